@@ -1,0 +1,253 @@
+"""Every setting of Dewey: read once from the environment, checked, frozen.
+
+`settings` is what the rest of the program imports. An unusable value ends the program that imports this
+module, whatever it is, with exit code 2 and one line on stderr naming the variable, its value and what is allowed.
+"""
+
+import math
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parent
+QUEUES = ("heavy", "normal", "light")
+LANGUAGES = ("en", "ru")
+
+#: Variables whose value may stand in a file named by `<NAME>_FILE` (Docker and systemd secrets).
+FROM_FILE = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL")
+
+
+class BadSetting(ValueError):
+    """A variable whose value cannot be used. The message is the one line an operator reads."""
+
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        super().__init__(f"{name}={masked(name, value)!r} cannot be used: {allowed}")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One attribute per variable of the README's table, in the units its name says."""
+
+    database_url: str
+    redis_url: str
+    secret_key: str = field(repr=False)
+    data_dir: Path
+    host: str
+    port: int
+    workers: Mapping[str, int]
+    abandoned_after_hours: float
+    cleanup_batch_size: int
+    result_ttl_seconds: int
+    history_days: int
+    failed_history_days: int
+    lease_seconds: int
+    max_deliveries: int
+    soft_time_limit: int
+    time_limit: int
+    worker_max_tasks: int
+    worker_max_memory_mb: int
+    log_level: str
+    log_format: str
+    language: str
+    environment: str
+
+    @property
+    def abandoned_after(self) -> timedelta:
+        return timedelta(hours=self.abandoned_after_hours)
+
+    @property
+    def embedded_broker(self) -> bool:
+        return not self.redis_url
+
+    @property
+    def embedded_database(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    @property
+    def queue_path(self) -> Path:
+        """The embedded broker's file."""
+        return self.data_dir / "queue.db"
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read settings from `environ`, creating the embedded secret key where one is needed. Raises BadSetting."""
+    read = Reader(environ)
+    data_dir = ROOT / read.text("DATA_DIR", "data")
+    database_url = read.checked("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", database_url_of)
+    redis_url = read.checked("REDIS_URL", "", redis_url_of)
+    embedded = database_url.startswith("sqlite") and not redis_url
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        secret_key=read.secret_key(data_dir if embedded else None),
+        data_dir=data_dir,
+        host=read.text("HOST", "127.0.0.1"),
+        port=read.whole("PORT", 8000, 1, 65535),
+        workers={
+            name: read.whole(f"WORKERS_{name.upper()}", number, 0, 64)
+            for name, number in zip(QUEUES, (1, 2, 2), strict=True)
+        },
+        abandoned_after_hours=read.checked("ABANDONED_AFTER_HOURS", "2", hours_of),
+        cleanup_batch_size=read.whole("CLEANUP_BATCH_SIZE", 10_000, 1, 100_000),
+        result_ttl_seconds=read.whole("RESULT_TTL_SECONDS", 3600, 60),
+        history_days=read.whole("HISTORY_DAYS", 30, 1, 36_500),
+        failed_history_days=read.whole("FAILED_HISTORY_DAYS", 90, 1, 36_500),
+        lease_seconds=read.whole("LEASE_SECONDS", 30, 2, 3600),
+        max_deliveries=read.whole("MAX_DELIVERIES", 5, 1, 100),
+        soft_time_limit=read.whole("SOFT_TIME_LIMIT", 1500, 0),
+        time_limit=read.whole("TIME_LIMIT", 1800, 0),
+        worker_max_tasks=read.whole("WORKER_MAX_TASKS", 0, 0),
+        worker_max_memory_mb=read.whole("WORKER_MAX_MEMORY_MB", 512, 0),
+        log_level=read.choice("LOG_LEVEL", "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        log_format=read.choice("LOG_FORMAT", "text", "text", "json"),
+        language=read.checked("LANGUAGE", "en", language_of),
+        environment=read.text("ENVIRONMENT", ""),
+    )
+
+
+class Reader:
+    """Takes values out of the environment; an empty value counts as absent, as compose files pass it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def text(self, name: str, default: str) -> str:
+        value = self.environ.get(name, "").strip()
+        if name not in FROM_FILE:
+            return value or default
+        file = self.environ.get(f"{name}_FILE", "").strip()
+        if not file:
+            return value or default
+        if value:
+            raise BadSetting(f"{name}_FILE", file, f"{name} is set too; give one of them")
+        try:
+            return Path(file).read_text(encoding="utf-8").strip() or default
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise BadSetting(f"{name}_FILE", file, f"a readable file is needed ({reason})") from error
+
+    def checked(self, name: str, default: str, check: Callable[[str], Any]) -> Any:
+        """`check` turns the text into the value, or raises ValueError saying what is allowed."""
+        value = self.text(name, default)
+        try:
+            return check(value)
+        except ValueError as error:
+            raise BadSetting(name, value, str(error)) from error
+
+    def whole(self, name: str, default: int, least: int, most: int = 2**31 - 1) -> int:
+        def whole_of(value: str) -> int:
+            if not re.fullmatch(r"[0-9]{1,10}", value) or not least <= int(value) <= most:
+                raise ValueError(f"a whole number from {least} to {most} is allowed")
+            return int(value)
+
+        return int(self.checked(name, str(default), whole_of))
+
+    def choice(self, name: str, default: str, *allowed: str) -> str:
+        def choice_of(value: str) -> str:
+            for word in allowed:
+                if value.lower() == word.lower():
+                    return word
+            raise ValueError(f"one of {', '.join(allowed)} is allowed")
+
+        return str(self.checked(name, default, choice_of))
+
+    def secret_key(self, generate_in: Path | None) -> str:
+        value = self.text("SECRET_KEY", "")
+        if not value and generate_in is not None:
+            return generated_key(generate_in / "secret_key")
+        if len(value) < 32:
+            needed = "at least 32 characters are needed"
+            raise BadSetting("SECRET_KEY", value, needed if value else f"{needed} with a database or broker server")
+        return value
+
+
+def database_url_of(value: str) -> str:
+    if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+        return f"sqlite:///{ROOT / value.removeprefix('sqlite:///')}"
+    if re.match(r"postgres(ql)?://[^/]*/[^/?]+", value) and has_sound_host(value):
+        return re.sub(r"^postgres(ql)?:", "postgresql:", value)
+    raise ValueError("sqlite:///path or postgresql://user:password@host:port/name is allowed")
+
+
+def redis_url_of(value: str) -> str:
+    if not value or (re.match(r"rediss?://[^/]|unix:///.", value) and has_sound_host(value)):
+        return value
+    raise ValueError("redis://, rediss:// or unix:// is allowed; empty means the embedded broker")
+
+
+def has_sound_host(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def hours_of(value: str) -> float:
+    try:
+        hours = float(value)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours <= 876_000:
+        raise ValueError("a number of hours above 0 (and at most 876000) is allowed")
+    return hours
+
+
+def language_of(value: str) -> str:
+    """Desktops set LANGUAGE for gettext, such as `de_DE:en`: of such a list the first that we speak, or English."""
+    spoken = [re.split("[_.@]", entry)[0].lower() for entry in value.split(":")]
+    known = [language for language in spoken if language in LANGUAGES]
+    if known or re.search("[_:]", value):
+        return known[0] if known else "en"
+    raise ValueError(f"one of {', '.join(LANGUAGES)} is allowed")
+
+
+def masked(name: str, value: str) -> str:
+    """`value` as it may be printed: no secret key, no password of a URL."""
+    if name == "SECRET_KEY":
+        return "*" * min(len(value), 8)
+    value = re.sub(r"(?s)^((?:[^:/@]*:?//)?[^:@]*:).*@", r"\1***@", value)
+    return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", value)
+
+
+def generated_key(path: Path) -> str:
+    """The key in `path`, made there on first use with mode 0600; of two processes that race, both get the first's."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(48))
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        key = path.read_text().strip()
+    except OSError as error:
+        raise BadSetting("DATA_DIR", str(path.parent), f"a writable folder is needed ({error.strerror})") from error
+    if len(key) < 32:
+        raise BadSetting("SECRET_KEY", key, f"at least 32 characters are needed; {path} holds fewer")
+    return key
+
+
+def load_or_exit() -> Settings:
+    dotenv = {name: value or "" for name, value in dotenv_values(ROOT / ".env").items()}
+    try:
+        return load({**dotenv, **os.environ})
+    except BadSetting as error:
+        print(f"dewey: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+settings = load_or_exit()

@@ -1,0 +1,347 @@
+"""Consumer, Worker, Scheduler, Recorder: the processes that serve one queue.
+
+The parent forks the others, looks after them, and beats for them all; it has no threads and no database connection.
+A worker that dies is replaced at once, and what it held goes back to the queue. Children die with their parent.
+"""
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from secrets import token_hex
+from typing import Any
+
+import psutil
+from huey import consumer as stock
+from huey.constants import WORKER_PROCESS, WORKER_THREAD
+from peewee import PeeweeException
+
+from config import settings
+from engine import history
+from engine.database import database, release
+from engine.delivery import BrokerAway, Effects
+from engine.logs import adopt_huey_logging
+from engine.messages import code_version, host
+from engine.queues import Asker, Queue, RunTask, asked_by
+from engine.records import now
+
+logger = logging.getLogger("huey.consumer")
+
+GRACE_SECONDS = 8.0
+BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
+#: How far back missed ticks are looked for.
+MOST_MINUTES = 366 * 24 * 60
+
+
+class Worker(stock.Worker):  # type: ignore[misc]
+    """Takes a message, runs it, settles it."""
+
+    name: str
+    consumer: str
+    forked: bool
+
+    def initialize(self) -> None:
+        self.huey.identify(self.consumer, self.name)
+        super().initialize()
+
+    def loop(self, now: datetime | None = None) -> None:
+        try:
+            task = self.huey.dequeue()
+            if task is None:
+                return
+            self.delay = self.default_delay
+            self.huey.execute(task, now)
+        except BrokerAway as error:
+            logger.warning("%s waits for the broker: %s", self.name, error)
+            self.sleep()
+            return
+        except Exception:
+            logger.exception("%s could not settle its run; it will be delivered again", self.name)
+            self.sleep()
+        self.task_count += 1
+        self.recycle_if_due()
+
+    def recycle_if_due(self) -> None:
+        """End this worker after its task; the parent starts a fresh one."""
+        if self.max_tasks and self.task_count >= self.max_tasks:
+            logger.info("%s has run %d tasks and is replaced", self.name, self.task_count)
+            raise stock.WorkerRecycle
+        most = settings.worker_max_memory_mb * 2**20
+        if self.forked and most and (rss := psutil.Process().memory_info().rss) > most:
+            logger.warning("%s uses %d MB of %d and is replaced", self.name, rss >> 20, most >> 20)
+            raise stock.WorkerRecycle
+
+
+class Scheduler(stock.Scheduler):  # type: ignore[misc]
+    """Moves what is due to the queue, lets each tick of the clock in once, and returns what silent consumers hold."""
+
+    name: str
+    seen_at: Any  # shared with the parent: when this last looked at the clock
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.checked: dict[str, int] = {}
+        self.next_reap = 0.0
+
+    def loop(self, now: datetime | None = None) -> None:
+        """`now` (aware UTC) stands for the clock in tests."""
+        started = time.monotonic()
+        try:
+            self.look(now or datetime.now(UTC))
+        except BrokerAway as error:
+            logger.warning("The scheduler waits for the broker: %s", error)
+        except Exception:
+            logger.exception("The scheduler stumbled and goes on")
+        self.sleep_for_interval(started, self.interval)
+
+    def look(self, at: datetime) -> None:
+        while self.huey.storage.move_due(at.timestamp()) and not self.stop_flag.is_set():
+            pass
+        if self.periodic:
+            for task_class in self.huey._registry._periodic_tasks:
+                self.tick(task_class, at)
+        if time.monotonic() >= self.next_reap:
+            self.next_reap = time.monotonic() + settings.lease_seconds / 2
+            for consumer in self.huey.storage.reap(settings.lease_seconds, settings.max_deliveries):
+                logger.warning("Consumer %s is lost; what it held is back in the queue", consumer)
+        self.seen_at.value = at.timestamp()
+
+    def tick(self, task_class: type[RunTask], at: datetime) -> None:
+        """Enqueue a periodic task for the newest matching minute since its last recorded tick, if there is one.
+
+        All schedulers try; the broker lets each minute in once. A minute that is past was missed: it is made up for
+        only where the task asks for it. A task never seen before has missed nothing.
+        """
+        name, minute = task_class.__name__, int(at.timestamp()) // 60
+        if self.checked.get(name, -1) >= minute:
+            return
+        last = self.huey.storage.last_ticks().get(name)
+        first = minute if last is None else max(last + 1, minute - MOST_MINUTES, self.checked.get(name, -1) + 1)
+        due = [one for one in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(one * 60, UTC))]
+        if due and (due[-1] == minute or task_class.catch_up):
+            self.let_in(task_class, due[-1], late=minute - due[-1])
+        elif due or last is None:
+            self.huey.storage.tick(name, due[-1] if due else minute, Effects())
+        self.checked[name] = minute
+
+    def let_in(self, task_class: type[RunTask], minute: int, late: int) -> None:
+        expression = getattr(task_class.schedule, "expression", "")
+        with asked_by(Asker("schedule", expression)):
+            task = task_class()
+            effects = self.huey.posted(task)
+        if self.huey.storage.tick(task_class.__name__, minute, effects):
+            logger.info("Enqueued periodic task %s%s", task, f", {late} min late" if late else "")
+
+
+class Recorder(stock.BaseProcess):  # type: ignore[misc]
+    """Writes history and the consumers' records, and waits where the database is away."""
+
+    process_name = "Recorder"
+    name: str
+    delay = 0.5
+
+    def loop(self, now: datetime | None = None) -> None:
+        try:
+            history.write_down(self.huey)
+            history.write_consumers(self.huey)
+            self.delay = 0.5
+        except Exception as error:
+            away = isinstance(error, PeeweeException | BrokerAway)
+            logger.warning("The recorder waits: %s", str(error).partition("\n")[0], exc_info=not away)
+            release()
+            self.bound()
+            self.stop_flag.wait(self.delay)
+            self.delay = min(self.delay * 2, 10)
+        else:
+            release()
+            self.wait()
+
+    def wait(self) -> None:
+        try:
+            self.huey.storage.wait_for_events(history.position(self.huey), BEAT_SECONDS / 2)
+        except (PeeweeException, BrokerAway):
+            self.stop_flag.wait(self.delay)
+
+    def bound(self) -> None:
+        try:
+            self.huey.storage.bound(history.MOST_WAITING)
+        except BrokerAway as error:
+            logger.debug("Nothing to bound: %s", error)
+
+
+class TiedProcesses(stock.ProcessEnvironment):  # type: ignore[misc]
+    """Forked children that ignore what the terminal sends, are interrupted by their parent, and die with it."""
+
+    def __init__(self) -> None:
+        super().__init__(signal.SIGINT, signal.SIGUSR1)
+        self.parent = os.getpid()
+
+    def init_child(self, process: Any) -> None:
+        super().init_child(process)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != self.parent:
+            os._exit(1)
+        database.obj.dispose()
+
+
+class Consumer(stock.Consumer):  # type: ignore[misc]
+    """What `huey_consumer tasks.light -k process -w 2` runs.
+
+    SIGTERM and SIGINT let running tasks end within -t seconds (8 when absent) and hand the rest back; SIGHUP
+    restarts. -g is accepted and changes nothing, as do the options for polling (-d -m -b) and health checks (-c -C).
+    """
+
+    worker_class = Worker
+    scheduler_class = Scheduler
+
+    def __init__(self, huey: Queue, **options: Any) -> None:
+        adopt_huey_logging()
+        if options.get("worker_type", WORKER_THREAD) not in (WORKER_THREAD, WORKER_PROCESS):
+            print("dewey: -k greenlet is not supported; use -k process", file=sys.stderr)
+            raise SystemExit(2)
+        options["max_tasks"] = options.get("max_tasks") or settings.worker_max_tasks or None
+        if options.get("shutdown_timeout") is None:
+            options["shutdown_timeout"] = GRACE_SECONDS
+        options["check_worker_health"] = True
+        self.id = f"{host()}:{os.getpid()}:{token_hex(3)}"
+        self.started_at = now()
+        self.next_beat = 0.0
+        self.spent: tuple[float, float] | None = None
+        self.scheduler_at = multiprocessing.get_context("fork").Value("d", 0.0, lock=False)
+        super().__init__(huey, **options)
+        self._signal_actions = {
+            signal.SIGINT: (False, True),
+            signal.SIGTERM: (False, True),
+            signal.SIGHUP: (True, True),
+        }
+        self.recorder = self._create_process(Recorder(huey, self.stop_flag), "Recorder")
+
+    def get_environment(self, worker_type: str) -> Any:
+        return TiedProcesses() if worker_type == WORKER_PROCESS else super().get_environment(worker_type)
+
+    def _create_process(self, process: Any, name: str) -> Any:
+        process.name, process.consumer, process.forked = name, self.id, self.environment.forks
+        process.seen_at = self.scheduler_at
+        return super()._create_process(process, name)
+
+    # --- running ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Beat before the first worker can take anything: what a consumer holds that never beat belongs to nobody."""
+        self.beat()
+        super().start()
+        self.recorder.start()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except BaseException:
+            self.stop()
+            raise
+
+    def loop(self, health_check_ts: float | None = None) -> float | None:
+        try:
+            super().loop(None)
+        except stock.ConsumerStopped:
+            self.hand_over()
+            raise
+        self.look_after_children()
+        if time.monotonic() >= self.next_beat:
+            self.beat()
+        return health_check_ts
+
+    def look_after_children(self) -> None:
+        for number, (_, process) in enumerate(self.worker_threads, 1):
+            if not self.environment.is_alive(process) and self.returned(process, f"Worker-{number}"):
+                worker = self._create_worker()
+                fresh = self._create_process(worker, f"Worker-{number}")
+                self.worker_threads[number - 1] = (worker, fresh)
+                fresh.start()
+        if not self.environment.is_alive(self.scheduler):
+            logger.warning("The scheduler died and is replaced")
+            self.scheduler = self._create_process(self._create_scheduler(), "Scheduler")
+            self.scheduler.start()
+        if not self.environment.is_alive(self.recorder):
+            logger.warning("The recorder died and is replaced")
+            self.recorder = self._create_process(Recorder(self.huey, self.stop_flag), "Recorder")
+            self.recorder.start()
+
+    def returned(self, process: Any, name: str) -> bool:
+        """Give back what a dead worker held. Only then may another bear its name."""
+        code = getattr(process, "exitcode", 0)
+        if code == 0:
+            return True
+        how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
+        try:
+            count = self.huey.storage.give_back(self.id, name, f"{name} died ({how})", settings.max_deliveries)
+        except BrokerAway as error:
+            logger.warning("%s died (%s); what it held waits for the broker: %s", name, how, error)
+            return False
+        logger.warning("%s died (%s) and is replaced; %d run(s) returned to the queue", name, how, count)
+        return True
+
+    def beat(self) -> None:
+        self.next_beat = time.monotonic() + BEAT_SECONDS
+        self.report()
+
+    def report(self, **more: Any) -> None:
+        """Tell the broker that this consumer lives, and how it is."""
+        info = {
+            "host": host(),
+            "pid": os.getpid(),
+            "code_version": code_version(),
+            "worker_type": self.worker_type,
+            "worker_count": self.workers,
+            "periodic": self.periodic,
+            "started_at": self.started_at.timestamp(),
+            "scheduler_at": self.scheduler_at.value or None,
+            **self.usage(),
+            **more,
+        }
+        try:
+            self.huey.storage.beat(self.id, info)
+        except BrokerAway as error:
+            logger.warning("No sign of life could be given: %s", error)
+
+    def usage(self) -> dict[str, Any]:
+        """Memory of all processes together, and percent of one core that they used since the last report."""
+        rss, spent, at = 0, 0.0, time.monotonic()
+        own = psutil.Process()
+        for process in [own, *own.children()]:
+            with contextlib.suppress(psutil.Error):
+                rss += process.memory_info().rss
+                spent += sum(process.cpu_times()[:2])
+        before, then = self.spent or (spent, at)
+        self.spent = (spent, at)
+        return {"rss_bytes": rss, "cpu_percent": round(max(spent - before, 0.0) / max(at - then, 0.1) * 100, 1)}
+
+    # --- stopping --------------------------------------------------------------------------------------------
+
+    def _interrupt_workers(self) -> None:
+        """Interrupt what still runs; what does not stop within a second is killed, so that an exit is an exit."""
+        super()._interrupt_workers()
+        if self.environment.forks:
+            for process in [process for _, process in self.worker_threads] + [self.scheduler, self.recorder]:
+                if process.is_alive():
+                    process.kill()
+                    process.join(1)
+
+    def hand_over(self) -> None:
+        """Give back what is still held, say goodbye, and write down the rest of the history."""
+        try:
+            count = self.huey.storage.give_back(self.id, None, "shutdown", settings.max_deliveries, counts=False)
+            if count:
+                logger.warning("%d running task(s) handed back to the queue", count)
+            self.report(stopped_at=now().timestamp())
+            history.write_down(self.huey)
+            history.write_consumers(self.huey)
+        except (PeeweeException, BrokerAway) as error:
+            logger.warning("The last words could not be written down: %s", error)
+        finally:
+            release()

@@ -1,0 +1,138 @@
+"""Commands on queues. Who may give them, and the audit line, is the caller's business."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, get_type_hints
+
+from huey.api import Result
+from huey.utils import Error
+from peewee import PeeweeException
+
+from engine import history
+from engine.database import release
+from engine.inspect import Queues, UnknownTask, find, live, parameters, workers
+from engine.messages import Asker
+from engine.queues import Queue, RunTask, asked_by
+from engine.records import now
+
+__all__ = [
+    "Asker",
+    "BadArguments",
+    "NoLiveWorker",
+    "Paused",
+    "UnknownTask",
+    "check_can_run",
+    "pause",
+    "resume",
+    "run_task",
+    "wait_for",
+]
+
+
+class BadArguments(ValueError):
+    """Arguments that the task does not take. `field` names the parameter at fault."""
+
+    def __init__(self, task: str, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.task, self.field = task, field
+
+
+class Paused(Exception):
+    """The queue, or the task, is paused. The message says which."""
+
+
+class NoLiveWorker(Exception):
+    """Nobody serves the queue. The message names it."""
+
+
+def run_task(
+    queues: Queues,
+    name: str,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    by: Asker,
+    eta: datetime | None = None,
+    priority: float | None = None,
+) -> Result:
+    """Enqueue a run of the named task. `eta` is an aware instant. Raises UnknownTask and BadArguments."""
+    queue, task_class = find(queues, name)
+    arguments = dict(kwargs or {})
+    check_arguments(task_class, args, arguments)
+    task = task_class(tuple(args), arguments, eta=eta and eta.astimezone(UTC).replace(tzinfo=None), priority=priority)
+    with asked_by(by):
+        result = queue.enqueue(task)
+    write_down_now(queue)
+    return result
+
+
+def check_arguments(task_class: type[RunTask], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    allowed = parameters(task_class)
+    signature, name = inspect.Signature(allowed), task_class.__name__
+    for given in kwargs:
+        if given not in signature.parameters and not any(one.kind == one.VAR_KEYWORD for one in allowed):
+            raise BadArguments(name, given, f"{name} has no such parameter")
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        missing = [one.name for one in allowed if one.default is one.empty and one.name not in kwargs]
+        raise BadArguments(name, missing[len(args)] if len(args) < len(missing) else "args", str(error)) from error
+    hints = get_type_hints(task_class.function)
+    for field, value in bound.arguments.items():
+        if (wanted := hints.get(field)) in (int, float, str, bool) and not fits(value, wanted):
+            raise BadArguments(name, field, f"{wanted.__name__} is needed, not {type(value).__name__}")
+
+
+def fits(value: Any, wanted: type) -> bool:
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is wanted
+
+
+def write_down_now(queue: Queue) -> None:
+    """Have the new run on record at once, whether or not a recorder lives. Its message is safe either way."""
+    try:
+        history.write_down(queue)
+    except PeeweeException:
+        release()
+
+
+class Outcome(NamedTuple):
+    """How a run ended: what is stored as its result, and its error. An error without a stored value has None there."""
+
+    value: Any
+    error: str | None
+
+
+def wait_for(run: Result, seconds: float) -> Outcome | None:
+    """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
+    if not run.huey.storage.wait_result(run.id, seconds):
+        return None
+    value = run.get_raw_result(preserve=True)
+    if isinstance(value, Error):
+        return Outcome(None, str(value.metadata["error"]))
+    return Outcome(value, value.get("error") if isinstance(value, dict) else None)
+
+
+def check_can_run(queues: Queues, name: str) -> None:
+    """Raises Paused or NoLiveWorker where a run of this task, enqueued now, would only wait."""
+    queue, task_class = find(queues, name)
+    pauses = queue.pauses()
+    if "" in pauses:
+        raise Paused(f"queue {queue.name} is paused")
+    if task_class.__name__ in pauses:
+        raise Paused(f"task {task_class.__name__} is paused")
+    if not live(workers(), queue.name):
+        raise NoLiveWorker(f"no live worker on {queue.name}")
+
+
+def pause(queue: Queue, *, task: str | None = None, by: Asker, reason: str | None = None) -> None:
+    """Hand out nothing more of this queue, or of one of its tasks; what runs goes on."""
+    info = {"by": by.name, "kind": by.kind, "at": now().isoformat(), "reason": reason}
+    queue.storage.pause(task or "", info)
+
+
+def resume(queue: Queue, *, task: str | None = None) -> bool:
+    """Returns whether it was paused."""
+    return bool(queue.storage.resume(task or ""))

@@ -1,0 +1,84 @@
+"""The one database handle, and the fields that both databases agree on."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from peewee import Database, DatabaseProxy, DateTimeField, PostgresqlDatabase, SqliteDatabase, TextField
+from playhouse import db_url
+from playhouse.pool import PooledPostgresqlDatabase
+
+from config import settings
+
+database = DatabaseProxy()
+
+
+def bind(url: str) -> None:
+    """Point the handle at `url` (`sqlite:///path` or `postgresql://…`). Nothing is connected yet."""
+    database.initialize(open_database(url))
+
+
+def open_database(url: str) -> Database:
+    if url.startswith("sqlite:///"):
+        return SqliteDatabase(
+            url.removeprefix("sqlite:///"),
+            # IMMEDIATE: a transaction that reads first and then writes fails at once, whatever the busy timeout.
+            lock_type="IMMEDIATE",
+            timeout=30,
+            pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1},
+        )
+    options = db_url.parse(url, unquote_password=True, unquote_user=True)
+    name = options.pop("database")
+    return PooledPostgresqlDatabase(
+        name,
+        **{"connect_timeout": 5, "application_name": "dewey", **options},
+        max_connections=64,
+        stale_timeout=300,
+    )
+
+
+def on_postgresql() -> bool:
+    return isinstance(database.obj, PostgresqlDatabase)
+
+
+def release() -> None:
+    """End this thread's use of its connection; a broken one is thrown away here, so the next use connects anew."""
+    if not database.is_closed():
+        while database.in_transaction():
+            database.pop_transaction()
+        database.close()
+
+
+class UTCDateTimeField(DateTimeField):
+    """An aware UTC datetime: `timestamptz` on PostgreSQL; on SQLite text whose order is the order of time.
+
+    A naive value, which only a foreign writer can have left, is read as UTC.
+    """
+
+    field_type = "TIMESTAMPTZ"
+
+    def db_value(self, value: Any) -> Any:
+        value = self.python_value(value)
+        return str(value) if isinstance(value, datetime) and not on_postgresql() else value
+
+    def python_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return value
+
+    adapt = python_value
+
+
+class JSONTextField(TextField):
+    """Any JSON value as text. Not `jsonb`: that refuses the escape of NUL, which a task's argument may hold."""
+
+    def db_value(self, value: Any) -> Any:
+        return None if value is None else json.dumps(value, separators=(",", ":"), default=str)
+
+    def python_value(self, value: Any) -> Any:
+        return None if value is None else json.loads(value)
+
+
+bind(settings.database_url)

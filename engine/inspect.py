@@ -1,0 +1,237 @@
+"""Questions about queues, consumers and tasks. Nothing here writes."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from peewee import PeeweeException
+
+from config import settings
+from engine.delivery import BrokerAway
+from engine.messages import Letter, bare
+from engine.queues import Queue, RunTask
+from engine.records import WorkerProcess, now
+
+LEASE = timedelta(seconds=settings.lease_seconds)
+
+#: A consumer may call a tick its own up to this long after the full minute before the schedule counts as late.
+SCHEDULE_LATE = timedelta(seconds=15)
+
+Queues = Mapping[str, Queue]
+
+
+class QueueFacts(NamedTuple):
+    """One queue at a glance. `worker_count` and `busy_count` count the workers of its live consumers."""
+
+    name: str
+    waiting: int
+    scheduled: int
+    oldest_waiting_ms: float | None
+    paused: dict[str, Any] | None
+    worker_count: int
+    busy_count: int
+    live: bool
+    wanted: bool  # whether WORKERS_<QUEUE> asks for any
+
+
+class TaskFacts(NamedTuple):
+    """A registered task. `schedule` is its cron expression; `parameters` are those a caller may give."""
+
+    name: str
+    queue: str
+    doc: str
+    priority: float | None
+    retries: int
+    retry_delay: int
+    schedule: str | None
+    parameters: list[inspect.Parameter]
+
+
+class UnknownTask(LookupError):
+    """No queue has a task of this name."""
+
+
+def workers() -> list[WorkerProcess]:
+    """Every consumer on record, the last heard of first."""
+    return list(WorkerProcess.select().order_by(WorkerProcess.beat_at.desc(), WorkerProcess.id))
+
+
+def live(consumers: Iterable[WorkerProcess], queue: str) -> list[WorkerProcess]:
+    """Those that serve `queue` and are not lost or stopped."""
+    at = now()
+    return [one for one in consumers if one.queue == queue and one.state(at, LEASE) in ("live", "late")]
+
+
+def queue_facts(queues: Queues, consumers: list[WorkerProcess]) -> list[QueueFacts]:
+    return [facts_of(queue, live(consumers, name)) for name, queue in queues.items()]
+
+
+def facts_of(queue: Queue, serving: list[WorkerProcess]) -> QueueFacts:
+    storage = queue.storage
+    oldest = storage.oldest_waiting()
+    return QueueFacts(
+        name=queue.name,
+        waiting=storage.queue_size(),
+        scheduled=storage.schedule_size(),
+        oldest_waiting_ms=None if oldest is None else max(now().timestamp() - oldest, 0) * 1000,
+        paused=queue.pauses().get(""),
+        worker_count=sum(one.worker_count for one in serving),
+        busy_count=sum(len(one.running) for one in serving),
+        live=bool(serving),
+        wanted=settings.workers.get(queue.name, 1) > 0,
+    )
+
+
+def readiness(queues: Queues) -> list[str]:
+    """Why the service is not ready, a sentence each; empty when it is."""
+    reasons = []
+    try:
+        for queue in queues.values():
+            queue.storage.queue_size()
+    except BrokerAway as error:
+        reasons.append(f"the broker is away: {error}")
+    try:
+        consumers = workers()
+    except PeeweeException as error:
+        return [*reasons, f"the database is away: {str(error).partition(chr(10))[0]}"]
+    for name in queues:
+        if settings.workers.get(name, 1) and not live(consumers, name):
+            reasons.append(f"no live worker on {name}")
+    return reasons + late_schedules(queues, consumers)
+
+
+def late_schedules(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
+    """Queues whose clock nobody watches: no scheduler of a live consumer has looked at it within the last seconds."""
+    late = []
+    for name, queue in queues.items():
+        watchers = [one for one in live(consumers, name) if one.periodic]
+        if not (periodic(queue) and settings.workers.get(name, 1) and watchers):
+            continue
+        looked = max((one.scheduler_at for one in watchers if one.scheduler_at), default=None)
+        started = max(one.started_at for one in watchers)
+        if now() - (looked or started) > SCHEDULE_LATE:
+            late.append(f"the schedule of {name} is late")
+    return late
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------
+
+
+def periodic(queue: Queue) -> list[type[RunTask]]:
+    return list(queue._registry._periodic_tasks)
+
+
+def find(queues: Queues, name: str) -> tuple[Queue, type[RunTask]]:
+    """The task of this name, which may be bare, `tasks.<name>` or `app.tasks.<name>`. Raises UnknownTask."""
+    for queue in queues.values():
+        for task_class in queue._registry._registry.values():
+            if name in accepted_names(task_class.__name__):
+                return queue, task_class
+    raise UnknownTask(f"there is no task named {name!r}")
+
+
+def accepted_names(name: str) -> tuple[str, str, str]:
+    return name, f"tasks.{name}", f"app.tasks.{name}"
+
+
+def registered(queues: Queues) -> list[TaskFacts]:
+    return [
+        describe(queue, task_class) for queue in queues.values() for task_class in queue._registry._registry.values()
+    ]
+
+
+def describe(queue: Queue, task_class: type[RunTask]) -> TaskFacts:
+    return TaskFacts(
+        name=task_class.__name__,
+        queue=queue.name,
+        doc=inspect.getdoc(task_class) or "",
+        priority=task_class.default_priority,
+        retries=task_class.default_retries,
+        retry_delay=task_class.default_retry_delay,
+        schedule=getattr(task_class.schedule, "expression", None),
+        parameters=parameters(task_class),
+    )
+
+
+def parameters(task_class: type[RunTask]) -> list[inspect.Parameter]:
+    """What a caller may pass: the function's parameters without the `task` that Huey fills in."""
+    signature = inspect.signature(task_class.function)
+    return [one for one in signature.parameters.values() if not (task_class.context and one.name == "task")]
+
+
+def next_tick(queues: Queues, name: str, after: datetime) -> datetime | None:
+    """When the clock starts this task next; None for one that it does not start."""
+    _, task_class = find(queues, name)
+    return task_class.schedule.next(after) if task_class.schedule else None
+
+
+# --- Celery's inspect: worker name → … -----------------------------------------------------------------------
+
+
+def worker_name(consumer: WorkerProcess) -> str:
+    return f"{consumer.queue}@{consumer.host}:{consumer.pid}"
+
+
+def active(queues: Queues) -> dict[str, list[dict[str, Any]]]:
+    """What runs now, by consumer."""
+    consumers = {one.id: one for name in queues for one in live(workers(), name)}
+    found: dict[str, list[dict[str, Any]]] = {worker_name(one): [] for one in consumers.values()}
+    for queue in queues.values():
+        for held in queue.storage.held():
+            data = queue.storage.message(held.run_id)
+            if data is None:  # settled since
+                continue
+            entry = task_entry(queue, held.run_id, queue.serializer.deserialize(data), held.task)
+            entry |= {"time_start": held.held_at, "acknowledged": False, "worker": held.worker}
+            consumer = consumers.get(held.consumer)
+            found.setdefault(worker_name(consumer) if consumer else held.consumer, []).append(entry)
+    return found
+
+
+def task_entry(queue: Queue, run_id: str, letter: Letter, task: str) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "name": letter.message.name,
+        "args": list(letter.message.args),
+        "kwargs": dict(letter.message.kwargs),
+        "delivery_info": {"exchange": queue.name, "routing_key": f"{queue.name}.{task}"},
+    }
+
+
+def scheduled(queues: Queues, limit: int = 1000) -> dict[str, list[dict[str, Any]]]:
+    """What has an eta, soonest first, by the consumers that will run it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    consumers = workers()
+    for name, queue in queues.items():
+        letters = [queue.serializer.deserialize(data) for data in queue.storage.scheduled_items(limit)]
+        entries = [
+            {"eta": utc(one.message.eta), "priority": one.message.priority,
+             "request": task_entry(queue, one.message.id, one, bare(one.message.name))}
+            for one in letters
+        ]  # fmt: skip
+        for owner in [worker_name(one) for one in live(consumers, name)] or [f"{name}@nobody"]:
+            found[owner] = entries
+    return found
+
+
+def utc(eta: datetime | None) -> str | None:
+    return eta and eta.replace(tzinfo=UTC).isoformat()
+
+
+def stats(queues: Queues) -> dict[str, dict[str, Any]]:
+    """Each live consumer: its pool, memory and what it has worked off."""
+    return {
+        worker_name(one): {
+            "pid": one.pid,
+            "uptime": round((now() - one.started_at).total_seconds()),
+            "total": one.processed,
+            "failed": one.failed,
+            "pool": {"implementation": one.worker_type, "max-concurrency": one.worker_count},
+            "rusage": {"rss_bytes": one.rss_bytes, "cpu_percent": one.cpu_percent},
+            "queue": one.queue,
+            "code_version": one.code_version,
+        }
+        for name in queues
+        for one in live(workers(), name)
+    }

@@ -1,0 +1,73 @@
+"""How lines look: `[2025-10-28 12:00:00,123: INFO/Worker-1] message`, or one JSON object each."""
+
+import json
+import logging
+import threading
+from datetime import UTC, datetime
+
+from config import settings
+
+#: The formats with which huey_consumer sets up its handler: -S asks for the simple one.
+SIMPLE = "%(asctime)s %(message)s"
+
+
+class TextLines(logging.Formatter):
+    """Celery's line, which operators and their log filters know. Times are UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC)
+        head = f"[{at:%Y-%m-%d %H:%M:%S},{record.msecs:03.0f}: {record.levelname}/{process_of(record)}] "
+        record.message = record.getMessage()
+        return head + with_traceback(self, record)
+
+
+class JSONLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname,
+            "process": process_of(record),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def with_traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    return f"{record.message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else record.message
+
+
+def process_of(record: logging.LogRecord) -> str:
+    """`MainProcess`, `Worker-1`, …: with thread workers the thread bears the name."""
+    if record.threadName and record.threadName != threading.main_thread().name:
+        return record.threadName
+    return record.processName or "MainProcess"
+
+
+def formatter() -> logging.Formatter:
+    return JSONLines() if settings.log_format == "json" else TextLines()
+
+
+def adopt_huey_logging() -> None:
+    """Take over the handler that huey_consumer hung on the logger `huey`, for every line of the process.
+
+    -l decides where it writes, -S keeps its simple format, and -v or -q its level; without them ours hold.
+    """
+    huey = logging.getLogger("huey")
+    if not huey.handlers:
+        return
+    root, asked = logging.getLogger(), huey.level
+    for handler in list(huey.handlers):
+        huey.removeHandler(handler)
+        if handler.formatter is None or handler.formatter._fmt != SIMPLE:
+            handler.setFormatter(formatter())
+        root.addHandler(handler)
+    # huey_consumer sets INFO when it was asked for nothing.
+    level = asked if asked != logging.INFO else logging.getLevelNamesMapping()[settings.log_level]
+    root.setLevel(level)
+    # Two lines a task, besides ours, are wanted only by who asks for everything.
+    huey.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
+    logging.getLogger("huey.consumer").setLevel(level)
+    logging.getLogger("peewee").setLevel(max(level, logging.INFO))

@@ -1,0 +1,211 @@
+"""What travels through the broker: signed JSON, never pickle.
+
+    1 <purpose> <task> <attempt> <signature> <body>
+
+`purpose` is `run` for a message that asks for a run, `value` for everything else Huey keeps (results, revocations,
+locks); each has a key of its own, so neither can be passed off as the other. `task` and `attempt` stand outside the
+body for the broker's scripts to read, and under the signature with it. The body is JSON. Arguments must be JSON
+values; what a task returns is made into JSON, with `str` for what JSON does not know.
+"""
+
+import hmac
+import os
+import socket
+import subprocess
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, NamedTuple
+
+import orjson
+from huey.registry import Message
+from huey.serializer import Serializer
+from huey.utils import SKIPPED, Error
+
+from config import ROOT
+
+VERSION = b"1"
+MAX_BYTES = 1 << 20
+
+
+class Unreadable(ValueError):
+    """Bytes from the broker that are not a message of ours, or not signed with our key."""
+
+
+class NotJSON(TypeError):
+    """An argument that JSON cannot carry. The message names the task."""
+
+
+class Asker(NamedTuple):
+    """Who asked for a run. kind: schedule, operator, token, cli, run (a task asked) or code (a plain call)."""
+
+    kind: str
+    name: str
+
+
+class Envelope(NamedTuple):
+    """What travels beside Huey's own message."""
+
+    asked_by: Asker
+    enqueued_at: datetime
+    code_version: str
+    parent_id: str | None = None
+    attempt: int = 1
+    retries: int = 0  # allowed in all, where Huey's own number is those left
+
+
+class Letter(NamedTuple):
+    """A message and its envelope."""
+
+    message: Message
+    envelope: Envelope
+
+
+class SignedJSON(Serializer):
+    """HMAC-SHA256 over JSON. `old_keys` are accepted when reading, so that a key can be changed."""
+
+    def __init__(self, key: str, old_keys: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.keys = {
+            purpose: [derive(secret, purpose) for secret in (key, *old_keys)] for purpose in (b"run", b"value")
+        }
+
+    def _serialize(self, data: Any) -> bytes:
+        if isinstance(data, Letter):
+            task = bare(data.message.name)
+            try:
+                body = orjson.dumps(letter_to_json(data))
+            except TypeError as error:
+                raise NotJSON(f"the arguments of {task} must be JSON values: {error}") from error
+            head = b"%s run %s %d " % (VERSION, task.encode(), data.envelope.attempt)
+            return self.signed(b"run", head, body)
+        body = orjson.dumps(value_to_json(data), default=str, option=orjson.OPT_NON_STR_KEYS)
+        return self.signed(b"value", b"%s value - 0 " % VERSION, body)
+
+    def _deserialize(self, data: Any) -> Any:
+        data = bytes(data)
+        try:
+            version, purpose, task, attempt, signature, body = data.split(b" ", 5)
+            keys = self.keys[purpose]
+        except (ValueError, KeyError):
+            raise Unreadable("not a message of this program") from None
+        head = b" ".join((version, purpose, task, attempt, b""))
+        if version != VERSION:
+            raise Unreadable(f"message version {version.decode(errors='replace')} is not {VERSION.decode()}")
+        if not any(hmac.compare_digest(signature, sign(key, head, body)) for key in keys):
+            raise Unreadable("the signature is not ours")
+        content = orjson.loads(body)
+        return letter_of_json(content) if purpose == b"run" else value_of_json(content)
+
+    def signed(self, purpose: bytes, head: bytes, body: bytes) -> bytes:
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"{len(body):,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
+        return head + sign(self.keys[purpose][0], head, body) + b" " + body
+
+
+def derive(secret: str, purpose: bytes) -> bytes:
+    return hmac.digest(secret.encode(), b"dewey broker " + purpose, "sha256")
+
+
+def sign(key: bytes, head: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, head + body, "sha256").hex().encode()
+
+
+def bare(name: str) -> str:
+    """`tasks.close_abandoned_sessions` → `close_abandoned_sessions`."""
+    return name.rpartition(".")[2]
+
+
+# --- letters: a message with its envelope, as JSON -----------------------------------------------------------
+
+
+def letter_to_json(letter: Letter) -> dict[str, Any]:
+    envelope = letter.envelope._asdict() | {
+        "asked_by": list(letter.envelope.asked_by),
+        "enqueued_at": letter.envelope.enqueued_at.isoformat(),
+    }
+    return {"message": message_to_json(letter.message), "envelope": envelope}
+
+
+def letter_of_json(content: dict[str, Any]) -> Letter:
+    envelope = content["envelope"] | {
+        "asked_by": Asker(*content["envelope"]["asked_by"]),
+        "enqueued_at": datetime.fromisoformat(content["envelope"]["enqueued_at"]),
+    }
+    return Letter(message_of_json(content["message"]), Envelope(**envelope))
+
+
+def message_to_json(message: Message) -> dict[str, Any]:
+    fields = message._asdict()
+    for name in ("eta", "expires", "expires_resolved"):
+        fields[name] = time_to_json(fields[name])
+    for name in ("on_complete", "on_error"):
+        fields[name] = fields[name] and message_to_json(fields[name])
+    if message.chord_config:
+        *place, callback = message.chord_config
+        fields["chord_config"] = [*place, message_to_json(callback)]
+    # The handler of an error gets the exception as an argument: as text, for it cannot travel.
+    fields["args"] = [repr(value) if isinstance(value, Exception) else value for value in message.args]
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def message_of_json(fields: dict[str, Any]) -> Message:
+    fields = dict(fields, args=tuple(fields["args"]))
+    for name in ("eta", "expires", "expires_resolved"):
+        fields[name] = time_of_json(fields.get(name))
+    for name in ("on_complete", "on_error"):
+        fields[name] = message_of_json(fields[name]) if fields.get(name) else None
+    if fields.get("chord_config"):
+        *place, callback = fields["chord_config"]
+        fields["chord_config"] = (*place, message_of_json(callback))
+    return Message(**fields)
+
+
+def time_to_json(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def time_of_json(value: Any) -> Any:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def value_to_json(value: Any) -> dict[str, Any]:
+    if isinstance(value, Error):
+        return {"error": value.metadata}
+    if value is SKIPPED:
+        return {"skipped": True}
+    # Huey asks for the time a revocation ends as (datetime, bool).
+    if isinstance(value, tuple) and value and isinstance(value[0], datetime):
+        return {"until": value[0].isoformat(), "rest": value[1:]}
+    return {"value": value}
+
+
+def value_of_json(content: dict[str, Any]) -> Any:
+    if "error" in content:
+        return Error(content["error"])
+    if "skipped" in content:
+        return SKIPPED
+    if "until" in content:
+        return (datetime.fromisoformat(content["until"]), *content["rest"])
+    return content["value"]
+
+
+# --- where a message comes from ------------------------------------------------------------------------------
+
+
+@cache
+def code_version() -> str:
+    """`DEWEY_VERSION` where a build sets it, else the commit of the checkout, else `unknown`."""
+    if version := os.environ.get("DEWEY_VERSION"):
+        return version
+    try:
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+@cache
+def host() -> str:
+    return socket.gethostname()

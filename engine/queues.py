@@ -1,0 +1,326 @@
+"""Queue: our Huey. Signed JSON, at-least-once delivery, results that are kept, and a history of every run."""
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from huey import Huey, chord, group
+from huey import signals as S
+from huey.api import ResultGroup, Task, TaskWrapper
+from huey.exceptions import HueyException
+from huey.storage import BaseStorage
+from huey.utils import Error
+
+from config import settings
+from engine.database import release
+from engine.delivery import BrokerAway, Effects, event_json
+from engine.messages import Asker, Envelope, Letter, SignedJSON, Unreadable, code_version, host
+from engine.records import State, now
+from engine.redis_delivery import RedisDelivery
+from engine.settlement import Settlement
+from engine.sqlite_delivery import SqliteDelivery
+
+__all__ = ["Asker", "BrokerAway", "Queue", "RunTask", "asked_by"]
+
+logger = logging.getLogger(__name__)
+asker: ContextVar[Asker | None] = ContextVar("asker", default=None)
+
+#: How long a settled outcome is held on to while the broker is away, before the run is left to be delivered again.
+SETTLE_SECONDS = 30
+
+
+@contextmanager
+def asked_by(who: Asker) -> Iterator[None]:
+    """Runs enqueued in this block are recorded as asked for by `who`."""
+    token = asker.set(who)
+    try:
+        yield
+    finally:
+        asker.reset(token)
+
+
+class TaskExited(Exception):
+    """The task's code called `sys.exit`."""
+
+
+class RunTask(Task):  # type: ignore[misc]
+    """Huey's Task with the envelope it came in. Its id is the run's id."""
+
+    queue: "Queue"
+    function: Callable[..., Any]
+    schedule: Any = None
+    catch_up = False
+    envelope: Envelope | None = None
+
+    def instant(self) -> tuple[datetime, bool]:
+        """The one instant of this run, the same for all its attempts, and whether this call has set it."""
+        mine, key = now(), f"instant:{self.id}"
+        first = self.queue.put_if_empty(key, mine.isoformat(), ttl=7 * 86400)
+        instant = mine if first else datetime.fromisoformat(self.queue.get(key, peek=True))
+        self.queue.note(self, instant_at=instant.isoformat())
+        return instant, first
+
+
+class RunWrapper(TaskWrapper):  # type: ignore[misc]
+    task_base = RunTask
+
+    def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
+        @functools.wraps(func)
+        def without_exit(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return func(*args, **kwargs)
+            except SystemExit as exit:
+                raise TaskExited(f"the task called sys.exit({exit.code!r})") from exit
+
+        task_class: type[RunTask] = super().create_task(without_exit, *args, **settings)
+        task_class.queue, task_class.function = self.huey, staticmethod(func)
+        return task_class
+
+
+class Queue(Huey):  # type: ignore[misc]
+    """One of the three queues. `failed_result=` of a task makes the result that is stored when it has failed for good:
+    a function of the task and the exception; without one, Huey's error is stored.
+    """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.local = threading.local()
+        super().__init__(
+            name,
+            serializer=SignedJSON(settings.secret_key),
+            store_none=True,
+            store_intermediate_errors=False,
+            **options,
+        )
+
+    def get_storage(self, **kwargs: Any) -> BaseStorage:
+        if settings.redis_url:
+            return RedisDelivery(self.name, settings.redis_url, settings.result_ttl_seconds, **kwargs)
+        return SqliteDelivery(self.name, settings.queue_path, settings.result_ttl_seconds, **kwargs)
+
+    def get_task_wrapper_class(self) -> type[RunWrapper]:
+        return RunWrapper
+
+    def periodic_task(self, schedule: Any, **options: Any) -> Callable[..., RunWrapper]:
+        """A task that the clock starts. Not Huey's PeriodicTask, which keeps no result.
+
+        `catch_up=True`: a tick missed while no consumer ran is made up for once.
+        """
+        return self.task(  # type: ignore[no-any-return]
+            validate_datetime=lambda task, at: schedule(at), schedule=staticmethod(schedule), **options
+        )
+
+    def create_consumer(self, **options: Any) -> Any:
+        from engine.consumer import Consumer  # a consumer needs a queue, and a queue its consumer
+
+        return Consumer(self, **options)
+
+    # --- enqueuing -------------------------------------------------------------------------------------------
+
+    def enqueue(self, task: Any) -> Any:
+        if self._immediate or isinstance(task, group | chord):
+            return super().enqueue(task)
+        if task.expires:
+            task.resolve_expires(self.utc)
+        self._emit(S.SIGNAL_ENQUEUED, task)
+        self.send(self.posted(task))
+        if not self.ready_to_run(task):
+            self._emit(S.SIGNAL_SCHEDULED, task)
+        results = self._pipeline_results(task)
+        return results[0] if len(results) == 1 else ResultGroup(results)
+
+    def add_schedule(self, task: Any) -> None:
+        if self._immediate:
+            super().add_schedule(task)
+            return
+        self.send(self.posted(task))
+        self._emit(S.SIGNAL_SCHEDULED, task)
+
+    def posted(self, task: RunTask) -> Effects:
+        """The message of a task, for the queue or for the schedule, and its line of history when it is a new run."""
+        effects, new = Effects(), task.envelope is None
+        if new:
+            self.seal(task)
+        data = self.serialize_task(task)
+        if self.ready_to_run(task):
+            effects.enqueue(task.id, data, task.priority)
+        else:
+            effects.schedule(task.id, data, task.priority, task.eta)
+        return effects.event(self.enqueued_event(task)) if new else effects
+
+    def seal(self, task: RunTask) -> None:
+        """Write on the envelope who asks: whoever `asked_by` names, else the run whose task is asking, else code."""
+        parent = self.current
+        who = asker.get() or (Asker("run", parent.task.id) if parent else Asker("code", host()))
+        parent_id = parent.task.id if parent else None
+        task.envelope = Envelope(who, now(), code_version(), parent_id, retries=task.retries)
+
+    def enqueued_event(self, task: RunTask) -> str:
+        envelope = task.envelope
+        assert envelope is not None
+        due = None if self.ready_to_run(task) else task.eta.replace(tzinfo=UTC).timestamp()
+        return event_json(
+            "enqueued", task.id, envelope.enqueued_at.timestamp(), task=task.name, args=list(task.args),
+            kwargs=task.kwargs, priority=task.priority, retries=envelope.retries, asked_by=envelope.asked_by,
+            parent=envelope.parent_id, version=envelope.code_version, due=due,
+        )  # fmt: skip
+
+    def send(self, effects: Effects) -> None:
+        """Store at once; but what Huey sends after a task's code has ended is stored when the run is settled."""
+        if self.settling:
+            self.settling.effects.merge(effects)
+        else:
+            self.storage.apply(effects)
+
+    def note(self, task: RunTask, **facts: Any) -> None:
+        """Add facts to a run's record while it runs."""
+        if not self._immediate:
+            self.storage.apply(Effects().event(event_json("noted", task.id, time.time(), **facts)))
+
+    def serialize_task(self, task: Any) -> bytes:
+        if task.envelope is None:
+            self.seal(task)
+        letter = Letter(self._registry.create_message(task), task.envelope)
+        return bytes(self.serializer.serialize(letter))
+
+    def deserialize_task(self, data: bytes) -> RunTask:
+        letter = self.serializer.deserialize(data)
+        if not isinstance(letter, Letter):
+            raise Unreadable("not a message that asks for a run")
+        task: RunTask = self._registry.create_task(letter.message)
+        task.envelope = letter.envelope
+        return task
+
+    # --- working ---------------------------------------------------------------------------------------------
+
+    @property
+    def current(self) -> Settlement | None:
+        """The execution going on in this thread."""
+        return getattr(self.local, "current", None)
+
+    @property
+    def settling(self) -> Settlement | None:
+        """The same, once the task's own code has ended."""
+        current = self.current
+        return current if current and current.task not in self._tasks_in_flight else None
+
+    def identify(self, consumer: str, worker: str) -> None:
+        """Take messages under this name, in this thread."""
+        self.local.consumer, self.local.worker, self.local.unsure = consumer, worker, True
+
+    def dequeue(self) -> RunTask | None:
+        """The next task, held until `execute` has settled it; None when none came within the read timeout."""
+        if not hasattr(self.local, "worker"):
+            self.identify(f"{host()}:{threading.get_native_id()}:inline", "inline")
+        unsure, self.local.unsure = self.local.unsure, True
+        taken = self.storage.take(self.local.consumer, self.local.worker, unsure)
+        if taken is None:
+            self.storage.wait_for_work()
+            taken = self.storage.take(self.local.consumer, self.local.worker, False)
+        self.local.unsure = False
+        return taken and self.opened(taken)
+
+    def opened(self, taken: Any) -> RunTask | None:
+        try:
+            task = self.deserialize_task(taken.data)
+        except (Unreadable, HueyException, ValueError, KeyError, TypeError) as error:
+            logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, error)
+            self.storage.bury(self.local.consumer, taken, str(error))
+            return None
+        task.taken = taken
+        return task
+
+    def execute(self, task: Any, timestamp: datetime | None = None) -> Any:
+        if self._immediate or not hasattr(task, "taken"):
+            return super().execute(task, timestamp)
+        settlement = self.local.current = Settlement(task, task.taken)
+        try:
+            value = super().execute(task, timestamp)
+            self.settle(settlement)
+        except BaseException:
+            # Still held: this worker looks into its own hands first when it asks for the next message.
+            self.local.unsure = True
+            raise
+        finally:
+            self.local.current = None
+            release()
+        return value
+
+    def settle(self, settlement: Settlement) -> None:
+        consumer, worker, taken = self.local.consumer, self.local.worker, settlement.taken
+        if settlement.interrupted:
+            self.storage.give_back(consumer, worker, "interrupted by shutdown", settings.max_deliveries, counts=False)
+            return
+        settlement.effects.event(settlement.event(f"{worker} on {consumer}", code_version()))
+        if not self.persistently(lambda: self.storage.settle(consumer, taken, settlement.effects, settlement.failed)):
+            logger.warning("Run %s was taken over by another worker; this outcome is dropped", taken.run_id)
+            return
+        self.log_outcome(settlement)
+
+    def persistently(self, step: Callable[[], bool]) -> bool:
+        """Repeat a harmless step while the broker is away, for a while."""
+        delay, deadline = 0.1, time.monotonic() + SETTLE_SECONDS
+        while True:
+            try:
+                return step()
+            except BrokerAway:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("The broker is away; trying again in %.1fs", delay)
+                time.sleep(delay)
+                delay = min(delay * 2, 2)
+
+    def log_outcome(self, settlement: Settlement) -> None:
+        task, seconds = settlement.task, (settlement.run_ms or 0) / 1000
+        name = f"{task.__module__}.{task.name}[{task.id}]"
+        if settlement.state == State.SUCCEEDED:
+            logger.info("Task %s succeeded in %.3gs", name, seconds)
+        elif settlement.state == State.RETRYING:
+            delay = max(timedelta(0), task.eta - self._get_timestamp()) if task.eta else timedelta(0)
+            attempt = task.envelope.attempt - 1
+            logger.warning(
+                "Retrying task in %.0fs (attempt %d/%d)", delay.total_seconds(), attempt, task.envelope.retries
+            )
+        elif settlement.state == State.FAILED:
+            logger.error("Task %s failed in %.3gs: %s", name, seconds, settlement.error)
+        else:
+            logger.info("Task %s %s", name, settlement.state)
+
+    def _emit(self, signal: str, task: Any, *args: Any, **kwargs: Any) -> None:
+        if self.current and self.current.task is task:
+            self.current.notice(signal)
+        super()._emit(signal, task, *args, **kwargs)
+
+    def _run_post_execute(self, task: Any, value: Any, exception: BaseException | None) -> None:
+        if self.current:
+            self.current.finish(value, exception)
+        super()._run_post_execute(task, value, exception)
+
+    def _requeue_task(self, task: Any, timestamp: datetime, retry_eta: datetime | None = None) -> None:
+        if task.envelope:
+            task.envelope = task.envelope._replace(attempt=task.envelope.attempt + 1)
+        task.eta = None
+        super()._requeue_task(task, timestamp, retry_eta)
+
+    def build_error_result(self, task: Any, exception: BaseException) -> dict[str, Any]:
+        if self.current:
+            self.current.exception = exception
+        return dict(super().build_error_result(task, exception))
+
+    def put_result(self, key: str, data: Any) -> None:
+        settling = self.settling
+        if settling is None or key.startswith("chord:"):
+            super().put_result(key, data)
+            return
+        if isinstance(data, Error) and key == settling.task.id and hasattr(settling.task, "failed_result"):
+            data = settling.value = settling.task.failed_result(settling.exception)
+        settling.effects.result(key, self.serializer.serialize(data))
+
+    def pauses(self) -> dict[str, dict[str, Any]]:
+        """What is paused: `""` is the whole queue, else a task's name → who, when and why."""
+        return dict(self.storage.pauses())

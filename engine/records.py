@@ -1,0 +1,163 @@
+"""What the engine remembers: runs, their attempts, the consumers, and how far the history has been read."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from peewee import (
+    BigIntegerField,
+    BooleanField,
+    CompositeKey,
+    DoubleField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+from engine.database import JSONTextField, UTCDateTimeField, database
+
+
+class State(StrEnum):
+    """The states of a run. An attempt is `running` or ends in one of the others, or in `died` with its worker."""
+
+    WAITING = "waiting"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+
+ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED, State.DEAD)
+
+
+class Record(Model):
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class Run(Record):
+    """One call of a task, from enqueuing to its end. `id` is Huey's task id; `task` the bare name of the function."""
+
+    id = TextField(primary_key=True)
+    task = TextField()
+    queue = TextField()
+    state = TextField()
+    args = JSONTextField(null=True)
+    kwargs = JSONTextField(null=True)
+    priority = DoubleField(null=True)
+    retries = IntegerField(default=0)  # allowed after the first attempt
+    asked_by_kind = TextField(null=True)  # schedule, operator, token, cli, run, code
+    asked_by = TextField(null=True)
+    parent_id = TextField(null=True)
+    code_version = TextField(null=True)
+    enqueued_at = UTCDateTimeField()
+    due_at = UTCDateTimeField(null=True)  # scheduled and retrying: when it goes to its queue
+    started_at = UTCDateTimeField(null=True)
+    ended_at = UTCDateTimeField(null=True)
+    instant_at = UTCDateTimeField(null=True)  # the one instant that the run's work counts as done at
+    wait_ms = DoubleField(null=True)  # from due (or enqueued) to the first start
+    run_ms = DoubleField(null=True)  # of the last attempt
+    attempts = IntegerField(default=0)
+    deliveries = IntegerField(default=0)
+    worker = TextField(null=True)
+    result = JSONTextField(null=True)
+    error = TextField(null=True)
+
+    class Meta:
+        table_name = "dewey_runs"
+
+    @classmethod
+    def recent(cls, limit: int = 10) -> list["Run"]:
+        """The newest runs, newest first."""
+        return list(cls.select().order_by(cls.enqueued_at.desc(), cls.id.desc()).limit(limit))
+
+    @property
+    def history(self) -> list["Attempt"]:
+        """Its attempts, first to last, those that died with their worker included."""
+        return list(Attempt.select().where(Attempt.run_id == self.id).order_by(Attempt.number))
+
+
+class Attempt(Record):
+    """One start of a run. `number` counts starts; `attempt` does not count those that died with their worker."""
+
+    run_id = TextField()
+    number = IntegerField()
+    attempt = IntegerField()
+    state = TextField()
+    worker = TextField(null=True)
+    code_version = TextField(null=True)
+    started_at = UTCDateTimeField(null=True)
+    ended_at = UTCDateTimeField(null=True)
+    run_ms = DoubleField(null=True)
+    next_at = UTCDateTimeField(null=True)  # when the attempt after a failed one is due
+    error = TextField(null=True)
+    traceback = TextField(null=True)
+
+    class Meta:
+        table_name = "dewey_attempts"
+        primary_key = CompositeKey("run_id", "number")
+
+
+class WorkerProcess(Record):
+    """One consumer: a parent process that serves one queue with `worker_count` workers."""
+
+    LATE_AFTER = timedelta(seconds=8)
+
+    id = TextField(primary_key=True)  # host:pid:random
+    queue = TextField()
+    host = TextField()
+    pid = IntegerField()
+    code_version = TextField()
+    worker_type = TextField()
+    worker_count = IntegerField()
+    periodic = BooleanField()
+    started_at = UTCDateTimeField()
+    beat_at = UTCDateTimeField()
+    stopped_at = UTCDateTimeField(null=True)
+    scheduler_at = UTCDateTimeField(null=True)  # when its scheduler last looked at the clock
+    rss_bytes = BigIntegerField(default=0)  # parent and children
+    cpu_percent = DoubleField(default=0)
+    processed = BigIntegerField(default=0)  # attempts ended since its start
+    failed = BigIntegerField(default=0)
+    running = JSONTextField(default=list)  # [{"worker", "run_id", "task", "since"}]
+
+    class Meta:
+        table_name = "dewey_workers"
+
+    def state(self, now: datetime, lease: timedelta) -> str:
+        """`live`, `late` (silent for some seconds), `lost` (for a whole lease), `stopped` (said goodbye)."""
+        silent = now - self.beat_at
+        if self.stopped_at:
+            return "stopped"
+        if silent > max(lease, self.LATE_AFTER):
+            return "lost"
+        return "late" if silent > self.LATE_AFTER else "live"
+
+
+class HistoryCursor(Record):
+    """How far a broker's stream of events has been written into the records, and how many were dropped unread."""
+
+    stream = TextField(primary_key=True)
+    position = BigIntegerField()
+    dropped = BigIntegerField(default=0)
+
+    class Meta:
+        table_name = "dewey_history_cursors"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def as_json(record: Model, *leave_out: str) -> dict[str, Any]:
+    """A record's columns as JSON values; instants in ISO 8601 with offset."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in record.__data__.items()
+        if name not in leave_out
+    }

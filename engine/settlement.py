@@ -1,0 +1,92 @@
+"""What one execution of a run came to, gathered while Huey runs it and stored in one step when it lets go."""
+
+import time
+import traceback
+from datetime import UTC
+from typing import Any
+
+import orjson
+from huey import signals as S
+
+from engine.delivery import Effects, Taken, event_json
+from engine.records import State
+
+#: How Huey's signals end an execution. A later one replaces an earlier one: an error that is retried is `retrying`.
+ENDINGS = {
+    S.SIGNAL_COMPLETE: State.SUCCEEDED,
+    S.SIGNAL_ERROR: State.FAILED,
+    S.SIGNAL_TIMEOUT: State.FAILED,
+    S.SIGNAL_LOCKED: State.FAILED,
+    S.SIGNAL_RATE_LIMITED: State.FAILED,
+    S.SIGNAL_RETRYING: State.RETRYING,
+    S.SIGNAL_CANCELED: State.CANCELLED,
+    S.SIGNAL_REVOKED: State.CANCELLED,
+    S.SIGNAL_EXPIRED: State.EXPIRED,
+}
+MAX_RESULT = 64 * 1024
+
+
+class Settlement:
+    """The outcome of one execution. `effects` is everything that must be stored together with letting go."""
+
+    def __init__(self, task: Any, taken: Taken) -> None:
+        self.task, self.taken = task, taken
+        self.effects = Effects()
+        self.state: State | None = None
+        self.interrupted = False
+        self.exception: BaseException | None = None
+        self.value: Any = None
+        self.started = time.monotonic()
+        self.run_ms: float | None = None
+
+    def notice(self, signal: str) -> None:
+        if signal == S.SIGNAL_EXECUTING:
+            self.started = time.monotonic()
+        elif signal == S.SIGNAL_INTERRUPTED:
+            self.interrupted = True
+        elif signal == S.SIGNAL_SCHEDULED:
+            self.state = self.state or State.SCHEDULED
+        else:
+            self.state = ENDINGS.get(signal, self.state)
+
+    def finish(self, value: Any, exception: BaseException | None) -> None:
+        self.exception = exception
+        if exception is None:  # else what the task wants stored in its place has been set already
+            self.value = value
+        self.run_ms = (time.monotonic() - self.started) * 1000
+
+    @property
+    def failed(self) -> bool:
+        return self.state in (State.FAILED, State.RETRYING)
+
+    @property
+    def error(self) -> str | None:
+        return None if self.exception is None else f"{type(self.exception).__name__}: {self.exception}"
+
+    def event(self, worker: str, version: str) -> str:
+        """The line of history that ends this attempt."""
+        exception, eta = self.exception, self.task.eta
+        return event_json(
+            "ended",
+            self.taken.run_id,
+            time.time(),
+            state=self.state or State.SUCCEEDED,
+            task=self.task.name,
+            delivery=self.taken.delivery,
+            attempt=self.task.envelope.attempt - (self.state == State.RETRYING),
+            worker=worker,
+            version=version,
+            run_ms=self.run_ms,
+            result=readable(self.value),
+            error=self.error,
+            traceback=exception and "".join(traceback.format_exception(exception)),
+            next_at=eta.replace(tzinfo=UTC).timestamp()
+            if eta and self.state in (State.RETRYING, State.SCHEDULED)
+            else None,
+        )
+
+
+def readable(value: Any) -> Any:
+    """A result as JSON for the history, cut where it is very long."""
+    text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    return orjson.loads(text) if len(text) <= MAX_RESULT else text[:MAX_RESULT].decode(errors="ignore") + " …"

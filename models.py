@@ -1,0 +1,205 @@
+"""The tables of the reading app and of the console's people, and the questions asked of them."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from peewee import (
+    JOIN,
+    SQL,
+    BooleanField,
+    CharField,
+    ForeignKeyField,
+    IntegerField,
+    ModelSelect,
+    TextField,
+    UUIDField,
+    fn,
+)
+
+from engine.database import JSONTextField, UTCDateTimeField
+from engine.records import Record, Run, now
+
+
+class User(Record):
+    """A reader. The reading app's table: nothing but these two columns may be relied on."""
+
+    id = UUIDField(primary_key=True, default=uuid4)
+    email = CharField(unique=True)
+
+    class Meta:
+        table_name = "users"
+
+
+class Book(Record):
+    """The reading app's table: nothing but these three columns may be relied on."""
+
+    id = UUIDField(primary_key=True, default=uuid4)
+    title = CharField()
+    author = CharField()
+
+    class Meta:
+        table_name = "books"
+
+
+class ReadingSession(Record):
+    """Somebody opened a book. `end_position` 0 means that no progress was reported."""
+
+    id = UUIDField(primary_key=True, default=uuid4)
+    user = ForeignKeyField(User, backref="sessions")
+    book = ForeignKeyField(Book, backref="sessions")
+    started_at = UTCDateTimeField()
+    ended_at = UTCDateTimeField(null=True)
+    duration_minutes = IntegerField(default=0)
+    start_position = IntegerField(default=0)
+    end_position = IntegerField(default=0)
+    pages_read = IntegerField(default=0)
+    device_type = CharField(max_length=50, null=True)
+    is_active = BooleanField(default=True)
+    created_at = UTCDateTimeField(default=now)
+
+    class Meta:
+        table_name = "reading_sessions"
+
+    @classmethod
+    def open(cls) -> Any:
+        """The condition for "active and not ended": what the cleanup index covers."""
+        # A literal: SQLite uses a partial index only for a condition whose values it sees when it plans.
+        return (cls.is_active == SQL("true")) & cls.ended_at.is_null()
+
+    @classmethod
+    def abandoned(cls, as_of: datetime, older_than: timedelta) -> Any:
+        """The condition for "open, and started strictly longer than `older_than` before `as_of`"."""
+        return cls.open() & (cls.started_at < as_of - older_than)
+
+    @classmethod
+    def lists(cls, as_of: datetime, older_than: timedelta) -> dict[str, Any]:
+        """The condition of each list: `active` (all of them), `abandoned` (a part of those) and `closed`.
+
+        A session marked as ended but still active is active: cleanup does not touch it, and the statistics count it
+        so. One that is not active and has no end is in no list, as in no statistics.
+        """
+        return {
+            "active": cls.is_active == SQL("true"),
+            "abandoned": cls.abandoned(as_of, older_than),
+            "closed": (cls.is_active == SQL("false")) & cls.ended_at.is_null(False),
+        }
+
+    @classmethod
+    def browse(cls, *conditions: Any, reader: str = "", book: str = "") -> "ModelSelect[ReadingSession]":
+        """Sessions with `email`, `title` and `author` beside them; these are None where the row they name is gone."""
+        instants = {
+            # What PostgreSQL calls infinity has no counterpart in Python.
+            name: fn.NULLIF(fn.NULLIF(field, "-infinity"), "infinity").python_value(field.python_value).alias(name)
+            for name, field in (("started_at", cls.started_at), ("ended_at", cls.ended_at))
+        }
+        columns = [instants.get(field.name, field) for field in cls._meta.sorted_fields if field.name != "created_at"]
+        query = (
+            cls.select(*columns, User.email, Book.title, Book.author)
+            .join_from(cls, User, JOIN.LEFT_OUTER)
+            .join_from(cls, Book, JOIN.LEFT_OUTER)
+            .objects()
+        )
+        if reader:
+            conditions += (User.email.contains(reader),)
+        if book:
+            conditions += (Book.title.contains(book) | Book.author.contains(book),)
+        return query.where(*conditions)
+
+
+class OwnTable(Record):
+    """A table of the reading app that a migration of ours created; those it found there are not listed."""
+
+    name = TextField(primary_key=True)
+
+    class Meta:
+        table_name = "dewey_own_tables"
+
+
+class Operator(Record):
+    """A person who may sign in. Roles: viewer, operator, admin."""
+
+    email = CharField(unique=True)  # lower case
+    password_hash = TextField()
+    role = CharField(max_length=16)
+    created_at = UTCDateTimeField(default=now)
+    disabled_at = UTCDateTimeField(null=True)
+
+    class Meta:
+        table_name = "dewey_operators"
+
+
+class SignIn(Record):
+    """One signed-in browser. Ending it ends every copy of its cookie. `digest`: SHA-256 of the cookie's secret."""
+
+    digest = CharField(max_length=64, primary_key=True)
+    operator = ForeignKeyField(Operator, backref="sign_ins", on_delete="CASCADE")
+    created_at = UTCDateTimeField(default=now)
+    seen_at = UTCDateTimeField(default=now)
+    ended_at = UTCDateTimeField(null=True)
+    address = TextField(null=True)
+    agent = TextField(null=True)
+
+    class Meta:
+        table_name = "dewey_sign_ins"
+
+
+class Token(Record):
+    """An API bearer token. Only its SHA-256 is stored; the token itself is shown once, when it is made."""
+
+    name = CharField(unique=True)
+    digest = CharField(max_length=64, unique=True)
+    role = CharField(max_length=16)
+    created_at = UTCDateTimeField(default=now)
+    expires_at = UTCDateTimeField(null=True)
+    used_at = UTCDateTimeField(null=True)
+    revoked_at = UTCDateTimeField(null=True)
+
+    class Meta:
+        table_name = "dewey_tokens"
+
+
+class AuditEntry(Record):
+    """Who did what to which, when and from where. Rows are only ever added."""
+
+    at = UTCDateTimeField(default=now, index=True)
+    actor_kind = CharField(max_length=16)  # operator, token, cli
+    actor = TextField()
+    source = CharField(max_length=8)  # web, api, cli
+    action = TextField()  # the operation's name, such as sessions.close
+    target = TextField(null=True, index=True)
+    before = JSONTextField(null=True)
+    after = JSONTextField(null=True)
+    address = TextField(null=True)
+
+    class Meta:
+        table_name = "dewey_audit"
+
+
+LIBRARY = (User, Book, ReadingSession)
+
+
+def own_library() -> bool:
+    """Whether the reading app's three tables are ours, so that sample data may go into them."""
+    names = [model._meta.table_name for model in LIBRARY]
+    return bool(OwnTable.select().where(OwnTable.name.in_(names)).count() == len(names))
+
+
+def closed_by(sessions: Iterable[ReadingSession]) -> dict[UUID, AuditEntry | Run]:
+    """What closed each of these: the audit line of the person who did it by hand, or the run whose one instant it is.
+
+    A session that is missing from the answer was ended by its reader.
+    """
+    closed = {session.id: session.ended_at for session in sessions if session.ended_at and not session.is_active}
+    if not closed:
+        return {}
+    runs = Run.select(Run.id, Run.task, Run.instant_at).where(Run.instant_at.in_(set(closed.values())))
+    by_instant = {run.instant_at: run for run in runs}
+    by_hand = AuditEntry.select().where(
+        (AuditEntry.action == "sessions.close") & AuditEntry.target.in_([str(one) for one in closed])
+    )
+    answer: dict[UUID, AuditEntry | Run] = {
+        one: by_instant[ended_at] for one, ended_at in closed.items() if ended_at in by_instant
+    }
+    return answer | {UUID(entry.target): entry for entry in by_hand}

@@ -1,0 +1,250 @@
+"""Reading sessions: close the abandoned ones, count the closed ones. Time comes in as an argument."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from peewee import SQL, Case, DatabaseError, Expression, OperationalError, ProgrammingError, Tuple, fn
+
+from engine.database import database, on_postgresql
+from models import ReadingSession as Session
+
+logger = logging.getLogger(__name__)
+
+HOURS = range(1, 169)
+
+
+class BadHours(ValueError):
+    """`hours` is not a whole number from 1 to 168."""
+
+
+class SessionFigures(NamedTuple):
+    """Sessions now, and those closed in the last 24 hours."""
+
+    active: int
+    abandoned: int
+    closed: int
+    avg_duration_minutes: float
+    no_progress: int
+
+
+# --- closing -------------------------------------------------------------------------------------------------
+
+
+def close_abandoned(
+    as_of: datetime,
+    older_than: timedelta,
+    batch_size: int,
+    *,
+    already: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, found: None,
+) -> dict[str, Any]:
+    """Close every session that is open and started strictly longer than `older_than` before `as_of`.
+
+    Each batch is one short transaction. A row that another transaction holds is passed over, so that runs side by
+    side share the work and nobody waits; the next run sees it again. A row that the database refuses (a constraint,
+    a trigger) is left open and logged. Trouble with the statement or the connection itself raises, with the batches
+    before it committed; `already` is what earlier attempts of the same run, with the same `as_of`, closed.
+
+    Returns the four keys `closed_count, execution_time_ms, deadline, error`.
+    """
+    started = time.perf_counter()
+    logger.info("Starting close_abandoned_sessions task")
+    try:
+        closed = already + close_in_batches(as_of, older_than, batch_size, on_progress)
+    except Exception as error:
+        logger.error("Error closing abandoned sessions: %s", error, exc_info=True)
+        raise
+    elapsed_ms = (time.perf_counter() - started) * 1000
+    if closed:
+        logger.info("Closed %d abandoned sessions in %.2fms", closed, elapsed_ms)
+    return cleanup_result(as_of - older_than, closed, elapsed_ms)
+
+
+def cleanup_result(deadline: datetime, closed: int, elapsed_ms: float, error: str | None = None) -> dict[str, Any]:
+    return {
+        "closed_count": closed,
+        "execution_time_ms": round(elapsed_ms, 2),
+        "deadline": deadline.isoformat(),
+        "error": error,
+    }
+
+
+def close_in_batches(
+    as_of: datetime, older_than: timedelta, batch_size: int, on_progress: Callable[[int, int], None]
+) -> int:
+    found = count_abandoned(as_of, older_than)
+    if not found:
+        logger.info("No abandoned sessions found")
+        return 0
+    logger.info("Found %d abandoned sessions", found)
+    abandoned, closed, last = Session.abandoned(as_of, older_than), 0, None
+    while True:
+        with database.atomic():
+            batch, last = next_batch(abandoned, last, batch_size)
+            closed += close_batch(batch, as_of)
+        on_progress(closed, found)
+        if len(batch) < batch_size:
+            break
+    logger.info("Successfully closed %d/%d sessions", closed, found)
+    return closed
+
+
+def next_batch(abandoned: Expression, after: Any, batch_size: int) -> tuple[list[Any], Any]:
+    """The ids of the next sessions in order of start, locked, and where to go on from.
+
+    The place is kept as text: PostgreSQL knows instants, such as -infinity, that Python does not.
+    """
+    query = Session.select(Session.id, Session.started_at.cast("text").alias("place")).where(abandoned)
+    if after is not None:
+        place, last_id = ("%s::timestamptz", "%s::uuid") if on_postgresql() else ("?", "?")
+        place = Tuple(SQL(place, [after[0]]), SQL(last_id, [after[1].hex]))
+        query = query.where(Tuple(Session.started_at, Session.id) > place)
+    query = query.order_by(Session.started_at, Session.id).limit(batch_size)
+    if on_postgresql():
+        query = query.for_update("FOR NO KEY UPDATE SKIP LOCKED")
+    rows = list(query.tuples())
+    return [row[0] for row in rows], (rows[-1][1], rows[-1][0]) if rows else after
+
+
+def close_batch(ids: list[Any], as_of: datetime) -> int:
+    """Close these; halve what the database refuses until the refused rows stand alone. Returns how many closed."""
+    if not ids:
+        return 0
+    try:
+        with database.atomic():
+            closed = close(as_of, among(ids))
+            if closed < len(ids):
+                report_kept_open(ids)
+            if logger.isEnabledFor(logging.DEBUG):
+                report_closed(ids, as_of)
+            return closed
+    except (OperationalError, ProgrammingError):
+        raise
+    except DatabaseError as error:
+        if len(ids) == 1:
+            logger.warning("Failed to close session %s: %s", ids[0], str(error).splitlines()[0])
+            return 0
+    half = len(ids) // 2
+    return close_batch(ids[:half], as_of) + close_batch(ids[half:], as_of)
+
+
+def close(as_of: datetime, which: Expression) -> int:
+    """The one statement that closes: everything that `which` names and that is still open."""
+    without_progress = Case(None, [(Session.end_position == 0, Session.start_position)], Session.end_position)
+    return int(
+        Session.update(
+            is_active=False,
+            ended_at=as_of,
+            duration_minutes=whole_minutes_until(as_of),
+            end_position=without_progress,
+        )
+        .where(which & Session.open())
+        .execute()
+    )
+
+
+def whole_minutes_until(as_of: datetime) -> Any:
+    """SQL for the whole minutes from `started_at` to `as_of`, exact to the microsecond; 0 for a start after it."""
+    if on_postgresql():
+        return SQL("greatest(floor(extract(epoch FROM (%s::timestamptz - started_at)) / 60), 0)::int", [as_of])
+    # SQLite's own date functions round to milliseconds, so seconds and fraction are compared apart.
+    fraction = str(as_of)[19:26]
+    seconds = "? - CAST(strftime('%s', substr(started_at, 1, 19)) AS INTEGER) - (? < substr(started_at, 20, 7))"
+    return SQL(f"max(({seconds}) / 60, 0)", [int(as_of.timestamp()), fraction])
+
+
+def among(ids: list[Any]) -> Expression:
+    """`id` is one of these, as one parameter however many there are."""
+    if on_postgresql():
+        return Expression(Session.id, "=", SQL("ANY(%s::uuid[])", [[str(one) for one in ids]]))
+    return Session.id.in_(SQL("(SELECT value FROM json_each(?))", [json.dumps([one.hex for one in ids])]))
+
+
+def report_kept_open(ids: list[Any]) -> None:
+    for row in Session.select(Session.id).where(among(ids) & Session.open()).tuples():
+        logger.warning("Failed to close session %s: a trigger kept it open", row[0])
+
+
+def report_closed(ids: list[Any], as_of: datetime) -> None:
+    columns = (Session.id, Session.user_id, Session.book_id, Session.duration_minutes)
+    for row in Session.select(*columns).where(among(ids) & (Session.ended_at == as_of)).tuples():
+        logger.debug("Closed session %s for user %s, book %s, duration %dmin", *row)
+
+
+def close_one(session_id: UUID, as_of: datetime) -> bool:
+    """Close one open session, whatever its age. False: there is none of that id, or it is not open."""
+    with database.atomic():
+        return close(as_of, Session.id == session_id) == 1
+
+
+# --- counting ------------------------------------------------------------------------------------------------
+
+
+def count_abandoned(as_of: datetime, older_than: timedelta) -> int:
+    return int(Session.select().where(Session.abandoned(as_of, older_than)).count())
+
+
+def count_closed_at(instant: datetime) -> int:
+    """The sessions closed at exactly this instant: those of one run."""
+    return int(Session.select().where((Session.is_active == SQL("false")) & (Session.ended_at == instant)).count())
+
+
+def count_active() -> int:
+    """All active ones. Asked in two parts, each of which an index answers: open, and marked active though ended."""
+    active = Session.is_active == SQL("true")
+    return int(
+        Session.select().where(Session.open()).count()
+        + Session.select().where(active & Session.ended_at.is_null(False)).count()
+    )
+
+
+def cleanup_statistics(as_of: datetime, hours: int) -> dict[str, Any]:
+    """Sessions closed in the `hours` (1–168) before `as_of`, and all active ones. Raises BadHours."""
+    if type(hours) is not int or hours not in HOURS:
+        raise BadHours(f"hours must be a whole number from {HOURS[0]} to {HOURS[-1]}, not {hours!r}")
+    closed, average, no_progress = closed_between(as_of - timedelta(hours=hours), as_of)
+    return {
+        "total_closed": closed,
+        "total_active": count_active(),
+        "avg_duration_minutes": average,
+        "no_progress_count": no_progress,
+        "period_hours": hours,
+        "timestamp": as_of.isoformat(),
+    }
+
+
+def closed_between(since: datetime, until: datetime) -> tuple[int, float, int]:
+    """How many sessions ended in this time, their average minutes (2 places), how many without progress."""
+    no_progress = Case(None, [(Session.end_position == Session.start_position, 1)], 0)
+    count, average, without = (
+        Session.select(fn.COUNT(SQL("*")), fn.AVG(Session.duration_minutes), fn.SUM(no_progress))
+        .where(ended(since, until))
+        .scalar(as_tuple=True)
+    )
+    return int(count), round(float(average or 0), 2), int(without or 0)
+
+
+def ended(since: datetime, until: datetime) -> Any:
+    return (Session.is_active == SQL("false")) & (Session.ended_at >= since) & (Session.ended_at <= until)
+
+
+def overview(as_of: datetime, older_than: timedelta) -> SessionFigures:
+    closed, average, no_progress = closed_between(as_of - timedelta(hours=24), as_of)
+    return SessionFigures(count_active(), count_abandoned(as_of, older_than), closed, average, no_progress)
+
+
+def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, int]]:
+    """Sessions ended in each of the last `hours` clock hours, oldest first; the last one is still filling."""
+    this_hour = as_of.replace(minute=0, second=0, microsecond=0)
+    starts = [this_hour - timedelta(hours=back) for back in reversed(range(hours))]
+    hour = SQL(
+        "to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')" if on_postgresql() else "substr(ended_at, 1, 13)"
+    )
+    rows = Session.select(hour, fn.COUNT(SQL("*"))).where(ended(starts[0], as_of)).group_by(hour).tuples()
+    counts = dict(rows)
+    return [(start, counts.get(f"{start:%Y-%m-%d %H}", 0)) for start in starts]

@@ -1,0 +1,48 @@
+"""Every task of the program, and the three queues they wait in: heavy (books), normal (images), light (cleanup)."""
+
+from typing import Any
+
+from config import QUEUES, settings
+from engine import pruning
+from engine.queues import Queue, RunTask
+from engine.records import now
+from engine.schedule import crontab
+from reading import sessions
+
+queues = {name: Queue(name) for name in QUEUES}
+heavy, normal, light = queues.values()
+
+
+def failed_cleanup(task: RunTask, error: Exception) -> dict[str, Any]:
+    """The result of a cleanup that failed for good: what it closed all the same, and why it stopped."""
+    instant, _ = task.instant()
+    closed = sessions.count_closed_at(instant)
+    return sessions.cleanup_result(instant - settings.abandoned_after, closed, 0.0, str(error))
+
+
+@light.periodic_task(
+    crontab(minute="*/30"),
+    catch_up=True,
+    context=True,
+    priority=2,
+    retries=3,
+    retry_delay=300,
+    failed_result=failed_cleanup,
+)
+def close_abandoned_sessions(task: RunTask) -> dict[str, Any]:
+    """Close the reading sessions that nobody ended."""
+    as_of, first = task.instant()
+    already = 0 if first else sessions.count_closed_at(as_of)
+    return sessions.close_abandoned(as_of, settings.abandoned_after, settings.cleanup_batch_size, already=already)
+
+
+@light.task(priority=1)
+def get_cleanup_statistics(hours: int = 24) -> dict[str, Any]:
+    """Count the sessions closed in the last hours (1 to 168), and those active now."""
+    return sessions.cleanup_statistics(now(), hours)
+
+
+@light.periodic_task(crontab(hour="3", minute="0"), catch_up=True, priority=1)
+def cleanup_old_task_results() -> dict[str, int]:
+    """Remove expired results, runs past their days, and consumers long gone."""
+    return pruning.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)

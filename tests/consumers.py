@@ -1,0 +1,71 @@
+"""Real consumers as child processes, and the environment they run in."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from waiting import wait_until
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+class Consumer:
+    """`huey_consumer <queue>` with `options`; `log` is what it has written so far."""
+
+    def __init__(self, queue: str, *options: str, environment: dict[str, str], log: Path) -> None:
+        self.log_file = log
+        path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+        with open(log, "ab") as file:
+            self.process = subprocess.Popen(
+                [str(BIN / "huey_consumer"), queue, *options],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": path, **environment},
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def logged(self, text: str, within: float = 20.0) -> str:
+        """Wait until the log holds `text`; gives the whole log."""
+        try:
+            return wait_until(lambda: self.log if text in self.log else "", within)
+        except AssertionError:
+            raise AssertionError(f"{text!r} is not in the log:\n{self.log}") from None
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children()
+
+    def stop(self, how: int = signal.SIGTERM, within: float = 15.0) -> int:
+        """Send the signal and wait for the end; gives the exit code."""
+        self.process.send_signal(how)
+        return self.process.wait(within)
+
+
+@contextmanager
+def consumer(queue: str, *options: str, environment: dict[str, str], log: Path) -> Iterator[Consumer]:
+    """A consumer that is up for the length of a block; nothing of it is left afterwards."""
+    running = Consumer(queue, *(options or ("-k", "process", "-w", "2")), environment=environment, log=log)
+    try:
+        running.logged("commands are available")
+        yield running
+    finally:
+        if running.process.poll() is None:
+            family = [psutil.Process(running.pid), *running.children()]
+            for process in family:
+                process.kill()
+            psutil.wait_procs(family, 5)
+            running.process.wait(5)

@@ -1,0 +1,45 @@
+"""Databases of a test's own, and the program's one database handle pointed at them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import psycopg2
+
+from engine.database import bind, database, release
+
+fresh_names = (f"fresh_{number}" for number in count(1))
+
+
+@contextmanager
+def bound_to(url: str) -> Iterator[None]:
+    """Point the database handle at `url` for a while."""
+    before = database.obj
+    bind(url)
+    try:
+        yield
+    finally:
+        release()
+        if hasattr(database.obj, "close_all"):
+            database.close_all()
+        database.initialize(before)
+
+
+@contextmanager
+def new_postgresql(server_url: str) -> Iterator[str]:
+    """The URL of an empty database on the session's PostgreSQL server, for a while."""
+    name = next(fresh_names)
+    execute_alone(server_url, f"CREATE DATABASE {name}")
+    yield server_url.replace("/postgres?", f"/{name}?")
+    execute_alone(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def execute_alone(url: str, *statements: str) -> None:
+    """Run statements that refuse to be in a transaction."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    try:
+        for statement in statements:
+            connection.cursor().execute(statement)
+    finally:
+        connection.close()

@@ -1,0 +1,90 @@
+"""A queue of tasks for tests, and the ledger that they write themselves: what ran is read there, not from the queue.
+
+A consumer serves it with `huey_consumer probes.probe`, this folder being on its path.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.queues import Queue, RunTask
+from engine.schedule import crontab
+
+probe = Queue("probe")
+
+
+def enter(ledger: str, *words: Any) -> None:
+    """One line, whole or not at all."""
+    line = " ".join(map(str, (*words, os.getpid()))) + "\n"
+    file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, line.encode())
+    finally:
+        os.close(file)
+
+
+def lines(ledger: Path | str) -> list[list[str]]:
+    return [line.split() for line in Path(ledger).read_text().splitlines()] if Path(ledger).exists() else []
+
+
+@probe.task(context=True)
+def work(ledger: str, seconds: float = 0, task: RunTask | None = None) -> str:
+    """Write a line, take that long, write another."""
+    assert task is not None
+    enter(ledger, "start", task.id)
+    time.sleep(seconds)
+    enter(ledger, "end", task.id)
+    return "done"
+
+
+@probe.task(context=True, retries=2)
+def fail(ledger: str, task: RunTask | None = None) -> None:
+    assert task is not None
+    enter(ledger, "start", task.id)
+    raise ValueError("always")
+
+
+@probe.task(context=True, retries=1, failed_result=lambda task, error: {"error": str(error)})
+def fail_politely(ledger: str, task: RunTask | None = None) -> None:
+    raise ValueError("no luck")
+
+
+@probe.task()
+def leave() -> None:
+    raise SystemExit(3)
+
+
+@probe.task()
+def die() -> None:
+    os.kill(os.getpid(), 9)
+
+
+@probe.task()
+def echo(value: Any) -> Any:
+    return value
+
+
+@probe.task(context=True)
+def call_another(ledger: str, task: RunTask | None = None) -> str:
+    return str(work(ledger).id)
+
+
+@probe.task()
+def swell(megabytes: int) -> int:
+    """Use memory and keep it."""
+    kept.append(bytearray(os.urandom(1) * (megabytes << 20)))
+    return os.getpid()
+
+
+kept: list[bytearray] = []
+
+
+@probe.periodic_task(crontab(minute="*/30"), catch_up=True)
+def half_hourly() -> str:
+    return "caught"
+
+
+@probe.periodic_task(crontab(minute="*/10"))
+def each_ten_minutes() -> None:
+    """Not made up for when missed."""

@@ -1,0 +1,293 @@
+"""Take, hold, settle: the same promises on SQLite and on Redis."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huey.constants import EmptyData
+from huey.registry import Message
+
+from engine.delivery import Effects
+from engine.messages import Asker, Envelope, Letter, SignedJSON
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+Broker = Any
+WIRE = SignedJSON("k" * 40)
+
+
+def message(run_id: str, task: str = "echo") -> bytes:
+    envelope = Envelope(Asker("code", "test"), datetime.now(UTC), "test")
+    return WIRE.serialize(Letter(Message(run_id, f"probes.{task}", args=(), kwargs={}), envelope))
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def brokers(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Broker]:
+    """Makes connections of their own to one broker."""
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_url")
+        return lambda **options: RedisDelivery("probe", url, options.pop("result_ttl", 60), **options)
+    path = tmp_path / "queue.db"
+    return lambda **options: SqliteDelivery("probe", path, options.pop("result_ttl", 60), **options)
+
+
+@pytest.fixture
+def broker(brokers: Callable[..., Broker]) -> Broker:
+    return brokers()
+
+
+def put(broker: Broker, *ids: str, priority: float | None = None, task: str = "echo") -> None:
+    for run_id in ids:
+        broker.apply(Effects().enqueue(run_id, message(run_id, task), priority))
+
+
+def take(broker: Broker, worker: str = "w1", consumer: str = "c1", look_first: bool = False) -> Any:
+    return broker.take(consumer, worker, look_first)
+
+
+def kinds(broker: Broker) -> list[str]:
+    import json
+
+    return [json.loads(event)["kind"] for _, event in broker.events(0, 100)]
+
+
+def test_messages_come_in_order_and_only_once(broker: Broker) -> None:
+    put(broker, "a", "b", "c")
+    assert [take(broker, f"w{one}").run_id for one in range(3)] == ["a", "b", "c"]
+    assert take(broker, "w4") is None
+
+
+def test_a_higher_priority_goes_first_and_a_minute_of_waiting_outweighs_one_step(broker: Broker) -> None:
+    put(broker, "plain")
+    put(broker, "urgent", priority=2)
+    old = datetime.now(UTC) - timedelta(minutes=3)
+    broker.apply(Effects().schedule("old", message("old"), None, old))
+    broker.move_due(time.time())
+    assert [take(broker, f"w{one}").run_id for one in range(3)] == ["old", "urgent", "plain"]
+
+
+def test_what_is_taken_is_held_until_it_is_settled(broker: Broker) -> None:
+    put(broker, "a")
+    taken = take(broker)
+    assert [(one.run_id, one.task, one.worker) for one in broker.held()] == [("a", "echo", "w1")]
+    assert broker.settle("c1", taken, Effects().result("a", b"42"), failed=False)
+    assert (broker.held(), broker.peek_data("a"), broker.message("a")) == ([], b"42", None)
+
+
+def test_a_worker_that_is_unsure_gets_what_it_holds_before_anything_new(broker: Broker) -> None:
+    put(broker, "a", "b")
+    first = take(broker)
+    assert take(broker, look_first=True) == first
+    assert take(broker, "w2", look_first=True).run_id == "b"
+
+
+def test_what_a_dead_worker_held_goes_back_to_its_place(broker: Broker) -> None:
+    put(broker, "a", "b")
+    take(broker, "w1")
+    assert broker.give_back("c1", "w1", "w1 died", 5) == 1
+    again = take(broker, "w2")
+    assert (again.run_id, again.delivery) == ("a", 2)
+    assert kinds(broker) == ["started", "returned", "started"]
+
+
+def test_one_worker_is_not_taken_for_another(broker: Broker) -> None:
+    put(broker, "a")
+    take(broker, "w1")
+    assert broker.give_back("c1", "w2", "w2 died", 5) == 0
+    assert broker.give_back("c2", None, "c2 died", 5) == 0
+    assert len(broker.held()) == 1
+
+
+def test_a_late_finisher_changes_nothing(broker: Broker) -> None:
+    put(broker, "a")
+    late = take(broker, "w1", "c1")
+    broker.give_back("c1", "w1", "silent", 5)
+    current = take(broker, "w1", "c1")
+    assert not broker.settle("c1", late, Effects().result("a", b"late"), failed=False)
+    assert broker.peek_data("a") is EmptyData
+    assert broker.settle("c1", current, Effects().result("a", b"right"), failed=False)
+    assert broker.peek_data("a") == b"right"
+
+
+def test_a_retry_is_stored_with_the_settling_and_keeps_the_count_of_deliveries(broker: Broker) -> None:
+    put(broker, "a")
+    assert broker.settle("c1", take(broker), Effects().enqueue("a", message("a"), None), failed=True)
+    assert take(broker).delivery == 2
+
+
+def test_a_message_that_takes_down_too_many_workers_is_dead_and_blocks_nobody(broker: Broker) -> None:
+    put(broker, "poison", "good")
+    for _ in range(2):
+        take(broker)
+        broker.give_back("c1", "w1", "w1 died", 2)
+    assert take(broker).run_id == "good"
+    assert broker.queue_size() == 0
+    assert broker.message("poison") is not None
+
+
+def test_handing_back_at_shutdown_never_counts(broker: Broker) -> None:
+    put(broker, "a")
+    for _ in range(4):
+        take(broker)
+        broker.give_back("c1", None, "shutdown", 2, counts=False)
+    assert take(broker).delivery == 5
+
+
+def test_a_buried_message_is_kept_with_its_reason(broker: Broker) -> None:
+    broker.enqueue(b"garbage")
+    taken = take(broker)
+    broker.bury("c1", taken, "not a message")
+    assert (broker.held(), broker.queue_size(), kinds(broker)[-1]) == ([], 0, "dead")
+    assert broker.message(taken.run_id) == b"garbage"
+
+
+def test_a_silent_consumer_loses_what_it_holds_after_a_lease_and_a_live_one_does_not(broker: Broker) -> None:
+    put(broker, "a", "b")
+    broker.beat("dead", {})
+    take(broker, "w1", "dead")
+    assert broker.reap(0.2, 5) == []  # the first look after an outage
+    while not (gone := broker.reap(0.2, 5)):
+        broker.beat("alive", {})
+        if not [one for one in broker.held() if one.consumer == "alive"]:
+            take(broker, "w1", "alive")
+    assert gone == ["dead"]
+    assert [one.consumer for one in broker.held()] == ["alive"]
+
+
+def test_nobody_is_reaped_in_the_first_round_after_an_outage(broker: Broker) -> None:
+    put(broker, "a")
+    broker.beat("c1", {})
+    take(broker)
+    broker.reap(0.05, 5)
+    deadline = time.time() + 0.3
+    while time.time() < deadline:
+        pass  # an outage: nobody beats and nobody reaps
+    assert broker.reap(0.05, 5) == []
+
+
+def test_due_messages_move_in_one_step_and_no_other(broker: Broker) -> None:
+    now = datetime.now(UTC)
+    for name, seconds in (("late", -5), ("just", 0), ("soon", 60)):
+        broker.apply(Effects().schedule(name, message(name), None, now + timedelta(seconds=seconds)))
+    assert broker.move_due(now.timestamp() + 0.001) == 2
+    assert (broker.queue_size(), broker.schedule_size()) == (2, 1)
+    assert [take(broker, f"w{one}").run_id for one in range(2)] == ["late", "just"]
+
+
+def test_a_scheduled_message_keeps_its_priority(broker: Broker) -> None:
+    now = datetime.now(UTC)
+    broker.apply(Effects().schedule("plain", message("plain"), None, now - timedelta(seconds=1)))
+    broker.apply(Effects().schedule("urgent", message("urgent"), 5, now))
+    broker.move_due(time.time() + 1)
+    assert take(broker).run_id == "urgent"
+
+
+def test_a_tick_lets_one_message_in_however_many_schedulers_try(brokers: Callable[..., Broker]) -> None:
+    schedulers = [brokers() for _ in range(3)]
+    let_in = [
+        one.tick("echo", 100, Effects().enqueue(f"t{n}", message(f"t{n}"), None)) for n, one in enumerate(schedulers)
+    ]
+    assert let_in == [True, False, False]
+    assert schedulers[0].queue_size() == 1
+    assert schedulers[0].last_ticks() == {"echo": 100}
+    assert not schedulers[1].tick("echo", 99, Effects())
+    assert schedulers[2].tick("echo", 101, Effects())
+
+
+def test_a_paused_queue_hands_nothing_out_and_a_paused_task_is_passed_over(broker: Broker) -> None:
+    put(broker, "a", task="first")
+    put(broker, "b", task="second")
+    broker.pause("", {"by": "vera"})
+    assert take(broker) is None
+    assert broker.pauses() == {"": {"by": "vera"}}
+    broker.pause("first", {})
+    assert broker.resume("")
+    assert not broker.resume("")
+    assert take(broker).run_id == "b"
+    assert take(broker, "w2") is None
+    broker.resume("first")
+    assert take(broker, "w2").run_id == "a"
+
+
+def test_a_second_message_of_a_run_that_is_held_changes_nothing(broker: Broker) -> None:
+    put(broker, "a")
+    taken = take(broker)
+    put(broker, "a")
+    assert broker.queue_size() == 0
+    assert broker.settle("c1", taken, Effects(), failed=False)
+
+
+def test_results_live_for_their_time_and_are_read_as_often_as_wanted(brokers: Callable[..., Broker]) -> None:
+    broker = brokers(result_ttl=1)
+    broker.apply(Effects().result("a", b"1"))
+    assert [broker.pop_data("a"), broker.pop_data("a")] == [b"1", b"1"]
+    deadline = time.monotonic() + 5
+    while broker.peek_data("a") is not EmptyData:
+        assert time.monotonic() < deadline
+    broker.remove_expired()
+    assert broker.result_items() == {}
+
+
+def test_waiting_for_a_result_keeps_its_timeout_and_serves_all_who_wait(brokers: Callable[..., Broker]) -> None:
+    import threading
+
+    started = time.monotonic()
+    assert not brokers().wait_result("a", timeout=0.3)
+    assert 0.3 <= time.monotonic() - started < 2
+    got: list[bool] = []
+    waiting = [threading.Thread(target=lambda: got.append(brokers().wait_result("a", timeout=10))) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    brokers().apply(Effects().result("a", b"1"))
+    for thread in waiting:
+        thread.join(5)
+    assert got == [True] * 3
+
+
+def test_the_age_of_the_oldest_is_that_of_waiting_and_not_of_priority(broker: Broker) -> None:
+    assert broker.oldest_waiting() is None
+    before = time.time()
+    put(broker, "a", priority=5)
+    assert before - 1 <= broker.oldest_waiting() <= time.time() + 1
+    take(broker)
+    assert broker.oldest_waiting() is None
+
+
+def test_events_beyond_the_bound_are_dropped_and_counted(broker: Broker) -> None:
+    from engine.delivery import DROPPED
+
+    for number in range(10):
+        broker.apply(Effects().event(f'{{"n": {number}}}'))
+    broker.bound(4)
+    assert [event for _, event in broker.events(0, 100)] == [f'{{"n": {number}}}' for number in range(6, 10)]
+    assert broker.incr(DROPPED, 0) == 6
+    last = broker.events(0, 100)[1][0]
+    broker.trim(last)
+    assert len(broker.events(0, 100)) == 2
+
+
+def test_beats_tell_who_lives_and_what_they_worked_off(broker: Broker) -> None:
+    broker.beat("c1", {"pid": 1})
+    put(broker, "a", "b")
+    broker.settle("c1", take(broker), Effects(), failed=False)
+    broker.settle("c1", take(broker), Effects(), failed=True)
+    [beat] = broker.beats()
+    assert (beat.consumer, beat.info, beat.processed, beat.failed) == ("c1", {"pid": 1}, 2, 1)
+    assert abs(beat.at - time.time()) < 2
+    broker.forget("c1")
+    assert broker.beats() == []
+
+
+def test_an_idle_worker_wakes_when_something_comes(brokers: Callable[..., Broker]) -> None:
+    import threading
+
+    broker = brokers(read_timeout=10)
+    assert take(broker) is None
+    started = time.monotonic()
+    threading.Timer(0.1, lambda: put(brokers(), "a")).start()
+    broker.wait_for_work()
+    assert time.monotonic() - started < 5
+    assert take(broker).run_id == "a"

@@ -1,0 +1,134 @@
+"""The clock: what is due is let in once, whoever looks, and what was missed is made up for where the task asks."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from multiprocessing import Value
+from pathlib import Path
+
+import pytest
+from huey.consumer import ForkSafeFlag
+from probes import each_ten_minutes, half_hourly, probe
+
+from engine.consumer import Scheduler
+from engine.redis_delivery import RedisDelivery
+from engine.schedule import crontab
+from engine.sqlite_delivery import SqliteDelivery
+
+NOON = datetime(2035, 5, 7, 12, 0, tzinfo=UTC)
+at = lambda minutes, seconds=0.0: NOON + timedelta(minutes=minutes, seconds=seconds)  # noqa: E731
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def clock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """The probe queue on a fresh broker, with two periodic tasks: each half hour (made up for) and each ten minutes."""
+    before = probe.storage
+    if request.param == "redis":
+        probe.storage = RedisDelivery("probe", request.getfixturevalue("redis_url"), 60)
+    else:
+        probe.storage = SqliteDelivery("probe", tmp_path / "queue.db", 60)
+    yield
+    probe.storage = before
+
+
+def scheduler() -> Scheduler:
+    """A scheduler as a consumer makes it, whose clock a test turns."""
+    clock = Scheduler(probe, ForkSafeFlag(), 1, True)
+    clock.seen_at = Value("d", 0.0)
+    return clock
+
+
+def waiting() -> list[str]:
+    return sorted(task.name for task in probe.pending())
+
+
+def test_a_task_is_let_in_at_its_minute_and_not_before(library: None) -> None:
+    clock = scheduler()
+    clock.look(at(-1, 59.9))
+    assert waiting() == []
+    clock.look(at(0))
+    assert waiting() == ["each_ten_minutes", "half_hourly"]
+    for second in range(1, 120):
+        clock.look(at(0, second))
+    assert len(waiting()) == 2
+
+
+def test_a_whole_day_has_its_forty_eight_half_hours_once_whoever_looks(library: None) -> None:
+    schedulers = [scheduler() for _ in range(3)]
+    for minute in range(24 * 60):
+        for number, one in enumerate(schedulers):
+            one.look(at(minute, number * 7))
+    assert waiting().count("half_hourly") == 48
+    assert waiting().count("each_ten_minutes") == 144
+
+
+def test_a_restart_inside_the_minute_lets_nothing_in_again(library: None) -> None:
+    scheduler().look(at(0, 1))
+    scheduler().look(at(0, 30))
+    assert waiting() == ["each_ten_minutes", "half_hourly"]
+
+
+def test_a_schedule_never_seen_before_has_missed_nothing(library: None) -> None:
+    scheduler().look(at(7))
+    assert waiting() == []
+
+
+def test_missed_ticks_are_made_up_for_once_and_only_where_the_task_asks(library: None) -> None:
+    scheduler().look(at(0))
+    probe.storage.flush_queue()
+    late = scheduler()
+    late.look(at(95))  # 12:30, 13:00 and 13:30 went by; nine ticks of the other
+    assert waiting() == ["half_hourly"]
+    late.look(at(100))
+    assert waiting() == ["each_ten_minutes", "half_hourly"]
+
+
+def test_a_stalled_scheduler_makes_up_for_what_it_slept_through(library: None) -> None:
+    clock = scheduler()
+    clock.look(at(1))
+    clock.look(at(31))
+    assert waiting() == ["half_hourly"]
+
+
+def test_a_run_of_the_schedule_says_so(library: None) -> None:
+    scheduler().look(at(0))
+    asked = {task.name: task.envelope.asked_by for task in probe.pending() if task.envelope}
+    assert asked["half_hourly"] == ("schedule", "*/30 * * * *")
+
+
+def test_a_manual_run_in_that_minute_does_not_vanish(library: None) -> None:
+    scheduler().look(at(0))
+    half_hourly()
+    each_ten_minutes()
+    assert len(waiting()) == 4
+
+
+def test_scheduled_runs_go_to_the_queue_when_they_are_due(library: None) -> None:
+    half_hourly.schedule(eta=at(5))
+    clock = scheduler()
+    clock.look(at(4))
+    assert (waiting(), probe.scheduled_count()) == ([], 1)
+    clock.look(at(5))
+    assert (waiting(), probe.scheduled_count()) == (["half_hourly"], 0)
+
+
+@pytest.mark.parametrize(
+    ("expression", "after", "expected"),
+    [
+        ({"minute": "*/30"}, NOON, at(30)),
+        ({"minute": "*/30"}, at(-1, 59), NOON),
+        ({"minute": "0", "hour": "3"}, NOON, NOON + timedelta(hours=15)),
+        ({"minute": "0", "hour": "0", "day": "29", "month": "2"}, NOON, datetime(2036, 2, 29, tzinfo=UTC)),
+        ({"day": "31", "month": "2"}, NOON, None),
+    ],
+)
+def test_the_next_tick_is_the_first_matching_minute(
+    expression: dict[str, str], after: datetime, expected: datetime | None
+) -> None:
+    assert crontab(**expression).next(after) == expected
+
+
+def test_what_is_no_expression_is_refused_when_the_task_is_defined() -> None:
+    with pytest.raises(ValueError, match="61"):
+        crontab(minute="61")
+    with pytest.raises(ValueError, match="often"):
+        crontab(minute="often")
