@@ -1,7 +1,8 @@
-"""Consumer, Worker, Scheduler, Recorder: the processes that serve one queue.
+"""Consumer: the parent of the processes that serve one queue.
 
-The parent forks the others, looks after them, and beats for them all; it has no threads and no database connection.
-A worker that dies is replaced at once, and what it held goes back to the queue. Children die with their parent.
+It forks the workers, the scheduler and the recorder, looks after them, and beats for them all; it has no threads and
+no database connection. A worker that dies is replaced at once, and what it held goes back to the queue. Children die
+with their parent.
 """
 
 import contextlib
@@ -12,7 +13,6 @@ import os
 import signal
 import sys
 import time
-from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any
 
@@ -24,157 +24,19 @@ from peewee import PeeweeException
 from config import settings
 from engine import history
 from engine.database import database, release
-from engine.delivery import BrokerAway, Effects
+from engine.delivery import BrokerAway
 from engine.logs import adopt_huey_logging
 from engine.messages import code_version, host
-from engine.queues import Asker, Queue, RunTask, asked_by
+from engine.queues import Queue
 from engine.records import now
+from engine.workers import BEAT_SECONDS, Recorder, Scheduler, Worker
 
 logger = logging.getLogger("huey.consumer")
 
 GRACE_SECONDS = 8.0
-BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
-#: How far back missed ticks are looked for.
-MOST_MINUTES = 366 * 24 * 60
 
 
-class Worker(stock.Worker):  # type: ignore[misc]
-    """Takes a message, runs it, settles it."""
-
-    name: str
-    consumer: str
-    forked: bool
-
-    def initialize(self) -> None:
-        self.huey.identify(self.consumer, self.name)
-        super().initialize()
-
-    def loop(self, now: datetime | None = None) -> None:
-        try:
-            task = self.huey.dequeue()
-            if task is None:
-                return
-            self.delay = self.default_delay
-            self.huey.execute(task, now)
-        except BrokerAway as error:
-            logger.warning("%s waits for the broker: %s", self.name, error)
-            self.sleep()
-            return
-        except Exception:
-            logger.exception("%s could not settle its run; it will be delivered again", self.name)
-            self.sleep()
-        self.task_count += 1
-        self.recycle_if_due()
-
-    def recycle_if_due(self) -> None:
-        """End this worker after its task; the parent starts a fresh one."""
-        if self.max_tasks and self.task_count >= self.max_tasks:
-            logger.info("%s has run %d tasks and is replaced", self.name, self.task_count)
-            raise stock.WorkerRecycle
-        most = settings.worker_max_memory_mb * 2**20
-        if self.forked and most and (rss := psutil.Process().memory_info().rss) > most:
-            logger.warning("%s uses %d MB of %d and is replaced", self.name, rss >> 20, most >> 20)
-            raise stock.WorkerRecycle
-
-
-class Scheduler(stock.Scheduler):  # type: ignore[misc]
-    """Moves what is due to the queue, lets each tick of the clock in once, and returns what silent consumers hold."""
-
-    name: str
-    seen_at: Any  # shared with the parent: when this last looked at the clock
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.checked: dict[str, int] = {}
-        self.next_reap = 0.0
-
-    def loop(self, now: datetime | None = None) -> None:
-        """`now` (aware UTC) stands for the clock in tests."""
-        started = time.monotonic()
-        try:
-            self.look(now or datetime.now(UTC))
-        except BrokerAway as error:
-            logger.warning("The scheduler waits for the broker: %s", error)
-        except Exception:
-            logger.exception("The scheduler stumbled and goes on")
-        self.sleep_for_interval(started, self.interval)
-
-    def look(self, at: datetime) -> None:
-        while self.huey.storage.move_due(at.timestamp()) and not self.stop_flag.is_set():
-            pass
-        if self.periodic:
-            for task_class in self.huey._registry._periodic_tasks:
-                self.tick(task_class, at)
-        if time.monotonic() >= self.next_reap:
-            self.next_reap = time.monotonic() + settings.lease_seconds / 2
-            for consumer in self.huey.storage.reap(settings.lease_seconds, settings.max_deliveries):
-                logger.warning("Consumer %s is lost; what it held is back in the queue", consumer)
-        self.seen_at.value = at.timestamp()
-
-    def tick(self, task_class: type[RunTask], at: datetime) -> None:
-        """Enqueue a periodic task for the newest matching minute since its last recorded tick, if there is one.
-
-        All schedulers try; the broker lets each minute in once. A minute that is past was missed: it is made up for
-        only where the task asks for it. A task never seen before has missed nothing.
-        """
-        name, minute = task_class.__name__, int(at.timestamp()) // 60
-        if self.checked.get(name, -1) >= minute:
-            return
-        last = self.huey.storage.last_ticks().get(name)
-        first = minute if last is None else max(last + 1, minute - MOST_MINUTES, self.checked.get(name, -1) + 1)
-        due = [one for one in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(one * 60, UTC))]
-        if due and (due[-1] == minute or task_class.catch_up):
-            self.let_in(task_class, due[-1], late=minute - due[-1])
-        elif due or last is None:
-            self.huey.storage.tick(name, due[-1] if due else minute, Effects())
-        self.checked[name] = minute
-
-    def let_in(self, task_class: type[RunTask], minute: int, late: int) -> None:
-        expression = getattr(task_class.schedule, "expression", "")
-        with asked_by(Asker("schedule", expression)):
-            task = task_class()
-            effects = self.huey.posted(task)
-        if self.huey.storage.tick(task_class.__name__, minute, effects):
-            logger.info("Enqueued periodic task %s%s", task, f", {late} min late" if late else "")
-
-
-class Recorder(stock.BaseProcess):  # type: ignore[misc]
-    """Writes history and the consumers' records, and waits where the database is away."""
-
-    process_name = "Recorder"
-    name: str
-    delay = 0.5
-
-    def loop(self, now: datetime | None = None) -> None:
-        try:
-            history.write_down(self.huey)
-            history.write_consumers(self.huey)
-            self.delay = 0.5
-        except Exception as error:
-            away = isinstance(error, PeeweeException | BrokerAway)
-            logger.warning("The recorder waits: %s", str(error).partition("\n")[0], exc_info=not away)
-            release()
-            self.bound()
-            self.stop_flag.wait(self.delay)
-            self.delay = min(self.delay * 2, 10)
-        else:
-            release()
-            self.wait()
-
-    def wait(self) -> None:
-        try:
-            self.huey.storage.wait_for_events(history.position(self.huey), BEAT_SECONDS / 2)
-        except (PeeweeException, BrokerAway):
-            self.stop_flag.wait(self.delay)
-
-    def bound(self) -> None:
-        try:
-            self.huey.storage.bound(history.MOST_WAITING)
-        except BrokerAway as error:
-            logger.debug("Nothing to bound: %s", error)
-
-
-class TiedProcesses(stock.ProcessEnvironment):  # type: ignore[misc]
+class TiedProcesses(stock.ProcessEnvironment):
     """Forked children that ignore what the terminal sends, are interrupted by their parent, and die with it."""
 
     def __init__(self) -> None:
@@ -190,7 +52,7 @@ class TiedProcesses(stock.ProcessEnvironment):  # type: ignore[misc]
         database.obj.dispose()
 
 
-class Consumer(stock.Consumer):  # type: ignore[misc]
+class Consumer(stock.Consumer):
     """What `huey_consumer tasks.light -k process -w 2` runs.
 
     SIGTERM and SIGINT let running tasks end within -t seconds (8 when absent) and hand the rest back; SIGHUP
@@ -199,6 +61,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
 
     worker_class = Worker
     scheduler_class = Scheduler
+    scheduler: Any
 
     def __init__(self, huey: Queue, **options: Any) -> None:
         adopt_huey_logging()

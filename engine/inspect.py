@@ -216,7 +216,7 @@ def scheduled(queues: Queues, limit: int = 1000) -> dict[str, list[dict[str, Any
 
 
 def utc(eta: datetime | None) -> str | None:
-    return eta and eta.replace(tzinfo=UTC).isoformat()
+    return eta.replace(tzinfo=UTC).isoformat() if eta else None
 
 
 def stats(queues: Queues) -> dict[str, dict[str, Any]]:

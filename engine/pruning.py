@@ -28,7 +28,7 @@ def remove_runs(states: tuple[State, ...], ended_before: datetime) -> int:
     removed = 0
     while True:
         old = Run.select(Run.id).where(Run.state.in_(states) & (Run.ended_at < ended_before)).limit(BATCH)
-        ids = [run_id for (run_id,) in old.tuples()]
+        ids = [run.id for run in old]
         with database.atomic():
             for start in range(0, len(ids), 500):
                 some = ids[start : start + 500]

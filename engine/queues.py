@@ -1,6 +1,5 @@
 """Queue: our Huey. Signed JSON, at-least-once delivery, results that are kept, and a history of every run."""
 
-import functools
 import logging
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 from huey import Huey, chord, group
 from huey import signals as S
-from huey.api import ResultGroup, Task, TaskWrapper
+from huey.api import ResultGroup
 from huey.exceptions import HueyException
 from huey.storage import BaseStorage
 from huey.utils import Error
@@ -23,6 +22,7 @@ from engine.delivery import BrokerAway, Effects, event_json
 from engine.messages import Asker, Envelope, Letter, SignedJSON, Unreadable, code_version, host
 from engine.records import State, now
 from engine.redis_delivery import RedisDelivery
+from engine.run_task import RunTask, RunWrapper
 from engine.settlement import Settlement
 from engine.sqlite_delivery import SqliteDelivery
 
@@ -45,45 +45,7 @@ def asked_by(who: Asker) -> Iterator[None]:
         asker.reset(token)
 
 
-class TaskExited(Exception):
-    """The task's code called `sys.exit`."""
-
-
-class RunTask(Task):  # type: ignore[misc]
-    """Huey's Task with the envelope it came in. Its id is the run's id."""
-
-    queue: "Queue"
-    function: Callable[..., Any]
-    schedule: Any = None
-    catch_up = False
-    envelope: Envelope | None = None
-
-    def instant(self) -> tuple[datetime, bool]:
-        """The one instant of this run, the same for all its attempts, and whether this call has set it."""
-        mine, key = now(), f"instant:{self.id}"
-        first = self.queue.put_if_empty(key, mine.isoformat(), ttl=7 * 86400)
-        instant = mine if first else datetime.fromisoformat(self.queue.get(key, peek=True))
-        self.queue.note(self, instant_at=instant.isoformat())
-        return instant, first
-
-
-class RunWrapper(TaskWrapper):  # type: ignore[misc]
-    task_base = RunTask
-
-    def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
-        @functools.wraps(func)
-        def without_exit(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return func(*args, **kwargs)
-            except SystemExit as exit:
-                raise TaskExited(f"the task called sys.exit({exit.code!r})") from exit
-
-        task_class: type[RunTask] = super().create_task(without_exit, *args, **settings)
-        task_class.queue, task_class.function = self.huey, staticmethod(func)
-        return task_class
-
-
-class Queue(Huey):  # type: ignore[misc]
+class Queue(Huey):
     """One of the three queues. `failed_result=` of a task makes the result that is stored when it has failed for good:
     a function of the task and the exception; without one, Huey's error is stored.
     """
@@ -111,9 +73,7 @@ class Queue(Huey):  # type: ignore[misc]
 
         `catch_up=True`: a tick missed while no consumer ran is made up for once.
         """
-        return self.task(  # type: ignore[no-any-return]
-            validate_datetime=lambda task, at: schedule(at), schedule=staticmethod(schedule), **options
-        )
+        return self.task(validate_datetime=lambda task, at: schedule(at), schedule=staticmethod(schedule), **options)
 
     def create_consumer(self, **options: Any) -> Any:
         from engine.consumer import Consumer  # a consumer needs a queue, and a queue its consumer

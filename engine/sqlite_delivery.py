@@ -6,22 +6,15 @@ what follows from it is stored in the same transaction.
 
 import json
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from os import getpid
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from huey.constants import EmptyData
-from huey.storage import BaseStorage
+from engine.delivery import DROPPED, PRIORITY_SECONDS, Beat, Effects, Held, Taken, event_json, header
+from engine.sqlite_values import VALUES, SqliteValues
 
-from engine.delivery import DROPPED, PRIORITY_SECONDS, Beat, BrokerAway, Effects, Held, Taken, event_json, header
-
-SCHEMA = """
+MESSAGES = """
 CREATE TABLE IF NOT EXISTS message (
   queue TEXT NOT NULL, id TEXT NOT NULL, task TEXT NOT NULL, attempt INTEGER NOT NULL, data BLOB NOT NULL,
   state TEXT NOT NULL, score REAL NOT NULL, since REAL NOT NULL, due REAL,
@@ -31,11 +24,6 @@ CREATE INDEX IF NOT EXISTS message_waiting ON message (queue, score) WHERE state
 CREATE INDEX IF NOT EXISTS message_since ON message (queue, since) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS message_scheduled ON message (queue, due) WHERE state = 'scheduled';
 CREATE INDEX IF NOT EXISTS message_held ON message (queue, consumer, worker) WHERE state = 'held';
-CREATE TABLE IF NOT EXISTS kv (
-  queue TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, expires REAL, PRIMARY KEY (queue, key)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS kv_expires ON kv (expires) WHERE expires IS NOT NULL;
-CREATE TABLE IF NOT EXISTS counter (
-  queue TEXT NOT NULL, key TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (queue, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tick (
   queue TEXT NOT NULL, task TEXT NOT NULL, minute INTEGER NOT NULL, PRIMARY KEY (queue, task)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pause (
@@ -56,73 +44,11 @@ WHERE message.state <> 'held'
 """
 
 
-class SqliteDelivery(BaseStorage):
+class SqliteDelivery(SqliteValues):
     """Where a queue's messages, results and events are kept."""
 
+    schema = VALUES + MESSAGES
     blocking = True
-    POLL_SECONDS = 0.02
-
-    def __init__(self, name: str, path: Path, result_ttl: int, read_timeout: float = 1.0) -> None:
-        super().__init__(name)
-        self.path, self.result_ttl, self.read_timeout = path, result_ttl, read_timeout
-        self.local = threading.local()
-        self.left_behind: list[sqlite3.Connection] = []
-
-    # --- the file --------------------------------------------------------------------------------------------
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """One per thread, opened on first use."""
-        if getattr(self.local, "pid", None) != getpid():
-            if getattr(self.local, "open", None):
-                # A connection must not be used, nor even closed, on the other side of a fork.
-                self.left_behind.append(self.local.open)
-            self.local.open, self.local.pid = self.connect(), getpid()
-        return self.local.open
-
-    def connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA busy_timeout = 30000")
-        connection.execute("PRAGMA journal_mode = wal")
-        # A message that was accepted survives the machine as well as the process.
-        connection.execute("PRAGMA synchronous = full")
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event_queue'").fetchone():
-            connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-        return connection
-
-    def close(self) -> bool:
-        if getattr(self.local, "pid", None) != getpid():
-            return False
-        self.local.open.close()
-        self.local.open = self.local.pid = None
-        return True
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        with self.reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        try:
-            yield self.connection
-        except (sqlite3.OperationalError, OSError) as error:
-            raise BrokerAway(f"{self.path}: {error}") from error
-
-    def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self.reading() as connection:
-            return connection.execute(sql, values).fetchall()
-
-    def tell(self, sql: str, *values: Any) -> int:
-        with self.writing() as connection:
-            return connection.execute(sql, values).rowcount
 
     # --- delivery --------------------------------------------------------------------------------------------
 
@@ -389,77 +315,3 @@ class SqliteDelivery(BaseStorage):
 
     def flush_schedule(self) -> None:
         self.tell("DELETE FROM message WHERE queue = ? AND state = 'scheduled'", self.name)
-
-    def put_data(self, key: str, value: bytes, is_result: bool = False) -> None:
-        with self.writing() as connection:
-            self.put(connection, key, value, time.time() + self.result_ttl if is_result else None)
-
-    def put(self, connection: sqlite3.Connection, key: str, value: bytes, expires: float | None) -> None:
-        connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", (self.name, key, value, expires))
-
-    def peek_data(self, key: str) -> Any:
-        rows = self.ask(
-            "SELECT value FROM kv WHERE queue = ? AND key = ? AND coalesce(expires, ?) >= ?",
-            self.name, key, time.time(), time.time(),
-        )  # fmt: skip
-        return rows[0][0] if rows else EmptyData
-
-    #: A result stays for its whole life, however often it is read.
-    pop_data = peek_data
-
-    def has_data_for_key(self, key: str) -> bool:
-        return self.peek_data(key) is not EmptyData
-
-    def delete_data(self, key: str) -> bool:
-        return bool(self.tell("DELETE FROM kv WHERE queue = ? AND key = ?", self.name, key))
-
-    def put_if_empty(self, key: str, value: bytes, ttl: float | None = None) -> bool:
-        now = time.time()
-        with self.writing() as connection:
-            connection.execute("DELETE FROM kv WHERE queue = ? AND key = ? AND expires < ?", (self.name, key, now))
-            put = connection.execute(
-                "INSERT INTO kv VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (self.name, key, value, None if ttl is None else now + ttl),
-            )
-            return bool(put.rowcount)
-
-    def remove_expired(self) -> int:
-        return self.tell("DELETE FROM kv WHERE queue = ? AND expires < ?", self.name, time.time())
-
-    def wait_result(
-        self, key: str, timeout: float | None = None, backoff: float = 1.15, max_delay: float = 1.0
-    ) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.has_data_for_key(key):
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(self.POLL_SECONDS)
-        return True
-
-    def incr(self, key: str, amount: int = 1) -> int:
-        with self.writing() as connection:
-            row = connection.execute(
-                "SELECT value FROM counter WHERE queue = ? AND key = ?", (self.name, key)
-            ).fetchone()
-            value = (row[0] if row else 0) + amount
-            self.put_counter(connection, key, value)
-            return value
-
-    def put_counter(self, connection: sqlite3.Connection, key: str, value: int) -> None:
-        connection.execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", (self.name, key, value))
-
-    def delete_counter(self, key: str) -> None:
-        self.tell("DELETE FROM counter WHERE queue = ? AND key = ?", self.name, key)
-
-    def result_store_size(self) -> int:
-        return len(self.result_items())
-
-    def result_items(self) -> dict[str, bytes]:
-        sql = "SELECT key, value FROM kv WHERE queue = ? AND coalesce(expires, 0) <> 0 AND expires >= ?"
-        return dict(self.ask(sql, self.name, time.time()))
-
-    def flush_results(self) -> None:
-        self.tell("DELETE FROM kv WHERE queue = ?", self.name)
-
-    def flush_counters(self) -> None:
-        self.tell("DELETE FROM counter WHERE queue = ?", self.name)

@@ -13,7 +13,7 @@ from uuid import UUID
 from peewee import chunked
 
 from engine.database import database
-from models import LIBRARY, Book, ReadingSession, User, own_library
+from models import LIBRARY, own_library
 from reading.classics import CLASSICS
 
 READERS = 300
@@ -21,6 +21,7 @@ STARTS = 4900
 DAYS = 14
 CLEANED_AFTER = timedelta(hours=2)
 HALF_HOUR = timedelta(minutes=30)
+MINUTE = timedelta(minutes=1)
 
 #: How likely a session starts in each hour of the day, UTC: evenings are full, weekends begin late and stay level.
 WEEKDAY = (4, 2, 1, 1, 1, 2, 5, 11, 14, 9, 7, 7, 11, 12, 8, 7, 9, 14, 20, 27, 31, 29, 20, 10)
@@ -30,14 +31,14 @@ FIRST_NAMES = """
     ada alice amir anna anton arjun astrid carlos chiara clara daniel dmitri elena elif emil emma felix fatima giulia
     hana henrik ines irina ivan jonas julia karim katya lara leo lena lucas maria marta mateo mei mikhail mina nadia
     nina noah olga omar oskar paula pedro priya rosa samira sergei sofia tariq theo tomas vera victor yara yusuf zoe
-""".split()
+"""
 LAST_NAMES = """
     abe almeida andersson bauer becker bianchi castro chen costa demir diaz dubois eriksen fischer fontaine garcia
     haddad hansen horvat ivanova jansen kaya keller khan kim kowalska laurent lebedev lindqvist lopez marino meyer
     moreau morozova nakamura nielsen novak okafor orlova park patel petrov pereira popov ricci rossi santos sato
     schmidt silva smirnova sokolov svoboda tanaka torres varga volkova weber wolf yilmaz
-""".split()
-DEVICES = {"phone": 46, "tablet": 18, "e-reader": 20, "desktop": 11, None: 5}
+"""
+DEVICES: dict[str | None, int] = {"phone": 46, "tablet": 18, "e-reader": 20, "desktop": 11, None: 5}
 
 
 class NotOwnLibrary(Exception):
@@ -68,10 +69,15 @@ def load(as_of: datetime, seed: int = 1873) -> dict[str, int]:
             raise NotOwnLibrary("users, books and reading_sessions were here before Dewey: no sample data goes there")
         if any(model.select().exists() for model in LIBRARY):
             raise AlreadyLoaded("there are readers, books or sessions already")
-        readers = [{"id": new_id(chance), "email": email} for email in emails(chance)]
-        books = [{"id": new_id(chance), "title": title, "author": author} for title, author in CLASSICS]
-        sessions = list(reading(chance, as_of, [row["id"] for row in readers], [row["id"] for row in books]))
-        for model, rows in zip(LIBRARY, (readers, books, sessions), strict=True):
+        readers = {new_id(chance): email for email in emails(chance)}
+        books = {new_id(chance): classic for classic in CLASSICS}
+        sessions = list(reading(chance, as_of, list(readers), list(books)))
+        tables = (
+            [{"id": id, "email": email} for id, email in readers.items()],
+            [{"id": id, "title": title, "author": author} for id, (title, author) in books.items()],
+            sessions,
+        )
+        for model, rows in zip(LIBRARY, tables, strict=True):
             for some in chunked(rows, 500):
                 model.insert_many(some).execute()
     active = [row["started_at"] for row in sessions if row["is_active"]]
@@ -90,7 +96,7 @@ def new_id(chance: random.Random) -> UUID:
 
 
 def emails(chance: random.Random) -> list[str]:
-    names = [f"{first}.{last}" for first in FIRST_NAMES for last in LAST_NAMES]
+    names = [f"{first}.{last}" for first in FIRST_NAMES.split() for last in LAST_NAMES.split()]
     return [f"{name}@example.{chance.choice(['com', 'net', 'org'])}" for name in chance.sample(names, READERS)]
 
 
@@ -109,7 +115,7 @@ def openings(chance: random.Random, as_of: datetime) -> list[Opened]:
     for hour in chance.choices(hours, [rhythm(hour) for hour in hours], k=STARTS):
         at = between(chance, hour, hour + timedelta(hours=1))
         closed.append(Opened(at, "forgotten" if at < last_cleaned and chance.random() < 0.22 else "ended"))
-    return sorted(closed + [Opened(at, "open") for at in abandoned + active])
+    return sorted([*closed, *(Opened(at, "open") for at in abandoned + active)])
 
 
 def rhythm(at: datetime) -> int:
@@ -158,36 +164,39 @@ def reading(
     eagerness = [chance.paretovariate(1.6) for _ in readers]
     pages = {book: chance.randint(90, 760) for book in books}
     for at, fate in openings(chance, as_of):
-        reader = next(one for one in iter(lambda: chance.choices(readers, eagerness)[0], None) if one.free_at < at)
+        reader = chance.choices(readers, eagerness)[0]
+        while reader.free_at >= at:
+            reader = chance.choice(readers)
         yield session(chance, as_of, reader, pages, at, fate)
 
 
 def session(
     chance: random.Random, as_of: datetime, reader: Reader, pages: dict[UUID, int], at: datetime, fate: str
 ) -> dict[str, Any]:
+    """The row of one session; the reader is taken until its end, and the book is left at the new place."""
     book, start = reader.picks_up(chance)
     read_for = timedelta(minutes=min(max(chance.lognormvariate(0, 0.7) * reader.minutes, 0.7), 175))
-    ended_at = {"ended": min(at + read_for, between(chance, at, as_of)), "forgotten": cleanup_after(at), "open": None}
-    end = ended_at[fate]
-    reader.free_at = end or as_of
-    minutes = int(min(read_for, (end or as_of) - at) / timedelta(minutes=1))
+    ended_at: datetime | None = min(at + read_for, between(chance, at, as_of))
+    if fate != "ended":
+        ended_at = cleanup_after(at) if fate == "forgotten" else None
+    reader.free_at = ended_at or as_of
+    minutes = int(min(read_for, reader.free_at - at) / MINUTE)
     # Who forgets a session has often only looked into the book, and an open one may not have told its place yet.
     told = chance.random() < {"ended": 0.92, "forgotten": 0.45, "open": 0.4}[fate]
     read = min(round(minutes * chance.uniform(0.7, 1.4)), pages[book] * (100 - start) // 100) if told else 0
-    reached = min(start + round(100 * read / pages[book]), 100)
-    reader.places[book] = reached
+    reached = reader.places[book] = min(start + round(100 * read / pages[book]), 100)
     return {
         "id": new_id(chance),
         "user_id": reader.id,
         "book_id": book,
         "started_at": at,
-        "ended_at": end,
-        "duration_minutes": int((end - at) / timedelta(minutes=1)) if end else minutes if told else 0,
+        "ended_at": ended_at,
+        "duration_minutes": int((ended_at - at) / MINUTE) if ended_at else minutes * told,
         "start_position": start,
-        "end_position": 0 if fate == "open" and reached == start else reached,
+        "end_position": reached if ended_at or reached > start else 0,
         "pages_read": read,
         "device_type": chance.choices(reader.devices, [3, 1])[0],
-        "is_active": end is None,
+        "is_active": ended_at is None,
         "created_at": at,
     }
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from peewee import SQL, Case, DatabaseError, Expression, OperationalError, ProgrammingError, Tuple, fn
+from peewee import SQL, Case, DatabaseError, Expression, OperationalError, ProgrammingError, Select, Tuple, fn
 
 from engine.database import database, on_postgresql
 from models import ReadingSession as Session
@@ -106,8 +106,9 @@ def next_batch(abandoned: Expression, after: Any, batch_size: int) -> tuple[list
         query = query.where(Tuple(Session.started_at, Session.id) > place)
     query = query.order_by(Session.started_at, Session.id).limit(batch_size)
     if on_postgresql():
-        query = query.for_update("FOR NO KEY UPDATE SKIP LOCKED")
-    rows = list(query.tuples())
+        # NO KEY: rows of other tables that refer to these sessions may go on being written.
+        query = query.for_update("FOR NO KEY UPDATE", skip_locked=True)  # type: ignore[arg-type]
+    rows: list[Any] = list(query.tuples())
     return [row[0] for row in rows], (rows[-1][1], rows[-1][0]) if rows else after
 
 
@@ -166,14 +167,14 @@ def among(ids: list[Any]) -> Expression:
 
 
 def report_kept_open(ids: list[Any]) -> None:
-    for row in Session.select(Session.id).where(among(ids) & Session.open()).tuples():
-        logger.warning("Failed to close session %s: a trigger kept it open", row[0])
+    for row in Session.select(Session.id).where(among(ids) & Session.open()):
+        logger.warning("Failed to close session %s: a trigger kept it open", row.id)
 
 
 def report_closed(ids: list[Any], as_of: datetime) -> None:
-    columns = (Session.id, Session.user_id, Session.book_id, Session.duration_minutes)
-    for row in Session.select(*columns).where(among(ids) & (Session.ended_at == as_of)).tuples():
-        logger.debug("Closed session %s for user %s, book %s, duration %dmin", *row)
+    columns = (Session.id, Session.user, Session.book, Session.duration_minutes)
+    for one in Session.select(*columns).where(among(ids) & (Session.ended_at == as_of)).dicts():
+        logger.debug("Closed session %(id)s for user %(user)s, book %(book)s, duration %(duration_minutes)dmin", one)
 
 
 def close_one(session_id: UUID, as_of: datetime) -> bool:
@@ -195,12 +196,18 @@ def count_closed_at(instant: datetime) -> int:
 
 
 def count_active() -> int:
-    """All active ones. Asked in two parts, each of which an index answers: open, and marked active though ended."""
-    active = Session.is_active == SQL("true")
-    return int(
-        Session.select().where(Session.open()).count()
-        + Session.select().where(active & Session.ended_at.is_null(False)).count()
-    )
+    return sum(counts(*active()))
+
+
+def active() -> tuple[Any, Any]:
+    """All active ones, in two parts, each of which an index answers: open, and marked active though ended."""
+    return Session.open(), (Session.is_active == SQL("true")) & Session.ended_at.is_null(False)
+
+
+def counts(*conditions: Any) -> list[int]:
+    """How many sessions meet each condition, in one statement."""
+    columns = [Session.select(fn.COUNT(SQL("*"))).where(condition) for condition in conditions]
+    return [int(count) for count in next(iter(Select(columns=columns).bind(database).tuples()))]
 
 
 def cleanup_statistics(as_of: datetime, hours: int) -> dict[str, Any]:
@@ -235,7 +242,8 @@ def ended(since: datetime, until: datetime) -> Any:
 
 def overview(as_of: datetime, older_than: timedelta) -> SessionFigures:
     closed, average, no_progress = closed_between(as_of - timedelta(hours=24), as_of)
-    return SessionFigures(count_active(), count_abandoned(as_of, older_than), closed, average, no_progress)
+    *active_parts, abandoned = counts(*active(), Session.abandoned(as_of, older_than))
+    return SessionFigures(sum(active_parts), abandoned, closed, average, no_progress)
 
 
 def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, int]]:
@@ -245,6 +253,6 @@ def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, in
     hour = SQL(
         "to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')" if on_postgresql() else "substr(ended_at, 1, 13)"
     )
-    rows = Session.select(hour, fn.COUNT(SQL("*"))).where(ended(starts[0], as_of)).group_by(hour).tuples()
-    counts = dict(rows)
+    rows: Any = Session.select(hour, fn.COUNT(SQL("*"))).where(ended(starts[0], as_of)).group_by(hour).tuples()
+    counts: dict[str, int] = dict(rows)
     return [(start, counts.get(f"{start:%Y-%m-%d %H}", 0)) for start in starts]

@@ -1,0 +1,138 @@
+"""Values on Redis: results that expire, revocations, locks, counters; and the way to the server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+from huey.constants import EmptyData
+from huey.storage import BaseStorage
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import TimeoutError as Silent
+from redis.retry import Retry
+
+from engine.delivery import BrokerAway, Effects
+from engine.redis_scripts import LIBRARY, SCRIPTS
+
+
+class RedisValues(BaseStorage):
+    """The part of a storage that keeps values under keys."""
+
+    def __init__(self, name: str, url: str, result_ttl: int, read_timeout: float = 1.0) -> None:
+        super().__init__(name)
+        self.result_ttl, self.read_timeout = result_ttl, read_timeout
+        # No retries by the client: a step that was answered by silence may have been taken. Callers that can repeat do.
+        self.redis = Redis.from_url(
+            url, socket_timeout=5, socket_connect_timeout=5, health_check_interval=30, retry=Retry(NoBackoff(), 0)
+        )
+        self.prefix = f"dewey:{{{name}}}:"
+        self.scripts = {step: self.redis.register_script(LIBRARY + body) for step, body in SCRIPTS.items()}
+
+    # --- the server ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reaching(self) -> Iterator[Redis]:
+        try:
+            yield self.redis
+        except (Unreachable, Silent, ReadOnlyError, OutOfMemoryError) as error:
+            raise BrokerAway(f"Redis: {error}") from error
+
+    def run(self, step: str, *args: Any) -> Any:
+        with self.reaching():
+            return self.scripts[step](keys=[self.prefix], args=args)
+
+    def ask(self, command: str, key: str, *args: Any) -> Any:
+        with self.reaching() as redis:
+            return redis.execute_command(command, self.prefix + key, *args)
+
+    def close(self) -> bool:
+        self.redis.connection_pool.disconnect()
+        return True
+
+    # --- values ----------------------------------------------------------------------------------------------
+
+    def apply(self, effects: Effects) -> None:
+        self.run("apply", *self.flat(effects))
+
+    def flat(self, effects: Effects) -> list[Any]:
+        messages = [(run_id, data, priority or 0, due or "") for run_id, data, priority, due in effects.messages]
+        results = [(key, data, self.result_ttl) for key, data in effects.results]
+        events = [(event,) for event in effects.events]
+        return [
+            one for part in (messages, results, events) for one in (len(part), *(word for row in part for word in row))
+        ]
+
+    def put_data(self, key: str, value: bytes, is_result: bool = False) -> None:
+        if is_result:
+            self.apply(Effects().result(key, value))
+        else:
+            self.ask("SET", f"kv:{key}", value)
+
+    def peek_data(self, key: str) -> Any:
+        value = self.ask("GET", f"kv:{key}")
+        return EmptyData if value is None else value
+
+    #: A result stays for its whole life, however often it is read.
+    pop_data = peek_data
+
+    def peek_many(self, keys: list[str]) -> dict[str, bytes]:
+        with self.reaching() as redis:
+            values: list[Any] = redis.mget([f"{self.prefix}kv:{key}" for key in keys])
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    def has_data_for_key(self, key: str) -> bool:
+        return bool(self.ask("EXISTS", f"kv:{key}"))
+
+    def delete_data(self, key: str) -> bool:
+        return bool(self.ask("DEL", f"kv:{key}"))
+
+    def put_if_empty(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        life = ("PX", int(ttl * 1000)) if ttl else ()
+        return bool(self.ask("SET", f"kv:{key}", value, "NX", *life))
+
+    def remove_expired(self) -> int:
+        """Nothing to do: the server removes what has expired."""
+        return 0
+
+    def wait_result(
+        self, key: str, timeout: float | None = None, backoff: float = 1.15, max_delay: float = 1.0
+    ) -> bool:
+        deadline = None if timeout is None else monotonic() + timeout
+        while not self.has_data_for_key(key):
+            left = 1.0 if deadline is None else min(1.0, deadline - monotonic())
+            if left <= 0:
+                return False
+            with self.reaching() as redis:
+                if redis.blpop([f"{self.prefix}done:{key}"], timeout=max(left, 0.01)):
+                    # Put back for whoever waits beside us.
+                    redis.lpush(f"{self.prefix}done:{key}", "1")
+        return True
+
+    def incr(self, key: str, amount: int = 1) -> int:
+        return int(self.ask("INCRBY", f"counter:{key}", amount))
+
+    def delete_counter(self, key: str) -> None:
+        self.ask("DEL", f"counter:{key}")
+
+    def result_items(self) -> dict[str, bytes]:
+        items = {key: self.peek_data(key) for key in self.stored("kv:")}
+        return {key: value for key, value in items.items() if value is not EmptyData}
+
+    def result_store_size(self) -> int:
+        return len(self.stored("kv:"))
+
+    def stored(self, kind: str) -> list[str]:
+        with self.reaching() as redis:
+            prefix = self.prefix + kind
+            return [key.decode().removeprefix(prefix) for key in redis.scan_iter(match=f"{prefix}*", count=1000)]
+
+    def flush_results(self) -> None:
+        for key in self.stored("kv:"):
+            self.delete_data(key)
+
+    def flush_counters(self) -> None:
+        for key in self.stored("counter:"):
+            self.delete_counter(key)

@@ -1,0 +1,49 @@
+"""RunTask: Huey's Task as a run of ours."""
+
+import functools
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from huey.api import Task, TaskWrapper
+
+from engine.messages import Envelope
+from engine.records import now
+
+
+class TaskExited(Exception):
+    """The task's code called `sys.exit`."""
+
+
+class RunTask(Task):
+    """Huey's Task with the envelope it came in. Its id is the run's id."""
+
+    queue: Any
+    function: Callable[..., Any]
+    schedule: Any = None
+    catch_up = False
+    envelope: Envelope | None = None
+
+    def instant(self) -> tuple[datetime, bool]:
+        """The one instant of this run, the same for all its attempts, and whether this call has set it."""
+        mine, key = now(), f"instant:{self.id}"
+        first = self.queue.put_if_empty(key, mine.isoformat(), ttl=7 * 86400)
+        instant = mine if first else datetime.fromisoformat(self.queue.get(key, peek=True))
+        self.queue.note(self, instant_at=instant.isoformat())
+        return instant, first
+
+
+class RunWrapper(TaskWrapper):
+    task_base = RunTask
+
+    def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
+        @functools.wraps(func)
+        def without_exit(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return func(*args, **kwargs)
+            except SystemExit as exit:
+                raise TaskExited(f"the task called sys.exit({exit.code!r})") from exit
+
+        task_class: type[RunTask] = super().create_task(without_exit, *args, **settings)
+        task_class.queue, task_class.function = self.huey, staticmethod(func)
+        return task_class
