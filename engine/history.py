@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.database import database, on_postgresql
+from engine.database import JSONTextField, database
 from engine.delivery import DROPPED, Beat
 from engine.queues import Queue
 from engine.records import Attempt, HistoryCursor, Run, State, WorkerProcess
@@ -154,16 +154,20 @@ class Book:
 
 def upsert(model: type[Any], rows: list[Any], key: list[Any]) -> None:
     keys = {field.name for field in key}
-    fields = [field for field in model._meta.sorted_fields if field.name not in keys]
+    fields = model._meta.sorted_fields
+    others = [field for field in fields if field.name not in keys]
     for start in range(0, len(rows), ROWS_PER_INSERT):
-        values = [{name: clean(getattr(row, name)) for name in model._meta.sorted_field_names}
-                  for row in rows[start : start + ROWS_PER_INSERT]]  # fmt: skip
-        model.insert_many(values).on_conflict(conflict_target=key, preserve=fields).execute()
+        values = [
+            {field.name: storable(row, field) for field in fields} for row in rows[start : start + ROWS_PER_INSERT]
+        ]
+        model.insert_many(values).on_conflict(conflict_target=key, preserve=others).execute()
 
 
-def clean(value: Any) -> Any:
-    """PostgreSQL's text holds everything but NUL."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) and on_postgresql() else value
+def storable(row: Any, field: Any) -> Any:
+    """PostgreSQL's text holds everything but NUL, which JSON writes as an escape."""
+    value = getattr(row, field.name)
+    plain = isinstance(value, str) and not isinstance(field, JSONTextField)
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if plain else value
 
 
 def enqueued(book: Book, event: dict[str, Any], at: datetime) -> None:

@@ -1,0 +1,151 @@
+"""History: each event counts once, whoever records and whatever dies meanwhile."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from probes import echo, probe
+
+from engine import history
+from engine.database import release
+from engine.delivery import Effects, event_json
+from engine.pruning import prune
+from engine.records import Attempt, HistoryCursor, Run, State, WorkerProcess, now
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """The probe queue on a fresh broker, and this thread as its only worker."""
+    before = probe.storage
+    if request.param == "redis":
+        probe.storage = RedisDelivery("probe", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+    else:
+        probe.storage = SqliteDelivery("probe", tmp_path / "queue.db", 60, read_timeout=0.05)
+    probe.identify("here", "Worker-1")
+    yield
+    probe.storage = before
+
+
+def work_off() -> None:
+    while (task := probe.dequeue()) is not None:
+        probe.execute(task)
+
+
+def test_a_run_is_on_record_from_its_enqueuing_on(each_database: str) -> None:
+    run_id = echo(1).id
+    history.write_down(probe)
+    assert Run.get_by_id(run_id).state == State.WAITING
+    work_off()
+    history.write_down(probe)
+    run = Run.get_by_id(run_id)
+    assert (run.state, run.result, run.attempts) == (State.SUCCEEDED, 1, 1)
+
+
+def test_many_recorders_at_once_write_each_run_once(each_database: str) -> None:
+    for number in range(300):
+        echo(number)
+    work_off()
+
+    def record() -> None:
+        while history.position(probe) < 900:
+            history.write_down(probe)
+        release()
+
+    threads = [threading.Thread(target=record) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Run.select().where(Run.state == State.SUCCEEDED).count() == 300
+    assert sorted(run.result for run in Run.select()) == list(range(300))
+    assert Attempt.select().count() == 300
+
+
+def test_a_recorder_that_dies_before_it_trims_leaves_nothing_to_be_counted_again(
+    each_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo(1)
+
+    def die(upto: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(probe.storage, "trim", die)
+        history.write_down(probe)
+    Run.update(task="written once").execute()
+    assert history.write_down(probe) == 0
+    assert [run.task for run in Run.select()] == ["written once"]
+
+
+def test_a_batch_that_fails_is_written_whole_when_it_is_tried_again(
+    each_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        echo(number)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(history, "upsert", lambda *_: 1 / 0)
+        history.write_down(probe)
+    assert Run.select().count() == 0
+    assert history.write_down(probe) == 5
+    assert Run.select().count() == 5
+
+
+def test_a_run_whose_beginning_was_dropped_is_still_told_from_there_on(each_database: str) -> None:
+    run_id = echo(7).id
+    probe.storage.bound(0)
+    work_off()
+    history.write_down(probe)
+    run = Run.get_by_id(run_id)
+    assert (run.task, run.state, run.result) == ("echo", State.SUCCEEDED, 7)
+    assert history.dropped_events() == 1
+
+
+def test_text_that_a_database_cannot_hold_does_not_stop_the_history(each_database: str) -> None:
+    run_id = echo("nul \0 here").id
+    work_off()
+    history.write_down(probe)
+    assert Run.get_by_id(run_id).result == "nul \0 here"
+    told = {"state": "failed", "delivery": 1, "attempt": 1, "task": "echo", "worker": "w", "version": "v", "run_ms": 1}
+    bad = {"result": None, "error": "bad \0", "traceback": "bad \0", "next_at": None}
+    event = event_json("ended", run_id, time.time(), **told, **bad)
+    probe.storage.apply(Effects().event(event))
+    history.write_down(probe)
+    assert Run.get_by_id(run_id).error.startswith("bad ")
+
+
+def test_a_broker_that_begins_anew_is_read_from_its_beginning(each_database: str, tmp_path: Path) -> None:
+    echo(1)
+    history.write_down(probe)
+    if isinstance(probe.storage, RedisDelivery):
+        probe.storage.redis.flushall()
+    else:
+        probe.storage = SqliteDelivery("probe", tmp_path / "another.db", 60)
+    echo(2)
+    history.write_down(probe)
+    assert Run.select().count() == 2
+    assert HistoryCursor.select().count() == 2
+
+
+def test_pruning_removes_what_is_past_its_time_and_nothing_else(each_database: str) -> None:
+    at = now()
+    for name, state, days in (
+        ("young", State.SUCCEEDED, 29), ("old", State.SUCCEEDED, 31), ("cancelled", State.CANCELLED, 31),
+        ("failed", State.FAILED, 89), ("long failed", State.FAILED, 91), ("running", State.RUNNING, 400),
+    ):  # fmt: skip
+        ended = None if state == State.RUNNING else at - timedelta(days=days)
+        Run.create(
+            id=name, task="echo", queue="probe", state=state, enqueued_at=at - timedelta(days=days), ended_at=ended
+        )
+        Attempt.create(run_id=name, number=1, attempt=1, state=state)
+    for name, beat_at in (("gone", at - timedelta(days=2)), ("here", at)):
+        WorkerProcess.create(id=name, queue="probe", host="h", pid=1, code_version="v", worker_type="process",
+                             worker_count=1, periodic=True, started_at=beat_at, beat_at=beat_at)  # fmt: skip
+    assert prune([probe], at, 30, 90) == {"results": 0, "runs": 3, "workers": 1}
+    assert {run.id for run in Run.select()} == {"young", "failed", "running"}
+    assert {one.run_id for one in Attempt.select()} == {"young", "failed", "running"}
+    assert [one.id for one in WorkerProcess.select()] == ["here"]

@@ -1,0 +1,170 @@
+"""What users of Huey know goes on working on our queue."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huey import CancelExecution, chord, group, signals
+from huey.exceptions import ResultTimeout, RetryTask, TaskException, TaskLockedException
+
+from engine.queues import Queue
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
+    """A fresh queue that this thread serves."""
+    made = Queue("fresh")
+    if request.param == "redis":
+        made.storage = RedisDelivery("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+    else:
+        made.storage = SqliteDelivery("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
+    made.identify("here", "Worker-1")
+    yield made
+
+
+def work_off(queue: Queue, until: datetime | None = None) -> None:
+    """Run everything that waits, and what is due by `until`."""
+    queue.storage.move_due((until or datetime.now(UTC)).timestamp())
+    while (task := queue.dequeue()) is not None:
+        queue.execute(task, until and until.replace(tzinfo=None))
+
+
+def test_a_pipeline_passes_each_result_on(queue: Queue) -> None:
+    add = queue.task()(lambda a, b: a + b)
+    result = queue.enqueue(add.s(1, 2).then(add, 10).then(add, 100))
+    work_off(queue)
+    assert result.get() == [3, 13, 113]
+
+
+def test_an_error_handler_is_called_with_the_error_as_text(queue: Queue) -> None:
+    seen: list[str] = []
+    handle = queue.task(name="handle")(seen.append)
+    fail = queue.task(name="fail")(lambda: 1 / 0)
+    queue.enqueue(fail.s().error(handle))
+    work_off(queue)
+    assert seen == ["ZeroDivisionError('division by zero')"]
+
+
+def test_a_group_and_a_chord_gather_their_results(queue: Queue) -> None:
+    double = queue.task(name="double")(lambda number: number * 2)
+    total = queue.task(name="total")(sum)
+    results = queue.enqueue(group([double.s(number) for number in range(4)]))
+    together = queue.enqueue(chord([double.s(number) for number in range(4)], total.s()))
+    work_off(queue)
+    assert results.get() == [0, 2, 4, 6]
+    assert together.get() == 12
+
+
+def test_a_retry_waits_for_its_delay_and_the_result_is_that_of_the_last_attempt(queue: Queue) -> None:
+    tried: list[int] = []
+
+    @queue.task(retries=2, retry_delay=60)
+    def shaky() -> str:
+        tried.append(1)
+        if len(tried) < 2:
+            raise ValueError("not yet")
+        return "well"
+
+    result = shaky()
+    work_off(queue)
+    assert (len(tried), queue.scheduled_count(), result.get()) == (1, 1, None)
+    work_off(queue, datetime.now(UTC) + timedelta(seconds=61))
+    assert (len(tried), result.get()) == (2, "well")
+
+
+def test_a_task_may_ask_to_be_retried_or_cancelled(queue: Queue) -> None:
+    tried: list[str] = []
+
+    @queue.task(name="again")
+    def again() -> None:
+        tried.append("again")
+        if len(tried) == 1:
+            raise RetryTask(delay=30)
+
+    @queue.task(name="stop", retries=3)
+    def stop() -> None:
+        tried.append("stop")
+        raise CancelExecution(retry=False)
+
+    again()
+    work_off(queue, datetime.now(UTC) + timedelta(seconds=31))
+    work_off(queue, datetime.now(UTC) + timedelta(seconds=31))
+    stop()
+    work_off(queue)
+    assert tried == ["again", "again", "stop"]
+
+
+def test_a_run_may_be_scheduled_rescheduled_and_revoked(queue: Queue) -> None:
+    seen: list[Any] = []
+    note = queue.task(name="note")(seen.append)
+    later = note.schedule(args=("first",), delay=60)
+    later.reschedule(delay=120)
+    gone = note("gone")
+    gone.revoke()
+    work_off(queue)
+    assert seen == []
+    work_off(queue, datetime.now(UTC) + timedelta(seconds=121))
+    assert seen == ["first"]
+
+
+def test_a_run_that_did_not_start_in_time_expires(queue: Queue) -> None:
+    seen: list[Any] = []
+    ended: list[str] = []
+    queue.signal(signals.SIGNAL_EXPIRED)(lambda signal, task: ended.append(signal))
+    note = queue.task(name="note", expires=30)(seen.append)
+    note("late")
+    task = queue.dequeue()
+    assert task is not None
+    queue.execute(task, (datetime.now(UTC) + timedelta(seconds=31)).replace(tzinfo=None))
+    assert (seen, ended) == ([], ["expired"])
+
+
+def test_locks_signals_and_hooks_are_hueys_own(queue: Queue) -> None:
+    told: list[str] = []
+    queue.signal()(lambda signal, task, *rest: told.append(signal))
+    queue.pre_execute(name="before")(lambda task: told.append("before"))
+    queue.post_execute(name="after")(lambda task, value, error: told.append("after"))
+
+    @queue.task(name="locked")
+    @queue.lock_task("door")
+    def locked() -> int:
+        return 1
+
+    locked()
+    work_off(queue)
+    assert told == ["enqueued", "executing", "before", "after", "complete"]
+    with queue.lock_task("door"):
+        result = locked()
+        work_off(queue)
+    assert "locked" in told
+    with pytest.raises(TaskException, match=TaskLockedException.__name__):
+        result.get()
+
+
+def test_results_keep_their_timeout(queue: Queue) -> None:
+    result = queue.task(name="never")(lambda: None)()
+    with pytest.raises(ResultTimeout):
+        result.get(blocking=True, timeout=0.2)
+    work_off(queue)
+    assert result.get(blocking=True, timeout=1) is None
+
+
+def test_many_enqueued_at_once_are_all_there(queue: Queue) -> None:
+    double = queue.task(name="double")(lambda number: number * 2)
+    results = double.map(range(50))
+    assert queue.pending_count() == 50
+    work_off(queue)
+    assert results.get() == [number * 2 for number in range(50)]
+
+
+def test_immediate_mode_runs_at_once_and_touches_no_broker(queue: Queue) -> None:
+    double = queue.task(name="double", context=True)(lambda number, task=None: number * 2)
+    storage = queue.storage
+    queue.immediate = True
+    assert double(21).get() == 42
+    queue.immediate = False
+    assert storage.events(0, 10) == []
