@@ -13,18 +13,20 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from secrets import token_hex
 from typing import Any
 
 import psutil
 from huey import consumer as stock
 from huey.constants import WORKER_PROCESS, WORKER_THREAD
+from huey.exceptions import TaskTimeout
 from peewee import PeeweeException
 
 from config import settings
 from engine import history
 from engine.database import database, release
-from engine.delivery import BrokerAway
+from engine.delivery import BrokerAway, Held
 from engine.logs import adopt_huey_logging
 from engine.messages import code_version, host
 from engine.queues import Queue
@@ -34,6 +36,10 @@ from engine.workers import BEAT_SECONDS, Recorder, Scheduler, Worker
 logger = logging.getLogger("huey.consumer")
 
 GRACE_SECONDS = 8.0
+
+
+class SoftTimeLimit(BaseException):
+    """Raised in a task's own code when its soft time limit has passed."""
 
 
 class TiedProcesses(stock.ProcessEnvironment):
@@ -50,6 +56,23 @@ class TiedProcesses(stock.ProcessEnvironment):
         if os.getppid() != self.parent:
             os._exit(1)
         database.obj.dispose()
+
+    @contextlib.contextmanager
+    def timeout(self, seconds: float) -> Iterator[None]:
+        """Interrupt the block after `seconds`: with an exception that `except Exception` in it does not swallow."""
+
+        def interrupt(signum: int, frame: Any) -> None:
+            raise SoftTimeLimit
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        except SoftTimeLimit as error:
+            raise TaskTimeout(f"the soft time limit of {seconds:g} s has passed") from error
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 class Consumer(stock.Consumer):
@@ -77,6 +100,7 @@ class Consumer(stock.Consumer):
         self.next_beat = 0.0
         self.spent: tuple[float, float] | None = None
         self.scheduler_at = multiprocessing.get_context("fork").Value("d", 0.0, lock=False)
+        self.check_limits(huey, options.get("worker_type"))
         super().__init__(huey, **options)
         self._signal_actions = {
             signal.SIGINT: (False, True),
@@ -84,6 +108,18 @@ class Consumer(stock.Consumer):
             signal.SIGHUP: (True, True),
         }
         self.recorder = self._create_process(Recorder(huey, self.stop_flag), "Recorder")
+
+    def check_limits(self, huey: Queue, worker_type: str | None) -> None:
+        """A thread cannot be interrupted: refuse it a task that declares a limit; say that the global ones are off."""
+        if worker_type == WORKER_PROCESS:
+            return
+        if declaring := [
+            one.__name__ for one in huey._registry._registry.values() if one.default_timeout or one.time_limit
+        ]:
+            print(f"dewey: {declaring[0]} declares a time limit, which needs -k process", file=sys.stderr)
+            raise SystemExit(2)
+        if settings.soft_time_limit or settings.time_limit:
+            logger.warning("Time limits are off: they need -k process")
 
     def get_environment(self, worker_type: str) -> Any:
         return TiedProcesses() if worker_type == WORKER_PROCESS else super().get_environment(worker_type)
@@ -117,15 +153,13 @@ class Consumer(stock.Consumer):
         self.look_after_children()
         if time.monotonic() >= self.next_beat:
             self.beat()
+            self.enforce_time_limits()
         return health_check_ts
 
     def look_after_children(self) -> None:
         for number, (_, process) in enumerate(self.worker_threads, 1):
             if not self.environment.is_alive(process) and self.returned(process, f"Worker-{number}"):
-                worker = self._create_worker()
-                fresh = self._create_process(worker, f"Worker-{number}")
-                self.worker_threads[number - 1] = (worker, fresh)
-                fresh.start()
+                self.replace_worker(number)
         if not self.environment.is_alive(self.scheduler):
             logger.warning("The scheduler died and is replaced")
             self.scheduler = self._create_process(self._create_scheduler(), "Scheduler")
@@ -134,6 +168,35 @@ class Consumer(stock.Consumer):
             logger.warning("The recorder died and is replaced")
             self.recorder = self._create_process(Recorder(self.huey, self.stop_flag), "Recorder")
             self.recorder.start()
+
+    def replace_worker(self, number: int, overdue: Held | None = None) -> None:
+        worker = self._create_worker()
+        worker.overdue = overdue
+        process = self._create_process(worker, f"Worker-{number}")
+        self.worker_threads[number - 1] = (worker, process)
+        process.start()
+
+    def enforce_time_limits(self) -> None:
+        """Kill the worker of a run that has passed its hard limit. Its successor settles the run as a failed attempt."""
+        if not self.environment.forks:
+            return
+        try:
+            mine = {held.worker: held for held in self.huey.storage.held() if held.consumer == self.id}
+        except BrokerAway:
+            return
+        for number, (_, process) in enumerate(self.worker_threads, 1):
+            held = mine.get(f"Worker-{number}")
+            limit = held and self.huey.time_limit(held.task)
+            if held and limit and time.time() - held.held_at > limit:
+                logger.error(
+                    "Run %s of %s has passed its time limit of %d s; its worker is killed",
+                    held.run_id,
+                    held.task,
+                    limit,
+                )
+                process.kill()
+                process.join()
+                self.replace_worker(number, overdue=held)
 
     def returned(self, process: Any, name: str) -> bool:
         """Give back what a dead worker held. Only then may another bear its name."""

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from huey.utils import Error
 
 from config import settings
 from engine.database import release
-from engine.delivery import BrokerAway, Effects, event_json
+from engine.delivery import BrokerAway, Effects, Held, Taken, event_json
 from engine.messages import Asker, Envelope, Letter, SignedJSON, Unreadable, code_version, host
 from engine.records import State, now
 from engine.redis_delivery import RedisDelivery
@@ -43,6 +43,10 @@ def asked_by(who: Asker) -> Iterator[None]:
         yield
     finally:
         asker.reset(token)
+
+
+class HardTimeLimit(Exception):
+    """A run was cut off by the end of its worker."""
 
 
 class Queue(Huey):
@@ -210,6 +214,31 @@ class Queue(Huey):
             self.local.current = None
             release()
         return value
+
+    def fail_overdue(self, held: Held) -> None:
+        """Settle a run whose worker, of our name, was killed for its hard time limit: its attempt has failed."""
+        data = self.storage.message(held.run_id)
+        task = data and self.opened(Taken(held.run_id, held.delivery, data))
+        if not task:
+            return
+
+        def too_late() -> None:
+            raise HardTimeLimit(f"the time limit of {self.time_limit(held.task):g} s has passed; the worker was killed")
+
+        task.execute, task.began = too_late, held.held_at
+        try:
+            self.execute(task)
+        except BrokerAway as error:
+            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, error)
+
+    def time_limit(self, task: str) -> float:
+        """Seconds after which the worker of this task is killed; 0: never."""
+        declared = next((one.time_limit for one in self._registry._registry.values() if one.__name__ == task), None)
+        return float(settings.time_limit if declared is None else declared)
+
+    def _timeout_context(self, task: Any) -> Any:
+        seconds = task.timeout or settings.soft_time_limit
+        return self._timeout_handler(seconds) if seconds and self._timeout_handler else nullcontext()
 
     def settle(self, settlement: Settlement) -> None:
         consumer, worker, taken = self.local.consumer, self.local.worker, settlement.taken

@@ -22,6 +22,7 @@ class RunTask(Task):
     function: Callable[..., Any]
     schedule: Any = None
     catch_up = False
+    time_limit: float | None = None  # seconds; the hard limit of this task, where it differs from the global one
     envelope: Envelope | None = None
 
     def instant(self) -> tuple[datetime, bool]:

@@ -12,7 +12,7 @@ from peewee import PeeweeException
 from config import settings
 from engine import history
 from engine.database import release
-from engine.delivery import BrokerAway, Effects
+from engine.delivery import BrokerAway, Effects, Held
 from engine.messages import Asker
 from engine.queues import RunTask, asked_by
 
@@ -29,10 +29,13 @@ class Worker(stock.Worker):
     name: str
     consumer: str
     forked: bool
+    overdue: Held | None = None
 
     def initialize(self) -> None:
         self.huey.identify(self.consumer, self.name)
         super().initialize()
+        if self.overdue:
+            self.huey.fail_overdue(self.overdue)
 
     def loop(self, now: datetime | None = None) -> None:
         try:

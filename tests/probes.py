@@ -4,6 +4,7 @@ A consumer serves it with `huey_consumer probes.probe`, this folder being on its
 """
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,25 @@ def fail(ledger: str, task: RunTask | None = None) -> None:
 @probe.task(context=True, retries=1, failed_result=lambda task, error: {"error": str(error)})
 def fail_politely(ledger: str, task: RunTask | None = None) -> None:
     raise ValueError("no luck")
+
+
+@probe.task(timeout=0.5, retries=1)
+def dawdle(ledger: str) -> None:
+    """Longer than its soft limit, and deaf to ordinary exceptions."""
+    enter(ledger, "start")
+    try:
+        time.sleep(30)
+    except Exception:
+        enter(ledger, "swallowed")
+
+
+@probe.task(time_limit=2, retries=1, context=True)
+def hang(ledger: str, task: RunTask | None = None) -> None:
+    """Longer than its hard limit, in code that no exception reaches."""
+    assert task is not None
+    enter(ledger, "start", task.id)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR1})
+    time.sleep(30)
 
 
 @probe.task()

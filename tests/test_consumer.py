@@ -12,7 +12,7 @@ import psutil
 import pytest
 from consumers import BIN, ROOT, Consumer, consumer
 from databases import bound_to
-from probes import call_another, die, echo, fail, fail_politely, leave, lines, probe, swell, work
+from probes import call_another, dawdle, die, echo, fail, fail_politely, hang, leave, lines, probe, swell, work
 from waiting import wait_until
 
 from engine.database import database
@@ -287,6 +287,40 @@ def test_lines_may_be_json_and_go_to_a_file(tmp_path: Path) -> None:
     entries = [json.loads(line) for line in target.read_text().splitlines()]
     assert {"at", "level", "process", "logger", "message"} <= set(entries[0])
     assert running.log == ""
+
+
+def test_the_soft_limit_is_an_exception_that_the_task_cannot_swallow(serving: Consumer, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    run = recorded(dawdle(str(ledger)).id, "failed")
+    assert run.error == "TaskTimeout: the soft time limit of 0.5 s has passed"
+    assert [line[0] for line in lines(ledger)] == ["start", "start"]
+    assert 500 <= run.run_ms < 10_000
+
+
+def test_the_hard_limit_ends_the_worker_and_is_a_failed_attempt(serving: Consumer, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    run = recorded(hang(str(ledger)).id, "failed")
+    assert run.error == "HardTimeLimit: the time limit of 2 s has passed; the worker was killed"
+    assert [(one.attempt, one.state) for one in run.history] == [(1, "failed"), (2, "failed")]
+    assert run.run_ms >= 2000
+    assert "has passed its time limit of 2 s; its worker is killed" in serving.log
+
+
+def test_threads_are_refused_a_task_that_declares_a_limit(tmp_path: Path) -> None:
+    command = [str(BIN / "huey_consumer"), "probes.probe"]
+    environment = {**os.environ, "DATA_DIR": str(tmp_path), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (
+        2,
+        ["dewey: dawdle declares a time limit, which needs -k process"],
+    )
+
+
+def test_threads_work_and_say_that_the_global_limits_are_off(tmp_path: Path) -> None:
+    environment = {"DATA_DIR": str(tmp_path)}
+    with consumer("tasks.light", "-w", "2", environment=environment, log=tmp_path / "log") as running:
+        assert "WARNING/MainProcess] Time limits are off: they need -k process" in running.log
+        assert running.stop() == 0
 
 
 def test_greenlets_are_refused(tmp_path: Path) -> None:
