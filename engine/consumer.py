@@ -133,6 +133,7 @@ class Consumer(stock.Consumer):
 
     def start(self) -> None:
         """Beat before the first worker can take anything: what a consumer holds that never beat belongs to nobody."""
+        self._set_signal_handlers()
         self.beat()
         super().start()
         self.recorder.start()
@@ -177,7 +178,7 @@ class Consumer(stock.Consumer):
         process.start()
 
     def enforce_time_limits(self) -> None:
-        """Kill the worker of a run that has passed its hard limit. Its successor settles the run as a failed attempt."""
+        """Kill the worker of a run past its hard limit. Its successor settles the run, as a failed attempt."""
         if not self.environment.forks:
             return
         try:
