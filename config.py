@@ -222,7 +222,7 @@ def masked(name: str, value: str) -> str:
 def generated_key(path: Path) -> str:
     """The key in `path`, made there on first use with mode 0600; of two processes that race, both get the first's."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             draft = path.with_name(f".{path.name}.{os.getpid()}")
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

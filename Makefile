@@ -1,0 +1,32 @@
+# Two commands on a fresh machine: `make run` and `make test`. Python 3.11 or newer is all they need.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check setup clean
+
+run: setup
+	@$(BIN)/flask start
+
+test: setup
+	@$(BIN)/pytest
+
+check: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+setup: .venv/installed
+
+# The stamp is the target, so a set-up that was cut short is done again and a finished one costs nothing.
+.venv/installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'dewey: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@echo 'Installing into .venv (once) …'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,179 @@
+"""What they may: the gate before every view, and who gets in at all.
+
+Nothing is reachable unless its view says who may: `needs(role)`, `open_to_all` or `open_to_loopback`.
+"""
+
+import re
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+from flask import Flask, Response, current_app, redirect, request, url_for
+from flask_wtf.csrf import CSRFProtect
+from peewee import IntegrityError
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
+
+from admin.passwords import hashed, new_password
+from admin.problems import BadInput, NotAllowed, Refused, for_program
+from admin.who import ROLES, Who, by_bearer, current, digest_of, known, login
+from engine.database import database
+from engine.records import now
+from models import Operator, Token
+
+__all__ = ["ROLES", "Who", "create_operator", "create_token", "current", "needs", "open_to_all", "open_to_loopback"]
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+READABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
+
+csrf = CSRFProtect()
+
+
+def register(app: Flask) -> None:
+    app.config.update(WTF_CSRF_CHECK_DEFAULT=False, WTF_CSRF_TIME_LIMIT=None)
+    login.init_app(app, add_context_processor=False)
+    csrf.init_app(app)
+    open_to_all(app.view_functions["static"])
+    app.before_request(gate)
+    app.context_processor(lambda: {"who": known()})
+
+
+# --- what a view says ----------------------------------------------------------------------------------------
+
+
+class Needs(NamedTuple):
+    role: str | None = None  # None: nobody is asked who they are
+    unless_loopback: bool = False
+
+
+def needs(role: str, *, unless_loopback: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Marks a view: only who has at least this role gets to it."""
+
+    def mark(view: Callable[..., Any]) -> Callable[..., Any]:
+        view.needs = Needs(role, unless_loopback)  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def open_to_all(view: Callable[..., Any]) -> Callable[..., Any]:
+    view.needs = Needs()  # type: ignore[attr-defined]
+    return view
+
+
+def open_to_loopback(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Open to a peer on this machine that no proxy speaks for; a viewer's otherwise."""
+    return needs("viewer", unless_loopback=True)(view)
+
+
+# --- the gate ------------------------------------------------------------------------------------------------
+
+
+def gate() -> Response | None:
+    """Stands before every view. An unknown path or method goes on to its 404 or 405, the same for everybody."""
+    if not request.endpoint:
+        return None
+    refuse_what_cannot_be_read()
+    marker = getattr(current_app.view_functions[request.endpoint], "needs", None)
+    is_open = marker == Needs() or (marker and marker.unless_loopback and from_loopback())
+    who = None if is_open and request.method in SAFE else current()
+    if who is None and not is_open:
+        return stranger()
+    if request.method not in SAFE and not by_bearer():
+        refuse_forgeries()
+    if marker is None:
+        raise NotAllowed("Nobody may do this.")
+    if not is_open and not who.may(marker.role):
+        raise NotAllowed(f"The role {marker.role} is needed; yours is {who.role}.")
+    return None
+
+
+def refuse_what_cannot_be_read() -> None:
+    """Bodies that are too long or of another kind, and NUL, which PostgreSQL has no way to hold."""
+    for field, value in request.args.items(multi=True):
+        if "\0" in value:
+            raise BadInput(field, "text without NUL is needed")
+    if "\0" in request.path:
+        raise NotFound
+    if (request.content_length or 0) > (request.max_content_length or 0):
+        raise RequestEntityTooLarge(f"At most {request.max_content_length} bytes are taken.")
+    if request.content_length and request.mimetype not in READABLE_BODIES:
+        raise UnsupportedMediaType(f"One of these is needed: {', '.join(READABLE_BODIES)}.")
+
+
+def stranger() -> Response:
+    """A browser that wants to see a page is sent to the sign-in; everybody else is told."""
+    if request.method in ("GET", "HEAD") and not for_program() and not by_bearer():
+        path = request.full_path.rstrip("?")
+        return redirect(url_for("sign_in.form", next=None if path == "/" else path))
+    told = {"error": "invalid_token"} if by_bearer() else {}
+    raise Unauthorized(
+        "The token is not valid." if by_bearer() else "Sign in, or send a token: Authorization: Bearer dewey_…",
+        www_authenticate=WWWAuthenticate("bearer", {"realm": "dewey", **told}),
+    )
+
+
+def refuse_forgeries() -> None:
+    """A browser sends its cookie with what other sites make it send too."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise NotAllowed("This came from another site.")
+    csrf.protect()
+
+
+def from_loopback() -> bool:
+    """The peer is on this machine, and does not say that it speaks for another."""
+    names = [name.lower() for name, _ in request.headers]
+    if any(name == "forwarded" or name.startswith("x-forwarded-") for name in names):
+        return False
+    try:
+        address = ip_address(request.remote_addr or "")
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+# --- who may at all ------------------------------------------------------------------------------------------
+
+
+def create_operator(email: str, role: str, password: str | None = None) -> str:
+    """Returns the password: the given one or a new one. Raises BadInput, or Refused when the address is taken."""
+    email, role = email_of(email), role_of(role)
+    password = new_password() if password is None else password
+    try:
+        with database.atomic():
+            Operator.create(email=email, role=role, password_hash=hashed(password))
+    except IntegrityError as error:
+        raise Refused(f"There is an operator {email} already.") from error
+    return password
+
+
+def create_token(name: str, role: str, days: int | None = None) -> str:
+    """Returns the token, which nobody can read again. Raises BadInput, or Refused when the name is taken."""
+    if not 1 <= len(name) <= 100 or not name.isprintable() or name != name.strip():
+        raise BadInput("name", "from 1 to 100 printable characters are needed")
+    if days is not None and not 1 <= days <= 36_500:
+        raise BadInput("days", "a whole number from 1 to 36500 is needed")
+    token = f"dewey_{secrets.token_urlsafe(32)}"
+    expires_at = now() + timedelta(days=days) if days else None
+    try:
+        with database.atomic():
+            Token.create(name=name, role=role_of(role), digest=digest_of(token), expires_at=expires_at)
+    except IntegrityError as error:
+        raise Refused(f"There is a token {name} already.") from error
+    return token
+
+
+def email_of(text: str) -> str:
+    """An address as it is stored and looked up. Raises BadInput."""
+    email = text.strip().lower()
+    if len(email) > 255 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email) or not email.isprintable():
+        raise BadInput("email", "an address such as name@example.org is needed")
+    return email
+
+
+def role_of(text: str) -> str:
+    if text not in ROLES:
+        raise BadInput("role", f"one of {', '.join(ROLES)} is needed, not {text!r}")
+    return text

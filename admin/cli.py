@@ -1,0 +1,126 @@
+"""The commands of `flask`: the same questions and the same table of actions as the pages. No web server is needed."""
+
+import getpass
+import json
+import os
+import sys
+from typing import Any
+
+import click
+from flask import Flask
+
+from admin.access import ROLES
+from admin.actions import perform
+from admin.listings import inspect_group, status
+from admin.start import start
+from admin.terminal import Command, Group, fail, print_json
+from admin.who import Who
+from engine.control import wait_for
+from engine.database import release
+from engine.migrations import migrate as apply_migrations
+
+role_option = click.option("--role", required=True, type=click.Choice(ROLES))
+
+
+def register(app: Flask) -> None:
+    for command in (start, migrate, demo, run_task, operator, token, status, inspect_group):
+        app.cli.add_command(command)
+
+
+def me() -> Who:
+    """Whoever may run commands on this machine may do everything."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return Who("cli", name, "admin", "cli")
+
+
+@click.command(cls=Command)
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    for name in apply_migrations():
+        click.echo(f"applied {name}")
+    click.echo("The schema is up to date.")
+
+
+@click.command(cls=Command)
+def demo() -> None:
+    """Load the sample library into an empty database of our own."""
+    for name, count in perform(me(), "library.demo").items():
+        click.echo(f"{count:>8,} {name}")
+
+
+class RunTask(Command):
+    """`--wait` alone means 60 seconds; click would take the argument after it for its value."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(context, ["--wait=60" if arg == "--wait" else arg for arg in args])
+
+
+@click.command("run-task", cls=RunTask)
+@click.argument("name")
+@click.argument("arguments", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--wait", type=click.FloatRange(0, 86_400), metavar="SECONDS", help="Print the result; alone: 60.")
+def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
+    """Enqueue a task and print its run's id, or with --wait its result as JSON.
+
+    A VALUE is JSON where it can be read as that (24, true, [1, 2]), text otherwise. Exit code 1: the run failed, or had
+    not ended when the time was up.
+    """
+    run = perform(me(), "tasks.run", name=name, arguments=dict(map(argument_of, arguments)))
+    if wait is None:
+        click.echo(run.id)
+        return
+    release()
+    outcome = wait_for(run, wait)
+    if outcome is None:
+        fail(f"run {run.id} has not ended within {wait:g} s; it goes on, or waits for a worker", 1)
+    if outcome.error and outcome.value is None:
+        fail(f"run {run.id} failed: {outcome.error}", 1)
+    print_json(outcome.value)
+    raise SystemExit(bool(outcome.error))
+
+
+def argument_of(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"{text!r} is not key=value")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+@click.group(cls=Group)
+def operator() -> None:
+    """People who may sign in."""
+
+
+@operator.command("create")
+@click.argument("email")
+@role_option
+@click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input.")
+def create_operator(email: str, role: str, password_stdin: bool) -> None:
+    """Let a person sign in. Without --password-stdin, the last line printed is a new password."""
+    given = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
+    password = perform(me(), "operators.create", email=email, role=role, password=given)
+    if password_stdin:
+        click.echo(f"{email} may sign in as {role}.")
+    else:
+        click.echo(f"{email} may sign in as {role}, with this password, which is not shown again:\n{password}")
+
+
+@click.group(cls=Group)
+def token() -> None:
+    """Bearer tokens for programs."""
+
+
+@token.command("create")
+@click.argument("name")
+@role_option
+@click.option("--days", type=int, help="How long it is valid; for ever without this.")
+def create_token(name: str, role: str, days: int | None) -> None:
+    """Make a token. The last line printed is the token; it cannot be shown again."""
+    made = perform(me(), "tokens.create", name=name, role=role, days=days)
+    click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{made}")

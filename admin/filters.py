@@ -1,0 +1,80 @@
+"""What a list is asked for, in its URL: the tab, the filters beside it, and links that change one thing about it."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from flask import request, url_for
+
+from admin.problems import BadInput
+
+LONGEST = 200
+
+
+class Chip(NamedTuple):
+    """A filter in use that has no field of its own: what it says, and the list without it."""
+
+    text: str
+    without: str
+
+
+class Asked:
+    """`values` are the filters beside the tab; an empty one is not in use."""
+
+    def __init__(self, endpoint: str, states: Iterable[str], **values: str) -> None:
+        self.endpoint, self.states, self.values = endpoint, list(states), values
+        self.state = choice("state", self.states)
+        self.chips: list[Chip] = []
+
+    def __getattr__(self, name: str) -> str:
+        try:
+            return self.__dict__["values"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def narrowed(self, **changes: str) -> str:
+        """This list, with these filters instead; from its first page on."""
+        values = {"state": self.state, **self.values, **changes}
+        if values["state"] == self.states[0]:
+            del values["state"]
+        return url_for(self.endpoint, **{name: value for name, value in values.items() if value})
+
+    def chip(self, name: str, text: str) -> None:
+        self.chips.append(Chip(text, self.narrowed(**{name: ""})))
+
+    @property
+    def tabs(self) -> list[tuple[str, str]]:
+        return [(state, self.narrowed(state=state)) for state in self.states]
+
+    @property
+    def filtered(self) -> bool:
+        return any(self.values.values())
+
+    @property
+    def unfiltered(self) -> str:
+        return self.narrowed(**dict.fromkeys(self.values, ""))
+
+    @property
+    def query(self) -> str:
+        """What stands behind the question mark of this list's URL."""
+        return self.narrowed().partition("?")[2]
+
+    def hidden(self, *shown: str) -> list[tuple[str, str]]:
+        """What a form with the fields `shown` must carry along."""
+        values = {"state": self.state, **self.values}
+        return [(name, value) for name, value in values.items() if value and name not in shown]
+
+
+def text(name: str) -> str:
+    """A filter as it was typed. Raises BadInput."""
+    value = request.args.get(name, "").strip()
+    if len(value) > LONGEST or not value.isprintable():
+        raise BadInput(name, f"at most {LONGEST} printable characters are allowed")
+    return value
+
+
+def choice(name: str, allowed: list[str]) -> str:
+    """One of these words, the first where nothing is given. Raises BadInput."""
+    value = request.args.get(name) or allowed[0]
+    if value not in allowed:
+        raise BadInput(name, f"one of {', '.join(filter(None, allowed))} is allowed")
+    return value

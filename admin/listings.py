@@ -1,0 +1,99 @@
+"""The commands that ask: `flask status`, and `flask inspect` in the shapes of Celery's."""
+
+from typing import Any
+
+import click
+
+import tasks
+from admin.terminal import Command, Group, json_option, print_json, print_table
+from engine import inspect
+from engine.records import now
+
+
+@click.command(cls=Command)
+@json_option
+def status(as_json: bool) -> None:
+    """The queues and who serves them. Exit code 1 when one that should be served is not."""
+    facts = inspect.queue_facts(tasks.queues, inspect.workers())
+    if as_json:
+        print_json({"queues": [fact._asdict() for fact in facts]})
+    else:
+        titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy")
+        print_table(titles, [queue_row(fact) for fact in facts])
+    raise SystemExit(any(fact.wanted and not fact.live for fact in facts))
+
+
+def queue_row(fact: inspect.QueueFacts) -> tuple[Any, ...]:
+    state = "live" if fact.live else "no live worker" if fact.wanted else "not wanted"
+    oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"
+    state += ", paused" if fact.paused else ""
+    return fact.name, state, fact.waiting, fact.scheduled, oldest, fact.worker_count, fact.busy_count
+
+
+@click.group("inspect", cls=Group)
+def inspect_group() -> None:
+    """What Celery's `inspect` tells: active, scheduled, registered, stats."""
+
+
+@inspect_group.command("active")
+@json_option
+def active(as_json: bool) -> None:
+    """The runs being executed, by consumer."""
+    found = inspect.active(tasks.queues)
+    if as_json:
+        print_json(found)
+        return
+    at = now().timestamp()
+    rows = [
+        (run["name"], run["id"], run["args"], run["kwargs"], f"{at - run['time_start']:.1f} s", run["worker"], owner)
+        for owner, runs in found.items()
+        for run in runs
+    ]
+    print_table(("task", "run", "args", "kwargs", "for", "worker", "consumer"), rows)
+
+
+@inspect_group.command("scheduled")
+@json_option
+def scheduled(as_json: bool) -> None:
+    """The runs that are due later, by the consumers that may take them."""
+    found = inspect.scheduled(tasks.queues)
+    if as_json:
+        print_json(found)
+        return
+    entries = {entry["request"]["id"]: entry for entries in found.values() for entry in entries}
+    rows = [(entry["eta"], run["name"], run["id"], run["args"], run["kwargs"], run["delivery_info"]["exchange"])
+            for entry in entries.values() if (run := entry["request"])]  # fmt: skip
+    print_table(("due", "task", "run", "args", "kwargs", "queue"), rows)
+
+
+@inspect_group.command("registered")
+@json_option
+def registered(as_json: bool) -> None:
+    """The tasks that can be run; as JSON by the consumers that serve them."""
+    facts, consumers = inspect.registered(tasks.queues), inspect.workers()
+    if as_json:
+        print_json(
+            {
+                owner: [f"tasks.{fact.name}" for fact in facts if fact.queue == queue]
+                for queue in tasks.queues
+                for owner in map(inspect.worker_name, inspect.live(consumers, queue))
+            }
+        )
+        return
+    rows = [(fact.name, fact.queue, fact.priority, fact.schedule, fact.retries, ", ".join(map(str, fact.parameters)))
+            for fact in facts]  # fmt: skip
+    print_table(("task", "queue", "priority", "schedule", "retries", "parameters"), rows)
+
+
+@inspect_group.command("stats")
+@json_option
+def stats(as_json: bool) -> None:
+    """Each consumer's pool, memory and what it has worked off."""
+    found = inspect.stats(tasks.queues)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(owner, one["pool"]["max-concurrency"], one["pool"]["implementation"], one["total"], one["failed"],
+             one["rusage"]["rss_bytes"] >> 20, one["rusage"]["cpu_percent"], one["uptime"])
+            for owner, one in found.items()]  # fmt: skip
+    print_table(("consumer", "workers", "kind", "runs", "failed", "MB", "CPU %", "up (s)"), rows)

@@ -1,0 +1,47 @@
+"""Operators' passwords: argon2id, with the library's parameters (RFC 9106, low memory)."""
+
+import secrets
+from functools import cache
+from threading import BoundedSemaphore
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+
+from admin.problems import BadInput
+
+LENGTHS = range(12, 129)
+
+hasher = PasswordHasher()
+
+#: Each hash takes 64 MiB: a flood of sign-ins must not take that for every thread of the server.
+hashing = BoundedSemaphore(2)
+
+
+def new_password() -> str:
+    return secrets.token_urlsafe(15)
+
+
+def hashed(password: str) -> str:
+    """Raises BadInput when it is too short or too long."""
+    if len(password) not in LENGTHS:
+        raise BadInput("password", f"from {LENGTHS[0]} to {LENGTHS[-1]} characters are needed")
+    with hashing:
+        return hasher.hash(password)
+
+
+def matches(password: str, stored: str | None) -> bool:
+    """Whether this is the password behind `stored`. With None it is not, and takes as long to say so."""
+    with hashing:
+        try:
+            return hasher.verify(stored or nobodys_hash(), password[: LENGTHS[-1]]) and stored is not None
+        except VerificationError:
+            return False
+
+
+def needs_new_hash(stored: str) -> bool:
+    return hasher.check_needs_rehash(stored)
+
+
+@cache
+def nobodys_hash() -> str:
+    return hasher.hash(secrets.token_urlsafe())

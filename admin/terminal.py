@@ -1,0 +1,65 @@
+"""How a command ends and what it prints: one line for an error, a table for a person, JSON for a program."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+from werkzeug.exceptions import HTTPException, UnprocessableEntity
+
+from admin.problems import KNOWN_ERRORS, as_http
+from engine.control import UnknownTask
+from engine.migrations import MigrationFailed
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Command(click.Command):
+    """Exit code 1 when the answer is no, 2 when the command itself is wrong, and no traceback for either."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (UnknownTask, MigrationFailed) as error:
+            fail(str(error), 2 if isinstance(error, UnknownTask) else 1)
+        except HTTPException as error:
+            fail(str(error.description), 2 if isinstance(error, UnprocessableEntity) else 1)
+        except KNOWN_ERRORS as error:
+            answer = as_http(error)
+            if answer.code == 500:
+                raise
+            fail(str(answer.description), 2 if isinstance(answer, UnprocessableEntity) else 1)
+
+
+class Group(click.Group):
+    command_class = Command
+
+
+def fail(message: str, code: int) -> NoReturn:
+    click.echo(f"dewey: {message}", err=True)
+    raise SystemExit(code)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Numbers to the right, a dash for None; without rows a word that says so."""
+    table = [[shown(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    numeric = [all(isinstance(row[at], int | float | None) for row in rows) for at in range(len(titles))]
+    for cells in table if rows else []:
+        click.echo("  ".join(map(padded, cells, widths, numeric)).rstrip())
+    if not rows:
+        click.echo("none")
+
+
+def padded(cell: str, width: int, to_the_right: bool) -> str:
+    return cell.rjust(width) if to_the_right else cell.ljust(width)
+
+
+def shown(cell: Any) -> str:
+    """In one line, whatever a task's arguments hold."""
+    text = "–" if cell is None else cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
+    return "".join(character if character.isprintable() else "�" for character in text)

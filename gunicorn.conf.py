@@ -1,0 +1,59 @@
+"""How the web server runs: `gunicorn -c gunicorn.conf.py 'app:create_app()'` from the project's root.
+
+Settings are read here, in the parent, so a bad one ends gunicorn with exit code 2 and one line: a worker that ends so
+would be started again for ever.
+"""
+
+import logging
+import threading
+
+from gunicorn import glogging
+from gunicorn.config import Config
+
+from admin import WEB_THREADS
+from config import settings
+from engine.logs import formatter
+
+
+class Lines(glogging.Logger):
+    """gunicorn's own lines and the program's, on stderr, in the form of every other process."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        handler = logging.StreamHandler()
+        handler.setFormatter(formatter())
+        handler.addFilter(name_web)
+        logging.root.handlers = [handler]
+        logging.root.setLevel(settings.log_level)
+        # At DEBUG this logger prints every statement with its values, password hashes included.
+        logging.getLogger("peewee").setLevel(logging.INFO)
+        self.error_log.handlers, self.error_log.propagate = [], True
+
+
+def name_web(record: logging.LogRecord) -> bool:
+    """The process is `web` in every line, whichever thread writes it."""
+    record.processName, record.threadName = "web", threading.main_thread().name
+    return True
+
+
+bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+
+# One process: it counts in its memory the callers that wait for a result and, without Redis, the wrong passwords. The
+# work is done by the consumers; these threads mostly wait for the database and the broker.
+workers = 1
+worker_class = "gthread"
+threads = WEB_THREADS
+
+# The application is loaded after the fork, because a database connection must not cross one.
+preload_app = False
+
+# Less than the supervisor waits before it kills.
+graceful_timeout = 7
+
+# No control socket: nobody needs one, and a file that takes commands is a door to guard.
+control_socket_disable = True
+
+logger_class = Lines
+loglevel = settings.log_level.lower()
+# Open pages ask for news every few seconds: their lines would bury those about tasks.
+accesslog = None

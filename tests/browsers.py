@@ -1,0 +1,72 @@
+"""Three people, one for each role, and the browsers and programs they use."""
+
+import re
+from functools import cache
+
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+import tasks
+from admin.access import create_token
+from admin.passwords import hashed
+from admin.sign_in import limiter
+from app import create_app
+from models import Operator
+
+PASSWORD = "correct horse battery"
+PEOPLE = {role: f"{role}@example.org" for role in ("viewer", "operator", "admin")}
+
+
+class Browser(FlaskClient):
+    """A browser without a screen: it keeps cookies, and sends forms with their token."""
+
+    def sign_in(self, email: str, password: str = PASSWORD, url: str = "/login") -> TestResponse:
+        return self.send(url, email=email, password=password)
+
+    def send(self, url: str, **fields: str) -> TestResponse:
+        return self.post(url, data={"csrf_token": self.form_token, **fields})
+
+    @property
+    def form_token(self) -> str:
+        """As it stands in the forms of this browser's pages."""
+        shown = re.search(r'name="csrf_token" value="([^"]+)"', self.get("/no-such-page").text) or re.search(
+            r'name="csrf_token" value="([^"]+)"', self.get("/login").text
+        )
+        assert shown, "no form on the page"
+        return shown[1]
+
+
+def app_with_people() -> Flask:
+    """The web program on the database that is bound now, and in it an operator for each role."""
+    empty_queues()
+    for role, email in PEOPLE.items():
+        Operator.create(email=email, role=role, password_hash=password_hash())
+    app = create_app()
+    app.test_client_class = Browser
+    limiter.reset()
+    return app
+
+
+def empty_queues() -> None:
+    """The brokers' file is one for all tests of this process."""
+    for queue in tasks.queues.values():
+        queue.flush()
+        for target in queue.pauses():
+            queue.storage.resume(target)
+
+
+def signed_in_browser(app: Flask, role: str) -> Browser:
+    browser = app.test_client()
+    assert browser.sign_in(PEOPLE[role]).status_code == 303
+    return browser
+
+
+def bearer_headers(role: str) -> dict[str, str]:
+    """The headers of a program with a new token of this role."""
+    return {"Authorization": f"Bearer {create_token(f'a {role} program', role)}"}
+
+
+@cache
+def password_hash() -> str:
+    return hashed(PASSWORD)

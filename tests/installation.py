@@ -1,0 +1,126 @@
+"""The whole program as its operator has it: settings in the environment, `flask` commands, a web server, consumers."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from email.message import Message
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from consumers import BIN, ROOT, Consumer, consumer
+from waiting import wait_until
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Message
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class Installation:
+    """One set of settings, and what is run with them."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.environment = {"DATA_DIR": str(folder / "data"), "PORT": str(self.port), **environment}
+
+    def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flask", *command],
+            cwd=ROOT,
+            env={**os.environ, **self.environment, **environment},
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    def bearer(self, role: str) -> dict[str, str]:
+        """The headers of a program with a new token of this role."""
+        made = self.flask("token", "create", f"a {role} program", "--role", role)
+        return {"Authorization": f"Bearer {made.stdout.splitlines()[-1]}"}
+
+    def consumer(self, queue: str) -> AbstractContextManager[Consumer]:
+        return consumer(f"tasks.{queue}", environment=self.environment, log=self.folder / f"{queue}.log")
+
+    @contextmanager
+    def web(self) -> Iterator["Installation"]:
+        """The web server, answering, for the length of a block."""
+        with open(self.folder / "web.log", "ab") as log:
+            server = subprocess.Popen(
+                [str(BIN / "gunicorn"), "-c", "gunicorn.conf.py", "app:create_app()"],
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            wait_until(lambda: server.poll() is not None or listens(self.port))
+            assert server.poll() is None, (self.folder / "web.log").read_text()
+            yield self
+        finally:
+            server.terminate()
+            server.wait(20)
+
+    def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """What a program is answered. Redirects are not followed."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return answer_of(
+            urllib.request.build_opener(Stay), urllib.request.Request(url, None, dict(headers or {}), method=method)
+        )
+
+
+class Browser:
+    """Keeps cookies, and sends forms with their token."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.url = f"http://127.0.0.1:{installation.port}"
+        self.opener = urllib.request.build_opener(Stay, urllib.request.HTTPCookieProcessor())
+
+    def sign_in(self, email: str, password: str) -> Answer:
+        token = re.search(r'name="csrf_token" value="([^"]+)"', self.open("/login").text)
+        assert token, "no form on the page"
+        return self.open("/login", csrf_token=token[1], email=email, password=password)
+
+    def open(self, path: str, **form: str) -> Answer:
+        return answer_of(
+            self.opener, urllib.request.Request(f"{self.url}{path}", urlencode(form).encode() if form else None)
+        )
+
+
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *redirect: Any) -> None:
+        """A redirect is an answer like any other."""
+
+
+def answer_of(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Answer:
+    try:
+        with opener.open(request, timeout=60) as answer:
+            return Answer(answer.status, answer.headers, answer.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read().decode())
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

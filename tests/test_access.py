@@ -1,0 +1,160 @@
+"""Which door opens to whom: every route, with every method, for strangers and for each role."""
+
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+import pytest
+from browsers import PASSWORD, PEOPLE, Browser, bearer_headers
+from flask import Flask
+from werkzeug.routing import Rule
+
+from admin.access import ROLES, needs
+
+OPEN_TO_ALL = {"/login", "/static/<path:filename>", "/healthz", "/healthcheck"}
+OPEN_TO_LOOPBACK = {"/readyz", "/metrics"}
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
+
+#: The role that each command and each page asks for; what is missing here is a page that a viewer may see.
+NEEDED = {
+    ("POST", "/api/v1/admin/reading-sessions/cleanup"): "operator",
+    ("POST", "/api/v1/admin/reading-sessions/cleanup-async"): "operator",
+    ("POST", "/sessions/cleanup"): "operator",
+    ("GET", "/sessions/<uuid:session_id>/close"): "operator",
+    ("HEAD", "/sessions/<uuid:session_id>/close"): "operator",
+    ("POST", "/sessions/<uuid:session_id>/close"): "operator",
+}
+
+
+def calls(app: Flask) -> Iterator[tuple[Rule, str, str]]:
+    """Every route with every method it has, and a path that leads to it."""
+    for rule in app.url_map.iter_rules():
+        with app.test_request_context():
+            values = {name: "app.css" if name == "filename" else str(UUID(int=1)) for name in rule.arguments}
+            path = app.url_map.bind("localhost").build(rule.endpoint, values, method=min(rule.methods - {"OPTIONS"}))
+        for method in METHODS:
+            if method in rule.methods:
+                yield rule, method, path
+
+
+# --- every route ---------------------------------------------------------------------------------------------
+
+
+def test_a_stranger_gets_to_nothing_but_the_open_paths(app: Flask, browser: Browser) -> None:
+    for rule, method, path in calls(app):
+        if rule.rule in OPEN_TO_ALL:
+            continue
+        answer = browser.open(path, method=method, environ_overrides=ELSEWHERE)
+        to_sign_in = answer.status_code == 302 and answer.location.startswith("/login")
+        assert to_sign_in or answer.status_code == 401, f"{method} {rule.rule} answered {answer.status_code}"
+        assert "Bearer" in answer.headers.get("WWW-Authenticate", "") or to_sign_in
+
+
+def test_an_unknown_token_opens_nothing(app: Flask, browser: Browser) -> None:
+    for rule, method, path in calls(app):
+        if rule.rule not in OPEN_TO_ALL:
+            headers = {"Authorization": "Bearer dewey_wrong"}
+            answer = browser.open(path, method=method, headers=headers, environ_overrides=ELSEWHERE)
+            assert answer.status_code == 401, f"{method} {rule.rule} answered {answer.status_code}"
+            assert "invalid_token" in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("how", ["cookie", "token"])
+def test_each_role_gets_to_what_it_may_and_to_nothing_else(
+    app: Flask, signed_in: Callable[[str], Browser], role: str, how: str
+) -> None:
+    browser = signed_in(role) if how == "cookie" else app.test_client()
+    headers = {"X-CSRFToken": browser.form_token} if how == "cookie" else bearer_headers(role)
+    for rule, method, path in calls(app):
+        if rule.rule in OPEN_TO_ALL or rule.rule == "/logout" or method == "OPTIONS":
+            continue
+        needed = NEEDED.get((method, rule.rule), "viewer")
+        answer = browser.open(path, method=method, headers=headers, environ_overrides=ELSEWHERE)
+        may = ROLES.index(role) >= ROLES.index(needed)
+        assert (answer.status_code != 403) == may, f"{role}: {method} {rule.rule} answered {answer.status_code}"
+        assert answer.status_code not in (400, 401), f"{role}: {method} {rule.rule} answered {answer.status_code}"
+
+
+def test_a_view_that_does_not_say_who_may_is_closed_to_everybody(app: Flask, signed_in: Callable[..., Browser]) -> None:
+    app.add_url_rule("/forgotten", "forgotten", lambda: "secret")
+    assert app.test_client().get("/forgotten").location == "/login?next=/forgotten"
+    answer = signed_in("admin").get("/forgotten")
+    assert answer.status_code == 403
+    assert "secret" not in answer.text
+
+
+def test_a_role_is_not_a_higher_one(app: Flask, signed_in: Callable[[str], Browser]) -> None:
+    app.add_url_rule("/danger", "danger", needs("admin")(lambda: "done"))
+    assert [signed_in(role).get("/danger").status_code for role in ROLES] == [403, 403, 200]
+
+
+def test_no_command_is_a_get(app: Flask) -> None:
+    for rule in app.url_map.iter_rules():
+        if rule.methods & {"POST", "PUT", "PATCH", "DELETE"} and rule.endpoint != "sign_in.sign_in":
+            assert "GET" not in rule.methods, rule.rule
+
+
+# --- forgeries -----------------------------------------------------------------------------------------------
+
+
+def test_a_form_without_its_token_is_refused(app: Flask, signed_in: Callable[[str], Browser]) -> None:
+    browser = signed_in("admin")
+    assert browser.post("/logout").status_code == 400
+    assert browser.post("/logout", data={"csrf_token": "wrong"}).status_code == 400
+    assert browser.post("/logout", data={"csrf_token": signed_in("viewer").form_token}).status_code == 400
+    assert browser.post("/login", data={"email": PEOPLE["admin"], "password": PASSWORD}).status_code == 400
+    assert browser.get("/no-such-page").text.count('action="/logout"') == 1
+
+
+def test_the_api_takes_a_cookie_only_with_the_forms_token(signed_in: Callable[[str], Browser]) -> None:
+    browser, path = signed_in("viewer"), "/api/v1/admin/reading-sessions/cleanup-async"
+    answer = browser.post(path)
+    assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+    assert browser.post(path, headers={"X-CSRFToken": browser.form_token}).status_code == 403
+
+
+@pytest.mark.parametrize(("site", "refused"), [("cross-site", True), ("same-site", True), ("none", False)])
+def test_a_form_sent_from_another_site_is_refused(
+    signed_in: Callable[[str], Browser], site: str, refused: bool
+) -> None:
+    browser = signed_in("admin")
+    token = browser.form_token
+    answer = browser.post("/logout", data={"csrf_token": token}, headers={"Sec-Fetch-Site": site})
+    assert answer.status_code == (403 if refused else 303)
+
+
+def test_a_token_needs_no_form(app: Flask, browser: Browser) -> None:
+    headers = bearer_headers("viewer") | {"Sec-Fetch-Site": "cross-site"}
+    answer = browser.post("/api/v1/admin/reading-sessions/cleanup-async", headers=headers)
+    assert answer.json["detail"] == "The role operator is needed; yours is viewer."
+
+
+# --- loopback ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"),
+    [
+        ("127.0.0.1", {}, "open"),
+        ("127.8.9.1", {}, "open"),
+        ("::1", {}, "open"),
+        ("::ffff:127.0.0.1", {}, "open"),
+        ("127.0.0.1", {"X-Real-IP": "203.0.113.7"}, "open"),
+        ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}, "closed"),
+        ("127.0.0.1", {"X-Forwarded-Proto": "https"}, "closed"),
+        ("127.0.0.1", {"x-forwarded-anything": ""}, "closed"),
+        ("127.0.0.1", {"Forwarded": "for=127.0.0.1"}, "closed"),
+        ("203.0.113.7", {}, "closed"),
+        ("10.0.0.1", {"Host": "127.0.0.1"}, "closed"),
+        ("", {}, "closed"),
+    ],
+)
+def test_readiness_is_told_to_this_machine_or_to_a_viewer(
+    app: Flask, browser: Browser, peer: str, headers: dict[str, str], status: str
+) -> None:
+    def ask(**more: str) -> int:
+        return browser.get("/readyz", headers=headers | more, environ_overrides={"REMOTE_ADDR": peer}).status_code
+
+    assert (ask() != 401) == (status == "open")
+    assert ask(**bearer_headers("viewer")) in (200, 503)

@@ -1,0 +1,93 @@
+"""The JSON API of a running web server, with a real consumer behind it: embedded, and on Redis and PostgreSQL."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from consumers import Consumer
+from databases import bound_to
+from installation import Installation
+from waiting import wait_until
+
+from engine.migrations import migrate
+from engine.records import Run, now
+from models import Book, ReadingSession, User
+
+ADMIN = "/api/v1/admin/reading-sessions"
+
+
+@pytest.fixture(params=["embedded", "servers"])
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    if request.param == "embedded":
+        environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/library.db"}
+    else:
+        environment = {
+            "DATABASE_URL": request.getfixturevalue("fresh_postgresql"),
+            "REDIS_URL": request.getfixturevalue("redis_url"),
+            "SECRET_KEY": "k" * 32,
+        }
+    with bound_to(environment["DATABASE_URL"]):
+        migrate()
+        with Installation(tmp_path, **environment).web() as installed:
+            yield installed
+
+
+def open_sessions(count: int, age: timedelta) -> None:
+    user, _ = User.get_or_create(email="reader@example.org")
+    book, _ = Book.get_or_create(title="A", author="B")
+    for number in range(count):
+        ReadingSession.create(user=user, book=book, started_at=now() - age, end_position=number % 2 * 50)
+
+
+def is_ready_for_work(installation: Installation) -> bool:
+    return "no live worker on light" not in installation.ask("GET", "/readyz").text
+
+
+def test_a_cleanup_closes_what_is_abandoned_and_the_statistics_tell(installation: Installation) -> None:
+    open_sessions(15, timedelta(hours=3))
+    open_sessions(2, timedelta(hours=1))
+    headers = installation.bearer("operator")
+    with installation.consumer("light"):
+        wait_until(lambda: is_ready_for_work(installation))
+        answer = installation.ask("POST", f"{ADMIN}/cleanup", headers)
+        assert (answer.status, answer.json["closed_count"], answer.json["error"]) == (200, 15, None)
+        assert list(answer.json) == ["closed_count", "execution_time_ms", "deadline", "error"]
+        again = installation.ask("POST", f"{ADMIN}/cleanup-async", headers)
+        assert again.status == 202
+    answer = installation.ask("GET", f"{ADMIN}/cleanup-stats?hours=24", headers)
+    assert answer.status == 200, answer.text
+    stats = answer.json
+    assert (stats["total_closed"], stats["total_active"], stats["no_progress_count"]) == (15, 2, 8)
+    assert stats["avg_duration_minutes"] == 180.0
+
+
+def test_at_most_half_of_the_threads_wait_and_the_rest_go_on_answering(installation: Installation) -> None:
+    headers = installation.bearer("operator")
+    with installation.consumer("light") as light, ThreadPoolExecutor(8) as callers:
+        wait_until(lambda: is_ready_for_work(installation))
+        with standing_still(light):
+            kept = [callers.submit(installation.ask, "POST", f"{ADMIN}/cleanup", headers) for _ in range(8)]
+            wait_until(lambda: Run.select().count() == 8)
+            began = time.monotonic()
+            assert installation.ask("POST", f"{ADMIN}/cleanup", headers).status == 202
+            assert installation.ask("GET", "/healthz").status == 200
+            assert time.monotonic() - began < 2
+            assert not any(caller.done() for caller in kept)
+        assert {caller.result().status for caller in kept} == {200}
+
+
+@contextmanager
+def standing_still(consumer: Consumer) -> Iterator[None]:
+    """Its workers do nothing for the length of a block. Their parent goes on, so it counts as live."""
+    children = consumer.children()
+    for child in children:
+        child.suspend()
+    try:
+        yield
+    finally:
+        for child in children:
+            child.resume()

