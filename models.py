@@ -21,6 +21,9 @@ from peewee import (
 from engine.database import JSONTextField, UTCDateTimeField
 from engine.records import Record, Run, now
 
+#: So many readers or books are named one by one when their sessions are looked for.
+FEW = 1000
+
 
 class User(Record):
     """A reader. The reading app's table: nothing but these two columns may be relied on."""
@@ -87,7 +90,17 @@ class ReadingSession(Record):
         }
 
     @classmethod
-    def browse(cls, *conditions: Any, reader: str = "", book: str = "") -> "ModelSelect[ReadingSession]":
+    def about(cls, reader: str, book: str) -> list[Any]:
+        """The conditions for "its reader's address holds `reader`" and "its title or author holds `book`"."""
+        conditions = []
+        if reader:
+            conditions.append(few_or(User, User.email.contains(reader), cls.user))
+        if book:
+            conditions.append(few_or(Book, Book.title.contains(book) | Book.author.contains(book), cls.book))
+        return conditions
+
+    @classmethod
+    def browse(cls, *conditions: Any) -> "ModelSelect[ReadingSession]":
         """Sessions with `email`, `title` and `author` beside them; these are None where the row they name is gone."""
         instants = {
             # What PostgreSQL calls infinity has no counterpart in Python.
@@ -101,11 +114,16 @@ class ReadingSession(Record):
             .join_from(cls, Book, JOIN.LEFT_OUTER)
             .objects()
         )
-        if reader:
-            conditions += (User.email.contains(reader),)
-        if book:
-            conditions += (Book.title.contains(book) | Book.author.contains(book),)
         return query.where(*conditions)
+
+
+def few_or(model: type[User] | type[Book], condition: Any, key: Any) -> Any:
+    """`condition` on the rows of `model`, told by their ids where they are few.
+
+    The index on a session's reader or book then finds the sessions; of many, sessions are met soon enough anyway.
+    """
+    ids = [row.id for row in model.select(model.id).where(condition).limit(FEW + 1)]
+    return key.in_(ids) if len(ids) <= FEW else condition
 
 
 class OwnTable(Record):

@@ -1,16 +1,14 @@
 """The pages: each asks its questions, and hands the answers to its template."""
 
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, abort, flash, redirect, request, url_for
-from peewee import fn
 
 import models
 import tasks
-from admin import charts, live, words
+from admin import attention, charts, live, words
 from admin.access import needs
 from admin.actions import perform
 from admin.filters import Asked, choice, text
@@ -20,7 +18,7 @@ from admin.who import current
 from config import QUEUES, settings
 from engine import control, inspect, paging
 from engine.queues import BrokerAway
-from engine.records import HistoryCursor, Run, State, WorkerProcess, now
+from engine.records import Run, State, now
 from models import ReadingSession
 from reading import sessions as reading
 
@@ -28,10 +26,6 @@ ROWS = 30
 SAMPLE = 10
 LATEST = 8
 CLEANUP = "close_abandoned_sessions"
-LEASE = timedelta(seconds=settings.lease_seconds)
-
-#: A consumer that died is shown as lost for so long.
-LOST_IS_NEWS = max(timedelta(minutes=15), 3 * LEASE)
 
 blueprint = Blueprint("pages", __name__)
 blueprint.record_once(lambda setup: words.add_to(setup.app))
@@ -44,57 +38,19 @@ blueprint.record_once(lambda setup: words.add_to(setup.app))
 @needs("viewer")
 def overview() -> Any:
     as_of = now()
-    workers = recent(inspect.workers(), as_of)
-    queues, away = ask_queues(workers)
+    engine = attention.look(as_of)
     return live.page(
         "overview.html",
         as_of=as_of,
         figures=reading.overview(as_of, settings.abandoned_after),
         chart=charts.hours(reading.closed_per_hour(as_of), as_of),
         runs=Run.recent(LATEST),
-        workers=workers,
-        lease=LEASE,
-        queues=queues,
         next_cleanup=inspect.next_tick(tasks.queues, CLEANUP, as_of),
-        attention=attention(as_of, workers, queues, away),
+        workers=engine.workers,
+        queues=engine.queues,
+        attention=engine.attention,
+        lease=attention.LEASE,
     )
-
-
-def recent(workers: list[WorkerProcess], as_of: datetime) -> list[WorkerProcess]:
-    """Those that serve, and those that fell silent a short while ago without saying goodbye."""
-    return [one for one in workers if one.state(as_of, LEASE) != "stopped" and as_of - one.beat_at < LOST_IS_NEWS]
-
-
-@dataclass
-class Attention:
-    """What somebody should look at; all empty on a good day."""
-
-    broker: str | None = None
-    unserved: list[Any] = field(default_factory=list)
-    paused: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    silent: list[WorkerProcess] = field(default_factory=list)
-    late: list[str] = field(default_factory=list)
-    dropped: int = 0
-
-
-def attention(as_of: datetime, workers: list[WorkerProcess], queues: list[Any], away: str | None) -> Attention:
-    served = [queue.name for queue in queues if queue.live]
-    return Attention(
-        broker=away,
-        unserved=[queue for queue in queues if queue.wanted and not queue.live],
-        paused=[(queue.name, queue.paused) for queue in queues if queue.paused],
-        silent=[one for one in workers if one.state(as_of, LEASE) != "live" and one.queue in served],
-        late=inspect.late_schedules(tasks.queues, workers),
-        dropped=HistoryCursor.select(fn.COALESCE(fn.SUM(HistoryCursor.dropped), 0)).scalar(),
-    )
-
-
-def ask_queues(workers: list[WorkerProcess]) -> tuple[list[Any], str | None]:
-    """The facts, or why the broker cannot give them: the rest of a page is worth seeing without it."""
-    try:
-        return inspect.queue_facts(tasks.queues, workers), None
-    except BrokerAway as error:
-        return [], trouble_in_words(error)
 
 
 # --- sessions ------------------------------------------------------------------------------------------------
@@ -115,10 +71,8 @@ def sessions() -> Any:
         run=text("run"),
     )
     lists["closed"] &= closed_filter(asked, as_of)
-    queries = {
-        name: ReadingSession.browse(condition, reader=asked.reader, book=asked.book)
-        for name, condition in lists.items()
-    }
+    about = ReadingSession.about(asked.reader, asked.book)
+    queries = {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
     newest_first = ReadingSession.ended_at if asked.state == "closed" else ReadingSession.started_at
     page = page_of(queries[asked.state], newest_first, ReadingSession.id)
     return live.page(

@@ -12,6 +12,7 @@ from werkzeug.exceptions import (
     Forbidden,
     HTTPException,
     InternalServerError,
+    MethodNotAllowed,
     NotFound,
     ServiceUnavailable,
     UnprocessableEntity,
@@ -27,6 +28,13 @@ RETRY_AFTER = 5
 
 #: What only programs ask for, beside everything under /api.
 PROGRAM_PATHS = ("/readyz", "/healthz", "/healthcheck", "/metrics")
+
+#: The library's own sentences about the commonest errors are about servers and spelling.
+WORDS = {
+    NotFound.description: "There is nothing at this address.",
+    MethodNotAllowed.description: "This address does not take this method.",
+    InternalServerError.description: "Something went wrong here. What it was is in the log.",
+}
 
 #: What a missing database looks like; `ProgrammingError` is PostgreSQL's way to say that a table is missing.
 DATABASE_TROUBLE = (OperationalError, InterfaceError, ProgrammingError)
@@ -91,7 +99,7 @@ def trouble_in_words(error: Exception) -> str | None:
 def answer(error: HTTPException) -> Response:
     """The error with its own status and headers, in the form that the asker reads."""
     status = HTTPStatus(error.code or 500)
-    detail = error.description or status.description
+    detail = WORDS.get(error.description or "", error.description or status.description)
     content_type, body = (problem if for_program() else page)(status, detail, error)
     headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
     return Response(body, status, headers, content_type=content_type)

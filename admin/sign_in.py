@@ -90,7 +90,7 @@ def sign_out() -> Any:
 
 
 def wanted_page() -> str:
-    """Where the browser wanted to go, if that is a path of this console: `//` and `/\\` begin other hosts' addresses."""
+    """Where the browser wanted to go, if that is a path of this console: `//` and `/\\` would lead elsewhere."""
     path = request.args.get("next", "")
     return path if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", path) else "/"
 

@@ -1,10 +1,11 @@
 """How numbers, times, durations and people are written on the pages: Jinja filters, and whole sentences."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
+from jinja2 import StrictUndefined
 
 from engine.paging import COUNTED_TO
 from engine.records import Run, State, now
@@ -26,6 +27,7 @@ def add_to(app: Flask) -> None:
         so_far,
         open_for,
         instant,
+        since,
         clock,
         exact,
         short,
@@ -34,6 +36,7 @@ def add_to(app: Flask) -> None:
         as_json,
     )
     app.jinja_env.filters.update({one.__name__: one for one in filters})
+    app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(counted=counted, outcome=outcome, now=now)
 
@@ -137,6 +140,11 @@ def open_for(instant: datetime, at: datetime | None = None) -> str:
     """How long it has lasted, in whole minutes after the first one: a column of these does not fidget."""
     seconds = int(((at or now()) - instant).total_seconds())
     return spell(max(0, seconds if seconds < MINUTE else seconds // MINUTE * MINUTE))
+
+
+def since(ms: float) -> datetime:
+    """When it began, to the second: two pages that are asked for at once agree on it."""
+    return (now() - timedelta(milliseconds=ms)).replace(microsecond=0)
 
 
 def instant(text: str) -> datetime:

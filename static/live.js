@@ -5,10 +5,8 @@
 const EVERY = 1500; // milliseconds between two looks, so a change shows within two seconds
 const SLOWEST = 15000; // between two tries while the connection is lost
 
-const status = document.getElementById("live");
-let etag = null;
-let timer = 0;
-let pause = EVERY;
+const sign = document.getElementById("live");
+let [etag, timer, pause] = [null, 0, EVERY];
 let ahead = 0; // milliseconds by which this machine's clock is ahead of the server's
 
 // --- clocks ---
@@ -49,10 +47,8 @@ const CLOCKS = {
 };
 
 function tick() {
-  for (const time of document.querySelectorAll("time[data-tick]")) {
-    const clock = CLOCKS[time.dataset.tick];
-    if (!clock) continue;
-    const text = clock((Date.now() - ahead - Date.parse(time.dateTime)) / 1000);
+  for (const time of document.querySelectorAll("time[data-tick]:not([data-tick=now])")) {
+    const text = CLOCKS[time.dataset.tick]((Date.now() - ahead - Date.parse(time.dateTime)) / 1000);
     if (time.textContent !== text) time.textContent = text;
   }
 }
@@ -68,7 +64,7 @@ function update(old, fresh) {
     if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
-    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    if (old.getAttribute(name) !== value && name !== "open") old.setAttribute(name, value);
   }
   const staying = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
   const known = new Map();
@@ -110,22 +106,19 @@ function show(html) {
 // --- asking ---
 
 function say(word) {
-  if (status.dataset.now === word) return;
-  status.dataset.now = word;
-  status.textContent = status.dataset[word];
+  if (sign.dataset.now === word) return;
+  sign.dataset.now = word;
+  sign.textContent = sign.dataset[word];
 }
 
 async function ask() {
-  const headers = etag ? { "If-None-Match": etag } : {};
-  const signal = AbortSignal.timeout(10000);
-  const answer = await fetch(location.href, { headers, signal, cache: "no-store", redirect: "manual" });
+  const options = { cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(10000) };
+  const answer = await fetch(location.href, { ...options, headers: etag ? { "If-None-Match": etag } : {} });
   if (answer.type === "opaqueredirect") return "out"; // to the sign-in
-  if (answer.status === 200) {
-    show(await answer.text());
-    etag = answer.headers.get("ETag");
-  } else if (answer.status !== 304) {
-    return "off";
-  }
+  if (answer.status === 304) return "on";
+  if (answer.status !== 200) return "off";
+  show(await answer.text());
+  etag = answer.headers.get("ETag");
   return "on";
 }
 
@@ -141,8 +134,8 @@ function wait() {
   if (!document.hidden) timer = setTimeout(look, pause);
 }
 
-if (status) {
-  ahead = Date.now() - Date.parse(status.querySelector("time").dateTime);
+if (sign) {
+  ahead = Date.now() - Date.parse(sign.querySelector("time").dateTime);
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
     pause = EVERY;

@@ -85,8 +85,9 @@ def rows_of(html: str) -> list[str]:
 
 def rows_of_all_pages(browser: Browser, url: str, between: Callable[[], object] = lambda: None) -> list[str]:
     """The same, going from page to page with the link Older; `between` is called before each further page."""
-    found = []
+    found: list[str] = []
     while url:
+        assert len(found) < 1000, "the pages do not end"
         html = browser.get(url).text
         found += rows_of(html)
         older = re.search(r'href="([^"]+)" rel="next"', html)

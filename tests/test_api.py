@@ -1,21 +1,19 @@
 """The JSON API: what it answers to right and to wrong requests, without a consumer."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from browsers import Browser, bearer_headers
 from flask import Flask
-from waiting import wait_until
+from inline_worker import make_cleanup_fail, one_run_worked_off
 from werkzeug.test import TestResponse
 
 import tasks
 from admin import api
 from admin.access import open_to_all
 from engine.control import Asker, pause, resume
-from engine.database import database
 from engine.records import Run, WorkerProcess, now
 from models import AuditEntry, Book, ReadingSession, User
 
@@ -173,23 +171,11 @@ def test_a_cleanup_that_takes_too_long_is_accepted_and_goes_on(
 def test_a_cleanup_that_failed_for_good_is_an_answer_that_says_why(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.close_abandoned_sessions.task_class, "default_retries", 0)
-    user, book = User.create(email="reader@example.org"), Book.create(title="A", author="B")
-    ReadingSession.create(user=user, book=book, started_at=now() - timedelta(hours=3))
-    database.execute_sql("CREATE TRIGGER t BEFORE UPDATE ON reading_sessions BEGIN INSERT INTO gone VALUES (1); END")
-    with ThreadPoolExecutor(1) as worker:
-        worked = worker.submit(work_off_one_run)
+    error = make_cleanup_fail(monkeypatch)
+    with one_run_worked_off():
         answer = program("POST", CLEANUP)
-        worked.result()
     assert answer.status_code == 200
-    assert answer.json["closed_count"] == 0
-    assert answer.json["error"] == "no such table: main.gone"
-
-
-def work_off_one_run() -> None:
-    task = wait_until(tasks.light.dequeue)
-    tasks.light.execute(task)
-    tasks.light.storage.close()
+    assert (answer.json["closed_count"], answer.json["error"]) == (0, error)
 
 
 def test_when_half_of_the_threads_wait_the_next_caller_is_not_kept(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from databases import bound_to
+from flask import Flask
+from inline_worker import make_cleanup_fail, one_run_worked_off
 from installation import Installation
 from waiting import wait_until
 
@@ -196,6 +198,13 @@ def test_a_run_that_failed_is_exit_code_1_and_its_error(installation: Installati
     assert "hours must be a whole number from 1 to 168, not 500" in asked.stderr
 
 
+def test_a_failure_that_left_a_result_prints_it_and_is_exit_code_1(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = make_cleanup_fail(monkeypatch)
+    with one_run_worked_off():
+        asked = app.test_cli_runner().invoke(args=["run-task", "close_abandoned_sessions", "--wait"])
+    assert (asked.exit_code, json.loads(asked.stdout)["error"]) == (1, error)
+
+
 # --- asking --------------------------------------------------------------------------------------------------
 
 
@@ -205,7 +214,8 @@ def test_the_status_is_no_while_a_wanted_queue_has_no_live_worker(installation: 
     lines = [re.split(r"  +", line) for line in asked.stdout.splitlines()]
     assert lines[0] == ["queue", "state", "waiting", "scheduled", "oldest", "workers", "busy"]
     assert [line[:2] for line in lines[1:]] == [[name, "no live worker"] for name in ("heavy", "normal", "light")]
-    assert len({len(line) - len(line.lstrip()) for line in asked.stdout.splitlines()}) == 1
+    assert len({len(line) for line in asked.stdout.splitlines()}) == 1, "numbers end where their title ends"
+    assert {line.index("no live") for line in asked.stdout.splitlines()[1:]} == {asked.stdout.index("state")}
 
 
 def test_the_status_is_yes_when_all_that_is_wanted_lives(installation: Installation) -> None:

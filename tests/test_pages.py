@@ -1,7 +1,7 @@
 """The overview, the cleanup's preview, and the pages of runs."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -121,9 +121,24 @@ def test_what_is_wrong_stands_first_in_a_sentence_each(operator: Browser) -> Non
     assert [notice.partition(" ")[0] for notice in notices] == ["No", "Not", "Consumer", "Paused", "History"]
     assert "Nobody serves heavy; 1 run waits." in notices[0]
     assert "The schedule of light is late" in notices[1]
-    assert "2 min ago" in notices[2]
+    assert "Not heard of: normal on app-1 since" in notices[2]
     assert "deploy of 2.4.1" in notices[3]
     assert "1,204 events could not be kept" in notices[4]
+
+
+@pytest.mark.usefixtures("served")
+def test_the_queues_stand_with_what_waits_since_when_and_who_works(operator: Browser) -> None:
+    running = {"worker": "Worker-1", "run_id": "an-id", "task": "process_book", "since": now().isoformat()}
+    consumer_of("heavy", running=[running])
+    for _ in range(2):
+        tasks.light.storage.enqueue(b"a message")
+    tasks.light.storage.add_to_schedule(b"a later message", datetime.now() + timedelta(hours=1))
+    html = operator.get("/").text
+    table = text_of(re.search(r'id="queues".*?</table>', html, re.DOTALL)[0])
+    assert "heavy 0 – 1 of 4 busy" in table
+    assert "normal 0 – 0 of 2 busy" in table
+    assert re.search(r"light 2 1 scheduled \d+ s 0 of 2 busy", table)
+    assert 'href="/runs/an-id"' in html
 
 
 def test_a_first_start_says_what_comes_next(operator: Browser) -> None:
@@ -198,7 +213,7 @@ def test_a_viewer_may_look_at_the_preview_and_not_close(app: Flask) -> None:
 
 def test_runs_can_be_had_by_state_task_and_queue(either: Browser) -> None:
     mine = run("process_book", "failed", queue="heavy")
-    others = [run("process_book", queue="heavy"), run("generate_image", "failed", queue="normal")]
+    others = [run("process_book", queue="heavy"), run("process_book", "failed", queue="normal"), run(state="failed")]
     html = either.get("/runs?state=failed&task=process_book&queue=heavy").text
     assert rows_of(html) == [mine.id]
     assert re.findall(r">(All|Failed|Succeeded) <small>(\d+)<", html) == [

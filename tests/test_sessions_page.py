@@ -12,6 +12,7 @@ from flask import Flask
 from library import closed, no_foreign_keys, rows_of, rows_of_all_pages, run, session
 from markupsafe import escape
 
+import models
 from admin.pages import ROWS
 from engine.database import database
 from engine.migrations import migrate
@@ -79,6 +80,15 @@ def test_a_part_of_the_readers_address_or_of_the_books_names_is_enough(
     assert ("No active session matches" in html) == (not found)
 
 
+def test_more_readers_than_can_be_named_one_by_one_are_found_too(
+    either: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "FEW", 1)
+    sessions = [session(f"{name}@example.org", "Dune", minutes_ago=9) for name in ("ann", "anna", "bob")]
+    assert set(rows_of(either.get("/sessions?reader=ann").text)) == set(ids(*sessions[:2]))
+    assert set(rows_of(either.get("/sessions?book=dune").text)) == set(ids(*sessions))
+
+
 def test_the_sessions_without_progress_and_of_the_last_day_can_be_had_alone(either: Browser) -> None:
     stuck = closed(start_position=9, end_position=9)
     moved = closed(start_position=1, end_position=9, ended_at=now() - timedelta(minutes=2))
@@ -95,6 +105,7 @@ def test_the_sessions_without_progress_and_of_the_last_day_can_be_had_alone(eith
         ("state=dead", "state"),
         ("hours=5", "hours"),
         ("reader=a%00b", "reader"),
+        ("reader=a%1Bb", "reader"),
         ("book=" + "x" * 201, "book"),
         ("before=yesterday", "before"),
         ("before=2026-01-01T00:00:00_" + str(uuid4()), "before"),

@@ -1,0 +1,34 @@
+"""What the tasks of a storm do; the same for Dewey's queue and for stock Huey's."""
+
+import os
+import time
+from typing import Any, NamedTuple
+
+from ledger import enter
+
+
+def work(ledger: str, seconds: float = 0, task: Any = None) -> int:
+    """Write a line, take that long, write another. Gives the process that did it."""
+    enter(ledger, "start", task.id)
+    time.sleep(seconds)
+    enter(ledger, "end", task.id)
+    return os.getpid()
+
+
+def die() -> None:
+    os.kill(os.getpid(), 9)
+
+
+def minutely() -> None:
+    enter(os.environ["FAULTS_LEDGER"], "tick", str(int(time.time()) // 60))
+
+
+class Deeds(NamedTuple):
+    work: Any
+    die: Any
+    minutely: Any
+
+
+def on(queue: Any, each_minute: Any) -> Deeds:
+    """Make them tasks of a queue."""
+    return Deeds(queue.task(context=True)(work), queue.task()(die), queue.periodic_task(each_minute)(minutely))

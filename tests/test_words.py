@@ -1,0 +1,112 @@
+"""How durations, times, numbers and people are written."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from admin import charts, words
+from engine.paging import COUNTED_TO
+from engine.records import Run
+
+NOW = datetime(2026, 11, 23, 17, 33, 36, 385505, UTC)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (None, "–"), (0, "< 1 ms"), (0.4, "< 1 ms"), (41.4, "41 ms"), (999.4, "999 ms"), (999.9, "1.0 s"),
+        (1234, "1.2 s"), (9949, "9.9 s"), (9951, "10 s"), (59_600, "1 min"), (252_000, "4 min 12 s"),
+        (3_600_000, "1 h"), (11_100_000, "3 h 5 min"), (187_200_000, "2 d 4 h"),
+    ],
+)  # fmt: skip
+def test_a_duration_has_the_unit_that_a_person_would_choose(ms: float | None, text: str) -> None:
+    assert words.duration(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"), [(None, "–"), (0, "0 min"), (-7, "-7 min"), (45, "45 min"), (125, "2 h 5 min"), (4320, "3 d")]
+)
+def test_the_length_of_a_session_is_in_minutes_and_larger(minutes: int | None, text: str) -> None:
+    assert words.minutes(minutes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "now"), (1, "now"), (-1, "now"), (12, "12 s ago"), (61, "1 min ago"), (7300, "2 h ago"),
+        (200_000, "2 d ago"), (-30, "in 30 s"), (-119, "in 1 min"), (-90_000, "in 1 d"),
+    ],
+)  # fmt: skip
+def test_how_long_ago_is_told_in_one_unit(seconds: int, text: str) -> None:
+    assert words.ago(NOW - timedelta(seconds=seconds), NOW) == text
+
+
+def test_what_was_due_a_while_ago_is_due_now() -> None:
+    assert words.due(NOW - timedelta(hours=1), NOW) == "now"
+    assert words.due(NOW + timedelta(hours=1), NOW) == "in 1 h"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(761, "12:41"), (0, "00:00"), (-5, "00:00"), (3600, "1:00:00"), (36_061, "10:01:01")]
+)
+def test_a_timer_counts_minutes_and_seconds_and_stops_at_nothing(seconds: int, text: str) -> None:
+    assert words.timer(NOW + timedelta(seconds=seconds), NOW) == text
+
+
+@pytest.mark.parametrize(
+    ("instant", "text"),
+    [
+        (NOW, "17:33:36"),
+        (NOW.replace(day=2), "2 Nov 17:33"),
+        (NOW.replace(year=2025), "23 Nov 2025"),
+        (NOW.astimezone(tz=datetime.strptime("+0300", "%z").tzinfo), "17:33:36"),
+    ],
+)
+def test_a_time_of_today_is_a_clock_and_another_one_has_its_day(instant: datetime, text: str) -> None:
+    assert words.clock(instant, NOW) == text
+
+
+def test_numbers_have_thousands_and_their_bound() -> None:
+    assert [words.number(value) for value in (0, 1234567, 23.5, 23.0, None)] == ["0", "1,234,567", "23.5", "23", "–"]
+    assert words.bounded(COUNTED_TO) == "10,000"
+    assert words.bounded(COUNTED_TO + 1) == "10,000+"
+    assert [words.percent(*pair) for pair in ((0, 0), (12, 391), (1, 5000), (5, 5))] == [
+        "0 %",
+        "3.1 %",
+        "< 0.1 %",
+        "100 %",
+    ]
+
+
+def test_a_sentence_fits_its_number() -> None:
+    sentence = ("%(num)s session on %(queue)s", "%(num)s sessions on %(queue)s")
+    assert words.counted(*sentence, 1, queue="light") == "1 session on light"
+    assert words.counted(*sentence, 1204, queue="a %s {b}") == "1,204 sessions on a %s {b}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "text"),
+    [
+        ("schedule", None, "schedule"), ("operator", "ann@example.org", "ann@example.org"),
+        ("token", "uploader", "token uploader"), ("cli", "root", "command line (root)"), ("cli", None, "command line"),
+        ("run", "8b6ed5c7-2a4f", "run 8b6ed5c7…"), ("code", None, "code"), (None, None, "unknown"),
+    ],
+)  # fmt: skip
+def test_whoever_asked_has_a_name(kind: str | None, name: str | None, text: str) -> None:
+    assert words.asker(Run(asked_by_kind=kind, asked_by=name)) == text
+
+
+def test_a_call_reads_like_a_call() -> None:
+    call = Run(task="process_book", args=["9f2c", None], kwargs={"again": True, "title": "Война"})
+    assert words.as_call(call) == 'process_book("9f2c", null, again=true, title="Война")'
+
+
+@pytest.mark.parametrize(
+    ("highest", "steps"),
+    [(0, [0, 1, 2]), (1, [0, 1, 2]), (7, [0, 2, 4, 6, 8]), (66, [0, 20, 40, 60, 80]), (999, [0, 500, 1000])],
+)
+def test_a_chart_has_a_round_scale_that_no_bar_outgrows(highest: int, steps: list[int]) -> None:
+    chart = charts.hours([(NOW.replace(minute=0), highest)], NOW)
+    assert [line.value for line in chart.lines] == steps
+    assert 0 <= chart.bars[0].y <= chart.floor
+    assert chart.bars[0].height + chart.bars[0].y == pytest.approx(chart.floor)
