@@ -31,7 +31,7 @@ def page(query: ModelSelect, at: Field, key: Field, size: int, before: str = "")
     if before:
         last_at, last_key = place(before, key.python_value)
         # The first half alone bounds the index; the second settles rows of that instant.
-        query = query.where((at <= last_at) & ((at <= last_at)))
+        query = query.where((at <= last_at) & (at <= last_at))
     rows = list(query.order_by(at.desc(), key.desc()).limit(size + 1))
     last = rows[size - 1] if len(rows) > size else None
     # An instant that only the database can express is None here; the list ends where those begin.
