@@ -125,7 +125,7 @@ class SqliteDelivery(SqliteDesk):
 
         With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds].
         """
-        self.local.seen = self.ask("PRAGMA data_version")
+        self.local.seen = self.version()
         if not done and not look_first and not self.queue_size(1):
             return Turn(True, None)
         with self.writing() as connection:
@@ -191,7 +191,7 @@ class SqliteDelivery(SqliteDesk):
     def wait_for_work(self) -> None:
         """Return when another connection has changed the file since the last turn, or after the read timeout."""
         deadline = time.monotonic() + self.read_timeout
-        while time.monotonic() < deadline and self.ask("PRAGMA data_version") == self.local.seen:
+        while time.monotonic() < deadline and self.version() == self.local.seen:
             time.sleep(self.POLL_SECONDS)
 
     def settle(self, consumer: str, done: Done) -> bool:

@@ -83,8 +83,12 @@ class SqliteDesk(SqliteValues):
 
     def wait_for_events(self, after: int, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self.events(after, 1):
-            time.sleep(0.1)
+        while not self.events(after, 1):
+            seen = self.version()
+            while self.version() == seen:
+                if time.monotonic() >= deadline:
+                    return
+                time.sleep(0.1)
 
     # --- locks -----------------------------------------------------------------------------------------------
 
