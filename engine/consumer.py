@@ -18,6 +18,7 @@ from secrets import token_hex
 from typing import Any
 
 import psutil
+from huey import CancelExecution
 from huey import consumer as stock
 from huey.constants import WORKER_PROCESS, WORKER_THREAD
 from huey.exceptions import TaskTimeout
@@ -29,13 +30,17 @@ from engine.database import database, release
 from engine.delivery import BrokerAway, Held
 from engine.logs import adopt_huey_logging
 from engine.messages import code_version, host
-from engine.queues import Queue
+from engine.queues import HardTimeLimit, Queue
 from engine.records import now
 from engine.workers import BEAT_SECONDS, Recorder, Scheduler, Worker
 
 logger = logging.getLogger("huey.consumer")
 
 GRACE_SECONDS = 8.0
+#: How often the parent looks for runs that are past their limit or are to be cancelled.
+LOOK_SECONDS = 0.5
+#: A cancelled task whose code does not let itself be interrupted loses its worker after this time.
+PATIENCE_SECONDS = 1.0
 
 
 class SoftTimeLimit(BaseException):
@@ -52,6 +57,8 @@ class TiedProcesses(stock.ProcessEnvironment):
     def init_child(self, process: Any) -> None:
         super().init_child(process)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if isinstance(process, Worker):
+            signal.signal(signal.SIGUSR2, process.interrupt_if_cancelled)
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != self.parent:
             os._exit(1)
@@ -97,9 +104,12 @@ class Consumer(stock.Consumer):
         options["check_worker_health"] = True
         self.id = f"{host()}:{os.getpid()}:{token_hex(3)}"
         self.started_at = now()
-        self.next_beat = 0.0
+        self.next_beat = self.next_look = 0.0
+        self.interrupted_at: dict[str, float] = {}
+        shared = multiprocessing.get_context("fork")
+        self.cancelling = [shared.Array("c", 400, lock=False) for _ in range(options.get("workers", 1))]
         self.spent: tuple[float, float] | None = None
-        self.scheduler_at = multiprocessing.get_context("fork").Value("d", 0.0, lock=False)
+        self.scheduler_at = shared.Value("d", 0.0, lock=False)
         self.check_limits(huey, options.get("worker_type"))
         super().__init__(huey, **options)
         self._signal_actions = {
@@ -127,6 +137,8 @@ class Consumer(stock.Consumer):
     def _create_process(self, process: Any, name: str) -> Any:
         process.name, process.consumer, process.forked = name, self.id, self.environment.forks
         process.seen_at = self.scheduler_at
+        if isinstance(process, Worker):
+            process.cancelling = self.cancelling[int(name.removeprefix("Worker-")) - 1]
         return super()._create_process(process, name)
 
     # --- running ---------------------------------------------------------------------------------------------
@@ -152,9 +164,11 @@ class Consumer(stock.Consumer):
             self.hand_over()
             raise
         self.look_after_children()
+        if time.monotonic() >= self.next_look:
+            self.next_look = time.monotonic() + LOOK_SECONDS
+            self.look_after_runs()
         if time.monotonic() >= self.next_beat:
             self.beat()
-            self.enforce_time_limits()
         return health_check_ts
 
     def look_after_children(self) -> None:
@@ -170,34 +184,49 @@ class Consumer(stock.Consumer):
             self.recorder = self._create_process(Recorder(self.huey, self.stop_flag), "Recorder")
             self.recorder.start()
 
-    def replace_worker(self, number: int, overdue: Held | None = None) -> None:
+    def replace_worker(self, number: int, cut_off: tuple[Held, Exception] | None = None) -> None:
         worker = self._create_worker()
-        worker.overdue = overdue
+        worker.cut_off = cut_off
         process = self._create_process(worker, f"Worker-{number}")
         self.worker_threads[number - 1] = (worker, process)
         process.start()
 
-    def enforce_time_limits(self) -> None:
-        """Kill the worker of a run past its hard limit. Its successor settles the run, as a failed attempt."""
+    def look_after_runs(self) -> None:
+        """End what is past its hard limit, and what somebody has cancelled. Threads cannot be ended."""
         if not self.environment.forks:
             return
         try:
             mine = {held.worker: held for held in self.huey.storage.held() if held.consumer == self.id}
+            cancelled = self.huey.storage.cancelling() if mine else {}
         except BrokerAway:
             return
-        for number, (_, process) in enumerate(self.worker_threads, 1):
-            held = mine.get(f"Worker-{number}")
-            limit = held and self.huey.time_limit(held.task)
-            if held and limit and time.time() - held.held_at > limit:
-                logger.error(
-                    "Run %s of %s has passed its time limit of %d s; its worker is killed",
-                    held.run_id,
-                    held.task,
-                    limit,
-                )
-                process.kill()
-                process.join()
-                self.replace_worker(number, overdue=held)
+        self.interrupted_at = {run_id: at for run_id, at in self.interrupted_at.items() if run_id in cancelled}
+        for number in range(1, self.workers + 1):
+            if held := mine.get(f"Worker-{number}"):
+                self.look_after_run(number, held, cancelled.get(held.run_id))
+
+    def look_after_run(self, number: int, held: Held, cancelled_by: str | None) -> None:
+        limit = self.huey.time_limit(held.task)
+        if cancelled_by and held.run_id not in self.interrupted_at:
+            self.interrupted_at[held.run_id] = time.monotonic()
+            self.cancelling[number - 1].value = f"{held.run_id} {cancelled_by}".encode()[:399]
+            os.kill(self.worker_threads[number - 1][1].pid, signal.SIGUSR2)
+        elif cancelled_by and time.monotonic() - self.interrupted_at[held.run_id] > PATIENCE_SECONDS:
+            self.cut_off(
+                number, held, CancelExecution(f"cancelled by {cancelled_by}; the worker was killed", retry=False)
+            )
+        elif limit and time.time() - held.held_at > limit:
+            self.cut_off(
+                number, held, HardTimeLimit(f"the time limit of {limit:g} s has passed; the worker was killed")
+            )
+
+    def cut_off(self, number: int, held: Held, why: Exception) -> None:
+        """Kill the worker of a run. Its successor settles the run, as an attempt that ended so."""
+        logger.error("Run %s of %s is cut off: %s", held.run_id, held.task, why)
+        process = self.worker_threads[number - 1][1]
+        process.kill()
+        process.join()
+        self.replace_worker(number, cut_off=(held, why))
 
     def returned(self, process: Any, name: str) -> bool:
         """Give back what a dead worker held. Only then may another bear its name."""

@@ -11,10 +11,11 @@ from peewee import PeeweeException
 
 from engine import history
 from engine.database import release
+from engine.delivery import event_json
 from engine.inspect import Queues, UnknownTask, find, live, parameters, workers
-from engine.messages import Asker
+from engine.messages import Asker, Envelope, code_version
 from engine.queues import Queue, RunTask, asked_by
-from engine.records import now
+from engine.records import ENDED, Run, now
 
 __all__ = [
     "Asker",
@@ -136,3 +137,59 @@ def pause(queue: Queue, *, task: str | None = None, by: Asker, reason: str | Non
 def resume(queue: Queue, *, task: str | None = None) -> bool:
     """Returns whether it was paused."""
     return bool(queue.storage.resume(task or ""))
+
+
+class NotPossible(Exception):
+    """The run is not in a state in which this can be done. The message says why."""
+
+
+def cancel(queues: Queues, run_id: str, by: Asker) -> str:
+    """`removed`: it will not run. `running`: its task is interrupted, or its worker killed where it does not heed that.
+
+    Raises NotPossible for a run that has ended or is not known.
+    """
+    for queue in queues.values():
+        if (done := queue.storage.cancel(run_id, by.name)) != "unknown":
+            write_down_now(queue)
+            return str(done)
+    raise NotPossible("This run neither waits nor runs.")
+
+
+def retry(queues: Queues, run_id: str, by: Asker) -> None:
+    """Re-queue a run that has ended: its id is kept, its attempts go on, its old result is dropped.
+
+    What is dead goes back with its own message; of others the message is made anew from the record. Raises NotPossible
+    and UnknownTask.
+    """
+    run = Run.get_or_none(Run.id == run_id)
+    if run is None or run.state not in ENDED:
+        raise NotPossible("Only a run that has ended can be retried.")
+    if run.queue in queues and queues[run.queue].storage.requeue_dead(run_id):
+        write_down_now(queues[run.queue])
+        return
+    queue, task_class = find(queues, run.task)
+    task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
+    asker = Asker(run.asked_by_kind or "code", run.asked_by or "")
+    task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
+    queue.storage.delete_data(run_id)
+    queue.send(
+        queue.posted(task, delivered=run.deliveries).event(
+            event_json("requeued", run_id, now().timestamp(), by=by.name)
+        )
+    )
+    write_down_now(queue)
+
+
+def purge(queue: Queue, by: Asker) -> int:
+    """Cancel everything that waits in the queue. Returns how many runs that were."""
+    total = 0
+    while purged := queue.storage.purge(by.name):
+        total += purged
+    write_down_now(queue)
+    return total
+
+
+def discard(queue: Queue, run_id: str) -> None:
+    """Give up the message of a dead run for good. Raises NotPossible."""
+    if not queue.storage.discard_dead(run_id):
+        raise NotPossible("There is no dead run of this id.")

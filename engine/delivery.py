@@ -1,8 +1,10 @@
 """What both deliveries share: the shapes that go in and out, and the words of the event stream."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import uuid4
+
+import orjson
 
 #: One step of priority is worth this many seconds of waiting: higher goes first, and nothing starves.
 PRIORITY_SECONDS = 60
@@ -21,6 +23,22 @@ class Taken(NamedTuple):
     run_id: str
     delivery: int
     data: bytes
+    revoked: bool = False  # whether Huey should look if it was revoked
+
+
+class Posted(NamedTuple):
+    """A message on its way in. Empty text where there is no `unique` or `once`.
+
+    `unique`: of the runs that wait or run under this name, the first is kept. `once`: nothing is stored a second time.
+    """
+
+    run_id: str
+    data: bytes
+    priority: float
+    due: float | None  # Unix seconds
+    unique: str = ""
+    once: str = ""
+    delivered: int = 0  # how often the run was handed out before, where it had ended
 
 
 class Held(NamedTuple):
@@ -48,17 +66,24 @@ class Effects:
     """What follows from a step and is stored in the same step: messages, results, events."""
 
     def __init__(self) -> None:
-        self.messages: list[tuple[str, bytes, float | None, float | None]] = []
+        self.messages: list[Posted] = []
         self.results: list[tuple[str, bytes]] = []
         self.events: list[str] = []
 
-    def enqueue(self, run_id: str, data: bytes, priority: float | None) -> "Effects":
-        self.messages.append((run_id, data, priority, None))
-        return self
-
-    def schedule(self, run_id: str, data: bytes, priority: float | None, due: datetime) -> "Effects":
-        """`due` is naive UTC, as Huey has it."""
-        self.messages.append((run_id, data, priority, due.replace(tzinfo=due.tzinfo or UTC).timestamp()))
+    def enqueue(
+        self,
+        run_id: str,
+        data: bytes,
+        priority: float | None = None,
+        due: datetime | None = None,
+        *,
+        unique: str = "",
+        once: str = "",
+        delivered: int = 0,
+    ) -> "Effects":
+        """`due` is naive UTC, as Huey has it; None: at once."""
+        at = None if due is None else due.replace(tzinfo=due.tzinfo or UTC).timestamp()
+        self.messages.append(Posted(run_id, data, priority or 0, at, unique, once, delivered))
         return self
 
     def result(self, key: str, data: bytes) -> "Effects":
@@ -77,13 +102,46 @@ class Effects:
 
 def event_json(kind: str, run_id: str, at: float, **rest: Any) -> str:
     """One line of a run's history. `at`: Unix seconds."""
-    return json.dumps({"kind": kind, "id": run_id, "at": at, **rest}, default=str)
+    return orjson.dumps({"kind": kind, "id": run_id, "at": at, **rest}, default=str).decode()
 
 
-def header(data: bytes) -> tuple[str, int]:
-    """The task and the attempt of a message, as its first words say; `?` and 1 where it is no message of ours."""
-    words = bytes(data[:300]).split(b" ", 5)
+class Done(NamedTuple):
+    """A run that its worker has finished with, and what is to be stored when it is let go."""
+
+    taken: Taken
+    effects: Effects
+    failed: bool
+
+
+class Turn(NamedTuple):
+    """Whether the run before was settled (True where there was none), and the next one."""
+
+    settled: bool
+    taken: Taken | None
+
+
+class Header(NamedTuple):
+    """The first words of a message: the dotted name of its task, its attempt, its run's id."""
+
+    task: str
+    attempt: int
+    run_id: str
+
+    @property
+    def bare(self) -> str:
+        return self.task.rpartition(".")[2]
+
+
+def header(data: bytes) -> Header | None:
+    """None where it is no message of ours."""
+    words = bytes(data[:1000]).split(b" ", 5)
     try:
-        return words[2].decode(), int(words[3])
+        return Header(words[2].decode(), int(words[3]), words[4].decode()) if words[1] == b"run" else None
     except (IndexError, ValueError):
-        return "?", 1
+        return None
+
+
+def id_of(data: bytes) -> str:
+    """The run that a message asks for; a new id for bytes that are no message."""
+    found = header(data)
+    return found.run_id if found else str(uuid4())

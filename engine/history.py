@@ -172,6 +172,8 @@ def storable(row: Any, field: Any) -> Any:
 
 def enqueued(book: Book, event: dict[str, Any], at: datetime) -> None:
     run = book.run(event, at)
+    if run.attempts:  # the same message, sent again
+        return
     run.task, run.enqueued_at = event["task"], at
     run.args, run.kwargs, run.priority, run.retries = (
         event["args"],
@@ -229,9 +231,24 @@ def noted(book: Book, event: dict[str, Any], at: datetime) -> None:
     book.run(event, at).instant_at = datetime.fromisoformat(event["instant_at"])
 
 
+def limited(book: Book, event: dict[str, Any], at: datetime) -> None:
+    run = book.run(event, at)
+    run.state, run.due_at = State.SCHEDULED, instant(event["due"])
+
+
+def cancelled(book: Book, event: dict[str, Any], at: datetime) -> None:
+    run = book.run(event, at)
+    run.state, run.ended_at, run.error = State.CANCELLED, at, f"cancelled by {event['by']}"
+
+
+def requeued(book: Book, event: dict[str, Any], at: datetime) -> None:
+    run = book.run(event, at)
+    run.state, run.ended_at, run.due_at, run.error, run.result = State.WAITING, None, None, None, None
+
+
 PLAY = {
     "enqueued": enqueued, "due": due, "started": started, "ended": ended, "returned": returned, "dead": dead,
-    "noted": noted,
+    "noted": noted, "limited": limited, "cancelled": cancelled, "requeued": requeued,
 }  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """What travels through the broker: signed JSON, never pickle.
 
-    1 <purpose> <task> <attempt> <signature> <body>
+    1 <purpose> <task> <attempt> <run id> <signature> <body>
 
 `purpose` is `run` for a message that asks for a run, `value` for everything else Huey keeps (results, revocations,
-locks); each has a key of its own, so neither can be passed off as the other. `task` and `attempt` stand outside the
-body for the broker's scripts to read, and under the signature with it. The body is JSON. Arguments must be JSON
+locks); each has a key of its own, so neither can be passed off as the other. `task`, `attempt` and `run id` stand
+outside the body for the broker's scripts to read, and under the signature with it. The attempt only ever grows, so a
+message that is sent again is known for what it is. The body is JSON. Arguments must be JSON
 values; what a task returns is made into JSON, with `str` for what JSON does not know.
 """
 
@@ -71,24 +72,26 @@ class SignedJSON(Serializer):
 
     def _serialize(self, data: Any) -> bytes:
         if isinstance(data, Letter):
-            task = bare(data.message.name)
+            message = data.message
+            if len(message.id.split()) != 1:
+                raise ValueError(f"a run's id is one word, not {message.id!r}")
             try:
                 body = orjson.dumps(letter_to_json(data))
             except TypeError as error:
-                raise NotJSON(f"the arguments of {task} must be JSON values: {error}") from error
-            head = b"%s run %s %d " % (VERSION, task.encode(), data.envelope.attempt)
+                raise NotJSON(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
+            head = b"%s run %s %d %s " % (VERSION, message.name.encode(), data.envelope.attempt, message.id.encode())
             return self.signed(b"run", head, body)
         body = orjson.dumps(value_to_json(data), default=str, option=orjson.OPT_NON_STR_KEYS)
-        return self.signed(b"value", b"%s value - 0 " % VERSION, body)
+        return self.signed(b"value", b"%s value - 0 - " % VERSION, body)
 
     def _deserialize(self, data: Any) -> Any:
         data = bytes(data)
         try:
-            version, purpose, task, attempt, signature, body = data.split(b" ", 5)
+            version, purpose, task, attempt, run_id, signature, body = data.split(b" ", 6)
             keys = self.keys[purpose]
         except (ValueError, KeyError):
             raise Unreadable("not a message of this program") from None
-        head = b" ".join((version, purpose, task, attempt, b""))
+        head = b" ".join((version, purpose, task, attempt, run_id, b""))
         if version != VERSION:
             raise Unreadable(f"message version {version.decode(errors='replace')} is not {VERSION.decode()}")
         if not any(hmac.compare_digest(signature, sign(key, head, body)) for key in keys):

@@ -1,34 +1,40 @@
 """Queue: our Huey. Signed JSON, at-least-once delivery, results that are kept, and a history of every run."""
 
+import copy
+import functools
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from huey import Huey, chord, group
+import orjson
+from huey import CancelExecution, Huey, chord, group
 from huey import signals as S
-from huey.api import ResultGroup
+from huey.api import Result, ResultGroup, Task, TaskLock
 from huey.exceptions import HueyException
 from huey.storage import BaseStorage
 from huey.utils import Error
 
 from config import settings
 from engine.database import release
-from engine.delivery import BrokerAway, Effects, Held, Taken, event_json
+from engine.delivery import BrokerAway, Effects, Held, Taken, Turn, event_json
+from engine.locks import LeaseLock
 from engine.messages import Asker, Envelope, Letter, SignedJSON, Unreadable, code_version, host
 from engine.records import State, now
 from engine.redis_delivery import RedisDelivery
-from engine.run_task import RunTask, RunWrapper
+from engine.run_task import RunTask, RunWrapper, parse_rate
 from engine.settlement import Settlement
 from engine.sqlite_delivery import SqliteDelivery
 
 __all__ = ["Asker", "BrokerAway", "Queue", "RunTask", "asked_by"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 asker: ContextVar[Asker | None] = ContextVar("asker", default=None)
 
 #: How long a settled outcome is held on to while the broker is away, before the run is left to be delivered again.
@@ -47,6 +53,10 @@ def asked_by(who: Asker) -> Iterator[None]:
 
 class HardTimeLimit(Exception):
     """A run was cut off by the end of its worker."""
+
+
+class RunCancelled(BaseException):
+    """Raised in the code of a running task that somebody has cancelled. The message says who."""
 
 
 class Queue(Huey):
@@ -84,15 +94,34 @@ class Queue(Huey):
 
         return Consumer(self, **options)
 
+    def lock_task(self, lock_name: str, ttl: float | None = None) -> TaskLock:
+        return TaskLock(self, lock_name, ttl) if self._immediate else LeaseLock(self, lock_name, ttl)
+
+    def flush_locks(self, *names: str) -> set[str]:
+        """Huey's -f and -L. Locks here die with their holders, so only those that are named are taken away."""
+        return {name for name in names if self.storage.unlock(name.strip())}
+
     # --- enqueuing -------------------------------------------------------------------------------------------
 
     def enqueue(self, task: Any) -> Any:
         if self._immediate or isinstance(task, group | chord):
             return super().enqueue(task)
-        if task.expires:
-            task.resolve_expires(self.utc)
-        self._emit(S.SIGNAL_ENQUEUED, task)
-        self.send(self.posted(task))
+        return self.enqueue_many([task])[0]
+
+    def enqueue_many(self, tasks: Iterable[RunTask]) -> list[Any]:
+        """Enqueue all of these in one step; their handles."""
+        tasks, effects = list(tasks), Effects()
+        for task in tasks:
+            if task.expires:
+                task.resolve_expires(self.utc)
+            self._emit(S.SIGNAL_ENQUEUED, task)
+            effects.merge(self.posted(task))
+        ids = self.send(effects)
+        return [self.handle_of(task, run_id) for task, run_id in zip(tasks, ids, strict=True)]
+
+    def handle_of(self, task: RunTask, run_id: str) -> Any:
+        if run_id != task.id:  # one of this name waits or runs already
+            return Result(self, Task(id=run_id))
         if not self.ready_to_run(task):
             self._emit(S.SIGNAL_SCHEDULED, task)
         results = self._pipeline_results(task)
@@ -105,17 +134,21 @@ class Queue(Huey):
         self.send(self.posted(task))
         self._emit(S.SIGNAL_SCHEDULED, task)
 
-    def posted(self, task: RunTask) -> Effects:
+    def posted(self, task: RunTask, once: str = "", delivered: int = 0) -> Effects:
         """The message of a task, for the queue or for the schedule, and its line of history when it is a new run."""
         effects, new = Effects(), task.envelope is None
         if new:
             self.seal(task)
+        unique = self.unique_name(task) if new and task.unique else ""
+        due = None if self.ready_to_run(task) else task.eta
         data = self.serialize_task(task)
-        if self.ready_to_run(task):
-            effects.enqueue(task.id, data, task.priority)
-        else:
-            effects.schedule(task.id, data, task.priority, task.eta)
+        effects.enqueue(task.id, data, task.priority, due, unique=unique, once=once, delivered=delivered)
         return effects.event(self.enqueued_event(task)) if new else effects
+
+    def unique_name(self, task: RunTask) -> str:
+        """The task and its arguments: of runs of the same name, one waits or runs at a time."""
+        arguments = orjson.dumps([task.args, task.kwargs], option=orjson.OPT_SORT_KEYS, default=str)
+        return f"{task.name}:{hashlib.sha256(arguments).hexdigest()}"
 
     def seal(self, task: RunTask) -> None:
         """Write on the envelope who asks: whoever `asked_by` names, else the run whose task is asking, else code."""
@@ -130,16 +163,16 @@ class Queue(Huey):
         due = None if self.ready_to_run(task) else task.eta.replace(tzinfo=UTC).timestamp()
         return event_json(
             "enqueued", task.id, envelope.enqueued_at.timestamp(), task=task.name, args=list(task.args),
-            kwargs=task.kwargs, priority=task.priority, retries=envelope.retries, asked_by=envelope.asked_by,
+            kwargs=task.kwargs, priority=task.priority, retries=envelope.retries, asked_by=list(envelope.asked_by),
             parent=envelope.parent_id, version=envelope.code_version, due=due,
         )  # fmt: skip
 
-    def send(self, effects: Effects) -> None:
+    def send(self, effects: Effects) -> list[str]:
         """Store at once; but what Huey sends after a task's code has ended is stored when the run is settled."""
         if self.settling:
             self.settling.effects.merge(effects)
-        else:
-            self.storage.apply(effects)
+            return [posted.run_id for posted in effects.messages]
+        return list(self.storage.apply(effects))
 
     def note(self, task: RunTask, **facts: Any) -> None:
         """Add facts to a run's record while it runs."""
@@ -173,21 +206,47 @@ class Queue(Huey):
         current = self.current
         return current if current and current.task not in self._tasks_in_flight else None
 
-    def identify(self, consumer: str, worker: str) -> None:
-        """Take messages under this name, in this thread."""
+    def identify(self, consumer: str, worker: str, *, deferring: bool = False) -> None:
+        """Take messages under this name, in this thread. Who is `deferring` settles a run with the next `dequeue`, in
+        the same round trip, and calls `settle_last` before it stops.
+        """
         self.local.consumer, self.local.worker, self.local.unsure = consumer, worker, True
+        self.local.deferring, self.local.last = deferring, None
 
     def dequeue(self) -> RunTask | None:
-        """The next task, held until `execute` has settled it; None when none came within the read timeout."""
+        """The next task, held until it is settled; None when none came within the read timeout."""
         if not hasattr(self.local, "worker"):
             self.identify(f"{host()}:{threading.get_native_id()}:inline", "inline")
-        unsure, self.local.unsure = self.local.unsure, True
-        taken = self.storage.take(self.local.consumer, self.local.worker, unsure)
+        taken = self.take()
         if taken is None:
             self.storage.wait_for_work()
-            taken = self.storage.take(self.local.consumer, self.local.worker, False)
-        self.local.unsure = False
+            taken = self.take()
         return taken and self.opened(taken)
+
+    def take(self) -> Taken | None:
+        """Settle what this worker has finished with, and take the next message, in one step."""
+        local, last, tries = self.local, self.local.last, 0
+
+        def step() -> Turn:
+            nonlocal tries
+            tries += 1
+            # An answer that was lost may have handed something out: look there first.
+            look_first, local.unsure = local.unsure, True
+            return self.storage.turn(local.consumer, local.worker, look_first, self.limits, last and last.done)
+
+        turn = self.persistently(step, patient=last is not None)
+        local.unsure, local.last = False, None
+        if last:
+            self.conclude(last, turn.settled or tries > 1)
+        return turn.taken
+
+    @functools.cached_property
+    def limits(self) -> str:
+        """What the broker must know of rates: JSON of task → [starts, seconds]."""
+        limited = {
+            one.__name__: parse_rate(one.rate_limit) for one in self._registry._registry.values() if one.rate_limit
+        }
+        return orjson.dumps(limited).decode()
 
     def opened(self, taken: Any) -> RunTask | None:
         try:
@@ -205,7 +264,6 @@ class Queue(Huey):
         settlement = self.local.current = Settlement(task, task.taken)
         try:
             value = super().execute(task, timestamp)
-            self.settle(settlement)
         except BaseException:
             # Still held: this worker looks into its own hands first when it asks for the next message.
             self.local.unsure = True
@@ -213,52 +271,73 @@ class Queue(Huey):
         finally:
             self.local.current = None
             release()
+        if settlement.interrupted:
+            local = self.local
+            self.storage.give_back(local.consumer, local.worker, "shutdown", settings.max_deliveries, counts=False)
+            return value
+        settlement.close(f"{self.local.worker} on {self.local.consumer}", code_version())
+        self.local.last = settlement
+        if not self.local.deferring:
+            self.settle_last()
         return value
 
-    def fail_overdue(self, held: Held) -> None:
-        """Settle a run whose worker, of our name, was killed for its hard time limit: its attempt has failed."""
+    def settle_last(self) -> None:
+        """Settle what this worker has finished with, if it has not been yet."""
+        last = self.local.last
+        if last is None:
+            return
+        self.local.unsure = True
+        settled = self.persistently(lambda: self.storage.settle(self.local.consumer, last.done))
+        self.local.unsure, self.local.last = False, None
+        self.conclude(last, settled)
+
+    def conclude(self, settlement: Settlement, settled: bool) -> None:
+        if settled:
+            self.log_outcome(settlement)
+        else:
+            run_id = settlement.taken.run_id
+            logger.warning("Run %s was taken over by another worker; this outcome is dropped", run_id)
+
+    def settle_for_the_killed(self, held: Held, error: Exception) -> None:
+        """Settle a run whose worker, of our name, was killed on purpose: its attempt has ended with this error."""
         data = self.storage.message(held.run_id)
         task = data and self.opened(Taken(held.run_id, held.delivery, data))
         if not task:
             return
 
-        def too_late() -> None:
-            raise HardTimeLimit(f"the time limit of {self.time_limit(held.task):g} s has passed; the worker was killed")
+        def cut_off() -> None:
+            raise error
 
-        task.execute, task.began = too_late, held.held_at
+        task.execute, task.began = cut_off, held.held_at
         try:
             self.execute(task)
-        except BrokerAway as error:
-            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, error)
+            self.settle_last()
+        except BrokerAway as away:
+            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, away)
 
     def time_limit(self, task: str) -> float:
         """Seconds after which the worker of this task is killed; 0: never."""
         declared = next((one.time_limit for one in self._registry._registry.values() if one.__name__ == task), None)
         return float(settings.time_limit if declared is None else declared)
 
-    def _timeout_context(self, task: Any) -> Any:
+    @contextmanager
+    def _timeout_context(self, task: Any) -> Iterator[None]:
         seconds = task.timeout or settings.soft_time_limit
-        return self._timeout_handler(seconds) if seconds and self._timeout_handler else nullcontext()
+        limit = self._timeout_handler(seconds) if seconds and self._timeout_handler else nullcontext()
+        try:
+            with limit:
+                yield
+        except RunCancelled as error:
+            raise CancelExecution(str(error), retry=False) from None
 
-    def settle(self, settlement: Settlement) -> None:
-        consumer, worker, taken = self.local.consumer, self.local.worker, settlement.taken
-        if settlement.interrupted:
-            self.storage.give_back(consumer, worker, "interrupted by shutdown", settings.max_deliveries, counts=False)
-            return
-        settlement.effects.event(settlement.event(f"{worker} on {consumer}", code_version()))
-        if not self.persistently(lambda: self.storage.settle(consumer, taken, settlement.effects, settlement.failed)):
-            logger.warning("Run %s was taken over by another worker; this outcome is dropped", taken.run_id)
-            return
-        self.log_outcome(settlement)
-
-    def persistently(self, step: Callable[[], bool]) -> bool:
+    def persistently(self, step: Callable[[], T], patient: bool = True) -> T:
         """Repeat a harmless step while the broker is away, for a while."""
         delay, deadline = 0.1, time.monotonic() + SETTLE_SECONDS
         while True:
             try:
                 return step()
             except BrokerAway:
-                if time.monotonic() > deadline:
+                if not patient or time.monotonic() > deadline:
                     raise
                 logger.warning("The broker is away; trying again in %.1fs", delay)
                 time.sleep(delay)
@@ -303,12 +382,38 @@ class Queue(Huey):
 
     def put_result(self, key: str, data: Any) -> None:
         settling = self.settling
-        if settling is None or key.startswith("chord:"):
+        if settling is None:
             super().put_result(key, data)
             return
         if isinstance(data, Error) and key == settling.task.id and hasattr(settling.task, "failed_result"):
             data = settling.value = settling.task.failed_result(settling.exception)
         settling.effects.result(key, self.serializer.serialize(data))
+
+    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
+        """Huey's question; what the broker said when it handed out the message spares asking it again."""
+        taken = getattr(task, "taken", None)
+        return (taken is None or taken.revoked) and bool(super().is_revoked(task, timestamp, peek))
+
+    def delete(self, key: str) -> Any:
+        """Settling removes a run's own revocation with it."""
+        return False if self.settling and key == self.settling.task.revoke_id else super().delete(key)
+
+    def _check_chord(self, member: Any, value: Any) -> None:
+        """A member of a chord has ended: the one that finds all others ended too lets the callback in, once.
+
+        Its own result is stored first, and stored again should this member be delivered again; the callback goes in
+        with the settling, under a name that lets it in once.
+        """
+        if self._immediate:
+            super()._check_chord(member, value)
+            return
+        key = f"chord:{member.cid}"
+        self.storage.put_data(f"{key}:{member.idx}", self.serializer.serialize(value), is_result=True)
+        found = self.storage.peek_many([f"{key}:{index}" for index in range(member.size)])
+        if len(found) == member.size:
+            callback = copy.copy(member.callback)
+            callback.extend_data(([self.serializer.deserialize(one) for one in found.values()],))
+            self.send(self.posted(callback, once=key))
 
     def pauses(self) -> dict[str, dict[str, Any]]:
         """What is paused: `""` is the whole queue, else a task's name → who, when and why."""

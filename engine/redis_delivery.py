@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from engine.delivery import DROPPED, Beat, Effects, Held, Taken
+from engine.delivery import DROPPED, Beat, Done, Effects, Held, Taken, Turn, id_of
 from engine.redis_values import RedisValues
 
 
@@ -17,25 +17,31 @@ class RedisDelivery(RedisValues):
     # --- delivery --------------------------------------------------------------------------------------------
 
     def enqueue(self, data: bytes, priority: float | None = None) -> None:
-        self.apply(Effects().enqueue(str(uuid4()), data, priority))
+        self.apply(Effects().enqueue(id_of(data), data, priority))
 
     def add_to_schedule(self, data: bytes, ts: datetime) -> None:
-        self.apply(Effects().schedule(str(uuid4()), data, None, ts))
+        self.apply(Effects().enqueue(id_of(data), data, None, ts))
 
-    def take(self, consumer: str, worker: str, look_first: bool) -> Taken | None:
-        """The next message, now held by `worker`. With `look_first`, what it holds already comes first."""
-        found = self.run("take", consumer, worker, int(look_first))
-        return found and Taken(found[0].decode(), int(found[1]), found[2])
+    def turn(self, consumer: str, worker: str, look_first: bool, limits: str, done: Done | None = None) -> Turn:
+        """Settle the run before, if there is one, and take the next message, in one round trip.
+
+        With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds].
+        """
+        words = () if done is None else (*self.words(done), *self.flat(done.effects))
+        settled, *taken = self.run("turn", consumer, worker, int(look_first), limits, *words)
+        return Turn(bool(settled), Taken(taken[0].decode(), taken[1], taken[2], bool(taken[3])) if taken else None)
+
+    def words(self, done: Done) -> tuple[Any, ...]:
+        return done.taken.run_id, done.taken.delivery, int(done.failed), self.result_ttl
+
+    def settle(self, consumer: str, done: Done) -> bool:
+        """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held."""
+        return bool(self.run("settle", consumer, *self.words(done), *self.flat(done.effects)))
 
     def wait_for_work(self) -> None:
         """Return when something was enqueued, or after the read timeout."""
         with self.reaching() as redis:
             redis.blpop([self.prefix + "bell"], timeout=self.read_timeout)
-
-    def settle(self, consumer: str, taken: Taken, effects: Effects, failed: bool) -> bool:
-        """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held."""
-        words = (consumer, taken.run_id, taken.delivery, int(failed))
-        return bool(self.run("settle", *words, *self.flat(effects)))
 
     def bury(self, consumer: str, taken: Taken, reason: str) -> None:
         """Keep a message that cannot be run, with its reason, where it blocks nothing."""
@@ -94,6 +100,41 @@ class RedisDelivery(RedisValues):
         rows = [(run_id, json.loads(raw)) for run_id, raw in self.pairs("held")]
         return [Held(run_id, h[6], h[0], h[1], float(h[2]), int(h[3])) for run_id, h in rows]
 
+    def cancel(self, run_id: str, by: str) -> str:
+        """`removed` what waits or is scheduled, or `running`: marked for its consumer to interrupt; or `unknown`."""
+        return str(self.run("cancel", run_id, by, self.result_ttl).decode())
+
+    def cancelling(self) -> dict[str, str]:
+        """The running runs that are to be cancelled, and by whom."""
+        return {run_id: by.decode() for run_id, by in self.pairs("cancel")}
+
+    def purge(self, by: str, limit: int = 1000) -> int:
+        """Cancel the first `limit` that wait. Returns how many did."""
+        return int(self.run("purge", by, self.result_ttl, limit))
+
+    def dead(self, limit: int = 1000) -> list[tuple[str, bytes]]:
+        """The messages that were given up, newest first."""
+        ids = self.ask("ZREVRANGE", "dead", 0, limit - 1)
+        return [(run_id.decode(), self.message(run_id.decode()) or b"") for run_id in ids]
+
+    def requeue_dead(self, run_id: str) -> bool:
+        return bool(self.run("requeue_dead", run_id))
+
+    def discard_dead(self, run_id: str) -> bool:
+        return bool(self.run("discard_dead", run_id))
+
+    def lock(self, name: str, owner: str, consumer: str, worker: str, seconds: float | None, lease: float) -> bool:
+        """Take a lock that dies with its consumer or worker, and after `seconds` where they are given."""
+        return bool(self.run("lock", name, owner, consumer, worker, seconds or "", lease))
+
+    def unlock(self, name: str, owner: str = "") -> bool:
+        """Let go of a lock; without an owner, whoever's it is."""
+        return bool(self.run("unlock", name, owner))
+
+    def locks(self) -> dict[str, tuple[str, str, str]]:
+        """Name → owner, consumer, worker."""
+        return {name: tuple(json.loads(raw)[:3]) for name, raw in self.pairs("locks")}
+
     def message(self, run_id: str) -> bytes | None:
         data: bytes | None = self.ask("HGET", "message", run_id)
         return data
@@ -111,8 +152,10 @@ class RedisDelivery(RedisValues):
 
     def stream(self) -> str:
         """The name of this stream of events, new for each data set."""
-        self.ask("SET", "stream", uuid4().hex, "NX")
-        return f"{self.name}:{self.ask('GET', 'stream').decode()}"
+        if not (identity := self.ask("GET", "stream")):
+            self.ask("SET", "stream", uuid4().hex, "NX")
+            identity = self.ask("GET", "stream")
+        return f"{self.name}:{identity.decode()}"
 
     def events(self, after: int, limit: int) -> list[tuple[int, str]]:
         rows = self.ask("XRANGE", "events", f"{after + 1}-0", "+", "COUNT", limit)

@@ -54,11 +54,12 @@ class RedisValues(BaseStorage):
 
     # --- values ----------------------------------------------------------------------------------------------
 
-    def apply(self, effects: Effects) -> None:
-        self.run("apply", *self.flat(effects))
+    def apply(self, effects: Effects) -> list[str]:
+        """Store these in one step. Returns the ids under which the runs of its messages go on."""
+        return [run_id.decode() for run_id in self.run("apply", *self.flat(effects))]
 
     def flat(self, effects: Effects) -> list[Any]:
-        messages = [(run_id, data, priority or 0, due or "") for run_id, data, priority, due in effects.messages]
+        messages = [(*one[:3], one.due or "", *one[4:]) for one in effects.messages]
         results = [(key, data, self.result_ttl) for key, data in effects.results]
         events = [(event,) for event in effects.events]
         return [

@@ -1,11 +1,12 @@
 """RunTask: Huey's Task as a run of ours."""
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from huey.api import Task, TaskWrapper
+from huey.api import ResultGroup, Task, TaskWrapper
 
 from engine.messages import Envelope
 from engine.records import now
@@ -23,6 +24,8 @@ class RunTask(Task):
     schedule: Any = None
     catch_up = False
     time_limit: float | None = None  # seconds; the hard limit of this task, where it differs from the global one
+    rate_limit: str = ""  # such as 10/m: at most so many starts in any minute, across all consumers
+    unique = False  # a second call with the same arguments, while one waits or runs, is the first
     envelope: Envelope | None = None
 
     def instant(self) -> tuple[datetime, bool]:
@@ -34,8 +37,22 @@ class RunTask(Task):
         return instant, first
 
 
+PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_rate(text: str) -> tuple[int, int]:
+    """`10/m` → 10 starts, 60 seconds. Raises ValueError."""
+    if not (found := re.fullmatch(r"([1-9][0-9]{0,8})/([smhd])", text)):
+        raise ValueError(f"a rate such as 10/m is needed (s, m, h or d), not {text!r}")
+    return int(found[1]), PERIODS[found[2]]
+
+
 class RunWrapper(TaskWrapper):
     task_base = RunTask
+
+    def map(self, it: Iterable[Any]) -> ResultGroup:
+        """Huey's map, in one step."""
+        return ResultGroup(self.huey.enqueue_many(self._apply(it)))
 
     def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
         @functools.wraps(func)
@@ -45,6 +62,8 @@ class RunWrapper(TaskWrapper):
             except SystemExit as exit:
                 raise TaskExited(f"the task called sys.exit({exit.code!r})") from exit
 
+        if rate := settings.get("rate_limit"):
+            parse_rate(rate)
         task_class: type[RunTask] = super().create_task(without_exit, *args, **settings)
         task_class.queue, task_class.function = self.huey, staticmethod(func)
         return task_class

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from huey import signals as S
 
-from engine.delivery import Effects, Taken, event_json
+from engine.delivery import Done, Effects, Taken, event_json
 from engine.records import State
 
 #: How Huey's signals end an execution. A later one replaces an earlier one: an error that is retried is `retrying`.
@@ -38,6 +38,7 @@ class Settlement:
         self.value: Any = None
         self.started = time.monotonic()
         self.run_ms: float | None = None
+        self.done: Done | None = None
 
     def notice(self, signal: str) -> None:
         if signal == S.SIGNAL_EXECUTING:
@@ -63,6 +64,11 @@ class Settlement:
     @property
     def error(self) -> str | None:
         return None if self.exception is None else f"{type(self.exception).__name__}: {self.exception}"
+
+    def close(self, worker: str, version: str) -> None:
+        """Nothing more follows: this is what is to be stored."""
+        self.effects.event(self.event(worker, version))
+        self.done = Done(self.taken, self.effects, self.failed)
 
     def event(self, worker: str, version: str) -> str:
         """The line of history that ends this attempt."""

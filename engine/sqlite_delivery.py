@@ -8,100 +8,130 @@ import json
 import sqlite3
 import time
 from datetime import datetime
-from typing import Any
-from uuid import uuid4
 
-from engine.delivery import DROPPED, PRIORITY_SECONDS, Beat, Effects, Held, Taken, event_json, header
-from engine.sqlite_values import VALUES, SqliteValues
+from engine.delivery import (
+    PRIORITY_SECONDS,
+    Done,
+    Effects,
+    Held,
+    Posted,
+    Taken,
+    Turn,
+    event_json,
+    header,
+    id_of,
+)
+from engine.sqlite_desk import DESK, SqliteDesk
+from engine.sqlite_values import VALUES
 
 MESSAGES = """
 CREATE TABLE IF NOT EXISTS message (
   queue TEXT NOT NULL, id TEXT NOT NULL, task TEXT NOT NULL, attempt INTEGER NOT NULL, data BLOB NOT NULL,
-  state TEXT NOT NULL, score REAL NOT NULL, since REAL NOT NULL, due REAL,
+  state TEXT NOT NULL, score REAL NOT NULL, since REAL NOT NULL, due REAL, uniq TEXT, cancel TEXT,
   deliveries INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0,
   consumer TEXT, worker TEXT, held_at REAL, PRIMARY KEY (queue, id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS message_waiting ON message (queue, score) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS message_since ON message (queue, since) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS message_scheduled ON message (queue, due) WHERE state = 'scheduled';
 CREATE INDEX IF NOT EXISTS message_held ON message (queue, consumer, worker) WHERE state = 'held';
-CREATE TABLE IF NOT EXISTS tick (
-  queue TEXT NOT NULL, task TEXT NOT NULL, minute INTEGER NOT NULL, PRIMARY KEY (queue, task)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pause (
-  queue TEXT NOT NULL, target TEXT NOT NULL, info TEXT NOT NULL, PRIMARY KEY (queue, target)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS consumer (
-  queue TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL, info TEXT NOT NULL,
-  processed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (queue, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, data TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS event_queue ON event (queue, seq);
+CREATE INDEX IF NOT EXISTS message_unique ON message (queue, uniq) WHERE uniq IS NOT NULL;
+CREATE TABLE IF NOT EXISTS spent (
+  queue TEXT NOT NULL, id TEXT NOT NULL, attempt INTEGER NOT NULL, expires REAL NOT NULL, PRIMARY KEY (queue, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS start (queue TEXT NOT NULL, task TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS start_task ON start (queue, task, at);
 """
 
-#: A run that is held stays as it is: a second message of its id changes nothing.
+#: A message that is no news, because its run is held or has had this attempt already, changes nothing.
 STORE = """
-INSERT INTO message (queue, id, task, attempt, data, state, score, since, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO message (queue, id, task, attempt, data, state, score, since, due, uniq, deliveries)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET attempt = excluded.attempt, data = excluded.data, state = excluded.state,
   score = excluded.score, since = excluded.since, due = excluded.due, deaths = 0, consumer = NULL, worker = NULL
-WHERE message.state <> 'held'
+WHERE message.state = 'done' OR (message.state <> 'held' AND excluded.attempt > message.attempt)
+"""
+
+WAITING = """
+SELECT id, task, attempt, data, deliveries + 1, score, since FROM message WHERE queue = ?1 AND state = 'waiting'
+  AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.queue = ?1 AND target IN ('', message.task)) ORDER BY score LIMIT 1
 """
 
 
-class SqliteDelivery(SqliteValues):
+class SqliteDelivery(SqliteDesk):
     """Where a queue's messages, results and events are kept."""
 
-    schema = VALUES + MESSAGES
+    schema = VALUES + DESK + MESSAGES
     blocking = True
 
     # --- delivery --------------------------------------------------------------------------------------------
 
     def enqueue(self, data: bytes, priority: float | None = None) -> None:
-        self.apply(Effects().enqueue(str(uuid4()), data, priority))
+        self.apply(Effects().enqueue(id_of(data), data, priority))
 
     def add_to_schedule(self, data: bytes, ts: datetime) -> None:
-        self.apply(Effects().schedule(str(uuid4()), data, None, ts))
+        self.apply(Effects().enqueue(id_of(data), data, None, ts))
 
-    def apply(self, effects: Effects) -> None:
+    def apply(self, effects: Effects) -> list[str]:
+        """Store these in one step. Returns the ids under which the runs of its messages go on."""
         with self.writing() as connection:
-            self.store(connection, effects)
+            return self.store(connection, effects)
 
-    def store(self, connection: sqlite3.Connection, effects: Effects) -> None:
+    def store(self, connection: sqlite3.Connection, effects: Effects) -> list[str]:
         now = time.time()
-        for run_id, data, priority, due in effects.messages:
-            task, attempt = header(data)
-            state = "waiting" if due is None else "scheduled"
-            since = due or now
-            score = since - PRIORITY_SECONDS * (priority or 0)
-            connection.execute(STORE, (self.name, run_id, task, attempt, data, state, score, since, due))
+        # A microsecond apart, so that what comes in together keeps its order.
+        ids = [self.post(connection, posted, now + place / 1e6) for place, posted in enumerate(effects.messages)]
         for key, value in effects.results:
             self.put(connection, key, value, now + self.result_ttl)
-        self.append(connection, effects.events)
+        # The line of history of a message that was not stored is not told either.
+        turned_away = {
+            posted.run_id for posted, kept in zip(effects.messages, ids, strict=True) if posted.run_id != kept
+        }
+        events = effects.events
+        if turned_away:
+            events = [event for event in events if json.loads(event)["id"] not in turned_away]
+        self.append(connection, events)
+        return ids
 
-    def take(self, consumer: str, worker: str, look_first: bool) -> Taken | None:
-        """The next message, now held by `worker`. With `look_first`, what it holds already comes first."""
-        self.local.seen = self.ask("PRAGMA data_version")
-        if not look_first and not self.ask(
-            "SELECT 1 FROM message WHERE queue = ? AND state = 'waiting' LIMIT 1", self.name
-        ):
-            return None
+    def post(self, connection: sqlite3.Connection, posted: Posted, now: float) -> str:
+        """Store a message; the id under which its run goes on: that of an earlier one where it is to be unique."""
+        if posted.once and not self.put_new(connection, f"once:{posted.once}", now + 7 * 86400):
+            return posted.run_id
+        if posted.unique and (first := self.first_of(connection, posted)):
+            return first
+        head = header(posted.data)
+        task, attempt = (head.bare, head.attempt) if head else ("?", 0)
+        if head and self.is_spent(connection, head.run_id, attempt, now):
+            return posted.run_id
+        state = "waiting" if posted.due is None else "scheduled"
+        since = posted.due or now
+        row = (task, attempt, posted.data, state, since - PRIORITY_SECONDS * posted.priority, since, posted.due)
+        connection.execute(STORE, (self.name, posted.run_id, *row, posted.unique or None, posted.delivered))
+        return posted.run_id
+
+    def first_of(self, connection: sqlite3.Connection, posted: Posted) -> str | None:
+        row = connection.execute(
+            "SELECT id FROM message "
+            "WHERE queue = ? AND uniq = ? AND state IN ('waiting', 'scheduled', 'held') AND id <> ?",
+            (self.name, posted.unique, posted.run_id),
+        ).fetchone()
+        return row and str(row[0])
+
+    def is_spent(self, connection: sqlite3.Connection, run_id: str, attempt: int, now: float) -> bool:
+        sql = "SELECT 1 FROM spent WHERE queue = ? AND id = ? AND attempt >= ? AND expires >= ?"
+        return bool(connection.execute(sql, (self.name, run_id, attempt, now)).fetchone())
+
+    def turn(self, consumer: str, worker: str, look_first: bool, limits: str, done: Done | None = None) -> Turn:
+        """Settle the run before, if there is one, and take the next message, in one transaction.
+
+        With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds].
+        """
+        self.local.seen = self.version()
+        if not done and not look_first and not self.queue_size(1):
+            return Turn(True, None)
         with self.writing() as connection:
-            if look_first and (held := self.held_by(connection, consumer, worker)):
-                return held
-            row = connection.execute(
-                "SELECT id, task, attempt, data, deliveries + 1 FROM message WHERE queue = :q AND state = 'waiting' "
-                "AND NOT EXISTS (SELECT 1 FROM pause WHERE queue = :q AND target IN ('', message.task)) "
-                "ORDER BY score LIMIT 1",
-                {"q": self.name},
-            ).fetchone()
-            if row is None:
-                return None
-            run_id, task, attempt, data, delivery = row
-            now = time.time()
-            connection.execute(
-                "UPDATE message SET state = 'held', deliveries = ?, consumer = ?, worker = ?, held_at = ? "
-                "WHERE queue = ? AND id = ?",
-                (delivery, consumer, worker, now, self.name, run_id),
-            )
-            self.append(connection, [event_json("started", run_id, now, task=task, delivery=delivery, attempt=attempt,
-                                                consumer=consumer, worker=worker)])  # fmt: skip
-            return Taken(run_id, delivery, bytes(data))
+            settled = done is None or self.let_go(connection, consumer, done)
+            held = self.held_by(connection, consumer, worker) if look_first else None
+            return Turn(settled, held or self.hand_out(connection, consumer, worker, json.loads(limits)))
 
     def held_by(self, connection: sqlite3.Connection, consumer: str, worker: str) -> Taken | None:
         row = connection.execute(
@@ -109,34 +139,94 @@ class SqliteDelivery(SqliteValues):
             "WHERE queue = ? AND state = 'held' AND consumer = ? AND worker = ?",
             (self.name, consumer, worker),
         ).fetchone()
-        return row and Taken(row[0], row[1], bytes(row[2]))
+        return row and Taken(row[0], row[1], bytes(row[2]), revoked=True)
+
+    def hand_out(
+        self, connection: sqlite3.Connection, consumer: str, worker: str, limits: dict[str, list[float]]
+    ) -> Taken | None:
+        while row := connection.execute(WAITING, (self.name,)).fetchone():
+            run_id, task, attempt, data, delivery, score, since = row
+            now = time.time()
+            again = self.limited(connection, task, limits.get(task), now)
+            if again is None:
+                break
+            connection.execute(
+                "UPDATE message SET state = 'scheduled', due = ?1, since = ?1, score = ?1 - ?2 "
+                "WHERE queue = ?3 AND id = ?4",
+                (again, since - score, self.name, run_id),
+            )
+            self.append(connection, [event_json("limited", run_id, now, due=again)])
+        else:
+            return None
+        connection.execute(
+            "UPDATE message SET state = 'held', deliveries = ?, consumer = ?, worker = ?, held_at = ? "
+            "WHERE queue = ? AND id = ?",
+            (delivery, consumer, worker, now, self.name, run_id),
+        )
+        if task in limits:
+            connection.execute("INSERT INTO start VALUES (?, ?, ?)", (self.name, task, now))
+        self.append(connection, [event_json("started", run_id, now, task=task, delivery=delivery, attempt=attempt,
+                                            consumer=consumer, worker=worker)])  # fmt: skip
+        return Taken(run_id, delivery, bytes(data), self.may_be_revoked(connection, run_id, bytes(data)))
+
+    def limited(self, connection: sqlite3.Connection, task: str, limit: list[float] | None, now: float) -> float | None:
+        """The time from which a task of a limited rate may start again; None when it may now."""
+        if limit is None:
+            return None
+        starts, seconds = limit
+        connection.execute(
+            "DELETE FROM start WHERE queue = ? AND task = ? AND at <= ?", (self.name, task, now - seconds)
+        )
+        row = connection.execute(
+            "SELECT at FROM start WHERE queue = ? AND task = ? ORDER BY at DESC LIMIT 1 OFFSET ?",
+            (self.name, task, int(starts) - 1),
+        ).fetchone()
+        return row and float(row[0]) + seconds
+
+    def may_be_revoked(self, connection: sqlite3.Connection, run_id: str, data: bytes) -> bool:
+        head = header(data)
+        keys = (self.name, f"r:{run_id}", f"rt:{head.task if head else ''}")
+        return bool(connection.execute("SELECT 1 FROM kv WHERE queue = ? AND key IN (?, ?)", keys).fetchone())
 
     def wait_for_work(self) -> None:
-        """Return when another connection has changed the file since the last take, or after the read timeout."""
+        """Return when another connection has changed the file since the last turn, or after the read timeout."""
         deadline = time.monotonic() + self.read_timeout
-        while time.monotonic() < deadline and self.ask("PRAGMA data_version") == self.local.seen:
+        while time.monotonic() < deadline and self.version() == self.local.seen:
             time.sleep(self.POLL_SECONDS)
 
-    def settle(self, consumer: str, taken: Taken, effects: Effects, failed: bool) -> bool:
+    def settle(self, consumer: str, done: Done) -> bool:
         """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held."""
         with self.writing() as connection:
-            done = connection.execute(
-                "UPDATE message SET state = 'done' "
-                "WHERE queue = ? AND id = ? AND state = 'held' AND consumer = ? AND deliveries = ?",
-                (self.name, taken.run_id, consumer, taken.delivery),
-            )
-            if not done.rowcount:
-                return False
-            connection.execute(
-                "UPDATE consumer SET processed = processed + 1, failed = failed + ? WHERE queue = ? AND id = ?",
-                (int(failed), self.name, consumer),
-            )
-            # A retry among the effects turns the row back into a message, with its count of deliveries.
-            self.store(connection, effects)
-            connection.execute(
-                "DELETE FROM message WHERE queue = ? AND id = ? AND state = 'done'", (self.name, taken.run_id)
-            )
-            return True
+            return self.let_go(connection, consumer, done)
+
+    def let_go(self, connection: sqlite3.Connection, consumer: str, done: Done) -> bool:
+        taken, here = done.taken, (self.name, done.taken.run_id)
+        held = connection.execute(
+            "UPDATE message SET state = 'done', cancel = NULL "
+            "WHERE queue = ? AND id = ? AND state = 'held' AND consumer = ? AND deliveries = ?",
+            (*here, consumer, taken.delivery),
+        )
+        if not held.rowcount:
+            return False
+        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{taken.run_id}"))
+        connection.execute(
+            "UPDATE consumer SET processed = processed + 1, failed = failed + ? WHERE queue = ? AND id = ?",
+            (int(done.failed), self.name, consumer),
+        )
+        # A retry among the effects turns the row back into a message, with its count of deliveries.
+        self.store(connection, done.effects)
+        self.spend(connection, taken.run_id, "done")
+        return True
+
+    def spend(self, connection: sqlite3.Connection, run_id: str, state: str) -> None:
+        """The run has ended, if its row is in this state: a message of this attempt that comes again is nothing new."""
+        here = (self.name, run_id, state)
+        connection.execute(
+            "INSERT OR REPLACE INTO spent SELECT queue, id, attempt, ? FROM message "
+            "WHERE queue = ? AND id = ? AND state = ?",
+            (time.time() + self.result_ttl, *here),
+        )
+        connection.execute("DELETE FROM message WHERE queue = ? AND id = ? AND state = ?", here)
 
     def bury(self, consumer: str, taken: Taken, reason: str) -> None:
         """Keep a message that cannot be run, with its reason, where it blocks nothing."""
@@ -171,6 +261,10 @@ class SqliteDelivery(SqliteValues):
                 event = event_json("returned", run_id, time.time(), task=task, delivery=delivery, worker=holder,
                                    error=reason, dead=dead, counts=counts)  # fmt: skip
                 self.append(connection, [event])
+            connection.execute(
+                "DELETE FROM lock WHERE queue = ? AND consumer = ? AND coalesce(?, worker) = worker",
+                (self.name, consumer, worker),
+            )
             return len(rows)
 
     def reap(self, lease: float, max_deliveries: int) -> list[str]:
@@ -221,21 +315,56 @@ class SqliteDelivery(SqliteValues):
     def last_ticks(self) -> dict[str, int]:
         return dict(self.ask("SELECT task, minute FROM tick WHERE queue = ?", self.name))
 
-    # --- consumers, pauses, events ---------------------------------------------------------------------------
+    # --- commands --------------------------------------------------------------------------------------------
 
-    def beat(self, consumer: str, info: dict[str, Any]) -> None:
-        self.tell(
-            "INSERT INTO consumer (queue, id, at, info) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET at = excluded.at, info = excluded.info",
-            self.name, consumer, time.time(), json.dumps(info),
-        )  # fmt: skip
+    def cancel(self, run_id: str, by: str) -> str:
+        """`removed` what waits or is scheduled, or `running`: marked for its consumer to interrupt; or `unknown`."""
+        with self.writing() as connection:
+            here = (self.name, run_id)
+            row = connection.execute("SELECT state FROM message WHERE queue = ? AND id = ?", here).fetchone()
+            if row and row[0] == "held":
+                connection.execute("UPDATE message SET cancel = ? WHERE queue = ? AND id = ?", (by, *here))
+                return "running"
+            if not row or row[0] not in ("waiting", "scheduled"):
+                return "unknown"
+            self.spend(connection, run_id, row[0])
+            self.append(connection, [event_json("cancelled", run_id, time.time(), by=by)])
+            return "removed"
 
-    def forget(self, consumer: str) -> None:
-        self.tell("DELETE FROM consumer WHERE queue = ? AND id = ?", self.name, consumer)
+    def cancelling(self) -> dict[str, str]:
+        """The running runs that are to be cancelled, and by whom."""
+        sql = "SELECT id, cancel FROM message WHERE queue = ? AND state = 'held' AND cancel IS NOT NULL"
+        return dict(self.ask(sql, self.name))
 
-    def beats(self) -> list[Beat]:
-        rows = self.ask("SELECT id, at, info, processed, failed FROM consumer WHERE queue = ?", self.name)
-        return [Beat(row[0], row[1], json.loads(row[2]), row[3], row[4]) for row in rows]
+    def purge(self, by: str, limit: int = 1000) -> int:
+        """Cancel the first `limit` that wait. Returns how many did."""
+        with self.writing() as connection:
+            sql = "SELECT id FROM message WHERE queue = ? AND state = 'waiting' ORDER BY score LIMIT ?"
+            ids = [run_id for (run_id,) in connection.execute(sql, (self.name, limit)).fetchall()]
+            for run_id in ids:
+                self.spend(connection, run_id, "waiting")
+            self.append(connection, [event_json("cancelled", run_id, time.time(), by=by) for run_id in ids])
+            return len(ids)
+
+    def dead(self, limit: int = 1000) -> list[tuple[str, bytes]]:
+        """The messages that were given up."""
+        rows = self.ask("SELECT id, data FROM message WHERE queue = ? AND state = 'dead' LIMIT ?", self.name, limit)
+        return [(run_id, bytes(data)) for run_id, data in rows]
+
+    def requeue_dead(self, run_id: str) -> bool:
+        now = time.time()
+        with self.writing() as connection:
+            back = connection.execute(
+                "UPDATE message SET state = 'waiting', deaths = 0, score = ?1, since = ?1 "
+                "WHERE queue = ?2 AND id = ?3 AND state = 'dead'",
+                (now, self.name, run_id),
+            )
+            if back.rowcount:
+                self.append(connection, [event_json("requeued", run_id, now)])
+            return bool(back.rowcount)
+
+    def discard_dead(self, run_id: str) -> bool:
+        return bool(self.tell("DELETE FROM message WHERE queue = ? AND id = ? AND state = 'dead'", self.name, run_id))
 
     def held(self) -> list[Held]:
         rows = self.ask(
@@ -248,50 +377,16 @@ class SqliteDelivery(SqliteValues):
         rows = self.ask("SELECT data FROM message WHERE queue = ? AND id = ?", self.name, run_id)
         return bytes(rows[0][0]) if rows else None
 
-    def pause(self, target: str, info: dict[str, Any]) -> None:
-        self.tell("INSERT OR REPLACE INTO pause VALUES (?, ?, ?)", self.name, target, json.dumps(info))
-
-    def resume(self, target: str) -> bool:
-        return bool(self.tell("DELETE FROM pause WHERE queue = ? AND target = ?", self.name, target))
-
-    def pauses(self) -> dict[str, dict[str, Any]]:
-        rows = self.ask("SELECT target, info FROM pause WHERE queue = ?", self.name)
-        return {target: json.loads(info) for target, info in rows}
-
-    def append(self, connection: sqlite3.Connection, events: list[str]) -> None:
-        connection.executemany("INSERT INTO event (queue, data) VALUES (?, ?)", [(self.name, one) for one in events])
-
-    def stream(self) -> str:
-        """The name of this stream of events, new for each file."""
-        self.tell("INSERT OR IGNORE INTO kv (queue, key, value) VALUES ('', 'stream', ?)", uuid4().hex)
-        ((identity,),) = self.ask("SELECT value FROM kv WHERE queue = '' AND key = 'stream'")
-        return f"{self.name}:{identity}"
-
-    def events(self, after: int, limit: int) -> list[tuple[int, str]]:
-        return self.ask(
-            "SELECT seq, data FROM event WHERE queue = ? AND seq > ? ORDER BY seq LIMIT ?", self.name, after, limit
-        )
-
-    def trim(self, upto: int) -> None:
-        """Remove the events that have been written down."""
-        self.tell("DELETE FROM event WHERE queue = ? AND seq <= ?", self.name, upto)
-
-    def bound(self, most: int) -> None:
-        """Drop the oldest events beyond `most`, and count them, while they cannot be written down."""
-        beyond = "SELECT seq FROM event WHERE queue = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2"
-        dropped = self.tell(f"DELETE FROM event WHERE queue = ?1 AND seq <= ({beyond})", self.name, most)
-        if dropped:
-            self.incr(DROPPED, dropped)
-
-    def wait_for_events(self, after: int, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self.events(after, 1):
-            time.sleep(0.1)
+    def remove_expired(self) -> int:
+        self.tell("DELETE FROM spent WHERE queue = ? AND expires < ?", self.name, time.time())
+        return super().remove_expired()
 
     # --- what Huey asks of a storage -------------------------------------------------------------------------
 
-    def queue_size(self) -> int:
-        return int(self.ask("SELECT count(*) FROM message WHERE queue = ? AND state = 'waiting'", self.name)[0][0])
+    def queue_size(self, most: int = -1) -> int:
+        """How many wait; counted no further than `most`."""
+        sql = "SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ? AND state = 'waiting' LIMIT ?)"
+        return int(self.ask(sql, self.name, most)[0][0])
 
     def oldest_waiting(self) -> float | None:
         """Unix time at which the oldest waiting message came in, or fell due."""

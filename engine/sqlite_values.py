@@ -30,7 +30,7 @@ class SqliteValues(BaseStorage):
     """The part of a storage that keeps values under keys. `schema`: the tables that the file needs."""
 
     schema = VALUES
-    POLL_SECONDS = 0.02
+    POLL_SECONDS = 0.025
 
     def __init__(self, name: str, path: Path, result_ttl: int, read_timeout: float = 1.0) -> None:
         super().__init__(name)
@@ -57,7 +57,7 @@ class SqliteValues(BaseStorage):
         connection.execute("PRAGMA journal_mode = wal")
         # A message that was accepted survives the machine as well as the process.
         connection.execute("PRAGMA synchronous = full")
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event_queue'").fetchone():
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'start_task'").fetchone():
             connection.executescript(f"BEGIN IMMEDIATE; {self.schema} COMMIT;")
         return connection
 
@@ -87,6 +87,13 @@ class SqliteValues(BaseStorage):
         except (sqlite3.OperationalError, OSError) as error:
             raise BrokerAway(f"{self.path}: {error}") from error
 
+    def version(self) -> int:
+        """Another number once another connection has changed the file. Asked many times a second, so at no cost."""
+        try:
+            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            raise BrokerAway(f"{self.path}: {error}") from error
+
     def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self.reading() as connection:
             return connection.execute(sql, values).fetchall()
@@ -105,10 +112,8 @@ class SqliteValues(BaseStorage):
         connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", (self.name, key, value, expires))
 
     def peek_data(self, key: str) -> Any:
-        rows = self.ask(
-            "SELECT value FROM kv WHERE queue = ? AND key = ? AND coalesce(expires, ?) >= ?",
-            self.name, key, time.time(), time.time(),
-        )  # fmt: skip
+        sql = "SELECT value FROM kv WHERE queue = ? AND key = ? AND (expires IS NULL OR expires >= ?)"
+        rows = self.ask(sql, self.name, key, time.time())
         return rows[0][0] if rows else EmptyData
 
     #: A result stays for its whole life, however often it is read.
@@ -129,6 +134,10 @@ class SqliteValues(BaseStorage):
                 (self.name, key, value, None if ttl is None else now + ttl),
             )
             return bool(put.rowcount)
+
+    def put_new(self, connection: sqlite3.Connection, key: str, expires: float) -> bool:
+        sql = "INSERT INTO kv VALUES (?, ?, '1', ?) ON CONFLICT DO NOTHING"
+        return bool(connection.execute(sql, (self.name, key, expires)).rowcount)
 
     def remove_expired(self) -> int:
         return self.tell("DELETE FROM kv WHERE queue = ? AND expires < ?", self.name, time.time())

@@ -14,7 +14,7 @@ from engine import history
 from engine.database import release
 from engine.delivery import BrokerAway, Effects, Held
 from engine.messages import Asker
-from engine.queues import RunTask, asked_by
+from engine.queues import RunCancelled, RunTask, asked_by
 
 logger = logging.getLogger("huey.consumer")
 
@@ -29,13 +29,28 @@ class Worker(stock.Worker):
     name: str
     consumer: str
     forked: bool
-    overdue: Held | None = None
+    cancelling: Any  # shared with the parent: the run it wants cancelled here, and by whom
+    cut_off: tuple[Held, Exception] | None = None  # the run whose worker the parent killed, and why
 
     def initialize(self) -> None:
-        self.huey.identify(self.consumer, self.name)
+        self.huey.identify(self.consumer, self.name, deferring=True)
         super().initialize()
-        if self.overdue:
-            self.huey.fail_overdue(self.overdue)
+        if self.cut_off:
+            self.huey.settle_for_the_killed(*self.cut_off)
+
+    def interrupt_if_cancelled(self, signum: int, frame: Any) -> None:
+        """The parent has named a run; if it is still the one whose code runs here, its code is interrupted."""
+        run_id, _, by = self.cancelling.value.decode().partition(" ")
+        current = self.huey.current
+        if current and current.task.id == run_id and current.task in self.huey._tasks_in_flight:
+            raise RunCancelled(f"cancelled by {by}")
+
+    def shutdown(self) -> None:
+        try:
+            self.huey.settle_last()
+        except BrokerAway as error:
+            logger.warning("%s could not settle its last run, which will be delivered again: %s", self.name, error)
+        super().shutdown()
 
     def loop(self, now: datetime | None = None) -> None:
         try:

@@ -71,6 +71,14 @@ def hang(ledger: str, task: RunTask | None = None) -> None:
 
 
 @probe.task()
+def deaf(ledger: str) -> None:
+    """Heeds nothing but its end."""
+    enter(ledger, "start")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2})
+    time.sleep(30)
+
+
+@probe.task()
 def leave() -> None:
     raise SystemExit(3)
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import psutil
 import pytest
 from consumers import BIN, ROOT, Consumer, consumer
 from databases import bound_to
-from probes import call_another, dawdle, die, echo, fail, fail_politely, hang, leave, lines, probe, swell, work
+from probes import call_another, dawdle, deaf, die, echo, fail, fail_politely, hang, leave, lines, probe, swell, work
 from waiting import wait_until
 
+from engine import control
 from engine.database import database
 from engine.delivery import Effects
 from engine.messages import Asker
@@ -303,7 +305,51 @@ def test_the_hard_limit_ends_the_worker_and_is_a_failed_attempt(serving: Consume
     assert run.error == "HardTimeLimit: the time limit of 2 s has passed; the worker was killed"
     assert [(one.attempt, one.state) for one in run.history] == [(1, "failed"), (2, "failed")]
     assert run.run_ms >= 2000
-    assert "has passed its time limit of 2 s; its worker is killed" in serving.log
+    assert "is cut off: the time limit of 2 s has passed" in serving.log
+
+
+def test_a_running_task_is_cancelled_within_moments(serving: Consumer, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    result = work(str(ledger), 30)
+    wait_until(lambda: lines(ledger))
+    before = {one.pid for one in serving.children()}
+    started = time.monotonic()
+    assert control.cancel({"probe": probe}, result.id, Asker("cli", "vera")) == "running"
+    assert recorded(result.id, "cancelled").error == "CancelExecution: cancelled by vera"
+    assert time.monotonic() - started < 4
+    assert [line[0] for line in lines(ledger)] == ["start"]
+    assert {one.pid for one in serving.children()} == before
+    assert echo("after").get(blocking=True, timeout=10) == "after"
+
+
+def test_a_task_that_does_not_heed_its_cancelling_loses_its_worker(serving: Consumer, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    result = deaf(str(ledger))
+    wait_until(lambda: lines(ledger))
+    control.cancel({"probe": probe}, result.id, Asker("cli", "vera"))
+    run = recorded(result.id, "cancelled")
+    assert run.error == "CancelExecution: cancelled by vera; the worker was killed"
+    assert [one.state for one in run.history] == ["cancelled"]
+
+
+def test_a_run_that_failed_is_retried_under_its_id_and_its_attempts_go_on(serving: Consumer, tmp_path: Path) -> None:
+    run = recorded(fail(str(tmp_path / "ledger")).id, "failed")
+    control.retry({"probe": probe}, run.id, Asker("cli", "vera"))
+    wait_until(lambda: len(lines(tmp_path / "ledger")) == 6)
+    run = recorded(run.id, "failed")
+    assert [one.attempt for one in run.history] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(control.NotPossible):
+        control.cancel({"probe": probe}, run.id, Asker("cli", "vera"))
+
+
+def test_a_queue_that_is_paused_or_purged_starts_nothing_more(serving: Consumer) -> None:
+    control.pause(probe, by=Asker("cli", "vera"))
+    results = [echo(number) for number in range(3)]
+    assert control.purge(probe, Asker("cli", "vera")) == 3
+    assert [recorded(one.id, "cancelled").error for one in results] == ["cancelled by vera"] * 3
+    waiting = echo("waiting")
+    control.resume(probe)
+    assert waiting.get(blocking=True, timeout=5) == "waiting"
 
 
 def test_threads_are_refused_a_task_that_declares_a_limit(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Take, hold, settle: the same promises on SQLite and on Redis."""
 
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ import pytest
 from huey.constants import EmptyData
 from huey.registry import Message
 
-from engine.delivery import Effects
+from engine.delivery import Done, Effects, Taken
 from engine.messages import Asker, Envelope, Letter, SignedJSON
 from engine.redis_delivery import RedisDelivery
 from engine.sqlite_delivery import SqliteDelivery
@@ -19,8 +20,8 @@ Broker = Any
 WIRE = SignedJSON("k" * 40)
 
 
-def message(run_id: str, task: str = "echo") -> bytes:
-    envelope = Envelope(Asker("code", "test"), datetime.now(UTC), "test")
+def message(run_id: str, task: str = "echo", attempt: int = 1) -> bytes:
+    envelope = Envelope(Asker("code", "test"), datetime.now(UTC), "test", attempt=attempt)
     return WIRE.serialize(Letter(Message(run_id, f"probes.{task}", args=(), kwargs={}), envelope))
 
 
@@ -45,12 +46,14 @@ def put(broker: Broker, *ids: str, priority: float | None = None, task: str = "e
 
 
 def take(broker: Broker, worker: str = "w1", consumer: str = "c1", look_first: bool = False) -> Any:
-    return broker.take(consumer, worker, look_first)
+    return broker.turn(consumer, worker, look_first, "{}").taken
+
+
+def settle(broker: Broker, taken: Taken, effects: Effects, failed: bool = False, consumer: str = "c1") -> bool:
+    return bool(broker.settle(consumer, Done(taken, effects, failed)))
 
 
 def kinds(broker: Broker) -> list[str]:
-    import json
-
     return [json.loads(event)["kind"] for _, event in broker.events(0, 100)]
 
 
@@ -64,7 +67,7 @@ def test_a_higher_priority_goes_first_and_a_minute_of_waiting_outweighs_one_step
     put(broker, "plain")
     put(broker, "urgent", priority=2)
     old = datetime.now(UTC) - timedelta(minutes=3)
-    broker.apply(Effects().schedule("old", message("old"), None, old))
+    broker.apply(Effects().enqueue("old", message("old"), None, old))
     broker.move_due(time.time())
     assert [take(broker, f"w{one}").run_id for one in range(3)] == ["old", "urgent", "plain"]
 
@@ -73,14 +76,14 @@ def test_what_is_taken_is_held_until_it_is_settled(broker: Broker) -> None:
     put(broker, "a")
     taken = take(broker)
     assert [(one.run_id, one.task, one.worker) for one in broker.held()] == [("a", "echo", "w1")]
-    assert broker.settle("c1", taken, Effects().result("a", b"42"), failed=False)
+    assert settle(broker, taken, Effects().result("a", b"42"), failed=False)
     assert (broker.held(), broker.peek_data("a"), broker.message("a")) == ([], b"42", None)
 
 
 def test_a_worker_that_is_unsure_gets_what_it_holds_before_anything_new(broker: Broker) -> None:
     put(broker, "a", "b")
     first = take(broker)
-    assert take(broker, look_first=True) == first
+    assert take(broker, look_first=True)[:3] == first[:3]
     assert take(broker, "w2", look_first=True).run_id == "b"
 
 
@@ -106,15 +109,15 @@ def test_a_late_finisher_changes_nothing(broker: Broker) -> None:
     late = take(broker, "w1", "c1")
     broker.give_back("c1", "w1", "silent", 5)
     current = take(broker, "w1", "c1")
-    assert not broker.settle("c1", late, Effects().result("a", b"late"), failed=False)
+    assert not settle(broker, late, Effects().result("a", b"late"), failed=False)
     assert broker.peek_data("a") is EmptyData
-    assert broker.settle("c1", current, Effects().result("a", b"right"), failed=False)
+    assert settle(broker, current, Effects().result("a", b"right"), failed=False)
     assert broker.peek_data("a") == b"right"
 
 
 def test_a_retry_is_stored_with_the_settling_and_keeps_the_count_of_deliveries(broker: Broker) -> None:
     put(broker, "a")
-    assert broker.settle("c1", take(broker), Effects().enqueue("a", message("a"), None), failed=True)
+    assert settle(broker, take(broker), Effects().enqueue("a", message("a", attempt=2)), failed=True)
     assert take(broker).delivery == 2
 
 
@@ -171,7 +174,7 @@ def test_nobody_is_reaped_in_the_first_round_after_an_outage(broker: Broker) -> 
 def test_due_messages_move_in_one_step_and_no_other(broker: Broker) -> None:
     now = datetime.now(UTC)
     for name, seconds in (("late", -5), ("just", 0), ("soon", 60)):
-        broker.apply(Effects().schedule(name, message(name), None, now + timedelta(seconds=seconds)))
+        broker.apply(Effects().enqueue(name, message(name), None, now + timedelta(seconds=seconds)))
     assert broker.move_due(now.timestamp() + 0.001) == 2
     assert (broker.queue_size(), broker.schedule_size()) == (2, 1)
     assert [take(broker, f"w{one}").run_id for one in range(2)] == ["late", "just"]
@@ -179,8 +182,8 @@ def test_due_messages_move_in_one_step_and_no_other(broker: Broker) -> None:
 
 def test_a_scheduled_message_keeps_its_priority(broker: Broker) -> None:
     now = datetime.now(UTC)
-    broker.apply(Effects().schedule("plain", message("plain"), None, now - timedelta(seconds=1)))
-    broker.apply(Effects().schedule("urgent", message("urgent"), 5, now))
+    broker.apply(Effects().enqueue("plain", message("plain"), None, now - timedelta(seconds=1)))
+    broker.apply(Effects().enqueue("urgent", message("urgent"), 5, now))
     broker.move_due(time.time() + 1)
     assert take(broker).run_id == "urgent"
 
@@ -217,7 +220,7 @@ def test_a_second_message_of_a_run_that_is_held_changes_nothing(broker: Broker) 
     taken = take(broker)
     put(broker, "a")
     assert broker.queue_size() == 0
-    assert broker.settle("c1", taken, Effects(), failed=False)
+    assert settle(broker, taken, Effects(), failed=False)
 
 
 def test_results_live_for_their_time_and_are_read_as_often_as_wanted(brokers: Callable[..., Broker]) -> None:
@@ -272,8 +275,8 @@ def test_events_beyond_the_bound_are_dropped_and_counted(broker: Broker) -> None
 def test_beats_tell_who_lives_and_what_they_worked_off(broker: Broker) -> None:
     broker.beat("c1", {"pid": 1})
     put(broker, "a", "b")
-    broker.settle("c1", take(broker), Effects(), failed=False)
-    broker.settle("c1", take(broker), Effects(), failed=True)
+    settle(broker, take(broker), Effects(), failed=False)
+    settle(broker, take(broker), Effects(), failed=True)
     [beat] = broker.beats()
     assert (beat.consumer, beat.info, beat.processed, beat.failed) == ("c1", {"pid": 1}, 2, 1)
     assert abs(beat.at - time.time()) < 2
@@ -291,3 +294,110 @@ def test_an_idle_worker_wakes_when_something_comes(brokers: Callable[..., Broker
     broker.wait_for_work()
     assert time.monotonic() - started < 5
     assert take(broker).run_id == "a"
+
+
+def test_settling_and_taking_the_next_are_one_step(broker: Broker) -> None:
+    put(broker, "a", "b")
+    first = take(broker)
+    turn = broker.turn("c1", "w1", False, "{}", Done(first, Effects().result("a", b"1"), False))
+    assert (turn.settled, turn.taken.run_id, broker.peek_data("a")) == (True, "b", b"1")
+    again = broker.turn("c1", "w1", False, "{}", Done(first, Effects().result("a", b"2"), False))
+    assert (again.settled, again.taken, broker.peek_data("a")) == (False, None, b"1")
+
+
+def test_a_message_that_is_sent_again_has_no_effect(broker: Broker) -> None:
+    put(broker, "a")
+    wire = broker.message("a")
+    broker.enqueue(wire)
+    assert broker.queue_size() == 1
+    taken = take(broker)
+    broker.enqueue(wire)
+    assert settle(broker, taken, Effects().result("a", b"1"))
+    broker.enqueue(wire)
+    broker.add_to_schedule(wire, datetime.now(UTC))
+    assert (broker.queue_size(), broker.schedule_size(), take(broker)) == (0, 0, None)
+
+
+def test_a_message_of_an_earlier_attempt_does_not_replace_a_later_one(broker: Broker) -> None:
+    put(broker, "a")
+    settle(broker, take(broker), Effects().enqueue("a", message("a", attempt=2)), failed=True)
+    broker.enqueue(message("a", attempt=1))
+    assert broker.message("a").startswith(b"1 run probes.echo 2 a ")
+
+
+def test_a_run_is_cancelled_while_it_waits_and_marked_while_it_runs(broker: Broker) -> None:
+    put(broker, "waits", "runs")
+    broker.apply(Effects().enqueue("later", message("later"), None, datetime.now(UTC) + timedelta(hours=1)))
+    assert [broker.cancel(one, "vera") for one in ("waits", "later", "nobody")] == ["removed", "removed", "unknown"]
+    assert take(broker).run_id == "runs"
+    assert broker.cancel("runs", "vera") == "running"
+    assert broker.cancelling() == {"runs": "vera"}
+    assert (broker.queue_size(), broker.schedule_size()) == (0, 0)
+
+
+def test_a_queue_is_purged_of_what_waits_and_of_nothing_else(broker: Broker) -> None:
+    put(broker, *"abcd")
+    taken = take(broker)
+    assert (broker.purge("vera", 2), broker.purge("vera", 2), broker.purge("vera", 2)) == (2, 1, 0)
+    assert [one.run_id for one in broker.held()] == [taken.run_id]
+    assert kinds(broker).count("cancelled") == 3
+
+
+def test_the_dead_are_listed_put_back_and_discarded(broker: Broker) -> None:
+    put(broker, "a", "b")
+    for worker in ("w1", "w2"):
+        take(broker, worker)
+        broker.give_back("c1", worker, "died", 1)
+    assert dict(broker.dead()).keys() == {"a", "b"}
+    assert (broker.requeue_dead("a"), broker.requeue_dead("a"), broker.discard_dead("b")) == (True, False, True)
+    assert (take(broker).run_id, broker.dead()) == ("a", [])
+
+
+def test_of_two_runs_that_are_to_be_unique_the_first_is_kept_while_it_waits_or_runs(broker: Broker) -> None:
+    def post(run_id: str) -> list[str]:
+        return list(broker.apply(Effects().enqueue(run_id, message(run_id), unique="report:x")))
+
+    assert [post("a"), post("b")] == [["a"], ["a"]]
+    taken = take(broker)
+    assert post("c") == ["a"]
+    settle(broker, taken, Effects())
+    assert post("d") == ["d"]
+    assert broker.queue_size() == 1
+
+
+def test_what_is_to_be_stored_once_is_stored_once(broker: Broker) -> None:
+    for name in ("a", "b"):
+        broker.apply(Effects().enqueue(name, message(name), once="chord:1"))
+    assert broker.queue_size() == 1
+
+
+def test_no_more_starts_than_the_rate_allows_in_any_window(broker: Broker) -> None:
+    limits = '{"slow": [2, 1]}'
+    for number in range(5):
+        put(broker, f"s{number}", task="slow")
+    put(broker, "quick")
+    deadline, taken = time.monotonic() + 10, 0
+    while taken < 6:
+        assert time.monotonic() < deadline
+        broker.move_due(time.time())
+        taken += bool(broker.turn("c1", f"w{taken}", False, limits).taken)
+    told = [json.loads(event) for _, event in broker.events(0, 1000)]
+    started = [float(one["at"]) for one in told if one["kind"] == "started" and one["task"] == "slow"]
+    assert len(started) == 5
+    assert all(later - earlier >= 0.99 for earlier, later in zip(started, started[2:], strict=False))
+
+
+def test_a_lock_dies_with_its_worker_its_consumer_or_its_time(broker: Broker) -> None:
+    broker.beat("c1", {})
+    assert broker.lock("door", "o1", "c1", "w1", None, 30)
+    assert not broker.lock("door", "o2", "c1", "w2", None, 30)
+    assert not broker.unlock("door", "o2")
+    broker.give_back("c1", "w1", "w1 died", 5)
+    assert broker.lock("door", "o2", "c1", "w2", None, 30)
+    broker.forget("c1")
+    assert broker.lock("door", "o3", "", "", 0.05, 30)
+    deadline = time.monotonic() + 5
+    while not broker.lock("door", "o4", "", "", 30, 30):
+        assert time.monotonic() < deadline
+    assert broker.unlock("door")
+    assert broker.locks() == {}

@@ -161,6 +161,65 @@ def test_many_enqueued_at_once_are_all_there(queue: Queue) -> None:
     assert results.get() == [number * 2 for number in range(50)]
 
 
+def test_a_chord_fires_once_however_often_its_members_are_delivered(queue: Queue) -> None:
+    seen: list[Any] = []
+    double = queue.task(name="double")(lambda number: number * 2)
+    gather = queue.task(name="gather")(seen.append)
+    queue.enqueue(chord([double.s(1), double.s(2)], gather.s()))
+    first = queue.dequeue()
+    assert first is not None
+    queue.local.deferring = True
+    queue.execute(first)
+    queue.local.last = None  # its worker dies before it settles
+    queue.local.deferring = False
+    queue.storage.give_back("here", None, "died", 5)
+    work_off(queue)
+    work_off(queue)
+    assert seen == [[2, 4]]
+
+
+def test_a_lock_is_freed_with_the_worker_that_held_it(queue: Queue) -> None:
+    seen: list[str] = []
+
+    @queue.task(name="locked")
+    def locked() -> None:
+        with queue.lock_task("door"):
+            seen.append("in")
+            assert queue.is_locked("door")
+            if len(seen) == 1:
+                raise KeyboardInterrupt  # as when it is killed: nothing after this line is run
+
+    locked()
+    queue.storage.beat("here", {})
+    task = queue.dequeue()
+    assert task is not None
+    queue.storage.lock("door", "somebody", "here", "Worker-1", None, 30)
+    queue.execute(task)
+    assert seen == []
+    queue.storage.give_back("here", "Worker-1", "died", 5)
+    assert not queue.is_locked("door")
+
+
+def test_a_second_call_of_a_unique_task_is_the_first(queue: Queue) -> None:
+    seen: list[int] = []
+    once = queue.task(name="once", unique=True)(seen.append)
+    first, second, other = once(1), once(1), once(2)
+    assert (second.id, other.id != first.id, queue.pending_count()) == (first.id, True, 2)
+    work_off(queue)
+    assert (seen, second.is_ready()) == ([1, 2], True)
+    assert once(1).id != first.id
+
+
+def test_a_rate_is_kept_whoever_starts(queue: Queue) -> None:
+    seen: list[int] = []
+    slow = queue.task(name="slow", rate_limit="3/h")(seen.append)
+    slow.map(range(5))
+    work_off(queue)
+    assert (seen, queue.scheduled_count()) == ([0, 1, 2], 2)
+    with pytest.raises(ValueError, match="10/m"):
+        queue.task(name="bad", rate_limit="often")(print)
+
+
 def test_immediate_mode_runs_at_once_and_touches_no_broker(queue: Queue) -> None:
     double = queue.task(name="double", context=True)(lambda number, task=None: number * 2)
     storage = queue.storage
