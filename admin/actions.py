@@ -12,8 +12,10 @@ import tasks
 from admin.access import create_operator, create_token
 from admin.problems import BadInput, NotAllowed, Refused
 from admin.who import Who
+from engine import control
 from engine.control import run_task
 from engine.database import database
+from engine.queues import Queue
 from engine.records import now
 from models import AuditEntry, ReadingSession
 from reading import sample
@@ -123,6 +125,10 @@ def read_text(name: str, value: Any) -> str:
     return value
 
 
+def read_optional_text(name: str, value: Any) -> str | None:
+    return None if value is None else read_text(name, value)
+
+
 def read_secret(name: str, value: Any) -> str | None:
     return None if value is None else read_text(name, value)
 
@@ -152,6 +158,7 @@ def read_arguments(name: str, value: Any) -> dict[str, Any] | None:
 
 READERS: dict[Any, Callable[[str, Any], Any]] = {
     str: read_text,
+    str | None: read_optional_text,
     Secret | None: read_secret,
     int | None: read_whole,
     UUID: read_uuid,
@@ -198,3 +205,57 @@ def load_sample_library(who: Who) -> Outcome:
     except (sample.NotOwnLibrary, sample.AlreadyLoaded) as error:
         raise Refused(str(error)) from error
     return Outcome(counts, after=counts)
+
+
+@action("queues.pause", "operator", in_transaction=False)
+def pause_queue(who: Who, queue: str, reason: str | None = None) -> Outcome:
+    """Hand out nothing more of this queue until it is resumed; what runs goes on."""
+    control.pause(queue_named(queue), by=who.asker, reason=reason)
+    return Outcome(target=queue, after={"reason": reason})
+
+
+@action("queues.resume", "operator", in_transaction=False)
+def resume_queue(who: Who, queue: str) -> Outcome:
+    """Hand out the queue's runs again; gives back whether it was paused."""
+    return Outcome(control.resume(queue_named(queue)), queue)
+
+
+@action("queues.purge", "admin", danger=True, in_transaction=False)
+def purge_queue(who: Who, queue: str) -> Outcome:
+    """Cancel everything that waits in the queue; gives back how many runs that were."""
+    purged = control.purge(queue_named(queue), who.asker)
+    return Outcome(purged, queue, after={"cancelled": purged})
+
+
+@action("runs.cancel", "operator", in_transaction=False)
+def cancel_run(who: Who, run_id: str) -> Outcome:
+    """Take a waiting run out of its queue, or interrupt a running one; gives back `removed` or `running`."""
+    done = control.cancel(tasks.queues, run_id, who.asker)
+    return Outcome(done, run_id, after={"was": "waiting" if done == "removed" else done})
+
+
+@action("runs.retry", "operator", in_transaction=False)
+def retry_run(who: Who, run_id: str) -> Outcome:
+    """Re-queue a run that has ended, under its own id."""
+    control.retry(tasks.queues, run_id, who.asker)
+    return Outcome(run_id, run_id)
+
+
+@action("dead.requeue", "operator", in_transaction=False)
+def requeue_dead(who: Who, run_id: str) -> Outcome:
+    """Give a dead run another chance, with its own message."""
+    control.requeue(tasks.queues, run_id)
+    return Outcome(run_id, run_id)
+
+
+@action("dead.discard", "admin", danger=True, in_transaction=False)
+def discard_dead(who: Who, run_id: str) -> Outcome:
+    """Give up the message of a dead run for good."""
+    control.discard(tasks.queues, run_id)
+    return Outcome(run_id, run_id)
+
+
+def queue_named(name: str) -> Queue:
+    if name not in tasks.queues:
+        raise BadInput("queue", f"one of {', '.join(tasks.queues)} is needed, not {name!r}")
+    return tasks.queues[name]

@@ -43,7 +43,8 @@ class Engine:
 
 def look(as_of: datetime) -> Engine:
     """Two questions to the database, and a few to the broker; without the broker the rest is worth seeing."""
-    workers = [one for one in inspect.workers() if is_news(one, as_of)]
+    # In an order that a heartbeat does not change.
+    workers = sorted((one for one in inspect.workers() if is_news(one, as_of)), key=lambda one: (one.queue, one.id))
     away = None
     try:
         queues = inspect.queue_facts(tasks.queues, workers)

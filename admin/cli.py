@@ -1,20 +1,18 @@
 """The commands of `flask`: the same questions and the same table of actions as the pages. No web server is needed."""
 
-import getpass
 import json
-import os
 import sys
 from typing import Any
 
 import click
 from flask import Flask
 
+from admin import steering
 from admin.access import ROLES
 from admin.actions import perform
 from admin.listings import inspect_group, status
 from admin.start import start
-from admin.terminal import Command, Group, fail, print_json
-from admin.who import Who
+from admin.terminal import Command, Group, fail, me, print_json
 from engine.control import wait_for
 from engine.database import release
 from engine.migrations import migrate as apply_migrations
@@ -23,17 +21,8 @@ role_option = click.option("--role", required=True, type=click.Choice(ROLES))
 
 
 def register(app: Flask) -> None:
-    for command in (start, migrate, demo, run_task, operator, token, status, inspect_group):
+    for command in (start, migrate, demo, run_task, operator, token, status, inspect_group, *steering.COMMANDS):
         app.cli.add_command(command)
-
-
-def me() -> Who:
-    """Whoever may run commands on this machine may do everything."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid {os.getuid()}"
-    return Who("cli", name, "admin", "cli")
 
 
 @click.command(cls=Command)

@@ -18,7 +18,7 @@ from werkzeug.exceptions import (
     UnprocessableEntity,
 )
 
-from engine.control import BadArguments, NoLiveWorker, Paused, UnknownTask
+from engine.control import BadArguments, NoLiveWorker, NotPossible, Paused, UnknownTask
 from engine.queues import BrokerAway
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ WORDS = {
 DATABASE_TROUBLE = (OperationalError, InterfaceError, ProgrammingError)
 
 #: What the engine and the database raise and a caller is told of.
-KNOWN_ERRORS = (*DATABASE_TROUBLE, BrokerAway, BadArguments, NoLiveWorker, Paused, UnknownTask)
+KNOWN_ERRORS = (*DATABASE_TROUBLE, BrokerAway, BadArguments, NoLiveWorker, NotPossible, Paused, UnknownTask)
 
 
 class BadInput(UnprocessableEntity):
@@ -79,7 +79,7 @@ def as_http(error: Exception) -> HTTPException:
             return BadInput(error.field, str(error).removeprefix(f"{error.field}: "))
         case UnknownTask():
             return NotFound(str(error))
-        case Paused():
+        case Paused() | NotPossible():
             return Refused(str(error))
         case NoLiveWorker():
             return ServiceUnavailable(str(error), retry_after=RETRY_AFTER)

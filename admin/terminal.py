@@ -1,6 +1,8 @@
 """How a command ends and what it prints: one line for an error, a table for a person, JSON for a program."""
 
+import getpass
 import json
+import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -8,6 +10,7 @@ import click
 from werkzeug.exceptions import HTTPException, UnprocessableEntity
 
 from admin.problems import KNOWN_ERRORS, as_http
+from admin.who import Who
 from engine.control import UnknownTask
 from engine.migrations import MigrationFailed
 
@@ -33,6 +36,15 @@ class Command(click.Command):
 
 class Group(click.Group):
     command_class = Command
+
+
+def me() -> Who:
+    """Whoever may run commands on this machine may do everything."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return Who("cli", name, "admin", "cli")
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -171,7 +171,7 @@ def retry(queues: Queues, run_id: str, by: Asker) -> None:
     task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
     asker = Asker(run.asked_by_kind or "code", run.asked_by or "")
     task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
-    queue.storage.delete_data(run_id)
+    queue.storage.reopen(run_id)
     queue.send(
         queue.posted(task, delivered=run.deliveries).event(
             event_json("requeued", run_id, now().timestamp(), by=by.name)
@@ -189,7 +189,16 @@ def purge(queue: Queue, by: Asker) -> int:
     return total
 
 
-def discard(queue: Queue, run_id: str) -> None:
+def requeue(queues: Queues, run_id: str) -> None:
+    """Give a dead run another chance, with its own message. Raises NotPossible."""
+    for queue in queues.values():
+        if queue.storage.requeue_dead(run_id):
+            write_down_now(queue)
+            return
+    raise NotPossible("There is no dead run of this id.")
+
+
+def discard(queues: Queues, run_id: str) -> None:
     """Give up the message of a dead run for good. Raises NotPossible."""
-    if not queue.storage.discard_dead(run_id):
+    if not any(queue.storage.discard_dead(run_id) for queue in queues.values()):
         raise NotPossible("There is no dead run of this id.")

@@ -104,6 +104,11 @@ class RedisDelivery(RedisValues):
         """`removed` what waits or is scheduled, or `running`: marked for its consumer to interrupt; or `unknown`."""
         return str(self.run("cancel", run_id, by, self.result_ttl).decode())
 
+    def reopen(self, run_id: str) -> None:
+        """Forget how a run ended: its result, and that its attempts are spent."""
+        with self.reaching() as redis:
+            redis.delete(f"{self.prefix}kv:{run_id}", f"{self.prefix}done:{run_id}", f"{self.prefix}spent:{run_id}")
+
     def cancelling(self) -> dict[str, str]:
         """The running runs that are to be cancelled, and by whom."""
         return {run_id: by.decode() for run_id, by in self.pairs("cancel")}

@@ -331,6 +331,12 @@ class SqliteDelivery(SqliteDesk):
             self.append(connection, [event_json("cancelled", run_id, time.time(), by=by)])
             return "removed"
 
+    def reopen(self, run_id: str) -> None:
+        """Forget how a run ended: its result, and that its attempts are spent."""
+        with self.writing() as connection:
+            connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, run_id))
+            connection.execute("DELETE FROM spent WHERE queue = ? AND id = ?", (self.name, run_id))
+
     def cancelling(self) -> dict[str, str]:
         """The running runs that are to be cancelled, and by whom."""
         sql = "SELECT id, cancel FROM message WHERE queue = ? AND state = 'held' AND cancel IS NOT NULL"

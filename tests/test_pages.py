@@ -16,7 +16,7 @@ from admin.pages import ROWS
 from config import QUEUES
 from engine.control import Asker, pause
 from engine.database import database
-from engine.records import HistoryCursor, Run, State, now
+from engine.records import HistoryCursor, Run, State, WorkerProcess, now
 
 STATIC = Path(__file__).parent.parent / "static"
 
@@ -381,6 +381,7 @@ def test_a_page_that_is_asked_again_is_sent_again_only_when_something_changed(op
     run(state="running", started_at=now())
     for page in ("/", "/sessions", "/sessions/cleanup", "/runs"):
         known = {"If-None-Match": operator.get(page).headers["ETag"]}
+        WorkerProcess.update(beat_at=now()).where(WorkerProcess.queue == "heavy").execute()
         again = operator.get(page, headers=known)
         assert (again.status_code, again.text) == (304, "")
         run("process_book") if page == "/runs" else session(minutes_ago=150)

@@ -89,7 +89,7 @@ def promises_broken(system: Ours, lost: set[str], twice: set[str]) -> list[str]:
         broken.append(f"dead {sorted(dead)}, where {sorted(system.poison)} should be")
     if waiting := system.unfinished():
         broken.append(f"{waiting} still wait, are scheduled or held at rest")
-    for run_id, entries in system.ledger.ends.items():
+    for run_id, entries in system.ledger.read().ends.items():
         if run_id in runs and runs[run_id].result not in {entry.pid for entry in entries}:
             broken.append(f"{run_id}: its result {runs[run_id].result!r} is of none of those who finished it")
     for hit in system.hits:

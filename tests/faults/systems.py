@@ -175,14 +175,13 @@ class System:
         return set()
 
     def is_done(self) -> bool:
-        """Whether every accepted run has ended, or nothing has happened for a while and nothing will."""
-        self.ledger.read()
-        missing = set(self.accepted) - self.ledger.ends.keys()
-        if missing <= self.poison and missing <= self.dead():
-            return True
-        if self.unfinished() or self.ledger.busy():
+        """Whether all is at rest: every run has ended, or nothing has happened for a while and nothing will."""
+        busy = self.ledger.busy()
+        missing = set(self.accepted) - self.ledger.ends.keys() - self.poison
+        if busy or self.unfinished():
             self.busy_at = time.monotonic()
-        return time.monotonic() - self.busy_at > REST_SECONDS
+            return False
+        return not missing or time.monotonic() - self.busy_at > REST_SECONDS
 
     def drain(self, within: float) -> None:
         """Wait until it is done; what has not ended in time will be missing from the ledger."""

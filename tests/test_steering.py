@@ -1,0 +1,77 @@
+"""The commands that steer, as an operator types them, and the audit line of each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from databases import bound_to
+from installation import Installation
+from waiting import wait_until
+
+from engine.delivery import Effects
+from engine.records import Run
+from engine.sqlite_delivery import SqliteDelivery
+from models import AuditEntry
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Installation]:
+    url = f"sqlite:///{tmp_path}/dewey.db"
+    made = Installation(tmp_path, DATABASE_URL=url)
+    assert made.flask("migrate").returncode == 0
+    with bound_to(url):
+        yield made
+
+
+def done(place: Installation, *command: str, code: int = 0) -> str:
+    ran = place.flask(*command)
+    assert ran.returncode == code, ran.stderr
+    return ran.stdout.strip() or ran.stderr.strip()
+
+
+def test_a_queue_is_paused_purged_and_resumed(place: Installation) -> None:
+    done(place, "pause", "light", "--reason", "the database is moving")
+    waiting = done(place, "run-task", "get_cleanup_statistics")
+    assert "paused" in done(place, "status", code=1)
+    assert done(place, "purge", "light", "--yes") == "1 cancelled."
+    assert Run.get_by_id(waiting).state == "cancelled"
+    assert done(place, "resume", "light") == "light goes on."
+    assert done(place, "resume", "light") == "light was not paused."
+    assert done(place, "pause", "nowhere", code=2)
+    assert [entry.action for entry in AuditEntry.select().order_by(AuditEntry.id)] == [
+        "queues.pause", "tasks.run", "queues.purge", "queues.resume", "queues.resume",
+    ]  # fmt: skip
+    assert AuditEntry.get(AuditEntry.action == "queues.pause").after == {"reason": "the database is moving"}
+
+
+def test_purging_asks_first(place: Installation) -> None:
+    done(place, "run-task", "get_cleanup_statistics")
+    refused = place.flask("purge", "light", typed="n\n")
+    assert refused.returncode == 1
+    assert "Cancel 1 waiting in light?" in refused.stdout
+    assert Run.select().where(Run.state == "waiting").count() == 1
+
+
+def test_a_waiting_run_is_cancelled_and_retried_under_its_id(place: Installation) -> None:
+    run_id = done(place, "run-task", "get_cleanup_statistics", "hours=12")
+    assert done(place, "cancel", run_id) == "It will not run."
+    assert "neither waits nor runs" in done(place, "cancel", run_id, code=1)
+    assert done(place, "retry", run_id) == "It is back in its queue."
+    assert "Only a run that has ended" in done(place, "retry", run_id, code=1)
+    with place.consumer("light"):
+        run = wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "succeeded")))
+    assert run.result["period_hours"] == 12
+
+
+def test_the_dead_are_listed_put_back_and_discarded(place: Installation) -> None:
+    storage = SqliteDelivery("light", place.folder / "data" / "queue.db", 60)
+    storage.apply(Effects().enqueue("garbage", b"garbage"))
+    with place.consumer("light"):
+        wait_until(lambda: Run.get_or_none((Run.id == "garbage") & (Run.state == "dead")))
+        assert "not a message of this program" in done(place, "dead", "list")
+        assert '"message": "garbage"' in done(place, "dead", "list", "--json")
+        done(place, "dead", "requeue", "garbage")
+        wait_until(lambda: Run.get_or_none((Run.id == "garbage") & (Run.state == "dead") & (Run.deliveries == 2)))
+    assert done(place, "dead", "discard", "garbage", "--yes") == "Discarded."
+    assert done(place, "dead", "list") == "none"
+    assert "no dead run" in done(place, "dead", "discard", "garbage", "--yes", code=1)
