@@ -27,14 +27,15 @@ MOST_WAITING = 200_000
 def write_down(queue: Queue) -> int:
     """Write what waits in the queue's stream, a batch at a time. Returns the number of events written."""
     total = 0
-    while written := write_batch(queue):
-        total += written
-        if written < BATCH:
-            break
-    return total
+    while True:
+        written = write_batch(queue)
+        total += written or 0
+        if written is not None and written < BATCH:
+            return total
 
 
-def write_batch(queue: Queue) -> int:
+def write_batch(queue: Queue) -> int | None:
+    """The number of events written; None when another recorder was quicker, and may have left later ones."""
     storage = queue.storage
     stream = storage.stream()
     position = reached(stream)
@@ -46,7 +47,7 @@ def write_batch(queue: Queue) -> int:
         # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
         if not move_on(stream, position, last):
             transaction.rollback()
-            return 0
+            return None
         apply(queue.name, [json.loads(event) for _, event in events])
     storage.trim(last)
     note_dropped(queue, stream)

@@ -29,8 +29,10 @@ os.environ.update(dict.fromkeys(SETTINGS.split(), ""), DATA_DIR=str(SCRATCH / "d
 
 from browsers import Browser, app_with_people, signed_in_browser  # noqa: E402
 from databases import bound_to, execute_alone, new_postgresql  # noqa: E402
+from library import consumer_of  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
+from config import QUEUES  # noqa: E402
 from engine.migrations import migrate  # noqa: E402
 
 
@@ -153,3 +155,22 @@ def browser(app: Flask) -> Browser:
 def signed_in(app: Flask) -> Callable[[str], Browser]:
     """Gives a browser in which the person with this role is signed in."""
     return partial(signed_in_browser, app)
+
+
+@pytest.fixture
+def operator(app: Flask) -> Browser:
+    """An operator's browser."""
+    return signed_in_browser(app, "operator")
+
+
+@pytest.fixture
+def either(each_database: str) -> Browser:
+    """An operator's browser, on SQLite and on PostgreSQL in turn: for what depends on the database's answers."""
+    return signed_in_browser(app_with_people(), "operator")
+
+
+@pytest.fixture
+def served(app: Flask) -> None:
+    """Every queue has a consumer on record that is alive."""
+    for queue in QUEUES:
+        consumer_of(queue)

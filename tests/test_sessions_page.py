@@ -20,18 +20,6 @@ from engine.records import now
 from models import AuditEntry, ReadingSession
 
 
-@pytest.fixture
-def operator(app: Flask) -> Browser:
-    """An operator's browser."""
-    return signed_in_browser(app, "operator")
-
-
-@pytest.fixture
-def either(each_database: str) -> Browser:
-    """An operator's browser, on SQLite and on PostgreSQL in turn: for what depends on the database's answers."""
-    return signed_in_browser(app_with_people(), "operator")
-
-
 def ids(*sessions: ReadingSession) -> list[str]:
     return [str(one.id) for one in sessions]
 
