@@ -15,7 +15,7 @@ from admin.problems import RETRY_AFTER, BadInput
 from config import settings
 from engine.control import check_can_run, wait_for
 from engine.database import release
-from engine.inspect import readiness
+from engine.inspect import readiness, warnings
 from engine.queues import BrokerAway
 from engine.records import now
 from reading.sessions import cleanup_result, cleanup_statistics
@@ -40,7 +40,7 @@ def health() -> Any:
 def ready() -> Any:
     if reasons := readiness(tasks.queues):
         raise NotReady(reasons)
-    return {"status": "ok"}
+    return {"status": "ok", "warnings": warnings(tasks.queues)}
 
 
 class NotReady(ServiceUnavailable):

@@ -20,6 +20,8 @@ def status(as_json: bool) -> None:
     else:
         titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy")
         print_table(titles, [queue_row(fact) for fact in facts])
+    for warning in inspect.warnings(tasks.queues):
+        click.echo(f"warning: {warning}", err=True)
     raise SystemExit(any(fact.wanted and not fact.live for fact in facts))
 
 

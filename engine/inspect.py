@@ -101,6 +101,11 @@ def readiness(queues: Queues) -> list[str]:
     return reasons + late_schedules(queues, consumers)
 
 
+def warnings(queues: Queues) -> list[str]:
+    """What does not stop the service now and should not stay so, a sentence each."""
+    return list(next(iter(queues.values())).storage.warnings())
+
+
 def late_schedules(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
     """Queues whose clock nobody watches: no scheduler of a live consumer has looked at it within the last seconds."""
     late = []

@@ -48,6 +48,22 @@ class RedisValues(BaseStorage):
         with self.reaching() as redis:
             return redis.execute_command(command, self.prefix + key, *args)
 
+    def warnings(self) -> list[str]:
+        """What endangers accepted work or invites strangers, a sentence each."""
+        with self.reaching() as redis:
+            persistence: dict[str, Any] = redis.info("persistence")
+            memory: dict[str, Any] = redis.info("memory")
+        found = []
+        if not persistence.get("aof_enabled"):
+            found.append("Redis keeps no append-only file: a restart loses accepted work")
+        if memory.get("maxmemory") and memory.get("maxmemory_policy") != "noeviction":
+            found.append(f"Redis may evict accepted work (maxmemory-policy {memory.get('maxmemory_policy')})")
+        address = self.redis.connection_pool.connection_kwargs
+        host = str(address.get("host", "localhost"))
+        if not address.get("password") and not (host in ("localhost", "::1") or host.startswith("127.")):
+            found.append("Redis is reached over the network without a password")
+        return found
+
     def close(self) -> bool:
         self.redis.connection_pool.disconnect()
         return True

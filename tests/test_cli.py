@@ -246,7 +246,7 @@ def test_json_keeps_the_outer_shape_of_celerys_inspect(installation: Installatio
 def test_a_run_being_executed_is_told_with_its_worker(installation: Installation) -> None:
     run = installation.flask("run-task", "get_cleanup_statistics", "hours=48").stdout.strip()
     broker = SqliteDelivery("light", Path(installation.environment["DATA_DIR"]) / "queue.db", 60)
-    broker.take("host:1:abc", "Worker-1", False)
+    broker.turn("host:1:abc", "Worker-1", False, "{}")
     broker.close()
     (entry,) = json.loads(installation.flask("inspect", "active", "--json").stdout)["host:1:abc"]
     assert (entry["id"], entry["args"], entry["kwargs"]) == (run, [], {"hours": 48})
