@@ -8,7 +8,7 @@ transaction. So each event counts exactly once, whoever records, and whatever di
 import json
 import logging
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.database import JSONTextField, database
 from engine.delivery import DROPPED, Beat
@@ -19,39 +19,51 @@ logger = logging.getLogger(__name__)
 
 BATCH = 1000
 ROWS_PER_INSERT = 500
+MOST_BATCHES = 20
 
 #: Beyond this many unwritten events the oldest are dropped, and counted.
 MOST_WAITING = 200_000
 
 
 def write_down(queue: Queue) -> int:
-    """Write what waits in the queue's stream, a batch at a time. Returns the number of events written."""
+    """Write what waits in the queue's stream, a batch at a time. Returns the number of events written by this call.
+
+    When it returns, what was there when it was called has been written, by whichever recorder, unless that was very
+    much: nobody who came for one event should be kept by all the others.
+    """
     total = 0
-    while True:
-        written = write_batch(queue)
-        total += written or 0
-        if written is not None and written < BATCH:
-            return total
+    for _ in range(MOST_BATCHES):
+        if not (events := waiting(queue)):
+            break
+        total += write_batch(queue, *events)
+    return total
 
 
-def write_batch(queue: Queue) -> int | None:
-    """The number of events written; None when another recorder was quicker, and may have left later ones."""
-    storage = queue.storage
-    stream = storage.stream()
+class Events(NamedTuple):
+    stream: str
+    position: int
+    lines: list[tuple[int, str]]
+
+
+def waiting(queue: Queue) -> Events | None:
+    """The next events to be written, and the place they follow on."""
+    stream = queue.storage.stream()
     position = reached(stream)
-    events = storage.events(position, BATCH)
-    if not events:
-        return 0
-    last = events[-1][0]
+    lines = queue.storage.events(position, BATCH)
+    return Events(stream, position, lines) if lines else None
+
+
+def write_batch(queue: Queue, stream: str, position: int, lines: list[tuple[int, str]]) -> int:
+    last = lines[-1][0]
     with database.atomic() as transaction:
         # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
         if not move_on(stream, position, last):
             transaction.rollback()
-            return None
-        apply(queue.name, [json.loads(event) for _, event in events])
-    storage.trim(last)
+            return 0
+        apply(queue.name, [json.loads(line) for _, line in lines])
+    queue.storage.trim(last)
     note_dropped(queue, stream)
-    return len(events)
+    return len(lines)
 
 
 def reached(stream: str) -> int:
