@@ -7,21 +7,33 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from engine.delivery import Done, Turn
+
 
 class Point(NamedTuple):
-    """Before a step, or after it when its answer is true in the sense of `if_`."""
+    """On entering one of these steps, or (`after`) on leaving it. The condition sees the arguments and the answer."""
 
     owner: str
-    step: str
-    if_: Callable[[Any], bool] | None = None
+    steps: tuple[str, ...]
+    after: bool = False
+    condition: Callable[[tuple[Any, ...], Any], bool] = lambda arguments, answer: True
+
+
+def settles(arguments: tuple[Any, ...], answer: Any = None) -> bool:
+    """A run is settled alone, or in the step that takes the next."""
+    return any(isinstance(one, Done) for one in arguments)
+
+
+def has_taken(arguments: tuple[Any, ...], turn: Turn) -> bool:
+    return turn.taken is not None
 
 
 POINTS = {
-    "after_take": Point("storage", "take", lambda taken: taken is not None),
-    "before_result": Point("queue", "put_result"),
-    "before_settle": Point("storage", "settle"),
-    "after_settle": Point("storage", "settle", bool),
-    "after_due_move": Point("storage", "move_due", bool),
+    "after_take": Point("storage", ("turn",), True, has_taken),
+    "before_result": Point("queue", ("put_result",)),
+    "before_settle": Point("storage", ("turn", "settle"), False, settles),
+    "after_settle": Point("storage", ("turn", "settle"), True, settles),
+    "after_due_move": Point("storage", ("move_due",), True, lambda arguments, moved: moved > 0),
 }
 
 
@@ -29,17 +41,20 @@ def crash_once(queue: Any, name: str, marker: str) -> None:
     """Arrange it in this process and those that it forks. `marker`: a file, made by whoever is killed."""
     point = POINTS[name]
     owner = queue if point.owner == "queue" else queue.storage
-    step = getattr(owner, point.step)
+    for step in point.steps:
+        setattr(owner, step, crashing(getattr(owner, step), point, marker))
 
-    def crashing(*args: Any, **kwargs: Any) -> Any:
-        if point.if_ is None:
+
+def crashing(step: Callable[..., Any], point: Point, marker: str) -> Callable[..., Any]:
+    def wrapped(*arguments: Any) -> Any:
+        if not point.after and point.condition(arguments, None):
             crash(marker)
-        answer = step(*args, **kwargs)
-        if point.if_ and point.if_(answer):
+        answer = step(*arguments)
+        if point.after and point.condition(arguments, answer):
             crash(marker)
         return answer
 
-    setattr(owner, point.step, crashing)
+    return wrapped
 
 
 def crash(marker: str) -> None:

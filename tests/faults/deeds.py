@@ -19,6 +19,11 @@ def die() -> None:
     os.kill(os.getpid(), 9)
 
 
+def vanish() -> None:
+    """Take the worker away without any sign of failure."""
+    os._exit(0)
+
+
 def minutely() -> None:
     enter(os.environ["FAULTS_LEDGER"], "tick", str(int(time.time()) // 60))
 
@@ -26,9 +31,15 @@ def minutely() -> None:
 class Deeds(NamedTuple):
     work: Any
     die: Any
+    vanish: Any
     minutely: Any
 
 
 def on(queue: Any, each_minute: Any) -> Deeds:
     """Make them tasks of a queue."""
-    return Deeds(queue.task(context=True)(work), queue.task()(die), queue.periodic_task(each_minute)(minutely))
+    return Deeds(
+        queue.task(context=True)(work),
+        queue.task()(die),
+        queue.task()(vanish),
+        queue.periodic_task(each_minute)(minutely),
+    )

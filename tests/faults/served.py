@@ -8,7 +8,7 @@ from engine.queues import Queue
 from engine.schedule import crontab
 
 faults = Queue("faults")
-work, die, minutely = deeds.on(faults, crontab())
+tasks = deeds.on(faults, crontab())
 
 if point := os.environ.get("FAULTS_CRASH_AT"):
     import crashing

@@ -1,36 +1,21 @@
-"""What a storm breaks upon: Dewey's queue or stock Huey's, on Redis or SQLite, with its consumers."""
+"""What a storm breaks upon: a queue on a broker, and its consumers. `sides` has the two that are compared."""
 
 import os
 import signal
 import time
-from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-import stock
 from consumers import ROOT, Consumer
-from databases import bound_to
+from deeds import Deeds
 from ledger import Ledger, lives
-from peewee import fn
-from redis.exceptions import ConnectionError as Unreachable
-from served import die, faults, work
 from servers import RedisServer
 from waiting import wait_until
 
-from engine.delivery import Effects
-from engine.messages import SignedJSON
-from engine.migrations import migrate
-from engine.queues import BrokerAway
-from engine.records import Attempt, Run, State
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
-
-KEY = "k" * 40
 HERE = Path(__file__).parent
-LEASE_SECONDS = 2
 #: For how long nothing must wait or run before a system counts as being at rest.
 REST_SECONDS = 2.0
 
@@ -48,13 +33,12 @@ class System:
 
     name: str
     served: str
-    work: Any
-    die: Any
-    storage: Any
     consumer_options: tuple[str, ...] = ()
+    deeds: Deeds
+    queue: Any
 
-    def __init__(self, folder: Path, broker: RedisServer | None, database_url: str, **settings: str) -> None:
-        self.folder, self.broker, self.database_url, self.settings = folder, broker, database_url, settings
+    def __init__(self, folder: Path, broker: RedisServer | None, **settings: str) -> None:
+        self.folder, self.broker, self.settings = folder, broker, settings
         self.ledger = Ledger(folder / "ledger")
         self.accepted: list[str] = []
         self.poison: set[str] = set()
@@ -89,24 +73,30 @@ class System:
         self.stack.close()
 
     def open(self) -> None:
+        """Point `queue` at the broker, which is up."""
         raise NotImplementedError
 
     # --- enqueuing -------------------------------------------------------------------------------------------
 
     def put(self, count: int, seconds: float) -> None:
-        self.accepted += [self.work(str(self.ledger.path), seconds).id for _ in range(count)]
+        self.enqueue([self.deeds.work.s(str(self.ledger.path), seconds) for _ in range(count)])
 
     def put_due(self, count: int, at: float) -> None:
         """Runs that all fall due at one instant (Unix seconds)."""
-        eta = datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
-        words = (str(self.ledger.path), 0.0)
-        self.accepted += [self.work.schedule(args=words, eta=eta).id for _ in range(count)]
+        eta = datetime.fromtimestamp(at, UTC)
+        self.enqueue([self.deeds.work.s(str(self.ledger.path), eta=eta) for _ in range(count)])
 
     def put_poison(self, count: int) -> None:
-        """Runs that kill their worker each time, and messages that nobody can run."""
-        bad = [*(self.die().id for _ in range(count)), *self.put_unreadable()]
-        self.poison |= set(bad)
-        self.accepted += bad
+        """Runs that take down their worker each time, and messages that nobody can run."""
+        before = len(self.accepted)
+        self.enqueue([*(self.deeds.die.s() for _ in range(count)), self.deeds.vanish.s()])
+        self.accepted += self.put_unreadable()
+        self.poison |= set(self.accepted[before:])
+
+    def enqueue(self, tasks: list[Any]) -> None:
+        for task in tasks:
+            self.queue.enqueue(task)
+            self.accepted.append(task.id)
 
     def put_unreadable(self) -> list[str]:
         raise NotImplementedError
@@ -157,7 +147,10 @@ class System:
     def survivors(self, within: float = 5.0) -> int:
         """How many processes live on whose parent is gone."""
         parents = {consumer.pid for consumer in self.running}
-        orphans = lambda: [one for one in self.family if lives(one) and not {one.pid, one.ppid()} & parents]  # noqa: E731
+
+        def orphans() -> list[psutil.Process]:
+            return [one for one in self.family if lives(one) and not {one.pid, one.ppid()} & parents]
+
         with suppress(AssertionError):
             wait_until(lambda: not orphans(), within)
         return len(orphans())
@@ -169,107 +162,21 @@ class System:
         raise NotImplementedError
 
     def scheduled(self) -> int:
-        return int(self.storage.schedule_size())
+        return int(self.queue.storage.schedule_size())
 
     def dead(self) -> set[str]:
         return set()
 
-    def is_done(self) -> bool:
-        """Whether all is at rest: every run has ended, or nothing has happened for a while and nothing will."""
-        busy = self.ledger.busy()
-        missing = set(self.accepted) - self.ledger.ends.keys() - self.poison
-        if busy or self.unfinished():
+    def is_at_rest(self) -> bool:
+        """Whether every run has ended and nothing is held, or nothing has happened for a while and nothing will."""
+        if self.ledger.busy() or self.unfinished():
             self.busy_at = time.monotonic()
             return False
+        missing = set(self.accepted) - self.ledger.ends.keys() - self.poison
         return not missing or time.monotonic() - self.busy_at > REST_SECONDS
 
     def drain(self, within: float) -> None:
-        """Wait until it is done; what has not ended in time will be missing from the ledger."""
+        """Wait until it is at rest; what has not ended in time will be missing from the ledger."""
         self.busy_at = time.monotonic()
         with suppress(AssertionError):
-            wait_until(self.is_done, within)
-
-
-class Ours(System):
-    """Dewey. Database and broker are shared with this process."""
-
-    name, served, work, die = "Dewey", "served.faults", staticmethod(work), staticmethod(die)
-
-    def open(self) -> None:
-        redis_url, result_ttl = self.broker.url if self.broker else "", 600
-        self.storage = (
-            RedisDelivery("faults", redis_url, result_ttl)
-            if self.broker
-            else SqliteDelivery("faults", self.folder / "queue.db", result_ttl)
-        )
-        before = faults.storage, faults.serializer
-        faults.storage, faults.serializer = self.storage, SignedJSON(KEY)
-        self.stack.callback(self.put_back, *before)
-        self.stack.enter_context(bound_to(self.database_url))
-        migrate()
-        self.settings = {
-            "DATA_DIR": str(self.folder),
-            "DATABASE_URL": self.database_url,
-            "REDIS_URL": redis_url,
-            "SECRET_KEY": KEY,
-            "LEASE_SECONDS": str(LEASE_SECONDS),
-            **self.settings,
-        }
-
-    def put_back(self, storage: Any, serializer: Any) -> None:
-        self.storage.close()
-        faults.storage, faults.serializer = storage, serializer
-
-    def put_unreadable(self) -> list[str]:
-        """Garbage, a message under another key, and one for a task that the consumers do not know."""
-        self.storage.apply(Effects().enqueue("garbage", b"garbage", None))
-        key, faults.serializer = faults.serializer, SignedJSON("x" * 40)
-        forged = work(str(self.ledger.path)).id
-        faults.serializer = key
-        return ["garbage", forged, faults.task(name="renamed")(lambda: None)().id]
-
-    def unfinished(self) -> int:
-        try:
-            return int(self.storage.queue_size()) + self.scheduled() + len(self.storage.held())
-        except BrokerAway:
-            return 1
-
-    def held(self) -> int:
-        return len(self.storage.held())
-
-    def dead(self) -> set[str]:
-        return {run.id for run in Run.select(Run.id).where(Run.state == State.DEAD)}
-
-    def recorded(self, states: Iterable[str]) -> int:
-        """How many runs have one of these states on record."""
-        return int(Run.select(fn.COUNT(Run.id)).where(Run.state.in_(list(states))).scalar())
-
-    def runs(self, ids: Iterable[str]) -> dict[str, Run]:
-        return {run.id: run for run in Run.select().where(Run.id.in_(list(ids)))}
-
-    def attempts(self, run_id: str) -> list[str]:
-        """The states of a run's deliveries, first to last."""
-        return [one.state for one in Attempt.select().where(Attempt.run_id == run_id).order_by(Attempt.number)]
-
-
-class Stock(System):
-    """Stock Huey with its own consumer, at its kindest: it looks after dead workers, and into the file, each second."""
-
-    name, served = "Huey", "stock.huey"
-    consumer_options = ("-c", "1", "-m", "1")
-
-    def open(self) -> None:
-        broker = self.broker.url if self.broker else str(self.folder / "stock.db")
-        self.huey, deeds = stock.build(broker)
-        self.work, self.die, self.storage = deeds.work, deeds.die, self.huey.storage
-        self.settings = {"FAULTS_STOCK_BROKER": broker, **self.settings}
-
-    def put_unreadable(self) -> list[str]:
-        self.storage.enqueue(b"garbage")
-        return ["garbage", self.huey.task(name="renamed")(lambda: None)().id]
-
-    def unfinished(self) -> int:
-        try:
-            return int(self.storage.queue_size()) + self.scheduled()
-        except Unreachable:
-            return 1
+            wait_until(self.is_at_rest, within)
