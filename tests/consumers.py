@@ -57,8 +57,11 @@ class Consumer:
 
 @contextmanager
 def consumer(queue: str, *options: str, environment: dict[str, str], log: Path) -> Iterator[Consumer]:
-    """A consumer that is up for the length of a block; nothing of it is left afterwards."""
-    running = Consumer(queue, *(options or ("-k", "process", "-w", "2")), environment=environment, log=log)
+    """A consumer that is up for the length of a block; nothing of it is left afterwards.
+
+    Unless asked otherwise it leaves the clock alone: a test must not depend on the minute it is run at.
+    """
+    running = Consumer(queue, *(options or ("-k", "process", "-w", "2", "-n")), environment=environment, log=log)
     try:
         running.logged("commands are available")
         yield running

@@ -208,13 +208,8 @@ def test_the_consumers_record_tells_who_works_on_what_and_when_it_has_stopped(
         return next((one for one in WorkerProcess.select() if one.running), None)
 
     row = wait_until(busy)
-    assert (row.queue, row.pid, row.worker_type, row.worker_count, row.periodic) == (
-        "probe",
-        serving.pid,
-        "process",
-        2,
-        True,
-    )
+    known = (row.queue, row.pid, row.worker_type, row.worker_count, row.periodic)
+    assert known == ("probe", serving.pid, "process", 2, False)
     assert row.running[0]["run_id"] == result.id
     assert row.rss_bytes > 10_000_000
     serving.stop()

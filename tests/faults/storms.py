@@ -6,16 +6,14 @@ A kill counts only when it hit a worker at work: one that had begun a run, as th
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from random import Random
 
-import psutil
 from consumers import Consumer
+from freezing import frozen_at_work
 from ledger import lives
 from reports import Report, report
-from systems import LEASE_SECONDS, Hit, Ours, System
+from sides import LEASE_SECONDS, Dewey
+from systems import Hit, System
 from waiting import wait_until
 
 
@@ -27,23 +25,25 @@ def workers_killed(
     system.put(tasks, seconds)
     consumer = system.start("-n", workers=workers)
     for number in range(1, kills + 1):
-        while ended(system, tasks * number // (kills + 1)) and system.kills < number:
+        while have_ended(system, tasks * number // (kills + 1)) and system.kills < number:
             consumer = strike(system, consumer, how, chance, workers)
     return report(f"{kills} kills: {how}", system, within)
 
 
-def ended(system: System, count: int, within: float = 300) -> bool:
+def have_ended(system: System, count: int, within: float = 300) -> bool:
     """Wait until so many runs have ended. False when no more will."""
     system.busy_at = time.monotonic()
-    enough = lambda: len(system.ledger.read().ends) >= count  # noqa: E731
-    wait_until(lambda: enough() or system.is_done(), within)
-    return enough() and not system.is_done()
+    return wait_until(lambda: at_rest_or(system, len(system.ledger.read().ends) >= count), within) != "at rest"
+
+
+def at_rest_or(system: System, condition: object) -> object:
+    return "at rest" if system.is_at_rest() else condition
 
 
 def strike(system: System, consumer: Consumer, how: str, chance: Random, workers: int) -> Consumer:
     """Kill when somebody works. Gives the consumer that is up afterwards."""
-    busy = wait_until(lambda: system.ledger.busy() or (system.is_done() and {0: ""}))
-    if 0 in busy:
+    busy = wait_until(lambda: at_rest_or(system, system.ledger.busy()))
+    if not isinstance(busy, dict):
         return consumer
     at, victim = time.time(), chance.choice(sorted(busy))
     if how == "worker":
@@ -62,14 +62,14 @@ def strike(system: System, consumer: Consumer, how: str, chance: Random, workers
 
 
 def due_at_once(system: System, tasks: int, lead: float, within: float = 60) -> Report:
-    """Many fall due together; the scheduler is killed as the first of them move, and then the whole consumer."""
+    """Many fall due together. The scheduler is killed as the first of them move, and then the whole consumer."""
     consumer = fall_due(system, tasks, lead)
+    system.children(consumer)[0].kill()
     system.kills += 1
-    scheduler = system.children(consumer)[0]
-    scheduler.kill()
-    wait_until(lambda: system.ledger.read().ends or system.is_done())
-    system.struck += 2
+    wait_until(lambda: at_rest_or(system, system.ledger.read().ends))
     system.kill(consumer)
+    system.kills += 1
+    system.struck += 2
     system.start("-n")
     return report(f"{tasks} due at once, scheduler killed", system, within)
 
@@ -86,11 +86,11 @@ def fall_due(system: System, tasks: int, lead: float) -> Consumer:
 
 
 def broker_killed(system: System, tasks: int, seconds: float, kills: int, within: float = 60) -> Report:
-    """The broker is killed and started again while the queue drains; the last time it is away for longer than a lease."""
+    """The broker is killed and started again as the queue drains; the last time it is away for longer than a lease."""
     system.put(tasks, seconds)
     system.start("-n")
     for number in range(1, kills + 1):
-        if ended(system, tasks * number // (kills + 1)) and wait_until(system.ledger.busy):
+        if have_ended(system, tasks * number // (kills + 1)) and wait_until(system.ledger.busy):
             broker_away(system, LEASE_SECONDS + 1 if number == kills else 0)
     return report(f"broker killed {kills} times", system, within)
 
@@ -105,26 +105,35 @@ def broker_killed_when_due(system: System, tasks: int, lead: float, within: floa
 def broker_away(system: System, seconds: float) -> None:
     assert system.broker
     system.broker.kill()
-    until = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() >= until, seconds + 1)
+    outlast(seconds)
     system.broker.start()
     system.kills += 1
     back = time.time()
-    begun = lambda: [one.at for entries in system.ledger.read().starts.values() for one in entries if one.at > back]  # noqa: E731
-    wait_until(lambda: begun() or system.is_done(), 30)
-    system.waited += [min(begun()) - back] if begun() else []
+    wait_until(lambda: at_rest_or(system, first_start(system, back)), 30)
+    system.waited += [first - back for first in (first_start(system, back),) if first]
+
+
+def outlast(seconds: float) -> None:
+    """Here the length of a silence is the fault itself."""
+    time.sleep(seconds)
+
+
+def first_start(system: System, after: float) -> float:
+    """When the next run began (Unix seconds), else 0."""
+    entries = [one for entries in system.ledger.read().starts.values() for one in entries]
+    return min((one.at for one in entries if one.at > after), default=0.0)
 
 
 def rolling_restarts(
     system: System, tasks: int, seconds: float, rounds: int, long: float, within: float = 60
 ) -> Report:
     """SIGTERM and a new consumer, again and again; one run is longer than the grace of half a second."""
-    grace = ("-t", "0.5") if isinstance(system, Ours) else ()
+    grace = ("-t", "0.5") if isinstance(system, Dewey) else ()
     system.put(1, long)
     system.put(tasks, seconds)
     consumer, broken = system.start("-n", *grace), []
     for number in range(1, rounds + 1):
-        if ended(system, tasks * number // (rounds + 1)) and wait_until(system.ledger.busy):
+        if have_ended(system, tasks * number // (rounds + 1)) and wait_until(system.ledger.busy):
             asked = time.monotonic()
             code = system.stop(consumer)
             if code or time.monotonic() - asked > 3.5:
@@ -132,7 +141,7 @@ def rolling_restarts(
             consumer = system.start("-n", *grace)
             system.kills += 1
     seen = report(f"{rounds} rolling restarts", system, within)
-    if isinstance(system, Ours):
+    if isinstance(system, Dewey):
         seen.broken += broken
         if set(states := system.attempts(system.accepted[0])) != {"returned", "succeeded"}:
             seen.broken.append(f"the long run was not handed back at each shutdown: {states}")
@@ -144,14 +153,14 @@ def frozen(system: System, tasks: int, seconds: float, rounds: int, within: floa
     system.put(tasks, seconds)
     pair = [system.start("-n"), system.start("-n")]
     for number in range(1, rounds + 1):
-        if not ended(system, tasks * number // (rounds + 1)):
+        if not have_ended(system, tasks * number // (rounds * 4)):
             break
         with frozen_at_work(system, pair[number % 2]) as hits:
             system.hits += hits
-            system.kills += bool(hits)
+            system.kills += 1
             system.struck += 2
-            until = time.time() + LEASE_SECONDS + (15 if isinstance(system, Ours) else 1)
-            wait_until(lambda hits=hits, until=until: all_again(system, hits) or time.time() > until, 30)
+            until = time.time() + LEASE_SECONDS + (15 if isinstance(system, Dewey) else 1)
+            wait_until(lambda hits=hits, until=until: all_again(system, hits) or time.time() > until)
     return report(f"{rounds} times frozen past the lease", system, within)
 
 
@@ -160,46 +169,38 @@ def all_again(system: System, hits: list[Hit]) -> bool:
     return all(any(one.at > hit.at for one in starts[hit.run_id]) for hit in hits)
 
 
-@contextmanager
-def frozen_at_work(
-    system: System, consumer: Consumer, chosen: Callable[[psutil.Process], bool] = bool
-) -> Iterator[list[Hit]]:
-    """The chosen processes of a consumer (all, unless said otherwise) are stopped for the length of a block.
-
-    Not while one of them is writing to a SQLite file, for then it would stop everybody.
-    """
-    family = [one for one in (psutil.Process(consumer.pid), *system.children(consumer)) if chosen(one)]
-    pids = {one.pid for one in family}
-    while not system.is_done():
-        if not system.ledger.busy().keys() & pids:
-            continue
-        for one in family:
-            one.suspend()
-        wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in family))
-        hits = [Hit(run_id, pid, time.time()) for pid, run_id in system.ledger.busy().items() if pid in pids]
-        if hits and not writing(pids):
-            yield hits
-            break
-        for one in family:
-            one.resume()
-    else:
-        yield []
-    for one in family:
-        one.resume()
-
-
-def writing(pids: set[int]) -> bool:
-    locks = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line)
-    return any(lock[3] == "WRITE" and int(lock[4]) in pids for lock in locks)
-
-
 def poisoned(system: System, tasks: int, seconds: float, poison: int, within: float = 60) -> Report:
-    """Runs that kill every worker, and messages that nobody can run, among good ones."""
+    """Runs that take down every worker, and messages that nobody can run, among good ones."""
     system.put(tasks // 2, seconds)
     system.put_poison(poison)
     system.put(tasks - tasks // 2, seconds)
     system.start("-n")
     seen = report("poison", system, within)
-    if disturbed := [run_id for run_id, starts in system.ledger.starts.items() if len(starts) > 1]:
-        seen.broken += [f"good runs were started again: {disturbed}"] if isinstance(system, Ours) else []
+    disturbed = [run_id for run_id, starts in system.ledger.starts.items() if len(starts) > 1]
+    if disturbed and isinstance(system, Dewey):
+        seen.broken.append(f"good runs were started again: {disturbed}")
     return seen
+
+
+def ticking(system: System, minutes: int, seed: int, every: float = 25.0) -> Report:
+    """Three consumers with a task each minute; one of them is killed and started again, over and over."""
+    chance = Random(seed)
+    trio = [system.start() for _ in range(3)]
+    system.accepted += [str(int(time.time()) // 60 + number) for number in range(minutes + 1)]
+    end = (int(time.time()) // 60 + minutes) * 60 + 10
+    while time.time() < end:
+        outlast(min(every, max(end - time.time(), 0)))
+        one = chance.randrange(3)
+        system.kill(trio[one])
+        system.kills += 1
+        trio[one] = system.start()
+    for consumer in trio:
+        system.stop(consumer)
+    runs = {minute: len(entries) for minute, entries in system.ledger.read().entries["tick"].items()}
+    lost = sum(minute not in runs for minute in system.accepted)
+    again = sum(runs.values()) - len(runs)
+    broken = [f"runs in a minute: {runs}"] if (lost or again) and isinstance(system, Dewey) else []
+    return Report(
+        f"{minutes} minutes of three consumers", system.title, len(system.accepted), lost, again, 0, system.kills,
+        system.struck, None, system.survivors(), broken,
+    )  # fmt: skip

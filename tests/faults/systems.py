@@ -32,7 +32,7 @@ class System:
     """The queue as a storm sees it. `accepted`: the runs that the broker took; `poison`: those that must end as dead."""
 
     name: str
-    served: str
+    address: str
     consumer_options: tuple[str, ...] = ()
     deeds: Deeds
     queue: Any
@@ -112,7 +112,7 @@ class System:
         self.started += 1
         log = self.folder / f"consumer-{self.started}.log"
         words = ("-k", "process", "-w", str(workers), *self.consumer_options, *options)
-        consumer = Consumer(self.served, *words, environment=self.environment(), log=log)
+        consumer = Consumer(self.address, *words, environment=self.environment(), log=log)
         self.running.append(consumer)
         consumer.logged("commands are available")
         return consumer

@@ -1,0 +1,118 @@
+"""The two sides that the storms compare: Dewey, and stock Huey with its own consumer on the same broker."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import served
+import stock
+from databases import bound_to
+from peewee import fn
+from redis.exceptions import ConnectionError as Unreachable
+from servers import RedisServer
+from systems import System
+
+from engine.delivery import Effects
+from engine.messages import SignedJSON
+from engine.migrations import migrate
+from engine.queues import BrokerAway
+from engine.records import Attempt, Run, State
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+KEY = "k" * 40
+LEASE_SECONDS = 2
+RESULT_TTL = 600
+
+
+class Dewey(System):
+    """Broker and database are shared with this process."""
+
+    name, address = "Dewey", "served.faults"
+    queue, deeds = served.faults, served.tasks
+
+    def __init__(self, folder: Path, broker: RedisServer | None, database_url: str, **settings: str) -> None:
+        super().__init__(folder, broker, **settings)
+        self.settings = {
+            "DATA_DIR": str(folder),
+            "DATABASE_URL": database_url,
+            "REDIS_URL": broker.url if broker else "",
+            "SECRET_KEY": KEY,
+            "LEASE_SECONDS": str(LEASE_SECONDS),
+            **settings,
+        }
+
+    def open(self) -> None:
+        self.stack.callback(self.put_back, self.queue.storage, self.queue.serializer)
+        self.queue.serializer = SignedJSON(KEY)
+        self.queue.storage = (
+            RedisDelivery("faults", self.broker.url, RESULT_TTL)
+            if self.broker
+            else SqliteDelivery("faults", self.folder / "queue.db", RESULT_TTL)
+        )
+        self.stack.enter_context(bound_to(self.settings["DATABASE_URL"]))
+        migrate()
+
+    def put_back(self, storage: Any, serializer: Any) -> None:
+        self.queue.storage.close()
+        self.queue.storage, self.queue.serializer = storage, serializer
+
+    def enqueue(self, tasks: list[Any]) -> None:
+        self.queue.enqueue_many(tasks)
+        self.accepted += [task.id for task in tasks]
+
+    def put_unreadable(self) -> list[str]:
+        """Garbage, a message under another key, and one for a task that the consumers do not know."""
+        self.queue.storage.apply(Effects().enqueue("garbage", b"garbage"))
+        self.queue.serializer = SignedJSON("x" * 40)
+        forged = self.deeds.die()
+        self.queue.serializer = SignedJSON(KEY)
+        renamed = self.queue.task(name="renamed")(lambda: None)
+        unknown = renamed()
+        renamed.unregister()
+        return ["garbage", forged.id, unknown.id]
+
+    def unfinished(self) -> int:
+        try:
+            return int(self.queue.storage.queue_size()) + self.scheduled() + len(self.queue.storage.held())
+        except BrokerAway:
+            return 1
+
+    # --- on record -------------------------------------------------------------------------------------------
+
+    def dead(self) -> set[str]:
+        return {run.id for run in Run.select(Run.id).where(Run.state == State.DEAD)}
+
+    def recorded(self, states: Iterable[str]) -> int:
+        """How many runs have one of these states."""
+        return int(Run.select(fn.COUNT(Run.id)).where(Run.state.in_(list(states))).scalar())
+
+    def runs(self) -> dict[str, Run]:
+        """Those that were accepted."""
+        return {run.id: run for run in Run.select().where(Run.id.in_(self.accepted))}
+
+    def attempts(self, run_id: str) -> list[str]:
+        """The states of a run's deliveries, first to last."""
+        return [one.state for one in Attempt.select().where(Attempt.run_id == run_id).order_by(Attempt.number)]
+
+
+class Stock(System):
+    """At its kindest: it looks after dead workers, and into an empty SQLite queue, each second."""
+
+    name, address = "Huey", "stock.huey"
+    consumer_options = ("-c", "1", "-m", "1")
+
+    def open(self) -> None:
+        broker = self.broker.url if self.broker else str(self.folder / "stock.db")
+        self.queue, self.deeds = stock.build(broker)
+        self.settings = {"FAULTS_STOCK_BROKER": broker, **self.settings}
+
+    def put_unreadable(self) -> list[str]:
+        self.queue.storage.enqueue(b"garbage")
+        return ["garbage", self.queue.task(name="renamed")(lambda: None)().id]
+
+    def unfinished(self) -> int:
+        try:
+            return int(self.queue.storage.queue_size()) + self.scheduled()
+        except Unreachable:
+            return 1

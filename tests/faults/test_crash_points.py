@@ -1,0 +1,48 @@
+"""A process dies at an exact place, once; what follows is always the same."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crashing import POINTS
+from reports import report
+from servers import RedisServer
+from sides import Dewey
+
+#: Point → of three runs on one worker: times begun, and what became of each delivery.
+OUTCOMES = {
+    "after_take": ([1, 1, 1], [["died", "succeeded"], ["succeeded"], ["succeeded"]]),
+    "before_result": ([2, 1, 1], [["died", "succeeded"], ["succeeded"], ["succeeded"]]),
+    "before_settle": ([2, 1, 1], [["died", "succeeded"], ["succeeded"], ["succeeded"]]),
+    "after_settle": ([1, 1, 1], [["succeeded"], ["died", "succeeded"], ["succeeded"]]),
+    "after_due_move": ([1, 1, 1], [["succeeded"], ["succeeded"], ["succeeded"]]),
+}
+
+
+@pytest.fixture(params=POINTS)
+def point(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def system(request: pytest.FixtureRequest, point: str, tmp_path: Path) -> Iterator[Dewey]:
+    on_redis = request.param == "redis"
+    url = request.getfixturevalue("fresh_postgresql") if on_redis else f"sqlite:///{tmp_path}/dewey.db"
+    crash = {"FAULTS_CRASH_AT": point, "FAULTS_CRASHED": str(tmp_path / "crashed")}
+    with Dewey(tmp_path, RedisServer(tmp_path) if on_redis else None, url, **crash) as dewey:
+        yield dewey
+
+
+def test_a_run_is_carried_on_from_where_its_process_died(system: Dewey, point: str) -> None:
+    if point == "after_due_move":
+        system.put_due(3, time.time() + 2)
+    else:
+        system.put(3, 0)
+    system.struck = 1
+    system.start("-n", workers=1)
+    assert report(point, system).broken == []
+    assert (system.folder / "crashed").exists()
+    starts, attempts = OUTCOMES[point]
+    assert [len(system.ledger.starts[run_id]) for run_id in system.accepted] == starts
+    assert [system.attempts(run_id) for run_id in system.accepted] == attempts
