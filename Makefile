@@ -8,7 +8,7 @@ run: setup
 	@$(BIN)/flask start
 
 test: setup
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 3 --dist worksteal
 
 check: setup
 	@$(BIN)/ruff format --check .
