@@ -231,15 +231,14 @@ class Consumer(stock.Consumer):
     def returned(self, process: Any, name: str) -> bool:
         """Give back what a dead worker held. Only then may another bear its name."""
         code = getattr(process, "exitcode", 0)
-        if code == 0:
-            return True
         how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         try:
             count = self.huey.storage.give_back(self.id, name, f"{name} died ({how})", settings.max_deliveries)
         except BrokerAway as error:
             logger.warning("%s died (%s); what it held waits for the broker: %s", name, how, error)
             return False
-        logger.warning("%s died (%s) and is replaced; %d run(s) returned to the queue", name, how, count)
+        if code or count:  # else it has ended by itself, after its task
+            logger.warning("%s died (%s) and is replaced; %d run(s) returned to the queue", name, how, count)
         return True
 
     def beat(self) -> None:

@@ -56,4 +56,3 @@ def test_a_consumer_imports_nothing_of_the_web(tmp_path: Path) -> None:
 def test_no_file_has_a_name_that_says_nothing() -> None:
     empty_names = {"utils", "helpers", "common", "base", "misc", "services"}
     assert [file for file in FILES if file.stem in empty_names] == []
-

@@ -29,6 +29,7 @@ class Dewey(System):
     """Broker and database are shared with this process."""
 
     name, address = "Dewey", "served.faults"
+    attendants = 2
     queue, deeds = served.faults, served.tasks
 
     def __init__(self, folder: Path, broker: RedisServer | None, database_url: str, **settings: str) -> None:
@@ -101,6 +102,7 @@ class Stock(System):
 
     name, address = "Huey", "stock.huey"
     consumer_options = ("-c", "1", "-m", "1")
+    attendants = 1
 
     def open(self) -> None:
         broker = self.broker.url if self.broker else str(self.folder / "stock.db")

@@ -34,6 +34,7 @@ class System:
     name: str
     address: str
     consumer_options: tuple[str, ...] = ()
+    attendants: int  # children of a consumer beside its workers
     deeds: Deeds
     queue: Any
 
@@ -115,6 +116,7 @@ class System:
         consumer = Consumer(self.address, *words, environment=self.environment(), log=log)
         self.running.append(consumer)
         consumer.logged("commands are available")
+        wait_until(lambda: len(consumer.children()) == workers + self.attendants)
         return consumer
 
     def children(self, consumer: Consumer) -> list[psutil.Process]:

@@ -52,6 +52,7 @@ class Clock:
 
 def test_a_tick_lets_in_one_run_whoever_dies(system: Dewey) -> None:
     chance, first = Random(9), 34_000_000
+    assert system.unfinished() == 0
     with ExitStack() as stack:
         clocks = [Clock(system) for _ in range(3)]
         stack.callback(lambda: [clock.kill() for clock in clocks])
