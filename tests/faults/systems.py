@@ -29,7 +29,7 @@ class Hit(NamedTuple):
 
 
 class System:
-    """The queue as a storm sees it. `accepted`: the runs that the broker took; `poison`: those that must end as dead."""
+    """The queue as a storm sees it. `accepted`: the runs that the broker took; `poison`: those that must end dead."""
 
     name: str
     address: str

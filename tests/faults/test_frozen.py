@@ -29,7 +29,7 @@ def test_who_is_overtaken_within_its_own_consumer_cannot_overwrite_the_result(sy
         wait_until(lambda: all_again(system, system.hits))
     assert report("overtaken", system).broken == []
     [run_id] = system.accepted
-    assert [entry.pid for entry in system.ledger.ends[run_id]][0] == late
+    assert system.ledger.ends[run_id][0].pid == late
     assert system.runs()[run_id].result != late
     assert system.attempts(run_id) == ["died", "succeeded"]
 
