@@ -8,7 +8,8 @@ run: setup
 	@$(BIN)/flask start
 
 test: setup
-	@$(BIN)/pytest -n 3 --dist worksteal
+	@$(BIN)/pytest -n 3 --dist worksteal -m "not alone"
+	@$(BIN)/pytest -m alone
 
 check: setup
 	@$(BIN)/ruff format --check .

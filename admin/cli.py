@@ -44,7 +44,13 @@ class RunTask(Command):
     """`--wait` alone means 60 seconds; click would take the argument after it for its value."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(context, ["--wait=60" if arg == "--wait" else arg for arg in args])
+        words: list[str] = []
+        for arg in args:
+            if words and words[-1] == "--wait" and arg.replace(".", "", 1).isdigit():
+                words[-1] = f"--wait={arg}"
+            else:
+                words.append(arg)
+        return super().parse_args(context, ["--wait=60" if word == "--wait" else word for word in words])
 
 
 @click.command("run-task", cls=RunTask)

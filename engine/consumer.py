@@ -146,6 +146,7 @@ class Consumer(stock.Consumer):
     def start(self) -> None:
         """Beat before the first worker can take anything: what a consumer holds that never beat belongs to nobody."""
         self._set_signal_handlers()
+        logger.info("Serving the queue %s", self.huey.name)
         self.beat()
         super().start()
         self.recorder.start()

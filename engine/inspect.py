@@ -1,6 +1,7 @@
 """Questions about queues, consumers and tasks. Nothing here writes."""
 
 import inspect
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from engine.messages import Letter, bare
 from engine.queues import Queue, RunTask
 from engine.records import WorkerProcess, now
 
+logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=settings.lease_seconds)
 
 #: A consumer may call a tick its own up to this long after the full minute before the schedule counts as late.
@@ -90,11 +92,13 @@ def readiness(queues: Queues) -> list[str]:
         for queue in queues.values():
             queue.storage.queue_size()
     except BrokerAway as error:
-        reasons.append(f"the broker is away: {error}")
+        logger.warning("Not ready: %s", error)  # the reason goes to strangers too, the address does not
+        reasons.append("the broker is away")
     try:
         consumers = workers()
     except PeeweeException as error:
-        return [*reasons, f"the database is away: {str(error).partition(chr(10))[0]}"]
+        logger.warning("Not ready: %s", str(error).partition("\n")[0])
+        return [*reasons, "the database is away"]
     for name in queues:
         if settings.workers.get(name, 1) and not live(consumers, name):
             reasons.append(f"no live worker on {name}")

@@ -55,19 +55,26 @@ class Worker(stock.Worker):
     def loop(self, now: datetime | None = None) -> None:
         try:
             task = self.huey.dequeue()
+            self.delay = self.default_delay
             if task is None:
                 return
-            self.delay = self.default_delay
             self.huey.execute(task, now)
         except BrokerAway as error:
-            logger.warning("%s waits for the broker: %s", self.name, error)
-            self.sleep()
+            self.wait_for_the_broker(error)
             return
         except Exception:
             logger.exception("%s could not settle its run; it will be delivered again", self.name)
             self.sleep()
         self.task_count += 1
         self.recycle_if_due()
+
+    def wait_for_the_broker(self, error: BrokerAway) -> None:
+        """Said once an outage, however often it is tried again."""
+        if self.delay == self.default_delay:
+            logger.warning("%s waits for the broker: %s", self.name, error)
+        self.delay = max(self.delay, 0.25)
+        self.max_delay = 2.0
+        self.sleep()
 
     def recycle_if_due(self) -> None:
         """End this worker after its task; the parent starts a fresh one."""

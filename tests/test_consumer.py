@@ -303,6 +303,7 @@ def test_the_hard_limit_ends_the_worker_and_is_a_failed_attempt(serving: Consume
     assert "is cut off: the time limit of 2 s has passed" in serving.log
 
 
+@pytest.mark.alone
 def test_a_running_task_is_cancelled_within_moments(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     result = work(str(ledger), 30)

@@ -48,6 +48,7 @@ def test_a_wrong_pair_gets_one_and_the_same_answer(browser: Browser, email: str,
     assert browser.get("/").status_code == 302
 
 
+@pytest.mark.alone
 def test_an_unknown_person_costs_the_same_work_as_a_known_one(app: Flask) -> None:
     stored = Operator.get(Operator.role == "admin").password_hash
     matches("warm up", None)

@@ -1,4 +1,4 @@
-"""A scheduler whose clock is driven: each line of input is a minute of Unix time, answered when it has been looked at."""
+"""A scheduler whose clock is driven: each line of input is a minute of Unix time, answered once it was looked at."""
 
 import sys
 from datetime import UTC, datetime

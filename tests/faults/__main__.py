@@ -1,0 +1,77 @@
+"""The long form of every storm, on Dewey and on stock Huey: `make faults`, or `python tests/faults [word…]` for those
+storms whose name, side or broker holds one of the words. Prints one table; exit code 1 when Dewey broke a promise.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
+
+import storms  # noqa: E402
+from databases import new_postgresql  # noqa: E402
+from reports import Report  # noqa: E402
+from servers import RedisServer, postgresql  # noqa: E402
+from sides import Dewey, Stock  # noqa: E402
+from systems import System  # noqa: E402
+
+LONG = 900.0
+KILLS = {"tasks": 1500, "seconds": 0.03, "kills": 25, "seed": 1, "workers": 4, "within": LONG}
+STORMS: dict[str, Callable[[System], Report]] = {
+    "kills of a worker": partial(storms.workers_killed, how="worker", **KILLS),
+    "kills of a tree": partial(storms.workers_killed, how="tree", **KILLS),
+    "kills of a parent": partial(storms.workers_killed, how="parent", **KILLS),
+    "due": partial(storms.due_at_once, tasks=3000, lead=30, within=LONG),
+    "broker killed, always": partial(storms.broker_killed, tasks=3000, seconds=0.005, kills=10, within=LONG),
+    "broker killed, everysec": partial(storms.broker_killed, tasks=3000, seconds=0.005, kills=10, within=LONG),
+    "broker killed, due": partial(storms.broker_killed_when_due, tasks=1500, lead=30, within=LONG),
+    "restarts": partial(storms.rolling_restarts, tasks=600, seconds=0.05, rounds=12, long=5, within=LONG),
+    "frozen": partial(storms.frozen, tasks=600, seconds=0.1, rounds=6, within=LONG),
+    "poison": partial(storms.poisoned, tasks=600, seconds=0.02, poison=10, within=LONG),
+    "minutes": partial(storms.ticking, minutes=5, seed=1),
+}
+HEAD = ("storm", "side", "accepted", "kills", "lost", "finished twice", "dead", "recovery s", "left running")
+
+
+def main(words: list[str]) -> int:
+    broken, rows = [], []
+    with postgresql() as server_url:
+        for name, storm in STORMS.items():
+            for broker in ("Redis", "SQLite") if not name.startswith("broker") else ("Redis",):
+                for side in (Dewey, Stock):
+                    if words and not any(word in f"{name} {side.name} {broker}" for word in words):
+                        continue
+                    with system_of(side, broker, name, server_url) as system:
+                        seen = storm(system)
+                    rows.append(row_of(seen))
+                    broken += [f"{seen.storm}, {seen.system}: {promise}" for promise in seen.broken]
+                    print(" | ".join(rows[-1]), flush=True)
+    print()
+    for row in (HEAD, tuple("---" for _ in HEAD), *rows):
+        print(f"| {' | '.join(row)} |")
+    print("\n".join(["", *broken] if broken else ["", "Dewey kept every promise."]))
+    return bool(broken)
+
+
+@contextmanager
+def system_of(side: type[Dewey] | type[Stock], broker: str, storm: str, server_url: str) -> Iterator[System]:
+    with tempfile.TemporaryDirectory(prefix="dewey-faults-") as name, new_postgresql(server_url) as postgresql_url:
+        folder = Path(name)
+        server = RedisServer(folder, "everysec" if "everysec" in storm else "always") if broker == "Redis" else None
+        url = postgresql_url if server else f"sqlite:///{folder}/dewey.db"
+        with side(folder, server, **({"database_url": url} if side is Dewey else {})) as system:
+            yield system
+
+
+def row_of(seen: Report) -> tuple[str, ...]:
+    numbers = (seen.accepted, seen.kills, seen.lost, seen.twice, seen.dead)
+    recovery = "–" if seen.recovery is None else f"{seen.recovery:.1f}"
+    return (seen.storm, seen.system, *map(str, numbers), recovery, str(seen.left))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
