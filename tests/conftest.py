@@ -35,7 +35,6 @@ from waiting import wait_until  # noqa: E402
 from config import QUEUES  # noqa: E402
 from engine.migrations import migrate  # noqa: E402
 
-
 #: What promises seconds is measured with the machine to itself; the rest runs side by side.
 ALONE = {"test_start.py", "test_api_live.py", "test_outage.py"}
 
