@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check setup clean
+.PHONY: run test check bench setup clean
 
 run: setup
 	@$(BIN)/flask start
@@ -16,6 +16,9 @@ check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+
+bench: setup
+	@$(BIN)/python benchmarks/throughput.py
 
 setup: .venv/installed
 

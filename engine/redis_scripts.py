@@ -203,6 +203,8 @@ local function hand_out(consumer, worker, limits)
   local task = bare(dotted)
   local delivery = call('hincrby', k'deliveries', id, 1)
   call('hset', k'held', id, cjson.encode({consumer, worker, stamp, delivery, score, since or score, task}))
+  -- Taking is a sign of life: what a consumer takes on waking is not reaped before its parent speaks.
+  call('zadd', k'beat_at', 'XX', now, consumer)
   local limit = limits[task]
   if limit then
     call('zadd', k'rate:' .. task, now, id .. ' ' .. delivery); call('expire', k'rate:' .. task, math.ceil(limit[2]))
@@ -243,10 +245,13 @@ SCRIPTS = {
     # ARGV consumer, worker or '', reason, most deliveries, whether it counts
     "give_back": "return give_back(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1')",
     # ARGV lease, most deliveries.
-    # After an outage every beat is old: unless somebody reaped within a lease, wait a round.
+    # After an outage every beat is old: unless somebody reaped within a lease, all wait for everyone to beat again.
     "reap": """
-        local last = call('getset', k'reaped', now)
-        if not last or now - tonumber(last) > tonumber(ARGV[1]) then return {} end
+        local last = call('getset', k'reaped', stamp)
+        if not last or now - tonumber(last) > tonumber(ARGV[1]) then
+          call('set', k'patience', string.format('%.6f', now + ARGV[1] / 2))
+        end
+        if now < tonumber(call('get', k'patience') or 0) then return {} end
         local all, silent = call('hgetall', k'held'), {}
         for j = 2, #all, 2 do
           local consumer = cjson.decode(all[j])[1]

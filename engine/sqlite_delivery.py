@@ -163,6 +163,8 @@ class SqliteDelivery(SqliteDesk):
             "WHERE queue = ? AND id = ?",
             (delivery, consumer, worker, now, self.name, run_id),
         )
+        # Taking is a sign of life: what a consumer takes on waking is not reaped before its parent speaks.
+        connection.execute("UPDATE consumer SET at = ? WHERE queue = ? AND id = ?", (now, self.name, consumer))
         if task in limits:
             connection.execute("INSERT INTO start VALUES (?, ?, ?)", (self.name, task, now))
         self.append(connection, [event_json("started", run_id, now, task=task, delivery=delivery, attempt=attempt,
@@ -270,15 +272,18 @@ class SqliteDelivery(SqliteDesk):
     def reap(self, lease: float, max_deliveries: int) -> list[str]:
         """Give back what consumers hold that have been silent for a lease. Returns their ids.
 
-        After an outage of the broker every beat is old: unless somebody has reaped within a lease, wait a round.
+        After an outage every beat is old: unless somebody has reaped within a lease, all wait until everyone has beaten
+        again.
         """
         now = time.time()
         with self.writing() as connection:
-            last = connection.execute(
-                "SELECT value FROM counter WHERE queue = ? AND key = 'reaped'", (self.name,)
-            ).fetchone()
-            self.put_counter(connection, "reaped", int(now))
-            if last is None or now - last[0] > lease:
+            sql = "SELECT key, value FROM counter WHERE queue = ? AND key IN ('reaped', 'patience')"
+            known = dict(connection.execute(sql, (self.name,)).fetchall())
+            self.put_counter(connection, "reaped", now)
+            if now - known.get("reaped", 0) > lease:
+                known["patience"] = now + lease / 2
+                self.put_counter(connection, "patience", known["patience"])
+            if now < known.get("patience", 0):
                 return []
             holders = connection.execute(
                 "SELECT DISTINCT consumer FROM message WHERE queue = ?1 AND state = 'held' AND NOT EXISTS "

@@ -165,7 +165,7 @@ class SqliteValues(BaseStorage):
             self.put_counter(connection, key, value)
             return value
 
-    def put_counter(self, connection: sqlite3.Connection, key: str, value: int) -> None:
+    def put_counter(self, connection: sqlite3.Connection, key: str, value: float) -> None:
         connection.execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", (self.name, key, value))
 
     def delete_counter(self, key: str) -> None:

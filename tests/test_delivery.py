@@ -168,7 +168,7 @@ def test_nobody_is_reaped_in_the_first_round_after_an_outage(broker: Broker) -> 
     deadline = time.time() + 0.3
     while time.time() < deadline:
         pass  # an outage: nobody beats and nobody reaps
-    assert broker.reap(0.05, 5) == []
+    assert [broker.reap(0.1, 5), broker.reap(0.1, 5)] == [[], []], "nor by the second who looks"
 
 
 def test_due_messages_move_in_one_step_and_no_other(broker: Broker) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
+import conftest  # noqa: E402  first of all: it hides the developer's own settings
 import storms  # noqa: E402
 from databases import new_postgresql  # noqa: E402
 from reports import Report  # noqa: E402
@@ -74,4 +75,7 @@ def row_of(seen: Report) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    finally:
+        conftest.pytest_unconfigure()

@@ -1,13 +1,12 @@
-"""Crash points: the process that comes to a named place first is killed there, once. The product has no hooks for it.
-
-This is the one place that knows which steps a worker and a scheduler take.
+"""Crash points: the process that comes to a named place first is killed there, once; or an answer of the broker is
+lost there. The product has no hooks for it, and this is the one place that knows which steps its processes take.
 """
 
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from engine.delivery import Done, Turn
+from engine.delivery import BrokerAway, Done, Turn
 
 
 class Point(NamedTuple):
@@ -17,6 +16,7 @@ class Point(NamedTuple):
     steps: tuple[str, ...]
     after: bool = False
     condition: Callable[[tuple[Any, ...], Any], bool] = lambda arguments, answer: True
+    deadly: bool = True
 
 
 def settles(arguments: tuple[Any, ...], answer: Any = None) -> bool:
@@ -33,6 +33,8 @@ POINTS = {
     "before_result": Point("queue", ("put_result",)),
     "before_settle": Point("storage", ("turn", "settle"), False, settles),
     "after_settle": Point("storage", ("turn", "settle"), True, settles),
+    "answer_lost": Point("storage", ("turn",), True, has_taken, deadly=False),
+    "settling_answer_lost": Point("storage", ("turn", "settle"), True, settles, deadly=False),
     "after_due_move": Point("storage", ("move_due",), True, lambda arguments, moved: moved > 0),
 }
 
@@ -48,18 +50,20 @@ def crash_once(queue: Any, name: str, marker: str) -> None:
 def crashing(step: Callable[..., Any], point: Point, marker: str) -> Callable[..., Any]:
     def wrapped(*arguments: Any) -> Any:
         if not point.after and point.condition(arguments, None):
-            crash(marker)
+            crash(point, marker)
         answer = step(*arguments)
         if point.after and point.condition(arguments, answer):
-            crash(marker)
+            crash(point, marker)
         return answer
 
     return wrapped
 
 
-def crash(marker: str) -> None:
+def crash(point: Point, marker: str) -> None:
     try:
         os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
+    if not point.deadly:
+        raise BrokerAway("the answer was lost")
     os.kill(os.getpid(), 9)

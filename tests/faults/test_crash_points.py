@@ -1,4 +1,4 @@
-"""A process dies at an exact place, once; what follows is always the same."""
+"""A process dies at an exact place, or an answer is lost there; what follows is always the same."""
 
 import time
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ OUTCOMES = {
     "before_result": ([2, 1, 1], [["died", "succeeded"], ["succeeded"], ["succeeded"]]),
     "before_settle": ([2, 1, 1], [["died", "succeeded"], ["succeeded"], ["succeeded"]]),
     "after_settle": ([1, 1, 1], [["succeeded"], ["died", "succeeded"], ["succeeded"]]),
+    "answer_lost": ([1, 1, 1], [["succeeded"], ["succeeded"], ["succeeded"]]),
+    "settling_answer_lost": ([1, 1, 1], [["succeeded"], ["succeeded"], ["succeeded"]]),
     "after_due_move": ([1, 1, 1], [["succeeded"], ["succeeded"], ["succeeded"]]),
 }
 

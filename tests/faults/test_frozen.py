@@ -54,3 +54,16 @@ def test_a_worker_that_stands_still_keeps_its_run_while_its_consumer_lives(syste
         outlast(LEASE_SECONDS + 2)
     assert report("one worker stood still", system).broken == []
     assert system.attempts(system.accepted[0]) == ["succeeded"]
+
+
+def test_what_a_woken_consumer_takes_before_its_parent_speaks_is_its_own(system: Dewey) -> None:
+    system.put(24, 0.8)
+    woken, _ = system.start("-n"), system.start("-n")
+    with frozen_at_work(system, woken) as system.hits:
+        system.struck = 2
+        wait_until(lambda: all_again(system, system.hits))
+        for child in system.children(woken):
+            child.resume()
+        outlast(LEASE_SECONDS * 0.6)
+    assert report("woken", system).broken == []
+    assert system.ledger.twice() <= {hit.run_id for hit in system.hits}

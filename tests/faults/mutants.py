@@ -1,0 +1,216 @@
+"""Takes one mechanism after the other out of a copy of the program and shows that its tests fail, on both brokers:
+`python tests/faults/mutants.py [word…]`. A mutant is Python that is appended to a module of the engine.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+
+DELIVERIES = {"engine/redis_delivery.py": "RedisDelivery", "engine/sqlite_delivery.py": "SqliteDelivery"}
+
+
+class Mutant(NamedTuple):
+    mechanism: str
+    test: str  # file, and what selects in it
+    module: str  # or `delivery` for both
+    code: str  # `Delivery` stands for the class
+
+
+MUTANTS = [
+    Mutant(
+        "what a dead worker held is given back",
+        "crash_points after_take",
+        "engine/consumer.py",
+        "Consumer.returned = lambda self, process, name: True",
+    ),
+    Mutant(
+        "the reaper returns what a dead consumer held",
+        "storms processes_are_killed and tree",
+        "delivery",
+        "Delivery.reap = lambda self, lease, most: []",
+    ),
+    Mutant(
+        "a live consumer keeps what it took within the lease",
+        "frozen woken",
+        "delivery",
+        """
+stock_reap, now = Delivery.reap, time.time
+def reap(self, lease, most):
+    gone = stock_reap(self, lease, most)
+    beats = {beat.consumer: beat.at for beat in self.beats()}
+    for consumer in {held.consumer for held in self.held() if beats.get(held.consumer, 0) < now() - lease}:
+        self.give_back(consumer, None, "mutant", most)
+    return gone
+Delivery.reap = reap
+""",
+    ),
+    Mutant(
+        "after an outage the reaper waits a round",
+        "frozen slept",
+        "delivery",
+        """
+stock_reap = Delivery.reap
+def reap(self, lease, most):
+    if hasattr(self, "path"):
+        with self.writing() as connection:
+            self.put_counter(connection, "reaped", int(time.time()))
+    else:
+        self.ask("SET", "reaped", time.time())
+    return stock_reap(self, lease, most)
+Delivery.reap = reap
+""",
+    ),
+    Mutant(
+        "what is due moves in one step",
+        "storms scheduler_is_killed",
+        "delivery",
+        """
+def move_due(self, now, limit=500):
+    if hasattr(self, "path"):
+        sql = "DELETE FROM message WHERE queue = ? AND state = 'scheduled' AND due <= ? RETURNING id, data"
+        with self.writing() as connection:
+            rows = connection.execute(sql, (self.name, now)).fetchall()
+    else:
+        ids = [one.decode() for one in self.ask("ZRANGEBYSCORE", "schedule", "-inf", now)]
+        rows = [(one, self.message(one)) for one in ids]
+        ids and self.ask("ZREM", "schedule", *ids)
+        ids and self.ask("HDEL", "message", *ids)
+    for run_id, data in rows:
+        self.apply(Effects().enqueue(run_id, bytes(data)))
+    return len(rows)
+Delivery.move_due = move_due
+""",
+    ),
+    Mutant(
+        "a run is settled after its work, not before",
+        "storms processes_are_killed and worker",
+        "engine/queues.py",
+        """
+from engine.delivery import Done
+stock_execute = Queue.execute
+def execute(self, task, timestamp=None):
+    self.storage.settle(self.local.consumer, Done(task.taken, Effects(), False))
+    return stock_execute(self, task, timestamp)
+Queue.execute = execute
+""",
+    ),
+    Mutant(
+        "the number of the delivery fences a late finisher",
+        "frozen overtaken",
+        "delivery",
+        """
+stock_turn, stock_settle = Delivery.turn, Delivery.settle
+def unfenced(self, done):
+    held = {one.run_id: one for one in self.held()}.get(done.taken.run_id) if done else None
+    return done._replace(taken=done.taken._replace(delivery=held.delivery)) if held else done
+def turn(self, consumer, worker, look_first, limits, done=None):
+    return stock_turn(self, consumer, worker, look_first, limits, unfenced(self, done))
+Delivery.turn = turn
+Delivery.settle = lambda self, consumer, done: stock_settle(self, consumer, unfenced(self, done))
+""",
+    ),
+    Mutant(
+        "who is unsure looks into its own hands first",
+        "crash_points answer_lost",
+        "delivery",
+        """
+stock_turn = Delivery.turn
+def turn(self, consumer, worker, look_first, limits, done=None):
+    return stock_turn(self, consumer, worker, False, limits, done)
+Delivery.turn = turn
+""",
+    ),
+    Mutant(
+        "what still runs at shutdown is handed back",
+        "storms restarts",
+        "delivery",
+        """
+stock_give_back = Delivery.give_back
+def give_back(self, consumer, worker, reason, most, counts=True, **more):
+    return stock_give_back(self, consumer, worker, reason, most, **more) if counts else 0
+Delivery.give_back = give_back
+""",
+    ),
+    Mutant(
+        "children die with their parent",
+        "storms processes_are_killed and parent",
+        "engine/consumer.py",
+        """
+class ctypes:
+    CDLL = lambda name: ctypes
+    prctl = lambda *words: 0
+""",
+    ),
+    Mutant(
+        "a message that nobody can run is kept",
+        "storms nobody_can_run",
+        "delivery",
+        "Delivery.bury = lambda self, consumer, taken, reason: self.settle(consumer, Done(taken, Effects(), True))",
+    ),
+    Mutant(
+        "a run that takes down every worker ends as dead",
+        "storms nobody_can_run",
+        "delivery",
+        """
+stock_give_back = Delivery.give_back
+def give_back(self, consumer, worker, reason, most, *rest, **more):
+    return stock_give_back(self, consumer, worker, reason, 10**9, *rest, **more)
+Delivery.give_back = give_back
+""",
+    ),
+    Mutant(
+        "a tick lets one run in",
+        "ticks tick",
+        "delivery",
+        """
+stock_tick = Delivery.tick
+def tick(self, task, minute, effects):
+    if not stock_tick(self, task, minute, effects):
+        self.apply(effects)
+    return True
+Delivery.tick = tick
+""",
+    ),
+]
+
+
+def main(words: list[str]) -> int:
+    alive = 0
+    for mutant in MUTANTS:
+        if words and not any(word in mutant.mechanism for word in words):
+            continue
+        with tempfile.TemporaryDirectory(prefix="dewey-mutant-") as folder:
+            tree = Path(folder) / "tree"
+            shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "data"))
+            mutate(tree, mutant)
+            outcome = tested(tree, mutant.test)
+        caught = "passed" not in outcome and "error" not in outcome and "failed" in outcome
+        alive += not caught
+        print(f"{'caught' if caught else 'ALIVE '} | {mutant.mechanism} | test_{mutant.test} | {outcome}", flush=True)
+    return bool(alive)
+
+
+def mutate(tree: Path, mutant: Mutant) -> None:
+    modules = DELIVERIES if mutant.module == "delivery" else {mutant.module: ""}
+    for module, name in modules.items():
+        header = "\n\nimport time\nfrom engine.delivery import Done, Effects\n" if name else "\n\n"
+        with open(tree / module, "a") as file:
+            file.write(header + re.sub(r"\bDelivery\b", name, mutant.code) + "\n")
+
+
+def tested(tree: Path, test: str) -> str:
+    """The last line of what pytest says."""
+    file, _, selection = test.partition(" ")
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/faults/test_{file}.py", "-k", selection]
+    done = subprocess.run([sys.executable, *command], cwd=tree, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
