@@ -54,11 +54,10 @@ def strike(system: System, consumer: Consumer, how: str, chance: Random, workers
     else:
         system.struck += workers
         system.kill(consumer, whole=how == "tree")
-        consumer = system.start("-n", workers=workers)
     hits = [Hit(run_id, pid, at) for pid, run_id in busy.items() if system.ledger.is_on(pid, run_id)]
     system.hits += hits
     system.kills += bool(hits)
-    return consumer
+    return consumer if how == "worker" else system.start("-n", workers=workers)
 
 
 def due_at_once(system: System, tasks: int, lead: float, within: float = 60) -> Report:
@@ -66,7 +65,7 @@ def due_at_once(system: System, tasks: int, lead: float, within: float = 60) -> 
     consumer = fall_due(system, tasks, lead)
     system.children(consumer)[0].kill()
     system.kills += 1
-    wait_until(lambda: at_rest_or(system, system.ledger.read().ends))
+    wait_until(lambda: at_rest_or(system, system.ledger.read().ends), 60)
     system.kill(consumer)
     system.kills += 1
     system.struck += 2
@@ -79,6 +78,8 @@ def fall_due(system: System, tasks: int, lead: float) -> Consumer:
     due = time.time() + lead
     system.put_due(tasks, due)
     consumer = system.start("-n")
+    # Stock Huey's messages come to the schedule by way of the queue and a worker.
+    wait_until(lambda: system.scheduled() == tasks, lead)
     assert time.time() < due, "enqueuing took too long for this machine"
     while system.scheduled() == tasks:
         assert time.time() < due + 30, "nothing has left the schedule"
