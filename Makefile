@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench setup clean
+.PHONY: run test check bench faults setup clean
 
 run: setup
 	@$(BIN)/flask start
@@ -19,6 +19,9 @@ check: setup
 
 bench: setup
 	@$(BIN)/python benchmarks/throughput.py
+
+faults: setup
+	@$(BIN)/python tests/faults
 
 setup: .venv/installed
 

@@ -51,6 +51,8 @@ def main(words: list[str]) -> int:
                     rows.append(row_of(seen))
                     broken += [f"{seen.storm}, {seen.system}: {promise}" for promise in seen.broken]
                     print(" | ".join(rows[-1]), flush=True)
+    if not rows:
+        sys.exit(f"no storm's name, side or broker holds any of: {' '.join(words)}")
     print()
     for row in (HEAD, tuple("---" for _ in HEAD), *rows):
         print(f"| {' | '.join(row)} |")
