@@ -2,9 +2,57 @@
 
 from flask import Flask
 
-from admin import access, api, cli, headers, pages, problems, sign_in
+from admin import (
+    access,
+    actions,
+    api,
+    bulk,
+    cli,
+    console,
+    dead,
+    exports,
+    headers,
+    live,
+    measures,
+    overview,
+    preferences,
+    problems,
+    queues_page,
+    run,
+    run_commands,
+    runs,
+    schedule,
+    session_charts,
+    sessions,
+    sign_in,
+    tasks_page,
+    views,
+    worker_orders,
+    workers_page,
+)
 from config import settings
 from engine import database
+
+#: Modules that declare pages and commands by being imported.
+DECLARING = (
+    actions,
+    bulk,
+    dead,
+    exports,
+    measures,
+    overview,
+    queues_page,
+    run,
+    run_commands,
+    runs,
+    schedule,
+    session_charts,
+    sessions,
+    tasks_page,
+    views,
+    worker_orders,
+    workers_page,
+)
 
 
 def create_app() -> Flask:
@@ -12,10 +60,10 @@ def create_app() -> Flask:
     app.secret_key = settings.secret_key
     app.config.update(MAX_CONTENT_LENGTH=1 << 20)
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.context_processor(lambda: {"environment": settings.environment, "language": settings.language})
-    for part in (headers, access, sign_in, problems, cli):
+    app.context_processor(lambda: {"environment": settings.environment})
+    for part in (headers, access, preferences, live, sign_in, problems, cli):
         part.register(app)
-    for part in (pages, api):
+    for part in (console, api):
         app.register_blueprint(part.blueprint)
     app.teardown_appcontext(lambda error: database.release())
     return app

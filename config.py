@@ -59,6 +59,7 @@ class Settings:
     log_level: str
     log_format: str
     language: str
+    language_is_set: bool
     environment: str
 
     @property
@@ -111,6 +112,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         log_level=read.choice("LOG_LEVEL", "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         log_format=read.choice("LOG_FORMAT", "text", "text", "json"),
         language=read.checked("LANGUAGE", "en", language_of),
+        language_is_set=bool(read.text("LANGUAGE", "")),
         environment=read.text("ENVIRONMENT", ""),
     )
 

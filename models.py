@@ -178,6 +178,20 @@ class Token(Record):
         table_name = "dewey_tokens"
 
 
+class SavedView(Record):
+    """A filter of the list of runs under a name. `owner` saved it, and sees it alone unless it is shared."""
+
+    name = CharField(max_length=60)
+    search = TextField()  # as typed into the search box
+    owner = TextField()
+    shared = BooleanField(default=False)
+    created_at = UTCDateTimeField(default=now)
+
+    class Meta:
+        table_name = "dewey_views"
+        indexes = ((("owner", "name"), True),)
+
+
 class AuditEntry(Record):
     """Who did what to which, when and from where. Rows are only ever added."""
 

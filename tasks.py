@@ -3,7 +3,7 @@
 from typing import Any
 
 from config import QUEUES, settings
-from engine import pruning
+from engine import bulk, pruning
 from engine.queues import Queue, RunTask
 from engine.records import now
 from engine.schedule import crontab
@@ -46,3 +46,9 @@ def get_cleanup_statistics(hours: int = 24) -> dict[str, Any]:
 def cleanup_old_task_results() -> dict[str, int]:
     """Remove expired results, runs past their days, and consumers long gone."""
     return pruning.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)
+
+
+@light.task(context=True, priority=2, retries=3, retry_delay=30)
+def process_bulk(bulk_id: int, task: RunTask) -> dict[str, int]:
+    """Do to the runs that somebody chose what they asked for, a batch at a time."""
+    return bulk.work_off(queues, bulk_id, task.progress)

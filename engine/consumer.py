@@ -7,6 +7,7 @@ with their parent.
 
 import contextlib
 import ctypes
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -17,7 +18,6 @@ from collections.abc import Iterator
 from secrets import token_hex
 from typing import Any
 
-import psutil
 from huey import CancelExecution
 from huey import consumer as stock
 from huey.constants import WORKER_PROCESS, WORKER_THREAD
@@ -25,13 +25,17 @@ from huey.exceptions import TaskTimeout
 from peewee import PeeweeException
 
 from config import settings
-from engine import history
+from engine import history, steer_workers
 from engine.database import database, release
 from engine.delivery import BrokerAway, Held
 from engine.logs import adopt_huey_logging
 from engine.messages import code_version, host
 from engine.queues import HardTimeLimit, Queue
 from engine.records import now
+from engine.stacks import SIGNAL as STACK_SIGNAL
+from engine.stacks import StackFile
+from engine.steer_workers import Order, Stack, What
+from engine.usage import Usage
 from engine.workers import BEAT_SECONDS, Recorder, Scheduler, Worker
 
 logger = logging.getLogger("huey.consumer")
@@ -41,6 +45,16 @@ GRACE_SECONDS = 8.0
 LOOK_SECONDS = 0.5
 #: A cancelled task whose code does not let itself be interrupted loses its worker after this time.
 PATIENCE_SECONDS = 1.0
+
+
+#: What is ordered, in the words of the log.
+DEEDS = {
+    What.DUMP: "tell where its workers are",
+    What.QUIET: "take nothing new",
+    What.WAKE: "take runs again",
+    What.STOP: "stop",
+    What.RESTART: "restart",
+}
 
 
 class SoftTimeLimit(BaseException):
@@ -59,6 +73,7 @@ class TiedProcesses(stock.ProcessEnvironment):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if isinstance(process, Worker):
             signal.signal(signal.SIGUSR2, process.interrupt_if_cancelled)
+            process.stack_file.listen()
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != self.parent:
             os._exit(1)
@@ -86,7 +101,8 @@ class Consumer(stock.Consumer):
     """What `huey_consumer tasks.light -k process -w 2` runs.
 
     SIGTERM and SIGINT let running tasks end within -t seconds (8 when absent) and hand the rest back; SIGHUP
-    restarts. -g is accepted and changes nothing, as do the options for polling (-d -m -b) and health checks (-c -C).
+    restarts; SIGQUIT writes to standard error where the program is.
+    -g is accepted and changes nothing, as do the options for polling (-d -m -b) and health checks (-c -C).
     """
 
     worker_class = Worker
@@ -107,8 +123,13 @@ class Consumer(stock.Consumer):
         self.next_beat = self.next_look = 0.0
         self.interrupted_at: dict[str, float] = {}
         shared = multiprocessing.get_context("fork")
-        self.cancelling = [shared.Array("c", 400, lock=False) for _ in range(options.get("workers", 1))]
-        self.spent: tuple[float, float] | None = None
+        slots = range(options.get("workers", 1))
+        self.cancelling = [shared.Array("c", 400, lock=False) for _ in slots]
+        self.tallies = [shared.Array("q", 2, lock=False) for _ in slots]
+        self.stack_files = [StackFile() for _ in slots]
+        self.dumping = False
+        self.quiet_at = shared.Value("d", 0.0, lock=False)
+        self.usage = Usage()
         self.scheduler_at = shared.Value("d", 0.0, lock=False)
         self.check_limits(huey, options.get("worker_type"))
         super().__init__(huey, **options)
@@ -138,7 +159,9 @@ class Consumer(stock.Consumer):
         process.name, process.consumer, process.forked = name, self.id, self.environment.forks
         process.seen_at = self.scheduler_at
         if isinstance(process, Worker):
-            process.cancelling = self.cancelling[int(name.removeprefix("Worker-")) - 1]
+            slot = int(name.removeprefix("Worker-")) - 1
+            process.cancelling, process.tally = self.cancelling[slot], self.tallies[slot]
+            process.stack_file, process.quiet_at = self.stack_files[slot], self.quiet_at
         return super()._create_process(process, name)
 
     # --- running ---------------------------------------------------------------------------------------------
@@ -146,6 +169,8 @@ class Consumer(stock.Consumer):
     def start(self) -> None:
         """Beat before the first worker can take anything: what a consumer holds that never beat belongs to nobody."""
         self._set_signal_handlers()
+        # Before the first fork: until it listens for itself, a worker answers as its parent does.
+        faulthandler.register(STACK_SIGNAL)
         logger.info("Serving the queue %s", self.huey.name)
         self.beat()
         super().start()
@@ -168,6 +193,7 @@ class Consumer(stock.Consumer):
         if time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + LOOK_SECONDS
             self.look_after_runs()
+            self.look_for_orders()
         if time.monotonic() >= self.next_beat:
             self.beat()
         return health_check_ts
@@ -242,6 +268,55 @@ class Consumer(stock.Consumer):
             logger.warning("%s died (%s) and is replaced; %d run(s) returned to the queue", name, how, count)
         return True
 
+    # --- orders ----------------------------------------------------------------------------------------------
+
+    def look_for_orders(self) -> None:
+        try:
+            if self.dumping:
+                self.dumping = False
+                steer_workers.answer(self.huey, self.id, self.stacks())
+            for order in steer_workers.take(self.huey, self.id):
+                logger.warning("%s wants this consumer to %s", order.by, DEEDS[order.what])
+                self.carry_out(order)
+        except BrokerAway as error:
+            logger.debug("No orders could be had: %s", error)
+
+    def carry_out(self, order: Order) -> None:
+        match order.what:
+            case What.DUMP:
+                self.ask_for_stacks()
+            case What.QUIET:
+                self.quiet_at.value = time.time()
+            case What.WAKE:
+                self.quiet_at.value = 0.0
+            case What.STOP:
+                self._handle_signal(signal.SIGTERM, None)
+            case What.RESTART if self._signum is None:
+                self._handle_signal(signal.SIGHUP, None)
+        self.beat()
+
+    def ask_for_stacks(self) -> None:
+        """What the workers answer is read at the next look."""
+        self.dumping = True
+        if not self.environment.forks:
+            self.stack_files[0].write()
+            return
+        for (_, process), file in zip(self.worker_threads, self.stack_files, strict=True):
+            if process.is_alive():
+                file.ask(process.pid)
+
+    def stacks(self) -> list[Stack]:
+        if not self.environment.forks:
+            return [Stack("all threads", os.getpid(), None, None, self.stack_files[0].read())]
+        mine = {held.worker: held for held in self.huey.storage.held() if held.consumer == self.id}
+        found: list[Stack] = []
+        for name, pid in self.slots.items():
+            held, file = mine.get(name), self.stack_files[len(found)]
+            found.append(Stack(name, pid, held and held.run_id, held and held.task, file.read()))
+        return found
+
+    # --- signs of life ---------------------------------------------------------------------------------------
+
     def beat(self) -> None:
         self.next_beat = time.monotonic() + BEAT_SECONDS
         self.report()
@@ -257,7 +332,10 @@ class Consumer(stock.Consumer):
             "periodic": self.periodic,
             "started_at": self.started_at.timestamp(),
             "scheduler_at": self.scheduler_at.value or None,
-            **self.usage(),
+            "processed": sum(processed for processed, _ in self.tallies),
+            "failed": sum(failed for _, failed in self.tallies),
+            "quiet_at": self.quiet_at.value or None,
+            **self.usage.now(self.slots),
             **more,
         }
         try:
@@ -265,17 +343,12 @@ class Consumer(stock.Consumer):
         except BrokerAway as error:
             logger.warning("No sign of life could be given: %s", error)
 
-    def usage(self) -> dict[str, Any]:
-        """Memory of all processes together, and percent of one core that they used since the last report."""
-        rss, spent, at = 0, 0.0, time.monotonic()
-        own = psutil.Process()
-        for process in [own, *own.children()]:
-            with contextlib.suppress(psutil.Error):
-                rss += process.memory_info().rss
-                spent += sum(process.cpu_times()[:2])
-        before, then = self.spent or (spent, at)
-        self.spent = (spent, at)
-        return {"rss_bytes": rss, "cpu_percent": round(max(spent - before, 0.0) / max(at - then, 0.1) * 100, 1)}
+    @property
+    def slots(self) -> dict[str, int]:
+        """The workers' processes by name; threads have none of their own."""
+        if not self.environment.forks:
+            return {}
+        return {f"Worker-{number}": process.pid for number, (_, process) in enumerate(self.worker_threads, 1)}
 
     # --- stopping --------------------------------------------------------------------------------------------
 

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_type_hints
 
-from huey.api import Result
+from huey.api import Result, Task
 from huey.utils import Error
 from peewee import PeeweeException
 
-from engine import history
-from engine.database import release
-from engine.delivery import event_json
-from engine.inspect import Queues, UnknownTask, find, live, parameters, workers
+from engine import counts, history
+from engine.database import database, on_postgresql, release
+from engine.delivery import Effects, event_json
+from engine.inspect import Queues, Told, UnknownTask, find, live, parameters, workers
 from engine.messages import Asker, Envelope, code_version
 from engine.queues import Queue, RunTask, asked_by
-from engine.records import ENDED, Run, now
+from engine.records import ENDED, Attempt, LogLine, Run, State, now
+from engine.why import why
 
 __all__ = [
     "Asker",
@@ -24,26 +25,31 @@ __all__ = [
     "Paused",
     "UnknownTask",
     "check_can_run",
+    "delete",
     "pause",
     "resume",
+    "run_again",
     "run_task",
     "wait_for",
 ]
 
 
-class BadArguments(ValueError):
+class BadArguments(Told, ValueError):
     """Arguments that the task does not take. `field` names the parameter at fault."""
 
-    def __init__(self, task: str, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.task, self.field = task, field
+    def __init__(self, sentence: str, field: str, **values: Any) -> None:
+        super().__init__(sentence, **values)
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {super().__str__()}"
 
 
-class Paused(Exception):
+class Paused(Told):
     """The queue, or the task, is paused. The message says which."""
 
 
-class NoLiveWorker(Exception):
+class NoLiveWorker(Told):
     """Nobody serves the queue. The message names it."""
 
 
@@ -73,16 +79,23 @@ def check_arguments(task_class: type[RunTask], args: Sequence[Any], kwargs: Mapp
     signature, name = inspect.Signature(allowed), task_class.__name__
     for given in kwargs:
         if given not in signature.parameters and not any(one.kind == one.VAR_KEYWORD for one in allowed):
-            raise BadArguments(name, given, f"{name} has no such parameter")
+            raise BadArguments("%(task)s has no such parameter", given, task=name)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         missing = [one.name for one in allowed if one.default is one.empty and one.name not in kwargs]
-        raise BadArguments(name, missing[len(args)] if len(args) < len(missing) else "args", str(error)) from error
+        if len(args) < len(missing):
+            raise BadArguments("a value is needed", missing[len(args)]) from error
+        raise BadArguments("%(task)s does not take these values", "args", task=name) from error
     hints = get_type_hints(task_class.function)
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     for field, value in bound.arguments.items():
+        if signature.parameters[field].kind in variadic:  # their annotation is that of each value
+            continue
         if (wanted := hints.get(field)) in (int, float, str, bool) and not fits(value, wanted):
-            raise BadArguments(name, field, f"{wanted.__name__} is needed, not {type(value).__name__}")
+            raise BadArguments(
+                "%(wanted)s is needed, not %(given)s", field, wanted=wanted.__name__, given=type(value).__name__
+            )
 
 
 def fits(value: Any, wanted: type) -> bool:
@@ -121,11 +134,11 @@ def check_can_run(queues: Queues, name: str) -> None:
     queue, task_class = find(queues, name)
     pauses = queue.pauses()
     if "" in pauses:
-        raise Paused(f"queue {queue.name} is paused")
+        raise Paused("queue %(name)s is paused", name=queue.name)
     if task_class.__name__ in pauses:
-        raise Paused(f"task {task_class.__name__} is paused")
+        raise Paused("task %(name)s is paused", name=task_class.__name__)
     if not live(workers(), queue.name):
-        raise NoLiveWorker(f"no live worker on {queue.name}")
+        raise NoLiveWorker("no live worker on %(queue)s", queue=queue.name)
 
 
 def pause(queue: Queue, *, task: str | None = None, by: Asker, reason: str | None = None) -> None:
@@ -139,7 +152,7 @@ def resume(queue: Queue, *, task: str | None = None) -> bool:
     return bool(queue.storage.resume(task or ""))
 
 
-class NotPossible(Exception):
+class NotPossible(Told):
     """The run is not in a state in which this can be done. The message says why."""
 
 
@@ -158,26 +171,81 @@ def cancel(queues: Queues, run_id: str, by: Asker) -> str:
 def retry(queues: Queues, run_id: str, by: Asker) -> None:
     """Re-queue a run that has ended: its id is kept, its attempts go on, its old result is dropped.
 
-    What is dead goes back with its own message; of others the message is made anew from the record. Raises NotPossible
-    and UnknownTask.
+    What is dead goes back with its own message; of others the message is made anew from the record, also of one that
+    the broker has lost. Raises NotPossible and UnknownTask.
     """
     run = Run.get_or_none(Run.id == run_id)
-    if run is None or run.state not in ENDED:
+    if run is None or not (run.state in ENDED or is_lost(queues, run)):
         raise NotPossible("Only a run that has ended can be retried.")
     if run.queue in queues and queues[run.queue].storage.requeue_dead(run_id):
         write_down_now(queues[run.queue])
         return
+    queue, effects = reopened(queues, run, by)
+    queue.send(effects)
+    write_down_now(queue)
+
+
+def reopened(queues: Queues, run: Run, by: Asker) -> tuple[Queue, Effects]:
+    """Forget how the run ended; gives its queue, and what is to be sent there. Raises UnknownTask."""
     queue, task_class = find(queues, run.task)
     task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
     asker = Asker(run.asked_by_kind or "code", run.asked_by or "")
     task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
-    queue.storage.reopen(run_id)
-    queue.send(
-        queue.posted(task, delivered=run.deliveries).event(
-            event_json("requeued", run_id, now().timestamp(), by=by.name)
-        )
-    )
+    queue.storage.reopen(run.id)
+    event = event_json("requeued", run.id, now().timestamp(), by=by.name)
+    return queue, queue.posted(task, delivered=run.deliveries).event(event)
+
+
+def is_lost(queues: Queues, run: Run) -> bool:
+    """Whether it has not ended on record, and the broker knows nothing of it."""
+    return why(queues, run)[0].kind == "lost"
+
+
+def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, by: Asker) -> Result:
+    """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
+
+    Raises NotPossible, UnknownTask and BadArguments.
+    """
+    parent = Run.get_or_none(Run.id == run_id)
+    if parent is None:
+        raise NotPossible("There is no run of this id on record.")
+    queue, task_class = find(queues, parent.task)
+    check_arguments(task_class, args, kwargs)
+    task = task_class(tuple(args), dict(kwargs), priority=parent.priority)
+    if task.expires:
+        task.resolve_expires(queue.utc)
+    task.envelope = Envelope(by, now(), code_version(), parent.id, retries=task.retries)
+    effects = queue.posted(task).event(queue.enqueued_event(task))
+    if task.unique:
+        effects.messages[0] = effects.messages[0]._replace(unique=queue.unique_name(task))
+    (new_id,) = queue.send(effects)
     write_down_now(queue)
+    return Result(queue, task if new_id == task.id else Task(id=new_id))
+
+
+def delete(queues: Queues, run_id: str) -> None:
+    """Remove a run that has ended from the record, with its attempts and its log; the counts no longer hold it.
+
+    Of a dead one the message goes too. Raises NotPossible.
+    """
+    if not delete_ended(queues, [run_id]):
+        raise NotPossible("Only a run that has ended can be deleted.")
+
+
+def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
+    """The same for those of them that have ended. Returns which these were."""
+    with database.atomic():
+        ended = Run.select().where(Run.id.in_(run_ids) & Run.state.in_(ENDED))
+        runs = list(ended.for_update() if on_postgresql() else ended)
+        ids = [run.id for run in runs]
+        counts.uncount(runs)
+        for model in (LogLine, Attempt):
+            model.delete().where(model.run_id.in_(ids)).execute()
+        Run.delete().where(Run.id.in_(ids)).execute()
+    for run in runs:
+        if run.state == State.DEAD and run.queue in queues:
+            queues[run.queue].storage.discard_dead(run.id)
+    return set(ids)
 
 
 def purge(queue: Queue, by: Asker) -> int:

@@ -1,10 +1,11 @@
 """The one database handle, and the fields that both databases agree on."""
 
 import json
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from peewee import Database, DatabaseProxy, DateTimeField, PostgresqlDatabase, SqliteDatabase, TextField
+from peewee import Database, DatabaseProxy, DateTimeField, Model, PostgresqlDatabase, SqliteDatabase, TextField
 from playhouse import db_url
 from playhouse.pool import PooledPostgresqlDatabase
 
@@ -79,6 +80,28 @@ class JSONTextField(TextField):
 
     def python_value(self, value: Any) -> Any:
         return None if value is None else json.loads(value)
+
+
+ROWS_PER_INSERT = 500
+
+
+def write_rows(model: type[Model], rows: Sequence[Sequence[Any]], changing: Iterable[str] | None = None) -> None:
+    """Insert these rows, all columns in the order of the model, as the database holds them.
+
+    Of a row whose key is there already the columns named are replaced; all of them where `changing` is None. Past the
+    model: a batch of thousands is written in a fraction of the time, and the fewer columns change, the fewer indexes.
+    """
+    meta: Any = model._meta
+    columns = [field.column_name for field in meta.sorted_fields]
+    key = [field.column_name for field in meta.get_primary_keys()]
+    replaced = columns if changing is None else changing
+    changes = ", ".join(f"{one} = excluded.{one}" for one in replaced if one not in key)
+    begin = f"INSERT INTO {meta.table_name} ({', '.join(columns)}) VALUES "
+    end = f" ON CONFLICT ({', '.join(key)}) DO {f'UPDATE SET {changes}' if changes else 'NOTHING'}"
+    row = f"({', '.join([database.param] * len(columns))})"
+    for start in range(0, len(rows), ROWS_PER_INSERT):
+        part = rows[start : start + ROWS_PER_INSERT]
+        database.execute_sql(begin + ", ".join([row] * len(part)) + end, [value for one in part for value in one])
 
 
 bind(settings.database_url)

@@ -9,6 +9,9 @@ import orjson
 #: One step of priority is worth this many seconds of waiting: higher goes first, and nothing starves.
 PRIORITY_SECONDS = 60
 
+#: So many messages before another are counted.
+COUNTED_AHEAD = 10_000
+
 #: The counter of events that were dropped unread.
 DROPPED = "events dropped"
 
@@ -50,16 +53,24 @@ class Held(NamedTuple):
     worker: str
     held_at: float
     delivery: int
+    attempt: int
+
+
+class Place(NamedTuple):
+    """Where the message of a run is: `waiting`, `scheduled`, `held` or `dead`. `ahead`: how many stand before one that
+    waits, counted no further than `COUNTED_AHEAD`.
+    """
+
+    state: str
+    ahead: int = 0
 
 
 class Beat(NamedTuple):
-    """The last sign of life of a consumer: when (Unix seconds), what it said, what it has worked off."""
+    """The last sign of life of a consumer: when (Unix seconds), and what it said."""
 
     consumer: str
     at: float
     info: dict[str, Any]
-    processed: int
-    failed: int
 
 
 class Effects:
@@ -110,7 +121,6 @@ class Done(NamedTuple):
 
     taken: Taken
     effects: Effects
-    failed: bool
 
 
 class Turn(NamedTuple):

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from peewee import PeeweeException
 
 from config import settings
+from engine.database import database
 from engine.delivery import BrokerAway
 from engine.messages import Letter, bare
 from engine.queues import Queue, RunTask
-from engine.records import WorkerProcess, now
+from engine.records import Tick, WorkerProcess, now
 
 logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=settings.lease_seconds)
@@ -38,7 +39,10 @@ class QueueFacts(NamedTuple):
 
 
 class TaskFacts(NamedTuple):
-    """A registered task. `schedule` is its cron expression; `parameters` are those a caller may give."""
+    """A registered task. `schedule` is its cron expression; `parameters` are those a caller may give.
+
+    Limits in seconds, 0 for none; `rate_limit` such as 10/m, empty for none.
+    """
 
     name: str
     queue: str
@@ -48,9 +52,27 @@ class TaskFacts(NamedTuple):
     retry_delay: int
     schedule: str | None
     parameters: list[inspect.Parameter]
+    soft_limit: float
+    hard_limit: float
+    rate_limit: str
+    unique: bool
+    retry_backoff: float
+    periodic: bool
+    catch_up: bool
 
 
-class UnknownTask(LookupError):
+class Told(Exception):
+    """An error that people are told of. Its sentence has its values by name, so that others can say it in a language.
+
+    Whoever gathers sentences to translate finds them as first arguments of these exceptions.
+    """
+
+    def __init__(self, sentence: str, **values: Any) -> None:
+        super().__init__(sentence % values)
+        self.sentence, self.values = sentence, values
+
+
+class UnknownTask(Told, LookupError):
     """No queue has a task of this name."""
 
 
@@ -60,7 +82,12 @@ def workers() -> list[WorkerProcess]:
 
 
 def live(consumers: Iterable[WorkerProcess], queue: str) -> list[WorkerProcess]:
-    """Those that serve `queue` and are not lost or stopped."""
+    """Those that take what comes to `queue`: neither lost nor stopped nor quiet."""
+    return [one for one in present(consumers, queue) if not one.quiet_at]
+
+
+def present(consumers: Iterable[WorkerProcess], queue: str) -> list[WorkerProcess]:
+    """Those of `queue` that are not lost or stopped. Who is quiet goes on with what runs, and with the clock."""
     at = now()
     return [one for one in consumers if one.queue == queue and one.state(at, LEASE) in ("live", "late")]
 
@@ -111,17 +138,56 @@ def warnings(queues: Queues) -> list[str]:
 
 
 def late_schedules(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
+    return [f"the schedule of {name} is late" for name in unwatched(queues, consumers)]
+
+
+def unwatched(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
     """Queues whose clock nobody watches: no scheduler of a live consumer has looked at it within the last seconds."""
     late = []
     for name, queue in queues.items():
-        watchers = [one for one in live(consumers, name) if one.periodic]
+        watchers = [one for one in present(consumers, name) if one.periodic]
         if not (periodic(queue) and settings.workers.get(name, 1) and watchers):
             continue
         looked = max((one.scheduler_at for one in watchers if one.scheduler_at), default=None)
         started = max(one.started_at for one in watchers)
         if now() - (looked or started) > SCHEDULE_LATE:
-            late.append(f"the schedule of {name} is late")
+            late.append(name)
     return late
+
+
+class Missed(NamedTuple):
+    """Ticks of a task that nobody made up for: how many, and the last of them."""
+
+    task: str
+    ticks: int
+    last: datetime
+
+
+class Troubles(NamedTuple):
+    """What the records tell of things gone wrong."""
+
+    missed: list[Missed]
+    dropped: int  # events that never became history
+
+
+TROUBLES = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_ticks AS tick
+    WHERE tick.state = 'missed' AND tick.due_at >= {param} AND NOT EXISTS (
+        SELECT 1 FROM dewey_ticks AS later
+        WHERE later.task = tick.task AND later.state = 'late' AND later.due_at > tick.due_at
+    ) GROUP BY tick.task
+    UNION ALL
+    SELECT 'dropped', '', COALESCE(SUM(dropped), 0), NULL FROM dewey_history_cursors
+"""
+
+
+def troubles(since: datetime) -> Troubles:
+    """In one statement; missed ticks from `since` on."""
+    rows = database.execute_sql(TROUBLES.format(param=database.param), [Tick.due_at.db_value(since)]).fetchall()
+    missed = [
+        Missed(task, count, Tick.due_at.python_value(last)) for kind, task, count, last in rows if kind == "missed"
+    ]
+    dropped = sum(int(count) for kind, _task, count, _last in rows if kind == "dropped")
+    return Troubles(sorted(missed), dropped)
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------
@@ -137,7 +203,7 @@ def find(queues: Queues, name: str) -> tuple[Queue, type[RunTask]]:
         for task_class in queue._registry._registry.values():
             if name in accepted_names(task_class.__name__):
                 return queue, task_class
-    raise UnknownTask(f"there is no task named {name!r}")
+    raise UnknownTask("there is no task named %(name)s", name=repr(name))
 
 
 def accepted_names(name: str) -> tuple[str, str, str]:
@@ -154,12 +220,19 @@ def describe(queue: Queue, task_class: type[RunTask]) -> TaskFacts:
     return TaskFacts(
         name=task_class.__name__,
         queue=queue.name,
-        doc=inspect.getdoc(task_class) or "",
+        doc=inspect.getdoc(task_class.function) or "",
         priority=task_class.default_priority,
         retries=task_class.default_retries,
         retry_delay=task_class.default_retry_delay,
         schedule=getattr(task_class.schedule, "expression", None),
         parameters=parameters(task_class),
+        soft_limit=float(task_class.default_timeout or settings.soft_time_limit),
+        hard_limit=queue.time_limit(task_class.__name__),
+        rate_limit=task_class.rate_limit,
+        unique=task_class.unique,
+        retry_backoff=task_class.default_retry_backoff or 0,
+        periodic=task_class.schedule is not None,
+        catch_up=task_class.catch_up,
     )
 
 
@@ -170,9 +243,9 @@ def parameters(task_class: type[RunTask]) -> list[inspect.Parameter]:
 
 
 def next_tick(queues: Queues, name: str, after: datetime) -> datetime | None:
-    """When the clock starts this task next; None for one that it does not start."""
+    """When the clock starts this task next; None for one that it does not start, or that decides in its own way."""
     _, task_class = find(queues, name)
-    return task_class.schedule.next(after) if task_class.schedule else None
+    return task_class.schedule.next(after) if hasattr(task_class.schedule, "next") else None
 
 
 # --- Celery's inspect: worker name → … -----------------------------------------------------------------------
@@ -184,7 +257,8 @@ def worker_name(consumer: WorkerProcess) -> str:
 
 def active(queues: Queues) -> dict[str, list[dict[str, Any]]]:
     """What runs now, by consumer."""
-    consumers = {one.id: one for name in queues for one in live(workers(), name)}
+    known = workers()
+    consumers = {one.id: one for name in queues for one in present(known, name)}
     found: dict[str, list[dict[str, Any]]] = {worker_name(one): [] for one in consumers.values()}
     for queue in queues.values():
         for held in queue.storage.held():
@@ -230,6 +304,7 @@ def utc(eta: datetime | None) -> str | None:
 
 def stats(queues: Queues) -> dict[str, dict[str, Any]]:
     """Each live consumer: its pool, memory and what it has worked off."""
+    known = workers()
     return {
         worker_name(one): {
             "pid": one.pid,
@@ -242,5 +317,5 @@ def stats(queues: Queues) -> dict[str, dict[str, Any]]:
             "code_version": one.code_version,
         }
         for name in queues
-        for one in live(workers(), name)
+        for one in present(known, name)
     }

@@ -61,13 +61,22 @@ class Letter(NamedTuple):
     envelope: Envelope
 
 
+class Final(NamedTuple):
+    """The result of a run, with the attempt that it ends."""
+
+    value: Any
+    attempt: int
+    run_id: str
+
+
 class SignedJSON(Serializer):
     """HMAC-SHA256 over JSON. `old_keys` are accepted when reading, so that a key can be changed."""
 
     def __init__(self, key: str, old_keys: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.keys = {
-            purpose: [derive(secret, purpose) for secret in (key, *old_keys)] for purpose in (b"run", b"value")
+            purpose: [hmac.new(derive(secret, purpose), digestmod="sha256") for secret in (key, *old_keys)]
+            for purpose in (b"run", b"value")
         }
 
     def _serialize(self, data: Any) -> bytes:
@@ -81,8 +90,9 @@ class SignedJSON(Serializer):
                 raise NotJSON(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
             head = b"%s run %s %d %s " % (VERSION, message.name.encode(), data.envelope.attempt, message.id.encode())
             return self.signed(b"run", head, body)
-        body = orjson.dumps(value_to_json(data), default=str, option=orjson.OPT_NON_STR_KEYS)
-        return self.signed(b"value", b"%s value - 0 - " % VERSION, body)
+        value, attempt, run_id = data if isinstance(data, Final) else (data, 0, "-")
+        body = orjson.dumps(value_to_json(value), default=str, option=orjson.OPT_NON_STR_KEYS)
+        return self.signed(b"value", b"%s value - %d %s " % (VERSION, attempt, run_id.encode()), body)
 
     def _deserialize(self, data: Any) -> Any:
         data = bytes(data)
@@ -109,8 +119,10 @@ def derive(secret: str, purpose: bytes) -> bytes:
     return hmac.digest(secret.encode(), b"dewey broker " + purpose, "sha256")
 
 
-def sign(key: bytes, head: bytes, body: bytes) -> bytes:
-    return hmac.digest(key, head + body, "sha256").hex().encode()
+def sign(key: hmac.HMAC, head: bytes, body: bytes) -> bytes:
+    signing = key.copy()
+    signing.update(head + body)
+    return signing.hexdigest().encode()
 
 
 def bare(name: str) -> str:

@@ -3,23 +3,26 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from engine import bulk, counts
 from engine.database import database
 from engine.queues import Queue
-from engine.records import ENDED, Attempt, Run, State, WorkerProcess
+from engine.records import ENDED, Attempt, Run, State, Tick, WorkerProcess
 
 BATCH = 5000
-WORKERS_KEPT = timedelta(days=1)
 
 
 def prune(queues: Iterable[Queue], as_of: datetime, days: int, failed_days: int) -> dict[str, int]:
     """Remove what is past its time; return how much of each. Runs that failed or died are kept for `failed_days`."""
+    counts.forget(as_of)
+    bulk.forget(as_of - bulk.KEPT)
+    Tick.delete().where(Tick.due_at < as_of - timedelta(days=days)).execute()
     failed = (State.FAILED, State.DEAD)
     others = tuple(state for state in ENDED if state not in failed)
     return {
         "results": sum(queue.storage.remove_expired() for queue in queues),
         "runs": remove_runs(others, as_of - timedelta(days=days))
         + remove_runs(failed, as_of - timedelta(days=failed_days)),
-        "workers": WorkerProcess.delete().where(WorkerProcess.beat_at < as_of - WORKERS_KEPT).execute(),
+        "workers": WorkerProcess.delete().where(WorkerProcess.beat_at < as_of - WorkerProcess.KEPT).execute(),
     }
 
 

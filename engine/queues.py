@@ -21,10 +21,11 @@ from huey.storage import BaseStorage
 from huey.utils import Error
 
 from config import settings
+from engine.capture import captured
 from engine.database import release
 from engine.delivery import BrokerAway, Effects, Held, Taken, Turn, event_json
 from engine.locks import LeaseLock
-from engine.messages import Asker, Envelope, Letter, SignedJSON, Unreadable, code_version, host
+from engine.messages import Asker, Envelope, Final, Letter, SignedJSON, Unreadable, code_version, host
 from engine.records import State, now
 from engine.redis_delivery import RedisDelivery
 from engine.run_task import RunTask, RunWrapper, parse_rate
@@ -63,6 +64,8 @@ class Queue(Huey):
     """One of the three queues. `failed_result=` of a task makes the result that is stored when it has failed for good:
     a function of the task and the exception; without one, Huey's error is stored.
     """
+
+    quiet_at: Any = None  # in a consumer: since when it takes nothing new; 0 while it does
 
     def __init__(self, name: str, **options: Any) -> None:
         self.local = threading.local()
@@ -174,10 +177,12 @@ class Queue(Huey):
             return [posted.run_id for posted in effects.messages]
         return list(self.storage.apply(effects))
 
-    def note(self, task: RunTask, **facts: Any) -> None:
+    def note(self, task: RunTask, facts: dict[str, Any]) -> None:
         """Add facts to a run's record while it runs."""
         if not self._immediate:
-            self.storage.apply(Effects().event(event_json("noted", task.id, time.time(), **facts)))
+            delivery = getattr(task, "taken", Taken(task.id, 0, b"")).delivery
+            event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
+            self.storage.apply(Effects().event(event))
 
     def serialize_task(self, task: Any) -> bytes:
         if task.envelope is None:
@@ -220,7 +225,7 @@ class Queue(Huey):
         taken = self.take()
         if taken is None:
             self.storage.wait_for_work()
-            taken = self.take()
+            taken = None if self.quiet_at and self.quiet_at.value else self.take()
         return taken and self.opened(taken)
 
     def take(self) -> Taken | None:
@@ -242,11 +247,11 @@ class Queue(Huey):
 
     @functools.cached_property
     def limits(self) -> str:
-        """What the broker must know of rates: JSON of task → [starts, seconds]."""
+        """What the broker must know of rates: JSON of task → [starts, seconds]; nothing where no task has one."""
         limited = {
             one.__name__: parse_rate(one.rate_limit) for one in self._registry._registry.values() if one.rate_limit
         }
-        return orjson.dumps(limited).decode()
+        return orjson.dumps(limited).decode() if limited else ""
 
     def opened(self, taken: Any) -> RunTask | None:
         try:
@@ -294,6 +299,9 @@ class Queue(Huey):
     def conclude(self, settlement: Settlement, settled: bool) -> None:
         if settled:
             self.log_outcome(settlement)
+            if (tally := getattr(self.local, "tally", None)) is not None:
+                tally[0] += 1
+                tally[1] += settlement.failed
         else:
             run_id = settlement.taken.run_id
             logger.warning("Run %s was taken over by another worker; this outcome is dropped", run_id)
@@ -324,8 +332,12 @@ class Queue(Huey):
     def _timeout_context(self, task: Any) -> Iterator[None]:
         seconds = task.timeout or settings.soft_time_limit
         limit = self._timeout_handler(seconds) if seconds and self._timeout_handler else nullcontext()
+        current = self.current
         try:
-            with limit:
+            # Outside of the limit: the alarm must not fall between the two.
+            with captured(functools.partial(self.note, task) if current else None) as notes, limit:
+                if current:
+                    current.notes = notes
                 yield
         except RunCancelled as error:
             raise CancelExecution(str(error), retry=False) from None
@@ -344,6 +356,8 @@ class Queue(Huey):
                 delay = min(delay * 2, 2)
 
     def log_outcome(self, settlement: Settlement) -> None:
+        if settlement.state == State.SUCCEEDED and not logger.isEnabledFor(logging.INFO):
+            return
         task, seconds = settlement.task, (settlement.run_ms or 0) / 1000
         name = f"{task.__module__}.{task.name}[{task.id}]"
         if settlement.state == State.SUCCEEDED:
@@ -387,6 +401,8 @@ class Queue(Huey):
             return
         if isinstance(data, Error) and key == settling.task.id and hasattr(settling.task, "failed_result"):
             data = settling.value = settling.task.failed_result(settling.exception)
+        if key == settling.task.id:
+            data = Final(data, settling.attempt, key)
         settling.effects.result(key, self.serializer.serialize(data))
 
     def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
@@ -416,5 +432,5 @@ class Queue(Huey):
             self.send(self.posted(callback, once=key))
 
     def pauses(self) -> dict[str, dict[str, Any]]:
-        """What is paused: `""` is the whole queue, else a task's name → who, when and why."""
+        """What is paused → who, when and why: `""`, which is the whole queue, a task, or `schedule:` and a task."""
         return dict(self.storage.pauses())

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from peewee import (
+    AutoField,
     BigIntegerField,
     BooleanField,
     CompositeKey,
@@ -67,6 +68,9 @@ class Run(Record):
     worker = TextField(null=True)
     result = JSONTextField(null=True)
     error = TextField(null=True)
+    progress_done = DoubleField(null=True)  # as its task tells it, while it runs
+    progress_total = DoubleField(null=True)
+    progress_text = TextField(null=True)
 
     class Meta:
         table_name = "dewey_runs"
@@ -103,10 +107,103 @@ class Attempt(Record):
         primary_key = CompositeKey("run_id", "number")
 
 
+class LogLine(Record):
+    """A line that was logged while an attempt ran. `number` counts from 1; a gap at the end tells of lines left out."""
+
+    run_id = TextField()
+    delivery = IntegerField()  # the attempt's `number`
+    number = IntegerField()
+    at = UTCDateTimeField()
+    level = TextField()
+    logger = TextField()
+    text = TextField()
+
+    class Meta:
+        table_name = "dewey_log_lines"
+        primary_key = CompositeKey("run_id", "delivery", "number")
+
+
+class RunCount(Record):
+    """How many runs of a task: sums that stay when the runs are pruned, and are exact while they are not.
+
+    `span` seconds (60, 3600 or 86400) from `start` (Unix seconds) on. `what`: a state in which runs ended then,
+    `retried` for attempts that failed then and were tried again; `waited` and `ran` for durations, with their `bucket`.
+    """
+
+    span = IntegerField()
+    start = BigIntegerField()
+    task = TextField()
+    queue = TextField()
+    what = TextField()
+    bucket = IntegerField()  # of a duration: see `bucket_of`; else 0
+    count = BigIntegerField()
+
+    class Meta:
+        table_name = "dewey_run_counts"
+        primary_key = CompositeKey("span", "what", "start", "task", "queue", "bucket")
+
+
+class Tick(Record):
+    """A minute at which the clock should start a task, and what came of it.
+
+    `state`: `enqueued`; `late`: caught up after its minute; `missed`: nobody was there, and it is not made up for;
+    `paused`: the schedule was.
+    """
+
+    task = TextField()
+    due_at = UTCDateTimeField()
+    queue = TextField()
+    state = TextField()
+    run_id = TextField(null=True)
+    seen_at = UTCDateTimeField()
+
+    class Meta:
+        table_name = "dewey_ticks"
+        primary_key = CompositeKey("task", "due_at")
+
+
+class Bulk(Record):
+    """A command given to many runs at once: `retry`, `cancel` or `delete`. A task works off its items."""
+
+    id = AutoField()
+    verb = TextField()
+    search = TextField(null=True)  # the filter that chose the runs; None where they were ticked
+    asked_by_kind = TextField()
+    asked_by = TextField()
+    created_at = UTCDateTimeField()
+    run_id = TextField(null=True)  # of the task
+    total = IntegerField()
+    done = IntegerField(default=0)
+    refused = IntegerField(default=0)
+    stopped_at = UTCDateTimeField(null=True)  # somebody wants no more of it
+    stopped_by = TextField(null=True)
+    ended_at = UTCDateTimeField(null=True)
+
+    class Meta:
+        table_name = "dewey_bulks"
+
+
+class BulkItem(Record):
+    """One of its runs. `state`: waiting, doing, done, refused (with a `reason`) or skipped (it was stopped before)."""
+
+    bulk_id = IntegerField()
+    number = IntegerField()
+    run_id = TextField()
+    state = TextField()
+    reason = TextField(null=True)
+    claim = TextField(null=True)  # which execution of the task is doing it
+
+    class Meta:
+        table_name = "dewey_bulk_items"
+        primary_key = CompositeKey("bulk_id", "number")
+
+
 class WorkerProcess(Record):
     """One consumer: a parent process that serves one queue with `worker_count` workers."""
 
     LATE_AFTER = timedelta(seconds=8)
+    #: One that was not heard of for so long is not worth a row.
+    KEPT = timedelta(days=1)
 
     id = TextField(primary_key=True)  # host:pid:random
     queue = TextField()
@@ -119,12 +216,14 @@ class WorkerProcess(Record):
     started_at = UTCDateTimeField()
     beat_at = UTCDateTimeField()
     stopped_at = UTCDateTimeField(null=True)
+    quiet_at = UTCDateTimeField(null=True)  # since when it takes nothing new; what runs goes on
     scheduler_at = UTCDateTimeField(null=True)  # when its scheduler last looked at the clock
     rss_bytes = BigIntegerField(default=0)  # parent and children
     cpu_percent = DoubleField(default=0)
     processed = BigIntegerField(default=0)  # attempts ended since its start
     failed = BigIntegerField(default=0)
     running = JSONTextField(default=list)  # [{"worker", "run_id", "task", "since"}]
+    slots = JSONTextField(default=list)  # [{"worker", "pid", "rss_bytes", "cpu_percent"}]
 
     class Meta:
         table_name = "dewey_workers"

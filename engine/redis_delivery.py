@@ -1,11 +1,12 @@
 """Delivery on Redis 6.2+ or Valkey: take, hold, settle. The same promises as `sqlite_delivery`, one script a step."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from engine.delivery import DROPPED, Beat, Done, Effects, Held, Taken, Turn, id_of
+from engine.delivery import COUNTED_AHEAD, DROPPED, Beat, Done, Effects, Held, Place, Taken, Turn, header, id_of
 from engine.redis_values import RedisValues
 
 
@@ -28,11 +29,17 @@ class RedisDelivery(RedisValues):
         With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds].
         """
         words = () if done is None else (*self.words(done), *self.flat(done.effects))
-        settled, *taken = self.run("turn", consumer, worker, int(look_first), limits, *words)
+        if look_first or limits or (done and done.effects.messages):
+            settled, *taken = self.run("turn", consumer, worker, int(look_first), limits or "{}", *words)
+        else:
+            settled, *taken = self.run("quick_turn", consumer, worker, *words)
+            if taken == [b"paused"]:
+                _, *taken = self.run("turn", consumer, worker, 0, "{}")
         return Turn(bool(settled), Taken(taken[0].decode(), taken[1], taken[2], bool(taken[3])) if taken else None)
 
     def words(self, done: Done) -> tuple[Any, ...]:
-        return done.taken.run_id, done.taken.delivery, int(done.failed), self.result_ttl
+        head = header(done.taken.data)
+        return done.taken.run_id, done.taken.delivery, head.attempt if head else 0, self.result_ttl
 
     def settle(self, consumer: str, done: Done) -> bool:
         """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held."""
@@ -86,19 +93,17 @@ class RedisDelivery(RedisValues):
     def beats(self) -> list[Beat]:
         with self.reaching() as redis:
             pipe = redis.pipeline(transaction=False)
-            for key in ("beats", "processed", "failed"):
-                pipe.hgetall(self.prefix + key)
+            pipe.hgetall(self.prefix + "beats")
             pipe.zrange(self.prefix + "beat_at", 0, -1, withscores=True)
-            infos, processed, failed, times = pipe.execute()
-        return [
-            Beat(one.decode(), at, json.loads(infos[one]), int(processed.get(one, 0)), int(failed.get(one, 0)))
-            for one, at in times
-            if one in infos
-        ]
+            infos, times = pipe.execute()
+        return [Beat(one.decode(), at, json.loads(infos[one])) for one, at in times if one in infos]
 
     def held(self) -> list[Held]:
-        rows = [(run_id, json.loads(raw)) for run_id, raw in self.pairs("held")]
-        return [Held(run_id, h[6], h[0], h[1], float(h[2]), int(h[3])) for run_id, h in rows]
+        found = []
+        for run_id, words in self.pairs("held"):
+            consumer, delivery, _, attempt, worker, at, _, _, task = words.decode().split(" ", 8)
+            found.append(Held(run_id, task, consumer, worker, float(at), int(delivery), int(attempt)))
+        return found
 
     def cancel(self, run_id: str, by: str) -> str:
         """`removed` what waits or is scheduled, or `running`: marked for its consumer to interrupt; or `unknown`."""
@@ -107,11 +112,20 @@ class RedisDelivery(RedisValues):
     def reopen(self, run_id: str) -> None:
         """Forget how a run ended: its result, and that its attempts are spent."""
         with self.reaching() as redis:
-            redis.delete(f"{self.prefix}kv:{run_id}", f"{self.prefix}done:{run_id}", f"{self.prefix}spent:{run_id}")
+            redis.delete(*(f"{self.prefix}{kind}:{run_id}" for kind in ("kv", "waits", "done", "spent")))
 
     def cancelling(self) -> dict[str, str]:
         """The running runs that are to be cancelled, and by whom."""
-        return {run_id: by.decode() for run_id, by in self.pairs("cancel")}
+        ids = [run_id for run_id, _ in self.pairs("held")]
+        return {run_id: by.decode() for run_id, by in zip(ids, self.of_runs(ids, "cancel"), strict=True) if by}
+
+    def of_runs(self, ids: Sequence[str], field: str) -> list[bytes | None]:
+        """This field of each of these runs."""
+        with self.reaching() as redis:
+            pipe = redis.pipeline(transaction=False)
+            for run_id in ids:
+                pipe.hget(f"{self.prefix}run:{run_id}", field)
+            return list(pipe.execute()) if ids else []
 
     def purge(self, by: str, limit: int = 1000) -> int:
         """Cancel the first `limit` that wait. Returns how many did."""
@@ -121,6 +135,18 @@ class RedisDelivery(RedisValues):
         """The messages that were given up, newest first."""
         ids = self.ask("ZREVRANGE", "dead", 0, limit - 1)
         return [(run_id.decode(), self.message(run_id.decode()) or b"") for run_id in ids]
+
+    def dead_ids(self, limit: int, before: tuple[float, str] | None = None) -> list[tuple[str, float]]:
+        """The runs that were given up and when (Unix seconds), newest first, after the place `before` in this order."""
+        key, top = self.prefix + "dead", "+inf" if before is None else repr(before[0])
+        with self.reaching() as redis:
+            ties = 0 if before is None else redis.zcount(key, top, top)
+            rows: Any = redis.zrevrangebyscore(key, top, "-inf", 0, limit + ties, withscores=True)
+        found = [(run_id.decode(), at) for run_id, at in rows]
+        return [one for one in found if before is None or (one[1], one[0]) < before][:limit]
+
+    def dead_size(self) -> int:
+        return int(self.ask("ZCARD", "dead"))
 
     def requeue_dead(self, run_id: str) -> bool:
         return bool(self.run("requeue_dead", run_id))
@@ -141,19 +167,34 @@ class RedisDelivery(RedisValues):
         return {name: tuple(json.loads(raw)[:3]) for name, raw in self.pairs("locks")}
 
     def message(self, run_id: str) -> bytes | None:
-        data: bytes | None = self.ask("HGET", "message", run_id)
+        data: bytes | None = self.ask("HGET", f"run:{run_id}", "message")
         return data
 
+    def place(self, run_id: str) -> Place | None:
+        """Where its message is; None where there is none."""
+        with self.reaching() as redis:
+            pipe = redis.pipeline(transaction=False)
+            pipe.zrank(self.prefix + "queue", run_id)
+            pipe.zscore(self.prefix + "schedule", run_id)
+            pipe.hexists(self.prefix + "held", run_id)
+            pipe.zscore(self.prefix + "dead", run_id)
+            rank, due, held, dead = pipe.execute()
+        if rank is not None:
+            return Place("waiting", min(rank, COUNTED_AHEAD + 1))
+        found = (("scheduled", due is not None), ("held", held), ("dead", dead is not None))
+        return next((Place(state) for state, there in found if there), None)
+
     def pause(self, target: str, info: dict[str, Any]) -> None:
-        self.ask("HSET", "pause", target, json.dumps(info))
+        self.ask("HSET", pause_key(target), target, json.dumps(info))
 
     def resume(self, target: str) -> bool:
-        resumed = bool(self.ask("HDEL", "pause", target))
+        resumed = bool(self.ask("HDEL", pause_key(target), target))
         self.ask("LPUSH", "bell", "1")
         return resumed
 
     def pauses(self) -> dict[str, dict[str, Any]]:
-        return {target: json.loads(info) for target, info in self.pairs("pause")}
+        found = (*self.pairs("pause"), *self.pairs("pause_schedule"))
+        return {target: json.loads(info) for target, info in found}
 
     def stream(self) -> str:
         """The name of this stream of events, new for each data set."""
@@ -163,16 +204,16 @@ class RedisDelivery(RedisValues):
         return f"{self.name}:{identity.decode()}"
 
     def events(self, after: int, limit: int) -> list[tuple[int, str]]:
-        rows = self.ask("XRANGE", "events", f"{after + 1}-0", "+", "COUNT", limit)
-        return [(int(seq.partition(b"-")[0]), fields[b"e"].decode()) for seq, fields in rows]
+        rows = self.ask("XRANGE", "events", f"({place_of(after)}", "+", "COUNT", limit)
+        return [(position_of(place), fields[b"e"].decode()) for place, fields in rows]
 
     def wait_for_events(self, after: int, seconds: float) -> None:
         with self.reaching() as redis:
-            redis.xread({self.prefix + "events": f"{after}-0"}, count=1, block=int(seconds * 1000))
+            redis.xread({self.prefix + "events": place_of(after)}, count=1, block=int(seconds * 1000))
 
     def trim(self, upto: int) -> None:
         """Remove the events that have been written down."""
-        self.ask("XTRIM", "events", "MINID", f"{upto + 1}-0")
+        self.ask("XTRIM", "events", "MINID", place_of(upto + 1))
 
     def bound(self, most: int) -> None:
         """Drop the oldest events beyond `most`, and count them, while they cannot be written down."""
@@ -197,19 +238,37 @@ class RedisDelivery(RedisValues):
 
     def items(self, key: str, limit: int | None) -> list[bytes]:
         ids = self.ask("ZRANGE", key, 0, -1 if limit is None else limit - 1)
-        return [data for data in self.ask("HMGET", "message", *ids) if data] if ids else []
+        return [data for data in self.of_runs([run_id.decode() for run_id in ids], "message") if data]
 
     def schedule_size(self) -> int:
         return int(self.ask("ZCARD", "schedule"))
 
     def flush_queue(self) -> None:
-        self.flush("queue", "since")
+        self.flush("queue")
+        self.ask("DEL", "since")
 
     def flush_schedule(self) -> None:
-        self.flush("schedule", "priority")
+        self.flush("schedule")
 
-    def flush(self, key: str, beside: str) -> None:
+    def flush(self, key: str) -> None:
         if ids := self.ask("ZRANGE", key, 0, -1):
-            self.ask("HDEL", "message", *ids)
+            with self.reaching() as redis:
+                redis.delete(*(f"{self.prefix}run:{run_id.decode()}" for run_id in ids))
         self.ask("DEL", key)
-        self.ask("DEL", beside)
+
+
+# A place in the stream is milliseconds and a number within them; a position is both in one number.
+
+
+def pause_key(target: str) -> str:
+    """Pauses of schedules lie apart: what hands out messages has no need of them."""
+    return "pause_schedule" if target.startswith("schedule:") else "pause"
+
+
+def place_of(position: int) -> str:
+    return f"{position >> 20}-{position & 0xFFFFF}"
+
+
+def position_of(place: bytes) -> int:
+    milliseconds, _, number = place.partition(b"-")
+    return int(milliseconds) << 20 | int(number)

@@ -2,145 +2,204 @@
 
 Keys of a queue, all under `dewey:{<queue>}:`
 
+    run:<id>   hash  message · since: time it came in · deliveries: times it was handed out and came back ·
+                     deaths: workers it took down · unique: its name · priority, while it is scheduled ·
+                     cancel: by whom, while it runs
     queue      zset  run id → time it came in − 60 s × priority; lowest first
     since      zset  run id → time it came in, for the age of the oldest
-    schedule   zset  run id → when it is due          priority  hash  run id → priority, until then
-    message    hash  run id → the message
-    held       hash  run id → consumer, worker, time, delivery, score, since, task: who runs it
-    cancel     hash  run id → by whom it is to be cancelled while it runs
-    deliveries hash  run id → times handed out        deaths    hash  run id → workers it took down
+    schedule   zset  run id → when it is due
+    held       hash  run id → consumer, delivery, u where the run is unique else -, attempt, worker, time, score,
+                     since, task: who runs it
     dead       zset  run id → when it was given up
-    spent:<id> the last attempt of a run that has ended, for as long as its result
-    unique     hash  name → run id                    unique_of hash  run id → name
+    spent:<id> the last attempt of a run that has ended without a result, for as long as one would be kept
+    unique     hash  name → run id
     locks      hash  name → owner, consumer, worker, until
     rate:<task>  zset of starts within the limit's time
+    pause      hash  target → info                    pause_schedule  hash  the same, for what the clock starts
     bell       list  rung by enqueuing; an idle worker blocks on it, since a script cannot block
-    events     stream of history, numbered by `seq`
-    kv:<key>, counter:<key>     results, revocations; counters
+    events     stream of history
+    kv:<key>, counter:<key>     results, whose first words tell the last attempt; revocations; counters
+    waits:<key>, done:<key>     somebody waits for this result; the list that wakes them
+
+Each call of the server costs a script more than anything it does by itself, so the common way has as few as it can.
 """
 
 from engine.delivery import PRIORITY_SECONDS
 
-LIBRARY = """
-local k = function(name) return KEYS[1] .. name end
-local call = redis.call
+#: What every script begins with.
+HEAD = """
+local prefix = KEYS[1]
+local call, match = redis.call, string.match
 local clock = call('time')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
--- As text: cjson rounds a number to 14 digits.
-local stamp = string.format('%.6f', now)
+-- As text: a number would be cut to 14 digits on its way.
+local function stamp() return string.format('%.6f', now) end
+local QUEUE, SINCE, HELD, EVENTS = prefix .. 'queue', prefix .. 'since', prefix .. 'held', prefix .. 'events'
 
-local function event(line)
-  call('xadd', k'events', call('incr', k'seq') .. '-0', 'e', line)
-end
-local function tell(kind, id, rest)
-  rest.kind = kind; rest.id = id; rest.at = stamp
-  event(cjson.encode(rest))
-end
--- The dotted task, attempt and run id of a message; nothing where it is no message of ours.
+local function run(id) return prefix .. 'run:' .. id end
+-- The dotted task and the attempt of a message; nothing where it is no message of ours.
 local function header(data)
-  local task, attempt, id = string.match(data or '', '^%S+ run (%S+) (%d+) (%S+) ')
-  return task, tonumber(attempt), id
+  local task, attempt = match(data or '', '^%S+ run (%S+) (%d+) %S+ ')
+  return task, tonumber(attempt)
 end
-local function bare(task) return task and string.match(task, '[^.]*$') or '?' end
-local function message(id) return call('hget', k'message', id) or '' end
-local function is_there(id) return call('zscore', k'queue', id) or call('zscore', k'schedule', id) end
-local function held(id)
-  local raw = call('hget', k'held', id)
-  return raw and cjson.decode(raw)
+local function bare(task) return task and match(task, '[^.]*$') or '?' end
+
+""".lstrip()
+
+#: Taking a message in: to the queue, or to the schedule.
+POSTING = """
+local function tell(kind, id, rest)
+  rest.kind = kind; rest.id = id; rest.at = stamp()
+  call('xadd', EVENTS, '*', 'e', cjson.encode(rest))
 end
+local function message(id) return call('hget', run(id), 'message') or '' end
+local function is_there(id) return call('zscore', QUEUE, id) or call('zscore', prefix .. 'schedule', id) end
+local function parts(h)
+  local consumer, delivery, attempt, worker, at, score, since, task =
+    match(h, '^(%S+) (%d+) %S (%d+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  return {consumer = consumer, delivery = tonumber(delivery), attempt = tonumber(attempt), worker = worker, at = at,
+          score = score, since = since, task = task}
+end
+
 
 local function wait(id, score, since)
-  call('zadd', k'queue', score, id); call('zadd', k'since', since, id)
-  if call('llen', k'bell') < 64 then call('lpush', k'bell', '1') end
+  call('zadd', QUEUE, score, id); call('zadd', SINCE, since, id)
+  if call('llen', prefix .. 'bell') < 64 then call('lpush', prefix .. 'bell', '1') end
 end
 local function postpone(id, due, priority)
-  call('zadd', k'schedule', due, id)
-  if priority ~= 0 then call('hset', k'priority', id, priority) end
+  call('zadd', prefix .. 'schedule', due, id)
+  if priority ~= 0 then call('hset', run(id), 'priority', priority) end
 end
 local function unqueue(id)
-  call('zrem', k'queue', id); call('zrem', k'since', id); call('zrem', k'schedule', id); call('hdel', k'priority', id)
+  call('zrem', QUEUE, id); call('zrem', SINCE, id); call('zrem', prefix .. 'schedule', id)
+  call('hdel', run(id), 'priority')
 end
 
--- A message that is no news: its run is held, or has had this attempt already.
-local function is_stale(id, data)
-  if call('hexists', k'held', id) == 1 then return true end
+-- Whether a message of a run that was seen before is news: not while it is held, nor with an attempt that it has had.
+local function is_news(id, data)
+  if call('hexists', HELD, id) == 1 then return false end
   local _, attempt = header(data)
-  if not attempt then return false end
-  local _, there = header(call('hget', k'message', id) or '')
-  local spent = tonumber(call('get', k'spent:' .. id) or 0)
-  return attempt <= math.max(there or 0, spent)
+  local _, there = header(message(id))
+  local result = call('get', prefix .. 'kv:' .. id) or ''
+  local spent = call('get', prefix .. 'spent:' .. id) or match(result, '^%S+ %S+ %S+ (%d+)')
+  return not attempt or attempt > math.max(there or 0, tonumber(spent) or 0)
 end
--- Returns the id under which the run goes on: that of an earlier one where it is to be unique.
+-- Returns the id under which the run goes on, an earlier one's where it is to be unique, and whether this is stored.
 local function post(id, data, priority, due, unique, once, delivered, at)
-  if once ~= '' and not call('set', k'kv:once:' .. once, '1', 'NX', 'EX', 604800) then return id end
+  if once ~= '' and not call('set', prefix .. 'kv:once:' .. once, '1', 'NX', 'EX', 604800) then return id, false end
   if unique ~= '' then
-    local first = call('hget', k'unique', unique)
-    if first and first ~= id and call('hexists', k'message', first) == 1 then return first end
+    local first = call('hget', prefix .. 'unique', unique)
+    if first and first ~= id and call('exists', run(first)) == 1 and not call('zscore', prefix .. 'dead', first) then
+      return first, false
+    end
   end
-  if is_stale(id, data) then return id end
-  if unique ~= '' then call('hset', k'unique', unique, id); call('hset', k'unique_of', id, unique) end
-  call('hset', k'message', id, data)
-  call('hdel', k'deaths', id); call('zrem', k'dead', id)
-  unqueue(id)
-  if delivered > 0 then call('hset', k'deliveries', id, delivered) end
+  if call('exists', run(id), prefix .. 'spent:' .. id, prefix .. 'kv:' .. id) > 0 then
+    if not is_news(id, data) then return id, false end
+    unqueue(id); call('zrem', prefix .. 'dead', id); call('hdel', run(id), 'deaths')
+  end
+  call('hset', run(id), 'message', data, 'since', due or at)
+  if unique ~= '' then call('hset', prefix .. 'unique', unique, id); call('hset', run(id), 'unique', unique) end
+  if delivered > 0 then call('hset', run(id), 'deliveries', delivered) end
   if due then postpone(id, due, priority) else wait(id, at - PRIORITY * priority, at) end
-  return id
+  return id, true
 end
+""".replace("PRIORITY", str(PRIORITY_SECONDS)).lstrip()
+
+#: The end of a run and the handing out of the next, where nothing is posted, paused or limited.
+SETTLING = """
 -- Effects from ARGV[i] on: number of messages, their seven words; results: key, data, ttl; events.
--- The line of history of a message that was not stored is not told either.
+-- The line of history of a message that was not stored is not told either. Returns the ids under which the runs go on,
+-- and what was stored: runs and results.
 local function store(i)
-  local ids, turned_away = {}, {}
+  local ids, turned_away, stored = {}, nil, {}
   for n = 1, tonumber(ARGV[i]) do
     local id = ARGV[i + 1]
     -- A microsecond apart, so that what comes in together keeps its order.
-    ids[n] = post(id, ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6],
-                  tonumber(ARGV[i + 7]), now + n / 1e6)
-    if ids[n] ~= id then turned_away[id] = true end
+    ids[n], stored[id] = post(id, ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6],
+                              tonumber(ARGV[i + 7]), now + n / 1e6)
+    if ids[n] ~= id then turned_away = turned_away or {}; turned_away[id] = true end
     i = i + 7
   end
   i = i + 1
   for _ = 1, tonumber(ARGV[i]) do
-    call('set', k'kv:' .. ARGV[i + 1], ARGV[i + 2], 'EX', ARGV[i + 3])
-    local waiting = k'done:' .. ARGV[i + 1]
-    call('lpush', waiting, '1'); call('expire', waiting, 60)
+    local key = ARGV[i + 1]
+    call('set', prefix .. 'kv:' .. key, ARGV[i + 2], 'EX', ARGV[i + 3])
+    stored['kv:' .. key] = match(ARGV[i + 2], '^%S+ value %S+ [1-9]')
+    if call('del', prefix .. 'waits:' .. key) == 1 then
+      call('lpush', prefix .. 'done:' .. key, '1'); call('expire', prefix .. 'done:' .. key, 60)
+    end
     i = i + 3
   end
   i = i + 1
   for _ = 1, tonumber(ARGV[i]) do
-    if not next(turned_away) or not turned_away[cjson.decode(ARGV[i + 1]).id] then event(ARGV[i + 1]) end
+    local line = ARGV[i + 1]
+    if not turned_away or not turned_away[cjson.decode(line).id] then call('xadd', EVENTS, '*', 'e', line) end
     i = i + 1
   end
-  return ids
+  return ids, stored
 end
 
+-- A run has ended: nothing of it stays but that a message of this attempt which comes again is nothing new.
 local function forget(id)
-  local unique = call('hget', k'unique_of', id)
-  if unique then call('hdel', k'unique', unique); call('hdel', k'unique_of', id) end
-  call('hdel', k'message', id); call('hdel', k'deliveries', id); call('hdel', k'deaths', id)
+  local unique = call('hget', run(id), 'unique')
+  if unique then call('hdel', prefix .. 'unique', unique) end
+  call('del', run(id), prefix .. 'kv:r:' .. id)
 end
--- A run has ended: a message of this attempt that comes again is nothing new.
-local function spend(id, data, ttl)
-  local _, attempt = header(data)
-  if attempt then call('set', k'spent:' .. id, attempt, 'EX', ttl) end
+local function spend(id, attempt, ttl)
+  if attempt then call('set', prefix .. 'spent:' .. id, attempt, 'EX', ttl) end
   forget(id)
 end
+-- False, and nothing stored, when the worker does not hold this delivery any more.
+local function settle(consumer, id, delivery, attempt, ttl, i)
+  local h, mine = call('hget', HELD, id), consumer .. ' ' .. delivery .. ' '
+  if not h or string.sub(h, 1, #mine) ~= mine then return 0 end
+  call('hdel', HELD, id)
+  local _, stored = store(i)
+  if stored[id] then
+    call('hdel', run(id), 'cancel'); call('hset', run(id), 'deliveries', delivery); call('del', prefix .. 'kv:r:' .. id)
+  elseif not stored['kv:' .. id] or string.sub(h, #mine + 1, #mine + 1) == 'u' then spend(id, attempt, ttl)
+  else call('del', run(id), prefix .. 'kv:r:' .. id) end
+  return 1
+end
+
+local function hold(consumer, worker, id, score, limits)
+  call('zrem', SINCE, id)
+  local known = call('hmget', run(id), 'message', 'deliveries', 'since', 'unique')
+  local data, delivery = known[1] or '', (tonumber(known[2]) or 0) + 1
+  local dotted, attempt = header(data)
+  local task = bare(dotted)
+  call('hset', HELD, id, table.concat({consumer, delivery, known[4] and 'u' or '-', attempt or 1, worker, stamp(),
+                                       score, known[3] or score, task}, ' '))
+  local limit = limits and limits[task]
+  if limit then
+    local key = prefix .. 'rate:' .. task
+    call('zadd', key, now, id .. ' ' .. delivery); call('expire', key, math.ceil(limit[2]))
+  end
+  local revoked = dotted and call('exists', prefix .. 'kv:r:' .. id, prefix .. 'kv:rt:' .. dotted) or 0
+  return {id, delivery, data, revoked}
+end
+""".lstrip()
+
+#: Everything else.
+STEERING = """
 local function release(consumer, worker)
-  local all = call('hgetall', k'locks')
+  local all = call('hgetall', prefix .. 'locks')
   for j = 1, #all, 2 do
     local lock = cjson.decode(all[j + 1])
-    if lock[2] == consumer and (worker == '' or lock[3] == worker) then call('hdel', k'locks', all[j]) end
+    if lock[2] == consumer and (worker == '' or lock[3] == worker) then call('hdel', prefix .. 'locks', all[j]) end
   end
 end
 local function give_back(consumer, worker, reason, most, counts)
-  local n, all = 0, call('hgetall', k'held')
+  local n, all = 0, call('hgetall', HELD)
   for j = 1, #all, 2 do
-    local id, h = all[j], cjson.decode(all[j + 1])
-    if h[1] == consumer and (worker == '' or h[2] == worker) then
-      call('hdel', k'held', id)
-      local deaths = counts and call('hincrby', k'deaths', id, 1) or 0
+    local id, h = all[j], parts(all[j + 1])
+    if h.consumer == consumer and (worker == '' or h.worker == worker) then
+      call('hdel', HELD, id); call('hset', run(id), 'deliveries', h.delivery)
+      local deaths = counts and call('hincrby', run(id), 'deaths', 1) or 0
       local dead = counts and deaths >= most
-      if dead then call('zadd', k'dead', now, id) else wait(id, h[5], h[6]) end
-      tell('returned', id, {task = h[7], delivery = h[4], worker = h[2], error = reason, dead = dead, counts = counts})
+      if dead then call('zadd', prefix .. 'dead', now, id) else wait(id, h.score, h.since) end
+      tell('returned', id, {task = h.task, delivery = h.delivery, attempt = h.attempt, started = h.at,
+                            worker = h.worker, consumer = h.consumer, error = reason, dead = dead, counts = counts})
       n = n + 1
     end
   end
@@ -148,98 +207,81 @@ local function give_back(consumer, worker, reason, most, counts)
   return n
 end
 
--- False, and nothing stored, when the worker does not hold this delivery any more.
-local function settle(consumer, id, delivery, failed, ttl, i)
-  local h = held(id)
-  if not h or h[1] ~= consumer or h[4] ~= tonumber(delivery) then return 0 end
-  local data = message(id)
-  call('hdel', k'held', id); call('hdel', k'message', id); call('hdel', k'cancel', id); call('del', k'kv:r:' .. id)
-  call('hincrby', k'processed', consumer, 1)
-  if failed == '1' then call('hincrby', k'failed', consumer, 1) end
-  store(i)
-  if not is_there(id) then spend(id, data, ttl) end
-  return 1
-end
-
 -- The time from which a task of a limited rate may start again; nothing when it may now.
 local function limited(task, limits)
   local limit = limits[task]
   if not limit then return nil end
-  local key = k'rate:' .. task
+  local key = prefix .. 'rate:' .. task
   call('zremrangebyscore', key, '-inf', now - limit[2])
   if call('zcard', key) < limit[1] then return nil end
   return tonumber(call('zrange', key, -limit[1], -limit[1], 'withscores')[2]) + limit[2]
 end
-local function find(limits)
-  local paused = {}
-  for _, target in ipairs(call('hkeys', k'pause')) do paused[target] = true end
-  if paused[''] then return nil end
-  local chunk = (next(paused) or next(limits)) and 500 or 1
+-- The first that may start, with its score: where something is paused or limited, what comes before it is passed over.
+local function find(paused, limits)
   local from = 0
   while true do
-    local ids, moved = call('zrange', k'queue', from, from + chunk - 1), 0
+    local ids, moved = call('zrange', QUEUE, from, from + 499, 'withscores'), 0
     if #ids == 0 then return nil end
-    for _, id in ipairs(ids) do
+    for j = 1, #ids, 2 do
+      local id, score = ids[j], ids[j + 1]
       local task = bare(header(message(id)))
       if not paused[task] then
         local again = limited(task, limits)
-        if not again then return id end
-        local score, since = call('zscore', k'queue', id), call('zscore', k'since', id)
-        unqueue(id); postpone(id, again, (since - score) / PRIORITY)
+        if not again then
+          call('zrem', QUEUE, id)
+          return id, score
+        end
+        local since = call('zscore', SINCE, id)
+        unqueue(id); postpone(id, again, (since - score) / PRIORITY); call('hset', run(id), 'since', again)
         tell('limited', id, {due = string.format('%.6f', again)})
         moved = moved + 1
       end
     end
-    from = from + chunk - moved
+    from = from + 500 - moved
   end
 end
 local function hand_out(consumer, worker, limits)
-  local id = find(limits)
-  if not id then return nil end
-  local score, since = call('zscore', k'queue', id), call('zscore', k'since', id)
-  unqueue(id)
-  local data = message(id)
-  local dotted, attempt = header(data)
-  local task = bare(dotted)
-  local delivery = call('hincrby', k'deliveries', id, 1)
-  call('hset', k'held', id, cjson.encode({consumer, worker, stamp, delivery, score, since or score, task}))
-  -- Taking is a sign of life: what a consumer takes on waking is not reaped before its parent speaks.
-  call('zadd', k'beat_at', 'XX', now, consumer)
-  local limit = limits[task]
-  if limit then
-    call('zadd', k'rate:' .. task, now, id .. ' ' .. delivery); call('expire', k'rate:' .. task, math.ceil(limit[2]))
-  end
-  tell('started', id, {task = task, delivery = delivery, attempt = attempt or 1, consumer = consumer, worker = worker})
-  local revoked = dotted and call('exists', k'kv:r:' .. id, k'kv:rt:' .. dotted) or 0
-  return {id, delivery, data, revoked}
+  local paused = {}
+  for _, target in ipairs(call('hkeys', prefix .. 'pause')) do paused[target] = true end
+  if paused[''] then return nil end
+  local id, score = find(paused, limits)
+  return id and hold(consumer, worker, id, score, limits)
 end
 local function in_hand(consumer, worker)
-  local all = call('hgetall', k'held')
+  local all = call('hgetall', HELD)
   for j = 1, #all, 2 do
-    local h = cjson.decode(all[j + 1])
-    if h[1] == consumer and h[2] == worker then return {all[j], h[4], message(all[j]), 1} end
+    local h = parts(all[j + 1])
+    if h.consumer == consumer and h.worker == worker then return {all[j], h.delivery, message(all[j]), 1} end
   end
 end
-""".replace("PRIORITY", str(PRIORITY_SECONDS))
+""".replace("PRIORITY", str(PRIORITY_SECONDS)).lstrip()
+
+#: Each function that a script defines costs it a microsecond: the commonest one does without those it has no use for.
+QUICK = HEAD + "local post\n" + SETTLING
+LIBRARY = HEAD + POSTING + SETTLING + STEERING
 
 SCRIPTS = {
     # ARGV effects… Returns the ids under which the runs go on.
     "apply": "return store(1)",
     # ARGV consumer, worker, whether to look first into what this worker holds, limits as JSON,
-    # [run id, delivery, whether it failed, ttl, effects…] of the run before. One round trip a task.
+    # [run id, delivery, attempt, ttl, effects…] of the run before. One round trip a task.
     "turn": """
         local settled = ARGV[5] and settle(ARGV[1], ARGV[5], ARGV[6], ARGV[7], ARGV[8], 9) or -1
-        local taken = ARGV[3] == '1' and in_hand(ARGV[1], ARGV[2]) or hand_out(ARGV[1], ARGV[2], cjson.decode(ARGV[4]))
+        local limits = cjson.decode(ARGV[4])
+        local taken = ARGV[3] == '1' and in_hand(ARGV[1], ARGV[2]) or hand_out(ARGV[1], ARGV[2], limits)
         return {settled, unpack(taken or {})}
     """,
-    # ARGV consumer, run id, delivery, whether it failed, ttl, effects…
+    # ARGV consumer, run id, delivery, attempt, ttl, effects…
     "settle": "return settle(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6)",
     # ARGV run id, delivery, reason
     "bury": """
-        local h = held(ARGV[1])
-        if not h or h[4] ~= tonumber(ARGV[2]) then return 0 end
-        call('hdel', k'held', ARGV[1]); call('zadd', k'dead', now, ARGV[1])
-        tell('dead', ARGV[1], {delivery = h[4], error = ARGV[3]})
+        local h = call('hget', HELD, ARGV[1])
+        h = h and parts(h)
+        if not h or h.delivery ~= tonumber(ARGV[2]) then return 0 end
+        call('hdel', HELD, ARGV[1]); call('hset', run(ARGV[1]), 'deliveries', h.delivery)
+        call('zadd', prefix .. 'dead', now, ARGV[1])
+        tell('dead', ARGV[1], {task = h.task, delivery = h.delivery, attempt = h.attempt, started = h.at,
+                               worker = h.worker, consumer = h.consumer, error = ARGV[3]})
         return 1
     """,
     # ARGV consumer, worker or '', reason, most deliveries, whether it counts
@@ -247,29 +289,31 @@ SCRIPTS = {
     # ARGV lease, most deliveries.
     # After an outage every beat is old: unless somebody reaped within a lease, all wait for everyone to beat again.
     "reap": """
-        local last = call('getset', k'reaped', stamp)
+        local last = call('getset', prefix .. 'reaped', stamp())
         if not last or now - tonumber(last) > tonumber(ARGV[1]) then
-          call('set', k'patience', string.format('%.6f', now + ARGV[1] / 2))
+          call('set', prefix .. 'patience', string.format('%.6f', now + ARGV[1] / 2))
         end
-        if now < tonumber(call('get', k'patience') or 0) then return {} end
-        local all, silent = call('hgetall', k'held'), {}
+        if now < tonumber(call('get', prefix .. 'patience') or 0) then return {} end
+        local all, last_took, gone = call('hgetall', HELD), {}, {}
         for j = 2, #all, 2 do
-          local consumer = cjson.decode(all[j])[1]
-          local at = call('zscore', k'beat_at', consumer)
-          if not at or now - tonumber(at) > tonumber(ARGV[1]) then silent[consumer] = true end
+          local h = parts(all[j])
+          last_took[h.consumer] = math.max(last_took[h.consumer] or 0, tonumber(h.at))
         end
-        local gone = {}
-        for consumer in pairs(silent) do
-          give_back(consumer, '', 'the consumer died', tonumber(ARGV[2]), true)
-          gone[#gone + 1] = consumer
+        -- Taking is a sign of life: what a consumer takes on waking is not reaped before its parent speaks.
+        for consumer, took in pairs(last_took) do
+          local at = call('zscore', prefix .. 'beat_at', consumer)
+          if not at or now - math.max(tonumber(at), took) > tonumber(ARGV[1]) then
+            give_back(consumer, '', 'the consumer died', tonumber(ARGV[2]), true)
+            gone[#gone + 1] = consumer
+          end
         end
         return gone
     """,
     # ARGV now, limit
     "move_due": """
-        local ids = call('zrangebyscore', k'schedule', '-inf', ARGV[1], 'withscores', 'limit', 0, ARGV[2])
+        local ids = call('zrangebyscore', prefix .. 'schedule', '-inf', ARGV[1], 'withscores', 'limit', 0, ARGV[2])
         for j = 1, #ids, 2 do
-          local priority = tonumber(call('hget', k'priority', ids[j]) or 0)
+          local priority = tonumber(call('hget', run(ids[j]), 'priority') or 0)
           unqueue(ids[j])
           wait(ids[j], tonumber(ids[j + 1]) - PRIORITY * priority, ids[j + 1])
           tell('due', ids[j], {})
@@ -278,68 +322,81 @@ SCRIPTS = {
     """.replace("PRIORITY", str(PRIORITY_SECONDS)),
     # ARGV task, minute, effects…
     "tick": """
-        local last = tonumber(call('hget', k'ticks', ARGV[1]) or -1)
+        local last = tonumber(call('hget', prefix .. 'ticks', ARGV[1]) or -1)
         if tonumber(ARGV[2]) <= last then return 0 end
-        call('hset', k'ticks', ARGV[1], ARGV[2])
+        call('hset', prefix .. 'ticks', ARGV[1], ARGV[2])
         store(3)
         return 1
     """,
     # ARGV consumer, info
-    "beat": "call('hset', k'beats', ARGV[1], ARGV[2]); call('zadd', k'beat_at', now, ARGV[1])",
-    "forget": """
-        for _, hash in ipairs{'beats', 'processed', 'failed'} do call('hdel', k(hash), ARGV[1]) end
-        call('zrem', k'beat_at', ARGV[1])
-    """,
+    "beat": "call('hset', prefix .. 'beats', ARGV[1], ARGV[2]); call('zadd', prefix .. 'beat_at', now, ARGV[1])",
+    "forget": "call('hdel', prefix .. 'beats', ARGV[1]); call('zrem', prefix .. 'beat_at', ARGV[1])",
     # ARGV run id, by whom, ttl. Removes a waiting run; marks a running one for its consumer to interrupt.
     "cancel": """
         local id = ARGV[1]
-        if held(id) then call('hset', k'cancel', id, ARGV[2]); return 'running' end
+        if call('hexists', HELD, id) == 1 then call('hset', run(id), 'cancel', ARGV[2]); return 'running' end
         if not is_there(id) then return 'unknown' end
-        unqueue(id); spend(id, message(id), ARGV[3])
+        local _, attempt = header(message(id))
+        unqueue(id); spend(id, attempt, ARGV[3])
         tell('cancelled', id, {by = ARGV[2]})
         return 'removed'
     """,
     # ARGV by whom, ttl, limit
     "purge": """
-        local ids = call('zrange', k'queue', 0, ARGV[3] - 1)
+        local ids = call('zrange', QUEUE, 0, ARGV[3] - 1)
         for _, id in ipairs(ids) do
-          unqueue(id); spend(id, message(id), ARGV[2])
+          local _, attempt = header(message(id))
+          unqueue(id); spend(id, attempt, ARGV[2])
           tell('cancelled', id, {by = ARGV[1]})
         end
         return #ids
     """,
     # ARGV run id. Back to the queue, with its deaths forgiven.
     "requeue_dead": """
-        if call('zrem', k'dead', ARGV[1]) == 0 then return 0 end
-        call('hdel', k'deaths', ARGV[1])
+        if call('zrem', prefix .. 'dead', ARGV[1]) == 0 then return 0 end
+        call('hdel', run(ARGV[1]), 'deaths'); call('hset', run(ARGV[1]), 'since', now)
         wait(ARGV[1], now, now)
         tell('requeued', ARGV[1], {})
         return 1
     """,
     # ARGV run id
     "discard_dead": """
-        if call('zrem', k'dead', ARGV[1]) == 0 then return 0 end
+        if call('zrem', prefix .. 'dead', ARGV[1]) == 0 then return 0 end
         forget(ARGV[1])
         return 1
     """,
     # ARGV name, owner, consumer, worker, seconds or '', lease. A lock lives as long as its consumer beats, or its time.
     "lock": """
-        local raw = call('hget', k'locks', ARGV[1])
+        local raw = call('hget', prefix .. 'locks', ARGV[1])
         if raw then
           local lock = cjson.decode(raw)
-          local beat = lock[2] ~= '' and call('zscore', k'beat_at', lock[2])
+          local beat = lock[2] ~= '' and call('zscore', prefix .. 'beat_at', lock[2])
           local over = lock[4] ~= '' and now > tonumber(lock[4])
           local gone = lock[2] ~= '' and (not beat or now - tonumber(beat) > tonumber(ARGV[6]))
           if not over and not gone then return 0 end
         end
+        call('zadd', prefix .. 'beat_at', 'XX', now, ARGV[3])
         local ends = ARGV[5] ~= '' and string.format('%.6f', now + ARGV[5]) or ''
-        call('hset', k'locks', ARGV[1], cjson.encode({ARGV[2], ARGV[3], ARGV[4], ends}))
+        call('hset', prefix .. 'locks', ARGV[1], cjson.encode({ARGV[2], ARGV[3], ARGV[4], ends}))
         return 1
     """,
     # ARGV name, owner or '' for whoever holds it
     "unlock": """
-        local raw = call('hget', k'locks', ARGV[1])
+        local raw = call('hget', prefix .. 'locks', ARGV[1])
         if not raw or (ARGV[2] ~= '' and cjson.decode(raw)[1] ~= ARGV[2]) then return 0 end
-        return call('hdel', k'locks', ARGV[1])
+        return call('hdel', prefix .. 'locks', ARGV[1])
+    """,
+}
+
+SOURCE = {step: LIBRARY + body for step, body in SCRIPTS.items()} | {
+    # ARGV consumer, worker, [run id, delivery, attempt, ttl, effects without messages…] of the run before.
+    # As `turn`, where nothing is limited; `paused`, and nothing taken, where something is paused.
+    "quick_turn": QUICK
+    + """
+        local settled = ARGV[3] and settle(ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6], 7) or -1
+        if call('exists', prefix .. 'pause') == 1 then return {settled, 'paused'} end
+        local popped = call('zpopmin', QUEUE)
+        if not popped[1] then return {settled} end
+        return {settled, unpack(hold(ARGV[1], ARGV[2], popped[1], popped[2]))}
     """,
 }

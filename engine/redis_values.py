@@ -1,7 +1,10 @@
 """Values on Redis: results that expire, revocations, locks, counters; and the way to the server."""
 
+import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import getpid
 from time import monotonic
 from typing import Any
 
@@ -10,12 +13,17 @@ from huey.storage import BaseStorage
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Unreachable
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as Silent
 from redis.retry import Retry
 
 from engine.delivery import BrokerAway, Effects
-from engine.redis_scripts import LIBRARY, SCRIPTS
+from engine.redis_scripts import SOURCE
+
+AWAY = (Unreachable, Silent, ReadOnlyError, OutOfMemoryError)
+
+#: A connection that was idle for so long may have been closed by the server meanwhile.
+FRESH_SECONDS = 1.0
 
 
 class RedisValues(BaseStorage):
@@ -29,7 +37,7 @@ class RedisValues(BaseStorage):
             url, socket_timeout=5, socket_connect_timeout=5, health_check_interval=30, retry=Retry(NoBackoff(), 0)
         )
         self.prefix = f"dewey:{{{name}}}:"
-        self.scripts = {step: self.redis.register_script(LIBRARY + body) for step, body in SCRIPTS.items()}
+        self.local = threading.local()
 
     # --- the server ------------------------------------------------------------------------------------------
 
@@ -37,12 +45,33 @@ class RedisValues(BaseStorage):
     def reaching(self) -> Iterator[Redis]:
         try:
             yield self.redis
-        except (Unreachable, Silent, ReadOnlyError, OutOfMemoryError) as error:
+        except AWAY as error:
             raise BrokerAway(f"Redis: {error}") from error
 
     def run(self, step: str, *args: Any) -> Any:
-        with self.reaching():
-            return self.scripts[step](keys=[self.prefix], args=args)
+        """One script. On a connection of this thread's own: the way through the pool costs as much as all the rest."""
+        try:
+            connection = self.connection()
+            try:
+                return self.answer(connection, "EVALSHA", SHA[step], 1, self.prefix, *args)
+            except NoScriptError:
+                return self.answer(connection, "EVAL", SOURCE[step], 1, self.prefix, *args)
+        except AWAY as error:
+            raise BrokerAway(f"Redis: {error}") from error
+
+    def answer(self, connection: Any, *words: Any) -> Any:
+        connection.send_command(*words)
+        answer = connection.read_response()
+        self.local.used = monotonic()
+        return answer
+
+    def connection(self) -> Any:
+        local = self.local
+        if getattr(local, "pid", None) != getpid():
+            local.open, local.pid, local.used = self.redis.connection_pool.make_connection(), getpid(), 0.0
+        elif monotonic() - local.used > FRESH_SECONDS and is_stale(local.open):
+            local.open.disconnect()
+        return local.open
 
     def ask(self, command: str, key: str, *args: Any) -> Any:
         with self.reaching() as redis:
@@ -66,6 +95,8 @@ class RedisValues(BaseStorage):
 
     def close(self) -> bool:
         self.redis.connection_pool.disconnect()
+        if getattr(self.local, "pid", None) == getpid():
+            self.local.open.disconnect()
         return True
 
     # --- values ----------------------------------------------------------------------------------------------
@@ -117,16 +148,20 @@ class RedisValues(BaseStorage):
     def wait_result(
         self, key: str, timeout: float | None = None, backoff: float = 1.15, max_delay: float = 1.0
     ) -> bool:
+        """Whoever stores the result rings for those who have said that they wait."""
         deadline = None if timeout is None else monotonic() + timeout
-        while not self.has_data_for_key(key):
+        waits, bell = f"{self.prefix}waits:{key}", f"{self.prefix}done:{key}"
+        while True:
             left = 1.0 if deadline is None else min(1.0, deadline - monotonic())
-            if left <= 0:
-                return False
             with self.reaching() as redis:
-                if redis.blpop([f"{self.prefix}done:{key}"], timeout=max(left, 0.01)):
-                    # Put back for whoever waits beside us.
-                    redis.lpush(f"{self.prefix}done:{key}", "1")
-        return True
+                redis.set(waits, "1", ex=60)
+                if self.has_data_for_key(key):
+                    return True
+                if left <= 0:
+                    return False
+                if redis.blpop([bell], timeout=max(left, 0.01)):
+                    redis.lpush(bell, "1")  # for whoever waits beside us
+                    redis.expire(bell, 60)
 
     def incr(self, key: str, amount: int = 1) -> int:
         return int(self.ask("INCRBY", f"counter:{key}", amount))
@@ -153,3 +188,14 @@ class RedisValues(BaseStorage):
     def flush_counters(self) -> None:
         for key in self.stored("counter:"):
             self.delete_counter(key)
+
+
+def is_stale(connection: Any) -> bool:
+    """The server has closed it, or has said something that nobody asked for."""
+    try:
+        return bool(connection.can_read())
+    except (Unreachable, Silent):
+        return True
+
+
+SHA = {step: hashlib.sha1(source.encode()).hexdigest() for step, source in SOURCE.items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 from huey.api import ResultGroup, Task, TaskWrapper
 
+from engine import capture
 from engine.messages import Envelope
 from engine.records import now
 
@@ -33,8 +34,13 @@ class RunTask(Task):
         mine, key = now(), f"instant:{self.id}"
         first = self.queue.put_if_empty(key, mine.isoformat(), ttl=7 * 86400)
         instant = mine if first else datetime.fromisoformat(self.queue.get(key, peek=True))
-        self.queue.note(self, instant_at=instant.isoformat())
+        self.queue.note(self, {"instant_at": instant.isoformat()})
         return instant, first
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Tell how far this run has come, for its page. As often as one likes: it is sent twice a second at most."""
+        if notes := capture.current():
+            notes.come_to(done, total, text)
 
 
 PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -15,6 +15,7 @@ class Cron:
         self.expression = f"{minute} {hour} {day} {month} {day_of_week}"
         self.matches = huey.crontab(minute, hour, day, month, day_of_week, strict=True)
         self.matches_day = huey.crontab("*", "*", day, month, day_of_week, strict=True)
+        self.matches_hour = huey.crontab("*", hour, "*", "*", "*", strict=True)
 
     def __call__(self, at: datetime) -> bool:
         return bool(self.matches(at))
@@ -26,6 +27,8 @@ class Cron:
         while at < end:
             if not self.matches_day(at):
                 at = at.replace(hour=0, minute=0) + timedelta(days=1)
+            elif not self.matches_hour(at):
+                at = at.replace(minute=0) + timedelta(hours=1)
             elif self.matches(at):
                 return at
             else:

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from huey import signals as S
 
+from engine.capture import Notes
 from engine.delivery import Done, Effects, Taken, event_json
 from engine.records import State
 
@@ -30,19 +31,21 @@ class Settlement:
     """The outcome of one execution. `effects` is everything that must be stored together with letting go."""
 
     def __init__(self, task: Any, taken: Taken) -> None:
-        self.task, self.taken = task, taken
+        self.task, self.taken, self.attempt = task, taken, task.envelope.attempt
+        self.due = (task.eta.replace(tzinfo=UTC) if task.eta else task.envelope.enqueued_at).timestamp()
         self.effects = Effects()
         self.state: State | None = None
         self.interrupted = False
         self.exception: BaseException | None = None
         self.value: Any = None
-        self.started = time.monotonic()
+        self.started, self.started_at = time.monotonic(), time.time()
         self.run_ms: float | None = None
         self.done: Done | None = None
+        self.notes: Notes | None = None
 
     def notice(self, signal: str) -> None:
         if signal == S.SIGNAL_EXECUTING:
-            self.started = time.monotonic()
+            self.started, self.started_at = time.monotonic(), time.time()
         elif signal == S.SIGNAL_INTERRUPTED:
             self.interrupted = True
         elif signal == S.SIGNAL_SCHEDULED:
@@ -55,6 +58,8 @@ class Settlement:
         if exception is None:  # else what the task wants stored in its place has been set already
             self.value = value
         began = getattr(self.task, "began", None)  # where it was cut off, and this is only the word of it
+        if began is not None:
+            self.started_at = began
         self.run_ms = (time.monotonic() - self.started if began is None else time.time() - began) * 1000
 
     @property
@@ -68,7 +73,14 @@ class Settlement:
     def close(self, worker: str, version: str) -> None:
         """Nothing more follows: this is what is to be stored."""
         self.effects.event(self.event(worker, version))
-        self.done = Done(self.taken, self.effects, self.failed)
+        self.done = Done(self.taken, self.effects)
+
+    @property
+    def wait_ms(self) -> float | None:
+        """Between due (or enqueued) and the first start; of that only."""
+        if self.taken.delivery > 1:
+            return None
+        return max(self.started_at - self.due, 0) * 1000
 
     def event(self, worker: str, version: str) -> str:
         """The line of history that ends this attempt."""
@@ -80,9 +92,11 @@ class Settlement:
             state=self.state or State.SUCCEEDED,
             task=self.task.name,
             delivery=self.taken.delivery,
-            attempt=self.task.envelope.attempt - (self.state == State.RETRYING),
+            attempt=self.attempt,
             worker=worker,
             version=version,
+            started=self.started_at,
+            wait_ms=self.wait_ms,
             run_ms=self.run_ms,
             result=readable(self.value),
             error=self.error,
@@ -90,6 +104,7 @@ class Settlement:
             next_at=eta.replace(tzinfo=UTC).timestamp()
             if eta and self.state in (State.RETRYING, State.SCHEDULED)
             else None,
+            **(self.notes.news() if self.notes else {}),
         )
 
 

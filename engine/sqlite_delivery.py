@@ -10,10 +10,12 @@ import time
 from datetime import datetime
 
 from engine.delivery import (
+    COUNTED_AHEAD,
     PRIORITY_SECONDS,
     Done,
     Effects,
     Held,
+    Place,
     Posted,
     Taken,
     Turn,
@@ -33,6 +35,7 @@ CREATE TABLE IF NOT EXISTS message (
 CREATE INDEX IF NOT EXISTS message_waiting ON message (queue, score) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS message_since ON message (queue, since) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS message_scheduled ON message (queue, due) WHERE state = 'scheduled';
+CREATE INDEX IF NOT EXISTS message_dead ON message (queue, held_at, id) WHERE state = 'dead';
 CREATE INDEX IF NOT EXISTS message_held ON message (queue, consumer, worker) WHERE state = 'held';
 CREATE INDEX IF NOT EXISTS message_unique ON message (queue, uniq) WHERE uniq IS NOT NULL;
 CREATE TABLE IF NOT EXISTS spent (
@@ -52,7 +55,7 @@ WHERE message.state = 'done' OR (message.state <> 'held' AND excluded.attempt > 
 """
 
 WAITING = """
-SELECT id, task, attempt, data, deliveries + 1, score, since FROM message WHERE queue = ?1 AND state = 'waiting'
+SELECT id, task, data, deliveries + 1, score, since FROM message WHERE queue = ?1 AND state = 'waiting'
   AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.queue = ?1 AND target IN ('', message.task)) ORDER BY score LIMIT 1
 """
 
@@ -123,7 +126,8 @@ class SqliteDelivery(SqliteDesk):
     def turn(self, consumer: str, worker: str, look_first: bool, limits: str, done: Done | None = None) -> Turn:
         """Settle the run before, if there is one, and take the next message, in one transaction.
 
-        With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds].
+        With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds], or
+        nothing.
         """
         self.local.seen = self.version()
         if not done and not look_first and not self.queue_size(1):
@@ -131,7 +135,7 @@ class SqliteDelivery(SqliteDesk):
         with self.writing() as connection:
             settled = done is None or self.let_go(connection, consumer, done)
             held = self.held_by(connection, consumer, worker) if look_first else None
-            return Turn(settled, held or self.hand_out(connection, consumer, worker, json.loads(limits)))
+            return Turn(settled, held or self.hand_out(connection, consumer, worker, json.loads(limits or "{}")))
 
     def held_by(self, connection: sqlite3.Connection, consumer: str, worker: str) -> Taken | None:
         row = connection.execute(
@@ -145,7 +149,7 @@ class SqliteDelivery(SqliteDesk):
         self, connection: sqlite3.Connection, consumer: str, worker: str, limits: dict[str, list[float]]
     ) -> Taken | None:
         while row := connection.execute(WAITING, (self.name,)).fetchone():
-            run_id, task, attempt, data, delivery, score, since = row
+            run_id, task, data, delivery, score, since = row
             now = time.time()
             again = self.limited(connection, task, limits.get(task), now)
             if again is None:
@@ -163,12 +167,8 @@ class SqliteDelivery(SqliteDesk):
             "WHERE queue = ? AND id = ?",
             (delivery, consumer, worker, now, self.name, run_id),
         )
-        # Taking is a sign of life: what a consumer takes on waking is not reaped before its parent speaks.
-        connection.execute("UPDATE consumer SET at = ? WHERE queue = ? AND id = ?", (now, self.name, consumer))
         if task in limits:
             connection.execute("INSERT INTO start VALUES (?, ?, ?)", (self.name, task, now))
-        self.append(connection, [event_json("started", run_id, now, task=task, delivery=delivery, attempt=attempt,
-                                            consumer=consumer, worker=worker)])  # fmt: skip
         return Taken(run_id, delivery, bytes(data), self.may_be_revoked(connection, run_id, bytes(data)))
 
     def limited(self, connection: sqlite3.Connection, task: str, limit: list[float] | None, now: float) -> float | None:
@@ -192,9 +192,7 @@ class SqliteDelivery(SqliteDesk):
 
     def wait_for_work(self) -> None:
         """Return when another connection has changed the file since the last turn, or after the read timeout."""
-        deadline = time.monotonic() + self.read_timeout
-        while time.monotonic() < deadline and self.version() == self.local.seen:
-            time.sleep(self.POLL_SECONDS)
+        self.wait_for_change(self.local.seen, time.monotonic() + self.read_timeout)
 
     def settle(self, consumer: str, done: Done) -> bool:
         """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held."""
@@ -211,10 +209,6 @@ class SqliteDelivery(SqliteDesk):
         if not held.rowcount:
             return False
         connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{taken.run_id}"))
-        connection.execute(
-            "UPDATE consumer SET processed = processed + 1, failed = failed + ? WHERE queue = ? AND id = ?",
-            (int(done.failed), self.name, consumer),
-        )
         # A retry among the effects turns the row back into a message, with its count of deliveries.
         self.store(connection, done.effects)
         self.spend(connection, taken.run_id, "done")
@@ -233,12 +227,15 @@ class SqliteDelivery(SqliteDesk):
     def bury(self, consumer: str, taken: Taken, reason: str) -> None:
         """Keep a message that cannot be run, with its reason, where it blocks nothing."""
         with self.writing() as connection:
-            connection.execute(
-                "UPDATE message SET state = 'dead' WHERE queue = ? AND id = ? AND state = 'held' AND deliveries = ?",
+            rows = connection.execute(
+                "UPDATE message SET state = 'dead' WHERE queue = ? AND id = ? AND state = 'held' AND deliveries = ? "
+                "RETURNING task, max(attempt, 1), held_at, worker, consumer",
                 (self.name, taken.run_id, taken.delivery),
-            )
-            event = event_json("dead", taken.run_id, time.time(), delivery=taken.delivery, error=reason)
-            self.append(connection, [event])
+            ).fetchall()
+            for task, attempt, held_at, worker, holder in rows:
+                told = {"task": task, "attempt": attempt, "started": held_at, "worker": worker, "consumer": holder}
+                event = event_json("dead", taken.run_id, time.time(), **told, delivery=taken.delivery, error=reason)
+                self.append(connection, [event])
 
     def give_back(
         self, consumer: str, worker: str | None, reason: str, max_deliveries: int, counts: bool = True
@@ -249,19 +246,20 @@ class SqliteDelivery(SqliteDesk):
         """
         with self.writing() as connection:
             rows = connection.execute(
-                "SELECT id, task, deliveries, deaths + ?, worker FROM message "
+                "SELECT id, task, attempt, deliveries, deaths + ?, consumer, worker, held_at FROM message "
                 "WHERE queue = ? AND state = 'held' AND consumer = ? AND coalesce(?, worker) = worker",
                 (int(counts), self.name, consumer, worker),
             ).fetchall()
-            for run_id, task, delivery, deaths, holder in rows:
+            for run_id, task, attempt, delivery, deaths, holder, slot, held_at in rows:
                 dead = counts and deaths >= max_deliveries
                 connection.execute(
                     "UPDATE message SET state = ?, deaths = ?, consumer = NULL, worker = NULL "
                     "WHERE queue = ? AND id = ?",
                     ("dead" if dead else "waiting", deaths, self.name, run_id),
                 )
-                event = event_json("returned", run_id, time.time(), task=task, delivery=delivery, worker=holder,
-                                   error=reason, dead=dead, counts=counts)  # fmt: skip
+                event = event_json("returned", run_id, time.time(), task=task, delivery=delivery, attempt=attempt or 1,
+                                   started=held_at, worker=slot, consumer=holder, error=reason, dead=dead,
+                                   counts=counts)  # fmt: skip
                 self.append(connection, [event])
             connection.execute(
                 "DELETE FROM lock WHERE queue = ? AND consumer = ? AND coalesce(?, worker) = worker",
@@ -285,9 +283,11 @@ class SqliteDelivery(SqliteDesk):
                 self.put_counter(connection, "patience", known["patience"])
             if now < known.get("patience", 0):
                 return []
+            # Taking is a sign of life: what a consumer takes on waking is not reaped before its parent speaks.
             holders = connection.execute(
-                "SELECT DISTINCT consumer FROM message WHERE queue = ?1 AND state = 'held' AND NOT EXISTS "
-                "(SELECT 1 FROM consumer c WHERE c.queue = ?1 AND c.id = message.consumer AND c.at > ?2)",
+                "SELECT consumer FROM message WHERE queue = ?1 AND state = 'held' AND NOT EXISTS "
+                "(SELECT 1 FROM consumer c WHERE c.queue = ?1 AND c.id = message.consumer AND c.at > ?2) "
+                "GROUP BY consumer HAVING max(held_at) <= ?2",
                 (self.name, now - lease),
             ).fetchall()
         for (consumer,) in holders:
@@ -362,6 +362,18 @@ class SqliteDelivery(SqliteDesk):
         rows = self.ask("SELECT id, data FROM message WHERE queue = ? AND state = 'dead' LIMIT ?", self.name, limit)
         return [(run_id, bytes(data)) for run_id, data in rows]
 
+    def dead_ids(self, limit: int, before: tuple[float, str] | None = None) -> list[tuple[str, float]]:
+        """The runs that were given up and when (Unix seconds), newest first, after the place `before` in this order."""
+        at, run_id = before or (float("inf"), "")
+        return self.ask(
+            "SELECT id, held_at FROM message WHERE queue = ? AND state = 'dead' AND (held_at, id) < (?, ?) "
+            "ORDER BY held_at DESC, id DESC LIMIT ?",
+            self.name, at, run_id, limit,
+        )  # fmt: skip
+
+    def dead_size(self) -> int:
+        return int(self.ask("SELECT count(*) FROM message WHERE queue = ? AND state = 'dead'", self.name)[0][0])
+
     def requeue_dead(self, run_id: str) -> bool:
         now = time.time()
         with self.writing() as connection:
@@ -379,7 +391,8 @@ class SqliteDelivery(SqliteDesk):
 
     def held(self) -> list[Held]:
         rows = self.ask(
-            "SELECT id, task, consumer, worker, held_at, deliveries FROM message WHERE queue = ? AND state = 'held'",
+            "SELECT id, task, consumer, worker, held_at, deliveries, max(attempt, 1) FROM message "
+            "WHERE queue = ? AND state = 'held'",
             self.name,
         )
         return [Held(*row) for row in rows]
@@ -387,6 +400,17 @@ class SqliteDelivery(SqliteDesk):
     def message(self, run_id: str) -> bytes | None:
         rows = self.ask("SELECT data FROM message WHERE queue = ? AND id = ?", self.name, run_id)
         return bytes(rows[0][0]) if rows else None
+
+    def place(self, run_id: str) -> Place | None:
+        """Where its message is; None where there is none."""
+        row = self.ask("SELECT state, score FROM message WHERE queue = ? AND id = ?", self.name, run_id)
+        if not row or row[0][0] == "done":
+            return None
+        state, score = row[0]
+        if state != "waiting":
+            return Place(state)
+        sql = "SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ? AND state = 'waiting' AND score < ? LIMIT ?)"
+        return Place(state, int(self.ask(sql, self.name, score, COUNTED_AHEAD + 1)[0][0]))
 
     def remove_expired(self) -> int:
         self.tell("DELETE FROM spent WHERE queue = ? AND expires < ?", self.name, time.time())

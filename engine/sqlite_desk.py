@@ -18,8 +18,7 @@ CREATE TABLE IF NOT EXISTS lock (
   queue TEXT NOT NULL, name TEXT NOT NULL, owner TEXT NOT NULL, consumer TEXT NOT NULL, worker TEXT NOT NULL,
   ends REAL, PRIMARY KEY (queue, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS consumer (
-  queue TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL, info TEXT NOT NULL,
-  processed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (queue, id)) WITHOUT ROWID;
+  queue TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL, info TEXT NOT NULL, PRIMARY KEY (queue, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, data TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS event_queue ON event (queue, seq);
 """
@@ -42,8 +41,8 @@ class SqliteDesk(SqliteValues):
         self.tell("DELETE FROM consumer WHERE queue = ? AND id = ?", self.name, consumer)
 
     def beats(self) -> list[Beat]:
-        rows = self.ask("SELECT id, at, info, processed, failed FROM consumer WHERE queue = ?", self.name)
-        return [Beat(row[0], row[1], json.loads(row[2]), row[3], row[4]) for row in rows]
+        rows = self.ask("SELECT id, at, info FROM consumer WHERE queue = ?", self.name)
+        return [Beat(consumer, at, json.loads(info)) for consumer, at, info in rows]
 
     def pause(self, target: str, info: dict[str, Any]) -> None:
         self.tell("INSERT OR REPLACE INTO pause VALUES (?, ?, ?)", self.name, target, json.dumps(info))
@@ -82,13 +81,12 @@ class SqliteDesk(SqliteValues):
             self.incr(DROPPED, dropped)
 
     def wait_for_events(self, after: int, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+        deadline, seen = time.monotonic() + seconds, self.version()
         while not self.events(after, 1):
+            # What comes in together is written down together.
+            if not self.wait_for_change(seen, deadline, pause=0.1):
+                return
             seen = self.version()
-            while self.version() == seen:
-                if time.monotonic() >= deadline:
-                    return
-                time.sleep(0.1)
 
     # --- locks -----------------------------------------------------------------------------------------------
 
@@ -104,6 +102,7 @@ class SqliteDesk(SqliteValues):
                 {"queue": self.name, "name": name, "owner": owner, "consumer": consumer, "worker": worker,
                  "ends": seconds and now + seconds, "now": now, "lease": lease},
             )  # fmt: skip
+            connection.execute("UPDATE consumer SET at = ? WHERE queue = ? AND id = ?", (now, self.name, consumer))
             return bool(taken.rowcount)
 
     def unlock(self, name: str, owner: str = "") -> bool:

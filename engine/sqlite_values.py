@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from os import getpid
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
 
 from engine.delivery import BrokerAway
+from engine.file_watch import FileWatch
 
 VALUES = """
 CREATE TABLE IF NOT EXISTS kv (
@@ -31,6 +33,8 @@ class SqliteValues(BaseStorage):
 
     schema = VALUES
     POLL_SECONDS = 0.025
+    #: A commit is seen some time after the writing that announces it: the disk stands between the two.
+    COMMIT_SECONDS = 0.25
 
     def __init__(self, name: str, path: Path, result_ttl: int, read_timeout: float = 1.0) -> None:
         super().__init__(name)
@@ -48,6 +52,7 @@ class SqliteValues(BaseStorage):
                 # A connection must not be used, nor even closed, on the other side of a fork.
                 self.left_behind.append(self.local.open)
             self.local.open, self.local.pid = self.connect(), getpid()
+            self.local.watch = None
         return self.local.open
 
     def connect(self) -> sqlite3.Connection:
@@ -57,8 +62,9 @@ class SqliteValues(BaseStorage):
         connection.execute("PRAGMA journal_mode = wal")
         # A message that was accepted survives the machine as well as the process.
         connection.execute("PRAGMA synchronous = full")
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'start_task'").fetchone():
-            connection.executescript(f"BEGIN IMMEDIATE; {self.schema} COMMIT;")
+        version = crc32(self.schema.encode()) >> 1  # SQLite keeps a signed number
+        if connection.execute("PRAGMA user_version").fetchone() != (version,):
+            connection.executescript(f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version = {version}; COMMIT;")
         return connection
 
     def warnings(self) -> list[str]:
@@ -69,7 +75,7 @@ class SqliteValues(BaseStorage):
         if getattr(self.local, "pid", None) != getpid():
             return False
         self.local.open.close()
-        self.local.open = self.local.pid = None
+        self.local.open = self.local.pid = self.local.watch = None
         return True
 
     @contextmanager
@@ -97,6 +103,33 @@ class SqliteValues(BaseStorage):
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.OperationalError as error:
             raise BrokerAway(f"{self.path}: {error}") from error
+
+    def wait_for_change(self, seen: int, deadline: float, pause: float = 0.001) -> bool:
+        """Whether the file has changed since its `version` was `seen`; waits for that until the (monotonic) deadline.
+
+        `pause`: how long after word of a change the version is looked at. Without such word, as always before.
+        """
+        watch, now, wait = self.watch(), time.monotonic(), pause
+        expecting = now if watch else deadline
+        while self.version() == seen and (now := time.monotonic()) < deadline:
+            if watch and now >= expecting:
+                if watch.wait(deadline - now):
+                    expecting, wait = time.monotonic() + self.COMMIT_SECONDS, pause
+            else:
+                time.sleep(max(min(wait, deadline - now), 0))
+                wait = min(wait * 2, max(pause, self.POLL_SECONDS))
+        return self.version() != seen
+
+    def watch(self) -> FileWatch | None:
+        """On what every commit writes first. Made anew on this side of a fork; None where there is none to be had."""
+        connection = self.connection
+        if self.local.watch is None:
+            try:
+                connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # opens that file
+                self.local.watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"))
+            except OSError:
+                self.local.watch = False
+        return self.local.watch or None
 
     def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self.reading() as connection:

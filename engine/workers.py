@@ -1,6 +1,7 @@
 """Worker, Scheduler, Recorder: the children of a consumer, each a loop of its own."""
 
 import logging
+import os
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -10,15 +11,19 @@ from huey import consumer as stock
 from peewee import PeeweeException
 
 from config import settings
-from engine import history
+from engine import history, schedules
 from engine.database import release
-from engine.delivery import BrokerAway, Effects, Held
+from engine.delivery import Beat, BrokerAway, Effects, Held, event_json
 from engine.messages import Asker
 from engine.queues import RunCancelled, RunTask, asked_by
 
 logger = logging.getLogger("huey.consumer")
 
 BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
+#: History gives way to work: where there are not cores enough for both it lags, and catches up.
+NICENESS = 10
+#: A worker weighs itself after a task, no more often than this: that takes longer than a short task.
+WEIGH_SECONDS = 0.1
 #: How far back missed ticks are looked for.
 MOST_MINUTES = 366 * 24 * 60
 
@@ -29,11 +34,17 @@ class Worker(stock.Worker):
     name: str
     consumer: str
     forked: bool
+    stack_file: Any  # where it writes, on a signal, what it is doing
+    quiet_at: Any  # shared with the parent: since when nothing new is taken; 0 where it is
     cancelling: Any  # shared with the parent: the run it wants cancelled here, and by whom
+    tally: Any  # shared with the parent: attempts settled, and failed
+    next_weighing = 0.0
     cut_off: tuple[Held, Exception] | None = None  # the run whose worker the parent killed, and why
 
     def initialize(self) -> None:
         self.huey.identify(self.consumer, self.name, deferring=True)
+        self.huey.quiet_at = self.quiet_at
+        self.huey.local.tally = self.tally
         super().initialize()
         if self.cut_off:
             self.huey.settle_for_the_killed(*self.cut_off)
@@ -54,6 +65,10 @@ class Worker(stock.Worker):
 
     def loop(self, now: datetime | None = None) -> None:
         try:
+            if self.quiet_at.value:
+                self.huey.settle_last()
+                self.stop_flag.wait(0.5)
+                return
             task = self.huey.dequeue()
             self.delay = self.default_delay
             if task is None:
@@ -82,7 +97,10 @@ class Worker(stock.Worker):
             logger.info("%s has run %d tasks and is replaced", self.name, self.task_count)
             raise stock.WorkerRecycle
         most = settings.worker_max_memory_mb * 2**20
-        if self.forked and most and (rss := psutil.Process().memory_info().rss) > most:
+        if not (self.forked and most) or time.monotonic() < self.next_weighing:
+            return
+        self.next_weighing = time.monotonic() + WEIGH_SECONDS
+        if (rss := psutil.Process().memory_info().rss) > most:
             logger.warning("%s uses %d MB of %d and is replaced", self.name, rss >> 20, most >> 20)
             raise stock.WorkerRecycle
 
@@ -133,18 +151,24 @@ class Scheduler(stock.Scheduler):
         last = self.huey.storage.last_ticks().get(name)
         first = minute if last is None else max(last + 1, minute - MOST_MINUTES, self.checked.get(name, -1) + 1)
         due = [one for one in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(one * 60, UTC))]
-        if due and (due[-1] == minute or task_class.catch_up):
-            self.let_in(task_class, due[-1], late=minute - due[-1])
-        elif due or last is None:
-            self.huey.storage.tick(name, due[-1] if due else minute, Effects())
+        if due:
+            info = self.huey.pauses().get(schedules.target(name))
+            self.strike(task_class, schedules.fates(due, minute, task_class.catch_up, info), at)
+        elif last is None:
+            self.huey.storage.tick(name, minute, Effects())
         self.checked[name] = minute
 
-    def let_in(self, task_class: type[RunTask], minute: int, late: int) -> None:
-        expression = getattr(task_class.schedule, "expression", "")
-        with asked_by(Asker("schedule", expression)):
-            task = task_class()
-            effects = self.huey.posted(task)
-        if self.huey.storage.tick(task_class.__name__, minute, effects):
+    def strike(self, task_class: type[RunTask], fates: list[schedules.Fate], at: datetime) -> None:
+        """Record what becomes of these ticks, with the run that the last of them starts, if it starts one."""
+        name, newest, effects, task = task_class.__name__, fates[-1], Effects(), None
+        if newest.state in (schedules.ENQUEUED, schedules.LATE):
+            with asked_by(Asker("schedule", getattr(task_class.schedule, "expression", ""))):
+                task = task_class()
+                effects = self.huey.posted(task)
+        told = {"task": name, "ticks": [list(one) for one in fates], "run": task and task.id}
+        effects.event(event_json("ticks", "", at.timestamp(), **told))
+        if self.huey.storage.tick(name, newest.minute, effects) and task:
+            late = int(at.timestamp()) // 60 - newest.minute
             logger.info("Enqueued periodic task %s%s", task, f", {late} min late" if late else "")
 
 
@@ -153,22 +177,29 @@ class Recorder(stock.BaseProcess):
 
     process_name = "Recorder"
     name: str
+    forked: bool
+    known: list[Beat] | None = None  # the signs of life that were written down last
     delay = 0.5
+
+    def initialize(self) -> None:
+        if self.forked:
+            os.nice(NICENESS)
+        super().initialize()
 
     def loop(self, now: datetime | None = None) -> None:
         try:
             history.write_down(self.huey)
-            history.write_consumers(self.huey)
+            self.known = history.write_consumers(self.huey, self.known)
             self.delay = 0.5
         except Exception as error:
             away = isinstance(error, PeeweeException | BrokerAway)
             logger.warning("The recorder waits: %s", str(error).partition("\n")[0], exc_info=not away)
             release()
+            self.known = None
             self.bound()
             self.stop_flag.wait(self.delay)
             self.delay = min(self.delay * 2, 10)
         else:
-            release()
             self.wait()
 
     def wait(self) -> None:

@@ -239,12 +239,20 @@ def cleanup_statistics(as_of: datetime, hours: int) -> dict[str, Any]:
 
 def closed_between(since: datetime, until: datetime) -> tuple[int, float, int]:
     """How many sessions ended in this time, their average minutes (2 places), how many without progress."""
+    return figures_of(*closed_columns(since, until).scalar(as_tuple=True))
+
+
+def closed_columns(since: datetime, until: datetime) -> Any:
     no_progress = Case(None, [(Session.end_position == Session.start_position, 1)], 0)
-    count, average, without = (
-        Session.select(fn.COUNT(SQL("*")), fn.AVG(Session.duration_minutes), fn.SUM(no_progress))
-        .where(ended(since, until))
-        .scalar(as_tuple=True)
+    columns = (
+        fn.COUNT(SQL("*")).alias("closed"),
+        fn.AVG(Session.duration_minutes).alias("average"),
+        fn.SUM(no_progress).alias("without"),
     )
+    return Session.select(*columns).where(ended(since, until))
+
+
+def figures_of(count: Any, average: Any, without: Any) -> tuple[int, float, int]:
     return int(count), round(float(average or 0), 2), int(without or 0)
 
 
@@ -253,9 +261,15 @@ def ended(since: datetime, until: datetime) -> Any:
 
 
 def overview(as_of: datetime, older_than: timedelta) -> SessionFigures:
-    closed, average, no_progress = closed_between(as_of - timedelta(hours=24), as_of)
-    now_active, abandoned = counts(active(), Session.abandoned(as_of, older_than))
-    return SessionFigures(now_active, abandoned, closed, average, no_progress)
+    """In one statement."""
+    closed = closed_columns(as_of - timedelta(hours=24), as_of).alias("figures")
+    numbers = [
+        Session.select(fn.COUNT(SQL("*"))).where(condition)
+        for condition in (active(), Session.abandoned(as_of, older_than))
+    ]
+    columns = [*numbers, closed.c.closed, closed.c.average, closed.c.without]
+    now_active, abandoned, *others = next(iter(Select([closed], columns).bind(database).tuples()))
+    return SessionFigures(int(now_active), int(abandoned), *figures_of(*others))
 
 
 def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, int]]:

@@ -1,0 +1,60 @@
+"""The commands of `engine.control` for a batch of runs: each gives back the runs it was refused for, with the reason.
+
+What goes to a broker goes in one step for a batch, and what came of it is written down once.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from engine import control
+from engine.delivery import Effects
+from engine.inspect import Queues, UnknownTask
+from engine.messages import Asker
+from engine.records import ENDED, Run
+
+#: Reasons, as they are stored.
+NOT_ENDED, NOT_PENDING, NOT_ON_RECORD, UNKNOWN_TASK = "not ended", "not pending", "not on record", "unknown task"
+
+
+def retry(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
+    """Re-queue those that have ended, as `control.retry` does."""
+    runs = {run.id: run for run in Run.select().where(Run.id.in_(run_ids))}
+    refused = {run_id: NOT_ON_RECORD for run_id in run_ids if run_id not in runs}
+    to_send: dict[str, Effects] = defaultdict(Effects)
+    for run in runs.values():
+        if not (run.state in ENDED or control.is_lost(queues, run)):
+            refused[run.id] = NOT_ENDED
+        elif not (run.queue in queues and queues[run.queue].storage.requeue_dead(run.id)):
+            try:
+                queue, effects = control.reopened(queues, run, by)
+                to_send[queue.name].merge(effects)
+            except UnknownTask:
+                refused[run.id] = UNKNOWN_TASK
+    for name, effects in to_send.items():
+        queues[name].send(effects)
+    write_down(queues)
+    return refused
+
+
+def cancel(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
+    """Take those that wait out of their queues, and interrupt those that run."""
+    known = {run.id: run.queue for run in Run.select(Run.id, Run.queue).where(Run.id.in_(run_ids))}
+    refused = {}
+    for run_id in run_ids:
+        likely_first = sorted(queues.values(), key=lambda queue: queue.name != known.get(run_id))
+        if all(queue.storage.cancel(run_id, by.name) == "unknown" for queue in likely_first):
+            refused[run_id] = NOT_PENDING
+    write_down(queues)
+    return refused
+
+
+def delete(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
+    """Remove those that have ended from the record, as `control.delete` does."""
+    gone = control.delete_ended(queues, run_ids)
+    left = {run.id for run in Run.select(Run.id).where(Run.id.in_([one for one in run_ids if one not in gone]))}
+    return {one: NOT_ENDED if one in left else NOT_ON_RECORD for one in run_ids if one not in gone}
+
+
+def write_down(queues: Queues) -> None:
+    for queue in queues.values():
+        control.write_down_now(queue)

@@ -1,0 +1,12 @@
+"""An index that counts a task's missed and late ticks without reading all the others."""
+
+from peewee import Database
+from playhouse.migrate import SchemaMigrator
+
+from engine.migrations import run_script
+
+SCRIPT = "CREATE INDEX dewey_ticks_task ON dewey_ticks (task, state, due_at);"
+
+
+def up(migrator: SchemaMigrator, db: Database) -> None:
+    run_script(db, SCRIPT)
