@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from flask import Flask, Response, current_app, redirect, request, url_for
+from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFProtect
 from peewee import IntegrityError
 from werkzeug.datastructures import WWWAuthenticate
@@ -84,9 +85,9 @@ def gate() -> Response | None:
     if request.method not in SAFE and not by_bearer():
         refuse_forgeries()
     if marker is None:
-        raise NotAllowed("Nobody may do this.")
+        raise NotAllowed(_("Nobody may do this."))
     if not is_open and not who.may(marker.role):
-        raise NotAllowed(f"The role {marker.role} is needed; yours is {who.role}.")
+        raise NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=marker.role, given=who.role))
     return None
 
 
@@ -94,13 +95,13 @@ def refuse_what_cannot_be_read() -> None:
     """Bodies that are too long or of another kind, and NUL, which PostgreSQL has no way to hold."""
     for field, value in request.args.items(multi=True):
         if "\0" in value:
-            raise BadInput(field, "text without NUL is needed")
+            raise BadInput(field, _("text without NUL is needed"))
     if "\0" in request.path:
         raise NotFound
     if (request.content_length or 0) > (request.max_content_length or 0):
-        raise RequestEntityTooLarge(f"At most {request.max_content_length} bytes are taken.")
+        raise RequestEntityTooLarge(_("At most %(most)s bytes are taken.", most=request.max_content_length))
     if request.content_length and request.mimetype not in READABLE_BODIES:
-        raise UnsupportedMediaType(f"One of these is needed: {', '.join(READABLE_BODIES)}.")
+        raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds=", ".join(READABLE_BODIES)))
 
 
 def stranger() -> Response:
@@ -110,7 +111,7 @@ def stranger() -> Response:
         return redirect(url_for("sign_in.form", next=None if path == "/" else path))
     told = {"error": "invalid_token"} if by_bearer() else {}
     raise Unauthorized(
-        "The token is not valid." if by_bearer() else "Sign in, or send a token: Authorization: Bearer dewey_…",
+        _("The token is not valid.") if by_bearer() else _("Sign in, or send a token: Authorization: Bearer dewey_…"),
         www_authenticate=WWWAuthenticate("bearer", {"realm": "dewey", **told}),
     )
 
@@ -118,7 +119,7 @@ def stranger() -> Response:
 def refuse_forgeries() -> None:
     """A browser sends its cookie with what other sites make it send too."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-        raise NotAllowed("This came from another site.")
+        raise NotAllowed(_("This came from another site."))
     csrf.protect()
 
 
@@ -145,23 +146,23 @@ def create_operator(email: str, role: str, password: str | None = None) -> str:
         with database.atomic():
             Operator.create(email=email, role=role, password_hash=hashed(password))
     except IntegrityError as error:
-        raise Refused(f"There is an operator {email} already.") from error
+        raise Refused(_("There is an operator %(email)s already.", email=email)) from error
     return password
 
 
 def create_token(name: str, role: str, days: int | None = None) -> str:
     """Returns the token, which nobody can read again. Raises BadInput, or Refused when the name is taken."""
     if not 1 <= len(name) <= 100 or not name.isprintable() or name != name.strip():
-        raise BadInput("name", "from 1 to 100 printable characters are needed")
+        raise BadInput("name", _("from 1 to 100 printable characters are needed"))
     if days is not None and not 1 <= days <= 36_500:
-        raise BadInput("days", "a whole number from 1 to 36500 is needed")
+        raise BadInput("days", _("a whole number from 1 to 36500 is needed"))
     token = f"dewey_{secrets.token_urlsafe(32)}"
     expires_at = now() + timedelta(days=days) if days else None
     try:
         with database.atomic():
             Token.create(name=name, role=role_of(role), digest=digest_of(token), expires_at=expires_at)
     except IntegrityError as error:
-        raise Refused(f"There is a token {name} already.") from error
+        raise Refused(_("There is a token %(name)s already.", name=name)) from error
     return token
 
 
@@ -169,11 +170,13 @@ def email_of(text: str) -> str:
     """An address as it is stored and looked up. Raises BadInput."""
     email = text.strip().lower()
     if len(email) > 255 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email) or not email.isprintable():
-        raise BadInput("email", "an address such as name@example.org is needed")
+        raise BadInput("email", _("an address such as name@example.org is needed"))
     return email
 
 
 def role_of(text: str) -> str:
     if text not in ROLES:
-        raise BadInput("role", f"one of {', '.join(ROLES)} is needed, not {text!r}")
+        raise BadInput(
+            "role", _("one of %(allowed)s is needed, not %(given)s", allowed=", ".join(ROLES), given=repr(text))
+        )
     return text

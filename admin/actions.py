@@ -1,172 +1,25 @@
-"""Every command that a person may give, in one table: may they → do it → one line in the audit."""
+"""Every command that a person may give, in one table. Browser, JSON and terminal are made from it."""
 
-import inspect
-import re
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple, NewType
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from flask_babel import gettext as _
+
 import tasks
+from admin import bulk_deeds, view_deeds
 from admin.access import create_operator, create_token
-from admin.problems import BadInput, NotAllowed, Refused
+from admin.perform import Outcome, Secret, action
+from admin.problems import BadInput, Refused
 from admin.who import Who
-from engine import control
+from engine import bulk, control, roster, schedules
 from engine.control import run_task
-from engine.database import database
 from engine.queues import Queue
 from engine.records import now
-from models import AuditEntry, ReadingSession
+from engine.steer_workers import What
+from models import ReadingSession
 from reading import sample
 from reading.sessions import close_one
-
-#: A parameter that is never shown, stored or logged.
-Secret = NewType("Secret", str)
-
-SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
-
-
-class Outcome(NamedTuple):
-    """What an action gives back to its caller, and what the audit keeps of it."""
-
-    value: Any = None
-    target: str | None = None
-    before: Any = None
-    after: Any = None
-
-
-@dataclass(frozen=True)
-class Action:
-    name: str  # noun.verb
-    role: str
-    danger: bool  # asked about once more before it is done
-    in_transaction: bool
-    function: Callable[..., Outcome]
-
-    @property
-    def doc(self) -> str:
-        return inspect.getdoc(self.function) or ""
-
-    @property
-    def parameters(self) -> list[inspect.Parameter]:
-        """What the caller gives, beside who they are."""
-        return list(inspect.signature(self.function).parameters.values())[1:]
-
-    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments in their types. Raises BadInput."""
-        parameters = {parameter.name: parameter for parameter in self.parameters}
-        for name in given:
-            if name not in parameters:
-                raise BadInput(name, f"{self.name} has no such parameter")
-        for name, parameter in parameters.items():
-            if name not in given and parameter.default is parameter.empty:
-                raise BadInput(name, "a value is needed")
-        return {name: READERS[parameters[name].annotation](name, value) for name, value in given.items()}
-
-
-Deed = Callable[..., Outcome]
-ACTIONS: dict[str, Action] = {}
-
-
-def action(name: str, role: str, *, danger: bool = False, in_transaction: bool = True) -> Callable[[Deed], Deed]:
-    def declare(function: Deed) -> Deed:
-        ACTIONS[name] = Action(name, role, danger, in_transaction, function)
-        return function
-
-    return declare
-
-
-def perform(who: Who, name: str, /, **given: Any) -> Any:
-    """Do it in the name of `who`. Raises NotAllowed, BadInput, Refused and what the engine raises.
-
-    The audit line is written in the deed's own transaction where it has one. A broker has none: when the database goes
-    away at that very moment, a run is enqueued without its line, and tells only by itself who asked for it.
-    """
-    action = ACTIONS[name]
-    if not who.may(action.role):
-        raise NotAllowed(f"The role {action.role} is needed; yours is {who.role}.")
-    arguments = action.read(given)
-    with database.atomic() if action.in_transaction else nullcontext():
-        outcome = action.function(who, **arguments)
-        write_audit(who, name, outcome)
-    return outcome.value
-
-
-def write_audit(who: Who, name: str, outcome: Outcome | None = None) -> None:
-    outcome = outcome or Outcome()
-    AuditEntry.create(
-        actor_kind=who.kind,
-        actor=who.name,
-        source=who.source,
-        action=name,
-        target=outcome.target,
-        before=redacted(outcome.before),
-        after=redacted(outcome.after),
-        address=who.address,
-    )
-
-
-def redacted(value: Any) -> Any:
-    """The value without what is under a name that speaks of secrets, however deep."""
-    if isinstance(value, Mapping):
-        return {key: "***" if SECRET_NAMES.search(str(key)) else redacted(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(inner) for inner in value]
-    return value
-
-
-# --- parameters ----------------------------------------------------------------------------------------------
-
-
-def read_text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise BadInput(name, "text is needed")
-    return value
-
-
-def read_optional_text(name: str, value: Any) -> str | None:
-    return None if value is None else read_text(name, value)
-
-
-def read_secret(name: str, value: Any) -> str | None:
-    return None if value is None else read_text(name, value)
-
-
-def read_whole(name: str, value: Any) -> int | None:
-    if value is None or type(value) is int:
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-        return int(value)
-    raise BadInput(name, "a whole number is needed")
-
-
-def read_uuid(name: str, value: Any) -> UUID:
-    try:
-        return value if isinstance(value, UUID) else UUID(read_text(name, value))
-    except ValueError as error:
-        raise BadInput(name, "an id such as 8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52 is needed") from error
-
-
-def read_arguments(name: str, value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise BadInput(name, "an object of names and values is needed")
-    return value
-
-
-READERS: dict[Any, Callable[[str, Any], Any]] = {
-    str: read_text,
-    str | None: read_optional_text,
-    Secret | None: read_secret,
-    int | None: read_whole,
-    UUID: read_uuid,
-    dict[str, Any] | None: read_arguments,
-}
-
-
-# --- the table -----------------------------------------------------------------------------------------------
 
 
 @action("sessions.close", "operator")
@@ -174,15 +27,72 @@ def close_session(who: Who, session_id: UUID) -> Outcome:
     """Close one open reading session, whatever its age."""
     if not close_one(session_id, now()):
         known = ReadingSession.get_or_none(ReadingSession.id == session_id)
-        raise Refused("This session is not open any more." if known else "There is no such session.")
+        raise Refused(_("This session is not open any more.") if known else _("There is no such session."))
     return Outcome(target=str(session_id))
 
 
 @action("tasks.run", "operator", in_transaction=False)
-def run(who: Who, name: str, arguments: dict[str, Any] | None = None) -> Outcome:
-    """Enqueue one run of a task; gives back its handle."""
-    result = run_task(tasks.queues, name, kwargs=arguments, by=who.asker)
-    return Outcome(result, result.id, after={"task": name, "arguments": arguments or {}})
+def run(
+    who: Who,
+    name: str,
+    arguments: dict[str, Any] | None = None,
+    args: list[Any] | None = None,
+    eta: datetime | None = None,
+    priority: float | None = None,
+) -> Outcome:
+    """Enqueue one run of a task, `args` being those that go by their place; gives back its handle."""
+    result = run_task(tasks.queues, name, args or (), arguments, by=who.asker, eta=eta, priority=priority)
+    rare = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
+    told = {key: value for key, value in rare.items() if value not in (None, [])}
+    return Outcome(result, result.id, after={"task": name, "arguments": arguments or {}, **told})
+
+
+@action("tasks.pause", "operator", in_transaction=False)
+def pause_task(who: Who, name: str, reason: str | None = None) -> Outcome:
+    """Hand out no more runs of this task until it is resumed; what runs goes on."""
+    queue, task = control.find(tasks.queues, name)
+    control.pause(queue, task=task.__name__, by=who.asker, reason=reason)
+    return Outcome(target=task.__name__, after={"reason": reason})
+
+
+@action("tasks.resume", "operator", in_transaction=False)
+def resume_task(who: Who, name: str) -> Outcome:
+    """Hand out the task's runs again; gives back whether it was paused."""
+    queue, task = control.find(tasks.queues, name)
+    return Outcome(control.resume(queue, task=task.__name__), task.__name__)
+
+
+@action("schedule.pause", "operator", in_transaction=False)
+def pause_schedule(who: Who, task: str, reason: str | None = None, until: datetime | None = None) -> Outcome:
+    """Let the clock start nothing of this task, until an instant or until the schedule is resumed."""
+    queue, name = scheduled(task)
+    if until and until <= now():
+        raise BadInput("until", _("an instant in the future is needed"))
+    schedules.pause(queue, name, by=who.asker, reason=reason, until=until)
+    return Outcome(target=name, after={"reason": reason, "until": until and until.isoformat()})
+
+
+@action("schedule.resume", "operator", in_transaction=False)
+def resume_schedule(who: Who, task: str) -> Outcome:
+    """Let the clock start this task again; gives back whether the schedule was paused."""
+    queue, name = scheduled(task)
+    return Outcome(schedules.resume(queue, name), name)
+
+
+@action("schedule.run", "operator", in_transaction=False)
+def run_scheduled(who: Who, task: str) -> Outcome:
+    """Run a scheduled task once, now, as the clock would; gives back the run's handle."""
+    _, name = scheduled(task)
+    result = run_task(tasks.queues, name, by=who.asker)
+    return Outcome(result, name, after={"run": result.id})
+
+
+@action("schedule.catch_up", "operator", in_transaction=False)
+def catch_up_schedule(who: Who, task: str) -> Outcome:
+    """Run once for the newest tick that was missed; gives back the run's handle."""
+    _, name = scheduled(task)
+    result = schedules.catch_up(tasks.queues, name, who.asker)
+    return Outcome(result, name, after={"run": result.id})
 
 
 @action("operators.create", "admin")
@@ -241,6 +151,88 @@ def retry_run(who: Who, run_id: str) -> Outcome:
     return Outcome(run_id, run_id)
 
 
+@action("runs.again", "operator", in_transaction=False)
+def run_again(who: Who, run_id: str, args: list[Any] | None = None, arguments: dict[str, Any] | None = None) -> Outcome:
+    """Enqueue a new run of the same task with these arguments, whose parent is the old one; gives back its handle."""
+    result = control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=who.asker)
+    return Outcome(result, result.id, after={"parent": run_id, "args": args or [], "arguments": arguments or {}})
+
+
+@action("runs.delete", "admin", danger=True)
+def delete_run(who: Who, run_id: str) -> Outcome:
+    """Remove a run that has ended from the history, with its attempts and its log."""
+    control.delete(tasks.queues, run_id)
+    return Outcome(run_id, run_id)
+
+
+@action("workers.quiet", "admin", in_transaction=False)
+def quiet_worker(who: Who, worker: str) -> Outcome:
+    """Have a consumer finish what it runs and take nothing new."""
+    return order(who, worker, What.QUIET)
+
+
+@action("workers.wake", "admin", in_transaction=False)
+def wake_worker(who: Who, worker: str) -> Outcome:
+    """Have a quiet consumer take runs again."""
+    return order(who, worker, What.WAKE)
+
+
+@action("workers.stop", "admin", danger=True, in_transaction=False)
+def stop_worker(who: Who, worker: str) -> Outcome:
+    """Have a consumer end, once what it runs has ended or its time is up; nobody starts it again."""
+    return order(who, worker, What.STOP)
+
+
+@action("workers.restart", "admin", danger=True, in_transaction=False)
+def restart_worker(who: Who, worker: str) -> Outcome:
+    """Have a consumer start anew, with the code that is there now."""
+    return order(who, worker, What.RESTART)
+
+
+@action("workers.dump", "admin", in_transaction=False)
+def dump_worker(who: Who, worker: str) -> Outcome:
+    """Have a consumer tell where the code of its workers is right now."""
+    return order(who, worker, What.DUMP)
+
+
+@action("bulk.retry", "operator", in_transaction=False)
+def bulk_retry(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome:
+    """Re-queue all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
+    return bulk_deeds.begin(who, "retry", fingerprint, search, runs)
+
+
+@action("bulk.cancel", "operator", in_transaction=False)
+def bulk_cancel(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome:
+    """Cancel all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
+    return bulk_deeds.begin(who, "cancel", fingerprint, search, runs)
+
+
+@action("bulk.delete", "admin", danger=True, in_transaction=False)
+def bulk_delete(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome:
+    """Remove all these runs from the history; `fingerprint` and what it gives back are as with the others."""
+    return bulk_deeds.begin(who, "delete", fingerprint, search, runs)
+
+
+@action("bulk.stop", "operator")
+def bulk_stop(who: Who, bulk_id: int) -> Outcome:
+    """Leave alone what a bulk action has not begun."""
+    if not bulk.stop(bulk_id, who.asker):
+        raise Refused(_("There is nothing to stop."))
+    return Outcome(target=str(bulk_id))
+
+
+@action("views.save", "viewer")
+def save_view(who: Who, name: str, search: str, shared: bool = False) -> Outcome:
+    """Keep a filter of the runs under a name, for oneself or, which takes an operator, for everybody."""
+    return view_deeds.save(who, name.strip(), search, shared)
+
+
+@action("views.delete", "viewer")
+def delete_view(who: Who, view_id: int) -> Outcome:
+    """Remove a view of one's own; an admin, any that is shared. Gives back its name."""
+    return view_deeds.delete(who, view_id)
+
+
 @action("dead.requeue", "operator", in_transaction=False)
 def requeue_dead(who: Who, run_id: str) -> Outcome:
     """Give a dead run another chance, with its own message."""
@@ -255,7 +247,23 @@ def discard_dead(who: Who, run_id: str) -> Outcome:
     return Outcome(run_id, run_id)
 
 
+def order(who: Who, worker: str, what: What) -> Outcome:
+    """`worker` is a consumer's id, or its name as `flask workers list` shows it."""
+    consumer = roster.order(tasks.queues, worker, what, who.asker)
+    return Outcome(consumer.id, consumer.id)
+
+
 def queue_named(name: str) -> Queue:
     if name not in tasks.queues:
-        raise BadInput("queue", f"one of {', '.join(tasks.queues)} is needed, not {name!r}")
+        raise BadInput(
+            "queue", _("one of %(allowed)s is needed, not %(given)s", allowed=", ".join(tasks.queues), given=repr(name))
+        )
     return tasks.queues[name]
+
+
+def scheduled(name: str) -> tuple[Queue, str]:
+    """The queue and the bare name of a task that the clock starts. Raises UnknownTask and BadInput."""
+    queue, task = control.find(tasks.queues, name)
+    if task.schedule is None:
+        raise BadInput("task", _("%(task)s has no schedule", task=task.__name__))
+    return queue, task.__name__

@@ -10,7 +10,7 @@ from werkzeug.exceptions import ServiceUnavailable
 import tasks
 from admin import WEB_THREADS
 from admin.access import current, needs, open_to_all, open_to_loopback
-from admin.actions import perform
+from admin.perform import perform
 from admin.problems import RETRY_AFTER, BadInput
 from config import settings
 from engine.control import check_can_run, wait_for

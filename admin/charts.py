@@ -1,21 +1,51 @@
-"""Bars over hours, as numbers that a template draws. Across in percent, so that text keeps its size at any width."""
+"""Bars over time, as numbers that a template draws. Across in percent, so that text keeps its size at any width."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from flask import url_for
+from flask_babel import format_datetime, ngettext
+from flask_babel import gettext as _
+
+from admin.words import number
+from engine.counts import HOUR, MINUTE, Slot
+from engine.records import State
+
 HEIGHT, TOP, BOTTOM = 168, 14, 24  # pixels: the picture, and what labels take of it above and below
 GAP = 0.22  # of a bar's share of the width
+LEAST = 2  # pixels: one among thousands is still seen
+
+#: Labelled is each so many seconds; each so many are left out on a narrow page.
+LABELS = {MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
+
+
+class Value(NamedTuple):
+    """What one bar is about: its parts from the floor upwards, its row in the table, its sentence, where it leads."""
+
+    start: datetime
+    parts: Sequence[tuple[str, int]]  # tone, count
+    cells: Sequence[int]
+    title: str
+    href: str = ""
+
+
+class Part(NamedTuple):
+    tone: str
+    y: float
+    height: float
 
 
 class Bar(NamedTuple):
     start: datetime
-    count: int
+    when: str
+    title: str
+    href: str
+    cells: Sequence[int]
+    parts: list[Part]
     x: str
     middle: str
     width: str
-    y: float
-    height: float
     label: str  # empty under most bars
     spare: bool  # a label that a narrow page leaves out
     filling: bool
@@ -27,38 +57,105 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
+    name: str
+    columns: Sequence[str]  # of the table, after the time
     bars: list[Bar]
     lines: list[Line]
     height: int
     floor: int  # where the bars stand
+    margin: int  # what the numbers beside it take
     total: int
 
 
-def hours(counts: Sequence[tuple[datetime, int]], as_of: datetime) -> Chart:
-    """One bar per hour, oldest first. The hour that holds `as_of` is still filling."""
+# --- charts --------------------------------------------------------------------------------------------------
+
+
+def sessions(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
+    """Sessions closed in each hour, oldest first."""
+    values = [Value(start, [("full", count)], [count], closed(count)) for start, count in counts]
+    return chart(_("Sessions closed per hour"), [_("Closed")], values, HOUR, as_of)
+
+
+def closed(count: int) -> str:
+    return ngettext("%(count)s session closed", "%(count)s sessions closed", count, count=number(count))
+
+
+def runs(slots: Iterable[Slot], step: int, as_of: datetime) -> Chart:
+    """Runs that ended in each step: what failed stands at the floor, where it can be compared."""
+    names = {MINUTE: _("Runs ended per minute"), HOUR: _("Runs ended per hour")}
+    name = names.get(step) or _("Runs ended in each %(hours)s hours", hours=step // HOUR)
+    columns = [_("Succeeded"), _("Failed"), _("Dead"), _("Cancelled, expired")]
+    words = _("%(good)s succeeded, %(bad)s failed")
+    return chart(name, columns, [ended_in(slot, step, words) for slot in slots], step, as_of)
+
+
+def ended_in(slot: Slot, step: int, words: str) -> Value:
+    good, failed, dead = (slot.counts[state] for state in (State.SUCCEEDED, State.FAILED, State.DEAD))
+    others = slot.counts[State.CANCELLED] + slot.counts[State.EXPIRED]
+    title = words % {"good": number(good), "bad": number(failed + dead)}
+    ended = f"ended:{iso(slot.start)}..{iso(slot.start + timedelta(seconds=step))}"
+    href = url_for("pages.runs", q=ended) if good + failed + dead + others else ""
+    return Value(slot.start, [("bad", failed + dead), ("full", good)], [good, failed, dead, others], title, href)
+
+
+def iso(minute: datetime) -> str:
+    """As short as may be: a page holds many."""
+    return f"{minute:%Y-%m-%dT%H:%MZ}".replace(":00Z", "Z")
+
+
+# --- drawing -------------------------------------------------------------------------------------------------
+
+
+def chart(name: str, columns: Sequence[str], values: Sequence[Value], step: int, as_of: datetime) -> Chart:
+    """The bar that holds `as_of` is still filling."""
     floor = HEIGHT - BOTTOM
-    step, top = scale(max((count for _start, count in counts), default=0))
+    rise, top = scale(max((sum(count for _tone, count in one.parts) for one in values), default=0))
     pixels = (floor - TOP) / top
-    share = 100 / max(len(counts), 1)
+    share = 100 / max(len(values), 1)
+    labelled, wide_apart = LABELS[step]
+    sentences = (_("%(time)s UTC: %(what)s"), _("%(time)s UTC, still filling: %(what)s"))
     bars = []
-    for place, (start, count) in enumerate(counts):
-        height = round(max(count * pixels, 2 if count else 0), 1)
+    for place, one in enumerate(values):
+        second = int(one.start.timestamp())
+        filling = one.start <= as_of < one.start + timedelta(seconds=step)
+        when = hour_of(one.start) if step <= HOUR else f"{day_of(one.start)} {hour_of(one.start)}"
         bars.append(
             Bar(
-                start=start,
-                count=count,
+                start=one.start,
+                when=when,
+                title=sentences[filling] % {"time": when, "what": one.title},
+                href=one.href,
+                cells=one.cells,
+                parts=stacked(one.parts, pixels, floor),
                 x=f"{(place + GAP / 2) * share:.2f}%",
                 middle=f"{(place + 0.5) * share:.2f}%",
                 width=f"{(1 - GAP) * share:.2f}%",
-                y=round(floor - height, 1),
-                height=height,
-                label=f"{start:%H:%M}" if start.hour % 3 == 0 else "",
-                spare=start.hour % 6 != 0,
-                filling=start <= as_of < start + timedelta(hours=1),
+                label=(day_of if step > HOUR else hour_of)(one.start) if second % labelled == 0 else "",
+                spare=second % wide_apart != 0,
+                filling=filling,
             )
         )
-    lines = [Line(round(floor - value * pixels, 1), value) for value in range(0, top + 1, step)]
-    return Chart(bars, lines, HEIGHT, floor, sum(count for _start, count in counts))
+    lines = [Line(round(floor - value * pixels, 1), value) for value in range(0, top + 1, rise)]
+    total = sum(sum(one.cells) for one in values)
+    return Chart(name, columns, bars, lines, HEIGHT, floor, 10 + 7 * len(number(top)), total)
+
+
+def stacked(parts: Iterable[tuple[str, int]], pixels: float, floor: int) -> list[Part]:
+    found, y = [], float(floor)
+    for tone, count in parts:
+        if count:
+            height = max(count * pixels, LEAST)
+            y -= height
+            found.append(Part(tone, round(y, 1), round(height, 1)))
+    return found
+
+
+def hour_of(start: datetime) -> str:
+    return f"{start:%H:%M}"
+
+
+def day_of(start: datetime) -> str:
+    return str(format_datetime(start, "d MMM", rebase=False))
 
 
 def scale(highest: int) -> tuple[int, int]:

@@ -7,10 +7,11 @@ from typing import Any
 import click
 from flask import Flask
 
-from admin import steering
+from admin import schedule_cli, steering, workers_cli
 from admin.access import ROLES
-from admin.actions import perform
 from admin.listings import inspect_group, status
+from admin.perform import perform
+from admin.reasons import why_command
 from admin.start import start
 from admin.terminal import Command, Group, fail, me, print_json
 from engine.control import wait_for
@@ -21,7 +22,9 @@ role_option = click.option("--role", required=True, type=click.Choice(ROLES))
 
 
 def register(app: Flask) -> None:
-    for command in (start, migrate, demo, run_task, operator, token, status, inspect_group, *steering.COMMANDS):
+    asking = (status, inspect_group, why_command)
+    steer = (*steering.COMMANDS, *schedule_cli.COMMANDS, *workers_cli.COMMANDS)
+    for command in (start, migrate, demo, run_task, operator, token, *asking, *steer):
         app.cli.add_command(command)
 
 

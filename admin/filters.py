@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from flask import request, url_for
+from flask_babel import gettext as _
 
 from admin.problems import BadInput
 
@@ -18,11 +19,13 @@ class Chip(NamedTuple):
 
 
 class Asked:
-    """`values` are the filters beside the tab; an empty one is not in use."""
+    """`state` is the tab, one of `states` unless it is given; `values` are the filters beside it, not in use where
+    empty.
+    """
 
-    def __init__(self, endpoint: str, states: Iterable[str], **values: str) -> None:
+    def __init__(self, endpoint: str, states: Iterable[str], state: str = "", **values: str) -> None:
         self.endpoint, self.states, self.values = endpoint, list(states), values
-        self.state = choice("state", self.states)
+        self.state = state or choice("state", self.states)
         self.chips: list[Chip] = []
 
     def __getattr__(self, name: str) -> str:
@@ -64,11 +67,11 @@ class Asked:
         return [(name, value) for name, value in values.items() if value and name not in shown]
 
 
-def text(name: str) -> str:
+def text(name: str, longest: int = LONGEST) -> str:
     """A filter as it was typed. Raises BadInput."""
     value = request.args.get(name, "").strip()
-    if len(value) > LONGEST or not value.isprintable():
-        raise BadInput(name, f"at most {LONGEST} printable characters are allowed")
+    if len(value) > longest or not value.isprintable():
+        raise BadInput(name, _("at most %(most)s printable characters are allowed", most=longest))
     return value
 
 
@@ -76,5 +79,5 @@ def choice(name: str, allowed: list[str]) -> str:
     """One of these words, the first where nothing is given. Raises BadInput."""
     value = request.args.get(name) or allowed[0]
     if value not in allowed:
-        raise BadInput(name, f"one of {', '.join(filter(None, allowed))} is allowed")
+        raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(filter(None, allowed))))
     return value

@@ -6,6 +6,7 @@ from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
+from flask_babel import gettext as _
 
 from admin.problems import BadInput
 
@@ -24,7 +25,9 @@ def new_password() -> str:
 def hashed(password: str) -> str:
     """Raises BadInput when it is too short or too long."""
     if len(password) not in LENGTHS:
-        raise BadInput("password", f"from {LENGTHS[0]} to {LENGTHS[-1]} characters are needed")
+        raise BadInput(
+            "password", _("from %(least)s to %(most)s characters are needed", least=LENGTHS[0], most=LENGTHS[-1])
+        )
     with hashing:
         return hasher.hash(password)
 

@@ -6,6 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, render_template, request
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext
 from peewee import InterfaceError, OperationalError, ProgrammingError
 from werkzeug.exceptions import (
     Conflict,
@@ -19,6 +21,7 @@ from werkzeug.exceptions import (
 )
 
 from engine.control import BadArguments, NoLiveWorker, NotPossible, Paused, UnknownTask
+from engine.inspect import Told
 from engine.queues import BrokerAway
 
 logger = logging.getLogger(__name__)
@@ -27,13 +30,29 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER = 5
 
 #: What only programs ask for, beside everything under /api.
-PROGRAM_PATHS = ("/readyz", "/healthz", "/healthcheck", "/metrics")
+PROGRAM_PATHS = ("/readyz", "/healthz", "/healthcheck", "/metrics", "/runs.json", "/runs.csv")
 
 #: The library's own sentences about the commonest errors are about servers and spelling.
 WORDS = {
-    NotFound.description: "There is nothing at this address.",
-    MethodNotAllowed.description: "This address does not take this method.",
-    InternalServerError.description: "Something went wrong here. What it was is in the log.",
+    NotFound.description: lazy_gettext("There is nothing at this address."),
+    MethodNotAllowed.description: lazy_gettext("This address does not take this method."),
+    InternalServerError.description: lazy_gettext("Something went wrong here. What it was is in the log."),
+}
+
+#: What a page that tells of an error is called; for a program it is the phrase of the standard.
+TITLES = {
+    HTTPStatus.BAD_REQUEST: lazy_gettext("This cannot be understood"),
+    HTTPStatus.UNAUTHORIZED: lazy_gettext("Not signed in"),
+    HTTPStatus.FORBIDDEN: lazy_gettext("Not allowed"),
+    HTTPStatus.NOT_FOUND: lazy_gettext("Not found"),
+    HTTPStatus.METHOD_NOT_ALLOWED: lazy_gettext("Not possible here"),
+    HTTPStatus.CONFLICT: lazy_gettext("Not possible now"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: lazy_gettext("Too large"),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: lazy_gettext("This cannot be read"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: lazy_gettext("This value cannot be used"),
+    HTTPStatus.TOO_MANY_REQUESTS: lazy_gettext("Too many tries"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: lazy_gettext("Something went wrong"),
+    HTTPStatus.SERVICE_UNAVAILABLE: lazy_gettext("Not available now"),
 }
 
 #: What a missing database looks like; `ProgrammingError` is PostgreSQL's way to say that a table is missing.
@@ -76,30 +95,37 @@ def as_http(error: Exception) -> HTTPException:
     """What the engine or the database raised, as what a caller may be told of it."""
     match error:
         case BadArguments():
-            return BadInput(error.field, str(error).removeprefix(f"{error.field}: "))
+            return BadInput(error.field, in_words(error) or "")
         case UnknownTask():
-            return NotFound(str(error))
+            return NotFound(in_words(error))
         case Paused() | NotPossible():
-            return Refused(str(error))
+            return Refused(in_words(error))
         case NoLiveWorker():
-            return ServiceUnavailable(str(error), retry_after=RETRY_AFTER)
+            return ServiceUnavailable(in_words(error), retry_after=RETRY_AFTER)
     trouble = trouble_in_words(error)
     return ServiceUnavailable(trouble, retry_after=RETRY_AFTER) if trouble else InternalServerError()
+
+
+def in_words(error: Exception) -> str | None:
+    """An error that people are told of, in the language of whoever asks; None when the fault is the program's own."""
+    if isinstance(error, Told):
+        return _(error.sentence, **error.values)
+    return trouble_in_words(error)
 
 
 def trouble_in_words(error: Exception) -> str | None:
     """One line for an error of the database or the broker; None when the fault is the program's own."""
     if isinstance(error, BrokerAway):
-        return "The broker cannot be reached."
+        return _("The broker cannot be reached.")
     if "no such table" in str(error) or ("relation" in str(error) and "does not exist" in str(error)):
-        return "The database lacks a table of this program; `flask migrate` makes it."
-    return None if isinstance(error, ProgrammingError) else "The database cannot be reached."
+        return _("The database lacks a table of this program; `flask migrate` makes it.")
+    return None if isinstance(error, ProgrammingError) else _("The database cannot be reached.")
 
 
 def answer(error: HTTPException) -> Response:
     """The error with its own status and headers, in the form that the asker reads."""
     status = HTTPStatus(error.code or 500)
-    detail = WORDS.get(error.description or "", error.description or status.description)
+    detail = str(WORDS.get(error.description or "", error.description or status.description))
     content_type, body = (problem if for_program() else page)(status, detail, error)
     headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
     return Response(body, status, headers, content_type=content_type)
@@ -117,4 +143,6 @@ def problem(status: HTTPStatus, detail: str, error: HTTPException) -> tuple[str,
 
 
 def page(status: HTTPStatus, detail: str, error: HTTPException) -> tuple[str, str]:
-    return "text/html; charset=utf-8", render_template("error.html", status=status, detail=detail)
+    return "text/html; charset=utf-8", render_template(
+        "error.html", status=status, title=TITLES.get(status, status.phrase), detail=detail
+    )

@@ -5,14 +5,16 @@ import time
 from typing import Any
 
 from flask import Blueprint, Flask, Response, redirect, render_template, request
+from flask_babel import gettext as _
 from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from admin.access import needs, open_to_all
-from admin.actions import write_audit
 from admin.passwords import hashed, matches, needs_new_hash
+from admin.perform import write_audit
+from admin.preferences import local_path
 from admin.problems import answer
 from admin.who import Who, current, digest_of, end_sign_in, start_sign_in
 from config import settings
@@ -90,9 +92,8 @@ def sign_out() -> Any:
 
 
 def wanted_page() -> str:
-    """Where the browser wanted to go, if that is a path of this console: `//` and `/\\` would lead elsewhere."""
-    path = request.args.get("next", "")
-    return path if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", path) else "/"
+    """Where the browser wanted to go, if that is a page of this console."""
+    return local_path(request.args.get("next", ""))
 
 
 def stranger_named(email: str) -> Who:
@@ -102,7 +103,7 @@ def stranger_named(email: str) -> Who:
 
 
 def too_many_tries(error: RateLimitExceeded) -> Response:
-    error.description = "Too many wrong tries to sign in. Wait a little and try again."
+    error.description = _("Too many wrong tries to sign in. Wait a little and try again.")
     response = answer(error)
     limit = limiter.current_limit
     response.headers["Retry-After"] = str(max(1, int(limit.reset_at - time.time()) + 1)) if limit else "60"

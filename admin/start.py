@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from admin.actions import perform
+from admin.perform import perform
 from admin.who import Who
 from config import ROOT, settings
 from engine.database import database

@@ -3,7 +3,7 @@
 import click
 
 import tasks
-from admin.actions import perform
+from admin.perform import perform
 from admin.terminal import Command, Group, json_option, me, print_json, print_table
 from engine.delivery import header
 from engine.records import Run

@@ -9,6 +9,7 @@ from typing import Any
 from flask import request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
+from admin.memory import Memory
 from admin.problems import DATABASE_TROUBLE
 from engine.messages import Asker
 from engine.records import now
@@ -23,6 +24,9 @@ IDLE = timedelta(hours=12)
 LONGEST = timedelta(days=7)
 #: How exactly the last use of a sign-in or a token is known; not every request is worth a write.
 SEEN_EVERY = timedelta(minutes=1)
+
+#: Pages that refresh themselves ask for their person once a moment, however many there are.
+recently = Memory(life=0.6, room=1000)
 
 login = LoginManager()
 login.session_protection = None  # a sign-in is a row in the database, which ends with its session
@@ -96,6 +100,10 @@ def by_token(_: Any) -> Who | None:
 def by_cookie(secret: str) -> Who | None:
     if by_bearer():
         return None
+    return recently.get(secret, lambda: signed_in(secret)) if asked_by_itself() else signed_in(secret)
+
+
+def signed_in(secret: str) -> Who | None:
     moment = now()
     sign_in = (
         SignIn.select(SignIn, Operator)
@@ -113,7 +121,12 @@ def by_cookie(secret: str) -> Who | None:
 
 def by_a_person() -> bool:
     """Not a script on a page that asks for news: browsers mark what a click, a form or the address bar fetches."""
-    return request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    return request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate" and not asked_by_itself()
+
+
+def asked_by_itself() -> bool:
+    """Whether a page asks for itself again: `static/live.js` says so."""
+    return request.method == "GET" and request.headers.get("X-Refresh") == "1"
 
 
 def start_sign_in(operator: Operator) -> Who:
@@ -138,3 +151,4 @@ def end_sign_in() -> None:
         SignIn.update(ended_at=now()).where((SignIn.digest == digest_of(secret)) & SignIn.ended_at.is_null()).execute()
     logout_user()
     session.clear()
+    recently.forget()

@@ -1,17 +1,55 @@
-"""How numbers, times, durations and people are written on the pages: Jinja filters, and whole sentences."""
+"""How states, people and what came of a run are written on the pages; and every filter of the templates."""
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
+from flask_babel import get_translations, lazy_gettext
+from flask_babel import gettext as _
 from jinja2 import StrictUndefined
+from markupsafe import Markup
 
+from admin.figures import (
+    ago,
+    bounded,
+    clock,
+    due,
+    duration,
+    exact,
+    instant,
+    minutes,
+    number,
+    open_for,
+    percent,
+    since,
+    so_far,
+    timer,
+    zone_label,
+)
 from engine.paging import COUNTED_TO
 from engine.records import Run, State, now
 
-NONE = "–"
-MINUTE, HOUR, DAY = 60, 3600, 86_400
+#: The words for what a run, an attempt, a consumer or a queue is doing; in the program they are names.
+STATES = {
+    "waiting": lazy_gettext("waiting"),
+    "scheduled": lazy_gettext("scheduled"),
+    "running": lazy_gettext("running"),
+    "retrying": lazy_gettext("retrying"),
+    "succeeded": lazy_gettext("succeeded"),
+    "failed": lazy_gettext("failed"),
+    "cancelled": lazy_gettext("cancelled"),
+    "expired": lazy_gettext("expired"),
+    "dead": lazy_gettext("dead"),
+    "died": lazy_gettext("died"),
+    "returned": lazy_gettext("handed back"),
+    "live": lazy_gettext("live"),
+    "late": lazy_gettext("late"),
+    "lost": lazy_gettext("lost"),
+    "stopped": lazy_gettext("stopped"),
+    "paused": lazy_gettext("paused"),
+    "quiet": lazy_gettext("quiet"),
+}
+ROLES = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"), "admin": lazy_gettext("admin")}
 
 
 def add_to(app: Flask) -> None:
@@ -34,125 +72,41 @@ def add_to(app: Flask) -> None:
         asker,
         as_call,
         as_json,
+        state_word,
+        role_word,
     )
     app.jinja_env.filters.update({one.__name__: one for one in filters})
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals.update(counted=counted, outcome=outcome, now=now)
+    app.jinja_env.globals.update(
+        counted=counted_in_page, ngettext=counted_in_page, outcome=outcome, now=now, zone_label=zone_label
+    )
 
 
-# --- numbers -------------------------------------------------------------------------------------------------
+def state_word(state: str) -> str:
+    return str(STATES.get(state, state))
 
 
-def number(value: float | None) -> str:
-    """1234567 → 1,234,567; 23.50 → 23.5."""
-    if value is None:
-        return NONE
-    return f"{value:,.1f}".removesuffix(".0") if isinstance(value, float) else f"{value:,}"
+def role_word(role: str) -> str:
+    return str(ROLES.get(role, role))
 
 
-def bounded(count: int) -> str:
-    """A count that was not taken further than anyone reads."""
-    return f"{COUNTED_TO:,}+" if count > COUNTED_TO else number(count)
-
-
-def percent(part: int, whole: int) -> str:
-    share = 100 * part / whole if whole else 0
-    if 0 < share < 0.1:
-        return "< 0.1 %"
-    return f"{share:.1f}".removesuffix(".0") + " %"
+# --- counts ------------------------------------------------------------------------------------------------
 
 
 def counted(one: str, many: str, num: int, **values: Any) -> str:
     """The sentence for this many: `%(num)s` stands for the number, `%(name)s` for another value."""
-    return (one if num == 1 else many) % {"num": bounded(num), **values}
+    return str(form(one, many, num)) % {"num": bounded(num), **values}
 
 
-# --- times ---------------------------------------------------------------------------------------------------
+def counted_in_page(one: str, many: str, num: int, **values: Any) -> Markup:
+    """`ngettext` of the templates: the sentence may hold markup, the values may not."""
+    return Markup(form(one, many, num)) % {"num": bounded(num), **values}
 
 
-def duration(ms: float | None) -> str:
-    """41 ms, 1.2 s, 48 s, 4 min 12 s, 3 h 5 min, 2 d 4 h."""
-    if ms is None:
-        return NONE
-    if ms < 1:
-        return "< 1 ms"
-    if ms < 999.5:
-        return f"{ms:.0f} ms"
-    if ms < 9950:
-        return f"{ms / 1000:.1f} s"
-    return spell(round(ms / 1000))
-
-
-def minutes(value: int | None) -> str:
-    if value is None:
-        return NONE
-    return spell(value * MINUTE) if value > 0 else f"{value} min"
-
-
-def spell(seconds: int) -> str:
-    """The two largest units, the smaller one only where it is not 0."""
-    units = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (1, "s"))
-    first = next((i for i, (size, _name) in enumerate(units) if seconds >= size), len(units) - 1)
-    parts = []
-    for size, name in units[first : first + 2]:
-        count, seconds = divmod(seconds, size)
-        if count or not parts:
-            parts.append(f"{count} {name}")
-    return " ".join(parts)
-
-
-def timer(until: datetime, at: datetime | None = None) -> str:
-    """mm:ss that are left, h:mm:ss from an hour on."""
-    left = max(0, round((until - (at or now())).total_seconds()))
-    hours, rest = divmod(left, HOUR)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60:02}:{rest % 60:02}"
-
-
-def ago(instant: datetime, at: datetime | None = None) -> str:
-    seconds = round(((at or now()) - instant).total_seconds())
-    if abs(seconds) < 2:
-        return "now"
-    size, name = next(unit for unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (1, "s")) if abs(seconds) >= unit[0])
-    return f"{seconds // size} {name} ago" if seconds > 0 else f"in {-seconds // size} {name}"
-
-
-def due(instant: datetime, at: datetime | None = None) -> str:
-    return ago(instant, at) if instant > (at or now()) else "now"
-
-
-def clock(instant: datetime, at: datetime | None = None) -> str:
-    """17:30:00 today, 22 Nov 17:30 this year, 22 Nov 2025 before (or after) it; UTC."""
-    instant, at = instant.astimezone(UTC), at or now()
-    if instant.date() == at.date():
-        return f"{instant:%H:%M:%S}"
-    return (
-        f"{instant.day} {instant:%b %H:%M}" if instant.year == at.year else f"{instant.day} {instant:%b} {instant.year}"
-    )
-
-
-def so_far(instant: datetime, at: datetime | None = None) -> str:
-    """How long it has lasted, in whole seconds."""
-    return spell(max(0, int(((at or now()) - instant).total_seconds())))
-
-
-def open_for(instant: datetime, at: datetime | None = None) -> str:
-    """How long it has lasted, in whole minutes after the first one: a column of these does not fidget."""
-    seconds = int(((at or now()) - instant).total_seconds())
-    return spell(max(0, seconds if seconds < MINUTE else seconds // MINUTE * MINUTE))
-
-
-def since(ms: float) -> datetime:
-    """When it began, to the second: two pages that are asked for at once agree on it."""
-    return (now() - timedelta(milliseconds=ms)).replace(microsecond=0)
-
-
-def instant(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def exact(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
+def form(one: str, many: str, num: int) -> str:
+    """Untouched by the number; that of a count that goes no further is the one of its bound."""
+    return get_translations().ungettext(one, many, min(num, COUNTED_TO))
 
 
 # --- runs ----------------------------------------------------------------------------------------------------
@@ -168,25 +122,25 @@ def asker(run: Run) -> str:
     kind, name = run.asked_by_kind, run.asked_by
     match kind:
         case "schedule":
-            return "schedule"
+            return _("schedule")
         case "operator":
-            return name or "an operator"
+            return name or _("an operator")
         case "token":
-            return f"token {name}"
+            return _("token %(name)s", name=name)
         case "cli":
-            return f"command line ({name})" if name else "command line"
+            return _("command line (%(name)s)", name=name) if name else _("command line")
         case "run":
-            return f"run {short(name)}"
+            return _("run %(id)s", id=short(name))
         case "code":
-            return "code"
-    return "unknown"
+            return _("code")
+    return _("unknown")
 
 
 def as_call(run: Run) -> str:
     """name(1, key="value"), as Python would call it, with JSON values."""
-    words = [as_json(value) for value in run.args or []]
-    words += [f"{key}={as_json(value)}" for key, value in (run.kwargs or {}).items()]
-    return f"{run.task}({', '.join(words)})"
+    values = [as_json(value) for value in run.args or []]
+    values += [f"{key}={as_json(value)}" for key, value in (run.kwargs or {}).items()]
+    return f"{run.task}({', '.join(values)})"
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
@@ -207,7 +161,7 @@ def told(run: Run) -> str:
     """The result of a task that is known, in its own words; of any other one, the JSON."""
     match run.task, run.result:
         case "close_abandoned_sessions", {"closed_count": 0}:
-            return "nothing to close"
+            return _("nothing to close")
         case "close_abandoned_sessions", {"closed_count": int(count)}:
             return counted("closed %(num)s session", "closed %(num)s sessions", count)
         case "get_cleanup_statistics", {"total_closed": int(count), "period_hours": hours}:
@@ -216,15 +170,15 @@ def told(run: Run) -> str:
             )
         case "cleanup_old_task_results", {"results": int(results), "runs": int(runs), "workers": int(workers)}:
             return removed(results, runs, workers)
-        case _, None:
-            return ""
-    return as_json(run.result)
+    return "" if run.result is None else as_json(run.result)
 
 
 def removed(results: int, runs: int, workers: int) -> str:
-    parts = (
+    parts = [
         results and counted("%(num)s result", "%(num)s results", results),
         runs and counted("%(num)s run", "%(num)s runs", runs),
         workers and counted("%(num)s worker", "%(num)s workers", workers),
-    )
-    return f"removed {', '.join(filter(None, parts))}" if any(parts) else "nothing to remove"
+    ]
+    if not any(parts):
+        return _("nothing to remove")
+    return _("removed %(things)s", things=", ".join(part for part in parts if part))

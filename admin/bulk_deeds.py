@@ -1,0 +1,65 @@
+"""Which runs a bulk action is about, and its beginning."""
+
+from typing import Any
+
+from flask_babel import gettext as _
+
+import tasks
+from admin import meaning
+from admin.figures import number
+from admin.perform import Outcome
+from admin.problems import BadInput, Refused
+from admin.search import BadSearch, parse
+from admin.who import Who
+from engine import bulk, control
+from engine.find import everything
+from engine.records import now
+
+TASK = "process_bulk"
+
+
+class RunsChanged(Refused):
+    """They are not those of the fingerprint any more. `found`: how many they are now."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(
+            _(
+                "The runs that match are not those of this fingerprint any more; %(found)s match now.",
+                found=number(found),
+            )
+        )
+        self.found = found
+
+
+def chosen(search: str | None, run_ids: list[Any] | None) -> Any:
+    """The query for the runs that are named, or that a search finds. Raises BadInput; nothing is not everything."""
+    if run_ids:
+        if not all(isinstance(one, str) for one in run_ids):
+            raise BadInput("runs", _("a list of ids is needed"))
+        return bulk.ticked(run_ids)
+    try:
+        terms = parse(search or "")
+        wanted = meaning.lookup(terms, now())
+    except BadSearch as error:
+        raise BadInput("search", str(error)) from error
+    if all(term.key == "before" for term in terms):
+        raise BadInput("search", _("a search that leaves something out is needed: all runs at once is never meant"))
+    return everything(wanted)
+
+
+def begin(who: Who, verb: str, fingerprint: str, search: str | None, run_ids: list[Any] | None) -> Outcome:
+    """Write the items down and enqueue the task that works them off. Raises RunsChanged and BadInput."""
+    try:
+        begun = bulk.begin(verb, chosen(search, run_ids), fingerprint, who.asker, None if run_ids else search)
+    except bulk.Changed as error:
+        raise RunsChanged(error.found) from error
+    except bulk.TooMany as error:
+        raise BadInput("search", _("at most %(most)s runs are taken at once", most=number(bulk.MOST))) from error
+    try:
+        run = control.run_task(tasks.queues, TASK, kwargs={"bulk_id": begun.id}, by=who.asker)
+    except Exception:
+        bulk.withdraw(begun.id)
+        raise
+    bulk.carried_by(begun.id, run.id)
+    told = {"search": search} if begun.search else {"runs": run_ids}
+    return Outcome(begun.id, str(begun.id), after={**told, "count": begun.total, "run": run.id})

@@ -1,0 +1,64 @@
+"""What all pages of the console share: their blueprint, the way from one to another, and the paging of long lists."""
+
+from typing import Any, NamedTuple
+
+from flask import Blueprint, current_app, request
+from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
+
+from admin import live, words
+from admin.problems import BadInput
+from engine import paging
+
+ROWS = 30
+
+blueprint = Blueprint("pages", __name__)
+blueprint.record_once(lambda setup: words.add_to(setup.app))
+blueprint.before_request(live.answer_a_refresh)
+blueprint.app_context_processor(lambda: {"navigation": navigation})
+
+
+class Place(NamedTuple):
+    """A page of its own in the navigation; `g` and its key lead there."""
+
+    endpoint: str
+    label: LazyString
+    key: str
+
+
+#: What goes on, what carries it, who watches. Pages that do not exist are not shown.
+NAVIGATION = (
+    (
+        Place("pages.overview", lazy_gettext("Overview"), "o"),
+        Place("pages.sessions", lazy_gettext("Sessions"), "s"),
+    ),
+    (
+        Place("pages.runs", lazy_gettext("Runs"), "r"),
+        Place("pages.schedule", lazy_gettext("Schedule"), "c"),
+        Place("pages.queues", lazy_gettext("Queues"), "q"),
+        Place("pages.workers", lazy_gettext("Workers"), "w"),
+        Place("pages.tasks", lazy_gettext("Tasks"), "t"),
+        Place("pages.errors", lazy_gettext("Errors"), "e"),
+        Place("pages.dead", lazy_gettext("Dead runs"), "d"),
+    ),
+    (
+        Place("pages.alerts", lazy_gettext("Alerts"), "a"),
+        Place("pages.audit", lazy_gettext("Audit"), "u"),
+        Place("pages.operators", lazy_gettext("Operators"), "p"),
+        Place("pages.tokens", lazy_gettext("Tokens"), "k"),
+        Place("pages.help", lazy_gettext("Help"), "h"),
+    ),
+)
+
+
+def navigation() -> list[list[Place]]:
+    existing = current_app.view_functions
+    groups = [[place for place in group if place.endpoint in existing] for group in NAVIGATION]
+    return [group for group in groups if group]
+
+
+def page_of(query: Any, newest_first: Any, key: Any) -> paging.Page:
+    try:
+        return paging.page(query, newest_first, key, ROWS, request.args.get("before", ""))
+    except paging.BadPage as error:
+        raise BadInput("before", str(error)) from error

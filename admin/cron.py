@@ -1,0 +1,72 @@
+"""A cron expression in plain words."""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from babel import Locale
+from cron_descriptor import CasingTypeEnum, ExpressionDescriptor, Options
+from cron_descriptor.Exception import FormatError
+
+#: In place of wordings that would need the names of days and months in another case than the one they are known in.
+PLAINER = {
+    ", {0} through {1}": ", {0} – {1}",
+    ", only on {0}": ", {0}",
+    ", only in {0}": ", {0}",
+}
+
+#: The library's Russian knows one plural: five days, and two of it.
+FEW = {"минут": "минуты", "часов": "часа", "дней": "дня", "месяцев": "месяца"}
+
+ENGLISH = Locale("en")
+
+
+def in_words(expression: str, language: str) -> str:
+    """`*/30 * * * *` → Every 30 minutes. The expression itself where there are no words for it."""
+    try:
+        return _in_words(expression, language)
+    except (FormatError, ValueError, LookupError):
+        return expression
+
+
+@lru_cache(maxsize=512)
+def _in_words(expression: str, language: str) -> str:
+    return Words(expression, language).get_description()
+
+
+class Words(ExpressionDescriptor):
+    def __init__(self, expression: str, language: str) -> None:
+        self.locale = Locale.parse(language)
+        code = {"en": "en_US", "ru": "ru_RU"}[self.locale.language]
+        options = Options(casing_type=CasingTypeEnum.Sentence, use_24hour_time_format=True, locale_code=code)
+        super().__init__(expression, options)
+
+    def translate(self, message: str) -> str:
+        if self.locale.language != "en" and message in PLAINER:
+            return PLAINER[message]
+        return super().translate(message)
+
+    def get_day_of_week_description(self) -> str:
+        """Huey asks for both the day of the month and the day of the week, where cron asks for either."""
+        parts: Any = self._expression_parts
+        day, parts[3] = parts[3], "*"
+        try:
+            return super().get_day_of_week_description()
+        finally:
+            parts[3] = day
+
+    def get_full_description(self) -> str:
+        text = self.with_names(super().get_full_description())
+        return re.sub(rf"(\d+) ({'|'.join(FEW)})\b", self.in_number, text)
+
+    def in_number(self, found: re.Match[str]) -> str:
+        number, unit = found.groups()
+        return f"{number} {FEW[unit] if self.locale.plural_form(int(number)) == 'few' else unit}"
+
+    def with_names(self, text: str) -> str:
+        """The library takes names of days and months from the process's locale, which is English here."""
+        names = {}
+        for kind in ("days", "months"):
+            ours = getattr(self.locale, kind)["stand-alone"]["wide"]
+            names |= {theirs: ours[key] for key, theirs in getattr(ENGLISH, kind)["stand-alone"]["wide"].items()}
+        return re.sub("|".join(names), lambda found: names[found[0]], text)

@@ -1,0 +1,54 @@
+"""What was found out a moment ago, for all who ask the same thing at once."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+
+@dataclass
+class Place:
+    lock: Lock = field(default_factory=Lock)
+    asked_at: float = float("-inf")  # the truth is at least as young as this
+    known_at: float = float("-inf")
+    found: Any = None
+    error: Exception | None = None
+
+
+class Memory:
+    """At most `room` answers, each for `life` seconds. Of those who ask for one at the same time, one finds it out.
+
+    What goes wrong is remembered as well: a database that is away is not asked by everybody.
+    """
+
+    def __init__(self, life: float, room: int) -> None:
+        self.life, self.room = life, room
+        self.lock, self.places = Lock(), OrderedDict[Any, Place]()
+
+    def get(self, key: Any, find: Callable[[], Any]) -> Any:
+        arrived, place = monotonic(), self.place(key)
+        with place.lock:
+            waited = place.known_at >= arrived
+            if not waited and monotonic() - place.asked_at > self.life:
+                place.asked_at = monotonic()
+                try:
+                    place.found, place.error = find(), None
+                except Exception as error:
+                    place.found, place.error = None, error
+                place.known_at = monotonic()
+            if place.error:
+                raise place.error
+            return place.found
+
+    def place(self, key: Any) -> Place:
+        with self.lock:
+            place = self.places[key] = self.places.pop(key, None) or Place()
+            while len(self.places) > self.room:
+                self.places.popitem(last=False)
+            return place
+
+    def forget(self) -> None:
+        with self.lock:
+            self.places.clear()

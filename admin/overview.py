@@ -1,0 +1,139 @@
+"""The first page: whether something is wrong, how the readers' sessions are, and how the work goes."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from flask_babel import lazy_gettext
+
+import tasks
+from admin import attention, charts, live
+from admin.access import needs
+from admin.console import blueprint
+from admin.filters import choice
+from config import settings
+from engine import counts, inspect
+from engine.counts import HOUR, MINUTE, Totals
+from engine.records import Run, State, now
+from reading import sessions as reading
+
+LATEST = 8
+SOONEST = 6
+CLEANUP = "close_abandoned_sessions"
+
+
+class Window(NamedTuple):
+    """`ago`: what the search box of the runs calls it; `step`: seconds of one bar of its chart."""
+
+    hours: int
+    name: Any
+    long_name: Any
+    ago: str
+    step: int
+    bars: int
+
+
+WINDOWS = (
+    Window(1, lazy_gettext("1 h"), lazy_gettext("last hour"), "1h", MINUTE, 60),
+    Window(24, lazy_gettext("24 h"), lazy_gettext("last 24 hours"), "24h", HOUR, 24),
+    Window(168, lazy_gettext("7 d"), lazy_gettext("last 7 days"), "7d", 4 * HOUR, 42),
+)
+DAY_WINDOW = WINDOWS[1]
+
+#: Rows of the table: the words, the search that finds the rows, and how many there are.
+OUTCOMES = (
+    ("succeeded", lazy_gettext("succeeded"), "state:succeeded ended:{ago}"),
+    ("failed", lazy_gettext("failed"), "state:failed ended:{ago}"),
+    ("dead", lazy_gettext("dead"), "state:dead ended:{ago}"),
+)
+
+
+class Column(NamedTuple):
+    """One window of the table of outcomes."""
+
+    window: Window
+    totals: Totals
+    finished: int  # by themselves: neither cancelled nor expired
+    waited: counts.Percentiles | None
+    ran: counts.Percentiles | None
+
+
+class Upcoming(NamedTuple):
+    task: str
+    queue: str
+    due_at: datetime
+    paused: bool
+
+
+@blueprint.get("/")
+@needs("viewer")
+def overview() -> Any:
+    as_of = now()
+    shown = window_asked()
+    columns = columns_at(as_of)
+    hour, week = columns[0].totals, columns[-1].totals
+    engine = attention.look(as_of, hour, week)
+    runs = Run.recent(LATEST)
+    upcoming = next_ticks(as_of, {pause.name for pause in engine.attention.schedules})
+    return live.page(
+        "overview.html",
+        as_of=as_of,
+        figures=reading.overview(as_of, settings.abandoned_after),
+        sessions_chart=charts.sessions(reading.closed_per_hour(as_of), as_of),
+        runs_chart=charts.runs(slots_of(shown, as_of), shown.step, as_of),
+        shown=shown,
+        windows=WINDOWS,
+        outcomes=OUTCOMES,
+        columns=columns,
+        oldest=oldest_of(engine.queues),
+        runs=runs,
+        first_time=not (runs or week.ended),
+        next_cleanup=next((one.due_at for one in upcoming if one.task == CLEANUP and not one.paused), None),
+        upcoming=upcoming[:SOONEST],
+        more_upcoming=len(upcoming[SOONEST:]),
+        workers=engine.workers,
+        queues=engine.queues,
+        attention=engine.attention,
+        lease=inspect.LEASE,
+    )
+
+
+def window_asked() -> Window:
+    hours = int(choice("hours", [str(one.hours) for one in (DAY_WINDOW, *WINDOWS)]))
+    return next(one for one in WINDOWS if one.hours == hours)
+
+
+def columns_at(as_of: datetime) -> list[Column]:
+    found = counts.windows({one.ago: (counts.window_start(as_of, one.hours), None) for one in WINDOWS})
+    return [column(one, found[one.ago]) for one in WINDOWS]
+
+
+def column(window: Window, totals: Totals) -> Column:
+    finished = totals.counts[State.SUCCEEDED] + totals.failed
+    return Column(window, totals, finished, counts.percentiles(totals.waited), counts.percentiles(totals.ran))
+
+
+def slots_of(window: Window, as_of: datetime) -> list[counts.Slot]:
+    """The last one holds `as_of`."""
+    last = int(as_of.timestamp()) // window.step * window.step
+    first = last - window.step * (window.bars - 1)
+    return counts.series(instant(first), instant(last), window.step)
+
+
+def instant(second: int) -> datetime:
+    return datetime.fromtimestamp(second, now().tzinfo)
+
+
+def oldest_of(queues: list[inspect.QueueFacts]) -> inspect.QueueFacts | None:
+    """The queue whose first run waits the longest."""
+    waiting = [queue for queue in queues if queue.oldest_waiting_ms is not None]
+    return max(waiting, key=lambda queue: queue.oldest_waiting_ms or 0, default=None)
+
+
+def next_ticks(as_of: datetime, paused: set[str]) -> list[Upcoming]:
+    """Of each periodic task, soonest first."""
+    found = []
+    for fact in inspect.registered(tasks.queues):
+        due_at = inspect.next_tick(tasks.queues, fact.name, as_of) if fact.periodic else None
+        if due_at:
+            found.append(Upcoming(fact.name, fact.queue, due_at, fact.name in paused))
+    return sorted(found, key=lambda one: (one.due_at, one.task))

@@ -1,0 +1,205 @@
+"""The one door to every command: may they → do it → one line in the audit. `admin.actions` is the table of them."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
+from typing import Any, NamedTuple, NewType
+from uuid import UUID
+
+from flask_babel import gettext as _
+
+from admin.problems import BadInput, NotAllowed
+from admin.who import Who
+from engine.database import database
+from models import AuditEntry
+
+#: A parameter that is never shown, stored or logged.
+Secret = NewType("Secret", str)
+
+SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
+
+
+class Outcome(NamedTuple):
+    """What an action gives back to its caller, and what the audit keeps of it."""
+
+    value: Any = None
+    target: str | None = None
+    before: Any = None
+    after: Any = None
+
+
+@dataclass(frozen=True)
+class Action:
+    name: str  # noun.verb
+    role: str
+    danger: bool  # asked about once more before it is done
+    in_transaction: bool
+    function: Callable[..., Outcome]
+
+    @property
+    def doc(self) -> str:
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        """What the caller gives, beside who they are."""
+        return list(inspect.signature(self.function).parameters.values())[1:]
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments in their types. Raises BadInput."""
+        parameters = {parameter.name: parameter for parameter in self.parameters}
+        for name in given:
+            if name not in parameters:
+                raise BadInput(name, _("%(task)s has no such parameter", task=self.name))
+        for name, parameter in parameters.items():
+            if name not in given and parameter.default is parameter.empty:
+                raise BadInput(name, _("a value is needed"))
+        return {name: READERS[parameters[name].annotation](name, value) for name, value in given.items()}
+
+
+Deed = Callable[..., Outcome]
+ACTIONS: dict[str, Action] = {}
+
+
+def action(name: str, role: str, *, danger: bool = False, in_transaction: bool = True) -> Callable[[Deed], Deed]:
+    def declare(function: Deed) -> Deed:
+        ACTIONS[name] = Action(name, role, danger, in_transaction, function)
+        return function
+
+    return declare
+
+
+def perform(who: Who, name: str, /, **given: Any) -> Any:
+    """Do it in the name of `who`. Raises NotAllowed, BadInput, Refused and what the engine raises.
+
+    The audit line is written in the deed's own transaction where it has one. A broker has none: when the database goes
+    away at that very moment, a run is enqueued without its line, and tells only by itself who asked for it.
+    """
+    action = ACTIONS[name]
+    if not who.may(action.role):
+        raise NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=action.role, given=who.role))
+    arguments = action.read(given)
+    with database.atomic() if action.in_transaction else nullcontext():
+        outcome = action.function(who, **arguments)
+        write_audit(who, name, outcome)
+    return outcome.value
+
+
+def write_audit(who: Who, name: str, outcome: Outcome | None = None) -> None:
+    outcome = outcome or Outcome()
+    AuditEntry.create(
+        actor_kind=who.kind,
+        actor=who.name,
+        source=who.source,
+        action=name,
+        target=outcome.target,
+        before=redacted(outcome.before),
+        after=redacted(outcome.after),
+        address=who.address,
+    )
+
+
+def redacted(value: Any) -> Any:
+    """The value without what is under a name that speaks of secrets, however deep."""
+    if isinstance(value, Mapping):
+        return {key: "***" if SECRET_NAMES.search(str(key)) else redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(inner) for inner in value]
+    return value
+
+
+# --- parameters ----------------------------------------------------------------------------------------------
+
+
+def read_text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadInput(name, _("text is needed"))
+    return value
+
+
+def read_optional_text(name: str, value: Any) -> str | None:
+    return None if value is None else read_text(name, value)
+
+
+def read_secret(name: str, value: Any) -> str | None:
+    return None if value is None else read_text(name, value)
+
+
+def read_whole(name: str, value: Any) -> int | None:
+    if value is None or type(value) is int:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    raise BadInput(name, _("a whole number is needed"))
+
+
+def read_number(name: str, value: Any) -> float | None:
+    if value is None or (isinstance(value, int | float) and type(value) is not bool and isfinite(value)):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,6})?", value):
+        return float(value)
+    raise BadInput(name, _("a number is needed"))
+
+
+def read_instant(name: str, value: Any) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        at = ""
+    if at is None or (isinstance(at, datetime) and at.tzinfo):
+        return at
+    raise BadInput(name, _("an instant with its offset is needed, such as 2026-11-24T12:00:00+00:00"))
+
+
+def read_number_of_row(name: str, value: Any) -> int:
+    if (number := read_whole(name, value)) is None:
+        raise BadInput(name, _("a whole number is needed"))
+    return number
+
+
+def read_flag(name: str, value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise BadInput(name, _("true or false is needed"))
+
+
+def read_uuid(name: str, value: Any) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(read_text(name, value))
+    except ValueError as error:
+        raise BadInput(name, _("an id such as 8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52 is needed")) from error
+
+
+def read_arguments(name: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise BadInput(name, _("an object of names and values is needed"))
+    return value
+
+
+def read_list(name: str, value: Any) -> list[Any] | None:
+    if value is None or isinstance(value, list):
+        return value
+    raise BadInput(name, _("a list of values is needed"))
+
+
+READERS: dict[Any, Callable[[str, Any], Any]] = {
+    str: read_text,
+    str | None: read_optional_text,
+    Secret | None: read_secret,
+    int: read_number_of_row,
+    int | None: read_whole,
+    bool: read_flag,
+    float | None: read_number,
+    datetime | None: read_instant,
+    UUID: read_uuid,
+    dict[str, Any] | None: read_arguments,
+    list[Any] | None: read_list,
+}

@@ -1,0 +1,104 @@
+"""How a person wants to see the console: in which language, time zone and colours.
+
+A browser carries its wishes in cookies, so they hold before the sign-in too.
+The language is the one that was switched to; else that of the setting LANGUAGE, where somebody gave one; else the first
+that the browser asks for and we speak. Programs are answered in English, and so is the terminal.
+"""
+
+import re
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+import pytz
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import Translations
+from flask import Blueprint, Flask, has_request_context, redirect, request
+from flask_babel import Babel, Domain, get_locale
+from flask_babel import gettext as _
+
+from admin.access import open_to_all
+from admin.problems import BadInput, for_program
+from config import LANGUAGES, ROOT, settings
+
+YEAR = 365 * 86_400
+
+THEMES = ("system", "light", "dark")
+ALLOWED = {"language": LANGUAGES, "theme": THEMES}
+
+blueprint = Blueprint("preferences", __name__)
+
+
+class Words(Domain):
+    """The catalogues as people edit them, `translations/<language>/LC_MESSAGES/messages.po`; nothing to compile."""
+
+    def get_translations(self) -> Translations:
+        return catalogue(str(get_locale() or "en"))
+
+
+@cache
+def catalogue(language: str) -> Translations:
+    source = ROOT / "translations" / language / "LC_MESSAGES" / "messages.po"
+    if not source.exists():
+        return Translations()
+    compiled = BytesIO()
+    with source.open("rb") as file:
+        write_mo(compiled, read_po(file, locale=language))
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+def register(app: Flask) -> None:
+    babel = Babel(app, locale_selector=language, timezone_selector=zone)
+    babel.domain_instance = Words()
+    app.jinja_env.policies["ext.i18n.trimmed"] = True
+    app.register_blueprint(blueprint)
+    app.context_processor(lambda: {"language": language(), "theme": theme(), "here": here()})
+
+
+def language() -> str:
+    if not has_request_context() or for_program():
+        return "en"
+    chosen = request.cookies.get("language")
+    if chosen in LANGUAGES:
+        return str(chosen)
+    if settings.language_is_set:
+        return settings.language
+    return request.accept_languages.best_match(LANGUAGES) or settings.language
+
+
+def zone() -> Any:
+    """As the browser's script told it; UTC without one."""
+    try:
+        return pytz.timezone(request.cookies.get("zone", "UTC") if has_request_context() else "UTC")
+    except pytz.UnknownTimeZoneError:
+        return pytz.UTC
+
+
+def theme() -> str:
+    wish = request.cookies.get("theme", "")
+    return wish if wish in THEMES else "system"
+
+
+def here() -> str:
+    """The page to come back to."""
+    return request.full_path.rstrip("?") if request.method == "GET" else "/"
+
+
+def local_path(path: str) -> str:
+    """`path` where it is one of this console: `//` and `/\\` would lead elsewhere."""
+    return path if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", path) else "/"
+
+
+@blueprint.post("/preferences")
+@open_to_all
+def prefer() -> Any:
+    response = redirect(local_path(request.form.get("back", "/")), 303)
+    for name, allowed in ALLOWED.items():
+        if (wish := request.form.get(name)) is None:
+            continue
+        if wish not in allowed:
+            raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+        response.set_cookie(name, wish, max_age=YEAR, secure=request.is_secure, httponly=True, samesite="Lax")
+    return response

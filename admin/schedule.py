@@ -1,0 +1,168 @@
+"""The schedule: what the clock starts, what came of it, and what an operator may do about it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import abort, flash, redirect, request, url_for
+from flask_babel import gettext as _
+from peewee import JOIN
+
+from admin import live, moments
+from admin.access import needs
+from admin.console import blueprint, page_of
+from admin.filters import Asked
+from admin.perform import perform
+from admin.problems import KNOWN_ERRORS, BadInput, as_http
+from admin.schedule_rows import rows_of, scheduled
+from admin.who import current
+from engine import paging
+from engine.inspect import TaskFacts
+from engine.records import Run, Tick, now
+from engine.schedules import TICK_STATES
+
+#: On one page, so that it stays light however many there are.
+MOST = 4
+
+LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1), "7d": timedelta(days=7)}
+
+
+# --- pages ---------------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/schedule")
+@needs("viewer")
+def schedule() -> Any:
+    at, everything, last = now(), scheduled(), request.args.get("after", "")
+    later = [one for one in everything if one.name > last]
+    rows, trouble = rows_of(later[:MOST], at)
+    soonest = min(
+        ((row.next[0], row) for row in rows if row.next and not row.pause), key=lambda one: one[0], default=None
+    )
+    return live.page(
+        "schedule.html",
+        as_of=at,
+        rows=rows,
+        trouble=trouble,
+        unwatched=sorted({(row.task.queue, row.seen_at) for row in rows if not row.watched}),
+        soonest=soonest,
+        more=rows[-1].task.name if len(later) > MOST else None,
+        first=len(later) == len(everything),
+        zone=moments.zone_name(),
+    )
+
+
+@blueprint.get("/schedule/<task>")
+@needs("viewer")
+def schedule_of(task: str) -> Any:
+    """The ticks of one schedule, newest first."""
+    facts = known(task)
+    at = now()
+    rows, trouble = rows_of([facts], at)
+    asked = Asked("pages.schedule_of", ["all", *TICK_STATES], task=facts.name)
+    everything = Tick.select().where(Tick.task == facts.name)
+    queries = {"all": everything, **{state: everything.where(Tick.state == state) for state in TICK_STATES}}
+    runs = (Run.state, Run.started_at, Run.run_ms)
+    with_runs = (
+        queries[asked.state].select_extend(*runs).join(Run, JOIN.LEFT_OUTER, on=Tick.run_id == Run.id, attr="run")
+    )
+    page = page_of(with_runs, Tick.due_at, Tick.task)
+    return live.page(
+        "schedule_of.html",
+        as_of=at,
+        row=rows[0],
+        trouble=trouble,
+        asked=asked,
+        counts=paging.counts(**queries),
+        ticks=page.rows,
+        older=page.older,
+        zone=moments.zone_name(),
+    )
+
+
+def known(task: str) -> TaskFacts:
+    return next((one for one in scheduled() if one.name == task), None) or abort(
+        404, _("The clock starts no task of this name.")
+    )
+
+
+# --- commands ------------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/schedule/<task>/pause")
+@needs("operator")
+def schedule_pause(task: str) -> Any:
+    return pause_page(known(task))
+
+
+def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
+    rows, trouble = rows_of([facts], now())
+    answer = live.page(
+        "schedule_pause.html",
+        row=rows[0],
+        trouble=trouble,
+        lengths=list(LENGTHS),
+        typed=request.form,
+        wrong=wrong,
+        zone=moments.zone_name(),
+    )
+    answer.status_code = 422 if wrong else answer.status_code
+    return answer
+
+
+@blueprint.post("/schedule/<task>/pause")
+@needs("operator")
+def schedule_pause_now(task: str) -> Any:
+    facts = known(task)
+    try:
+        perform(current(), "schedule.pause", task=task, reason=reason_typed(), until=end_typed())
+    except BadInput as error:
+        return pause_page(facts, error)
+    flash(_("The schedule of %(task)s is paused.", task=task))
+    return redirect(url_for("pages.schedule"), 303)
+
+
+def reason_typed() -> str | None:
+    return request.form.get("reason", "").strip()[:500] or None
+
+
+def end_typed() -> datetime | None:
+    """The moment where one was typed, else so long from now, else no end."""
+    if at := moments.typed("until", request.form.get("until", "")):
+        return at
+    length = LENGTHS.get(request.form.get("for", ""))
+    return now() + length if length else None
+
+
+@blueprint.delete("/schedule/<task>/pause", endpoint="schedule_resumed")
+@blueprint.post("/schedule/<task>/resume")
+@needs("operator")
+def schedule_resume(task: str) -> Any:
+    known(task)
+    if perform(current(), "schedule.resume", task=task):
+        flash(_("The schedule of %(task)s goes on.", task=task))
+    else:
+        flash(_("The schedule of %(task)s was not paused.", task=task))
+    return redirect(url_for("pages.schedule"), 303)
+
+
+@blueprint.post("/schedule/<task>/run")
+@needs("operator")
+def schedule_run(task: str) -> Any:
+    return to_its_run(task, "schedule.run")
+
+
+@blueprint.post("/schedule/<task>/catch-up")
+@needs("operator")
+def schedule_catch_up(task: str) -> Any:
+    return to_its_run(task, "schedule.catch_up")
+
+
+def to_its_run(task: str, action: str) -> Any:
+    """Do it and show the run that it made; where it cannot be done, say so."""
+    known(task)
+    try:
+        run = perform(current(), action, task=task)
+    except KNOWN_ERRORS as error:
+        flash(str(as_http(error).description), "error")
+        return redirect(url_for("pages.schedule"), 303)
+    return redirect(url_for("pages.run", run_id=run.id), 303)

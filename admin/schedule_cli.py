@@ -1,0 +1,172 @@
+"""The commands about schedules and tasks: `flask schedule` and `flask tasks`."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+import tasks
+from admin.cron import in_words
+from admin.meaning import in_ms
+from admin.perform import perform
+from admin.schedule_rows import rows_of, scheduled
+from admin.terminal import Group, json_option, me, print_json, print_table
+from engine import inspect
+from engine.records import now
+
+task_argument = click.argument("task")
+reason_option = click.option("--reason", help="Shown wherever the pause is.")
+
+
+@click.group(cls=Group)
+def schedule() -> None:
+    """What the clock starts. Times are UTC."""
+
+
+@schedule.command("list")
+@json_option
+def list_schedules(as_json: bool) -> None:
+    """Each schedule: when it is due next, who holds it back, and what it missed."""
+    rows, _trouble = rows_of(scheduled(), now())
+    told = [
+        {
+            "task": row.task.name,
+            "queue": row.task.queue,
+            "expression": row.task.schedule,
+            "words": row.task.schedule and in_words(row.task.schedule, "en"),
+            "next": [at.isoformat() for at in row.next],
+            "paused": dict(row.pause) if row.pause else None,
+            "missed": row.missed,
+            "to_catch_up": row.past.to_catch_up and row.past.to_catch_up.isoformat(),
+            "seen_at": row.seen_at and row.seen_at.isoformat(),
+        }
+        for row in rows
+    ]
+    if as_json:
+        print_json(told)
+        return
+    titles = ("task", "queue", "expression", "words", "next", "missed", "paused")
+    print_table(titles, [[in_short(row, title) for title in titles] for row in told])
+
+
+def in_short(row: dict[str, Any], title: str) -> Any:
+    if title == "next":
+        return f"{datetime.fromisoformat(row['next'][0]):%Y-%m-%d %H:%M}" if row["next"] else None
+    if title == "paused" and (pause := row["paused"]):
+        end = f"until {datetime.fromisoformat(pause['until']):%Y-%m-%d %H:%M}" if pause["until"] else "until resumed"
+        return ", ".join(filter(None, [pause["by"], end, pause["reason"]]))
+    return row[title]
+
+
+class Length(click.ParamType):
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        ms = in_ms(value)
+        return timedelta(milliseconds=ms) if ms else self.fail("such as 30m, 4h or 2d is needed")
+
+
+class Instant(click.ParamType):
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail("a date and time such as 2026-11-24T18:30 is needed")
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+@schedule.command("pause")
+@task_argument
+@reason_option
+@click.option("--for", "length", type=Length(), help="How long, such as 30m, 4h or 2d.")
+@click.option("--until", type=Instant(), help="The end, such as 2026-11-24T18:30; UTC unless it says otherwise.")
+def pause_schedule(task: str, reason: str | None, length: timedelta | None, until: datetime | None) -> None:
+    """Let the clock start nothing of a task; without an end, until it is resumed."""
+    if length and until:
+        raise click.UsageError("--for and --until exclude each other")
+    end = now() + length if length else until
+    perform(me(), "schedule.pause", task=task, reason=reason, until=end)
+    click.echo(f"The schedule of {task} is paused{f' until {end.isoformat()}' if end else ''}.")
+
+
+@schedule.command("resume")
+@task_argument
+def resume_schedule(task: str) -> None:
+    """Let the clock start a task again."""
+    was_paused = perform(me(), "schedule.resume", task=task)
+    click.echo(f"The schedule of {task} {'goes on' if was_paused else 'was not paused'}.")
+
+
+@schedule.command("run")
+@task_argument
+def run_now(task: str) -> None:
+    """Run a scheduled task once, now; prints its run's id."""
+    click.echo(perform(me(), "schedule.run", task=task).id)
+
+
+@schedule.command("catch-up")
+@task_argument
+def catch_up(task: str) -> None:
+    """Run once for the newest tick that was missed; prints its run's id."""
+    click.echo(perform(me(), "schedule.catch_up", task=task).id)
+
+
+@click.group("tasks", cls=Group)
+def tasks_group() -> None:
+    """The registered tasks."""
+
+
+@tasks_group.command("list")
+@json_option
+def list_tasks(as_json: bool) -> None:
+    """Each task: its queue, its limits, and who holds it back."""
+    pauses = {name: queue.pauses() for name, queue in tasks.queues.items()}
+    told = [
+        {
+            "task": one.name,
+            "queue": one.queue,
+            "priority": one.priority,
+            "retries": one.retries,
+            "retry_delay": one.retry_delay,
+            "schedule": one.schedule,
+            "soft_limit": one.soft_limit,
+            "hard_limit": one.hard_limit,
+            "rate_limit": one.rate_limit or None,
+            "unique": one.unique,
+            "paused": pauses[one.queue].get(one.name),
+            "doc": one.doc,
+        }
+        for one in inspect.registered(tasks.queues)
+    ]
+    if as_json:
+        print_json(told)
+        return
+    titles = ("task", "queue", "priority", "retries", "schedule", "rate_limit", "paused")
+    rows = [[row[title] if title != "paused" else who_paused(row["paused"]) for title in titles] for row in told]
+    print_table(titles, rows)
+
+
+def who_paused(info: dict[str, Any] | None) -> str | None:
+    return ", ".join(filter(None, [info["by"], info["reason"]])) if info else None
+
+
+@tasks_group.command("pause")
+@task_argument
+@reason_option
+def pause_task(task: str, reason: str | None) -> None:
+    """Hand out no more runs of a task; what runs goes on."""
+    perform(me(), "tasks.pause", name=task, reason=reason)
+    click.echo(f"{task} is paused.")
+
+
+@tasks_group.command("resume")
+@task_argument
+def resume_task(task: str) -> None:
+    """Hand out a paused task's runs again."""
+    was_paused = perform(me(), "tasks.resume", name=task)
+    click.echo(f"{task} goes on." if was_paused else f"{task} was not paused.")
+
+
+COMMANDS = (schedule, tasks_group)

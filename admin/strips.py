@@ -1,0 +1,91 @@
+"""A strip of bars, one for each of the last runs, as numbers that a template draws. Across in percent."""
+
+from datetime import datetime
+from math import log10
+from typing import NamedTuple
+
+from engine.records import Run, Tick
+from engine.schedules import MISSED, PAUSED, RUNS_SHOWN, Past
+
+HEIGHT = 44  # pixels
+LOWEST = 5
+GAP = 0.42  # of a bar's share of the width
+#: Durations differ by powers of ten: a bar grows with each, from the first one on; the highest is at least the second.
+SHORTEST, LEAST_HIGHEST = 1.0, 1000.0  # milliseconds
+
+
+class Mark(NamedTuple):
+    """One run, or a row of ticks that started none. `overlaps`: another run was going on when this one began."""
+
+    x: str
+    width: str
+    y: float
+    height: float
+    state: str
+    run: Run | None
+    due: datetime | None  # of the first of the ticks
+    last: datetime | None
+    ticks: int
+    drift_ms: float | None
+    overlaps: bool
+
+
+def strip(past: Past, drifts: dict[str, float], overlapping: set[str], at: datetime) -> list[Mark]:
+    """Oldest first, the newest at the right end. `drifts` and `overlapping` by the id of a run."""
+    entries = sequence(past)
+    places = max(len(entries), RUNS_SHOWN)
+    share, first = 100 / places, places - len(entries)
+    highest = max([LEAST_HIGHEST, *(duration_of(run, at) for run in past.runs)])
+    marks = []
+    for place, entry in enumerate(entries, first):
+        run, ticks = (entry, []) if isinstance(entry, Run) else (None, entry)
+        height = height_of(duration_of(run, at), highest) if run else HEIGHT
+        marks.append(
+            Mark(
+                x=f"{(place + GAP / 2) * share:.2f}%",
+                width=f"{(1 - GAP) * share:.2f}%",
+                y=round(HEIGHT - height, 1),
+                height=round(height, 1),
+                state=run.state if run else ticks[0].state,
+                run=run,
+                due=ticks[0].due_at if ticks else None,
+                last=ticks[-1].due_at if ticks else None,
+                ticks=len(ticks),
+                drift_ms=drifts.get(run.id) if run else None,
+                overlaps=bool(run and run.id in overlapping),
+            )
+        )
+    return marks
+
+
+def sequence(past: Past) -> list[Run | list[Tick]]:
+    """Runs by when they were asked for, and between them the ticks that started none, alike ones together."""
+    full = len(past.runs) == RUNS_SHOWN
+    since = past.runs[-1].enqueued_at if full else None
+    in_order: list[tuple[datetime, Run | Tick]] = [(run.enqueued_at, run) for run in past.runs]
+    in_order += [
+        (tick.due_at, tick)
+        for tick in past.ticks
+        if tick.state in (MISSED, PAUSED) and (since is None or tick.due_at >= since)
+    ]
+    in_order.sort(key=lambda entry: entry[0])
+    found: list[Run | list[Tick]] = []
+    for _at, entry in in_order:
+        if isinstance(entry, Run):
+            found.append(entry)
+        elif found and isinstance(found[-1], list) and found[-1][0].state == entry.state:
+            found[-1].append(entry)
+        else:
+            found.append([entry])
+    return found
+
+
+def duration_of(run: Run, at: datetime) -> float:
+    if run.ended_at is None and run.started_at:
+        return (at - run.started_at).total_seconds() * 1000
+    return run.run_ms or 0
+
+
+def height_of(ms: float, highest: float) -> float:
+    share = log10(max(ms, SHORTEST) / SHORTEST) / log10(highest / SHORTEST)
+    return LOWEST + share * (HEIGHT - LOWEST)

@@ -1,0 +1,70 @@
+"""A traceback as it is read: the frames of one's own code first, and the rest on demand."""
+
+import re
+from functools import cache
+from pathlib import PurePath
+from typing import NamedTuple
+
+from config import ROOT
+
+FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)')
+LIBRARY = re.compile(r"[/\\](site-packages|dist-packages|python3(\.\d+)?)[/\\]|^<")
+HEADING = "Traceback (most recent call last):"
+
+
+class Frame(NamedTuple):
+    """`place` is `reading/books.py:88, in open_epub`; `code` its lines as Python printed them."""
+
+    place: str
+    code: str
+    own: bool
+
+
+class Traceback(NamedTuple):
+    """`frames` are those of the exception that came last, the innermost at the end; `cause` is what it said."""
+
+    frames: list[Frame]
+    cause: str
+
+    @property
+    def own(self) -> list[Frame]:
+        return [frame for frame in self.frames if frame.own]
+
+
+def parse(text: str) -> Traceback:
+    """Of any text: what is no traceback has no frames, and is the cause as a whole."""
+    last = text.rpartition(HEADING)[2].strip("\n").split("\n")
+    frames: list[tuple[re.Match[str], list[str]]] = []
+    for number, line in enumerate(last):
+        if found := FRAME.fullmatch(line):
+            frames.append((found, []))
+        elif frames and line.startswith("    "):
+            frames[-1][1].append(line)
+        elif frames and not line.startswith("  "):
+            return Traceback(marked(frames), "\n".join(last[number:]))
+    return Traceback(marked(frames), "" if frames else text.strip("\n"))
+
+
+def marked(frames: list[tuple[re.Match[str], list[str]]]) -> list[Frame]:
+    """Ours is what lies in the project's folder and does not carry the work; without any, all but libraries."""
+    files = [found["file"] for found, _ in frames]
+    own = {file for file in files if lies_in_project(file) and not carries_the_work(file)}
+    own = own or {file for file in files if not LIBRARY.search(file) and not carries_the_work(file)}
+    return [
+        Frame(f"{shown(found['file'])}:{found['line']}, in {found['function']}", "\n".join(code), found["file"] in own)
+        for found, code in frames
+    ]
+
+
+@cache
+def lies_in_project(file: str) -> bool:
+    return PurePath(file).is_relative_to(ROOT) and not LIBRARY.search(file)
+
+
+def carries_the_work(file: str) -> bool:
+    return PurePath(file).parent.name == "engine"
+
+
+def shown(file: str) -> str:
+    path = PurePath(file)
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else file

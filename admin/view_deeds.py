@@ -1,0 +1,45 @@
+"""Saving and removing views of the list of runs."""
+
+from flask_babel import gettext as _
+
+from admin import meaning
+from admin.perform import Outcome
+from admin.problems import BadInput, NotAllowed, Refused
+from admin.search import BadSearch, parse
+from admin.who import Who
+from engine.records import now
+from models import SavedView
+
+MOST = 50
+
+
+def save(who: Who, name: str, search: str, shared: bool) -> Outcome:
+    """One of the same owner and name is replaced."""
+    if not 1 <= len(name) <= 60 or not name.isprintable():
+        raise BadInput("name", _("from 1 to 60 printable characters are needed"))
+    try:
+        terms = parse(search)
+        meaning.lookup(terms, now())
+    except BadSearch as error:
+        raise BadInput("search", str(error)) from error
+    if not terms:
+        raise BadInput("search", _("a view of everything is the list itself"))
+    if shared and not who.may("operator"):
+        raise NotAllowed(_("The role operator is needed to share a view."))
+    mine = SavedView.owner == who.name
+    if SavedView.select().where(mine & (SavedView.name != name)).count() >= MOST:
+        raise Refused(_("Nobody needs more than %(most)s views; remove one first.", most=MOST))
+    row = {"name": name, "owner": who.name, "search": search, "shared": shared, "created_at": now()}
+    kept = [SavedView.search, SavedView.shared, SavedView.created_at]
+    SavedView.insert(row).on_conflict(conflict_target=[SavedView.owner, SavedView.name], preserve=kept).execute()
+    return Outcome(name, name, after={"search": search, "shared": shared})
+
+
+def delete(who: Who, view_id: int) -> Outcome:
+    view = SavedView.get_or_none(SavedView.id == view_id)
+    if view is None or not (view.shared or view.owner == who.name):
+        raise Refused(_("There is no such view."))
+    if view.owner != who.name and not who.may("admin"):
+        raise NotAllowed(_("The role admin is needed to remove a view of somebody else."))
+    view.delete_instance()
+    return Outcome(view.name, view.name, before={"search": view.search, "owner": view.owner, "shared": view.shared})

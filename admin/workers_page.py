@@ -1,0 +1,162 @@
+"""Who works: every consumer with its workers, what they run and what they use."""
+
+import re
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from flask import abort, request
+from flask_babel import gettext as _
+
+import tasks
+from admin import live, tracebacks
+from admin.access import needs
+from admin.console import blueprint
+from admin.problems import BadInput
+from engine import inspect, roster, steer_workers
+from engine.inspect import LEASE
+from engine.messages import code_version
+from engine.queues import BrokerAway
+from engine.records import WorkerProcess, now
+from engine.steer_workers import Dump, What
+
+CONSUMERS, GONE = 25, 25
+#: Runs that the list shows, shared out among its consumers.
+JOBS = 50
+
+
+class Line(NamedTuple):
+    """A consumer on the list, with some of what its workers run."""
+
+    consumer: WorkerProcess
+    state: str
+    busy: list["Slot"]
+    busy_count: int
+    idle_count: int
+
+
+class Slot(NamedTuple):
+    """One worker of a consumer. `job`: what it runs, as in `WorkerProcess.running`. A thread has no pid of its own."""
+
+    name: str
+    pid: int | None
+    rss_bytes: int | None
+    cpu_percent: float | None
+    job: dict[str, Any] | None
+
+
+@blueprint.get("/workers")
+@needs("viewer")
+def workers() -> Any:
+    as_of, known = now(), inspect.workers()
+    heirs = roster.replacements(known, as_of)
+    gone = [one for one in known if one.id in heirs or one.state(as_of, LEASE) == "stopped"]
+    lines = in_order([line_of(one, as_of) for one in known if one not in gone])
+    start = start_of(len(lines))
+    shown = lines[start : start + CONSUMERS]
+    each = max(JOBS // max(len(shown), 1), 1)
+    return live.page(
+        "workers.html",
+        as_of=as_of,
+        lines=[line._replace(busy=line.busy[:each]) for line in shown],
+        start=start,
+        step=CONSUMERS,
+        count=len(lines),
+        gone=gone[:GONE],
+        gone_count=len(gone),
+        heirs=heirs,
+        versions=sorted({line.consumer.code_version for line in lines if line.state != "lost"}),
+    )
+
+
+def start_of(count: int) -> int:
+    """Where this part of the list begins."""
+    asked = request.args.get("start", "0")
+    if not re.fullmatch(r"[0-9]{1,6}", asked):
+        raise BadInput("start", _("a whole number is needed"))
+    return min(int(asked), max(count - 1, 0)) // CONSUMERS * CONSUMERS
+
+
+def line_of(consumer: WorkerProcess, as_of: datetime) -> Line:
+    slots = slots_of(consumer)
+    busy = sorted((slot for slot in slots if slot.job), key=lambda slot: slot.job["since"] if slot.job else "")
+    return Line(consumer, consumer.state(as_of, LEASE), busy, len(busy), len(slots) - len(busy))
+
+
+def in_order(lines: list[Line]) -> list[Line]:
+    """The lost first, then queue by queue; an order that no sign of life changes."""
+    names = list(tasks.queues)
+
+    def place(line: Line) -> tuple[bool, int, str, str]:
+        one = line.consumer
+        return line.state != "lost", names.index(one.queue) if one.queue in names else len(names), one.host, one.id
+
+    return sorted(lines, key=place)
+
+
+def slots_of(consumer: WorkerProcess) -> list[Slot]:
+    """Its workers by number; those that run something and are not on record by themselves too."""
+    jobs = {job["worker"]: job for job in consumer.running}
+    known = {slot["worker"]: slot for slot in consumer.slots}
+    names = {f"Worker-{number}" for number in range(1, consumer.worker_count + 1)} | set(jobs)
+    return [
+        Slot(name, slot.get("pid"), slot.get("rss_bytes"), slot.get("cpu_percent"), jobs.get(name))
+        for name in sorted(names, key=lambda name: (len(name), name))
+        for slot in [known.get(name, {})]
+    ]
+
+
+@blueprint.get("/workers/<worker_id>")
+@needs("viewer")
+def worker(worker_id: str) -> Any:
+    as_of, consumer = now(), known_worker(worker_id)
+    dump, pending, trouble = asked_of(consumer)
+    return live.page(
+        "worker.html",
+        as_of=as_of,
+        lease=LEASE,
+        worker=consumer,
+        state=consumer.state(as_of, LEASE),
+        slots=slots_of(consumer),
+        heir=roster.replacements(inspect.workers(), as_of).get(consumer.id),
+        console_version=code_version(),
+        dump=dump,
+        pending=pending,
+        trouble=trouble,
+    )
+
+
+def asked_of(consumer: WorkerProcess) -> tuple[Dump | None, list[What], bool]:
+    """Its last dump, the orders that it has not taken yet, and whether the broker is away."""
+    queue = tasks.queues.get(consumer.queue)
+    if queue is None:
+        return None, [], False
+    try:
+        orders = steer_workers.pending(queue, consumer.id)
+        return steer_workers.last_dump(queue, consumer.id), [order.what for order in orders], False
+    except BrokerAway:
+        return None, [], True
+
+
+def known_worker(worker_id: str) -> WorkerProcess:
+    found: WorkerProcess | None = WorkerProcess.get_or_none(WorkerProcess.id == worker_id)
+    return found or abort(404, _("No consumer has this id, or it has been gone for too long."))
+
+
+class Thread(NamedTuple):
+    """The frames of the task's own code, the innermost at the end; and those of what carries it."""
+
+    inner: list[tracebacks.Frame]
+    outer: list[tracebacks.Frame]
+
+
+@blueprint.app_template_filter("threads")
+def threads(text: str) -> list[Thread]:
+    """Where one worker was, thread by thread. One that runs no task is told by where it waits."""
+    heading, found = tracebacks.HEADING, []
+    for part in text.split(heading):
+        frames = tracebacks.parse(heading + part).frames
+        task = next((at for at in range(len(frames), 0, -1) if frames[at - 1].place.startswith("engine/")), 0)
+        start = task if task < len(frames) else max(task - 2, 0)
+        if frames:
+            found.append(Thread(frames[start:], frames[:start]))
+    return found
