@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench faults setup clean
+.PHONY: run test check words bench faults setup clean
 
 run: setup
 	@$(BIN)/flask start
@@ -16,6 +16,10 @@ check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+
+# Gathers every marked sentence into the catalogue and says what is to be translated.
+words: setup
+	@$(BIN)/python translations/gather.py
 
 bench: setup
 	@$(BIN)/python benchmarks/throughput.py

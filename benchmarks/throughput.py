@@ -1,114 +1,111 @@
-"""Empty tasks a second: ours (delivery, signed JSON, history on) beside stock RedisHuey (pickle, nothing recorded).
+"""The figures that matter, beside stock Huey and Celery: one table.
 
-    .venv/bin/python benchmarks/throughput.py [--tasks 5000] [--runs 5] [--workers 2]
+    .venv/bin/python benchmarks/throughput.py [--tasks 5000] [--runs 5] [--workers 2] [--only PART]
 
-The two take turns on the same redis-server, so that a slow minute of the machine hits both; the medians and the ratio
-pair by pair are printed. Nothing is asserted about seconds.
+Ours: at-least-once delivery, signed JSON, results and history kept. Stock Huey: pickle, nothing recorded. Celery:
+prefork, acks_late, events on. They take turns on one redis-server, so that a slow minute of the machine hits them all;
+medians are shown, and the ratios are medians of the ratios turn by turn. Nothing is asserted about seconds.
 """
 
 import argparse
-import os
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
-ROOT = Path(__file__).parent.parent
-
-
-class Rates(NamedTuple):
-    enqueued: float  # one by one, a second
-    drained: float
+from drain import Drained, drain, in_bulk
+from footprint import Footprint, footprint
+from latency import latencies
+from machine import Machine, machine
+from peers import System, celery, ours_and_stock
+from table import Table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("tasks", 5000), ("runs", 5), ("workers", 2)):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("tasks", 5000), ("runs", 5), ("workers", 2), ("idle", 20), ("samples", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", choices=[part.__name__ for part in PARTS], help="one part of the table")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="dewey-benchmark-"))
-    socket = folder / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    os.environ |= {
-        "REDIS_URL": f"unix://{socket}",
-        "DATABASE_URL": f"sqlite:///{folder}/dewey.db",
-        "SECRET_KEY": "k" * 40,
-        "DATA_DIR": str(folder),
-        "LOG_LEVEL": "WARNING",
-    }
-    try:
-        wait_until(socket.exists)
-        compare(options.tasks, options.runs, options.workers)
-    finally:
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder)
+    with machine() as here:
+        systems = ours_and_stock()
+        for broker in ("redis", "sqlite"):
+            systems[0].ask(here, broker, "prepare")
+        if peer := celery():
+            systems.append(peer)
+        table = Table([one.name for one in systems])
+        for part in PARTS:
+            if options.only in (None, part.__name__):
+                part(here, systems, options, table)
+        table.show()
 
 
-def compare(tasks: int, runs: int, workers: int) -> None:
-    sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-    import queues
-
-    from engine.migrations import migrate
-
-    migrate()
-    ours, stock = queues.ours, queues.stock
-    systems = {
-        "ours": ("queues.ours", queues.nothing, lambda: ours.pending_count() + len(ours.storage.held())),
-        "stock": ("queues.stock", queues.nothing_either, stock.pending_count),
-    }
-    seen: dict[str, list[Rates]] = {name: [] for name in systems}
-    for _ in range(runs):
-        for name, (path, task, left) in systems.items():
-            seen[name].append(measure(path, task, left, tasks, workers))
-    for what in Rates._fields:
-        rates = {name: [getattr(one, what) for one in seen[name]] for name in systems}
-        ratios = [mine / theirs for mine, theirs in zip(rates["ours"], rates["stock"], strict=True)]
-        medians = "  ".join(f"{name} {statistics.median(values):7,.0f}/s" for name, values in rates.items())
-        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-        print(f"{what:9} {medians}  ratio {statistics.median(ratios):.2f} ({spread})")
+def throughput(here: Machine, systems: Sequence[System], options: argparse.Namespace, table: Table) -> None:
+    seen: dict[str, list[Drained]] = taking_turns(
+        systems, options.runs, lambda one: drain(here, one, options.tasks, options.workers)
+    )
+    column = lambda name: {one: [getattr(row, name) for row in rows] for one, rows in seen.items()}  # noqa: E731
+    table.add("empty tasks a second", column("drained"), goal="≥ 1.3 × stock, ≥ 5 × Celery")
+    table.add("… until written to history", only(column("recorded"), "ours"))
+    table.add("CPU µs a task: consumer", column("consumer_us"), lower=True)
+    table.add("… its recorder", only(column("history_us"), "ours"), lower=True)
+    table.add("CPU µs a task: redis-server", column("broker_us"), lower=True)
+    table.add("enqueued one by one a second", column("enqueued"), goal="≥ 0.8 × stock")
 
 
-def measure(path: str, task: Callable[[], object], left: Callable[[], int], tasks: int, workers: int) -> Rates:
-    began = time.perf_counter()
-    for _ in range(tasks):
-        task()
-    enqueued = tasks / (time.perf_counter() - began)
-    command = [
-        str(Path(sys.executable).parent / "huey_consumer"),
-        path,
-        "-k",
-        "process",
-        "-w",
-        str(workers),
-        "-n",
-        "-q",
-    ]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"}
-    with open(os.devnull, "w") as silence:
-        consumer = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=silence)
-    try:
-        wait_until(lambda: left() < tasks)  # what it takes to start does not count
-        first, began = left(), time.perf_counter()
-        wait_until(lambda: left() <= tasks // 50)
-        return Rates(enqueued, (first - left()) / (time.perf_counter() - began))
-    finally:
-        consumer.terminate()
-        consumer.wait()
+def bulk(here: Machine, systems: Sequence[System], options: argparse.Namespace, table: Table) -> None:
+    many = [one for one in systems if one.name != "Celery 5.7"]
+    rates = taking_turns(many, options.runs, lambda one: in_bulk(here, one, options.tasks))
+    table.add("enqueued in bulk a second", rates, goal="≥ 10 × one by one")
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 300
-    while not condition():
-        if time.monotonic() > give_up_at:
-            raise TimeoutError("the benchmark stands still")
-        time.sleep(0.005)
+def delays(here: Machine, systems: Sequence[System], options: argparse.Namespace, table: Table) -> None:
+    for broker, goal in (("redis", "p50 ≤ 2 ms"), ("sqlite", "p50 ≤ 25 ms")):
+        seen = taking_turns(
+            able(systems, broker), 2, lambda one, b=broker: latencies(here, one, b, options.samples, options.workers)
+        )
+        for percent in (50, 95):
+            values = {name: [percentile(run, percent) for run in runs] for name, runs in seen.items()}
+            label = f"enqueue → start p{percent} ms, {broker}"
+            table.add(label, values, goal=goal if percent == 50 else "", lower=True)
+
+
+def footprints(here: Machine, systems: Sequence[System], options: argparse.Namespace, table: Table) -> None:
+    for broker in ("redis", "sqlite"):
+        seen: dict[str, list[Footprint]] = taking_turns(
+            able(systems, broker), 1, lambda one, b=broker: footprint(here, one, b, options.idle, options.workers)
+        )
+        idle = {name: [one.idle_percent for one in rows] for name, rows in seen.items()}
+        memory = {name: [one.pss_mb for one in rows] for name, rows in seen.items()}
+        table.add(f"idle, % of a core, {broker}", idle, goal="≤ 1", lower=True)
+        table.add(f"PSS MB, {broker}", memory, goal="≤ stock + 10", lower=True)
+
+
+PARTS = (throughput, bulk, delays, footprints)
+
+
+def taking_turns(systems: Sequence[System], runs: int, measure: Callable[[System], object]) -> dict[str, list]:
+    seen: dict[str, list] = {one.name: [] for one in systems}
+    for turn in range(runs):
+        for one in systems:
+            print(
+                f"\r{measure.__qualname__.partition('.')[0]} {turn + 1}/{runs}: {one.name:12}", end="", file=sys.stderr
+            )
+            seen[one.name].append(measure(one))
+    print(f"\r{'':60}\r", end="", file=sys.stderr)
+    return seen
+
+
+def able(systems: Sequence[System], broker: str) -> list[System]:
+    """Celery has no broker in a file."""
+    return [one for one in systems if broker == "redis" or one.name != "Celery 5.7"]
+
+
+def only(column: dict[str, list], name: str) -> dict[str, list]:
+    return {name: column[name]}
+
+
+def percentile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100)[percent - 1]
 
 
 if __name__ == "__main__":

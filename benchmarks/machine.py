@@ -1,0 +1,114 @@
+"""What the measurements stand on: a redis-server, processes, and what these cost."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from redis import Redis
+
+HERE = Path(__file__).parent
+
+
+class Machine:
+    """A scratch folder, a redis-server of our own, and the environment that programs get."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.socket = folder, folder / "redis.sock"
+        self.server = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder), "--save", ""],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(self.socket.exists)
+        self.redis = Redis(unix_socket_path=str(self.socket))
+
+    def environment(self, broker: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "REDIS_URL": f"unix://{self.socket}" if broker == "redis" else "",
+            "DATABASE_URL": f"sqlite:///{self.folder}/{broker}.db",
+            "DATA_DIR": str(self.folder / broker),
+            "SECRET_KEY": "k" * 40,
+            "LOG_LEVEL": "WARNING",
+            "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}",
+        }
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+@contextmanager
+def machine() -> Iterator[Machine]:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing is left running
+    folder = Path(tempfile.mkdtemp(prefix="dewey-benchmark-"))
+    one = Machine(folder)
+    try:
+        yield one
+    finally:
+        one.server.terminate()
+        one.server.wait()
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[psutil.Process]:
+    """A program and its children, until the block ends."""
+    with open(folder / "consumers.log", "a") as log:
+        program = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+    try:
+        yield psutil.Process(program.pid)
+    finally:
+        program.terminate()
+        try:
+            program.wait(20)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            program.wait()
+
+
+def tree(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+class Spent(NamedTuple):
+    """User and system time of a process and of all it has started, in seconds."""
+
+    work: float
+    aside: float  # of those that give way to the others, as our recorder does
+
+    def __sub__(self, before: "Spent") -> "Spent":
+        return Spent(self.work - before.work, self.aside - before.aside)
+
+
+def cpu_seconds(process: psutil.Process) -> Spent:
+    spent = [0.0, 0.0]
+    for one in tree(process):
+        with suppress(psutil.Error):
+            spent[one.nice() > 0] += sum(one.cpu_times()[:2])
+    return Spent(*spent)
+
+
+def pss_mb(process: psutil.Process) -> float:
+    """Memory in proportion: what several processes share counts once among them."""
+    total = 0
+    for one in tree(process):
+        with suppress(OSError):
+            rollup = Path(f"/proc/{one.pid}/smaps_rollup").read_text()
+            total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total / 1024
+
+
+def wait_until(condition: Callable[[], bool], every: float = 0.01, seconds: float = 300) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError("the benchmark stands still")
+        time.sleep(every)

@@ -1,0 +1,92 @@
+"""The systems that are compared: ours, stock Huey, Celery. How each is started, fed, and asked what is left."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from venv import EnvBuilder
+
+from machine import HERE, Machine
+from redis import Redis
+
+#: Installed once, apart from what Dewey needs.
+CELERY_PLACE = Path.home() / ".cache" / "dewey" / "celery-5.7"
+CELERY_NEEDS = ["celery[redis]==5.7.*", "hiredis"]
+
+
+@dataclass(frozen=True)
+class System:
+    name: str
+    module: str
+    folder: Path  # of its programs
+    slowness: int = 1  # it gets so many times fewer tasks, to be done in the same time
+
+    def consumer(self, workers: int) -> list[str]:
+        flags = ["-k", "process", "-w", str(workers), "-n", "-q"]
+        return [str(self.folder / "huey_consumer"), f"{self.module}.queue", *flags]
+
+    def ask(self, machine: Machine, broker: str, *words: object) -> float:
+        """Have `feed.py` do this. Returns the figure it came to, if it came to one."""
+        command = [str(self.folder / "python"), str(HERE / "feed.py"), self.module, *map(str, words)]
+        answer = subprocess.run(
+            command, env=machine.environment(broker), check=True, stdout=subprocess.PIPE, text=True, cwd=machine.folder
+        )
+        return float(answer.stdout or 0)
+
+    def left(self, redis: Redis) -> int:
+        """Messages on Redis that are not done with."""
+        raise NotImplementedError
+
+    def unwritten(self, redis: Redis) -> int:
+        """Events of history that are not in the database yet."""
+        return 0
+
+
+class Ours(System):
+    def left(self, redis: Redis) -> int:
+        return count(redis, ("ZCARD", "dewey:{benchmark}:queue"), ("HLEN", "dewey:{benchmark}:held"))
+
+    def unwritten(self, redis: Redis) -> int:
+        return count(redis, ("XLEN", "dewey:{benchmark}:events"))
+
+
+class Stock(System):
+    def left(self, redis: Redis) -> int:
+        """Stock Huey forgets a message when it hands it out: the last two may still run."""
+        return count(redis, ("LLEN", "huey.redis.stock"))
+
+
+class Celery(System):
+    def consumer(self, workers: int) -> list[str]:
+        flags = ["--pool", "prefork", "--concurrency", str(workers), "-E", "--loglevel", "ERROR"]
+        return [str(self.folder / "celery"), "-A", self.module, "worker", *flags]
+
+    def left(self, redis: Redis) -> int:
+        return count(redis, ("LLEN", "celery"), ("HLEN", "unacked"))
+
+
+def count(redis: Redis, *commands: tuple[str, str]) -> int:
+    with redis.pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        return sum(int(one) for one in pipe.execute())
+
+
+def ours_and_stock() -> list[System]:
+    here = Path(sys.executable).parent
+    return [Ours("ours", "ours", here), Stock("stock Huey", "stock", here)]
+
+
+def celery() -> System | None:
+    """Celery in an environment of its own; None, and a word on stderr, where it cannot be had."""
+    if not (CELERY_PLACE / "installed").exists():
+        print(f"Installing {CELERY_NEEDS[0]} into {CELERY_PLACE} (once) …", file=sys.stderr)
+        EnvBuilder(with_pip=True, clear=True, symlinks=True).create(CELERY_PLACE)
+        install = [str(CELERY_PLACE / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run([*install, *CELERY_NEEDS], capture_output=True, text=True)
+        if done.returncode:
+            why = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            print(f"Celery is left out: the package registry did not give it ({why})", file=sys.stderr)
+            return None
+        (CELERY_PLACE / "installed").touch()
+    return Celery("Celery 5.7", "celery_app", CELERY_PLACE / "bin", slowness=5)

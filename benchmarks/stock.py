@@ -1,0 +1,28 @@
+"""The same tasks on stock Huey: RedisHuey, or SqliteHuey where no Redis is named. Pickle, and nothing recorded."""
+
+import os
+import time
+
+from huey import RedisHuey, SqliteHuey
+
+import models  # noqa: F401 - a consumer of ours has them in memory; both peers get the same
+
+url = os.environ["REDIS_URL"]
+queue = RedisHuey("stock", url=url) if url else SqliteHuey("stock", filename=f"{os.environ['DATA_DIR']}/stock.db")
+
+
+@queue.task()
+def nothing() -> None:
+    """An empty task."""
+
+
+@queue.task()
+def stamp(path: str, asked_at: int) -> None:
+    took = time.time_ns() - asked_at
+    with open(path, "a", buffering=1) as file:
+        file.write(f"{took}\n")
+
+
+def enqueue_in_bulk(count: int) -> None:
+    """Stock Huey's own way for many: `.map`, a message at a time."""
+    nothing.map([()] * count)

@@ -1,0 +1,45 @@
+"""One table: a row a figure, a column a system, and how ours stands to each."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+
+class Table:
+    def __init__(self, systems: Sequence[str]) -> None:
+        self.systems = list(systems)
+        peers = [f"ours ÷ {name}" for name in self.systems[1:]]
+        self.rows = [["", *self.systems, *peers, "goal"]]
+
+    def add(self, label: str, seen: Mapping[str, Sequence[float]], goal: str = "", lower: bool = False) -> None:
+        """`seen`: what each system came to, turn by turn. `lower` is better, else higher."""
+        mine = seen[self.systems[0]]
+        medians = [figure(statistics.median(seen[name])) if seen.get(name) else "" for name in self.systems]
+        ratios = [ratio(mine, seen[name]) if seen.get(name) else "" for name in self.systems[1:]]
+        self.rows.append([f"{label}{' ↓' if lower else ''}", *medians, *ratios, goal])
+
+    def show(self) -> None:
+        widths = [max(len(row[place]) for row in self.rows) for place in range(len(self.rows[0]))]
+        for row in self.rows:
+            first, *middle, goal = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print(
+                "  ".join(
+                    [
+                        first,
+                        *(cell.strip().rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)),
+                        goal,
+                    ]
+                ).rstrip()
+            )
+        print("↓ lower is better. In brackets: the least and the greatest ratio of a turn.")
+
+
+def figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def ratio(mine: Sequence[float], theirs: Sequence[float]) -> str:
+    turns = [one / other for one, other in zip(mine, theirs, strict=True) if other]
+    if not turns:
+        return ""
+    spread = f" ({min(turns):.2f}–{max(turns):.2f})" if len(turns) > 1 else ""
+    return f"{statistics.median(turns):.2f}{spread}"
