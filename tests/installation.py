@@ -32,6 +32,8 @@ class Answer(NamedTuple):
 class Installation:
     """One set of settings, and what is run with them."""
 
+    program = "app:create_app()"
+
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.port = free_port()
@@ -61,7 +63,7 @@ class Installation:
         """The web server, answering, for the length of a block."""
         with open(self.folder / "web.log", "ab") as log:
             server = subprocess.Popen(
-                [str(BIN / "gunicorn"), "-c", "gunicorn.conf.py", "app:create_app()"],
+                [str(BIN / "gunicorn"), "-c", "gunicorn.conf.py", self.program],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
                 stdout=log,

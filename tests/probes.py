@@ -4,6 +4,7 @@ A consumer serves it with `huey_consumer probes.probe`, this folder being on its
 """
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -76,6 +77,13 @@ def deaf(ledger: str) -> None:
     enter(ledger, "start")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2})
     time.sleep(30)
+
+
+@probe.task()
+def spin(ledger: str) -> None:
+    """Busy for some seconds in C code that lets no other Python code run."""
+    enter(ledger, "start")
+    re.match(r"(a+)+$", "a" * 26 + "b")
 
 
 @probe.task()

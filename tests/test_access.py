@@ -6,35 +6,74 @@ from uuid import UUID
 import pytest
 from browsers import PASSWORD, PEOPLE, Browser, bearer_headers
 from flask import Flask
-from werkzeug.routing import Rule
+from werkzeug.routing import IntegerConverter, Rule
 
 from admin.access import ROLES, needs
 
-OPEN_TO_ALL = {"/login", "/static/<path:filename>", "/healthz", "/healthcheck"}
+OPEN_TO_ALL = {"/login", "/preferences", "/static/<path:filename>", "/healthz", "/healthcheck"}
 OPEN_TO_LOOPBACK = {"/readyz", "/metrics"}
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
 
+ASK, DO, ASK_AND_DO = "GET HEAD", "POST", "GET HEAD POST"
+
 #: The role that each command and each page asks for; what is missing here is a page that a viewer may see.
-NEEDED = {
-    ("POST", "/api/v1/admin/reading-sessions/cleanup"): "operator",
-    ("POST", "/api/v1/admin/reading-sessions/cleanup-async"): "operator",
-    ("POST", "/sessions/cleanup"): "operator",
-    ("GET", "/sessions/<uuid:session_id>/close"): "operator",
-    ("HEAD", "/sessions/<uuid:session_id>/close"): "operator",
-    ("POST", "/sessions/<uuid:session_id>/close"): "operator",
+COMMANDS = {
+    "operator": {
+        "/api/v1/admin/reading-sessions/cleanup": DO,
+        "/api/v1/admin/reading-sessions/cleanup-async": DO,
+        "/bulk": DO,
+        "/bulk/<int:bulk_id>/stop": DO,
+        "/bulk/new": ASK,
+        "/dead/<run_id>/requeue": DO,
+        "/queues/<name>/pause": "POST DELETE",
+        "/queues/<name>/resume": DO,
+        "/runs/<run_id>/again": ASK_AND_DO,
+        "/runs/<run_id>/cancel": DO,
+        "/runs/<run_id>/retry": DO,
+        "/schedule/<task>/catch-up": DO,
+        "/schedule/<task>/pause": "GET HEAD POST DELETE",
+        "/schedule/<task>/resume": DO,
+        "/schedule/<task>/run": DO,
+        "/sessions/<uuid:session_id>/close": ASK_AND_DO,
+        "/sessions/cleanup": DO,
+        "/tasks/<name>/pause": "POST DELETE",
+        "/tasks/<name>/resume": DO,
+        "/tasks/<name>/run": DO,
+    },
+    "admin": {
+        "/dead/<run_id>/discard": ASK_AND_DO,
+        "/queues/<name>/purge": ASK_AND_DO,
+        "/runs/<run_id>": "DELETE",
+        "/runs/<run_id>/delete": ASK_AND_DO,
+        "/workers/<worker_id>/dump": DO,
+        "/workers/<worker_id>/quiet": "POST DELETE",
+        "/workers/<worker_id>/restart": ASK_AND_DO,
+        "/workers/<worker_id>/stop": ASK_AND_DO,
+        "/workers/<worker_id>/wake": DO,
+    },
 }
+NEEDED = {
+    (method, rule): role for role, rules in COMMANDS.items() for rule, methods in rules.items()
+    for method in methods.split()
+}  # fmt: skip
 
 
 def calls(app: Flask) -> Iterator[tuple[Rule, str, str]]:
     """Every route with every method it has, and a path that leads to it."""
     for rule in app.url_map.iter_rules():
         with app.test_request_context():
-            values = {name: "app.css" if name == "filename" else str(UUID(int=1)) for name in rule.arguments}
+            values = {name: value_for(rule, name) for name in rule.arguments}
             path = app.url_map.bind("localhost").build(rule.endpoint, values, method=min(rule.methods - {"OPTIONS"}))
         for method in METHODS:
             if method in rule.methods:
                 yield rule, method, path
+
+
+def value_for(rule: Rule, name: str) -> object:
+    if isinstance(rule._converters[name], IntegerConverter):
+        return 1
+    return "app.css" if name == "filename" else str(UUID(int=1))
 
 
 # --- every route ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from peewee import PeeweeException
 
 import tasks
 from admin.access import ROLES
-from admin.actions import ACTIONS, READERS, perform, redacted
+from admin.perform import ACTIONS, READERS, perform, redacted
 from admin.problems import BadInput, NotAllowed, Refused
 from admin.who import Who
 from engine.database import database

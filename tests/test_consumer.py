@@ -189,12 +189,12 @@ def test_what_a_killed_consumer_held_is_run_by_another_within_a_lease(
 ) -> None:
     ledger, short = tmp_path / "ledger", {**environment, "LEASE_SECONDS": "2"}
     with consumer("probes.probe", environment=short, log=tmp_path / "log") as first:
-        result = work(str(ledger), 1)
+        result = work(str(ledger), 5)
         wait_until(lambda: lines(ledger))
         with consumer("probes.probe", "-k", "process", "-w", "1", environment=short, log=tmp_path / "log2") as second:
             os.killpg(first.pid, signal.SIGKILL)
             first.process.wait()
-            assert result.get(blocking=True, timeout=20) == "done"
+            assert result.get(blocking=True, timeout=30) == "done"
             assert "is lost; what it held is back in the queue" in second.logged("is lost")
 
 
@@ -218,7 +218,7 @@ def test_the_consumers_record_tells_who_works_on_what_and_when_it_has_stopped(
 
 
 def test_a_worker_is_replaced_after_its_number_of_tasks(environment: dict[str, str], tmp_path: Path) -> None:
-    options = ("-k", "process", "-w", "1", "-M", "2")
+    options = ("-k", "process", "-w", "1", "-M", "2", "-n")
     with consumer("probes.probe", *options, environment=environment, log=tmp_path / "log") as running:
         pids = [swell(0).get(blocking=True, timeout=10) for _ in range(6)]
         assert len(set(pids)) == 3

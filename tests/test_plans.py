@@ -110,7 +110,7 @@ def plans_of(ask: Callable[[], Any]) -> list[tuple[str, str]]:
         ask()
         database.query_hooks.remove(hook)
         transaction.rollback()
-    return [(sql, plan_of(sql, params)) for sql, params in sent if sql.startswith(("SELECT", "UPDATE"))]
+    return [(sql, plan_of(sql, params)) for sql, params in sent if sql.lstrip("(").startswith(("SELECT", "UPDATE"))]
 
 
 def plan_of(sql: str, params: Any) -> str:

@@ -1,14 +1,19 @@
 """The list of runs, and the page of one."""
 
+import csv
+import io
 import re
 from datetime import timedelta
 
 import pytest
-from browsers import Browser
+from browsers import Browser, signed_in_browser
+from flask import Flask
 from library import attempt, rows_of, rows_of_all_pages, run
 
-from admin.pages import ROWS
+from admin import exports
+from admin.console import ROWS
 from engine.records import State, now
+from models import AuditEntry, SavedView
 
 
 def text_of(html: str) -> str:
@@ -45,6 +50,94 @@ def test_pages_neither_skip_nor_repeat_runs_of_one_instant(either: Browser) -> N
     found = rows_of_all_pages(either, "/runs?task=process_book", between=lambda: run("process_book"))
     assert len(found) == len(wanted)
     assert set(found) == wanted
+
+
+# --- files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_filter_is_had_whole_as_csv_and_as_json(either: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "PAGE", 2)
+    wanted = [run("process_book", "failed", kwargs={"hours": 24}, error="no", run_ms=1.5) for _ in range(5)]
+    run("process_book", "succeeded")
+    told = either.get("/runs.csv?state=failed&q=args.hours:24")
+    assert told.content_type == "text/csv; charset=utf-8"
+    assert re.fullmatch(r'attachment; filename="runs-[0-9-]+\.csv"', told.headers["Content-Disposition"])
+    rows = list(csv.DictReader(io.StringIO(told.text)))
+    assert {row["id"] for row in rows} == {one.id for one in wanted}
+    assert len(rows) == 5
+    assert tuple(rows[0]) == exports.COLUMNS
+    assert (rows[0]["kwargs"], rows[0]["run_ms"], rows[0]["worker"]) == ('{"hours": 24}', "1.5", "")
+    answer = either.get("/runs.json?state=failed").json["runs"]
+    assert [one["id"] for one in answer] == [row["id"] for row in rows]
+    assert (answer[0]["kwargs"], answer[0]["ended_at"]) == ({"hours": 24}, None)
+    assert either.get("/runs.json?task=nonsense").json == {"runs": []}
+    assert len(either.get("/runs.csv?task=nonsense").text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_of_a_csv_file_is_a_formula(operator: Browser, text: str) -> None:
+    run(text, "failed", error=text, asked_by_kind="token", asked_by=text, priority=-1.5, result=text)
+    (row,) = csv.DictReader(io.StringIO(operator.get("/runs.csv").text, newline=""))
+    for column in ("task", "error", "asked_by", "result"):
+        assert row[column] == f"'{text}"
+    assert row["priority"] == "-1.5"
+
+
+# --- views ---------------------------------------------------------------------------------------------------
+
+
+def test_a_view_is_saved_found_again_and_removed(either: Browser) -> None:
+    one = run("process_book", "failed", error="zip")
+    run("process_book", "failed")
+    page = either.get("/runs?state=failed&q=zip").text
+    assert 'name="search" value="state:failed zip"' in page
+    saved = either.send("/views", name="Broken books", search="state:failed zip")
+    assert saved.status_code == 303
+    assert rows_of(either.get(saved.location).text) == [one.id]
+    link = re.search(r'href="([^"]+)"[^>]*>Broken books<', either.get("/runs").text)
+    assert link
+    assert rows_of(either.get(link[1]).text) == [one.id]
+    assert either.send("/views", name="Broken books", search="state:dead").status_code == 303
+    (view,) = SavedView.select()
+    assert (view.search, view.shared) == ("state:dead", False)
+    assert f'action="/views/{view.id}/delete"' in either.get("/runs?state=dead").text
+    assert either.send(f"/views/{view.id}/delete").status_code == 303
+    assert SavedView.select().count() == 0
+    lines = [line.action for line in AuditEntry.select().order_by(AuditEntry.id) if "views" in line.action]
+    assert lines == ["views.save", "views.save", "views.delete"]
+
+
+def test_a_view_is_ones_own_unless_it_is_shared(app: Flask) -> None:
+    viewer, operator, admin = (signed_in_browser(app, role) for role in ("viewer", "operator", "admin"))
+    operator.send("/views", name="Mine alone", search="state:failed")
+    operator.send("/views", name="For all", search="state:dead", shared="on")
+    mine, ours = SavedView.select().order_by(SavedView.id)
+    for other in (viewer, admin):
+        html = other.get("/runs").text
+        assert "For all" in html
+        assert "Mine alone" not in html
+        assert other.send(f"/views/{mine.id}/delete").status_code == 409
+    assert viewer.send(f"/views/{ours.id}/delete").status_code == 403
+    assert viewer.send("/views", name="x", search="state:dead", shared="on").status_code == 403
+    assert viewer.send("/views", name="My own", search="state:dead").status_code == 303
+    assert admin.send(f"/views/{ours.id}/delete").status_code == 303
+    assert {view.name for view in SavedView.select()} == {"Mine alone", "My own"}
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"name": "", "search": "state:failed"}, "name"),
+        ({"name": "x" * 61, "search": "state:failed"}, "name"),
+        ({"name": "x", "search": ""}, "search"),
+        ({"name": "x", "search": "foo:bar"}, "search"),
+    ],
+)
+def test_a_view_that_cannot_be_is_refused_by_name(operator: Browser, form: dict[str, str], field: str) -> None:
+    answer = operator.send("/views", **form)
+    assert answer.status_code == 422
+    assert f"<p>{field}: " in answer.text
+    assert SavedView.select().count() == 0
 
 
 # --- one run -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from library import closed, no_foreign_keys, rows_of, rows_of_all_pages, run, se
 from markupsafe import escape
 
 import models
-from admin.pages import ROWS
+from admin.console import ROWS
 from engine.database import database
 from engine.migrations import migrate
 from engine.records import now
@@ -65,7 +65,7 @@ def test_a_part_of_the_readers_address_or_of_the_books_names_is_enough(
     }
     html = either.get(f"/sessions?{query}").text
     assert rows_of(html) == ids(*(sessions[name] for name in found))
-    assert ("No active session matches" in html) == (not found)
+    assert ("No session matches" in html) == (not found)
 
 
 def test_more_readers_than_can_be_named_one_by_one_are_found_too(

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from flask import Flask
 
 from admin import charts, words
 from engine.paging import COUNTED_TO
@@ -105,8 +106,11 @@ def test_a_call_reads_like_a_call() -> None:
     ("highest", "steps"),
     [(0, [0, 1, 2]), (1, [0, 1, 2]), (7, [0, 2, 4, 6, 8]), (66, [0, 20, 40, 60, 80]), (999, [0, 500, 1000])],
 )
-def test_a_chart_has_a_round_scale_that_no_bar_outgrows(highest: int, steps: list[int]) -> None:
-    chart = charts.hours([(NOW.replace(minute=0), highest)], NOW)
+def test_a_chart_has_a_round_scale_that_no_bar_outgrows(app: Flask, highest: int, steps: list[int]) -> None:
+    with app.test_request_context():
+        chart = charts.sessions([(NOW.replace(minute=0), highest)], NOW)
     assert [line.value for line in chart.lines] == steps
-    assert 0 <= chart.bars[0].y <= chart.floor
-    assert chart.bars[0].height + chart.bars[0].y == pytest.approx(chart.floor)
+    for part in chart.bars[0].parts:
+        assert 0 <= part.y <= chart.floor
+        assert part.height + part.y == pytest.approx(chart.floor)
+    assert bool(chart.bars[0].parts) == bool(highest)

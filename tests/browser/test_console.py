@@ -188,6 +188,9 @@ def test_every_page_fits_its_window_and_can_be_read(
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
         assert page.evaluate(FAINT_TEXTS) == [], path
+    if size is NARROW:
+        page.get_by_role("button", name="Menu").click()
+        assert page.evaluate(FAINT_TEXTS) == []
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/login")
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
@@ -199,67 +202,9 @@ def test_the_keyboard_skips_the_rail_and_sees_where_it_is(open_page: Callable[..
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    expect(figure(page, "active")).to_be_focused()
+    passed: list[str] = []
+    while len(passed) < 6 and "state=active" not in (passed or [""])[-1]:
+        page.keyboard.press("Tab")
+        passed.append(page.evaluate("document.activeElement.outerHTML"))
+    assert "state=active" in passed[-1], passed
     assert figure(page, "active").evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
-
-
-# --- news ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("library")
-def test_news_arrives_by_itself_and_leaves_the_reader_where_they_are(open_page: Callable[..., Page]) -> None:
-    tried = run("process_book", "failed", error="BadZipFile: no", enqueued_at=now() + timedelta(minutes=1))
-    page = open_page()
-    page.goto("/runs?task=process_book")
-    link = page.locator(f"#run-{tried.id} a")
-    link.focus()
-    newcomer = run("process_book", enqueued_at=now() + timedelta(minutes=2))
-    expect(page.locator("tbody tr").first).to_have_id(f"run-{newcomer.id}", timeout=5_000)
-    expect(link).to_be_focused()
-
-
-def test_the_next_cleanup_counts_down_without_asking_the_server(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    hide(page, True)
-    timer = page.locator(".next time")
-    expect(timer).not_to_have_text(timer.inner_text())
-
-
-def test_a_hidden_tab_asks_for_nothing(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    asked: list[str] = []
-    page.clock.install()
-    page.goto("/")
-    page.on("request", lambda request: asked.append(request.url) if request.resource_type == "fetch" else None)
-    hide(page, True)
-    page.clock.run_for(60_000)
-    assert asked == []
-    with page.expect_request("**/"):
-        hide(page, False)
-
-
-def hide(page: Page, hidden: bool) -> None:
-    page.evaluate(
-        """hidden => {
-            Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
-            document.dispatchEvent(new Event("visibilitychange"));
-        }""",
-        hidden,
-    )
-
-
-def test_a_lost_connection_is_said_and_made_up_for(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    expect(page.locator("#live")).to_have_text("live")
-    page.context.set_offline(True)
-    expect(page.locator("#live")).to_have_text("connection lost, trying again")
-    page.context.set_offline(False)
-    expect(page.locator("#live")).to_have_text("live", timeout=20_000)
-    page.complaints[:] = [one for one in page.complaints if "ERR_INTERNET_DISCONNECTED" not in one]  # type: ignore[attr-defined]
-
-
-def test_a_console_whose_sign_in_ended_says_so_and_stops_asking(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    page.context.clear_cookies()
-    expect(page.locator("#live")).to_have_text("signed out, load the page again")

@@ -36,18 +36,20 @@ MUTANTS = [
         "Delivery.reap = lambda self, lease, most: []",
     ),
     Mutant(
-        "a live consumer keeps what it took within the lease",
+        "taking is a sign of life",
         "frozen woken",
         "delivery",
         """
-stock_reap, now = Delivery.reap, time.time
-def reap(self, lease, most):
-    gone = stock_reap(self, lease, most)
-    beats = {beat.consumer: beat.at for beat in self.beats()}
-    for consumer in {held.consumer for held in self.held() if beats.get(held.consumer, 0) < now() - lease}:
-        self.give_back(consumer, None, "mutant", most)
-    return gone
-Delivery.reap = reap
+stock_turn = Delivery.turn
+def turn(self, consumer, *words):
+    before = [beat.at for beat in self.beats() if beat.consumer == consumer]
+    answer = stock_turn(self, consumer, *words)
+    if before and hasattr(self, "path"):
+        self.tell("UPDATE consumer SET at = ? WHERE queue = ? AND id = ?", before[0], self.name, consumer)
+    elif before:
+        self.ask("ZADD", "beat_at", before[0], consumer)
+    return answer
+Delivery.turn = turn
 """,
     ),
     Mutant(

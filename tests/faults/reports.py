@@ -65,12 +65,13 @@ def report(storm: str, system: System, within: float = 60.0, recovery: float = S
 
 
 def longest(system: System) -> float | None:
-    again = [
-        min(later) - hit.at
-        for hit in system.hits
-        if (later := [entry.at for entry in system.ledger.starts[hit.run_id] if entry.at > hit.at])
-    ]
-    return max([*again, *system.waited], default=None)
+    """From a hit to the new start, less what went by until the last consumer was killed that might have started it."""
+    times = list(system.waited)
+    for hit in system.hits:
+        if later := [entry.at for entry in system.ledger.starts[hit.run_id] if entry.at > hit.at]:
+            again = min(later)
+            times.append(again - max([hit.at, *(down for down in system.downs if down < again)]))
+    return max(times, default=None)
 
 
 def promises_broken(system: Dewey) -> list[str]:

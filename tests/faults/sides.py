@@ -97,6 +97,13 @@ class Dewey(System):
         return [one.state for one in Attempt.select().where(Attempt.run_id == run_id).order_by(Attempt.number)]
 
 
+def dewey_on(request: Any, folder: Path, **settings: str) -> Dewey:
+    """For the parameter `sqlite` with SQLite alone; for `redis` with PostgreSQL and a Redis that syncs every write."""
+    if request.param == "sqlite":
+        return Dewey(folder, None, f"sqlite:///{folder}/dewey.db", **settings)
+    return Dewey(folder, RedisServer(folder), request.getfixturevalue("fresh_postgresql"), **settings)
+
+
 class Stock(System):
     """At its kindest: it looks after dead workers, and into an empty SQLite queue, each second."""
 

@@ -46,6 +46,7 @@ class System:
         self.hits: list[Hit] = []
         self.kills = 0  # those that hit
         self.struck = 0  # worker processes that were killed or frozen
+        self.downs: list[float] = []  # when a consumer was killed (Unix seconds)
         self.waited: list[float] = []  # from the return of a broker to the first start
         self.running: list[Consumer] = []
         self.family: set[psutil.Process] = set()
@@ -132,6 +133,7 @@ class System:
     def kill(self, consumer: Consumer, whole: bool = True) -> None:
         """`kill -9` a consumer, the whole tree or the parent alone."""
         self.remember()
+        self.downs.append(time.time())
         if whole:
             os.killpg(consumer.pid, signal.SIGKILL)
         else:

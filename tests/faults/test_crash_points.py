@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from crashing import POINTS
 from reports import report
-from servers import RedisServer
-from sides import Dewey
+from sides import Dewey, dewey_on
 
 #: Point → of three runs on one worker: times begun, and what became of each delivery.
 OUTCOMES = {
@@ -29,10 +28,8 @@ def point(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["sqlite", "redis"])
 def system(request: pytest.FixtureRequest, point: str, tmp_path: Path) -> Iterator[Dewey]:
-    on_redis = request.param == "redis"
-    url = request.getfixturevalue("fresh_postgresql") if on_redis else f"sqlite:///{tmp_path}/dewey.db"
     crash = {"FAULTS_CRASH_AT": point, "FAULTS_CRASHED": str(tmp_path / "crashed")}
-    with Dewey(tmp_path, RedisServer(tmp_path) if on_redis else None, url, **crash) as dewey:
+    with dewey_on(request, tmp_path, **crash) as dewey:
         yield dewey
 
 

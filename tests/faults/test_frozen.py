@@ -6,17 +6,14 @@ from pathlib import Path
 import pytest
 from freezing import frozen_at_work
 from reports import report
-from servers import RedisServer
-from sides import LEASE_SECONDS, Dewey
+from sides import LEASE_SECONDS, Dewey, dewey_on
 from storms import all_again, outlast
 from waiting import wait_until
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dewey]:
-    on_redis = request.param == "redis"
-    url = request.getfixturevalue("fresh_postgresql") if on_redis else f"sqlite:///{tmp_path}/dewey.db"
-    with Dewey(tmp_path, RedisServer(tmp_path) if on_redis else None, url) as dewey:
+    with dewey_on(request, tmp_path) as dewey:
         yield dewey
 
 

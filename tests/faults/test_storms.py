@@ -5,22 +5,18 @@ from pathlib import Path
 
 import pytest
 import storms
-from servers import RedisServer
-from sides import Dewey
+from sides import Dewey, dewey_on
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dewey]:
-    """Dewey with SQLite for everything, and with Redis (every write synced) and PostgreSQL."""
-    on_redis = request.param == "redis"
-    url = request.getfixturevalue("fresh_postgresql") if on_redis else f"sqlite:///{tmp_path}/dewey.db"
-    with Dewey(tmp_path, RedisServer(tmp_path) if on_redis else None, url) as dewey:
+    with dewey_on(request, tmp_path) as dewey:
         yield dewey
 
 
 @pytest.mark.parametrize("how", ["worker", "tree", "parent"])
 def test_nothing_is_lost_when_processes_are_killed(system: Dewey, how: str) -> None:
-    report = storms.workers_killed(system, how, tasks=100, seconds=0.03, kills=5, seed=7)
+    report = storms.workers_killed(system, how, tasks=160, seconds=0.06, kills=5, seed=7)
     assert (report.broken, report.kills) == ([], 5)
 
 

@@ -10,15 +10,13 @@ from random import Random
 
 import pytest
 from consumers import ROOT
-from servers import RedisServer
-from sides import Dewey
+from sides import Dewey, dewey_on
 from systems import HERE
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dewey]:
-    broker = RedisServer(tmp_path) if request.param == "redis" else None
-    with Dewey(tmp_path, broker, f"sqlite:///{tmp_path}/dewey.db") as dewey:
+    with dewey_on(request, tmp_path) as dewey:
         yield dewey
 
 

@@ -1,0 +1,208 @@
+"""Schedule and tasks in a real browser, before a real web server and a consumer whose clock runs."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import NARROW, WIDE, chromium, executable, sign_in
+from conftest import cannot_run
+from consumers import ROOT, consumer
+from databases import bound_to
+from installation import Installation
+from playwright.sync_api import Browser, Locator, Page, expect
+from test_console import FAINT_TEXTS
+from waiting import wait_until
+
+from engine import schedules
+from engine.delivery import Effects
+from engine.records import Tick, now
+from engine.sqlite_delivery import SqliteDelivery
+
+EMAIL, PASSWORD = "operator@example.org", "correct horse battery"
+STATISTICS = "get_cleanup_statistics"
+Open = Callable[..., Page]
+
+with_and_without = pytest.mark.parametrize(
+    ("java_script", "task"),
+    [(True, "beat"), (False, "second_beat")],
+    ids=["with JavaScript", "without JavaScript"],
+)
+
+
+class Clockwork(Installation):
+    program = "clockwork:create_app()"
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clockwork]:
+    """For four minutes nobody looked at the clock. Then a consumer came, after one of the schedules was paused."""
+    installed = Clockwork(tmp_path_factory.mktemp("clock"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+    assert installed.flask("migrate").returncode == 0
+    made = installed.flask("operator", "create", EMAIL, "--role", "operator", "--password-stdin", typed=PASSWORD)
+    assert made.returncode == 0, made.stderr
+    look_away(installed.folder / "data" / "queue.db")
+    options, log = ("-k", "process", "-w", "1"), installed.folder / "light.log"
+    with installed.web(), consumer("clockwork.light", *options, environment=installed.environment, log=log):
+        with bound_to(f"sqlite:///{installed.folder}/data/dewey.db"):
+            wait_until(lambda: Tick.select().where(Tick.task == "held_beat", Tick.state == "paused").exists())
+        yield installed
+
+
+def look_away(file: Path) -> None:
+    storage = SqliteDelivery("light", file, 60)
+    for task in ("beat", "second_beat"):
+        storage.tick(task, int(time.time()) // 60 - 5, Effects())
+    info = {"by": "ann@example.org", "kind": "operator", "at": now().isoformat(), "reason": "too loud", "until": None}
+    storage.pause(schedules.target("held_beat"), info)
+    storage.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not executable():
+        cannot_run("no Chromium: apt-get install chromium")
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Browser, console: Clockwork) -> Iterator[Open]:
+    """Opens a page in which the operator is signed in. Nobody may have cause to complain in the browser's console."""
+    contexts, complaints = [], []
+
+    def open_one(path: str, **options: Any) -> Page:
+        url = f"http://127.0.0.1:{console.port}"
+        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        sign_in(page, url, EMAIL, PASSWORD)
+        page.goto(path)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def card(page: Page, task: str) -> Locator:
+    return page.locator(f"#schedule-{task}")
+
+
+def seen(page: Page, found: Locator, java_script: bool) -> None:
+    """It is to be seen soon: by itself, or where there is no script, on loading the page again."""
+    if java_script:
+        expect(found.first).to_be_visible(timeout=20_000)
+        return
+    for _ in range(300):
+        if found.first.is_visible():
+            return
+        page.reload()
+    raise AssertionError(f"{found} did not come")
+
+
+# --- schedule ------------------------------------------------------------------------------------------------
+
+
+@with_and_without
+def test_missed_ticks_are_seen_and_caught_up_with_one_run(open_page: Open, java_script: bool, task: str) -> None:
+    page = open_page("/schedule", java_script_enabled=java_script)
+    missed = card(page, task).locator("dd", has_text=re.compile(r"^\s*[45]\s*$"))
+    expect(missed).to_be_visible()
+    expect(card(page, task).locator("svg a[data-state=missed]")).to_have_count(1)
+    card(page, task).get_by_role("button", name=re.compile("^Catch up on")).click()
+    page.wait_for_url(re.compile("/runs/"))
+    seen(page, page.locator("#title").get_by_text("succeeded"), java_script)
+    run_id = page.url.rpartition("/")[2]
+    page.goto("/schedule")
+    expect(card(page, task).get_by_role("button", name=re.compile("^Catch up on"))).to_have_count(0)
+    card(page, task).get_by_role("link", name="1 made up for").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr a")).to_have_attribute("href", f"/runs/{run_id}")
+
+
+@with_and_without
+def test_a_schedule_is_paused_with_a_reason_and_an_end_and_resumed(
+    open_page: Open, java_script: bool, task: str
+) -> None:
+    page = open_page("/schedule", java_script_enabled=java_script)
+    card(page, task).get_by_role("link", name="Pause…").click()
+    page.get_by_label("Reason").fill("the disk is being moved")
+    page.get_by_label("For").select_option("four hours")
+    page.get_by_role("button", name="Pause this schedule").click()
+    page.wait_for_url("**/schedule")
+    notice = card(page, task).locator(".notice")
+    expect(notice).to_contain_text("the disk is being moved")
+    expect(notice).to_contain_text(re.compile(rf"by {EMAIL} since .* until "))
+    expect(card(page, task).locator("time.held")).to_have_count(5)
+    card(page, task).get_by_role("button", name="Resume").click()
+    expect(page.get_by_text(f"The schedule of {task} goes on.")).to_be_visible()
+    expect(card(page, task).locator(".notice")).to_have_count(0)
+
+
+@with_and_without
+def test_a_scheduled_task_is_run_now(open_page: Open, java_script: bool, task: str) -> None:
+    page = open_page("/schedule", java_script_enabled=java_script)
+    card(page, task).get_by_role("button", name="Run now").click()
+    page.wait_for_url(re.compile("/runs/"))
+    seen(page, page.locator("#title").get_by_text("succeeded"), java_script)
+    expect(page.locator("main")).to_contain_text(EMAIL)
+
+
+def test_a_paused_schedule_starts_nothing_and_its_ticks_are_kept_as_paused(open_page: Open) -> None:
+    page = open_page("/schedule")
+    expect(card(page, "held_beat")).to_contain_text("too loud")
+    expect(card(page, "held_beat")).to_contain_text(re.compile(r"last seen by the scheduler\s*now"))
+    expect(card(page, "held_beat").locator("svg a:not([data-state=paused])")).to_have_count(0)
+    page.goto("/schedule/held_beat")
+    expect(page.locator("tbody tr").first).to_contain_text("held back by a pause")
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_a_task_is_paused_run_by_hand_and_resumed(open_page: Open, java_script: bool) -> None:
+    page = open_page("/tasks", java_script_enabled=java_script)
+    page.get_by_role("link", name=STATISTICS).first.click()
+    page.get_by_label("Reason").fill("reports ask too often")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.locator("#paused")).to_contain_text("reports ask too often")
+    page.get_by_role("textbox", name="hours").fill("12")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_url(re.compile("/runs/"))
+    run = page.url
+    expect(page.locator("#title").get_by_text("waiting")).to_be_visible()
+    page.goto(f"/tasks/{STATISTICS}")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#paused")).to_have_count(0)
+    page.goto(run)
+    seen(page, page.locator("#title").get_by_text("succeeded"), java_script)
+    page.goto("/tasks")
+    expect(page.locator(f"#task-{STATISTICS} td.num").first).to_have_text(re.compile("[12]"))
+
+
+# --- what the pages look like --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[str, int], theme: str) -> None:
+    page = open_page("/", viewport=size, color_scheme=theme)
+    for path in (
+        "/schedule",
+        "/schedule/beat",
+        "/schedule/beat/pause",
+        "/schedule/held_beat",
+        "/tasks",
+        "/tasks/beat",
+        f"/tasks/{STATISTICS}",
+    ):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        assert page.evaluate(FAINT_TEXTS) == [], path

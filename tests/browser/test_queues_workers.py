@@ -1,0 +1,331 @@
+"""Queues, workers and the dead in a real browser, before a real web server, real consumers and real kills."""
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import slow
+from chromium import NARROW, WIDE, chromium, executable, sign_in
+from conftest import cannot_run
+from consumers import ROOT, Consumer, consumer
+from databases import bound_to
+from installation import Installation
+from playwright.sync_api import Browser, Locator, Page, expect
+from test_console import FAINT_TEXTS
+from test_start import Started
+from waiting import wait_until
+
+import tasks
+from engine.control import Asker, pause
+from engine.delivery import Effects
+from engine.messages import SignedJSON
+from engine.queues import asked_by
+from engine.records import Run, WorkerProcess
+from engine.sqlite_delivery import SqliteDelivery
+
+KEY, PASSWORD = "k" * 40, "correct horse battery"
+Open = Callable[..., Page]
+
+with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
+
+
+class Slow(Installation):
+    """Its consumers are the test's: no queue is served but by them."""
+
+    program = "slow:create_app()"
+
+    def serving(self, queue: str, log: str, workers: int = 1, **environment: str) -> AbstractContextManager[Consumer]:
+        options, settings = ("-k", "process", "-w", str(workers), "-n"), {**self.environment, **environment}
+        return consumer(f"slow.{queue}", *options, environment=settings, log=self.folder / f"{log}.log")
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
+    settings = {"SECRET_KEY": KEY, "LEASE_SECONDS": "9", "MAX_DELIVERIES": "1"}
+    installed = Slow(tmp_path_factory.mktemp("slow"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **settings)
+    assert installed.flask("migrate").returncode == 0
+    for role in ("operator", "admin"):
+        made = installed.flask(
+            "operator", "create", f"{role}@example.org", "--role", role, "--password-stdin", typed=PASSWORD
+        )
+        assert made.returncode == 0, made.stderr
+    with installed.web():
+        yield installed
+
+
+@pytest.fixture
+def place(console: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    """The test's own hand on the console's database and queues, which hold nothing from before."""
+    stored = {name: SqliteDelivery(name, console.folder / "data" / "queue.db", 600) for name in tasks.queues}
+    for name, queue in tasks.queues.items():
+        monkeypatch.setattr(queue, "storage", stored[name])
+        monkeypatch.setattr(queue, "serializer", SignedJSON(KEY))
+        for table in ("message", "pause", "consumer"):
+            stored[name].tell(f"DELETE FROM {table}")
+    with bound_to(f"sqlite:///{console.folder}/data/dewey.db"):
+        WorkerProcess.delete().execute()
+        yield console
+    for storage in stored.values():
+        storage.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not executable():
+        cannot_run("no Chromium: apt-get install chromium")
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Browser, console: Slow) -> Iterator[Open]:
+    """Opens a page in which an admin is signed in. Nobody may have cause to complain in the browser's console."""
+    contexts, complaints = [], []
+    refused = "status of 422"  # what the browser says of a form that was filled in wrongly
+
+    def open_one(path: str, port: int = console.port, who: str = "admin@example.org", **options: Any) -> Page:
+        password, url = options.pop("password", PASSWORD), f"http://127.0.0.1:{port}"
+        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
+        page = context.new_page()
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        sign_in(page, url, who, password)
+        page.goto(path)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [one for one in complaints if refused not in one] == []
+
+
+def shows(page: Page, found: Locator, words: str | re.Pattern[str], within: float = 30) -> None:
+    """Without JavaScript a reader loads the page again."""
+    if page.evaluate("document.querySelector('#live')?.dataset.now") is not None:
+        expect(found).to_contain_text(words, timeout=within * 1000)
+        return
+    pattern = re.compile(re.escape(words)) if isinstance(words, str) else words
+
+    def reloaded() -> bool:
+        if found.count() and pattern.search(found.first.inner_text()):
+            return True
+        page.reload()
+        return False
+
+    wait_until(reloaded, within)
+
+
+# --- queues --------------------------------------------------------------------------------------------------
+
+
+@with_and_without
+@pytest.mark.usefixtures("place")
+def test_a_queue_is_paused_and_resumed(open_page: Open, place: Slow, java_script: bool) -> None:
+    with place.serving("light", "pausing"):
+        page = open_page("/queues", who="operator@example.org", java_script_enabled=java_script)
+        shows(page, page.locator("#queue-light"), "0 of 1 busy")
+        page.get_by_role("link", name="Pause light").click()
+        page.get_by_label("Reason").fill("deploy of 2.4.1")
+        page.get_by_role("button", name="Pause", exact=True).click()
+        expect(page.locator("#paused")).to_contain_text("deploy of 2.4.1")
+        result = slow.nap(0)
+        shows(page, page.locator("#head"), "the queue is paused")
+        page.goto("/queues")
+        expect(page.locator("#queue-light")).to_contain_text("operator@example.org: deploy of 2.4.1")
+        page.get_by_role("button", name="Resume light").click()
+        expect(page.get_by_text("The queue light goes on.")).to_be_visible()
+        assert result.get(blocking=True, timeout=10) == "awake"
+        shows(page, page.locator("#head"), "Nothing waits.")
+
+
+@with_and_without
+@pytest.mark.usefixtures("place")
+def test_a_queue_is_purged_once_its_name_is_typed(open_page: Open, java_script: bool) -> None:
+    waiting = [slow.grind(1).id for _ in range(3)]
+    page = open_page("/queues", java_script_enabled=java_script)
+    expect(page.locator("#unserved-heavy")).to_contain_text("Nobody serves heavy; 3 runs wait.")
+    page.get_by_role("link", name="heavy", exact=True).click()
+    page.get_by_role("link", name="Purge…").click()
+    page.get_by_label("Type heavy to go on").fill("light")
+    page.get_by_role("button", name="Purge heavy").click()
+    expect(page.get_by_role("alert")).to_contain_text("nothing was done")
+    assert tasks.heavy.pending_count() == 3
+    page.get_by_label("Type heavy to go on").fill("heavy")
+    page.get_by_role("button", name="Purge heavy").click()
+    expect(page.get_by_text("3 runs were cancelled.")).to_be_visible()
+    assert {Run.get_by_id(run_id).state for run_id in waiting} == {"cancelled"}
+    assert tasks.heavy.pending_count() == 0
+
+
+# --- workers -------------------------------------------------------------------------------------------------
+
+
+@with_and_without
+@pytest.mark.usefixtures("place")
+def test_a_busy_worker_shows_where_it_is(open_page: Open, place: Slow, java_script: bool) -> None:
+    with place.serving("heavy", "busy", workers=2):
+        slow.grind(60)
+        page = open_page("/workers", java_script_enabled=java_script)
+        shows(page, page.locator("#workers"), "grind")
+        page.locator("#workers").get_by_role("link", name="heavy").click()
+        page.get_by_role("button", name="Show where they are").click()
+        shows(page, page.locator("#stacks"), re.compile(r"slow\.py:\d+, in grind"))
+        shows(page, page.locator("#slots tr", has_text="grind"), "MB")
+        expect(page.locator("#slots tr", has_text="idle")).to_contain_text("Worker-")
+
+
+@pytest.mark.usefixtures("place")
+def test_a_quiet_consumer_takes_nothing_until_it_is_woken(open_page: Open, place: Slow) -> None:
+    with place.serving("light", "quiet"):
+        page = open_page("/workers")
+        page.locator("#workers").get_by_role("link", name="light").click()
+        page.get_by_role("button", name="Quiet").click()
+        expect(page.locator("#quiet")).to_contain_text("It takes nothing new.", timeout=15_000)
+        result = slow.nap(0)
+        page.goto("/queues/light")
+        expect(page.locator("#head")).to_contain_text("nobody serves the queue")
+        page.locator("#workers").get_by_role("link").first.click()
+        page.goto("/workers")
+        page.locator("#workers").get_by_role("link", name="light").click()
+        page.get_by_role("button", name="Wake").click()
+        assert result.get(blocking=True, timeout=15) == "awake"
+
+
+@pytest.fixture
+def made_run(tmp_path: Path) -> Iterator[Started]:
+    """`make run`, with the supervisor that it has."""
+    started = Started(tmp_path, {"WORKERS_HEAVY": "0"})
+    try:
+        started.wait_until_settled("gunicorn", "tasks.normal", "tasks.light")
+        yield started
+    finally:
+        started.end(signal.SIGTERM)
+        started.process.wait()
+
+
+def test_a_consumer_that_is_stopped_from_its_page_is_gone_and_stays_away(made_run: Started, open_page: Open) -> None:
+    sign_in_with = re.search(r"Sign in +(\S+)\n +Password +(\S+)", made_run.printed)
+    assert sign_in_with
+    page = open_page("/workers", port=made_run.port, who=sign_in_with[1], password=sign_in_with[2])
+    doomed, other = made_run.program("tasks.normal"), made_run.program("tasks.light")
+    assert doomed and other
+    page.locator("#workers").get_by_role("link", name="normal").click()
+    page.get_by_role("link", name="Stop…").click()
+    expect(page.get_by_text("Nobody else serves normal")).to_be_visible()
+    page.get_by_role("button", name="Stop it").click()
+    expect(page.locator("#title")).to_contain_text("stopped", timeout=20_000)
+    assert psutil.wait_procs([doomed], timeout=10)[1] == []
+    # The supervisor has looked after everything once more when another one, killed, is back.
+    other.kill()
+    wait_until(lambda: (new := made_run.program("tasks.light")) and new != other)
+    assert made_run.program("tasks.normal") is None
+    page.goto("/workers")
+    expect(page.locator("#gone tr", has_text="normal")).to_contain_text("stopped")
+    # The one that was killed has been replaced, and is no cause for alarm.
+    expect(page.locator("#gone tr", has_text="light")).to_contain_text("another took its place", timeout=20_000)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_killed_consumer_is_late_then_lost_and_its_run_is_delivered_again(
+    open_page: Open, place: Slow, tmp_path: Path
+) -> None:
+    bell = tmp_path / "bell"
+    with (
+        place.serving("normal", "survivor", MAX_DELIVERIES="3") as survivor,
+        place.serving("normal", "victim", MAX_DELIVERIES="3") as victim,
+    ):
+        row = wait_until(lambda: WorkerProcess.get_or_none(pid=victim.pid))
+        runs = [slow.snooze(str(bell)).id for _ in range(2)]
+        mine = wait_until(lambda: held_by(row.id))
+        assert mine in runs and survivor.process.poll() is None
+        page = open_page("/workers")
+        line = page.locator(f'[id="worker-{row.id}"]')
+        os.killpg(victim.pid, signal.SIGKILL)
+        victim.process.wait()
+        bell.touch()
+        expect(line).to_contain_text("late", timeout=15_000)
+        expect(line).to_contain_text("lost", timeout=15_000)
+        wait_until(lambda: Run.get_or_none((Run.id == mine) & (Run.state == "succeeded")), 30)
+        page.goto(f"/runs/{mine}")
+        expect(page.locator("#story")).to_contain_text("its worker died")
+        expect(page.locator("#title")).to_contain_text("succeeded")
+
+
+def held_by(consumer_id: str) -> str:
+    return next((held.run_id for held in tasks.normal.storage.held() if held.consumer == consumer_id), "")
+
+
+# --- the dead ------------------------------------------------------------------------------------------------
+
+
+@with_and_without
+@pytest.mark.usefixtures("place")
+def test_a_dead_run_is_requeued_and_succeeds(open_page: Open, place: Slow, tmp_path: Path, java_script: bool) -> None:
+    stand = tmp_path / "stand"
+    with place.serving("light", "collapsing"):
+        run_id = slow.collapse(str(stand)).id
+        wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "dead")))
+        stand.touch()
+        page = open_page("/dead", who="operator@example.org", java_script_enabled=java_script)
+        row = page.locator(f'[id="run-{run_id}"]')
+        expect(row).to_contain_text("Worker-1 died (signal 9)")
+        row.get_by_role("link").first.click()
+        expect(page.locator("#raw")).to_contain_text("slow.collapse")
+        expect(page.locator("#arguments")).to_contain_text(str(stand))
+        page.get_by_role("button", name="Re-queue").click()
+        page.wait_for_url(f"**/runs/{run_id}")
+        shows(page, page.locator("#title"), "succeeded")
+        page.goto("/dead")
+        expect(page.get_by_text("Nothing is dead.")).to_be_visible()
+
+
+# --- what the pages look like --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_every_page_fits_its_window_and_can_be_read(
+    open_page: Open, place: Slow, size: dict[str, int], theme: str
+) -> None:
+    with asked_by(Asker("operator", "a.person.with.quite.a.long.name@library.example.org")):
+        for number in range(12):
+            slow.grind(number, page=number)
+    pause(tasks.light, by=Asker("operator", "ann@example.org"), reason="a long reason " * 12)
+    bury("0" * 36, b"\x80\x04 garbage \xff" * 40)
+    bury("1" * 36, tasks.light.serialize_task(slow.nap.s(1)).replace(b"slow.nap", b"slow.gone"))
+    lost = WorkerProcess.create(
+        id="a-host-with-a-long-name.example.org:1:x", host="a-host-with-a-long-name.example.org", pid=4711,
+        queue="light",
+        code_version="2.4.1-4fc424b", worker_type="process", worker_count=2, periodic=True,
+        started_at="2026-01-01 00:00:00+00:00", beat_at="2026-01-01 00:00:00+00:00",
+        running=[{"worker": "Worker-1", "run_id": "x", "task": "nap", "since": "2026-01-01T00:00:00+00:00"}],
+    )  # fmt: skip
+    with place.serving("heavy", "looks", workers=2):
+        page = open_page("/workers", viewport=size, color_scheme=theme)
+        page.locator("#workers").get_by_role("link", name="heavy").click()
+        page.get_by_role("button", name="Show where they are").click()
+        consumer_page = page.url.partition("#")[0]
+        for path in (
+            page.url, "/queues", "/queues/heavy", "/queues/light", "/queues/heavy/purge", "/workers",
+            f"/workers/{lost.id}",
+            f"{consumer_page}/stop", f"{consumer_page}/restart", "/dead", f"/dead/{'0' * 36}", f"/dead/{'1' * 36}",
+            f"/dead/{'1' * 36}/discard",
+        ):  # fmt: skip
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+            assert page.evaluate(FAINT_TEXTS) == [], path
+
+
+def bury(run_id: str, data: bytes) -> None:
+    storage = tasks.normal.storage
+    storage.apply(Effects().enqueue(run_id, data))
+    taken = storage.turn("app-1:1:x", "Worker-1", False, "{}").taken
+    storage.bury("app-1:1:x", taken, "the signature is not ours")

@@ -1,0 +1,399 @@
+"""The frame of every page in a real browser: it stays up to date, leaves people where they are, and heeds keys."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from chromium import NARROW, WIDE, chromium, executable, sign_in
+from conftest import cannot_run
+from databases import bound_to
+from installation import Installation
+from library import consumer_of, run, session
+from playwright.sync_api import Browser, Page, Request, expect
+from test_console import FAINT_TEXTS
+
+from engine.records import Run, now
+from models import ReadingSession
+
+EMAIL, PASSWORD = "operator@example.org", "correct horse battery"
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not executable():
+        cannot_run("no Chromium: apt-get install chromium")
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A web server over an empty library."""
+    installed = Installation(tmp_path_factory.mktemp("live"), ENVIRONMENT="production")
+    assert installed.flask("migrate").returncode == 0
+    made = installed.flask("operator", "create", EMAIL, "--role", "operator", "--password-stdin", typed=PASSWORD)
+    assert made.returncode == 0, made.stderr
+    with installed.web():
+        yield installed
+
+
+@pytest.fixture(autouse=True)
+def library(console: Installation) -> Iterator[None]:
+    """The test's own hand on the console's database."""
+    with bound_to(f"sqlite:///{console.folder}/data/dewey.db"):
+        yield
+        for table in (Run, ReadingSession):
+            table.delete().execute()
+
+
+@pytest.fixture(scope="module")
+def signed_in(browser: Browser, console: Installation) -> Any:
+    """The cookies of a browser in which the operator has signed in."""
+    context = browser.new_context()
+    sign_in(context.new_page(), f"http://127.0.0.1:{console.port}", EMAIL, PASSWORD)
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture
+def open_page(browser: Browser, console: Installation, signed_in: Any) -> Iterator[Open]:
+    """Opens a path for the operator. Nobody may have cause to complain in the browser's console."""
+    contexts, complaints = [], []
+
+    def open_one(path: str = "/", **options: Any) -> Page:
+        url = f"http://127.0.0.1:{console.port}"
+        settings = {"base_url": url, "viewport": WIDE, "storage_state": signed_in, **options}
+        contexts.append(context := browser.new_context(**settings))
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [one for one in complaints if "net::ERR" not in one and "the server responded" not in one] == []
+
+
+def looks_of(page: Page) -> list[Request]:
+    """The looks that the page takes at itself from now on."""
+    looks: list[Request] = []
+    page.on("request", lambda request: looks.append(request) if request.headers.get("x-refresh") else None)
+    return looks
+
+
+def next_look(page: Page) -> None:
+    """Wait for an answer to a look that begins after now."""
+    for _ in range(2):  # one may be on its way
+        with page.expect_response(lambda response: bool(response.request.headers.get("x-refresh"))):
+            pass
+    page.evaluate("() => fetch('/healthz')")
+
+
+# --- news ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.alone
+def test_a_change_shows_within_two_seconds(open_page: Open) -> None:
+    one = run(state="waiting")
+    page = open_page("/runs")
+    expect(page.locator(f"#run-{one.id}")).to_contain_text("waiting")
+    for state in ("running", "succeeded"):
+        Run.update(state=state).where(Run.id == one.id).execute()
+        expect(page.locator(f"#run-{one.id}")).to_contain_text(state, timeout=2000)
+
+
+def test_news_leaves_focus_selection_scroll_and_open_details_where_they_are(open_page: Open) -> None:
+    runs = [run("process_book", "failed", error="BadZipFile: no") for _ in range(29)]
+    page = open_page("/runs")
+    link = page.locator(f"#run-{runs[3].id} a").first
+    page.locator("summary").first.click()
+    link.focus()
+    page.evaluate("id => getSelection().selectAllChildren(document.getElementById(id).cells[1])", f"run-{runs[4].id}")
+    page.evaluate("scrollTo(0, 200)")
+    newcomer = run("process_book", enqueued_at=now() + timedelta(minutes=2))
+    expect(page.locator("tbody tr").first).to_have_id(f"run-{newcomer.id}")
+    expect(link).to_be_focused()
+    assert page.evaluate("getSelection().toString()").strip()
+    assert page.evaluate("scrollY") > 0
+    expect(page.locator("details").first).to_have_attribute("open", "")
+
+
+def test_a_selected_text_waits_with_its_change_until_it_is_let_go(open_page: Open) -> None:
+    one = run(state="running", started_at=now())
+    page = open_page("/runs")
+    row = page.locator(f"#run-{one.id}")
+    page.evaluate("id => getSelection().selectAllChildren(document.getElementById(id))", f"run-{one.id}")
+    Run.update(state="succeeded", run_ms=5.0).where(Run.id == one.id).execute()
+    next_look(page)
+    expect(row).to_contain_text("running")
+    page.evaluate("getSelection().removeAllRanges()")
+    expect(row).to_contain_text("succeeded")
+
+
+def test_what_is_typed_and_ticked_stays(open_page: Open) -> None:
+    runs = [run("process_book", "failed") for _ in range(3)]
+    page = open_page("/runs")
+    box = page.locator(f"#run-{runs[1].id} input[type=checkbox]")
+    box.check()
+    field = page.locator("input[type=search]").first
+    field.fill("BadZip")
+    newcomer = run("process_book", enqueued_at=now() + timedelta(minutes=2))
+    expect(page.locator("tbody tr").first).to_have_id(f"run-{newcomer.id}")
+    expect(box).to_be_checked()
+    expect(field).to_have_value("BadZip")
+    expect(page.locator("tbody input:checked")).to_have_count(1)
+
+
+def test_regions_come_and_go_with_what_they_are_about(open_page: Open) -> None:
+    page = open_page("/sessions/cleanup")
+    expect(page.locator("#sample")).to_have_count(0)
+    one = session(minutes_ago=150)
+    expect(page.locator("#sample tbody tr")).to_have_count(1)
+    expect(page.get_by_role("button", name="Close 1 session")).to_be_visible()
+    ReadingSession.delete().where(ReadingSession.id == one.id).execute()
+    expect(page.locator("#sample")).to_have_count(0)
+
+
+def test_a_form_that_came_with_the_news_can_be_sent(open_page: Open) -> None:
+    consumer_of("light")
+    page = open_page("/sessions/cleanup")
+    session(minutes_ago=150)
+    page.get_by_role("button", name="Close 1 session").click()
+    page.wait_for_url(re.compile("/runs/"))
+
+
+def test_clocks_go_on_without_the_server(open_page: Open) -> None:
+    page = open_page("/sessions/cleanup")
+    page.locator("#hold").click()
+    timer = page.locator("time[data-tick=left]").first
+    expect(timer).not_to_have_text(timer.inner_text())
+
+
+# --- how often -----------------------------------------------------------------------------------------------
+
+
+def test_a_hidden_tab_asks_for_nothing(open_page: Open) -> None:
+    page = open_page("/runs")
+    page.clock.install()
+    page.reload()
+    looks = looks_of(page)
+    hide(page, True)
+    page.clock.run_for(60_000)
+    assert looks == []
+    with page.expect_request("**/runs"):
+        hide(page, False)
+
+
+def hide(page: Page, hidden: bool) -> None:
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+def test_a_page_that_nobody_looks_at_calms_down_and_a_touch_wakes_it(open_page: Open) -> None:
+    page = open_page("/runs")
+    page.clock.install()
+    page.reload()
+    page.clock.run_for(1300)
+    page.clock.fast_forward(400_000)
+    pauses = [1900, 2800, 4200, 6200, 8100]
+    for pause in pauses:
+        with page.expect_response("**/runs"):
+            page.clock.run_for(pause)
+        page.evaluate("() => fetch('/healthz')")
+    looks = looks_of(page)
+    page.clock.run_for(7000)
+    assert looks == []
+    with page.expect_request("**/runs"):
+        page.mouse.move(300, 300)
+        page.mouse.move(310, 310)
+
+
+def test_refreshing_is_paused_by_a_button_and_by_a_key_and_stays_so(open_page: Open) -> None:
+    page = open_page("/runs")
+    expect(page.locator("#live")).to_contain_text("updated just now")
+    page.get_by_role("button", name="Pause the refreshing").click()
+    expect(page.locator("#live")).to_contain_text("paused")
+    expect(page.locator("#news")).to_have_text("The page is paused.")
+    page.goto("/sessions")
+    page.clock.install()
+    page.reload()
+    looks = looks_of(page)
+    expect(page.get_by_role("button", name="Pause the refreshing")).to_have_attribute("aria-pressed", "true")
+    page.clock.run_for(30_000)
+    assert looks == []
+    expect(page.locator("#live")).to_contain_text("paused, updated 30 s ago")
+    page.keyboard.press("p")
+    expect(page.locator("#live")).to_contain_text("updated just now")
+
+
+# --- trouble -------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_gone_is_told_of_and_made_up_for(open_page: Open) -> None:
+    page = open_page("/runs")
+    expect(page.locator("#banner")).to_be_hidden()
+    page.context.set_offline(True)
+    expect(page.locator("#banner")).to_contain_text("The server does not answer. What you see is from ")
+    assert page.evaluate(FAINT_TEXTS) == []
+    run("process_book")
+    page.context.set_offline(False)
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("#news")).to_have_text("The page is up to date again.")
+
+
+def test_a_console_whose_sign_in_ended_says_so_and_stops_asking(open_page: Open) -> None:
+    page = open_page("/runs?state=failed")
+    page.context.clear_cookies()
+    expect(page.locator("#banner")).to_contain_text("You are signed out.")
+    looks = looks_of(page)
+    page.get_by_role("link", name="Sign in again").click()
+    assert urlsplit(page.url).query == "next=/runs?state%3Dfailed"
+    assert looks == []
+
+
+def test_a_page_whose_subject_is_gone_says_so(open_page: Open) -> None:
+    one = run(state="failed")
+    page = open_page(f"/runs/{one.id}")
+    Run.delete().where(Run.id == one.id).execute()
+    expect(page.locator("#banner")).to_contain_text("is not there any more")
+
+
+def test_those_who_do_not_see_the_page_hear_what_became_of_the_run(open_page: Open) -> None:
+    one = run(state="running", started_at=now())
+    page = open_page(f"/runs/{one.id}")
+    next_look(page)
+    expect(page.locator("#news")).to_be_empty()
+    Run.update(state="succeeded", run_ms=5.0, ended_at=now()).where(Run.id == one.id).execute()
+    expect(page.locator("#news")).to_have_text("succeeded")
+
+
+# --- keys ----------------------------------------------------------------------------------------------------
+
+
+def test_keys_search_step_open_and_go(open_page: Open) -> None:
+    runs = [run("process_book", enqueued_at=now() - timedelta(minutes=minute)) for minute in range(3)]
+    page = open_page("/runs")
+    page.keyboard.press("/")
+    expect(page.locator("input[type=search]").first).to_be_focused()
+    page.keyboard.type("gs?p")  # letters, in a field
+    assert urlsplit(page.url).path == "/runs"
+    page.locator("h1").click()
+    for _ in range(3):
+        page.keyboard.press("j")
+    page.keyboard.press("k")
+    expect(page.locator(f"#run-{runs[1].id} a").first).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/runs/{runs[1].id}")
+    page.keyboard.press("g")
+    page.keyboard.press("s")
+    page.wait_for_url("**/sessions")
+    page.keyboard.press("Control+p")
+    expect(page.locator("#live")).not_to_contain_text("paused")
+
+
+@pytest.mark.parametrize(("language", "title"), [("en", "Keyboard"), ("ru", "Клавиши")])
+def test_the_help_opens_and_closes_and_keys_can_be_turned_off(open_page: Open, language: str, title: str) -> None:
+    page = open_page("/runs")
+    page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
+    page.reload()
+    keys = page.get_by_role("dialog", name=title)
+    page.keyboard.press("?")
+    expect(keys).to_be_visible()
+    assert page.evaluate(FAINT_TEXTS) == []
+    page.keyboard.press("Escape")
+    expect(keys).to_be_hidden()
+    page.get_by_role("button", name=title).click()
+    keys.get_by_role("checkbox").uncheck()
+    page.reload()
+    page.keyboard.press("?")
+    page.keyboard.press("p")
+    expect(keys).to_be_hidden()
+    expect(page.locator("#hold")).to_have_attribute("aria-pressed", "false")
+
+
+def test_keys_are_found_on_a_cyrillic_keyboard(open_page: Open) -> None:
+    page = open_page("/runs")
+    for key, code in (("п", "KeyG"), ("ы", "KeyS")):
+        page.evaluate("([key, code]) => document.body.dispatchEvent("
+                      "new KeyboardEvent('keydown', { key, code, bubbles: true }))", [key, code])  # fmt: skip
+    page.wait_for_url("**/sessions")
+
+
+def test_one_box_ticks_all_of_them(open_page: Open) -> None:
+    for _ in range(3):
+        run("process_book", "failed")
+    page = open_page("/runs")
+    page.locator("[data-check-all]").check()
+    expect(page.locator("tbody input:checked")).to_have_count(3)
+    page.locator("tbody input").first.uncheck()
+    assert page.locator("[data-check-all]").evaluate("box => box.indeterminate")
+
+
+# --- the frame -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_language_and_colours_are_switched_with_a_click_also_before_the_sign_in(
+    browser: Browser, console: Installation, java_script: bool
+) -> None:
+    context = browser.new_context(base_url=f"http://127.0.0.1:{console.port}", java_script_enabled=java_script)
+    page = context.new_page()
+    page.goto("/login?next=/runs")
+    page.get_by_role("button", name="Русский").click()
+    expect(page.get_by_role("heading")).to_contain_text("Вход в Dewey")
+    page.get_by_role("button", name="Тёмная").click()
+    assert page.locator("html").evaluate("root => getComputedStyle(root).colorScheme") == "dark"
+    page.locator("input[type=email]").fill(EMAIL)
+    page.locator("input[type=password]").fill(PASSWORD)
+    page.get_by_role("button", name="Войти").click()
+    page.wait_for_url("**/runs")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Запуски")
+    context.close()
+
+
+@pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_a_narrow_window_has_every_page_behind_one_button(open_page: Open, java_script: bool) -> None:
+    page = open_page("/runs", viewport=NARROW, java_script_enabled=java_script)
+    link = page.get_by_role("navigation", name="Pages").get_by_role("link", name="Sessions")
+    expect(link).to_be_hidden()
+    page.get_by_role("button", name="Menu").click()
+    expect(page.get_by_role("link", name="Runs", exact=True)).to_have_attribute("aria-current", "page")
+    link.click()
+    page.wait_for_url("**/sessions")
+
+
+def test_without_a_script_nothing_promises_what_only_a_script_does(open_page: Open) -> None:
+    run("process_book", "failed")
+    page = open_page("/runs", java_script_enabled=False)
+    expect(page.locator("#live")).to_contain_text("as of")
+    expect(page.get_by_role("button", name="Pause the refreshing")).to_be_hidden()
+    expect(page.get_by_role("button", name="Keyboard")).to_be_hidden()
+
+
+def test_times_are_those_of_the_viewers_zone_with_utc_beside_them(open_page: Open) -> None:
+    one = run("process_book", enqueued_at=now().replace(hour=12, minute=0, second=0, microsecond=0))
+    page = open_page("/runs", timezone_id="Asia/Tokyo")
+    shown = page.locator(f"#run-{one.id} time").first
+    expect(shown).to_have_attribute("title", re.compile(r"21:00:00\.000 JST · .* 12:00:00\.000 UTC"))
+
+
+def test_the_environment_is_told_on_every_page_also_before_the_sign_in(open_page: Open) -> None:
+    page = open_page("/runs")
+    expect(page.locator(".environment")).to_have_text("production")
+    page.context.clear_cookies()
+    page.goto("/login")
+    expect(page.locator(".environment")).to_have_text("production")

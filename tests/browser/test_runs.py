@@ -1,0 +1,227 @@
+"""The list of runs in a real browser: filtered, searched, saved as a view, and many runs retried at once."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from chromium import NARROW, WIDE, chromium, executable, sign_in
+from conftest import cannot_run
+from databases import bound_to
+from installation import Installation
+from library import run
+from playwright.sync_api import Browser, Page, expect
+from test_console import FAINT_TEXTS
+
+from engine import find
+from engine.records import Bulk, Run, now
+from models import SavedView
+
+EMAIL, PASSWORD = "admin@example.org", "correct horse battery"
+TASK = "get_cleanup_statistics"
+with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not executable():
+        cannot_run("no Chromium: apt-get install chromium")
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A web server and the consumer of `light`."""
+    installed = Installation(tmp_path_factory.mktemp("runs"))
+    assert installed.flask("migrate").returncode == 0
+    made = installed.flask("operator", "create", EMAIL, "--role", "admin", "--password-stdin", typed=PASSWORD)
+    assert made.returncode == 0, made.stderr
+    with installed.web(), installed.consumer("light"):
+        yield installed
+
+
+@pytest.fixture(autouse=True)
+def library(console: Installation) -> Iterator[None]:
+    """The test's own hand on the console's database, without the runs and views of the test before."""
+    with bound_to(f"sqlite:///{console.folder}/data/dewey.db"):
+        for model in (Run, SavedView):
+            model.delete().execute()
+        yield
+
+
+@pytest.fixture
+def open_page(browser: Browser, console: Installation) -> Iterator[Open]:
+    """Opens a page in which the admin is signed in. Nobody may have cause to complain in the browser's console."""
+    contexts, complaints = [], []
+    url = f"http://127.0.0.1:{console.port}"
+
+    def open_one(**options: Any) -> Page:
+        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        sign_in(page, url, EMAIL, PASSWORD)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def failed(**values: Any) -> Run:
+    given = {"error": "ConnectionError: refused", "kwargs": {"hours": 24}, "attempts": 1, "ended_at": now(), **values}
+    return run(TASK, "failed", **given)
+
+
+def rows(page: Page) -> Any:
+    return page.locator("tbody tr")
+
+
+def reload_until_visible(page: Page, what: Any, java_script: bool) -> None:
+    """A page with JavaScript shows it by itself; the other one is loaded again."""
+    if java_script:
+        expect(what).to_be_visible(timeout=20_000)
+        return
+    for _ in range(200):
+        if what.is_visible():
+            return
+        page.reload()
+    raise AssertionError("it did not happen")
+
+
+@with_and_without
+def test_runs_are_filtered_searched_and_the_view_is_saved(open_page: Open, java_script: bool) -> None:
+    mine = failed()
+    failed(error="ValueError: no")
+    run("process_book", "failed", queue="heavy", error="ConnectionError: refused")
+    run(TASK)
+    page = open_page(java_script_enabled=java_script)
+    page.goto("/runs")
+    expect(rows(page)).to_have_count(4)
+    page.locator("select[name=task]").select_option(TASK)
+    page.get_by_role("button", name="Filter").click()
+    expect(rows(page)).to_have_count(3)
+    page.get_by_role("link", name=re.compile("^Failed")).click()
+    expect(rows(page)).to_have_count(2)
+    page.get_by_label("Search").fill("refused args.hours:24 attempts:1")
+    page.get_by_role("button", name="Filter").click()
+    expect(rows(page)).to_have_count(1)
+    expect(rows(page)).to_have_id(f"run-{mine.id}")
+    page.get_by_text("Save this view…").click()
+    page.get_by_label("Name").fill("Refused statistics")
+    page.get_by_label("for everybody").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("The view Refused statistics is saved.")).to_be_visible()
+    page.goto("/runs")
+    expect(rows(page)).to_have_count(4)
+    page.get_by_role("link", name="Refused statistics").click()
+    expect(rows(page)).to_have_id(f"run-{mine.id}")
+    page.get_by_role("button", name="Remove the view Refused statistics").click()
+    expect(page.get_by_role("link", name="Refused statistics")).to_have_count(0)
+
+
+@with_and_without
+def test_a_mistake_in_the_search_is_named_and_corrected_on_the_spot(open_page: Open, java_script: bool) -> None:
+    one = failed()
+    page = open_page(java_script_enabled=java_script)
+    page.goto("/runs?q=sate:failed")
+    expect(page.get_by_role("alert").filter(has_text="sate:failed: there is no filter sate")).to_be_visible()
+    page.get_by_label("Search").fill("state:failed")
+    page.get_by_role("button", name="Filter").click()
+    expect(rows(page)).to_have_id(f"run-{one.id}")
+    expect(page.get_by_label("Search")).to_have_value("")
+    expect(page.get_by_role("link", name=re.compile("^Failed"))).to_have_attribute("aria-current", "page")
+
+
+@with_and_without
+def test_ticked_runs_are_retried_and_the_account_is_shown(open_page: Open, java_script: bool) -> None:
+    ticked, other = [failed() for _ in range(2)], failed()
+    page = open_page(java_script_enabled=java_script)
+    page.goto("/runs?state=failed")
+    for one in ticked:
+        page.locator(f"#run-{one.id} input").check()
+    page.get_by_role("group", name="Ticked runs").get_by_role("button", name="Retry…").click()
+    expect(page.get_by_role("heading", name="Retry 2 runs?")).to_be_visible()
+    page.get_by_role("button", name="Retry 2 runs").click()
+    page.wait_for_url(re.compile("/bulk/"))
+    reload_until_visible(page, page.get_by_text("2 of 2"), java_script)
+    expect(page.locator("tbody").get_by_text("done", exact=True)).to_have_count(2)
+    succeeded = page.locator("tbody").get_by_text("succeeded", exact=True)
+    reload_until_visible(page, succeeded.nth(1), java_script)
+    assert Run.get_by_id(other.id).state == "failed"
+
+
+@with_and_without
+def test_everything_that_a_filter_matches_is_retried(open_page: Open, java_script: bool) -> None:
+    wanted = [failed(enqueued_at=now() - timedelta(minutes=number)) for number in range(35)]
+    failed(error="ValueError: no")
+    page = open_page(java_script_enabled=java_script)
+    page.goto("/runs?state=failed&q=refused")
+    expect(rows(page)).to_have_count(30)
+    page.get_by_role("link", name="retry…").click()
+    expect(page.get_by_role("heading", name="Retry 35 runs?")).to_be_visible()
+    expect(rows(page)).to_have_count(10)
+    page.get_by_role("button", name="Retry 35 runs").click()
+    page.wait_for_url(re.compile("/bulk/"))
+    reload_until_visible(page, page.get_by_text("35 of 35"), java_script)
+    expect(page.locator("#progress progress")).to_have_attribute("value", "35")
+    assert Bulk.select().order_by(Bulk.id.desc()).get().total == len(wanted)
+    page.get_by_role("link", name="Refused").click()
+    expect(page.get_by_text("None.")).to_be_visible()
+
+
+def test_all_of_a_page_are_ticked_at_once_and_counted_and_news_leaves_them_so(open_page: Open) -> None:
+    for number in range(3):
+        failed(enqueued_at=now() - timedelta(minutes=number))
+    page = open_page()
+    page.goto("/runs?state=failed")
+    page.get_by_label("Tick all on this page").check()
+    ticked = page.locator('[name="run"]:checked')
+    expect(ticked).to_have_count(3)
+    newcomer = failed(enqueued_at=now() + timedelta(minutes=1))
+    expect(page.locator(f"#run-{newcomer.id}")).to_be_visible(timeout=5_000)
+    expect(ticked).to_have_count(3)
+    expect(page.locator(f"#run-{newcomer.id} input")).not_to_be_checked()
+
+
+def test_a_search_that_found_nothing_yet_goes_on_by_itself(open_page: Open) -> None:
+    at = now()
+    needle = failed(error="a needle", enqueued_at=at - timedelta(days=3))
+    row = {"task": TASK, "queue": "light", "state": "succeeded", "retries": 0, "attempts": 1, "deliveries": 1}
+    many = [
+        {"id": f"filler-{number}", "enqueued_at": at - timedelta(seconds=number), **row}
+        for number in range(find.LOOKED_AT + 10)
+    ]
+    for start in range(0, len(many), 1000):
+        Run.insert_many(many[start : start + 1000]).execute()
+    page = open_page()
+    page.goto("/runs?q=needle")
+    expect(page.locator(f"#run-{needle.id}")).to_be_visible(timeout=20_000)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_the_pages_of_many_runs_fit_their_window_and_can_be_read(
+    open_page: Open, size: dict[str, int], theme: str
+) -> None:
+    failed(error="BadZipFile: " + "not a zip file" * 9)
+    failed(kwargs={"title": "Incomprehensibilities" * 5})
+    SavedView.create(name="Incomprehensibilities" * 2, search="state:failed", owner=EMAIL, shared=True)
+    page = open_page(viewport=size, color_scheme=theme)
+    page.goto("/runs?state=failed")
+    page.get_by_role("link", name="cancel…").click()
+    page.get_by_role("button", name=re.compile("^Cancel 2")).click()
+    page.wait_for_url(re.compile("/bulk/"))
+    account = page.url
+    pages = ["/runs?state=failed&by=schedule&worker=x", "/runs?q=foo:bar", "/bulk/new?verb=retry&state=failed", "/bulk"]
+    for path in [account, *pages]:
+        page.goto(path)
+        for summary in page.locator("main details summary").all():
+            summary.click()
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        assert page.evaluate(FAINT_TEXTS) == [], path

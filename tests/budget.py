@@ -1,0 +1,37 @@
+"""What a page costs: the statements it sends to the database, and its length."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from browsers import Browser
+
+from engine.database import database
+
+MOST_STATEMENTS, MOST_BYTES = 8, 60_000
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Gathers what is sent to the database in the block, but what begins and ends transactions."""
+    sent: list[str] = []
+
+    def hook(event: object) -> None:
+        sql = str(event.sql)  # type: ignore[attr-defined]
+        if sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
+            sent.append(sql)
+
+    database.query_hooks.append(hook)
+    try:
+        yield sent
+    finally:
+        database.query_hooks.remove(hook)
+
+
+def cost_of(browser: Browser, url: str) -> int:
+    """The number of statements that the page needs; AssertionError where it is beyond any page's budget."""
+    with statements() as sent:
+        answer = browser.get(url)
+    assert answer.status_code == 200, answer.text
+    assert len(sent) <= MOST_STATEMENTS, sent
+    assert len(answer.data) <= MOST_BYTES
+    return len(sent)

@@ -1,0 +1,28 @@
+"""The program with a few tasks more that the clock starts each minute, so that a browser need not wait for one.
+
+The web server is `clockwork:create_app()`, the consumer serves `clockwork.light`, this folder being on their path.
+"""
+
+from app import create_app
+from engine.schedule import crontab
+from tasks import light
+
+__all__ = ["create_app", "light"]
+
+
+@light.periodic_task(crontab())
+def beat() -> str:
+    """Each minute; what was missed stays missed."""
+    return "beat"
+
+
+@light.periodic_task(crontab())
+def second_beat() -> str:
+    """Another one."""
+    return "beat"
+
+
+@light.periodic_task(crontab())
+def held_beat() -> str:
+    """One that a pause holds back."""
+    return "beat"

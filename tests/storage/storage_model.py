@@ -1,0 +1,121 @@
+"""What a storage promises, as a model that is small enough to be believed: each run is in exactly one place."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.delivery import PRIORITY_SECONDS, Taken
+
+#: Where a message may be. What has ended is nowhere: settled, cancelled, purged or discarded.
+WAITING, SCHEDULED, HELD, DEAD, ENDED = "waiting", "scheduled", "held", "dead", "ended"
+
+#: Deliveries that ended in a worker's death before a run is dead.
+MOST = 2
+
+
+@dataclass
+class Run:
+    """`wires`: its messages so far, the latest last. `earliest` and `latest` bound its place in the queue."""
+
+    id: str
+    task: str
+    wires: list[bytes]
+    readable: bool = True
+    name: str = ""  # under which it is to be unique
+    priority: float = 0
+    place: str = WAITING
+    since: tuple[float, float] = (0, 0)  # when it came in or is due, as two bounds
+    due: float = 0
+    attempt: int = 1
+    deliveries: int = 0
+    deaths: int = 0
+    consumer: str = ""
+    worker: str = ""
+    marked: bool = False  # it is to be cancelled while it runs
+    brought_back: bool = False  # by an operator; then its name and its priority need not count any more
+    record: str = ""  # how it ended
+
+    @property
+    def earliest(self) -> float:
+        return self.since[0] - PRIORITY_SECONDS * self.priority
+
+    @property
+    def latest(self) -> float:
+        return self.since[1] - PRIORITY_SECONDS * (0 if self.brought_back else self.priority)
+
+    def waits(self, since: tuple[float, float]) -> None:
+        self.place, self.since = WAITING, since
+
+    def is_scheduled(self, due: float) -> None:
+        self.place, self.due, self.since = SCHEDULED, due, (due, due)
+
+    def is_posted(self, due: float | None, now: tuple[float, float]) -> None:
+        if due is None:
+            self.waits(now)
+        else:
+            self.is_scheduled(due)
+
+    def is_held(self, consumer: str, worker: str) -> None:
+        self.place, self.consumer, self.worker = HELD, consumer, worker
+        self.deliveries += 1
+
+    def ends(self, record: str) -> None:
+        self.place, self.record, self.marked = ENDED, record, False
+
+    def returns(self, counts: bool) -> None:
+        self.deaths += counts
+        self.place = DEAD if counts and self.deaths >= MOST else WAITING
+
+    def is_brought_back(self, now: tuple[float, float]) -> None:
+        self.deaths, self.marked, self.brought_back = 0, False, True
+        self.waits(now)
+
+    def is_tried_again(self, wire: bytes) -> None:
+        self.attempt += 1
+        self.deaths, self.marked = 0, False
+        self.wires.append(wire)
+
+
+@dataclass
+class Model:
+    """Everything that was accepted, the last touched last, and what else decides who is handed out."""
+
+    starts_left: dict[str, int]  # task → how many starts its rate allows yet
+    runs: dict[str, Run] = field(default_factory=dict)
+    results: dict[str, bytes] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    once: set[str] = field(default_factory=set)
+    last_tick: int = -1
+
+    def touch(self, run: Run) -> Run:
+        self.runs[run.id] = self.runs.pop(run.id, run)
+        return run
+
+    def at(self, *places: str) -> list[Run]:
+        return [run for run in self.runs.values() if run.place in places]
+
+    def readable(self, *places: str) -> list[Run]:
+        return [run for run in self.at(*places) if run.readable]
+
+    def ids_at(self, place: str) -> list[str]:
+        return sorted(run.id for run in self.at(place))
+
+    def held_by(self, consumer: str, worker: str | None = None) -> list[Run]:
+        return [run for run in self.at(HELD) if run.consumer == consumer and worker in (None, run.worker)]
+
+    def holds(self, consumer: str, taken: Taken) -> bool:
+        run = self.runs[taken.run_id]
+        return (run.place, run.consumer, run.deliveries) == (HELD, consumer, taken.delivery)
+
+    def of_name(self, name: str) -> list[Run]:
+        return [run for run in self.at(WAITING, SCHEDULED, HELD) if name and run.name == name]
+
+    def may_start(self) -> list[Run]:
+        if "" in self.paused:
+            return []
+        return [
+            run for run in self.at(WAITING) if run.task not in self.paused and self.starts_left.get(run.task, 1) > 0
+        ]
+
+    def may_go_first(self, run: Run, others: Iterable[Run]) -> bool:
+        """Whether nobody's place in the queue is surely before this one's."""
+        return not any(other.latest < run.earliest for other in others)

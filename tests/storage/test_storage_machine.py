@@ -1,0 +1,40 @@
+"""The storage alone, under random steps of producers, schedulers, workers and operators, on both brokers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from storage_machine import StorageMachine
+
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+#: Always the same; and a failure is shown as it came, since to make it small may take minutes.
+SHORT = settings(
+    max_examples=60,
+    stateful_step_count=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path, library: None) -> type[StorageMachine]:
+    redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+
+    class Machine(StorageMachine):
+        def connect(self, name: str) -> Any:
+            if redis_url:
+                return RedisDelivery(name, redis_url, 600)
+            return SqliteDelivery(name, tmp_path / "queue.db", 600)
+
+    return Machine
+
+
+def test_no_message_is_gained_or_lost_whatever_happens_in_whatever_order(machine: type[StorageMachine]) -> None:
+    run_state_machine_as_test(machine, settings=SHORT)

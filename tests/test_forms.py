@@ -1,0 +1,178 @@
+"""A form from a task's signature: what is typed becomes the arguments, and what cannot is refused at its field."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+
+from admin import forms
+from admin.forms import Arguments, Field
+from admin.problems import BadInput
+from engine.inspect import describe
+from engine.queues import Queue
+
+
+def form_of(function: Callable[..., Any]) -> list[Field]:
+    queue = Queue("forms")
+    return forms.fields(describe(queue, queue.task()(function).task_class))
+
+
+def everything(
+    book: str,
+    pages: int,
+    scale: float = 1.5,
+    draft: bool = False,
+    style: Literal["ink", "wash"] = "ink",
+    note: str | None = None,
+    limit: int | None = None,
+    chapters: list[int] | None = None,
+    options: dict[str, Any] = {},  # noqa: B006
+    seed: Any = 7,
+    *others: str,
+    **more: int,
+) -> None:
+    """Each kind of parameter once."""
+
+
+def test_each_parameter_has_a_field_of_its_kind_and_starts_with_its_default() -> None:
+    assert [(one.name, one.kind, one.required, one.optional, one.start) for one in form_of(everything)] == [
+        ("book", "text", True, False, ""),
+        ("pages", "int", True, False, ""),
+        ("scale", "float", False, False, "1.5"),
+        ("draft", "bool", False, False, "false"),
+        ("style", "choice", False, False, "ink"),
+        ("note", "text", False, True, ""),
+        ("limit", "int", False, True, ""),
+        ("chapters", "list", False, True, "null"),
+        ("options", "dict", False, False, "{}"),
+        ("seed", "any", False, False, "7"),
+        ("others", "args", False, False, "[]"),
+        ("more", "kwargs", False, False, "{}"),
+    ]
+    assert all(one.help for one in form_of(everything))
+
+
+def typed(**texts: str) -> dict[str, str]:
+    """The form as a browser sends it."""
+    form = {one.key: one.start for one in form_of(everything)}
+    return form | {f"arg.{name}": text for name, text in {"book": "9f2c", "pages": "12", **texts}.items()}
+
+
+def test_what_is_typed_comes_in_its_type() -> None:
+    given = typed(
+        book="two\r\nlines", pages=" -3 ", scale="1e3", draft="true", style="wash", note="n", limit="5",
+        chapters="[1, 2]", options='{"a": [null, 1.5]}', seed="plain words",
+    )  # fmt: skip
+    assert forms.parse(form_of(everything), given) == Arguments(
+        [],
+        {
+            "book": "two\nlines", "pages": -3, "scale": 1000.0, "draft": True, "style": "wash", "note": "n",
+            "limit": 5, "chapters": [1, 2], "options": {"a": [None, 1.5]}, "seed": "plain words",
+        },
+    )  # fmt: skip
+
+
+def test_what_is_left_empty_is_none_where_that_is_allowed_and_the_default_where_not() -> None:
+    found = forms.parse(form_of(everything), typed(book="", scale="", note="", limit="", chapters="", seed="")).kwargs
+    assert found == {
+        "book": "",
+        "pages": 12,
+        "draft": False,
+        "style": "ink",
+        "note": None,
+        "limit": None,
+        "options": {},
+    }
+
+
+def test_further_values_put_what_stands_before_them_in_order() -> None:
+    found = forms.parse(form_of(everything), typed(others='["x", "y"]', more='{"z": 1}', scale="2"))
+    assert found.args == ["9f2c", 12, 2.0, False, "ink", None, None, None, {}, 7, "x", "y"]
+    assert found.kwargs == {"z": 1}
+
+
+def test_what_has_no_name_goes_in_order() -> None:
+    def only_in_order(a: int, b: int = 2, /, c: int = 3) -> None: ...
+
+    assert forms.parse(form_of(only_in_order), {"arg.a": "1", "arg.c": "5"}) == Arguments([1, 2], {"c": 5})
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("pages", "", "a value is needed"),
+        ("pages", "1.5", "a whole number is needed"),
+        ("pages", "1_000", "a whole number is needed"),
+        ("pages", "٣", "a whole number is needed"),
+        ("pages", str(2**63), "the number is too large"),
+        ("scale", "nan", "a number is needed"),
+        ("scale", "1e999", "a number is needed"),
+        ("draft", "yes", "yes or no is needed"),
+        ("style", "oil", "one of ink, wash is needed"),
+        ("chapters", "[1, ", "this is no JSON: line 1, column 4"),
+        ("chapters", '{"a": 1}', "a JSON list is needed"),
+        ("options", "[]", "a JSON object is needed"),
+        ("options", '{"a": NaN}', "no message can carry this value"),
+        ("seed", str(2**70), "no message can carry this value"),
+        ("seed", '"\\ud800"', "no message can carry this value"),
+        ("seed", "[" * 100_000, "no message can carry this value"),
+        ("others", '"x"', "a JSON list is needed"),
+        ("more", "[]", "a JSON object is needed"),
+        ("more", '{"book": 1}', "book has a field of its own"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_its_field(field: str, text: str, words: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        forms.parse(form_of(everything), typed(**{field: text}))
+    assert refusal.value.field == field
+    assert words in (refusal.value.description or "")
+
+
+def test_a_field_that_is_not_sent_at_all_is_its_default_or_needed() -> None:
+    assert forms.parse(form_of(everything), {"arg.book": "b", "arg.pages": "1"}) == Arguments(
+        [], {"book": "b", "pages": 1}
+    )
+    with pytest.raises(BadInput) as refusal:
+        forms.parse(form_of(everything), {"arg.pages": "1"})
+    assert refusal.value.field == "book"
+
+
+# --- an earlier call -----------------------------------------------------------------------------------------
+
+CALLS = [
+    ([], {"book": "9f2c", "pages": 3}),
+    (["9f2c", 3, 0.5], {"note": None, "seed": "7"}),
+    (["b", 1, 1.5, True, "wash", "n", 4, [1], {"k": "v"}, {"deep": [1]}, "x", "y"], {"z": 5}),
+    ([], {"book": ' "quoted" ', "pages": 1, "seed": None, "options": {"ж": "\u2028"}}),
+]
+
+
+@pytest.mark.parametrize(("args", "kwargs"), CALLS)
+def test_an_earlier_call_goes_into_the_form_and_comes_out_as_it_was(args: list[Any], kwargs: dict[str, Any]) -> None:
+    form = form_of(everything)
+    filled = forms.filled(form, args, kwargs)
+    sent = {one.key: filled.texts.get(one.name, one.start).replace("\n", "\r\n") for one in form}
+    again = forms.parse(form, sent)
+    assert bound(again.args, again.kwargs) == bound(args, kwargs)
+    assert filled.left_over == {}
+
+
+def bound(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    arguments = inspect.signature(everything).bind(*args, **kwargs)
+    arguments.apply_defaults()
+    return arguments.arguments
+
+
+def test_what_the_task_does_not_take_any_more_is_left_over() -> None:
+    def shorter(book: str) -> None: ...
+
+    filled = forms.filled(form_of(shorter), ["9f2c", 3], {"scale": 2})
+    assert (filled.texts, filled.left_over) == ({"book": "9f2c"}, {"*": [3], "scale": 2})
+
+
+def test_what_is_too_long_to_be_edited_is_kept_unseen() -> None:
+    form, text = form_of(everything), "page " * 1000
+    filled = forms.filled(form, [], {"book": text, "pages": 3})
+    assert (filled.is_long("book"), filled.is_long("pages")) == (True, False)
+    assert forms.parse(form, {"keep.book": "1", "arg.pages": "4"}, filled.values).kwargs == {"book": text, "pages": 4}

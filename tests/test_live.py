@@ -1,0 +1,175 @@
+"""Pages that ask for themselves again: many tabs cost what one does, and nobody sees what is not theirs or not true."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event, Semaphore
+
+import pytest
+from browsers import PEOPLE, Browser, signed_in_browser
+from flask import Flask, template_rendered
+from library import run, session
+
+from admin import live
+from admin.memory import Memory, Place
+from engine.database import database
+from models import ReadingSession
+
+REFRESH = {"X-Refresh": "1"}
+TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
+
+
+@pytest.fixture
+def rendered(app: Flask) -> Iterator[list[str]]:
+    """The pages that were rendered."""
+    names: list[str] = []
+
+    def note(_: Flask, template: object, **rest: object) -> None:
+        names.append(str(template.name))  # type: ignore[attr-defined]
+
+    with template_rendered.connected_to(note, app):
+        yield names
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    statements: list[str] = []
+    database.obj.query_hooks.append(lambda event: statements.append(event.sql))
+    return statements
+
+
+def test_fifty_tabs_cost_what_one_does(operator: Browser, rendered: list[str], asked: list[str]) -> None:
+    session(minutes_ago=150)
+    assert operator.get("/sessions", headers=REFRESH).status_code == 200
+    of_one = len(asked)
+    live.memory.forget()
+    asked.clear()
+    rendered.clear()
+    began = time.monotonic()
+    tags = {operator.get("/sessions", headers=REFRESH).headers["ETag"] for _ in range(50)}
+    moments = 1 + int((time.monotonic() - began) / live.LIFE)
+    assert len(tags) == 1
+    assert len(rendered) <= moments
+    assert len(asked) <= moments * of_one
+
+
+def test_of_all_who_ask_at_the_same_time_one_finds_out(app: Flask, rendered: list[str]) -> None:
+    browsers = [signed_in_browser(app, "operator") for _ in range(4)]
+    rendered.clear()
+    start = Barrier(len(browsers))
+
+    def ask(browser: Browser) -> int:
+        start.wait()
+        return browser.get("/sessions", headers=REFRESH).status_code
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        assert set(pool.map(ask, browsers)) == {200}
+    assert len(rendered) <= 1 + int((time.monotonic() - began) / live.LIFE)
+
+
+def test_a_persons_own_click_sees_the_truth(operator: Browser) -> None:
+    one = session(minutes_ago=150)
+    assert str(one.id) in operator.get("/sessions", headers=REFRESH).text
+    ReadingSession.delete().where(ReadingSession.id == one.id).execute()
+    assert str(one.id) not in operator.get("/sessions").text
+
+
+def test_each_sees_what_their_role_sees_and_gets_forms_that_work(app: Flask) -> None:
+    session(minutes_ago=150)
+    admin, other, viewer = (signed_in_browser(app, role) for role in ("operator", "operator", "viewer"))
+    pages = [browser.get("/sessions/cleanup", headers=REFRESH).text for browser in (admin, other, viewer)]
+    mine, theirs = (TOKEN.search(page) for page in pages[:2])
+    assert mine and theirs and mine[1] != theirs[1]
+    assert not TOKEN.search(pages[2])
+    assert other.post("/sessions/cleanup", data={"csrf_token": mine[1]}).status_code == 400
+    assert other.post("/sessions/cleanup", data={"csrf_token": theirs[1]}).status_code == 303
+
+
+def test_a_refresh_carries_nothing_of_the_person_and_takes_no_message_away(operator: Browser) -> None:
+    one = session(minutes_ago=150)
+    assert operator.send(f"/sessions/{one.id}/close").status_code == 303
+    refreshed = operator.get("/sessions", headers=REFRESH).text
+    assert PEOPLE["operator"] not in refreshed
+    assert "The session is closed." not in refreshed
+    assert "The session is closed." in operator.get("/sessions").text
+
+
+def test_languages_zones_and_addresses_do_not_mix(operator: Browser) -> None:
+    session(minutes_ago=150)
+    wishes = [("language", "ru"), ("zone", "Asia/Tokyo")]
+    pages = {operator.get("/sessions", headers=REFRESH).text, operator.get("/sessions?reader=x", headers=REFRESH).text}
+    for name, value in wishes:
+        operator.set_cookie(name, value)
+        pages.add(operator.get("/sessions", headers=REFRESH).text)
+    assert len(pages) == 4
+
+
+def test_who_signed_out_is_sent_to_the_sign_in_at_once(operator: Browser) -> None:
+    assert operator.get("/sessions", headers=REFRESH).status_code == 200
+    cookie = operator.get_cookie("dewey")
+    operator.send("/logout")
+    assert cookie
+    operator.set_cookie("dewey", cookie.value)  # a copy, kept by another
+    assert operator.get("/sessions", headers=REFRESH).status_code == 302
+
+
+def test_a_refresh_is_answered_304_until_something_changed(signed_in: Callable[[str], Browser]) -> None:
+    operator = signed_in("operator")
+    known = {**REFRESH, "If-None-Match": operator.get("/runs", headers=REFRESH).headers["ETag"]}
+    live.memory.forget()
+    again = operator.get("/runs", headers=known)
+    assert (again.status_code, again.text) == (304, "")
+    run("process_book")
+    live.memory.forget()
+    assert operator.get("/runs", headers=known).status_code == 200
+
+
+def test_a_page_that_is_gone_is_gone_for_all_who_ask(operator: Browser) -> None:
+    assert [operator.get("/runs/nothing", headers=REFRESH).status_code for _ in range(2)] == [404, 404]
+
+
+# --- the memory ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    memory = Memory(life=60, room=5)
+    for number in range(100):
+        memory.get(number, str)
+    assert list(memory.places) == [95, 96, 97, 98, 99]
+
+
+def test_what_went_wrong_is_remembered_as_long_as_what_went_right() -> None:
+    memory, tries = Memory(life=60, room=5), []
+
+    def fail() -> None:
+        tries.append(1)
+        raise OSError("away")
+
+    for _ in range(3):
+        with pytest.raises(OSError, match="away"):
+            memory.get("page", fail)
+    assert len(tries) == 1
+
+
+def test_who_waited_takes_the_answer_however_long_it_took() -> None:
+    arrived, go_on, found = Semaphore(0), Event(), []
+
+    class Watched(Memory):
+        def place(self, key: object) -> Place:
+            arrived.release()
+            return super().place(key)
+
+    def find() -> int:
+        assert go_on.wait(10)
+        found.append(1)
+        return len(found)
+
+    memory = Watched(life=0, room=5)
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(memory.get, "page", find) for _ in range(2)]
+        assert all(arrived.acquire(timeout=10) for _ in range(2))
+        go_on.set()
+        assert [answer.result(10) for answer in answers] == [1, 1]
+    assert memory.get("page", find) == 2

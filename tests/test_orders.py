@@ -1,0 +1,169 @@
+"""Orders that real consumers carry out: quiet, wake, stop, restart, and telling where they are."""
+
+import os
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from consumers import Consumer, consumer
+from databases import bound_to
+from probes import echo, lines, probe, spin, work
+from waiting import wait_until
+
+from engine import history, inspect, steer_workers
+from engine.migrations import migrate
+from engine.records import Run, WorkerProcess, now
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+from engine.steer_workers import Dump, What
+
+KEY = "k" * 40
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of consumers that share their broker and database with this process."""
+    redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+    url = f"sqlite:///{tmp_path}/dewey.db"
+    before, probe.storage = probe.storage, (
+        RedisDelivery("probe", redis_url, 60) if redis_url else SqliteDelivery("probe", tmp_path / "queue.db", 60)
+    )  # fmt: skip
+    wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
+    with bound_to(url):
+        migrate()
+        yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
+    probe.storage.close()
+    probe.storage, probe.serializer = before, wire
+
+
+@pytest.fixture
+def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Consumer]:
+    with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
+        yield running
+
+
+def on_record(running: Consumer) -> WorkerProcess:
+    return wait_until(lambda: WorkerProcess.get_or_none(pid=running.pid))
+
+
+def order(running: Consumer, what: What) -> None:
+    steer_workers.give(probe, on_record(running).id, what, "vera@example.org")
+
+
+def test_a_quiet_consumer_finishes_what_it_runs_and_takes_nothing_new(serving: Consumer, tmp_path: Path) -> None:
+    first = work(str(tmp_path / "ledger"), 1.5)
+    wait_until(lambda: lines(tmp_path / "ledger"))
+    order(serving, What.QUIET)
+    quiet = wait_until(lambda: (row := on_record(serving)).quiet_at and row)
+    assert inspect.live(inspect.workers(), "probe") == []
+    assert [one.id for one in inspect.present(inspect.workers(), "probe")] == [quiet.id]
+    second = echo("later")
+    assert first.get(blocking=True, timeout=10) == "done"
+    wait_until(lambda: Run.get_or_none((Run.id == first.id) & (Run.state == "succeeded")))
+    assert probe.pending_count() == 1
+    order(serving, What.WAKE)
+    assert second.get(blocking=True, timeout=10) == "later"
+    wait_until(lambda: not on_record(serving).quiet_at)
+
+
+def test_a_consumer_that_is_ordered_to_stop_lets_its_task_end_and_says_goodbye(
+    serving: Consumer, tmp_path: Path
+) -> None:
+    result = work(str(tmp_path / "ledger"), 1.5)
+    wait_until(lambda: lines(tmp_path / "ledger"))
+    order(serving, What.STOP)
+    assert serving.process.wait(15) == 0
+    assert result.get(blocking=True, timeout=5) == "done"
+    assert wait_until(lambda: on_record(serving).stopped_at)
+    assert "vera@example.org wants this consumer to stop" in serving.log
+
+
+def test_a_consumer_that_is_ordered_to_restart_comes_back_as_a_new_one(serving: Consumer) -> None:
+    before = on_record(serving)
+    order(serving, What.RESTART)
+    after = wait_until(
+        lambda: WorkerProcess.get_or_none((WorkerProcess.pid == serving.pid) & (WorkerProcess.id != before.id))
+    )
+    assert after.started_at > before.started_at
+    assert echo("again").get(blocking=True, timeout=10) == "again"
+    assert WorkerProcess.get_by_id(before.id).stopped_at
+
+
+def test_who_is_to_stop_and_to_restart_stops(serving: Consumer) -> None:
+    order(serving, What.RESTART)
+    order(serving, What.STOP)
+    assert serving.process.wait(15) == 0
+
+
+def test_busy_workers_tell_where_they_are_also_from_code_that_lets_nobody_in(serving: Consumer, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    sleeping, spinning = work(str(ledger), 6), spin(str(ledger))
+    wait_until(lambda: len(lines(ledger)) == 2)
+    dump = dumped(serving)
+    by_run = {stack.run_id: stack for stack in dump.stacks}
+    assert "time.sleep(seconds)" in by_run[sleeping.id].text
+    assert by_run[sleeping.id].task == "work"
+    assert "re.match" in by_run[spinning.id].text
+    assert {stack.pid for stack in dump.stacks} < {one.pid for one in serving.children()}
+    assert sleeping.get(blocking=True, timeout=15) == "done"
+    again = dumped(serving)
+    assert next(stack for stack in again.stacks if stack.run_id is None).text.count("time.sleep(seconds)") == 0
+
+
+def dumped(running: Consumer) -> Dump:
+    asked_at = now()
+    order(running, What.DUMP)
+    dump = steer_workers.wait_for_dump(probe, on_record(running).id, asked_at, 5)
+    assert dump
+    assert steer_workers.pending(probe, on_record(running).id) == []
+    return dump
+
+
+def test_the_parent_and_a_newborn_worker_survive_the_signal(serving: Consumer) -> None:
+    """They may get it before they listen for themselves; then the answer is in the log."""
+    os.kill(serving.pid, signal.SIGQUIT)
+    assert "most recent call first" in serving.logged("most recent call first")
+    assert echo("alive").get(blocking=True, timeout=10) == "alive"
+
+
+def test_each_worker_is_on_record_with_its_memory_and_its_share_of_a_core(serving: Consumer, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    spin(str(ledger))
+    [[_, pid]] = wait_until(lambda: lines(ledger))
+
+    def busy() -> WorkerProcess | None:
+        row = on_record(serving)
+        return row if any(slot["cpu_percent"] > 10 for slot in row.slots) else None
+
+    row = wait_until(busy)
+    assert [slot["worker"] for slot in row.slots] == ["Worker-1", "Worker-2"]
+    hot, idle = sorted(row.slots, key=lambda slot: -slot["cpu_percent"])
+    assert hot["pid"] == int(pid)
+    assert idle["cpu_percent"] < 10
+    assert all(10_000_000 < slot["rss_bytes"] < row.rss_bytes for slot in row.slots)
+
+
+def test_an_order_that_is_not_signed_with_our_key_is_none(serving: Consumer) -> None:
+    row = on_record(serving)
+    key = steer_workers.key_of(row.id, What.STOP)
+    forged = type(probe.serializer)("x" * 40).serialize({"what": "stop", "consumer": row.id, "by": "x", "at": "x"})
+    another = probe.serializer.serialize({"what": "stop", "consumer": "another", "by": "x", "at": now().isoformat()})
+    for data in (forged, another, b"nonsense"):
+        probe.storage.put_data(key, data)
+        assert steer_workers.pending(probe, row.id) == []
+    order(serving, What.QUIET)
+    wait_until(lambda: on_record(serving).quiet_at)
+    assert serving.process.poll() is None
+
+
+def test_who_died_is_forgotten_after_a_day(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each look at the broker would bring its row back when that was pruned."""
+    known = {"host": "gone", "pid": 1, "code_version": "1", "worker_type": "process", "worker_count": 1}
+    probe.storage.beat("gone:1:x", {**known, "periodic": True, "started_at": 1.0})
+    history.write_consumers(probe)
+    assert WorkerProcess.get_by_id("gone:1:x")
+    monkeypatch.setattr(WorkerProcess, "KEPT", timedelta(0))
+    history.write_consumers(probe)
+    assert probe.storage.beats() == []

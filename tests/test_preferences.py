@@ -1,0 +1,110 @@
+"""In which language, zone and colours somebody sees the console: their own choice, the setting's, the browser's."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from browsers import Browser, bearer_headers
+from flask import Flask
+
+from admin import preferences, words
+
+RUSSIAN = {"Accept-Language": "ru-RU,ru;q=0.9,en;q=0.5"}
+AT = datetime(2026, 1, 2, 22, 30, 15, tzinfo=UTC)
+
+
+def language_of(browser: Browser, path: str = "/login", **headers: str) -> str:
+    return browser.get(path, headers=headers).text.partition('<html lang="')[2][:2]
+
+
+@pytest.mark.parametrize(
+    ("switched", "setting", "asked", "language"),
+    [
+        ("", "", "", "en"), ("", "", "de, fr", "en"), ("", "", "ru", "ru"), ("", "", "de, ru;q=0.3", "ru"),
+        ("", "en", "ru", "en"), ("", "ru", "en", "ru"), ("en", "ru", "ru", "en"), ("ru", "en", "en", "ru"),
+        ("xx", "", "ru", "ru"),
+    ],
+)  # fmt: skip
+def test_the_switch_comes_before_the_setting_and_that_before_the_browser(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, switched: str, setting: str, asked: str, language: str
+) -> None:
+    changed = replace(preferences.settings, language=setting or "en", language_is_set=bool(setting))
+    monkeypatch.setattr(preferences, "settings", changed)
+    if switched:
+        browser.set_cookie("language", switched)
+    assert language_of(browser, **{"Accept-Language": asked}) == language
+
+
+def test_a_switch_leads_back_to_its_page_and_is_remembered(operator: Browser) -> None:
+    answer = operator.send("/preferences", language="ru", back="/runs?state=failed")
+    assert (answer.status_code, answer.location) == (303, "/runs?state=failed")
+    assert language_of(operator, "/runs") == "ru"
+    operator.send("/preferences", theme="dark", back="/runs")
+    assert 'data-theme="dark"' in operator.get("/runs").text
+    assert language_of(operator, "/runs") == "ru"
+
+
+@pytest.mark.parametrize("back", ["//example.org", "https://example.org", "/\\example.org", "", "/a b"])
+def test_a_switch_leads_to_no_other_site(operator: Browser, back: str) -> None:
+    assert operator.send("/preferences", language="en", back=back).location == "/"
+
+
+@pytest.mark.parametrize("wish", [{"language": "xx"}, {"theme": "pink"}])
+def test_what_nobody_offers_cannot_be_chosen(operator: Browser, wish: dict[str, str]) -> None:
+    answer = operator.send("/preferences", back="/", **wish)
+    assert answer.status_code == 422
+    assert "Set-Cookie" not in answer.headers
+
+
+def test_nobody_else_can_make_a_browser_switch(operator: Browser) -> None:
+    assert operator.post("/preferences", data={"language": "ru", "back": "/"}).status_code == 400
+
+
+def test_programs_are_answered_in_english(app: Flask) -> None:
+    asking = app.test_client().get("/api/v1/admin/reading-sessions/cleanup-stats", headers=RUSSIAN)
+    assert asking.json["detail"].startswith("Sign in, or send a token")
+    wrong = app.test_client().get(
+        "/api/v1/admin/reading-sessions/cleanup-stats?hours=x", headers={**RUSSIAN, **bearer_headers("viewer")}
+    )
+    assert wrong.json["detail"].startswith("hours: one whole number from 1 to 168 is needed")
+
+
+def test_an_error_page_is_in_the_readers_language(operator: Browser) -> None:
+    operator.set_cookie("language", "ru")
+    text = operator.get("/no-such-page").text
+    assert "Не найдено" in text
+    assert "По этому адресу ничего нет." in text
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown", "hover"),
+    [
+        ("", "22:30:15", "2026-01-02 22:30:15.000 UTC"),
+        ("Europe/Berlin", "23:30:15", "2026-01-02 23:30:15.000 CET · 2026-01-02 22:30:15.000 UTC"),
+        ("Asia/Dubai", "02:30:15", "2026-01-03 02:30:15.000 UTC+04 · 2026-01-02 22:30:15.000 UTC"),
+        ("Nowhere/Nothing", "22:30:15", "2026-01-02 22:30:15.000 UTC"),
+        ("../../etc/passwd", "22:30:15", "2026-01-02 22:30:15.000 UTC"),
+        ("Пояс", "22:30:15", "2026-01-02 22:30:15.000 UTC"),
+    ],
+)
+def test_times_are_those_of_the_readers_zone_with_utc_beside_them(
+    app: Flask, zone: str, shown: str, hover: str
+) -> None:
+    with app.test_request_context(headers={"Cookie": f"zone={zone}"} if zone else {}):
+        assert words.clock(AT, AT) == shown
+        assert words.exact(AT) == hover
+
+
+def test_figures_and_durations_have_the_signs_of_the_language(app: Flask) -> None:
+    with app.test_request_context(headers={"Cookie": "language=ru"}):
+        assert words.number(1234567.5) == "1\u00a0234\u00a0567,5"
+        assert [words.duration(ms) for ms in (41, 1234, 252_000)] == ["41 мс", "1,2 с", "4 мин 12 с"]
+        assert words.clock(AT, AT.replace(day=20)) == "2 янв. 22:30"
+        assert words.ago(AT.replace(second=3), AT) == "12 с назад"
+
+
+def test_a_page_says_which_zone_its_times_are_in(operator: Browser) -> None:
+    page = operator.get("/sessions").text
+    assert "UTC</time>" not in page and "JST" not in page and " UTC</span>" in page
+    operator.set_cookie("zone", "Asia/Tokyo")
+    assert " JST</span>" in operator.get("/sessions").text

@@ -1,0 +1,97 @@
+"""Every page of the runs is answered from the index that is meant for it, also where the statistics mislead."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from databases import bound_to, execute_alone, new_postgresql
+from test_plans import plans_of
+
+from engine.database import database, on_postgresql
+from engine.find import count_by_state, find
+from engine.looks import holds
+from engine.lookup import Lookup, Window
+from engine.migrations import migrate
+from engine.records import Run
+
+AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
+
+#: 30,000 runs, a second apart, nearly all of them succeeded; the old task was last asked for in the first hour.
+FILL = """
+    INSERT INTO dewey_runs (id, task, queue, state, enqueued_at, ended_at, asked_by_kind, asked_by, parent_id, retries,
+                            attempts, deliveries)
+    SELECT {id}, CASE WHEN i > 26400 THEN 'old' ELSE 'new' END, 'light',
+           CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'succeeded' END, {at}, {at},
+           CASE WHEN i % 500 = 0 THEN 'operator' ELSE 'code' END, 'anna', CASE WHEN i % 300 = 0 THEN 'p' END, 0, 1, 1
+    FROM ({series}) AS series"""
+ON_POSTGRESQL = {
+    "id": "gen_random_uuid()",
+    "at": "timestamptz '2026-11-23 18:00Z' - i * interval '1 second'",
+    "series": "SELECT generate_series(1, 30000) AS i",
+}
+ON_SQLITE = {
+    "id": "lower(hex(randomblob(16)))",
+    "at": "datetime('2026-11-23 18:00', (-i) || ' seconds') || '+00:00'",
+    "series": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) SELECT i FROM n",
+}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def many_runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/library.db"
+        else:
+            url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
+        stack.enter_context(bound_to(url))
+        migrate()
+        filled = FILL.format(**(ON_POSTGRESQL if on_postgresql() else ON_SQLITE))
+        database.execute_sql(filled.replace("%", "%%") if on_postgresql() else filled)
+        database.execute_sql("ANALYZE")
+        if on_postgresql():
+            execute_alone(url, "VACUUM ANALYZE dewey_runs")
+        yield
+
+
+some = frozenset
+LOOKUPS = {
+    "newest": Lookup(),
+    "state": Lookup(states=some({"failed"})),
+    "task": Lookup(tasks=some({"old"})),
+    "task_state": Lookup(tasks=some({"old"}), states=some({"succeeded", "dead"})),
+    "queue_state": Lookup(queues=some({"light"})),
+    "state_ended": Lookup(ended=Window(AS_OF - timedelta(hours=2)), states=some({"failed"})),
+    "people": Lookup(people=some({"anna"})),
+    "children": Lookup(parents=some({"p"})),
+}
+WHOLE_TABLE = r"Seq Scan on dewey_runs|SCAN (t\d+|dewey_runs)(?! USING)|USE TEMP B-TREE FOR ORDER BY.*SCAN"
+
+
+@pytest.mark.parametrize("index", LOOKUPS)
+@pytest.mark.parametrize("looking", [False, True], ids=["exact", "looking"])
+def test_a_page_is_read_from_its_index(many_runs: None, index: str, looking: bool) -> None:
+    wanted = LOOKUPS[index]
+    if looking:
+        wanted = Lookup(**{**vars(wanted), "looks": (holds(Run.error, ["zip"]),)})
+        index = {"queue_state": "newest"}.get(index, index)
+    for before in ("", f"{(AS_OF - timedelta(hours=1)).isoformat()}_8"):
+        plans = plans_of(lambda: find(wanted, 30, before))  # noqa: B023
+        assert f"dewey_runs_{index}" in plans[0][1]
+        for statement, plan in plans:
+            assert not re.search(WHOLE_TABLE, plan), (statement, plan)
+
+
+@pytest.mark.parametrize("index", ["state", "task_state", "queue_state", "state_ended"])
+def test_the_counts_of_the_tabs_are_read_from_an_index(many_runs: None, index: str) -> None:
+    ((statement, plan),) = plans_of(lambda: count_by_state(LOOKUPS[index]))
+    assert f"dewey_runs_{index}" in plan
+    assert not re.search(WHOLE_TABLE, plan), statement
+
+
+@pytest.mark.parametrize("looking", [False, True], ids=["exact", "looking"])
+def test_no_page_takes_more_than_three_statements(many_runs: None, looking: bool) -> None:
+    looks = (holds(Run.error, ["zip"]),) if looking else ()
+    wanted = Lookup(tasks=some({"old", "new"}), states=some({"failed", "dead", "succeeded"}), looks=looks)
+    assert len(plans_of(lambda: find(wanted, 30))) <= 3

@@ -1,0 +1,70 @@
+"""Schedules and tasks, as an operator types commands about them."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from flask import Flask
+
+from engine.records import Run, Tick, now
+from models import AuditEntry
+
+CLEANUP = "close_abandoned_sessions"
+Flasks = Callable[..., str]
+
+
+@pytest.fixture
+def flask(app: Flask) -> Flasks:
+    """`flask …`, which must end with this code; what it printed."""
+
+    def run(*command: str, code: int = 0) -> str:
+        ended = app.test_cli_runner().invoke(args=command)
+        assert ended.exit_code == code, ended.output
+        return ended.output.strip()
+
+    return run
+
+
+def test_a_schedule_is_paused_for_a_while_listed_and_resumed(flask: Flasks) -> None:
+    assert flask("schedule", "pause", CLEANUP, "--for", "4h", "--reason", "migration").startswith("The schedule")
+    (told,) = [one for one in json.loads(flask("schedule", "list", "--json")) if one["task"] == CLEANUP]
+    assert (told["expression"], told["words"], len(told["next"])) == ("*/30 * * * *", "Every 30 minutes", 5)
+    left = datetime.fromisoformat(told["paused"]["until"]) - now()
+    assert timedelta(hours=3, minutes=58) < left <= timedelta(hours=4)
+    assert "migration" in flask("schedule", "list")
+    assert flask("schedule", "resume", CLEANUP) == f"The schedule of {CLEANUP} goes on."
+    assert flask("schedule", "resume", CLEANUP) == f"The schedule of {CLEANUP} was not paused."
+    assert AuditEntry.get(AuditEntry.action == "schedule.pause").after["reason"] == "migration"
+
+
+def test_what_is_no_schedule_or_no_end_is_wrong_usage(flask: Flasks) -> None:
+    for words in (
+        "get_cleanup_statistics",
+        "no_such_task",
+        f"{CLEANUP} --for soon",
+        f"{CLEANUP} --until 2020-01-01",
+        f"{CLEANUP} --for 1h --until 2099-01-01",
+    ):
+        assert flask("schedule", "pause", *words.split(), code=2)
+    assert AuditEntry.select().count() == 0
+
+
+def test_a_scheduled_task_is_run_now_and_caught_up(flask: Flasks) -> None:
+    assert Run.get_by_id(flask("schedule", "run", CLEANUP)).asked_by_kind == "cli"
+    assert "No tick" in flask("schedule", "catch-up", CLEANUP, code=1)
+    due_at = now().replace(microsecond=0) - timedelta(hours=3)
+    Tick.create(task=CLEANUP, due_at=due_at, queue="light", state="missed", seen_at=now())
+    (told,) = [one for one in json.loads(flask("schedule", "list", "--json")) if one["task"] == CLEANUP]
+    assert (told["missed"], told["to_catch_up"]) == (1, due_at.isoformat())
+    made = flask("schedule", "catch-up", CLEANUP)
+    assert (Tick.get().state, Tick.get().run_id) == ("late", made)
+
+
+def test_a_task_is_paused_listed_and_resumed(flask: Flasks) -> None:
+    assert flask("tasks", "pause", CLEANUP, "--reason", "locks") == f"{CLEANUP} is paused."
+    told = {one["task"]: one for one in json.loads(flask("tasks", "list", "--json"))}
+    assert (told[CLEANUP]["paused"]["reason"], told[CLEANUP]["retries"]) == ("locks", 3)
+    assert told["get_cleanup_statistics"]["paused"] is None
+    assert flask("tasks", "resume", CLEANUP) == f"{CLEANUP} goes on."
+    assert flask("tasks", "resume", CLEANUP) == f"{CLEANUP} was not paused."

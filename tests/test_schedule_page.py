@@ -1,0 +1,294 @@
+"""The schedule: what is due, what came of it, and what an operator does about it."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from browsers import Browser, signed_in_browser
+from flask import Flask
+from library import consumer_of, run
+
+import tasks
+from admin.cron import in_words
+from engine import schedules
+from engine.control import Asker
+from engine.database import database
+from engine.records import Run, Tick, now
+from models import AuditEntry
+
+CLEANUP, PRUNING = "close_abandoned_sessions", "cleanup_old_task_results"
+ANN = Asker("operator", "ann@example.org")
+
+
+def text_of(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def card(html: str, task: str = CLEANUP) -> str:
+    found = re.search(rf'<section class="card schedule" id="schedule-{task}".*?</section>', html, re.DOTALL)
+    assert found
+    return found[0]
+
+
+def ticked(minutes_ago: float, state: str = "enqueued", drift: float = 0.4, ms: float = 1000, **values: Any) -> Tick:
+    """A tick of the cleanup, and its run where it started one."""
+    due_at = now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
+    made = None
+    if state in ("enqueued", "late"):
+        started_at = due_at + timedelta(seconds=drift)
+        ended_at = started_at + timedelta(milliseconds=ms)
+        times = {"enqueued_at": due_at, "started_at": started_at, "ended_at": ended_at, "run_ms": ms}
+        made = run(CLEANUP, **{**times, **values})
+    run_id = made and made.id
+    return Tick.create(task=CLEANUP, due_at=due_at, queue="light", state=state, run_id=run_id, seen_at=now())
+
+
+# --- what it shows -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("served")
+def test_each_schedule_stands_in_words_with_its_next_five_ticks(operator: Browser) -> None:
+    html = operator.get("/schedule").text
+    assert "Every 30 minutes */30 * * * * UTC" in text_of(card(html))
+    assert "At 03:00 0 3 * * * UTC" in text_of(card(html, PRUNING))
+    ticks = [datetime.fromisoformat(one) for one in re.findall(r'<time datetime="([^"]+)"', card(html))]
+    assert len(ticks) == 5
+    assert {one.minute for one in ticks} == {0, 30}
+    assert now() < ticks[0] <= now() + timedelta(minutes=30)
+    # At the same minute both are, and the first by name is named.
+    assert f"{CLEANUP} is next" in text_of(html) or f"{PRUNING} is next" in text_of(html)
+    assert "a deploy’s code wins over what is set here" in text_of(html)
+
+
+@pytest.mark.usefixtures("served")
+def test_ticks_are_told_in_the_zone_of_who_looks_and_expressions_in_utc(operator: Browser) -> None:
+    operator.set_cookie("zone", "Asia/Kathmandu")  # UTC+05:45
+    html = operator.get("/schedule").text
+    told = re.findall(r'<time datetime="[^"]+" title="[^"]+">([^<]+)</time>', card(html))
+    assert {one[-2:] for one in told} == {"15", "45"}
+    assert "Expressions are in UTC, as they stand in the code; all times here are in Asia/Kathmandu." in text_of(html)
+
+
+def test_the_last_thirty_runs_are_bars_that_lead_to_them(either: Browser) -> None:
+    for number in range(33):
+        ticked(30 * number + 1, state="enqueued", ms=10 * 3 ** (number % 7))
+    html = card(either.get("/schedule").text)
+    newest = [one.id for one in Run.select().order_by(Run.enqueued_at.desc()).limit(30)]
+    assert re.findall(r'<a href="/runs/([^"]+)" data-state="succeeded" tabindex="-1">', html) == newest[::-1]
+    heights = {float(one) for one in re.findall(r'class="bar"[^>]* height="([\d.]+)"', html)}
+    assert len(heights) == 7
+    assert "takes 270 ms, at most 7.3 s" in text_of(html).replace("\xa0", " ")
+
+
+@pytest.mark.usefixtures("served")
+def test_drift_is_told_of_runs_on_time_and_not_of_those_made_up_for_or_asked_for_by_hand(operator: Browser) -> None:
+    for number, drift in enumerate((0.2, 0.4, 1.4)):
+        ticked(30 * number + 1, drift=drift)
+    ticked(121, state="late", drift=900)
+    run(CLEANUP, asked_by_kind="operator", asked_by="ann", started_at=now(), run_ms=4)
+    assert "starts after its tick 400 ms, at most 1.4 s" in text_of(card(operator.get("/schedule").text)).replace(
+        "\xa0", " "
+    )
+
+
+@pytest.mark.usefixtures("served")
+def test_two_runs_at_once_are_counted_and_marked(operator: Browser) -> None:
+    ticked(61, ms=40 * 60_000)
+    over = ticked(31)
+    ticked(1)
+    html = card(operator.get("/schedule").text)
+    assert f'overlaps</dt><dd><a href="/runs/{over.run_id}"' in html
+    assert "1 of 3 runs" in text_of(html)
+    assert html.count('class="over"') == 1
+
+
+@pytest.mark.usefixtures("served")
+def test_missed_ticks_stand_between_the_runs_and_are_counted(operator: Browser) -> None:
+    for minutes_ago, state in ((151, "enqueued"), (121, "missed"), (91, "missed"), (61, "paused"), (31, "enqueued")):
+        ticked(minutes_ago, state)
+    html = card(operator.get("/schedule").text)
+    strip = html.partition("<svg")[2].partition("</svg>")[0]
+    assert re.findall('data-state="([a-z]+)"', strip) == ["succeeded", "missed", "paused", "succeeded"]
+    assert "missed · 2 ticks · " in strip
+    link, count = re.search(r'ticks missed</dt><dd><a href="([^"]+)"><span[^>]*>(\d+)<', html).groups()
+    assert len(re.findall('<tr id="tick-', operator.get(link).text)) == int(count) == 2
+
+
+def test_a_clock_that_nobody_looks_at_is_said_first(operator: Browser) -> None:
+    assert "Nobody looks at the clock of light" in text_of(operator.get("/schedule").text)
+    consumer_of("light", scheduler_at=now() - timedelta(minutes=3))
+    html = operator.get("/schedule").text
+    assert "last seen 3 min ago" in text_of(html)
+    assert "last seen by the scheduler 3 min ago" in text_of(card(html))
+    consumer_of("light")
+    html = operator.get("/schedule").text
+    assert "Nobody looks" not in html
+    assert "last seen by the scheduler now" in text_of(card(html))
+
+
+def test_the_ticks_of_one_schedule_can_be_had_by_what_came_of_them(either: Browser) -> None:
+    states = ("enqueued", "late", "missed", "paused")
+    for number in range(34):
+        ticked(30 * number + 1, states[number % 4])
+    html = either.get(f"/schedule/{CLEANUP}").text
+    assert re.findall(r">(All|On time|Made up for|Missed|Paused) <small>(\d+)<", html) == [
+        ("All", "34"), ("On time", "9"), ("Made up for", "9"), ("Missed", "8"), ("Paused", "8"),
+    ]  # fmt: skip
+    assert len(re.findall('<tr id="tick-', html)) == 30
+    older = re.search(r'href="([^"]+)" rel="next"', html)[1].replace("&amp;", "&")
+    assert len(re.findall('<tr id="tick-', either.get(older).text)) == 4
+    assert either.get("/schedule/get_cleanup_statistics").status_code == 404
+
+
+# --- pause and resume ----------------------------------------------------------------------------------------
+
+
+def pause_of(task: str = CLEANUP) -> schedules.Info | None:
+    return schedules.paused(tasks.light.pauses(), task, now())
+
+
+@pytest.mark.usefixtures("served")
+def test_a_schedule_is_paused_with_a_reason_and_an_end_and_resumed(operator: Browser) -> None:
+    assert "held back" in operator.get(f"/schedule/{CLEANUP}/pause").text
+    answer = operator.send(f"/schedule/{CLEANUP}/pause", **{"reason": "the disk is full", "for": "4h", "until": ""})
+    assert (answer.status_code, answer.location) == (303, "/schedule")
+    pause = pause_of()
+    assert pause and (pause["by"], pause["reason"]) == ("operator@example.org", "the disk is full")
+    assert timedelta(hours=3, minutes=59) < datetime.fromisoformat(pause["until"]) - now() <= timedelta(hours=4)
+    html = card(operator.get("/schedule").text)
+    assert re.search(r"the disk is full by operator@example.org since .*, until ", text_of(html))
+    assert len(re.findall('class="held"', html)) == 5
+    assert "goes on with" in html
+    assert operator.send(f"/schedule/{CLEANUP}/resume").location == "/schedule"
+    assert pause_of() is None
+    assert told_in_the_audit() == ["schedule.pause", "schedule.resume"]
+
+
+def told_in_the_audit() -> list[str]:
+    entries = AuditEntry.select().where(AuditEntry.action.startswith("schedule.")).order_by(AuditEntry.id)
+    return [entry.action for entry in entries]
+
+
+def test_the_end_of_a_pause_is_typed_in_the_zone_of_who_types_it(operator: Browser) -> None:
+    operator.set_cookie("zone", "Asia/Kathmandu")
+    operator.send(f"/schedule/{CLEANUP}/pause", reason="", until="2099-01-01T12:00")
+    pause = pause_of()
+    assert pause and pause["until"] == "2099-01-01T06:15:00+00:00"
+    assert pause["reason"] is None
+
+
+@pytest.mark.parametrize("until", ["2020-01-01T12:00", "tomorrow"])
+def test_an_end_that_cannot_be_is_said_and_what_was_typed_stays(operator: Browser, until: str) -> None:
+    answer = operator.send(f"/schedule/{CLEANUP}/pause", reason="the disk is full", until=until)
+    assert answer.status_code == 422
+    assert 'role="alert"' in answer.text
+    assert 'value="the disk is full"' in answer.text
+    assert pause_of() is None
+
+
+def test_a_pause_can_be_taken_away_by_delete_too(operator: Browser) -> None:
+    schedules.pause(tasks.light, CLEANUP, by=ANN)
+    headers = {"X-CSRFToken": operator.form_token}
+    assert operator.delete(f"/schedule/{CLEANUP}/pause", headers=headers).status_code == 303
+    assert pause_of() is None
+
+
+# --- run now and catch up ------------------------------------------------------------------------------------
+
+
+def test_run_now_makes_a_run_and_leads_to_it(operator: Browser) -> None:
+    answer = operator.send(f"/schedule/{CLEANUP}/run")
+    made = Run.get_by_id(answer.location.removeprefix("/runs/"))
+    assert (made.task, made.asked_by) == (CLEANUP, "operator@example.org")
+
+
+@pytest.mark.usefixtures("served")
+def test_a_missed_tick_is_caught_up_once(operator: Browser) -> None:
+    tick = ticked(61, "missed")
+    assert "Catch up on " in card(operator.get("/schedule").text)
+    answer = operator.send(f"/schedule/{CLEANUP}/catch-up")
+    assert answer.location == f"/runs/{Tick.get().run_id}"
+    assert (Tick.get().due_at, Tick.get().state) == (tick.due_at, "late")
+    html = operator.get("/schedule").text
+    assert "Catch up on " not in card(html)
+    assert "1 made up for" in text_of(card(html))
+    again = operator.send(f"/schedule/{CLEANUP}/catch-up")
+    assert again.location == "/schedule"
+    assert "has been made up for" in text_of(operator.get("/schedule").text)
+    assert Run.select().count() == 1
+
+
+def test_what_is_no_schedule_has_no_commands(operator: Browser) -> None:
+    for command in ("pause", "resume", "run", "catch-up"):
+        assert operator.send(f"/schedule/get_cleanup_statistics/{command}").status_code == 404
+        assert operator.send(f"/schedule/nonsense/{command}").status_code == 404
+    assert (Run.select().count(), told_in_the_audit()) == (0, [])
+
+
+def test_a_viewer_sees_and_does_nothing(app: Flask) -> None:
+    viewer = signed_in_browser(app, "viewer")
+    ticked(61, "missed")
+    assert "<form" not in card(viewer.get("/schedule").text)
+    assert viewer.get(f"/schedule/{CLEANUP}/pause").status_code == 403
+    for command in ("pause", "resume", "run", "catch-up"):
+        assert viewer.send(f"/schedule/{CLEANUP}/{command}").status_code == 403
+    assert (Run.select().count(), Tick.get().state) == (0, "missed")
+
+
+# --- what it costs -------------------------------------------------------------------------------------------
+
+
+def test_the_pages_ask_little_and_the_same_however_much_there_is(either: Browser) -> None:
+    asked: list[str] = []
+    database.obj.query_hooks.append(lambda event: asked.append(event.sql))
+    paths = ("/schedule", f"/schedule/{CLEANUP}", f"/schedule/{CLEANUP}/pause")
+    counts = []
+    for more in (2, 60):
+        for number in range(more):
+            ticked(more * 1000 + 30 * number, "missed" if number % 3 else "enqueued")
+        counts.append([])
+        for path in paths:
+            asked.clear()
+            html = either.get(path).text
+            assert len(html.encode()) < 60_000
+            counts[-1].append(len(asked))
+    assert counts[0] == counts[1]
+    assert max(counts[0]) <= 8
+
+
+@pytest.mark.usefixtures("served")
+def test_the_page_is_sent_again_only_when_something_changed(operator: Browser) -> None:
+    ticked(31)
+    known = {"If-None-Match": operator.get("/schedule").headers["ETag"]}
+    consumer_of("light")
+    assert operator.get("/schedule", headers=known).status_code == 304
+    ticked(1)
+    assert operator.get("/schedule", headers=known).status_code == 200
+
+
+# --- words ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "english", "russian"),
+    [
+        ("*/30 * * * *", "Every 30 minutes", "Каждые 30 минут"),
+        ("0 3 * * *", "At 03:00", "В 03:00"),
+        ("0 */2 * * *", "Every 2 hours", "Каждые 2 часа"),
+        ("0 9 * * 1-5", "At 09:00, Monday through Friday", "В 09:00, понедельник – пятница"),
+        ("0 9 * 2 0", "At 09:00, only on Sunday, only in February", "В 09:00, воскресенье, февраль"),
+        # Both must hold, where cron would take either.
+        ("0 9 13 * 5", "At 09:00, on day 13 of the month, only on Friday", "В 09:00, в 13 число месяца, пятница"),
+        ("no expression", "no expression", "no expression"),
+    ],
+)
+def test_an_expression_in_plain_words(expression: str, english: str, russian: str) -> None:
+    assert (in_words(expression, "en"), in_words(expression, "ru")) == (english, russian)
+
+
+def test_a_friday_the_thirteenth_is_what_the_clock_takes_it_for() -> None:
+    from engine.schedule import crontab
+
+    friday = crontab(minute="0", hour="9", day="13", day_of_week="5").next(datetime(2026, 1, 1, tzinfo=UTC))
+    assert friday and (friday.day, friday.weekday()) == (13, 4)

@@ -1,0 +1,364 @@
+"""The search box of the runs: how its words are read, and which runs they find, on both databases."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from itertools import count
+from typing import Any
+
+import pytest
+from browsers import Browser
+from databases import bound_to, new_postgresql
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+from library import rows_of, run
+
+from admin import meaning
+from admin.search import BadSearch, Term, parse, text_of
+from engine import find
+from engine.find import everything, find_all
+from engine.lookup import Lookup, Window
+from engine.migrations import migrate
+from engine.records import Run, State, now
+
+AS_OF = datetime(2026, 11, 24, 12, 30, 40, tzinfo=UTC)
+
+
+# --- words ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("", []),
+        ("zip  file", [Term("", ("zip",)), Term("", ("file",))]),
+        ('"zip file"', [Term("", ("zip file",))]),
+        ("state:failed,dead", [Term("state", ("failed", "dead"))]),
+        ("-state:succeeded -zip", [Term("state", ("succeeded",), True), Term("", ("zip",), True)]),
+        ('error:"a \\"b\\" c"', [Term("error", ('a "b" c',))]),
+        ("args.user.plan:pro", [Term("args.user.plan", ("pro",))]),
+        ("duration:>5s", [Term("duration", (">5s",))]),
+        ("ended:2026-11-23T10:00..2026-11-23T11:00", [Term("ended", ("2026-11-23T10:00..2026-11-23T11:00",))]),
+        ("ValueError: 12:30 a,b", [Term("", ("ValueError:",)), Term("", ("12:30",)), Term("", ("a,b",))]),
+        ('"state:failed"', [Term("", ("state:failed",))]),
+        ('task:"a,b"', [Term("task", ("a,b",))]),
+    ],
+)
+def test_a_search_is_read_word_by_word(text: str, terms: list[Term]) -> None:
+    assert parse(text) == terms
+    assert parse(text_of(terms)) == terms
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.sampled_from(' :-",\\az'), max_size=40))
+def test_whatever_is_typed_is_read_or_refused_and_what_is_read_can_be_written(app_words: None, text: str) -> None:
+    try:
+        terms = parse(text)
+    except BadSearch:
+        return
+    assert parse(text_of(terms)) == terms
+
+
+@pytest.fixture(scope="module")
+def app_words() -> Iterator[None]:
+    """An app without a database, in whose language messages are told."""
+    from app import create_app
+
+    with create_app().app_context():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "message"),
+    [
+        ("zip foo:bar", "foo:bar", "there is no filter foo"),
+        ("https://example.org", "https://example.org", "needs quotes"),
+        ("state:broken", "state:broken", "one of waiting, scheduled"),
+        ("queue:fast", "queue:fast", "one of heavy, normal, light"),
+        ("state:", "state:", "a value is missing"),
+        ("state:failed,", "state:failed,", "a value is missing"),
+        ("duration:5s", "duration:5s", "such as >5s"),
+        ("waited:>soon", "waited:>soon", "such as >5s"),
+        ("attempts:many", "attempts:many", "such as >1"),
+        ("after:yesterday", "after:yesterday", "a time such as 24h"),
+        ("after:99999999d", "after:99999999d", "a time such as 24h"),
+        ("ended:1h..soon", "ended:1h..soon", "a time such as 24h"),
+        ("id:8b6", "id:8b6", "four characters"),
+        ("-id:8b6ed5c7", "-id:8b6ed5c7", "no minus"),
+        ('zip "not found', '"not', "the closing quote is missing"),
+        ('task:"a"b', 'task:"a"b', "quotes must stand around"),
+    ],
+)
+def test_what_cannot_be_understood_is_named_and_the_page_goes_on(
+    operator: Browser, text: str, word: str, message: str
+) -> None:
+    run(state="failed")
+    html = operator.get("/runs", query_string={"q": text}).text
+    said = unescape(html.partition('id="trouble"')[2].partition("</p>")[0])
+    assert message in said
+    assert word in said
+    assert rows_of(html) == []
+    assert "Correct the search" in html
+    told = operator.get("/runs.json", query_string={"q": text})
+    assert (told.status_code, told.json["field"]) == (422, "q")
+    assert message in told.json["detail"]
+
+
+# --- runs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def named(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Runs that differ in everything that can be asked for, by a short name."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('search')}/library.db"
+        else:
+            url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
+        stack.enter_context(bound_to(url))
+        migrate()
+        yield some_runs()
+
+
+def some_runs() -> dict[str, str]:
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    at = now()
+    made = {
+        "book": run("process_book", "failed", queue="heavy", args=["9f2c"], kwargs={"again": True, "page": 24},
+                    error="BadZipFile: File is not a zip file", run_ms=90, wait_ms=90_000, attempts=3,
+                    worker="Worker-1 on app-1:77:ab", asked_by_kind="token", asked_by="uploader",
+                    enqueued_at=at - 2 * hour, ended_at=at - 5 * minute),
+        "image": run("generate_image", "retrying", queue="normal", kwargs={"title": 'A "quoted" Книга 100%', "n": 240},
+                     error="ConnectionError: Connection refused", attempts=1, run_ms=6000, wait_ms=5,
+                     worker="Worker-2 on app-2:78:cd", asked_by_kind="run", asked_by="x", enqueued_at=at - 3 * minute),
+        "stats": run("get_cleanup_statistics", "succeeded", kwargs={"hours": 24}, attempts=1, run_ms=4.5, wait_ms=1,
+                     worker="Worker-1 on app-1:77:ab", asked_by_kind="operator", asked_by="anna@example.org",
+                     enqueued_at=at - 30 * hour, ended_at=at - 29 * hour),
+        "placed": run("get_cleanup_statistics", "waiting", args=[24], kwargs={}, asked_by_kind="cli", asked_by="root",
+                      enqueued_at=at - 1 * minute),
+        "cleanup": run("close_abandoned_sessions", "cancelled", error="cancelled by anna@example.org",
+                       enqueued_at=at - 90 * hour, ended_at=at - 30 * minute),
+    }  # fmt: skip
+    made["child"] = run("process_book", "dead", queue="heavy", parent_id=made["book"].id, asked_by_kind="code",
+                        error="the worker died", kwargs={"user": {"plan": "pro", "page": 9}},
+                        enqueued_at=at - 50 * hour, ended_at=at - 50 * hour)  # fmt: skip
+    return {one.id: name for name, one in made.items()}
+
+
+SEARCHES = [
+    ("state:failed", "book"),
+    ("state:failed,dead", "book child"),
+    ("-state:failed,dead,waiting", "image stats cleanup"),
+    ("task:process_book", "book child"),
+    ("task:process_*", "book child"),
+    ("-task:process_*", "image stats placed cleanup"),
+    ("task:process_book,generate_image state:failed,retrying", "book image"),
+    ("queue:light", "stats placed cleanup"),
+    ("-queue:light", "book image child"),
+    ("queue:heavy task:generate_image", ""),
+    ("queue:heavy state:dead", "child"),
+    ("zip", "book"),
+    ("ZIP", "book"),
+    ('"not a zip"', "book"),
+    ("zip refused", ""),
+    ("-zip -process_book", "image stats placed cleanup"),
+    ("cleanup_statistics", "stats placed"),
+    ("100%", "image"),
+    ("a_c", ""),
+    ('"\\"quoted\\""', "image"),
+    ("книга", "image"),
+    ("9f2c", "book"),
+    ("error:connection", "image"),
+    ("error:process_book", ""),
+    ("-error:zip", "image stats placed cleanup child"),
+    ("args.hours:24", "stats placed"),
+    ("args.page:24", "book"),
+    ("args.page:2*", "book"),
+    ("args.n:24", ""),
+    ("args.again:true", "book"),
+    ("args.user.plan:pro", "child"),
+    ("args.title:A*100%", "image"),
+    ("-args.hours:24 queue:light", "cleanup"),
+    ("worker:worker-1", "book stats"),
+    ("worker:app-2:78", "image"),
+    ("-worker:worker-1 -state:waiting", "image cleanup child"),
+    ("by:anna@example.org", "stats"),
+    ("by:uploader,root", "book placed"),
+    ("by:anna*", "stats"),
+    ("by:schedule", "cleanup"),
+    ("by:code,run", "image child"),
+    ("-by:schedule,code", "book image stats placed"),
+    ("by:uploader state:failed", "book"),
+    ("by:uploader state:succeeded", ""),
+    ("by:x", ""),
+    ("duration:>5s", "image"),
+    ("duration:<=90ms", "book stats"),
+    ("-duration:>5s duration:>1ms", "book stats"),
+    ("waited:>=1m", "book"),
+    ("attempts:>1", "book"),
+    ("attempts:1", "image stats"),
+    ("after:1h", "image placed"),
+    ("before:1h after:48h", "book stats"),
+    ("before:48h", "cleanup child"),
+    ("ended:1h", "cleanup book"),
+    ("ended:1h state:failed", "book"),
+    ("ended:1h task:process_book", "book"),
+    ("ended:1h state:waiting", ""),
+    ("ended:72h..1h", "stats child"),
+    ("ended:1h before:24h", "cleanup"),
+    ("state:failed -state:failed", ""),
+    ("state:waiting task:get_cleanup_statistics by:root after:1h", "placed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "found"), SEARCHES)
+def test_a_search_finds_the_runs_that_it_means(
+    named: dict[str, str], text: str, found: str, app_words: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = meaning.lookup(parse(text), now())
+    expected = set(found.split())
+    for looked_at in (find.SCATTERED, 1):
+        monkeypatch.setattr(find, "LOOKED_AT", looked_at)
+        monkeypatch.setattr(find, "SCATTERED", looked_at)
+        shown = [named[one.id] for page in find_all(wanted, 2) for one in page]
+        assert sorted(shown) == sorted(expected)
+    assert {named[run_id] for run_id, *_ in everything(wanted).tuples()} == expected
+
+
+def test_every_key_has_its_example_and_an_id_and_a_parent_are_found(named: dict[str, str], app_words: None) -> None:
+    by_name = {name: run_id for run_id, name in named.items()}
+    for text, found in (
+        (f"id:{by_name['book'][:8]}", {"book"}),
+        (f"id:{by_name['book']} state:failed", {"book"}),
+        (f"id:{by_name['book'][:8]} state:dead", set()),
+        (f"parent:{by_name['book']}", {"child"}),
+        (f"parent:{by_name['book']} after:1h", set()),
+    ):
+        wanted = meaning.lookup(parse(text), now())
+        assert {named[one.id] for page in find_all(wanted, 1) for one in page} == found
+        assert {named[run_id] for run_id, *_ in everything(wanted).tuples()} == found
+    for name, key in meaning.KEYS.items():
+        assert key.example.startswith(f"{name}:")
+        meaning.lookup(parse(key.example), AS_OF)
+        assert str(key.help)
+
+
+def test_what_is_counted_back_from_now_can_be_pinned(app_words: None) -> None:
+    terms = parse("state:failed after:24h ended:1h ended:2d..1h before:30m")
+    fixed = meaning.pinned(terms, AS_OF)
+    later = AS_OF + timedelta(days=3)
+    wanted = meaning.lookup(terms, AS_OF)
+    assert meaning.lookup(parse(text_of(fixed)), later) == wanted
+    assert fixed[-1] == Term("before", (AS_OF.isoformat(),))
+    assert meaning.lookup(parse("ended:1h"), AS_OF).ended == Window(datetime(2026, 11, 24, 11, 30, tzinfo=UTC))
+
+
+# --- pages ---------------------------------------------------------------------------------------------------
+
+STATES = [str(state) for state in (State.SUCCEEDED, State.FAILED, State.DEAD, State.WAITING)]
+LOOKUPS: dict[str, Callable[[], tuple[Lookup, Callable[[Run], bool]]]] = {
+    "all": lambda: (Lookup(), lambda one: True),
+    "one state": lambda: (Lookup(states=frozenset({"failed"})), lambda one: one.state == "failed"),
+    "states": lambda: (Lookup(states=frozenset({"failed", "dead"})), lambda one: one.state in ("failed", "dead")),
+    "task": lambda: (Lookup(tasks=frozenset({"a"})), lambda one: one.task == "a"),
+    "tasks and states": lambda: (
+        Lookup(tasks=frozenset({"a", "b"}), states=frozenset({"failed", "dead"})),
+        lambda one: one.task in ("a", "b") and one.state in ("failed", "dead"),
+    ),
+    "queue": lambda: (Lookup(queues=frozenset({"heavy"})), lambda one: one.queue == "heavy"),
+    "people": lambda: (Lookup(people=frozenset({"anna", "bob"})), lambda one: one.asked_by in ("anna", "bob")),
+    "ended": lambda: (Lookup(ended=Window(AS_OF - timedelta(days=9))), lambda one: one.ended_at is not None),
+    "a word": lambda: (meaning.lookup(parse("zip"), AS_OF), lambda one: "zip" in (one.error or "")),
+    "a word in states": lambda: (
+        meaning.lookup(parse("zip state:failed,dead"), AS_OF),
+        lambda one: "zip" in (one.error or "") and one.state in ("failed", "dead"),
+    ),
+    "a word of tasks": lambda: (
+        meaning.lookup(parse("zip task:a,b"), AS_OF),
+        lambda one: "zip" in (one.error or "") and one.task in ("a", "b"),
+    ),
+    "parent": lambda: (Lookup(parents=frozenset({"p"})), lambda one: one.parent_id == "p"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKUPS)
+def test_pages_neither_skip_nor_repeat_nor_disorder_runs_of_a_few_instants(
+    each_database: str, name: str, app_words: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "LOOKED_AT", 7)
+    monkeypatch.setattr(find, "SCATTERED", 7)
+    for number in range(120):
+        at = AS_OF - timedelta(seconds=number % 3)
+        state = STATES[number * number % 4]
+        run("abc"[number % 5 % 3], state, queue="heavy" if number % 7 else "light", enqueued_at=at,
+            ended_at=None if state == "waiting" else at, error="zip" if number % 4 else None,
+            asked_by_kind="operator" if number % 2 else "code", asked_by=["anna", "bob", "eve"][number % 3],
+            parent_id="p" if number % 6 == 0 else None)  # fmt: skip
+    wanted, holds = LOOKUPS[name]()
+    people = ("operator", "token", "cli")
+    expected = [one for one in Run.select() if holds(one) and (name != "people" or one.asked_by_kind in people)]
+    newcomers = count(1)
+    shown: list[Run] = []
+    for page in find_all(wanted, 4):
+        assert len(page) <= 4
+        shown += page
+        run("a", "failed", queue="heavy", enqueued_at=AS_OF + timedelta(seconds=next(newcomers)), error="zip")
+    in_order = [(getattr(one, wanted.at.name), one.id) for one in shown]
+    assert in_order == sorted(in_order, reverse=True)
+    assert len(shown) == len(expected)
+    assert {one.id for one in shown} == {one.id for one in expected}
+
+
+def test_a_search_that_is_not_through_says_how_far_it_came_and_goes_on(
+    operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "LOOKED_AT", 5)
+    at = now()
+    old = run("process_book", "failed", error="a needle", enqueued_at=at - timedelta(hours=20))
+    for minutes in range(12):
+        run(enqueued_at=at - timedelta(minutes=minutes))
+    url, pages = "/runs?q=needle", 0
+    while not rows_of(html := operator.get(url).text):
+        assert "Searched back to" in html
+        assert "Nothing so far." in html
+        url = html.partition('rel="next"')[0].rpartition('href="')[2].partition('"')[0].replace("&amp;", "&")
+        pages += 1
+    assert rows_of(html) == [old.id]
+    assert pages == 2
+    assert 'rel="next"' not in html
+
+
+# --- plans ---------------------------------------------------------------------------------------------------
+
+
+def test_counts_by_state_are_those_of_the_rows_and_missing_where_no_index_tells(
+    each_database: str, app_words: None
+) -> None:
+    for number in range(40):
+        run("ab"[number % 2], STATES[number % 4], queue="heavy", ended_at=AS_OF, enqueued_at=AS_OF)
+    expected: dict[str, Any] = dict.fromkeys(map(str, State), 0) | dict.fromkeys(STATES, 10)
+    assert find.count_by_state(Lookup()) == expected
+    assert find.count_by_state(Lookup(queues=frozenset({"heavy"}))) == expected
+    assert find.count_by_state(Lookup(states=frozenset({"dead"}))) == expected
+    of_task = find.count_by_state(Lookup(tasks=frozenset({"a"})))
+    assert of_task == {**dict.fromkeys(expected, 0), "succeeded": 10, "dead": 10}
+    light = find.count_by_state(Lookup(tasks=frozenset({"a"}), queues=frozenset({"light"})))
+    assert light == dict.fromkeys(expected, 0)
+    heavy = find.count_by_state(Lookup(tasks=frozenset({"a"}), queues=frozenset({"heavy"})))
+    assert heavy == of_task
+    assert find.count_by_state(Lookup(ended=Window(AS_OF))) == {**expected, "waiting": 0}
+    for text in ("zip", "task:a waited:>1s", "queue:heavy attempts:1", "by:anna", "id:8b6e", "ended:1h task:a"):
+        assert find.count_by_state(meaning.lookup(parse(text), AS_OF)) is None
+
+
+@pytest.mark.usefixtures("app")
+def test_what_a_field_can_hold_stands_in_the_field_and_not_in_the_box(operator: Browser, app: Flask) -> None:
+    with app.test_request_context("/runs?state=dead&q=state:failed task:process_book after:24h zip -queue:light"):
+        from admin.run_filter import RunFilter
+
+        asked = RunFilter()
+        assert (asked.state, asked.task, asked.last, asked.q) == ("failed", "process_book", "24h", "zip -queue:light")
+        assert asked.narrowed() == "/runs?state=failed&task=process_book&last=24h&q=zip+-queue:light"
+        assert asked.words == "state:failed task:process_book after:24h zip -queue:light"
+        assert text_of(parse(asked.words)) == asked.words

@@ -1,0 +1,228 @@
+"""Every sentence of the console can be said in every language: none is forgotten, none is broken."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from babel.messages.catalog import Message
+from babel.messages.pofile import read_po
+from browsers import Browser
+from flask import Flask
+from jinja2 import Environment, nodes
+from library import attempt, closed, consumer_of, run, session
+
+from config import LANGUAGES
+from engine.paging import COUNTED_TO
+from engine.records import now
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "translations"))
+
+from gather import catalogues, gathered, is_translated  # noqa: E402
+
+TEMPLATES = sorted((ROOT / "templates").glob("*.html"))
+PROGRAMS = sorted((ROOT / "admin").glob("*.py"))
+PLACES = re.compile(r"%\((\w+)\)s")
+
+#: What is called the same in every language: names of programs, formats and units.
+NAMES = {
+    "Dewey",
+    "English",
+    "CSV",
+    "JSON",
+    "UTC",
+    "Enter",
+    "Esc",
+    "SQLite",
+    "Redis",
+    "Valkey",
+    "PostgreSQL",
+    "Worker-1",
+}
+
+#: Attributes that people read or hear.
+SAID = {"title", "aria-label", "placeholder", "alt", "aria-description"}
+
+#: Who answers programs, in English, or speaks in the terminal.
+IN_ENGLISH = {"api.py", "cli.py", "start.py", "steering.py", "supervisor.py", "terminal.py"}
+
+
+# --- catalogues ----------------------------------------------------------------------------------------------
+
+
+def messages(path: Path) -> list[Message]:
+    with path.open("rb") as file:
+        return [message for message in read_po(file, locale=path.parent.parent.name) if message.id]
+
+
+def test_there_is_a_catalogue_for_every_language_but_the_one_it_is_written_in() -> None:
+    assert {path.parent.parent.name for path in catalogues()} == set(LANGUAGES) - {"en"}
+
+
+@pytest.mark.parametrize("path", catalogues(), ids=lambda path: path.parent.parent.name)
+def test_every_sentence_is_translated_and_none_is_left_over(path: Path) -> None:
+    translated = {(one.context, one.id) for one in messages(path) if is_translated(one)}
+    said = {(one.context, one.id) for one in gathered() if one.id}
+    assert said - translated == set(), "run `make words` and fill in what is empty"
+    assert translated - said == set(), "run `make words`"
+
+
+@pytest.mark.parametrize("path", catalogues(), ids=lambda path: path.parent.parent.name)
+def test_a_translation_has_the_same_places_for_values_and_no_others(path: Path) -> None:
+    for message in messages(path):
+        sources = message.id if message.pluralizable else (message.id,)
+        forms = message.string if message.pluralizable else (message.string,)
+        allowed = [sorted(PLACES.findall(source)) for source in sources]
+        for form in forms:
+            found = sorted(PLACES.findall(form))
+            assert found == allowed[-1] or (message.pluralizable and found in allowed), form
+            if PLACES.search(form):
+                form % dict.fromkeys(found, 1)
+            assert re.findall(r"</?\w+", form) == re.findall(r"</?\w+", sources[-1]), form
+
+
+def test_russian_has_its_three_forms(app: Flask) -> None:
+    forms = {1: "Закрыть 1 сессию", 3: "Закрыть 3 сессии", 11: "Закрыть 11 сессий", 21: "Закрыть 21 сессию"}
+    forms[COUNTED_TO + 1] = "Закрыть 10\u00a0000+ сессий"
+    template = app.jinja_env.from_string("{{ ngettext('Close %(num)s session', 'Close %(num)s sessions', n) }}")
+    with app.test_request_context(headers={"Cookie": "language=ru"}):
+        assert {number: template.render(n=number) for number in forms} == forms
+
+
+# --- templates -----------------------------------------------------------------------------------------------
+
+
+class Said(HTMLParser):
+    """The texts of a page that people read or hear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.inside: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside.append(tag)
+        self.texts += [value or "" for name, value in attrs if name in SAID]
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not {"code", "script", "style", "pre"} & set(self.inside):
+            self.texts.append(data)
+
+
+def skeleton(node: nodes.Node) -> Iterator[str]:
+    """A template as it stands between its values: what it prints of its own, every branch of it."""
+    match node:
+        case nodes.TemplateData():
+            yield node.data
+        case nodes.Output():
+            for part in node.nodes:
+                yield from skeleton(part) if isinstance(part, nodes.TemplateData) else literals(part)
+        case nodes.AssignBlock():
+            body = "".join(text for child in node.body for text in skeleton(child))
+            yield f"<i {body}>" if re.match(r'\s*[\w-]+="', body) else body  # some hold attributes
+        case nodes.Expr():
+            return
+        case _:
+            for child in node.iter_child_nodes():
+                yield from skeleton(child)
+
+
+def literals(node: nodes.Expr) -> Iterator[str]:
+    """The texts that an expression may come to without anybody having translated them."""
+    match node:
+        case nodes.Const() if isinstance(node.value, str):
+            yield f" {node.value} "
+        case nodes.CondExpr():
+            for branch in (node.expr1, node.expr2):
+                if branch is not None:
+                    yield from literals(branch)
+        case nodes.Or() | nodes.And():
+            yield from literals(node.right)
+        case nodes.Filter() if node.node is not None:
+            yield from literals(node.node)
+        case nodes.Concat():
+            for part in node.nodes:
+                yield from literals(part)
+
+
+def unmarked(source: str) -> list[str]:
+    environment = Environment(extensions=["jinja2.ext.i18n"], trim_blocks=True, lstrip_blocks=True)
+    environment.newstyle_gettext = True  # type: ignore[attr-defined]
+    said = Said()
+    said.feed("".join(skeleton(environment.parse(source))))
+    words = (re.sub(r"https?://\S+|\w+@\S+|&\w+;", " ", text).split() for text in said.texts)
+    return [
+        word
+        for text in words
+        for word in text
+        if re.search("[A-Za-zА-Яа-я]{2}", word) and word.strip(":,.·()") not in NAMES
+    ]
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_says_nothing_of_its_own(path: Path) -> None:
+    assert unmarked(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('<p>{{ _("Close") }} <b>Open</b></p>', ["Open"]),
+        ('<a title="{{ _(\'x\') }} now" href="/words/elsewhere">', ["now"]),
+        ('<p>{{ "many" if n else _("none") }}</p>', ["many"]),
+        ('<p class="{{ "a" if n else "b" }}">{% trans %}Of <code>it</code>{% endtrans %} <code>make</code></p>', []),
+        ('<p>{% if a %}{{ name or "nobody" }}{% endif %}</p>', ["nobody"]),
+    ],
+)
+def test_what_is_not_marked_is_found(source: str, found: list[str]) -> None:
+    assert unmarked(source) == found
+
+
+# --- programs ------------------------------------------------------------------------------------------------
+
+TELLS = {"BadInput", "Refused", "NotAllowed", "NotFound", "flash", "abort", "ServiceUnavailable", "Unauthorized"}
+
+
+@pytest.mark.parametrize("path", [path for path in PROGRAMS if path.name not in IN_ENGLISH], ids=lambda path: path.name)
+def test_a_program_tells_people_nothing_that_is_not_marked(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in TELLS:
+            for value in node.args:
+                text = value.value if isinstance(value, ast.Constant) else ""
+                assert not isinstance(value, ast.JoinedStr), ast.unparse(node)
+                assert not (isinstance(text, str) and " " in text), ast.unparse(node)
+
+
+# --- pages ---------------------------------------------------------------------------------------------------
+
+
+def test_a_russian_page_says_nothing_in_english(app: Flask, operator: Browser) -> None:
+    consumer_of("light")
+    session(minutes_ago=150)
+    closed(ended_at=now())
+    one = run("process_book", "failed", error="BadZipFile: no", run_ms=12.5)
+    attempt(one, 1, "failed", error="BadZipFile: no", traceback="Traceback\nBadZipFile: no")
+    operator.set_cookie("language", "ru")
+    english = {text for message in gathered() if message.id for text in texts(message) if len(text.split()) > 1}
+    pages = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments}
+    pages -= {"/metrics"} | {page for page in pages if page.startswith(("/api", "/health", "/ready"))}
+    for page in sorted(pages | {f"/runs/{one.id}", "/sessions?state=closed", "/no-such-page"}):
+        answer, said = operator.get(page, follow_redirects=True, buffered=True), Said()
+        if answer.mimetype != "text/html":
+            continue
+        said.feed(answer.text)
+        shown = {" ".join(text.split()) for text in said.texts}
+        assert shown & english == set(), page
+        assert any(re.search("[А-Яа-я]", text) for text in shown), page
+
+
+def texts(message: Message) -> tuple[str, ...]:
+    return tuple(message.id) if message.pluralizable else (message.id,)
