@@ -36,6 +36,9 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local function stamp() return string.format('%.6f', now) end
 local QUEUE, SINCE, HELD, EVENTS = prefix .. 'queue', prefix .. 'since', prefix .. 'held', prefix .. 'events'
 
+-- The run that is being settled: it stands in the way of no follow-up of its name.
+local ending
+
 local function run(id) return prefix .. 'run:' .. id end
 -- The dotted task and the attempt of a message; nothing where it is no message of ours.
 local function header(data)
@@ -89,7 +92,8 @@ local function post(id, data, priority, due, unique, once, delivered, at)
   if once ~= '' and not call('set', prefix .. 'kv:once:' .. once, '1', 'NX', 'EX', 604800) then return id, false end
   if unique ~= '' then
     local first = call('hget', prefix .. 'unique', unique)
-    if first and first ~= id and call('exists', run(first)) == 1 and not call('zscore', prefix .. 'dead', first) then
+    local stays = first and first ~= id and first ~= ending and call('exists', run(first)) == 1
+    if stays and not call('zscore', prefix .. 'dead', first) then
       return first, false
     end
   end
@@ -142,7 +146,7 @@ end
 -- A run has ended: nothing of it stays but that a message of this attempt which comes again is nothing new.
 local function forget(id)
   local unique = call('hget', run(id), 'unique')
-  if unique then call('hdel', prefix .. 'unique', unique) end
+  if unique and call('hget', prefix .. 'unique', unique) == id then call('hdel', prefix .. 'unique', unique) end
   call('del', run(id), prefix .. 'kv:r:' .. id)
 end
 local function spend(id, attempt, ttl)
@@ -154,6 +158,7 @@ local function settle(consumer, id, delivery, attempt, ttl, i)
   local h, mine = call('hget', HELD, id), consumer .. ' ' .. delivery .. ' '
   if not h or string.sub(h, 1, #mine) ~= mine then return 0 end
   call('hdel', HELD, id)
+  ending = id
   local _, stored = store(i)
   if stored[id] then
     call('hdel', run(id), 'cancel'); call('hset', run(id), 'deliveries', delivery); call('del', prefix .. 'kv:r:' .. id)

@@ -11,10 +11,10 @@ import psutil
 
 
 class Usage:
-    """CPU is percent of one core since the last time it was asked; a process not seen before has used none yet."""
+    """CPU is percent of one core since the last time it was asked; of a process that began since, all it has used."""
 
     def __init__(self) -> None:
-        self.spent: dict[int, float] = {}
+        self.spent = {os.getpid(): sum(psutil.Process().cpu_times()[:2])}
         self.at = time.monotonic()
 
     def now(self, slots: Mapping[str, int]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ class Usage:
         for pid in [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]:
             with suppress(psutil.Error), (process := psutil.Process(pid)).oneshot():
                 spent[process.pid] = sum(process.cpu_times()[:2])
-                used = max(spent[process.pid] - self.spent.get(process.pid, spent[process.pid]), 0.0)
+                used = max(spent[process.pid] - self.spent.get(process.pid, 0.0), 0.0)
                 percent = round(used / max(at - self.at, 0.1) * 100, 1)
                 rows[process.pid] = {"rss_bytes": process.memory_info().rss, "cpu_percent": percent}
         self.spent, self.at = spent, at

@@ -52,6 +52,8 @@ def empty_queues() -> None:
     """The brokers' file is one for all tests of this process."""
     for queue in tasks.queues.values():
         queue.flush()
+        for run_id, _data in queue.storage.dead():
+            queue.storage.discard_dead(run_id)
         for target in queue.pauses():
             queue.storage.resume(target)
 

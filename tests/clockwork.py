@@ -17,12 +17,12 @@ def beat() -> str:
 
 
 @light.periodic_task(crontab())
-def second_beat() -> str:
+def beat_again() -> str:
     """Another one."""
     return "beat"
 
 
 @light.periodic_task(crontab())
-def held_beat() -> str:
+def beat_held() -> str:
     """One that a pause holds back."""
     return "beat"

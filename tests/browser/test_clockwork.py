@@ -28,7 +28,7 @@ Open = Callable[..., Page]
 
 with_and_without = pytest.mark.parametrize(
     ("java_script", "task"),
-    [(True, "beat"), (False, "second_beat")],
+    [(True, "beat"), (False, "beat_again")],
     ids=["with JavaScript", "without JavaScript"],
 )
 
@@ -48,16 +48,16 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clockwork]:
     options, log = ("-k", "process", "-w", "1"), installed.folder / "light.log"
     with installed.web(), consumer("clockwork.light", *options, environment=installed.environment, log=log):
         with bound_to(f"sqlite:///{installed.folder}/data/dewey.db"):
-            wait_until(lambda: Tick.select().where(Tick.task == "held_beat", Tick.state == "paused").exists())
+            wait_until(lambda: Tick.select().where(Tick.task == "beat_held", Tick.state == "paused").exists())
         yield installed
 
 
 def look_away(file: Path) -> None:
     storage = SqliteDelivery("light", file, 60)
-    for task in ("beat", "second_beat"):
+    for task in ("beat", "beat_again"):
         storage.tick(task, int(time.time()) // 60 - 5, Effects())
     info = {"by": "ann@example.org", "kind": "operator", "at": now().isoformat(), "reason": "too loud", "until": None}
-    storage.pause(schedules.target("held_beat"), info)
+    storage.pause(schedules.target("beat_held"), info)
     storage.close()
 
 
@@ -156,10 +156,10 @@ def test_a_scheduled_task_is_run_now(open_page: Open, java_script: bool, task: s
 
 def test_a_paused_schedule_starts_nothing_and_its_ticks_are_kept_as_paused(open_page: Open) -> None:
     page = open_page("/schedule")
-    expect(card(page, "held_beat")).to_contain_text("too loud")
-    expect(card(page, "held_beat")).to_contain_text(re.compile(r"last seen by the scheduler\s*now"))
-    expect(card(page, "held_beat").locator("svg a:not([data-state=paused])")).to_have_count(0)
-    page.goto("/schedule/held_beat")
+    expect(card(page, "beat_held")).to_contain_text("too loud")
+    expect(card(page, "beat_held")).to_contain_text(re.compile(r"last seen by the scheduler\s*now"))
+    expect(card(page, "beat_held").locator("svg a:not([data-state=paused])")).to_have_count(0)
+    page.goto("/schedule/beat_held")
     expect(page.locator("tbody tr").first).to_contain_text("held back by a pause")
 
 
@@ -198,7 +198,7 @@ def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[
         "/schedule",
         "/schedule/beat",
         "/schedule/beat/pause",
-        "/schedule/held_beat",
+        "/schedule/beat_held",
         "/tasks",
         "/tasks/beat",
         f"/tasks/{STATISTICS}",
