@@ -5,16 +5,15 @@ no database connection. A worker that dies is replaced at once, and what it held
 with their parent.
 """
 
-import contextlib
 import ctypes
 import faulthandler
+import gc
 import logging
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from secrets import token_hex
 from typing import Any
 
@@ -61,6 +60,26 @@ class SoftTimeLimit(BaseException):
     """Raised in a task's own code when its soft time limit has passed."""
 
 
+class SoftLimit:
+    """Interrupts its block after `seconds`: with an exception that `except Exception` in it does not swallow."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if kind is SoftTimeLimit:
+            raise TaskTimeout(f"the soft time limit of {self.seconds:g} s has passed") from error
+
+
+def interrupt(signum: int, frame: Any) -> None:
+    raise SoftTimeLimit
+
+
 class TiedProcesses(stock.ProcessEnvironment):
     """Forked children that ignore what the terminal sends, are interrupted by their parent, and die with it."""
 
@@ -79,22 +98,8 @@ class TiedProcesses(stock.ProcessEnvironment):
             os._exit(1)
         database.obj.dispose()
 
-    @contextlib.contextmanager
-    def timeout(self, seconds: float) -> Iterator[None]:
-        """Interrupt the block after `seconds`: with an exception that `except Exception` in it does not swallow."""
-
-        def interrupt(signum: int, frame: Any) -> None:
-            raise SoftTimeLimit
-
-        before = signal.signal(signal.SIGALRM, interrupt)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            yield
-        except SoftTimeLimit as error:
-            raise TaskTimeout(f"the soft time limit of {seconds:g} s has passed") from error
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+    def timeout(self, seconds: float) -> "SoftLimit":
+        return SoftLimit(seconds)
 
 
 class Consumer(stock.Consumer):
@@ -172,6 +177,9 @@ class Consumer(stock.Consumer):
         # Before the first fork: until it listens for itself, a worker answers as its parent does.
         faulthandler.register(STACK_SIGNAL)
         logger.info("Serving the queue %s", self.huey.name)
+        # What is there now stays for good: children that never look through it go on sharing it.
+        gc.collect()
+        gc.freeze()
         self.beat()
         super().start()
         self.recorder.start()

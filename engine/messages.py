@@ -142,34 +142,33 @@ def letter_to_json(letter: Letter) -> dict[str, Any]:
 
 
 def letter_of_json(content: dict[str, Any]) -> Letter:
-    envelope = content["envelope"] | {
-        "asked_by": Asker(*content["envelope"]["asked_by"]),
-        "enqueued_at": datetime.fromisoformat(content["envelope"]["enqueued_at"]),
-    }
+    envelope = content["envelope"]
+    envelope["asked_by"] = Asker(*envelope["asked_by"])
+    envelope["enqueued_at"] = datetime.fromisoformat(envelope["enqueued_at"])
     return Letter(message_of_json(content["message"]), Envelope(**envelope))
 
 
 def message_to_json(message: Message) -> dict[str, Any]:
-    fields = message._asdict()
-    for name in ("eta", "expires", "expires_resolved"):
+    fields = {name: value for name, value in zip(message._fields, message, strict=True) if value is not None}
+    for name in fields.keys() & {"eta", "expires", "expires_resolved"}:
         fields[name] = time_to_json(fields[name])
-    for name in ("on_complete", "on_error"):
-        fields[name] = fields[name] and message_to_json(fields[name])
-    if message.chord_config:
-        *place, callback = message.chord_config
+    for name in fields.keys() & {"on_complete", "on_error"}:
+        fields[name] = message_to_json(fields[name])
+    if "chord_config" in fields:
+        *place, callback = fields["chord_config"]
         fields["chord_config"] = [*place, message_to_json(callback)]
     # The handler of an error gets the exception as an argument: as text, for it cannot travel.
     fields["args"] = [repr(value) if isinstance(value, Exception) else value for value in message.args]
-    return {name: value for name, value in fields.items() if value is not None}
+    return fields
 
 
 def message_of_json(fields: dict[str, Any]) -> Message:
     fields = dict(fields, args=tuple(fields["args"]))
-    for name in ("eta", "expires", "expires_resolved"):
-        fields[name] = time_of_json(fields.get(name))
-    for name in ("on_complete", "on_error"):
-        fields[name] = message_of_json(fields[name]) if fields.get(name) else None
-    if fields.get("chord_config"):
+    for name in fields.keys() & {"eta", "expires", "expires_resolved"}:
+        fields[name] = time_of_json(fields[name])
+    for name in fields.keys() & {"on_complete", "on_error"}:
+        fields[name] = message_of_json(fields[name])
+    if "chord_config" in fields:
         *place, callback = fields["chord_config"]
         fields["chord_config"] = (*place, message_of_json(callback))
     return Message(**fields)

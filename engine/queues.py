@@ -374,13 +374,14 @@ class Queue(Huey):
             logger.info("Task %s %s", name, settlement.state)
 
     def _emit(self, signal: str, task: Any, *args: Any, **kwargs: Any) -> None:
-        if self.current and self.current.task is task:
-            self.current.notice(signal)
+        current = self.current
+        if current and current.task is task:
+            current.notice(signal)
         super()._emit(signal, task, *args, **kwargs)
 
     def _run_post_execute(self, task: Any, value: Any, exception: BaseException | None) -> None:
-        if self.current:
-            self.current.finish(value, exception)
+        if current := self.current:
+            current.finish(value, exception)
         super()._run_post_execute(task, value, exception)
 
     def _requeue_task(self, task: Any, timestamp: datetime, retry_eta: datetime | None = None) -> None:

@@ -45,7 +45,7 @@ local function header(data)
   local task, attempt = match(data or '', '^%S+ run (%S+) (%d+) %S+ ')
   return task, tonumber(attempt)
 end
-local function bare(task) return task and match(task, '[^.]*$') or '?' end
+local function bare(task) return task and (match(task, '^.*%.(.*)$') or task) or '?' end
 
 """.lstrip()
 
@@ -111,6 +111,10 @@ end
 
 #: The end of a run and the handing out of the next, where nothing is posted, paused or limited.
 SETTLING = """
+-- Wakes who waits for a result.
+local function ring(key)
+  call('lpush', prefix .. 'done:' .. key, '1'); call('expire', prefix .. 'done:' .. key, 60)
+end
 -- Effects from ARGV[i] on: number of messages, their seven words; results: key, data, ttl; events.
 -- The line of history of a message that was not stored is not told either. Returns the ids under which the runs go on,
 -- and what was stored: runs and results.
@@ -129,9 +133,7 @@ local function store(i)
     local key = ARGV[i + 1]
     call('set', prefix .. 'kv:' .. key, ARGV[i + 2], 'EX', ARGV[i + 3])
     stored['kv:' .. key] = match(ARGV[i + 2], '^%S+ value %S+ [1-9]')
-    if call('del', prefix .. 'waits:' .. key) == 1 then
-      call('lpush', prefix .. 'done:' .. key, '1'); call('expire', prefix .. 'done:' .. key, 60)
-    end
+    if key ~= ending and call('del', prefix .. 'waits:' .. key) == 1 then ring(key) end
     i = i + 3
   end
   i = i + 1
@@ -143,15 +145,16 @@ local function store(i)
   return ids, stored
 end
 
--- A run has ended: nothing of it stays but that a message of this attempt which comes again is nothing new.
-local function forget(id)
-  local unique = call('hget', run(id), 'unique')
+-- A run has ended: nothing of it stays but that a message of this attempt which comes again is nothing new. Returns how
+-- many things of it were there.
+local function forget(id, is_unique)
+  local unique = is_unique and call('hget', run(id), 'unique')
   if unique and call('hget', prefix .. 'unique', unique) == id then call('hdel', prefix .. 'unique', unique) end
-  call('del', run(id), prefix .. 'kv:r:' .. id)
+  return call('del', run(id), prefix .. 'kv:r:' .. id, prefix .. 'waits:' .. id)
 end
 local function spend(id, attempt, ttl)
   if attempt then call('set', prefix .. 'spent:' .. id, attempt, 'EX', ttl) end
-  forget(id)
+  forget(id, true)
 end
 -- False, and nothing stored, when the worker does not hold this delivery any more.
 local function settle(consumer, id, delivery, attempt, ttl, i)
@@ -162,8 +165,9 @@ local function settle(consumer, id, delivery, attempt, ttl, i)
   local _, stored = store(i)
   if stored[id] then
     call('hdel', run(id), 'cancel'); call('hset', run(id), 'deliveries', delivery); call('del', prefix .. 'kv:r:' .. id)
-  elseif not stored['kv:' .. id] or string.sub(h, #mine + 1, #mine + 1) == 'u' then spend(id, attempt, ttl)
-  else call('del', run(id), prefix .. 'kv:r:' .. id) end
+  elseif not stored['kv:' .. id] then spend(id, attempt, ttl)
+  -- The run itself is one that is gone; where there were more, somebody may wait for the result.
+  elseif forget(id, string.sub(h, #mine + 1, #mine + 1) == 'u') > 1 then ring(id) end
   return 1
 end
 
@@ -367,7 +371,7 @@ SCRIPTS = {
     # ARGV run id
     "discard_dead": """
         if call('zrem', prefix .. 'dead', ARGV[1]) == 0 then return 0 end
-        forget(ARGV[1])
+        forget(ARGV[1], true)
         return 1
     """,
     # ARGV name, owner, consumer, worker, seconds or '', lease. A lock lives as long as its consumer beats, or its time.
@@ -401,7 +405,6 @@ SOURCE = {step: LIBRARY + body for step, body in SCRIPTS.items()} | {
         local settled = ARGV[3] and settle(ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6], 7) or -1
         if call('exists', prefix .. 'pause') == 1 then return {settled, 'paused'} end
         local popped = call('zpopmin', QUEUE)
-        if not popped[1] then return {settled} end
-        return {settled, unpack(hold(ARGV[1], ARGV[2], popped[1], popped[2]))}
+        return popped[1] and {settled, unpack(hold(ARGV[1], ARGV[2], popped[1], popped[2]))} or {settled}
     """,
 }

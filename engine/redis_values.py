@@ -1,6 +1,8 @@
 """Values on Redis: results that expire, revocations, locks, counters; and the way to the server."""
 
 import hashlib
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +10,10 @@ from os import getpid
 from time import monotonic
 from typing import Any
 
+from hiredis import pack_command
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
-from redis import Redis
+from redis import Redis, SSLConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
@@ -24,6 +27,7 @@ AWAY = (Unreachable, Silent, ReadOnlyError, OutOfMemoryError)
 
 #: A connection that was idle for so long may have been closed by the server meanwhile.
 FRESH_SECONDS = 1.0
+SILENCE_SECONDS = 5
 
 
 class RedisValues(BaseStorage):
@@ -34,7 +38,11 @@ class RedisValues(BaseStorage):
         self.result_ttl, self.read_timeout = result_ttl, read_timeout
         # No retries by the client: a step that was answered by silence may have been taken. Callers that can repeat do.
         self.redis = Redis.from_url(
-            url, socket_timeout=5, socket_connect_timeout=5, health_check_interval=30, retry=Retry(NoBackoff(), 0)
+            url,
+            socket_timeout=SILENCE_SECONDS,
+            socket_connect_timeout=SILENCE_SECONDS,
+            health_check_interval=30,
+            retry=Retry(NoBackoff(), 0),
         )
         self.prefix = f"dewey:{{{name}}}:"
         self.local = threading.local()
@@ -60,7 +68,7 @@ class RedisValues(BaseStorage):
             raise BrokerAway(f"Redis: {error}") from error
 
     def answer(self, connection: Any, *words: Any) -> Any:
-        connection.send_command(*words)
+        connection.send_packed_command((pack_command(words),))
         answer = connection.read_response()
         self.local.used = monotonic()
         return answer
@@ -68,10 +76,18 @@ class RedisValues(BaseStorage):
     def connection(self) -> Any:
         local = self.local
         if getattr(local, "pid", None) != getpid():
-            local.open, local.pid, local.used = self.redis.connection_pool.make_connection(), getpid(), 0.0
+            local.open, local.pid, local.used = self.new_connection(), getpid(), 0.0
         elif monotonic() - local.used > FRESH_SECONDS and is_stale(local.open):
             local.open.disconnect()
         return local.open
+
+    def new_connection(self) -> Any:
+        """One whose silence the kernel watches over: Python's own timeout costs a poll before each send and receive."""
+        pool = self.redis.connection_pool
+        options = {**pool.connection_kwargs, "health_check_interval": 0}
+        if not issubclass(pool.connection_class, SSLConnection):
+            options |= {"socket_timeout": None, "redis_connect_func": bear_no_silence}
+        return pool.connection_class(**options)
 
     def ask(self, command: str, key: str, *args: Any) -> Any:
         with self.reaching() as redis:
@@ -188,6 +204,13 @@ class RedisValues(BaseStorage):
     def flush_counters(self) -> None:
         for key in self.stored("counter:"):
             self.delete_counter(key)
+
+
+def bear_no_silence(connection: Any) -> None:
+    """What redis-py does on connecting, and an error from the kernel when the server does not answer in time."""
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SILENCE_SECONDS, 0))
+    connection.on_connect()
 
 
 def is_stale(connection: Any) -> bool:

@@ -24,6 +24,8 @@ BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
 NICENESS = 10
 #: A worker weighs itself after a task, no more often than this: that takes longer than a short task.
 WEIGH_SECONDS = 0.1
+#: So long a worker works on before it looks whether the consumer stops.
+ROUND_SECONDS = 0.02
 #: How far back missed ticks are looked for.
 MOST_MINUTES = 366 * 24 * 60
 
@@ -64,24 +66,32 @@ class Worker(stock.Worker):
         super().shutdown()
 
     def loop(self, now: datetime | None = None) -> None:
+        """Tasks in a row, as long as there are: whether all work is to end is asked less often than after each."""
+        until = time.monotonic() + ROUND_SECONDS
+        while self.work(now) and time.monotonic() < until:
+            pass
+
+    def work(self, now: datetime | None) -> bool:
+        """Take and run one task; False when there was none to run."""
         try:
             if self.quiet_at.value:
                 self.huey.settle_last()
                 self.stop_flag.wait(0.5)
-                return
+                return False
             task = self.huey.dequeue()
             self.delay = self.default_delay
             if task is None:
-                return
+                return False
             self.huey.execute(task, now)
         except BrokerAway as error:
             self.wait_for_the_broker(error)
-            return
+            return False
         except Exception:
             logger.exception("%s could not settle its run; it will be delivered again", self.name)
             self.sleep()
         self.task_count += 1
         self.recycle_if_due()
+        return True
 
     def wait_for_the_broker(self, error: BrokerAway) -> None:
         """Said once an outage, however often it is tried again."""
