@@ -85,7 +85,7 @@ class SignedJSON(Serializer):
             if len(message.id.split()) != 1:
                 raise ValueError(f"a run's id is one word, not {message.id!r}")
             try:
-                body = orjson.dumps(letter_to_json(data))
+                body = orjson.dumps(letter_to_json(data), default=outcome_to_json)
             except TypeError as error:
                 raise NotJSON(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
             head = b"%s run %s %d %s " % (VERSION, message.name.encode(), data.envelope.attempt, message.id.encode())
@@ -163,7 +163,7 @@ def message_to_json(message: Message) -> dict[str, Any]:
 
 
 def message_of_json(fields: dict[str, Any]) -> Message:
-    fields = dict(fields, args=tuple(fields["args"]))
+    fields = dict(fields, args=tuple(map(outcomes_of_json, fields["args"])))
     for name in fields.keys() & {"eta", "expires", "expires_resolved"}:
         fields[name] = time_of_json(fields[name])
     for name in fields.keys() & {"on_complete", "on_error"}:
@@ -172,6 +172,30 @@ def message_of_json(fields: dict[str, Any]) -> Message:
         *place, callback = fields["chord_config"]
         fields["chord_config"] = (*place, message_of_json(callback))
     return Message(**fields)
+
+
+# The callback of a chord gets a list of what its members came to: values, Huey's errors, and what says `skipped`.
+
+
+def outcome_to_json(value: Any) -> Any:
+    if isinstance(value, Error):
+        return {"$error": value.metadata}
+    if value is SKIPPED:
+        return {"$skipped": True}
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def outcomes_of_json(argument: Any) -> Any:
+    return list(map(outcome_of_json, argument)) if isinstance(argument, list) else argument
+
+
+def outcome_of_json(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) == 1:
+        if "$error" in value:
+            return Error(value["$error"])
+        if "$skipped" in value:
+            return SKIPPED
+    return value
 
 
 def time_to_json(value: Any) -> Any:

@@ -100,6 +100,9 @@ class Queue(Huey):
     def lock_task(self, lock_name: str, ttl: float | None = None) -> TaskLock:
         return TaskLock(self, lock_name, ttl) if self._immediate else LeaseLock(self, lock_name, ttl)
 
+    def is_locked(self, lock_name: str) -> bool:
+        return bool(self.lock_task(lock_name).is_locked())
+
     def flush_locks(self, *names: str) -> set[str]:
         """Huey's -f and -L. Locks here die with their holders, so only those that are named are taken away."""
         return {name for name in names if self.storage.unlock(name.strip())}
@@ -117,10 +120,19 @@ class Queue(Huey):
         for task in tasks:
             if task.expires:
                 task.resolve_expires(self.utc)
+            self.rename_if_called_before(task)
             self._emit(S.SIGNAL_ENQUEUED, task)
             effects.merge(self.posted(task))
         ids = self.send(effects)
         return [self.handle_of(task, run_id) for task, run_id in zip(tasks, ids, strict=True)]
+
+    def rename_if_called_before(self, task: RunTask) -> None:
+        """To Huey the handler of an error is one task, however often its run fails; here each call is a run."""
+        settling = self.settling
+        handler = settling and settling.attempt > 1 and settling.task.on_error
+        if handler and task.id == handler.id:
+            task.id = task.create_id()
+            task.revoke_id = f"r:{task.id}"
 
     def handle_of(self, task: RunTask, run_id: str) -> Any:
         if run_id != task.id:  # one of this name waits or runs already
@@ -430,6 +442,7 @@ class Queue(Huey):
         if len(found) == member.size:
             callback = copy.copy(member.callback)
             callback.extend_data(([self.serializer.deserialize(one) for one in found.values()],))
+            self._emit(S.SIGNAL_ENQUEUED, callback)
             self.send(self.posted(callback, once=key))
 
     def pauses(self) -> dict[str, dict[str, Any]]:

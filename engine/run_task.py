@@ -1,12 +1,14 @@
 """RunTask: Huey's Task as a run of ours."""
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 from huey.api import ResultGroup, Task, TaskWrapper
+from huey.exceptions import ConfigurationError
 
 from engine import capture
 from engine.messages import Envelope
@@ -61,6 +63,9 @@ class RunWrapper(TaskWrapper):
         return ResultGroup(self.huey.enqueue_many(self._apply(it)))
 
     def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
+        if inspect.iscoroutinefunction(func):
+            raise ConfigurationError(f"{func.__name__} is a coroutine: call it with asyncio.run in a plain function")
+
         @functools.wraps(func)
         def without_exit(*args: Any, **kwargs: Any) -> Any:
             try:

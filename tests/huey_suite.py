@@ -1,0 +1,51 @@
+"""Huey's own tests, which its package brings along, against our queue and our consumer:
+`python huey_suite.py sqlite|redis PLACE`. Prints a line of JSON: how many ran, and which failed.
+
+What Huey has as an option, results of `None` not kept and errors between attempts kept, is set as its tests expect.
+"""
+
+import json
+import sys
+import unittest
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import conftest  # noqa: F401 - it hides the developer's own settings
+from huey.tests import base
+
+from engine.consumer import Consumer
+from engine.queues import Queue
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+PARTS = """
+    test_api test_asyncio test_consumer test_crontab test_helpers test_immediate test_priority test_registry
+    test_serializer test_signals test_utils test_wrappers
+"""
+numbers = count()
+
+
+def queue_on(broker: str, place: str) -> Queue:
+    queue = Queue(f"suite{next(numbers)}", utc=False)
+    if broker == "redis":
+        queue.storage = RedisDelivery(queue.name, place, 60, read_timeout=0.05)
+    else:
+        queue.storage = SqliteDelivery(queue.name, Path(place) / f"{queue.name}.db", 60, read_timeout=0.05)
+    queue.store_none, queue.store_intermediate_errors = False, True
+    return queue
+
+
+def main(broker: str, place: str) -> None:
+    base.BaseTestCase.get_huey = lambda self: queue_on(broker, place)
+    base.BaseTestCase.consumer_class = Consumer
+    names = [f"huey.tests.{part}" for part in PARTS.split()]
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromNames(names).run(result)
+    failed: list[tuple[Any, str]] = result.failures + result.errors
+    why = {test.id().removeprefix("huey.tests."): text.strip().splitlines()[-1] for test, text in failed}
+    print(json.dumps({"ran": result.testsRun, "failed": why}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

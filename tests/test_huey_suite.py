@@ -1,0 +1,106 @@
+"""Huey's own tests pass against our queue, but for those that say of Huey what we have decided otherwise."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+#: What differs → the tests that fail for it, and for nothing else.
+DIFFERENCES = {
+    "a result stays for RESULT_TTL_SECONDS, however often it is read; so does what one run keeps for itself": """
+        test_api.TestChordPrimitive.test_chord
+        test_api.TestQueue.test_reschedule
+        test_api.TestQueue.test_reschedule_no_delay
+        test_api.TestQueue.test_result_readiness_reads_result
+        test_api.TestQueue.test_result_store
+        test_api.TestQueue.test_retries_with_override
+        test_api.TestQueue.test_retry
+        test_api.TestQueue.test_retry_to_success
+        test_api.TestQueue.test_retrytask_explicit
+        test_api.TestQueue.test_revoke_once
+        test_api.TestQueue.test_revoke_until
+        test_api.TestQueue.test_task_error
+        test_api.TestQueue.test_workflow
+        test_api.TestStorageWrappers.test_storage_wrappers
+    """,
+    "what is not due goes to the schedule at once, not by way of the queue and a worker": """
+        test_api.TestChordPrimitive.test_chord_scheduling
+        test_api.TestDecorators.test_task_id
+        test_api.TestQueue.test_schedule_s
+        test_api.TestQueue.test_scheduling
+        test_api.TestQueue.test_scheduling_expires
+        test_consumer.TestConsumerIntegration.test_consumer_schedule_task
+        test_priority.TestPriority.test_schedule_priority
+        test_signals.TestSignals.test_signals_simple
+    """,
+    "a message that comes again, of a run that has ended, changes nothing": """
+        test_api.TestChordPrimitive.test_empty_chord
+        test_api.TestQueue.test_revoke_task_instance
+        test_api.TestQueue.test_revoke_task_instance_persistent
+    """,
+    "arguments and results are JSON: a tuple comes back as a list, a date is refused or text, an exception is text": """
+        test_api.TestChordPrimitive.test_chord_callback_err
+        test_api.TestChordPrimitive.test_chord_expired_member
+        test_api.TestChordPrimitive.test_chord_failed_and_revoked_members
+        test_api.TestChordPrimitive.test_chord_member_error_callback_independent
+        test_api.TestChordPrimitive.test_chord_pipeline_member_head_fails
+        test_api.TestChordPrimitive.test_chord_pipeline_member_head_revoked
+        test_api.TestChordPrimitive.test_chord_pipeline_member_tail_fails
+        test_api.TestChordPrimitive.test_chord_revoked_member
+        test_api.TestGroupPrimitive.test_group_callback_task_args
+        test_api.TestHueyAPIs.test_put_get
+        test_api.TestQueue.test_pending_scheduled_unregistered
+        test_api.TestQueue.test_read_schedule
+        test_api.TestQueue.test_retrying_exceptions_not_surfaced
+        test_api.TestQueue.test_retrytask_eta_delay
+        test_api.TestTaskChaining.test_chain_errors
+        test_api.TestTaskChaining.test_error_callback
+        test_api.TestTaskChaining.test_error_callback_retries
+        test_api.TestTaskChaining.test_pipeline_tuple
+    """,
+    "locks die with their holder, so only those that are named are taken away": """
+        test_api.TestHueyAPIs.test_flush_locks
+        test_api.TestHueyAPIs.test_flush_named_locks
+    """,
+    "a task that the clock starts is a task like any other, and keeps its result": """
+        test_api.TestDecorators.test_call_periodic_task
+        test_api.TestDecorators.test_periodic_task
+    """,
+    "a result is stored in the same step as the settling, after the signal": """
+        test_signals.TestSignals.test_signal_complete_result_ready
+    """,
+    "SIGTERM is graceful, with eight seconds where -t is absent, and workers are always looked after": """
+        test_consumer.TestConsumerConfig.test_consumer_config
+        test_consumer.TestConsumerConfig.test_shutdown_options
+        test_consumer.TestConsumerShutdown.test_immediate_stop_ignores_stop_flag
+        test_consumer.TestConsumerShutdown.test_signal_handlers
+    """,
+    "the test looks into Huey's storage in memory, or puts it in the place of ours": """
+        test_api.TestChordPrimitive.test_chord_bookkeeping_cleared
+        test_asyncio.TestAsyncioHelpers.test_aget_result_group
+    """,
+}
+
+
+@pytest.mark.parametrize("broker", ["sqlite", "redis"])
+def test_hueys_own_tests_pass_but_for_what_is_decided_otherwise(
+    broker: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    place = request.getfixturevalue("redis_url") if broker == "redis" else str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "huey_suite.py"), broker, place],
+        env=os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    expected = {name for names in DIFFERENCES.values() for name in names.split()}
+    assert told["ran"] > 200
+    assert {name: why for name, why in told["failed"].items() if name not in expected} == {}
+    assert expected - told["failed"].keys() == set(), "these pass, and differ no more"
