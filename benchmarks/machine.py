@@ -82,7 +82,7 @@ class Spent(NamedTuple):
     """User and system time of a process and of all it has started, in seconds."""
 
     work: float
-    aside: float  # of those that give way to the others, as our recorder does
+    aside: float  # of the threads that give way to the others, as our recorder does
 
     def __sub__(self, before: "Spent") -> "Spent":
         return Spent(self.work - before.work, self.aside - before.aside)
@@ -92,7 +92,8 @@ def cpu_seconds(process: psutil.Process) -> Spent:
     spent = [0.0, 0.0]
     for one in tree(process):
         with suppress(psutil.Error):
-            spent[one.nice() > 0] += sum(one.cpu_times()[:2])
+            for thread in one.threads():
+                spent[os.getpriority(os.PRIO_PROCESS, thread.id) > 0] += thread.user_time + thread.system_time
     return Spent(*spent)
 
 

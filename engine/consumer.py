@@ -1,8 +1,8 @@
 """Consumer: the parent of the processes that serve one queue.
 
-It forks the workers, the scheduler and the recorder, looks after them, and beats for them all; it has no threads and
-no database connection. A worker that dies is replaced at once, and what it held goes back to the queue. Children die
-with their parent.
+It forks the workers and the scheduler, which records too, looks after them, and beats for them all; it has no threads
+and no database connection. A worker that dies is replaced at once, and what it held goes back to the queue. Children
+die with their parent.
 """
 
 import ctypes
@@ -35,7 +35,7 @@ from engine.stacks import SIGNAL as STACK_SIGNAL
 from engine.stacks import StackFile
 from engine.steer_workers import Order, Stack, What
 from engine.usage import Usage
-from engine.workers import BEAT_SECONDS, Recorder, Scheduler, Worker
+from engine.workers import BEAT_SECONDS, Scheduler, Worker
 
 logger = logging.getLogger("huey.consumer")
 
@@ -143,7 +143,6 @@ class Consumer(stock.Consumer):
             signal.SIGTERM: (False, True),
             signal.SIGHUP: (True, True),
         }
-        self.recorder = self._create_process(Recorder(huey, self.stop_flag), "Recorder")
 
     def check_limits(self, huey: Queue, worker_type: str | None) -> None:
         """A thread cannot be interrupted: refuse it a task that declares a limit; say that the global ones are off."""
@@ -182,7 +181,6 @@ class Consumer(stock.Consumer):
         gc.freeze()
         self.beat()
         super().start()
-        self.recorder.start()
 
     def run(self) -> None:
         try:
@@ -214,10 +212,6 @@ class Consumer(stock.Consumer):
             logger.warning("The scheduler died and is replaced")
             self.scheduler = self._create_process(self._create_scheduler(), "Scheduler")
             self.scheduler.start()
-        if not self.environment.is_alive(self.recorder):
-            logger.warning("The recorder died and is replaced")
-            self.recorder = self._create_process(Recorder(self.huey, self.stop_flag), "Recorder")
-            self.recorder.start()
 
     def replace_worker(self, number: int, cut_off: tuple[Held, Exception] | None = None) -> None:
         worker = self._create_worker()
@@ -364,7 +358,7 @@ class Consumer(stock.Consumer):
         """Interrupt what still runs; what does not stop within a second is killed, so that an exit is an exit."""
         super()._interrupt_workers()
         if self.environment.forks:
-            for process in [process for _, process in self.worker_threads] + [self.scheduler, self.recorder]:
+            for process in [process for _, process in self.worker_threads] + [self.scheduler]:
                 if process.is_alive():
                     process.kill()
                     process.join(1)

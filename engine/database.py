@@ -27,6 +27,7 @@ def open_database(url: str) -> Database:
             lock_type="IMMEDIATE",
             timeout=30,
             pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1},
+            cached_statements=16,  # those of a batch are long, and no two are alike
         )
     options = db_url.parse(url, unquote_password=True, unquote_user=True)
     name = options.pop("database")
@@ -99,6 +100,10 @@ def write_rows(model: type[Model], rows: Sequence[Sequence[Any]], changing: Iter
     begin = f"INSERT INTO {meta.table_name} ({', '.join(columns)}) VALUES "
     end = f" ON CONFLICT ({', '.join(key)}) DO {f'UPDATE SET {changes}' if changes else 'NOTHING'}"
     row = f"({', '.join([database.param] * len(columns))})"
+    if not on_postgresql():
+        # One small statement again and again: SQLite takes longer to read a long one than to do what it says.
+        database.connection().executemany(begin + row + end, rows)
+        return
     for start in range(0, len(rows), ROWS_PER_INSERT):
         part = rows[start : start + ROWS_PER_INSERT]
         database.execute_sql(begin + ", ".join([row] * len(part)) + end, [value for one in part for value in one])

@@ -17,7 +17,7 @@ from engine.records import ENDED, Attempt, HistoryCursor, Run, State, WorkerProc
 
 logger = logging.getLogger(__name__)
 
-BATCH = 1000
+BATCH = 500
 MOST_BATCHES = 20
 
 #: Beyond this many unwritten events the oldest are dropped, and counted.

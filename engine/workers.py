@@ -1,7 +1,10 @@
-"""Worker, Scheduler, Recorder: the children of a consumer, each a loop of its own."""
+"""Worker and Scheduler, the children of a consumer, each a loop of its own; and the Recorder, a thread beside the
+scheduler: a process more would cost every consumer five megabytes.
+"""
 
 import logging
 import os
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +18,7 @@ from engine import history, schedules
 from engine.database import release
 from engine.delivery import Beat, BrokerAway, Effects, Held, event_json
 from engine.messages import Asker
-from engine.queues import RunCancelled, RunTask, asked_by
+from engine.queues import Queue, RunCancelled, RunTask, asked_by
 
 logger = logging.getLogger("huey.consumer")
 
@@ -125,6 +128,11 @@ class Scheduler(stock.Scheduler):
         super().__init__(*args, **kwargs)
         self.checked: dict[str, int] = {}
         self.next_reap = 0.0
+        self.recorder = Recorder(self.huey, self.stop_flag)
+
+    def initialize(self) -> None:
+        super().initialize()
+        self.recorder.start()
 
     def loop(self, now: datetime | None = None) -> None:
         """`now` (aware UTC) stands for the clock in tests."""
@@ -182,21 +190,26 @@ class Scheduler(stock.Scheduler):
             logger.info("Enqueued periodic task %s%s", task, f", {late} min late" if late else "")
 
 
-class Recorder(stock.BaseProcess):
-    """Writes history and the consumers' records, and waits where the database is away."""
+class Recorder(threading.Thread):
+    """Writes history and the consumers' records, and waits where the database is away. It ends with its process: what
+    it was just writing down is not on record then, and still in the stream.
+    """
 
-    process_name = "Recorder"
-    name: str
-    forked: bool
     known: list[Beat] | None = None  # the signs of life that were written down last
     delay = 0.5
 
-    def initialize(self) -> None:
-        if self.forked:
-            os.nice(NICENESS)
-        super().initialize()
+    def __init__(self, queue: Queue, stop_flag: Any) -> None:
+        super().__init__(name="Recorder", daemon=True)
+        self.huey, self.stop_flag = queue, stop_flag
 
-    def loop(self, now: datetime | None = None) -> None:
+    def run(self) -> None:
+        # To Linux this is the thread's own affair.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while not self.stop_flag.is_set():
+            self.record()
+        release()
+
+    def record(self) -> None:
         try:
             history.write_down(self.huey)
             self.known = history.write_consumers(self.huey, self.known)

@@ -103,7 +103,7 @@ def test_a_task_may_say_what_its_result_is_when_it_has_failed_for_good(serving: 
 
 
 def test_a_task_that_exits_has_failed_and_its_worker_lives_on(serving: Consumer) -> None:
-    before = wait_until(lambda: len(found := {one.pid for one in serving.children()}) == 4 and found)
+    before = wait_until(lambda: len(found := {one.pid for one in serving.children()}) == 3 and found)
     assert recorded(leave().id, "failed").error == "TaskExited: the task called sys.exit(3)"
     assert {one.pid for one in serving.children()} == before
 
@@ -127,7 +127,7 @@ def test_the_task_of_a_killed_worker_is_started_again_and_the_delivery_is_shown(
     assert (run.deliveries, run.attempts) == (2, 1)
     assert [(one.state, one.attempt) for one in run.history] == [("died", 1), ("succeeded", 1)]
     assert "died (signal 9)" in run.history[0].error
-    assert len(serving.children()) == 4  # two workers, scheduler, recorder
+    assert len(serving.children()) == 3  # two workers, scheduler
 
 
 def test_a_task_that_kills_every_worker_ends_as_dead(environment: dict[str, str], tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_the_level_is_the_settings_unless_an_option_says_otherwise(
     environment = {"DATA_DIR": str(tmp_path), "LOG_LEVEL": setting}
     running = Consumer("probes.probe", "-k", "process", *options, environment=environment, log=log)
     try:
-        wait_until(lambda: (tmp_path / "queue.db").exists() and len(running.children()) == 3)
+        wait_until(lambda: (tmp_path / "queue.db").exists() and len(running.children()) == 2)
     finally:
         running.stop()
     assert expected in running.log

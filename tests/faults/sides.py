@@ -29,7 +29,7 @@ class Dewey(System):
     """Broker and database are shared with this process."""
 
     name, address = "Dewey", "served.faults"
-    attendants = 2
+    attendants = 1
     queue, deeds = served.faults, served.tasks
 
     def __init__(self, folder: Path, broker: RedisServer | None, database_url: str, **settings: str) -> None:
