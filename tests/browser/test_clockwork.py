@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, sign_in
+from chromium import NARROW, SPILLS, WIDE, chromium, executable, sign_in
 from conftest import cannot_run
 from consumers import ROOT, consumer
 from databases import bound_to
@@ -157,9 +157,11 @@ def test_a_scheduled_task_is_run_now(open_page: Open, java_script: bool, task: s
 def test_a_paused_schedule_starts_nothing_and_its_ticks_are_kept_as_paused(open_page: Open) -> None:
     page = open_page("/schedule")
     expect(card(page, "beat_held")).to_contain_text("too loud")
-    expect(card(page, "beat_held")).to_contain_text(re.compile(r"last seen by the scheduler\s*now"))
     expect(card(page, "beat_held").locator("svg a:not([data-state=paused])")).to_have_count(0)
+    expect(card(page, "beat_held").get_by_text("Not on time")).to_have_count(0)
+    expect(page.locator("#agenda")).to_contain_text("1 held back by a pause")
     page.goto("/schedule/beat_held")
+    expect(page.locator("#schedule")).to_contain_text(re.compile(r"last seen by the scheduler\s*now"))
     expect(page.locator("tbody tr").first).to_contain_text("held back by a pause")
 
 
@@ -205,4 +207,5 @@ def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[
     ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        assert page.evaluate(SPILLS) == [], path
         assert page.evaluate(FAINT_TEXTS) == [], path
