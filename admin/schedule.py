@@ -86,6 +86,13 @@ def known(task: str) -> TaskFacts:
     )
 
 
+def list_with(task: str) -> str:
+    """The page of the list on which this schedule stands."""
+    names = [one.name for one in scheduled()]
+    start = names.index(task) // MOST * MOST
+    return url_for("pages.schedule", after=names[start - 1] if start else None)
+
+
 # --- commands ------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +108,7 @@ def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
         "schedule_pause.html",
         row=rows_of([facts], pauses, now())[0],
         trouble=trouble,
-        lengths=list(LENGTHS),
+        back=list_with(facts.name),
         typed=request.form,
         wrong=wrong,
         zone=moments.zone_name(),
@@ -119,7 +126,7 @@ def schedule_pause_now(task: str) -> Any:
     except BadInput as error:
         return pause_page(facts, error)
     flash(_("The schedule of %(task)s is paused.", task=task))
-    return redirect(url_for("pages.schedule"), 303)
+    return redirect(list_with(task), 303)
 
 
 def reason_typed() -> str | None:
@@ -143,7 +150,7 @@ def schedule_resume(task: str) -> Any:
         flash(_("The schedule of %(task)s goes on.", task=task))
     else:
         flash(_("The schedule of %(task)s was not paused.", task=task))
-    return redirect(url_for("pages.schedule"), 303)
+    return redirect(list_with(task), 303)
 
 
 @blueprint.post("/schedule/<task>/run")
@@ -165,5 +172,5 @@ def to_its_run(task: str, action: str) -> Any:
         run = perform(current(), action, task=task)
     except KNOWN_ERRORS as error:
         flash(str(as_http(error).description), "error")
-        return redirect(url_for("pages.schedule"), 303)
+        return redirect(list_with(task), 303)
     return redirect(url_for("pages.run", run_id=run.id), 303)

@@ -216,6 +216,17 @@ def test_a_schedule_is_paused_with_a_reason_and_an_end_and_resumed(operator: Bro
     assert told_in_the_audit() == ["schedule.pause", "schedule.resume"]
 
 
+@pytest.mark.usefixtures("served")
+def test_who_pauses_comes_back_to_the_page_on_which_the_schedule_stands(operator: Browser) -> None:
+    with many_tasks(14):
+        names = [one.name for one in scheduled()]
+        for name in (names[7], names[8]):
+            answer = operator.send(f"/schedule/{name}/pause", reason="", until="")
+            assert f'id="paused-{name}"' in operator.get(answer.location).text
+            assert operator.send(f"/schedule/{name}/resume").location == answer.location
+            assert f'href="{answer.location}"' in operator.get(f"/schedule/{name}/pause").text
+
+
 def told_in_the_audit() -> list[str]:
     entries = AuditEntry.select().where(AuditEntry.action.startswith("schedule.")).order_by(AuditEntry.id)
     return [entry.action for entry in entries]

@@ -165,6 +165,15 @@ def test_a_paused_schedule_starts_nothing_and_its_ticks_are_kept_as_paused(open_
     expect(page.locator("tbody tr").first).to_contain_text("held back by a pause")
 
 
+def test_keys_step_from_schedule_to_schedule(open_page: Open) -> None:
+    page = open_page("/schedule")
+    for task in ("beat", "beat_again"):
+        page.keyboard.press("j")
+        expect(card(page, task).get_by_role("link", name=task, exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/schedule/beat_again")
+
+
 # --- tasks ---------------------------------------------------------------------------------------------------
 
 
