@@ -23,6 +23,14 @@ SPILLS = """() => [...document.querySelectorAll("main .card *")].filter((one) =>
 }).map((one) => one.outerHTML.slice(0, 120))"""
 
 
+def fits(page: Page, path: str, language: str) -> None:
+    """The page stays in its window and each part of it in its card, whatever the language."""
+    page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
+    page.goto(path)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, language)
+    assert page.evaluate(SPILLS) == [], (path, language)
+
+
 def executable() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import NARROW, SPILLS, WIDE, chromium, executable, sign_in
+from chromium import NARROW, WIDE, chromium, executable, fits, sign_in
 from conftest import cannot_run
 from consumers import ROOT, consumer
 from databases import bound_to
@@ -214,7 +214,6 @@ def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[
         "/tasks/beat",
         f"/tasks/{STATISTICS}",
     ):
-        page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
-        assert page.evaluate(SPILLS) == [], path
+        for language in ("ru", "en"):
+            fits(page, path, language)
         assert page.evaluate(FAINT_TEXTS) == [], path

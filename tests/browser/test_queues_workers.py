@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import slow
-from chromium import NARROW, SPILLS, WIDE, chromium, executable, sign_in
+from chromium import NARROW, WIDE, chromium, executable, fits, sign_in
 from conftest import cannot_run
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to
@@ -339,9 +339,8 @@ def test_every_page_fits_its_window_and_can_be_read(
             f"{consumer_page}/stop", f"{consumer_page}/restart", "/dead", f"/dead/{'0' * 36}", f"/dead/{'1' * 36}",
             f"/dead/{'1' * 36}/discard",
         ):  # fmt: skip
-            page.goto(path)
-            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
-            assert page.evaluate(SPILLS) == [], path
+            for language in ("ru", "en"):
+                fits(page, path, language)
             assert page.evaluate(FAINT_TEXTS) == [], path
 
 
