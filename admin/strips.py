@@ -9,7 +9,7 @@ from engine.schedules import MISSED, PAUSED, RUNS_SHOWN, Past
 
 #: The field is so high, and so wide for each of its places; a stroke, in the middle of its place, is 12 wide.
 HEIGHT, PLACE = 44, 20
-LOWEST = 6
+LOWEST = 8
 #: Durations differ by powers of ten: a bar grows with each, from the first one on; the highest is at least the second.
 SHORTEST, LEAST_HIGHEST = 1.0, 1000.0  # milliseconds
 

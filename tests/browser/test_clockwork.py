@@ -152,6 +152,10 @@ def test_a_scheduled_task_is_run_now(open_page: Open, java_script: bool, task: s
     page.wait_for_url(re.compile("/runs/"))
     seen(page, page.locator("#title").get_by_text("succeeded"), java_script)
     expect(page.locator("main")).to_contain_text(EMAIL)
+    run = page.url
+    page.goto(f"/schedule/{task}")
+    page.locator(f'#schedule svg a[href="{run[run.index("/runs/") :]}"]').click()
+    page.wait_for_url(run)
 
 
 def test_a_paused_schedule_starts_nothing_and_its_ticks_are_kept_as_paused(open_page: Open) -> None:
