@@ -1,4 +1,4 @@
-"""A strip of bars, one for each of the last runs: upright strokes in a field, in few letters: there are hundreds."""
+"""A strip of bars, one for each of the last runs: paths in a field, in few letters, for a page has hundreds."""
 
 from datetime import datetime
 from math import log10
@@ -7,8 +7,8 @@ from typing import NamedTuple
 from engine.records import Run, State, Tick
 from engine.schedules import MISSED, PAUSED, RUNS_SHOWN, Past
 
-#: The field is so high, and so wide for each of its places; a stroke, in the middle of its place, is 12 wide.
-HEIGHT, PLACE = 44, 20
+#: The field is so high, and so wide for each of its places; a bar stands in the middle of its place.
+HEIGHT, PLACE, BAR = 44, 5, 3
 LOWEST = 8
 #: Durations differ by powers of ten: a bar grows with each, from the first one on; the highest is at least the second.
 SHORTEST, LEAST_HIGHEST = 1.0, 1000.0  # milliseconds
@@ -48,12 +48,12 @@ def strip(past: Past, drifts: dict[str, float], overlapping: set[str], at: datet
     marks, caps = [], ""
     for place, entry in enumerate(entries, places - len(entries)):
         run, ticks = (entry, []) if isinstance(entry, Run) else (None, entry)
-        middle, overlaps = place * PLACE + PLACE // 2, bool(run and run.id in overlapping)
-        top = round(HEIGHT - height_of(duration_of(run, at), highest)) if run else 0
-        caps += f"M{middle - 6} 1h12" if overlaps else ""
+        left, overlaps = place * PLACE + (PLACE - BAR) // 2, bool(run and run.id in overlapping)
+        height = round(height_of(duration_of(run, at), highest)) if run else HEIGHT
+        caps += f"M{left} 1h{BAR}" if overlaps else ""
         marks.append(
             Mark(
-                path=f"M{middle} {HEIGHT}V{top}",
+                path=f"M{left} {HEIGHT}v-{height}h{BAR}v{height}",
                 state=run.state if run else ticks[0].state,
                 run=run,
                 due=ticks[0].due_at if ticks else None,
