@@ -46,7 +46,14 @@ def queues() -> Any:
     as_of = now()
     broker = look(tasks.queues, inspect.workers())
     flows = queue_head.flows(tasks.queues, as_of) if broker.facts else {}
-    return live.page("queues.html", as_of=as_of, broker=broker, flows=flows, flow_minutes=queue_head.FLOW_MINUTES)
+    return live.page(
+        "queues.html",
+        as_of=as_of,
+        broker=broker,
+        flows=flows,
+        flow_minutes=queue_head.FLOW_MINUTES,
+        task_pauses={facts.name: paused_tasks(tasks.queues[facts.name]) for facts in broker.facts},
+    )
 
 
 @blueprint.get("/queues/<name>")

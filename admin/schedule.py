@@ -13,7 +13,7 @@ from admin.console import blueprint, page_of
 from admin.filters import Asked
 from admin.perform import perform
 from admin.problems import KNOWN_ERRORS, BadInput, as_http
-from admin.schedule_rows import rows_of, scheduled
+from admin.schedule_rows import agenda, pauses_of, rows_of, scheduled
 from admin.who import current
 from engine import paging
 from engine.inspect import TaskFacts
@@ -21,7 +21,9 @@ from engine.records import Run, Tick, now
 from engine.schedules import TICK_STATES
 
 #: On one page, so that it stays light however many there are.
-MOST = 4
+MOST = 8
+#: Lines of what comes next, over all schedules.
+COMING = 6
 
 LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1), "7d": timedelta(days=7)}
 
@@ -34,19 +36,18 @@ LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(d
 def schedule() -> Any:
     at, everything, last = now(), scheduled(), request.args.get("after", "")
     later = [one for one in everything if one.name > last]
-    rows, trouble = rows_of(later[:MOST], at)
-    soonest = min(
-        ((row.next[0], row) for row in rows if row.next and not row.pause), key=lambda one: one[0], default=None
-    )
+    pauses, trouble = pauses_of(everything)
+    rows = rows_of(later[:MOST], pauses, at)
     return live.page(
         "schedule.html",
         as_of=at,
         rows=rows,
         trouble=trouble,
         unwatched=sorted({(row.task.queue, row.seen_at) for row in rows if not row.watched}),
-        soonest=soonest,
+        agenda=agenda(everything, pauses, at, COMING),
         more=rows[-1].task.name if len(later) > MOST else None,
         first=len(later) == len(everything),
+        hour=timedelta(hours=1),
         zone=moments.zone_name(),
     )
 
@@ -57,7 +58,7 @@ def schedule_of(task: str) -> Any:
     """The ticks of one schedule, newest first."""
     facts = known(task)
     at = now()
-    rows, trouble = rows_of([facts], at)
+    pauses, trouble = pauses_of([facts])
     asked = Asked("pages.schedule_of", ["all", *TICK_STATES], task=facts.name)
     everything = Tick.select().where(Tick.task == facts.name)
     queries = {"all": everything, **{state: everything.where(Tick.state == state) for state in TICK_STATES}}
@@ -69,7 +70,7 @@ def schedule_of(task: str) -> Any:
     return live.page(
         "schedule_of.html",
         as_of=at,
-        row=rows[0],
+        row=rows_of([facts], pauses, at)[0],
         trouble=trouble,
         asked=asked,
         counts=paging.counts(**queries),
@@ -85,6 +86,13 @@ def known(task: str) -> TaskFacts:
     )
 
 
+def list_with(task: str) -> str:
+    """The page of the list on which this schedule stands."""
+    names = [one.name for one in scheduled()]
+    start = names.index(task) // MOST * MOST
+    return url_for("pages.schedule", after=names[start - 1] if start else None)
+
+
 # --- commands ------------------------------------------------------------------------------------------------
 
 
@@ -95,12 +103,12 @@ def schedule_pause(task: str) -> Any:
 
 
 def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
-    rows, trouble = rows_of([facts], now())
+    pauses, trouble = pauses_of([facts])
     answer = live.page(
         "schedule_pause.html",
-        row=rows[0],
+        row=rows_of([facts], pauses, now())[0],
         trouble=trouble,
-        lengths=list(LENGTHS),
+        back=list_with(facts.name),
         typed=request.form,
         wrong=wrong,
         zone=moments.zone_name(),
@@ -118,7 +126,7 @@ def schedule_pause_now(task: str) -> Any:
     except BadInput as error:
         return pause_page(facts, error)
     flash(_("The schedule of %(task)s is paused.", task=task))
-    return redirect(url_for("pages.schedule"), 303)
+    return redirect(list_with(task), 303)
 
 
 def reason_typed() -> str | None:
@@ -142,7 +150,7 @@ def schedule_resume(task: str) -> Any:
         flash(_("The schedule of %(task)s goes on.", task=task))
     else:
         flash(_("The schedule of %(task)s was not paused.", task=task))
-    return redirect(url_for("pages.schedule"), 303)
+    return redirect(list_with(task), 303)
 
 
 @blueprint.post("/schedule/<task>/run")
@@ -164,5 +172,5 @@ def to_its_run(task: str, action: str) -> Any:
         run = perform(current(), action, task=task)
     except KNOWN_ERRORS as error:
         flash(str(as_http(error).description), "error")
-        return redirect(url_for("pages.schedule"), 303)
+        return redirect(list_with(task), 303)
     return redirect(url_for("pages.run", run_id=run.id), 303)

@@ -1,11 +1,11 @@
 """A schedule as its pages show it: when it is due next, how its last runs went, who holds it back; and in words."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from statistics import median
-from typing import Any
+from typing import NamedTuple
 
 from flask_babel import get_locale, ngettext
 from flask_babel import gettext as _
@@ -20,10 +20,12 @@ from admin.words import asker, state_word
 from engine import inspect, schedules
 from engine.inspect import SCHEDULE_LATE, TaskFacts
 from engine.queues import BrokerAway
-from engine.records import WorkerProcess
+from engine.records import State, WorkerProcess
 from engine.schedules import LATE, MISSED, Past
 
 NEXT = 5
+
+Pauses = Mapping[str, schedules.Info]
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Row:
     past: Past
     seen_at: datetime | None  # when a scheduler last looked at this queue's clock
     watched: bool
-    marks: list[strips.Mark]
+    strip: strips.Strip
     drifts: list[float]
     overlapping: list[str]
 
@@ -48,10 +50,7 @@ class Row:
     @property
     def goes_on_at(self) -> datetime | None:
         """The first tick after the pause's own end."""
-        if not self.pause or not self.pause["until"]:
-            return None
-        end = datetime.fromisoformat(self.pause["until"])
-        return next(iter(next_ticks(self.task.name, end - timedelta(microseconds=1), 1)), None)
+        return first_after(self.task.name, self.pause) if self.pause else None
 
     @property
     def missed(self) -> int:
@@ -80,19 +79,21 @@ def scheduled() -> list[TaskFacts]:
     return sorted((one for one in inspect.registered(tasks.queues) if one.periodic), key=lambda one: one.name)
 
 
-def rows_of(facts: Sequence[TaskFacts], at: datetime) -> tuple[list[Row], str | None]:
-    """And what is wrong with the broker, which then cannot tell of pauses."""
+def pauses_of(facts: Sequence[TaskFacts]) -> tuple[dict[str, Pauses], str | None]:
+    """By queue; and what is wrong with the broker, which then cannot tell of any."""
+    try:
+        return {queue: tasks.queues[queue].pauses() for queue in {one.queue for one in facts}}, None
+    except BrokerAway as error:
+        return {}, trouble_in_words(error)
+
+
+def rows_of(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime) -> list[Row]:
     workers = inspect.workers()
     pasts = schedules.pasts([one.name for one in facts])
-    trouble = None
-    try:
-        pauses = {one.queue: tasks.queues[one.queue].pauses() for one in facts}
-    except BrokerAway as error:
-        pauses, trouble = {}, trouble_in_words(error)
-    return [row_of(one, pasts[one.name], workers, pauses.get(one.queue, {}), at) for one in facts], trouble
+    return [row_of(one, pasts[one.name], workers, pauses.get(one.queue, {}), at) for one in facts]
 
 
-def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: Any, at: datetime) -> Row:
+def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: Pauses, at: datetime) -> Row:
     drifts, overlapping = schedules.drifts(past), schedules.overlapping(past, at)
     seen = max((one.scheduler_at for one in workers if one.queue == task.queue and one.scheduler_at), default=None)
     return Row(
@@ -103,7 +104,7 @@ def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: An
         past=past,
         seen_at=seen,
         watched=seen is not None and at - seen <= SCHEDULE_LATE,
-        marks=strips.strip(past, drifts, overlapping, at),
+        strip=strips.strip(past, drifts, overlapping, at),
         drifts=list(drifts.values()),
         overlapping=[run.id for run in past.runs if run.id in overlapping],
     )
@@ -117,6 +118,44 @@ def next_ticks(task: str, after: datetime, count: int = NEXT) -> list[datetime]:
             break
         found.append(after)
     return found
+
+
+def first_after(task: str, pause: schedules.Info) -> datetime | None:
+    """The first tick once the pause has ended by itself."""
+    if not pause["until"]:
+        return None
+    end = datetime.fromisoformat(pause["until"])
+    return next(iter(next_ticks(task, end - timedelta(microseconds=1), 1)), None)
+
+
+# --- what comes next -----------------------------------------------------------------------------------------
+
+
+class Coming(NamedTuple):
+    """The next tick of a schedule that will start a run."""
+
+    at: datetime
+    task: str
+
+
+class Agenda(NamedTuple):
+    """The schedules that start something, the soonest first; and how many more of them there are, and are held back."""
+
+    coming: list[Coming]
+    more: int
+    held: int
+
+
+def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime, most: int) -> Agenda:
+    held, coming = 0, []
+    for one in facts:
+        pause = schedules.paused(pauses.get(one.queue, {}), one.name, at)
+        due = first_after(one.name, pause) if pause else next(iter(next_ticks(one.name, at, 1)), None)
+        held += bool(pause and not due)
+        if due:
+            coming.append(Coming(due, one.name))
+    coming.sort()
+    return Agenda(coming[:most], len(coming[most:]), held)
 
 
 # --- words ---------------------------------------------------------------------------------------------------
@@ -142,20 +181,28 @@ def minute(at: datetime) -> str:
     return re.sub(r"^(\d\d:\d\d):\d\d$", r"\1", clock(at))
 
 
+@blueprint.app_template_filter("minute_utc")
+def minute_utc(at: datetime) -> str:
+    """As HTML and ISO 8601 write it."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+
+
 @blueprint.app_template_filter("mark_words")
-def mark_words(mark: strips.Mark) -> str:
-    """A bar of the strip in words."""
+def mark_words(mark: strips.Mark, whole: bool = True) -> str:
+    """A bar of the strip in words; where there are hundreds of them, without those that say that all is well."""
     if mark.run is None:
         return told_ticks(mark)
     run = mark.run
-    parts = [state_word(run.state), clock(run.enqueued_at)]
+    parts = [state_word(run.state)] if whole or run.state != State.SUCCEEDED else []
+    parts.append(clock(run.enqueued_at) if whole else minute(run.enqueued_at))
     if run.run_ms is not None:
-        parts.append(_("ran %(time)s", time=duration(run.run_ms)))
+        parts.append(_("ran %(time)s", time=duration(run.run_ms)) if whole else duration(run.run_ms))
     if mark.drift_ms is not None:
-        parts.append(_("started %(time)s after its tick", time=duration(mark.drift_ms)))
-    if mark.overlaps:
+        late = duration(mark.drift_ms)
+        parts.append(_("started %(time)s after its tick", time=late) if whole else f"+{late}")
+    if mark.overlaps and whole:
         parts.append(_("while another one ran"))
-    if run.asked_by_kind != "schedule":
+    if run.asked_by_kind != "schedule" and whole:
         parts.append(_("asked by %(who)s", who=asker(run)))
     return " · ".join(parts)
 

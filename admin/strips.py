@@ -1,15 +1,15 @@
-"""A strip of bars, one for each of the last runs, as numbers that a template draws. Across in percent."""
+"""A strip of bars, one for each of the last runs: paths in a field, in few letters, for a page has hundreds."""
 
 from datetime import datetime
 from math import log10
 from typing import NamedTuple
 
-from engine.records import Run, Tick
+from engine.records import Run, State, Tick
 from engine.schedules import MISSED, PAUSED, RUNS_SHOWN, Past
 
-HEIGHT = 44  # pixels
-LOWEST = 5
-GAP = 0.42  # of a bar's share of the width
+#: The field is so high, and so wide for each of its places; a bar stands in the middle of its place.
+HEIGHT, PLACE, BAR = 44, 5, 3
+LOWEST = 8
 #: Durations differ by powers of ten: a bar grows with each, from the first one on; the highest is at least the second.
 SHORTEST, LEAST_HIGHEST = 1.0, 1000.0  # milliseconds
 
@@ -17,10 +17,7 @@ SHORTEST, LEAST_HIGHEST = 1.0, 1000.0  # milliseconds
 class Mark(NamedTuple):
     """One run, or a row of ticks that started none. `overlaps`: another run was going on when this one began."""
 
-    x: str
-    width: str
-    y: float
-    height: float
+    path: str
     state: str
     run: Run | None
     due: datetime | None  # of the first of the ticks
@@ -29,33 +26,44 @@ class Mark(NamedTuple):
     drift_ms: float | None
     overlaps: bool
 
+    @property
+    def ordinary(self) -> bool:
+        """As it should be."""
+        return self.state == State.SUCCEEDED and not self.overlaps
 
-def strip(past: Past, drifts: dict[str, float], overlapping: set[str], at: datetime) -> list[Mark]:
-    """Oldest first, the newest at the right end. `drifts` and `overlapping` by the id of a run."""
+
+class Strip(NamedTuple):
+    """Oldest first, the newest at the right end of the field. `caps`: one path over all that overlap; may be empty."""
+
+    width: int
+    marks: list[Mark]
+    caps: str
+
+
+def strip(past: Past, drifts: dict[str, float], overlapping: set[str], at: datetime) -> Strip:
+    """`drifts` and `overlapping` by the id of a run."""
     entries = sequence(past)
     places = max(len(entries), RUNS_SHOWN)
-    share, first = 100 / places, places - len(entries)
     highest = max([LEAST_HIGHEST, *(duration_of(run, at) for run in past.runs)])
-    marks = []
-    for place, entry in enumerate(entries, first):
+    marks, caps = [], ""
+    for place, entry in enumerate(entries, places - len(entries)):
         run, ticks = (entry, []) if isinstance(entry, Run) else (None, entry)
-        height = height_of(duration_of(run, at), highest) if run else HEIGHT
+        left, overlaps = place * PLACE + (PLACE - BAR) // 2, bool(run and run.id in overlapping)
+        height = round(height_of(duration_of(run, at), highest)) if run else HEIGHT
+        caps += f"M{left} 1h{BAR}" if overlaps else ""
         marks.append(
             Mark(
-                x=f"{(place + GAP / 2) * share:.2f}%",
-                width=f"{(1 - GAP) * share:.2f}%",
-                y=round(HEIGHT - height, 1),
-                height=round(height, 1),
+                path=f"M{left} {HEIGHT}v-{height}h{BAR}v{height}",
                 state=run.state if run else ticks[0].state,
                 run=run,
                 due=ticks[0].due_at if ticks else None,
                 last=ticks[-1].due_at if ticks else None,
                 ticks=len(ticks),
                 drift_ms=drifts.get(run.id) if run else None,
-                overlaps=bool(run and run.id in overlapping),
+                overlaps=overlaps,
             )
         )
-    return marks
+    return Strip(places * PLACE, marks, caps)
 
 
 def sequence(past: Past) -> list[Run | list[Tick]]:

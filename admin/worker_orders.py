@@ -87,7 +87,7 @@ def stop_question(consumer: WorkerProcess) -> Question:
         statement=_("%(name)s serves no more, until somebody starts it.", name=inspect.worker_name(consumer)),
         consequences=[
             *what_becomes_of(consumer.running),
-            _("Under `make run` it stays stopped. Docker and systemd may be set up to start it again."),
+            _("Under “make run” it stays stopped. Docker and systemd may be set up to start it again."),
         ],
         warning=alone(consumer),
         button=_("Stop it"),

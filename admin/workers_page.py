@@ -12,6 +12,7 @@ from admin import live, tracebacks
 from admin.access import needs
 from admin.console import blueprint
 from admin.problems import BadInput
+from config import settings
 from engine import inspect, roster, steer_workers
 from engine.inspect import LEASE
 from engine.messages import code_version
@@ -64,6 +65,7 @@ def workers() -> Any:
         gone=gone[:GONE],
         gone_count=len(gone),
         heirs=heirs,
+        wanted={queue: settings.workers.get(queue, 1) for queue in tasks.queues},
         versions=sorted({line.consumer.code_version for line in lines if line.state != "lost"}),
     )
 

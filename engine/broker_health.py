@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ class RedisHealth(NamedTuple):
     evicts: str | None  # the policy by which it may drop accepted work
     keeps_log: bool  # an append-only file
     log_failed: bool
-    saved_at: float | None  # Unix seconds; the last snapshot
+    saved_at: datetime | None  # the last snapshot
     replicas: int
     exposed: bool  # reached over the network without a password
 
@@ -72,7 +73,7 @@ def redis_health(storage: RedisDelivery) -> RedisHealth:
         evicts=policy if limit and policy != "noeviction" else None,
         keeps_log=bool(info.get("aof_enabled")),
         log_failed="err" in (info.get("aof_last_write_status"), info.get("aof_last_bgrewrite_status")),
-        saved_at=info.get("rdb_last_save_time"),
+        saved_at=datetime.fromtimestamp(saved, UTC) if (saved := info.get("rdb_last_save_time")) else None,
         replicas=info.get("connected_slaves", 0),
         exposed=is_exposed(connection),
     )

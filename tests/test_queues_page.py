@@ -158,6 +158,7 @@ def test_redis_tells_its_version_memory_clients_and_what_it_keeps(
     html = operator.get("/queues").text
     assert f"{health.product.capitalize()} {health.version}" in text_of(html)
     assert "The broker keeps no append-only file: a restart loses accepted work." in html
+    assert health.saved_at and re.search(r"last snapshot (now|\d+ (s|min|h) ago)", text_of(html))
     brokers["heavy"].redis.config_set("maxmemory", "1gb")
     brokers["heavy"].redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
@@ -195,6 +196,13 @@ def test_without_its_broker_the_pages_say_so(tmp_path: Path) -> None:
         answers = [installed.ask("GET", path, viewer) for path in ("/queues", "/queues/light", "/workers", "/dead")]
     assert [answer.status for answer in answers] == [200] * 4
     assert ["Broker away" in answer.text for answer in answers] == [True, True, False, True]
+
+
+def test_a_paused_task_is_told_beside_its_queue(operator: Browser) -> None:
+    pause(tasks.light, task="get_cleanup_statistics", by=Asker("operator", "ann@example.org"))
+    html = operator.get("/queues").text
+    assert row_of(html, "light").startswith("light get_cleanup_statistics is paused ")
+    assert "is paused" not in row_of(html, "heavy")
 
 
 # --- steering ------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ import pytest
 from browsers import Browser, signed_in_browser
 from flask import Flask
 from library import consumer_of, run
+from test_budgets import many_tasks
 
 import tasks
 from admin.cron import in_words
+from admin.schedule_rows import scheduled
 from engine import schedules
 from engine.control import Asker
 from engine.database import database
@@ -31,17 +33,24 @@ def card(html: str, task: str = CLEANUP) -> str:
     return found[0]
 
 
-def ticked(minutes_ago: float, state: str = "enqueued", drift: float = 0.4, ms: float = 1000, **values: Any) -> Tick:
-    """A tick of the cleanup, and its run where it started one."""
+def ticked(
+    minutes_ago: float,
+    state: str = "enqueued",
+    drift: float = 0.4,
+    ms: float = 1000,
+    task: str = CLEANUP,
+    **values: Any,
+) -> Tick:
+    """A tick of a schedule, the cleanup's unless told otherwise, and its run where it started one."""
     due_at = now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
     made = None
     if state in ("enqueued", "late"):
         started_at = due_at + timedelta(seconds=drift)
         ended_at = started_at + timedelta(milliseconds=ms)
         times = {"enqueued_at": due_at, "started_at": started_at, "ended_at": ended_at, "run_ms": ms}
-        made = run(CLEANUP, **{**times, **values})
+        made = run(task, **{**times, **values})
     run_id = made and made.id
-    return Tick.create(task=CLEANUP, due_at=due_at, queue="light", state=state, run_id=run_id, seen_at=now())
+    return Tick.create(task=task, due_at=due_at, queue="light", state=state, run_id=run_id, seen_at=now())
 
 
 # --- what it shows -------------------------------------------------------------------------------------------
@@ -56,8 +65,6 @@ def test_each_schedule_stands_in_words_with_its_next_five_ticks(operator: Browse
     assert len(ticks) == 5
     assert {one.minute for one in ticks} == {0, 30}
     assert now() < ticks[0] <= now() + timedelta(minutes=30)
-    # At the same minute both are, and the first by name is named.
-    assert f"{CLEANUP} is next" in text_of(html) or f"{PRUNING} is next" in text_of(html)
     assert "a deploy’s code wins over what is set here" in text_of(html)
 
 
@@ -65,7 +72,7 @@ def test_each_schedule_stands_in_words_with_its_next_five_ticks(operator: Browse
 def test_ticks_are_told_in_the_zone_of_who_looks_and_expressions_in_utc(operator: Browser) -> None:
     operator.set_cookie("zone", "Asia/Kathmandu")  # UTC+05:45
     html = operator.get("/schedule").text
-    told = re.findall(r'<time datetime="[^"]+" title="[^"]+">([^<]+)</time>', card(html))
+    told = re.findall(r'<time datetime="[^"]+">([^<]+)</time>', card(html))
     assert {one[-2:] for one in told} == {"15", "45"}
     assert "Expressions are in UTC, as they stand in the code; all times here are in Asia/Kathmandu." in text_of(html)
 
@@ -73,11 +80,13 @@ def test_ticks_are_told_in_the_zone_of_who_looks_and_expressions_in_utc(operator
 def test_the_last_thirty_runs_are_bars_that_lead_to_them(either: Browser) -> None:
     for number in range(33):
         ticked(30 * number + 1, state="enqueued", ms=10 * 3 ** (number % 7))
-    html = card(either.get("/schedule").text)
+    html = either.get(f"/schedule/{CLEANUP}").text
     newest = [one.id for one in Run.select().order_by(Run.enqueued_at.desc()).limit(30)]
-    assert re.findall(r'<a href="/runs/([^"]+)" data-state="succeeded" tabindex="-1">', html) == newest[::-1]
-    heights = {float(one) for one in re.findall(r'class="bar"[^>]* height="([\d.]+)"', html)}
-    assert len(heights) == 7
+    assert re.findall(r'<a href="/runs/([^"]+)" tabindex="-1"><title>succeeded ', html) == newest[::-1]
+    on_list = card(either.get("/schedule").text)
+    for page in (html, on_list):
+        assert len(set(re.findall(r'<path d="M\d+ 44v-(\d+)h3', page))) == 7
+    assert len(re.findall(r"<title>[^<]+ · 7\.3 s · \+400 ms</title>", on_list)) == 4
     assert "takes 270 ms, at most 7.3 s" in text_of(html).replace("\xa0", " ")
 
 
@@ -109,7 +118,11 @@ def test_missed_ticks_stand_between_the_runs_and_are_counted(operator: Browser) 
         ticked(minutes_ago, state)
     html = card(operator.get("/schedule").text)
     strip = html.partition("<svg")[2].partition("</svg>")[0]
-    assert re.findall('data-state="([a-z]+)"', strip) == ["succeeded", "missed", "paused", "succeeded"]
+    assert re.findall("<(?:path d|a href)", strip) == ["<path d", "<a href", "<a href", "<path d"]
+    assert re.findall('<a href="([^"]+)"', strip) == [
+        f"/schedule/{CLEANUP}?state={one}" for one in ("missed", "paused")
+    ]
+    assert re.findall('data-state="([a-z]+)"', strip) == ["missed", "paused"]
     assert "missed · 2 ticks · " in strip
     link, count = re.search(r'ticks missed</dt><dd><a href="([^"]+)"><span[^>]*>(\d+)<', html).groups()
     assert len(re.findall('<tr id="tick-', operator.get(link).text)) == int(count) == 2
@@ -120,11 +133,12 @@ def test_a_clock_that_nobody_looks_at_is_said_first(operator: Browser) -> None:
     consumer_of("light", scheduler_at=now() - timedelta(minutes=3))
     html = operator.get("/schedule").text
     assert "last seen 3 min ago" in text_of(html)
-    assert "last seen by the scheduler 3 min ago" in text_of(card(html))
+    assert "Not on time" in text_of(card(html))
+    assert "last seen by the scheduler 3 min ago" in text_of(operator.get(f"/schedule/{CLEANUP}").text)
     consumer_of("light")
     html = operator.get("/schedule").text
-    assert "Nobody looks" not in html
-    assert "last seen by the scheduler now" in text_of(card(html))
+    assert not re.search("Nobody looks|Not on time", html)
+    assert "last seen by the scheduler now" in text_of(operator.get(f"/schedule/{CLEANUP}").text)
 
 
 def test_the_ticks_of_one_schedule_can_be_had_by_what_came_of_them(either: Browser) -> None:
@@ -139,6 +153,43 @@ def test_the_ticks_of_one_schedule_can_be_had_by_what_came_of_them(either: Brows
     older = re.search(r'href="([^"]+)" rel="next"', html)[1].replace("&amp;", "&")
     assert len(re.findall('<tr id="tick-', either.get(older).text)) == 4
     assert either.get("/schedule/get_cleanup_statistics").status_code == 404
+
+
+# --- what comes next -----------------------------------------------------------------------------------------
+
+
+def coming(html: str) -> list[tuple[datetime, str]]:
+    agenda = html.partition('id="agenda"')[2].partition("</section>")[0]
+    found = re.findall(r'<li><time datetime="([^"]+)">.*?<a[^>]* href="/schedule/([^"]+)"', agenda)
+    return [(datetime.fromisoformat(at), task) for at, task in found]
+
+
+@pytest.mark.usefixtures("served")
+def test_what_comes_next_is_told_for_all_schedules_the_soonest_first(operator: Browser) -> None:
+    html = operator.get("/schedule").text
+    (first, cleanup), (second, pruning) = coming(html)
+    assert [cleanup, pruning] == [CLEANUP, PRUNING] if first < second else first == second
+    at_three = (now() + timedelta(days=now().hour >= 3)).replace(hour=3, minute=0, second=0, microsecond=0)
+    assert (at_three, PRUNING) in coming(html)
+    with many_tasks(30):
+        html = operator.get("/schedule").text
+        assert len(coming(html)) == 6
+        assert "and 11 more" in text_of(html)  # of thirty, fifteen let their code decide
+        assert [at for at, _ in coming(html)] == sorted(at for at, _ in coming(html))
+
+
+@pytest.mark.usefixtures("served")
+def test_what_a_pause_holds_back_does_not_come_next_until_it_ends(operator: Browser) -> None:
+    schedules.pause(tasks.light, PRUNING, by=ANN)
+    html = operator.get("/schedule").text
+    assert [task for _, task in coming(html)] == [CLEANUP]
+    assert "1 held back by a pause" in text_of(html)
+    until = (now() + timedelta(days=2)).replace(hour=12, minute=10, second=0, microsecond=0)
+    schedules.pause(tasks.light, CLEANUP, by=ANN, until=until)
+    schedules.resume(tasks.light, PRUNING)
+    html = operator.get("/schedule").text
+    assert coming(html)[1] == (until + timedelta(minutes=20), CLEANUP)
+    assert "held back by a pause" not in text_of(html)
 
 
 # --- pause and resume ----------------------------------------------------------------------------------------
@@ -163,6 +214,17 @@ def test_a_schedule_is_paused_with_a_reason_and_an_end_and_resumed(operator: Bro
     assert operator.send(f"/schedule/{CLEANUP}/resume").location == "/schedule"
     assert pause_of() is None
     assert told_in_the_audit() == ["schedule.pause", "schedule.resume"]
+
+
+@pytest.mark.usefixtures("served")
+def test_who_pauses_comes_back_to_the_page_on_which_the_schedule_stands(operator: Browser) -> None:
+    with many_tasks(14):
+        names = [one.name for one in scheduled()]
+        for name in (names[7], names[8]):
+            answer = operator.send(f"/schedule/{name}/pause", reason="", until="")
+            assert f'id="paused-{name}"' in operator.get(answer.location).text
+            assert operator.send(f"/schedule/{name}/resume").location == answer.location
+            assert f'href="{answer.location}"' in operator.get(f"/schedule/{name}/pause").text
 
 
 def told_in_the_audit() -> list[str]:
@@ -255,6 +317,26 @@ def test_the_pages_ask_little_and_the_same_however_much_there_is(either: Browser
             counts[-1].append(len(asked))
     assert counts[0] == counts[1]
     assert max(counts[0]) <= 8
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_a_page_of_eight_schedules_with_all_their_bars_is_light(operator: Browser, language: str) -> None:
+    operator.set_cookie("language", language)
+    operator.set_cookie("zone", "Asia/Kathmandu")
+    with many_tasks(14):
+        shown = [one.name for one in scheduled()][:8]
+        for task in shown:
+            for number in range(30):
+                tick = ticked(1500 + 30 * number, task=task, ms=31 * 60_000 if number % 5 == 0 else 1234)
+                if number % 3 == 0:
+                    Run.update(state="failed").where(Run.id == tick.run_id).execute()
+            schedules.pause(tasks.light, task, by=ANN, reason="the publisher's catalogue is being moved to a new host")
+        html = operator.get("/schedule").text
+        assert re.findall(r'id="schedule-([^"]+)"', html) == shown
+        assert len(re.findall(r'd="M\d+ 44v', html)) == 8 * 30
+        assert len(html.encode()) <= 60_000, len(html.encode())
+        last = re.search(r'href="([^"]+)" rel="next"', html)
+        assert last and 'id="schedule-forgotten_2"' in operator.get(last[1]).text
 
 
 @pytest.mark.usefixtures("served")

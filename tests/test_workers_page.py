@@ -102,6 +102,8 @@ def test_who_stopped_is_listed_as_gone(operator: Browser) -> None:
     stopped = consumer_of("light", stopped_at=now(), processed=41)
     html = operator.get("/workers").text
     assert "No consumer is alive" in html
+    for command in ("make run", *(f"huey_consumer tasks.{queue} -k process -w " for queue in tasks.queues)):
+        assert f"<code>{command}" in html
     assert told_of(html, stopped).startswith(f"light app-1 · {stopped.pid} stopped 41")
 
 

@@ -15,6 +15,22 @@ FLAGS = [
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
+#: What stands out of its card, or is cut off at the edge of it.
+SPILLS = """() => [...document.querySelectorAll("main .card *")].filter((one) => {
+  const [card, box] = [one.closest(".card"), one].map((each) => each.getBoundingClientRect());
+  if (!box.width || !one.checkVisibility() || one.closest("pre, .unseen, .tabs, thead")) return false;
+  return box.right > card.right || box.left < card.left;
+}).map((one) => one.outerHTML.slice(0, 120))"""
+
+
+def fits(page: Page, path: str, language: str) -> None:
+    """The page stays in its window and each part of it in its card, whatever the language."""
+    page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
+    page.goto(path)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, language)
+    assert page.evaluate(SPILLS) == [], (path, language)
+
+
 def executable() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

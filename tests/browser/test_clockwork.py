@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, sign_in
+from chromium import NARROW, WIDE, chromium, executable, fits, sign_in
 from conftest import cannot_run
 from consumers import ROOT, consumer
 from databases import bound_to
@@ -152,15 +152,30 @@ def test_a_scheduled_task_is_run_now(open_page: Open, java_script: bool, task: s
     page.wait_for_url(re.compile("/runs/"))
     seen(page, page.locator("#title").get_by_text("succeeded"), java_script)
     expect(page.locator("main")).to_contain_text(EMAIL)
+    run = page.url
+    page.goto(f"/schedule/{task}")
+    page.locator(f'#schedule svg a[href="{run[run.index("/runs/") :]}"]').click()
+    page.wait_for_url(run)
 
 
 def test_a_paused_schedule_starts_nothing_and_its_ticks_are_kept_as_paused(open_page: Open) -> None:
     page = open_page("/schedule")
     expect(card(page, "beat_held")).to_contain_text("too loud")
-    expect(card(page, "beat_held")).to_contain_text(re.compile(r"last seen by the scheduler\s*now"))
     expect(card(page, "beat_held").locator("svg a:not([data-state=paused])")).to_have_count(0)
+    expect(card(page, "beat_held").get_by_text("Not on time")).to_have_count(0)
+    expect(page.locator("#agenda")).to_contain_text("1 held back by a pause")
     page.goto("/schedule/beat_held")
+    expect(page.locator("#schedule")).to_contain_text(re.compile(r"last seen by the scheduler\s*now"))
     expect(page.locator("tbody tr").first).to_contain_text("held back by a pause")
+
+
+def test_keys_step_from_schedule_to_schedule(open_page: Open) -> None:
+    page = open_page("/schedule")
+    for task in ("beat", "beat_again"):
+        page.keyboard.press("j")
+        expect(card(page, task).get_by_role("link", name=task, exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/schedule/beat_again")
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------
@@ -203,6 +218,6 @@ def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[
         "/tasks/beat",
         f"/tasks/{STATISTICS}",
     ):
-        page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        for language in ("ru", "en"):
+            fits(page, path, language)
         assert page.evaluate(FAINT_TEXTS) == [], path

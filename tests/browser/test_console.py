@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, sign_in
+from chromium import NARROW, WIDE, chromium, executable, fits, sign_in
 from conftest import cannot_run
 from databases import bound_to
 from installation import Installation
@@ -179,12 +179,17 @@ def test_every_page_fits_its_window_and_can_be_read(
         "/",
         "/sessions",
         "/sessions?state=closed&hours=24",
+        "/sessions?state=abandoned",
         "/sessions/cleanup",
+        "/sessions/charts",
         "/runs",
         f"/runs/{failed.id}",
         closing,
     ]
     for path in pages:
+        if path.startswith("/sessions"):
+            fits(page, path, "ru")
+            fits(page, path, "en")
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
         assert page.evaluate(FAINT_TEXTS) == [], path

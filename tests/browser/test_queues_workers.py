@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import slow
-from chromium import NARROW, WIDE, chromium, executable, sign_in
+from chromium import NARROW, WIDE, chromium, executable, fits, sign_in
 from conftest import cannot_run
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to
@@ -47,7 +47,7 @@ class Slow(Installation):
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
-    settings = {"SECRET_KEY": KEY, "LEASE_SECONDS": "9", "MAX_DELIVERIES": "1"}
+    settings = {"SECRET_KEY": KEY, "LEASE_SECONDS": "14", "MAX_DELIVERIES": "1"}
     installed = Slow(tmp_path_factory.mktemp("slow"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **settings)
     assert installed.flask("migrate").returncode == 0
     for role in ("operator", "admin"):
@@ -182,21 +182,36 @@ def test_a_busy_worker_shows_where_it_is(open_page: Open, place: Slow, java_scri
         expect(page.locator("#slots tr", has_text="idle")).to_contain_text("Worker-")
 
 
+@with_and_without
 @pytest.mark.usefixtures("place")
-def test_a_quiet_consumer_takes_nothing_until_it_is_woken(open_page: Open, place: Slow) -> None:
+def test_a_quiet_consumer_takes_nothing_until_it_is_woken(open_page: Open, place: Slow, java_script: bool) -> None:
     with place.serving("light", "quiet"):
-        page = open_page("/workers")
+        page = open_page("/workers", java_script_enabled=java_script)
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("button", name="Quiet").click()
-        expect(page.locator("#quiet")).to_contain_text("It takes nothing new.", timeout=15_000)
+        shows(page, page.locator("#quiet"), "It takes nothing new.")
         result = slow.nap(0)
         page.goto("/queues/light")
         expect(page.locator("#head")).to_contain_text("nobody serves the queue")
-        page.locator("#workers").get_by_role("link").first.click()
         page.goto("/workers")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("button", name="Wake").click()
         assert result.get(blocking=True, timeout=15) == "awake"
+
+
+@with_and_without
+@pytest.mark.usefixtures("place")
+def test_a_consumer_is_restarted_from_its_page(open_page: Open, place: Slow, java_script: bool) -> None:
+    with place.serving("light", "restarting"):
+        page = open_page("/workers", java_script_enabled=java_script)
+        page.locator("#workers").get_by_role("link", name="light").click()
+        page.get_by_role("link", name="Restart…").click()
+        expect(page.get_by_text("It runs nothing at the moment.")).to_be_visible()
+        page.get_by_role("button", name="Restart it").click()
+        shows(page, page.locator("#attention"), "Another took its place.")
+        page.locator("#attention").get_by_role("link").click()
+        expect(page.locator("#title")).to_contain_text("live")
+        assert slow.nap(0).get(blocking=True, timeout=15) == "awake"
 
 
 @pytest.fixture
@@ -211,17 +226,21 @@ def made_run(tmp_path: Path) -> Iterator[Started]:
         started.process.wait()
 
 
-def test_a_consumer_that_is_stopped_from_its_page_is_gone_and_stays_away(made_run: Started, open_page: Open) -> None:
+@with_and_without
+def test_a_consumer_that_is_stopped_from_its_page_is_gone_and_stays_away(
+    made_run: Started, open_page: Open, java_script: bool
+) -> None:
     sign_in_with = re.search(r"Sign in +(\S+)\n +Password +(\S+)", made_run.printed)
     assert sign_in_with
-    page = open_page("/workers", port=made_run.port, who=sign_in_with[1], password=sign_in_with[2])
+    who = {"who": sign_in_with[1], "password": sign_in_with[2], "java_script_enabled": java_script}
+    page = open_page("/workers", port=made_run.port, **who)
     doomed, other = made_run.program("tasks.normal"), made_run.program("tasks.light")
     assert doomed and other
     page.locator("#workers").get_by_role("link", name="normal").click()
     page.get_by_role("link", name="Stop…").click()
     expect(page.get_by_text("Nobody else serves normal")).to_be_visible()
     page.get_by_role("button", name="Stop it").click()
-    expect(page.locator("#title")).to_contain_text("stopped", timeout=20_000)
+    shows(page, page.locator("#title"), "stopped")
     assert psutil.wait_procs([doomed], timeout=10)[1] == []
     # The supervisor has looked after everything once more when another one, killed, is back.
     other.kill()
@@ -230,12 +249,13 @@ def test_a_consumer_that_is_stopped_from_its_page_is_gone_and_stays_away(made_ru
     page.goto("/workers")
     expect(page.locator("#gone tr", has_text="normal")).to_contain_text("stopped")
     # The one that was killed has been replaced, and is no cause for alarm.
-    expect(page.locator("#gone tr", has_text="light")).to_contain_text("another took its place", timeout=20_000)
+    shows(page, page.locator("#gone tr", has_text="light"), "another took its place")
 
 
+@with_and_without
 @pytest.mark.usefixtures("place")
 def test_a_killed_consumer_is_late_then_lost_and_its_run_is_delivered_again(
-    open_page: Open, place: Slow, tmp_path: Path
+    open_page: Open, place: Slow, tmp_path: Path, java_script: bool
 ) -> None:
     bell = tmp_path / "bell"
     with (
@@ -246,13 +266,13 @@ def test_a_killed_consumer_is_late_then_lost_and_its_run_is_delivered_again(
         runs = [slow.snooze(str(bell)).id for _ in range(2)]
         mine = wait_until(lambda: held_by(row.id))
         assert mine in runs and survivor.process.poll() is None
-        page = open_page("/workers")
+        page = open_page("/workers", java_script_enabled=java_script)
         line = page.locator(f'[id="worker-{row.id}"]')
         os.killpg(victim.pid, signal.SIGKILL)
         victim.process.wait()
         bell.touch()
-        expect(line).to_contain_text("late", timeout=15_000)
-        expect(line).to_contain_text("lost", timeout=15_000)
+        shows(page, line, "late")
+        shows(page, line, "lost")
         wait_until(lambda: Run.get_or_none((Run.id == mine) & (Run.state == "succeeded")), 30)
         page.goto(f"/runs/{mine}")
         expect(page.locator("#story")).to_contain_text("its worker died")
@@ -319,8 +339,8 @@ def test_every_page_fits_its_window_and_can_be_read(
             f"{consumer_page}/stop", f"{consumer_page}/restart", "/dead", f"/dead/{'0' * 36}", f"/dead/{'1' * 36}",
             f"/dead/{'1' * 36}/discard",
         ):  # fmt: skip
-            page.goto(path)
-            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+            for language in ("ru", "en"):
+                fits(page, path, language)
             assert page.evaluate(FAINT_TEXTS) == [], path
 
 
