@@ -7,7 +7,7 @@ from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 
 from admin.access import needs
-from admin.console import blueprint
+from admin.console import NAVIGATION, blueprint
 from admin.words import STATES
 
 
@@ -294,8 +294,14 @@ TROUBLES = (
 )
 
 
+LABELS = {place.endpoint: place.label for group in NAVIGATION for place in group}
+LABELS["pages.cleanup"] = lazy_gettext("Preview")
+
+
 @blueprint.get("/help")
 @needs("viewer")
 def help() -> Any:
     states = [Word(f"state-{name}", STATES[name], meaning) for name, meaning in MEANINGS.items()]
-    return render_template("help.html", states=states, words=WORDS, numbers=NUMBERS, troubles=TROUBLES)
+    return render_template(
+        "help.html", states=states, words=WORDS, numbers=NUMBERS, troubles=TROUBLES, labels=LABELS
+    )
