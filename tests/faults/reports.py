@@ -103,6 +103,7 @@ def promises_broken(system: Dewey) -> list[str]:
     ]
     if (dead := system.dead()) != system.poison:
         broken.append(f"dead {sorted(dead)}, where {sorted(system.poison)} should be")
+        broken += [f"{one}: {system.story(one)}" for one in dead - system.poison]
     if left := system.unfinished():
         broken.append(f"{left} still wait, are scheduled or held at rest")
     return broken

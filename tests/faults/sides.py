@@ -92,6 +92,11 @@ class Dewey(System):
         """Those that were accepted."""
         return {run.id: run for run in Run.select().where(Run.id.in_(self.accepted))}
 
+    def story(self, run_id: str) -> str:
+        """What became of each delivery of a run, for who has to find out why."""
+        deliveries = Attempt.select().where(Attempt.run_id == run_id).order_by(Attempt.number)
+        return "; ".join(f"{one.started_at:%T.%f}–{one.ended_at:%T.%f} {one.worker}: {one.error}" for one in deliveries)
+
     def attempts(self, run_id: str) -> list[str]:
         """The states of a run's deliveries, first to last."""
         return [one.state for one in Attempt.select().where(Attempt.run_id == run_id).order_by(Attempt.number)]
