@@ -7,7 +7,7 @@ from uuid import UUID
 from flask_babel import gettext as _
 
 import tasks
-from admin import bulk_deeds, view_deeds
+from admin import bulk_deeds, error_deeds, view_deeds
 from admin.access import create_operator, create_token
 from admin.perform import Outcome, Secret, action
 from admin.problems import BadInput, Refused
@@ -231,6 +231,24 @@ def save_view(who: Who, name: str, search: str, shared: bool = False) -> Outcome
 def delete_view(who: Who, view_id: int) -> Outcome:
     """Remove a view of one's own; an admin, any that is shared. Gives back its name."""
     return view_deeds.delete(who, view_id)
+
+
+@action("errors.resolve", "operator")
+def resolve_error(who: Who, error_id: str) -> Outcome:
+    """Call a group of errors mended; it opens by itself when it fails again."""
+    return error_deeds.resolve(who, error_id)
+
+
+@action("errors.reopen", "operator")
+def reopen_error(who: Who, error_id: str) -> Outcome:
+    """Take back that a group of errors is resolved or snoozed."""
+    return error_deeds.reopen(who, error_id)
+
+
+@action("errors.snooze", "operator")
+def snooze_error(who: Who, error_id: str, until: datetime) -> Outcome:
+    """Leave a group of errors out of the open ones until an instant."""
+    return error_deeds.snooze(who, error_id, until)
 
 
 @action("dead.requeue", "operator", in_transaction=False)

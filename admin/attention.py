@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tasks
 from admin.problems import trouble_in_words
-from engine import dead_letters, inspect, roster, schedules
+from engine import dead_letters, error_counts, inspect, roster, schedules
 from engine.counts import Totals
 from engine.inspect import LEASE, Missed, QueueFacts
 from engine.queues import BrokerAway
@@ -36,6 +36,7 @@ class Jump(NamedTuple):
     finished: int
     failed_before: int
     finished_before: int
+    group: str | None = None  # of errors, where most of them are alike
 
 
 @dataclass
@@ -91,6 +92,8 @@ def look(as_of: datetime, hour: Totals, week: Totals) -> Engine:
         missed=troubles.missed,
         dropped=troubles.dropped,
     )
+    if attention.jump and (loudest := error_counts.loudest(as_of)) and 2 * loudest[1] >= attention.jump.failed:
+        attention.jump = attention.jump._replace(group=loudest[0])
     try:
         queues = inspect.queue_facts(tasks.queues, workers)
         attention.dead = dead_letters.count(tasks.queues)

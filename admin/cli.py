@@ -7,7 +7,7 @@ from typing import Any
 import click
 from flask import Flask
 
-from admin import schedule_cli, steering, workers_cli
+from admin import errors_cli, schedule_cli, steering, workers_cli
 from admin.access import ROLES
 from admin.listings import inspect_group, status
 from admin.perform import perform
@@ -23,7 +23,7 @@ role_option = click.option("--role", required=True, type=click.Choice(ROLES))
 
 def register(app: Flask) -> None:
     asking = (status, inspect_group, why_command)
-    steer = (*steering.COMMANDS, *schedule_cli.COMMANDS, *workers_cli.COMMANDS)
+    steer = (*steering.COMMANDS, *schedule_cli.COMMANDS, *errors_cli.COMMANDS, *workers_cli.COMMANDS)
     for command in (start, migrate, demo, run_task, operator, token, *asking, *steer):
         app.cli.add_command(command)
 

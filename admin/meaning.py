@@ -223,7 +223,7 @@ KEYS: dict[str, Key] = {
     "state": Key(state, "state:failed,dead", lazy_gettext("in one of these states")),
     "task": Key(task, "task:process_*", lazy_gettext("of this task")),
     "queue": Key(queue, "queue:light", lazy_gettext("of this queue")),
-    "error": Key(error, 'error:"connection refused"', lazy_gettext("whose error holds this; or the id of a group of errors")),
+    "error": Key(error, 'error:"connection refused"', lazy_gettext("whose error holds this; or a group's id")),
     "worker": Key(worker, "worker:Worker-1", lazy_gettext("whose last worker's name holds this")),
     "by": Key(by, "by:anna@example.org", lazy_gettext("asked for by this person or token; or by:schedule…")),
     "duration": Key(run_ms, "duration:>5s", lazy_gettext("whose last attempt ran so long; ms, s, m, h, d")),

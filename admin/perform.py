@@ -155,6 +155,12 @@ def read_instant(name: str, value: Any) -> datetime | None:
     raise BadInput(name, _("an instant with its offset is needed, such as 2026-11-24T12:00:00+00:00"))
 
 
+def read_needed_instant(name: str, value: Any) -> datetime:
+    if (at := read_instant(name, value)) is None:
+        raise BadInput(name, _("an instant is needed"))
+    return at
+
+
 def read_number_of_row(name: str, value: Any) -> int:
     if (number := read_whole(name, value)) is None:
         raise BadInput(name, _("a whole number is needed"))
@@ -198,6 +204,7 @@ READERS: dict[Any, Callable[[str, Any], Any]] = {
     int | None: read_whole,
     bool: read_flag,
     float | None: read_number,
+    datetime: read_needed_instant,
     datetime | None: read_instant,
     UUID: read_uuid,
     dict[str, Any] | None: read_arguments,

@@ -48,6 +48,10 @@ STATES = {
     "stopped": lazy_gettext("stopped"),
     "paused": lazy_gettext("paused"),
     "quiet": lazy_gettext("quiet"),
+    "open": lazy_gettext("open"),
+    "regressed": lazy_gettext("regressed"),
+    "snoozed": lazy_gettext("snoozed"),
+    "resolved": lazy_gettext("resolved"),
 }
 ROLES = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"), "admin": lazy_gettext("admin")}
 

@@ -210,9 +210,7 @@ def cancelled(book: Book, event: Event) -> None:
 
 
 def requeued(book: Book, event: Event) -> None:
-    book.run(event).update(
-        state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None
-    )
+    book.run(event).update(state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None)
 
 
 def noted(book: Book, event: Event) -> None:

@@ -14,11 +14,11 @@ from library import attempt, closed, consumer_of, run, session
 
 import tasks
 from config import ROOT, settings
-from engine import bulk, counts
+from engine import bulk, counts, errors
 from engine.control import Asker, pause
 from engine.database import database
 from engine.history import write_down
-from engine.records import LogLine, Run, Tick, WorkerProcess, now
+from engine.records import Attempt, ErrorGroup, LogLine, Run, Tick, WorkerProcess, now
 from engine.schedule import crontab
 from models import ReadingSession
 
@@ -32,6 +32,7 @@ FILES = {"runs_csv", "runs_json", "run_raw", "run_log", "dead_message_raw"}
 QUERIES = {
     "overview": ("", "?hours=1", "?hours=168"),
     "sessions": ("", "?state=active", "?state=closed", "?reader=reader"),
+    "errors": ("", "?state=all", "?q=refused&task=get_cleanup_statistics"),
     "runs": ("", "?q=state:failed", "?q=ended:24h", "?q=task:get_cleanup_statistics+state:failed", "?q=refused"),
     "bulk_new": ("?verb=retry&q=state:failed",),
 }
@@ -102,7 +103,18 @@ class House:
         LogLine.insert_many([{**line, "number": place} for place in range(20)]).execute()
         for key in counts.keys_of(one):
             counts.add({key: 12_345})
+        if state == "failed":
+            self.error_group(one)
         self.run = self.run or one.id
+
+    def error_group(self, one: Run) -> None:
+        kind = errors.kind_of(f"{one.task}_{next(numbers)}", ERROR, TRACEBACK)
+        failures = errors.Gathered()
+        failures.add(kind, errors.Failure(str(one.ended_at), "v1", ERROR))
+        failures.save()
+        for model, key in ((Run, Run.id), (Attempt, Attempt.run_id)):
+            model.update(error_group=kind.id).where(key == one.id).execute()
+        counts.add({counts.key_of(one, one.ended_at, counts.ERROR + kind.id): 3})
 
     def tick(self, number: int) -> None:
         due_at = now() - timedelta(minutes=30 * number + next(numbers) / 1000)
@@ -120,6 +132,7 @@ class House:
             "session_id": str(ReadingSession.select().where(ReadingSession.ended_at.is_null()).first().id),
             "bulk_id": str(self.bulk),
             "task": "close_abandoned_sessions",
+            "group_id": ErrorGroup.select().first().id,
         }
         for rule in self.browser.application.url_map.iter_rules():
             blueprint, _, page = rule.endpoint.partition(".")
