@@ -52,6 +52,9 @@ STATES = {
     "regressed": lazy_gettext("regressed"),
     "snoozed": lazy_gettext("snoozed"),
     "resolved": lazy_gettext("resolved"),
+    "disabled": lazy_gettext("disabled"),
+    "altered": lazy_gettext("altered"),
+    "revoked": lazy_gettext("revoked"),
 }
 ROLES = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"), "admin": lazy_gettext("admin")}
 
