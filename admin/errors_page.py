@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from flask import abort, flash, redirect, request, url_for
 from flask_babel import gettext as _
+from flask_babel import pgettext
 from peewee import ModelSelect
 
 import tasks
@@ -82,7 +83,7 @@ def drawn(slots: list[int]) -> str:
 
 
 def tab_words() -> dict[str, str]:
-    return {"open": _("Open"), "snoozed": _("Snoozed"), "resolved": _("Resolved"), "all": _("All")}
+    return {"open": pgettext("errors", "Open"), "snoozed": _("Snoozed"), "resolved": _("Resolved"), "all": _("All")}
 
 
 # --- one of them ---------------------------------------------------------------------------------------------
