@@ -39,6 +39,11 @@ def hashed(password: str, email: str = "") -> str:
         )
     if password.lower() in common() or password.lower() == email.lower():
         raise BadInput("password", _("this one is tried first by everybody who guesses"))
+    return hash_of(password)
+
+
+def hash_of(password: str) -> str:
+    """Of one that is in use already, whatever is asked of a new one."""
     with hashing:
         return hasher.hash(password)
 
