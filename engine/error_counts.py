@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from engine.counts import DAY, ERROR, HOUR, MINUTE, Piece, named, pieces_of, together, window_start
+from engine.counts import DAY, ERROR, HOUR, Piece, named, pieces_of, together, window_start
 from engine.database import database
 from engine.task_counts import STEP, week_start
 
@@ -56,19 +56,6 @@ def gathered(ids: Sequence[str], pieces: Sequence[tuple[str, Piece]], rows: Any,
         else:
             tally[pieces[place][0]] += int(count)
     return {one: Tally(**values) for one, values in found.items()}  # type: ignore[arg-type]
-
-
-def loudest(as_of: datetime) -> tuple[str, int] | None:
-    """The group that failed most often in the last hour, and how often that was."""
-    since = window_start(as_of, WINDOWS["hour"])
-    param = database.param
-    row: Any = database.execute_sql(
-        f"SELECT what, SUM(count) FROM dewey_run_counts WHERE span = {MINUTE}"
-        f" AND what IN (SELECT '{ERROR}' || id FROM dewey_errors WHERE last_seen_at >= {param})"
-        f" AND start >= {param} GROUP BY what ORDER BY 2 DESC, 1 LIMIT 1",
-        [str(since), int(since.timestamp())],
-    ).fetchone()
-    return (row[0].removeprefix(ERROR), int(row[1])) if row and row[1] > 0 else None
 
 
 def slot_starts(as_of: datetime, slots: Sequence[int]) -> list[datetime]:

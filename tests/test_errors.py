@@ -11,9 +11,10 @@ from config import ROOT
 from engine import counts, errors, history
 from engine.control import delete_ended
 from engine.delivery import Effects, event_json
-from engine.error_counts import loudest, tallies
+from engine.error_counts import tallies
 from engine.errors import kind_of
 from engine.find import everything, find
+from engine.inspect import troubles
 from engine.lookup import Lookup
 from engine.pruning import prune
 from engine.records import Attempt, ErrorGroup, Run, RunCount, now
@@ -233,11 +234,12 @@ def test_the_runs_of_a_group_are_those_that_ended_so(each_database: str) -> None
 
 
 def test_the_loudest_group_of_the_last_hour_is_told(each_database: str) -> None:
-    assert loudest(now()) is None
+    hour = counts.window_start(now(), 1)
+    assert troubles(hour, hour).loudest is None
     for number in range(5):
         fails(f"old {number}", now() - timedelta(hours=2), task="old")
     for number in range(3):
         fails(f"new {number}", now(), task="new")
     fails("old", now(), task="old")
     group = ErrorGroup.get(ErrorGroup.task == "new")
-    assert loudest(now()) == (group.id, 3)
+    assert troubles(hour, hour).loudest == (group.id, 3)

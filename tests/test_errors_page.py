@@ -7,6 +7,7 @@ from html import unescape
 
 import pytest
 from browsers import Browser, app_with_people, signed_in_browser
+from budget import MOST_STATEMENTS, cost_of
 from click.testing import Result
 from flask import Flask
 from library import attempt, rows_of, run
@@ -182,6 +183,7 @@ def test_a_jump_of_failures_that_are_alike_leads_to_their_group(either: Browser)
         group = failure()
     for one in list(Run.select()):
         counts.add(dict.fromkeys(counts.keys_of(one), 1))
+    assert cost_of(either, "/") <= MOST_STATEMENTS
     html = either.get("/").text
     assert f'class="go" href="/errors/{group}"' in html
     ErrorGroup.delete().execute()
