@@ -24,7 +24,7 @@ from engine.tracebacks import Frame, parse
 from engine.why import Cause, why
 
 #: What one page has room for, in rows and bytes.
-LOG_LINES, LOG_BYTES, LINE_BYTES, MOST_OTHERS = 150, 9000, 1500, 8
+LOG_LINES, LOG_BYTES, LINE_BYTES, MOST_OTHERS = 150, 8400, 1500, 8
 OWN_FRAMES, CODE_BYTES, FAILURES = 8, 400, 3
 CHILDREN = 10
 SHORT_CALL, LINES = 240, 16
