@@ -88,7 +88,7 @@ def announce(password: str | None) -> None:
     if password:
         click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown this once)")
     else:
-        click.echo("  Lost your password?  .venv/bin/flask operator password you@example.org")
+        click.echo("  Lost your password?  .venv/bin/flask operator create you@example.org --role admin")
     click.echo("\n  Ctrl-C ends everything.\n")
 
 

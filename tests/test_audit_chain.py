@@ -1,6 +1,7 @@
 """The audit only grows, and says so when somebody has been at it."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,13 @@ def test_the_database_refuses_to_change_or_remove_a_row(each_database: str, sql:
     if on_postgresql():
         database.rollback()
     assert (verify().rows, verify().findings) == (3, [])
+
+
+def test_nothing_else_in_the_program_writes_to_it() -> None:
+    """A row that did not come by `append` has no hash."""
+    files = [file for room in ("admin", "engine", "reading") for file in (ROOT / room).glob("*.py")]
+    writing = re.compile(r"AuditEntry(\.(create|insert|insert_many|update|delete|replace)\b|\()")
+    assert [file.name for file in files if writing.search(file.read_text())] == ["audit_chain.py"]
 
 
 # --- tampered with -------------------------------------------------------------------------------------------
