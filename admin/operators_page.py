@@ -118,12 +118,12 @@ def operator_enable(operator_id: int) -> Any:
 @needs("admin")
 def operator_disable(operator_id: int) -> Any:
     person = with_sign_ins().where(Operator.id == operator_id).objects().first() or missing()
-    sessions = counted("%(num)s signed-in browser", "%(num)s signed-in browsers", person.sessions)
+    browsers = counted("with %(num)s browser", "with %(num)s browsers", person.sessions)
     return asking_twice.ask(
         Question(
             title=_("Disable %(email)s?", email=person.email),
             statement=_("They can sign in no more, until an admin enables them again; their sessions end now."),
-            facts=[(_("Sessions"), sessions)],
+            facts=[(_("Signed in"), browsers if person.sessions else _("not now"))],
             consequences=[_("What they asked for goes on, and stays under their name."), _("Tokens go on.")],
             button=_("Disable"),
             back=url_for("pages.operator", operator_id=operator_id),
