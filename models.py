@@ -193,7 +193,7 @@ class SavedView(Record):
 
 
 class AuditEntry(Record):
-    """Who did what to which, when and from where. Rows are only ever added."""
+    """Who did what to which, when and from where. Rows are only ever added, by `admin.audit_chain`."""
 
     at = UTCDateTimeField(default=now, index=True)
     actor_kind = CharField(max_length=16)  # operator, token, cli
@@ -204,9 +204,24 @@ class AuditEntry(Record):
     before = JSONTextField(null=True)
     after = JSONTextField(null=True)
     address = TextField(null=True)
+    previous = TextField(default="")  # the hash of the row before
+    hash = TextField(default="")  # of this row and of that one: see `engine.chain`
 
     class Meta:
         table_name = "dewey_audit"
+        indexes = ((("actor", "at", "id"), False), (("action", "at", "id"), False))
+
+
+class AuditHead(Record):
+    """One row: where the audit ends. Whoever adds to it locks this."""
+
+    id = IntegerField(primary_key=True)
+    last_id = IntegerField()
+    hash = TextField()
+    seal = TextField()
+
+    class Meta:
+        table_name = "dewey_audit_head"
 
 
 LIBRARY = (User, Book, ReadingSession)

@@ -18,6 +18,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 
 from admin.passwords import hashed, new_password
+from admin.perform import denied
 from admin.problems import BadInput, NotAllowed, Refused, for_program
 from admin.who import ROLES, Who, by_bearer, current, digest_of, known, login
 from engine.database import database
@@ -87,7 +88,7 @@ def gate() -> Response | None:
     if marker is None:
         raise NotAllowed(_("Nobody may do this."))
     if not is_open and not who.may(marker.role):
-        raise NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=marker.role, given=who.role))
+        raise denied(who, marker.role, f"{request.method} {request.path}")
     return None
 
 
@@ -144,7 +145,7 @@ def create_operator(email: str, role: str, password: str | None = None) -> str:
     password = new_password() if password is None else password
     try:
         with database.atomic():
-            Operator.create(email=email, role=role, password_hash=hashed(password))
+            Operator.create(email=email, role=role, password_hash=hashed(password, email))
     except IntegrityError as error:
         raise Refused(_("There is an operator %(email)s already.", email=email)) from error
     return password

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import tasks
 from admin.problems import trouble_in_words
 from engine import dead_letters, inspect, roster, schedules
-from engine.counts import Totals
+from engine.counts import Totals, window_start
 from engine.inspect import LEASE, Missed, QueueFacts
 from engine.queues import BrokerAway
 from engine.records import State, WorkerProcess
@@ -36,6 +36,7 @@ class Jump(NamedTuple):
     finished: int
     failed_before: int
     finished_before: int
+    group: str | None = None  # of errors, where most of them are alike
 
 
 @dataclass
@@ -84,13 +85,15 @@ def look(as_of: datetime, hour: Totals, week: Totals) -> Engine:
     workers = sorted(
         (one for one in known if one.id not in heirs and is_news(one, as_of)), key=lambda one: (one.queue, one.id)
     )
-    troubles = inspect.troubles(as_of - MISSED_IS_NEWS)
+    troubles = inspect.troubles(as_of - MISSED_IS_NEWS, window_start(as_of, 1))
     attention = Attention(
         late=inspect.unwatched(tasks.queues, workers),
         jump=jump(hour, week),
         missed=troubles.missed,
         dropped=troubles.dropped,
     )
+    if attention.jump and troubles.loudest and 2 * troubles.loudest[1] >= attention.jump.failed:
+        attention.jump = attention.jump._replace(group=troubles.loudest[0])
     try:
         queues = inspect.queue_facts(tasks.queues, workers)
         attention.dead = dead_letters.count(tasks.queues)

@@ -1,30 +1,33 @@
 """The commands of `flask`: the same questions and the same table of actions as the pages. No web server is needed."""
 
 import json
-import sys
 from typing import Any
 
 import click
 from flask import Flask
 
-from admin import schedule_cli, steering, workers_cli
-from admin.access import ROLES
+from admin import audit_cli, errors_cli, people_cli, schedule_cli, steering, workers_cli
 from admin.listings import inspect_group, status
 from admin.perform import perform
 from admin.reasons import why_command
 from admin.start import start
-from admin.terminal import Command, Group, fail, me, print_json
+from admin.terminal import Command, fail, me, print_json
 from engine.control import wait_for
 from engine.database import release
 from engine.migrations import migrate as apply_migrations
 
-role_option = click.option("--role", required=True, type=click.Choice(ROLES))
-
 
 def register(app: Flask) -> None:
     asking = (status, inspect_group, why_command)
-    steer = (*steering.COMMANDS, *schedule_cli.COMMANDS, *workers_cli.COMMANDS)
-    for command in (start, migrate, demo, run_task, operator, token, *asking, *steer):
+    steer = (
+        *steering.COMMANDS,
+        *schedule_cli.COMMANDS,
+        *errors_cli.COMMANDS,
+        *audit_cli.COMMANDS,
+        *people_cli.COMMANDS,
+        *workers_cli.COMMANDS,
+    )
+    for command in (start, migrate, demo, run_task, *asking, *steer):
         app.cli.add_command(command)
 
 
@@ -88,37 +91,3 @@ def argument_of(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
-
-
-@click.group(cls=Group)
-def operator() -> None:
-    """People who may sign in."""
-
-
-@operator.command("create")
-@click.argument("email")
-@role_option
-@click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input.")
-def create_operator(email: str, role: str, password_stdin: bool) -> None:
-    """Let a person sign in. Without --password-stdin, the last line printed is a new password."""
-    given = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
-    password = perform(me(), "operators.create", email=email, role=role, password=given)
-    if password_stdin:
-        click.echo(f"{email} may sign in as {role}.")
-    else:
-        click.echo(f"{email} may sign in as {role}, with this password, which is not shown again:\n{password}")
-
-
-@click.group(cls=Group)
-def token() -> None:
-    """Bearer tokens for programs."""
-
-
-@token.command("create")
-@click.argument("name")
-@role_option
-@click.option("--days", type=int, help="How long it is valid; for ever without this.")
-def create_token(name: str, role: str, days: int | None) -> None:
-    """Make a token. The last line printed is the token; it cannot be shown again."""
-    made = perform(me(), "tokens.create", name=name, role=role, days=days)
-    click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{made}")

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -50,18 +50,19 @@ def download(ending: str, content_type: str, text_of: Any) -> Response:
 
 
 def csv_of(pages: Iterator[list[Run]]) -> Iterator[str]:
+    return csv_text(COLUMNS, ([columns_of(run).values() for run in runs] for runs in pages))
+
+
+def csv_text(columns: Sequence[str], pages: Iterable[Iterable[Iterable[Any]]]) -> Iterator[str]:
+    """The text of a file with these columns, page by page."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for runs in pages:
-        writer.writerows(row_of(run) for run in runs)
+    writer.writerow(columns)
+    for rows in pages:
+        writer.writerows([cell(value) for value in row] for row in rows)
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
-
-
-def row_of(run: Run) -> list[Any]:
-    return [cell(value) for value in columns_of(run).values()]
 
 
 def columns_of(run: Run) -> dict[str, Any]:

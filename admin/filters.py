@@ -23,9 +23,12 @@ class Asked:
     empty.
     """
 
+    #: What the tab is called in the address.
+    tab = "state"
+
     def __init__(self, endpoint: str, states: Iterable[str], state: str = "", **values: str) -> None:
         self.endpoint, self.states, self.values = endpoint, list(states), values
-        self.state = state or choice("state", self.states)
+        self.state = state or choice(self.tab, self.states)
         self.chips: list[Chip] = []
 
     def __getattr__(self, name: str) -> str:
@@ -36,9 +39,9 @@ class Asked:
 
     def narrowed(self, **changes: str) -> str:
         """This list, with these filters instead; from its first page on."""
-        values = {"state": self.state, **self.values, **changes}
-        if values["state"] == self.states[0]:
-            del values["state"]
+        values = {self.tab: self.state, **self.values, **changes}
+        if values[self.tab] == self.states[0]:
+            del values[self.tab]
         return url_for(self.endpoint, **{name: value for name, value in values.items() if value})
 
     def chip(self, name: str, text: str) -> None:
@@ -46,7 +49,7 @@ class Asked:
 
     @property
     def tabs(self) -> list[tuple[str, str]]:
-        return [(state, self.narrowed(state=state)) for state in self.states]
+        return [(state, self.narrowed(**{self.tab: state})) for state in self.states]
 
     @property
     def filtered(self) -> bool:
@@ -63,7 +66,7 @@ class Asked:
 
     def hidden(self, *shown: str) -> list[tuple[str, str]]:
         """What a form with the fields `shown` must carry along."""
-        values = {"state": self.state, **self.values}
+        values = {self.tab: self.state, **self.values}
         return [(name, value) for name, value in values.items() if value and name not in shown]
 
 

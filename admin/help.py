@@ -302,6 +302,4 @@ LABELS["pages.cleanup"] = lazy_gettext("Preview")
 @needs("viewer")
 def help() -> Any:
     states = [Word(f"state-{name}", STATES[name], meaning) for name, meaning in MEANINGS.items()]
-    return render_template(
-        "help.html", states=states, words=WORDS, numbers=NUMBERS, troubles=TROUBLES, labels=LABELS
-    )
+    return render_template("help.html", states=states, words=WORDS, numbers=NUMBERS, troubles=TROUBLES, labels=LABELS)

@@ -12,7 +12,7 @@ from flask_babel import lazy_gettext
 import tasks
 from admin.search import BadSearch, Term
 from config import QUEUES
-from engine import inspect, looks
+from engine import errors, inspect, looks
 from engine.counts import full_minute
 from engine.looks import Look
 from engine.lookup import Lookup, Window
@@ -95,6 +95,8 @@ def worker(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
 
 
 def error(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    if not term.negated and all(errors.ID.fullmatch(value) for value in term.values):
+        return replace(wanted, errors=common(wanted.errors, frozenset(term.values)))
     if not term.negated:
         wanted = replace(wanted, states=common(wanted.states, looks.HAVE_ERRORS))
     return looked_at(wanted, looks.holds(Run.error, term.values), term)
@@ -221,7 +223,7 @@ KEYS: dict[str, Key] = {
     "state": Key(state, "state:failed,dead", lazy_gettext("in one of these states")),
     "task": Key(task, "task:process_*", lazy_gettext("of this task")),
     "queue": Key(queue, "queue:light", lazy_gettext("of this queue")),
-    "error": Key(error, 'error:"connection refused"', lazy_gettext("whose error holds this")),
+    "error": Key(error, 'error:"connection refused"', lazy_gettext("whose error holds this; or a group's id")),
     "worker": Key(worker, "worker:Worker-1", lazy_gettext("whose last worker's name holds this")),
     "by": Key(by, "by:anna@example.org", lazy_gettext("asked for by this person or token; or by:schedule…")),
     "duration": Key(run_ms, "duration:>5s", lazy_gettext("whose last attempt ran so long; ms, s, m, h, d")),

@@ -18,16 +18,32 @@ hasher = PasswordHasher()
 hashing = BoundedSemaphore(2)
 
 
+@cache
+def common() -> frozenset[str]:
+    """The passwords of the best-known list that are long enough to be chosen here."""
+    # Here, as only who sets a password needs its megabytes.
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+    return frozenset(one for one in FREQUENCY_LISTS["passwords"] if len(one) in LENGTHS)
+
+
 def new_password() -> str:
     return secrets.token_urlsafe(15)
 
 
-def hashed(password: str) -> str:
-    """Raises BadInput when it is too short or too long."""
+def hashed(password: str, email: str = "") -> str:
+    """Raises BadInput when it is too short or too long, or is among the first that anybody would try."""
     if len(password) not in LENGTHS:
         raise BadInput(
             "password", _("from %(least)s to %(most)s characters are needed", least=LENGTHS[0], most=LENGTHS[-1])
         )
+    if password.lower() in common() or password.lower() == email.lower():
+        raise BadInput("password", _("this one is tried first by everybody who guesses"))
+    return hash_of(password)
+
+
+def hash_of(password: str) -> str:
+    """Of one that is in use already, whatever is asked of a new one."""
     with hashing:
         return hasher.hash(password)
 

@@ -12,10 +12,10 @@ from uuid import UUID
 
 from flask_babel import gettext as _
 
+from admin import audit_chain
 from admin.problems import BadInput, NotAllowed
 from admin.who import Who
 from engine.database import database
-from models import AuditEntry
 
 #: A parameter that is never shown, stored or logged.
 Secret = NewType("Secret", str)
@@ -81,7 +81,7 @@ def perform(who: Who, name: str, /, **given: Any) -> Any:
     """
     action = ACTIONS[name]
     if not who.may(action.role):
-        raise NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=action.role, given=who.role))
+        raise denied(who, action.role, name)
     arguments = action.read(given)
     with database.atomic() if action.in_transaction else nullcontext():
         outcome = action.function(who, **arguments)
@@ -91,7 +91,7 @@ def perform(who: Who, name: str, /, **given: Any) -> Any:
 
 def write_audit(who: Who, name: str, outcome: Outcome | None = None) -> None:
     outcome = outcome or Outcome()
-    AuditEntry.create(
+    audit_chain.append(
         actor_kind=who.kind,
         actor=who.name,
         source=who.source,
@@ -101,6 +101,12 @@ def write_audit(who: Who, name: str, outcome: Outcome | None = None) -> None:
         after=redacted(outcome.after),
         address=who.address,
     )
+
+
+def denied(who: Who, needed: str, what: str) -> NotAllowed:
+    """That somebody tried what they may not is worth a line."""
+    write_audit(who, "denied", Outcome(target=what[:200], after={"needed": needed, "role": who.role}))
+    return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=who.role))
 
 
 def redacted(value: Any) -> Any:
@@ -125,8 +131,12 @@ def read_optional_text(name: str, value: Any) -> str | None:
     return None if value is None else read_text(name, value)
 
 
-def read_secret(name: str, value: Any) -> str | None:
-    return None if value is None else read_text(name, value)
+def read_secret(name: str, value: Any) -> Secret:
+    return Secret(read_text(name, value))
+
+
+def read_optional_secret(name: str, value: Any) -> Secret | None:
+    return None if value is None else read_secret(name, value)
 
 
 def read_whole(name: str, value: Any) -> int | None:
@@ -153,6 +163,12 @@ def read_instant(name: str, value: Any) -> datetime | None:
     if at is None or (isinstance(at, datetime) and at.tzinfo):
         return at
     raise BadInput(name, _("an instant with its offset is needed, such as 2026-11-24T12:00:00+00:00"))
+
+
+def read_needed_instant(name: str, value: Any) -> datetime:
+    if (at := read_instant(name, value)) is None:
+        raise BadInput(name, _("an instant is needed"))
+    return at
 
 
 def read_number_of_row(name: str, value: Any) -> int:
@@ -193,11 +209,13 @@ def read_list(name: str, value: Any) -> list[Any] | None:
 READERS: dict[Any, Callable[[str, Any], Any]] = {
     str: read_text,
     str | None: read_optional_text,
-    Secret | None: read_secret,
+    Secret: read_secret,
+    Secret | None: read_optional_secret,
     int: read_number_of_row,
     int | None: read_whole,
     bool: read_flag,
     float | None: read_number,
+    datetime: read_needed_instant,
     datetime | None: read_instant,
     UUID: read_uuid,
     dict[str, Any] | None: read_arguments,

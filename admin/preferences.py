@@ -69,9 +69,10 @@ def language() -> str:
 
 
 def zone() -> Any:
-    """As the browser's script told it; UTC without one."""
+    """The chosen one; else as the browser's script told it; UTC without one."""
+    cookies = request.cookies if has_request_context() else {}
     try:
-        return pytz.timezone(request.cookies.get("zone", "UTC") if has_request_context() else "UTC")
+        return pytz.timezone(cookies.get("timezone") or cookies.get("zone", "UTC"))
     except pytz.UnknownTimeZoneError:
         return pytz.UTC
 
@@ -100,5 +101,15 @@ def prefer() -> Any:
             continue
         if wish not in allowed:
             raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
-        response.set_cookie(name, wish, max_age=YEAR, secure=request.is_secure, httponly=True, samesite="Lax")
+        remember(response, name, wish)
+    if (wish := request.form.get("timezone")) is not None:
+        if wish.strip() and wish.strip() not in pytz.all_timezones_set:
+            raise BadInput("timezone", _("a time zone such as Europe/Berlin is needed"))
+        remember(response, "timezone", wish.strip())
     return response
+
+
+def remember(response: Any, name: str, wish: str) -> None:
+    """Without a wish the cookie goes."""
+    age = YEAR if wish else 0
+    response.set_cookie(name, wish, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER = 5
 
 #: What only programs ask for, beside everything under /api.
-PROGRAM_PATHS = ("/readyz", "/healthz", "/healthcheck", "/metrics", "/runs.json", "/runs.csv")
+PROGRAM_PATHS = ("/readyz", "/healthz", "/healthcheck", "/metrics", "/runs.json", "/runs.csv", "/audit.csv")
 
 #: The library's own sentences about the commonest errors are about servers and spelling.
 WORDS = {

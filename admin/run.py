@@ -15,16 +15,16 @@ from admin.console import blueprint
 from admin.cut import Cut, cut, weight
 from admin.offers import offers
 from admin.story import kind_of, story
-from admin.tracebacks import Frame, parse
 from admin.who import current
 from admin.words import as_call, as_json, counted
 from engine import kin
 from engine.records import ENDED, Attempt, LogLine, Run, WorkerProcess, now
 from engine.records import as_json as row_as_json
+from engine.tracebacks import Frame, parse
 from engine.why import Cause, why
 
 #: What one page has room for, in rows and bytes.
-LOG_LINES, LOG_BYTES, LINE_BYTES, MOST_OTHERS = 150, 9000, 1500, 8
+LOG_LINES, LOG_BYTES, LINE_BYTES, MOST_OTHERS = 150, 8400, 1500, 8
 OWN_FRAMES, CODE_BYTES, FAILURES = 8, 400, 3
 CHILDREN = 10
 SHORT_CALL, LINES = 240, 16

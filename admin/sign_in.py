@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from admin.access import needs, open_to_all
-from admin.passwords import hashed, matches, needs_new_hash
+from admin.passwords import hash_of, matches, needs_new_hash
 from admin.perform import write_audit
 from admin.preferences import local_path
 from admin.problems import answer
@@ -72,7 +72,7 @@ def sign_in() -> Any:
         return render_template("login.html", wrong=True, email=email), 401
     with database.atomic():
         if needs_new_hash(operator.password_hash):
-            Operator.update(password_hash=hashed(password)).where(Operator.id == operator.id).execute()
+            Operator.update(password_hash=hash_of(password)).where(Operator.id == operator.id).execute()
         write_audit(start_sign_in(operator), "sign_in")
     return redirect(wanted_page(), 303)
 

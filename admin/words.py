@@ -48,6 +48,13 @@ STATES = {
     "stopped": lazy_gettext("stopped"),
     "paused": lazy_gettext("paused"),
     "quiet": lazy_gettext("quiet"),
+    "open": lazy_gettext("open"),
+    "regressed": lazy_gettext("regressed"),
+    "snoozed": lazy_gettext("snoozed"),
+    "resolved": lazy_gettext("resolved"),
+    "disabled": lazy_gettext("disabled"),
+    "altered": lazy_gettext("altered"),
+    "revoked": lazy_gettext("revoked"),
 }
 ROLES = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"), "admin": lazy_gettext("admin")}
 

@@ -8,12 +8,12 @@ from flask import abort, request
 from flask_babel import gettext as _
 
 import tasks
-from admin import live, tracebacks
+from admin import live
 from admin.access import needs
 from admin.console import blueprint
 from admin.problems import BadInput
 from config import settings
-from engine import inspect, roster, steer_workers
+from engine import inspect, roster, steer_workers, tracebacks
 from engine.inspect import LEASE
 from engine.messages import code_version
 from engine.queues import BrokerAway

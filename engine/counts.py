@@ -20,6 +20,8 @@ ROWS_PER_INSERT = 500
 KEPT = {MINUTE: timedelta(days=8), HOUR: timedelta(days=92)}
 
 RETRIED, WAITED, RAN = "retried", "waited", "ran"
+#: … and the failed attempts of each group of errors.
+ERROR = "error:"
 OUTCOMES = (*ENDED, RETRIED)
 
 #: Where the first bucket of durations begins (ms), and how many there are to a doubling: each is 19 % wide.
@@ -115,8 +117,13 @@ def uncount(runs: Iterable[Run]) -> None:
     by_id = {run.id: run for run in runs}
     deltas = Counter(key for run in by_id.values() for key in keys_of(run))
     retried = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False)
-    for one in Attempt.select(Attempt.run_id, Attempt.ended_at).where(Attempt.run_id.in_(list(by_id)) & retried):
-        deltas[key_of(by_id[one.run_id], one.ended_at, RETRIED)] += 1
+    counted = Attempt.run_id.in_(list(by_id)) & (retried | Attempt.error_group.is_null(False))
+    columns = (Attempt.run_id, Attempt.ended_at, Attempt.state, Attempt.next_at, Attempt.error_group)
+    for one in Attempt.select(*columns).where(counted):
+        if one.state == State.FAILED and one.next_at:
+            deltas[key_of(by_id[one.run_id], one.ended_at, RETRIED)] += 1
+        if one.error_group:
+            deltas[key_of(by_id[one.run_id], one.ended_at, ERROR + one.error_group)] += 1
     add({key: -count for key, count in deltas.items()})
 
 

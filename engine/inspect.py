@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from peewee import PeeweeException
 
 from config import settings
+from engine import counts
 from engine.database import database
 from engine.delivery import BrokerAway
 from engine.messages import Letter, bare
@@ -168,6 +169,7 @@ class Troubles(NamedTuple):
 
     missed: list[Missed]
     dropped: int  # events that never became history
+    loudest: tuple[str, int] | None  # the group of errors that failed most often, and how often that was
 
 
 TROUBLES = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_ticks AS tick
@@ -177,17 +179,27 @@ TROUBLES = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_
     ) GROUP BY tick.task
     UNION ALL
     SELECT 'dropped', '', COALESCE(SUM(dropped), 0), NULL FROM dewey_history_cursors
+    UNION ALL
+    SELECT 'loudest', what, count, NULL FROM (
+        SELECT what, SUM(count) AS count FROM dewey_run_counts
+        WHERE span = 60 AND start >= {param}
+          AND what IN (SELECT 'error:' || id FROM dewey_errors WHERE last_seen_at >= {param})
+        GROUP BY what ORDER BY 2 DESC, 1 LIMIT 1
+    ) AS loudest
 """
 
 
-def troubles(since: datetime) -> Troubles:
-    """In one statement; missed ticks from `since` on."""
-    rows = database.execute_sql(TROUBLES.format(param=database.param), [Tick.due_at.db_value(since)]).fetchall()
+def troubles(since: datetime, failures_since: datetime) -> Troubles:
+    """In one statement; missed ticks from the one instant on, failures from the other, which is a full minute."""
+    given = [since, int(failures_since.timestamp()), failures_since]
+    values = [Tick.due_at.db_value(one) if isinstance(one, datetime) else one for one in given]
+    rows = database.execute_sql(TROUBLES.format(param=database.param), values).fetchall()
     missed = [
         Missed(task, count, Tick.due_at.python_value(last)) for kind, task, count, last in rows if kind == "missed"
     ]
     dropped = sum(int(count) for kind, _task, count, _last in rows if kind == "dropped")
-    return Troubles(sorted(missed), dropped)
+    loud = [(what.removeprefix(counts.ERROR), int(count)) for kind, what, count, _last in rows if kind == "loudest"]
+    return Troubles(sorted(missed), dropped, loud[0] if loud and loud[0][1] > 0 else None)
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ PEOPLE = ("operator", "token", "cli")
 ASKED_BY_PEOPLE = "asked_by_kind IN ('operator', 'token', 'cli')"
 HAS_ENDED = "ended_at IS NOT NULL"
 HAS_PARENT = "parent_id IS NOT NULL"
+HAS_ERROR_GROUP = "error_group IS NOT NULL"
 
 
 class Window(NamedTuple):
@@ -45,6 +46,7 @@ class Lookup:
     people: frozenset[str] | None = None  # who asked: operators, tokens, command line
     id_prefix: str = ""
     parents: frozenset[str] | None = None
+    errors: frozenset[str] | None = None  # groups of errors
     asked: Window = ALWAYS
     ended: Window | None = None  # the order is then that of the end
     looks: tuple[Look, ...] = ()
@@ -84,14 +86,17 @@ def plan(wanted: Lookup) -> Plan:
         looks += [*sets(wanted, *FIELDS), *windows(wanted, "asked", "ended")]
         return Plan([Arm(((Run.id, wanted.id_prefix),), short=True)], looks)
     if wanted.parents is not None and not wanted.ended:
-        looks += sets(wanted, "states", "tasks", "queues", "people")
+        looks += sets(wanted, "states", "tasks", "queues", "people", "errors")
         arms = [Arm(((Run.parent_id, run_id),), HAS_PARENT) for run_id in wanted.parents]
         return Plan(arms, looks, len(arms))
     if wanted.ended:
         states = ENDED if wanted.states is None else wanted.states.intersection(ENDED)
         arms = [Arm(((Run.state, state),), HAS_ENDED) for state in states]
-        looks += [*sets(wanted, "tasks", "queues", "people", "parents"), *windows(wanted, "asked")]
+        looks += [*sets(wanted, "tasks", "queues", "people", "parents", "errors"), *windows(wanted, "asked")]
         return Plan(arms, looks)
+    if wanted.errors is not None:
+        arms = [Arm(((Run.error_group, group),), HAS_ERROR_GROUP) for group in wanted.errors]
+        return Plan(arms, [*sets(wanted, "states", "tasks", "queues", "people"), *looks], len(arms))
     if wanted.people is not None:
         arms = [Arm(((Run.asked_by, name),), ASKED_BY_PEOPLE) for name in wanted.people]
         return Plan(arms, [*sets(wanted, "states", "tasks", "queues"), *looks], len(arms))
@@ -123,6 +128,7 @@ FIELDS: dict[str, Field] = {
     "queues": Run.queue,
     "people": Run.asked_by,
     "parents": Run.parent_id,
+    "errors": Run.error_group,
 }
 
 

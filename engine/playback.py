@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from engine import counts
+from engine import counts, errors
 from engine.database import database, write_rows
 from engine.records import Attempt, LogLine, Run, State, Tick
 
@@ -21,7 +21,7 @@ RUN, ATTEMPT, LINE, TICK = (
 #: Of a run on record, all that events still change.
 CHANGING = (
     "state", "due_at", "started_at", "ended_at", "instant_at", "wait_ms", "run_ms", "attempts", "deliveries", "worker",
-    "result", "error", "progress_done", "progress_total", "progress_text",
+    "result", "error", "error_group", "progress_done", "progress_total", "progress_text",
 )  # fmt: skip
 NEW_RUN = dict.fromkeys(RUN) | {"retries": 0, "attempts": 0, "deliveries": 0, "state": State.WAITING}
 NEW_ATTEMPT = dict.fromkeys(ATTEMPT)
@@ -62,6 +62,7 @@ class Book:
         self.lines: dict[tuple[str, int, int], Row] = {}
         self.left_out: dict[tuple[str, int], tuple[int, int]] = {}
         self.ticks: dict[tuple[str, int], Row] = {}
+        self.failures = errors.Gathered()
 
     def run(self, event: Event) -> Row:
         """The run of an event; one whose enqueuing was never told begins here."""
@@ -89,6 +90,16 @@ class Book:
         }  # fmt: skip
         return row
 
+    def failed(self, event: Event, attempt: Row, exception: str = "") -> str:
+        """Count the failure of an attempt; gives back its group."""
+        task = self.run(event)["task"]
+        kind = errors.kind_of(task, event["error"], event.get("traceback"), exception)
+        attempt["error_group"] = kind.id
+        failure = errors.Failure(at(event["at"]), event.get("version"), event["error"] or "")
+        self.failures.add(kind, failure)
+        self.deltas[int(event["at"]), task, self.queue, counts.ERROR + kind.id, 0] += 1
+        return kind.id
+
     def save(self) -> None:
         for run in self.runs.values():
             self.deltas.update(where_counted(run))
@@ -97,6 +108,7 @@ class Book:
         write_rows(Attempt, in_order(self.attempts.values(), ATTEMPT))
         self.save_lines()
         write_rows(Tick, in_order(self.ticks.values(), TICK), changing=())
+        self.failures.save()
         counts.add(self.deltas)
 
     def save_lines(self) -> None:
@@ -168,6 +180,7 @@ def ended(book: Book, event: Event) -> None:
     run, next_at = book.run(event), event["next_at"]
     attempt.update(run_ms=event["run_ms"], traceback=event["traceback"], next_at=next_at and at(next_at))
     run.update(state=state, run_ms=event["run_ms"], error=event["error"], result=dump(event["result"]))
+    run["error_group"] = book.failed(event, attempt) if state in (State.FAILED, State.RETRYING) else None
     run["ended_at"] = None if goes_on else attempt["ended_at"]
     run["due_at"] = at(next_at) if next_at else run["due_at"]
     if event["wait_ms"] is not None and run["wait_ms"] is None:
@@ -178,25 +191,26 @@ def ended(book: Book, event: Event) -> None:
 
 
 def returned(book: Book, event: Event) -> None:
-    book.attempt(event, "died" if event["counts"] else "returned")
+    attempt = book.attempt(event, "died" if event["counts"] else "returned")
     run = book.run(event)
+    group = book.failed(event, attempt, errors.DIED) if event["counts"] else None
     run["state"] = State.DEAD if event["dead"] else State.WAITING
     if event["dead"]:
-        run.update(ended_at=at(event["at"]), error=event["error"])
+        run.update(ended_at=at(event["at"]), error=event["error"], error_group=group)
 
 
 def dead(book: Book, event: Event) -> None:
-    book.attempt(event, State.DEAD)
-    book.run(event).update(state=State.DEAD, ended_at=at(event["at"]), error=event["error"])
+    group = book.failed(event, book.attempt(event, State.DEAD), errors.UNREADABLE)
+    book.run(event).update(state=State.DEAD, ended_at=at(event["at"]), error=event["error"], error_group=group)
 
 
 def cancelled(book: Book, event: Event) -> None:
     by = f"cancelled by {event['by']}"
-    book.run(event).update(state=State.CANCELLED, ended_at=at(event["at"]), error=by)
+    book.run(event).update(state=State.CANCELLED, ended_at=at(event["at"]), error=by, error_group=None)
 
 
 def requeued(book: Book, event: Event) -> None:
-    book.run(event).update(state=State.WAITING, ended_at=None, due_at=None, error=None, result=None)
+    book.run(event).update(state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None)
 
 
 def noted(book: Book, event: Event) -> None:

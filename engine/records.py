@@ -68,6 +68,7 @@ class Run(Record):
     worker = TextField(null=True)
     result = JSONTextField(null=True)
     error = TextField(null=True)
+    error_group = TextField(null=True)  # of that error: an ErrorGroup
     progress_done = DoubleField(null=True)  # as its task tells it, while it runs
     progress_total = DoubleField(null=True)
     progress_text = TextField(null=True)
@@ -100,11 +101,41 @@ class Attempt(Record):
     run_ms = DoubleField(null=True)
     next_at = UTCDateTimeField(null=True)  # when the attempt after a failed one is due
     error = TextField(null=True)
+    error_group = TextField(null=True)
     traceback = TextField(null=True)
 
     class Meta:
         table_name = "dewey_attempts"
         primary_key = CompositeKey("run_id", "number")
+
+
+class ErrorGroup(Record):
+    """Failures that are alike: of one task, with one exception, from one place in the code.
+
+    `state`: open, resolved, or regressed: failed again after it was resolved. Snoozed is what is not resolved and has
+    a `snoozed_until` that is still to come.
+    """
+
+    id = TextField(primary_key=True)
+    task = TextField()
+    exception = TextField()
+    place = TextField()  # `reading/books.py, in open_epub`; empty where no code of one's own is in the traceback
+    code = TextField()  # the line there; else the message, without what varies
+    message = TextField()  # of the latest
+    first_seen_at = UTCDateTimeField()
+    first_version = TextField(null=True)  # of the code that failed so first
+    last_seen_at = UTCDateTimeField()
+    last_version = TextField(null=True)
+    state = TextField()
+    resolved_at = UTCDateTimeField(null=True)  # also of one that regressed since
+    resolved_by = TextField(null=True)
+    regressed_at = UTCDateTimeField(null=True)
+    snoozed_until = UTCDateTimeField(null=True)
+    snoozed_by = TextField(null=True)
+
+    class Meta:
+        table_name = "dewey_errors"
+        indexes = ((("last_seen_at", "id"), False),)
 
 
 class LogLine(Record):
@@ -127,7 +158,8 @@ class RunCount(Record):
     """How many runs of a task: sums that stay when the runs are pruned, and are exact while they are not.
 
     `span` seconds (60, 3600 or 86400) from `start` (Unix seconds) on. `what`: a state in which runs ended then,
-    `retried` for attempts that failed then and were tried again; `waited` and `ran` for durations, with their `bucket`.
+    `retried` for attempts that failed then and were tried again; `waited` and `ran` for durations, with their `bucket`;
+    `error:<id>` for failed attempts of an ErrorGroup.
     """
 
     span = IntegerField()

@@ -8,7 +8,7 @@ from browsers import PASSWORD, PEOPLE, Browser, bearer_headers
 from flask import Flask
 from werkzeug.routing import IntegerConverter, Rule
 
-from admin.access import ROLES, needs
+from admin.access import ROLES, create_token, needs
 
 OPEN_TO_ALL = {"/login", "/preferences", "/static/<path:filename>", "/healthz", "/healthcheck"}
 OPEN_TO_LOOPBACK = {"/readyz", "/metrics"}
@@ -26,6 +26,9 @@ COMMANDS = {
         "/bulk/<int:bulk_id>/stop": DO,
         "/bulk/new": ASK,
         "/dead/<run_id>/requeue": DO,
+        "/errors/<group_id>/reopen": DO,
+        "/errors/<group_id>/resolve": DO,
+        "/errors/<group_id>/snooze": "POST DELETE",
         "/queues/<name>/pause": "POST DELETE",
         "/queues/<name>/resume": DO,
         "/runs/<run_id>/again": ASK_AND_DO,
@@ -43,9 +46,16 @@ COMMANDS = {
     },
     "admin": {
         "/dead/<run_id>/discard": ASK_AND_DO,
+        "/operators": DO,
+        "/operators/<int:operator_id>/disable": ASK_AND_DO,
+        "/operators/<int:operator_id>/enable": DO,
+        "/operators/<int:operator_id>/password": DO,
+        "/operators/<int:operator_id>/role": DO,
         "/queues/<name>/purge": ASK_AND_DO,
         "/runs/<run_id>": "DELETE",
         "/runs/<run_id>/delete": ASK_AND_DO,
+        "/tokens": DO,
+        "/tokens/<int:token_id>/revoke": ASK_AND_DO,
         "/workers/<worker_id>/dump": DO,
         "/workers/<worker_id>/quiet": "POST DELETE",
         "/workers/<worker_id>/restart": ASK_AND_DO,
@@ -103,6 +113,7 @@ def test_an_unknown_token_opens_nothing(app: Flask, browser: Browser) -> None:
 def test_each_role_gets_to_what_it_may_and_to_nothing_else(
     app: Flask, signed_in: Callable[[str], Browser], role: str, how: str
 ) -> None:
+    create_token("what is revoked on the way", "viewer")
     browser = signed_in(role) if how == "cookie" else app.test_client()
     headers = {"X-CSRFToken": browser.form_token} if how == "cookie" else bearer_headers(role)
     for rule, method, path in calls(app):

@@ -56,9 +56,11 @@ def test_no_action_is_done_for_a_role_that_is_too_low(library: None, name: str, 
     if ROLES.index(role) < ROLES.index(ACTIONS[name].role):
         with pytest.raises(NotAllowed):
             perform(who(role), name)
+        (line,) = AuditEntry.select()
+        assert (line.action, line.target, line.after) == ("denied", name, {"needed": ACTIONS[name].role, "role": role})
     else:
         assert who(role).may(ACTIONS[name].role)
-    assert AuditEntry.select().count() == 0
+        assert AuditEntry.select().count() == 0
 
 
 def test_every_action_says_what_it_does_and_takes_only_what_it_can_read() -> None:

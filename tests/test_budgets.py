@@ -13,25 +13,29 @@ from flask import Flask
 from library import attempt, closed, consumer_of, run, session
 
 import tasks
+from admin import audit_chain
+from admin.access import ROLES, create_token
 from config import ROOT, settings
-from engine import bulk, counts
+from engine import bulk, counts, errors
 from engine.control import Asker, pause
 from engine.database import database
 from engine.history import write_down
-from engine.records import LogLine, Run, Tick, WorkerProcess, now
+from engine.records import Attempt, ErrorGroup, LogLine, Run, Tick, WorkerProcess, now
 from engine.schedule import crontab
-from models import ReadingSession
+from models import Operator, ReadingSession, SignIn, Token
 
 #: All CSS and JavaScript together, before compression.
 MOST_BESIDE = 60_000
 
 #: Answers that are files, and grow with what they hold.
-FILES = {"runs_csv", "runs_json", "run_raw", "run_log", "dead_message_raw"}
+FILES = {"runs_csv", "runs_json", "run_raw", "run_log", "dead_message_raw", "audit_csv"}
 
 #: Pages that want more in their address than the argument that it names.
 QUERIES = {
     "overview": ("", "?hours=1", "?hours=168"),
     "sessions": ("", "?state=active", "?state=closed", "?reader=reader"),
+    "errors": ("", "?state=all", "?q=refused&task=get_cleanup_statistics"),
+    "audit": ("", "?source=web&actor=vera", "?action=operators.role&from=2026-01-01T10:00"),
     "runs": ("", "?q=state:failed", "?q=ended:24h", "?q=task:get_cleanup_statistics+state:failed", "?q=refused"),
     "bulk_new": ("?verb=retry&q=state:failed",),
 }
@@ -58,6 +62,7 @@ class House:
                 self.session(number)
                 self.ended_run(number)
                 self.tick(number)
+                self.people(number)
                 consumer_of(("heavy", "normal", "light")[number % 3], running=[self.job() for _ in range(2)])
         for _ in range(rows):
             tasks.light.storage.enqueue(b"what cannot be read")
@@ -102,12 +107,34 @@ class House:
         LogLine.insert_many([{**line, "number": place} for place in range(20)]).execute()
         for key in counts.keys_of(one):
             counts.add({key: 12_345})
+        if state == "failed":
+            self.error_group(one)
         self.run = self.run or one.id
+
+    def error_group(self, one: Run) -> None:
+        kind = errors.kind_of(f"{one.task}_{next(numbers)}", ERROR, TRACEBACK)
+        failures = errors.Gathered()
+        failures.add(kind, errors.Failure(str(one.ended_at), "v1", ERROR))
+        failures.save()
+        for model, key in ((Run, Run.id), (Attempt, Attempt.run_id)):
+            model.update(error_group=kind.id).where(key == one.id).execute()
+        counts.add({counts.key_of(one, one.ended_at, counts.ERROR + kind.id): 3})
 
     def tick(self, number: int) -> None:
         due_at = now() - timedelta(minutes=30 * number + next(numbers) / 1000)
         state = ("enqueued", "missed", "paused")[number % 3]
         Tick.create(task="close_abandoned_sessions", due_at=due_at, queue="light", state=state, seen_at=due_at)
+
+    def people(self, number: int) -> None:
+        place = next(numbers)
+        create_token(f"a program {place}", ROLES[number % 3], days=30)
+        Operator.create(email=f"{place}@example.org", role="viewer", password_hash="x")
+        admin = Operator.get(Operator.role == "admin")
+        SignIn.create(digest=f"{place:064}", operator=admin, address="203.0.113.7", agent="Mozilla/5.0 (X11; Linux)")
+        facts = {"before": {"role": "viewer"}, "after": {"role": "admin", "why": "a word " * 20}}
+        audit_chain.append(
+            actor_kind="operator", actor="vera", source="web", action="operators.role", target="x", **facts
+        )
 
     def job(self) -> dict[str, str]:
         return {"worker": f"Worker-{next(numbers)}", "run_id": "x", "task": "process_book", "since": now().isoformat()}
@@ -120,6 +147,10 @@ class House:
             "session_id": str(ReadingSession.select().where(ReadingSession.ended_at.is_null()).first().id),
             "bulk_id": str(self.bulk),
             "task": "close_abandoned_sessions",
+            "operator_id": "1",
+            "token_id": str(Token.select().first().id),
+            "entry_id": "1",
+            "group_id": ErrorGroup.select().first().id,
         }
         for rule in self.browser.application.url_map.iter_rules():
             blueprint, _, page = rule.endpoint.partition(".")

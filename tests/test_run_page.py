@@ -14,7 +14,6 @@ from markupsafe import Markup
 from test_plans import plan_of
 
 import tasks
-from admin.tracebacks import parse
 from config import ROOT
 from engine import control, kin
 from engine.database import database, on_postgresql
@@ -22,6 +21,7 @@ from engine.messages import Asker
 from engine.queues import Queue
 from engine.records import Attempt, LogLine, Run, now
 from engine.sqlite_delivery import SqliteDelivery
+from engine.tracebacks import parse
 from models import AuditEntry
 
 VERA = Asker("operator", "vera")

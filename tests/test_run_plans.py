@@ -21,10 +21,11 @@ AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 #: 30,000 runs, a second apart, nearly all of them succeeded; the old task was last asked for in the first hour.
 FILL = """
     INSERT INTO dewey_runs (id, task, queue, state, enqueued_at, ended_at, asked_by_kind, asked_by, parent_id, retries,
-                            attempts, deliveries)
+                            attempts, deliveries, error_group)
     SELECT {id}, CASE WHEN i > 26400 THEN 'old' ELSE 'new' END, 'light',
            CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'succeeded' END, {at}, {at},
-           CASE WHEN i % 500 = 0 THEN 'operator' ELSE 'code' END, 'anna', CASE WHEN i % 300 = 0 THEN 'p' END, 0, 1, 1
+           CASE WHEN i % 500 = 0 THEN 'operator' ELSE 'code' END, 'anna', CASE WHEN i % 300 = 0 THEN 'p' END, 0, 1, 1,
+           CASE WHEN i % 100 = 0 THEN 'e' END
     FROM ({series}) AS series"""
 ON_POSTGRESQL = {
     "id": "gen_random_uuid()",
@@ -65,6 +66,7 @@ LOOKUPS = {
     "state_ended": Lookup(ended=Window(AS_OF - timedelta(hours=2)), states=some({"failed"})),
     "people": Lookup(people=some({"anna"})),
     "children": Lookup(parents=some({"p"})),
+    "error": Lookup(errors=some({"e"})),
 }
 WHOLE_TABLE = r"Seq Scan on dewey_runs|SCAN (t\d+|dewey_runs)(?! USING)|USE TEMP B-TREE FOR ORDER BY.*SCAN"
 

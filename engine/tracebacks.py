@@ -61,10 +61,12 @@ def lies_in_project(file: str) -> bool:
     return PurePath(file).is_relative_to(ROOT) and not LIBRARY.search(file)
 
 
+@cache
 def carries_the_work(file: str) -> bool:
     return PurePath(file).parent.name == "engine"
 
 
+@cache
 def shown(file: str) -> str:
     path = PurePath(file)
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else file

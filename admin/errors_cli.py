@@ -1,0 +1,88 @@
+"""`flask errors`: what fails, in groups, and what is decided about them."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from admin.errors_page import EXAMPLES, STATES, state_of
+from admin.perform import perform
+from admin.schedule_cli import Instant, Length
+from admin.terminal import Group, json_option, me, print_json, print_table
+from engine import errors as groups
+from engine.error_counts import tallies
+from engine.records import ErrorGroup, as_json, now
+
+error_argument = click.argument("error_id")
+
+
+@click.group(cls=Group)
+def errors() -> None:
+    """What fails, in groups of failures that are alike. Times are UTC."""
+
+
+@errors.command("list")
+@click.option("--state", type=click.Choice(STATES), default="open", show_default=True)
+@click.option("--task", help="Of this task alone.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=10 * EXAMPLES, show_default=True)
+@json_option
+def list_errors(state: str, task: str | None, limit: int, as_json: bool) -> None:
+    """The groups, the one that failed last first."""
+    rows = told(state, task, limit)
+    if as_json:
+        print_json(rows)
+        return
+    titles = ("id", "state", "task", "exception", "place", "hour", "day", "week", "last_seen_at", "message")
+    print_table(titles, [[short(row, title) for title in titles] for row in rows])
+
+
+def told(state: str, task: str | None, limit: int) -> list[dict[str, Any]]:
+    as_of = now()
+    query = ErrorGroup.select().order_by(ErrorGroup.last_seen_at.desc(), ErrorGroup.id.desc()).limit(limit)
+    condition = groups.listed(state, as_of)
+    query = query if condition is None else query.where(condition)
+    found = list(query.where(ErrorGroup.task == task) if task else query)
+    counted = tallies([one.id for one in found], as_of)
+    windows = ("hour", "day", "week", "total")
+    return [
+        as_json(one) | {"state": state_of(one, as_of)} | {name: getattr(counted[one.id], name) for name in windows}
+        for one in found
+    ]
+
+
+def short(row: dict[str, Any], title: str) -> Any:
+    if title == "last_seen_at":
+        return f"{datetime.fromisoformat(row[title]):%Y-%m-%d %H:%M}"
+    return row[title].partition("\n")[0][:80] if title == "message" else row[title] or None
+
+
+@errors.command("resolve")
+@error_argument
+def resolve(error_id: str) -> None:
+    """Call a group mended, until it fails again."""
+    perform(me(), "errors.resolve", error_id=error_id)
+    click.echo(f"{error_id} is resolved.")
+
+
+@errors.command("reopen")
+@error_argument
+def reopen(error_id: str) -> None:
+    """Take back that a group is resolved or snoozed."""
+    perform(me(), "errors.reopen", error_id=error_id)
+    click.echo(f"{error_id} is open.")
+
+
+@errors.command("snooze")
+@error_argument
+@click.option("--for", "length", type=Length(), help="How long, such as 30m, 4h or 2d.")
+@click.option("--until", type=Instant(), help="The end, such as 2026-11-24T18:30; UTC unless it says otherwise.")
+def snooze(error_id: str, length: timedelta | None, until: datetime | None) -> None:
+    """Leave a group out of the open ones for a while."""
+    if bool(length) == bool(until):
+        raise click.UsageError("one of --for and --until is needed")
+    end = until or now() + (length or timedelta())
+    perform(me(), "errors.snooze", error_id=error_id, until=end)
+    click.echo(f"{error_id} is snoozed until {end.isoformat()}.")
+
+
+COMMANDS = (errors,)

@@ -1,0 +1,162 @@
+"""The people who may sign in: who they are, and for an admin what can be done about them."""
+
+from typing import Any
+
+from flask import abort, flash, redirect, render_template, request, url_for
+from flask_babel import gettext as _
+from peewee import JOIN, fn
+
+from admin import asking_twice, live
+from admin.access import ROLES, needs
+from admin.asking_twice import Question
+from admin.console import ROWS, blueprint
+from admin.perform import perform
+from admin.problems import BadInput, Refused
+from admin.who import IDLE, LONGEST, current
+from admin.words import counted
+from engine.records import now
+from models import Operator, SignIn
+
+
+def with_sign_ins() -> Any:
+    """Operators with `sessions`, how many browsers they are signed in with, and `seen_at`, when they last were here."""
+    moment = now()
+    signed_in = SignIn.ended_at.is_null() & (SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST)
+    return (
+        Operator.select(
+            Operator,
+            fn.COUNT(SignIn.digest).filter(signed_in).alias("sessions"),
+            fn.MAX(SignIn.seen_at).python_value(SignIn.seen_at.python_value).alias("seen_at"),
+        )
+        .join(SignIn, JOIN.LEFT_OUTER)
+        .group_by(Operator.id)
+    )
+
+
+@blueprint.get("/operators")
+@needs("viewer")
+def operators() -> Any:
+    return listed()
+
+
+def listed(wrong: BadInput | Refused | None = None) -> Any:
+    after = request.args.get("after", "")
+    query = with_sign_ins().order_by(Operator.email).limit(ROWS + 1).objects()
+    rows = list(query.where(Operator.email > after) if after else query)
+    answer = live.page(
+        "operators.html",
+        rows=rows[:ROWS],
+        more=rows[ROWS - 1].email if len(rows) > ROWS else None,
+        first=not after,
+        roles=ROLES,
+        typed=request.form,
+        wrong=wrong,
+    )
+    answer.status_code = (wrong.code or 422) if wrong else answer.status_code
+    return answer
+
+
+@blueprint.post("/operators")
+@needs("admin")
+def operator_create() -> Any:
+    email, role = request.form.get("email", ""), request.form.get("role", "")
+    given = request.form.get("password") or None
+    try:
+        password = perform(current(), "operators.create", email=email, role=role, password=given)
+    except (BadInput, Refused) as error:
+        return listed(error)
+    if given:
+        flash(_("%(email)s may sign in.", email=email.strip().lower()))
+        return redirect(url_for("pages.operators"), 303)
+    return once(_("%(email)s may sign in", email=email.strip().lower()), password, "pages.operators")
+
+
+def once(title: str, secret: str, page: str, note: str = "") -> Any:
+    """What is shown this once. It comes as the answer to the form, so it is stored nowhere."""
+    return render_template("once.html", title=title, secret=secret, back=page, note=note)
+
+
+# --- one of them ---------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/operators/<int:operator_id>")
+@needs("viewer")
+def operator(operator_id: int) -> Any:
+    return page(operator_id)
+
+
+def page(operator_id: int, wrong: BadInput | None = None) -> Any:
+    found = with_sign_ins().where(Operator.id == operator_id).objects().first() or missing()
+    answer = live.page("operator.html", person=found, roles=ROLES, wrong=wrong)
+    answer.status_code = 422 if wrong else answer.status_code
+    return answer
+
+
+def known(operator_id: int) -> Operator:
+    found: Operator = Operator.get_or_none(Operator.id == operator_id) or missing()
+    return found
+
+
+def missing() -> Any:
+    abort(404, _("There is no such operator."))
+
+
+@blueprint.post("/operators/<int:operator_id>/role")
+@needs("admin")
+def operator_role(operator_id: int) -> Any:
+    person, role = known(operator_id), request.form.get("role", "")
+    return done(person, "operators.role", _("The role is changed."), role=role)
+
+
+@blueprint.post("/operators/<int:operator_id>/enable")
+@needs("admin")
+def operator_enable(operator_id: int) -> Any:
+    return done(known(operator_id), "operators.enable", _("They may sign in again."))
+
+
+@blueprint.get("/operators/<int:operator_id>/disable")
+@needs("admin")
+def operator_disable(operator_id: int) -> Any:
+    person = with_sign_ins().where(Operator.id == operator_id).objects().first() or missing()
+    browsers = counted("with %(num)s browser", "with %(num)s browsers", person.sessions)
+    return asking_twice.ask(
+        Question(
+            title=_("Disable %(email)s?", email=person.email),
+            statement=_("They can sign in no more, until an admin enables them again; their sessions end now."),
+            facts=[(_("Signed in"), browsers if person.sessions else _("not now"))],
+            consequences=[_("What they asked for goes on, and stays under their name."), _("Tokens go on.")],
+            button=_("Disable"),
+            back=url_for("pages.operator", operator_id=operator_id),
+            back_button=_("Leave them be"),
+            page="pages.operators",
+        )
+    )
+
+
+@blueprint.post("/operators/<int:operator_id>/disable", endpoint="operator_disable_now")
+@needs("admin")
+def operator_disable_now(operator_id: int) -> Any:
+    return done(known(operator_id), "operators.disable", _("They can sign in no more, and their sessions have ended."))
+
+
+@blueprint.post("/operators/<int:operator_id>/password")
+@needs("admin")
+def operator_password(operator_id: int) -> Any:
+    person, given = known(operator_id), request.form.get("password") or None
+    try:
+        password = perform(current(), "operators.password", email=person.email, password=given)
+    except BadInput as error:
+        return page(operator_id, error)
+    if given:
+        flash(_("The password is changed, and their sessions have ended."))
+        return redirect(url_for("pages.operator", operator_id=operator_id), 303)
+    return once(_("A new password for %(email)s", email=person.email), password, "pages.operators")
+
+
+def done(person: Operator, action: str, told: str, **given: Any) -> Any:
+    try:
+        perform(current(), action, email=person.email, **given)
+        flash(told)
+    except Refused as error:
+        flash(str(error.description), "error")
+    return redirect(url_for("pages.operator", operator_id=person.id), 303)

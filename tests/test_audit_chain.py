@@ -1,0 +1,278 @@
+"""The audit only grows, and says so when somebody has been at it."""
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import app_with_people
+from databases import bound_to
+from flask import Flask
+from peewee import DatabaseError
+from playhouse.migrations import Runner
+
+from admin import audit_chain
+from admin.audit_chain import append, verify
+from config import ROOT
+from engine import chain
+from engine.database import database, on_postgresql, release
+from engine.migrations import migrate
+from models import AuditEntry, AuditHead
+
+
+def write(count: int = 6) -> None:
+    for number in range(count):
+        add(f"tasks.{number}")
+
+
+def add(action: str = "tasks.run", **values: Any) -> AuditEntry:
+    return append(actor_kind="operator", actor="vera", source="web", action=action, **values)
+
+
+def tamper(sql: str) -> None:
+    """As somebody would who owns the database and does not have the key."""
+    if on_postgresql():
+        database.execute_sql("ALTER TABLE dewey_audit DISABLE TRIGGER USER")
+    else:
+        for verb in ("update", "delete"):
+            database.execute_sql(f"DROP TRIGGER IF EXISTS dewey_audit_no_{verb}")
+    database.execute_sql(sql)
+
+
+def found() -> list[tuple[int | None, str]]:
+    return [(one.row, one.what) for one in verify().findings]
+
+
+# --- growing -------------------------------------------------------------------------------------------------
+
+
+def test_rows_follow_one_another_and_hold(each_database: str) -> None:
+    write()
+    add("bulk.retry", before={"a": 1.5, "b": None}, after=["ü \ud800", {"deep": [True]}], target="№ 5")
+    rows = list(AuditEntry.select().order_by(AuditEntry.id))
+    assert [one.id for one in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [one.previous for one in rows] == [chain.START, *(one.hash for one in rows[:-1])]
+    report = verify()
+    assert (report.rows, report.last_id, report.head, report.findings) == (7, 7, rows[-1].hash, [])
+
+
+def test_an_empty_audit_holds(each_database: str) -> None:
+    assert verify().findings == []
+
+
+def test_many_who_write_at_once_make_one_list(each_database: str) -> None:
+    def some() -> None:
+        write(10)
+        release()
+
+    threads = [threading.Thread(target=some) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (verify().rows, verify().findings) == (40, [])
+
+
+def test_a_row_of_a_transaction_that_is_undone_leaves_no_hole(each_database: str) -> None:
+    write(2)
+    with pytest.raises(ZeroDivisionError), database.atomic():
+        add()
+        _ = 1 / 0
+    write(1)
+    assert (verify().last_id, verify().findings) == (3, [])
+
+
+@pytest.mark.parametrize(
+    "sql", ["UPDATE dewey_audit SET actor = 'x'", "DELETE FROM dewey_audit", "DELETE FROM dewey_audit WHERE id = 2"]
+)
+def test_the_database_refuses_to_change_or_remove_a_row(each_database: str, sql: str) -> None:
+    write(3)
+    with pytest.raises(DatabaseError, match="only grows"):
+        database.execute_sql(sql)
+    if on_postgresql():
+        database.rollback()
+    assert (verify().rows, verify().findings) == (3, [])
+
+
+def test_nothing_else_in_the_program_writes_to_it() -> None:
+    """A row that did not come by `append` has no hash."""
+    files = [file for room in ("admin", "engine", "reading") for file in (ROOT / room).glob("*.py")]
+    writing = re.compile(r"AuditEntry(\.(create|insert|insert_many|update|delete|replace)\b|\()")
+    assert [file.name for file in files if writing.search(file.read_text())] == ["audit_chain.py"]
+
+
+# --- tampered with -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "actor = 'somebody else'",
+        "at = '2020-01-01 00:00:00+00:00'",
+        "action = 'sign_in'",
+        "target = 'another'",
+        "after = '{}'",
+        "address = '127.0.0.1'",
+        "hash = previous",
+        "previous = hash",
+    ],
+)
+def test_a_changed_row_is_named(each_database: str, change: str) -> None:
+    write()
+    tamper(f"UPDATE dewey_audit SET {change} WHERE id = 3")
+    assert found() == [(3, "changed")]
+
+
+@pytest.mark.parametrize("row", [1, 6])
+def test_the_first_and_the_last_row_are_kept_too(each_database: str, row: int) -> None:
+    write()
+    tamper(f"UPDATE dewey_audit SET actor = 'x' WHERE id = {row}")
+    assert found() == [(row, "changed")]
+
+
+def test_several_changed_rows_are_all_named(each_database: str) -> None:
+    write()
+    tamper("UPDATE dewey_audit SET actor = 'x' WHERE id IN (2, 3, 5)")
+    assert found() == [(2, "changed"), (3, "changed"), (5, "changed")]
+
+
+@pytest.mark.parametrize(("gone", "told"), [("3", "row 3 was removed"), ("2, 3, 4", "row 2 to 4 was removed")])
+def test_removed_rows_are_named(each_database: str, gone: str, told: str) -> None:
+    write()
+    tamper(f"DELETE FROM dewey_audit WHERE id IN ({gone})")
+    (finding,) = verify().findings
+    assert finding.what == "removed" and told in finding.told
+
+
+def test_the_first_row_is_missed(each_database: str) -> None:
+    write()
+    tamper("DELETE FROM dewey_audit WHERE id = 1")
+    (finding,) = verify().findings
+    assert "row 1 was removed" in finding.told
+
+
+@pytest.mark.parametrize(("kept", "told"), [(5, "row 6 was cut off"), (3, "row 4 to 6 was cut off"), (0, "row 1 to 6")])
+def test_rows_cut_off_the_end_are_named(each_database: str, kept: int, told: str) -> None:
+    write()
+    tamper(f"DELETE FROM dewey_audit WHERE id > {kept}")
+    (finding,) = verify().findings
+    assert finding.what == "cut off" and told in finding.told
+
+
+INSERT = (
+    "INSERT INTO dewey_audit (id, at, actor_kind, actor, source, action, previous, hash)"
+    " SELECT {id}, at, actor_kind, actor, source, action, {previous}, {hash} FROM dewey_audit WHERE id = 2"
+)
+
+
+@pytest.mark.parametrize("previous", ["''", "previous", "hash"])
+def test_an_inserted_row_is_named(each_database: str, previous: str) -> None:
+    write(2)
+    database.execute_sql("UPDATE dewey_audit_head SET last_id = 4")  # room for a row between 2 and the next one
+    seal = chain.seal_of(audit_chain.key(), 4, AuditEntry.get_by_id(2).hash)
+    AuditHead.update(seal=seal).execute()
+    add()
+    before = [one for one in found() if one[1] != "gap"]
+    assert before == []
+    tamper(INSERT.format(id=3, previous=previous, hash="hash"))
+    assert (3, "inserted") in found()
+
+
+def test_a_row_added_at_the_end_is_named(each_database: str) -> None:
+    write()
+    tamper(INSERT.format(id=7, previous="hash", hash="hash"))
+    assert found()[0] == (7, "inserted")
+
+
+def test_a_forged_head_does_not_hide_what_was_cut_off(each_database: str) -> None:
+    write()
+    head = AuditEntry.get_by_id(4)
+    tamper("DELETE FROM dewey_audit WHERE id > 4")
+    AuditHead.update(last_id=4, hash=head.hash).execute()
+    assert found() == [(None, "head")]
+
+
+@pytest.mark.parametrize("hide", ["UPDATE dewey_audit_head SET last_id = 4", "DELETE FROM dewey_audit_head", ""])
+def test_what_was_cut_off_is_told_also_after_the_next_row(each_database: str, hide: str) -> None:
+    write()
+    tamper("DELETE FROM dewey_audit WHERE id > 4")
+    if hide:
+        database.execute_sql(hide)
+    add("the next one")
+    assert [what for _, what in found()] in (["gap"], ["removed", "gap"])
+    assert AuditEntry.select().where(AuditEntry.action == audit_chain.GAP).count() == 1
+    add("and another")
+    assert AuditEntry.select().where(AuditEntry.action == audit_chain.GAP).count() == 1
+
+
+def test_a_hash_kept_elsewhere_must_still_be_there(each_database: str) -> None:
+    write(3)
+    kept = verify().head
+    write(3)
+    assert verify(kept=kept).findings == []
+    assert [one.what for one in verify(kept="0" * 63 + "1").findings] == ["not found"]
+
+
+def test_another_key_finds_everything_changed_and_a_beginning_can_be_given(
+    each_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(3)
+    monkeypatch.setattr(audit_chain, "key", lambda: chain.key_of("another secret" * 4))
+    assert [what for _, what in found()] == ["changed", "changed", "changed", "head"]
+    add()
+    assert [one.what for one in verify(since=4).findings] == ["gap"]
+    assert verify(since=5).findings == []
+
+
+# --- taken in, and asked for ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_rows_from_before_the_chain_are_taken_in(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = f"sqlite:///{tmp_path}/old.db" if kind == "sqlite" else request.getfixturevalue("fresh_postgresql")
+    with bound_to(url):
+        Runner(database.obj, str(ROOT / "migrations"), table_name="dewey_migrations").up("0012_errors")
+        for number in (1, 2, 5):
+            database.execute_sql(
+                "INSERT INTO dewey_audit (id, at, actor_kind, actor, source, action, after) VALUES"
+                f" ({number}, '2026-11-20 10:00:0{number}.25+00:00', 'cli', 'root', 'cli', 'x', '{{\"a\": [1, 2.5]}}')"
+            )
+        migrate()
+        add()
+        assert [one.id for one in AuditEntry.select().order_by(AuditEntry.id)] == [1, 2, 5, 6]
+        assert verify().findings == []
+        tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 2")
+        assert found() == [(2, "changed")]
+
+
+@pytest.fixture
+def flask(each_database: str) -> Callable[..., Any]:
+    app: Flask = app_with_people()
+    return lambda *words: app.test_cli_runner().invoke(args=["audit", *words])
+
+
+def test_the_terminal_verifies_and_names_the_row(flask: Callable[..., Any]) -> None:
+    write()
+    good = flask("verify")
+    assert good.exit_code == 0 and "6 rows hold" in good.output
+    head = json.loads(flask("verify", "--json").output)["head"]
+    assert flask("verify", "--head", head).exit_code == 0
+    tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 3")
+    bad = flask("verify")
+    assert bad.exit_code == 1 and "row 3 was changed" in bad.output
+    told = json.loads(flask("verify", "--json").output)
+    assert [(one["row"], one["what"]) for one in told["findings"]] == [(3, "changed")]
+
+
+def test_the_terminal_lists_the_newest_first(flask: Callable[..., Any]) -> None:
+    write(3)
+    add("operators.role", target="ann@example.org", before={"role": "viewer"}, after={"role": "admin"})
+    rows = json.loads(flask("list", "--json").output)
+    assert [one["action"] for one in rows] == ["operators.role", "tasks.2", "tasks.1", "tasks.0"]
+    assert rows[0]["before"] == {"role": "viewer"}
+    assert "ann@example.org" in flask("list", "--action", "operators.role").output
+    assert json.loads(flask("list", "--actor", "nobody", "--json").output) == []
+    assert len(json.loads(flask("list", "--limit", "2", "--json").output)) == 2
