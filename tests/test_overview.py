@@ -132,13 +132,14 @@ def test_each_outcome_over_an_hour_a_day_and_a_week_leads_to_the_runs_it_counts(
         assert len(rows_of(either.get(link).text)) == int(number), link
 
 
-def test_retried_counts_the_attempts_and_leads_to_runs_of_several_attempts(operator: Browser) -> None:
-    one = counted_run("succeeded", now(), attempts=3)
-    counted_run("succeeded", now(), attempts=1)
-    counts.add({counts.key_of(one, now(), counts.RETRIED): 2})
-    (number, link), *_ = outcomes(operator.get("/").text)["retried"]
-    assert number == "2"
-    assert rows_of(operator.get(link).text) == [one.id]
+def test_retried_counts_runs_of_several_attempts_and_leads_to_them(either: Browser) -> None:
+    at = now()
+    for minutes, attempts in ((0, 3), (30, 2), (40, 1), (90, 5)):
+        counted_run("succeeded", at - timedelta(minutes=minutes), attempts=attempts)
+    shown = outcomes(either.get("/").text)["retried"]
+    assert [number for number, _link in shown] == ["2", "3", "3"]
+    for number, link in shown:
+        assert len(rows_of(either.get(link).text)) == int(number)
 
 
 def test_waiting_and_running_are_told_in_percentiles_beside_the_oldest_that_waits(operator: Browser) -> None:
