@@ -14,10 +14,12 @@ from admin.access import needs
 from admin.console import blueprint
 from admin.cut import Cut, cut, weight
 from admin.offers import offers
+from admin.preferences import zone
 from admin.story import kind_of, story
 from admin.tracebacks import Frame, parse
 from admin.who import current
 from admin.words import as_call, as_json, counted
+from config import QUEUES
 from engine import kin
 from engine.records import ENDED, Attempt, LogLine, Run, WorkerProcess, now
 from engine.records import as_json as row_as_json
@@ -32,8 +34,8 @@ SHORT_CALL, LINES = 240, 16
 
 @blueprint.app_template_filter("moment")
 def moment(at: datetime) -> str:
-    """Of a line in a log, to the millisecond."""
-    return f"{at:%H:%M:%S.%f}"[:-3]
+    """Of a line in a log, to the millisecond, in the reader's zone."""
+    return f"{at.astimezone(zone()):%H:%M:%S.%f}"[:-3]
 
 
 @blueprint.get("/runs/<run_id>")
@@ -60,6 +62,7 @@ def run(run_id: str) -> Any:
         children=children[:CHILDREN],
         more_children=len(children) > CHILDREN,
         worker_url=worker_url,
+        queue_names=QUEUES,
         closed_url=url_for("pages.sessions", state="closed", run=run.id) if closed else None,
     )
 

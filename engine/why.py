@@ -129,8 +129,8 @@ class Waiting:
     # --- in the way ------------------------------------------------------------------------------------------
 
     def cancelled(self) -> list[Cause]:
-        """In code, by Huey's `revoke`: the worker that takes it drops it. What a person cancels leaves the queue at once."""
-        keys = {Task(id=self.run.id).revoke_id: None}
+        """By Huey's `revoke`, in code: the worker that takes it drops it. What a person cancels is gone at once."""
+        keys: dict[str, str | None] = {Task(id=self.run.id).revoke_id: None}
         if self.task_class:
             keys[self.queue._task_key(self.task_class, "rt")] = self.run.task
         for key, data in self.storage.peek_many(list(keys)).items():

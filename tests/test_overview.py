@@ -87,6 +87,31 @@ def test_the_chart_has_a_bar_for_each_hour_and_says_it_in_a_table_too(operator: 
     assert len(re.findall('<th scope="row">', card)) == 24
 
 
+def test_each_bar_of_closed_sessions_leads_to_them(either: Browser) -> None:
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    there = {str(closed(ended_at=hour - timedelta(hours=3) + timedelta(minutes=at)).id) for at in (0, 20, 59)}
+    closed(ended_at=hour - timedelta(hours=2))
+    closed(ended_at=hour - timedelta(hours=3, seconds=1))
+    card = part_of(either.get("/").text, "closed-per-hour")
+    link = re.search(r'href="([^"]+)" tabindex="-1"><title>[^<]*3 sessions closed', card)[1].replace("&amp;", "&")
+    assert set(rows_of(either.get(link).text)) == there
+    assert either.get("/sessions?state=closed&hour=yesterday").status_code == 422
+
+
+def test_charts_are_in_the_readers_zone(operator: Browser) -> None:
+    operator.set_cookie("zone", "Asia/Kolkata")  # half an hour beside the hours of the counts
+    at = counts.full_minute(now()).replace(minute=0)
+    counted_run("succeeded", at)
+    closed(ended_at=at)
+    html, here = operator.get("/").text, f"{at + timedelta(hours=5, minutes=30):%H:%M} IST, still filling: "
+    assert f"<title>{here}1 succeeded, 0 failed</title>" in part_of(html, "throughput")
+    assert f"<title>{here}1 session closed</title>" in part_of(html, "closed-per-hour")
+    labels = re.findall(r'text-anchor="middle">([^<]+)<', part_of(html, "throughput"))
+    assert len(labels) == 8 and {int(label[:2]) % 3 for label in labels} == {0}
+    days = re.findall(r'text-anchor="middle">([^<]+)<', part_of(operator.get("/?hours=168").text, "throughput"))
+    assert len(days) in (6, 7) and f"{at + timedelta(hours=5, minutes=30):%-d %b}" in days
+
+
 def part_of(html: str, identifier: str) -> str:
     return re.search(rf'<section class="[^"]+" id="{identifier}".*?</section>', html, re.DOTALL)[0]
 
@@ -284,6 +309,7 @@ def test_what_is_wrong_stands_first_in_a_sentence_each_with_the_way_to_mend_it(o
     assert "ann@example.org" in told["paused-normal"][0] and "deploy of 2.4.1" in told["paused-normal"][0]
     assert "too slow" in told["paused-task-get_cleanup_statistics"][0]
     assert "1,204 events could not be kept" in told["dropped"][0]
+    assert operator.get(re.search(r'<a href="([^"]+)">Nobody', html)[1].replace("&amp;", "&")).status_code == 200
     assert "7 things need attention" in text_of(html)
     links = [link for _sentence, link in told.values() if link]
     assert len(links) == 6

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,16 @@ def test_the_log_is_told_attempt_by_attempt_with_its_gaps(operator: Browser) -> 
         "--- delivery 2 ---", "INFO     books: line 1", "INFO     books: line 2",
         "… 37 lines left out …", "ERROR    books: line 40",
     ]  # fmt: skip
+
+
+def test_the_times_of_the_log_are_those_of_the_reader_with_utc_beside_them(operator: Browser) -> None:
+    one = run(state="failed")
+    at = datetime(2026, 1, 2, 22, 30, 15, 123000, UTC)
+    LogLine.create(run_id=one.id, delivery=1, number=1, at=at, level="INFO", logger="x", text="a line")
+    attempt(one, 1, "failed")
+    operator.set_cookie("zone", "Europe/Berlin")
+    html = operator.get(f"/runs/{one.id}").text
+    assert '2026-01-02 22:30:15.123 UTC">23:30:15.123</time> INFO a line' in html
 
 
 def test_of_a_long_log_the_end_is_told_and_how_much_there_was_before(operator: Browser) -> None:

@@ -14,6 +14,7 @@ from engine.find import count_by_state, find
 from engine.looks import holds
 from engine.lookup import Lookup, Window
 from engine.migrations import migrate
+from engine.queue_head import counted_in
 from engine.records import Run
 
 AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
@@ -95,3 +96,13 @@ def test_no_page_takes_more_than_three_statements(many_runs: None, looking: bool
     looks = (holds(Run.error, ["zip"]),) if looking else ()
     wanted = Lookup(tasks=some({"old", "new"}), states=some({"failed", "dead", "succeeded"}), looks=looks)
     assert len(plans_of(lambda: find(wanted, 30))) <= 3
+
+
+@pytest.mark.parametrize("queues", [["light"], ["heavy", "normal", "light"]])
+def test_what_came_into_queues_a_moment_ago_is_counted_without_reading_what_came_before(
+    many_runs: None, queues: list[str]
+) -> None:
+    since = AS_OF - timedelta(minutes=5)
+    assert counted_in(queues, since)["light"] == 300
+    ((statement, plan),) = plans_of(lambda: counted_in(queues, since))
+    assert re.search(r"enqueued_at ?>", plan), (statement, plan)
