@@ -17,7 +17,9 @@ from config import ROOT, settings
 from engine import bulk, counts
 from engine.control import Asker, pause
 from engine.database import database
+from engine.find import everything
 from engine.history import write_down
+from engine.lookup import Lookup
 from engine.records import LogLine, Run, Tick, WorkerProcess, now
 from engine.schedule import crontab
 from models import ReadingSession
@@ -64,7 +66,7 @@ class House:
             tasks.get_cleanup_statistics(hours=3)
         self.dead_run = die()
         write_down(tasks.light)
-        failed = Run.select(Run.id, Run.state).where(Run.state == "failed")
+        failed = everything(Lookup(states=frozenset({"failed"})))
         for _ in range(rows // 2):
             shown = bulk.preflight(failed, 1).fingerprint
             self.bulk = bulk.begin("retry", failed, shown, by=ANN, search="state:failed").id

@@ -9,8 +9,9 @@ import pytest
 from databases import bound_to, execute_alone, new_postgresql
 from test_plans import plans_of
 
+from engine.bulk import preflight
 from engine.database import database, on_postgresql
-from engine.find import count_by_state, find
+from engine.find import count_by_state, everything, find
 from engine.looks import holds
 from engine.lookup import Lookup, Window
 from engine.migrations import migrate
@@ -24,7 +25,8 @@ FILL = """
     INSERT INTO dewey_runs (id, task, queue, state, enqueued_at, ended_at, asked_by_kind, asked_by, parent_id, retries,
                             attempts, deliveries)
     SELECT {id}, CASE WHEN i > 26400 THEN 'old' ELSE 'new' END, CASE WHEN i % 3 = 0 THEN 'normal' ELSE 'light' END,
-           CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'succeeded' END, {at}, {at},
+           CASE WHEN i % 1000 = 7 THEN 'waiting' WHEN i % 100 = 0 THEN 'failed' ELSE 'succeeded' END,
+           {at}, CASE WHEN i % 1000 = 7 THEN NULL ELSE {at} END,
            CASE WHEN i % 500 = 0 THEN 'operator' ELSE 'code' END, 'anna', CASE WHEN i % 300 = 0 THEN 'p' END, 0, 1, 1
     FROM ({series}) AS series"""
 ON_POSTGRESQL = {
@@ -96,6 +98,13 @@ def test_no_page_takes_more_than_three_statements(many_runs: None, looking: bool
     looks = (holds(Run.error, ["zip"]),) if looking else ()
     wanted = Lookup(tasks=some({"old", "new"}), states=some({"failed", "dead", "succeeded"}), looks=looks)
     assert len(plans_of(lambda: find(wanted, 30))) <= 3
+
+
+def test_all_runs_that_ended_in_a_window_are_read_from_the_index_of_ends(many_runs: None) -> None:
+    ended = {"ended": Window(AS_OF - timedelta(minutes=5)), "asked": Window(None, AS_OF)}
+    wanted = Lookup(states=some({"succeeded"}), **ended)
+    ((statement, plan),) = plans_of(lambda: preflight(everything(wanted), 0))[:1]
+    assert "dewey_runs_state_ended" in plan, (statement, plan)
 
 
 @pytest.mark.parametrize("queues", [["light"], ["heavy", "normal", "light"]])
