@@ -209,6 +209,25 @@ def test_in_trouble_of_every_kind_the_overview_stays_within_its_bounds(library: 
         cost_of(house.browser, f"/{query}")
 
 
+def test_long_texts_make_no_list_heavy(operator: Browser) -> None:
+    reader, book = "читатель" * 12 + "@example.org", ("Война и мир " * 30, "Лев Толстой " * 20)
+    values = {"error": "BadZipFile: " + "не архив " * 900, "kwargs": {"title": 'Я<&"' * 300}, "asked_by": reader}
+    for number in range(30):
+        session(f"{number}{reader}", book, minutes_ago=150)
+        closed(f"{number}{reader}c", book)
+        run("process_book_" * 4, "failed", asked_by_kind="operator", **values)
+    for language in ("en", "ru"):
+        operator.set_cookie("language", language)
+        for address in ("/", "/runs", "/runs?q=state:failed", "/bulk/new?verb=retry&q=state:failed", "/sessions",
+                        "/sessions?state=closed", "/sessions?state=abandoned", "/sessions/cleanup"):  # fmt: skip
+            cost_of(operator, address)
+    book_link, reader_link = re.findall(r'<a href="(/sessions[^"]+)">(?:Война|\d+чит)', operator.get("/sessions").text)[
+        :2
+    ]
+    for link in (book_link, reader_link):
+        assert "читатель" in operator.get(link.replace("&amp;", "&")).text
+
+
 @pytest.fixture
 def full_house(library: None) -> House:
     house = House()
