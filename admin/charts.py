@@ -20,7 +20,7 @@ WIDEST = 12  # bars fill the width when there are so many; fewer leave room
 LEAST = 2  # pixels: one among thousands is still seen
 
 #: Labelled is each so many seconds; each so many are left out on a narrow page.
-LABELS = {MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
+LABELS = {2 * MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
 
 
 class Value(NamedTuple):
@@ -93,7 +93,7 @@ def closed(count: int) -> str:
 
 def runs(slots: Iterable[Slot], step: int, as_of: datetime) -> Chart:
     """Runs that ended in each step: what failed stands at the floor, where it can be compared."""
-    names = {MINUTE: _("Runs ended per minute"), HOUR: _("Runs ended per hour")}
+    names = {2 * MINUTE: _("Runs ended in each two minutes"), HOUR: _("Runs ended per hour")}
     name = names.get(step) or _("Runs ended in each %(hours)s hours", hours=step // HOUR)
     columns = [_("Succeeded"), _("Failed"), _("Dead"), _("Cancelled, expired")]
     words = _("%(good)s succeeded, %(bad)s failed")

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count
+from itertools import count, product
 
 import pytest
-from browsers import Browser, app_with_people, signed_in_browser
+from browsers import PEOPLE, Browser, app_with_people, signed_in_browser
 from budget import MOST_BYTES, cost_of
 from flask import Flask
 from library import attempt, closed, consumer_of, run, session
@@ -22,7 +22,7 @@ from engine.history import write_down
 from engine.lookup import Lookup
 from engine.records import LogLine, Run, Tick, WorkerProcess, now
 from engine.schedule import crontab
-from models import ReadingSession
+from models import ReadingSession, SavedView
 
 #: All CSS and JavaScript together, before compression.
 MOST_BESIDE = 60_000
@@ -203,7 +203,12 @@ def test_in_trouble_of_every_kind_the_overview_stays_within_its_bounds(library: 
     for name, queue in tasks.queues.items():
         pause(queue, by=ANN, reason="why " * 100)
         pause(queue, task=f"a_task_of_{name}", by=ANN, reason="why " * 100)
-    for query in QUERIES["overview"]:
+    minutes = [int(now().timestamp()) - 60 * minute for minute in range(60)]
+    ended = product(minutes, ["a_task"], ["light"], ["succeeded", "failed", "dead", "cancelled"], [0])
+    counts.add(dict.fromkeys(ended, 12_345))
+    house.browser.set_cookie("zone", "America/Argentina/Buenos_Aires")
+    for language, query in product(("en", "ru"), QUERIES["overview"]):
+        house.browser.set_cookie("language", language)
         html = house.browser.get(f"/{query}").text
         assert html.count('class="notice"') >= 9
         cost_of(house.browser, f"/{query}")
@@ -216,6 +221,11 @@ def test_long_texts_make_no_list_heavy(operator: Browser) -> None:
         session(f"{number}{reader}", book, minutes_ago=150)
         closed(f"{number}{reader}c", book)
         run("process_book_" * 4, "failed", asked_by_kind="operator", **values)
+    for number in range(20):
+        SavedView.create(
+            name=f"{number} " + "вид" * 19, search=f"state:failed {number} " + "слово" * 9, owner=PEOPLE["operator"]
+        )
+    operator.set_cookie("zone", "America/Argentina/Buenos_Aires")
     for language in ("en", "ru"):
         operator.set_cookie("language", language)
         for address in ("/", "/runs", "/runs?q=state:failed", "/bulk/new?verb=retry&q=state:failed", "/sessions",
