@@ -259,14 +259,19 @@ def test_the_runs_before_and_after_are_found_in_an_index(each_database: str) -> 
 # --- why it does not run -------------------------------------------------------------------------------------
 
 
-def test_a_run_that_waits_says_why_and_one_that_has_ended_does_not(operator: Browser) -> None:
+def test_a_run_that_waits_or_never_will_run_says_why_and_one_that_ran_does_not(operator: Browser) -> None:
     run_id = asked()
     tasks.light.storage.pause("", {"by": "vera", "kind": "operator", "at": now().isoformat(), "reason": "moving"})
     shown = told(operator, run_id)
     assert "Why is it not running? The queue light is paused: vera did that now (“moving”)." in shown
     assert "Nobody serves the queue light: no worker is on record." in shown
     operator.send(f"/runs/{run_id}/cancel")
-    assert "Why is it not running?" not in told(operator, run_id)
+    why = "Why is it not running? It was cancelled ( now ): cancelled by operator@example.org."
+    assert why in told(operator, run_id)
+    late = run(state="expired", ended_at=now())
+    assert "Why is it not running? It was not started in time and has expired ( now )." in told(operator, late)
+    for state in ("succeeded", "failed", "dead"):
+        assert "Why is it not running?" not in told(operator, run(state=state, ended_at=now(), attempts=1))
 
 
 # --- what may be done ----------------------------------------------------------------------------------------
