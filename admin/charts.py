@@ -128,7 +128,7 @@ def chart(
     labelled, wide_apart = LABELS[step]
     sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
     starts = [one.start.astimezone(at or zone()) for one in values]
-    labels, on_narrow_pages = (marked(starts, step, seconds) for seconds in (labelled, wide_apart))
+    labels, on_narrow_pages = marked(starts, step, labelled, 1), marked(starts, step, wide_apart, 2)
     bars = []
     for place, (one, start) in enumerate(zip(values, starts, strict=True)):
         filling = one.start <= as_of < one.start + timedelta(seconds=step)
@@ -155,10 +155,12 @@ def chart(
     return Chart(name, told, columns, bars, lines, HEIGHT, floor, 10 + 7 * len(number(top)), total)
 
 
-def marked(starts: Sequence[datetime], step: int, seconds: int) -> list[bool]:
-    """Which bars have a label: the first of each `seconds` of the clock on the wall; all where there is room."""
+def marked(starts: Sequence[datetime], step: int, seconds: int, each: int) -> list[bool]:
+    """Which bars have a label: the first of each `seconds` of the clock on the wall; of so few that there is room, each
+    first, second …
+    """
     if len(starts) < WIDEST:
-        return [True] * len(starts)
+        return [place % each == 0 for place in range(len(starts))]
     walls = [int(start.timestamp() + (start.utcoffset() or timedelta()).total_seconds()) for start in starts]
     first = walls[0] % seconds < step
     return [first, *(one // seconds != before // seconds for before, one in pairwise(walls))]
