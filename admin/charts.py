@@ -151,7 +151,7 @@ def chart(
         )
     lines = [Line(round(floor - value * pixels, 1), value) for value in range(0, top + 1, rise)]
     total = sum(sum(one.cells) for one in values)
-    told = zone_name(as_of.astimezone(at or zone()))
+    told = zone_name(starts[-1]) if starts else ""
     return Chart(name, told, columns, bars, lines, HEIGHT, floor, 10 + 7 * len(number(top)), total)
 
 

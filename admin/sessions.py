@@ -90,9 +90,11 @@ def hour_named(hour: str) -> datetime:
     """2026-11-23T10Z. Raises BadInput."""
     try:
         start = datetime.fromisoformat(hour)
-        return start if start.tzinfo else start.replace(tzinfo=UTC)
     except ValueError:
-        raise BadInput("hour", _("a date or time such as 2026-11-23T10:00 is needed")) from None
+        start = datetime.min
+    if not datetime.min.year < start.year < datetime.max.year:
+        raise BadInput("hour", _("a date or time such as 2026-11-23T10:00 is needed"))
+    return start if start.tzinfo else start.replace(tzinfo=UTC)
 
 
 @blueprint.get("/sessions/<uuid:session_id>/close")

@@ -95,7 +95,8 @@ def test_each_bar_of_closed_sessions_leads_to_them(either: Browser) -> None:
     card = part_of(either.get("/").text, "closed-per-hour")
     link = re.search(r'href="([^"]+)" tabindex="-1"><title>[^<]*3 sessions closed', card)[1].replace("&amp;", "&")
     assert set(rows_of(either.get(link).text)) == there
-    assert either.get("/sessions?state=closed&hour=yesterday").status_code == 422
+    for hour in ("yesterday", "9999-12-31T23:30", "0001-01-01"):
+        assert either.get(f"/sessions?state=closed&hour={hour}").status_code == 422
 
 
 def test_charts_are_in_the_readers_zone(operator: Browser) -> None:
