@@ -268,6 +268,7 @@ def test_a_run_that_waits_or_never_will_run_says_why_and_one_that_ran_does_not(o
     operator.send(f"/runs/{run_id}/cancel")
     why = "Why is it not running? It was cancelled ( now ): cancelled by operator@example.org."
     assert why in told(operator, run_id)
+    assert 'class="why">cancelled' not in operator.get(f"/runs/{run_id}").text  # which is no error
     late = run(state="expired", ended_at=now())
     assert "Why is it not running? It was not started in time and has expired ( now )." in told(operator, late)
     for state in ("succeeded", "failed", "dead"):
