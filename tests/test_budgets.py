@@ -221,7 +221,7 @@ def test_long_texts_make_no_list_heavy(operator: Browser) -> None:
         session(f"{number}{reader}", book, minutes_ago=150)
         closed(f"{number}{reader}c", book)
         run("process_book_" * 4, "failed", asked_by_kind="operator", **values)
-    for number in range(20):
+    for number in range(12):
         SavedView.create(
             name=f"{number} " + "вид" * 19, search=f"state:failed {number} " + "слово" * 9, owner=PEOPLE["operator"]
         )
