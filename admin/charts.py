@@ -1,23 +1,26 @@
 """Bars over time, as numbers that a template draws. Across in percent, so that text keeps its size at any width."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import NamedTuple
 
 from flask import url_for
 from flask_babel import format_datetime, ngettext
 from flask_babel import gettext as _
 
-from admin.words import number
+from admin.figures import number, zone_name
+from admin.preferences import zone
 from engine.counts import HOUR, MINUTE, Slot
 from engine.records import State
 
 HEIGHT, TOP, BOTTOM = 168, 14, 24  # pixels: the picture, and what labels take of it above and below
 GAP = 0.22  # of a bar's share of the width
+WIDEST = 12  # bars fill the width when there are so many; fewer leave room
 LEAST = 2  # pixels: one among thousands is still seen
 
 #: Labelled is each so many seconds; each so many are left out on a narrow page.
-LABELS = {MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
+LABELS = {2 * MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
 
 
 class Value(NamedTuple):
@@ -58,6 +61,7 @@ class Line(NamedTuple):
 
 class Chart(NamedTuple):
     name: str
+    zone: str
     columns: Sequence[str]  # of the table, after the time
     bars: list[Bar]
     lines: list[Line]
@@ -72,8 +76,15 @@ class Chart(NamedTuple):
 
 def sessions(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
     """Sessions closed in each hour, oldest first."""
-    values = [Value(start, [("full", count)], [count], closed(count)) for start, count in counts]
+    values = [
+        Value(start, [("full", count)], [count], closed(count), sessions_of(start, count)) for start, count in counts
+    ]
     return chart(_("Sessions closed per hour"), [_("Closed")], values, HOUR, as_of)
+
+
+def sessions_of(hour: datetime, count: int, **more: str) -> str:
+    """Where the sessions closed in this hour are; empty where there are none."""
+    return url_for("pages.sessions", state="closed", hour=iso(hour), **more) if count else ""
 
 
 def closed(count: int) -> str:
@@ -82,7 +93,7 @@ def closed(count: int) -> str:
 
 def runs(slots: Iterable[Slot], step: int, as_of: datetime) -> Chart:
     """Runs that ended in each step: what failed stands at the floor, where it can be compared."""
-    names = {MINUTE: _("Runs ended per minute"), HOUR: _("Runs ended per hour")}
+    names = {2 * MINUTE: _("Runs ended in each two minutes"), HOUR: _("Runs ended per hour")}
     name = names.get(step) or _("Runs ended in each %(hours)s hours", hours=step // HOUR)
     columns = [_("Succeeded"), _("Failed"), _("Dead"), _("Cancelled, expired")]
     words = _("%(good)s succeeded, %(bad)s failed")
@@ -106,38 +117,53 @@ def iso(minute: datetime) -> str:
 # --- drawing -------------------------------------------------------------------------------------------------
 
 
-def chart(name: str, columns: Sequence[str], values: Sequence[Value], step: int, as_of: datetime) -> Chart:
-    """The bar that holds `as_of` is still filling."""
+def chart(
+    name: str, columns: Sequence[str], values: Sequence[Value], step: int, as_of: datetime, at: tzinfo | None = None
+) -> Chart:
+    """The bar that holds `as_of` is still filling. Times are those of the reader's zone, or `at`."""
     floor = HEIGHT - BOTTOM
     rise, top = scale(max((sum(count for _tone, count in one.parts) for one in values), default=0))
     pixels = (floor - TOP) / top
-    share = 100 / max(len(values), 1)
+    share = 100 / max(len(values), WIDEST)
     labelled, wide_apart = LABELS[step]
-    sentences = (_("%(time)s UTC: %(what)s"), _("%(time)s UTC, still filling: %(what)s"))
+    sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
+    starts = [one.start.astimezone(at or zone()) for one in values]
+    labels, on_narrow_pages = marked(starts, step, labelled, 1), marked(starts, step, wide_apart, 2)
     bars = []
-    for place, one in enumerate(values):
-        second = int(one.start.timestamp())
+    for place, (one, start) in enumerate(zip(values, starts, strict=True)):
         filling = one.start <= as_of < one.start + timedelta(seconds=step)
-        when = hour_of(one.start) if step <= HOUR else f"{day_of(one.start)} {hour_of(one.start)}"
+        when = hour_of(start) if step <= HOUR else f"{day_of(start)} {hour_of(start)}"
         bars.append(
             Bar(
                 start=one.start,
                 when=when,
-                title=sentences[filling] % {"time": when, "what": one.title},
+                title=sentences[filling] % {"time": f"{when} {zone_name(start)}", "what": one.title},
                 href=one.href,
                 cells=one.cells,
                 parts=stacked(one.parts, pixels, floor),
                 x=f"{(place + GAP / 2) * share:.2f}%",
                 middle=f"{(place + 0.5) * share:.2f}%",
                 width=f"{(1 - GAP) * share:.2f}%",
-                label=(day_of if step > HOUR else hour_of)(one.start) if second % labelled == 0 else "",
-                spare=second % wide_apart != 0,
+                label=(day_of if step > HOUR else hour_of)(start) if labels[place] else "",
+                spare=not on_narrow_pages[place],
                 filling=filling,
             )
         )
     lines = [Line(round(floor - value * pixels, 1), value) for value in range(0, top + 1, rise)]
     total = sum(sum(one.cells) for one in values)
-    return Chart(name, columns, bars, lines, HEIGHT, floor, 10 + 7 * len(number(top)), total)
+    told = zone_name(starts[-1]) if starts else ""
+    return Chart(name, told, columns, bars, lines, HEIGHT, floor, 10 + 7 * len(number(top)), total)
+
+
+def marked(starts: Sequence[datetime], step: int, seconds: int, each: int) -> list[bool]:
+    """Which bars have a label: the first of each `seconds` of the clock on the wall; of so few that there is room, each
+    first, second …
+    """
+    if len(starts) < WIDEST:
+        return [place % each == 0 for place in range(len(starts))]
+    walls = [int(start.timestamp() + (start.utcoffset() or timedelta()).total_seconds()) for start in starts]
+    first = walls[0] % seconds < step
+    return [first, *(one // seconds != before // seconds for before, one in pairwise(walls))]
 
 
 def stacked(parts: Iterable[tuple[str, int]], pixels: float, floor: int) -> list[Part]:

@@ -22,6 +22,12 @@ def cut(text: str, shown: int, folded: int = 0, *, lines: int = 1000) -> Cut:
     return Cut(first, rest, len(first) + len(rest) < len(text), len(text.encode("utf-8", "replace")))
 
 
+def brief(text: str, most: int = 140) -> str:
+    """Of a text in a list, as much as a row has room for: so many bytes."""
+    found = cut(text, most)
+    return f"{found.shown}…" if found.beyond else text
+
+
 def fitting(text: str, most: int) -> str:
     """As much of its beginning as takes no more than `most` bytes in HTML."""
     text = text[:most]

@@ -130,7 +130,12 @@ def clock(instant: datetime, at: datetime | None = None) -> str:
 
 def zone_label(at: datetime | None = None) -> str:
     """What the reader's zone is called at that time: UTC, CET, UTC+03."""
-    name = (at or now()).astimezone(zone()).tzname() or ""
+    return zone_name((at or now()).astimezone(zone()))
+
+
+def zone_name(at: datetime) -> str:
+    """Of the instant's own zone."""
+    name = at.tzname() or ""
     return name if name.isalpha() else f"UTC{name}"
 
 

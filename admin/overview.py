@@ -33,7 +33,7 @@ class Window(NamedTuple):
 
 
 WINDOWS = (
-    Window(1, lazy_gettext("1 h"), lazy_gettext("last hour"), "1h", MINUTE, 60),
+    Window(1, lazy_gettext("1 h"), lazy_gettext("last hour"), "1h", 2 * MINUTE, 30),
     Window(24, lazy_gettext("24 h"), lazy_gettext("last 24 hours"), "24h", HOUR, 24),
     Window(168, lazy_gettext("7 d"), lazy_gettext("last 7 days"), "7d", 4 * HOUR, 42),
 )

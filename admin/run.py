@@ -14,11 +14,13 @@ from admin.access import needs
 from admin.console import blueprint
 from admin.cut import Cut, cut, weight
 from admin.offers import offers
+from admin.preferences import zone
 from admin.story import kind_of, story
 from admin.who import current
 from admin.words import as_call, as_json, counted
+from config import QUEUES
 from engine import kin
-from engine.records import ENDED, Attempt, LogLine, Run, WorkerProcess, now
+from engine.records import Attempt, LogLine, Run, State, WorkerProcess, now
 from engine.records import as_json as row_as_json
 from engine.tracebacks import Frame, parse
 from engine.why import Cause, why
@@ -32,8 +34,8 @@ SHORT_CALL, LINES = 240, 16
 
 @blueprint.app_template_filter("moment")
 def moment(at: datetime) -> str:
-    """Of a line in a log, to the millisecond."""
-    return f"{at:%H:%M:%S.%f}"[:-3]
+    """Of a line in a log, to the millisecond, in the reader's zone."""
+    return f"{at.astimezone(zone()):%H:%M:%S.%f}"[:-3]
 
 
 @blueprint.get("/runs/<run_id>")
@@ -41,7 +43,7 @@ def moment(at: datetime) -> str:
 def run(run_id: str) -> Any:
     run = known(run_id)
     attempts = run.history
-    causes = [] if run.state in ENDED else why(tasks.queues, run)
+    causes = why(tasks.queues, run)
     children = kin.children(run, CHILDREN + 1)
     closed = run.instant_at and isinstance(run.result, dict) and run.result.get("closed_count")
     return live.page(
@@ -49,7 +51,7 @@ def run(run_id: str) -> Any:
         run=run,
         causes=causes,
         in_the_way=in_the_way(causes),
-        interrupted_by=causes[0].facts.get("cancelled_by") if causes else None,
+        interrupted_by=causes[0].facts.get("cancelled_by"),
         offers=offers(run, current(), causes),
         story=story(run, attempts),
         failures=failures(attempts),
@@ -60,6 +62,7 @@ def run(run_id: str) -> Any:
         children=children[:CHILDREN],
         more_children=len(children) > CHILDREN,
         worker_url=worker_url,
+        queue_names=QUEUES,
         closed_url=url_for("pages.sessions", state="closed", run=run.id) if closed else None,
     )
 
@@ -111,8 +114,11 @@ def worker_url(worker: str | None, at: datetime | None) -> str | None:
 
 
 def in_the_way(causes: Sequence[Cause]) -> bool:
-    """Whether there is something to be said: not of what runs, nor of what is just being written down."""
-    return bool(causes) and causes[0].kind not in ("running", "record_behind")
+    """Whether there is something to be said: not of what runs or ran, nor of what is just being written down."""
+    kind, facts = causes[0]
+    if kind == "ended":
+        return facts["state"] in (State.CANCELLED, State.EXPIRED)
+    return kind not in ("running", "record_behind")
 
 
 def call_of(run: Run) -> Cut:

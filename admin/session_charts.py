@@ -97,7 +97,7 @@ def by_hour_and_device(found: Counter[tuple[int, str]]) -> tuple[list[Device], C
         )
     devices = [Device(name, tone) for name, tone in zip(names, TONES, strict=False)]
     name = _("Abandoned sessions by the hour in which they began, and by device")
-    return devices, charts.chart(name, names, values, HOUR, NEVER - timedelta(days=1))
+    return devices, charts.chart(name, names, values, HOUR, NEVER - timedelta(days=1), UTC)
 
 
 def lengths(hours: list[Hour], as_of: datetime) -> Chart:
@@ -107,6 +107,7 @@ def lengths(hours: list[Hour], as_of: datetime) -> Chart:
             [("full", round(one.average or 0))],
             [round(one.average or 0), one.closed],
             _("%(average)s min on average, %(closed)s closed", average=number(one.average), closed=number(one.closed)),
+            charts.sessions_of(one.start, one.closed),
         )
         for one in hours
     ]
@@ -123,6 +124,7 @@ def progress(hours: list[Hour], as_of: datetime) -> Chart:
             none=number(one.no_progress),
             closed=number(one.closed),
         )
-        values.append(Value(one.start, [("full", share)], [share, one.no_progress, one.closed], title))
+        href = charts.sessions_of(one.start, one.no_progress, progress="none")
+        values.append(Value(one.start, [("full", share)], [share, one.no_progress, one.closed], title, href))
     columns = [_("Percent"), _("Without progress"), _("Closed")]
     return charts.chart(_("Share without progress per hour"), columns, values, HOUR, as_of)

@@ -1,6 +1,6 @@
 """The reading sessions: lists, closing one, and the cleanup with its preview."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +13,10 @@ import tasks
 from admin import live
 from admin.access import needs
 from admin.console import blueprint, page_of
+from admin.figures import clock
 from admin.filters import Asked, choice, text
 from admin.perform import perform
-from admin.problems import Refused, in_words
+from admin.problems import BadInput, Refused, in_words
 from admin.who import current
 from admin.words import short
 from config import settings
@@ -43,6 +44,7 @@ def sessions() -> Any:
         book=text("book"),
         progress=choice("progress", ["", "none"]),
         hours=choice("hours", ["", "24"]),
+        hour=text("hour"),
         run=text("run"),
     )
     lists["closed"] &= closed_filter(asked, as_of)
@@ -65,7 +67,7 @@ def sessions() -> Any:
 
 
 def closed_filter(asked: Asked, as_of: datetime) -> Any:
-    """Which of the closed sessions: without progress, of the last hours, of one run."""
+    """Which of the closed sessions: without progress, of the last hours, of one hour, of one run."""
     condition: Any = ReadingSession.ended_at.is_null(False)
     if asked.progress:
         condition &= ReadingSession.end_position == ReadingSession.start_position
@@ -73,11 +75,26 @@ def closed_filter(asked: Asked, as_of: datetime) -> Any:
     if asked.hours:
         condition &= ReadingSession.ended_at.between(as_of - timedelta(hours=int(asked.hours)), as_of)
         asked.chip("hours", _("closed in the last %(hours)s h", hours=asked.hours))
+    if asked.hour:
+        start = hour_named(asked.hour)
+        condition &= (ReadingSession.ended_at >= start) & (ReadingSession.ended_at < start + timedelta(hours=1))
+        asked.chip("hour", _("closed in the hour from %(time)s", time=clock(start, as_of)))
     if asked.run:
         instant = Run.select(Run.instant_at).where(Run.id == asked.run)
         condition &= ReadingSession.ended_at == instant
         asked.chip("run", _("closed by run %(id)s", id=short(asked.run)))
     return condition
+
+
+def hour_named(hour: str) -> datetime:
+    """2026-11-23T10Z. Raises BadInput."""
+    try:
+        start = datetime.fromisoformat(hour)
+    except ValueError:
+        start = datetime.min
+    if not datetime.min.year < start.year < datetime.max.year:
+        raise BadInput("hour", _("a date or time such as 2026-11-23T10:00 is needed"))
+    return start if start.tzinfo else start.replace(tzinfo=UTC)
 
 
 @blueprint.get("/sessions/<uuid:session_id>/close")

@@ -74,7 +74,7 @@ def tried(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
         if late >= WORTH_A_WORD:
             step.details.append(_("after waiting %(time)s in its queue", time=duration(late)))
     if state not in ("died", "returned"):
-        step.error = first_line(attempt.error)
+        tell(step, attempt.error)
     if attempt.next_at and attempt.ended_at:
         pause = (attempt.next_at - attempt.ended_at).total_seconds() * 1000
         step.details.append(_("next attempt after %(time)s", time=duration(max(pause, 0))))
@@ -124,10 +124,19 @@ def what_is_next(run: Run, attempts: list[Attempt]) -> list[Step]:
             text = _("Attempt %(number)s is due", number=number)
             return [Step("retrying", text, at=run.due_at, due=run.due_at)]
         case State.CANCELLED | State.EXPIRED | State.DEAD:
-            return [Step(run.state, end_of(run), at=run.ended_at, error=first_line(run.error))]
+            return [tell(Step(run.state, end_of(run), at=run.ended_at), run.error)]
         case State.SUCCEEDED | State.FAILED if not attempts:
             return [Step(run.state, end_of(run), at=run.ended_at, lasted=ran(run.run_ms))]
     return []
+
+
+def tell(step: Step, error: str | None) -> Step:
+    """Why it ended so. That somebody has cancelled it is no error."""
+    if step.state != State.CANCELLED:
+        step.error = first_line(error)
+    elif line := first_line(error):
+        step.details.append(line)
+    return step
 
 
 def end_of(run: Run) -> str:

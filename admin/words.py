@@ -9,6 +9,7 @@ from flask_babel import gettext as _
 from jinja2 import StrictUndefined
 from markupsafe import Markup
 
+from admin.cut import brief
 from admin.figures import (
     ago,
     bounded,
@@ -61,6 +62,7 @@ ROLES = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"),
 
 def add_to(app: Flask) -> None:
     filters = (
+        brief,
         number,
         bounded,
         percent,

@@ -176,6 +176,8 @@ def story(at: float, end: float, outage: bool, chance: random.Random) -> Story:
     if ended_at:
         second = int(ended_at)
         keys.append((second, kind.task, kind.queue, state, 0))
+        if len(attempts) > 1:
+            keys.append((second, kind.task, kind.queue, counts.AGAIN, 0))
         if attempts:
             keys.append((second, kind.task, kind.queue, counts.WAITED, counts.bucket_of(wait_ms)))
             keys.append((second, kind.task, kind.queue, counts.RAN, counts.bucket_of(run_ms or 0)))
@@ -186,7 +188,7 @@ def story(at: float, end: float, outage: bool, chance: random.Random) -> Story:
         name if asker != "run" else run_id, None, "2.4.1", text(at), attempts[-1][9] if state == "retrying" else None,
         text(started) if attempts else None, text(ended_at) if ended_at else None, None,
         wait_ms if attempts else None, run_ms, len(attempts), len(attempts), worker if attempts else None,
-        json.dumps({"plates": 8}) if state == "succeeded" else None,
+        dense({"plates": 8}) if state == "succeeded" else None,
         "cancelled by ann@example.org" if state == "cancelled" else error if state in ("failed", "dead") else None,
         None, None, None,
     )  # fmt: skip
@@ -213,10 +215,15 @@ def ending(chance: random.Random, outage: bool) -> tuple[str, int]:
 def arguments(kind: Kind, chance: random.Random) -> str:
     match kind.task:
         case "process_book":
-            return json.dumps({"book_id": f"{chance.getrandbits(48):012x}"})
+            return dense({"book_id": f"{chance.getrandbits(48):012x}"})
         case "generate_image":
-            return json.dumps({"passage": chance.randrange(100_000), "size": "1024x768"})
-    return json.dumps({"hours": chance.choice((1, 24, 168))})
+            return dense({"passage": chance.randrange(100_000), "size": "1024x768"})
+    return dense({"hours": chance.choice((1, 24, 168))})
+
+
+def dense(value: Any) -> str:
+    """As the recorder writes JSON."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def text(second: float) -> str:

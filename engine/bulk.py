@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from heapq import nlargest
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -53,17 +55,18 @@ class Preflight(NamedTuple):
 
 def ticked(run_ids: Iterable[str]) -> "ModelSelect[Run]":
     """The query for runs that were named one by one."""
-    return Run.select(Run.id, Run.state).where(Run.id.in_(list(run_ids)))
+    return Run.select(Run.id, Run.state, Run.enqueued_at).where(Run.id.in_(list(run_ids)))
 
 
 def preflight(runs: "ModelSelect[Run]", sample: int) -> Preflight:
-    """Look at the runs of a query for `id` and `state`. Raises TooMany."""
+    """Look at the runs of a query for `id`, `state` and `enqueued_at`, which is asked once. Raises TooMany."""
     found = list(database.execute(runs.limit(MOST + 1)))
     if len(found) > MOST:
         raise TooMany
-    newest = Run.select().where(Run.id.in_(runs.select(Run.id))).order_by(Run.enqueued_at.desc(), Run.id.desc())
-    states = Counter(state for _, state in found)
-    return Preflight(len(found), states, fingerprint(run_id for run_id, _ in found), list(newest.limit(sample)))
+    newest = [run_id for run_id, _, _ in nlargest(sample, found, key=itemgetter(2, 0))]
+    shown = Run.select().where(Run.id.in_(newest)).order_by(Run.enqueued_at.desc(), Run.id.desc())
+    states = Counter(state for _, state, _ in found)
+    return Preflight(len(found), states, fingerprint(run_id for run_id, _, _ in found), list(shown))
 
 
 def fingerprint(run_ids: Iterable[str]) -> str:

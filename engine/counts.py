@@ -19,7 +19,7 @@ ROWS_PER_INSERT = 500
 #: What is older can only be asked for by full hours, then by full days.
 KEPT = {MINUTE: timedelta(days=8), HOUR: timedelta(days=92)}
 
-RETRIED, WAITED, RAN = "retried", "waited", "ran"
+RETRIED, AGAIN, WAITED, RAN = "retried", "again", "waited", "ran"
 #: … and the failed attempts of each group of errors.
 ERROR = "error:"
 OUTCOMES = (*ENDED, RETRIED)
@@ -79,6 +79,7 @@ def keys_of(run: Run) -> list[Key]:
     durations = ((WAITED, run.wait_ms), (RAN, run.run_ms))
     return [
         key_of(run, run.ended_at, run.state),
+        *([key_of(run, run.ended_at, AGAIN)] if run.attempts > 1 else []),
         *(key_of(run, run.ended_at, what, bucket_of(ms)) for what, ms in durations if ms is not None),
     ]
 
@@ -140,13 +141,13 @@ def forget(as_of: datetime) -> None:
 class Totals(NamedTuple):
     """What a window holds."""
 
-    counts: Counter[str]  # by state in which runs ended; `retried` counts attempts
+    counts: Counter[str]  # by state in which runs ended; `retried` counts attempts, `again` runs that took several
     waited: Counter[int]  # runs by the bucket of their time in the queue
     ran: Counter[int]  # and of their last attempt
 
     @property
     def ended(self) -> int:
-        return sum(count for what, count in self.counts.items() if what != RETRIED)
+        return sum(self.counts[state] for state in ENDED)
 
     @property
     def failed(self) -> int:
@@ -221,7 +222,7 @@ def named(whats: Iterable[str]) -> str:
 
 SUMS = (
     "SELECT CAST({param} AS integer), what, bucket, SUM(count) FROM dewey_run_counts"
-    f" WHERE span = {{param}} AND what IN {named((*OUTCOMES, WAITED, RAN))}"
+    f" WHERE span = {{param}} AND what IN {named((*OUTCOMES, AGAIN, WAITED, RAN))}"
     " AND start >= {param} AND start < {param} GROUP BY what, bucket"
 )
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import reduce
 from operator import add, and_
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from peewee import SQL, Case, Field, ModelSelect, Select, Tuple, Value, fn
@@ -196,10 +197,12 @@ def counted(wanted: Lookup, state: str, arm: Arm, looks: list[Look]) -> Any:
 
 
 def everything(wanted: Lookup) -> "ModelSelect[Run]":
-    """The ids and states of all of them, in no order, however many rows must be looked at."""
-    looks = [*sets(wanted, *FIELDS), *windows(wanted, "asked", "ended"), *wanted.looks]
-    conditions = [look.condition(Run) for look in looks]
+    """All of them, in no order, however many rows must be looked at: id, state and when they were asked for."""
+    conditions = [look.condition(Run) for look in [*sets(wanted, *FIELDS), *windows(wanted, "ended"), *wanted.looks]]
+    # Beside an end it tells little, and SQLite would read its index for it.
+    asked = SimpleNamespace(enqueued_at=fn.COALESCE(Run.enqueued_at, None)) if wanted.ended else Run
+    conditions += [look.condition(asked) for look in windows(wanted, "asked")]
     if wanted.id_prefix:
         conditions.append(begins(wanted.id_prefix))
-    runs = Run.select(Run.id, Run.state)
+    runs = Run.select(Run.id, Run.state, Run.enqueued_at)
     return runs.where(*conditions) if conditions else runs

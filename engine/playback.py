@@ -138,6 +138,8 @@ def where_counted(run: Row) -> list[counts.Key]:
         return []
     second, task, queue = int(seconds(run["ended_at"])), run["task"], run["queue"]
     keys = [(second, task, queue, str(run["state"]), 0)]
+    if run["attempts"] > 1:
+        keys.append((second, task, queue, counts.AGAIN, 0))
     for what, ms in ((counts.WAITED, run["wait_ms"]), (counts.RAN, run["run_ms"])):
         if ms is not None:
             keys.append((second, task, queue, what, counts.bucket_of(ms)))

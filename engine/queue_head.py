@@ -12,7 +12,7 @@ from engine.delivery import header
 from engine.inspect import QueueFacts
 from engine.messages import Asker, Letter, Unreadable, bare
 from engine.queues import Queue
-from engine.records import ENDED, Run, RunCount
+from engine.records import ENDED, Run, RunCount, State
 
 #: Over so many minutes the flow of a queue is averaged, the one that is filling included.
 FLOW_MINUTES = 5
@@ -92,7 +92,8 @@ def flows(queues: Collection[str], as_of: datetime) -> dict[str, Flow]:
 
 
 def counted_in(queues: Collection[str], since: datetime) -> Counter[str]:
-    asked = Run.queue.in_(list(queues)) & (Run.enqueued_at >= since)
+    # All states by name: the index then has a stretch for each, and SQLite does not read the whole queue for one.
+    asked = Run.queue.in_(list(queues)) & Run.state.in_(list(State)) & (Run.enqueued_at >= since)
     rows: Any = Run.select(Run.queue, fn.COUNT(Run.id)).where(asked).group_by(Run.queue).tuples()
     return Counter(dict(rows))
 

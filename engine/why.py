@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from huey.api import Task
+
 from config import settings
 from engine import history
 from engine.delivery import BrokerAway, Held, Place
@@ -32,6 +34,7 @@ class Cause(NamedTuple):
     broker_away
     record_behind                               the broker knows more than the record: it moves on in a moment
     lost          state                         on record, and not in the broker any more
+    cancelled     task, until                   by Huey's `revoke`, in code; with a task: all of its runs
     task_unknown  task, code_version, workers   the versions of those that serve its queue
     queue_unknown queue
     queue_paused  queue, by, at, reason
@@ -83,7 +86,8 @@ class Waiting:
         self.serving = live(known, self.queue.name)
         self.due = self.due_at()
         later = self.later() if self.due and self.due > now() else []
-        found = [*later, *self.paused(), *self.unknown(), *self.nobody(known), *self.overdue(), *self.locked()]
+        hindered = [*self.paused(), *self.unknown(), *self.nobody(known), *self.overdue(), *self.locked()]
+        found = [*self.cancelled(), *later, *hindered]
         return found if later else [*found, *self.in_line(hindered=bool(found))]
 
     def running(self, held: Held) -> Cause:
@@ -123,6 +127,17 @@ class Waiting:
         return [Cause("overdue", {"due_at": self.due, "looked_at": looked})]
 
     # --- in the way ------------------------------------------------------------------------------------------
+
+    def cancelled(self) -> list[Cause]:
+        """By Huey's `revoke`, in code: the worker that takes it drops it. What a person cancels is gone at once."""
+        keys: dict[str, str | None] = {Task(id=self.run.id).revoke_id: None}
+        if self.task_class:
+            keys[self.queue._task_key(self.task_class, "rt")] = self.run.task
+        for key, data in self.storage.peek_many(list(keys)).items():
+            if self.queue._check_revoked(data)[0]:
+                until, _once = self.queue.serializer.deserialize(data)
+                return [Cause("cancelled", {"task": keys[key], "until": until and until.replace(tzinfo=UTC)})]
+        return []
 
     @property
     def task_class(self) -> type[RunTask] | None:

@@ -344,6 +344,7 @@ document.addEventListener("click", async ({ target }) => {
   const button = target.closest("[data-copy]");
   if (!button) return;
   const source = document.getElementById(button.dataset.copy);
+  source.closest("details")?.setAttribute("open", "");
   getSelection().selectAllChildren(source);
   // The clipboard is closed to pages that do not come by https; the old command is not.
   await navigator.clipboard?.writeText(source.textContent).catch(() => document.execCommand("copy"));

@@ -33,5 +33,5 @@ def cost_of(browser: Browser, url: str) -> int:
         answer = browser.get(url)
     assert answer.status_code == 200, answer.text
     assert len(sent) <= MOST_STATEMENTS, sent
-    assert len(answer.data) <= MOST_BYTES
+    assert len(answer.data) <= MOST_BYTES, f"{url}: {len(answer.data):,} bytes"
     return len(sent)

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count
+from itertools import count, product
 
 import pytest
-from browsers import Browser, app_with_people, signed_in_browser
+from browsers import PEOPLE, Browser, app_with_people, signed_in_browser
 from budget import MOST_BYTES, cost_of
 from flask import Flask
 from library import attempt, closed, consumer_of, run, session
@@ -19,10 +19,12 @@ from config import ROOT, settings
 from engine import bulk, counts, errors
 from engine.control import Asker, pause
 from engine.database import database
+from engine.find import everything
 from engine.history import write_down
+from engine.lookup import Lookup
 from engine.records import Attempt, ErrorGroup, LogLine, Run, Tick, WorkerProcess, now
 from engine.schedule import crontab
-from models import Operator, ReadingSession, SignIn, Token
+from models import Operator, ReadingSession, SavedView, SignIn, Token
 
 #: All CSS and JavaScript together, before compression.
 MOST_BESIDE = 60_000
@@ -69,7 +71,7 @@ class House:
             tasks.get_cleanup_statistics(hours=3)
         self.dead_run = die()
         write_down(tasks.light)
-        failed = Run.select(Run.id, Run.state).where(Run.state == "failed")
+        failed = everything(Lookup(states=frozenset({"failed"})))
         for _ in range(rows // 2):
             shown = bulk.preflight(failed, 1).fingerprint
             self.bulk = bulk.begin("retry", failed, shown, by=ANN, search="state:failed").id
@@ -232,10 +234,39 @@ def test_in_trouble_of_every_kind_the_overview_stays_within_its_bounds(library: 
     for name, queue in tasks.queues.items():
         pause(queue, by=ANN, reason="why " * 100)
         pause(queue, task=f"a_task_of_{name}", by=ANN, reason="why " * 100)
-    for query in QUERIES["overview"]:
+    minutes = [int(now().timestamp()) - 60 * minute for minute in range(60)]
+    ended = product(minutes, ["a_task"], ["light"], ["succeeded", "failed", "dead", "cancelled"], [0])
+    counts.add(dict.fromkeys(ended, 12_345))
+    house.browser.set_cookie("zone", "America/Argentina/Buenos_Aires")
+    for language, query in product(("en", "ru"), QUERIES["overview"]):
+        house.browser.set_cookie("language", language)
         html = house.browser.get(f"/{query}").text
         assert html.count('class="notice"') >= 9
         cost_of(house.browser, f"/{query}")
+
+
+def test_long_texts_make_no_list_heavy(operator: Browser) -> None:
+    reader, book = "читатель" * 12 + "@example.org", ("Война и мир " * 30, "Лев Толстой " * 20)
+    values = {"error": "BadZipFile: " + "не архив " * 900, "kwargs": {"title": 'Я<&"' * 300}, "asked_by": reader}
+    for number in range(30):
+        session(f"{number}{reader}", book, minutes_ago=150)
+        closed(f"{number}{reader}c", book)
+        run("process_book_" * 4, "failed", asked_by_kind="operator", **values)
+    for number in range(12):
+        SavedView.create(
+            name=f"{number} " + "вид" * 19, search=f"state:failed {number} " + "слово" * 9, owner=PEOPLE["operator"]
+        )
+    operator.set_cookie("zone", "America/Argentina/Buenos_Aires")
+    for language in ("en", "ru"):
+        operator.set_cookie("language", language)
+        for address in ("/", "/runs", "/runs?q=state:failed", "/bulk/new?verb=retry&q=state:failed", "/sessions",
+                        "/sessions?state=closed", "/sessions?state=abandoned", "/sessions/cleanup"):  # fmt: skip
+            cost_of(operator, address)
+    book_link, reader_link = re.findall(r'<a href="(/sessions[^"]+)">(?:Война|\d+чит)', operator.get("/sessions").text)[
+        :2
+    ]
+    for link in (book_link, reader_link):
+        assert "читатель" in operator.get(link.replace("&amp;", "&")).text
 
 
 @pytest.fixture

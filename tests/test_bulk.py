@@ -185,7 +185,7 @@ def test_a_filter_is_retried_by_a_task_with_one_audit_line_and_an_account(either
     assert "3 of 3" in html
     assert html.count("done</span>") == 3
     assert f'href="/runs/{begun.run_id}"' in html
-    assert f'href="/bulk/{begun.id}"' in either.get("/bulk").text
+    assert f'href="/bulk/{begun.id}?state=done">3</a>' in either.get("/bulk").text
 
 
 # --- each verb -----------------------------------------------------------------------------------------------

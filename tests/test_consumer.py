@@ -16,7 +16,7 @@ from databases import bound_to
 from probes import call_another, dawdle, deaf, die, echo, fail, fail_politely, hang, leave, lines, probe, swell, work
 from waiting import wait_until
 
-from engine import control
+from engine import control, counts
 from engine.database import database
 from engine.delivery import Effects
 from engine.messages import Asker
@@ -92,6 +92,7 @@ def test_a_failing_run_is_retried_and_each_attempt_is_recorded_with_its_tracebac
         (number, "failed", "ValueError: always") for number in (1, 2, 3)
     ]
     assert all('raise ValueError("always")' in one.traceback for one in run.history)
+    assert counts.totals(run.ended_at).counts == {"failed": 1, "again": 1, "retried": 2}
     assert "Retrying task in 0s (attempt 1/2)" in serving.log
     assert "Retrying task in 0s (attempt 2/2)" in serving.log
 

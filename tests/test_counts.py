@@ -114,6 +114,13 @@ def test_cancelled_before_it_ran_is_counted_without_durations(library: None) -> 
     assert (found.counts, found.waited, found.ran) == ({"cancelled": 1}, {}, {})
 
 
+def test_a_run_of_several_attempts_is_one_run_and_counted_among_those_too(library: None) -> None:
+    for attempts in (0, 1, 2, 5):
+        ended_run(AS_OF, attempts=attempts)
+    found = counts.totals(AS_OF)
+    assert (found.ended, found.counts[counts.AGAIN]) == (4, 2)
+
+
 def test_what_has_not_ended_counts_nowhere(library: None) -> None:
     assert counts.keys_of(run(state="running", started_at=AS_OF)) == []
 

@@ -4,16 +4,18 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier, Event, Semaphore
 
 import pytest
 from browsers import PEOPLE, Browser, signed_in_browser
 from flask import Flask, template_rendered
-from library import run, session
+from library import consumer_of, run, session
 
 from admin import live
 from admin.memory import Memory, Place
 from engine.database import database
+from engine.records import now
 from models import ReadingSession
 
 REFRESH = {"X-Refresh": "1"}
@@ -124,6 +126,15 @@ def test_a_refresh_is_answered_304_until_something_changed(signed_in: Callable[[
     run("process_book")
     live.memory.forget()
     assert operator.get("/runs", headers=known).status_code == 200
+
+
+def test_a_clock_that_runs_is_not_read_out_each_second(operator: Browser) -> None:
+    consumer_of("light", beat_at=now() - timedelta(minutes=2))
+    consumer_of("light", host="app-2")
+    html = operator.get("/").text
+    status = re.search(r'id="attention" data-live role="status".*?</section>', html, re.DOTALL)[0]
+    clocks = re.findall(r"<time[^>]*data-tick[^>]*>", status)
+    assert clocks and all('aria-live="off"' in one for one in clocks)
 
 
 def test_a_page_that_is_gone_is_gone_for_all_who_ask(operator: Browser) -> None:

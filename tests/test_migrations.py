@@ -14,14 +14,16 @@ import psutil
 import psycopg2
 import pytest
 from databases import bound_to
+from library import run
 from peewee import Model
 from playhouse.migrations import Runner
 from waiting import wait_until
 
 from config import ROOT
+from engine import counts
 from engine.database import database, on_postgresql
 from engine.migrations import MIGRATION_LOCK, MigrationFailed, migrate
-from engine.records import Record
+from engine.records import Record, RunCount
 from models import Book, OwnTable, ReadingSession, User, own_library
 
 ALL = [path.stem for path in sorted((ROOT / "migrations").glob("0*.py"))]
@@ -95,6 +97,18 @@ def schema_of(model: type[Model]) -> tuple[Any, Any, Any]:
     keys = {(key.column, key.dest_table, key.dest_column, key.on_delete) for key in database.get_foreign_keys(table)}
     indexes = {(tuple(index.columns), index.unique) for index in database.get_indexes(table)}
     return columns, keys, indexes
+
+
+def test_runs_of_several_attempts_that_are_on_record_already_are_counted(empty_database: str) -> None:
+    migrate_up_to(ALL[ALL.index("0016_retried_runs") - 1])
+    at = datetime(2026, 11, 23, 17, 33, 36, 5000, tzinfo=UTC)
+    for attempts in (1, 2, 3):
+        run(state="failed", ended_at=at, attempts=attempts)
+    run(state="running", attempts=2)
+    migrate()
+    rows = RunCount.select().where(RunCount.what == counts.AGAIN)
+    told = {(row.span, row.start): row.count for row in rows}
+    assert told == {(span, int(at.timestamp()) // span * span): 2 for span in counts.SPANS}
 
 
 # --- several runners, and trouble ----------------------------------------------------------------------------

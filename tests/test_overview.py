@@ -87,6 +87,32 @@ def test_the_chart_has_a_bar_for_each_hour_and_says_it_in_a_table_too(operator: 
     assert len(re.findall('<th scope="row">', card)) == 24
 
 
+def test_each_bar_of_closed_sessions_leads_to_them(either: Browser) -> None:
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    there = {str(closed(ended_at=hour - timedelta(hours=3) + timedelta(minutes=at)).id) for at in (0, 20, 59)}
+    closed(ended_at=hour - timedelta(hours=2))
+    closed(ended_at=hour - timedelta(hours=3, seconds=1))
+    card = part_of(either.get("/").text, "closed-per-hour")
+    link = re.search(r'href="([^"]+)" tabindex="-1"><title>[^<]*3 sessions closed', card)[1].replace("&amp;", "&")
+    assert set(rows_of(either.get(link).text)) == there
+    for hour in ("yesterday", "9999-12-31T23:30", "0001-01-01"):
+        assert either.get(f"/sessions?state=closed&hour={hour}").status_code == 422
+
+
+def test_charts_are_in_the_readers_zone(operator: Browser) -> None:
+    operator.set_cookie("zone", "Asia/Kolkata")  # half an hour beside the hours of the counts
+    at = counts.full_minute(now()).replace(minute=0)
+    counted_run("succeeded", at)
+    closed(ended_at=at)
+    html, here = operator.get("/").text, f"{at + timedelta(hours=5, minutes=30):%H:%M} IST, still filling: "
+    assert f"<title>{here}1 succeeded, 0 failed</title>" in part_of(html, "throughput")
+    assert f"<title>{here}1 session closed</title>" in part_of(html, "closed-per-hour")
+    labels = re.findall(r'text-anchor="middle">([^<]+)<', part_of(html, "throughput"))
+    assert len(labels) == 8 and {int(label[:2]) % 3 for label in labels} == {0}
+    days = re.findall(r'text-anchor="middle">([^<]+)<', part_of(operator.get("/?hours=168").text, "throughput"))
+    assert len(days) in (6, 7) and f"{at + timedelta(hours=5, minutes=30):%-d %b}" in days
+
+
 def part_of(html: str, identifier: str) -> str:
     return re.search(rf'<section class="[^"]+" id="{identifier}".*?</section>', html, re.DOTALL)[0]
 
@@ -132,13 +158,14 @@ def test_each_outcome_over_an_hour_a_day_and_a_week_leads_to_the_runs_it_counts(
         assert len(rows_of(either.get(link).text)) == int(number), link
 
 
-def test_retried_counts_the_attempts_and_leads_to_runs_of_several_attempts(operator: Browser) -> None:
-    one = counted_run("succeeded", now(), attempts=3)
-    counted_run("succeeded", now(), attempts=1)
-    counts.add({counts.key_of(one, now(), counts.RETRIED): 2})
-    (number, link), *_ = outcomes(operator.get("/").text)["retried"]
-    assert number == "2"
-    assert rows_of(operator.get(link).text) == [one.id]
+def test_retried_counts_runs_of_several_attempts_and_leads_to_them(either: Browser) -> None:
+    at = now()
+    for minutes, attempts in ((0, 3), (30, 2), (40, 1), (90, 5)):
+        counted_run("succeeded", at - timedelta(minutes=minutes), attempts=attempts)
+    shown = outcomes(either.get("/").text)["retried"]
+    assert [number for number, _link in shown] == ["2", "3", "3"]
+    for number, link in shown:
+        assert len(rows_of(either.get(link).text)) == int(number)
 
 
 def test_waiting_and_running_are_told_in_percentiles_beside_the_oldest_that_waits(operator: Browser) -> None:
@@ -163,7 +190,7 @@ def milliseconds(text: str) -> float:
     return float(number) * {"ms": 1, "s": 1000}[unit]
 
 
-@pytest.mark.parametrize(("hours", "bars", "step"), [(1, 60, 60), (24, 24, 3600), (168, 42, 4 * 3600)])
+@pytest.mark.parametrize(("hours", "bars", "step"), [(1, 30, 120), (24, 24, 3600), (168, 42, 4 * 3600)])
 def test_the_chart_of_runs_is_of_the_time_that_was_chosen(operator: Browser, hours: int, bars: int, step: int) -> None:
     at = now()
     for state in ("succeeded", "succeeded", "succeeded", "failed"):
@@ -283,6 +310,7 @@ def test_what_is_wrong_stands_first_in_a_sentence_each_with_the_way_to_mend_it(o
     assert "ann@example.org" in told["paused-normal"][0] and "deploy of 2.4.1" in told["paused-normal"][0]
     assert "too slow" in told["paused-task-get_cleanup_statistics"][0]
     assert "1,204 events could not be kept" in told["dropped"][0]
+    assert operator.get(re.search(r'<a href="([^"]+)">Nobody', html)[1].replace("&amp;", "&")).status_code == 200
     assert "7 things need attention" in text_of(html)
     links = [link for _sentence, link in told.values() if link]
     assert len(links) == 6

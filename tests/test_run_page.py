@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,16 @@ def test_the_log_is_told_attempt_by_attempt_with_its_gaps(operator: Browser) -> 
     ]  # fmt: skip
 
 
+def test_the_times_of_the_log_are_those_of_the_reader_with_utc_beside_them(operator: Browser) -> None:
+    one = run(state="failed")
+    at = datetime(2026, 1, 2, 22, 30, 15, 123000, UTC)
+    LogLine.create(run_id=one.id, delivery=1, number=1, at=at, level="INFO", logger="x", text="a line")
+    attempt(one, 1, "failed")
+    operator.set_cookie("zone", "Europe/Berlin")
+    html = operator.get(f"/runs/{one.id}").text
+    assert '2026-01-02 22:30:15.123 UTC">23:30:15.123</time> INFO a line' in html
+
+
 def test_of_a_long_log_the_end_is_told_and_how_much_there_was_before(operator: Browser) -> None:
     one = run(state="failed", attempts=1)
     attempt(one, 1, "failed")
@@ -249,14 +259,20 @@ def test_the_runs_before_and_after_are_found_in_an_index(each_database: str) -> 
 # --- why it does not run -------------------------------------------------------------------------------------
 
 
-def test_a_run_that_waits_says_why_and_one_that_has_ended_does_not(operator: Browser) -> None:
+def test_a_run_that_waits_or_never_will_run_says_why_and_one_that_ran_does_not(operator: Browser) -> None:
     run_id = asked()
     tasks.light.storage.pause("", {"by": "vera", "kind": "operator", "at": now().isoformat(), "reason": "moving"})
     shown = told(operator, run_id)
     assert "Why is it not running? The queue light is paused: vera did that now (“moving”)." in shown
     assert "Nobody serves the queue light: no worker is on record." in shown
     operator.send(f"/runs/{run_id}/cancel")
-    assert "Why is it not running?" not in told(operator, run_id)
+    why = "Why is it not running? It was cancelled ( now ): cancelled by operator@example.org."
+    assert why in told(operator, run_id)
+    assert 'class="why">cancelled' not in operator.get(f"/runs/{run_id}").text  # which is no error
+    late = run(state="expired", ended_at=now())
+    assert "Why is it not running? It was not started in time and has expired ( now )." in told(operator, late)
+    for state in ("succeeded", "failed", "dead"):
+        assert "Why is it not running?" not in told(operator, run(state=state, ended_at=now(), attempts=1))
 
 
 # --- what may be done ----------------------------------------------------------------------------------------

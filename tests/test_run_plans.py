@@ -9,11 +9,13 @@ import pytest
 from databases import bound_to, execute_alone, new_postgresql
 from test_plans import plans_of
 
+from engine.bulk import preflight
 from engine.database import database, on_postgresql
-from engine.find import count_by_state, find
+from engine.find import count_by_state, everything, find
 from engine.looks import holds
 from engine.lookup import Lookup, Window
 from engine.migrations import migrate
+from engine.queue_head import counted_in
 from engine.records import Run
 
 AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
@@ -22,8 +24,9 @@ AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 FILL = """
     INSERT INTO dewey_runs (id, task, queue, state, enqueued_at, ended_at, asked_by_kind, asked_by, parent_id, retries,
                             attempts, deliveries, error_group)
-    SELECT {id}, CASE WHEN i > 26400 THEN 'old' ELSE 'new' END, 'light',
-           CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'succeeded' END, {at}, {at},
+    SELECT {id}, CASE WHEN i > 26400 THEN 'old' ELSE 'new' END, CASE WHEN i % 3 = 0 THEN 'normal' ELSE 'light' END,
+           CASE WHEN i % 1000 = 7 THEN 'waiting' WHEN i % 100 = 0 THEN 'failed' ELSE 'succeeded' END,
+           {at}, CASE WHEN i % 1000 = 7 THEN NULL ELSE {at} END,
            CASE WHEN i % 500 = 0 THEN 'operator' ELSE 'code' END, 'anna', CASE WHEN i % 300 = 0 THEN 'p' END, 0, 1, 1,
            CASE WHEN i % 100 = 0 THEN 'e' END
     FROM ({series}) AS series"""
@@ -97,3 +100,20 @@ def test_no_page_takes_more_than_three_statements(many_runs: None, looking: bool
     looks = (holds(Run.error, ["zip"]),) if looking else ()
     wanted = Lookup(tasks=some({"old", "new"}), states=some({"failed", "dead", "succeeded"}), looks=looks)
     assert len(plans_of(lambda: find(wanted, 30))) <= 3
+
+
+def test_all_runs_that_ended_in_a_window_are_read_from_the_index_of_ends(many_runs: None) -> None:
+    ended = {"ended": Window(AS_OF - timedelta(minutes=5)), "asked": Window(None, AS_OF)}
+    wanted = Lookup(states=some({"succeeded"}), **ended)
+    ((statement, plan),) = plans_of(lambda: preflight(everything(wanted), 0))[:1]
+    assert "dewey_runs_state_ended" in plan, (statement, plan)
+
+
+@pytest.mark.parametrize("queues", [["light"], ["heavy", "normal", "light"]])
+def test_what_came_into_queues_a_moment_ago_is_counted_without_reading_what_came_before(
+    many_runs: None, queues: list[str]
+) -> None:
+    since = AS_OF - timedelta(minutes=5)
+    assert counted_in(queues, since)["light"] == 200
+    ((statement, plan),) = plans_of(lambda: counted_in(queues, since))
+    assert re.search(r"enqueued_at ?>", plan), (statement, plan)

@@ -38,6 +38,14 @@ def test_runs_can_be_had_by_state_task_and_queue(either: Browser) -> None:
     assert either.get("/runs?queue=nonsense").status_code == 422
 
 
+def test_runs_are_told_apart_by_their_arguments(operator: Browser) -> None:
+    run("process_book", "waiting", args=["9f2c"], kwargs={"pages": [1, 2]})
+    run("process_book", "failed", kwargs={"book_id": "<" * 300})
+    html = operator.get("/runs").text
+    assert "<code>&#34;9f2c&#34;, pages=[1, 2]</code>" in html
+    assert "&lt;" * 20 in html and "&lt;" * 31 not in html
+
+
 def test_every_state_has_its_tab(operator: Browser) -> None:
     for state in State:
         one = run(state=state)

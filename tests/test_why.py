@@ -213,6 +213,29 @@ def test_a_message_that_the_broker_has_lost_is_said_so_and_can_be_made_anew(
     assert light.dequeue().id == run_id
 
 
+@pytest.mark.usefixtures("consumer")
+def test_what_code_has_cancelled_is_dropped_by_the_worker_that_takes_it(light: Queue) -> None:
+    first, second = asked(light), asked(light)
+    light.revoke_by_id(first)
+    assert causes(light, first)[0] == Cause("cancelled", {"task": None, "until": None})
+    assert "cancelled" not in kinds(light, second)
+    until = (now() + timedelta(hours=1)).replace(microsecond=0)
+    read = next(one for name, one in light._registry._registry.items() if name.endswith("read"))
+    light.revoke_all(read, revoke_until=until)
+    assert causes(light, second)[0] == Cause("cancelled", {"task": "read", "until": until})
+    for run_id in (first, second):
+        light.execute(light.dequeue())
+        history.write_down(light)
+        assert Run.get_by_id(run_id).state == "cancelled"
+
+
+@pytest.mark.usefixtures("consumer")
+def test_what_was_cancelled_for_a_time_that_is_over_runs(light: Queue) -> None:
+    run_id = asked(light)
+    light.revoke_by_id(run_id, revoke_until=now() - timedelta(minutes=1))
+    assert kinds(light, run_id) == ["next"]
+
+
 def test_a_task_that_this_program_does_not_know(light: Queue, consumer: WorkerProcess) -> None:
     newer = Queue("light")
     newer.storage = light.storage

@@ -162,20 +162,12 @@ def frozen(system: System, tasks: int, seconds: float, rounds: int, within: floa
             system.struck += 2
             until = time.time() + LEASE_SECONDS + (15 if isinstance(system, Dewey) else 1)
             wait_until(lambda hits=hits, until=until: all_again(system, hits) or time.time() > until)
-        # Else the next one may be frozen at the same run, until that has lost more of them than it may.
-        until = time.time() + 15
-        wait_until(lambda hits=hits, until=until: all_ended(system, hits) or time.time() > until)
     return report(f"{rounds} times frozen past the lease", system, within)
 
 
 def all_again(system: System, hits: list[Hit]) -> bool:
     starts = system.ledger.read().starts
     return all(any(one.at > hit.at for one in starts[hit.run_id]) for hit in hits)
-
-
-def all_ended(system: System, hits: list[Hit]) -> bool:
-    ends = system.ledger.read().ends
-    return all(any(one.at > hit.at for one in ends[hit.run_id]) for hit in hits)
 
 
 def poisoned(system: System, tasks: int, seconds: float, poison: int, within: float = 60) -> Report:
