@@ -5,6 +5,7 @@ from flask import Flask
 from admin import (
     access,
     actions,
+    alerts_page,
     api,
     bulk,
     cli,
@@ -14,6 +15,7 @@ from admin import (
     headers,
     live,
     measures,
+    metrics,
     overview,
     preferences,
     problems,
@@ -26,6 +28,7 @@ from admin import (
     sessions,
     sign_in,
     tasks_page,
+    traffic,
     views,
     worker_orders,
     workers_page,
@@ -36,6 +39,7 @@ from engine import database
 #: Modules that declare pages and commands by being imported.
 DECLARING = (
     actions,
+    alerts_page,
     bulk,
     dead,
     exports,
@@ -61,9 +65,9 @@ def create_app() -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=1 << 20)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.context_processor(lambda: {"environment": settings.environment})
-    for part in (headers, access, preferences, live, sign_in, problems, cli):
+    for part in (traffic, headers, access, preferences, live, sign_in, problems, cli):
         part.register(app)
-    for part in (console, api):
+    for part in (console, api, metrics):
         app.register_blueprint(part.blueprint)
     app.teardown_appcontext(lambda error: database.release())
     return app

@@ -7,13 +7,14 @@ from typing import Any
 import click
 from flask import Flask
 
-from admin import schedule_cli, steering, workers_cli
+from admin import alerts_cli, schedule_cli, steering, workers_cli
 from admin.access import ROLES
 from admin.listings import inspect_group, status
 from admin.perform import perform
 from admin.reasons import why_command
 from admin.start import start
 from admin.terminal import Command, Group, fail, me, print_json
+from admin.watching import watch_command
 from engine.control import wait_for
 from engine.database import release
 from engine.migrations import migrate as apply_migrations
@@ -23,8 +24,8 @@ role_option = click.option("--role", required=True, type=click.Choice(ROLES))
 
 def register(app: Flask) -> None:
     asking = (status, inspect_group, why_command)
-    steer = (*steering.COMMANDS, *schedule_cli.COMMANDS, *workers_cli.COMMANDS)
-    for command in (start, migrate, demo, run_task, operator, token, *asking, *steer):
+    steer = (*steering.COMMANDS, *schedule_cli.COMMANDS, *workers_cli.COMMANDS, *alerts_cli.COMMANDS)
+    for command in (start, watch_command, migrate, demo, run_task, operator, token, *asking, *steer):
         app.cli.add_command(command)
 
 

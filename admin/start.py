@@ -1,4 +1,4 @@
-"""`flask start`: the web server and every consumer in one terminal, until Ctrl-C."""
+"""`flask start`: the web server, every consumer and the watch in one terminal, until Ctrl-C."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ killasgroup = true
 
 @click.command("start")
 def start() -> None:
-    """Run the web server and every consumer in this terminal until Ctrl-C."""
+    """Run the web server, every consumer and the watch in this terminal until Ctrl-C."""
     refuse_a_taken_port()
     try:
         migrate()
@@ -113,13 +113,13 @@ def become_supervisor() -> NoReturn:
 
 
 def programs() -> dict[str, str]:
-    """The command of each program by its name: the web server, and a consumer for every queue that wants workers."""
+    """The command of each program by its name: web server, watch, a consumer for every queue that wants workers."""
     consumers = {
         f"worker-{queue}": f"huey_consumer tasks.{queue} -k process -w {count}"
         for queue, count in settings.workers.items()
         if count
     }
-    return {"web": "gunicorn -c gunicorn.conf.py app:create_app()", **consumers}
+    return {"web": "gunicorn -c gunicorn.conf.py app:create_app()", "watch": "flask watch", **consumers}
 
 
 def fail(message: str, code: int = 2) -> NoReturn:

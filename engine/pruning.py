@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from engine import bulk, counts
+from engine import alerts, bulk, counts
 from engine.database import database
 from engine.queues import Queue
 from engine.records import ENDED, Attempt, Run, State, Tick, WorkerProcess
@@ -15,6 +15,7 @@ def prune(queues: Iterable[Queue], as_of: datetime, days: int, failed_days: int)
     """Remove what is past its time; return how much of each. Runs that failed or died are kept for `failed_days`."""
     counts.forget(as_of)
     bulk.forget(as_of - bulk.KEPT)
+    alerts.forget(as_of - timedelta(days=failed_days))
     Tick.delete().where(Tick.due_at < as_of - timedelta(days=days)).execute()
     failed = (State.FAILED, State.DEAD)
     others = tuple(state for state in ENDED if state not in failed)

@@ -19,6 +19,7 @@ from playhouse.migrations import Runner
 from waiting import wait_until
 
 from config import ROOT
+from engine import alerts  # noqa: F401 - declares tables
 from engine.database import database, on_postgresql
 from engine.migrations import MIGRATION_LOCK, MigrationFailed, migrate
 from engine.records import Record
