@@ -51,6 +51,7 @@ def alerts() -> Any:
         asked=Asked("pages.alerts", ["all"], "all"),
         sentence=alert_words.of_alert,
         message=alert_words.message,
+        in_words=channels.in_words,
     )
 
 
@@ -65,7 +66,7 @@ def alerts_test() -> Any:
     for one in perform(current(), "alerts.test"):
         name = str(CHANNELS[one.channel])
         if one.error:
-            flash(_("%(channel)s: %(error)s", channel=name, error=one.error), "error")
+            flash(_("%(channel)s: %(error)s", channel=name, error=channels.in_words(one.error)), "error")
         else:
             flash(_("%(channel)s: the test was sent.", channel=name))
     return redirect(url_for("pages.alerts"), 303)

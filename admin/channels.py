@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import re
 import smtplib
 import ssl
 import time
@@ -18,7 +19,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from flask_babel import force_locale
+from flask_babel import force_locale, lazy_gettext
 
 from admin.alert_words import Message, link, message
 from config import settings
@@ -30,6 +31,33 @@ SIGNATURE = "Dewey-Signature"
 
 class NotSent(Exception):
     """The receiver is away or refuses. The message names no path of a URL and no password."""
+
+    def __init__(self, sentence: str, **values: object) -> None:
+        super().__init__(sentence % values if values else sentence)
+
+
+#: What of it people read on the page, in their language; the system's own words stay as they are.
+SENTENCES = (
+    lazy_gettext("the receiver answers %(code)s"),
+    lazy_gettext("the mail server answers %(code)s"),
+    lazy_gettext("the mail server refuses the recipients (%(codes)s)"),
+    lazy_gettext("the mail server refuses %(count)s of %(all)s recipients"),
+    lazy_gettext("the mail server does not encrypt, so it gets no password"),
+    lazy_gettext("its certificate is not trusted (%(why)s)"),
+    lazy_gettext("no answer within %(seconds)s s"),
+    lazy_gettext("Connection refused"),
+)
+
+
+def in_words(error: str) -> str:
+    """An error as it was stored, in the reader's language."""
+    with force_locale("en"):
+        known = {str(one): one for one in SENTENCES}
+    for sentence, said in known.items():
+        pattern = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+)", re.escape(sentence))
+        if found := re.fullmatch(pattern, error):
+            return str(said) % found.groupdict()
+    return error
 
 
 def channels() -> list[str]:
@@ -105,7 +133,7 @@ def send_webhook(notice: Notice, told: Message, prefix: str) -> None:
             return
     except urllib.error.HTTPError as error:
         error.close()
-        raise NotSent(f"the receiver answers {error.code}") from None
+        raise NotSent("the receiver answers %(code)s", code=error.code) from None
     except urllib.error.URLError as error:
         raise error.reason if isinstance(error.reason, Exception) else OSError(error.reason) from None
 
@@ -130,7 +158,8 @@ def send_mail(notice: Notice, told: Message, prefix: str) -> None:
     with connected() as server:
         refused = server.send_message(mail)
     if refused:
-        raise NotSent(f"the mail server refuses {len(refused)} of {len(settings.alert_email_to)} recipients")
+        everybody = len(settings.alert_email_to)
+        raise NotSent("the mail server refuses %(count)s of %(all)s recipients", count=len(refused), all=everybody)
 
 
 def connected() -> smtplib.SMTP:
