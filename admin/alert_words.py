@@ -149,12 +149,12 @@ def measured(rule: str, seen: Facts | None) -> str:
         case "oldest":
             return f"{subject} {length(value)}" if value else ""
         case "failing":
-            return f"{subject} {signs(f'{value:.1f} %')}"
+            return f"{subject} {signs(f'{value:.1f} %')}" if value else ""
         case "abandoned" | "dropped":
             return number(int(value))
         case "dead" | "missed":
             return f"{subject} {number(int(value))}" if value else ""
-    return str(subject)
+    return ""
 
 
 def message(notice: Notice) -> Message:
