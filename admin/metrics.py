@@ -112,6 +112,11 @@ def of_consumers() -> Iterator[Metric]:
             slots[one.queue, "idle"] += max(one.worker_count - len(one.running), 0)
     yield gauge("consumers", "Consumers by what they are.", ["queue", "state"], only_queues(states))
     yield gauge("workers", "Workers of the consumers that are there.", ["queue", "state"], only_queues(slots))
+    unserved = {
+        name: int(wanted and not inspect.live(facts.consumers, name))
+        for name, wanted in ((name, settings.workers.get(name, 1) > 0) for name in tasks.queues)
+    }
+    yield by_queue("queue_unserved", "1 while a queue that should have a live worker has none.", unserved)
     lags = {name: lag.total_seconds() for name, lag in facts.lags.items()}
     yield by_queue("scheduler_lag_seconds", "For how long no live scheduler has looked at the clock.", lags)
     missed = {(one.task,): one.ticks for one in facts.missed}
