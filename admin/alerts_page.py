@@ -16,6 +16,9 @@ from config import settings
 from engine.alerts import DROPPED, FAILED, SENT, WAITING, Notice
 from engine.records import now
 
+#: So many alerts of one rule are told in full.
+MOST_OF_A_RULE = 4
+
 #: How a rule stands and what became of a notice: the words, and the state whose colour they have.
 STANDS = {
     "firing": (lazy_gettext("firing"), "failed"),
@@ -41,6 +44,7 @@ def alerts() -> Any:
         "alerts.html",
         as_of=as_of,
         board=board.board(as_of),
+        most=MOST_OF_A_RULE,
         stands=STANDS,
         became=BECAME,
         channel_names=CHANNELS,

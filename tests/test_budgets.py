@@ -14,7 +14,8 @@ from library import attempt, closed, consumer_of, run, session
 
 import tasks
 from config import ROOT, settings
-from engine import bulk, counts
+from engine import alerts, bulk, counts
+from engine.alerts import Signal
 from engine.control import Asker, pause
 from engine.database import database
 from engine.history import write_down
@@ -59,6 +60,8 @@ class House:
                 self.ended_run(number)
                 self.tick(number)
                 consumer_of(("heavy", "normal", "light")[number % 3], running=[self.job() for _ in range(2)])
+                told = Signal("failing", f"task_{next(numbers)}", 31.4, {"failed": 11, "finished": 35})
+                alerts.fire(told, now(), ["webhook", "email"], now())
         for _ in range(rows):
             tasks.light.storage.enqueue(b"what cannot be read")
             tasks.get_cleanup_statistics(hours=3)
