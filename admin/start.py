@@ -119,7 +119,8 @@ def programs() -> dict[str, str]:
         for queue, count in settings.workers.items()
         if count
     }
-    return {"web": "gunicorn -c gunicorn.conf.py app:create_app()", "watch": "flask watch", **consumers}
+    # The watch has time: it should not keep the first page waiting.
+    return {"web": "gunicorn -c gunicorn.conf.py app:create_app()", "watch": "nice flask watch", **consumers}
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
