@@ -35,8 +35,19 @@ def told_from(as_of: datetime) -> datetime:
 
 
 def deliver(as_of: datetime) -> int:
-    """Send what is due and nobody else sends; gives back how many were sent."""
-    return sum(send(notice) for notice in alerts.due(as_of))
+    """Send what is due and nobody else sends; gives back how many were sent.
+
+    A channel that fails is left alone until the next time: whoever watches must not wait for it once a notice.
+    """
+    count, failed = 0, set()
+    for notice in alerts.due(as_of):
+        if notice.channel in failed:
+            continue
+        if send(notice):
+            count += 1
+        elif notice.error:
+            failed.add(notice.channel)
+    return count
 
 
 def send(notice: Notice, *, only_try: bool = False) -> bool:

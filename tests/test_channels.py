@@ -212,6 +212,17 @@ def test_while_the_receiver_is_away_it_is_tried_again_with_growing_pauses(inside
     assert len(receiver.posts) == 10
 
 
+def test_a_channel_that_fails_keeps_nobody_waiting(inside: Flask, receiver: Hook) -> None:
+    for number in range(5):
+        fired(subject=f"queue {number}")
+    receiver.status = 503
+    assert delivery.deliver(now()) == 0
+    assert len(receiver.posts) == 1
+    receiver.status = 200
+    assert delivery.deliver(now()) == 4
+    assert delivery.deliver(now() + timedelta(minutes=1)) == 1
+
+
 def test_after_a_day_it_is_given_up(inside: Flask, receiver: Hook) -> None:
     receiver.status = 503
     notice = fired()
