@@ -14,6 +14,7 @@ from engine.alerts import RESOLVED, TEST, WORSE, Alert, Notice, facts_of
 from engine.rules import RULES, Rule
 
 NAMES = {
+    "database": lazy_gettext("Database away"),
     "broker": lazy_gettext("Broker away"),
     "unserved": lazy_gettext("No worker"),
     "late": lazy_gettext("Schedule late"),
@@ -27,6 +28,7 @@ NAMES = {
 
 #: Where it is mended.
 PAGES = {
+    "database": "",
     "broker": "queues",
     "unserved": "workers",
     "late": "schedule",
@@ -52,6 +54,8 @@ def sentence(facts: Facts) -> str:
     """`facts`: rule, subject, value, and what the rule adds."""
     subject, value = facts["subject"], facts["value"]
     match facts["rule"]:
+        case "database":
+            return _("The database cannot be reached.")
         case "broker":
             return _("The broker cannot be reached.")
         case "unserved":
@@ -127,7 +131,7 @@ def threshold(rule: Rule) -> str:
                 "more than %(num)s abandoned sessions are open",
                 settings.alert_abandoned,
             )
-        case "broker":
+        case "broker" | "database":
             return _("it does not answer for a minute")
         case "unserved":
             return _("a queue has no live worker for a minute")

@@ -1,8 +1,7 @@
 """`flask watch`: looks every few seconds whether something is wrong, and has the right people told.
 
 It needs no worker. Any number may watch at once, on any machines: what they do is guarded in the database, so each
-alert is told once. While the database is away nothing can be noted, and so nobody is told: let /readyz or Prometheus
-watch that.
+alert is told once.
 """
 
 import logging
@@ -21,6 +20,7 @@ from peewee import PeeweeException
 
 import tasks
 from admin import channels
+from admin.blackout import Blackout
 from admin.delivery import deliver, told_from
 from admin.terminal import Command
 from config import settings
@@ -135,19 +135,21 @@ def keep_watching(watcher: Watch, ended: Event) -> None:
     logger.info(
         "Watching every %s s; alerts go to: %s", EVERY_SECONDS, ", ".join(channels.channels()) or "/alerts alone"
     )
-    away = False
+    blackout = Blackout()
     while not ended.is_set():
         began = time.monotonic()
         try:
             watcher.look(now())
-            deliver(now())
-            if away:
+            if blackout.since:
                 logger.info("The database is back")
-            away = False
-        except (PeeweeException, BrokerAway) as error:
-            if not away:
+                blackout.ends(now())
+            deliver(now())
+        except PeeweeException as error:
+            if not blackout.since:
                 logger.error("Cannot watch: %s", str(error).partition("\n")[0])
-            away = True
+            blackout.goes_on(now())
+        except BrokerAway as error:
+            logger.error("Cannot watch: %s", error)
         release()
         ended.wait(max(EVERY_SECONDS - (time.monotonic() - began), 1))
     try:

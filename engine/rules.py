@@ -82,6 +82,11 @@ def broker(seen: Seen) -> list[Signal]:
     return [Signal("broker", "", 1, {})] if seen.facts.broker else []
 
 
+def database(seen: Seen) -> list[Signal]:
+    """Who is able to ask this has a database; while it is away it is told without it."""
+    return []
+
+
 def beyond(threshold: float) -> Callable[[Seen, Signal], bool]:
     return lambda seen, signal: 0 < threshold < signal.value
 
@@ -107,6 +112,7 @@ def drops_anew(seen: Seen, signal: Signal) -> bool:
 RULES = {
     rule.name: rule
     for rule in (
+        Rule("database", None, PATIENCE, False, False, database, always),
         Rule("broker", None, PATIENCE, False, False, broker, always),
         Rule("unserved", None, PATIENCE, True, False, unserved, always),
         Rule("late", None, PATIENCE, False, False, late, always),

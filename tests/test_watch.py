@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from consumers import ROOT
+from databases import new_postgresql
 from installation import Installation
 from receivers import Hook, hook, mailbox
 from waiting import wait_until
@@ -110,14 +111,26 @@ def test_a_test_goes_by_every_channel_and_is_in_the_audit(place: Installation, r
     assert refused.returncode == 1 and "neither ALERT_WEBHOOK_URL nor ALERT_EMAIL_TO" in refused.stderr
 
 
-def test_while_the_database_is_away_it_says_so_once_and_goes_on_afterwards(
-    tmp_path: Path, fresh_postgresql: str, receiver: Hook
+def test_while_the_database_is_away_two_who_watch_tell_it_once_and_note_it_afterwards(
+    tmp_path: Path, postgresql_url: str, redis_url: str, receiver: Hook
 ) -> None:
-    place = Installation(tmp_path, DATABASE_URL=fresh_postgresql, SECRET_KEY="k" * 32, ALERT_WEBHOOK_URL=receiver.url)
-    # The tables are missing until somebody migrates.
-    with watching(place) as running:
-        wait_until(lambda: "Cannot watch" in running.log.read_text(), within=40)
-        assert place.flask("migrate").returncode == 0
-        wait_until(lambda: "The database is back" in running.log.read_text(), within=40)
-        assert running.log.read_text().count("Cannot watch") == 1
-        assert place.flask("alerts", "list").returncode == 0
+    with new_postgresql(postgresql_url) as url:
+        place = Installation(
+            tmp_path, DATABASE_URL=url, REDIS_URL=redis_url, SECRET_KEY="k" * 32, ALERT_WEBHOOK_URL=receiver.url
+        )
+        # The tables are missing until somebody migrates.
+        with watching(place, 1) as one, watching(place, 2) as other:
+            for watch in (one, other):
+                wait_until(lambda watch=watch: "Cannot watch" in watch.log.read_text(), within=40)
+            wait_until(lambda: receiver.posts, within=100)
+            assert place.flask("migrate").returncode == 0
+            wait_until(lambda: len(receiver.posts) == 2, within=40)
+            for watch in (one, other):
+                wait_until(lambda watch=watch: "The database is back" in watch.log.read_text(), within=40)
+                assert watch.log.read_text().count("Cannot watch") == 1
+            listed = json.loads(place.flask("alerts", "list", "--json").stdout)
+    assert [(post.json["event"], post.json["rule"]) for post in receiver.posts] == [
+        ("fired", "database"),
+        ("resolved", "database"),
+    ]
+    assert [(one["event"], one["state"]) for one in listed["notices"]] == [("resolved", "sent"), ("fired", "sent")]
