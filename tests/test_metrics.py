@@ -162,6 +162,8 @@ def test_too_many_unknown_tasks_are_one(scrape: Callable[[], Scrape]) -> None:
 
 
 def test_queues_tell_what_waits_since_when_and_what_runs(scrape: Callable[[], Scrape]) -> None:
+    # The broker is one for all tests, and another may have left something held.
+    held = value(scrape(), "runs_running", queue="light", task="get_cleanup_statistics") or 0
     for _ in range(3):
         tasks.get_cleanup_statistics(hours=3)
     tasks.get_cleanup_statistics.schedule(kwargs={"hours": 3}, delay=600)
@@ -172,9 +174,10 @@ def test_queues_tell_what_waits_since_when_and_what_runs(scrape: Callable[[], Sc
     assert value(found, "queue_scheduled", queue="light") == 1
     assert 0 <= (value(found, "queue_oldest_seconds", queue="light") or 0) < 60
     assert value(found, "queue_oldest_seconds", queue="normal") == 0
-    assert value(found, "runs_running", queue="light", task="get_cleanup_statistics") == 1
+    assert value(found, "runs_running", queue="light", task="get_cleanup_statistics") == held + 1
     assert (value(found, "queue_paused", queue="heavy"), value(found, "queue_paused", queue="light")) == (1, 0)
     assert value(found, "dead_runs", queue="light") == 0
+    tasks.light.storage.give_back("c1", "Worker-1", "the test is over", 9)
 
 
 def test_consumers_and_their_workers_are_told_by_state(scrape: Callable[[], Scrape]) -> None:
