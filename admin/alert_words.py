@@ -11,7 +11,7 @@ from admin.figures import duration, exact, number, percent, signs
 from admin.words import counted
 from config import settings
 from engine.alerts import RESOLVED, TEST, WORSE, Alert, Notice, facts_of
-from engine.rules import RULES, Rule
+from engine.rules import Rule
 
 NAMES = {
     "database": lazy_gettext("Database away"),
@@ -179,15 +179,4 @@ def message(notice: Notice) -> Message:
 def link(notice: Notice) -> str:
     """To the page where it is mended."""
     page = "alerts" if notice.event == TEST else PAGES.get(notice.facts["rule"], "alerts")
-    return f"{console_url()}/{page}"
-
-
-def console_url() -> str:
-    if settings.console_url:
-        return settings.console_url
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
-def shown_rules() -> list[Rule]:
-    return list(RULES.values())
+    return f"{settings.console_url or settings.local_url}/{page}"

@@ -84,17 +84,12 @@ def first_password() -> str | None:
 
 
 def announce(password: str | None) -> None:
-    click.echo(f"\n  Dewey     {url()}")
+    click.echo(f"\n  Dewey     {settings.local_url}")
     if password:
         click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown this once)")
     else:
         click.echo("  Lost your password?  .venv/bin/flask operator create you@example.org --role admin")
     click.echo("\n  Ctrl-C ends everything.\n")
-
-
-def url() -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def become_supervisor() -> NoReturn:

@@ -153,7 +153,3 @@ def judge(seen: Seen) -> Judged:
 
 def see(facts: Facts, rates: Mapping[str, Rate], abandoned: int) -> Seen:
     return Seen(facts, rates, abandoned, alerts.latest("dropped"))
-
-
-def is_off(rule: Rule) -> bool:
-    return rule.threshold == 0
