@@ -5,6 +5,7 @@ from flask import Flask
 from admin import (
     access,
     actions,
+    alerts_page,
     api,
     audit_page,
     bulk,
@@ -18,6 +19,7 @@ from admin import (
     live,
     me_page,
     measures,
+    metrics,
     operators_page,
     overview,
     preferences,
@@ -32,6 +34,7 @@ from admin import (
     sign_in,
     tasks_page,
     tokens_page,
+    traffic,
     views,
     worker_orders,
     workers_page,
@@ -42,6 +45,7 @@ from engine import database
 #: Modules that declare pages and commands by being imported.
 DECLARING = (
     actions,
+    alerts_page,
     audit_page,
     bulk,
     dead,
@@ -73,9 +77,9 @@ def create_app() -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=1 << 20)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.context_processor(lambda: {"environment": settings.environment})
-    for part in (headers, access, preferences, live, sign_in, problems, cli):
+    for part in (traffic, headers, access, preferences, live, sign_in, problems, cli):
         part.register(app)
-    for part in (console, api):
+    for part in (console, api, metrics):
         app.register_blueprint(part.blueprint)
     app.teardown_appcontext(lambda error: database.release())
     return app

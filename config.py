@@ -11,10 +11,11 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, time, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
 
@@ -23,7 +24,15 @@ QUEUES = ("heavy", "normal", "light")
 LANGUAGES = ("en", "ru")
 
 #: Variables whose value may stand in a file named by `<NAME>_FILE` (Docker and systemd secrets).
-FROM_FILE = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL")
+FROM_FILE = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET", "SMTP_URL")
+
+
+class QuietHours(NamedTuple):
+    """From one time of the day up to another, maybe past midnight, in a zone."""
+
+    begin: time
+    end: time
+    zone: tzinfo
 
 
 class BadSetting(ValueError):
@@ -61,6 +70,16 @@ class Settings:
     language: str
     language_is_set: bool
     environment: str
+    console_url: str
+    alert_webhook_url: str = field(repr=False)
+    alert_webhook_secret: str = field(repr=False)
+    alert_email_to: tuple[str, ...]
+    alert_email_from: str
+    smtp_url: str = field(repr=False)
+    alert_quiet_hours: QuietHours | None
+    alert_oldest_minutes: float
+    alert_failure_percent: float
+    alert_abandoned: int
 
     @property
     def abandoned_after(self) -> timedelta:
@@ -75,6 +94,12 @@ class Settings:
         return self.database_url.startswith("sqlite")
 
     @property
+    def local_url(self) -> str:
+        """Where this machine finds the console."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def queue_path(self) -> Path:
         """The embedded broker's file."""
         return self.data_dir / "queue.db"
@@ -87,6 +112,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     database_url = read.checked("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", database_url_of)
     redis_url = read.checked("REDIS_URL", "", redis_url_of)
     embedded = database_url.startswith("sqlite") and not redis_url
+    email_to = read.checked("ALERT_EMAIL_TO", "", addresses_of)
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
@@ -114,6 +140,16 @@ def load(environ: Mapping[str, str]) -> Settings:
         language=read.checked("LANGUAGE", "en", language_of),
         language_is_set=bool(read.text("LANGUAGE", "")),
         environment=read.text("ENVIRONMENT", ""),
+        console_url=read.checked("CONSOLE_URL", "", web_url_of).rstrip("/"),
+        alert_webhook_url=read.checked("ALERT_WEBHOOK_URL", "", web_url_of),
+        alert_webhook_secret=read.checked("ALERT_WEBHOOK_SECRET", "", webhook_secret_of),
+        alert_email_to=email_to,
+        alert_email_from=read.checked("ALERT_EMAIL_FROM", "".join(email_to[:1]), address_of),
+        smtp_url=read.checked("SMTP_URL", "", smtp_url_of if email_to else optional_smtp_url_of),
+        alert_quiet_hours=read.checked("ALERT_QUIET_HOURS", "", quiet_hours_of),
+        alert_oldest_minutes=read.checked("ALERT_OLDEST_MINUTES", "15", minutes_of),
+        alert_failure_percent=read.checked("ALERT_FAILURE_PERCENT", "20", percent_of),
+        alert_abandoned=read.whole("ALERT_ABANDONED", 1000, 0),
     )
 
 
@@ -204,6 +240,66 @@ def hours_of(value: str) -> float:
     return hours
 
 
+def web_url_of(value: str) -> str:
+    if not value or (re.match(r"https?://[^/@?#]+(/|$)", value) and value.isprintable() and has_sound_host(value)):
+        return value
+    raise ValueError("http://host/… or https://host/… is allowed, without a user or a password")
+
+
+def webhook_secret_of(value: str) -> str:
+    if value and len(value) < 16:
+        raise ValueError("at least 16 characters are needed")
+    return value
+
+
+def addresses_of(value: str) -> tuple[str, ...]:
+    return tuple(address_of(one) for one in re.split(r"[,\s]+", value) if one)
+
+
+def address_of(value: str) -> str:
+    if value and not (re.fullmatch(r"[^@\s,<>]+@[^@\s,<>]+", value) and value.isprintable()):
+        raise ValueError("addresses such as name@example.org, with commas between them, are allowed")
+    return value
+
+
+def optional_smtp_url_of(value: str) -> str:
+    return smtp_url_of(value) if value else value
+
+
+def smtp_url_of(value: str) -> str:
+    if re.match(r"smtps?://([^/@]*@)?[^/@:]+(:[0-9]+)?/?$", value) and has_sound_host(value):
+        return value
+    raise ValueError("smtp://user:password@host:port or smtps://… is allowed, and needed with ALERT_EMAIL_TO")
+
+
+def quiet_hours_of(value: str) -> QuietHours | None:
+    """`22:00-07:00`, in UTC unless the name of a zone follows."""
+    if not value:
+        return None
+    try:
+        hours, _, zone = value.partition(" ")
+        begin, end = (time.fromisoformat(one) for one in hours.split("-"))
+        if begin == end or begin.tzinfo or end.tzinfo:
+            raise ValueError
+        return QuietHours(begin, end, ZoneInfo(zone.strip()) if zone else UTC)
+    except (ValueError, ZoneInfoNotFoundError, OSError):
+        raise ValueError("22:00-07:00 is allowed, with the name of a time zone after it or in UTC") from None
+
+
+def minutes_of(value: str) -> float:
+    return number_of(value, 525_600, "a number of minutes; 0 means never")
+
+
+def percent_of(value: str) -> float:
+    return number_of(value, 100, "a number from 0 to 100; 0 means never")
+
+
+def number_of(value: str, most: float, allowed: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", value) or float(value) > most:
+        raise ValueError(f"{allowed}, is allowed")
+    return float(value)
+
+
 def language_of(value: str) -> str:
     """Desktops set LANGUAGE for gettext, such as `de_DE:en`: of such a list the first that we speak, or English."""
     spoken = [re.split("[_.@]", entry)[0].lower() for entry in value.split(":")]
@@ -215,8 +311,12 @@ def language_of(value: str) -> str:
 
 def masked(name: str, value: str) -> str:
     """`value` as it may be printed: no secret key, no password of a URL."""
-    if name == "SECRET_KEY":
+    if name in ("SECRET_KEY", "ALERT_WEBHOOK_SECRET"):
         return "*" * min(len(value), 8)
+    if name == "ALERT_WEBHOOK_URL":
+        # Whoever knows the path may post, so it is a secret too.
+        known = re.match(r"(https?://)(?:[^/@?#]*@)?([^/@?#]+)", value)
+        return f"{known[1]}{known[2]}/***" if known else "***"
     value = re.sub(r"(?s)^((?:[^:/@]*:?//)?[^:@]*:).*@", r"\1***@", value)
     return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", value)
 

@@ -9,6 +9,7 @@ import threading
 
 from gunicorn import glogging
 from gunicorn.config import Config
+from gunicorn.workers.base import Worker
 
 from admin import WEB_THREADS
 from config import settings
@@ -49,6 +50,14 @@ preload_app = False
 
 # Less than the supervisor waits before it kills.
 graceful_timeout = 7
+
+
+def post_worker_init(worker: Worker) -> None:
+    """In the process that serves: from here on its requests are counted in the database."""
+    from admin import traffic  # not in the parent, which loads nothing of the application
+
+    traffic.start(worker.wsgi)
+
 
 # No control socket: nobody needs one, and a file that takes commands is a door to guard.
 control_socket_disable = True

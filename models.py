@@ -8,8 +8,10 @@ from uuid import UUID, uuid4
 from peewee import (
     JOIN,
     SQL,
+    BigIntegerField,
     BooleanField,
     CharField,
+    CompositeKey,
     ForeignKeyField,
     IntegerField,
     ModelSelect,
@@ -222,6 +224,20 @@ class AuditHead(Record):
 
     class Meta:
         table_name = "dewey_audit_head"
+
+
+class HttpCount(Record):
+    """How many requests all web processes ever answered: sums that only grow. `bucket`: see admin/traffic.py."""
+
+    endpoint = TextField()  # a view's name; empty where no view answered
+    method = TextField()
+    status = IntegerField()
+    bucket = IntegerField()
+    count = BigIntegerField()
+
+    class Meta:
+        table_name = "dewey_http_counts"
+        primary_key = CompositeKey("endpoint", "method", "status", "bucket")
 
 
 LIBRARY = (User, Book, ReadingSession)

@@ -7,7 +7,7 @@ from uuid import UUID
 from flask_babel import gettext as _
 
 import tasks
-from admin import bulk_deeds, error_deeds, people, view_deeds
+from admin import bulk_deeds, delivery, error_deeds, people, view_deeds
 from admin.access import create_operator
 from admin.perform import Outcome, Secret, action
 from admin.problems import BadInput, Refused
@@ -311,6 +311,15 @@ def discard_dead(who: Who, run_id: str) -> Outcome:
     """Give up the message of a dead run for good."""
     control.discard(tasks.queues, run_id)
     return Outcome(run_id, run_id)
+
+
+@action("alerts.test", "operator", in_transaction=False)
+def test_alerts(who: Who) -> Outcome:
+    """Send a test by webhook and mail; gives back what came of each."""
+    tried = delivery.try_channels()
+    if not tried:
+        raise Refused(_("Nobody is told of alerts: neither ALERT_WEBHOOK_URL nor ALERT_EMAIL_TO is set."))
+    return Outcome(tried, after={one.channel: one.error or "sent" for one in tried})
 
 
 def order(who: Who, worker: str, what: What) -> Outcome:

@@ -2,20 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import tasks
 from admin.problems import trouble_in_words
-from engine import dead_letters, inspect, roster, schedules
-from engine.counts import Totals, window_start
+from engine import schedules, watch
+from engine.counts import Totals
 from engine.inspect import LEASE, Missed, QueueFacts
 from engine.queues import BrokerAway
 from engine.records import State, WorkerProcess
-
-#: A consumer that died and was not replaced is shown as lost for so long; a missed tick is news for a day.
-LOST_IS_NEWS = max(timedelta(minutes=15), 3 * LEASE)
-MISSED_IS_NEWS = timedelta(hours=24)
 
 #: Failures jump when there are so many in the last hour, of so many runs, and so many times the week's share.
 JUMP_RUNS, JUMP_SHARE, JUMP_TIMES = 5, 0.05, 3
@@ -79,36 +75,26 @@ class Engine:
 
 def look(as_of: datetime, hour: Totals, week: Totals) -> Engine:
     """Two questions to the database, and a few to the broker; without the broker the rest is worth seeing."""
-    known = inspect.workers()
-    heirs = roster.replacements(known, as_of)
-    # In an order that a heartbeat does not change.
-    workers = sorted(
-        (one for one in known if one.id not in heirs and is_news(one, as_of)), key=lambda one: (one.queue, one.id)
-    )
-    troubles = inspect.troubles(as_of - MISSED_IS_NEWS, window_start(as_of, 1))
+    facts = watch.look(tasks.queues, as_of)
     attention = Attention(
-        late=inspect.unwatched(tasks.queues, workers),
+        unserved=facts.unserved,
+        late=facts.late,
+        dead=sum(facts.dead.values()),
         jump=jump(hour, week),
-        missed=troubles.missed,
-        dropped=troubles.dropped,
+        missed=facts.missed,
+        dropped=facts.dropped,
     )
-    if attention.jump and troubles.loudest and 2 * troubles.loudest[1] >= attention.jump.failed:
-        attention.jump = attention.jump._replace(group=troubles.loudest[0])
+    if attention.jump and facts.loudest and 2 * facts.loudest[1] >= attention.jump.failed:
+        attention.jump = attention.jump._replace(group=facts.loudest[0])
+    served = [queue.name for queue in facts.queues if queue.live]
+    attention.silent = [one for one in facts.consumers if one.state(as_of, LEASE) != "live" and one.queue in served]
+    trouble = facts.broker
     try:
-        queues = inspect.queue_facts(tasks.queues, workers)
-        attention.dead = dead_letters.count(tasks.queues)
         note_pauses(attention, as_of)
     except BrokerAway as error:
-        queues, attention.broker = [], trouble_in_words(error)
-    served = [queue.name for queue in queues if queue.live]
-    attention.unserved = [queue for queue in queues if queue.wanted and not queue.live]
-    attention.silent = [one for one in workers if one.state(as_of, LEASE) != "live" and one.queue in served]
-    return Engine(workers, queues, attention)
-
-
-def is_news(worker: WorkerProcess, as_of: datetime) -> bool:
-    """It serves, or fell silent a short while ago without saying goodbye."""
-    return worker.state(as_of, LEASE) != "stopped" and as_of - worker.beat_at < LOST_IS_NEWS
+        trouble = error
+    attention.broker = trouble_in_words(trouble) if trouble else None
+    return Engine(facts.consumers, facts.queues, attention)
 
 
 def note_pauses(attention: Attention, as_of: datetime) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 import click
 from flask import Flask
 
-from admin import audit_cli, errors_cli, people_cli, schedule_cli, steering, workers_cli
+from admin import alerts_cli, audit_cli, errors_cli, people_cli, schedule_cli, steering, workers_cli
 from admin.listings import inspect_group, status
 from admin.perform import perform
 from admin.reasons import why_command
 from admin.start import start
 from admin.terminal import Command, fail, me, print_json
+from admin.watching import watch_command
 from engine.control import wait_for
 from engine.database import release
 from engine.migrations import migrate as apply_migrations
@@ -26,8 +27,9 @@ def register(app: Flask) -> None:
         *audit_cli.COMMANDS,
         *people_cli.COMMANDS,
         *workers_cli.COMMANDS,
+        *alerts_cli.COMMANDS,
     )
-    for command in (start, migrate, demo, run_task, *asking, *steer):
+    for command in (start, watch_command, migrate, demo, run_task, *asking, *steer):
         app.cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""`flask start`: the web server and every consumer in one terminal, until Ctrl-C."""
+"""`flask start`: the web server, every consumer and the watch in one terminal, until Ctrl-C."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ killasgroup = true
 
 @click.command("start")
 def start() -> None:
-    """Run the web server and every consumer in this terminal until Ctrl-C."""
+    """Run the web server, every consumer and the watch in this terminal until Ctrl-C."""
     refuse_a_taken_port()
     try:
         migrate()
@@ -84,17 +84,12 @@ def first_password() -> str | None:
 
 
 def announce(password: str | None) -> None:
-    click.echo(f"\n  Dewey     {url()}")
+    click.echo(f"\n  Dewey     {settings.local_url}")
     if password:
         click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown this once)")
     else:
         click.echo("  Lost your password?  .venv/bin/flask operator create you@example.org --role admin")
     click.echo("\n  Ctrl-C ends everything.\n")
-
-
-def url() -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def become_supervisor() -> NoReturn:
@@ -113,13 +108,14 @@ def become_supervisor() -> NoReturn:
 
 
 def programs() -> dict[str, str]:
-    """The command of each program by its name: the web server, and a consumer for every queue that wants workers."""
+    """The command of each program by its name: web server, watch, a consumer for every queue that wants workers."""
     consumers = {
         f"worker-{queue}": f"huey_consumer tasks.{queue} -k process -w {count}"
         for queue, count in settings.workers.items()
         if count
     }
-    return {"web": "gunicorn -c gunicorn.conf.py app:create_app()", **consumers}
+    # The watch has time: it should not keep the first page waiting.
+    return {"web": "gunicorn -c gunicorn.conf.py app:create_app()", "watch": "nice flask watch", **consumers}
 
 
 def fail(message: str, code: int = 2) -> NoReturn:

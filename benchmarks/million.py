@@ -101,6 +101,8 @@ def seed(runs: int, as_of: datetime) -> None:
             store("dewey_run_counts", COUNT_COLUMNS, tally.final(story[-1].second))
     with database.atomic():
         store("dewey_run_counts", COUNT_COLUMNS, tally.final(counts.FOREVER))
+        ever = [(counts.EVER, 0, *key, count) for key, count in tally.ever.items()]
+        store("dewey_run_counts", COUNT_COLUMNS, ever)
         store("dewey_ticks", TICK_COLUMNS, ticks(as_of))
     for index in indexes:
         database.execute_sql(index)
@@ -249,10 +251,12 @@ class Tally:
     def __init__(self, minutes_from: datetime) -> None:
         self.minutes_from = int(minutes_from.timestamp())
         self.sums: dict[int, Counter[Any]] = {span: Counter() for span in counts.SPANS}
+        self.ever: Counter[Any] = Counter()
         self.done = dict.fromkeys(counts.SPANS, 0)
 
     def count(self, keys: Iterable[counts.Key]) -> None:
         for second, *rest in keys:
+            self.ever[tuple(rest)] += 1
             for span, sums in self.sums.items():
                 if span != counts.MINUTE or second >= self.minutes_from:
                     sums[second // span * span, *rest] += 1

@@ -117,7 +117,7 @@ def pages() -> Iterator[str]:
     if middle:
         yield f"/runs?before={quote(f'{middle.enqueued_at.isoformat()}_{middle.id}')}"
     yield from ("/queues/light", "/tasks/get_cleanup_statistics", "/bulk/new?verb=retry&q=state:failed+ended:24h")
-    yield "/schedule/close_abandoned_sessions"
+    yield from ("/schedule/close_abandoned_sessions", "/metrics")
 
 
 def methods(rules: list[Any], path: str) -> set[str]:

@@ -1,7 +1,8 @@
 """How many runs ended how, and how long they took: sums by minute, hour and day, quick however many runs there are.
 
 A recorder adds to them in the transaction in which it writes the runs; what is deleted is subtracted in the same way.
-So for every window that begins at a full minute they say what a count of the rows would say.
+So for every window that begins at a full minute they say what a count of the rows would say. Beside them stand sums of
+all time, from which nothing is ever subtracted: see `engine.lifetime`.
 """
 
 import math
@@ -14,6 +15,8 @@ from engine.database import database, on_postgresql
 from engine.records import ENDED, Attempt, Run, RunCount, State
 
 MINUTE, HOUR, DAY = SPANS = (60, 3600, 86_400)
+#: The span of the sums of all time; each starts at 0.
+EVER = 0
 ROWS_PER_INSERT = 500
 
 #: What is older can only be asked for by full hours, then by full days.
@@ -97,6 +100,8 @@ def add(deltas: Mapping[Key, int]) -> None:
     for (second, task, queue, what, bucket), count in deltas.items():
         for span in SPANS:
             sums[span, second - second % span, task, queue, what, bucket] += count
+        # What was deleted or begins anew has ended all the same, and a counter that falls is taken for a restart.
+        sums[EVER, 0, task, queue, what, bucket] += max(count, 0)
     rows = sorted((*key, count) for key, count in sums.items() if count)
     for start in range(0, len(rows), ROWS_PER_INSERT):
         add_rows(rows[start : start + ROWS_PER_INSERT])

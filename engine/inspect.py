@@ -144,16 +144,18 @@ def late_schedules(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
 
 def unwatched(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
     """Queues whose clock nobody watches: no scheduler of a live consumer has looked at it within the last seconds."""
-    late = []
+    return [name for name, lag in clock_lags(queues, consumers).items() if lag > SCHEDULE_LATE]
+
+
+def clock_lags(queues: Queues, consumers: list[WorkerProcess]) -> dict[str, timedelta]:
+    """By queue with a clock that a live consumer is to watch: for how long no scheduler has looked at it."""
+    lags, at = {}, now()
     for name, queue in queues.items():
         watchers = [one for one in present(consumers, name) if one.periodic]
-        if not (periodic(queue) and settings.workers.get(name, 1) and watchers):
-            continue
-        looked = max((one.scheduler_at for one in watchers if one.scheduler_at), default=None)
-        started = max(one.started_at for one in watchers)
-        if now() - (looked or started) > SCHEDULE_LATE:
-            late.append(name)
-    return late
+        if periodic(queue) and settings.workers.get(name, 1) and watchers:
+            looked = max((one.scheduler_at for one in watchers if one.scheduler_at), default=None)
+            lags[name] = at - (looked or max(one.started_at for one in watchers))
+    return lags
 
 
 class Missed(NamedTuple):

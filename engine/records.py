@@ -157,9 +157,10 @@ class LogLine(Record):
 class RunCount(Record):
     """How many runs of a task: sums that stay when the runs are pruned, and are exact while they are not.
 
-    `span` seconds (60, 3600 or 86400) from `start` (Unix seconds) on. `what`: a state in which runs ended then,
-    `again` for those of them that took several attempts; `retried` for attempts that failed then and were tried again;
-    `waited` and `ran` for durations, with their `bucket`; `error:<id>` for failed attempts of an ErrorGroup.
+    `span` seconds (60, 3600 or 86400) from `start` (Unix seconds) on; both 0: all time, of which nothing is subtracted.
+    `what`: a state in which runs ended then, `again` for those of them that took several attempts; `retried` for
+    attempts that failed then and were tried again; `waited` and `ran` for durations, with their `bucket`; `error:<id>`
+    for failed attempts of an ErrorGroup.
     """
 
     span = IntegerField()

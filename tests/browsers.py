@@ -12,6 +12,7 @@ from admin.access import create_token
 from admin.passwords import hashed
 from admin.sign_in import limiter
 from app import create_app
+from config import settings
 from models import Operator
 
 PASSWORD = "correct horse battery"
@@ -51,9 +52,13 @@ def app_with_people() -> Flask:
 def empty_queues() -> None:
     """The brokers' file is one for all tests of this process."""
     for queue in tasks.queues.values():
+        for held in queue.storage.held():
+            queue.storage.give_back(held.consumer, None, "a test left it", settings.max_deliveries, counts=False)
         queue.flush()
         for run_id, _data in queue.storage.dead():
             queue.storage.discard_dead(run_id)
+        while events := queue.storage.events(0, 1000):
+            queue.storage.trim(events[-1][0])
         for target in queue.pauses():
             queue.storage.resume(target)
 

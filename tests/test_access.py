@@ -22,6 +22,7 @@ COMMANDS = {
     "operator": {
         "/api/v1/admin/reading-sessions/cleanup": DO,
         "/api/v1/admin/reading-sessions/cleanup-async": DO,
+        "/alerts/tests": DO,
         "/bulk": DO,
         "/bulk/<int:bulk_id>/stop": DO,
         "/bulk/new": ASK,

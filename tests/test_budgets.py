@@ -16,7 +16,8 @@ import tasks
 from admin import audit_chain
 from admin.access import ROLES, create_token
 from config import ROOT, settings
-from engine import bulk, counts, errors
+from engine import alerts, bulk, counts, errors
+from engine.alerts import Signal
 from engine.control import Asker, pause
 from engine.database import database
 from engine.find import everything
@@ -66,6 +67,8 @@ class House:
                 self.tick(number)
                 self.people(number)
                 consumer_of(("heavy", "normal", "light")[number % 3], running=[self.job() for _ in range(2)])
+                told = Signal("failing", f"task_{next(numbers)}", 31.4, {"failed": 11, "finished": 35})
+                alerts.fire(told, now(), ["webhook", "email"], now())
         for _ in range(rows):
             tasks.light.storage.enqueue(b"what cannot be read")
             tasks.get_cleanup_statistics(hours=3)

@@ -22,7 +22,7 @@ from config import QUEUES, ROOT, load
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 WORKERS = [f"worker-{queue}" for queue in QUEUES]
-OURS = ["migrate", "web", *WORKERS]
+OURS = ["migrate", "web", *WORKERS, "watch"]
 SERVERS = ["redis", "postgres"]
 SECRETS = {"SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
 
@@ -112,7 +112,7 @@ def test_secrets_have_no_default_and_are_made_as_the_example_says():
     used = {name: form for text in strings(COMPOSE) for name, form in re.findall(r"\$\{(\w+)([^}]*)\}", text)}
     assert {name for name, form in used.items() if form.startswith(":?")} == SECRETS
     for name, value in [pair for service in SERVICES.values() for pair in service["environment"].items()]:
-        assert not re.search("SECRET|PASSWORD|AUTH", name) or re.fullmatch(r"\$\{\w+:\?[^}]+\}", value)
+        assert not re.search("SECRET|PASSWORD|AUTH", name) or re.fullmatch(r"\$\{\w+:(\?[^}]+|-)\}", value)
     example = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert {name for name in example if not example[name]} >= SECRETS
 
@@ -155,7 +155,7 @@ def test_a_service_that_stays_is_watched_restarted_and_given_time_to_stop(name):
 def test_migrations_run_once_before_everything_of_ours():
     assert SERVICES["migrate"]["restart"] == "no"
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-    for name in ["web", *WORKERS]:
+    for name in ["web", *WORKERS, "watch"]:
         assert SERVICES[name]["depends_on"] == {
             "migrate": {"condition": "service_completed_successfully"},
             "postgres": {"condition": "service_healthy"},
@@ -181,15 +181,15 @@ def test_what_the_services_run_is_healthy_on_real_servers_and_stops_when_told(fr
     with ExitStack() as stack:
         log = stack.enter_context(open(tmp_path / "log", "wb"))
         assert run("migrate", SERVICES["migrate"]["command"]).wait() == 0
-        running = {name: run(name, SERVICES[name]["command"]) for name in ["web", *WORKERS]}
+        running = {name: run(name, SERVICES[name]["command"]) for name in ["web", *WORKERS, "watch"]}
         for process in running.values():
             stack.callback(process.kill)
         for name in running:
             wait_until(lambda name=name: healthy(name), within=30)
         for process in running.values():
             process.terminate()
-        assert [process.wait(timeout=30) for process in running.values()] == [0, 0, 0, 0]
-        assert not healthy("worker-light")
+        assert [process.wait(timeout=30) for process in running.values()] == [0, 0, 0, 0, 0]
+        assert not healthy("worker-light") and not healthy("watch")
     assert not (tmp_path / "data").exists()
 
 

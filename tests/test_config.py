@@ -25,6 +25,7 @@ WHOLE_NUMBERS = [
     ("TIME_LIMIT", "time_limit", 0, None),
     ("WORKER_MAX_TASKS", "worker_max_tasks", 0, None),
     ("WORKER_MAX_MEMORY_MB", "worker_max_memory_mb", 0, None),
+    ("ALERT_ABANDONED", "alert_abandoned", 0, None),
 ]
 
 

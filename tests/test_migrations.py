@@ -20,7 +20,7 @@ from playhouse.migrations import Runner
 from waiting import wait_until
 
 from config import ROOT
-from engine import counts
+from engine import alerts, counts  # noqa: F401 - alerts declares tables
 from engine.database import database, on_postgresql
 from engine.migrations import MIGRATION_LOCK, MigrationFailed, migrate
 from engine.records import Record, RunCount

@@ -249,7 +249,8 @@ def test_when_the_supervisor_is_killed_nothing_stays_behind(start):
 def test_a_queue_without_workers_gets_no_consumer(start):
     dewey = start(WORKERS_HEAVY="0", WORKERS_NORMAL="0", WORKERS_LIGHT="1")
     dewey.wait_until_settled(WEB, "tasks.light")
-    assert len(dewey.supervisor.children()) == 2
+    assert len(dewey.supervisor.children()) == 3
+    assert dewey.program("watch")
     assert dewey.program("tasks.light").cmdline()[-2:] == ["-w", "1"]
 
 
@@ -292,10 +293,11 @@ def test_an_address_of_another_machine_is_one_clear_line(tmp_path):
     [
         [*FLASK, "start"],
         [*FLASK, "migrate"],
+        [*FLASK, "watch"],
         [f"{sys.prefix}/bin/huey_consumer", "tasks.light", "-k", "process", "-w", "2"],
         [f"{sys.prefix}/bin/gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"],
     ],
-    ids=["start", "migrate", "consumer", "web"],
+    ids=["start", "migrate", "watch", "consumer", "web"],
 )
 def test_a_bad_setting_ends_every_program_with_one_line(command, tmp_path):
     refused = ended(command, **environment(tmp_path / "data", 8000, LEASE_SECONDS="soon"))

@@ -1,0 +1,52 @@
+"""How each rule stands, for the page and the terminal: as whoever watches saw it last."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from admin import alert_words
+from engine import alerts
+from engine.alerts import Alert, Watcher
+from engine.rules import RULES
+
+
+class Standing(NamedTuple):
+    """`state`: firing, ok, off, or unknown where nobody watches. `seen`: the worst that was measured, in words."""
+
+    rule: str
+    name: str
+    threshold: str
+    state: str
+    seen: str
+    alerts: list[Alert]
+
+    @property
+    def since(self) -> datetime | None:
+        return min((one.began_at for one in self.alerts), default=None)
+
+
+class Board(NamedTuple):
+    rules: list[Standing]
+    watching: list[Watcher]
+    firing: int
+
+
+def board(as_of: datetime) -> Board:
+    """Two statements."""
+    firing = alerts.open_alerts()
+    watching = alerts.watching(as_of)
+    seen: dict[str, Any] = watching[0].seen if watching else {}
+    standings = [standing(name, [one for one in firing if one.rule == name], bool(watching), seen) for name in RULES]
+    return Board(standings, watching, len(firing))
+
+
+def standing(rule: str, firing: list[Alert], watched: bool, seen: dict[str, Any]) -> Standing:
+    off = RULES[rule].threshold == 0
+    state = "firing" if firing else "off" if off else "ok" if watched else "unknown"
+    return Standing(
+        rule=rule,
+        name=str(alert_words.NAMES[rule]),
+        threshold="" if off else alert_words.threshold(RULES[rule]),
+        state=state,
+        seen=alert_words.measured(rule, seen.get(rule)),
+        alerts=firing,
+    )

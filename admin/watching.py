@@ -1,0 +1,158 @@
+"""`flask watch`: looks every few seconds whether something is wrong, and has the right people told.
+
+It needs no worker. Any number may watch at once, on any machines: what they do is guarded in the database, so each
+alert is told once.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from threading import Event
+from uuid import uuid4
+
+import click
+from peewee import PeeweeException
+
+import tasks
+from admin import channels
+from admin.blackout import Blackout
+from admin.delivery import deliver, told_from
+from admin.terminal import Command
+from config import settings
+from engine import alerts, rules, watch
+from engine.alerts import Alert, Signal, Watcher
+from engine.database import release
+from engine.logs import formatter
+from engine.messages import host
+from engine.queues import BrokerAway
+from engine.records import now
+from engine.rules import RULES, Judged
+from reading import sessions
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10
+#: What is over must have been over for so long: something that comes and goes is told once.
+CALM = timedelta(minutes=1)
+
+
+class Watch:
+    """What one watching process remembers from look to look; everything else is in the database."""
+
+    def __init__(
+        self, patience: Callable[[rules.Rule], timedelta] = lambda rule: rule.patience, calm: timedelta = CALM
+    ):
+        self.patience, self.calm = patience, calm
+        self.broken_since: dict[str, datetime] = {}
+        self.calm_since: dict[str, datetime] = {}
+        at = now()
+        self.me = Watcher(
+            id=f"{host()}:{os.getpid()}:{uuid4().hex[:8]}", host=host(), pid=os.getpid(), started_at=at, beat_at=at
+        )
+
+    def look(self, as_of: datetime) -> None:
+        """Note what is wrong and what is over; nothing is sent yet."""
+        judged = judge(as_of)
+        standing = {f"{one.rule}:{one.subject}": one for one in alerts.open_alerts()}
+        for found in judged.signals:
+            self.calm_since.pop(found.key, None)
+            since = self.broken_since.setdefault(found.key, as_of)
+            if alert := standing.get(found.key):
+                self.worsen(alert, found, as_of)
+            elif as_of - since >= self.patience(RULES[found.rule]):
+                self.fire(found, as_of)
+        self.resolve(standing, judged, as_of)
+        self.me.beat_at, self.me.seen = as_of, judged.worst
+        alerts.beat(self.me)
+
+    def fire(self, found: Signal, as_of: datetime) -> None:
+        if alerts.fire(found, as_of, channels.channels(), told_from(as_of)):
+            logger.warning("Alert %s", found.key.rstrip(":"))
+
+    def worsen(self, alert: Alert, found: Signal, as_of: datetime) -> None:
+        grown = RULES[found.rule].counts_up and found.value > alert.value
+        if grown and as_of - alert.changed_at >= alerts.AGAIN:
+            alerts.worsen(alert, found, as_of, channels.channels(), told_from(as_of))
+
+    def resolve(self, standing: dict[str, Alert], judged: Judged, as_of: datetime) -> None:
+        broken = {found.key for found in judged.signals}
+        self.broken_since = {key: since for key, since in self.broken_since.items() if key in broken}
+        for key, alert in standing.items():
+            if key in broken or alert.rule in judged.unknown:
+                self.calm_since.pop(key, None)
+            elif as_of - self.calm_since.setdefault(key, as_of) >= self.calm:
+                self.calm_since.pop(key)
+                if alerts.resolve(alert, as_of, told_from(as_of)):
+                    logger.info("Resolved: alert %s", key.rstrip(":"))
+
+    def say_goodbye(self) -> None:
+        self.me.stopped_at = now()
+        alerts.beat(self.me)
+
+
+def judge(as_of: datetime) -> Judged:
+    facts = watch.look(tasks.queues, as_of)
+    abandoned = sessions.count_abandoned(as_of, settings.abandoned_after)
+    return rules.judge(rules.see(facts, watch.failure_rates(as_of), abandoned))
+
+
+# --- the command ---------------------------------------------------------------------------------------------
+
+
+@click.command("watch", cls=Command)
+@click.option("--once", is_flag=True, help="Look once, as a cron job does, and end.")
+def watch_command(once: bool) -> None:
+    """Watch for trouble and alert by webhook and mail, until Ctrl-C. No worker is needed, and several may watch."""
+    set_up_logging()
+    if once:
+        watcher = Watch(lambda rule: timedelta(0), timedelta(0))
+        watcher.look(now())
+        deliver(now())
+        watcher.say_goodbye()
+        return
+    ended = Event()
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda *_: ended.set())
+    keep_watching(Watch(), ended)
+
+
+def set_up_logging() -> None:
+    multiprocessing.current_process().name = "watch"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter())
+    logging.root.handlers = [handler]
+    logging.root.setLevel(settings.log_level)
+    # At DEBUG this logger prints every statement with its values.
+    logging.getLogger("peewee").setLevel(logging.INFO)
+
+
+def keep_watching(watcher: Watch, ended: Event) -> None:
+    logger.info(
+        "Watching every %s s; alerts go to: %s", EVERY_SECONDS, ", ".join(channels.channels()) or "/alerts alone"
+    )
+    blackout = Blackout()
+    while not ended.is_set():
+        began = time.monotonic()
+        try:
+            watcher.look(now())
+            if blackout.since:
+                logger.info("The database is back")
+                blackout.ends(now())
+            deliver(now())
+        except PeeweeException as error:
+            if not blackout.since:
+                logger.error("Cannot watch: %s", str(error).partition("\n")[0])
+            blackout.goes_on(now())
+        except BrokerAway as error:
+            logger.error("Cannot watch: %s", error)
+        release()
+        ended.wait(max(EVERY_SECONDS - (time.monotonic() - began), 1))
+    try:
+        watcher.say_goodbye()
+    except PeeweeException:
+        logger.debug("Nobody could be told that this watch ends")

@@ -1,0 +1,83 @@
+"""The database is away, where alerts are noted: who tells it, when, and what is noted afterwards."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from browsers import app_with_people
+from receivers import Hook, hook
+
+import tasks
+from admin import blackout, channels, delivery
+from admin.blackout import Blackout
+from config import quiet_hours_of
+from engine import alerts
+from engine.alerts import Alert
+from engine.queues import BrokerAway
+from engine.records import now
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def receiver(library: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
+    with hook() as made, app_with_people().app_context():
+        tasks.light.storage.delete_data(blackout.KEY)
+        monkeypatch.setattr(channels, "settings", replace(channels.settings, alert_webhook_url=made.url))
+        yield made
+        tasks.light.storage.delete_data(blackout.KEY)
+
+
+def test_after_a_minute_one_of_two_tells_it_and_one_notes_it_when_it_is_over(receiver: Hook) -> None:
+    at, both = now(), (Blackout(), Blackout())
+    for minutes in (0, 0.5, 0.9):
+        for one in both:
+            one.goes_on(at + minutes * MINUTE)
+    assert receiver.posts == []
+    for minutes in (1, 2, 3):
+        for one in both:
+            one.goes_on(at + minutes * MINUTE)
+    assert receiver.texts == ["The database cannot be reached. http://127.0.0.1:8000/"]
+    for one in both:
+        one.ends(at + 12 * MINUTE)
+    [alert] = Alert.select()
+    assert (alert.rule, alert.began_at, alert.ended_at) == ("database", at, at + 12 * MINUTE)
+    assert delivery.deliver(at + 12 * MINUTE) == 1
+    assert receiver.texts[1].startswith("Resolved after 12 min: The database cannot be reached.")
+    assert [(one.event, one.state) for one in alerts.newest(9)] == [("resolved", "sent"), ("fired", "sent")]
+    for one in both:
+        one.goes_on(at + 20 * MINUTE)
+        one.ends(at + 20.5 * MINUTE)
+    assert Alert.select().count() == 1  # too short to be told
+
+
+def test_a_receiver_that_is_away_is_told_later(receiver: Hook) -> None:
+    at, one = now(), Blackout(timedelta(0))
+    receiver.status = 503
+    one.goes_on(at)
+    one.goes_on(at + MINUTE)
+    receiver.status = 200
+    one.goes_on(at + 2 * MINUTE)
+    one.goes_on(at + 3 * MINUTE)
+    assert len(receiver.posts) == 3
+
+
+def test_without_the_broker_it_is_told_all_the_same(receiver: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_args: object, **_more: object) -> bool:
+        raise BrokerAway("no answer")
+
+    monkeypatch.setattr(tasks.light.storage, "put_if_empty", away)
+    at, one = now(), Blackout(timedelta(0))
+    for minutes in range(5):
+        one.goes_on(at + minutes * MINUTE)
+    assert len(receiver.posts) == 1
+    one.ends(at + 5 * MINUTE)
+    assert [one.event for one in alerts.newest(9)] == ["resolved", "fired"]
+
+
+def test_in_quiet_hours_it_waits(receiver: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_day = quiet_hours_of("00:00-23:59:59.999999")
+    monkeypatch.setattr(delivery, "settings", replace(delivery.settings, alert_quiet_hours=all_day))
+    Blackout(timedelta(0)).goes_on(now())
+    assert receiver.posts == []

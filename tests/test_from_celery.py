@@ -1,0 +1,247 @@
+"""docs/from-celery.md: nothing of the old document is left out, and whatever stands on the right is run."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from consumers import ROOT, Consumer, consumer
+from installation import Installation
+from waiting import wait_until
+
+from config import load
+
+ENGLISH, RUSSIAN = ((ROOT / "docs" / f"from-celery{ending}.md").read_text() for ending in ("", ".ru"))
+CODE = re.compile(r"`([^`]+)`")
+
+#: Every command, setting and line that the old document tells its readers to use.
+OLD = """
+celery -A app.core.celery_app flower --port=5555
+docker-compose exec celery-worker celery -A app.core.celery_app flower --port=5555
+curl http://localhost:5555/api/task/info/a1b2c3d4-e5f6-7890-abcd-ef1234567890
+curl http://localhost:5555/api/tasks
+curl http://localhost:5555/api/workers
+celery -A app.core.celery_app inspect active
+celery -A app.core.celery_app inspect scheduled
+celery -A app.core.celery_app inspect registered
+celery -A app.core.celery_app inspect stats
+celery -A app.core.celery_app status
+celery -A app.core.celery_app purge
+docker-compose logs -f celery-worker
+docker-compose logs -f celery-beat
+docker-compose logs celery-beat
+tail -f logs/celery_worker.log
+docker-compose ps | grep celery-beat
+rm backend/celerybeat-schedule
+docker-compose restart celery-beat
+docker-compose restart celery-worker
+docker-compose exec redis redis-cli
+KEYS celery-task-meta-*
+docker-compose up -d celery-worker celery-beat
+docker-compose up -d --scale celery-worker=3
+docker-compose stop celery-worker celery-beat
+cleanup-stats?hours=24
+/reading-sessions/cleanup"
+/reading-sessions/cleanup-async"
+apply_async()
+get(timeout=30)
+.delay()
+task.id
+apply_async(args=[24])
+get(timeout=10)
+broker=settings.REDIS_URL
+backend=settings.REDIS_URL
+include=
+"schedule": 1800.0
+"queue": "light"
+"priority": 2
+name="app.tasks.close_abandoned_sessions"
+bind=True
+max_retries=3
+default_retry_delay=300
+task_soft_time_limit=1800
+task_time_limit=2100
+SoftTimeLimitExceeded
+CREATE INDEX idx_reading_sessions_cleanup
+result_expires=3600
+worker_concurrency=1
+worker_max_tasks_per_child=50
+worker_max_memory_per_child
+worker_prefetch_multiplier=1
+task_acks_late=True
+task_reject_on_worker_lost=True
+rate_limit='10/m'
+crontab(hour=3, minute=0)
+""".strip().splitlines()
+
+
+def rows(text: str) -> list[tuple[str, str]]:
+    """The two cells of every row of its tables."""
+    cells = [
+        re.split(r"(?<!\\) \| ", line.strip().strip("|").strip()) for line in text.splitlines() if line[:2] == "| "
+    ]
+    assert all(len(row) == 2 for row in cells), [row for row in cells if len(row) != 2]
+    return [(left, right) for left, right in cells if left not in ("there", "там")]
+
+
+RIGHT = list(dict.fromkeys(code for _, right in rows(ENGLISH) for code in CODE.findall(right)))
+KINDS = {
+    "flask": r"\.venv/bin/flask ",
+    "consumer": r"\.venv/bin/huey_consumer ",
+    "curl": r"curl ",
+    "docker": r"docker compose ",
+    "make": r"make ",
+    "setting": r"[A-Z_]+=",
+    "decorator": r"@light\.",
+    "call": r"(close_abandoned_sessions|get_cleanup_statistics)\(|from tasks import",
+    "page": r"/",
+}
+#: Names of things, which nobody runs.
+NAMES = {
+    "config.py", "tasks.py", "light", "task", "except Exception", "SoftTimeLimit", "engine.consumer", "-w 1",
+    "close_abandoned_sessions",
+}  # fmt: skip
+
+
+def of(kind: str) -> list[str]:
+    return [code for code in RIGHT if re.match(KINDS[kind], code)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """With the sample library, its web server and a consumer of `light`."""
+    made = Installation(tmp_path_factory.mktemp("celery"), WORKERS_HEAVY="0", WORKERS_NORMAL="0")
+    assert made.flask("migrate").returncode == 0
+    assert made.flask("demo").returncode == 0
+    with made.web(), made.consumer("light"):
+        wait_until(lambda: made.flask("status").returncode == 0)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def run_id(place: Installation) -> str:
+    run_id = place.flask("run-task", "get_cleanup_statistics").stdout.strip()
+    place.flask("run-task", "get_cleanup_statistics", "--wait")
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def bearer(place: Installation) -> dict[str, str]:
+    return place.bearer("operator")
+
+
+# --- what it says --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [ENGLISH, RUSSIAN], ids=["en", "ru"])
+def test_everything_of_the_old_document_stands_on_the_left(text: str) -> None:
+    left = " ".join(cell.replace("\\|", "|") for cell, _ in rows(text))
+    assert [one for one in OLD if one not in left] == []
+
+
+def test_both_languages_say_the_same_code() -> None:
+    assert len(rows(ENGLISH)) == len(rows(RUSSIAN)) > 45
+    for (_, english), (_, russian) in zip(rows(ENGLISH), rows(RUSSIAN), strict=True):
+        assert CODE.findall(english) == CODE.findall(russian)
+    assert re.findall(r"```python\n(.*?)```", ENGLISH, re.S) == re.findall(r"```python\n(.*?)```", RUSSIAN, re.S)
+
+
+def test_whatever_stands_on_the_right_is_of_a_kind_that_is_run() -> None:
+    known = [code for kind in KINDS for code in of(kind)]
+    assert [code for code in RIGHT if code not in known and code not in NAMES] == []
+    assert all(of(kind) for kind in KINDS)
+
+
+# --- that it works -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", of("flask"))
+def test_each_flask_command_is_done(command: str, place: Installation, run_id: str) -> None:
+    done = place.flask(*shlex.split(command.replace("$RUN", run_id))[1:])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", of("consumer"))
+def test_each_consumer_is_run_by_hand(command: str, place: Installation, tmp_path: Path) -> None:
+    written = re.search(r"-l (\S+)", command)
+    words = shlex.split(command.replace(written[1], str(tmp_path / "log")) if written else command)[1:]
+    running = Consumer(*words, environment=place.environment, log=tmp_path / "log")
+    running.logged("commands are available")
+    assert running.stop() == 0
+
+
+@pytest.mark.parametrize("command", of("curl"))
+def test_each_request_is_answered(command: str, place: Installation, bearer: dict[str, str]) -> None:
+    words = shlex.split(command)
+    method = words[words.index("-X") + 1] if "-X" in words else "GET"
+    address = next(word for word in words if word.startswith("http://localhost:8000/"))
+    answer = place.ask(method, address.removeprefix("http://localhost:8000"), bearer if "-H" in words else None)
+    assert answer.status == (202 if address.endswith("async") else 200)
+
+
+@pytest.mark.parametrize("path", of("page"))
+def test_each_page_is_there(path: str, place: Installation, bearer: dict[str, str], run_id: str) -> None:
+    assert place.ask("GET", path.replace("$RUN", run_id), bearer).status == 200
+
+
+@pytest.mark.parametrize("command", of("docker"))
+def test_docker_is_asked_for_services_that_there_are(command: str) -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    verb, *words = shlex.split(command)[2:]
+    assert verb in ("up", "logs", "restart", "stop", "ps")
+    names = [word.partition("=")[0] for word in words if re.match(r"web|worker|watch|redis|postgres", word)]
+    assert set(names) <= set(services) and (names or verb == "ps")
+
+
+@pytest.mark.parametrize("command", of("make"))
+def test_make_knows_what_it_is_asked_for(command: str) -> None:
+    subprocess.run(["make", "--dry-run", *command.split()[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("line", of("setting"))
+def test_each_setting_is_taken(line: str, tmp_path: Path) -> None:
+    name, _, value = line.partition("=")
+    settings = load({"DATA_DIR": str(tmp_path), "SECRET_KEY": "k" * 40, name: value})
+    workers = name.removeprefix("WORKERS_").lower()
+    assert str(settings.workers.get(workers) or getattr(settings, name.lower())) == value
+
+
+@pytest.mark.parametrize("line", of("decorator"))
+def test_each_decorator_makes_a_task(line: str, place: Installation) -> None:
+    code = f"from tasks import light\nfrom engine.schedule import crontab\n{line}\ndef one(task=None):\n    return 1\n"
+    python(code + "assert one.task_class.__name__ == 'one'", place)
+
+
+@pytest.mark.parametrize("line", of("call"))
+def test_each_call_gives_what_it_gave(line: str, place: Installation) -> None:
+    if line.startswith("from "):
+        python(line, place)
+    else:
+        printed = python(f"from tasks import *; print({line})", place)
+        assert re.search(r"closed_count|total_closed|^[0-9a-f-]{36}$", printed)
+
+
+def python(code: str, place: Installation) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **place.environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_best_practices_work(tmp_path: Path) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", ENGLISH, re.S)
+    (tmp_path / "practices.py").write_text(code)
+    place = Installation(tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert place.flask("migrate").returncode == 0
+    with consumer("practices.light", environment=place.environment, log=tmp_path / "log") as running:
+        asked = "from practices import *\nfor call in ({calls}): print(call.get(blocking=True, timeout=20))"
+        assert python(asked.format(calls="my_task(3), sync_task(), rate_limited_task(),"), place) == "3\ndone\nNone"
+        python("from practices import *; my_task(200); my_task(30)", place)
+        running.logged("Retrying task in 60s (attempt 1/3)")
+        wait_until(lambda: running.log.count("Retrying task in 60s") >= 2)
