@@ -3,6 +3,7 @@
 Rows are dictionaries of what the database holds, by column. The models would cost more than everything else here.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ import orjson
 from engine import counts, errors
 from engine.database import database, write_rows
 from engine.records import Attempt, LogLine, Run, State, Tick
+
+logger = logging.getLogger(__name__)
 
 RUN, ATTEMPT, LINE, TICK = (
     [field.column_name for field in model._meta.sorted_fields] for model in (Run, Attempt, LogLine, Tick)
@@ -32,11 +35,26 @@ Event = dict[str, Any]
 
 def play(queue: str, lines: list[str]) -> None:
     """Write down what these events tell, in the caller's transaction."""
-    events = [read(line) for line in lines]
+    events = [event for line in lines if (event := known(line))]
     book = Book(queue, {event["id"] for event in events} - {""})
     for event in events:
-        PLAY[event["kind"]](book, event)
+        try:
+            PLAY[event["kind"]](book, event)
+        except (KeyError, TypeError, ValueError):
+            logger.exception("What an event tells could not be written down: %s", event)
     book.save()
+
+
+def known(line: str) -> Event | None:
+    """An event that can be told; of any other the log tells, and history goes on: with it, it never would."""
+    try:
+        event = read(line)
+        if isinstance(event["id"], str) and event["kind"] in PLAY:
+            return event
+    except (KeyError, TypeError, ValueError):
+        pass
+    logger.error("No event of this program, and left out: %.200s", line)
+    return None
 
 
 def read(line: str) -> Event:
@@ -97,7 +115,7 @@ class Book:
         attempt["error_group"] = kind.id
         failure = errors.Failure(at(event["at"]), event.get("version"), event["error"] or "")
         self.failures.add(kind, failure)
-        self.deltas[int(event["at"]), task, self.queue, counts.ERROR + kind.id, 0] += 1
+        self.deltas[int(float(event["at"])), task, self.queue, counts.ERROR + kind.id, 0] += 1
         return kind.id
 
     def save(self) -> None:

@@ -46,6 +46,26 @@ def test_a_run_is_on_record_from_its_enqueuing_on(each_database: str) -> None:
     assert (run.state, run.result, run.attempts) == (State.SUCCEEDED, 1, 1)
 
 
+def test_a_worker_that_died_is_on_record_with_its_group_of_errors(each_database: str) -> None:
+    run_id = echo(1).id
+    assert probe.dequeue()
+    probe.storage.give_back("here", "Worker-1", "Worker-1 died (signal 9)", 5)
+    history.write_down(probe)
+    [attempt] = Attempt.select().where(Attempt.run_id == run_id)
+    assert (attempt.state, attempt.error) == ("died", "Worker-1 died (signal 9)")
+    assert attempt.error_group
+
+
+def test_what_is_no_event_holds_up_none_of_the_others(each_database: str, caplog: pytest.LogCaptureFixture) -> None:
+    for line in ("garbage", "[]", '{"kind": "unheard of", "id": "x"}', event_json("ended", "x", time.time())):
+        probe.storage.apply(Effects().event(line))
+    run_id = echo(1).id
+    work_off()
+    assert history.write_down(probe) > 4
+    assert Run.get_by_id(run_id).state == State.SUCCEEDED
+    assert len([one for one in caplog.records if one.levelname == "ERROR"]) == 4
+
+
 def test_many_recorders_at_once_write_each_run_once(each_database: str) -> None:
     for number in range(300):
         echo(number)
