@@ -12,12 +12,19 @@ from admin import (
     dead,
     exports,
     headers,
+    json_api,
     live,
     measures,
+    openapi,
     overview,
     preferences,
     problems,
     queues_page,
+    read_bulk,
+    read_queues,
+    read_runs,
+    read_sessions,
+    read_tasks,
     run,
     run_commands,
     runs,
@@ -40,8 +47,14 @@ DECLARING = (
     dead,
     exports,
     measures,
+    openapi,
     overview,
     queues_page,
+    read_bulk,
+    read_queues,
+    read_runs,
+    read_sessions,
+    read_tasks,
     run,
     run_commands,
     runs,
@@ -61,7 +74,7 @@ def create_app() -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=1 << 20)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.context_processor(lambda: {"environment": settings.environment})
-    for part in (headers, access, preferences, live, sign_in, problems, cli):
+    for part in (headers, access, preferences, live, sign_in, problems, json_api, cli):
         part.register(app)
     for part in (console, api):
         app.register_blueprint(part.blueprint)

@@ -9,6 +9,9 @@ from flask import Flask
 from werkzeug.routing import IntegerConverter, Rule
 
 from admin.access import ROLES, needs
+from admin.json_api import rule_of, rule_of_read
+from admin.perform import ACTIONS
+from admin.reads import READS
 
 OPEN_TO_ALL = {"/login", "/preferences", "/static/<path:filename>", "/healthz", "/healthcheck"}
 OPEN_TO_LOOPBACK = {"/readyz", "/metrics"}
@@ -56,7 +59,10 @@ COMMANDS = {
 NEEDED = {
     (method, rule): role for role, rules in COMMANDS.items() for rule, methods in rules.items()
     for method in methods.split()
+} | {("POST", rule_of(action)): action.role for action in ACTIONS.values()} | {
+    ("GET", rule_of_read(one)): one.role for one in READS.values()
 }  # fmt: skip
+NEEDED |= {("HEAD", rule): role for (method, rule), role in NEEDED.items() if method == "GET"}
 
 
 def calls(app: Flask) -> Iterator[tuple[Rule, str, str]]:

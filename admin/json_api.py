@@ -1,0 +1,139 @@
+"""The JSON API: an address for every action and for every read, made from their tables.
+
+`POST /api/v1/admin/<noun>/<subject>/<verb>` does what the action `noun.verb` does, with its other parameters as a JSON
+object; `GET /api/v1/admin/…` asks what a read asks. Who may, and what the audit keeps, is `perform`'s affair.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from flask import Flask, Response, make_response, request
+from flask_babel import gettext as _
+from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
+
+from admin import idempotency
+from admin.access import needs
+from admin.api import blueprint
+from admin.perform import ACTIONS, Action, perform
+from admin.problems import BadInput, Refused
+from admin.reads import READS, Read
+from admin.schemas import as_data
+from admin.who import current
+from engine.control import NotPossible
+from engine.records import Bulk, Run
+from models import ReadingSession
+
+BASE = "/api/v1/admin"
+
+
+def register(app: Flask) -> None:
+    """An address has one form: what has a slash too many is not sent elsewhere by a page of HTML."""
+    app.url_map.merge_slashes = False
+
+
+@blueprint.record_once
+def add_routes(setup: Any) -> None:
+    for read in READS.values():
+        setup.add_url_rule(rule_of_read(read), read.name.replace(".", "_"), needs(read.role)(asking(read)))
+    for action in ACTIONS.values():
+        view = needs(action.role)(doing(action))
+        setup.add_url_rule(rule_of(action), f"do_{action.name}".replace(".", "_"), view, methods=["POST"])
+
+
+def rule_of(action: Action) -> str:
+    subject = f"/<{action.subject.name}>" if action.subject else ""
+    return f"{BASE}/{action.noun}{subject}/{action.verb}"
+
+
+def rule_of_read(read: Read) -> str:
+    return BASE + read.path.replace("{", "<").replace("}", ">")
+
+
+# --- questions -----------------------------------------------------------------------------------------------
+
+
+def asking(read: Read) -> Callable[..., Any]:
+    def view(**in_path: str) -> Response:
+        answer = read.ask(in_path, request.args)
+        if read.cursor and answer["next"]:
+            answer["next"] = read.address(BASE, in_path, request.args, answer["next"])
+        return in_json(answer)
+
+    return view
+
+
+@blueprint.after_request
+def add_etag(response: Response) -> Response:
+    """Whoever has this answer already is told so in a line."""
+    if request.method in ("GET", "HEAD") and response.status_code == 200 and response.is_json:
+        response.add_etag()
+        response.make_conditional(request)
+    return response
+
+
+# --- commands ------------------------------------------------------------------------------------------------
+
+
+def doing(action: Action) -> Callable[..., Any]:
+    def view(**in_path: str) -> Response:
+        given = body_of(request)
+        if action.subject and action.subject.name in given:
+            raise BadInput(action.subject.name, _("it stands in the address"))
+        refuse_numbers_in_text(action, given)
+        try:
+            return in_json(answer_of(perform(current(), action.name, **in_path, **given)))
+        except (Refused, NotPossible):
+            if action.subject and is_missing(action.subject, in_path):
+                raise NotFound(_("There is nothing of this id.")) from None
+            raise
+
+    return view
+
+
+def answer_of(value: Any) -> dict[str, Any]:
+    """What an action gives back, as the API and the terminal tell it."""
+    return {"result": as_data(value)}
+
+
+def body_of(asked: Any) -> dict[str, Any]:
+    """The object that was sent, {} for none. Raises UnsupportedMediaType, BadRequest and BadInput."""
+    data = asked.get_data()
+    if not data:
+        return {}
+    if asked.mimetype != "application/json":
+        raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds="application/json"))
+    try:
+        given = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(_("This is no JSON: %(why)s", why=str(error))) from error
+    if not isinstance(given, dict):
+        raise BadInput("body", _("an object of names and values is needed"))
+    return given
+
+
+def refuse_numbers_in_text(action: Action, given: Mapping[str, Any]) -> None:
+    """A form and a terminal have nothing but text; JSON has numbers and truth of its own. Raises BadInput."""
+    for one in action.parameters:
+        if isinstance(given.get(one.name), str) and one.annotation in (int, int | None, float | None, bool):
+            raise BadInput(one.name, _("text is not taken for it"))
+
+
+#: Where it stands on record what a subject names; of others a refusal is a refusal.
+RECORDS: Mapping[str, Any] = {"run_id": Run.id, "session_id": ReadingSession.id, "bulk_id": Bulk.id}
+
+
+def is_missing(subject: inspect.Parameter, in_path: Mapping[str, str]) -> bool:
+    """Whether what was refused is not there at all. A view is refused only to those for whom it is not there."""
+    field, value = RECORDS.get(subject.name), in_path[subject.name]
+    return subject.name == "view_id" or (field is not None and not field.model.select().where(field == value).exists())
+
+
+def in_json(value: Any) -> Response:
+    response = make_response(orjson.dumps(value, default=str))
+    response.content_type = "application/json"
+    return response
+
+
+idempotency.stand_before(blueprint)
