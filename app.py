@@ -6,6 +6,7 @@ from admin import (
     access,
     actions,
     api,
+    api_docs,
     bulk,
     cli,
     console,
@@ -43,6 +44,7 @@ from engine import database
 #: Modules that declare pages and commands by being imported.
 DECLARING = (
     actions,
+    api_docs,
     bulk,
     dead,
     exports,

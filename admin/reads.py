@@ -23,7 +23,7 @@ from admin.schemas import as_data
 
 #: How many rows of a list a program may ask for at once.
 Limit = Annotated[int, {"minimum": 1, "maximum": 200}]
-Cursor = Annotated[str, {"description": "The `next` of the page before this one."}]
+Cursor = Annotated[str, {"description": "Where the page begins: as in `next` of the one before."}]
 
 Answer = Callable[..., Any]
 
