@@ -7,7 +7,7 @@ from typing import Any
 import click
 from flask import Flask
 
-from admin import schedule_cli, steering, workers_cli
+from admin import bulk_cli, commands, schedule_cli, steering, workers_cli
 from admin.access import ROLES
 from admin.listings import inspect_group, status
 from admin.perform import perform
@@ -23,9 +23,10 @@ role_option = click.option("--role", required=True, type=click.Choice(ROLES))
 
 def register(app: Flask) -> None:
     asking = (status, inspect_group, why_command)
-    steer = (*steering.COMMANDS, *schedule_cli.COMMANDS, *workers_cli.COMMANDS)
+    steer = (*steering.COMMANDS, *schedule_cli.COMMANDS, *workers_cli.COMMANDS, bulk_cli.bulk)
     for command in (start, migrate, demo, run_task, operator, token, *asking, *steer):
         app.cli.add_command(command)
+    commands.add_to(app.cli)
 
 
 @click.command(cls=Command)

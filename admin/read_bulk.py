@@ -51,7 +51,7 @@ def preflight(
         raise BadInput("search", _("at most %(most)s runs are taken at once", most=bulk.MOST)) from error
 
 
-@read("bulk.list", "/bulk")
+@read("bulk.list", "/bulk", columns=("id", "verb", "total", "done", "refused", "asked_by", "created_at", "ended_at"))
 def bulks(before: Cursor = "", limit: Limit = 30) -> Bulks:
     """Bulk actions, newest first."""
     found = Bulk.select().order_by(Bulk.id.desc()).limit(limit + 1)
@@ -65,7 +65,7 @@ def bulk_one(bulk_id: int) -> Bulk:
     return known(bulk_id)
 
 
-@read("bulk.items", "/bulk/{bulk_id}/items")
+@read("bulk.items", "/bulk/{bulk_id}/items", columns=("number", "run_id", "state", "reason"))
 def bulk_items(
     bulk_id: int,
     state: Literal["", "waiting", "doing", "done", "refused", "skipped"] = "",
@@ -80,7 +80,7 @@ def bulk_items(
     return BulkItems(rows[:limit], str(rows[limit - 1].number) if len(rows) > limit else None)
 
 
-@read("views.list", "/views")
+@read("views.list", "/views", columns=("id", "name", "search", "shared", "owner"))
 def saved_views() -> Views:
     """The views that one may use: one's own, and those that are shared."""
     return Views(views.visible())

@@ -63,7 +63,12 @@ class Causes(NamedTuple):
     causes: list[dict[str, Any]]
 
 
-@read("runs.list", "/runs", filters=FILTERS)
+@read(
+    "runs.list",
+    "/runs",
+    filters=FILTERS,
+    columns=("id", "task", "state", "queue", "enqueued_at", "run_ms", "attempts", "asked_by"),
+)
 def runs(before: Cursor = "", limit: Limit = 30) -> RunPage:
     """Runs, newest first."""
     try:
@@ -85,7 +90,7 @@ def run(run_id: str) -> RunInFull:
     return RunInFull(**found.__data__, history=found.history)
 
 
-@read("runs.log", "/runs/{run_id}/log")
+@read("runs.log", "/runs/{run_id}/log", columns=("at", "level", "logger", "text"))
 def run_log(run_id: str, after: Cursor = "", limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 500) -> Log:
     """What the run logged, first to last."""
     known(run_id)

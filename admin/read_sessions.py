@@ -60,7 +60,12 @@ class SessionPage(NamedTuple):
     next: str | None
 
 
-@read("sessions.list", "/sessions", filters=FILTERS)
+@read(
+    "sessions.list",
+    "/sessions",
+    filters=FILTERS,
+    columns=("id", "email", "title", "started_at", "ended_at", "duration_minutes", "end_position"),
+)
 def sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
     """Reading sessions, newest first: active, abandoned or closed ones."""
     asked, queries = lists_asked(now())

@@ -163,7 +163,7 @@ def schedule_of(row: schedule_rows.Row) -> Schedule:
     )
 
 
-@read("schedule.ticks", "/schedule/{task}/ticks")
+@read("schedule.ticks", "/schedule/{task}/ticks", columns=("due_at", "state", "run_id"))
 def ticks(
     task: str, state: Literal["", "enqueued", "late", "missed", "paused"] = "", before: Cursor = "", limit: Limit = 30
 ) -> Ticks:

@@ -7,7 +7,7 @@ cursor of a list, and its `next` what that is to be on the page after this one.
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlencode
@@ -30,12 +30,15 @@ Answer = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Read:
-    """`filters`: what its function finds in the query by itself, each with its schema."""
+    """`filters`: what its function finds in the query by itself, each with its schema. `columns`: of its rows, those
+    that fit on a line of a terminal.
+    """
 
     name: str  # noun.verb
     path: str  # below the API's own, with {names} in it
     role: str
     filters: Mapping[str, Any]
+    columns: Sequence[str]
     function: Answer
 
     @property
@@ -96,10 +99,10 @@ READS: dict[str, Read] = {}
 
 
 def read(
-    name: str, path: str, role: str = "viewer", filters: Mapping[str, Any] | None = None
+    name: str, path: str, role: str = "viewer", filters: Mapping[str, Any] | None = None, columns: Sequence[str] = ()
 ) -> Callable[[Answer], Answer]:
     def declare(function: Answer) -> Answer:
-        READS[name] = Read(name, path, role, filters or {}, function)
+        READS[name] = Read(name, path, role, filters or {}, columns, function)
         return function
 
     return declare
