@@ -23,6 +23,11 @@ ASK, DO, ASK_AND_DO = "GET HEAD", "POST", "GET HEAD POST"
 #: The role that each command and each page asks for; what is missing here is a page that a viewer may see.
 COMMANDS = {
     "operator": {
+        "/api/task/abort/<run_id>": DO,
+        "/api/task/apply/<name>": DO,
+        "/api/task/async-apply/<name>": DO,
+        "/api/task/revoke/<run_id>": DO,
+        "/api/task/send-task/<name>": DO,
         "/api/v1/admin/reading-sessions/cleanup": DO,
         "/api/v1/admin/reading-sessions/cleanup-async": DO,
         "/bulk": DO,
@@ -45,6 +50,7 @@ COMMANDS = {
         "/tasks/<name>/run": DO,
     },
     "admin": {
+        "/api/worker/shutdown/<name>": DO,
         "/dead/<run_id>/discard": ASK_AND_DO,
         "/queues/<name>/purge": ASK_AND_DO,
         "/runs/<run_id>": "DELETE",
