@@ -5,6 +5,7 @@ object; `GET /api/v1/admin/…` asks what a read asks. Who may, and what the aud
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,19 +44,26 @@ def add_routes(setup: Any) -> None:
 
 
 def rule_of(action: Action) -> str:
-    subject = f"/<{action.subject.name}>" if action.subject else ""
+    subject = f"/{place(action.subject.name, action.subject.annotation)}" if action.subject else ""
     return f"{BASE}/{action.noun}{subject}/{action.verb}"
 
 
+def place(name: str, kind: Any) -> str:
+    """Of a parameter in an address. A number leaves the addresses that are words to others."""
+    return f"<int:{name}>" if kind is int else f"<{name}>"
+
+
 def rule_of_read(read: Read) -> str:
-    return BASE + read.path.replace("{", "<").replace("}", ">")
+    hints = read.hints
+    return BASE + re.sub(r"{(\w+)}", lambda found: place(found[1], hints[found[1]]), read.path)
 
 
 # --- questions -----------------------------------------------------------------------------------------------
 
 
 def asking(read: Read) -> Callable[..., Any]:
-    def view(**in_path: str) -> Response:
+    def view(**in_path: Any) -> Response:
+        in_path = {name: str(value) for name, value in in_path.items()}
         answer = read.ask(in_path, request.args)
         if read.cursor and answer["next"]:
             answer["next"] = read.address(BASE, in_path, request.args, answer["next"])
@@ -77,13 +85,17 @@ def add_etag(response: Response) -> Response:
 
 
 def doing(action: Action) -> Callable[..., Any]:
-    def view(**in_path: str) -> Response:
+    def view(**in_path: Any) -> Response:
         given = body_of(request)
         if action.subject and action.subject.name in given:
             raise BadInput(action.subject.name, _("it stands in the address"))
         refuse_numbers_in_text(action, given)
         try:
             return in_json(answer_of(perform(current(), action.name, **in_path, **given)))
+        except BadInput as error:
+            if action.subject and error.field == action.subject.name and action.subject.annotation is str:
+                raise NotFound(error.description) from None
+            raise
         except (Refused, NotPossible):
             if action.subject and is_missing(action.subject, in_path):
                 raise NotFound(_("There is nothing of this id.")) from None

@@ -1,6 +1,7 @@
 """The description of the JSON API (OpenAPI 3.1), made from the same tables as the API itself."""
 
 import inspect
+import re
 from functools import cache
 from typing import Any
 
@@ -8,6 +9,7 @@ from flask import Response
 
 from admin.access import ROLES, needs
 from admin.api import blueprint
+from admin.filters import LONGEST
 from admin.idempotency import HEADER, PATTERN
 from admin.json_api import BASE, in_json, rule_of
 from admin.letter import LETTER
@@ -15,6 +17,8 @@ from admin.perform import ACTIONS, LARGEST, Action
 from admin.reads import READS, Read
 from admin.schemas import Schema, Schemas
 from config import QUEUES
+from engine.inspect import registered
+from tasks import queues
 
 ABOUT = """Every question and every command of the console, with the same rights and the same audit.
 
@@ -38,8 +42,8 @@ PROBLEM: Schema = {
     "required": ["type", "title", "status", "detail"],
 }
 
-ASKING = (401, 403, 404, 422, 503)
-DOING = (400, 401, 403, 404, 409, 413, 415, 422, 503)
+ASKING = (401, 403, 404, 414, 422, 503)
+DOING = (400, 401, 403, 404, 409, 413, 414, 415, 422, 503)
 
 
 @blueprint.get("/api/openapi.json")
@@ -54,7 +58,7 @@ def spec() -> dict[str, Any]:
     for read in READS.values():
         paths.setdefault(f"{BASE}{read.path}", {})["get"] = asked(read, schemas)
     for action in ACTIONS.values():
-        path = rule_of(action).replace("<", "{").replace(">", "}")
+        path = re.sub(r"<(?:int:)?(\w+)>", r"{\1}", rule_of(action))
         paths.setdefault(path, {})["post"] = done(action, schemas)
     for path, method, role, operation in LETTER:
         own = {**operation, "x-role": role, "tags": ["reading-sessions"]}
@@ -94,13 +98,15 @@ def operations(paths: dict[str, Any]) -> list[dict[str, Any]]:
 
 def asked(read: Read, schemas: Schemas) -> dict[str, Any]:
     hints = read.hints
-    in_path = [parameter(name, "path", schemas.of(hints[name]), required=True) for name in read.in_path]
+    in_path = [
+        parameter(name, "path", schema_in_path(name, hints[name], schemas), required=True) for name in read.in_path
+    ]
     in_query = []
     for name, kind in read.in_query.items():
         schema = schemas.of(kind)
         told = schema.pop("description", None)
         if schema.get("type") == "string" and "enum" not in schema:
-            schema = {"maxLength": 200, **schema}
+            schema = {"maxLength": LONGEST, **schema}
         schema = {"enum": schema["enum"]} if "enum" in schema else schema
         default = read.default(name)
         schema |= {"default": default} if default else {}
@@ -121,7 +127,10 @@ def asked(read: Read, schemas: Schemas) -> dict[str, Any]:
 
 def done(action: Action, schemas: Schemas) -> dict[str, Any]:
     subject = action.subject
-    in_path = [parameter(subject.name, "path", schema_of(subject, schemas), required=True)] if subject else []
+    in_path = []
+    if subject:
+        schema = schema_in_path(subject.name, subject.annotation, schemas)
+        in_path = [parameter(subject.name, "path", schema, required=True)]
     fields = {one.name: one for one in action.parameters if one.name != (subject and subject.name)}
     required = [name for name, one in fields.items() if one.default is one.empty]
     body = {
@@ -140,6 +149,15 @@ def done(action: Action, schemas: Schemas) -> dict[str, Any]:
         **({"requestBody": {"required": bool(required), **in_json_of(body)}} if fields else {}),
         "responses": {"200": {"description": "Done.", **in_json_of(result_of(action, schemas))}} | problems(DOING),
     }
+
+
+def schema_in_path(name: str, kind: Any, schemas: Schemas) -> Schema:
+    if kind is int:
+        return {"type": "integer", "minimum": 0, "maximum": LARGEST}
+    if name in ("name", "task"):  # of a schedule it is `task`
+        known = [one.name for one in registered(queues) if name == "name" or one.periodic]
+        return {"type": "string", "minLength": 1, "examples": known}
+    return WORDS.get(name) or {**schemas.of(kind), **({"minLength": 1} if kind is str else {})}
 
 
 def schema_of(one: inspect.Parameter, schemas: Schemas) -> Schema:
@@ -209,6 +227,7 @@ WHY = {
     404: "There is nothing of this name.",
     409: "It is not possible now.",
     413: "More than 1 MB.",
+    414: "An address of more than 8 KB.",
     415: "Not JSON.",
     422: "A value cannot be used; `field` names it.",
     503: "The database, the broker or a worker is away.",

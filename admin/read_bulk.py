@@ -41,7 +41,7 @@ class Views(NamedTuple):
 
 @read("bulk.preflight", "/bulk/preflight", "operator")
 def preflight(
-    search: Annotated[str, {"maxLength": 1000, "description": "Which runs, as in the search box."}] = "",
+    search: Annotated[str, {"maxLength": 500, "description": "Which runs, as in the search box."}] = "",
     run: Annotated[list[str], {"description": "Ids of runs, instead of a search."}] = (),  # type: ignore[assignment]
 ) -> Preflight:
     """Which runs a bulk action would be about: how many, in which states, and the newest of them."""

@@ -30,7 +30,7 @@ FILTERS: dict[str, Any] = {
     "worker": {"description": "Run by a worker whose name begins so."},
     "by": {"description": "Asked for by these people or programs."},
     "ended": {"description": "Ended in this time: 24h, or from..to."},
-    "q": {"maxLength": 1000, "description": "As in the search box, such as `state:failed args.hours:24 refused`."},
+    "q": {"maxLength": 500, "description": "As in the search box, such as `state:failed args.hours:24 refused`."},
 }
 
 
