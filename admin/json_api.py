@@ -74,7 +74,9 @@ def asking(read: Read) -> Callable[..., Any]:
 
 @blueprint.after_request
 def add_etag(response: Response) -> Response:
-    """Whoever has this answer already is told so in a line."""
+    """Whoever has this answer already is told so in a line. What is empty is not called HTML, as by default."""
+    if request.method == "OPTIONS":
+        response.headers.pop("Content-Type", None)
     if request.method in ("GET", "HEAD") and response.status_code == 200 and response.is_json:
         response.add_etag()
         response.make_conditional(request)

@@ -1,7 +1,8 @@
 """The JSON API does what its served description says, whoever asks and whatever is sent: schemathesis tries it.
 
 An admin, who gets to everything, tries every phase; the others those that are not the same for all. With
-SCHEMATHESIS_EXAMPLES=100 everybody tries everything, so many times.
+SCHEMATHESIS_EXAMPLES=20 everybody tries all of them, so many times, and on PostgreSQL and Redis too; that takes long:
+`-o faulthandler_timeout=0`.
 """
 
 import os
@@ -24,9 +25,11 @@ ALL = "examples,coverage,fuzzing,stateful"
 LEFT_OUT = r"^workers\.(stop|restart|quiet)$|^queues\.(pause|purge)$|^tasks\.pause$|^tokens\.revoke$|\.cleanup$"
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Installation]:
-    installed = Installation(tmp_path)
+@pytest.fixture(params=["embedded", *(["servers"] if EXAMPLES else [])])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    servers = {"DATABASE_URL": "fresh_postgresql", "REDIS_URL": "redis_url"} if request.param == "servers" else {}
+    urls = {name: request.getfixturevalue(fixture) for name, fixture in servers.items()}
+    installed = Installation(tmp_path, SECRET_KEY="of this test alone, and long enough", **urls)
     for command in (("migrate",), ("demo",), ("run-task", "get_cleanup_statistics"), ("views", "save", *VIEW)):
         assert installed.flask(*command).returncode == 0
     with installed.consumer("light"), installed.web():
