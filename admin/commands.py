@@ -20,6 +20,7 @@ GROUPS = {"operators": "operator", "tokens": "token"}
 ALONE = {"tasks.run": "run-task", "library.demo": "demo"}
 
 HELP = {
+    "audit": "What was done, by whom, when and from where.",
     "runs": "Runs: the list with the filter of its page, one of them, and what can be done to it.",
     "sessions": "Reading sessions: active, abandoned and closed ones.",
     "bulk": "Commands for many runs at once, and their accounts.",

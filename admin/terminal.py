@@ -61,19 +61,20 @@ def me() -> Who:
 
 def watch(show: Callable[[], Any], every: float | None) -> Any:
     """Show it once, or for as long as somebody watches; what is away meanwhile is waited for."""
-    while every:
-        if sys.stdout.isatty():
-            click.clear()
-        try:
-            show()
-        except KNOWN_ERRORS as error:
-            click.echo(f"dewey: {as_http(error).description}", err=True)
-        release()
-        try:
+    if not every:
+        return show()
+    try:
+        while True:
+            if sys.stdout.isatty():
+                click.clear()
+            try:
+                show()
+            except KNOWN_ERRORS as error:
+                click.echo(f"dewey: {as_http(error).description}", err=True)
+            release()
             time.sleep(every)
-        except KeyboardInterrupt:
-            return None
-    return show()
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
 
 
 def fail(message: str, code: int) -> NoReturn:

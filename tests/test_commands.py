@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,7 +48,11 @@ def test_runs_are_listed_with_the_filter_of_their_page(flask: Flasks) -> None:
     assert flask("runs", "list", "--q", "state:dead") == "none"
 
 
-@pytest.mark.parametrize("name", [name for name, one in READS.items() if not one.in_path and name != "bulk.preflight"])
+#: Those that can be asked without a word, and whose commands are made from the table.
+ALONE = [name for name, one in READS.items() if not one.in_path and one.noun not in ("operators", "tokens", "audit")]
+
+
+@pytest.mark.parametrize("name", [name for name in ALONE if name != "bulk.preflight"])
 def test_json_in_the_terminal_is_json_of_the_api(app: Flask, flask: Flasks, name: str) -> None:
     run(state="failed", ended_at=now())
     session()
@@ -111,17 +116,29 @@ def test_exit_codes_tell_a_no_from_wrong_usage(flask: Flasks, words: str, code: 
     assert told in flask(*words.split(), code=code)
 
 
+def test_the_status_is_watched_too(tmp_path: Path) -> None:
+    with watched(tmp_path, "status") as seen:
+        wait_until(lambda: seen().count("no live worker") >= 2 * 3)
+
+
 def test_a_list_is_watched_until_ctrl_c_without_a_web_server(tmp_path: Path) -> None:
+    with watched(tmp_path, "runs", "list") as seen:
+        wait_until(lambda: seen().count("none") >= 2)
+        made = Installation(tmp_path).flask("run-task", "get_cleanup_statistics").stdout.strip()
+        wait_until(lambda: made in seen())
+
+
+@contextmanager
+def watched(tmp_path: Path, *words: str) -> Iterator[Callable[[], str]]:
+    """The command with --watch, for the length of a block; gives what it has printed so far."""
     place = Installation(tmp_path)
     place.flask("migrate")
     output = tmp_path / "seen"
     with output.open("wb") as file:
-        command = [sys.executable, "-m", "flask", "runs", "list", "--watch", "0.2"]
+        command = [sys.executable, "-m", "flask", *words, "--watch", "0.2"]
         watching = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **place.environment}, stdout=file)
     try:
-        wait_until(lambda: output.read_text().count("none") >= 2)
-        made = place.flask("run-task", "get_cleanup_statistics").stdout.strip()
-        wait_until(lambda: made in output.read_text())
+        yield output.read_text
     finally:
         watching.send_signal(signal.SIGINT)
         assert watching.wait(10) == 0

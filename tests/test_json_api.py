@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from browsers import Browser, bearer_headers
+from browsers import PEOPLE, Browser, bearer_headers
 from flask import Flask
 from library import attempt, closed, consumer_of, run, session
 from werkzeug.test import TestResponse
@@ -127,6 +127,20 @@ def test_a_read_that_is_known_already_is_a_304(ask: Ask) -> None:
     assert (again.status_code, again.data) == (304, b"")
     run()
     assert ask("GET", "/runs", {"If-None-Match": first.headers["ETag"]}).status_code == 200
+
+
+def test_people_and_tokens_are_told_without_their_secrets_and_the_audit_with_every_line(ask: Ask) -> None:
+    made = ask("POST", "/tokens/create", json={"name": "new", "role": "viewer"}).json["result"]
+    ask("POST", "/queues/light/pause", json={"reason": "x"})
+    people, tokens_told = ask("GET", "/operators"), ask("GET", "/tokens")
+    assert [one["email"] for one in people.json["operators"]] == sorted(PEOPLE.values())
+    assert {"new", "a admin program"} <= {one["name"] for one in tokens_told.json["tokens"]}
+    assert made not in tokens_told.text and "hash" not in people.text and "digest" not in tokens_told.text
+    first = ask("GET", "/audit?actor=a+admin+program&limit=1").json
+    second = ask("GET", first["next"].removeprefix(BASE)).json
+    assert [one["action"] for one in first["audit"] + second["audit"]] == ["queues.pause", "tokens.create"]
+    assert ask("GET", "/audit?action=tokens.create&source=api").json["audit"][0]["after"]["role"] == "viewer"
+    assert ask("GET", "/audit?source=web").json == {"audit": [], "next": None}
 
 
 # --- commands ------------------------------------------------------------------------------------------------
