@@ -4,7 +4,6 @@
 object; `GET /api/v1/admin/…` asks what a read asks. Who may, and what the audit keeps, is `perform`'s affair.
 """
 
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import orjson
 from flask import Flask, Response, make_response, request
 from flask_babel import gettext as _
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 
 from admin import idempotency
@@ -23,8 +23,6 @@ from admin.reads import READS, Read
 from admin.schemas import as_data
 from admin.who import current
 from engine.control import NotPossible
-from engine.records import Bulk, Run
-from models import ReadingSession
 
 BASE = "/api/v1/admin"
 
@@ -99,7 +97,7 @@ def doing(action: Action) -> Callable[..., Any]:
                 raise NotFound(error.description) from None
             raise
         except (Refused, NotPossible):
-            if action.subject and is_missing(action.subject, in_path):
+            if is_missing(action, in_path):
                 raise NotFound(_("There is nothing of this id.")) from None
             raise
 
@@ -134,14 +132,15 @@ def refuse_numbers_in_text(action: Action, given: Mapping[str, Any]) -> None:
             raise BadInput(one.name, _("text is not taken for it"))
 
 
-#: Where it stands on record what a subject names; of others a refusal is a refusal.
-RECORDS: Mapping[str, Any] = {"run_id": Run.id, "session_id": ReadingSession.id, "bulk_id": Bulk.id}
-
-
-def is_missing(subject: inspect.Parameter, in_path: Mapping[str, str]) -> bool:
-    """Whether what was refused is not there at all. A view is refused only to those for whom it is not there."""
-    field, value = RECORDS.get(subject.name), in_path[subject.name]
-    return subject.name == "view_id" or (field is not None and not field.model.select().where(field == value).exists())
+def is_missing(action: Action, in_path: Mapping[str, Any]) -> bool:
+    """Whether what was refused is not there at all: it cannot be shown. A view is refused to whom it is not there."""
+    if not action.subject or action.noun == "views":
+        return bool(action.subject)
+    show = READS.get(f"{action.noun}.show")
+    try:
+        return show is not None and not show.ask({show.in_path[0]: str(in_path[action.subject.name])}, MultiDict())
+    except NotFound:
+        return True
 
 
 def in_json(value: Any) -> Response:

@@ -3,13 +3,17 @@
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
+from flask import abort
+from flask_babel import gettext as _
+
 import tasks
 from admin.dead import kept, place_of
 from admin.queues_page import queue_named
 from admin.reads import Cursor, Limit, read
 from admin.schemas import columns
-from admin.workers_page import asked_of, known_worker
-from engine import broker_health, dead_letters, inspect, queue_head
+from admin.workers_page import asked_of
+from engine import broker_health, dead_letters, inspect, queue_head, roster
+from engine.control import NotPossible
 from engine.dead_letters import Opened
 from engine.inspect import LEASE, QueueFacts
 from engine.queue_head import Waiting
@@ -109,8 +113,11 @@ def workers() -> Workers:
 
 @read("workers.show", "/workers/{worker}")
 def worker(worker: str) -> WorkerInFull:
-    """One consumer, by its id."""
-    found = known_worker(worker)
+    """One consumer, by its id or its name."""
+    try:
+        found = roster.find(worker)
+    except NotPossible:
+        abort(404, _("No consumer has this id, or it has been gone for too long."))
     dump, orders, _away = asked_of(found)
     return WorkerInFull(told(found), orders, dump)
 

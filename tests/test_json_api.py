@@ -258,11 +258,16 @@ def test_what_is_not_there_is_a_404_that_a_program_can_read(ask: Ask, path: str)
         "/views/3/delete",
         "/queues/nothing/pause",
         "/schedule/process_bulk/run",
+        f"/dead/{NOBODY}/requeue",
+        "/workers/nobody/wake",
     ],
 )
 def test_a_command_about_nothing_is_a_404_and_one_that_is_too_late_a_409(ask: Ask, path: str) -> None:
     problem(ask("POST", path), 404)
     problem(ask("POST", f"/runs/{run(state='succeeded').id}/cancel"), 409)
+    gone = consumer_of("light", stopped_at=now())
+    for name in (gone.id, f"light@{gone.host}:{gone.pid}"):
+        problem(ask("POST", f"/workers/{name}/wake"), 409)
 
 
 def test_a_body_must_be_json_and_not_too_long(ask: Ask) -> None:
