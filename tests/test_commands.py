@@ -48,8 +48,10 @@ def test_runs_are_listed_with_the_filter_of_their_page(flask: Flasks) -> None:
     assert flask("runs", "list", "--q", "state:dead") == "none"
 
 
+#: Nouns whose lists have commands of their own.
+OTHERS = ("operators", "tokens", "audit", "errors")
 #: Those that can be asked without a word, and whose commands are made from the table.
-ALONE = [name for name, one in READS.items() if not one.in_path and one.noun not in ("operators", "tokens", "audit")]
+ALONE = [name for name, one in READS.items() if not one.in_path and one.noun not in OTHERS]
 
 
 @pytest.mark.parametrize("name", [name for name in ALONE if name != "bulk.preflight"])

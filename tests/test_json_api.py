@@ -13,6 +13,9 @@ from library import attempt, closed, consumer_of, run, session
 from werkzeug.test import TestResponse
 
 import tasks
+from engine import bulk
+from engine.delivery import Effects
+from engine.messages import Asker
 from engine.records import LogLine, Run, Tick, now
 from models import AuditEntry, SavedView
 
@@ -54,6 +57,41 @@ def test_runs_are_listed_by_the_filter_of_their_page_and_paged_by_next(ask: Ask)
         path = page["next"]
         assert len(found) <= len(made), "the pages do not end"
     assert found == made
+
+
+def test_every_list_goes_on_where_next_points_until_it_ends(ask: Ask) -> None:
+    for number in range(5):
+        session(minutes_ago=number)
+        one = run(state="failed", enqueued_at=now() - timedelta(minutes=number))
+        tasks.light.storage.apply(Effects().enqueue(f"dead-{number}", b"unreadable"))
+        die(f"c{number}")
+        Tick.create(
+            task="close_abandoned_sessions",
+            due_at=now() - timedelta(hours=number),
+            queue="light",
+            state="late",
+            seen_at=now(),
+        )
+        ticked = bulk.ticked([each.id for each in Run.select()])
+        begun = bulk.begin("retry", ticked, bulk.preflight(ticked, 1).fingerprint, Asker("cli", "test"))
+        LogLine.create(run_id=one.id, delivery=1, number=1, at=now(), level="INFO", logger="x", text="x")
+        ask("POST", "/queues/heavy/pause", json={})
+    schedule = "/schedule/close_abandoned_sessions/ticks"
+    for path in ("/runs", "/sessions", "/dead", "/bulk", f"/bulk/{begun.id}/items", schedule, "/audit"):
+        whole = ask("GET", f"{path}?limit=200").json
+        (name,) = (key for key, value in whole.items() if isinstance(value, list))
+        found, next_page = [], f"{path}?limit=2"
+        while next_page:
+            page = ask("GET", next_page.removeprefix(BASE)).json
+            assert 0 < len(page[name]) <= 2
+            found, next_page = found + page[name], page["next"]
+        assert found == whole[name] and len(found) == 5, path
+
+
+def die(consumer: str) -> None:
+    """What waits on `light` takes down its workers."""
+    while tasks.light.storage.turn(consumer, "w", False, "{}").taken:
+        tasks.light.storage.give_back(consumer, "w", "it cannot be read", 1)
 
 
 def test_the_search_box_is_understood(ask: Ask) -> None:
