@@ -4,10 +4,13 @@ Settings are read here, in the parent, so a bad one ends gunicorn with exit code
 would be started again for ever.
 """
 
+import json
 import logging
 import threading
+from http import HTTPStatus
+from typing import Any
 
-from gunicorn import glogging
+from gunicorn import glogging, util
 from gunicorn.config import Config
 from gunicorn.workers.base import Worker
 
@@ -36,6 +39,23 @@ def name_web(record: logging.LogRecord) -> bool:
     record.processName, record.threadName = "web", threading.main_thread().name
     return True
 
+
+def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
+    """What cannot even be read as a request is answered as everything else is; the library's own answer is HTML."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = reason
+    told = {"type": "about:blank", "title": title, "status": status, "detail": message or title}
+    body = json.dumps(told)
+    head = f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+    util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
+
+
+util.write_error = write_problem
+
+#: An address may hold a search of 500 letters of any alphabet.
+limit_request_line = 8190
 
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 

@@ -194,6 +194,20 @@ class SavedView(Record):
         indexes = ((("owner", "name"), True),)
 
 
+class KeptAnswer(Record):
+    """The first answer to a request that was sent with a key of its own; none while it is being worked on."""
+
+    name = CharField(max_length=64, primary_key=True)  # SHA-256 of who asks and their key
+    request = CharField(max_length=64)  # SHA-256 of what was asked
+    status = IntegerField(null=True)
+    content_type = TextField(null=True)
+    body = TextField(null=True)
+    created_at = UTCDateTimeField(default=now, index=True)
+
+    class Meta:
+        table_name = "dewey_kept_answers"
+
+
 class AuditEntry(Record):
     """Who did what to which, when and from where. Rows are only ever added, by `admin.audit_chain`."""
 

@@ -65,6 +65,12 @@ def open_to_all(view: Callable[..., Any]) -> Callable[..., Any]:
     return view
 
 
+def takes_any_body(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a view that reads its body by itself, whatever its sender says that it is."""
+    view.takes_any_body = True  # type: ignore[attr-defined]
+    return view
+
+
 def open_to_loopback(view: Callable[..., Any]) -> Callable[..., Any]:
     """Open to a peer on this machine that no proxy speaks for; a viewer's otherwise."""
     return needs("viewer", unless_loopback=True)(view)
@@ -101,7 +107,8 @@ def refuse_what_cannot_be_read() -> None:
         raise NotFound
     if (request.content_length or 0) > (request.max_content_length or 0):
         raise RequestEntityTooLarge(_("At most %(most)s bytes are taken.", most=request.max_content_length))
-    if request.content_length and request.mimetype not in READABLE_BODIES:
+    choosy = not hasattr(current_app.view_functions[request.endpoint or ""], "takes_any_body")
+    if choosy and request.content_length and request.mimetype not in READABLE_BODIES:
         raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds=", ".join(READABLE_BODIES)))
 
 

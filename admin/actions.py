@@ -13,9 +13,9 @@ from admin.perform import Outcome, Secret, action
 from admin.problems import BadInput, Refused
 from admin.who import Who
 from engine import bulk, control, roster, schedules
-from engine.control import run_task
+from engine.control import Result, run_task
 from engine.queues import Queue
-from engine.records import now
+from engine.records import Run, now
 from engine.steer_workers import What
 from models import ReadingSession
 from reading import sample
@@ -23,7 +23,7 @@ from reading.sessions import close_one
 
 
 @action("sessions.close", "operator")
-def close_session(who: Who, session_id: UUID) -> Outcome:
+def close_session(who: Who, session_id: UUID) -> Outcome[None]:
     """Close one open reading session, whatever its age."""
     if not close_one(session_id, now()):
         known = ReadingSession.get_or_none(ReadingSession.id == session_id)
@@ -39,7 +39,7 @@ def run(
     args: list[Any] | None = None,
     eta: datetime | None = None,
     priority: float | None = None,
-) -> Outcome:
+) -> Outcome[Result]:
     """Enqueue one run of a task, `args` being those that go by their place; gives back its handle."""
     result = run_task(tasks.queues, name, args or (), arguments, by=who.asker, eta=eta, priority=priority)
     rare = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
@@ -48,7 +48,7 @@ def run(
 
 
 @action("tasks.pause", "operator", in_transaction=False)
-def pause_task(who: Who, name: str, reason: str | None = None) -> Outcome:
+def pause_task(who: Who, name: str, reason: str | None = None) -> Outcome[None]:
     """Hand out no more runs of this task until it is resumed; what runs goes on."""
     queue, task = control.find(tasks.queues, name)
     control.pause(queue, task=task.__name__, by=who.asker, reason=reason)
@@ -56,14 +56,14 @@ def pause_task(who: Who, name: str, reason: str | None = None) -> Outcome:
 
 
 @action("tasks.resume", "operator", in_transaction=False)
-def resume_task(who: Who, name: str) -> Outcome:
+def resume_task(who: Who, name: str) -> Outcome[bool]:
     """Hand out the task's runs again; gives back whether it was paused."""
     queue, task = control.find(tasks.queues, name)
     return Outcome(control.resume(queue, task=task.__name__), task.__name__)
 
 
 @action("schedule.pause", "operator", in_transaction=False)
-def pause_schedule(who: Who, task: str, reason: str | None = None, until: datetime | None = None) -> Outcome:
+def pause_schedule(who: Who, task: str, reason: str | None = None, until: datetime | None = None) -> Outcome[None]:
     """Let the clock start nothing of this task, until an instant or until the schedule is resumed."""
     queue, name = scheduled(task)
     if until and until <= now():
@@ -73,14 +73,14 @@ def pause_schedule(who: Who, task: str, reason: str | None = None, until: dateti
 
 
 @action("schedule.resume", "operator", in_transaction=False)
-def resume_schedule(who: Who, task: str) -> Outcome:
+def resume_schedule(who: Who, task: str) -> Outcome[bool]:
     """Let the clock start this task again; gives back whether the schedule was paused."""
     queue, name = scheduled(task)
     return Outcome(schedules.resume(queue, name), name)
 
 
 @action("schedule.run", "operator", in_transaction=False)
-def run_scheduled(who: Who, task: str) -> Outcome:
+def run_scheduled(who: Who, task: str) -> Outcome[Result]:
     """Run a scheduled task once, now, as the clock would; gives back the run's handle."""
     _, name = scheduled(task)
     result = run_task(tasks.queues, name, by=who.asker)
@@ -88,15 +88,15 @@ def run_scheduled(who: Who, task: str) -> Outcome:
 
 
 @action("schedule.catch_up", "operator", in_transaction=False)
-def catch_up_schedule(who: Who, task: str) -> Outcome:
+def catch_up_schedule(who: Who, task: str) -> Outcome[Result]:
     """Run once for the newest tick that was missed; gives back the run's handle."""
     _, name = scheduled(task)
     result = schedules.catch_up(tasks.queues, name, who.asker)
     return Outcome(result, name, after={"run": result.id})
 
 
-@action("operators.create", "admin")
-def add_operator(who: Who, email: str, role: str, password: Secret | None = None) -> Outcome:
+@action("operators.create", "admin", makes=True)
+def add_operator(who: Who, email: str, role: str, password: Secret | None = None) -> Outcome[str]:
     """Let a person sign in; gives back the password, a new one unless one is given."""
     return Outcome(create_operator(email, role, password), email, after={"role": role})
 
@@ -143,8 +143,8 @@ def end_other_sessions(who: Who) -> Outcome:
     return people.end_other_sign_ins(who)
 
 
-@action("tokens.create", "admin")
-def add_token(who: Who, name: str, role: str, days: int | None = None) -> Outcome:
+@action("tokens.create", "admin", makes=True)
+def add_token(who: Who, name: str, role: str, days: int | None = None) -> Outcome[str]:
     """Make a token for programs; gives it back, for the only time."""
     return people.make_token(name, role, days)
 
@@ -156,7 +156,7 @@ def revoke_token(who: Who, name: str) -> Outcome:
 
 
 @action("library.demo", "admin")
-def load_sample_library(who: Who) -> Outcome:
+def load_sample_library(who: Who) -> Outcome[dict[str, int]]:
     """Load the sample library into a database of our own; gives back how many rows of what."""
     try:
         counts = sample.load(now())
@@ -166,117 +166,124 @@ def load_sample_library(who: Who) -> Outcome:
 
 
 @action("queues.pause", "operator", in_transaction=False)
-def pause_queue(who: Who, queue: str, reason: str | None = None) -> Outcome:
+def pause_queue(who: Who, queue: str, reason: str | None = None) -> Outcome[None]:
     """Hand out nothing more of this queue until it is resumed; what runs goes on."""
     control.pause(queue_named(queue), by=who.asker, reason=reason)
     return Outcome(target=queue, after={"reason": reason})
 
 
 @action("queues.resume", "operator", in_transaction=False)
-def resume_queue(who: Who, queue: str) -> Outcome:
+def resume_queue(who: Who, queue: str) -> Outcome[bool]:
     """Hand out the queue's runs again; gives back whether it was paused."""
     return Outcome(control.resume(queue_named(queue)), queue)
 
 
 @action("queues.purge", "admin", danger=True, in_transaction=False)
-def purge_queue(who: Who, queue: str) -> Outcome:
+def purge_queue(who: Who, queue: str) -> Outcome[int]:
     """Cancel everything that waits in the queue; gives back how many runs that were."""
     purged = control.purge(queue_named(queue), who.asker)
     return Outcome(purged, queue, after={"cancelled": purged})
 
 
 @action("runs.cancel", "operator", in_transaction=False)
-def cancel_run(who: Who, run_id: str) -> Outcome:
+def cancel_run(who: Who, run_id: str) -> Outcome[str]:
     """Take a waiting run out of its queue, or interrupt a running one; gives back `removed` or `running`."""
     done = control.cancel(tasks.queues, run_id, who.asker)
     return Outcome(done, run_id, after={"was": "waiting" if done == "removed" else done})
 
 
 @action("runs.retry", "operator", in_transaction=False)
-def retry_run(who: Who, run_id: str) -> Outcome:
+def retry_run(who: Who, run_id: str) -> Outcome[str]:
     """Re-queue a run that has ended, under its own id."""
     control.retry(tasks.queues, run_id, who.asker)
     return Outcome(run_id, run_id)
 
 
 @action("runs.again", "operator", in_transaction=False)
-def run_again(who: Who, run_id: str, args: list[Any] | None = None, arguments: dict[str, Any] | None = None) -> Outcome:
-    """Enqueue a new run of the same task with these arguments, whose parent is the old one; gives back its handle."""
+def run_again(
+    who: Who, run_id: str, args: list[Any] | None = None, arguments: dict[str, Any] | None = None
+) -> Outcome[Result]:
+    """Enqueue a new run of the same task, whose parent is the old one; gives back its handle.
+
+    With the arguments of the old one, unless others are given.
+    """
+    if args is None and arguments is None and (old := Run.get_or_none(Run.id == run_id)):
+        args, arguments = old.args, old.kwargs
     result = control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=who.asker)
     return Outcome(result, result.id, after={"parent": run_id, "args": args or [], "arguments": arguments or {}})
 
 
 @action("runs.delete", "admin", danger=True)
-def delete_run(who: Who, run_id: str) -> Outcome:
+def delete_run(who: Who, run_id: str) -> Outcome[str]:
     """Remove a run that has ended from the history, with its attempts and its log."""
     control.delete(tasks.queues, run_id)
     return Outcome(run_id, run_id)
 
 
 @action("workers.quiet", "admin", in_transaction=False)
-def quiet_worker(who: Who, worker: str) -> Outcome:
+def quiet_worker(who: Who, worker: str) -> Outcome[str]:
     """Have a consumer finish what it runs and take nothing new."""
     return order(who, worker, What.QUIET)
 
 
 @action("workers.wake", "admin", in_transaction=False)
-def wake_worker(who: Who, worker: str) -> Outcome:
+def wake_worker(who: Who, worker: str) -> Outcome[str]:
     """Have a quiet consumer take runs again."""
     return order(who, worker, What.WAKE)
 
 
 @action("workers.stop", "admin", danger=True, in_transaction=False)
-def stop_worker(who: Who, worker: str) -> Outcome:
+def stop_worker(who: Who, worker: str) -> Outcome[str]:
     """Have a consumer end, once what it runs has ended or its time is up; nobody starts it again."""
     return order(who, worker, What.STOP)
 
 
 @action("workers.restart", "admin", danger=True, in_transaction=False)
-def restart_worker(who: Who, worker: str) -> Outcome:
+def restart_worker(who: Who, worker: str) -> Outcome[str]:
     """Have a consumer start anew, with the code that is there now."""
     return order(who, worker, What.RESTART)
 
 
 @action("workers.dump", "admin", in_transaction=False)
-def dump_worker(who: Who, worker: str) -> Outcome:
+def dump_worker(who: Who, worker: str) -> Outcome[str]:
     """Have a consumer tell where the code of its workers is right now."""
     return order(who, worker, What.DUMP)
 
 
-@action("bulk.retry", "operator", in_transaction=False)
-def bulk_retry(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome:
+@action("bulk.retry", "operator", makes=True, in_transaction=False)
+def bulk_retry(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
     """Re-queue all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
     return bulk_deeds.begin(who, "retry", fingerprint, search, runs)
 
 
-@action("bulk.cancel", "operator", in_transaction=False)
-def bulk_cancel(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome:
+@action("bulk.cancel", "operator", makes=True, in_transaction=False)
+def bulk_cancel(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
     """Cancel all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
     return bulk_deeds.begin(who, "cancel", fingerprint, search, runs)
 
 
-@action("bulk.delete", "admin", danger=True, in_transaction=False)
-def bulk_delete(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome:
+@action("bulk.delete", "admin", danger=True, makes=True, in_transaction=False)
+def bulk_delete(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
     """Remove all these runs from the history; `fingerprint` and what it gives back are as with the others."""
     return bulk_deeds.begin(who, "delete", fingerprint, search, runs)
 
 
 @action("bulk.stop", "operator")
-def bulk_stop(who: Who, bulk_id: int) -> Outcome:
+def bulk_stop(who: Who, bulk_id: int) -> Outcome[None]:
     """Leave alone what a bulk action has not begun."""
     if not bulk.stop(bulk_id, who.asker):
         raise Refused(_("There is nothing to stop."))
     return Outcome(target=str(bulk_id))
 
 
-@action("views.save", "viewer")
-def save_view(who: Who, name: str, search: str, shared: bool = False) -> Outcome:
+@action("views.save", "viewer", makes=True)
+def save_view(who: Who, name: str, search: str, shared: bool = False) -> Outcome[str]:
     """Keep a filter of the runs under a name, for oneself or, which takes an operator, for everybody."""
     return view_deeds.save(who, name.strip(), search, shared)
 
 
 @action("views.delete", "viewer")
-def delete_view(who: Who, view_id: int) -> Outcome:
+def delete_view(who: Who, view_id: int) -> Outcome[str]:
     """Remove a view of one's own; an admin, any that is shared. Gives back its name."""
     return view_deeds.delete(who, view_id)
 
@@ -300,14 +307,14 @@ def snooze_error(who: Who, error_id: str, until: datetime) -> Outcome:
 
 
 @action("dead.requeue", "operator", in_transaction=False)
-def requeue_dead(who: Who, run_id: str) -> Outcome:
+def requeue_dead(who: Who, run_id: str) -> Outcome[str]:
     """Give a dead run another chance, with its own message."""
     control.requeue(tasks.queues, run_id)
     return Outcome(run_id, run_id)
 
 
 @action("dead.discard", "admin", danger=True, in_transaction=False)
-def discard_dead(who: Who, run_id: str) -> Outcome:
+def discard_dead(who: Who, run_id: str) -> Outcome[str]:
     """Give up the message of a dead run for good."""
     control.discard(tasks.queues, run_id)
     return Outcome(run_id, run_id)

@@ -17,6 +17,9 @@ from engine.records import now
 
 TASK = "process_bulk"
 
+#: More ids than this are not taken one by one: no database takes any number of values.
+MOST_NAMED = 10_000
+
 
 class RunsChanged(Refused):
     """They are not those of the fingerprint any more. `found`: how many they are now."""
@@ -34,8 +37,10 @@ class RunsChanged(Refused):
 def chosen(search: str | None, run_ids: list[Any] | None) -> Any:
     """The query for the runs that are named, or that a search finds. Raises BadInput; nothing is not everything."""
     if run_ids:
-        if not all(isinstance(one, str) for one in run_ids):
+        if not all(isinstance(one, str) and "\0" not in one for one in run_ids):
             raise BadInput("runs", _("a list of ids is needed"))
+        if len(run_ids) > MOST_NAMED:
+            raise BadInput("runs", _("at most %(most)s runs are taken at once", most=number(MOST_NAMED)))
         return bulk.ticked(run_ids)
     try:
         terms = parse(search or "")

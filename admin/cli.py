@@ -6,7 +6,17 @@ from typing import Any
 import click
 from flask import Flask
 
-from admin import alerts_cli, audit_cli, errors_cli, people_cli, schedule_cli, steering, workers_cli
+from admin import (
+    alerts_cli,
+    audit_cli,
+    bulk_cli,
+    commands,
+    errors_cli,
+    people_cli,
+    schedule_cli,
+    steering,
+    workers_cli,
+)
 from admin.listings import inspect_group, status
 from admin.perform import perform
 from admin.reasons import why_command
@@ -28,9 +38,11 @@ def register(app: Flask) -> None:
         *people_cli.COMMANDS,
         *workers_cli.COMMANDS,
         *alerts_cli.COMMANDS,
+        bulk_cli.bulk,
     )
     for command in (start, watch_command, migrate, demo, run_task, *asking, *steer):
         app.cli.add_command(command)
+    commands.add_to(app.cli)
 
 
 @click.command(cls=Command)

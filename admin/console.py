@@ -46,6 +46,7 @@ NAVIGATION = (
         Place("pages.audit", lazy_gettext("Audit"), "u"),
         Place("pages.operators", lazy_gettext("Operators"), "p"),
         Place("pages.tokens", lazy_gettext("Tokens"), "k"),
+        Place("pages.api_docs", lazy_gettext("API"), "i"),
         Place("pages.help", lazy_gettext("Help"), "h"),
     ),
 )

@@ -5,15 +5,21 @@ from typing import Any
 import click
 
 import tasks
-from admin.terminal import Command, Group, json_option, print_json, print_table
+from admin.terminal import Command, Group, json_option, print_json, print_table, watch, watch_option
 from engine import inspect
 from engine.records import now
 
 
 @click.command(cls=Command)
 @json_option
-def status(as_json: bool) -> None:
+@watch_option
+def status(as_json: bool, watch_every: float | None) -> None:
     """The queues and who serves them. Exit code 1 when one that should be served is not."""
+    raise SystemExit(not watch(lambda: show_status(as_json), watch_every))
+
+
+def show_status(as_json: bool) -> bool:
+    """Returns whether all that should be served is."""
     facts = inspect.queue_facts(tasks.queues, inspect.workers())
     if as_json:
         print_json({"queues": [fact._asdict() for fact in facts]})
@@ -22,7 +28,7 @@ def status(as_json: bool) -> None:
         print_table(titles, [queue_row(fact) for fact in facts])
     for warning in inspect.warnings(tasks.queues):
         click.echo(f"warning: {warning}", err=True)
-    raise SystemExit(any(fact.wanted and not fact.live for fact in facts))
+    return not any(fact.wanted and not fact.live for fact in facts)
 
 
 def queue_row(fact: inspect.QueueFacts) -> tuple[Any, ...]:

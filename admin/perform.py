@@ -5,9 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime
-from math import isfinite
-from typing import Any, NamedTuple, NewType
+from datetime import UTC, datetime
+from typing import Any, Generic, NamedTuple, NewType, TypeVar
 from uuid import UUID
 
 from flask_babel import gettext as _
@@ -23,10 +22,13 @@ Secret = NewType("Secret", str)
 SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
 
 
-class Outcome(NamedTuple):
+Value = TypeVar("Value")
+
+
+class Outcome(NamedTuple, Generic[Value]):
     """What an action gives back to its caller, and what the audit keeps of it."""
 
-    value: Any = None
+    value: Value = None  # type: ignore[assignment]
     target: str | None = None
     before: Any = None
     after: Any = None
@@ -37,6 +39,7 @@ class Action:
     name: str  # noun.verb
     role: str
     danger: bool  # asked about once more before it is done
+    makes: bool  # something new: no parameter names what it is done to
     in_transaction: bool
     function: Callable[..., Outcome]
 
@@ -48,6 +51,22 @@ class Action:
     def parameters(self) -> list[inspect.Parameter]:
         """What the caller gives, beside who they are."""
         return list(inspect.signature(self.function).parameters.values())[1:]
+
+    @property
+    def noun(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def verb(self) -> str:
+        """As addresses and the terminal have it."""
+        return self.name.partition(".")[2].replace("_", "-")
+
+    @property
+    def subject(self) -> inspect.Parameter | None:
+        """The parameter that names what it is done to: the first one that must be given. A secret names nothing."""
+        first = next(iter(self.parameters), None)
+        named = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
+        return first if named and not self.makes else None
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments in their types. Raises BadInput."""
@@ -65,9 +84,11 @@ Deed = Callable[..., Outcome]
 ACTIONS: dict[str, Action] = {}
 
 
-def action(name: str, role: str, *, danger: bool = False, in_transaction: bool = True) -> Callable[[Deed], Deed]:
+def action(
+    name: str, role: str, *, danger: bool = False, makes: bool = False, in_transaction: bool = True
+) -> Callable[[Deed], Deed]:
     def declare(function: Deed) -> Deed:
-        ACTIONS[name] = Action(name, role, danger, in_transaction, function)
+        ACTIONS[name] = Action(name, role, danger, makes, in_transaction, function)
         return function
 
     return declare
@@ -121,9 +142,15 @@ def redacted(value: Any) -> Any:
 # --- parameters ----------------------------------------------------------------------------------------------
 
 
+#: Of numbers, either way: what every database and the broker can hold.
+LARGEST = 999_999_999
+
+
 def read_text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise BadInput(name, _("text is needed"))
+    if "\0" in value:
+        raise BadInput(name, _("text without NUL is needed"))
     return value
 
 
@@ -140,7 +167,7 @@ def read_optional_secret(name: str, value: Any) -> Secret | None:
 
 
 def read_whole(name: str, value: Any) -> int | None:
-    if value is None or type(value) is int:
+    if value is None or (type(value) is int and abs(value) <= LARGEST):
         return value
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
@@ -148,7 +175,7 @@ def read_whole(name: str, value: Any) -> int | None:
 
 
 def read_number(name: str, value: Any) -> float | None:
-    if value is None or (isinstance(value, int | float) and type(value) is not bool and isfinite(value)):
+    if value is None or (isinstance(value, int | float) and type(value) is not bool and abs(value) <= LARGEST):
         return value
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,6})?", value):
         return float(value)
@@ -158,10 +185,10 @@ def read_number(name: str, value: Any) -> float | None:
 def read_instant(name: str, value: Any) -> datetime | None:
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        at = ""
-    if at is None or (isinstance(at, datetime) and at.tzinfo):
-        return at
+        if at is None or (isinstance(at, datetime) and at.tzinfo):
+            return at and at.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last hours there are, in some zones
+        pass
     raise BadInput(name, _("an instant with its offset is needed, such as 2026-11-24T12:00:00+00:00"))
 
 

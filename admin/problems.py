@@ -16,12 +16,14 @@ from werkzeug.exceptions import (
     InternalServerError,
     MethodNotAllowed,
     NotFound,
+    RequestEntityTooLarge,
     ServiceUnavailable,
     UnprocessableEntity,
 )
 
 from engine.control import BadArguments, NoLiveWorker, NotPossible, Paused, UnknownTask
 from engine.inspect import Told
+from engine.messages import NotJSON, TooLong
 from engine.queues import BrokerAway
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,9 @@ TITLES = {
 DATABASE_TROUBLE = (OperationalError, InterfaceError, ProgrammingError)
 
 #: What the engine and the database raise and a caller is told of.
-KNOWN_ERRORS = (*DATABASE_TROUBLE, BrokerAway, BadArguments, NoLiveWorker, NotPossible, Paused, UnknownTask)
+KNOWN_ERRORS = (
+    *DATABASE_TROUBLE, BrokerAway, BadArguments, NoLiveWorker, NotJSON, NotPossible, Paused, TooLong, UnknownTask,
+)  # fmt: skip
 
 
 class BadInput(UnprocessableEntity):
@@ -100,6 +104,10 @@ def as_http(error: Exception) -> HTTPException:
             return NotFound(in_words(error))
         case Paused() | NotPossible():
             return Refused(in_words(error))
+        case NotJSON():
+            return BadInput("arguments", _("no message can carry this value"))
+        case TooLong():
+            return RequestEntityTooLarge(_("The arguments are too long for a message."))
         case NoLiveWorker():
             return ServiceUnavailable(in_words(error), retry_after=RETRY_AFTER)
     trouble = trouble_in_words(error)

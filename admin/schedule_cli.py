@@ -5,13 +5,10 @@ from typing import Any
 
 import click
 
-import tasks
-from admin.cron import in_words
+from admin.asking import ask
 from admin.meaning import in_ms
 from admin.perform import perform
-from admin.schedule_rows import rows_of, scheduled
 from admin.terminal import Group, json_option, me, print_json, print_table
-from engine import inspect
 from engine.records import now
 
 task_argument = click.argument("task")
@@ -27,24 +24,10 @@ def schedule() -> None:
 @json_option
 def list_schedules(as_json: bool) -> None:
     """Each schedule: when it is due next, who holds it back, and what it missed."""
-    rows, _trouble = rows_of(scheduled(), now())
-    told = [
-        {
-            "task": row.task.name,
-            "queue": row.task.queue,
-            "expression": row.task.schedule,
-            "words": row.task.schedule and in_words(row.task.schedule, "en"),
-            "next": [at.isoformat() for at in row.next],
-            "paused": dict(row.pause) if row.pause else None,
-            "missed": row.missed,
-            "to_catch_up": row.past.to_catch_up and row.past.to_catch_up.isoformat(),
-            "seen_at": row.seen_at and row.seen_at.isoformat(),
-        }
-        for row in rows
-    ]
     if as_json:
-        print_json(told)
+        print_json(ask("schedule.list"))
         return
+    told = ask("schedule.list")["schedules"]
     titles = ("task", "queue", "expression", "words", "next", "missed", "paused")
     print_table(titles, [[in_short(row, title) for title in titles] for row in told])
 
@@ -122,27 +105,10 @@ def tasks_group() -> None:
 @json_option
 def list_tasks(as_json: bool) -> None:
     """Each task: its queue, its limits, and who holds it back."""
-    pauses = {name: queue.pauses() for name, queue in tasks.queues.items()}
-    told = [
-        {
-            "task": one.name,
-            "queue": one.queue,
-            "priority": one.priority,
-            "retries": one.retries,
-            "retry_delay": one.retry_delay,
-            "schedule": one.schedule,
-            "soft_limit": one.soft_limit,
-            "hard_limit": one.hard_limit,
-            "rate_limit": one.rate_limit or None,
-            "unique": one.unique,
-            "paused": pauses[one.queue].get(one.name),
-            "doc": one.doc,
-        }
-        for one in inspect.registered(tasks.queues)
-    ]
     if as_json:
-        print_json(told)
+        print_json(ask("tasks.list"))
         return
+    told = ask("tasks.list")["tasks"]
     titles = ("task", "queue", "priority", "retries", "schedule", "rate_limit", "paused")
     rows = [[row[title] if title != "paused" else who_paused(row["paused"]) for title in titles] for row in told]
     print_table(titles, rows)

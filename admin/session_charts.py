@@ -58,11 +58,15 @@ def cleanups() -> list[Run]:
     return list(reversed(asked.order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(200)))
 
 
+def closed_by(run: Run) -> int:
+    count = run.result.get("closed_count") if isinstance(run.result, dict) else None
+    return count if isinstance(count, int) else 0
+
+
 def per_run(runs: list[Run]) -> Chart:
     values = []
     for run in runs:
-        count = run.result.get("closed_count") if isinstance(run.result, dict) else None
-        closed = count if isinstance(count, int) else 0
+        closed = closed_by(run)
         values.append(
             Value(
                 run.instant_at.replace(second=0, microsecond=0),

@@ -36,6 +36,24 @@ TABS = {"active": lazy_gettext("Active"), "abandoned": lazy_gettext("Abandoned")
 @needs("viewer")
 def sessions() -> Any:
     as_of = now()
+    asked, queries = lists_asked(as_of)
+    page = page_of(queries[asked.state], newest_first(asked.state), ReadingSession.id)
+    return live.page(
+        "sessions.html",
+        as_of=as_of,
+        deadline=as_of - settings.abandoned_after,
+        abandoned_after=settings.abandoned_after_hours * 3_600_000,
+        asked=asked,
+        tabs=TABS,
+        counts=paging.counts(**queries),
+        rows=page.rows,
+        older=page.older,
+        closers=models.closed_by(page.rows),
+    )
+
+
+def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
+    """What the address asks for, and the query of each list with its filters."""
     lists = ReadingSession.lists(as_of, settings.abandoned_after)
     asked = Asked(
         "pages.sessions",
@@ -49,21 +67,12 @@ def sessions() -> Any:
     )
     lists["closed"] &= closed_filter(asked, as_of)
     about = ReadingSession.about(asked.reader, asked.book)
-    queries = {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
-    newest_first = ReadingSession.ended_at if asked.state == "closed" else ReadingSession.started_at
-    page = page_of(queries[asked.state], newest_first, ReadingSession.id)
-    return live.page(
-        "sessions.html",
-        as_of=as_of,
-        deadline=as_of - settings.abandoned_after,
-        abandoned_after=settings.abandoned_after_hours * 3_600_000,
-        asked=asked,
-        tabs=TABS,
-        counts=paging.counts(**queries),
-        rows=page.rows,
-        older=page.older,
-        closers=models.closed_by(page.rows),
-    )
+    return asked, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
+
+
+def newest_first(state: str) -> Any:
+    """The instant that this list is ordered by."""
+    return ReadingSession.ended_at if state == "closed" else ReadingSession.started_at
 
 
 def closed_filter(asked: Asked, as_of: datetime) -> Any:

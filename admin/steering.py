@@ -3,10 +3,9 @@
 import click
 
 import tasks
+from admin.asking import ask
 from admin.perform import perform
 from admin.terminal import Command, Group, json_option, me, print_json, print_table
-from engine.delivery import header
-from engine.records import Run
 
 queue_argument = click.argument("queue", type=click.Choice(list(tasks.queues)))
 run_argument = click.argument("run_id", metavar="ID")
@@ -64,20 +63,15 @@ def dead() -> None:
 @dead.command("list")
 @json_option
 def list_dead(as_json: bool) -> None:
-    """The dead runs of all queues, with the reason."""
-    found = [(queue, *message) for queue in tasks.queues for message in tasks.queues[queue].storage.dead()]
-    runs = {run.id: run for run in Run.select().where(Run.id.in_([run_id for _, run_id, _ in found]))}
-    rows = []
-    for queue, run_id, data in found:
-        run, head = runs.get(run_id), header(data)
-        task = head.bare if head else None
-        rows.append({"id": run_id, "queue": queue, "task": task, "deliveries": run and run.deliveries,
-                     "error": run and run.error, "message": data.decode(errors="replace")})  # fmt: skip
+    """The dead runs of all queues, newest first, with the reason."""
+    found = ask("dead.list", given={"limit": 200})
     if as_json:
-        print_json(rows)
-    else:
-        titles = ("id", "queue", "task", "deliveries", "error")
-        print_table(titles, [[row[title] for title in titles] for row in rows])
+        print_json(found)
+        return
+    titles = ("id", "queue", "task", "deliveries", "error")
+    print_table(titles, [[row[title] for title in titles] for row in found["dead"]])
+    if found["next"]:
+        click.echo(f"and {found['total'] - len(found['dead']):,} more", err=True)
 
 
 @dead.command("requeue")

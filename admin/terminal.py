@@ -3,7 +3,9 @@
 import getpass
 import json
 import os
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -12,9 +14,19 @@ from werkzeug.exceptions import HTTPException, UnprocessableEntity
 from admin.problems import KNOWN_ERRORS, as_http
 from admin.who import Who
 from engine.control import UnknownTask
+from engine.database import release
 from engine.migrations import MigrationFailed
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+watch_option = click.option(
+    "--watch",
+    "watch_every",
+    type=click.FloatRange(0.2, 3600),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Ask again and again until Ctrl-C; alone: every 2 seconds.",
+)
 
 
 class Command(click.Command):
@@ -45,6 +57,24 @@ def me() -> Who:
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
     return Who("cli", name, "admin", "cli")
+
+
+def watch(show: Callable[[], Any], every: float | None) -> Any:
+    """Show it once, or for as long as somebody watches; what is away meanwhile is waited for."""
+    if not every:
+        return show()
+    try:
+        while True:
+            if sys.stdout.isatty():
+                click.clear()
+            try:
+                show()
+            except KNOWN_ERRORS as error:
+                click.echo(f"dewey: {as_http(error).description}", err=True)
+            release()
+            time.sleep(every)
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
 
 
 def fail(message: str, code: int) -> NoReturn:

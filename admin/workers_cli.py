@@ -6,6 +6,7 @@ import click
 
 import tasks
 from admin import steering
+from admin.asking import ask
 from admin.figures import duration
 from admin.measures import size
 from admin.perform import perform
@@ -13,7 +14,6 @@ from admin.terminal import Command, Group, fail, json_option, me, print_json, pr
 from engine import broker_health, inspect, queue_head, roster, steer_workers
 from engine.inspect import LEASE
 from engine.records import WorkerProcess, now
-from engine.records import as_json as record_as_json
 from engine.steer_workers import Dump
 
 #: So long an answer is waited for; a consumer looks for orders twice a second.
@@ -32,11 +32,10 @@ def queues() -> None:
 @json_option
 def list_queues(as_json: bool) -> None:
     """Every queue: what waits and since when, what comes in and goes out a minute, who serves it."""
-    facts, flows = inspect.queue_facts(tasks.queues, inspect.workers()), queue_head.flows(tasks.queues, now())
     if as_json:
-        rates = {name: {"in_per_minute": flow.came, "out_per_minute": flow.went} for name, flow in flows.items()}
-        print_json([fact._asdict() | rates[fact.name] for fact in facts])
+        print_json(ask("queues.list"))
         return
+    facts, flows = inspect.queue_facts(tasks.queues, inspect.workers()), queue_head.flows(tasks.queues, now())
     titles = ("queue", "waiting", "oldest", "in/min", "out/min", "scheduled", "workers", "busy", "paused")
     rows = [
         (one.name, one.waiting, one.oldest_waiting_ms and duration(one.oldest_waiting_ms), flows[one.name].came,
@@ -52,11 +51,11 @@ def list_queues(as_json: bool) -> None:
 @json_option
 def head(queue: str, limit: int, as_json: bool) -> None:
     """The next runs of a queue, first to last."""
+    if as_json:
+        print_json(ask("queues.head", {"queue": queue}, {"limit": limit}))
+        return
     facts = inspect.facts_of(tasks.queues[queue], inspect.live(inspect.workers(), queue))
     found = queue_head.head(tasks.queues[queue], facts, limit)
-    if as_json:
-        print_json([one._asdict() for one in found])
-        return
     rows = [
         (one.task, one.run_id, one.asked_by and one.asked_by.name, one.since and one.since.isoformat(),
          one.unreadable or one.hindrance)
@@ -92,21 +91,16 @@ def workers() -> None:
 @json_option
 def list_workers(as_json: bool) -> None:
     """Every consumer on record, those that are gone included."""
-    at, known = now(), inspect.workers()
     if as_json:
-        print_json([told(one) | {"state": one.state(at, LEASE)} for one in known])
+        print_json(ask("workers.list"))
         return
     titles = ("worker", "state", "workers", "busy", "memory", "CPU %", "runs", "failed", "code", "id")
     rows = [
         (inspect.worker_name(one), state_of(one), one.worker_count, len(one.running), size(one.rss_bytes),
          one.cpu_percent, one.processed, one.failed, one.code_version, one.id)
-        for one in known
+        for one in inspect.workers()
     ]  # fmt: skip
     print_table(titles, rows)
-
-
-def told(consumer: WorkerProcess) -> dict[str, Any]:
-    return {"name": inspect.worker_name(consumer), **record_as_json(consumer)}
 
 
 def state_of(consumer: WorkerProcess) -> str:

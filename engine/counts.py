@@ -100,8 +100,9 @@ def add(deltas: Mapping[Key, int]) -> None:
     for (second, task, queue, what, bucket), count in deltas.items():
         for span in SPANS:
             sums[span, second - second % span, task, queue, what, bucket] += count
-        # What was deleted or begins anew has ended all the same, and a counter that falls is taken for a restart.
-        sums[EVER, 0, task, queue, what, bucket] += max(count, 0)
+        if not what.startswith(ERROR):
+            # What was deleted or begins anew has ended all the same, and a counter that falls is taken for a restart.
+            sums[EVER, 0, task, queue, what, bucket] += max(count, 0)
     rows = sorted((*key, count) for key, count in sums.items() if count)
     for start in range(0, len(rows), ROWS_PER_INSERT):
         add_rows(rows[start : start + ROWS_PER_INSERT])

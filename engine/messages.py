@@ -36,6 +36,10 @@ class NotJSON(TypeError):
     """An argument that JSON cannot carry. The message names the task."""
 
 
+class TooLong(ValueError):
+    """More than one message holds."""
+
+
 class Asker(NamedTuple):
     """Who asked for a run. kind: schedule, operator, token, cli, run (a task asked) or code (a plain call)."""
 
@@ -111,7 +115,7 @@ class SignedJSON(Serializer):
 
     def signed(self, purpose: bytes, head: bytes, body: bytes) -> bytes:
         if len(body) > MAX_BYTES:
-            raise ValueError(f"{len(body):,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
+            raise TooLong(f"{len(body):,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
         return head + sign(self.keys[purpose][0], head, body) + b" " + body
 
 

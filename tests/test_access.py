@@ -9,6 +9,9 @@ from flask import Flask
 from werkzeug.routing import IntegerConverter, Rule
 
 from admin.access import ROLES, create_token, needs
+from admin.json_api import rule_of, rule_of_read
+from admin.perform import ACTIONS
+from admin.reads import READS
 
 OPEN_TO_ALL = {"/login", "/preferences", "/static/<path:filename>", "/healthz", "/healthcheck"}
 OPEN_TO_LOOPBACK = {"/readyz", "/metrics"}
@@ -20,6 +23,11 @@ ASK, DO, ASK_AND_DO = "GET HEAD", "POST", "GET HEAD POST"
 #: The role that each command and each page asks for; what is missing here is a page that a viewer may see.
 COMMANDS = {
     "operator": {
+        "/api/task/abort/<run_id>": DO,
+        "/api/task/apply/<name>": DO,
+        "/api/task/async-apply/<name>": DO,
+        "/api/task/revoke/<run_id>": DO,
+        "/api/task/send-task/<name>": DO,
         "/api/v1/admin/reading-sessions/cleanup": DO,
         "/api/v1/admin/reading-sessions/cleanup-async": DO,
         "/alerts/tests": DO,
@@ -46,6 +54,7 @@ COMMANDS = {
         "/tasks/<name>/run": DO,
     },
     "admin": {
+        "/api/worker/shutdown/<name>": DO,
         "/dead/<run_id>/discard": ASK_AND_DO,
         "/operators": DO,
         "/operators/<int:operator_id>/disable": ASK_AND_DO,
@@ -67,7 +76,10 @@ COMMANDS = {
 NEEDED = {
     (method, rule): role for role, rules in COMMANDS.items() for rule, methods in rules.items()
     for method in methods.split()
+} | {("POST", rule_of(action)): action.role for action in ACTIONS.values()} | {
+    ("GET", rule_of_read(one)): one.role for one in READS.values()
 }  # fmt: skip
+NEEDED |= {("HEAD", rule): role for (method, rule), role in NEEDED.items() if method == "GET"}
 
 
 def calls(app: Flask) -> Iterator[tuple[Rule, str, str]]:

@@ -81,3 +81,12 @@ def tell_of_a_consumer_to_come() -> None:
         id="host:1:abc", queue="light", host="host", pid=1, code_version="1", worker_type="process", worker_count=2,
         periodic=True, started_at=now(), beat_at=now(),
     )  # fmt: skip
+
+
+def test_what_cannot_be_read_as_a_request_is_told_in_json_too(tmp_path: Path) -> None:
+    place = Installation(tmp_path)
+    assert place.flask("migrate").returncode == 0
+    with place.web():
+        answer = place.ask("GET", f"/api/v1/admin/runs?q={'x' * 9000}")
+        assert (answer.status, answer.headers["Content-Type"]) == (414, "application/problem+json")
+        assert answer.json["status"] == 414

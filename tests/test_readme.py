@@ -72,6 +72,8 @@ def test_each_request_is_answered(command: str, place: Installation, token: str)
     assert set(json.loads(answer.text)) in (
         {"closed_count", "execution_time_ms", "deadline", "error"},
         {"task_id", "status", "message"},
+        {"runs", "next", "searched_to"},
+        {"result"},
         {"total_closed", "total_active", "avg_duration_minutes", "no_progress_count", "period_hours", "timestamp"},
     )
 

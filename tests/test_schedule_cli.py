@@ -28,7 +28,7 @@ def flask(app: Flask) -> Flasks:
 
 def test_a_schedule_is_paused_for_a_while_listed_and_resumed(flask: Flasks) -> None:
     assert flask("schedule", "pause", CLEANUP, "--for", "4h", "--reason", "migration").startswith("The schedule")
-    (told,) = [one for one in json.loads(flask("schedule", "list", "--json")) if one["task"] == CLEANUP]
+    (told,) = [one for one in json.loads(flask("schedule", "list", "--json"))["schedules"] if one["task"] == CLEANUP]
     assert (told["expression"], told["words"], len(told["next"])) == ("*/30 * * * *", "Every 30 minutes", 5)
     left = datetime.fromisoformat(told["paused"]["until"]) - now()
     assert timedelta(hours=3, minutes=58) < left <= timedelta(hours=4)
@@ -55,7 +55,7 @@ def test_a_scheduled_task_is_run_now_and_caught_up(flask: Flasks) -> None:
     assert "No tick" in flask("schedule", "catch-up", CLEANUP, code=1)
     due_at = now().replace(microsecond=0) - timedelta(hours=3)
     Tick.create(task=CLEANUP, due_at=due_at, queue="light", state="missed", seen_at=now())
-    (told,) = [one for one in json.loads(flask("schedule", "list", "--json")) if one["task"] == CLEANUP]
+    (told,) = [one for one in json.loads(flask("schedule", "list", "--json"))["schedules"] if one["task"] == CLEANUP]
     assert (told["missed"], told["to_catch_up"]) == (1, due_at.isoformat())
     made = flask("schedule", "catch-up", CLEANUP)
     assert (Tick.get().state, Tick.get().run_id) == ("late", made)
@@ -63,7 +63,7 @@ def test_a_scheduled_task_is_run_now_and_caught_up(flask: Flasks) -> None:
 
 def test_a_task_is_paused_listed_and_resumed(flask: Flasks) -> None:
     assert flask("tasks", "pause", CLEANUP, "--reason", "locks") == f"{CLEANUP} is paused."
-    told = {one["task"]: one for one in json.loads(flask("tasks", "list", "--json"))}
+    told = {one["task"]: one for one in json.loads(flask("tasks", "list", "--json"))["tasks"]}
     assert (told[CLEANUP]["paused"]["reason"], told[CLEANUP]["retries"]) == ("locks", 3)
     assert told["get_cleanup_statistics"]["paused"] is None
     assert flask("tasks", "resume", CLEANUP) == f"{CLEANUP} goes on."

@@ -70,7 +70,7 @@ def test_the_dead_are_listed_put_back_and_discarded(place: Installation) -> None
     with place.consumer("light"):
         wait_until(lambda: Run.get_or_none((Run.id == "garbage") & (Run.state == "dead")))
         assert "not a message of this program" in done(place, "dead", "list")
-        assert '"message": "garbage"' in done(place, "dead", "list", "--json")
+        assert '"raw": "garbage"' in done(place, "dead", "show", "garbage", "--json")
         done(place, "dead", "requeue", "garbage")
         wait_until(lambda: Run.get_or_none((Run.id == "garbage") & (Run.state == "dead") & (Run.deliveries == 2)))
     assert done(place, "dead", "discard", "garbage", "--yes") == "Discarded."

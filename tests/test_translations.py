@@ -42,6 +42,7 @@ NAMES = {
     "Valkey",
     "PostgreSQL",
     "Worker-1",
+    "openapi.json",
 }
 
 #: Attributes that people read or hear.

@@ -1,0 +1,27 @@
+"""A read asked from the terminal: as a program would ask it over HTTP, for whoever sits there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import current_app, g
+from flask.cli import with_appcontext
+from flask_babel import force_locale
+from werkzeug.datastructures import MultiDict
+
+from admin.json_api import rule_of_read
+from admin.reads import READS
+from admin.terminal import me
+
+
+@with_appcontext
+def ask(name: str, in_path: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None) -> Any:
+    """The answer as JSON has it; `given` are the parameters of the query. Raises what the read raises."""
+    many = {
+        name: [str(one) for one in value] if isinstance(value, tuple) else [str(value)]
+        for name, value in (given or {}).items()
+        if value is not None
+    }
+    query: MultiDict[str, str] = MultiDict(many)
+    with current_app.test_request_context(rule_of_read(READS[name]), query_string=query), force_locale("en"):
+        g._login_user = me()
+        return READS[name].ask(in_path or {}, query)

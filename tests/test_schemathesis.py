@@ -1,0 +1,67 @@
+"""The JSON API does what its served description says, whoever asks and whatever is sent: schemathesis tries it.
+
+An admin, who gets to everything, tries every phase; the others those that are not the same for all. With
+SCHEMATHESIS_EXAMPLES=20 everybody tries all of them, so many times, and on PostgreSQL and Redis too; that takes long:
+`-o faulthandler_timeout=0`.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from consumers import ROOT
+from installation import Installation
+
+from admin.access import ROLES
+
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "")
+ALL = "examples,coverage,fuzzing,stateful"
+
+#: What would end its own subject: nobody would be left to work, or to wait for.
+LEFT_OUT = r"^workers\.(stop|restart|quiet)$|^queues\.(pause|purge)$|^tasks\.pause$|^tokens\.revoke$|\.cleanup$"
+
+
+@pytest.fixture(params=["embedded", *(["servers"] if EXAMPLES else [])])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    servers = {"DATABASE_URL": "fresh_postgresql", "REDIS_URL": "redis_url"} if request.param == "servers" else {}
+    urls = {name: request.getfixturevalue(fixture) for name, fixture in servers.items()}
+    installed = Installation(tmp_path, SECRET_KEY="of this test alone, and long enough", **urls)
+    for command in (("migrate",), ("demo",), ("run-task", "get_cleanup_statistics"), ("views", "save", *VIEW)):
+        assert installed.flask(*command).returncode == 0
+    with installed.consumer("light"), installed.web():
+        yield installed
+
+
+WHO = (*reversed(ROLES), "anonymous")
+VIEW = ("--name", "bad", "--search", "state:failed", "--shared")
+
+
+def test_the_api_is_as_it_is_described_for_everybody(place: Installation) -> None:
+    tokens = {role: place.bearer(role) for role in ROLES}
+    described = place.folder / "openapi.json"
+    described.write_text(place.ask("GET", "/api/openapi.json", tokens["viewer"]).text)
+    with ThreadPoolExecutor(2) as pool:
+        tried = {role: pool.submit(tries, place, described, role, tokens.get(role, {})) for role in WHO}
+    for role, done in tried.items():
+        result = done.result()
+        assert result.returncode == 0, f"as {role}:\n{result.stdout[-6000:]}{result.stderr[-2000:]}"
+        assert "No checks were performed" not in result.stdout
+    assert "Traceback" not in (place.folder / "web.log").read_text()
+
+
+def tries(place: Installation, described: Path, role: str, headers: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    phases = ALL if EXAMPLES or role == "admin" else "examples,fuzzing,stateful"
+    sent = [word for name, value in headers.items() for word in ("--header", f"{name}: {value}")]
+    command = [
+        str(Path(sys.executable).parent / "st"),
+        *("--config-file", str(ROOT / "tests" / "schemathesis.toml"), "run", str(described)),
+        *("--url", f"http://127.0.0.1:{place.port}", "--checks", "all"),
+        *("--max-examples", EXAMPLES or "1", "--phases", phases),
+        *("--exclude-operation-id-regex", LEFT_OUT, *sent),
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "SCHEMATHESIS_HOOKS": "api_hooks"}
+    return subprocess.run(command, cwd=place.folder, env=environment, capture_output=True, text=True)
