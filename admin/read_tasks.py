@@ -145,7 +145,7 @@ def schedule_one(task: str) -> Schedule:
     return schedules_of([known_schedule(task)])[0]
 
 
-def schedules_of(facts: list[TaskFacts]) -> list[Schedule]:
+def schedules_of(facts: list[inspect.TaskFacts]) -> list[Schedule]:
     pauses, _trouble = schedule_rows.pauses_of(facts)
     return [schedule_of(row) for row in schedule_rows.rows_of(facts, pauses, now())]
 
