@@ -6,15 +6,18 @@ What Huey has as an option, results of `None` not kept and errors between attemp
 
 import json
 import sys
+import tempfile
 import unittest
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import conftest  # noqa: F401 - it hides the developer's own settings
+import conftest  # it hides the developer's own settings
 from huey.tests import base
 
 from engine.consumer import Consumer
+from engine.database import bind
+from engine.migrations import migrate
 from engine.queues import Queue
 from engine.redis_delivery import RedisDelivery
 from engine.sqlite_delivery import SqliteDelivery
@@ -39,6 +42,8 @@ def queue_on(broker: str, place: str) -> Queue:
 def main(broker: str, place: str) -> None:
     base.BaseTestCase.get_huey = lambda self: queue_on(broker, place)
     base.BaseTestCase.consumer_class = Consumer
+    bind(f"sqlite:///{tempfile.mkdtemp(dir=conftest.SCRATCH)}/library.db")
+    migrate()
     names = [f"huey.tests.{part}" for part in PARTS.split()]
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromNames(names).run(result)
@@ -48,4 +53,7 @@ def main(broker: str, place: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    finally:
+        conftest.pytest_unconfigure()

@@ -205,7 +205,8 @@ def test_a_role_that_is_too_low_is_told_which_one_is_needed(browser: Browser) ->
     headers = bearer_headers("viewer")
     for path in (CLEANUP, CLEANUP_ASYNC):
         assert "operator" in str(problem(browser.post(path, headers=headers), 403)["detail"])
-    assert nothing_happened()
+    assert [entry.action for entry in AuditEntry.select()] == ["denied", "denied"]
+    assert (tasks.light.storage.queue_size(), Run.select().count()) == (0, 0)
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1", "/api/v1/admin/nothing", f"{STATS}/", "/api/v1/../x"])

@@ -153,7 +153,7 @@ class ctypes:
         "a message that nobody can run is kept",
         "storms nobody_can_run",
         "delivery",
-        "Delivery.bury = lambda self, consumer, taken, reason: self.settle(consumer, Done(taken, Effects(), True))",
+        "Delivery.bury = lambda self, consumer, taken, reason: self.settle(consumer, Done(taken, Effects()))",
     ),
     Mutant(
         "a run that takes down every worker ends as dead",
