@@ -1,5 +1,6 @@
 """Takes one mechanism after the other out of a copy of the program and shows that its tests fail, on both brokers:
-`python tests/faults/mutants.py [word…]`. A mutant is Python that is appended to a module of the engine.
+`python tests/faults/mutants.py [word…]`. A mutant is Python that is appended to a module of the engine, or stands in the
+place of what is there.
 """
 
 import re
@@ -18,8 +19,9 @@ DELIVERIES = {"engine/redis_delivery.py": "RedisDelivery", "engine/sqlite_delive
 class Mutant(NamedTuple):
     mechanism: str
     test: str  # file, and what selects in it
-    module: str  # or `delivery` for both
-    code: str  # `Delivery` stands for the class
+    module: str = ""  # or `delivery` for both
+    code: str = ""  # `Delivery` stands for the class
+    instead: tuple[tuple[str, str, str], ...] = ()  # files, what stands in them, and what then stands there
 
 
 MUTANTS = [
@@ -38,35 +40,22 @@ MUTANTS = [
     Mutant(
         "taking is a sign of life",
         "frozen woken",
-        "delivery",
-        """
-stock_turn = Delivery.turn
-def turn(self, consumer, *words):
-    before = [beat.at for beat in self.beats() if beat.consumer == consumer]
-    answer = stock_turn(self, consumer, *words)
-    if before and hasattr(self, "path"):
-        self.tell("UPDATE consumer SET at = ? WHERE queue = ? AND id = ?", before[0], self.name, consumer)
-    elif before:
-        self.ask("ZADD", "beat_at", before[0], consumer)
-    return answer
-Delivery.turn = turn
-""",
+        instead=(
+            ("engine/redis_scripts.py", "now - math.max(tonumber(at), took) > ", "now - tonumber(at) > "),
+            ("engine/sqlite_delivery.py", "GROUP BY consumer HAVING max(held_at) <= ?2", "GROUP BY consumer"),
+        ),
     ),
     Mutant(
         "after an outage the reaper waits a round",
         "frozen slept",
-        "delivery",
-        """
-stock_reap = Delivery.reap
-def reap(self, lease, most):
-    if hasattr(self, "path"):
-        with self.writing() as connection:
-            self.put_counter(connection, "reaped", int(time.time()))
-    else:
-        self.ask("SET", "reaped", time.time())
-    return stock_reap(self, lease, most)
-Delivery.reap = reap
-""",
+        instead=(
+            (
+                "engine/redis_scripts.py",
+                "if not last or now - tonumber(last) > tonumber(ARGV[1]) then",
+                "if false then",
+            ),
+            ("engine/sqlite_delivery.py", 'if now - known.get("reaped", 0) > lease:', "if False:"),
+        ),
     ),
     Mutant(
         "what is due moves in one step",
@@ -82,7 +71,8 @@ def move_due(self, now, limit=500):
         ids = [one.decode() for one in self.ask("ZRANGEBYSCORE", "schedule", "-inf", now)]
         rows = [(one, self.message(one)) for one in ids]
         ids and self.ask("ZREM", "schedule", *ids)
-        ids and self.ask("HDEL", "message", *ids)
+        for one in ids:
+            self.ask("DEL", f"run:{one}")
     for run_id, data in rows:
         self.apply(Effects().enqueue(run_id, bytes(data)))
     return len(rows)
@@ -97,7 +87,7 @@ Delivery.move_due = move_due
 from engine.delivery import Done
 stock_execute = Queue.execute
 def execute(self, task, timestamp=None):
-    self.storage.settle(self.local.consumer, Done(task.taken, Effects(), False))
+    self.storage.settle(self.local.consumer, Done(task.taken, Effects()))
     return stock_execute(self, task, timestamp)
 Queue.execute = execute
 """,
@@ -199,7 +189,11 @@ def main(words: list[str]) -> int:
 
 
 def mutate(tree: Path, mutant: Mutant) -> None:
-    modules = DELIVERIES if mutant.module == "delivery" else {mutant.module: ""}
+    for file, old, new in mutant.instead:
+        text = (tree / file).read_text()
+        assert old in text, f"{file} says no more: {old}"
+        (tree / file).write_text(text.replace(old, new))
+    modules = DELIVERIES if mutant.module == "delivery" else {mutant.module: ""} if mutant.module else {}
     for module, name in modules.items():
         header = "\n\nimport time\nfrom engine.delivery import Done, Effects\n" if name else "\n\n"
         with open(tree / module, "a") as file:
