@@ -1,6 +1,6 @@
 """Takes one mechanism after the other out of a copy of the program and shows that its tests fail, on both brokers:
-`python tests/faults/mutants.py [word…]`. A mutant is Python that is appended to a module of the engine, or stands in the
-place of what is there.
+`python tests/faults/mutants.py [word…]`. A mutant is Python that is appended to a module of the engine, or that stands
+in the place of what is there.
 """
 
 import re
