@@ -48,9 +48,10 @@ CUT_OFF = """() => [...document.querySelectorAll("body *")].filter((one) => {
 }).map((one) => one.outerHTML.slice(0, 120))"""
 
 #: Of some elements those that have more in them than they show.
-SCROLLED = """(those) => those.filter((one) => {
-  return one.scrollHeight > one.clientHeight + 1 || one.scrollWidth > one.clientWidth + 1;
-}).map((one) => one.outerHTML.slice(0, 120))"""
+WIDER_THAN_SHOWN = """(those) => those.filter((one) => one.scrollWidth > one.clientWidth + 1)
+  .map((one) => one.outerHTML.slice(0, 120))"""
+HIGHER_THAN_SHOWN = """(those) => those.filter((one) => one.scrollHeight > one.clientHeight + 1)
+  .map((one) => one.outerHTML.slice(0, 120))"""
 
 TOO_WIDE = "document.documentElement.scrollWidth - innerWidth"
 
@@ -316,6 +317,9 @@ def test_enlarged_and_spaced_nothing_is_lost_or_beside_the_window(
         for size in (ENLARGED, LEAST):
             page.set_viewport_size(size)  # type: ignore[arg-type]
             found += wrong_in(page)
+        # As wide as phones are, no table is to be pushed aside to be read.
+        page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+        found += [f"{page.url}: scrolls: {one}" for one in page.locator(".card").evaluate_all(WIDER_THAN_SHOWN)]
         page.evaluate(SPACED)
         for size in (ENLARGED, {"width": 1280, "height": 800}):
             page.set_viewport_size(size)  # type: ignore[arg-type]
@@ -400,7 +404,8 @@ def test_a_run_is_printed_whole_and_without_what_only_a_screen_can_do(console: F
     shown = "(those) => those.filter((one) => one.checkVisibility()).map((one) => one.outerHTML.slice(0, 120))"
     assert page.locator(".rail, .skip, button, .button, form, .live").evaluate_all(shown) == []
     assert page.evaluate(TOO_WIDE) <= 0
-    assert page.locator("pre").evaluate_all(SCROLLED) == []
+    for more in (WIDER_THAN_SHOWN, HIGHER_THAN_SHOWN):
+        assert page.locator("pre").evaluate_all(more) == []
     traceback = page.locator("[id^=whole-]").first
     expect(traceback).to_be_visible()
     expect(traceback).to_contain_text("Traceback (most recent call last)")
