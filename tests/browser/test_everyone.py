@@ -96,7 +96,6 @@ class FullHouse(Installation):
 
     program = "stage:create_app()"
     house: House
-    gate: Path
 
     def enqueue(self, task: str, *arguments: str) -> str:
         asked = self.flask("--app", self.program, "run-task", task, *arguments)
@@ -116,7 +115,6 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullHouse]:
     # The brokers are those of this process, which fills them.
     environment = {"DATA_DIR": os.environ["DATA_DIR"], "DATABASE_URL": url, "ENVIRONMENT": "production"}
     console = FullHouse(folder, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment)
-    console.gate = folder / "gate"
     with bound_to(url):
         migrate()
         console.house = House()
@@ -151,6 +149,14 @@ def open_page(browser: Browser, console: FullHouse) -> Iterator[Open]:
     yield open_one
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def running(console: FullHouse, tmp_path: Path) -> Iterator[str]:
+    """The id of a run that lasts as long as the test."""
+    gate = tmp_path / "gate"
+    yield console.enqueue("hold", f"gate={gate}")
+    gate.touch()
 
 
 def in_language(page: Page, language: str) -> None:
@@ -232,7 +238,7 @@ def test_the_focus_is_seen_at_every_stop_and_trapped_at_none(
     page = open_page(viewport=size)
     for address in ("/", "/runs", f"/runs/{console.house.run}", "/sessions?state=active", "/schedule", "/me"):
         page.goto(address)
-        stops = [page.evaluate(FOCUSED) for _ in keys(page, "Tab")]
+        stops = stops_of(page, "Tab")
         assert [stop["wrong"] for stop in stops if stop["wrong"]] == [], address
         assert len(stops) > 10, address
 
@@ -240,10 +246,8 @@ def test_the_focus_is_seen_at_every_stop_and_trapped_at_none(
 def test_the_focus_is_not_beneath_the_bar_of_what_is_ticked(open_page: Open) -> None:
     page = open_page("/runs", viewport={"width": 1280, "height": 420})
     page.locator("[name=run]").first.check()
-    stops = [page.evaluate(FOCUSED) for _ in keys(page, "Tab")]
-    assert [stop["wrong"] for stop in stops if stop["wrong"]] == []
-    stops = [page.evaluate(FOCUSED) for _ in keys(page, "Shift+Tab")]
-    assert [stop["wrong"] for stop in stops if stop["wrong"]] == []
+    for key in ("Tab", "Shift+Tab"):
+        assert [stop["wrong"] for stop in stops_of(page, key) if stop["wrong"]] == [], key
 
 
 def test_a_run_is_found_retried_and_deleted_with_keys(console: FullHouse, open_page: Open) -> None:
@@ -280,6 +284,15 @@ def test_the_menu_and_the_help_on_keys_open_close_and_give_the_focus_back(open_p
     page.keyboard.press("Escape")
     expect(page.locator("#menu")).to_be_hidden()
     assert page.evaluate(FOCUSED) == {"words": "Menu", "wrong": ""}
+
+
+def stops_of(page: Page, key: str) -> list[dict[str, str]]:
+    """Everything that the key leads to. The refreshing is held: what goes away takes the focus along."""
+    hold = page.locator("#hold")
+    if hold.count() and hold.get_attribute("aria-pressed") == "false":
+        hold.click()
+        page.evaluate("document.activeElement.blur()")
+    return [page.evaluate(FOCUSED) for _ in keys(page, key)]
 
 
 def keys(page: Page, key: str) -> Iterator[None]:
@@ -351,31 +364,26 @@ def test_on_a_phone_every_target_is_large_enough_for_a_thumb(console: FullHouse,
 # --- little motion -------------------------------------------------------------------------------------------
 
 
-def test_nothing_moves_for_who_asked_for_that(console: FullHouse, open_page: Open) -> None:
-    run_id = console.enqueue("hold", f"gate={console.gate}")
-    page = open_page(f"/runs/{run_id}")
+def test_nothing_moves_for_who_asked_for_that(running: str, open_page: Open) -> None:
+    page = open_page(f"/runs/{running}")
     expect(page.locator("progress")).to_be_visible(timeout=20_000)
     moving = "document.getAnimations().length"
     assert page.evaluate(moving) > 0
     page.emulate_media(reduced_motion="reduce")
-    for address in (f"/runs/{run_id}", "/", "/runs", "/queues", "/workers"):
+    for address in (f"/runs/{running}", "/", "/runs", "/queues", "/workers"):
         page.goto(address)
         assert page.evaluate(moving) == 0, address
-    console.gate.touch()
 
 
 # --- few colours ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_in_the_readers_few_colours_everything_is_told(console: FullHouse, open_page: Open, theme: str) -> None:
-    console.gate.unlink(missing_ok=True)
-    run_id = console.enqueue("hold", f"gate={console.gate}")
-    page = open_page(f"/runs/{run_id}", forced_colors="active", color_scheme=theme)
+def test_in_the_readers_few_colours_everything_is_told(running: str, open_page: Open, theme: str) -> None:
+    page = open_page(f"/runs/{running}", forced_colors="active", color_scheme=theme)
     progress = page.locator("progress")
     expect(progress).to_be_visible(timeout=20_000)
     assert contrast_in(page, "progress") > 3
-    console.gate.touch()
     page.goto("/?hours=1")
     assert contrast_in(page, ".throughput .plot") > 3
     backgrounds = "(those) => new Set(those.map((one) => getComputedStyle(one).backgroundColor)).size"
@@ -383,8 +391,7 @@ def test_in_the_readers_few_colours_everything_is_told(console: FullHouse, open_
         assert page.locator(group).evaluate_all(backgrounds) == 2, group
     for words in page.locator(".state:visible").all_inner_texts():
         assert words.strip()
-    stops = [page.evaluate(FOCUSED) for _ in keys(page, "Tab")]
-    assert [stop["wrong"] for stop in stops if stop["wrong"]] == []
+    assert [stop["wrong"] for stop in stops_of(page, "Tab") if stop["wrong"]] == []
 
 
 def contrast_in(page: Page, selector: str) -> float:
