@@ -403,6 +403,13 @@ def contrast_in(page: Page, selector: str) -> float:
 # --- paper ---------------------------------------------------------------------------------------------------
 
 
+def test_a_list_is_printed_without_its_boxes(open_page: Open) -> None:
+    page = open_page("/runs?state=failed")
+    page.emulate_media(media="print")
+    expect(page.locator("tbody tr").first).to_be_visible()
+    expect(page.locator("input:visible, button:visible")).to_have_count(0)
+
+
 def test_a_run_is_printed_whole_and_without_what_only_a_screen_can_do(console: FullHouse, open_page: Open) -> None:
     page = open_page(f"/runs/{console.house.run}", color_scheme="dark")
     expect(page.locator("#log")).to_be_visible()
