@@ -26,6 +26,8 @@ Open = Callable[..., Page]
 STANDARD = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 OF_COLOURS = ["color-contrast", "link-in-text-block"]
 
+NOWHERE = "/nowhere"
+
 #: A window of 1280 px at 200 %, and the narrowest that WCAG asks for.
 ENLARGED, LEAST = {"width": 640, "height": 400}, {"width": 320, "height": 500}
 
@@ -104,7 +106,7 @@ class FullHouse(Installation):
 
     def addresses(self) -> list[str]:
         """Of every page, once."""
-        found = {re.sub(r"\?.*", "", address): address for address in reversed([*self.house.addresses(), "/nowhere"])}
+        found = {re.sub(r"\?.*", "", address): address for address in reversed([*self.house.addresses(), NOWHERE])}
         return sorted(found.values())
 
 
@@ -159,6 +161,13 @@ def running(console: FullHouse, tmp_path: Path) -> Iterator[str]:
     gate.touch()
 
 
+def go(page: Page, address: str) -> None:
+    """To a page that is there, so that no test is content with the page of an error."""
+    answer = page.goto(address)
+    assert answer is not None
+    assert answer.status == (404 if address == NOWHERE else 200), address
+
+
 def in_language(page: Page, language: str) -> None:
     page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
 
@@ -171,7 +180,7 @@ def test_axe_finds_nothing_on_any_page_in_light_and_in_dark(console: FullHouse, 
     found = []
     for address in [*console.addresses(), "/help", "/sessions?state=closed", "/runs?q=state:failed"]:
         page.emulate_media(color_scheme="light")
-        page.goto(address)
+        go(page, address)
         found += violations(page, {"runOnly": STANDARD})
         page.emulate_media(color_scheme="dark")
         found += violations(page, {"runOnly": OF_COLOURS})
@@ -237,7 +246,7 @@ def test_the_focus_is_seen_at_every_stop_and_trapped_at_none(
 ) -> None:
     page = open_page(viewport=size)
     for address in ("/", "/runs", f"/runs/{console.house.run}", "/sessions?state=active", "/schedule", "/me"):
-        page.goto(address)
+        go(page, address)
         stops = stops_of(page, "Tab")
         assert [stop["wrong"] for stop in stops if stop["wrong"]] == [], address
         assert len(stops) > 10, address
@@ -326,7 +335,7 @@ def test_enlarged_and_spaced_nothing_is_lost_or_beside_the_window(
     in_language(page, language)
     found = []
     for address in console.addresses():
-        page.goto(address)
+        go(page, address)
         for size in (ENLARGED, LEAST):
             page.set_viewport_size(size)  # type: ignore[arg-type]
             found += wrong_in(page)
@@ -354,7 +363,7 @@ def test_on_a_phone_every_target_is_large_enough_for_a_thumb(console: FullHouse,
     page = open_page(viewport=NARROW, has_touch=True)
     found = []
     for address in console.addresses():
-        page.goto(address)
+        go(page, address)
         found += violations(page, {"runOnly": ["target-size"]})
     page.get_by_role("button", name="Menu").click()
     found += violations(page, {"runOnly": ["target-size"]})
@@ -371,7 +380,7 @@ def test_nothing_moves_for_who_asked_for_that(running: str, open_page: Open) -> 
     assert page.evaluate(moving) > 0
     page.emulate_media(reduced_motion="reduce")
     for address in (f"/runs/{running}", "/", "/runs", "/queues", "/workers"):
-        page.goto(address)
+        go(page, address)
         assert page.evaluate(moving) == 0, address
 
 
