@@ -21,7 +21,7 @@ from engine.records import Run, Tick, now
 from engine.schedules import TICK_STATES
 
 #: On one page, so that it stays light however many there are.
-MOST = 8
+MOST = 7
 #: Lines of what comes next, over all schedules.
 COMING = 6
 
