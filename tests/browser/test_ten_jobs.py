@@ -13,7 +13,7 @@ from test_errors_people import PASSWORD, Failing
 
 
 class Desk:
-    """A page on which clicks are counted, those on the phone's menu too."""
+    """A page on which clicks are counted. The button that opens the phone's menu is not."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url, self.clicks = page, url, 0
