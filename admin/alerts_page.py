@@ -54,6 +54,7 @@ def alerts() -> Any:
         older=page.older,
         asked=Asked("pages.alerts", ["all"], "all"),
         sentence=alert_words.of_alert,
+        place=lambda rule: url_for("pages.overview") + alert_words.PAGES[rule],
         message=alert_words.message,
         in_words=channels.in_words,
     )

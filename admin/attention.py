@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tasks
 from admin.problems import trouble_in_words
+from config import settings
 from engine import schedules, watch
 from engine.counts import Totals
 from engine.inspect import LEASE, Missed, QueueFacts
@@ -45,6 +46,8 @@ class Attention:
     silent: list[WorkerProcess] = field(default_factory=list)
     dead: int = 0  # messages kept of runs that died
     jump: Jump | None = None
+    behind: list[QueueFacts] = field(default_factory=list)  # served, and its oldest run waits for too long
+    abandoned: int = 0  # sessions, when there are too many
     missed: list[Missed] = field(default_factory=list)
     dropped: int = 0
     queues: list[Pause] = field(default_factory=list)
@@ -54,8 +57,8 @@ class Attention:
     @property
     def count(self) -> int:
         """How many notices it makes."""
-        single = (self.broker, self.unserved, self.silent, self.dead, self.jump, self.dropped)
-        listed = (self.late, self.missed, self.queues, self.tasks, self.schedules)
+        single = (self.broker, self.unserved, self.silent, self.dead, self.jump, self.dropped, self.abandoned)
+        listed = (self.late, self.behind, self.missed, self.queues, self.tasks, self.schedules)
         return sum(map(bool, single)) + sum(map(len, listed))
 
     @property
@@ -73,14 +76,19 @@ class Engine:
     attention: Attention
 
 
-def look(as_of: datetime, hour: Totals, week: Totals) -> Engine:
-    """Two questions to the database, and a few to the broker; without the broker the rest is worth seeing."""
+def look(as_of: datetime, hour: Totals, week: Totals, abandoned: int) -> Engine:
+    """Two questions to the database, and a few to the broker; without the broker the rest is worth seeing.
+
+    The thresholds of the alerts hold here too: none fires while the overview says that all is well.
+    """
     facts = watch.look(tasks.queues, as_of)
     attention = Attention(
         unserved=facts.unserved,
         late=facts.late,
         dead=sum(facts.dead.values()),
         jump=jump(hour, week),
+        behind=[one for one in facts.queues if one.live and not one.paused and waits_too_long(one)],
+        abandoned=abandoned if 0 < settings.alert_abandoned < abandoned else 0,
         missed=facts.missed,
         dropped=facts.dropped,
     )
@@ -95,6 +103,10 @@ def look(as_of: datetime, hour: Totals, week: Totals) -> Engine:
         trouble = error
     attention.broker = trouble_in_words(trouble) if trouble else None
     return Engine(facts.consumers, facts.queues, attention)
+
+
+def waits_too_long(queue: QueueFacts) -> bool:
+    return 0 < settings.alert_oldest_minutes * 60_000 < (queue.oldest_waiting_ms or 0)
 
 
 def note_pauses(attention: Attention, as_of: datetime) -> None:

@@ -31,11 +31,12 @@ class Board(NamedTuple):
 
 
 def board(as_of: datetime) -> Board:
-    """Two statements."""
+    """What fires stands first. Two statements."""
     firing = alerts.open_alerts()
     watching = alerts.watching(as_of)
     seen: dict[str, Any] = watching[0].seen if watching else {}
     standings = [standing(name, [one for one in firing if one.rule == name], bool(watching), seen) for name in RULES]
+    standings.sort(key=lambda one: one.state != "firing")
     return Board(standings, watching, len(firing))
 
 

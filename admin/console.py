@@ -26,26 +26,30 @@ class Place(NamedTuple):
     key: str
 
 
-#: What goes on, what carries it, who watches. Pages that do not exist are not shown.
+#: Whether all is well, the work, what carries it, who may steer it, how to. Pages that do not exist are not shown.
 NAVIGATION = (
     (
         Place("pages.overview", lazy_gettext("Overview"), "o"),
+        Place("pages.alerts", lazy_gettext("Alerts"), "a"),
         Place("pages.sessions", lazy_gettext("Sessions"), "s"),
     ),
     (
         Place("pages.runs", lazy_gettext("Runs"), "r"),
-        Place("pages.schedule", lazy_gettext("Schedule"), "c"),
-        Place("pages.queues", lazy_gettext("Queues"), "q"),
-        Place("pages.workers", lazy_gettext("Workers"), "w"),
-        Place("pages.tasks", lazy_gettext("Tasks"), "t"),
         Place("pages.errors", lazy_gettext("Errors"), "e"),
         Place("pages.dead", lazy_gettext("Dead runs"), "d"),
+        Place("pages.tasks", lazy_gettext("Tasks"), "t"),
+        Place("pages.schedule", lazy_gettext("Schedule"), "c"),
     ),
     (
-        Place("pages.alerts", lazy_gettext("Alerts"), "a"),
+        Place("pages.queues", lazy_gettext("Queues"), "q"),
+        Place("pages.workers", lazy_gettext("Workers"), "w"),
+    ),
+    (
         Place("pages.audit", lazy_gettext("Audit"), "u"),
         Place("pages.operators", lazy_gettext("Operators"), "p"),
         Place("pages.tokens", lazy_gettext("Tokens"), "k"),
+    ),
+    (
         Place("pages.api_docs", lazy_gettext("API"), "i"),
         Place("pages.help", lazy_gettext("Help"), "h"),
     ),

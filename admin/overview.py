@@ -71,13 +71,14 @@ def overview() -> Any:
     shown = window_asked()
     columns = columns_at(as_of)
     hour, week = columns[0].totals, columns[-1].totals
-    engine = attention.look(as_of, hour, week)
+    figures = reading.overview(as_of, settings.abandoned_after)
+    engine = attention.look(as_of, hour, week, figures.abandoned)
     runs = Run.recent(LATEST)
     upcoming = next_ticks(as_of, {pause.name for pause in engine.attention.schedules})
     return live.page(
         "overview.html",
         as_of=as_of,
-        figures=reading.overview(as_of, settings.abandoned_after),
+        figures=figures,
         sessions_chart=charts.sessions(reading.closed_per_hour(as_of), as_of),
         runs_chart=charts.runs(slots_of(shown, as_of), shown.step, as_of),
         shown=shown,

@@ -25,7 +25,7 @@ FILTERS: dict[str, Any] = {
     "reader": {"description": "What the reader's address holds."},
     "book": {"description": "What the title or the author holds."},
     "progress": {"enum": ["", "none"], "description": "Of closed ones: those without progress."},
-    "hours": {"enum": ["", "24"], "description": "Of closed ones: those of the last hours."},
+    "hours": {"enum": ["", "24", "168"], "description": "Of closed ones: those of the last hours."},
     "run": {"description": "Of closed ones: those that this run closed."},
 }
 

@@ -49,6 +49,7 @@ def sessions() -> Any:
         rows=page.rows,
         older=page.older,
         closers=models.closed_by(page.rows),
+        next_cleanup=inspect.next_tick(tasks.queues, CLEANUP, as_of),
     )
 
 
@@ -61,7 +62,7 @@ def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
         reader=text("reader"),
         book=text("book"),
         progress=choice("progress", ["", "none"]),
-        hours=choice("hours", ["", "24"]),
+        hours=choice("hours", ["", "24", "168"]),
         hour=text("hour"),
         run=text("run"),
     )
@@ -83,7 +84,10 @@ def closed_filter(asked: Asked, as_of: datetime) -> Any:
         asked.chip("progress", _("without progress"))
     if asked.hours:
         condition &= ReadingSession.ended_at.between(as_of - timedelta(hours=int(asked.hours)), as_of)
-        asked.chip("hours", _("closed in the last %(hours)s h", hours=asked.hours))
+        days = asked.hours == "168"
+        asked.chip(
+            "hours", _("closed in the last 7 d") if days else _("closed in the last %(hours)s h", hours=asked.hours)
+        )
     if asked.hour:
         start = hour_named(asked.hour)
         condition &= (ReadingSession.ended_at >= start) & (ReadingSession.ended_at < start + timedelta(hours=1))

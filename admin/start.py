@@ -88,7 +88,8 @@ def announce(password: str | None) -> None:
     if password:
         click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown this once)")
     else:
-        click.echo("  Lost your password?  .venv/bin/flask operator create you@example.org --role admin")
+        email = FIRST_OPERATOR if Operator.get_or_none(email=FIRST_OPERATOR) else "EMAIL"
+        click.echo(f"  Lost your password?  .venv/bin/flask operator password {email}")
     click.echo("\n  Ctrl-C ends everything.\n")
 
 

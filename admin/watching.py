@@ -105,7 +105,9 @@ def judge(as_of: datetime) -> Judged:
 
 
 @click.command("watch", cls=Command)
-@click.option("--once", is_flag=True, help="Look once, as a cron job does, and end.")
+@click.option(
+    "--once", is_flag=True, help="Look once and end, silently, for a cron job; `flask alerts list` tells what it saw."
+)
 def watch_command(once: bool) -> None:
     """Watch for trouble and alert by webhook and mail, until Ctrl-C. No worker is needed, and several may watch."""
     set_up_logging()

@@ -95,6 +95,16 @@ def test_a_test_is_sent_from_the_page(signed_in: Callable[[str], Browser], recei
     assert (entry.action, entry.after) == ("alerts.test", {"webhook": "the receiver answers 500"})
 
 
+def test_what_fires_stands_first_and_leads_to_where_it_is_mended(either: Browser) -> None:
+    for rule, subject in (("abandoned", ""), ("failing", "a_task")):
+        alerts.fire(Signal(rule, subject, 3, {"failed": 3, "finished": 4}), now(), [], now())
+    html = either.get("/alerts").text
+    assert re.findall(r'<tr id="rule-([a-z]+)">', html)[:2] == [one for one in RULES if one in ("abandoned", "failing")]
+    for link in re.findall(r'<b><a href="([^"]+)"', html):
+        assert either.get(link.replace("&amp;", "&")).status_code == 200, link
+    assert html.count('<b><a href="/') == 2
+
+
 def test_every_rule_has_its_words(operator: Browser) -> None:
     assert set(alert_words.NAMES) == set(alert_words.PAGES) == set(RULES)
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from browsers import Browser
+from consumers import ROOT
 
 from admin.help import MEANINGS, TROUBLES
 from engine.records import State
@@ -36,3 +37,11 @@ def test_every_page_and_command_that_help_names_exists(operator: Browser) -> Non
 def test_what_asks_for_attention_leads_to_its_answer(operator: Browser) -> None:
     """On a machine without consumers."""
     assert 'href="/help#nothing-runs"' in operator.get("/").text
+
+
+def test_every_link_into_the_help_leads_to_something_there(operator: Browser) -> None:
+    anchors = set(re.findall(r'\bid="([^"]+)"', operator.get("/help").text))
+    texts = [one.read_text() for one in (ROOT / "templates").glob("*.html")]
+    linked = {topic for text in texts for topic in re.findall(r'parts\.help\("([^"]+)"', text)}
+    noticed = re.findall(r'call notice\(.*, "([a-z-]+)"\) %}', (ROOT / "templates/_attention.html").read_text())
+    assert {"nothing-runs", "dead-runs", "session-open"} <= linked | set(noticed) <= anchors

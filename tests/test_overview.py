@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,22 @@ def test_on_a_good_day_nothing_asks_for_attention(operator: Browser) -> None:
     html = operator.get("/").text
     assert 'class="notice"' not in html
     assert "All is well" in html
+
+
+@pytest.mark.usefixtures("served")
+def test_what_an_alert_would_fire_for_is_not_called_well(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("admin.attention.settings", replace(settings, alert_oldest_minutes=1e-9, alert_abandoned=1))
+    tasks.light.storage.enqueue(b"a message")
+    tasks.normal.storage.enqueue(b"a message")
+    pause(tasks.normal, by=Asker("operator", "ann@example.org"))
+    session(minutes_ago=121)
+    assert list(notices(operator.get("/").text)) == ["behind-light", "paused-normal"]
+    session(minutes_ago=122)
+    told = notices(operator.get("/").text)
+    assert list(told) == ["behind-light", "abandoned", "paused-normal"]
+    assert "2 abandoned sessions are still open." in told["abandoned"][0]
+    for _sentence, link in told.values():
+        assert operator.get(link).status_code == 200, link
 
 
 def notices(html: str) -> dict[str, tuple[str, str]]:

@@ -248,3 +248,21 @@ def test_what_readers_and_books_are_called_is_never_markup(operator: Browser, te
 )
 def test_an_empty_list_says_what_to_do_next(operator: Browser, state: str, hint: str) -> None:
     assert hint in operator.get(f"/sessions?state={state}").text
+
+
+def test_the_closed_of_a_day_of_a_week_and_all_are_a_click_apart(operator: Browser) -> None:
+    today, this_week, before = (closed(ended_at=now() - timedelta(days=days)) for days in (0.5, 6.9, 7.1))
+    html = operator.get("/sessions?state=closed&hours=24").text
+    links = re.search(r'<nav class="switch".*?</nav>', html, re.S)
+    assert links
+    addresses = [one.replace("&amp;", "&") for one in re.findall(r'href="([^"]+)"', links[0])]
+    wanted = [ids(today), ids(today, this_week), ids(today, this_week, before)]
+    assert [rows_of(operator.get(one).text) for one in addresses] == wanted
+
+
+@pytest.mark.parametrize("state", ["active", "abandoned"])
+def test_above_open_sessions_stands_when_they_are_closed(operator: Browser, state: str) -> None:
+    session(minutes_ago=150)
+    html = operator.get(f"/sessions?state={state}").text
+    assert "still open 2 h after its start" in html and "Next cleanup in" in html
+    assert 'href="/help#session-open"' in html
