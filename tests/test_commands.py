@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,10 @@ def watched(tmp_path: Path, *words: str) -> Iterator[Callable[[], str]]:
     output = tmp_path / "seen"
     with output.open("wb") as file:
         command = [sys.executable, "-m", "flask", *words, "--watch", "0.2"]
-        watching = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **place.environment}, stdout=file)
+        # Whoever runs the tests in the background has them ignore Ctrl-C, and so would this.
+        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        environment = {**os.environ, **place.environment}
+        watching = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, preexec_fn=heeding)
     try:
         yield output.read_text
     finally:
