@@ -215,9 +215,9 @@ def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[
     if task.expires:
         task.resolve_expires(queue.utc)
     task.envelope = Envelope(by, now(), code_version(), parent.id, retries=task.retries)
-    effects = queue.posted(task).event(queue.enqueued_event(task))
-    if task.unique:
-        effects.messages[0] = effects.messages[0]._replace(unique=queue.unique_name(task))
+    effects = queue.posted(task)
+    unique = queue.unique_name(task) if task.unique else ""
+    effects.messages[0] = effects.messages[0]._replace(unique=unique, told=True)
     (new_id,) = queue.send(effects)
     write_down_now(queue)
     return Result(queue, task if new_id == task.id else Task(id=new_id))

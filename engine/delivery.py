@@ -42,6 +42,7 @@ class Posted(NamedTuple):
     unique: str = ""
     once: str = ""
     delivered: int = 0  # how often the run was handed out before, where it had ended
+    told: bool = False  # a new run: the message itself is its first line of history
 
 
 class Held(NamedTuple):
@@ -73,6 +74,11 @@ class Beat(NamedTuple):
     info: dict[str, Any]
 
 
+def unix(at: datetime) -> float:
+    """Unix seconds of a time as Huey has it: naive where it is UTC."""
+    return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+
+
 class Effects:
     """What follows from a step and is stored in the same step: messages, results, events."""
 
@@ -92,8 +98,8 @@ class Effects:
         once: str = "",
         delivered: int = 0,
     ) -> "Effects":
-        """`due` is naive UTC, as Huey has it; None: at once."""
-        at = None if due is None else due.replace(tzinfo=due.tzinfo or UTC).timestamp()
+        """`due`: None is at once."""
+        at = None if due is None else unix(due)
         self.messages.append(Posted(run_id, data, priority or 0, at, unique, once, delivered))
         return self
 

@@ -13,6 +13,7 @@ import hmac
 import os
 import socket
 import subprocess
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -119,6 +120,12 @@ class SignedJSON(Serializer):
         return head + sign(self.keys[purpose][0], head, body) + b" " + body
 
 
+def body_of(message: str) -> str:
+    """The JSON of a message, for one who trusts where it comes from. Raises ValueError."""
+    *_, body = message.split(" ", 6)
+    return body
+
+
 def derive(secret: str, purpose: bytes) -> bytes:
     return hmac.digest(secret.encode(), b"dewey broker " + purpose, "sha256")
 
@@ -138,10 +145,7 @@ def bare(name: str) -> str:
 
 
 def letter_to_json(letter: Letter) -> dict[str, Any]:
-    envelope = letter.envelope._asdict() | {
-        "asked_by": list(letter.envelope.asked_by),
-        "enqueued_at": letter.envelope.enqueued_at.isoformat(),
-    }
+    envelope = letter.envelope._asdict() | {"asked_by": list(letter.envelope.asked_by)}
     return {"message": message_to_json(letter.message), "envelope": envelope}
 
 
@@ -154,27 +158,15 @@ def letter_of_json(content: dict[str, Any]) -> Letter:
 
 def message_to_json(message: Message) -> dict[str, Any]:
     fields = {name: value for name, value in zip(message._fields, message, strict=True) if value is not None}
-    for name in fields.keys() & {"eta", "expires", "expires_resolved"}:
-        fields[name] = time_to_json(fields[name])
-    for name in fields.keys() & {"on_complete", "on_error"}:
-        fields[name] = message_to_json(fields[name])
-    if "chord_config" in fields:
-        *place, callback = fields["chord_config"]
-        fields["chord_config"] = [*place, message_to_json(callback)]
-    # The handler of an error gets the exception as an argument: as text, for it cannot travel.
-    fields["args"] = [repr(value) if isinstance(value, Exception) else value for value in message.args]
+    for name in TO_JSON.keys() & fields.keys():
+        fields[name] = TO_JSON[name](fields[name])
     return fields
 
 
 def message_of_json(fields: dict[str, Any]) -> Message:
-    fields = dict(fields, args=tuple(map(outcomes_of_json, fields["args"])))
-    for name in fields.keys() & {"eta", "expires", "expires_resolved"}:
-        fields[name] = time_of_json(fields[name])
-    for name in fields.keys() & {"on_complete", "on_error"}:
-        fields[name] = message_of_json(fields[name])
-    if "chord_config" in fields:
-        *place, callback = fields["chord_config"]
-        fields["chord_config"] = (*place, message_of_json(callback))
+    fields["args"] = tuple(map(outcomes_of_json, fields["args"]))
+    for name in OF_JSON.keys() & fields.keys():
+        fields[name] = OF_JSON[name](fields[name])
     return Message(**fields)
 
 
@@ -182,6 +174,8 @@ def message_of_json(fields: dict[str, Any]) -> Message:
 
 
 def outcome_to_json(value: Any) -> Any:
+    if isinstance(value, Exception):  # the argument of an error's handler; as text, for it cannot travel
+        return repr(value)
     if isinstance(value, Error):
         return {"$error": value.metadata}
     if value is SKIPPED:
@@ -210,6 +204,26 @@ def time_to_json(value: Any) -> Any:
 
 def time_of_json(value: Any) -> Any:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def chord_to_json(chord: Any) -> list[Any]:
+    *place, callback = chord
+    return [*place, message_to_json(callback)]
+
+
+def chord_of_json(chord: list[Any]) -> tuple[Any, ...]:
+    *place, callback = chord
+    return (*place, message_of_json(callback))
+
+
+TIMES, MESSAGES = ("eta", "expires", "expires_resolved"), ("on_complete", "on_error")
+#: The fields of a message that JSON does not know as they are.
+TO_JSON: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(TIMES, time_to_json), **dict.fromkeys(MESSAGES, message_to_json), "chord_config": chord_to_json,
+}  # fmt: skip
+OF_JSON: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(TIMES, time_of_json), **dict.fromkeys(MESSAGES, message_of_json), "chord_config": chord_of_json,
+}  # fmt: skip
 
 
 def value_to_json(value: Any) -> dict[str, Any]:

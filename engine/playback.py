@@ -14,6 +14,7 @@ import orjson
 
 from engine import counts, errors
 from engine.database import database, write_rows
+from engine.messages import bare, body_of
 from engine.records import Attempt, LogLine, Run, State, Tick
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ def known(line: str) -> Event | None:
 
 def read(line: str) -> Event:
     """An event; without NUL, which JSON writes as an escape and PostgreSQL's text cannot hold."""
+    if not line.startswith("{"):
+        return message_read(line)
     if "\\u0000" not in line:
         event: Event = orjson.loads(line)
         return event
@@ -66,6 +69,21 @@ def read(line: str) -> Event:
         name: value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) and name != "result" else value
         for name, value in orjson.loads(line).items()
     }
+
+
+def message_read(line: str) -> Event:
+    """The message of a new run is its own line of history."""
+    content = orjson.loads(body_of(line))
+    message, envelope = content["message"], content["envelope"]
+    enqueued_at = datetime.fromisoformat(envelope["enqueued_at"])
+    eta = message.get("eta") and datetime.fromisoformat(message["eta"])
+    due = eta and eta.replace(tzinfo=eta.tzinfo or UTC)
+    return {
+        "kind": "enqueued", "id": message["id"], "at": enqueued_at.timestamp(), "task": bare(message["name"]),
+        "args": message["args"], "kwargs": message["kwargs"], "priority": message.get("priority"),
+        "retries": envelope["retries"], "asked_by": envelope["asked_by"], "parent": envelope["parent_id"],
+        "version": envelope["code_version"], "due": due.timestamp() if due and due > enqueued_at else None,
+    }  # fmt: skip
 
 
 class Book:

@@ -7,9 +7,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
@@ -23,7 +23,7 @@ from huey.utils import Error
 from config import settings
 from engine.capture import captured
 from engine.database import release
-from engine.delivery import BrokerAway, Effects, Held, Taken, Turn, event_json
+from engine.delivery import BrokerAway, Effects, Held, Posted, Taken, Turn, event_json, unix
 from engine.locks import LeaseLock
 from engine.messages import Asker, Envelope, Final, Letter, SignedJSON, Unreadable, code_version, host
 from engine.records import State, now
@@ -58,6 +58,42 @@ class HardTimeLimit(Exception):
 
 class RunCancelled(BaseException):
     """Raised in the code of a running task that somebody has cancelled. The message says who."""
+
+
+class InCode:
+    """A block in which a task's own code runs: its notes are taken, and an end is put to it when it takes too long or
+    is cancelled.
+    """
+
+    def __init__(self, queue: "Queue", task: RunTask) -> None:
+        self.current = queue.current
+        self.capture = captured(functools.partial(queue.note, task) if self.current else None)
+        seconds = task.timeout or settings.soft_time_limit
+        self.limit = queue._timeout_handler(seconds) if seconds and queue._timeout_handler else None
+
+    def __enter__(self) -> None:
+        notes = self.capture.__enter__()
+        if self.limit:
+            self.limit.__enter__()
+        if self.current:
+            self.current.notes, self.current.in_code = notes, True
+
+    def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> None:
+        try:
+            self.leave(kind, error, at)
+            if isinstance(error, RunCancelled):
+                raise error
+        except RunCancelled as cancelled:
+            raise CancelExecution(str(cancelled), retry=False) from None
+
+    def leave(self, *how: Any) -> None:
+        try:
+            if self.limit:
+                self.limit.__exit__(*how)
+        finally:
+            if self.current:
+                self.current.in_code = False
+            self.capture.__exit__()
 
 
 class Queue(Huey):
@@ -110,7 +146,7 @@ class Queue(Huey):
     # --- enqueuing -------------------------------------------------------------------------------------------
 
     def enqueue(self, task: Any) -> Any:
-        if self._immediate or isinstance(task, group | chord):
+        if self._immediate or isinstance(task, (group, chord)):
             return super().enqueue(task)
         return self.enqueue_many([task])[0]
 
@@ -122,7 +158,7 @@ class Queue(Huey):
                 task.resolve_expires(self.utc)
             self.rename_if_called_before(task)
             self._emit(S.SIGNAL_ENQUEUED, task)
-            effects.merge(self.posted(task))
+            effects.messages.append(self.message(task))
         ids = self.send(effects)
         return [self.handle_of(task, run_id) for task, run_id in zip(tasks, ids, strict=True)]
 
@@ -150,15 +186,18 @@ class Queue(Huey):
         self._emit(S.SIGNAL_SCHEDULED, task)
 
     def posted(self, task: RunTask, once: str = "", delivered: int = 0) -> Effects:
-        """The message of a task, for the queue or for the schedule, and its line of history when it is a new run."""
-        effects, new = Effects(), task.envelope is None
+        effects = Effects()
+        effects.messages.append(self.message(task, once, delivered))
+        return effects
+
+    def message(self, task: RunTask, once: str = "", delivered: int = 0) -> Posted:
+        """The message of a task, for the queue or for the schedule. One without an envelope is a new run."""
+        new = task.envelope is None
         if new:
             self.seal(task)
         unique = self.unique_name(task) if new and task.unique else ""
-        due = None if self.ready_to_run(task) else task.eta
-        data = self.serialize_task(task)
-        effects.enqueue(task.id, data, task.priority, due, unique=unique, once=once, delivered=delivered)
-        return effects.event(self.enqueued_event(task)) if new else effects
+        due = None if self.ready_to_run(task) else unix(task.eta)
+        return Posted(task.id, self.serialize_task(task), task.priority or 0, due, unique, once, delivered, new)
 
     def unique_name(self, task: RunTask) -> str:
         """The task and its arguments: of runs of the same name, one waits or runs at a time."""
@@ -171,16 +210,6 @@ class Queue(Huey):
         who = asker.get() or (Asker("run", parent.task.id) if parent else Asker("code", host()))
         parent_id = parent.task.id if parent else None
         task.envelope = Envelope(who, now(), code_version(), parent_id, retries=task.retries)
-
-    def enqueued_event(self, task: RunTask) -> str:
-        envelope = task.envelope
-        assert envelope is not None
-        due = None if self.ready_to_run(task) else task.eta.replace(tzinfo=UTC).timestamp()
-        return event_json(
-            "enqueued", task.id, envelope.enqueued_at.timestamp(), task=task.name, args=list(task.args),
-            kwargs=task.kwargs, priority=task.priority, retries=envelope.retries, asked_by=list(envelope.asked_by),
-            parent=envelope.parent_id, version=envelope.code_version, due=due,
-        )  # fmt: skip
 
     def send(self, effects: Effects) -> list[str]:
         """Store at once; but what Huey sends after a task's code has ended is stored when the run is settled."""
@@ -221,7 +250,7 @@ class Queue(Huey):
     def settling(self) -> Settlement | None:
         """The same, once the task's own code has ended."""
         current = self.current
-        return current if current and current.task not in self._tasks_in_flight else None
+        return None if current is None or current.in_code else current
 
     def identify(self, consumer: str, worker: str, *, deferring: bool = False) -> None:
         """Take messages under this name, in this thread. Who is `deferring` settles a run with the next `dequeue`, in
@@ -340,19 +369,8 @@ class Queue(Huey):
         declared = next((one.time_limit for one in self._registry._registry.values() if one.__name__ == task), None)
         return float(settings.time_limit if declared is None else declared)
 
-    @contextmanager
-    def _timeout_context(self, task: Any) -> Iterator[None]:
-        seconds = task.timeout or settings.soft_time_limit
-        limit = self._timeout_handler(seconds) if seconds and self._timeout_handler else nullcontext()
-        current = self.current
-        try:
-            # Outside of the limit: the alarm must not fall between the two.
-            with captured(functools.partial(self.note, task) if current else None) as notes, limit:
-                if current:
-                    current.notes = notes
-                yield
-        except RunCancelled as error:
-            raise CancelExecution(str(error), retry=False) from None
+    def _timeout_context(self, task: Any) -> InCode:
+        return InCode(self, task)
 
     def persistently(self, step: Callable[[], T], patient: bool = True) -> T:
         """Repeat a harmless step while the broker is away, for a while."""

@@ -1,13 +1,19 @@
 """Delivery on Redis 6.2+ or Valkey: take, hold, settle. The same promises as `sqlite_delivery`, one script a step."""
 
+import itertools
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
+from math import inf
 from typing import Any
 from uuid import uuid4
 
 from engine.delivery import COUNTED_AHEAD, DROPPED, Beat, Done, Effects, Held, Place, Taken, Turn, header, id_of
 from engine.redis_values import RedisValues
+
+#: How a result begins that ends an attempt.
+FINAL = re.compile(rb"\S+ value \S+ [1-9]")
 
 
 class RedisDelivery(RedisValues):
@@ -28,14 +34,24 @@ class RedisDelivery(RedisValues):
 
         With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds].
         """
-        words = () if done is None else (*self.words(done), *self.flat(done.effects))
-        if look_first or limits or (done and done.effects.messages):
+        plain = () if done is None else self.plain_end(done)
+        if look_first or limits or plain is None:
+            words = () if done is None else (*self.words(done), *self.flat(done.effects))
             settled, *taken = self.run("turn", consumer, worker, int(look_first), limits or "{}", *words)
         else:
-            settled, *taken = self.run("quick_turn", consumer, worker, *words)
+            settled, *taken = self.run("quick_turn", consumer, worker, *plain)
             if taken == [b"paused"]:
                 _, *taken = self.run("turn", consumer, worker, 0, "{}")
         return Turn(bool(settled), Taken(taken[0].decode(), taken[1], taken[2], bool(taken[3])) if taken else None)
+
+    def plain_end(self, done: Done) -> tuple[Any, ...] | None:
+        """The words of a run that ends with its final result and a line of history; None where that is not all."""
+        taken, effects = done.taken, done.effects
+        if effects.messages or len(effects.results) != 1 or len(effects.events) != 1:
+            return None
+        (key, result), (event,) = effects.results[0], effects.events
+        plain = key == taken.run_id and FINAL.match(result)
+        return (key, taken.delivery, self.result_ttl, result, event) if plain else None
 
     def words(self, done: Done) -> tuple[Any, ...]:
         head = header(done.taken.data)
@@ -227,8 +243,23 @@ class RedisDelivery(RedisValues):
 
     def oldest_waiting(self) -> float | None:
         """Unix time at which the oldest waiting message came in, or fell due."""
-        oldest = self.ask("ZRANGE", "since", 0, 0)
-        return (oldest and float(self.ask("ZSCORE", "since", oldest[0]) or 0)) or None
+        apart = self.ask("ZRANGE", "since", 0, 0, "WITHSCORES")
+        times = [float(at) for _, at in apart]
+        if self.ask("ZCARD", "since") < self.queue_size():
+            times.append(self.first_in_its_place())
+        return min(times, default=None)
+
+    def first_in_its_place(self) -> float:
+        """The place, which is the time it came in, of the first that no priority has moved from there."""
+        for start in itertools.count(0, 1000):
+            rows = self.ask("ZRANGE", "queue", start, start + 999, "WITHSCORES")
+            if not rows:
+                break
+            apart = self.ask("ZMSCORE", "since", *(run_id for run_id, _ in rows))
+            for (_, score), since in zip(rows, apart, strict=True):
+                if since is None:
+                    return float(score)
+        return inf
 
     def enqueued_items(self, limit: int | None = None) -> list[bytes]:
         return self.items("queue", limit)

@@ -2,11 +2,11 @@
 
 Keys of a queue, all under `dewey:{<queue>}:`
 
-    run:<id>   hash  message · since: time it came in · deliveries: times it was handed out and came back ·
-                     deaths: workers it took down · unique: its name · priority, while it is scheduled ·
-                     cancel: by whom, while it runs
+    run:<id>   hash  message · since: time it came in, where its place in the queue is another · deliveries: times it
+                     was handed out and came back · deaths: workers it took down · unique: its name ·
+                     priority, while it is scheduled · cancel: by whom, while it runs
     queue      zset  run id → time it came in − 60 s × priority; lowest first
-    since      zset  run id → time it came in, for the age of the oldest
+    since      zset  run id → time it came in, of those whose place is another
     schedule   zset  run id → when it is due
     held       hash  run id → consumer, delivery, u where the run is unique else -, attempt, worker, time, score,
                      since, task: who runs it
@@ -66,7 +66,10 @@ end
 
 
 local function wait(id, score, since)
-  call('zadd', QUEUE, score, id); call('zadd', SINCE, since, id)
+  call('zadd', QUEUE, score, id)
+  if tonumber(since) ~= tonumber(score) then
+    call('zadd', SINCE, since, id); call('hset', run(id), 'since', since)
+  end
   if call('llen', prefix .. 'bell') < 64 then call('lpush', prefix .. 'bell', '1') end
 end
 local function postpone(id, due, priority)
@@ -75,7 +78,7 @@ local function postpone(id, due, priority)
 end
 local function unqueue(id)
   call('zrem', QUEUE, id); call('zrem', SINCE, id); call('zrem', prefix .. 'schedule', id)
-  call('hdel', run(id), 'priority')
+  call('hdel', run(id), 'priority', 'since')
 end
 
 -- Whether a message of a run that was seen before is news: not while it is held, nor with an attempt that it has had.
@@ -88,7 +91,7 @@ local function is_news(id, data)
   return not attempt or attempt > math.max(there or 0, tonumber(spent) or 0)
 end
 -- Returns the id under which the run goes on, an earlier one's where it is to be unique, and whether this is stored.
-local function post(id, data, priority, due, unique, once, delivered, at)
+local function post(id, data, priority, due, unique, once, delivered, told, at)
   if once ~= '' and not call('set', prefix .. 'kv:once:' .. once, '1', 'NX', 'EX', 604800) then return id, false end
   if unique ~= '' then
     local first = call('hget', prefix .. 'unique', unique)
@@ -101,10 +104,11 @@ local function post(id, data, priority, due, unique, once, delivered, at)
     if not is_news(id, data) then return id, false end
     unqueue(id); call('zrem', prefix .. 'dead', id); call('hdel', run(id), 'deaths')
   end
-  call('hset', run(id), 'message', data, 'since', due or at)
+  call('hset', run(id), 'message', data)
   if unique ~= '' then call('hset', prefix .. 'unique', unique, id); call('hset', run(id), 'unique', unique) end
   if delivered > 0 then call('hset', run(id), 'deliveries', delivered) end
   if due then postpone(id, due, priority) else wait(id, at - PRIORITY * priority, at) end
+  if told then call('xadd', EVENTS, '*', 'e', data) end
   return id, true
 end
 """.replace("PRIORITY", str(PRIORITY_SECONDS)).lstrip()
@@ -115,18 +119,16 @@ SETTLING = """
 local function ring(key)
   call('lpush', prefix .. 'done:' .. key, '1'); call('expire', prefix .. 'done:' .. key, 60)
 end
--- Effects from ARGV[i] on: number of messages, their seven words; results: key, data, ttl; events.
--- The line of history of a message that was not stored is not told either. Returns the ids under which the runs go on,
--- and what was stored: runs and results.
+-- Effects from ARGV[i] on: number of messages, their eight words; results: key, data, ttl; events.
+-- Returns the ids under which the runs go on, and what was stored: runs and results.
 local function store(i)
-  local ids, turned_away, stored = {}, nil, {}
+  local ids, stored = {}, {}
   for n = 1, tonumber(ARGV[i]) do
     local id = ARGV[i + 1]
     -- A microsecond apart, so that what comes in together keeps its order.
     ids[n], stored[id] = post(id, ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6],
-                              tonumber(ARGV[i + 7]), now + n / 1e6)
-    if ids[n] ~= id then turned_away = turned_away or {}; turned_away[id] = true end
-    i = i + 7
+                              tonumber(ARGV[i + 7]), ARGV[i + 8] == '1', now + n / 1e6)
+    i = i + 8
   end
   i = i + 1
   for _ = 1, tonumber(ARGV[i]) do
@@ -137,11 +139,7 @@ local function store(i)
     i = i + 3
   end
   i = i + 1
-  for _ = 1, tonumber(ARGV[i]) do
-    local line = ARGV[i + 1]
-    if not turned_away or not turned_away[cjson.decode(line).id] then call('xadd', EVENTS, '*', 'e', line) end
-    i = i + 1
-  end
+  for j = i + 1, i + tonumber(ARGV[i]) do call('xadd', EVENTS, '*', 'e', ARGV[j]) end
   return ids, stored
 end
 
@@ -172,13 +170,13 @@ local function settle(consumer, id, delivery, attempt, ttl, i)
 end
 
 local function hold(consumer, worker, id, score, limits)
-  call('zrem', SINCE, id)
   local known = call('hmget', run(id), 'message', 'deliveries', 'since', 'unique')
-  local data, delivery = known[1] or '', (tonumber(known[2]) or 0) + 1
+  local data, delivery, since = known[1] or '', (tonumber(known[2]) or 0) + 1, known[3]
   local dotted, attempt = header(data)
   local task = bare(dotted)
+  if since then call('zrem', SINCE, id); call('hdel', run(id), 'since') end
   call('hset', HELD, id, table.concat({consumer, delivery, known[4] and 'u' or '-', attempt or 1, worker, stamp(),
-                                       score, known[3] or score, task}, ' '))
+                                       score, since or score, task}, ' '))
   local limit = limits and limits[task]
   if limit then
     local key = prefix .. 'rate:' .. task
@@ -240,8 +238,8 @@ local function find(paused, limits)
           call('zrem', QUEUE, id)
           return id, score
         end
-        local since = call('zscore', SINCE, id)
-        unqueue(id); postpone(id, again, (since - score) / PRIORITY); call('hset', run(id), 'since', again)
+        local since = call('zscore', SINCE, id) or score
+        unqueue(id); postpone(id, again, (since - score) / PRIORITY)
         tell('limited', id, {due = string.format('%.6f', again)})
         moved = moved + 1
       end
@@ -265,8 +263,6 @@ local function in_hand(consumer, worker)
 end
 """.replace("PRIORITY", str(PRIORITY_SECONDS)).lstrip()
 
-#: Each function that a script defines costs it a microsecond: the commonest one does without those it has no use for.
-QUICK = HEAD + "local post\n" + SETTLING
 LIBRARY = HEAD + POSTING + SETTLING + STEERING
 
 SCRIPTS = {
@@ -363,7 +359,7 @@ SCRIPTS = {
     # ARGV run id. Back to the queue, with its deaths forgiven.
     "requeue_dead": """
         if call('zrem', prefix .. 'dead', ARGV[1]) == 0 then return 0 end
-        call('hdel', run(ARGV[1]), 'deaths'); call('hset', run(ARGV[1]), 'since', now)
+        call('hdel', run(ARGV[1]), 'deaths')
         wait(ARGV[1], now, now)
         tell('requeued', ARGV[1], {})
         return 1
@@ -397,14 +393,76 @@ SCRIPTS = {
     """,
 }
 
-SOURCE = {step: LIBRARY + body for step, body in SCRIPTS.items()} | {
-    # ARGV consumer, worker, [run id, delivery, attempt, ttl, effects without messages…] of the run before.
-    # As `turn`, where nothing is limited; `paused`, and nothing taken, where something is paused.
-    "quick_turn": QUICK
-    + """
-        local settled = ARGV[3] and settle(ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6], 7) or -1
+#: The commonest steps once more, for nothing but the commonest case of each. The library costs a script more than all
+#: that it does there: each function a microsecond, for being defined.
+QUICK = {
+    # ARGV [run id, message, priority, whether it is told]…, of runs that are to begin at once.
+    # 0, and nothing stored, where one of them was seen before: that is for `apply`.
+    "quick_post": """
+        local call, prefix = redis.call, KEYS[1]
+        for i = 1, #ARGV, 4 do
+          local id = ARGV[i]
+          local seen = call('exists', prefix .. 'run:' .. id, prefix .. 'spent:' .. id, prefix .. 'kv:' .. id)
+          if seen > 0 then return 0 end
+        end
+        local clock = call('time')
+        local micros = clock[1] * 1e6 + clock[2]
+        for i = 1, #ARGV, 4 do
+          local id, data, priority = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+          -- A microsecond apart, so that what comes in together keeps its order.
+          micros = micros + 1
+          local since = string.format('%d.%06d', math.floor(micros / 1e6), micros % 1e6)
+          call('hset', prefix .. 'run:' .. id, 'message', data)
+          if priority == 0 then
+            call('zadd', prefix .. 'queue', since, id)
+          else
+            call('zadd', prefix .. 'queue', string.format('%.6f', micros / 1e6 - PRIORITY * priority), id)
+            call('zadd', prefix .. 'since', since, id); call('hset', prefix .. 'run:' .. id, 'since', since)
+          end
+          if ARGV[i + 3] == '1' then call('xadd', prefix .. 'events', '*', 'e', data) end
+        end
+        for _ = call('llen', prefix .. 'bell'), math.min(63, #ARGV / 4 - 1) do call('lpush', prefix .. 'bell', '1') end
+        return 1
+    """.replace("PRIORITY", str(PRIORITY_SECONDS)),
+    # ARGV consumer, worker, [run id, delivery, ttl, its result, the line of its end] of the run before.
+    # As `turn` where nothing is limited; `paused`, and nothing taken, where something is paused.
+    "quick_turn": """
+        local call, prefix, consumer, id = redis.call, KEYS[1], ARGV[1], ARGV[3]
+        local HELD, settled = prefix .. 'held', -1
+        if id then
+          local held, mine = call('hget', HELD, id), consumer .. ' ' .. ARGV[4] .. ' '
+          if held and string.sub(held, 1, #mine) == mine then
+            settled = 1
+            call('hdel', HELD, id)
+            call('set', prefix .. 'kv:' .. id, ARGV[6], 'EX', ARGV[5])
+            call('xadd', prefix .. 'events', '*', 'e', ARGV[7])
+            local named = string.sub(held, #mine + 1, #mine + 1) == 'u'
+            local unique = named and call('hget', prefix .. 'run:' .. id, 'unique')
+            if unique and call('hget', prefix .. 'unique', unique) == id then
+              call('hdel', prefix .. 'unique', unique)
+            end
+            -- The run itself is one that is gone; where there were more, somebody may wait for the result.
+            if call('del', prefix .. 'run:' .. id, prefix .. 'kv:r:' .. id, prefix .. 'waits:' .. id) > 1 then
+              call('lpush', prefix .. 'done:' .. id, '1'); call('expire', prefix .. 'done:' .. id, 60)
+            end
+          else
+            settled = 0
+          end
+        end
         if call('exists', prefix .. 'pause') == 1 then return {settled, 'paused'} end
-        local popped = call('zpopmin', QUEUE)
-        return popped[1] and {settled, unpack(hold(ARGV[1], ARGV[2], popped[1], popped[2]))} or {settled}
+        local popped = call('zpopmin', prefix .. 'queue')
+        local next, score = popped[1], popped[2]
+        if not next then return {settled} end
+        local known = call('hmget', prefix .. 'run:' .. next, 'message', 'deliveries', 'since', 'unique')
+        local data, delivery, since, clock = known[1] or '', (tonumber(known[2]) or 0) + 1, known[3], call('time')
+        if since then call('zrem', prefix .. 'since', next); call('hdel', prefix .. 'run:' .. next, 'since') end
+        local task, attempt = string.match(data, '^%S+ run (%S+) (%d+) %S+ ')
+        call('hset', HELD, next, string.format('%s %d %s %s %s %s.%06d %s %s %s', consumer, delivery,
+             known[4] and 'u' or '-', attempt or 1, ARGV[2], clock[1], clock[2], score, since or score,
+             task and string.match(task, '[^.]*$') or '?'))
+        local revoked = task and call('exists', prefix .. 'kv:r:' .. next, prefix .. 'kv:rt:' .. task) or 0
+        return {settled, next, delivery, data, revoked}
     """,
 }
+
+SOURCE = {step: LIBRARY + body for step, body in SCRIPTS.items()} | QUICK

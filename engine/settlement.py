@@ -42,6 +42,7 @@ class Settlement:
         self.run_ms: float | None = None
         self.done: Done | None = None
         self.notes: Notes | None = None
+        self.in_code = False  # the task's own code runs
 
     def notice(self, signal: str) -> None:
         if signal == S.SIGNAL_EXECUTING:
@@ -110,5 +111,7 @@ class Settlement:
 
 def readable(value: Any) -> Any:
     """A result as JSON for the history, cut where it is very long."""
+    if value is None:
+        return None
     text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
     return orjson.loads(text) if len(text) <= MAX_RESULT else text[:MAX_RESULT].decode(errors="ignore") + " …"

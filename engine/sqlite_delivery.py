@@ -85,14 +85,7 @@ class SqliteDelivery(SqliteDesk):
         ids = [self.post(connection, posted, now + place / 1e6) for place, posted in enumerate(effects.messages)]
         for key, value in effects.results:
             self.put(connection, key, value, now + self.result_ttl)
-        # The line of history of a message that was not stored is not told either.
-        turned_away = {
-            posted.run_id for posted, kept in zip(effects.messages, ids, strict=True) if posted.run_id != kept
-        }
-        events = effects.events
-        if turned_away:
-            events = [event for event in events if json.loads(event)["id"] not in turned_away]
-        self.append(connection, events)
+        self.append(connection, effects.events)
         return ids
 
     def post(self, connection: sqlite3.Connection, posted: Posted, now: float) -> str:
@@ -108,7 +101,9 @@ class SqliteDelivery(SqliteDesk):
         state = "waiting" if posted.due is None else "scheduled"
         since = posted.due or now
         row = (task, attempt, posted.data, state, since - PRIORITY_SECONDS * posted.priority, since, posted.due)
-        connection.execute(STORE, (self.name, posted.run_id, *row, posted.unique or None, posted.delivered))
+        stored = connection.execute(STORE, (self.name, posted.run_id, *row, posted.unique or None, posted.delivered))
+        if posted.told and stored.rowcount:
+            self.append(connection, [posted.data.decode()])
         return posted.run_id
 
     def first_of(self, connection: sqlite3.Connection, posted: Posted) -> str | None:

@@ -25,6 +25,8 @@ logger = logging.getLogger("huey.consumer")
 BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
 #: History gives way to work: where there are not cores enough for both it lags, and catches up.
 NICENESS = 10
+#: What is told together is written down together; and while work waits, history waits, but no longer than the second.
+GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
 #: A worker weighs itself after a task, no more often than this: that takes longer than a short task.
 WEIGH_SECONDS = 0.1
 #: So long a worker works on before it looks whether the consumer stops.
@@ -58,7 +60,7 @@ class Worker(stock.Worker):
         """The parent has named a run; if it is still the one whose code runs here, its code is interrupted."""
         run_id, _, by = self.cancelling.value.decode().partition(" ")
         current = self.huey.current
-        if current and current.task.id == run_id and current.task in self.huey._tasks_in_flight:
+        if current and current.task.id == run_id and current.in_code:
             raise RunCancelled(f"cancelled by {by}")
 
     def shutdown(self) -> None:
@@ -205,9 +207,22 @@ class Recorder(threading.Thread):
     def run(self) -> None:
         # To Linux this is the thread's own affair.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        patience = 0.01  # at first: that this consumer is there should be on record soon
         while not self.stop_flag.is_set():
+            self.gather(patience)
             self.record()
+            patience = BEAT_SECONDS / 2
         release()
+
+    def gather(self, patience: float) -> None:
+        """Return when there is something to be written down, or after so many seconds."""
+        until = time.monotonic() + GIVE_WAY_SECONDS
+        try:
+            self.huey.storage.wait_for_events(history.position(self.huey), patience)
+            while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.huey.pending_count():
+                pass
+        except (PeeweeException, BrokerAway):
+            self.stop_flag.wait(self.delay)
 
     def record(self) -> None:
         try:
@@ -220,16 +235,7 @@ class Recorder(threading.Thread):
             release()
             self.known = None
             self.bound()
-            self.stop_flag.wait(self.delay)
             self.delay = min(self.delay * 2, 10)
-        else:
-            self.wait()
-
-    def wait(self) -> None:
-        try:
-            self.huey.storage.wait_for_events(history.position(self.huey), BEAT_SECONDS / 2)
-        except (PeeweeException, BrokerAway):
-            self.stop_flag.wait(self.delay)
 
     def bound(self) -> None:
         try:
