@@ -8,7 +8,7 @@ import click
 from admin.errors_page import EXAMPLES, STATES, state_of
 from admin.perform import perform
 from admin.schedule_cli import Instant, Length
-from admin.terminal import Group, json_option, me, print_json, print_table
+from admin.terminal import Group, json_option, me, print_listing
 from engine import errors as groups
 from engine.error_counts import tallies
 from engine.records import ErrorGroup, as_json, now
@@ -29,11 +29,8 @@ def errors() -> None:
 def list_errors(state: str, task: str | None, limit: int, as_json: bool) -> None:
     """The groups, the one that failed last first."""
     rows = told(state, task, limit)
-    if as_json:
-        print_json(rows)
-        return
     titles = ("id", "state", "task", "exception", "place", "hour", "day", "week", "last_seen_at", "message")
-    print_table(titles, [[short(row, title) for title in titles] for row in rows])
+    print_listing(rows, as_json, titles, [[short(row, title) for title in titles] for row in rows])
 
 
 def told(state: str, task: str | None, limit: int) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 import tasks
-from admin.terminal import Command, Group, json_option, print_json, print_table, watch, watch_option
+from admin.terminal import Command, Group, json_option, print_json, print_listing, print_table, watch, watch_option
 from engine import inspect
 from engine.records import now
 
@@ -48,16 +48,13 @@ def inspect_group() -> None:
 def active(as_json: bool) -> None:
     """The runs being executed, by consumer."""
     found = inspect.active(tasks.queues)
-    if as_json:
-        print_json(found)
-        return
     at = now().timestamp()
     rows = [
         (run["name"], run["id"], run["args"], run["kwargs"], f"{at - run['time_start']:.1f} s", run["worker"], owner)
         for owner, runs in found.items()
         for run in runs
     ]
-    print_table(("task", "run", "args", "kwargs", "for", "worker", "consumer"), rows)
+    print_listing(found, as_json, ("task", "run", "args", "kwargs", "for", "worker", "consumer"), rows)
 
 
 @inspect_group.command("scheduled")
@@ -65,13 +62,10 @@ def active(as_json: bool) -> None:
 def scheduled(as_json: bool) -> None:
     """The runs that are due later, by the consumers that may take them."""
     found = inspect.scheduled(tasks.queues)
-    if as_json:
-        print_json(found)
-        return
     entries = {entry["request"]["id"]: entry for entries in found.values() for entry in entries}
     rows = [(entry["eta"], run["name"], run["id"], run["args"], run["kwargs"], run["delivery_info"]["exchange"])
             for entry in entries.values() if (run := entry["request"])]  # fmt: skip
-    print_table(("due", "task", "run", "args", "kwargs", "queue"), rows)
+    print_listing(found, as_json, ("due", "task", "run", "args", "kwargs", "queue"), rows)
 
 
 @inspect_group.command("registered")
@@ -98,10 +92,7 @@ def registered(as_json: bool) -> None:
 def stats(as_json: bool) -> None:
     """Each consumer's pool, memory and what it has worked off."""
     found = inspect.stats(tasks.queues)
-    if as_json:
-        print_json(found)
-        return
     rows = [(owner, one["pool"]["max-concurrency"], one["pool"]["implementation"], one["total"], one["failed"],
              one["rusage"]["rss_bytes"] >> 20, one["rusage"]["cpu_percent"], one["uptime"])
             for owner, one in found.items()]  # fmt: skip
-    print_table(("consumer", "workers", "kind", "runs", "failed", "MB", "CPU %", "up (s)"), rows)
+    print_listing(found, as_json, ("consumer", "workers", "kind", "runs", "failed", "MB", "CPU %", "up (s)"), rows)

@@ -8,7 +8,7 @@ import click
 from admin.access import ROLES
 from admin.operators_page import with_sign_ins
 from admin.perform import perform
-from admin.terminal import Group, json_option, me, print_json, print_table
+from admin.terminal import Group, json_option, me, print_listing
 from admin.tokens_page import state_of
 from engine.records import as_json as row_as_json
 from models import Operator, Token
@@ -52,11 +52,8 @@ def list_operators(as_json: bool) -> None:
         | {"sessions": one.sessions, "seen_at": one.seen_at and one.seen_at.isoformat()}
         for one in people
     ]
-    if as_json:
-        print_json(told)
-        return
     titles = ("email", "role", "sessions", "seen_at", "created_at", "disabled_at")
-    print_table(titles, [[row[title] for title in titles] for row in told])
+    print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
 
 
 @operator.command("role")
@@ -117,11 +114,8 @@ def list_tokens(as_json: bool) -> None:
     """Every token, the newest first; what it says cannot be read again."""
     tokens = Token.select().order_by(Token.created_at.desc(), Token.id.desc())
     told = [row_as_json(one, "digest") | {"state": state_of(one)} for one in tokens]
-    if as_json:
-        print_json(told)
-        return
     titles = ("name", "role", "state", "created_at", "expires_at", "used_at")
-    print_table(titles, [[row[title] for title in titles] for row in told])
+    print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
 
 
 @token.command("revoke")

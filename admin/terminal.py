@@ -97,6 +97,13 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         click.echo("none")
 
 
+def print_listing(told: Any, as_json: bool, titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    if as_json:
+        print_json(told)
+    else:
+        print_table(titles, rows)
+
+
 def padded(cell: str, width: int, to_the_right: bool) -> str:
     return cell.rjust(width) if to_the_right else cell.ljust(width)
 

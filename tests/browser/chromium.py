@@ -1,10 +1,15 @@
 """The machine's own Chromium, driven by Playwright; nothing is downloaded."""
 
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+Open = Callable[..., Page]
+with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
 
 #: Chromium refuses its sandbox to root, and CI is root. The rest keeps it from calling home.
 FLAGS = [
@@ -29,6 +34,19 @@ def fits(page: Page, path: str, language: str) -> None:
     page.goto(path)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, language)
     assert page.evaluate(SPILLS) == [], (path, language)
+
+
+def seen(page: Page, words: str, java_script: bool, where: str = "main") -> None:
+    """It is to be seen soon: by itself, or where there is no script, on loading the page again."""
+    found = page.locator(where).get_by_text(re.compile(words)).first
+    if java_script:
+        expect(found).to_be_visible(timeout=20_000)
+        return
+    for _ in range(300):
+        if found.is_visible():
+            return
+        page.reload()
+    raise AssertionError(f"{words!r} did not come")
 
 
 def executable() -> str | None:

@@ -60,3 +60,37 @@ CONTRAST = """async (picture) => {
   });
   return (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
 }"""
+
+#: Visible texts whose contrast with what lies behind them is below 4.5, as `text: contrast`.
+FAINT_TEXTS = """() => {
+  const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    pixel.clearRect(0, 0, 1, 1);
+    pixel.fillStyle = colour;
+    pixel.fillRect(0, 0, 1, 1);
+    return [...pixel.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (colour) => {
+    const linear = (one) => (one <= 0.04 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = colour.map((one) => linear(one / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = rgba(getComputedStyle(one).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+  };
+  const faint = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const [text, element] = [texts.currentNode.data.trim(), texts.currentNode.parentElement];
+    if (!text || element.closest(".unseen, .skip, title") || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element);
+    const ink = rgba(element instanceof SVGElement ? style.fill : style.color);
+    const [dark, bright] = [light(ink), light(behind(element))].sort();
+    const contrast = (bright + 0.05) / (dark + 0.05);
+    if (contrast < 4.5) faint.push(`${text}: ${contrast}`);
+  }
+  return faint;
+}"""

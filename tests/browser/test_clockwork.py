@@ -3,28 +3,27 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, fits, sign_in
-from conftest import cannot_run
+from browsers import PASSWORD, PEOPLE
 from consumers import ROOT, consumer
 from databases import bound_to
 from installation import Installation
-from playwright.sync_api import Browser, Locator, Page, expect
-from test_console import FAINT_TEXTS
+from playwright.sync_api import Locator, Page, expect
 from waiting import wait_until
 
+from browser.chromium import NARROW, WIDE, Open, fits
+from browser.sight import FAINT_TEXTS
 from engine import schedules
 from engine.delivery import Effects
 from engine.records import Tick, now
 from engine.sqlite_delivery import SqliteDelivery
 
-EMAIL, PASSWORD = "operator@example.org", "correct horse battery"
+EMAIL = PEOPLE["operator"]
 STATISTICS = "get_cleanup_statistics"
-Open = Callable[..., Page]
 
 with_and_without = pytest.mark.parametrize(
     ("java_script", "task"),
@@ -61,33 +60,9 @@ def look_away(file: Path) -> None:
     storage.close()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not executable():
-        cannot_run("no Chromium: apt-get install chromium")
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def open_page(browser: Browser, console: Clockwork) -> Iterator[Open]:
-    """Opens a page in which the operator is signed in. Nobody may have cause to complain in the browser's console."""
-    contexts, complaints = [], []
-
-    def open_one(path: str, **options: Any) -> Page:
-        url = f"http://127.0.0.1:{console.port}"
-        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        sign_in(page, url, EMAIL, PASSWORD)
-        page.goto(path)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert complaints == []
+def open_page(open_page: Open) -> Open:
+    return partial(open_page, who=EMAIL)
 
 
 def card(page: Page, task: str) -> Locator:

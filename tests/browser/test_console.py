@@ -3,62 +3,22 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, fits, sign_in
-from conftest import cannot_run
+from browsers import PASSWORD, PEOPLE
 from databases import bound_to
 from installation import Installation
 from library import run, session
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
+from browser.chromium import NARROW, WIDE, Open, fits, with_and_without
+from browser.sight import FAINT_TEXTS
 from engine.records import now
 from models import ReadingSession
 
-EMAIL, PASSWORD = "operator@example.org", "correct horse battery"
-
-#: Visible texts whose contrast with what lies behind them is below 4.5, as `text: contrast`.
-FAINT_TEXTS = """() => {
-  const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => {
-    pixel.clearRect(0, 0, 1, 1);
-    pixel.fillStyle = colour;
-    pixel.fillRect(0, 0, 1, 1);
-    return [...pixel.getImageData(0, 0, 1, 1).data];
-  };
-  const light = (colour) => {
-    const linear = (one) => (one <= 0.04 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
-    const [r, g, b] = colour.map((one) => linear(one / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (let one = element; one; one = one.parentElement) {
-      const colour = rgba(getComputedStyle(one).backgroundColor);
-      if (colour[3] === 255) return colour;
-    }
-  };
-  const faint = [];
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const [text, element] = [texts.currentNode.data.trim(), texts.currentNode.parentElement];
-    if (!text || element.closest(".unseen, .skip, title") || !element.checkVisibility()) continue;
-    const style = getComputedStyle(element);
-    const ink = rgba(element instanceof SVGElement ? style.fill : style.color);
-    const [dark, bright] = [light(ink), light(behind(element))].sort();
-    const contrast = (bright + 0.05) / (dark + 0.05);
-    if (contrast < 4.5) faint.push(`${text}: ${contrast}`);
-  }
-  return faint;
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not executable():
-        cannot_run("no Chromium: apt-get install chromium")
-    with chromium() as browser:
-        yield browser
+EMAIL = PEOPLE["operator"]
 
 
 @pytest.fixture(scope="module")
@@ -81,34 +41,12 @@ def library(console: Installation) -> Iterator[None]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, console: Installation) -> Iterator[Callable[..., Page]]:
-    """Opens a page in which the operator is signed in. Nobody may have cause to complain in the browser's console."""
-    contexts, complaints = [], []
-
-    def open_one(**options: Any) -> Page:
-        contexts.append(context := browser.new_context(base_url=url(console), **{"viewport": WIDE, **options}))
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        sign_in(page, url(console), EMAIL, PASSWORD)
-        page.complaints = complaints  # type: ignore[attr-defined]
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def url(console: Installation) -> str:
-    return f"http://127.0.0.1:{console.port}"
+def open_page(open_page: Open) -> Open:
+    return partial(open_page, who=EMAIL)
 
 
 def figure(page: Page, label: str) -> Any:
     return page.locator(".figures div", has_text=label).locator("dd a")
-
-
-with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
 
 
 # --- closing -------------------------------------------------------------------------------------------------
@@ -116,7 +54,7 @@ with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["w
 
 @with_and_without
 @pytest.mark.usefixtures("library")
-def test_what_is_abandoned_is_closed_from_the_preview(open_page: Callable[..., Page], java_script: bool) -> None:
+def test_what_is_abandoned_is_closed_from_the_preview(open_page: Open, java_script: bool) -> None:
     for minutes_ago in (130, 140, 150):
         session(minutes_ago=minutes_ago)
     # Of the sample's sessions none becomes abandoned while this test runs.
@@ -150,10 +88,9 @@ def reload_until(page: Page, condition: Callable[[], bool]) -> None:
 
 @with_and_without
 @pytest.mark.usefixtures("library")
-def test_one_session_is_closed_by_hand(open_page: Callable[..., Page], java_script: bool) -> None:
+def test_one_session_is_closed_by_hand(open_page: Open, java_script: bool) -> None:
     one = session("nobody.else@example.org", "A Book of Its Own")
-    page = open_page(java_script_enabled=java_script)
-    page.goto("/sessions?reader=nobody.else")
+    page = open_page("/sessions?reader=nobody.else", java_script_enabled=java_script)
     page.get_by_role("link", name="Close the session of nobody.else@example.org").click()
     page.get_by_role("button", name="Close this session").click()
     expect(page.get_by_text("The session is closed.")).to_be_visible()
@@ -168,9 +105,7 @@ def test_one_session_is_closed_by_hand(open_page: Callable[..., Page], java_scri
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 @pytest.mark.usefixtures("library")
-def test_every_page_fits_its_window_and_can_be_read(
-    open_page: Callable[..., Page], size: dict[str, int], theme: str
-) -> None:
+def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[str, int], theme: str) -> None:
     session("a.reader.with.quite.a.long.name@library.example.org", "Incomprehensibilities" * 3, minutes_ago=150)
     failed = run("process_book", "failed", error="BadZipFile: " + "not a zip file" * 9, result={"a": "long" * 60})
     page = open_page(viewport=size, color_scheme=theme)
@@ -202,7 +137,7 @@ def test_every_page_fits_its_window_and_can_be_read(
     assert page.evaluate(FAINT_TEXTS) == []
 
 
-def test_the_keyboard_skips_the_rail_and_sees_where_it_is(open_page: Callable[..., Page]) -> None:
+def test_the_keyboard_skips_the_rail_and_sees_where_it_is(open_page: Open) -> None:
     page = open_page()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()

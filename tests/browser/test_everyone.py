@@ -3,25 +3,22 @@
 import base64
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from browsers import PASSWORD, PEOPLE
-from chromium import NARROW, WIDE, chromium, executable, sign_in
-from conftest import cannot_run
 from consumers import ROOT, consumer
 from databases import bound_to
 from installation import Installation
-from playwright.sync_api import Browser, Page, expect
-from sight import CONTRAST, CUT_OFF, FOCUSED, HIGHER_THAN_SHOWN, SPACED, TOO_WIDE, WIDER_THAN_SHOWN
+from playwright.sync_api import Page, expect
 from test_budgets import House
 
+from browser.chromium import NARROW, WIDE, Open
+from browser.sight import CONTRAST, CUT_OFF, FOCUSED, HIGHER_THAN_SHOWN, SPACED, TOO_WIDE, WIDER_THAN_SHOWN
 from engine.migrations import migrate
-
-Open = Callable[..., Page]
 
 #: Of axe's rules those of WCAG 2.2 at A and AA, and its advice; what depends on the colours is asked in the dark too.
 STANDARD = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -67,30 +64,10 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullHouse]:
             yield console
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not executable():
-        cannot_run("no Chromium: apt-get install chromium")
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def open_page(browser: Browser, console: FullHouse) -> Iterator[Open]:
-    """Opens a page for an admin who is signed in."""
-    contexts = []
-
-    def open_one(path: str = "/", **options: Any) -> Page:
-        url = f"http://127.0.0.1:{console.port}"
-        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
-        page = context.new_page()
-        sign_in(page, url, PEOPLE["admin"], PASSWORD)
-        page.goto(path)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
+def open_page(open_page: Open) -> Open:
+    """The browser may tell that a page is not there or a password wrong, and advise on whose password is asked for."""
+    return partial(open_page, forgiven=("the server responded", "[DOM] Password forms"))
 
 
 @pytest.fixture

@@ -3,25 +3,25 @@
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import slow
-from chromium import NARROW, WIDE, chromium, executable, fits, sign_in
-from conftest import cannot_run
+from browsers import PASSWORD, PEOPLE
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to
 from installation import Installation
-from playwright.sync_api import Browser, Locator, Page, expect
-from test_console import FAINT_TEXTS
+from playwright.sync_api import Locator, Page, expect
 from test_start import Started
 from waiting import wait_until
 
 import tasks
+from browser.chromium import NARROW, WIDE, Open, fits, with_and_without
+from browser.sight import FAINT_TEXTS
 from engine.control import Asker, pause
 from engine.delivery import Effects
 from engine.messages import SignedJSON
@@ -29,10 +29,7 @@ from engine.queues import asked_by
 from engine.records import Run, WorkerProcess
 from engine.sqlite_delivery import SqliteDelivery
 
-KEY, PASSWORD = "k" * 40, "correct horse battery"
-Open = Callable[..., Page]
-
-with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
+KEY = "k" * 40
 
 
 class Slow(Installation):
@@ -75,36 +72,9 @@ def place(console: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
         storage.close()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not executable():
-        cannot_run("no Chromium: apt-get install chromium")
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def open_page(browser: Browser, console: Slow) -> Iterator[Open]:
-    """Opens a page in which an admin is signed in. Nobody may have cause to complain in the browser's console."""
-    contexts, complaints = [], []
-    refused = "status of 422"  # what the browser says of a form that was filled in wrongly
-
-    def open_one(path: str, port: int = console.port, who: str = "admin@example.org", **options: Any) -> Page:
-        password, url = options.pop("password", PASSWORD), f"http://127.0.0.1:{port}"
-        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
-        page = context.new_page()
-        page.on(
-            "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        sign_in(page, url, who, password)
-        page.goto(path)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert [one for one in complaints if refused not in one] == []
+def open_page(open_page: Open) -> Open:
+    return partial(open_page, forgiven=("status of 422",))  # what the browser says of a form that was filled in wrongly
 
 
 def shows(page: Page, found: Locator, words: str | re.Pattern[str], within: float = 30) -> None:
@@ -130,7 +100,7 @@ def shows(page: Page, found: Locator, words: str | re.Pattern[str], within: floa
 @pytest.mark.usefixtures("place")
 def test_a_queue_is_paused_and_resumed(open_page: Open, place: Slow, java_script: bool) -> None:
     with place.serving("light", "pausing"):
-        page = open_page("/queues", who="operator@example.org", java_script_enabled=java_script)
+        page = open_page("/queues", who=PEOPLE["operator"], java_script_enabled=java_script)
         shows(page, page.locator("#queue-light"), "0 of 1 busy")
         page.get_by_role("link", name="Pause light").click()
         page.get_by_label("Reason").fill("deploy of 2.4.1")
@@ -297,7 +267,7 @@ def test_a_dead_run_is_requeued_and_succeeds(open_page: Open, place: Slow, tmp_p
         run_id = slow.collapse(str(stand)).id
         wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "dead")))
         stand.touch()
-        page = open_page("/dead", who="operator@example.org", java_script_enabled=java_script)
+        page = open_page("/dead", who=PEOPLE["operator"], java_script_enabled=java_script)
         row = page.locator(f'[id="run-{run_id}"]')
         expect(row).to_contain_text("Worker-1 died (signal 9)")
         row.get_by_role("link").first.click()

@@ -1,34 +1,25 @@
 """The frame of every page in a real browser: it stays up to date, leaves people where they are, and heeds keys."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, sign_in
-from conftest import cannot_run
+from browsers import PASSWORD, PEOPLE
 from databases import bound_to
 from installation import Installation
 from library import consumer_of, run, session
 from playwright.sync_api import Browser, Page, Request, expect
-from test_console import FAINT_TEXTS
 
+from browser.chromium import NARROW, Open, sign_in
+from browser.sight import FAINT_TEXTS
 from engine.records import Run, now
 from models import ReadingSession
 
-EMAIL, PASSWORD = "operator@example.org", "correct horse battery"
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not executable():
-        cannot_run("no Chromium: apt-get install chromium")
-    with chromium() as browser:
-        yield browser
+EMAIL = PEOPLE["operator"]
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +53,8 @@ def signed_in(browser: Browser, console: Installation) -> Any:
 
 
 @pytest.fixture
-def open_page(browser: Browser, console: Installation, signed_in: Any) -> Iterator[Open]:
-    """Opens a path for the operator. Nobody may have cause to complain in the browser's console."""
-    contexts, complaints = [], []
-
-    def open_one(path: str = "/", **options: Any) -> Page:
-        url = f"http://127.0.0.1:{console.port}"
-        settings = {"base_url": url, "viewport": WIDE, "storage_state": signed_in, **options}
-        contexts.append(context := browser.new_context(**settings))
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert [one for one in complaints if "net::ERR" not in one and "the server responded" not in one] == []
+def open_page(open_page: Open, signed_in: Any) -> Open:
+    return partial(open_page, storage_state=signed_in, forgiven=("net::ERR", "the server responded"))
 
 
 def looks_of(page: Page) -> list[Request]:

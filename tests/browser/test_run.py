@@ -2,24 +2,21 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, sign_in
-from conftest import cannot_run
+from browsers import PASSWORD, PEOPLE
 from consumers import ROOT, consumer
 from installation import Installation
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
-from test_console import FAINT_TEXTS
+from playwright.sync_api import Page, expect
 
-EMAIL, PASSWORD = "admin@example.org", "correct horse battery"
+from browser.chromium import NARROW, WIDE, Open, seen, with_and_without
+from browser.sight import FAINT_TEXTS
+
+EMAIL = PEOPLE["admin"]
 numbers = count(1)
-with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
-
-Open = Callable[..., Page]
 
 
 class Stage(Installation):
@@ -48,52 +45,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not executable():
-        cannot_run("no Chromium: apt-get install chromium")
-    with chromium() as browser:
-        yield browser
+@pytest.fixture
+def console(stage: Stage) -> Stage:
+    return stage
 
 
 @pytest.fixture
-def open_run(browser: Browser, stage: Stage) -> Iterator[Open]:
-    """Opens the page of a run for somebody who is signed in. Nobody may complain in the browser's console, unless of a
-    form that was filled in wrong.
-    """
-    contexts, complaints = [], []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type != "log" and "status of 422" not in message.text:
-            complaints.append(message.text)
-
-    def open_one(run_id: str, **options: Any) -> Page:
-        url = f"http://127.0.0.1:{stage.port}"
-        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
-        page = context.new_page()
-        page.on("console", hear)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        sign_in(page, url, EMAIL, PASSWORD)
-        page.goto(f"/runs/{run_id}")
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def seen(page: Page, words: str, java_script: bool, where: str = "main") -> None:
-    """It is to be seen soon: by itself, or where there is no script, on loading the page again."""
-    found = page.locator(where).get_by_text(re.compile(words)).first
-    if java_script:
-        expect(found).to_be_visible(timeout=20_000)
-        return
-    for _ in range(300):
-        if found.is_visible():
-            return
-        page.reload()
-    raise AssertionError(f"{words!r} did not come")
+def open_run(open_page: Open) -> Open:
+    """Opens the page of a run. Of a form that was filled in wrongly the browser may complain."""
+    return lambda run_id, **options: open_page(f"/runs/{run_id}", forgiven=("status of 422",), **options)
 
 
 @with_and_without

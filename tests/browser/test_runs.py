@@ -1,36 +1,25 @@
 """The list of runs in a real browser: filtered, searched, saved as a view, and many runs retried at once."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, sign_in
-from conftest import cannot_run
+from browsers import PASSWORD, PEOPLE
 from databases import bound_to
 from installation import Installation
 from library import run
-from playwright.sync_api import Browser, Page, expect
-from test_console import FAINT_TEXTS
+from playwright.sync_api import Page, expect
 
+from browser.chromium import NARROW, WIDE, Open, with_and_without
+from browser.sight import FAINT_TEXTS
 from engine import find
 from engine.records import Bulk, Run, now
 from models import SavedView
 
-EMAIL, PASSWORD = "admin@example.org", "correct horse battery"
+EMAIL = PEOPLE["admin"]
 TASK = "get_cleanup_statistics"
-with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not executable():
-        cannot_run("no Chromium: apt-get install chromium")
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +40,6 @@ def library(console: Installation) -> Iterator[None]:
         for model in (Run, SavedView):
             model.delete().execute()
         yield
-
-
-@pytest.fixture
-def open_page(browser: Browser, console: Installation) -> Iterator[Open]:
-    """Opens a page in which the admin is signed in. Nobody may have cause to complain in the browser's console."""
-    contexts, complaints = [], []
-    url = f"http://127.0.0.1:{console.port}"
-
-    def open_one(**options: Any) -> Page:
-        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        sign_in(page, url, EMAIL, PASSWORD)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 def failed(**values: Any) -> Run:
@@ -100,8 +69,7 @@ def test_runs_are_filtered_searched_and_the_view_is_saved(open_page: Open, java_
     failed(error="ValueError: no")
     run("process_book", "failed", queue="heavy", error="ConnectionError: refused")
     run(TASK)
-    page = open_page(java_script_enabled=java_script)
-    page.goto("/runs")
+    page = open_page("/runs", java_script_enabled=java_script)
     expect(rows(page)).to_have_count(4)
     page.locator("select[name=task]").select_option(TASK)
     page.get_by_role("button", name="Filter").click()
@@ -128,8 +96,7 @@ def test_runs_are_filtered_searched_and_the_view_is_saved(open_page: Open, java_
 @with_and_without
 def test_a_mistake_in_the_search_is_named_and_corrected_on_the_spot(open_page: Open, java_script: bool) -> None:
     one = failed()
-    page = open_page(java_script_enabled=java_script)
-    page.goto("/runs?q=sate:failed")
+    page = open_page("/runs?q=sate:failed", java_script_enabled=java_script)
     expect(page.get_by_role("alert").filter(has_text="sate:failed: there is no filter sate")).to_be_visible()
     page.get_by_label("Search").fill("state:failed")
     page.get_by_role("button", name="Filter").click()
@@ -141,8 +108,7 @@ def test_a_mistake_in_the_search_is_named_and_corrected_on_the_spot(open_page: O
 @with_and_without
 def test_ticked_runs_are_retried_and_the_account_is_shown(open_page: Open, java_script: bool) -> None:
     ticked, other = [failed() for _ in range(2)], failed()
-    page = open_page(java_script_enabled=java_script)
-    page.goto("/runs?state=failed")
+    page = open_page("/runs?state=failed", java_script_enabled=java_script)
     for one in ticked:
         page.locator(f"#run-{one.id} input").check()
     page.get_by_role("group", name="Ticked runs").get_by_role("button", name="Retry…").click()
@@ -160,8 +126,7 @@ def test_ticked_runs_are_retried_and_the_account_is_shown(open_page: Open, java_
 def test_everything_that_a_filter_matches_is_retried(open_page: Open, java_script: bool) -> None:
     wanted = [failed(enqueued_at=now() - timedelta(minutes=number)) for number in range(35)]
     failed(error="ValueError: no")
-    page = open_page(java_script_enabled=java_script)
-    page.goto("/runs?state=failed&q=refused")
+    page = open_page("/runs?state=failed&q=refused", java_script_enabled=java_script)
     expect(rows(page)).to_have_count(30)
     page.get_by_role("link", name="retry…").click()
     expect(page.get_by_role("heading", name="Retry 35 runs?")).to_be_visible()
@@ -178,8 +143,7 @@ def test_everything_that_a_filter_matches_is_retried(open_page: Open, java_scrip
 def test_all_of_a_page_are_ticked_at_once_and_counted_and_news_leaves_them_so(open_page: Open) -> None:
     for number in range(3):
         failed(enqueued_at=now() - timedelta(minutes=number))
-    page = open_page()
-    page.goto("/runs?state=failed")
+    page = open_page("/runs?state=failed")
     page.get_by_label("Tick all on this page").check()
     ticked = page.locator('[name="run"]:checked')
     expect(ticked).to_have_count(3)
@@ -199,8 +163,7 @@ def test_a_search_that_found_nothing_yet_goes_on_by_itself(open_page: Open) -> N
     ]
     for start in range(0, len(many), 1000):
         Run.insert_many(many[start : start + 1000]).execute()
-    page = open_page()
-    page.goto("/runs?q=needle")
+    page = open_page("/runs?q=needle")
     expect(page.locator(f"#run-{needle.id}")).to_be_visible(timeout=20_000)
 
 
@@ -212,8 +175,7 @@ def test_the_pages_of_many_runs_fit_their_window_and_can_be_read(
     failed(error="BadZipFile: " + "not a zip file" * 9)
     failed(kwargs={"title": "Incomprehensibilities" * 5})
     SavedView.create(name="Incomprehensibilities" * 2, search="state:failed", owner=EMAIL, shared=True)
-    page = open_page(viewport=size, color_scheme=theme)
-    page.goto("/runs?state=failed")
+    page = open_page("/runs?state=failed", viewport=size, color_scheme=theme)
     page.get_by_role("link", name="cancel…").click()
     page.get_by_role("button", name=re.compile("^Cancel 2")).click()
     page.wait_for_url(re.compile("/bulk/"))

@@ -5,18 +5,18 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from chromium import NARROW, WIDE, chromium, executable, sign_in
-from conftest import cannot_run
 from consumers import ROOT, consumer
-from playwright.sync_api import Browser, Locator, Page, expect
-from test_errors_people import PASSWORD, Failing
+from playwright.sync_api import Locator, Page, expect
+
+from browser.chromium import NARROW, WIDE, Open
+from browser.test_errors_people import Failing
 
 
 class Desk:
     """A page on which clicks are counted. The button that opens the phone's menu is not."""
 
-    def __init__(self, page: Page, url: str) -> None:
-        self.page, self.url, self.clicks = page, url, 0
+    def __init__(self, page: Page) -> None:
+        self.page, self.clicks = page, 0
 
     def click(self, what: str | Locator, role: str = "link") -> None:
         found = self.page.get_by_role(role, name=what, exact=True) if isinstance(what, str) else what  # type: ignore[arg-type]
@@ -48,21 +48,9 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Failing]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not executable():
-        cannot_run("there is no chromium")
-    with chromium() as opened:
-        yield opened
-
-
 @pytest.fixture(params=[WIDE, NARROW], ids=["wide", "narrow"])
-def desk(request: pytest.FixtureRequest, console: Failing, browser: Browser) -> Iterator[Desk]:
-    page = browser.new_page(viewport=request.param)
-    url = f"http://127.0.0.1:{console.port}"
-    sign_in(page, url, "admin@example.org", PASSWORD)
-    yield Desk(page, url)
-    page.close()
+def desk(request: pytest.FixtureRequest, open_page: Open) -> Desk:
+    return Desk(open_page(viewport=request.param))
 
 
 def test_whether_everything_is_all_right_and_who_paused_what_is_seen_at_once(desk: Desk) -> None:
