@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Most of what runs here are short programs, hundreds of them in the tests: compiled anew each, they take a third longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test check words bench faults setup clean
 
 run: setup
 	@$(BIN)/flask start
 
 test: setup
-	@$(BIN)/pytest -n 3 --dist worksteal -m "not alone"
+	@$(BIN)/pytest -n 4 --dist worksteal -m "not alone"
 	@$(BIN)/pytest -m alone
 
 check: setup

@@ -40,13 +40,14 @@ class Notes:
     No lock is held while a line is added: the exception that cuts a task short may come at any instruction.
     """
 
+    head_size = tail_size = count = sent = 0
+    progress: tuple[float, float | None, str] | None = None
+    progress_sent: tuple[float, float | None, str] | None = None
+
     def __init__(self, send: Send | None = None) -> None:
         self.send = send
         self.head: list[Line] = []
         self.tail: deque[Line] = deque()
-        self.head_size = self.tail_size = self.count = self.sent = 0
-        self.progress: tuple[float, float | None, str] | None = None
-        self.progress_sent: tuple[float, float | None, str] | None = None
 
     def add(self, at: float, level: str, name: str, text: str) -> None:
         self.count += 1
@@ -77,6 +78,8 @@ class Notes:
         `lines`: [number, at, level, logger, text]; `left_out`: the first and the last number of lines that are given
         up, though they may have been sent; `progress`: [done, total, text].
         """
+        if not self.count and not self.progress:
+            return {}
         head, tail = list(self.head), list(self.tail)
         facts: dict[str, Any] = {}
         if lines := [list(line) for line in (*head, *tail) if line.number > self.sent]:

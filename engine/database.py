@@ -45,10 +45,11 @@ def on_postgresql() -> bool:
 
 def release() -> None:
     """End this thread's use of its connection; a broken one is thrown away here, so the next use connects anew."""
-    if not database.is_closed():
-        while database.in_transaction():
-            database.pop_transaction()
-        database.close()
+    here = database.obj
+    if not here.is_closed():
+        while here.in_transaction():
+            here.pop_transaction()
+        here.close()
 
 
 class UTCDateTimeField(DateTimeField):

@@ -102,14 +102,17 @@ class SignedJSON(Serializer):
     def _deserialize(self, data: Any) -> Any:
         data = bytes(data)
         try:
-            version, purpose, task, attempt, run_id, signature, body = data.split(b" ", 6)
+            version, purpose, _, _, _, signature, body = data.split(b" ", 6)
             keys = self.keys[purpose]
         except (ValueError, KeyError):
             raise Unreadable("not a message of this program") from None
-        head = b" ".join((version, purpose, task, attempt, run_id, b""))
+        head = data[: -len(signature) - len(body) - 1]
         if version != VERSION:
             raise Unreadable(f"message version {version.decode(errors='replace')} is not {VERSION.decode()}")
-        if not any(hmac.compare_digest(signature, sign(key, head, body)) for key in keys):
+        for key in keys:
+            if hmac.compare_digest(signature, sign(key, head, body)):
+                break
+        else:
             raise Unreadable("the signature is not ours")
         content = orjson.loads(body)
         return letter_of_json(content) if purpose == b"run" else value_of_json(content)

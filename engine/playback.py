@@ -122,16 +122,16 @@ class Book:
         row = self.attempts[event["id"], event["delivery"]] = NEW_ATTEMPT | {
             "run_id": event["id"], "number": event["delivery"], "attempt": event["attempt"], "state": state,
             "worker": worker, "started_at": started, "ended_at": at(event["at"]),
-            "error": event["error"], "code_version": event.get("version"),
+            "error": event.get("error"), "code_version": event.get("version"),
         }  # fmt: skip
         return row
 
     def failed(self, event: Event, attempt: Row, exception: str = "") -> str:
         """Count the failure of an attempt; gives back its group."""
         task = self.run(event)["task"]
-        kind = errors.kind_of(task, event["error"], event.get("traceback"), exception)
+        kind = errors.kind_of(task, event.get("error"), event.get("traceback"), exception)
         attempt["error_group"] = kind.id
-        failure = errors.Failure(at(event["at"]), event.get("version"), event["error"] or "")
+        failure = errors.Failure(at(event["at"]), event.get("version"), event.get("error") or "")
         self.failures.add(kind, failure)
         self.deltas[int(float(event["at"])), task, self.queue, counts.ERROR + kind.id, 0] += 1
         return kind.id
@@ -215,9 +215,9 @@ def ended(book: Book, event: Event) -> None:
     state = event["state"]
     goes_on = state in (State.RETRYING, State.SCHEDULED)
     attempt = book.attempt(event, State.FAILED if state == State.RETRYING else state)
-    run, next_at = book.run(event), event["next_at"]
-    attempt.update(run_ms=event["run_ms"], traceback=event["traceback"], next_at=next_at and at(next_at))
-    run.update(state=state, run_ms=event["run_ms"], error=event["error"], result=dump(event["result"]))
+    run, next_at = book.run(event), event.get("next_at")
+    attempt.update(run_ms=event["run_ms"], traceback=event.get("traceback"), next_at=next_at and at(next_at))
+    run.update(state=state, run_ms=event["run_ms"], error=event.get("error"), result=dump(event.get("result")))
     run["error_group"] = book.failed(event, attempt) if state in (State.FAILED, State.RETRYING) else None
     run["ended_at"] = None if goes_on else attempt["ended_at"]
     run["due_at"] = at(next_at) if next_at else run["due_at"]

@@ -2,14 +2,13 @@
 
 import time
 import traceback
-from datetime import UTC
 from typing import Any
 
 import orjson
 from huey import signals as S
 
 from engine.capture import Notes
-from engine.delivery import Done, Effects, Taken, event_json
+from engine.delivery import Done, Effects, Taken, event_json, unix
 from engine.records import State
 
 #: How Huey's signals end an execution. A later one replaces an earlier one: an error that is retried is `retrying`.
@@ -32,7 +31,7 @@ class Settlement:
 
     def __init__(self, task: Any, taken: Taken) -> None:
         self.task, self.taken, self.attempt = task, taken, task.envelope.attempt
-        self.due = (task.eta.replace(tzinfo=UTC) if task.eta else task.envelope.enqueued_at).timestamp()
+        self.due = unix(task.eta or task.envelope.enqueued_at)
         self.effects = Effects()
         self.state: State | None = None
         self.interrupted = False
@@ -85,33 +84,24 @@ class Settlement:
 
     def event(self, worker: str, version: str) -> str:
         """The line of history that ends this attempt."""
-        exception, eta = self.exception, self.task.eta
-        return event_json(
-            "ended",
-            self.taken.run_id,
-            time.time(),
-            state=self.state or State.SUCCEEDED,
-            task=self.task.name,
-            delivery=self.taken.delivery,
-            attempt=self.attempt,
-            worker=worker,
-            version=version,
-            started=self.started_at,
-            wait_ms=self.wait_ms,
-            run_ms=self.run_ms,
-            result=readable(self.value),
-            error=self.error,
-            traceback=exception and "".join(traceback.format_exception(exception)),
-            next_at=eta.replace(tzinfo=UTC).timestamp()
-            if eta and self.state in (State.RETRYING, State.SCHEDULED)
-            else None,
-            **(self.notes.news() if self.notes else {}),
-        )
+        task, exception, state = self.task, self.exception, self.state or State.SUCCEEDED
+        facts: dict[str, Any] = {
+            "state": state, "task": task.name, "delivery": self.taken.delivery, "attempt": self.attempt,
+            "worker": worker, "version": version, "started": self.started_at,
+            "wait_ms": self.wait_ms, "run_ms": self.run_ms,
+        }  # fmt: skip
+        if self.notes:
+            facts |= self.notes.news()
+        if self.value is not None:
+            facts["result"] = readable(self.value)
+        if exception is not None:
+            facts |= {"error": self.error, "traceback": "".join(traceback.format_exception(exception))}
+        if task.eta and state in (State.RETRYING, State.SCHEDULED):
+            facts["next_at"] = unix(task.eta)
+        return event_json("ended", self.taken.run_id, time.time(), **facts)
 
 
 def readable(value: Any) -> Any:
     """A result as JSON for the history, cut where it is very long."""
-    if value is None:
-        return None
     text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
     return orjson.loads(text) if len(text) <= MAX_RESULT else text[:MAX_RESULT].decode(errors="ignore") + " …"

@@ -157,7 +157,7 @@ def test_a_busy_worker_shows_where_it_is(open_page: Open, place: Slow, java_scri
 def test_a_quiet_consumer_takes_nothing_until_it_is_woken(open_page: Open, place: Slow, java_script: bool) -> None:
     with place.serving("light", "quiet"):
         page = open_page("/workers", java_script_enabled=java_script)
-        shows(page, page.locator("#workers"), "light")
+        shows(page, page.locator("#workers tbody"), "light")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("button", name="Quiet").click()
         shows(page, page.locator("#quiet"), "It takes nothing new.")
@@ -175,7 +175,7 @@ def test_a_quiet_consumer_takes_nothing_until_it_is_woken(open_page: Open, place
 def test_a_consumer_is_restarted_from_its_page(open_page: Open, place: Slow, java_script: bool) -> None:
     with place.serving("light", "restarting"):
         page = open_page("/workers", java_script_enabled=java_script)
-        shows(page, page.locator("#workers"), "light")
+        shows(page, page.locator("#workers tbody"), "light")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("link", name="Restart…").click()
         expect(page.get_by_text("It runs nothing at the moment.")).to_be_visible()
