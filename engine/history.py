@@ -17,7 +17,7 @@ from engine.records import ENDED, Attempt, HistoryCursor, Run, State, WorkerProc
 
 logger = logging.getLogger(__name__)
 
-#: What is read at once stays with the process that has read it: five times as much takes two megabytes, and is as quick.
+#: What is read at once stays with the process that has read it: 500 take two megabytes more, and are as quick.
 BATCH = 100
 MOST_BATCHES = 100
 
