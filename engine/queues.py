@@ -151,7 +151,7 @@ class Queue(Huey):
         return self.enqueue_many([task])[0]
 
     def enqueue_many(self, tasks: Iterable[RunTask]) -> list[Any]:
-        """Enqueue all of these in one step; their handles."""
+        """Enqueue all of these at once; their handles. Of very many some are stored before the others."""
         tasks, effects = list(tasks), Effects()
         for task in tasks:
             if task.expires:

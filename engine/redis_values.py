@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from os import getpid
 from time import monotonic
 from typing import Any
@@ -28,6 +29,11 @@ AWAY = (Unreachable, Silent, ReadOnlyError, OutOfMemoryError)
 #: A connection that was idle for so long may have been closed by the server meanwhile.
 FRESH_SECONDS = 1.0
 SILENCE_SECONDS = 5
+
+#: New runs that are stored in one step.
+MOST_POSTED = 1000
+
+Words = tuple[Any, ...]
 
 
 class RedisValues(BaseStorage):
@@ -118,10 +124,14 @@ class RedisValues(BaseStorage):
     # --- values ----------------------------------------------------------------------------------------------
 
     def apply(self, effects: Effects) -> list[str]:
-        """Store these in one step. Returns the ids under which the runs of its messages go on."""
+        """Store these in one step; very many new runs in several, for others wait for the server meanwhile.
+
+        Returns the ids under which the runs of its messages go on.
+        """
         plain = plain_posts(effects)
-        if plain and self.run("quick_post", *plain):
+        if plain and all(self.run("quick_post", *chain(*part)) for part in parts(plain, MOST_POSTED)):
             return [one.run_id for one in effects.messages]
+        # What was stored of them already is nothing new.
         return [run_id.decode() for run_id in self.run("apply", *self.flat(effects))]
 
     def flat(self, effects: Effects) -> list[Any]:
@@ -209,14 +219,18 @@ class RedisValues(BaseStorage):
             self.delete_counter(key)
 
 
-def plain_posts(effects: Effects) -> list[Any]:
+def plain_posts(effects: Effects) -> list[Words]:
     """The words of new runs that are to begin at once; none where there is anything else."""
-    words: list[Any] = []
+    words = []
     for run_id, data, priority, due, unique, once, delivered, told in effects.messages:
         if due or unique or once or delivered:
             return []
-        words += (run_id, data, priority, int(told))
+        words.append((run_id, data, priority, int(told)))
     return [] if effects.results or effects.events else words
+
+
+def parts(words: list[Words], size: int) -> Iterator[list[Words]]:
+    return (words[start : start + size] for start in range(0, len(words), size))
 
 
 def bear_no_silence(connection: Any) -> None:

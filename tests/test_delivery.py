@@ -11,7 +11,7 @@ import pytest
 from huey.constants import EmptyData
 from huey.registry import Message
 
-from engine.delivery import Done, Effects, Taken
+from engine.delivery import Done, Effects, Taken, header
 from engine.messages import Asker, Envelope, Letter, SignedJSON
 from engine.redis_delivery import RedisDelivery
 from engine.sqlite_delivery import SqliteDelivery
@@ -70,6 +70,39 @@ def test_a_higher_priority_goes_first_and_a_minute_of_waiting_outweighs_one_step
     broker.apply(Effects().enqueue("old", message("old"), None, old))
     broker.move_due(time.time())
     assert [take(broker, f"w{one}").run_id for one in range(3)] == ["old", "urgent", "plain"]
+
+
+def test_very_many_come_in_at_once_and_what_was_there_before_comes_only_once(broker: Broker) -> None:
+    put(broker, "r1500")
+    ids, effects = [f"r{number}" for number in range(2500)], Effects()
+    for run_id in ids:
+        effects.enqueue(run_id, message(run_id))
+    assert broker.apply(effects) == ids
+    waiting = [header(data).run_id for data in broker.enqueued_items()]
+    assert waiting == ["r1500", *(run_id for run_id in ids if run_id != "r1500")]
+
+
+def test_the_oldest_is_known_wherever_a_priority_has_moved_it(broker: Broker) -> None:
+    times = []
+    for run_id, priority in (("hurried", 9), ("plain", None), ("patient", -9)):
+        times.append(time.time())
+        put(broker, run_id, priority=priority)
+    for number, came_in in enumerate(times):
+        assert broker.oldest_waiting() == pytest.approx(
+            came_in, abs=0.1 if number == 2 else times[number + 1] - came_in
+        )
+        assert take(broker, f"w{number}")
+    assert broker.oldest_waiting() is None
+
+
+def test_the_oldest_is_known_also_behind_very_many_that_were_hurried_past_it(broker: Broker) -> None:
+    put(broker, "plain")
+    came_in, effects = broker.oldest_waiting(), Effects()
+    for number in range(1100):
+        effects.enqueue(f"r{number}", message(f"r{number}"), 5)
+    broker.apply(effects)
+    assert broker.oldest_waiting() == came_in
+    assert header(broker.enqueued_items(1)[0]).run_id == "r0"
 
 
 def test_what_is_taken_is_held_until_it_is_settled(broker: Broker) -> None:
