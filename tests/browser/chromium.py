@@ -2,11 +2,12 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 Open = Callable[..., Page]
 with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
@@ -37,16 +38,24 @@ def fits(page: Page, path: str, language: str) -> None:
 
 
 def seen(page: Page, words: str, java_script: bool, where: str = "main") -> None:
+    comes(page, page.locator(where).get_by_text(re.compile(words)), java_script)
+
+
+def comes(page: Page, found: Locator, java_script: bool) -> None:
     """It is to be seen soon: by itself, or where there is no script, on loading the page again."""
-    found = page.locator(where).get_by_text(re.compile(words)).first
     if java_script:
-        expect(found).to_be_visible(timeout=20_000)
-        return
-    for _ in range(300):
-        if found.is_visible():
-            return
+        expect(found.first).to_be_visible(timeout=20_000)
+    else:
+        reload_until(page, lambda: found.first.is_visible())
+
+
+def reload_until(page: Page, condition: Callable[[], bool], within: float = 30) -> None:
+    """What a reader does without JavaScript, at a reader's pace."""
+    give_up_at = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < give_up_at, f"not within {within:g} s"
+        page.wait_for_timeout(300)
         page.reload()
-    raise AssertionError(f"{words!r} did not come")
 
 
 def executable() -> str | None:

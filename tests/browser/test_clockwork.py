@@ -15,7 +15,7 @@ from installation import Installation
 from playwright.sync_api import Locator, Page, expect
 from waiting import wait_until
 
-from browser.chromium import NARROW, WIDE, Open, fits
+from browser.chromium import NARROW, WIDE, Open, comes, fits
 from browser.sight import FAINT_TEXTS
 from engine import schedules
 from engine.delivery import Effects
@@ -69,18 +69,6 @@ def card(page: Page, task: str) -> Locator:
     return page.locator(f"#schedule-{task}")
 
 
-def seen(page: Page, found: Locator, java_script: bool) -> None:
-    """It is to be seen soon: by itself, or where there is no script, on loading the page again."""
-    if java_script:
-        expect(found.first).to_be_visible(timeout=20_000)
-        return
-    for _ in range(300):
-        if found.first.is_visible():
-            return
-        page.reload()
-    raise AssertionError(f"{found} did not come")
-
-
 # --- schedule ------------------------------------------------------------------------------------------------
 
 
@@ -92,7 +80,7 @@ def test_missed_ticks_are_seen_and_caught_up_with_one_run(open_page: Open, java_
     expect(card(page, task).locator("svg a[data-state=missed]")).to_have_count(1)
     card(page, task).get_by_role("button", name=re.compile("^Catch up on")).click()
     page.wait_for_url(re.compile("/runs/"))
-    seen(page, page.locator("#title").get_by_text("succeeded"), java_script)
+    comes(page, page.locator("#title").get_by_text("succeeded"), java_script)
     run_id = page.url.rpartition("/")[2]
     page.goto("/schedule")
     expect(card(page, task).get_by_role("button", name=re.compile("^Catch up on"))).to_have_count(0)
@@ -125,7 +113,7 @@ def test_a_scheduled_task_is_run_now(open_page: Open, java_script: bool, task: s
     page = open_page("/schedule", java_script_enabled=java_script)
     card(page, task).get_by_role("button", name="Run now").click()
     page.wait_for_url(re.compile("/runs/"))
-    seen(page, page.locator("#title").get_by_text("succeeded"), java_script)
+    comes(page, page.locator("#title").get_by_text("succeeded"), java_script)
     expect(page.locator("main")).to_contain_text(EMAIL)
     run = page.url
     page.goto(f"/schedule/{task}")
@@ -172,7 +160,7 @@ def test_a_task_is_paused_run_by_hand_and_resumed(open_page: Open, java_script: 
     page.get_by_role("button", name="Resume").click()
     expect(page.locator("#paused")).to_have_count(0)
     page.goto(run)
-    seen(page, page.locator("#title").get_by_text("succeeded"), java_script)
+    comes(page, page.locator("#title").get_by_text("succeeded"), java_script)
     page.goto("/tasks")
     expect(page.locator(f"#task-{STATISTICS} td.num").first).to_have_text(re.compile("[12]"))
 

@@ -1,7 +1,7 @@
 """The console in a real browser, before a real web server and a real consumer."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from installation import Installation
 from library import run, session
 from playwright.sync_api import Page, expect
 
-from browser.chromium import NARROW, WIDE, Open, fits, with_and_without
+from browser.chromium import NARROW, WIDE, Open, comes, fits, with_and_without
 from browser.sight import FAINT_TEXTS
 from engine.records import now
 from models import ReadingSession
@@ -67,23 +67,12 @@ def test_what_is_abandoned_is_closed_from_the_preview(open_page: Open, java_scri
     page.get_by_role("button", name=f"Close {abandoned} sessions").click()
     page.wait_for_url(re.compile("/runs/"))
     outcome = page.get_by_role("link", name=f"closed {abandoned} sessions")
-    if java_script:
-        expect(outcome).to_be_visible(timeout=20_000)
-    else:
-        reload_until(page, lambda: outcome.is_visible())
+    comes(page, outcome, java_script)
     outcome.click()
     expect(page.locator("tbody tr")).to_have_count(min(abandoned, 30))
     page.goto("/")
     expect(figure(page, "abandoned")).to_have_text("0")
     expect(page.get_by_role("row", name=f"closed {abandoned} sessions").first).to_be_visible()
-
-
-def reload_until(page: Page, condition: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        page.reload()
-    raise AssertionError("it did not happen")
 
 
 @with_and_without

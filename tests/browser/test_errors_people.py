@@ -4,7 +4,6 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -65,11 +64,6 @@ def database(console: Failing) -> Iterator[None]:
             model.delete().execute()
         Operator.update(disabled_at=None).execute()
         yield
-
-
-@pytest.fixture
-def open_page(open_page: Open) -> Open:
-    return partial(open_page, forgiven=("[DOM] Password forms",))  # Chromium's advice on whose password it is
 
 
 # --- errors --------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullHouse]:
 @pytest.fixture
 def open_page(open_page: Open) -> Open:
     """The browser may tell that a page is not there or a password wrong, and advise on whose password is asked for."""
-    return partial(open_page, forgiven=("the server responded", "[DOM] Password forms"))
+    return partial(open_page, forgiven=("the server responded",))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from test_start import Started
 from waiting import wait_until
 
 import tasks
-from browser.chromium import NARROW, WIDE, Open, fits, with_and_without
+from browser.chromium import NARROW, WIDE, Open, fits, reload_until, with_and_without
 from browser.sight import FAINT_TEXTS
 from engine.control import Asker, pause
 from engine.delivery import Effects
@@ -84,13 +84,7 @@ def shows(page: Page, found: Locator, words: str | re.Pattern[str], within: floa
         return
     pattern = re.compile(re.escape(words)) if isinstance(words, str) else words
 
-    def reloaded() -> bool:
-        if found.count() and pattern.search(found.first.inner_text()):
-            return True
-        page.reload()
-        return False
-
-    wait_until(reloaded, within)
+    reload_until(page, lambda: bool(found.count() and pattern.search(found.first.inner_text())), within)
 
 
 # --- queues --------------------------------------------------------------------------------------------------

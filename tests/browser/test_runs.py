@@ -12,7 +12,7 @@ from installation import Installation
 from library import run
 from playwright.sync_api import Page, expect
 
-from browser.chromium import NARROW, WIDE, Open, with_and_without
+from browser.chromium import NARROW, WIDE, Open, comes, with_and_without
 from browser.sight import FAINT_TEXTS
 from engine import find
 from engine.records import Bulk, Run, now
@@ -49,18 +49,6 @@ def failed(**values: Any) -> Run:
 
 def rows(page: Page) -> Any:
     return page.locator("tbody tr")
-
-
-def reload_until_visible(page: Page, what: Any, java_script: bool) -> None:
-    """A page with JavaScript shows it by itself; the other one is loaded again."""
-    if java_script:
-        expect(what).to_be_visible(timeout=20_000)
-        return
-    for _ in range(200):
-        if what.is_visible():
-            return
-        page.reload()
-    raise AssertionError("it did not happen")
 
 
 @with_and_without
@@ -115,10 +103,10 @@ def test_ticked_runs_are_retried_and_the_account_is_shown(open_page: Open, java_
     expect(page.get_by_role("heading", name="Retry 2 runs?")).to_be_visible()
     page.get_by_role("button", name="Retry 2 runs").click()
     page.wait_for_url(re.compile("/bulk/"))
-    reload_until_visible(page, page.get_by_text("2 of 2"), java_script)
+    comes(page, page.get_by_text("2 of 2"), java_script)
     expect(page.locator("tbody").get_by_text("done", exact=True)).to_have_count(2)
     succeeded = page.locator("tbody").get_by_text("succeeded", exact=True)
-    reload_until_visible(page, succeeded.nth(1), java_script)
+    comes(page, succeeded.nth(1), java_script)
     assert Run.get_by_id(other.id).state == "failed"
 
 
@@ -133,7 +121,7 @@ def test_everything_that_a_filter_matches_is_retried(open_page: Open, java_scrip
     expect(rows(page)).to_have_count(10)
     page.get_by_role("button", name="Retry 35 runs").click()
     page.wait_for_url(re.compile("/bulk/"))
-    reload_until_visible(page, page.get_by_text("35 of 35"), java_script)
+    comes(page, page.get_by_text("35 of 35"), java_script)
     expect(page.locator("#progress progress")).to_have_attribute("value", "35")
     assert Bulk.select().order_by(Bulk.id.desc()).get().total == len(wanted)
     page.get_by_role("link", name="Refused").click()
