@@ -3,17 +3,21 @@
 import re
 from functools import cache
 
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import tasks
+from admin import passwords
 from admin.access import create_token
-from admin.passwords import hashed
 from admin.sign_in import limiter
 from app import create_app
 from config import settings
 from models import Operator
+
+#: What the program has. In the process of the tests a password is hashed in no time: hundreds of them sign in.
+SLOW_HASHER, passwords.hasher = passwords.hasher, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 PASSWORD = "correct horse battery"
 PEOPLE = {role: f"{role}@example.org" for role in ("viewer", "operator", "admin")}
@@ -43,9 +47,16 @@ def app_with_people() -> Flask:
     empty_queues()
     for role, email in PEOPLE.items():
         Operator.create(email=email, role=role, password_hash=password_hash())
+    app = program()
+    limiter.reset()
+    return app
+
+
+@cache
+def program() -> Flask:
+    """One for all tests of a process: what differs from one test to the next is in the database and the brokers."""
     app = create_app()
     app.test_client_class = Browser
-    limiter.reset()
     return app
 
 
@@ -76,4 +87,4 @@ def bearer_headers(role: str) -> dict[str, str]:
 
 @cache
 def password_hash() -> str:
-    return hashed(PASSWORD)
+    return passwords.hashed(PASSWORD)

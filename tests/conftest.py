@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -30,7 +31,7 @@ SETTINGS = """
 SCRATCH = Path(tempfile.mkdtemp(prefix="dewey-tests-"))
 os.environ.update(dict.fromkeys(SETTINGS.split(), ""), DATA_DIR=str(SCRATCH / "data"))
 
-from browsers import Browser, app_with_people, signed_in_browser  # noqa: E402
+from browsers import Browser, app_with_people, program, signed_in_browser  # noqa: E402
 from databases import bound_to, execute_alone, new_postgresql  # noqa: E402
 from library import consumer_of  # noqa: E402
 from waiting import wait_until  # noqa: E402
@@ -72,10 +73,13 @@ def library(tmp_path: Path) -> Iterator[None]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The database handle on a fresh database with the whole schema, SQLite and PostgreSQL in turn; gives its URL."""
-    on_sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path}/library.db" if on_sqlite else request.getfixturevalue("fresh_postgresql")
-    with bound_to(url):
-        migrate()
+    if request.param == "sqlite":
+        with bound_to(url := f"sqlite:///{tmp_path}/library.db"):
+            migrate()
+            yield url
+        return
+    like = request.getfixturevalue("migrated_postgresql")
+    with new_postgresql(request.getfixturevalue("postgresql_url"), like) as url, bound_to(url):
         yield url
 
 
@@ -100,6 +104,15 @@ def postgresql_url() -> Iterator[str]:
     execute_alone(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
     yield url
     server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgresql_url: str) -> Iterator[str]:
+    """The name of a database with the whole schema, of which copies are quickly made."""
+    with new_postgresql(postgresql_url) as url:
+        with bound_to(url):
+            migrate()
+        yield urlsplit(url).path.removeprefix("/")
 
 
 @pytest.fixture
@@ -152,9 +165,17 @@ def redis_executable() -> str:
 
 
 @pytest.fixture
-def app(library: None) -> Flask:
-    """The web program on a fresh SQLite database with three people in it, one for each role."""
-    return app_with_people()
+def app(library: None, request: pytest.FixtureRequest) -> Iterator[Flask]:
+    """The web program on a fresh SQLite database with three people in it, one for each role.
+
+    To one that is marked `adds_views` it belongs alone; all others share one, which answers what it answered before.
+    """
+    if request.node.get_closest_marker("adds_views") is None:
+        yield app_with_people()
+        return
+    program.cache_clear()
+    yield app_with_people()
+    program.cache_clear()
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ def bound_to(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def new_postgresql(server_url: str) -> Iterator[str]:
-    """The URL of an empty database on the session's PostgreSQL server, for a while."""
+def new_postgresql(server_url: str, like: str = "template1") -> Iterator[str]:
+    """The URL of a database on the session's PostgreSQL server, for a while: empty, or like the one of this name."""
     name = next(fresh_names)
-    execute_alone(server_url, f"CREATE DATABASE {name}")
+    execute_alone(server_url, f"CREATE DATABASE {name} TEMPLATE {like}")
     yield server_url.replace("/postgres?", f"/{name}?")
     execute_alone(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -139,6 +139,7 @@ def test_each_role_gets_to_what_it_may_and_to_nothing_else(
         assert answer.status_code not in (400, 401), f"{role}: {method} {rule.rule} answered {answer.status_code}"
 
 
+@pytest.mark.adds_views
 def test_a_view_that_does_not_say_who_may_is_closed_to_everybody(app: Flask, signed_in: Callable[..., Browser]) -> None:
     app.add_url_rule("/forgotten", "forgotten", lambda: "secret")
     assert app.test_client().get("/forgotten").location == "/login?next=/forgotten"
@@ -147,6 +148,7 @@ def test_a_view_that_does_not_say_who_may_is_closed_to_everybody(app: Flask, sig
     assert "secret" not in answer.text
 
 
+@pytest.mark.adds_views
 def test_a_role_is_not_a_higher_one(app: Flask, signed_in: Callable[[str], Browser]) -> None:
     app.add_url_rule("/danger", "danger", needs("admin")(lambda: "done"))
     assert [signed_in(role).get("/danger").status_code for role in ROLES] == [403, 403, 200]

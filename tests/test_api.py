@@ -242,6 +242,7 @@ def test_nul_is_refused_before_a_database_chokes_on_it(signed_in: Callable[[str]
     assert browser.get("/runs/a%00b").status_code == 404
 
 
+@pytest.mark.adds_views
 def test_a_fault_of_our_own_says_nothing_about_it(app: Flask, browser: Browser) -> None:
     @open_to_all
     def broken() -> None:

@@ -9,6 +9,8 @@ from flask import Flask
 
 from admin.access import open_to_all
 
+pytestmark = pytest.mark.adds_views
+
 POLICY = {
     "default-src": "'none'",
     "style-src": "'self'",

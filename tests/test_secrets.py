@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 from argon2 import PasswordHasher
-from browsers import PASSWORD, PEOPLE, Browser, bearer_headers
+from browsers import PASSWORD, PEOPLE, SLOW_HASHER, Browser, bearer_headers
 from flask import Flask
 
+from admin import passwords
 from admin.access import create_operator, create_token
 from admin.problems import BadInput, Refused
 from admin.who import SEEN_EVERY
@@ -17,6 +18,12 @@ from engine.records import now
 from models import Operator, Token
 
 
+@pytest.fixture
+def slow_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "hasher", SLOW_HASHER)
+
+
+@pytest.mark.usefixtures("slow_hasher")
 def test_a_password_is_stored_as_argon2id_alone(app: Flask) -> None:
     password = create_operator("New@Example.org", "viewer")
     stored = Operator.get(Operator.email == "new@example.org").password_hash
@@ -25,6 +32,7 @@ def test_a_password_is_stored_as_argon2id_alone(app: Flask) -> None:
     assert password not in everything_stored()
 
 
+@pytest.mark.usefixtures("slow_hasher")
 def test_a_hash_with_older_parameters_is_renewed_at_sign_in(browser: Browser) -> None:
     weak = PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(PASSWORD)
     Operator.update(password_hash=weak).where(Operator.role == "viewer").execute()

@@ -105,6 +105,7 @@ def test_a_disabled_person_is_out_at_once_and_cannot_come_back(signed_in: Callab
     assert browser.sign_in(PEOPLE["admin"]).status_code == 401
 
 
+@pytest.mark.adds_views
 def test_a_changed_role_counts_at_once(app: Flask, signed_in: Callable[[str], Browser]) -> None:
     app.add_url_rule("/danger", "danger", needs("admin")(lambda: "done"))
     browser = signed_in("admin")
