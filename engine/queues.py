@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
-from huey import CancelExecution, Huey, chord, group
+from huey import Huey, chord, group
 from huey import signals as S
 from huey.api import Result, ResultGroup, Task, TaskLock
 from huey.exceptions import HueyException
@@ -21,14 +21,13 @@ from huey.storage import BaseStorage
 from huey.utils import Error
 
 from config import settings
-from engine.capture import captured
 from engine.database import release
 from engine.delivery import BrokerAway, Effects, Held, Posted, Taken, Turn, event_json, unix
 from engine.locks import LeaseLock
 from engine.messages import Asker, Envelope, Final, Letter, SignedJSON, Unreadable, code_version, host
 from engine.records import State, now
 from engine.redis_delivery import RedisDelivery
-from engine.run_task import RunTask, RunWrapper, parse_rate
+from engine.run_task import InCode, RunTask, RunWrapper, parse_rate
 from engine.settlement import Settlement
 from engine.sqlite_delivery import SqliteDelivery
 
@@ -54,46 +53,6 @@ def asked_by(who: Asker) -> Iterator[None]:
 
 class HardTimeLimit(Exception):
     """A run was cut off by the end of its worker."""
-
-
-class RunCancelled(BaseException):
-    """Raised in the code of a running task that somebody has cancelled. The message says who."""
-
-
-class InCode:
-    """A block in which a task's own code runs: its notes are taken, and an end is put to it when it takes too long or
-    is cancelled.
-    """
-
-    def __init__(self, queue: "Queue", task: RunTask) -> None:
-        self.current = queue.current
-        self.capture = captured(functools.partial(queue.note, task) if self.current else None)
-        seconds = task.timeout or settings.soft_time_limit
-        self.limit = queue._timeout_handler(seconds) if seconds and queue._timeout_handler else None
-
-    def __enter__(self) -> None:
-        notes = self.capture.__enter__()
-        if self.limit:
-            self.limit.__enter__()
-        if self.current:
-            self.current.notes, self.current.in_code = notes, True
-
-    def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> None:
-        try:
-            self.leave(kind, error, at)
-            if isinstance(error, RunCancelled):
-                raise error
-        except RunCancelled as cancelled:
-            raise CancelExecution(str(cancelled), retry=False) from None
-
-    def leave(self, *how: Any) -> None:
-        try:
-            if self.limit:
-                self.limit.__exit__(*how)
-        finally:
-            if self.current:
-                self.current.in_code = False
-            self.capture.__exit__()
 
 
 class Queue(Huey):
@@ -186,6 +145,7 @@ class Queue(Huey):
         self._emit(S.SIGNAL_SCHEDULED, task)
 
     def posted(self, task: RunTask, once: str = "", delivered: int = 0) -> Effects:
+        """Its message, as what is to be stored."""
         effects = Effects()
         effects.messages.append(self.message(task, once, delivered))
         return effects

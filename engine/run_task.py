@@ -1,4 +1,4 @@
-"""RunTask: Huey's Task as a run of ours."""
+"""RunTask: Huey's Task as a run of ours; and the block in which its code runs."""
 
 import functools
 import inspect
@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
+from huey import CancelExecution
 from huey.api import ResultGroup, Task, TaskWrapper
 from huey.exceptions import ConfigurationError
 
+from config import settings
 from engine import capture
 from engine.messages import Envelope
 from engine.records import now
@@ -43,6 +45,46 @@ class RunTask(Task):
         """Tell how far this run has come, for its page. As often as one likes: it is sent twice a second at most."""
         if notes := capture.current():
             notes.come_to(done, total, text)
+
+
+class RunCancelled(BaseException):
+    """Raised in the code of a running task that somebody has cancelled. The message says who."""
+
+
+class InCode:
+    """A block in which a task's own code runs: its notes are taken, and an end is put to it when it takes too long or
+    is cancelled.
+    """
+
+    def __init__(self, queue: Any, task: RunTask) -> None:
+        self.current = queue.current
+        self.capture = capture.captured(functools.partial(queue.note, task) if self.current else None)
+        seconds = task.timeout or settings.soft_time_limit
+        self.limit = queue._timeout_handler(seconds) if seconds and queue._timeout_handler else None
+
+    def __enter__(self) -> None:
+        notes = self.capture.__enter__()
+        if self.limit:
+            self.limit.__enter__()
+        if self.current:
+            self.current.notes, self.current.in_code = notes, True
+
+    def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> None:
+        try:
+            self.leave(kind, error, at)
+            if isinstance(error, RunCancelled):
+                raise error
+        except RunCancelled as cancelled:
+            raise CancelExecution(str(cancelled), retry=False) from None
+
+    def leave(self, *how: Any) -> None:
+        try:
+            if self.limit:
+                self.limit.__exit__(*how)
+        finally:
+            if self.current:
+                self.current.in_code = False
+            self.capture.__exit__()
 
 
 PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

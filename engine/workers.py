@@ -18,7 +18,8 @@ from engine import history, schedules
 from engine.database import release
 from engine.delivery import Beat, BrokerAway, Effects, Held, event_json
 from engine.messages import Asker
-from engine.queues import Queue, RunCancelled, RunTask, asked_by
+from engine.queues import Queue, RunTask, asked_by
+from engine.run_task import RunCancelled
 
 logger = logging.getLogger("huey.consumer")
 
