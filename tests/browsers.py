@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import tasks
-from admin import passwords
+from admin import live, passwords, traffic, who
 from admin.access import create_token
 from admin.sign_in import limiter
 from app import create_app
@@ -48,7 +48,8 @@ def app_with_people() -> Flask:
     for role, email in PEOPLE.items():
         Operator.create(email=email, role=role, password_hash=password_hash())
     app = program()
-    limiter.reset()
+    for forget in (limiter.reset, who.recently.forget, live.memory.forget, traffic.traffic_of(app).gathered.clear):
+        forget()
     return app
 
 

@@ -301,6 +301,7 @@ def test_styles_and_scripts_are_small_and_ask_no_other_host() -> None:
 # --- the budget itself ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.adds_views
 def test_a_page_beyond_its_budget_would_be_found(app: Flask) -> None:
     """What the tests above rely on."""
 

@@ -266,9 +266,9 @@ def test_the_level_is_the_settings_unless_an_option_says_otherwise(
     running = Consumer("probes.probe", "-k", "process", *options, environment=environment, log=log)
     try:
         wait_until(lambda: (tmp_path / "queue.db").exists() and len(running.children()) == 2)
+        wait_until(lambda: expected in running.log)
     finally:
         running.stop()
-    assert expected in running.log
     assert absent not in running.log
 
 
