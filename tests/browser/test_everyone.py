@@ -73,7 +73,7 @@ def open_page(open_page: Open) -> Open:
 @pytest.fixture
 def running(console: FullHouse, tmp_path: Path) -> Iterator[str]:
     """The id of a run that lasts as long as the test."""
-    gate = tmp_path / "gate"
+    gate = console.folder / tmp_path.name  # as tmp_path, it might be gone before the run has seen it
     yield console.enqueue("hold", f"gate={gate}")
     gate.touch()
 
