@@ -53,7 +53,7 @@ def reload_until(page: Page, condition: Callable[[], bool], within: float = 30) 
     """What a reader does without JavaScript, at a reader's pace."""
     give_up_at = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < give_up_at, f"not within {within:g} s"
+        assert time.monotonic() < give_up_at, f"not within {within:g} s:\n{page.locator('main').inner_text()}"
         page.wait_for_timeout(300)
         page.reload()
 
