@@ -19,7 +19,7 @@ class Consumer:
     """`huey_consumer <queue>` with `options`; `log` is what it has written so far."""
 
     def __init__(self, queue: str, *options: str, environment: dict[str, str], log: Path) -> None:
-        self.log_file = log
+        self.log_file, self.log_begins = log, log.stat().st_size if log.exists() else 0
         path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
         with open(log, "ab") as file:
             self.process = subprocess.Popen(
@@ -37,7 +37,7 @@ class Consumer:
 
     @property
     def log(self) -> str:
-        return self.log_file.read_text()
+        return self.log_file.read_bytes()[self.log_begins :].decode()
 
     def logged(self, text: str, within: float = 20.0) -> str:
         """Wait until the log holds `text`; gives the whole log."""
