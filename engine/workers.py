@@ -220,10 +220,13 @@ class Recorder(threading.Thread):
         until = time.monotonic() + GIVE_WAY_SECONDS
         try:
             self.huey.storage.wait_for_events(history.position(self.huey), patience)
-            while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.huey.pending_count():
+            while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.work_waits():
                 pass
         except (PeeweeException, BrokerAway):
             self.stop_flag.wait(self.delay)
+
+    def work_waits(self) -> bool:
+        return bool(self.huey.storage.queue_size(1))
 
     def record(self) -> None:
         try:
