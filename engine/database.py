@@ -2,10 +2,20 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from peewee import Database, DatabaseProxy, DateTimeField, Model, PostgresqlDatabase, SqliteDatabase, TextField
+from peewee import (
+    Database,
+    DatabaseProxy,
+    DateTimeField,
+    Model,
+    PeeweeException,
+    PostgresqlDatabase,
+    SqliteDatabase,
+    TextField,
+)
 from playhouse import db_url
 from playhouse.pool import PooledPostgresqlDatabase
 
@@ -50,6 +60,13 @@ def release() -> None:
         while here.in_transaction():
             here.pop_transaction()
         here.close()
+
+
+def keep_few_pages() -> None:
+    """The connections of this process keep little of an SQLite database in memory: for one that mostly writes."""
+    if not on_postgresql():
+        with suppress(PeeweeException):  # a file that cannot be opened now has it when it is
+            database.obj.pragma("cache_size", -256, permanent=True)
 
 
 class UTCDateTimeField(DateTimeField):

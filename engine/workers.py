@@ -15,7 +15,7 @@ from peewee import PeeweeException
 
 from config import settings
 from engine import history, schedules
-from engine.database import release
+from engine.database import keep_few_pages, release
 from engine.delivery import Beat, BrokerAway, Effects, Held, event_json
 from engine.messages import Asker
 from engine.queues import Queue, RunTask, asked_by
@@ -208,6 +208,7 @@ class Recorder(threading.Thread):
     def run(self) -> None:
         # To Linux this is the thread's own affair.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        keep_few_pages()
         patience = 0.01  # at first: that this consumer is there should be on record soon
         while not self.stop_flag.is_set():
             self.gather(patience)
