@@ -218,7 +218,6 @@ def test_a_consumer_that_is_stopped_from_its_page_is_gone_and_stays_away(
     shows(page, page.locator("#gone tr", has_text="light"), "another took its place")
 
 
-@pytest.mark.alone
 @with_and_without
 @pytest.mark.usefixtures("place")
 def test_a_killed_consumer_is_late_then_lost_and_its_run_is_delivered_again(
