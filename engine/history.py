@@ -18,8 +18,7 @@ from engine.records import ENDED, Attempt, HistoryCursor, Run, State, WorkerProc
 logger = logging.getLogger(__name__)
 
 #: What is read at once stays with the process that has read it: 500 take two megabytes more, and are as quick.
-BATCH = 100
-MOST_BATCHES = 100
+BATCH, MOST_BATCHES = 100, 100
 
 #: Beyond this many unwritten events the oldest are dropped, and counted.
 MOST_WAITING = 200_000

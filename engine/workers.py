@@ -212,7 +212,8 @@ class Recorder(threading.Thread):
         patience = 0.01  # at first: that this consumer is there should be on record soon
         while not self.stop_flag.is_set():
             self.gather(patience)
-            self.record()
+            while self.record() and not self.stop_flag.is_set():
+                pass
             patience = BEAT_SECONDS / 2
         release()
 
@@ -229,9 +230,11 @@ class Recorder(threading.Thread):
     def work_waits(self) -> bool:
         return bool(self.huey.storage.queue_size(1))
 
-    def record(self) -> None:
+    def record(self) -> bool:
+        """Whether that was as much as is written at a time, so that there may be more."""
+        written = 0
         try:
-            history.write_down(self.huey)
+            written = history.write_down(self.huey)
             self.known = history.write_consumers(self.huey, self.known)
             self.delay = 0.5
         except Exception as error:
@@ -240,7 +243,9 @@ class Recorder(threading.Thread):
             release()
             self.known = None
             self.bound()
+            self.stop_flag.wait(self.delay)
             self.delay = min(self.delay * 2, 10)
+        return written >= history.BATCH * history.MOST_BATCHES
 
     def bound(self) -> None:
         try:
