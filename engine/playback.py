@@ -14,6 +14,7 @@ import orjson
 
 from engine import counts, errors
 from engine.database import database, write_rows
+from engine.delivery import unix
 from engine.messages import bare, body_of
 from engine.records import Attempt, LogLine, Run, State, Tick
 
@@ -75,14 +76,13 @@ def message_read(line: str) -> Event:
     """The message of a new run is its own line of history."""
     content = orjson.loads(body_of(line))
     message, envelope = content["message"], content["envelope"]
-    enqueued_at = datetime.fromisoformat(envelope["enqueued_at"])
-    eta = message.get("eta") and datetime.fromisoformat(message["eta"])
-    due = eta and eta.replace(tzinfo=eta.tzinfo or UTC)
+    enqueued_at = unix(datetime.fromisoformat(envelope["enqueued_at"]))
+    due = unix(datetime.fromisoformat(message["eta"])) if "eta" in message else 0
     return {
-        "kind": "enqueued", "id": message["id"], "at": enqueued_at.timestamp(), "task": bare(message["name"]),
+        "kind": "enqueued", "id": message["id"], "at": enqueued_at, "task": bare(message["name"]),
         "args": message["args"], "kwargs": message["kwargs"], "priority": message.get("priority"),
         "retries": envelope["retries"], "asked_by": envelope["asked_by"], "parent": envelope["parent_id"],
-        "version": envelope["code_version"], "due": due.timestamp() if due and due > enqueued_at else None,
+        "version": envelope["code_version"], "due": due if due > enqueued_at else None,
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -220,12 +221,10 @@ class Recorder(threading.Thread):
     def gather(self, patience: float) -> None:
         """Return when there is something to be written down, or after so many seconds."""
         until = time.monotonic() + GIVE_WAY_SECONDS
-        try:
+        with suppress(PeeweeException, BrokerAway):  # whoever writes will know, and wait
             self.huey.storage.wait_for_events(history.position(self.huey), patience)
             while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.work_waits():
                 pass
-        except (PeeweeException, BrokerAway):
-            self.stop_flag.wait(self.delay)
 
     def work_waits(self) -> bool:
         return bool(self.huey.storage.queue_size(1))

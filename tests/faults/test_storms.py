@@ -35,6 +35,7 @@ def test_nothing_is_lost_when_the_broker_is_killed_as_many_fall_due(system: Dewe
     assert storms.broker_killed_when_due(system, tasks=600, lead=4).broken == []
 
 
+@pytest.mark.alone
 def test_restarts_lose_and_repeat_nothing_and_never_count_against_a_run(system: Dewey) -> None:
     report = storms.rolling_restarts(system, tasks=100, seconds=0.03, rounds=3, long=2)
     assert (report.broken, report.twice, report.kills) == ([], 0, 3)
