@@ -6,6 +6,9 @@ from typing import NamedTuple
 from machine import Machine, cpu_seconds, running, wait_until
 from peers import System
 
+#: What is enqueued in bulk takes as long as one by one when there is so much more of it.
+BULKIER = 10
+
 #: A look at what is left costs the machine too.
 LOOK_SECONDS = 0.02
 
@@ -17,6 +20,11 @@ class Drained(NamedTuple):
     consumer_us: float  # CPU of the consumer for a task, microseconds
     history_us: float  # CPU of its recorder for a task, until it had them all
     broker_us: float  # CPU of redis-server for a task
+
+
+class InBulk(NamedTuple):
+    enqueued: float  # a second, many at once
+    times: float  # as many as one by one
 
 
 def drain(machine: Machine, system: System, tasks: int, workers: int) -> Drained:
@@ -39,8 +47,10 @@ def broker_cpu(machine: Machine) -> float:
     return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
-def in_bulk(machine: Machine, system: System, tasks: int) -> float:
-    """Enqueued a second, many at once. Nobody takes them; they are thrown away."""
-    rate = system.ask(machine, "redis", "bulk", tasks)
-    machine.redis.flushall()
-    return rate
+def in_bulk(machine: Machine, system: System, tasks: int) -> InBulk:
+    """Nobody takes these tasks; they are thrown away."""
+    rates = []
+    for deed, count in (("one", tasks), ("bulk", BULKIER * tasks)):
+        rates.append(system.ask(machine, "redis", deed, count))
+        machine.redis.flushall()
+    return InBulk(rates[1], rates[1] / rates[0])

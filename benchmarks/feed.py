@@ -2,7 +2,7 @@
 
 prepare               bring up what the system needs
 one COUNT             empty tasks, one by one → a second
-bulk COUNT            empty tasks, as many at once as the system has a way for → a second
+bulk COUNT            empty tasks, a thousand at once where the system has a way for it → a second
 stamps COUNT FILE     stamping tasks, one every 20 to 80 ms, so that no rhythm of a poller is met
 burst COUNT FILE      stamping tasks, at once
 """
@@ -26,6 +26,7 @@ def one(module: Any, count: str) -> None:
 
 
 def bulk(module: Any, count: str) -> None:
+    module.enqueue_in_bulk(1)
     began = time.perf_counter()
     for _ in range(int(count) // BULK):
         module.enqueue_in_bulk(BULK)

@@ -13,10 +13,11 @@ import hmac
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import orjson
 from huey.registry import Message
@@ -89,12 +90,8 @@ class SignedJSON(Serializer):
             message = data.message
             if len(message.id.split()) != 1:
                 raise ValueError(f"a run's id is one word, not {message.id!r}")
-            try:
-                body = orjson.dumps(letter_to_json(data), default=outcome_to_json)
-            except TypeError as error:
-                raise NotJSON(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
-            head = b"%s run %s %d %s " % (VERSION, message.name.encode(), data.envelope.attempt, message.id.encode())
-            return self.signed(b"run", head, body)
+            body = dump(letter_to_json(data), message)
+            return self.signed(b"run", head_of(data) + message.id.encode() + b" ", body)
         value, attempt, run_id = data if isinstance(data, Final) else (data, 0, "-")
         body = orjson.dumps(value_to_json(value), default=str, option=orjson.OPT_NON_STR_KEYS)
         return self.signed(b"value", b"%s value - %d %s " % (VERSION, attempt, run_id.encode()), body)
@@ -118,9 +115,59 @@ class SignedJSON(Serializer):
         return letter_of_json(content) if purpose == b"run" else value_of_json(content)
 
     def signed(self, purpose: bytes, head: bytes, body: bytes) -> bytes:
-        if len(body) > MAX_BYTES:
-            raise TooLong(f"{len(body):,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
+        check_length(len(body))
         return head + sign(self.keys[purpose][0], head, body) + b" " + body
+
+
+class Series:
+    """Messages as `letter`, each for a new run with arguments of its own: what they have in common is written once.
+
+    Yields run ids and messages. `calls` are the arguments. Raises NotJSON and TooLong at once, for all of them.
+    """
+
+    def __init__(self, serializer: SignedJSON, letter: Letter, calls: Sequence[tuple[Any, ...]]) -> None:
+        content = letter_to_json(letter)
+        del content["message"]["id"], content["message"]["args"]
+        message, envelope = (dump(content[part], letter.message) for part in ("message", "envelope"))
+        self.serializer, self.letter, self.calls, self.ids = serializer, letter, calls, new_ids(len(calls))
+        self.rest = message[1:] + b',"envelope":' + envelope + b"}"
+        # Written once more when they are needed: to keep them all costs more.
+        longest = max(len(dump(arguments, letter.message)) for arguments in calls)
+        check_length(longest + len(self.body(self.ids[0].encode(), b"")))
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        message, head, signed, body = self.letter.message, head_of(self.letter), self.serializer.signed, self.body
+        for run_id, arguments in zip(self.ids, self.calls, strict=True):
+            word = run_id.encode()
+            yield run_id, signed(b"run", head + word + b" ", body(word, dump(arguments, message)))
+
+    def body(self, run_id: bytes, arguments: bytes) -> bytes:
+        return b'{"message":{"id":"%s","args":%s,%s' % (run_id, arguments, self.rest)
+
+
+def new_ids(count: int) -> list[str]:
+    """Ids of uuid4's form, counted on from the first: quickly made, and neighbours in the database."""
+    first = uuid4()
+    start, place, most = str(first)[:24], first.node, 1 << 48
+    return [f"{start}{(place + number) % most:012x}" for number in range(count)]
+
+
+def head_of(letter: Letter) -> bytes:
+    """The first words, up to the run's id."""
+    return b"%s run %s %d " % (VERSION, letter.message.name.encode(), letter.envelope.attempt)
+
+
+def dump(value: Any, message: Message) -> bytes:
+    """JSON of what a message holds. Raises NotJSON."""
+    try:
+        return orjson.dumps(value, default=outcome_to_json)
+    except TypeError as error:
+        raise NotJSON(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
+
+
+def check_length(size: int) -> None:
+    if size > MAX_BYTES:
+        raise TooLong(f"{size:,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
 
 
 def body_of(message: str) -> str:

@@ -2,30 +2,27 @@
 
 import copy
 import functools
-import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
-from huey import Huey, chord, group
 from huey import signals as S
-from huey.api import Result, ResultGroup, Task, TaskLock
+from huey.api import TaskLock
 from huey.exceptions import HueyException
 from huey.storage import BaseStorage
 from huey.utils import Error
 
 from config import settings
 from engine.database import release
-from engine.delivery import BrokerAway, Effects, Held, Posted, Taken, Turn, event_json, unix
+from engine.delivery import BrokerAway, Held, Taken, Turn
+from engine.enqueuing import Enqueuing, asked_by
 from engine.locks import LeaseLock
-from engine.messages import Asker, Envelope, Final, Letter, SignedJSON, Unreadable, code_version, host
-from engine.records import State, now
+from engine.messages import Asker, Final, SignedJSON, Unreadable, code_version, host
+from engine.records import State
 from engine.redis_delivery import RedisDelivery
 from engine.run_task import InCode, RunTask, RunWrapper, parse_rate
 from engine.settlement import Settlement
@@ -35,27 +32,16 @@ __all__ = ["Asker", "BrokerAway", "Queue", "RunTask", "asked_by"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-asker: ContextVar[Asker | None] = ContextVar("asker", default=None)
 
 #: How long a settled outcome is held on to while the broker is away, before the run is left to be delivered again.
 SETTLE_SECONDS = 30
-
-
-@contextmanager
-def asked_by(who: Asker) -> Iterator[None]:
-    """Runs enqueued in this block are recorded as asked for by `who`."""
-    token = asker.set(who)
-    try:
-        yield
-    finally:
-        asker.reset(token)
 
 
 class HardTimeLimit(Exception):
     """A run was cut off by the end of its worker."""
 
 
-class Queue(Huey):
+class Queue(Enqueuing):
     """One of the three queues. `failed_result=` of a task makes the result that is stored when it has failed for good:
     a function of the task and the exception; without one, Huey's error is stored.
     """
@@ -102,115 +88,7 @@ class Queue(Huey):
         """Huey's -f and -L. Locks here die with their holders, so only those that are named are taken away."""
         return {name for name in names if self.storage.unlock(name.strip())}
 
-    # --- enqueuing -------------------------------------------------------------------------------------------
-
-    def enqueue(self, task: Any) -> Any:
-        if self._immediate or isinstance(task, (group, chord)):
-            return super().enqueue(task)
-        return self.enqueue_many([task])[0]
-
-    def enqueue_many(self, tasks: Iterable[RunTask]) -> list[Any]:
-        """Enqueue all of these at once; their handles. Of very many some are stored before the others."""
-        tasks, effects = list(tasks), Effects()
-        for task in tasks:
-            if task.expires:
-                task.resolve_expires(self.utc)
-            self.rename_if_called_before(task)
-            self._emit(S.SIGNAL_ENQUEUED, task)
-            effects.messages.append(self.message(task))
-        ids = self.send(effects)
-        return [self.handle_of(task, run_id) for task, run_id in zip(tasks, ids, strict=True)]
-
-    def rename_if_called_before(self, task: RunTask) -> None:
-        """To Huey the handler of an error is one task, however often its run fails; here each call is a run."""
-        settling = self.settling
-        handler = settling and settling.attempt > 1 and settling.task.on_error
-        if handler and task.id == handler.id:
-            task.id = task.create_id()
-            task.revoke_id = f"r:{task.id}"
-
-    def handle_of(self, task: RunTask, run_id: str) -> Any:
-        if run_id != task.id:  # one of this name waits or runs already
-            return Result(self, Task(id=run_id))
-        if not self.ready_to_run(task):
-            self._emit(S.SIGNAL_SCHEDULED, task)
-        results = self._pipeline_results(task)
-        return results[0] if len(results) == 1 else ResultGroup(results)
-
-    def add_schedule(self, task: Any) -> None:
-        if self._immediate:
-            super().add_schedule(task)
-            return
-        self.send(self.posted(task))
-        self._emit(S.SIGNAL_SCHEDULED, task)
-
-    def posted(self, task: RunTask, once: str = "", delivered: int = 0) -> Effects:
-        """Its message, as what is to be stored."""
-        effects = Effects()
-        effects.messages.append(self.message(task, once, delivered))
-        return effects
-
-    def message(self, task: RunTask, once: str = "", delivered: int = 0) -> Posted:
-        """The message of a task, for the queue or for the schedule. One without an envelope is a new run."""
-        new = task.envelope is None
-        if new:
-            self.seal(task)
-        unique = self.unique_name(task) if new and task.unique else ""
-        due = None if self.ready_to_run(task) else unix(task.eta)
-        return Posted(task.id, self.serialize_task(task), task.priority or 0, due, unique, once, delivered, new)
-
-    def unique_name(self, task: RunTask) -> str:
-        """The task and its arguments: of runs of the same name, one waits or runs at a time."""
-        arguments = orjson.dumps([task.args, task.kwargs], option=orjson.OPT_SORT_KEYS, default=str)
-        return f"{task.name}:{hashlib.sha256(arguments).hexdigest()}"
-
-    def seal(self, task: RunTask) -> None:
-        """Write on the envelope who asks: whoever `asked_by` names, else the run whose task is asking, else code."""
-        parent = self.current
-        who = asker.get() or (Asker("run", parent.task.id) if parent else Asker("code", host()))
-        parent_id = parent.task.id if parent else None
-        task.envelope = Envelope(who, now(), code_version(), parent_id, retries=task.retries)
-
-    def send(self, effects: Effects) -> list[str]:
-        """Store at once; but what Huey sends after a task's code has ended is stored when the run is settled."""
-        if self.settling:
-            self.settling.effects.merge(effects)
-            return [posted.run_id for posted in effects.messages]
-        return list(self.storage.apply(effects))
-
-    def note(self, task: RunTask, facts: dict[str, Any]) -> None:
-        """Add facts to a run's record while it runs."""
-        if not self._immediate:
-            delivery = getattr(task, "taken", Taken(task.id, 0, b"")).delivery
-            event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
-            self.storage.apply(Effects().event(event))
-
-    def serialize_task(self, task: Any) -> bytes:
-        if task.envelope is None:
-            self.seal(task)
-        letter = Letter(self._registry.create_message(task), task.envelope)
-        return bytes(self.serializer.serialize(letter))
-
-    def deserialize_task(self, data: bytes) -> RunTask:
-        letter = self.serializer.deserialize(data)
-        if not isinstance(letter, Letter):
-            raise Unreadable("not a message that asks for a run")
-        task: RunTask = self._registry.create_task(letter.message)
-        task.envelope = letter.envelope
-        return task
-
     # --- working ---------------------------------------------------------------------------------------------
-
-    @property
-    def current(self) -> Settlement | None:
-        """The execution going on in this thread."""
-        return getattr(self.local, "current", None)
-
-    @property
-    def settling(self) -> Settlement | None:
-        """The same, once the task's own code has ended."""
-        current = self.current
-        return None if current is None or current.in_code else current
 
     def identify(self, consumer: str, worker: str, *, deferring: bool = False) -> None:
         """Take messages under this name, in this thread. Who is `deferring` settles a run with the next `dequeue`, in

@@ -396,32 +396,38 @@ SCRIPTS = {
 #: The commonest steps once more, for nothing but the commonest case of each. The library costs a script more than all
 #: that it does there: each function a microsecond, for being defined.
 QUICK = {
-    # ARGV [run id, message, priority, whether it is told]…, of runs that are to begin at once.
-    # 0, and nothing stored, where one of them was seen before: that is for `apply`. 1,000 at most: what one call
-    # hands to another goes over a stack of 8,000 places.
+    # ARGV whether all are new for certain, priority, whether they are told, [run id, message]…, of runs that are to
+    # begin at once. 0, and nothing stored, where one of them was seen before: that is for `apply`. 1,000 at most:
+    # what one call hands to another goes over a stack of 8,000 places.
     "quick_post": """
-        local call, prefix, seen = redis.call, KEYS[1], {}
-        for i = 1, #ARGV, 4 do
-          for _, kind in ipairs({'run:', 'spent:', 'kv:'}) do seen[#seen + 1] = prefix .. kind .. ARGV[i] end
+        local call, prefix, priority, told = redis.call, KEYS[1], tonumber(ARGV[2]), ARGV[3] == '1'
+        local run, events = prefix .. 'run:', prefix .. 'events'
+        if ARGV[1] == '0' then
+          local seen = {}
+          for i = 4, #ARGV, 2 do
+            for _, kind in ipairs({'run:', 'spent:', 'kv:'}) do seen[#seen + 1] = prefix .. kind .. ARGV[i] end
+          end
+          if call('exists', unpack(seen)) > 0 then return 0 end
         end
-        if call('exists', unpack(seen)) > 0 then return 0 end
-        local clock, places = call('time'), {}
-        local micros = clock[1] * 1e6 + clock[2]
-        for i = 1, #ARGV, 4 do
-          local id, data, priority, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), #places
+        local clock, format, places = call('time'), string.format, {}
+        local second, micros = tonumber(clock[1]), tonumber(clock[2])
+        for i = 4, #ARGV, 2 do
+          local id, data = ARGV[i], ARGV[i + 1]
           -- A microsecond apart, so that what comes in together keeps its order.
           micros = micros + 1
-          local since = string.format('%d.%06d', math.floor(micros / 1e6), micros % 1e6)
-          places[n + 1], places[n + 2] = since, id
-          call('hset', prefix .. 'run:' .. id, 'message', data)
+          if micros == 1e6 then second, micros = second + 1, 0 end
+          local place = format('%d.%06d', second, micros)
+          call('hset', run .. id, 'message', data)
           if priority ~= 0 then
-            places[n + 1] = string.format('%.6f', micros / 1e6 - PRIORITY * priority)
-            call('zadd', prefix .. 'since', since, id); call('hset', prefix .. 'run:' .. id, 'since', since)
+            call('zadd', prefix .. 'since', place, id); call('hset', run .. id, 'since', place)
+            place = format('%.6f', second + micros / 1e6 - PRIORITY * priority)
           end
-          if ARGV[i + 3] == '1' then call('xadd', prefix .. 'events', '*', 'e', data) end
+          places[i - 3], places[i - 2] = place, id
+          if told then call('xadd', events, '*', 'e', data) end
         end
         call('zadd', prefix .. 'queue', unpack(places))
-        for _ = call('llen', prefix .. 'bell'), math.min(63, #ARGV / 4 - 1) do call('lpush', prefix .. 'bell', '1') end
+        local bell = prefix .. 'bell'
+        for _ = call('llen', bell), math.min(63, #places / 2 - 1) do call('lpush', bell, '1') end
         return 1
     """.replace("PRIORITY", str(PRIORITY_SECONDS)),
     # ARGV consumer, worker, [run id, delivery, ttl, its result, the line of its end] of the run before.

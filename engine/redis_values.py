@@ -4,27 +4,29 @@ import hashlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, groupby, islice
 from os import getpid, sched_yield
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from hiredis import pack_command
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from redis import Redis, SSLConnection
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as Unreachable
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as Silent
 from redis.retry import Retry
 
-from engine.delivery import BrokerAway, Effects
+from engine.delivery import BrokerAway, Effects, Posted
 from engine.redis_scripts import SOURCE
 
-AWAY = (Unreachable, Silent, ReadOnlyError, OutOfMemoryError)
+#: NoScriptError: in the middle of a series somebody has made the server forget its scripts.
+AWAY = (Unreachable, Silent, ReadOnlyError, OutOfMemoryError, NoScriptError)
 
 #: A connection that was idle for so long may have been closed by the server meanwhile.
 FRESH_SECONDS = 1.0
@@ -38,8 +40,21 @@ CROWDED_SECONDS, CALM_SECONDS = 0.001, 0.1
 
 #: New runs that are stored in one step.
 MOST_POSTED = 1000
+#: The same of a series, of which more is written while the server has so many steps before it.
+FIRST_OF_SERIES, MOST_OF_SERIES, SENT_AHEAD = 25, 200, 1
 
 Words = tuple[Any, ...]
+T = TypeVar("T")
+
+
+class Packer(HiredisRespSerializer):
+    def pack(self, *words: Any) -> Any:
+        return super().pack(*without_numbers(words))
+
+
+def without_numbers(words: Words) -> Words:
+    """Hiredis 3.5 crashes the process when a signal, such as a time limit's, comes while it makes text of a number."""
+    return tuple([str(word) if type(word) in (int, float) else word for word in words])
 
 
 class RedisValues(BaseStorage):
@@ -55,6 +70,7 @@ class RedisValues(BaseStorage):
             socket_connect_timeout=SILENCE_SECONDS,
             health_check_interval=30,
             retry=Retry(NoBackoff(), 0),
+            command_packer=Packer(),
         )
         self.prefix = f"dewey:{{{name}}}:"
         self.local = threading.local()
@@ -73,17 +89,40 @@ class RedisValues(BaseStorage):
         try:
             connection = self.connection()
             try:
-                return self.answer(connection, "EVALSHA", SHA[step], 1, self.prefix, *args)
+                self.send(connection, "EVALSHA", SHA[step], 1, self.prefix, *args)
+                return self.received(connection)
             except NoScriptError:
-                return self.answer(connection, "EVAL", SOURCE[step], 1, self.prefix, *args)
+                self.send(connection, "EVAL", SOURCE[step], 1, self.prefix, *args)
+                return self.received(connection)
         except AWAY as error:
             raise BrokerAway(f"Redis: {error}") from error
 
-    def answer(self, connection: Any, *words: Any) -> Any:
-        connection.send_packed_command((pack_command(words),))
+    def run_each(self, step: str, calls: Iterable[Words]) -> None:
+        """One script with the words of each. The next are made, and sent, while the server works on those before."""
+        with self.reaching():
+            connection = self.connection()
+            self.send(connection, "SCRIPT", "LOAD", SOURCE[step])
+            for words in calls:
+                self.send(connection, "EVALSHA", SHA[step], 1, self.prefix, *words)
+                if self.local.unread > SENT_AHEAD:
+                    self.received(connection)
+            while self.local.unread:
+                self.received(connection)
+
+    def send(self, connection: Any, *words: Any) -> None:
+        self.local.unread += 1
+        connection.send_packed_command((pack_command(without_numbers(words)),))
+
+    def received(self, connection: Any) -> Any:
+        """The first answer that nobody has read yet."""
         if self.local.near and monotonic() > self.local.calm_until:
             self.look(connection._sock)
-        answer = connection.read_response()
+        try:
+            answer = connection.read_response()
+        except ResponseError:
+            self.local.unread -= 1
+            raise
+        self.local.unread -= 1
         self.local.used = monotonic()
         return answer
 
@@ -105,10 +144,13 @@ class RedisValues(BaseStorage):
     def connection(self) -> Any:
         local = self.local
         if getattr(local, "pid", None) != getpid():
-            local.open, local.pid, local.used, local.calm_until = self.new_connection(), getpid(), 0.0, 0.0
+            local.open, local.used, local.calm_until, local.unread = self.new_connection(), 0.0, 0.0, 0
             local.near = self.is_near and not isinstance(local.open, SSLConnection)
-        elif monotonic() - local.used > FRESH_SECONDS and is_stale(local.open):
+            local.pid = getpid()
+        # Who was interrupted while it waited has left an answer that is nobody's.
+        elif local.unread or (monotonic() - local.used > FRESH_SECONDS and is_stale(local.open)):
             local.open.disconnect()
+            local.unread = 0
         return local.open
 
     def new_connection(self) -> Any:
@@ -156,11 +198,14 @@ class RedisValues(BaseStorage):
 
         Returns the ids under which the runs of its messages go on.
         """
-        plain = plain_posts(effects)
-        if plain and all(self.run("quick_post", *chain(*part)) for part in parts(plain, MOST_POSTED)):
+        if is_plain(effects) and all(self.run("quick_post", 0, *words) for words in posts(effects.messages)):
             return [one.run_id for one in effects.messages]
         # What was stored of them already is nothing new.
         return [run_id.decode() for run_id in self.run("apply", *self.flat(effects))]
+
+    def post_series(self, messages: Iterable[tuple[str, bytes]], priority: float) -> None:
+        """Store messages of runs that nobody has seen before, a part at a time: for so long others wait."""
+        self.run_each("quick_post", ((1, priority, 1, *chain(*part)) for part in growing_parts(messages)))
 
     def flat(self, effects: Effects) -> list[Any]:
         messages = [(*one[:3], one.due or "", *one[4:-1], int(one.told)) for one in effects.messages]
@@ -247,18 +292,26 @@ class RedisValues(BaseStorage):
             self.delete_counter(key)
 
 
-def plain_posts(effects: Effects) -> list[Words]:
-    """The words of new runs that are to begin at once; none where there is anything else."""
-    words = []
-    for run_id, data, priority, due, unique, once, delivered, told in effects.messages:
-        if due or unique or once or delivered:
-            return []
-        words.append((run_id, data, priority, int(told)))
-    return [] if effects.results or effects.events else words
+def is_plain(effects: Effects) -> bool:
+    """Nothing but runs that are to begin at once."""
+    others = any(one.due or one.unique or one.once or one.delivered for one in effects.messages)
+    return bool(effects.messages) and not (others or effects.results or effects.events)
 
 
-def parts(words: list[Words], size: int) -> Iterator[list[Words]]:
-    return (words[start : start + size] for start in range(0, len(words), size))
+def posts(messages: list[Posted]) -> Iterator[Words]:
+    """The words of `quick_post`, for so many at a time as belong together."""
+    for (priority, told), alike in groupby(messages, lambda one: (one.priority, int(one.told))):
+        words = [(one.run_id, one.data) for one in alike]
+        for start in range(0, len(words), MOST_POSTED):
+            yield priority, told, *chain(*words[start : start + MOST_POSTED])
+
+
+def growing_parts(rows: Iterable[T]) -> Iterator[list[T]]:
+    """A small part comes first, so that the server has work soon."""
+    rest, size = iter(rows), FIRST_OF_SERIES
+    while part := list(islice(rest, size)):
+        yield part
+        size = min(2 * size, MOST_OF_SERIES)
 
 
 def bear_no_silence(connection: Any) -> None:

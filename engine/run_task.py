@@ -101,8 +101,10 @@ class RunWrapper(TaskWrapper):
     task_base = RunTask
 
     def map(self, it: Iterable[Any]) -> ResultGroup:
-        """Huey's map, in one step."""
-        return ResultGroup(self.huey.enqueue_many(self._apply(it)))
+        """Huey's map, all at once."""
+        calls = [arguments if isinstance(arguments, tuple) else (arguments,) for arguments in it]
+        handles: ResultGroup = self.huey.enqueue_calls(self, calls)
+        return handles
 
     def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
         if inspect.iscoroutinefunction(func):

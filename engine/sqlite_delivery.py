@@ -7,6 +7,7 @@ what follows from it is stored in the same transaction.
 import json
 import sqlite3
 import time
+from collections.abc import Iterable
 from datetime import datetime
 
 from engine.delivery import (
@@ -78,6 +79,12 @@ class SqliteDelivery(SqliteDesk):
         """Store these in one step. Returns the ids under which the runs of its messages go on."""
         with self.writing() as connection:
             return self.store(connection, effects)
+
+    def post_series(self, messages: Iterable[tuple[str, bytes]], priority: float) -> None:
+        """Store messages of runs that nobody has seen before."""
+        effects = Effects()
+        effects.messages = [Posted(run_id, data, priority, None, told=True) for run_id, data in messages]
+        self.apply(effects)
 
     def store(self, connection: sqlite3.Connection, effects: Effects) -> list[str]:
         now = time.time()

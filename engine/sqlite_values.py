@@ -51,8 +51,8 @@ class SqliteValues(BaseStorage):
             if getattr(self.local, "open", None):
                 # A connection must not be used, nor even closed, on the other side of a fork.
                 self.left_behind.append(self.local.open)
-            self.local.open, self.local.pid = self.connect(), getpid()
-            self.local.watch = None
+            self.local.open, self.local.watch = self.connect(), None
+            self.local.pid = getpid()
         return self.local.open
 
     def connect(self) -> sqlite3.Connection:
@@ -81,6 +81,8 @@ class SqliteValues(BaseStorage):
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         with self.reading() as connection:
+            if connection.in_transaction:  # who was interrupted in here before could not even end it
+                connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

@@ -1,5 +1,7 @@
 """What users of Huey know goes on working on our queue."""
 
+import random
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 from huey import CancelExecution, chord, group, signals
 from huey.exceptions import ResultTimeout, RetryTask, TaskException, TaskLockedException
 
-from engine.queues import Queue
+from engine.delivery import Effects
+from engine.messages import Asker, NotJSON
+from engine.queues import Queue, asked_by
 from engine.redis_delivery import RedisDelivery
 from engine.sqlite_delivery import SqliteDelivery
 
@@ -153,12 +157,94 @@ def test_results_keep_their_timeout(queue: Queue) -> None:
     assert result.get(blocking=True, timeout=1) is None
 
 
-def test_many_enqueued_at_once_are_all_there(queue: Queue) -> None:
-    double = queue.task(name="double")(lambda number: number * 2)
-    results = double.map(range(50))
-    assert queue.pending_count() == 50
+def test_many_enqueued_at_once_are_all_there_in_their_order(queue: Queue) -> None:
+    seen: list[int] = []
+    note = queue.task(name="note", retries=2, priority=3, expires=600)(lambda number: seen.append(number) or -number)
+    last = queue.task(name="last")(lambda first, second: seen.append(second))
+    with asked_by(Asker("operator", "vera@example.org")):
+        results = note.map(range(450))
+    last.map([(1, 1000)])
+    assert (queue.pending_count(), len(results)) == (451, 450)
+    task = queue.dequeue()
+    assert task is not None and task.envelope is not None
+    assert (task.retries, task.priority, task.envelope.retries, task.envelope.asked_by.name, task.id) == (
+        2, 3, 2, "vera@example.org", results._results[0].id,
+    )  # fmt: skip
+    assert 590 < (task.expires_resolved - datetime.now(UTC).replace(tzinfo=None)).total_seconds() <= 600
+    queue.execute(task)
     work_off(queue)
-    assert results.get() == [number * 2 for number in range(50)]
+    assert seen == [*range(450), 1000]
+    assert results.get() == [-number for number in range(450)]
+    kinds = [line.startswith("{") for _, line in queue.storage.events(0, 2000)]
+    assert (kinds.count(False), kinds.count(True)) == (451, 451)  # the messages themselves, and an end each
+
+
+def test_none_of_many_are_stored_when_one_cannot_be(queue: Queue) -> None:
+    note = queue.task(name="note")(lambda anything: None)
+    with pytest.raises(NotJSON, match="note"):
+        note.map([1] * 300 + [object()])
+    assert (queue.pending_count(), queue.storage.events(0, 10), list(note.map([]))) == (0, [], [])
+
+
+def test_many_are_told_of_and_joined_one_by_one_where_that_was_asked(queue: Queue) -> None:
+    heard: list[tuple[str, int]] = []
+    note, once = queue.task(name="note")(print), queue.task(name="once", unique=True)(print)
+    first, second = once.map([7, 7])
+    assert (first.id == second.id, queue.pending_count()) == (True, 1)
+    queue.signal(signals.SIGNAL_ENQUEUED)(lambda signal, task: heard.append((signal, *task.args)))
+    note.map([1, 2])
+    assert heard == [("enqueued", 1), ("enqueued", 2)]
+
+
+def test_many_are_stored_by_a_server_that_knows_no_script(redis_url: str) -> None:
+    queue = Queue("fresh")
+    queue.storage = RedisDelivery("fresh", redis_url, 60, read_timeout=0.05)
+    queue.storage.redis.script_flush()
+    note = queue.task(name="note")(print)
+    note.map(range(300))
+    assert queue.pending_count() == 300
+
+
+class Struck(Exception):
+    pass
+
+
+# Who is struck while it connects leaves a socket to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_a_time_limit_interrupts_is_not_taken_for_the_next(queue: Queue) -> None:
+    """The limit may strike while a task enqueues."""
+    armed = False
+
+    def strike(*_: Any) -> None:
+        if armed:
+            raise Struck
+
+    before, struck = signal.signal(signal.SIGALRM, strike), 0
+    try:
+        for number in range(2000):
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.0004))
+            try:
+                armed = True
+                for again in range(20):
+                    run_id = f"{number}-{again}"
+                    effects = Effects().enqueue(run_id, b"anything", once=run_id)
+                    assert queue.storage.apply(effects) == [run_id]
+            except Struck:
+                struck += 1
+            finally:
+                armed = False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert struck > 500
+
+
+def test_in_immediate_mode_many_run_at_once(queue: Queue) -> None:
+    double = queue.task(name="double")(lambda number: number * 2)
+    queue.immediate = True
+    assert double.map([1, 2]).get() == [2, 4]
+    queue.immediate = False
+    assert queue.pending_count() == 0
 
 
 def test_a_chord_fires_once_however_often_its_members_are_delivered(queue: Queue) -> None:

@@ -82,7 +82,6 @@ DIFFERENCES = {
     """,
     "the test looks into Huey's storage in memory, or puts it in the place of ours": """
         test_api.TestChordPrimitive.test_chord_bookkeeping_cleared
-        test_asyncio.TestAsyncioHelpers.test_aget_result_group
     """,
 }
 

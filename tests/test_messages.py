@@ -1,6 +1,7 @@
 """Signed JSON on the wire: what it carries, what it refuses, and that nothing runs that was not signed here."""
 
 import pickle
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,8 @@ from huey.utils import Error
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.messages import Asker, Envelope, Letter, NotJSON, SignedJSON, Unreadable
+from engine import messages
+from engine.messages import Asker, Envelope, Letter, NotJSON, Series, SignedJSON, TooLong, Unreadable
 
 KEY = "k" * 40
 json_values = st.recursive(
@@ -33,6 +35,29 @@ def letter(*args: object, **kwargs: object) -> Letter:
 def test_every_json_argument_comes_back_as_it_went(args: list[object], kwargs: dict[str, object]) -> None:
     sent = letter(*args, **kwargs)
     assert SignedJSON(KEY).deserialize(SignedJSON(KEY).serialize(sent)) == sent
+
+
+@given(st.lists(st.lists(json_values, max_size=3), min_size=1, max_size=5))
+def test_a_series_is_what_each_of_its_messages_would_be_by_itself(calls: list[list[object]]) -> None:
+    wire, common = SignedJSON(KEY), letter("of the first", and_of="all")
+    found = list(Series(wire, common, [tuple(call) for call in calls]))
+    for (run_id, data), call in zip(found, calls, strict=True):
+        alone = Letter(common.message._replace(id=run_id, args=tuple(call)), common.envelope)
+        assert wire.deserialize(data) == alone
+        assert data.split(b" ")[:5] == wire.serialize(alone).split(b" ")[:5]
+    ids = [uuid.UUID(run_id) for run_id, _ in found]
+    assert (len(set(ids)), {one.version for one in ids}) == (len(calls), {4})
+
+
+def test_ids_that_are_counted_on_stay_ids_at_the_end_of_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "uuid4", lambda: uuid.UUID("00000000-0000-4000-8000-ffffffffffff"))
+    assert [uuid.UUID(one).node for one in messages.new_ids(2)] == [0xFFFFFFFFFFFF, 0]
+
+
+@pytest.mark.parametrize(("bad", "error"), [(object(), NotJSON), ("x" * messages.MAX_BYTES, TooLong)])
+def test_one_bad_call_of_a_series_is_found_before_a_message_is_made(bad: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Series(SignedJSON(KEY), letter(), [(1,), (bad,)])
 
 
 @given(json_values)
