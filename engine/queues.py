@@ -23,10 +23,8 @@ from engine.enqueuing import Enqueuing, asked_by
 from engine.locks import LeaseLock
 from engine.messages import Asker, Final, SignedJSON, Unreadable, code_version, host
 from engine.records import State
-from engine.redis_delivery import RedisDelivery
 from engine.run_task import InCode, RunTask, RunWrapper, parse_rate
 from engine.settlement import Settlement
-from engine.sqlite_delivery import SqliteDelivery
 
 __all__ = ["Asker", "BrokerAway", "Queue", "RunTask", "asked_by"]
 
@@ -59,8 +57,13 @@ class Queue(Enqueuing):
         )
 
     def get_storage(self, **kwargs: Any) -> BaseStorage:
+        # A process has only the one in memory that it uses.
         if settings.redis_url:
+            from engine.redis_delivery import RedisDelivery
+
             return RedisDelivery(self.name, settings.redis_url, settings.result_ttl_seconds, **kwargs)
+        from engine.sqlite_delivery import SqliteDelivery
+
         return SqliteDelivery(self.name, settings.queue_path, settings.result_ttl_seconds, **kwargs)
 
     def get_task_wrapper_class(self) -> type[RunWrapper]:
