@@ -5,7 +5,6 @@ and no database connection. A worker that dies is replaced at once, and what it 
 die with their parent.
 """
 
-import ctypes
 import faulthandler
 import gc
 import logging
@@ -27,6 +26,7 @@ from config import settings
 from engine import history, steer_workers
 from engine.database import database, release
 from engine.delivery import BrokerAway, Held
+from engine.file_watch import LIBC
 from engine.logs import adopt_huey_logging
 from engine.messages import code_version, host
 from engine.queues import HardTimeLimit, Queue
@@ -93,7 +93,7 @@ class TiedProcesses(stock.ProcessEnvironment):
         if isinstance(process, Worker):
             signal.signal(signal.SIGUSR2, process.interrupt_if_cancelled)
             process.stack_file.listen()
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != self.parent:
             os._exit(1)
         database.obj.dispose()

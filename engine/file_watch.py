@@ -5,6 +5,8 @@ import os
 import select
 from contextlib import suppress
 
+#: Opened once, before anybody forks: what is opened in each process lies in the memory of each.
+LIBC = ctypes.CDLL(None, use_errno=True)
 IN_MODIFY = 2
 
 
@@ -13,10 +15,9 @@ class FileWatch:
 
     def __init__(self, path: os.PathLike[str]) -> None:
         self.file = -1
-        libc = ctypes.CDLL(None, use_errno=True)
         try:
-            self.file = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-            if self.file < 0 or libc.inotify_add_watch(self.file, os.fsencode(path), IN_MODIFY) < 0:
+            self.file = LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            if self.file < 0 or LIBC.inotify_add_watch(self.file, os.fsencode(path), IN_MODIFY) < 0:
                 raise OSError(ctypes.get_errno(), "no watch on this file", str(path))
         except AttributeError as error:  # another kernel than Linux
             raise OSError(str(error)) from error
