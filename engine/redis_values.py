@@ -156,6 +156,10 @@ class RedisValues(BaseStorage):
             local.unread = 0
         return local.open
 
+    def drop_unfinished(self) -> None:
+        """Let go of connections that somebody was interrupted on; that of this thread is looked after by itself."""
+        self.redis.connection_pool.reset()
+
     def new_connection(self) -> Any:
         """One whose silence the kernel watches over: Python's own timeout costs a poll before each send and receive."""
         pool = self.redis.connection_pool

@@ -57,7 +57,7 @@ class InCode:
     """
 
     def __init__(self, queue: Any, task: RunTask) -> None:
-        self.current = queue.current
+        self.queue, self.current = queue, queue.current
         self.capture = capture.captured(functools.partial(queue.note, task) if self.current else None)
         seconds = task.timeout or settings.soft_time_limit
         self.limit = queue._timeout_handler(seconds) if seconds and queue._timeout_handler else None
@@ -77,13 +77,15 @@ class InCode:
         except RunCancelled as cancelled:
             raise CancelExecution(str(cancelled), retry=False) from None
 
-    def leave(self, *how: Any) -> None:
+    def leave(self, kind: Any, error: BaseException | None, at: Any) -> None:
         try:
             if self.limit:
-                self.limit.__exit__(*how)
+                self.limit.__exit__(kind, error, at)
         finally:
             if self.current:
                 self.current.in_code = False
+                if error and not isinstance(error, Exception):  # it may have been in the middle of anything
+                    self.queue.storage.drop_unfinished()
             self.capture.__exit__()
 
 

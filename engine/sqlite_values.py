@@ -81,8 +81,7 @@ class SqliteValues(BaseStorage):
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         with self.reading() as connection:
-            if connection.in_transaction:  # who was interrupted in here before could not even end it
-                connection.execute("ROLLBACK")
+            self.drop_unfinished()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -91,6 +90,11 @@ class SqliteValues(BaseStorage):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    def drop_unfinished(self) -> None:
+        """End what somebody who was interrupted could not even end."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

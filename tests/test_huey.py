@@ -2,6 +2,7 @@
 
 import random
 import signal
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from engine.delivery import Effects
 from engine.messages import Asker, NotJSON
 from engine.queues import Queue, asked_by
 from engine.redis_delivery import RedisDelivery
+from engine.run_task import RunCancelled
 from engine.sqlite_delivery import SqliteDelivery
 
 
@@ -227,16 +229,38 @@ def test_what_a_time_limit_interrupts_is_not_taken_for_the_next(queue: Queue) ->
                 armed = True
                 for again in range(20):
                     run_id = f"{number}-{again}"
-                    effects = Effects().enqueue(run_id, b"anything", once=run_id)
+                    effects = Effects().enqueue(run_id, b"anything", once=run_id).result(f"key {again}", b"%d" % again)
                     assert queue.storage.apply(effects) == [run_id]
+                    assert queue.storage.peek_data(f"key {again}") == b"%d" % again
             except Struck:
                 struck += 1
+                queue.storage.drop_unfinished()
             finally:
                 armed = False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert struck > 500
+
+
+def test_what_a_cancelled_run_was_writing_is_let_go_at_once(tmp_path: Path) -> None:
+    queue = Queue("fresh")
+    queue.storage = SqliteDelivery("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
+    queue.identify("here", "Worker-1", deferring=True)
+
+    @queue.task(name="cut")
+    def cut() -> None:
+        queue.storage.connection.execute("BEGIN IMMEDIATE")
+        raise RunCancelled("cancelled by vera")
+
+    cut()
+    task = queue.dequeue()
+    queue.execute(task)
+    with sqlite3.connect(tmp_path / "queue.db", timeout=0) as other:
+        other.execute("BEGIN IMMEDIATE")
+    other.close()
+    queue.settle_last()
+    assert queue.pending_count() == 0
 
 
 def test_in_immediate_mode_many_run_at_once(queue: Queue) -> None:
