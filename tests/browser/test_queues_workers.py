@@ -115,7 +115,7 @@ def test_a_queue_is_paused_and_resumed(open_page: Open, place: Slow, java_script
 def test_a_queue_is_purged_once_its_name_is_typed(open_page: Open, java_script: bool) -> None:
     waiting = [slow.grind(1).id for _ in range(3)]
     page = open_page("/queues", java_script_enabled=java_script)
-    expect(page.locator("#unserved-heavy")).to_contain_text("Nobody serves heavy; 3 runs wait.")
+    expect(page.locator("#unserved")).to_contain_text("Nobody serves heavy, normal, light; 3 runs wait.")
     page.get_by_role("link", name="heavy", exact=True).click()
     page.get_by_role("link", name="Purge…").click()
     page.get_by_label("Type heavy to go on").fill("light")
