@@ -121,7 +121,7 @@ def write_running(held: list[Held]) -> None:
 
     A run whose enqueuing or whose end is still on its way through the stream is left to that.
     """
-    waiting = {run.id: run for run in Run.select().where(Run.id.in_([one.run_id for one in held])) if held}
+    waiting = {run.id: run for run in Run.select().where(Run.id.in_([one.run_id for one in held]))} if held else {}
     for one in held:
         run = waiting.get(one.run_id)
         if run is None or run.deliveries >= one.delivery or run.state in ENDED:
