@@ -1,0 +1,46 @@
+"""The broker is killed while very many runs are enqueued at once."""
+
+from pathlib import Path
+from threading import Thread
+
+from servers import RedisServer
+from waiting import wait_until
+
+from engine.delivery import BrokerAway
+from engine.queues import Queue
+from engine.redis_delivery import RedisDelivery
+
+MANY = 200_000
+
+
+def test_a_broker_killed_meanwhile_has_the_first_of_them_whole(tmp_path: Path) -> None:
+    server, queue, failed = RedisServer(tmp_path), Queue("many"), list[BrokerAway]()
+    server.start()
+    queue.storage = RedisDelivery("many", server.url, 60)
+    note = queue.task(name="note")(print)
+
+    def enqueue() -> None:
+        try:
+            note.map(range(MANY))
+        except BrokerAway as away:
+            failed.append(away)
+
+    thread = Thread(target=enqueue)
+    try:
+        thread.start()
+        wait_until(lambda: queue.pending_count() > 1000)
+        server.kill()
+        thread.join()
+        assert len(failed) == 1
+        server.start()
+        stored = queue.storage.enqueued_items()
+        assert 1000 < len(stored) < MANY
+        assert [queue.deserialize_task(one).args for one in stored] == [(number,) for number in range(len(stored))]
+        assert [line.encode() for _, line in queue.storage.events(0, MANY)] == stored
+        assert len(queue.storage.stored("run:")) == len(stored)
+        note.map(range(3))
+        assert queue.pending_count() == len(stored) + 3
+    finally:
+        server.kill()
+        thread.join()
+        queue.storage.close()
