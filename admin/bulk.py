@@ -187,8 +187,9 @@ def told(bulk: Bulk) -> str:
 
 
 def reason(code: str) -> str:
-    """Why an item was refused."""
+    """Why an item was refused, or what is to be said of it."""
     return {
+        "asked to stop": _("It was running and has been asked to stop."),
         "not ended": _("It has not ended."),
         "not pending": _("It neither waits nor runs."),
         "not on record": _("It is not on record any more."),

@@ -20,19 +20,21 @@ def status(as_json: bool, watch_every: float | None) -> None:
 
 def show_status(as_json: bool) -> bool:
     """Returns whether all that should be served is."""
-    facts = inspect.queue_facts(tasks.queues, inspect.workers())
+    consumers = inspect.workers()
+    facts = inspect.queue_facts(tasks.queues, consumers)
     if as_json:
         print_json({"queues": [fact._asdict() for fact in facts]})
     else:
         titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy")
-        print_table(titles, [queue_row(fact) for fact in facts])
+        print_table(titles, [queue_row(fact, bool(inspect.present(consumers, fact.name))) for fact in facts])
     for warning in inspect.warnings(tasks.queues):
         click.echo(f"warning: {warning}", err=True)
     return not any(fact.wanted and not fact.live for fact in facts)
 
 
-def queue_row(fact: inspect.QueueFacts) -> tuple[Any, ...]:
-    state = "live" if fact.live else "no live worker" if fact.wanted else "not wanted"
+def queue_row(fact: inspect.QueueFacts, is_there: bool) -> tuple[Any, ...]:
+    """`is_there`: a consumer of it lives, though it may be quiet."""
+    state = "live" if fact.live else "quiet" if is_there else "no live worker" if fact.wanted else "not wanted"
     oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"
     state += ", paused" if fact.paused else ""
     return fact.name, state, fact.waiting, fact.scheduled, oldest, fact.worker_count, fact.busy_count

@@ -63,7 +63,9 @@ def worker_restart(worker_id: str) -> Any:
 @needs("admin")
 def worker_restart_now(worker_id: str) -> Any:
     perform(current(), "workers.restart", worker=worker_id)
-    flash(_("It restarts as soon as what it runs has ended, and is then on the list as a new one."))
+    flash(
+        _("It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue.")
+    )
     return back_to(worker_id)
 
 

@@ -143,7 +143,7 @@ def restart(worker: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Restart {inspect.worker_name(roster.find(worker))}?", abort=True)
     perform(me(), "workers.restart", worker=worker)
-    click.echo("It restarts as soon as what it runs has ended.")
+    click.echo("It restarts. What outlasts its grace period goes back to the queue.")
 
 
 @workers.command("dump", cls=Command)

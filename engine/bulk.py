@@ -117,7 +117,7 @@ def stop(bulk_id: int, by: Asker) -> bool:
 
 # --- working it off ------------------------------------------------------------------------------------------
 
-#: Does it to these runs; gives back those it was refused for, with the reason.
+#: Does it to these runs; gives back those of which there is something to say, such as why it was refused.
 Deed = Callable[[Queues, list[str], Asker], dict[str, str]]
 DEEDS: dict[str, Deed] = {"retry": many.retry, "cancel": many.cancel, "delete": many.delete}
 
@@ -130,10 +130,10 @@ def work_off(
     many.write_down(queues)
     begun_before = take_back(bulk, claim)
     while items := begun_before or claim_next(bulk, claim):
-        refused = DEEDS[bulk.verb](queues, [item.run_id for item in items], Asker(bulk.asked_by_kind, bulk.asked_by))
+        said = DEEDS[bulk.verb](queues, [item.run_id for item in items], Asker(bulk.asked_by_kind, bulk.asked_by))
         if begun_before:
-            refused = {run_id: why for run_id, why in refused.items() if not has_come_to(bulk.verb, run_id)}
-        conclude(bulk, claim, items, refused)
+            said = {run_id: why for run_id, why in said.items() if not has_come_to(bulk.verb, run_id)}
+        conclude(bulk, claim, items, said)
         bulk = Bulk.get_by_id(bulk_id)
         on_progress(bulk.done + bulk.refused, bulk.total)
         begun_before = []
@@ -164,13 +164,13 @@ def mine(bulk: Bulk, claim: str) -> list[BulkItem]:
     return list(BulkItem.select().where(doing).order_by(BulkItem.number))
 
 
-def conclude(bulk: Bulk, claim: str, items: list[BulkItem], refused: dict[str, str]) -> None:
+def conclude(bulk: Bulk, claim: str, items: list[BulkItem], said: dict[str, str]) -> None:
     """Write down what came of each, unless another execution has taken it over, and count it."""
     with database.atomic():
         told: Counter[str] = Counter()
-        for reason in {None, *refused.values()}:
-            numbers = [item.number for item in items if refused.get(item.run_id) == reason]
-            state = "refused" if reason else "done"
+        for reason in {None, *said.values()}:
+            numbers = [item.number for item in items if said.get(item.run_id) == reason]
+            state = "done" if reason in (None, many.ASKED_TO_STOP) else "refused"
             still_mine = of(bulk) & BulkItem.number.in_(numbers) & (BulkItem.claim == claim)
             told[state] += BulkItem.update(state=state, reason=reason).where(still_mine).execute() if numbers else 0
         Bulk.update(done=Bulk.done + told["done"], refused=Bulk.refused + told["refused"]).where(

@@ -1,6 +1,7 @@
 """Commands on queues. Who may give them, and the audit line, is the caller's business."""
 
 import inspect
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_type_hints
@@ -32,6 +33,10 @@ __all__ = [
     "run_task",
     "wait_for",
 ]
+
+
+#: Who waits for a run looks so often whether it has ended without a result.
+LOOK_SECONDS = 1.0
 
 
 class BadArguments(Told, ValueError):
@@ -121,12 +126,26 @@ class Outcome(NamedTuple):
 
 def wait_for(run: Result, seconds: float) -> Outcome | None:
     """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
-    if not run.huey.storage.wait_result(run.id, seconds):
-        return None
+    storage, until = run.huey.storage, time.monotonic() + seconds
+    while not storage.wait_result(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
+        place = storage.place(run.id)
+        if (place is None or place.state == "dead") and not storage.has_data_for_key(run.id):
+            return Outcome(None, end_without_result(run))
+        if time.monotonic() >= until:
+            return None
     value = run.get_raw_result(preserve=True)
     if isinstance(value, Error):
         return Outcome(None, str(value.metadata["error"]))
     return Outcome(value, value.get("error") if isinstance(value, dict) else None)
+
+
+def end_without_result(run: Result) -> str:
+    """What the record says of it."""
+    write_down_now(run.huey)
+    record = Run.get_or_none(Run.id == run.id)
+    if record is None:
+        return "its message is gone"
+    return f"it is {record.state}: {record.error}" if record.error else f"it is {record.state}"
 
 
 def check_can_run(queues: Queues, name: str) -> None:
@@ -142,7 +161,12 @@ def check_can_run(queues: Queues, name: str) -> None:
 
 
 def pause(queue: Queue, *, task: str | None = None, by: Asker, reason: str | None = None) -> None:
-    """Hand out nothing more of this queue, or of one of its tasks; what runs goes on."""
+    """Hand out nothing more of this queue, or of one of its tasks; what runs goes on.
+
+    What is paused already, and is paused again without a reason, keeps the one it has.
+    """
+    if reason is None and (task or "") in queue.pauses():
+        return
     info = {"by": by.name, "kind": by.kind, "at": now().isoformat(), "reason": reason}
     queue.storage.pause(task or "", info)
 
@@ -156,6 +180,10 @@ class NotPossible(Told):
     """The run is not in a state in which this can be done. The message says why."""
 
 
+def not_on_record() -> NotPossible:
+    return NotPossible("There is no run of this id on record.")
+
+
 def cancel(queues: Queues, run_id: str, by: Asker) -> str:
     """`removed`: it will not run. `running`: its task is interrupted, or its worker killed where it does not heed that.
 
@@ -165,6 +193,8 @@ def cancel(queues: Queues, run_id: str, by: Asker) -> str:
         if (done := queue.storage.cancel(run_id, by.name)) != "unknown":
             write_down_now(queue)
             return str(done)
+    if not Run.select().where(Run.id == run_id).exists():
+        raise not_on_record()
     raise NotPossible("This run neither waits nor runs.")
 
 
@@ -175,7 +205,9 @@ def retry(queues: Queues, run_id: str, by: Asker) -> None:
     the broker has lost. Raises NotPossible and UnknownTask.
     """
     run = Run.get_or_none(Run.id == run_id)
-    if run is None or not (run.state in ENDED or is_lost(queues, run)):
+    if run is None:
+        raise not_on_record()
+    if not (run.state in ENDED or is_lost(queues, run)):
         raise NotPossible("Only a run that has ended can be retried.")
     if run.queue in queues and queues[run.queue].storage.requeue_dead(run_id):
         write_down_now(queues[run.queue])
@@ -208,7 +240,7 @@ def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[
     """
     parent = Run.get_or_none(Run.id == run_id)
     if parent is None:
-        raise NotPossible("There is no run of this id on record.")
+        raise not_on_record()
     queue, task_class = find(queues, parent.task)
     check_arguments(task_class, args, kwargs)
     task = task_class(tuple(args), dict(kwargs), priority=parent.priority)

@@ -128,6 +128,8 @@ def write_running(held: list[Held]) -> None:
             continue
         worker, since = f"{one.worker} on {one.consumer}", instant(one.held_at)
         facts: dict[str, Any] = {"state": State.RUNNING, "deliveries": one.delivery, "attempts": one.attempt}
+        if run.attempts < one.attempt:
+            facts["run_ms"] = None  # that was the attempt before
         if run.started_at is None:
             waited = (since - (run.due_at or run.enqueued_at)).total_seconds() * 1000
             facts |= {"started_at": since, "wait_ms": max(waited, 0)}

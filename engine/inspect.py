@@ -129,7 +129,8 @@ def readiness(queues: Queues) -> list[str]:
         return [*reasons, "the database is away"]
     for name in queues:
         if settings.workers.get(name, 1) and not live(consumers, name):
-            reasons.append(f"no live worker on {name}")
+            quiet = ": its consumer is quiet" if present(consumers, name) else ""
+            reasons.append(f"no live worker on {name}{quiet}")
     return reasons + late_schedules(queues, consumers)
 
 

@@ -1,4 +1,5 @@
-"""The commands of `engine.control` for a batch of runs: each gives back the runs it was refused for, with the reason.
+"""The commands of `engine.control` for a batch of runs: each gives back the runs of which there is something to say: a
+reason for which it was refused, or ASKED_TO_STOP.
 
 What goes to a broker goes in one step for a batch, and what came of it is written down once.
 """
@@ -13,6 +14,7 @@ from engine.messages import Asker
 from engine.records import ENDED, Run
 
 #: Reasons, as they are stored.
+ASKED_TO_STOP = "asked to stop"  # done, but a run that was about to end may have ended otherwise
 NOT_ENDED, NOT_PENDING, NOT_ON_RECORD, UNKNOWN_TASK = "not ended", "not pending", "not on record", "unknown task"
 
 
@@ -39,13 +41,15 @@ def retry(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
 def cancel(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
     """Take those that wait out of their queues, and interrupt those that run."""
     known = {run.id: run.queue for run in Run.select(Run.id, Run.queue).where(Run.id.in_(run_ids))}
-    refused = {}
+    said = {}
     for run_id in run_ids:
         likely_first = sorted(queues.values(), key=lambda queue: queue.name != known.get(run_id))
-        if all(queue.storage.cancel(run_id, by.name) == "unknown" for queue in likely_first):
-            refused[run_id] = NOT_PENDING
+        answers = (queue.storage.cancel(run_id, by.name) for queue in likely_first)
+        answer = next((one for one in answers if one != "unknown"), "unknown")
+        if reason := {"unknown": NOT_PENDING, "running": ASKED_TO_STOP}.get(answer):
+            said[run_id] = reason
     write_down(queues)
-    return refused
+    return said
 
 
 def delete(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:

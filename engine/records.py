@@ -217,7 +217,9 @@ class Bulk(Record):
 
 
 class BulkItem(Record):
-    """One of its runs. `state`: waiting, doing, done, refused (with a `reason`) or skipped (it was stopped before)."""
+    """One of its runs. `state`: waiting, doing, done, refused or skipped (it was stopped before). `reason`: why
+    it was refused, or what is to be said of what was done.
+    """
 
     bulk_id = IntegerField()
     number = IntegerField()
