@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any
 
@@ -225,7 +226,7 @@ class Consumer(stock.Consumer):
         if not self.environment.forks:
             return
         try:
-            mine = {held.worker: held for held in self.huey.storage.held() if held.consumer == self.id}
+            mine = self.held()
             cancelled = self.huey.storage.cancelling() if mine else {}
         except BrokerAway:
             return
@@ -233,6 +234,10 @@ class Consumer(stock.Consumer):
         for number in range(1, self.workers + 1):
             if held := mine.get(f"Worker-{number}"):
                 self.look_after_run(number, held, cancelled.get(held.run_id))
+
+    def held(self) -> dict[str, Held]:
+        """What runs here, by worker."""
+        return {held.worker: held for held in self.huey.storage.held() if held.consumer == self.id}
 
     def look_after_run(self, number: int, held: Held, cancelled_by: str | None) -> None:
         limit = self.huey.time_limit(held.task)
@@ -310,8 +315,7 @@ class Consumer(stock.Consumer):
     def stacks(self) -> list[Stack]:
         if not self.environment.forks:
             return [Stack("all threads", os.getpid(), None, None, self.stack_files[0].read())]
-        mine = {held.worker: held for held in self.huey.storage.held() if held.consumer == self.id}
-        found: list[Stack] = []
+        mine, found = self.held(), list[Stack]()
         for name, pid in self.slots.items():
             held, file = mine.get(name), self.stack_files[len(found)]
             found.append(Stack(name, pid, held and held.run_id, held and held.task, file.read()))
@@ -353,6 +357,13 @@ class Consumer(stock.Consumer):
         return {f"Worker-{number}": process.pid for number, (_, process) in enumerate(self.worker_threads, 1)}
 
     # --- stopping --------------------------------------------------------------------------------------------
+
+    def stop(self, graceful: bool = False) -> None:
+        self.stop_flag.set()  # whatever the broker takes to answer
+        with suppress(BrokerAway):
+            if graceful and (running := len(self.held())):
+                logger.info("Waiting up to %g s for %d running task(s)", self.shutdown_timeout, running)
+        super().stop(graceful)
 
     def _interrupt_workers(self) -> None:
         """Interrupt what still runs; what does not stop within a second is killed, so that an exit is an exit."""

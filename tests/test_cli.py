@@ -4,9 +4,11 @@ import getpass
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from databases import bound_to
@@ -15,7 +17,9 @@ from inline_worker import make_cleanup_fail, one_run_worked_off
 from installation import Installation
 from waiting import wait_until
 
+import tasks
 from admin.passwords import matches
+from engine.database import release
 from engine.migrations import migrate as apply_migrations
 from engine.records import Run, now
 from engine.sqlite_delivery import SqliteDelivery
@@ -181,6 +185,33 @@ def test_waiting_for_a_run_that_nobody_takes_ends_in_time(installation: Installa
     asked = installation.flask("run-task", "close_abandoned_sessions", "--wait=0.3")
     assert (asked.returncode, asked.stdout) == (1, "")
     assert Run.get().id in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (lambda storage, run_id: storage.cancel(run_id, "vera"), "it is cancelled: cancelled by vera"),
+        (
+            lambda storage, run_id: storage.bury("here", storage.turn("here", "W", False, "").taken, "gone"),
+            "dead: gone",
+        ),
+    ],
+)
+def test_waiting_for_a_run_ends_when_it_ends_without_a_result(
+    app: Flask, end: Callable[[Any, str], object], told: str
+) -> None:
+    def end_it() -> None:
+        run_id = wait_until(lambda: (run := Run.get_or_none()) and run.id)
+        end(tasks.light.storage, run_id)
+        tasks.light.storage.close()
+        release()
+
+    with ThreadPoolExecutor(1) as other:
+        ending, began = other.submit(end_it), time.monotonic()
+        asked = app.test_cli_runner().invoke(args=["run-task", "get_cleanup_statistics", "--wait=60"])
+        ending.result()
+    assert asked.exit_code == 1 and told in asked.stderr
+    assert time.monotonic() - began < 30
 
 
 def test_waiting_prints_the_result_as_json(installation: Installation) -> None:

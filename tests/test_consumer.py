@@ -171,6 +171,7 @@ def test_what_does_not_end_in_time_is_handed_back_and_run_by_the_next(
         result = work(str(ledger), 3)
         wait_until(lambda: lines(ledger))
         assert first.stop() == 0
+        assert "Waiting up to 0.5 s for 1 running task(s)" in first.log
     assert len(lines(ledger)) == 1
     assert recorded(result.id, "waiting").history[0].state == "returned"
     with consumer("probes.probe", environment=environment, log=tmp_path / "log"):

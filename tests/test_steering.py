@@ -45,6 +45,28 @@ def test_a_queue_is_paused_purged_and_resumed(place: Installation) -> None:
     assert AuditEntry.get(AuditEntry.action == "queues.pause").after == {"reason": "the database is moving"}
 
 
+def test_pausing_once_more_without_a_reason_keeps_the_one_there_is(place: Installation) -> None:
+    done(place, "pause", "light", "--reason", "the database is moving")
+    before = tasks_paused(place)
+    assert done(place, "pause", "light") == "light is paused."
+    assert tasks_paused(place) == before and before[""]["reason"] == "the database is moving"
+    done(place, "pause", "light", "--reason", "and now the broker")
+    assert tasks_paused(place)[""]["reason"] == "and now the broker"
+
+
+def tasks_paused(place: Installation) -> dict[str, dict[str, str]]:
+    storage = SqliteDelivery("light", Path(place.environment["DATA_DIR"]) / "queue.db", 60)
+    try:
+        return storage.pauses()
+    finally:
+        storage.close()
+
+
+def test_an_id_that_nobody_knows_is_said_to_be_one(place: Installation) -> None:
+    for command in ("cancel", "retry"):
+        assert "There is no run of this id on record." in done(place, command, "nonsense", code=1)
+
+
 def test_purging_asks_first(place: Installation) -> None:
     done(place, "run-task", "get_cleanup_statistics")
     refused = place.flask("purge", "light", typed="n\n")
