@@ -84,7 +84,7 @@ Delivery.move_due = move_due
         "storms processes_are_killed and worker",
         "engine/queues.py",
         """
-from engine.delivery import Done
+from engine.delivery import Done, Effects
 stock_execute = Queue.execute
 def execute(self, task, timestamp=None):
     self.storage.settle(self.local.consumer, Done(task.taken, Effects()))
