@@ -1,0 +1,94 @@
+"""docs/tasks.md: the task of the page is declared, asked for in each way that stands there, and looked after."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from consumers import BIN, ROOT
+from installation import free_port
+from waiting import wait_until
+
+TEXT = (ROOT / "docs/tasks.md").read_text()
+DECLARED, CALLED = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+ASKED, SENT, *LOOKED = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "docs", "benchmarks")
+
+
+class Copy:
+    """The program with one task more, and what is run of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder / "dewey", free_port()
+        shutil.copytree(ROOT, self.folder, ignore=LEFT_OUT)
+        with open(self.folder / "tasks.py", "a") as tasks:
+            tasks.write("\n\n" + DECLARED)
+        own = {"PORT": str(self.port), "DATA_DIR": str(folder / "data"), "WORKERS_HEAVY": "0", "WORKERS_LIGHT": "0"}
+        self.environment = os.environ | own
+
+    def python(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *words]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60
+        )
+
+    def flask(self, *words: str) -> str:
+        done = self.python("-m", "flask", *words)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+    def is_served(self) -> bool:
+        return self.python("-m", "flask", "status").returncode == 0
+
+    def program(self, *words: str) -> subprocess.Popen[bytes]:
+        with open(self.folder / "log", "ab") as log:
+            return subprocess.Popen(
+                [str(BIN / words[0]), *words[1:]], cwd=self.folder, env=self.environment, stdout=log, stderr=log
+            )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    made = Copy(tmp_path_factory.mktemp("own"))
+    made.flask("migrate")
+    with ExitStack() as stack:
+        for words in (
+            ("gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"),
+            ("huey_consumer", "tasks.normal", "-k", "process"),
+        ):
+            program = stack.enter_context(made.program(*words))
+            stack.callback(program.terminate)
+        wait_until(made.is_served, 60)
+        yield made
+
+
+def test_it_is_asked_for_in_the_terminal(copy: Copy) -> None:
+    assert json.loads(copy.flask(*shlex.split(ASKED)[1:])) == "7-640.png"
+
+
+def test_it_is_asked_for_by_a_script(copy: Copy) -> None:
+    token = copy.flask("token", "create", "docs", "--role", "operator").splitlines()[-1]
+    words = shlex.split(SENT.replace("$TOKEN", token).replace(":8000", f":{copy.port}"))
+    url, body = words[3], words[words.index("-d") + 1]
+    headers = dict(words[at + 1].split(": ") for at, word in enumerate(words) if word == "-H")
+    with urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers)) as answer:
+        run_id = json.load(answer)["result"]["run_id"]
+    assert wait_until(lambda: "7-320.png" in copy.flask("runs", "show", run_id))
+
+
+def test_it_is_asked_for_in_python(copy: Copy) -> None:
+    done = copy.python("-c", CALLED)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", LOOKED)
+def test_it_is_looked_after(copy: Copy, command: str) -> None:
+    copy.flask(*shlex.split(command)[1:])
