@@ -178,3 +178,6 @@ class Handles(ResultGroup):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"<{len(self.ids):,} runs of {self.wrapper.task_class.__name__}>"
