@@ -10,15 +10,18 @@ from admin.terminal import instant, shown, table_lines
 #: So many characters of a list or an object stay beside its name, and of a table's line on a screen.
 BESIDE, ACROSS = 80, 120
 STEP = "  "
+#: What a task was given and gave back: a None in it says something.
+DATA = ("args", "kwargs", "result")
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """What is None is left out."""
     for line in fact_lines(known(facts)):
         click.echo(line)
 
 
 def fact_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What is None in a record that is held by another is left out."""
+    facts = {name: known(one) if isinstance(one, dict) and name not in DATA else one for name, one in facts.items()}
     beside = {name: value for name, value in facts.items() if fits(value)}
     below = {name: lines_of(value) for name, value in facts.items() if name not in beside}
     width = max(map(len, map(shown, beside)), default=0)

@@ -100,7 +100,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def table_lines(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     table = [[shown(cell) for cell in row] for row in (titles, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    numeric = [all(isinstance(row[at], int | float | None) for row in rows) for at in range(len(titles))]
+    numeric = [is_numeric([row[at] for row in rows]) for at in range(len(titles))]
     return ["  ".join(map(padded, cells, widths, numeric)).rstrip() for cells in table]
 
 
@@ -109,6 +109,11 @@ def print_listing(told: Any, as_json: bool, titles: Sequence[str], rows: Sequenc
         print_json(told)
     else:
         print_table(titles, rows)
+
+
+def is_numeric(cells: Sequence[Any]) -> bool:
+    told = [cell for cell in cells if cell is not None]
+    return bool(told) and all(isinstance(cell, int | float) for cell in told)
 
 
 def padded(cell: str, width: int, to_the_right: bool) -> str:

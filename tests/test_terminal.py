@@ -13,7 +13,7 @@ from library import attempt, consumer_of, run
 from admin.facts import fact_lines
 from admin.perform import perform
 from admin.problems import BadInput
-from admin.terminal import me, shown
+from admin.terminal import me, shown, table_lines
 from engine import broker_health, inspect
 from engine.records import ErrorGroup, Run, now
 from models import AuditEntry
@@ -61,6 +61,11 @@ def test_a_cell_is_one_line_with_its_instant_in_utc_and_a_number_that_tells(cell
     assert shown(cell) == text
 
 
+def test_a_column_without_a_number_is_to_the_left() -> None:
+    titles, rows = ("count", "nobody"), [(1, None), (12, None), (None, None)]
+    assert table_lines(titles, rows) == ["count  nobody", "    1  –", "   12  –", "    –  –"]
+
+
 # --- one thing -----------------------------------------------------------------------------------------------
 
 
@@ -73,6 +78,7 @@ def test_names_and_values_are_aligned_and_what_has_parts_is_below_them() -> None
         "next": [AT.isoformat(), AT.isoformat()],
         "words": ["x" * 50, "y" * 50],
         "nobody": [],
+        "envelope": {"at": AT.isoformat(), "parent_id": None},
     }
     assert fact_lines(facts) == [
         'args    [1, "x"]',
@@ -90,6 +96,8 @@ def test_names_and_values_are_aligned_and_what_has_parts_is_below_them() -> None
         "words:",
         f"  {'x' * 50}",
         f"  {'y' * 50}",
+        "envelope:",
+        "  at  2026-11-24 09:30:05",
     ]
 
 
