@@ -26,8 +26,9 @@ def list_alerts(as_json: bool) -> None:
     if as_json:
         print_json({"rules": list(map(rule_json, found.rules)), "notices": list(map(notice_json, notices))})
     else:
+        click.echo("Rules:")
         print_table(("rule", "state", "fires when", "seen"), [rule_row(one) for one in found.rules])
-        click.echo()
+        click.echo("\nThe last notices:")
         print_table(("at", "channel", "state", "tries", "what"), [notice_row(one) for one in notices])
     if not found.watching:
         click.echo("warning: nobody watches; start `flask watch`", err=True)
@@ -46,7 +47,7 @@ def rule_json(one: board.Standing) -> dict[str, object]:
 
 def notice_row(one: Notice) -> tuple[object, ...]:
     return (
-        f"{one.created_at:%Y-%m-%d %H:%M:%S}",
+        one.created_at,
         one.channel,
         one.error or one.state,
         one.tries,

@@ -38,7 +38,7 @@ def list_audit(
         print_json(rows)
         return
     titles = ("id", "at", "actor", "source", "action", "target", "before", "after")
-    print_table(titles, [[row[title] if title != "at" else row["at"][:19] for title in titles] for row in rows])
+    print_table(titles, [[row[title] for title in titles] for row in rows])
 
 
 @audit.command("verify")

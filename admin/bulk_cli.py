@@ -4,7 +4,9 @@ from typing import Any
 
 import click
 
+from admin.asking import ask
 from admin.bulk_deeds import chosen
+from admin.facts import print_facts
 from admin.perform import perform
 from admin.terminal import Command, Group, fail, json_option, me, print_json, print_table
 from engine import bulk as many
@@ -15,6 +17,23 @@ SAMPLE = 10
 @click.group(cls=Group)
 def bulk() -> None:
     """Commands for many runs at once, and their accounts."""
+
+
+@bulk.command("preflight")
+@click.option("--search", help="Which runs, as in the search box.")
+@click.option("--run", "runs", multiple=True, help="Ids of runs, instead of a search.")
+@json_option
+def preflight(search: str | None, runs: tuple[str, ...], as_json: bool) -> None:
+    """Which runs a bulk action would be about: how many, in which states, and the newest of them."""
+    told = ask("bulk.preflight", given={"search": search, "run": runs})
+    if as_json:
+        print_json(told)
+        return
+    states = ", ".join(f"{state} {count:,}" for state, count in told["states"].items())
+    print_facts({"runs": f"{told['total']:,}", "states": states or None, "fingerprint": told["fingerprint"]})
+    click.echo("\nThe newest:")
+    titles = ("id", "task", "queue", "state", "enqueued_at")
+    print_table(titles, [[run[title] for title in titles] for run in told["sample"]])
 
 
 def command_for(verb: str, told: str) -> click.Command:

@@ -76,7 +76,12 @@ class RunTask(Command):
 @click.command("run-task", cls=RunTask)
 @click.argument("name")
 @click.argument("arguments", metavar="[KEY=VALUE]...", nargs=-1)
-@click.option("--wait", type=click.FloatRange(0, 86_400), metavar="SECONDS", help="Print the result; alone: 60.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 86_400),
+    metavar="SECONDS",
+    help="Wait for the result, at most so many seconds (60 without a number), and print it.",
+)
 def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
     """Enqueue a task and print its run's id, or with --wait its result as JSON.
 

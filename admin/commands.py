@@ -3,12 +3,12 @@
 import inspect
 import json
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
 
 from admin.asking import ask
+from admin.facts import print_facts
 from admin.json_api import answer_of
 from admin.perform import ACTIONS, Action, Secret, perform
 from admin.reads import READS, Read
@@ -18,6 +18,9 @@ from config import QUEUES
 #: Nouns whose group has another name, and actions whose command stands alone.
 GROUPS = {"operators": "operator", "tokens": "token"}
 ALONE = {"tasks.run": "run-task", "library.demo": "demo"}
+
+#: What is said about the id that comes back.
+SENTENCES = {"runs.delete": "{} is deleted.", "runs.retry": "{} is back in its queue."}
 
 HELP = {
     "audit": "What was done, by whom, when and from where.",
@@ -73,25 +76,21 @@ def show(read: Read, answer: Any, as_json: bool) -> None:
         return
     lists = [name for name, value in answer.items() if isinstance(value, list)]
     if len(lists) == 1 and read.verb != "show":
+        print_about({name: value for name, value in answer.items() if name not in (*lists, "next")})
         rows = answer[lists[0]]
         titles = read.columns or list(dict.fromkeys(name for row in rows for name in row))
-        print_table(titles, [[short(row.get(title)) for title in titles] for row in rows])
+        print_table(titles, [[row.get(title) for title in titles] for row in rows])
         if answer.get("next"):
             click.echo(f"more: --{read.cursor} {answer['next']}", err=True)
         return
-    print_table(("", ""), [(name, short(value)) for name, value in answer.items() if value is not None])
+    print_facts(answer)
 
 
-def short(value: Any) -> Any:
-    """An instant to the second, in UTC; a duration to the tenth of a millisecond."""
-    if isinstance(value, float):
-        return round(value, 1)
-    try:
-        return (
-            f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M:%S}" if isinstance(value, str) and "T" in value else value
-        )
-    except ValueError:
-        return value
+def print_about(facts: dict[str, Any]) -> None:
+    """What is told of a list as a whole, above it."""
+    if any(value is not None for value in facts.values()):
+        print_facts(facts)
+        click.echo()
 
 
 def option_of_query(name: str, kind: Any, default: Any) -> click.Option:
@@ -130,7 +129,7 @@ def doing(action: Action) -> click.Command:
         if as_json:
             print_json(told)
         else:
-            click.echo(in_a_line(told["result"]))
+            click.echo(SENTENCES.get(action.name, "{}").format(in_a_line(told["result"])))
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 

@@ -5,13 +5,18 @@ from typing import Any
 
 import click
 
+from admin.asking import ask
 from admin.errors_page import EXAMPLES, STATES, state_of
+from admin.facts import print_facts
 from admin.perform import perform
 from admin.schedule_cli import Instant, Length
-from admin.terminal import Group, json_option, me, print_listing
+from admin.terminal import Group, json_option, me, print_json, print_listing, print_table, shown
 from engine import errors as groups
 from engine.error_counts import tallies
 from engine.records import ErrorGroup, as_json, now
+
+#: Of a failure that is not the newest.
+OLDER = ("run_id", "attempt", "ended_at", "worker", "error")
 
 error_argument = click.argument("error_id")
 
@@ -48,9 +53,29 @@ def told(state: str, task: str | None, limit: int) -> list[dict[str, Any]]:
 
 
 def short(row: dict[str, Any], title: str) -> Any:
-    if title == "last_seen_at":
-        return f"{datetime.fromisoformat(row[title]):%Y-%m-%d %H:%M}"
-    return row[title].partition("\n")[0][:80] if title == "message" else row[title] or None
+    return first_line(row[title]) if title == "message" else row[title] or None
+
+
+@errors.command("show")
+@error_argument
+@json_option
+def show_error(error_id: str, as_json: bool) -> None:
+    """One group, with its latest failures: the newest in full."""
+    found = ask("errors.show", {"error_id": error_id})
+    if as_json:
+        print_json(found)
+        return
+    print_facts(found["error"])
+    for newest in found["examples"][:1]:
+        click.echo("\nThe newest failure:")
+        print_facts(newest)
+    if older := found["examples"][1:]:
+        click.echo("\nBefore it:")
+        print_table(OLDER, [[first_line(one[title]) for title in OLDER] for one in older])
+
+
+def first_line(value: Any) -> Any:
+    return value.partition("\n")[0][:80] if isinstance(value, str) else value
 
 
 @errors.command("resolve")
@@ -79,7 +104,7 @@ def snooze(error_id: str, length: timedelta | None, until: datetime | None) -> N
         raise click.UsageError("one of --for and --until is needed")
     end = until or now() + (length or timedelta())
     perform(me(), "errors.snooze", error_id=error_id, until=end)
-    click.echo(f"{error_id} is snoozed until {end.isoformat()}.")
+    click.echo(f"{error_id} is snoozed until {shown(end)}.")
 
 
 COMMANDS = (errors,)

@@ -73,20 +73,17 @@ def scheduled(as_json: bool) -> None:
 @inspect_group.command("registered")
 @json_option
 def registered(as_json: bool) -> None:
-    """The tasks that can be run; as JSON by the consumers that serve them."""
+    """The tasks that each live consumer has registered."""
     facts, consumers = inspect.registered(tasks.queues), inspect.workers()
-    if as_json:
-        print_json(
-            {
-                owner: [f"tasks.{fact.name}" for fact in facts if fact.queue == queue]
-                for queue in tasks.queues
-                for owner in map(inspect.worker_name, inspect.live(consumers, queue))
-            }
-        )
-        return
-    rows = [(fact.name, fact.queue, fact.priority, fact.schedule, fact.retries, ", ".join(map(str, fact.parameters)))
-            for fact in facts]  # fmt: skip
-    print_table(("task", "queue", "priority", "schedule", "retries", "parameters"), rows)
+    owned = {
+        inspect.worker_name(one): [fact for fact in facts if fact.queue == queue]
+        for queue in tasks.queues
+        for one in inspect.live(consumers, queue)
+    }
+    rows = [(owner, fact.name, fact.priority, fact.schedule, fact.retries, ", ".join(map(str, fact.parameters)))
+            for owner, found in owned.items() for fact in found]  # fmt: skip
+    told = {owner: [f"tasks.{fact.name}" for fact in found] for owner, found in owned.items()}
+    print_listing(told, as_json, ("consumer", "task", "priority", "schedule", "retries", "parameters"), rows)
 
 
 @inspect_group.command("stats")

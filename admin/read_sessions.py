@@ -157,7 +157,7 @@ class SessionStatistics(NamedTuple):
 
 
 @read("statistics.runs", "/statistics/runs")
-def run_statistics(hours: Literal[24, 1, 168] = 24) -> RunStatistics:
+def run_statistics(hours: Literal[1, 24, 168] = 24) -> RunStatistics:
     """How runs ended, waited and ran over an hour, a day or a week, step by step: the chart of the overview."""
     as_of, window = now(), next(one for one in overview.WINDOWS if one.hours == hours)
     totals = counts.totals(counts.window_start(as_of, hours))

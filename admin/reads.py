@@ -17,7 +17,7 @@ from flask_babel import gettext as _
 from werkzeug.datastructures import MultiDict
 
 from admin.filters import LONGEST
-from admin.perform import read_number_of_row, read_uuid
+from admin.perform import no_such_parameter, read_number_of_row, read_uuid
 from admin.problems import BadInput
 from admin.schemas import as_data
 
@@ -79,7 +79,7 @@ class Read:
         """The answer as JSON has it. Raises BadInput and what the function raises."""
         for name in query:
             if name not in self.in_query:
-                raise BadInput(name, _("%(task)s has no such parameter", task=self.name))
+                raise no_such_parameter(name, self.name, self.in_query)
         hints = self.hints
         given = {name: value_of(name, hints[name], [text]) for name, text in in_path.items()}
         given |= {name: value_of(name, hints[name], query.getlist(name)) for name in query if name in hints}

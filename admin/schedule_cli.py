@@ -8,7 +8,7 @@ import click
 from admin.asking import ask
 from admin.meaning import in_ms
 from admin.perform import perform
-from admin.terminal import Group, json_option, me, print_json, print_table
+from admin.terminal import Group, json_option, me, print_json, print_table, shown
 from engine.records import now
 
 task_argument = click.argument("task")
@@ -34,9 +34,9 @@ def list_schedules(as_json: bool) -> None:
 
 def in_short(row: dict[str, Any], title: str) -> Any:
     if title == "next":
-        return f"{datetime.fromisoformat(row['next'][0]):%Y-%m-%d %H:%M}" if row["next"] else None
+        return row["next"][0] if row["next"] else None
     if title == "paused" and (pause := row["paused"]):
-        end = f"until {datetime.fromisoformat(pause['until']):%Y-%m-%d %H:%M}" if pause["until"] else "until resumed"
+        end = f"until {shown(pause['until'])}" if pause["until"] else "until resumed"
         return ", ".join(filter(None, [pause["by"], end, pause["reason"]]))
     return row[title]
 
@@ -71,7 +71,7 @@ def pause_schedule(task: str, reason: str | None, length: timedelta | None, unti
         raise click.UsageError("--for and --until exclude each other")
     end = now() + length if length else until
     perform(me(), "schedule.pause", task=task, reason=reason, until=end)
-    click.echo(f"The schedule of {task} is paused{f' until {end.isoformat()}' if end else ''}.")
+    click.echo(f"The schedule of {task} is paused{f' until {shown(end)}' if end else ''}.")
 
 
 @schedule.command("resume")

@@ -3,9 +3,11 @@
 import getpass
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import click
@@ -27,6 +29,9 @@ watch_option = click.option(
     metavar="[SECONDS]",
     help="Ask again and again until Ctrl-C; alone: every 2 seconds.",
 )
+
+
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
 
 
 class Command(click.Command):
@@ -88,13 +93,15 @@ def print_json(value: Any) -> None:
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Numbers to the right, a dash for None; without rows a word that says so."""
+    for line in table_lines(titles, rows) if rows else ["none"]:
+        click.echo(line)
+
+
+def table_lines(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     table = [[shown(cell) for cell in row] for row in (titles, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    numeric = [all(isinstance(row[at], int | float | None) for row in rows) for at in range(len(titles))]
-    for cells in table if rows else []:
-        click.echo("  ".join(map(padded, cells, widths, numeric)).rstrip())
-    if not rows:
-        click.echo("none")
+    numeric = [is_numeric([row[at] for row in rows]) for at in range(len(titles))]
+    return ["  ".join(map(padded, cells, widths, numeric)).rstrip() for cells in table]
 
 
 def print_listing(told: Any, as_json: bool, titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -104,11 +111,36 @@ def print_listing(told: Any, as_json: bool, titles: Sequence[str], rows: Sequenc
         print_table(titles, rows)
 
 
+def is_numeric(cells: Sequence[Any]) -> bool:
+    told = [cell for cell in cells if cell is not None]
+    return bool(told) and all(isinstance(cell, int | float) for cell in told)
+
+
 def padded(cell: str, width: int, to_the_right: bool) -> str:
     return cell.rjust(width) if to_the_right else cell.ljust(width)
 
 
 def shown(cell: Any) -> str:
-    """In one line, whatever a task's arguments hold."""
+    """In one line, whatever a task's arguments hold: an instant to the second, in UTC; of a number what tells."""
+    if isinstance(cell, float):
+        return number(cell)
+    at = instant(cell)
+    if at:
+        return f"{at:%Y-%m-%d %H:%M:%S}"
     text = "–" if cell is None else cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
     return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def number(value: float) -> str:
+    """To the tenth, or to three digits where it is less than one."""
+    text = f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
+    return text.removesuffix(".0")
+
+
+def instant(cell: Any) -> datetime | None:
+    """In UTC; None where it is none, or a text that is more than an instant with its offset."""
+    try:
+        at = datetime.fromisoformat(cell) if isinstance(cell, str) and INSTANT.fullmatch(cell) else cell
+        return at.astimezone(UTC) if isinstance(at, datetime) and at.tzinfo else None
+    except (ValueError, OverflowError):  # the 31st of February, and the last hours there are
+        return None

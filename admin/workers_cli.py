@@ -7,6 +7,7 @@ import click
 import tasks
 from admin import steering
 from admin.asking import ask
+from admin.facts import print_facts
 from admin.figures import duration
 from admin.measures import size
 from admin.perform import perform
@@ -57,7 +58,7 @@ def head(queue: str, limit: int, as_json: bool) -> None:
     facts = inspect.facts_of(tasks.queues[queue], inspect.live(inspect.workers(), queue))
     found = queue_head.head(tasks.queues[queue], facts, limit)
     rows = [
-        (one.task, one.run_id, one.asked_by and one.asked_by.name, one.since and one.since.isoformat(),
+        (one.task, one.run_id, one.asked_by and one.asked_by.name, one.since,
          one.unreadable or one.hindrance)
         for one in found
     ]  # fmt: skip
@@ -72,7 +73,7 @@ def broker(as_json: bool) -> None:
     if as_json:
         print_json(health)
     else:
-        print_table(("", ""), [(name, value) for name, value in health.items()])
+        print_facts(health)
 
 
 for command in (steering.pause, steering.resume, steering.purge):
@@ -90,17 +91,25 @@ def workers() -> None:
 @workers.command("list")
 @json_option
 def list_workers(as_json: bool) -> None:
-    """Every consumer on record, those that are gone included."""
+    """Every consumer on record, those that are gone last."""
     if as_json:
         print_json(ask("workers.list"))
         return
     titles = ("worker", "state", "workers", "busy", "memory", "CPU %", "runs", "failed", "code", "id")
-    rows = [
-        (inspect.worker_name(one), state_of(one), one.worker_count, len(one.running), size(one.rss_bytes),
-         one.cpu_percent, one.processed, one.failed, one.code_version, one.id)
-        for one in inspect.workers()
-    ]  # fmt: skip
-    print_table(titles, rows)
+    print_table(titles, list(map(worker_row, sorted(inspect.workers(), key=rank))))
+
+
+def rank(consumer: WorkerProcess) -> int:
+    return ("live", "late", "lost", "stopped").index(consumer.state(now(), LEASE))
+
+
+def worker_row(one: WorkerProcess) -> tuple[Any, ...]:
+    """What a stopped one used last is no news."""
+    use = (None,) * 3 if one.stopped_at else (len(one.running), size(one.rss_bytes), one.cpu_percent)
+    return (
+        inspect.worker_name(one), state_of(one), one.worker_count, *use, one.processed, one.failed,
+        one.code_version, one.id,
+    )  # fmt: skip
 
 
 def state_of(consumer: WorkerProcess) -> str:

@@ -15,11 +15,13 @@ from databases import bound_to
 from flask import Flask
 from inline_worker import make_cleanup_fail, one_run_worked_off
 from installation import Installation
+from library import consumer_of
 from waiting import wait_until
 
 import tasks
 from admin.passwords import matches
 from engine.database import release
+from engine.inspect import worker_name
 from engine.migrations import migrate as apply_migrations
 from engine.records import Run, now
 from engine.sqlite_delivery import SqliteDelivery
@@ -258,10 +260,17 @@ def test_the_status_is_yes_when_all_that_is_wanted_lives(installation: Installat
     assert (facts["light"]["live"], facts["light"]["worker_count"], facts["heavy"]["live"]) == (True, 2, False)
 
 
-def test_what_is_registered_is_told_with_schedule_and_parameters(installation: Installation) -> None:
-    told = installation.flask("inspect", "registered").stdout
-    assert re.search(r"^close_abandoned_sessions +light +2.* +\*/30 \* \* \* \* +3", told, re.MULTILINE)
-    assert re.search(r"^get_cleanup_statistics +light +1.* hours: int = 24", told, re.MULTILINE)
+def test_what_each_live_consumer_has_registered_is_told_with_schedule_and_parameters(app: Flask) -> None:
+    def told() -> str:
+        return app.test_cli_runner().invoke(args=["inspect", "registered"]).output
+
+    assert told() == "none\n"
+    names = [worker_name(consumer_of("light")) for _ in range(2)]
+    consumer_of("light", stopped_at=now())
+    for name in names:
+        assert re.search(rf"^{name} +close_abandoned_sessions +2 +\*/30 \* \* \* \* +3$", told(), re.MULTILINE)
+        assert re.search(rf"^{name} +get_cleanup_statistics +1 .* hours: int = 24$", told(), re.MULTILINE)
+    assert told().count("close_abandoned_sessions") == len(names)
 
 
 def test_json_keeps_the_outer_shape_of_celerys_inspect(installation: Installation) -> None:

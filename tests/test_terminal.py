@@ -1,0 +1,246 @@
+"""What commands print for people: one thing with all that belongs to it, tables, times and numbers."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from browsers import bearer_headers
+from flask import Flask
+from library import attempt, consumer_of, run
+
+from admin.facts import fact_lines
+from admin.perform import perform
+from admin.problems import BadInput
+from admin.terminal import me, shown, table_lines
+from engine import broker_health, inspect
+from engine.records import ErrorGroup, Run, now
+from models import AuditEntry
+
+AT = datetime(2026, 11, 24, 9, 30, 5, 123456, UTC)
+TRACEBACK = 'Traceback (most recent call last):\n  File "books.py", line 3, in f\n\traise E("\x1b[31m")\nE: refused\n'
+
+Flasks = Callable[..., str]
+
+
+@pytest.fixture
+def flask(app: Flask) -> Flasks:
+    """`flask …`, which must end with this code; what it printed."""
+
+    def run(*command: str, code: int = 0) -> str:
+        ended = app.test_cli_runner().invoke(args=command)
+        assert ended.exit_code == code, ended.output
+        return ended.output.removesuffix("\n")
+
+    return run
+
+
+# --- cells ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (AT, "2026-11-24 09:30:05"),
+        (AT.astimezone(timezone(timedelta(hours=3))).isoformat(), "2026-11-24 09:30:05"),
+        ("2026-11-24T09:30Z", "2026-11-24 09:30:00"),
+        ("2026-02-31T09:30:05+00:00", "2026-02-31T09:30:05+00:00"),
+        ("0001-01-01T00:00:00+05:00", "0001-01-01T00:00:00+05:00"),
+        ("since 2026-11-24T09:30:05+00:00", "since 2026-11-24T09:30:05+00:00"),
+        (0.02121199941029772, "0.0212"),
+        (2.0, "2"),
+        (0.0, "0"),
+        (1234567.89, "1234567.9"),
+        (12, "12"),
+        (None, "–"),
+        ("a\x1b[31m\nb", "a�[31m�b"),
+    ],
+)
+def test_a_cell_is_one_line_with_its_instant_in_utc_and_a_number_that_tells(cell: Any, text: str) -> None:
+    assert shown(cell) == text
+
+
+def test_a_column_without_a_number_is_to_the_left() -> None:
+    titles, rows = ("count", "nobody"), [(1, None), (12, None), (None, None)]
+    assert table_lines(titles, rows) == ["count  nobody", "    1  –", "   12  –", "    –  –"]
+
+
+# --- one thing -----------------------------------------------------------------------------------------------
+
+
+def test_names_and_values_are_aligned_and_what_has_parts_is_below_them() -> None:
+    facts = {
+        "result": {"deadline": AT.isoformat(), "error": None},
+        "args": [1, "x"],
+        "text": "one\r\ntwo\x07\n",
+        "id": "a",
+        "next": [AT.isoformat(), AT.isoformat()],
+        "words": ["x" * 50, "y" * 50],
+        "nobody": [],
+        "envelope": {"at": AT.isoformat(), "parent_id": None},
+    }
+    assert fact_lines(facts) == [
+        'args    [1, "x"]',
+        "id      a",
+        "nobody  []",
+        "result:",
+        "  deadline  2026-11-24 09:30:05",
+        "  error     –",
+        "text:",
+        "  one",
+        "  two�",
+        "next:",
+        "  2026-11-24 09:30:05",
+        "  2026-11-24 09:30:05",
+        "words:",
+        f"  {'x' * 50}",
+        f"  {'y' * 50}",
+        "envelope:",
+        "  at  2026-11-24 09:30:05",
+    ]
+
+
+def test_many_records_are_a_table_where_it_has_room_else_one_below_the_other() -> None:
+    few = [{"name": "hours", "default": 24}, {"name": "book", "default": None}]
+    assert fact_lines({"few": few}) == ["few:", "  name   default", "  hours       24", "  book         –"]
+    wide = [{"name": "x" * 70, "text": "y" * 70}, {"name": "z", "text": None}]
+    assert fact_lines({"wide": wide}) == ["wide:", f"  - name  {'x' * 70}", f"    text  {'y' * 70}", "  - name  z"]
+
+
+def test_a_run_is_shown_with_its_attempts_and_their_tracebacks_as_lines(flask: Flasks) -> None:
+    one = run(state="failed", enqueued_at=AT, ended_at=AT, error="E: refused", run_ms=2.0, priority=2.0)
+    for number in (1, 2):
+        attempt(one, number, "failed", traceback=TRACEBACK, started_at=AT, ended_at=AT)
+    lines = flask("runs", "show", one.id).split("\n")
+    assert lines[0].split() == ["id", one.id]
+    assert {"priority       2", "enqueued_at    2026-11-24 09:30:05", "run_ms         2"} <= set(lines)
+    history = lines[lines.index("history:") + 1 :]
+    assert sum(line.startswith("  - run_id") for line in history) == 2
+    assert history[-5:] == [
+        "    traceback:",
+        "      Traceback (most recent call last):",
+        '        File "books.py", line 3, in f',
+        '          raise E("�[31m")',
+        "      E: refused",
+    ]
+
+
+def test_an_error_is_shown_with_its_newest_failure_in_full_and_a_line_for_each_before_it(flask: Flasks) -> None:
+    times = {"first_seen_at": AT, "last_seen_at": AT}
+    texts = {"task": "f", "exception": "E", "place": "books.py", "code": "x", "message": "refused"}
+    ErrorGroup.create(id="e1", state="open", **texts, **times)
+    one = run("f", "failed")
+    for number in range(3):
+        values = {"ended_at": AT + timedelta(seconds=number), "error": f"E: refused\n{number}", "worker": "w"}
+        attempt(one, number, "failed", traceback=TRACEBACK, error_group="e1", **values)
+    told = flask("errors", "show", "e1")
+    group, _title, rest = told.partition("\n\nThe newest failure:\n")
+    newest, _title, before = rest.partition("\n\nBefore it:\n")
+    assert "last_seen_at   2026-11-24 09:30:05" in group.split("\n")
+    assert "ended_at     2026-11-24 09:30:07" in newest and "\n  E: refused\n  2\n" in newest
+    assert told.count("Traceback") == newest.count("\n  Traceback (most recent call last):\n") == 1
+    assert [line.split()[2:] for line in before.split("\n")[1:]] == [
+        ["2026-11-24", f"09:30:0{second}", "w", "E:", "refused"] for second in (6, 5)
+    ]
+    assert len(json.loads(flask("errors", "show", "e1", "--json"))["examples"]) == 3
+
+
+def test_what_is_told_of_a_list_as_a_whole_is_above_it(flask: Flasks) -> None:
+    above, _blank, table = flask("statistics", "runs", "--hours", "1").partition("\n\n")
+    assert "hours         1" in above.split("\n") and table.startswith("start ")
+    assert "is not one of '1', '24', '168'" in flask("statistics", "runs", "--hours", "5", code=2)
+
+
+# --- lists ---------------------------------------------------------------------------------------------------
+
+
+def test_the_preflight_tells_how_many_in_which_states_and_the_fingerprint(flask: Flasks) -> None:
+    found = [run(state=state, enqueued_at=AT) for state in ("failed", "failed", "dead")]
+    words = ("bulk", "preflight", "--search", "state:failed,dead")
+    fingerprint = json.loads(flask(*words, "--json"))["fingerprint"]
+    facts, _title, sample = flask(*words).partition("\n\nThe newest:\n")
+    assert facts.split("\n")[::2] == ["runs         3", f"fingerprint  {fingerprint}"]
+    assert sorted(facts.split("\n")[1].removeprefix("states ").strip().split(", ")) == ["dead 1", "failed 2"]
+    titles, *rows = sample.split("\n")
+    assert titles.split() == ["id", "task", "queue", "state", "enqueued_at"]
+    assert sorted(row.split()[0] for row in rows) == sorted(one.id for one in found)
+    assert all(row.endswith("  2026-11-24 09:30:05") for row in rows)
+    named = flask("bulk", "preflight", "--run", found[0].id, "--run", found[2].id)
+    assert named.startswith("runs         2\n")
+    assert flask("bulk", "preflight", "--search", "task:nothing").startswith("runs         0\nfingerprint ")
+
+
+def test_consumers_that_are_gone_are_last_and_without_what_they_used(flask: Flasks) -> None:
+    used = {"rss_bytes": 70 << 20, "cpu_percent": 3.0}
+    gone = inspect.worker_name(consumer_of("light", stopped_at=now(), beat_at=now() + timedelta(seconds=1), **used))
+    lost = inspect.worker_name(consumer_of("light", beat_at=now() - timedelta(hours=1), **used))
+    late = inspect.worker_name(consumer_of("light", beat_at=now() - timedelta(seconds=9), **used))
+    live = inspect.worker_name(consumer_of("light", **used))
+    rows = [line.split() for line in flask("workers", "list").split("\n")[1:]]
+    assert [row[:2] for row in rows] == [[live, "live"], [late, "late"], [lost, "lost"], [gone, "stopped"]]
+    assert rows[0][2:7] == ["2", "0", "70", "MB", "3"]
+    assert rows[3][2:6] == ["2", "–", "–", "–"]
+
+
+def test_times_are_to_the_second_wherever_they_stand_in_a_table(flask: Flasks) -> None:
+    flask("operator", "create", "ann@example.org", "--role", "viewer")
+    flask("token", "create", "x", "--role", "viewer")
+    for row in AuditEntry.select():
+        assert f"  {row.at:%Y-%m-%d %H:%M:%S}  " in flask("audit", "list")
+    for words in (("operator", "list"), ("token", "list"), ("schedule", "list")):
+        table = flask(*words)
+        assert f"{now():%Y-%m-}" in table and not any(mark in table for mark in ("+00:00", "T0", "T1", "T2")), table
+    flask("run-task", "get_cleanup_statistics")
+    assert f"  {Run.get().enqueued_at:%Y-%m-%d %H:%M:%S}  " in flask("queues", "head", "light")
+
+
+def test_pauses_and_snoozes_tell_their_end_as_tables_do(flask: Flasks) -> None:
+    until = ("--until", "2099-01-01T00:00")
+    paused = flask("schedule", "pause", "close_abandoned_sessions", *until)
+    assert paused == "The schedule of close_abandoned_sessions is paused until 2099-01-01 00:00:00."
+    assert "until 2099-01-01 00:00:00" in flask("schedule", "list")
+
+
+def test_a_broker_is_shown_without_a_blank_line_and_with_a_ping_that_can_be_read(
+    flask: Flasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = broker_health.health
+    monkeypatch.setattr(broker_health, "health", lambda queue: real(queue)._replace(ping_ms=0.02121199941029772))
+    lines = flask("queues", "broker").split("\n")
+    assert lines[0].split() == ["product", "sqlite"]
+    assert "ping_ms       0.0212" in lines
+
+
+def test_the_parts_of_the_alerts_have_titles(flask: Flasks) -> None:
+    told = flask("alerts", "list", code=1)
+    assert told.startswith("Rules:\nrule ") and "\n\nThe last notices:\nnone" in told
+
+
+# --- commands ------------------------------------------------------------------------------------------------
+
+
+def test_what_was_done_to_a_run_is_a_sentence(flask: Flasks, served: None) -> None:
+    one = run("get_cleanup_statistics", "failed", ended_at=now())
+    assert flask("runs", "retry", one.id) == f"{one.id} is back in its queue."
+    other = run(state="failed", ended_at=now())
+    assert flask("runs", "delete", other.id, "--yes") == f"{other.id} is deleted."
+
+
+def test_the_help_says_what_waiting_is(flask: Flasks) -> None:
+    told = " ".join(flask("run-task", "--help").split())
+    assert "Wait for the result, at most so many seconds (60 without a number), and print it." in told
+
+
+def test_a_parameter_that_there_is_not_is_answered_with_those_that_there_are(app: Flask) -> None:
+    with pytest.raises(BadInput) as wrong:
+        perform(me(), "tasks.run", name="get_cleanup_statistics", kwargs={})
+    told = "kwargs: tasks.run has no such parameter; it has arguments, args, eta, priority"
+    assert wrong.value.description == told
+    headers = bearer_headers("admin")
+    paths = ("statistics/runs?days=1", "statistics/sessions?days=1")
+    answers = [app.test_client().get(f"/api/v1/admin/{path}", headers=headers).json["detail"] for path in paths]
+    assert answers == [
+        "days: statistics.runs has no such parameter; it has hours",
+        "days: statistics.sessions has no such parameter",
+    ]
