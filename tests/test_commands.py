@@ -107,7 +107,7 @@ def test_many_runs_are_retried_once_somebody_has_seen_how_many(flask: Flasks, se
         ("runs show x", 1, "No run has this id"),
         ("runs list --state open", 2, "state: one of"),
         ("runs list --limit 0", 2, "--limit"),
-        ("runs cancel x", 1, "neither waits nor runs"),
+        ("runs cancel x", 1, "There is no run of this id on record."),
         ("runs again x --args 5x", 2, "no JSON"),
         ("sessions close x", 2, "session_id"),
         ("bulk show x", 2, "bulk_id"),

@@ -134,8 +134,7 @@ Delivery.give_back = give_back
         "storms processes_are_killed and parent",
         "engine/consumer.py",
         """
-class ctypes:
-    CDLL = lambda name: ctypes
+class LIBC:
     prctl = lambda *words: 0
 """,
     ),
