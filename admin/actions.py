@@ -316,7 +316,7 @@ def requeue_dead(who: Who, run_id: str) -> Outcome[str]:
 @action("dead.discard", "admin", danger=True, in_transaction=False)
 def discard_dead(who: Who, run_id: str) -> Outcome[str]:
     """Give up the message of a dead run for good."""
-    control.discard(tasks.queues, run_id)
+    control.discard(tasks.queues, run_id, who.asker)
     return Outcome(run_id, run_id)
 
 

@@ -12,6 +12,7 @@ from admin.facts import print_facts
 from admin.json_api import answer_of
 from admin.perform import ACTIONS, Action, Secret, perform
 from admin.reads import READS, Read
+from admin.steering import CANCELLED
 from admin.terminal import Command, Group, json_option, me, print_json, print_table, watch, watch_option
 from config import QUEUES
 
@@ -19,8 +20,12 @@ from config import QUEUES
 GROUPS = {"operators": "operator", "tokens": "token"}
 ALONE = {"tasks.run": "run-task", "library.demo": "demo"}
 
-#: What is said about the id that comes back.
-SENTENCES = {"runs.delete": "{} is deleted.", "runs.retry": "{} is back in its queue."}
+#: What is said of the word or the id that comes back.
+SENTENCES: dict[str, Callable[[str], str]] = {
+    "runs.cancel": CANCELLED.__getitem__,
+    "runs.delete": "{} is deleted.".format,
+    "runs.retry": "{} is back in its queue.".format,
+}
 
 HELP = {
     "audit": "What was done, by whom, when and from where.",
@@ -129,7 +134,7 @@ def doing(action: Action) -> click.Command:
         if as_json:
             print_json(told)
         else:
-            click.echo(SENTENCES.get(action.name, "{}").format(in_a_line(told["result"])))
+            click.echo(SENTENCES.get(action.name, str)(in_a_line(told["result"])))
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 

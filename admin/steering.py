@@ -39,12 +39,15 @@ def purge(queue: str, yes: bool) -> None:
     click.echo(f"{perform(me(), 'queues.purge', queue=queue):,} cancelled.")
 
 
+#: What is said of a run that was cancelled.
+CANCELLED = {"removed": "It will not run.", "running": "It is being interrupted."}
+
+
 @click.command(cls=Command)
 @run_argument
 def cancel(run_id: str) -> None:
     """Take a waiting run out of its queue, or interrupt a running one."""
-    was = perform(me(), "runs.cancel", run_id=run_id)
-    click.echo("It will not run." if was == "removed" else "It is being interrupted.")
+    click.echo(CANCELLED[perform(me(), "runs.cancel", run_id=run_id)])
 
 
 @click.command(cls=Command)

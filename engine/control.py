@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_type_hints
 
@@ -84,7 +84,7 @@ def check_arguments(task_class: type[RunTask], args: Sequence[Any], kwargs: Mapp
     signature, name = inspect.Signature(allowed), task_class.__name__
     for given in kwargs:
         if given not in signature.parameters and not any(one.kind == one.VAR_KEYWORD for one in allowed):
-            raise BadArguments("%(task)s has no such parameter", given, task=name)
+            raise unknown_parameter(given, name, signature.parameters)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -101,6 +101,12 @@ def check_arguments(task_class: type[RunTask], args: Sequence[Any], kwargs: Mapp
             raise BadArguments(
                 "%(wanted)s is needed, not %(given)s", field, wanted=wanted.__name__, given=type(value).__name__
             )
+
+
+def unknown_parameter(given: str, task: str, known: Iterable[str]) -> BadArguments:
+    if names := ", ".join(known):
+        return BadArguments("%(task)s has no such parameter; it has %(names)s", given, task=task, names=names)
+    return BadArguments("%(task)s has no such parameter", given, task=task)
 
 
 def fits(value: Any, wanted: type) -> bool:
@@ -298,7 +304,12 @@ def requeue(queues: Queues, run_id: str) -> None:
     raise NotPossible("There is no dead run of this id.")
 
 
-def discard(queues: Queues, run_id: str) -> None:
-    """Give up the message of a dead run for good. Raises NotPossible."""
-    if not any(queue.storage.discard_dead(run_id) for queue in queues.values()):
+def discard(queues: Queues, run_id: str, by: Asker) -> None:
+    """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises NotPossible."""
+    queue = next((one for one in queues.values() if one.storage.discard_dead(run_id)), None)
+    if queue is None:
         raise NotPossible("There is no dead run of this id.")
+    write_down_now(queue)  # that it is dead comes first
+    for run in Run.select().where((Run.id == run_id) & (Run.state == State.DEAD)):
+        run.error = f"discarded by {by.name}: {run.error or ''}".removesuffix(": ")
+        run.save(only=[Run.error])

@@ -183,6 +183,13 @@ def test_a_run_that_cannot_be_is_refused_by_name(
     assert (Run.select().count(), AuditEntry.select().count()) == (0, 0)
 
 
+def test_an_argument_that_a_task_does_not_know_is_answered_with_those_it_does(installation: Installation) -> None:
+    asked = installation.flask("run-task", "get_cleanup_statistics", "days=3")
+    assert (asked.returncode, asked.stderr) == (
+        2, "dewey: days: get_cleanup_statistics has no such parameter; it has hours\n",
+    )  # fmt: skip
+
+
 def test_waiting_for_a_run_that_nobody_takes_ends_in_time(installation: Installation) -> None:
     asked = installation.flask("run-task", "close_abandoned_sessions", "--wait=0.3")
     assert (asked.returncode, asked.stdout) == (1, "")

@@ -236,7 +236,9 @@ def test_a_message_is_discarded_once_an_admin_has_confirmed_it(signed_in: Callab
     assert "It is discarded." in (html := admin.get("/dead").text)
     assert ids_of(html) == []
     assert AuditEntry.get(AuditEntry.action == "dead.discard").target == killed
-    assert Run.get_by_id(killed).state == "dead"
+    record = Run.get_by_id(killed)
+    assert record.state == "dead" and record.error.startswith("discarded by admin@example.org: ")
+    assert "discarded by admin@example.org" in admin.get(f"/runs/{killed}").text
 
 
 def test_who_may_what_with_the_dead(signed_in: Callable[[str], Browser]) -> None:

@@ -223,6 +223,7 @@ def test_the_parts_of_the_alerts_have_titles(flask: Flasks) -> None:
 def test_what_was_done_to_a_run_is_a_sentence(flask: Flasks, served: None) -> None:
     one = run("get_cleanup_statistics", "failed", ended_at=now())
     assert flask("runs", "retry", one.id) == f"{one.id} is back in its queue."
+    assert flask("runs", "cancel", one.id) == "It will not run."
     other = run(state="failed", ended_at=now())
     assert flask("runs", "delete", other.id, "--yes") == f"{other.id} is deleted."
 
