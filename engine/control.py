@@ -132,11 +132,10 @@ class Outcome(NamedTuple):
 
 def wait_for(run: Result, seconds: float) -> Outcome | None:
     """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
-    storage, until = run.huey.storage, time.monotonic() + seconds
-    while not storage.wait_result(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
-        place = storage.place(run.id)
-        if (place is None or place.state == "dead") and not storage.has_data_for_key(run.id):
-            return Outcome(None, end_without_result(run))
+    until = time.monotonic() + seconds
+    while not run.huey.storage.wait_result(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
+        if error := end_without_result(run):
+            return Outcome(None, error)
         if time.monotonic() >= until:
             return None
     value = run.get_raw_result(preserve=True)
@@ -145,12 +144,16 @@ def wait_for(run: Result, seconds: float) -> Outcome | None:
     return Outcome(value, value.get("error") if isinstance(value, dict) else None)
 
 
-def end_without_result(run: Result) -> str:
-    """What the record says of it."""
+def end_without_result(run: Result) -> str | None:
+    """What the record says of a run that the broker neither has a result of nor is going to run; else None."""
+    storage = run.huey.storage
+    place = storage.place(run.id)
+    if storage.has_data_for_key(run.id) or not (place is None or place.state == "dead"):
+        return None
     write_down_now(run.huey)
     record = Run.get_or_none(Run.id == run.id)
-    if record is None:
-        return "its message is gone"
+    if record is None or record.state not in ENDED:  # it was on its way from one place to another
+        return None
     return f"it is {record.state}: {record.error}" if record.error else f"it is {record.state}"
 
 
