@@ -360,7 +360,7 @@ class Consumer(stock.Consumer):
 
     def stop(self, graceful: bool = False) -> None:
         self.stop_flag.set()  # whatever the broker takes to answer
-        with suppress(BrokerAway):
+        with suppress(Exception, KeyboardInterrupt):  # it is no more than a word to who waits
             if graceful and (running := len(self.held())):
                 logger.info("Waiting up to %g s for %d running task(s)", self.shutdown_timeout, running)
         super().stop(graceful)

@@ -151,7 +151,10 @@ def end_without_result(run: Result) -> str | None:
     if storage.has_data_for_key(run.id) or not (place is None or place.state == "dead"):
         return None
     write_down_now(run.huey)
-    record = Run.get_or_none(Run.id == run.id)
+    try:
+        record = Run.get_or_none(Run.id == run.id)
+    except PeeweeException:  # then nobody can say
+        return None
     if record is None or record.state not in ENDED:  # it was on its way from one place to another
         return None
     return f"it is {record.state}: {record.error}" if record.error else f"it is {record.state}"
@@ -314,5 +317,5 @@ def discard(queues: Queues, run_id: str, by: Asker) -> None:
         raise NotPossible("There is no dead run of this id.")
     write_down_now(queue)  # that it is dead comes first
     for run in Run.select().where((Run.id == run_id) & (Run.state == State.DEAD)):
-        run.error = f"discarded by {by.name}: {run.error or ''}".removesuffix(": ")
-        run.save(only=[Run.error])
+        told = f"discarded by {by.name}: {run.error or ''}".removesuffix(": ")
+        Run.update(error=told).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

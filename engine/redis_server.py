@@ -79,6 +79,11 @@ class RedisServer(BaseStorage):
             yield self.redis
         except AWAY as error:
             raise BrokerAway(f"Redis: {error}") from error
+        except Exception:
+            raise
+        except BaseException:  # somebody was interrupted, such as by a time limit
+            self.drop_unfinished()
+            raise
 
     def run(self, step: str, *args: Any) -> Any:
         """One script. On a connection of this thread's own: the way through the pool costs as much as all the rest."""

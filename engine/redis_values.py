@@ -1,7 +1,7 @@
 """Values on Redis: messages on their way in, results that expire, revocations, counters."""
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -121,17 +121,17 @@ class RedisValues(RedisServer):
 
 
 def is_plain(effects: Effects) -> bool:
-    """Nothing but runs that are to begin at once."""
+    """Nothing but runs of one priority that are to begin at once."""
     others = any(one.due or one.unique or one.once or one.delivered for one in effects.messages)
-    return bool(effects.messages) and not (others or effects.results or effects.events)
+    alike = len({(one.priority, one.told) for one in effects.messages}) == 1
+    return alike and not (others or effects.results or effects.events)
 
 
 def posts(messages: list[Posted]) -> Iterator[Words]:
-    """The words of `quick_post`, for so many at a time as belong together."""
-    for (priority, told), alike in groupby(messages, lambda one: (one.priority, int(one.told))):
-        words = [(one.run_id, one.data) for one in alike]
-        for start in range(0, len(words), MOST_POSTED):
-            yield priority, told, *chain(*words[start : start + MOST_POSTED])
+    """The words of `quick_post`, for as many at a time as it takes."""
+    for start in range(0, len(messages), MOST_POSTED):
+        part = messages[start : start + MOST_POSTED]
+        yield part[0].priority, int(part[0].told), *chain(*((one.run_id, one.data) for one in part))
 
 
 def growing_parts(rows: Iterable[T]) -> Iterator[list[T]]:

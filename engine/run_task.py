@@ -84,9 +84,11 @@ class InCode:
         finally:
             if self.current:
                 self.current.in_code = False
-                if error and not isinstance(error, Exception):  # it may have been in the middle of anything
+            try:
+                self.capture.__exit__()
+            finally:
+                if self.current and error and not isinstance(error, Exception):  # in the middle of anything
                     self.queue.storage.drop_unfinished()
-            self.capture.__exit__()
 
 
 PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -104,7 +106,7 @@ class RunWrapper(TaskWrapper):
 
     def map(self, it: Iterable[Any]) -> ResultGroup:
         """Huey's map, all at once."""
-        calls = [arguments if isinstance(arguments, tuple) else (arguments,) for arguments in it]
+        calls = [tuple(arguments) if isinstance(arguments, tuple) else (arguments,) for arguments in it]
         handles: ResultGroup = self.huey.enqueue_calls(self, calls)
         return handles
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from huey import CancelExecution, chord, group, signals
@@ -159,13 +159,18 @@ def test_results_keep_their_timeout(queue: Queue) -> None:
     assert result.get(blocking=True, timeout=1) is None
 
 
+class Pair(NamedTuple):
+    first: int
+    second: int
+
+
 def test_many_enqueued_at_once_are_all_there_in_their_order(queue: Queue) -> None:
     seen: list[int] = []
     note = queue.task(name="note", retries=2, priority=3, expires=600)(lambda number: seen.append(number) or -number)
     last = queue.task(name="last")(lambda first, second: seen.append(second))
     with asked_by(Asker("operator", "vera@example.org")):
         results = note.map(range(450))
-    last.map([(1, 1000)])
+    last.map([Pair(1, 1000)])
     assert (queue.pending_count(), len(results)) == (451, 450)
     task = queue.dequeue()
     assert task is not None and task.envelope is not None

@@ -46,12 +46,12 @@ def test_a_series_is_what_each_of_its_messages_would_be_by_itself(calls: list[li
         assert wire.deserialize(data) == alone
         assert data.split(b" ")[:5] == wire.serialize(alone).split(b" ")[:5]
     ids = [uuid.UUID(run_id) for run_id, _ in found]
-    assert (len(set(ids)), {one.version for one in ids}) == (len(calls), {4})
+    assert (len({str(one)[:8] for one in ids}), {one.version for one in ids}) == (len(calls), {4})
 
 
 def test_ids_that_are_counted_on_stay_ids_at_the_end_of_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "uuid4", lambda: uuid.UUID("00000000-0000-4000-8000-ffffffffffff"))
-    assert [uuid.UUID(one).node for one in messages.new_ids(2)] == [0xFFFFFFFFFFFF, 0]
+    monkeypatch.setattr(messages, "uuid4", lambda: uuid.UUID("ffffffff-0000-4000-8000-000000000000"))
+    assert [uuid.UUID(one).time_low for one in messages.new_ids(2)] == [0xFFFFFFFF, 0]
 
 
 @pytest.mark.parametrize(("bad", "error"), [(object(), NotJSON), ("x" * messages.MAX_BYTES, TooLong)])

@@ -108,6 +108,11 @@ def test_many_records_are_a_table_where_it_has_room_else_one_below_the_other() -
     assert fact_lines({"wide": wide}) == ["wide:", f"  - name  {'x' * 70}", f"    text  {'y' * 70}", "  - name  z"]
 
 
+def test_what_a_task_was_given_is_told_with_its_nones_and_a_last_newline_is_none() -> None:
+    assert fact_lines({"result": [{"a": None, "b": 1}]}) == ["result:", "  a  b", "  –  1"]
+    assert fact_lines({"args": [{}], "error": "boom\n"}) == ["args   [{}]", "error  boom"]
+
+
 def test_a_run_is_shown_with_its_attempts_and_their_tracebacks_as_lines(flask: Flasks) -> None:
     one = run(state="failed", enqueued_at=AT, ended_at=AT, error="E: refused", run_ms=2.0, priority=2.0)
     for number in (1, 2):
