@@ -365,7 +365,7 @@ def test_a_dead_run_asks_for_a_decision_until_it_is_given(operator: Browser) -> 
     sentence, link = notices(operator.get("/").text)["dead"]
     assert "1 run took down its workers" in sentence
     assert one in operator.get(link).text
-    discard(tasks.queues, one)
+    discard(tasks.queues, one, Asker("operator", "ann@example.org"))
     assert notices(operator.get("/").text) == {}
 
 
