@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from probes import echo, probe
+from probes import echo, fail_politely, probe
 
 from engine import history, playback
 from engine.database import release
@@ -44,6 +44,17 @@ def test_a_run_is_on_record_from_its_enqueuing_on(each_database: str) -> None:
     history.write_down(probe)
     run = Run.get_by_id(run_id)
     assert (run.state, run.result, run.attempts) == (State.SUCCEEDED, 1, 1)
+
+
+def test_how_long_the_attempt_before_took_is_not_told_of_the_one_that_runs(each_database: str) -> None:
+    run_id = fail_politely("").id
+    probe.execute(probe.dequeue())
+    history.write_down(probe)
+    assert Run.get_by_id(run_id).run_ms is not None
+    assert probe.dequeue()
+    history.write_consumers(probe)
+    run = Run.get_by_id(run_id)
+    assert (run.state, run.attempts, run.run_ms) == (State.RUNNING, 2, None)
 
 
 def test_a_worker_that_died_is_on_record_with_its_group_of_errors(each_database: str) -> None:
