@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +12,9 @@ from uuid import UUID
 from flask_babel import gettext as _
 
 from admin import audit_chain
-from admin.problems import BadInput, NotAllowed
+from admin.problems import BadInput, NotAllowed, as_http
 from admin.who import Who
+from engine.control import unknown_parameter
 from engine.database import database
 
 #: A parameter that is never shown, stored or logged.
@@ -74,18 +75,11 @@ class Action:
         for name in given:
             if name not in parameters:
                 others = [one for one in parameters if not self.subject or one != self.subject.name]
-                raise no_such_parameter(name, self.name, others)
+                raise as_http(unknown_parameter(name, self.name, others))
         for name, parameter in parameters.items():
             if name not in given and parameter.default is parameter.empty:
                 raise BadInput(name, _("a value is needed"))
         return {name: READERS[parameters[name].annotation](name, value) for name, value in given.items()}
-
-
-def no_such_parameter(name: str, asked: str, known: Iterable[str]) -> BadInput:
-    """`asked`: the action or the read that was given it; `known`: those that it has."""
-    if names := ", ".join(known):
-        return BadInput(name, _("%(task)s has no such parameter; it has %(names)s", task=asked, names=names))
-    return BadInput(name, _("%(task)s has no such parameter", task=asked))
 
 
 Deed = Callable[..., Outcome]

@@ -17,9 +17,10 @@ from flask_babel import gettext as _
 from werkzeug.datastructures import MultiDict
 
 from admin.filters import LONGEST
-from admin.perform import no_such_parameter, read_number_of_row, read_uuid
-from admin.problems import BadInput
+from admin.perform import read_number_of_row, read_uuid
+from admin.problems import BadInput, as_http
 from admin.schemas import as_data
+from engine.control import unknown_parameter
 
 #: How many rows of a list a program may ask for at once.
 Limit = Annotated[int, {"minimum": 1, "maximum": 200}]
@@ -79,7 +80,7 @@ class Read:
         """The answer as JSON has it. Raises BadInput and what the function raises."""
         for name in query:
             if name not in self.in_query:
-                raise no_such_parameter(name, self.name, self.in_query)
+                raise as_http(unknown_parameter(name, self.name, self.in_query))
         hints = self.hints
         given = {name: value_of(name, hints[name], [text]) for name, text in in_path.items()}
         given |= {name: value_of(name, hints[name], query.getlist(name)) for name in query if name in hints}

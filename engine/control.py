@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from huey.api import Result, Task
 from huey.utils import Error
-from peewee import PeeweeException
+from peewee import PeeweeException, Value, fn
 
 from engine import counts, history
 from engine.database import database, on_postgresql, release
@@ -104,6 +104,7 @@ def check_arguments(task_class: type[RunTask], args: Sequence[Any], kwargs: Mapp
 
 
 def unknown_parameter(given: str, task: str, known: Iterable[str]) -> BadArguments:
+    """`known`: the parameters that the task, or whatever else was asked, does have."""
     if names := ", ".join(known):
         return BadArguments("%(task)s has no such parameter; it has %(names)s", given, task=task, names=names)
     return BadArguments("%(task)s has no such parameter", given, task=task)
@@ -316,6 +317,5 @@ def discard(queues: Queues, run_id: str, by: Asker) -> None:
     if queue is None:
         raise NotPossible("There is no dead run of this id.")
     write_down_now(queue)  # that it is dead comes first
-    for run in Run.select().where((Run.id == run_id) & (Run.state == State.DEAD)):
-        told = f"discarded by {by.name}: {run.error or ''}".removesuffix(": ")
-        Run.update(error=told).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()
+    told = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    Run.update(error=told).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

@@ -1,6 +1,7 @@
 """Three people, one for each role, and the browsers and programs they use."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 
 from argon2 import PasswordHasher
@@ -18,6 +19,9 @@ from models import Operator
 
 #: What the program has. In the process of the tests a password is hashed in no time: hundreds of them sign in.
 SLOW_HASHER, passwords.hasher = passwords.hasher, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+#: Runs `flask …`; what it printed.
+Flasks = Callable[..., str]
 
 PASSWORD = "correct horse battery"
 PEOPLE = {role: f"{role}@example.org" for role in ("viewer", "operator", "admin")}

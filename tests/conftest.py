@@ -36,7 +36,7 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
 SCRATCH = Path(tempfile.mkdtemp(prefix="dewey-tests-"))
 os.environ.update(dict.fromkeys(SETTINGS.split(), ""), DATA_DIR=str(SCRATCH / "data"))
 
-from browsers import Browser, app_with_people, program, signed_in_browser  # noqa: E402
+from browsers import Browser, Flasks, app_with_people, program, signed_in_browser  # noqa: E402
 from databases import bound_to, execute_alone, new_postgresql  # noqa: E402
 from library import consumer_of  # noqa: E402
 from waiting import wait_until  # noqa: E402
@@ -193,6 +193,18 @@ def browser(app: Flask) -> Browser:
 def signed_in(app: Flask) -> Callable[[str], Browser]:
     """Gives a browser in which the person with this role is signed in."""
     return partial(signed_in_browser, app)
+
+
+@pytest.fixture
+def flask(app: Flask) -> Flasks:
+    """`flask …`, which must end with this code; what it printed."""
+
+    def run(*command: str, code: int = 0, typed: str = "") -> str:
+        ended = app.test_cli_runner().invoke(args=command, input=typed)
+        assert ended.exit_code == code, ended.output
+        return ended.output.removesuffix("\n")
+
+    return run
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ def test_cancelling_takes_what_waits_and_refuses_what_has_ended(each_database: s
     assert tasks.light.storage.queue_size() == tasks.light.storage.schedule_size() == 0
 
 
-def test_of_a_run_that_was_running_the_account_says_that_it_was_asked_to_stop(each_database: str) -> None:
+def test_of_a_run_that_was_running_the_account_says_that_it_was_asked_to_stop(operator: Browser) -> None:
     running = tasks.get_cleanup_statistics()
     many.write_down(tasks.queues)
     tasks.light.identify("here", "Worker-1")
@@ -227,6 +227,7 @@ def test_of_a_run_that_was_running_the_account_says_that_it_was_asked_to_stop(ea
     begun = begin("cancel")
     assert work_off(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
     assert results(begun)[running.id] == ("done", many.ASKED_TO_STOP)
+    assert "It was running and has been asked to stop." in operator.get(f"/bulk/{begun.id}").text
 
 
 def test_deleting_takes_the_run_its_attempts_its_lines_and_its_counts(each_database: str) -> None:

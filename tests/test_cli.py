@@ -20,6 +20,7 @@ from waiting import wait_until
 
 import tasks
 from admin.passwords import matches
+from engine import inspect
 from engine.database import release
 from engine.inspect import worker_name
 from engine.migrations import migrate as apply_migrations
@@ -256,6 +257,17 @@ def test_the_status_is_no_while_a_wanted_queue_has_no_live_worker(installation: 
     assert [line[:2] for line in lines[1:]] == [[name, "no live worker"] for name in ("heavy", "normal", "light")]
     assert len({len(line) for line in asked.stdout.splitlines()}) == 1, "numbers end where their title ends"
     assert {line.index("no live") for line in asked.stdout.splitlines()[1:]} == {asked.stdout.index("state")}
+
+
+def test_a_quiet_consumer_is_told_from_none(app: Flask) -> None:
+    consumer_of("heavy", quiet_at=now())
+    consumer_of("normal")
+    asked = app.test_cli_runner().invoke(args=["status"])
+    states = dict(re.split(r"  +", line)[:2] for line in asked.stdout.splitlines()[1:])
+    assert (asked.exit_code, states) == (1, {"heavy": "quiet", "normal": "live", "light": "no live worker"})
+    assert inspect.readiness(tasks.queues)[:2] == [
+        "no live worker on heavy: its consumer is quiet", "no live worker on light",
+    ]  # fmt: skip
 
 
 def test_the_status_is_yes_when_all_that_is_wanted_lives(installation: Installation) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from browsers import bearer_headers
+from browsers import Flasks, bearer_headers
 from flask import Flask
 from installation import Installation
 from library import run, session
@@ -23,20 +23,6 @@ from admin.reads import READS
 from config import ROOT
 from engine.records import LogLine, Run, now
 from models import ReadingSession
-
-Flasks = Callable[..., str]
-
-
-@pytest.fixture
-def flask(app: Flask) -> Flasks:
-    """`flask …`, which must end with this code; what it printed."""
-
-    def run(*command: str, code: int = 0, typed: str = "") -> str:
-        ended = app.test_cli_runner().invoke(args=command, input=typed)
-        assert ended.exit_code == code, ended.output
-        return ended.output.strip()
-
-    return run
 
 
 def test_runs_are_listed_with_the_filter_of_their_page(flask: Flasks) -> None:

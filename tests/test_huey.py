@@ -239,13 +239,24 @@ def test_what_a_time_limit_interrupts_is_not_taken_for_the_next(queue: Queue) ->
                     assert queue.storage.peek_data(f"key {again}") == b"%d" % again
             except Struck:
                 struck += 1
-                queue.storage.drop_unfinished()
+                queue.storage.drop_unfinished()  # as a run does when it was interrupted
             finally:
                 armed = False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert struck > 500
+
+
+def test_a_connection_that_somebody_was_interrupted_on_is_used_by_nobody_else(redis_url: str) -> None:
+    storage = RedisDelivery("fresh", redis_url, 60)
+    with pytest.raises(RunCancelled), storage.reaching() as redis:
+        connection = redis.connection_pool.get_connection()
+        redis.connection_pool.release(connection)
+        raise RunCancelled("cancelled by vera")
+    assert redis.connection_pool.get_connection() is not connection
+    storage.close()
+    connection.disconnect()
 
 
 def test_what_a_cancelled_run_was_writing_is_let_go_at_once(tmp_path: Path) -> None:

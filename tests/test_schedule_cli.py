@@ -1,29 +1,14 @@
 """Schedules and tasks, as an operator types commands about them."""
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import pytest
-from flask import Flask
+from browsers import Flasks
 
 from engine.records import Run, Tick, now
 from models import AuditEntry
 
 CLEANUP = "close_abandoned_sessions"
-Flasks = Callable[..., str]
-
-
-@pytest.fixture
-def flask(app: Flask) -> Flasks:
-    """`flask …`, which must end with this code; what it printed."""
-
-    def run(*command: str, code: int = 0) -> str:
-        ended = app.test_cli_runner().invoke(args=command)
-        assert ended.exit_code == code, ended.output
-        return ended.output.strip()
-
-    return run
 
 
 def test_a_schedule_is_paused_for_a_while_listed_and_resumed(flask: Flasks) -> None:

@@ -1,12 +1,11 @@
 """What commands print for people: one thing with all that belongs to it, tables, times and numbers."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from browsers import bearer_headers
+from browsers import Flasks, bearer_headers
 from flask import Flask
 from library import attempt, consumer_of, run
 
@@ -20,20 +19,6 @@ from models import AuditEntry
 
 AT = datetime(2026, 11, 24, 9, 30, 5, 123456, UTC)
 TRACEBACK = 'Traceback (most recent call last):\n  File "books.py", line 3, in f\n\traise E("\x1b[31m")\nE: refused\n'
-
-Flasks = Callable[..., str]
-
-
-@pytest.fixture
-def flask(app: Flask) -> Flasks:
-    """`flask …`, which must end with this code; what it printed."""
-
-    def run(*command: str, code: int = 0) -> str:
-        ended = app.test_cli_runner().invoke(args=command)
-        assert ended.exit_code == code, ended.output
-        return ended.output.removesuffix("\n")
-
-    return run
 
 
 # --- cells ---------------------------------------------------------------------------------------------------
