@@ -14,11 +14,13 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any, NamedTuple
 
+from engine.text import MAX_LINE, storable
+
 logger = logging.getLogger(__name__)
 
 HEAD_LINES, HEAD_BYTES = 100, 16 << 10
 TAIL_LINES, TAIL_BYTES = 400, 48 << 10
-LONGEST_LINE, LONGEST_TEXT = 8000, 200  # characters: of a line, of the words beside a progress bar
+MAX_PROGRESS_TEXT = 200  # characters beside a progress bar
 SEND_EVERY = 0.5  # seconds
 
 Send = Callable[[dict[str, Any]], object]
@@ -51,8 +53,8 @@ class Notes:
 
     def add(self, at: float, level: str, name: str, text: str) -> None:
         self.count += 1
-        text = shortened(printable(text))
-        line, size = Line(self.count, at, level, name, text), len(text.encode())
+        text = storable(text, MAX_LINE)
+        line, size = Line(self.count, at, level, storable(name, MAX_PROGRESS_TEXT), text), len(text.encode())
         if not self.tail and len(self.head) < HEAD_LINES and self.head_size + size <= HEAD_BYTES:
             self.head.append(line)
             self.head_size += size
@@ -64,7 +66,7 @@ class Notes:
         self.ring()
 
     def come_to(self, done: float, total: float | None, text: str) -> None:
-        self.progress = float(done), None if total is None else float(total), printable(text)[:LONGEST_TEXT]
+        self.progress = float(done), None if total is None else float(total), storable(text)[:MAX_PROGRESS_TEXT]
         self.ring()
 
     def ring(self) -> None:
@@ -103,19 +105,6 @@ class Notes:
             self.sent = lines[-1][0]
         if progress := facts.get("progress"):
             self.progress_sent = tuple(progress)
-
-
-def printable(text: str) -> str:
-    """Without what a database or JSON cannot hold: NUL, and halves of surrogate pairs."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def shortened(text: str) -> str:
-    """A traceback says the most in its first lines and its last."""
-    if len(text) <= LONGEST_LINE:
-        return text
-    beginning, end = text[: LONGEST_LINE * 3 // 4], text[-LONGEST_LINE // 4 :]
-    return f"{beginning}\n… {len(text) - len(beginning) - len(end):,} characters left out …\n{end}"
 
 
 # --- whose line it is ----------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from engine.logs import adopt_huey_logging
 from engine.messages import code_version, host
 from engine.queues import HardTimeLimit, Queue
 from engine.records import now
+from engine.run_task import SoftTimeLimit, WorkerInterrupted
 from engine.stacks import SIGNAL as STACK_SIGNAL
 from engine.stacks import StackFile
 from engine.steer_workers import Order, Stack, What
@@ -55,10 +56,6 @@ DEEDS = {
     What.STOP: "stop",
     What.RESTART: "restart",
 }
-
-
-class SoftTimeLimit(BaseException):
-    """Raised in a task's own code when its soft time limit has passed."""
 
 
 class SoftLimit:
@@ -90,6 +87,12 @@ class TiedProcesses(stock.ProcessEnvironment):
 
     def init_child(self, process: Any) -> None:
         super().init_child(process)
+
+        def interrupt_task(signum: int, frame: Any) -> None:
+            if process.huey._tasks_in_flight:  # otherwise the stop flag ends it
+                raise WorkerInterrupted
+
+        signal.signal(self.interrupt, interrupt_task)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if isinstance(process, Worker):
             signal.signal(signal.SIGUSR2, process.interrupt_if_cancelled)

@@ -20,6 +20,10 @@ class BrokerAway(ConnectionError):
     """The broker cannot be reached, or did not answer."""
 
 
+class CancelRequested(Exception):
+    """The run was cancelled before its outcome was stored, and nothing was stored. The message names who cancelled."""
+
+
 class Taken(NamedTuple):
     """A message that a worker holds. `delivery` fences: who took it over since has a higher one."""
 
@@ -123,10 +127,14 @@ def event_json(kind: str, run_id: str, at: float, **rest: Any) -> str:
 
 
 class Done(NamedTuple):
-    """A run that its worker has finished with, and what is to be stored when it is let go."""
+    """A run that its worker has finished with, and what is to be stored when it is let go.
+
+    A cancel that came before is answered by CancelRequested, unless this outcome `is_cancel` itself.
+    """
 
     taken: Taken
     effects: Effects
+    is_cancel: bool = False
 
 
 class Turn(NamedTuple):

@@ -1,8 +1,9 @@
 """Enqueuing: calls → signed messages, stored with all that follows from them in one step."""
 
 import hashlib
+import inspect
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -14,9 +15,19 @@ from huey import signals as S
 from huey.api import Result, ResultGroup, Task
 
 from engine.delivery import Effects, Posted, Taken, event_json, unix
-from engine.messages import Asker, Envelope, Letter, Series, Unreadable, code_version, host
+from engine.messages import (
+    Asker,
+    Envelope,
+    Letter,
+    NotJSON,
+    Series,
+    Unreadable,
+    code_version,
+    find_not_finite,
+    host,
+)
 from engine.records import now
-from engine.run_task import RunTask, RunWrapper
+from engine.run_task import RunTask, RunWrapper, check_due
 from engine.settlement import Settlement
 
 asker: ContextVar[Asker | None] = ContextVar("asker", default=None)
@@ -77,6 +88,9 @@ class Enqueuing(Huey):
         task.resolve_expires(self.utc)
         letter = Letter(self._registry.create_message(task), self.envelope(task))
         series = Series(self.serializer, letter, calls)
+        if series.has_null:
+            for arguments in calls:
+                check_finite(task, arguments)
         self.storage.post_series(series, task.priority or 0)
         return Handles(wrapper, series.ids, calls)
 
@@ -121,9 +135,10 @@ class Enqueuing(Huey):
         new = task.envelope is None
         if new:
             task.envelope = self.envelope(task)
+        due = None if self.ready_to_run(task) else due_of(task)
+        data = self.serialize_task(task)
         unique = self.unique_name(task) if new and task.unique else ""
-        due = None if self.ready_to_run(task) else unix(task.eta)
-        return Posted(task.id, self.serialize_task(task), task.priority or 0, due, unique, once, delivered, new)
+        return Posted(task.id, data, task.priority or 0, due, unique, once, delivered, new)
 
     def unique_name(self, task: RunTask) -> str:
         """The task and its arguments: of runs of the same name, one waits or runs at a time."""
@@ -154,7 +169,11 @@ class Enqueuing(Huey):
         if task.envelope is None:
             task.envelope = self.envelope(task)
         letter = Letter(self._registry.create_message(task), task.envelope)
-        return bytes(self.serializer.serialize(letter))
+        data = bytes(self.serializer.serialize(letter))
+        # The envelope has a null where the run has no parent.
+        if data.count(b"null") > (task.envelope.parent_id is None):
+            check_all_finite(task)
+        return data
 
     def deserialize_task(self, data: bytes) -> RunTask:
         letter = self.serializer.deserialize(data)
@@ -163,6 +182,34 @@ class Enqueuing(Huey):
         task: RunTask = self._registry.create_task(letter.message)
         task.envelope = letter.envelope
         return task
+
+
+def due_of(task: RunTask) -> float:
+    """Return when a task is due (Unix seconds). Raises ValueError for a time that lies too far ahead."""
+    try:
+        check_due(task.eta)
+    except ValueError as error:
+        raise ValueError(f"eta of {task.name}: {error}") from error
+    return unix(task.eta)
+
+
+def check_all_finite(task: Any) -> None:
+    """Raise NotJSON for NaN or infinity among the arguments of a task, or of what follows it."""
+    while task is not None:
+        check_finite(task, task.args, task.kwargs)
+        if task.on_error:
+            check_all_finite(task.on_error)
+        if task.chord_config:
+            check_all_finite(task.chord_config.callback)
+        task = task.on_complete
+
+
+def check_finite(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> None:
+    names = [*inspect.signature(task.function).parameters] if hasattr(task, "function") else []
+    by_name = {(names[index] if index < len(names) else f"args[{index}]"): value for index, value in enumerate(args)}
+    for name, value in (*by_name.items(), *(kwargs or {}).items()):
+        if place := find_not_finite(value, name):
+            raise NotJSON(f"{place}: an argument of {task.name} must be a finite number, or text")
 
 
 class Handles(ResultGroup):

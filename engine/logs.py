@@ -18,7 +18,8 @@ class TextLines(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC)
         head = f"[{at:%Y-%m-%d %H:%M:%S},{record.msecs:03.0f}: {record.levelname}/{process_of(record)}] "
         record.message = record.getMessage()
-        return head + with_traceback(self, record)
+        line = head + with_traceback(self, record)
+        return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
 
 
 class JSONLines(logging.Formatter):

@@ -9,11 +9,13 @@ message that is sent again is known for what it is. The body is JSON. Arguments 
 values; what a task returns is made into JSON, with `str` for what JSON does not know.
 """
 
+import dataclasses
 import hmac
+import math
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ from huey.serializer import Serializer
 from huey.utils import SKIPPED, Error
 
 from config import ROOT
+from engine.text import error_repr
 
 VERSION = b"1"
 MAX_BYTES = 1 << 20
@@ -36,6 +39,10 @@ class Unreadable(ValueError):
 
 class NotJSON(TypeError):
     """An argument that JSON cannot carry. The message names the task."""
+
+
+class NotStorable(ValueError):
+    """A result, or another value, that JSON cannot carry. The message says why."""
 
 
 class TooLong(ValueError):
@@ -93,7 +100,7 @@ class SignedJSON(Serializer):
             body = dump(letter_to_json(data), message)
             return self.signed(b"run", head_of(data) + message.id.encode() + b" ", body)
         value, attempt, run_id = data if isinstance(data, Final) else (data, 0, "-")
-        body = orjson.dumps(value_to_json(value), default=str, option=orjson.OPT_NON_STR_KEYS)
+        body = dump_value(value)
         return self.signed(b"value", b"%s value - %d %s " % (VERSION, attempt, run_id.encode()), body)
 
     def _deserialize(self, data: Any) -> Any:
@@ -131,8 +138,11 @@ class Series:
         message, envelope = (dump(content[part], letter.message) for part in ("message", "envelope"))
         self.serializer, self.letter, self.calls, self.ids = serializer, letter, calls, new_ids(len(calls))
         self.rest = message[1:] + b',"envelope":' + envelope + b"}"
+        longest, self.has_null = 0, False
         # Written once more when they are needed: to keep them all costs more.
-        longest = max(len(dump(arguments, letter.message)) for arguments in calls)
+        for arguments in calls:
+            data = dump(arguments, letter.message)
+            longest, self.has_null = max(longest, len(data)), self.has_null or b"null" in data
         check_length(longest + len(self.body(self.ids[0].encode(), b"")))
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
@@ -165,6 +175,46 @@ def dump(value: Any, message: Message) -> bytes:
         return orjson.dumps(value, default=outcome_to_json)
     except TypeError as error:
         raise NotJSON(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
+
+
+#: What orjson says of a value that it cannot write, in words that name the value.
+REASONS = {
+    "Integer exceeds 64-bit range": "an integer is beyond 64 bits",
+    "Recursion limit reached": "it is nested more than 250 deep, or holds itself",
+    "Dict key must a type serializable with OPT_NON_STR_KEYS": "a key of a dictionary is neither text nor a number",
+    "str is not valid UTF-8: surrogates not allowed": "a text is not valid UTF-8",
+}
+
+
+def dump_value(value: Any) -> bytes:
+    """Return the JSON of a value that Huey keeps; `str` makes text of what JSON does not know. Raises NotStorable."""
+    try:
+        body = orjson.dumps(value_to_json(value), default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise NotStorable(REASONS.get(str(error), str(error))) from error
+    # orjson writes null for what is not finite.
+    if b"null" in body and (place := find_not_finite(value)):
+        raise NotStorable(f"{place}, which JSON cannot carry")
+    return body
+
+
+def find_not_finite(value: Any, name: str = "it") -> str | None:
+    """Return which part of a value is NaN or infinite, such as `it['rates'][2] is nan`; None where none is."""
+    match value:
+        case float():
+            return None if math.isfinite(value) else f"{name} is {value}"
+        case dict():
+            parts: Iterable[tuple[Any, str]] = (
+                part for key, item in value.items() for part in ((key, f"a key of {name}"), (item, f"{name}[{key!r}]"))
+            )
+        case list() | tuple():
+            parts = ((item, f"{name}[{index}]") for index, item in enumerate(value))
+        case _ if dataclasses.is_dataclass(value):
+            fields = dataclasses.fields(value)
+            parts = ((getattr(value, field.name), f"{name}.{field.name}") for field in fields)
+        case _:
+            return None
+    return next((place for part, part_name in parts if (place := find_not_finite(part, part_name))), None)
 
 
 def check_length(size: int) -> None:
@@ -227,7 +277,7 @@ def message_of_json(fields: dict[str, Any]) -> Message:
 
 def outcome_to_json(value: Any) -> Any:
     if isinstance(value, Exception):  # the argument of an error's handler; as text, for it cannot travel
-        return repr(value)
+        return error_repr(value)
     if isinstance(value, Error):
         return {"$error": value.metadata}
     if value is SKIPPED:

@@ -4,35 +4,35 @@ import copy
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
+from huey import CancelExecution
 from huey import signals as S
 from huey.api import TaskLock
-from huey.exceptions import HueyException
+from huey.exceptions import HueyException, TaskException
 from huey.storage import BaseStorage
 from huey.utils import Error
 
 from config import settings
-from engine.database import release
-from engine.delivery import BrokerAway, Held, Taken, Turn
+from engine.delivery import BrokerAway, CancelRequested, Held, Taken, Turn
 from engine.enqueuing import Enqueuing, asked_by
 from engine.locks import LeaseLock
-from engine.messages import Asker, Final, SignedJSON, Unreadable, code_version, host
-from engine.records import State
+from engine.messages import Asker, Final, NotJSON, NotStorable, SignedJSON, TooLong, Unreadable, host
 from engine.run_task import InCode, RunTask, RunWrapper, parse_rate
-from engine.settlement import Settlement
+from engine.settlement import Settlement, raised_by_task
+from engine.settler import Settler, release_database
+from engine.text import error_repr, storable, traceback_text
 
 __all__ = ["Asker", "BrokerAway", "Queue", "RunTask", "asked_by"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How long a settled outcome is held on to while the broker is away, before the run is left to be delivered again.
-SETTLE_SECONDS = 30
+#: A delay between two attempts that a backoff has made longer is cut to this.
+MAX_RETRY_DELAY = 366 * 86400.0
 
 
 class HardTimeLimit(Exception):
@@ -48,6 +48,7 @@ class Queue(Enqueuing):
 
     def __init__(self, name: str, **options: Any) -> None:
         self.local = threading.local()
+        self.settler = Settler(self)
         super().__init__(
             name,
             serializer=SignedJSON(settings.secret_key),
@@ -98,7 +99,7 @@ class Queue(Enqueuing):
         the same round trip, and calls `settle_last` before it stops.
         """
         self.local.consumer, self.local.worker, self.local.unsure = consumer, worker, True
-        self.local.deferring, self.local.last = deferring, None
+        self.local.deferring, self.local.last, self.local.given_up = deferring, None, ""
 
     def dequeue(self) -> RunTask | None:
         """The next task, held until it is settled; None when none came within the read timeout."""
@@ -108,11 +109,18 @@ class Queue(Enqueuing):
         if taken is None:
             self.storage.wait_for_work()
             taken = None if self.quiet_at and self.quiet_at.value else self.take()
-        return taken and self.opened(taken)
+        try:
+            return taken and self.opened(taken)
+        except BaseException:
+            self.local.unsure = True  # still held: this worker looks into its own hands first
+            raise
 
     def take(self) -> Taken | None:
         """Settle what this worker has finished with, and take the next message, in one step."""
-        local, last, tries = self.local, self.local.last, 0
+        local, tries = self.local, 0
+        if local.given_up:
+            self.settler.give_back_given_up()
+        last = local.last
 
         def step() -> Turn:
             nonlocal tries
@@ -121,10 +129,22 @@ class Queue(Enqueuing):
             look_first, local.unsure = local.unsure, True
             return self.storage.turn(local.consumer, local.worker, look_first, self.limits, last and last.done)
 
-        turn = self.persistently(step, patient=last is not None)
+        try:
+            turn = self.settler.persist(step, patient=last is not None)
+        except CancelRequested as request:
+            self.settler.settle_as_cancelled(last, str(request))
+            return self.take()
+        except BrokerAway:
+            raise
+        except Exception as error:
+            if last is None:
+                raise
+            logger.error("No run could be taken in the step that settles the last one: %s", traceback_text(error))
+            self.settle_last()
+            return None
         local.unsure, local.last = False, None
         if last:
-            self.conclude(last, turn.settled or tries > 1)
+            self.settler.conclude(last, turn.settled or tries > 1)
         return turn.taken
 
     @functools.cached_property
@@ -146,47 +166,33 @@ class Queue(Enqueuing):
         return task
 
     def execute(self, task: Any, timestamp: datetime | None = None) -> Any:
+        """Run a task that was taken, and settle it: whatever its code, its hooks or its outcome do, nothing escapes.
+
+        Raises BrokerAway where the broker is away before the code has begun; the run is still held then.
+        """
         if self._immediate or not hasattr(task, "taken"):
             return super().execute(task, timestamp)
         settlement = self.local.current = Settlement(task, task.taken)
         try:
             value = super().execute(task, timestamp)
-        except BaseException:
-            # Still held: this worker looks into its own hands first when it asks for the next message.
-            self.local.unsure = True
-            raise
+            self.settler.finish(settlement)
+        except BaseException as error:
+            if isinstance(error, BrokerAway) and not settlement.has_begun:
+                # Still held: this worker looks into its own hands first when it asks for the next message.
+                self.local.unsure = True
+                raise
+            self.settler.settle_as_failed(settlement, error)
+            value = None
         finally:
             self.local.current = None
-            release()
-        if settlement.interrupted:
-            local = self.local
-            self.storage.give_back(local.consumer, local.worker, "shutdown", settings.max_deliveries, counts=False)
-            return value
-        settlement.close(f"{self.local.worker} on {self.local.consumer}", code_version())
-        self.local.last = settlement
+            release_database()
         if not self.local.deferring:
-            self.settle_last()
+            self.settler.settle_last()
         return value
 
     def settle_last(self) -> None:
         """Settle what this worker has finished with, if it has not been yet."""
-        last = self.local.last
-        if last is None:
-            return
-        self.local.unsure = True
-        settled = self.persistently(lambda: self.storage.settle(self.local.consumer, last.done))
-        self.local.unsure, self.local.last = False, None
-        self.conclude(last, settled)
-
-    def conclude(self, settlement: Settlement, settled: bool) -> None:
-        if settled:
-            self.log_outcome(settlement)
-            if (tally := getattr(self.local, "tally", None)) is not None:
-                tally[0] += 1
-                tally[1] += settlement.failed
-        else:
-            run_id = settlement.taken.run_id
-            logger.warning("Run %s was taken over by another worker; this outcome is dropped", run_id)
+        self.settler.settle_last()
 
     def settle_for_the_killed(self, held: Held, error: Exception) -> None:
         """Settle a run whose worker, of our name, was killed on purpose: its attempt has ended with this error."""
@@ -213,69 +219,98 @@ class Queue(Enqueuing):
     def _timeout_context(self, task: Any) -> InCode:
         return InCode(self, task)
 
-    def persistently(self, step: Callable[[], T], patient: bool = True) -> T:
-        """Repeat a harmless step while the broker is away, for a while."""
-        delay, deadline = 0.1, time.monotonic() + SETTLE_SECONDS
-        while True:
-            try:
-                return step()
-            except BrokerAway:
-                if not patient or time.monotonic() > deadline:
-                    raise
-                logger.warning("The broker is away; trying again in %.1fs", delay)
-                time.sleep(delay)
-                delay = min(delay * 2, 2)
+    # --- what Huey calls on the way ------------------------------------------------------------------------------
 
-    def log_outcome(self, settlement: Settlement) -> None:
-        if settlement.state == State.SUCCEEDED and not logger.isEnabledFor(logging.INFO):
+    def check_result(self, task: RunTask, value: Any) -> None:
+        """Make the result of a task's code, while a failure is still the attempt's own. Raises NotStorable."""
+        current = self.current
+        if current is None or current.task is not task:
             return
-        task, seconds = settlement.task, (settlement.run_ms or 0) / 1000
-        name = f"{task.__module__}.{task.name}[{task.id}]"
-        if settlement.state == State.SUCCEEDED:
-            logger.info("Task %s succeeded in %.3gs", name, seconds)
-        elif settlement.state == State.RETRYING:
-            delay = max(timedelta(0), task.eta - self._get_timestamp()) if task.eta else timedelta(0)
-            attempt = task.envelope.attempt - 1
-            logger.warning(
-                "Retrying task in %.0fs (attempt %d/%d)", delay.total_seconds(), attempt, task.envelope.retries
-            )
-        elif settlement.state == State.FAILED:
-            logger.error("Task %s failed in %.3gs: %s", name, seconds, settlement.error)
-        else:
-            logger.info("Task %s %s", name, settlement.state)
+        try:
+            current.checked = value, self.serializer.serialize(Final(value, current.attempt, task.id))
+        except (NotStorable, TooLong) as error:
+            raise NotStorable(f"the result of {task.name} cannot be stored: {error}") from error
+        if task.on_complete:
+            self.check_follower(task.on_complete, value)
+
+    def check_follower(self, follower: RunTask, value: Any) -> None:
+        """Make the message of what follows in a pipeline, as Huey will. Raises NotStorable."""
+        follower = copy.copy(follower)
+        follower.kwargs = dict(follower.kwargs)
+        follower.extend_data(value)
+        try:
+            self.message(follower)
+        except (NotJSON, TooLong, ValueError) as error:
+            raise NotStorable(f"the result cannot be handed on to {follower.name}: {error}") from error
 
     def _emit(self, signal: str, task: Any, *args: Any, **kwargs: Any) -> None:
         current = self.current
         if current and current.task is task:
             current.notice(signal)
-        super()._emit(signal, task, *args, **kwargs)
+        if args:
+            args = tuple(map(raised_by_task, args))
+        try:
+            super()._emit(signal, task, *args, **kwargs)
+        except BaseException:  # Huey contains an Exception only
+            logger.exception("A receiver of the signal %s raised", signal)
+
+    def _run_pre_execute(self, task: Any) -> None:
+        try:
+            super()._run_pre_execute(task)
+        except CancelExecution:
+            raise
+        except BaseException:
+            logger.exception("A pre-execute hook raised for %s", task.id)
 
     def _run_post_execute(self, task: Any, value: Any, exception: BaseException | None) -> None:
         if current := self.current:
             current.finish(value, exception)
-        super()._run_post_execute(task, value, exception)
+        try:
+            super()._run_post_execute(task, value, raised_by_task(exception))
+        except BaseException:
+            logger.exception("A post-execute hook raised for %s", task.id)
 
     def _requeue_task(self, task: Any, timestamp: datetime, retry_eta: datetime | None = None) -> None:
         if task.envelope:
             task.envelope = task.envelope._replace(attempt=task.envelope.attempt + 1)
         task.eta = None
+        if task.retry_delay:  # a backoff grows without end
+            task.retry_delay = min(task.retry_delay, MAX_RETRY_DELAY)
         super()._requeue_task(task, timestamp, retry_eta)
 
-    def build_error_result(self, task: Any, exception: BaseException) -> dict[str, Any]:
+    def build_error_result(self, task: Any, exception: BaseException | None) -> dict[str, Any]:
+        exception = raised_by_task(exception) or Exception("unknown")
         if self.current:
             self.current.exception = exception
-        return dict(super().build_error_result(task, exception))
+        text = exception.metadata.get("error") if isinstance(exception, TaskException) else None
+        return {
+            "error": storable(str(text)) if text else error_repr(exception),
+            "retries": task.retries,
+            "traceback": traceback_text(exception),
+            "task_id": task.id,
+        }
 
     def put_result(self, key: str, data: Any) -> None:
         settling = self.settling
         if settling is None:
             super().put_result(key, data)
-            return
-        if isinstance(data, Error) and key == settling.task.id and hasattr(settling.task, "failed_result"):
-            data = settling.value = settling.task.failed_result(settling.exception)
-        if key == settling.task.id:
-            data = Final(data, settling.attempt, key)
-        settling.effects.result(key, self.serializer.serialize(data))
+        else:
+            settling.effects.result(key, self.result_of(settling, key, data))
+
+    def result_of(self, settling: Settlement, key: str, data: Any) -> bytes:
+        if key != settling.task.id:
+            return bytes(self.serializer.serialize(data))
+        if settling.checked and data is settling.checked[0]:
+            return settling.checked[1]
+        if isinstance(data, Error) and hasattr(settling.task, "failed_result"):
+            try:
+                value = settling.task.failed_result(settling.exception)
+                result = self.serializer.serialize(Final(value, settling.attempt, key))
+                settling.value = value
+                return bytes(result)
+            except BaseException:
+                logger.exception("failed_result of %s raised, or cannot be stored; the error is", settling.task.name)
+        return bytes(self.serializer.serialize(Final(data, settling.attempt, key)))
 
     def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
         """Huey's question; what the broker said when it handed out the message spares asking it again."""
@@ -295,9 +330,13 @@ class Queue(Enqueuing):
         if self._immediate:
             super()._check_chord(member, value)
             return
-        key = f"chord:{member.cid}"
-        self.storage.put_data(f"{key}:{member.idx}", self.serializer.serialize(value), is_result=True)
-        found = self.storage.peek_many([f"{key}:{index}" for index in range(member.size)])
+        key, data = f"chord:{member.cid}", self.serializer.serialize(value)
+
+        def store_and_look() -> dict[str, bytes]:
+            self.storage.put_data(f"{key}:{member.idx}", data, is_result=True)
+            return dict(self.storage.peek_many([f"{key}:{index}" for index in range(member.size)]))
+
+        found = self.settler.persist(store_and_look)
         if len(found) == member.size:
             callback = copy.copy(member.callback)
             callback.extend_data(([self.serializer.deserialize(one) for one in found.values()],))

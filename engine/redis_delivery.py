@@ -9,8 +9,24 @@ from math import inf
 from typing import Any
 from uuid import uuid4
 
-from engine.delivery import COUNTED_AHEAD, DROPPED, Beat, Done, Effects, Held, Place, Taken, Turn, header, id_of
+from engine.delivery import (
+    COUNTED_AHEAD,
+    DROPPED,
+    Beat,
+    CancelRequested,
+    Done,
+    Effects,
+    Held,
+    Place,
+    Taken,
+    Turn,
+    header,
+    id_of,
+)
 from engine.redis_values import RedisValues
+
+#: What a settling script answers, with who cancelled, when it has stored nothing because the run was cancelled.
+CANCELLED = -2
 
 #: How a result begins that ends an attempt.
 FINAL = re.compile(rb"\S+ value \S+ [1-9]")
@@ -33,6 +49,7 @@ class RedisDelivery(RedisValues):
         """Settle the run before, if there is one, and take the next message, in one round trip.
 
         With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds].
+        Raises CancelRequested.
         """
         plain = () if done is None else self.plain_end(done)
         if look_first or limits or plain is None:
@@ -42,12 +59,14 @@ class RedisDelivery(RedisValues):
             settled, *taken = self.run("quick_turn", consumer, worker, *plain)
             if taken == [b"paused"]:
                 _, *taken = self.run("turn", consumer, worker, 0, "{}")
+        if settled == CANCELLED:
+            raise CancelRequested(taken[0].decode())
         return Turn(bool(settled), Taken(taken[0].decode(), taken[1], taken[2], bool(taken[3])) if taken else None)
 
     def plain_end(self, done: Done) -> tuple[Any, ...] | None:
         """The words of a run that ends with its final result and a line of history; None where that is not all."""
         taken, effects = done.taken, done.effects
-        if effects.messages or len(effects.results) != 1 or len(effects.events) != 1:
+        if done.is_cancel or effects.messages or len(effects.results) != 1 or len(effects.events) != 1:
             return None
         (key, result), (event,) = effects.results[0], effects.events
         plain = key == taken.run_id and FINAL.match(result)
@@ -55,11 +74,18 @@ class RedisDelivery(RedisValues):
 
     def words(self, done: Done) -> tuple[Any, ...]:
         head = header(done.taken.data)
-        return done.taken.run_id, done.taken.delivery, head.attempt if head else 0, self.result_ttl
+        attempt = head.attempt if head else 0
+        return done.taken.run_id, done.taken.delivery, attempt, self.result_ttl, int(done.is_cancel)
 
     def settle(self, consumer: str, done: Done) -> bool:
-        """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held."""
-        return bool(self.run("settle", consumer, *self.words(done), *self.flat(done.effects)))
+        """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held.
+
+        Raises CancelRequested.
+        """
+        settled, *by = self.run("settle", consumer, *self.words(done), *self.flat(done.effects))
+        if settled == CANCELLED:
+            raise CancelRequested(by[0].decode())
+        return bool(settled)
 
     def wait_for_work(self) -> None:
         """Return when something was enqueued, or after the read timeout."""

@@ -8,8 +8,8 @@ Keys of a queue, all under `dewey:{<queue>}:`
     queue      zset  run id → time it came in − 60 s × priority; lowest first
     since      zset  run id → time it came in, of those whose place is another
     schedule   zset  run id → when it is due
-    held       hash  run id → consumer, delivery, u where the run is unique else -, attempt, worker, time, score,
-                     since, task: who runs it
+    held       hash  run id → consumer, delivery, mark, attempt, worker, time, score, since, task: who runs it. The
+                     mark is u where the run is unique else -; c in its place, or C, once it is to be cancelled
     dead       zset  run id → when it was given up
     spent:<id> the last attempt of a run that has ended without a result, for as long as one would be kept
     unique     hash  name → run id
@@ -154,10 +154,13 @@ local function spend(id, attempt, ttl)
   if attempt then call('set', prefix .. 'spent:' .. id, attempt, 'EX', ttl) end
   forget(id, true)
 end
--- False, and nothing stored, when the worker does not hold this delivery any more.
-local function settle(consumer, id, delivery, attempt, ttl, i)
+-- 0, and nothing stored, when the worker does not hold this delivery any more; -2 and by whom, and nothing stored, when
+-- the run was cancelled and this outcome does not say so itself.
+local function settle(consumer, id, delivery, attempt, ttl, is_cancel, i)
   local h, mine = call('hget', HELD, id), consumer .. ' ' .. delivery .. ' '
   if not h or string.sub(h, 1, #mine) ~= mine then return 0 end
+  local mark = string.sub(h, #mine + 1, #mine + 1)
+  if is_cancel ~= '1' and (mark == 'c' or mark == 'C') then return -2, call('hget', run(id), 'cancel') or '?' end
   call('hdel', HELD, id)
   ending = id
   local _, stored = store(i)
@@ -165,7 +168,7 @@ local function settle(consumer, id, delivery, attempt, ttl, i)
     call('hdel', run(id), 'cancel'); call('hset', run(id), 'deliveries', delivery); call('del', prefix .. 'kv:r:' .. id)
   elseif not stored['kv:' .. id] then spend(id, attempt, ttl)
   -- The run itself is one that is gone; where there were more, somebody may wait for the result.
-  elseif forget(id, string.sub(h, #mine + 1, #mine + 1) == 'u') > 1 then ring(id) end
+  elseif forget(id, mark == 'u' or mark == 'C') > 1 then ring(id) end
   return 1
 end
 
@@ -189,6 +192,8 @@ end
 
 #: Everything else.
 STEERING = """
+-- How long a message of a cancelled run that comes again is known for what it is.
+local SPENT_SECONDS = 86400
 local function release(consumer, worker)
   local all = call('hgetall', prefix .. 'locks')
   for j = 1, #all, 2 do
@@ -203,10 +208,14 @@ local function give_back(consumer, worker, reason, most, counts)
     if h.consumer == consumer and (worker == '' or h.worker == worker) then
       call('hdel', HELD, id); call('hset', run(id), 'deliveries', h.delivery)
       local deaths = counts and call('hincrby', run(id), 'deaths', 1) or 0
-      local dead = counts and deaths >= most
-      if dead then call('zadd', prefix .. 'dead', now, id) else wait(id, h.score, h.since) end
+      local cancelled_by = call('hget', run(id), 'cancel')
+      local dead = counts and deaths >= most and not cancelled_by
+      if cancelled_by then spend(id, h.attempt, SPENT_SECONDS)
+      elseif dead then call('zadd', prefix .. 'dead', now, id)
+      else wait(id, h.score, h.since) end
       tell('returned', id, {task = h.task, delivery = h.delivery, attempt = h.attempt, started = h.at,
                             worker = h.worker, consumer = h.consumer, error = reason, dead = dead, counts = counts})
+      if cancelled_by then tell('cancelled', id, {by = cancelled_by}) end
       n = n + 1
     end
   end
@@ -269,15 +278,17 @@ SCRIPTS = {
     # ARGV effects… Returns the ids under which the runs go on.
     "apply": "return store(1)",
     # ARGV consumer, worker, whether to look first into what this worker holds, limits as JSON,
-    # [run id, delivery, attempt, ttl, effects…] of the run before. One round trip a task.
+    # [run id, delivery, attempt, ttl, whether it is a cancel, effects…] of the run before. One round trip a task.
     "turn": """
-        local settled = ARGV[5] and settle(ARGV[1], ARGV[5], ARGV[6], ARGV[7], ARGV[8], 9) or -1
+        local settled, by = -1, nil
+        if ARGV[5] then settled, by = settle(ARGV[1], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], 10) end
+        if settled == -2 then return {settled, by} end
         local limits = cjson.decode(ARGV[4])
         local taken = ARGV[3] == '1' and in_hand(ARGV[1], ARGV[2]) or hand_out(ARGV[1], ARGV[2], limits)
         return {settled, unpack(taken or {})}
     """,
-    # ARGV consumer, run id, delivery, attempt, ttl, effects…
-    "settle": "return settle(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6)",
+    # ARGV consumer, run id, delivery, attempt, ttl, whether it is a cancel, effects…
+    "settle": "return {settle(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], 7)}",
     # ARGV run id, delivery, reason
     "bury": """
         local h = call('hget', HELD, ARGV[1])
@@ -339,7 +350,14 @@ SCRIPTS = {
     # ARGV run id, by whom, ttl. Removes a waiting run; marks a running one for its consumer to interrupt.
     "cancel": """
         local id = ARGV[1]
-        if call('hexists', HELD, id) == 1 then call('hset', run(id), 'cancel', ARGV[2]); return 'running' end
+        local h = call('hget', HELD, id)
+        if h then
+          call('hset', run(id), 'cancel', ARGV[2])
+          call('hset', HELD, id, (string.gsub(h, '^(%S+ %d+ )(%S)', function(words, mark)
+            return words .. (({['-'] = 'c', u = 'C'})[mark] or mark)
+          end)))
+          return 'running'
+        end
         if not is_there(id) then return 'unknown' end
         local _, attempt = header(message(id))
         unqueue(id); spend(id, attempt, ARGV[3])
@@ -359,7 +377,7 @@ SCRIPTS = {
     # ARGV run id. Back to the queue, with its deaths forgiven.
     "requeue_dead": """
         if call('zrem', prefix .. 'dead', ARGV[1]) == 0 then return 0 end
-        call('hdel', run(ARGV[1]), 'deaths')
+        call('hdel', run(ARGV[1]), 'deaths', 'cancel')
         wait(ARGV[1], now, now)
         tell('requeued', ARGV[1], {})
         return 1
@@ -438,12 +456,13 @@ QUICK = {
         if id then
           local held, mine = call('hget', HELD, id), consumer .. ' ' .. ARGV[4] .. ' '
           if held and string.sub(held, 1, #mine) == mine then
+            local mark = string.sub(held, #mine + 1, #mine + 1)
+            if mark == 'c' or mark == 'C' then return {-2, call('hget', prefix .. 'run:' .. id, 'cancel') or '?'} end
             settled = 1
             call('hdel', HELD, id)
             call('set', prefix .. 'kv:' .. id, ARGV[6], 'EX', ARGV[5])
             call('xadd', prefix .. 'events', '*', 'e', ARGV[7])
-            local named = string.sub(held, #mine + 1, #mine + 1) == 'u'
-            local unique = named and call('hget', prefix .. 'run:' .. id, 'unique')
+            local unique = mark == 'u' and call('hget', prefix .. 'run:' .. id, 'unique')
             if unique and call('hget', prefix .. 'unique', unique) == id then
               call('hdel', prefix .. 'unique', unique)
             end

@@ -4,21 +4,53 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from huey import CancelExecution
+from huey import CancelExecution, RetryTask
 from huey.api import ResultGroup, Task, TaskWrapper
 from huey.exceptions import ConfigurationError
+from huey.utils import normalize_time
 
 from config import settings
 from engine import capture
 from engine.messages import Envelope
 from engine.records import now
+from engine.text import error_repr, error_text
+
+#: A run is due within these years, or refused: times near the year 9999 cannot be shown in every time zone.
+MAX_YEARS_AHEAD = 1000
 
 
 class TaskExited(Exception):
     """The task's code called `sys.exit`."""
+
+
+class TaskRaised(Exception):
+    """The task's code raised a BaseException, such as `asyncio.CancelledError`: `original`. It fails the attempt."""
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(error_text(original))
+        self.original = original
+
+    def __repr__(self) -> str:
+        return error_repr(self.original)
+
+
+class BadDelay(ValueError):
+    """A retry was asked for at a time that cannot be."""
+
+
+class Interruption(BaseException):
+    """Raised in a task's code from outside of it, at any instruction. Tasks cannot catch it with `except Exception`."""
+
+
+class SoftTimeLimit(Interruption):
+    """The soft time limit has passed."""
+
+
+class WorkerInterrupted(KeyboardInterrupt):
+    """The consumer stops and waits no longer. Huey takes a KeyboardInterrupt for that."""
 
 
 class RunTask(Task):
@@ -47,8 +79,8 @@ class RunTask(Task):
             notes.come_to(done, total, text)
 
 
-class RunCancelled(BaseException):
-    """Raised in the code of a running task that somebody has cancelled. The message says who."""
+class RunCancelled(Interruption):
+    """An operator cancelled the run. The message names them."""
 
 
 class InCode:
@@ -67,7 +99,7 @@ class InCode:
         if self.limit:
             self.limit.__enter__()
         if self.current:
-            self.current.notes, self.current.in_code = notes, True
+            self.current.notes, self.current.in_code, self.current.has_begun = notes, True, True
 
     def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> None:
         try:
@@ -114,15 +146,52 @@ class RunWrapper(TaskWrapper):
         if inspect.iscoroutinefunction(func):
             raise ConfigurationError(f"{func.__name__} is a coroutine: call it with asyncio.run in a plain function")
 
-        @functools.wraps(func)
-        def without_exit(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return func(*args, **kwargs)
-            except SystemExit as exit:
-                raise TaskExited(f"the task called sys.exit({exit.code!r})") from exit
-
         if rate := settings.get("rate_limit"):
             parse_rate(rate)
-        task_class: type[RunTask] = super().create_task(without_exit, *args, **settings)
+        task_class: type[RunTask] = super().create_task(func, *args, **settings)
         task_class.queue, task_class.function = self.huey, staticmethod(func)
+        task_class.execute = failing_normally(task_class.execute)
         return task_class
+
+
+def failing_normally(execute: Callable[[RunTask], Any]) -> Callable[[RunTask], Any]:
+    """Wrap a task's code so that whatever it raises or returns ends as one attempt: Huey lets an Exception be retried,
+    and nothing else.
+    """
+
+    @functools.wraps(execute)
+    def execute_or_fail(task: RunTask) -> Any:
+        try:
+            value = execute(task)
+            task.queue.check_result(task, value)
+        except Exception as error:
+            check_delay(error)
+            raise
+        except (Interruption, WorkerInterrupted):
+            raise
+        except SystemExit as exit:
+            raise TaskExited(f"the task called sys.exit({exit.code!r})") from exit
+        except BaseException as error:
+            if task.queue.current is None:  # called in the process of a person, whose Ctrl-C this may be
+                raise
+            raise TaskRaised(error) from error
+        return value
+
+    return execute_or_fail
+
+
+def check_delay(error: Exception) -> None:
+    """Raise BadDelay for a RetryTask with an `eta` or `delay` that is no time."""
+    if not isinstance(error, RetryTask) or (error.delay is None and not error.eta):
+        return
+    try:
+        check_due(normalize_time(error.eta, error.delay))
+    except (OverflowError, TypeError, ValueError) as reason:
+        asked = f"eta={error.eta!r:.50}" if error.eta else f"delay={error.delay!r:.50}"
+        raise BadDelay(f"RetryTask({asked}) is no time at which a run can be due: {reason}") from error
+
+
+def check_due(at: datetime) -> None:
+    """Raise ValueError for a time that lies too far ahead."""
+    if at.year - datetime.now(UTC).year > MAX_YEARS_AHEAD:
+        raise ValueError(f"more than {MAX_YEARS_AHEAD} years ahead")

@@ -1,7 +1,7 @@
 """What one execution of a run came to, gathered while Huey runs it and stored in one step when it lets go."""
 
 import time
-import traceback
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -10,6 +10,8 @@ from huey import signals as S
 from engine.capture import Notes
 from engine.delivery import Done, Effects, Taken, event_json, unix
 from engine.records import State
+from engine.run_task import TaskRaised
+from engine.text import error_text, traceback_text
 
 #: How Huey's signals end an execution. A later one replaces an earlier one: an error that is retried is `retrying`.
 ENDINGS = {
@@ -37,11 +39,12 @@ class Settlement:
         self.interrupted = False
         self.exception: BaseException | None = None
         self.value: Any = None
+        self.checked: tuple[Any, bytes] | None = None  # what the task's code returned, and the result made of it
         self.started, self.started_at = time.monotonic(), time.time()
         self.run_ms: float | None = None
         self.done: Done | None = None
         self.notes: Notes | None = None
-        self.in_code = False  # the task's own code runs
+        self.in_code = self.has_begun = False  # the task's own code runs; it has begun
 
     def notice(self, signal: str) -> None:
         if signal == S.SIGNAL_EXECUTING:
@@ -54,7 +57,7 @@ class Settlement:
             self.state = ENDINGS.get(signal, self.state)
 
     def finish(self, value: Any, exception: BaseException | None) -> None:
-        self.exception = exception
+        self.exception = raised_by_task(exception)
         if exception is None:  # else what the task wants stored in its place has been set already
             self.value = value
         began = getattr(self.task, "began", None)  # where it was cut off, and this is only the word of it
@@ -66,14 +69,26 @@ class Settlement:
     def failed(self) -> bool:
         return self.state in (State.FAILED, State.RETRYING)
 
-    @property
+    @cached_property
     def error(self) -> str | None:
-        return None if self.exception is None else f"{type(self.exception).__name__}: {self.exception}"
+        """Asked for when the execution has ended, as is the traceback."""
+        return None if self.exception is None else error_text(self.exception)
+
+    @cached_property
+    def traceback(self) -> str | None:
+        return None if self.exception is None else traceback_text(self.exception)
 
     def close(self, worker: str, version: str) -> None:
         """Nothing more follows: this is what is to be stored."""
         self.effects.event(self.event(worker, version))
-        self.done = Done(self.taken, self.effects)
+        self.done = Done(self.taken, self.effects, is_cancel=self.state == State.CANCELLED)
+
+    def take_over(self, earlier: "Settlement") -> None:
+        """Go on with what is known of the same execution."""
+        for name in ("started", "started_at", "run_ms", "notes", "has_begun"):
+            setattr(self, name, getattr(earlier, name))
+        if self.run_ms is None:
+            self.run_ms = (time.monotonic() - self.started) * 1000
 
     @property
     def wait_ms(self) -> float | None:
@@ -95,13 +110,18 @@ class Settlement:
         if self.value is not None:
             facts["result"] = readable(self.value)
         if exception is not None:
-            facts |= {"error": self.error, "traceback": "".join(traceback.format_exception(exception))}
+            facts |= {"error": self.error, "traceback": self.traceback}
         if task.eta and state in (State.RETRYING, State.SCHEDULED):
             facts["next_at"] = unix(task.eta)
         return event_json("ended", self.taken.run_id, time.time(), **facts)
 
 
+def raised_by_task(exception: Any) -> Any:
+    """Return what the task's code raised, where it is wrapped for Huey."""
+    return exception.original if isinstance(exception, TaskRaised) else exception
+
+
 def readable(value: Any) -> Any:
-    """A result as JSON for the history, cut where it is very long."""
+    """Return a result as JSON for the history, cut where it is very long."""
     text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
-    return orjson.loads(text) if len(text) <= MAX_RESULT else text[:MAX_RESULT].decode(errors="ignore") + " …"
+    return orjson.Fragment(text) if len(text) <= MAX_RESULT else text[:MAX_RESULT].decode(errors="ignore") + " …"

@@ -13,6 +13,7 @@ from datetime import datetime
 from engine.delivery import (
     COUNTED_AHEAD,
     PRIORITY_SECONDS,
+    CancelRequested,
     Done,
     Effects,
     Held,
@@ -51,7 +52,8 @@ STORE = """
 INSERT INTO message (queue, id, task, attempt, data, state, score, since, due, uniq, deliveries)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET attempt = excluded.attempt, data = excluded.data, state = excluded.state,
-  score = excluded.score, since = excluded.since, due = excluded.due, deaths = 0, consumer = NULL, worker = NULL
+  score = excluded.score, since = excluded.since, due = excluded.due, deaths = 0, consumer = NULL, worker = NULL,
+  cancel = NULL
 WHERE message.state = 'done' OR (message.state <> 'held' AND excluded.attempt > message.attempt)
 """
 
@@ -129,7 +131,7 @@ class SqliteDelivery(SqliteDesk):
         """Settle the run before, if there is one, and take the next message, in one transaction.
 
         With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds], or
-        nothing.
+        nothing. Raises CancelRequested.
         """
         self.local.seen = self.version()
         if not done and not look_first and not self.queue_size(1):
@@ -197,19 +199,24 @@ class SqliteDelivery(SqliteDesk):
         self.wait_for_change(self.local.seen, time.monotonic() + self.read_timeout)
 
     def settle(self, consumer: str, done: Done) -> bool:
-        """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held."""
+        """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held.
+
+        Raises CancelRequested.
+        """
         with self.writing() as connection:
             return self.let_go(connection, consumer, done)
 
     def let_go(self, connection: sqlite3.Connection, consumer: str, done: Done) -> bool:
         taken, here = done.taken, (self.name, done.taken.run_id)
         held = connection.execute(
-            "UPDATE message SET state = 'done', cancel = NULL "
-            "WHERE queue = ? AND id = ? AND state = 'held' AND consumer = ? AND deliveries = ?",
+            "UPDATE message SET state = 'done' "
+            "WHERE queue = ? AND id = ? AND state = 'held' AND consumer = ? AND deliveries = ? RETURNING cancel",
             (*here, consumer, taken.delivery),
-        )
-        if not held.rowcount:
+        ).fetchall()
+        if not held:
             return False
+        if (cancelled_by := held[0][0]) is not None and not done.is_cancel:
+            raise CancelRequested(cancelled_by)  # the transaction is rolled back
         connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{taken.run_id}"))
         # A retry among the effects turns the row back into a message, with its count of deliveries.
         self.store(connection, done.effects)
@@ -248,12 +255,12 @@ class SqliteDelivery(SqliteDesk):
         """
         with self.writing() as connection:
             rows = connection.execute(
-                "SELECT id, task, attempt, deliveries, deaths + ?, consumer, worker, held_at FROM message "
+                "SELECT id, task, attempt, deliveries, deaths + ?, consumer, worker, held_at, cancel FROM message "
                 "WHERE queue = ? AND state = 'held' AND consumer = ? AND coalesce(?, worker) = worker",
                 (int(counts), self.name, consumer, worker),
             ).fetchall()
-            for run_id, task, attempt, delivery, deaths, holder, slot, held_at in rows:
-                dead = counts and deaths >= max_deliveries
+            for run_id, task, attempt, delivery, deaths, holder, slot, held_at, cancelled_by in rows:
+                dead = counts and deaths >= max_deliveries and cancelled_by is None
                 connection.execute(
                     "UPDATE message SET state = ?, deaths = ?, consumer = NULL, worker = NULL "
                     "WHERE queue = ? AND id = ?",
@@ -263,6 +270,9 @@ class SqliteDelivery(SqliteDesk):
                                    started=held_at, worker=slot, consumer=holder, error=reason, dead=dead,
                                    counts=counts)  # fmt: skip
                 self.append(connection, [event])
+                if cancelled_by is not None:
+                    self.spend(connection, run_id, "waiting")
+                    self.append(connection, [event_json("cancelled", run_id, time.time(), by=cancelled_by)])
             connection.execute(
                 "DELETE FROM lock WHERE queue = ? AND consumer = ? AND coalesce(?, worker) = worker",
                 (self.name, consumer, worker),
@@ -380,7 +390,7 @@ class SqliteDelivery(SqliteDesk):
         now = time.time()
         with self.writing() as connection:
             back = connection.execute(
-                "UPDATE message SET state = 'waiting', deaths = 0, score = ?1, since = ?1 "
+                "UPDATE message SET state = 'waiting', deaths = 0, cancel = NULL, score = ?1, since = ?1 "
                 "WHERE queue = ?2 AND id = ?3 AND state = 'dead'",
                 (now, self.name, run_id),
             )

@@ -54,7 +54,10 @@ class Worker(stock.Worker):
         self.huey.identify(self.consumer, self.name, deferring=True)
         self.huey.quiet_at = self.quiet_at
         self.huey.local.tally = self.tally
-        super().initialize()
+        try:
+            super().initialize()
+        except BaseException:  # Huey contains an Exception only
+            logger.exception("A startup hook of %s raised", self.name)
         if self.cut_off:
             self.huey.settle_for_the_killed(*self.cut_off)
 

@@ -63,7 +63,10 @@ class Run:
 
     def returns(self, counts: bool) -> None:
         self.deaths += counts
-        self.place = DEAD if counts and self.deaths >= MOST else WAITING
+        if self.marked:
+            self.ends("cancelled")
+        else:
+            self.place = DEAD if counts and self.deaths >= MOST else WAITING
 
     def is_brought_back(self, now: tuple[float, float]) -> None:
         self.deaths, self.marked, self.brought_back = 0, False, True

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 
+import pytest
 from storage_ground import Ground, Hand, chosen, numbers
 from storage_model import DEAD, HELD, SCHEDULED, WAITING, Run
 
-from engine.delivery import Done, Effects, Taken
+from engine.delivery import CancelRequested, Done, Effects, Taken
 from engine.messages import Final
 from engine.records import State
 from engine.settlement import Settlement
@@ -126,6 +127,11 @@ class Work(Ground):
             self.theirs[hand.consumer].bury(hand.consumer, hand.taken, "nobody can run it")
             run.place = DEAD
             return
+        if run.marked and ending != "is cancelled":
+            with pytest.raises(CancelRequested, match="vera"):
+                self.settle(hand, self.done(hand.taken, ending, minute), takes)
+            self.they_agree()
+            ending = "is cancelled"
         done, before, answers = self.done(hand.taken, ending, minute), time.time(), []
         more = Effects()
         more.messages = [posted for posted in done.effects.messages if posted.run_id != run.id]

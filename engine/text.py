@@ -1,0 +1,50 @@
+"""Text that every broker and database can store: valid UTF-8, without NUL, and no longer than its limit.
+
+Errors and log lines come from anywhere: a file name that is not UTF-8, a message of megabytes, an exception whose
+`__str__` raises. None of them may keep a run from being settled.
+"""
+
+import traceback
+from collections.abc import Callable
+
+#: Bytes kept of an error, of its traceback, and of one log line.
+MAX_ERROR, MAX_LINE = 64 << 10, 8 << 10
+
+
+def storable(text: str, limit: int = MAX_ERROR) -> str:
+    """Return the text with escapes for what UTF-8 cannot hold; the middle of more than `limit` bytes is left out.
+
+    A text that is cut states its full length. The beginning keeps three quarters: an error says most at both ends.
+    """
+    if text.isascii() and len(text) <= limit and "\0" not in text:
+        return text
+    data = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace")
+    if len(data) <= limit:
+        return data.decode()
+    beginning, end = data[: limit * 3 // 4], data[-(limit // 4) :]
+    return f"{beginning.decode(errors='ignore')}\n… cut: {len(data):,} bytes in all …\n{end.decode(errors='ignore')}"
+
+
+def error_text(error: BaseException) -> str:
+    """Return `ValueError: message`, also for an exception that cannot describe itself."""
+    return storable(f"{type(error).__name__}: {attempt_text(error, str)}")
+
+
+def error_repr(error: BaseException) -> str:
+    """Return `ValueError('message')`, as Huey stores it with a result."""
+    return storable(attempt_text(error, repr))
+
+
+def attempt_text(error: BaseException, convert: Callable[[object], str]) -> str:
+    try:
+        return convert(error)
+    except BaseException as failure:
+        return f"<{type(error).__name__}, whose __{convert.__name__}__ raised {type(failure).__name__}>"
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback as Python prints it."""
+    try:
+        return storable("".join(traceback.format_exception(error)))
+    except BaseException as failure:
+        return f"{error_text(error)}\n(the traceback cannot be shown: {type(failure).__name__})"
