@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Most of what runs here are short programs, hundreds of them in the tests: compiled anew each, they take a third longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check words bench faults setup clean
+.PHONY: run test check words bench fuzz faults setup clean
 
 run: setup
 	@$(BIN)/flask start
@@ -26,6 +26,10 @@ words: setup
 
 bench: setup
 	@$(BIN)/python benchmarks/throughput.py
+
+# Two thousand generated outcomes on each broker.
+fuzz: setup
+	@FUZZ_OUTCOMES=2000 $(BIN)/pytest -n 2 tests/faults/test_outcomes.py -k generated
 
 faults: setup
 	@$(BIN)/python tests/faults

@@ -14,7 +14,7 @@ from engine import counts, history
 from engine.database import database, on_postgresql, release
 from engine.delivery import Effects, event_json
 from engine.inspect import Queues, Told, UnknownTask, find, live, parameters, workers
-from engine.messages import Asker, Envelope, code_version
+from engine.messages import Asker, Envelope, code_version, find_not_finite
 from engine.queues import Queue, RunTask, asked_by
 from engine.records import ENDED, Attempt, LogLine, Run, State, now
 from engine.why import why
@@ -95,6 +95,8 @@ def check_arguments(task_class: type[RunTask], args: Sequence[Any], kwargs: Mapp
     hints = get_type_hints(task_class.function)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     for field, value in bound.arguments.items():
+        if place := find_not_finite(value, field):
+            raise BadArguments("must hold finite numbers only: %(place)s", field, place=place)
         if signature.parameters[field].kind in variadic:  # their annotation is that of each value
             continue
         if (wanted := hints.get(field)) in (int, float, str, bool) and not fits(value, wanted):

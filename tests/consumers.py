@@ -9,10 +9,38 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from databases import bound_to
 from waiting import wait_until
+
+from engine.migrations import migrate
+from engine.queues import Queue
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+
+
+KEY = "k" * 40
+
+
+@contextmanager
+def shared_with_consumers(
+    queue: Queue, folder: Path, redis_url: str = "", database_url: str = ""
+) -> Iterator[dict[str, str]]:
+    """Put a queue of this process, and the database, where consumers with the environment that this gives have theirs:
+    in `folder` without a URL.
+    """
+    url = database_url or f"sqlite:///{folder}/dewey.db"
+    before, queue.storage = queue.storage, (
+        RedisDelivery(queue.name, redis_url, 60) if redis_url else SqliteDelivery(queue.name, folder / "queue.db", 60)
+    )  # fmt: skip
+    wire, queue.serializer = queue.serializer, type(queue.serializer)(KEY)
+    with bound_to(url):
+        migrate()
+        yield {"DATA_DIR": str(folder), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
+    queue.storage.close()
+    queue.storage, queue.serializer = before, wire
 
 
 class Consumer:

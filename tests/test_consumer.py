@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from consumers import BIN, ROOT, Consumer, consumer
-from databases import bound_to
+from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
 from probes import call_another, dawdle, deaf, die, echo, fail, fail_politely, hang, leave, lines, probe, swell, work
 from waiting import wait_until
 
@@ -20,30 +19,15 @@ from engine import control, counts
 from engine.database import database
 from engine.delivery import Effects
 from engine.messages import Asker
-from engine.migrations import migrate
 from engine.queues import asked_by
 from engine.records import Attempt, Run, WorkerProcess
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
-
-KEY = "k" * 40
 
 
 @pytest.fixture(params=["sqlite", "redis and postgresql"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of consumers that share their broker and database with this process."""
-    embedded = request.param == "sqlite"
-    redis_url = "" if embedded else request.getfixturevalue("redis_url")
-    url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("fresh_postgresql")
-    before, probe.storage = probe.storage, (
-        SqliteDelivery("probe", tmp_path / "queue.db", 60) if embedded else RedisDelivery("probe", redis_url, 60)
-    )  # fmt: skip
-    wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
-    with bound_to(url):
-        migrate()
-        yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
-    probe.storage.close()
-    probe.storage, probe.serializer = before, wire
+    names = ("redis_url", "fresh_postgresql") if request.param != "sqlite" else ()
+    with shared_with_consumers(probe, tmp_path, *map(request.getfixturevalue, names)) as environment:
+        yield environment
 
 
 @pytest.fixture

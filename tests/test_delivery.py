@@ -11,8 +11,8 @@ import pytest
 from huey.constants import EmptyData
 from huey.registry import Message
 
-from engine.delivery import Done, Effects, Taken, header
-from engine.messages import Asker, Envelope, Letter, SignedJSON
+from engine.delivery import CancelRequested, Done, Effects, Taken, header
+from engine.messages import Asker, Envelope, Final, Letter, SignedJSON
 from engine.redis_delivery import RedisDelivery
 from engine.sqlite_delivery import SqliteDelivery
 
@@ -51,6 +51,11 @@ def take(broker: Broker, worker: str = "w1", consumer: str = "c1", look_first: b
 
 def settle(broker: Broker, taken: Taken, effects: Effects, consumer: str = "c1") -> bool:
     return bool(broker.settle(consumer, Done(taken, effects)))
+
+
+def final(run_id: str) -> bytes:
+    """A result that ends an attempt."""
+    return bytes(WIRE.serialize(Final("done", 1, run_id)))
 
 
 def kinds(broker: Broker) -> list[str]:
@@ -363,6 +368,29 @@ def test_a_run_is_cancelled_while_it_waits_and_marked_while_it_runs(broker: Brok
     assert broker.cancel("runs", "vera") == "running"
     assert broker.cancelling() == {"runs": "vera"}
     assert (broker.queue_size(), broker.schedule_size()) == (0, 0)
+
+
+def test_a_cancelled_run_is_settled_by_nothing_but_its_cancel(broker: Broker) -> None:
+    put(broker, "a", "b")
+    taken, retry = take(broker), Effects().enqueue("a", message("a", attempt=2))
+    broker.cancel("a", "vera")
+    for settle_it in (lambda done: broker.settle("c1", done), lambda done: broker.turn("c1", "w1", False, "", done)):
+        with pytest.raises(CancelRequested, match="vera"):
+            settle_it(Done(taken, retry))
+        with pytest.raises(CancelRequested, match="vera"):
+            settle_it(Done(taken, Effects().result("a", final("a")).event("{}")))
+    assert broker.place("a").state == "held"
+    assert broker.turn("c1", "w1", False, "", Done(taken, Effects(), is_cancel=True)).taken.run_id == "b"
+    assert broker.place("a") is None
+
+
+def test_a_cancelled_run_is_not_started_again_when_its_worker_dies(broker: Broker) -> None:
+    put(broker, "a")
+    take(broker)
+    broker.cancel("a", "vera")
+    assert broker.give_back("c1", "w1", "died", 5) == 1
+    assert broker.place("a") is None
+    assert kinds(broker)[-2:] == ["returned", "cancelled"]
 
 
 def test_a_queue_is_purged_of_what_waits_and_of_nothing_else(broker: Broker) -> None:

@@ -12,6 +12,7 @@ import pytest
 from huey import CancelExecution, chord, group, signals
 from huey.exceptions import ResultTimeout, RetryTask, TaskException, TaskLockedException
 
+from engine import control
 from engine.delivery import Effects
 from engine.messages import Asker, NotJSON
 from engine.queues import Queue, asked_by
@@ -191,6 +192,48 @@ def test_none_of_many_are_stored_when_one_cannot_be(queue: Queue) -> None:
     with pytest.raises(NotJSON, match="note"):
         note.map([1] * 300 + [object()])
     assert (queue.pending_count(), queue.storage.events(0, 10), list(note.map([]))) == (0, [], [])
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_an_argument_that_is_not_finite_is_refused_by_its_name(queue: Queue, number: float) -> None:
+    @queue.task(name="note")
+    def note(pages: int, rates: object = None) -> None: ...
+
+    @queue.task(name="gather")
+    def gather(results: list[object], rate: float = 0) -> None: ...
+
+    calls = [
+        lambda: note(number),
+        lambda: note(1, {"a": [0.5, number]}),
+        lambda: note(1, rates=[number]),
+        lambda: note.map([(1, 2), (1, number)]),
+        lambda: queue.enqueue(note.s(1).then(note, number)),
+        lambda: queue.enqueue(note.s(1).error(note, number)),
+        lambda: queue.enqueue(chord([note.s(1)], gather.s(rate=number))),
+    ]
+    for call in calls:
+        with pytest.raises(NotJSON, match=rf"(pages|rates|rate).* is {number}: an argument of (note|gather) must be"):
+            call()
+    assert queue.pending_count() == 0
+
+
+def test_whoever_asks_by_name_is_refused_a_number_that_is_not_finite(queue: Queue) -> None:
+    queue.task(name="note")(lambda rate: None)
+    with pytest.raises(control.BadArguments, match=r"rate: must hold finite numbers only: rate\[0\] is nan"):
+        control.run_task({"fresh": queue}, "note", kwargs={"rate": [float("nan")]}, by=Asker("cli", "vera"))
+
+
+def test_null_and_text_that_looks_so_are_arguments_like_others(queue: Queue) -> None:
+    note = queue.task(name="note")(lambda *anything: None)
+    note(None, "null", {"null": None})
+    assert queue.dequeue().args == (None, "null", {"null": None})
+
+
+def test_a_time_too_far_ahead_is_refused(queue: Queue) -> None:
+    note = queue.task(name="note")(lambda: None)
+    with pytest.raises(ValueError, match="eta of note: more than 1000 years ahead"):
+        note.schedule(eta=datetime(9999, 12, 31))
+    assert (queue.pending_count(), queue.scheduled_count()) == (0, 0)
 
 
 def test_many_are_told_of_and_joined_one_by_one_where_that_was_asked(queue: Queue) -> None:

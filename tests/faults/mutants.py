@@ -26,6 +26,74 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        "an outcome that cannot be put together fails the attempt",
+        "outcomes chord",
+        "engine/settler.py",
+        "Settler.settle_as_failed = Settler.give_up",
+    ),
+    Mutant(
+        "a delivery without a settled outcome counts",
+        "outcomes does_not_take",
+        "engine/settler.py",
+        """
+def give_up(self, settlement, error):
+    self.local.last, self.local.unsure = None, True
+Settler.give_up = give_up
+""",
+    ),
+    Mutant(
+        "a result is made while a failure is the attempt's own",
+        "outcomes odd_outcome and long",
+        "engine/queues.py",
+        "Queue.check_result = lambda self, task, value: None",
+    ),
+    Mutant(
+        "a value that is not finite is no JSON",
+        "outcomes odd_outcome and list",
+        "engine/messages.py",
+        "find_not_finite = lambda value, name='it': None",
+    ),
+    Mutant(
+        "a BaseException of a task is a failure of that task",
+        "outcomes odd_outcome and keyboard",
+        instead=(("engine/run_task.py", "if task.queue.current is None:", "if True:"),),
+    ),
+    Mutant(
+        "a retry at no time is a failure",
+        "outcomes odd_outcome and soon",
+        "engine/run_task.py",
+        "check_delay = lambda error: None",
+    ),
+    Mutant(
+        "hooks are contained",
+        "outcomes hooks_and_receivers",
+        "engine/queues.py",
+        """
+Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emit
+""",
+    ),
+    Mutant(
+        "text that is not UTF-8 is kept with escapes",
+        "outcomes odd_outcome and value and surrogate",
+        "engine/text.py",
+        "storable = lambda text, limit=0: text",
+    ),
+    Mutant(
+        "an error that cannot describe itself is described",
+        "outcomes odd_outcome and str",
+        "engine/text.py",
+        "attempt_text = lambda error, convert: convert(error)",
+    ),
+    Mutant(
+        "a cancel wins until the outcome is stored",
+        "outcomes cancel_wins",
+        instead=(
+            ("engine/redis_scripts.py", "if is_cancel ~= '1' and (mark", "if false and (mark"),
+            ("engine/redis_scripts.py", "if mark == 'c' or mark == 'C' then return {-2", "if false then return {-2"),
+            ("engine/sqlite_delivery.py", "is not None and not done.is_cancel:", "is False:"),
+        ),
+    ),
+    Mutant(
         "what a dead worker held is given back",
         "crash_points after_take",
         "engine/consumer.py",

@@ -1,0 +1,265 @@
+"""Whatever a task returns, raises, logs or asks for, its run ends within its retries, and its worker goes on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from consumers import Consumer, consumer, shared_with_consumers
+from databases import new_postgresql
+from huey import chord
+from huey.exceptions import TaskException
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from odd_tasks import follow, gather, misbehave, odd
+from probes import lines
+from servers import RedisServer
+from waiting import wait_until
+
+from engine import history
+from engine.records import ENDED, LogLine, Run
+
+HERE = Path(__file__).parent
+#: Generated outcomes on each broker; `make fuzz` asks for 2,000.
+EXAMPLES = int(os.environ.get("FUZZ_OUTCOMES", "100"))
+KB = 1 << 10
+
+
+class Served:
+    """The queue of odd tasks, and the consumer that serves it with one worker."""
+
+    def __init__(self, consumer: Consumer, ledger: Path) -> None:
+        self.consumer, self.ledger = consumer, ledger
+
+    def run(self, outcome: list[Any] | None, retries: int = 0, **points: Any) -> Run:
+        """Enqueue a run of this outcome; its record, once it has ended."""
+        task = misbehave.s({"outcome": outcome, **points}, retries=retries)
+        odd.enqueue(task)
+        return self.ended(task.id)
+
+    def ended(self, run_id: str, within: float = 20) -> Run:
+        def record() -> Run | None:
+            history.write_down(odd)
+            return Run.get_or_none((Run.id == run_id) & Run.state.in_(ENDED))
+
+        return wait_until(record, within)
+
+    def executions(self, run_id: str) -> int:
+        return [words[0] for words in lines(self.ledger)].count(run_id)
+
+    def worker(self) -> int:
+        """The process of the worker, which was started after the scheduler."""
+        return max(self.consumer.children(), key=lambda process: process.create_time()).pid
+
+    def works_on(self) -> bool:
+        """Nothing is left in a worker's hand, and it takes the next run."""
+        wait_until(lambda: not odd.storage.held())
+        return bool(follow().get(blocking=True, timeout=10) == "followed")
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis and postgresql"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("odd")
+    path = os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent, HERE)))
+    with ExitStack() as stack:
+        urls = [] if request.param == "sqlite" else servers_of_its_own(request, folder, stack)
+        environment = stack.enter_context(shared_with_consumers(odd, folder, *urls))
+        environment |= {"ODD_LEDGER": str(folder / "ledger"), "MAX_DELIVERIES": "2", "PYTHONPATH": path}
+        options = ("-k", "process", "-w", "1", "-n")
+        running = consumer("odd_tasks.odd", *options, environment=environment, log=folder / "log")
+        yield Served(stack.enter_context(running), folder / "ledger")
+
+
+def servers_of_its_own(request: pytest.FixtureRequest, folder: Path, stack: ExitStack) -> list[str]:
+    """The URLs of a Redis and of a database that no other test empties."""
+    redis = RedisServer(folder, "no")
+    redis.start()
+    stack.callback(redis.kill)
+    return [redis.url, stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (["long", 2 * KB], "NotStorable: the result of misbehave cannot be stored: 2,097,164 bytes are too many"),
+        (["power", 70], "an integer is beyond 64 bits"),
+        (["tuple key"], "a key of a dictionary is neither text nor a number"),
+        (["deep", 400], "it is nested more than 250 deep, or holds itself"),
+        (["cycle"], "it is nested more than 250 deep, or holds itself"),
+        (["surrogate"], "a text is not valid UTF-8"),
+        (["list", ["json", 1], ["number", "nan"]], "it[1] is nan, which JSON cannot carry"),
+        (["object"], "cannot be stored: Type is not JSON serializable: BadObject"),
+        (["value", ["surrogate"]], r"ValueError: caf\udce9.epub"),
+        (["value", ["nul"]], "ValueError: a\N{REPLACEMENT CHARACTER}b"),
+        (["bad str"], "BadStr: <BadStr, whose __str__ raised RuntimeError>"),
+        (["bad repr"], "BadRepr: "),
+        (["cancelled"], "CancelledError: gone"),
+        (["generator"], "GeneratorExit: "),
+        (["keyboard"], "KeyboardInterrupt: "),
+        (["own base"], "OwnBase: a library's own"),
+        (["exit", 3], "TaskExited: the task called sys.exit(3)"),
+        (["chained"], "ValueError: first"),
+        (["grouped", 300], "ExceptionGroup: level 299"),
+        (["retry", ["json", 10**12]], "BadDelay: RetryTask(delay=1000000000000) is no time"),
+        (["retry", ["json", "soon"]], "BadDelay: RetryTask(delay='soon') is no time"),
+        (["retry", ["number", "nan"]], "BadDelay: RetryTask(delay=nan) is no time"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_an_odd_outcome_is_a_failed_attempt_under_the_tasks_own_retries(
+    served: Served, outcome: list[Any], error: str
+) -> None:
+    run = served.run(outcome, retries=1)
+    assert error in run.error
+    assert (run.state, run.attempts, run.deliveries, served.executions(run.id)) == ("failed", 2, 2, 2)
+    assert all(attempt.traceback for attempt in run.history)
+    assert served.works_on()
+
+
+def test_a_long_error_is_cut_and_states_its_length(served: Served) -> None:
+    run = served.run(["value", ["long", 3 * KB]])
+    assert len(run.error.encode()) < 65 * KB
+    assert "… cut: 3,145,740 bytes in all …" in run.error
+    assert "bytes in all …" in run.history[0].traceback
+
+
+def test_odd_log_lines_are_kept(served: Served) -> None:
+    run = served.run(["json", 1], lines=[["surrogate"], ["nul"], ["long", 5 * KB]])
+    texts = [line.text for line in LogLine.select().where(LogLine.run_id == run.id).order_by(LogLine.number)]
+    assert run.state == "succeeded"
+    assert texts[:2] == [r"caf\udce9.epub", "a\N{REPLACEMENT CHARACTER}b"]
+    assert "… cut: 5,242,880 bytes in all …" in texts[2]
+
+
+def test_a_pipeline_that_hands_on_what_no_message_carries_fails_its_first_task(served: Served) -> None:
+    task = misbehave.s({"outcome": ["set"]}, retries=1).then(follow)
+    odd.enqueue(task)
+    run = served.ended(task.id)
+    assert "NotStorable: the result cannot be handed on to follow" in run.error
+    assert (run.state, served.executions(run.id)) == ("failed", 2)
+
+
+def test_a_failed_result_that_raises_leaves_the_error_as_the_result(served: Served) -> None:
+    task = misbehave.s({"outcome": ["value", ["json", "first"]], "failed result": ["own base"]})
+    handle = odd.enqueue(task)
+    assert served.ended(task.id).error == "ValueError: first"
+    with pytest.raises(TaskException, match="first"):
+        handle.get()
+
+
+def test_hooks_and_receivers_that_raise_change_no_outcome(served: Served) -> None:
+    for name in ("before", "after", "signal complete"):
+        for error in (["own base"], ["exit", 3], ["keyboard"], ["value", ["json", "x"]]):
+            run = served.run(["json", 1], **{name: error})
+            assert (run.state, served.executions(run.id)) == ("succeeded", 1), (name, error)
+
+
+def test_a_chord_whose_results_no_message_carries_ends_and_says_so(served: Served) -> None:
+    members = [misbehave.s({"outcome": ["long", 600]}) for _ in range(3)]
+    handle = odd.enqueue(chord(members, gather.s()))
+    states = sorted(served.ended(member.id).state for member in members)
+    assert states == ["failed", "succeeded", "succeeded"]
+    with pytest.raises(TaskException, match="too many for one message"):
+        handle.get(blocking=True, timeout=5)
+
+
+@pytest.mark.parametrize("served", ["sqlite"], indirect=True)
+def test_an_outcome_that_the_broker_does_not_take_counts_as_a_delivery(served: Served) -> None:
+    task = misbehave.s({"outcome": ["json", 1]})
+    odd.storage.tell(
+        f"CREATE TRIGGER refuse BEFORE INSERT ON kv WHEN NEW.key = '{task.id}' BEGIN SELECT RAISE(FAIL, 'no'); END"
+    )
+    odd.enqueue(task)
+    run = served.ended(task.id)
+    odd.storage.tell("DROP TRIGGER refuse")
+    assert (run.state, served.executions(run.id)) == ("dead", 2)
+    assert "its outcome could not be stored: IntegrityError: no" in run.error
+    assert served.works_on()
+
+
+@pytest.mark.parametrize(
+    "outcome", [["json", 1], ["value", ["json", "late"]], ["retry", ["json", 0]], ["surrogate"], ["own base"]]
+)
+def test_a_cancel_wins_until_the_outcome_is_stored(served: Served, outcome: list[Any]) -> None:
+    """The task cancels itself, and ends before its consumer looks for what is to be cancelled."""
+    task = misbehave.s({"outcome": outcome, "cancels itself": True}, retries=3).then(follow)
+    odd.enqueue(task)
+    run = served.ended(task.id)
+    assert (run.state, run.error) == ("cancelled", "CancelExecution: cancelled by itself")
+    assert (served.executions(run.id), [attempt.state for attempt in run.history]) == (1, ["cancelled"])
+    assert Run.get_or_none(Run.id == task.on_complete.id) is None
+    assert served.works_on()
+
+
+# --- generated outcomes --------------------------------------------------------------------------------------
+
+plain_values = st.one_of(
+    st.builds(lambda value: ["json", value], st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=20)),
+    st.sampled_from([["surrogate"], ["surrogate key"], ["cycle"], ["tuple key"], ["nan key"], ["set"], ["bytes"]]),
+    st.sampled_from([["object"], ["nul"]]),
+    st.builds(lambda text: ["number", text], st.sampled_from(["nan", "inf", "-inf", "-0", "1e308"])),
+    st.builds(lambda bits: ["power", bits], st.integers(1, 200)),
+    st.builds(lambda kilobytes: ["long", kilobytes], st.sampled_from([1, 63, 65, 1023, 1025, 3000])),
+    st.builds(lambda levels: ["deep", levels], st.sampled_from([1, 250, 255, 400])),
+)
+values = st.recursive(
+    plain_values,
+    lambda parts: st.builds(
+        lambda kind, some: [kind, *some], st.sampled_from(["list", "dict"]), st.lists(parts, max_size=3)
+    ),
+    max_leaves=4,
+)
+failures = st.one_of(
+    st.builds(lambda word, value: [word, value], st.sampled_from(["value", "task"]), values),
+    st.builds(
+        lambda word: [word],
+        st.sampled_from(
+            ["bad str", "bad repr", "cancelled", "generator", "keyboard", "own base", "memory", "stop", "chained"]
+        ),
+    ),
+    st.sampled_from([["locked"], ["timeout"]]),
+    st.builds(lambda levels: ["grouped", levels], st.sampled_from([1, 50, 900])),
+    st.builds(lambda code: ["exit", code], st.sampled_from([None, 0, 3, "text"])),
+    st.builds(lambda retry: ["cancel", retry], st.sampled_from([None, False])),
+    st.builds(lambda delay: ["rate", delay], values),
+)
+outcomes = st.one_of(values, failures, st.builds(lambda delay: ["retry", delay], st.sampled_from(
+    [["json", 0], ["json", 10**12], ["json", "soon"], ["json", -5], ["number", "nan"], ["surrogate"], ["set"]]
+)))  # fmt: skip
+points = st.dictionaries(
+    st.sampled_from(
+        ["before", "after", "failed result", "signal complete", "signal error", "signal retrying", "cancels itself"]
+    ),
+    values | failures,
+    max_size=2,
+)
+runs = st.fixed_dictionaries(
+    {"outcome": outcomes, "points": points, "lines": st.lists(values, max_size=2), "retries": st.integers(0, 2)}
+)
+
+
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES <= 100, phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(what=runs, follows=st.booleans(), handles=st.booleans())
+def test_every_generated_outcome_ends_within_its_retries(
+    served: Served, what: dict[str, Any], follows: bool, handles: bool
+) -> None:
+    task = misbehave.s({"outcome": what["outcome"], "lines": what["lines"], **what["points"]}, retries=what["retries"])
+    if follows:
+        task.then(follow)
+    if handles:
+        task.error(follow)
+    worker = served.worker()
+    odd.enqueue(task)
+    run = served.ended(task.id)
+    allowed = 1 + what["retries"] + (2 if what["outcome"][0] == "retry" else 0)
+    assert 1 <= served.executions(run.id) <= allowed
+    assert run.deliveries == run.attempts == served.executions(run.id)
+    assert run.state in ("succeeded", "failed", "cancelled")
+    assert (run.state == "succeeded") == (run.error is None)
+    assert served.works_on()
+    assert served.worker() == worker
