@@ -61,7 +61,7 @@ class Line(NamedTuple):
 
 class Chart(NamedTuple):
     name: str
-    zone: str
+    zone: str  # of all bars; empty where the bars name theirs
     columns: Sequence[str]  # of the table, after the time
     bars: list[Bar]
     lines: list[Line]
@@ -128,16 +128,19 @@ def chart(
     labelled, wide_apart = LABELS[step]
     sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
     starts = [one.start.astimezone(at or zone()) for one in values]
+    zones = {zone_name(start) for start in starts}
     labels, on_narrow_pages = marked(starts, step, labelled, 1), marked(starts, step, wide_apart, 2)
     bars = []
     for place, (one, start) in enumerate(zip(values, starts, strict=True)):
         filling = one.start <= as_of < one.start + timedelta(seconds=step)
         when = hour_of(start) if step <= HOUR else f"{day_of(start)} {hour_of(start)}"
+        in_zone = f"{when} {zone_name(start)}"
         bars.append(
             Bar(
                 start=one.start,
-                when=when,
-                title=sentences[filling] % {"time": f"{when} {zone_name(start)}", "what": one.title},
+                # When the clock is set back, an hour comes twice.
+                when=when if len(zones) == 1 else in_zone,
+                title=sentences[filling] % {"time": in_zone, "what": one.title},
                 href=one.href,
                 cells=one.cells,
                 parts=stacked(one.parts, pixels, floor),
@@ -151,8 +154,8 @@ def chart(
         )
     lines = [Line(round(floor - value * pixels, 1), value) for value in range(0, top + 1, rise)]
     total = sum(sum(one.cells) for one in values)
-    told = zone_name(starts[-1]) if starts else ""
-    return Chart(name, told, columns, bars, lines, HEIGHT, floor, 10 + 7 * len(number(top)), total)
+    shared_zone = zones.pop() if len(zones) == 1 else ""
+    return Chart(name, shared_zone, columns, bars, lines, HEIGHT, floor, 10 + 7 * len(number(top)), total)
 
 
 def marked(starts: Sequence[datetime], step: int, seconds: int, each: int) -> list[bool]:

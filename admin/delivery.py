@@ -27,7 +27,8 @@ def told_from(as_of: datetime) -> datetime:
     if not inside:
         return as_of
     tomorrow = timedelta(days=1 if through_midnight and clock >= quiet.begin else 0)
-    ends = datetime.combine(local.date() + tomorrow, quiet.end, quiet.zone)
+    # When the clock is set back while it is quiet, its second pass through the hour ends it.
+    ends = datetime.combine(local.date() + tomorrow, quiet.end.replace(fold=local.fold), quiet.zone)
     return ends.astimezone(as_of.tzinfo)
 
 

@@ -77,7 +77,7 @@ class Consumer:
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children()
 
-    def stop(self, how: int = signal.SIGTERM, within: float = 15.0) -> int:
+    def stop(self, how: int = signal.SIGTERM, within: float = 30.0) -> int:
         """Send the signal and wait for the end; gives the exit code."""
         self.process.send_signal(how)
         return self.process.wait(within)

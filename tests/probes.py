@@ -40,6 +40,26 @@ def work(ledger: str, seconds: float = 0, task: RunTask | None = None) -> str:
     return "done"
 
 
+@probe.task(context=True)
+def hold(ledger: str, task: RunTask | None = None) -> str:
+    """Write a line, wait for `release`, write another."""
+    assert task is not None
+    enter(ledger, "start", task.id)
+    while not released(ledger).exists():
+        time.sleep(0.02)
+    enter(ledger, "end", task.id)
+    return "done"
+
+
+def release(ledger: Path | str) -> None:
+    """End the runs of `hold` that have this ledger."""
+    released(ledger).touch()
+
+
+def released(ledger: Path | str) -> Path:
+    return Path(f"{ledger}.released")
+
+
 @probe.task(context=True, retries=2)
 def fail(ledger: str, task: RunTask | None = None) -> None:
     assert task is not None
@@ -83,7 +103,7 @@ def deaf(ledger: str) -> None:
 def spin(ledger: str) -> None:
     """Busy for some seconds in C code that lets no other Python code run."""
     enter(ledger, "start")
-    re.match(r"(a+)+$", "a" * 26 + "b")
+    re.match(r"(a+)+$", "a" * 28 + "b")
 
 
 @probe.task()

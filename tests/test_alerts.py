@@ -301,6 +301,17 @@ def test_in_quiet_hours_nobody_is_told_before_they_end(
     assert delivery.told_from(at_time(at)) == at_time(told_at)
 
 
+@pytest.mark.parametrize(("at", "told_at"), [("00:10", "00:30"), ("00:40", "00:40"), ("01:10", "01:30")])
+def test_quiet_hours_end_in_each_pass_of_an_hour_that_comes_twice(
+    at: str, told_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 01:00 UTC the clocks of Berlin go from 03:00 back to 02:00."""
+    quiet = quiet_hours_of("22:00-02:30 Europe/Berlin")
+    monkeypatch.setattr(delivery, "settings", replace(delivery.settings, alert_quiet_hours=quiet))
+    first, last = (datetime.fromisoformat(f"2026-10-25T{time}:00+00:00") for time in (at, told_at))
+    assert delivery.told_from(first) == last
+
+
 def test_what_is_over_before_the_quiet_hours_end_is_told_to_nobody(
     impatient: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,23 @@ from pathlib import Path
 import psutil
 import pytest
 from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
-from probes import call_another, dawdle, deaf, die, echo, fail, fail_politely, hang, leave, lines, probe, swell, work
+from probes import (
+    call_another,
+    dawdle,
+    deaf,
+    die,
+    echo,
+    fail,
+    fail_politely,
+    hang,
+    hold,
+    leave,
+    lines,
+    probe,
+    release,
+    swell,
+    work,
+)
 from waiting import wait_until
 
 from engine import control, counts
@@ -44,7 +60,7 @@ def recorded(run_id: str, state: str) -> Run:
 def test_a_run_is_carried_out_and_everything_about_it_is_recorded(serving: Consumer) -> None:
     with asked_by(Asker("operator", "vera@example.org")):
         result = echo({"answer": [42, None]})
-    assert result.get(blocking=True, timeout=10) == {"answer": [42, None]}
+    assert result.get(blocking=True, timeout=25) == {"answer": [42, None]}
     run = recorded(result.id, "succeeded")
     assert (run.task, run.queue, run.args, run.result) == (
         "echo",
@@ -62,7 +78,7 @@ def test_a_run_is_carried_out_and_everything_about_it_is_recorded(serving: Consu
 
 def test_a_result_is_kept_after_it_was_read(serving: Consumer) -> None:
     result = echo("kept")
-    assert result.get(blocking=True, timeout=10) == "kept"
+    assert result.get(blocking=True, timeout=25) == "kept"
     assert probe.result(result.id) == "kept"
 
 
@@ -83,7 +99,7 @@ def test_a_failing_run_is_retried_and_each_attempt_is_recorded_with_its_tracebac
 
 def test_a_task_may_say_what_its_result_is_when_it_has_failed_for_good(serving: Consumer, tmp_path: Path) -> None:
     result = fail_politely(str(tmp_path))
-    assert result.get(blocking=True, timeout=10) == {"error": "no luck"}
+    assert result.get(blocking=True, timeout=25) == {"error": "no luck"}
     assert recorded(result.id, "failed").result == {"error": "no luck"}
 
 
@@ -95,7 +111,7 @@ def test_a_task_that_exits_has_failed_and_its_worker_lives_on(serving: Consumer)
 
 def test_a_run_that_a_task_asked_for_names_its_parent(serving: Consumer, tmp_path: Path) -> None:
     parent = call_another(str(tmp_path / "ledger"))
-    child = recorded(parent.get(blocking=True, timeout=10), "succeeded")
+    child = recorded(parent.get(blocking=True, timeout=25), "succeeded")
     assert (child.parent_id, child.asked_by_kind, child.asked_by) == (parent.id, "run", parent.id)
 
 
@@ -103,10 +119,11 @@ def test_the_task_of_a_killed_worker_is_started_again_and_the_delivery_is_shown(
     serving: Consumer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger"
-    result = work(str(ledger), 1.5)
+    result = hold(str(ledger))
     [[_, _, pid]] = wait_until(lambda: lines(ledger))
     os.kill(int(pid), signal.SIGKILL)
-    assert result.get(blocking=True, timeout=15) == "done"
+    release(ledger)
+    assert result.get(blocking=True, timeout=25) == "done"
     assert [line[0] for line in lines(ledger)] == ["start", "start", "end"]
     run = recorded(result.id, "succeeded")
     assert (run.deliveries, run.attempts) == (2, 1)
@@ -120,7 +137,7 @@ def test_a_task_that_kills_every_worker_ends_as_dead(environment: dict[str, str]
         poison, good = die(), echo(1)
         run = recorded(poison.id, "dead")
         assert (run.deliveries, [one.state for one in run.history]) == (3, ["died"] * 3)
-        assert good.get(blocking=True, timeout=10) == 1
+        assert good.get(blocking=True, timeout=25) == 1
         assert serving.process.poll() is None
 
 
@@ -128,7 +145,7 @@ def test_a_message_that_cannot_be_read_is_dead_and_blocks_nobody(serving: Consum
     probe.storage.apply(Effects().enqueue("garbage", b"garbage", None))
     renamed = probe.serialize_task(echo.s(1)).replace(b"probes.echo", b"probes.gone")
     probe.storage.apply(Effects().enqueue("forged", renamed, None))
-    assert echo("after").get(blocking=True, timeout=10) == "after"
+    assert echo("after").get(blocking=True, timeout=25) == "after"
     assert recorded("garbage", "dead").error == "not a message of this program"
     assert recorded("forged", "dead").error == "the signature is not ours"
     assert probe.storage.message("garbage") == b"garbage"
@@ -137,10 +154,13 @@ def test_a_message_that_cannot_be_read_is_dead_and_blocks_nobody(serving: Consum
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopping_consumer_lets_its_running_task_end(serving: Consumer, tmp_path: Path, how: int) -> None:
     ledger = tmp_path / "ledger"
-    result = work(str(ledger), 1.5)
+    result = hold(str(ledger))
     wait_until(lambda: lines(ledger))
     family = [psutil.Process(serving.pid), *serving.children()]
-    assert serving.stop(how) == 0
+    serving.process.send_signal(how)
+    serving.logged("running task(s)")
+    release(ledger)
+    assert serving.process.wait(30) == 0
     assert [line[0] for line in lines(ledger)] == ["start", "end"]
     assert recorded(result.id, "succeeded").deliveries == 1
     assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
@@ -152,14 +172,15 @@ def test_what_does_not_end_in_time_is_handed_back_and_run_by_the_next(
     ledger = tmp_path / "ledger"
     options = ("-k", "process", "-w", "1", "-t", "0.5")
     with consumer("probes.probe", *options, environment=environment, log=tmp_path / "log") as first:
-        result = work(str(ledger), 3)
+        result = hold(str(ledger))
         wait_until(lambda: lines(ledger))
         assert first.stop() == 0
         assert "Waiting up to 0.5 s for 1 running task(s)" in first.log
     assert len(lines(ledger)) == 1
     assert recorded(result.id, "waiting").history[0].state == "returned"
+    release(ledger)
     with consumer("probes.probe", environment=environment, log=tmp_path / "log"):
-        assert result.get(blocking=True, timeout=15) == "done"
+        assert result.get(blocking=True, timeout=25) == "done"
         assert recorded(result.id, "succeeded").deliveries == 2
 
 
@@ -175,12 +196,13 @@ def test_what_a_killed_consumer_held_is_run_by_another_within_a_lease(
 ) -> None:
     ledger, short = tmp_path / "ledger", {**environment, "LEASE_SECONDS": "2"}
     with consumer("probes.probe", environment=short, log=tmp_path / "log") as first:
-        result = work(str(ledger), 5)
+        result = hold(str(ledger))
         wait_until(lambda: lines(ledger))
         with consumer("probes.probe", "-k", "process", "-w", "1", environment=short, log=tmp_path / "log2") as second:
             os.killpg(first.pid, signal.SIGKILL)
             first.process.wait()
-            assert result.get(blocking=True, timeout=30) == "done"
+            release(ledger)
+            assert result.get(blocking=True, timeout=25) == "done"
             assert "is lost; what it held is back in the queue" in second.logged("is lost")
 
 
@@ -188,7 +210,7 @@ def test_the_consumers_record_tells_who_works_on_what_and_when_it_has_stopped(
     serving: Consumer, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "ledger"
-    result = work(str(ledger), 4)
+    result = hold(str(ledger))
 
     def busy() -> WorkerProcess | None:
         return next((one for one in WorkerProcess.select() if one.running), None)
@@ -198,6 +220,7 @@ def test_the_consumers_record_tells_who_works_on_what_and_when_it_has_stopped(
     assert known == ("probe", serving.pid, "process", 2, False)
     assert row.running[0]["run_id"] == result.id
     assert row.rss_bytes > 10_000_000
+    release(ledger)
     serving.stop()
     row = WorkerProcess.get_by_id(row.id)
     assert row.stopped_at and row.running == [] and row.processed == 1
@@ -206,7 +229,7 @@ def test_the_consumers_record_tells_who_works_on_what_and_when_it_has_stopped(
 def test_a_worker_is_replaced_after_its_number_of_tasks(environment: dict[str, str], tmp_path: Path) -> None:
     options = ("-k", "process", "-w", "1", "-M", "2", "-n")
     with consumer("probes.probe", *options, environment=environment, log=tmp_path / "log") as running:
-        pids = [swell(0).get(blocking=True, timeout=10) for _ in range(6)]
+        pids = [swell(0).get(blocking=True, timeout=25) for _ in range(6)]
         assert len(set(pids)) == 3
         assert "died" not in running.log
 
@@ -216,8 +239,8 @@ def test_a_worker_that_has_grown_too_large_is_replaced_after_its_task(
 ) -> None:
     small = {**environment, "WORKER_MAX_MEMORY_MB": "200"}
     with consumer("probes.probe", "-k", "process", "-w", "1", environment=small, log=tmp_path / "log") as running:
-        large = swell(250).get(blocking=True, timeout=20)
-        assert swell(0).get(blocking=True, timeout=20) != large
+        large = swell(250).get(blocking=True, timeout=25)
+        assert swell(0).get(blocking=True, timeout=25) != large
         assert "MB of 200 and is replaced" in running.log
 
 
@@ -312,7 +335,7 @@ def test_a_running_task_is_cancelled_within_moments(serving: Consumer, tmp_path:
     assert time.monotonic() - started < 4
     assert [line[0] for line in lines(ledger)] == ["start"]
     assert {one.pid for one in serving.children()} == before
-    assert echo("after").get(blocking=True, timeout=10) == "after"
+    assert echo("after").get(blocking=True, timeout=25) == "after"
 
 
 def test_a_task_that_does_not_heed_its_cancelling_loses_its_worker(serving: Consumer, tmp_path: Path) -> None:
@@ -342,7 +365,7 @@ def test_a_queue_that_is_paused_or_purged_starts_nothing_more(serving: Consumer)
     assert [recorded(one.id, "cancelled").error for one in results] == ["cancelled by vera"] * 3
     waiting = echo("waiting")
     control.resume(probe)
-    assert waiting.get(blocking=True, timeout=5) == "waiting"
+    assert waiting.get(blocking=True, timeout=25) == "waiting"
 
 
 def test_threads_are_refused_a_task_that_declares_a_limit(tmp_path: Path) -> None:
@@ -377,7 +400,7 @@ def test_history_waits_while_the_database_is_away_and_is_written_when_it_is_back
     with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
         database.execute_sql("ALTER TABLE dewey_runs RENAME TO elsewhere")
         results = [echo(number) for number in range(20)]
-        assert [one.get(blocking=True, timeout=10) for one in results] == list(range(20))
+        assert [one.get(blocking=True, timeout=25) for one in results] == list(range(20))
         running.logged("The recorder waits")
         database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_runs")
         wait_until(lambda: Run.select().where(Run.state == "succeeded").count() == 20)

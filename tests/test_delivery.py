@@ -4,12 +4,14 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huey.constants import EmptyData
 from huey.registry import Message
+from waiting import wait_until
 
 from engine.delivery import CancelRequested, Done, Effects, Taken, header
 from engine.messages import Asker, Envelope, Final, Letter, SignedJSON
@@ -88,14 +90,12 @@ def test_very_many_come_in_at_once_and_what_was_there_before_comes_only_once(bro
 
 
 def test_the_oldest_is_known_wherever_a_priority_has_moved_it(broker: Broker) -> None:
-    times = []
+    times = [time.time()]
     for run_id, priority in (("hurried", 9), ("plain", None), ("patient", -9)):
-        times.append(time.time())
         put(broker, run_id, priority=priority)
-    for number, came_in in enumerate(times):
-        assert broker.oldest_waiting() == pytest.approx(
-            came_in, abs=0.1 if number == 2 else times[number + 1] - came_in
-        )
+        times.append(time.time())
+    for number, (before, after) in enumerate(pairwise(times)):
+        assert before - 0.01 <= broker.oldest_waiting() <= after + 0.01
         assert take(broker, f"w{number}")
     assert broker.oldest_waiting() is None
 
@@ -189,8 +189,8 @@ def test_a_silent_consumer_loses_what_it_holds_after_a_lease_and_a_live_one_does
     put(broker, "a", "b")
     broker.beat("dead", {})
     take(broker, "w1", "dead")
-    assert broker.reap(0.2, 5) == []  # the first look after an outage
-    while not (gone := broker.reap(0.2, 5)):
+    assert broker.reap(1, 5) == []  # the first look after an outage
+    while not (gone := broker.reap(1, 5)):
         broker.beat("alive", {})
         if not [one for one in broker.held() if one.consumer == "alive"]:
             take(broker, "w1", "alive")
@@ -202,11 +202,10 @@ def test_nobody_is_reaped_in_the_first_round_after_an_outage(broker: Broker) -> 
     put(broker, "a")
     broker.beat("c1", {})
     take(broker)
-    broker.reap(0.05, 5)
-    deadline = time.time() + 0.3
-    while time.time() < deadline:
-        pass  # an outage: nobody beats and nobody reaps
-    assert [broker.reap(0.1, 5), broker.reap(0.1, 5)] == [[], []], "nor by the second who looks"
+    broker.reap(1, 5)
+    back_at = time.monotonic() + 1.1
+    wait_until(lambda: time.monotonic() > back_at)  # an outage: nobody beats and nobody reaps
+    assert [broker.reap(1, 5), broker.reap(1, 5)] == [[], []], "nor by the second who looks"
 
 
 def test_due_messages_move_in_one_step_and_no_other(broker: Broker) -> None:
@@ -262,12 +261,10 @@ def test_a_second_message_of_a_run_that_is_held_changes_nothing(broker: Broker) 
 
 
 def test_results_live_for_their_time_and_are_read_as_often_as_wanted(brokers: Callable[..., Broker]) -> None:
-    broker = brokers(result_ttl=1)
+    broker = brokers(result_ttl=2)
     broker.apply(Effects().result("a", b"1"))
     assert [broker.pop_data("a"), broker.pop_data("a")] == [b"1", b"1"]
-    deadline = time.monotonic() + 5
-    while broker.peek_data("a") is not EmptyData:
-        assert time.monotonic() < deadline
+    wait_until(lambda: broker.peek_data("a") is EmptyData)
     broker.remove_expired()
     assert broker.result_items() == {}
 
@@ -277,14 +274,14 @@ def test_waiting_for_a_result_keeps_its_timeout_and_serves_all_who_wait(brokers:
 
     started = time.monotonic()
     assert not brokers().wait_result("a", timeout=0.3)
-    assert 0.3 <= time.monotonic() - started < 2
+    assert 0.3 <= time.monotonic() - started < 20
     got: list[bool] = []
-    waiting = [threading.Thread(target=lambda: got.append(brokers().wait_result("a", timeout=10))) for _ in range(3)]
+    waiting = [threading.Thread(target=lambda: got.append(brokers().wait_result("a", timeout=60))) for _ in range(3)]
     for thread in waiting:
         thread.start()
     brokers().apply(Effects().result("a", b"1"))
     for thread in waiting:
-        thread.join(5)
+        thread.join(30)
     assert got == [True] * 3
 
 
@@ -311,10 +308,11 @@ def test_events_beyond_the_bound_are_dropped_and_counted(broker: Broker) -> None
 
 
 def test_beats_tell_who_lives(broker: Broker) -> None:
+    before = time.time()
     broker.beat("c1", {"pid": 1})
     [beat] = broker.beats()
     assert (beat.consumer, beat.info) == ("c1", {"pid": 1})
-    assert abs(beat.at - time.time()) < 2
+    assert before - 0.01 <= beat.at <= time.time() + 0.01
     broker.forget("c1")
     assert broker.beats() == []
 
@@ -322,12 +320,12 @@ def test_beats_tell_who_lives(broker: Broker) -> None:
 def test_an_idle_worker_wakes_when_something_comes(brokers: Callable[..., Broker]) -> None:
     import threading
 
-    broker = brokers(read_timeout=10)
+    broker = brokers(read_timeout=60)
     assert take(broker) is None
     started = time.monotonic()
     threading.Timer(0.1, lambda: put(brokers(), "a")).start()
     broker.wait_for_work()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert take(broker).run_id == "a"
 
 
@@ -434,11 +432,15 @@ def test_no_more_starts_than_the_rate_allows_in_any_window(broker: Broker) -> No
     for number in range(5):
         put(broker, f"s{number}", task="slow")
     put(broker, "quick")
-    deadline, taken = time.monotonic() + 10, 0
-    while taken < 6:
-        assert time.monotonic() < deadline
+    taken = 0
+
+    def take_all() -> bool:
+        nonlocal taken
         broker.move_due(time.time())
         taken += bool(broker.turn("c1", f"w{taken}", False, limits).taken)
+        return taken == 6
+
+    wait_until(take_all)
     started = sorted(held.held_at for held in broker.held() if held.task == "slow")
     assert len(started) == 5
     assert all(later - earlier >= 0.99 for earlier, later in zip(started, started[2:], strict=False))
@@ -453,8 +455,6 @@ def test_a_lock_dies_with_its_worker_its_consumer_or_its_time(broker: Broker) ->
     assert broker.lock("door", "o2", "c1", "w2", None, 30)
     broker.forget("c1")
     assert broker.lock("door", "o3", "", "", 0.05, 30)
-    deadline = time.monotonic() + 5
-    while not broker.lock("door", "o4", "", "", 30, 30):
-        assert time.monotonic() < deadline
+    wait_until(lambda: broker.lock("door", "o4", "", "", 30, 30))
     assert broker.unlock("door")
     assert broker.locks() == {}

@@ -244,7 +244,7 @@ def test_the_best_practices_work(tmp_path: Path) -> None:
     place = Installation(tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
     assert place.flask("migrate").returncode == 0
     with consumer("practices.light", environment=place.environment, log=tmp_path / "log") as running:
-        asked = "from practices import *\nfor call in ({calls}): print(call.get(blocking=True, timeout=20))"
+        asked = "from practices import *\nfor call in ({calls}): print(call.get(blocking=True, timeout=25))"
         assert python(asked.format(calls="my_task(3), sync_task(), rate_limited_task(),"), place) == "3\ndone\nNone"
         python("from practices import *; my_task(200); my_task(30)", place)
         running.logged("Retrying task in 60s (attempt 1/3)")

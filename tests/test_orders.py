@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from consumers import Consumer, consumer
 from databases import bound_to
-from probes import echo, lines, probe, spin, work
+from probes import echo, hold, lines, probe, release, spin
 from waiting import wait_until
 
 from engine import history, inspect, steer_workers
@@ -53,29 +53,32 @@ def order(running: Consumer, what: What) -> None:
 
 
 def test_a_quiet_consumer_finishes_what_it_runs_and_takes_nothing_new(serving: Consumer, tmp_path: Path) -> None:
-    first = work(str(tmp_path / "ledger"), 1.5)
+    first = hold(str(tmp_path / "ledger"))
     wait_until(lambda: lines(tmp_path / "ledger"))
     order(serving, What.QUIET)
     quiet = wait_until(lambda: (row := on_record(serving)).quiet_at and row)
     assert inspect.live(inspect.workers(), "probe") == []
     assert [one.id for one in inspect.present(inspect.workers(), "probe")] == [quiet.id]
     second = echo("later")
-    assert first.get(blocking=True, timeout=10) == "done"
+    release(tmp_path / "ledger")
+    assert first.get(blocking=True, timeout=25) == "done"
     wait_until(lambda: Run.get_or_none((Run.id == first.id) & (Run.state == "succeeded")))
     assert probe.pending_count() == 1
     order(serving, What.WAKE)
-    assert second.get(blocking=True, timeout=10) == "later"
+    assert second.get(blocking=True, timeout=25) == "later"
     wait_until(lambda: not on_record(serving).quiet_at)
 
 
 def test_a_consumer_that_is_ordered_to_stop_lets_its_task_end_and_says_goodbye(
     serving: Consumer, tmp_path: Path
 ) -> None:
-    result = work(str(tmp_path / "ledger"), 1.5)
+    result = hold(str(tmp_path / "ledger"))
     wait_until(lambda: lines(tmp_path / "ledger"))
     order(serving, What.STOP)
-    assert serving.process.wait(15) == 0
-    assert result.get(blocking=True, timeout=5) == "done"
+    serving.logged("running task(s)")
+    release(tmp_path / "ledger")
+    assert serving.process.wait(30) == 0
+    assert result.get(blocking=True, timeout=25) == "done"
     assert wait_until(lambda: on_record(serving).stopped_at)
     assert "vera@example.org wants this consumer to stop" in serving.log
 
@@ -87,35 +90,36 @@ def test_a_consumer_that_is_ordered_to_restart_comes_back_as_a_new_one(serving: 
         lambda: WorkerProcess.get_or_none((WorkerProcess.pid == serving.pid) & (WorkerProcess.id != before.id))
     )
     assert after.started_at > before.started_at
-    assert echo("again").get(blocking=True, timeout=10) == "again"
+    assert echo("again").get(blocking=True, timeout=25) == "again"
     assert WorkerProcess.get_by_id(before.id).stopped_at
 
 
 def test_who_is_to_stop_and_to_restart_stops(serving: Consumer) -> None:
     order(serving, What.RESTART)
     order(serving, What.STOP)
-    assert serving.process.wait(15) == 0
+    assert serving.process.wait(30) == 0
 
 
 def test_busy_workers_tell_where_they_are_also_from_code_that_lets_nobody_in(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    sleeping, spinning = work(str(ledger), 6), spin(str(ledger))
+    sleeping, spinning = hold(str(ledger)), spin(str(ledger))
     wait_until(lambda: len(lines(ledger)) == 2)
     dump = dumped(serving)
     by_run = {stack.run_id: stack for stack in dump.stacks}
-    assert "time.sleep(seconds)" in by_run[sleeping.id].text
-    assert by_run[sleeping.id].task == "work"
+    assert "in hold" in by_run[sleeping.id].text
+    assert by_run[sleeping.id].task == "hold"
     assert "re.match" in by_run[spinning.id].text
     assert {stack.pid for stack in dump.stacks} < {one.pid for one in serving.children()}
-    assert sleeping.get(blocking=True, timeout=15) == "done"
+    release(ledger)
+    assert sleeping.get(blocking=True, timeout=25) == "done"
     again = dumped(serving)
-    assert next(stack for stack in again.stacks if stack.run_id is None).text.count("time.sleep(seconds)") == 0
+    assert "in hold" not in next(stack for stack in again.stacks if stack.run_id is None).text
 
 
 def dumped(running: Consumer) -> Dump:
     asked_at = now()
     order(running, What.DUMP)
-    dump = steer_workers.wait_for_dump(probe, on_record(running).id, asked_at, 5)
+    dump = steer_workers.wait_for_dump(probe, on_record(running).id, asked_at, 20)
     assert dump
     assert steer_workers.pending(probe, on_record(running).id) == []
     return dump
@@ -125,7 +129,7 @@ def test_the_parent_and_a_newborn_worker_survive_the_signal(serving: Consumer) -
     """They may get it before they listen for themselves; then the answer is in the log."""
     os.kill(serving.pid, signal.SIGQUIT)
     assert "most recent call first" in serving.logged("most recent call first")
-    assert echo("alive").get(blocking=True, timeout=10) == "alive"
+    assert echo("alive").get(blocking=True, timeout=25) == "alive"
 
 
 def test_each_worker_is_on_record_with_its_memory_and_its_share_of_a_core(serving: Consumer, tmp_path: Path) -> None:
