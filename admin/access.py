@@ -17,8 +17,8 @@ from peewee import IntegrityError
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 
+from admin import audit_chain
 from admin.passwords import hashed, new_password
-from admin.perform import denied
 from admin.problems import BadInput, NotAllowed, Refused, for_program
 from admin.who import ROLES, Who, by_bearer, current, digest_of, known, login
 from engine.database import database
@@ -96,6 +96,12 @@ def gate() -> Response | None:
     if not is_open and not who.may(marker.role):
         raise denied(who, marker.role, f"{request.method} {request.path}")
     return None
+
+
+def denied(who: Who, needed: str, what: str) -> NotAllowed:
+    """That somebody tried what they may not is worth a line."""
+    audit_chain.write(who, "denied", target=what[:200], after={"needed": needed, "role": who.role})
+    return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=who.role))
 
 
 def refuse_what_cannot_be_read() -> None:

@@ -10,7 +10,8 @@ from peewee import PeeweeException
 
 import tasks
 from admin.access import ROLES
-from admin.perform import ACTIONS, READERS, perform, redacted
+from admin.audit_chain import redacted
+from admin.perform import ACTIONS, READERS, perform
 from admin.problems import BadInput, NotAllowed, Refused
 from admin.who import Who
 from engine.database import database
