@@ -13,6 +13,7 @@ from admin import (
     cli,
     console,
     dead,
+    display,
     errors_page,
     exports,
     flower,
@@ -22,12 +23,12 @@ from admin import (
     json_api,
     live,
     me_page,
-    measures,
     metrics,
     openapi,
     operators_page,
     overview,
     preferences,
+    preferences_page,
     problems,
     queues_page,
     read_bulk,
@@ -68,7 +69,6 @@ DECLARING = (
     flower_commands,
     help,
     me_page,
-    measures,
     openapi,
     operators_page,
     overview,
@@ -100,9 +100,9 @@ def create_app() -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=1 << 20)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.context_processor(lambda: {"environment": settings.environment})
-    for part in (traffic, headers, access, preferences, live, sign_in, problems, json_api, cli):
+    for part in (traffic, headers, access, preferences, display, live, sign_in, problems, json_api, cli):
         part.register(app)
-    for part in (console, api, metrics):
+    for part in (console, preferences_page, api, metrics):
         app.register_blueprint(part.blueprint)
     app.teardown_appcontext(lambda error: database.release())
     return app
