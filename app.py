@@ -10,9 +10,12 @@ from admin import (
     api_docs,
     audit_page,
     bulk,
+    bulk_deeds,
     cli,
     console,
     dead,
+    display,
+    error_deeds,
     errors_page,
     exports,
     flower,
@@ -22,12 +25,13 @@ from admin import (
     json_api,
     live,
     me_page,
-    measures,
     metrics,
     openapi,
     operators_page,
     overview,
+    people,
     preferences,
+    preferences_page,
     problems,
     queues_page,
     read_bulk,
@@ -47,6 +51,7 @@ from admin import (
     tasks_page,
     tokens_page,
     traffic,
+    view_deeds,
     views,
     worker_orders,
     workers_page,
@@ -61,17 +66,19 @@ DECLARING = (
     api_docs,
     audit_page,
     bulk,
+    bulk_deeds,
     dead,
+    error_deeds,
     errors_page,
     exports,
     flower,
     flower_commands,
     help,
     me_page,
-    measures,
     openapi,
     operators_page,
     overview,
+    people,
     queues_page,
     read_bulk,
     read_errors,
@@ -88,6 +95,7 @@ DECLARING = (
     sessions,
     tasks_page,
     tokens_page,
+    view_deeds,
     views,
     worker_orders,
     workers_page,
@@ -100,9 +108,9 @@ def create_app() -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=1 << 20)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.context_processor(lambda: {"environment": settings.environment})
-    for part in (traffic, headers, access, preferences, live, sign_in, problems, json_api, cli):
+    for part in (traffic, headers, access, preferences, display, live, sign_in, problems, json_api, cli):
         part.register(app)
-    for part in (console, api, metrics):
+    for part in (console, preferences_page, api, metrics):
         app.register_blueprint(part.blueprint)
     app.teardown_appcontext(lambda error: database.release())
     return app

@@ -1,31 +1,21 @@
-"""What they may: the gate before every view, and who gets in at all.
+"""What they may: the gate before every view.
 
 Nothing is reachable unless its view says who may: `needs(role)`, `open_to_all` or `open_to_loopback`.
 """
 
-import re
-import secrets
 from collections.abc import Callable
-from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from flask import Flask, Response, current_app, redirect, request, url_for
 from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFProtect
-from peewee import IntegrityError
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 
-from admin.passwords import hashed, new_password
-from admin.perform import denied
-from admin.problems import BadInput, NotAllowed, Refused, for_program
-from admin.who import ROLES, Who, by_bearer, current, digest_of, known, login
-from engine.database import database
-from engine.records import now
-from models import Operator, Token
-
-__all__ = ["ROLES", "Who", "create_operator", "create_token", "current", "needs", "open_to_all", "open_to_loopback"]
+from admin import audit_chain
+from admin.problems import BadInput, NotAllowed, for_program
+from admin.who import Who, by_bearer, current, known, login
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 READABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
@@ -98,6 +88,12 @@ def gate() -> Response | None:
     return None
 
 
+def denied(who: Who, needed: str, what: str) -> NotAllowed:
+    """That somebody tried what they may not is worth a line."""
+    audit_chain.write(who, "denied", target=what[:200], after={"needed": needed, "role": who.role})
+    return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=who.role))
+
+
 def refuse_what_cannot_be_read() -> None:
     """Bodies that are too long or of another kind, and NUL, which PostgreSQL has no way to hold."""
     for field, value in request.args.items(multi=True):
@@ -141,50 +137,3 @@ def from_loopback() -> bool:
     except ValueError:
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-# --- who may at all ------------------------------------------------------------------------------------------
-
-
-def create_operator(email: str, role: str, password: str | None = None) -> str:
-    """Returns the password: the given one or a new one. Raises BadInput, or Refused when the address is taken."""
-    email, role = email_of(email), role_of(role)
-    password = new_password() if password is None else password
-    try:
-        with database.atomic():
-            Operator.create(email=email, role=role, password_hash=hashed(password, email))
-    except IntegrityError as error:
-        raise Refused(_("There is an operator %(email)s already.", email=email)) from error
-    return password
-
-
-def create_token(name: str, role: str, days: int | None = None) -> str:
-    """Returns the token, which nobody can read again. Raises BadInput, or Refused when the name is taken."""
-    if not 1 <= len(name) <= 100 or not name.isprintable() or name != name.strip():
-        raise BadInput("name", _("from 1 to 100 printable characters are needed"))
-    if days is not None and not 1 <= days <= 36_500:
-        raise BadInput("days", _("a whole number from 1 to 36500 is needed"))
-    token = f"dewey_{secrets.token_urlsafe(32)}"
-    expires_at = now() + timedelta(days=days) if days else None
-    try:
-        with database.atomic():
-            Token.create(name=name, role=role_of(role), digest=digest_of(token), expires_at=expires_at)
-    except IntegrityError as error:
-        raise Refused(_("There is a token %(name)s already.", name=name)) from error
-    return token
-
-
-def email_of(text: str) -> str:
-    """An address as it is stored and looked up. Raises BadInput."""
-    email = text.strip().lower()
-    if len(email) > 255 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email) or not email.isprintable():
-        raise BadInput("email", _("an address such as name@example.org is needed"))
-    return email
-
-
-def role_of(text: str) -> str:
-    if text not in ROLES:
-        raise BadInput(
-            "role", _("one of %(allowed)s is needed, not %(given)s", allowed=", ".join(ROLES), given=repr(text))
-        )
-    return text

@@ -7,12 +7,11 @@ from uuid import UUID
 from flask_babel import gettext as _
 
 import tasks
-from admin import bulk_deeds, delivery, error_deeds, people, view_deeds
-from admin.access import create_operator
-from admin.perform import Outcome, Secret, action
+from admin import delivery
+from admin.perform import Outcome, action
 from admin.problems import BadInput, Refused
 from admin.who import Who
-from engine import bulk, control, roster, schedules
+from engine import control, roster, schedules
 from engine.control import Result, run_task
 from engine.queues import Queue
 from engine.records import Run, now
@@ -93,66 +92,6 @@ def catch_up_schedule(who: Who, task: str) -> Outcome[Result]:
     _, name = scheduled(task)
     result = schedules.catch_up(tasks.queues, name, who.asker)
     return Outcome(result, name, after={"run": result.id})
-
-
-@action("operators.create", "admin", makes=True)
-def add_operator(who: Who, email: str, role: str, password: Secret | None = None) -> Outcome[str]:
-    """Let a person sign in; gives back the password, a new one unless one is given."""
-    return Outcome(create_operator(email, role, password), email, after={"role": role})
-
-
-@action("operators.role", "admin")
-def change_role(who: Who, email: str, role: str) -> Outcome:
-    """Give a person another role; the last admin keeps theirs."""
-    return people.change_role(email, role)
-
-
-@action("operators.disable", "admin", danger=True)
-def disable_operator(who: Who, email: str) -> Outcome:
-    """Let a person sign in no more, and end their sessions; the last admin stays."""
-    return people.disable(email)
-
-
-@action("operators.enable", "admin")
-def enable_operator(who: Who, email: str) -> Outcome:
-    """Let a person who was disabled sign in again."""
-    return people.enable(email)
-
-
-@action("operators.password", "admin", danger=True)
-def renew_password(who: Who, email: str, password: Secret | None = None) -> Outcome:
-    """Replace a person's password and end their sessions; gives it back, a new one unless one is given."""
-    return people.renew_password(email, password)
-
-
-@action("me.password", "viewer")
-def change_own_password(who: Who, old: Secret, new: Secret) -> Outcome:
-    """Replace one's own password; one's other sessions end."""
-    return people.change_own_password(who, old, new)
-
-
-@action("me.end_session", "viewer")
-def end_own_session(who: Who, session: str) -> Outcome:
-    """End one of one's own signed-in browsers."""
-    return people.end_own_sign_in(who, session)
-
-
-@action("me.end_other_sessions", "viewer")
-def end_other_sessions(who: Who) -> Outcome:
-    """End all of one's signed-in browsers but this one; gives back how many those were."""
-    return people.end_other_sign_ins(who)
-
-
-@action("tokens.create", "admin", makes=True)
-def add_token(who: Who, name: str, role: str, days: int | None = None) -> Outcome[str]:
-    """Make a token for programs; gives it back, for the only time."""
-    return people.make_token(name, role, days)
-
-
-@action("tokens.revoke", "admin", danger=True)
-def revoke_token(who: Who, name: str) -> Outcome:
-    """Let a token open nothing any more."""
-    return people.revoke_token(name)
 
 
 @action("library.demo", "admin")
@@ -248,62 +187,6 @@ def restart_worker(who: Who, worker: str) -> Outcome[str]:
 def dump_worker(who: Who, worker: str) -> Outcome[str]:
     """Have a consumer tell where the code of its workers is right now."""
     return order(who, worker, What.DUMP)
-
-
-@action("bulk.retry", "operator", makes=True, in_transaction=False)
-def bulk_retry(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
-    """Re-queue all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
-    return bulk_deeds.begin(who, "retry", fingerprint, search, runs)
-
-
-@action("bulk.cancel", "operator", makes=True, in_transaction=False)
-def bulk_cancel(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
-    """Cancel all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
-    return bulk_deeds.begin(who, "cancel", fingerprint, search, runs)
-
-
-@action("bulk.delete", "admin", danger=True, makes=True, in_transaction=False)
-def bulk_delete(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
-    """Remove all these runs from the history; `fingerprint` and what it gives back are as with the others."""
-    return bulk_deeds.begin(who, "delete", fingerprint, search, runs)
-
-
-@action("bulk.stop", "operator")
-def bulk_stop(who: Who, bulk_id: int) -> Outcome[None]:
-    """Leave alone what a bulk action has not begun."""
-    if not bulk.stop(bulk_id, who.asker):
-        raise Refused(_("There is nothing to stop."))
-    return Outcome(target=str(bulk_id))
-
-
-@action("views.save", "viewer", makes=True)
-def save_view(who: Who, name: str, search: str, shared: bool = False) -> Outcome[str]:
-    """Keep a filter of the runs under a name, for oneself or, which takes an operator, for everybody."""
-    return view_deeds.save(who, name.strip(), search, shared)
-
-
-@action("views.delete", "viewer")
-def delete_view(who: Who, view_id: int) -> Outcome[str]:
-    """Remove a view of one's own; an admin, any that is shared. Gives back its name."""
-    return view_deeds.delete(who, view_id)
-
-
-@action("errors.resolve", "operator")
-def resolve_error(who: Who, error_id: str) -> Outcome:
-    """Call a group of errors mended; it opens by itself when it fails again."""
-    return error_deeds.resolve(who, error_id)
-
-
-@action("errors.reopen", "operator")
-def reopen_error(who: Who, error_id: str) -> Outcome:
-    """Take back that a group of errors is resolved or snoozed."""
-    return error_deeds.reopen(who, error_id)
-
-
-@action("errors.snooze", "operator")
-def snooze_error(who: Who, error_id: str, until: datetime) -> Outcome:
-    """Leave a group of errors out of the open ones until an instant."""
-    return error_deeds.snooze(who, error_id, until)
 
 
 @action("dead.requeue", "operator", in_transaction=False)

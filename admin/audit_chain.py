@@ -1,8 +1,9 @@
 """Writing the audit, and finding out whether anybody else did. See `engine.chain`."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from peewee import fn
 
@@ -17,6 +18,8 @@ from models import AuditEntry, AuditHead
 GAP = "audit.gap"
 BATCH = 1000
 
+SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
+
 
 @cache
 def key() -> bytes:
@@ -24,6 +27,42 @@ def key() -> bytes:
 
 
 # --- writing -------------------------------------------------------------------------------------------------
+
+
+class Author(Protocol):
+    """Who did it, as far as the audit keeps that."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def address(self) -> str | None: ...
+
+
+def write(author: Author, action: str, *, target: str | None = None, before: Any = None, after: Any = None) -> None:
+    """Add what was done to what, with secrets struck out. Call it as `append`."""
+    append(
+        actor_kind=author.kind,
+        actor=author.name,
+        source=author.source,
+        action=action,
+        target=target,
+        before=redacted(before),
+        after=redacted(after),
+        address=author.address,
+    )
+
+
+def redacted(value: Any) -> Any:
+    """The value without what is under a name that speaks of secrets, however deep."""
+    if isinstance(value, Mapping):
+        return {key: "***" if SECRET_NAMES.search(str(key)) else redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(inner) for inner in value]
+    return value
 
 
 def append(**columns: Any) -> AuditEntry:

@@ -7,7 +7,7 @@ from flask_babel import gettext as _
 import tasks
 from admin import meaning
 from admin.figures import number
-from admin.perform import Outcome
+from admin.perform import Outcome, action
 from admin.problems import BadInput, Refused
 from admin.search import BadSearch, parse
 from admin.who import Who
@@ -68,3 +68,29 @@ def begin(who: Who, verb: str, fingerprint: str, search: str | None, run_ids: li
     bulk.carried_by(begun.id, run.id)
     told = {"search": search} if begun.search else {"runs": run_ids}
     return Outcome(begun.id, str(begun.id), after={**told, "count": begun.total, "run": run.id})
+
+
+@action("bulk.retry", "operator", makes=True, in_transaction=False)
+def bulk_retry(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+    """Re-queue all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
+    return begin(who, "retry", fingerprint, search, runs)
+
+
+@action("bulk.cancel", "operator", makes=True, in_transaction=False)
+def bulk_cancel(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+    """Cancel all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
+    return begin(who, "cancel", fingerprint, search, runs)
+
+
+@action("bulk.delete", "admin", danger=True, makes=True, in_transaction=False)
+def bulk_delete(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+    """Remove all these runs from the history; `fingerprint` and what it gives back are as with the others."""
+    return begin(who, "delete", fingerprint, search, runs)
+
+
+@action("bulk.stop", "operator")
+def bulk_stop(who: Who, bulk_id: int) -> Outcome[None]:
+    """Leave alone what a bulk action has not begun."""
+    if not bulk.stop(bulk_id, who.asker):
+        raise Refused(_("There is nothing to stop."))
+    return Outcome(target=str(bulk_id))

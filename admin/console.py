@@ -6,14 +6,13 @@ from flask import Blueprint, current_app, request
 from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 
-from admin import live, words
+from admin import live
 from admin.problems import BadInput
 from engine import paging
 
 ROWS = 30
 
 blueprint = Blueprint("pages", __name__)
-blueprint.record_once(lambda setup: words.add_to(setup.app))
 blueprint.before_request(live.answer_a_refresh)
 blueprint.app_context_processor(lambda: {"navigation": navigation})
 

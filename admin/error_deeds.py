@@ -4,28 +4,34 @@ from datetime import datetime
 
 from flask_babel import gettext as _
 
-from admin.perform import Outcome
+from admin.perform import Outcome, action
 from admin.problems import BadInput, Refused
 from admin.who import Who
 from engine import errors
 from engine.records import ErrorGroup, now
 
 
+@action("errors.resolve", "operator")
 def resolve(who: Who, error_id: str) -> Outcome:
+    """Call a group of errors mended; it opens by itself when it fails again."""
     before = state_of(error_id)
     if not errors.resolve(error_id, who.name):
         raise Refused(_("It is resolved already."))
     return Outcome(target=error_id, before=before, after={"state": "resolved"})
 
 
+@action("errors.reopen", "operator")
 def reopen(who: Who, error_id: str) -> Outcome:
+    """Take back that a group of errors is resolved or snoozed."""
     before = state_of(error_id)
     if not errors.reopen(error_id):
         raise Refused(_("It is open already."))
     return Outcome(target=error_id, before=before, after={"state": "open"})
 
 
+@action("errors.snooze", "operator")
 def snooze(who: Who, error_id: str, until: datetime) -> Outcome:
+    """Leave a group of errors out of the open ones until an instant."""
     if until <= now():
         raise BadInput("until", _("an instant in the future is needed"))
     before = state_of(error_id)

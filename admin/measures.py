@@ -2,11 +2,9 @@
 
 from flask_babel import gettext as _
 
-from admin.console import blueprint
 from admin.figures import NONE, number, signs
 
 
-@blueprint.app_template_filter("size")
 def size(count: float | None) -> str:
     """512 B, 1.4 KB, 38 MB, 2.1 GB: steps of 1,024."""
     if count is None:
@@ -19,13 +17,11 @@ def size(count: float | None) -> str:
     return str(units[step]) % {"count": shown}
 
 
-@blueprint.app_template_filter("rate")
 def rate(per_minute: float) -> str:
     """0, 0.4, 12, 1,204: how many a minute."""
     return number(round(per_minute, 1) if per_minute < 10 else round(per_minute))
 
 
-@blueprint.app_template_filter("cpu")
 def cpu(percent: float) -> str:
     """Of one core, in whole percent, so that an idle one does not fidget."""
     return f"{percent:.0f} %"

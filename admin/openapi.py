@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response
 
-from admin.access import ROLES, needs
+from admin.access import needs
 from admin.api import blueprint
 from admin.filters import LONGEST
 from admin.idempotency import HEADER, PATTERN
@@ -16,6 +16,7 @@ from admin.letter import LETTER
 from admin.perform import ACTIONS, LARGEST, Action
 from admin.reads import READS, Read
 from admin.schemas import Schema, Schemas
+from admin.who import ROLES
 from config import QUEUES
 from engine.inspect import registered
 from tasks import queues

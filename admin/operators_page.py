@@ -7,12 +7,12 @@ from flask_babel import gettext as _
 from peewee import JOIN, fn
 
 from admin import asking_twice, live
-from admin.access import ROLES, needs
+from admin.access import needs
 from admin.asking_twice import Question
 from admin.console import ROWS, blueprint
 from admin.perform import perform
 from admin.problems import BadInput, Refused
-from admin.who import IDLE, LONGEST, current
+from admin.who import IDLE, LONGEST, ROLES, current
 from admin.words import counted
 from engine.records import now
 from models import Operator, SignIn

@@ -1,15 +1,18 @@
-"""What is done to operators, tokens and sign-ins. Each is in the caller's transaction."""
+"""What can be done to operators, tokens and one's own account. Each is in a transaction with its line in the audit."""
 
+import re
+import secrets
+from datetime import timedelta
 from typing import Any
 
 from flask_babel import gettext as _
+from peewee import IntegrityError
 
-from admin.access import create_token, email_of, role_of
 from admin.passwords import hashed, matches, new_password
-from admin.perform import Outcome
+from admin.perform import Outcome, Secret, action
 from admin.problems import BadInput, Refused
-from admin.who import Who, digest_of, recently
-from engine.database import on_postgresql
+from admin.who import ROLES, Who, digest_of, recently
+from engine.database import database, on_postgresql
 from engine.records import now
 from models import Operator, SignIn, Token
 
@@ -20,7 +23,27 @@ SIGN_IN_NAME = 16
 # --- operators -----------------------------------------------------------------------------------------------
 
 
-def change_role(email: str, role: str) -> Outcome:
+@action("operators.create", "admin", makes=True)
+def add_operator(who: Who, email: str, role: str, password: Secret | None = None) -> Outcome[str]:
+    """Let a person sign in; gives back the password, a new one unless one is given."""
+    return Outcome(create_operator(email, role, password), email, after={"role": role})
+
+
+def create_operator(email: str, role: str, password: str | None = None) -> str:
+    """Returns the password: the given one or a new one. Raises BadInput, or Refused when the address is taken."""
+    email, role = email_of(email), role_of(role)
+    password = new_password() if password is None else password
+    try:
+        with database.atomic():
+            Operator.create(email=email, role=role, password_hash=hashed(password, email))
+    except IntegrityError as error:
+        raise Refused(_("There is an operator %(email)s already.", email=email)) from error
+    return password
+
+
+@action("operators.role", "admin")
+def change_role(who: Who, email: str, role: str) -> Outcome:
+    """Give a person another role; the last admin keeps theirs."""
     operator, role = person(email), role_of(role)
     if role != "admin":
         leave_an_admin(operator)
@@ -29,7 +52,9 @@ def change_role(email: str, role: str) -> Outcome:
     return Outcome(target=operator.email, before={"role": operator.role}, after={"role": role})
 
 
-def disable(email: str) -> Outcome:
+@action("operators.disable", "admin", danger=True)
+def disable(who: Who, email: str) -> Outcome:
+    """Let a person sign in no more, and end their sessions; the last admin stays."""
     operator = person(email)
     if operator.disabled_at:
         raise Refused(_("%(email)s is disabled already.", email=operator.email))
@@ -39,7 +64,9 @@ def disable(email: str) -> Outcome:
     return Outcome(target=operator.email, before={"disabled": False}, after=after)
 
 
-def enable(email: str) -> Outcome:
+@action("operators.enable", "admin")
+def enable(who: Who, email: str) -> Outcome:
+    """Let a person who was disabled sign in again."""
     operator = person(email)
     if not operator.disabled_at:
         raise Refused(_("%(email)s is not disabled.", email=operator.email))
@@ -47,12 +74,29 @@ def enable(email: str) -> Outcome:
     return Outcome(target=operator.email, before={"disabled": True}, after={"disabled": False})
 
 
-def renew_password(email: str, password: str | None) -> Outcome:
-    """Gives back the password: the given one or a new one."""
+@action("operators.password", "admin", danger=True)
+def renew_password(who: Who, email: str, password: Secret | None = None) -> Outcome:
+    """Replace a person's password and end their sessions; gives it back, a new one unless one is given."""
     operator = person(email)
     password = new_password() if password is None else password
     Operator.update(password_hash=hashed(password, operator.email)).where(Operator.id == operator.id).execute()
     return Outcome(password, operator.email, after={"sessions_ended": end_sign_ins(operator)})
+
+
+def email_of(text: str) -> str:
+    """An address as it is stored and looked up. Raises BadInput."""
+    email = text.strip().lower()
+    if len(email) > 255 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email) or not email.isprintable():
+        raise BadInput("email", _("an address such as name@example.org is needed"))
+    return email
+
+
+def role_of(text: str) -> str:
+    if text not in ROLES:
+        raise BadInput(
+            "role", _("one of %(allowed)s is needed, not %(given)s", allowed=", ".join(ROLES), given=repr(text))
+        )
+    return text
 
 
 def person(email: str) -> Operator:
@@ -82,8 +126,9 @@ def end_sign_ins(operator: Operator, *conditions: Any) -> int:
     return ended
 
 
-def change_own_password(who: Who, old: str, new: str) -> Outcome:
-    """The other sessions end."""
+@action("me.password", "viewer")
+def change_own_password(who: Who, old: Secret, new: Secret) -> Outcome:
+    """Replace one's own password; one's other sessions end."""
     me = oneself(who)
     if not matches(old, me.password_hash):
         raise BadInput("old", _("this is not your password"))
@@ -91,14 +136,18 @@ def change_own_password(who: Who, old: str, new: str) -> Outcome:
     return Outcome(target=me.email, after={"sessions_ended": end_sign_ins(me, *others(who))})
 
 
+@action("me.end_session", "viewer")
 def end_own_sign_in(who: Who, session: str) -> Outcome:
+    """End one of one's own signed-in browsers."""
     named = SignIn.digest.startswith(session) if len(session) == SIGN_IN_NAME and session.isalnum() else False
     if not named or not end_sign_ins(oneself(who), named):
         raise Refused(_("This session has ended already."))
     return Outcome(target=session)
 
 
+@action("me.end_other_sessions", "viewer")
 def end_other_sign_ins(who: Who) -> Outcome:
+    """End all of one's signed-in browsers but this one; gives back how many those were."""
     me = oneself(who)
     ended = end_sign_ins(me, *others(who))
     return Outcome(ended, me.email, after={"sessions_ended": ended})
@@ -117,11 +166,31 @@ def oneself(who: Who) -> Operator:
 # --- tokens --------------------------------------------------------------------------------------------------
 
 
-def make_token(name: str, role: str, days: int | None) -> Outcome:
+@action("tokens.create", "admin", makes=True)
+def add_token(who: Who, name: str, role: str, days: int | None = None) -> Outcome[str]:
+    """Make a token for programs; gives it back, for the only time."""
     return Outcome(create_token(name, role, days), name, after={"role": role, "days": days})
 
 
-def revoke_token(name: str) -> Outcome:
+def create_token(name: str, role: str, days: int | None = None) -> str:
+    """Returns the token, which nobody can read again. Raises BadInput, or Refused when the name is taken."""
+    if not 1 <= len(name) <= 100 or not name.isprintable() or name != name.strip():
+        raise BadInput("name", _("from 1 to 100 printable characters are needed"))
+    if days is not None and not 1 <= days <= 36_500:
+        raise BadInput("days", _("a whole number from 1 to 36500 is needed"))
+    token = f"dewey_{secrets.token_urlsafe(32)}"
+    expires_at = now() + timedelta(days=days) if days else None
+    try:
+        with database.atomic():
+            Token.create(name=name, role=role_of(role), digest=digest_of(token), expires_at=expires_at)
+    except IntegrityError as error:
+        raise Refused(_("There is a token %(name)s already.", name=name)) from error
+    return token
+
+
+@action("tokens.revoke", "admin", danger=True)
+def revoke_token(who: Who, name: str) -> Outcome:
+    """Let a token open nothing any more."""
     live = (Token.name == name) & Token.revoked_at.is_null()
     if not Token.update(revoked_at=now()).where(live).execute():
         known = Token.select().where(Token.name == name).exists()

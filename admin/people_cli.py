@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from admin.access import ROLES
 from admin.operators_page import with_sign_ins
 from admin.perform import perform
 from admin.terminal import Group, json_option, me, print_listing
 from admin.tokens_page import state_of
+from admin.who import ROLES
 from engine.records import as_json as row_as_json
 from models import Operator, Token
 

@@ -12,16 +12,14 @@ from uuid import UUID
 from flask_babel import gettext as _
 
 from admin import audit_chain
-from admin.problems import BadInput, NotAllowed, as_http
+from admin.access import denied
+from admin.problems import BadInput, as_http
 from admin.who import Who
 from engine.control import unknown_parameter
 from engine.database import database
 
 #: A parameter that is never shown, stored or logged.
 Secret = NewType("Secret", str)
-
-SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
-
 
 Value = TypeVar("Value")
 
@@ -108,37 +106,8 @@ def perform(who: Who, name: str, /, **given: Any) -> Any:
     arguments = action.read(given)
     with database.atomic() if action.in_transaction else nullcontext():
         outcome = action.function(who, **arguments)
-        write_audit(who, name, outcome)
+        audit_chain.write(who, name, target=outcome.target, before=outcome.before, after=outcome.after)
     return outcome.value
-
-
-def write_audit(who: Who, name: str, outcome: Outcome | None = None) -> None:
-    outcome = outcome or Outcome()
-    audit_chain.append(
-        actor_kind=who.kind,
-        actor=who.name,
-        source=who.source,
-        action=name,
-        target=outcome.target,
-        before=redacted(outcome.before),
-        after=redacted(outcome.after),
-        address=who.address,
-    )
-
-
-def denied(who: Who, needed: str, what: str) -> NotAllowed:
-    """That somebody tried what they may not is worth a line."""
-    write_audit(who, "denied", Outcome(target=what[:200], after={"needed": needed, "role": who.role}))
-    return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=who.role))
-
-
-def redacted(value: Any) -> Any:
-    """The value without what is under a name that speaks of secrets, however deep."""
-    if isinstance(value, Mapping):
-        return {key: "***" if SECRET_NAMES.search(str(key)) else redacted(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(inner) for inner in value]
-    return value
 
 
 # --- parameters ----------------------------------------------------------------------------------------------

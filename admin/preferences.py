@@ -14,20 +14,13 @@ import pytz
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import Translations
-from flask import Blueprint, Flask, has_request_context, redirect, request
+from flask import Flask, has_request_context, request
 from flask_babel import Babel, Domain, get_locale
-from flask_babel import gettext as _
 
-from admin.access import open_to_all
-from admin.problems import BadInput, for_program
+from admin.problems import for_program
 from config import LANGUAGES, ROOT, settings
 
-YEAR = 365 * 86_400
-
 THEMES = ("system", "light", "dark")
-ALLOWED = {"language": LANGUAGES, "theme": THEMES}
-
-blueprint = Blueprint("preferences", __name__)
 
 
 class Words(Domain):
@@ -53,7 +46,6 @@ def register(app: Flask) -> None:
     babel = Babel(app, locale_selector=language, timezone_selector=zone)
     babel.domain_instance = Words()
     app.jinja_env.policies["ext.i18n.trimmed"] = True
-    app.register_blueprint(blueprint)
     app.context_processor(lambda: {"language": language(), "theme": theme(), "here": here()})
 
 
@@ -90,26 +82,3 @@ def here() -> str:
 def local_path(path: str) -> str:
     """`path` where it is one of this console: `//` and `/\\` would lead elsewhere."""
     return path if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", path) else "/"
-
-
-@blueprint.post("/preferences")
-@open_to_all
-def prefer() -> Any:
-    response = redirect(local_path(request.form.get("back", "/")), 303)
-    for name, allowed in ALLOWED.items():
-        if (wish := request.form.get(name)) is None:
-            continue
-        if wish not in allowed:
-            raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
-        remember(response, name, wish)
-    if (wish := request.form.get("timezone")) is not None:
-        if wish.strip() and wish.strip() not in pytz.all_timezones_set:
-            raise BadInput("timezone", _("a time zone such as Europe/Berlin is needed"))
-        remember(response, "timezone", wish.strip())
-    return response
-
-
-def remember(response: Any, name: str, wish: str) -> None:
-    """Without a wish the cookie goes."""
-    age = YEAR if wish else 0
-    response.set_cookie(name, wish, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")

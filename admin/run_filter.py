@@ -11,7 +11,8 @@ from typing import Any
 from flask import url_for
 from flask_babel import gettext as _
 
-from admin import meaning, words
+from admin import meaning
+from admin.figures import duration
 from admin.filters import Asked, choice, text
 from admin.problems import BadInput
 from admin.search import BadSearch, Term, parse, text_of
@@ -124,7 +125,7 @@ class RunFilter(Asked):
 def spoken(time: str) -> str:
     """`24h`, `2026-11-23T10:00`, `2026-11-23..2026-11-24`, for people."""
     if meaning.in_ms(time) is not None:
-        return _("in the last %(span)s", span=words.duration(meaning.in_ms(time)))
+        return _("in the last %(span)s", span=duration(meaning.in_ms(time)))
     return " – ".join(one.replace("T", " ").removesuffix("+00:00") for one in time.split("..")) + " UTC"
 
 

@@ -12,7 +12,6 @@ from flask_babel import gettext as _
 
 import tasks
 from admin import strips
-from admin.console import blueprint
 from admin.cron import in_words
 from admin.figures import clock, duration
 from admin.problems import trouble_in_words
@@ -161,7 +160,6 @@ def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetim
 # --- words ---------------------------------------------------------------------------------------------------
 
 
-@blueprint.app_template_filter("tick_state")
 def tick_state(state: str, tab: bool = False) -> str:
     """What came of a tick, or of all that a tab holds."""
     words = {
@@ -175,19 +173,16 @@ def tick_state(state: str, tab: bool = False) -> str:
     return tabs.get(state, words[state]) if tab else words[state]
 
 
-@blueprint.app_template_filter("minute")
 def minute(at: datetime) -> str:
     """A tick: as `clock`, without the seconds that it never has."""
     return re.sub(r"^(\d\d:\d\d):\d\d$", r"\1", clock(at))
 
 
-@blueprint.app_template_filter("minute_utc")
 def minute_utc(at: datetime) -> str:
     """As HTML and ISO 8601 write it."""
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
 
 
-@blueprint.app_template_filter("mark_words")
 def mark_words(mark: strips.Mark, whole: bool = True) -> str:
     """A bar of the strip in words; where there are hundreds of them, without those that say that all is well."""
     if mark.run is None:

@@ -11,9 +11,9 @@ from flask_limiter.util import get_remote_address
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from admin import audit_chain
 from admin.access import needs, open_to_all
 from admin.passwords import hash_of, matches, needs_new_hash
-from admin.perform import write_audit
 from admin.preferences import local_path
 from admin.problems import answer
 from admin.who import Who, current, digest_of, end_sign_in, start_sign_in
@@ -68,12 +68,12 @@ def sign_in() -> Any:
     email, password = request.form.get("email", "").strip().lower(), request.form.get("password", "")
     operator = operator_of(email)
     if not matches(password, operator and operator.password_hash):
-        write_audit(stranger_named(email), "sign_in.failed")
+        audit_chain.write(stranger_named(email), "sign_in.failed")
         return render_template("login.html", wrong=True, email=email), 401
     with database.atomic():
         if needs_new_hash(operator.password_hash):
             Operator.update(password_hash=hash_of(password)).where(Operator.id == operator.id).execute()
-        write_audit(start_sign_in(operator), "sign_in")
+        audit_chain.write(start_sign_in(operator), "sign_in")
     return redirect(wanted_page(), 303)
 
 
@@ -86,7 +86,7 @@ def operator_of(email: str) -> Operator | None:
 @blueprint.post("/logout")
 @needs("viewer")
 def sign_out() -> Any:
-    write_audit(current(), "sign_out")
+    audit_chain.write(current(), "sign_out")
     end_sign_in()
     return redirect("/login", 303)
 

@@ -7,7 +7,8 @@ from flask_babel import gettext as _
 from flask_babel import ngettext
 
 from admin.cut import cut
-from admin.words import asker, duration, number
+from admin.figures import duration, number
+from admin.words import asker
 from engine.records import Attempt, Run, State
 
 #: Of a run that was tried very often, the first and the last attempts are told.

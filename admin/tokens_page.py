@@ -6,13 +6,13 @@ from flask import abort, flash, redirect, request, url_for
 from flask_babel import gettext as _
 
 from admin import asking_twice, live
-from admin.access import ROLES, needs
+from admin.access import needs
 from admin.asking_twice import Question
 from admin.console import blueprint, page_of
 from admin.operators_page import once
 from admin.perform import perform
 from admin.problems import BadInput, Refused
-from admin.who import current
+from admin.who import ROLES, current
 from engine.records import now
 from models import Token
 

@@ -3,7 +3,7 @@
 from flask_babel import gettext as _
 
 from admin import meaning
-from admin.perform import Outcome
+from admin.perform import Outcome, action
 from admin.problems import BadInput, NotAllowed, Refused
 from admin.search import BadSearch, parse
 from admin.who import Who
@@ -13,8 +13,13 @@ from models import SavedView
 MOST = 50
 
 
-def save(who: Who, name: str, search: str, shared: bool) -> Outcome:
-    """One of the same owner and name is replaced."""
+@action("views.save", "viewer", makes=True)
+def save(who: Who, name: str, search: str, shared: bool = False) -> Outcome:
+    """Keep a filter of the runs under a name, for oneself or, which takes an operator, for everybody.
+
+    One of the same owner and name is replaced.
+    """
+    name = name.strip()
     if not 1 <= len(name) <= 60 or not name.isprintable():
         raise BadInput("name", _("from 1 to 60 printable characters are needed"))
     try:
@@ -35,7 +40,9 @@ def save(who: Who, name: str, search: str, shared: bool) -> Outcome:
     return Outcome(name, name, after={"search": search, "shared": shared})
 
 
+@action("views.delete", "viewer")
 def delete(who: Who, view_id: int) -> Outcome:
+    """Remove a view of one's own; an admin, any that is shared. Gives back its name."""
     view = SavedView.get_or_none(SavedView.id == view_id)
     if view is None or not (view.shared or view.owner == who.name):
         raise Refused(_("There is no such view."))

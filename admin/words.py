@@ -1,34 +1,17 @@
-"""How states, people and what came of a run are written on the pages; and every filter of the templates."""
+"""How states, people and what came of a run are written on the pages."""
 
 import json
 from typing import Any
 
-from flask import Flask
 from flask_babel import get_translations, lazy_gettext
 from flask_babel import gettext as _
-from jinja2 import StrictUndefined
 from markupsafe import Markup
 
-from admin.cut import brief
 from admin.figures import (
-    ago,
     bounded,
-    clock,
-    due,
-    duration,
-    exact,
-    instant,
-    minutes,
-    number,
-    open_for,
-    percent,
-    since,
-    so_far,
-    timer,
-    zone_label,
 )
 from engine.paging import COUNTED_TO
-from engine.records import Run, State, now
+from engine.records import Run, State
 
 #: The words for what a run, an attempt, a consumer or a queue is doing; in the program they are names.
 STATES = {
@@ -58,38 +41,6 @@ STATES = {
     "revoked": lazy_gettext("revoked"),
 }
 ROLES = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"), "admin": lazy_gettext("admin")}
-
-
-def add_to(app: Flask) -> None:
-    filters = (
-        brief,
-        number,
-        bounded,
-        percent,
-        duration,
-        minutes,
-        timer,
-        ago,
-        due,
-        so_far,
-        open_for,
-        instant,
-        since,
-        clock,
-        exact,
-        short,
-        asker,
-        as_call,
-        as_json,
-        state_word,
-        role_word,
-    )
-    app.jinja_env.filters.update({one.__name__: one for one in filters})
-    app.jinja_env.undefined = StrictUndefined
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals.update(
-        counted=counted_in_page, ngettext=counted_in_page, outcome=outcome, now=now, zone_label=zone_label
-    )
 
 
 def state_word(state: str) -> str:

@@ -63,7 +63,7 @@ def lies_in_project(file: str) -> bool:
 
 @cache
 def carries_the_work(file: str) -> bool:
-    return PurePath(file).parent.name == "engine"
+    return "engine" in PurePath(shown(file)).parts[-3:-1]  # in it, or in one of its rooms
 
 
 @cache

@@ -8,10 +8,12 @@ from browsers import PASSWORD, PEOPLE, Browser, bearer_headers
 from flask import Flask
 from werkzeug.routing import IntegerConverter, Rule
 
-from admin.access import ROLES, create_token, needs
+from admin.access import needs
 from admin.json_api import rule_of, rule_of_read
+from admin.people_cli import create_token
 from admin.perform import ACTIONS
 from admin.reads import READS
+from admin.who import ROLES
 
 OPEN_TO_ALL = {"/login", "/preferences", "/static/<path:filename>", "/healthz", "/healthcheck"}
 OPEN_TO_LOOPBACK = {"/readyz", "/metrics"}

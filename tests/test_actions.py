@@ -9,10 +9,10 @@ from browsers import PEOPLE, empty_queues
 from peewee import PeeweeException
 
 import tasks
-from admin.access import ROLES
-from admin.perform import ACTIONS, READERS, perform, redacted
+from admin.audit_chain import redacted
+from admin.perform import ACTIONS, READERS, perform
 from admin.problems import BadInput, NotAllowed, Refused
-from admin.who import Who
+from admin.who import ROLES, Who
 from engine.database import database
 from engine.records import Run, now
 from models import AuditEntry, Book, Operator, ReadingSession, Token, User

@@ -35,8 +35,8 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
         changed = replace(
             channels.settings, alert_webhook_url=made.url, alert_quiet_hours=quiet_hours_of("22:00-07:00")
         )
-        for module in ("channels", "alert_words", "alerts_page"):
-            monkeypatch.setattr(f"admin.{module}.settings", changed)
+        for module in ("admin.channels", "admin.alert_words", "admin.alerts_page"):
+            monkeypatch.setattr(f"{module}.settings", changed)
         yield made
 
 

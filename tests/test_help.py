@@ -41,7 +41,7 @@ def test_what_asks_for_attention_leads_to_its_answer(operator: Browser) -> None:
 
 def test_every_link_into_the_help_leads_to_something_there(operator: Browser) -> None:
     anchors = set(re.findall(r'\bid="([^"]+)"', operator.get("/help").text))
-    texts = [one.read_text() for one in (ROOT / "templates").glob("*.html")]
+    texts = [one.read_text() for one in (ROOT / "templates").rglob("*.html")]
     linked = {topic for text in texts for topic in re.findall(r'parts\.help\("([^"]+)"', text)}
     noticed = re.findall(r'call notice\(.*, "([a-z-]+)"\) %}', (ROOT / "templates/_attention.html").read_text())
     assert {"nothing-runs", "dead-runs", "session-open"} <= linked | set(noticed) <= anchors

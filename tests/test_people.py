@@ -12,8 +12,8 @@ from click.testing import Result
 from flask import Flask
 
 from admin import people
-from admin.access import create_token
 from admin.passwords import LENGTHS, common, hashed, matches
+from admin.people_cli import create_token
 from admin.perform import perform
 from admin.problems import BadInput, Refused
 from admin.who import Who, digest_of

@@ -16,7 +16,7 @@ import pytest
 from consumers import ROOT
 from installation import Installation
 
-from admin.access import ROLES
+from admin.who import ROLES
 
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "")
 ALL = "examples,coverage,fuzzing,stateful"

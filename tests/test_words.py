@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 
-from admin import charts, words
+from admin import charts, figures, words
 from engine.paging import COUNTED_TO
 from engine.records import Run
 
@@ -21,14 +21,14 @@ NOW = datetime(2026, 11, 23, 17, 33, 36, 385505, UTC)
     ],
 )  # fmt: skip
 def test_a_duration_has_the_unit_that_a_person_would_choose(ms: float | None, text: str) -> None:
-    assert words.duration(ms) == text
+    assert figures.duration(ms) == text
 
 
 @pytest.mark.parametrize(
     ("minutes", "text"), [(None, "–"), (0, "0 min"), (-7, "-7 min"), (45, "45 min"), (125, "2 h 5 min"), (4320, "3 d")]
 )
 def test_the_length_of_a_session_is_in_minutes_and_larger(minutes: int | None, text: str) -> None:
-    assert words.minutes(minutes) == text
+    assert figures.minutes(minutes) == text
 
 
 @pytest.mark.parametrize(
@@ -39,19 +39,19 @@ def test_the_length_of_a_session_is_in_minutes_and_larger(minutes: int | None, t
     ],
 )  # fmt: skip
 def test_how_long_ago_is_told_in_one_unit(seconds: int, text: str) -> None:
-    assert words.ago(NOW - timedelta(seconds=seconds), NOW) == text
+    assert figures.ago(NOW - timedelta(seconds=seconds), NOW) == text
 
 
 def test_what_was_due_a_while_ago_is_due_now() -> None:
-    assert words.due(NOW - timedelta(hours=1), NOW) == "now"
-    assert words.due(NOW + timedelta(hours=1), NOW) == "in 1 h"
+    assert figures.due(NOW - timedelta(hours=1), NOW) == "now"
+    assert figures.due(NOW + timedelta(hours=1), NOW) == "in 1 h"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(761, "12:41"), (0, "00:00"), (-5, "00:00"), (3600, "1:00:00"), (36_061, "10:01:01")]
 )
 def test_a_timer_counts_minutes_and_seconds_and_stops_at_nothing(seconds: int, text: str) -> None:
-    assert words.timer(NOW + timedelta(seconds=seconds), NOW) == text
+    assert figures.timer(NOW + timedelta(seconds=seconds), NOW) == text
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_a_timer_counts_minutes_and_seconds_and_stops_at_nothing(seconds: int, t
     ],
 )
 def test_a_time_of_today_is_a_clock_and_another_one_has_its_day(instant: datetime, text: str) -> None:
-    assert words.clock(instant, NOW) == text
+    assert figures.clock(instant, NOW) == text
 
 
 def test_numbers_have_thousands_and_their_bound() -> None:
-    assert [words.number(value) for value in (0, 1234567, 23.5, 23.0, None)] == ["0", "1,234,567", "23.5", "23", "–"]
-    assert words.bounded(COUNTED_TO) == "10,000"
-    assert words.bounded(COUNTED_TO + 1) == "10,000+"
-    assert [words.percent(*pair) for pair in ((0, 0), (12, 391), (1, 5000), (5, 5))] == [
+    assert [figures.number(value) for value in (0, 1234567, 23.5, 23.0, None)] == ["0", "1,234,567", "23.5", "23", "–"]
+    assert figures.bounded(COUNTED_TO) == "10,000"
+    assert figures.bounded(COUNTED_TO + 1) == "10,000+"
+    assert [figures.percent(*pair) for pair in ((0, 0), (12, 391), (1, 5000), (5, 5))] == [
         "0 %",
         "3.1 %",
         "< 0.1 %",

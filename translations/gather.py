@@ -34,9 +34,9 @@ def gathered() -> Catalog:
 
 def sources() -> Iterator[tuple[Path, str, dict[str, str]]]:
     for folder in ("admin", "engine"):
-        for path in sorted((ROOT / folder).glob("*.py")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
             yield path, "python", {}
-    for path in sorted((ROOT / "templates").glob("*.html")):
+    for path in sorted((ROOT / "templates").rglob("*.html")):
         yield path, "jinja2", JINJA
 
 
