@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 import tasks
 from admin import live, passwords, traffic, who
-from admin.people_cli import create_token
+from admin.people import create_token
 from admin.sign_in import limiter
 from app import create_app
 from config import settings

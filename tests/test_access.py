@@ -10,7 +10,7 @@ from werkzeug.routing import IntegerConverter, Rule
 
 from admin.access import needs
 from admin.json_api import rule_of, rule_of_read
-from admin.people_cli import create_token
+from admin.people import create_token
 from admin.perform import ACTIONS
 from admin.reads import READS
 from admin.who import ROLES

@@ -14,7 +14,7 @@ from library import attempt, closed, consumer_of, run, session
 
 import tasks
 from admin import audit_chain
-from admin.people_cli import create_token
+from admin.people import create_token
 from admin.who import ROLES
 from config import ROOT, settings
 from engine import alerts, bulk, counts, errors

@@ -13,7 +13,7 @@ from flask import Flask
 
 from admin import people
 from admin.passwords import LENGTHS, common, hashed, matches
-from admin.people_cli import create_token
+from admin.people import create_token
 from admin.perform import perform
 from admin.problems import BadInput, Refused
 from admin.who import Who, digest_of

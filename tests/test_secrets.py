@@ -10,7 +10,7 @@ from browsers import PASSWORD, PEOPLE, SLOW_HASHER, Browser, bearer_headers
 from flask import Flask
 
 from admin import passwords
-from admin.people_cli import create_operator, create_token
+from admin.people import create_operator, create_token
 from admin.problems import BadInput, Refused
 from admin.who import SEEN_EVERY
 from engine.database import database
