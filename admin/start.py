@@ -32,8 +32,8 @@ minprocs = 1
 programs = {names}
 """
 
-#: SIGTERM goes to the program alone: a consumer stops its workers itself. SIGKILL goes to its process group. The workers
-#: of a consumer lead groups of their own and die with it.
+#: SIGTERM goes to the program alone: a consumer stops its workers itself. SIGKILL goes to the program's process group.
+#: The workers of a consumer lead groups of their own and die with it.
 PROGRAM = """
 [program:{name}]
 command = {command}

@@ -49,7 +49,7 @@ def start(ledger: str, seconds: float = 300) -> None:
     time.sleep(seconds)
 
 
-@probe.task(time_limit=3)
+@probe.task(time_limit=8)
 def start_and_hang(ledger: str) -> None:
     start_all(ledger)
     start_apart(ledger)

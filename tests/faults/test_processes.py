@@ -135,7 +135,7 @@ def test_the_hard_limit_ends_all_that_the_task_has_started(
     run = start_and_hang(str(ledger))
     _, near, apart = wait_for_family(ledger)
     started |= near | apart
-    assert "the time limit of 3 s has passed" in recorded(run.id, "failed").error
+    assert "the time limit of 8 s has passed" in recorded(run.id, "failed").error
     wait_until_dead(started)
     assert echo("after").get(blocking=True, timeout=10) == "after"
 
