@@ -32,7 +32,8 @@ minprocs = 1
 programs = {names}
 """
 
-#: SIGTERM goes to the program alone, as a consumer tells its workers itself; SIGKILL to all that is left of it.
+#: SIGTERM goes to the program alone: a consumer stops its workers itself. SIGKILL goes to the program's process group.
+#: The workers of a consumer lead groups of their own and die with it.
 PROGRAM = """
 [program:{name}]
 command = {command}

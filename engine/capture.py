@@ -120,6 +120,13 @@ def current() -> Notes | None:
     return of_context.get() or of_process
 
 
+def stop() -> None:
+    """Take no notes in this process: one forked by a task would give its lines the numbers of its parent's lines."""
+    global of_process
+    of_process = None
+    of_context.set(None)
+
+
 class captured:
     """A block whose notes are taken: `with captured(send) as notes`. They are complete when it has ended."""
 

@@ -20,24 +20,27 @@ from typing import Any
 from huey import CancelExecution
 from huey import consumer as stock
 from huey.constants import WORKER_PROCESS, WORKER_THREAD
-from huey.exceptions import TaskTimeout
 from peewee import PeeweeException
 
 from config import settings
 from engine import history, steer_workers
-from engine.database import database, release
+from engine.database import release
 from engine.delivery import BrokerAway, Held
-from engine.file_watch import LIBC
 from engine.logs import adopt_huey_logging
 from engine.messages import code_version, host
+from engine.processes import TiedProcesses, descendants, kill_all, wait_for_end
 from engine.queues import HardTimeLimit, Queue
 from engine.records import now
-from engine.run_task import SoftTimeLimit, WorkerInterrupted
+from engine.run_task import SoftTimeLimit
+from engine.settler import SETTLE_SECONDS
+from engine.soft_limit import is_passed
 from engine.stacks import SIGNAL as STACK_SIGNAL
 from engine.stacks import StackFile
 from engine.steer_workers import Order, Stack, What
 from engine.usage import Usage
 from engine.workers import BEAT_SECONDS, Scheduler, Worker
+
+__all__ = ["Consumer", "SoftTimeLimit"]
 
 logger = logging.getLogger("huey.consumer")
 
@@ -46,6 +49,9 @@ GRACE_SECONDS = 8.0
 LOOK_SECONDS = 0.5
 #: A cancelled task whose code does not let itself be interrupted loses its worker after this time.
 PATIENCE_SECONDS = 1.0
+#: A run that its worker does not execute at so many looks goes back to the queue. Until then the broker's answer, or a
+#: second try after a lost one, may still be on its way to the worker.
+MOST_LOOKS = 20
 
 
 #: What is ordered, in the words of the log.
@@ -56,54 +62,6 @@ DEEDS = {
     What.STOP: "stop",
     What.RESTART: "restart",
 }
-
-
-class SoftLimit:
-    """Interrupts its block after `seconds`: with an exception that `except Exception` in it does not swallow."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def __enter__(self) -> None:
-        signal.signal(signal.SIGALRM, interrupt)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if kind is SoftTimeLimit:
-            raise TaskTimeout(f"the soft time limit of {self.seconds:g} s has passed") from error
-
-
-def interrupt(signum: int, frame: Any) -> None:
-    raise SoftTimeLimit
-
-
-class TiedProcesses(stock.ProcessEnvironment):
-    """Forked children that ignore what the terminal sends, are interrupted by their parent, and die with it."""
-
-    def __init__(self) -> None:
-        super().__init__(signal.SIGINT, signal.SIGUSR1)
-        self.parent = os.getpid()
-
-    def init_child(self, process: Any) -> None:
-        super().init_child(process)
-
-        def interrupt_task(signum: int, frame: Any) -> None:
-            if process.huey._tasks_in_flight:  # otherwise the stop flag ends it
-                raise WorkerInterrupted
-
-        signal.signal(self.interrupt, interrupt_task)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if isinstance(process, Worker):
-            signal.signal(signal.SIGUSR2, process.interrupt_if_cancelled)
-            process.stack_file.listen()
-        LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != self.parent:
-            os._exit(1)
-        database.obj.dispose()
-
-    def timeout(self, seconds: float) -> "SoftLimit":
-        return SoftLimit(seconds)
 
 
 class Consumer(stock.Consumer):
@@ -133,7 +91,10 @@ class Consumer(stock.Consumer):
         self.interrupted_at: dict[str, float] = {}
         shared = multiprocessing.get_context("fork")
         slots = range(options.get("workers", 1))
+        self.unattended: dict[Held, int] = {}  # runs that their workers do not execute, and at how many looks
         self.cancelling = [shared.Array("c", 400, lock=False) for _ in slots]
+        self.executing = [shared.Value("q", 0, lock=False) for _ in slots]
+        self.deadlines = [shared.Value("d", 0.0, lock=False) for _ in slots]
         self.tallies = [shared.Array("q", 2, lock=False) for _ in slots]
         self.stack_files = [StackFile() for _ in slots]
         self.dumping = False
@@ -161,15 +122,18 @@ class Consumer(stock.Consumer):
             logger.warning("Time limits are off: they need -k process")
 
     def get_environment(self, worker_type: str) -> Any:
-        return TiedProcesses() if worker_type == WORKER_PROCESS else super().get_environment(worker_type)
+        return TiedProcesses(self.workers) if worker_type == WORKER_PROCESS else super().get_environment(worker_type)
 
     def _create_process(self, process: Any, name: str) -> Any:
         process.name, process.consumer, process.forked = name, self.id, self.environment.forks
         process.seen_at = self.scheduler_at
         if isinstance(process, Worker):
-            slot = int(name.removeprefix("Worker-")) - 1
+            slot = process.slot = int(name.removeprefix("Worker-")) - 1
             process.cancelling, process.tally = self.cancelling[slot], self.tallies[slot]
+            process.executing, process.deadline = self.executing[slot], self.deadlines[slot]
             process.stack_file, process.quiet_at = self.stack_files[slot], self.quiet_at
+            process.executing.value = hash(process.cut_off[0].run_id) if process.cut_off else 0
+            process.deadline.value = 0.0
         return super()._create_process(process, name)
 
     # --- running ---------------------------------------------------------------------------------------------
@@ -202,6 +166,7 @@ class Consumer(stock.Consumer):
         self.look_after_children()
         if time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + LOOK_SECONDS
+            self.look_after_soft_limits()
             self.look_after_runs()
             self.look_for_orders()
         if time.monotonic() >= self.next_beat:
@@ -219,51 +184,69 @@ class Consumer(stock.Consumer):
 
     def replace_worker(self, number: int, cut_off: tuple[Held, Exception] | None = None) -> None:
         worker = self._create_worker()
-        worker.cut_off = cut_off
+        worker.cut_off, worker.began_at = cut_off, time.monotonic()
         process = self._create_process(worker, f"Worker-{number}")
         self.worker_threads[number - 1] = (worker, process)
         process.start()
 
+    def look_after_soft_limits(self) -> None:
+        """Interrupt what is past its soft limit where the task has taken SIGALRM for itself."""
+        for (_, process), deadline in zip(self.worker_threads, self.deadlines, strict=True):
+            if is_passed(deadline, by=LOOK_SECONDS):
+                self.environment.send(signal.SIGUSR2, process)
+
     def look_after_runs(self) -> None:
-        """End what is past its hard limit, and what somebody has cancelled. Threads cannot be ended."""
+        """End what is past its hard limit or cancelled, and return what no worker executes. Threads cannot be ended."""
         if not self.environment.forks:
             return
         try:
-            mine = self.held()
-            cancelled = self.huey.storage.cancelling() if mine else {}
+            held = self.held()
+            cancelled = self.huey.storage.cancelling() if held else {}
+            self.return_unattended([one for one in held if not self.is_executed(one)])
         except BrokerAway:
             return
         self.interrupted_at = {run_id: at for run_id, at in self.interrupted_at.items() if run_id in cancelled}
-        for number in range(1, self.workers + 1):
-            if held := mine.get(f"Worker-{number}"):
-                self.look_after_run(number, held, cancelled.get(held.run_id))
+        for one in held:
+            if self.is_executed(one):
+                self.look_after_run(one, cancelled.get(one.run_id))
 
-    def held(self) -> dict[str, Held]:
-        """What runs here, by worker."""
-        return {held.worker: held for held in self.huey.storage.held() if held.consumer == self.id}
+    def held(self) -> list[Held]:
+        """The runs that stand at the broker beside a worker of this consumer."""
+        return [held for held in self.huey.storage.held() if held.consumer == self.id]
 
-    def look_after_run(self, number: int, held: Held, cancelled_by: str | None) -> None:
-        limit = self.huey.time_limit(held.task)
-        if cancelled_by and held.run_id not in self.interrupted_at:
+    def is_executed(self, held: Held) -> bool:
+        """True if its worker executes or settles this very run."""
+        return bool(self.executing[slot_of(held.worker)].value == hash(held.run_id))
+
+    def return_unattended(self, held: list[Held]) -> None:
+        """Give back the runs that their workers have not executed for a while, as deliveries without an outcome."""
+        self.unattended = {one: self.unattended.get(one, 0) + 1 for one in held}
+        for one in [one for one, looks in self.unattended.items() if looks > MOST_LOOKS]:
+            reason = f"{one.worker} did not execute it"
+            if self.huey.storage.give_back(self.id, one.worker, reason, settings.max_deliveries, only=one):
+                logger.warning("Run %s of %s returned to the queue: %s", one.run_id, one.task, reason)
+
+    def look_after_run(self, held: Held, cancelled_by: str | None) -> None:
+        slot, limit = slot_of(held.worker), self.huey.time_limit(held.task)
+        worker, process = self.worker_threads[slot]
+        if worker.cut_off and worker.cut_off[0] == held:  # this worker is only to settle it
+            if time.monotonic() - worker.began_at > SETTLE_SECONDS:
+                self.environment.kill(process)
+        elif cancelled_by and held.run_id not in self.interrupted_at:
             self.interrupted_at[held.run_id] = time.monotonic()
-            self.cancelling[number - 1].value = f"{held.run_id} {cancelled_by}".encode()[:399]
-            os.kill(self.worker_threads[number - 1][1].pid, signal.SIGUSR2)
+            self.cancelling[slot].value = f"{held.run_id} {cancelled_by}".encode()[:399]
+            self.environment.send(signal.SIGUSR2, process)
         elif cancelled_by and time.monotonic() - self.interrupted_at[held.run_id] > PATIENCE_SECONDS:
-            self.cut_off(
-                number, held, CancelExecution(f"cancelled by {cancelled_by}; the worker was killed", retry=False)
-            )
+            self.cut_off(held, CancelExecution(f"cancelled by {cancelled_by}; the worker was killed", retry=False))
         elif limit and time.time() - held.held_at > limit:
-            self.cut_off(
-                number, held, HardTimeLimit(f"the time limit of {limit:g} s has passed; the worker was killed")
-            )
+            self.cut_off(held, HardTimeLimit(f"the time limit of {limit:g} s has passed; the worker was killed"))
 
-    def cut_off(self, number: int, held: Held, why: Exception) -> None:
+    def cut_off(self, held: Held, why: Exception) -> None:
         """Kill the worker of a run. Its successor settles the run, as an attempt that ended so."""
         logger.error("Run %s of %s is cut off: %s", held.run_id, held.task, why)
-        process = self.worker_threads[number - 1][1]
-        process.kill()
-        process.join()
-        self.replace_worker(number, cut_off=(held, why))
+        slot = slot_of(held.worker)
+        self.environment.kill(self.worker_threads[slot][1])
+        self.replace_worker(slot + 1, cut_off=(held, why))
 
     def returned(self, process: Any, name: str) -> bool:
         """Give back what a dead worker held. Only then may another bear its name."""
@@ -318,7 +301,9 @@ class Consumer(stock.Consumer):
     def stacks(self) -> list[Stack]:
         if not self.environment.forks:
             return [Stack("all threads", os.getpid(), None, None, self.stack_files[0].read())]
-        mine, found = self.held(), list[Stack]()
+        # Of several runs beside one worker, the one that it executes.
+        mine = {held.worker: held for held in sorted(self.held(), key=self.is_executed)}
+        found = list[Stack]()
         for name, pid in self.slots.items():
             held, file = mine.get(name), self.stack_files[len(found)]
             found.append(Stack(name, pid, held and held.run_id, held and held.task, file.read()))
@@ -359,6 +344,11 @@ class Consumer(stock.Consumer):
             return {}
         return {f"Worker-{number}": process.pid for number, (_, process) in enumerate(self.worker_threads, 1)}
 
+    @property
+    def processes(self) -> list[Any]:
+        """The workers and the scheduler, or their threads."""
+        return [*(process for _, process in self.worker_threads), self.scheduler]
+
     # --- stopping --------------------------------------------------------------------------------------------
 
     def stop(self, graceful: bool = False) -> None:
@@ -368,14 +358,17 @@ class Consumer(stock.Consumer):
                 logger.info("Waiting up to %g s for %d running task(s)", self.shutdown_timeout, running)
         super().stop(graceful)
 
+    def _join_workers(self) -> bool:
+        return wait_for_end(self.processes, self.environment.is_alive, self.shutdown_timeout)
+
     def _interrupt_workers(self) -> None:
-        """Interrupt what still runs; what does not stop within a second is killed, so that an exit is an exit."""
+        """Interrupt what still runs. Kill what is left a second later, and what the workers have started."""
+        if not self.environment.forks:
+            return
+        started = descendants(os.getpid())
         super()._interrupt_workers()
-        if self.environment.forks:
-            for process in [process for _, process in self.worker_threads] + [self.scheduler]:
-                if process.is_alive():
-                    process.kill()
-                    process.join(1)
+        kill_all([*started, *descendants(os.getpid())])
+        wait_for_end(self.processes, self.environment.is_alive, 1)
 
     def hand_over(self) -> None:
         """Give back what is still held, say goodbye, and write down the rest of the history."""
@@ -390,3 +383,8 @@ class Consumer(stock.Consumer):
             logger.warning("The last words could not be written down: %s", error)
         finally:
             release()
+
+
+def slot_of(worker: str) -> int:
+    """The place of a worker among those of its consumer, by its name."""
+    return int(worker.removeprefix("Worker-")) - 1

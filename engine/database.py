@@ -62,6 +62,16 @@ def release() -> None:
         here.close()
 
 
+#: Database handles of the process that this one was forked from. Closing their connections would harm that process.
+left_behind: list[Database] = []
+
+
+def leave_connections() -> None:
+    """After a fork: open connections of this process's own from now on."""
+    left_behind.append(database.obj)
+    bind(settings.database_url)
+
+
 def keep_few_pages() -> None:
     """The connections of this process keep little of an SQLite database in memory: for one that mostly writes."""
     if not on_postgresql():

@@ -173,6 +173,7 @@ class Queue(Enqueuing):
         if self._immediate or not hasattr(task, "taken"):
             return super().execute(task, timestamp)
         settlement = self.local.current = Settlement(task, task.taken)
+        self.settler.publish(task.taken.run_id)
         try:
             value = super().execute(task, timestamp)
             self.settler.finish(settlement)

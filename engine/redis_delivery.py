@@ -97,13 +97,21 @@ class RedisDelivery(RedisValues):
         self.run("bury", taken.run_id, taken.delivery, reason)
 
     def give_back(
-        self, consumer: str, worker: str | None, reason: str, max_deliveries: int, counts: bool = True
+        self,
+        consumer: str,
+        worker: str | None,
+        reason: str,
+        max_deliveries: int,
+        counts: bool = True,
+        only: Held | Taken | None = None,
     ) -> int:
         """Return what a worker (None: all of the consumer's) held to where it stood in the queue.
 
-        A delivery `counts` when the worker died of it; one too many makes the message dead.
+        A delivery `counts` when the worker died of it; one too many makes the message dead. With `only`, this delivery
+        alone is returned, and the worker keeps its locks.
         """
-        return int(self.run("give_back", consumer, worker or "", reason, max_deliveries, int(counts)))
+        delivery = (only.run_id, only.delivery) if only else ("", 0)
+        return int(self.run("give_back", consumer, worker or "", reason, max_deliveries, int(counts), *delivery))
 
     def reap(self, lease: float, max_deliveries: int) -> list[str]:
         """Give back what consumers hold that have been silent for a lease. Returns their ids."""

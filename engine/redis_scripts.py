@@ -201,11 +201,12 @@ local function release(consumer, worker)
     if lock[2] == consumer and (worker == '' or lock[3] == worker) then call('hdel', prefix .. 'locks', all[j]) end
   end
 end
-local function give_back(consumer, worker, reason, most, counts)
+local function give_back(consumer, worker, reason, most, counts, only, delivery)
   local n, all = 0, call('hgetall', HELD)
   for j = 1, #all, 2 do
     local id, h = all[j], parts(all[j + 1])
-    if h.consumer == consumer and (worker == '' or h.worker == worker) then
+    local is_meant = only == '' or (id == only and h.delivery == delivery)
+    if is_meant and h.consumer == consumer and (worker == '' or h.worker == worker) then
       call('hdel', HELD, id); call('hset', run(id), 'deliveries', h.delivery)
       local deaths = counts and call('hincrby', run(id), 'deaths', 1) or 0
       local cancelled_by = call('hget', run(id), 'cancel')
@@ -219,7 +220,7 @@ local function give_back(consumer, worker, reason, most, counts)
       n = n + 1
     end
   end
-  release(consumer, worker)
+  if only == '' then release(consumer, worker) end
   return n
 end
 
@@ -300,8 +301,10 @@ SCRIPTS = {
                                worker = h.worker, consumer = h.consumer, error = ARGV[3]})
         return 1
     """,
-    # ARGV consumer, worker or '', reason, most deliveries, whether it counts
-    "give_back": "return give_back(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1')",
+    # ARGV consumer, worker or '', reason, most deliveries, whether it counts, only this run id or '', its delivery
+    "give_back": """
+        return give_back(ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1', ARGV[6], tonumber(ARGV[7]))
+    """,
     # ARGV lease, most deliveries.
     # After an outage every beat is old: unless somebody reaped within a lease, all wait for everyone to beat again.
     "reap": """
@@ -319,7 +322,7 @@ SCRIPTS = {
         for consumer, took in pairs(last_took) do
           local at = call('zscore', prefix .. 'beat_at', consumer)
           if not at or now - math.max(tonumber(at), took) > tonumber(ARGV[1]) then
-            give_back(consumer, '', 'the consumer died', tonumber(ARGV[2]), true)
+            give_back(consumer, '', 'the consumer died', tonumber(ARGV[2]), true, '')
             gone[#gone + 1] = consumer
           end
         end

@@ -69,7 +69,13 @@ class Settler:
         self.local.unsure, self.local.last = False, None
         self.conclude(last, settled)
 
+    def publish(self, run_id: str | None) -> None:
+        """Let the consumer's parent see which run this worker executes. None: no run."""
+        if (executing := getattr(self.local, "executing", None)) is not None:
+            executing.value = hash(run_id) if run_id else 0
+
     def conclude(self, settlement: Settlement, settled: bool) -> None:
+        self.publish(None)
         if settled:
             try:
                 self.log_outcome(settlement)
@@ -178,6 +184,7 @@ class Settler:
             lambda: self.queue.storage.give_back(local.consumer, local.worker, local.given_up, settings.max_deliveries)
         )
         local.given_up, local.unsure = "", False
+        self.publish(None)
 
     def persist(self, step: Callable[[], T], patient: bool = True) -> T:
         """Repeat a harmless step while the broker is away, for a while."""

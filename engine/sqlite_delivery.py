@@ -247,17 +247,25 @@ class SqliteDelivery(SqliteDesk):
                 self.append(connection, [event])
 
     def give_back(
-        self, consumer: str, worker: str | None, reason: str, max_deliveries: int, counts: bool = True
+        self,
+        consumer: str,
+        worker: str | None,
+        reason: str,
+        max_deliveries: int,
+        counts: bool = True,
+        only: Held | Taken | None = None,
     ) -> int:
         """Return what a worker (None: all of the consumer's) held to where it stood in the queue.
 
-        A delivery `counts` when the worker died of it; one too many makes the message dead.
+        A delivery `counts` when the worker died of it; one too many makes the message dead. With `only`, this delivery
+        alone is returned, and the worker keeps its locks.
         """
         with self.writing() as connection:
             rows = connection.execute(
                 "SELECT id, task, attempt, deliveries, deaths + ?, consumer, worker, held_at, cancel FROM message "
-                "WHERE queue = ? AND state = 'held' AND consumer = ? AND coalesce(?, worker) = worker",
-                (int(counts), self.name, consumer, worker),
+                "WHERE queue = ? AND state = 'held' AND consumer = ? AND coalesce(?, worker) = worker "
+                "AND coalesce(?, id) = id AND coalesce(?, deliveries) = deliveries",
+                (int(counts), self.name, consumer, worker, only and only.run_id, only and only.delivery),
             ).fetchall()
             for run_id, task, attempt, delivery, deaths, holder, slot, held_at, cancelled_by in rows:
                 dead = counts and deaths >= max_deliveries and cancelled_by is None
@@ -273,10 +281,11 @@ class SqliteDelivery(SqliteDesk):
                 if cancelled_by is not None:
                     self.spend(connection, run_id, "waiting")
                     self.append(connection, [event_json("cancelled", run_id, time.time(), by=cancelled_by)])
-            connection.execute(
-                "DELETE FROM lock WHERE queue = ? AND consumer = ? AND coalesce(?, worker) = worker",
-                (self.name, consumer, worker),
-            )
+            if not only:
+                connection.execute(
+                    "DELETE FROM lock WHERE queue = ? AND consumer = ? AND coalesce(?, worker) = worker",
+                    (self.name, consumer, worker),
+                )
             return len(rows)
 
     def reap(self, lease: float, max_deliveries: int) -> list[str]:

@@ -3,6 +3,7 @@ scheduler: a process more would cost every consumer five megabytes.
 """
 
 import logging
+import multiprocessing
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from engine.delivery import Beat, BrokerAway, Effects, Held, event_json
 from engine.messages import Asker
 from engine.queues import Queue, RunTask, asked_by
 from engine.run_task import RunCancelled
+from engine.soft_limit import strike_if_passed
 
 logger = logging.getLogger("huey.consumer")
 
@@ -45,15 +47,19 @@ class Worker(stock.Worker):
     forked: bool
     stack_file: Any  # where it writes, on a signal, what it is doing
     quiet_at: Any  # shared with the parent: since when nothing new is taken; 0 where it is
+    slot: int  # the number of the worker, from 0
     cancelling: Any  # shared with the parent: the run it wants cancelled here, and by whom
+    executing: Any  # shared with the parent: the hash of the id of the run that is executed here, or 0
+    deadline: Any  # shared with the parent: the soft limit of that run
     tally: Any  # shared with the parent: attempts settled, and failed
     next_weighing = 0.0
     cut_off: tuple[Held, Exception] | None = None  # the run whose worker the parent killed, and why
+    began_at = 0.0  # monotonic, where it follows one that has ended
 
     def initialize(self) -> None:
         self.huey.identify(self.consumer, self.name, deferring=True)
         self.huey.quiet_at = self.quiet_at
-        self.huey.local.tally = self.tally
+        self.huey.local.tally, self.huey.local.executing = self.tally, self.executing
         try:
             super().initialize()
         except BaseException:  # Huey contains an Exception only
@@ -61,19 +67,25 @@ class Worker(stock.Worker):
         if self.cut_off:
             self.huey.settle_for_the_killed(*self.cut_off)
 
-    def interrupt_if_cancelled(self, signum: int, frame: Any) -> None:
-        """The parent has named a run; if it is still the one whose code runs here, its code is interrupted."""
+    def interrupt(self, signum: int, frame: Any) -> None:
+        """Interrupt the code of the run that runs here, if it is the one to be cancelled or past its soft limit."""
         run_id, _, by = self.cancelling.value.decode().partition(" ")
         current = self.huey.current
-        if current and current.task.id == run_id and current.in_code:
-            raise RunCancelled(f"cancelled by {by}")
+        if current and current.in_code:
+            if current.task.id == run_id:
+                raise RunCancelled(f"cancelled by {by}")
+            strike_if_passed(self.deadline)
 
     def shutdown(self) -> None:
         try:
             self.huey.settle_last()
         except BrokerAway as error:
             logger.warning("%s could not settle its last run, which will be delivered again: %s", self.name, error)
-        super().shutdown()
+        try:
+            super().shutdown()
+        finally:
+            for child in multiprocessing.active_children():
+                child.kill()  # else the exit of this process waits for it
 
     def loop(self, now: datetime | None = None) -> None:
         """Tasks in a row, as long as there are: whether all work is to end is asked less often than after each."""

@@ -142,6 +142,26 @@ def test_one_worker_is_not_taken_for_another(broker: Broker) -> None:
     assert len(broker.held()) == 1
 
 
+def test_one_delivery_alone_is_given_back_and_its_worker_keeps_the_others_and_its_locks(broker: Broker) -> None:
+    put(broker, "a", "b")
+    stray, other = take(broker), take(broker)
+    broker.beat("c1", {})
+    assert broker.lock("door", "o1", "c1", "w1", None, 30)
+    assert broker.give_back("c1", "w1", "not executed", 5, only=stray._replace(delivery=2)) == 0
+    assert broker.give_back("c1", "w2", "not executed", 5, only=stray) == 0
+    assert broker.give_back("c1", "w1", "not executed", 5, only=stray) == 1
+    assert [one.run_id for one in broker.held()] == [other.run_id]
+    assert list(broker.locks()) == ["door"]
+    assert take(broker, "w2").delivery == 2
+
+
+def test_a_delivery_that_is_given_back_alone_counts(broker: Broker) -> None:
+    put(broker, "a")
+    for _ in range(2):
+        broker.give_back("c1", "w1", "not executed", 2, only=take(broker))
+    assert [run_id for run_id, _ in broker.dead()] == ["a"]
+
+
 def test_a_late_finisher_changes_nothing(broker: Broker) -> None:
     put(broker, "a")
     late = take(broker, "w1", "c1")

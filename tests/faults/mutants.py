@@ -200,10 +200,11 @@ Delivery.give_back = give_back
     Mutant(
         "children die with their parent",
         "storms processes_are_killed and parent",
-        "engine/consumer.py",
+        "engine/processes.py",
         """
 class LIBC:
     prctl = lambda *words: 0
+TiedProcesses.outlive_parent = lambda self: None
 """,
     ),
     Mutant(
@@ -222,6 +223,113 @@ def give_back(self, consumer, worker, reason, most, *rest, **more):
     return stock_give_back(self, consumer, worker, reason, 10**9, *rest, **more)
 Delivery.give_back = give_back
 """,
+    ),
+    Mutant(
+        "a killed worker takes along what its task has started",
+        "processes all_that_the_task_has_started",
+        "engine/processes.py",
+        """
+def kill(self, process):
+    process.kill()
+    process.join()
+TiedProcesses.kill = kill
+""",
+    ),
+    Mutant(
+        "a killed worker takes along sessions apart",
+        "processes hard_limit",
+        "engine/processes.py",
+        "descendants = lambda pid: []",
+    ),
+    Mutant(
+        "a stop takes along what tasks have started",
+        "processes stop_after_the_grace",
+        "engine/consumer.py",
+        "kill_all = lambda processes: None",
+    ),
+    Mutant(
+        "a dead worker takes along its process group",
+        "processes takes_its_process_group or finished_task",
+        "engine/processes.py",
+        "TiedProcesses.end_group = lambda self, process: None",
+    ),
+    Mutant(
+        "the scheduler ends the process groups of a killed consumer",
+        "processes consumer_that_is_killed",
+        "engine/processes.py",
+        """
+def outlive_parent(self):
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+TiedProcesses.outlive_parent = outlive_parent
+""",
+    ),
+    Mutant(
+        "workers lead process groups of their own",
+        "processes ctrl_c",
+        instead=(("engine/processes.py", "os.setpgid(0, 0)", "pass"),),
+    ),
+    Mutant(
+        "children of a task do not hold up a worker's end",
+        "processes left_behind",
+        instead=(("engine/workers.py", "child.kill()", "pass"),),
+    ),
+    Mutant(
+        "programs have default signals",
+        "processes programs_that_a_task_starts",
+        instead=(
+            ("engine/processes.py", "signal.signal(number, do_nothing)", "signal.signal(number, signal.SIG_IGN)"),
+        ),
+    ),
+    Mutant(
+        "forked processes have default signals",
+        "processes forked_processes",
+        "engine/processes.py",
+        "init_forked = lambda: None",
+    ),
+    Mutant(
+        "forked processes have connections of their own",
+        "processes connections_of_their_own and postgresql",
+        "engine/processes.py",
+        "leave_connections = lambda: None",
+    ),
+    Mutant(
+        "forked processes take no notes",
+        "processes connections_of_their_own",
+        "engine/capture.py",
+        "stop = lambda: None",
+    ),
+    Mutant(
+        "tasks may use multiprocessing",
+        "processes use_multiprocessing",
+        instead=(("engine/processes.py", "process.daemon = False", "pass"),),
+    ),
+    Mutant(
+        "the parent sends the soft limit that SIGALRM did not",
+        "processes uses_sigalrm",
+        "engine/consumer.py",
+        "Consumer.look_after_soft_limits = lambda self: None",
+    ),
+    Mutant(
+        "a soft limit strikes once",
+        "processes strikes_once",
+        instead=(("engine/soft_limit.py", "        deadline.value = 0.0\n        raise", "        raise"),),
+    ),
+    Mutant(
+        "limits strike by run id",
+        "processes no_other",
+        "engine/consumer.py",
+        "Consumer.is_executed = lambda self, held: True",
+    ),
+    Mutant(
+        "a run that is not executed goes back",
+        "processes no_other",
+        "engine/consumer.py",
+        "Consumer.return_unattended = lambda self, held: None",
+    ),
+    Mutant(
+        "a worker that settles for a killed one is not killed for it",
+        "processes is_not_killed_for_it",
+        instead=(("engine/consumer.py", "if worker.cut_off and worker.cut_off[0] == held:", "if False:"),),
     ),
     Mutant(
         "a tick lets one run in",

@@ -1,0 +1,369 @@
+"""Processes that tasks start: they end with their worker, have default signals, and may be of `multiprocessing`."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from consumers import ROOT, Consumer, consumer
+from databases import bound_to
+from probes import echo, lines, probe, swell, work
+from spawning import (
+    clean_up_slowly,
+    compute,
+    hang_shortly,
+    leave_child,
+    masks_of_programs,
+    share,
+    start,
+    start_and_be_deaf,
+    start_and_hang,
+    terminate_forked,
+    terminate_programs,
+    use_alarm,
+)
+from waiting import wait_until
+
+from admin.start import PROGRAM, SUPERVISOR
+from engine import control
+from engine.messages import Asker
+from engine.migrations import migrate
+from engine.records import LogLine, Run, now
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+KEY = "k" * 40
+ONE_WORKER = ("-k", "process", "-w", "1", "-n")
+TOGETHER = 10  # seconds in which the supervisor must end everything
+
+
+@pytest.fixture(params=["sqlite", "redis and postgresql"])
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of consumers that share their broker and database with this process."""
+    embedded = request.param == "sqlite"
+    redis_url = "" if embedded else request.getfixturevalue("redis_url")
+    url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("fresh_postgresql")
+    before, probe.storage = probe.storage, (
+        SqliteDelivery("probe", tmp_path / "queue.db", 60) if embedded else RedisDelivery("probe", redis_url, 60)
+    )  # fmt: skip
+    wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
+    with bound_to(url):
+        migrate()
+        yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
+    probe.storage.close()
+    probe.storage, probe.serializer = before, wire
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "ledger"
+
+
+@pytest.fixture
+def serving(environment: dict[str, str], log: Path) -> Iterator[Consumer]:
+    with consumer("spawning.probe", *ONE_WORKER, environment=environment, log=log) as running:
+        yield running
+
+
+@pytest.fixture
+def started() -> Iterator[set[psutil.Process]]:
+    """A place for processes that tasks have started. None of them outlives the test."""
+    processes: set[psutil.Process] = set()
+    yield processes
+    for process in filter(lives, processes):
+        process.kill()
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def group_of(process: psutil.Process) -> int:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return 0
+
+
+def in_its_group(worker: int) -> set[psutil.Process]:
+    return {process for process in psutil.process_iter() if group_of(process) == worker and process.pid != worker}
+
+
+def in_sessions_apart(ledger: Path) -> set[psutil.Process]:
+    [apart] = [psutil.Process(int(line[1])) for line in lines(ledger) if line[0] == "apart"]
+    return {apart, *apart.children(recursive=True)}
+
+
+def wait_for_family(ledger: Path) -> tuple[int, set[psutil.Process], set[psutil.Process]]:
+    """The worker, what its task has started in its group, and what in sessions apart."""
+    worker = int(wait_until(lambda: [line for line in lines(ledger) if line[0] == "ready"])[0][-1])
+    # sleep, three of one pipeline, an orphan, and a forked process
+    near = wait_until(lambda: len(found := in_its_group(worker)) == 6 and found)
+    apart = wait_until(lambda: len(found := in_sessions_apart(ledger)) == 3 and found)
+    return worker, near, apart
+
+
+def wait_until_dead(processes: set[psutil.Process], within: float = 5) -> None:
+    try:
+        wait_until(lambda: not any(map(lives, processes)), within)
+    except AssertionError:
+        raise AssertionError([process.cmdline() for process in processes if lives(process)]) from None
+
+
+def recorded(run_id: str, state: str) -> Run:
+    return wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == state)))
+
+
+# --- a worker ends with what it started ----------------------------------------------------------------------
+
+
+def test_the_hard_limit_ends_all_that_the_task_has_started(
+    serving: Consumer, ledger: Path, started: set[psutil.Process]
+) -> None:
+    run = start_and_hang(str(ledger))
+    _, near, apart = wait_for_family(ledger)
+    started |= near | apart
+    assert "the time limit of 8 s has passed" in recorded(run.id, "failed").error
+    wait_until_dead(started)
+    assert echo("after").get(blocking=True, timeout=10) == "after"
+
+
+def test_a_cancel_that_costs_the_worker_ends_all_that_the_task_has_started(
+    serving: Consumer, ledger: Path, started: set[psutil.Process]
+) -> None:
+    run = start_and_be_deaf(str(ledger))
+    _, near, apart = wait_for_family(ledger)
+    started |= near | apart
+    control.cancel({"probe": probe}, run.id, Asker("cli", "vera"))
+    assert "the worker was killed" in recorded(run.id, "cancelled").error
+    wait_until_dead(started)
+
+
+@pytest.mark.parametrize("task", [start, start_and_be_deaf], ids=["interrupted", "killed"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_after_the_grace_period_ends_all_that_tasks_have_started(
+    environment: dict[str, str], ledger: Path, log: Path, started: set[psutil.Process], task, how: int
+) -> None:
+    options = (*ONE_WORKER, "-t", "0.5")
+    with consumer("spawning.probe", *options, environment=environment, log=log) as running:
+        run = task(str(ledger))
+        _, near, apart = wait_for_family(ledger)
+        started |= near | apart
+        assert running.stop(how) == 0
+        wait_until_dead(started)
+        assert recorded(run.id, "waiting").history[0].state == "returned"
+
+
+def test_a_stop_ends_what_a_finished_task_has_left_running(
+    serving: Consumer, ledger: Path, started: set[psutil.Process]
+) -> None:
+    run = start(str(ledger), 0)
+    _, near, apart = wait_for_family(ledger)
+    started |= near | apart
+    run.get(blocking=True, timeout=10)
+    assert serving.stop() == 0
+    wait_until_dead(near)
+
+
+def test_a_worker_that_dies_takes_its_process_group_with_it(
+    serving: Consumer, ledger: Path, started: set[psutil.Process]
+) -> None:
+    start(str(ledger))
+    worker, near, apart = wait_for_family(ledger)
+    started |= near | apart
+    os.kill(worker, signal.SIGKILL)
+    wait_until_dead(near)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["the parent", "its process group"])
+def test_a_consumer_that_is_killed_takes_the_process_groups_of_its_workers_with_it(
+    serving: Consumer, ledger: Path, started: set[psutil.Process], whole: bool
+) -> None:
+    start(str(ledger))
+    _, near, apart = wait_for_family(ledger)
+    started |= near | apart
+    children = set(serving.children())
+    (os.killpg if whole else os.kill)(serving.pid, signal.SIGKILL)
+    serving.process.wait()
+    wait_until_dead(children | near)
+
+
+def test_a_child_left_behind_does_not_hold_up_the_replacement_of_its_worker(
+    environment: dict[str, str], ledger: Path, log: Path, started: set[psutil.Process]
+) -> None:
+    with consumer("spawning.probe", *ONE_WORKER, "-M", "1", environment=environment, log=log):
+        first = leave_child(str(ledger)).get(blocking=True, timeout=10)
+        assert swell(0).get(blocking=True, timeout=10) != first
+        [[_, child, _]] = lines(ledger)
+        wait_until(lambda: not psutil.pid_exists(int(child)), 5)
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_what_a_task_has_started(
+    serving: Consumer, ledger: Path, started: set[psutil.Process]
+) -> None:
+    """The terminal sends SIGINT to the process group of the consumer."""
+    run = start(str(ledger), 1.5)
+    _, near, apart = wait_for_family(ledger)
+    started |= near | apart
+    os.killpg(serving.pid, signal.SIGINT)
+    serving.logged("Waiting up to 8 s for 1 running task(s)")
+    assert all(map(lives, started))
+    assert serving.process.wait(15) == 0
+    recorded(run.id, "succeeded")
+
+
+# --- under the supervisor ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def supervised(environment: dict[str, str], tmp_path: Path, log: Path) -> Iterator[psutil.Process]:
+    """The supervisor of `flask start` with one consumer."""
+    conf = tmp_path / "supervisord.conf"
+    command = f"{sys.prefix}/bin/huey_consumer spawning.probe {' '.join(ONE_WORKER)}"
+    conf.write_text(SUPERVISOR.format(names="worker") + PROGRAM.format(name="worker", command=command))
+    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "admin.supervisor", "-c", str(conf)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            stdout=output,
+            stderr=output,
+            process_group=0,
+        )
+    supervisor = psutil.Process(process.pid)
+    yield supervisor
+    family = [supervisor, *supervisor.children(recursive=True)] if lives(supervisor) else []
+    for one in family:
+        one.kill()
+    process.wait()
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("hangs", [False, True], ids=["answering", "hanging"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_supervisor_ends_what_tasks_have_started_too(
+    supervised: psutil.Process, ledger: Path, started: set[psutil.Process], how: int, hangs: bool
+) -> None:
+    start(str(ledger))
+    _, near, apart = wait_for_family(ledger)
+    started |= near | apart
+    [parent] = supervised.children()
+    everything = {supervised, *supervised.children(recursive=True), *near}
+    if hangs:
+        parent.suspend()
+        everything -= apart  # cannot be found when nothing of the consumer lives that has seen them start
+    supervised.send_signal(how)
+    wait_until_dead(everything, TOGETHER)
+
+
+# --- signals -------------------------------------------------------------------------------------------------
+
+
+def bits(*numbers: int) -> int:
+    return sum(1 << (number - 1) for number in numbers)
+
+
+def test_programs_that_a_task_starts_have_default_signals(serving: Consumer, tmp_path: Path) -> None:
+    found = masks_of_programs(str(tmp_path / "status")).get(blocking=True, timeout=20)
+    assert found["subprocess"] == found["preexec_fn"] == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
+    python_ignores = bits(signal.SIGPIPE, signal.SIGXFSZ)
+    assert found["system"] == {"SigBlk": 0, "SigIgn": python_ignores, "SigCgt": 0}
+    expected = [-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
+    assert terminate_programs().get(blocking=True, timeout=40) == expected
+
+
+def test_forked_processes_have_default_signals_too(serving: Consumer) -> None:
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
+    assert terminate_forked().get(blocking=True, timeout=60) == [-number for number in numbers] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_worker_goes_on_when_it_is_sent_the_signals_of_its_consumer(
+    serving: Consumer, ledger: Path, number: int
+) -> None:
+    run = work(str(ledger), 1)
+    [[_, _, worker]] = wait_until(lambda: lines(ledger))
+    os.kill(int(worker), number)
+    assert run.get(blocking=True, timeout=10) == "done"
+    assert recorded(run.id, "succeeded").deliveries == 1
+
+
+# --- multiprocessing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("how", ["process", "pool", "executor"])
+def test_a_task_may_use_multiprocessing(serving: Consumer, how: str, method: str) -> None:
+    assert compute(how, method).get(blocking=True, timeout=30) == [1, 4, 9]
+
+
+def test_children_of_a_task_have_connections_of_their_own(serving: Consumer) -> None:
+    run = share(200)
+    *answers, first, second, third = run.get(blocking=True, timeout=60)
+    assert [wrong for wrong, _ in answers] == [0] * 4
+    assert (first, second, third) == (0, 0, 0)
+    for _, asked in answers:
+        assert recorded(asked, "succeeded").parent_id == run.id
+    recorded(run.id, "succeeded")
+    assert [line.text for line in LogLine.select().where(LogLine.run_id == run.id)] == ["The parent has ended"]
+    assert serving.log.count("A child logs") == 3
+
+
+# --- limits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["switched off", "handled", "used"])
+def test_the_soft_limit_strikes_a_task_that_uses_sigalrm_itself(serving: Consumer, how: str) -> None:
+    run = recorded(use_alarm(how).id, "failed")
+    assert run.error == "TaskTimeout: the soft time limit of 1 s has passed"
+    assert 1000 <= run.run_ms < 5000
+
+
+def test_the_soft_limit_strikes_once(serving: Consumer, ledger: Path) -> None:
+    recorded(clean_up_slowly(str(ledger)).id, "failed")
+    assert [line[0] for line in lines(ledger)] == ["cleaned"]
+
+
+def test_a_limit_strikes_the_run_that_it_is_about_and_no_other(
+    environment: dict[str, str], ledger: Path, log: Path
+) -> None:
+    """A run stands beside a worker that executes another one: as after an answer of the broker that was lost."""
+    with consumer("spawning.probe", *ONE_WORKER, environment=environment, log=log) as running:
+        innocent = work(str(ledger), 6)
+        wait_until(lambda: lines(ledger))
+        stray = hang_shortly(str(ledger))
+        [beat] = probe.storage.beats()
+        assert probe.storage.turn(beat.consumer, "Worker-1", False, "").taken.run_id == stray.id
+        assert innocent.get(blocking=True, timeout=15) == "done"
+        run = recorded(innocent.id, "succeeded")
+        assert (run.deliveries, [one.state for one in run.history]) == (1, ["succeeded"])
+        run = recorded(stray.id, "failed")
+        assert [(one.state, one.error) for one in run.history] == [
+            ("died", "Worker-1 did not execute it"),
+            ("failed", "HardTimeLimit: the time limit of 1 s has passed; the worker was killed"),
+        ]
+        assert len(running.children()) == 2
+
+
+def test_a_worker_that_settles_a_run_of_one_that_was_killed_is_not_killed_for_it(
+    environment: dict[str, str], ledger: Path, log: Path
+) -> None:
+    slow = {**environment, "SPAWNING_STARTUP_SECONDS": "2"}
+    with consumer("spawning.probe", *ONE_WORKER, environment=slow, log=log) as running:
+        began = now()
+        run = recorded(hang_shortly(str(ledger)).id, "failed")
+        assert run.ended_at > began
+        assert running.log.count("is cut off") == 1
