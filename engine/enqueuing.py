@@ -15,6 +15,7 @@ from huey.api import Result, ResultGroup, Task
 
 from engine.delivery import Effects, Posted, Taken, event_json, unix
 from engine.messages import Asker, Envelope, Letter, Series, Unreadable, code_version, host
+from engine.options import check_call
 from engine.records import now
 from engine.run_task import RunTask, RunWrapper
 from engine.settlement import Settlement
@@ -49,7 +50,10 @@ class Enqueuing(Huey):
         return None if current is None or current.in_code else current
 
     def enqueue(self, task: Any) -> Any:
-        if self._immediate or isinstance(task, (group, chord)):
+        if isinstance(task, (group, chord)):
+            return super().enqueue(task)
+        if self._immediate:
+            check_call(task)
             return super().enqueue(task)
         return self.enqueue_many([task])[0]
 
@@ -120,6 +124,7 @@ class Enqueuing(Huey):
         """The message of a task, for the queue or for the schedule. One without an envelope is a new run."""
         new = task.envelope is None
         if new:
+            check_call(task)
             task.envelope = self.envelope(task)
         unique = self.unique_name(task) if new and task.unique else ""
         due = None if self.ready_to_run(task) else unix(task.eta)

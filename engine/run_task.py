@@ -14,6 +14,7 @@ from huey.exceptions import ConfigurationError
 from config import settings
 from engine import capture
 from engine.messages import Envelope
+from engine.options import check_declaration
 from engine.records import now
 
 
@@ -113,6 +114,7 @@ class RunWrapper(TaskWrapper):
     def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
         if inspect.iscoroutinefunction(func):
             raise ConfigurationError(f"{func.__name__} is a coroutine: call it with asyncio.run in a plain function")
+        check_declaration(args[1] or func.__name__, settings)
 
         @functools.wraps(func)
         def without_exit(*args: Any, **kwargs: Any) -> Any:
