@@ -23,6 +23,7 @@ from engine.enqueuing import Enqueuing, asked_by
 from engine.locks import LeaseLock
 from engine.messages import Asker, Final, SignedJSON, Unreadable, code_version, host
 from engine.records import State
+from engine.registry import Registry
 from engine.run_task import InCode, RunTask, RunWrapper, parse_rate
 from engine.settlement import Settlement
 
@@ -55,6 +56,7 @@ class Queue(Enqueuing):
             store_intermediate_errors=False,
             **options,
         )
+        self._registry = Registry()
 
     def get_storage(self, **kwargs: Any) -> BaseStorage:
         # A process has only the one in memory that it uses.
