@@ -25,6 +25,7 @@ from huey.serializer import Serializer
 from huey.utils import SKIPPED, Error
 
 from config import ROOT
+from engine.outcomes import args_of_json, args_to_json, outcome_to_json
 
 VERSION = b"1"
 MAX_BYTES = 1 << 20
@@ -132,14 +133,14 @@ class Series:
         self.serializer, self.letter, self.calls, self.ids = serializer, letter, calls, new_ids(len(calls))
         self.rest = message[1:] + b',"envelope":' + envelope + b"}"
         # Written once more when they are needed: to keep them all costs more.
-        longest = max(len(dump(arguments, letter.message)) for arguments in calls)
+        longest = max(len(dump(args_to_json(arguments), letter.message)) for arguments in calls)
         check_length(longest + len(self.body(self.ids[0].encode(), b"")))
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         message, head, signed, body = self.letter.message, head_of(self.letter), self.serializer.signed, self.body
         for run_id, arguments in zip(self.ids, self.calls, strict=True):
             word = run_id.encode()
-            yield run_id, signed(b"run", head + word + b" ", body(word, dump(arguments, message)))
+            yield run_id, signed(b"run", head + word + b" ", body(word, dump(args_to_json(arguments), message)))
 
     def body(self, run_id: bytes, arguments: bytes) -> bytes:
         return b'{"message":{"id":"%s","args":%s,%s' % (run_id, arguments, self.rest)
@@ -212,40 +213,15 @@ def message_to_json(message: Message) -> dict[str, Any]:
     fields = {name: value for name, value in zip(message._fields, message, strict=True) if value is not None}
     for name in TO_JSON.keys() & fields.keys():
         fields[name] = TO_JSON[name](fields[name])
+    fields["args"] = args_to_json(message.args)
     return fields
 
 
 def message_of_json(fields: dict[str, Any]) -> Message:
-    fields["args"] = tuple(map(outcomes_of_json, fields["args"]))
+    fields["args"] = args_of_json(fields["args"])
     for name in OF_JSON.keys() & fields.keys():
         fields[name] = OF_JSON[name](fields[name])
     return Message(**fields)
-
-
-# The callback of a chord gets a list of what its members came to: values, Huey's errors, and what says `skipped`.
-
-
-def outcome_to_json(value: Any) -> Any:
-    if isinstance(value, Exception):  # the argument of an error's handler; as text, for it cannot travel
-        return repr(value)
-    if isinstance(value, Error):
-        return {"$error": value.metadata}
-    if value is SKIPPED:
-        return {"$skipped": True}
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def outcomes_of_json(argument: Any) -> Any:
-    return list(map(outcome_of_json, argument)) if isinstance(argument, list) else argument
-
-
-def outcome_of_json(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) == 1:
-        if "$error" in value:
-            return Error(value["$error"])
-        if "$skipped" in value:
-            return SKIPPED
-    return value
 
 
 def time_to_json(value: Any) -> Any:
