@@ -12,6 +12,9 @@ PRIORITY_SECONDS = 60
 #: So many messages before another are counted.
 COUNTED_AHEAD = 10_000
 
+#: A revocation of a run that the broker does not know is kept for so many seconds, or as long as a result.
+REVOKED_SECONDS = 7 * 86400
+
 #: The counter of events that were dropped unread.
 DROPPED = "events dropped"
 

@@ -268,6 +268,12 @@ class Queue(Enqueuing):
             self.current.exception = exception
         return dict(super().build_error_result(task, exception))
 
+    def put(self, key: str, data: Any) -> Any:
+        """Huey's. A revocation of one run goes with the run, and expires where the broker knows of none."""
+        if self._immediate or not key.startswith("r:"):
+            return super().put(key, data)
+        return self.storage.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
+
     def put_result(self, key: str, data: Any) -> None:
         settling = self.settling
         if settling is None:

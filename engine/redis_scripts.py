@@ -104,6 +104,7 @@ local function post(id, data, priority, due, unique, once, delivered, told, at)
     if not is_news(id, data) then return id, false end
     unqueue(id); call('zrem', prefix .. 'dead', id); call('hdel', run(id), 'deaths')
   end
+  call('persist', prefix .. 'kv:r:' .. id)
   call('hset', run(id), 'message', data)
   if unique ~= '' then call('hset', prefix .. 'unique', unique, id); call('hset', run(id), 'unique', unique) end
   if delivered > 0 then call('hset', run(id), 'deliveries', delivered) end
@@ -370,6 +371,20 @@ SCRIPTS = {
         forget(ARGV[1], true)
         return 1
     """,
+    # ARGV run id, revocation, ttl. It expires where there is no run that would take it along at its end.
+    "revoke": """
+        call('set', prefix .. 'kv:r:' .. ARGV[1], ARGV[2])
+        if call('exists', run(ARGV[1])) == 0 then call('expire', prefix .. 'kv:r:' .. ARGV[1], ARGV[3]) end
+    """,
+    # ARGV ids. Removes revocations that do not expire, of runs that are gone. Returns how many these were.
+    "forget_revocations": """
+        local n = 0
+        for _, id in ipairs(ARGV) do
+          local key = prefix .. 'kv:r:' .. id
+          if call('ttl', key) == -1 and call('exists', run(id)) == 0 then n = n + call('del', key) end
+        end
+        return n
+    """,
     # ARGV name, owner, consumer, worker, seconds or '', lease. A lock lives as long as its consumer beats, or its time.
     "lock": """
         local raw = call('hget', prefix .. 'locks', ARGV[1])
@@ -397,7 +412,7 @@ SCRIPTS = {
 #: that it does there: each function a microsecond, for being defined.
 QUICK = {
     # ARGV whether all are new for certain, priority, whether they are told, [run id, message]…, of runs that are to
-    # begin at once. 0, and nothing stored, where one of them was seen before: that is for `apply`. 1,000 at most:
+    # begin at once. 0, and nothing stored, where one was seen or revoked before: that is for `apply`. 1,000 at most:
     # what one call hands to another goes over a stack of 8,000 places.
     "quick_post": """
         local call, prefix, priority, told = redis.call, KEYS[1], tonumber(ARGV[2]), ARGV[3] == '1'
@@ -405,7 +420,7 @@ QUICK = {
         if ARGV[1] == '0' then
           local seen = {}
           for i = 4, #ARGV, 2 do
-            for _, kind in ipairs({'run:', 'spent:', 'kv:'}) do seen[#seen + 1] = prefix .. kind .. ARGV[i] end
+            for _, kind in ipairs({'run:', 'spent:', 'kv:', 'kv:r:'}) do seen[#seen + 1] = prefix .. kind .. ARGV[i] end
           end
           if call('exists', unpack(seen)) > 0 then return 0 end
         end

@@ -13,6 +13,7 @@ from datetime import datetime
 from engine.delivery import (
     COUNTED_AHEAD,
     PRIORITY_SECONDS,
+    REVOKED_SECONDS,
     Done,
     Effects,
     Held,
@@ -109,6 +110,10 @@ class SqliteDelivery(SqliteDesk):
         since = posted.due or now
         row = (task, attempt, posted.data, state, since - PRIORITY_SECONDS * posted.priority, since, posted.due)
         stored = connection.execute(STORE, (self.name, posted.run_id, *row, posted.unique or None, posted.delivered))
+        connection.execute(
+            "UPDATE kv SET expires = NULL WHERE queue = ? AND key = ? AND expires >= ?",
+            (self.name, f"r:{posted.run_id}", now),
+        )
         if posted.told and stored.rowcount:
             self.append(connection, [posted.data.decode()])
         return posted.run_id
@@ -210,7 +215,7 @@ class SqliteDelivery(SqliteDesk):
         )
         if not held.rowcount:
             return False
-        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{taken.run_id}"))
+        self.restore(connection, taken.run_id)
         # A retry among the effects turns the row back into a message, with its count of deliveries.
         self.store(connection, done.effects)
         self.spend(connection, taken.run_id, "done")
@@ -225,6 +230,17 @@ class SqliteDelivery(SqliteDesk):
             (time.time() + self.result_ttl, *here),
         )
         connection.execute("DELETE FROM message WHERE queue = ? AND id = ? AND state = ?", here)
+
+    def revoke(self, run_id: str, data: bytes) -> None:
+        """Keep a revocation; it expires where there is no run that would take it along at its end."""
+        expires = time.time() + max(self.result_ttl, REVOKED_SECONDS)
+        with self.writing() as connection:
+            sql = "SELECT 1 FROM message WHERE queue = ? AND id = ? AND state <> 'done'"
+            is_known = connection.execute(sql, (self.name, run_id)).fetchone()
+            self.put(connection, f"r:{run_id}", data, None if is_known else expires)
+
+    def restore(self, connection: sqlite3.Connection, run_id: str) -> None:
+        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{run_id}"))
 
     def bury(self, consumer: str, taken: Taken, reason: str) -> None:
         """Keep a message that cannot be run, with its reason, where it blocks nothing."""
@@ -335,6 +351,7 @@ class SqliteDelivery(SqliteDesk):
             if not row or row[0] not in ("waiting", "scheduled"):
                 return "unknown"
             self.spend(connection, run_id, row[0])
+            self.restore(connection, run_id)
             self.append(connection, [event_json("cancelled", run_id, time.time(), by=by)])
             return "removed"
 
@@ -356,6 +373,7 @@ class SqliteDelivery(SqliteDesk):
             ids = [run_id for (run_id,) in connection.execute(sql, (self.name, limit)).fetchall()]
             for run_id in ids:
                 self.spend(connection, run_id, "waiting")
+                self.restore(connection, run_id)
             self.append(connection, [event_json("cancelled", run_id, time.time(), by=by) for run_id in ids])
             return len(ids)
 
@@ -389,7 +407,12 @@ class SqliteDelivery(SqliteDesk):
             return bool(back.rowcount)
 
     def discard_dead(self, run_id: str) -> bool:
-        return bool(self.tell("DELETE FROM message WHERE queue = ? AND id = ? AND state = 'dead'", self.name, run_id))
+        with self.writing() as connection:
+            sql = "DELETE FROM message WHERE queue = ? AND id = ? AND state = 'dead'"
+            is_gone = bool(connection.execute(sql, (self.name, run_id)).rowcount)
+            if is_gone:
+                self.restore(connection, run_id)
+            return is_gone
 
     def held(self) -> list[Held]:
         rows = self.ask(
@@ -416,7 +439,13 @@ class SqliteDelivery(SqliteDesk):
 
     def remove_expired(self) -> int:
         self.tell("DELETE FROM spent WHERE queue = ? AND expires < ?", self.name, time.time())
-        return super().remove_expired()
+        # Older versions left revocations that do not expire, of runs that have ended.
+        left = self.tell(
+            "DELETE FROM kv WHERE queue = ? AND key >= 'r:' AND key < 'r;' AND expires IS NULL AND NOT EXISTS "
+            "(SELECT 1 FROM message WHERE message.queue = kv.queue AND message.id = substr(kv.key, 3))",
+            self.name,
+        )
+        return left + super().remove_expired()
 
     # --- what Huey asks of a storage -------------------------------------------------------------------------
 
