@@ -12,6 +12,8 @@ from uuid import uuid4
 from engine.delivery import COUNTED_AHEAD, DROPPED, Beat, Done, Effects, Held, Place, Taken, Turn, header, id_of
 from engine.redis_values import RedisValues
 
+#: Messages that are read at a time.
+PART = 1000
 #: How a result begins that ends an attempt.
 FINAL = re.compile(rb"\S+ value \S+ [1-9]")
 
@@ -270,7 +272,9 @@ class RedisDelivery(RedisValues):
 
     def items(self, key: str, limit: int | None) -> list[bytes]:
         ids = self.ask("ZRANGE", key, 0, -1 if limit is None else limit - 1)
-        return [data for data in self.of_runs([run_id.decode() for run_id in ids], "message") if data]
+        parts = (ids[start : start + PART] for start in range(0, len(ids), PART))
+        found = (self.of_runs([run_id.decode() for run_id in part], "message") for part in parts)
+        return [data for part in found for data in part if data]
 
     def schedule_size(self) -> int:
         return int(self.ask("ZCARD", "schedule"))
