@@ -60,6 +60,21 @@ class Held(NamedTuple):
     attempt: int
 
 
+class PutOff(NamedTuple):
+    """A message that a consumer has met whose code does not know a task which it names. Times in Unix seconds."""
+
+    task: str  # the one that is missing, dotted
+    consumer: str  # such as light@host
+    consumer_id: str
+    version: str
+    met_at: float = 0.0  # for the first time
+    until: float = 0.0  # then it is dead, unless a consumer has come that knows the task
+
+    @property
+    def reason(self) -> str:
+        return f"{self.consumer} runs {self.version}, which does not know this task; restart it"
+
+
 class Place(NamedTuple):
     """Where the message of a run is: `waiting`, `scheduled`, `held` or `dead`. `ahead`: how many stand before one that
     waits, counted no further than `COUNTED_AHEAD`.

@@ -18,12 +18,12 @@ from huey.utils import Error
 
 from config import settings
 from engine.database import release
-from engine.delivery import BrokerAway, Held, Taken, Turn
+from engine.delivery import BrokerAway, Held, PutOff, Taken, Turn
 from engine.enqueuing import Enqueuing, asked_by
 from engine.locks import LeaseLock
 from engine.messages import Asker, Final, SignedJSON, Unreadable, code_version, host
 from engine.records import State
-from engine.registry import Registry
+from engine.registry import NotRegistered, Registry
 from engine.run_task import InCode, RunTask, RunWrapper, parse_rate
 from engine.settlement import Settlement
 
@@ -121,6 +121,7 @@ class Queue(Enqueuing):
             tries += 1
             # An answer that was lost may have handed something out: look there first.
             look_first, local.unsure = local.unsure, True
+            self.storage.known = self._registry._registry
             return self.storage.turn(local.consumer, local.worker, look_first, self.limits, last and last.done)
 
         turn = self.persistently(step, patient=last is not None)
@@ -140,12 +141,25 @@ class Queue(Enqueuing):
     def opened(self, taken: Any) -> RunTask | None:
         try:
             task = self.deserialize_task(taken.data)
+        except NotRegistered as error:
+            self.put_off(taken, error.task)
+            return None
         except (Unreadable, HueyException, ValueError, KeyError, TypeError) as error:
             logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, error)
             self.storage.bury(self.local.consumer, taken, str(error))
             return None
         task.taken = taken
         return task
+
+    def put_off(self, taken: Taken, task: str) -> None:
+        """Leave a message to consumers whose code knows this task; it is dead when none has come within the grace."""
+        local, name = self.local, f"{self.name}@{host()}"
+        why = PutOff(task, name, local.consumer, code_version())
+        match self.storage.put_off(local.consumer, taken, why, settings.unknown_task_grace):
+            case "dead":
+                logger.error("Message %s cannot be run and is kept as dead: %s (%s)", taken.run_id, why.reason, task)
+            case "scheduled":
+                logger.warning("Run %s is left to newer code: %s (%s)", taken.run_id, why.reason, task)
 
     def execute(self, task: Any, timestamp: datetime | None = None) -> Any:
         if self._immediate or not hasattr(task, "taken"):

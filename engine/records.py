@@ -99,7 +99,10 @@ class Run(Record):
 
 
 class Attempt(Record):
-    """One start of a run. `number` counts starts; `attempt` does not count those that died with their worker."""
+    """One start of a run. `number` counts starts; `attempt` does not count those that died with their worker.
+
+    `put_off` is no start: the consumer's code did not know the task.
+    """
 
     run_id = TextField()
     number = IntegerField()

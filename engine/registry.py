@@ -24,7 +24,11 @@ class SameName(SystemExit):
 
 
 class NotRegistered(HueyException):
-    """A message asks for a task that this code does not have."""
+    """A message names a task that this code does not have: its own, or one that is to follow it."""
+
+    def __init__(self, task: str, line: str) -> None:
+        super().__init__(line)
+        self.task = task
 
 
 class Registry(HueyRegistry):
@@ -52,7 +56,7 @@ class Registry(HueyRegistry):
         try:
             return super().string_to_task(task_str)
         except HueyException as error:
-            raise NotRegistered(str(error)) from None
+            raise NotRegistered(task_str, str(error)) from None
 
 
 def share_names(queues: Iterable[Any]) -> None:
