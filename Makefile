@@ -29,7 +29,7 @@ bench: setup
 
 # Two thousand generated outcomes on each broker.
 fuzz: setup
-	@FUZZ_OUTCOMES=2000 $(BIN)/pytest -n 2 tests/faults/test_outcomes.py -k generated
+	@FUZZ_OUTCOMES=2000 $(BIN)/pytest -n 2 tests/faults/test_settling.py -k generated
 
 faults: setup
 	@$(BIN)/python tests/faults

@@ -61,6 +61,7 @@ class Settings:
     failed_history_days: int
     lease_seconds: int
     max_deliveries: int
+    unknown_task_grace: int
     soft_time_limit: int
     time_limit: int
     worker_max_tasks: int
@@ -131,6 +132,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         failed_history_days=read.whole("FAILED_HISTORY_DAYS", 90, 1, 36_500),
         lease_seconds=read.whole("LEASE_SECONDS", 30, 2, 3600),
         max_deliveries=read.whole("MAX_DELIVERIES", 5, 1, 100),
+        unknown_task_grace=read.whole("UNKNOWN_TASK_GRACE", 120, 0),
         soft_time_limit=read.whole("SOFT_TIME_LIMIT", 1500, 0),
         time_limit=read.whole("TIME_LIMIT", 1800, 0),
         worker_max_tasks=read.whole("WORKER_MAX_TASKS", 0, 0),

@@ -1,11 +1,12 @@
 """How the web server runs: `gunicorn -c gunicorn.conf.py 'app:create_app()'` from the project's root.
 
 Settings are read here, in the parent, so a bad one ends gunicorn with exit code 2 and one line: a worker that ends so
-would be started again for ever.
+would be started again for ever. Tasks are looked at from here for the same reason.
 """
 
 import json
 import logging
+import os
 import threading
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,22 @@ from gunicorn.workers.base import Worker
 from admin import WEB_THREADS
 from config import settings
 from engine.logs import formatter
+
+
+def refuse_tasks_that_cannot_be_told_apart() -> None:
+    """Exit where the module `tasks` exits. It is imported in a child, so that SIGHUP still loads changed code."""
+    if not (child := os.fork()):
+        try:
+            import tasks  # noqa: F401
+        except SystemExit as exit:
+            os._exit(int(exit.code or 0))
+        finally:
+            os._exit(0)  # a worker reports any other error
+    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise SystemExit(code)
+
+
+refuse_tasks_that_cannot_be_told_apart()
 
 
 class Lines(glogging.Logger):

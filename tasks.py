@@ -6,10 +6,12 @@ from config import QUEUES, settings
 from engine import bulk, pruning
 from engine.queues import Queue, RunTask
 from engine.records import now
+from engine.registry import share_names
 from engine.schedule import crontab
 from reading import sessions
 
 queues = {name: Queue(name) for name in QUEUES}
+share_names(queues.values())
 heavy, normal, light = queues.values()
 
 

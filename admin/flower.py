@@ -28,6 +28,8 @@ from engine.records import ENDED, Run, WorkerProcess, now
 
 #: Flower keeps so many tasks in its memory; so many of the newest are sorted here, and given at once.
 MOST, USUAL = 10_000, 1_000
+#: One worker is told with so many runs that are due later, and the number of those left out.
+MOST_SCHEDULED = 1_000
 
 SORTED_BY = {"name": "task", "state": "state", "received": "enqueued_at", "started": "started_at"}
 MINUTE = "%Y-%m-%d %H:%M"
@@ -203,8 +205,9 @@ def told(consumer: WorkerProcess) -> dict[str, Any]:
 
 def in_hand(name: str) -> dict[str, Any]:
     """What is told of one worker alone: what it runs, and what is to come."""
-    active, scheduled = inspect.active(tasks.queues), inspect.scheduled(tasks.queues)
-    return {"active": active.get(name, []), "scheduled": scheduled.get(name, []), "reserved": [], "revoked": []}
+    active, scheduled = inspect.active(tasks.queues), inspect.scheduled(tasks.queues, MOST_SCHEDULED)
+    told = {"active": active.get(name, []), "scheduled": scheduled.entries.get(name, []), "reserved": [], "revoked": []}
+    return told | ({"scheduled_left_out": left_out} if (left_out := scheduled.left_out.get(name)) else {})
 
 
 @blueprint.get("/api/queues/length")

@@ -63,7 +63,7 @@ def active(as_json: bool) -> None:
 @json_option
 def scheduled(as_json: bool) -> None:
     """The runs that are due later, by the consumers that may take them."""
-    found = inspect.scheduled(tasks.queues)
+    found = inspect.scheduled(tasks.queues).entries
     entries = {entry["request"]["id"]: entry for entries in found.values() for entry in entries}
     rows = [(entry["eta"], run["name"], run["id"], run["args"], run["kwargs"], run["delivery_info"]["exchange"])
             for entry in entries.values() if (run := entry["request"])]  # fmt: skip

@@ -177,6 +177,7 @@ class Log(NamedTuple):
 
 def log_of(run: Run, attempts: list[Attempt]) -> Log | None:
     """Of the delivery that is asked for, or else of the last one that logged anything."""
+    attempts = [one for one in attempts if one.state != "put_off"]
     asked = request.args.get("log", type=int) or (attempts[-1].number if attempts else 0)
     mine = (LogLine.run_id == run.id) & (LogLine.delivery <= asked)
     newest_first = LogLine.select().where(mine).order_by(LogLine.delivery.desc(), LogLine.number.desc())

@@ -61,7 +61,7 @@ def asked(run: Run) -> Step:
 def tried(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
     state = State.FAILED if attempt.state == State.RETRYING else attempt.state
     step = Step(
-        "dead" if state == "died" else "waiting" if state == "returned" else state,
+        "dead" if state == "died" else "waiting" if state in ("returned", "put_off") else state,
         how_it_ended(attempt),
         at=attempt.started_at,
         worker=attempt.worker,
@@ -97,8 +97,10 @@ def how_it_ended(attempt: Attempt) -> str:
             return _("Attempt %(number)s was cut off: its worker died", **values)
         case "returned":
             return _("Attempt %(number)s was handed back: its worker was stopped", **values)
+        case "put_off":
+            return _("Put off: the consumer does not know the task")
         case State.DEAD:
-            return _("Attempt %(number)s could not begin: the message cannot be read", **values)
+            return _("Attempt %(number)s could not begin", **values)
         case State.SCHEDULED:
             return _("Attempt %(number)s put itself off", **values)
     return _("Attempt %(number)s: %(state)s", **values, state=attempt.state)
@@ -118,6 +120,8 @@ def what_is_next(run: Run, attempts: list[Attempt]) -> list[Step]:
         case State.WAITING:
             text = _("Back in its queue") if attempts else _("Waiting for a worker")
             return [Step("waiting", text, since=None if attempts else run.due_at or run.enqueued_at)]
+        case State.SCHEDULED if attempts and attempts[-1].state == "put_off":
+            return [Step("scheduled", _("Waiting for a consumer that knows the task"), since=attempts[-1].ended_at)]
         case State.SCHEDULED:
             return [Step("scheduled", _("Due"), at=run.due_at, due=run.due_at)]
         case State.RETRYING:

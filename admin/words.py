@@ -26,6 +26,7 @@ STATES = {
     "dead": lazy_gettext("dead"),
     "died": lazy_gettext("died"),
     "returned": lazy_gettext("handed back"),
+    "put_off": lazy_gettext("put off"),
     "live": lazy_gettext("live"),
     "late": lazy_gettext("late"),
     "lost": lazy_gettext("lost"),
@@ -110,7 +111,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
 def outcome(run: Run) -> str:
     """What came of a run, in a few words; empty where its state says it all."""
     match run.state:
-        case State.FAILED | State.DEAD | State.RETRYING:
+        case State.FAILED | State.DEAD | State.RETRYING | State.SCHEDULED:
             return (run.error or "").strip().splitlines()[-1] if (run.error or "").strip() else ""
         case State.SUCCEEDED:
             return told(run)

@@ -12,6 +12,7 @@ from huey.exceptions import HueyException
 
 from engine.delivery import header
 from engine.messages import Unreadable
+from engine.outcomes import args_of_record
 from engine.queues import Queue
 from engine.records import Run
 
@@ -91,12 +92,13 @@ def find(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None
 def opened(queue: Queue, data: bytes) -> Opened:
     body = body_of(data)
     options = part_of(body, "message")
+    args = options.pop("args", None)
     is_text, raw = shown(data)
     return Opened(
         trouble=trouble_with(queue, data),
         signed=is_signed(queue, data),
         head=head_of(data),
-        args=options.pop("args", None),
+        args=args_of_record(args) if isinstance(args, list) else args,
         kwargs=part_of(options, "kwargs"),
         options={name: value for name, value in options.items() if name not in ("id", "name", "kwargs")},
         envelope=part_of(body, "envelope"),

@@ -12,6 +12,9 @@ PRIORITY_SECONDS = 60
 #: So many messages before another are counted.
 COUNTED_AHEAD = 10_000
 
+#: A revocation of a run that the broker does not know is kept for so many seconds, or as long as a result.
+REVOKED_SECONDS = 7 * 86400
+
 #: The counter of events that were dropped unread.
 DROPPED = "events dropped"
 
@@ -59,6 +62,21 @@ class Held(NamedTuple):
     held_at: float
     delivery: int
     attempt: int
+
+
+class PutOff(NamedTuple):
+    """A message that a consumer has met whose code does not know a task which it names. Times in Unix seconds."""
+
+    task: str  # the one that is missing, dotted
+    consumer: str  # such as light@host
+    consumer_id: str
+    version: str
+    met_at: float = 0.0  # for the first time
+    until: float = 0.0  # then it is dead, unless a consumer has come that knows the task
+
+    @property
+    def reason(self) -> str:
+        return f"{self.consumer} runs {self.version}, which does not know this task; restart it"
 
 
 class Place(NamedTuple):

@@ -26,6 +26,7 @@ from engine.messages import (
     find_not_finite,
     host,
 )
+from engine.options import check_call
 from engine.records import now
 from engine.run_task import RunTask, RunWrapper, check_due
 from engine.settlement import Settlement
@@ -60,7 +61,10 @@ class Enqueuing(Huey):
         return None if current is None or current.in_code else current
 
     def enqueue(self, task: Any) -> Any:
-        if self._immediate or isinstance(task, (group, chord)):
+        if isinstance(task, (group, chord)):
+            return super().enqueue(task)
+        if self._immediate:
+            check_call(task)
             return super().enqueue(task)
         return self.enqueue_many([task])[0]
 
@@ -134,6 +138,7 @@ class Enqueuing(Huey):
         """The message of a task, for the queue or for the schedule. One without an envelope is a new run."""
         new = task.envelope is None
         if new:
+            check_call(task)
             task.envelope = self.envelope(task)
         due = None if self.ready_to_run(task) else due_of(task)
         data = self.serialize_task(task)

@@ -22,7 +22,7 @@ LONGEST_MESSAGE = 2000
 ID = re.compile(r"[0-9a-f]{12}")
 
 EXCEPTION = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)(?::|$)")
-DIED, UNREADABLE, UNKNOWN = "WorkerDied", "Unreadable", "Error"
+DIED, UNREADABLE, NOT_KNOWN, UNKNOWN = "WorkerDied", "Unreadable", "UnknownTask", "Error"
 
 #: What differs from one failure to the next and says nothing about its kind.
 VARYING = (

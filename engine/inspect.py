@@ -11,8 +11,8 @@ from peewee import PeeweeException
 from config import settings
 from engine import counts
 from engine.database import database
-from engine.delivery import BrokerAway
-from engine.messages import Letter, bare
+from engine.delivery import BrokerAway, Header, header
+from engine.messages import Letter, Unreadable, bare
 from engine.queues import Queue, RunTask
 from engine.records import Tick, WorkerProcess, now
 
@@ -293,24 +293,48 @@ def task_entry(queue: Queue, run_id: str, letter: Letter, task: str) -> dict[str
         "name": letter.message.name,
         "args": list(letter.message.args),
         "kwargs": dict(letter.message.kwargs),
-        "delivery_info": {"exchange": queue.name, "routing_key": f"{queue.name}.{task}"},
+        "delivery_info": where(queue, task),
     }
 
 
-def scheduled(queues: Queues, limit: int = 1000) -> dict[str, list[dict[str, Any]]]:
-    """What has an eta, soonest first, by the consumers that will run it."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    consumers = workers()
+def where(queue: Queue, task: str) -> dict[str, str]:
+    return {"exchange": queue.name, "routing_key": f"{queue.name}.{task}"}
+
+
+class Scheduled(NamedTuple):
+    """What has an eta, soonest first, by the consumers that will run it; of each, how many were left out."""
+
+    entries: dict[str, list[dict[str, Any]]]
+    left_out: dict[str, int]
+
+
+def scheduled(queues: Queues, limit: int | None = None) -> Scheduled:
+    """At most `limit` of each queue, where one is given."""
+    found, consumers = Scheduled({}, {}), workers()
     for name, queue in queues.items():
-        letters = [queue.serializer.deserialize(data) for data in queue.storage.scheduled_items(limit)]
-        entries = [
-            {"eta": utc(one.message.eta), "priority": one.message.priority,
-             "request": task_entry(queue, one.message.id, one, bare(one.message.name))}
-            for one in letters
-        ]  # fmt: skip
+        entries = [scheduled_entry(queue, data) for data in queue.storage.scheduled_items(limit)]
+        left_out = 0 if limit is None or len(entries) < limit else queue.storage.schedule_size() - len(entries)
         for owner in [worker_name(one) for one in live(consumers, name)] or [f"{name}@nobody"]:
-            found[owner] = entries
+            found.entries[owner], found.left_out[owner] = entries, max(left_out, 0)
     return found
+
+
+def scheduled_entry(queue: Queue, data: bytes) -> dict[str, Any]:
+    """One message. Of one that cannot be read only its header is there, if that can."""
+    try:
+        letter = queue.serializer.deserialize(data)
+        message, request = letter.message, task_entry(queue, letter.message.id, letter, bare(letter.message.name))
+    except (Unreadable, AttributeError, ValueError, KeyError, TypeError):
+        head = header(data) or Header("?", 0, "?")
+        request = {
+            "id": head.run_id,
+            "name": head.task,
+            "args": [],
+            "kwargs": {},
+            "delivery_info": where(queue, head.bare),
+        }
+        return {"eta": None, "priority": None, "request": request}
+    return {"eta": utc(message.eta), "priority": message.priority, "request": request}
 
 
 def utc(eta: datetime | None) -> str | None:

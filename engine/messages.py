@@ -27,7 +27,7 @@ from huey.serializer import Serializer
 from huey.utils import SKIPPED, Error
 
 from config import ROOT
-from engine.text import error_repr
+from engine.outcomes import args_of_json, args_to_json, outcome_to_json
 
 VERSION = b"1"
 MAX_BYTES = 1 << 20
@@ -141,7 +141,7 @@ class Series:
         longest, self.has_null = 0, False
         # Written once more when they are needed: to keep them all costs more.
         for arguments in calls:
-            data = dump(arguments, letter.message)
+            data = dump(args_to_json(arguments), letter.message)
             longest, self.has_null = max(longest, len(data)), self.has_null or b"null" in data
         check_length(longest + len(self.body(self.ids[0].encode(), b"")))
 
@@ -149,7 +149,7 @@ class Series:
         message, head, signed, body = self.letter.message, head_of(self.letter), self.serializer.signed, self.body
         for run_id, arguments in zip(self.ids, self.calls, strict=True):
             word = run_id.encode()
-            yield run_id, signed(b"run", head + word + b" ", body(word, dump(arguments, message)))
+            yield run_id, signed(b"run", head + word + b" ", body(word, dump(args_to_json(arguments), message)))
 
     def body(self, run_id: bytes, arguments: bytes) -> bytes:
         return b'{"message":{"id":"%s","args":%s,%s' % (run_id, arguments, self.rest)
@@ -262,40 +262,15 @@ def message_to_json(message: Message) -> dict[str, Any]:
     fields = {name: value for name, value in zip(message._fields, message, strict=True) if value is not None}
     for name in TO_JSON.keys() & fields.keys():
         fields[name] = TO_JSON[name](fields[name])
+    fields["args"] = args_to_json(message.args)
     return fields
 
 
 def message_of_json(fields: dict[str, Any]) -> Message:
-    fields["args"] = tuple(map(outcomes_of_json, fields["args"]))
+    fields["args"] = args_of_json(fields["args"])
     for name in OF_JSON.keys() & fields.keys():
         fields[name] = OF_JSON[name](fields[name])
     return Message(**fields)
-
-
-# The callback of a chord gets a list of what its members came to: values, Huey's errors, and what says `skipped`.
-
-
-def outcome_to_json(value: Any) -> Any:
-    if isinstance(value, Exception):  # the argument of an error's handler; as text, for it cannot travel
-        return error_repr(value)
-    if isinstance(value, Error):
-        return {"$error": value.metadata}
-    if value is SKIPPED:
-        return {"$skipped": True}
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def outcomes_of_json(argument: Any) -> Any:
-    return list(map(outcome_of_json, argument)) if isinstance(argument, list) else argument
-
-
-def outcome_of_json(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) == 1:
-        if "$error" in value:
-            return Error(value["$error"])
-        if "$skipped" in value:
-            return SKIPPED
-    return value
 
 
 def time_to_json(value: Any) -> Any:

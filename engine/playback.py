@@ -221,11 +221,18 @@ def ended(book: Book, event: Event) -> None:
     run["error_group"] = book.failed(event, attempt) if state in (State.FAILED, State.RETRYING) else None
     run["ended_at"] = None if goes_on else attempt["ended_at"]
     run["due_at"] = at(next_at) if next_at else run["due_at"]
-    if event["wait_ms"] is not None and run["wait_ms"] is None:
-        run["wait_ms"] = event["wait_ms"]
+    if run["wait_ms"] is None:
+        run["wait_ms"] = waited(run, attempt) if event["wait_ms"] is None else event["wait_ms"]
     told(book, event)
     if state == State.RETRYING:
         book.deltas[int(event["at"]), run["task"], book.queue, counts.RETRIED, 0] += 1
+
+
+def waited(run: Row, attempt: Row) -> float | None:
+    """Return how long a run has waited for its first start, in milliseconds: it may have been put off before."""
+    if not attempt["started_at"] or attempt["started_at"] != run["started_at"]:
+        return None
+    return max(seconds(attempt["started_at"]) - seconds(run["due_at"] or run["enqueued_at"]), 0) * 1000
 
 
 def returned(book: Book, event: Event) -> None:
@@ -237,8 +244,20 @@ def returned(book: Book, event: Event) -> None:
         run.update(ended_at=at(event["at"]), error=event["error"], error_group=group)
 
 
+def put_off(book: Book, event: Event) -> None:
+    """A consumer could not begin it, for want of code: that is no start of the run."""
+    run = book.run(event)
+    before = {name: run[name] for name in ("started_at", "wait_ms", "attempts", "worker")}
+    seen_running = run["deliveries"] == event["delivery"]  # in the moment in which it was held
+    attempt = book.attempt(event, "put_off")
+    if seen_running and before["started_at"] and seconds(before["started_at"]) == seconds(at(event["started"])):
+        before = {"started_at": None, "wait_ms": None, "attempts": event["attempt"] - 1, "worker": None}
+    run.update(before, state=State.SCHEDULED, error=attempt["error"], error_group=None)
+
+
 def dead(book: Book, event: Event) -> None:
-    group = book.failed(event, book.attempt(event, State.DEAD), errors.UNREADABLE)
+    kind = errors.NOT_KNOWN if event.get("unknown") else errors.UNREADABLE
+    group = book.failed(event, book.attempt(event, State.DEAD), kind)
     book.run(event).update(state=State.DEAD, ended_at=at(event["at"]), error=event["error"], error_group=group)
 
 
@@ -283,7 +302,7 @@ def ticks(book: Book, event: Event) -> None:
 
 PLAY: dict[str, Callable[[Book, Event], None]] = {
     "enqueued": enqueued, "due": due, "limited": limited, "ended": ended, "returned": returned, "dead": dead,
-    "cancelled": cancelled, "requeued": requeued, "noted": noted, "ticks": ticks,
+    "cancelled": cancelled, "put_off": put_off, "requeued": requeued, "noted": noted, "ticks": ticks,
 }  # fmt: skip
 
 

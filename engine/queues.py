@@ -12,15 +12,25 @@ import orjson
 from huey import CancelExecution
 from huey import signals as S
 from huey.api import TaskLock
-from huey.exceptions import HueyException, TaskException
+from huey.exceptions import TaskException
 from huey.storage import BaseStorage
 from huey.utils import Error
 
 from config import settings
-from engine.delivery import BrokerAway, CancelRequested, Held, Taken, Turn
+from engine.delivery import BrokerAway, CancelRequested, Held, PutOff, Taken, Turn
 from engine.enqueuing import Enqueuing, asked_by
 from engine.locks import LeaseLock
-from engine.messages import Asker, Final, NotJSON, NotStorable, SignedJSON, TooLong, Unreadable, host
+from engine.messages import (
+    Asker,
+    Final,
+    NotJSON,
+    NotStorable,
+    SignedJSON,
+    TooLong,
+    code_version,
+    host,
+)
+from engine.registry import NotRegistered, Registry
 from engine.run_task import InCode, RunTask, RunWrapper, parse_rate
 from engine.settlement import Settlement, raised_by_task
 from engine.settler import Settler, release_database
@@ -56,6 +66,7 @@ class Queue(Enqueuing):
             store_intermediate_errors=False,
             **options,
         )
+        self._registry = Registry()
 
     def get_storage(self, **kwargs: Any) -> BaseStorage:
         # A process has only the one in memory that it uses.
@@ -127,6 +138,7 @@ class Queue(Enqueuing):
             tries += 1
             # An answer that was lost may have handed something out: look there first.
             look_first, local.unsure = local.unsure, True
+            self.storage.known = self._registry._registry
             return self.storage.turn(local.consumer, local.worker, look_first, self.limits, last and last.done)
 
         try:
@@ -158,12 +170,25 @@ class Queue(Enqueuing):
     def opened(self, taken: Any) -> RunTask | None:
         try:
             task = self.deserialize_task(taken.data)
-        except (Unreadable, HueyException, ValueError, KeyError, TypeError) as error:
+        except NotRegistered as error:
+            self.put_off(taken, error.task)
+            return None
+        except Exception as error:
             logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, error)
-            self.storage.bury(self.local.consumer, taken, str(error))
+            self.storage.bury(self.local.consumer, taken, storable(str(error)))
             return None
         task.taken = taken
         return task
+
+    def put_off(self, taken: Taken, task: str) -> None:
+        """Leave a message to consumers whose code knows this task; it is dead when none has come within the grace."""
+        local, name = self.local, f"{self.name}@{host()}"
+        why = PutOff(task, name, local.consumer, code_version())
+        match self.storage.put_off(local.consumer, taken, why, settings.unknown_task_grace):
+            case "dead":
+                logger.error("Message %s cannot be run and is kept as dead: %s (%s)", taken.run_id, why.reason, task)
+            case "scheduled":
+                logger.warning("Run %s is left to newer code: %s (%s)", taken.run_id, why.reason, task)
 
     def execute(self, task: Any, timestamp: datetime | None = None) -> Any:
         """Run a task that was taken, and settle it: whatever its code, its hooks or its outcome do, nothing escapes.
@@ -290,6 +315,12 @@ class Queue(Enqueuing):
             "traceback": traceback_text(exception),
             "task_id": task.id,
         }
+
+    def put(self, key: str, data: Any) -> Any:
+        """Huey's. A revocation of one run goes with the run, and expires where the broker knows of none."""
+        if self._immediate or not key.startswith("r:"):
+            return super().put(key, data)
+        return self.storage.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
 
     def put_result(self, key: str, data: Any) -> None:
         settling = self.settling

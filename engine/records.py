@@ -16,6 +16,7 @@ from peewee import (
 )
 
 from engine.database import JSONTextField, UTCDateTimeField, database
+from engine.outcomes import args_of_record, args_to_json
 
 
 class State(StrEnum):
@@ -41,6 +42,16 @@ class Record(Model):
         legacy_table_names = False
 
 
+class ArgumentsField(JSONTextField):
+    """The arguments of a message as they travelled, read as their caller gave them."""
+
+    def db_value(self, value: Any) -> Any:
+        return super().db_value(value and args_to_json(value))
+
+    def python_value(self, value: Any) -> Any:
+        return args_of_record(super().python_value(value))
+
+
 class Run(Record):
     """One call of a task, from enqueuing to its end. `id` is Huey's task id; `task` the bare name of the function."""
 
@@ -48,7 +59,7 @@ class Run(Record):
     task = TextField()
     queue = TextField()
     state = TextField()
-    args = JSONTextField(null=True)
+    args = ArgumentsField(null=True)
     kwargs = JSONTextField(null=True)
     priority = DoubleField(null=True)
     retries = IntegerField(default=0)  # allowed after the first attempt
@@ -88,7 +99,10 @@ class Run(Record):
 
 
 class Attempt(Record):
-    """One start of a run. `number` counts starts; `attempt` does not count those that died with their worker."""
+    """One start of a run. `number` counts starts; `attempt` does not count those that died with their worker.
+
+    `put_off` is no start: the consumer's code did not know the task.
+    """
 
     run_id = TextField()
     number = IntegerField()

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -18,6 +18,7 @@ from engine.delivery import (
     Effects,
     Held,
     Place,
+    PutOff,
     Taken,
     Turn,
     header,
@@ -28,6 +29,9 @@ from engine.redis_values import RedisValues
 #: What a settling script answers, with who cancelled, when it has stored nothing because the run was cancelled.
 CANCELLED = -2
 
+#: Messages that are read at a time.
+PART = 1000
+
 #: How a result begins that ends an attempt.
 FINAL = re.compile(rb"\S+ value \S+ [1-9]")
 
@@ -36,6 +40,7 @@ class RedisDelivery(RedisValues):
     """Where a queue's messages, results and events are kept."""
 
     blocking = True
+    known: Collection[str] = ()  # the tasks that the code here has, dotted
 
     # --- delivery --------------------------------------------------------------------------------------------
 
@@ -54,14 +59,17 @@ class RedisDelivery(RedisValues):
         plain = () if done is None else self.plain_end(done)
         if look_first or limits or plain is None:
             words = () if done is None else (*self.words(done), *self.flat(done.effects))
-            settled, *taken = self.run("turn", consumer, worker, int(look_first), limits or "{}", *words)
+            settled, *taken = self.run("turn", consumer, worker, int(look_first), limits or "{}", self.names(), *words)
         else:
             settled, *taken = self.run("quick_turn", consumer, worker, *plain)
             if taken == [b"paused"]:
-                _, *taken = self.run("turn", consumer, worker, 0, "{}")
+                _, *taken = self.run("turn", consumer, worker, 0, "{}", self.names())
         if settled == CANCELLED:
             raise CancelRequested(taken[0].decode())
         return Turn(bool(settled), Taken(taken[0].decode(), taken[1], taken[2], bool(taken[3])) if taken else None)
+
+    def names(self) -> str:
+        return json.dumps(list(self.known))
 
     def plain_end(self, done: Done) -> tuple[Any, ...] | None:
         """The words of a run that ends with its final result and a line of history; None where that is not all."""
@@ -95,6 +103,25 @@ class RedisDelivery(RedisValues):
     def bury(self, consumer: str, taken: Taken, reason: str) -> None:
         """Keep a message that cannot be run, with its reason, where it blocks nothing."""
         self.run("bury", taken.run_id, taken.delivery, reason)
+
+    def put_off(self, consumer: str, taken: Taken, why: PutOff, grace: float) -> str:
+        """Let go of a message that names a task which is not known here. `scheduled`, or `dead` when the grace is over;
+        empty when it is not held any more. A consumer that knows the task takes it from the schedule.
+        """
+        facts = json.dumps([why.task, why.consumer, why.consumer_id, why.version])
+        words = (consumer, taken.run_id, taken.delivery, why.task, facts, why.reason, why.version, grace)
+        return str(self.run("put_off", *words).decode())
+
+    def put_off_for(self, run_id: str) -> PutOff | None:
+        """What a message is put off for; None where it is not."""
+        with self.reaching() as redis:
+            pipe = redis.pipeline(transaction=False)
+            pipe.hmget(f"{self.prefix}run:{run_id}", "missing", "met", "met_at")
+            pipe.zscore(self.prefix + "schedule", run_id)
+            (missing, facts, met_at), until = pipe.execute()
+        if not missing or until is None:
+            return None
+        return PutOff(*json.loads(facts))._replace(met_at=float(met_at), until=until)
 
     def give_back(
         self,
@@ -304,7 +331,9 @@ class RedisDelivery(RedisValues):
 
     def items(self, key: str, limit: int | None) -> list[bytes]:
         ids = self.ask("ZRANGE", key, 0, -1 if limit is None else limit - 1)
-        return [data for data in self.of_runs([run_id.decode() for run_id in ids], "message") if data]
+        parts = (ids[start : start + PART] for start in range(0, len(ids), PART))
+        found = (self.of_runs([run_id.decode() for run_id in part], "message") for part in parts)
+        return [data for part in found for data in part if data]
 
     def schedule_size(self) -> int:
         return int(self.ask("ZCARD", "schedule"))

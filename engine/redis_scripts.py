@@ -4,10 +4,13 @@ Keys of a queue, all under `dewey:{<queue>}:`
 
     run:<id>   hash  message · since: time it came in, where its place in the queue is another · deliveries: times it
                      was handed out and came back · deaths: workers it took down · unique: its name ·
-                     priority, while it is scheduled · cancel: by whom, while it runs
+                     priority, while it is scheduled · cancel: by whom, while it runs · met, met_at: who could not
+                     run it for want of which task, and when first · missing: that task, while it is put off for it
     queue      zset  run id → time it came in − 60 s × priority; lowest first
     since      zset  run id → time it came in, of those whose place is another
     schedule   zset  run id → when it is due
+    missing    set   of tasks, dotted, for which something is put off
+    missing:<task>  zset  run id → its place in the queue, of what is in the schedule only to wait for this task
     held       hash  run id → consumer, delivery, mark, attempt, worker, time, score, since, task: who runs it. The
                      mark is u where the run is unique else -; c in its place, or C, once it is to be cancelled
     dead       zset  run id → when it was given up
@@ -76,9 +79,18 @@ local function postpone(id, due, priority)
   call('zadd', prefix .. 'schedule', due, id)
   if priority ~= 0 then call('hset', run(id), 'priority', priority) end
 end
+-- Returns the place in the queue of a run that was put off; nothing where it was not.
+local function take_from(task, id)
+  local score = call('zscore', prefix .. 'missing:' .. task, id)
+  call('zrem', prefix .. 'missing:' .. task, id)
+  if call('exists', prefix .. 'missing:' .. task) == 0 then call('srem', prefix .. 'missing', task) end
+  return score
+end
 local function unqueue(id)
   call('zrem', QUEUE, id); call('zrem', SINCE, id); call('zrem', prefix .. 'schedule', id)
-  call('hdel', run(id), 'priority', 'since')
+  local task = call('hget', run(id), 'missing')
+  call('hdel', run(id), 'priority', 'since', 'missing')
+  return task and take_from(task, id)
 end
 
 -- Whether a message of a run that was seen before is news: not while it is held, nor with an attempt that it has had.
@@ -102,8 +114,9 @@ local function post(id, data, priority, due, unique, once, delivered, told, at)
   end
   if call('exists', run(id), prefix .. 'spent:' .. id, prefix .. 'kv:' .. id) > 0 then
     if not is_news(id, data) then return id, false end
-    unqueue(id); call('zrem', prefix .. 'dead', id); call('hdel', run(id), 'deaths')
+    unqueue(id); call('zrem', prefix .. 'dead', id); call('hdel', run(id), 'deaths', 'met', 'met_at')
   end
+  call('persist', prefix .. 'kv:r:' .. id)
   call('hset', run(id), 'message', data)
   if unique ~= '' then call('hset', prefix .. 'unique', unique, id); call('hset', run(id), 'unique', unique) end
   if delivered > 0 then call('hset', run(id), 'deliveries', delivered) end
@@ -207,7 +220,7 @@ local function give_back(consumer, worker, reason, most, counts, only, delivery)
     local id, h = all[j], parts(all[j + 1])
     local is_meant = only == '' or (id == only and h.delivery == delivery)
     if is_meant and h.consumer == consumer and (worker == '' or h.worker == worker) then
-      call('hdel', HELD, id); call('hset', run(id), 'deliveries', h.delivery)
+      call('hdel', HELD, id); call('hset', run(id), 'deliveries', h.delivery); call('hdel', run(id), 'met', 'met_at')
       local deaths = counts and call('hincrby', run(id), 'deaths', 1) or 0
       local cancelled_by = call('hget', run(id), 'cancel')
       local dead = counts and deaths >= most and not cancelled_by
@@ -257,12 +270,46 @@ local function find(paused, limits)
     from = from + 500 - moved
   end
 end
-local function hand_out(consumer, worker, limits)
+-- The first that was put off for want of a task which is known here, with its place.
+local function first_known(paused, limits, known)
+  local first, place
+  for _, task in ipairs(call('smembers', prefix .. 'missing')) do
+    local found = known[task] and call('zrange', prefix .. 'missing:' .. task, 0, 0, 'withscores') or {}
+    local name = found[1] and bare(header(message(found[1])))
+    if name and not call('zscore', prefix .. 'schedule', found[1]) then
+      take_from(task, found[1])  -- code that knows of no such place has moved it on
+    elseif name and not paused[name] and not limited(name, limits) and (not place or tonumber(found[2]) < place) then
+      first, place = found[1], tonumber(found[2])
+    end
+  end
+  return first, place
+end
+local function hand_out(consumer, worker, limits, known)
   local paused = {}
   for _, target in ipairs(call('hkeys', prefix .. 'pause')) do paused[target] = true end
   if paused[''] then return nil end
-  local id, score = find(paused, limits)
+  local other, place = first_known(paused, limits, known)
+  local head = other and call('zrange', QUEUE, 0, 0, 'withscores')[2]
+  local id, score
+  if not head or tonumber(head) < place then id, score = find(paused, limits) end
+  if other and not id then
+    local since = call('hget', run(other), 'since')
+    id, score = other, unqueue(other)
+    if since then call('hset', run(id), 'since', since) end
+    call('hdel', run(id), 'met', 'met_at')
+  end
   return id and hold(consumer, worker, id, score, limits)
+end
+local function bury(id, h, facts)
+  call('hdel', HELD, id); call('hset', run(id), 'deliveries', h.delivery)
+  call('zadd', prefix .. 'dead', now, id)
+  tell('dead', id, facts)
+end
+-- What an event tells of who held a run.
+local function of_holder(h, facts)
+  facts.task = h.task; facts.delivery = h.delivery; facts.attempt = h.attempt; facts.started = h.at
+  facts.worker = h.worker; facts.consumer = h.consumer
+  return facts
 end
 local function in_hand(consumer, worker)
   local all = call('hgetall', HELD)
@@ -278,14 +325,15 @@ LIBRARY = HEAD + POSTING + SETTLING + STEERING
 SCRIPTS = {
     # ARGV effects… Returns the ids under which the runs go on.
     "apply": "return store(1)",
-    # ARGV consumer, worker, whether to look first into what this worker holds, limits as JSON,
+    # ARGV consumer, worker, whether to look first into what this worker holds, limits as JSON, known tasks as JSON,
     # [run id, delivery, attempt, ttl, whether it is a cancel, effects…] of the run before. One round trip a task.
     "turn": """
         local settled, by = -1, nil
-        if ARGV[5] then settled, by = settle(ARGV[1], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], 10) end
+        if ARGV[6] then settled, by = settle(ARGV[1], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], 11) end
         if settled == -2 then return {settled, by} end
-        local limits = cjson.decode(ARGV[4])
-        local taken = ARGV[3] == '1' and in_hand(ARGV[1], ARGV[2]) or hand_out(ARGV[1], ARGV[2], limits)
+        local limits, known = cjson.decode(ARGV[4]), {}
+        for _, task in ipairs(cjson.decode(ARGV[5])) do known[task] = true end
+        local taken = ARGV[3] == '1' and in_hand(ARGV[1], ARGV[2]) or hand_out(ARGV[1], ARGV[2], limits, known)
         return {settled, unpack(taken or {})}
     """,
     # ARGV consumer, run id, delivery, attempt, ttl, whether it is a cancel, effects…
@@ -295,11 +343,27 @@ SCRIPTS = {
         local h = call('hget', HELD, ARGV[1])
         h = h and parts(h)
         if not h or h.delivery ~= tonumber(ARGV[2]) then return 0 end
-        call('hdel', HELD, ARGV[1]); call('hset', run(ARGV[1]), 'deliveries', h.delivery)
-        call('zadd', prefix .. 'dead', now, ARGV[1])
-        tell('dead', ARGV[1], {task = h.task, delivery = h.delivery, attempt = h.attempt, started = h.at,
-                               worker = h.worker, consumer = h.consumer, error = ARGV[3]})
+        bury(ARGV[1], h, of_holder(h, {error = ARGV[3]}))
         return 1
+    """,
+    # ARGV consumer, run id, delivery, missing task, why as JSON, error and version for the event, grace. To the
+    # schedule, where a consumer that knows the task finds it, or to the dead when the grace is over. Returns which.
+    "put_off": """
+        local id, task = ARGV[2], ARGV[4]
+        local h = call('hget', HELD, id)
+        h = h and parts(h)
+        if not h or h.consumer ~= ARGV[1] or h.delivery ~= tonumber(ARGV[3]) then return '' end
+        local facts = of_holder(h, {error = ARGV[6], version = ARGV[7], unknown = true})
+        local met_at = tonumber(call('hget', run(id), 'met_at') or now)
+        if now >= met_at + ARGV[8] then bury(id, h, facts); return 'dead' end
+        call('hdel', HELD, id)
+        call('hset', run(id), 'deliveries', h.delivery, 'missing', task, 'met', ARGV[5],
+             'met_at', string.format('%.6f', met_at))
+        if h.since ~= h.score then call('hset', run(id), 'since', h.since) end
+        call('zadd', prefix .. 'schedule', string.format('%.6f', met_at + ARGV[8]), id)
+        call('zadd', prefix .. 'missing:' .. task, h.score, id); call('sadd', prefix .. 'missing', task)
+        tell('put_off', id, facts)
+        return 'scheduled'
     """,
     # ARGV consumer, worker or '', reason, most deliveries, whether it counts, only this run id or '', its delivery
     "give_back": """
@@ -332,9 +396,11 @@ SCRIPTS = {
     "move_due": """
         local ids = call('zrangebyscore', prefix .. 'schedule', '-inf', ARGV[1], 'withscores', 'limit', 0, ARGV[2])
         for j = 1, #ids, 2 do
-          local priority = tonumber(call('hget', run(ids[j]), 'priority') or 0)
-          unqueue(ids[j])
-          wait(ids[j], tonumber(ids[j + 1]) - PRIORITY * priority, ids[j + 1])
+          local known = call('hmget', run(ids[j]), 'priority', 'since')
+          local place = unqueue(ids[j])
+          -- What was put off goes back to where it stood.
+          if place then wait(ids[j], place, known[2] or place)
+          else wait(ids[j], tonumber(ids[j + 1]) - PRIORITY * (tonumber(known[1]) or 0), ids[j + 1]) end
           tell('due', ids[j], {})
         end
         return #ids / 2
@@ -380,7 +446,7 @@ SCRIPTS = {
     # ARGV run id. Back to the queue, with its deaths forgiven.
     "requeue_dead": """
         if call('zrem', prefix .. 'dead', ARGV[1]) == 0 then return 0 end
-        call('hdel', run(ARGV[1]), 'deaths', 'cancel')
+        call('hdel', run(ARGV[1]), 'deaths', 'cancel', 'met', 'met_at')
         wait(ARGV[1], now, now)
         tell('requeued', ARGV[1], {})
         return 1
@@ -390,6 +456,20 @@ SCRIPTS = {
         if call('zrem', prefix .. 'dead', ARGV[1]) == 0 then return 0 end
         forget(ARGV[1], true)
         return 1
+    """,
+    # ARGV run id, revocation, ttl. It expires where there is no run that would take it along at its end.
+    "revoke": """
+        call('set', prefix .. 'kv:r:' .. ARGV[1], ARGV[2])
+        if call('exists', run(ARGV[1])) == 0 then call('expire', prefix .. 'kv:r:' .. ARGV[1], ARGV[3]) end
+    """,
+    # ARGV ids. Removes revocations that do not expire, of runs that are gone. Returns how many these were.
+    "forget_revocations": """
+        local n = 0
+        for _, id in ipairs(ARGV) do
+          local key = prefix .. 'kv:r:' .. id
+          if call('ttl', key) == -1 and call('exists', run(id)) == 0 then n = n + call('del', key) end
+        end
+        return n
     """,
     # ARGV name, owner, consumer, worker, seconds or '', lease. A lock lives as long as its consumer beats, or its time.
     "lock": """
@@ -418,7 +498,7 @@ SCRIPTS = {
 #: that it does there: each function a microsecond, for being defined.
 QUICK = {
     # ARGV whether all are new for certain, priority, whether they are told, [run id, message]…, of runs that are to
-    # begin at once. 0, and nothing stored, where one of them was seen before: that is for `apply`. 1,000 at most:
+    # begin at once. 0, and nothing stored, where one was seen or revoked before: that is for `apply`. 1,000 at most:
     # what one call hands to another goes over a stack of 8,000 places.
     "quick_post": """
         local call, prefix, priority, told = redis.call, KEYS[1], tonumber(ARGV[2]), ARGV[3] == '1'
@@ -426,7 +506,7 @@ QUICK = {
         if ARGV[1] == '0' then
           local seen = {}
           for i = 4, #ARGV, 2 do
-            for _, kind in ipairs({'run:', 'spent:', 'kv:'}) do seen[#seen + 1] = prefix .. kind .. ARGV[i] end
+            for _, kind in ipairs({'run:', 'spent:', 'kv:', 'kv:r:'}) do seen[#seen + 1] = prefix .. kind .. ARGV[i] end
           end
           if call('exists', unpack(seen)) > 0 then return 0 end
         end
@@ -452,7 +532,7 @@ QUICK = {
         return 1
     """.replace("PRIORITY", str(PRIORITY_SECONDS)),
     # ARGV consumer, worker, [run id, delivery, ttl, its result, the line of its end] of the run before.
-    # As `turn` where nothing is limited; `paused`, and nothing taken, where something is paused.
+    # As `turn` where nothing is limited; `paused`, and nothing taken, where something is paused or put off.
     "quick_turn": """
         local call, prefix, consumer, id = redis.call, KEYS[1], ARGV[1], ARGV[3]
         local HELD, settled = prefix .. 'held', -1
@@ -477,7 +557,7 @@ QUICK = {
             settled = 0
           end
         end
-        if call('exists', prefix .. 'pause') == 1 then return {settled, 'paused'} end
+        if call('exists', prefix .. 'pause', prefix .. 'missing') > 0 then return {settled, 'paused'} end
         local popped = call('zpopmin', prefix .. 'queue')
         local next, score = popped[1], popped[2]
         if not next then return {settled} end

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from huey.constants import EmptyData
 
-from engine.delivery import Effects, Posted
+from engine.delivery import REVOKED_SECONDS, Effects, Posted
 from engine.redis_server import RedisServer, Words
 
 #: New runs that are stored in one step.
@@ -71,9 +71,14 @@ class RedisValues(RedisServer):
         life = ("PX", int(ttl * 1000)) if ttl else ()
         return bool(self.ask("SET", f"kv:{key}", value, "NX", *life))
 
+    def revoke(self, run_id: str, data: bytes) -> None:
+        self.run("revoke", run_id, data, max(self.result_ttl, REVOKED_SECONDS))
+
     def remove_expired(self) -> int:
-        """Nothing to do: the server removes what has expired."""
-        return 0
+        """Remove revocations that older versions left of runs that have ended. The rest the server removes itself."""
+        ids = self.stored("kv:r:")
+        parts = (ids[start : start + MOST_POSTED] for start in range(0, len(ids), MOST_POSTED))
+        return sum(int(self.run("forget_revocations", *part)) for part in parts)
 
     def wait_result(
         self, key: str, timeout: float | None = None, backoff: float = 1.15, max_delay: float = 1.0

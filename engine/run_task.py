@@ -15,6 +15,7 @@ from huey.utils import normalize_time
 from config import settings
 from engine import capture
 from engine.messages import Envelope
+from engine.options import check_declaration
 from engine.records import now
 from engine.text import error_repr, error_text
 
@@ -145,6 +146,7 @@ class RunWrapper(TaskWrapper):
     def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
         if inspect.iscoroutinefunction(func):
             raise ConfigurationError(f"{func.__name__} is a coroutine: call it with asyncio.run in a plain function")
+        check_declaration(args[1] or func.__name__, settings)
 
         if rate := settings.get("rate_limit"):
             parse_rate(rate)

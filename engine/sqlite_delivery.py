@@ -7,18 +7,23 @@ what follows from it is stored in the same transaction.
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
+from typing import Any
 
+from engine import sqlite_put_off
 from engine.delivery import (
     COUNTED_AHEAD,
     PRIORITY_SECONDS,
+    REVOKED_SECONDS,
     CancelRequested,
     Done,
     Effects,
     Held,
     Place,
     Posted,
+    PutOff,
     Taken,
     Turn,
     event_json,
@@ -33,7 +38,8 @@ CREATE TABLE IF NOT EXISTS message (
   queue TEXT NOT NULL, id TEXT NOT NULL, task TEXT NOT NULL, attempt INTEGER NOT NULL, data BLOB NOT NULL,
   state TEXT NOT NULL, score REAL NOT NULL, since REAL NOT NULL, due REAL, uniq TEXT, cancel TEXT,
   deliveries INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0,
-  consumer TEXT, worker TEXT, held_at REAL, PRIMARY KEY (queue, id)) WITHOUT ROWID;
+  consumer TEXT, worker TEXT, held_at REAL, missing TEXT, met TEXT, met_at REAL, PRIMARY KEY (queue, id)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS message_waiting ON message (queue, score) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS message_since ON message (queue, since) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS message_scheduled ON message (queue, due) WHERE state = 'scheduled';
@@ -53,7 +59,7 @@ INSERT INTO message (queue, id, task, attempt, data, state, score, since, due, u
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET attempt = excluded.attempt, data = excluded.data, state = excluded.state,
   score = excluded.score, since = excluded.since, due = excluded.due, deaths = 0, consumer = NULL, worker = NULL,
-  cancel = NULL
+  missing = NULL, met = NULL, met_at = NULL, cancel = NULL
 WHERE message.state = 'done' OR (message.state <> 'held' AND excluded.attempt > message.attempt)
 """
 
@@ -66,8 +72,10 @@ SELECT id, task, data, deliveries + 1, score, since FROM message WHERE queue = ?
 class SqliteDelivery(SqliteDesk):
     """Where a queue's messages, results and events are kept."""
 
-    schema = VALUES + DESK + MESSAGES
+    schema = VALUES + DESK + MESSAGES + sqlite_put_off.INDEX
+    added: Mapping[str, Sequence[str]] = {"message": sqlite_put_off.COLUMNS}
     blocking = True
+    known: Collection[str] = ()  # the tasks that the code here has, dotted
 
     # --- delivery --------------------------------------------------------------------------------------------
 
@@ -111,6 +119,10 @@ class SqliteDelivery(SqliteDesk):
         since = posted.due or now
         row = (task, attempt, posted.data, state, since - PRIORITY_SECONDS * posted.priority, since, posted.due)
         stored = connection.execute(STORE, (self.name, posted.run_id, *row, posted.unique or None, posted.delivered))
+        connection.execute(
+            "UPDATE kv SET expires = NULL WHERE queue = ? AND key = ? AND expires >= ?",
+            (self.name, f"r:{posted.run_id}", now),
+        )
         if posted.told and stored.rowcount:
             self.append(connection, [posted.data.decode()])
         return posted.run_id
@@ -134,7 +146,7 @@ class SqliteDelivery(SqliteDesk):
         nothing. Raises CancelRequested.
         """
         self.local.seen = self.version()
-        if not done and not look_first and not self.queue_size(1):
+        if not done and not look_first and not self.queue_size(1) and not self.known_ones(self.connection):
             return Turn(True, None)
         with self.writing() as connection:
             settled = done is None or self.let_go(connection, consumer, done)
@@ -152,20 +164,20 @@ class SqliteDelivery(SqliteDesk):
     def hand_out(
         self, connection: sqlite3.Connection, consumer: str, worker: str, limits: dict[str, list[float]]
     ) -> Taken | None:
-        while row := connection.execute(WAITING, (self.name,)).fetchone():
-            run_id, task, data, delivery, score, since = row
-            now = time.time()
-            again = self.limited(connection, task, limits.get(task), now)
-            if again is None:
-                break
-            connection.execute(
-                "UPDATE message SET state = 'scheduled', due = ?1, since = ?1, score = ?1 - ?2 "
-                "WHERE queue = ?3 AND id = ?4",
-                (again, since - score, self.name, run_id),
-            )
-            self.append(connection, [event_json("limited", run_id, now, due=again)])
-        else:
+        now = time.time()
+        others = [
+            row
+            for row in self.known_ones(connection)
+            if self.limited(connection, row[1], limits.get(row[1]), now) is None
+        ]
+        first = self.first_waiting(connection, limits)
+        rows = [*others, first] if first else others
+        if not rows:
             return None
+        run_id, task, data, delivery, _score, _since = row = min(rows, key=itemgetter(4))
+        if row is not first:
+            sql = f"UPDATE message SET {sqlite_put_off.FORGET} WHERE queue = ? AND id = ?"
+            connection.execute(sql, (self.name, run_id))
         connection.execute(
             "UPDATE message SET state = 'held', deliveries = ?, consumer = ?, worker = ?, held_at = ? "
             "WHERE queue = ? AND id = ?",
@@ -174,6 +186,26 @@ class SqliteDelivery(SqliteDesk):
         if task in limits:
             connection.execute("INSERT INTO start VALUES (?, ?, ?)", (self.name, task, now))
         return Taken(run_id, delivery, bytes(data), self.may_be_revoked(connection, run_id, bytes(data)))
+
+    def known_ones(self, connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+        """Of what others have put off, the first for each task that is known here."""
+        return list(sqlite_put_off.first_of_each(connection, self.name, self.known)) if self.known else []
+
+    def first_waiting(self, connection: sqlite3.Connection, limits: dict[str, list[float]]) -> tuple[Any, ...] | None:
+        """The first that may start; what is limited before it is put off."""
+        while row := connection.execute(WAITING, (self.name,)).fetchone():
+            run_id, task, _data, _delivery, score, since = row
+            now = time.time()
+            again = self.limited(connection, task, limits.get(task), now)
+            if again is None:
+                return tuple(row)
+            connection.execute(
+                "UPDATE message SET state = 'scheduled', due = ?1, since = ?1, score = ?1 - ?2 "
+                "WHERE queue = ?3 AND id = ?4",
+                (again, since - score, self.name, run_id),
+            )
+            self.append(connection, [event_json("limited", run_id, now, due=again)])
+        return None
 
     def limited(self, connection: sqlite3.Connection, task: str, limit: list[float] | None, now: float) -> float | None:
         """The time from which a task of a limited rate may start again; None when it may now."""
@@ -217,7 +249,7 @@ class SqliteDelivery(SqliteDesk):
             return False
         if (cancelled_by := held[0][0]) is not None and not done.is_cancel:
             raise CancelRequested(cancelled_by)  # the transaction is rolled back
-        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{taken.run_id}"))
+        self.restore(connection, taken.run_id)
         # A retry among the effects turns the row back into a message, with its count of deliveries.
         self.store(connection, done.effects)
         self.spend(connection, taken.run_id, "done")
@@ -233,6 +265,17 @@ class SqliteDelivery(SqliteDesk):
         )
         connection.execute("DELETE FROM message WHERE queue = ? AND id = ? AND state = ?", here)
 
+    def revoke(self, run_id: str, data: bytes) -> None:
+        """Keep a revocation; it expires where there is no run that would take it along at its end."""
+        expires = time.time() + max(self.result_ttl, REVOKED_SECONDS)
+        with self.writing() as connection:
+            sql = "SELECT 1 FROM message WHERE queue = ? AND id = ? AND state <> 'done'"
+            is_known = connection.execute(sql, (self.name, run_id)).fetchone()
+            self.put(connection, f"r:{run_id}", data, None if is_known else expires)
+
+    def restore(self, connection: sqlite3.Connection, run_id: str) -> None:
+        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{run_id}"))
+
     def bury(self, consumer: str, taken: Taken, reason: str) -> None:
         """Keep a message that cannot be run, with its reason, where it blocks nothing."""
         with self.writing() as connection:
@@ -245,6 +288,26 @@ class SqliteDelivery(SqliteDesk):
                 told = {"task": task, "attempt": attempt, "started": held_at, "worker": worker, "consumer": holder}
                 event = event_json("dead", taken.run_id, time.time(), **told, delivery=taken.delivery, error=reason)
                 self.append(connection, [event])
+
+    def put_off(self, consumer: str, taken: Taken, why: PutOff, grace: float) -> str:
+        """Let go of a message that names a task which is not known here. `scheduled`, or `dead` when the grace is over;
+        empty when it is not held any more. A consumer that knows the task takes it from the schedule.
+        """
+        with self.writing() as connection:
+            done = sqlite_put_off.put_off(connection, self.name, consumer, taken, why, grace)
+            if done is None:
+                return ""
+            state, event = done
+            self.append(connection, [event])
+            return state
+
+    def put_off_for(self, run_id: str) -> PutOff | None:
+        """What a message is put off for; None where it is not."""
+        sql = (
+            "SELECT met, met_at, due FROM message WHERE queue = ? AND id = ? AND state = 'scheduled' AND missing <> ''"
+        )
+        rows = self.ask(sql, self.name, run_id)
+        return next((PutOff(*json.loads(met))._replace(met_at=met_at, until=due) for met, met_at, due in rows), None)
 
     def give_back(
         self,
@@ -270,7 +333,7 @@ class SqliteDelivery(SqliteDesk):
             for run_id, task, attempt, delivery, deaths, holder, slot, held_at, cancelled_by in rows:
                 dead = counts and deaths >= max_deliveries and cancelled_by is None
                 connection.execute(
-                    "UPDATE message SET state = ?, deaths = ?, consumer = NULL, worker = NULL "
+                    "UPDATE message SET state = ?, deaths = ?, consumer = NULL, worker = NULL, met_at = NULL "
                     "WHERE queue = ? AND id = ?",
                     ("dead" if dead else "waiting", deaths, self.name, run_id),
                 )
@@ -319,8 +382,9 @@ class SqliteDelivery(SqliteDesk):
         """Schedule → queue, in one step. Returns how many moved."""
         with self.writing() as connection:
             rows = connection.execute(
-                "UPDATE message SET state = 'waiting' WHERE queue = ?1 AND id IN (SELECT id FROM message "
-                "WHERE queue = ?1 AND state = 'scheduled' AND due <= ?2 ORDER BY due LIMIT ?3) RETURNING id",
+                "UPDATE message SET state = 'waiting', missing = NULL WHERE queue = ?1 AND id IN "
+                "(SELECT id FROM message WHERE queue = ?1 AND state = 'scheduled' AND due <= ?2 "
+                "ORDER BY due LIMIT ?3) RETURNING id",
                 (self.name, now, limit),
             ).fetchall()
             self.append(connection, [event_json("due", run_id, now) for (run_id,) in rows])
@@ -354,6 +418,7 @@ class SqliteDelivery(SqliteDesk):
             if not row or row[0] not in ("waiting", "scheduled"):
                 return "unknown"
             self.spend(connection, run_id, row[0])
+            self.restore(connection, run_id)
             self.append(connection, [event_json("cancelled", run_id, time.time(), by=by)])
             return "removed"
 
@@ -375,6 +440,7 @@ class SqliteDelivery(SqliteDesk):
             ids = [run_id for (run_id,) in connection.execute(sql, (self.name, limit)).fetchall()]
             for run_id in ids:
                 self.spend(connection, run_id, "waiting")
+                self.restore(connection, run_id)
             self.append(connection, [event_json("cancelled", run_id, time.time(), by=by) for run_id in ids])
             return len(ids)
 
@@ -399,8 +465,8 @@ class SqliteDelivery(SqliteDesk):
         now = time.time()
         with self.writing() as connection:
             back = connection.execute(
-                "UPDATE message SET state = 'waiting', deaths = 0, cancel = NULL, score = ?1, since = ?1 "
-                "WHERE queue = ?2 AND id = ?3 AND state = 'dead'",
+                "UPDATE message SET state = 'waiting', deaths = 0, score = ?1, since = ?1, cancel = NULL, "
+                "met_at = NULL WHERE queue = ?2 AND id = ?3 AND state = 'dead'",
                 (now, self.name, run_id),
             )
             if back.rowcount:
@@ -408,7 +474,12 @@ class SqliteDelivery(SqliteDesk):
             return bool(back.rowcount)
 
     def discard_dead(self, run_id: str) -> bool:
-        return bool(self.tell("DELETE FROM message WHERE queue = ? AND id = ? AND state = 'dead'", self.name, run_id))
+        with self.writing() as connection:
+            sql = "DELETE FROM message WHERE queue = ? AND id = ? AND state = 'dead'"
+            is_gone = bool(connection.execute(sql, (self.name, run_id)).rowcount)
+            if is_gone:
+                self.restore(connection, run_id)
+            return is_gone
 
     def held(self) -> list[Held]:
         rows = self.ask(
@@ -435,7 +506,13 @@ class SqliteDelivery(SqliteDesk):
 
     def remove_expired(self) -> int:
         self.tell("DELETE FROM spent WHERE queue = ? AND expires < ?", self.name, time.time())
-        return super().remove_expired()
+        # Older versions left revocations that do not expire, of runs that have ended.
+        left = self.tell(
+            "DELETE FROM kv WHERE queue = ? AND key >= 'r:' AND key < 'r;' AND expires IS NULL AND NOT EXISTS "
+            "(SELECT 1 FROM message WHERE message.queue = kv.queue AND message.id = substr(kv.key, 3))",
+            self.name,
+        )
+        return left + super().remove_expired()
 
     # --- what Huey asks of a storage -------------------------------------------------------------------------
 

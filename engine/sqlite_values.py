@@ -6,7 +6,7 @@ WAL, one connection a thread, and `BEGIN IMMEDIATE` for every write.
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import getpid
 from pathlib import Path
@@ -32,6 +32,8 @@ class SqliteValues(BaseStorage):
     """The part of a storage that keeps values under keys. `schema`: the tables that the file needs."""
 
     schema = VALUES
+    #: Columns that a file of an older version lacks, by table. They stand in the schema too.
+    added: Mapping[str, Sequence[str]] = {}
     POLL_SECONDS = 0.025
     #: A commit is seen some time after the writing that announces it: the disk stands between the two.
     COMMIT_SECONDS = 0.25
@@ -64,8 +66,18 @@ class SqliteValues(BaseStorage):
         connection.execute("PRAGMA synchronous = full")
         version = crc32(self.schema.encode()) >> 1  # SQLite keeps a signed number
         if connection.execute("PRAGMA user_version").fetchone() != (version,):
+            self.add_columns(connection)
             connection.executescript(f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version = {version}; COMMIT;")
         return connection
+
+    def add_columns(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        for table, columns in self.added.items():
+            there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for column in columns:
+                if there and column.split()[0] not in there:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+        connection.execute("COMMIT")
 
     def warnings(self) -> list[str]:
         """Nothing endangers a file of our own."""

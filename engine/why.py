@@ -35,6 +35,7 @@ class Cause(NamedTuple):
     record_behind                               the broker knows more than the record: it moves on in a moment
     lost          state                         on record, and not in the broker any more
     cancelled     task, until                   by Huey's `revoke`, in code; with a task: all of its runs
+    older_code    task, consumer, worker_id, version, since, until     a consumer that met it does not know the task
     task_unknown  task, code_version, workers   the versions of those that serve its queue
     queue_unknown queue
     queue_paused  queue, by, at, reason
@@ -84,10 +85,11 @@ class Waiting:
             return [self.not_in_the_broker()]
         known = workers()
         self.serving = live(known, self.queue.name)
-        self.due = self.due_at()
+        put_off = self.put_off()
+        self.due = None if put_off else self.due_at()
         later = self.later() if self.due and self.due > now() else []
         hindered = [*self.paused(), *self.unknown(), *self.nobody(known), *self.overdue(), *self.locked()]
-        found = [*self.cancelled(), *later, *hindered]
+        found = [*self.cancelled(), *later, *put_off, *hindered]
         return found if later else [*found, *self.in_line(hindered=bool(found))]
 
     def running(self, held: Held) -> Cause:
@@ -152,6 +154,15 @@ class Waiting:
         if task in pauses:
             found.append(Cause("task_paused", {"task": task, "queue": queue, **who_paused(pauses[task])}))
         return found
+
+    def put_off(self) -> list[Cause]:
+        """By a consumer whose code does not know its task, or one that is to follow it."""
+        found = self.storage.put_off_for(self.run.id) if self.place and self.place.state == "scheduled" else None
+        if found is None:
+            return []
+        facts = {"task": found.task, "consumer": found.consumer, "worker_id": found.consumer_id}
+        times = {"since": instant(found.met_at), "until": instant(found.until)}
+        return [Cause("older_code", {**facts, "version": found.version, **times})]
 
     def unknown(self) -> list[Cause]:
         if self.task_class:

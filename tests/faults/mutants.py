@@ -27,13 +27,13 @@ class Mutant(NamedTuple):
 MUTANTS = [
     Mutant(
         "an outcome that cannot be put together fails the attempt",
-        "outcomes chord",
+        "settling chord",
         "engine/settler.py",
         "Settler.settle_as_failed = Settler.give_up",
     ),
     Mutant(
         "a delivery without a settled outcome counts",
-        "outcomes does_not_take",
+        "settling does_not_take",
         "engine/settler.py",
         """
 def give_up(self, settlement, error):
@@ -43,30 +43,30 @@ Settler.give_up = give_up
     ),
     Mutant(
         "a result is made while a failure is the attempt's own",
-        "outcomes odd_outcome and long",
+        "settling odd_outcome and long",
         "engine/queues.py",
         "Queue.check_result = lambda self, task, value: None",
     ),
     Mutant(
         "a value that is not finite is no JSON",
-        "outcomes odd_outcome and list",
+        "settling odd_outcome and list",
         "engine/messages.py",
         "find_not_finite = lambda value, name='it': None",
     ),
     Mutant(
         "a BaseException of a task is a failure of that task",
-        "outcomes odd_outcome and keyboard",
+        "settling odd_outcome and keyboard",
         instead=(("engine/run_task.py", "if task.queue.current is None:", "if True:"),),
     ),
     Mutant(
         "a retry at no time is a failure",
-        "outcomes odd_outcome and soon",
+        "settling odd_outcome and soon",
         "engine/run_task.py",
         "check_delay = lambda error: None",
     ),
     Mutant(
         "hooks are contained",
-        "outcomes hooks_and_receivers",
+        "settling hooks_and_receivers",
         "engine/queues.py",
         """
 Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emit
@@ -74,19 +74,19 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
     ),
     Mutant(
         "text that is not UTF-8 is kept with escapes",
-        "outcomes odd_outcome and value and surrogate",
+        "settling odd_outcome and value and surrogate",
         "engine/text.py",
         "storable = lambda text, limit=0: text",
     ),
     Mutant(
         "an error that cannot describe itself is described",
-        "outcomes odd_outcome and str",
+        "settling odd_outcome and str",
         "engine/text.py",
         "attempt_text = lambda error, convert: convert(error)",
     ),
     Mutant(
         "a cancel wins until the outcome is stored",
-        "outcomes cancel_wins",
+        "settling cancel_wins",
         instead=(
             ("engine/redis_scripts.py", "if is_cancel ~= '1' and (mark", "if false and (mark"),
             ("engine/redis_scripts.py", "if mark == 'c' or mark == 'C' then return {-2", "if false then return {-2"),

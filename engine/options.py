@@ -1,0 +1,83 @@
+"""Checks of what a declaration of a task and a call of it may say. A value that cannot be kept is refused by name."""
+
+import re
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from huey.api import Task
+
+#: The database keeps whole numbers in 32 bits. Seconds beyond it (68 years) overflow the calendar sooner or later.
+MOST = 2**31 - 1
+ID = re.compile(r"[!-~]{1,64}")
+#: History and limits go by what stands behind the last dot of a dotted name. A header is split at spaces.
+NAME = re.compile(r"[^\s.]{1,200}")
+
+
+class BadOption(ValueError):
+    """A value that a task or a call cannot have. The message names the field, the task and the value."""
+
+
+def is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST
+
+
+def is_number(value: Any) -> bool:
+    """True for a finite number within MOST. NaN compares as false."""
+    return isinstance(value, int | float) and type(value) is not bool and -MOST <= value <= MOST
+
+
+def is_seconds(value: Any) -> bool:
+    return is_number(value) and value >= 0
+
+
+def or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+WHOLE = f"a whole number from 0 to {MOST:,}"
+SECONDS = f"a number from 0 to {MOST:,}"
+
+#: The options of a call, which a declaration has as `default_<option>`.
+OF_CALLS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "retries": (is_whole, WHOLE),
+    "retry_delay": (is_seconds, SECONDS),
+    "retry_backoff": (is_seconds, SECONDS),
+    "priority": (or_none(is_number), f"a number from -{MOST:,} to {MOST:,}"),
+    "timeout": (or_none(is_seconds), SECONDS),
+}
+OF_DECLARATIONS = {f"default_{name}": (name, *rest) for name, rest in OF_CALLS.items()} | {
+    "time_limit": ("time_limit", or_none(is_seconds), SECONDS)
+}
+
+
+def check_declaration(task: str, settings: Mapping[str, Any]) -> None:
+    """Raise BadOption for the name, or else the first setting of a decorator, that a task cannot have."""
+    if not NAME.fullmatch(task):
+        raise refusal("name", task, "1 to 200 characters without a space or a dot", task)
+    for setting, (name, is_right, allowed) in OF_DECLARATIONS.items():
+        if setting in settings and not is_right(settings[setting]):
+            raise refusal(name, task, allowed, settings[setting])
+
+
+def check_call(task: Task) -> None:
+    """Raise BadOption for the first value that a new run, or one that is to follow it, cannot have."""
+    for call in (task, *followers(task)):
+        if not (isinstance(call.id, str) and ID.fullmatch(call.id)):
+            raise refusal("id", call.name, "1 to 64 printable ASCII characters without a space", call.id)
+        for name, (is_right, allowed) in OF_CALLS.items():
+            if not is_right(value := getattr(call, name)):
+                raise refusal(name, call.name, allowed, value)
+
+
+def followers(task: Task) -> Iterator[Task]:
+    """Yield the calls that travel inside this one: its pipeline, its error handler, the callback of its chord."""
+    chord = task.chord_config
+    for follower in (task.on_complete, task.on_error, chord and chord.callback):
+        if follower is not None:
+            yield follower
+            yield from followers(follower)
+
+
+def refusal(name: str, task: str, allowed: str, value: Any) -> BadOption:
+    return BadOption(f"{name} of {task} must be {allowed}, not {reprlib.repr(value)}")

@@ -1,0 +1,73 @@
+"""Registry: Huey's registry of tasks, with one task per name in all queues of a program.
+
+History, limits, pauses and ticks go by a task's bare name. A second task of that name would have those of the first.
+"""
+
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from huey.exceptions import HueyException
+from huey.registry import Registry as HueyRegistry
+
+
+class SameName(SystemExit):
+    """Two tasks have one name. It ends the program with exit code 2 and one line.
+
+    It is no Exception: `huey_consumer` swallows the first one of an import, and imports once more.
+    """
+
+    def __init__(self, line: str) -> None:
+        print(f"dewey: {line}", file=sys.stderr)
+        super().__init__(2)
+
+
+class NotRegistered(HueyException):
+    """A message names a task that this code does not have: its own, or one that is to follow it."""
+
+    def __init__(self, task: str, line: str) -> None:
+        super().__init__(line)
+        self.task = task
+
+
+class Registry(HueyRegistry):
+    """`program`: the registries of all queues of the program, this one among them."""
+
+    program: Iterable["Registry"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.program = (self,)
+
+    def register(self, task_class: Any) -> bool:
+        name = task_class.__name__
+        for registry, other in self.named(name):
+            if registry is not self or source_of(other) != source_of(task_class):
+                modules = " and ".join(sorted({other.__module__, task_class.__module__}))
+                raise SameName(f"two tasks are named {name}, in {modules}; rename one, or give it another name=")
+        return bool(super().register(task_class))
+
+    def named(self, name: str) -> Iterator[tuple["Registry", Any]]:
+        for registry in self.program:
+            yield from ((registry, task) for task in registry._registry.values() if task.__name__ == name)
+
+    def string_to_task(self, task_str: str) -> Any:
+        try:
+            return super().string_to_task(task_str)
+        except HueyException as error:
+            raise NotRegistered(task_str, str(error)) from None
+
+
+def share_names(queues: Iterable[Any]) -> None:
+    """Refuse a task of a name that a task of another of these queues has."""
+    registries = tuple(queue._registry for queue in queues)
+    for registry in registries:
+        registry.program = registries
+
+
+def source_of(task_class: Any) -> Any:
+    """Return the place of a task's code: a module that is executed again registers the same task."""
+    function = inspect.unwrap(task_class.function)
+    code = getattr(function, "__code__", None)
+    return (code.co_filename, code.co_firstlineno) if code else function

@@ -1,0 +1,63 @@
+"""`inspect scheduled` lists all that is due later; Flower's API says how much it leaves out."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import Flasks, bearer_headers
+from flask import Flask
+from library import consumer_of
+
+import tasks
+from engine.delivery import Effects
+from engine.inspect import worker_name
+from engine.records import now
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+MANY, SHOWN = 1502, 1000
+AT = now().replace(microsecond=0) + timedelta(hours=1)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def broker(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Very many runs on `light` that are due later, and a message that cannot be read before them."""
+    if request.param == "redis":
+        storage = RedisDelivery("light", request.getfixturevalue("redis_url"), 60)
+    else:
+        storage = SqliteDelivery("light", tmp_path / "queue.db", 60)
+    monkeypatch.setattr(tasks.light, "storage", storage)
+    storage.apply(Effects().enqueue("odd", b"1 run tasks.get_cleanup_statistics 1 odd - {}", None, AT))
+    made = tasks.get_cleanup_statistics
+    etas = [AT + timedelta(seconds=number) for number in range(1, MANY + 1)]
+    tasks.light.enqueue_many(made.s(hours=1, eta=eta.astimezone().replace(tzinfo=None)) for eta in etas)
+
+
+@pytest.mark.usefixtures("broker")
+def test_the_terminal_lists_everything(flask: Flasks) -> None:
+    names = [worker_name(consumer_of("light")) for _ in range(2)]
+    found = json.loads(flask("inspect", "scheduled", "--json"))
+    assert sorted(found) == sorted([*names, "heavy@nobody", "normal@nobody"])
+    for name in names:
+        unreadable, *others = found[name]
+        assert (unreadable["request"]["id"], unreadable["request"]["name"], unreadable["eta"]) == (
+            "odd", "tasks.get_cleanup_statistics", None,
+        )  # fmt: skip
+        etas = [datetime.fromisoformat(one["eta"]) for one in others]
+        assert etas == [AT + timedelta(seconds=number) for number in range(1, MANY + 1)]
+    assert len(flask("inspect", "scheduled").splitlines()) == 1 + 1 + MANY
+
+
+@pytest.mark.usefixtures("broker")
+def test_flowers_api_says_how_much_it_leaves_out(app: Flask) -> None:
+    name = worker_name(consumer_of("light"))
+    idle, headers = worker_name(consumer_of("heavy")), bearer_headers("viewer")
+
+    def of(worker: str) -> dict[str, Any]:
+        answer = app.test_client().get(f"/api/workers?workername={worker}", headers=headers)
+        return dict(answer.json[worker])
+
+    assert (len(of(name)["scheduled"]), of(name)["scheduled_left_out"]) == (SHOWN, MANY + 1 - SHOWN)
+    assert of(idle)["scheduled"] == [] and "scheduled_left_out" not in of(idle)
