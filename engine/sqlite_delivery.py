@@ -7,9 +7,10 @@ what follows from it is stored in the same transaction.
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from engine.broker_entries import held_of, ticks_of
 from engine.delivery import (
     COUNTED_AHEAD,
     PRIORITY_SECONDS,
@@ -330,7 +331,8 @@ class SqliteDelivery(SqliteDesk):
             return bool(told.rowcount)
 
     def last_ticks(self) -> dict[str, int]:
-        return dict(self.ask("SELECT task, minute FROM tick WHERE queue = ?", self.name))
+        rows = self.ask("SELECT task, minute FROM tick WHERE queue = ?", self.name)
+        return ticks_of(self.name, [(task, minute) for task, minute in rows])
 
     # --- commands --------------------------------------------------------------------------------------------
 
@@ -353,6 +355,18 @@ class SqliteDelivery(SqliteDesk):
         with self.writing() as connection:
             connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, run_id))
             connection.execute("DELETE FROM spent WHERE queue = ? AND id = ?", (self.name, run_id))
+
+    def report_lost(self, ids: Sequence[str]) -> int:
+        """Report in the history those of these runs of which nothing is here. Returns how many."""
+        marks, now = ", ".join("?" * len(ids)), time.time()
+        sql = f"SELECT id FROM message WHERE queue = ? AND state <> 'done' AND id IN ({marks})"
+        if not set(ids).difference(run_id for (run_id,) in self.ask(sql, self.name, *ids)):
+            return 0
+        with self.writing() as connection:
+            here = {run_id for (run_id,) in connection.execute(sql, (self.name, *ids))}
+            lost = [run_id for run_id in ids if run_id not in here]
+            self.append(connection, [event_json("lost", run_id, now) for run_id in lost])
+        return len(lost)
 
     def cancelling(self) -> dict[str, str]:
         """The running runs that are to be cancelled, and by whom."""
@@ -407,7 +421,7 @@ class SqliteDelivery(SqliteDesk):
             "WHERE queue = ? AND state = 'held'",
             self.name,
         )
-        return [Held(*row) for row in rows]
+        return held_of(self.name, [(run_id, words) for run_id, *words in rows])
 
     def message(self, run_id: str) -> bytes | None:
         rows = self.ask("SELECT data FROM message WHERE queue = ? AND id = ?", self.name, run_id)
