@@ -25,7 +25,7 @@ def show_status(as_json: bool) -> bool:
     if as_json:
         print_json({"queues": [fact._asdict() | history_of(lags[fact.name]) for fact in facts]})
     else:
-        titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy", "unread events", "history lag")
+        titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy", "unread events", "lag (s)")
         print_table(titles, [queue_row(fact, consumers, lags[fact.name]) for fact in facts])
     for warning in inspect.warnings(tasks.queues):
         click.echo(f"warning: {warning}", err=True)
@@ -42,7 +42,7 @@ def queue_row(fact: inspect.QueueFacts, consumers: list[WorkerProcess], lag: his
     oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"
     state += ", paused" if fact.paused else ""
     at_work = fact.waiting, fact.scheduled, oldest, fact.worker_count, fact.busy_count
-    return fact.name, state, *at_work, lag.events, f"{lag.seconds:.1f} s"
+    return fact.name, state, *at_work, lag.events, lag.seconds
 
 
 @click.group("inspect", cls=Group)

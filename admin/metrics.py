@@ -131,7 +131,7 @@ def of_history() -> Iterator[Metric]:
     unread = {name: lag.events for name, lag in lags.items()}
     yield by_queue("recorder_unread_events", "Events that are not in the history yet.", unread)
     seconds = {name: lag.seconds for name, lag in lags.items()}
-    yield by_queue("recorder_lag_seconds", "For how long the oldest of these events has waited; 0: none waits.", seconds)
+    yield by_queue("recorder_lag_seconds", "For how long the oldest of them has waited; 0: none waits.", seconds)
     rejected = {(name,): count for name, count in rejected_events.total(list(tasks.queues)).items()}
     yield counter("recorder_rejected_events", "Events that could not be written to the history.", ["queue"], rejected)
 

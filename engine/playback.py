@@ -64,14 +64,16 @@ def known(line: bytes) -> Event:
 
 
 def read(line: bytes) -> Event:
-    """An event; without NUL, which JSON writes as an escape and PostgreSQL's text cannot hold."""
+    """An event; without NUL, which JSON writes as an escape and PostgreSQL's text cannot hold. Its id stays as it is:
+    another one would be that of another run.
+    """
     if not line.startswith(b"{"):
         return message_read(line)
     if b"\\u0000" not in line:
         event: Event = orjson.loads(line)
         return event
     return {
-        name: value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) and name != "result" else value
+        name: without_nul(value) if isinstance(value, str) and name not in ("id", "result") else value
         for name, value in orjson.loads(line).items()
     }
 
@@ -321,7 +323,11 @@ PLAY: dict[str, Callable[[Book, Event], None]] = {
 
 
 def instant(unix: float | str) -> datetime:
-    return datetime.fromtimestamp(float(unix), UTC)
+    """Raises ValueError."""
+    try:
+        return datetime.fromtimestamp(float(unix), UTC)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"{unix} is out of range for a time") from error
 
 
 def at(unix: float | str) -> str:

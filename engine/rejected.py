@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from json import JSONDecodeError
 from typing import Any
 
 from engine import playback
@@ -59,6 +60,8 @@ def word_of(value: Any) -> str | None:
 def reason_of(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"the field {error} is missing"
+    if isinstance(error, JSONDecodeError):
+        return f"it is no JSON: {error}"
     reason = str(error).partition("\n")[0] or type(error).__name__
     return printable(reason)[:LONGEST_REASON]
 
