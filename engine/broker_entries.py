@@ -68,11 +68,12 @@ def pauses_of(queue: str, rows: Iterable[tuple[str, Raw]]) -> dict[str, dict[str
 
 
 def pause_info(queue: str, target: str, raw: Raw) -> dict[str, Any]:
+    absent = {"kind": "code", "reason": None} | ({"until": None} if target.startswith("schedule:") else {})
     info = object_of(raw)
-    if info is None or not is_pause(info):
-        report("pause", queue, target or "everything")
-        return {"by": "?", "kind": "code", "at": datetime.now(UTC).isoformat(), "reason": "this pause is malformed"}
-    return info
+    if info is not None and is_pause(info):
+        return absent | info
+    report("pause", queue, target or "everything")
+    return absent | {"by": "?", "at": datetime.now(UTC).isoformat(), "reason": "this pause is malformed"}
 
 
 def is_pause(info: dict[str, Any]) -> bool:
@@ -95,7 +96,7 @@ def locks_of(queue: str, rows: Iterable[tuple[str, Raw]]) -> dict[str, tuple[str
     found = {}
     for name, raw in rows:
         try:
-            owner, consumer, worker = map(str, json.loads(raw)[:3])
+            owner, consumer, worker, _until = (checked(word, str) for word in json.loads(raw))
             found[name] = owner, consumer, worker
         except BAD:
             report("lock", queue, name)

@@ -323,7 +323,8 @@ class SqliteDelivery(SqliteDesk):
         with self.writing() as connection:
             told = connection.execute(
                 "INSERT INTO tick (queue, task, minute) VALUES (?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET minute = excluded.minute WHERE excluded.minute > minute",
+                "ON CONFLICT DO UPDATE SET minute = excluded.minute "
+                "WHERE excluded.minute > minute OR typeof(minute) <> 'integer'",
                 (self.name, task, minute),
             )
             if told.rowcount:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from databases import bound_to, execute_alone
-from odd_entries import probe_on, put_line, work_off
+from odd_entries import probe_on, put_line, storages_on, work_off
 from peewee import OperationalError, ProgrammingError
 from probes import echo, probe
 
@@ -26,7 +26,7 @@ from engine.records import Attempt, HistoryCursor, RejectedEvent, Run, State, Wo
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
 def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    with probe_on(request.param, request, tmp_path):
+    with probe_on(storages_on(request.param, request, tmp_path)):
         yield
 
 
