@@ -12,6 +12,8 @@ from engine.queues import Queue
 from engine.records import ENDED, Run, State, now
 
 EVERY_SECONDS = settings.lease_seconds
+#: Younger runs are left alone.
+YOUNG = timedelta(seconds=settings.lease_seconds)
 #: The broker is asked about so many runs of each state at a time, the oldest first; the next time about those after.
 AT_A_TIME = 200
 ACTIVE = tuple(state for state in State if state not in ENDED)
@@ -40,7 +42,7 @@ class LostRuns:
     def some(self, state: State) -> list[Run]:
         """The next runs in this state, of those that were enqueued a while ago."""
         here = (Run.queue == self.queue.name) & (Run.state == state)
-        old = here & (Run.enqueued_at < now() - timedelta(seconds=settings.lease_seconds))
+        old = here & (Run.enqueued_at < now() - YOUNG)
         query = Run.select(Run.id, Run.enqueued_at).where(old).order_by(Run.enqueued_at, Run.id).limit(AT_A_TIME)
         if place := self.places.pop(state, None):
             at, run_id = place

@@ -297,7 +297,7 @@ class RejectedEvent(Record):
     run_id = TextField(null=True)  # as far as the line can be read, and so is its kind
     kind = TextField(null=True)
     reason = TextField()
-    line = TextField()  # its beginning; bytes that are no text as escapes
+    line = TextField()  # bytes that are no text as escapes; a long one is cut
     rejected_at = UTCDateTimeField()
 
     class Meta:

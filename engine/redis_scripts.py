@@ -238,7 +238,14 @@ end
 -- Who holds this run cannot be read: it goes back to the queue, under a number that whoever has it does not know.
 local function take_back(id)
   call('hdel', HELD, id)
-  if call('hexists', run(id), 'message') == 0 then return end
+  local data, cancelled_by = unpack(call('hmget', run(id), 'message', 'cancel'))
+  if not data then return end
+  if cancelled_by then
+    local _, attempt = header(data)
+    spend(id, attempt, SPENT_SECONDS)
+    tell('cancelled', id, {by = cancelled_by})
+    return
+  end
   call('hset', run(id), 'deliveries', (tonumber(call('hget', run(id), 'deliveries')) or 0) + 1)
   wait(id, now, now)
   tell('requeued', id, {})

@@ -12,10 +12,12 @@ from engine.database import database
 from engine.playback import Line
 from engine.records import HistoryCursor, RejectedEvent, now
 from engine.refusals import is_refusal, refused
+from engine.text import storable
 
 logger = logging.getLogger(__name__)
 
-LONGEST_LINE, LONGEST_REASON, LONGEST_WORD = 4096, 1000, 200
+#: Bytes kept of a line, of its reason, and of the run's id.
+MAX_LINE, MAX_REASON, MAX_WORD = 4096, 1000, 200
 
 
 def play(queue: str, stream: str, lines: Sequence[Line]) -> None:
@@ -33,7 +35,7 @@ def set_aside(queue: str, stream: str, position: int, line: bytes, error: Except
     logger.error("An event of run %s in queue %s is rejected: %s", run_id or "?", queue, reason)
     row = {
         "queue": queue, "stream": stream, "position": position, "run_id": run_id, "kind": kind, "reason": reason,
-        "line": shown(line), "rejected_at": now(),
+        "line": storable(line.decode("utf-8", "backslashreplace"), MAX_LINE), "rejected_at": now(),
     }  # fmt: skip
     try:
         with database.atomic():
@@ -54,7 +56,7 @@ def words_of(line: bytes) -> tuple[str | None, str | None]:
 
 
 def word_of(value: Any) -> str | None:
-    return printable(value)[:LONGEST_WORD] or None if isinstance(value, str) else None
+    return storable(value, MAX_WORD) or None if isinstance(value, str) else None
 
 
 def reason_of(error: Exception) -> str:
@@ -62,17 +64,7 @@ def reason_of(error: Exception) -> str:
         return f"the field {error} is missing"
     if isinstance(error, JSONDecodeError):
         return f"it is no JSON: {error}"
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return printable(reason)[:LONGEST_REASON]
-
-
-def shown(line: bytes) -> str:
-    text = printable(line[:LONGEST_LINE].decode("utf-8", "backslashreplace"))
-    return text if len(line) <= LONGEST_LINE else f"{text}… ({len(line):,} bytes in all)"
-
-
-def printable(text: str) -> str:
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
+    return storable(str(error).partition("\n")[0] or type(error).__name__, MAX_REASON)
 
 
 def total(queues: Sequence[str]) -> dict[str, int]:
