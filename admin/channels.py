@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import logging
 import re
 import smtplib
 import ssl
@@ -24,6 +25,8 @@ from flask_babel import force_locale, lazy_gettext
 from admin.alert_words import Message, link, message
 from config import settings
 from engine.alerts import TEST, Notice
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10
 SIGNATURE = "Dewey-Signature"
@@ -74,13 +77,17 @@ def receiver(channel: str) -> str:
 
 
 def send(notice: Notice) -> None:
-    """In the language of LANGUAGE: nobody has switched one. Raises NotSent."""
-    with force_locale(settings.language):
-        told = message(notice)
+    """In the language of LANGUAGE: nobody has switched one. Raises NotSent, whatever went wrong."""
     prefix = f"[{settings.environment}] " if settings.environment else ""
     try:
+        with force_locale(settings.language):
+            told = message(notice)
         SENDERS[notice.channel](notice, told, prefix)
-    except (OSError, http.client.HTTPException, smtplib.SMTPException, ValueError) as error:
+    except NotSent:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError | http.client.HTTPException | smtplib.SMTPException | ValueError):
+            logger.exception("Notice %s could not be put into words", notice.id)
         raise NotSent(reason(error)) from error
 
 

@@ -29,6 +29,7 @@ SENTENCES: dict[str, Callable[[str], str]] = {
 
 HELP = {
     "audit": "What was done, by whom, when and from where.",
+    "history": "The history itself: events that could not be written.",
     "runs": "Runs: the list with the filter of its page, one of them, and what can be done to it.",
     "sessions": "Reading sessions: active, abandoned and closed ones.",
     "bulk": "Commands for many runs at once, and their accounts.",

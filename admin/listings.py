@@ -6,8 +6,8 @@ import click
 
 import tasks
 from admin.terminal import Command, Group, json_option, print_json, print_listing, print_table, watch, watch_option
-from engine import inspect
-from engine.records import now
+from engine import history_lag, inspect
+from engine.records import WorkerProcess, now
 
 
 @click.command(cls=Command)
@@ -21,23 +21,28 @@ def status(as_json: bool, watch_every: float | None) -> None:
 def show_status(as_json: bool) -> bool:
     """Returns whether all that should be served is."""
     consumers = inspect.workers()
-    facts = inspect.queue_facts(tasks.queues, consumers)
+    facts, lags = inspect.queue_facts(tasks.queues, consumers), history_lag.lags(tasks.queues)
     if as_json:
-        print_json({"queues": [fact._asdict() for fact in facts]})
+        print_json({"queues": [fact._asdict() | history_of(lags[fact.name]) for fact in facts]})
     else:
-        titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy")
-        print_table(titles, [queue_row(fact, bool(inspect.present(consumers, fact.name))) for fact in facts])
+        titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy", "unread events", "lag (s)")
+        print_table(titles, [queue_row(fact, consumers, lags[fact.name]) for fact in facts])
     for warning in inspect.warnings(tasks.queues):
         click.echo(f"warning: {warning}", err=True)
     return not any(fact.wanted and not fact.live for fact in facts)
 
 
-def queue_row(fact: inspect.QueueFacts, is_there: bool) -> tuple[Any, ...]:
-    """`is_there`: a consumer of it lives, though it may be quiet."""
+def history_of(lag: history_lag.Lag) -> dict[str, Any]:
+    return {"unread_events": lag.events, "history_lag_seconds": lag.seconds}
+
+
+def queue_row(fact: inspect.QueueFacts, consumers: list[WorkerProcess], lag: history_lag.Lag) -> tuple[Any, ...]:
+    is_there = bool(inspect.present(consumers, fact.name))  # though it may be quiet
     state = "live" if fact.live else "quiet" if is_there else "no live worker" if fact.wanted else "not wanted"
     oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"
     state += ", paused" if fact.paused else ""
-    return fact.name, state, fact.waiting, fact.scheduled, oldest, fact.worker_count, fact.busy_count
+    at_work = fact.waiting, fact.scheduled, oldest, fact.worker_count, fact.busy_count
+    return fact.name, state, *at_work, lag.events, lag.seconds
 
 
 @click.group("inspect", cls=Group)

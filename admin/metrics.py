@@ -21,7 +21,8 @@ import tasks
 from admin import traffic
 from admin.access import open_to_loopback
 from config import settings
-from engine import alerts, inspect, lifetime, watch
+from engine import alerts, history_lag, inspect, lifetime, watch
+from engine import rejected as rejected_events
 from engine.counts import PER_DOUBLING, RETRIED, bucket_bounds
 from engine.lifetime import Of
 from engine.messages import code_version
@@ -61,7 +62,7 @@ class Everything(Collector):
     def collect(self) -> Iterator[Metric]:
         yield gauge("build_info", "The version of the code of the web server.", ["version"], {(code_version(),): 1})
         up = {"broker": 1, "database": 1}
-        for part in (of_queues, of_consumers, of_lifetime, of_sessions, of_requests, of_alerts):
+        for part in (of_queues, of_consumers, of_history, of_lifetime, of_sessions, of_requests, of_alerts):
             try:
                 yield from part()
             except BrokerAway:
@@ -122,6 +123,17 @@ def of_consumers() -> Iterator[Metric]:
     missed = {(one.task,): one.ticks for one in facts.missed}
     yield gauge("ticks_missed", "Ticks of the last day that nobody made up for.", ["task"], missed)
     yield counter("recorder_dropped_events", "Events that never became history.", [], {(): facts.dropped})
+
+
+def of_history() -> Iterator[Metric]:
+    """How far behind it is, which the broker knows without the database too; and what never got into it."""
+    lags = history_lag.lags(tasks.queues)
+    unread = {name: lag.events for name, lag in lags.items()}
+    yield by_queue("recorder_unread_events", "Events that are not in the history yet.", unread)
+    seconds = {name: lag.seconds for name, lag in lags.items()}
+    yield by_queue("recorder_lag_seconds", "For how long the oldest of them has waited; 0: none waits.", seconds)
+    rejected = {(name,): count for name, count in rejected_events.total(list(tasks.queues)).items()}
+    yield counter("recorder_rejected_events", "Events that could not be written to the history.", ["queue"], rejected)
 
 
 def of_lifetime() -> list[Metric]:

@@ -12,18 +12,24 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
+from contextlib import suppress
 from typing import Any
 
 from supervisor import loggers
+from supervisor.medusa.asyncore_25 import ExitNow
 from supervisor.options import ServerOptions
 from supervisor.poller import PollPoller
-from supervisor.supervisord import go
+from supervisor.supervisord import Supervisor as Supervisord
 
 from engine.logs import formatter
 
 #: A consumer gives running tasks 8 s, then one more to those that do not let go, and hands them back. After this time
 #: it hangs and is killed with its workers: everything must be over within 10 s.
 KILL_AFTER_SECONDS = 9.4
+
+#: After an error of its own the supervisor goes on so much later.
+PAUSE_SECONDS = 1.0
 
 PR_SET_PDEATHSIG = 1
 
@@ -68,6 +74,24 @@ class Options(ServerOptions):
             self._exit(0)
 
 
+class Supervisor(Supervisord):
+    """Goes on after an error: with this process all its programs would end."""
+
+    def runforever(self) -> None:
+        kind = None
+        while True:
+            try:
+                super().runforever()
+                return
+            except ExitNow:  # all programs have stopped
+                raise
+            except Exception as error:
+                if type(error) is not kind:  # else it would fill the log
+                    logging.exception("The supervisor failed and goes on")
+                kind = type(error)
+                time.sleep(PAUSE_SECONDS)
+
+
 if __name__ == "__main__":
     multiprocessing.current_process().name = "supervisor"
     options = Options()
@@ -76,4 +100,5 @@ if __name__ == "__main__":
     for group in options.process_group_configs:
         for program in group.process_configs:
             program.stopwaitsecs = KILL_AFTER_SECONDS  # the file takes whole seconds only
-    go(options)
+    with suppress(ExitNow):
+        Supervisor(options).main()

@@ -7,21 +7,19 @@ refreshes itself. What is lost is the last few seconds of a process that is kill
 """
 
 import atexit
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import NamedTuple
 
 from flask import Flask, Response, current_app, g, request
-from peewee import PeeweeException
 
+from engine.back_off import BackOff
 from engine.counts import PER_DOUBLING, bucket_bounds, bucket_of
 from engine.database import database, release
 from models import HttpCount
-
-logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -43,6 +41,7 @@ class Traffic:
     def __init__(self) -> None:
         self.lock, self.gathered = Lock(), Counter[Kind]()
         self.writing = Lock()
+        self.back_off = BackOff("The request counter")
 
     def note(self, endpoint: str | None, method: str, status: int, seconds: float) -> None:
         kind = Kind(endpoint or "", method if method in METHODS else "other", status, doubling_of(seconds * 1000))
@@ -57,15 +56,17 @@ class Traffic:
             try:
                 with database.atomic():
                     add(sorted(mine.items()))
-            except PeeweeException as error:
+                self.back_off.succeeded()
+            except Exception as error:
                 with self.lock:
                     self.gathered.update(mine)
-                logger.debug("Requests are counted later: %s", error)
+                self.back_off.failed(error)
 
     def keep_writing(self, ended: Event) -> None:
         while not ended.wait(EVERY_SECONDS):
             self.write()
-            release()
+            with suppress(Exception):  # a broken connection is thrown away
+                release()
 
 
 def doubling_of(ms: float) -> int:

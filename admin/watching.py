@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Event
 from uuid import uuid4
@@ -26,10 +27,10 @@ from admin.terminal import Command
 from config import settings
 from engine import alerts, rules, watch
 from engine.alerts import Alert, Signal, Watcher
+from engine.back_off import BackOff
 from engine.database import release
 from engine.logs import formatter
 from engine.messages import host
-from engine.queues import BrokerAway
 from engine.records import now
 from engine.rules import RULES, Judged
 from reading import sessions
@@ -137,24 +138,40 @@ def keep_watching(watcher: Watch, ended: Event) -> None:
     logger.info(
         "Watching every %s s; alerts go to: %s", EVERY_SECONDS, ", ".join(channels.channels()) or "/alerts alone"
     )
-    blackout = Blackout()
+    rounds = Rounds(watcher)
     while not ended.is_set():
         began = time.monotonic()
-        try:
-            watcher.look(now())
-            if blackout.since:
-                logger.info("The database is back")
-                blackout.ends(now())
-            deliver(now())
-        except PeeweeException as error:
-            if not blackout.since:
-                logger.error("Cannot watch: %s", str(error).partition("\n")[0])
-            blackout.goes_on(now())
-        except BrokerAway as error:
-            logger.error("Cannot watch: %s", error)
-        release()
+        rounds.attempt()
         ended.wait(max(EVERY_SECONDS - (time.monotonic() - began), 1))
-    try:
+    with suppress(Exception):
         watcher.say_goodbye()
-    except PeeweeException:
-        logger.debug("Nobody could be told that this watch ends")
+
+
+class Rounds:
+    """Round after round, whatever fails: a watch that has ended alerts nobody."""
+
+    def __init__(self, watcher: Watch) -> None:
+        self.watcher, self.blackout = watcher, Blackout()
+        self.watching, self.alerting = BackOff("The watch"), BackOff("The alert that the database is away")
+
+    def attempt(self) -> None:
+        try:
+            self.watcher.look(now())
+            if self.blackout.since:
+                logger.info("The database is back")
+                self.blackout.ends(now())
+            deliver(now())
+            self.watching.succeeded()
+        except Exception as error:
+            self.watching.failed(error)  # a round is a pause by itself
+            if isinstance(error, PeeweeException):
+                self.alert_of_blackout()
+        with suppress(Exception):  # a broken connection is thrown away
+            release()
+
+    def alert_of_blackout(self) -> None:
+        try:
+            self.blackout.goes_on(now())
+            self.alerting.succeeded()
+        except Exception as error:
+            self.alerting.failed(error)

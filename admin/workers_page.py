@@ -13,7 +13,8 @@ from admin.access import needs
 from admin.console import blueprint
 from admin.problems import BadInput
 from config import settings
-from engine import inspect, roster, steer_workers, tracebacks
+from engine import history_lag, inspect, rejected, roster, steer_workers, tracebacks
+from engine.history_lag import Lag
 from engine.inspect import LEASE
 from engine.messages import code_version
 from engine.queues import BrokerAway
@@ -67,7 +68,17 @@ def workers() -> Any:
         heirs=heirs,
         wanted={queue: settings.workers.get(queue, 1) for queue in tasks.queues},
         versions=sorted({line.consumer.code_version for line in lines if line.state != "lost"}),
+        lags=lags(),
+        rejected=sum(rejected.total(list(tasks.queues)).values()),
     )
+
+
+def lags() -> dict[str, Lag] | None:
+    """How far the history of each queue lags behind; None while the broker is away."""
+    try:
+        return history_lag.lags(tasks.queues)
+    except BrokerAway:
+        return None
 
 
 def start_of(count: int) -> int:

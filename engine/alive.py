@@ -19,7 +19,7 @@ from engine.records import now
 
 def alive(queue: Queue) -> bool:
     return any(
-        beat.info["host"] == host()
+        beat.info.get("host") == host()
         and not beat.info.get("stopped_at")
         and time.time() - beat.at < settings.lease_seconds
         for beat in queue.storage.beats()

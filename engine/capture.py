@@ -11,9 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any, NamedTuple
 
+from engine.back_off import BackOff
 from engine.text import MAX_LINE, storable
 
 logger = logging.getLogger(__name__)
@@ -181,12 +183,25 @@ class Sender(threading.Thread):
         self.news = threading.Event()
 
     def run(self) -> None:
+        back_off = BackOff("The sender of log lines")
         while True:
             self.news.wait()
             time.sleep(SEND_EVERY)
             self.news.clear()
-            for notes in list(telling):
-                notes.send_news()
+            errors = [error for notes in list(telling) if (error := error_of_sending(notes))]
+            for error in errors:
+                back_off.failed(error)
+            if not errors:
+                back_off.succeeded()
+
+
+def error_of_sending(notes: Notes) -> Exception | None:
+    """Send what is new of an attempt. What cannot be sent now goes out with its end."""
+    try:
+        notes.send_news()
+        return None
+    except Exception as error:
+        return error
 
 
 the_sender: Sender | None = None
@@ -200,5 +215,6 @@ def sender() -> Sender:
         with starting:
             if the_sender is None or not the_sender.is_alive():
                 the_sender = Sender()
-                the_sender.start()
+                with suppress(RuntimeError):  # no thread can be started: what there is goes out with the end
+                    the_sender.start()
     return the_sender

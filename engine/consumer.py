@@ -24,6 +24,7 @@ from peewee import PeeweeException
 
 from config import settings
 from engine import history, steer_workers
+from engine.back_off import BackOff
 from engine.database import release
 from engine.delivery import BrokerAway, Held
 from engine.logs import adopt_huey_logging
@@ -88,6 +89,7 @@ class Consumer(stock.Consumer):
         self.id = f"{host()}:{os.getpid()}:{token_hex(3)}"
         self.started_at = now()
         self.next_beat = self.next_look = 0.0
+        self.back_offs: dict[str, BackOff] = {}  # by duty
         self.interrupted_at: dict[str, float] = {}
         shared = multiprocessing.get_context("fork")
         slots = range(options.get("workers", 1))
@@ -163,15 +165,26 @@ class Consumer(stock.Consumer):
         except stock.ConsumerStopped:
             self.hand_over()
             raise
-        self.look_after_children()
+        self.do_duties()
+        return health_check_ts
+
+    def do_duties(self) -> None:
+        """Do all that is due. One duty that fails is tried again soon, and keeps none of the others from being done."""
+        duties = [self.look_after_children]
         if time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + LOOK_SECONDS
-            self.look_after_soft_limits()
-            self.look_after_runs()
-            self.look_for_orders()
+            duties += [self.look_after_soft_limits, self.look_after_runs, self.look_for_orders]
         if time.monotonic() >= self.next_beat:
-            self.beat()
-        return health_check_ts
+            duties.append(self.beat)
+        for duty in duties:
+            back_off = self.back_offs.setdefault(duty.__name__, BackOff(f"The consumer's {duty.__name__}", 0.5, 2.0))
+            if back_off.is_pausing:
+                continue
+            try:
+                duty()
+                back_off.succeeded()
+            except Exception as error:
+                back_off.failed(error)
 
     def look_after_children(self) -> None:
         for number, (_, process) in enumerate(self.worker_threads, 1):
@@ -379,8 +392,9 @@ class Consumer(stock.Consumer):
             self.report(stopped_at=now().timestamp())
             history.write_down(self.huey)
             history.write_consumers(self.huey)
-        except (PeeweeException, BrokerAway) as error:
-            logger.warning("The last words could not be written down: %s", error)
+        except Exception as error:
+            away = isinstance(error, PeeweeException | BrokerAway)
+            logger.warning("The last events could not be written: %s", error, exc_info=not away)
         finally:
             release()
 

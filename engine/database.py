@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from peewee import (
+from peewee import (  # type: ignore[attr-defined]
     Database,
     DatabaseProxy,
     DateTimeField,
@@ -15,6 +15,7 @@ from peewee import (
     PostgresqlDatabase,
     SqliteDatabase,
     TextField,
+    __exception_wrapper__,
 )
 from playhouse import db_url
 from playhouse.pool import PooledPostgresqlDatabase
@@ -130,7 +131,8 @@ def write_rows(model: type[Model], rows: Sequence[Sequence[Any]], changing: Iter
     row = f"({', '.join([database.param] * len(columns))})"
     if not on_postgresql():
         # One small statement again and again: SQLite takes longer to read a long one than to do what it says.
-        database.connection().executemany(begin + row + end, rows)
+        with __exception_wrapper__:  # as Peewee does around each of its own statements
+            database.connection().executemany(begin + row + end, rows)
         return
     for start in range(0, len(rows), ROWS_PER_INSERT):
         part = rows[start : start + ROWS_PER_INSERT]

@@ -6,14 +6,18 @@ transaction. So each event counts exactly once, whoever records, and whatever di
 """
 
 import logging
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from engine import playback
+from engine import playback, rejected
+from engine.broker_entries import consumer_facts
 from engine.database import database
 from engine.delivery import DROPPED, Beat, Held
-from engine.playback import instant
+from engine.playback import Line, instant
 from engine.queues import Queue
 from engine.records import ENDED, Attempt, HistoryCursor, Run, State, WorkerProcess, now
+from engine.refusals import is_refusal, refused
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +45,7 @@ def write_down(queue: Queue) -> int:
 class Events(NamedTuple):
     stream: str
     position: int
-    lines: list[tuple[int, str]]
+    lines: list[Line]
 
 
 def waiting(queue: Queue) -> Events | None:
@@ -52,17 +56,30 @@ def waiting(queue: Queue) -> Events | None:
     return Events(stream, position, lines) if lines else None
 
 
-def write_batch(queue: Queue, stream: str, position: int, lines: list[tuple[int, str]]) -> int:
-    last = lines[-1][0]
-    with database.atomic() as transaction:
-        # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
-        if not move_on(stream, position, last):
-            transaction.rollback()
-            return 0
-        playback.play(queue.name, [line for _, line in lines])
-    queue.storage.trim(last)
+def write_batch(queue: Queue, stream: str, position: int, lines: list[Line]) -> int:
+    batch = Events(stream, position, lines)
+    try:
+        written = write_as(batch, partial(playback.play, queue.name))
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        written = write_as(batch, partial(rejected.play, queue.name, stream))
+    if not written:
+        return 0
+    queue.storage.trim(lines[-1][0])
     note_dropped(queue, stream)
     return len(lines)
+
+
+def write_as(batch: Events, play: Callable[[Sequence[Line]], None]) -> bool:
+    """Play a batch and move the cursor on, in one transaction. False when another recorder has done so."""
+    with database.atomic() as transaction:
+        # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
+        if not move_on(batch.stream, batch.position, batch.lines[-1][0]):
+            transaction.rollback()
+            return False
+        play(batch.lines)
+        return True
 
 
 def reached(stream: str) -> int:
@@ -92,36 +109,44 @@ def write_consumers(queue: Queue, known: list[Beat] | None = None) -> list[Beat]
     beats, held = worth_a_row(queue), sorted(queue.storage.held())
     if beats == known and not held:
         return known
-    rows = [consumer_row(queue.name, beat, held) for beat in beats]
-    others = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
+    rows = [row for beat in beats if (row := consumer_row(queue.name, beat, held))]
     with database.atomic():
-        write_running(held)
-        if rows:
-            upsert = WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=others)
-            upsert.execute()
+        for one, error in [*refused(held, write_running), *refused(rows, write_consumer_rows)]:
+            report_refused(one.run_id if isinstance(one, Held) else one["id"], str(error).partition("\n")[0])
     for beat in beats:
         if beat.info.get("stopped_at"):
             queue.storage.forget(beat.consumer)
     return None if held else beats
 
 
+@lru_cache(maxsize=1000)
+def report_refused(name: str, reason: str) -> None:
+    """Log it once, though it is tried again with each heartbeat."""
+    logger.error("The database refuses the row of %s: %s", name, reason)
+
+
+def write_consumer_rows(rows: Sequence[dict[str, Any]]) -> None:
+    others = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
+    WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=others).execute()
+
+
 def worth_a_row(queue: Queue) -> list[Beat]:
     """Signs of life, but of who died so long ago that the broker may forget it too."""
     found = []
     for beat in queue.storage.beats():
-        if now() - instant(beat.at) > WorkerProcess.KEPT:
+        if now().timestamp() - beat.at > WorkerProcess.KEPT.total_seconds():
             queue.storage.forget(beat.consumer)
         else:
             found.append(beat)
     return found
 
 
-def write_running(held: list[Held]) -> None:
+def write_running(held: Sequence[Held]) -> None:
     """Nobody tells when a run starts: it is seen from who holds it, and told again when it has ended.
 
     A run whose enqueuing or whose end is still on its way through the stream is left to that.
     """
-    waiting = {run.id: run for run in Run.select().where(Run.id.in_([one.run_id for one in held]))} if held else {}
+    waiting = {run.id: run for run in Run.select().where(Run.id.in_([one.run_id for one in held]))}
     for one in held:
         run = waiting.get(one.run_id)
         if run is None or run.deliveries >= one.delivery or run.state in ENDED:
@@ -140,21 +165,15 @@ def write_running(held: list[Held]) -> None:
             Attempt.insert(**attempt, worker=worker, started_at=since).on_conflict_ignore().execute()
 
 
-def consumer_row(queue: str, beat: Beat, held: list[Held]) -> dict[str, Any]:
-    times = {name: beat.info.get(name) for name in ("started_at", "stopped_at", "scheduler_at", "quiet_at")}
+def consumer_row(queue: str, beat: Beat, held: list[Held]) -> dict[str, Any] | None:
+    """None where the beat is malformed."""
     running = [
         {"worker": one.worker, "run_id": one.run_id, "task": one.task, "since": instant(one.held_at).isoformat()}
         for one in held
         if one.consumer == beat.consumer
     ]
-    return {
-        "id": beat.consumer,
-        "queue": queue,
-        "beat_at": instant(beat.at),
-        "running": running,
-        **{name: value for name, value in beat.info.items() if name not in times},
-        **{name: value and instant(value) for name, value in times.items()},
-    }
+    facts = consumer_facts(queue, beat)
+    return facts and {"id": beat.consumer, "queue": queue, "running": running, **facts}
 
 
 def note_dropped(queue: Queue, stream: str) -> None:

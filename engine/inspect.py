@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from peewee import PeeweeException
 
 from config import settings
-from engine import counts
+from engine import counts, history_lag
 from engine.database import database
 from engine.delivery import BrokerAway, Header, header
 from engine.messages import Letter, Unreadable, bare
@@ -131,7 +131,14 @@ def readiness(queues: Queues) -> list[str]:
         if settings.workers.get(name, 1) and not live(consumers, name):
             quiet = ": its consumer is quiet" if present(consumers, name) else ""
             reasons.append(f"no live worker on {name}{quiet}")
-    return reasons + late_schedules(queues, consumers)
+    return reasons + late_schedules(queues, consumers) + late_history(queues)
+
+
+def late_history(queues: Queues) -> list[str]:
+    try:
+        return history_lag.too_long(queues)
+    except BrokerAway:
+        return []  # that is a reason by itself
 
 
 def warnings(queues: Queues) -> list[str]:

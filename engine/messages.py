@@ -222,9 +222,9 @@ def check_length(size: int) -> None:
         raise TooLong(f"{size:,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
 
 
-def body_of(message: str) -> str:
+def body_of(message: bytes) -> bytes:
     """The JSON of a message, for one who trusts where it comes from. Raises ValueError."""
-    *_, body = message.split(" ", 6)
+    *_, body = message.split(b" ", 6)
     return body
 
 

@@ -3,9 +3,8 @@
 Rows are dictionaries of what the database holds, by column. The models would cost more than everything else here.
 """
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -16,9 +15,7 @@ from engine import counts, errors
 from engine.database import database, write_rows
 from engine.delivery import unix
 from engine.messages import bare, body_of
-from engine.records import Attempt, LogLine, Run, State, Tick
-
-logger = logging.getLogger(__name__)
+from engine.records import ENDED, Attempt, LogLine, Run, State, Tick
 
 RUN, ATTEMPT, LINE, TICK = (
     [field.column_name for field in model._meta.sorted_fields] for model in (Run, Attempt, LogLine, Tick)
@@ -30,49 +27,66 @@ CHANGING = (
 )  # fmt: skip
 NEW_RUN = dict.fromkeys(RUN) | {"retries": 0, "attempts": 0, "deliveries": 0, "state": State.WAITING}
 NEW_ATTEMPT = dict.fromkeys(ATTEMPT)
+STATES = frozenset(State)
+#: The error of a run that has disappeared from the broker.
+LOST = "lost: the broker no longer has this run, so its outcome is unknown"
 
 Row = dict[str, Any]
 Event = dict[str, Any]
+#: A position in the stream, and what stands there.
+Line = tuple[int, bytes]
 
 
-def play(queue: str, lines: list[str]) -> None:
-    """Write down what these events tell, in the caller's transaction."""
-    events = [event for line in lines if (event := known(line))]
+class NoEvent(ValueError):
+    """A line of the stream that this program cannot understand. The message says why."""
+
+
+def play(queue: str, lines: Sequence[Line]) -> None:
+    """Write down what these lines of the stream say, in the caller's transaction.
+
+    Raises what `refusals.is_refusal` knows, and writes nothing complete, when one of them cannot be written down.
+    """
+    events = [known(line) for _, line in lines]
     book = Book(queue, {event["id"] for event in events} - {""})
     for event in events:
-        try:
-            PLAY[event["kind"]](book, event)
-        except (KeyError, TypeError, ValueError):
-            logger.exception("What an event tells could not be written down: %s", event)
+        PLAY[event["kind"]](book, event)
     book.save()
 
 
-def known(line: str) -> Event | None:
-    """An event that can be told; of any other the log tells, and history goes on: with it, it never would."""
-    try:
-        event = read(line)
-        if isinstance(event["id"], str) and event["kind"] in PLAY:
-            return event
-    except (KeyError, TypeError, ValueError):
-        pass
-    logger.error("No event of this program, and left out: %.200s", line)
-    return None
+def known(line: bytes) -> Event:
+    """The event of a line. Raises NoEvent and ValueError."""
+    event = read(line)
+    if event["kind"] not in PLAY:
+        raise NoEvent(f"no event has the kind {event['kind']!r}")
+    if not isinstance(event["id"], str):
+        raise NoEvent("its id is no text")
+    return event
 
 
-def read(line: str) -> Event:
-    """An event; without NUL, which JSON writes as an escape and PostgreSQL's text cannot hold."""
-    if not line.startswith("{"):
+def read(line: bytes) -> Event:
+    """An event; without NUL, which JSON writes as an escape and PostgreSQL's text cannot hold. Its id stays as it is:
+    another one would be that of another run.
+    """
+    if not line.startswith(b"{"):
         return message_read(line)
-    if "\\u0000" not in line:
+    if b"\\u0000" not in line:
         event: Event = orjson.loads(line)
         return event
     return {
-        name: value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) and name != "result" else value
+        name: without_nul(value) if isinstance(value, str) and name not in ("id", "result") else value
         for name, value in orjson.loads(line).items()
     }
 
 
-def message_read(line: str) -> Event:
+def told_at(line: bytes) -> float | None:
+    """When the event of a line happened (Unix seconds); None where the line does not say so."""
+    try:
+        return float(read(line)["at"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def message_read(line: bytes) -> Event:
     """The message of a new run is its own line of history."""
     content = orjson.loads(body_of(line))
     message, envelope = content["message"], content["envelope"]
@@ -98,6 +112,7 @@ class Book:
         self.lines: dict[tuple[str, int, int], Row] = {}
         self.left_out: dict[tuple[str, int], tuple[int, int]] = {}
         self.ticks: dict[tuple[str, int], Row] = {}
+        self.lost: dict[str, str] = {}  # run id → when it was found to be lost
         self.failures = errors.Gathered()
 
     def run(self, event: Event) -> Row:
@@ -142,10 +157,17 @@ class Book:
         # In the order of their keys, so that two who write at once never lock each other out.
         write_rows(Run, in_order(self.runs.values(), RUN), CHANGING)
         write_rows(Attempt, in_order(self.attempts.values(), ATTEMPT))
+        self.save_lost()
         self.save_lines()
         write_rows(Tick, in_order(self.ticks.values(), TICK), changing=())
         self.failures.save()
         counts.add(self.deltas)
+
+    def save_lost(self) -> None:
+        """End the attempts that were running when their run was lost."""
+        for run_id, ended_at in self.lost.items():
+            running = (Attempt.run_id == run_id) & (Attempt.state == State.RUNNING)
+            Attempt.update(state=State.FAILED, ended_at=ended_at, error=LOST).where(running).execute()
 
     def save_lines(self) -> None:
         """Those that were left out again when more came are removed, whether or not they were written already."""
@@ -213,6 +235,8 @@ def limited(book: Book, event: Event) -> None:
 
 def ended(book: Book, event: Event) -> None:
     state = event["state"]
+    if state not in STATES:
+        raise NoEvent(f"{state!r} is no state of a run")
     goes_on = state in (State.RETRYING, State.SCHEDULED)
     attempt = book.attempt(event, State.FAILED if state == State.RETRYING else state)
     run, next_at = book.run(event), event.get("next_at")
@@ -270,6 +294,14 @@ def requeued(book: Book, event: Event) -> None:
     book.run(event).update(state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None)
 
 
+def lost(book: Book, event: Event) -> None:
+    """The broker has nothing of this run. What it had reported of it before is on record by now."""
+    run = book.runs.get(event["id"])
+    if run and run["state"] not in ENDED:
+        ended_at = book.lost[event["id"]] = at(event["at"])
+        run.update(state=State.FAILED, ended_at=ended_at, error=LOST, error_group=None)
+
+
 def noted(book: Book, event: Event) -> None:
     """Facts about a run that goes on."""
     if "instant_at" in event:
@@ -302,7 +334,7 @@ def ticks(book: Book, event: Event) -> None:
 
 PLAY: dict[str, Callable[[Book, Event], None]] = {
     "enqueued": enqueued, "due": due, "limited": limited, "ended": ended, "returned": returned, "dead": dead,
-    "cancelled": cancelled, "put_off": put_off, "requeued": requeued, "noted": noted, "ticks": ticks,
+    "cancelled": cancelled, "put_off": put_off, "requeued": requeued, "lost": lost, "noted": noted, "ticks": ticks,
 }  # fmt: skip
 
 
@@ -310,7 +342,11 @@ PLAY: dict[str, Callable[[Book, Event], None]] = {
 
 
 def instant(unix: float | str) -> datetime:
-    return datetime.fromtimestamp(float(unix), UTC)
+    """Raises ValueError."""
+    try:
+        return datetime.fromtimestamp(float(unix), UTC)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"{unix} is out of range for a time") from error
 
 
 def at(unix: float | str) -> str:

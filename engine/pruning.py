@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from engine import alerts, bulk, counts, errors
+from engine import alerts, bulk, counts, errors, rejected
 from engine.database import database
 from engine.queues import Queue
 from engine.records import ENDED, Attempt, Run, State, Tick, WorkerProcess
@@ -17,6 +17,7 @@ def prune(queues: Iterable[Queue], as_of: datetime, days: int, failed_days: int)
     bulk.forget(as_of - bulk.KEPT)
     errors.forget(as_of - timedelta(days=failed_days))
     alerts.forget(as_of - timedelta(days=failed_days))
+    rejected.forget(as_of - timedelta(days=failed_days))
     Tick.delete().where(Tick.due_at < as_of - timedelta(days=days)).execute()
     failed = (State.FAILED, State.DEAD)
     others = tuple(state for state in ENDED if state not in failed)

@@ -288,14 +288,35 @@ class WorkerProcess(Record):
 
 
 class HistoryCursor(Record):
-    """How far a broker's stream of events has been written into the records, and how many were dropped unread."""
+    """How far a broker's stream of events has been written into the records, how many events were dropped unread, and
+    how many were rejected.
+    """
 
     stream = TextField(primary_key=True)
     position = BigIntegerField()
     dropped = BigIntegerField(default=0)
+    rejected = BigIntegerField(default=0)
 
     class Meta:
         table_name = "dewey_history_cursors"
+
+
+class RejectedEvent(Record):
+    """An event that could not be written down: code cannot understand it, or the database refuses its row."""
+
+    id = AutoField()
+    queue = TextField()
+    stream = TextField()
+    position = BigIntegerField()  # in the stream
+    run_id = TextField(null=True)  # as far as the line can be read, and so is its kind
+    kind = TextField(null=True)
+    reason = TextField()
+    line = TextField()  # bytes that are no text as escapes; a long one is cut
+    rejected_at = UTCDateTimeField()
+
+    class Meta:
+        table_name = "dewey_rejected_events"
+        indexes = ((("rejected_at", "id"), False),)
 
 
 def now() -> datetime:

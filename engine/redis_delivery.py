@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 from uuid import uuid4
 
+from engine.broker_entries import beats_of, held_of, locks_of, pauses_of, text, ticks_of
 from engine.delivery import (
     COUNTED_AHEAD,
     DROPPED,
@@ -153,11 +154,11 @@ class RedisDelivery(RedisValues):
         return bool(self.run("tick", task, minute, *self.flat(effects)))
 
     def last_ticks(self) -> dict[str, int]:
-        return {task: int(minute) for task, minute in self.pairs("ticks")}
+        return ticks_of(self.name, self.pairs("ticks"))
 
     def pairs(self, key: str) -> list[tuple[str, bytes]]:
         words: dict[bytes, bytes] = self.ask("HGETALL", key)
-        return [(name.decode(), value) for name, value in words.items()]
+        return [(text(name), value) for name, value in words.items()]
 
     # --- consumers, pauses, events ---------------------------------------------------------------------------
 
@@ -173,14 +174,10 @@ class RedisDelivery(RedisValues):
             pipe.hgetall(self.prefix + "beats")
             pipe.zrange(self.prefix + "beat_at", 0, -1, withscores=True)
             infos, times = pipe.execute()
-        return [Beat(one.decode(), at, json.loads(infos[one])) for one, at in times if one in infos]
+        return beats_of(self.name, [(text(one), at, infos[one]) for one, at in times if one in infos])
 
     def held(self) -> list[Held]:
-        found = []
-        for run_id, words in self.pairs("held"):
-            consumer, delivery, _, attempt, worker, at, _, _, task = words.decode().split(" ", 8)
-            found.append(Held(run_id, task, consumer, worker, float(at), int(delivery), int(attempt)))
-        return found
+        return held_of(self.name, [(run_id, in_order(words)) for run_id, words in self.pairs("held")])
 
     def cancel(self, run_id: str, by: str) -> str:
         """`removed` what waits or is scheduled, or `running`: marked for its consumer to interrupt; or `unknown`."""
@@ -191,10 +188,14 @@ class RedisDelivery(RedisValues):
         with self.reaching() as redis:
             redis.delete(*(f"{self.prefix}{kind}:{run_id}" for kind in ("kv", "waits", "done", "spent")))
 
+    def report_lost(self, ids: Sequence[str]) -> int:
+        """Report in the history those of these runs of which nothing is here. Returns how many."""
+        return int(self.run("report_lost", *ids))
+
     def cancelling(self) -> dict[str, str]:
         """The running runs that are to be cancelled, and by whom."""
         ids = [run_id for run_id, _ in self.pairs("held")]
-        return {run_id: by.decode() for run_id, by in zip(ids, self.of_runs(ids, "cancel"), strict=True) if by}
+        return {run_id: text(by) for run_id, by in zip(ids, self.of_runs(ids, "cancel"), strict=True) if by}
 
     def of_runs(self, ids: Sequence[str], field: str) -> list[bytes | None]:
         """This field of each of these runs."""
@@ -210,8 +211,8 @@ class RedisDelivery(RedisValues):
 
     def dead(self, limit: int = 1000) -> list[tuple[str, bytes]]:
         """The messages that were given up, newest first."""
-        ids = self.ask("ZREVRANGE", "dead", 0, limit - 1)
-        return [(run_id.decode(), self.message(run_id.decode()) or b"") for run_id in ids]
+        ids = map(text, self.ask("ZREVRANGE", "dead", 0, limit - 1))
+        return [(run_id, self.message(run_id) or b"") for run_id in ids]
 
     def dead_ids(self, limit: int, before: tuple[float, str] | None = None) -> list[tuple[str, float]]:
         """The runs that were given up and when (Unix seconds), newest first, after the place `before` in this order."""
@@ -219,7 +220,7 @@ class RedisDelivery(RedisValues):
         with self.reaching() as redis:
             ties = 0 if before is None else redis.zcount(key, top, top)
             rows: Any = redis.zrevrangebyscore(key, top, "-inf", 0, limit + ties, withscores=True)
-        found = [(run_id.decode(), at) for run_id, at in rows]
+        found = [(text(run_id), at) for run_id, at in rows]
         return [one for one in found if before is None or (one[1], one[0]) < before][:limit]
 
     def dead_size(self) -> int:
@@ -241,7 +242,7 @@ class RedisDelivery(RedisValues):
 
     def locks(self) -> dict[str, tuple[str, str, str]]:
         """Name → owner, consumer, worker."""
-        return {name: tuple(json.loads(raw)[:3]) for name, raw in self.pairs("locks")}
+        return locks_of(self.name, self.pairs("locks"))
 
     def message(self, run_id: str) -> bytes | None:
         data: bytes | None = self.ask("HGET", f"run:{run_id}", "message")
@@ -270,8 +271,7 @@ class RedisDelivery(RedisValues):
         return resumed
 
     def pauses(self) -> dict[str, dict[str, Any]]:
-        found = (*self.pairs("pause"), *self.pairs("pause_schedule"))
-        return {target: json.loads(info) for target, info in found}
+        return pauses_of(self.name, (*self.pairs("pause"), *self.pairs("pause_schedule")))
 
     def stream(self) -> str:
         """The name of this stream of events, new for each data set."""
@@ -280,9 +280,14 @@ class RedisDelivery(RedisValues):
             identity = self.ask("GET", "stream")
         return f"{self.name}:{identity.decode()}"
 
-    def events(self, after: int, limit: int) -> list[tuple[int, str]]:
+    def events(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """The next lines of history and their positions, as they are: whatever the bytes."""
         rows = self.ask("XRANGE", "events", f"({place_of(after)}", "+", "COUNT", limit)
-        return [(position_of(place), fields[b"e"].decode()) for place, fields in rows]
+        return [(position_of(place), fields.get(b"e", b"")) for place, fields in rows]
+
+    def unread(self, after: int) -> int:
+        """How many events there are: what was written down is removed at once."""
+        return int(self.ask("XLEN", "events"))
 
     def wait_for_events(self, after: int, seconds: float) -> None:
         with self.reaching() as redis:
@@ -332,7 +337,7 @@ class RedisDelivery(RedisValues):
     def items(self, key: str, limit: int | None) -> list[bytes]:
         ids = self.ask("ZRANGE", key, 0, -1 if limit is None else limit - 1)
         parts = (ids[start : start + PART] for start in range(0, len(ids), PART))
-        found = (self.of_runs([run_id.decode() for run_id in part], "message") for part in parts)
+        found = (self.of_runs(list(map(text, part)), "message") for part in parts)
         return [data for part in found for data in part if data]
 
     def schedule_size(self) -> int:
@@ -350,6 +355,12 @@ class RedisDelivery(RedisValues):
             with self.reaching() as redis:
                 redis.delete(*(f"{self.prefix}run:{run_id.decode()}" for run_id in ids))
         self.ask("DEL", key)
+
+
+def in_order(words: bytes) -> list[Any]:
+    """Of an entry of `held`: task, consumer, worker, held at, delivery, attempt; nothing where it is malformed."""
+    parts = text(words).split(" ", 8)
+    return [parts[place] for place in (8, 0, 4, 5, 1, 3)] if len(parts) == 9 else []
 
 
 # A place in the stream is milliseconds and a number within them; a position is both in one number.

@@ -60,9 +60,11 @@ local function tell(kind, id, rest)
 end
 local function message(id) return call('hget', run(id), 'message') or '' end
 local function is_there(id) return call('zscore', QUEUE, id) or call('zscore', prefix .. 'schedule', id) end
+-- What is known of an entry of `held`: nothing where it is malformed.
 local function parts(h)
   local consumer, delivery, attempt, worker, at, score, since, task =
     match(h, '^(%S+) (%d+) %S (%d+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not (tonumber(at) and tonumber(score) and tonumber(since)) then return {} end
   return {consumer = consumer, delivery = tonumber(delivery), attempt = tonumber(attempt), worker = worker, at = at,
           score = score, since = since, task = task}
 end
@@ -207,11 +209,22 @@ end
 STEERING = """
 -- How long a message of a cancelled run that comes again is known for what it is.
 local SPENT_SECONDS = 86400
+-- Owner, consumer, worker, until; nothing where the entry is malformed, and the lock is nobody's.
+local function lock_of(raw)
+  local decoded, lock = pcall(cjson.decode, raw)
+  if not decoded or type(lock) ~= 'table' then return nil end
+  for j = 1, 4 do
+    if type(lock[j]) ~= 'string' then return nil end
+  end
+  return (lock[4] == '' or tonumber(lock[4])) and lock or nil
+end
 local function release(consumer, worker)
   local all = call('hgetall', prefix .. 'locks')
   for j = 1, #all, 2 do
-    local lock = cjson.decode(all[j + 1])
-    if lock[2] == consumer and (worker == '' or lock[3] == worker) then call('hdel', prefix .. 'locks', all[j]) end
+    local lock = lock_of(all[j + 1])
+    if lock and lock[2] == consumer and (worker == '' or lock[3] == worker) then
+      call('hdel', prefix .. 'locks', all[j])
+    end
   end
 end
 local function give_back(consumer, worker, reason, most, counts, only, delivery)
@@ -235,6 +248,21 @@ local function give_back(consumer, worker, reason, most, counts, only, delivery)
   end
   if only == '' then release(consumer, worker) end
   return n
+end
+-- Who holds this run cannot be read: it goes back to the queue, under a number that whoever has it does not know.
+local function take_back(id)
+  call('hdel', HELD, id)
+  local data, cancelled_by = unpack(call('hmget', run(id), 'message', 'cancel'))
+  if not data then return end
+  if cancelled_by then
+    local _, attempt = header(data)
+    spend(id, attempt, SPENT_SECONDS)
+    tell('cancelled', id, {by = cancelled_by})
+    return
+  end
+  call('hset', run(id), 'deliveries', (tonumber(call('hget', run(id), 'deliveries')) or 0) + 1)
+  wait(id, now, now)
+  tell('requeued', id, {})
 end
 
 -- The time from which a task of a limited rate may start again; nothing when it may now.
@@ -373,14 +401,18 @@ SCRIPTS = {
     # After an outage every beat is old: unless somebody reaped within a lease, all wait for everyone to beat again.
     "reap": """
         local last = call('getset', prefix .. 'reaped', stamp())
-        if not last or now - tonumber(last) > tonumber(ARGV[1]) then
+        if not last or now - (tonumber(last) or 0) > tonumber(ARGV[1]) then
           call('set', prefix .. 'patience', string.format('%.6f', now + ARGV[1] / 2))
         end
-        if now < tonumber(call('get', prefix .. 'patience') or 0) then return {} end
+        if now < (tonumber(call('get', prefix .. 'patience')) or 0) then return {} end
         local all, last_took, gone = call('hgetall', HELD), {}, {}
-        for j = 2, #all, 2 do
-          local h = parts(all[j])
-          last_took[h.consumer] = math.max(last_took[h.consumer] or 0, tonumber(h.at))
+        for j = 1, #all, 2 do
+          local h = parts(all[j + 1])
+          if h.consumer then
+            last_took[h.consumer] = math.max(last_took[h.consumer] or 0, tonumber(h.at))
+          else
+            take_back(all[j])
+          end
         end
         -- Taking is a sign of life: what a consumer takes on waking is not reaped before its parent speaks.
         for consumer, took in pairs(last_took) do
@@ -407,7 +439,7 @@ SCRIPTS = {
     """.replace("PRIORITY", str(PRIORITY_SECONDS)),
     # ARGV task, minute, effects…
     "tick": """
-        local last = tonumber(call('hget', prefix .. 'ticks', ARGV[1]) or -1)
+        local last = tonumber(call('hget', prefix .. 'ticks', ARGV[1])) or -1
         if tonumber(ARGV[2]) <= last then return 0 end
         call('hset', prefix .. 'ticks', ARGV[1], ARGV[2])
         store(3)
@@ -451,6 +483,17 @@ SCRIPTS = {
         tell('requeued', ARGV[1], {})
         return 1
     """,
+    # ARGV run ids. Reports those of which nothing is here.
+    "report_lost": """
+        local n = 0
+        for _, id in ipairs(ARGV) do
+          if call('exists', run(id)) == 0 and call('hexists', HELD, id) == 0 then
+            tell('lost', id, {})
+            n = n + 1
+          end
+        end
+        return n
+    """,
     # ARGV run id
     "discard_dead": """
         if call('zrem', prefix .. 'dead', ARGV[1]) == 0 then return 0 end
@@ -474,8 +517,8 @@ SCRIPTS = {
     # ARGV name, owner, consumer, worker, seconds or '', lease. A lock lives as long as its consumer beats, or its time.
     "lock": """
         local raw = call('hget', prefix .. 'locks', ARGV[1])
-        if raw then
-          local lock = cjson.decode(raw)
+        local lock = raw and lock_of(raw)
+        if lock then
           local beat = lock[2] ~= '' and call('zscore', prefix .. 'beat_at', lock[2])
           local over = lock[4] ~= '' and now > tonumber(lock[4])
           local gone = lock[2] ~= '' and (not beat or now - tonumber(beat) > tonumber(ARGV[6]))
@@ -489,7 +532,8 @@ SCRIPTS = {
     # ARGV name, owner or '' for whoever holds it
     "unlock": """
         local raw = call('hget', prefix .. 'locks', ARGV[1])
-        if not raw or (ARGV[2] ~= '' and cjson.decode(raw)[1] ~= ARGV[2]) then return 0 end
+        local lock = raw and lock_of(raw)
+        if not raw or (ARGV[2] ~= '' and (not lock or lock[1] ~= ARGV[2])) then return 0 end
         return call('hdel', prefix .. 'locks', ARGV[1])
     """,
 }

@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from engine import sqlite_put_off
+from engine.broker_entries import held_of, ticks_of
 from engine.delivery import (
     COUNTED_AHEAD,
     PRIORITY_SECONDS,
@@ -395,7 +396,8 @@ class SqliteDelivery(SqliteDesk):
         with self.writing() as connection:
             told = connection.execute(
                 "INSERT INTO tick (queue, task, minute) VALUES (?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET minute = excluded.minute WHERE excluded.minute > minute",
+                "ON CONFLICT DO UPDATE SET minute = excluded.minute "
+                "WHERE excluded.minute > minute OR typeof(minute) <> 'integer'",
                 (self.name, task, minute),
             )
             if told.rowcount:
@@ -403,7 +405,8 @@ class SqliteDelivery(SqliteDesk):
             return bool(told.rowcount)
 
     def last_ticks(self) -> dict[str, int]:
-        return dict(self.ask("SELECT task, minute FROM tick WHERE queue = ?", self.name))
+        rows = self.ask("SELECT task, minute FROM tick WHERE queue = ?", self.name)
+        return ticks_of(self.name, [(task, minute) for task, minute in rows])
 
     # --- commands --------------------------------------------------------------------------------------------
 
@@ -427,6 +430,18 @@ class SqliteDelivery(SqliteDesk):
         with self.writing() as connection:
             connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, run_id))
             connection.execute("DELETE FROM spent WHERE queue = ? AND id = ?", (self.name, run_id))
+
+    def report_lost(self, ids: Sequence[str]) -> int:
+        """Report in the history those of these runs of which nothing is here. Returns how many."""
+        marks, now = ", ".join("?" * len(ids)), time.time()
+        sql = f"SELECT id FROM message WHERE queue = ? AND state <> 'done' AND id IN ({marks})"
+        if not set(ids).difference(run_id for (run_id,) in self.ask(sql, self.name, *ids)):
+            return 0
+        with self.writing() as connection:
+            here = {run_id for (run_id,) in connection.execute(sql, (self.name, *ids))}
+            lost = [run_id for run_id in ids if run_id not in here]
+            self.append(connection, [event_json("lost", run_id, now) for run_id in lost])
+        return len(lost)
 
     def cancelling(self) -> dict[str, str]:
         """The running runs that are to be cancelled, and by whom."""
@@ -487,7 +502,7 @@ class SqliteDelivery(SqliteDesk):
             "WHERE queue = ? AND state = 'held'",
             self.name,
         )
-        return [Held(*row) for row in rows]
+        return held_of(self.name, [(run_id, words) for run_id, *words in rows])
 
     def message(self, run_id: str) -> bytes | None:
         rows = self.ask("SELECT data FROM message WHERE queue = ? AND id = ?", self.name, run_id)

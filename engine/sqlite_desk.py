@@ -6,6 +6,7 @@ import time
 from typing import Any
 from uuid import uuid4
 
+from engine.broker_entries import beats_of, pauses_of
 from engine.delivery import DROPPED, Beat
 from engine.sqlite_values import VALUES, SqliteValues
 
@@ -42,7 +43,7 @@ class SqliteDesk(SqliteValues):
 
     def beats(self) -> list[Beat]:
         rows = self.ask("SELECT id, at, info FROM consumer WHERE queue = ?", self.name)
-        return [Beat(consumer, at, json.loads(info)) for consumer, at, info in rows]
+        return beats_of(self.name, [(consumer, at, info) for consumer, at, info in rows])
 
     def pause(self, target: str, info: dict[str, Any]) -> None:
         self.tell("INSERT OR REPLACE INTO pause VALUES (?, ?, ?)", self.name, target, json.dumps(info))
@@ -52,7 +53,7 @@ class SqliteDesk(SqliteValues):
 
     def pauses(self) -> dict[str, dict[str, Any]]:
         rows = self.ask("SELECT target, info FROM pause WHERE queue = ?", self.name)
-        return {target: json.loads(info) for target, info in rows}
+        return pauses_of(self.name, [(target, info) for target, info in rows])
 
     def append(self, connection: sqlite3.Connection, events: list[str]) -> None:
         connection.executemany("INSERT INTO event (queue, data) VALUES (?, ?)", [(self.name, one) for one in events])
@@ -64,10 +65,14 @@ class SqliteDesk(SqliteValues):
             ((self.identity,),) = self.ask("SELECT value FROM kv WHERE queue = '' AND key = 'stream'")
         return f"{self.name}:{self.identity}"
 
-    def events(self, after: int, limit: int) -> list[tuple[int, str]]:
-        return self.ask(
-            "SELECT seq, data FROM event WHERE queue = ? AND seq > ? ORDER BY seq LIMIT ?", self.name, after, limit
-        )
+    def events(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """The next lines of history and their positions, as they are: whatever the bytes."""
+        sql = "SELECT seq, CAST(data AS BLOB) FROM event WHERE queue = ? AND seq > ? ORDER BY seq LIMIT ?"
+        return self.ask(sql, self.name, after, limit)
+
+    def unread(self, after: int) -> int:
+        """How many events have come since. Counted in the index: 200,000 take some milliseconds."""
+        return int(self.ask("SELECT count(*) FROM event WHERE queue = ? AND seq > ?", self.name, after)[0][0])
 
     def trim(self, upto: int) -> None:
         """Remove the events that have been written down."""

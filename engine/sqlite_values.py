@@ -16,6 +16,7 @@ from zlib import crc32
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
 
+from engine.broker_entries import text
 from engine.delivery import BrokerAway
 from engine.file_watch import FileWatch
 
@@ -60,6 +61,7 @@ class SqliteValues(BaseStorage):
     def connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.text_factory = text  # else one text that is not UTF-8 makes its whole table unreadable
         connection.execute("PRAGMA busy_timeout = 30000")
         connection.execute("PRAGMA journal_mode = wal")
         # A message that was accepted survives the machine as well as the process.

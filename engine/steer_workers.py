@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from engine.messages import Unreadable
+from engine.broker_entries import BAD, report
 from engine.queues import Queue
 from engine.records import now
 
@@ -55,18 +55,22 @@ def give(queue: Queue, consumer: str, what: What, by: str) -> None:
 
 def pending(queue: Queue, consumer: str) -> list[Order]:
     """The orders that the consumer has not taken yet."""
-    keys = {key_of(consumer, what): what for what in What}
-    found = queue.storage.peek_many(list(keys))
-    orders = [order_of(queue, consumer, keys[key], data) for key, data in found.items()]
-    return sorted(filter(None, orders), key=lambda order: list(What).index(order.what))
+    orders = [order_of(queue, consumer, what, data) for what, data in left(queue, consumer).items()]
+    return list(filter(None, orders))
+
+
+def left(queue: Queue, consumer: str) -> dict[What, bytes]:
+    """What has been left for the consumer, in the order in which it is carried out, whatever it is."""
+    found = queue.storage.peek_many([key_of(consumer, what) for what in What])
+    return {what: data for what in What if (data := found.get(key_of(consumer, what))) is not None}
 
 
 def take(queue: Queue, consumer: str) -> list[Order]:
-    """The same, taken away: for the consumer itself."""
-    orders = pending(queue, consumer)
-    for order in orders:
-        queue.storage.delete_data(key_of(consumer, order.what))
-    return orders
+    """The same, taken away with whatever is no order: for the consumer itself."""
+    found = left(queue, consumer)
+    for what in found:
+        queue.storage.delete_data(key_of(consumer, what))
+    return list(filter(None, (order_of(queue, consumer, what, data) for what, data in found.items())))
 
 
 def answer(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
@@ -79,7 +83,15 @@ def last_dump(queue: Queue, consumer: str) -> Dump | None:
     value = data and read(queue, data)
     if not value:
         return None
-    return Dump(datetime.fromisoformat(value["at"]), [Stack(*one) for one in value["stacks"]])
+    try:
+        return Dump(datetime.fromisoformat(value["at"]).astimezone(UTC), [stack_of(*one) for one in value["stacks"]])
+    except BAD:
+        report("stack dump", queue.name, consumer)
+        return None
+
+
+def stack_of(worker: str, pid: int, run_id: str | None, task: str | None, text: str) -> Stack:
+    return Stack(str(worker), int(pid), run_id and str(run_id), task and str(task), str(text))
 
 
 def wait_for_dump(queue: Queue, consumer: str, since: datetime, seconds: float) -> Dump | None:
@@ -114,12 +126,16 @@ def read(queue: Queue, data: bytes) -> Any:
     """None for what is not signed with our key: nobody else gives orders."""
     try:
         return queue.serializer.deserialize(data)
-    except Unreadable:
+    except BAD:  # also Unreadable
         return None
 
 
 def order_of(queue: Queue, consumer: str, what: What, data: bytes) -> Order | None:
     value = read(queue, data)
-    if not value or (value["what"], value["consumer"]) != (what, consumer):
+    try:
+        if not value or (value["what"], value["consumer"]) != (what, consumer):
+            return None
+        return Order(what, str(value["by"]), datetime.fromisoformat(value["at"]).astimezone(UTC))
+    except BAD:
+        report("order", queue.name, f"{consumer} to {what}")
         return None
-    return Order(what, value["by"], datetime.fromisoformat(value["at"]).astimezone(UTC))

@@ -1,36 +1,29 @@
-"""Worker and Scheduler, the children of a consumer, each a loop of its own; and the Recorder, a thread beside the
-scheduler: a process more would cost every consumer five megabytes.
-"""
+"""Worker and Scheduler, the children of a consumer, each a loop of its own."""
 
 import logging
 import multiprocessing
-import os
-import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psutil
 from huey import consumer as stock
-from peewee import PeeweeException
 
 from config import settings
-from engine import history, schedules
-from engine.database import keep_few_pages, release
-from engine.delivery import Beat, BrokerAway, Effects, Held, event_json
+from engine import schedules
+from engine.back_off import BackOff
+from engine.delivery import BrokerAway, Effects, Held, event_json
 from engine.messages import Asker
-from engine.queues import Queue, RunTask, asked_by
+from engine.queues import RunTask, asked_by
+from engine.recorder import Recorder
 from engine.run_task import RunCancelled
 from engine.soft_limit import strike_if_passed
 
 logger = logging.getLogger("huey.consumer")
 
 BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
-#: History gives way to work: where there are not cores enough for both it lags, and catches up.
-NICENESS = 10
-#: What is told together is written down together; and while work waits, history waits, but no longer than the second.
-GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
 #: A worker weighs itself after a task, no more often than this: that takes longer than a short task.
 WEIGH_SECONDS = 0.1
 #: So long a worker works on before it looks whether the consumer stops.
@@ -147,34 +140,48 @@ class Scheduler(stock.Scheduler):
         super().__init__(*args, **kwargs)
         self.checked: dict[str, int] = {}
         self.next_reap = 0.0
-        self.recorder = Recorder(self.huey, self.stop_flag)
-
-    def initialize(self) -> None:
-        super().initialize()
-        self.recorder.start()
+        self.recorder: Recorder | None = None
+        self.back_off = BackOff("The scheduler")
 
     def loop(self, now: datetime | None = None) -> None:
         """`now` (aware UTC) stands for the clock in tests."""
         started = time.monotonic()
         try:
+            self.look_after_recorder()
             self.look(now or datetime.now(UTC))
-        except BrokerAway as error:
-            logger.warning("The scheduler waits for the broker: %s", error)
-        except Exception:
-            logger.exception("The scheduler stumbled and goes on")
+            self.back_off.succeeded()
+        except Exception as error:
+            self.back_off.failed(error)  # a round is a pause by itself
         self.sleep_for_interval(started, self.interval)
 
+    def look_after_recorder(self) -> None:
+        if self.recorder and self.recorder.is_alive():
+            return
+        if self.recorder:
+            logger.warning("The recorder has ended and is replaced")
+        self.recorder = Recorder(self.huey, self.stop_flag)
+        self.recorder.start()
+
     def look(self, at: datetime) -> None:
+        """Do all that is due, also after one thing of it has failed; raises the first error that was no outage."""
+        steps: list[Callable[[], None]] = [partial(self.move_due, at)]
+        if self.periodic:
+            steps += [partial(self.tick, task_class, at) for task_class in self.huey._registry._periodic_tasks]
+        errors = [error for step in (*steps, self.reap) if (error := error_of(step))]
+        if errors:
+            raise errors[0]
+        self.seen_at.value = at.timestamp()
+
+    def move_due(self, at: datetime) -> None:
         while self.huey.storage.move_due(at.timestamp()) and not self.stop_flag.is_set():
             pass
-        if self.periodic:
-            for task_class in self.huey._registry._periodic_tasks:
-                self.tick(task_class, at)
-        if time.monotonic() >= self.next_reap:
-            self.next_reap = time.monotonic() + settings.lease_seconds / 2
-            for consumer in self.huey.storage.reap(settings.lease_seconds, settings.max_deliveries):
-                logger.warning("Consumer %s is lost; what it held is back in the queue", consumer)
-        self.seen_at.value = at.timestamp()
+
+    def reap(self) -> None:
+        if time.monotonic() < self.next_reap:
+            return
+        self.next_reap = time.monotonic() + settings.lease_seconds / 2
+        for consumer in self.huey.storage.reap(settings.lease_seconds, settings.max_deliveries):
+            logger.warning("Consumer %s is lost; what it held is back in the queue", consumer)
 
     def tick(self, task_class: type[RunTask], at: datetime) -> None:
         """Enqueue a periodic task for the newest matching minute since its last recorded tick, if there is one.
@@ -209,60 +216,12 @@ class Scheduler(stock.Scheduler):
             logger.info("Enqueued periodic task %s%s", task, f", {late} min late" if late else "")
 
 
-class Recorder(threading.Thread):
-    """Writes history and the consumers' records, and waits where the database is away. It ends with its process: what
-    it was just writing down is not on record then, and still in the stream.
-    """
-
-    known: list[Beat] | None = None  # the signs of life that were written down last
-    delay = 0.5
-
-    def __init__(self, queue: Queue, stop_flag: Any) -> None:
-        super().__init__(name="Recorder", daemon=True)
-        self.huey, self.stop_flag = queue, stop_flag
-
-    def run(self) -> None:
-        # To Linux this is the thread's own affair.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        keep_few_pages()
-        patience = 0.01  # at first: that this consumer is there should be on record soon
-        while not self.stop_flag.is_set():
-            self.gather(patience)
-            while self.record() and not self.stop_flag.is_set():
-                pass
-            patience = BEAT_SECONDS / 2
-        release()
-
-    def gather(self, patience: float) -> None:
-        """Return when there is something to be written down, or after so many seconds."""
-        until = time.monotonic() + GIVE_WAY_SECONDS
-        with suppress(PeeweeException, BrokerAway):  # whoever writes will know, and wait
-            self.huey.storage.wait_for_events(history.position(self.huey), patience)
-            while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.work_waits():
-                pass
-
-    def work_waits(self) -> bool:
-        return bool(self.huey.storage.queue_size(1))
-
-    def record(self) -> bool:
-        """Whether that was as much as is written at a time, so that there may be more."""
-        written = 0
-        try:
-            written = history.write_down(self.huey)
-            self.known = history.write_consumers(self.huey, self.known)
-            self.delay = 0.5
-        except Exception as error:
-            away = isinstance(error, PeeweeException | BrokerAway)
-            logger.warning("The recorder waits: %s", str(error).partition("\n")[0], exc_info=not away)
-            release()
-            self.known = None
-            self.bound()
-            self.stop_flag.wait(self.delay)
-            self.delay = min(self.delay * 2, 10)
-        return written >= history.BATCH * history.MOST_BATCHES
-
-    def bound(self) -> None:
-        try:
-            self.huey.storage.bound(history.MOST_WAITING)
-        except BrokerAway as error:
-            logger.debug("Nothing to bound: %s", error)
+def error_of(step: Callable[[], None]) -> Exception | None:
+    """What it raises, unless the broker is away, when nothing else can work either."""
+    try:
+        step()
+        return None
+    except BrokerAway:
+        raise
+    except Exception as error:
+        return error

@@ -253,7 +253,8 @@ def test_the_status_is_no_while_a_wanted_queue_has_no_live_worker(installation: 
     asked = installation.flask("status")
     assert asked.returncode == 1
     lines = [re.split(r"  +", line) for line in asked.stdout.splitlines()]
-    assert lines[0] == ["queue", "state", "waiting", "scheduled", "oldest", "workers", "busy"]
+    at_work = ["waiting", "scheduled", "oldest", "workers", "busy"]
+    assert lines[0] == ["queue", "state", *at_work, "unread events", "lag (s)"]
     assert [line[:2] for line in lines[1:]] == [[name, "no live worker"] for name in ("heavy", "normal", "light")]
     assert len({len(line) for line in asked.stdout.splitlines()}) == 1, "numbers end where their title ends"
     assert {line.index("no live") for line in asked.stdout.splitlines()[1:]} == {asked.stdout.index("state")}

@@ -260,9 +260,10 @@ def test_a_tick_lets_one_message_in_however_many_schedulers_try(brokers: Callabl
 def test_a_paused_queue_hands_nothing_out_and_a_paused_task_is_passed_over(broker: Broker) -> None:
     put(broker, "a", task="first")
     put(broker, "b", task="second")
-    broker.pause("", {"by": "vera"})
+    info = {"by": "vera", "kind": "operator", "at": "2026-11-28T12:00:00+00:00", "reason": None}
+    broker.pause("", info)
     assert take(broker) is None
-    assert broker.pauses() == {"": {"by": "vera"}}
+    assert broker.pauses() == {"": info}
     broker.pause("first", {})
     assert broker.resume("")
     assert not broker.resume("")
@@ -320,7 +321,7 @@ def test_events_beyond_the_bound_are_dropped_and_counted(broker: Broker) -> None
     for number in range(10):
         broker.apply(Effects().event(f'{{"n": {number}}}'))
     broker.bound(4)
-    assert [event for _, event in broker.events(0, 100)] == [f'{{"n": {number}}}' for number in range(6, 10)]
+    assert [event for _, event in broker.events(0, 100)] == [b'{"n": %d}' % number for number in range(6, 10)]
     assert broker.incr(DROPPED, 0) == 6
     last = broker.events(0, 100)[1][0]
     broker.trim(last)

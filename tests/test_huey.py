@@ -183,7 +183,7 @@ def test_many_enqueued_at_once_are_all_there_in_their_order(queue: Queue) -> Non
     work_off(queue)
     assert seen == [*range(450), 1000]
     assert results.get() == [-number for number in range(450)]
-    kinds = [line.startswith("{") for _, line in queue.storage.events(0, 2000)]
+    kinds = [line.startswith(b"{") for _, line in queue.storage.events(0, 2000)]
     assert (kinds.count(False), kinds.count(True)) == (451, 451)  # the messages themselves, and an end each
 
 

@@ -36,7 +36,7 @@ def test_a_broker_killed_meanwhile_has_the_first_of_them_whole(tmp_path: Path) -
         stored = queue.storage.enqueued_items()
         assert 1000 < len(stored) < MANY
         assert [queue.deserialize_task(one).args for one in stored] == [(number,) for number in range(len(stored))]
-        assert [line.encode() for _, line in queue.storage.events(0, MANY)] == stored
+        assert [line for _, line in queue.storage.events(0, MANY)] == stored
         assert len(queue.storage.stored("run:")) == len(stored)
         note.map(range(3))
         assert queue.pending_count() == len(stored) + 3

@@ -1,0 +1,45 @@
+"""What a loop does about a round that failed: it logs once an outage, pauses a growing time, and goes on."""
+
+import logging
+import time
+
+from peewee import PeeweeException
+
+from engine.delivery import BrokerAway
+
+logger = logging.getLogger(__name__)
+
+
+class BackOff:
+    """The failures in a row of one loop. `name` begins the sentences of the log."""
+
+    def __init__(self, name: str, first_pause: float = 0.5, longest_pause: float = 10.0) -> None:
+        self.name, self.first_pause, self.longest_pause = name, first_pause, longest_pause
+        self.kind: type[Exception] | None = None  # of the last failure; None while all is well
+        self.pause, self.until = first_pause, 0.0
+
+    def failed(self, error: Exception) -> float:
+        """Log the first failure, and the first of each other kind. Returns the seconds to pause."""
+        if type(error) is not self.kind:
+            self.log(error)
+        self.kind, pause = type(error), self.pause
+        self.until = time.monotonic() + pause
+        self.pause = min(pause * 2, self.longest_pause)
+        return pause
+
+    def log(self, error: Exception) -> None:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, PeeweeException | BrokerAway):
+            logger.warning("%s waits: %s", self.name, reason)
+        else:
+            logger.error("%s failed and tries again: %s", self.name, reason, exc_info=error)
+
+    def succeeded(self) -> None:
+        if self.kind:
+            logger.info("%s works again", self.name)
+            self.kind, self.pause, self.until = None, self.first_pause, 0.0
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether it is too early to try again."""
+        return time.monotonic() < self.until

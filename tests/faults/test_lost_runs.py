@@ -1,0 +1,150 @@
+"""A run of which the broker has nothing any more does not stay on record as waiting or running: it is found, ended with
+what happened, and can be retried.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from odd_entries import probe_on, storages_on, work_off
+from probes import echo, fail, probe
+
+from engine import control, counts, history, lost_runs
+from engine.lost_runs import LostRuns
+from engine.messages import Asker
+from engine.records import ENDED, Attempt, Run, State, now
+from engine.redis_delivery import RedisDelivery
+from engine.why import why
+
+VERA = Asker("operator", "vera")
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs are asked about at once, however young they are."""
+    monkeypatch.setattr(lost_runs, "YOUNG", timedelta(0))
+    with probe_on(storages_on(request.param, request, tmp_path)):
+        yield
+
+
+def record() -> None:
+    history.write_down(probe)
+    history.write_consumers(probe)
+
+
+def sweep() -> None:
+    record()
+    LostRuns(probe).look()
+    record()
+
+
+def empty_the_broker() -> None:
+    storage = probe.storage
+    if isinstance(storage, RedisDelivery):
+        storage.redis.flushall()
+    else:
+        for table in ("message", "kv", "event", "consumer", "spent"):
+            storage.tell(f"DELETE FROM {table}")
+
+
+def test_what_was_waiting_or_in_hand_when_the_broker_was_emptied_is_found_and_can_be_retried(
+    each_database: str,
+) -> None:
+    in_hand = echo(1).id
+    assert probe.dequeue()
+    waiting, scheduled = echo(2).id, echo.schedule(args=(3,), eta=datetime.now(UTC) + timedelta(hours=1)).id
+    record()
+    assert [Run.get_by_id(run_id).state for run_id in (in_hand, waiting, scheduled)] == [
+        State.RUNNING, State.WAITING, State.SCHEDULED,
+    ]  # fmt: skip
+    empty_the_broker()
+    sweep()
+    for run_id in (in_hand, waiting, scheduled):
+        run = Run.get_by_id(run_id)
+        assert (run.state, run.error) == (
+            State.FAILED, "lost: the broker no longer has this run, so its outcome is unknown",
+        )  # fmt: skip
+        assert run.ended_at
+        assert [cause.kind for cause in why({"probe": probe}, run)] == ["ended"]
+    [attempt] = Attempt.select()
+    assert (attempt.run_id, attempt.state) == (in_hand, State.FAILED)
+    assert counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 3
+    control.retry({"probe": probe}, in_hand, VERA)
+    work_off()
+    sweep()
+    assert (Run.get_by_id(in_hand).state, Run.get_by_id(in_hand).attempts) == (State.SUCCEEDED, 2)
+    assert counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 2
+
+
+def test_what_the_broker_has_is_not_lost_wherever_it_is(each_database: str) -> None:
+    held = echo(1).id
+    assert probe.dequeue()
+    dying = echo(2).id
+    probe.identify("another", "Worker-1")
+    probe.dequeue()
+    probe.storage.give_back("another", "Worker-1", "died", 1)
+    failing = fail("/dev/null").id
+    probe.execute(probe.dequeue())
+    waiting, scheduled = echo(3).id, echo.schedule(args=(4,), delay=1000).id
+    sweep()
+    assert {run.id: run.state for run in Run.select()} == {
+        held: State.RUNNING, dying: State.DEAD, failing: State.RETRYING, waiting: State.WAITING,
+        scheduled: State.SCHEDULED,
+    }  # fmt: skip
+
+
+def test_what_has_ended_and_is_not_on_record_yet_is_not_lost(each_database: str) -> None:
+    """The sweep comes between the end of a run and the writing of it."""
+    run_id = echo(1).id
+    record()
+    work_off()
+    LostRuns(probe).look()
+    record()
+    assert (Run.get_by_id(run_id).state, Run.get_by_id(run_id).error) == (State.SUCCEEDED, None)
+
+
+def test_a_run_that_two_recorders_report_is_lost_once(each_database: str) -> None:
+    run_id = echo(1).id
+    record()
+    empty_the_broker()
+    assert [probe.storage.report_lost([run_id]) for _ in range(2)] == [1, 1]
+    record()
+    assert counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 1
+    control.retry({"probe": probe}, run_id, VERA)
+    assert probe.storage.report_lost([run_id]) == 0
+    work_off()
+    record()
+    assert Run.get_by_id(run_id).state == State.SUCCEEDED
+
+
+def test_of_very_many_runs_each_is_asked_about_in_its_turn(each_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lost_runs, "AT_A_TIME", 3)
+    monkeypatch.setattr(lost_runs, "EVERY_SECONDS", 0)
+    echo.map([(number,) for number in range(10)])
+    record()
+    empty_the_broker()
+    lost, looks = LostRuns(probe), []
+    for _ in range(4):
+        lost.look()
+        record()
+        looks.append(Run.select().where(Run.state == State.FAILED).count())
+    assert looks == [3, 6, 9, 10]
+
+
+def test_young_runs_are_left_alone_and_none_is_asked_about_before_it_is_time(
+    library: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo(1)
+    record()
+    empty_the_broker()
+    lost = LostRuns(probe)
+    monkeypatch.setattr(lost_runs, "YOUNG", timedelta(seconds=30))
+    assert lost.some(State.WAITING) == []
+    lost.look()
+    monkeypatch.setattr(lost_runs, "YOUNG", timedelta(0))
+    assert lost.next_look > time.monotonic()
+    lost.look()
+    record()
+    assert Run.select().where(Run.state.in_(ENDED)).count() == 0

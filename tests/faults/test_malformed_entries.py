@@ -1,0 +1,225 @@
+"""A malformed heartbeat, pause, order, stack dump, holder, lock or tick at the broker: it is left out, and no page, no
+command and no consumer breaks over it.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import signed_in_browser
+from flask import Flask
+from odd_entries import Storages, probe_on, put_beat, put_last_tick, put_pause, storages_on, work_off
+from probes import echo, probe
+
+import tasks
+from config import QUEUES
+from engine import broker_entries, control, history, schedules, steer_workers
+from engine.alive import alive
+from engine.delivery import Effects
+from engine.messages import host
+from engine.records import Run, State, WorkerProcess, now
+from engine.redis_delivery import RedisDelivery
+from engine.steer_workers import What
+
+MALFORMED = [b"", b"garbage", b"[]", b"5", b"null", b"caf\xe9", b"{}", b'{"host": 5, "by": 5, "at": "never"}']
+
+HEARTBEAT: dict[str, Any] = {
+    "host": "h", "pid": 1, "code_version": "v", "worker_type": "process", "worker_count": 1, "periodic": True,
+    "started_at": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def storages(request: pytest.FixtureRequest, tmp_path: Path) -> Storages:
+    return storages_on(request.param, request, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def fresh_broker(storages: Storages) -> Iterator[None]:
+    broker_entries.report.cache_clear()
+    with probe_on(storages):
+        yield
+
+
+@pytest.mark.parametrize("value", MALFORMED)
+def test_a_malformed_heartbeat_keeps_no_other_off_the_record(
+    library: None, value: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe.storage.beat("sound", HEARTBEAT)
+    put_beat(probe, "malformed", value)
+    for _ in range(3):
+        history.write_consumers(probe)
+    assert [one.id for one in WorkerProcess.select()] == ["sound"]
+    assert [one.message for one in caplog.records].count(
+        "The heartbeat of malformed in queue probe is malformed and left out"
+    ) == 1
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"host": None}, {"pid": "one"}, {"worker_count": None}, {"started_at": "yesterday"}, {"started_at": 1e300},
+        {"slots": 5}, {"slots": [{"worker": "Worker-1"}]}, {"quiet_at": {}}, {"rss_bytes": "much"},
+    ],
+)  # fmt: skip
+def test_a_heartbeat_with_a_fact_of_the_wrong_type_is_left_out(library: None, facts: dict[str, Any]) -> None:
+    probe.storage.beat("sound", HEARTBEAT)
+    probe.storage.beat("odd", HEARTBEAT | facts)
+    history.write_consumers(probe)
+    assert [one.id for one in WorkerProcess.select()] == ["sound"]
+
+
+def test_of_a_heartbeat_of_newer_code_what_is_known_is_on_record(library: None) -> None:
+    probe.storage.beat("newer", HEARTBEAT | {"mood": "fine", "processed": 7})
+    history.write_consumers(probe)
+    assert WorkerProcess.get_by_id("newer").processed == 7
+
+
+def test_the_health_check_passes_over_a_malformed_heartbeat() -> None:
+    for number, value in enumerate(MALFORMED):
+        put_beat(probe, f"malformed {number}", value)
+    assert not alive(probe)
+    probe.storage.beat("sound", HEARTBEAT | {"host": host()})
+    assert alive(probe)
+
+
+@pytest.mark.parametrize("value", MALFORMED)
+def test_a_malformed_pause_still_holds_and_ends_when_it_is_resumed(value: bytes) -> None:
+    put_pause(probe, "", value)
+    put_pause(probe, "schedule:echo", value)
+    run_id = echo(1).id
+    info = probe.pauses()[""]
+    assert (info["by"], info["reason"]) == ("?", "this pause is malformed")
+    assert datetime.fromisoformat(info["at"]).tzinfo
+    assert schedules.paused(probe.pauses(), "echo", now())
+    work_off()
+    assert [one.run_id for one in probe.storage.held()] == []
+    assert control.resume(probe) and schedules.resume(probe, "echo")
+    work_off()
+    assert probe.storage.peek_data(run_id)
+
+
+@pytest.mark.parametrize("value", [value for value in MALFORMED if value != b"5"])
+def test_a_tick_is_let_in_after_a_malformed_last_one(value: bytes) -> None:
+    put_last_tick(probe, "echo", value)
+    assert probe.storage.last_ticks() == {}
+    assert probe.storage.tick("echo", 100, Effects())
+    assert probe.storage.last_ticks() == {"echo": 100}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [], "stop", {}, {"what": "stop"}, {"what": "stop", "consumer": "c"},
+        {"what": "stop", "consumer": "c", "by": "x", "at": "never"},
+        {"what": "stop", "consumer": "c", "by": "x", "at": 5},
+    ],
+)  # fmt: skip
+def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None:
+    steer_workers.give(probe, "c", What.QUIET, "vera")
+    probe.storage.put_data(steer_workers.key_of("c", What.STOP), probe.serializer.serialize(value))
+    assert [order.what for order in steer_workers.pending(probe, "c")] == [What.QUIET]
+    assert [order.what for order in steer_workers.take(probe, "c")] == [What.QUIET]
+    assert probe.storage.peek_many([steer_workers.key_of("c", what) for what in What]) == {}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1], "x", {"at": "never", "stacks": []}, {"at": 5, "stacks": []}, {"stacks": []},
+        {"at": "2026-11-28T12:00:00+00:00"}, {"at": "2026-11-28T12:00:00+00:00", "stacks": [[1]]},
+        {"at": "2026-11-28T12:00:00+00:00", "stacks": 5},
+    ],
+)  # fmt: skip
+def test_a_malformed_stack_dump_is_none(value: Any) -> None:
+    probe.storage.put_data(steer_workers.dump_key("c"), probe.serializer.serialize(value))
+    assert steer_workers.last_dump(probe, "c") is None
+
+
+def hold_unreadably(entry: bytes) -> str:
+    """A run that is held by nobody knows who."""
+    run_id = echo(1).id
+    assert probe.dequeue()
+    probe.storage.ask("HSET", "held", run_id, entry)
+    return run_id
+
+
+HOLDERS = [b"", b"garbage", b"a b c d e f g h i", b"here 1 - 1 Worker-1 never 1 1 echo", b"caf\xe9"]
+
+
+@pytest.mark.parametrize("storages", ["redis"], indirect=True)
+@pytest.mark.parametrize("entry", HOLDERS)
+def test_a_run_whose_holder_cannot_be_read_goes_back_to_the_queue(library: None, entry: bytes) -> None:
+    run_id = hold_unreadably(entry)
+    assert probe.storage.held() == []
+    assert probe.storage.give_back("here", "Worker-1", "died", 5) == 0
+    probe.storage.ask("SET", "reaped", str(time.time()))
+    assert probe.storage.reap(60, 5) == []
+    work_off()
+    assert probe.storage.peek_data(run_id)
+    history.write_down(probe)
+    assert [(run.id, run.state, run.deliveries) for run in Run.select()] == [(run_id, State.SUCCEEDED, 2)]
+
+
+@pytest.mark.parametrize("storages", ["redis"], indirect=True)
+def test_a_holder_that_cannot_be_read_keeps_no_dead_consumer_from_being_reaped() -> None:
+    hold_unreadably(b"garbage")
+    probe.identify("silent", "Worker-1")
+    run_id = echo(2).id
+    probe.dequeue()
+    storage = probe.storage
+    storage.ask("SET", "reaped", str(time.time()))
+    storage.ask("HSET", "held", run_id, "silent 1 - 1 Worker-1 1.0 1 1 echo")
+    assert storage.reap(60, 5) == ["silent"]
+    assert storage.queue_size() == 2
+
+
+@pytest.mark.parametrize("storages", ["redis"], indirect=True)
+@pytest.mark.parametrize("entry", [b"garbage", b"5", b"[]", b'["a", "b"]', b'["a", "b", "c", null]', b"caf\xe9"])
+def test_a_malformed_lock_is_nobodys_and_keeps_no_worker_from_giving_back(entry: bytes) -> None:
+    storage = probe.storage
+    storage.ask("HSET", "locks", "door", entry)
+    echo(1)
+    assert probe.dequeue()
+    assert storage.locks() == {}
+    assert not storage.unlock("door", "somebody")
+    assert storage.give_back("here", "Worker-1", "died", 5) == 1
+    assert storage.lock("door", "me", "", "", 60.0, 60)
+    assert not storage.lock("door", "you", "", "", 60.0, 60)
+    storage.ask("HSET", "locks", "door", entry)
+    assert storage.unlock("door")
+
+
+def test_pages_and_commands_show_the_sound_entries_beside_malformed_ones(
+    app: Flask, storages: Storages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in QUEUES:
+        monkeypatch.setattr(tasks.queues[name], "storage", storages(name))
+    light = tasks.light
+    light.storage.beat("sound", HEARTBEAT)
+    for number, value in enumerate(MALFORMED):
+        put_beat(light, f"malformed {number}", value)
+        put_pause(light, ("", "close_abandoned_sessions", "schedule:close_abandoned_sessions")[number % 3], value)
+        put_last_tick(light, "close_abandoned_sessions", value)
+    light.storage.put_data(steer_workers.key_of("sound", What.STOP), light.serializer.serialize([1]))
+    light.storage.put_data(steer_workers.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
+    if isinstance(light.storage, RedisDelivery):
+        light.storage.ask("HSET", "held", "lost", b"garbage")
+        light.storage.ask("HSET", "locks", "odd", b"garbage")
+    history.write_consumers(light)
+    browser = signed_in_browser(app, "admin")
+    for address in (
+        "/", "/workers", "/workers/sound", "/queues", "/queues/light", "/tasks", "/schedule", "/metrics",
+        "/api/v1/admin/workers", "/api/v1/admin/workers/sound", "/api/v1/admin/queues", "/api/v1/admin/schedule",
+        "/api/workers", "/api/queues/length",
+    ):  # fmt: skip
+        answer = browser.get(address)
+        assert answer.status_code == 200, (address, answer.text)
+    for words in (("inspect", "active"), ("inspect", "stats"), ("workers", "list"), ("queues", "list")):
+        ended = app.test_cli_runner().invoke(args=[*words, "--json"])
+        assert ended.exit_code == 0, ended.output
+        assert json.loads(ended.stdout)

@@ -1,0 +1,261 @@
+"""One event that cannot be written is set aside with its reason, and all others become history."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from string import ascii_letters
+from typing import Any
+
+import pytest
+from databases import bound_to, execute_alone
+from odd_entries import probe_on, put_line, storages_on, work_off
+from peewee import OperationalError, ProgrammingError
+from probes import echo, probe
+
+from engine import history, rejected
+from engine.database import database, on_postgresql, release
+from engine.delivery import event_json
+from engine.migrations import migrate
+from engine.pruning import prune
+from engine.records import Attempt, HistoryCursor, RejectedEvent, Run, State, WorkerProcess, now
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    with probe_on(storages_on(request.param, request, tmp_path)):
+        yield
+
+
+AT = 1_795_900_000.0
+
+
+def ended(run_id: str, **more: Any) -> bytes:
+    facts = {
+        "state": "succeeded", "task": "echo", "delivery": 1, "attempt": 1, "worker": "w", "version": "v",
+        "started": AT, "run_ms": 1.0, "wait_ms": 1.0, "result": None, "error": None, "traceback": None,
+        "next_at": None, **more,
+    }  # fmt: skip
+    return event_json("ended", run_id, facts.pop("at", AT), **facts).encode()
+
+
+def without(line: bytes, field: str) -> bytes:
+    return json.dumps({name: value for name, value in json.loads(line).items() if name != field}).encode()
+
+
+#: What no code can understand: line, run, kind, and what the reason says.
+UNDERSTOOD_BY_NOBODY = [
+    (b"garbage", None, None, "no JSON"),
+    (b"", None, None, "no JSON"),
+    (b"[1]", None, None, ""),
+    (b'{"kind": "ended", "id": "caf\xe9"}', None, None, "UTF-8"),
+    (b'{"kind": "unheard of", "id": "x"}', "x", "unheard of", "no event has the kind 'unheard of'"),
+    (b'{"kind": ["ended"], "id": "x"}', "x", None, "unhashable"),
+    (b'{"kind": "ended", "id": 5}', None, "ended", "its id is no text"),
+    (without(ended("x"), "run_ms"), "x", "ended", "the field 'run_ms' is missing"),
+    (ended("x", state="asleep"), "x", "ended", "'asleep' is no state of a run"),
+    (ended("x", at=1e18), "x", "ended", "out of range"),
+    (ended("x", at=1e300), "x", "ended", "out of range"),
+    (ended("x", error={"no": "text"}, state="failed"), "x", "ended", ""),
+    (ended("x", wait_ms="long"), "x", "ended", ""),
+    (event_json("noted", "x", AT, lines=[[1]]).encode(), "x", "noted", "unpack"),
+]
+
+
+def test_events_that_nobody_understands_are_set_aside(each_database: str) -> None:
+    ids = []
+    for line, *_ in UNDERSTOOD_BY_NOBODY:
+        ids.append(echo(len(ids)).id)
+        put_line(line)
+    work_off()
+    history.write_down(probe)
+    assert {run.id: (run.state, run.attempts) for run in Run.select()} == dict.fromkeys(ids, (State.SUCCEEDED, 1))
+    events = list(RejectedEvent.select().order_by(RejectedEvent.id))
+    for event, (line, run_id, kind, reason) in zip(events, UNDERSTOOD_BY_NOBODY, strict=True):
+        assert (event.queue, event.run_id, event.kind) == ("probe", run_id, kind), event.reason
+        assert reason in event.reason
+        assert event.line == line.decode("utf-8", "backslashreplace")
+    assert HistoryCursor.get().rejected == len(events)
+
+
+def refuse_on_sqlite(condition: str) -> None:
+    """What PostgreSQL refuses by itself."""
+    if not on_postgresql():
+        database.execute_sql(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON dewey_runs WHEN {condition}"
+            " BEGIN SELECT RAISE(ABORT, 'refused here'); END"
+        )
+
+
+LONG_ID = "".join(Random(1).choices(ascii_letters, k=9000))  # more than an index of PostgreSQL holds
+
+#: What a database refuses: what is enqueued so, and where SQLite has to be told to refuse it too.
+REFUSED: list[tuple[Callable[[], Any], str, str]] = [
+    (lambda: echo.s(1, retries=2**31), "new.retries > 2147483647", "out of range"),
+    (lambda: echo.s(1, id="a\0b"), "length(new.id) = 1", "NUL"),
+    (lambda: echo.s(1, id=LONG_ID), "length(new.id) > 8000", "index row"),
+]
+
+
+@pytest.mark.parametrize(("task", "condition", "reason"), REFUSED, ids=["number", "nul", "long"])
+def test_a_row_that_the_database_refuses_does_not_stop_the_others(
+    each_database: str, task: Callable[[], Any], condition: str, reason: str
+) -> None:
+    refuse_on_sqlite(condition)
+    before = echo(1).id
+    bad = task()
+    line = event_json(
+        "enqueued", bad.id, time.time(), task="echo", args=[], kwargs={}, priority=None, retries=bad.retries,
+        asked_by=["code", ""], parent=None, version="v", due=None,
+    )  # fmt: skip
+    put_line(line.encode())
+    after = echo(2).id
+    work_off()
+    history.write_down(probe)
+    assert {run.id for run in Run.select()} == {before, after}
+    [event] = RejectedEvent.select()
+    assert event.kind == "enqueued"
+    assert reason in event.reason or not on_postgresql()
+    assert len(event.run_id) < 300
+
+
+def test_a_batch_with_many_refused_rows_is_written_but_for_them(each_database: str) -> None:
+    """Also two events of one run: of both its row is refused."""
+    ids = [echo(number).id for number in range(250)]
+    work_off()
+    refused = set(ids[::7])
+    refuse_these(refused)
+    assert history.write_down(probe) == 500
+    assert {run.id for run in Run.select().where(Run.state == State.SUCCEEDED)} == set(ids) - refused
+    assert {(one.run_id, one.kind) for one in RejectedEvent.select()} == {
+        (run_id, kind) for run_id in refused for kind in ("enqueued", "ended")
+    }
+    assert all("refused by a trigger" in one.reason for one in RejectedEvent.select())
+    assert rejected.total(["probe", "light"]) == {"probe": 2 * len(refused), "light": 0}
+    positions = [one.position for one in RejectedEvent.select().order_by(RejectedEvent.id)]
+    assert positions == sorted(positions)
+    assert Attempt.select().count() == len(ids) - len(refused)
+
+
+def refuse_these(ids: set[str]) -> None:
+    """By a trigger on the runs, as somebody may have made it."""
+    listed = ", ".join(f"'{run_id}'" for run_id in ids)
+    if on_postgresql():
+        database.execute_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'refused by a trigger'; END $$"
+            " LANGUAGE plpgsql"
+        )
+        database.execute_sql(
+            f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON dewey_runs FOR EACH ROW WHEN (NEW.id IN ({listed}))"
+            " EXECUTE FUNCTION refuse()"
+        )
+        return
+    for what in ("INSERT", "UPDATE"):
+        database.execute_sql(
+            f"CREATE TRIGGER refuse_{what} BEFORE {what} ON dewey_runs WHEN new.id IN ({listed})"
+            " BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END"
+        )
+
+
+def test_of_many_recorders_one_sets_an_event_aside(each_database: str) -> None:
+    for number in range(120):
+        echo(number)
+        put_line(b"garbage %d" % number)
+
+    def record() -> None:
+        while history.write_down(probe) or Run.select().count() < 120:
+            pass
+        release()
+
+    threads = [threading.Thread(target=record) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (Run.select().count(), RejectedEvent.select().count(), rejected.total(["probe"])) == (
+        120,
+        120,
+        {"probe": 120},
+    )
+
+
+def test_a_database_that_lacks_a_table_sets_nothing_aside(each_database: str) -> None:
+    run_id = echo(1).id
+    database.execute_sql("ALTER TABLE dewey_attempts RENAME TO elsewhere")
+    work_off()
+    with pytest.raises((OperationalError, ProgrammingError)):
+        history.write_down(probe)
+    database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_attempts")
+    assert (Run.select().count(), RejectedEvent.select().count()) == (0, 0)
+    history.write_down(probe)
+    assert Run.get_by_id(run_id).state == State.SUCCEEDED
+
+
+def test_a_database_that_takes_no_writes_sets_nothing_aside(fresh_postgresql: str) -> None:
+    with bound_to(fresh_postgresql):
+        migrate()
+        run_id = echo(1).id
+        put_line(b"garbage")
+        history.reached(probe.storage.stream())
+        name = database.execute_sql("SELECT current_database()").fetchone()[0]
+        execute_alone(fresh_postgresql, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        release()
+        database.close_all()
+        with pytest.raises(Exception, match="read-only"):
+            history.write_down(probe)
+        execute_alone(fresh_postgresql, "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET ALL")
+        release()
+        database.close_all()
+        assert RejectedEvent.select().count() == 0
+        history.write_down(probe)
+        assert (Run.get_by_id(run_id).state, RejectedEvent.select().count()) == (State.WAITING, 1)
+
+
+def test_history_goes_on_when_a_rejected_event_cannot_even_be_listed(
+    each_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if on_postgresql():
+        database.execute_sql("ALTER TABLE dewey_rejected_events ADD CHECK (line <> 'garbage')")
+    else:
+        database.execute_sql(
+            "CREATE TRIGGER r BEFORE INSERT ON dewey_rejected_events WHEN new.line = 'garbage'"
+            " BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    put_line(b"garbage")
+    put_line(b"other garbage")
+    run_id = echo(1).id
+    history.write_down(probe)
+    assert Run.get_by_id(run_id).state == State.WAITING
+    assert [one.line for one in RejectedEvent.select()] == ["other garbage"]
+    assert "could not be listed either" in caplog.text
+
+
+def test_a_long_line_is_cut_and_says_so_and_nul_is_replaced(each_database: str) -> None:
+    put_line(b"\0" + b"x" * 9999)
+    history.write_down(probe)
+    [event] = RejectedEvent.select()
+    assert event.line.startswith("\N{REPLACEMENT CHARACTER}xxx")
+    assert "cut: 10,002 bytes in all" in event.line
+    assert len(event.line) < 4200
+
+
+def test_a_consumers_row_that_the_database_refuses_does_not_stop_those_of_others(each_database: str) -> None:
+    info = {"host": "h", "pid": 1, "code_version": "v", "worker_type": "process", "worker_count": 1, "periodic": True}
+    bad = {**info, "pid": 2**31 if on_postgresql() else 2**63}
+    for name, said in (("a", info), ("bad", bad), ("z", info)):
+        probe.storage.beat(name, {**said, "started_at": 1.0})
+    history.write_consumers(probe)
+    assert {one.id for one in WorkerProcess.select()} == {"a", "z"}
+
+
+def test_rejected_events_are_kept_as_long_as_failed_runs(each_database: str) -> None:
+    at = now()
+    for name, days in (("young", 89), ("old", 91)):
+        RejectedEvent.create(
+            queue="probe", stream="probe:x", position=1, reason="r", line=name, rejected_at=at - timedelta(days=days)
+        )
+    prune([probe], at, 30, 90)
+    assert [one.line for one in RejectedEvent.select()] == ["young"]
