@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from peewee import (
+from peewee import (  # type: ignore[attr-defined]
     Database,
     DatabaseProxy,
     DateTimeField,
@@ -15,6 +15,7 @@ from peewee import (
     PostgresqlDatabase,
     SqliteDatabase,
     TextField,
+    __exception_wrapper__,
 )
 from playhouse import db_url
 from playhouse.pool import PooledPostgresqlDatabase
@@ -41,12 +42,23 @@ def open_database(url: str) -> Database:
         )
     options = db_url.parse(url, unquote_password=True, unquote_user=True)
     name = options.pop("database")
-    return PooledPostgresqlDatabase(
+    return Postgresql(
         name,
         **{"connect_timeout": 5, "application_name": "dewey", **options},
         max_connections=64,
         stale_timeout=300,
     )
+
+
+class Postgresql(PooledPostgresqlDatabase):
+    def _can_reuse(self, conn: Any) -> bool:
+        """False for a session that takes no writes: after a failover it would stay so, and another server would not.
+
+        The server reports both settings by itself, from version 14 on.
+        """
+        if not super()._can_reuse(conn):
+            return False
+        return "on" not in map(conn.get_parameter_status, ("default_transaction_read_only", "in_hot_standby"))
 
 
 def on_postgresql() -> bool:
@@ -120,7 +132,8 @@ def write_rows(model: type[Model], rows: Sequence[Sequence[Any]], changing: Iter
     row = f"({', '.join([database.param] * len(columns))})"
     if not on_postgresql():
         # One small statement again and again: SQLite takes longer to read a long one than to do what it says.
-        database.connection().executemany(begin + row + end, rows)
+        with __exception_wrapper__:  # as Peewee does around each of its own statements
+            database.connection().executemany(begin + row + end, rows)
         return
     for start in range(0, len(rows), ROWS_PER_INSERT):
         part = rows[start : start + ROWS_PER_INSERT]
