@@ -88,5 +88,13 @@ def lacks_table(error: BaseException) -> bool:
     )
 
 
+def reason_of(error: Exception) -> str | None:
+    """Return in one line why the database is unavailable; None when it cannot be reached."""
+    if lacks_table(error):
+        return "it lacks a table; run `flask migrate`"
+    outage = outage_of(error)
+    return outage.reason if outage else first_line(error)
+
+
 def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -171,6 +171,12 @@ class RedisServer(BaseStorage):
         with self.reaching() as redis:
             return redis.execute_command(command, self.prefix + key, *args)
 
+    def probe_write(self, seconds: float) -> None:
+        """Overwrite a key by a command and by a script, as a server may refuse only one of them. Raises BrokerAway."""
+        with self.reaching() as redis:
+            redis.set(f"{self.prefix}probe", "1", ex=60)
+            redis.eval("return redis.call('set', KEYS[1], '1', 'ex', 60)", 1, f"{self.prefix}probe")
+
     def warnings(self) -> list[str]:
         """What endangers accepted work or invites strangers, a sentence each."""
         with self.reaching() as redis:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from os import getpid
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,9 @@ class SqliteValues(BaseStorage):
             local.open, local.watch, local.refused = self.connect(), None, False
         return local.open
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, lock_seconds: float = 30) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA busy_timeout = 30000")
+        connection = sqlite3.connect(self.path, timeout=lock_seconds, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = wal")
         # A message that was accepted survives the machine as well as the process.
         connection.execute("PRAGMA synchronous = full")
@@ -72,6 +71,16 @@ class SqliteValues(BaseStorage):
         if connection.execute("PRAGMA user_version").fetchone() != (version,):
             connection.executescript(f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version = {version}; COMMIT;")
         return connection
+
+    def probe_write(self, seconds: float) -> None:
+        """Overwrite a row, waiting no longer than this for a lock. Raises BrokerAway."""
+        try:
+            with closing(self.connect(seconds)) as connection:
+                self.put(connection, "probe", b"1", time.time() + 60)
+        except (sqlite3.Error, OSError) as error:
+            if away := self.refusal(error):
+                raise away from error
+            raise
 
     def warnings(self) -> list[str]:
         """Nothing endangers a file of our own."""
