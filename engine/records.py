@@ -284,6 +284,16 @@ class HistoryCursor(Record):
         table_name = "dewey_history_cursors"
 
 
+class OverwrittenRow(Record):
+    """The one row that is overwritten to see whether the database accepts writes."""
+
+    id = IntegerField(primary_key=True)
+    at = UTCDateTimeField()
+
+    class Meta:
+        table_name = "dewey_write_probe"
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 

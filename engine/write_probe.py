@@ -6,16 +6,12 @@ from time import monotonic
 
 from engine.database import database, on_postgresql, release
 from engine.queues import Queue
+from engine.records import OverwrittenRow, now
 
 #: A write must succeed within this time, and is not repeated before the other.
 WITHIN_SECONDS, EVERY_SECONDS = 2.0, 5.0
 #: A lock is waited for a little shorter, so that the database still has time to name it.
 LOCK_SECONDS = 1.5
-
-OVERWRITE = (
-    "INSERT INTO dewey_write_probe (id, at) VALUES (1, CURRENT_TIMESTAMP)"
-    " ON CONFLICT (id) DO UPDATE SET at = CURRENT_TIMESTAMP"
-)
 
 
 class Write(threading.Thread):
@@ -84,4 +80,6 @@ def overwrite_row() -> None:
     with database.atomic():
         if on_postgresql():
             database.execute_sql(f"SET LOCAL statement_timeout = {milliseconds}")
-        database.execute_sql(OVERWRITE)
+        OverwrittenRow.insert(id=1, at=now()).on_conflict(
+            conflict_target=[OverwrittenRow.id], preserve=[OverwrittenRow.at]
+        ).execute()
