@@ -222,12 +222,13 @@ def test_reasons_and_metrics_are_for_this_machine_and_for_a_viewer(
     def ask(path: str, **more: str) -> TestResponse:
         return browser.get(path, headers=headers | more, environ_overrides={"REMOTE_ADDR": peer})
 
+    viewer = bearer_headers("viewer")
     assert (ask("/metrics").status_code == 401) == (status == "closed")
-    assert ask("/metrics", **bearer_headers("viewer")).status_code == 200
+    assert ask("/metrics", **viewer).status_code == 200
     answer = ask("/readyz")
     assert (answer.status_code, "reasons" in answer.json) == (503, status == "open")
     assert ("no live worker" in answer.text) == (status == "open")
-    assert "no live worker on light" in ask("/readyz", **bearer_headers("viewer")).json["reasons"]
+    assert "no live worker on light" in ask("/readyz", **viewer).json["reasons"]
     assert "reasons" not in ask("/readyz", Authorization="Bearer dewey_wrong").json or status == "open"
 
 
