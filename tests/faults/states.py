@@ -1,12 +1,15 @@
-"""States in which a real Redis does not accept commands, or writes, for as long as a block lasts."""
+"""States in which a real Redis or PostgreSQL does not accept commands, or writes, for as long as a block lasts."""
 
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg2
 import redis
+from databases import execute_alone
 from servers import RedisServer
 from waiting import wait_until
 
@@ -91,7 +94,68 @@ STATES: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
     "NOREPLICAS": without_replicas,
     "OOM": out_of_memory,
     "READONLY": lambda server: replica(server, "yes"),
-    "MASTERDOWN": lambda server: replica(server, "no"),
+    "MASTERDOWN|READONLY": lambda server: replica(server, "no"),
     "BUSY": busy,
     "permission|can't run this command": without_permission,
+}
+
+
+# --- PostgreSQL ----------------------------------------------------------------------------------------------
+
+END_SESSIONS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+)
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[None]:
+    name = name_of(url)
+    execute_alone(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on", END_SESSIONS.format(name=name))
+    yield
+    execute_alone(
+        url,
+        "SET default_transaction_read_only = off",
+        f"ALTER DATABASE {name} RESET default_transaction_read_only",
+    )
+
+
+@contextmanager
+def full_disk(url: str) -> Iterator[None]:
+    """Every table of ours has a trigger that raises the error of a full disk."""
+    execute_alone(url, NO_ROOM)
+    yield
+    execute_alone(url, "DROP FUNCTION no_room CASCADE")
+
+
+NO_ROOM = """
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+END$$;
+DO $$DECLARE name text; BEGIN
+  FOR name IN SELECT tablename FROM pg_tables WHERE tablename LIKE 'dewey\\_%' LOOP
+    EXECUTE format('CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON %I EXECUTE FUNCTION no_room()', name);
+  END LOOP;
+END$$"""
+
+
+@contextmanager
+def all_connections_taken(url: str) -> Iterator[None]:
+    taken = [psycopg2.connect(url)]
+    execute_alone(url, END_SESSIONS.format(name=name_of(url)) + f" AND pid <> {taken[0].info.backend_pid}")
+    with suppress(psycopg2.OperationalError):
+        while True:
+            taken.append(psycopg2.connect(url))
+    yield
+    for connection in taken:
+        connection.close()
+
+
+def name_of(url: str) -> str:
+    return urlsplit(url).path.removeprefix("/")
+
+
+DATABASE_STATES: dict[str, Callable[[str], AbstractContextManager[None]]] = {
+    "read-only transaction": read_only,
+    "No space left on device": full_disk,
+    "too many clients already": all_connections_taken,
 }

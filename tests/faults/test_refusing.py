@@ -2,9 +2,12 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
+import psutil
 import pytest
 from conftest import cannot_run, redis_6_executable
 from consumers import Consumer
@@ -12,8 +15,13 @@ from refusing import REFUSALS, RefusingRedis
 from reports import report
 from servers import RedisServer
 from sides import Dewey
-from states import STATES
+from states import DATABASE_STATES, STATES
 from waiting import wait_until
+
+from engine.delivery import BrokerAway, Effects
+from engine.redis_delivery import RedisDelivery
+
+T = TypeVar("T")
 
 
 def dewey(folder: Path, server: RedisServer) -> Dewey:
@@ -81,3 +89,67 @@ def test_a_consumer_outlives_every_reply_that_refuses(tmp_path: Path) -> None:
             works_on(system)
         assert system.children(consumer) == family
         assert report("refused", system).broken == []
+
+
+def test_a_refused_script_leaves_its_connection_in_step(tmp_path: Path) -> None:
+    broker = RefusingRedis(tmp_path)
+    broker.start()
+    storage = RedisDelivery("any", broker.url, 60)
+    broker.refuse_some(0.3, seed=5)
+    for minute in range(100):
+        assert [accepted(lambda minute=minute: storage.tick("task", minute, Effects())) for _ in range(2)] == [
+            True,
+            False,
+        ]
+        series = [(f"{minute}-{number}", b"data") for number in range(100)]
+        with suppress(BrokerAway):
+            storage.post_series(series, 1)
+    assert broker.refused > 100
+    broker.kill()
+
+
+def accepted(step: Callable[[], T]) -> T:
+    """The answer to a step that is repeated until it is not refused."""
+    while True:
+        with suppress(BrokerAway):
+            return step()
+
+
+# --- the database --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", DATABASE_STATES)
+def test_history_waits_for_a_database_that_refuses(fresh_postgresql: str, tmp_path: Path, state: str) -> None:
+    """Its sessions are not ended when it accepts writes again."""
+    with Dewey(tmp_path, None, fresh_postgresql) as system:
+        consumer = system.start("-n", workers=1)
+        family = system.children(consumer)
+        with DATABASE_STATES[state](fresh_postgresql):
+            system.put(3, 0)
+            consumer.logged(state)
+            wait_until(lambda: set(system.accepted) == set(system.ledger.read().ends))
+        assert system.children(consumer) == family
+        assert report("refused", system).broken == []
+
+
+def test_a_consumer_outlives_a_full_disk_under_sqlite(tmp_path: Path) -> None:
+    """The kernel lets its processes write no file beyond the place that the broker's has reached."""
+    with Dewey(tmp_path, None, f"sqlite:///{tmp_path}/dewey.db") as system:
+        consumer = system.start("-n", workers=1)
+        system.put(40, 0)
+        wait_until(lambda: len(system.ledger.read().ends) == 40)
+        family = [psutil.Process(consumer.pid), *system.children(consumer)]
+        limit_files(family, (tmp_path / "queue.db-wal").stat().st_size)
+        system.put(10, 0)
+        consumer.logged("disk I/O error")
+        wait_until(lambda: "WARNING/Worker-1]" in consumer.log)
+        assert len(system.ledger.read().ends) < 50
+        limit_files(family, psutil.RLIM_INFINITY)
+        works_on(system)
+        assert system.children(consumer) == family[1:]
+        assert report("full disk", system).broken == []
+
+
+def limit_files(processes: list[psutil.Process], size: int) -> None:
+    for process in processes:
+        process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
