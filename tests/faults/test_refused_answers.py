@@ -18,6 +18,7 @@ import pytest
 from conftest import redis_6_executable, redis_executable
 from consumers import ROOT
 from installation import Answer, Installation
+from installation import Browser as Visitor
 from servers import RedisServer
 from states import DATABASE_STATES, END_SESSIONS, STATES
 from waiting import wait_until
@@ -95,6 +96,8 @@ def test_redis_refuses(redis_server: RedisServer, tmp_path: Path) -> None:
                 operator.is_not_ready(words)
         with STATES["MISCONF"](redis_server):
             operator.is_told_in_a_line("MISCONF")
+            guesses = [Visitor(operator.installed).sign_in("ann@example.org", "wrong password") for _ in range(11)]
+            assert [answer.status for answer in guesses] == [401] * 10 + [429]
 
 
 @pytest.fixture
