@@ -9,9 +9,10 @@ from werkzeug.exceptions import ServiceUnavailable
 
 import tasks
 from admin import WEB_THREADS
-from admin.access import current, needs, open_to_all, open_to_loopback
+from admin.access import current, from_loopback, needs, open_to_all
 from admin.perform import perform
 from admin.problems import RETRY_AFTER, BadInput
+from admin.who import known
 from config import settings
 from engine.control import check_can_run, wait_for
 from engine.database import release
@@ -36,11 +37,13 @@ def health() -> Any:
 
 
 @blueprint.get("/readyz")
-@open_to_loopback
+@open_to_all
 def ready() -> Any:
-    if reasons := readiness(tasks.queues):
-        raise NotReady(reasons)
-    return {"status": "ok", "warnings": warnings(tasks.queues)}
+    """Reasons and warnings are for this machine and for a viewer."""
+    reasons, is_trusted = readiness(tasks.queues), from_loopback() or known() is not None
+    if reasons:
+        raise NotReady(reasons) if is_trusted else ServiceUnavailable(retry_after=RETRY_AFTER)
+    return {"status": "ok", "warnings": warnings(tasks.queues)} if is_trusted else {"status": "ok"}
 
 
 class NotReady(ServiceUnavailable):

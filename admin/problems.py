@@ -8,7 +8,6 @@ from typing import Any
 from flask import Flask, Response, render_template, request
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
-from peewee import InterfaceError, OperationalError, ProgrammingError
 from werkzeug.exceptions import (
     Conflict,
     Forbidden,
@@ -24,6 +23,7 @@ from werkzeug.exceptions import (
 from engine.control import BadArguments, NoLiveWorker, NotPossible, Paused, UnknownTask
 from engine.inspect import Told
 from engine.messages import NotJSON, TooLong
+from engine.outages import DATABASE_ERRORS, lacks_table, outage_of
 from engine.queues import BrokerAway
 
 logger = logging.getLogger(__name__)
@@ -57,12 +57,9 @@ TITLES = {
     HTTPStatus.SERVICE_UNAVAILABLE: lazy_gettext("Not available now"),
 }
 
-#: What a missing database looks like; `ProgrammingError` is PostgreSQL's way to say that a table is missing.
-DATABASE_TROUBLE = (OperationalError, InterfaceError, ProgrammingError)
-
 #: What the engine and the database raise and a caller is told of.
 KNOWN_ERRORS = (
-    *DATABASE_TROUBLE, BrokerAway, BadArguments, NoLiveWorker, NotJSON, NotPossible, Paused, TooLong, UnknownTask,
+    *DATABASE_ERRORS, BrokerAway, BadArguments, NoLiveWorker, NotJSON, NotPossible, Paused, TooLong, UnknownTask,
 )  # fmt: skip
 
 
@@ -124,10 +121,16 @@ def in_words(error: Exception) -> str | None:
 def trouble_in_words(error: Exception) -> str | None:
     """One line for an error of the database or the broker; None when the fault is the program's own."""
     if isinstance(error, BrokerAway):
+        if error.reason:
+            return _("The broker does not accept commands now: %(reason)s", reason=error.reason)
         return _("The broker cannot be reached.")
-    if "no such table" in str(error) or ("relation" in str(error) and "does not exist" in str(error)):
+    if lacks_table(error):
         return _("The database lacks a table of this program; `flask migrate` makes it.")
-    return None if isinstance(error, ProgrammingError) else _("The database cannot be reached.")
+    if outage := outage_of(error):
+        if outage.reason:
+            return _("The database does not accept commands now: %(reason)s", reason=outage.reason)
+        return _("The database cannot be reached.")
+    return None
 
 
 def answer(error: HTTPException) -> Response:

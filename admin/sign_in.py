@@ -17,6 +17,7 @@ from admin.passwords import hash_of, matches, needs_new_hash
 from admin.preferences import local_path
 from admin.problems import answer
 from admin.who import Who, current, digest_of, end_sign_in, start_sign_in
+from admin.wrong_tries import SCHEME
 from config import settings
 from engine.database import database
 from models import Operator
@@ -32,7 +33,7 @@ blueprint = Blueprint("sign_in", __name__)
 limiter = Limiter(
     get_remote_address,
     strategy="moving-window",
-    storage_uri=re.sub("^unix:", "redis+unix:", settings.redis_url) or "memory://",
+    storage_uri=SCHEME + re.sub("^unix:", "redis+unix:", settings.redis_url) if settings.redis_url else "memory://",
     storage_options=QUICK if settings.redis_url else {},
     in_memory_fallback_enabled=True,  # with Redis away the brakes hold in this process
     key_prefix="dewey:sign-in",

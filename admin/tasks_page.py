@@ -153,7 +153,10 @@ def task_run(name: str) -> Any:
         assert isinstance(wrong, BadInput)
         return task_page(facts, wrong)
     except KNOWN_ERRORS as error:
-        flash(str(as_http(error).description), "error")
+        answer = as_http(error)
+        if answer.code == 500:
+            raise
+        flash(str(answer.description), "error")
         return redirect(url_for("pages.task", name=facts.name), 303)
     return redirect(url_for("pages.run", run_id=run.id), 303)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from flask import request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
+from peewee import Update
 
 from admin.memory import Memory
-from admin.problems import DATABASE_TROUBLE
 from engine.messages import Asker
+from engine.outages import DATABASE_ERRORS, outage_of
 from engine.records import now
 from models import Operator, SignIn, Token
 
@@ -64,7 +65,7 @@ def known() -> Who | None:
     """Who asks, for a page that must appear even while the database is away."""
     try:
         return current()
-    except DATABASE_TROUBLE:
+    except DATABASE_ERRORS:
         return None
 
 
@@ -92,7 +93,7 @@ def by_token(_: Any) -> Who | None:
     if token is None:
         return None
     if not token.used_at or moment - token.used_at > SEEN_EVERY:
-        Token.update(used_at=moment).where(Token.id == token.id).execute()
+        note_use(Token.update(used_at=moment).where(Token.id == token.id))
     return Who("token", token.name, token.role, "api", request.remote_addr)
 
 
@@ -115,8 +116,17 @@ def signed_in(secret: str) -> Who | None:
     if sign_in is None:
         return None
     if by_a_person() and moment - sign_in.seen_at > SEEN_EVERY:
-        SignIn.update(seen_at=moment).where(SignIn.digest == sign_in.digest).execute()
+        note_use(SignIn.update(seen_at=moment).where(SignIn.digest == sign_in.digest))
     return Who("operator", sign_in.operator.email, sign_in.operator.role, "web", request.remote_addr, secret)
+
+
+def note_use(update: Update) -> None:
+    """Write down when a token or a sign-in was used. A database that accepts no writes can still be read."""
+    try:
+        update.execute()
+    except DATABASE_ERRORS as error:
+        if outage_of(error) is None:
+            raise
 
 
 def by_a_person() -> bool:

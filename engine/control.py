@@ -12,7 +12,7 @@ from peewee import PeeweeException, Value, fn
 
 from engine import counts, history
 from engine.database import database, on_postgresql, release
-from engine.delivery import Effects, event_json
+from engine.delivery import BrokerAway, Effects, event_json
 from engine.inspect import Queues, Told, UnknownTask, find, live, parameters, workers
 from engine.messages import Asker, Envelope, code_version, find_not_finite
 from engine.queues import Queue, RunTask, asked_by
@@ -122,7 +122,7 @@ def write_down_now(queue: Queue) -> None:
     """Have the new run on record at once, whether or not a recorder lives. Its message is safe either way."""
     try:
         history.write_down(queue)
-    except PeeweeException:
+    except (PeeweeException, BrokerAway):
         release()
 
 

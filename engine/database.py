@@ -1,7 +1,7 @@
 """The one database handle, and the fields that both databases agree on."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -16,13 +16,26 @@ from peewee import (  # type: ignore[attr-defined]
     SqliteDatabase,
     TextField,
     __exception_wrapper__,
+    _savepoint,
 )
 from playhouse import db_url
 from playhouse.pool import PooledPostgresqlDatabase
 
 from config import settings
 
-database = DatabaseProxy()
+
+class Savepoint(_savepoint):
+    def rollback(self, begin: bool = True) -> None:
+        if self.db.can_roll_back():
+            super().rollback(begin)
+
+
+class Handle(DatabaseProxy):
+    def savepoint(self) -> Savepoint:
+        return Savepoint(self)
+
+
+database = Handle()
 
 
 def bind(url: str) -> None:
@@ -32,7 +45,7 @@ def bind(url: str) -> None:
 
 def open_database(url: str) -> Database:
     if url.startswith("sqlite:///"):
-        return SqliteDatabase(
+        return Sqlite(
             url.removeprefix("sqlite:///"),
             # IMMEDIATE: a transaction that reads first and then writes fails at once, whatever the busy timeout.
             lock_type="IMMEDIATE",
@@ -42,12 +55,45 @@ def open_database(url: str) -> Database:
         )
     options = db_url.parse(url, unquote_password=True, unquote_user=True)
     name = options.pop("database")
-    return PooledPostgresqlDatabase(
+    return Postgresql(
         name,
         **{"connect_timeout": 5, "application_name": "dewey", **options},
         max_connections=64,
         stale_timeout=300,
     )
+
+
+class Transactions:
+    """Rolls back where there is still something to roll back: the error of a ROLLBACK would hide the one before it."""
+
+    is_closed: Callable[[], bool]
+
+    def can_roll_back(self) -> bool:
+        raise NotImplementedError
+
+    def rollback(self) -> None:
+        if not self.is_closed() and self.can_roll_back():
+            super().rollback()  # type: ignore[misc]
+
+
+class Sqlite(Transactions, SqliteDatabase):
+    def can_roll_back(self) -> bool:
+        """False after an error such as a full disk, on which SQLite has rolled back by itself."""
+        return bool(self.connection().in_transaction)  # type: ignore[no-untyped-call]
+
+
+class Postgresql(Transactions, PooledPostgresqlDatabase):
+    def can_roll_back(self) -> bool:
+        return not self.connection().closed
+
+    def _can_reuse(self, conn: Any) -> bool:
+        """False for a session that takes no writes: after a failover it would stay so, and another server would not.
+
+        The server reports both settings by itself, from version 14 on.
+        """
+        if not super()._can_reuse(conn):
+            return False
+        return "on" not in map(conn.get_parameter_status, ("default_transaction_read_only", "in_hot_standby"))
 
 
 def on_postgresql() -> bool:

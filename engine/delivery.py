@@ -20,7 +20,11 @@ DROPPED = "events dropped"
 
 
 class BrokerAway(ConnectionError):
-    """The broker cannot be reached, or did not answer."""
+    """The broker is unavailable. `reason`: its own message, one line, where it has answered that it refuses."""
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class CancelRequested(Exception):

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from peewee import PeeweeException
-
 from config import settings
-from engine import counts, history_lag
+from engine import counts, history_lag, write_probe
 from engine.database import database
 from engine.delivery import BrokerAway, Header, header
 from engine.messages import Letter, Unreadable, bare
+from engine.outages import DATABASE_ERRORS, first_line, reason_of
 from engine.queues import Queue, RunTask
 from engine.records import Tick, WorkerProcess, now
 
@@ -116,17 +115,14 @@ def facts_of(queue: Queue, serving: list[WorkerProcess]) -> QueueFacts:
 def readiness(queues: Queues) -> list[str]:
     """Why the service is not ready, a sentence each; empty when it is."""
     reasons = []
+    if error := broker_error(queues):
+        reasons.append(unavailable("broker", error))
     try:
-        for queue in queues.values():
-            queue.storage.queue_size()
-    except BrokerAway as error:
-        logger.warning("Not ready: %s", error)  # the reason goes to strangers too, the address does not
-        reasons.append("the broker is away")
-    try:
+        if error := write_probe.database_error():
+            return [*reasons, unavailable("database", error)]
         consumers = workers()
-    except PeeweeException as error:
-        logger.warning("Not ready: %s", str(error).partition("\n")[0])
-        return [*reasons, "the database is away"]
+    except DATABASE_ERRORS as error:
+        return [*reasons, unavailable("database", error)]
     for name in queues:
         if settings.workers.get(name, 1) and not live(consumers, name):
             quiet = ": its consumer is quiet" if present(consumers, name) else ""
@@ -139,6 +135,25 @@ def late_history(queues: Queues) -> list[str]:
         return history_lag.too_long(queues)
     except BrokerAway:
         return []  # that is a reason by itself
+
+
+def broker_error(queues: Queues) -> Exception | None:
+    """Return why the broker cannot be used, None when it can."""
+    if error := write_probe.broker_error(next(iter(queues.values()))):
+        return error
+    try:
+        for queue in queues.values():
+            queue.storage.queue_size()
+    except BrokerAway as error:
+        return error
+    return None
+
+
+def unavailable(server: str, error: Exception) -> str:
+    """Name the server and its own message. The address of one that cannot be reached goes to the log alone."""
+    logger.warning("Not ready: %s: %s", server, first_line(error))
+    reason = error.reason if isinstance(error, BrokerAway) else reason_of(error)
+    return f"the {server} is unavailable: {reason}" if reason else f"the {server} is unavailable"
 
 
 def warnings(queues: Queues) -> list[str]:

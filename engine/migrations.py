@@ -13,6 +13,7 @@ from playhouse.migrations import Runner
 
 from config import ROOT
 from engine.database import database, on_postgresql, release
+from engine.outages import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +84,6 @@ def apply(runner: Runner, name: str) -> None:
 
 def timed_out_for_lock(error: OperationalError) -> bool:
     return getattr(getattr(error, "orig", None), "pgcode", None) == "55P03"
-
-
-def first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 # --- one runner ----------------------------------------------------------------------------------------------

@@ -319,6 +319,16 @@ class RejectedEvent(Record):
         indexes = ((("rejected_at", "id"), False),)
 
 
+class OverwrittenRow(Record):
+    """The one row that is overwritten to see whether the database accepts writes."""
+
+    id = IntegerField(primary_key=True)
+    at = UTCDateTimeField()
+
+    class Meta:
+        table_name = "dewey_write_probe"
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 

@@ -17,15 +17,12 @@ from redis import __version__ as VERSION
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as Unreachable
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as Silent
 from redis.retry import Retry
 
-from engine.delivery import BrokerAway
+from engine.redis_refusals import refusal
 from engine.redis_scripts import SOURCE
-
-#: NoScriptError: in the middle of a series somebody has made the server forget its scripts.
-AWAY = (Unreachable, Silent, ReadOnlyError, OutOfMemoryError, NoScriptError)
 
 #: A connection that was idle for so long may have been closed by the server meanwhile.
 FRESH_SECONDS = 1.0
@@ -77,8 +74,10 @@ class RedisServer(BaseStorage):
     def reaching(self) -> Iterator[Redis]:
         try:
             yield self.redis
-        except AWAY as error:
-            raise BrokerAway(f"Redis: {error}") from error
+        except RedisError as error:
+            if away := refusal(error):
+                raise away from error
+            raise
         except Exception:
             raise
         except BaseException:  # somebody was interrupted, such as by a time limit
@@ -95,8 +94,10 @@ class RedisServer(BaseStorage):
             except NoScriptError:
                 self.send(connection, "EVAL", SOURCE[step], 1, self.prefix, *args)
                 return self.received(connection)
-        except AWAY as error:
-            raise BrokerAway(f"Redis: {error}") from error
+        except RedisError as error:
+            if away := refusal(error):
+                raise away from error
+            raise
 
     def run_each(self, step: str, calls: Iterable[Words]) -> None:
         """One script with the words of each. The next are made, and sent, while the server works on those before."""
@@ -169,6 +170,12 @@ class RedisServer(BaseStorage):
     def ask(self, command: str, key: str, *args: Any) -> Any:
         with self.reaching() as redis:
             return redis.execute_command(command, self.prefix + key, *args)
+
+    def probe_write(self, seconds: float) -> None:
+        """Overwrite a key by a command and by a script, as a server may refuse only one of them. Raises BrokerAway."""
+        with self.reaching() as redis:
+            redis.set(f"{self.prefix}probe", "1", ex=60)
+            redis.eval("return redis.call('set', KEYS[1], '1', 'ex', 60)", 1, f"{self.prefix}probe")
 
     def warnings(self) -> list[str]:
         """What endangers accepted work or invites strangers, a sentence each."""

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from os import getpid
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from huey.storage import BaseStorage
 from engine.broker_entries import text
 from engine.delivery import BrokerAway
 from engine.file_watch import FileWatch
+from engine.outages import first_line, lacks_table, outage_of
 
 VALUES = """
 CREATE TABLE IF NOT EXISTS kv (
@@ -50,19 +51,23 @@ class SqliteValues(BaseStorage):
     @property
     def connection(self) -> sqlite3.Connection:
         """One per thread, opened on first use."""
-        if getattr(self.local, "pid", None) != getpid():
-            if getattr(self.local, "open", None):
+        local = self.local
+        if getattr(local, "pid", None) != getpid():
+            if getattr(local, "open", None):
                 # A connection must not be used, nor even closed, on the other side of a fork.
-                self.left_behind.append(self.local.open)
-            self.local.open, self.local.watch = self.connect(), None
-            self.local.pid = getpid()
-        return self.local.open
+                self.left_behind.append(local.open)
+            local.open, local.watch, local.refused = self.connect(), None, False
+            local.pid = getpid()
+        elif local.refused:
+            # One that was opened while the file was read-only remains so for ever.
+            local.open.close()
+            local.open, local.watch, local.refused = self.connect(), None, False
+        return local.open
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, lock_seconds: float = 30) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=lock_seconds, isolation_level=None, check_same_thread=False)
         connection.text_factory = text  # else one text that is not UTF-8 makes its whole table unreadable
-        connection.execute("PRAGMA busy_timeout = 30000")
         connection.execute("PRAGMA journal_mode = wal")
         # A message that was accepted survives the machine as well as the process.
         connection.execute("PRAGMA synchronous = full")
@@ -80,6 +85,16 @@ class SqliteValues(BaseStorage):
                 if there and column.split()[0] not in there:
                     connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
         connection.execute("COMMIT")
+
+    def probe_write(self, seconds: float) -> None:
+        """Overwrite a row, waiting no longer than this for a lock. Raises BrokerAway."""
+        try:
+            with closing(self.connect(seconds)) as connection:
+                self.put(connection, "probe", b"1", time.time() + 60)
+        except (sqlite3.Error, OSError) as error:
+            if away := self.refusal(error):
+                raise away from error
+            raise
 
     def warnings(self) -> list[str]:
         """Nothing endangers a file of our own."""
@@ -114,15 +129,34 @@ class SqliteValues(BaseStorage):
     def reading(self) -> Iterator[sqlite3.Connection]:
         try:
             yield self.connection
-        except (sqlite3.OperationalError, OSError) as error:
-            raise BrokerAway(f"{self.path}: {error}") from error
+        except BrokerAway:
+            raise
+        except (sqlite3.Error, OSError) as error:
+            if away := self.refusal(error):
+                raise away from error
+            raise
+
+    def refusal(self, error: sqlite3.Error | OSError) -> BrokerAway | None:
+        """The error to raise for a file that is unavailable; None where the statement is at fault."""
+        if isinstance(error, OSError):
+            reason = error.strerror
+        elif outage := outage_of(error):
+            reason = outage.reason
+        elif lacks_table(error):  # another file has taken its place; on a new connection it gets its tables
+            reason = first_line(error)
+        else:
+            return None
+        self.local.refused = True
+        return BrokerAway(f"{self.path}: {error}", reason)
 
     def version(self) -> int:
         """Another number once another connection has changed the file. Asked many times a second, so at no cost."""
         try:
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.OperationalError as error:
-            raise BrokerAway(f"{self.path}: {error}") from error
+        except (sqlite3.Error, OSError) as error:
+            if away := self.refusal(error):
+                raise away from error
+            raise
 
     def wait_for_change(self, seen: int, deadline: float, pause: float = 0.001) -> bool:
         """Whether the file has changed since its `version` was `seen`; waits for that until the (monotonic) deadline.
@@ -142,13 +176,13 @@ class SqliteValues(BaseStorage):
 
     def watch(self) -> FileWatch | None:
         """On what every commit writes first. Made anew on this side of a fork; None where there is none to be had."""
-        connection = self.connection
-        if self.local.watch is None:
-            try:
+        with self.reading() as connection:
+            if self.local.watch is None:
                 connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # opens that file
-                self.local.watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"))
-            except OSError:
-                self.local.watch = False
+                try:
+                    self.local.watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"))
+                except OSError:
+                    self.local.watch = False
         return self.local.watch or None
 
     def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:

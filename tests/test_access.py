@@ -7,6 +7,7 @@ import pytest
 from browsers import PASSWORD, PEOPLE, Browser, bearer_headers
 from flask import Flask
 from werkzeug.routing import IntegerConverter, Rule
+from werkzeug.test import TestResponse
 
 from admin.access import needs
 from admin.json_api import rule_of, rule_of_read
@@ -15,8 +16,8 @@ from admin.perform import ACTIONS
 from admin.reads import READS
 from admin.who import ROLES
 
-OPEN_TO_ALL = {"/login", "/preferences", "/static/<path:filename>", "/healthz", "/healthcheck"}
-OPEN_TO_LOOPBACK = {"/readyz", "/metrics"}
+OPEN_TO_ALL = {"/login", "/preferences", "/static/<path:filename>", "/healthz", "/healthcheck", "/readyz"}
+OPEN_TO_LOOPBACK = {"/metrics"}
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
 
@@ -217,11 +218,23 @@ def test_a_token_needs_no_form(app: Flask, browser: Browser) -> None:
         ("", {}, "closed"),
     ],
 )
-def test_readiness_is_told_to_this_machine_or_to_a_viewer(
+def test_reasons_and_metrics_are_for_this_machine_and_for_a_viewer(
     app: Flask, browser: Browser, peer: str, headers: dict[str, str], status: str
 ) -> None:
-    def ask(**more: str) -> int:
-        return browser.get("/readyz", headers=headers | more, environ_overrides={"REMOTE_ADDR": peer}).status_code
+    def ask(path: str, **more: str) -> TestResponse:
+        return browser.get(path, headers=headers | more, environ_overrides={"REMOTE_ADDR": peer})
 
-    assert (ask() != 401) == (status == "open")
-    assert ask(**bearer_headers("viewer")) in (200, 503)
+    viewer = bearer_headers("viewer")
+    assert (ask("/metrics").status_code == 401) == (status == "closed")
+    assert ask("/metrics", **viewer).status_code == 200
+    answer = ask("/readyz")
+    assert (answer.status_code, "reasons" in answer.json) == (503, status == "open")
+    assert ("no live worker" in answer.text) == (status == "open")
+    assert "no live worker on light" in ask("/readyz", **viewer).json["reasons"]
+    assert "reasons" not in ask("/readyz", Authorization="Bearer dewey_wrong").json or status == "open"
+
+
+@pytest.mark.usefixtures("served")
+def test_a_stranger_reads_no_warnings(browser: Browser) -> None:
+    answer = browser.get("/readyz", environ_overrides=ELSEWHERE)
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})

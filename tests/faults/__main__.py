@@ -15,6 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 import conftest  # noqa: E402  first of all: it hides the developer's own settings
 import storms  # noqa: E402
 from databases import new_postgresql  # noqa: E402
+from refusing import RefusingRedis  # noqa: E402
 from reports import Report  # noqa: E402
 from servers import RedisServer, postgresql  # noqa: E402
 from sides import Dewey, Stock  # noqa: E402
@@ -30,6 +31,7 @@ STORMS: dict[str, Callable[[System], Report]] = {
     "broker killed, always": partial(storms.broker_killed, tasks=3000, seconds=0.005, kills=10, within=LONG),
     "broker killed, everysec": partial(storms.broker_killed, tasks=3000, seconds=0.005, kills=10, within=LONG),
     "broker killed, due": partial(storms.broker_killed_when_due, tasks=1500, lead=30, within=LONG),
+    "broker refuses": partial(storms.broker_refuses, tasks=2000, seconds=0.01, chance=0.2, seed=1, within=LONG),
     "restarts": partial(storms.rolling_restarts, tasks=600, seconds=0.05, rounds=12, long=5, within=LONG),
     "frozen": partial(storms.frozen, tasks=600, seconds=0.1, rounds=6, within=LONG),
     "poison": partial(storms.poisoned, tasks=600, seconds=0.02, poison=10, within=LONG),
@@ -64,7 +66,8 @@ def main(words: list[str]) -> int:
 def system_of(side: type[Dewey] | type[Stock], broker: str, storm: str, server_url: str) -> Iterator[System]:
     with tempfile.TemporaryDirectory(prefix="dewey-faults-") as name, new_postgresql(server_url) as postgresql_url:
         folder = Path(name)
-        server = RedisServer(folder, "everysec" if "everysec" in storm else "always") if broker == "Redis" else None
+        kind = RefusingRedis if storm == "broker refuses" else RedisServer
+        server = kind(folder, "everysec" if "everysec" in storm else "always") if broker == "Redis" else None
         url = postgresql_url if server else f"sqlite:///{folder}/dewey.db"
         # What is struck again and again at its head may lose more than five workers; when it is dead, `poison` shows.
         ours = {"database_url": url, **({} if storm == "poison" else {"MAX_DELIVERIES": "100"})}

@@ -17,8 +17,9 @@ from waiting import wait_until
 class RedisServer:
     """A real Redis on a Unix socket that keeps its data in `folder`. `fsync`: `always` or `everysec`."""
 
-    def __init__(self, folder: Path, fsync: str = "always") -> None:
+    def __init__(self, folder: Path, fsync: str = "always", executable: str = "") -> None:
         self.folder, self.socket = folder, folder / "redis.sock"
+        self.executable = executable or redis_executable()
         self.url = f"unix://{self.socket}"
         self.options = ["--save", "", "--appendonly", "yes", "--appendfsync", fsync]
         self.process: subprocess.Popen[bytes] | None = None
@@ -28,7 +29,7 @@ class RedisServer:
         self.socket.unlink(missing_ok=True)
         place = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
         with open(self.folder / "redis.log", "ab") as log:
-            self.process = subprocess.Popen([redis_executable(), *place, *self.options], stdout=log, stderr=log)
+            self.process = subprocess.Popen([self.executable, *place, *self.options], stdout=log, stderr=log)
         wait_until(self.answers)
 
     def answers(self) -> bool:

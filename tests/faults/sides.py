@@ -8,7 +8,8 @@ import served
 import stock
 from databases import bound_to
 from peewee import fn
-from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import RedisError
+from refusing import RefusingRedis
 from servers import RedisServer
 from systems import System
 
@@ -103,10 +104,13 @@ class Dewey(System):
 
 
 def dewey_on(request: Any, folder: Path, **settings: str) -> Dewey:
-    """For the parameter `sqlite` with SQLite alone; for `redis` with PostgreSQL and a Redis that syncs every write."""
+    """For the parameter `sqlite` with SQLite alone; for `redis` with PostgreSQL and a Redis that syncs every write, and
+    for `refusing` with one that refuses when it is told to.
+    """
     if request.param == "sqlite":
         return Dewey(folder, None, f"sqlite:///{folder}/dewey.db", **settings)
-    return Dewey(folder, RedisServer(folder), request.getfixturevalue("fresh_postgresql"), **settings)
+    server = RefusingRedis(folder) if request.param == "refusing" else RedisServer(folder)
+    return Dewey(folder, server, request.getfixturevalue("fresh_postgresql"), **settings)
 
 
 class Stock(System):
@@ -128,5 +132,5 @@ class Stock(System):
     def unfinished(self) -> int:
         try:
             return int(self.queue.storage.queue_size()) + self.scheduled()
-        except Unreachable:
+        except RedisError:
             return 1

@@ -11,10 +11,14 @@ from random import Random
 from consumers import Consumer
 from freezing import frozen_at_work
 from ledger import lives
+from redis.exceptions import RedisError
+from refusing import RefusingRedis
 from reports import Report, report
 from sides import LEASE_SECONDS, Dewey
 from systems import Hit, System
 from waiting import wait_until
+
+from engine.delivery import BrokerAway
 
 
 def workers_killed(
@@ -112,6 +116,31 @@ def broker_away(system: System, seconds: float) -> None:
     back = time.time()
     wait_until(lambda: at_rest_or(system, first_start(system, back)), 30)
     system.waited += [first - back for first in (first_start(system, back),) if first]
+
+
+def broker_refuses(system: System, tasks: int, seconds: float, chance: float, seed: int, within: float = 60) -> Report:
+    """The broker refuses so many of all commands at random, while runs are taken, settled, due, and enqueued."""
+    assert isinstance(system.broker, RefusingRedis)
+    system.put(tasks // 2, seconds)
+    system.put_due(tasks // 4, time.time() + 2)
+    system.start("-n")
+    system.broker.refuse_some(chance, seed)
+    for _ in range(tasks // 4):
+        enqueue_if_accepted(system, seconds)
+    have_ended(system, len(system.accepted))
+    system.broker.accept_all()
+    system.kills = system.broker.refused
+    return report(f"{system.kills} commands refused", system, within)
+
+
+def enqueue_if_accepted(system: System, seconds: float) -> None:
+    """What the broker refuses to take in, its caller keeps."""
+    task = system.deeds.work.s(str(system.ledger.path), seconds)
+    try:
+        system.queue.enqueue(task)
+    except (BrokerAway, RedisError):
+        return
+    system.accepted.append(task.id)
 
 
 def outlast(seconds: float) -> None:

@@ -35,6 +35,13 @@ def test_nothing_is_lost_when_the_broker_is_killed_as_many_fall_due(system: Dewe
     assert storms.broker_killed_when_due(system, tasks=600, lead=4).broken == []
 
 
+@pytest.mark.parametrize("system", ["refusing"], indirect=True)
+def test_nothing_is_lost_when_the_broker_refuses_at_random(system: Dewey) -> None:
+    report = storms.broker_refuses(system, tasks=120, seconds=0.02, chance=0.2, seed=3)
+    assert (report.broken, report.twice) == ([], 0)
+    assert report.kills > 20
+
+
 @pytest.mark.alone
 def test_restarts_lose_and_repeat_nothing_and_never_count_against_a_run(system: Dewey) -> None:
     report = storms.rolling_restarts(system, tasks=100, seconds=0.03, rounds=3, long=2)

@@ -1,0 +1,30 @@
+"""Where wrong tries to sign in are counted: in Redis, and in this process what Redis does not accept."""
+
+from typing import Any, ClassVar
+
+from limits.storage import MemoryStorage, RedisStorage
+from redis.exceptions import RedisError
+
+#: In front of the URL of a Redis.
+SCHEME = "tries+"
+
+
+class WrongTries(RedisStorage):
+    """Flask-Limiter counts by itself while Redis cannot be reached, but not while it can only be read."""
+
+    STORAGE_SCHEME: ClassVar = [SCHEME + scheme for scheme in RedisStorage.STORAGE_SCHEME]
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri.removeprefix(SCHEME), **options)
+        self.here = MemoryStorage()
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        try:
+            return super().acquire_entry(key, limit, expiry, amount)
+        except RedisError:
+            return bool(self.here.acquire_entry(key, limit, expiry, amount))
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """The start of the window, and how many tries it holds."""
+        there, here = super().get_moving_window(key, limit, expiry), self.here.get_moving_window(key, limit, expiry)
+        return max(there, here, key=lambda window: window[1])

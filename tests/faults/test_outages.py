@@ -1,0 +1,186 @@
+"""Which errors of a database and of Redis mean that it is unavailable, and what is said of it."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import redis_6_executable, redis_executable
+from databases import bound_to
+from peewee import PeeweeException
+from redis.exceptions import ResponseError
+from servers import RedisServer
+
+from engine.database import database
+from engine.delivery import BrokerAway, Effects
+from engine.outages import lacks_table, outage_of, reason_of
+from engine.redis_delivery import RedisDelivery
+from engine.sqlite_delivery import SqliteDelivery
+
+
+def error_of(statement: str) -> PeeweeException:
+    with pytest.raises(PeeweeException) as caught, database.atomic():
+        database.execute_sql(statement)
+    return caught.value
+
+
+# --- PostgreSQL ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def postgresql(fresh_postgresql: str) -> Iterator[str]:
+    with bound_to(fresh_postgresql):
+        yield fresh_postgresql
+
+
+@pytest.mark.parametrize("state", ["08006", "25006", "40001", "42501", "53100", "53300", "55P03", "57014", "58030"])
+def test_postgresql_is_unavailable_by_its_sqlstate(postgresql: str, state: str) -> None:
+    error = error_of(f"DO $$BEGIN RAISE EXCEPTION 'no space, sorry' USING ERRCODE = '{state}', DETAIL = 'd'; END$$")
+    assert outage_of(error) == ("no space, sorry",)
+    assert reason_of(error) == "no space, sorry"
+
+
+@pytest.mark.parametrize("state", ["22P02", "23505", "25P02", "42601", "42P01", "54000", "P0001", "XX000"])
+def test_a_fault_of_the_statement_is_no_outage(postgresql: str, state: str) -> None:
+    error = error_of(f"DO $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END$$")
+    assert outage_of(error) is None
+    assert lacks_table(error) == (state == "42P01")
+
+
+def test_a_read_only_database_says_so(postgresql: str) -> None:
+    database.execute_sql("SET default_transaction_read_only = on")
+    assert outage_of(error_of("CREATE TABLE t (id int)")) == ("cannot execute CREATE TABLE in a read-only transaction",)
+
+
+def test_a_session_that_takes_no_writes_is_not_used_again(postgresql: str) -> None:
+    database.execute_sql("SELECT 1")
+    first = database.connection()
+    database.close()
+    database.execute_sql("SET default_transaction_read_only = on")
+    assert database.connection() is first
+    database.close()
+    database.execute_sql("CREATE TABLE t (id int)")
+    assert database.connection() is not first
+
+
+def test_a_lost_connection_has_no_message_of_the_server(postgresql: str) -> None:
+    [(mine,)] = database.execute_sql("SELECT pg_backend_pid()").fetchall()
+    with bound_to(postgresql):
+        database.execute_sql("SELECT pg_terminate_backend(%s)", [mine])
+    error = error_of("SELECT 1")
+    assert outage_of(error) in [(None,), ("terminating connection due to administrator command",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("no_such_database", 'database "…" does not exist'), ("postgres?host=/nowhere", None)],
+)
+def test_a_refused_connection_names_neither_people_nor_places(fresh_postgresql: str, name: str, reason: str) -> None:
+    server, _, folder = fresh_postgresql.partition("?")
+    url = f"{server.rpartition('/')[0]}/{name}" + ("" if "?" in name else f"?{folder}")
+    with bound_to(url.replace("postgres:@", "postgres:secret@")):
+        error = error_of("SELECT 1")
+    assert outage_of(error) == (reason,)
+
+
+# --- SQLite --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    """A database of one table, and the handle on it, which waits for no lock."""
+    path = tmp_path / "any.db"
+    with bound_to(f"sqlite:///{path}"):
+        database.obj.timeout = 0
+        database.execute_sql("CREATE TABLE t (id integer PRIMARY KEY, filler text)")
+        yield path
+
+
+def test_sqlite_is_locked(file: Path) -> None:
+    with sqlite3.connect(file, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert outage_of(error_of("INSERT INTO t (id) VALUES (1)")) == ("database is locked",)
+
+
+def test_sqlite_has_no_room(file: Path) -> None:
+    database.execute_sql("PRAGMA max_page_count = 2")
+    too_long = f"INSERT INTO t VALUES (1, '{'x' * 9000}')"
+    assert outage_of(error_of(too_long)) == ("database or disk is full",)
+    with database.atomic():
+        assert outage_of(error_of(too_long)) == ("database or disk is full",), "inside a transaction"
+        database.execute_sql("BEGIN")
+
+
+def test_sqlite_takes_no_writes(file: Path) -> None:
+    database.execute_sql("PRAGMA query_only = 1")
+    assert outage_of(error_of("INSERT INTO t (id) VALUES (1)")) == ("attempt to write a readonly database",)
+
+
+def test_no_database_is_there(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no database at all, but long enough to be looked at " * 20)
+    with bound_to(f"sqlite:///{tmp_path}/text.db"):
+        assert outage_of(error_of("SELECT 1 FROM sqlite_schema")) == ("file is not a database",)
+    with bound_to(f"sqlite:///{tmp_path}/no/such/folder.db"):
+        assert outage_of(error_of("SELECT 1")) == (None,)
+
+
+@pytest.mark.parametrize("statement", ["SELECT nothing", "INSERT INTO t VALUES ('x', 1)", "SELECT 1 FROM nowhere", "?"])
+def test_a_fault_of_the_statement_is_no_outage_on_sqlite(file: Path, statement: str) -> None:
+    error = error_of(statement)
+    assert outage_of(error) is None
+    assert lacks_table(error) == ("nowhere" in statement)
+
+
+# --- brokers -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[SqliteDelivery]:
+    storage = SqliteDelivery("q", tmp_path / "queue.db", 60)
+    yield storage
+    storage.close()
+
+
+def test_the_embedded_broker_hides_no_wrong_statement(broker: SqliteDelivery) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        broker.ask("SELECT nothing")
+    with pytest.raises(sqlite3.IntegrityError):
+        broker.tell("INSERT INTO kv VALUES (NULL, NULL, NULL, NULL)")
+    broker.put_data("key", b"value")
+
+
+def test_the_embedded_broker_recovers_from_a_file_that_was_read_only(broker: SqliteDelivery) -> None:
+    broker.put_data("key", b"old")
+    broker.close()
+    broker.connection.execute("PRAGMA query_only = 1")  # as a connection is that found the file read-only
+    with pytest.raises(BrokerAway) as caught:
+        broker.put_data("key", b"new")
+    assert caught.value.reason == "attempt to write a readonly database"
+    broker.put_data("key", b"new")
+    assert broker.peek_data("key") == b"new"
+
+
+def test_the_embedded_broker_has_no_room(broker: SqliteDelivery) -> None:
+    [(pages,)] = broker.ask("PRAGMA page_count")
+    broker.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    with pytest.raises(BrokerAway, match=r"queue\.db: database or disk is full") as caught:
+        broker.put_data("key", b"x" * 100_000)
+    assert caught.value.reason == "database or disk is full"
+    assert not broker.connection.in_transaction
+
+
+@pytest.mark.parametrize("executable", [redis_executable, redis_6_executable])
+def test_redis_hides_no_wrong_command(executable: Callable[[], str], tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, executable=executable())
+    server.start()
+    storage = RedisDelivery("q", server.url, 60)
+    storage.apply(Effects().enqueue("id", b"data"))
+    for wrong in (("LPUSH", "queue", "x"), ("NONSENSE", "queue")):
+        with pytest.raises(ResponseError):
+            storage.ask(*wrong)
+    for minute in (1, 2):
+        with pytest.raises(ResponseError):
+            storage.run("reap", "no number", "neither")
+        # The connection is in step: each of these is answered with its own reply.
+        assert [storage.tick("task", minute, Effects()) for _ in range(2)] == [True, False]
+    server.kill()

