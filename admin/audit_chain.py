@@ -84,6 +84,12 @@ def append(**columns: Any) -> AuditEntry:
     return entry
 
 
+def check_writable() -> None:
+    """Raise the database's error when it takes no writes, and so no entry."""
+    with database.atomic():
+        locked_head()
+
+
 def locked_head() -> AuditHead:
     """The one row that everybody locks. One that is missing is made anew: it fits an empty list and no other."""
     AuditHead.insert(id=1, last_id=0, hash=START, seal="").on_conflict_ignore().execute()

@@ -97,13 +97,15 @@ def action(
 def perform(who: Who, name: str, /, **given: Any) -> Any:
     """Do it in the name of `who`. Raises NotAllowed, BadInput, Refused and what the engine raises.
 
-    The audit line is written in the deed's own transaction where it has one. A broker has none: when the database goes
-    away at that very moment, a run is enqueued without its line, and tells only by itself who asked for it.
+    The audit entry is written in the action's own transaction where it has one. A broker has none: there the database
+    must take a write first. When it goes away at that very moment, the action is done without its entry.
     """
     action = ACTIONS[name]
     if not who.may(action.role):
         raise denied(who, action.role, name)
     arguments = action.read(given)
+    if not action.in_transaction:
+        audit_chain.check_writable()
     with database.atomic() if action.in_transaction else nullcontext():
         outcome = action.function(who, **arguments)
         audit_chain.write(who, name, target=outcome.target, before=outcome.before, after=outcome.after)

@@ -112,6 +112,17 @@ def test_a_run_whose_line_cannot_be_written_still_tells_who_asked(library: None)
     assert (run.kwargs, run.asked_by_kind, run.asked_by) == ({"hours": 2}, "operator", PEOPLE["admin"])
 
 
+def test_nothing_is_done_at_the_broker_while_the_database_takes_no_writes(library: None) -> None:
+    tasks.light.storage.resume("")
+    database.execute_sql("PRAGMA query_only = on")
+    try:
+        with pytest.raises(PeeweeException):
+            perform(who(), "queues.pause", name="light")
+    finally:
+        database.execute_sql("PRAGMA query_only = off")
+    assert tasks.light.pauses() == {}
+
+
 def break_audit() -> None:
     database.execute_sql(
         "CREATE TRIGGER broken BEFORE INSERT ON dewey_audit BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
