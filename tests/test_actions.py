@@ -117,7 +117,7 @@ def test_nothing_is_done_at_the_broker_while_the_database_takes_no_writes(librar
     database.execute_sql("PRAGMA query_only = on")
     try:
         with pytest.raises(PeeweeException):
-            perform(who(), "queues.pause", name="light")
+            perform(who(), "queues.pause", queue="light", reason=None)
     finally:
         database.execute_sql("PRAGMA query_only = off")
     assert tasks.light.pauses() == {}
