@@ -345,10 +345,12 @@ class Consumer(stock.Consumer):
             **self.usage.now(self.slots),
             **more,
         }
+        heartbeat = self.back_offs.setdefault("heartbeat", BackOff("The heartbeat"))
         try:
             self.huey.storage.beat(self.id, info)
+            heartbeat.succeeded()
         except BrokerAway as error:
-            logger.warning("No sign of life could be given: %s", error)
+            heartbeat.failed(error)
 
     @property
     def slots(self) -> dict[str, int]:
