@@ -344,6 +344,69 @@ def tick(self, task, minute, effects):
 Delivery.tick = tick
 """,
     ),
+    Mutant(
+        "a Redis that refuses counts as unavailable",
+        "refusing every_state or every_reply",
+        instead=(
+            (
+                "engine/redis_refusals.py",
+                'if reply.partition(" ")[0] in REFUSALS or UNNAMED.match(reply):',
+                'if reply.partition(" ")[0] in ("OOM", "READONLY", "NOSCRIPT"):',
+            ),
+        ),
+    ),
+    Mutant(
+        "at random refused steps are repeated",
+        "storms refuses_at_random",
+        instead=(("engine/redis_refusals.py", "in REFUSALS or UNNAMED.match(reply)", "== 'NOSCRIPT'"),),
+    ),
+    Mutant(
+        "a refusal inside a script of Redis 6.2 is recognised",
+        "refusing every_reply or (every_state and 6.2)",
+        instead=(("engine/redis_refusals.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
+    ),
+    Mutant(
+        "a PostgreSQL that refuses writes is unavailable",
+        "refused_answers postgresql",
+        instead=(("engine/outages.py", '"25006", ', ""),),
+    ),
+    Mutant(
+        "a session of PostgreSQL that refuses writes is closed",
+        "refusing history_waits and read-only",
+        instead=(("engine/database.py", 'return "on" not in map', "return True or map"),),
+    ),
+    Mutant(
+        "an error of SQLite that refuses for want of room is not hidden by its rollback",
+        "outages sqlite_has_no_room",
+        instead=(("engine/database.py", "if not self.is_closed() and self.can_roll_back():", "if True:"),),
+    ),
+    Mutant(
+        "a file that refused a write is opened again",
+        "outages file_that_was_read_only",
+        instead=(("engine/sqlite_values.py", "elif local.refused:", "elif False:"),),
+    ),
+    Mutant(
+        "a broker that refuses writes is not ready",
+        "refused_answers redis or sqlite_is_locked",
+        instead=(("engine/write_probe.py", "return broker.error(", "return None and broker.error("),),
+    ),
+    Mutant(
+        "a database that refuses writes is not ready",
+        "refused_answers postgresql or sqlite_is_locked",
+        instead=(("engine/write_probe.py", "return rows.error(", "return None and rows.error("),),
+    ),
+    Mutant(
+        "a server that neither accepts nor refuses a write holds up no thread of the web",
+        "write_probe frozen",
+        instead=(
+            ("engine/write_probe.py", "last.join(max(last.began + WITHIN_SECONDS - monotonic(), 0))", "last.join()"),
+        ),
+    ),
+    Mutant(
+        "wrong tries that Redis refuses to count are counted here",
+        "refused_answers redis",
+        instead=(("admin/wrong_tries.py", "except RedisError:", "except ZeroDivisionError:"),),
+    ),
 ]
 
 
