@@ -17,7 +17,6 @@ from threading import Event
 from uuid import uuid4
 
 import click
-from peewee import PeeweeException
 
 import tasks
 from admin import channels
@@ -31,6 +30,7 @@ from engine.back_off import BackOff
 from engine.database import release
 from engine.logs import formatter
 from engine.messages import host
+from engine.outages import DATABASE_ERRORS
 from engine.records import now
 from engine.rules import RULES, Judged
 from reading import sessions
@@ -164,7 +164,7 @@ class Rounds:
             self.watching.succeeded()
         except Exception as error:
             self.watching.failed(error)  # a round is a pause by itself
-            if isinstance(error, PeeweeException):
+            if isinstance(error, DATABASE_ERRORS):
                 self.alert_of_blackout()
         with suppress(Exception):  # a broken connection is thrown away
             release()

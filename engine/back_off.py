@@ -3,9 +3,8 @@
 import logging
 import time
 
-from peewee import PeeweeException
-
 from engine.delivery import BrokerAway
+from engine.outages import lacks_table, outage_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ class BackOff:
 
     def log(self, error: Exception) -> None:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, PeeweeException | BrokerAway):
+        if isinstance(error, BrokerAway) or outage_of(error) or lacks_table(error):
             logger.warning("%s waits: %s", self.name, reason)
         else:
             logger.error("%s failed and tries again: %s", self.name, reason, exc_info=error)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any
@@ -170,14 +171,18 @@ class Consumer(stock.Consumer):
 
     def do_duties(self) -> None:
         """Do all that is due. One duty that fails is tried again soon, and keeps none of the others from being done."""
-        duties = [self.look_after_children]
+        duties: dict[str, Callable[[], None]] = {"The check of the workers": self.look_after_children}
         if time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + LOOK_SECONDS
-            duties += [self.look_after_soft_limits, self.look_after_runs, self.look_for_orders]
+            duties |= {
+                "The check of soft limits": self.look_after_soft_limits,
+                "The check of running runs": self.look_after_runs,
+                "The look for orders": self.look_for_orders,
+            }
         if time.monotonic() >= self.next_beat:
-            duties.append(self.beat)
-        for duty in duties:
-            back_off = self.back_offs.setdefault(duty.__name__, BackOff(f"The consumer's {duty.__name__}", 0.5, 2.0))
+            duties["The heartbeat"] = self.beat
+        for name, duty in duties.items():
+            back_off = self.back_offs.setdefault(name, BackOff(name, longest_pause=BEAT_SECONDS))
             if back_off.is_pausing:
                 continue
             try:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from peewee import PeeweeException
-
+from engine.outages import DATABASE_ERRORS
 from engine.playback import told_at
 from engine.queues import Queue
 from engine.records import HistoryCursor, now
@@ -31,7 +30,7 @@ def lags(queues: Mapping[str, Queue]) -> dict[str, Lag]:
     """By queue. Without the database, all events that the broker still has count. Raises BrokerAway."""
     try:
         positions = {row.stream: row.position for row in HistoryCursor.select()}
-    except PeeweeException:
+    except DATABASE_ERRORS:
         positions = {}
     return {name: lag_of(queue, positions.get(queue.storage.stream(), 0)) for name, queue in queues.items()}
 

@@ -34,7 +34,7 @@ class Recorder(threading.Thread):
     def __init__(self, queue: Queue, stop_flag: Any) -> None:
         super().__init__(name="Recorder", daemon=True)
         self.huey, self.stop_flag = queue, stop_flag
-        self.back_off = BackOff("The recorder")
+        self.back_off = BackOff("The recorder", longest_pause=5.0)
         self.lost_runs = LostRuns(queue)
 
     def run(self) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import psycopg2
 
 from engine.database import database
+from engine.outages import driver_error
 
 T = TypeVar("T")
 
@@ -21,9 +22,7 @@ WRONG_TYPE = ("42804", "42846")
 
 def is_refusal(error: Exception) -> bool:
     """Whether the database refuses a row, or code cannot make one. False while the database is unavailable."""
-    cause: BaseException = error
-    while inner := getattr(cause, "orig", None):  # Peewee's errors hold those of the driver
-        cause = inner
+    cause = driver_error(error)
     if isinstance(cause, psycopg2.Error):
         code = cause.pgcode
         if code is None:  # the driver itself has no form for the value, or the connection is lost

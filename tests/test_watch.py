@@ -121,13 +121,13 @@ def test_while_the_database_is_away_two_who_watch_tell_it_once_and_note_it_after
         # The tables are missing until somebody migrates.
         with watching(place, 1) as one, watching(place, 2) as other:
             for watch in (one, other):
-                wait_until(lambda watch=watch: "Cannot watch" in watch.log.read_text(), within=40)
+                wait_until(lambda watch=watch: "The watch waits" in watch.log.read_text(), within=40)
             wait_until(lambda: receiver.posts, within=100)
             assert place.flask("migrate").returncode == 0
             wait_until(lambda: len(receiver.posts) == 2, within=40)
             for watch in (one, other):
                 wait_until(lambda watch=watch: "The database is back" in watch.log.read_text(), within=40)
-                assert watch.log.read_text().count("Cannot watch") == 1
+                assert watch.log.read_text().count("The watch waits") == 1
             listed = json.loads(place.flask("alerts", "list", "--json").stdout)
     assert [(post.json["event"], post.json["rule"]) for post in receiver.posts] == [
         ("fired", "database"),

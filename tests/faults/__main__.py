@@ -32,6 +32,7 @@ STORMS: dict[str, Callable[[System], Report]] = {
     "broker killed, everysec": partial(storms.broker_killed, tasks=3000, seconds=0.005, kills=10, within=LONG),
     "broker killed, due": partial(storms.broker_killed_when_due, tasks=1500, lead=30, within=LONG),
     "broker refuses": partial(storms.broker_refuses, tasks=2000, seconds=0.01, chance=0.2, seed=1, within=LONG),
+    "rows refused": partial(storms.rows_refused, tasks=3000, seconds=0.005, within=LONG),
     "restarts": partial(storms.rolling_restarts, tasks=600, seconds=0.05, rounds=12, long=5, within=LONG),
     "frozen": partial(storms.frozen, tasks=600, seconds=0.1, rounds=6, within=LONG),
     "poison": partial(storms.poisoned, tasks=600, seconds=0.02, poison=10, within=LONG),

@@ -77,13 +77,14 @@ def longest(system: System) -> float | None:
 def promises_broken(system: Dewey) -> list[str]:
     """What the broker and the records have to say, when all is at rest."""
     with suppress(AssertionError):
-        wait_until(lambda: system.recorded(ENDED) == len(system.accepted), 20)
+        wait_until(lambda: system.recorded(ENDED) == len(system.accepted) - len(system.refused), 20)
     runs, ledger = system.runs(), system.ledger.read()
     broken = [
         f"{one}: on record as {runs[one].state if one in runs else 'nothing'}, {system.attempts(one)}"
         for one in system.accepted
-        if one not in runs or runs[one].state not in ENDED
+        if one not in system.refused and (one not in runs or runs[one].state not in ENDED)
     ]
+    broken += rejections_broken(system)
     broken += [
         f"{one}: finished twice, and delivered once by the records"
         for one in ledger.twice()
@@ -107,3 +108,9 @@ def promises_broken(system: Dewey) -> list[str]:
     if left := system.unfinished():
         broken.append(f"{left} still wait, are scheduled or held at rest")
     return broken
+
+
+def rejections_broken(system: Dewey) -> list[str]:
+    """Whether the history lists as rejected what the database refuses, and nothing else."""
+    rejected, expected = system.rejected(), {run_id: {"enqueued", "ended"} for run_id in system.refused}
+    return [] if rejected == expected else [f"rejected {rejected}, where {expected} should be"]

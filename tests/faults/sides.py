@@ -10,6 +10,7 @@ from databases import bound_to
 from peewee import fn
 from redis.exceptions import RedisError
 from refusing import RefusingRedis
+from refusing_rows import refuse_rows
 from servers import RedisServer
 from systems import System
 
@@ -17,7 +18,7 @@ from engine.delivery import Effects
 from engine.messages import SignedJSON
 from engine.migrations import migrate
 from engine.queues import BrokerAway
-from engine.records import Attempt, Run, State
+from engine.records import Attempt, RejectedEvent, Run, State
 from engine.redis_delivery import RedisDelivery
 from engine.sqlite_delivery import SqliteDelivery
 
@@ -74,6 +75,11 @@ class Dewey(System):
         renamed.unregister()
         return ["garbage", forged.id, unknown.id]
 
+    def refuse_rows(self, one_in: int) -> None:
+        """Have the database refuse the rows of so many of the runs that were accepted."""
+        self.refused = set(self.accepted[one_in // 2 :: one_in])
+        refuse_rows(self.refused)
+
     def unfinished(self) -> int:
         try:
             return int(self.queue.storage.queue_size()) + self.scheduled() + len(self.queue.storage.held())
@@ -88,6 +94,13 @@ class Dewey(System):
     def recorded(self, states: Iterable[str]) -> int:
         """How many runs have one of these states."""
         return int(Run.select(fn.COUNT(Run.id)).where(Run.state.in_(list(states))).scalar())
+
+    def rejected(self) -> dict[str | None, set[str | None]]:
+        """The kinds of the events that were set aside, by run."""
+        kinds: dict[str | None, set[str | None]] = {}
+        for event in RejectedEvent.select():
+            kinds.setdefault(event.run_id, set()).add(event.kind)
+        return kinds
 
     def runs(self) -> dict[str, Run]:
         """Those that were accepted."""

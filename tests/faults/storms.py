@@ -133,6 +133,15 @@ def broker_refuses(system: System, tasks: int, seconds: float, chance: float, se
     return report(f"{system.kills} commands refused", system, within)
 
 
+def rows_refused(system: System, tasks: int, seconds: float, one_in: int = 100, within: float = 60) -> Report:
+    """The database refuses the rows of one run in so many; all others become history."""
+    system.put(tasks, seconds)
+    if isinstance(system, Dewey):
+        system.refuse_rows(one_in)
+    system.start("-n")
+    return report(f"{len(system.refused)} rows refused", system, within)
+
+
 def enqueue_if_accepted(system: System, seconds: float) -> None:
     """What the broker refuses to take in, its caller keeps."""
     task = system.deeds.work.s(str(system.ledger.path), seconds)

@@ -43,6 +43,7 @@ class System:
         self.ledger = Ledger(folder / "ledger")
         self.accepted: list[str] = []
         self.poison: set[str] = set()
+        self.refused: set[str] = set()  # runs whose rows the database refuses
         self.hits: list[Hit] = []
         self.kills = 0  # those that hit
         self.struck = 0  # worker processes that were killed or frozen

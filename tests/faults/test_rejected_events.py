@@ -15,6 +15,7 @@ from databases import bound_to, execute_alone
 from odd_entries import probe_on, put_line, storages_on, work_off
 from peewee import OperationalError, ProgrammingError
 from probes import echo, probe
+from refusing_rows import REASON, refuse_rows
 
 from engine import history, rejected
 from engine.database import database, on_postgresql, release
@@ -127,37 +128,17 @@ def test_a_batch_with_many_refused_rows_is_written_but_for_them(each_database: s
     ids = [echo(number).id for number in range(250)]
     work_off()
     refused = set(ids[::7])
-    refuse_these(refused)
+    refuse_rows(refused)
     assert history.write_down(probe) == 500
     assert {run.id for run in Run.select().where(Run.state == State.SUCCEEDED)} == set(ids) - refused
     assert {(one.run_id, one.kind) for one in RejectedEvent.select()} == {
         (run_id, kind) for run_id in refused for kind in ("enqueued", "ended")
     }
-    assert all("refused by a trigger" in one.reason for one in RejectedEvent.select())
+    assert all(REASON in one.reason for one in RejectedEvent.select())
     assert rejected.total(["probe", "light"]) == {"probe": 2 * len(refused), "light": 0}
     positions = [one.position for one in RejectedEvent.select().order_by(RejectedEvent.id)]
     assert positions == sorted(positions)
     assert Attempt.select().count() == len(ids) - len(refused)
-
-
-def refuse_these(ids: set[str]) -> None:
-    """By a trigger on the runs, as somebody may have made it."""
-    listed = ", ".join(f"'{run_id}'" for run_id in ids)
-    if on_postgresql():
-        database.execute_sql(
-            "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'refused by a trigger'; END $$"
-            " LANGUAGE plpgsql"
-        )
-        database.execute_sql(
-            f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON dewey_runs FOR EACH ROW WHEN (NEW.id IN ({listed}))"
-            " EXECUTE FUNCTION refuse()"
-        )
-        return
-    for what in ("INSERT", "UPDATE"):
-        database.execute_sql(
-            f"CREATE TRIGGER refuse_{what} BEFORE {what} ON dewey_runs WHEN new.id IN ({listed})"
-            " BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END"
-        )
 
 
 def test_of_many_recorders_one_sets_an_event_aside(each_database: str) -> None:

@@ -42,6 +42,11 @@ def test_nothing_is_lost_when_the_broker_refuses_at_random(system: Dewey) -> Non
     assert report.kills > 20
 
 
+def test_history_is_complete_but_for_the_rows_that_the_database_refuses(system: Dewey) -> None:
+    report = storms.rows_refused(system, tasks=300, seconds=0, one_in=30)
+    assert (report.broken, report.twice, len(system.refused)) == ([], 0, 10)
+
+
 @pytest.mark.alone
 def test_restarts_lose_and_repeat_nothing_and_never_count_against_a_run(system: Dewey) -> None:
     report = storms.rolling_restarts(system, tasks=100, seconds=0.03, rounds=3, long=2)

@@ -1,0 +1,57 @@
+"""The probe queue with steps of its consumer that fail some times, in each process: `huey_consumer stumbling.probe`.
+STUMBLE names the steps. The product has no hooks for it.
+"""
+
+import os
+from collections.abc import Callable
+from itertools import count
+from typing import Any, NamedTuple
+
+from probes import probe
+
+from engine.consumer import Consumer
+from engine.recorder import Recorder
+from engine.workers import Scheduler
+
+__all__ = ["probe"]
+
+#: Of the calls of a step, those that fail: not the first, which may belong to the start.
+FAILING = range(2, 4)
+
+
+class Step(NamedTuple):
+    owner: type
+    name: str
+    error: BaseException = RuntimeError("stumbled")
+
+
+STEPS = {
+    "ending": Step(Recorder, "attempt", SystemExit()),
+    "gathering": Step(Recorder, "gather"),
+    "recording": Step(Recorder, "record"),
+    "moving": Step(Scheduler, "move_due"),
+    "reaping": Step(Scheduler, "reap"),
+    "children": Step(Consumer, "look_after_children"),
+    "runs": Step(Consumer, "look_after_runs"),
+    "orders": Step(Consumer, "look_for_orders"),
+    "beating": Step(Consumer, "report"),
+}
+
+
+def stumbling(step: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
+    numbers = count(1)
+
+    def wrapped(*arguments: Any, **more: Any) -> Any:
+        if next(numbers) in FAILING:
+            raise error
+        return step(*arguments, **more)
+
+    return wrapped
+
+
+def stumble(step: Step) -> None:
+    setattr(step.owner, step.name, stumbling(getattr(step.owner, step.name), step.error))
+
+
+for name in os.environ.get("STUMBLE", "").split():
+    stumble(STEPS[name])

@@ -1,0 +1,261 @@
+"""No loop of ours ends by an exception: it logs that once, and goes on."""
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from multiprocessing import Value
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import app_with_people
+from consumers import ROOT, Consumer, consumer
+from databases import bound_to
+from huey.consumer import ForkSafeFlag
+from odd_entries import probe_on, storages_on
+from peewee import OperationalError
+from probes import echo, probe
+from receivers import Hook, hook
+from stumbling import FAILING, STEPS
+from supervisor.medusa.asyncore_25 import ExitNow
+from supervisor.supervisord import Supervisor as Supervisord
+from waiting import wait_until
+
+from admin import channels, supervisor, traffic, watching
+from admin.delivery import deliver
+from admin.traffic import Traffic
+from engine import capture
+from engine.alerts import FIRED, Notice
+from engine.back_off import BackOff
+from engine.capture import Notes
+from engine.delivery import BrokerAway
+from engine.migrations import migrate
+from engine.queues import RunTask
+from engine.records import Run, now
+from engine.workers import Scheduler
+from models import HttpCount
+
+KEY = "k" * 40
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of consumers that share their broker and database with this process."""
+    redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+    url = request.getfixturevalue("fresh_postgresql") if redis_url else f"sqlite:///{tmp_path}/dewey.db"
+    wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
+    with probe_on(storages_on(request.param, request, tmp_path)), bound_to(url):
+        migrate()
+        yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
+    probe.serializer = wire
+
+
+def is_recorded(run_id: str) -> bool:
+    return Run.select().where((Run.id == run_id) & (Run.state == "succeeded")).exists()
+
+
+def works(running: Consumer) -> None:
+    result = echo(1)
+    assert result.get(blocking=True, timeout=20) == 1
+    wait_until(lambda: is_recorded(result.id))
+    assert running.process.poll() is None, running.log
+
+
+# --- a consumer ----------------------------------------------------------------------------------------------
+
+
+def stumbling(environment: dict[str, str], *steps: str) -> dict[str, str]:
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))
+    return {**environment, "PYTHONPATH": path, "STUMBLE": " ".join(steps)}
+
+
+def test_a_consumer_outlives_exceptions_in_all_of_its_loops(environment: dict[str, str], tmp_path: Path) -> None:
+    settings = stumbling(environment, *(set(STEPS) - {"ending"}))
+    loops = [
+        "The recorder", "The scheduler", "The check of the workers", "The check of running runs",
+        "The look for orders", "The heartbeat",
+    ]  # fmt: skip
+    with consumer("stumbling.probe", environment=settings, log=tmp_path / "log") as running:
+        for loop in loops:
+            running.logged(f"{loop} works again", within=40)
+        works(running)
+        failed = re.findall(r"\] (.*) failed and tries again: stumbled", running.log)
+        assert sorted(failed) == sorted(loops), "each logs its outage once"
+        assert running.log.count("RuntimeError: stumbled") == len(loops)
+
+
+def test_a_recorder_that_has_ended_is_replaced(environment: dict[str, str], tmp_path: Path) -> None:
+    with consumer("stumbling.probe", environment=stumbling(environment, "ending"), log=tmp_path / "log") as running:
+        works(running)
+        assert running.log.count("The recorder has ended and is replaced") == len(FAILING)
+
+
+def test_a_scheduler_that_has_ended_is_replaced_with_its_recorder(environment: dict[str, str], tmp_path: Path) -> None:
+    with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
+        works(running)
+        scheduler, *_ = sorted(running.children(), key=lambda one: (one.create_time(), one.pid))
+        scheduler.kill()
+        running.logged("The scheduler died and is replaced")
+        works(running)
+
+
+@pytest.mark.parametrize("environment", ["redis"], indirect=True)
+def test_a_failover_that_unblocks_the_recorder_does_not_end_it(environment: dict[str, str], tmp_path: Path) -> None:
+    redis = probe.storage.redis
+    with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
+        works(running)
+        for _ in range(3):
+            blocked = wait_until(lambda: [one["id"] for one in redis.client_list() if one["cmd"] == "xread"])
+            for client_id in blocked:
+                redis.execute_command("CLIENT", "UNBLOCK", client_id, "ERROR")
+        running.logged("UNBLOCKED")
+        works(running)
+        assert "Exception in thread" not in running.log
+
+
+def test_a_schedule_that_raises_keeps_nothing_else_from_its_time(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with probe_on(storages_on("sqlite", request, tmp_path)):
+
+        @probe.periodic_task(lambda at: 1 / 0)
+        def hopeless() -> None: ...
+
+        @probe.periodic_task(lambda at: True)
+        def sound() -> None: ...
+
+        clock = Scheduler(probe, ForkSafeFlag(), 1, True)
+        clock.seen_at = Value("d", 0.0)
+        echo.schedule(args=(1,), eta=datetime(2020, 1, 1, tzinfo=UTC))
+        try:
+            with pytest.raises(ZeroDivisionError):
+                clock.look(datetime.now(UTC))
+        finally:
+            tasks: list[type[RunTask]] = [hopeless.task_class, sound.task_class]
+            for task in tasks:
+                probe._registry.unregister(task)
+        assert {"sound", "hopeless"} & probe.storage.last_ticks().keys() == {"sound"}
+        assert (probe.storage.schedule_size(), probe.storage.queue_size()) == (0, 2)
+        assert clock.next_reap > 0
+        assert clock.seen_at.value == 0, "that it looks at the clock is no reason to call the schedule sound"
+
+
+def test_of_an_outage_the_first_failure_is_logged_and_pauses_grow(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    back_off = BackOff("The mill", 0.5, 3)
+    assert not back_off.is_pausing
+    assert [back_off.failed(BrokerAway("no server")) for _ in range(5)] == [0.5, 1, 2, 3, 3]
+    assert back_off.is_pausing
+    back_off.failed(OperationalError("no database\nat all"))
+    back_off.succeeded()
+    back_off.succeeded()
+    assert [(one.levelname, one.message) for one in caplog.records] == [
+        ("WARNING", "The mill waits: no server"),
+        ("WARNING", "The mill waits: no database"),
+        ("INFO", "The mill works again"),
+    ]
+    assert (back_off.failed(ValueError("")), caplog.records[-1].message) == (
+        0.5, "The mill failed and tries again: ValueError",
+    )  # fmt: skip
+
+
+# --- log lines of a run --------------------------------------------------------------------------------------
+
+
+def test_the_sender_of_log_lines_passes_over_notes_that_it_cannot_put_together() -> None:
+    sent: list[Any] = []
+    broken, sound = Notes(sent.append), Notes(sent.append)
+    broken.progress = 5  # type: ignore[assignment]
+    for number in range(2):
+        broken.ring()
+        sound.add(0, "INFO", "x", f"line {number}")
+        wait_until(lambda number=number: len(sent) == number + 1)
+    capture.telling.clear()
+    assert capture.sender().is_alive()
+
+
+# --- the web server's counter of requests --------------------------------------------------------------------
+
+
+def test_the_request_counter_keeps_what_it_could_not_write(
+    library: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(traffic, "EVERY_SECONDS", 0.01)
+    counter, ended = Traffic(), threading.Event()
+    counter.note("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
+    thread = threading.Thread(target=counter.keep_writing, args=[ended])
+    thread.start()
+    wait_until(lambda: "The request counter failed" in caplog.text)
+    wait_until(lambda: counter.gathered)
+    with counter.writing:
+        counter.gathered.clear()
+        counter.note("pages.runs", "GET", 200, 0.1)
+    wait_until(lambda: HttpCount.select().exists())
+    ended.set()
+    thread.join()
+    assert [(row.status, row.count) for row in HttpCount.select()] == [(200, 1)]
+    assert caplog.text.count("The request counter failed") == 1
+
+
+# --- the watch -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def receiver(library: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
+    with hook() as made, app_with_people().app_context():
+        monkeypatch.setattr(channels, "settings", replace(channels.settings, alert_webhook_url=made.url))
+        yield made
+
+
+def test_the_watch_goes_on_after_a_round_that_raised(
+    receiver: Hook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = watching.Rounds(watching.Watch(patience=lambda rule: now() - now()))
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "judge", lambda as_of: 1 // 0)
+        for _ in range(3):
+            rounds.attempt()
+    assert caplog.text.count("The watch failed and tries again") == 1
+    rounds.attempt()
+    assert receiver.posts, "nobody serves any queue"
+
+
+def test_a_notice_that_cannot_be_put_into_words_keeps_no_other_from_being_sent(receiver: Hook) -> None:
+    at = now()
+    for facts in ({"rule": ["odd"]}, sound_facts(at)):
+        Notice.create(event=FIRED, channel="webhook", state="waiting", facts=facts, created_at=at, due_at=at)
+    deliver(at)
+    wait_until(lambda: deliver(now()) or receiver.posts)
+    assert [post.json["rule"] for post in receiver.posts] == ["unserved"]
+    odd = Notice.get_by_id(1)
+    assert (odd.state, odd.tries) == ("waiting", 1)
+    assert odd.error
+
+
+def sound_facts(at: datetime) -> dict[str, Any]:
+    return {
+        "rule": "unserved", "subject": "light", "value": 1, "waiting": 0, "began_at": at.isoformat(), "ended_at": None,
+    }  # fmt: skip
+
+
+# --- the supervisor ------------------------------------------------------------------------------------------
+
+
+def test_the_supervisor_goes_on_after_an_error_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds: list[Callable[[], None]] = [lambda: 1 // 0, lambda: 1 // 0, finish]
+    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(Supervisord, "runforever", lambda self: rounds.pop(0)())
+    with pytest.raises(ExitNow):
+        supervisor.Supervisor(None).runforever()
+    assert rounds == []
+    assert caplog.text.count("The supervisor failed and goes on") == 1
+
+
+def finish() -> None:
+    raise ExitNow
