@@ -116,7 +116,10 @@ WORDS = (
 #: What each state means, in the order of a run's life; the last four are those of consumers.
 MEANINGS = {
     "waiting": lazy_gettext("In its queue. Nobody works on it yet."),
-    "scheduled": lazy_gettext("Meant for later, or held back by its rate. It goes into its queue by itself when due."),
+    "scheduled": lazy_gettext(
+        "Meant for later, held back by its rate, or waiting for a consumer that knows its task. "
+        "It goes into its queue by itself when due."
+    ),
     "running": lazy_gettext("A worker has it in hand."),
     "retrying": lazy_gettext("Its last attempt failed; the next one is due by itself."),
     "succeeded": lazy_gettext("Ended without an error."),
@@ -124,7 +127,8 @@ MEANINGS = {
     "cancelled": lazy_gettext("Somebody cancelled it, before it ran or while it did."),
     "expired": lazy_gettext("It was not started in time, as its caller wished, and was not run."),
     "dead": lazy_gettext(
-        "It took down too many workers, or its message cannot be read. The message is kept: somebody has to decide."
+        "It took down too many workers, its message cannot be read, or no consumer knew its task in time. "
+        "The message is kept until you decide."
     ),
     "live": lazy_gettext("The consumer gives signs of life."),
     "late": lazy_gettext("It has not been heard of for a while; what it holds is still its own."),

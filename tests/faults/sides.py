@@ -42,6 +42,7 @@ class Dewey(System):
             "REDIS_URL": broker.url if broker else "",
             "SECRET_KEY": KEY,
             "LEASE_SECONDS": str(LEASE_SECONDS),
+            "UNKNOWN_TASK_GRACE": "2",
             **settings,
         }
 
