@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Most of what runs here are short programs, hundreds of them in the tests: compiled anew each, they take a third longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check words bench fuzz faults setup clean
+.PHONY: run test check words bench fuzz faults clocks setup clean
 
 run: setup
 	@$(BIN)/flask start
@@ -33,6 +33,10 @@ fuzz: setup
 
 faults: setup
 	@$(BIN)/python tests/faults
+
+# Runs the tests in which times matter (or TESTS=…) at awkward times, in other zones, in random order. Needs cc.
+clocks: setup
+	@$(BIN)/python tests/clocks.py $(TESTS)
 
 setup: .venv/installed
 

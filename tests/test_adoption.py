@@ -131,6 +131,7 @@ def ours() -> list[str]:
 # --- nobody is blocked ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_the_app_writes_on_while_it_is_adopted(app: ReadingApp) -> None:
     rows = app.rows()
     with Writer(app.url) as writer:
@@ -144,6 +145,7 @@ def test_the_app_writes_on_while_it_is_adopted(app: ReadingApp) -> None:
     assert app.one("SELECT count(*) FROM reading_sessions WHERE device_type = 'writer'") >= writer.finished // 5
 
 
+@pytest.mark.alone
 def test_the_app_writes_on_while_a_build_waits_for_a_long_transaction(
     plain_app: ReadingApp, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,6 +161,7 @@ def test_the_app_writes_on_while_a_build_waits_for_a_long_transaction(
     assert "interrupted" not in caplog.text, "the build gave up waiting and began again"
 
 
+@pytest.mark.alone
 def test_new_foreign_keys_to_a_table_in_use_do_not_make_its_writers_queue(
     fresh_postgresql: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -177,6 +180,7 @@ def test_new_foreign_keys_to_a_table_in_use_do_not_make_its_writers_queue(
         assert not own_library()
 
 
+@pytest.mark.alone
 def test_two_programs_adopt_it_at_once_while_it_is_written_to(app: ReadingApp) -> None:
     command = [sys.executable, "-c", MIGRATE, app.url]
     objects = app.objects()

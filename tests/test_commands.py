@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browsers import Flasks, bearer_headers
@@ -46,11 +47,16 @@ def test_json_in_the_terminal_is_json_of_the_api(app: Flask, flask: Flasks, name
     run(state="failed", ended_at=now())
     session()
     noun, verb = READS[name].noun, READS[name].verb
-    told = json.loads(flask(GROUPS.get(noun, noun), verb, "--json"))
-    answer = app.test_client().get(f"/api/v1/admin{READS[name].path}", headers=bearer_headers("admin")).json
-    assert told.keys() == answer.keys()
+    headers = bearer_headers("admin")
+
+    def answer() -> dict[str, Any]:
+        return app.test_client().get(f"/api/v1/admin{READS[name].path}", headers=headers).json
+
+    # What begins at a full minute or is due next may change between two answers.
+    before, told, after = answer(), json.loads(flask(GROUPS.get(noun, noun), verb, "--json")), answer()
+    assert before.keys() == told.keys() == after.keys()
     for key in told.keys() - {"ping_ms", "views", "queues"}:
-        assert told[key] == answer[key], key
+        assert told[key] in (before[key], after[key]), key
 
 
 def test_one_run_is_shown_with_what_it_logged(flask: Flasks) -> None:
@@ -133,7 +139,7 @@ def watched(tmp_path: Path, *words: str) -> Iterator[Callable[[], str]]:
         yield output.read_text
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 0
+        assert watching.wait(30) == 0
 
 
 def test_a_shell_completes_nouns_verbs_and_queues(tmp_path: Path) -> None:

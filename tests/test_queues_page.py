@@ -47,7 +47,7 @@ def test_each_queue_stands_with_what_waits_and_who_works(operator: Browser) -> N
     tasks.get_cleanup_statistics.schedule(delay=3600)
     html = operator.get("/queues").text
     assert re.fullmatch(r"heavy 0 – 0 0 0 0 of 2 busy Pause…", row_of(html, "heavy"))
-    assert re.fullmatch(r"light 3 \d s 0 0 1 0 of 2 busy Pause…", row_of(html, "light"))
+    assert re.fullmatch(r"light 3 \d+ s 0 0 1 0 of 2 busy Pause…", row_of(html, "light"))
     assert 'class="notice"' not in html
 
 
@@ -85,8 +85,8 @@ def test_the_head_of_a_queue_tells_who_asked_and_why_it_waits(operator: Browser)
     rows = head_of(html)
     assert len(rows) == 10
     assert 'id="next-' + first in html and last not in html
-    assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org it starts now \d s", rows[0])
-    assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org 9 ahead \d s", rows[9])
+    assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org it starts now \d+ s", rows[0])
+    assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org 9 ahead \d+ s", rows[9])
     pause(tasks.light, task="get_cleanup_statistics", by=Asker("operator", "bob@example.org"), reason="too slow")
     html = operator.get("/queues/light").text
     assert "its task is paused" in head_of(html)[0]
@@ -138,7 +138,7 @@ def test_the_embedded_broker_tells_its_file_and_how_safely_it_writes(operator: B
     health = broker_health.health(tasks.light)
     assert isinstance(health, broker_health.SqliteHealth)
     assert (health.journal_mode, health.synchronous, health.path) == ("wal", "full", str(tasks.light.storage.path))
-    assert health.file_bytes > 0 and 0 < health.ping_ms < 1000
+    assert health.file_bytes > 0 and 0 < health.ping_ms < 10_000
     told = text_of(operator.get("/queues").text)
     assert f"SQLite {health.version}, embedded" in told
     assert "journal wal synchronous full" in told
@@ -153,7 +153,7 @@ def test_redis_tells_its_version_memory_clients_and_what_it_keeps(
     health = broker_health.health(tasks.heavy)
     assert isinstance(health, broker_health.RedisHealth)
     assert (health.keeps_log, health.evicts, health.exposed) == (False, None, False)
-    assert health.clients >= 1 and health.memory_bytes > 100_000 and 0 < health.ping_ms < 1000
+    assert health.clients >= 1 and health.memory_bytes > 100_000 and 0 < health.ping_ms < 10_000
     html = operator.get("/queues").text
     assert f"{health.product.capitalize()} {health.version}" in text_of(html)
     assert "The broker keeps no append-only file: a restart loses accepted work." in html

@@ -1,6 +1,7 @@
 """What commands print for people: one thing with all that belongs to it, tables, times and numbers."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -180,7 +181,8 @@ def test_times_are_to_the_second_wherever_they_stand_in_a_table(flask: Flasks) -
         assert f"  {row.at:%Y-%m-%d %H:%M:%S}  " in flask("audit", "list")
     for words in (("operator", "list"), ("token", "list"), ("schedule", "list")):
         table = flask(*words)
-        assert f"{now():%Y-%m-}" in table and not any(mark in table for mark in ("+00:00", "T0", "T1", "T2")), table
+        assert re.search(r"  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b", table), table
+        assert not any(mark in table for mark in ("+00:00", "T0", "T1", "T2")), table
     flask("run-task", "get_cleanup_statistics")
     assert f"  {Run.get().enqueued_at:%Y-%m-%d %H:%M:%S}  " in flask("queues", "head", "light")
 

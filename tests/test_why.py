@@ -135,7 +135,7 @@ def test_what_is_put_off_by_the_rate_of_its_task(light: Queue, consumer: WorkerP
     history.write_down(light)
     (cause,) = causes(light, second)
     assert (cause.kind, cause.facts["task"], cause.facts["limit"]) == ("rate_limited", "fetch", "1/m")
-    assert timedelta(seconds=50) < cause.facts["due_at"] - now() <= timedelta(minutes=1)
+    assert timedelta(seconds=30) < cause.facts["due_at"] - now() <= timedelta(minutes=1)
 
 
 def test_a_lock_that_somebody_else_has(light: Queue, consumer: WorkerProcess) -> None:

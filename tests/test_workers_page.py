@@ -61,11 +61,11 @@ def test_each_consumer_stands_with_what_its_workers_do_and_use(either: Browser) 
     html = either.get("/workers").text
     told = told_of(html, busy)
     assert told.startswith("heavy app-1 · 4000 live 190 MB 104 % 1,204 3 failed 3 h")
-    assert re.search(r"process_book Worker-2 1\d s 71 MB 100 %", told)
+    assert re.search(r"process_book Worker-2 \d\d s 71 MB 100 %", told)
     assert told.endswith("2 workers idle")
     assert 'href="/runs/process_book-id"' in html
     assert "quiet" in told_of(html, quiet)
-    assert "late heard of 15 s ago" in told_of(html, late)
+    assert re.search(r"late heard of \d\d s ago", told_of(html, late))
 
 
 def test_who_is_lost_stays_in_sight_until_another_takes_its_place(operator: Browser) -> None:
@@ -306,7 +306,7 @@ def test_the_terminal_lists_and_steers_them_too(place: Installation) -> None:
         wait_until(lambda: WorkerProcess.get_by_id(row.id).quiet_at)
         assert place.flask("workers", "stop", name, typed="n\n").returncode == 1
         assert place.flask("workers", "stop", name, "--yes").returncode == 0
-        assert consumer.process.wait(15) == 0
+        assert consumer.process.wait(30) == 0
     gone = place.flask("workers", "wake", row.id)
     assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped; it takes no orders.\n")
     assert place.flask("workers", "wake", "nobody").returncode == 1
