@@ -252,7 +252,7 @@ class Consumer(stock.Consumer):
                 self.environment.kill(process)
         elif cancelled_by and held.run_id not in self.interrupted_at:
             self.interrupted_at[held.run_id] = time.monotonic()
-            self.cancelling[slot].value = f"{held.run_id} {cancelled_by}".encode()[:399]
+            self.cancelling[slot].value = f"{held.run_id} {cancelled_by}".encode(errors="replace")[:399]
             self.environment.send(signal.SIGUSR2, process)
         elif cancelled_by and time.monotonic() - self.interrupted_at[held.run_id] > PATIENCE_SECONDS:
             self.cut_off(held, CancelExecution(f"cancelled by {cancelled_by}; the worker was killed", retry=False))

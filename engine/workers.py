@@ -62,7 +62,7 @@ class Worker(stock.Worker):
 
     def interrupt(self, signum: int, frame: Any) -> None:
         """Interrupt the code of the run that runs here, if it is the one to be cancelled or past its soft limit."""
-        run_id, _, by = self.cancelling.value.decode().partition(" ")
+        run_id, _, by = self.cancelling.value.decode(errors="replace").partition(" ")
         current = self.huey.current
         if current and current.in_code:
             if current.task.id == run_id:
