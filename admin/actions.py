@@ -30,7 +30,12 @@ def close_session(who: Who, session_id: UUID) -> Outcome[None]:
     return Outcome(target=str(session_id))
 
 
-@action("tasks.run", "operator", in_transaction=False)
+def can_start(name: str, **_rest: Any) -> None:
+    """Raises Paused or NoLiveWorker where a run of this task would only wait."""
+    control.check_can_run(tasks.queues, name)
+
+
+@action("tasks.run", "operator", in_transaction=False, can_start=can_start)
 def run(
     who: Who,
     name: str,

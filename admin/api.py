@@ -10,18 +10,18 @@ from werkzeug.exceptions import ServiceUnavailable
 import tasks
 from admin import WEB_THREADS
 from admin.access import current, from_loopback, needs, open_to_all
-from admin.perform import perform
+from admin.perform import perform, perform_at_once
 from admin.problems import RETRY_AFTER, BadInput
+from admin.sessions import CLEANUP
 from admin.who import known
 from config import settings
-from engine.control import check_can_run, wait_for
+from engine.control import wait_for
 from engine.database import release
 from engine.inspect import readiness, warnings
 from engine.queues import BrokerAway
 from engine.records import now
 from reading.sessions import cleanup_result, cleanup_statistics
 
-CLEANUP = "close_abandoned_sessions"
 LONGEST_WAIT_SECONDS = 30
 
 blueprint = Blueprint("api", __name__)
@@ -70,8 +70,7 @@ def hours_of(given: list[str]) -> int:
 @needs("operator")
 def cleanup() -> Any:
     """Run the cleanup and answer with its result, or with 202 when that takes too long or too many wait already."""
-    check_can_run(tasks.queues, CLEANUP)
-    run = perform(current(), "tasks.run", name=CLEANUP)
+    run = perform_at_once(current(), "tasks.run", name=CLEANUP)
     if not waiting.acquire(blocking=False):
         return accepted(run.id)
     try:

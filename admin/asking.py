@@ -9,7 +9,7 @@ from flask_babel import force_locale
 from werkzeug.datastructures import MultiDict
 
 from admin.json_api import rule_of_read
-from admin.reads import READS
+from admin.reads import MOST_AT_ONCE, READS
 from admin.terminal import me
 
 
@@ -25,3 +25,15 @@ def ask(name: str, in_path: Mapping[str, str] | None = None, given: Mapping[str,
     with current_app.test_request_context(rule_of_read(READS[name]), query_string=query), force_locale("en"):
         g._login_user = me()
         return READS[name].ask(in_path or {}, query)
+
+
+def ask_rows(name: str, limit: int, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The first `limit` rows of a list, asked for page by page."""
+    read, rows, cursor = READS[name], list[dict[str, Any]](), None
+    while len(rows) < limit:
+        answer = ask(name, given={**given, "limit": min(limit - len(rows), MOST_AT_ONCE), str(read.cursor): cursor})
+        rows += answer[read.noun]
+        cursor = answer["next"]
+        if not cursor:
+            break
+    return rows

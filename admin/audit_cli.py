@@ -3,6 +3,7 @@
 import click
 
 from admin.audit_chain import verify
+from admin.read_people import entries
 from admin.terminal import Group, json_option, print_json, print_table
 from engine.records import as_json as row_as_json
 from models import AuditEntry
@@ -24,16 +25,8 @@ def list_audit(
     actor: str | None, action: str | None, target: str | None, source: str | None, limit: int, as_json: bool
 ) -> None:
     """The rows, the newest first."""
-    query = AuditEntry.select().order_by(AuditEntry.id.desc()).limit(limit)
-    asked = {
-        AuditEntry.actor: actor,
-        AuditEntry.action: action,
-        AuditEntry.target: target,
-        AuditEntry.source: source,
-    }
-    for field, value in asked.items():
-        query = query.where(field == value) if value else query
-    rows = [row_as_json(one) for one in query]
+    found = entries(actor=actor, action=action, target=target, source=source)
+    rows = [row_as_json(one) for one in found.order_by(AuditEntry.id.desc()).limit(limit)]
     if as_json:
         print_json(rows)
         return

@@ -5,7 +5,6 @@ from typing import Any
 from flask import abort, flash, redirect, render_template, request, url_for
 from flask_babel import gettext as _
 
-import tasks
 from admin import live
 from admin.access import needs
 from admin.bulk_deeds import TASK, RunsChanged, chosen
@@ -13,14 +12,13 @@ from admin.console import blueprint
 from admin.figures import number
 from admin.filters import choice
 from admin.meaning import pinned
-from admin.perform import ACTIONS, perform
-from admin.problems import BadInput, in_words
+from admin.perform import ACTIONS, hindrance, perform
+from admin.problems import BadInput
 from admin.run_filter import RunFilter
 from admin.search import text_of
 from admin.who import current
 from admin.words import counted
-from engine import bulk, control
-from engine.queues import BrokerAway
+from engine import bulk
 from engine.records import ENDED, Bulk, BulkItem, Run
 
 SAMPLE = 10
@@ -59,7 +57,7 @@ def question(verb: str, search: str | None = None, run_ids: list[str] | None = N
         refused=found and sum(count for state, count in found.states.items() if not fits(verb, state)),
         words=before(verb, found.total if found else 0),
         allowed=current().may(ACTIONS[f"bulk.{verb}"].role),
-        hindrance=hindrance(),
+        hindrance=hindrance("tasks.run", name=TASK),
         changed=changed,
         shown=search and search.rpartition(" before:")[0],
         back=url_for("pages.runs", q=search) if search else url_for("pages.runs"),
@@ -69,15 +67,6 @@ def question(verb: str, search: str | None = None, run_ids: list[str] | None = N
 def fits(verb: str, state: str) -> bool:
     """Whether the command can be done to a run in this state."""
     return (state in ENDED) != (verb == "cancel")
-
-
-def hindrance() -> str | None:
-    """Why it would not start now, in words."""
-    try:
-        control.check_can_run(tasks.queues, TASK)
-    except (control.Paused, control.NoLiveWorker, BrokerAway) as error:
-        return in_words(error)
-    return None
 
 
 @blueprint.post("/bulk")

@@ -5,15 +5,13 @@ from typing import Any
 
 import click
 
-from admin.asking import ask
-from admin.errors_page import EXAMPLES, STATES, state_of
+from admin.asking import ask, ask_rows
+from admin.errors_page import EXAMPLES, STATES
 from admin.facts import print_facts
 from admin.perform import perform
 from admin.schedule_cli import Instant, Length
 from admin.terminal import Group, json_option, me, print_json, print_listing, print_table, shown
-from engine import errors as groups
-from engine.error_counts import tallies
-from engine.records import ErrorGroup, as_json, now
+from engine.records import now
 
 #: Of a failure that is not the newest.
 OLDER = ("run_id", "attempt", "ended_at", "worker", "error")
@@ -33,23 +31,9 @@ def errors() -> None:
 @json_option
 def list_errors(state: str, task: str | None, limit: int, as_json: bool) -> None:
     """The groups, the one that failed last first."""
-    rows = told(state, task, limit)
+    rows = ask_rows("errors.list", limit, {"state": state, "task": task})
     titles = ("id", "state", "task", "exception", "place", "hour", "day", "week", "last_seen_at", "message")
     print_listing(rows, as_json, titles, [[short(row, title) for title in titles] for row in rows])
-
-
-def told(state: str, task: str | None, limit: int) -> list[dict[str, Any]]:
-    as_of = now()
-    query = ErrorGroup.select().order_by(ErrorGroup.last_seen_at.desc(), ErrorGroup.id.desc()).limit(limit)
-    condition = groups.listed(state, as_of)
-    query = query if condition is None else query.where(condition)
-    found = list(query.where(ErrorGroup.task == task) if task else query)
-    counted = tallies([one.id for one in found], as_of)
-    windows = ("hour", "day", "week", "total")
-    return [
-        as_json(one) | {"state": state_of(one, as_of)} | {name: getattr(counted[one.id], name) for name in windows}
-        for one in found
-    ]
 
 
 def short(row: dict[str, Any], title: str) -> Any:

@@ -4,33 +4,17 @@ from typing import Any
 
 from flask import abort, flash, redirect, render_template, request, url_for
 from flask_babel import gettext as _
-from peewee import JOIN, fn
 
 from admin import asking_twice, live
 from admin.access import needs
 from admin.asking_twice import Question
 from admin.console import ROWS, blueprint
+from admin.people import with_sign_ins
 from admin.perform import perform
 from admin.problems import BadInput, Refused
-from admin.who import IDLE, LONGEST, ROLES, current
+from admin.who import ROLES, current
 from admin.words import counted
-from engine.records import now
-from models import Operator, SignIn
-
-
-def with_sign_ins() -> Any:
-    """Operators with `sessions`, how many browsers they are signed in with, and `seen_at`, when they last were here."""
-    moment = now()
-    signed_in = SignIn.ended_at.is_null() & (SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST)
-    return (
-        Operator.select(
-            Operator,
-            fn.COUNT(SignIn.digest).filter(signed_in).alias("sessions"),
-            fn.MAX(SignIn.seen_at).python_value(SignIn.seen_at.python_value).alias("seen_at"),
-        )
-        .join(SignIn, JOIN.LEFT_OUTER)
-        .group_by(Operator.id)
-    )
+from models import Operator
 
 
 @blueprint.get("/operators")
@@ -41,7 +25,7 @@ def operators() -> Any:
 
 def listed(wrong: BadInput | Refused | None = None) -> Any:
     after = request.args.get("after", "")
-    query = with_sign_ins().order_by(Operator.email).limit(ROWS + 1).objects()
+    query = with_sign_ins().limit(ROWS + 1)
     rows = list(query.where(Operator.email > after) if after else query)
     answer = live.page(
         "operators.html",
@@ -86,7 +70,7 @@ def operator(operator_id: int) -> Any:
 
 
 def page(operator_id: int, wrong: BadInput | None = None) -> Any:
-    found = with_sign_ins().where(Operator.id == operator_id).objects().first() or missing()
+    found = with_sign_ins().where(Operator.id == operator_id).first() or missing()
     answer = live.page("operator.html", person=found, roles=ROLES, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code
     return answer
@@ -117,7 +101,7 @@ def operator_enable(operator_id: int) -> Any:
 @blueprint.get("/operators/<int:operator_id>/disable")
 @needs("admin")
 def operator_disable(operator_id: int) -> Any:
-    person = with_sign_ins().where(Operator.id == operator_id).objects().first() or missing()
+    person = with_sign_ins().where(Operator.id == operator_id).first() or missing()
     browsers = counted("with %(num)s browser", "with %(num)s browsers", person.sessions)
     return asking_twice.ask(
         Question(

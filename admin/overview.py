@@ -10,6 +10,7 @@ from admin import attention, charts, live
 from admin.access import needs
 from admin.console import blueprint
 from admin.filters import choice
+from admin.sessions import CLEANUP
 from config import settings
 from engine import counts, inspect
 from engine.counts import HOUR, MINUTE, Totals
@@ -18,7 +19,6 @@ from reading import sessions as reading
 
 LATEST = 8
 SOONEST = 6
-CLEANUP = "close_abandoned_sessions"
 
 
 class Window(NamedTuple):

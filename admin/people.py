@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from flask_babel import gettext as _
-from peewee import IntegrityError
+from peewee import JOIN, IntegrityError, fn
 
 from admin.passwords import hashed, matches, new_password
 from admin.perform import Outcome, Secret, action
 from admin.problems import BadInput, Refused
-from admin.who import ROLES, Who, digest_of, recently
+from admin.who import IDLE, LONGEST, ROLES, Who, digest_of, recently
 from engine.database import database, on_postgresql
 from engine.records import now
 from models import Operator, SignIn, Token
@@ -21,6 +21,25 @@ SIGN_IN_NAME = 16
 
 
 # --- operators -----------------------------------------------------------------------------------------------
+
+
+def with_sign_ins() -> Any:
+    """Operators by address, with `sessions`, how many browsers they are signed in with, and `seen_at`, when they were
+    last here.
+    """
+    moment = now()
+    signed_in = SignIn.ended_at.is_null() & (SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST)
+    return (
+        Operator.select(
+            Operator,
+            fn.COUNT(SignIn.digest).filter(signed_in).alias("sessions"),
+            fn.MAX(SignIn.seen_at).python_value(SignIn.seen_at.python_value).alias("seen_at"),
+        )
+        .join(SignIn, JOIN.LEFT_OUTER)
+        .group_by(Operator.id)
+        .order_by(Operator.email)
+        .objects()
+    )
 
 
 @action("operators.create", "admin", makes=True)
@@ -164,6 +183,11 @@ def oneself(who: Who) -> Operator:
 
 
 # --- tokens --------------------------------------------------------------------------------------------------
+
+
+def every_token(*order: Any) -> Any:
+    """Also those that are revoked or have expired."""
+    return Token.select().order_by(*order)
 
 
 @action("tokens.create", "admin", makes=True)

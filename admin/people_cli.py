@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from admin.operators_page import with_sign_ins
+from admin.people import every_token, with_sign_ins
 from admin.perform import perform
 from admin.terminal import Group, json_option, me, print_listing
 from admin.tokens_page import state_of
 from admin.who import ROLES
 from engine.records import as_json as row_as_json
-from models import Operator, Token
+from models import Token
 
 role_option = click.option("--role", required=True, type=click.Choice(ROLES))
 email_argument = click.argument("email")
@@ -46,11 +46,10 @@ def create_operator(email: str, role: str, password_stdin: bool) -> None:
 @json_option
 def list_operators(as_json: bool) -> None:
     """Everybody who may sign in, or might again."""
-    people = list(with_sign_ins().order_by(Operator.email).objects())
     told: list[dict[str, Any]] = [
         row_as_json(one, "password_hash")
         | {"sessions": one.sessions, "seen_at": one.seen_at and one.seen_at.isoformat()}
-        for one in people
+        for one in with_sign_ins()
     ]
     titles = ("email", "role", "sessions", "seen_at", "created_at", "disabled_at")
     print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
@@ -112,8 +111,8 @@ def create_token(name: str, role: str, days: int | None) -> None:
 @json_option
 def list_tokens(as_json: bool) -> None:
     """Every token, the newest first; what it says cannot be read again."""
-    tokens = Token.select().order_by(Token.created_at.desc(), Token.id.desc())
-    told = [row_as_json(one, "digest") | {"state": state_of(one)} for one in tokens]
+    newest_first = every_token(Token.created_at.desc(), Token.id.desc())
+    told = [row_as_json(one, "digest") | {"state": state_of(one)} for one in newest_first]
     titles = ("name", "role", "state", "created_at", "expires_at", "used_at")
     print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
 

@@ -13,10 +13,11 @@ from flask_babel import gettext as _
 
 from admin import audit_chain
 from admin.access import denied
-from admin.problems import BadInput, as_http
+from admin.problems import BadInput, as_http, in_words
 from admin.who import Who
-from engine.control import unknown_parameter
+from engine.control import NoLiveWorker, Paused, unknown_parameter
 from engine.database import database
+from engine.queues import BrokerAway
 
 #: A parameter that is never shown, stored or logged.
 Secret = NewType("Secret", str)
@@ -41,6 +42,7 @@ class Action:
     makes: bool  # something new: no parameter names what it is done to
     in_transaction: bool
     function: Callable[..., Outcome]
+    can_start: Callable[..., None] | None = None  # raises where it could only wait: Paused, NoLiveWorker
 
     @property
     def doc(self) -> str:
@@ -85,10 +87,16 @@ ACTIONS: dict[str, Action] = {}
 
 
 def action(
-    name: str, role: str, *, danger: bool = False, makes: bool = False, in_transaction: bool = True
+    name: str,
+    role: str,
+    *,
+    danger: bool = False,
+    makes: bool = False,
+    in_transaction: bool = True,
+    can_start: Callable[..., None] | None = None,
 ) -> Callable[[Deed], Deed]:
     def declare(function: Deed) -> Deed:
-        ACTIONS[name] = Action(name, role, danger, makes, in_transaction, function)
+        ACTIONS[name] = Action(name, role, danger, makes, in_transaction, function, can_start)
         return function
 
     return declare
@@ -100,16 +108,37 @@ def perform(who: Who, name: str, /, **given: Any) -> Any:
     The audit entry is written in the action's own transaction where it has one. A broker has none: there the database
     must take a write first. When it goes away at that very moment, the action is done without its entry.
     """
-    action = ACTIONS[name]
+    return carry_out(who, ACTIONS[name], given)
+
+
+def perform_at_once(who: Who, name: str, /, **given: Any) -> Any:
+    """As `perform`, for a caller that waits for the result: raises Paused or NoLiveWorker where it could only wait."""
+    return carry_out(who, ACTIONS[name], given, at_once=True)
+
+
+def carry_out(who: Who, action: Action, given: Mapping[str, Any], at_once: bool = False) -> Any:
     if not who.may(action.role):
-        raise denied(who, action.role, name)
+        raise denied(who, action.role, action.name)
     arguments = action.read(given)
+    if at_once and action.can_start:
+        action.can_start(**arguments)
     if not action.in_transaction:
         audit_chain.check_writable()
     with database.atomic() if action.in_transaction else nullcontext():
         outcome = action.function(who, **arguments)
-        audit_chain.write(who, name, target=outcome.target, before=outcome.before, after=outcome.after)
+        audit_chain.write(who, action.name, target=outcome.target, before=outcome.before, after=outcome.after)
     return outcome.value
+
+
+def hindrance(name: str, /, **given: Any) -> str | None:
+    """Why an action could not start now, in words; None where it could."""
+    action = ACTIONS[name]
+    try:
+        if action.can_start:
+            action.can_start(**action.read(given))
+    except (Paused, NoLiveWorker, BrokerAway) as error:
+        return in_words(error)
+    return None
 
 
 # --- parameters ----------------------------------------------------------------------------------------------

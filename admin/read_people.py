@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from admin.people import every_token, with_sign_ins
 from admin.problems import BadInput
 from admin.reads import Cursor, Limit, read
 from engine import paging
-from models import AuditEntry, Operator, Token
+from models import AuditEntry, Token
 
 
 class Person(NamedTuple):
@@ -56,13 +57,13 @@ class Audit(NamedTuple):
 @read("operators.list", "/operators")
 def operators() -> People:
     """Who may sign in, by address."""
-    return People([Person(*row_of(one, Person)) for one in Operator.select().order_by(Operator.email)])
+    return People([Person(*row_of(one, Person)) for one in with_sign_ins()])
 
 
 @read("tokens.list", "/tokens")
 def tokens() -> Tokens:
     """Tokens for programs, by name; those that are revoked or expired too."""
-    return Tokens([KnownToken(*row_of(one, KnownToken)) for one in Token.select().order_by(Token.name)])
+    return Tokens([KnownToken(*row_of(one, KnownToken)) for one in every_token(Token.name)])
 
 
 @read("audit.list", "/audit", columns=("at", "source", "actor", "action", "target"))
@@ -75,15 +76,20 @@ def audit(
     limit: Limit = 30,
 ) -> Audit:
     """Who did what to which, when and from where; newest first."""
-    asked = {"actor": actor, "action": action, "target": target, "source": source}
-    query = AuditEntry.select()
-    for name, value in asked.items():
-        query = query.where(getattr(AuditEntry, name) == value) if value else query
+    query = entries(actor=actor, action=action, target=target, source=source)
     try:
         page = paging.page(query, AuditEntry.at, AuditEntry.id, limit, before)
     except paging.BadPage as error:
         raise BadInput("before", str(error)) from error
     return Audit([AuditLine(*row_of(one, AuditLine)) for one in page.rows], page.older)
+
+
+def entries(**asked: str | None) -> Any:
+    """The rows of the audit whose columns are what was asked for; empty stands for any."""
+    query = AuditEntry.select()
+    for name, value in asked.items():
+        query = query.where(getattr(AuditEntry, name) == value) if value else query
+    return query
 
 
 def row_of(record: Any, shape: Any) -> list[Any]:

@@ -23,7 +23,8 @@ from admin.schemas import as_data
 from engine.control import unknown_parameter
 
 #: How many rows of a list a program may ask for at once.
-Limit = Annotated[int, {"minimum": 1, "maximum": 200}]
+MOST_AT_ONCE = 200
+Limit = Annotated[int, {"minimum": 1, "maximum": MOST_AT_ONCE}]
 Cursor = Annotated[str, {"description": "Where the page begins: as in `next` of the one before."}]
 
 Answer = Callable[..., Any]

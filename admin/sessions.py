@@ -15,19 +15,20 @@ from admin.access import needs
 from admin.console import blueprint, page_of
 from admin.figures import clock
 from admin.filters import Asked, choice, text
-from admin.perform import perform
-from admin.problems import BadInput, Refused, in_words
+from admin.perform import hindrance, perform, perform_at_once
+from admin.problems import BadInput, Refused
 from admin.who import current
 from admin.words import short
 from config import settings
-from engine import control, inspect, paging
+from engine import inspect, paging
+from engine.control import NoLiveWorker, Paused
 from engine.queues import BrokerAway
 from engine.records import Run, now
 from models import ReadingSession
 from reading import sessions as reading
 
 SAMPLE = 10
-CLEANUP = "close_abandoned_sessions"
+CLEANUP = tasks.close_abandoned_sessions.task_class.__name__
 
 TABS = {"active": lazy_gettext("Active"), "abandoned": lazy_gettext("Abandoned"), "closed": lazy_gettext("Closed")}
 
@@ -151,23 +152,15 @@ def cleanup() -> Any:
         deadline=as_of - settings.abandoned_after,
         sample=list(ReadingSession.browse(abandoned).order_by(*oldest_first).limit(SAMPLE)),
         next_cleanup=inspect.next_tick(tasks.queues, CLEANUP, as_of),
-        hindrance=hindrance(),
+        hindrance=hindrance("tasks.run", name=CLEANUP),
     )
 
 
 @blueprint.post("/sessions/cleanup")
 @needs("operator")
 def cleanup_now() -> Any:
-    if hindrance():
-        return redirect(url_for("pages.cleanup"), 303)  # which tells it
-    run = perform(current(), "tasks.run", name=CLEANUP)
-    return redirect(url_for("pages.run", run_id=run.id), 303)
-
-
-def hindrance() -> str | None:
-    """Why a cleanup would not start now, in words."""
     try:
-        control.check_can_run(tasks.queues, CLEANUP)
-    except (control.Paused, control.NoLiveWorker, BrokerAway) as error:
-        return in_words(error)
-    return None
+        run = perform_at_once(current(), "tasks.run", name=CLEANUP)
+    except (Paused, NoLiveWorker, BrokerAway):
+        return redirect(url_for("pages.cleanup"), 303)  # which says so
+    return redirect(url_for("pages.run", run_id=run.id), 303)

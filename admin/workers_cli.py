@@ -33,15 +33,16 @@ def queues() -> None:
 @json_option
 def list_queues(as_json: bool) -> None:
     """Every queue: what waits and since when, what comes in and goes out a minute, who serves it."""
+    found = ask("queues.list")
     if as_json:
-        print_json(ask("queues.list"))
+        print_json(found)
         return
-    facts, flows = inspect.queue_facts(tasks.queues, inspect.workers()), queue_head.flows(tasks.queues, now())
     titles = ("queue", "waiting", "oldest", "in/min", "out/min", "scheduled", "workers", "busy", "paused")
     rows = [
-        (one.name, one.waiting, one.oldest_waiting_ms and duration(one.oldest_waiting_ms), flows[one.name].came,
-         flows[one.name].went, one.scheduled, one.worker_count, one.busy_count, one.paused and (one.paused["by"]))
-        for one in facts
+        (one["name"], one["waiting"], one["oldest_waiting_ms"] and duration(one["oldest_waiting_ms"]),
+         one["in_per_minute"], one["out_per_minute"], one["scheduled"], one["worker_count"], one["busy_count"],
+         one["paused"] and one["paused"]["by"])
+        for one in found["queues"]
     ]  # fmt: skip
     print_table(titles, rows)
 
