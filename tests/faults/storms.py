@@ -118,8 +118,12 @@ def broker_away(system: System, seconds: float) -> None:
     system.waited += [first - back for first in (first_start(system, back),) if first]
 
 
-def broker_refuses(system: System, tasks: int, seconds: float, chance: float, seed: int, within: float = 60) -> Report:
-    """The broker refuses so many of all commands at random, while runs are taken, settled, due, and enqueued."""
+def broker_refuses(
+    system: System, tasks: int, seconds: float, chance: float, seed: int, lasts: float = 60, within: float = 60
+) -> Report:
+    """The broker refuses so many of all commands at random, while runs are taken, settled, due, and enqueued.
+    `lasts`: for how many seconds at most.
+    """
     assert isinstance(system.broker, RefusingRedis)
     system.put(tasks // 2, seconds)
     system.put_due(tasks // 4, time.time() + 2)
@@ -127,7 +131,8 @@ def broker_refuses(system: System, tasks: int, seconds: float, chance: float, se
     system.broker.refuse_some(chance, seed)
     for _ in range(tasks // 4):
         enqueue_if_accepted(system, seconds)
-    have_ended(system, len(system.accepted))
+    until = time.monotonic() + lasts
+    wait_until(lambda: at_rest_or(system, have_all_ended(system) or time.monotonic() > until), lasts + 5)
     system.broker.accept_all()
     system.kills = system.broker.refused
     return report(f"{system.kills} commands refused", system, within)
@@ -140,6 +145,10 @@ def rows_refused(system: System, tasks: int, seconds: float, one_in: int = 100, 
         system.refuse_rows(one_in)
     system.start("-n")
     return report(f"{len(system.refused)} rows refused", system, within)
+
+
+def have_all_ended(system: System) -> bool:
+    return len(system.ledger.read().ends) >= len(system.accepted)
 
 
 def enqueue_if_accepted(system: System, seconds: float) -> None:
