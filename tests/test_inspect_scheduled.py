@@ -32,7 +32,7 @@ def broker(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, monkeypat
     storage.apply(Effects().enqueue("odd", b"1 run tasks.get_cleanup_statistics 1 odd - {}", None, AT))
     made = tasks.get_cleanup_statistics
     etas = [AT + timedelta(seconds=number) for number in range(1, MANY + 1)]
-    tasks.light.enqueue_many(made.s(hours=1, eta=eta.astimezone().replace(tzinfo=None)) for eta in etas)
+    tasks.light.enqueue_many(made.s(hours=1, eta=eta) for eta in etas)
 
 
 @pytest.mark.usefixtures("broker")

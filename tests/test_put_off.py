@@ -135,7 +135,7 @@ def test_it_is_dead_when_no_newer_code_has_come_in_time(
     began = time.time()
     assert work_off(old) == others, "it holds up nothing"
     bury(old, run_id)
-    assert 1 <= time.time() - began < 5
+    assert 1 <= time.time() - began < 60
     run = record(run_id)
     assert (run.error, states(run_id), run.deliveries) == (REASON, ["put_off", "dead"], 2)
     assert ErrorGroup.get(ErrorGroup.task == "unheard").exception == "UnknownTask"
@@ -154,7 +154,7 @@ def test_requeued_it_has_a_fresh_grace(old: Queue, new: Queue, monkeypatch: pyte
     control.requeue({"light": old}, run_id)
     assert work_off(old) == []
     assert record(run_id).state == "scheduled"
-    assert old.storage.put_off_for(run_id).until == pytest.approx(time.time() + GRACE, abs=5)
+    assert old.storage.put_off_for(run_id).until == pytest.approx(time.time() + GRACE, abs=30)
     assert work_off(new) == [run_id]
     assert record(run_id).state == "succeeded"
 
@@ -219,8 +219,12 @@ def test_after_its_grace_it_stands_where_it_stood(old: Queue, new: Queue, monkey
     first, hurried = enqueue(new), enqueue(new, priority=5)
     work_off(old)
     later = enqueue(new, "familiar", priority=1)
-    wait_until(lambda: new.storage.move_due(time.time()))
-    wait_until(lambda: new.storage.queue_size() == 3)
+
+    def are_back() -> bool:
+        new.storage.move_due(time.time())
+        return bool(new.storage.queue_size() == 3)
+
+    wait_until(are_back)
     assert new.storage.oldest_waiting() <= record(first).enqueued_at.timestamp() + 0.5
     assert work_off(new) == [hurried, later, first]
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to
-from probes import echo, lines, probe, swell, work
+from probes import echo, hold, lines, probe, release, swell, work
 from spawning import (
     clean_up_slowly,
     compute,
@@ -32,7 +32,7 @@ from admin.start import PROGRAM, SUPERVISOR
 from engine import control
 from engine.messages import Asker
 from engine.migrations import migrate
-from engine.records import LogLine, Run, now
+from engine.records import Attempt, LogLine, Run, now
 from engine.redis_delivery import RedisDelivery
 from engine.sqlite_delivery import SqliteDelivery
 
@@ -137,7 +137,7 @@ def test_the_hard_limit_ends_all_that_the_task_has_started(
     started |= near | apart
     assert "the time limit of 8 s has passed" in recorded(run.id, "failed").error
     wait_until_dead(started)
-    assert echo("after").get(blocking=True, timeout=10) == "after"
+    assert echo("after").get(blocking=True, timeout=25) == "after"
 
 
 def test_a_cancel_that_costs_the_worker_ends_all_that_the_task_has_started(
@@ -172,7 +172,7 @@ def test_a_stop_ends_what_a_finished_task_has_left_running(
     run = start(str(ledger), 0)
     _, near, apart = wait_for_family(ledger)
     started |= near | apart
-    run.get(blocking=True, timeout=10)
+    run.get(blocking=True, timeout=25)
     assert serving.stop() == 0
     wait_until_dead(near)
 
@@ -204,8 +204,8 @@ def test_a_child_left_behind_does_not_hold_up_the_replacement_of_its_worker(
     environment: dict[str, str], ledger: Path, log: Path, started: set[psutil.Process]
 ) -> None:
     with consumer("spawning.probe", *ONE_WORKER, "-M", "1", environment=environment, log=log):
-        first = leave_child(str(ledger)).get(blocking=True, timeout=10)
-        assert swell(0).get(blocking=True, timeout=10) != first
+        first = leave_child(str(ledger)).get(blocking=True, timeout=25)
+        assert swell(0).get(blocking=True, timeout=25) != first
         [[_, child, _]] = lines(ledger)
         wait_until(lambda: not psutil.pid_exists(int(child)), 5)
 
@@ -277,7 +277,7 @@ def bits(*numbers: int) -> int:
 
 
 def test_programs_that_a_task_starts_have_default_signals(serving: Consumer, tmp_path: Path) -> None:
-    found = masks_of_programs(str(tmp_path / "status")).get(blocking=True, timeout=20)
+    found = masks_of_programs(str(tmp_path / "status")).get(blocking=True, timeout=25)
     assert found["subprocess"] == found["preexec_fn"] == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
     python_ignores = bits(signal.SIGPIPE, signal.SIGXFSZ)
     assert found["system"] == {"SigBlk": 0, "SigIgn": python_ignores, "SigCgt": 0}
@@ -297,7 +297,7 @@ def test_a_worker_goes_on_when_it_is_sent_the_signals_of_its_consumer(
     run = work(str(ledger), 1)
     [[_, _, worker]] = wait_until(lambda: lines(ledger))
     os.kill(int(worker), number)
-    assert run.get(blocking=True, timeout=10) == "done"
+    assert run.get(blocking=True, timeout=25) == "done"
     assert recorded(run.id, "succeeded").deliveries == 1
 
 
@@ -329,7 +329,7 @@ def test_children_of_a_task_have_connections_of_their_own(serving: Consumer) -> 
 def test_the_soft_limit_strikes_a_task_that_uses_sigalrm_itself(serving: Consumer, how: str) -> None:
     run = recorded(use_alarm(how).id, "failed")
     assert run.error == "TaskTimeout: the soft time limit of 1 s has passed"
-    assert 1000 <= run.run_ms < 5000
+    assert 1000 <= run.run_ms < 15_000
 
 
 def test_the_soft_limit_strikes_once(serving: Consumer, ledger: Path) -> None:
@@ -342,12 +342,14 @@ def test_a_limit_strikes_the_run_that_it_is_about_and_no_other(
 ) -> None:
     """A run stands beside a worker that executes another one: as after an answer of the broker that was lost."""
     with consumer("spawning.probe", *ONE_WORKER, environment=environment, log=log) as running:
-        innocent = work(str(ledger), 6)
+        innocent = hold(str(ledger))
         wait_until(lambda: lines(ledger))
         stray = hang_shortly(str(ledger))
         [beat] = probe.storage.beats()
         assert probe.storage.turn(beat.consumer, "Worker-1", False, "").taken.run_id == stray.id
-        assert innocent.get(blocking=True, timeout=15) == "done"
+        wait_until(lambda: Attempt.get_or_none((Attempt.run_id == stray.id) & (Attempt.state == "died")))
+        release(ledger)
+        assert innocent.get(blocking=True, timeout=25) == "done"
         run = recorded(innocent.id, "succeeded")
         assert (run.deliveries, [one.state for one in run.history]) == (1, ["succeeded"])
         run = recorded(stray.id, "failed")
