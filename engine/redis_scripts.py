@@ -285,10 +285,7 @@ local function find(paused, limits)
       local task = bare(header(message(id)))
       if not paused[task] then
         local again = limited(task, limits)
-        if not again then
-          call('zrem', QUEUE, id)
-          return id, score
-        end
+        if not again then return id, score end
         local since = call('zscore', SINCE, id) or score
         unqueue(id); postpone(id, again, (since - score) / PRIORITY)
         tell('limited', id, {due = string.format('%.6f', again)})
@@ -316,11 +313,11 @@ local function hand_out(consumer, worker, limits, known)
   local paused = {}
   for _, target in ipairs(call('hkeys', prefix .. 'pause')) do paused[target] = true end
   if paused[''] then return nil end
+  local id, score = find(paused, limits)
   local other, place = first_known(paused, limits, known)
-  local head = other and call('zrange', QUEUE, 0, 0, 'withscores')[2]
-  local id, score
-  if not head or tonumber(head) < place then id, score = find(paused, limits) end
-  if other and not id then
+  if not other or (id and tonumber(score) < place) then
+    if id then call('zrem', QUEUE, id) end
+  else
     local since = call('hget', run(other), 'since')
     id, score = other, unqueue(other)
     if since then call('hset', run(id), 'since', since) end

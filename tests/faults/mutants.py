@@ -407,6 +407,171 @@ Delivery.tick = tick
         "refused_answers redis",
         instead=(("admin/wrong_tries.py", "except RedisError:", "except ZeroDivisionError:"),),
     ),
+    Mutant(
+        "an id that cannot be kept is refused",
+        "refused an_id_that_is_not",
+        instead=(
+            (
+                "engine/enqueuing.py",
+                "            check_call(task)\n            task.envelope =",
+                "            task.envelope =",
+            ),
+        ),
+    ),
+    Mutant(
+        "an option that cannot be kept is refused where it is declared",
+        "refused where_it_is_declared",
+        instead=(("engine/run_task.py", "check_declaration(args[1] or func.__name__, settings)", "pass"),),
+    ),
+    Mutant(
+        "an option that cannot be kept is refused where it is called",
+        "refused where_it_is_called",
+        instead=(("engine/options.py", "if not is_right(value := getattr(call, name)):", "if False:"),),
+    ),
+    Mutant(
+        "a second task of a name ends the program",
+        "same_name every_program and command",
+        instead=(
+            (
+                "engine/registry.py",
+                "if registry is not self or source_of(other) != source_of(task_class):",
+                "if False:",
+            ),
+        ),
+    ),
+    Mutant(
+        "a worker of the web server is not started for ever where tasks have one name",
+        "same_name every_program and web",
+        instead=(("gunicorn.conf.py", "\nrefuse_tasks_that_cannot_be_told_apart()\n", "\n"),),
+    ),
+    Mutant(
+        "a caller's dictionary is told from an outcome",
+        "outcomes it_arrives_so",
+        "engine/outcomes.py",
+        "escaped = lambda value: value",
+    ),
+    Mutant(
+        "an outcome in a record is told from a caller's dictionary",
+        "outcomes handed_on_again_by_a_retry",
+        instead=(("engine/outcomes.py", "return Outcome(value) if", "return value if"),),
+    ),
+    Mutant(
+        "the revocation of a run that has ended expires",
+        "revocations has_ended_expires",
+        instead=(
+            (
+                "engine/redis_scripts.py",
+                "if call('exists', run(ARGV[1])) == 0 then call('expire'",
+                "if false then call('expire'",
+            ),
+            ("engine/sqlite_delivery.py", "None if is_known else expires", "None"),
+        ),
+    ),
+    Mutant(
+        "a run that is enqueued takes its revocation along",
+        "revocations takes_the_revocation_along",
+        instead=(
+            ("engine/redis_scripts.py", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
+            ("engine/sqlite_delivery.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
+        ),
+    ),
+    Mutant(
+        "a revocation goes with its run",
+        "revocations goes_with_its_run",
+        instead=(
+            ("engine/redis_scripts.py", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
+            (
+                "engine/sqlite_delivery.py",
+                '        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{run_id}"))',
+                "        pass",
+            ),
+        ),
+    ),
+    Mutant(
+        "the cleanup removes revocations that do not expire",
+        "revocations cleanup_finds",
+        instead=(
+            ("engine/redis_scripts.py", "if call('ttl', key) == -1 and", "if false and"),
+            ("engine/sqlite_delivery.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
+        ),
+    ),
+    Mutant(
+        "inspect scheduled lists everything",
+        "inspect_scheduled lists_everything",
+        instead=(("engine/inspect.py", "limit: int | None = None", "limit: int | None = 1000"),),
+    ),
+    Mutant(
+        "a message for a task that is not known is left to newer code",
+        "put_off newer_code_takes_what",
+        "engine/queues.py",
+        "Queue.put_off = lambda self, taken, task: self.storage.bury(self.local.consumer, taken, task)",
+    ),
+    Mutant(
+        "newer code finds what was put off",
+        "put_off newer_code_takes_what",
+        instead=(("engine/queues.py", "self.storage.known = self._registry._registry", "self.storage.known = ()"),),
+    ),
+    Mutant(
+        "what nobody knows is dead after its grace",
+        "put_off come_in_time or keeps_where",
+        "delivery",
+        """
+stock_put_off = Delivery.put_off
+Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self, consumer, taken, why, 10**6)
+""",
+    ),
+    Mutant(
+        "what was put off keeps its place",
+        "put_off keep_their_order",
+        instead=(
+            (
+                "engine/redis_scripts.py",
+                "prefix .. 'missing:' .. task, h.score, id)",
+                "prefix .. 'missing:' .. task, '4e9', id)",
+            ),
+            ("engine/sqlite_put_off.py", '"UPDATE message SET due = ?,', '"UPDATE message SET score = 4e9, due = ?,'),
+        ),
+    ),
+    Mutant(
+        "who puts off too late changes nothing",
+        "put_off too_late or answer_that_was_lost",
+        instead=(
+            ("engine/redis_scripts.py", "h.consumer ~= ARGV[1] or h.delivery ~= tonumber(ARGV[3])", "false"),
+            ("engine/sqlite_put_off.py", "AND consumer = ? AND deliveries = ?", "AND ? <> '' AND ? > 0"),
+        ),
+    ),
+    Mutant(
+        "a run that is requeued has a fresh grace",
+        "put_off requeued_it_has",
+        instead=(
+            (
+                "engine/redis_scripts.py",
+                "call('hdel', run(ARGV[1]), 'deaths', 'met', 'met_at')",
+                "call('hdel', run(ARGV[1]), 'deaths')",
+            ),
+            ("engine/sqlite_delivery.py", 'since = ?1, met_at = NULL "', 'since = ?1 "'),
+        ),
+    ),
+    Mutant(
+        "what newer code has begun has a fresh grace",
+        "put_off has_begun_has_a_fresh",
+        instead=(
+            ("engine/redis_scripts.py", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
+            ("engine/redis_scripts.py", "; call('hdel', run(id), 'met', 'met_at')", ""),
+            ("engine/sqlite_put_off.py", "missing = NULL, met = NULL, met_at = NULL", "missing = NULL"),
+            ("engine/sqlite_delivery.py", 'worker = NULL, met_at = NULL "', 'worker = NULL "'),
+        ),
+    ),
+    Mutant(
+        "that a message was put off is no start of its run",
+        "put_off does_not_take_the_moment",
+        instead=(("engine/playback.py", "run.update(before, state=", "run.update(state="),),
+    ),
+    Mutant(
+        "a file of the version before gets its columns",
+        "put_off file_of_the_version_before",
+        instead=(("engine/sqlite_values.py", "            self.add_columns(connection)\n", ""),),
+    ),
 ]
 
 

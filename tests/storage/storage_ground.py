@@ -60,6 +60,8 @@ class Ground(RuleBasedStateMachine):
             "lone": self.queue.task(name="lone", unique=True)(print),
         }
         self.model, self.limits = Model({}), ""
+        for name in self.model.newer:
+            self.theirs[name].known = self.queue._registry._registry
         self.start, self.places = int(time.time()), count(1)
         self.hands: list[Hand] = []
         self.sent: list[tuple[str, Done]] = []

@@ -33,6 +33,7 @@ class Run:
     marked: bool = False  # it is to be cancelled while it runs
     brought_back: bool = False  # by an operator; then its name and its priority need not count any more
     record: str = ""  # how it ended
+    missing: bool = False  # put off for want of its task
 
     @property
     def earliest(self) -> float:
@@ -43,10 +44,14 @@ class Run:
         return self.since[1] - PRIORITY_SECONDS * (0 if self.brought_back else self.priority)
 
     def waits(self, since: tuple[float, float]) -> None:
-        self.place, self.since = WAITING, since
+        self.place, self.since, self.missing = WAITING, since, False
 
     def is_scheduled(self, due: float) -> None:
-        self.place, self.due, self.since = SCHEDULED, due, (due, due)
+        self.place, self.due, self.since, self.missing = SCHEDULED, due, (due, due), False
+
+    def is_put_off(self, until: float) -> None:
+        """It keeps its place in the queue."""
+        self.place, self.due, self.missing = SCHEDULED, until, True
 
     def is_posted(self, due: float | None, now: tuple[float, float]) -> None:
         if due is None:
@@ -55,7 +60,7 @@ class Run:
             self.is_scheduled(due)
 
     def is_held(self, consumer: str, worker: str) -> None:
-        self.place, self.consumer, self.worker = HELD, consumer, worker
+        self.place, self.consumer, self.worker, self.missing = HELD, consumer, worker, False
         self.deliveries += 1
 
     def ends(self, record: str) -> None:
@@ -88,6 +93,7 @@ class Model:
     paused: set[str] = field(default_factory=set)
     once: set[str] = field(default_factory=set)
     last_tick: int = -1
+    newer: tuple[str, ...] = ("c1",)  # the consumers that know every task
 
     def touch(self, run: Run) -> Run:
         self.runs[run.id] = self.runs.pop(run.id, run)
@@ -112,12 +118,11 @@ class Model:
     def of_name(self, name: str) -> list[Run]:
         return [run for run in self.at(WAITING, SCHEDULED, HELD) if name and run.name == name]
 
-    def may_start(self) -> list[Run]:
+    def may_start(self, consumer: str) -> list[Run]:
         if "" in self.paused:
             return []
-        return [
-            run for run in self.at(WAITING) if run.task not in self.paused and self.starts_left.get(run.task, 1) > 0
-        ]
+        found = self.at(WAITING) + [run for run in self.at(SCHEDULED) if run.missing and consumer in self.newer]
+        return [run for run in found if run.task not in self.paused and self.starts_left.get(run.task, 1) > 0]
 
     def may_go_first(self, run: Run, others: Iterable[Run]) -> bool:
         """Whether nobody's place in the queue is surely before this one's."""

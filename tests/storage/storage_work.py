@@ -7,7 +7,7 @@ import pytest
 from storage_ground import Ground, Hand, chosen, numbers
 from storage_model import DEAD, HELD, SCHEDULED, WAITING, Run
 
-from engine.delivery import CancelRequested, Done, Effects, Taken
+from engine.delivery import CancelRequested, Done, Effects, PutOff, Taken, header
 from engine.messages import Final
 from engine.records import State
 from engine.settlement import Settlement
@@ -21,7 +21,9 @@ ENDINGS = {
     "is retried": State.RETRYING,
     "is retried later": State.RETRYING,
     "is buried": State.DEAD,
+    "is put off": State.SCHEDULED,
 }
+WHY = PutOff("tasks.missing", "machine@here", "c2", "some version")
 #: As many as can be kept in motion.
 CROWD = 6
 
@@ -123,6 +125,9 @@ class Work(Ground):
     def finish(self, hand: Hand, ending: str, minute: int, takes: bool) -> None:
         """A worker lets go of what it works on, and stores what follows from it."""
         run = self.forget(hand)
+        if ending == "is put off" and run.readable:
+            self.put_off(run, hand, minute)
+            return
         if ending == "is buried" or not run.readable:
             self.theirs[hand.consumer].bury(hand.consumer, hand.taken, "nobody can run it")
             run.place = DEAD
@@ -147,12 +152,26 @@ class Work(Ground):
         if takes:
             self.handed_out(hand.consumer, hand.worker, taken)
 
+    def put_off(self, run: Run, hand: Hand, minute: int) -> None:
+        """Its consumer does not know the task. In the last minute there is no grace."""
+        why, grace = WHY._replace(task=header(hand.taken.data).task), minute % 4 * 60
+        state = self.theirs[hand.consumer].put_off(hand.consumer, hand.taken, why, grace)
+        if grace:
+            assert state == "scheduled"
+            run.is_put_off(self.storage.put_off_for(run.id).until)
+        else:
+            assert state == "dead"
+            run.place = DEAD
+
     def finish_too_late(self, pick: int, ending: str, minute: int, takes: bool) -> None:
         """A worker wakes and settles what was taken from it meanwhile: nothing of it may count."""
         if not self.late_hands():
             return
         hand = chosen(self.late_hands(), pick)
         run = self.forget(hand)
+        if ending == "is put off":
+            assert self.theirs[hand.consumer].put_off(hand.consumer, hand.taken, WHY, minute) == ""
+            return
         if ending == "is buried" or not run.readable:
             self.theirs[hand.consumer].bury(hand.consumer, hand.taken, "nobody can run it")
             return
@@ -189,7 +208,7 @@ class Work(Ground):
     def handed_out(self, consumer: str, worker: str, taken: Taken | None) -> None:
         """What it holds already goes first; else whatever stands first of what may start."""
         self.note_who_was_put_off()
-        mine, may_start = self.model.held_by(consumer, worker), self.model.may_start()
+        mine, may_start = self.model.held_by(consumer, worker), self.model.may_start(consumer)
         if taken is None:
             assert not mine and not may_start
             return
