@@ -115,8 +115,8 @@ def facts_of(queue: Queue, serving: list[WorkerProcess]) -> QueueFacts:
 def readiness(queues: Queues) -> list[str]:
     """Why the service is not ready, a sentence each; empty when it is."""
     reasons = []
-    if error := broker_error(queues):
-        reasons.append(unavailable("broker", error))
+    if without_broker := broker_error(queues):
+        reasons.append(unavailable("broker", without_broker))
     try:
         if error := write_probe.database_error():
             return [*reasons, unavailable("database", error)]
@@ -127,14 +127,14 @@ def readiness(queues: Queues) -> list[str]:
         if settings.workers.get(name, 1) and not live(consumers, name):
             quiet = ": its consumer is quiet" if present(consumers, name) else ""
             reasons.append(f"no live worker on {name}{quiet}")
-    return reasons + late_schedules(queues, consumers) + late_history(queues)
+    return reasons + late_schedules(queues, consumers) + ([] if without_broker else late_history(queues))
 
 
 def late_history(queues: Queues) -> list[str]:
     try:
         return history_lag.too_long(queues)
     except BrokerAway:
-        return []  # that is a reason by itself
+        return []  # it has gone at this moment, which the next answer will say
 
 
 def broker_error(queues: Queues) -> Exception | None:

@@ -138,15 +138,6 @@ def broker_refuses(
     return report(f"{system.kills} commands refused", system, within)
 
 
-def rows_refused(system: System, tasks: int, seconds: float, one_in: int = 100, within: float = 60) -> Report:
-    """The database refuses the rows of one run in so many; all others become history."""
-    system.put(tasks, seconds)
-    if isinstance(system, Dewey):
-        system.refuse_rows(one_in)
-    system.start("-n")
-    return report(f"{len(system.refused)} rows refused", system, within)
-
-
 def have_all_ended(system: System) -> bool:
     return len(system.ledger.read().ends) >= len(system.accepted)
 
@@ -159,6 +150,15 @@ def enqueue_if_accepted(system: System, seconds: float) -> None:
     except (BrokerAway, RedisError):
         return
     system.accepted.append(task.id)
+
+
+def rows_refused(system: System, tasks: int, seconds: float, one_in: int = 100, within: float = 60) -> Report:
+    """The database refuses the rows of one run in so many; all others become history."""
+    system.put(tasks, seconds)
+    if isinstance(system, Dewey):
+        system.refuse_rows(one_in)
+    system.start("-n")
+    return report(f"{len(system.refused)} rows refused", system, within)
 
 
 def outlast(seconds: float) -> None:

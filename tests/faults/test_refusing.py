@@ -55,7 +55,10 @@ def refused(consumer: Consumer, words: str, since: int) -> None:
     """Wait until one of these words, parted by `|`, has been logged, and the worker has tried to settle its run: not
     every server refuses that too.
     """
-    wait_until(lambda: re.search(words, consumer.log[since:]))
+    try:
+        wait_until(lambda: re.search(words, consumer.log[since:]))
+    except AssertionError:
+        raise AssertionError(words, consumer.log[since-3000:since], "########", consumer.log[since:])
     wait_until(lambda: re.search(r"WARNING/Worker-1\]|succeeded in", consumer.log[since:]))
 
 
