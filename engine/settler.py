@@ -192,10 +192,10 @@ class Settler:
         while True:
             try:
                 return step()
-            except BrokerAway:
+            except BrokerAway as error:
                 if not patient or time.monotonic() > deadline:
                     raise
-                logger.warning("The broker is away; trying again in %.1fs", delay)
+                logger.warning("The broker is unavailable; trying again in %.1f s: %s", delay, error)
                 time.sleep(delay)
                 delay = min(delay * 2, 2)
 

@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -90,9 +90,9 @@ def refuses(client: Client) -> bool:
 
 #: What the server says, and how it is brought to that.
 STATES: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
+    "OOM": out_of_memory,
     "MISCONF": unable_to_save,
     "NOREPLICAS": without_replicas,
-    "OOM": out_of_memory,
     "READONLY": lambda server: replica(server, "yes"),
     "MASTERDOWN|READONLY": lambda server: replica(server, "no"),
     "BUSY": busy,
@@ -140,14 +140,25 @@ END$$"""
 
 @contextmanager
 def all_connections_taken(url: str) -> Iterator[None]:
-    taken = [psycopg2.connect(url)]
-    execute_alone(url, END_SESSIONS.format(name=name_of(url)) + f" AND pid <> {taken[0].info.backend_pid}")
-    with suppress(psycopg2.OperationalError):
-        while True:
-            taken.append(psycopg2.connect(url))
-    yield
-    for connection in taken:
-        connection.close()
+    with ExitStack() as taken:
+        first = taken.enter_context(closing(psycopg2.connect(url)))
+        first.autocommit = True
+        mine = [first.info.backend_pid]
+        others = True
+        while others:
+            with suppress(psycopg2.OperationalError):
+                while True:
+                    more = taken.enter_context(closing(psycopg2.connect(url)))
+                    mine.append(more.info.backend_pid)
+            others = end_sessions_but(mine, first)
+        yield
+
+
+def end_sessions_but(mine: list[int], connection: Any) -> bool:
+    """Whether there was any other."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"{END_SESSIONS.format(name=connection.info.dbname)} AND pid <> ALL(%s)", [mine])
+        return bool(cursor.rowcount)
 
 
 def name_of(url: str) -> str:
