@@ -141,10 +141,17 @@ END$$"""
 @contextmanager
 def all_connections_taken(url: str) -> Iterator[None]:
     taken = [psycopg2.connect(url)]
-    execute_alone(url, END_SESSIONS.format(name=name_of(url)) + f" AND pid <> {taken[0].info.backend_pid}")
-    with suppress(psycopg2.OperationalError):
-        while True:
-            taken.append(psycopg2.connect(url))
+    taken[0].autocommit = True
+    ended = True
+    while ended:  # a program that is quick may have connected again meanwhile
+        own = ", ".join(str(connection.info.backend_pid) for connection in taken)
+        with taken[0].cursor() as cursor:
+            cursor.execute(END_SESSIONS.format(name=name_of(url)) + f" AND pid NOT IN ({own})")
+            ended = cursor.rowcount > 0
+        with suppress(psycopg2.OperationalError):
+            while True:
+                taken.append(psycopg2.connect(url))
+                ended = True
     yield
     for connection in taken:
         connection.close()
