@@ -119,7 +119,7 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
         instead=(
             (
                 "engine/redis_scripts.py",
-                "if not last or now - tonumber(last) > tonumber(ARGV[1]) then",
+                "if not last or now - (tonumber(last) or 0) > tonumber(ARGV[1]) then",
                 "if false then",
             ),
             ("engine/sqlite_delivery.py", 'if now - known.get("reaped", 0) > lease:', "if False:"),
@@ -738,13 +738,8 @@ Delivery.report_lost = report_lost
     Mutant(
         "history that lags makes the service unready",
         "history_lag five_minutes",
-        instead=(
-            (
-                "engine/inspect.py",
-                "late_schedules(queues, consumers) + late_history(queues)",
-                "late_schedules(queues, consumers)",
-            ),
-        ),
+        "engine/inspect.py",
+        "late_history = lambda queues: []",
     ),
 ]
 
