@@ -119,7 +119,7 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
         instead=(
             (
                 "engine/redis_scripts.py",
-                "if not last or now - tonumber(last) > tonumber(ARGV[1]) then",
+                "if not last or now - (tonumber(last) or 0) > tonumber(ARGV[1]) then",
                 "if false then",
             ),
             ("engine/sqlite_delivery.py", 'if now - known.get("reaped", 0) > lease:', "if False:"),
@@ -571,6 +571,175 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
         "a file of the version before gets its columns",
         "put_off file_of_the_version_before",
         instead=(("engine/sqlite_values.py", "            self.add_columns(connection)\n", ""),),
+    ),
+    Mutant(
+        "an event that cannot be written is set aside",
+        "rejected_events understands_are_set or refuses_does_not_stop_the_others or many_refused",
+        instead=(("engine/history.py", "        if not is_refusal(error):\n            raise", "        raise"),),
+    ),
+    Mutant(
+        "history goes on past the rows that a database refuses",
+        "storms database_refuses",
+        instead=(("engine/history.py", "        if not is_refusal(error):\n            raise", "        raise"),),
+    ),
+    Mutant(
+        "a database that is unavailable rejects no event",
+        "rejected_events lacks_a_table",
+        "engine/history.py",
+        """
+is_refusal = lambda error: True
+rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
+""",
+    ),
+    Mutant(
+        "history goes on past a rejected event that cannot be listed",
+        "rejected_events cannot_even",
+        instead=(("engine/rejected.py", "        if not is_refusal(refusal):\n            raise", "        raise"),),
+    ),
+    Mutant(
+        "rejected events are removed in time",
+        "rejected_events kept_as_long",
+        "engine/rejected.py",
+        "forget = lambda before: None",
+    ),
+    Mutant(
+        "the recorder outlives an exception",
+        "loops all_of_its_loops",
+        instead=(("engine/recorder.py", "except Exception as error", "except ZeroDivisionError as error"),),
+    ),
+    Mutant(
+        "the scheduler outlives an exception",
+        "loops all_of_its_loops",
+        instead=(
+            (
+                "engine/workers.py",
+                "        except Exception as error:\n            self.back_off",
+                "        except ZeroDivisionError as error:\n            self.back_off",
+            ),
+        ),
+    ),
+    Mutant(
+        "a consumer outlives an exception",
+        "loops all_of_its_loops",
+        instead=(
+            (
+                "engine/consumer.py",
+                "            except Exception as error:\n                back_off",
+                "            except ZeroDivisionError as error:\n                back_off",
+            ),
+        ),
+    ),
+    Mutant(
+        "a recorder that has ended is replaced",
+        "loops recorder_that_has_ended",
+        instead=(("engine/workers.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),),
+    ),
+    Mutant(
+        "a schedule that raises keeps nothing else waiting",
+        "loops schedule_that_raises",
+        instead=(
+            (
+                "engine/workers.py",
+                "    except Exception as error:\n        return error",
+                "    except KeyError as error:\n        return error",
+            ),
+        ),
+    ),
+    Mutant(
+        "the sender of log lines outlives an exception",
+        "loops sender_of_log_lines",
+        instead=(("engine/capture.py", "        return error", "        raise SystemExit from error"),),
+    ),
+    Mutant(
+        "the request counter outlives an exception",
+        "loops request_counter",
+        instead=(("admin/traffic.py", "self.back_off.failed(error)", "raise SystemExit from error"),),
+    ),
+    Mutant(
+        "the watch outlives an exception",
+        "loops the_watch_goes_on",
+        instead=(
+            (
+                "admin/watching.py",
+                "except Exception as error:\n            self.watching",
+                "except KeyError as error:\n            self.watching",
+            ),
+        ),
+    ),
+    Mutant(
+        "a notice that cannot be put into words is one that is not sent",
+        "loops put_into_words",
+        instead=(("admin/channels.py", "    except Exception as error:", "    except OSError as error:"),),
+    ),
+    Mutant(
+        "the supervisor outlives an exception",
+        "loops the_supervisor",
+        instead=(("admin/supervisor.py", "except Exception as error", "except KeyError as error"),),
+    ),
+    Mutant(
+        "a malformed heartbeat is left out",
+        "malformed_entries a_malformed_heartbeat",
+        instead=(
+            (
+                "engine/broker_entries.py",
+                '    except BAD:\n        report("heartbeat"',
+                '    except ZeroDivisionError:\n        report("heartbeat"',
+            ),
+        ),
+    ),
+    Mutant(
+        "a malformed pause can be read",
+        "malformed_entries a_malformed_pause",
+        instead=(("engine/broker_entries.py", '    return absent | {"by": "?"', '    return absent | {"who": "?"'),),
+    ),
+    Mutant(
+        "a malformed order is taken away",
+        "malformed_entries a_malformed_order",
+        instead=(("engine/steer_workers.py", "    for what in found:", "    for what in ():"),),
+    ),
+    Mutant(
+        "a malformed stack dump is none",
+        "malformed_entries a_malformed_stack_dump",
+        instead=(("engine/steer_workers.py", "except BAD:", "except ZeroDivisionError:"),),
+    ),
+    Mutant(
+        "a run whose holder cannot be read goes back",
+        "malformed_entries whose_holder_cannot",
+        instead=(("engine/redis_scripts.py", "            take_back(all[j])\n", ""),),
+    ),
+    Mutant(
+        "a malformed lock is nobody's",
+        "malformed_entries nobodys and garbage",
+        instead=(("engine/redis_scripts.py", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
+    ),
+    Mutant(
+        "a run that the broker has lost is found",
+        "lost_runs emptied or in_its_turn",
+        "engine/lost_runs.py",
+        "LostRuns.look = lambda self: None",
+    ),
+    Mutant(
+        "a run that the broker has is not lost",
+        "lost_runs what_the_broker_has",
+        "delivery",
+        """
+from engine.delivery import event_json
+def report_lost(self, ids):
+    for run_id in ids:
+        self.apply(Effects().event(event_json("lost", run_id, time.time())))
+Delivery.report_lost = report_lost
+""",
+    ),
+    Mutant(
+        "a run that has ended is not lost",
+        "lost_runs is_not_on_record_yet",
+        instead=(("engine/playback.py", 'if run and run["state"] not in ENDED:', "if run:"),),
+    ),
+    Mutant(
+        "history that lags makes the service unready",
+        "history_lag five_minutes",
+        "engine/inspect.py",
+        "late_history = lambda queues: []",
     ),
 ]
 
