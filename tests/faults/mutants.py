@@ -546,10 +546,10 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
         instead=(
             (
                 "engine/redis_scripts.py",
-                "call('hdel', run(ARGV[1]), 'deaths', 'met', 'met_at')",
-                "call('hdel', run(ARGV[1]), 'deaths')",
+                "call('hdel', run(ARGV[1]), 'deaths', 'cancel', 'met', 'met_at')",
+                "call('hdel', run(ARGV[1]), 'deaths', 'cancel')",
             ),
-            ("engine/sqlite_delivery.py", 'since = ?1, met_at = NULL "', 'since = ?1 "'),
+            ("engine/sqlite_delivery.py", '"met_at = NULL WHERE queue', '"cancel = NULL WHERE queue'),
         ),
     ),
     Mutant(
