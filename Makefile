@@ -18,6 +18,7 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 	@$(MAKE) --no-print-directory test
 
 # Gathers every marked sentence into the catalogue and says what is to be translated.

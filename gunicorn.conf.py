@@ -17,7 +17,7 @@ from gunicorn.workers.base import Worker
 
 from admin import WEB_THREADS
 from config import settings
-from engine.logs import formatter
+from engine.log_format import formatter
 
 
 def refuse_tasks_that_cannot_be_told_apart() -> None:
@@ -91,9 +91,9 @@ graceful_timeout = 7
 
 def post_worker_init(worker: Worker) -> None:
     """In the process that serves: from here on its requests are counted in the database."""
-    from admin import traffic  # not in the parent, which loads nothing of the application
+    from admin.api import request_metrics  # not in the parent, which loads nothing of the application
 
-    traffic.start(worker.wsgi)
+    request_metrics.start(worker.wsgi)
 
 
 # No control socket: nobody needs one, and a file that takes commands is a door to guard.

@@ -21,7 +21,7 @@ from peewee import (
 )
 
 from engine.database import JSONTextField, UTCDateTimeField
-from engine.records import Record, Run, now
+from engine.models import Record, Run, now
 
 #: So many readers or books are named one by one when their sessions are looked for.
 FEW = 1000
@@ -209,7 +209,7 @@ class KeptAnswer(Record):
 
 
 class AuditEntry(Record):
-    """Who did what to which, when and from where. Rows are only ever added, by `admin.audit_chain`."""
+    """Who did what to which, when and from where. Rows are only ever added, by `admin.audit_log`."""
 
     at = UTCDateTimeField(default=now, index=True)
     actor_kind = CharField(max_length=16)  # operator, token, cli
@@ -221,7 +221,7 @@ class AuditEntry(Record):
     after = JSONTextField(null=True)
     address = TextField(null=True)
     previous = TextField(default="")  # the hash of the row before
-    hash = TextField(default="")  # of this row and of that one: see `engine.chain`
+    hash = TextField(default="")  # of this row and of that one: see `engine.hash_chain`
 
     class Meta:
         table_name = "dewey_audit"
@@ -241,7 +241,9 @@ class AuditHead(Record):
 
 
 class HttpCount(Record):
-    """How many requests all web processes ever answered: sums that only grow. `bucket`: see admin/traffic.py."""
+    """How many requests all web processes ever answered: sums that only grow. `bucket`: see
+    admin/api/request_metrics.py.
+    """
 
     endpoint = TextField()  # a view's name; empty where no view answered
     method = TextField()

@@ -3,14 +3,15 @@
 from typing import Any
 
 from config import QUEUES, settings
-from engine import bulk, pruning
-from engine.queues import Queue, RunTask
-from engine.records import now
-from engine.registry import share_names
-from engine.schedule import crontab
+from engine.control import bulk, retention
+from engine.models import now
+from engine.queues.crontab import crontab
+from engine.queues.registry import share_names
+from engine.queues.task import RunTask
+from engine.worker.served_queue import ServedQueue
 from reading import sessions
 
-queues = {name: Queue(name) for name in QUEUES}
+queues = {name: ServedQueue(name) for name in QUEUES}
 share_names(queues.values())
 heavy, normal, light = queues.values()
 
@@ -47,7 +48,7 @@ def get_cleanup_statistics(hours: int = 24) -> dict[str, Any]:
 @light.periodic_task(crontab(hour="3", minute="0"), catch_up=True, priority=1)
 def cleanup_old_task_results() -> dict[str, int]:
     """Remove expired results, runs past their days, and consumers long gone."""
-    return pruning.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)
+    return retention.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)
 
 
 @light.task(context=True, priority=2, retries=3, retry_delay=30)

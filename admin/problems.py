@@ -20,11 +20,18 @@ from werkzeug.exceptions import (
     UnprocessableEntity,
 )
 
-from engine.control import BadArguments, NoLiveWorker, NotPossible, Paused, UnknownTask
-from engine.inspect import Told
-from engine.messages import NotJSON, TooLong
+from engine.exceptions import (
+    BadArguments,
+    BrokerAway,
+    NoLiveWorker,
+    NotJSON,
+    NotPossible,
+    Paused,
+    Told,
+    TooLong,
+    UnknownTask,
+)
 from engine.outages import DATABASE_ERRORS, lacks_table, outage_of
-from engine.queues import BrokerAway
 
 logger = logging.getLogger(__name__)
 

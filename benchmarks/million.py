@@ -24,10 +24,10 @@ ROOT = Path(__file__).parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from engine import counts  # noqa: E402
 from engine.database import bind, database, on_postgresql  # noqa: E402
+from engine.history import run_counts  # noqa: E402
 from engine.migrations import migrate  # noqa: E402
-from engine.records import Attempt, Run, RunCount, Tick, now  # noqa: E402
+from engine.models import Attempt, Run, RunCount, Tick, now  # noqa: E402
 
 DAYS, CHUNK = 30, 20_000
 
@@ -54,7 +54,7 @@ KINDS = (
 SHARES = [kind.share for kind in KINDS]
 DEATH = "The worker died 5 times while it ran this"
 TRACEBACK = """Traceback (most recent call last):
-  File "/app/engine/queues.py", line 240, in execute
+  File "/app/engine/queues/queue.py", line 240, in execute
     value = task.execute()
   File "/app/tasks.py", line 88, in {task}
     return pictures.draw(book, passage, size)
@@ -91,7 +91,7 @@ def seed(runs: int, as_of: datetime) -> None:
             database.execute_sql(f"PRAGMA {pragma}")
     chance = random.Random(runs)
     indexes = drop_indexes()
-    tally = Tally(as_of - counts.KEPT[counts.MINUTE])
+    tally = Tally(as_of - run_counts.KEPT[run_counts.MINUTE])
     for story in chunks(stories(runs, as_of, chance)):
         with database.atomic():
             store("dewey_runs", RUN_COLUMNS, [one.row for one in story])
@@ -100,8 +100,8 @@ def seed(runs: int, as_of: datetime) -> None:
                 tally.count(one.keys)
             store("dewey_run_counts", COUNT_COLUMNS, tally.final(story[-1].second))
     with database.atomic():
-        store("dewey_run_counts", COUNT_COLUMNS, tally.final(counts.FOREVER))
-        ever = [(counts.EVER, 0, *key, count) for key, count in tally.ever.items()]
+        store("dewey_run_counts", COUNT_COLUMNS, tally.final(run_counts.FOREVER))
+        ever = [(run_counts.EVER, 0, *key, count) for key, count in tally.ever.items()]
         store("dewey_run_counts", COUNT_COLUMNS, ever)
         store("dewey_ticks", TICK_COLUMNS, ticks(as_of))
     for index in indexes:
@@ -118,7 +118,7 @@ class Story(NamedTuple):
     second: int
     row: tuple[Any, ...]
     attempts: list[tuple[Any, ...]]
-    keys: list[counts.Key]
+    keys: list[run_counts.Key]
 
 
 def stories(runs: int, as_of: datetime, chance: random.Random) -> Iterator[Story]:
@@ -166,7 +166,7 @@ def story(at: float, end: float, outage: bool, chance: random.Random) -> Story:
              None if outcome == "running" else text(ended), run_ms, next_at and text(next_at), why, trace)
         )  # fmt: skip
         if going_on:
-            keys.append((int(ended), kind.task, kind.queue, counts.RETRIED, 0))
+            keys.append((int(ended), kind.task, kind.queue, run_counts.RETRIED, 0))
         clock = ended + 30 if going_on else ended
     if starts and not attempts:
         state = "waiting"
@@ -179,10 +179,10 @@ def story(at: float, end: float, outage: bool, chance: random.Random) -> Story:
         second = int(ended_at)
         keys.append((second, kind.task, kind.queue, state, 0))
         if len(attempts) > 1:
-            keys.append((second, kind.task, kind.queue, counts.AGAIN, 0))
+            keys.append((second, kind.task, kind.queue, run_counts.AGAIN, 0))
         if attempts:
-            keys.append((second, kind.task, kind.queue, counts.WAITED, counts.bucket_of(wait_ms)))
-            keys.append((second, kind.task, kind.queue, counts.RAN, counts.bucket_of(run_ms or 0)))
+            keys.append((second, kind.task, kind.queue, run_counts.WAITED, run_counts.bucket_of(wait_ms)))
+            keys.append((second, kind.task, kind.queue, run_counts.RAN, run_counts.bucket_of(run_ms or 0)))
     asker, name = chance.choice(ASKERS)
     # The columns of Run, in their order.
     row = (
@@ -250,22 +250,22 @@ class Tally:
 
     def __init__(self, minutes_from: datetime) -> None:
         self.minutes_from = int(minutes_from.timestamp())
-        self.sums: dict[int, Counter[Any]] = {span: Counter() for span in counts.SPANS}
+        self.sums: dict[int, Counter[Any]] = {span: Counter() for span in run_counts.SPANS}
         self.ever: Counter[Any] = Counter()
-        self.done = dict.fromkeys(counts.SPANS, 0)
+        self.done = dict.fromkeys(run_counts.SPANS, 0)
 
-    def count(self, keys: Iterable[counts.Key]) -> None:
+    def count(self, keys: Iterable[run_counts.Key]) -> None:
         for second, *rest in keys:
             self.ever[tuple(rest)] += 1
             for span, sums in self.sums.items():
-                if span != counts.MINUTE or second >= self.minutes_from:
+                if span != run_counts.MINUTE or second >= self.minutes_from:
                     sums[second // span * span, *rest] += 1
 
     def final(self, before: int) -> list[tuple[Any, ...]]:
         """What began and ended before: no run that comes in later ends earlier."""
         rows = []
         for span, sums in self.sums.items():
-            if before - self.done[span] < counts.DAY and span != counts.MINUTE:
+            if before - self.done[span] < run_counts.DAY and span != run_counts.MINUTE:
                 continue  # not worth looking through so soon
             edge = before // span * span
             over = [key for key in sums if key[0] < edge]

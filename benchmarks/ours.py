@@ -4,9 +4,9 @@ import os
 import time
 
 import models  # noqa: F401 - a consumer of ours has them in memory; both peers get the same
-from engine.queues import Queue
+from engine.worker.served_queue import ServedQueue
 
-queue = Queue("benchmark")
+queue = ServedQueue("benchmark")
 
 
 @queue.task()

@@ -78,9 +78,9 @@ def signed_in() -> Any:
     from library import consumer_of
 
     from app import create_app
-    from engine.records import WorkerProcess, now
+    from engine.models import WorkerProcess, now
     from models import Operator, ReadingSession
-    from reading import sample
+    from reading import sample_data
 
     email = "benchmark@example.org"
     Operator.delete().where(Operator.email == email).execute()
@@ -89,7 +89,7 @@ def signed_in() -> Any:
     for queue in ("heavy", "normal", "light"):
         consumer_of(queue, beat_at=now() + timedelta(hours=1), scheduler_at=now() + timedelta(hours=1))
     if not ReadingSession.select().exists():
-        sample.load(now())
+        sample_data.load(now())
     app = create_app()
     app.test_client_class = Browser
     client = app.test_client()
@@ -101,7 +101,7 @@ def signed_in() -> Any:
 def pages() -> Iterator[str]:
     """Every page without an argument, the searches, and one of each kind that has one."""
     from app import create_app
-    from engine.records import Run
+    from engine.models import Run
 
     rules = list(create_app().url_map.iter_rules())
     plain = {rule.rule for rule in rules if rule.endpoint.startswith("pages.") and not rule.arguments}

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from engine.delivery import BrokerAway
+from engine.exceptions import BrokerAway
 from engine.outages import lacks_table, outage_of
 
 logger = logging.getLogger(__name__)

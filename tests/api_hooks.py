@@ -11,7 +11,7 @@ from typing import Any
 import schemathesis
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from admin.idempotency import HEADER, PATTERN
+from admin.api.idempotency import HEADER, PATTERN
 
 GRAMMAR = {"state", "task", "queue", "from", "to", "worker", "by", "ended", "q"}
 PRINTABLE = {"reader", "book", "run"}

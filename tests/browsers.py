@@ -10,9 +10,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import tasks
-from admin import live, passwords, traffic, who
-from admin.people import create_token
-from admin.sign_in import limiter
+from admin.api import request_metrics
+from admin.auth import identity, passwords
+from admin.auth.login import limiter
+from admin.operations.tokens import create_token
+from admin.pages import live_refresh
 from app import create_app
 from config import settings
 from models import Operator
@@ -52,7 +54,12 @@ def app_with_people() -> Flask:
     for role, email in PEOPLE.items():
         Operator.create(email=email, role=role, password_hash=password_hash())
     app = program()
-    for forget in (limiter.reset, who.recently.forget, live.memory.forget, traffic.traffic_of(app).gathered.clear):
+    for forget in (
+        limiter.reset,
+        identity.recently.forget,
+        live_refresh.memory.forget,
+        request_metrics.traffic_of(app).gathered.clear,
+    ):
         forget()
     return app
 

@@ -12,10 +12,10 @@ import psutil
 from databases import bound_to
 from waiting import wait_until
 
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
 from engine.migrations import migrate
-from engine.queues import Queue
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.queues.queue import Queue
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

@@ -15,12 +15,13 @@ from typing import Any
 import conftest  # it hides the developer's own settings
 from huey.tests import base
 
-from engine.consumer import Consumer
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
 from engine.database import bind
 from engine.migrations import migrate
-from engine.queues import Queue
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.queues.queue import Queue
+from engine.worker.consumer import Consumer
+from engine.worker.served_queue import ServedQueue
 
 PARTS = """
     test_api test_asyncio test_consumer test_crontab test_helpers test_immediate test_priority test_registry
@@ -30,7 +31,7 @@ numbers = count()
 
 
 def queue_on(broker: str, place: str) -> Queue:
-    queue = Queue(f"suite{next(numbers)}", utc=False)
+    queue = ServedQueue(f"suite{next(numbers)}", utc=False)
     if broker == "redis":
         queue.storage = RedisDelivery(queue.name, place, 60, read_timeout=0.05)
     else:

@@ -10,7 +10,7 @@ from waiting import wait_until
 
 import tasks
 from engine.database import database
-from engine.records import now
+from engine.models import now
 from models import Book, ReadingSession, User
 
 

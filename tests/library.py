@@ -11,7 +11,7 @@ from uuid import uuid4
 from browsers import Browser
 
 from engine.database import database, on_postgresql
-from engine.records import Attempt, Run, WorkerProcess, now
+from engine.models import Attempt, Run, WorkerProcess, now
 from models import Book, ReadingSession, User
 
 numbers = count(1)

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.queues import Queue, RunTask
-from engine.schedule import crontab
+from engine.queues.crontab import crontab
+from engine.queues.task import RunTask
+from engine.worker.served_queue import ServedQueue
 
-probe = Queue("probe")
+probe = ServedQueue("probe")
 
 
 def enter(ledger: str, *words: Any) -> None:

@@ -2,8 +2,6 @@
 
 from probes import enter, probe
 
-__all__ = ["newcomer", "probe"]
-
 
 @probe.task()
 def newcomer(ledger: str, number: int) -> int:

@@ -10,8 +10,6 @@ from typing import Any
 
 from tasks import heavy, light, normal
 
-__all__ = ["heavy", "light", "normal"]
-
 
 @light.task(priority=2)
 def nap(seconds: float) -> str:

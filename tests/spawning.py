@@ -16,7 +16,7 @@ from typing import Any
 from probes import echo, enter, probe
 
 from engine.database import database
-from engine.records import Run
+from engine.models import Run
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from flask import Flask
 from werkzeug.routing import IntegerConverter, Rule
 from werkzeug.test import TestResponse
 
-from admin.access import needs
-from admin.json_api import rule_of, rule_of_read
-from admin.people import create_token
-from admin.perform import ACTIONS
-from admin.reads import READS
-from admin.who import ROLES
+from admin.api.routes import rule_of, rule_of_read
+from admin.auth.access import needs
+from admin.auth.identity import ROLES
+from admin.operations.queries import READS
+from admin.operations.registry import ACTIONS
+from admin.operations.tokens import create_token
 
 OPEN_TO_ALL = {"/login", "/preferences", "/static/<path:filename>", "/healthz", "/healthcheck", "/readyz"}
 OPEN_TO_LOOPBACK = {"/metrics"}

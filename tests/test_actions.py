@@ -9,12 +9,13 @@ from browsers import PEOPLE, empty_queues
 from peewee import PeeweeException
 
 import tasks
-from admin.audit_chain import redacted
-from admin.perform import ACTIONS, READERS, perform
+from admin.audit_log import redacted
+from admin.auth.identity import ROLES, Who
+from admin.operations.arguments import READERS
+from admin.operations.registry import ACTIONS, perform
 from admin.problems import BadInput, NotAllowed, Refused
-from admin.who import ROLES, Who
 from engine.database import database
-from engine.records import Run, now
+from engine.models import Run, now
 from models import AuditEntry, Book, Operator, ReadingSession, Token, User
 
 

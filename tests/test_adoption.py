@@ -19,7 +19,7 @@ from engine.database import database
 from engine.migrations import LOCK_TIMEOUT_MS, MigrationFailed, migrate
 from models import OwnTable, own_library
 from reading import sessions
-from reading.sample import NotOwnLibrary, load
+from reading.sample_data import NotOwnLibrary, load
 
 CLEANUP, STATISTICS, ACTIVE = INDEXES = [f"idx_reading_sessions_{name}" for name in ("cleanup", "statistics", "active")]
 ALL = [path.stem for path in sorted((ROOT / "migrations").glob("0*.py"))]

@@ -14,15 +14,18 @@ from flask import Flask
 from library import consumer_of, run, session
 
 import tasks
-from admin import delivery, watching
-from admin.watching import Watch
+from admin.alerts import channels, delivery, watcher
+from admin.alerts.watcher import Watch
 from config import QUEUES, quiet_hours_of
-from engine import alerts, control, counts, rules
-from engine.alerts import Alert, Notice, Signal, Watcher
+from engine.broker.messages import Asker
+from engine.control import queues
 from engine.database import database, on_postgresql, release
-from engine.messages import Asker
-from engine.queues import BrokerAway
-from engine.records import HistoryCursor, Tick, WorkerProcess, now
+from engine.exceptions import BrokerAway
+from engine.history import run_counts
+from engine.models import HistoryCursor, Tick, WorkerProcess, now
+from engine.monitor import alert_rules, alerts
+from engine.monitor import alerts as engine_alerts
+from engine.monitor.alerts import Alert, Notice, Signal, Watcher
 
 AT_ONCE = timedelta(0)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -31,7 +34,7 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 @pytest.fixture(autouse=True)
 def one_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Alerts are to be told; these tests look at what is about to be sent."""
-    monkeypatch.setattr(watching.channels, "channels", lambda: ["webhook"])
+    monkeypatch.setattr(channels, "channels", lambda: ["webhook"])
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def told() -> list[str]:
 def ended(task: str, state: str, times: int = 1) -> None:
     for _ in range(times):
         one = run(task, state, ended_at=now(), wait_ms=1, run_ms=1)
-        counts.add(Counter(counts.keys_of(one)))
+        run_counts.add(Counter(run_counts.keys_of(one)))
 
 
 # --- the rules -----------------------------------------------------------------------------------------------
@@ -128,8 +131,8 @@ def piled_up() -> Any:
 def test_what_is_wrong_is_told_once_and_that_it_is_over_once(
     impatient: Watch, trouble: Callable[[], Any], alert: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    low = rules.RULES["abandoned"]._replace(is_broken=rules.beyond(2))
-    monkeypatch.setitem(rules.RULES, "abandoned", low)
+    low = alert_rules.RULES["abandoned"]._replace(is_broken=alert_rules.beyond(2))
+    monkeypatch.setitem(alert_rules.RULES, "abandoned", low)
     impatient.look(now())
     assert firing() == [] and told() == []
     mend = trouble()
@@ -137,7 +140,7 @@ def test_what_is_wrong_is_told_once_and_that_it_is_over_once(
         impatient.look(now())
         assert firing() == [alert]
     assert told() == ["fired"]
-    delivery.alerts.claim(alerts.newest(1)[0], now())  # whom somebody begins to tell is told the end too
+    engine_alerts.claim(alerts.newest(1)[0], now())  # whom somebody begins to tell is told the end too
     mend()
     for _ in range(2):
         impatient.look(now())
@@ -159,7 +162,7 @@ def test_few_failures_and_a_small_share_of_many_are_no_alert(impatient: Watch) -
 
 def test_a_paused_queue_may_wait_as_long_as_it_is_paused(impatient: Watch) -> None:
     waits_long()
-    control.pause(tasks.light, by=Asker("cli", "me"))
+    queues.pause(tasks.light, by=Asker("cli", "me"))
     impatient.look(now())
     assert firing() == []
 
@@ -316,7 +319,7 @@ def test_what_is_over_before_the_quiet_hours_end_is_told_to_nobody(
     impatient: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = now()
-    monkeypatch.setattr(watching, "told_from", lambda as_of: at + HOUR)
+    monkeypatch.setattr(watcher, "told_from", lambda as_of: at + HOUR)
     mend = no_worker()
     impatient.look(at)
     assert alerts.due(at) == []
@@ -358,4 +361,4 @@ def test_old_alerts_go_and_open_ones_stay(library: None) -> None:
 
 
 def test_a_rule_that_is_off_never_fires(app: Flask) -> None:
-    assert not rules.beyond(0)(None, Signal("oldest", "light", 1e9, {}))  # type: ignore[arg-type]
+    assert not alert_rules.beyond(0)(None, Signal("oldest", "light", 1e9, {}))  # type: ignore[arg-type]

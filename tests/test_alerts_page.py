@@ -10,13 +10,13 @@ from browsers import Browser
 from budget import cost_of
 from receivers import Hook, hook
 
-from admin import alert_words, channels, delivery
-from admin.watching import Watch
+from admin.alerts import channels, delivery, text
+from admin.alerts.watcher import Watch
 from config import quiet_hours_of
-from engine import alerts
-from engine.alerts import Notice, Signal
-from engine.records import now
-from engine.rules import RULES
+from engine.models import now
+from engine.monitor import alerts
+from engine.monitor.alert_rules import RULES
+from engine.monitor.alerts import Notice, Signal
 from models import AuditEntry
 
 
@@ -35,7 +35,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
         changed = replace(
             channels.settings, alert_webhook_url=made.url, alert_quiet_hours=quiet_hours_of("22:00-07:00")
         )
-        for module in ("admin.channels", "admin.alert_words", "admin.alerts_page"):
+        for module in ("admin.alerts.channels", "admin.alerts.text", "admin.pages.system.alerts"):
             monkeypatch.setattr(f"{module}.settings", changed)
         yield made
 
@@ -106,7 +106,7 @@ def test_what_fires_stands_first_and_leads_to_where_it_is_mended(either: Browser
 
 
 def test_every_rule_has_its_words(operator: Browser) -> None:
-    assert set(alert_words.NAMES) == set(alert_words.PAGES) == set(RULES)
+    assert set(text.NAMES) == set(text.PAGES) == set(RULES)
 
 
 def test_long_lists_go_on(operator: Browser) -> None:

@@ -11,10 +11,11 @@ from inline_worker import make_cleanup_fail, one_run_worked_off
 from werkzeug.test import TestResponse
 
 import tasks
-from admin import api
-from admin.access import open_to_all
-from engine.control import Asker, pause, resume
-from engine.records import Run, WorkerProcess, now
+from admin.api import cleanup
+from admin.auth.access import open_to_all
+from engine.broker.messages import Asker
+from engine.control.queues import pause, resume
+from engine.models import Run, WorkerProcess, now
 from models import AuditEntry, Book, ReadingSession, User
 
 ADMIN = "/api/v1/admin/reading-sessions"
@@ -161,7 +162,7 @@ def nothing_happened() -> bool:
 def test_a_cleanup_that_takes_too_long_is_accepted_and_goes_on(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(cleanup, "LONGEST_WAIT_SECONDS", 0.1)
     answer = program("POST", CLEANUP)
     assert (answer.status_code, answer.json["status"]) == (202, "PENDING")
     assert tasks.light.storage.queue_size() == 1
@@ -182,12 +183,12 @@ def test_when_half_of_the_threads_wait_the_next_caller_is_not_kept(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess
 ) -> None:
     places = 0
-    while api.waiting.acquire(blocking=False):
+    while cleanup.waiting.acquire(blocking=False):
         places += 1
     try:
         assert program("POST", CLEANUP).status_code == 202
     finally:
-        api.waiting.release(places)
+        cleanup.waiting.release(places)
     assert places == 8
 
 

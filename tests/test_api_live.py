@@ -11,7 +11,7 @@ from installation import Installation
 from waiting import wait_until
 
 from engine.migrations import migrate
-from engine.records import Run, WorkerProcess, now
+from engine.models import Run, WorkerProcess, now
 from models import Book, ReadingSession, User
 
 ADMIN = "/api/v1/admin/reading-sessions"

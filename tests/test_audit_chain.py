@@ -14,10 +14,10 @@ from flask import Flask
 from peewee import DatabaseError
 from playhouse.migrations import Runner
 
-from admin import audit_chain
-from admin.audit_chain import append, verify
+from admin import audit_log
+from admin.audit_log import append, verify
 from config import ROOT
-from engine import chain
+from engine import hash_chain
 from engine.database import database, on_postgresql, release
 from engine.migrations import migrate
 from models import AuditEntry, AuditHead
@@ -54,7 +54,7 @@ def test_rows_follow_one_another_and_hold(each_database: str) -> None:
     add("bulk.retry", before={"a": 1.5, "b": None}, after=["ü \ud800", {"deep": [True]}], target="№ 5")
     rows = list(AuditEntry.select().order_by(AuditEntry.id))
     assert [one.id for one in rows] == [1, 2, 3, 4, 5, 6, 7]
-    assert [one.previous for one in rows] == [chain.START, *(one.hash for one in rows[:-1])]
+    assert [one.previous for one in rows] == [hash_chain.START, *(one.hash for one in rows[:-1])]
     report = verify()
     assert (report.rows, report.last_id, report.head, report.findings) == (7, 7, rows[-1].hash, [])
 
@@ -101,9 +101,7 @@ def test_nothing_else_in_the_program_writes_to_it() -> None:
     """A row that did not come by `append` has no hash."""
     files = [file for room in ("admin", "engine", "reading") for file in (ROOT / room).rglob("*.py")]
     writing = re.compile(r"AuditEntry(\.(create|insert|insert_many|update|delete|replace)\b|\()")
-    assert [str(file.relative_to(ROOT)) for file in files if writing.search(file.read_text())] == [
-        "admin/audit_chain.py"
-    ]
+    assert [str(file.relative_to(ROOT)) for file in files if writing.search(file.read_text())] == ["admin/audit_log.py"]
 
 
 # --- tampered with -------------------------------------------------------------------------------------------
@@ -174,7 +172,7 @@ INSERT = (
 def test_an_inserted_row_is_named(each_database: str, previous: str) -> None:
     write(2)
     database.execute_sql("UPDATE dewey_audit_head SET last_id = 4")  # room for a row between 2 and the next one
-    seal = chain.seal_of(audit_chain.key(), 4, AuditEntry.get_by_id(2).hash)
+    seal = hash_chain.seal_of(audit_log.key(), 4, AuditEntry.get_by_id(2).hash)
     AuditHead.update(seal=seal).execute()
     add()
     before = [one for one in found() if one[1] != "gap"]
@@ -205,9 +203,9 @@ def test_what_was_cut_off_is_told_also_after_the_next_row(each_database: str, hi
         database.execute_sql(hide)
     add("the next one")
     assert [what for _, what in found()] in (["gap"], ["removed", "gap"])
-    assert AuditEntry.select().where(AuditEntry.action == audit_chain.GAP).count() == 1
+    assert AuditEntry.select().where(AuditEntry.action == audit_log.GAP).count() == 1
     add("and another")
-    assert AuditEntry.select().where(AuditEntry.action == audit_chain.GAP).count() == 1
+    assert AuditEntry.select().where(AuditEntry.action == audit_log.GAP).count() == 1
 
 
 def test_a_hash_kept_elsewhere_must_still_be_there(each_database: str) -> None:
@@ -222,7 +220,7 @@ def test_another_key_finds_everything_changed_and_a_beginning_can_be_given(
     each_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(3)
-    monkeypatch.setattr(audit_chain, "key", lambda: chain.key_of("another secret" * 4))
+    monkeypatch.setattr(audit_log, "key", lambda: hash_chain.key_of("another secret" * 4))
     assert [what for _, what in found()] == ["changed", "changed", "changed", "head"]
     add()
     assert [one.what for one in verify(since=4).findings] == ["gap"]

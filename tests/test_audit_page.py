@@ -12,8 +12,8 @@ from browsers import PEOPLE, Browser, app_with_people, bearer_headers, signed_in
 from flask import Flask
 from test_audit_chain import add, tamper
 
-from admin.audit_chain import append, verify
-from engine.records import now
+from admin.audit_log import append, verify
+from engine.models import now
 from models import AuditEntry
 
 

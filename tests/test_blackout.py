@@ -9,13 +9,13 @@ from browsers import app_with_people
 from receivers import Hook, hook
 
 import tasks
-from admin import blackout, channels, delivery
-from admin.blackout import Blackout
+from admin.alerts import channels, database_outage, delivery
+from admin.alerts.database_outage import Blackout
 from config import quiet_hours_of
-from engine import alerts
-from engine.alerts import Alert
-from engine.queues import BrokerAway
-from engine.records import now
+from engine.exceptions import BrokerAway
+from engine.models import now
+from engine.monitor import alerts
+from engine.monitor.alerts import Alert
 
 MINUTE = timedelta(minutes=1)
 
@@ -23,10 +23,10 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 def receiver(library: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
     with hook() as made, app_with_people().app_context():
-        tasks.light.storage.delete_data(blackout.KEY)
+        tasks.light.storage.delete_data(database_outage.KEY)
         monkeypatch.setattr(channels, "settings", replace(channels.settings, alert_webhook_url=made.url))
         yield made
-        tasks.light.storage.delete_data(blackout.KEY)
+        tasks.light.storage.delete_data(database_outage.KEY)
 
 
 def test_after_a_minute_one_of_two_tells_it_and_one_notes_it_when_it_is_over(receiver: Hook) -> None:

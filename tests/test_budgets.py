@@ -13,19 +13,22 @@ from flask import Flask
 from library import attempt, closed, consumer_of, run, session
 
 import tasks
-from admin import audit_chain
-from admin.people import create_token
-from admin.who import ROLES
+from admin import audit_log
+from admin.auth.identity import ROLES
+from admin.operations.tokens import create_token
 from config import ROOT, settings
-from engine import alerts, bulk, counts, errors
-from engine.alerts import Signal
-from engine.control import Asker, pause
+from engine.broker.messages import Asker
+from engine.control import bulk
+from engine.control.queues import pause
 from engine.database import database
-from engine.find import everything
-from engine.history import write_down
-from engine.lookup import Lookup
-from engine.records import Attempt, ErrorGroup, LogLine, Run, Tick, WorkerProcess, now
-from engine.schedule import crontab
+from engine.history import error_groups, run_counts
+from engine.history.writer import write_down
+from engine.models import Attempt, ErrorGroup, LogLine, Run, Tick, WorkerProcess, now
+from engine.monitor import alerts
+from engine.monitor.alerts import Signal
+from engine.queues.crontab import crontab
+from engine.search.query_plan import Lookup
+from engine.search.run_search import everything
 from models import Operator, ReadingSession, SavedView, SignIn, Token
 
 #: All CSS and JavaScript together, before compression.
@@ -111,20 +114,20 @@ class House:
             "text": "a word " * 20,
         }
         LogLine.insert_many([{**line, "number": place} for place in range(20)]).execute()
-        for key in counts.keys_of(one):
-            counts.add({key: 12_345})
+        for key in run_counts.keys_of(one):
+            run_counts.add({key: 12_345})
         if state == "failed":
             self.error_group(one)
         self.run = self.run or one.id
 
     def error_group(self, one: Run) -> None:
-        kind = errors.kind_of(f"{one.task}_{next(numbers)}", ERROR, TRACEBACK)
-        failures = errors.Gathered()
-        failures.add(kind, errors.Failure(str(one.ended_at), "v1", ERROR))
+        kind = error_groups.kind_of(f"{one.task}_{next(numbers)}", ERROR, TRACEBACK)
+        failures = error_groups.Gathered()
+        failures.add(kind, error_groups.Failure(str(one.ended_at), "v1", ERROR))
         failures.save()
         for model, key in ((Run, Run.id), (Attempt, Attempt.run_id)):
             model.update(error_group=kind.id).where(key == one.id).execute()
-        counts.add({counts.key_of(one, one.ended_at, counts.ERROR + kind.id): 3})
+        run_counts.add({run_counts.key_of(one, one.ended_at, run_counts.ERROR + kind.id): 3})
 
     def tick(self, number: int) -> None:
         due_at = now() - timedelta(minutes=30 * number + next(numbers) / 1000)
@@ -138,7 +141,7 @@ class House:
         admin = Operator.get(Operator.role == "admin")
         SignIn.create(digest=f"{place:064}", operator=admin, address="203.0.113.7", agent="Mozilla/5.0 (X11; Linux)")
         facts = {"before": {"role": "viewer"}, "after": {"role": "admin", "why": "a word " * 20}}
-        audit_chain.append(
+        audit_log.append(
             actor_kind="operator", actor="vera", source="web", action="operators.role", target="x", **facts
         )
 
@@ -240,7 +243,7 @@ def test_in_trouble_of_every_kind_the_overview_stays_within_its_bounds(library: 
         pause(queue, task=f"a_task_of_{name}", by=ANN, reason="why " * 100)
     minutes = [int(now().timestamp()) - 60 * minute for minute in range(60)]
     ended = product(minutes, ["a_task"], ["light"], ["succeeded", "failed", "dead", "cancelled"], [0])
-    counts.add(dict.fromkeys(ended, 12_345))
+    run_counts.add(dict.fromkeys(ended, 12_345))
     house.browser.set_cookie("zone", "America/Argentina/Buenos_Aires")
     for language, query in product(("en", "ru"), QUERIES["overview"]):
         house.browser.set_cookie("language", language)

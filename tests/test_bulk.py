@@ -14,17 +14,18 @@ from inline_worker import one_run_worked_off
 from library import attempt, consumer_of, rows_of, run
 
 import tasks
-from admin import bulk_deeds
-from admin.perform import perform
+from admin.auth.identity import Who
+from admin.operations import bulk as bulk_deeds
+from admin.operations.registry import perform
 from admin.problems import BadInput, NotAllowed
-from admin.who import Who
-from engine import bulk, counts, many
-from engine.bulk import preflight, ticked, work_off
+from engine.broker.messages import Asker
+from engine.control import batch, bulk
+from engine.control.bulk import preflight, ticked, work_off
 from engine.database import database
-from engine.find import everything
-from engine.lookup import Lookup
-from engine.messages import Asker
-from engine.records import Attempt, Bulk, BulkItem, LogLine, Run, RunCount, now
+from engine.history import run_counts
+from engine.models import Attempt, Bulk, BulkItem, LogLine, Run, RunCount, now
+from engine.search.query_plan import Lookup
+from engine.search.run_search import everything
 from models import AuditEntry
 
 ANNA = Asker("operator", "anna@example.org")
@@ -200,9 +201,9 @@ def test_retrying_takes_what_has_ended_and_tells_why_the_rest_is_refused(each_da
     assert work_off(tasks.queues, begun.id) == {"done": 3, "refused": 3, "total": 6}
     told = results(begun)
     assert {told[one.id] for one in ended.values()} == {("done", None)}
-    assert told[going.id] == ("refused", many.NOT_ENDED)
-    assert told[strange.id] == ("refused", many.UNKNOWN_TASK)
-    assert told[gone.id] == ("refused", many.NOT_ON_RECORD)
+    assert told[going.id] == ("refused", batch.NOT_ENDED)
+    assert told[strange.id] == ("refused", batch.UNKNOWN_TASK)
+    assert told[gone.id] == ("refused", batch.NOT_ON_RECORD)
     assert Bulk.get_by_id(begun.id).ended_at
 
 
@@ -210,23 +211,23 @@ def test_cancelling_takes_what_waits_and_refuses_what_has_ended(each_database: s
     waiting = [tasks.get_cleanup_statistics().id for _ in range(2)] + [
         tasks.get_cleanup_statistics.schedule(delay=60).id
     ]
-    many.write_down(tasks.queues)
+    batch.write_down(tasks.queues)
     over = run(TASK, "failed")
     begun = begin("cancel")
     assert work_off(tasks.queues, begun.id) == {"done": 3, "refused": 1, "total": 4}
-    assert results(begun)[over.id] == ("refused", many.NOT_PENDING)
+    assert results(begun)[over.id] == ("refused", batch.NOT_PENDING)
     assert {Run.get_by_id(one).state for one in waiting} == {"cancelled"}
     assert tasks.light.storage.queue_size() == tasks.light.storage.schedule_size() == 0
 
 
 def test_of_a_run_that_was_running_the_account_says_that_it_was_asked_to_stop(operator: Browser) -> None:
     running = tasks.get_cleanup_statistics()
-    many.write_down(tasks.queues)
+    batch.write_down(tasks.queues)
     tasks.light.identify("here", "Worker-1")
     assert tasks.light.dequeue() is not None
     begun = begin("cancel")
     assert work_off(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
-    assert results(begun)[running.id] == ("done", many.ASKED_TO_STOP)
+    assert results(begun)[running.id] == ("done", batch.ASKED_TO_STOP)
     assert "It was running and has been asked to stop." in operator.get(f"/bulk/{begun.id}").text
 
 
@@ -238,18 +239,18 @@ def test_deleting_takes_the_run_its_attempts_its_lines_and_its_counts(each_datab
     for one in (kept, *gone):
         attempt(one, 1, "failed", ended_at=at, next_at=at)
         LogLine.create(run_id=one.id, delivery=1, number=1, at=at, level="INFO", logger="x", text="line")
-        deltas = Counter(counts.keys_of(one))
-        deltas[counts.key_of(one, at, counts.RETRIED)] += 1
-        counts.add(deltas)
+        deltas = Counter(run_counts.keys_of(one))
+        deltas[run_counts.key_of(one, at, run_counts.RETRIED)] += 1
+        run_counts.add(deltas)
     begun = begin("delete")
     BulkItem.delete().where(BulkItem.run_id == kept.id).execute()
     assert work_off(tasks.queues, begun.id)["done"] == 2
-    assert results(begun)[going.id] == ("refused", many.NOT_ENDED)
+    assert results(begun)[going.id] == ("refused", batch.NOT_ENDED)
     assert {one.id for one in Run.select()} == {kept.id, going.id}
     assert [one.run_id for one in Attempt.select()] == [one.run_id for one in LogLine.select()] == [kept.id]
-    kept_for_ever = RunCount.span == counts.EVER
+    kept_for_ever = RunCount.span == run_counts.EVER
     left = {(row.span, row.what): row.count for row in RunCount.select().where(~kept_for_ever) if row.count}
-    for span in counts.SPANS:
+    for span in run_counts.SPANS:
         for what in ("succeeded", "waited", "ran", "retried"):
             assert left.pop((span, what)) == 1
     assert left == {}
@@ -292,7 +293,7 @@ def test_cancelling_and_deleting_go_on_in_the_same_way(
         run(TASK, "failed")
     else:
         tasks.get_cleanup_statistics()
-        many.write_down(tasks.queues)
+        batch.write_down(tasks.queues)
     begun = begin(verb)
     with monkeypatch.context() as broken:
         broken.setattr(bulk, "conclude", lambda *_args: (_ for _ in ()).throw(Killed()))
@@ -361,7 +362,7 @@ def test_the_items_are_paged_and_can_be_had_by_result(operator: Browser) -> None
     for _ in range(70):
         run(TASK, "failed")
     begun = begin("retry")
-    BulkItem.update(state="refused", reason=many.NOT_ENDED).where(BulkItem.number <= 3).execute()
+    BulkItem.update(state="refused", reason=batch.NOT_ENDED).where(BulkItem.number <= 3).execute()
     url, seen = f"/bulk/{begun.id}", []
     while url:
         html = operator.get(url).text

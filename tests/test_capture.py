@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
-from engine import capture
-from engine.capture import HEAD_LINES, TAIL_LINES, Notes, captured, current
+from engine.queues import log_capture
+from engine.queues.log_capture import HEAD_LINES, TAIL_LINES, Notes, captured, current
 from engine.text import MAX_LINE
 
 log = logging.getLogger("books.covers")
@@ -90,14 +90,16 @@ def test_a_traceback_stays_with_its_line_and_what_no_database_takes_goes() -> No
 def test_a_line_that_is_not_utf_8_is_kept_with_escapes() -> None:
     with captured() as notes:
         # Not by way of the root logger, whose lines pytest itself cannot carry.
-        capture.handler.handle(logging.LogRecord("caf\udce9", logging.INFO, "", 0, "opening caf\udce9.epub", (), None))
+        log_capture.handler.handle(
+            logging.LogRecord("caf\udce9", logging.INFO, "", 0, "opening caf\udce9.epub", (), None)
+        )
     (line,) = notes.head
     assert (line.logger, line.text) == ("caf\\udce9", "opening caf\\udce9.epub")
 
 
 def test_words_that_do_not_fit_their_arguments_are_kept_as_they_are() -> None:
     with captured() as notes:
-        capture.handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "%d books", ("many",), None))
+        log_capture.handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "%d books", ("many",), None))
     assert texts(notes) == ["%d books"]
 
 

@@ -14,12 +14,12 @@ import pytest
 from flask import Flask
 from receivers import Hook, Mailbox, certificate_in, hook, mailbox
 
-from admin import channels, delivery
-from admin.channels import NotSent
+from admin.alerts import channels, delivery
+from admin.alerts.channels import NotSent
 from config import settings
-from engine import alerts
-from engine.alerts import Notice, Signal
-from engine.records import now
+from engine.models import now
+from engine.monitor import alerts
+from engine.monitor.alerts import Notice, Signal
 
 SECRET = "a secret of sixteen"
 Setting = Callable[..., None]
@@ -31,7 +31,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
 
     def change(**values: Any) -> None:
         changed = replace(channels.settings, **values)
-        for module in ("admin.channels", "admin.alert_words", "admin.delivery"):
+        for module in ("admin.alerts.channels", "admin.alerts.text", "admin.alerts.delivery"):
             monkeypatch.setattr(f"{module}.settings", changed)
 
     return change

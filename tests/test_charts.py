@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 
-from admin import charts
-from admin.charts import Chart
-from admin.overview import WINDOWS
-from engine.counts import Slot
+from admin.display import bar_chart
+from admin.display.bar_chart import Chart
+from admin.operations.statistics import WINDOWS
+from engine.history.run_counts import Slot
 
 NOON = datetime(2026, 6, 10, 12, 7, tzinfo=UTC)
 
@@ -21,7 +21,7 @@ def chart_at(app: Flask, zone: str, as_of: datetime, hours: int) -> Chart:
     starts = range(last - window.step * (window.bars - 1), last + 1, window.step)
     slots = [Slot(datetime.fromtimestamp(start, UTC), Counter()) for start in starts]
     with app.test_request_context(headers={"Cookie": f"zone={zone}"}):
-        return charts.runs(slots, window.step, as_of)
+        return bar_chart.runs(slots, window.step, as_of)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "Pacific/Honolulu", "Pacific/Kiritimati"])

@@ -19,13 +19,13 @@ from library import consumer_of
 from waiting import wait_until
 
 import tasks
-from admin.passwords import matches
-from engine import inspect
+from admin.auth.passwords import matches
+from engine.broker.sqlite import SqliteDelivery
 from engine.database import release
-from engine.inspect import worker_name
 from engine.migrations import migrate as apply_migrations
-from engine.records import Run, now
-from engine.sqlite_delivery import SqliteDelivery
+from engine.models import Run, now
+from engine.monitor import status
+from engine.monitor.consumers import worker_name
 from models import AuditEntry, Operator, OwnTable, Token, User
 
 
@@ -266,7 +266,7 @@ def test_a_quiet_consumer_is_told_from_none(app: Flask) -> None:
     asked = app.test_cli_runner().invoke(args=["status"])
     states = dict(re.split(r"  +", line)[:2] for line in asked.stdout.splitlines()[1:])
     assert (asked.exit_code, states) == (1, {"heavy": "quiet", "normal": "live", "light": "no live worker"})
-    assert inspect.readiness(tasks.queues)[:2] == [
+    assert status.readiness(tasks.queues)[:2] == [
         "no live worker on heavy: its consumer is quiet", "no live worker on light",
     ]  # fmt: skip
 

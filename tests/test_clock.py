@@ -12,12 +12,12 @@ from huey.consumer import ForkSafeFlag
 from library import session
 
 import tasks
-from engine import history
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
 from engine.database import database, on_postgresql
-from engine.records import Run
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
-from engine.workers import Scheduler
+from engine.history import writer
+from engine.models import Run
+from engine.worker.scheduler import Scheduler
 from models import ReadingSession
 
 MORNING = datetime(2035, 5, 7, 9, 0, tzinfo=UTC)
@@ -49,7 +49,7 @@ def test_sessions_are_closed_at_each_full_and_half_hour_with_nobodys_help(each_d
             tasks.light.execute(task)
             session(minutes_ago=180)
     assert struck == [(minute, "close_abandoned_sessions") for minute in (0, 30, 60)]
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     runs = list(Run.select().order_by(Run.enqueued_at))
     assert [run.result["closed_count"] for run in runs] == [1, 1, 1]
     assert {(run.state, run.asked_by_kind, run.asked_by) for run in runs} == {("succeeded", "schedule", "*/30 * * * *")}
@@ -93,7 +93,7 @@ def test_a_cleanup_that_fails_for_good_tells_what_it_closed_and_why_it_stopped(
     closed = 2 if on_postgresql() else 0
     assert final["closed_count"] == closed
     assert "missing" in final["error"]
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     run = Run.get_by_id(result.id)
     assert (run.state, run.attempts, run.result) == ("failed", 4, final)
     assert [attempt.state for attempt in run.history] == ["failed"] * 4

@@ -19,10 +19,10 @@ from installation import Installation
 from library import run, session
 from waiting import wait_until
 
-from admin.commands import GROUPS
-from admin.reads import READS
+from admin.cli.generated import GROUPS
+from admin.operations.queries import READS
 from config import ROOT
-from engine.records import LogLine, Run, now
+from engine.models import LogLine, Run, now
 from models import ReadingSession
 
 

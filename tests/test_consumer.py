@@ -31,12 +31,14 @@ from probes import (
 )
 from waiting import wait_until
 
-from engine import control, counts
+from engine import exceptions
+from engine.broker.messages import Asker
+from engine.broker.types import Effects
+from engine.control import queues, runs
 from engine.database import database
-from engine.delivery import Effects
-from engine.messages import Asker
-from engine.queues import asked_by
-from engine.records import Attempt, Run, WorkerProcess
+from engine.history import run_counts
+from engine.models import Attempt, Run, WorkerProcess
+from engine.queues.enqueue import asked_by
 
 
 @pytest.fixture(params=["sqlite", "redis and postgresql"])
@@ -92,7 +94,7 @@ def test_a_failing_run_is_retried_and_each_attempt_is_recorded_with_its_tracebac
         (number, "failed", "ValueError: always") for number in (1, 2, 3)
     ]
     assert all('raise ValueError("always")' in one.traceback for one in run.history)
-    assert counts.totals(run.ended_at).counts == {"failed": 1, "again": 1, "retried": 2}
+    assert run_counts.totals(run.ended_at).counts == {"failed": 1, "again": 1, "retried": 2}
     assert "Retrying task in 0s (attempt 1/2)" in serving.log
     assert "Retrying task in 0s (attempt 2/2)" in serving.log
 
@@ -331,7 +333,7 @@ def test_a_running_task_is_cancelled_within_moments(serving: Consumer, tmp_path:
     wait_until(lambda: lines(ledger))
     before = {one.pid for one in serving.children()}
     started = time.monotonic()
-    assert control.cancel({"probe": probe}, result.id, Asker("cli", "vera")) == "running"
+    assert runs.cancel({"probe": probe}, result.id, Asker("cli", "vera")) == "running"
     assert recorded(result.id, "cancelled").error == "CancelExecution: cancelled by vera"
     assert time.monotonic() - started < 4
     assert [line[0] for line in lines(ledger)] == ["start"]
@@ -343,7 +345,7 @@ def test_a_task_that_does_not_heed_its_cancelling_loses_its_worker(serving: Cons
     ledger = tmp_path / "ledger"
     result = deaf(str(ledger))
     wait_until(lambda: lines(ledger))
-    control.cancel({"probe": probe}, result.id, Asker("cli", "vera"))
+    runs.cancel({"probe": probe}, result.id, Asker("cli", "vera"))
     run = recorded(result.id, "cancelled")
     assert run.error == "CancelExecution: cancelled by vera; the worker was killed"
     assert [one.state for one in run.history] == ["cancelled"]
@@ -351,21 +353,21 @@ def test_a_task_that_does_not_heed_its_cancelling_loses_its_worker(serving: Cons
 
 def test_a_run_that_failed_is_retried_under_its_id_and_its_attempts_go_on(serving: Consumer, tmp_path: Path) -> None:
     run = recorded(fail(str(tmp_path / "ledger")).id, "failed")
-    control.retry({"probe": probe}, run.id, Asker("cli", "vera"))
+    runs.retry({"probe": probe}, run.id, Asker("cli", "vera"))
     wait_until(lambda: len(lines(tmp_path / "ledger")) == 6)
     run = recorded(run.id, "failed")
     assert [one.attempt for one in run.history] == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(control.NotPossible):
-        control.cancel({"probe": probe}, run.id, Asker("cli", "vera"))
+    with pytest.raises(exceptions.NotPossible):
+        runs.cancel({"probe": probe}, run.id, Asker("cli", "vera"))
 
 
 def test_a_queue_that_is_paused_or_purged_starts_nothing_more(serving: Consumer) -> None:
-    control.pause(probe, by=Asker("cli", "vera"))
+    queues.pause(probe, by=Asker("cli", "vera"))
     results = [echo(number) for number in range(3)]
-    assert control.purge(probe, Asker("cli", "vera")) == 3
+    assert queues.purge(probe, Asker("cli", "vera")) == 3
     assert [recorded(one.id, "cancelled").error for one in results] == ["cancelled by vera"] * 3
     waiting = echo("waiting")
-    control.resume(probe)
+    queues.resume(probe)
     assert waiting.get(blocking=True, timeout=25) == "waiting"
 
 

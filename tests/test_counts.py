@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from library import attempt, run
 
-from engine import counts
-from engine.counts import DAY, EVER, HOUR, MINUTE
 from engine.database import database, release
-from engine.records import Attempt, Run, RunCount
+from engine.history import run_counts
+from engine.history.run_counts import DAY, EVER, HOUR, MINUTE
+from engine.models import Attempt, Run, RunCount
 
 AS_OF = datetime(2026, 11, 23, 18, 7, 30, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def ended_run(ended_at: datetime, state: str = "succeeded", task: str = "process
     """On record, and counted as a recorder would."""
     values = {"enqueued_at": ended_at, "ended_at": ended_at, "wait_ms": 40.0, "run_ms": 1500.0, **values}
     one = run(task, state, **values)
-    counts.add(Counter(counts.keys_of(one)))
+    run_counts.add(Counter(run_counts.keys_of(one)))
     return one
 
 
@@ -37,26 +37,26 @@ def rows_between(since: datetime, until: datetime | None) -> dict[str, int]:
 
 @given(st.floats(0, 1e11))
 def test_a_duration_lies_within_the_bounds_of_its_bucket(ms: float) -> None:
-    low, high = counts.bucket_bounds(counts.bucket_of(ms))
-    assert low * 0.999_999 <= max(ms, counts.SHORTEST) <= high * 1.000_001
+    low, high = run_counts.bucket_bounds(run_counts.bucket_of(ms))
+    assert low * 0.999_999 <= max(ms, run_counts.SHORTEST) <= high * 1.000_001
 
 
 def test_buckets_are_four_to_a_doubling() -> None:
-    assert [counts.bucket_of(ms) for ms in (0, 0.1, 0.2, 0.4, 0.8, 102.4)] == [0, 0, 4, 8, 12, 40]
-    assert counts.bucket_bounds(4) == pytest.approx((0.2, 0.2 * 2**0.25))
+    assert [run_counts.bucket_of(ms) for ms in (0, 0.1, 0.2, 0.4, 0.8, 102.4)] == [0, 0, 4, 8, 12, 40]
+    assert run_counts.bucket_bounds(4) == pytest.approx((0.2, 0.2 * 2**0.25))
 
 
 def test_percentiles_are_as_exact_as_a_bucket_is_wide() -> None:
     chance = random.Random(4)
     durations = sorted(chance.lognormvariate(5, 1.3) for _ in range(5000))
-    found = counts.percentiles(Counter(map(counts.bucket_of, durations)))
+    found = run_counts.percentiles(Counter(map(run_counts.bucket_of, durations)))
     exact = (durations[2499], durations[4749], durations[4949])
     assert found == pytest.approx(exact, rel=0.19)
 
 
 def test_where_nothing_ran_there_are_no_percentiles() -> None:
-    assert counts.percentiles({}) is None
-    assert counts.percentiles({3: 0}) is None
+    assert run_counts.percentiles({}) is None
+    assert run_counts.percentiles({3: 0}) is None
 
 
 # --- totals --------------------------------------------------------------------------------------------------
@@ -72,9 +72,9 @@ def test_the_totals_of_any_window_are_a_count_of_its_rows(each_database: str) ->
             ended_run(AS_OF - back, chance.choice(("succeeded", "failed", "dead")), chance.choice(("a", "b")))
     for _ in range(60):
         first, last = sorted(chance.sample(range(minutes), 2), reverse=True)
-        since, until = (counts.full_minute(AS_OF) - timedelta(minutes=back) for back in (first, last))
+        since, until = (run_counts.full_minute(AS_OF) - timedelta(minutes=back) for back in (first, last))
         for end in (until, None):
-            found = counts.totals(since, end)
+            found = run_counts.totals(since, end)
             assert found.counts == rows_between(since, end)
             assert found.ended == sum(found.waited.values()) == sum(found.ran.values())
 
@@ -86,7 +86,7 @@ def test_several_windows_are_one_statement(library: None) -> None:
     sent: list[str] = []
     hook = lambda event: sent.append(event.sql)  # noqa: E731
     database.query_hooks.append(hook)
-    found = counts.windows({str(hours): (counts.window_start(AS_OF, hours), None) for hours in (1, 24, 168)})
+    found = run_counts.windows({str(hours): (run_counts.window_start(AS_OF, hours), None) for hours in (1, 24, 168)})
     database.query_hooks.remove(hook)
     assert len(sent) == 1
     assert {name: (totals.ended, totals.failed) for name, totals in found.items()} == {
@@ -97,7 +97,7 @@ def test_several_windows_are_one_statement(library: None) -> None:
 
 
 def test_a_week_is_read_from_few_spans() -> None:
-    pieces = counts.pieces_of(counts.window_start(AS_OF, 168), None)
+    pieces = run_counts.pieces_of(run_counts.window_start(AS_OF, 168), None)
     assert [piece.span for piece in pieces] == [MINUTE, HOUR, DAY]
     lengths = [(piece.until - piece.since) // piece.span for piece in pieces]
     assert lengths[:2] == [53, 5]
@@ -105,24 +105,24 @@ def test_a_week_is_read_from_few_spans() -> None:
 
 def test_a_window_that_ends_before_it_begins_is_empty(library: None) -> None:
     ended_run(AS_OF)
-    assert counts.totals(AS_OF, AS_OF - timedelta(hours=2)).ended == 0
+    assert run_counts.totals(AS_OF, AS_OF - timedelta(hours=2)).ended == 0
 
 
 def test_cancelled_before_it_ran_is_counted_without_durations(library: None) -> None:
     ended_run(AS_OF, "cancelled", wait_ms=None, run_ms=None)
-    found = counts.totals(AS_OF)
+    found = run_counts.totals(AS_OF)
     assert (found.counts, found.waited, found.ran) == ({"cancelled": 1}, {}, {})
 
 
 def test_a_run_of_several_attempts_is_one_run_and_counted_among_those_too(library: None) -> None:
     for attempts in (0, 1, 2, 5):
         ended_run(AS_OF, attempts=attempts)
-    found = counts.totals(AS_OF)
-    assert (found.ended, found.counts[counts.AGAIN]) == (4, 2)
+    found = run_counts.totals(AS_OF)
+    assert (found.ended, found.counts[run_counts.AGAIN]) == (4, 2)
 
 
 def test_what_has_not_ended_counts_nowhere(library: None) -> None:
-    assert counts.keys_of(run(state="running", started_at=AS_OF)) == []
+    assert run_counts.keys_of(run(state="running", started_at=AS_OF)) == []
 
 
 # --- series --------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_a_series_has_every_step_and_each_row_in_its_own(each_database: str, ste
     with database.atomic():
         for _ in range(40):
             ended_run(since + timedelta(seconds=chance.random() * step * 22), chance.choice(("succeeded", "failed")))
-    slots = counts.series(since, AS_OF, step)
+    slots = run_counts.series(since, AS_OF, step)
     starts = [slot.start for slot in slots]
     assert len(slots) == 24
     assert starts == [starts[0] + timedelta(seconds=step * place) for place in range(24)]
@@ -153,24 +153,24 @@ def test_what_is_deleted_is_counted_no_more(each_database: str) -> None:
     for one in (kept, gone):
         attempt(one, 1, "failed", ended_at=tried_again, next_at=AS_OF - timedelta(minutes=1))
         attempt(one, 2, "failed", ended_at=AS_OF)
-        counts.add({counts.key_of(one, tried_again, counts.RETRIED): 1})
+        run_counts.add({run_counts.key_of(one, tried_again, run_counts.RETRIED): 1})
     with database.atomic():
-        counts.uncount([gone])
+        run_counts.uncount([gone])
         Attempt.delete().where(Attempt.run_id == gone.id).execute()
         gone.delete_instance()
-    found = counts.totals(AS_OF - timedelta(hours=1))
+    found = run_counts.totals(AS_OF - timedelta(hours=1))
     assert {what: count for what, count in found.counts.items() if count} == {"failed": 1, "retried": 1}
-    assert counts.percentiles(found.ran).p99 < 2000
+    assert run_counts.percentiles(found.ran).p99 < 2000
 
 
 def test_a_run_that_begins_anew_leaves_the_minute_of_its_end(each_database: str) -> None:
     one = ended_run(AS_OF - timedelta(hours=30), "failed")
-    before = Counter(counts.keys_of(one))
+    before = Counter(run_counts.keys_of(one))
     one.state, one.ended_at = "succeeded", AS_OF
-    after = Counter(counts.keys_of(one))
+    after = Counter(run_counts.keys_of(one))
     after.subtract(before)
-    counts.add(after)
-    found = counts.totals(AS_OF - timedelta(days=7))
+    run_counts.add(after)
+    found = run_counts.totals(AS_OF - timedelta(days=7))
     assert (found.counts["failed"], found.counts["succeeded"]) == (0, 1)
     assert sum(found.ran.values()) == 1
 
@@ -178,10 +178,10 @@ def test_a_run_that_begins_anew_leaves_the_minute_of_its_end(each_database: str)
 def test_minutes_go_when_no_window_begins_there_and_the_days_stay(each_database: str) -> None:
     for days in (1, 7, 9, 200):
         ended_run(AS_OF - timedelta(days=days))
-    counts.forget(AS_OF)
+    run_counts.forget(AS_OF)
     left = RunCount.select().where(RunCount.what == "succeeded")
     assert Counter(row.span for row in left) == {MINUTE: 2, HOUR: 3, DAY: 4, EVER: 1}
-    assert counts.totals(counts.window_start(AS_OF, 168)).ended == 2
+    assert run_counts.totals(run_counts.window_start(AS_OF, 168)).ended == 2
 
 
 def test_who_counts_at_once_loses_nothing_and_locks_nobody_out(each_database: str) -> None:
@@ -191,9 +191,9 @@ def test_who_counts_at_once_loses_nothing_and_locks_nobody_out(each_database: st
         for _ in range(5):
             shuffled = random.Random(seed).sample(keys, len(keys))
             with database.atomic():
-                counts.add(dict.fromkeys(shuffled, 1))
+                run_counts.add(dict.fromkeys(shuffled, 1))
         release()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(count_all, range(4)))
-    assert counts.totals(AS_OF).counts == {"succeeded": 40 * 5 * 4}
+    assert run_counts.totals(AS_OF).counts == {"succeeded": 40 * 5 * 4}

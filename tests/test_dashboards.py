@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
 from config import ROOT
-from engine import counts
 from engine.database import database
-from engine.records import Tick, now
+from engine.history import run_counts
+from engine.models import Tick, now
 
 RULES = yaml.safe_load((ROOT / "docs" / "prometheus-rules.yml").read_text())["groups"][0]["rules"]
 DASHBOARD = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
@@ -83,7 +83,7 @@ def scraped(app: Flask) -> dict[str, set[str]]:
     for queue in tasks.queues:
         consumer_of(queue)
     for state in ("succeeded", "failed"):
-        counts.add(Counter(counts.keys_of(run(state=state, ended_at=now(), wait_ms=3.0, run_ms=4.0))))
+        run_counts.add(Counter(run_counts.keys_of(run(state=state, ended_at=now(), wait_ms=3.0, run_ms=4.0))))
     tasks.get_cleanup_statistics(hours=3)
     tasks.light.storage.turn("c1", "Worker-1", False, "{}")
     Tick.create(task="close_abandoned_sessions", due_at=now(), queue="light", state="missed", seen_at=now())
@@ -167,7 +167,7 @@ def test_promtool_takes_every_expression_of_the_dashboard(promtool: str, tmp_pat
 
 def test_promtool_finds_nothing_wrong_with_a_scrape(promtool: str, app: Flask) -> None:
     with database.atomic():
-        counts.add(Counter(counts.keys_of(run(ended_at=now(), wait_ms=3.0, run_ms=4.0))))
+        run_counts.add(Counter(run_counts.keys_of(run(ended_at=now(), wait_ms=3.0, run_ms=4.0))))
     client = app.test_client()
     client.get("/healthz")
     checked([promtool, "check", "metrics"], client.get("/metrics").text)

@@ -9,12 +9,13 @@ from budget import cost_of
 from library import run
 
 import tasks
-from admin.console import ROWS
-from engine import dead_letters, history
-from engine.delivery import Effects, Taken
-from engine.queues import Queue
-from engine.records import Run
-from engine.redis_delivery import RedisDelivery
+from admin.pages.blueprint import ROWS
+from engine.broker.redis import RedisDelivery
+from engine.broker.types import Effects, Taken
+from engine.history import writer
+from engine.models import Run
+from engine.monitor import dead_letters
+from engine.queues.queue import Queue
 from models import AuditEntry
 
 CONSUMER, WORKER = "app-1:1:x", "Worker-1"
@@ -41,7 +42,7 @@ def bury(run_id: str, data: bytes, reason: str = "not a message of this program"
     taken = queue.storage.turn(CONSUMER, WORKER, False, "{}").taken
     assert taken and taken.run_id == run_id
     queue.storage.bury(CONSUMER, taken, reason)
-    history.write_down(queue)
+    writer.write_down(queue)
     return run_id
 
 
@@ -50,7 +51,7 @@ def kill(hours: int = 24) -> str:
     run_id = str(tasks.get_cleanup_statistics(hours).id)
     assert isinstance(tasks.light.storage.turn(CONSUMER, WORKER, False, "{}").taken, Taken)
     tasks.light.storage.give_back(CONSUMER, None, f"{WORKER} died (signal 9)", 1)
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     return run_id
 
 

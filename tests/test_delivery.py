@@ -13,10 +13,11 @@ from huey.constants import EmptyData
 from huey.registry import Message
 from waiting import wait_until
 
-from engine.delivery import CancelRequested, Done, Effects, Taken, header
-from engine.messages import Asker, Envelope, Final, Letter, SignedJSON
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.messages import Asker, Envelope, Final, Letter, SignedJSON
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Done, Effects, Taken, header
+from engine.exceptions import CancelRequested
 
 Broker = Any
 WIRE = SignedJSON("k" * 40)
@@ -316,7 +317,7 @@ def test_the_age_of_the_oldest_is_that_of_waiting_and_not_of_priority(broker: Br
 
 
 def test_events_beyond_the_bound_are_dropped_and_counted(broker: Broker) -> None:
-    from engine.delivery import DROPPED
+    from engine.broker.types import DROPPED
 
     for number in range(10):
         broker.apply(Effects().event(f'{{"n": {number}}}'))

@@ -17,13 +17,14 @@ from probes import lines
 from waiting import wait_until
 
 import tasks
-from engine import history, queues
-from engine.messages import host
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.history import writer
 from engine.migrations import migrate
-from engine.queues import Queue
-from engine.records import Run, WorkerProcess
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.models import Run, WorkerProcess
+from engine.queues import queue as queues
+from engine.queues.queue import Queue
+from engine.version import host
 
 KEY = "k" * 40
 
@@ -124,7 +125,7 @@ def meet() -> str:
     older.storage, older.serializer = tasks.light.storage, tasks.light.serializer
     older.identify("app-1:77:abcdef", "Worker-1")
     assert older.opened(older.take()) is None
-    history.write_down(older)
+    writer.write_down(older)
     return run_id
 
 

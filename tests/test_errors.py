@@ -8,17 +8,17 @@ import pytest
 from probes import echo, probe
 
 from config import ROOT
-from engine import counts, errors, history
-from engine.control import delete_ended
-from engine.delivery import Effects, event_json
-from engine.error_counts import tallies
-from engine.errors import kind_of
-from engine.find import everything, find
-from engine.inspect import troubles
-from engine.lookup import Lookup
-from engine.pruning import prune
-from engine.records import Attempt, ErrorGroup, Run, RunCount, now
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects, event_json
+from engine.control.retention import prune
+from engine.control.runs import delete_ended
+from engine.history import error_groups, run_counts, writer
+from engine.history.error_groups import kind_of
+from engine.history.error_stats import tallies
+from engine.models import Attempt, ErrorGroup, Run, RunCount, now
+from engine.monitor.status import troubles
+from engine.search.query_plan import Lookup
+from engine.search.run_search import everything, find
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def fails(
     next_at = at.timestamp() + 60 if state == "retrying" else None
     event = event_json("ended", run_id, at.timestamp(), **told, **rest, traceback=trace, next_at=next_at)
     probe.storage.apply(Effects().event(event))
-    history.write_down(probe)
+    writer.write_down(probe)
 
 
 # --- what is alike -------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_lines_that_moved_and_numbers_in_the_message_make_no_new_kind() -> None:
     assert one == moved
     assert one.place == "reading/books.py, in open_epub"
     assert one.exception == "ValueError"
-    assert errors.ID.fullmatch(one.id)
+    assert error_groups.ID.fullmatch(one.id)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_succeeds_or_is_cancelled_belongs_to_no_group(each_database: str) -
     echo(1)
     while (task := probe.dequeue()) is not None:
         probe.execute(task)
-    history.write_down(probe)
+    writer.write_down(probe)
     fails("cancelled", now(), state="cancelled", error="cancelled")
     assert ErrorGroup.select().count() == 0
     assert RunCount.select().where(RunCount.what.startswith("error")).count() == 0
@@ -149,7 +149,7 @@ def test_a_worker_that_died_and_a_message_that_cannot_be_read_are_errors_too(eac
     probe.storage.give_back("c", "w", "Worker-1 died (signal 9)", 5)
     probe.storage.turn("c", "w", False, "{}")
     probe.storage.give_back("c", "w", "shutdown", 5, counts=False)
-    history.write_down(probe)
+    writer.write_down(probe)
     (group,) = ErrorGroup.select()
     assert (group.exception, group.task) == ("WorkerDied", "echo")
     assert tallies([group.id], now())[group.id].total == 1
@@ -161,7 +161,7 @@ def test_a_deleted_run_is_not_counted_any_more(each_database: str) -> None:
     (group,) = ErrorGroup.select()
     delete_ended({"probe": probe}, ["run 0", "run 1"])
     assert tallies([group.id], now())[group.id].hour == 1
-    assert sum(row.count for row in RunCount.select().where(RunCount.what == counts.ERROR + group.id)) == 3
+    assert sum(row.count for row in RunCount.select().where(RunCount.what == run_counts.ERROR + group.id)) == 3
 
 
 def test_a_group_is_forgotten_when_it_did_not_fail_for_as_long_as_failures_are_kept(each_database: str) -> None:
@@ -177,14 +177,14 @@ def test_a_group_is_forgotten_when_it_did_not_fail_for_as_long_as_failures_are_k
 def test_what_was_resolved_opens_by_itself_when_it_fails_anew(each_database: str) -> None:
     fails("one", now())
     (group,) = ErrorGroup.select()
-    assert errors.resolve(group.id, "vera") and not errors.resolve(group.id, "vera")
+    assert error_groups.resolve(group.id, "vera") and not error_groups.resolve(group.id, "vera")
     fails("late news", now() - timedelta(minutes=5))
     assert ErrorGroup.get().state == "resolved"
     fails("anew", now(), version="v2")
     group = ErrorGroup.get()
     assert (group.state, group.resolved_by, group.last_version) == ("regressed", "vera", "v2")
     assert group.regressed_at > group.resolved_at
-    assert errors.resolve(group.id, "ann")
+    assert error_groups.resolve(group.id, "ann")
     assert ErrorGroup.get().regressed_at is None
 
 
@@ -192,19 +192,19 @@ def test_a_snoozed_one_is_open_again_when_its_time_is_up(each_database: str) -> 
     fails("one", now())
     (group,) = ErrorGroup.select()
     at = now()
-    assert errors.snooze(group.id, at + timedelta(hours=1), "vera")
+    assert error_groups.snooze(group.id, at + timedelta(hours=1), "vera")
     fails("another", now())
 
     def lists(moment: datetime) -> list[str]:
         states = ("open", "snoozed", "resolved")
-        return [state for state in states if ErrorGroup.select().where(errors.listed(state, moment)).count()]
+        return [state for state in states if ErrorGroup.select().where(error_groups.listed(state, moment)).count()]
 
     assert lists(at) == ["snoozed"]
     assert lists(at + timedelta(hours=2)) == ["open"]
-    assert errors.reopen(group.id) and not errors.reopen(group.id)
+    assert error_groups.reopen(group.id) and not error_groups.reopen(group.id)
     assert lists(at) == ["open"]
-    assert errors.resolve(group.id, "vera")
-    assert not errors.snooze(group.id, at + timedelta(hours=1), "vera")
+    assert error_groups.resolve(group.id, "vera")
+    assert not error_groups.snooze(group.id, at + timedelta(hours=1), "vera")
     assert lists(at) == ["resolved"]
 
 
@@ -234,7 +234,7 @@ def test_the_runs_of_a_group_are_those_that_ended_so(each_database: str) -> None
 
 
 def test_the_loudest_group_of_the_last_hour_is_told(each_database: str) -> None:
-    hour = counts.window_start(now(), 1)
+    hour = run_counts.window_start(now(), 1)
     assert troubles(hour, hour).loudest is None
     for number in range(5):
         fails(f"old {number}", now() - timedelta(hours=2), task="old")

@@ -13,8 +13,8 @@ from flask import Flask
 from library import attempt, rows_of, run
 from test_errors import traceback
 
-from engine import counts, errors
-from engine.records import ErrorGroup, Run, now
+from engine.history import error_groups, run_counts
+from engine.models import ErrorGroup, Run, now
 from models import AuditEntry
 
 
@@ -23,13 +23,13 @@ def failure(task: str = "process_book", *, at: datetime | None = None, state: st
     at = at or now()
     error = values.get("error", "ValueError: no chapter 7")
     trace = traceback(function=values.get("function", "open_epub"), message="no chapter 7")
-    kind = errors.kind_of(task, error, trace)
+    kind = error_groups.kind_of(task, error, trace)
     one = run(task, state, ended_at=at, enqueued_at=at, error=error, error_group=kind.id)
     attempt(one, 1, "failed", ended_at=at, error=error, traceback=trace, error_group=kind.id, code_version="v1")
-    gathered = errors.Gathered()
-    gathered.add(kind, errors.Failure(str(at), values.get("version", "v1"), error))
+    gathered = error_groups.Gathered()
+    gathered.add(kind, error_groups.Failure(str(at), values.get("version", "v1"), error))
     gathered.save()
-    counts.add({counts.key_of(one, at, counts.ERROR + kind.id): 1})
+    run_counts.add({run_counts.key_of(one, at, run_counts.ERROR + kind.id): 1})
     return kind.id
 
 
@@ -56,7 +56,7 @@ def test_the_list_shows_each_kind_once_the_latest_first_with_how_often_it_came(e
 def test_the_list_is_narrowed_by_tab_task_and_words(either: Browser) -> None:
     one = failure("process_book")
     two = failure("generate_image", error="KeyError: 'title'")
-    errors.resolve(two, "vera")
+    error_groups.resolve(two, "vera")
     assert shown(either.get("/errors").text) == [one]
     assert shown(either.get("/errors?state=resolved").text) == [two]
     assert shown(either.get("/errors?state=all").text) == [two, one]
@@ -182,7 +182,7 @@ def test_a_jump_of_failures_that_are_alike_leads_to_their_group(either: Browser)
     for _ in range(6):
         group = failure()
     for one in list(Run.select()):
-        counts.add(dict.fromkeys(counts.keys_of(one), 1))
+        run_counts.add(dict.fromkeys(run_counts.keys_of(one), 1))
     assert cost_of(either, "/") <= MOST_STATEMENTS
     html = either.get("/").text
     assert f'class="go" href="/errors/{group}"' in html

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.file_watch import FileWatch
-from engine.sqlite_values import SqliteValues
+from engine.broker.inotify import FileWatch
+from engine.broker.sqlite_results import SqliteValues
 
 WRITE = """
 import sqlite3, sys

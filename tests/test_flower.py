@@ -19,9 +19,9 @@ from waiting import wait_until
 from werkzeug.test import TestResponse
 
 import tasks
-from admin.flower_shapes import STATES
+from admin.flower.serializers import STATES
 from config import ROOT
-from engine.records import Run, State, now
+from engine.models import Run, State, now
 from models import AuditEntry
 
 DOCUMENT = ROOT / "docs" / "from-celery.md"

@@ -6,16 +6,17 @@ from typing import Any, Literal
 
 import pytest
 
-from admin import forms
-from admin.forms import Arguments, Field
+from admin.forms import fields, task_form
+from admin.forms.fields import Field
+from admin.forms.task_form import Arguments
 from admin.problems import BadInput
-from engine.inspect import describe
-from engine.queues import Queue
+from engine.monitor.registered_tasks import describe
+from engine.queues.queue import Queue
 
 
 def form_of(function: Callable[..., Any]) -> list[Field]:
     queue = Queue("forms")
-    return forms.fields(describe(queue, queue.task()(function).task_class))
+    return fields.fields(describe(queue, queue.task()(function).task_class))
 
 
 def everything(
@@ -64,7 +65,7 @@ def test_what_is_typed_comes_in_its_type() -> None:
         book="two\r\nlines", pages=" -3 ", scale="1e3", draft="true", style="wash", note="n", limit="5",
         chapters="[1, 2]", options='{"a": [null, 1.5]}', seed="plain words",
     )  # fmt: skip
-    assert forms.parse(form_of(everything), given) == Arguments(
+    assert task_form.parse(form_of(everything), given) == Arguments(
         [],
         {
             "book": "two\nlines", "pages": -3, "scale": 1000.0, "draft": True, "style": "wash", "note": "n",
@@ -74,7 +75,9 @@ def test_what_is_typed_comes_in_its_type() -> None:
 
 
 def test_what_is_left_empty_is_none_where_that_is_allowed_and_the_default_where_not() -> None:
-    found = forms.parse(form_of(everything), typed(book="", scale="", note="", limit="", chapters="", seed="")).kwargs
+    found = task_form.parse(
+        form_of(everything), typed(book="", scale="", note="", limit="", chapters="", seed="")
+    ).kwargs
     assert found == {
         "book": "",
         "pages": 12,
@@ -87,7 +90,7 @@ def test_what_is_left_empty_is_none_where_that_is_allowed_and_the_default_where_
 
 
 def test_further_values_put_what_stands_before_them_in_order() -> None:
-    found = forms.parse(form_of(everything), typed(others='["x", "y"]', more='{"z": 1}', scale="2"))
+    found = task_form.parse(form_of(everything), typed(others='["x", "y"]', more='{"z": 1}', scale="2"))
     assert found.args == ["9f2c", 12, 2.0, False, "ink", None, None, None, {}, 7, "x", "y"]
     assert found.kwargs == {"z": 1}
 
@@ -95,7 +98,7 @@ def test_further_values_put_what_stands_before_them_in_order() -> None:
 def test_what_has_no_name_goes_in_order() -> None:
     def only_in_order(a: int, b: int = 2, /, c: int = 3) -> None: ...
 
-    assert forms.parse(form_of(only_in_order), {"arg.a": "1", "arg.c": "5"}) == Arguments([1, 2], {"c": 5})
+    assert task_form.parse(form_of(only_in_order), {"arg.a": "1", "arg.c": "5"}) == Arguments([1, 2], {"c": 5})
 
 
 @pytest.mark.parametrize(
@@ -124,17 +127,17 @@ def test_what_has_no_name_goes_in_order() -> None:
 )
 def test_what_cannot_be_is_refused_at_its_field(field: str, text: str, words: str) -> None:
     with pytest.raises(BadInput) as refusal:
-        forms.parse(form_of(everything), typed(**{field: text}))
+        task_form.parse(form_of(everything), typed(**{field: text}))
     assert refusal.value.field == field
     assert words in (refusal.value.description or "")
 
 
 def test_a_field_that_is_not_sent_at_all_is_its_default_or_needed() -> None:
-    assert forms.parse(form_of(everything), {"arg.book": "b", "arg.pages": "1"}) == Arguments(
+    assert task_form.parse(form_of(everything), {"arg.book": "b", "arg.pages": "1"}) == Arguments(
         [], {"book": "b", "pages": 1}
     )
     with pytest.raises(BadInput) as refusal:
-        forms.parse(form_of(everything), {"arg.pages": "1"})
+        task_form.parse(form_of(everything), {"arg.pages": "1"})
     assert refusal.value.field == "book"
 
 
@@ -151,9 +154,9 @@ CALLS = [
 @pytest.mark.parametrize(("args", "kwargs"), CALLS)
 def test_an_earlier_call_goes_into_the_form_and_comes_out_as_it_was(args: list[Any], kwargs: dict[str, Any]) -> None:
     form = form_of(everything)
-    filled = forms.filled(form, args, kwargs)
+    filled = task_form.filled(form, args, kwargs)
     sent = {one.key: filled.texts.get(one.name, one.start).replace("\n", "\r\n") for one in form}
-    again = forms.parse(form, sent)
+    again = task_form.parse(form, sent)
     assert bound(again.args, again.kwargs) == bound(args, kwargs)
     assert filled.left_over == {}
 
@@ -167,12 +170,15 @@ def bound(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
 def test_what_the_task_does_not_take_any_more_is_left_over() -> None:
     def shorter(book: str) -> None: ...
 
-    filled = forms.filled(form_of(shorter), ["9f2c", 3], {"scale": 2})
+    filled = task_form.filled(form_of(shorter), ["9f2c", 3], {"scale": 2})
     assert (filled.texts, filled.left_over) == ({"book": "9f2c"}, {"*": [3], "scale": 2})
 
 
 def test_what_is_too_long_to_be_edited_is_kept_unseen() -> None:
     form, text = form_of(everything), "page " * 1000
-    filled = forms.filled(form, [], {"book": text, "pages": 3})
+    filled = task_form.filled(form, [], {"book": text, "pages": 3})
     assert (filled.is_long("book"), filled.is_long("pages")) == (True, False)
-    assert forms.parse(form, {"keep.book": "1", "arg.pages": "4"}, filled.values).kwargs == {"book": text, "pages": 4}
+    assert task_form.parse(form, {"keep.book": "1", "arg.pages": "4"}, filled.values).kwargs == {
+        "book": text,
+        "pages": 4,
+    }

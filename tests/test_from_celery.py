@@ -107,7 +107,7 @@ KINDS = {
 }
 #: Names of things, which nobody runs.
 NAMES = {
-    "config.py", "tasks.py", "light", "task", "except Exception", "SoftTimeLimit", "engine.consumer", "-w 1",
+    "config.py", "tasks.py", "light", "task", "except Exception", "SoftTimeLimit", "engine.worker.consumer", "-w 1",
     "close_abandoned_sessions",
 }  # fmt: skip
 
@@ -217,7 +217,8 @@ def test_each_setting_is_taken(line: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", of("decorator"))
 def test_each_decorator_makes_a_task(line: str, place: Installation) -> None:
-    code = f"from tasks import light\nfrom engine.schedule import crontab\n{line}\ndef one(task=None):\n    return 1\n"
+    imports = "from tasks import light\nfrom engine.queues.crontab import crontab\n"
+    code = f"{imports}{line}\ndef one(task=None):\n    return 1\n"
     python(code + "assert one.task_class.__name__ == 'one'", place)
 
 

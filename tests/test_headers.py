@@ -7,7 +7,7 @@ import pytest
 from browsers import PEOPLE, Browser
 from flask import Flask
 
-from admin.access import open_to_all
+from admin.auth.access import open_to_all
 
 pytestmark = pytest.mark.adds_views
 

@@ -6,8 +6,8 @@ import pytest
 from browsers import Browser
 from consumers import ROOT
 
-from admin.help import MEANINGS, TROUBLES
-from engine.records import State
+from admin.pages.system.help import MEANINGS, TROUBLES
+from engine.models import State
 
 
 def test_every_state_of_a_run_is_explained() -> None:
@@ -43,5 +43,5 @@ def test_every_link_into_the_help_leads_to_something_there(operator: Browser) ->
     anchors = set(re.findall(r'\bid="([^"]+)"', operator.get("/help").text))
     texts = [one.read_text() for one in (ROOT / "templates").rglob("*.html")]
     linked = {topic for text in texts for topic in re.findall(r'parts\.help\("([^"]+)"', text)}
-    noticed = re.findall(r'call notice\(.*, "([a-z-]+)"\) %}', (ROOT / "templates/_attention.html").read_text())
+    noticed = re.findall(r'call notice\(.*, "([a-z-]+)"\) %}', (ROOT / "templates/system/_attention.html").read_text())
     assert {"nothing-runs", "dead-runs", "session-open"} <= linked | set(noticed) <= anchors

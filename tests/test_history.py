@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from probes import echo, fail_politely, probe
 
-from engine import history, playback
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects, event_json
+from engine.control.retention import prune
 from engine.database import release
-from engine.delivery import Effects, event_json
-from engine.pruning import prune
-from engine.records import Attempt, HistoryCursor, Run, State, WorkerProcess, now
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.history import event_handlers, writer
+from engine.models import Attempt, HistoryCursor, Run, State, WorkerProcess, now
 
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
@@ -38,10 +38,10 @@ def work_off() -> None:
 
 def test_a_run_is_on_record_from_its_enqueuing_on(each_database: str) -> None:
     run_id = echo(1).id
-    history.write_down(probe)
+    writer.write_down(probe)
     assert Run.get_by_id(run_id).state == State.WAITING
     work_off()
-    history.write_down(probe)
+    writer.write_down(probe)
     run = Run.get_by_id(run_id)
     assert (run.state, run.result, run.attempts) == (State.SUCCEEDED, 1, 1)
 
@@ -49,10 +49,10 @@ def test_a_run_is_on_record_from_its_enqueuing_on(each_database: str) -> None:
 def test_how_long_the_attempt_before_took_is_not_told_of_the_one_that_runs(each_database: str) -> None:
     run_id = fail_politely("").id
     probe.execute(probe.dequeue())
-    history.write_down(probe)
+    writer.write_down(probe)
     assert Run.get_by_id(run_id).run_ms is not None
     assert probe.dequeue()
-    history.write_consumers(probe)
+    writer.write_consumers(probe)
     run = Run.get_by_id(run_id)
     assert (run.state, run.attempts, run.run_ms) == (State.RUNNING, 2, None)
 
@@ -61,7 +61,7 @@ def test_a_worker_that_died_is_on_record_with_its_group_of_errors(each_database:
     run_id = echo(1).id
     assert probe.dequeue()
     probe.storage.give_back("here", "Worker-1", "Worker-1 died (signal 9)", 5)
-    history.write_down(probe)
+    writer.write_down(probe)
     [attempt] = Attempt.select().where(Attempt.run_id == run_id)
     assert (attempt.state, attempt.error) == ("died", "Worker-1 died (signal 9)")
     assert attempt.error_group
@@ -72,7 +72,7 @@ def test_what_is_no_event_holds_up_none_of_the_others(each_database: str, caplog
         probe.storage.apply(Effects().event(line))
     run_id = echo(1).id
     work_off()
-    assert history.write_down(probe) > 4
+    assert writer.write_down(probe) > 4
     assert Run.get_by_id(run_id).state == State.SUCCEEDED
     assert len([one for one in caplog.records if one.levelname == "ERROR"]) == 4
 
@@ -84,7 +84,7 @@ def test_many_recorders_at_once_write_each_run_once(each_database: str) -> None:
 
     def record() -> None:
         while Run.select().where(Run.state == State.SUCCEEDED).count() < 300:
-            history.write_down(probe)
+            writer.write_down(probe)
         release()
 
     threads = [threading.Thread(target=record) for _ in range(4)]
@@ -107,9 +107,9 @@ def test_a_recorder_that_dies_before_it_trims_leaves_nothing_to_be_counted_again
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(probe.storage, "trim", die)
-        history.write_down(probe)
+        writer.write_down(probe)
     Run.update(task="written once").execute()
-    assert history.write_down(probe) == 0
+    assert writer.write_down(probe) == 0
     assert [run.task for run in Run.select()] == ["written once"]
 
 
@@ -119,10 +119,10 @@ def test_a_batch_that_fails_is_written_whole_when_it_is_tried_again(
     for number in range(5):
         echo(number)
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(playback, "write_rows", lambda *_: 1 / 0)
-        history.write_down(probe)
+        patch.setattr(event_handlers, "write_rows", lambda *_: 1 / 0)
+        writer.write_down(probe)
     assert Run.select().count() == 0
-    assert history.write_down(probe) == 5
+    assert writer.write_down(probe) == 5
     assert Run.select().count() == 5
 
 
@@ -130,34 +130,34 @@ def test_a_run_whose_beginning_was_dropped_is_still_told_from_there_on(each_data
     run_id = echo(7).id
     probe.storage.bound(0)
     work_off()
-    history.write_down(probe)
+    writer.write_down(probe)
     run = Run.get_by_id(run_id)
     assert (run.task, run.state, run.result) == ("echo", State.SUCCEEDED, 7)
-    assert history.dropped_events() == 1
+    assert writer.dropped_events() == 1
 
 
 def test_text_that_a_database_cannot_hold_does_not_stop_the_history(each_database: str) -> None:
     run_id = echo("nul \0 here").id
     work_off()
-    history.write_down(probe)
+    writer.write_down(probe)
     assert Run.get_by_id(run_id).result == "nul \0 here"
     told = {"state": "failed", "delivery": 1, "attempt": 1, "task": "echo", "worker": "w", "version": "v", "run_ms": 1}
     bad = {"started": 1, "wait_ms": 1, "result": None, "error": "bad \0", "traceback": "bad \0", "next_at": None}
     event = event_json("ended", run_id, time.time(), **told, **bad)
     probe.storage.apply(Effects().event(event))
-    history.write_down(probe)
+    writer.write_down(probe)
     assert Run.get_by_id(run_id).error.startswith("bad ")
 
 
 def test_a_broker_that_begins_anew_is_read_from_its_beginning(each_database: str, tmp_path: Path) -> None:
     echo(1)
-    history.write_down(probe)
+    writer.write_down(probe)
     if isinstance(probe.storage, RedisDelivery):
         probe.storage.redis.flushall()
     else:
         probe.storage = SqliteDelivery("probe", tmp_path / "another.db", 60)
     echo(2)
-    history.write_down(probe)
+    writer.write_down(probe)
     assert Run.select().count() == 2
     assert HistoryCursor.select().count() == 2
 

@@ -12,19 +12,22 @@ import pytest
 from huey import CancelExecution, chord, group, signals
 from huey.exceptions import ResultTimeout, RetryTask, TaskException, TaskLockedException
 
-from engine import control
-from engine.delivery import Effects
-from engine.messages import Asker, NotJSON
-from engine.queues import Queue, asked_by
-from engine.redis_delivery import RedisDelivery
-from engine.run_task import RunCancelled
-from engine.sqlite_delivery import SqliteDelivery
+from engine import exceptions
+from engine.broker.messages import Asker
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects
+from engine.control import runs
+from engine.exceptions import NotJSON, RunCancelled
+from engine.queues.enqueue import asked_by
+from engine.queues.queue import Queue
+from engine.worker.served_queue import ServedQueue
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     """A fresh queue that this thread serves."""
-    made = Queue("fresh")
+    made = ServedQueue("fresh")
     if request.param == "redis":
         made.storage = RedisDelivery("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
@@ -219,8 +222,8 @@ def test_an_argument_that_is_not_finite_is_refused_by_its_name(queue: Queue, num
 
 def test_whoever_asks_by_name_is_refused_a_number_that_is_not_finite(queue: Queue) -> None:
     queue.task(name="note")(lambda rate: None)
-    with pytest.raises(control.BadArguments, match=r"rate: must hold finite numbers only: rate\[0\] is nan"):
-        control.run_task({"fresh": queue}, "note", kwargs={"rate": [float("nan")]}, by=Asker("cli", "vera"))
+    with pytest.raises(exceptions.BadArguments, match=r"rate: must hold finite numbers only: rate\[0\] is nan"):
+        runs.run_task({"fresh": queue}, "note", kwargs={"rate": [float("nan")]}, by=Asker("cli", "vera"))
 
 
 def test_null_and_text_that_looks_so_are_arguments_like_others(queue: Queue) -> None:
@@ -247,7 +250,7 @@ def test_many_are_told_of_and_joined_one_by_one_where_that_was_asked(queue: Queu
 
 
 def test_many_are_stored_by_a_server_that_knows_no_script(redis_url: str) -> None:
-    queue = Queue("fresh")
+    queue = ServedQueue("fresh")
     queue.storage = RedisDelivery("fresh", redis_url, 60, read_timeout=0.05)
     queue.storage.redis.script_flush()
     note = queue.task(name="note")(print)
@@ -303,7 +306,7 @@ def test_a_connection_that_somebody_was_interrupted_on_is_used_by_nobody_else(re
 
 
 def test_what_a_cancelled_run_was_writing_is_let_go_at_once(tmp_path: Path) -> None:
-    queue = Queue("fresh")
+    queue = ServedQueue("fresh")
     queue.storage = SqliteDelivery("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
     queue.identify("here", "Worker-1", deferring=True)
 

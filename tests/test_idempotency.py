@@ -13,7 +13,7 @@ from library import run
 from werkzeug.test import TestResponse
 
 from engine.database import database, release
-from engine.records import Run, now
+from engine.models import Run, now
 from models import KeptAnswer, Token
 
 BASE = "/api/v1/admin"

@@ -11,11 +11,11 @@ from flask import Flask
 from library import consumer_of
 
 import tasks
-from engine.delivery import Effects
-from engine.inspect import worker_name
-from engine.records import now
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects
+from engine.models import now
+from engine.monitor.consumers import worker_name
 
 MANY, SHOWN = 1502, 1000
 AT = now().replace(microsecond=0) + timedelta(hours=1)

@@ -13,10 +13,10 @@ from library import attempt, closed, consumer_of, run, session
 from werkzeug.test import TestResponse
 
 import tasks
-from engine import bulk
-from engine.delivery import Effects
-from engine.messages import Asker
-from engine.records import LogLine, Run, Tick, now
+from engine.broker.messages import Asker
+from engine.broker.types import Effects
+from engine.control import bulk
+from engine.models import LogLine, Run, Tick, now
 from models import AuditEntry, SavedView
 
 BASE = "/api/v1/admin"

@@ -12,10 +12,10 @@ from browsers import PEOPLE, Browser, signed_in_browser
 from flask import Flask, template_rendered
 from library import consumer_of, run, session
 
-from admin import live
-from admin.memory import Memory, Place
+from admin.cache import Memory, Place
+from admin.pages import live_refresh
 from engine.database import database
-from engine.records import now
+from engine.models import now
 from models import ReadingSession
 
 REFRESH = {"X-Refresh": "1"}
@@ -45,12 +45,12 @@ def test_fifty_tabs_cost_what_one_does(operator: Browser, rendered: list[str], a
     session(minutes_ago=150)
     assert operator.get("/sessions", headers=REFRESH).status_code == 200
     of_one = len(asked)
-    live.memory.forget()
+    live_refresh.memory.forget()
     asked.clear()
     rendered.clear()
     began = time.monotonic()
     tags = {operator.get("/sessions", headers=REFRESH).headers["ETag"] for _ in range(50)}
-    moments = 1 + int((time.monotonic() - began) / live.LIFE)
+    moments = 1 + int((time.monotonic() - began) / live_refresh.LIFE)
     assert len(tags) == 1
     assert len(rendered) <= moments
     assert len(asked) <= moments * of_one
@@ -68,7 +68,7 @@ def test_of_all_who_ask_at_the_same_time_one_finds_out(app: Flask, rendered: lis
     began = time.monotonic()
     with ThreadPoolExecutor(len(browsers)) as pool:
         assert set(pool.map(ask, browsers)) == {200}
-    assert len(rendered) <= 1 + int((time.monotonic() - began) / live.LIFE)
+    assert len(rendered) <= 1 + int((time.monotonic() - began) / live_refresh.LIFE)
 
 
 def test_a_persons_own_click_sees_the_truth(operator: Browser) -> None:
@@ -120,11 +120,11 @@ def test_who_signed_out_is_sent_to_the_sign_in_at_once(operator: Browser) -> Non
 def test_a_refresh_is_answered_304_until_something_changed(signed_in: Callable[[str], Browser]) -> None:
     operator = signed_in("operator")
     known = {**REFRESH, "If-None-Match": operator.get("/runs", headers=REFRESH).headers["ETag"]}
-    live.memory.forget()
+    live_refresh.memory.forget()
     again = operator.get("/runs", headers=known)
     assert (again.status_code, again.text) == (304, "")
     run("process_book")
-    live.memory.forget()
+    live_refresh.memory.forget()
     assert operator.get("/runs", headers=known).status_code == 200
 
 

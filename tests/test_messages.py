@@ -10,8 +10,9 @@ from huey.utils import Error
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import messages
-from engine.messages import Asker, Envelope, Letter, NotJSON, Series, SignedJSON, TooLong, Unreadable
+from engine.broker import messages
+from engine.broker.messages import Asker, Envelope, Letter, Series, SignedJSON
+from engine.exceptions import NotJSON, TooLong, Unreadable
 
 KEY = "k" * 40
 json_values = st.recursive(

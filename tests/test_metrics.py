@@ -15,13 +15,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from waiting import wait_until
 
 import tasks
-from admin import metrics, traffic
-from engine import alerts, control, counts
-from engine.alerts import Signal
+from admin.api import metrics, request_metrics
+from engine.broker.messages import Asker
+from engine.control import queues, runs
 from engine.database import database
-from engine.history import write_down
-from engine.messages import Asker
-from engine.records import HistoryCursor, Run, Tick, now
+from engine.history import run_counts
+from engine.history.writer import write_down
+from engine.models import HistoryCursor, Run, Tick, now
+from engine.monitor import alerts
+from engine.monitor.alerts import Signal
 
 Scrape = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -45,7 +47,7 @@ def scrape(app: Flask) -> Callable[[], Scrape]:
 
 def ended(task: str = "get_cleanup_statistics", state: str = "succeeded", **values: Any) -> Run:
     one = run(task, state, ended_at=now(), **{"wait_ms": 40.0, "run_ms": 1500.0, **values})
-    counts.add(Counter(counts.keys_of(one)))
+    run_counts.add(Counter(run_counts.keys_of(one)))
     return one
 
 
@@ -86,16 +88,16 @@ def test_runs_are_counted_by_state_task_and_queue(scrape: Callable[[], Scrape]) 
 def test_a_counter_never_falls(app: Flask, scrape: Callable[[], Scrape]) -> None:
     gone, again = ended(state="failed"), ended(state="failed")
     attempt(again, 1, "failed", ended_at=now(), next_at=now())
-    counts.add({counts.key_of(again, now(), counts.RETRIED): 1})
+    run_counts.add({run_counts.key_of(again, now(), run_counts.RETRIED): 1})
     before = scrape()
     with database.atomic():
-        counts.uncount([gone])
+        run_counts.uncount([gone])
         gone.delete_instance()
-    old = Counter(counts.keys_of(again))
+    old = Counter(run_counts.keys_of(again))
     again.state, again.ended_at, again.run_ms = "succeeded", now(), 90.0
-    new = Counter(counts.keys_of(again))
+    new = Counter(run_counts.keys_of(again))
     new.subtract(old)
-    counts.add(new)
+    run_counts.add(new)
     after = scrape()
     counters = [key for key in before if key[0].endswith(("_total", "_bucket", "_count", "_sum"))]
     assert len(counters) > 20
@@ -111,7 +113,7 @@ def test_a_retry_through_the_broker_counts_both_ends(each_database: str) -> None
     run_id = str(tasks.get_cleanup_statistics(hours=0).id)
     for delivery in range(2):
         if delivery:
-            control.retry(tasks.queues, run_id, Asker("cli", "me"))
+            runs.retry(tasks.queues, run_id, Asker("cli", "me"))
         tasks.light.execute(tasks.light.dequeue())
         write_down(tasks.light)
     found = scraped(app.test_client().get("/metrics").text)
@@ -168,7 +170,7 @@ def test_queues_tell_what_waits_since_when_and_what_runs(scrape: Callable[[], Sc
         tasks.get_cleanup_statistics(hours=3)
     tasks.get_cleanup_statistics.schedule(kwargs={"hours": 3}, delay=600)
     tasks.light.storage.turn("c1", "Worker-1", False, "{}")
-    control.pause(tasks.heavy, by=Asker("cli", "me"), reason="why not")
+    queues.pause(tasks.heavy, by=Asker("cli", "me"), reason="why not")
     found = scrape()
     assert value(found, "queue_depth", queue="light") == 2
     assert value(found, "queue_scheduled", queue="light") == 1
@@ -243,14 +245,14 @@ def test_requests_are_told_by_view_method_and_status(app: Flask, scrape: Callabl
 
 
 def test_what_cannot_be_written_is_kept_for_the_next_time(app: Flask) -> None:
-    mine = traffic.traffic_of(app)
+    mine = request_metrics.traffic_of(app)
     mine.note("api.health", "GET", 200, 0.004)
     database.execute_sql("ALTER TABLE dewey_http_counts RENAME TO elsewhere")
     mine.write()
     database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_http_counts")
     mine.write()
     mine.write()
-    [(kind, count)] = traffic.ever()
+    [(kind, count)] = request_metrics.ever()
     assert (kind.endpoint, kind.method, kind.status, count) == ("api.health", "GET", 200, 1)
 
 

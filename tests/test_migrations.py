@@ -20,10 +20,11 @@ from playhouse.migrations import Runner
 from waiting import wait_until
 
 from config import ROOT
-from engine import alerts, counts  # noqa: F401 - alerts declares tables
 from engine.database import database, on_postgresql
+from engine.history import run_counts
 from engine.migrations import MIGRATION_LOCK, MigrationFailed, migrate
-from engine.records import Record, RunCount
+from engine.models import Record, RunCount
+from engine.monitor import alerts  # noqa: F401 - alerts declares tables
 from models import Book, OwnTable, ReadingSession, User, own_library
 
 ALL = [path.stem for path in sorted((ROOT / "migrations").glob("0*.py"))]
@@ -106,9 +107,9 @@ def test_runs_of_several_attempts_that_are_on_record_already_are_counted(empty_d
         run(state="failed", ended_at=at, attempts=attempts)
     run(state="running", attempts=2)
     migrate()
-    rows = RunCount.select().where(RunCount.what == counts.AGAIN)
+    rows = RunCount.select().where(RunCount.what == run_counts.AGAIN)
     told = {(row.span, row.start): row.count for row in rows}
-    assert told == {(span, int(at.timestamp()) // span * span): 2 for span in counts.SPANS}
+    assert told == {(span, int(at.timestamp()) // span * span): 2 for span in run_counts.SPANS}
 
 
 # --- several runners, and trouble ----------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from browsers import Browser, bearer_headers
 from budget import MOST_BYTES
 from flask import Flask
 
-from admin.openapi import spec
-from admin.perform import ACTIONS
-from admin.reads import READS
+from admin.api.openapi import spec
+from admin.operations.queries import READS
+from admin.operations.registry import ACTIONS
 
 Browsers = Callable[[str], Browser]
 

@@ -12,12 +12,14 @@ from databases import bound_to
 from probes import echo, hold, lines, probe, release, spin
 from waiting import wait_until
 
-from engine import history, inspect, steer_workers
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.history import writer
 from engine.migrations import migrate
-from engine.records import Run, WorkerProcess, now
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
-from engine.steer_workers import Dump, What
+from engine.models import Run, WorkerProcess, now
+from engine.monitor import consumers
+from engine.queues import remote_control
+from engine.queues.remote_control import Dump, What
 
 KEY = "k" * 40
 
@@ -49,7 +51,7 @@ def on_record(running: Consumer) -> WorkerProcess:
 
 
 def order(running: Consumer, what: What) -> None:
-    steer_workers.give(probe, on_record(running).id, what, "vera@example.org")
+    remote_control.give(probe, on_record(running).id, what, "vera@example.org")
 
 
 def test_a_quiet_consumer_finishes_what_it_runs_and_takes_nothing_new(serving: Consumer, tmp_path: Path) -> None:
@@ -57,8 +59,8 @@ def test_a_quiet_consumer_finishes_what_it_runs_and_takes_nothing_new(serving: C
     wait_until(lambda: lines(tmp_path / "ledger"))
     order(serving, What.QUIET)
     quiet = wait_until(lambda: (row := on_record(serving)).quiet_at and row)
-    assert inspect.live(inspect.workers(), "probe") == []
-    assert [one.id for one in inspect.present(inspect.workers(), "probe")] == [quiet.id]
+    assert consumers.live(consumers.workers(), "probe") == []
+    assert [one.id for one in consumers.present(consumers.workers(), "probe")] == [quiet.id]
     second = echo("later")
     release(tmp_path / "ledger")
     assert first.get(blocking=True, timeout=25) == "done"
@@ -119,9 +121,9 @@ def test_busy_workers_tell_where_they_are_also_from_code_that_lets_nobody_in(ser
 def dumped(running: Consumer) -> Dump:
     asked_at = now()
     order(running, What.DUMP)
-    dump = steer_workers.wait_for_dump(probe, on_record(running).id, asked_at, 20)
+    dump = remote_control.wait_for_dump(probe, on_record(running).id, asked_at, 20)
     assert dump
-    assert steer_workers.pending(probe, on_record(running).id) == []
+    assert remote_control.pending(probe, on_record(running).id) == []
     return dump
 
 
@@ -151,12 +153,12 @@ def test_each_worker_is_on_record_with_its_memory_and_its_share_of_a_core(servin
 
 def test_an_order_that_is_not_signed_with_our_key_is_none(serving: Consumer) -> None:
     row = on_record(serving)
-    key = steer_workers.key_of(row.id, What.STOP)
+    key = remote_control.key_of(row.id, What.STOP)
     forged = type(probe.serializer)("x" * 40).serialize({"what": "stop", "consumer": row.id, "by": "x", "at": "x"})
     another = probe.serializer.serialize({"what": "stop", "consumer": "another", "by": "x", "at": now().isoformat()})
     for data in (forged, another, b"nonsense"):
         probe.storage.put_data(key, data)
-        assert steer_workers.pending(probe, row.id) == []
+        assert remote_control.pending(probe, row.id) == []
     order(serving, What.QUIET)
     wait_until(lambda: on_record(serving).quiet_at)
     assert serving.process.poll() is None
@@ -166,8 +168,8 @@ def test_who_died_is_forgotten_after_a_day(environment: dict[str, str], monkeypa
     """Else each look at the broker would bring its row back when that was pruned."""
     known = {"host": "gone", "pid": 1, "code_version": "1", "worker_type": "process", "worker_count": 1}
     probe.storage.beat("gone:1:x", {**known, "periodic": True, "started_at": 1.0})
-    history.write_consumers(probe)
+    writer.write_consumers(probe)
     assert WorkerProcess.get_by_id("gone:1:x")
     monkeypatch.setattr(WorkerProcess, "KEPT", timedelta(0))
-    history.write_consumers(probe)
+    writer.write_consumers(probe)
     assert probe.storage.beats() == []

@@ -11,12 +11,13 @@ from huey.utils import SKIPPED, Error
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import control, history
-from engine.messages import Asker, Envelope, Letter, Series, SignedJSON
-from engine.queues import Queue
-from engine.records import Run, now
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.messages import Asker, Envelope, Letter, Series, SignedJSON
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.control import runs
+from engine.history import writer
+from engine.models import Run, now
+from engine.queues.queue import Queue
 
 WIRE = SignedJSON("k" * 40)
 ODD = [{"$error": 1}, {"$skipped": True}, {"$$error": {"$error": 2}}, {"$error": 1, "more": 2}, {"error": 3}, {}]
@@ -69,7 +70,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path, each_database: str) ->
 def work_off(queue: Queue) -> None:
     while (task := queue.dequeue()) is not None:
         queue.execute(task)
-    history.write_down(queue)
+    writer.write_down(queue)
 
 
 def test_it_arrives_so_in_every_way_that_a_run_may_come(queue: Queue) -> None:
@@ -94,8 +95,8 @@ def test_it_arrives_so_in_every_way_that_a_run_may_come(queue: Queue) -> None:
     record = Run.get_by_id(run.id)
     assert (record.args, record.kwargs) == ([ODD], {"keyword": ODD})
     queues = {"light": queue}
-    control.retry(queues, run.id, Asker("operator", "vera"))
-    control.run_again(queues, run.id, record.args, record.kwargs, by=Asker("operator", "vera"))
+    runs.retry(queues, run.id, Asker("operator", "vera"))
+    runs.run_again(queues, run.id, record.args, record.kwargs, by=Asker("operator", "vera"))
     work_off(queue)
     assert seen[-2:] == [(ODD, ODD)] * 2
 
@@ -106,7 +107,7 @@ def test_what_a_chord_has_handed_on_is_handed_on_again_by_a_retry(queue: Queue) 
     gather = queue.task(name="gather")(seen.append)
     queue.enqueue(chord([odd.s(), fail.s()], gather.s(id="gathered")))
     work_off(queue)
-    control.retry({"light": queue}, "gathered", Asker("operator", "vera"))
+    runs.retry({"light": queue}, "gathered", Asker("operator", "vera"))
     work_off(queue)
     assert len(seen) == 2 and seen[0] == seen[1]
     assert seen[0][0] == {"$error": 1} and isinstance(seen[0][1], Error)

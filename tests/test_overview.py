@@ -17,11 +17,13 @@ from waiting import avoid_end_of
 
 import tasks
 from config import settings
-from engine import counts
-from engine.control import Asker, delete_ended, discard, pause
+from engine.broker.messages import Asker
+from engine.control.queues import pause
+from engine.control.runs import delete_ended, discard
 from engine.database import database
-from engine.history import write_down
-from engine.records import HistoryCursor, Run, Tick, now
+from engine.history import run_counts
+from engine.history.writer import write_down
+from engine.models import HistoryCursor, Run, Tick, now
 
 HOUR = timedelta(hours=1)
 
@@ -108,7 +110,7 @@ def test_each_bar_of_closed_sessions_leads_to_them(either: Browser) -> None:
 def test_charts_are_in_the_readers_zone(operator: Browser) -> None:
     avoid_end_of(HOUR)
     operator.set_cookie("zone", "Asia/Kolkata")  # half an hour beside the hours of the counts
-    at = counts.full_minute(now()).replace(minute=0)
+    at = run_counts.full_minute(now()).replace(minute=0)
     counted_run("succeeded", at)
     closed(ended_at=at)
     html, here = operator.get("/").text, f"{at + timedelta(hours=5, minutes=30):%H:%M} IST, still filling: "
@@ -129,7 +131,7 @@ def part_of(html: str, identifier: str) -> str:
 def counted_run(state: str, ended_at: datetime, **values: Any) -> Run:
     """On record, and counted as a recorder would."""
     one = run("process_book", state, ended_at=ended_at, enqueued_at=ended_at, **values)
-    counts.add(Counter(counts.keys_of(one)))
+    run_counts.add(Counter(run_counts.keys_of(one)))
     return one
 
 
@@ -182,11 +184,11 @@ def test_waiting_and_running_are_told_in_percentiles_beside_the_oldest_that_wait
     html = operator.get("/").text
     shown = re.findall(r"<th scope=\"row\">(p\d\d)</th><td class=\"num\">([^<]+)<", part_of(html, "outcomes"))
     waited, ran = dict(shown[:3]), dict(shown[3:])
-    assert [counts.bucket_of(milliseconds(waited[name])) for name in ("p50", "p99")] == [
-        counts.bucket_of(ms) for ms in (20, 3000)
+    assert [run_counts.bucket_of(milliseconds(waited[name])) for name in ("p50", "p99")] == [
+        run_counts.bucket_of(ms) for ms in (20, 3000)
     ]
-    assert [counts.bucket_of(milliseconds(ran[name])) for name in ("p95", "p99")] == [
-        counts.bucket_of(ms) for ms in (800, 50_000)
+    assert [run_counts.bucket_of(milliseconds(ran[name])) for name in ("p95", "p99")] == [
+        run_counts.bucket_of(ms) for ms in (800, 50_000)
     ]
     assert re.search(r"oldest now: \d+ s in heavy", text_of(html))
 
@@ -246,14 +248,14 @@ def test_a_million_runs_are_counted_exactly(operator: Browser) -> None:
     database.execute_sql(MILLION, [f"{now():%Y-%m-%d %H:%M:%S}"])
     rows = database.execute_sql(BY_MINUTE).fetchall()
     with database.atomic():
-        counts.add({(minute, task, queue, state, 0): number for minute, task, queue, state, number in rows})
+        run_counts.add({(minute, task, queue, state, 0): number for minute, task, queue, state, number in rows})
     deleted = delete_ended(tasks.queues, [f"run-{number}" for number in range(90, 900_000, 9_000)])
     assert len(deleted) == 100
     while True:
-        began = counts.full_minute(now())
+        began = run_counts.full_minute(now())
         shown = outcomes(operator.get("/").text)
         counted = {hours: rows_by_state(hours) for hours in (1, 24, 168)}
-        if counts.full_minute(now()) == began:  # page and rows are of the same minute
+        if run_counts.full_minute(now()) == began:  # page and rows are of the same minute
             break
     for state in ("succeeded", "failed", "dead"):
         numbers = [int(number.replace(",", "")) for number, _link in shown[state]]
@@ -263,7 +265,7 @@ def test_a_million_runs_are_counted_exactly(operator: Browser) -> None:
 
 def rows_by_state(hours: int) -> dict[str, int]:
     """A count of the rows."""
-    query = Run.select(Run.state, fn.COUNT(Run.id)).where(Run.ended_at >= counts.window_start(now(), hours))
+    query = Run.select(Run.state, fn.COUNT(Run.id)).where(Run.ended_at >= run_counts.window_start(now(), hours))
     return dict(query.group_by(Run.state).tuples())
 
 
@@ -279,7 +281,9 @@ def test_on_a_good_day_nothing_asks_for_attention(operator: Browser) -> None:
 
 @pytest.mark.usefixtures("served")
 def test_what_an_alert_would_fire_for_is_not_called_well(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("admin.attention.settings", replace(settings, alert_oldest_minutes=1e-9, alert_abandoned=1))
+    monkeypatch.setattr(
+        "admin.display.attention.settings", replace(settings, alert_oldest_minutes=1e-9, alert_abandoned=1)
+    )
     tasks.light.storage.enqueue(b"a message")
     tasks.normal.storage.enqueue(b"a message")
     pause(tasks.normal, by=Asker("operator", "ann@example.org"))

@@ -10,7 +10,7 @@ from browsers import Browser
 from library import attempt, cleanup_result, closed, consumer_of, run, session
 
 from engine.database import database
-from engine.records import WorkerProcess, now
+from engine.models import WorkerProcess, now
 
 STATIC = Path(__file__).parent.parent / "static"
 

@@ -11,14 +11,14 @@ from browsers import PASSWORD, PEOPLE, Browser, app_with_people, signed_in_brows
 from click.testing import Result
 from flask import Flask
 
-from admin import people
-from admin.passwords import LENGTHS, common, hashed, matches
-from admin.people import create_token
-from admin.perform import perform
+from admin.auth.identity import Who, digest_of
+from admin.auth.passwords import LENGTHS, common, hashed, matches
+from admin.operations import account
+from admin.operations.registry import perform
+from admin.operations.tokens import create_token
 from admin.problems import BadInput, Refused
-from admin.who import Who, digest_of
 from engine.database import release
-from engine.records import now
+from engine.models import now
 from models import AuditEntry, Operator, SignIn, Token
 
 ANN = "ann@example.org"
@@ -273,8 +273,8 @@ def test_ones_sessions_are_listed_and_ended_one_by_one_or_all_others(app: Flask)
 
 def test_nobody_ends_somebody_elses_session_as_their_own(app: Flask) -> None:
     mine, theirs = signed_in_browser(app, "viewer"), signed_in_browser(app, "admin")
-    name = SignIn.get(SignIn.operator == id_of(PEOPLE["admin"])).digest[: people.SIGN_IN_NAME]
-    for session in (name, "%" * people.SIGN_IN_NAME, "0"):
+    name = SignIn.get(SignIn.operator == id_of(PEOPLE["admin"])).digest[: account.SIGN_IN_NAME]
+    for session in (name, "%" * account.SIGN_IN_NAME, "0"):
         mine.send(f"/me/sessions/{session.replace('%', '%25')}/end")
     assert (mine.get("/").status_code, theirs.get("/").status_code) == (200, 200)
 
@@ -306,7 +306,7 @@ def test_language_colours_and_zone_are_chosen_there(app: Flask) -> None:
 def test_the_secret_of_a_session_is_nowhere_on_the_page(app: Flask) -> None:
     browser = signed_in_browser(app, "viewer")
     html = browser.get("/me").text
-    assert SignIn.get().digest not in html and SignIn.get().digest[: people.SIGN_IN_NAME] in html
+    assert SignIn.get().digest not in html and SignIn.get().digest[: account.SIGN_IN_NAME] in html
     assert digest_of("x") != "x"
 
 

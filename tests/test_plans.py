@@ -12,8 +12,8 @@ from peewee import Field
 
 from engine.database import database, on_postgresql
 from engine.migrations import migrate
-from engine.paging import Page, page
-from engine.records import Run
+from engine.models import Run
+from engine.search.pagination import Page, page
 from models import Book, ReadingSession, User
 from reading import sessions
 

@@ -7,7 +7,8 @@ import pytest
 from browsers import Browser, bearer_headers
 from flask import Flask
 
-from admin import figures, preferences
+from admin import i18n
+from admin.display import numbers
 
 RUSSIAN = {"Accept-Language": "ru-RU,ru;q=0.9,en;q=0.5"}
 AT = datetime(2026, 1, 2, 22, 30, 15, tzinfo=UTC)
@@ -28,8 +29,8 @@ def language_of(browser: Browser, path: str = "/login", **headers: str) -> str:
 def test_the_switch_comes_before_the_setting_and_that_before_the_browser(
     browser: Browser, monkeypatch: pytest.MonkeyPatch, switched: str, setting: str, asked: str, language: str
 ) -> None:
-    changed = replace(preferences.settings, language=setting or "en", language_is_set=bool(setting))
-    monkeypatch.setattr(preferences, "settings", changed)
+    changed = replace(i18n.settings, language=setting or "en", language_is_set=bool(setting))
+    monkeypatch.setattr(i18n, "settings", changed)
     if switched:
         browser.set_cookie("language", switched)
     assert language_of(browser, **{"Accept-Language": asked}) == language
@@ -91,16 +92,16 @@ def test_times_are_those_of_the_readers_zone_with_utc_beside_them(
     app: Flask, zone: str, shown: str, hover: str
 ) -> None:
     with app.test_request_context(headers={"Cookie": f"zone={zone}"} if zone else {}):
-        assert figures.clock(AT, AT) == shown
-        assert figures.exact(AT) == hover
+        assert numbers.clock(AT, AT) == shown
+        assert numbers.exact(AT) == hover
 
 
 def test_figures_and_durations_have_the_signs_of_the_language(app: Flask) -> None:
     with app.test_request_context(headers={"Cookie": "language=ru"}):
-        assert figures.number(1234567.5) == "1\u00a0234\u00a0567,5"
-        assert [figures.duration(ms) for ms in (41, 1234, 252_000)] == ["41 мс", "1,2 с", "4 мин 12 с"]
-        assert figures.clock(AT, AT.replace(day=20)) == "2 янв. 22:30"
-        assert figures.ago(AT.replace(second=3), AT) == "12 с назад"
+        assert numbers.number(1234567.5) == "1\u00a0234\u00a0567,5"
+        assert [numbers.duration(ms) for ms in (41, 1234, 252_000)] == ["41 мс", "1,2 с", "4 мин 12 с"]
+        assert numbers.clock(AT, AT.replace(day=20)) == "2 янв. 22:30"
+        assert numbers.ago(AT.replace(second=3), AT) == "12 с назад"
 
 
 def test_a_page_says_which_zone_its_times_are_in(operator: Browser) -> None:

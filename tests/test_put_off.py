@@ -12,14 +12,18 @@ import pytest
 from huey import chord
 from waiting import wait_until
 
-from engine import control, dead_letters, history, queues
-from engine.delivery import PutOff
-from engine.messages import Asker, host
-from engine.queues import Queue
-from engine.records import ErrorGroup, Run, State
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
-from engine.why import why
+from engine.broker.messages import Asker
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import PutOff
+from engine.control import runs
+from engine.history import writer
+from engine.models import ErrorGroup, Run, State
+from engine.monitor import dead_letters
+from engine.monitor.diagnosis import why
+from engine.queues import queue as queues
+from engine.queues.queue import Queue
+from engine.version import host
 
 GRACE = 120
 VERA = Asker("operator", "vera")
@@ -94,7 +98,7 @@ def work_off(queue: Queue) -> list[str]:
         if task := queue.opened(taken):
             ran.append(task.id)
             queue.execute(task)
-    history.write_down(queue)
+    writer.write_down(queue)
     return ran
 
 
@@ -150,7 +154,7 @@ def test_requeued_it_has_a_fresh_grace(old: Queue, new: Queue, monkeypatch: pyte
     run_id = enqueue(new)
     work_off(old)
     bury(old, run_id)
-    control.requeue({"light": old}, run_id)
+    runs.requeue({"light": old}, run_id)
     began = time.time()
     assert work_off(old) == []
     assert record(run_id).state == "scheduled"
@@ -192,7 +196,7 @@ def test_very_many_are_met_once_each_and_said_once_each(
     ids = [run.id for run in new.enqueue_many(make(new) for _ in range(1500))]
     turns, stock_turn = [], old.storage.turn
     monkeypatch.setattr(old.storage, "turn", lambda *words: turns.append(words) or stock_turn(*words))
-    with caplog.at_level(logging.WARNING, "engine.queues"):
+    with caplog.at_level(logging.WARNING, "engine.queues.queue"):
         for _ in range(20):
             assert work_off(old) == []
     assert len(turns) == 1500 + 20
@@ -200,7 +204,7 @@ def test_very_many_are_met_once_each_and_said_once_each(
     last = enqueue(new, "familiar")
     assert work_off(old) == [last]
     assert sorted(work_off(new)) == sorted(ids)
-    while history.write_down(new):
+    while writer.write_down(new):
         pass
     assert {one.state for one in Run.select()} == {"succeeded"}
 
@@ -266,7 +270,7 @@ def test_newer_code_keeps_to_pauses_and_rates(program: Program, old: Queue, held
 def test_it_can_be_cancelled_meanwhile(old: Queue, new: Queue) -> None:
     run_id = enqueue(new)
     work_off(old)
-    assert control.cancel({"light": old}, run_id, VERA) == "removed"
+    assert runs.cancel({"light": old}, run_id, VERA) == "removed"
     assert (work_off(new), record(run_id).state, new.storage.schedule_size()) == ([], "cancelled", 0)
 
 
@@ -314,7 +318,7 @@ def test_who_comes_too_late_changes_nothing(old: Queue, new: Queue) -> None:
     old.opened(late)
     assert [one.consumer for one in new.storage.held()] == ["new:1:abc"]
     new.execute(new.opened(current))
-    history.write_down(new)
+    writer.write_down(new)
     assert (record(run_id).state, states(run_id)) == ("succeeded", ["died", "succeeded"])
 
 
@@ -333,15 +337,15 @@ def test_an_answer_that_was_lost_is_not_acted_on_twice(old: Queue, new: Queue) -
 def test_the_record_does_not_take_the_moment_for_a_start(old: Queue, new: Queue) -> None:
     """A recorder that looks while the consumer has it in hand writes it down as running."""
     run_id = enqueue(new)
-    history.write_down(new)
+    writer.write_down(new)
     taken = old.take()
-    history.write_consumers(new)
+    writer.write_consumers(new)
     assert record(run_id).state == "running"
     old.opened(taken)
-    history.write_down(old)
+    writer.write_down(old)
     run = record(run_id)
     assert (run.state, run.attempts, run.started_at, run.wait_ms, run.worker) == ("scheduled", 0, None, None, None)
-    history.write_consumers(new)
+    writer.write_consumers(new)
     assert (record(run_id).state, states(run_id)) == ("scheduled", ["put_off"])
     work_off(new)
     assert record(run_id).wait_ms > 0

@@ -12,12 +12,14 @@ from installation import Installation
 from library import consumer_of, run
 
 import tasks
-from engine import broker_health, queue_head
-from engine.control import Asker, pause
-from engine.delivery import Effects
-from engine.queues import Queue, asked_by
-from engine.records import Run, RunCount, now
-from engine.redis_delivery import RedisDelivery
+from engine.broker.messages import Asker
+from engine.broker.redis import RedisDelivery
+from engine.broker.types import Effects
+from engine.control.queues import pause
+from engine.models import Run, RunCount, now
+from engine.monitor import broker_health, queue_contents
+from engine.queues.enqueue import asked_by
+from engine.queues.queue import Queue
 from models import AuditEntry
 
 
@@ -62,7 +64,7 @@ def test_runs_that_came_and_went_are_averaged_over_the_last_minutes(either: Brow
         (this_minute - 600, "succeeded", 99),
     ):
         RunCount.create(span=60, start=start, task="t", queue="light", what=what, bucket=0, count=count)
-    flow = queue_head.flows(tasks.queues, now())
+    flow = queue_contents.flows(tasks.queues, now())
     assert flow["light"] == (3 / 5, 51 / 5)
     assert flow["heavy"] == (0, 0)
     assert re.search(r"light 0 – 0\.6 10 0", row_of(either.get("/queues").text, "light"))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from huey import chord, group
 
-from engine.options import BadOption
-from engine.queues import Queue
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.queues.options import BadOption
+from engine.queues.queue import Queue
 
 NAN, INFINITY, MOST = math.nan, math.inf, 2**31 - 1
 

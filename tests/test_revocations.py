@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
-from engine import pruning
-from engine.delivery import REVOKED_SECONDS
-from engine.queues import Queue
-from engine.records import now
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import REVOKED_SECONDS
+from engine.control import retention
+from engine.models import now
+from engine.queues.queue import Queue
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -125,12 +125,12 @@ def test_the_cleanup_finds_what_older_versions_left(queue: Queue, note: Any) -> 
         queue.storage.put_data(f"r:{run_id}", queue.serializer.serialize((None, False)))  # as they stored it
     queue.revoke_by_id("to come")
     note.revoke()
-    assert pruning.prune([queue], now(), 30, 90)["results"] == 1501
+    assert retention.prune([queue], now(), 30, 90)["results"] == 1501
     assert {life(queue, f"r:{run_id}") for run_id in (ended.id, *gone)} == {0}
     assert [life(queue, f"r:{run.id}") for run in (waits, later)] == [None, None]
     assert life(queue, "r:to come")
     assert note.is_revoked(), "a revocation of all runs of a task stays until it is restored"
-    assert pruning.prune([queue], now(), 30, 90)["results"] == 0
+    assert retention.prune([queue], now(), 30, 90)["results"] == 0
     work_off(queue, datetime.now(UTC) + timedelta(seconds=61))
     assert note.seen == [1]
 

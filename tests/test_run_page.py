@@ -15,13 +15,14 @@ from test_plans import plan_of
 
 import tasks
 from config import ROOT
-from engine import control, kin
+from engine.broker.messages import Asker
+from engine.broker.sqlite import SqliteDelivery
+from engine.control import runs
 from engine.database import database, on_postgresql
-from engine.messages import Asker
-from engine.queues import Queue
-from engine.records import Attempt, LogLine, Run, now
-from engine.sqlite_delivery import SqliteDelivery
-from engine.tracebacks import parse
+from engine.history.tracebacks import parse
+from engine.models import Attempt, LogLine, Run, now
+from engine.queues.queue import Queue
+from engine.search import related_runs
 from models import AuditEntry
 
 VERA = Asker("operator", "vera")
@@ -36,7 +37,7 @@ Traceback (most recent call last):
   File "{ROOT}/.venv/lib/python3.11/site-packages/huey/api.py", line 379, in _execute
     task_value = task.execute()
                  ^^^^^^^^^^^^^^
-  File "{ROOT}/engine/run_task.py", line 59, in without_exit
+  File "{ROOT}/engine/queues/task.py", line 59, in without_exit
     return func(*args, **kwargs)
   File "{ROOT}/reading/books.py", line 88, in open_epub
     with zipfile.ZipFile(path) as epub:
@@ -66,7 +67,7 @@ def line(of: Run, number: int, text: str, delivery: int = 1, level: str = "INFO"
 
 
 def asked(task: str = "get_cleanup_statistics", **kwargs: Any) -> str:
-    return str(control.run_task(tasks.queues, task, kwargs=kwargs, by=VERA).id)
+    return str(runs.run_task(tasks.queues, task, kwargs=kwargs, by=VERA).id)
 
 
 # --- what it tells -------------------------------------------------------------------------------------------
@@ -253,7 +254,7 @@ def test_the_runs_before_and_after_are_found_in_an_index(each_database: str) -> 
         database.execute_sql("ANALYZE")
     here = Run.select().order_by(Run.enqueued_at).offset(150).first()
     for newer in (True, False):
-        assert "dewey_runs_task" in plan_of(*kin.neighbour(here, newer).sql())
+        assert "dewey_runs_task" in plan_of(*related_runs.neighbour(here, newer).sql())
 
 
 # --- why it does not run -------------------------------------------------------------------------------------
@@ -406,10 +407,10 @@ def test_a_unique_task_run_again_gives_the_run_that_waits_already(library: None,
     @queue.task(unique=True)
     def once(number: int, *others: int) -> None: ...
 
-    first = control.run_task({"light": queue}, "once", [1, 2, 3], by=VERA)
+    first = runs.run_task({"light": queue}, "once", [1, 2, 3], by=VERA)
     old = run("once")
-    again = control.run_again({"light": queue}, old.id, [1, 2, 3], {}, by=VERA)
-    other = control.run_again({"light": queue}, old.id, [1, 2], {}, by=VERA)
+    again = runs.run_again({"light": queue}, old.id, [1, 2, 3], {}, by=VERA)
+    other = runs.run_again({"light": queue}, old.id, [1, 2], {}, by=VERA)
     assert again.id == first.id
     assert {one.id for one in Run.select().where(Run.state == "waiting")} == {first.id, other.id}
     queue.storage.close()

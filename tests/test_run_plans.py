@@ -9,14 +9,14 @@ import pytest
 from databases import bound_to, execute_alone, new_postgresql
 from test_plans import plans_of
 
-from engine.bulk import preflight
+from engine.control.bulk import preflight
 from engine.database import database, on_postgresql
-from engine.find import count_by_state, everything, find
-from engine.looks import holds
-from engine.lookup import Lookup, Window
 from engine.migrations import migrate
-from engine.queue_head import counted_in
-from engine.records import Run
+from engine.models import Run
+from engine.monitor.queue_contents import counted_in
+from engine.search.filters import holds
+from engine.search.query_plan import Lookup, Window
+from engine.search.run_search import count_by_state, everything, find
 
 AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 

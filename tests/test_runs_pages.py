@@ -10,9 +10,9 @@ from browsers import Browser, signed_in_browser
 from flask import Flask
 from library import attempt, rows_of, rows_of_all_pages, run
 
-from admin import exports
-from admin.console import ROWS
-from engine.records import State, now
+from admin.pages.blueprint import ROWS
+from admin.pages.runs import exports
+from engine.models import State, now
 from models import AuditEntry, SavedView
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from config import ROOT
-from engine.queues import Queue
-from engine.registry import SameName, share_names
+from engine.queues.queue import Queue
+from engine.queues.registry import SameName, share_names
 
 JOBS = """
 from tasks import {queue}

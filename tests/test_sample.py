@@ -8,7 +8,7 @@ import pytest
 
 from engine.database import database
 from models import Book, OwnTable, ReadingSession, User
-from reading.sample import AlreadyLoaded, NotOwnLibrary, load
+from reading.sample_data import AlreadyLoaded, NotOwnLibrary, load
 from reading.sessions import close_abandoned, overview
 
 AS_OF = datetime(2026, 11, 23, 18, 41, 7, 120, tzinfo=UTC)

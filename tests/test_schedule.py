@@ -9,10 +9,10 @@ import pytest
 from huey.consumer import ForkSafeFlag
 from probes import each_ten_minutes, half_hourly, probe
 
-from engine.consumer import Scheduler
-from engine.redis_delivery import RedisDelivery
-from engine.schedule import crontab
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.queues.crontab import crontab
+from engine.worker.scheduler import Scheduler
 
 NOON = datetime(2035, 5, 7, 12, 0, tzinfo=UTC)
 at = lambda minutes, seconds=0.0: NOON + timedelta(minutes=minutes, seconds=seconds)  # noqa: E731

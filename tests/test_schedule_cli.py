@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from browsers import Flasks
 
-from engine.records import Run, Tick, now
+from engine.models import Run, Tick, now
 from models import AuditEntry
 
 CLEANUP = "close_abandoned_sessions"

@@ -12,13 +12,14 @@ from test_budgets import many_tasks
 from waiting import avoid_end_of
 
 import tasks
-from admin.cron import in_words
-from admin.schedule import MOST
-from admin.schedule_rows import scheduled
-from engine import schedules
-from engine.control import Asker
+from admin.display.cron_text import in_words
+from admin.display.schedules import scheduled
+from admin.pages.queues.schedule import MOST
+from engine.broker.messages import Asker
+from engine.control import schedules
 from engine.database import database
-from engine.records import Run, Tick, now
+from engine.models import Run, Tick, now
+from engine.queues import ticks as queues_ticks
 from models import AuditEntry
 
 HALF_HOUR = timedelta(minutes=30)
@@ -201,8 +202,8 @@ def test_what_a_pause_holds_back_does_not_come_next_until_it_ends(operator: Brow
 # --- pause and resume ----------------------------------------------------------------------------------------
 
 
-def pause_of(task: str = CLEANUP) -> schedules.Info | None:
-    return schedules.paused(tasks.light.pauses(), task, now())
+def pause_of(task: str = CLEANUP) -> queues_ticks.Info | None:
+    return queues_ticks.paused(tasks.light.pauses(), task, now())
 
 
 @pytest.mark.usefixtures("served")
@@ -377,7 +378,7 @@ def test_an_expression_in_plain_words(expression: str, english: str, russian: st
 
 
 def test_a_friday_the_thirteenth_is_what_the_clock_takes_it_for() -> None:
-    from engine.schedule import crontab
+    from engine.queues.crontab import crontab
 
     friday = crontab(minute="0", hour="9", day="13", day_of_week="5").next(datetime(2026, 1, 1, tzinfo=UTC))
     assert friday and (friday.day, friday.weekday()) == (13, 4)

@@ -12,13 +12,17 @@ from huey.consumer import ForkSafeFlag
 from library import run
 
 import tasks
-from engine import history, pruning, schedules
-from engine.control import Asker, NotPossible
-from engine.queues import Queue
-from engine.records import Run, Tick, now
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
-from engine.workers import Scheduler
+from engine.broker.messages import Asker
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.control import retention, schedules
+from engine.exceptions import NotPossible
+from engine.history import writer
+from engine.models import Run, Tick, now
+from engine.monitor import schedule_history
+from engine.queues import ticks
+from engine.queues.queue import Queue
+from engine.worker.scheduler import Scheduler
 
 ANN = Asker("operator", "ann@example.org")
 CLEANUP = "close_abandoned_sessions"
@@ -50,23 +54,23 @@ def tick(minutes_ago: float, state: str, task: str = CLEANUP, **values: Any) -> 
 def test_a_pause_ends_by_itself_at_its_end(light: Queue) -> None:
     until = now() + timedelta(hours=1)
     schedules.pause(light, CLEANUP, by=ANN, reason="migration", until=until)
-    info = schedules.paused(light.pauses(), CLEANUP, now())
+    info = ticks.paused(light.pauses(), CLEANUP, now())
     assert info and (info["by"], info["reason"], info["until"]) == ("ann@example.org", "migration", until.isoformat())
-    assert schedules.paused(light.pauses(), CLEANUP, until - timedelta(seconds=1))
-    assert schedules.paused(light.pauses(), CLEANUP, until) is None
-    assert schedules.paused(light.pauses(), "another_task", now()) is None
+    assert ticks.paused(light.pauses(), CLEANUP, until - timedelta(seconds=1))
+    assert ticks.paused(light.pauses(), CLEANUP, until) is None
+    assert ticks.paused(light.pauses(), "another_task", now()) is None
 
 
 def test_a_pause_without_an_end_lasts_until_it_is_resumed(light: Queue) -> None:
     schedules.pause(light, CLEANUP, by=ANN)
-    assert schedules.paused(light.pauses(), CLEANUP, now() + timedelta(days=4000))
+    assert ticks.paused(light.pauses(), CLEANUP, now() + timedelta(days=4000))
     assert schedules.resume(light, CLEANUP)
-    assert schedules.paused(light.pauses(), CLEANUP, now()) is None
+    assert ticks.paused(light.pauses(), CLEANUP, now()) is None
     assert not schedules.resume(light, CLEANUP)
 
 
 def test_a_pause_that_has_ended_is_no_pause_to_resume(light: Queue) -> None:
-    light.storage.pause(schedules.target(CLEANUP), info(began=NOON, until=now() - timedelta(minutes=1)))
+    light.storage.pause(ticks.target(CLEANUP), info(began=NOON, until=now() - timedelta(minutes=1)))
     assert not schedules.resume(light, CLEANUP)
 
 
@@ -92,7 +96,7 @@ def info(began: datetime, until: datetime | None = None) -> dict[str, Any]:
 
 
 def states(due: list[int], minute: int, catch_up: bool = False, pause: dict[str, Any] | None = None) -> list[str]:
-    fates = schedules.fates([FIRST + one for one in due], FIRST + minute, catch_up, pause)
+    fates = ticks.fates([FIRST + one for one in due], FIRST + minute, catch_up, pause)
     assert [fate.minute - FIRST for fate in fates] == due
     return [fate.state for fate in fates]
 
@@ -125,8 +129,8 @@ def test_after_its_end_the_schedule_goes_on_and_what_was_held_back_is_not_made_u
 
 
 def test_of_a_year_of_minutes_only_the_newest_are_told() -> None:
-    fates = schedules.fates(range(FIRST, FIRST + 525_600), FIRST + 525_600, True, None)
-    assert len(fates) == schedules.MOST_TOLD
+    fates = ticks.fates(range(FIRST, FIRST + 525_600), FIRST + 525_600, True, None)
+    assert len(fates) == ticks.MOST_TOLD
     assert (fates[-1].state, fates[-2].state) == ("late", "missed")
 
 
@@ -139,7 +143,7 @@ def clock_of(queue: Queue) -> Scheduler:
 
 def told(queue: Queue) -> list[tuple[int, str, bool]]:
     """What is on record of the cleanup's ticks: minutes after noon, state, whether there is a run."""
-    history.write_down(queue)
+    writer.write_down(queue)
     rows = Tick.select().where(Tick.task == CLEANUP).order_by(Tick.due_at)
     return [(minute_of(one.due_at) - FIRST, one.state, one.run_id is not None) for one in rows]
 
@@ -148,9 +152,7 @@ def told(queue: Queue) -> list[tuple[int, str, bool]]:
 def test_the_clock_heeds_a_pause_goes_on_after_its_end_and_puts_all_of_it_on_record(light: Queue) -> None:
     clock = clock_of(light)
     clock.look(NOON)
-    light.storage.pause(
-        schedules.target(CLEANUP), info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70))
-    )
+    light.storage.pause(ticks.target(CLEANUP), info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70)))
     for minute in range(1, 91):
         clock.look(NOON + timedelta(minutes=minute))
     assert told(light) == [(0, "enqueued", True), (30, "paused", False), (60, "paused", False), (90, "enqueued", True)]
@@ -164,7 +166,7 @@ def test_the_clock_heeds_a_pause_goes_on_after_its_end_and_puts_all_of_it_on_rec
 @pytest.mark.usefixtures("library")
 def test_a_resumed_schedule_goes_on_with_its_next_tick(light: Queue) -> None:
     clock = clock_of(light)
-    light.storage.pause(schedules.target(CLEANUP), info(NOON - timedelta(minutes=1)))
+    light.storage.pause(ticks.target(CLEANUP), info(NOON - timedelta(minutes=1)))
     clock.look(NOON)
     schedules.resume(light, CLEANUP)
     clock.look(NOON + timedelta(minutes=1))
@@ -199,7 +201,7 @@ def test_what_the_clock_made_up_for_is_not_made_up_for_again() -> None:
     tick(90, "missed")
     tick(60, "late", run_id="an-id")
     assert schedules.newest_missed(CLEANUP) is None
-    assert schedules.pasts([CLEANUP])[CLEANUP].to_catch_up is None
+    assert schedule_history.pasts([CLEANUP])[CLEANUP].to_catch_up is None
 
 
 @pytest.mark.usefixtures("library")
@@ -220,14 +222,14 @@ def test_a_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) ->
 
 @pytest.mark.usefixtures("each_database")
 def test_the_past_of_many_schedules_holds_the_newest_of_each() -> None:
-    for number in range(schedules.RUNS_SHOWN + 5):
+    for number in range(schedule_history.RUNS_SHOWN + 5):
         run(CLEANUP, id=f"run-{number:02}", enqueued_at=NOON + timedelta(minutes=number))
     run("cleanup_old_task_results")
     tick(50, "missed")
     tick(40, "late")
     tick(30, "missed")
     tick(20, "missed", "cleanup_old_task_results")
-    found = schedules.pasts([CLEANUP, "cleanup_old_task_results", "never_run"])
+    found = schedule_history.pasts([CLEANUP, "cleanup_old_task_results", "never_run"])
     past = found[CLEANUP]
     assert [one.id for one in past.runs] == [f"run-{number:02}" for number in range(34, 4, -1)]
     assert [one.state for one in past.ticks] == ["missed", "late", "missed"]
@@ -240,5 +242,5 @@ def test_the_past_of_many_schedules_holds_the_newest_of_each() -> None:
 def test_ticks_are_kept_as_long_as_runs() -> None:
     tick(29 * 1440, "missed")
     tick(31 * 1440, "missed")
-    pruning.prune([], now(), days=30, failed_days=90)
+    retention.prune([], now(), days=30, failed_days=90)
     assert [one.due_at > now() - timedelta(days=30) for one in Tick.select()] == [True]

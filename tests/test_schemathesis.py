@@ -16,7 +16,7 @@ import pytest
 from consumers import ROOT
 from installation import Installation
 
-from admin.who import ROLES
+from admin.auth.identity import ROLES
 
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "")
 ALL = "examples,coverage,fuzzing,stateful"

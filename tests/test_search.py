@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from library import rows_of, run
 
-from admin import meaning
-from admin.search import BadSearch, Term, parse, text_of
-from engine import find
-from engine.find import everything, find_all
-from engine.lookup import Lookup, Window
+from admin.search import run_query
+from admin.search.syntax import BadSearch, Term, parse, text_of
 from engine.migrations import migrate
-from engine.records import Run, State, now
+from engine.models import Run, State, now
+from engine.search import run_search
+from engine.search.query_plan import Lookup, Window
+from engine.search.run_search import everything, find_all
 
 AS_OF = datetime(2026, 11, 24, 12, 30, 40, tzinfo=UTC)
 
@@ -216,11 +216,11 @@ SEARCHES = [
 def test_a_search_finds_the_runs_that_it_means(
     named: dict[str, str], text: str, found: str, app_words: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = meaning.lookup(parse(text), now())
+    wanted = run_query.lookup(parse(text), now())
     expected = set(found.split())
-    for looked_at in (find.SCATTERED, 1):
-        monkeypatch.setattr(find, "LOOKED_AT", looked_at)
-        monkeypatch.setattr(find, "SCATTERED", looked_at)
+    for looked_at in (run_search.SCATTERED, 1):
+        monkeypatch.setattr(run_search, "LOOKED_AT", looked_at)
+        monkeypatch.setattr(run_search, "SCATTERED", looked_at)
         shown = [named[one.id] for page in find_all(wanted, 2) for one in page]
         assert sorted(shown) == sorted(expected)
     assert {named[run_id] for run_id, *_ in everything(wanted).tuples()} == expected
@@ -235,23 +235,23 @@ def test_every_key_has_its_example_and_an_id_and_a_parent_are_found(named: dict[
         (f"parent:{by_name['book']}", {"child"}),
         (f"parent:{by_name['book']} after:1h", set()),
     ):
-        wanted = meaning.lookup(parse(text), now())
+        wanted = run_query.lookup(parse(text), now())
         assert {named[one.id] for page in find_all(wanted, 1) for one in page} == found
         assert {named[run_id] for run_id, *_ in everything(wanted).tuples()} == found
-    for name, key in meaning.KEYS.items():
+    for name, key in run_query.KEYS.items():
         assert key.example.startswith(f"{name}:")
-        meaning.lookup(parse(key.example), AS_OF)
+        run_query.lookup(parse(key.example), AS_OF)
         assert str(key.help)
 
 
 def test_what_is_counted_back_from_now_can_be_pinned(app_words: None) -> None:
     terms = parse("state:failed after:24h ended:1h ended:2d..1h before:30m")
-    fixed = meaning.pinned(terms, AS_OF)
+    fixed = run_query.pinned(terms, AS_OF)
     later = AS_OF + timedelta(days=3)
-    wanted = meaning.lookup(terms, AS_OF)
-    assert meaning.lookup(parse(text_of(fixed)), later) == wanted
+    wanted = run_query.lookup(terms, AS_OF)
+    assert run_query.lookup(parse(text_of(fixed)), later) == wanted
     assert fixed[-1] == Term("before", (AS_OF.isoformat(),))
-    assert meaning.lookup(parse("ended:1h"), AS_OF).ended == Window(datetime(2026, 11, 24, 11, 30, tzinfo=UTC))
+    assert run_query.lookup(parse("ended:1h"), AS_OF).ended == Window(datetime(2026, 11, 24, 11, 30, tzinfo=UTC))
 
 
 # --- pages ---------------------------------------------------------------------------------------------------
@@ -269,13 +269,13 @@ LOOKUPS: dict[str, Callable[[], tuple[Lookup, Callable[[Run], bool]]]] = {
     "queue": lambda: (Lookup(queues=frozenset({"heavy"})), lambda one: one.queue == "heavy"),
     "people": lambda: (Lookup(people=frozenset({"anna", "bob"})), lambda one: one.asked_by in ("anna", "bob")),
     "ended": lambda: (Lookup(ended=Window(AS_OF - timedelta(days=9))), lambda one: one.ended_at is not None),
-    "a word": lambda: (meaning.lookup(parse("zip"), AS_OF), lambda one: "zip" in (one.error or "")),
+    "a word": lambda: (run_query.lookup(parse("zip"), AS_OF), lambda one: "zip" in (one.error or "")),
     "a word in states": lambda: (
-        meaning.lookup(parse("zip state:failed,dead"), AS_OF),
+        run_query.lookup(parse("zip state:failed,dead"), AS_OF),
         lambda one: "zip" in (one.error or "") and one.state in ("failed", "dead"),
     ),
     "a word of tasks": lambda: (
-        meaning.lookup(parse("zip task:a,b"), AS_OF),
+        run_query.lookup(parse("zip task:a,b"), AS_OF),
         lambda one: "zip" in (one.error or "") and one.task in ("a", "b"),
     ),
     "parent": lambda: (Lookup(parents=frozenset({"p"})), lambda one: one.parent_id == "p"),
@@ -286,8 +286,8 @@ LOOKUPS: dict[str, Callable[[], tuple[Lookup, Callable[[Run], bool]]]] = {
 def test_pages_neither_skip_nor_repeat_nor_disorder_runs_of_a_few_instants(
     each_database: str, name: str, app_words: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(find, "LOOKED_AT", 7)
-    monkeypatch.setattr(find, "SCATTERED", 7)
+    monkeypatch.setattr(run_search, "LOOKED_AT", 7)
+    monkeypatch.setattr(run_search, "SCATTERED", 7)
     for number in range(120):
         at = AS_OF - timedelta(seconds=number % 3)
         state = STATES[number * number % 4]
@@ -313,7 +313,7 @@ def test_pages_neither_skip_nor_repeat_nor_disorder_runs_of_a_few_instants(
 def test_a_search_that_is_not_through_says_how_far_it_came_and_goes_on(
     operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(find, "LOOKED_AT", 5)
+    monkeypatch.setattr(run_search, "LOOKED_AT", 5)
     at = now()
     old = run("process_book", "failed", error="a needle", enqueued_at=at - timedelta(hours=20))
     for minutes in range(12):
@@ -338,24 +338,24 @@ def test_counts_by_state_are_those_of_the_rows_and_missing_where_no_index_tells(
     for number in range(40):
         run("ab"[number % 2], STATES[number % 4], queue="heavy", ended_at=AS_OF, enqueued_at=AS_OF)
     expected: dict[str, Any] = dict.fromkeys(map(str, State), 0) | dict.fromkeys(STATES, 10)
-    assert find.count_by_state(Lookup()) == expected
-    assert find.count_by_state(Lookup(queues=frozenset({"heavy"}))) == expected
-    assert find.count_by_state(Lookup(states=frozenset({"dead"}))) == expected
-    of_task = find.count_by_state(Lookup(tasks=frozenset({"a"})))
+    assert run_search.count_by_state(Lookup()) == expected
+    assert run_search.count_by_state(Lookup(queues=frozenset({"heavy"}))) == expected
+    assert run_search.count_by_state(Lookup(states=frozenset({"dead"}))) == expected
+    of_task = run_search.count_by_state(Lookup(tasks=frozenset({"a"})))
     assert of_task == {**dict.fromkeys(expected, 0), "succeeded": 10, "dead": 10}
-    light = find.count_by_state(Lookup(tasks=frozenset({"a"}), queues=frozenset({"light"})))
+    light = run_search.count_by_state(Lookup(tasks=frozenset({"a"}), queues=frozenset({"light"})))
     assert light == dict.fromkeys(expected, 0)
-    heavy = find.count_by_state(Lookup(tasks=frozenset({"a"}), queues=frozenset({"heavy"})))
+    heavy = run_search.count_by_state(Lookup(tasks=frozenset({"a"}), queues=frozenset({"heavy"})))
     assert heavy == of_task
-    assert find.count_by_state(Lookup(ended=Window(AS_OF))) == {**expected, "waiting": 0}
+    assert run_search.count_by_state(Lookup(ended=Window(AS_OF))) == {**expected, "waiting": 0}
     for text in ("zip", "task:a waited:>1s", "queue:heavy attempts:1", "by:anna", "id:8b6e", "ended:1h task:a"):
-        assert find.count_by_state(meaning.lookup(parse(text), AS_OF)) is None
+        assert run_search.count_by_state(run_query.lookup(parse(text), AS_OF)) is None
 
 
 @pytest.mark.usefixtures("app")
 def test_what_a_field_can_hold_stands_in_the_field_and_not_in_the_box(operator: Browser, app: Flask) -> None:
     with app.test_request_context("/runs?state=dead&q=state:failed task:process_book after:24h zip -queue:light"):
-        from admin.run_filter import RunFilter
+        from admin.search.run_filter import RunFilter
 
         asked = RunFilter()
         assert (asked.state, asked.task, asked.last, asked.q) == ("failed", "process_book", "24h", "zip -queue:light")

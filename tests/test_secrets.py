@@ -9,12 +9,13 @@ from argon2 import PasswordHasher
 from browsers import PASSWORD, PEOPLE, SLOW_HASHER, Browser, bearer_headers
 from flask import Flask
 
-from admin import passwords
-from admin.people import create_operator, create_token
+from admin.auth import passwords
+from admin.auth.identity import SEEN_EVERY
+from admin.operations.operators import create_operator
+from admin.operations.tokens import create_token
 from admin.problems import BadInput, Refused
-from admin.who import SEEN_EVERY
 from engine.database import database
-from engine.records import now
+from engine.models import now
 from models import Operator, Token
 
 

@@ -7,7 +7,7 @@ from browsers import Browser
 from budget import cost_of
 from library import cleanup_result, closed, run
 
-from engine.records import now
+from engine.models import now
 
 
 def table_of(html: str, name: str) -> dict[str, list[str]]:

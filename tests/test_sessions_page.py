@@ -13,10 +13,10 @@ from library import closed, no_foreign_keys, rows_of, rows_of_all_pages, run, se
 from markupsafe import escape
 
 import models
-from admin.console import ROWS
+from admin.pages.blueprint import ROWS
 from engine.database import database
 from engine.migrations import migrate
-from engine.records import now
+from engine.models import now
 from models import AuditEntry, ReadingSession
 
 

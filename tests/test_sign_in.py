@@ -9,10 +9,10 @@ import pytest
 from browsers import PASSWORD, PEOPLE, Browser
 from flask import Flask
 
-from admin.access import needs
-from admin.passwords import matches
-from admin.who import IDLE, LONGEST, SEEN_EVERY
-from engine.records import now
+from admin.auth.access import needs
+from admin.auth.identity import IDLE, LONGEST, SEEN_EVERY
+from admin.auth.passwords import matches
+from engine.models import now
 from models import AuditEntry, Operator, SignIn
 
 # --- signing in and out --------------------------------------------------------------------------------------

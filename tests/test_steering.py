@@ -8,10 +8,10 @@ from databases import bound_to
 from installation import Installation
 from waiting import wait_until
 
-from engine.delivery import Effects
-from engine.records import Run
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects
+from engine.models import Run
 from models import AuditEntry
 
 

@@ -13,10 +13,12 @@ from library import run
 from waiting import avoid_end_of
 
 import tasks
-from engine import counts, inspect, task_counts
-from engine.control import Asker, pause
+from engine.broker.messages import Asker
+from engine.control.queues import pause
 from engine.database import database
-from engine.records import Run, now
+from engine.history import run_counts, task_stats
+from engine.models import Run, now
+from engine.monitor import registered_tasks
 from models import AuditEntry
 
 CLEANUP, STATISTICS = "close_abandoned_sessions", "get_cleanup_statistics"
@@ -34,12 +36,12 @@ def ended(task: str = STATISTICS, state: str = "succeeded", *, hours_ago: float 
     """A run that ended then, and counts."""
     ended_at = now() - timedelta(hours=hours_ago)
     made = run(task, state, enqueued_at=ended_at, ended_at=ended_at, **{"run_ms": 20.0, "wait_ms": 3.0, **values})
-    counts.add(Counter(counts.keys_of(made)))
+    run_counts.add(Counter(run_counts.keys_of(made)))
     return made
 
 
 def retried(task: str, times: int) -> None:
-    counts.add({(int(now().timestamp()), task, "light", counts.RETRIED, 0): times})
+    run_counts.add({(int(now().timestamp()), task, "light", run_counts.RETRIED, 0): times})
 
 
 # --- the list ------------------------------------------------------------------------------------------------
@@ -61,14 +63,16 @@ def test_each_task_stands_with_its_runs_failures_and_durations_of_seven_days(eit
     assert 17 <= p95 <= 21
     assert 800 <= p99 <= 1000
     assert "nothing ran 0 –" in text_of(row(html, CLEANUP))
-    assert {one.name for one in inspect.registered(tasks.queues)} == set(re.findall('<tr id="task-([^"]+)"', html))
+    assert {one.name for one in registered_tasks.registered(tasks.queues)} == set(
+        re.findall('<tr id="task-([^"]+)"', html)
+    )
 
 
 def test_the_numbers_lead_to_the_runs_they_count(operator: Browser) -> None:
     avoid_end_of(timedelta(days=1))
     ended()
     ended(state="failed")
-    since = f"{task_counts.week_start(now()):%Y-%m-%dT%H:%MZ}"
+    since = f"{task_stats.week_start(now()):%Y-%m-%dT%H:%MZ}"
     links = [
         link.replace("&amp;", "&")
         for link in re.findall('href="(/runs[^"]*)"', row(operator.get("/tasks").text, STATISTICS))

@@ -10,12 +10,11 @@ from browsers import Flasks, bearer_headers
 from flask import Flask
 from library import attempt, consumer_of, run
 
-from admin.facts import fact_lines
-from admin.perform import perform
+from admin.cli.output import fact_lines, me, shown, table_lines
+from admin.operations.registry import perform
 from admin.problems import BadInput
-from admin.terminal import me, shown, table_lines
-from engine import broker_health, inspect
-from engine.records import ErrorGroup, Run, now
+from engine.models import ErrorGroup, Run, now
+from engine.monitor import broker_health, consumers
 from models import AuditEntry
 
 AT = datetime(2026, 11, 24, 9, 30, 5, 123456, UTC)
@@ -164,10 +163,10 @@ def test_the_preflight_tells_how_many_in_which_states_and_the_fingerprint(flask:
 
 def test_consumers_that_are_gone_are_last_and_without_what_they_used(flask: Flasks) -> None:
     used = {"rss_bytes": 70 << 20, "cpu_percent": 3.0}
-    gone = inspect.worker_name(consumer_of("light", stopped_at=now(), beat_at=now() + timedelta(seconds=1), **used))
-    lost = inspect.worker_name(consumer_of("light", beat_at=now() - timedelta(hours=1), **used))
-    late = inspect.worker_name(consumer_of("light", beat_at=now() - timedelta(seconds=9), **used))
-    live = inspect.worker_name(consumer_of("light", **used))
+    gone = consumers.worker_name(consumer_of("light", stopped_at=now(), beat_at=now() + timedelta(seconds=1), **used))
+    lost = consumers.worker_name(consumer_of("light", beat_at=now() - timedelta(hours=1), **used))
+    late = consumers.worker_name(consumer_of("light", beat_at=now() - timedelta(seconds=9), **used))
+    live = consumers.worker_name(consumer_of("light", **used))
     rows = [line.split() for line in flask("workers", "list").split("\n")[1:]]
     assert [row[:2] for row in rows] == [[live, "live"], [late, "late"], [lost, "lost"], [gone, "stopped"]]
     assert rows[0][2:7] == ["2", "0", "70", "MB", "3"]

@@ -11,15 +11,15 @@ from flask import Flask
 from library import consumer_of, run, session
 
 import tasks
-from admin.commands import ALONE, GROUPS
-from admin.json_api import rule_of
-from admin.perform import ACTIONS
-from admin.reads import READS
+from admin.api.routes import rule_of
+from admin.cli.generated import ALONE, GROUPS
+from admin.operations.queries import READS
+from admin.operations.registry import ACTIONS
 from config import settings
-from engine import bulk
-from engine.history import write_down
-from engine.messages import Asker
-from engine.records import Tick, now
+from engine.broker.messages import Asker
+from engine.control import bulk
+from engine.history.writer import write_down
+from engine.models import Tick, now
 from models import AuditEntry, Book, Operator, ReadingSession, SavedView, Token, User
 
 CLEANUP = "close_abandoned_sessions"
@@ -171,8 +171,8 @@ def line(names: dict[str, Any]) -> tuple[str, str]:
 @pytest.mark.parametrize("name", DEEDS)
 def test_every_door_writes_the_same_line(app: Flask, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     deed, lines = DEEDS[name], []
-    monkeypatch.setattr("admin.workers_cli.DUMP_SECONDS", 0.1)
-    monkeypatch.setattr("admin.worker_orders.DUMP_SECONDS", 0.1)
+    monkeypatch.setattr("admin.cli.workers.DUMP_SECONDS", 0.1)
+    monkeypatch.setattr("admin.pages.queues.worker_actions.DUMP_SECONDS", 0.1)
     if deed.page:
         names = ground(name)
         browser = signed_in_browser(app, "admin")

@@ -16,8 +16,8 @@ from jinja2 import Environment, nodes
 from library import attempt, closed, consumer_of, run, session
 
 from config import LANGUAGES
-from engine.paging import COUNTED_TO
-from engine.records import now
+from engine.models import now
+from engine.search.pagination import COUNTED_TO
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "translations"))
@@ -50,12 +50,12 @@ SAID = {"title", "aria-label", "placeholder", "alt", "aria-description"}
 
 #: Who answers programs, in English, or speaks in the terminal.
 IN_ENGLISH = {
-    "admin/api.py",
-    "admin/cli.py",
-    "admin/start.py",
-    "admin/steering.py",
-    "admin/supervisor.py",
-    "admin/terminal.py",
+    "admin/api/cleanup.py",
+    "admin/cli/commands.py",
+    "admin/cli/start.py",
+    "admin/cli/steering.py",
+    "admin/cli/supervisor.py",
+    "admin/cli/output.py",
 }
 
 

@@ -11,13 +11,15 @@ import pytest
 from installation import Installation
 from library import consumer_of, run
 
-from engine import control, history
-from engine.messages import Asker
-from engine.queues import Queue, asked_by
-from engine.records import Run, WorkerProcess, now
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
-from engine.why import Cause, why
+from engine.broker.messages import Asker
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.control import queues, runs
+from engine.history import writer
+from engine.models import Run, WorkerProcess, now
+from engine.monitor.diagnosis import Cause, why
+from engine.queues.enqueue import asked_by
+from engine.queues.queue import Queue
 
 VERA = Asker("operator", "vera")
 
@@ -57,7 +59,7 @@ def consumer(light: Queue) -> WorkerProcess:
 
 
 def asked(queue: Queue, task: str = "read", **options: Any) -> str:
-    return str(control.run_task({"light": queue}, task, by=VERA, **options).id)
+    return str(runs.run_task({"light": queue}, task, by=VERA, **options).id)
 
 
 def causes(queue: Queue, run_id: str) -> list[Cause]:
@@ -94,8 +96,8 @@ def test_a_free_worker_stands_in_nobodys_way(light: Queue) -> None:
 @pytest.mark.usefixtures("consumer")
 def test_a_paused_queue_and_a_paused_task_tell_by_whom_since_when_and_why(light: Queue) -> None:
     run_id = asked(light)
-    control.pause(light, by=VERA, reason="the database is moving")
-    control.pause(light, task="read", by=Asker("cli", "root"))
+    queues.pause(light, by=VERA, reason="the database is moving")
+    queues.pause(light, task="read", by=Asker("cli", "root"))
     queue, task = causes(light, run_id)
     assert (queue.kind, queue.facts["by"], queue.facts["reason"]) == ("queue_paused", "vera", "the database is moving")
     assert now() - queue.facts["at"] < timedelta(minutes=1)
@@ -109,7 +111,7 @@ def test_a_paused_queue_and_a_paused_task_tell_by_whom_since_when_and_why(light:
 
 def test_more_than_one_cause_is_told_the_one_that_somebody_made_first(light: Queue) -> None:
     run_id = asked(light)
-    control.pause(light, by=VERA)
+    queues.pause(light, by=VERA)
     assert kinds(light, run_id)[:2] == ["queue_paused", "no_worker"]
 
 
@@ -132,7 +134,7 @@ def test_what_is_put_off_by_the_rate_of_its_task(light: Queue, consumer: WorkerP
     second = asked(light, "fetch")
     assert light.dequeue()
     assert light.dequeue() is None
-    history.write_down(light)
+    writer.write_down(light)
     (cause,) = causes(light, second)
     assert (cause.kind, cause.facts["task"], cause.facts["limit"]) == ("rate_limited", "fetch", "1/m")
     assert timedelta(seconds=30) < cause.facts["due_at"] - now() <= timedelta(minutes=1)
@@ -145,7 +147,7 @@ def test_a_lock_that_somebody_else_has(light: Queue, consumer: WorkerProcess) ->
     failed = asked(light, "bind")
     light.identify(consumer.id, "Worker-2")
     light.execute(light.dequeue())
-    history.write_down(light)
+    writer.write_down(light)
     later, lock = causes(light, failed)
     assert (later.kind, later.facts["attempt"], later.facts["retries"]) == ("retry_due", 2, 1)
     assert (lock.kind, lock.facts["lock"], lock.facts["run_id"]) == ("lock_held", "press", holder)
@@ -189,7 +191,7 @@ def test_what_runs_says_so_though_the_record_may_not_know_yet(light: Queue, cons
     (cause,) = causes(light, run_id)
     assert (cause.kind, cause.facts["worker"]) == ("running", f"Worker-1 on {consumer.id}")
     assert cause.facts["cancelled_by"] is None
-    control.cancel({"light": light}, run_id, VERA)
+    runs.cancel({"light": light}, run_id, VERA)
     assert causes(light, run_id)[0].facts["cancelled_by"] == "vera"
 
 
@@ -197,7 +199,7 @@ def test_what_has_just_ended_is_not_mistaken_for_lost(light: Queue, consumer: Wo
     run_id = asked(light)
     light.execute(light.dequeue())
     assert kinds(light, run_id) == ["record_behind"]
-    history.write_down(light)
+    writer.write_down(light)
     (cause,) = causes(light, run_id)
     assert (cause.kind, cause.facts["state"]) == ("ended", "succeeded")
 
@@ -208,7 +210,7 @@ def test_a_message_that_the_broker_has_lost_is_said_so_and_can_be_made_anew(
     run_id = asked(light)
     light.storage.flush_all()
     assert causes(light, run_id) == [Cause("lost", {"state": "waiting"})]
-    control.retry({"light": light}, run_id, VERA)
+    runs.retry({"light": light}, run_id, VERA)
     assert causes(light, run_id)[-1].kind == "next"
     assert light.dequeue().id == run_id
 
@@ -225,7 +227,7 @@ def test_what_code_has_cancelled_is_dropped_by_the_worker_that_takes_it(light: Q
     assert causes(light, second)[0] == Cause("cancelled", {"task": "read", "until": until})
     for run_id in (first, second):
         light.execute(light.dequeue())
-        history.write_down(light)
+        writer.write_down(light)
         assert Run.get_by_id(run_id).state == "cancelled"
 
 
@@ -246,7 +248,7 @@ def test_a_task_that_this_program_does_not_know(light: Queue, consumer: WorkerPr
 
     with asked_by(VERA):
         run_id = newer.enqueue(unheard.s()).id
-    history.write_down(newer)
+    writer.write_down(newer)
     cause = causes(light, run_id)[0]
     assert (cause.kind, cause.facts["task"], cause.facts["workers"]) == ("task_unknown", "unheard", ["1"])
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 
-from admin import charts, figures, words
-from engine.paging import COUNTED_TO
-from engine.records import Run
+from admin.display import bar_chart, labels, numbers
+from engine.models import Run
+from engine.search.pagination import COUNTED_TO
 
 NOW = datetime(2026, 11, 23, 17, 33, 36, 385505, UTC)
 
@@ -21,14 +21,14 @@ NOW = datetime(2026, 11, 23, 17, 33, 36, 385505, UTC)
     ],
 )  # fmt: skip
 def test_a_duration_has_the_unit_that_a_person_would_choose(ms: float | None, text: str) -> None:
-    assert figures.duration(ms) == text
+    assert numbers.duration(ms) == text
 
 
 @pytest.mark.parametrize(
     ("minutes", "text"), [(None, "–"), (0, "0 min"), (-7, "-7 min"), (45, "45 min"), (125, "2 h 5 min"), (4320, "3 d")]
 )
 def test_the_length_of_a_session_is_in_minutes_and_larger(minutes: int | None, text: str) -> None:
-    assert figures.minutes(minutes) == text
+    assert numbers.minutes(minutes) == text
 
 
 @pytest.mark.parametrize(
@@ -39,19 +39,19 @@ def test_the_length_of_a_session_is_in_minutes_and_larger(minutes: int | None, t
     ],
 )  # fmt: skip
 def test_how_long_ago_is_told_in_one_unit(seconds: int, text: str) -> None:
-    assert figures.ago(NOW - timedelta(seconds=seconds), NOW) == text
+    assert numbers.ago(NOW - timedelta(seconds=seconds), NOW) == text
 
 
 def test_what_was_due_a_while_ago_is_due_now() -> None:
-    assert figures.due(NOW - timedelta(hours=1), NOW) == "now"
-    assert figures.due(NOW + timedelta(hours=1), NOW) == "in 1 h"
+    assert numbers.due(NOW - timedelta(hours=1), NOW) == "now"
+    assert numbers.due(NOW + timedelta(hours=1), NOW) == "in 1 h"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(761, "12:41"), (0, "00:00"), (-5, "00:00"), (3600, "1:00:00"), (36_061, "10:01:01")]
 )
 def test_a_timer_counts_minutes_and_seconds_and_stops_at_nothing(seconds: int, text: str) -> None:
-    assert figures.timer(NOW + timedelta(seconds=seconds), NOW) == text
+    assert numbers.timer(NOW + timedelta(seconds=seconds), NOW) == text
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_a_timer_counts_minutes_and_seconds_and_stops_at_nothing(seconds: int, t
     ],
 )
 def test_a_time_of_today_is_a_clock_and_another_one_has_its_day(instant: datetime, text: str) -> None:
-    assert figures.clock(instant, NOW) == text
+    assert numbers.clock(instant, NOW) == text
 
 
 def test_numbers_have_thousands_and_their_bound() -> None:
-    assert [figures.number(value) for value in (0, 1234567, 23.5, 23.0, None)] == ["0", "1,234,567", "23.5", "23", "–"]
-    assert figures.bounded(COUNTED_TO) == "10,000"
-    assert figures.bounded(COUNTED_TO + 1) == "10,000+"
-    assert [figures.percent(*pair) for pair in ((0, 0), (12, 391), (1, 5000), (5, 5))] == [
+    assert [numbers.number(value) for value in (0, 1234567, 23.5, 23.0, None)] == ["0", "1,234,567", "23.5", "23", "–"]
+    assert numbers.bounded(COUNTED_TO) == "10,000"
+    assert numbers.bounded(COUNTED_TO + 1) == "10,000+"
+    assert [numbers.percent(*pair) for pair in ((0, 0), (12, 391), (1, 5000), (5, 5))] == [
         "0 %",
         "3.1 %",
         "< 0.1 %",
@@ -81,8 +81,8 @@ def test_numbers_have_thousands_and_their_bound() -> None:
 
 def test_a_sentence_fits_its_number() -> None:
     sentence = ("%(num)s session on %(queue)s", "%(num)s sessions on %(queue)s")
-    assert words.counted(*sentence, 1, queue="light") == "1 session on light"
-    assert words.counted(*sentence, 1204, queue="a %s {b}") == "1,204 sessions on a %s {b}"
+    assert labels.counted(*sentence, 1, queue="light") == "1 session on light"
+    assert labels.counted(*sentence, 1204, queue="a %s {b}") == "1,204 sessions on a %s {b}"
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_a_sentence_fits_its_number() -> None:
     ],
 )  # fmt: skip
 def test_whoever_asked_has_a_name(kind: str | None, name: str | None, text: str) -> None:
-    assert words.asker(Run(asked_by_kind=kind, asked_by=name)) == text
+    assert labels.asker(Run(asked_by_kind=kind, asked_by=name)) == text
 
 
 def test_a_call_reads_like_a_call() -> None:
     call = Run(task="process_book", args=["9f2c", None], kwargs={"again": True, "title": "Война"})
-    assert words.as_call(call) == 'process_book("9f2c", null, again=true, title="Война")'
+    assert labels.as_call(call) == 'process_book("9f2c", null, again=true, title="Война")'
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_call_reads_like_a_call() -> None:
 )
 def test_a_chart_has_a_round_scale_that_no_bar_outgrows(app: Flask, highest: int, steps: list[int]) -> None:
     with app.test_request_context():
-        chart = charts.sessions([(NOW.replace(minute=0), highest)], NOW)
+        chart = bar_chart.sessions([(NOW.replace(minute=0), highest)], NOW)
     assert [line.value for line in chart.lines] == steps
     for part in chart.bars[0].parts:
         assert 0 <= part.y <= chart.floor

@@ -14,10 +14,13 @@ from library import consumer_of
 from waiting import wait_until
 
 import tasks
-from admin.workers_page import threads
-from engine import inspect, roster, stacks, steer_workers
-from engine.records import WorkerProcess, now
-from engine.steer_workers import Stack, What
+from admin.pages.queues.workers import threads
+from engine.models import WorkerProcess, now
+from engine.monitor import consumers
+from engine.monitor import consumers as consumer_status
+from engine.queues import remote_control
+from engine.queues.remote_control import Stack, What
+from engine.worker import stack_dump
 from models import AuditEntry
 
 LATE, LOST = timedelta(seconds=15), timedelta(minutes=2)
@@ -77,7 +80,7 @@ def test_who_is_lost_stays_in_sight_until_another_takes_its_place(operator: Brow
     assert "Gone" not in html
     elsewhere = consumer_of("light", host="app-2", started_at=at - LOST)
     older = consumer_of("light", started_at=started - timedelta(hours=1))
-    assert roster.replacements([lost, elsewhere, older], at) == {}
+    assert consumer_status.replacements([lost, elsewhere, older], at) == {}
     heir = consumer_of("light", started_at=at - LOST)
     html = operator.get("/workers").text
     assert told_of(html, lost).startswith(f"light app-1 · {lost.pid} died another took its place")
@@ -92,9 +95,11 @@ def test_each_newcomer_takes_the_place_of_one_and_of_the_dead_first() -> None:
         return WorkerProcess(id=name, host="h", queue="q", started_at=at[0], beat_at=at[1], stopped_at=gone)
 
     stopped, first, second = one("stopped", 60, 30, stopped=True), one("first", 60, 20), one("second", 60, 10)
-    found = roster.replacements([stopped, second, first, one("new", 9, 0)], now())
+    found = consumer_status.replacements([stopped, second, first, one("new", 9, 0)], now())
     assert {gone: heir.id for gone, heir in found.items()} == {"first": "new"}
-    found = roster.replacements([stopped, second, first, one("a", 19, 0), one("b", 9, 0), one("c", 8, 0)], now())
+    found = consumer_status.replacements(
+        [stopped, second, first, one("a", 19, 0), one("b", 9, 0), one("c", 8, 0)], now()
+    )
     assert {gone: heir.id for gone, heir in found.items()} == {"first": "a", "second": "b", "stopped": "c"}
 
 
@@ -178,7 +183,7 @@ def test_what_is_gone_takes_no_orders(
     assert words in text_of(admin.get(f"/workers/{one.id}").text)
     is_late = values == {"beat_at": LATE}
     assert admin.send(f"/workers/{one.id}/quiet").status_code == (303 if is_late else 409)
-    assert len(steer_workers.pending(tasks.light, one.id)) == is_late
+    assert len(remote_control.pending(tasks.light, one.id)) == is_late
 
 
 # --- orders --------------------------------------------------------------------------------------------------
@@ -189,9 +194,9 @@ def test_an_admin_gives_orders_each_with_its_line_in_the_audit(signed_in: Callab
     for what in ("quiet", "wake", "restart", "stop"):
         answer = admin.send(f"/workers/{one.id}/{what}")
         assert (answer.status_code, answer.location) == (303, f"/workers/{one.id}")
-    given = [(order.what, order.by) for order in steer_workers.take(tasks.light, one.id)]
+    given = [(order.what, order.by) for order in remote_control.take(tasks.light, one.id)]
     assert given == [(what, "admin@example.org") for what in (What.QUIET, What.WAKE, What.STOP, What.RESTART)]
-    assert steer_workers.pending(tasks.light, one.id) == []
+    assert remote_control.pending(tasks.light, one.id) == []
     lines = AuditEntry.select().where(AuditEntry.action.startswith("workers")).order_by(AuditEntry.id)
     assert [(line.action, line.target) for line in lines] == [
         (f"workers.{what}", one.id) for what in ("quiet", "wake", "restart", "stop")
@@ -207,13 +212,13 @@ def test_what_a_consumer_has_not_taken_yet_is_shown(signed_in: Callable[[str], B
 def test_stopping_and_restarting_are_asked_about_once_more(signed_in: Callable[[str], Browser]) -> None:
     one, admin = consumer_of("light", running=[job("nap"), job("nap", 2)]), signed_in("admin")
     asked = admin.get(f"/workers/{one.id}/stop").text
-    assert "Stop this consumer?" in asked and inspect.worker_name(one) in asked
+    assert "Stop this consumer?" in asked and consumers.worker_name(one) in asked
     assert "It runs 2 tasks" in asked
     assert "Nobody else serves light: what comes in will wait." in asked
     consumer_of("light")
     assert "Nobody else" not in admin.get(f"/workers/{one.id}/stop").text
     assert "Restart this consumer?" in admin.get(f"/workers/{one.id}/restart").text
-    assert steer_workers.pending(tasks.light, one.id) == []
+    assert remote_control.pending(tasks.light, one.id) == []
 
 
 def test_only_an_admin_gives_orders(signed_in: Callable[[str], Browser]) -> None:
@@ -227,9 +232,9 @@ def test_only_an_admin_gives_orders(signed_in: Callable[[str], Browser]) -> None
 # --- stacks --------------------------------------------------------------------------------------------------
 
 FRAMES = """Traceback (most recent call last):
-  File "{root}/engine/workers.py", line 72, in loop
+  File "{root}/engine/worker/worker.py", line 72, in loop
     task = self.huey.dequeue()
-  File "{root}/engine/run_task.py", line 61, in without_exit
+  File "{root}/engine/queues/task.py", line 61, in without_exit
     return func(*args, **kwargs)
   File "{root}/reading/books.py", line 88, in open_epub
     with ZipFile(path) as book:
@@ -257,7 +262,7 @@ def test_the_answer_of_the_workers_is_shown(signed_in: Callable[[str], Browser])
     one = consumer_of("light")
     text = FRAMES.replace("{root}", str(Path(__file__).parent.parent))
     found = [Stack("Worker-1", 4001, "a-run", "process_book", text), Stack("Worker-2", 4002, None, None, "")]
-    steer_workers.answer(tasks.light, one.id, found)
+    remote_control.answer(tasks.light, one.id, found)
     told = text_of(signed_in("viewer").get(f"/workers/{one.id}").text)
     assert "Worker-1 · 4001 · process_book" in told and "with ZipFile(path) as book:" in told
     assert "Worker-2 · 4002 · idle It did not answer" in told
@@ -266,7 +271,7 @@ def test_the_answer_of_the_workers_is_shown(signed_in: Callable[[str], Browser])
 def test_whoever_waits_in_vain_for_an_answer_is_told(
     signed_in: Callable[[str], Browser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("admin.worker_orders.DUMP_SECONDS", 0.1)
+    monkeypatch.setattr("admin.pages.queues.worker_actions.DUMP_SECONDS", 0.1)
     one, admin = consumer_of("light"), signed_in("admin")
     answer = admin.send(f"/workers/{one.id}/dump")
     assert answer.location == f"/workers/{one.id}#stacks"
@@ -274,7 +279,7 @@ def test_whoever_waits_in_vain_for_an_answer_is_told(
 
 
 def test_a_frame_without_its_source_is_told_all_the_same() -> None:
-    assert stacks.in_words('Thread 0x1 (most recent call first):\n  File "<string>", line 3 in f\n  ...\n') == (
+    assert stack_dump.in_words('Thread 0x1 (most recent call first):\n  File "<string>", line 3 in f\n  ...\n') == (
         'Traceback (most recent call last):\n  ...\n  File "<string>", line 3, in f'
     )
 
@@ -294,7 +299,7 @@ def place(tmp_path: Path) -> Iterator[Installation]:
 def test_the_terminal_lists_and_steers_them_too(place: Installation) -> None:
     with place.consumer("light") as consumer:
         row = wait_until(lambda: WorkerProcess.get_or_none(pid=consumer.pid))
-        name = inspect.worker_name(row)
+        name = consumers.worker_name(row)
         listed = place.flask("workers", "list")
         assert re.search(rf"{name} +live +2 ", listed.stdout), listed
         assert f'"id": "{row.id}"' in place.flask("workers", "list", "--json").stdout

@@ -1,13 +1,14 @@
-"""How values are written for people. `register` gives the templates their filters."""
+"""How values are written for people."""
 
 from flask import Flask
 from jinja2 import StrictUndefined
 
-from admin.cut import brief
-from admin.figures import (
+from admin.display.labels import as_call, as_json, asker, counted_in_page, outcome, role_word, short, state_word
+from admin.display.numbers import (
     ago,
     bounded,
     clock,
+    cpu,
     due,
     duration,
     exact,
@@ -16,15 +17,16 @@ from admin.figures import (
     number,
     open_for,
     percent,
+    rate,
     since,
+    size,
     so_far,
     timer,
     zone_label,
 )
-from admin.measures import cpu, rate, size
-from admin.schedule_rows import mark_words, minute, minute_utc, tick_state
-from admin.words import as_call, as_json, asker, counted_in_page, outcome, role_word, short, state_word
-from engine.records import now
+from admin.display.schedules import mark_words, minute, minute_utc, tick_state
+from admin.display.truncate import brief
+from engine.models import now
 
 
 def register(app: Flask) -> None:

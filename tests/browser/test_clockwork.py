@@ -17,10 +17,10 @@ from waiting import wait_until
 
 from browser.chromium import NARROW, WIDE, Open, comes, fits
 from browser.sight import FAINT_TEXTS
-from engine import schedules
-from engine.delivery import Effects
-from engine.records import Tick, now
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects
+from engine.models import Tick, now
+from engine.queues import ticks
 
 EMAIL = PEOPLE["operator"]
 STATISTICS = "get_cleanup_statistics"
@@ -56,7 +56,7 @@ def look_away(file: Path) -> None:
     for task in ("beat", "beat_again"):
         storage.tick(task, int(time.time()) // 60 - 5, Effects())
     info = {"by": "ann@example.org", "kind": "operator", "at": now().isoformat(), "reason": "too loud", "until": None}
-    storage.pause(schedules.target("beat_held"), info)
+    storage.pause(ticks.target("beat_held"), info)
     storage.close()
 
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from browser.chromium import NARROW, WIDE, Open, comes, fits, with_and_without
 from browser.sight import FAINT_TEXTS
-from engine.records import now
+from engine.models import now
 from models import ReadingSession
 
 EMAIL = PEOPLE["operator"]

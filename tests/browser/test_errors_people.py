@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 
 from browser.chromium import NARROW, WIDE, Open, seen, with_and_without
 from browser.sight import FAINT_TEXTS
-from engine.records import Attempt, ErrorGroup, Run, RunCount
+from engine.models import Attempt, ErrorGroup, Run, RunCount
 from models import AuditEntry, Operator, SignIn, Token
 
 STATS = "/api/v1/admin/reading-sessions/cleanup-stats"

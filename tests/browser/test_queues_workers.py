@@ -22,12 +22,12 @@ from waiting import wait_until
 import tasks
 from browser.chromium import NARROW, WIDE, Open, fits, reload_until, with_and_without
 from browser.sight import FAINT_TEXTS
-from engine.control import Asker, pause
-from engine.delivery import Effects
-from engine.messages import SignedJSON
-from engine.queues import asked_by
-from engine.records import Run, WorkerProcess
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.messages import Asker, SignedJSON
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects
+from engine.control.queues import pause
+from engine.models import Run, WorkerProcess
+from engine.queues.enqueue import asked_by
 
 KEY = "k" * 40
 

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, Request, expect
 
 from browser.chromium import NARROW, Open, sign_in
 from browser.sight import FAINT_TEXTS
-from engine.records import Run, now
+from engine.models import Run, now
 from models import ReadingSession
 
 EMAIL = PEOPLE["operator"]

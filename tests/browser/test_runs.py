@@ -14,8 +14,8 @@ from playwright.sync_api import Page, expect
 
 from browser.chromium import NARROW, WIDE, Open, comes, with_and_without
 from browser.sight import FAINT_TEXTS
-from engine import find
-from engine.records import Bulk, Run, now
+from engine.models import Bulk, Run, now
+from engine.search import run_search
 from models import SavedView
 
 EMAIL = PEOPLE["admin"]
@@ -147,7 +147,7 @@ def test_a_search_that_found_nothing_yet_goes_on_by_itself(open_page: Open) -> N
     row = {"task": TASK, "queue": "light", "state": "succeeded", "retries": 0, "attempts": 1, "deliveries": 1}
     many = [
         {"id": f"filler-{number}", "enqueued_at": at - timedelta(seconds=number), **row}
-        for number in range(find.LOOKED_AT + 10)
+        for number in range(run_search.LOOKED_AT + 10)
     ]
     for start in range(0, len(many), 1000):
         Run.insert_many(many[start : start + 1000]).execute()

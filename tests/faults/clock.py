@@ -7,7 +7,7 @@ from multiprocessing import Value
 from huey.consumer import ForkSafeFlag
 from served import faults
 
-from engine.workers import Scheduler
+from engine.worker.scheduler import Scheduler
 
 scheduler = Scheduler(faults, ForkSafeFlag(), 1, True)
 scheduler.seen_at = Value("d", 0.0)

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from engine.delivery import BrokerAway, Done, Turn
+from engine.broker.types import Done, Turn
+from engine.exceptions import BrokerAway
 
 
 class Point(NamedTuple):

@@ -4,7 +4,7 @@ its path.
 
 from typing import Any
 
-from engine import write_probe
+from engine.monitor import write_probe
 
 write_probe.EVERY_SECONDS = 0.5
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 
-DELIVERIES = {"engine/redis_delivery.py": "RedisDelivery", "engine/sqlite_delivery.py": "SqliteDelivery"}
+DELIVERIES = {"engine/broker/redis.py": "RedisDelivery", "engine/broker/sqlite.py": "SqliteDelivery"}
 
 
 class Mutant(NamedTuple):
@@ -28,13 +28,13 @@ MUTANTS = [
     Mutant(
         "an outcome that cannot be put together fails the attempt",
         "settling chord",
-        "engine/settler.py",
+        "engine/queues/settler.py",
         "Settler.settle_as_failed = Settler.give_up",
     ),
     Mutant(
         "a delivery without a settled outcome counts",
         "settling does_not_take",
-        "engine/settler.py",
+        "engine/queues/settler.py",
         """
 def give_up(self, settlement, error):
     self.local.last, self.local.unsure = None, True
@@ -44,30 +44,30 @@ Settler.give_up = give_up
     Mutant(
         "a result is made while a failure is the attempt's own",
         "settling odd_outcome and long",
-        "engine/queues.py",
+        "engine/queues/queue.py",
         "Queue.check_result = lambda self, task, value: None",
     ),
     Mutant(
         "a value that is not finite is no JSON",
         "settling odd_outcome and list",
-        "engine/messages.py",
+        "engine/broker/messages.py",
         "find_not_finite = lambda value, name='it': None",
     ),
     Mutant(
         "a BaseException of a task is a failure of that task",
         "settling odd_outcome and keyboard",
-        instead=(("engine/run_task.py", "if task.queue.current is None:", "if True:"),),
+        instead=(("engine/queues/task.py", "if task.queue.current is None:", "if True:"),),
     ),
     Mutant(
         "a retry at no time is a failure",
         "settling odd_outcome and soon",
-        "engine/run_task.py",
+        "engine/queues/task.py",
         "check_delay = lambda error: None",
     ),
     Mutant(
         "hooks are contained",
         "settling hooks_and_receivers",
-        "engine/queues.py",
+        "engine/queues/queue.py",
         """
 Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emit
 """,
@@ -88,15 +88,19 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
         "a cancel wins until the outcome is stored",
         "settling cancel_wins",
         instead=(
-            ("engine/redis_scripts.py", "if is_cancel ~= '1' and (mark", "if false and (mark"),
-            ("engine/redis_scripts.py", "if mark == 'c' or mark == 'C' then return {-2", "if false then return {-2"),
-            ("engine/sqlite_delivery.py", "is not None and not done.is_cancel:", "is False:"),
+            ("engine/broker/redis_scripts.py", "if is_cancel ~= '1' and (mark", "if false and (mark"),
+            (
+                "engine/broker/redis_scripts.py",
+                "if mark == 'c' or mark == 'C' then return {-2",
+                "if false then return {-2",
+            ),
+            ("engine/broker/sqlite.py", "is not None and not done.is_cancel:", "is False:"),
         ),
     ),
     Mutant(
         "what a dead worker held is given back",
         "crash_points after_take",
-        "engine/consumer.py",
+        "engine/worker/consumer.py",
         "Consumer.returned = lambda self, process, name: True",
     ),
     Mutant(
@@ -109,8 +113,8 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
         "taking is a sign of life",
         "frozen woken",
         instead=(
-            ("engine/redis_scripts.py", "now - math.max(tonumber(at), took) > ", "now - tonumber(at) > "),
-            ("engine/sqlite_delivery.py", "GROUP BY consumer HAVING max(held_at) <= ?2", "GROUP BY consumer"),
+            ("engine/broker/redis_scripts.py", "now - math.max(tonumber(at), took) > ", "now - tonumber(at) > "),
+            ("engine/broker/sqlite.py", "GROUP BY consumer HAVING max(held_at) <= ?2", "GROUP BY consumer"),
         ),
     ),
     Mutant(
@@ -118,11 +122,11 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
         "frozen slept",
         instead=(
             (
-                "engine/redis_scripts.py",
+                "engine/broker/redis_scripts.py",
                 "if not last or now - (tonumber(last) or 0) > tonumber(ARGV[1]) then",
                 "if false then",
             ),
-            ("engine/sqlite_delivery.py", 'if now - known.get("reaped", 0) > lease:', "if False:"),
+            ("engine/broker/sqlite.py", 'if now - known.get("reaped", 0) > lease:', "if False:"),
         ),
     ),
     Mutant(
@@ -150,9 +154,9 @@ Delivery.move_due = move_due
     Mutant(
         "a run is settled after its work, not before",
         "storms processes_are_killed and worker",
-        "engine/queues.py",
+        "engine/queues/queue.py",
         """
-from engine.delivery import Done, Effects
+from engine.broker.types import Done, Effects
 stock_execute = Queue.execute
 def execute(self, task, timestamp=None):
     self.storage.settle(self.local.consumer, Done(task.taken, Effects()))
@@ -200,7 +204,7 @@ Delivery.give_back = give_back
     Mutant(
         "children die with their parent",
         "storms processes_are_killed and parent",
-        "engine/processes.py",
+        "engine/worker/processes.py",
         """
 class LIBC:
     prctl = lambda *words: 0
@@ -227,7 +231,7 @@ Delivery.give_back = give_back
     Mutant(
         "a killed worker takes along what its task has started",
         "processes all_that_the_task_has_started",
-        "engine/processes.py",
+        "engine/worker/processes.py",
         """
 def kill(self, process):
     process.kill()
@@ -238,25 +242,25 @@ TiedProcesses.kill = kill
     Mutant(
         "a killed worker takes along sessions apart",
         "processes hard_limit",
-        "engine/processes.py",
+        "engine/worker/processes.py",
         "descendants = lambda pid: []",
     ),
     Mutant(
         "a stop takes along what tasks have started",
         "processes stop_after_the_grace",
-        "engine/consumer.py",
+        "engine/worker/consumer.py",
         "kill_all = lambda processes: None",
     ),
     Mutant(
         "a dead worker takes along its process group",
         "processes takes_its_process_group or finished_task",
-        "engine/processes.py",
+        "engine/worker/processes.py",
         "TiedProcesses.end_group = lambda self, process: None",
     ),
     Mutant(
         "the scheduler ends the process groups of a killed consumer",
         "processes consumer_that_is_killed",
-        "engine/processes.py",
+        "engine/worker/processes.py",
         """
 def outlive_parent(self):
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -266,70 +270,74 @@ TiedProcesses.outlive_parent = outlive_parent
     Mutant(
         "workers lead process groups of their own",
         "processes ctrl_c",
-        instead=(("engine/processes.py", "os.setpgid(0, 0)", "pass"),),
+        instead=(("engine/worker/processes.py", "os.setpgid(0, 0)", "pass"),),
     ),
     Mutant(
         "children of a task do not hold up a worker's end",
         "processes left_behind",
-        instead=(("engine/workers.py", "child.kill()", "pass"),),
+        instead=(("engine/worker/worker.py", "child.kill()", "pass"),),
     ),
     Mutant(
         "programs have default signals",
         "processes programs_that_a_task_starts",
         instead=(
-            ("engine/processes.py", "signal.signal(number, do_nothing)", "signal.signal(number, signal.SIG_IGN)"),
+            (
+                "engine/worker/processes.py",
+                "signal.signal(number, do_nothing)",
+                "signal.signal(number, signal.SIG_IGN)",
+            ),
         ),
     ),
     Mutant(
         "forked processes have default signals",
         "processes forked_processes",
-        "engine/processes.py",
+        "engine/worker/processes.py",
         "init_forked = lambda: None",
     ),
     Mutant(
         "forked processes have connections of their own",
         "processes connections_of_their_own and postgresql",
-        "engine/processes.py",
+        "engine/worker/processes.py",
         "leave_connections = lambda: None",
     ),
     Mutant(
         "forked processes take no notes",
         "processes connections_of_their_own",
-        "engine/capture.py",
+        "engine/queues/log_capture.py",
         "stop = lambda: None",
     ),
     Mutant(
         "tasks may use multiprocessing",
         "processes use_multiprocessing",
-        instead=(("engine/processes.py", "process.daemon = False", "pass"),),
+        instead=(("engine/worker/processes.py", "process.daemon = False", "pass"),),
     ),
     Mutant(
         "the parent sends the soft limit that SIGALRM did not",
         "processes uses_sigalrm",
-        "engine/consumer.py",
+        "engine/worker/consumer.py",
         "Consumer.look_after_soft_limits = lambda self: None",
     ),
     Mutant(
         "a soft limit strikes once",
         "processes strikes_once",
-        instead=(("engine/soft_limit.py", "        deadline.value = 0.0\n        raise", "        raise"),),
+        instead=(("engine/worker/soft_limit.py", "        deadline.value = 0.0\n        raise", "        raise"),),
     ),
     Mutant(
         "limits strike by run id",
         "processes no_other",
-        "engine/consumer.py",
+        "engine/worker/consumer.py",
         "Consumer.is_executed = lambda self, held: True",
     ),
     Mutant(
         "a run that is not executed goes back",
         "processes no_other",
-        "engine/consumer.py",
+        "engine/worker/consumer.py",
         "Consumer.return_unattended = lambda self, held: None",
     ),
     Mutant(
         "a worker that settles for a killed one is not killed for it",
         "processes is_not_killed_for_it",
-        instead=(("engine/consumer.py", "if worker.cut_off and worker.cut_off[0] == held:", "if False:"),),
+        instead=(("engine/worker/consumer.py", "if worker.cut_off and worker.cut_off[0] == held:", "if False:"),),
     ),
     Mutant(
         "a tick lets one run in",
@@ -349,7 +357,7 @@ Delivery.tick = tick
         "refusing every_state or every_reply",
         instead=(
             (
-                "engine/redis_refusals.py",
+                "engine/broker/redis_refusals.py",
                 'if reply.partition(" ")[0] in REFUSALS or UNNAMED.match(reply):',
                 'if reply.partition(" ")[0] in ("OOM", "READONLY", "NOSCRIPT"):',
             ),
@@ -358,12 +366,12 @@ Delivery.tick = tick
     Mutant(
         "at random refused steps are repeated",
         "storms refuses_at_random",
-        instead=(("engine/redis_refusals.py", "in REFUSALS or UNNAMED.match(reply)", "== 'NOSCRIPT'"),),
+        instead=(("engine/broker/redis_refusals.py", "in REFUSALS or UNNAMED.match(reply)", "== 'NOSCRIPT'"),),
     ),
     Mutant(
         "a refusal inside a script of Redis 6.2 is recognised",
         "refusing every_reply or (every_state and 6.2)",
-        instead=(("engine/redis_refusals.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
+        instead=(("engine/broker/redis_refusals.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
     ),
     Mutant(
         "a PostgreSQL that refuses writes is unavailable",
@@ -383,36 +391,40 @@ Delivery.tick = tick
     Mutant(
         "a file that refused a write is opened again",
         "outages file_that_was_read_only",
-        instead=(("engine/sqlite_values.py", "elif local.refused:", "elif False:"),),
+        instead=(("engine/broker/sqlite_results.py", "elif local.refused:", "elif False:"),),
     ),
     Mutant(
         "a broker that refuses writes is not ready",
         "refused_answers redis or sqlite_is_locked",
-        instead=(("engine/write_probe.py", "return broker.error(", "return None and broker.error("),),
+        instead=(("engine/monitor/write_probe.py", "return broker.error(", "return None and broker.error("),),
     ),
     Mutant(
         "a database that refuses writes is not ready",
         "refused_answers postgresql or sqlite_is_locked",
-        instead=(("engine/write_probe.py", "return rows.error(", "return None and rows.error("),),
+        instead=(("engine/monitor/write_probe.py", "return rows.error(", "return None and rows.error("),),
     ),
     Mutant(
         "a server that neither accepts nor refuses a write holds up no thread of the web",
         "write_probe frozen",
         instead=(
-            ("engine/write_probe.py", "last.join(max(last.began + WITHIN_SECONDS - monotonic(), 0))", "last.join()"),
+            (
+                "engine/monitor/write_probe.py",
+                "last.join(max(last.began + WITHIN_SECONDS - monotonic(), 0))",
+                "last.join()",
+            ),
         ),
     ),
     Mutant(
         "wrong tries that Redis refuses to count are counted here",
         "refused_answers redis",
-        instead=(("admin/wrong_tries.py", "except RedisError:", "except ZeroDivisionError:"),),
+        instead=(("admin/auth/wrong_tries.py", "except RedisError:", "except ZeroDivisionError:"),),
     ),
     Mutant(
         "an id that cannot be kept is refused",
         "refused an_id_that_is_not",
         instead=(
             (
-                "engine/enqueuing.py",
+                "engine/queues/enqueue.py",
                 "            check_call(task)\n            task.envelope =",
                 "            task.envelope =",
             ),
@@ -421,19 +433,19 @@ Delivery.tick = tick
     Mutant(
         "an option that cannot be kept is refused where it is declared",
         "refused where_it_is_declared",
-        instead=(("engine/run_task.py", "check_declaration(args[1] or func.__name__, settings)", "pass"),),
+        instead=(("engine/queues/task.py", "check_declaration(args[1] or func.__name__, settings)", "pass"),),
     ),
     Mutant(
         "an option that cannot be kept is refused where it is called",
         "refused where_it_is_called",
-        instead=(("engine/options.py", "if not is_right(value := getattr(call, name)):", "if False:"),),
+        instead=(("engine/queues/options.py", "if not is_right(value := getattr(call, name)):", "if False:"),),
     ),
     Mutant(
         "a second task of a name ends the program",
         "same_name every_program and command",
         instead=(
             (
-                "engine/registry.py",
+                "engine/queues/registry.py",
                 "if registry is not self or source_of(other) != source_of(task_class):",
                 "if False:",
             ),
@@ -460,28 +472,28 @@ Delivery.tick = tick
         "revocations has_ended_expires",
         instead=(
             (
-                "engine/redis_scripts.py",
+                "engine/broker/redis_scripts.py",
                 "if call('exists', run(ARGV[1])) == 0 then call('expire'",
                 "if false then call('expire'",
             ),
-            ("engine/sqlite_delivery.py", "None if is_known else expires", "None"),
+            ("engine/broker/sqlite.py", "None if is_known else expires", "None"),
         ),
     ),
     Mutant(
         "a run that is enqueued takes its revocation along",
         "revocations takes_the_revocation_along",
         instead=(
-            ("engine/redis_scripts.py", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
-            ("engine/sqlite_delivery.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
+            ("engine/broker/redis_scripts.py", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
+            ("engine/broker/sqlite.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
         ),
     ),
     Mutant(
         "a revocation goes with its run",
         "revocations goes_with_its_run",
         instead=(
-            ("engine/redis_scripts.py", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
+            ("engine/broker/redis_scripts.py", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
             (
-                "engine/sqlite_delivery.py",
+                "engine/broker/sqlite.py",
                 '        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{run_id}"))',
                 "        pass",
             ),
@@ -491,25 +503,27 @@ Delivery.tick = tick
         "the cleanup removes revocations that do not expire",
         "revocations cleanup_finds",
         instead=(
-            ("engine/redis_scripts.py", "if call('ttl', key) == -1 and", "if false and"),
-            ("engine/sqlite_delivery.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
+            ("engine/broker/redis_scripts.py", "if call('ttl', key) == -1 and", "if false and"),
+            ("engine/broker/sqlite.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
         ),
     ),
     Mutant(
         "inspect scheduled lists everything",
         "inspect_scheduled lists_everything",
-        instead=(("engine/inspect.py", "limit: int | None = None", "limit: int | None = 1000"),),
+        instead=(("engine/monitor/status.py", "limit: int | None = None", "limit: int | None = 1000"),),
     ),
     Mutant(
         "a message for a task that is not known is left to newer code",
         "put_off newer_code_takes_what",
-        "engine/queues.py",
+        "engine/queues/queue.py",
         "Queue.put_off = lambda self, taken, task: self.storage.bury(self.local.consumer, taken, task)",
     ),
     Mutant(
         "newer code finds what was put off",
         "put_off newer_code_takes_what",
-        instead=(("engine/queues.py", "self.storage.known = self._registry._registry", "self.storage.known = ()"),),
+        instead=(
+            ("engine/queues/queue.py", "self.storage.known = self._registry._registry", "self.storage.known = ()"),
+        ),
     ),
     Mutant(
         "what nobody knows is dead after its grace",
@@ -525,19 +539,23 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
         "put_off keep_their_order",
         instead=(
             (
-                "engine/redis_scripts.py",
+                "engine/broker/redis_scripts.py",
                 "prefix .. 'missing:' .. task, h.score, id)",
                 "prefix .. 'missing:' .. task, '4e9', id)",
             ),
-            ("engine/sqlite_put_off.py", '"UPDATE message SET due = ?,', '"UPDATE message SET score = 4e9, due = ?,'),
+            (
+                "engine/broker/sqlite_put_off.py",
+                '"UPDATE message SET due = ?,',
+                '"UPDATE message SET score = 4e9, due = ?,',
+            ),
         ),
     ),
     Mutant(
         "who puts off too late changes nothing",
         "put_off too_late or answer_that_was_lost",
         instead=(
-            ("engine/redis_scripts.py", "h.consumer ~= ARGV[1] or h.delivery ~= tonumber(ARGV[3])", "false"),
-            ("engine/sqlite_put_off.py", "AND consumer = ? AND deliveries = ?", "AND ? <> '' AND ? > 0"),
+            ("engine/broker/redis_scripts.py", "h.consumer ~= ARGV[1] or h.delivery ~= tonumber(ARGV[3])", "false"),
+            ("engine/broker/sqlite_put_off.py", "AND consumer = ? AND deliveries = ?", "AND ? <> '' AND ? > 0"),
         ),
     ),
     Mutant(
@@ -545,47 +563,51 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
         "put_off requeued_it_has",
         instead=(
             (
-                "engine/redis_scripts.py",
+                "engine/broker/redis_scripts.py",
                 "call('hdel', run(ARGV[1]), 'deaths', 'cancel', 'met', 'met_at')",
                 "call('hdel', run(ARGV[1]), 'deaths', 'cancel')",
             ),
-            ("engine/sqlite_delivery.py", '"met_at = NULL WHERE queue', '"cancel = NULL WHERE queue'),
+            ("engine/broker/sqlite.py", '"met_at = NULL WHERE queue', '"cancel = NULL WHERE queue'),
         ),
     ),
     Mutant(
         "what newer code has begun has a fresh grace",
         "put_off has_begun_has_a_fresh",
         instead=(
-            ("engine/redis_scripts.py", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
-            ("engine/redis_scripts.py", "; call('hdel', run(id), 'met', 'met_at')", ""),
-            ("engine/sqlite_put_off.py", "missing = NULL, met = NULL, met_at = NULL", "missing = NULL"),
-            ("engine/sqlite_delivery.py", 'worker = NULL, met_at = NULL "', 'worker = NULL "'),
+            ("engine/broker/redis_scripts.py", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
+            ("engine/broker/redis_scripts.py", "; call('hdel', run(id), 'met', 'met_at')", ""),
+            ("engine/broker/sqlite_put_off.py", "missing = NULL, met = NULL, met_at = NULL", "missing = NULL"),
+            ("engine/broker/sqlite.py", 'worker = NULL, met_at = NULL "', 'worker = NULL "'),
         ),
     ),
     Mutant(
         "that a message was put off is no start of its run",
         "put_off does_not_take_the_moment",
-        instead=(("engine/playback.py", "run.update(before, state=", "run.update(state="),),
+        instead=(("engine/history/event_handlers.py", "run.update(before, state=", "run.update(state="),),
     ),
     Mutant(
         "a file of the version before gets its columns",
         "put_off file_of_the_version_before",
-        instead=(("engine/sqlite_values.py", "            self.add_columns(connection)\n", ""),),
+        instead=(("engine/broker/sqlite_results.py", "            self.add_columns(connection)\n", ""),),
     ),
     Mutant(
         "an event that cannot be written is set aside",
         "rejected_events understands_are_set or refuses_does_not_stop_the_others or many_refused",
-        instead=(("engine/history.py", "        if not is_refusal(error):\n            raise", "        raise"),),
+        instead=(
+            ("engine/history/writer.py", "        if not is_refusal(error):\n            raise", "        raise"),
+        ),
     ),
     Mutant(
         "history goes on past the rows that a database refuses",
         "storms database_refuses",
-        instead=(("engine/history.py", "        if not is_refusal(error):\n            raise", "        raise"),),
+        instead=(
+            ("engine/history/writer.py", "        if not is_refusal(error):\n            raise", "        raise"),
+        ),
     ),
     Mutant(
         "a database that is unavailable rejects no event",
         "rejected_events lacks_a_table",
-        "engine/history.py",
+        "engine/history/writer.py",
         """
 is_refusal = lambda error: True
 rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
@@ -594,25 +616,27 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "history goes on past a rejected event that cannot be listed",
         "rejected_events cannot_even",
-        instead=(("engine/rejected.py", "        if not is_refusal(refusal):\n            raise", "        raise"),),
+        instead=(
+            ("engine/history/rejected.py", "        if not is_refusal(refusal):\n            raise", "        raise"),
+        ),
     ),
     Mutant(
         "rejected events are removed in time",
         "rejected_events kept_as_long",
-        "engine/rejected.py",
+        "engine/history/rejected.py",
         "forget = lambda before: None",
     ),
     Mutant(
         "the recorder outlives an exception",
         "loops all_of_its_loops",
-        instead=(("engine/recorder.py", "except Exception as error", "except ZeroDivisionError as error"),),
+        instead=(("engine/history/recorder.py", "except Exception as error", "except ZeroDivisionError as error"),),
     ),
     Mutant(
         "the scheduler outlives an exception",
         "loops all_of_its_loops",
         instead=(
             (
-                "engine/workers.py",
+                "engine/worker/worker.py",
                 "        except Exception as error:\n            self.back_off",
                 "        except ZeroDivisionError as error:\n            self.back_off",
             ),
@@ -623,7 +647,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
         "loops all_of_its_loops",
         instead=(
             (
-                "engine/consumer.py",
+                "engine/worker/consumer.py",
                 "            except Exception as error:\n                back_off",
                 "            except ZeroDivisionError as error:\n                back_off",
             ),
@@ -632,14 +656,14 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a recorder that has ended is replaced",
         "loops recorder_that_has_ended",
-        instead=(("engine/workers.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),),
+        instead=(("engine/worker/worker.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),),
     ),
     Mutant(
         "a schedule that raises keeps nothing else waiting",
         "loops schedule_that_raises",
         instead=(
             (
-                "engine/workers.py",
+                "engine/worker/worker.py",
                 "    except Exception as error:\n        return error",
                 "    except KeyError as error:\n        return error",
             ),
@@ -648,19 +672,19 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "the sender of log lines outlives an exception",
         "loops sender_of_log_lines",
-        instead=(("engine/capture.py", "        return error", "        raise SystemExit from error"),),
+        instead=(("engine/queues/log_capture.py", "        return error", "        raise SystemExit from error"),),
     ),
     Mutant(
         "the request counter outlives an exception",
         "loops request_counter",
-        instead=(("admin/traffic.py", "self.back_off.failed(error)", "raise SystemExit from error"),),
+        instead=(("admin/api/request_metrics.py", "self.back_off.failed(error)", "raise SystemExit from error"),),
     ),
     Mutant(
         "the watch outlives an exception",
         "loops the_watch_goes_on",
         instead=(
             (
-                "admin/watching.py",
+                "admin/alerts/watcher.py",
                 "except Exception as error:\n            self.watching",
                 "except KeyError as error:\n            self.watching",
             ),
@@ -669,19 +693,19 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a notice that cannot be put into words is one that is not sent",
         "loops put_into_words",
-        instead=(("admin/channels.py", "    except Exception as error:", "    except OSError as error:"),),
+        instead=(("admin/alerts/channels.py", "    except Exception as error:", "    except OSError as error:"),),
     ),
     Mutant(
         "the supervisor outlives an exception",
         "loops the_supervisor",
-        instead=(("admin/supervisor.py", "except Exception as error", "except KeyError as error"),),
+        instead=(("admin/cli/supervisor.py", "except Exception as error", "except KeyError as error"),),
     ),
     Mutant(
         "a malformed heartbeat is left out",
         "malformed_entries a_malformed_heartbeat",
         instead=(
             (
-                "engine/broker_entries.py",
+                "engine/broker/entries.py",
                 '    except BAD:\n        report("heartbeat"',
                 '    except ZeroDivisionError:\n        report("heartbeat"',
             ),
@@ -690,32 +714,32 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a malformed pause can be read",
         "malformed_entries a_malformed_pause",
-        instead=(("engine/broker_entries.py", '    return absent | {"by": "?"', '    return absent | {"who": "?"'),),
+        instead=(("engine/broker/entries.py", '    return absent | {"by": "?"', '    return absent | {"who": "?"'),),
     ),
     Mutant(
         "a malformed order is taken away",
         "malformed_entries a_malformed_order",
-        instead=(("engine/steer_workers.py", "    for what in found:", "    for what in ():"),),
+        instead=(("engine/queues/remote_control.py", "    for what in found:", "    for what in ():"),),
     ),
     Mutant(
         "a malformed stack dump is none",
         "malformed_entries a_malformed_stack_dump",
-        instead=(("engine/steer_workers.py", "except BAD:", "except ZeroDivisionError:"),),
+        instead=(("engine/queues/remote_control.py", "except BAD:", "except ZeroDivisionError:"),),
     ),
     Mutant(
         "a run whose holder cannot be read goes back",
         "malformed_entries whose_holder_cannot",
-        instead=(("engine/redis_scripts.py", "            take_back(all[j])\n", ""),),
+        instead=(("engine/broker/redis_scripts.py", "            take_back(all[j])\n", ""),),
     ),
     Mutant(
         "a malformed lock is nobody's",
         "malformed_entries nobodys and garbage",
-        instead=(("engine/redis_scripts.py", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
+        instead=(("engine/broker/redis_scripts.py", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
     ),
     Mutant(
         "a run that the broker has lost is found",
         "lost_runs emptied or in_its_turn",
-        "engine/lost_runs.py",
+        "engine/history/lost_runs.py",
         "LostRuns.look = lambda self: None",
     ),
     Mutant(
@@ -723,7 +747,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
         "lost_runs what_the_broker_has",
         "delivery",
         """
-from engine.delivery import event_json
+from engine.broker.types import event_json
 def report_lost(self, ids):
     for run_id in ids:
         self.apply(Effects().event(event_json("lost", run_id, time.time())))
@@ -733,12 +757,12 @@ Delivery.report_lost = report_lost
     Mutant(
         "a run that has ended is not lost",
         "lost_runs is_not_on_record_yet",
-        instead=(("engine/playback.py", 'if run and run["state"] not in ENDED:', "if run:"),),
+        instead=(("engine/history/event_handlers.py", 'if run and run["state"] not in ENDED:', "if run:"),),
     ),
     Mutant(
         "history that lags makes the service unready",
         "history_lag five_minutes",
-        "engine/inspect.py",
+        "engine/monitor/status.py",
         "late_history = lambda queues: []",
     ),
 ]
@@ -767,7 +791,7 @@ def mutate(tree: Path, mutant: Mutant) -> None:
         (tree / file).write_text(text.replace(old, new))
     modules = DELIVERIES if mutant.module == "delivery" else {mutant.module: ""} if mutant.module else {}
     for module, name in modules.items():
-        header = "\n\nimport time\nfrom engine.delivery import Done, Effects\n" if name else "\n\n"
+        header = "\n\nimport time\nfrom engine.broker.types import Done, Effects\n" if name else "\n\n"
         with open(tree / module, "a") as file:
             file.write(header + re.sub(r"\bDelivery\b", name, mutant.code) + "\n")
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from probes import probe
 
-from engine.queues import Queue
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.queues.queue import Queue
 
 #: The storage of a queue of this name, on the broker of the test.
 Storages = Callable[[str], Any]

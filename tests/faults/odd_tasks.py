@@ -14,7 +14,8 @@ from huey import signals as S
 from huey.exceptions import RateLimitExceeded, TaskException, TaskLockedException, TaskTimeout
 from probes import enter
 
-from engine.queues import Queue, RunTask
+from engine.queues.queue import Queue
+from engine.queues.task import RunTask
 
 odd = Queue("odd")
 log = logging.getLogger("odd")

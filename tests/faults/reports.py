@@ -7,7 +7,7 @@ from sides import LEASE_SECONDS, Dewey
 from systems import System
 from waiting import wait_until
 
-from engine.records import ENDED
+from engine.models import ENDED
 
 #: How soon a run starts again when all of its consumer is gone.
 SOON = LEASE_SECONDS + 15.0

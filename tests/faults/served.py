@@ -4,10 +4,10 @@ import os
 
 import deeds
 
-from engine.queues import Queue
-from engine.schedule import crontab
+from engine.queues.crontab import crontab
+from engine.worker.served_queue import ServedQueue
 
-faults = Queue("faults")
+faults = ServedQueue("faults")
 tasks = deeds.on(faults, crontab())
 
 if point := os.environ.get("FAULTS_CRASH_AT"):

@@ -14,13 +14,13 @@ from refusing_rows import refuse_rows
 from servers import RedisServer
 from systems import System
 
-from engine.delivery import Effects
-from engine.messages import SignedJSON
+from engine.broker.messages import SignedJSON
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects
+from engine.exceptions import BrokerAway
 from engine.migrations import migrate
-from engine.queues import BrokerAway
-from engine.records import Attempt, RejectedEvent, Run, State
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.models import Attempt, RejectedEvent, Run, State
 
 KEY = "k" * 40
 LEASE_SECONDS = 2

@@ -18,7 +18,7 @@ from sides import LEASE_SECONDS, Dewey
 from systems import Hit, System
 from waiting import wait_until
 
-from engine.delivery import BrokerAway
+from engine.exceptions import BrokerAway
 
 
 def workers_killed(

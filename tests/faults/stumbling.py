@@ -7,13 +7,9 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple
 
-from probes import probe
-
-from engine.consumer import Consumer
-from engine.recorder import Recorder
-from engine.workers import Scheduler
-
-__all__ = ["probe"]
+from engine.history.recorder import Recorder
+from engine.worker.consumer import Consumer
+from engine.worker.scheduler import Scheduler
 
 #: Of the calls of a step, those that fail: not the first, which may belong to the start.
 FAILING = range(2, 4)

@@ -12,13 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
 from config import QUEUES
-from engine import history, history_lag
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects, event_json
 from engine.database import database
-from engine.delivery import Effects, event_json
-from engine.history_lag import Lag
-from engine.records import RejectedEvent
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.history import lag, writer
+from engine.history.lag import Lag
+from engine.models import RejectedEvent
 
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
@@ -44,15 +44,15 @@ def report(*ages: float) -> None:
 
 
 def lag_of_light() -> Lag:
-    return history_lag.lags(tasks.queues)["light"]
+    return lag.lags(tasks.queues)["light"]
 
 
 def test_the_lag_is_that_of_the_oldest_unread_event() -> None:
-    assert history_lag.lags(tasks.queues) == dict.fromkeys(QUEUES, Lag(0, 0.0))
+    assert lag.lags(tasks.queues) == dict.fromkeys(QUEUES, Lag(0, 0.0))
     report(100, 50, 1)
     assert lag_of_light().events == 3
     assert 99 < lag_of_light().seconds < 110
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     assert lag_of_light() == Lag(0, 0.0)
 
 
@@ -72,7 +72,7 @@ def test_a_malformed_event_at_the_head_hides_no_lag() -> None:
 def test_what_is_written_and_not_removed_yet_is_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     report(100)
     monkeypatch.setattr(tasks.light.storage, "trim", lambda upto: None)
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     assert lag_of_light() == Lag(0, 0.0)
 
 
@@ -92,17 +92,17 @@ def history_reasons(app: Flask) -> list[str]:
 def test_beyond_five_minutes_the_service_is_not_ready(app: Flask) -> None:
     report(290)
     assert history_reasons(app) == []
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     report(301, 1)
     [reason] = history_reasons(app)
     assert reason.startswith("the history of light lags behind by 30") and reason.endswith("s (2 events)")
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     assert history_reasons(app) == []
 
 
 def test_pages_metrics_and_status_show_the_lag_and_the_rejected(app: Flask, flask: Flasks) -> None:
     tasks.light.storage.apply(Effects().event("garbage"))
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     report(400, 1, 1)
     page = signed_in_browser(app, "viewer").get("/workers").text
     row = page.partition('id="history-light"')[2].partition("</tr>")[0]
@@ -127,7 +127,7 @@ def test_pages_metrics_and_status_show_the_lag_and_the_rejected(app: Flask, flas
 def test_the_rejected_are_listed_newest_first_for_people_and_programs(app: Flask, flask: Flasks) -> None:
     for line in ("first", '{"kind": "due", "id": 5}'):
         tasks.light.storage.apply(Effects().event(line))
-    history.write_down(tasks.light)
+    writer.write_down(tasks.light)
     listed = json.loads(flask("history", "rejected", "--json"))
     assert [(one["kind"], one["line"]) for one in listed["rejected"]] == [
         ("due", '{"kind": "due", "id": 5}'), (None, "first"),

@@ -25,18 +25,20 @@ from supervisor.medusa.asyncore_25 import ExitNow
 from supervisor.supervisord import Supervisor as Supervisord
 from waiting import wait_until
 
-from admin import channels, supervisor, traffic, watching
-from admin.delivery import deliver
-from admin.traffic import Traffic
-from engine import capture
-from engine.alerts import FIRED, Notice
+from admin.alerts import channels, watcher
+from admin.alerts.delivery import deliver
+from admin.api import request_metrics
+from admin.api.request_metrics import Traffic
+from admin.cli import supervisor
 from engine.back_off import BackOff
-from engine.capture import Notes
-from engine.delivery import BrokerAway
+from engine.exceptions import BrokerAway
 from engine.migrations import migrate
-from engine.queues import RunTask
-from engine.records import Run, now
-from engine.workers import Scheduler
+from engine.models import Run, now
+from engine.monitor.alerts import FIRED, Notice
+from engine.queues import log_capture
+from engine.queues.log_capture import Notes
+from engine.queues.task import RunTask
+from engine.worker.scheduler import Scheduler
 from models import HttpCount
 
 KEY = "k" * 40
@@ -174,8 +176,8 @@ def test_the_sender_of_log_lines_passes_over_notes_that_it_cannot_put_together()
         broken.ring()
         sound.add(0, "INFO", "x", f"line {number}")
         wait_until(lambda number=number: len(sent) == number + 1)
-    capture.telling.clear()
-    assert capture.sender().is_alive()
+    log_capture.telling.clear()
+    assert log_capture.sender().is_alive()
 
 
 # --- the web server's counter of requests --------------------------------------------------------------------
@@ -184,7 +186,7 @@ def test_the_sender_of_log_lines_passes_over_notes_that_it_cannot_put_together()
 def test_the_request_counter_keeps_what_it_could_not_write(
     library: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(traffic, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(request_metrics, "EVERY_SECONDS", 0.01)
     counter, ended = Traffic(), threading.Event()
     counter.note("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
     thread = threading.Thread(target=counter.keep_writing, args=[ended])
@@ -214,9 +216,9 @@ def receiver(library: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
 def test_the_watch_goes_on_after_a_round_that_raised(
     receiver: Hook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rounds = watching.Rounds(watching.Watch(patience=lambda rule: now() - now()))
+    rounds = watcher.Rounds(watcher.Watch(patience=lambda rule: now() - now()))
     with monkeypatch.context() as patch:
-        patch.setattr(watching, "judge", lambda as_of: 1 // 0)
+        patch.setattr(watcher, "judge", lambda as_of: 1 // 0)
         for _ in range(3):
             rounds.attempt()
     assert caplog.text.count("The watch failed and tries again") == 1

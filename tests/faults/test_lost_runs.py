@@ -11,12 +11,13 @@ import pytest
 from odd_entries import probe_on, storages_on, work_off
 from probes import echo, fail, probe
 
-from engine import control, counts, history, lost_runs
-from engine.lost_runs import LostRuns
-from engine.messages import Asker
-from engine.records import ENDED, Attempt, Run, State, now
-from engine.redis_delivery import RedisDelivery
-from engine.why import why
+from engine.broker.messages import Asker
+from engine.broker.redis import RedisDelivery
+from engine.control import runs
+from engine.history import lost_runs, run_counts, writer
+from engine.history.lost_runs import LostRuns
+from engine.models import ENDED, Attempt, Run, State, now
+from engine.monitor.diagnosis import why
 
 VERA = Asker("operator", "vera")
 
@@ -30,8 +31,8 @@ def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
 
 
 def record() -> None:
-    history.write_down(probe)
-    history.write_consumers(probe)
+    writer.write_down(probe)
+    writer.write_consumers(probe)
 
 
 def sweep() -> None:
@@ -70,12 +71,12 @@ def test_what_was_waiting_or_in_hand_when_the_broker_was_emptied_is_found_and_ca
         assert [cause.kind for cause in why({"probe": probe}, run)] == ["ended"]
     [attempt] = Attempt.select()
     assert (attempt.run_id, attempt.state) == (in_hand, State.FAILED)
-    assert counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 3
-    control.retry({"probe": probe}, in_hand, VERA)
+    assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 3
+    runs.retry({"probe": probe}, in_hand, VERA)
     work_off()
     sweep()
     assert (Run.get_by_id(in_hand).state, Run.get_by_id(in_hand).attempts) == (State.SUCCEEDED, 2)
-    assert counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 2
+    assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 2
 
 
 def test_what_the_broker_has_is_not_lost_wherever_it_is(each_database: str) -> None:
@@ -111,8 +112,8 @@ def test_a_run_that_two_recorders_report_is_lost_once(each_database: str) -> Non
     empty_the_broker()
     assert [probe.storage.report_lost([run_id]) for _ in range(2)] == [1, 1]
     record()
-    assert counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 1
-    control.retry({"probe": probe}, run_id, VERA)
+    assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 1
+    runs.retry({"probe": probe}, run_id, VERA)
     assert probe.storage.report_lost([run_id]) == 0
     work_off()
     record()

@@ -17,13 +17,16 @@ from probes import echo, probe
 
 import tasks
 from config import QUEUES
-from engine import broker_entries, control, history, schedules, steer_workers
-from engine.alive import alive
-from engine.delivery import Effects
-from engine.messages import host
-from engine.records import Run, State, WorkerProcess, now
-from engine.redis_delivery import RedisDelivery
-from engine.steer_workers import What
+from engine.broker import entries
+from engine.broker.redis import RedisDelivery
+from engine.broker.types import Effects
+from engine.control import queues, schedules
+from engine.history import writer
+from engine.models import Run, State, WorkerProcess, now
+from engine.queues import remote_control, ticks
+from engine.queues.remote_control import What
+from engine.version import host
+from engine.worker.healthcheck import alive
 
 MALFORMED = [b"", b"garbage", b"[]", b"5", b"null", b"caf\xe9", b"{}", b'{"host": 5, "by": 5, "at": "never"}']
 
@@ -40,7 +43,7 @@ def storages(request: pytest.FixtureRequest, tmp_path: Path) -> Storages:
 
 @pytest.fixture(autouse=True)
 def fresh_broker(storages: Storages) -> Iterator[None]:
-    broker_entries.report.cache_clear()
+    entries.report.cache_clear()
     with probe_on(storages):
         yield
 
@@ -52,7 +55,7 @@ def test_a_malformed_heartbeat_keeps_no_other_off_the_record(
     probe.storage.beat("sound", HEARTBEAT)
     put_beat(probe, "malformed", value)
     for _ in range(3):
-        history.write_consumers(probe)
+        writer.write_consumers(probe)
     assert [one.id for one in WorkerProcess.select()] == ["sound"]
     assert [one.message for one in caplog.records].count(
         "The heartbeat of malformed in queue probe is malformed and left out"
@@ -69,13 +72,13 @@ def test_a_malformed_heartbeat_keeps_no_other_off_the_record(
 def test_a_heartbeat_with_a_fact_of_the_wrong_type_is_left_out(library: None, facts: dict[str, Any]) -> None:
     probe.storage.beat("sound", HEARTBEAT)
     probe.storage.beat("odd", HEARTBEAT | facts)
-    history.write_consumers(probe)
+    writer.write_consumers(probe)
     assert [one.id for one in WorkerProcess.select()] == ["sound"]
 
 
 def test_of_a_heartbeat_of_newer_code_what_is_known_is_on_record(library: None) -> None:
     probe.storage.beat("newer", HEARTBEAT | {"mood": "fine", "processed": 7})
-    history.write_consumers(probe)
+    writer.write_consumers(probe)
     assert WorkerProcess.get_by_id("newer").processed == 7
 
 
@@ -95,10 +98,10 @@ def test_a_malformed_pause_still_holds_and_ends_when_it_is_resumed(value: bytes)
     info = probe.pauses()[""]
     assert (info["by"], info["reason"]) == ("?", "this pause is malformed")
     assert datetime.fromisoformat(info["at"]).tzinfo
-    assert schedules.paused(probe.pauses(), "echo", now())
+    assert ticks.paused(probe.pauses(), "echo", now())
     work_off()
     assert [one.run_id for one in probe.storage.held()] == []
-    assert control.resume(probe) and schedules.resume(probe, "echo")
+    assert queues.resume(probe) and schedules.resume(probe, "echo")
     work_off()
     assert probe.storage.peek_data(run_id)
 
@@ -120,11 +123,11 @@ def test_a_tick_is_let_in_after_a_malformed_last_one(value: bytes) -> None:
     ],
 )  # fmt: skip
 def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None:
-    steer_workers.give(probe, "c", What.QUIET, "vera")
-    probe.storage.put_data(steer_workers.key_of("c", What.STOP), probe.serializer.serialize(value))
-    assert [order.what for order in steer_workers.pending(probe, "c")] == [What.QUIET]
-    assert [order.what for order in steer_workers.take(probe, "c")] == [What.QUIET]
-    assert probe.storage.peek_many([steer_workers.key_of("c", what) for what in What]) == {}
+    remote_control.give(probe, "c", What.QUIET, "vera")
+    probe.storage.put_data(remote_control.key_of("c", What.STOP), probe.serializer.serialize(value))
+    assert [order.what for order in remote_control.pending(probe, "c")] == [What.QUIET]
+    assert [order.what for order in remote_control.take(probe, "c")] == [What.QUIET]
+    assert probe.storage.peek_many([remote_control.key_of("c", what) for what in What]) == {}
 
 
 @pytest.mark.parametrize(
@@ -136,8 +139,8 @@ def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None
     ],
 )  # fmt: skip
 def test_a_malformed_stack_dump_is_none(value: Any) -> None:
-    probe.storage.put_data(steer_workers.dump_key("c"), probe.serializer.serialize(value))
-    assert steer_workers.last_dump(probe, "c") is None
+    probe.storage.put_data(remote_control.dump_key("c"), probe.serializer.serialize(value))
+    assert remote_control.last_dump(probe, "c") is None
 
 
 def hold_unreadably(entry: bytes) -> str:
@@ -161,7 +164,7 @@ def test_a_run_whose_holder_cannot_be_read_goes_back_to_the_queue(library: None,
     assert probe.storage.reap(60, 5) == []
     work_off()
     assert probe.storage.peek_data(run_id)
-    history.write_down(probe)
+    writer.write_down(probe)
     assert [(run.id, run.state, run.deliveries) for run in Run.select()] == [(run_id, State.SUCCEEDED, 2)]
 
 
@@ -205,12 +208,12 @@ def test_pages_and_commands_show_the_sound_entries_beside_malformed_ones(
         put_beat(light, f"malformed {number}", value)
         put_pause(light, ("", "close_abandoned_sessions", "schedule:close_abandoned_sessions")[number % 3], value)
         put_last_tick(light, "close_abandoned_sessions", value)
-    light.storage.put_data(steer_workers.key_of("sound", What.STOP), light.serializer.serialize([1]))
-    light.storage.put_data(steer_workers.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
+    light.storage.put_data(remote_control.key_of("sound", What.STOP), light.serializer.serialize([1]))
+    light.storage.put_data(remote_control.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
     if isinstance(light.storage, RedisDelivery):
         light.storage.ask("HSET", "held", "lost", b"garbage")
         light.storage.ask("HSET", "locks", "odd", b"garbage")
-    history.write_consumers(light)
+    writer.write_consumers(light)
     browser = signed_in_browser(app, "admin")
     for address in (
         "/", "/workers", "/workers/sound", "/queues", "/queues/light", "/tasks", "/schedule", "/metrics",

@@ -6,9 +6,9 @@ from threading import Thread
 from servers import RedisServer
 from waiting import wait_until
 
-from engine.delivery import BrokerAway
-from engine.queues import Queue
-from engine.redis_delivery import RedisDelivery
+from engine.broker.redis import RedisDelivery
+from engine.exceptions import BrokerAway
+from engine.queues.queue import Queue
 
 MANY = 200_000
 

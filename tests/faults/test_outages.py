@@ -11,11 +11,12 @@ from peewee import PeeweeException
 from redis.exceptions import ResponseError
 from servers import RedisServer
 
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.broker.types import Effects
 from engine.database import database
-from engine.delivery import BrokerAway, Effects
+from engine.exceptions import BrokerAway
 from engine.outages import lacks_table, outage_of, reason_of
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
 
 
 def error_of(statement: str) -> PeeweeException:

@@ -28,13 +28,13 @@ from spawning import (
 )
 from waiting import wait_until
 
-from admin.start import PROGRAM, SUPERVISOR
-from engine import control
-from engine.messages import Asker
+from admin.cli.start import PROGRAM, SUPERVISOR
+from engine.broker.messages import Asker
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.control import runs
 from engine.migrations import migrate
-from engine.records import Attempt, LogLine, Run, now
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.models import Attempt, LogLine, Run, now
 
 KEY = "k" * 40
 ONE_WORKER = ("-k", "process", "-w", "1", "-n")
@@ -146,7 +146,7 @@ def test_a_cancel_that_costs_the_worker_ends_all_that_the_task_has_started(
     run = start_and_be_deaf(str(ledger))
     _, near, apart = wait_for_family(ledger)
     started |= near | apart
-    control.cancel({"probe": probe}, run.id, Asker("cli", "vera"))
+    runs.cancel({"probe": probe}, run.id, Asker("cli", "vera"))
     assert "the worker was killed" in recorded(run.id, "cancelled").error
     wait_until_dead(started)
 
@@ -236,7 +236,7 @@ def supervised(environment: dict[str, str], tmp_path: Path, log: Path) -> Iterat
     path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "admin.supervisor", "-c", str(conf)],
+            [sys.executable, "-m", "admin.cli.supervisor", "-c", str(conf)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": path, **environment},
             stdout=output,

@@ -18,8 +18,9 @@ from sides import Dewey
 from states import DATABASE_STATES, STATES
 from waiting import wait_until
 
-from engine.delivery import BrokerAway, Effects
-from engine.redis_delivery import RedisDelivery
+from engine.broker.redis import RedisDelivery
+from engine.broker.types import Effects
+from engine.exceptions import BrokerAway
 
 T = TypeVar("T")
 

@@ -17,12 +17,12 @@ from peewee import OperationalError, ProgrammingError
 from probes import echo, probe
 from refusing_rows import REASON, refuse_rows
 
-from engine import history, rejected
+from engine.broker.types import event_json
+from engine.control.retention import prune
 from engine.database import database, on_postgresql, release
-from engine.delivery import event_json
+from engine.history import rejected, writer
 from engine.migrations import migrate
-from engine.pruning import prune
-from engine.records import Attempt, HistoryCursor, RejectedEvent, Run, State, WorkerProcess, now
+from engine.models import Attempt, HistoryCursor, RejectedEvent, Run, State, WorkerProcess, now
 
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
@@ -72,7 +72,7 @@ def test_events_that_nobody_understands_are_set_aside(each_database: str) -> Non
         ids.append(echo(len(ids)).id)
         put_line(line)
     work_off()
-    history.write_down(probe)
+    writer.write_down(probe)
     assert {run.id: (run.state, run.attempts) for run in Run.select()} == dict.fromkeys(ids, (State.SUCCEEDED, 1))
     events = list(RejectedEvent.select().order_by(RejectedEvent.id))
     for event, (line, run_id, kind, reason) in zip(events, UNDERSTOOD_BY_NOBODY, strict=True):
@@ -115,7 +115,7 @@ def test_a_row_that_the_database_refuses_does_not_stop_the_others(
     put_line(line.encode())
     after = echo(2).id
     work_off()
-    history.write_down(probe)
+    writer.write_down(probe)
     assert {run.id for run in Run.select()} == {before, after}
     [event] = RejectedEvent.select()
     assert event.kind == "enqueued"
@@ -129,7 +129,7 @@ def test_a_batch_with_many_refused_rows_is_written_but_for_them(each_database: s
     work_off()
     refused = set(ids[::7])
     refuse_rows(refused)
-    assert history.write_down(probe) == 500
+    assert writer.write_down(probe) == 500
     assert {run.id for run in Run.select().where(Run.state == State.SUCCEEDED)} == set(ids) - refused
     assert {(one.run_id, one.kind) for one in RejectedEvent.select()} == {
         (run_id, kind) for run_id in refused for kind in ("enqueued", "ended")
@@ -147,7 +147,7 @@ def test_of_many_recorders_one_sets_an_event_aside(each_database: str) -> None:
         put_line(b"garbage %d" % number)
 
     def record() -> None:
-        while history.write_down(probe) or Run.select().count() < 120:
+        while writer.write_down(probe) or Run.select().count() < 120:
             pass
         release()
 
@@ -168,10 +168,10 @@ def test_a_database_that_lacks_a_table_sets_nothing_aside(each_database: str) ->
     database.execute_sql("ALTER TABLE dewey_attempts RENAME TO elsewhere")
     work_off()
     with pytest.raises((OperationalError, ProgrammingError)):
-        history.write_down(probe)
+        writer.write_down(probe)
     database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_attempts")
     assert (Run.select().count(), RejectedEvent.select().count()) == (0, 0)
-    history.write_down(probe)
+    writer.write_down(probe)
     assert Run.get_by_id(run_id).state == State.SUCCEEDED
 
 
@@ -180,18 +180,18 @@ def test_a_database_that_takes_no_writes_sets_nothing_aside(fresh_postgresql: st
         migrate()
         run_id = echo(1).id
         put_line(b"garbage")
-        history.reached(probe.storage.stream())
+        writer.reached(probe.storage.stream())
         name = database.execute_sql("SELECT current_database()").fetchone()[0]
         execute_alone(fresh_postgresql, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         release()
         database.close_all()
         with pytest.raises(Exception, match="read-only"):
-            history.write_down(probe)
+            writer.write_down(probe)
         execute_alone(fresh_postgresql, "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET ALL")
         release()
         database.close_all()
         assert RejectedEvent.select().count() == 0
-        history.write_down(probe)
+        writer.write_down(probe)
         assert (Run.get_by_id(run_id).state, RejectedEvent.select().count()) == (State.WAITING, 1)
 
 
@@ -208,7 +208,7 @@ def test_history_goes_on_when_a_rejected_event_cannot_even_be_listed(
     put_line(b"garbage")
     put_line(b"other garbage")
     run_id = echo(1).id
-    history.write_down(probe)
+    writer.write_down(probe)
     assert Run.get_by_id(run_id).state == State.WAITING
     assert [one.line for one in RejectedEvent.select()] == ["other garbage"]
     assert "could not be listed either" in caplog.text
@@ -216,7 +216,7 @@ def test_history_goes_on_when_a_rejected_event_cannot_even_be_listed(
 
 def test_a_long_line_is_cut_and_says_so_and_nul_is_replaced(each_database: str) -> None:
     put_line(b"\0" + b"x" * 9999)
-    history.write_down(probe)
+    writer.write_down(probe)
     [event] = RejectedEvent.select()
     assert event.line.startswith("\N{REPLACEMENT CHARACTER}xxx")
     assert "cut: 10,002 bytes in all" in event.line
@@ -228,7 +228,7 @@ def test_a_consumers_row_that_the_database_refuses_does_not_stop_those_of_others
     bad = {**info, "pid": 2**31 if on_postgresql() else 2**63}
     for name, said in (("a", info), ("bad", bad), ("z", info)):
         probe.storage.beat(name, {**said, "started_at": 1.0})
-    history.write_consumers(probe)
+    writer.write_consumers(probe)
     assert {one.id for one in WorkerProcess.select()} == {"a", "z"}
 
 

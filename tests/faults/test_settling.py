@@ -18,8 +18,8 @@ from probes import lines
 from servers import RedisServer
 from waiting import wait_until
 
-from engine import history
-from engine.records import ENDED, LogLine, Run
+from engine.history import writer
+from engine.models import ENDED, LogLine, Run
 
 HERE = Path(__file__).parent
 #: Generated outcomes on each broker; `make fuzz` asks for 2,000.
@@ -41,7 +41,7 @@ class Served:
 
     def ended(self, run_id: str, within: float = 20) -> Run:
         def record() -> Run | None:
-            history.write_down(odd)
+            writer.write_down(odd)
             return Run.get_or_none((Run.id == run_id) & Run.state.in_(ENDED))
 
         return wait_until(record, within)

@@ -13,11 +13,11 @@ from databases import bound_to
 from servers import RedisServer
 from waiting import wait_until
 
-from engine import write_probe
+from engine.broker.redis import RedisDelivery
 from engine.migrations import migrate
+from engine.monitor import write_probe
+from engine.monitor.write_probe import Probe
 from engine.outages import reason_of
-from engine.redis_delivery import RedisDelivery
-from engine.write_probe import Probe
 
 
 class Served(NamedTuple):

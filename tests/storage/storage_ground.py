@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 from hypothesis.stateful import RuleBasedStateMachine
 from storage_model import DEAD, ENDED, HELD, SCHEDULED, WAITING, Model, Run
 
-from engine import history
-from engine.delivery import Done, Taken
-from engine.queues import Queue
-from engine.records import Attempt, State
-from engine.records import Run as Record
+from engine.broker.types import Done, Taken
+from engine.history import writer
+from engine.models import Attempt, State
+from engine.models import Run as Record
+from engine.queues.queue import Queue
 
 T = TypeVar("T")
 numbers = count(1)
@@ -121,7 +121,7 @@ class Ground(RuleBasedStateMachine):
 
     def the_records_tell_the_same(self) -> None:
         """Played back, the events come to the same end: states, numbers of deliveries, and nobody who never was."""
-        while history.write_down(self.queue):
+        while writer.write_down(self.queue):
             pass
         records = {run.id: run for run in Record.select().where(Record.queue == self.queue.name)}
         assert not self.refused & records.keys()

@@ -9,8 +9,8 @@ from storage_ground import chosen
 from storage_model import DEAD, ENDED, HELD, MOST, SCHEDULED, WAITING, Run
 from storage_work import ENDINGS, Work, since
 
-from engine.delivery import event_json
-from engine.records import State
+from engine.broker.types import event_json
+from engine.models import State
 
 #: With the first lease nobody is silent here; with the last one everybody is, and somebody has just looked.
 LEASE, MOMENT, NONE = 10_000.0, 1e-5, -1.0

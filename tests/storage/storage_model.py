@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from engine.delivery import PRIORITY_SECONDS, Taken
+from engine.broker.types import PRIORITY_SECONDS, Taken
 
 #: Where a message may be. What has ended is nowhere: settled, cancelled, purged or discarded.
 WAITING, SCHEDULED, HELD, DEAD, ENDED = "waiting", "scheduled", "held", "dead", "ended"

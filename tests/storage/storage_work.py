@@ -7,10 +7,11 @@ import pytest
 from storage_ground import Ground, Hand, chosen, numbers
 from storage_model import DEAD, HELD, SCHEDULED, WAITING, Run
 
-from engine.delivery import CancelRequested, Done, Effects, PutOff, Taken, header
-from engine.messages import Final
-from engine.records import State
-from engine.settlement import Settlement
+from engine.broker.messages import Final
+from engine.broker.types import Done, Effects, PutOff, Taken, header
+from engine.exceptions import CancelRequested
+from engine.models import State
+from engine.queues.execution import Settlement
 
 ENDINGS = {
     "succeeds": State.SUCCEEDED,

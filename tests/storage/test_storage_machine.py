@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from storage_machine import StorageMachine
 
-from engine.redis_delivery import RedisDelivery
-from engine.sqlite_delivery import SqliteDelivery
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
 
 #: Always the same; and a failure is shown as it came, since to make it small may take minutes.
 SHORT = settings(

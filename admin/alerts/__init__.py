@@ -1,0 +1,1 @@
+"""Watches, and sends alerts by webhook and mail."""

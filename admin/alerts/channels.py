@@ -1,0 +1,204 @@
+"""The ways to those who are to be told: a webhook and a mail. What cannot be sent raises NotSent with a line that holds
+no secret.
+"""
+
+import hashlib
+import hmac
+import http.client
+import json
+import logging
+import re
+import smtplib
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from flask_babel import force_locale, lazy_gettext
+
+from admin.alerts.text import Message, link, message
+from config import settings
+from engine.monitor.alerts import TEST, Notice
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 10
+SIGNATURE = "Dewey-Signature"
+
+
+class NotSent(Exception):
+    """The receiver is away or refuses. The message names no path of a URL and no password."""
+
+    def __init__(self, sentence: str, **values: object) -> None:
+        super().__init__(sentence % values if values else sentence)
+
+
+#: What of it people read on the page, in their language; the system's own words stay as they are.
+SENTENCES = (
+    lazy_gettext("the receiver answers %(code)s"),
+    lazy_gettext("the mail server answers %(code)s"),
+    lazy_gettext("the mail server refuses the recipients (%(codes)s)"),
+    lazy_gettext("the mail server refuses %(count)s of %(all)s recipients"),
+    lazy_gettext("the mail server does not encrypt, so it gets no password"),
+    lazy_gettext("its certificate is not trusted (%(why)s)"),
+    lazy_gettext("no answer within %(seconds)s s"),
+    lazy_gettext("Connection refused"),
+)
+
+
+def in_words(error: str) -> str:
+    """An error as it was stored, in the reader's language."""
+    with force_locale("en"):
+        known = {str(one): one for one in SENTENCES}
+    for sentence, said in known.items():
+        pattern = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+)", re.escape(sentence))
+        if found := re.fullmatch(pattern, error):
+            return str(said) % found.groupdict()
+    return error
+
+
+def channels() -> list[str]:
+    """Those that are set up."""
+    set_up = {"webhook": settings.alert_webhook_url, "email": settings.alert_email_to}
+    return [name for name, value in set_up.items() if value]
+
+
+def receiver(channel: str) -> str:
+    """Who is told by it, as far as everybody may know."""
+    if channel == "email":
+        return ", ".join(settings.alert_email_to)
+    return urlsplit(settings.alert_webhook_url).hostname or ""
+
+
+def send(notice: Notice) -> None:
+    """In the language of LANGUAGE: nobody has switched one. Raises NotSent, whatever went wrong."""
+    prefix = f"[{settings.environment}] " if settings.environment else ""
+    try:
+        with force_locale(settings.language):
+            told = message(notice)
+        SENDERS[notice.channel](notice, told, prefix)
+    except NotSent:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError | http.client.HTTPException | smtplib.SMTPException | ValueError):
+            logger.exception("Notice %s could not be put into words", notice.id)
+        raise NotSent(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """The system's own words say what is wrong; a library's may repeat what it was given."""
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"the mail server answers {error.smtp_code}"
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        codes = sorted({str(code) for code, _ in error.recipients.values()})
+        return f"the mail server refuses the recipients ({', '.join(codes)})"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TIMEOUT_SECONDS} s"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+# --- webhook -------------------------------------------------------------------------------------------------
+
+
+def body_of(notice: Notice, told: Message, prefix: str) -> dict[str, Any]:
+    """Slack, Mattermost and their like show `text`; a program reads the rest."""
+    facts = {key: notice.facts.get(key) for key in ("rule", "subject", "value", "began_at", "ended_at")}
+    return {
+        "text": f"{prefix}{told.text} {link(notice)}",
+        "id": notice.id,
+        "event": notice.event,
+        "environment": settings.environment,
+        "url": link(notice),
+        **({} if notice.event == TEST else facts),
+    }
+
+
+def signature(body: bytes, at: int) -> str:
+    """`t=<Unix seconds>,v1=<hex>`: HMAC-SHA256 of `<t>.<body>` with ALERT_WEBHOOK_SECRET."""
+    secret = settings.alert_webhook_secret.encode()
+    return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
+
+
+def send_webhook(notice: Notice, told: Message, prefix: str) -> None:
+    body = json.dumps(body_of(notice, told, prefix), ensure_ascii=False).encode()
+    headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "Dewey"}
+    if settings.alert_webhook_secret:
+        headers[SIGNATURE] = signature(body, int(time.time()))
+    request = urllib.request.Request(settings.alert_webhook_url, body, headers, method="POST")
+    try:
+        with urllib.request.build_opener(Stay).open(request, timeout=TIMEOUT_SECONDS):
+            return
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise NotSent("the receiver answers %(code)s", code=error.code) from None
+    except urllib.error.URLError as error:
+        raise error.reason if isinstance(error.reason, Exception) else OSError(error.reason) from None
+
+
+class Stay(urllib.request.HTTPRedirectHandler):
+    """Only the address that was set is asked, wherever its answer would lead."""
+
+    def redirect_request(self, *redirect: Any) -> None:
+        return None
+
+
+# --- mail ----------------------------------------------------------------------------------------------------
+
+
+def send_mail(notice: Notice, told: Message, prefix: str) -> None:
+    mail = EmailMessage()
+    mail["From"], mail["To"] = settings.alert_email_from, ", ".join(settings.alert_email_to)
+    mail["Subject"] = " ".join(f"{prefix}Dewey: {told.title}".split())
+    mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(f"dewey-{notice.id}", "dewey.invalid")
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(f"{told.text}\n\n{link(notice)}\n")
+    with connected() as server:
+        refused = server.send_message(mail)
+    if refused:
+        everybody = len(settings.alert_email_to)
+        raise NotSent("the mail server refuses %(count)s of %(all)s recipients", count=len(refused), all=everybody)
+
+
+def connected() -> smtplib.SMTP:
+    """Encrypted where the server can; a password never goes over a network that is not."""
+    url = urlsplit(settings.smtp_url)
+    host, user, password = url.hostname or "", unquote(url.username or ""), unquote(url.password or "")
+    if url.scheme == "smtps":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(
+            host, url.port or 465, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context()
+        )
+    else:
+        server = smtplib.SMTP(host, url.port or 25, timeout=TIMEOUT_SECONDS)
+    try:
+        server.ehlo_or_helo_if_needed()
+        if url.scheme == "smtp":
+            if server.has_extn("starttls"):
+                server.starttls(context=ssl.create_default_context())
+            elif user and not is_loopback(host):
+                raise NotSent("the mail server does not encrypt, so it gets no password")
+        if user:
+            server.login(user, password)
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+SENDERS: dict[str, Callable[[Notice, Message, str], None]] = {"webhook": send_webhook, "email": send_mail}

@@ -1,0 +1,138 @@
+"""`flask watch`: looks every few seconds whether something is wrong, and has the right people told.
+
+It needs no worker. Any number may watch at once, on any machines: what they do is guarded in the database, so each
+alert is told once.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from threading import Event
+from uuid import uuid4
+
+import tasks
+from admin.alerts import channels
+from admin.alerts.database_outage import Blackout
+from admin.alerts.delivery import deliver, told_from
+from config import settings
+from engine.back_off import BackOff
+from engine.database import release
+from engine.models import now
+from engine.monitor import alert_rules, alerts, health
+from engine.monitor.alert_rules import RULES, Judged
+from engine.monitor.alerts import Alert, Signal, Watcher
+from engine.outages import DATABASE_ERRORS
+from engine.version import host
+from reading import sessions
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10
+#: What is over must have been over for so long: something that comes and goes is told once.
+CALM = timedelta(minutes=1)
+
+
+class Watch:
+    """What one watching process remembers from look to look; everything else is in the database."""
+
+    def __init__(
+        self, patience: Callable[[alert_rules.Rule], timedelta] = lambda rule: rule.patience, calm: timedelta = CALM
+    ):
+        self.patience, self.calm = patience, calm
+        self.broken_since: dict[str, datetime] = {}
+        self.calm_since: dict[str, datetime] = {}
+        at = now()
+        self.me = Watcher(
+            id=f"{host()}:{os.getpid()}:{uuid4().hex[:8]}", host=host(), pid=os.getpid(), started_at=at, beat_at=at
+        )
+
+    def look(self, as_of: datetime) -> None:
+        """Note what is wrong and what is over; nothing is sent yet."""
+        judged = judge(as_of)
+        standing = {f"{one.rule}:{one.subject}": one for one in alerts.open_alerts()}
+        for found in judged.signals:
+            self.calm_since.pop(found.key, None)
+            since = self.broken_since.setdefault(found.key, as_of)
+            if alert := standing.get(found.key):
+                self.worsen(alert, found, as_of)
+            elif as_of - since >= self.patience(RULES[found.rule]):
+                self.fire(found, as_of)
+        self.resolve(standing, judged, as_of)
+        self.me.beat_at, self.me.seen = as_of, judged.worst
+        alerts.beat(self.me)
+
+    def fire(self, found: Signal, as_of: datetime) -> None:
+        if alerts.fire(found, as_of, channels.channels(), told_from(as_of)):
+            logger.warning("Alert %s", found.key.rstrip(":"))
+
+    def worsen(self, alert: Alert, found: Signal, as_of: datetime) -> None:
+        grown = RULES[found.rule].counts_up and found.value > alert.value
+        if grown and as_of - alert.changed_at >= alerts.AGAIN:
+            alerts.worsen(alert, found, as_of, channels.channels(), told_from(as_of))
+
+    def resolve(self, standing: dict[str, Alert], judged: Judged, as_of: datetime) -> None:
+        broken = {found.key for found in judged.signals}
+        self.broken_since = {key: since for key, since in self.broken_since.items() if key in broken}
+        for key, alert in standing.items():
+            if key in broken or alert.rule in judged.unknown:
+                self.calm_since.pop(key, None)
+            elif as_of - self.calm_since.setdefault(key, as_of) >= self.calm:
+                self.calm_since.pop(key)
+                if alerts.resolve(alert, as_of, told_from(as_of)):
+                    logger.info("Resolved: alert %s", key.rstrip(":"))
+
+    def say_goodbye(self) -> None:
+        self.me.stopped_at = now()
+        alerts.beat(self.me)
+
+
+def judge(as_of: datetime) -> Judged:
+    facts = health.look(tasks.queues, as_of)
+    abandoned = sessions.count_abandoned(as_of, settings.abandoned_after)
+    return alert_rules.judge(alert_rules.see(facts, health.failure_rates(as_of), abandoned))
+
+
+def keep_watching(watcher: Watch, ended: Event) -> None:
+    logger.info(
+        "Watching every %s s; alerts go to: %s", EVERY_SECONDS, ", ".join(channels.channels()) or "/alerts alone"
+    )
+    rounds = Rounds(watcher)
+    while not ended.is_set():
+        began = time.monotonic()
+        rounds.attempt()
+        ended.wait(max(EVERY_SECONDS - (time.monotonic() - began), 1))
+    with suppress(Exception):
+        watcher.say_goodbye()
+
+
+class Rounds:
+    """Round after round, whatever fails: a watch that has ended alerts nobody."""
+
+    def __init__(self, watcher: Watch) -> None:
+        self.watcher, self.blackout = watcher, Blackout()
+        self.watching, self.alerting = BackOff("The watch"), BackOff("The alert that the database is away")
+
+    def attempt(self) -> None:
+        try:
+            self.watcher.look(now())
+            if self.blackout.since:
+                logger.info("The database is back")
+                self.blackout.ends(now())
+            deliver(now())
+            self.watching.succeeded()
+        except Exception as error:
+            self.watching.failed(error)  # a round is a pause by itself
+            if isinstance(error, DATABASE_ERRORS):
+                self.alert_of_blackout()
+        with suppress(Exception):  # a broken connection is thrown away
+            release()
+
+    def alert_of_blackout(self) -> None:
+        try:
+            self.blackout.goes_on(now())
+            self.alerting.succeeded()
+        except Exception as error:
+            self.alerting.failed(error)

@@ -1,0 +1,133 @@
+"""How many requests were answered, how and how quickly: counted in the database, so that it holds for all web processes
+together and outlives them.
+
+A process gathers its own and adds them to the sums every few seconds, when it is asked for the metrics, and at its end:
+one statement, however many requests there were. Counting each as it comes would cost a write for every page that
+refreshes itself. What is lost is the last few seconds of a process that is killed by SIGKILL.
+"""
+
+import atexit
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from threading import Event, Lock, Thread
+from typing import NamedTuple
+
+from flask import Flask, Response, current_app, g, request
+
+from engine.back_off import BackOff
+from engine.database import database, release
+from engine.history.run_counts import PER_DOUBLING, bucket_bounds, bucket_of
+from models import HttpCount
+
+EVERY_SECONDS = 5
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+ROWS_PER_INSERT = 200
+
+
+class Kind(NamedTuple):
+    """What is counted together. `bucket` is a whole doubling of the time it took."""
+
+    endpoint: str
+    method: str
+    status: int
+    bucket: int
+
+
+class Traffic:
+    """The requests of this process that are not in the sums yet. There are only so many kinds, so it stays small."""
+
+    def __init__(self) -> None:
+        self.lock, self.gathered = Lock(), Counter[Kind]()
+        self.writing = Lock()
+        self.back_off = BackOff("The request counter")
+
+    def note(self, endpoint: str | None, method: str, status: int, seconds: float) -> None:
+        kind = Kind(endpoint or "", method if method in METHODS else "other", status, doubling_of(seconds * 1000))
+        with self.lock:
+            self.gathered[kind] += 1
+
+    def write(self) -> None:
+        """Add them to the sums; they are kept for the next time while the database is away."""
+        with self.writing:
+            with self.lock:
+                mine, self.gathered = self.gathered, Counter()
+            try:
+                with database.atomic():
+                    add(sorted(mine.items()))
+                self.back_off.succeeded()
+            except Exception as error:
+                with self.lock:
+                    self.gathered.update(mine)
+                self.back_off.failed(error)
+
+    def keep_writing(self, ended: Event) -> None:
+        while not ended.wait(EVERY_SECONDS):
+            self.write()
+            with suppress(Exception):  # a broken connection is thrown away
+                release()
+
+
+def doubling_of(ms: float) -> int:
+    """The first bucket of its doubling, as `engine.history.run_counts` numbers them."""
+    return bucket_of(ms) // PER_DOUBLING * PER_DOUBLING
+
+
+def middle_ms(doubling: int) -> float:
+    return (bucket_bounds(doubling)[0] + bucket_bounds(doubling + PER_DOUBLING - 1)[1]) / 2
+
+
+def add(rows: Iterable[tuple[Kind, int]]) -> None:
+    """In the order of the key, so that two processes never lock each other out."""
+    values = [[*kind, count] for kind, count in rows]
+    row = f"({', '.join([database.param] * 5)})"
+    for start in range(0, len(values), ROWS_PER_INSERT):
+        part = values[start : start + ROWS_PER_INSERT]
+        database.execute_sql(
+            "INSERT INTO dewey_http_counts (endpoint, method, status, bucket, count)"
+            f" VALUES {', '.join([row] * len(part))}"
+            " ON CONFLICT (endpoint, method, status, bucket)"
+            " DO UPDATE SET count = dewey_http_counts.count + excluded.count",
+            [value for one in part for value in one],
+        )
+
+
+def ever() -> list[tuple[Kind, int]]:
+    rows = HttpCount.select(HttpCount.endpoint, HttpCount.method, HttpCount.status, HttpCount.bucket, HttpCount.count)
+    return [(Kind(*kind), int(count)) for *kind, count in rows.tuples()]
+
+
+def register(app: Flask) -> None:
+    app.extensions["traffic"] = Traffic()
+    app.before_request(begin)
+    app.after_request(end)
+
+
+def traffic_of(app: Flask) -> Traffic:
+    return app.extensions["traffic"]
+
+
+def begin() -> None:
+    g.began = time.perf_counter()
+
+
+def end(response: Response) -> Response:
+    took = time.perf_counter() - g.began
+    traffic_of(current_app).note(request.endpoint, request.method, response.status_code, took)
+    return response
+
+
+def start(app: Flask) -> None:
+    """Have a web process write its requests down from now on; called in the process that serves, after the fork."""
+    traffic, ended = traffic_of(app), Event()
+    thread = Thread(target=traffic.keep_writing, args=[ended], name="traffic", daemon=True)
+    thread.start()
+
+    def write_the_last() -> None:
+        ended.set()
+        thread.join(1)
+        traffic.write()
+        release()
+
+    atexit.register(write_the_last)

@@ -1,0 +1,221 @@
+"""Writing the audit, and finding out whether anybody else did. See `engine.hash_chain`."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple, Protocol
+
+from peewee import fn
+
+from config import settings
+from engine import hash_chain
+from engine.database import database, on_postgresql
+from engine.hash_chain import START
+from engine.models import now
+from models import AuditEntry, AuditHead
+
+#: What is written before the next row when the end of the list is not as the head has it.
+GAP = "audit.gap"
+BATCH = 1000
+
+SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
+
+
+@cache
+def key() -> bytes:
+    return hash_chain.key_of(settings.secret_key)
+
+
+# --- writing -------------------------------------------------------------------------------------------------
+
+
+class Author(Protocol):
+    """Who did it, as far as the audit keeps that."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def address(self) -> str | None: ...
+
+
+def write(author: Author, action: str, *, target: str | None = None, before: Any = None, after: Any = None) -> None:
+    """Add what was done to what, with secrets struck out. Call it as `append`."""
+    append(
+        actor_kind=author.kind,
+        actor=author.name,
+        source=author.source,
+        action=action,
+        target=target,
+        before=redacted(before),
+        after=redacted(after),
+        address=author.address,
+    )
+
+
+def redacted(value: Any) -> Any:
+    """The value without what is under a name that speaks of secrets, however deep."""
+    if isinstance(value, Mapping):
+        return {key: "***" if SECRET_NAMES.search(str(key)) else redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(inner) for inner in value]
+    return value
+
+
+def append(**columns: Any) -> AuditEntry:
+    """Add a row, in the caller's transaction if there is one. Whoever else adds one waits for its end.
+
+    Call it last in a transaction, so that the wait is short.
+    """
+    with database.atomic():
+        head = locked_head()
+        last = AuditEntry.select(AuditEntry.id, AuditEntry.hash).order_by(AuditEntry.id.desc()).first()
+        found = (last.id, last.hash) if last else (0, START)
+        if not holds(head) or found != (head.last_id, head.hash):
+            told = {"head": head.last_id, "last_row": found[0]}
+            facts = {"actor_kind": "cli", "actor": "dewey", "source": "cli", "action": GAP, "after": told}
+            gap = link(max(found[0], head.last_id) + 1, found[1], facts)
+            found = (gap.id, gap.hash)
+        entry = link(found[0] + 1, found[1], columns)
+        move_head(entry)
+    return entry
+
+
+def check_writable() -> None:
+    """Raise the database's error when it takes no writes, and so no entry."""
+    with database.atomic():
+        locked_head()
+
+
+def locked_head() -> AuditHead:
+    """The one row that everybody locks. One that is missing is made anew: it fits an empty list and no other."""
+    AuditHead.insert(id=1, last_id=0, hash=START, seal="").on_conflict_ignore().execute()
+    query = AuditHead.select().where(AuditHead.id == 1)
+    head: AuditHead = (query.for_update() if on_postgresql() else query).get()
+    return head
+
+
+def link(number: int, previous: str, columns: dict[str, Any]) -> AuditEntry:
+    row: dict[str, Any] = dict.fromkeys(hash_chain.COLUMNS) | columns | {"id": number, "at": now()}
+    entry = AuditEntry(**row, previous=previous)
+    for field in (AuditEntry.before, AuditEntry.after):  # as they will be read
+        setattr(entry, field.name, field.python_value(field.db_value(getattr(entry, field.name))))
+    entry.hash = hash_of(entry)
+    entry.save(force_insert=True)
+    return entry
+
+
+def move_head(entry: AuditEntry) -> None:
+    seal = hash_chain.seal_of(key(), entry.id, entry.hash)
+    AuditHead.update(last_id=entry.id, hash=entry.hash, seal=seal).where(AuditHead.id == 1).execute()
+
+
+def hash_of(entry: AuditEntry) -> str:
+    return hash_chain.hash_of(key(), entry.previous, entry.__data__)
+
+
+# --- verifying -----------------------------------------------------------------------------------------------
+
+
+class Finding(NamedTuple):
+    """`row`: the id of the row at fault; None where it is the head, or a hash that somebody kept."""
+
+    row: int | None
+    what: str  # changed, inserted, removed, cut off, gap, head, not found
+    told: str
+
+
+class Report(NamedTuple):
+    rows: int
+    last_id: int
+    head: str  # the hash of the last row
+    findings: list[Finding]
+
+
+def intact(entry: AuditEntry) -> bool:
+    """Whether the row is as it was written; of its neighbours this says nothing."""
+    return hash_chain.same(hash_of(entry), entry.hash)
+
+
+def holds(head: AuditHead) -> bool:
+    """Before the first row there is nothing to seal."""
+    if (head.last_id, head.hash, head.seal) == (0, START, ""):
+        return True
+    return hash_chain.same(hash_chain.seal_of(key(), head.last_id, head.hash), head.seal)
+
+
+def verify(since: int = 0, kept: str | None = None) -> Report:
+    """Look at every row from `since` on. `kept`: a hash that somebody noted, which must still be in the list."""
+    findings: list[Finding] = []
+    before, rows, is_there = AuditEntry(id=0, hash=START), 0, kept in (None, START)
+    link_known = since == 0
+    head, newest = end_of_list()
+    for entry, after in with_next(entries(since, newest)):
+        rows += 1
+        is_there = is_there or entry.hash == kept
+        fault = fault_of(entry, after, before, link_known)
+        findings += [fault] if fault else []
+        if fault and fault.what == "inserted":
+            continue
+        # The link to a row that was changed says nothing: its hash may be forged as well.
+        before, link_known = entry, not (fault and fault.what == "changed")
+    findings += faults_at_end(before, head)
+    if not is_there:
+        findings.append(Finding(None, "not found", f"no row has the hash {kept}: rows were cut off or replaced"))
+    return Report(rows, before.id, before.hash, findings)
+
+
+def fault_of(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, link_known: bool) -> Finding | None:
+    number = entry.id
+    if not intact(entry):
+        if link_known and after and after.previous == before.hash and intact(after):
+            return Finding(number, "inserted", f"row {number} was inserted: the row after it follows the one before it")
+        if link_known and not after and entry.previous != before.hash:
+            return Finding(number, "inserted", f"row {number} was inserted: nothing leads to it")
+        return Finding(number, "changed", f"row {number} was changed: its hash does not hold")
+    if link_known and entry.previous != before.hash:
+        gone = f"{before.id + 1} to {number - 1}" if number - before.id > 2 else str(number - 1)
+        missing = f"row {gone} was removed" if number - before.id > 1 else "what stood between them was removed"
+        return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
+    if entry.action == GAP:
+        told = "rows had been cut off or added, or SECRET_KEY had been changed"
+        return Finding(number, "gap", f"before row {number} was written, {told}")
+    return None
+
+
+def end_of_list() -> tuple[AuditHead | None, int]:
+    """The head and the newest row as they are together: rows that come while others are looked at are left alone."""
+    newest = AuditEntry.select(fn.COALESCE(fn.MAX(AuditEntry.id), 0))
+    head = AuditHead.select(AuditHead, newest.alias("newest")).where(AuditHead.id == 1).objects().first()
+    return (head, head.newest) if head else (None, newest.scalar())
+
+
+def faults_at_end(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]:
+    if head is None or not holds(head):
+        yield Finding(None, "head", "the head of the list was changed: it cannot tell where the list ends")
+    elif head.last_id > last.id:
+        gone = f"{last.id + 1}" if head.last_id == last.id + 1 else f"{last.id + 1} to {head.last_id}"
+        yield Finding(last.id + 1, "cut off", f"row {gone} was cut off the end: the head still knows of it")
+    elif head.last_id < last.id or head.hash != last.hash:
+        yield Finding(last.id, "inserted", f"row {last.id} was put at the end: the list ended at row {head.last_id}")
+
+
+def entries(since: int, newest: int) -> Iterator[AuditEntry]:
+    last = since - 1
+    while last < newest:
+        some = AuditEntry.select().where(AuditEntry.id.between(last + 1, newest)).order_by(AuditEntry.id).limit(BATCH)
+        if not (rows := list(some)):
+            return
+        yield from rows
+        last = rows[-1].id
+
+
+def with_next(rows: Iterator[AuditEntry]) -> Iterator[tuple[AuditEntry, AuditEntry | None]]:
+    one = next(rows, None)
+    while one is not None:
+        after = next(rows, None)
+        yield one, after
+        one = after

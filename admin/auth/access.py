@@ -1,0 +1,139 @@
+"""What they may: the gate before every view.
+
+Nothing is reachable unless its view says who may: `needs(role)`, `open_to_all` or `open_to_loopback`.
+"""
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+from flask import Flask, Response, current_app, redirect, request, url_for
+from flask_babel import gettext as _
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
+
+from admin import audit_log
+from admin.auth.identity import Who, by_bearer, current, known, login
+from admin.problems import BadInput, NotAllowed, for_program
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+READABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
+
+csrf = CSRFProtect()
+
+
+def register(app: Flask) -> None:
+    app.config.update(WTF_CSRF_CHECK_DEFAULT=False, WTF_CSRF_TIME_LIMIT=None)
+    login.init_app(app, add_context_processor=False)
+    csrf.init_app(app)
+    open_to_all(app.view_functions["static"])
+    app.before_request(gate)
+    app.context_processor(lambda: {"who": known()})
+
+
+# --- what a view says ----------------------------------------------------------------------------------------
+
+
+class Needs(NamedTuple):
+    role: str | None = None  # None: nobody is asked who they are
+    unless_loopback: bool = False
+
+
+def needs(role: str, *, unless_loopback: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Marks a view: only who has at least this role gets to it."""
+
+    def mark(view: Callable[..., Any]) -> Callable[..., Any]:
+        view.needs = Needs(role, unless_loopback)  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def open_to_all(view: Callable[..., Any]) -> Callable[..., Any]:
+    view.needs = Needs()  # type: ignore[attr-defined]
+    return view
+
+
+def takes_any_body(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a view that reads its body by itself, whatever its sender says that it is."""
+    view.takes_any_body = True  # type: ignore[attr-defined]
+    return view
+
+
+def open_to_loopback(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Open to a peer on this machine that no proxy speaks for; a viewer's otherwise."""
+    return needs("viewer", unless_loopback=True)(view)
+
+
+# --- the gate ------------------------------------------------------------------------------------------------
+
+
+def gate() -> Response | None:
+    """Stands before every view. An unknown path or method goes on to its 404 or 405, the same for everybody."""
+    if not request.endpoint:
+        return None
+    refuse_what_cannot_be_read()
+    marker = getattr(current_app.view_functions[request.endpoint], "needs", None)
+    is_open = marker == Needs() or (marker and marker.unless_loopback and from_loopback())
+    who = None if is_open and request.method in SAFE else current()
+    if who is None and not is_open:
+        return stranger()
+    if request.method not in SAFE and not by_bearer():
+        refuse_forgeries()
+    if marker is None:
+        raise NotAllowed(_("Nobody may do this."))
+    if not is_open and not who.may(marker.role):
+        raise denied(who, marker.role, f"{request.method} {request.path}")
+    return None
+
+
+def denied(who: Who, needed: str, what: str) -> NotAllowed:
+    """That somebody tried what they may not is worth a line."""
+    audit_log.write(who, "denied", target=what[:200], after={"needed": needed, "role": who.role})
+    return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=who.role))
+
+
+def refuse_what_cannot_be_read() -> None:
+    """Bodies that are too long or of another kind, and NUL, which PostgreSQL has no way to hold."""
+    for field, value in request.args.items(multi=True):
+        if "\0" in value:
+            raise BadInput(field, _("text without NUL is needed"))
+    if "\0" in request.path:
+        raise NotFound
+    if (request.content_length or 0) > (request.max_content_length or 0):
+        raise RequestEntityTooLarge(_("At most %(most)s bytes are taken.", most=request.max_content_length))
+    choosy = not hasattr(current_app.view_functions[request.endpoint or ""], "takes_any_body")
+    if choosy and request.content_length and request.mimetype not in READABLE_BODIES:
+        raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds=", ".join(READABLE_BODIES)))
+
+
+def stranger() -> Response:
+    """A browser that wants to see a page is sent to the sign-in; everybody else is told."""
+    if request.method in ("GET", "HEAD") and not for_program() and not by_bearer():
+        path = request.full_path.rstrip("?")
+        return redirect(url_for("sign_in.form", next=None if path == "/" else path))
+    told = {"error": "invalid_token"} if by_bearer() else {}
+    raise Unauthorized(
+        _("The token is not valid.") if by_bearer() else _("Sign in, or send a token: Authorization: Bearer dewey_…"),
+        www_authenticate=WWWAuthenticate("bearer", {"realm": "dewey", **told}),
+    )
+
+
+def refuse_forgeries() -> None:
+    """A browser sends its cookie with what other sites make it send too."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise NotAllowed(_("This came from another site."))
+    csrf.protect()
+
+
+def from_loopback() -> bool:
+    """The peer is on this machine, and does not say that it speaks for another."""
+    names = [name.lower() for name, _ in request.headers]
+    if any(name == "forwarded" or name.startswith("x-forwarded-") for name in names):
+        return False
+    try:
+        address = ip_address(request.remote_addr or "")
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -1,0 +1,111 @@
+"""The sign-in form, and its brakes: so many wrong tries from one address, and so many for one account."""
+
+import re
+import time
+from typing import Any
+
+from flask import Blueprint, Flask, Response, redirect, render_template, request
+from flask_babel import gettext as _
+from flask_limiter import Limiter, RateLimitExceeded
+from flask_limiter.util import get_remote_address
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from admin import audit_log
+from admin.auth.access import needs, open_to_all
+from admin.auth.identity import Who, current, digest_of, end_sign_in, start_sign_in
+from admin.auth.passwords import hash_of, matches, needs_new_hash
+from admin.auth.wrong_tries import SCHEME
+from admin.i18n import local_path
+from admin.problems import answer
+from config import settings
+from engine.database import database
+from models import Operator
+
+WRONG_TRIES_PER_ADDRESS = "20 per 5 minutes"
+WRONG_TRIES_PER_ACCOUNT = "10 per 5 minutes"
+
+#: For the connection to Redis: a person is waiting.
+QUICK: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+
+blueprint = Blueprint("sign_in", __name__)
+
+limiter = Limiter(
+    get_remote_address,
+    strategy="moving-window",
+    storage_uri=SCHEME + re.sub("^unix:", "redis+unix:", settings.redis_url) if settings.redis_url else "memory://",
+    storage_options=QUICK if settings.redis_url else {},
+    in_memory_fallback_enabled=True,  # with Redis away the brakes hold in this process
+    key_prefix="dewey:sign-in",
+)
+
+
+def register(app: Flask) -> None:
+    limiter.init_app(app)
+    app.register_blueprint(blueprint)
+    app.register_error_handler(RateLimitExceeded, too_many_tries)
+
+
+def typed_account() -> str:
+    """Of fixed length, and no address book in Redis."""
+    return digest_of(request.form.get("email", "").strip().lower())
+
+
+def wrong(response: Response) -> bool:
+    return response.status_code == 401
+
+
+@blueprint.get("/login")
+@open_to_all
+def form() -> Any:
+    return redirect(wanted_page()) if current() else render_template("people/login.html", wrong=False, email="")
+
+
+@blueprint.post("/login", endpoint="sign_in")
+@open_to_all
+@limiter.limit(WRONG_TRIES_PER_ADDRESS, deduct_when=wrong)
+@limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=typed_account, deduct_when=wrong)
+def sign_in() -> Any:
+    email, password = request.form.get("email", "").strip().lower(), request.form.get("password", "")
+    operator = operator_of(email)
+    if not matches(password, operator and operator.password_hash):
+        audit_log.write(stranger_named(email), "sign_in.failed")
+        return render_template("people/login.html", wrong=True, email=email), 401
+    with database.atomic():
+        if needs_new_hash(operator.password_hash):
+            Operator.update(password_hash=hash_of(password)).where(Operator.id == operator.id).execute()
+        audit_log.write(start_sign_in(operator), "sign_in")
+    return redirect(wanted_page(), 303)
+
+
+def operator_of(email: str) -> Operator | None:
+    if not email.isprintable():  # PostgreSQL would not even be asked about a NUL
+        return None
+    return Operator.get_or_none(Operator.email == email, Operator.disabled_at.is_null())
+
+
+@blueprint.post("/logout")
+@needs("viewer")
+def sign_out() -> Any:
+    audit_log.write(current(), "sign_out")
+    end_sign_in()
+    return redirect("/login", 303)
+
+
+def wanted_page() -> str:
+    """Where the browser wanted to go, if that is a page of this console."""
+    return local_path(request.args.get("next", ""))
+
+
+def stranger_named(email: str) -> Who:
+    """What was typed is kept only when it looks like an address: some people type their password there."""
+    shown = email if re.fullmatch(r"[^@\s]{1,100}@[^@\s]{1,150}", email) and email.isprintable() else "(not an address)"
+    return Who("operator", shown, "viewer", "web", request.remote_addr)
+
+
+def too_many_tries(error: RateLimitExceeded) -> Response:
+    error.description = _("Too many wrong tries to sign in. Wait a little and try again.")
+    response = answer(error)
+    limit = limiter.current_limit
+    response.headers["Retry-After"] = str(max(1, int(limit.reset_at - time.time()) + 1)) if limit else "60"
+    return response

@@ -1,0 +1,73 @@
+"""`flask bulk retry`, `cancel`, `delete`: the question first, with the exact count, as on the page."""
+
+from typing import Any
+
+import click
+
+from admin.cli.output import Command, Group, fail, json_option, me, print_facts, print_json, print_table
+from admin.cli.query import ask
+from admin.operations.bulk import chosen
+from admin.operations.registry import perform
+from engine.control import bulk as many
+
+SAMPLE = 10
+
+
+@click.group(cls=Group)
+def bulk() -> None:
+    """Commands for many runs at once, and their accounts."""
+
+
+@bulk.command("preflight")
+@click.option("--search", help="Which runs, as in the search box.")
+@click.option("--run", "runs", multiple=True, help="Ids of runs, instead of a search.")
+@json_option
+def preflight(search: str | None, runs: tuple[str, ...], as_json: bool) -> None:
+    """Which runs a bulk action would be about: how many, in which states, and the newest of them."""
+    told = ask("bulk.preflight", given={"search": search, "run": runs})
+    if as_json:
+        print_json(told)
+        return
+    states = ", ".join(f"{state} {count:,}" for state, count in told["states"].items())
+    print_facts({"runs": f"{told['total']:,}", "states": states or None, "fingerprint": told["fingerprint"]})
+    click.echo("\nThe newest:")
+    titles = ("id", "task", "queue", "state", "enqueued_at")
+    print_table(titles, [[run[title] for title in titles] for run in told["sample"]])
+
+
+def command_for(verb: str, told: str) -> click.Command:
+    @click.command(verb, cls=Command, help=told)
+    @click.argument("runs", metavar="[ID]...", nargs=-1)
+    @click.option("--search", help="Which runs, as in the search box of their page.")
+    @click.option("--fingerprint", help="Of the preflight: refuse when the runs are not those any more.")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @json_option
+    def command(runs: tuple[str, ...], search: str | None, fingerprint: str | None, yes: bool, as_json: bool) -> None:
+        try:
+            found = many.preflight(chosen(search, list(runs)), SAMPLE)
+        except many.TooMany:
+            fail(f"more than {many.MOST:,} runs match", 1)
+        if not found.total:
+            fail("no run matches", 1)
+        if not yes:
+            ask_about(verb, found)
+        given: dict[str, Any] = {"runs": list(runs)} if runs else {"search": search}
+        number = perform(me(), f"bulk.{verb}", fingerprint=fingerprint or found.fingerprint, **given)
+        if as_json:
+            print_json({"result": number})
+        else:
+            click.echo(f"Bulk action {number} has begun: flask bulk show {number}")
+
+    return command
+
+
+def ask_about(verb: str, found: many.Preflight) -> None:
+    print_table(("id", "task", "state"), [(run.id, run.task, run.state) for run in found.sample])
+    more = found.total - len(found.sample)
+    click.echo(f"… and {more:,} more" if more > 0 else "", err=True)
+    click.confirm(f"{verb.capitalize()} {found.total:,} runs?", abort=True)
+
+
+bulk.add_command(command_for("retry", "Re-queue all these runs."))
+bulk.add_command(command_for("cancel", "Cancel all these runs."))
+bulk.add_command(command_for("delete", "Remove all these runs from the history."))

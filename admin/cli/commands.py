@@ -1,0 +1,28 @@
+"""The commands of `flask`: the same questions and the same table of actions as the pages. No web server is needed."""
+
+from flask import Flask
+
+from admin.cli import alerts, audit, bulk, errors, generated, people, schedule, steering, workers
+from admin.cli.database import demo, migrate
+from admin.cli.run_task import run_task
+from admin.cli.start import start
+from admin.cli.status import inspect_group, status
+from admin.cli.watch import watch_command
+from admin.cli.why import why_command
+
+
+def register(app: Flask) -> None:
+    asking = (status, inspect_group, why_command)
+    steer = (
+        *steering.COMMANDS,
+        *schedule.COMMANDS,
+        *errors.COMMANDS,
+        *audit.COMMANDS,
+        *people.COMMANDS,
+        *workers.COMMANDS,
+        *alerts.COMMANDS,
+        bulk.bulk,
+    )
+    for command in (start, watch_command, migrate, demo, run_task, *asking, *steer):
+        app.cli.add_command(command)
+    generated.add_to(app.cli)

@@ -1,0 +1,22 @@
+"""`flask migrate` and `flask demo`."""
+
+import click
+
+from admin.cli.output import Command, me
+from admin.operations.registry import perform
+from engine.migrations import migrate as apply_migrations
+
+
+@click.command(cls=Command)
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    for name in apply_migrations():
+        click.echo(f"applied {name}")
+    click.echo("The schema is up to date.")
+
+
+@click.command(cls=Command)
+def demo() -> None:
+    """Load the sample library into an empty database of our own."""
+    for name, count in perform(me(), "library.demo").items():
+        click.echo(f"{count:>8,} {name}")

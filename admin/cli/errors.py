@@ -1,0 +1,93 @@
+"""`flask errors`: what fails, in groups, and what is decided about them."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from admin.cli.output import Group, json_option, me, print_facts, print_json, print_listing, print_table, shown
+from admin.cli.param_types import Instant, Length
+from admin.cli.query import ask, ask_rows
+from admin.operations.errors import EXAMPLES, STATES
+from admin.operations.registry import perform
+from engine.models import now
+
+#: Of a failure that is not the newest.
+OLDER = ("run_id", "attempt", "ended_at", "worker", "error")
+
+error_argument = click.argument("error_id")
+
+
+@click.group(cls=Group)
+def errors() -> None:
+    """What fails, in groups of failures that are alike. Times are UTC."""
+
+
+@errors.command("list")
+@click.option("--state", type=click.Choice(STATES), default="open", show_default=True)
+@click.option("--task", help="Of this task alone.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=10 * EXAMPLES, show_default=True)
+@json_option
+def list_errors(state: str, task: str | None, limit: int, as_json: bool) -> None:
+    """The groups, the one that failed last first."""
+    rows = ask_rows("errors.list", limit, {"state": state, "task": task})
+    titles = ("id", "state", "task", "exception", "place", "hour", "day", "week", "last_seen_at", "message")
+    print_listing(rows, as_json, titles, [[short(row, title) for title in titles] for row in rows])
+
+
+def short(row: dict[str, Any], title: str) -> Any:
+    return first_line(row[title]) if title == "message" else row[title] or None
+
+
+@errors.command("show")
+@error_argument
+@json_option
+def show_error(error_id: str, as_json: bool) -> None:
+    """One group, with its latest failures: the newest in full."""
+    found = ask("errors.show", {"error_id": error_id})
+    if as_json:
+        print_json(found)
+        return
+    print_facts(found["error"])
+    for newest in found["examples"][:1]:
+        click.echo("\nThe newest failure:")
+        print_facts(newest)
+    if older := found["examples"][1:]:
+        click.echo("\nBefore it:")
+        print_table(OLDER, [[first_line(one[title]) for title in OLDER] for one in older])
+
+
+def first_line(value: Any) -> Any:
+    return value.partition("\n")[0][:80] if isinstance(value, str) else value
+
+
+@errors.command("resolve")
+@error_argument
+def resolve(error_id: str) -> None:
+    """Call a group mended, until it fails again."""
+    perform(me(), "errors.resolve", error_id=error_id)
+    click.echo(f"{error_id} is resolved.")
+
+
+@errors.command("reopen")
+@error_argument
+def reopen(error_id: str) -> None:
+    """Take back that a group is resolved or snoozed."""
+    perform(me(), "errors.reopen", error_id=error_id)
+    click.echo(f"{error_id} is open.")
+
+
+@errors.command("snooze")
+@error_argument
+@click.option("--for", "length", type=Length(), help="How long, such as 30m, 4h or 2d.")
+@click.option("--until", type=Instant(), help="The end, such as 2026-11-24T18:30; UTC unless it says otherwise.")
+def snooze(error_id: str, length: timedelta | None, until: datetime | None) -> None:
+    """Leave a group out of the open ones for a while."""
+    if bool(length) == bool(until):
+        raise click.UsageError("one of --for and --until is needed")
+    end = until or now() + (length or timedelta())
+    perform(me(), "errors.snooze", error_id=error_id, until=end)
+    click.echo(f"{error_id} is snoozed until {shown(end)}.")
+
+
+COMMANDS = (errors,)

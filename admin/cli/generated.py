@@ -1,0 +1,182 @@
+"""`flask <noun> <verb>` for every action and every read: made from their tables where no command of its own is."""
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import click
+
+from admin.api.routes import answer_of
+from admin.cli.output import Command, Group, json_option, me, print_facts, print_json, print_table, watch, watch_option
+from admin.cli.query import ask
+from admin.cli.steering import CANCELLED
+from admin.operations.arguments import Secret
+from admin.operations.queries import READS, Read
+from admin.operations.registry import ACTIONS, Action, perform
+from config import QUEUES
+
+#: Nouns whose group has another name, and actions whose command stands alone.
+GROUPS = {"operators": "operator", "tokens": "token"}
+ALONE = {"tasks.run": "run-task", "library.demo": "demo"}
+
+#: What is said of the word or the id that comes back.
+SENTENCES: dict[str, Callable[[str], str]] = {
+    "runs.cancel": CANCELLED.__getitem__,
+    "runs.delete": "{} is deleted.".format,
+    "runs.retry": "{} is back in its queue.".format,
+}
+
+HELP = {
+    "audit": "What was done, by whom, when and from where.",
+    "history": "The history itself: events that could not be written.",
+    "runs": "Runs: the list with the filter of its page, one of them, and what can be done to it.",
+    "sessions": "Reading sessions: active, abandoned and closed ones.",
+    "bulk": "Commands for many runs at once, and their accounts.",
+    "views": "Saved filters of the list of runs.",
+    "statistics": "Figures over time: those of the charts.",
+}
+
+#: What can be watched while it changes.
+WATCHED = ("runs.list",)
+
+
+def add_to(cli: click.Group) -> None:
+    for read in READS.values():
+        add(cli, read.noun, read.verb, lambda read=read: asking(read))
+    for action in ACTIONS.values():
+        if action.name not in ALONE:
+            add(cli, action.noun, action.verb, lambda action=action: doing(action))
+
+
+def add(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command]) -> None:
+    name = GROUPS.get(noun, noun)
+    group = cli.commands.get(name)
+    if not isinstance(group, click.Group):
+        group = Group(name, help=HELP.get(name, f"What concerns {noun}."))
+        cli.add_command(group)
+    if verb not in group.commands:
+        group.add_command(make(), verb)
+
+
+# --- questions -----------------------------------------------------------------------------------------------
+
+
+def asking(read: Read) -> click.Command:
+    parameters: list[click.Parameter] = [argument(name) for name in read.in_path]
+    for name, kind in read.in_query.items():
+        parameters.append(option_of_query(name, kind, read.default(name)))
+
+    def answer(as_json: bool, watch_every: float | None = None, **given: Any) -> None:
+        in_path = {name: given.pop(name) for name in read.in_path}
+        watch(lambda: show(read, ask(read.name, in_path, given), as_json), watch_every)
+
+    command = Command(read.verb, callback=answer, params=parameters, help=read.doc)
+    command = watch_option(command) if read.name in WATCHED else command
+    return json_option(command)
+
+
+def show(read: Read, answer: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    lists = [name for name, value in answer.items() if isinstance(value, list)]
+    if len(lists) == 1 and read.verb != "show":
+        print_about({name: value for name, value in answer.items() if name not in (*lists, "next")})
+        rows = answer[lists[0]]
+        titles = read.columns or list(dict.fromkeys(name for row in rows for name in row))
+        print_table(titles, [[row.get(title) for title in titles] for row in rows])
+        if answer.get("next"):
+            click.echo(f"more: --{read.cursor} {answer['next']}", err=True)
+        return
+    print_facts(answer)
+
+
+def print_about(facts: dict[str, Any]) -> None:
+    """What is told of a list as a whole, above it."""
+    if any(value is not None for value in facts.values()):
+        print_facts(facts)
+        click.echo()
+
+
+def option_of_query(name: str, kind: Any, default: Any) -> click.Option:
+    more: dict[str, Any] = {}
+    if get_origin(kind) is Annotated:
+        kind, more = get_args(kind)[0], get_args(kind)[1]
+    told = more.get("description", "").replace("`", "")
+    words = more.get("enum") or (get_args(kind) if get_origin(kind) is Literal else None)
+    if words:
+        return click.Option([f"--{name}"], type=click.Choice([str(one) for one in words if one != ""]), help=told)
+    if kind is int:
+        return click.Option(
+            [f"--{name}"],
+            type=click.IntRange(more.get("minimum"), more.get("maximum")),
+            help=told or f"[default: {default}]",
+        )
+    return click.Option([f"--{name}"], multiple=get_origin(kind) is list, help=told)
+
+
+# --- commands ------------------------------------------------------------------------------------------------
+
+
+def doing(action: Action) -> click.Command:
+    subject = action.subject and action.subject.name
+    parameters: list[click.Parameter] = [
+        argument(one.name) if one.name == subject else option_of(one) for one in action.parameters
+    ]
+    if action.danger:
+        parameters.append(click.Option(["--yes"], is_flag=True, help="Do not ask."))
+
+    def answer(as_json: bool, yes: bool = True, **given: Any) -> None:
+        if not yes:
+            click.confirm(f"{action.doc.partition('.')[0]}: sure?", abort=True)
+        read = {name: read_option(action, name, value) for name, value in given.items() if value is not None}
+        told = answer_of(perform(me(), action.name, **read))
+        if as_json:
+            print_json(told)
+        else:
+            click.echo(SENTENCES.get(action.name, str)(in_a_line(told["result"])))
+
+    return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
+
+
+def in_a_line(result: Any) -> str:
+    if isinstance(result, dict) and set(result) == {"run_id"}:
+        return str(result["run_id"])
+    if result is None or result is True:
+        return "Done."
+    return "There was nothing to do." if result is False else result if isinstance(result, str) else json.dumps(result)
+
+
+def argument(name: str) -> click.Argument:
+    kind = click.Choice(QUEUES) if name == "queue" else None
+    return click.Argument([name], metavar=None if kind else name.upper(), type=kind)
+
+
+def option_of(one: inspect.Parameter) -> click.Option:
+    name = one.name.replace("_", "-")
+    if one.annotation is bool:
+        return click.Option([f"--{name}", one.name], is_flag=True, default=None)
+    if is_secret(one):
+        return click.Option(
+            [f"--{name}-stdin", one.name], is_flag=True, default=None, help="Read it from standard input."
+        )
+    told = "JSON" if one.annotation in (dict[str, Any] | None, list[Any] | None) else None
+    return click.Option([f"--{name}", one.name], required=one.default is one.empty, metavar=told)
+
+
+def is_secret(one: inspect.Parameter) -> bool:
+    return one.annotation is Secret or Secret in get_args(one.annotation)
+
+
+def read_option(action: Action, name: str, value: Any) -> Any:
+    """What was typed, for the action to read: JSON where it wants an object or a list. Raises BadParameter."""
+    one = next(one for one in action.parameters if one.name == name)
+    if is_secret(one):
+        return click.get_text_stream("stdin").readline().rstrip("\r\n")
+    if one.annotation not in (dict[str, Any] | None, list[Any] | None):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter("this is no JSON", param_hint=f"--{name}") from error

@@ -1,0 +1,215 @@
+"""How a command ends and what it prints: a line for an error, a table, facts, or JSON."""
+
+import getpass
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import click
+from werkzeug.exceptions import HTTPException, UnprocessableEntity
+
+from admin.auth.identity import Who
+from admin.problems import KNOWN_ERRORS, as_http
+from engine.database import release
+from engine.exceptions import UnknownTask
+from engine.migrations import MigrationFailed
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+watch_option = click.option(
+    "--watch",
+    "watch_every",
+    type=click.FloatRange(0.2, 3600),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Ask again and again until Ctrl-C; alone: every 2 seconds.",
+)
+
+
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
+
+#: So many characters of a list or an object stay beside its name, and of a table's line on a screen.
+BESIDE, ACROSS = 80, 120
+STEP = "  "
+#: What a task was given and gave back: a None in it says something.
+DATA = ("args", "kwargs", "result")
+
+
+class Command(click.Command):
+    """Exit code 1 when the answer is no, 2 when the command itself is wrong, and no traceback for either."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (UnknownTask, MigrationFailed) as error:
+            fail(str(error), 2 if isinstance(error, UnknownTask) else 1)
+        except HTTPException as error:
+            fail(str(error.description), 2 if isinstance(error, UnprocessableEntity) else 1)
+        except KNOWN_ERRORS as error:
+            answer = as_http(error)
+            if answer.code == 500:
+                raise
+            fail(str(answer.description), 2 if isinstance(answer, UnprocessableEntity) else 1)
+
+
+class Group(click.Group):
+    command_class = Command
+
+
+def me() -> Who:
+    """Whoever may run commands on this machine may do everything."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return Who("cli", name, "admin", "cli")
+
+
+def watch(show: Callable[[], Any], every: float | None) -> Any:
+    """Show it once, or for as long as somebody watches; what is away meanwhile is waited for."""
+    if not every:
+        return show()
+    try:
+        while True:
+            if sys.stdout.isatty():
+                click.clear()
+            try:
+                show()
+            except KNOWN_ERRORS as error:
+                click.echo(f"dewey: {as_http(error).description}", err=True)
+            release()
+            time.sleep(every)
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None
+
+
+def fail(message: str, code: int) -> NoReturn:
+    click.echo(f"dewey: {message}", err=True)
+    raise SystemExit(code)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Numbers to the right, a dash for None; without rows a word that says so."""
+    for line in table_lines(titles, rows) if rows else ["none"]:
+        click.echo(line)
+
+
+def table_lines(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    table = [[shown(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    numeric = [is_numeric([row[at] for row in rows]) for at in range(len(titles))]
+    return ["  ".join(map(padded, cells, widths, numeric)).rstrip() for cells in table]
+
+
+def print_listing(told: Any, as_json: bool, titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    if as_json:
+        print_json(told)
+    else:
+        print_table(titles, rows)
+
+
+def is_numeric(cells: Sequence[Any]) -> bool:
+    told = [cell for cell in cells if cell is not None]
+    return bool(told) and all(isinstance(cell, int | float) for cell in told)
+
+
+def padded(cell: str, width: int, to_the_right: bool) -> str:
+    return cell.rjust(width) if to_the_right else cell.ljust(width)
+
+
+def shown(cell: Any) -> str:
+    """In one line, whatever a task's arguments hold: an instant to the second, in UTC; of a number what tells."""
+    if isinstance(cell, float):
+        return number(cell)
+    at = instant(cell)
+    if at:
+        return f"{at:%Y-%m-%d %H:%M:%S}"
+    text = "–" if cell is None else cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def number(value: float) -> str:
+    """To the tenth, or to three digits where it is less than one."""
+    text = f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
+    return text.removesuffix(".0")
+
+
+def instant(cell: Any) -> datetime | None:
+    """In UTC; None where it is none, or a text that is more than an instant with its offset."""
+    try:
+        at = datetime.fromisoformat(cell) if isinstance(cell, str) and INSTANT.fullmatch(cell) else cell
+        return at.astimezone(UTC) if isinstance(at, datetime) and at.tzinfo else None
+    except (ValueError, OverflowError):  # the 31st of February, and the last hours there are
+        return None
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    for line in fact_lines(known(facts)):
+        click.echo(line)
+
+
+def fact_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What is None in a record that is held by another is left out."""
+    facts = {name: tidied(name, value) for name, value in facts.items()}
+    beside = {name: value for name, value in facts.items() if fits(value)}
+    below = {name: lines_of(value, name in DATA) for name, value in facts.items() if name not in beside}
+    width = max(map(len, map(shown, beside)), default=0)
+    lines = [f"{shown(name):{width}}  {shown(value)}".rstrip() for name, value in beside.items()]
+    for name, part in below.items():
+        lines += [f"{shown(name)}:", *(f"{STEP}{line}".rstrip() for line in part)]
+    return lines
+
+
+def tidied(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value.rstrip("\n")
+    return known(value) if isinstance(value, dict) and name not in DATA else value
+
+
+def known(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def fits(value: Any) -> bool:
+    """Whether it stands on its name's line. Text does unless it has lines; an instant inside is told as one below."""
+    if isinstance(value, str):
+        return "\n" not in value
+    if not isinstance(value, list | dict) or not value:
+        return True
+    inner = list(value.values()) if isinstance(value, dict) else value
+    of_records = isinstance(value, list) and any(inner) and all(isinstance(one, dict) for one in inner)
+    return not of_records and len(shown(value)) <= BESIDE and all(fits(one) and not instant(one) for one in inner)
+
+
+def lines_of(value: Any, is_data: bool = False) -> list[str]:
+    """`is_data`: each None in it is told."""
+    if isinstance(value, str):
+        return [shown(line.expandtabs(4)) for line in value.replace("\r\n", "\n").split("\n")]
+    if isinstance(value, dict):
+        return fact_lines(value)
+    if all(isinstance(one, dict) for one in value):
+        return record_lines(value if is_data else list(map(known, value)))
+    return [line for one in value for line in ([shown(one)] if fits(one) else lines_of(one, is_data))]
+
+
+def record_lines(told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table where it has room, else one record below the other with a dash before each."""
+    titles = list(dict.fromkeys(name for one in told for name in one))
+    if all(fits(value) for one in told for value in one.values()):
+        table = table_lines(titles, [[one.get(title) for title in titles] for one in told])
+        if max(map(len, table)) <= ACROSS:
+            return table
+    return [line for one in told for line in marked(fact_lines(one))]
+
+
+def marked(lines: list[str]) -> list[str]:
+    return [f"{'- ' if at == 0 else STEP}{line}".rstrip() for at, line in enumerate(lines)]

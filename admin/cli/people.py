@@ -1,0 +1,128 @@
+"""`flask operator` and `flask token`: who may sign in, and what programs may call."""
+
+import sys
+from typing import Any
+
+import click
+
+from admin.auth.identity import ROLES
+from admin.cli.output import Group, json_option, me, print_listing
+from admin.operations.operators import with_sign_ins
+from admin.operations.registry import perform
+from admin.operations.tokens import every_token, state_of
+from engine.models import as_json as row_as_json
+from models import Token
+
+role_option = click.option("--role", required=True, type=click.Choice(ROLES))
+email_argument = click.argument("email")
+stdin_option = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from the first line of standard input."
+)
+
+
+def typed(password_stdin: bool) -> str | None:
+    return sys.stdin.readline().rstrip("\r\n") if password_stdin else None
+
+
+@click.group(cls=Group)
+def operator() -> None:
+    """People who may sign in."""
+
+
+@operator.command("create")
+@email_argument
+@role_option
+@stdin_option
+def create_operator(email: str, role: str, password_stdin: bool) -> None:
+    """Let a person sign in. Without --password-stdin, the last line printed is a new password."""
+    password = perform(me(), "operators.create", email=email, role=role, password=typed(password_stdin))
+    if password_stdin:
+        click.echo(f"{email} may sign in as {role}.")
+    else:
+        click.echo(f"{email} may sign in as {role}, with this password, which is not shown again:\n{password}")
+
+
+@operator.command("list")
+@json_option
+def list_operators(as_json: bool) -> None:
+    """Everybody who may sign in, or might again."""
+    told: list[dict[str, Any]] = [
+        row_as_json(one, "password_hash")
+        | {"sessions": one.sessions, "seen_at": one.seen_at and one.seen_at.isoformat()}
+        for one in with_sign_ins()
+    ]
+    titles = ("email", "role", "sessions", "seen_at", "created_at", "disabled_at")
+    print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
+
+
+@operator.command("role")
+@email_argument
+@click.argument("role", type=click.Choice(ROLES))
+def change_role(email: str, role: str) -> None:
+    """Give a person another role; the last admin keeps theirs."""
+    perform(me(), "operators.role", email=email, role=role)
+    click.echo(f"{email} is {role} now.")
+
+
+@operator.command("disable")
+@email_argument
+def disable(email: str) -> None:
+    """Let a person sign in no more, and end their sessions; the last admin stays."""
+    perform(me(), "operators.disable", email=email)
+    click.echo(f"{email} can sign in no more, and their sessions have ended.")
+
+
+@operator.command("enable")
+@email_argument
+def enable(email: str) -> None:
+    """Let a person who was disabled sign in again."""
+    perform(me(), "operators.enable", email=email)
+    click.echo(f"{email} may sign in again.")
+
+
+@operator.command("password")
+@email_argument
+@stdin_option
+def renew_password(email: str, password_stdin: bool) -> None:
+    """Replace a person's password and end their sessions. Without --password-stdin, the last line is the new one."""
+    password = perform(me(), "operators.password", email=email, password=typed(password_stdin))
+    if password_stdin:
+        click.echo(f"The password of {email} is changed.")
+    else:
+        click.echo(f"{email} signs in with this password from now on, which is not shown again:\n{password}")
+
+
+@click.group(cls=Group)
+def token() -> None:
+    """Bearer tokens for programs."""
+
+
+@token.command("create")
+@click.argument("name")
+@role_option
+@click.option("--days", type=int, help="How long it is valid; for ever without this.")
+def create_token(name: str, role: str, days: int | None) -> None:
+    """Make a token. The last line printed is the token; it cannot be shown again."""
+    made = perform(me(), "tokens.create", name=name, role=role, days=days)
+    click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{made}")
+
+
+@token.command("list")
+@json_option
+def list_tokens(as_json: bool) -> None:
+    """Every token, the newest first; what it says cannot be read again."""
+    newest_first = every_token(Token.created_at.desc(), Token.id.desc())
+    told = [row_as_json(one, "digest") | {"state": state_of(one)} for one in newest_first]
+    titles = ("name", "role", "state", "created_at", "expires_at", "used_at")
+    print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
+
+
+@token.command("revoke")
+@click.argument("name")
+def revoke_token(name: str) -> None:
+    """Let a token open nothing any more."""
+    perform(me(), "tokens.revoke", name=name)
+    click.echo(f"{name} is revoked.")
+
+
+COMMANDS = (operator, token)

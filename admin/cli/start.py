@@ -1,0 +1,125 @@
+"""`flask start`: the web server, every consumer and the watch in one terminal, until Ctrl-C."""
+
+import errno
+import os
+import socket
+import sys
+from typing import NoReturn
+
+import click
+
+from admin.auth.identity import Who
+from admin.operations.registry import perform
+from config import ROOT, settings
+from engine.database import database
+from engine.migrations import MigrationFailed, migrate
+from models import Operator, User, own_library
+
+FIRST_OPERATOR = "admin@example.org"
+
+#: supervisord's own words. Nothing in here needs escaping: commands are found by PATH, folders by %(here)s.
+SUPERVISOR = """\
+[supervisord]
+nodaemon = true
+loglevel = warn
+pidfile = %(here)s/supervisord.pid
+nocleanup = true
+minfds = 64
+minprocs = 1
+
+; One group, so that all of them are stopped at the same time.
+[group:dewey]
+programs = {names}
+"""
+
+#: SIGTERM goes to the program alone: a consumer stops its workers itself. SIGKILL goes to the program's process group.
+#: The workers of a consumer lead groups of their own and die with it.
+PROGRAM = """
+[program:{name}]
+command = {command}
+autorestart = unexpected
+exitcodes = 0
+startretries = 1000000000
+stopsignal = TERM
+killasgroup = true
+"""
+
+
+@click.command("start")
+def start() -> None:
+    """Run the web server, every consumer and the watch in this terminal until Ctrl-C."""
+    refuse_a_taken_port()
+    try:
+        migrate()
+    except MigrationFailed as error:
+        fail(str(error), code=1)
+    with database.connection_context():
+        announce(first_password())
+    become_supervisor()
+
+
+def refuse_a_taken_port() -> None:
+    """End with one line when the web server could not listen. Binds as gunicorn will, and lets go again."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((settings.host, settings.port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            fail(f"port {settings.port} is in use; set PORT to another one")
+        fail(f"HOST={settings.host!r} PORT={str(settings.port)!r} cannot be used: {error.strerror}")
+
+
+def first_password() -> str | None:
+    """Make the first operator and, in an embedded database that is ours and empty, the sample library.
+
+    None when there is an operator already. The operator comes last: a first start that was cut short is made up for.
+    """
+    if Operator.select().exists():
+        return None
+    me = Who("cli", "flask start", "admin", "cli")
+    if settings.embedded_database and own_library() and not User.select().exists():
+        perform(me, "library.demo")
+    return str(perform(me, "operators.create", email=FIRST_OPERATOR, role="admin"))
+
+
+def announce(password: str | None) -> None:
+    click.echo(f"\n  Dewey     {settings.local_url}")
+    if password:
+        click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown this once)")
+    else:
+        email = FIRST_OPERATOR if Operator.get_or_none(email=FIRST_OPERATOR) else "EMAIL"
+        click.echo(f"  Lost your password?  .venv/bin/flask operator password {email}")
+    click.echo("\n  Ctrl-C ends everything.\n")
+
+
+def become_supervisor() -> NoReturn:
+    """Replace this process by the supervisor of all programs."""
+    commands = programs()
+    conf = settings.data_dir / "supervisord.conf"
+    conf.parent.mkdir(parents=True, exist_ok=True)
+    conf.write_text(
+        SUPERVISOR.format(names=",".join(commands))
+        + "".join(PROGRAM.format(name=name, command=command) for name, command in commands.items())
+    )
+    os.chdir(ROOT)
+    os.environ["PATH"] = os.pathsep.join([os.path.join(sys.prefix, "bin"), os.environ.get("PATH", os.defpath)])
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "admin.cli.supervisor", "-c", str(conf)])
+
+
+def programs() -> dict[str, str]:
+    """The command of each program by its name: web server, watch, a consumer for every queue that wants workers."""
+    consumers = {
+        f"worker-{queue}": f"huey_consumer tasks.{queue} -k process -w {count}"
+        for queue, count in settings.workers.items()
+        if count
+    }
+    # The watch has time: it should not keep the first page waiting.
+    return {"web": "gunicorn -c gunicorn.conf.py app:create_app()", "watch": "nice flask watch", **consumers}
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    click.echo(f"dewey: {message}", err=True)
+    raise SystemExit(code)

@@ -1,0 +1,105 @@
+"""The commands that ask: `flask status`, and `flask inspect` in the shapes of Celery's."""
+
+from typing import Any
+
+import click
+
+import tasks
+from admin.cli.output import Command, Group, json_option, print_json, print_listing, print_table, watch, watch_option
+from engine.history import lag as history_lag
+from engine.models import WorkerProcess, now
+from engine.monitor import celery_inspect, registered_tasks
+from engine.monitor import consumers as consumer_status
+from engine.monitor import status as monitor_status
+
+
+@click.command(cls=Command)
+@json_option
+@watch_option
+def status(as_json: bool, watch_every: float | None) -> None:
+    """The queues and who serves them. Exit code 1 when one that should be served is not."""
+    raise SystemExit(not watch(lambda: show_status(as_json), watch_every))
+
+
+def show_status(as_json: bool) -> bool:
+    """Returns whether all that should be served is."""
+    consumers = consumer_status.workers()
+    facts, lags = monitor_status.queue_facts(tasks.queues, consumers), history_lag.lags(tasks.queues)
+    if as_json:
+        print_json({"queues": [fact._asdict() | history_of(lags[fact.name]) for fact in facts]})
+    else:
+        titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy", "unread events", "lag (s)")
+        print_table(titles, [queue_row(fact, consumers, lags[fact.name]) for fact in facts])
+    for warning in monitor_status.warnings(tasks.queues):
+        click.echo(f"warning: {warning}", err=True)
+    return not any(fact.wanted and not fact.live for fact in facts)
+
+
+def history_of(lag: history_lag.Lag) -> dict[str, Any]:
+    return {"unread_events": lag.events, "history_lag_seconds": lag.seconds}
+
+
+def queue_row(fact: monitor_status.QueueFacts, consumers: list[WorkerProcess], lag: history_lag.Lag) -> tuple[Any, ...]:
+    is_there = bool(consumer_status.present(consumers, fact.name))  # though it may be quiet
+    state = "live" if fact.live else "quiet" if is_there else "no live worker" if fact.wanted else "not wanted"
+    oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"
+    state += ", paused" if fact.paused else ""
+    at_work = fact.waiting, fact.scheduled, oldest, fact.worker_count, fact.busy_count
+    return fact.name, state, *at_work, lag.events, lag.seconds
+
+
+@click.group("inspect", cls=Group)
+def inspect_group() -> None:
+    """What Celery's `inspect` tells: active, scheduled, registered, stats."""
+
+
+@inspect_group.command("active")
+@json_option
+def active(as_json: bool) -> None:
+    """The runs being executed, by consumer."""
+    found = celery_inspect.active(tasks.queues)
+    at = now().timestamp()
+    rows = [
+        (run["name"], run["id"], run["args"], run["kwargs"], f"{at - run['time_start']:.1f} s", run["worker"], owner)
+        for owner, runs in found.items()
+        for run in runs
+    ]
+    print_listing(found, as_json, ("task", "run", "args", "kwargs", "for", "worker", "consumer"), rows)
+
+
+@inspect_group.command("scheduled")
+@json_option
+def scheduled(as_json: bool) -> None:
+    """The runs that are due later, by the consumers that may take them."""
+    found = celery_inspect.scheduled(tasks.queues).entries
+    entries = {entry["request"]["id"]: entry for entries in found.values() for entry in entries}
+    rows = [(entry["eta"], run["name"], run["id"], run["args"], run["kwargs"], run["delivery_info"]["exchange"])
+            for entry in entries.values() if (run := entry["request"])]  # fmt: skip
+    print_listing(found, as_json, ("due", "task", "run", "args", "kwargs", "queue"), rows)
+
+
+@inspect_group.command("registered")
+@json_option
+def registered(as_json: bool) -> None:
+    """The tasks that each live consumer has registered."""
+    facts, consumers = registered_tasks.registered(tasks.queues), consumer_status.workers()
+    owned = {
+        consumer_status.worker_name(one): [fact for fact in facts if fact.queue == queue]
+        for queue in tasks.queues
+        for one in consumer_status.live(consumers, queue)
+    }
+    rows = [(owner, fact.name, fact.priority, fact.schedule, fact.retries, ", ".join(map(str, fact.parameters)))
+            for owner, found in owned.items() for fact in found]  # fmt: skip
+    told = {owner: [f"tasks.{fact.name}" for fact in found] for owner, found in owned.items()}
+    print_listing(told, as_json, ("consumer", "task", "priority", "schedule", "retries", "parameters"), rows)
+
+
+@inspect_group.command("stats")
+@json_option
+def stats(as_json: bool) -> None:
+    """Each consumer's pool, memory and what it has worked off."""
+    found = celery_inspect.stats(tasks.queues)
+    rows = [(owner, one["pool"]["max-concurrency"], one["pool"]["implementation"], one["total"], one["failed"],
+             one["rusage"]["rss_bytes"] >> 20, one["rusage"]["cpu_percent"], one["uptime"])
+            for owner, one in found.items()]  # fmt: skip
+    print_listing(found, as_json, ("consumer", "workers", "kind", "runs", "failed", "MB", "CPU %", "up (s)"), rows)

@@ -1,0 +1,25 @@
+"""`flask why <id>`: why a run is not running, in the words of its page."""
+
+import click
+
+import tasks
+from admin.cli.output import Command, fail, json_option, print_json
+from admin.operations.runs import cause_as_data, sentence
+from engine.models import Run
+from engine.monitor.diagnosis import why
+
+
+@click.command("why", cls=Command)
+@click.argument("run_id", metavar="ID")
+@json_option
+def why_command(run_id: str, as_json: bool) -> None:
+    """Why a run is not running: everything that stands in its way, the main cause first."""
+    run = Run.get_or_none(Run.id == run_id)
+    if run is None:
+        fail("no run has this id, or it is older than the history", 1)
+    causes = why(tasks.queues, run)
+    if as_json:
+        print_json([cause_as_data(cause) for cause in causes])
+        return
+    for cause in causes:
+        click.echo(sentence(cause))

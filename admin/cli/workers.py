@@ -1,0 +1,181 @@
+"""`flask queues …` and `flask workers …`: the console's pages about them, in a terminal."""
+
+from typing import Any
+
+import click
+
+import tasks
+from admin.cli import steering
+from admin.cli.output import Command, Group, fail, json_option, me, print_facts, print_json, print_table
+from admin.cli.query import ask
+from admin.display.numbers import duration, size
+from admin.operations.registry import perform
+from engine.models import WorkerProcess, now
+from engine.monitor import broker_health, consumers, queue_contents, status
+from engine.monitor import consumers as consumer_status
+from engine.monitor.consumers import LEASE
+from engine.queues import remote_control
+from engine.queues.remote_control import Dump
+
+#: So long an answer is waited for; a consumer looks for orders twice a second.
+DUMP_SECONDS = 10.0
+
+worker_argument = click.argument("worker", metavar="WORKER")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group(cls=Group)
+def queues() -> None:
+    """What waits, what comes next, and the broker that carries it."""
+
+
+@queues.command("list")
+@json_option
+def list_queues(as_json: bool) -> None:
+    """Every queue: what waits and since when, what comes in and goes out a minute, who serves it."""
+    found = ask("queues.list")
+    if as_json:
+        print_json(found)
+        return
+    titles = ("queue", "waiting", "oldest", "in/min", "out/min", "scheduled", "workers", "busy", "paused")
+    rows = [
+        (one["name"], one["waiting"], one["oldest_waiting_ms"] and duration(one["oldest_waiting_ms"]),
+         one["in_per_minute"], one["out_per_minute"], one["scheduled"], one["worker_count"], one["busy_count"],
+         one["paused"] and one["paused"]["by"])
+        for one in found["queues"]
+    ]  # fmt: skip
+    print_table(titles, rows)
+
+
+@queues.command("head")
+@steering.queue_argument
+@click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True)
+@json_option
+def head(queue: str, limit: int, as_json: bool) -> None:
+    """The next runs of a queue, first to last."""
+    if as_json:
+        print_json(ask("queues.head", {"queue": queue}, {"limit": limit}))
+        return
+    facts = status.facts_of(tasks.queues[queue], consumers.live(consumers.workers(), queue))
+    found = queue_contents.head(tasks.queues[queue], facts, limit)
+    rows = [
+        (one.task, one.run_id, one.asked_by and one.asked_by.name, one.since,
+         one.unreadable or one.hindrance)
+        for one in found
+    ]  # fmt: skip
+    print_table(("task", "run", "asked by", "since", "hindered by"), rows)
+
+
+@queues.command("broker")
+@json_option
+def broker(as_json: bool) -> None:
+    """The broker itself: version, memory or file, persistence, and how long a ping takes."""
+    health = broker_health.health(next(iter(tasks.queues.values())))._asdict()
+    if as_json:
+        print_json(health)
+    else:
+        print_facts(health)
+
+
+for command in (steering.pause, steering.resume, steering.purge):
+    queues.add_command(command)
+
+
+# --- workers -------------------------------------------------------------------------------------------------
+
+
+@click.group(cls=Group)
+def workers() -> None:
+    """The consumers. WORKER is an id or a name, as `flask workers list` shows them."""
+
+
+@workers.command("list")
+@json_option
+def list_workers(as_json: bool) -> None:
+    """Every consumer on record, those that are gone last."""
+    if as_json:
+        print_json(ask("workers.list"))
+        return
+    titles = ("worker", "state", "workers", "busy", "memory", "CPU %", "runs", "failed", "code", "id")
+    print_table(titles, list(map(worker_row, sorted(consumers.workers(), key=rank))))
+
+
+def rank(consumer: WorkerProcess) -> int:
+    return ("live", "late", "lost", "stopped").index(consumer.state(now(), LEASE))
+
+
+def worker_row(one: WorkerProcess) -> tuple[Any, ...]:
+    """What a stopped one used last is no news."""
+    use = (None,) * 3 if one.stopped_at else (len(one.running), size(one.rss_bytes), one.cpu_percent)
+    return (
+        consumers.worker_name(one), state_of(one), one.worker_count, *use, one.processed, one.failed,
+        one.code_version, one.id,
+    )  # fmt: skip
+
+
+def state_of(consumer: WorkerProcess) -> str:
+    state = consumer.state(now(), LEASE)
+    return f"{state}, quiet" if consumer.quiet_at and state in ("live", "late") else state
+
+
+@workers.command("quiet", cls=Command)
+@worker_argument
+def quiet(worker: str) -> None:
+    """Finish what runs, take nothing new."""
+    perform(me(), "workers.quiet", worker=worker)
+    click.echo("It takes nothing new.")
+
+
+@workers.command("wake", cls=Command)
+@worker_argument
+def wake(worker: str) -> None:
+    """Have a quiet one take runs again."""
+    perform(me(), "workers.wake", worker=worker)
+    click.echo("It takes runs again.")
+
+
+@workers.command("stop", cls=Command)
+@worker_argument
+@yes_option
+def stop(worker: str, yes: bool) -> None:
+    """End it, once what it runs has ended or its time is up; `make run` does not start it again."""
+    if not yes:
+        click.confirm(f"Stop {consumers.worker_name(consumer_status.find(worker))}?", abort=True)
+    perform(me(), "workers.stop", worker=worker)
+    click.echo("It stops as soon as what it runs has ended.")
+
+
+@workers.command("restart", cls=Command)
+@worker_argument
+@yes_option
+def restart(worker: str, yes: bool) -> None:
+    """Start it anew, with the code that is there now."""
+    if not yes:
+        click.confirm(f"Restart {consumers.worker_name(consumer_status.find(worker))}?", abort=True)
+    perform(me(), "workers.restart", worker=worker)
+    click.echo("It restarts. What outlasts its grace period goes back to the queue.")
+
+
+@workers.command("dump", cls=Command)
+@worker_argument
+@json_option
+def dump(worker: str, as_json: bool) -> None:
+    """Where the code of its workers is right now."""
+    asked_at = now()
+    consumer = perform(me(), "workers.dump", worker=worker)
+    found = answer_of(consumer, asked_at)
+    if as_json:
+        print_json({"at": found.at, "stacks": [stack._asdict() for stack in found.stacks]})
+        return
+    for stack in found.stacks:
+        click.echo(f"{stack.worker} ({stack.pid}): {stack.task or 'idle'} {stack.run_id or ''}".rstrip())
+        click.echo(f"{stack.text or 'no answer'}\n")
+
+
+def answer_of(consumer_id: str, asked_at: Any) -> Dump:
+    consumer = consumer_status.find(consumer_id)
+    found = remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS)
+    return found or fail(f"no answer within {DUMP_SECONDS:g} s", 1)
+
+
+COMMANDS = (queues, workers)

@@ -1,0 +1,138 @@
+"""What somebody should look at: who is missing, late or silent, what is paused, missed, dead or lost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import tasks
+from admin.problems import trouble_in_words
+from config import settings
+from engine.exceptions import BrokerAway
+from engine.history.run_counts import Totals
+from engine.models import State, WorkerProcess
+from engine.monitor import health
+from engine.monitor.consumers import LEASE
+from engine.monitor.status import Missed, QueueFacts
+from engine.queues import ticks
+
+#: Failures jump when there are so many in the last hour, of so many runs, and so many times the week's share.
+JUMP_RUNS, JUMP_SHARE, JUMP_TIMES = 5, 0.05, 3
+
+
+class Pause(NamedTuple):
+    """`info`: by, kind, at, reason."""
+
+    name: str
+    queue: str
+    info: Mapping[str, Any]
+
+
+class Jump(NamedTuple):
+    """Failed runs, and all that came to an end by themselves: in the last hour, and in the week."""
+
+    failed: int
+    finished: int
+    failed_before: int
+    finished_before: int
+    group: str | None = None  # of errors, where most of them are alike
+
+
+@dataclass
+class Attention:
+    """All empty on a good day."""
+
+    broker: str | None = None
+    unserved: list[QueueFacts] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)  # queues whose schedule nobody looks at
+    silent: list[WorkerProcess] = field(default_factory=list)
+    dead: int = 0  # messages kept of runs that died
+    jump: Jump | None = None
+    behind: list[QueueFacts] = field(default_factory=list)  # served, and its oldest run waits for too long
+    abandoned: int = 0  # sessions, when there are too many
+    missed: list[Missed] = field(default_factory=list)
+    dropped: int = 0
+    queues: list[Pause] = field(default_factory=list)
+    tasks: list[Pause] = field(default_factory=list)
+    schedules: list[Pause] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many notices it makes."""
+        single = (self.broker, self.unserved, self.silent, self.dead, self.jump, self.dropped, self.abandoned)
+        listed = (self.late, self.behind, self.missed, self.queues, self.tasks, self.schedules)
+        return sum(map(bool, single)) + sum(map(len, listed))
+
+    @property
+    def urgent(self) -> bool:
+        """Something does not run that should, or fails that should not."""
+        return any((self.broker, self.unserved, self.late, self.dead, self.jump))
+
+
+@dataclass
+class Engine:
+    """The queues and those who serve them, at one instant."""
+
+    workers: list[WorkerProcess]
+    queues: list[QueueFacts]
+    attention: Attention
+
+
+def look(as_of: datetime, hour: Totals, week: Totals, abandoned: int) -> Engine:
+    """Two questions to the database, and a few to the broker; without the broker the rest is worth seeing.
+
+    The thresholds of the alerts hold here too: none fires while the overview says that all is well.
+    """
+    facts = health.look(tasks.queues, as_of)
+    attention = Attention(
+        unserved=facts.unserved,
+        late=facts.late,
+        dead=sum(facts.dead.values()),
+        jump=jump(hour, week),
+        behind=[one for one in facts.queues if one.live and not one.paused and waits_too_long(one)],
+        abandoned=abandoned if 0 < settings.alert_abandoned < abandoned else 0,
+        missed=facts.missed,
+        dropped=facts.dropped,
+    )
+    if attention.jump and facts.loudest and 2 * facts.loudest[1] >= attention.jump.failed:
+        attention.jump = attention.jump._replace(group=facts.loudest[0])
+    served = [queue.name for queue in facts.queues if queue.live]
+    attention.silent = [one for one in facts.consumers if one.state(as_of, LEASE) != "live" and one.queue in served]
+    trouble = facts.broker
+    try:
+        note_pauses(attention, as_of)
+    except BrokerAway as error:
+        trouble = error
+    attention.broker = trouble_in_words(trouble) if trouble else None
+    return Engine(facts.consumers, facts.queues, attention)
+
+
+def waits_too_long(queue: QueueFacts) -> bool:
+    return 0 < settings.alert_oldest_minutes * 60_000 < (queue.oldest_waiting_ms or 0)
+
+
+def note_pauses(attention: Attention, as_of: datetime) -> None:
+    for name, queue in tasks.queues.items():
+        pauses = queue.pauses()
+        for target, info in sorted(pauses.items()):
+            if not target:
+                attention.queues.append(Pause(name, name, info))
+            elif not target.startswith(ticks.PREFIX):
+                attention.tasks.append(Pause(target, name, info))
+            elif ticks.holds(info, as_of):
+                attention.schedules.append(Pause(target.removeprefix(ticks.PREFIX), name, info))
+
+
+def jump(hour: Totals, week: Totals) -> Jump | None:
+    """Whether failures of the last hour stand out from the week before it."""
+    finished, failed = finished_of(hour), hour.failed
+    before = Jump(failed, finished, week.failed - failed, finished_of(week) - finished)
+    if failed < JUMP_RUNS or failed < JUMP_SHARE * finished:
+        return None
+    usual = before.failed_before / before.finished_before if before.finished_before else 0
+    return before if failed >= JUMP_TIMES * usual * finished else None
+
+
+def finished_of(totals: Totals) -> int:
+    """Runs that came to an end by themselves: neither cancelled nor expired."""
+    return totals.counts[State.SUCCEEDED] + totals.failed

@@ -1,0 +1,29 @@
+"""Rows as CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+#: What a spreadsheet takes for the beginning of a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(columns: Sequence[str], pages: Iterable[Iterable[Iterable[Any]]]) -> Iterator[str]:
+    """The text of a file with these columns, page by page."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(columns)
+    for rows in pages:
+        writer.writerows([cell(value) for value in row] for row in rows)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def cell(value: Any) -> Any:
+    """As a spreadsheet shows it and never runs it."""
+    if isinstance(value, dict | list | bool):
+        value = json.dumps(value, ensure_ascii=False)
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -1,0 +1,143 @@
+"""How states, people and what came of a run are written on the pages."""
+
+import json
+from typing import Any
+
+from flask_babel import get_translations, lazy_gettext
+from flask_babel import gettext as _
+from markupsafe import Markup
+
+from admin.display.numbers import bounded
+from engine.models import Run, State
+from engine.search.pagination import COUNTED_TO
+
+#: The words for what a run, an attempt, a consumer or a queue is doing; in the program they are names.
+STATES = {
+    "waiting": lazy_gettext("waiting"),
+    "scheduled": lazy_gettext("scheduled"),
+    "running": lazy_gettext("running"),
+    "retrying": lazy_gettext("retrying"),
+    "succeeded": lazy_gettext("succeeded"),
+    "failed": lazy_gettext("failed"),
+    "cancelled": lazy_gettext("cancelled"),
+    "expired": lazy_gettext("expired"),
+    "dead": lazy_gettext("dead"),
+    "died": lazy_gettext("died"),
+    "returned": lazy_gettext("handed back"),
+    "put_off": lazy_gettext("put off"),
+    "live": lazy_gettext("live"),
+    "late": lazy_gettext("late"),
+    "lost": lazy_gettext("lost"),
+    "stopped": lazy_gettext("stopped"),
+    "paused": lazy_gettext("paused"),
+    "quiet": lazy_gettext("quiet"),
+    "open": lazy_gettext("open"),
+    "regressed": lazy_gettext("regressed"),
+    "snoozed": lazy_gettext("snoozed"),
+    "resolved": lazy_gettext("resolved"),
+    "disabled": lazy_gettext("disabled"),
+    "altered": lazy_gettext("altered"),
+    "revoked": lazy_gettext("revoked"),
+}
+ROLES = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"), "admin": lazy_gettext("admin")}
+
+
+def state_word(state: str) -> str:
+    return str(STATES.get(state, state))
+
+
+def role_word(role: str) -> str:
+    return str(ROLES.get(role, role))
+
+
+# --- counts ------------------------------------------------------------------------------------------------
+
+
+def counted(one: str, many: str, num: int, **values: Any) -> str:
+    """The sentence for this many: `%(num)s` stands for the number, `%(name)s` for another value."""
+    return str(form(one, many, num)) % {"num": bounded(num), **values}
+
+
+def counted_in_page(one: str, many: str, num: int, **values: Any) -> Markup:
+    """`ngettext` of the templates: the sentence may hold markup, the values may not."""
+    return Markup(form(one, many, num)) % {"num": bounded(num), **values}
+
+
+def form(one: str, many: str, num: int) -> str:
+    """Untouched by the number; that of a count that goes no further is the one of its bound."""
+    return get_translations().ungettext(one, many, min(num, COUNTED_TO))
+
+
+# --- runs ----------------------------------------------------------------------------------------------------
+
+
+def short(identifier: Any) -> str:
+    """Enough of an id to recognise it."""
+    text = str(identifier)
+    return text if len(text) <= 8 else text[:8] + "…"
+
+
+def asker(run: Run) -> str:
+    kind, name = run.asked_by_kind, run.asked_by
+    match kind:
+        case "schedule":
+            return _("schedule")
+        case "operator":
+            return name or _("an operator")
+        case "token":
+            return _("token %(name)s", name=name)
+        case "cli":
+            return _("command line (%(name)s)", name=name) if name else _("command line")
+        case "run":
+            return _("run %(id)s", id=short(name))
+        case "code":
+            return _("code")
+    return _("unknown")
+
+
+def as_call(run: Run) -> str:
+    """name(1, key="value"), as Python would call it, with JSON values."""
+    values = [as_json(value) for value in run.args or []]
+    values += [f"{key}={as_json(value)}" for key, value in (run.kwargs or {}).items()]
+    return f"{run.task}({', '.join(values)})"
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+
+
+def outcome(run: Run) -> str:
+    """What came of a run, in a few words; empty where its state says it all."""
+    match run.state:
+        case State.FAILED | State.DEAD | State.RETRYING | State.SCHEDULED:
+            return (run.error or "").strip().splitlines()[-1] if (run.error or "").strip() else ""
+        case State.SUCCEEDED:
+            return told(run)
+    return ""
+
+
+def told(run: Run) -> str:
+    """The result of a task that is known, in its own words; of any other one, the JSON."""
+    match run.task, run.result:
+        case "close_abandoned_sessions", {"closed_count": 0}:
+            return _("nothing to close")
+        case "close_abandoned_sessions", {"closed_count": int(count)}:
+            return counted("closed %(num)s session", "closed %(num)s sessions", count)
+        case "get_cleanup_statistics", {"total_closed": int(count), "period_hours": hours}:
+            return counted(
+                "%(num)s session closed in %(hours)s h", "%(num)s sessions closed in %(hours)s h", count, hours=hours
+            )
+        case "cleanup_old_task_results", {"results": int(results), "runs": int(runs), "workers": int(workers)}:
+            return removed(results, runs, workers)
+    return "" if run.result is None else as_json(run.result)
+
+
+def removed(results: int, runs: int, workers: int) -> str:
+    parts = [
+        results and counted("%(num)s result", "%(num)s results", results),
+        runs and counted("%(num)s run", "%(num)s runs", runs),
+        workers and counted("%(num)s worker", "%(num)s workers", workers),
+    ]
+    if not any(parts):
+        return _("nothing to remove")
+    return _("removed %(things)s", things=", ".join(part for part in parts if part))

@@ -1,0 +1,100 @@
+"""A strip of bars, one for each of the last runs: paths in a field, in few letters, for a page has hundreds."""
+
+from datetime import datetime
+from math import log10
+from typing import NamedTuple
+
+from engine.models import Run, State, Tick
+from engine.monitor.schedule_history import RUNS_SHOWN, Past
+from engine.queues.ticks import MISSED, PAUSED
+
+#: The field is so high, and so wide for each of its places; a bar stands in the middle of its place.
+HEIGHT, PLACE, BAR = 44, 5, 3
+LOWEST = 8
+#: Durations differ by powers of ten: a bar grows with each, from the first one on; the highest is at least the second.
+SHORTEST, LEAST_HIGHEST = 1.0, 1000.0  # milliseconds
+
+
+class Mark(NamedTuple):
+    """One run, or a row of ticks that started none. `overlaps`: another run was going on when this one began."""
+
+    path: str
+    state: str
+    run: Run | None
+    due: datetime | None  # of the first of the ticks
+    last: datetime | None
+    ticks: int
+    drift_ms: float | None
+    overlaps: bool
+
+    @property
+    def ordinary(self) -> bool:
+        """As it should be."""
+        return self.state == State.SUCCEEDED and not self.overlaps
+
+
+class Strip(NamedTuple):
+    """Oldest first, the newest at the right end of the field. `caps`: one path over all that overlap; may be empty."""
+
+    width: int
+    marks: list[Mark]
+    caps: str
+
+
+def strip(past: Past, drifts: dict[str, float], overlapping: set[str], at: datetime) -> Strip:
+    """`drifts` and `overlapping` by the id of a run."""
+    entries = sequence(past)
+    places = max(len(entries), RUNS_SHOWN)
+    highest = max([LEAST_HIGHEST, *(duration_of(run, at) for run in past.runs)])
+    marks, caps = [], ""
+    for place, entry in enumerate(entries, places - len(entries)):
+        run, ticks = (entry, []) if isinstance(entry, Run) else (None, entry)
+        left, overlaps = place * PLACE + (PLACE - BAR) // 2, bool(run and run.id in overlapping)
+        height = round(height_of(duration_of(run, at), highest)) if run else HEIGHT
+        caps += f"M{left} 1h{BAR}" if overlaps else ""
+        marks.append(
+            Mark(
+                path=f"M{left} {HEIGHT}v-{height}h{BAR}v{height}",
+                state=run.state if run else ticks[0].state,
+                run=run,
+                due=ticks[0].due_at if ticks else None,
+                last=ticks[-1].due_at if ticks else None,
+                ticks=len(ticks),
+                drift_ms=drifts.get(run.id) if run else None,
+                overlaps=overlaps,
+            )
+        )
+    return Strip(places * PLACE, marks, caps)
+
+
+def sequence(past: Past) -> list[Run | list[Tick]]:
+    """Runs by when they were asked for, and between them the ticks that started none, alike ones together."""
+    full = len(past.runs) == RUNS_SHOWN
+    since = past.runs[-1].enqueued_at if full else None
+    in_order: list[tuple[datetime, Run | Tick]] = [(run.enqueued_at, run) for run in past.runs]
+    in_order += [
+        (tick.due_at, tick)
+        for tick in past.ticks
+        if tick.state in (MISSED, PAUSED) and (since is None or tick.due_at >= since)
+    ]
+    in_order.sort(key=lambda entry: entry[0])
+    found: list[Run | list[Tick]] = []
+    for _at, entry in in_order:
+        if isinstance(entry, Run):
+            found.append(entry)
+        elif found and isinstance(found[-1], list) and found[-1][0].state == entry.state:
+            found[-1].append(entry)
+        else:
+            found.append([entry])
+    return found
+
+
+def duration_of(run: Run, at: datetime) -> float:
+    if run.ended_at is None and run.started_at:
+        return (at - run.started_at).total_seconds() * 1000
+    return run.run_ms or 0
+
+
+def height_of(ms: float, highest: float) -> float:
+    share = log10(max(ms, SHORTEST) / SHORTEST) / log10(highest / SHORTEST)
+    return LOWEST + share * (HEIGHT - LOWEST)

@@ -1,0 +1,214 @@
+"""A schedule as its pages show it: when it is due next, how its last runs went, who holds it back; and in words."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import NamedTuple
+
+from flask_babel import get_locale, ngettext
+from flask_babel import gettext as _
+
+import tasks
+from admin.display import run_strip
+from admin.display.cron_text import in_words
+from admin.display.labels import asker, state_word
+from admin.display.numbers import clock, duration
+from admin.problems import trouble_in_words
+from engine.exceptions import BrokerAway
+from engine.models import State, WorkerProcess
+from engine.monitor import consumers, registered_tasks, schedule_history
+from engine.monitor.registered_tasks import TaskFacts
+from engine.monitor.schedule_history import Past
+from engine.monitor.status import SCHEDULE_LATE
+from engine.queues import ticks
+from engine.queues.ticks import LATE, MISSED
+
+NEXT = 5
+
+Pauses = Mapping[str, ticks.Info]
+
+
+@dataclass
+class Row:
+    """One schedule. `expression` is None where the code decides in its own way when it is due."""
+
+    task: TaskFacts
+    words: str | None
+    next: list[datetime]
+    pause: ticks.Info | None
+    past: Past
+    seen_at: datetime | None  # when a scheduler last looked at this queue's clock
+    watched: bool
+    strip: run_strip.Strip
+    drifts: list[float]
+    overlapping: list[str]
+
+    def holds(self, at: datetime) -> bool:
+        """Whether the pause will hold this tick back."""
+        return self.pause is not None and ticks.holds(self.pause, at)
+
+    @property
+    def goes_on_at(self) -> datetime | None:
+        """The first tick after the pause's own end."""
+        return first_after(self.task.name, self.pause) if self.pause else None
+
+    @property
+    def missed(self) -> int:
+        return self.past.counts.get(MISSED, 0)
+
+    @property
+    def late(self) -> int:
+        return self.past.counts.get(LATE, 0)
+
+    @property
+    def usual_ms(self) -> float | None:
+        ran = [run.run_ms for run in self.past.runs if run.run_ms is not None]
+        return median(ran) if ran else None
+
+    @property
+    def longest_ms(self) -> float | None:
+        return max((run.run_ms for run in self.past.runs if run.run_ms is not None), default=None)
+
+    @property
+    def drift_ms(self) -> float | None:
+        return median(self.drifts) if self.drifts else None
+
+
+def scheduled() -> list[TaskFacts]:
+    """The tasks that the clock starts, by name."""
+    return sorted((one for one in registered_tasks.registered(tasks.queues) if one.periodic), key=lambda one: one.name)
+
+
+def pauses_of(facts: Sequence[TaskFacts]) -> tuple[dict[str, Pauses], str | None]:
+    """By queue; and what is wrong with the broker, which then cannot tell of any."""
+    try:
+        return {queue: tasks.queues[queue].pauses() for queue in {one.queue for one in facts}}, None
+    except BrokerAway as error:
+        return {}, trouble_in_words(error)
+
+
+def rows_of(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime) -> list[Row]:
+    workers = consumers.workers()
+    pasts = schedule_history.pasts([one.name for one in facts])
+    return [row_of(one, pasts[one.name], workers, pauses.get(one.queue, {}), at) for one in facts]
+
+
+def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: Pauses, at: datetime) -> Row:
+    drifts, overlapping = schedule_history.drifts(past), schedule_history.overlapping(past, at)
+    seen = max((one.scheduler_at for one in workers if one.queue == task.queue and one.scheduler_at), default=None)
+    return Row(
+        task=task,
+        words=task.schedule and in_words(task.schedule, str(get_locale() or "en")),
+        next=next_ticks(task.name, at),
+        pause=ticks.paused(pauses, task.name, at),
+        past=past,
+        seen_at=seen,
+        watched=seen is not None and at - seen <= SCHEDULE_LATE,
+        strip=run_strip.strip(past, drifts, overlapping, at),
+        drifts=list(drifts.values()),
+        overlapping=[run.id for run in past.runs if run.id in overlapping],
+    )
+
+
+def next_ticks(task: str, after: datetime, count: int = NEXT) -> list[datetime]:
+    schedule = registered_tasks.find(tasks.queues, task)[1].schedule
+    found: list[datetime] = []
+    while hasattr(schedule, "next") and len(found) < count:
+        if (after := schedule.next(after)) is None:
+            break
+        found.append(after)
+    return found
+
+
+def first_after(task: str, pause: ticks.Info) -> datetime | None:
+    """The first tick once the pause has ended by itself."""
+    if not pause["until"]:
+        return None
+    end = datetime.fromisoformat(pause["until"])
+    return next(iter(next_ticks(task, end - timedelta(microseconds=1), 1)), None)
+
+
+# --- what comes next -----------------------------------------------------------------------------------------
+
+
+class Coming(NamedTuple):
+    """The next tick of a schedule that will start a run."""
+
+    at: datetime
+    task: str
+
+
+class Agenda(NamedTuple):
+    """The schedules that start something, the soonest first; and how many more of them there are, and are held back."""
+
+    coming: list[Coming]
+    more: int
+    held: int
+
+
+def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime, most: int) -> Agenda:
+    held, coming = 0, []
+    for one in facts:
+        pause = ticks.paused(pauses.get(one.queue, {}), one.name, at)
+        due = first_after(one.name, pause) if pause else next(iter(next_ticks(one.name, at, 1)), None)
+        held += bool(pause and not due)
+        if due:
+            coming.append(Coming(due, one.name))
+    coming.sort()
+    return Agenda(coming[:most], len(coming[most:]), held)
+
+
+# --- words ---------------------------------------------------------------------------------------------------
+
+
+def tick_state(state: str, tab: bool = False) -> str:
+    """What came of a tick, or of all that a tab holds."""
+    words = {
+        "all": _("All"),
+        "enqueued": _("on time"),
+        "late": _("made up for"),
+        "missed": _("missed"),
+        "paused": _("held back by a pause"),
+    }
+    tabs = {"enqueued": _("On time"), "late": _("Made up for"), "missed": _("Missed"), "paused": _("Paused")}
+    return tabs.get(state, words[state]) if tab else words[state]
+
+
+def minute(at: datetime) -> str:
+    """A tick: as `clock`, without the seconds that it never has."""
+    return re.sub(r"^(\d\d:\d\d):\d\d$", r"\1", clock(at))
+
+
+def minute_utc(at: datetime) -> str:
+    """As HTML and ISO 8601 write it."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+
+
+def mark_words(mark: run_strip.Mark, whole: bool = True) -> str:
+    """A bar of the strip in words; where there are hundreds of them, without those that say that all is well."""
+    if mark.run is None:
+        return told_ticks(mark)
+    run = mark.run
+    parts = [state_word(run.state)] if whole or run.state != State.SUCCEEDED else []
+    parts.append(clock(run.enqueued_at) if whole else minute(run.enqueued_at))
+    if run.run_ms is not None:
+        parts.append(_("ran %(time)s", time=duration(run.run_ms)) if whole else duration(run.run_ms))
+    if mark.drift_ms is not None:
+        late = duration(mark.drift_ms)
+        parts.append(_("started %(time)s after its tick", time=late) if whole else f"+{late}")
+    if mark.overlaps and whole:
+        parts.append(_("while another one ran"))
+    if run.asked_by_kind != "schedule" and whole:
+        parts.append(_("asked by %(who)s", who=asker(run)))
+    return " · ".join(parts)
+
+
+def told_ticks(mark: run_strip.Mark) -> str:
+    assert mark.due and mark.last
+    first, last = minute(mark.due), minute(mark.last)
+    if mark.ticks == 1:
+        return " · ".join([tick_state(mark.state), first])
+    count = ngettext("%(num)s tick", "%(num)s ticks", mark.ticks)
+    return " · ".join([tick_state(mark.state), count, f"{first} – {last}"])

@@ -1,0 +1,175 @@
+"""A run told down a line: asked, waited, started, died, went back, failed, due again, ended."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from flask_babel import gettext as _
+from flask_babel import ngettext
+
+from admin.display.labels import asker
+from admin.display.numbers import duration, number
+from admin.display.truncate import cut
+from engine.models import Attempt, Run, State
+
+#: Of a run that was tried very often, the first and the last attempts are told.
+FIRST, LAST = 2, 8
+
+#: Milliseconds of waiting that are worth a word; bytes of an error that are.
+WORTH_A_WORD, LONGEST_ERROR = 1000, 300
+
+
+@dataclass
+class Step:
+    """`state` colours the dot. At the line's end stands how long it took, since when it lasts or when it is due."""
+
+    state: str
+    text: str
+    at: datetime | None = None
+    details: list[str] = field(default_factory=list)
+    worker: str | None = None
+    error: str | None = None
+    lasted: str | None = None
+    since: datetime | None = None
+    due: datetime | None = None
+
+
+def story(run: Run, attempts: list[Attempt]) -> list[Step]:
+    steps = [asked(run)]
+    for place, attempt in enumerate(attempts):
+        if FIRST <= place < len(attempts) - LAST:
+            steps += [left_out(len(attempts) - FIRST - LAST)] if place == FIRST else []
+            continue
+        steps.append(tried(run, attempt, attempts[place - 1] if place else None))
+        if attempt.state in ("died", "returned") and attempt.ended_at:
+            steps.append(went_back(attempt, attempts[place + 1] if place + 1 < len(attempts) else None))
+    return steps + what_is_next(run, attempts)
+
+
+def left_out(attempts: int) -> Step:
+    return Step("waiting", ngettext("%(num)s attempt left out here", "%(num)s attempts left out here", attempts))
+
+
+def asked(run: Run) -> Step:
+    if run.priority is None:
+        text = _("Queued on %(queue)s", queue=run.queue)
+    else:
+        text = _("Queued on %(queue)s, priority %(priority)s", queue=run.queue, priority=number(run.priority))
+    details = [_("asked by %(who)s", who=asker(run))]
+    return Step("waiting", text, at=run.enqueued_at, details=details, lasted=waited(run.wait_ms))
+
+
+def tried(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
+    state = State.FAILED if attempt.state == State.RETRYING else attempt.state
+    step = Step(
+        "dead" if state == "died" else "waiting" if state in ("returned", "put_off") else state,
+        how_it_ended(attempt),
+        at=attempt.started_at,
+        worker=attempt.worker,
+        lasted=ran(attempt.run_ms),
+        since=attempt.started_at if state == State.RUNNING else None,
+    )
+    if attempt.code_version and run.code_version and attempt.code_version != run.code_version:
+        step.details.append(_("by code %(version)s", version=attempt.code_version))
+    if before and before.next_at and attempt.started_at:
+        late = (attempt.started_at - before.next_at).total_seconds() * 1000
+        if late >= WORTH_A_WORD:
+            step.details.append(_("after waiting %(time)s in its queue", time=duration(late)))
+    if state not in ("died", "returned"):
+        tell(step, attempt.error)
+    if attempt.next_at and attempt.ended_at:
+        pause = (attempt.next_at - attempt.ended_at).total_seconds() * 1000
+        step.details.append(_("next attempt after %(time)s", time=duration(max(pause, 0))))
+    return step
+
+
+def how_it_ended(attempt: Attempt) -> str:
+    values = {"number": attempt.attempt}
+    match attempt.state:
+        case State.RUNNING:
+            return _("Attempt %(number)s is running", **values)
+        case State.SUCCEEDED:
+            return _("Attempt %(number)s succeeded", **values)
+        case State.FAILED | State.RETRYING:
+            return _("Attempt %(number)s failed", **values)
+        case State.CANCELLED:
+            return _("Attempt %(number)s was interrupted", **values)
+        case "died":
+            return _("Attempt %(number)s was cut off: its worker died", **values)
+        case "returned":
+            return _("Attempt %(number)s was handed back: its worker was stopped", **values)
+        case "put_off":
+            return _("Put off: the consumer does not know the task")
+        case State.DEAD:
+            return _("Attempt %(number)s could not begin", **values)
+        case State.SCHEDULED:
+            return _("Attempt %(number)s put itself off", **values)
+    return _("Attempt %(number)s: %(state)s", **values, state=attempt.state)
+
+
+def went_back(attempt: Attempt, following: Attempt | None) -> Step:
+    step = Step("waiting", _("Back in its queue"), at=attempt.ended_at, error=first_line(attempt.error))
+    if attempt.ended_at and following and following.started_at:
+        step.lasted = waited((following.started_at - attempt.ended_at).total_seconds() * 1000)
+    return step
+
+
+def what_is_next(run: Run, attempts: list[Attempt]) -> list[Step]:
+    match run.state:
+        case State.WAITING if attempts and attempts[-1].state in ("died", "returned"):
+            return []  # told already
+        case State.WAITING:
+            text = _("Back in its queue") if attempts else _("Waiting for a worker")
+            return [Step("waiting", text, since=None if attempts else run.due_at or run.enqueued_at)]
+        case State.SCHEDULED if attempts and attempts[-1].state == "put_off":
+            return [Step("scheduled", _("Waiting for a consumer that knows the task"), since=attempts[-1].ended_at)]
+        case State.SCHEDULED:
+            return [Step("scheduled", _("Due"), at=run.due_at, due=run.due_at)]
+        case State.RETRYING:
+            number = attempts[-1].attempt + 1 if attempts else 1
+            text = _("Attempt %(number)s is due", number=number)
+            return [Step("retrying", text, at=run.due_at, due=run.due_at)]
+        case State.CANCELLED | State.EXPIRED | State.DEAD:
+            return [tell(Step(run.state, end_of(run), at=run.ended_at), run.error)]
+        case State.SUCCEEDED | State.FAILED if not attempts:
+            return [Step(run.state, end_of(run), at=run.ended_at, lasted=ran(run.run_ms))]
+    return []
+
+
+def tell(step: Step, error: str | None) -> Step:
+    """Why it ended so. That somebody has cancelled it is no error."""
+    if step.state != State.CANCELLED:
+        step.error = first_line(error)
+    elif line := first_line(error):
+        step.details.append(line)
+    return step
+
+
+def end_of(run: Run) -> str:
+    """The end of a run that no attempt tells of."""
+    match run.state:
+        case State.CANCELLED:
+            return _("Cancelled")
+        case State.EXPIRED:
+            return _("Expired: it was not started in time")
+        case State.DEAD:
+            return _("Given up: it is dead")
+        case State.SUCCEEDED:
+            return _("Succeeded")
+    return _("Failed")
+
+
+def waited(ms: float | None) -> str | None:
+    return None if ms is None else _("waited %(time)s", time=duration(ms))
+
+
+def ran(ms: float | None) -> str | None:
+    return None if ms is None else _("ran %(time)s", time=duration(ms))
+
+
+def first_line(error: str | None) -> str | None:
+    return cut((error or "").strip().partition("\n")[0], LONGEST_ERROR).shown or None
+
+
+def kind_of(error: str | None) -> str:
+    """The exception's name, as `error` begins with it."""
+    return (first_line(error) or _("An error")).partition(":")[0]

@@ -1,0 +1,193 @@
+"""What runs and consumers are called by Flower: its keys, its states, its times in Unix seconds."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from peewee import fn
+
+from config import settings
+from engine.models import Attempt, Run, State, WorkerProcess
+from engine.monitor.registered_tasks import TaskFacts
+from engine.queues.queue import Queue
+
+#: The right column of the table of states.
+STATES = {
+    State.WAITING: "PENDING",
+    State.SCHEDULED: "RECEIVED",
+    State.RUNNING: "STARTED",
+    State.RETRYING: "RETRY",
+    State.SUCCEEDED: "SUCCESS",
+    State.FAILED: "FAILURE",
+    State.DEAD: "FAILURE",
+    State.CANCELLED: "REVOKED",
+    State.EXPIRED: "REVOKED",
+}
+
+MOST_CHILDREN = 1000
+
+
+def full_name(task: str) -> str:
+    return f"tasks.{task}"
+
+
+def states_named(name: str) -> frozenset[str]:
+    """Ours that Flower calls so; none where it has no such state."""
+    return frozenset(state for state, flowers in STATES.items() if flowers == name)
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------
+
+
+def tasks_of(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """By id, in their order. A run that no worker has had has no `worker`. Three statements, however many they are."""
+    ids = [run.id for run in runs]
+    children = children_of(ids)
+    failed = [run.id for run in runs if STATES[run.state] == "FAILURE"]
+    tracebacks, retried = tracebacks_of(failed), retried_at([run.id for run in runs if run.attempts > 1])
+    return {run.id: task_of(run, tracebacks.get(run.id), retried.get(run.id), children.get(run.id, [])) for run in runs}
+
+
+def task_of(run: Run, traceback: str | None, retried: datetime | None, children: list[str]) -> dict[str, Any]:
+    state = STATES[run.state]
+    ended = seconds(run.ended_at)
+    succeeded, failed, revoked = (ended if state == name else None for name in ("SUCCESS", "FAILURE", "REVOKED"))
+    told = {
+        "uuid": run.id,
+        "name": full_name(run.task),
+        "state": state,
+        "received": None if state == "PENDING" else seconds(run.enqueued_at),
+        "sent": seconds(run.enqueued_at),
+        "started": seconds(run.started_at),
+        "rejected": None,
+        "succeeded": succeeded,
+        "failed": failed,
+        "retried": seconds(retried),
+        "revoked": revoked,
+        "args": repr(tuple(run.args or ())),
+        "kwargs": repr(run.kwargs or {}),
+        "eta": run.due_at and run.due_at.isoformat(),
+        "expires": None,
+        "retries": max(run.attempts - 1, 0),
+        "result": repr(run.result) if succeeded else None,
+        "exception": exception_of(run.error) if state in ("FAILURE", "RETRY") else None,
+        "timestamp": seconds(run.ended_at or retried or run.started_at or run.enqueued_at),
+        "runtime": run.run_ms / 1000 if succeeded and run.run_ms is not None else None,
+        "traceback": traceback,
+        "exchange": "",
+        "routing_key": run.queue,
+        "clock": int((run.ended_at or run.started_at or run.enqueued_at).timestamp() * 1000),
+        "client": run.asked_by,
+        "root": run.parent_id or run.id,
+        "root_id": run.parent_id or run.id,
+        "parent": run.parent_id,
+        "parent_id": run.parent_id,
+        "children": children,
+    }
+    return told | ({"worker": worker_of(run)} if run.worker else {})
+
+
+def seconds(at: datetime | None) -> float | None:
+    return at and at.timestamp()
+
+
+def exception_of(error: str | None) -> str | None:
+    """`ValueError: no` → `ValueError('no')`."""
+    named = re.fullmatch(r"([\w.]+): (.*)", error or "", re.DOTALL)
+    return f"{named[1]}({named[2]!r})" if named else error
+
+
+def worker_of(run: Run) -> str:
+    """`Worker-1 on host:pid:random` → `light@host:pid`."""
+    host, pid, *_ = [*run.worker.rpartition(" on ")[2].split(":"), ""]
+    return f"{run.queue}@{host}:{pid}"
+
+
+def children_of(ids: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    rows = Run.select(Run.id, Run.parent_id).where(Run.parent_id.in_(ids)).limit(MOST_CHILDREN)
+    for run_id, parent in rows.order_by(Run.enqueued_at).tuples():
+        found.setdefault(parent, []).append(run_id)
+    return found
+
+
+def tracebacks_of(ids: list[str]) -> dict[str, str]:
+    """Of the last attempt that has one."""
+    rows = Attempt.select(Attempt.run_id, Attempt.traceback).where(
+        Attempt.run_id.in_(ids) & Attempt.traceback.is_null(False)
+    )
+    return dict(rows.order_by(Attempt.run_id, Attempt.number).tuples())
+
+
+def retried_at(ids: list[str]) -> dict[str, datetime]:
+    again = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False) & Attempt.run_id.in_(ids)
+    last: Any = fn.MAX(Attempt.ended_at)
+    rows = Attempt.select(Attempt.run_id, last).where(again).group_by(Attempt.run_id).tuples()
+    return {run_id: Attempt.ended_at.python_value(at) for run_id, at in rows}
+
+
+# --- workers -------------------------------------------------------------------------------------------------
+
+
+def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts]) -> dict[str, Any]:
+    """What Flower finds out by Celery's `inspect`. Figures that only Celery's own machinery has are left out."""
+    return {
+        "stats": {
+            "total": {"all tasks": consumer.processed},
+            "pid": consumer.pid,
+            "clock": str(int(consumer.beat_at.timestamp() * 1000)),
+            "uptime": round((consumer.beat_at - consumer.started_at).total_seconds()),
+            "pool": {
+                "implementation": consumer.worker_type,
+                "max-concurrency": consumer.worker_count,
+                "processes": [slot["pid"] for slot in consumer.slots],
+                "max-tasks-per-child": settings.worker_max_tasks or "N/A",
+                "put-guarded-by-semaphore": False,
+                "timeouts": [settings.soft_time_limit, settings.time_limit],
+            },
+            "broker": broker_of(queue),
+            "prefetch_count": consumer.worker_count,
+            "rusage": {"maxrss": consumer.rss_bytes // 1024},
+        },
+        "timestamp": consumer.beat_at.timestamp(),
+        "registered": sorted(full_name(one.name) for one in facts if one.queue == consumer.queue),
+        "conf": {
+            "task_default_queue": consumer.queue,
+            "worker_concurrency": consumer.worker_count,
+            "result_expires": settings.result_ttl_seconds,
+            "task_soft_time_limit": settings.soft_time_limit,
+            "task_time_limit": settings.time_limit,
+            "timezone": "UTC",
+        },
+        "active_queues": [queue_told(consumer.queue)],
+    }
+
+
+def broker_of(queue: Queue) -> dict[str, Any]:
+    """Where the broker is, without its password."""
+    pool = getattr(getattr(queue.storage, "redis", None), "connection_pool", None)
+    where = pool.connection_kwargs if pool else {}
+    return {
+        "hostname": where.get("path") or where.get("host") or str(getattr(queue.storage, "path", "")),
+        "userid": where.get("username"),
+        "virtual_host": str(where.get("db") or 0),
+        "port": where.get("port") or 0,
+        "ssl": bool(pool and "SSL" in pool.connection_class.__name__),
+        "transport": "redis" if pool else "sqlite",
+    }
+
+
+def queue_told(name: str) -> dict[str, Any]:
+    exchange = {
+        "name": name, "type": "direct", "arguments": None, "durable": True, "passive": False, "auto_delete": False,
+        "delivery_mode": None, "no_declare": False,
+    }  # fmt: skip
+    nothing = dict.fromkeys(
+        ("queue_arguments", "binding_arguments", "consumer_arguments", "alias", "no_declare", "expires", "message_ttl",
+         "max_length", "max_length_bytes", "max_priority")
+    )  # fmt: skip
+    return {
+        "name": name, "exchange": exchange, "routing_key": name, "durable": True, "exclusive": False,
+        "auto_delete": False, "no_ack": False, "bindings": [], **nothing,
+    }  # fmt: skip

@@ -1,0 +1,220 @@
+"""Flower's API: its paths, parameters and keys, for scripts that were written for it.
+
+Who may, and what the audit keeps, is as everywhere: a viewer asks, an operator runs and revokes, an admin stops.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Response, abort, request
+from flask_babel import gettext as _
+
+import tasks
+from admin.api.blueprint import blueprint
+from admin.api.cleanup import LONGEST_WAIT_SECONDS, waiting
+from admin.api.routes import in_json
+from admin.auth.access import needs
+from admin.flower.serializers import STATES, exception_of, full_name, states_named, tasks_of, worker_told
+from admin.operations.arguments import read_number
+from admin.problems import BadInput
+from engine.broker.messages import bare
+from engine.database import release
+from engine.exceptions import BrokerAway
+from engine.history.writer import write_down_now
+from engine.models import ENDED, Run, WorkerProcess, now
+from engine.monitor import celery_inspect, consumers, registered_tasks
+from engine.monitor.consumers import LEASE
+from engine.queues.queue import Queue
+from engine.search import filters
+from engine.search.query_plan import Lookup, Window
+from engine.search.run_search import find
+
+#: Flower keeps so many tasks in its memory; so many of the newest are sorted here, and given at once.
+MOST, USUAL = 10_000, 1_000
+#: One worker is told with so many runs that are due later, and the number of those left out.
+MOST_SCHEDULED = 1_000
+
+SORTED_BY = {"name": "task", "state": "state", "received": "enqueued_at", "started": "started_at"}
+MINUTE = "%Y-%m-%d %H:%M"
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/api/tasks")
+@needs("viewer")
+def flower_tasks() -> Response:
+    if request.args.get("search"):
+        raise BadInput("search", _("the search of /api/v1/admin/runs is to be used: q"))
+    limit, offset = whole("limit", USUAL), whole("offset", 0)
+    size, order = min(limit + offset, MOST), request.args.get("sort_by") or ""
+    found = newest(wanted(), MOST if order else size)
+    rows = in_order(found, order, size) if order else found
+    return in_json(tasks_of(rows[offset:size]))
+
+
+def wanted() -> Lookup:
+    args = {name: request.args.get(name, "") for name in ("state", "taskname", "workername")}
+    asked = {name: value for name, value in args.items() if value not in ("", "All")}
+    worker = asked.get("workername", "").partition("@")[2]
+    return Lookup(
+        states=states_named(asked["state"]) if "state" in asked else None,
+        tasks=frozenset({bare(asked["taskname"])}) if "taskname" in asked else None,
+        queues=frozenset({asked["workername"].partition("@")[0]}) if "workername" in asked else None,
+        asked=Window(minute("received_start"), minute("received_end")),
+        looks=(filters.holds(Run.worker, [f" on {worker}:"]),) if "workername" in asked else (),
+    )
+
+
+def newest(asked: Lookup, size: int) -> list[Run]:
+    """However many rows must be looked at for them."""
+    rows: list[Run] = []
+    before: str | None = ""
+    while before is not None and len(rows) < size:
+        page = find(asked, min(size - len(rows), USUAL), before)
+        rows, before = rows + page.rows, page.older
+    return rows
+
+
+def in_order(found: list[Run], order: str, size: int) -> list[Run]:
+    field = SORTED_BY.get(order.lstrip("-"))
+    if field is None:
+        raise BadInput("sort_by", _("one of %(allowed)s is allowed", allowed=", ".join(SORTED_BY)))
+    missing = datetime.min.replace(tzinfo=UTC)
+    return sorted(found, key=lambda run: getattr(run, field) or missing, reverse=order.startswith("-"))[:size]
+
+
+def whole(name: str, default: int) -> int:
+    """Negative ones are 0, as with Flower."""
+    text = request.args.get(name) or str(default)
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        raise BadInput(name, _("a whole number is needed"))
+    return max(int(text), 0)
+
+
+def minute(name: str) -> datetime | None:
+    text = request.args.get(name)
+    return time_of(name, text, MINUTE) if text else None
+
+
+def time_of(name: str, text: Any, form: str) -> datetime:
+    try:
+        return datetime.strptime(str(text), form).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise BadInput(name, _("a time such as %(example)s is needed", example=now().strftime(form))) from error
+
+
+@blueprint.get("/api/task/info/<run_id>")
+@needs("viewer")
+def flower_info(run_id: str) -> Response:
+    told = tasks_of([known(run_id)])[run_id]
+    return in_json({"worker": None, **told})
+
+
+@blueprint.get("/api/task/types")
+@needs("viewer")
+def flower_types() -> Response:
+    return in_json({"task-types": sorted(full_name(one.name) for one in registered_tasks.registered(tasks.queues))})
+
+
+@blueprint.get("/api/task/result/<run_id>")
+@needs("viewer")
+def flower_result(run_id: str) -> Response:
+    """Of a run that nobody knows it is told, as by Celery, that it is PENDING."""
+    run = Run.get_or_none(Run.id == run_id)
+    if run and run.state not in ENDED and (seconds := timeout_of(request.args.get("timeout"))):
+        run = after_waiting(run_id, tasks.queues[run.queue], seconds)
+    return in_json(result_of(run, run_id))
+
+
+def result_of(run: Run | None, run_id: str) -> dict[str, Any]:
+    state = state_of(run)
+    told = {"task-id": run_id, "state": state}
+    if run is None or run.state not in ENDED:
+        return told
+    if state == "SUCCESS":
+        return {**told, "result": run.result}
+    if state == "REVOKED":
+        return {**told, "result": "TaskRevokedError('revoked')"}
+    traceback = tasks_of([run])[run_id]["traceback"]
+    return {**told, "result": exception_of(run.error), "traceback": traceback}
+
+
+def state_of(run: Run | None) -> str:
+    """As Celery's result backend has it, which knows of nothing before its start."""
+    state = STATES[run.state] if run else "PENDING"
+    return "PENDING" if state == "RECEIVED" else state
+
+
+def timeout_of(given: Any) -> float:
+    try:
+        return min(max(read_number("timeout", None if given is None else str(given)) or 0.0, 0.0), LONGEST_WAIT_SECONDS)
+    except BadInput:
+        raise BadInput("timeout", _("a number is needed")) from None
+
+
+def after_waiting(run_id: str, queue: Queue, seconds: float) -> Run | None:
+    """The run when it has ended, or when the time is up. At most half of the web threads wait."""
+    if waiting.acquire(blocking=False):
+        try:
+            release()  # nobody else should lack the connection while this one waits
+            queue.storage.wait_result(run_id, seconds)
+            write_down_now(queue)
+        except BrokerAway:
+            pass  # it can be asked for again
+        finally:
+            waiting.release()
+    found: Run | None = Run.get_or_none(Run.id == run_id)
+    return found
+
+
+def known(run_id: str) -> Run:
+    found: Run | None = Run.get_or_none(Run.id == run_id)
+    return found or abort(404, _("No run has this id, or it is older than the history."))
+
+
+# --- workers and queues --------------------------------------------------------------------------------------
+
+
+@blueprint.get("/api/workers")
+@needs("viewer")
+def flower_workers() -> Response:
+    everybody = {consumers.worker_name(one): one for one in reversed(consumers.workers())}
+    if truth("status"):
+        return in_json({name: one.state(now(), LEASE) in ("live", "late") for name, one in everybody.items()})
+    present = {name: one for name, one in everybody.items() if is_present(one)}
+    name = request.args.get("workername")
+    if name:
+        return in_json({name: told(present.get(name) or nobody(name)) | in_hand(name)})
+    return in_json({name: told(one) for name, one in present.items()})
+
+
+def truth(name: str) -> bool:
+    return request.args.get(name, "").lower() in ("1", "true", "yes", "on")
+
+
+def is_present(consumer: WorkerProcess) -> bool:
+    return consumer.queue in tasks.queues and consumer.state(now(), LEASE) in ("live", "late")
+
+
+def nobody(name: str) -> Any:
+    abort(404, _("There is no worker %(name)s.", name=name))
+
+
+def told(consumer: WorkerProcess) -> dict[str, Any]:
+    return worker_told(consumer, tasks.queues[consumer.queue], registered_tasks.registered(tasks.queues))
+
+
+def in_hand(name: str) -> dict[str, Any]:
+    """What is told of one worker alone: what it runs, and what is to come."""
+    active, scheduled = celery_inspect.active(tasks.queues), celery_inspect.scheduled(tasks.queues, MOST_SCHEDULED)
+    told = {"active": active.get(name, []), "scheduled": scheduled.entries.get(name, []), "reserved": [], "revoked": []}
+    return told | ({"scheduled_left_out": left_out} if (left_out := scheduled.left_out.get(name)) else {})
+
+
+@blueprint.get("/api/queues/length")
+@needs("viewer")
+def flower_queues() -> Response:
+    lengths = [{"name": name, "messages": queue.storage.queue_size()} for name, queue in tasks.queues.items()]
+    return in_json({"active_queues": lengths})

@@ -1,0 +1,106 @@
+"""The fields of a form for a task's arguments, made from its function's signature."""
+
+import inspect
+import json
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from flask_babel import gettext as _
+
+from engine.monitor.registered_tasks import TaskFacts
+
+MISSING: Any = inspect.Parameter.empty
+
+KINDS: dict[Any, str] = {
+    int: "int", float: "float", bool: "bool", str: "text",
+    list: "list", tuple: "list", set: "list", Sequence: "list", dict: "dict", Mapping: "dict",
+}  # fmt: skip
+VARIADIC = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
+
+#: JSON is written in these.
+JSON_KINDS = ("list", "dict", "args", "kwargs", "any")
+
+
+class Field(NamedTuple):
+    """One parameter. `kind`: int, float, bool, text, choice, list, dict, any, args (all further positional values) or
+    kwargs (all further named ones). `optional`: None may be given. `default` is MISSING where there is none.
+    """
+
+    name: str
+    kind: str
+    required: bool
+    optional: bool
+    default: Any
+    choices: tuple[Any, ...]
+    positional: bool  # it cannot be given by its name
+
+    @property
+    def key(self) -> str:
+        """Its name in the form."""
+        return f"arg.{self.name}"
+
+    @property
+    def help(self) -> str:
+        words = {
+            "int": _("a whole number"),
+            "float": _("a number"),
+            "bool": _("yes or no"),
+            "text": _("text"),
+            "choice": _("one of these"),
+            "list": _("a JSON list"),
+            "dict": _("a JSON object"),
+            "any": _("a JSON value; what is no JSON counts as text"),
+            "args": _("further values, as a JSON list"),
+            "kwargs": _("further named values, as a JSON object"),
+        }
+        if self.optional and self.kind not in JSON_KINDS:
+            return _("%(what)s; empty for none", what=words[self.kind])
+        return words[self.kind]
+
+    @property
+    def choices_as_text(self) -> list[str]:
+        return [text_of(self, one) for one in self.choices]
+
+    @property
+    def start(self) -> str:
+        """What stands in it before anybody has typed."""
+        return "" if self.default is MISSING else text_of(self, self.default)
+
+
+def fields(facts: TaskFacts) -> list[Field]:
+    return [field_of(one) for one in facts.parameters]
+
+
+def field_of(parameter: inspect.Parameter) -> Field:
+    if kind := VARIADIC.get(parameter.kind):
+        return Field(parameter.name, kind, False, False, [] if kind == "args" else {}, (), False)
+    kind, optional, choices = kind_of(parameter.annotation)
+    required = parameter.default is MISSING
+    positional = parameter.kind == parameter.POSITIONAL_ONLY
+    optional = optional or parameter.default is None
+    return Field(parameter.name, kind, required, optional, parameter.default, choices, positional)
+
+
+def kind_of(annotation: Any) -> tuple[str, bool, tuple[Any, ...]]:
+    """The kind, whether None is allowed, and the choices."""
+    if isinstance(annotation, str):
+        annotation = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}.get(annotation)
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        others = [one for one in inner if one is not type(None)]
+        kind, _optional, choices = kind_of(others[0]) if len(others) == 1 else ("any", False, ())
+        return kind, len(others) < len(inner), choices
+    if origin is Literal:
+        return "choice", None in inner, tuple(one for one in inner if one is not None)
+    known = origin or annotation
+    return next((kind for kind_type, kind in KINDS.items() if known is kind_type), "any"), False, ()
+
+
+def text_of(field: Field, value: Any) -> str:
+    """The value as it is typed."""
+    if field.kind in JSON_KINDS:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,53 @@
+"""What people can do about their own password and sessions."""
+
+from typing import Any
+
+from flask_babel import gettext as _
+
+from admin.auth.identity import Who, digest_of
+from admin.auth.passwords import hashed, matches
+from admin.operations.arguments import Secret
+from admin.operations.operators import end_sign_ins, person
+from admin.operations.registry import Outcome, action
+from admin.problems import BadInput, Refused
+from models import Operator, SignIn
+
+#: So much of a sign-in's digest names it: nobody finds another one by that, and the cookie's secret is not in it.
+SIGN_IN_NAME = 16
+
+
+@action("me.password", "viewer")
+def change_own_password(who: Who, old: Secret, new: Secret) -> Outcome:
+    """Replace one's own password; one's other sessions end."""
+    me = oneself(who)
+    if not matches(old, me.password_hash):
+        raise BadInput("old", _("this is not your password"))
+    Operator.update(password_hash=hashed(new, me.email)).where(Operator.id == me.id).execute()
+    return Outcome(target=me.email, after={"sessions_ended": end_sign_ins(me, *others(who))})
+
+
+@action("me.end_session", "viewer")
+def end_own_sign_in(who: Who, session: str) -> Outcome:
+    """End one of one's own signed-in browsers."""
+    named = SignIn.digest.startswith(session) if len(session) == SIGN_IN_NAME and session.isalnum() else False
+    if not named or not end_sign_ins(oneself(who), named):
+        raise Refused(_("This session has ended already."))
+    return Outcome(target=session)
+
+
+@action("me.end_other_sessions", "viewer")
+def end_other_sign_ins(who: Who) -> Outcome:
+    """End all of one's signed-in browsers but this one; gives back how many those were."""
+    me = oneself(who)
+    ended = end_sign_ins(me, *others(who))
+    return Outcome(ended, me.email, after={"sessions_ended": ended})
+
+
+def others(who: Who) -> list[Any]:
+    return [SignIn.digest != digest_of(who.secret)] if who.secret else []
+
+
+def oneself(who: Who) -> Operator:
+    if who.kind != "operator":
+        raise Refused(_("Only a person who has signed in has a password and sessions."))
+    return person(who.name)

@@ -1,0 +1,122 @@
+"""Reads the arguments of an action into their types, from JSON, forms and the terminal."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NewType
+from uuid import UUID
+
+from flask_babel import gettext as _
+
+from admin.problems import BadInput
+
+#: A parameter that is never shown, stored or logged.
+Secret = NewType("Secret", str)
+
+
+#: Of numbers, either way: what every database and the broker can hold.
+LARGEST = 999_999_999
+
+
+def read_text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadInput(name, _("text is needed"))
+    if "\0" in value:
+        raise BadInput(name, _("text without NUL is needed"))
+    return value
+
+
+def read_optional_text(name: str, value: Any) -> str | None:
+    return None if value is None else read_text(name, value)
+
+
+def read_secret(name: str, value: Any) -> Secret:
+    return Secret(read_text(name, value))
+
+
+def read_optional_secret(name: str, value: Any) -> Secret | None:
+    return None if value is None else read_secret(name, value)
+
+
+def read_whole(name: str, value: Any) -> int | None:
+    if value is None or (type(value) is int and abs(value) <= LARGEST):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    raise BadInput(name, _("a whole number is needed"))
+
+
+def read_number(name: str, value: Any) -> float | None:
+    if value is None or (isinstance(value, int | float) and type(value) is not bool and abs(value) <= LARGEST):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,6})?", value):
+        return float(value)
+    raise BadInput(name, _("a number is needed"))
+
+
+def read_instant(name: str, value: Any) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if at is None or (isinstance(at, datetime) and at.tzinfo):
+            return at and at.astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last hours there are, in some zones
+        pass
+    raise BadInput(name, _("an instant with its offset is needed, such as 2026-11-24T12:00:00+00:00"))
+
+
+def read_needed_instant(name: str, value: Any) -> datetime:
+    if (at := read_instant(name, value)) is None:
+        raise BadInput(name, _("an instant is needed"))
+    return at
+
+
+def read_number_of_row(name: str, value: Any) -> int:
+    if (number := read_whole(name, value)) is None:
+        raise BadInput(name, _("a whole number is needed"))
+    return number
+
+
+def read_flag(name: str, value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise BadInput(name, _("true or false is needed"))
+
+
+def read_uuid(name: str, value: Any) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(read_text(name, value))
+    except ValueError as error:
+        raise BadInput(name, _("an id such as 8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52 is needed")) from error
+
+
+def read_arguments(name: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise BadInput(name, _("an object of names and values is needed"))
+    return value
+
+
+def read_list(name: str, value: Any) -> list[Any] | None:
+    if value is None or isinstance(value, list):
+        return value
+    raise BadInput(name, _("a list of values is needed"))
+
+
+READERS: dict[Any, Callable[[str, Any], Any]] = {
+    str: read_text,
+    str | None: read_optional_text,
+    Secret: read_secret,
+    Secret | None: read_optional_secret,
+    int: read_number_of_row,
+    int | None: read_whole,
+    bool: read_flag,
+    float | None: read_number,
+    datetime: read_needed_instant,
+    datetime | None: read_instant,
+    UUID: read_uuid,
+    dict[str, Any] | None: read_arguments,
+    list[Any] | None: read_list,
+}

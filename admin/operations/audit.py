@@ -1,0 +1,54 @@
+"""What can be asked of the audit."""
+
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from admin.operations.queries import Cursor, Limit, read
+from admin.operations.schemas import row_of
+from admin.problems import BadInput
+from engine.search import pagination
+from models import AuditEntry
+
+
+class AuditLine(NamedTuple):
+    id: int
+    at: datetime
+    actor_kind: str
+    actor: str
+    source: str
+    action: str
+    target: str | None
+    before: Any
+    after: Any
+    address: str | None
+
+
+class Audit(NamedTuple):
+    audit: list[AuditLine]
+    next: str | None
+
+
+@read("audit.list", "/audit", columns=("at", "source", "actor", "action", "target"))
+def audit(
+    actor: str = "",
+    action: str = "",
+    target: str = "",
+    source: Literal["", "web", "api", "cli"] = "",
+    before: Cursor = "",
+    limit: Limit = 30,
+) -> Audit:
+    """Who did what to which, when and from where; newest first."""
+    query = entries(actor=actor, action=action, target=target, source=source)
+    try:
+        page = pagination.page(query, AuditEntry.at, AuditEntry.id, limit, before)
+    except pagination.BadPage as error:
+        raise BadInput("before", str(error)) from error
+    return Audit([AuditLine(*row_of(one, AuditLine)) for one in page.rows], page.older)
+
+
+def entries(**asked: str | None) -> Any:
+    """The rows of the audit whose columns are what was asked for; empty stands for any."""
+    query = AuditEntry.select()
+    for name, value in asked.items():
+        query = query.where(getattr(AuditEntry, name) == value) if value else query
+    return query

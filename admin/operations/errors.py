@@ -1,0 +1,123 @@
+"""What can be asked and done of errors: failures that are alike, as one group."""
+
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from flask import abort
+from flask_babel import gettext as _
+
+from admin.auth.identity import Who
+from admin.operations.queries import Cursor, Limit, read
+from admin.operations.registry import Outcome, action
+from admin.operations.schemas import columns
+from admin.problems import BadInput, Refused
+from engine.history import error_groups as errors
+from engine.history.error_stats import tallies
+from engine.models import Attempt, ErrorGroup, now
+from engine.search import pagination
+
+WINDOWS = ("hour", "day", "week", "total")
+
+#: A group, and how often it came in the last hour, day and week, and in all.
+ErrorOf = NamedTuple("ErrorOf", [*columns(ErrorGroup).items(), *((name, int) for name in WINDOWS)])
+
+STATES = ("open", "snoozed", "resolved", "all")
+EXAMPLES = 10
+
+
+class Errors(NamedTuple):
+    errors: list[ErrorOf]
+    next: str | None
+
+
+class ErrorInFull(NamedTuple):
+    """With its latest failures."""
+
+    error: ErrorOf
+    examples: list[Attempt]
+
+
+@read("errors.list", "/errors", columns=("id", "state", "task", "exception", "hour", "day", "week", "last_seen_at"))
+def error_groups(
+    state: Literal["open", "snoozed", "resolved", "all"] = "open",
+    task: str = "",
+    before: Cursor = "",
+    limit: Limit = 30,
+) -> Errors:
+    """Groups of failures that are alike, the one that failed last first."""
+    condition = None if state == "all" else errors.listed(state, now())
+    query = ErrorGroup.select() if condition is None else ErrorGroup.select().where(condition)
+    query = query.where(ErrorGroup.task == task) if task else query
+    try:
+        page = pagination.page(query, ErrorGroup.last_seen_at, ErrorGroup.id, limit, before)
+    except pagination.BadPage as error:
+        raise BadInput("before", str(error)) from error
+    return Errors(told(page.rows), page.older)
+
+
+@read("errors.show", "/errors/{error_id}")
+def error_group(error_id: str) -> ErrorInFull:
+    """One group, with its latest failures."""
+    group = get_error(error_id)
+    examples = Attempt.select().where(Attempt.error_group == group.id).order_by(Attempt.ended_at.desc()).limit(EXAMPLES)
+    return ErrorInFull(told([group])[0], list(examples))
+
+
+def told(found: list[ErrorGroup]) -> list[ErrorOf]:
+    as_of = now()
+    counted: dict[str, Any] = tallies([one.id for one in found], as_of)
+    return [ErrorOf(**one.__data__ | facts_of(one, counted[one.id], as_of)) for one in found]
+
+
+def facts_of(group: ErrorGroup, tally: Any, as_of: datetime) -> dict[str, Any]:
+    return {"state": state_of(group, as_of), **{name: getattr(tally, name) for name in WINDOWS}}
+
+
+@action("errors.resolve", "operator")
+def resolve(who: Who, error_id: str) -> Outcome:
+    """Call a group of errors mended; it opens by itself when it fails again."""
+    before = state_for_audit(error_id)
+    if not errors.resolve(error_id, who.name):
+        raise Refused(_("It is resolved already."))
+    return Outcome(target=error_id, before=before, after={"state": "resolved"})
+
+
+@action("errors.reopen", "operator")
+def reopen(who: Who, error_id: str) -> Outcome:
+    """Take back that a group of errors is resolved or snoozed."""
+    before = state_for_audit(error_id)
+    if not errors.reopen(error_id):
+        raise Refused(_("It is open already."))
+    return Outcome(target=error_id, before=before, after={"state": "open"})
+
+
+@action("errors.snooze", "operator")
+def snooze(who: Who, error_id: str, until: datetime) -> Outcome:
+    """Leave a group of errors out of the open ones until an instant."""
+    if until <= now():
+        raise BadInput("until", _("an instant in the future is needed"))
+    before = state_for_audit(error_id)
+    if not errors.snooze(error_id, until, who.name):
+        raise Refused(_("It is resolved, so there is nothing to snooze."))
+    return Outcome(target=error_id, before=before, after={"snoozed_until": until.isoformat()})
+
+
+def state_for_audit(error_id: str) -> dict[str, str | None]:
+    """As the audit keeps it. Raises Refused where there is no such group."""
+    group = ErrorGroup.get_or_none(ErrorGroup.id == error_id)
+    if group is None:
+        raise Refused(_("There is no such group of errors."))
+    return {"state": group.state, "snoozed_until": group.snoozed_until and group.snoozed_until.isoformat()}
+
+
+def state_of(group: ErrorGroup, as_of: datetime) -> str:
+    """Snoozed wins over open and regressed, until its time is up."""
+    asleep = group.state != "resolved" and group.snoozed_until and group.snoozed_until > as_of
+    return "snoozed" if asleep else str(group.state)
+
+
+def get_error(group_id: str) -> ErrorGroup:
+    found: ErrorGroup = ErrorGroup.get_or_none(ErrorGroup.id == group_id) or abort(
+        404, _("There is no such group of errors, or it did not fail for longer than the history is kept.")
+    )
+    return found

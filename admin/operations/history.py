@@ -1,0 +1,25 @@
+"""What programs ask about the history itself: the events that could not be written."""
+
+from typing import NamedTuple
+
+from admin.operations.queries import Cursor, Limit, read
+from admin.problems import BadInput
+from engine.models import RejectedEvent
+from engine.search import pagination
+
+
+class RejectedPage(NamedTuple):
+    rejected: list[RejectedEvent]
+    next: str | None
+
+
+@read("history.rejected", "/history/rejected", columns=("rejected_at", "queue", "run_id", "kind", "reason"))
+def rejected(queue: str = "", before: Cursor = "", limit: Limit = 30) -> RejectedPage:
+    """Events that could not be written to the history, each with its reason and its line; newest first."""
+    query = RejectedEvent.select()
+    query = query.where(RejectedEvent.queue == queue) if queue else query
+    try:
+        page = pagination.page(query, RejectedEvent.rejected_at, RejectedEvent.id, limit, before)
+    except pagination.BadPage as error:
+        raise BadInput("before", str(error)) from error
+    return RejectedPage(page.rows, page.older)

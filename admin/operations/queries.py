@@ -1,0 +1,151 @@
+"""Every question that a program may ask, in one table. JSON and terminal are made from it; pages ask the same.
+
+A read is a function with typed parameters: those that its path names, and those of the query, which have defaults. What
+it gives back is typed too; its type is what the description of the API says of the answer. `before` or `after` is the
+cursor of a list, and its `next` what that is to be on the page after this one.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask_babel import gettext as _
+from werkzeug.datastructures import MultiDict
+
+from admin.forms.list_filters import LONGEST
+from admin.operations.arguments import read_number_of_row, read_uuid
+from admin.operations.schemas import as_data
+from admin.problems import BadInput, as_http
+from engine.control.arguments import unknown_parameter
+
+#: How many rows of a list a program may ask for at once.
+MOST_AT_ONCE = 200
+Limit = Annotated[int, {"minimum": 1, "maximum": MOST_AT_ONCE}]
+Cursor = Annotated[str, {"description": "Where the page begins: as in `next` of the one before."}]
+
+Answer = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Read:
+    """`filters`: what its function finds in the query by itself, each with its schema. `columns`: of its rows, those
+    that fit on a line of a terminal.
+    """
+
+    name: str  # noun.verb
+    path: str  # below the API's own, with {names} in it
+    role: str
+    filters: Mapping[str, Any]
+    columns: Sequence[str]
+    function: Answer
+
+    @property
+    def doc(self) -> str:
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def noun(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def verb(self) -> str:
+        return self.name.partition(".")[2]
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        return get_type_hints(self.function, include_extras=True)
+
+    @property
+    def in_path(self) -> list[str]:
+        return re.findall(r"{(\w+)}", self.path)
+
+    @property
+    def in_query(self) -> dict[str, Any]:
+        """The parameters with their types; a filter's type is text."""
+        own = {name: kind for name, kind in self.hints.items() if name not in ("return", *self.in_path)}
+        return {name: Annotated[str, schema] for name, schema in self.filters.items()} | own
+
+    def default(self, name: str) -> Any:
+        parameter = inspect.signature(self.function).parameters.get(name)
+        return parameter.default if parameter else None
+
+    @property
+    def cursor(self) -> str | None:
+        return next((name for name in ("before", "after") if name in self.in_query), None)
+
+    def ask(self, in_path: Mapping[str, str], query: "MultiDict[str, str]") -> Any:
+        """The answer as JSON has it. Raises BadInput and what the function raises."""
+        for name in query:
+            if name not in self.in_query:
+                raise as_http(unknown_parameter(name, self.name, self.in_query))
+        hints = self.hints
+        given = {name: value_of(name, hints[name], [text]) for name, text in in_path.items()}
+        given |= {name: value_of(name, hints[name], query.getlist(name)) for name in query if name in hints}
+        for name in query:
+            if name in self.filters and len(query.getlist(name)) > 1:
+                raise BadInput(name, _("one value is needed"))
+        return as_data(self.function(**given))
+
+    def address(self, base: str, in_path: Mapping[str, str], query: "MultiDict[str, str]", cursor: str) -> str:
+        """Where the page of the list is that begins at `cursor`."""
+        path = re.sub(r"{(\w+)}", lambda found: in_path[found[1]], self.path)
+        others = [(name, value) for name, value in query.items(multi=True) if name != self.cursor]
+        return f"{base}{path}?{urlencode([*others, (self.cursor, cursor)])}"
+
+
+READS: dict[str, Read] = {}
+
+
+def read(
+    name: str, path: str, role: str = "viewer", filters: Mapping[str, Any] | None = None, columns: Sequence[str] = ()
+) -> Callable[[Answer], Answer]:
+    def declare(function: Answer) -> Answer:
+        READS[name] = Read(name, path, role, filters or {}, columns, function)
+        return function
+
+    return declare
+
+
+# --- parameters ----------------------------------------------------------------------------------------------
+
+
+def value_of(name: str, kind: Any, texts: list[str]) -> Any:
+    """What was given in an address, in its type. Raises BadInput."""
+    more = {}
+    if get_origin(kind) is Annotated:
+        kind, more = get_args(kind)[0], get_args(kind)[1]
+    if get_origin(kind) is list:
+        return [text_of(name, text, more) for text in texts]
+    if len(texts) != 1:
+        raise BadInput(name, _("one value is needed"))
+    (text,) = texts
+    if get_origin(kind) is Literal:
+        return choice_of(name, text, get_args(kind))
+    if kind is int:
+        return whole_of(name, text, more)
+    return read_uuid(name, text) if kind is UUID else text_of(name, text, more)
+
+
+def text_of(name: str, text: str, more: Mapping[str, Any]) -> str:
+    if len(text) > more.get("maxLength", LONGEST):
+        raise BadInput(name, _("at most %(most)s characters are allowed", most=more.get("maxLength", LONGEST)))
+    return text
+
+
+def choice_of(name: str, text: str, allowed: tuple[Any, ...]) -> Any:
+    for one in allowed:
+        if text == str(one):
+            return one
+    raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(map(str, allowed))))
+
+
+def whole_of(name: str, text: str, more: Mapping[str, Any]) -> int:
+    value = read_number_of_row(name, text)
+    low, high = more.get("minimum", value), more.get("maximum", value)
+    if not low <= value <= high:
+        raise BadInput(name, _("a whole number from %(low)s to %(high)s is needed", low=low, high=high))
+    return value

@@ -1,0 +1,137 @@
+"""The one door to every command: may they → do it → one line in the audit. `admin.actions` is the table of them."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+from flask_babel import gettext as _
+
+from admin import audit_log
+from admin.auth.access import denied
+from admin.auth.identity import Who
+from admin.operations.arguments import READERS
+from admin.problems import BadInput, as_http, in_words
+from engine.control.arguments import unknown_parameter
+from engine.database import database
+from engine.exceptions import BrokerAway, NoLiveWorker, Paused
+
+Value = TypeVar("Value")
+
+
+class Outcome(NamedTuple, Generic[Value]):
+    """What an action gives back to its caller, and what the audit keeps of it."""
+
+    value: Value = None  # type: ignore[assignment]
+    target: str | None = None
+    before: Any = None
+    after: Any = None
+
+
+@dataclass(frozen=True)
+class Action:
+    name: str  # noun.verb
+    role: str
+    danger: bool  # asked about once more before it is done
+    makes: bool  # something new: no parameter names what it is done to
+    in_transaction: bool
+    function: Callable[..., Outcome]
+    can_start: Callable[..., None] | None = None  # raises where it could only wait: Paused, NoLiveWorker
+
+    @property
+    def doc(self) -> str:
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        """What the caller gives, beside who they are."""
+        return list(inspect.signature(self.function).parameters.values())[1:]
+
+    @property
+    def noun(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def verb(self) -> str:
+        """As addresses and the terminal have it."""
+        return self.name.partition(".")[2].replace("_", "-")
+
+    @property
+    def subject(self) -> inspect.Parameter | None:
+        """The parameter that names what it is done to: the first one that must be given. A secret names nothing."""
+        first = next(iter(self.parameters), None)
+        named = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
+        return first if named and not self.makes else None
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments in their types. Raises BadInput."""
+        parameters = {parameter.name: parameter for parameter in self.parameters}
+        for name in given:
+            if name not in parameters:
+                others = [one for one in parameters if not self.subject or one != self.subject.name]
+                raise as_http(unknown_parameter(name, self.name, others))
+        for name, parameter in parameters.items():
+            if name not in given and parameter.default is parameter.empty:
+                raise BadInput(name, _("a value is needed"))
+        return {name: READERS[parameters[name].annotation](name, value) for name, value in given.items()}
+
+
+Deed = Callable[..., Outcome]
+ACTIONS: dict[str, Action] = {}
+
+
+def action(
+    name: str,
+    role: str,
+    *,
+    danger: bool = False,
+    makes: bool = False,
+    in_transaction: bool = True,
+    can_start: Callable[..., None] | None = None,
+) -> Callable[[Deed], Deed]:
+    def declare(function: Deed) -> Deed:
+        ACTIONS[name] = Action(name, role, danger, makes, in_transaction, function, can_start)
+        return function
+
+    return declare
+
+
+def perform(who: Who, name: str, /, **given: Any) -> Any:
+    """Do it in the name of `who`. Raises NotAllowed, BadInput, Refused and what the engine raises.
+
+    The audit entry is written in the action's own transaction where it has one. A broker has none: there the database
+    must take a write first. When it goes away at that very moment, the action is done without its entry.
+    """
+    return carry_out(who, ACTIONS[name], given)
+
+
+def perform_at_once(who: Who, name: str, /, **given: Any) -> Any:
+    """As `perform`, for a caller that waits for the result: raises Paused or NoLiveWorker where it could only wait."""
+    return carry_out(who, ACTIONS[name], given, at_once=True)
+
+
+def carry_out(who: Who, action: Action, given: Mapping[str, Any], at_once: bool = False) -> Any:
+    if not who.may(action.role):
+        raise denied(who, action.role, action.name)
+    arguments = action.read(given)
+    if at_once and action.can_start:
+        action.can_start(**arguments)
+    if not action.in_transaction:
+        audit_log.check_writable()
+    with database.atomic() if action.in_transaction else nullcontext():
+        outcome = action.function(who, **arguments)
+        audit_log.write(who, action.name, target=outcome.target, before=outcome.before, after=outcome.after)
+    return outcome.value
+
+
+def hindrance(name: str, /, **given: Any) -> str | None:
+    """Why an action could not start now, in words; None where it could."""
+    action = ACTIONS[name]
+    try:
+        if action.can_start:
+            action.can_start(**action.read(given))
+    except (Paused, NoLiveWorker, BrokerAway) as error:
+        return in_words(error)
+    return None

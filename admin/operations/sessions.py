@@ -1,0 +1,172 @@
+"""What can be asked and done of reading sessions."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from flask import abort
+from flask_babel import gettext as _
+
+import models
+import tasks
+from admin.auth.identity import Who
+from admin.display.labels import short
+from admin.display.numbers import clock
+from admin.forms.list_filters import Asked, choice, text
+from admin.operations.queries import Cursor, Limit, read
+from admin.operations.registry import Outcome, action
+from admin.problems import BadInput, Refused
+from config import settings
+from engine.models import Run, now
+from engine.search import pagination
+from models import ReadingSession
+from reading.sessions import close_one
+
+FILTERS: dict[str, Any] = {
+    "state": {"enum": ["active", "abandoned", "closed"]},
+    "reader": {"description": "What the reader's address holds."},
+    "book": {"description": "What the title or the author holds."},
+    "progress": {"enum": ["", "none"], "description": "Of closed ones: those without progress."},
+    "hours": {"enum": ["", "24", "168"], "description": "Of closed ones: those of the last hours."},
+    "run": {"description": "Of closed ones: those that this run closed."},
+}
+CLEANUP = tasks.close_abandoned_sessions.task_class.__name__
+
+
+class ClosedBy(NamedTuple):
+    """A person or a run; a session that its reader ended has neither."""
+
+    kind: str  # run, operator, token, cli
+    name: str  # of a run: its id
+
+
+class Session(NamedTuple):
+    id: UUID
+    user_id: UUID
+    email: str | None
+    book_id: UUID
+    title: str | None
+    author: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_minutes: int
+    start_position: int
+    end_position: int
+    pages_read: int
+    device_type: str | None
+    is_active: bool
+    closed_by: ClosedBy | None
+
+
+class SessionPage(NamedTuple):
+    sessions: list[Session]
+    next: str | None
+
+
+@read(
+    "sessions.list",
+    "/sessions",
+    filters=FILTERS,
+    columns=("id", "email", "title", "started_at", "ended_at", "duration_minutes", "end_position"),
+)
+def sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
+    """Reading sessions, newest first: active, abandoned or closed ones."""
+    asked, queries = lists_asked(now())
+    try:
+        page = pagination.page(queries[asked.state], newest_first(asked.state), ReadingSession.id, limit, before)
+    except pagination.BadPage as error:
+        raise BadInput("before", str(error)) from error
+    return SessionPage(sessions_of(page.rows), page.older)
+
+
+@read("sessions.show", "/sessions/{session_id}")
+def session(session_id: UUID) -> Session:
+    """One reading session."""
+    found = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
+    return sessions_of([found])[0]
+
+
+def sessions_of(found: list[Any]) -> list[Session]:
+    closers = models.closed_by(found)
+    names = [name for name in Session._fields if name not in ("user_id", "book_id", "closed_by")]
+    return [
+        Session(
+            **{name: getattr(one, name, None) for name in names},
+            user_id=one.__data__["user"],
+            book_id=one.__data__["book"],
+            closed_by=closer(closers.get(one.id)),
+        )
+        for one in found
+    ]
+
+
+def closer(found: Any) -> ClosedBy | None:
+    if found is None:
+        return None
+    return ClosedBy("run", found.id) if isinstance(found, Run) else ClosedBy(found.actor_kind, found.actor)
+
+
+@action("sessions.close", "operator")
+def close_session(who: Who, session_id: UUID) -> Outcome[None]:
+    """Close one open reading session, whatever its age."""
+    if not close_one(session_id, now()):
+        known = ReadingSession.get_or_none(ReadingSession.id == session_id)
+        raise Refused(_("This session is not open any more.") if known else _("There is no such session."))
+    return Outcome(target=str(session_id))
+
+
+def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
+    """What the address asks for, and the query of each list with its filters."""
+    lists = ReadingSession.lists(as_of, settings.abandoned_after)
+    asked = Asked(
+        "pages.sessions",
+        lists,
+        reader=text("reader"),
+        book=text("book"),
+        progress=choice("progress", ["", "none"]),
+        hours=choice("hours", ["", "24", "168"]),
+        hour=text("hour"),
+        run=text("run"),
+    )
+    lists["closed"] &= closed_filter(asked, as_of)
+    about = ReadingSession.about(asked.reader, asked.book)
+    return asked, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
+
+
+def newest_first(state: str) -> Any:
+    """The instant that this list is ordered by."""
+    return ReadingSession.ended_at if state == "closed" else ReadingSession.started_at
+
+
+def closed_filter(asked: Asked, as_of: datetime) -> Any:
+    """Which of the closed sessions: without progress, of the last hours, of one hour, of one run."""
+    condition: Any = ReadingSession.ended_at.is_null(False)
+    if asked.progress:
+        condition &= ReadingSession.end_position == ReadingSession.start_position
+        asked.chip("progress", _("without progress"))
+    if asked.hours:
+        condition &= ReadingSession.ended_at.between(as_of - timedelta(hours=int(asked.hours)), as_of)
+        days = asked.hours == "168"
+        asked.chip(
+            "hours", _("closed in the last 7 d") if days else _("closed in the last %(hours)s h", hours=asked.hours)
+        )
+    if asked.hour:
+        start = hour_named(asked.hour)
+        condition &= (ReadingSession.ended_at >= start) & (ReadingSession.ended_at < start + timedelta(hours=1))
+        asked.chip("hour", _("closed in the hour from %(time)s", time=clock(start, as_of)))
+    if asked.run:
+        instant = Run.select(Run.instant_at).where(Run.id == asked.run)
+        condition &= ReadingSession.ended_at == instant
+        asked.chip("run", _("closed by run %(id)s", id=short(asked.run)))
+    return condition
+
+
+def hour_named(hour: str) -> datetime:
+    """2026-11-23T10Z. Raises BadInput."""
+    try:
+        start = datetime.fromisoformat(hour)
+    except ValueError:
+        start = datetime.min
+    if not datetime.min.year < start.year < datetime.max.year:
+        raise BadInput("hour", _("a date or time such as 2026-11-23T10:00 is needed"))
+    return start if start.tzinfo else start.replace(tzinfo=UTC)

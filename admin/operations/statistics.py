@@ -1,0 +1,138 @@
+"""Figures over time: those of the charts."""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+from flask_babel import lazy_gettext
+
+from admin.operations.queries import read
+from admin.operations.sessions import CLEANUP
+from config import settings
+from engine.history import run_counts
+from engine.history.run_counts import HOUR, MINUTE
+from engine.models import Run, now
+from reading import session_stats as charts
+from reading import sessions as reading
+from reading.sessions import SessionFigures
+
+HOURS, RUNS = 24, 30
+
+
+class Step(NamedTuple):
+    """How runs ended from then on, by state; `retried` counts attempts."""
+
+    start: datetime
+    counts: dict[str, int]
+
+
+class RunStatistics(NamedTuple):
+    """Durations in ms; each step is `step_seconds` long."""
+
+    hours: int
+    step_seconds: int
+    steps: list[Step]
+    counts: dict[str, int]
+    waited: run_counts.Percentiles | None
+    ran: run_counts.Percentiles | None
+
+
+class HourOfSessions(NamedTuple):
+    """Sessions that ended in the hour from `start` on."""
+
+    start: datetime
+    closed: int
+    average_minutes: float | None
+    no_progress: int
+
+
+class Cleanup(NamedTuple):
+    run_id: str
+    instant_at: datetime
+    closed_count: int
+
+
+class Began(NamedTuple):
+    """Abandoned sessions by the hour of day (UTC) in which they began, and device."""
+
+    hour: int
+    device: str | None
+    count: int
+
+
+class SessionStatistics(NamedTuple):
+    """`now` counts those closed in the last 24 hours too."""
+
+    now: SessionFigures
+    by_hour: list[HourOfSessions]
+    cleanups: list[Cleanup]
+    abandoned: list[Began]
+
+
+@read("statistics.runs", "/statistics/runs")
+def run_statistics(hours: Literal[1, 24, 168] = 24) -> RunStatistics:
+    """How runs ended, waited and ran over an hour, a day or a week, step by step: the chart of the overview."""
+    as_of, window = now(), next(one for one in WINDOWS if one.hours == hours)
+    totals = run_counts.totals(run_counts.window_start(as_of, hours))
+    return RunStatistics(
+        hours,
+        window.step,
+        [Step(one.start, one.counts) for one in slots_of(window, as_of)],
+        totals.counts,
+        run_counts.percentiles(totals.waited),
+        run_counts.percentiles(totals.ran),
+    )
+
+
+@read("statistics.sessions", "/statistics/sessions")
+def session_statistics() -> SessionStatistics:
+    """How sessions ended in the last day: by hour, by cleanup, and when the abandoned ones began."""
+    as_of, runs = now(), cleanups()
+    day = as_of - timedelta(hours=HOURS)
+    began = charts.abandoned([run.instant_at for run in runs if run.instant_at > day])
+    return SessionStatistics(
+        reading.overview(as_of, settings.abandoned_after),
+        [HourOfSessions(*one) for one in charts.hourly(as_of, HOURS)],
+        [Cleanup(run.id, run.instant_at, closed_by(run)) for run in runs],
+        [Began(hour, device or None, count) for (hour, device), count in sorted(began.items())],
+    )
+
+
+def cleanups() -> list[Run]:
+    """The runs that closed sessions in the last day or so, oldest first."""
+    columns = (Run.id, Run.instant_at, Run.enqueued_at, Run.result)
+    asked = Run.select(*columns).where((Run.task == CLEANUP) & Run.instant_at.is_null(False))
+    return list(reversed(asked.order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(200)))
+
+
+def closed_by(run: Run) -> int:
+    count = run.result.get("closed_count") if isinstance(run.result, dict) else None
+    return count if isinstance(count, int) else 0
+
+
+class Window(NamedTuple):
+    """`ago`: what the search box of the runs calls it; `step`: seconds of one bar of its chart."""
+
+    hours: int
+    name: Any
+    long_name: Any
+    ago: str
+    step: int
+    bars: int
+
+
+WINDOWS = (
+    Window(1, lazy_gettext("1 h"), lazy_gettext("last hour"), "1h", 2 * MINUTE, 30),
+    Window(24, lazy_gettext("24 h"), lazy_gettext("last 24 hours"), "24h", HOUR, 24),
+    Window(168, lazy_gettext("7 d"), lazy_gettext("last 7 days"), "7d", 4 * HOUR, 42),
+)
+
+
+def slots_of(window: Window, as_of: datetime) -> list[run_counts.Slot]:
+    """The last one holds `as_of`."""
+    last = int(as_of.timestamp()) // window.step * window.step
+    first = last - window.step * (window.bars - 1)
+    return run_counts.series(instant(first), instant(last), window.step)
+
+
+def instant(second: int) -> datetime:
+    return datetime.fromtimestamp(second, now().tzinfo)

@@ -1,0 +1,156 @@
+"""What can be asked and done of tasks: as the code has them, and how they have fared."""
+
+import inspect as python
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from flask import abort
+from flask_babel import gettext as _
+
+import tasks
+from admin.auth.identity import Who
+from admin.display import tasks as tasks_page
+from admin.operations.queries import read
+from admin.operations.registry import Outcome, action
+from engine.control import queues as queue_control
+from engine.control import runs
+from engine.control.runs import Result, run_task
+from engine.exceptions import UnknownTask
+from engine.history.run_counts import RETRIED, Percentiles
+from engine.models import now
+from engine.monitor import registered_tasks
+from engine.monitor.registered_tasks import TaskFacts
+from tasks import queues
+
+
+class TaskParameter(NamedTuple):
+    """`type` as the code has it; `default` where it is not required."""
+
+    name: str
+    type: str | None
+    required: bool
+    default: Any
+
+
+class Week(NamedTuple):
+    """Runs that ended since then; durations in ms."""
+
+    since: datetime
+    runs: int
+    failed: int
+    retried: int
+    waited: Percentiles | None
+    ran: Percentiles | None
+
+
+class Task(NamedTuple):
+    """Limits in seconds, 0 for none. `paused`: by whom, when and why."""
+
+    task: str
+    queue: str
+    doc: str
+    priority: float | None
+    retries: int
+    retry_delay: int
+    retry_backoff: float
+    schedule: str | None
+    soft_limit: float
+    hard_limit: float
+    rate_limit: str | None
+    unique: bool
+    parameters: list[TaskParameter]
+    paused: Mapping[str, Any] | None
+    week: Week
+
+
+class Tasks(NamedTuple):
+    tasks: list[Task]
+
+
+@read("tasks.list", "/tasks")
+def every_task() -> Tasks:
+    """The registered tasks."""
+    return Tasks(tasks_of(registered_tasks.registered(queues)))
+
+
+@read("tasks.show", "/tasks/{name}")
+def task(name: str) -> Task:
+    """One task, by its bare name, tasks.NAME or app.tasks.NAME."""
+    return tasks_of([get_task(name)])[0]
+
+
+def tasks_of(facts: list[registered_tasks.TaskFacts]) -> list[Task]:
+    rows, _trouble = tasks_page.rows_of(facts, now())
+    return [task_of(row) for row in rows]
+
+
+def task_of(row: tasks_page.Row) -> Task:
+    one, week = row.task, row.week
+    return Task(
+        task=one.name,
+        queue=one.queue,
+        doc=one.doc,
+        priority=one.priority,
+        retries=one.retries,
+        retry_delay=one.retry_delay,
+        retry_backoff=one.retry_backoff,
+        schedule=one.schedule,
+        soft_limit=one.soft_limit,
+        hard_limit=one.hard_limit,
+        rate_limit=one.rate_limit or None,
+        unique=one.unique,
+        parameters=[parameter_of(parameter) for parameter in one.parameters],
+        paused=row.pause,
+        week=Week(week.since, week.ended, week.failed, week.counts[RETRIED], row.waited, row.ran),
+    )
+
+
+def parameter_of(one: python.Parameter) -> TaskParameter:
+    bare = one.annotation is one.empty
+    kind = None if bare else python.formatannotation(one.annotation)
+    required = one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    return TaskParameter(str(one.name), kind, required, None if one.default is one.empty else one.default)
+
+
+def can_start(name: str, **_rest: Any) -> None:
+    """Raises Paused or NoLiveWorker where a run of this task would only wait."""
+    runs.check_can_run(tasks.queues, name)
+
+
+@action("tasks.run", "operator", in_transaction=False, can_start=can_start)
+def run(
+    who: Who,
+    name: str,
+    arguments: dict[str, Any] | None = None,
+    args: list[Any] | None = None,
+    eta: datetime | None = None,
+    priority: float | None = None,
+) -> Outcome[Result]:
+    """Enqueue one run of a task, `args` being those that go by their place; gives back its handle."""
+    result = run_task(tasks.queues, name, args or (), arguments, by=who.asker, eta=eta, priority=priority)
+    rare = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
+    told = {key: value for key, value in rare.items() if value not in (None, [])}
+    return Outcome(result, result.id, after={"task": name, "arguments": arguments or {}, **told})
+
+
+@action("tasks.pause", "operator", in_transaction=False)
+def pause_task(who: Who, name: str, reason: str | None = None) -> Outcome[None]:
+    """Hand out no more runs of this task until it is resumed; what runs goes on."""
+    queue, task = registered_tasks.find(tasks.queues, name)
+    queue_control.pause(queue, task=task.__name__, by=who.asker, reason=reason)
+    return Outcome(target=task.__name__, after={"reason": reason})
+
+
+@action("tasks.resume", "operator", in_transaction=False)
+def resume_task(who: Who, name: str) -> Outcome[bool]:
+    """Hand out the task's runs again; gives back whether it was paused."""
+    queue, task = registered_tasks.find(tasks.queues, name)
+    return Outcome(queue_control.resume(queue, task=task.__name__), task.__name__)
+
+
+def get_task(name: str) -> TaskFacts:
+    try:
+        return registered_tasks.describe(*registered_tasks.find(tasks.queues, name))
+    except UnknownTask:
+        abort(404, _("This program has no task of this name."))

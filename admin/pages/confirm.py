@@ -1,0 +1,35 @@
+"""The page that asks once more before something dangerous is done."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from flask import request
+
+from admin.pages import live_refresh
+
+
+class Question(NamedTuple):
+    """`word`: what must be typed before it is done; None: a click is enough. `facts`: label and value, a line each."""
+
+    title: str
+    statement: str
+    button: str
+    back: str
+    back_button: str
+    facts: Sequence[tuple[str, Any]] = ()
+    consequences: Sequence[str] = ()
+    warning: str | None = None
+    word: str | None = None
+    page: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the form that was sent has the word in it."""
+        return self.word is None or request.form.get("word", "").strip() == self.word
+
+
+def ask(question: Question, *, wrong: bool = False) -> Any:
+    """The form is sent to the very address of this page. `wrong`: what was typed is not the word."""
+    answer = live_refresh.page("confirm.html", question=question, wrong=wrong)
+    answer.status_code = 422 if wrong else answer.status_code
+    return answer

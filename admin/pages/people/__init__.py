@@ -1,0 +1,1 @@
+"""Operators, tokens, one's own account, the audit."""

@@ -1,0 +1,115 @@
+"""One's own page: password, signed-in browsers, language, colours and time zone."""
+
+import re
+from typing import Any
+
+import pytz
+from flask import Response, abort, flash, redirect, request, url_for
+from flask_babel import gettext as _
+
+from admin.auth.access import needs
+from admin.auth.identity import IDLE, LONGEST, Who, current, digest_of
+from admin.auth.login import WRONG_TRIES_PER_ACCOUNT, limiter
+from admin.forms import datetimes
+from admin.operations.account import SIGN_IN_NAME, oneself
+from admin.operations.registry import perform
+from admin.pages import live_refresh
+from admin.pages.blueprint import blueprint
+from admin.problems import BadInput, Refused
+from engine.models import now
+from models import SignIn
+
+SESSIONS = 30
+
+#: What a browser calls itself, in the order in which it can be believed.
+BROWSERS = ("Edg", "OPR", "Firefox", "Chrome", "Safari", "curl", "Python")
+NAMES = {"Edg": "Edge", "OPR": "Opera"}
+SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
+
+
+@blueprint.get("/me")
+@needs("viewer")
+def me() -> Any:
+    return page()
+
+
+def page(wrong: BadInput | None = None) -> Any:
+    who = person()
+    moment = now()
+    mine = (SignIn.operator == oneself(who)) & SignIn.ended_at.is_null()
+    good = (SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST)
+    rows = list(SignIn.select().where(mine & good).order_by(SignIn.seen_at.desc()).limit(SESSIONS))
+    here = digest_of(who.secret or "")
+    answer = live_refresh.page(
+        "people/me.html",
+        sessions=[(one, one.digest[:SIGN_IN_NAME], one.digest == here, browser_of(one.agent)) for one in rows],
+        wrong=wrong,
+        zone=datetimes.zone_name(),
+        zones=pytz.common_timezones,
+        chosen_zone=request.cookies.get("timezone", ""),
+    )
+    answer.status_code = 422 if wrong else answer.status_code
+    return answer
+
+
+def person() -> Who:
+    who = current()
+    if who is None or who.kind != "operator":
+        abort(404, _("A token has no page of its own."))
+    return who
+
+
+def browser_of(agent: str | None) -> str:
+    """`Firefox 130 · Linux`, as far as it tells."""
+    text = agent or ""
+    name = next((one for one in BROWSERS if one.lower() in text.lower()), None)
+    version = name and re.search(rf"(?i){name}[A-Za-z-]*/(\d+)", text)
+    system = next((one for one in SYSTEMS if one in text), None)
+    browser = name and f"{NAMES.get(name, name)}{f' {version[1]}' if version else ''}"
+    return " · ".join(one for one in (browser, system) if one) or _("unknown browser")
+
+
+def wrong_password(response: Response) -> bool:
+    return response.status_code == 422
+
+
+def account() -> str:
+    who = current()
+    return digest_of(who.name if who else "")
+
+
+@blueprint.post("/me/password", endpoint="me_password")
+@needs("viewer")
+@limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=account, deduct_when=wrong_password)
+def change_password() -> Any:
+    person()
+    old, new, again = (request.form.get(name, "") for name in ("old", "new", "again"))
+    try:
+        if new != again:
+            raise BadInput("again", _("the two new passwords differ"))
+        perform(current(), "me.password", old=old, new=new)
+    except BadInput as error:
+        return page(error)
+    flash(_("Your password is changed, and your other sessions have ended."))
+    return redirect(url_for("pages.me"), 303)
+
+
+@blueprint.post("/me/sessions/<session>/end", endpoint="me_end_session")
+@needs("viewer")
+def end_session(session: str) -> Any:
+    person()
+    try:
+        perform(current(), "me.end_session", session=session)
+        flash(_("The session has ended."))
+    except Refused as error:
+        flash(str(error.description), "error")
+    return redirect(url_for("pages.me"), 303)
+
+
+@blueprint.post("/me/sessions/end-others", endpoint="me_end_other_sessions")
+@needs("viewer")
+def end_other_sessions() -> Any:
+    person()
+    perform(current(), "me.end_other_sessions")
+    flash(_("Your other sessions have ended."))
+    return redirect(url_for("pages.me"), 303)

@@ -1,0 +1,180 @@
+"""The audit: who did what to which, when and from where; filtered, in full, and as a file."""
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+from uuid import UUID
+
+from flask import Response, abort, stream_with_context, url_for
+from flask_babel import gettext as _
+from peewee import ModelSelect
+
+from admin.audit_log import intact
+from admin.auth.access import needs
+from admin.display.csv_text import csv_text
+from admin.forms import datetimes
+from admin.forms.list_filters import Asked, text
+from admin.operations.registry import ACTIONS
+from admin.pages import live_refresh
+from admin.pages.blueprint import blueprint, page_of
+from engine.models import as_json as row_as_json
+from engine.models import now
+from engine.search import pagination
+from models import AuditEntry, Operator, Token
+
+SOURCES = ("all", "web", "api", "cli")
+
+#: What is written beside the actions that people give.
+OTHERS = ("denied", "sign_in", "sign_in.failed", "sign_out")
+
+COLUMNS = (
+    "id", "at", "actor_kind", "actor", "source", "address", "action", "target", "before", "after", "previous", "hash",
+)  # fmt: skip
+BATCH = 1000
+
+
+class BySource(Asked):
+    """Its tabs are the places that commands come from."""
+
+    tab = "source"
+
+
+@blueprint.get("/audit")
+@needs("viewer")
+def audit() -> Any:
+    asked = filters()
+    page = page_of(found(asked), AuditEntry.at, AuditEntry.id)
+    return live_refresh.page(
+        "people/audit.html",
+        asked=asked,
+        tabs=tab_words(),
+        rows=[(one, intact(one)) for one in page.rows],
+        older=page.older,
+        actions=sorted({*ACTIONS, *OTHERS, asked.action} - {""}),
+        brief=brief,
+        zone=datetimes.zone_name(),
+        csv_url=url_for("pages.audit_csv") + (f"?{asked.query}" if asked.query else ""),
+    )
+
+
+def filters() -> Asked:
+    names = ("actor", "action", "target", "from", "to")
+    return BySource("pages.audit", SOURCES, **{name: text(name) for name in names})
+
+
+def found(asked: Asked) -> "ModelSelect[AuditEntry]":
+    conditions = [
+        getattr(AuditEntry, name) == asked.values[name] for name in ("actor", "action", "target") if asked.values[name]
+    ]
+    if asked.state != "all":
+        conditions.append(AuditEntry.source == asked.state)
+    if since := datetimes.typed("from", asked.values["from"]):
+        conditions.append(AuditEntry.at >= since)
+    if until := datetimes.typed("to", asked.values["to"]):
+        conditions.append(AuditEntry.at < until)
+    query = AuditEntry.select()
+    return query.where(*conditions) if conditions else query
+
+
+def tab_words() -> dict[str, str]:
+    return {"all": _("All"), "web": _("Browser"), "api": _("API"), "cli": _("Terminal")}
+
+
+def brief(entry: AuditEntry) -> str:
+    """What is different after it, in a line."""
+    after = entry.after if entry.after is not None else entry.before
+    if not isinstance(after, dict):
+        return "" if after is None else as_text(after)
+    return ", ".join(f"{name}: {as_text(value)}" for name, value in after.items() if value is not None)
+
+
+def as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- one of them ---------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/audit/<int:entry_id>")
+@needs("viewer")
+def audit_entry(entry_id: int) -> Any:
+    entry = AuditEntry.get_or_none(AuditEntry.id == entry_id) or abort(404, _("There is no such line."))
+    before, after = (value if isinstance(value, dict) else {"": value} for value in (entry.before, entry.after))
+    names = [name for name in {**before, **after} if before.get(name) is not None or after.get(name) is not None]
+    return live_refresh.page(
+        "people/audit_entry.html",
+        entry=entry,
+        holds=intact(entry),
+        changes=[(name, cell(before, name), cell(after, name)) for name in names],
+        target_url=target_url(entry),
+        actor_url=actor_url(entry),
+    )
+
+
+def cell(values: dict[str, Any], name: str) -> str | None:
+    value = values.get(name)
+    return None if value is None else as_text(value)
+
+
+#: Whose target is the name in the address of a page of its own.
+PAGES = {
+    "errors": ("pages.error", "group_id"), "queues": ("pages.queue", "name"), "tasks": ("pages.task", "name"),
+    "schedule": ("pages.schedule_of", "task"), "workers": ("pages.worker", "worker_id"),
+    "runs": ("pages.run", "run_id"), "dead": ("pages.run", "run_id"), "bulk": ("pages.bulk_one", "bulk_id"),
+}  # fmt: skip
+
+
+def target_url(entry: AuditEntry) -> str | None:
+    noun, target = entry.action.partition(".")[0], entry.target
+    if not target or noun not in PAGES:
+        return None
+    if entry.action == "tasks.run" or noun in ("runs", "dead"):
+        noun = "runs" if is_uuid(target) else ""
+    if noun == "bulk" and not target.isdigit():
+        return None
+    endpoint, name = PAGES.get(noun, ("", ""))
+    return url_for(endpoint, **{name: target}) if endpoint else None
+
+
+def is_uuid(value: str) -> bool:
+    try:
+        return bool(UUID(value))
+    except ValueError:
+        return False
+
+
+def actor_url(entry: AuditEntry) -> str | None:
+    if entry.actor_kind == "operator" and (person := Operator.get_or_none(Operator.email == entry.actor)):
+        return url_for("pages.operator", operator_id=person.id)
+    if entry.actor_kind == "token" and Token.select().where(Token.name == entry.actor).exists():
+        return url_for("pages.tokens")
+    return None
+
+
+# --- as a file -----------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/audit.csv")
+@needs("viewer")
+def audit_csv() -> Response:
+    pages = pages_of(found(filters()))
+    # The first page is read before the answer begins, so that trouble with the database still has a status.
+    pages = chain([next(pages, [])], pages)
+    rows = ([columns_of(one) for one in page] for page in pages)
+    response = Response(stream_with_context(csv_text(COLUMNS, rows)), content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="audit-{now():%Y%m%d-%H%M%S}.csv"'
+    return response
+
+
+def columns_of(entry: AuditEntry) -> list[Any]:
+    values = row_as_json(entry)
+    return [values[name] for name in COLUMNS]
+
+
+def pages_of(query: "ModelSelect[AuditEntry]") -> Iterator[list[AuditEntry]]:
+    before: str | None = ""
+    while before is not None:
+        page = pagination.page(query, AuditEntry.at, AuditEntry.id, BATCH, before)
+        yield page.rows
+        before = page.older

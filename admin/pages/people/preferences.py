@@ -1,0 +1,40 @@
+"""The menu of the header: language, colours and time zone, each kept in a cookie."""
+
+from typing import Any
+
+import pytz
+from flask import Blueprint, redirect, request
+from flask_babel import gettext as _
+
+from admin.auth.access import open_to_all
+from admin.i18n import THEMES, local_path
+from admin.problems import BadInput
+from config import LANGUAGES
+
+YEAR = 365 * 86_400
+ALLOWED = {"language": LANGUAGES, "theme": THEMES}
+
+blueprint = Blueprint("preferences", __name__)
+
+
+@blueprint.post("/preferences")
+@open_to_all
+def prefer() -> Any:
+    response = redirect(local_path(request.form.get("back", "/")), 303)
+    for name, allowed in ALLOWED.items():
+        if (wish := request.form.get(name)) is None:
+            continue
+        if wish not in allowed:
+            raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+        remember(response, name, wish)
+    if (wish := request.form.get("timezone")) is not None:
+        if wish.strip() and wish.strip() not in pytz.all_timezones_set:
+            raise BadInput("timezone", _("a time zone such as Europe/Berlin is needed"))
+        remember(response, "timezone", wish.strip())
+    return response
+
+
+def remember(response: Any, name: str, wish: str) -> None:
+    """Without a wish the cookie goes."""
+    age = YEAR if wish else 0
+    response.set_cookie(name, wish, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")

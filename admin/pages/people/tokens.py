@@ -1,0 +1,95 @@
+"""The tokens of programs: made here and shown once, until when they are good, when they were used, revoked."""
+
+from typing import Any
+
+from flask import abort, flash, redirect, request, url_for
+from flask_babel import gettext as _
+
+from admin.auth.access import needs
+from admin.auth.identity import ROLES, current
+from admin.operations.registry import perform
+from admin.operations.tokens import state_of
+from admin.pages import confirm, live_refresh
+from admin.pages.blueprint import blueprint, page_of
+from admin.pages.confirm import Question
+from admin.pages.people.operators import once
+from admin.problems import BadInput, Refused
+from engine.models import now
+from models import Token
+
+#: Days, of which 0 stands for no end.
+LIVES = (30, 90, 365, 0)
+
+
+@blueprint.get("/tokens")
+@needs("viewer")
+def tokens() -> Any:
+    return listed()
+
+
+def listed(wrong: BadInput | Refused | None = None) -> Any:
+    page = page_of(Token.select(), Token.created_at, Token.id)
+    answer = live_refresh.page(
+        "people/tokens.html",
+        as_of=now(),
+        rows=page.rows,
+        older=page.older,
+        first=not request.args.get("before"),
+        roles=ROLES,
+        lives=LIVES,
+        state_of=state_of,
+        typed=request.form,
+        wrong=wrong,
+    )
+    answer.status_code = (wrong.code or 422) if wrong else answer.status_code
+    return answer
+
+
+@blueprint.post("/tokens")
+@needs("admin")
+def token_create() -> Any:
+    name, role, days = (request.form.get(one, "").strip() for one in ("name", "role", "days"))
+    try:
+        token = perform(current(), "tokens.create", name=name, role=role, days=None if days in ("", "0") else days)
+    except (BadInput, Refused) as error:
+        return listed(error)
+    note = _("A program sends it with each request: Authorization: Bearer …")
+    return once(_("The token %(name)s", name=name), token, "pages.tokens", note)
+
+
+@blueprint.get("/tokens/<int:token_id>/revoke")
+@needs("admin")
+def token_revoke(token_id: int) -> Any:
+    token = known(token_id)
+    used = live_time(token)
+    return confirm.ask(
+        Question(
+            title=_("Revoke %(name)s?", name=token.name),
+            statement=_("The next request that carries it is refused. It cannot be taken back: a new one can be made."),
+            facts=[(_("Last used"), used)],
+            button=_("Revoke"),
+            back=url_for("pages.tokens"),
+            back_button=_("Leave it"),
+            page="pages.tokens",
+        )
+    )
+
+
+def live_time(token: Token) -> str:
+    return f"{token.used_at:%Y-%m-%d %H:%M} UTC" if token.used_at else _("never")
+
+
+@blueprint.post("/tokens/<int:token_id>/revoke", endpoint="token_revoke_now")
+@needs("admin")
+def token_revoke_now(token_id: int) -> Any:
+    try:
+        perform(current(), "tokens.revoke", name=known(token_id).name)
+        flash(_("The token is revoked."))
+    except Refused as error:
+        flash(str(error.description), "error")
+    return redirect(url_for("pages.tokens"), 303)
+
+
+def known(token_id: int) -> Token:
+    found: Token = Token.get_or_none(Token.id == token_id) or abort(404, _("There is no such token."))
+    return found

@@ -1,0 +1,1 @@
+"""Queues, consumers, tasks and schedules."""

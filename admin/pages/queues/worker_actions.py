@@ -1,0 +1,129 @@
+"""The orders that a consumer can be given from its page: quiet, wake, stop, restart, dump."""
+
+from typing import Any
+
+from flask import flash, redirect, request, url_for
+from flask_babel import gettext as _
+
+import tasks
+from admin.auth.access import needs
+from admin.auth.identity import current
+from admin.display.labels import counted
+from admin.operations.registry import perform
+from admin.operations.workers import get_worker
+from admin.pages import confirm
+from admin.pages.blueprint import blueprint
+from admin.pages.confirm import Question
+from engine.models import WorkerProcess, now
+from engine.monitor import consumers
+from engine.queues import remote_control
+
+#: So long a page waits for the answer of a consumer's workers; the consumer looks for orders twice a second.
+DUMP_SECONDS = 2.5
+
+
+@blueprint.route("/workers/<worker_id>/quiet", methods=["POST", "DELETE"])
+@needs("admin")
+def worker_quiet(worker_id: str) -> Any:
+    if request.method == "DELETE":
+        return worker_wake(worker_id)
+    perform(current(), "workers.quiet", worker=worker_id)
+    flash(_("It takes nothing new from now on; what runs goes on."))
+    return back_to(worker_id)
+
+
+@blueprint.post("/workers/<worker_id>/wake")
+@needs("admin")
+def worker_wake(worker_id: str) -> Any:
+    perform(current(), "workers.wake", worker=worker_id)
+    flash(_("It takes runs again."))
+    return back_to(worker_id)
+
+
+@blueprint.get("/workers/<worker_id>/stop")
+@needs("admin")
+def worker_stop(worker_id: str) -> Any:
+    return confirm.ask(stop_question(get_worker(worker_id)))
+
+
+@blueprint.post("/workers/<worker_id>/stop")
+@needs("admin")
+def worker_stop_now(worker_id: str) -> Any:
+    perform(current(), "workers.stop", worker=worker_id)
+    flash(_("It stops as soon as what it runs has ended, within seconds, and stays stopped."))
+    return back_to(worker_id)
+
+
+@blueprint.get("/workers/<worker_id>/restart")
+@needs("admin")
+def worker_restart(worker_id: str) -> Any:
+    return confirm.ask(restart_question(get_worker(worker_id)))
+
+
+@blueprint.post("/workers/<worker_id>/restart")
+@needs("admin")
+def worker_restart_now(worker_id: str) -> Any:
+    perform(current(), "workers.restart", worker=worker_id)
+    flash(
+        _("It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue.")
+    )
+    return back_to(worker_id)
+
+
+@blueprint.post("/workers/<worker_id>/dump")
+@needs("admin")
+def worker_dump(worker_id: str) -> Any:
+    asked_at, consumer = now(), get_worker(worker_id)
+    perform(current(), "workers.dump", worker=worker_id)
+    if not remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS):
+        flash(_("It has not answered yet; the answer will stand here."), "error")
+    return redirect(url_for("pages.worker", worker_id=worker_id) + "#stacks", 303)
+
+
+def back_to(worker_id: str) -> Any:
+    return redirect(url_for("pages.worker", worker_id=worker_id), 303)
+
+
+def stop_question(consumer: WorkerProcess) -> Question:
+    return Question(
+        title=_("Stop this consumer?"),
+        statement=_("%(name)s serves no more, until somebody starts it.", name=consumers.worker_name(consumer)),
+        consequences=[
+            *what_becomes_of(consumer.running),
+            _("Under “make run” it stays stopped. Docker and systemd may be set up to start it again."),
+        ],
+        warning=alone(consumer),
+        button=_("Stop it"),
+        back=url_for("pages.worker", worker_id=consumer.id),
+        back_button=_("Let it work"),
+        page="pages.workers",
+    )
+
+
+def restart_question(consumer: WorkerProcess) -> Question:
+    return Question(
+        title=_("Restart this consumer?"),
+        statement=_("%(name)s starts anew, with the code that is there now.", name=consumers.worker_name(consumer)),
+        consequences=what_becomes_of(consumer.running),
+        button=_("Restart it"),
+        back=url_for("pages.worker", worker_id=consumer.id),
+        back_button=_("Let it work"),
+        page="pages.workers",
+    )
+
+
+def what_becomes_of(running: list[Any]) -> list[str]:
+    if not running:
+        return [_("It runs nothing at the moment.")]
+    return [
+        counted(
+            "It runs %(num)s task, which has a few seconds to end, and else goes back to its queue.",
+            "It runs %(num)s tasks, which have a few seconds to end, and else go back to their queue.",
+            len(running),
+        )
+    ]
+
+
+def alone(consumer: WorkerProcess) -> str | None:
+    others = [one for one in consumers.live(consumers.workers(), consumer.queue) if one.id != consumer.id]
+    return None if others else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)

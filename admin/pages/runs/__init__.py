@@ -1,0 +1,1 @@
+"""Runs, their errors, dead runs and bulk actions."""

@@ -1,0 +1,184 @@
+"""What fails: failures that are alike as one line, how often they come, and what was decided about them."""
+
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any, NamedTuple
+
+from flask import flash, redirect, request, url_for
+from flask_babel import gettext as _
+from flask_babel import pgettext
+from peewee import ModelSelect
+
+import tasks
+from admin.auth.access import needs
+from admin.auth.identity import current
+from admin.display.sparkline import BARS, path, scaled
+from admin.forms import datetimes
+from admin.forms.list_filters import Asked, text
+from admin.operations.errors import EXAMPLES, STATES, get_error, state_of
+from admin.operations.registry import perform
+from admin.pages import live_refresh
+from admin.pages.blueprint import blueprint, page_of
+from admin.pages.runs.run import failure
+from admin.problems import BadInput, Refused
+from engine.history import error_groups as errors
+from engine.history.error_stats import Tally, slot_starts, tallies
+from engine.history.task_stats import STEP
+from engine.models import Attempt, ErrorGroup, Run, State, now
+from engine.monitor import registered_tasks
+from engine.search import pagination
+
+LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1), "7d": timedelta(days=7)}
+ENDED_BADLY = (State.FAILED, State.DEAD)
+
+
+class Row(NamedTuple):
+    group: ErrorGroup
+    state: str
+    tally: Tally
+    sparkline: str
+
+
+@blueprint.get("/errors", endpoint="errors")
+@needs("viewer")
+def error_groups() -> Any:
+    as_of = now()
+    asked = Asked("pages.errors", STATES, task=text("task"), q=text("q"))
+    queries = {state: groups(state, asked, as_of) for state in STATES}
+    page = page_of(queries[asked.state], ErrorGroup.last_seen_at, ErrorGroup.id)
+    return live_refresh.page(
+        "runs/errors.html",
+        as_of=as_of,
+        asked=asked,
+        tabs=tab_words(),
+        counts=pagination.counts(**queries),
+        rows=rows_of(page.rows, as_of),
+        older=page.older,
+        task_names=sorted({*(one.name for one in registered_tasks.registered(tasks.queues)), asked.task} - {""}),
+    )
+
+
+def groups(state: str, asked: Asked, as_of: datetime) -> "ModelSelect[ErrorGroup]":
+    conditions = [errors.listed(state, as_of)] if state != "all" else []
+    conditions += [ErrorGroup.task == asked.task] if asked.task else []
+    if asked.q:
+        told = (ErrorGroup.exception, ErrorGroup.message, ErrorGroup.place)
+        conditions.append(reduce(or_, (field.contains(asked.q) for field in told)))
+    query = ErrorGroup.select()
+    return query.where(*conditions) if conditions else query
+
+
+def rows_of(groups: list[ErrorGroup], as_of: datetime) -> list[Row]:
+    counted = tallies([one.id for one in groups], as_of)
+    return [Row(one, state_of(one, as_of), counted[one.id], drawn(counted[one.id].slots)) for one in groups]
+
+
+def drawn(slots: list[int]) -> str:
+    most = max(slots, default=0)
+    return path([scaled(count, most) for count in slots])
+
+
+def tab_words() -> dict[str, str]:
+    return {"open": pgettext("errors", "Open"), "snoozed": _("Snoozed"), "resolved": _("Resolved"), "all": _("All")}
+
+
+# --- one of them ---------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """Six hours of the last seven days. `x` and `height` in parts of a hundred."""
+
+    start: datetime
+    end: datetime
+    count: int
+    x: str
+    height: float
+
+
+@blueprint.get("/errors/<group_id>")
+@needs("viewer")
+def error(group_id: str) -> Any:
+    return page(get_error(group_id))
+
+
+def page(group: ErrorGroup, wrong: BadInput | None = None) -> Any:
+    as_of = now()
+    tally = tallies([group.id], as_of)[group.id]
+    examples = list(
+        Attempt.select().where(Attempt.error_group == group.id).order_by(Attempt.ended_at.desc()).limit(EXAMPLES)
+    )
+    runs = {run.id: run for run in Run.select().where(Run.id.in_({one.run_id for one in examples}))}
+    told = next((one for one in examples if one.traceback), None)
+    to_retry = Run.select().where((Run.error_group == group.id) & Run.state.in_(ENDED_BADLY))
+    answer = live_refresh.page(
+        "runs/error_group.html",
+        as_of=as_of,
+        group=group,
+        state=state_of(group, as_of),
+        tally=tally,
+        steps=steps_of(tally, as_of),
+        examples=[(one, runs.get(one.run_id)) for one in examples],
+        failure=failure(told, last=True) if told else None,
+        to_retry=pagination.counts(runs=to_retry)["runs"],
+        search=f"error:{group.id} state:{','.join(ENDED_BADLY)}",
+        lengths=list(LENGTHS),
+        wrong=wrong,
+        typed=request.form,
+        zone=datetimes.zone_name(),
+    )
+    answer.status_code = 422 if wrong else answer.status_code
+    return answer
+
+
+def steps_of(tally: Tally, as_of: datetime) -> list[Step]:
+    most, share = max(tally.slots, default=0), 100 / BARS
+    return [
+        Step(start, start + timedelta(seconds=STEP), count, f"{(place + 0.12) * share:.2f}%", 100 * scaled(count, most))
+        for place, (start, count) in enumerate(zip(slot_starts(as_of, tally.slots), tally.slots, strict=True))
+        if count > 0
+    ]
+
+
+# --- commands ------------------------------------------------------------------------------------------------
+
+
+@blueprint.post("/errors/<group_id>/resolve")
+@needs("operator")
+def error_resolve(group_id: str) -> Any:
+    return done(group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself."))
+
+
+@blueprint.post("/errors/<group_id>/reopen")
+@blueprint.delete("/errors/<group_id>/snooze", endpoint="error_wake")
+@needs("operator")
+def error_reopen(group_id: str) -> Any:
+    return done(group_id, "errors.reopen", _("It is open."))
+
+
+@blueprint.post("/errors/<group_id>/snooze")
+@needs("operator")
+def error_snooze(group_id: str) -> Any:
+    try:
+        return done(group_id, "errors.snooze", _("It is snoozed."), until=end_typed())
+    except BadInput as error:
+        return page(get_error(group_id), error)
+
+
+def end_typed() -> datetime:
+    """The moment where one was typed, else so long from now."""
+    if at := datetimes.typed("until", request.form.get("until", "")):
+        return at
+    if length := LENGTHS.get(request.form.get("for", "")):
+        return now() + length
+    raise BadInput("until", _("a moment or a length is needed"))
+
+
+def done(group_id: str, action: str, told: str, **given: Any) -> Any:
+    get_error(group_id)
+    try:
+        perform(current(), action, error_id=group_id, **given)
+        flash(told)
+    except Refused as error:
+        flash(str(error.description), "error")
+    return redirect(url_for("pages.error", group_id=group_id), 303)

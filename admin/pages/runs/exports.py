@@ -1,0 +1,64 @@
+"""The runs of a filter as a file, however many they are: read page by page, and sent as they are read."""
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from flask import Response, stream_with_context
+
+from admin.auth.access import needs
+from admin.display.csv_text import csv_text
+from admin.pages.blueprint import blueprint
+from admin.search.run_filter import RunFilter
+from engine.models import Run, as_json, now
+from engine.search.run_search import find_all
+
+PAGE = 1000
+
+COLUMNS = (
+    "id", "task", "queue", "state", "asked_by_kind", "asked_by", "enqueued_at", "due_at", "started_at", "ended_at",
+    "wait_ms", "run_ms", "attempts", "deliveries", "priority", "retries", "worker", "code_version", "parent_id", "args",
+    "kwargs", "result", "error",
+)  # fmt: skip
+
+
+@blueprint.get("/runs.csv")
+@needs("viewer")
+def runs_csv() -> Response:
+    return download("csv", "text/csv; charset=utf-8", csv_of)
+
+
+@blueprint.get("/runs.json")
+@needs("viewer")
+def runs_json() -> Response:
+    return download("json", "application/json", json_of)
+
+
+def download(ending: str, content_type: str, text_of: Any) -> Response:
+    asked = RunFilter()
+    pages = find_all(asked.found, PAGE)
+    # The first page is read before the answer begins, so that trouble with the database still has a status.
+    pages = chain([next(pages, [])], pages)
+    response = Response(stream_with_context(text_of(pages)), content_type=content_type)
+    response.headers["Content-Disposition"] = f'attachment; filename="runs-{now():%Y%m%d-%H%M%S}.{ending}"'
+    return response
+
+
+def csv_of(pages: Iterator[list[Run]]) -> Iterator[str]:
+    return csv_text(COLUMNS, ([columns_of(run).values() for run in runs] for runs in pages))
+
+
+def columns_of(run: Run) -> dict[str, Any]:
+    values = as_json(run)
+    return {name: values[name] for name in COLUMNS}
+
+
+def json_of(pages: Iterator[list[Run]]) -> Iterator[str]:
+    yield '{"runs": ['
+    separator = "\n"
+    for runs in pages:
+        if runs:
+            yield separator + ",\n".join(json.dumps(columns_of(run), ensure_ascii=False, default=str) for run in runs)
+            separator = ",\n"
+    yield "\n]}\n"

@@ -1,0 +1,193 @@
+"""One run: what happened to it, why it does not run, what it logged, and all of it as data."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from flask import Response, jsonify, request, url_for
+from flask_babel import gettext as _
+
+import tasks
+from admin.auth.access import needs
+from admin.auth.identity import current
+from admin.display.labels import as_call, as_json, counted
+from admin.display.timeline import kind_of, story
+from admin.display.truncate import Cut, cut, weight
+from admin.i18n import zone
+from admin.operations.allowed_actions import offers
+from admin.operations.runs import get_run
+from admin.pages import live_refresh
+from admin.pages.blueprint import blueprint
+from config import QUEUES
+from engine.history.tracebacks import Frame, parse
+from engine.models import Attempt, LogLine, Run, State, WorkerProcess, now
+from engine.models import as_json as row_as_json
+from engine.monitor.diagnosis import Cause, why
+from engine.search import related_runs
+
+#: What one page has room for, in rows and bytes.
+LOG_LINES, LOG_BYTES, LINE_BYTES, MOST_OTHERS = 150, 8400, 1500, 8
+OWN_FRAMES, CODE_BYTES, FAILURES = 8, 400, 3
+CHILDREN = 10
+SHORT_CALL, LINES = 240, 16
+
+
+@blueprint.app_template_filter("moment")
+def moment(at: datetime) -> str:
+    """Of a line in a log, to the millisecond, in the reader's zone."""
+    return f"{at.astimezone(zone()):%H:%M:%S.%f}"[:-3]
+
+
+@blueprint.get("/runs/<run_id>")
+@needs("viewer")
+def run(run_id: str) -> Any:
+    run = get_run(run_id)
+    attempts = run.history
+    causes = why(tasks.queues, run)
+    children = related_runs.children(run, CHILDREN + 1)
+    closed = run.instant_at and isinstance(run.result, dict) and run.result.get("closed_count")
+    return live_refresh.page(
+        "runs/run.html",
+        run=run,
+        causes=causes,
+        in_the_way=in_the_way(causes),
+        interrupted_by=causes[0].facts.get("cancelled_by"),
+        offers=offers(run, current(), causes),
+        story=story(run, attempts),
+        failures=failures(attempts),
+        log=log_of(run, attempts),
+        call=call_of(run),
+        result=None if run.result is None else cut(as_json(run.result, 2), 2500, 4000, lines=LINES),
+        kin=related_runs.around(run),
+        children=children[:CHILDREN],
+        more_children=len(children) > CHILDREN,
+        worker_url=worker_url,
+        queue_names=QUEUES,
+        closed_url=url_for("pages.sessions", state="closed", run=run.id) if closed else None,
+    )
+
+
+@blueprint.get("/runs/<run_id>/raw")
+@needs("viewer")
+def run_raw(run_id: str) -> Any:
+    """Everything on record of a run, whatever its length."""
+    run = get_run(run_id)
+    lines = LogLine.select().where(LogLine.run_id == run.id).order_by(LogLine.delivery, LogLine.number)
+    return jsonify(
+        row_as_json(run)
+        | {"attempts": [row_as_json(one, "run_id") for one in run.history]}
+        | {"log": [row_as_json(one, "run_id") for one in lines]}
+    )
+
+
+@blueprint.get("/runs/<run_id>/log")
+@needs("viewer")
+def run_log(run_id: str) -> Any:
+    """All lines on record, attempt by attempt, as text."""
+    run = get_run(run_id)
+    text: list[str] = []
+    last: LogLine | None = None
+    for line in LogLine.select().where(LogLine.run_id == run.id).order_by(LogLine.delivery, LogLine.number):
+        if last is None or line.delivery != last.delivery:
+            text.append(_("--- delivery %(number)s ---", number=line.delivery))
+        elif line.number > last.number + 1:
+            text.append(
+                counted("… %(num)s line left out …", "… %(num)s lines left out …", line.number - last.number - 1)
+            )
+        text.append(f"{line.at:%Y-%m-%d %H:%M:%S.%f} {line.level:<8} {line.logger}: {line.text}")
+        last = line
+    return Response("\n".join([*text, ""]), content_type="text/plain; charset=utf-8")
+
+
+def worker_url(worker: str | None, at: datetime | None) -> str | None:
+    """The page of the consumer that a worker (`Worker-1 on host:pid:random`) belongs to, if it is sure to be there."""
+    consumer = (worker or "").partition(" on ")[2]
+    known = at and now() - at < WorkerProcess.KEPT
+    return url_for("pages.worker", worker_id=consumer) if consumer and known else None
+
+
+def in_the_way(causes: Sequence[Cause]) -> bool:
+    """Whether there is something to be said: not of what runs or ran, nor of what is just being written down."""
+    kind, facts = causes[0]
+    if kind == "ended":
+        return facts["state"] in (State.CANCELLED, State.EXPIRED)
+    return kind not in ("running", "record_behind")
+
+
+def call_of(run: Run) -> Cut:
+    """As Python would call it where that is a line or two, else the arguments as JSON."""
+    call = as_call(run)
+    if len(call) <= SHORT_CALL:
+        return cut(call, 6 * SHORT_CALL)
+    arguments = run.kwargs if not run.args else {"args": run.args, "kwargs": run.kwargs}
+    return cut(as_json(arguments, 2), 1500, 2500, lines=LINES)
+
+
+# --- failures ------------------------------------------------------------------------------------------------
+
+
+class Failure(NamedTuple):
+    """`whole` is there for the last one only; of the others the page shows where and why."""
+
+    attempt: Attempt
+    kind: str
+    frames: list[Frame]
+    cause: Cut
+    whole: Cut | None
+    frame_count: int
+
+
+def failures(attempts: list[Attempt]) -> list[Failure]:
+    """The last first."""
+    failed = [attempt for attempt in reversed(attempts) if attempt.traceback]
+    return [failure(attempt, last=place == 0) for place, attempt in enumerate(failed[:FAILURES])]
+
+
+def failure(attempt: Attempt, last: bool) -> Failure:
+    found = parse(attempt.traceback)
+    return Failure(
+        attempt,
+        kind_of(attempt.error),
+        [frame._replace(code=cut(frame.code, CODE_BYTES).shown) for frame in found.own[-OWN_FRAMES:]],
+        cut(found.cause, 1200, 2500 if last else 0),
+        cut(attempt.traceback, 0, 6000) if last and found.frames else None,
+        len(found.frames),
+    )
+
+
+# --- log -----------------------------------------------------------------------------------------------------
+
+
+class Log(NamedTuple):
+    """The last lines of one delivery. `lines` are pairs: how many were left out before this one, and the line."""
+
+    delivery: int
+    attempt: Attempt | None
+    before: int  # lines before these
+    lines: list[tuple[int, LogLine]]
+    others: list[Attempt]  # the other deliveries
+
+
+def log_of(run: Run, attempts: list[Attempt]) -> Log | None:
+    """Of the delivery that is asked for, or else of the last one that logged anything."""
+    attempts = [one for one in attempts if one.state != "put_off"]
+    asked = request.args.get("log", type=int) or (attempts[-1].number if attempts else 0)
+    mine = (LogLine.run_id == run.id) & (LogLine.delivery <= asked)
+    newest_first = LogLine.select().where(mine).order_by(LogLine.delivery.desc(), LogLine.number.desc())
+    rows = list(newest_first.limit(LOG_LINES))
+    if not rows:
+        return None
+    delivery, room, shown = rows[0].delivery, LOG_BYTES, []
+    for line in (row for row in rows if row.delivery == delivery):
+        line.text = cut(line.text, LINE_BYTES).shown + ("…" if weight(line.text) > LINE_BYTES else "")
+        room -= weight(line.text) + 100
+        if room < 0 and shown:
+            break
+        shown.insert(0, line)
+    numbers = [line.number for line in shown]
+    gaps = [0, *(later - one - 1 for one, later in pairwise(numbers))]
+    mine, others = [[one for one in attempts if (one.number == delivery) == wanted] for wanted in (True, False)]
+    return Log(
+        delivery, mine[0] if mine else None, numbers[0] - 1, list(zip(gaps, shown, strict=True)), others[-MOST_OTHERS:]
+    )

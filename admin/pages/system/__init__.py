@@ -1,0 +1,1 @@
+"""Overview, alerts, help and the documentation of the API."""

@@ -1,0 +1,78 @@
+"""Alerts: how each rule stands, what was told to whom, and a test."""
+
+from typing import Any
+
+from flask import flash, redirect, url_for
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext
+
+from admin.alerts import channels, rule_status, text
+from admin.auth.access import needs
+from admin.auth.identity import current
+from admin.forms.list_filters import Asked
+from admin.operations.registry import perform
+from admin.pages import live_refresh
+from admin.pages.blueprint import blueprint, page_of
+from config import settings
+from engine.models import now
+from engine.monitor.alerts import DROPPED, FAILED, SENT, WAITING, Notice
+
+#: So many alerts of one rule are told in full.
+MOST_OF_A_RULE = 4
+
+#: How a rule stands and what became of a notice: the words, and the state whose colour they have.
+STANDS = {
+    "firing": (lazy_gettext("firing"), "failed"),
+    "ok": (lazy_gettext("fine"), "live"),
+    "off": (lazy_gettext("off"), "stopped"),
+    "unknown": (lazy_gettext("not watched"), "late"),
+}
+BECAME = {
+    SENT: (lazy_gettext("sent"), "succeeded"),
+    WAITING: (lazy_gettext("to be sent"), "waiting"),
+    FAILED: (lazy_gettext("given up"), "failed"),
+    DROPPED: (lazy_gettext("not told"), "cancelled"),
+}
+CHANNELS = {"webhook": lazy_gettext("webhook"), "email": lazy_gettext("mail")}
+
+
+@blueprint.get("/alerts")
+@needs("viewer")
+def alerts() -> Any:
+    as_of = now()
+    page = page_of(Notice.select(), Notice.created_at, Notice.id)
+    return live_refresh.page(
+        "system/alerts.html",
+        as_of=as_of,
+        board=rule_status.board(as_of),
+        most=MOST_OF_A_RULE,
+        stands=STANDS,
+        became=BECAME,
+        channel_names=CHANNELS,
+        receivers={channel: channels.receiver(channel) for channel in channels.channels()},
+        quiet=quiet_hours(),
+        rows=page.rows,
+        older=page.older,
+        asked=Asked("pages.alerts", ["all"], "all"),
+        sentence=text.of_alert,
+        place=lambda rule: url_for("pages.overview") + text.PAGES[rule],
+        message=text.message,
+        in_words=channels.in_words,
+    )
+
+
+def quiet_hours() -> str:
+    quiet = settings.alert_quiet_hours
+    return f"{quiet.begin:%H:%M}–{quiet.end:%H:%M} {quiet.zone}" if quiet else ""
+
+
+@blueprint.post("/alerts/tests")
+@needs("operator")
+def alerts_test() -> Any:
+    for one in perform(current(), "alerts.test"):
+        name = str(CHANNELS[one.channel])
+        if one.error:
+            flash(_("%(channel)s: %(error)s", channel=name, error=channels.in_words(one.error)), "error")
+        else:
+            flash(_("%(channel)s: the test was sent.", channel=name))
+    return redirect(url_for("pages.alerts"), 303)

@@ -1,0 +1,133 @@
+"""The human page of the JSON API: its OpenAPI description, as a table of operations and a page for each noun."""
+
+import re
+from typing import Any, NamedTuple
+
+from flask import render_template, request
+from markupsafe import Markup, escape
+
+from admin.api.openapi import ABOUT, spec
+from admin.auth.access import needs
+from admin.forms.list_filters import choice
+from admin.pages.blueprint import blueprint
+
+
+class Field(NamedTuple):
+    """`place`: path, query, header, body."""
+
+    name: str
+    place: str
+    kind: str
+    required: bool
+    told: str
+
+
+class Operation(NamedTuple):
+    """`answers`: status and what the answer is then."""
+
+    method: str
+    path: str
+    noun: str
+    summary: str
+    description: str
+    role: str
+    fields: list[Field]
+    answer: str
+
+
+class Shape(NamedTuple):
+    """A kind of object that answers hold."""
+
+    name: str
+    fields: list[Field]
+
+
+@blueprint.get("/api/docs")
+@needs("viewer")
+def api_docs() -> Any:
+    described = spec()
+    nouns = [tag["name"] for tag in described["tags"]]
+    about = choice("about", ["", *nouns])
+    found = [
+        operation_of(method.upper(), path, operation)
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+    ]
+    shown = [one for one in found if one.noun == about]
+    return render_template(
+        "system/api_docs.html",
+        nouns=nouns,
+        about=about,
+        introduction=ABOUT.split("\n\n"),
+        operations=shown or found,
+        shapes=shapes_of(shown, described["components"]["schemas"]),
+        host=request.host_url.rstrip("/"),
+    )
+
+
+@blueprint.app_template_filter("code_in_text")
+def code_in_text(text: str) -> Markup:
+    """What stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(" ".join(text.split())))))
+
+
+def operation_of(method: str, path: str, operation: dict[str, Any]) -> Operation:
+    fields = [
+        Field(one["name"], one["in"], words_of(one["schema"]), one["required"], one.get("description", ""))
+        for one in operation.get("parameters", [])
+    ]
+    fields += fields_of(schema_in(operation.get("requestBody", {})), "body")
+    statuses = [status for status in operation["responses"] if status.startswith("2")]
+    answers = [words_of(schema_in(operation["responses"][status])) for status in statuses]
+    return Operation(
+        method,
+        path,
+        operation["tags"][0],
+        operation["summary"],
+        operation.get("description", ""),
+        operation["x-role"],
+        fields,
+        "; ".join(f"{status}: {words}" for status, words in zip(statuses, answers, strict=True)),
+    )
+
+
+def schema_in(part: dict[str, Any]) -> dict[str, Any]:
+    return part.get("content", {}).get("application/json", {}).get("schema", {})
+
+
+def fields_of(schema: dict[str, Any], place: str) -> list[Field]:
+    required = schema.get("required", [])
+    return [
+        Field(name, place, words_of(one), name in required, one.get("description", ""))
+        for name, one in schema.get("properties", {}).items()
+    ]
+
+
+def words_of(schema: dict[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        return schema["$ref"].rpartition("/")[2]
+    if "enum" in schema:
+        return " | ".join(str(one) or '""' for one in schema["enum"])
+    if "anyOf" in schema:
+        return " | ".join(map(words_of, schema["anyOf"]))
+    kind = schema.get("type", "any value")
+    if kind == "array":
+        return f"list of {words_of(schema.get('items', {}))}"
+    if kind == "object" and "properties" in schema:
+        return "{" + ", ".join(f"{name}: {words_of(one)}" for name, one in schema["properties"].items()) + "}"
+    words = schema.get("format") or (kind if isinstance(kind, str) else " | ".join(kind))
+    limits = [schema[name] for name in ("minimum", "maximum") if name in schema]
+    return f"{words} {limits[0]} to {limits[1]}" if len(limits) == 2 and "null" not in kind else words
+
+
+def shapes_of(operations: list[Operation], schemas: dict[str, Any]) -> list[Shape]:
+    """What the answers of these operations hold, and what that holds."""
+    wanted, found = [one.answer for one in operations], {}
+    while wanted:
+        text = wanted.pop()
+        for name in schemas:
+            if name in text.replace("|", " ").replace(":", " ").replace("}", " ").split() and name not in found:
+                found[name] = Shape(name, fields_of(schemas[name], "answer"))
+                wanted += [field.kind for field in found[name].fields]
+    return sorted(found.values())

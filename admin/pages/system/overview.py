@@ -1,0 +1,114 @@
+"""The first page: whether something is wrong, how the readers' sessions are, and how the work goes."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from flask_babel import lazy_gettext
+
+import tasks
+from admin.auth.access import needs
+from admin.display import attention, bar_chart
+from admin.forms.list_filters import choice
+from admin.operations.sessions import CLEANUP
+from admin.operations.statistics import WINDOWS, Window, slots_of
+from admin.pages import live_refresh
+from admin.pages.blueprint import blueprint
+from config import settings
+from engine.history import run_counts
+from engine.history.run_counts import Totals
+from engine.models import Run, State, now
+from engine.monitor import consumers, registered_tasks, status
+from reading import sessions as reading
+
+LATEST = 8
+SOONEST = 6
+DAY_WINDOW = WINDOWS[1]
+
+#: Rows of the table: the words, the search that finds the rows, and how many there are.
+OUTCOMES = (
+    ("succeeded", lazy_gettext("succeeded"), "state:succeeded ended:{ago}"),
+    ("failed", lazy_gettext("failed"), "state:failed ended:{ago}"),
+    ("dead", lazy_gettext("dead"), "state:dead ended:{ago}"),
+)
+
+
+class Column(NamedTuple):
+    """One window of the table of outcomes."""
+
+    window: Window
+    totals: Totals
+    finished: int  # by themselves: neither cancelled nor expired
+    waited: run_counts.Percentiles | None
+    ran: run_counts.Percentiles | None
+
+
+class Upcoming(NamedTuple):
+    task: str
+    queue: str
+    due_at: datetime
+    paused: bool
+
+
+@blueprint.get("/")
+@needs("viewer")
+def overview() -> Any:
+    as_of = now()
+    shown = window_asked()
+    columns = columns_at(as_of)
+    hour, week = columns[0].totals, columns[-1].totals
+    figures = reading.overview(as_of, settings.abandoned_after)
+    engine = attention.look(as_of, hour, week, figures.abandoned)
+    runs = Run.recent(LATEST)
+    upcoming = next_ticks(as_of, {pause.name for pause in engine.attention.schedules})
+    return live_refresh.page(
+        "system/overview.html",
+        as_of=as_of,
+        figures=figures,
+        sessions_chart=bar_chart.sessions(reading.closed_per_hour(as_of), as_of),
+        runs_chart=bar_chart.runs(slots_of(shown, as_of), shown.step, as_of),
+        shown=shown,
+        windows=WINDOWS,
+        outcomes=OUTCOMES,
+        columns=columns,
+        oldest=oldest_of(engine.queues),
+        runs=runs,
+        first_time=not (runs or week.ended),
+        next_cleanup=next((one.due_at for one in upcoming if one.task == CLEANUP and not one.paused), None),
+        upcoming=upcoming[:SOONEST],
+        more_upcoming=len(upcoming[SOONEST:]),
+        workers=engine.workers,
+        queues=engine.queues,
+        attention=engine.attention,
+        lease=consumers.LEASE,
+    )
+
+
+def window_asked() -> Window:
+    hours = int(choice("hours", [str(one.hours) for one in (DAY_WINDOW, *WINDOWS)]))
+    return next(one for one in WINDOWS if one.hours == hours)
+
+
+def columns_at(as_of: datetime) -> list[Column]:
+    found = run_counts.windows({one.ago: (run_counts.window_start(as_of, one.hours), None) for one in WINDOWS})
+    return [column(one, found[one.ago]) for one in WINDOWS]
+
+
+def column(window: Window, totals: Totals) -> Column:
+    finished = totals.counts[State.SUCCEEDED] + totals.failed
+    return Column(window, totals, finished, run_counts.percentiles(totals.waited), run_counts.percentiles(totals.ran))
+
+
+def oldest_of(queues: list[status.QueueFacts]) -> status.QueueFacts | None:
+    """The queue whose first run waits the longest."""
+    waiting = [queue for queue in queues if queue.oldest_waiting_ms is not None]
+    return max(waiting, key=lambda queue: queue.oldest_waiting_ms or 0, default=None)
+
+
+def next_ticks(as_of: datetime, paused: set[str]) -> list[Upcoming]:
+    """Of each periodic task, soonest first."""
+    found = []
+    for fact in registered_tasks.registered(tasks.queues):
+        due_at = registered_tasks.next_tick(tasks.queues, fact.name, as_of) if fact.periodic else None
+        if due_at:
+            found.append(Upcoming(fact.name, fact.queue, due_at, fact.name in paused))
+    return sorted(found, key=lambda one: (one.due_at, one.task))

@@ -1,0 +1,158 @@
+"""Which runs a URL asks for: its parameters and the words of its search box, and what they mean together.
+
+Whatever a field of the page can hold stands in that field and not in the search box, so that the two cannot contradict
+each other: `q=state:failed zip` is shown as the tab Failed and the word zip, and links say `state=failed&q=zip`.
+"""
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from flask import url_for
+from flask_babel import gettext as _
+
+from admin.display.numbers import duration
+from admin.forms.list_filters import Asked, choice, text
+from admin.problems import BadInput
+from admin.search import run_query
+from admin.search.syntax import BadSearch, Term, parse, text_of
+from config import QUEUES
+from engine.models import State, now
+from engine.search.query_plan import Lookup
+
+#: Spans that the page offers by name.
+SPANS = ("1h", "24h", "7d")
+
+#: The parameters, and the keys of the search box that they stand for.
+PARAMETERS = {
+    "state": "state", "task": "task", "queue": "queue", "last": "after", "from": "after", "to": "before",
+    "worker": "worker", "by": "by", "ended": "ended",
+}  # fmt: skip
+
+
+class RunFilter(Asked):
+    """`wanted` is None where the search box cannot be understood; `trouble` says why."""
+
+    wanted: Lookup | None = None
+    trouble: str | None = None
+
+    def __init__(self, as_of: datetime | None = None) -> None:
+        self.as_of = as_of or now()
+        values = {name: text(name) for name in PARAMETERS}
+        values["last"] = choice("last", ["", *SPANS])
+        values["q"] = text("q", longest=1000)
+        try:
+            terms = parse(values["q"])
+            run_query.lookup(terms, self.as_of)
+            values["q"] = text_of(fold(terms, values))
+        except BadSearch as error:
+            self.trouble = str(error)
+        super().__init__("pages.runs", ["all", *State], state=values.pop("state") or "all", **values)
+        self.check()
+        self.understand()
+        self.make_chips()
+
+    def check(self) -> None:
+        for name, allowed in (("state", ["all", *State]), ("queue", QUEUES)):
+            given = set(filter(None, getattr(self, name).split(",")))
+            if given - set(allowed) or ("all" in given and len(given) > 1):
+                raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+        for name in ("from", "to"):
+            if self.values[name] and not absolute(self.values[name]):
+                raise BadInput(name, _("a date or time such as 2026-11-23T10:00 is needed"))
+        for name in PARAMETERS:
+            try:
+                run_query.lookup(self.of_parameter(name), self.as_of)
+            except BadSearch as error:
+                raise BadInput(name, str(error)) from error
+
+    def of_parameter(self, name: str) -> list[Term]:
+        value = self.state if name == "state" else self.values[name]
+        if not value or (name, value) == ("state", "all"):
+            return []
+        return [Term(PARAMETERS[name], tuple(filter(None, value.split(","))))]
+
+    @property
+    def of_parameters(self) -> list[Term]:
+        return [term for name in PARAMETERS for term in self.of_parameter(name)]
+
+    def understand(self) -> None:
+        if self.trouble:
+            return
+        self.terms = [*self.of_parameters, *parse(self.values["q"])]
+        try:
+            self.wanted = run_query.lookup(self.terms, self.as_of)
+        except BadSearch as error:
+            self.trouble = str(error)
+
+    @property
+    def found(self) -> Lookup:
+        """What is wanted. Raises BadInput where that cannot be understood."""
+        if self.wanted is None:
+            raise BadInput("q", self.trouble or "")
+        return self.wanted
+
+    @property
+    def words(self) -> str:
+        """All of it, as one could type it into the search box."""
+        return text_of(self.terms) if self.wanted else self.values["q"]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it leaves anything out."""
+        return self.filtered or self.state != self.states[0]
+
+    def elsewhere(self, endpoint: str, **more: str) -> str:
+        """The same filter, for another address."""
+        values = {"state": self.state, **self.values}
+        if self.state == self.states[0]:
+            del values["state"]
+        return url_for(endpoint, **more, **{name: value for name, value in values.items() if value})
+
+    def make_chips(self) -> None:
+        texts = {
+            "worker": _("worker %(name)s", name=self.worker),
+            "by": _("asked for by %(name)s", name=self.by),
+            "from": _("from %(time)s", time=spoken(self.values["from"])),
+            "to": _("before %(time)s", time=spoken(self.to)),
+            "ended": _("ended %(time)s", time=spoken(self.ended)),
+        }
+        for name, told in texts.items():
+            if self.values[name]:
+                self.chip(name, told)
+
+
+def spoken(time: str) -> str:
+    """`24h`, `2026-11-23T10:00`, `2026-11-23..2026-11-24`, for people."""
+    if run_query.in_ms(time) is not None:
+        return _("in the last %(span)s", span=duration(run_query.in_ms(time)))
+    return " – ".join(one.replace("T", " ").removesuffix("+00:00") for one in time.split("..")) + " UTC"
+
+
+def absolute(time: str) -> bool:
+    """Whether it is a date or instant, to the second: what the browser's own field can hold."""
+    try:
+        return not datetime.fromisoformat(time).microsecond
+    except ValueError:
+        return False
+
+
+def fold(terms: list[Term], values: dict[str, str]) -> list[Term]:
+    """Move what a field can hold from the search box into its field; give back the rest."""
+    times = Counter(term.key for term in terms)
+    return [term for term in terms if times[term.key] > 1 or not put(term, values)]
+
+
+def put(term: Term, values: dict[str, str]) -> bool:
+    """Whether a field could take it. What was typed into the box is newer than what the field holds."""
+    if term.negated or any("," in value for value in term.values):
+        return False
+    value = ",".join(term.values)
+    if term.key in ("state", "task", "queue", "worker", "by", "ended"):
+        values[term.key] = value
+        return True
+    name: Any = {"after": "last" if value in SPANS else "from", "before": "to"}.get(term.key)
+    if name is None or values[name] or not (name == "last" or absolute(value)):
+        return False
+    values[name] = value
+    return True

@@ -1,0 +1,239 @@
+"""What the terms of a search mean: which runs, and how each key reads its values."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext
+
+import tasks
+from admin.search.syntax import BadSearch, Term
+from config import QUEUES
+from engine.history import error_groups
+from engine.history.run_counts import full_minute
+from engine.models import Run, State
+from engine.monitor import registered_tasks
+from engine.search import filters
+from engine.search.filters import Look
+from engine.search.query_plan import Lookup, Window
+
+#: Who asked, where it is no person's or program's name.
+KINDS = ("schedule", "operator", "token", "cli", "run", "code")
+
+
+def lookup(terms: Iterable[Term], as_of: datetime) -> Lookup:
+    """The runs that these terms mean, as of an instant. Raises BadSearch."""
+    wanted = Lookup()
+    for term in terms:
+        wanted = means(term, wanted, as_of)
+    return wanted
+
+
+def means(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    """What is wanted already, and this too."""
+    if not term.key:
+        return looked_at(wanted, filters.words(term.values), term)
+    if term.key.startswith("args."):
+        path = term.key.removeprefix("args.").split(".")
+        return looked_at(wanted, filters.argument(path, term.values, takers(path)), term)
+    if term.key not in KEYS:
+        raise bad(term, _("there is no filter %(key)s; a word with a colon needs quotes around it.", key=term.key))
+    return KEYS[term.key].means(term, wanted, as_of)
+
+
+def takers(path: list[str]) -> list[str]:
+    """The tasks that have an argument of this name, which a caller may also give by its place."""
+    registered = registered_tasks.registered(tasks.queues) if len(path) == 1 else []
+    return [fact.name for fact in registered if path[0] in [parameter.name for parameter in fact.parameters]]
+
+
+def looked_at(wanted: Lookup, look: Look, term: Term) -> Lookup:
+    return replace(wanted, looks=(*wanted.looks, filters.opposite(look) if term.negated else look))
+
+
+def bad(term: Term, message: str) -> BadSearch:
+    return BadSearch(f"{term}: {message}")
+
+
+def state(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    chosen = known(term, [str(one) for one in State])
+    return replace(wanted, states=common(wanted.states, frozenset(State) - chosen if term.negated else chosen))
+
+
+def queue(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    chosen = known(term, QUEUES)
+    if term.negated:
+        return looked_at(wanted, filters.one_of(Run.queue, term.values), term)
+    return replace(wanted, queues=common(wanted.queues, chosen))
+
+
+def known(term: Term, allowed: Iterable[str]) -> frozenset[str]:
+    if set(term.values) - set(allowed):
+        raise bad(term, _("one of %(words)s is needed.", words=", ".join(allowed)))
+    return frozenset(term.values)
+
+
+def common(before: frozenset[str] | None, chosen: frozenset[str]) -> frozenset[str]:
+    return chosen if before is None else before & chosen
+
+
+def task(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    if term.negated or any("*" in value for value in term.values):
+        return looked_at(wanted, filters.one_of(Run.task, term.values), term)
+    return replace(wanted, tasks=common(wanted.tasks, frozenset(term.values)))
+
+
+def by(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    if not (term.negated or set(term.values) & set(KINDS) or any("*" in value for value in term.values)):
+        return replace(wanted, people=common(wanted.people, frozenset(term.values)))
+    return looked_at(wanted, filters.asked_by(term.values, KINDS), term)
+
+
+def worker(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    return looked_at(wanted, filters.holds(Run.worker, term.values), term)
+
+
+def error(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    if not term.negated and all(error_groups.ID.fullmatch(value) for value in term.values):
+        return replace(wanted, errors=common(wanted.errors, frozenset(term.values)))
+    if not term.negated:
+        wanted = replace(wanted, states=common(wanted.states, filters.HAVE_ERRORS))
+    return looked_at(wanted, filters.holds(Run.error, term.values), term)
+
+
+def run_id(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    value = single(term)
+    if len(value) < 4:
+        raise bad(term, _("at least four characters of an id are needed."))
+    if wanted.id_prefix:
+        return looked_at(wanted, filters.begins(Run.id, value), term)
+    return replace(wanted, id_prefix=value)
+
+
+def parent(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    if term.negated:
+        return looked_at(wanted, filters.one_of(Run.parent_id, term.values), term)
+    return replace(wanted, parents=common(wanted.parents, frozenset(term.values)))
+
+
+def single(term: Term) -> str:
+    if term.negated or len(term.values) > 1:
+        raise bad(term, _("one value is needed, and no minus."))
+    return term.values[0]
+
+
+def run_ms(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    return compared(Run.run_ms, term, wanted)
+
+
+def wait_ms(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    return compared(Run.wait_ms, term, wanted)
+
+
+def compared(field: Any, term: Term, wanted: Lookup) -> Lookup:
+    found = re.fullmatch(r"([<>]=?)(.+)", single_or_minus(term))
+    ms = found and in_ms(found[2])
+    if not found or ms is None:
+        raise bad(term, _("such as >5s, <200ms, >=1m or >2h is needed."))
+    return looked_at(wanted, filters.compares(field, found[1], ms), term)
+
+
+def attempts(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    found = re.fullmatch(r"([<>]=?|)([0-9]{1,6})", single_or_minus(term))
+    if not found:
+        raise bad(term, _("such as >1 or 3 is needed."))
+    return looked_at(wanted, filters.compares(Run.attempts, found[1] or "=", int(found[2])), term)
+
+
+def single_or_minus(term: Term) -> str:
+    return single(term._replace(negated=False))
+
+
+UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def in_ms(text: str) -> float | None:
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|min|m|h|d|w)", text)
+    return float(found[1]) * UNITS[found[2]] if found else None
+
+
+# --- time ----------------------------------------------------------------------------------------------------
+
+
+def after(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    since = instant(term, single(term), as_of)
+    return replace(wanted, asked=wanted.asked._replace(since=max(since, wanted.asked.since or since)))
+
+
+def before(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    until = instant(term, single(term), as_of)
+    return replace(wanted, asked=wanted.asked._replace(until=min(until, wanted.asked.until or until)))
+
+
+def ended(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+    """`24h`: from a full minute on, as the tiles and charts count; `from..to`: and before."""
+    since, dots, until = single(term).partition("..")
+    start, end = wanted.ended or Window()
+    first = full_minute(instant(term, since, as_of)) if in_ms(since) else instant(term, since, as_of)
+    first = max(first, start or first)
+    if dots:
+        last = instant(term, until, as_of)
+        return replace(wanted, ended=Window(first, min(last, end or last)))
+    return replace(wanted, ended=Window(first, end))
+
+
+def instant(term: Term, text: str, as_of: datetime) -> datetime:
+    """`24h` ago, or a date or instant in ISO 8601; UTC unless it says otherwise."""
+    try:
+        if (ms := in_ms(text)) is not None:
+            return as_of - timedelta(milliseconds=ms)
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise bad(term, _("a time such as 24h, 2026-11-23 or 2026-11-23T10:00 is needed.")) from None
+
+
+def pinned(terms: Iterable[Term], as_of: datetime) -> list[Term]:
+    """The same terms, which mean the same runs also later: nothing that was asked for after this instant, and what is
+    counted back from now is counted back from it.
+    """
+    fixed = []
+    for term in terms:
+        if term.key in ("after", "before", "ended") and in_ms(term.values[0].partition("..")[0]) is not None:
+            wanted = means(term, Lookup(), as_of)
+            window = wanted.ended or wanted.asked
+            since, until = (at.isoformat() if at else "" for at in window)
+            dots = ".." if term.key == "ended" and until else ""
+            term = term._replace(values=((until if term.key == "before" else since + dots + until * bool(dots)),))
+        fixed.append(term)
+    return [*fixed, Term("before", (as_of.isoformat(),))]
+
+
+# --- the keys ------------------------------------------------------------------------------------------------
+
+
+class Key(NamedTuple):
+    means: Callable[[Term, Lookup, datetime], Lookup]
+    example: str
+    help: Any
+
+
+KEYS: dict[str, Key] = {
+    "state": Key(state, "state:failed,dead", lazy_gettext("in one of these states")),
+    "task": Key(task, "task:process_*", lazy_gettext("of this task")),
+    "queue": Key(queue, "queue:light", lazy_gettext("of this queue")),
+    "error": Key(error, 'error:"connection refused"', lazy_gettext("whose error holds this; or a group's id")),
+    "worker": Key(worker, "worker:Worker-1", lazy_gettext("whose last worker's name holds this")),
+    "by": Key(by, "by:anna@example.org", lazy_gettext("asked for by this person or token; or by:schedule…")),
+    "duration": Key(run_ms, "duration:>5s", lazy_gettext("whose last attempt ran so long; ms, s, m, h, d")),
+    "waited": Key(wait_ms, "waited:>1m", lazy_gettext("that waited so long")),
+    "attempts": Key(attempts, "attempts:>1", lazy_gettext("that took so many attempts")),
+    "after": Key(after, "after:2026-11-23", lazy_gettext("asked for from then on; or after:24h")),
+    "before": Key(before, "before:2026-11-23T10:00", lazy_gettext("asked for before; UTC")),
+    "ended": Key(ended, "ended:24h", lazy_gettext("that ended since then; or ended:2026-11-23..2026-11-24")),
+    "id": Key(run_id, "id:8b6ed5c7", lazy_gettext("whose id begins so")),
+    "parent": Key(parent, "parent:8b6ed5c7-…", lazy_gettext("asked for by this run")),
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What is stored where, in Redis or SQLite: messages, results, locks, consumers."""

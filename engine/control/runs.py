@@ -1,0 +1,217 @@
+"""Commands on runs. Roles and the audit are the caller's business."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from huey.api import Result, Task
+from huey.utils import Error
+from peewee import PeeweeException, Value, fn
+
+from engine.broker.messages import Asker, Envelope
+from engine.broker.types import Effects, event_json
+from engine.control.arguments import check_arguments
+from engine.database import database, on_postgresql
+from engine.exceptions import NoLiveWorker, NotPossible, Paused
+from engine.history import run_counts
+from engine.history.writer import write_down_now
+from engine.models import ENDED, Attempt, LogLine, Run, State, now
+from engine.monitor.consumers import live, workers
+from engine.monitor.diagnosis import why
+from engine.monitor.registered_tasks import find
+from engine.queues.enqueue import asked_by
+from engine.queues.queue import Queue, Queues
+from engine.version import code_version
+
+#: Who waits for a run looks so often whether it has ended without a result.
+LOOK_SECONDS = 1.0
+
+
+def run_task(
+    queues: Queues,
+    name: str,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    by: Asker,
+    eta: datetime | None = None,
+    priority: float | None = None,
+) -> Result:
+    """Enqueue a run of the named task. `eta` is an aware instant. Raises UnknownTask and BadArguments."""
+    queue, task_class = find(queues, name)
+    arguments = dict(kwargs or {})
+    check_arguments(task_class, args, arguments)
+    task = task_class(tuple(args), arguments, eta=eta and eta.astimezone(UTC).replace(tzinfo=None), priority=priority)
+    with asked_by(by):
+        result = queue.enqueue(task)
+    write_down_now(queue)
+    return result
+
+
+class Outcome(NamedTuple):
+    """How a run ended: what is stored as its result, and its error. An error without a stored value has None there."""
+
+    value: Any
+    error: str | None
+
+
+def wait_for(run: Result, seconds: float) -> Outcome | None:
+    """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
+    until = time.monotonic() + seconds
+    while not run.huey.storage.wait_result(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
+        if error := end_without_result(run):
+            return Outcome(None, error)
+        if time.monotonic() >= until:
+            return None
+    value = run.get_raw_result(preserve=True)
+    if isinstance(value, Error):
+        return Outcome(None, str(value.metadata["error"]))
+    return Outcome(value, value.get("error") if isinstance(value, dict) else None)
+
+
+def end_without_result(run: Result) -> str | None:
+    """What the record says of a run that the broker neither has a result of nor is going to run; else None."""
+    storage = run.huey.storage
+    place = storage.place(run.id)
+    if storage.has_data_for_key(run.id) or not (place is None or place.state == "dead"):
+        return None
+    write_down_now(run.huey)
+    try:
+        record = Run.get_or_none(Run.id == run.id)
+    except PeeweeException:  # then nobody can say
+        return None
+    if record is None or record.state not in ENDED:  # it was on its way from one place to another
+        return None
+    return f"it is {record.state}: {record.error}" if record.error else f"it is {record.state}"
+
+
+def check_can_run(queues: Queues, name: str) -> None:
+    """Raises Paused or NoLiveWorker where a run of this task, enqueued now, would only wait."""
+    queue, task_class = find(queues, name)
+    pauses = queue.pauses()
+    if "" in pauses:
+        raise Paused("queue %(name)s is paused", name=queue.name)
+    if task_class.__name__ in pauses:
+        raise Paused("task %(name)s is paused", name=task_class.__name__)
+    if not live(workers(), queue.name):
+        raise NoLiveWorker("no live worker on %(queue)s", queue=queue.name)
+
+
+def not_on_record() -> NotPossible:
+    return NotPossible("There is no run of this id on record.")
+
+
+def cancel(queues: Queues, run_id: str, by: Asker) -> str:
+    """`removed`: it will not run. `running`: its task is interrupted, or its worker killed where it does not heed that.
+
+    Raises NotPossible for a run that has ended or is not known.
+    """
+    for queue in queues.values():
+        if (done := queue.storage.cancel(run_id, by.name)) != "unknown":
+            write_down_now(queue)
+            return str(done)
+    if not Run.select().where(Run.id == run_id).exists():
+        raise not_on_record()
+    raise NotPossible("This run neither waits nor runs.")
+
+
+def retry(queues: Queues, run_id: str, by: Asker) -> None:
+    """Re-queue a run that has ended: its id is kept, its attempts go on, its old result is dropped.
+
+    What is dead goes back with its own message; of others the message is made anew from the record, also of one that
+    the broker has lost. Raises NotPossible and UnknownTask.
+    """
+    run = Run.get_or_none(Run.id == run_id)
+    if run is None:
+        raise not_on_record()
+    if not (run.state in ENDED or is_lost(queues, run)):
+        raise NotPossible("Only a run that has ended can be retried.")
+    if run.queue in queues and queues[run.queue].storage.requeue_dead(run_id):
+        write_down_now(queues[run.queue])
+        return
+    queue, effects = reopened(queues, run, by)
+    queue.send(effects)
+    write_down_now(queue)
+
+
+def reopened(queues: Queues, run: Run, by: Asker) -> tuple[Queue, Effects]:
+    """Forget how the run ended; gives its queue, and what is to be sent there. Raises UnknownTask."""
+    queue, task_class = find(queues, run.task)
+    task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
+    asker = Asker(run.asked_by_kind or "code", run.asked_by or "")
+    task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
+    queue.storage.reopen(run.id)
+    event = event_json("requeued", run.id, now().timestamp(), by=by.name)
+    return queue, queue.posted(task, delivered=run.deliveries).event(event)
+
+
+def is_lost(queues: Queues, run: Run) -> bool:
+    """Whether it has not ended on record, and the broker knows nothing of it."""
+    return why(queues, run)[0].kind == "lost"
+
+
+def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, by: Asker) -> Result:
+    """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
+
+    Raises NotPossible, UnknownTask and BadArguments.
+    """
+    parent = Run.get_or_none(Run.id == run_id)
+    if parent is None:
+        raise not_on_record()
+    queue, task_class = find(queues, parent.task)
+    check_arguments(task_class, args, kwargs)
+    task = task_class(tuple(args), dict(kwargs), priority=parent.priority)
+    if task.expires:
+        task.resolve_expires(queue.utc)
+    task.envelope = Envelope(by, now(), code_version(), parent.id, retries=task.retries)
+    effects = queue.posted(task)
+    unique = queue.unique_name(task) if task.unique else ""
+    effects.messages[0] = effects.messages[0]._replace(unique=unique, told=True)
+    (new_id,) = queue.send(effects)
+    write_down_now(queue)
+    return Result(queue, task if new_id == task.id else Task(id=new_id))
+
+
+def delete(queues: Queues, run_id: str) -> None:
+    """Remove a run that has ended from the record, with its attempts and its log; the counts no longer hold it.
+
+    Of a dead one the message goes too. Raises NotPossible.
+    """
+    if not delete_ended(queues, [run_id]):
+        raise NotPossible("Only a run that has ended can be deleted.")
+
+
+def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
+    """The same for those of them that have ended. Returns which these were."""
+    with database.atomic():
+        ended = Run.select().where(Run.id.in_(run_ids) & Run.state.in_(ENDED))
+        runs = list(ended.for_update() if on_postgresql() else ended)
+        ids = [run.id for run in runs]
+        run_counts.uncount(runs)
+        for model in (LogLine, Attempt):
+            model.delete().where(model.run_id.in_(ids)).execute()
+        Run.delete().where(Run.id.in_(ids)).execute()
+    for run in runs:
+        if run.state == State.DEAD and run.queue in queues:
+            queues[run.queue].storage.discard_dead(run.id)
+    return set(ids)
+
+
+def requeue(queues: Queues, run_id: str) -> None:
+    """Give a dead run another chance, with its own message. Raises NotPossible."""
+    for queue in queues.values():
+        if queue.storage.requeue_dead(run_id):
+            write_down_now(queue)
+            return
+    raise NotPossible("There is no dead run of this id.")
+
+
+def discard(queues: Queues, run_id: str, by: Asker) -> None:
+    """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises NotPossible."""
+    queue = next((one for one in queues.values() if one.storage.discard_dead(run_id)), None)
+    if queue is None:
+        raise NotPossible("There is no dead run of this id.")
+    write_down_now(queue)  # that it is dead comes first
+    told = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    Run.update(error=told).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

@@ -1,0 +1,65 @@
+"""Commands on schedules: pause, resume, run once for the newest missed tick."""
+
+from datetime import UTC, datetime
+
+from huey.api import Result
+
+from engine.broker.messages import Asker
+from engine.control.runs import run_task
+from engine.exceptions import NotPossible
+from engine.models import Tick, now
+from engine.monitor.registered_tasks import find
+from engine.queues.queue import Queue, Queues
+from engine.queues.ticks import LATE, MISSED, Info, paused, target
+
+# --- pauses --------------------------------------------------------------------------------------------------
+
+
+def pause(queue: Queue, task: str, *, by: Asker, reason: str | None = None, until: datetime | None = None) -> Info:
+    """Let no tick of this task in until `until` (aware), or until somebody resumes it. What waits or runs goes on."""
+    at = now()
+    if until and until <= at:
+        raise NotPossible("The end of a pause lies in the future.")
+    end = until and until.astimezone(UTC).isoformat()
+    info = {"by": by.name, "kind": by.kind, "at": at.isoformat(), "reason": reason, "until": end}
+    queue.storage.pause(target(task), info)
+    return info
+
+
+def resume(queue: Queue, task: str) -> bool:
+    """Returns whether it was paused."""
+    was = paused(queue.pauses(), task, now())
+    queue.storage.resume(target(task))
+    return was is not None
+
+
+# --- catching up ---------------------------------------------------------------------------------------------
+
+
+def catch_up(queues: Queues, name: str, by: Asker) -> Result:
+    """Enqueue one run for the newest missed tick, which is `late` from then on. Raises UnknownTask and NotPossible.
+
+    The tick is claimed first, so that two who ask at once make one run. Who dies in between leaves a late tick without
+    a run; the other order would leave one that is made up for twice.
+    """
+    _, task_class = find(queues, name)
+    tick = newest_missed(task_class.__name__)
+    if tick is None:
+        raise NotPossible("No tick of this schedule was missed, or the last one has been made up for.")
+    here = (Tick.task == tick.task) & (Tick.due_at == tick.due_at)
+    if not Tick.update(state=LATE).where(here & (Tick.state == MISSED)).execute():
+        raise NotPossible("Somebody else is making up for this tick.")
+    try:
+        run = run_task(queues, name, by=by)
+    except BaseException:
+        Tick.update(state=MISSED).where(here & Tick.run_id.is_null()).execute()
+        raise
+    Tick.update(run_id=run.id).where(here).execute()
+    return run
+
+
+def newest_missed(task: str) -> Tick | None:
+    """The missed tick to make up for: one run makes up for all before it, so none where a later one is `late`."""
+    states = Tick.state.in_((MISSED, LATE))
+    newest = Tick.select().where((Tick.task == task) & states).order_by(Tick.due_at.desc()).first()
+    return newest if newest and newest.state == MISSED else None

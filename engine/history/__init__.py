@@ -1,0 +1,1 @@
+"""Events become runs, attempts and counts in the database."""

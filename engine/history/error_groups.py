@@ -1,0 +1,164 @@
+"""Failures that are alike, under one id: the same task, the same exception, from the same place in one's own code.
+
+The recorder keeps the groups in the transaction in which it writes the attempts, and counts each failed attempt as
+`error:<id>` beside the counts of the runs. Where nothing fails, it does nothing.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from engine.database import database
+from engine.history.tracebacks import parse
+from engine.models import ErrorGroup, now
+
+LONGEST_MESSAGE = 2000
+
+ID = re.compile(r"[0-9a-f]{12}")
+
+EXCEPTION = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)(?::|$)")
+DIED, UNREADABLE, NOT_KNOWN, UNKNOWN = "WorkerDied", "Unreadable", "UnknownTask", "Error"
+
+#: What differs from one failure to the next and says nothing about its kind.
+VARYING = (
+    (re.compile(r"0x[0-9a-fA-F]+"), "…"),
+    (re.compile(r"\b[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"), "…"),
+    (re.compile(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b"), "…"),
+    (re.compile(r"\b[0-9]+([.,:][0-9]+)*"), "…"),
+)
+
+
+class Kind(NamedTuple):
+    """What failures of a group have in common. `place`: `reading/books.py, in open_epub`; empty without a frame."""
+
+    id: str
+    task: str
+    exception: str
+    place: str
+    code: str  # the line there; without a frame the message, and in both what varies is taken out
+
+
+def kind_of(task: str, error: str | None, traceback: str | None, exception: str = "") -> Kind:
+    """`exception` names what has none of its own."""
+    error = error or ""
+    if not exception:
+        named = EXCEPTION.match(error)
+        exception = named[1] if named else UNKNOWN
+    place, code = where(traceback) if traceback else ("", "")
+    code = code or steady(error[:LONGEST_MESSAGE])
+    marks = json.dumps([task, exception, place, code]).encode()
+    return Kind(blake2b(marks, digest_size=6).hexdigest(), task, exception, place, code)
+
+
+@lru_cache(maxsize=64)
+def where(traceback: str) -> tuple[str, str]:
+    """The innermost frame of one's own code, without its line number: the code around it may move."""
+    own = parse(traceback).own
+    if not own:
+        return "", ""
+    file, _, function = own[-1].place.rpartition(", in ")
+    line = own[-1].code.partition("\n")[0].strip()
+    return steady(f"{file.rpartition(':')[0]}, in {function}"), steady(line)
+
+
+def steady(text: str) -> str:
+    for pattern, mark in VARYING:
+        text = pattern.sub(mark, text)
+    return text
+
+
+# --- keeping them --------------------------------------------------------------------------------------------
+
+
+class Failure(NamedTuple):
+    """As the database holds its instant."""
+
+    at: str
+    version: str | None
+    message: str
+
+
+class Gathered:
+    """The failures of a batch, by group."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, tuple[Kind, list[Failure]]] = {}
+
+    def add(self, kind: Kind, failure: Failure) -> None:
+        self.groups.setdefault(kind.id, (kind, []))[1].append(failure)
+
+    def save(self) -> None:
+        """In the caller's transaction. What fails anew after it was resolved is open again, as regressed."""
+        for _, (kind, failures) in sorted(self.groups.items()):
+            first, last = (choose(failures, key=attrgetter("at")) for choose in (min, max))
+            marks = (kind.id, kind.task, kind.exception, kind.place, kind.code)
+            ends = (first.at, first.version, last.at, last.version, last.message[:LONGEST_MESSAGE])
+            database.execute_sql(SAVE.format(param=database.param), [*marks, *ends])
+
+
+NEWER = "excluded.last_seen_at >= dewey_errors.last_seen_at"
+OLDER = "excluded.first_seen_at < dewey_errors.first_seen_at"
+REGRESSED = "dewey_errors.state = 'resolved' AND excluded.last_seen_at > dewey_errors.resolved_at"
+
+
+def if_so(condition: str, name: str, otherwise: str = "") -> str:
+    return f"{name} = CASE WHEN {condition} THEN {otherwise or f'excluded.{name}'} ELSE dewey_errors.{name} END"
+
+
+SAVE = (
+    "INSERT INTO dewey_errors (id, task, exception, place, code, first_seen_at, first_version, last_seen_at,"
+    " last_version, message, state)"
+    " VALUES ({param}, {param}, {param}, {param}, {param}, {param}, {param}, {param}, {param}, {param}, 'open')"
+    " ON CONFLICT (id) DO UPDATE SET "
+) + ", ".join(
+    [
+        *(if_so(OLDER, name) for name in ("first_seen_at", "first_version")),
+        *(if_so(NEWER, name) for name in ("last_seen_at", "last_version", "message")),
+        if_so(REGRESSED, "state", "'regressed'"),
+        if_so(REGRESSED, "regressed_at", "excluded.last_seen_at"),
+    ]
+)
+
+
+def forget(before: datetime) -> None:
+    """Drop groups that did not fail since."""
+    ErrorGroup.delete().where(ErrorGroup.last_seen_at < before).execute()
+
+
+# --- what people decide --------------------------------------------------------------------------------------
+
+
+def resolve(group: str, by: str) -> bool:
+    """Call it mended, until it fails again. Returns False where that was said before, or there is no such group."""
+    marks = {"state": "resolved", "resolved_at": now(), "resolved_by": by, "regressed_at": None, "snoozed_until": None}
+    unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
+    return bool(ErrorGroup.update(**marks, snoozed_by=None).where(unresolved).execute())
+
+
+def reopen(group: str) -> bool:
+    """Take back that it is resolved or snoozed. Returns False where it is neither."""
+    marks: Mapping[str, Any] = dict.fromkeys(("resolved_at", "resolved_by", "snoozed_until", "snoozed_by"))
+    put_away = (ErrorGroup.state == "resolved") | ErrorGroup.snoozed_until.is_null(False)
+    return bool(ErrorGroup.update(state="open", **marks).where((ErrorGroup.id == group) & put_away).execute())
+
+
+def snooze(group: str, until: datetime, by: str) -> bool:
+    """Leave it out of what is open until an instant. Returns False where it is resolved or unknown."""
+    unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
+    return bool(ErrorGroup.update(snoozed_until=until, snoozed_by=by).where(unresolved).execute())
+
+
+def listed(state: str, as_of: datetime) -> Any:
+    """The condition for the groups of a list: `open` (also regressed), `snoozed`, `resolved`, or None for `all`."""
+    snoozed = ErrorGroup.snoozed_until > as_of
+    awake = ErrorGroup.snoozed_until.is_null() | (ErrorGroup.snoozed_until <= as_of)
+    return {
+        "open": (ErrorGroup.state != "resolved") & awake,
+        "snoozed": (ErrorGroup.state != "resolved") & snoozed,
+        "resolved": ErrorGroup.state == "resolved",
+    }.get(state)

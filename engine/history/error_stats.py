@@ -1,0 +1,63 @@
+"""How often the failures of a group came: exact, from the counts that the recorder keeps. One statement for a page."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from engine.database import database
+from engine.history.run_counts import DAY, ERROR, HOUR, Piece, named, pieces_of, together, window_start
+from engine.history.task_stats import STEP, week_start
+
+#: What is counted, in hours back from a full minute.
+WINDOWS = {"hour": 1, "day": 24, "week": 168}
+
+
+class Tally(NamedTuple):
+    """Failed attempts: in the last hour, 24 hours, seven days, in all; and in steps of six hours since `week_start`."""
+
+    hour: int
+    day: int
+    week: int
+    total: int
+    slots: list[int]
+
+
+def tallies(groups: Iterable[str], as_of: datetime) -> dict[str, Tally]:
+    ids = list(groups)
+    if not ids:
+        return {}
+    first = int(week_start(as_of).timestamp())
+    pieces = [
+        *((name, piece) for name, hours in WINDOWS.items() for piece in pieces_of(window_start(as_of, hours), None)),
+        ("total", Piece(DAY, 0, 2**60)),
+    ]
+    whats = named(ERROR + one for one in ids)
+    param = database.param
+    sums = (
+        f"SELECT CAST({param} AS integer), what, SUM(count) FROM dewey_run_counts WHERE span = {param}"
+        f" AND what IN {whats} AND start >= {param} AND start < {param} GROUP BY what"
+    )
+    steps = (
+        f"SELECT -1 - (start - {first}) / {STEP}, what, SUM(count) FROM dewey_run_counts WHERE span = {HOUR}"
+        f" AND what IN {whats} AND start >= {first} GROUP BY 1, what"
+    )
+    parameters = [value for place, (_, piece) in enumerate(pieces) for value in (place, *piece)]
+    rows = database.execute_sql(together([*[sums] * len(pieces), steps]), parameters).fetchall()
+    return gathered(ids, pieces, rows, (int(as_of.timestamp()) - first) // STEP + 1)
+
+
+def gathered(ids: Sequence[str], pieces: Sequence[tuple[str, Piece]], rows: Any, steps: int) -> dict[str, Tally]:
+    """Steps come as -1, -2, …; what a clock that is ahead has dated later belongs to the last one."""
+    found = {one: {"hour": 0, "day": 0, "week": 0, "total": 0, "slots": [0] * steps} for one in ids}
+    for place, what, count in rows:
+        tally: Any = found[what.removeprefix(ERROR)]
+        if place < 0:
+            tally["slots"][min(-1 - place, steps - 1)] += int(count)
+        else:
+            tally[pieces[place][0]] += int(count)
+    return {one: Tally(**values) for one, values in found.items()}  # type: ignore[arg-type]
+
+
+def slot_starts(as_of: datetime, slots: Sequence[int]) -> list[datetime]:
+    first = week_start(as_of)
+    return [first + timedelta(seconds=STEP * place) for place in range(len(slots))]

@@ -1,0 +1,53 @@
+"""Runs that are on record as waiting or running while the broker has nothing of them, as when it was emptied.
+
+Each recorder asks about some of them now and then. What is lost goes into the stream of events in the step that finds
+it missing, so it comes after everything that the broker reported of the run before.
+"""
+
+import time
+from datetime import datetime, timedelta
+
+from config import settings
+from engine.models import ENDED, Run, State, now
+from engine.queues.queue import Queue
+
+EVERY_SECONDS = settings.lease_seconds
+#: Younger runs are left alone.
+YOUNG = timedelta(seconds=settings.lease_seconds)
+#: The broker is asked about so many runs of each state at a time, the oldest first; the next time about those after.
+AT_A_TIME = 200
+ACTIVE = tuple(state for state in State if state not in ENDED)
+
+Place = tuple[datetime, str]
+
+
+class LostRuns:
+    """How far one recorder has come with asking."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.places: dict[State, Place] = {}
+        self.next_look = 0.0
+
+    def look(self) -> None:
+        """Report what is lost, if it is time."""
+        if time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + EVERY_SECONDS
+        for state in ACTIVE:
+            runs = self.some(state)
+            if runs:
+                self.queue.storage.report_lost([run.id for run in runs])
+
+    def some(self, state: State) -> list[Run]:
+        """The next runs in this state, of those that were enqueued a while ago."""
+        here = (Run.queue == self.queue.name) & (Run.state == state)
+        old = here & (Run.enqueued_at < now() - YOUNG)
+        query = Run.select(Run.id, Run.enqueued_at).where(old).order_by(Run.enqueued_at, Run.id).limit(AT_A_TIME)
+        if place := self.places.pop(state, None):
+            at, run_id = place
+            query = query.where((Run.enqueued_at >= at) & ((Run.enqueued_at > at) | (Run.id > run_id)))
+        runs = list(query)
+        if len(runs) == AT_A_TIME:
+            self.places[state] = runs[-1].enqueued_at, runs[-1].id
+        return runs

@@ -1,0 +1,88 @@
+"""The Recorder, a thread beside the scheduler: a process more would cost every consumer five megabytes."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from config import settings
+from engine.back_off import BackOff
+from engine.broker.types import Beat
+from engine.database import keep_few_pages, release
+from engine.history import writer
+from engine.history.lost_runs import LostRuns
+from engine.queues.queue import Queue
+
+#: Heartbeats come half as often, and what they say should be on record soon.
+PATIENCE_SECONDS = min(1.0, settings.lease_seconds / 6)
+#: History gives way to work: where there are not cores enough for both it lags, and catches up.
+NICENESS = 10
+#: What is reported together is written together; and while work waits, history waits, but no longer than the second.
+GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
+
+
+class Recorder(threading.Thread):
+    """Writes history and the consumers' records, whatever fails meanwhile. It ends with its process: what it was just
+    writing is not on record then, and still in the stream.
+    """
+
+    known: list[Beat] | None = None  # the heartbeats that were written last
+
+    def __init__(self, queue: Queue, stop_flag: Any) -> None:
+        super().__init__(name="Recorder", daemon=True)
+        self.huey, self.stop_flag = queue, stop_flag
+        self.back_off = BackOff("The recorder", longest_pause=5.0)
+        self.lost_runs = LostRuns(queue)
+
+    def run(self) -> None:
+        with suppress(OSError):
+            # To Linux this is the thread's own affair.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        patience = 0.01  # at first: that this consumer is there should be on record soon
+        self.attempt(keep_few_pages)
+        while not self.stop_flag.is_set():
+            # Each by itself: what cannot be waited for can still be written.
+            gathered = self.attempt(partial(self.gather, patience))
+            if self.attempt(self.record) and gathered:
+                self.back_off.succeeded()
+            patience = PATIENCE_SECONDS
+        with suppress(Exception):
+            release()
+
+    def attempt(self, step: Callable[[], None]) -> bool:
+        """Whether it worked; after a failure this returns when it is time to try again."""
+        try:
+            step()
+            return True
+        except Exception as error:
+            pause = self.back_off.failed(error)
+        self.known = None
+        for clearing_up in (release, self.bound):
+            with suppress(Exception):
+                clearing_up()
+        self.stop_flag.wait(pause)
+        return False
+
+    def gather(self, patience: float) -> None:
+        """Return when there is something to be written, or after so many seconds."""
+        until = time.monotonic() + GIVE_WAY_SECONDS
+        self.huey.storage.wait_for_events(writer.position(self.huey), patience)
+        while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.work_waits():
+            pass
+
+    def work_waits(self) -> bool:
+        return bool(self.huey.storage.queue_size(1))
+
+    def record(self) -> None:
+        """Write all that there is."""
+        written = writer.BATCH * writer.MOST_BATCHES
+        while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
+            written = writer.write_down(self.huey)
+            self.known = writer.write_consumers(self.huey, self.known)
+        self.lost_runs.look()
+
+    def bound(self) -> None:
+        self.huey.storage.bound(writer.MOST_WAITING)

@@ -1,0 +1,81 @@
+"""Events that cannot be written down. They are set aside with the reason, and the others of their batch are written."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from json import JSONDecodeError
+from typing import Any
+
+from engine.database import database
+from engine.history import event_handlers
+from engine.history.event_handlers import Line
+from engine.models import HistoryCursor, RejectedEvent, now
+from engine.refusals import is_refusal, refused
+from engine.text import storable
+
+logger = logging.getLogger(__name__)
+
+#: Bytes kept of a line, of its reason, and of the run's id.
+MAX_LINE, MAX_REASON, MAX_WORD = 4096, 1000, 200
+
+
+def play(queue: str, stream: str, lines: Sequence[Line]) -> None:
+    """Write down these lines, in the caller's transaction, and set aside those that cannot be written."""
+    rejected = refused(lines, partial(event_handlers.play, queue))
+    for (position, line), error in rejected:
+        set_aside(queue, stream, position, line, error)
+    counted = HistoryCursor.rejected + len(rejected)
+    HistoryCursor.update(rejected=counted).where(HistoryCursor.stream == stream).execute()
+
+
+def set_aside(queue: str, stream: str, position: int, line: bytes, error: Exception) -> None:
+    run_id, kind = words_of(line)
+    reason = reason_of(error)
+    logger.error("An event of run %s in queue %s is rejected: %s", run_id or "?", queue, reason)
+    row = {
+        "queue": queue, "stream": stream, "position": position, "run_id": run_id, "kind": kind, "reason": reason,
+        "line": storable(line.decode("utf-8", "backslashreplace"), MAX_LINE), "rejected_at": now(),
+    }  # fmt: skip
+    try:
+        with database.atomic():
+            RejectedEvent.insert(**row).execute()
+    except Exception as refusal:
+        if not is_refusal(refusal):
+            raise
+        logger.exception("The rejected event of run %s could not be listed either", run_id or "?")
+
+
+def words_of(line: bytes) -> tuple[str | None, str | None]:
+    """The run and the kind of an event, as far as its line can be read."""
+    try:
+        event = event_handlers.read(line)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None, None
+    return word_of(event.get("id")), word_of(event.get("kind"))
+
+
+def word_of(value: Any) -> str | None:
+    return storable(value, MAX_WORD) or None if isinstance(value, str) else None
+
+
+def reason_of(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"the field {error} is missing"
+    if isinstance(error, JSONDecodeError):
+        return f"it is no JSON: {error}"
+    return storable(str(error).partition("\n")[0] or type(error).__name__, MAX_REASON)
+
+
+def total(queues: Sequence[str]) -> dict[str, int]:
+    """By queue, how many events were ever rejected."""
+    counts = dict.fromkeys(queues, 0)
+    for row in HistoryCursor.select(HistoryCursor.stream, HistoryCursor.rejected):
+        name = row.stream.partition(":")[0]
+        if name in counts:
+            counts[name] += row.rejected
+    return counts
+
+
+def forget(before: datetime) -> None:
+    RejectedEvent.delete().where(RejectedEvent.rejected_at < before).execute()

@@ -1,0 +1,266 @@
+"""How many runs ended how, and how long they took: sums by minute, hour and day, quick however many runs there are.
+
+A recorder adds to them in the transaction in which it writes the runs; what is deleted is subtracted in the same way.
+So for every window that begins at a full minute they say what a count of the rows would say. Beside them stand sums of
+all time, from which nothing is ever subtracted: see `engine.history.run_totals`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from engine.database import database, on_postgresql
+from engine.models import ENDED, Attempt, Run, RunCount, State
+
+MINUTE, HOUR, DAY = SPANS = (60, 3600, 86_400)
+#: The span of the sums of all time; each starts at 0.
+EVER = 0
+ROWS_PER_INSERT = 500
+
+#: What is older can only be asked for by full hours, then by full days.
+KEPT = {MINUTE: timedelta(days=8), HOUR: timedelta(days=92)}
+
+RETRIED, AGAIN, WAITED, RAN = "retried", "again", "waited", "ran"
+#: … and the failed attempts of each group of errors.
+ERROR = "error:"
+OUTCOMES = (*ENDED, RETRIED)
+
+#: Where the first bucket of durations begins (ms), and how many there are to a doubling: each is 19 % wide.
+SHORTEST, PER_DOUBLING = 0.1, 4
+
+#: (Unix second, task, queue, what, bucket): what is counted, and when.
+Key = tuple[int, str, str, str, int]
+
+
+# --- durations -----------------------------------------------------------------------------------------------
+
+
+def bucket_of(ms: float) -> int:
+    return math.floor(PER_DOUBLING * math.log2(max(ms, SHORTEST) / SHORTEST))
+
+
+def bucket_bounds(bucket: int) -> tuple[float, float]:
+    """From and to, in ms. The first one also holds what is shorter."""
+    low, high = (SHORTEST * 2 ** (edge / PER_DOUBLING) for edge in (bucket, bucket + 1))
+    return low, high
+
+
+class Percentiles(NamedTuple):
+    """In ms; as exact as the buckets are narrow."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+def percentiles(buckets: Mapping[int, int]) -> Percentiles | None:
+    """Of durations by bucket; None where there are none."""
+    total = sum(buckets.values())
+    return Percentiles(*(quantile(buckets, share * total) for share in (0.50, 0.95, 0.99))) if total > 0 else None
+
+
+def quantile(buckets: Mapping[int, int], rank: float) -> float:
+    """The duration that `rank` of them do not exceed, as if those of a bucket were spread evenly over its doublings."""
+    below = 0
+    for bucket, count in sorted(buckets.items()):
+        if below + count >= rank:
+            low, high = bucket_bounds(bucket)
+            return low * (high / low) ** ((rank - below) / count)
+        below += count
+    raise ValueError(f"there is no rank {rank} among {below}")
+
+
+# --- keeping count -------------------------------------------------------------------------------------------
+
+
+def keys_of(run: Run) -> list[Key]:
+    """Where an ended run counts; nowhere while it has not ended."""
+    if run.ended_at is None:
+        return []
+    durations = ((WAITED, run.wait_ms), (RAN, run.run_ms))
+    return [
+        key_of(run, run.ended_at, run.state),
+        *([key_of(run, run.ended_at, AGAIN)] if run.attempts > 1 else []),
+        *(key_of(run, run.ended_at, what, bucket_of(ms)) for what, ms in durations if ms is not None),
+    ]
+
+
+def key_of(run: Run, at: datetime, what: str, bucket: int = 0) -> Key:
+    return int(at.timestamp()), run.task, run.queue, str(what), bucket
+
+
+def add(deltas: Mapping[Key, int]) -> None:
+    """Count so many more (or fewer), in the caller's transaction.
+
+    Always in the order of the key, so that two who count at once wait for one another and never lock each other out.
+    """
+    sums: Counter[tuple[int, int, str, str, str, int]] = Counter()
+    for (second, task, queue, what, bucket), count in deltas.items():
+        for span in SPANS:
+            sums[span, second - second % span, task, queue, what, bucket] += count
+        if not what.startswith(ERROR):
+            # What was deleted or begins anew has ended all the same, and a counter that falls is taken for a restart.
+            sums[EVER, 0, task, queue, what, bucket] += max(count, 0)
+    rows = sorted((*key, count) for key, count in sums.items() if count)
+    for start in range(0, len(rows), ROWS_PER_INSERT):
+        add_rows(rows[start : start + ROWS_PER_INSERT])
+
+
+def add_rows(rows: Sequence[Sequence[Any]]) -> None:
+    row = f"({', '.join([database.param] * len(rows[0]))})"
+    database.execute_sql(
+        "INSERT INTO dewey_run_counts (span, start, task, queue, what, bucket, count)"
+        f" VALUES {', '.join([row] * len(rows))}"
+        " ON CONFLICT (span, start, task, queue, what, bucket)"
+        " DO UPDATE SET count = dewey_run_counts.count + excluded.count",
+        [value for values in rows for value in values],
+    )
+
+
+def uncount(runs: Iterable[Run]) -> None:
+    """Subtract runs that the caller deletes, in the same transaction and before their attempts go."""
+    by_id = {run.id: run for run in runs}
+    deltas = Counter(key for run in by_id.values() for key in keys_of(run))
+    retried = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False)
+    counted = Attempt.run_id.in_(list(by_id)) & (retried | Attempt.error_group.is_null(False))
+    columns = (Attempt.run_id, Attempt.ended_at, Attempt.state, Attempt.next_at, Attempt.error_group)
+    for one in Attempt.select(*columns).where(counted):
+        if one.state == State.FAILED and one.next_at:
+            deltas[key_of(by_id[one.run_id], one.ended_at, RETRIED)] += 1
+        if one.error_group:
+            deltas[key_of(by_id[one.run_id], one.ended_at, ERROR + one.error_group)] += 1
+    add({key: -count for key, count in deltas.items()})
+
+
+def forget(as_of: datetime) -> None:
+    """Drop what is past its time; the days stay."""
+    for span, kept in KEPT.items():
+        old = (RunCount.span == span) & (RunCount.start < int((as_of - kept).timestamp()))
+        RunCount.delete().where(old).execute()
+
+
+# --- asking --------------------------------------------------------------------------------------------------
+
+
+class Totals(NamedTuple):
+    """What a window holds."""
+
+    counts: Counter[str]  # by state in which runs ended; `retried` counts attempts, `again` runs that took several
+    waited: Counter[int]  # runs by the bucket of their time in the queue
+    ran: Counter[int]  # and of their last attempt
+
+    @property
+    def ended(self) -> int:
+        return sum(self.counts[state] for state in ENDED)
+
+    @property
+    def failed(self) -> int:
+        """Those that came to a bad end."""
+        return self.counts[State.FAILED] + self.counts[State.DEAD]
+
+
+class Slot(NamedTuple):
+    """One step of a series."""
+
+    start: datetime
+    counts: Counter[str]  # as in Totals
+
+
+class Piece(NamedTuple):
+    """Rows of one span, from a second on and before another."""
+
+    span: int
+    since: int
+    until: int
+
+
+#: A full day beyond every row.
+FOREVER = DAY * 2**40
+
+
+def full_minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
+
+
+def window_start(as_of: datetime, hours: int) -> datetime:
+    """Where the window of so many hours begins: at a full minute."""
+    return full_minute(as_of) - timedelta(hours=hours)
+
+
+def totals(since: datetime, until: datetime | None = None) -> Totals:
+    """From the minute of `since` on, up to the minute of `until` (which is left out) or without an end."""
+    return windows({"": (since, until)})[""]
+
+
+def windows(asked: Mapping[str, tuple[datetime, datetime | None]]) -> dict[str, Totals]:
+    """The same for several windows, by name, in one statement."""
+    found = {name: Totals(Counter(), Counter(), Counter()) for name in asked}
+    pieces = [(name, piece) for name, (since, until) in asked.items() for piece in pieces_of(since, until)]
+    if not pieces:
+        return found
+    sql = together([SUMS.format(param=database.param)] * len(pieces))
+    parameters = [value for number, (_, piece) in enumerate(pieces) for value in (number, *piece)]
+    for number, what, bucket, count in database.execute_sql(sql, parameters).fetchall():
+        counts, waited, ran = found[pieces[number][0]]
+        of_durations = {WAITED: waited, RAN: ran}.get(what)
+        if of_durations is None:
+            counts[what] += int(count)
+        else:
+            of_durations[bucket] += int(count)
+    return found
+
+
+def together(queries: Sequence[str]) -> str:
+    """The rows of all of them. Left alone, PostgreSQL starts parallel workers for so few, and is the slower for it."""
+    if not on_postgresql():
+        return " UNION ALL ".join(queries)
+    parts = [f"part_{place} AS MATERIALIZED ({query})" for place, query in enumerate(queries)]
+    rows = [f"SELECT * FROM part_{place}" for place in range(len(queries))]
+    return f"WITH {', '.join(parts)} {' UNION ALL '.join(rows)}"
+
+
+def named(whats: Iterable[str]) -> str:
+    """As literals: the database should see them when it plans."""
+    return "('{}')".format("', '".join(whats))
+
+
+SUMS = (
+    "SELECT CAST({param} AS integer), what, bucket, SUM(count) FROM dewey_run_counts"
+    f" WHERE span = {{param}} AND what IN {named((*OUTCOMES, AGAIN, WAITED, RAN))}"
+    " AND start >= {param} AND start < {param} GROUP BY what, bucket"
+)
+
+
+def pieces_of(since: datetime, until: datetime | None) -> list[Piece]:
+    """Minutes up to the first full hour, hours up to the first midnight, days, and back again: few rows for a week."""
+    first, last = (FOREVER if at is None else int(full_minute(at).timestamp()) for at in (since, until))
+    return split(first, last, SPANS)
+
+
+def split(first: int, last: int, spans: tuple[int, ...]) -> list[Piece]:
+    if first >= last:
+        return []
+    *finer, span = spans
+    inner_first, inner_last = -(-first // span) * span, last // span * span
+    if inner_first >= inner_last:
+        return split(first, last, tuple(finer))
+    inner = Piece(span, inner_first, inner_last)
+    return [*split(first, inner_first, tuple(finer)), inner, *split(inner_last, last, tuple(finer))]
+
+
+def series(since: datetime, until: datetime, step: int) -> list[Slot]:
+    """What ended in each step of so many seconds (whole minutes), from that of `since` to that of `until`."""
+    first, last = (int(at.timestamp()) // step * step for at in (since, until))
+    param = database.param
+    rows = database.execute_sql(
+        f"SELECT start / {param} * {param}, what, SUM(count) FROM dewey_run_counts"
+        f" WHERE span = {param} AND what IN {named(OUTCOMES)} AND start >= {param} AND start < {param}"
+        " GROUP BY 1, what",
+        [step, step, max(span for span in SPANS if step % span == 0), first, last + step],
+    )
+    slots = {start: Slot(datetime.fromtimestamp(start, UTC), Counter()) for start in range(first, last + step, step)}
+    for start, what, count in rows.fetchall():
+        slots[start].counts[what] += int(count)
+    return list(slots.values())

@@ -1,0 +1,41 @@
+"""How many runs ever ended how, waited and ran how long: sums that only grow, as a monitoring system wants them.
+
+They are kept beside the sums by minute, hour and day (`engine.history.run_counts`), and read in a few milliseconds: a
+row for each task and bucket, however many runs there were.
+"""
+
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+from engine.database import database
+from engine.history.run_counts import EVER, OUTCOMES, RAN, WAITED
+
+
+class Of(NamedTuple):
+    """The task and the queue of what is counted."""
+
+    task: str
+    queue: str
+
+
+class Lifetime(NamedTuple):
+    """`counts` by state in which runs ended, and of attempts that were `retried`; durations by bucket."""
+
+    counts: dict[Of, Counter[str]]
+    waited: dict[Of, Counter[int]]  # from due to the first start
+    ran: dict[Of, Counter[int]]  # of the last attempt
+
+
+def lifetime() -> Lifetime:
+    """In one statement."""
+    found = Lifetime(defaultdict(Counter), defaultdict(Counter), defaultdict(Counter))
+    rows = database.execute_sql(
+        f"SELECT task, queue, what, bucket, count FROM dewey_run_counts WHERE span = {EVER}"
+    ).fetchall()
+    for task, queue, what, bucket, count in rows:
+        of = Of(task, queue)
+        if what in (WAITED, RAN):
+            (found.waited if what == WAITED else found.ran)[of][bucket] += int(count)
+        elif what in OUTCOMES:
+            found.counts[of][what] += int(count)
+    return found

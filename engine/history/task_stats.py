@@ -1,0 +1,91 @@
+"""The last seven days of each task, from the sums: how its runs ended, how long they waited and ran. One statement."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from engine.database import database
+from engine.history.run_counts import DAY, HOUR, OUTCOMES, RAN, RETRIED, WAITED, Slot, named
+from engine.models import State
+
+DAYS = 7
+STEP = 6 * HOUR
+
+
+class Week(NamedTuple):
+    """`counts` by state in which runs ended, and of attempts that were `retried`; `slots` are six hours each."""
+
+    since: datetime
+    counts: Counter[str]
+    waited: Counter[int]  # runs by the bucket of their time in the queue
+    ran: Counter[int]  # and of their last attempt
+    slots: list[Slot]
+
+    @property
+    def ended(self) -> int:
+        return sum(count for what, count in self.counts.items() if what != RETRIED)
+
+    @property
+    def failed(self) -> int:
+        return failed(self.counts)
+
+    @property
+    def finished(self) -> int:
+        """Runs that came to an end by themselves: neither cancelled nor expired."""
+        return self.counts[State.SUCCEEDED] + self.failed
+
+    @property
+    def failed_attempts(self) -> int:
+        return self.failed + self.counts[RETRIED]
+
+    @property
+    def attempts(self) -> int:
+        return self.finished + self.counts[RETRIED]
+
+
+def failed(counts: Counter[str]) -> int:
+    return counts[State.FAILED] + counts[State.DEAD]
+
+
+def week_start(as_of: datetime) -> datetime:
+    """Midnight (UTC) six days ago: where both the days and the hours of the sums begin."""
+    return as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS - 1)
+
+
+def weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, Week]:
+    """Of these tasks, up to and with the six hours that hold `as_of`."""
+    since, names = week_start(as_of), list(tasks)
+    first = int(since.timestamp())
+    starts = range(first, int(as_of.timestamp()) + 1, STEP)
+    found = {task: Week(since, Counter(), Counter(), Counter(), empty(starts)) for task in names}
+    if not names:
+        return found
+    rows = database.execute_sql(sql_for(len(names)), [first, *names, STEP, STEP, first, *names]).fetchall()
+    for task, what, bucket, start, count in rows:
+        week = found[task]
+        if what in (WAITED, RAN):
+            (week.waited if what == WAITED else week.ran)[bucket] += int(count)
+        else:
+            week.counts[what] += int(count)
+            # What is dated after `as_of`, by a clock that is ahead, belongs to the last one.
+            week.slots[min((start - first) // STEP, len(week.slots) - 1)].counts[what] += int(count)
+    return found
+
+
+def empty(starts: Iterable[int]) -> list[Slot]:
+    return [Slot(datetime.fromtimestamp(start, UTC), Counter()) for start in starts]
+
+
+def sql_for(count: int) -> str:
+    """Durations by day, outcomes by six hours."""
+    param = database.param
+    tasks = ", ".join([param] * count)
+    table = "FROM dewey_run_counts WHERE span ="
+    since = f"AND start >= {param} AND task IN ({tasks})"
+    return (
+        f"SELECT task, what, bucket, 0, SUM(count) {table} {DAY} AND what IN {named((WAITED, RAN))} {since}"
+        " GROUP BY task, what, bucket"
+        f" UNION ALL SELECT task, what, 0, start / {param} * {param}, SUM(count)"
+        f" {table} {HOUR} AND what IN {named(OUTCOMES)} {since} GROUP BY 1, 2, 4"
+    )

@@ -1,0 +1,198 @@
+"""What happened to runs → records. Events wait in the broker's stream until somebody writes them down.
+
+Workers, schedulers and callers only append events, in the same step as what they tell of. A recorder reads them in
+order and writes them in batches; the place it has reached is a row of the same database, moved on in the same
+transaction. So each event counts exactly once, whoever records, and whatever dies or goes away meanwhile.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+from peewee import PeeweeException
+
+from engine.broker.entries import consumer_facts
+from engine.broker.types import DROPPED, Beat, Held
+from engine.database import database, release
+from engine.exceptions import BrokerAway
+from engine.history import event_handlers, rejected
+from engine.history.event_handlers import Line, instant
+from engine.models import ENDED, Attempt, HistoryCursor, Run, State, WorkerProcess, now
+from engine.queues.queue import Queue
+from engine.refusals import is_refusal, refused
+
+logger = logging.getLogger(__name__)
+
+#: What is read at once stays with the process that has read it: 500 take two megabytes more, and are as quick.
+BATCH, MOST_BATCHES = 100, 100
+
+#: Beyond this many unwritten events the oldest are dropped, and counted.
+MOST_WAITING = 200_000
+
+
+def write_down(queue: Queue) -> int:
+    """Write what waits in the queue's stream, a batch at a time. Returns the number of events written by this call.
+
+    When it returns, what was there when it was called has been written, by whichever recorder, unless that was very
+    much: nobody who came for one event should be kept by all the others.
+    """
+    total = 0
+    for _ in range(MOST_BATCHES):
+        if not (events := waiting(queue)):
+            break
+        total += write_batch(queue, *events)
+    return total
+
+
+class Events(NamedTuple):
+    stream: str
+    position: int
+    lines: list[Line]
+
+
+def waiting(queue: Queue) -> Events | None:
+    """The next events to be written, and the place they follow on."""
+    stream = queue.storage.stream()
+    position = reached(stream)
+    lines = queue.storage.events(position, BATCH)
+    return Events(stream, position, lines) if lines else None
+
+
+def write_batch(queue: Queue, stream: str, position: int, lines: list[Line]) -> int:
+    batch = Events(stream, position, lines)
+    try:
+        written = write_as(batch, partial(event_handlers.play, queue.name))
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        written = write_as(batch, partial(rejected.play, queue.name, stream))
+    if not written:
+        return 0
+    queue.storage.trim(lines[-1][0])
+    note_dropped(queue, stream)
+    return len(lines)
+
+
+def write_as(batch: Events, play: Callable[[Sequence[Line]], None]) -> bool:
+    """Play a batch and move the cursor on, in one transaction. False when another recorder has done so."""
+    with database.atomic() as transaction:
+        # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
+        if not move_on(batch.stream, batch.position, batch.lines[-1][0]):
+            transaction.rollback()
+            return False
+        play(batch.lines)
+        return True
+
+
+def reached(stream: str) -> int:
+    row = HistoryCursor.get_or_none(HistoryCursor.stream == stream)
+    if row is None:
+        HistoryCursor.insert(stream=stream, position=0).on_conflict_ignore().execute()
+        return 0
+    return int(row.position)
+
+
+def move_on(stream: str, position: int, last: int) -> bool:
+    here = (HistoryCursor.stream == stream) & (HistoryCursor.position == position)
+    return bool(HistoryCursor.update(position=last).where(here).execute())
+
+
+def position(queue: Queue) -> int:
+    """The last event of the queue's stream that has been written down."""
+    return reached(queue.storage.stream())
+
+
+def write_consumers(queue: Queue, known: list[Beat] | None = None) -> list[Beat] | None:
+    """The consumers' last signs of life → their rows; what they hold → running runs.
+
+    One that said goodbye is forgotten by the broker after that. Returns what was written: when that is `known` the
+    next time, nothing is written. While something is held it is None, as runs may have to wait for their own rows.
+    """
+    beats, held = worth_a_row(queue), sorted(queue.storage.held())
+    if beats == known and not held:
+        return known
+    rows = [row for beat in beats if (row := consumer_row(queue.name, beat, held))]
+    with database.atomic():
+        for one, error in [*refused(held, write_running), *refused(rows, write_consumer_rows)]:
+            report_refused(one.run_id if isinstance(one, Held) else one["id"], str(error).partition("\n")[0])
+    for beat in beats:
+        if beat.info.get("stopped_at"):
+            queue.storage.forget(beat.consumer)
+    return None if held else beats
+
+
+@lru_cache(maxsize=1000)
+def report_refused(name: str, reason: str) -> None:
+    """Log it once, though it is tried again with each heartbeat."""
+    logger.error("The database refuses the row of %s: %s", name, reason)
+
+
+def write_consumer_rows(rows: Sequence[dict[str, Any]]) -> None:
+    others = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
+    WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=others).execute()
+
+
+def worth_a_row(queue: Queue) -> list[Beat]:
+    """Signs of life, but of who died so long ago that the broker may forget it too."""
+    found = []
+    for beat in queue.storage.beats():
+        if now().timestamp() - beat.at > WorkerProcess.KEPT.total_seconds():
+            queue.storage.forget(beat.consumer)
+        else:
+            found.append(beat)
+    return found
+
+
+def write_running(held: Sequence[Held]) -> None:
+    """Nobody tells when a run starts: it is seen from who holds it, and told again when it has ended.
+
+    A run whose enqueuing or whose end is still on its way through the stream is left to that.
+    """
+    waiting = {run.id: run for run in Run.select().where(Run.id.in_([one.run_id for one in held]))}
+    for one in held:
+        run = waiting.get(one.run_id)
+        if run is None or run.deliveries >= one.delivery or run.state in ENDED:
+            continue
+        worker, since = f"{one.worker} on {one.consumer}", instant(one.held_at)
+        facts: dict[str, Any] = {"state": State.RUNNING, "deliveries": one.delivery, "attempts": one.attempt}
+        if run.attempts < one.attempt:
+            facts["run_ms"] = None  # that was the attempt before
+        if run.started_at is None:
+            waited = (since - (run.due_at or run.enqueued_at)).total_seconds() * 1000
+            facts |= {"started_at": since, "wait_ms": max(waited, 0)}
+        # Guarded: another recorder may have written its end meanwhile.
+        still = (Run.id == run.id) & (Run.deliveries == run.deliveries) & (Run.state == run.state)
+        if Run.update(**facts, worker=worker).where(still).execute():
+            attempt = {"run_id": run.id, "number": one.delivery, "attempt": one.attempt, "state": State.RUNNING}
+            Attempt.insert(**attempt, worker=worker, started_at=since).on_conflict_ignore().execute()
+
+
+def consumer_row(queue: str, beat: Beat, held: list[Held]) -> dict[str, Any] | None:
+    """None where the beat is malformed."""
+    running = [
+        {"worker": one.worker, "run_id": one.run_id, "task": one.task, "since": instant(one.held_at).isoformat()}
+        for one in held
+        if one.consumer == beat.consumer
+    ]
+    facts = consumer_facts(queue, beat)
+    return facts and {"id": beat.consumer, "queue": queue, "running": running, **facts}
+
+
+def note_dropped(queue: Queue, stream: str) -> None:
+    dropped = queue.storage.incr(DROPPED, 0)
+    if dropped:
+        HistoryCursor.update(dropped=dropped).where(HistoryCursor.stream == stream).execute()
+
+
+def dropped_events() -> int:
+    """Events of all queues that were lost because they could not be written down for too long."""
+    return sum(row.dropped for row in HistoryCursor.select(HistoryCursor.dropped))
+
+
+def write_down_now(queue: Queue) -> None:
+    """Have the new run on record at once, whether or not a recorder lives. Its message is safe either way."""
+    try:
+        write_down(queue)
+    except (PeeweeException, BrokerAway):
+        release()

@@ -1,0 +1,1 @@
+"""Answers what is going on: queues, consumers, tasks, alerts. Changes no run."""

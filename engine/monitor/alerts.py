@@ -1,0 +1,242 @@
+"""What was found wrong, from when to when, and who was told of it.
+
+Any number may watch: an alert is opened by whoever stores it first under its key, ended by whoever's guarded UPDATE
+hits it, and a notice is sent by whoever claims it. A notice is stored in the transaction that opens or ends its alert,
+so nobody is left untold; who dies while sending leaves a claim that lapses, so it may come twice, with the same id.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from peewee import AutoField, DoubleField, IntegerField, TextField
+
+from engine.database import JSONTextField, UTCDateTimeField, database
+from engine.models import Record
+
+FIRED, WORSE, RESOLVED, TEST = "fired", "worse", "resolved", "test"
+WAITING, SENT, FAILED, DROPPED = "waiting", "sent", "failed", "dropped"
+
+#: Who claims a notice has this long to send it before another may.
+CLAIM = timedelta(minutes=2)
+FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = timedelta(seconds=10), timedelta(minutes=10), timedelta(hours=24)
+#: What counts up is told again when there is more of it, but not sooner than this.
+AGAIN = timedelta(hours=1)
+#: Who has not been heard of for so long watches no more, and is not worth a row after a day.
+SILENT, BEAT_KEPT = timedelta(minutes=1), timedelta(days=1)
+
+
+class Signal(NamedTuple):
+    """Something that is wrong now. `facts`: what else its sentence says; JSON values."""
+
+    rule: str
+    subject: str  # a queue or a task; empty for the whole
+    value: float
+    facts: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return f"{self.rule}:{self.subject}"
+
+
+class Alert(Record):
+    """Something that was wrong for a time. `value` is the one that was told last."""
+
+    id = AutoField()
+    rule = TextField()
+    subject = TextField()
+    open_as = TextField(null=True, unique=True)  # its key while it lasts
+    value = DoubleField()
+    facts = JSONTextField()
+    began_at = UTCDateTimeField()
+    changed_at = UTCDateTimeField()  # when `value` was told
+    ended_at = UTCDateTimeField(null=True, index=True)
+
+    class Meta:
+        table_name = "dewey_alerts"
+
+
+class Notice(Record):
+    """A message about an alert, or a test without one, on its way to one channel."""
+
+    id = AutoField()
+    alert_id = IntegerField(null=True, index=True)
+    event = TextField()  # fired, worse, resolved, test
+    channel = TextField()  # webhook, email
+    state = TextField()  # waiting, sent, failed: given up, dropped: over before anybody was to be told
+    facts = JSONTextField()  # rule, subject, value, began_at and the alert's own
+    created_at = UTCDateTimeField(index=True)
+    due_at = UTCDateTimeField()
+    tries = IntegerField(default=0)
+    sent_at = UTCDateTimeField(null=True)
+    error = TextField(null=True)
+
+    class Meta:
+        table_name = "dewey_notices"
+        indexes = ((("state", "due_at"), False),)
+
+
+class Watcher(Record):
+    """One process that watches, and what it saw last: by rule the worst value and whose it was."""
+
+    id = TextField(primary_key=True)  # host:pid:random
+    host = TextField()
+    pid = IntegerField()
+    started_at = UTCDateTimeField()
+    beat_at = UTCDateTimeField()
+    stopped_at = UTCDateTimeField(null=True)
+    seen = JSONTextField(default=dict)
+
+    class Meta:
+        table_name = "dewey_watches"
+
+
+# --- alerts --------------------------------------------------------------------------------------------------
+
+
+def open_alerts() -> list[Alert]:
+    return list(Alert.select().where(Alert.open_as.is_null(False)).order_by(Alert.began_at, Alert.id))
+
+
+def latest(rule: str) -> Alert | None:
+    return Alert.select().where(Alert.rule == rule).order_by(Alert.id.desc()).first()
+
+
+def fire(signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
+    """Open the alert and have it told; False where it was open already."""
+    row = {
+        "rule": signal.rule, "subject": signal.subject, "open_as": signal.key, "value": signal.value,
+        "facts": signal.facts, "began_at": as_of, "changed_at": as_of,
+    }  # fmt: skip
+    with database.atomic():
+        known = Alert.select().where(Alert.open_as == signal.key)
+        if known.exists():
+            return False
+        Alert.insert(**row).on_conflict_ignore().execute()
+        alert = known.first()
+        # Of two who get here at once, one stores it; the other finds an alert that is not its own.
+        if alert is None or alert.began_at != as_of or Notice.select().where(Notice.alert_id == alert.id).exists():
+            return False
+        tell(FIRED, alert, channels, as_of, due_at)
+    return True
+
+
+def worsen(alert: Alert, signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
+    """Have it told that there is more of it; False where another did."""
+    here = (Alert.id == alert.id) & (Alert.changed_at == alert.changed_at) & Alert.open_as.is_null(False)
+    with database.atomic():
+        changes = {"value": signal.value, "facts": signal.facts, "changed_at": as_of}
+        if not Alert.update(**changes).where(here).execute():
+            return False
+        alert.value, alert.facts, alert.changed_at = signal.value, signal.facts, as_of
+        tell(WORSE, alert, channels, as_of, due_at)
+    return True
+
+
+def resolve(alert: Alert, as_of: datetime, due_at: datetime) -> bool:
+    """End the alert and tell those who know of it; whom nobody has told yet is not bothered any more."""
+    with database.atomic():
+        here = (Alert.id == alert.id) & Alert.open_as.is_null(False)
+        if not Alert.update(ended_at=as_of, open_as=None).where(here).execute():
+            return False
+        alert.ended_at = as_of
+        of_it = Notice.alert_id == alert.id
+        Notice.update(state=DROPPED).where(of_it & (Notice.state == WAITING) & (Notice.tries == 0)).execute()
+        told = (
+            Notice.select(Notice.channel).where(of_it & (Notice.state != DROPPED)).distinct().order_by(Notice.channel)
+        )
+        tell(RESOLVED, alert, [one.channel for one in told], as_of, due_at)
+    return True
+
+
+# --- notices -------------------------------------------------------------------------------------------------
+
+
+def tell(event: str, alert: Alert | None, channels: Iterable[str], as_of: datetime, due_at: datetime) -> list[Notice]:
+    """To be sent from `due_at` on."""
+    facts = facts_of(alert) if alert else {}
+    return [
+        Notice.create(
+            alert_id=alert and alert.id,
+            event=event,
+            channel=channel,
+            state=WAITING,
+            facts=facts,
+            created_at=as_of,
+            due_at=due_at,
+        )
+        for channel in channels
+    ]
+
+
+def facts_of(alert: Alert) -> dict[str, Any]:
+    ended_at = alert.ended_at and alert.ended_at.isoformat()
+    told = {"rule": alert.rule, "subject": alert.subject, "value": alert.value}
+    return {**alert.facts, **told, "began_at": alert.began_at.isoformat(), "ended_at": ended_at}
+
+
+def due(as_of: datetime, limit: int = 50) -> list[Notice]:
+    """Those to be sent now, oldest first. Of one alert the second waits for the first, channel by channel."""
+    waiting = list(Notice.select().where(Notice.state == WAITING).order_by(Notice.id).limit(10 * limit))
+    first: dict[Any, int] = {}
+    for one in waiting:
+        first.setdefault((one.alert_id or -one.id, one.channel), one.id)
+    heads = set(first.values())
+    return [one for one in waiting if one.id in heads and one.due_at <= as_of][:limit]
+
+
+def claim(notice: Notice, as_of: datetime) -> bool:
+    """Whether it is the caller who sends it now."""
+    due_at, tries = as_of + CLAIM, notice.tries + 1
+    if not Notice.update(due_at=due_at, tries=tries).where(untouched(notice)).execute():
+        return False
+    notice.due_at, notice.tries = due_at, tries
+    return True
+
+
+def newest(limit: int) -> list[Notice]:
+    return list(Notice.select().order_by(Notice.id.desc()).limit(limit))
+
+
+def untouched(notice: Notice) -> Any:
+    here = (Notice.id == notice.id) & (Notice.state == WAITING)
+    return here & (Notice.tries == notice.tries)
+
+
+def sent(notice: Notice, as_of: datetime) -> None:
+    Notice.update(state=SENT, sent_at=as_of, error=None).where(untouched(notice)).execute()
+
+
+def not_sent(notice: Notice, as_of: datetime, error: str, *, give_up: bool = False) -> bool:
+    """Try again after a growing pause; returns whether it is given up."""
+    given_up = give_up or as_of - notice.created_at > PATIENCE
+    pause = min(FIRST_PAUSE * 2 ** min(notice.tries - 1, 16), LONGEST_PAUSE)
+    state = FAILED if given_up else WAITING
+    Notice.update(state=state, due_at=as_of + pause, error=error[:500]).where(untouched(notice)).execute()
+    return given_up
+
+
+# --- those who watch -----------------------------------------------------------------------------------------
+
+
+def beat(watcher: Watcher) -> None:
+    row = {field.name: getattr(watcher, field.name) for field in Watcher._meta.sorted_fields}
+    changing = [Watcher.beat_at, Watcher.stopped_at, Watcher.seen]
+    Watcher.insert(**row).on_conflict(conflict_target=[Watcher.id], preserve=changing).execute()
+    Watcher.delete().where(Watcher.beat_at < watcher.beat_at - BEAT_KEPT).execute()
+
+
+def watchers() -> Sequence[Watcher]:
+    """The last heard of first."""
+    return list(Watcher.select().order_by(Watcher.beat_at.desc(), Watcher.id))
+
+
+def watching(as_of: datetime) -> list[Watcher]:
+    """Those that look now, the last heard of first."""
+    return [one for one in watchers() if not one.stopped_at and as_of - one.beat_at <= SILENT]
+
+
+def forget(before: datetime) -> None:
+    """Drop what ended, and the notices written, before."""
+    Notice.delete().where((Notice.created_at < before) & (Notice.state != WAITING)).execute()
+    Alert.delete().where(Alert.ended_at < before).execute()

@@ -1,0 +1,122 @@
+"""How the broker itself is: asked of it with two or three questions, so that a page may ask often."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.broker.redis import RedisDelivery
+from engine.broker.sqlite import SqliteDelivery
+from engine.queues.queue import Queue
+
+
+class RedisHealth(NamedTuple):
+    """`product` is redis or valkey. Bytes and times are None where the server does not tell."""
+
+    product: str
+    version: str
+    ping_ms: float
+    address: str
+    up_seconds: int
+    clients: int
+    memory_bytes: int
+    memory_limit: int | None
+    evicts: str | None  # the policy by which it may drop accepted work
+    keeps_log: bool  # an append-only file
+    log_failed: bool
+    saved_at: datetime | None  # the last snapshot
+    replicas: int
+    exposed: bool  # reached over the network without a password
+
+
+class SqliteHealth(NamedTuple):
+    """The embedded broker's file. `wal_bytes`: what is not folded into it yet."""
+
+    product: str
+    version: str
+    ping_ms: float
+    path: str
+    file_bytes: int
+    wal_bytes: int
+    free_bytes: int  # inside the file, used again before it grows
+    journal_mode: str
+    synchronous: str
+
+
+Health = RedisHealth | SqliteHealth
+
+SYNCHRONOUS = ("off", "normal", "full", "extra")
+
+
+def health(queue: Queue) -> Health:
+    """Of the broker that carries this queue. Raises BrokerAway."""
+    storage = queue.storage
+    return redis_health(storage) if isinstance(storage, RedisDelivery) else sqlite_health(storage)
+
+
+def redis_health(storage: RedisDelivery) -> RedisHealth:
+    with storage.reaching() as redis:
+        info: dict[str, Any] = redis.info()
+        ping_ms = timed(redis.ping)
+    limit, policy = info.get("maxmemory") or None, info.get("maxmemory_policy", "noeviction")
+    connection = storage.redis.connection_pool.connection_kwargs
+    return RedisHealth(
+        product=info.get("server_name", "redis"),
+        version=info.get("valkey_version") or info["redis_version"],
+        ping_ms=ping_ms,
+        address=address_of(connection),
+        up_seconds=info["uptime_in_seconds"],
+        clients=info["connected_clients"],
+        memory_bytes=info["used_memory"],
+        memory_limit=limit,
+        evicts=policy if limit and policy != "noeviction" else None,
+        keeps_log=bool(info.get("aof_enabled")),
+        log_failed="err" in (info.get("aof_last_write_status"), info.get("aof_last_bgrewrite_status")),
+        saved_at=datetime.fromtimestamp(saved, UTC) if (saved := info.get("rdb_last_save_time")) else None,
+        replicas=info.get("connected_slaves", 0),
+        exposed=is_exposed(connection),
+    )
+
+
+def address_of(connection: dict[str, Any]) -> str:
+    """Where it is reached, without its password."""
+    if path := connection.get("path"):
+        return str(path)
+    return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}/{connection.get('db') or 0}"
+
+
+def is_exposed(connection: dict[str, Any]) -> bool:
+    host = str(connection.get("host", "localhost"))
+    loopback = "path" in connection or host in ("localhost", "::1") or host.startswith("127.")
+    return not (loopback or connection.get("password"))
+
+
+def sqlite_health(storage: SqliteDelivery) -> SqliteHealth:
+    def pragma(name: str) -> Any:
+        return storage.ask(f"PRAGMA {name}")[0][0]
+
+    return SqliteHealth(
+        product="sqlite",
+        version=storage.ask("SELECT sqlite_version()")[0][0],
+        ping_ms=timed(lambda: storage.ask("SELECT 1 FROM consumer LIMIT 1")),
+        path=str(storage.path),
+        file_bytes=size_of(storage.path),
+        wal_bytes=size_of(storage.path.with_name(storage.path.name + "-wal")),
+        free_bytes=pragma("freelist_count") * pragma("page_size"),
+        journal_mode=pragma("journal_mode"),
+        synchronous=SYNCHRONOUS[pragma("synchronous")],
+    )
+
+
+def size_of(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def timed(ask: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    ask()
+    return (time.perf_counter() - began) * 1000

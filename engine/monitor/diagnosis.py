@@ -1,0 +1,252 @@
+"""Why is it not running? One answer from everything that can stand in a run's way, asked of the broker, the consumers
+and the record. Nothing here writes.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from huey.api import Task
+
+from config import settings
+from engine.broker.messages import Letter
+from engine.broker.types import Held, Place
+from engine.exceptions import BrokerAway, Unreadable
+from engine.history import writer
+from engine.models import ENDED, Run, State, WorkerProcess, now
+from engine.monitor.consumers import LEASE, live, present, worker_name, workers
+from engine.queues.queue import Queue, Queues
+from engine.queues.task import RunTask
+from engine.version import code_version
+
+#: What `lock_task` raises where somebody else has the lock, as it stands in a run's error.
+LOCKED = re.compile(r"TaskLockedException: unable to acquire lock (.+)")
+
+#: A scheduler looks every second; what is due for longer than this has been forgotten by it.
+OVERDUE = timedelta(seconds=5)
+
+MOST_NAMED = 3
+
+
+class Cause(NamedTuple):
+    """One thing that stands in the way. `kind` and its `facts`, instants aware:
+
+    ended         state, at, error
+    running       worker, since, cancelled_by   the last where somebody wants it interrupted
+    broker_away
+    record_behind                               the broker knows more than the record: it moves on in a moment
+    lost          state                         on record, and not in the broker any more
+    cancelled     task, until                   by Huey's `revoke`, in code; with a task: all of its runs
+    older_code    task, consumer, worker_id, version, since, until     a consumer that met it does not know the task
+    task_unknown  task, code_version, workers   the versions of those that serve its queue
+    queue_unknown queue
+    queue_paused  queue, by, at, reason
+    task_paused   task, queue, by, at, reason
+    no_worker     queue, wanted, last, state, seen_at     the last consumer that was heard of, if any
+    scheduled     due_at
+    retry_due     due_at, attempt, retries, error
+    rate_limited  task, limit, due_at
+    overdue       due_at, looked_at             due, and no scheduler has moved it on
+    lock_held     lock, task, run_id, worker, since       without a run: nobody knows who
+    lock_free     lock                          the last attempt failed on it; nobody holds it now
+    ahead         count, queue
+    busy          queue, workers, runs          [{run_id, task, worker, since}], the longest first
+    next          queue, free                   nothing stands in its way
+    """
+
+    kind: str
+    facts: dict[str, Any]
+
+
+def why(queues: Queues, run: Run) -> list[Cause]:
+    """Everything that stands in this run's way, the main cause first. Never empty."""
+    if run.state in ENDED:
+        return [Cause("ended", {"state": str(run.state), "at": run.ended_at, "error": run.error})]
+    queue = queues.get(run.queue)
+    if queue is None:
+        return [Cause("queue_unknown", {"queue": run.queue})]
+    try:
+        return Waiting(queue, run).causes()
+    except BrokerAway:
+        return [Cause("broker_away", {})]
+
+
+class Waiting:
+    """A run that has not ended, and what the broker holds of its queue."""
+
+    def __init__(self, queue: Queue, run: Run) -> None:
+        self.queue, self.run, self.storage = queue, run, queue.storage
+        self.held: list[Held] = self.storage.held()
+        self.place: Place | None = self.storage.place(run.id)
+
+    def causes(self) -> list[Cause]:
+        for held in self.held:
+            if held.run_id == self.run.id:
+                return [self.running(held)]
+        if self.place is None or self.place.state == "dead":
+            return [self.not_in_the_broker()]
+        known = workers()
+        self.serving = live(known, self.queue.name)
+        put_off = self.put_off()
+        self.due = None if put_off else self.due_at()
+        later = self.later() if self.due and self.due > now() else []
+        hindered = [*self.paused(), *self.unknown(), *self.nobody(known), *self.overdue(), *self.locked()]
+        found = [*self.cancelled(), *later, *put_off, *hindered]
+        return found if later else [*found, *self.in_line(hindered=bool(found))]
+
+    def running(self, held: Held) -> Cause:
+        by = self.storage.cancelling().get(held.run_id)
+        since = instant(held.held_at)
+        return Cause("running", {"worker": f"{held.worker} on {held.consumer}", "since": since, "cancelled_by": by})
+
+    def not_in_the_broker(self) -> Cause:
+        """Over, and not yet on record; or lost, as when a broker without a file of its own was started again."""
+        behind = self.storage.events(writer.position(self.queue), 1)
+        as_it_is = Run.get_or_none(Run.id == self.run.id)
+        if behind or as_it_is is None or as_it_is.state != self.run.state:
+            return Cause("record_behind", {})
+        return Cause("lost", {"state": str(self.run.state)})
+
+    # --- later -----------------------------------------------------------------------------------------------
+
+    def due_at(self) -> datetime | None:
+        if self.run.state == State.WAITING or (self.place and self.place.state == "waiting"):
+            return None
+        due: datetime | None = self.run.due_at
+        return due
+
+    def later(self) -> list[Cause]:
+        run = self.run
+        if run.state == State.RETRYING:
+            facts = {"attempt": run.attempts + 1, "retries": run.retries, "error": run.error}
+            return [Cause("retry_due", {"due_at": self.due, **facts})]
+        if (limit := self.task_class and self.task_class.rate_limit) and not has_eta(self.queue, run.id):
+            return [Cause("rate_limited", {"task": run.task, "limit": limit, "due_at": self.due})]
+        return [Cause("scheduled", {"due_at": self.due})]
+
+    def overdue(self) -> list[Cause]:
+        if not (self.due and self.serving and now() - self.due > OVERDUE):
+            return []
+        looked = max((one.scheduler_at for one in self.serving if one.scheduler_at), default=None)
+        return [Cause("overdue", {"due_at": self.due, "looked_at": looked})]
+
+    # --- in the way ------------------------------------------------------------------------------------------
+
+    def cancelled(self) -> list[Cause]:
+        """By Huey's `revoke`, in code: the worker that takes it drops it. What a person cancels is gone at once."""
+        keys: dict[str, str | None] = {Task(id=self.run.id).revoke_id: None}
+        if self.task_class:
+            keys[self.queue._task_key(self.task_class, "rt")] = self.run.task
+        for key, data in self.storage.peek_many(list(keys)).items():
+            if self.queue._check_revoked(data)[0]:
+                until, _once = self.queue.serializer.deserialize(data)
+                return [Cause("cancelled", {"task": keys[key], "until": until and until.replace(tzinfo=UTC)})]
+        return []
+
+    @property
+    def task_class(self) -> type[RunTask] | None:
+        known = self.queue._registry._registry.values()
+        return next((one for one in known if one.__name__ == self.run.task), None)
+
+    def paused(self) -> list[Cause]:
+        pauses, queue, task = self.queue.pauses(), self.queue.name, self.run.task
+        found = []
+        if "" in pauses:
+            found.append(Cause("queue_paused", {"queue": queue, **who_paused(pauses[""])}))
+        if task in pauses:
+            found.append(Cause("task_paused", {"task": task, "queue": queue, **who_paused(pauses[task])}))
+        return found
+
+    def put_off(self) -> list[Cause]:
+        """By a consumer whose code does not know its task, or one that is to follow it."""
+        found = self.storage.put_off_for(self.run.id) if self.place and self.place.state == "scheduled" else None
+        if found is None:
+            return []
+        facts = {"task": found.task, "consumer": found.consumer, "worker_id": found.consumer_id}
+        times = {"since": instant(found.met_at), "until": instant(found.until)}
+        return [Cause("older_code", {**facts, "version": found.version, **times})]
+
+    def unknown(self) -> list[Cause]:
+        if self.task_class:
+            return []
+        versions = sorted({one.code_version for one in self.serving})
+        facts = {"task": self.run.task, "code_version": code_version(), "workers": versions}
+        return [Cause("task_unknown", facts)]
+
+    def nobody(self, known: Sequence[WorkerProcess]) -> list[Cause]:
+        if self.serving:
+            return []
+        name = self.queue.name
+        last = next((one for one in known if one.queue == name), None)
+        facts = {
+            "queue": name,
+            "wanted": settings.workers.get(name, 1) > 0,
+            "last": last and worker_name(last),
+            "state": last and ("quiet" if last in present(known, name) else last.state(now(), LEASE)),
+            "seen_at": last and (last.stopped_at or last.beat_at),
+        }
+        return [Cause("no_worker", facts)]
+
+    def locked(self) -> list[Cause]:
+        """A lock that its last attempt could not have; or one that another run of the same task has now."""
+        locks = self.storage.locks()
+        holders = {(one.consumer, one.worker): one for one in self.held}
+        if found := LOCKED.match(self.run.error or ""):
+            name = found[1]
+            if name not in locks:
+                return [Cause("lock_free", {"lock": name})]
+            return [lock_held(name, holders.get(locks[name][1:]))]
+        for name, (_, *place) in locks.items():
+            holder = holders.get((place[0], place[1]))
+            if holder and holder.task == self.run.task:
+                return [lock_held(name, holder)]
+        return []
+
+    def in_line(self, hindered: bool) -> list[Cause]:
+        name = self.queue.name
+        ahead = self.place and self.place.ahead
+        found = [Cause("ahead", {"count": ahead, "queue": name})] if ahead else []
+        if not self.serving:
+            return found
+        consumers = {one.id for one in self.serving}
+        busy = sorted((one for one in self.held if one.consumer in consumers), key=lambda one: one.held_at)
+        total = sum(one.worker_count for one in self.serving)
+        if len(busy) >= total:
+            runs = [
+                {"run_id": one.run_id, "task": one.task, "worker": one.worker, "since": instant(one.held_at)}
+                for one in busy[:MOST_NAMED]
+            ]
+            found.append(Cause("busy", {"queue": name, "workers": total, "runs": runs}))
+        elif not hindered and not found:
+            found.append(Cause("next", {"queue": name, "free": total - len(busy)}))
+        return found
+
+
+def has_eta(queue: Queue, run_id: str) -> bool:
+    """Whether it was asked for a later time, and not put off by the broker."""
+    try:
+        letter = queue.serializer.deserialize(queue.storage.message(run_id) or b"")
+    except Unreadable:
+        return False
+    return isinstance(letter, Letter) and letter.message.eta is not None
+
+
+def who_paused(info: dict[str, Any]) -> dict[str, Any]:
+    return {"by": info["by"], "at": datetime.fromisoformat(info["at"]), "reason": info.get("reason")}
+
+
+def lock_held(name: str, holder: Held | None) -> Cause:
+    facts: dict[str, Any] = {"lock": name, "task": None, "run_id": None, "worker": None, "since": None}
+    if holder:
+        facts |= {
+            "task": holder.task,
+            "run_id": holder.run_id,
+            "worker": holder.worker,
+            "since": instant(holder.held_at),
+        }
+    return Cause("lock_held", facts)
+
+
+def instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

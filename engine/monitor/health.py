@@ -1,0 +1,96 @@
+"""What is wrong with the engine, if anything: asked by the overview, by the metrics and by whoever watches."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from engine.database import database
+from engine.exceptions import BrokerAway
+from engine.history.run_counts import MINUTE, full_minute, named, window_start
+from engine.models import State, WorkerProcess
+from engine.monitor import consumers as consumer_status
+from engine.monitor import status
+from engine.monitor.consumers import LEASE
+from engine.monitor.status import Missed
+from engine.queues.queue import Queues
+
+#: A consumer that died and was not replaced is lost for so long; a missed tick is news for a day.
+LOST_IS_NEWS = max(timedelta(minutes=15), 3 * LEASE)
+MISSED_IS_NEWS = timedelta(hours=24)
+
+
+class Facts(NamedTuple):
+    """The engine at one instant. Without the broker `queues` is empty, and `dead` says nothing."""
+
+    as_of: datetime
+    consumers: list[WorkerProcess]  # that serve, or fell silent a short while ago; in an order no heartbeat changes
+    queues: list[status.QueueFacts]
+    lags: dict[str, timedelta]  # of queues with a clock: since when nobody has looked at it
+    missed: list[Missed]
+    dropped: int  # events that never became history
+    loudest: tuple[str, int] | None  # of the last hour: the group of errors that came most often, and how often
+    dead: dict[str, int]  # messages kept of runs that died, by queue
+    broker: BrokerAway | None
+
+    @property
+    def unserved(self) -> list[status.QueueFacts]:
+        return [queue for queue in self.queues if queue.wanted and not queue.live]
+
+    @property
+    def late(self) -> list[str]:
+        """Queues whose schedule nobody looks at."""
+        return [name for name, lag in self.lags.items() if lag > status.SCHEDULE_LATE]
+
+
+def look(queues: Queues, as_of: datetime) -> Facts:
+    """Two questions to the database, and a few to the broker; without the broker the rest is worth knowing."""
+    known = consumer_status.workers()
+    heirs = consumer_status.replacements(known, as_of)
+    consumers = sorted(
+        (one for one in known if one.id not in heirs and is_news(one, as_of)), key=lambda one: (one.queue, one.id)
+    )
+    troubles = status.troubles(as_of - MISSED_IS_NEWS, window_start(as_of, 1))
+    lags = status.clock_lags(queues, consumers)
+    seen = Facts(as_of, consumers, [], lags, troubles.missed, troubles.dropped, troubles.loudest, {}, None)
+    try:
+        return seen._replace(
+            queues=status.queue_facts(queues, consumers),
+            dead={name: queue.storage.dead_size() for name, queue in queues.items()},
+        )
+    except BrokerAway as error:
+        return seen._replace(broker=error)
+
+
+def is_news(worker: WorkerProcess, as_of: datetime) -> bool:
+    """It serves, or fell silent a short while ago without saying goodbye."""
+    return worker.state(as_of, LEASE) != "stopped" and as_of - worker.beat_at < LOST_IS_NEWS
+
+
+class Rate(NamedTuple):
+    """Of runs that came to an end by themselves: how many failed or died, of how many."""
+
+    failed: int
+    finished: int
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.failed / self.finished if self.finished else 0.0
+
+
+def failure_rates(as_of: datetime, over: timedelta = timedelta(hours=1)) -> dict[str, Rate]:
+    """Of each task that ended anything in this time, the minute of `as_of` included. One statement."""
+    counts: dict[str, Counter[str]] = {}
+    rows = database.execute_sql(
+        f"SELECT task, what, SUM(count) FROM dewey_run_counts WHERE span = {MINUTE}"
+        f" AND what IN {named((State.SUCCEEDED, State.FAILED, State.DEAD))} AND start >= {database.param}"
+        " GROUP BY task, what",
+        [int((full_minute(as_of) - over).timestamp())],
+    ).fetchall()
+    for task, what, count in rows:
+        counts.setdefault(task, Counter())[what] += int(count)
+    return {task: rate_of(one) for task, one in sorted(counts.items())}
+
+
+def rate_of(counts: Counter[str]) -> Rate:
+    failed = counts[State.FAILED] + counts[State.DEAD]
+    return Rate(failed, counts[State.SUCCEEDED] + failed)

@@ -1,0 +1,105 @@
+"""What comes next in a queue, and what keeps it; what comes in and goes out."""
+
+from collections import Counter
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from engine.broker.messages import Asker, Letter, bare
+from engine.broker.types import header
+from engine.exceptions import Unreadable
+from engine.history.run_counts import MINUTE, full_minute
+from engine.models import ENDED, Run, RunCount, State
+from engine.monitor.status import QueueFacts
+from engine.queues.queue import Queue
+
+#: Over so many minutes the flow of a queue is averaged, the one that is filling included.
+FLOW_MINUTES = 5
+
+
+class Waiting(NamedTuple):
+    """A message in the queue. Of one that cannot be read, `unreadable` says why and the rest is what could be made out.
+
+    `hindrance`: what keeps it beside those before it: task_paused, unknown_task; None: nothing.
+    """
+
+    run_id: str | None
+    task: str | None
+    args: list[Any]
+    kwargs: dict[str, Any]
+    priority: float | None
+    attempt: int
+    asked_by: Asker | None
+    since: datetime | None  # in its queue, or due
+    unreadable: str | None
+    hindrance: str | None
+
+
+class Flow(NamedTuple):
+    """Runs per minute: asked for, and ended."""
+
+    came: float
+    went: float
+
+
+def head(queue: Queue, facts: QueueFacts, limit: int = 10) -> list[Waiting]:
+    """The next to be handed out, first to last. One statement to the database."""
+    if not facts.waiting:
+        return []
+    found = [waiting(queue, data) for data in queue.storage.enqueued_items(limit)]
+    since = since_when([one.run_id for one in found if one.run_id])
+    paused, known = queue.pauses(), {one.__name__ for one in queue._registry._registry.values()}
+    return [
+        one._replace(since=since.get(one.run_id or "", one.since), hindrance=hindrance(one, paused, known))
+        for one in found
+    ]
+
+
+def since_when(run_ids: list[str]) -> dict[str, datetime]:
+    """As far as they are on record: what was asked for a later time waits only from then on."""
+    rows = Run.select(Run.id, Run.enqueued_at, Run.due_at).where(Run.id.in_(run_ids))
+    return {run.id: max(run.enqueued_at, run.due_at or run.enqueued_at) for run in rows}
+
+
+def waiting(queue: Queue, data: bytes) -> Waiting:
+    try:
+        letter = queue.serializer.deserialize(data)
+        if not isinstance(letter, Letter):
+            raise Unreadable("not a message that asks for a run")
+    except (Unreadable, ValueError, KeyError, TypeError) as error:
+        known = header(data)
+        name, run_id = (known.bare, known.run_id) if known else (None, None)
+        return Waiting(run_id, name, [], {}, None, 0, None, None, str(error), None)
+    message, envelope = letter
+    return Waiting(
+        message.id, bare(message.name), list(message.args), dict(message.kwargs), message.priority,
+        envelope.attempt, envelope.asked_by, envelope.enqueued_at, None, None,
+    )  # fmt: skip
+
+
+def hindrance(one: Waiting, paused: Collection[str], known: Collection[str]) -> str | None:
+    if one.task in paused:
+        return "task_paused"
+    return "unknown_task" if one.task not in known and not one.unreadable else None
+
+
+def flows(queues: Collection[str], as_of: datetime) -> dict[str, Flow]:
+    """By queue, averaged over the last minutes. Two statements, answered from an index each."""
+    since = full_minute(as_of) - timedelta(minutes=FLOW_MINUTES - 1)
+    came, went = counted_in(queues, since), counted_out(since)
+    return {name: Flow(came[name] / FLOW_MINUTES, went[name] / FLOW_MINUTES) for name in queues}
+
+
+def counted_in(queues: Collection[str], since: datetime) -> Counter[str]:
+    # All states by name: the index then has a stretch for each, and SQLite does not read the whole queue for one.
+    asked = Run.queue.in_(list(queues)) & Run.state.in_(list(State)) & (Run.enqueued_at >= since)
+    rows: Any = Run.select(Run.queue, fn.COUNT(Run.id)).where(asked).group_by(Run.queue).tuples()
+    return Counter(dict(rows))
+
+
+def counted_out(since: datetime) -> Counter[str]:
+    ended = (RunCount.span == MINUTE) & RunCount.what.in_(ENDED) & (RunCount.start >= int(since.timestamp()))
+    rows: Any = RunCount.select(RunCount.queue, fn.SUM(RunCount.count)).where(ended).group_by(RunCount.queue).tuples()
+    return Counter({queue: int(count) for queue, count in rows})

@@ -1,0 +1,88 @@
+"""The tasks that the queues have registered: find one, describe it, its parameters, its next tick."""
+
+import inspect
+from datetime import datetime
+from typing import NamedTuple
+
+from config import settings
+from engine.exceptions import UnknownTask
+from engine.queues.queue import Queue, Queues
+from engine.queues.task import RunTask
+
+
+class TaskFacts(NamedTuple):
+    """A registered task. `schedule` is its cron expression; `parameters` are those a caller may give.
+
+    Limits in seconds, 0 for none; `rate_limit` such as 10/m, empty for none.
+    """
+
+    name: str
+    queue: str
+    doc: str
+    priority: float | None
+    retries: int
+    retry_delay: int
+    schedule: str | None
+    parameters: list[inspect.Parameter]
+    soft_limit: float
+    hard_limit: float
+    rate_limit: str
+    unique: bool
+    retry_backoff: float
+    periodic: bool
+    catch_up: bool
+
+
+def periodic(queue: Queue) -> list[type[RunTask]]:
+    return list(queue._registry._periodic_tasks)
+
+
+def find(queues: Queues, name: str) -> tuple[Queue, type[RunTask]]:
+    """The task of this name, which may be bare, `tasks.<name>` or `app.tasks.<name>`. Raises UnknownTask."""
+    for queue in queues.values():
+        for task_class in queue._registry._registry.values():
+            if name in accepted_names(task_class.__name__):
+                return queue, task_class
+    raise UnknownTask("there is no task named %(name)s", name=repr(name))
+
+
+def accepted_names(name: str) -> tuple[str, str, str]:
+    return name, f"tasks.{name}", f"app.tasks.{name}"
+
+
+def registered(queues: Queues) -> list[TaskFacts]:
+    return [
+        describe(queue, task_class) for queue in queues.values() for task_class in queue._registry._registry.values()
+    ]
+
+
+def describe(queue: Queue, task_class: type[RunTask]) -> TaskFacts:
+    return TaskFacts(
+        name=task_class.__name__,
+        queue=queue.name,
+        doc=inspect.getdoc(task_class.function) or "",
+        priority=task_class.default_priority,
+        retries=task_class.default_retries,
+        retry_delay=task_class.default_retry_delay,
+        schedule=getattr(task_class.schedule, "expression", None),
+        parameters=parameters(task_class),
+        soft_limit=float(task_class.default_timeout or settings.soft_time_limit),
+        hard_limit=queue.time_limit(task_class.__name__),
+        rate_limit=task_class.rate_limit,
+        unique=task_class.unique,
+        retry_backoff=task_class.default_retry_backoff or 0,
+        periodic=task_class.schedule is not None,
+        catch_up=task_class.catch_up,
+    )
+
+
+def parameters(task_class: type[RunTask]) -> list[inspect.Parameter]:
+    """What a caller may pass: the function's parameters without the `task` that Huey fills in."""
+    signature = inspect.signature(task_class.function)
+    return [one for one in signature.parameters.values() if not (task_class.context and one.name == "task")]
+
+
+def next_tick(queues: Queues, name: str, after: datetime) -> datetime | None:
+    """When the clock starts this task next; None for one that it does not start, or that decides in its own way."""
+    _, task_class = find(queues, name)
+    return task_class.schedule.next(after) if hasattr(task_class.schedule, "next") else None

@@ -1,0 +1,90 @@
+"""The last runs and ticks of a scheduled task, and how far they drifted."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from engine.database import database
+from engine.models import Run, Tick
+from engine.queues.ticks import ENQUEUED, LATE, MISSED
+
+RUNS_SHOWN = 30
+#: Beside those runs, as many of the newest ticks are looked at: most of them belong to the runs.
+TICKS_SHOWN = 100
+
+
+class Past(NamedTuple):
+    """The newest runs and ticks of a task, newest first; and of its missed and late ticks how many, and the newest."""
+
+    runs: list[Run]
+    ticks: list[Tick]
+    counts: dict[str, int]
+    newest: dict[str, datetime]
+
+    @property
+    def to_catch_up(self) -> datetime | None:
+        missed, late = self.newest.get(MISSED), self.newest.get(LATE)
+        return missed if missed and not (late and late > missed) else None
+
+
+def pasts(tasks: Sequence[str]) -> dict[str, Past]:
+    """Of all these tasks, in three statements."""
+    found = {task: Past([], [], {}, {}) for task in tasks}
+    if not tasks:
+        return found
+    for run in newest_of(Run, tasks, "enqueued_at DESC, id DESC", RUNS_SHOWN):
+        found[run.task].runs.append(run)
+    for tick in newest_of(Tick, tasks, "due_at DESC", TICKS_SHOWN):
+        found[tick.task].ticks.append(tick)
+    counted = Tick.select(Tick.task, Tick.state, fn.COUNT(Tick.due_at), fn.MAX(Tick.due_at))
+    here = Tick.task.in_(list(tasks)) & Tick.state.in_((MISSED, LATE))
+    rows: list[Any] = list(counted.where(here).group_by(Tick.task, Tick.state).tuples())
+    for task, state, count, newest in rows:
+        found[task].counts[state], found[task].newest[state] = count, newest
+    return found
+
+
+def drifts(past: Past) -> dict[str, float]:
+    """By run: how many milliseconds after its tick it started. Not of those that were late, or asked for by hand."""
+    ticks = {tick.run_id: tick for tick in past.ticks if tick.run_id}
+    found = {}
+    for run in past.runs:
+        tick = ticks.get(run.id)
+        # One whose tick is not among the newest came in within its minute, unless it was made up for.
+        due = tick.due_at if tick else run.enqueued_at.replace(second=0, microsecond=0)
+        by_clock = tick.state == ENQUEUED if tick else run.asked_by_kind == "schedule"
+        if by_clock and run.started_at:
+            found[run.id] = (run.started_at - due).total_seconds() * 1000
+    return found
+
+
+def overlapping(past: Past, at: datetime) -> set[str]:
+    """The runs that started before an earlier one had ended."""
+    found, free_at = set(), None
+    for run in sorted((run for run in past.runs if run.started_at), key=lambda run: run.started_at):
+        if free_at and run.started_at < free_at:
+            found.add(run.id)
+        end = run.ended_at or at
+        free_at = max(free_at, end) if free_at else end
+    return found
+
+
+def newest_of(model: Any, tasks: Iterable[str], order: str, limit: int) -> Any:
+    """So many rows of each task, newest first, in one statement."""
+    table, columns = model._meta.table_name, ", ".join(sorted(LEAN[model]))
+    one = f"SELECT {columns} FROM {table} WHERE task = {database.param} ORDER BY {order} LIMIT {limit}"
+    names = list(tasks)
+    sql = " UNION ALL ".join(f"SELECT * FROM ({one}) AS t{place}" for place in range(len(names)))
+    return model.raw(sql, *names)
+
+
+#: What a page of schedules needs: neither arguments nor results, which may be long.
+LEAN: dict[Any, tuple[str, ...]] = {
+    Run: (
+        "id", "task", "state", "asked_by_kind", "asked_by", "enqueued_at", "due_at", "started_at", "ended_at",
+        "wait_ms", "run_ms", "error",
+    ),
+    Tick: ("task", "due_at", "state", "run_id"),
+}  # fmt: skip

@@ -1,0 +1,174 @@
+"""The state of the queues and of the schedule: at a glance, ready or not, and what went wrong.
+
+Nothing here writes.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from config import settings
+from engine.database import database
+from engine.exceptions import BrokerAway
+from engine.history import lag as history_lag
+from engine.history import run_counts
+from engine.models import Tick, WorkerProcess, now
+from engine.monitor import write_probe
+from engine.monitor.consumers import live, present, workers
+from engine.monitor.registered_tasks import periodic
+from engine.outages import DATABASE_ERRORS, first_line, reason_of
+from engine.queues.queue import Queue, Queues
+
+logger = logging.getLogger(__name__)
+
+#: A consumer may call a tick its own up to this long after the full minute before the schedule counts as late.
+SCHEDULE_LATE = timedelta(seconds=15)
+
+
+class QueueFacts(NamedTuple):
+    """One queue at a glance. `worker_count` and `busy_count` count the workers of its live consumers."""
+
+    name: str
+    waiting: int
+    scheduled: int
+    oldest_waiting_ms: float | None
+    paused: dict[str, Any] | None
+    worker_count: int
+    busy_count: int
+    live: bool
+    wanted: bool  # whether WORKERS_<QUEUE> asks for any
+
+
+def queue_facts(queues: Queues, consumers: list[WorkerProcess]) -> list[QueueFacts]:
+    return [facts_of(queue, live(consumers, name)) for name, queue in queues.items()]
+
+
+def facts_of(queue: Queue, serving: list[WorkerProcess]) -> QueueFacts:
+    storage = queue.storage
+    oldest = storage.oldest_waiting()
+    return QueueFacts(
+        name=queue.name,
+        waiting=storage.queue_size(),
+        scheduled=storage.schedule_size(),
+        oldest_waiting_ms=None if oldest is None else max(now().timestamp() - oldest, 0) * 1000,
+        paused=queue.pauses().get(""),
+        worker_count=sum(one.worker_count for one in serving),
+        busy_count=sum(len(one.running) for one in serving),
+        live=bool(serving),
+        wanted=settings.workers.get(queue.name, 1) > 0,
+    )
+
+
+def readiness(queues: Queues) -> list[str]:
+    """Why the service is not ready, a sentence each; empty when it is."""
+    reasons = []
+    if without_broker := broker_error(queues):
+        reasons.append(unavailable("broker", without_broker))
+    try:
+        if error := write_probe.database_error():
+            return [*reasons, unavailable("database", error)]
+        consumers = workers()
+    except DATABASE_ERRORS as error:
+        return [*reasons, unavailable("database", error)]
+    for name in queues:
+        if settings.workers.get(name, 1) and not live(consumers, name):
+            quiet = ": its consumer is quiet" if present(consumers, name) else ""
+            reasons.append(f"no live worker on {name}{quiet}")
+    return reasons + late_schedules(queues, consumers) + ([] if without_broker else late_history(queues))
+
+
+def late_history(queues: Queues) -> list[str]:
+    try:
+        return history_lag.too_long(queues)
+    except BrokerAway:
+        return []  # it has gone at this moment, which the next answer will say
+
+
+def broker_error(queues: Queues) -> Exception | None:
+    """Return why the broker cannot be used, None when it can."""
+    if error := write_probe.broker_error(next(iter(queues.values()))):
+        return error
+    try:
+        for queue in queues.values():
+            queue.storage.queue_size()
+    except BrokerAway as error:
+        return error
+    return None
+
+
+def unavailable(server: str, error: Exception) -> str:
+    """Name the server and its own message. The address of one that cannot be reached goes to the log alone."""
+    logger.warning("Not ready: %s: %s", server, first_line(error))
+    reason = error.reason if isinstance(error, BrokerAway) else reason_of(error)
+    return f"the {server} is unavailable: {reason}" if reason else f"the {server} is unavailable"
+
+
+def warnings(queues: Queues) -> list[str]:
+    """What does not stop the service now and should not stay so, a sentence each."""
+    return list(next(iter(queues.values())).storage.warnings())
+
+
+def late_schedules(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
+    return [f"the schedule of {name} is late" for name in unwatched(queues, consumers)]
+
+
+def unwatched(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
+    """Queues whose clock nobody watches: no scheduler of a live consumer has looked at it within the last seconds."""
+    return [name for name, lag in clock_lags(queues, consumers).items() if lag > SCHEDULE_LATE]
+
+
+def clock_lags(queues: Queues, consumers: list[WorkerProcess]) -> dict[str, timedelta]:
+    """By queue with a clock that a live consumer is to watch: for how long no scheduler has looked at it."""
+    lags, at = {}, now()
+    for name, queue in queues.items():
+        watchers = [one for one in present(consumers, name) if one.periodic]
+        if periodic(queue) and settings.workers.get(name, 1) and watchers:
+            looked = max((one.scheduler_at for one in watchers if one.scheduler_at), default=None)
+            lags[name] = at - (looked or max(one.started_at for one in watchers))
+    return lags
+
+
+class Missed(NamedTuple):
+    """Ticks of a task that nobody made up for: how many, and the last of them."""
+
+    task: str
+    ticks: int
+    last: datetime
+
+
+class Troubles(NamedTuple):
+    """What the records tell of things gone wrong."""
+
+    missed: list[Missed]
+    dropped: int  # events that never became history
+    loudest: tuple[str, int] | None  # the group of errors that failed most often, and how often that was
+
+
+TROUBLES = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_ticks AS tick
+    WHERE tick.state = 'missed' AND tick.due_at >= {param} AND NOT EXISTS (
+        SELECT 1 FROM dewey_ticks AS later
+        WHERE later.task = tick.task AND later.state = 'late' AND later.due_at > tick.due_at
+    ) GROUP BY tick.task
+    UNION ALL
+    SELECT 'dropped', '', COALESCE(SUM(dropped), 0), NULL FROM dewey_history_cursors
+    UNION ALL
+    SELECT 'loudest', what, count, NULL FROM (
+        SELECT what, SUM(count) AS count FROM dewey_run_counts
+        WHERE span = 60 AND start >= {param}
+          AND what IN (SELECT 'error:' || id FROM dewey_errors WHERE last_seen_at >= {param})
+        GROUP BY what ORDER BY 2 DESC, 1 LIMIT 1
+    ) AS loudest
+"""
+
+
+def troubles(since: datetime, failures_since: datetime) -> Troubles:
+    """In one statement; missed ticks from the one instant on, failures from the other, which is a full minute."""
+    given = [since, int(failures_since.timestamp()), failures_since]
+    values = [Tick.due_at.db_value(one) if isinstance(one, datetime) else one for one in given]
+    rows = database.execute_sql(TROUBLES.format(param=database.param), values).fetchall()
+    missed = [
+        Missed(task, count, Tick.due_at.python_value(last)) for kind, task, count, last in rows if kind == "missed"
+    ]
+    dropped = sum(int(count) for kind, _task, count, _last in rows if kind == "dropped")
+    loud = [(what.removeprefix(run_counts.ERROR), int(count)) for kind, what, count, _last in rows if kind == "loudest"]
+    return Troubles(sorted(missed), dropped, loud[0] if loud and loud[0][1] > 0 else None)

@@ -1,0 +1,85 @@
+"""Check that the broker and the database accept writes: a server that refuses them often still answers reads."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from engine.database import database, on_postgresql, release
+from engine.models import OverwrittenRow, now
+from engine.queues.queue import Queue
+
+#: A write must succeed within this time, and is not repeated before the other.
+WITHIN_SECONDS, EVERY_SECONDS = 2.0, 5.0
+#: A lock is waited for a little shorter, so that the database still has time to name it.
+LOCK_SECONDS = 1.5
+
+
+class Write(threading.Thread):
+    """One write, in a thread of its own, since a server may never answer. `target`: the server it is for."""
+
+    error: Exception | None = None
+
+    def __init__(self, target: object, write: Callable[[], None]) -> None:
+        super().__init__(name="write probe", daemon=True)
+        self.target, self.write, self.began = target, write, monotonic()
+
+    def run(self) -> None:
+        try:
+            self.write()
+            if monotonic() > self.began + WITHIN_SECONDS:
+                self.error = too_slow()
+        except Exception as error:
+            self.error = error
+        finally:
+            release()
+
+    def is_recent(self) -> bool:
+        return self.is_alive() or monotonic() < self.began + EVERY_SECONDS
+
+
+class Probe:
+    """The last write to one server. At most one is under way, and its result counts for `EVERY_SECONDS`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.last: Write | None = None
+
+    def error(self, target: object, write: Callable[[], None]) -> Exception | None:
+        """Return why the server does not accept writes, None when it does."""
+        with self.lock:
+            last = self.last
+            if last is None or last.target is not target or not last.is_recent():
+                last = self.last = Write(target, write)
+                last.start()
+        last.join(max(last.began + WITHIN_SECONDS - monotonic(), 0))
+        return too_slow() if last.is_alive() else last.error
+
+
+def too_slow() -> Exception:
+    return TimeoutError(f"a write takes more than {WITHIN_SECONDS:g} s")
+
+
+broker, rows = Probe(), Probe()
+
+
+def broker_error(queue: Queue) -> Exception | None:
+    """Return why the broker that carries this queue does not accept writes, None when it does."""
+    storage = queue.storage
+    return broker.error(storage, lambda: storage.probe_write(LOCK_SECONDS))
+
+
+def database_error() -> Exception | None:
+    """Return why the database does not accept writes, None when it does."""
+    return rows.error(database.obj, overwrite_row)
+
+
+def overwrite_row() -> None:
+    milliseconds = int(LOCK_SECONDS * 1000)
+    if not on_postgresql():
+        database.execute_sql(f"PRAGMA busy_timeout = {milliseconds}")
+    with database.atomic():
+        if on_postgresql():
+            database.execute_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+        OverwrittenRow.insert(id=1, at=now()).on_conflict(
+            conflict_target=[OverwrittenRow.id], preserve=[OverwrittenRow.at]
+        ).execute()

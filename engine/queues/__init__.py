@@ -1,0 +1,1 @@
+"""Queues and tasks: enqueue, execute, capture logs, decide ticks, order consumers."""

@@ -1,0 +1,77 @@
+"""What becomes of each tick of a schedule: enqueued, late, missed or paused.
+
+A pause of a schedule lies with the broker beside those of queues and tasks, under a name that no task can have. Unlike
+those it keeps nothing from being handed out: the scheduler reads it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+ENQUEUED, LATE, MISSED, PAUSED = TICK_STATES = ("enqueued", "late", "missed", "paused")
+
+PREFIX = "schedule:"
+Info = Mapping[str, Any]
+#: Of a long absence, only so many ticks are told: a year has half a million minutes.
+MOST_TOLD = 1000
+
+
+# --- pauses --------------------------------------------------------------------------------------------------
+
+
+def target(task: str) -> str:
+    return PREFIX + task
+
+
+def paused(pauses: Mapping[str, Info], task: str, at: datetime) -> Info | None:
+    """The pause that holds this task's schedule back at `at` (aware): by, kind, at, reason, until.
+
+    `until` is None for a pause that lasts until somebody resumes it. None is returned once a pause has ended.
+    """
+    info = pauses.get(target(task))
+    return info if info and holds(info, at) else None
+
+
+def holds(info: Info, at: datetime) -> bool:
+    return not info.get("until") or at < datetime.fromisoformat(info["until"])
+
+
+# --- ticks ---------------------------------------------------------------------------------------------------
+
+
+class Fate(NamedTuple):
+    """What becomes of a tick. `minute` counts from 1970, as the broker counts them."""
+
+    minute: int
+    state: str
+
+
+def fates(due: Sequence[int], minute: int, catch_up: bool, info: Info | None) -> list[Fate]:
+    """What becomes of the minutes `due`, oldest first, none of which has been looked at before; it is `minute` now.
+
+    At most the last one starts a run: where it is `enqueued` or `late`. `info` is the schedule's pause as it is kept,
+    ended or not: its ticks were held back, and nobody missed them.
+    """
+    held = info is not None and holds(info, instant(minute))
+    told = []
+    for one in due[-MOST_TOLD:]:
+        if info and covers(info, one):
+            state = PAUSED
+        elif one != due[-1] or held:
+            state = MISSED
+        elif one == minute:
+            state = ENQUEUED
+        else:
+            state = LATE if catch_up else MISSED
+        told.append(Fate(one, state))
+    return told
+
+
+def covers(info: Info, minute: int) -> bool:
+    """A pause holds back the whole of the minute in which it begins: that tick may not have been let in yet."""
+    began = int(datetime.fromisoformat(info["at"]).timestamp()) // 60
+    return began <= minute and holds(info, instant(minute))
+
+
+def instant(minute: int) -> datetime:
+    return datetime.fromtimestamp(minute * 60, UTC)

@@ -1,0 +1,1 @@
+"""Finds runs: filters, query plan, pages, related runs."""

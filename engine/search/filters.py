@@ -1,0 +1,134 @@
+"""What is looked at in each row of the runs, where no index answers: words, names with `*`, arguments, durations.
+
+Latin letters match whatever their case; of others, the usual cases of a word are tried.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import reduce
+from operator import or_
+from typing import Any, NamedTuple
+
+from peewee import SQL, Field, NodeList, Value, fn
+
+from engine.database import on_postgresql
+from engine.models import Run, State
+
+#: The states of the runs that may have an error on record.
+HAVE_ERRORS = frozenset((State.FAILED, State.DEAD, State.RETRYING, State.CANCELLED, State.EXPIRED))
+
+
+class Look(NamedTuple):
+    """A condition on the columns it is given, which are those of these fields."""
+
+    fields: tuple[Field, ...]
+    condition: Callable[[Any], Any]
+
+
+def opposite(look: Look) -> Look:
+    """What is not known does not meet a condition, and so meets its opposite."""
+    return Look(look.fields, lambda columns: ~fn.COALESCE(look.condition(columns), SQL("false")))
+
+
+def words(phrases: Iterable[str]) -> Look:
+    """One of the phrases stands in the task's name, the error or the arguments."""
+    return holding((Run.task, Run.error, Run.args, Run.kwargs), [one for phrase in phrases for one in spelled(phrase)])
+
+
+def holds(field: Field, phrases: Iterable[str]) -> Look:
+    return holding((field,), [one for phrase in phrases for one in cases(phrase)])
+
+
+def holding(fields: tuple[Field, ...], phrases: list[str]) -> Look:
+    return matching(fields, [f"%{escaped(phrase)}%" for phrase in phrases])
+
+
+def one_of(field: Field, names: Iterable[str]) -> Look:
+    """The column is one of these names, in which `*` stands for anything."""
+    patterns = [escaped(name).replace("*", "%") for name in names]
+    return matching((field,), patterns)
+
+
+def begins(field: Field, prefix: str) -> Look:
+    return matching((field,), [f"{escaped(prefix)}%"])
+
+
+def asked_by(names: Iterable[str], kinds: Iterable[str]) -> Look:
+    """One of the names (of people and programs, with `*`) or of the kinds of askers."""
+    chosen, named = sorted(set(names) & set(kinds)), [name for name in names if name not in set(kinds)]
+    by_name = one_of(Run.asked_by, named) if named else None
+
+    def condition(columns: Any) -> Any:
+        of_kind = columns.asked_by_kind.in_(chosen)
+        return of_kind | by_name.condition(columns) if by_name else of_kind
+
+    return Look((Run.asked_by_kind, Run.asked_by), condition)
+
+
+def argument(path: list[str], values: Iterable[str], tasks: Iterable[str] = ()) -> Look:
+    """An argument of this name has one of these values, in which `*` stands for anything; `path` leads into objects.
+
+    Compared as text: a name that stands deeper than the path says is found as well. `tasks` take the argument by its
+    place too; of them, one value at any place is enough.
+    """
+    way = "%".join(escaped(json.dumps(name)) + ":" for name in path)
+    named, placed = [], []
+    for value in values:
+        text = escaped(json.dumps(value)[1:-1]).replace("*", "%")
+        named += [f'%{way}"{text}"%', f"%{way}{text},%", f"%{way}{text}}}%"]
+        for one in (text, f'"{text}"'):
+            placed += [f"[{one}]", f"[{one},%", f"%,{one},%", f"%,{one}]"]
+    by_name, by_place = matching((Run.kwargs,), named), matching((Run.args,), placed)
+    takers = sorted(tasks)
+    if not takers:
+        return by_name
+    return Look(
+        (Run.kwargs, Run.args, Run.task),
+        lambda columns: by_name.condition(columns) | (columns.task.in_(takers) & by_place.condition(columns)),
+    )
+
+
+COMPARE = {"=": "__eq__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=": "__ge__"}
+
+
+def compares(field: Field, how: str, number: float) -> Look:
+    return Look((field,), lambda columns: getattr(getattr(columns, field.name), COMPARE[how])(number))
+
+
+# --- text ----------------------------------------------------------------------------------------------------
+
+
+def matching(fields: tuple[Field, ...], patterns: list[str]) -> Look:
+    """One of the columns is like one of the patterns."""
+
+    def condition(columns: Any) -> Any:
+        texts = [getattr(columns, field.name) for field in fields]
+        if on_postgresql():
+            # Without a language, in which lower case is ten times as slow; and the text is read once.
+            text = fn.LOWER((fn.CONCAT_WS("\n", *texts) if len(texts) > 1 else texts[0]).collate('"C"'))
+            return reduce(or_, [like(text, latin_lower(pattern)) for pattern in patterns])
+        return reduce(or_, [like(text, pattern) for pattern in patterns for text in texts])
+
+    return Look(fields, condition)
+
+
+def like(text: Any, pattern: str) -> Any:
+    return NodeList((text, SQL("LIKE"), Value(pattern, unpack=False), SQL("ESCAPE '\\'")), parens=True)
+
+
+def escaped(text: str) -> str:
+    return re.sub(r"([\\%_])", r"\\\1", text)
+
+
+def latin_lower(text: str) -> str:
+    return re.sub("[A-Z]+", lambda found: found[0].lower(), text)
+
+
+def cases(phrase: str) -> list[str]:
+    return sorted({phrase} if phrase.isascii() else {phrase, phrase.lower(), phrase.upper(), phrase.capitalize()})
+
+
+def spelled(phrase: str) -> list[str]:
+    """As it may stand in an error, and in JSON."""
+    return sorted({text for case in cases(phrase) for text in (case, json.dumps(case)[1:-1])})

@@ -1,0 +1,25 @@
+"""Which code runs, and where: they stand in every message and every heartbeat."""
+
+import os
+import socket
+import subprocess
+from functools import cache
+
+from config import ROOT
+
+
+@cache
+def code_version() -> str:
+    """`DEWEY_VERSION` where a build sets it, else the commit of the checkout, else `unknown`."""
+    if version := os.environ.get("DEWEY_VERSION"):
+        return version
+    try:
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+@cache
+def host() -> str:
+    return socket.gethostname()

@@ -1,0 +1,1 @@
+"""What `huey_consumer` runs: the consumer, its workers and its scheduler."""

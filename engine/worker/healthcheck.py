@@ -1,0 +1,37 @@
+"""Whether a consumer of a queue, or the alert watcher, is alive on this host."""
+
+import time
+
+from peewee import PeeweeException
+
+from config import settings
+from engine.exceptions import BrokerAway
+from engine.models import now
+from engine.monitor import alerts
+from engine.queues.queue import Queue
+from engine.version import host
+
+
+def alive(queue: Queue) -> bool:
+    return any(
+        beat.info.get("host") == host()
+        and not beat.info.get("stopped_at")
+        and time.time() - beat.at < settings.lease_seconds
+        for beat in queue.storage.beats()
+    )
+
+
+def watched() -> bool:
+    return any(one.host == host() for one in alerts.watching(now()))
+
+
+def check(what: str) -> str | None:
+    """Why it is not alive, in a line; None when it is. `what`: the name of a queue, or `watch`."""
+    try:
+        if what == "watch":
+            return None if watched() else f"dewey: nobody watches on {host()}"
+        return None if alive(Queue(what)) else f"dewey: no live consumer of {what} on {host()}"
+    except BrokerAway as error:
+        return f"dewey: the broker is away: {error}"
+    except PeeweeException as error:
+        return f"dewey: the database is away: {str(error).partition(chr(10))[0]}"

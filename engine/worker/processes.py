@@ -1,0 +1,173 @@
+"""The forked children of a consumer: their process groups, their signals, and how they end with all that they started.
+
+Each child leads a process group of its own, so a terminal's Ctrl-C reaches the parent alone. Killing a worker kills its
+group and its descendants.
+"""
+
+import faulthandler
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+from huey import consumer as stock
+
+from engine.broker.inotify import LIBC
+from engine.database import database, leave_connections
+from engine.queues import log_capture
+from engine.queues.task import WorkerInterrupted
+from engine.worker.soft_limit import SoftLimit
+from engine.worker.stack_dump import SIGNAL as STACK_SIGNAL
+from engine.worker.worker import Worker
+
+PR_SET_PDEATHSIG = 1
+#: How long an interrupted worker has to end by itself.
+INTERRUPT_SECONDS = 1.0
+#: How often the scheduler checks that its parent lives.
+GUARD_SECONDS = 0.1
+
+
+class TiedProcesses(stock.ProcessEnvironment):
+    """Forked children that are interrupted by their parent and die with it."""
+
+    deadline: Any  # in a worker: its soft limit
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(signal.SIGINT, signal.SIGUSR1)
+        self.parent = os.getpid()
+        #: The process group of each worker, or 0. Shared: the scheduler reads it.
+        self.groups = self.mp.Array("l", workers, lock=False)
+
+    def create_process(self, runnable: Any, name: str) -> Any:
+        process = super().create_process(runnable, name)
+        process.daemon = False  # multiprocessing refuses children to daemonic processes, and tasks use it
+        return process
+
+    # --- in a child ------------------------------------------------------------------------------------------
+
+    def init_child(self, process: Any) -> None:
+        os.setpgid(0, 0)
+        super().init_child(process)
+
+        def interrupt_task(signum: int, frame: Any) -> None:
+            if process.huey._tasks_in_flight:  # otherwise the stop flag ends it
+                raise WorkerInterrupted
+
+        signal.signal(self.interrupt, interrupt_task)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # Programs that a task starts would inherit SIG_IGN, but not a handler.
+            signal.signal(number, do_nothing)
+        if isinstance(process, Worker):
+            self.init_worker(process)
+        else:
+            threading.Thread(target=self.outlive_parent, name="Guard", daemon=True).start()
+        if os.getppid() != self.parent:
+            os._exit(1)
+        database.obj.dispose()
+
+    def init_worker(self, worker: Worker) -> None:
+        self.groups[worker.slot] = os.getpid()
+        self.deadline = worker.deadline
+        signal.signal(signal.SIGUSR2, worker.interrupt)
+        worker.stack_file.listen()
+        os.register_at_fork(after_in_child=init_forked)
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def outlive_parent(self) -> None:
+        """Kill what the workers started when the parent has died. The kernel kills the workers themselves."""
+        while os.getppid() == self.parent:
+            time.sleep(GUARD_SECONDS)
+        for group in self.groups:
+            kill_group(group)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def timeout(self, seconds: float) -> SoftLimit:
+        return SoftLimit(seconds, self.deadline)
+
+    # --- in the parent ---------------------------------------------------------------------------------------
+
+    def is_alive(self, process: Any) -> bool:
+        """False when it has ended. What a worker leaves behind then ends too."""
+        if super().is_alive(process):
+            return True
+        self.end_group(process)
+        return False
+
+    def end_group(self, process: Any) -> None:
+        """Kill the group of a worker. Only once: a process of another program may get its number later."""
+        for slot, group in enumerate(self.groups):
+            if group and group == process.pid:
+                self.groups[slot] = 0
+                kill_group(group)
+
+    def interrupt_workers(self, processes: Iterable[Any]) -> None:
+        processes = list(processes)
+        for process in processes:
+            self.send(self.interrupt, process)
+        wait_for_end(processes, self.is_alive, INTERRUPT_SECONDS)
+
+    def send(self, number: int, process: Any) -> None:
+        """Send a signal to a child that lives. Of one that has ended, the number may be a stranger's."""
+        if self.is_alive(process):
+            os.kill(process.pid, number)
+
+    def kill(self, process: Any) -> None:
+        """Kill a worker with everything that it started."""
+        if not self.is_alive(process):
+            return
+        os.kill(process.pid, signal.SIGSTOP)  # so that it starts nothing more
+        started = descendants(process.pid)
+        process.kill()
+        self.end_group(process)  # includes those whose own parent has ended
+        kill_all(started)  # includes those that left the group
+        process.join()
+
+
+def do_nothing(signum: int, frame: Any) -> None:
+    pass
+
+
+def init_forked() -> None:
+    """Give a process that a task has forked default signals, and connections of its own."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.unregister(STACK_SIGNAL)
+    log_capture.stop()
+    leave_connections()
+
+
+def wait_for_end(processes: Iterable[Any], is_alive: Callable[[Any], bool], seconds: float) -> bool:
+    """True if all of these end within this time."""
+    processes, give_up_at = list(processes), time.monotonic() + seconds
+    while processes := [process for process in processes if is_alive(process)]:
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return list(psutil.Process(pid).children(recursive=True))
+    return []
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill these, and the process groups that they have made."""
+    for process in processes:
+        with suppress(psutil.Error, OSError):
+            group = os.getpgid(process.pid)
+            process.kill()
+            if group != os.getpgrp():
+                kill_group(group)
+
+
+def kill_group(group: int) -> None:
+    with suppress(OSError):
+        if group:
+            os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,110 @@
+"""Scheduler: enqueues what is due, each tick once, and reaps silent consumers."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from huey import consumer as stock
+
+from config import settings
+from engine.back_off import BackOff
+from engine.broker.messages import Asker
+from engine.broker.types import Effects, event_json
+from engine.history.recorder import Recorder
+from engine.queues import ticks
+from engine.queues.enqueue import asked_by
+from engine.queues.task import RunTask
+from engine.worker.worker import error_of
+
+logger = logging.getLogger("huey.consumer")
+#: How far back missed ticks are looked for.
+MOST_MINUTES = 366 * 24 * 60
+
+
+class Scheduler(stock.Scheduler):
+    """Moves what is due to the queue, lets each tick of the clock in once, and returns what silent consumers hold."""
+
+    name: str
+    seen_at: Any  # shared with the parent: when this last looked at the clock
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.checked: dict[str, int] = {}
+        self.next_reap = 0.0
+        self.recorder: Recorder | None = None
+        self.back_off = BackOff("The scheduler")
+
+    def loop(self, now: datetime | None = None) -> None:
+        """`now` (aware UTC) stands for the clock in tests."""
+        started = time.monotonic()
+        try:
+            self.look_after_recorder()
+            self.look(now or datetime.now(UTC))
+            self.back_off.succeeded()
+        except Exception as error:
+            self.back_off.failed(error)  # a round is a pause by itself
+        self.sleep_for_interval(started, self.interval)
+
+    def look_after_recorder(self) -> None:
+        if self.recorder and self.recorder.is_alive():
+            return
+        if self.recorder:
+            logger.warning("The recorder has ended and is replaced")
+        self.recorder = Recorder(self.huey, self.stop_flag)
+        self.recorder.start()
+
+    def look(self, at: datetime) -> None:
+        """Do all that is due, also after one thing of it has failed; raises the first error that was no outage."""
+        steps: list[Callable[[], None]] = [partial(self.move_due, at)]
+        if self.periodic:
+            steps += [partial(self.tick, task_class, at) for task_class in self.huey._registry._periodic_tasks]
+        errors = [error for step in (*steps, self.reap) if (error := error_of(step))]
+        if errors:
+            raise errors[0]
+        self.seen_at.value = at.timestamp()
+
+    def move_due(self, at: datetime) -> None:
+        while self.huey.storage.move_due(at.timestamp()) and not self.stop_flag.is_set():
+            pass
+
+    def reap(self) -> None:
+        if time.monotonic() < self.next_reap:
+            return
+        self.next_reap = time.monotonic() + settings.lease_seconds / 2
+        for consumer in self.huey.storage.reap(settings.lease_seconds, settings.max_deliveries):
+            logger.warning("Consumer %s is lost; what it held is back in the queue", consumer)
+
+    def tick(self, task_class: type[RunTask], at: datetime) -> None:
+        """Enqueue a periodic task for the newest matching minute since its last recorded tick, if there is one.
+
+        All schedulers try; the broker lets each minute in once. A minute that is past was missed: it is made up for
+        only where the task asks for it. A task never seen before has missed nothing.
+        """
+        name, minute = task_class.__name__, int(at.timestamp()) // 60
+        if self.checked.get(name, -1) >= minute:
+            return
+        last = self.huey.storage.last_ticks().get(name)
+        first = minute if last is None else max(last + 1, minute - MOST_MINUTES, self.checked.get(name, -1) + 1)
+        due = [one for one in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(one * 60, UTC))]
+        if due:
+            info = self.huey.pauses().get(ticks.target(name))
+            self.strike(task_class, ticks.fates(due, minute, task_class.catch_up, info), at)
+        elif last is None:
+            self.huey.storage.tick(name, minute, Effects())
+        self.checked[name] = minute
+
+    def strike(self, task_class: type[RunTask], fates: list[ticks.Fate], at: datetime) -> None:
+        """Record what becomes of these ticks, with the run that the last of them starts, if it starts one."""
+        name, newest, effects, task = task_class.__name__, fates[-1], Effects(), None
+        if newest.state in (ticks.ENQUEUED, ticks.LATE):
+            with asked_by(Asker("schedule", getattr(task_class.schedule, "expression", ""))):
+                task = task_class()
+                effects = self.huey.posted(task)
+        told = {"task": name, "ticks": [list(one) for one in fates], "run": task and task.id}
+        effects.event(event_json("ticks", "", at.timestamp(), **told))
+        if self.huey.storage.tick(name, newest.minute, effects) and task:
+            late = int(at.timestamp()) // 60 - newest.minute
+            logger.info("Enqueued periodic task %s%s", task, f", {late} min late" if late else "")

@@ -1,0 +1,45 @@
+"""The soft time limit: an exception in the code of a task that has run for too long."""
+
+import signal
+import time
+from typing import Any
+
+from huey.exceptions import TaskTimeout
+
+from engine.exceptions import SoftTimeLimit
+
+
+class SoftLimit:
+    """Interrupt a block after `seconds` with an exception that `except Exception` does not catch.
+
+    The timer is SIGALRM, which the block may use for itself. Therefore `deadline`, a number that is shared with the
+    consumer's parent, holds the limit too (monotonic seconds; 0: none, or it has struck).
+    """
+
+    def __init__(self, seconds: float, deadline: Any) -> None:
+        self.seconds, self.deadline = seconds, deadline
+
+    def __enter__(self) -> None:
+        self.deadline.value = time.monotonic() + self.seconds
+        signal.signal(signal.SIGALRM, self.ring)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        self.deadline.value = 0.0
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if kind is SoftTimeLimit:
+            raise TaskTimeout(f"the soft time limit of {self.seconds:g} s has passed") from error
+
+    def ring(self, signum: int, frame: Any) -> None:
+        strike_if_passed(self.deadline)
+
+
+def is_passed(deadline: Any, by: float = 0.0) -> bool:
+    """True if there is a limit, it passed `by` seconds ago, and it has not struck."""
+    return 0.0 < deadline.value <= time.monotonic() - by
+
+
+def strike_if_passed(deadline: Any) -> None:
+    if is_passed(deadline):
+        deadline.value = 0.0
+        raise SoftTimeLimit

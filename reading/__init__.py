@@ -1,0 +1,1 @@
+"""What the work is: reading sessions and the sample library. Plain Python over the models."""
