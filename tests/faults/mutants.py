@@ -510,7 +510,7 @@ Delivery.tick = tick
     Mutant(
         "inspect scheduled lists everything",
         "inspect_scheduled lists_everything",
-        instead=(("engine/monitor/status.py", "limit: int | None = None", "limit: int | None = 1000"),),
+        instead=(("engine/monitor/celery_inspect.py", "limit: int | None = None", "limit: int | None = 1000"),),
     ),
     Mutant(
         "a message for a task that is not known is left to newer code",
@@ -636,7 +636,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
         "loops all_of_its_loops",
         instead=(
             (
-                "engine/worker/worker.py",
+                "engine/worker/scheduler.py",
                 "        except Exception as error:\n            self.back_off",
                 "        except ZeroDivisionError as error:\n            self.back_off",
             ),
@@ -656,7 +656,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a recorder that has ended is replaced",
         "loops recorder_that_has_ended",
-        instead=(("engine/worker/worker.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),),
+        instead=(("engine/worker/scheduler.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),),
     ),
     Mutant(
         "a schedule that raises keeps nothing else waiting",
