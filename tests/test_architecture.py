@@ -56,3 +56,16 @@ def test_a_consumer_imports_nothing_of_the_web(tmp_path: Path) -> None:
 def test_no_file_has_a_name_that_says_nothing() -> None:
     empty_names = {"utils", "helpers", "common", "base", "misc", "services"}
     assert [file for file in FILES if file.stem in empty_names] == []
+
+
+def test_no_name_hides_a_module() -> None:
+    """A page may have the name of its group: whoever imports both into one room loses the group."""
+    hidden = [
+        name
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in ("engine", "reading", "admin")
+        and "." in name
+        and getattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], None) is not module
+    ]
+    assert "admin.pages.queues.queues" in sys.modules
+    assert hidden == []

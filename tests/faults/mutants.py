@@ -656,7 +656,9 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a recorder that has ended is replaced",
         "loops recorder_that_has_ended",
-        instead=(("engine/worker/scheduler.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),),
+        instead=(
+            ("engine/worker/scheduler.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),
+        ),
     ),
     Mutant(
         "a schedule that raises keeps nothing else waiting",
