@@ -3,8 +3,11 @@
 The web server is `clockwork:create_app()`, the consumer serves `clockwork.light`, this folder being on their path.
 """
 
+from app import create_app
 from engine.queues.crontab import crontab
 from tasks import light
+
+__all__ = ["create_app", "light"]
 
 
 @light.periodic_task(crontab())

@@ -7,8 +7,11 @@ import logging
 import time
 from pathlib import Path
 
+from app import create_app
 from engine.queues.task import RunTask
 from tasks import light
+
+__all__ = ["create_app", "light"]
 
 logger = logging.getLogger(__name__)
 

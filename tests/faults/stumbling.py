@@ -7,9 +7,13 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple
 
+from probes import probe
+
 from engine.history.recorder import Recorder
 from engine.worker.consumer import Consumer
 from engine.worker.scheduler import Scheduler
+
+__all__ = ["probe"]
 
 #: Of the calls of a step, those that fail: not the first, which may belong to the start.
 FAILING = range(2, 4)
