@@ -234,7 +234,7 @@ def test_only_an_admin_gives_orders(signed_in: Callable[[str], Browser]) -> None
 FRAMES = """Traceback (most recent call last):
   File "{root}/engine/worker/worker.py", line 72, in loop
     task = self.huey.dequeue()
-  File "{root}/engine/queues/task.py", line 61, in without_exit
+  File "{root}/engine/queues/task.py", line 61, in execute_or_fail
     return func(*args, **kwargs)
   File "{root}/reading/books.py", line 88, in open_epub
     with ZipFile(path) as book:

@@ -15,7 +15,7 @@ from engine.control.arguments import check_arguments
 from engine.database import database, on_postgresql
 from engine.exceptions import NoLiveWorker, NotPossible, Paused
 from engine.history import run_counts
-from engine.history.writer import write_down_now
+from engine.history.writer import write_down_now, write_new_run
 from engine.models import ENDED, Attempt, LogLine, Run, State, now
 from engine.monitor.consumers import live, workers
 from engine.monitor.diagnosis import why
@@ -44,8 +44,9 @@ def run_task(
     check_arguments(task_class, args, arguments)
     task = task_class(tuple(args), arguments, eta=eta and eta.astimezone(UTC).replace(tzinfo=None), priority=priority)
     with asked_by(by):
-        result = queue.enqueue(task)
-    write_down_now(queue)
+        result: Result = queue.enqueue(task)
+    if result.id == task.id:  # else one of this name waits or runs already
+        write_new_run(queue, task)
     return result
 
 
@@ -169,8 +170,10 @@ def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[
     unique = queue.unique_name(task) if task.unique else ""
     effects.messages[0] = effects.messages[0]._replace(unique=unique, told=True)
     (new_id,) = queue.send(effects)
-    write_down_now(queue)
-    return Result(queue, task if new_id == task.id else Task(id=new_id))
+    if new_id != task.id:
+        return Result(queue, Task(id=new_id))
+    write_new_run(queue, task)
+    return Result(queue, task)
 
 
 def delete(queues: Queues, run_id: str) -> None:

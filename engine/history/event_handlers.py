@@ -209,16 +209,27 @@ def where_counted(run: Row) -> list[run_counts.Key]:
 
 def enqueued(book: Book, event: Event) -> None:
     run = book.run(event)
-    if run["attempts"]:  # the same message, sent again
-        return
+    if not run["attempts"]:  # else the same message, sent again
+        run.update(new_run(event))
+
+
+def new_run(event: Event) -> Row:
+    """Return the columns that a run has from its enqueuing on."""
     kind, name = event["asked_by"]
     due = event["due"]
-    run.update(
-        task=event["task"], enqueued_at=at(event["at"]), args=dump(event["args"]), kwargs=dump(event["kwargs"]),
-        priority=event["priority"], retries=event["retries"], asked_by_kind=kind, asked_by=without_nul(name),
-        parent_id=event["parent"], code_version=event["version"], due_at=due and at(due),
-        state=State.SCHEDULED if due else State.WAITING,
-    )  # fmt: skip
+    return {
+        "task": event["task"], "enqueued_at": at(event["at"]), "args": dump(event["args"]),
+        "kwargs": dump(event["kwargs"]), "priority": event["priority"], "retries": event["retries"],
+        "asked_by_kind": kind, "asked_by": without_nul(name), "parent_id": event["parent"],
+        "code_version": event["version"], "due_at": due and at(due),
+        "state": State.SCHEDULED if due else State.WAITING,
+    }  # fmt: skip
+
+
+def row_of_message(queue: str, message: bytes) -> tuple[Any, ...]:
+    """Return the row of the run that a message asks for, as it is before anything has happened to it."""
+    event = message_read(message)
+    return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run(event))
 
 
 def due(book: Book, event: Event) -> None:

@@ -14,12 +14,13 @@ from peewee import PeeweeException
 
 from engine.broker.entries import consumer_facts
 from engine.broker.types import DROPPED, Beat, Held
-from engine.database import database, release
+from engine.database import database, release, write_rows
 from engine.exceptions import BrokerAway
 from engine.history import event_handlers, rejected
 from engine.history.event_handlers import Line, instant
 from engine.models import ENDED, Attempt, HistoryCursor, Run, State, WorkerProcess, now
 from engine.queues.queue import Queue
+from engine.queues.task import RunTask
 from engine.refusals import is_refusal, refused
 
 logger = logging.getLogger(__name__)
@@ -188,6 +189,19 @@ def note_dropped(queue: Queue, stream: str) -> None:
 def dropped_events() -> int:
     """Events of all queues that were lost because they could not be written down for too long."""
     return sum(row.dropped for row in HistoryCursor.select(HistoryCursor.dropped))
+
+
+def write_new_run(queue: Queue, task: RunTask) -> None:
+    """Write the row of a run that has just been enqueued, for the page that shows it next.
+
+    Its event is still in the stream. Where the recorder was quicker, nothing is changed. The run is safe either way.
+    """
+    row = event_handlers.row_of_message(queue.name, queue.serialize_task(task))
+    try:
+        with database.atomic():
+            write_rows(Run, [row], changing=())
+    except PeeweeException:
+        release()
 
 
 def write_down_now(queue: Queue) -> None:

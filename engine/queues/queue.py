@@ -206,8 +206,12 @@ class Queue(Enqueuing):
 
     def settle_for_the_killed(self, held: Held, error: Exception) -> None:
         """Settle a run whose worker, of our name, was killed on purpose: its attempt has ended with this error."""
-        data = self.storage.message(held.run_id)
-        task = data and self.opened(Taken(held.run_id, held.delivery, data))
+        try:
+            data = self.settler.persist(lambda: self.storage.message(held.run_id))
+            task = data and self.opened(Taken(held.run_id, held.delivery, data))
+        except BrokerAway as away:
+            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, away)
+            return
         if not task:
             return
 

@@ -141,7 +141,7 @@ def test_a_traceback_is_copied_whole(stage: Stage, open_run: Open) -> None:
     page.get_by_role("button", name="Copy traceback").click(timeout=20_000)
     copied = page.evaluate("getSelection().toString()")
     assert copied.startswith("Traceback (most recent call last):")
-    assert "without_exit" in copied
+    assert "execute_or_fail" in copied
 
 
 def test_the_pages_of_a_run_fit_every_window_and_can_be_read(stage: Stage, open_run: Open) -> None:

@@ -14,10 +14,10 @@ from huey import signals as S
 from huey.exceptions import RateLimitExceeded, TaskException, TaskLockedException, TaskTimeout
 from probes import enter
 
-from engine.queues.queue import Queue
 from engine.queues.task import RunTask
+from engine.worker.served_queue import ServedQueue
 
-odd = Queue("odd")
+odd = ServedQueue("odd")
 log = logging.getLogger("odd")
 LEDGER = os.environ.get("ODD_LEDGER", "")
 

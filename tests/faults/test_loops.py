@@ -17,7 +17,7 @@ from consumers import ROOT, Consumer, consumer
 from databases import bound_to
 from huey.consumer import ForkSafeFlag
 from odd_entries import probe_on, storages_on
-from peewee import OperationalError
+from peewee import OperationalError, SqliteDatabase
 from probes import echo, probe
 from receivers import Hook, hook
 from stumbling import FAILING, STEPS
@@ -152,12 +152,14 @@ def test_of_an_outage_the_first_failure_is_logged_and_pauses_grow(caplog: pytest
     assert not back_off.is_pausing
     assert [back_off.failed(BrokerAway("no server")) for _ in range(5)] == [0.5, 1, 2, 3, 3]
     assert back_off.is_pausing
-    back_off.failed(OperationalError("no database\nat all"))
+    with pytest.raises(OperationalError) as no_database:
+        SqliteDatabase("/nowhere/library.db").connect()
+    back_off.failed(no_database.value)
     back_off.succeeded()
     back_off.succeeded()
     assert [(one.levelname, one.message) for one in caplog.records] == [
         ("WARNING", "The mill waits: no server"),
-        ("WARNING", "The mill waits: no database"),
+        ("WARNING", "The mill waits: unable to open database file"),
         ("INFO", "The mill works again"),
     ]
     assert (back_off.failed(ValueError("")), caplog.records[-1].message) == (
