@@ -77,7 +77,6 @@ DIFFERENCES = {
     "SIGTERM is graceful, with eight seconds where -t is absent, and workers are always looked after": """
         test_consumer.TestConsumerConfig.test_consumer_config
         test_consumer.TestConsumerConfig.test_shutdown_options
-        test_consumer.TestConsumerShutdown.test_immediate_stop_ignores_stop_flag
         test_consumer.TestConsumerShutdown.test_signal_handlers
     """,
     "two tasks of one name end the program that declares them": """

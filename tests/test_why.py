@@ -208,6 +208,7 @@ def test_a_message_that_the_broker_has_lost_is_said_so_and_can_be_made_anew(
     light: Queue, consumer: WorkerProcess
 ) -> None:
     run_id = asked(light)
+    writer.write_down(light)
     light.storage.flush_all()
     assert causes(light, run_id) == [Cause("lost", {"state": "waiting"})]
     runs.retry({"light": light}, run_id, VERA)
