@@ -174,7 +174,7 @@ def dump_value(value: Any) -> bytes:
     except TypeError as error:
         raise NotStorable(REASONS.get(str(error), str(error))) from error
     # orjson writes null for what is not finite.
-    if b"null" in body and (place := find_not_finite(value)):
+    if value is not None and b"null" in body and (place := find_not_finite(value)):
         raise NotStorable(f"{place}, which JSON cannot carry")
     return body
 
