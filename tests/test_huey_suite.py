@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,17 @@ def test_hueys_own_tests_pass_but_for_what_is_decided_otherwise(
     broker: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     place = request.getfixturevalue("redis_url") if broker == "redis" else str(tmp_path)
+    expected = {name for names in DIFFERENCES.values() for name in names.split()}
+    outcome = run_suite(broker, place)
+    # Huey counts a rate in windows of the clock. A test of it that begins in one and ends in the next fails by chance.
+    if any(".TestRateLimit." in name for name in outcome["failed"].keys() - expected):
+        outcome = run_suite(broker, place)
+    assert outcome["ran"] > 200
+    assert {name: why for name, why in outcome["failed"].items() if name not in expected} == {}
+    assert expected - outcome["failed"].keys() == set(), "these pass, and differ no more"
+
+
+def run_suite(broker: str, place: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, str(HERE / "huey_suite.py"), broker, place],
         env=os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"},
@@ -100,8 +112,5 @@ def test_hueys_own_tests_pass_but_for_what_is_decided_otherwise(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    expected = {name for names in DIFFERENCES.values() for name in names.split()}
-    assert told["ran"] > 200
-    assert {name: why for name, why in told["failed"].items() if name not in expected} == {}
-    assert expected - told["failed"].keys() == set(), "these pass, and differ no more"
+    outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return outcome

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -79,8 +80,9 @@ def started() -> Iterator[set[psutil.Process]]:
     """A place for processes that tasks have started. None of them outlives the test."""
     processes: set[psutil.Process] = set()
     yield processes
-    for process in filter(lives, processes):
-        process.kill()
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def lives(process: psutil.Process) -> bool:
@@ -98,7 +100,9 @@ def group_of(process: psutil.Process) -> int:
 
 
 def in_its_group(worker: int) -> set[psutil.Process]:
-    return {process for process in psutil.process_iter() if group_of(process) == worker and process.pid != worker}
+    """Without those that have ended and that the worker has not waited for."""
+    group = (process for process in psutil.process_iter() if group_of(process) == worker and process.pid != worker)
+    return set(filter(lives, group))
 
 
 def in_sessions_apart(ledger: Path) -> set[psutil.Process]:
