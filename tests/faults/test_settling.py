@@ -257,8 +257,11 @@ def test_every_generated_outcome_ends_within_its_retries(
     odd.enqueue(task)
     run = served.ended(task.id)
     allowed = 1 + what["retries"] + (2 if what["outcome"][0] == "retry" else 0)
-    assert 1 <= served.executions(run.id) <= allowed
-    assert run.deliveries == run.attempts == served.executions(run.id)
+    if what["points"].get("before", [""])[0] == "cancel":  # a hook may cancel a run before its code has begun
+        assert (run.state, served.executions(run.id)) == ("cancelled", 0)
+    else:
+        assert 1 <= served.executions(run.id) <= allowed
+        assert run.deliveries == run.attempts == served.executions(run.id)
     assert run.state in ("succeeded", "failed", "cancelled")
     assert (run.state == "succeeded") == (run.error is None)
     assert served.works_on()
