@@ -262,7 +262,7 @@ def test_every_generated_outcome_ends_within_its_retries(
     else:
         assert 1 <= served.executions(run.id) <= allowed
         assert run.deliveries == run.attempts == served.executions(run.id)
-    assert run.state in ("succeeded", "failed", "cancelled")
-    assert (run.state == "succeeded") == (run.error is None)
+        assert run.state in ("succeeded", "failed", "cancelled")
+        assert (run.state == "succeeded") == (run.error is None)
     assert served.works_on()
     assert served.worker() == worker
