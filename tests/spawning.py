@@ -143,7 +143,10 @@ def compute(how: str, method: str) -> list[int]:
     context: Any = multiprocessing.get_context(method)
     if how == "pool":
         with context.Pool(2) as pool:
-            return list(pool.map(square, [1, 2, 3]))
+            squares = list(pool.map(square, [1, 2, 3]))
+            pool.close()
+            pool.join()  # the end of the block terminates, which can hang on a process that is just being killed
+            return squares
     if how == "executor":
         with ProcessPoolExecutor(2, mp_context=context) as executor:
             return list(executor.map(square, [1, 2, 3]))
