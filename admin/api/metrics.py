@@ -84,7 +84,9 @@ def of_queues() -> list[Metric]:
         name: (one.queue_size(), one.schedule_size(), one.oldest_waiting(), one.dead_size(), "" in one.pauses())
         for name, one in ((name, queue.storage) for name, queue in tasks.queues.items())
     }
-    running = Counter((name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.held())
+    running = Counter(
+        (name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.deliveries.held()
+    )
     return [
         by_queue("queue_depth", "Runs that wait in the queue.", {name: one[0] for name, one in facts.items()}),
         by_queue(

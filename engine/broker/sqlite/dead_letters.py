@@ -1,0 +1,50 @@
+"""Dead letters in a SQLite file: messages in the state `dead`."""
+
+import time
+
+from engine.broker.effects import event_json
+from engine.broker.sqlite.database import SqliteFile
+from engine.broker.sqlite.events import SqliteEvents
+from engine.broker.sqlite.results import SqliteResults
+
+
+class SqliteDeadLetters:
+    def __init__(self, database: SqliteFile, results: SqliteResults, events: SqliteEvents) -> None:
+        self.database, self.queue, self.results, self.events = database, database.queue, results, events
+
+    def all(self, limit: int = 1000) -> list[tuple[str, bytes]]:
+        sql = "SELECT id, data FROM message WHERE queue = ? AND state = 'dead' LIMIT ?"
+        return [(run_id, bytes(data)) for run_id, data in self.database.query(sql, self.queue, limit)]
+
+    def ids(self, limit: int, before: tuple[float, str] | None = None) -> list[tuple[str, float]]:
+        at, run_id = before or (float("inf"), "")
+        rows = self.database.query(
+            "SELECT id, held_at FROM message WHERE queue = ? AND state = 'dead' AND (held_at, id) < (?, ?) "
+            "ORDER BY held_at DESC, id DESC LIMIT ?",
+            self.queue, at, run_id, limit,
+        )  # fmt: skip
+        return [(run_id, at) for run_id, at in rows]
+
+    def count(self) -> int:
+        sql = "SELECT count(*) FROM message WHERE queue = ? AND state = 'dead'"
+        return int(self.database.query(sql, self.queue)[0][0])
+
+    def requeue(self, run_id: str) -> bool:
+        now = time.time()
+        with self.database.write_transaction() as connection:
+            requeued = connection.execute(
+                "UPDATE message SET state = 'waiting', deaths = 0, score = ?1, since = ?1, cancel = NULL, "
+                "met_at = NULL WHERE queue = ?2 AND id = ?3 AND state = 'dead'",
+                (now, self.queue, run_id),
+            )
+            if requeued.rowcount:
+                self.events.append(connection, [event_json("requeued", run_id, now)])
+            return bool(requeued.rowcount)
+
+    def discard(self, run_id: str) -> bool:
+        with self.database.write_transaction() as connection:
+            sql = "DELETE FROM message WHERE queue = ? AND id = ? AND state = 'dead'"
+            is_deleted = bool(connection.execute(sql, (self.queue, run_id)).rowcount)
+            if is_deleted:
+                self.results.delete_revocation(connection, run_id)
+            return is_deleted
