@@ -23,7 +23,7 @@ def test_what_another_process_commits_ends_the_wait(tmp_path: Path, told: bool) 
     seen = storage.database.version()
     assert storage.database.watch()
     if not told:
-        storage.local.watch = False
+        storage.database.thread.watch, storage.database.thread.can_watch = None, False
     with subprocess.Popen([sys.executable, "-c", WRITE, str(storage.database.path)]) as writer:
         assert storage.database.wait_for_change(seen, time.monotonic() + 30)
     assert writer.returncode == 0

@@ -198,7 +198,7 @@ def test_very_many_are_met_once_each_and_said_once_each(
     old: Queue, new: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [run.id for run in new.enqueue_many(make(new) for _ in range(1500))]
-    turns, stock_turn = [], old.storage.turn
+    turns, stock_turn = [], old.storage.deliveries.settle_and_claim
     monkeypatch.setattr(
         old.storage.deliveries, "settle_and_claim", lambda *words: turns.append(words) or stock_turn(*words)
     )

@@ -81,7 +81,13 @@ def of_queues() -> list[Metric]:
     """What the broker says, and nobody else is needed for."""
     at = now().timestamp()
     facts = {
-        name: (one.queue_size(), one.schedule_size(), one.oldest_waiting(), one.dead_size(), "" in one.pauses())
+        name: (
+            one.messages.count_waiting(),
+            one.messages.count_scheduled(),
+            one.messages.oldest_waiting(),
+            one.dead_letters.count(),
+            "" in one.pauses.all(),
+        )
         for name, one in ((name, queue.storage) for name, queue in tasks.queues.items())
     }
     running = Counter(

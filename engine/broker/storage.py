@@ -4,7 +4,7 @@ Every step is atomic: it is stored whole, or not at all. Each may raise BrokerAw
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.broker.deliveries import Delivery, FinishedRun, HeldMessage, MessageLocation, MissingTask, TurnResult
 from engine.broker.effects import Effects
@@ -242,6 +242,15 @@ class Ticks(Protocol):
     def last(self) -> dict[str, int]: ...
 
 
+class BrokerAddress(NamedTuple):
+    transport: str  # redis or sqlite
+    host: str  # or the path of its socket or file
+    port: int = 0
+    database: int = 0
+    user: str | None = None
+    tls: bool = False
+
+
 class Storage(Protocol):
     name: str
 
@@ -263,6 +272,8 @@ class Storage(Protocol):
     def pauses(self) -> Pauses: ...
     @property
     def ticks(self) -> Ticks: ...
+
+    def address(self) -> BrokerAddress: ...
 
     def close(self) -> bool: ...
 

@@ -23,7 +23,7 @@ numbers = count(1)
 ON_RECORD = {
     WAITING: {State.WAITING, State.RETRYING},
     SCHEDULED: {State.SCHEDULED, State.RETRYING},
-    HELD: {State.WAITING, State.RETRYING},
+    HELD: {State.WAITING, State.RETRYING, State.SCHEDULED},  # scheduled: it was deferred, and another has claimed it
     DEAD: {State.DEAD},
 }
 

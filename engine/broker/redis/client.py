@@ -22,6 +22,7 @@ from engine.broker.redis.thread_connection import (
     Word,
     connect_with_kernel_timeouts,
 )
+from engine.broker.storage import BrokerAddress
 
 #: How many scripts of a series are on their way while the next is written.
 PIPELINE_WINDOW = 2
@@ -151,6 +152,13 @@ class RedisClient:
         if not self.redis.connection_pool.connection_kwargs.get("password") and not self.is_local:
             warnings.append("Redis is reached over the network without a password")
         return warnings
+
+    def address(self) -> BrokerAddress:
+        pool = self.redis.connection_pool
+        options = pool.connection_kwargs
+        host, port, database = options.get("path") or options.get("host") or "", options.get("port"), options.get("db")
+        tls = issubclass(pool.connection_class, SSLConnection)
+        return BrokerAddress("redis", host, port or 0, int(database or 0), options.get("username"), tls)
 
     @property
     def is_local(self) -> bool:

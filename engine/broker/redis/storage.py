@@ -11,6 +11,7 @@ from engine.broker.redis.messages import RedisMessages
 from engine.broker.redis.pauses import RedisPauses
 from engine.broker.redis.results import RedisResults
 from engine.broker.redis.ticks import RedisTicks
+from engine.broker.storage import BrokerAddress
 
 
 class RedisStorage(HueyStorage):
@@ -26,6 +27,9 @@ class RedisStorage(HueyStorage):
         self.events = RedisEvents(client, self.results)
         self.pauses = RedisPauses(client)
         self.ticks = RedisTicks(client, result_ttl)
+
+    def address(self) -> BrokerAddress:
+        return self.client.address()
 
     def close(self) -> bool:
         self.client.close()

@@ -15,6 +15,7 @@ from engine.broker.sqlite.messages import SqliteMessages
 from engine.broker.sqlite.pauses import SqlitePauses
 from engine.broker.sqlite.results import SqliteResults
 from engine.broker.sqlite.ticks import SqliteTicks
+from engine.broker.storage import BrokerAddress
 
 SCHEMA = "".join(part.SCHEMA for part in (results, ticks, pauses, locks, heartbeats, events, messages, claims))
 
@@ -34,6 +35,9 @@ class SqliteStorage(HueyStorage):
         self.heartbeats = SqliteHeartbeats(database)
         self.pauses = SqlitePauses(database)
         self.ticks = SqliteTicks(database, self.messages)
+
+    def address(self) -> BrokerAddress:
+        return BrokerAddress("sqlite", str(self.database.path))
 
     def close(self) -> bool:
         return self.database.close()
