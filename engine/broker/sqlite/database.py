@@ -125,7 +125,7 @@ class SqliteFile:
     def write_transaction(self) -> Iterator[sqlite3.Connection]:
         with self.translate_errors():
             connection = self.connection
-            self.rollback_interrupted()
+            rollback_interrupted(connection)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -134,11 +134,6 @@ class SqliteFile:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-
-    def rollback_interrupted(self) -> None:
-        """End a transaction that was interrupted before it could end itself."""
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -207,3 +202,9 @@ class SqliteFile:
                 except OSError:
                     thread.can_watch = False
         return thread.watch
+
+
+def rollback_interrupted(connection: sqlite3.Connection) -> None:
+    """End a transaction that was interrupted before it could end itself."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

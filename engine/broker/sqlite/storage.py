@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine.broker.huey_storage import HueyStorage
 from engine.broker.sqlite import claims, events, heartbeats, locks, messages, pauses, results, ticks
-from engine.broker.sqlite.database import SqliteFile
+from engine.broker.sqlite.database import SqliteFile, rollback_interrupted
 from engine.broker.sqlite.dead_letters import SqliteDeadLetters
 from engine.broker.sqlite.deliveries import SqliteDeliveries
 from engine.broker.sqlite.events import SqliteEvents
@@ -47,7 +47,7 @@ class SqliteStorage(HueyStorage):
             self.results.write(connection, "probe", b"1", time.time() + 60)
 
     def rollback_interrupted(self) -> None:
-        self.database.rollback_interrupted()
+        rollback_interrupted(self.database.connection)
 
     def warnings(self) -> list[str]:
         """Nothing endangers a file of our own."""
