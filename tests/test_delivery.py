@@ -453,6 +453,18 @@ def test_the_dead_are_listed_put_back_and_discarded(broker: Broker) -> None:
     assert (take(broker).run_id, broker.dead_letters.all()) == ("a", [])
 
 
+def test_the_message_of_a_discarded_run_that_comes_again_changes_nothing(broker: Broker) -> None:
+    put(broker, "a")
+    take(broker)
+    broker.deliveries.release("c1", "w1", "died", 1)
+    assert broker.dead_letters.discard("a")
+    put(broker, "a")
+    assert broker.messages.locate("a") is None
+    broker.messages.clear_finished("a")
+    put(broker, "a")
+    assert broker.messages.locate("a").state == "waiting"
+
+
 def test_of_two_runs_that_are_to_be_unique_the_first_is_kept_while_it_waits_or_runs(broker: Broker) -> None:
     def post(run_id: str) -> list[str]:
         return list(broker.messages.write(Effects().enqueue(run_id, message(run_id), unique="report:x")))

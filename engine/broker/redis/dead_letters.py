@@ -7,8 +7,8 @@ from engine.broker.redis.client import RedisClient
 
 
 class RedisDeadLetters:
-    def __init__(self, client: RedisClient) -> None:
-        self.client = client
+    def __init__(self, client: RedisClient, result_ttl: int) -> None:
+        self.client, self.result_ttl = client, result_ttl
 
     def all(self, limit: int = 1000) -> list[tuple[str, bytes]]:
         ids = [decode(run_id) for run_id in self.client.command("ZREVRANGE", "dead", 0, limit - 1)]
@@ -29,4 +29,4 @@ class RedisDeadLetters:
         return bool(self.client.run_script("requeue_dead", run_id))
 
     def discard(self, run_id: str) -> bool:
-        return bool(self.client.run_script("discard_dead", run_id))
+        return bool(self.client.run_script("discard_dead", run_id, self.result_ttl))

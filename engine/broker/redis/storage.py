@@ -20,7 +20,7 @@ class RedisStorage(HueyStorage):
         self.client = client = RedisClient(name, url)
         self.messages = RedisMessages(client, result_ttl)
         self.deliveries = RedisDeliveries(client, result_ttl, read_timeout)
-        self.dead_letters = RedisDeadLetters(client)
+        self.dead_letters = RedisDeadLetters(client, result_ttl)
         self.results = RedisResults(client, self.messages, result_ttl)
         self.locks = RedisLocks(client)
         self.heartbeats = RedisHeartbeats(client)

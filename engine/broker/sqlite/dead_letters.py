@@ -4,13 +4,12 @@ import time
 
 from engine.broker.effects import event_json
 from engine.broker.sqlite.database import SqliteFile
-from engine.broker.sqlite.events import SqliteEvents
-from engine.broker.sqlite.results import SqliteResults
+from engine.broker.sqlite.messages import SqliteMessages
 
 
 class SqliteDeadLetters:
-    def __init__(self, database: SqliteFile, results: SqliteResults, events: SqliteEvents) -> None:
-        self.database, self.queue, self.results, self.events = database, database.queue, results, events
+    def __init__(self, database: SqliteFile, messages: SqliteMessages) -> None:
+        self.database, self.queue, self.messages, self.events = database, database.queue, messages, messages.events
 
     def all(self, limit: int = 1000) -> list[tuple[str, bytes]]:
         sql = "SELECT id, data FROM message WHERE queue = ? AND state = 'dead' LIMIT ?"
@@ -43,8 +42,7 @@ class SqliteDeadLetters:
 
     def discard(self, run_id: str) -> bool:
         with self.database.write_transaction() as connection:
-            sql = "DELETE FROM message WHERE queue = ? AND id = ? AND state = 'dead'"
-            is_deleted = bool(connection.execute(sql, (self.queue, run_id)).rowcount)
-            if is_deleted:
-                self.results.delete_revocation(connection, run_id)
-            return is_deleted
+            is_discarded = self.messages.mark_finished(connection, run_id, "dead")
+            if is_discarded:
+                self.messages.results.delete_revocation(connection, run_id)
+            return is_discarded

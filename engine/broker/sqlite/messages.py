@@ -98,15 +98,19 @@ class SqliteMessages:
         ).fetchone()
         return row and str(row[0])
 
-    def mark_finished(self, connection: sqlite3.Connection, run_id: str, state: str) -> None:
-        """Delete a run that has ended, if its row is in this state. A message of this attempt is not stored again."""
+    def mark_finished(self, connection: sqlite3.Connection, run_id: str, state: str) -> bool:
+        """Delete a run that has ended, if its row is in this state. A message of this attempt is not stored again.
+
+        Returns whether it was.
+        """
         where = (self.queue, run_id, state)
         connection.execute(
             "INSERT OR REPLACE INTO spent SELECT queue, id, attempt, ? FROM message "
             "WHERE queue = ? AND id = ? AND state = ?",
             (time.time() + self.result_ttl, *where),
         )
-        connection.execute("DELETE FROM message WHERE queue = ? AND id = ? AND state = ?", where)
+        sql = "DELETE FROM message WHERE queue = ? AND id = ? AND state = ?"
+        return bool(connection.execute(sql, where).rowcount)
 
     def enqueue_due(self, now: float, limit: int = 500) -> int:
         with self.database.write_transaction() as connection:

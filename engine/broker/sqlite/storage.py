@@ -30,7 +30,7 @@ class SqliteStorage(HueyStorage):
         self.events = SqliteEvents(database, self.results)
         self.messages = SqliteMessages(database, self.results, self.events)
         self.deliveries = SqliteDeliveries(database, self.messages, read_timeout)
-        self.dead_letters = SqliteDeadLetters(database, self.results, self.events)
+        self.dead_letters = SqliteDeadLetters(database, self.messages)
         self.locks = SqliteLocks(database)
         self.heartbeats = SqliteHeartbeats(database)
         self.pauses = SqlitePauses(database)
