@@ -103,12 +103,12 @@ def test_the_dead_are_listed_put_back_and_discarded(place: Installation) -> None
 def test_a_redis_that_may_lose_or_leak_work_is_warned_of(redis_url: str) -> None:
     broker = RedisStorage("light", redis_url, 60)
     assert broker.warnings() == ["Redis keeps no append-only file: a restart loses accepted work"]
-    broker.redis.config_set("maxmemory", "1gb")
-    broker.redis.config_set("maxmemory-policy", "allkeys-lru")
+    broker.client.redis.config_set("maxmemory", "1gb")
+    broker.client.redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
         assert "Redis may evict accepted work (maxmemory-policy allkeys-lru)" in broker.warnings()
     finally:
-        broker.redis.config_set("maxmemory", "0")
-        broker.redis.config_set("maxmemory-policy", "noeviction")
-    broker.redis.connection_pool.connection_kwargs["host"] = "redis.example.org"
+        broker.client.redis.config_set("maxmemory", "0")
+        broker.client.redis.config_set("maxmemory-policy", "noeviction")
+    broker.client.redis.connection_pool.connection_kwargs["host"] = "redis.example.org"
     assert "Redis is reached over the network without a password" in broker.warnings()
