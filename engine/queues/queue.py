@@ -13,13 +13,13 @@ from huey import CancelExecution
 from huey import signals as S
 from huey.api import TaskLock
 from huey.exceptions import TaskException
-from huey.storage import BaseStorage
 from huey.utils import Error
 
 from config import settings
 from engine.broker.deliveries import Delivery, HeldMessage, MissingTask, TurnResult
 from engine.broker.locks import LeaseLock
 from engine.broker.messages import FinalResult, SignedJSON
+from engine.broker.storage import Storage
 from engine.exceptions import BrokerAway, CancelRequested, MessageTooLarge, NotSerializable, NotStorable
 from engine.queues.enqueue import Enqueuing
 from engine.queues.execution import Settlement, raised_by_task
@@ -57,7 +57,7 @@ class Queue(Enqueuing):
         )
         self._registry = Registry()
 
-    def get_storage(self, **kwargs: Any) -> BaseStorage:
+    def get_storage(self, **kwargs: Any) -> Storage:
         # A process has only the one in memory that it uses.
         if settings.redis_url:
             from engine.broker.redis.storage import RedisStorage
