@@ -821,7 +821,8 @@ def classes_of(module: str) -> dict[str, str]:
 def tested(tree: Path, test: str) -> str:
     """The last line of what pytest says."""
     file, _, selection = test.partition(" ")
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/faults/test_{file}.py", "-k", selection]
+    path = next(path for path in (tree / "tests").glob("**/test_*.py") if path.stem == f"test_{file}")
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), "-k", selection]
     done = subprocess.run([sys.executable, *command], cwd=tree, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
 
