@@ -53,7 +53,7 @@ def test_a_message_of_the_version_before_is_read_as_ever() -> None:
     body = b'{"message":{"id":"an-id","name":"tasks.note","args":[[{"$error":{"error":"x"}},{"$skipped":true},7]],'
     body += b'"kwargs":{}},"envelope":{"asked_by":["code","here"],"enqueued_at":"2026-11-23T00:00:00+00:00",'
     body += b'"code_version":"1","parent_id":null,"attempt":1,"retries":0}}'
-    old = WIRE.signed(b"run", b"1 run tasks.note 1 an-id ", body)
+    old = WIRE.sign(b"run", b"1 run tasks.note 1 an-id ", body)
     assert WIRE.deserialize(old).message.args == ([Error({"error": "x"}), SKIPPED, 7],)
 
 
