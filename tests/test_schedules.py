@@ -83,7 +83,7 @@ def test_a_pause_cannot_end_before_it_begins(light: Queue) -> None:
 def test_a_paused_schedule_keeps_nothing_from_being_handed_out(light: Queue) -> None:
     schedules.pause(light, "get_cleanup_statistics", by=ANN)
     tasks.get_cleanup_statistics(24)
-    light.identify("here", "Worker-1")
+    light.set_worker_identity("here", "Worker-1")
     task = light.dequeue()
     assert task and task.name == "get_cleanup_statistics"
 

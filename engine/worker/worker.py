@@ -40,20 +40,20 @@ class Worker(stock.Worker):
     began_at = 0.0  # monotonic, where it follows one that has ended
 
     def initialize(self) -> None:
-        self.huey.identify(self.consumer, self.name, deferring=True)
+        self.huey.set_worker_identity(self.consumer, self.name, deferring=True)
         self.huey.quiet_at = self.quiet_at
-        self.huey.local.tally, self.huey.local.executing = self.tally, self.executing
+        self.huey.state.tally, self.huey.state.executing = self.tally, self.executing
         try:
             super().initialize()
         except BaseException:  # Huey contains an Exception only
             logger.exception("A startup hook of %s raised", self.name)
         if self.cut_off:
-            self.huey.settle_for_the_killed(*self.cut_off)
+            self.huey.settle_killed_run(*self.cut_off)
 
     def interrupt(self, signum: int, frame: Any) -> None:
         """Interrupt the code of the run that runs here, if it is the one to be cancelled or past its soft limit."""
         run_id, _, by = self.cancelling.value.decode(errors="replace").partition(" ")
-        current = self.huey.current
+        current = self.huey.state.current
         if current and current.in_code:
             if current.task.id == run_id:
                 raise RunCancelled(f"cancelled by {by}")
@@ -61,7 +61,7 @@ class Worker(stock.Worker):
 
     def shutdown(self) -> None:
         try:
-            self.huey.settle_last()
+            self.huey.settle_previous()
         except BrokerAway as error:
             logger.warning("%s could not settle its last run, which will be delivered again: %s", self.name, error)
         try:
@@ -80,7 +80,7 @@ class Worker(stock.Worker):
         """Take and run one task; False when there was none to run."""
         try:
             if self.quiet_at.value:
-                self.huey.settle_last()
+                self.huey.settle_previous()
                 self.stop_flag.wait(0.5)
                 return False
             task = self.huey.dequeue()

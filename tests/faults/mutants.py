@@ -37,7 +37,7 @@ MUTANTS = [
         "engine/queues/settler.py",
         """
 def give_up(self, settlement, error):
-    self.local.last, self.local.unsure = None, True
+    self.state.last, self.state.unsure = None, True
 Settler.give_up = give_up
 """,
     ),
@@ -56,7 +56,7 @@ Settler.give_up = give_up
     Mutant(
         "a BaseException of a task is a failure of that task",
         "settling odd_outcome and keyboard",
-        instead=(("engine/queues/task.py", "if task.queue.current is None:", "if True:"),),
+        instead=(("engine/queues/task.py", "if task.queue.state.current is None:", "if True:"),),
     ),
     Mutant(
         "a retry at no time is a failure",
@@ -69,7 +69,7 @@ Settler.give_up = give_up
         "settling hooks_and_receivers",
         "engine/queues/queue.py",
         """
-Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emit
+Queue._run_pre_execute, Queue._emit = Huey._run_pre_execute, Huey._emit
 """,
     ),
     Mutant(
@@ -159,7 +159,7 @@ Delivery.move_due = move_due
 from engine.broker.types import Done, Effects
 stock_execute = Queue.execute
 def execute(self, task, timestamp=None):
-    self.storage.settle(self.local.consumer, Done(task.taken, Effects()))
+    self.storage.settle(self.state.consumer, Done(task.taken, Effects()))
     return stock_execute(self, task, timestamp)
 Queue.execute = execute
 """,
@@ -433,7 +433,7 @@ Delivery.tick = tick
     Mutant(
         "an option that cannot be kept is refused where it is declared",
         "refused where_it_is_declared",
-        instead=(("engine/queues/task.py", "check_declaration(args[1] or func.__name__, settings)", "pass"),),
+        instead=(("engine/queues/task.py", "check_declaration(name or func.__name__, options)", "pass"),),
     ),
     Mutant(
         "an option that cannot be kept is refused where it is called",
@@ -515,14 +515,18 @@ Delivery.tick = tick
     Mutant(
         "a message for a task that is not known is left to newer code",
         "put_off newer_code_takes_what",
-        "engine/queues/queue.py",
-        "Queue.put_off = lambda self, taken, task: self.storage.bury(self.local.consumer, taken, task)",
+        "engine/queues/claim.py",
+        "Claimer.put_off = lambda self, taken, task: self.queue.storage.bury(self.state.consumer, taken, task)",
     ),
     Mutant(
         "newer code finds what was put off",
         "put_off newer_code_takes_what",
         instead=(
-            ("engine/queues/queue.py", "self.storage.known = self._registry._registry", "self.storage.known = ()"),
+            (
+                "engine/queues/claim.py",
+                "self.queue.storage.known = self.queue._registry._registry",
+                "self.queue.storage.known = ()",
+            ),
         ),
     ),
     Mutant(

@@ -171,7 +171,7 @@ def test_a_run_whose_holder_cannot_be_read_goes_back_to_the_queue(library: None,
 @pytest.mark.parametrize("storages", ["redis"], indirect=True)
 def test_a_holder_that_cannot_be_read_keeps_no_dead_consumer_from_being_reaped() -> None:
     hold_unreadably(b"garbage")
-    probe.identify("silent", "Worker-1")
+    probe.set_worker_identity("silent", "Worker-1")
     run_id = echo(2).id
     probe.dequeue()
     storage = probe.storage
