@@ -279,7 +279,7 @@ def test_whoever_waits_in_vain_for_an_answer_is_told(
 
 
 def test_a_frame_without_its_source_is_told_all_the_same() -> None:
-    assert stack_dump.in_words('Thread 0x1 (most recent call first):\n  File "<string>", line 3 in f\n  ...\n') == (
+    assert stack_dump.format_stack('Thread 0x1 (most recent call first):\n  File "<string>", line 3 in f\n  ...\n') == (
         'Traceback (most recent call last):\n  ...\n  File "<string>", line 3, in f'
     )
 

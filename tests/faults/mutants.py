@@ -101,7 +101,7 @@ Queue._run_pre_execute, Queue._emit = Huey._run_pre_execute, Huey._emit
         "what a dead worker held is given back",
         "crash_points after_take",
         "engine/worker/consumer.py",
-        "Consumer.returned = lambda self, process, name: True",
+        "Consumer.release_held = lambda self, slot: True",
     ),
     Mutant(
         "the reaper returns what a dead consumer held",
@@ -208,7 +208,7 @@ Delivery.give_back = give_back
         """
 class LIBC:
     prctl = lambda *words: 0
-TiedProcesses.outlive_parent = lambda self: None
+BoundProcesses.outlive_parent = lambda self: None
 """,
     ),
     Mutant(
@@ -236,7 +236,7 @@ Delivery.give_back = give_back
 def kill(self, process):
     process.kill()
     process.join()
-TiedProcesses.kill = kill
+BoundProcesses.kill = kill
 """,
     ),
     Mutant(
@@ -255,7 +255,7 @@ TiedProcesses.kill = kill
         "a dead worker takes along its process group",
         "processes takes_its_process_group or finished_task",
         "engine/worker/processes.py",
-        "TiedProcesses.end_group = lambda self, process: None",
+        "BoundProcesses.end_group = lambda self, process: None",
     ),
     Mutant(
         "the scheduler ends the process groups of a killed consumer",
@@ -264,7 +264,7 @@ TiedProcesses.kill = kill
         """
 def outlive_parent(self):
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-TiedProcesses.outlive_parent = outlive_parent
+BoundProcesses.outlive_parent = outlive_parent
 """,
     ),
     Mutant(
@@ -314,8 +314,8 @@ TiedProcesses.outlive_parent = outlive_parent
     Mutant(
         "the parent sends the soft limit that SIGALRM did not",
         "processes uses_sigalrm",
-        "engine/worker/consumer.py",
-        "Consumer.look_after_soft_limits = lambda self: None",
+        "engine/worker/limits.py",
+        "LimitEnforcer.enforce_soft_limits = lambda self: None",
     ),
     Mutant(
         "a soft limit strikes once",
@@ -325,19 +325,19 @@ TiedProcesses.outlive_parent = outlive_parent
     Mutant(
         "limits strike by run id",
         "processes no_other",
-        "engine/worker/consumer.py",
-        "Consumer.is_executed = lambda self, held: True",
+        "engine/worker/limits.py",
+        "LimitEnforcer.is_executed = lambda self, run: True",
     ),
     Mutant(
         "a run that is not executed goes back",
         "processes no_other",
-        "engine/worker/consumer.py",
-        "Consumer.return_unattended = lambda self, held: None",
+        "engine/worker/limits.py",
+        "LimitEnforcer.release_unattended = lambda self, runs: None",
     ),
     Mutant(
         "a worker that settles for a killed one is not killed for it",
         "processes is_not_killed_for_it",
-        instead=(("engine/worker/consumer.py", "if worker.cut_off and worker.cut_off[0] == held:", "if False:"),),
+        instead=(("engine/worker/limits.py", "if slot.killed_run and slot.killed_run.held == run:", "if False:"),),
     ),
     Mutant(
         "a tick lets one run in",
