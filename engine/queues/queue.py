@@ -19,7 +19,7 @@ from huey.utils import ChordConfig
 from config import settings
 from engine.broker.locks import LeaseLock
 from engine.broker.messages import SignedJSON
-from engine.broker.types import Effects, Held, Taken, event_json
+from engine.broker.types import Effects, event_json
 from engine.exceptions import BrokerAway
 from engine.queues.claim import Claimer
 from engine.queues.enqueue import Enqueuer
@@ -188,27 +188,6 @@ class Queue(Huey):
     def settle_previous(self) -> None:
         """Settle what this worker has finished with, if it has not been yet."""
         self.settler.settle_previous()
-
-    def settle_killed_run(self, held: Held, error: Exception) -> None:
-        """Settle a run whose worker, of our name, was killed on purpose: its attempt has ended with this error."""
-        try:
-            data = self.settler.retry_while_unavailable(lambda: self.storage.message(held.run_id))
-            task = data and self.claimer.decode_task(Taken(held.run_id, held.delivery, data))
-        except BrokerAway as reason:
-            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, reason)
-            return
-        if not task:
-            return
-
-        def raise_error() -> None:
-            raise error
-
-        task.execute, task.began = raise_error, held.held_at
-        try:
-            self.execute(task)
-            self.settle_previous()
-        except BrokerAway as reason:
-            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, reason)
 
     def time_limit(self, task: str) -> float:
         """Seconds after which the worker of this task is killed; 0: never."""

@@ -12,8 +12,8 @@ ENQUEUED, LATE, MISSED, PAUSED = TICK_STATES = ("enqueued", "late", "missed", "p
 
 PREFIX = "schedule:"
 Info = Mapping[str, Any]
-#: Of a long absence, only so many ticks are told: a year has half a million minutes.
-MOST_TOLD = 1000
+#: After a long absence only the newest ticks are recorded: a year has half a million minutes.
+MAX_TICKS = 1000
 
 
 # --- pauses --------------------------------------------------------------------------------------------------
@@ -53,18 +53,18 @@ def fates(due: Sequence[int], minute: int, catch_up: bool, info: Info | None) ->
     ended or not: its ticks were held back, and nobody missed them.
     """
     held = info is not None and holds(info, instant(minute))
-    told = []
-    for one in due[-MOST_TOLD:]:
-        if info and covers(info, one):
+    outcomes = []
+    for due_minute in due[-MAX_TICKS:]:
+        if info and covers(info, due_minute):
             state = PAUSED
-        elif one != due[-1] or held:
+        elif due_minute != due[-1] or held:
             state = MISSED
-        elif one == minute:
+        elif due_minute == minute:
             state = ENQUEUED
         else:
             state = LATE if catch_up else MISSED
-        told.append(Fate(one, state))
-    return told
+        outcomes.append(Fate(due_minute, state))
+    return outcomes
 
 
 def covers(info: Info, minute: int) -> bool:

@@ -51,8 +51,8 @@ class CommandExecutor:
         try:
             if self.is_dumping:
                 self.is_dumping = False
-                remote_control.answer(self.queue, self.consumer, self.stacks())
-            for order in remote_control.take(self.queue, self.consumer):
+                remote_control.publish_dump(self.queue, self.consumer, self.stacks())
+            for order in remote_control.take_commands(self.queue, self.consumer):
                 logger.warning("%s wants this consumer to %s", order.by, COMMAND_TEXT[order.what])
                 self.execute_command(order)
         except BrokerAway as error:

@@ -18,7 +18,6 @@ from contextlib import suppress
 from ctypes import c_double
 from multiprocessing.context import ForkProcess
 from secrets import token_hex
-from typing import Any
 
 from huey import consumer as stock
 from huey.constants import WORKER_PROCESS, WORKER_THREAD
@@ -61,26 +60,35 @@ class Consumer(stock.Consumer):
     scheduler: ForkProcess
     worker_threads: list[tuple[Worker, ForkProcess]]
 
-    def __init__(self, huey: Queue, **options: Any) -> None:
+    def __init__(
+        self,
+        huey: Queue,
+        workers: int = 1,
+        worker_type: str = WORKER_THREAD,
+        max_tasks: int | None = None,
+        shutdown_timeout: float | None = None,
+        **options: object,
+    ) -> None:
         adopt_huey_logging()
-        worker_type = options.get("worker_type", WORKER_THREAD)
         if worker_type not in (WORKER_THREAD, WORKER_PROCESS):
             print("dewey: -k greenlet is not supported; use -k process", file=sys.stderr)
             raise SystemExit(2)
-        options["max_tasks"] = options.get("max_tasks") or settings.worker_max_tasks or None
-        if options.get("shutdown_timeout") is None:
-            options["shutdown_timeout"] = GRACE_SECONDS
-        options["check_worker_health"] = True
-        check_limits(huey, options.get("worker_type"))
+        check_limits(huey, worker_type)
 
         self.id = f"{host()}:{os.getpid()}:{token_hex(3)}"
         self.next_check = 0.0
         self.back_offs: dict[str, BackOff] = {}  # by duty
         shared = multiprocessing.get_context("fork")
-        self.slots = [WorkerSlot(number) for number in range(1, options.get("workers", 1) + 1)]
+        self.slots = [WorkerSlot(number) for number in range(1, workers + 1)]
         self.quiet_at: c_double = shared.Value("d", 0.0, lock=False)
         self.scheduler_at: c_double = shared.Value("d", 0.0, lock=False)
-        super().__init__(huey, **options)
+        options |= {
+            "worker_type": worker_type,
+            "max_tasks": max_tasks or settings.worker_max_tasks or None,
+            "shutdown_timeout": GRACE_SECONDS if shutdown_timeout is None else shutdown_timeout,
+            "check_worker_health": True,
+        }
+        super().__init__(huey, workers, **options)
         self._signal_actions = {
             signal.SIGINT: (False, True),
             signal.SIGTERM: (False, True),
@@ -260,7 +268,7 @@ class Consumer(stock.Consumer):
             release()
 
 
-def check_limits(queue: Queue, worker_type: str | None) -> None:
+def check_limits(queue: Queue, worker_type: str) -> None:
     """Refuse threads a task that declares a time limit, since a thread cannot be interrupted. Warn that the global
     limits are off.
     """

@@ -14,15 +14,15 @@ from engine.version import host
 
 def alive(queue: Queue) -> bool:
     return any(
-        beat.info.get("host") == host()
-        and not beat.info.get("stopped_at")
-        and time.time() - beat.at < settings.lease_seconds
-        for beat in queue.storage.beats()
+        heartbeat.info.get("host") == host()
+        and not heartbeat.info.get("stopped_at")
+        and time.time() - heartbeat.at < settings.lease_seconds
+        for heartbeat in queue.storage.beats()
     )
 
 
 def watched() -> bool:
-    return any(one.host == host() for one in alerts.watching(now()))
+    return any(watcher.host == host() for watcher in alerts.watching(now()))
 
 
 def check(what: str) -> str | None:

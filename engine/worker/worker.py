@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from ctypes import c_double
 from datetime import datetime
+from functools import partial
 from types import FrameType
 
 import psutil
 from huey import consumer as stock
 
 from config import settings
+from engine.broker.types import Held, Taken
 from engine.exceptions import BrokerAway, RunCancelled
 from engine.queues.queue import Queue
 from engine.worker.soft_limit import raise_if_passed
@@ -44,7 +46,20 @@ class Worker(stock.Worker):
         except BaseException:  # Huey contains an Exception only
             logger.exception("A startup hook of %s raised", self.name)
         if killed_run := self.slot.killed_run:
-            self.huey.settle_killed_run(killed_run.held, killed_run.error)
+            self.settle_killed_run(killed_run.held, killed_run.error)
+
+    def settle_killed_run(self, held: Held, error: Exception) -> None:
+        """Settle a run whose worker, of our name, was killed on purpose: its attempt has ended with this error."""
+        queue = self.huey
+        try:
+            data = queue.settler.retry_while_unavailable(lambda: queue.storage.message(held.run_id))
+            task = data and queue.claimer.decode_task(Taken(held.run_id, held.delivery, data))
+            if task:
+                task.execute, task.began = partial(raise_error, error), held.held_at
+                queue.execute(task)
+                queue.settle_previous()
+        except BrokerAway as reason:
+            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, reason)
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the code of the run that runs here, if it is the one to be cancelled or past its soft limit."""
@@ -114,6 +129,10 @@ class Worker(stock.Worker):
         if (rss := psutil.Process().memory_info().rss) > limit:
             logger.warning("%s uses %d MB of %d and is replaced", self.name, rss >> 20, limit >> 20)
             raise stock.WorkerRecycle
+
+
+def raise_error(error: Exception) -> None:
+    raise error
 
 
 def error_of(step: Callable[[], None]) -> Exception | None:

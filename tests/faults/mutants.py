@@ -725,7 +725,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a malformed order is taken away",
         "malformed_entries a_malformed_order",
-        instead=(("engine/queues/remote_control.py", "    for what in found:", "    for what in ():"),),
+        instead=(("engine/queues/remote_control.py", "    for what in stored:", "    for what in ():"),),
     ),
     Mutant(
         "a malformed stack dump is none",

@@ -126,7 +126,7 @@ def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None
     remote_control.give(probe, "c", What.QUIET, "vera")
     probe.storage.put_data(remote_control.key_of("c", What.STOP), probe.serializer.serialize(value))
     assert [order.what for order in remote_control.pending(probe, "c")] == [What.QUIET]
-    assert [order.what for order in remote_control.take(probe, "c")] == [What.QUIET]
+    assert [order.what for order in remote_control.take_commands(probe, "c")] == [What.QUIET]
     assert probe.storage.peek_many([remote_control.key_of("c", what) for what in What]) == {}
 
 
