@@ -28,7 +28,7 @@ class Claimer:
         """Settle the last run of this worker, and claim the next message, in one step."""
         state, tries = self.state, 0
         if state.given_up:
-            self.settler.give_back_given_up()
+            self.settler.release_given_up()
         last = state.last
 
         def step() -> Turn:

@@ -110,7 +110,7 @@ class Enqueuer:
         if new:
             check_call(task)
             task.envelope = self.envelope(task)
-        due = None if self.queue.ready_to_run(task) else due_of(task)
+        due = None if self.queue.ready_to_run(task) else resolve_due(task)
         data = self.queue.serialize_task(task)
         unique = unique_name(task) if new and task.unique else ""
         return Posted(task.id, data, task.priority or 0, due, unique, once, delivered, new)
@@ -161,7 +161,7 @@ def unique_name(task: RunTask) -> str:
     return f"{task.name}:{hashlib.sha256(arguments).hexdigest()}"
 
 
-def due_of(task: RunTask) -> float:
+def resolve_due(task: RunTask) -> float:
     """Return when a task is due (Unix seconds). Raises ValueError for a time that lies too far ahead."""
     try:
         check_due(task.eta)

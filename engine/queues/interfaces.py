@@ -23,7 +23,6 @@ class TaskQueue(Protocol):
     storage: BaseStorage
     serializer: Serializer
     state: WorkerState
-    _immediate: bool
     _registry: Registry
     _signal: Signal
     _timeout_handler: Callable[[float], AbstractContextManager[object]] | None

@@ -197,14 +197,14 @@ class LogFlusher(threading.Thread):
             self.has_news.wait()
             time.sleep(SEND_EVERY)
             self.has_news.clear()
-            errors = [error for log in list(active_logs) if (error := error_of_flushing(log))]
+            errors = [error for log in list(active_logs) if (error := try_flush(log))]
             for error in errors:
                 back_off.failed(error)
             if not errors:
                 back_off.succeeded()
 
 
-def error_of_flushing(log: AttemptLog) -> Exception | None:
+def try_flush(log: AttemptLog) -> Exception | None:
     """Send what is new of an attempt; return the error. What cannot be sent now goes out with the end."""
     try:
         log.flush()

@@ -39,14 +39,14 @@ WHOLE = f"a whole number from 0 to {MAX_NUMBER:,}"
 SECONDS = f"a number from 0 to {MAX_NUMBER:,}"
 
 #: The options of a call, which a declaration has as `default_<option>`.
-OF_CALLS: dict[str, tuple[Callable[[object], bool], str]] = {
+CALL_OPTIONS: dict[str, tuple[Callable[[object], bool], str]] = {
     "retries": (is_whole, WHOLE),
     "retry_delay": (is_seconds, SECONDS),
     "retry_backoff": (is_seconds, SECONDS),
     "priority": (or_none(is_number), f"a number from -{MAX_NUMBER:,} to {MAX_NUMBER:,}"),
     "timeout": (or_none(is_seconds), SECONDS),
 }
-OF_DECLARATIONS = {f"default_{name}": (name, *rest) for name, rest in OF_CALLS.items()} | {
+DECLARATION_OPTIONS = {f"default_{name}": (name, *rest) for name, rest in CALL_OPTIONS.items()} | {
     "time_limit": ("time_limit", or_none(is_seconds), SECONDS)
 }
 
@@ -54,20 +54,20 @@ OF_DECLARATIONS = {f"default_{name}": (name, *rest) for name, rest in OF_CALLS.i
 def check_declaration(task: str, settings: Mapping[str, object]) -> None:
     """Raise BadOption for the name, or else the first setting of a decorator, that a task cannot have."""
     if not NAME.fullmatch(task):
-        raise refusal("name", task, "1 to 200 characters without a space or a dot", task)
-    for setting, (name, is_right, allowed) in OF_DECLARATIONS.items():
+        raise bad_option("name", task, "1 to 200 characters without a space or a dot", task)
+    for setting, (name, is_right, allowed) in DECLARATION_OPTIONS.items():
         if setting in settings and not is_right(settings[setting]):
-            raise refusal(name, task, allowed, settings[setting])
+            raise bad_option(name, task, allowed, settings[setting])
 
 
 def check_call(task: Task) -> None:
     """Raise BadOption for the first value that a new run, or one that is to follow it, cannot have."""
     for call in (task, *followers(task)):
         if not (isinstance(call.id, str) and ID.fullmatch(call.id)):
-            raise refusal("id", call.name, "1 to 64 printable ASCII characters without a space", call.id)
-        for name, (is_right, allowed) in OF_CALLS.items():
+            raise bad_option("id", call.name, "1 to 64 printable ASCII characters without a space", call.id)
+        for name, (is_right, allowed) in CALL_OPTIONS.items():
             if not is_right(value := getattr(call, name)):
-                raise refusal(name, call.name, allowed, value)
+                raise bad_option(name, call.name, allowed, value)
 
 
 def followers(task: Task) -> Iterator[Task]:
@@ -79,5 +79,5 @@ def followers(task: Task) -> Iterator[Task]:
             yield from followers(follower)
 
 
-def refusal(name: str, task: str, allowed: str, value: object) -> BadOption:
+def bad_option(name: str, task: str, allowed: str, value: object) -> BadOption:
     return BadOption(f"{name} of {task} must be {allowed}, not {reprlib.repr(value)}")

@@ -43,13 +43,13 @@ class Registry(HueyRegistry):
 
     def register(self, task_class: type[Task]) -> bool:
         name = task_class.__name__
-        for registry, other in self.named(name):
-            if registry is not self or source_of(other) != source_of(task_class):
+        for registry, other in self.find_named(name):
+            if registry is not self or locate_code(other) != locate_code(task_class):
                 modules = " and ".join(sorted({other.__module__, task_class.__module__}))
                 raise SameName(f"two tasks are named {name}, in {modules}; rename one, or give it another name=")
         return bool(super().register(task_class))
 
-    def named(self, name: str) -> Iterator[tuple["Registry", type[Task]]]:
+    def find_named(self, name: str) -> Iterator[tuple["Registry", type[Task]]]:
         for registry in self.program:
             yield from ((registry, task) for task in registry._registry.values() if task.__name__ == name)
 
@@ -67,7 +67,7 @@ def share_names(queues: Iterable[Huey]) -> None:
         registry.program = registries
 
 
-def source_of(task_class: type[Task]) -> object:
+def locate_code(task_class: type[Task]) -> object:
     """Return the place of a task's code: a module that is executed again registers the same task."""
     function = inspect.unwrap(task_class.function)
     code = getattr(function, "__code__", None)

@@ -49,7 +49,7 @@ class Dump(NamedTuple):
 
 def give(queue: Queue, consumer: str, what: What, by: str) -> None:
     """Leave an order for a consumer of this queue."""
-    put(queue, key_of(consumer, what), {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()})
+    put(queue, command_key(consumer, what), {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()})
 
 
 def pending(queue: Queue, consumer: str) -> list[Order]:
@@ -61,7 +61,7 @@ def take_commands(queue: Queue, consumer: str) -> list[Order]:
     """Return the orders of a consumer, and delete them with whatever is no order. Called by the consumer itself."""
     stored = stored_orders(queue, consumer)
     for what in stored:
-        queue.storage.delete_data(key_of(consumer, what))
+        queue.storage.delete_data(command_key(consumer, what))
     return parse_orders(queue, consumer, stored)
 
 
@@ -77,14 +77,14 @@ def last_dump(queue: Queue, consumer: str) -> Dump | None:
         return None
     try:
         return Dump(
-            datetime.fromisoformat(value["at"]).astimezone(UTC), [stack_of(*stack) for stack in value["stacks"]]
+            datetime.fromisoformat(value["at"]).astimezone(UTC), [parse_stack(*stack) for stack in value["stacks"]]
         )
     except BAD:
         report("stack dump", queue.name, consumer)
         return None
 
 
-def stack_of(worker: str, pid: int, run_id: str | None, task: str | None, text: str) -> Stack:
+def parse_stack(worker: str, pid: int, run_id: str | None, task: str | None, text: str) -> Stack:
     return Stack(str(worker), int(pid), run_id and str(run_id), task and str(task), str(text))
 
 
@@ -103,7 +103,7 @@ def wait_for_dump(queue: Queue, consumer: str, since: datetime, seconds: float) 
 # --- values at the broker ------------------------------------------------------------------------------------
 
 
-def key_of(consumer: str, what: What) -> str:
+def command_key(consumer: str, what: What) -> str:
     return f"order:{consumer}:{what}"
 
 
@@ -126,8 +126,8 @@ def read(queue: Queue, data: bytes) -> Any:
 
 def stored_orders(queue: Queue, consumer: str) -> dict[What, bytes]:
     """Return what is stored for the consumer, in the order in which it is executed, whatever the bytes are."""
-    stored = queue.storage.peek_many([key_of(consumer, what) for what in What])
-    return {what: data for what in What if (data := stored.get(key_of(consumer, what))) is not None}
+    stored = queue.storage.peek_many([command_key(consumer, what) for what in What])
+    return {what: data for what in What if (data := stored.get(command_key(consumer, what))) is not None}
 
 
 def parse_orders(queue: Queue, consumer: str, stored: dict[What, bytes]) -> list[Order]:

@@ -100,11 +100,11 @@ class Settler:
         try:
             run_id = execution.taken.run_id
             logger.error("The outcome of run %s cannot be stored, and fails: %s", run_id, traceback_text(error))
-            failure = self.begin_again(execution, error)
+            failure = self.start_over(execution, error)
             self.queue._emit(S.SIGNAL_ERROR, failure.task, error)
             if failure.task.retries:
                 self.queue._emit(S.SIGNAL_RETRYING, failure.task)
-                self.requeue_plainly(failure.task)
+                self.requeue_task(failure.task)
             else:
                 self.store_errors(failure)
             self.finish(failure)
@@ -115,7 +115,7 @@ class Settler:
         """Replace an outcome by a cancel that came before it was stored."""
         self.state.last = None
         try:
-            cancel = self.begin_again(execution, CancelExecution(f"cancelled by {by}", retry=False))
+            cancel = self.start_over(execution, CancelExecution(f"cancelled by {by}", retry=False))
             self.queue._emit(S.SIGNAL_CANCELED, cancel.task)
             self.store_errors(cancel)
             self.finish(cancel)
@@ -124,7 +124,7 @@ class Settler:
         finally:
             self.state.current = None
 
-    def begin_again(self, execution: Execution, error: BaseException) -> Execution:
+    def start_over(self, execution: Execution, error: BaseException) -> Execution:
         """Replace the object of an execution by one that has this error and no effects. Its task is decoded again from
         the message.
         """
@@ -135,7 +135,7 @@ class Settler:
         replacement.exception = error
         return replacement
 
-    def requeue_plainly(self, task: RunTask) -> None:
+    def requeue_task(self, task: RunTask) -> None:
         try:
             self.queue._requeue_task(task, self.queue._get_timestamp())
         except (OverflowError, TypeError, ValueError):
@@ -177,11 +177,11 @@ class Settler:
         self.state.last = None
         self.state.given_up = storable(f"its outcome could not be stored: {error_text(error)}", MAX_LINE)
         try:
-            self.give_back_given_up()
+            self.release_given_up()
         except BrokerAway as reason:
             logger.warning("Run %s is given back when the broker is back: %s", run_id, reason)
 
-    def give_back_given_up(self) -> None:
+    def release_given_up(self) -> None:
         state = self.state
         self.retry_while_unavailable(
             lambda: self.queue.storage.give_back(state.consumer, state.worker, state.given_up, settings.max_deliveries)

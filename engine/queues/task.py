@@ -132,11 +132,11 @@ class TaskWrapper(api.TaskWrapper):
             parse_rate(str(rate))
         task_class: type[RunTask] = super().create_task(func, context, name, **options)
         task_class.queue, task_class.function = self.huey, staticmethod(func)
-        task_class.execute = failing_normally(task_class.execute)
+        task_class.execute = contain_errors(task_class.execute)
         return task_class
 
 
-def failing_normally(execute: Callable[[RunTask], object]) -> Callable[[RunTask], object]:
+def contain_errors(execute: Callable[[RunTask], object]) -> Callable[[RunTask], object]:
     """Wrap a task's code so that whatever it raises or returns ends as one attempt: Huey lets an Exception be retried,
     and nothing else.
     """

@@ -39,23 +39,23 @@ def holds(info: Info, at: datetime) -> bool:
 # --- ticks ---------------------------------------------------------------------------------------------------
 
 
-class Fate(NamedTuple):
+class TickOutcome(NamedTuple):
     """What becomes of a tick. `minute` counts from 1970, as the broker counts them."""
 
     minute: int
     state: str
 
 
-def fates(due: Sequence[int], minute: int, catch_up: bool, info: Info | None) -> list[Fate]:
+def classify_ticks(due: Sequence[int], minute: int, catch_up: bool, info: Info | None) -> list[TickOutcome]:
     """What becomes of the minutes `due`, oldest first, none of which has been looked at before; it is `minute` now.
 
     At most the last one starts a run: where it is `enqueued` or `late`. `info` is the schedule's pause as it is kept,
-    ended or not: its ticks were held back, and nobody missed them.
+    ended or not: the ticks that it held back are `paused`, not `missed`.
     """
     held = info is not None and holds(info, instant(minute))
     outcomes = []
     for due_minute in due[-MAX_TICKS:]:
-        if info and covers(info, due_minute):
+        if info and pause_covers_minute(info, due_minute):
             state = PAUSED
         elif due_minute != due[-1] or held:
             state = MISSED
@@ -63,11 +63,11 @@ def fates(due: Sequence[int], minute: int, catch_up: bool, info: Info | None) ->
             state = ENQUEUED
         else:
             state = LATE if catch_up else MISSED
-        outcomes.append(Fate(due_minute, state))
+        outcomes.append(TickOutcome(due_minute, state))
     return outcomes
 
 
-def covers(info: Info, minute: int) -> bool:
+def pause_covers_minute(info: Info, minute: int) -> bool:
     """A pause holds back the whole of the minute in which it begins: that tick may not have been let in yet."""
     began = int(datetime.fromisoformat(info["at"]).timestamp()) // 60
     return began <= minute and holds(info, instant(minute))

@@ -51,7 +51,7 @@ class CommandExecutor:
         try:
             if self.is_dumping:
                 self.is_dumping = False
-                remote_control.publish_dump(self.queue, self.consumer, self.stacks())
+                remote_control.publish_dump(self.queue, self.consumer, self.read_stacks())
             for order in remote_control.take_commands(self.queue, self.consumer):
                 logger.warning("%s wants this consumer to %s", order.by, COMMAND_TEXT[order.what])
                 self.execute_command(order)
@@ -82,13 +82,13 @@ class CommandExecutor:
             if slot.pid and slot.process.is_alive():
                 slot.stack_dump.request(slot.pid)
 
-    def stacks(self) -> list[Stack]:
+    def read_stacks(self) -> list[Stack]:
         if not self.forks:
             return [Stack("all threads", os.getpid(), None, None, self.slots[0].stack_dump.read())]
         held = held_runs(self.queue, self.consumer)
-        return [self.stack_of(slot, [run for run in held if run.worker == slot.name]) for slot in self.slots]
+        return [self.read_stack(slot, [run for run in held if run.worker == slot.name]) for slot in self.slots]
 
-    def stack_of(self, slot: WorkerSlot, held: list[Held]) -> Stack:
+    def read_stack(self, slot: WorkerSlot, held: list[Held]) -> Stack:
         """Return where a worker is. Of several runs that it holds, the one that it executes is named."""
         run = max(held, key=lambda run: slot.is_executing(run.run_id), default=None)
         return Stack(slot.name, slot.pid or 0, run and run.run_id, run and run.task, slot.stack_dump.read())

@@ -12,7 +12,7 @@ from engine.queues.queue import Queue
 from engine.version import host
 
 
-def alive(queue: Queue) -> bool:
+def consumer_is_alive(queue: Queue) -> bool:
     return any(
         heartbeat.info.get("host") == host()
         and not heartbeat.info.get("stopped_at")
@@ -21,7 +21,7 @@ def alive(queue: Queue) -> bool:
     )
 
 
-def watched() -> bool:
+def watcher_is_alive() -> bool:
     return any(watcher.host == host() for watcher in alerts.watching(now()))
 
 
@@ -29,8 +29,8 @@ def check(what: str) -> str | None:
     """Why it is not alive, in a line; None when it is. `what`: the name of a queue, or `watch`."""
     try:
         if what == "watch":
-            return None if watched() else f"dewey: nobody watches on {host()}"
-        return None if alive(Queue(what)) else f"dewey: no live consumer of {what} on {host()}"
+            return None if watcher_is_alive() else f"dewey: nobody watches on {host()}"
+        return None if consumer_is_alive(Queue(what)) else f"dewey: no live consumer of {what} on {host()}"
     except BrokerAway as error:
         return f"dewey: the broker is away: {error}"
     except PeeweeException as error:

@@ -62,11 +62,11 @@ class BoundProcesses(stock.ProcessEnvironment):
         signal.signal(self.interrupt, interrupt_task)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # Programs that a task starts would inherit SIG_IGN, but not a handler.
-            signal.signal(number, do_nothing)
+            signal.signal(number, ignore_signal)
         if isinstance(process, Worker):
             self.init_worker(process)
         else:
-            threading.Thread(target=self.outlive_parent, name="Guard", daemon=True).start()
+            threading.Thread(target=self.watch_parent, name="Guard", daemon=True).start()
         if os.getppid() != self.parent:
             os._exit(1)
         database.obj.dispose()
@@ -79,7 +79,7 @@ class BoundProcesses(stock.ProcessEnvironment):
         os.register_at_fork(after_in_child=init_forked)
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    def outlive_parent(self) -> None:
+    def watch_parent(self) -> None:
         """Kill what the workers started when the parent has died. The kernel kills the workers themselves."""
         while os.getppid() == self.parent:
             time.sleep(GUARD_SECONDS)
@@ -129,7 +129,7 @@ class BoundProcesses(stock.ProcessEnvironment):
         process.join()
 
 
-def do_nothing(signum: int, frame: FrameType | None) -> None:
+def ignore_signal(signum: int, frame: FrameType | None) -> None:
     pass
 
 

@@ -20,7 +20,7 @@ from engine.queues import ticks
 from engine.queues.enqueue import asked_by
 from engine.queues.queue import Queue
 from engine.queues.task import RunTask
-from engine.worker.worker import error_of
+from engine.worker.worker import run_step
 
 logger = logging.getLogger("huey.consumer")
 #: How far back missed ticks are looked for.
@@ -65,7 +65,7 @@ class Scheduler(stock.Scheduler):
         steps: list[Callable[[], None]] = [partial(self.move_due, at)]
         if self.periodic:
             steps += [partial(self.tick, task_class, at) for task_class in self.huey._registry._periodic_tasks]
-        errors = [error for step in (*steps, self.reap) if (error := error_of(step))]
+        errors = [error for step in (*steps, self.reap) if (error := run_step(step))]
         if errors:
             raise errors[0]
         self.seen_at.value = at.timestamp()
@@ -95,19 +95,19 @@ class Scheduler(stock.Scheduler):
         due = [due for due in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(due * 60, UTC))]
         if due:
             info = self.huey.pauses().get(ticks.target(name))
-            self.record_ticks(task_class, ticks.fates(due, minute, task_class.catch_up, info), at)
+            self.record_ticks(task_class, ticks.classify_ticks(due, minute, task_class.catch_up, info), at)
         elif last is None:
             self.huey.storage.tick(name, minute, Effects())
         self.checked[name] = minute
 
-    def record_ticks(self, task_class: type[RunTask], fates: list[ticks.Fate], at: datetime) -> None:
+    def record_ticks(self, task_class: type[RunTask], outcomes: list[ticks.TickOutcome], at: datetime) -> None:
         """Record what becomes of these ticks, with the run that the last of them starts, if it starts one."""
-        name, newest, effects, task = task_class.__name__, fates[-1], Effects(), None
+        name, newest, effects, task = task_class.__name__, outcomes[-1], Effects(), None
         if newest.state in (ticks.ENQUEUED, ticks.LATE):
             with asked_by(Asker("schedule", getattr(task_class.schedule, "expression", ""))):
                 task = task_class()
                 effects = self.huey.posted(task)
-        facts = {"task": name, "ticks": [list(fate) for fate in fates], "run": task and task.id}
+        facts = {"task": name, "ticks": [list(outcome) for outcome in outcomes], "run": task and task.id}
         effects.event(event_json("ticks", "", at.timestamp(), **facts))
         if self.huey.storage.tick(name, newest.minute, effects) and task:
             late = int(at.timestamp()) // 60 - newest.minute

@@ -135,7 +135,7 @@ def raise_error(error: Exception) -> None:
     raise error
 
 
-def error_of(step: Callable[[], None]) -> Exception | None:
+def run_step(step: Callable[[], None]) -> Exception | None:
     """Return the exception that a step raises. Raises BrokerAway, since no other step can work then either."""
     try:
         step()

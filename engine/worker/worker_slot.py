@@ -29,7 +29,7 @@ class WorkerSlot:
     def __init__(self, number: int) -> None:
         shared = multiprocessing.get_context("fork")
         self.number, self.name = number, f"Worker-{number}"
-        #: The id of the run that the parent wants cancelled, and by whom. Written by the parent.
+        #: The id of the run to cancel, and the name of the requester. Written by the parent.
         self.cancelling: Array[c_char] = shared.Array("c", 400, lock=False)
         #: The hash of the id of the run that the worker executes or settles, or 0.
         self.executing: c_longlong = shared.Value("q", 0, lock=False)

@@ -208,7 +208,7 @@ Delivery.give_back = give_back
         """
 class LIBC:
     prctl = lambda *words: 0
-BoundProcesses.outlive_parent = lambda self: None
+BoundProcesses.watch_parent = lambda self: None
 """,
     ),
     Mutant(
@@ -262,9 +262,9 @@ BoundProcesses.kill = kill
         "processes consumer_that_is_killed",
         "engine/worker/processes.py",
         """
-def outlive_parent(self):
+def watch_parent(self):
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-BoundProcesses.outlive_parent = outlive_parent
+BoundProcesses.watch_parent = watch_parent
 """,
     ),
     Mutant(
@@ -283,7 +283,7 @@ BoundProcesses.outlive_parent = outlive_parent
         instead=(
             (
                 "engine/worker/processes.py",
-                "signal.signal(number, do_nothing)",
+                "signal.signal(number, ignore_signal)",
                 "signal.signal(number, signal.SIG_IGN)",
             ),
         ),
@@ -446,7 +446,7 @@ Delivery.tick = tick
         instead=(
             (
                 "engine/queues/registry.py",
-                "if registry is not self or source_of(other) != source_of(task_class):",
+                "if registry is not self or locate_code(other) != locate_code(task_class):",
                 "if False:",
             ),
         ),

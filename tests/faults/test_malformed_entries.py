@@ -26,7 +26,7 @@ from engine.models import Run, State, WorkerProcess, now
 from engine.queues import remote_control, ticks
 from engine.queues.remote_control import What
 from engine.version import host
-from engine.worker.healthcheck import alive
+from engine.worker.healthcheck import consumer_is_alive
 
 MALFORMED = [b"", b"garbage", b"[]", b"5", b"null", b"caf\xe9", b"{}", b'{"host": 5, "by": 5, "at": "never"}']
 
@@ -85,9 +85,9 @@ def test_of_a_heartbeat_of_newer_code_what_is_known_is_on_record(library: None) 
 def test_the_health_check_passes_over_a_malformed_heartbeat() -> None:
     for number, value in enumerate(MALFORMED):
         put_beat(probe, f"malformed {number}", value)
-    assert not alive(probe)
+    assert not consumer_is_alive(probe)
     probe.storage.beat("sound", HEARTBEAT | {"host": host()})
-    assert alive(probe)
+    assert consumer_is_alive(probe)
 
 
 @pytest.mark.parametrize("value", MALFORMED)
@@ -124,10 +124,10 @@ def test_a_tick_is_let_in_after_a_malformed_last_one(value: bytes) -> None:
 )  # fmt: skip
 def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None:
     remote_control.give(probe, "c", What.QUIET, "vera")
-    probe.storage.put_data(remote_control.key_of("c", What.STOP), probe.serializer.serialize(value))
+    probe.storage.put_data(remote_control.command_key("c", What.STOP), probe.serializer.serialize(value))
     assert [order.what for order in remote_control.pending(probe, "c")] == [What.QUIET]
     assert [order.what for order in remote_control.take_commands(probe, "c")] == [What.QUIET]
-    assert probe.storage.peek_many([remote_control.key_of("c", what) for what in What]) == {}
+    assert probe.storage.peek_many([remote_control.command_key("c", what) for what in What]) == {}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_pages_and_commands_show_the_sound_entries_beside_malformed_ones(
         put_beat(light, f"malformed {number}", value)
         put_pause(light, ("", "close_abandoned_sessions", "schedule:close_abandoned_sessions")[number % 3], value)
         put_last_tick(light, "close_abandoned_sessions", value)
-    light.storage.put_data(remote_control.key_of("sound", What.STOP), light.serializer.serialize([1]))
+    light.storage.put_data(remote_control.command_key("sound", What.STOP), light.serializer.serialize([1]))
     light.storage.put_data(remote_control.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
     if isinstance(light.storage, RedisDelivery):
         light.storage.ask("HSET", "held", "lost", b"garbage")
