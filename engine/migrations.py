@@ -13,7 +13,7 @@ from playhouse.migrations import Runner
 
 from config import ROOT
 from engine.database import database, on_postgresql, release
-from engine.outages import first_line
+from engine.outages import LOCK_NOT_AVAILABLE, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def apply(runner: Runner, name: str) -> None:
 
 
 def timed_out_for_lock(error: OperationalError) -> bool:
-    return getattr(getattr(error, "orig", None), "pgcode", None) == "55P03"
+    return getattr(getattr(error, "orig", None), "pgcode", None) == LOCK_NOT_AVAILABLE
 
 
 # --- one runner ----------------------------------------------------------------------------------------------
@@ -176,8 +176,8 @@ def standing_index(db: Database, name: str, table: str) -> tuple[str | None, boo
         FROM pg_index AS index
         JOIN pg_class AS class ON class.oid = index.indexrelid
         WHERE index.indrelid = to_regclass(%s) AND class.relname = %s"""
-    while found := db.execute_sql(query, (table, name)).fetchone():
-        index, valid, being_built = found
+    while row := db.execute_sql(query, (table, name)).fetchone():
+        index, valid, being_built = row
         if valid or not being_built:
             return str(index), bool(valid)
         time.sleep(PAUSE_SECONDS)

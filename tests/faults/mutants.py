@@ -376,7 +376,7 @@ Delivery.tick = tick
     Mutant(
         "a PostgreSQL that refuses writes is unavailable",
         "refused_answers postgresql",
-        instead=(("engine/outages.py", '"25006", ', ""),),
+        instead=(("engine/outages.py", '"25006": Fault.SERVER', '"25006": Fault.STATEMENT'),),
     ),
     Mutant(
         "a session of PostgreSQL that refuses writes is closed",
