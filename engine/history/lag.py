@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from engine.history.event_handlers import told_at
+from engine.history.events import told_at
 from engine.models import HistoryCursor, now
 from engine.outages import DATABASE_ERRORS
 from engine.queues.queue import Queue

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from json import JSONDecodeError
-from typing import Any
 
 from engine.database import database
-from engine.history import event_handlers
-from engine.history.event_handlers import Line
+from engine.history import event_handlers, events
+from engine.history.events import Line
 from engine.models import HistoryCursor, RejectedEvent, now
 from engine.refusals import is_refusal, refused
 from engine.text import storable
@@ -49,13 +48,13 @@ def set_aside(queue: str, stream: str, position: int, line: bytes, error: Except
 def words_of(line: bytes) -> tuple[str | None, str | None]:
     """The run and the kind of an event, as far as its line can be read."""
     try:
-        event = event_handlers.read(line)
+        event = events.read(line)
     except (AttributeError, LookupError, TypeError, ValueError):
         return None, None
     return word_of(event.get("id")), word_of(event.get("kind"))
 
 
-def word_of(value: Any) -> str | None:
+def word_of(value: object) -> str | None:
     return storable(value, MAX_WORD) or None if isinstance(value, str) else None
 
 

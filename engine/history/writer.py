@@ -17,7 +17,7 @@ from engine.broker.types import DROPPED, Beat, Held
 from engine.database import database, release, write_rows
 from engine.exceptions import BrokerAway
 from engine.history import event_handlers, rejected
-from engine.history.event_handlers import Line, instant
+from engine.history.events import Line, instant
 from engine.models import ENDED, Attempt, HistoryCursor, Run, State, WorkerProcess, now
 from engine.queues.queue import Queue
 from engine.queues.task import RunTask
