@@ -307,7 +307,7 @@ def test_two_executions_at_once_do_each_run_once(each_database: str, monkeypatch
     for _ in range(6):
         run(TASK, "failed")
     begun, done = begin("retry"), []
-    inner = bulk.DEEDS["retry"]
+    inner = bulk.HANDLERS["retry"]
 
     def in_the_middle(queues: Any, run_ids: list[str], by: Asker) -> dict[str, str]:
         done.extend(run_ids)
@@ -316,7 +316,7 @@ def test_two_executions_at_once_do_each_run_once(each_database: str, monkeypatch
             work_off(tasks.queues, begun.id)
         return inner(queues, run_ids, by)
 
-    monkeypatch.setitem(bulk.DEEDS, "retry", in_the_middle)
+    monkeypatch.setitem(bulk.HANDLERS, "retry", in_the_middle)
     work_off(tasks.queues, begun.id)
     assert len(done) == len(set(done)) == 6
     assert tasks.light.storage.queue_size() == 6

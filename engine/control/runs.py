@@ -31,8 +31,8 @@ LOOK_SECONDS = 1.0
 def run_task(
     queues: Queues,
     name: str,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
+    args: Sequence[object] = (),
+    kwargs: Mapping[str, object] | None = None,
     *,
     by: Asker,
     eta: datetime | None = None,
@@ -109,9 +109,9 @@ def cancel(queues: Queues, run_id: str, by: Asker) -> str:
     Raises NotPossible for a run that has ended or is not known.
     """
     for queue in queues.values():
-        if (done := queue.storage.cancel(run_id, by.name)) != "unknown":
+        if (outcome := queue.storage.cancel(run_id, by.name)) != "unknown":
             write_down_now(queue)
-            return str(done)
+            return str(outcome)
     if not Run.select().where(Run.id == run_id).exists():
         raise not_on_record()
     raise NotPossible("This run neither waits nor runs.")
@@ -152,7 +152,9 @@ def is_lost(queues: Queues, run: Run) -> bool:
     return why(queues, run)[0].kind == "lost"
 
 
-def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, by: Asker) -> Result:
+def run_again(
+    queues: Queues, run_id: str, args: Sequence[object], kwargs: Mapping[str, object], *, by: Asker
+) -> Result:
     """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
 
     Raises NotPossible, UnknownTask and BadArguments.
@@ -212,9 +214,9 @@ def requeue(queues: Queues, run_id: str) -> None:
 
 def discard(queues: Queues, run_id: str, by: Asker) -> None:
     """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises NotPossible."""
-    queue = next((one for one in queues.values() if one.storage.discard_dead(run_id)), None)
+    queue = next((queue for queue in queues.values() if queue.storage.discard_dead(run_id)), None)
     if queue is None:
         raise NotPossible("There is no dead run of this id.")
     write_down_now(queue)  # that it is dead comes first
-    told = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
-    Run.update(error=told).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()
+    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()
