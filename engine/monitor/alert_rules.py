@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from config import settings
 from engine.monitor import alerts
@@ -41,9 +41,9 @@ class Rule(NamedTuple):
 def oldest(seen: Seen) -> list[Signal]:
     """A paused queue is somebody's decision."""
     return [
-        Signal("oldest", one.name, (one.oldest_waiting_ms or 0) / 60_000, {"waiting": one.waiting})
-        for one in seen.facts.queues
-        if not one.paused
+        Signal("oldest", queue.name, (queue.oldest_waiting_ms or 0) / 60_000, {"waiting": queue.waiting})
+        for queue in seen.facts.queues
+        if not queue.paused
     ]
 
 
@@ -55,11 +55,11 @@ def failing(seen: Seen) -> list[Signal]:
 
 
 def missed(seen: Seen) -> list[Signal]:
-    return [Signal("missed", one.task, one.ticks, {"last": one.last.isoformat()}) for one in seen.facts.missed]
+    return [Signal("missed", task, ticks, {"last": last.isoformat()}) for task, ticks, last in seen.facts.missed]
 
 
 def unserved(seen: Seen) -> list[Signal]:
-    return [Signal("unserved", one.name, 1, {"waiting": one.waiting}) for one in seen.facts.unserved]
+    return [Signal("unserved", queue.name, 1, {"waiting": queue.waiting}) for queue in seen.facts.unserved]
 
 
 def late(seen: Seen) -> list[Signal]:
@@ -97,7 +97,7 @@ def always(seen: Seen, signal: Signal) -> bool:
 
 def fails_often(seen: Seen, signal: Signal) -> bool:
     share = settings.alert_failure_percent
-    return 0 < share <= signal.value and signal.facts["failed"] >= FEWEST_FAILURES
+    return 0 < share <= signal.value and int(signal.facts["failed"]) >= FEWEST_FAILURES
 
 
 def drops_anew(seen: Seen, signal: Signal) -> bool:
@@ -128,27 +128,34 @@ RULES = {
 }
 
 
+class Worst(TypedDict):
+    """The highest value of a rule, and whose it is."""
+
+    value: float
+    subject: str
+
+
 class Judged(NamedTuple):
-    """`signals`: what is broken. `worst`: by rule, the highest value and whose it is, as JSON. `unknown`: rules that
-    nobody can judge while the broker is away.
+    """`signals`: what is broken. `worst`: by rule, as JSON. `unknown`: rules that cannot be judged while the broker is
+    unavailable.
     """
 
     signals: list[Signal]
-    worst: dict[str, Any]
+    worst: dict[str, Worst]
     unknown: set[str]
 
 
 def judge(seen: Seen) -> Judged:
-    found = Judged([], {}, set())
+    judged = Judged([], {}, set())
     for rule in RULES.values():
         if rule.needs_broker and seen.facts.broker:
-            found.unknown.add(rule.name)
+            judged.unknown.add(rule.name)
             continue
         signals = rule.find(seen)
-        found.signals.extend(one for one in signals if rule.is_broken(seen, one))
-        if worst := max(signals, key=lambda one: one.value, default=None):
-            found.worst[rule.name] = {"value": worst.value, "subject": worst.subject}
-    return found
+        judged.signals.extend(signal for signal in signals if rule.is_broken(seen, signal))
+        if worst := max(signals, key=lambda signal: signal.value, default=None):
+            judged.worst[rule.name] = {"value": worst.value, "subject": worst.subject}
+    return judged
 
 
 def see(facts: Facts, rates: Mapping[str, Rate], abandoned: int) -> Seen:

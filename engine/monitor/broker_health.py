@@ -1,7 +1,7 @@
 """How the broker itself is: asked of it with two or three questions, so that a page may ask often."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,14 +79,14 @@ def redis_health(storage: RedisDelivery) -> RedisHealth:
     )
 
 
-def address_of(connection: dict[str, Any]) -> str:
+def address_of(connection: Mapping[str, object]) -> str:
     """Where it is reached, without its password."""
     if path := connection.get("path"):
         return str(path)
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}/{connection.get('db') or 0}"
 
 
-def is_exposed(connection: dict[str, Any]) -> bool:
+def is_exposed(connection: Mapping[str, object]) -> bool:
     host = str(connection.get("host", "localhost"))
     loopback = "path" in connection or host in ("localhost", "::1") or host.startswith("127.")
     return not (loopback or connection.get("password"))
@@ -116,7 +116,8 @@ def size_of(file: Path) -> int:
         return 0
 
 
-def timed(ask: Callable[[], Any]) -> float:
+def timed(query: Callable[[], object]) -> float:
+    """Return how many milliseconds it took."""
     began = time.perf_counter()
-    ask()
+    query()
     return (time.perf_counter() - began) * 1000
