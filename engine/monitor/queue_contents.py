@@ -12,6 +12,7 @@ from engine.broker.types import header
 from engine.exceptions import Unreadable
 from engine.history.run_counts import MINUTE, full_minute
 from engine.models import ENDED, Run, RunCount, State
+from engine.monitor.registered_tasks import registered_classes
 from engine.monitor.status import QueueFacts
 from engine.queues.queue import Queue
 
@@ -48,16 +49,18 @@ def head(queue: Queue, facts: QueueFacts, limit: int = 10) -> list[Waiting]:
     """The next to be handed out, first to last. One statement to the database."""
     if not facts.waiting:
         return []
-    found = [waiting(queue, data) for data in queue.storage.enqueued_items(limit)]
-    since = since_when([one.run_id for one in found if one.run_id])
-    paused, known = queue.pauses(), {one.__name__ for one in queue._registry._registry.values()}
+    messages = [waiting(queue, data) for data in queue.storage.enqueued_items(limit)]
+    since = waiting_since([message.run_id for message in messages if message.run_id])
+    paused, tasks = queue.pauses(), {task.__name__ for task in registered_classes(queue)}
     return [
-        one._replace(since=since.get(one.run_id or "", one.since), hindrance=hindrance(one, paused, known))
-        for one in found
+        message._replace(
+            since=since.get(message.run_id or "", message.since), hindrance=hindrance(message, paused, tasks)
+        )
+        for message in messages
     ]
 
 
-def since_when(run_ids: list[str]) -> dict[str, datetime]:
+def waiting_since(run_ids: list[str]) -> dict[str, datetime]:
     """As far as they are on record: what was asked for a later time waits only from then on."""
     rows = Run.select(Run.id, Run.enqueued_at, Run.due_at).where(Run.id.in_(run_ids))
     return {run.id: max(run.enqueued_at, run.due_at or run.enqueued_at) for run in rows}
@@ -69,8 +72,8 @@ def waiting(queue: Queue, data: bytes) -> Waiting:
         if not isinstance(letter, Letter):
             raise Unreadable("not a message that asks for a run")
     except (Unreadable, ValueError, KeyError, TypeError) as error:
-        known = header(data)
-        name, run_id = (known.bare, known.run_id) if known else (None, None)
+        head = header(data)
+        name, run_id = (head.bare, head.run_id) if head else (None, None)
         return Waiting(run_id, name, [], {}, None, 0, None, None, str(error), None)
     message, envelope = letter
     return Waiting(
@@ -79,10 +82,10 @@ def waiting(queue: Queue, data: bytes) -> Waiting:
     )  # fmt: skip
 
 
-def hindrance(one: Waiting, paused: Collection[str], known: Collection[str]) -> str | None:
-    if one.task in paused:
+def hindrance(message: Waiting, paused: Collection[str], tasks: Collection[str]) -> str | None:
+    if message.task in paused:
         return "task_paused"
-    return "unknown_task" if one.task not in known and not one.unreadable else None
+    return "unknown_task" if message.task not in tasks and not message.unreadable else None
 
 
 def flows(queues: Collection[str], as_of: datetime) -> dict[str, Flow]:
