@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, time, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
+
+Value = TypeVar("Value")
 
 ROOT = Path(__file__).resolve().parent
 QUEUES = ("heavy", "normal", "light")
@@ -176,8 +178,8 @@ class Reader:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise BadSetting(f"{name}_FILE", file, f"a readable file is needed ({reason})") from error
 
-    def checked(self, name: str, default: str, check: Callable[[str], Any]) -> Any:
-        """`check` turns the text into the value, or raises ValueError saying what is allowed."""
+    def checked(self, name: str, default: str, check: Callable[[str], Value]) -> Value:
+        """Return what `check` makes of the text. It raises ValueError naming what is allowed."""
         value = self.text(name, default)
         try:
             return check(value)
@@ -190,7 +192,7 @@ class Reader:
                 raise ValueError(f"a whole number from {least} to {most} is allowed")
             return int(value)
 
-        return int(self.checked(name, str(default), whole_of))
+        return self.checked(name, str(default), whole_of)
 
     def choice(self, name: str, default: str, *allowed: str) -> str:
         def choice_of(value: str) -> str:
@@ -199,7 +201,7 @@ class Reader:
                     return word
             raise ValueError(f"one of {', '.join(allowed)} is allowed")
 
-        return str(self.checked(name, default, choice_of))
+        return self.checked(name, default, choice_of)
 
     def secret_key(self, generate_in: Path | None) -> str:
         value = self.text("SECRET_KEY", "")
@@ -255,7 +257,7 @@ def webhook_secret_of(value: str) -> str:
 
 
 def addresses_of(value: str) -> tuple[str, ...]:
-    return tuple(address_of(one) for one in re.split(r"[,\s]+", value) if one)
+    return tuple(address_of(address) for address in re.split(r"[,\s]+", value) if address)
 
 
 def address_of(value: str) -> str:
@@ -280,7 +282,7 @@ def quiet_hours_of(value: str) -> QuietHours | None:
         return None
     try:
         hours, _, zone = value.partition(" ")
-        begin, end = (time.fromisoformat(one) for one in hours.split("-"))
+        begin, end = (time.fromisoformat(hour) for hour in hours.split("-"))
         if begin == end or begin.tzinfo or end.tzinfo:
             raise ValueError
         return QuietHours(begin, end, ZoneInfo(zone.strip()) if zone else UTC)
@@ -304,10 +306,10 @@ def number_of(value: str, most: float, allowed: str) -> float:
 
 def language_of(value: str) -> str:
     """Desktops set LANGUAGE for gettext, such as `de_DE:en`: of such a list the first that we speak, or English."""
-    spoken = [re.split("[_.@]", entry)[0].lower() for entry in value.split(":")]
-    known = [language for language in spoken if language in LANGUAGES]
-    if known or re.search("[_:]", value):
-        return known[0] if known else "en"
+    preferred = [re.split("[_.@]", entry)[0].lower() for entry in value.split(":")]
+    supported = [language for language in preferred if language in LANGUAGES]
+    if supported or re.search("[_:]", value):
+        return supported[0] if supported else "en"
     raise ValueError(f"one of {', '.join(LANGUAGES)} is allowed")
 
 
@@ -316,9 +318,9 @@ def masked(name: str, value: str) -> str:
     if name in ("SECRET_KEY", "ALERT_WEBHOOK_SECRET"):
         return "*" * min(len(value), 8)
     if name == "ALERT_WEBHOOK_URL":
-        # Whoever knows the path may post, so it is a secret too.
-        known = re.match(r"(https?://)(?:[^/@?#]*@)?([^/@?#]+)", value)
-        return f"{known[1]}{known[2]}/***" if known else "***"
+        # The path is what lets a client post, so it is a secret too.
+        match = re.match(r"(https?://)(?:[^/@?#]*@)?([^/@?#]+)", value)
+        return f"{match[1]}{match[2]}/***" if match else "***"
     value = re.sub(r"(?s)^((?:[^:/@]*:?//)?[^:@]*:).*@", r"\1***@", value)
     return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", value)
 
