@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from threading import Event
 
 from config import settings
 from engine.back_off import BackOff
@@ -31,9 +31,9 @@ class Recorder(threading.Thread):
 
     known: list[Beat] | None = None  # the heartbeats that were written last
 
-    def __init__(self, queue: Queue, stop_flag: Any) -> None:
+    def __init__(self, queue: Queue, stop_flag: Event) -> None:
         super().__init__(name="Recorder", daemon=True)
-        self.huey, self.stop_flag = queue, stop_flag
+        self.queue, self.stop_flag = queue, stop_flag
         self.back_off = BackOff("The recorder", longest_pause=5.0)
         self.lost_runs = LostRuns(queue)
 
@@ -60,7 +60,7 @@ class Recorder(threading.Thread):
         except Exception as error:
             pause = self.back_off.failed(error)
         self.known = None
-        for clearing_up in (release, self.bound):
+        for clearing_up in (release, self.drop_oldest_events):
             with suppress(Exception):
                 clearing_up()
         self.stop_flag.wait(pause)
@@ -69,20 +69,20 @@ class Recorder(threading.Thread):
     def gather(self, patience: float) -> None:
         """Return when there is something to be written, or after so many seconds."""
         until = time.monotonic() + GIVE_WAY_SECONDS
-        self.huey.storage.wait_for_events(writer.position(self.huey), patience)
-        while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.work_waits():
+        self.queue.storage.wait_for_events(writer.position(self.queue), patience)
+        while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.has_backlog():
             pass
 
-    def work_waits(self) -> bool:
-        return bool(self.huey.storage.queue_size(1))
+    def has_backlog(self) -> bool:
+        return bool(self.queue.storage.queue_size(1))
 
     def record(self) -> None:
         """Write all that there is."""
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
-            written = writer.write_down(self.huey)
-            self.known = writer.write_consumers(self.huey, self.known)
+            written = writer.write_down(self.queue)
+            self.known = writer.write_consumers(self.queue, self.known)
         self.lost_runs.look()
 
-    def bound(self) -> None:
-        self.huey.storage.bound(writer.MOST_WAITING)
+    def drop_oldest_events(self) -> None:
+        self.queue.storage.bound(writer.MOST_WAITING)

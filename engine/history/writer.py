@@ -6,7 +6,7 @@ transaction. So each event counts exactly once, whoever records, and whatever di
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -95,8 +95,8 @@ def reached(stream: str) -> int:
 
 
 def move_on(stream: str, position: int, last: int) -> bool:
-    here = (HistoryCursor.stream == stream) & (HistoryCursor.position == position)
-    return bool(HistoryCursor.update(position=last).where(here).execute())
+    unmoved = (HistoryCursor.stream == stream) & (HistoryCursor.position == position)
+    return bool(HistoryCursor.update(position=last).where(unmoved).execute())
 
 
 def position(queue: Queue) -> int:
@@ -110,13 +110,15 @@ def write_consumers(queue: Queue, known: list[Beat] | None = None) -> list[Beat]
     One that said goodbye is forgotten by the broker after that. Returns what was written: when that is `known` the
     next time, nothing is written. While something is held it is None, as runs may have to wait for their own rows.
     """
-    beats, held = worth_a_row(queue), sorted(queue.storage.held())
+    beats, held = reportable_heartbeats(queue), sorted(queue.storage.held())
     if beats == known and not held:
         return known
     rows = [row for beat in beats if (row := consumer_row(queue.name, beat, held))]
     with database.atomic():
-        for one, error in [*refused(held, write_running), *refused(rows, write_consumer_rows)]:
-            report_refused(one.run_id if isinstance(one, Held) else one["id"], str(error).partition("\n")[0])
+        for run, error in refused(held, write_running):
+            report_refused(run.run_id, str(error).partition("\n")[0])
+        for row, error in refused(rows, write_consumer_rows):
+            report_refused(row["id"], str(error).partition("\n")[0])
     for beat in beats:
         if beat.info.get("stopped_at"):
             queue.storage.forget(beat.consumer)
@@ -129,52 +131,65 @@ def report_refused(name: str, reason: str) -> None:
     logger.error("The database refuses the row of %s: %s", name, reason)
 
 
-def write_consumer_rows(rows: Sequence[dict[str, Any]]) -> None:
-    others = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
-    WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=others).execute()
+def write_consumer_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    replaced = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
+    WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=replaced).execute()
 
 
-def worth_a_row(queue: Queue) -> list[Beat]:
-    """Signs of life, but of who died so long ago that the broker may forget it too."""
-    found = []
+def reportable_heartbeats(queue: Queue) -> list[Beat]:
+    """Return the heartbeats. One of a consumer that died so long ago that it is not worth a row is forgotten."""
+    beats = []
     for beat in queue.storage.beats():
         if now().timestamp() - beat.at > WorkerProcess.KEPT.total_seconds():
             queue.storage.forget(beat.consumer)
         else:
-            found.append(beat)
-    return found
+            beats.append(beat)
+    return beats
 
 
 def write_running(held: Sequence[Held]) -> None:
-    """Nobody tells when a run starts: it is seen from who holds it, and told again when it has ended.
+    """Mark what is held as running. Workers send no event of a start: it is written again when the run has ended.
 
     A run whose enqueuing or whose end is still on its way through the stream is left to that.
     """
-    waiting = {run.id: run for run in Run.select().where(Run.id.in_([one.run_id for one in held]))}
-    for one in held:
-        run = waiting.get(one.run_id)
-        if run is None or run.deliveries >= one.delivery or run.state in ENDED:
-            continue
-        worker, since = f"{one.worker} on {one.consumer}", instant(one.held_at)
-        facts: dict[str, Any] = {"state": State.RUNNING, "deliveries": one.delivery, "attempts": one.attempt}
-        if run.attempts < one.attempt:
-            facts["run_ms"] = None  # that was the attempt before
-        if run.started_at is None:
-            waited = (since - (run.due_at or run.enqueued_at)).total_seconds() * 1000
-            facts |= {"started_at": since, "wait_ms": max(waited, 0)}
-        # Guarded: another recorder may have written its end meanwhile.
-        still = (Run.id == run.id) & (Run.deliveries == run.deliveries) & (Run.state == run.state)
-        if Run.update(**facts, worker=worker).where(still).execute():
-            attempt = {"run_id": run.id, "number": one.delivery, "attempt": one.attempt, "state": State.RUNNING}
-            Attempt.insert(**attempt, worker=worker, started_at=since).on_conflict_ignore().execute()
+    runs = {run.id: run for run in Run.select().where(Run.id.in_([delivery.run_id for delivery in held]))}
+    for delivery in held:
+        run = runs.get(delivery.run_id)
+        if run and run.deliveries < delivery.delivery and run.state not in ENDED:
+            write_start(run, delivery)
+
+
+def write_start(run: Run, held: Held) -> None:
+    worker, since = f"{held.worker} on {held.consumer}", instant(held.held_at)
+    # Guarded: another recorder may have written its end meanwhile.
+    unchanged = (Run.id == run.id) & (Run.deliveries == run.deliveries) & (Run.state == run.state)
+    if Run.update(**start_columns(run, held), worker=worker).where(unchanged).execute():
+        attempt = {"run_id": run.id, "number": held.delivery, "attempt": held.attempt, "state": State.RUNNING}
+        Attempt.insert(**attempt, worker=worker, started_at=since).on_conflict_ignore().execute()
+
+
+def start_columns(run: Run, held: Held) -> dict[str, object]:
+    """Return what changes in the run's row with this delivery."""
+    columns: dict[str, object] = {
+        "state": State.RUNNING,
+        "deliveries": held.delivery,
+        "attempts": held.attempt,
+    }
+    if run.attempts < held.attempt:
+        columns["run_ms"] = None  # that was the attempt before
+    if run.started_at is None:
+        since = instant(held.held_at)
+        waited = (since - (run.due_at or run.enqueued_at)).total_seconds() * 1000
+        columns |= {"started_at": since, "wait_ms": max(waited, 0)}
+    return columns
 
 
 def consumer_row(queue: str, beat: Beat, held: list[Held]) -> dict[str, Any] | None:
     """None where the beat is malformed."""
     running = [
-        {"worker": one.worker, "run_id": one.run_id, "task": one.task, "since": instant(one.held_at).isoformat()}
-        for one in held
-        if one.consumer == beat.consumer
+        {"worker": run.worker, "run_id": run.run_id, "task": run.task, "since": instant(run.held_at).isoformat()}
+        for run in held
+        if run.consumer == beat.consumer
     ]
     facts = consumer_facts(queue, beat)
     return facts and {"id": beat.consumer, "queue": queue, "running": running, **facts}
