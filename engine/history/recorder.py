@@ -29,7 +29,7 @@ class Recorder(threading.Thread):
     writing is not on record then, and still in the stream.
     """
 
-    known: list[Beat] | None = None  # the heartbeats that were written last
+    written: list[Beat] | None = None  # the heartbeats that were written last
 
     def __init__(self, queue: Queue, stop_flag: Event) -> None:
         super().__init__(name="Recorder", daemon=True)
@@ -59,7 +59,7 @@ class Recorder(threading.Thread):
             return True
         except Exception as error:
             pause = self.back_off.failed(error)
-        self.known = None
+        self.written = None
         for clearing_up in (release, self.drop_oldest_events):
             with suppress(Exception):
                 clearing_up()
@@ -81,7 +81,7 @@ class Recorder(threading.Thread):
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
             written = writer.write_down(self.queue)
-            self.known = writer.write_consumers(self.queue, self.known)
+            self.written = writer.write_consumers(self.queue, self.written)
         self.lost_runs.look()
 
     def drop_oldest_events(self) -> None:

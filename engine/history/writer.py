@@ -104,15 +104,16 @@ def position(queue: Queue) -> int:
     return reached(queue.storage.stream())
 
 
-def write_consumers(queue: Queue, known: list[Beat] | None = None) -> list[Beat] | None:
-    """The consumers' last signs of life → their rows; what they hold → running runs.
+def write_consumers(queue: Queue, written: list[Beat] | None = None) -> list[Beat] | None:
+    """Write the consumers' last heartbeats to their rows, and what they hold as running runs.
 
-    One that said goodbye is forgotten by the broker after that. Returns what was written: when that is `known` the
-    next time, nothing is written. While something is held it is None, as runs may have to wait for their own rows.
+    The broker forgets a consumer that has stopped after that. Returns what was written. When it is passed as `written`
+    the next time and nothing has changed, nothing is written. It is None while something is held, as runs may have to
+    wait for their own rows.
     """
     beats, held = reportable_heartbeats(queue), sorted(queue.storage.held())
-    if beats == known and not held:
-        return known
+    if beats == written and not held:
+        return written
     rows = [row for beat in beats if (row := consumer_row(queue.name, beat, held))]
     with database.atomic():
         for run, error in refused(held, write_running):

@@ -38,74 +38,74 @@ class Rule(NamedTuple):
     is_broken: Callable[[Seen, Signal], bool]
 
 
-def oldest(seen: Seen) -> list[Signal]:
+def oldest(snapshot: Seen) -> list[Signal]:
     """A paused queue is somebody's decision."""
     return [
         Signal("oldest", queue.name, (queue.oldest_waiting_ms or 0) / 60_000, {"waiting": queue.waiting})
-        for queue in seen.facts.queues
+        for queue in snapshot.facts.queues
         if not queue.paused
     ]
 
 
-def failing(seen: Seen) -> list[Signal]:
+def failing(snapshot: Seen) -> list[Signal]:
     return [
         Signal("failing", task, rate.percent, {"failed": rate.failed, "finished": rate.finished})
-        for task, rate in seen.rates.items()
+        for task, rate in snapshot.rates.items()
     ]
 
 
-def missed(seen: Seen) -> list[Signal]:
-    return [Signal("missed", task, ticks, {"last": last.isoformat()}) for task, ticks, last in seen.facts.missed]
+def missed(snapshot: Seen) -> list[Signal]:
+    return [Signal("missed", task, ticks, {"last": last.isoformat()}) for task, ticks, last in snapshot.facts.missed]
 
 
-def unserved(seen: Seen) -> list[Signal]:
-    return [Signal("unserved", queue.name, 1, {"waiting": queue.waiting}) for queue in seen.facts.unserved]
+def unserved(snapshot: Seen) -> list[Signal]:
+    return [Signal("unserved", queue.name, 1, {"waiting": queue.waiting}) for queue in snapshot.facts.unserved]
 
 
-def late(seen: Seen) -> list[Signal]:
-    return [Signal("late", name, seen.facts.lags[name].total_seconds(), {}) for name in seen.facts.late]
+def late(snapshot: Seen) -> list[Signal]:
+    return [Signal("late", name, snapshot.facts.lags[name].total_seconds(), {}) for name in snapshot.facts.late]
 
 
-def dead(seen: Seen) -> list[Signal]:
-    return [Signal("dead", name, count, {}) for name, count in seen.facts.dead.items()]
+def dead(snapshot: Seen) -> list[Signal]:
+    return [Signal("dead", name, count, {}) for name, count in snapshot.facts.dead.items()]
 
 
-def dropped(seen: Seen) -> list[Signal]:
-    return [Signal("dropped", "", seen.facts.dropped, {})]
+def dropped(snapshot: Seen) -> list[Signal]:
+    return [Signal("dropped", "", snapshot.facts.dropped, {})]
 
 
-def abandoned(seen: Seen) -> list[Signal]:
-    return [Signal("abandoned", "", seen.abandoned, {})]
+def abandoned(snapshot: Seen) -> list[Signal]:
+    return [Signal("abandoned", "", snapshot.abandoned, {})]
 
 
-def broker(seen: Seen) -> list[Signal]:
-    return [Signal("broker", "", 1, {})] if seen.facts.broker else []
+def broker(snapshot: Seen) -> list[Signal]:
+    return [Signal("broker", "", 1, {})] if snapshot.facts.broker else []
 
 
-def database(seen: Seen) -> list[Signal]:
+def database(snapshot: Seen) -> list[Signal]:
     """Who is able to ask this has a database; while it is away it is told without it."""
     return []
 
 
 def beyond(threshold: float) -> Callable[[Seen, Signal], bool]:
-    return lambda seen, signal: 0 < threshold < signal.value
+    return lambda snapshot, signal: 0 < threshold < signal.value
 
 
-def always(seen: Seen, signal: Signal) -> bool:
+def always(snapshot: Seen, signal: Signal) -> bool:
     return True
 
 
-def fails_often(seen: Seen, signal: Signal) -> bool:
+def fails_often(snapshot: Seen, signal: Signal) -> bool:
     share = settings.alert_failure_percent
     return 0 < share <= signal.value and int(signal.facts["failed"]) >= FEWEST_FAILURES
 
 
-def drops_anew(seen: Seen, signal: Signal) -> bool:
+def drops_anew(snapshot: Seen, signal: Signal) -> bool:
     """The count never falls, so it is over when there have been no more for a while."""
-    last = seen.last_dropped
+    last = snapshot.last_dropped
     if last is None:
         return signal.value > 0
-    still_news = last.ended_at is None and seen.facts.as_of - last.changed_at < AGAIN
+    still_news = last.ended_at is None and snapshot.facts.as_of - last.changed_at < AGAIN
     return signal.value > last.value or still_news
 
 
@@ -145,14 +145,14 @@ class Judged(NamedTuple):
     unknown: set[str]
 
 
-def judge(seen: Seen) -> Judged:
+def judge(snapshot: Seen) -> Judged:
     judged = Judged([], {}, set())
     for rule in RULES.values():
-        if rule.needs_broker and seen.facts.broker:
+        if rule.needs_broker and snapshot.facts.broker:
             judged.unknown.add(rule.name)
             continue
-        signals = rule.find(seen)
-        judged.signals.extend(signal for signal in signals if rule.is_broken(seen, signal))
+        signals = rule.find(snapshot)
+        judged.signals.extend(signal for signal in signals if rule.is_broken(snapshot, signal))
         if worst := max(signals, key=lambda signal: signal.value, default=None):
             judged.worst[rule.name] = {"value": worst.value, "subject": worst.subject}
     return judged

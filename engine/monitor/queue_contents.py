@@ -96,9 +96,9 @@ def flows(queues: Collection[str], as_of: datetime) -> dict[str, Flow]:
 
 
 def counted_in(queues: Collection[str], since: datetime) -> Counter[str]:
-    # All states by name: the index then has a stretch for each, and SQLite does not read the whole queue for one.
-    asked = Run.queue.in_(list(queues)) & Run.state.in_(list(State)) & (Run.enqueued_at >= since)
-    rows: Any = Run.select(Run.queue, fn.COUNT(Run.id)).where(asked).group_by(Run.queue).tuples()
+    # All states by name: the index then has a range for each, and SQLite does not read the whole queue for one.
+    recent = Run.queue.in_(list(queues)) & Run.state.in_(list(State)) & (Run.enqueued_at >= since)
+    rows: Any = Run.select(Run.queue, fn.COUNT(Run.id)).where(recent).group_by(Run.queue).tuples()
     return Counter(dict(rows))
 
 

@@ -43,12 +43,12 @@ def adjacent_run(run: Run, newer: bool) -> "ModelSelect[Run]":
 
     Compared as rows, and ordered by all columns of the index, it is one look, however many runs there are.
     """
-    other = Run.alias()
-    columns = (other.task, other.enqueued_at, other.id)
+    adjacent = Run.alias()
+    columns = (adjacent.task, adjacent.enqueued_at, adjacent.id)
     at = Value(run.enqueued_at, converter=Run.enqueued_at.db_value)
     row, this_row = Tuple(*columns), Tuple(Value(run.task), at, Value(run.id))
     order = [column.asc() if newer else column.desc() for column in columns]
-    return other.select(other.id).where(row > this_row if newer else row < this_row).order_by(*order).limit(1)
+    return adjacent.select(adjacent.id).where(row > this_row if newer else row < this_row).order_by(*order).limit(1)
 
 
 def children(run: Run, most: int) -> list[Run]:
