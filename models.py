@@ -25,7 +25,7 @@ from engine.database import JSONTextField, UTCDateTimeField
 from engine.models import Record, Run, now
 
 #: So many readers or books are named one by one when their sessions are looked for.
-FEW = 1000
+MAX_IDS = 1000
 
 
 class User(Record):
@@ -97,9 +97,9 @@ class ReadingSession(Record):
         """The conditions for "its reader's address holds `reader`" and "its title or author holds `book`"."""
         conditions = []
         if reader:
-            conditions.append(few_or(User, User.email.contains(reader), cls.user))
+            conditions.append(ids_or_join(User, User.email.contains(reader), cls.user))
         if book:
-            conditions.append(few_or(Book, Book.title.contains(book) | Book.author.contains(book), cls.book))
+            conditions.append(ids_or_join(Book, Book.title.contains(book) | Book.author.contains(book), cls.book))
         return conditions
 
     @classmethod
@@ -120,13 +120,13 @@ class ReadingSession(Record):
         return query.where(*conditions)
 
 
-def few_or(model: type[User] | type[Book], condition: Expression, key: ForeignKeyField) -> Expression:
+def ids_or_join(model: type[User] | type[Book], condition: Expression, key: ForeignKeyField) -> Expression:
     """Return `condition` on the rows of `model`, as a list of their ids where they are few.
 
     The index on a session's reader or book then finds the sessions; of many, sessions are met soon enough anyway.
     """
-    ids = [row.id for row in model.select(model.id).where(condition).limit(FEW + 1)]
-    return key.in_(ids) if len(ids) <= FEW else condition
+    ids = [row.id for row in model.select(model.id).where(condition).limit(MAX_IDS + 1)]
+    return key.in_(ids) if len(ids) <= MAX_IDS else condition
 
 
 class OwnTable(Record):

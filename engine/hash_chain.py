@@ -24,7 +24,7 @@ def key_of(secret: str) -> bytes:
 def content(row: Mapping[str, object]) -> str:
     """The row in one way of writing it, whichever database holds it. `before` and `after` are JSON values."""
     values = {name: row[name] for name in COLUMNS}
-    return canonical(values | {"at": utc(values["at"]).isoformat(timespec="microseconds")})
+    return canonical_json(values | {"at": utc(values["at"]).isoformat(timespec="microseconds")})
 
 
 def utc(at: object) -> datetime:
@@ -33,7 +33,7 @@ def utc(at: object) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def canonical(value: object) -> str:
+def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 

@@ -13,7 +13,7 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC)
-        head = f"[{at:%Y-%m-%d %H:%M:%S},{record.msecs:03.0f}: {record.levelname}/{process_of(record)}] "
+        head = f"[{at:%Y-%m-%d %H:%M:%S},{record.msecs:03.0f}: {record.levelname}/{process_name(record)}] "
         record.message = record.getMessage()
         line = head + with_traceback(self, record)
         return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
@@ -24,7 +24,7 @@ class JSONLines(logging.Formatter):
         line = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
-            "process": process_of(record),
+            "process": process_name(record),
             "logger": record.name,
             "message": record.getMessage(),
         }
@@ -37,7 +37,7 @@ def with_traceback(formatter: logging.Formatter, record: logging.LogRecord) -> s
     return f"{record.message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else record.message
 
 
-def process_of(record: logging.LogRecord) -> str:
+def process_name(record: logging.LogRecord) -> str:
     """`MainProcess`, `Worker-1`, …: with thread workers the thread bears the name."""
     if record.threadName and record.threadName != threading.main_thread().name:
         return record.threadName

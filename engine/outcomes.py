@@ -36,7 +36,7 @@ def args_to_json(args: Iterable[object]) -> list[object]:
 
 
 def escaped_items(arg: object) -> object:
-    if (type(arg) is list or type(arg) is tuple) and any(map(is_alike, arg)):
+    if (type(arg) is list or type(arg) is tuple) and any(map(looks_like_outcome, arg)):
         return list(map(escaped, arg))
     return arg
 
@@ -51,7 +51,7 @@ def args_of_record(args: list[object] | None) -> list[object] | None:
     return args and [list(map(outcome_shown, arg)) if isinstance(arg, list) else arg for arg in args]
 
 
-def is_alike(value: object) -> TypeGuard[dict[str, object]]:
+def looks_like_outcome(value: object) -> TypeGuard[dict[str, object]]:
     """True for a caller's dictionary that looks like an outcome, however often it was escaped already."""
     if not isinstance(value, dict) or len(value) != 1 or isinstance(value, Outcome):
         return False
@@ -59,11 +59,11 @@ def is_alike(value: object) -> TypeGuard[dict[str, object]]:
 
 
 def escaped(value: object) -> object:
-    return {f"${key}": content for key, content in value.items()} if is_alike(value) else value
+    return {f"${key}": content for key, content in value.items()} if looks_like_outcome(value) else value
 
 
 def outcome_of_json(value: object) -> object:
-    if not is_alike(value):
+    if not looks_like_outcome(value):
         return value
     ((key, content),) = value.items()
     if key == ERROR:
@@ -72,7 +72,7 @@ def outcome_of_json(value: object) -> object:
 
 
 def outcome_shown(value: object) -> object:
-    if not is_alike(value):
+    if not looks_like_outcome(value):
         return value
     ((key, content),) = value.items()
     return Outcome(value) if key in (ERROR, SKIP) else {key[1:]: content}

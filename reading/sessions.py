@@ -156,7 +156,7 @@ def close_batch(batch: list[Row], as_of: datetime) -> int:
         return 0
     try:
         with database.atomic():
-            closed = close(as_of, among(batch))
+            closed = close(as_of, by_ids(batch))
             if closed < len(batch):
                 report_kept_open(batch)
             if logger.isEnabledFor(logging.DEBUG):
@@ -197,7 +197,7 @@ def whole_minutes_until(as_of: datetime) -> SQL:
     return SQL(f"max(({seconds}) / 60, 0)", [int(as_of.timestamp()), fraction])
 
 
-def among(batch: list[Row]) -> Expression:
+def by_ids(batch: list[Row]) -> Expression:
     """`id` is one of these, as one parameter however many there are.
 
     Their range of starts is said too: by it the cleanup index finds them without walking through all open sessions.
@@ -209,13 +209,13 @@ def among(batch: list[Row]) -> Expression:
 
 
 def report_kept_open(batch: list[Row]) -> None:
-    for row in Session.select(Session.id).where(among(batch) & Session.open()):
+    for row in Session.select(Session.id).where(by_ids(batch) & Session.open()):
         logger.warning("Failed to close session %s: a trigger kept it open", row.id)
 
 
 def report_closed(batch: list[Row], as_of: datetime) -> None:
     columns = (Session.id, Session.user, Session.book, Session.duration_minutes)
-    for row in Session.select(*columns).where(among(batch) & (Session.ended_at == as_of)).dicts():
+    for row in Session.select(*columns).where(by_ids(batch) & (Session.ended_at == as_of)).dicts():
         logger.debug("Closed session %(id)s for user %(user)s, book %(book)s, duration %(duration_minutes)dmin", row)
 
 
@@ -269,7 +269,7 @@ def cleanup_statistics(as_of: datetime, hours: int) -> CleanupStatistics:
 
 def closed_between(since: datetime, until: datetime) -> tuple[int, float, int]:
     """How many sessions ended in this time, their average minutes (2 places), how many without progress."""
-    return figures_of(*closed_columns(since, until).scalar(as_tuple=True))
+    return averages(*closed_columns(since, until).scalar(as_tuple=True))
 
 
 def closed_columns(since: datetime, until: datetime) -> "ModelSelect[Session]":
@@ -282,7 +282,7 @@ def closed_columns(since: datetime, until: datetime) -> "ModelSelect[Session]":
     return Session.select(*columns).where(ended(since, until))
 
 
-def figures_of(count: int, average: float | Decimal | None, without: int | None) -> tuple[int, float, int]:
+def averages(count: int, average: float | Decimal | None, without: int | None) -> tuple[int, float, int]:
     return int(count), round(float(average or 0), 2), int(without or 0)
 
 
@@ -299,7 +299,7 @@ def overview(as_of: datetime, older_than: timedelta) -> SessionFigures:
     ]
     columns = [*numbers, closed.c.closed, closed.c.average, closed.c.without]
     now_active, abandoned, *rest = next(iter(Select([closed], columns).bind(database).tuples()))
-    return SessionFigures(int(now_active), int(abandoned), *figures_of(*rest))
+    return SessionFigures(int(now_active), int(abandoned), *averages(*rest))
 
 
 def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, int]]:

@@ -25,7 +25,7 @@ from engine.queues.queue import Queue, Queues
 from engine.version import code_version
 
 #: Who waits for a run looks so often whether it has ended without a result.
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 def run_task(
@@ -60,8 +60,8 @@ class Outcome(NamedTuple):
 def wait_for(run: Result, seconds: float) -> Outcome | None:
     """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
     until = time.monotonic() + seconds
-    while not run.huey.storage.wait_result(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
-        if error := end_without_result(run):
+    while not run.huey.storage.wait_result(run.id, min(max(until - time.monotonic(), 0), POLL_SECONDS)):
+        if error := final_state_without_result(run):
             return Outcome(None, error)
         if time.monotonic() >= until:
             return None
@@ -71,7 +71,7 @@ def wait_for(run: Result, seconds: float) -> Outcome | None:
     return Outcome(value, value.get("error") if isinstance(value, dict) else None)
 
 
-def end_without_result(run: Result) -> str | None:
+def final_state_without_result(run: Result) -> str | None:
     """What the record says of a run that the broker neither has a result of nor is going to run; else None."""
     storage = run.huey.storage
     place = storage.place(run.id)

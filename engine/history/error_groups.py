@@ -18,7 +18,7 @@ from engine.database import database
 from engine.history.tracebacks import parse
 from engine.models import ErrorGroup, now
 
-LONGEST_MESSAGE = 2000
+MAX_MESSAGE = 2000
 
 ID = re.compile(r"[0-9a-f]{12}")
 
@@ -51,7 +51,7 @@ def kind_of(task: str, error: str | None, traceback: str | None, exception: str 
         match = EXCEPTION.match(error)
         exception = match[1] if match else UNKNOWN
     place, code = culprit_frame(traceback) if traceback else ("", "")
-    code = code or normalise(error[:LONGEST_MESSAGE])
+    code = code or normalise(error[:MAX_MESSAGE])
     content = json.dumps([task, exception, place, code]).encode()
     return Kind(blake2b(content, digest_size=6).hexdigest(), task, exception, place, code)
 
@@ -98,7 +98,7 @@ class Gathered:
         for _, (kind, failures) in sorted(self.groups.items()):
             first, last = (choose(failures, key=attrgetter("at")) for choose in (min, max))
             group = (kind.id, kind.task, kind.exception, kind.place, kind.code)
-            ends = (first.at, first.version, last.at, last.version, last.message[:LONGEST_MESSAGE])
+            ends = (first.at, first.version, last.at, last.version, last.message[:MAX_MESSAGE])
             database.execute_sql(SAVE.format(param=database.param), [*group, *ends])
 
 

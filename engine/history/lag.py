@@ -32,10 +32,10 @@ def lags(queues: Mapping[str, Queue]) -> dict[str, Lag]:
         positions = {row.stream: row.position for row in HistoryCursor.select()}
     except DATABASE_ERRORS:
         positions = {}
-    return {name: lag_of(queue, positions.get(queue.storage.stream(), 0)) for name, queue in queues.items()}
+    return {name: queue_lag(queue, positions.get(queue.storage.stream(), 0)) for name, queue in queues.items()}
 
 
-def lag_of(queue: Queue, position: int) -> Lag:
+def queue_lag(queue: Queue, position: int) -> Lag:
     lines = queue.storage.events(position, LOOKED_AT)
     if not lines:
         return Lag(0, 0.0)

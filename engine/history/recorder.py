@@ -19,7 +19,7 @@ from engine.queues.queue import Queue
 #: Heartbeats come half as often, and what they say should be on record soon.
 PATIENCE_SECONDS = min(1.0, settings.lease_seconds / 6)
 #: History gives way to work: where there are not cores enough for both it lags, and catches up.
-NICENESS = 10
+RECORDER_NICE = 10
 #: What is reported together is written together; and while work waits, history waits, but no longer than the second.
 GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
 
@@ -40,7 +40,7 @@ class Recorder(threading.Thread):
     def run(self) -> None:
         with suppress(OSError):
             # To Linux this is the thread's own affair.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), RECORDER_NICE)
         patience = 0.01  # at first: that this consumer is there should be on record soon
         self.attempt(keep_few_pages)
         while not self.stop_flag.is_set():

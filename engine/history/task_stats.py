@@ -61,7 +61,7 @@ def weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, Week]:
     task_weeks = {task: Week(since, Counter(), Counter(), Counter(), empty(starts)) for task in names}
     if not names:
         return task_weeks
-    rows = database.execute_sql(sql_for(len(names)), [first, *names, STEP, STEP, first, *names]).fetchall()
+    rows = database.execute_sql(build_sql(len(names)), [first, *names, STEP, STEP, first, *names]).fetchall()
     for task, what, bucket, start, count in rows:
         week = task_weeks[task]
         if what in (WAITED, RAN):
@@ -77,7 +77,7 @@ def empty(starts: Iterable[int]) -> list[Slot]:
     return [Slot(datetime.fromtimestamp(start, UTC), Counter()) for start in starts]
 
 
-def sql_for(count: int) -> str:
+def build_sql(count: int) -> str:
     """Durations by day, outcomes by six hours."""
     param = database.param
     tasks = ", ".join([param] * count)

@@ -40,7 +40,7 @@ def write_down(queue: Queue) -> int:
     """
     total = 0
     for _ in range(MOST_BATCHES):
-        if not (events := waiting(queue)):
+        if not (events := next_events(queue)):
             break
         total += write_batch(queue, *events)
     return total
@@ -52,10 +52,10 @@ class Events(NamedTuple):
     lines: list[Line]
 
 
-def waiting(queue: Queue) -> Events | None:
+def next_events(queue: Queue) -> Events | None:
     """The next events to be written, and the place they follow on."""
     stream = queue.storage.stream()
-    position = reached(stream)
+    position = read_cursor(stream)
     lines = queue.storage.events(position, BATCH)
     return Events(stream, position, lines) if lines else None
 
@@ -63,30 +63,30 @@ def waiting(queue: Queue) -> Events | None:
 def write_batch(queue: Queue, stream: str, position: int, lines: list[Line]) -> int:
     batch = Events(stream, position, lines)
     try:
-        written = write_as(batch, partial(event_handlers.play, queue.name))
+        written = write_once(batch, partial(event_handlers.play, queue.name))
     except Exception as error:
         if not is_refusal(error):
             raise
-        written = write_as(batch, partial(rejected.play, queue.name, stream))
+        written = write_once(batch, partial(rejected.play, queue.name, stream))
     if not written:
         return 0
     queue.storage.trim(lines[-1][0])
-    note_dropped(queue, stream)
+    record_dropped(queue, stream)
     return len(lines)
 
 
-def write_as(batch: Events, play: Callable[[Sequence[Line]], None]) -> bool:
+def write_once(batch: Events, play: Callable[[Sequence[Line]], None]) -> bool:
     """Play a batch and move the cursor on, in one transaction. False when another recorder has done so."""
     with database.atomic() as transaction:
         # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
-        if not move_on(batch.stream, batch.position, batch.lines[-1][0]):
+        if not advance_cursor(batch.stream, batch.position, batch.lines[-1][0]):
             transaction.rollback()
             return False
         play(batch.lines)
         return True
 
 
-def reached(stream: str) -> int:
+def read_cursor(stream: str) -> int:
     row = HistoryCursor.get_or_none(HistoryCursor.stream == stream)
     if row is None:
         HistoryCursor.insert(stream=stream, position=0).on_conflict_ignore().execute()
@@ -94,14 +94,14 @@ def reached(stream: str) -> int:
     return int(row.position)
 
 
-def move_on(stream: str, position: int, last: int) -> bool:
+def advance_cursor(stream: str, position: int, last: int) -> bool:
     unmoved = (HistoryCursor.stream == stream) & (HistoryCursor.position == position)
     return bool(HistoryCursor.update(position=last).where(unmoved).execute())
 
 
 def position(queue: Queue) -> int:
     """The last event of the queue's stream that has been written down."""
-    return reached(queue.storage.stream())
+    return read_cursor(queue.storage.stream())
 
 
 def write_consumers(queue: Queue, written: list[Beat] | None = None) -> list[Beat] | None:
@@ -196,7 +196,7 @@ def consumer_row(queue: str, beat: Beat, held: list[Held]) -> dict[str, Any] | N
     return facts and {"id": beat.consumer, "queue": queue, "running": running, **facts}
 
 
-def note_dropped(queue: Queue, stream: str) -> None:
+def record_dropped(queue: Queue, stream: str) -> None:
     dropped = queue.storage.incr(DROPPED, 0)
     if dropped:
         HistoryCursor.update(dropped=dropped).where(HistoryCursor.stream == stream).execute()

@@ -10,14 +10,14 @@ from engine.monitor.alerts import AGAIN, Alert, Signal
 from engine.monitor.health import Facts, Rate
 
 #: A share of failures says nothing before there are so many.
-FEWEST_FAILURES = 5
+MIN_FAILURES = 5
 
 #: What passes by itself within this time was a restart or a deploy.
-PATIENCE = timedelta(minutes=1)
-AT_ONCE = timedelta(0)
+GRACE_PERIOD = timedelta(minutes=1)
+IMMEDIATELY = timedelta(0)
 
 
-class Seen(NamedTuple):
+class Snapshot(NamedTuple):
     """What is looked at. `abandoned`: reading sessions, which a caller has counted."""
 
     facts: Facts
@@ -34,11 +34,11 @@ class Rule(NamedTuple):
     patience: timedelta
     needs_broker: bool
     counts_up: bool
-    find: Callable[[Seen], list[Signal]]
-    is_broken: Callable[[Seen, Signal], bool]
+    find: Callable[[Snapshot], list[Signal]]
+    is_broken: Callable[[Snapshot, Signal], bool]
 
 
-def oldest(snapshot: Seen) -> list[Signal]:
+def oldest(snapshot: Snapshot) -> list[Signal]:
     """A paused queue is somebody's decision."""
     return [
         Signal("oldest", queue.name, (queue.oldest_waiting_ms or 0) / 60_000, {"waiting": queue.waiting})
@@ -47,60 +47,60 @@ def oldest(snapshot: Seen) -> list[Signal]:
     ]
 
 
-def failing(snapshot: Seen) -> list[Signal]:
+def failing(snapshot: Snapshot) -> list[Signal]:
     return [
         Signal("failing", task, rate.percent, {"failed": rate.failed, "finished": rate.finished})
         for task, rate in snapshot.rates.items()
     ]
 
 
-def missed(snapshot: Seen) -> list[Signal]:
+def missed(snapshot: Snapshot) -> list[Signal]:
     return [Signal("missed", task, ticks, {"last": last.isoformat()}) for task, ticks, last in snapshot.facts.missed]
 
 
-def unserved(snapshot: Seen) -> list[Signal]:
+def unserved(snapshot: Snapshot) -> list[Signal]:
     return [Signal("unserved", queue.name, 1, {"waiting": queue.waiting}) for queue in snapshot.facts.unserved]
 
 
-def late(snapshot: Seen) -> list[Signal]:
+def late(snapshot: Snapshot) -> list[Signal]:
     return [Signal("late", name, snapshot.facts.lags[name].total_seconds(), {}) for name in snapshot.facts.late]
 
 
-def dead(snapshot: Seen) -> list[Signal]:
+def dead(snapshot: Snapshot) -> list[Signal]:
     return [Signal("dead", name, count, {}) for name, count in snapshot.facts.dead.items()]
 
 
-def dropped(snapshot: Seen) -> list[Signal]:
+def dropped(snapshot: Snapshot) -> list[Signal]:
     return [Signal("dropped", "", snapshot.facts.dropped, {})]
 
 
-def abandoned(snapshot: Seen) -> list[Signal]:
+def abandoned(snapshot: Snapshot) -> list[Signal]:
     return [Signal("abandoned", "", snapshot.abandoned, {})]
 
 
-def broker(snapshot: Seen) -> list[Signal]:
+def broker(snapshot: Snapshot) -> list[Signal]:
     return [Signal("broker", "", 1, {})] if snapshot.facts.broker else []
 
 
-def database(snapshot: Seen) -> list[Signal]:
+def database(snapshot: Snapshot) -> list[Signal]:
     """Who is able to ask this has a database; while it is away it is told without it."""
     return []
 
 
-def beyond(threshold: float) -> Callable[[Seen, Signal], bool]:
+def beyond(threshold: float) -> Callable[[Snapshot, Signal], bool]:
     return lambda snapshot, signal: 0 < threshold < signal.value
 
 
-def always(snapshot: Seen, signal: Signal) -> bool:
+def always(snapshot: Snapshot, signal: Signal) -> bool:
     return True
 
 
-def fails_often(snapshot: Seen, signal: Signal) -> bool:
+def fails_often(snapshot: Snapshot, signal: Signal) -> bool:
     share = settings.alert_failure_percent
-    return 0 < share <= signal.value and int(signal.facts["failed"]) >= FEWEST_FAILURES
+    return 0 < share <= signal.value and int(signal.facts["failed"]) >= MIN_FAILURES
 
 
-def drops_anew(snapshot: Seen, signal: Signal) -> bool:
+def drops_again(snapshot: Snapshot, signal: Signal) -> bool:
     """The count never falls, so it is over when there have been no more for a while."""
     last = snapshot.last_dropped
     if last is None:
@@ -112,18 +112,32 @@ def drops_anew(snapshot: Seen, signal: Signal) -> bool:
 RULES = {
     rule.name: rule
     for rule in (
-        Rule("database", None, PATIENCE, False, False, database, always),
-        Rule("broker", None, PATIENCE, False, False, broker, always),
-        Rule("unserved", None, PATIENCE, True, False, unserved, always),
-        Rule("late", None, PATIENCE, False, False, late, always),
-        Rule("missed", None, PATIENCE, False, False, missed, always),
+        Rule("database", None, GRACE_PERIOD, False, False, database, always),
+        Rule("broker", None, GRACE_PERIOD, False, False, broker, always),
+        Rule("unserved", None, GRACE_PERIOD, True, False, unserved, always),
+        Rule("late", None, GRACE_PERIOD, False, False, late, always),
+        Rule("missed", None, GRACE_PERIOD, False, False, missed, always),
         Rule(
-            "oldest", settings.alert_oldest_minutes, AT_ONCE, True, False, oldest, beyond(settings.alert_oldest_minutes)
+            "oldest",
+            settings.alert_oldest_minutes,
+            IMMEDIATELY,
+            True,
+            False,
+            oldest,
+            beyond(settings.alert_oldest_minutes),
         ),
-        Rule("failing", settings.alert_failure_percent, AT_ONCE, False, False, failing, fails_often),
-        Rule("dead", None, AT_ONCE, True, True, dead, beyond(0.5)),
-        Rule("dropped", None, AT_ONCE, False, True, dropped, drops_anew),
-        Rule("abandoned", settings.alert_abandoned, AT_ONCE, False, False, abandoned, beyond(settings.alert_abandoned)),
+        Rule("failing", settings.alert_failure_percent, IMMEDIATELY, False, False, failing, fails_often),
+        Rule("dead", None, IMMEDIATELY, True, True, dead, beyond(0.5)),
+        Rule("dropped", None, IMMEDIATELY, False, True, dropped, drops_again),
+        Rule(
+            "abandoned",
+            settings.alert_abandoned,
+            IMMEDIATELY,
+            False,
+            False,
+            abandoned,
+            beyond(settings.alert_abandoned),
+        ),
     )
 }
 
@@ -145,7 +159,7 @@ class Judged(NamedTuple):
     unknown: set[str]
 
 
-def judge(snapshot: Seen) -> Judged:
+def judge(snapshot: Snapshot) -> Judged:
     judged = Judged([], {}, set())
     for rule in RULES.values():
         if rule.needs_broker and snapshot.facts.broker:
@@ -158,5 +172,5 @@ def judge(snapshot: Seen) -> Judged:
     return judged
 
 
-def see(facts: Facts, rates: Mapping[str, Rate], abandoned: int) -> Seen:
-    return Seen(facts, rates, abandoned, alerts.latest("dropped"))
+def see(facts: Facts, rates: Mapping[str, Rate], abandoned: int) -> Snapshot:
+    return Snapshot(facts, rates, abandoned, alerts.latest("dropped"))

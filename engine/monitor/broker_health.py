@@ -101,15 +101,15 @@ def sqlite_health(storage: SqliteDelivery) -> SqliteHealth:
         version=storage.ask("SELECT sqlite_version()")[0][0],
         ping_ms=timed(lambda: storage.ask("SELECT 1 FROM consumer LIMIT 1")),
         path=str(storage.path),
-        file_bytes=size_of(storage.path),
-        wal_bytes=size_of(storage.path.with_name(storage.path.name + "-wal")),
+        file_bytes=file_size(storage.path),
+        wal_bytes=file_size(storage.path.with_name(storage.path.name + "-wal")),
         free_bytes=pragma("freelist_count") * pragma("page_size"),
         journal_mode=pragma("journal_mode"),
         synchronous=SYNCHRONOUS[pragma("synchronous")],
     )
 
 
-def size_of(file: Path) -> int:
+def file_size(file: Path) -> int:
     try:
         return file.stat().st_size
     except FileNotFoundError:

@@ -16,7 +16,7 @@ from engine.models import Run
 from engine.outcomes import args_of_record
 from engine.queues.queue import Queue
 
-CANNOT_BE_READ = (Unreadable, HueyException, ValueError, KeyError, TypeError)
+DECODE_ERRORS = (Unreadable, HueyException, ValueError, KeyError, TypeError)
 #: What a terminal or a browser would swallow.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -91,17 +91,17 @@ def find(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None
 
 def opened(queue: Queue, data: bytes) -> Opened:
     body = body_of(data)
-    options = part_of(body, "message")
+    options = object_in(body, "message")
     args = options.pop("args", None)
     is_text, raw = printable(data)
     return Opened(
         trouble=decode_error(queue, data),
         signed=is_signed(queue, data),
-        head=head_of(data),
+        head=header_fields(data),
         args=args_of_record(args) if isinstance(args, list) else args,
-        kwargs=part_of(options, "kwargs"),
+        kwargs=object_in(options, "kwargs"),
         options={name: value for name, value in options.items() if name not in ("id", "name", "kwargs")},
-        envelope=part_of(body, "envelope"),
+        envelope=object_in(body, "envelope"),
         size=len(data),
         is_text=is_text,
         raw=raw,
@@ -111,7 +111,7 @@ def opened(queue: Queue, data: bytes) -> Opened:
 def decode_error(queue: Queue, data: bytes) -> str | None:
     try:
         queue.deserialize_task(data)
-    except CANNOT_BE_READ as error:
+    except DECODE_ERRORS as error:
         return str(error)
     return None
 
@@ -119,12 +119,12 @@ def decode_error(queue: Queue, data: bytes) -> str | None:
 def is_signed(queue: Queue, data: bytes) -> bool:
     try:
         queue.serializer.deserialize(data)
-    except CANNOT_BE_READ:
+    except DECODE_ERRORS:
         return False
     return True
 
 
-def head_of(data: bytes) -> dict[str, str]:
+def header_fields(data: bytes) -> dict[str, str]:
     if not header(data):
         return {}
     words = data.split(b" ", 6)[:6]
@@ -141,7 +141,7 @@ def body_of(data: bytes) -> dict[str, object]:
     return body if isinstance(body, dict) else {}
 
 
-def part_of(body: dict[str, object], name: str) -> dict[str, object]:
+def object_in(body: dict[str, object], name: str) -> dict[str, object]:
     """An object in it; empty where it has none of this name."""
     part = body.get(name)
     return part if isinstance(part, dict) else {}
@@ -152,11 +152,11 @@ def printable(data: bytes) -> tuple[bool, str]:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return False, in_hexadecimal(data)
+        return False, hex_dump(data)
     return True, UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
-def in_hexadecimal(data: bytes) -> str:
+def hex_dump(data: bytes) -> str:
     """Sixteen bytes a line, with what is printable of them."""
     lines = []
     for start in range(0, len(data), 16):

@@ -72,12 +72,12 @@ def why(queues: Queues, run: Run) -> list[Cause]:
     if queue is None:
         return [Cause("queue_unknown", {"queue": run.queue})]
     try:
-        return Waiting(queue, run).causes()
+        return RunDiagnosis(queue, run).causes()
     except BrokerAway:
         return [Cause("broker_away", {})]
 
 
-class Waiting:
+class RunDiagnosis:
     """A run that has not ended, and what the broker holds of its queue."""
 
     def __init__(self, queue: Queue, run: Run) -> None:

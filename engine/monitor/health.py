@@ -15,8 +15,8 @@ from engine.monitor.status import Missed
 from engine.queues.queue import Queues
 
 #: A consumer that died and was not replaced is lost for so long; a missed tick is news for a day.
-LOST_IS_NEWS = max(timedelta(minutes=15), 3 * LEASE)
-MISSED_IS_NEWS = timedelta(hours=24)
+LOST_WINDOW = max(timedelta(minutes=15), 3 * LEASE)
+MISSED_WINDOW = timedelta(hours=24)
 
 
 class Facts(NamedTuple):
@@ -48,7 +48,7 @@ def look(queues: Queues, as_of: datetime) -> Facts:
     replaced = consumer_status.replacements(recorded, as_of)
     recent = [consumer for consumer in recorded if consumer.id not in replaced and is_recent(consumer, as_of)]
     consumers = sorted(recent, key=lambda consumer: (consumer.queue, consumer.id))
-    troubles = status.troubles(as_of - MISSED_IS_NEWS, window_start(as_of, 1))
+    troubles = status.troubles(as_of - MISSED_WINDOW, window_start(as_of, 1))
     lags = status.clock_lags(queues, consumers)
     facts = Facts(as_of, consumers, [], lags, troubles.missed, troubles.dropped, troubles.loudest, {}, None)
     try:
@@ -62,7 +62,7 @@ def look(queues: Queues, as_of: datetime) -> Facts:
 
 def is_recent(consumer: WorkerProcess, as_of: datetime) -> bool:
     """It serves, or fell silent a short while ago without saying goodbye."""
-    return consumer.state(as_of, LEASE) != "stopped" and as_of - consumer.beat_at < LOST_IS_NEWS
+    return consumer.state(as_of, LEASE) != "stopped" and as_of - consumer.beat_at < LOST_WINDOW
 
 
 class Rate(NamedTuple):
@@ -87,9 +87,9 @@ def failure_rates(as_of: datetime, over: timedelta = timedelta(hours=1)) -> dict
     ).fetchall()
     for task, what, count in rows:
         counts.setdefault(task, Counter())[what] += int(count)
-    return {task: rate_of(outcomes) for task, outcomes in sorted(counts.items())}
+    return {task: failure_rate(outcomes) for task, outcomes in sorted(counts.items())}
 
 
-def rate_of(counts: Counter[str]) -> Rate:
+def failure_rate(counts: Counter[str]) -> Rate:
     failed = counts[State.FAILED] + counts[State.DEAD]
     return Rate(failed, counts[State.SUCCEEDED] + failed)

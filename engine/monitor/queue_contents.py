@@ -91,18 +91,18 @@ def hindrance(message: Waiting, paused: Collection[str], tasks: Collection[str])
 def flows(queues: Collection[str], as_of: datetime) -> dict[str, Flow]:
     """By queue, averaged over the last minutes. Two statements, answered from an index each."""
     since = full_minute(as_of) - timedelta(minutes=FLOW_MINUTES - 1)
-    came, went = counted_in(queues, since), counted_out(since)
+    came, went = count_enqueued(queues, since), count_ended(since)
     return {name: Flow(came[name] / FLOW_MINUTES, went[name] / FLOW_MINUTES) for name in queues}
 
 
-def counted_in(queues: Collection[str], since: datetime) -> Counter[str]:
+def count_enqueued(queues: Collection[str], since: datetime) -> Counter[str]:
     # All states by name: the index then has a range for each, and SQLite does not read the whole queue for one.
     recent = Run.queue.in_(list(queues)) & Run.state.in_(list(State)) & (Run.enqueued_at >= since)
     rows: Any = Run.select(Run.queue, fn.COUNT(Run.id)).where(recent).group_by(Run.queue).tuples()
     return Counter(dict(rows))
 
 
-def counted_out(since: datetime) -> Counter[str]:
+def count_ended(since: datetime) -> Counter[str]:
     ended = (RunCount.span == MINUTE) & RunCount.what.in_(ENDED) & (RunCount.start >= int(since.timestamp()))
     rows: Any = RunCount.select(RunCount.queue, fn.SUM(RunCount.count)).where(ended).group_by(RunCount.queue).tuples()
     return Counter({queue: int(count) for queue, count in rows})

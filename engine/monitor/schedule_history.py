@@ -36,9 +36,9 @@ def pasts(tasks: Sequence[str]) -> dict[str, Past]:
     histories = {task: Past([], [], {}, {}) for task in tasks}
     if not tasks:
         return histories
-    for run in newest_of(Run, tasks, "enqueued_at DESC, id DESC", RUNS_SHOWN):
+    for run in load_newest(Run, tasks, "enqueued_at DESC, id DESC", RUNS_SHOWN):
         histories[run.task].runs.append(run)
-    for tick in newest_of(Tick, tasks, "due_at DESC", TICKS_SHOWN):
+    for tick in load_newest(Tick, tasks, "due_at DESC", TICKS_SHOWN):
         histories[tick.task].ticks.append(tick)
     irregular = Tick.task.in_(list(tasks)) & Tick.state.in_((MISSED, LATE))
     counted = Tick.select(Tick.task, Tick.state, fn.COUNT(Tick.due_at), fn.MAX(Tick.due_at)).where(irregular)
@@ -73,9 +73,9 @@ def overlapping(past: Past, at: datetime) -> set[str]:
     return overlaps
 
 
-def newest_of(model: type[Row], tasks: Iterable[str], order: str, limit: int) -> Iterable[Row]:
+def load_newest(model: type[Row], tasks: Iterable[str], order: str, limit: int) -> Iterable[Row]:
     """So many rows of each task, newest first, in one statement."""
-    table, columns = model._meta.table_name, ", ".join(sorted(LEAN[model]))
+    table, columns = model._meta.table_name, ", ".join(sorted(LIST_COLUMNS[model]))
     newest = f"SELECT {columns} FROM {table} WHERE task = {database.param} ORDER BY {order} LIMIT {limit}"
     names = list(tasks)
     sql = " UNION ALL ".join(f"SELECT * FROM ({newest}) AS t{number}" for number in range(len(names)))
@@ -84,7 +84,7 @@ def newest_of(model: type[Row], tasks: Iterable[str], order: str, limit: int) ->
 
 
 #: What a page of schedules needs: neither arguments nor results, which may be long.
-LEAN: dict[type[Model], tuple[str, ...]] = {
+LIST_COLUMNS: dict[type[Model], tuple[str, ...]] = {
     Run: (
         "id", "task", "state", "asked_by_kind", "asked_by", "enqueued_at", "due_at", "started_at", "ended_at",
         "wait_ms", "run_ms", "error",

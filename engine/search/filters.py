@@ -37,16 +37,16 @@ def opposite(look: Look) -> Look:
 
 def words(phrases: Iterable[str]) -> Look:
     """One of the phrases stands in the task's name, the error or the arguments."""
-    return holding(
+    return containing(
         (Run.task, Run.error, Run.args, Run.kwargs), [form for phrase in phrases for form in escaped_forms(phrase)]
     )
 
 
 def holds(field: Field, phrases: Iterable[str]) -> Look:
-    return holding((field,), [form for phrase in phrases for form in cases(phrase)])
+    return containing((field,), [form for phrase in phrases for form in case_variants(phrase)])
 
 
-def holding(fields: tuple[Field, ...], phrases: list[str]) -> Look:
+def containing(fields: tuple[Field, ...], phrases: list[str]) -> Look:
     return matching(fields, [f"%{escaped(phrase)}%" for phrase in phrases])
 
 
@@ -131,10 +131,10 @@ def latin_lower(text: str) -> str:
     return re.sub("[A-Z]+", lambda letters: letters[0].lower(), text)
 
 
-def cases(phrase: str) -> list[str]:
+def case_variants(phrase: str) -> list[str]:
     return sorted({phrase} if phrase.isascii() else {phrase, phrase.lower(), phrase.upper(), phrase.capitalize()})
 
 
 def escaped_forms(phrase: str) -> list[str]:
     """Return the phrase as it may stand in an error, and in JSON."""
-    return sorted({text for case in cases(phrase) for text in (case, json.dumps(case)[1:-1])})
+    return sorted({text for case in case_variants(phrase) for text in (case, json.dumps(case)[1:-1])})

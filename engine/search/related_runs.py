@@ -11,13 +11,13 @@ from engine.models import Run
 BRIEF = (Run.id, Run.task, Run.queue, Run.state, Run.enqueued_at, Run.run_ms, Run.parent_id)
 
 
-class Kin(NamedTuple):
+class RelatedRuns(NamedTuple):
     parent: Run | None
     before: Run | None
     after: Run | None
 
 
-def around(run: Run) -> Kin:
+def around(run: Run) -> RelatedRuns:
     """In one statement, from indexes."""
     before, after = adjacent_run(run, newer=False), adjacent_run(run, newer=True)
     ids = [before, after, *([run.parent_id] if run.parent_id else [])]
@@ -26,7 +26,7 @@ def around(run: Run) -> Kin:
     same_task = [row for row in runs.values() if row.task == run.task]
     older = [row for row in same_task if position(row) < position(run)]
     newer = [row for row in same_task if position(row) > position(run)]
-    return Kin(
+    return RelatedRuns(
         runs.get(run.parent_id) if run.parent_id else None,
         max(older, key=position, default=None),
         min(newer, key=position, default=None),

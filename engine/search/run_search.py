@@ -29,7 +29,7 @@ from engine.search.query_plan import FIELDS, Arm, Lookup, Plan, plan, sets, wind
 LOOKED_AT, SCATTERED = 24_000, 6_000
 
 #: … and of those whose ids begin alike.
-MOST_SHORT = 10_000
+MAX_SHORT = 10_000
 
 
 class Found(NamedTuple):
@@ -79,7 +79,7 @@ def cursor_for(place: Place) -> str:
 def scan_floor(query: Lookup, planned: Plan, start: Place | None, depth: int) -> Place | None:
     """Return the last place in which this page looks, `depth` rows down an arm; None when that reaches to the end."""
     arms = [index_range(query, arm, start, None).offset(depth - 1).limit(1) for arm in planned.arms if not arm.short]
-    return next(iter(merged(arms, 1)), None)
+    return next(iter(merge(arms, 1)), None)
 
 
 def candidate_places(
@@ -87,13 +87,13 @@ def candidate_places(
 ) -> list[Place]:
     """Return the first `size` places, newest first."""
     if not planned.looks and not any(arm.short for arm in planned.arms):
-        return merged([index_range(query, arm, start, None).limit(size) for arm in planned.arms], size)
-    limits = [MOST_SHORT if arm.short else depth + 1 for arm in planned.arms]
+        return merge([index_range(query, arm, start, None).limit(size) for arm in planned.arms], size)
+    limits = [MAX_SHORT if arm.short else depth + 1 for arm in planned.arms]
     arms = [
         filtered(query, planned.looks, arm, start, floor, limit).limit(size)
         for arm, limit in zip(planned.arms, limits, strict=True)
     ]
-    return merged(arms, size)
+    return merge(arms, size)
 
 
 def filtered(
@@ -111,7 +111,7 @@ def filtered(
     return places.order_by(rows.c.at.desc(), rows.c.id.desc())
 
 
-def merged(arms: Sequence[Select], size: int) -> list[Place]:
+def merge(arms: Sequence[Select], size: int) -> list[Place]:
     if not arms:
         return []
     query = arms[0] if len(arms) == 1 else reduce(add, arms).order_by(SQL('"at" DESC, "id" DESC')).limit(size)
