@@ -144,15 +144,11 @@ def stories(runs: int, as_of: datetime, chance: random.Random) -> Iterator[Story
 def story(at: float, end: float, outage: bool, chance: random.Random) -> Story:
     kind = chance.choices(KINDS, SHARES)[0]
     run_id = new_id(chance)
-    state, count = ending(chance, outage)
+    intended, count = ending(chance, outage)
     wait_ms = kind.waits * chance.lognormvariate(0, 0.9)
     worker = chance.choice(WORKERS)
-    error = kind.fails if state == "failed" else DEATH if state == "dead" else None
-    starts = start_times(kind, state, count, at + wait_ms / 1000, end, chance)
-    state = final_state(state, count, starts)
-    ended_at = at + wait_ms / 1000 if not count else None if state in OPEN else starts[-1].ended
-    if ended_at and ended_at > end:
-        state, ended_at = "waiting", None
+    starts = start_times(kind, intended, count, at + wait_ms / 1000, end, chance)
+    state, ended_at = end_of(intended, count, starts, at + wait_ms / 1000, end)
     asker, name = chance.choice(ASKERS)
     run: Columns = {
         "id": run_id, "task": kind.task, "queue": kind.queue, "state": state,
@@ -161,7 +157,7 @@ def story(at: float, end: float, outage: bool, chance: random.Random) -> Story:
         "enqueued_at": text(at), "ended_at": text(ended_at),
         "attempts": len(starts), "deliveries": len(starts),
         "result": dense({"plates": 8}) if state == "succeeded" else None,
-        "error": "cancelled by ann@example.org" if state == "cancelled" else error if state in FAILED else None,
+        "error": {"failed": kind.fails, "dead": DEATH, "cancelled": "cancelled by ann@example.org"}.get(state),
     }  # fmt: skip
     if starts:
         run |= {"started_at": text(starts[0].began), "wait_ms": wait_ms, "run_ms": starts[-1].run_ms, "worker": worker}
@@ -204,12 +200,15 @@ def start_times(kind: Kind, state: str, count: int, began: float, end: float, ch
     return starts
 
 
-def final_state(state: str, count: int, starts: list[Start]) -> str:
-    if count and not starts:
-        return "waiting"
-    if starts and starts[-1].outcome == "running":
-        return "running"
-    return "retrying" if len(starts) < count else state
+def end_of(intended: str, count: int, starts: list[Start], due: float, end: float) -> tuple[str, float | None]:
+    """Return the state of the run at `end`, and when it ended, if it has."""
+    if not count:
+        return (intended, due) if due <= end else ("waiting", None)
+    if not starts:
+        return "waiting", None
+    if starts[-1].outcome == "running":
+        return "running", None
+    return (intended, starts[-1].ended) if len(starts) == count else ("retrying", None)
 
 
 def attempt_row(run_id: str, number: int, kind: Kind, worker: str, start: Start) -> tuple[object, ...]:
@@ -240,9 +239,6 @@ def counter_keys(
 
 def in_order(columns: list[str], values: Columns) -> tuple[object, ...]:
     return tuple(values.get(column) for column in columns)
-
-
-OPEN, FAILED = ("waiting", "running", "retrying"), ("failed", "dead")
 
 
 def ending(chance: random.Random, outage: bool) -> tuple[str, int]:
