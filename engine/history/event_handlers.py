@@ -123,7 +123,7 @@ class EventBatch:
         write_rows(LogLine, sorted_rows(self.lines.values(), LINE), changing=())
 
 
-def sorted_rows(rows: Iterable[Row], columns: list[str]) -> list[tuple[Any, ...]]:
+def sorted_rows(rows: Iterable[Row], columns: list[str]) -> list[tuple[object, ...]]:
     return sorted(map(itemgetter(*columns), rows), key=itemgetter(0, 1))
 
 
@@ -169,7 +169,7 @@ def new_run(event: Event) -> Row:
     }  # fmt: skip
 
 
-def row_of_message(queue: str, message: bytes) -> tuple[Any, ...]:
+def row_of_message(queue: str, message: bytes) -> tuple[object, ...]:
     """Return the row of the run that a message asks for, as it is before anything has happened to it."""
     event = message_read(message)
     return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run(event))

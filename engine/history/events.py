@@ -81,12 +81,12 @@ def at(unix: float | str) -> str:
     return str(instant(unix))
 
 
-def seconds(value: Any) -> float:
+def seconds(value: datetime | str) -> float:
     """Unix time of an instant as a row holds it."""
     return (datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()
 
 
-def dump(value: Any) -> str | None:
+def dump(value: object) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
 

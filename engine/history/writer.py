@@ -8,7 +8,7 @@ transaction. So each event counts exactly once, whoever records, and whatever di
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from peewee import PeeweeException
 
@@ -119,7 +119,7 @@ def write_consumers(queue: Queue, written: list[Beat] | None = None) -> list[Bea
         for run, error in refused(held, write_running):
             report_refused(run.run_id, str(error).partition("\n")[0])
         for row, error in refused(rows, write_consumer_rows):
-            report_refused(row["id"], str(error).partition("\n")[0])
+            report_refused(str(row["id"]), str(error).partition("\n")[0])
     for beat in beats:
         if beat.info.get("stopped_at"):
             queue.storage.forget(beat.consumer)
@@ -132,7 +132,7 @@ def report_refused(name: str, reason: str) -> None:
     logger.error("The database refuses the row of %s: %s", name, reason)
 
 
-def write_consumer_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+def write_consumer_rows(rows: Sequence[Mapping[str, object]]) -> None:
     replaced = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
     WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=replaced).execute()
 
@@ -185,8 +185,8 @@ def start_columns(run: Run, held: Held) -> dict[str, object]:
     return columns
 
 
-def consumer_row(queue: str, beat: Beat, held: list[Held]) -> dict[str, Any] | None:
-    """None where the beat is malformed."""
+def consumer_row(queue: str, beat: Beat, held: list[Held]) -> dict[str, object] | None:
+    """Return the consumer's row; None where its heartbeat is malformed."""
     running = [
         {"worker": run.worker, "run_id": run.run_id, "task": run.task, "since": instant(run.held_at).isoformat()}
         for run in held
