@@ -189,7 +189,7 @@ class JSONTextField(TextField):
     def db_value(self, value: object) -> object:
         return None if value is None else json.dumps(value, separators=(",", ":"), default=str)
 
-    def python_value(self, value: str | None) -> Any:
+    def python_value(self, value: Any) -> Any:
         return None if value is None else json.loads(value)
 
 

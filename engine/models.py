@@ -48,7 +48,7 @@ class ArgumentsField(JSONTextField):
     def db_value(self, value: Any) -> object:
         return super().db_value(value and args_to_json(value))
 
-    def python_value(self, value: str | None) -> list[object] | None:
+    def python_value(self, value: Any) -> list[object] | None:
         return args_of_record(super().python_value(value))
 
 
