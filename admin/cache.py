@@ -44,7 +44,7 @@ class Memory:
 
     def place(self, key: Any) -> Place:
         with self.lock:
-            place = self.places[key] = self.places.pop(key, None) or Place()
+            place = self.places[key] = self.places.pop(key, Place())
             while len(self.places) > self.room:
                 self.places.popitem(last=False)
             return place

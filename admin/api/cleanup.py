@@ -9,7 +9,7 @@ from flask import request
 from admin import WEB_THREADS
 from admin.api.blueprint import blueprint
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.registry import perform, perform_at_once
 from admin.operations.sessions import CLEANUP
 from admin.problems import BadInput
@@ -43,7 +43,7 @@ def hours_of(given: list[str]) -> int:
 @needs("operator")
 def cleanup() -> Any:
     """Run the cleanup and answer with its result, or with 202 when that takes too long or too many wait already."""
-    run = perform_at_once(current(), "tasks.run", name=CLEANUP)
+    run = perform_at_once(current_actor(), "tasks.run", name=CLEANUP)
     if not waiting.acquire(blocking=False):
         return accepted(run.id)
     try:
@@ -61,7 +61,7 @@ def cleanup() -> Any:
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup-async")
 @needs("operator")
 def cleanup_async() -> Any:
-    return accepted(perform(current(), "tasks.run", name=CLEANUP).id)
+    return accepted(perform(current_actor(), "tasks.run", name=CLEANUP).id)
 
 
 def accepted(run_id: str) -> Any:

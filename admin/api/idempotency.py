@@ -10,14 +10,13 @@ import hmac
 import re
 import secrets
 from datetime import timedelta
-from typing import Any
 
 from flask import Blueprint, Response, g, make_response, request
 from flask_babel import gettext as _
 from peewee import IntegrityError
 
 from admin.auth.access import SAFE
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.problems import BadInput, Refused
 from config import settings
 from engine.database import database
@@ -60,7 +59,7 @@ def claim() -> Response | None:
 
 def first_answer(name: str, asked: str) -> Response:
     kept = KeptAnswer.get_or_none(KeptAnswer.name == name)
-    if kept is None or kept.status is None:
+    if kept is None or kept.status is None or kept.body is None:
         raise Refused(
             _("A request with this key is being worked on, or was cut off: look whether it was done before you go on.")
         )
@@ -68,7 +67,7 @@ def first_answer(name: str, asked: str) -> Response:
         raise OtherRequest(HEADER, _("this key was sent before, with another request"))
     nonce, sealed = bytes.fromhex(kept.body[:32]), bytes.fromhex(kept.body[32:])
     response = make_response(mixed(nonce, sealed), kept.status)
-    response.content_type = kept.content_type
+    response.content_type = kept.content_type or ""
     response.headers["Idempotency-Replayed"] = "true"
     return response
 
@@ -91,7 +90,7 @@ def keep(response: Response) -> Response:
 
 def name_of(key: str) -> str:
     """Each token and each person has keys of their own."""
-    who: Any = current()
+    who = current_actor()
     return hashlib.sha256(f"{who.kind}\n{who.name}\n{key}".encode()).hexdigest()
 
 

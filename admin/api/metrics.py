@@ -84,7 +84,9 @@ def of_queues() -> list[Metric]:
         name: (one.queue_size(), one.schedule_size(), one.oldest_waiting(), one.dead_size(), "" in one.pauses())
         for name, one in ((name, queue.storage) for name, queue in tasks.queues.items())
     }
-    running = Counter((name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.held())
+    running = Counter[Labels](
+        (name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.held()
+    )
     return [
         by_queue("queue_depth", "Runs that wait in the queue.", {name: one[0] for name, one in facts.items()}),
         by_queue(
@@ -105,14 +107,14 @@ def of_consumers() -> Iterator[Metric]:
     """What the records say of those who work, and of what went wrong."""
     as_of = now()
     facts = health.look(tasks.queues, as_of)
-    states = Counter({(name, state): 0 for name in tasks.queues for state in ("live", "quiet", "late", "lost")})
-    slots = Counter({(name, state): 0 for name in tasks.queues for state in ("busy", "idle")})
-    for one in facts.consumers:
-        state = one.state(as_of, consumers.LEASE)
-        states[one.queue, "quiet" if state == "live" and one.quiet_at else state] += 1
+    states = Counter[Labels]({(name, state): 0 for name in tasks.queues for state in ("live", "quiet", "late", "lost")})
+    slots = Counter[Labels]({(name, state): 0 for name in tasks.queues for state in ("busy", "idle")})
+    for consumer in facts.consumers:
+        state = consumer.state(as_of, consumers.LEASE)
+        states[consumer.queue, "quiet" if state == "live" and consumer.quiet_at else state] += 1
         if state in ("live", "late"):
-            slots[one.queue, "busy"] += len(one.running)
-            slots[one.queue, "idle"] += max(one.worker_count - len(one.running), 0)
+            slots[consumer.queue, "busy"] += len(consumer.running)
+            slots[consumer.queue, "idle"] += max(consumer.worker_count - len(consumer.running), 0)
     yield gauge("consumers", "Consumers by what they are.", ["queue", "state"], only_queues(states))
     yield gauge("workers", "Workers of the consumers that are there.", ["queue", "state"], only_queues(slots))
     unserved = {
@@ -122,7 +124,7 @@ def of_consumers() -> Iterator[Metric]:
     yield by_queue("queue_unserved", "1 while a queue that should have a live worker has none.", unserved)
     lags = {name: lag.total_seconds() for name, lag in facts.lags.items()}
     yield by_queue("scheduler_lag_seconds", "For how long no live scheduler has looked at the clock.", lags)
-    missed = {(one.task,): one.ticks for one in facts.missed}
+    missed: dict[Labels, int] = {(schedule.task,): schedule.ticks for schedule in facts.missed}
     yield gauge("ticks_missed", "Ticks of the last day that nobody made up for.", ["task"], missed)
     yield counter("recorder_dropped_events", "Events that never became history.", [], {(): facts.dropped})
 
@@ -134,7 +136,7 @@ def of_history() -> Iterator[Metric]:
     yield by_queue("recorder_unread_events", "Events that are not in the history yet.", unread)
     seconds = {name: lag.seconds for name, lag in lags.items()}
     yield by_queue("recorder_lag_seconds", "For how long the oldest of them has waited; 0: none waits.", seconds)
-    rejected = {(name,): count for name, count in rejected_events.total(list(tasks.queues)).items()}
+    rejected: dict[Labels, int] = {(name,): count for name, count in rejected_events.total(list(tasks.queues)).items()}
     yield counter("recorder_rejected_events", "Events that could not be written to the history.", ["queue"], rejected)
 
 
@@ -167,11 +169,13 @@ def of_lifetime() -> list[Metric]:
 
 
 def of_sessions() -> list[Metric]:
-    found = sessions.overview(now(), settings.abandoned_after)
-    open_ones = {("active",): found.active, ("abandoned",): found.abandoned}
+    figures = sessions.overview(now(), settings.abandoned_after)
+    unended: dict[Labels, int] = {("active",): figures.active, ("abandoned",): figures.abandoned}
     return [
-        gauge("sessions", "Open reading sessions; the abandoned are active too.", ["state"], open_ones),
-        gauge("sessions_closed_last_day", "Reading sessions that ended in the last 24 hours.", [], {(): found.closed}),
+        gauge("sessions", "Open reading sessions; the abandoned are active too.", ["state"], unended),
+        gauge(
+            "sessions_closed_last_day", "Reading sessions that ended in the last 24 hours.", [], {(): figures.closed}
+        ),
     ]
 
 
@@ -195,9 +199,9 @@ def of_requests() -> list[Metric]:
 
 
 def of_alerts() -> list[Metric]:
-    firing = Counter({(rule,): 0 for rule in RULES})
-    firing.update((one.rule,) for one in alerts.open_alerts())
-    beats = [one.beat_at.timestamp() for one in alerts.watchers()]
+    firing = Counter[Labels]({(rule,): 0 for rule in RULES})
+    firing.update((alert.rule,) for alert in alerts.open_alerts())
+    beats = [watcher.beat_at.timestamp() for watcher in alerts.watchers()]
     return [
         gauge("alerts_firing", "Alerts that have not been resolved.", ["rule"], firing),
         gauge(
@@ -267,7 +271,7 @@ def histogram(
 ) -> Metric:
     """Of durations by bucket; the edges are the last buckets that lie below them."""
     family = HistogramMetricFamily(f"dewey_{name}", told, labels=labels)
-    ends = [floatToGoString(round(bucket_bounds(edge)[1] / 1000, 6)) for edge in edges]
+    ends = [str(floatToGoString(round(bucket_bounds(edge)[1] / 1000, 6))) for edge in edges]
     for key, buckets in sorted(durations.items()):
         steps = Counter[int]()
         for bucket, count in buckets.items():

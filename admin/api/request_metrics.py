@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from threading import Event, Lock, Thread
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from flask import Flask, Response, current_app, g, request
 
@@ -94,8 +94,9 @@ def add(rows: Iterable[tuple[Kind, int]]) -> None:
 
 
 def ever() -> list[tuple[Kind, int]]:
-    rows = HttpCount.select(HttpCount.endpoint, HttpCount.method, HttpCount.status, HttpCount.bucket, HttpCount.count)
-    return [(Kind(*kind), int(count)) for *kind, count in rows.tuples()]
+    columns = (HttpCount.endpoint, HttpCount.method, HttpCount.status, HttpCount.bucket, HttpCount.count)
+    rows = cast(Iterable[tuple[str, str, int, int, int]], HttpCount.select(*columns).tuples())
+    return [(Kind(*row[:4]), int(row[4])) for row in rows]
 
 
 def register(app: Flask) -> None:

@@ -17,7 +17,7 @@ from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
 from admin.api import idempotency
 from admin.api.blueprint import blueprint
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.queries import READS, Read
 from admin.operations.registry import ACTIONS, Action, perform
 from admin.operations.schemas import as_data
@@ -91,7 +91,7 @@ def doing(action: Action) -> Callable[..., Any]:
             raise BadInput(action.subject.name, _("it stands in the address"))
         refuse_numbers_in_text(action, given)
         try:
-            return in_json(answer_of(perform(current(), action.name, **in_path, **given)))
+            return in_json(answer_of(perform(current_actor(), action.name, **in_path, **given)))
         except BadInput as error:
             if action.subject and error.field == action.subject.name and action.subject.annotation is str:
                 raise NotFound(error.description) from None

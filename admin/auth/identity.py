@@ -9,6 +9,7 @@ from typing import Any
 from flask import request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from peewee import Update
+from werkzeug.exceptions import Unauthorized
 
 from admin.cache import Memory
 from engine.broker.messages import Asker
@@ -55,16 +56,24 @@ class Who(UserMixin):
         return self.secret
 
 
-def current() -> Who | None:
-    """Who asks: by the bearer token if one is sent, by the cookie otherwise. None: a stranger."""
-    who = current_user._get_current_object()
-    return who if isinstance(who, Who) else None
+def current_actor() -> Who:
+    """The actor of this request, for a view whose gate lets no one in without one. Raises Unauthorized."""
+    actor = current_actor_or_none()
+    if actor is None:
+        raise Unauthorized
+    return actor
 
 
-def known() -> Who | None:
-    """Who asks, for a page that must appear even while the database is away."""
+def current_actor_or_none() -> Who | None:
+    """The actor of the bearer token if one is sent, of the cookie otherwise. None: the request is anonymous."""
+    actor = current_user._get_current_object()
+    return actor if isinstance(actor, Who) else None
+
+
+def current_actor_if_readable() -> Who | None:
+    """The actor, for a page that must appear even while the database is unavailable: None then."""
     try:
-        return current()
+        return current_actor_or_none()
     except DATABASE_ERRORS:
         return None
 
@@ -79,7 +88,6 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-@login.request_loader
 def by_token(_: Any) -> Who | None:
     authorization = request.authorization
     if authorization is None or authorization.type != "bearer" or not authorization.token:
@@ -97,7 +105,6 @@ def by_token(_: Any) -> Who | None:
     return Who("token", token.name, token.role, "api", request.remote_addr)
 
 
-@login.user_loader
 def by_cookie(secret: str) -> Who | None:
     if by_bearer():
         return None

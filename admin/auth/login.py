@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from admin import audit_log
 from admin.auth.access import needs, open_to_all
-from admin.auth.identity import Who, current, digest_of, end_sign_in, start_sign_in
+from admin.auth.identity import Who, current_actor, current_actor_or_none, digest_of, end_sign_in, start_sign_in
 from admin.auth.passwords import hash_of, matches, needs_new_hash
 from admin.auth.wrong_tries import SCHEME
 from admin.i18n import local_path
@@ -58,7 +58,11 @@ def wrong(response: Response) -> bool:
 @blueprint.get("/login")
 @open_to_all
 def form() -> Any:
-    return redirect(wanted_page()) if current() else render_template("people/login.html", wrong=False, email="")
+    return (
+        redirect(wanted_page())
+        if current_actor_or_none()
+        else render_template("people/login.html", wrong=False, email="")
+    )
 
 
 @blueprint.post("/login", endpoint="sign_in")
@@ -68,7 +72,7 @@ def form() -> Any:
 def sign_in() -> Any:
     email, password = request.form.get("email", "").strip().lower(), request.form.get("password", "")
     operator = operator_of(email)
-    if not matches(password, operator and operator.password_hash):
+    if not matches(password, operator.password_hash if operator else None) or operator is None:
         audit_log.write(stranger_named(email), "sign_in.failed")
         return render_template("people/login.html", wrong=True, email=email), 401
     with database.atomic():
@@ -87,7 +91,7 @@ def operator_of(email: str) -> Operator | None:
 @blueprint.post("/logout")
 @needs("viewer")
 def sign_out() -> Any:
-    audit_log.write(current(), "sign_out")
+    audit_log.write(current_actor(), "sign_out")
     end_sign_in()
     return redirect("/login", 303)
 

@@ -12,7 +12,8 @@ SCHEME = "tries+"
 class WrongTries(RedisStorage):
     """Flask-Limiter counts by itself while Redis cannot be reached, but not while it can only be read."""
 
-    STORAGE_SCHEME: ClassVar = [SCHEME + scheme for scheme in RedisStorage.STORAGE_SCHEME]
+    # limits reads it from the class, and declares it as an attribute of instances.
+    STORAGE_SCHEME: ClassVar = [SCHEME + scheme for scheme in RedisStorage.STORAGE_SCHEME]  # type: ignore[misc]
 
     def __init__(self, uri: str, **options: Any) -> None:
         super().__init__(uri.removeprefix(SCHEME), **options)

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
@@ -43,10 +44,10 @@ WATCHED = ("runs.list",)
 
 def add_to(cli: click.Group) -> None:
     for read in READS.values():
-        add(cli, read.noun, read.verb, lambda read=read: asking(read))
+        add(cli, read.noun, read.verb, partial(asking, read))
     for action in ACTIONS.values():
         if action.name not in ALONE:
-            add(cli, action.noun, action.verb, lambda action=action: doing(action))
+            add(cli, action.noun, action.verb, partial(doing, action))
 
 
 def add(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command]) -> None:
@@ -135,7 +136,8 @@ def doing(action: Action) -> click.Command:
         if as_json:
             print_json(told)
         else:
-            click.echo(SENTENCES.get(action.name, str)(in_a_line(told["result"])))
+            sentence: Callable[[str], str] = SENTENCES.get(action.name, str)
+            click.echo(sentence(in_a_line(told["result"])))
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 

@@ -1,6 +1,6 @@
 """What somebody should look at: who is missing, late or silent, what is paused, missed, dead or lost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -59,8 +59,16 @@ class Attention:
     @property
     def count(self) -> int:
         """How many notices it makes."""
-        single = (self.broker, self.unserved, self.silent, self.dead, self.jump, self.dropped, self.abandoned)
-        listed = (self.late, self.behind, self.missed, self.queues, self.tasks, self.schedules)
+        single: tuple[object, ...] = (
+            self.broker,
+            self.unserved,
+            self.silent,
+            self.dead,
+            self.jump,
+            self.dropped,
+            self.abandoned,
+        )
+        listed: tuple[Sized, ...] = (self.late, self.behind, self.missed, self.queues, self.tasks, self.schedules)
         return sum(map(bool, single)) + sum(map(len, listed))
 
     @property

@@ -86,7 +86,7 @@ def spell(seconds: int) -> str:
     """The two largest units, the smaller one only where it is not 0."""
     sizes = units()
     first = next((i for i, (size, _pattern) in enumerate(sizes) if seconds >= size), len(sizes) - 1)
-    parts = []
+    parts: list[str] = []
     for size, pattern in sizes[first : first + 2]:
         count, seconds = divmod(seconds, size)
         if count or not parts:

@@ -13,7 +13,7 @@ from admin.api.blueprint import blueprint
 from admin.api.cleanup import LONGEST_WAIT_SECONDS
 from admin.api.routes import in_json
 from admin.auth.access import needs, takes_any_body
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.flower.views import after_waiting, known, nobody, result_of, state_of, time_of, timeout_of
 from admin.operations.arguments import read_number
 from admin.operations.registry import perform
@@ -57,7 +57,7 @@ def enqueued(name: str) -> tuple[str, Queue]:
     options = {"eta": eta_of(given), "priority": given.pop("priority", None)}
     for unknown in given:
         raise BadInput(unknown, _("no task is run with this option here"))
-    run = perform(current(), "tasks.run", name=task.__name__, args=args, arguments=kwargs, **options)
+    run = perform(current_actor(), "tasks.run", name=task.__name__, args=args, arguments=kwargs, **options)
     return run.id, queue
 
 
@@ -97,7 +97,7 @@ def flower_abort(run_id: str) -> Response:
 def cancelled(run_id: str, word: str) -> Response:
     """A task that has ended by now is none the worse for it, here as there."""
     try:
-        perform(current(), "runs.cancel", run_id=run_id)
+        perform(current_actor(), "runs.cancel", run_id=run_id)
     except NotPossible:
         known(run_id)
     return in_json({"message": f"{word} '{run_id}'"})
@@ -108,7 +108,7 @@ def cancelled(run_id: str, word: str) -> Response:
 @takes_any_body
 def flower_shutdown(name: str) -> Response:
     try:
-        perform(current(), "workers.stop", worker=name)
+        perform(current_actor(), "workers.stop", worker=name)
     except NotPossible:
         nobody(name)
     return in_json({"message": "Shutting down!"})

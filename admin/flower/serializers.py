@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from peewee import fn
 
@@ -13,7 +13,7 @@ from engine.monitor.registered_tasks import TaskFacts
 from engine.queues.queue import Queue
 
 #: The right column of the table of states.
-STATES = {
+STATES: dict[str, str] = {
     State.WAITING: "PENDING",
     State.SCHEDULED: "RECEIVED",
     State.RUNNING: "STARTED",
@@ -89,7 +89,7 @@ def task_of(run: Run, traceback: str | None, retried: datetime | None, children:
 
 
 def seconds(at: datetime | None) -> float | None:
-    return at and at.timestamp()
+    return at.timestamp() if at else None
 
 
 def exception_of(error: str | None) -> str | None:
@@ -100,30 +100,32 @@ def exception_of(error: str | None) -> str | None:
 
 def worker_of(run: Run) -> str:
     """`Worker-1 on host:pid:random` → `light@host:pid`."""
-    host, pid, *_ = [*run.worker.rpartition(" on ")[2].split(":"), ""]
+    host, pid, *_ = [*(run.worker or "").rpartition(" on ")[2].split(":"), ""]
     return f"{run.queue}@{host}:{pid}"
 
 
 def children_of(ids: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    rows = Run.select(Run.id, Run.parent_id).where(Run.parent_id.in_(ids)).limit(MOST_CHILDREN)
-    for run_id, parent in rows.order_by(Run.enqueued_at).tuples():
-        found.setdefault(parent, []).append(run_id)
-    return found
+    children: dict[str, list[str]] = {}
+    runs = Run.select(Run.id, Run.parent_id).where(Run.parent_id.in_(ids)).limit(MOST_CHILDREN)
+    rows = cast(Iterable[tuple[str, str]], runs.order_by(Run.enqueued_at).tuples())
+    for run_id, parent_id in rows:
+        children.setdefault(parent_id, []).append(run_id)
+    return children
 
 
 def tracebacks_of(ids: list[str]) -> dict[str, str]:
     """Of the last attempt that has one."""
-    rows = Attempt.select(Attempt.run_id, Attempt.traceback).where(
+    attempts = Attempt.select(Attempt.run_id, Attempt.traceback).where(
         Attempt.run_id.in_(ids) & Attempt.traceback.is_null(False)
     )
-    return dict(rows.order_by(Attempt.run_id, Attempt.number).tuples())
+    return dict(cast(Iterable[tuple[str, str]], attempts.order_by(Attempt.run_id, Attempt.number).tuples()))
 
 
 def retried_at(ids: list[str]) -> dict[str, datetime]:
     again = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False) & Attempt.run_id.in_(ids)
     last: Any = fn.MAX(Attempt.ended_at)
-    rows = Attempt.select(Attempt.run_id, last).where(again).group_by(Attempt.run_id).tuples()
+    attempts = Attempt.select(Attempt.run_id, last).where(again).group_by(Attempt.run_id)
+    rows = cast(Iterable[tuple[str, Any]], attempts.tuples())
     return {run_id: Attempt.ended_at.python_value(at) for run_id, at in rows}
 
 

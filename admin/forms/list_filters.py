@@ -1,7 +1,7 @@
 """What a list is asked for, in its URL: the tab, the filters beside it, and links that change one thing about it."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flask import request, url_for
 from flask_babel import gettext as _
@@ -39,7 +39,7 @@ class Asked:
 
     def narrowed(self, **changes: str) -> str:
         """This list, with these filters instead; from its first page on."""
-        values = {self.tab: self.state, **self.values, **changes}
+        values: dict[str, Any] = {self.tab: self.state, **self.values, **changes}
         if values[self.tab] == self.states[0]:
             del values[self.tab]
         return url_for(self.endpoint, **{name: value for name, value in values.items() if value})

@@ -17,7 +17,7 @@ SIGN_IN_NAME = 16
 
 
 @action("me.password", "viewer")
-def change_own_password(who: Who, old: Secret, new: Secret) -> Outcome:
+def change_own_password(who: Who, old: Secret, new: Secret) -> Outcome[None]:
     """Replace one's own password; one's other sessions end."""
     me = oneself(who)
     if not matches(old, me.password_hash):
@@ -27,7 +27,7 @@ def change_own_password(who: Who, old: Secret, new: Secret) -> Outcome:
 
 
 @action("me.end_session", "viewer")
-def end_own_sign_in(who: Who, session: str) -> Outcome:
+def end_own_sign_in(who: Who, session: str) -> Outcome[None]:
     """End one of one's own signed-in browsers."""
     named = SignIn.digest.startswith(session) if len(session) == SIGN_IN_NAME and session.isalnum() else False
     if not named or not end_sign_ins(oneself(who), named):
@@ -36,7 +36,7 @@ def end_own_sign_in(who: Who, session: str) -> Outcome:
 
 
 @action("me.end_other_sessions", "viewer")
-def end_other_sign_ins(who: Who) -> Outcome:
+def end_other_sign_ins(who: Who) -> Outcome[int]:
     """End all of one's signed-in browsers but this one; gives back how many those were."""
     me = oneself(who)
     ended = end_sign_ins(me, *others(who))

@@ -128,7 +128,7 @@ def chosen(search: str | None, run_ids: list[Any] | None) -> Any:
     return everything(wanted)
 
 
-def begin(who: Who, verb: str, fingerprint: str, search: str | None, run_ids: list[Any] | None) -> Outcome:
+def begin(who: Who, verb: str, fingerprint: str, search: str | None, run_ids: list[Any] | None) -> Outcome[int]:
     """Write the items down and enqueue the task that works them off. Raises RunsChanged and BadInput."""
     try:
         begun = bulk.begin(verb, chosen(search, run_ids), fingerprint, who.asker, None if run_ids else search)

@@ -50,9 +50,11 @@ def dead(before: Cursor = "", limit: Limit = 30) -> DeadPage:
     return DeadPage([dead_run(one) for one in page.rows], older, dead_letters.count(tasks.queues))
 
 
-def dead_run(one: dead_letters.Dead) -> DeadRun:
-    run = one.run
-    return DeadRun(one.run_id, one.queue, one.at, run and run.task, run and run.deliveries, run and run.error)
+def dead_run(letter: dead_letters.Dead) -> DeadRun:
+    run = letter.run
+    if run is None:
+        return DeadRun(letter.run_id, letter.queue, letter.at, None, None, None)
+    return DeadRun(letter.run_id, letter.queue, letter.at, run.task, run.deliveries, run.error)
 
 
 @read("dead.show", "/dead/{run_id}")

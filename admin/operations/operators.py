@@ -77,7 +77,7 @@ def create_operator(email: str, role: str, password: str | None = None) -> str:
 
 
 @action("operators.role", "admin")
-def change_role(who: Who, email: str, role: str) -> Outcome:
+def change_role(who: Who, email: str, role: str) -> Outcome[None]:
     """Give a person another role; the last admin keeps theirs."""
     operator, role = person(email), role_of(role)
     if role != "admin":
@@ -88,7 +88,7 @@ def change_role(who: Who, email: str, role: str) -> Outcome:
 
 
 @action("operators.disable", "admin", danger=True)
-def disable(who: Who, email: str) -> Outcome:
+def disable(who: Who, email: str) -> Outcome[None]:
     """Let a person sign in no more, and end their sessions; the last admin stays."""
     operator = person(email)
     if operator.disabled_at:
@@ -100,7 +100,7 @@ def disable(who: Who, email: str) -> Outcome:
 
 
 @action("operators.enable", "admin")
-def enable(who: Who, email: str) -> Outcome:
+def enable(who: Who, email: str) -> Outcome[None]:
     """Let a person who was disabled sign in again."""
     operator = person(email)
     if not operator.disabled_at:
@@ -110,12 +110,12 @@ def enable(who: Who, email: str) -> Outcome:
 
 
 @action("operators.password", "admin", danger=True)
-def renew_password(who: Who, email: str, password: Secret | None = None) -> Outcome:
+def renew_password(who: Who, email: str, password: Secret | None = None) -> Outcome[str]:
     """Replace a person's password and end their sessions; gives it back, a new one unless one is given."""
     operator = person(email)
-    password = new_password() if password is None else password
-    Operator.update(password_hash=hashed(password, operator.email)).where(Operator.id == operator.id).execute()
-    return Outcome(password, operator.email, after={"sessions_ended": end_sign_ins(operator)})
+    given_or_new = new_password() if password is None else password
+    Operator.update(password_hash=hashed(given_or_new, operator.email)).where(Operator.id == operator.id).execute()
+    return Outcome(given_or_new, operator.email, after={"sessions_ended": end_sign_ins(operator)})
 
 
 def email_of(text: str) -> str:

@@ -93,8 +93,8 @@ class Read:
     def address(self, base: str, in_path: Mapping[str, str], query: "MultiDict[str, str]", cursor: str) -> str:
         """Where the page of the list is that begins at `cursor`."""
         path = re.sub(r"{(\w+)}", lambda found: in_path[found[1]], self.path)
-        others = [(name, value) for name, value in query.items(multi=True) if name != self.cursor]
-        return f"{base}{path}?{urlencode([*others, (self.cursor, cursor)])}"
+        rest = [(name, value) for name, value in query.items(multi=True) if name != self.cursor]
+        return f"{base}{path}?{urlencode([*rest, (str(self.cursor), cursor)])}"
 
 
 READS: dict[str, Read] = {}

@@ -1,6 +1,7 @@
 """What can be asked and done of queues, and asked of the broker."""
 
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 
 from flask import abort
 from flask_babel import gettext as _
@@ -14,17 +15,27 @@ from engine.control import queues as queue_control
 from engine.models import now
 from engine.monitor import broker_health, consumers, queue_contents, status
 from engine.monitor.queue_contents import Waiting
-from engine.monitor.status import QueueFacts
-from engine.queues.queue import Queue
+from engine.queues.queue import Queue as TaskQueue
 
-#: A queue at a glance, and its runs per minute.
-QueueRow = NamedTuple(
-    "Queue", [*get_type_hints(QueueFacts).items(), ("in_per_minute", float), ("out_per_minute", float)]
-)
+
+class Queue(NamedTuple):
+    """At a glance; `in_per_minute` and `out_per_minute` are runs."""
+
+    name: str
+    waiting: int
+    scheduled: int
+    oldest_waiting_ms: float | None
+    paused: dict[str, Any] | None
+    worker_count: int
+    busy_count: int
+    live: bool
+    wanted: bool
+    in_per_minute: float
+    out_per_minute: float
 
 
 class Queues(NamedTuple):
-    queues: list[QueueRow]
+    queues: list[Queue]
 
 
 class Head(NamedTuple):
@@ -40,22 +51,22 @@ def queues() -> Queues:
 
 
 @read("queues.show", "/queues/{queue}")
-def queue(queue: str) -> QueueRow:
+def queue(queue: str) -> Queue:
     """One queue."""
     return queues_of({queue: get_queue(queue)})[0]
 
 
-def queues_of(asked: dict[str, Any]) -> list[QueueRow]:
-    flows = queue_contents.flows(asked, now())
-    return [QueueRow(*one, *flows[one.name]) for one in status.queue_facts(asked, consumers.workers())]
+def queues_of(named: Mapping[str, TaskQueue]) -> list[Queue]:
+    flows = queue_contents.flows(named, now())
+    return [Queue(*facts, *flows[facts.name]) for facts in status.queue_facts(named, consumers.workers())]
 
 
 @read("queues.head", "/queues/{queue}/head")
 def head(queue: str, limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 10) -> Head:
     """The next runs of a queue."""
-    asked = get_queue(queue)
-    facts = status.facts_of(asked, consumers.live(consumers.workers(), queue))
-    return Head(queue_contents.head(asked, facts, limit))
+    task_queue = get_queue(queue)
+    facts = status.facts_of(task_queue, consumers.live(consumers.workers(), queue))
+    return Head(queue_contents.head(task_queue, facts, limit))
 
 
 @read("queues.broker", "/broker")
@@ -84,7 +95,7 @@ def purge_queue(who: Who, queue: str) -> Outcome[int]:
     return Outcome(purged, queue, after={"cancelled": purged})
 
 
-def queue_named(name: str) -> Queue:
+def queue_named(name: str) -> TaskQueue:
     if name not in tasks.queues:
         raise BadInput(
             "queue", _("one of %(allowed)s is needed, not %(given)s", allowed=", ".join(tasks.queues), given=repr(name))
@@ -92,5 +103,5 @@ def queue_named(name: str) -> Queue:
     return tasks.queues[name]
 
 
-def get_queue(name: str) -> Queue:
+def get_queue(name: str) -> TaskQueue:
     return tasks.queues.get(name) or abort(404, _("There is no queue of this name."))

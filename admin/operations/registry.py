@@ -37,7 +37,7 @@ class Action:
     danger: bool  # asked about once more before it is done
     makes: bool  # something new: no parameter names what it is done to
     in_transaction: bool
-    function: Callable[..., Outcome]
+    function: Callable[..., Outcome[Any]]
     can_start: Callable[..., None] | None = None  # raises where it could only wait: Paused, NoLiveWorker
 
     @property
@@ -78,7 +78,7 @@ class Action:
         return {name: READERS[parameters[name].annotation](name, value) for name, value in given.items()}
 
 
-Deed = Callable[..., Outcome]
+Deed = Callable[..., Outcome[Any]]
 ACTIONS: dict[str, Action] = {}
 
 

@@ -12,7 +12,6 @@ import tasks
 from admin.auth.identity import Who
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.registry import Outcome, action
-from admin.operations.schemas import columns
 from admin.problems import BadInput
 from admin.search.run_filter import SPANS, RunFilter
 from config import QUEUES
@@ -38,7 +37,38 @@ FILTERS: dict[str, Any] = {
 }
 
 
-RunInFull = NamedTuple("RunInFull", [*columns(Run).items(), ("history", list[Attempt])])
+class RunInFull(NamedTuple):
+    """The columns of a run, and its attempts."""
+
+    id: str
+    task: str
+    queue: str
+    state: str
+    args: Any
+    kwargs: Any
+    priority: float | None
+    retries: int
+    asked_by_kind: str | None
+    asked_by: str | None
+    parent_id: str | None
+    code_version: str | None
+    enqueued_at: datetime
+    due_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    instant_at: datetime | None
+    wait_ms: float | None
+    run_ms: float | None
+    attempts: int
+    deliveries: int
+    worker: str | None
+    result: Any
+    error: str | None
+    error_group: str | None
+    progress_done: float | None
+    progress_total: float | None
+    progress_text: str | None
+    history: list[Attempt]
 
 
 class RunPage(NamedTuple):
@@ -90,8 +120,8 @@ def run_counts() -> RunCounts:
 @read("runs.show", "/runs/{run_id}")
 def run(run_id: str) -> RunInFull:
     """One run; `history` holds its attempts, first to last."""
-    found = get_run(run_id)
-    return RunInFull(**found.__data__, history=found.history)
+    run = get_run(run_id)
+    return RunInFull(**run.__data__, history=run.history)
 
 
 @read("runs.log", "/runs/{run_id}/log", columns=("at", "level", "logger", "text"))
@@ -119,8 +149,7 @@ def place_of(text: str) -> tuple[int, int]:
 @read("runs.why", "/runs/{run_id}/why")
 def run_why(run_id: str) -> Causes:
     """Why the run is not running: everything that stands in its way."""
-    found = Run.get_or_none(Run.id == run_id) or abort(404, _("No run has this id, or it is older than the history."))
-    return Causes([cause_as_data(cause) for cause in why(tasks.queues, found)])
+    return Causes([cause_as_data(cause) for cause in why(tasks.queues, get_run(run_id))])
 
 
 @action("runs.cancel", "operator", in_transaction=False)
@@ -170,7 +199,4 @@ def sentence(cause: Cause) -> str:
 
 
 def get_run(run_id: str) -> Run:
-    found: Run = Run.get_or_none(Run.id == run_id) or abort(
-        404, _("No run has this id, or it is older than the history.")
-    )
-    return found
+    return Run.get_or_none(Run.id == run_id) or abort(404, _("No run has this id, or it is older than the history."))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from flask_babel import gettext as _
 
-from admin.auth.identity import Who, current
+from admin.auth.identity import Who, current_actor_or_none
 from admin.operations.queries import read
 from admin.operations.registry import Outcome, action
 from admin.problems import BadInput, NotAllowed, Refused
@@ -20,7 +20,7 @@ SHOWN = 50
 
 
 @action("views.save", "viewer", makes=True)
-def save(who: Who, name: str, search: str, shared: bool = False) -> Outcome:
+def save(who: Who, name: str, search: str, shared: bool = False) -> Outcome[str]:
     """Keep a filter of the runs under a name, for oneself or, which takes an operator, for everybody.
 
     One of the same owner and name is replaced.
@@ -47,7 +47,7 @@ def save(who: Who, name: str, search: str, shared: bool = False) -> Outcome:
 
 
 @action("views.delete", "viewer")
-def delete(who: Who, view_id: int) -> Outcome:
+def delete(who: Who, view_id: int) -> Outcome[str]:
     """Remove a view of one's own; an admin, any that is shared. Gives back its name."""
     view = SavedView.get_or_none(SavedView.id == view_id)
     if view is None or not (view.shared or view.owner == who.name):
@@ -70,6 +70,6 @@ def saved_views() -> Views:
 
 def visible() -> list[SavedView]:
     """The views that whoever asks may use, by name."""
-    who = current()
+    who = current_actor_or_none()
     mine_or_shared = SavedView.shared | (SavedView.owner == (who.name if who else None))
     return list(SavedView.select().where(mine_or_shared).order_by(SavedView.name, SavedView.id).limit(SHOWN))

@@ -19,7 +19,7 @@ from admin.problems import BadInput, Refused
 from config import settings
 from engine.models import Run, now
 from engine.search import pagination
-from models import ReadingSession
+from models import AuditEntry, ReadingSession
 from reading.sessions import close_one
 
 FILTERS: dict[str, Any] = {
@@ -82,28 +82,40 @@ def sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
 @read("sessions.show", "/sessions/{session_id}")
 def session(session_id: UUID) -> Session:
     """One reading session."""
-    found = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
-    return sessions_of([found])[0]
+    row = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
+    return sessions_of([row])[0]
 
 
-def sessions_of(found: list[Any]) -> list[Session]:
-    closers = models.closed_by(found)
-    names = [name for name in Session._fields if name not in ("user_id", "book_id", "closed_by")]
-    return [
-        Session(
-            **{name: getattr(one, name, None) for name in names},
-            user_id=one.__data__["user"],
-            book_id=one.__data__["book"],
-            closed_by=closer(closers.get(one.id)),
-        )
-        for one in found
-    ]
+def sessions_of(rows: list[Any]) -> list[Session]:
+    """`rows` are those of `ReadingSession.browse`."""
+    closers = models.closed_by(rows)
+    return [session_of(row, closers.get(row.id)) for row in rows]
 
 
-def closer(found: Any) -> ClosedBy | None:
-    if found is None:
+def session_of(row: Any, closer: AuditEntry | Run | None) -> Session:
+    return Session(
+        id=row.id,
+        user_id=row.__data__["user"],
+        email=row.email,
+        book_id=row.__data__["book"],
+        title=row.title,
+        author=row.author,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        duration_minutes=row.duration_minutes,
+        start_position=row.start_position,
+        end_position=row.end_position,
+        pages_read=row.pages_read,
+        device_type=row.device_type,
+        is_active=row.is_active,
+        closed_by=closed_by(closer),
+    )
+
+
+def closed_by(closer: AuditEntry | Run | None) -> ClosedBy | None:
+    if closer is None:
         return None
-    return ClosedBy("run", found.id) if isinstance(found, Run) else ClosedBy(found.actor_kind, found.actor)
+    return ClosedBy("run", closer.id) if isinstance(closer, Run) else ClosedBy(closer.actor_kind, closer.actor)
 
 
 @action("sessions.close", "operator")

@@ -56,7 +56,7 @@ class Began(NamedTuple):
 
     hour: int
     device: str | None
-    count: int
+    count: int  # type: ignore[assignment]  # the JSON key; a tuple has a method of this name
 
 
 class SessionStatistics(NamedTuple):

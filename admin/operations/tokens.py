@@ -67,7 +67,7 @@ def create_token(name: str, role: str, days: int | None = None) -> str:
 
 
 @action("tokens.revoke", "admin", danger=True)
-def revoke_token(who: Who, name: str) -> Outcome:
+def revoke_token(who: Who, name: str) -> Outcome[None]:
     """Let a token open nothing any more."""
     live = (Token.name == name) & Token.revoked_at.is_null()
     if not Token.update(revoked_at=now()).where(live).execute():

@@ -102,9 +102,9 @@ class RunFilter(Asked):
         """Whether it leaves anything out."""
         return self.filtered or self.state != self.states[0]
 
-    def elsewhere(self, endpoint: str, **more: str) -> str:
+    def elsewhere(self, endpoint: str, **more: Any) -> str:
         """The same filter, for another address."""
-        values = {"state": self.state, **self.values}
+        values: dict[str, Any] = {"state": self.state, **self.values}
         if self.state == self.states[0]:
             del values["state"]
         return url_for(endpoint, **more, **{name: value for name, value in values.items() if value})

@@ -33,9 +33,15 @@ class Term(NamedTuple):
 
 def quoted(value: str, key: str) -> str:
     plain = bool(value) and not re.search(r'[\s"]', value)
-    if plain and (("," not in value) if key else not (value.startswith("-") or WORD.match(value)["key"])):
+    if plain and ("," not in value if key else not reads_as_key(value)):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def reads_as_key(value: str) -> bool:
+    """Whether a word would be read as a negation, or as the key of a term."""
+    word = WORD.match(value)
+    return value.startswith("-") or bool(word and word["key"])
 
 
 def text_of(terms: Iterable[Term]) -> str:

@@ -22,7 +22,7 @@ class Page(NamedTuple):
     older: str | None
 
 
-def page(query: ModelSelect, at: Field, key: Field, size: int, before: str = "") -> Page:
+def page(query: "ModelSelect[Any]", at: Field, key: Field, size: int, before: str = "") -> Page:
     """The `size` rows of `query` after the place `before`, ordered by the instant `at` and then by `key`, descending.
 
     A place is the last row's instant and key, so rows of one instant are neither skipped nor shown twice, and rows
@@ -51,7 +51,7 @@ def place(text: str, key_of: Callable[[str], Any]) -> tuple[datetime, Any]:
         raise BadPage(f"{text!r} is no place in this list") from error
 
 
-def counts(**queries: ModelSelect) -> dict[str, int]:
+def counts(**queries: "ModelSelect[Any]") -> dict[str, int]:
     """How many rows each query has, in one statement; `COUNTED_TO` + 1 stands for more than that."""
     columns = []
     for name, query in queries.items():

@@ -10,7 +10,7 @@ from flask_babel import lazy_gettext
 import models
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.registry import hindrance, perform, perform_at_once
 from admin.operations.sessions import CLEANUP, lists_asked, newest_first
 from admin.pages import live_refresh
@@ -64,7 +64,7 @@ def close_session(session_id: UUID) -> Any:
 @needs("operator")
 def close_session_now(session_id: UUID) -> Any:
     try:
-        perform(current(), "sessions.close", session_id=session_id)
+        perform(current_actor(), "sessions.close", session_id=session_id)
         flash(_("The session is closed."))
     except Refused as error:
         flash(error.description, "error")
@@ -98,7 +98,7 @@ def cleanup() -> Any:
 @needs("operator")
 def cleanup_now() -> Any:
     try:
-        run = perform_at_once(current(), "tasks.run", name=CLEANUP)
+        run = perform_at_once(current_actor(), "tasks.run", name=CLEANUP)
     except (Paused, NoLiveWorker, BrokerAway):
         return redirect(url_for("pages.cleanup"), 303)  # which says so
     return redirect(url_for("pages.run", run_id=run.id), 303)

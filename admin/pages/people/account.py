@@ -8,7 +8,7 @@ from flask import Response, abort, flash, redirect, request, url_for
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import IDLE, LONGEST, Who, current, digest_of
+from admin.auth.identity import IDLE, LONGEST, Who, current_actor, digest_of
 from admin.auth.login import WRONG_TRIES_PER_ACCOUNT, limiter
 from admin.forms import datetimes
 from admin.operations.account import SIGN_IN_NAME, oneself
@@ -53,8 +53,8 @@ def page(wrong: BadInput | None = None) -> Any:
 
 
 def person() -> Who:
-    who = current()
-    if who is None or who.kind != "operator":
+    who = current_actor()
+    if who.kind != "operator":
         abort(404, _("A token has no page of its own."))
     return who
 
@@ -74,8 +74,7 @@ def wrong_password(response: Response) -> bool:
 
 
 def account() -> str:
-    who = current()
-    return digest_of(who.name if who else "")
+    return digest_of(current_actor().name)
 
 
 @blueprint.post("/me/password", endpoint="me_password")
@@ -87,7 +86,7 @@ def change_password() -> Any:
     try:
         if new != again:
             raise BadInput("again", _("the two new passwords differ"))
-        perform(current(), "me.password", old=old, new=new)
+        perform(current_actor(), "me.password", old=old, new=new)
     except BadInput as error:
         return page(error)
     flash(_("Your password is changed, and your other sessions have ended."))
@@ -99,7 +98,7 @@ def change_password() -> Any:
 def end_session(session: str) -> Any:
     person()
     try:
-        perform(current(), "me.end_session", session=session)
+        perform(current_actor(), "me.end_session", session=session)
         flash(_("The session has ended."))
     except Refused as error:
         flash(str(error.description), "error")
@@ -110,6 +109,6 @@ def end_session(session: str) -> Any:
 @needs("viewer")
 def end_other_sessions() -> Any:
     person()
-    perform(current(), "me.end_other_sessions")
+    perform(current_actor(), "me.end_other_sessions")
     flash(_("Your other sessions have ended."))
     return redirect(url_for("pages.me"), 303)

@@ -134,7 +134,8 @@ def target_url(entry: AuditEntry) -> str | None:
     if noun == "bulk" and not target.isdigit():
         return None
     endpoint, name = PAGES.get(noun, ("", ""))
-    return url_for(endpoint, **{name: target}) if endpoint else None
+    values: dict[str, Any] = {name: target}
+    return url_for(endpoint, **values) if endpoint else None
 
 
 def is_uuid(value: str) -> bool:

@@ -6,7 +6,7 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import ROLES, current
+from admin.auth.identity import ROLES, current_actor
 from admin.display.labels import counted
 from admin.operations.operators import with_sign_ins
 from admin.operations.registry import perform
@@ -46,7 +46,7 @@ def operator_create() -> Any:
     email, role = request.form.get("email", ""), request.form.get("role", "")
     given = request.form.get("password") or None
     try:
-        password = perform(current(), "operators.create", email=email, role=role, password=given)
+        password = perform(current_actor(), "operators.create", email=email, role=role, password=given)
     except (BadInput, Refused) as error:
         return listed(error)
     if given:
@@ -128,7 +128,7 @@ def operator_disable_now(operator_id: int) -> Any:
 def operator_password(operator_id: int) -> Any:
     person, given = known(operator_id), request.form.get("password") or None
     try:
-        password = perform(current(), "operators.password", email=person.email, password=given)
+        password = perform(current_actor(), "operators.password", email=person.email, password=given)
     except BadInput as error:
         return page(operator_id, error)
     if given:
@@ -139,7 +139,7 @@ def operator_password(operator_id: int) -> Any:
 
 def done(person: Operator, action: str, told: str, **given: Any) -> Any:
     try:
-        perform(current(), action, email=person.email, **given)
+        perform(current_actor(), action, email=person.email, **given)
         flash(told)
     except Refused as error:
         flash(str(error.description), "error")

@@ -6,7 +6,7 @@ from flask import abort, flash, redirect, request, url_for
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import ROLES, current
+from admin.auth.identity import ROLES, current_actor
 from admin.operations.registry import perform
 from admin.operations.tokens import state_of
 from admin.pages import confirm, live_refresh
@@ -50,7 +50,9 @@ def listed(wrong: BadInput | Refused | None = None) -> Any:
 def token_create() -> Any:
     name, role, days = (request.form.get(one, "").strip() for one in ("name", "role", "days"))
     try:
-        token = perform(current(), "tokens.create", name=name, role=role, days=None if days in ("", "0") else days)
+        token = perform(
+            current_actor(), "tokens.create", name=name, role=role, days=None if days in ("", "0") else days
+        )
     except (BadInput, Refused) as error:
         return listed(error)
     note = _("A program sends it with each request: Authorization: Bearer …")
@@ -83,7 +85,7 @@ def live_time(token: Token) -> str:
 @needs("admin")
 def token_revoke_now(token_id: int) -> Any:
     try:
-        perform(current(), "tokens.revoke", name=known(token_id).name)
+        perform(current_actor(), "tokens.revoke", name=known(token_id).name)
         flash(_("The token is revoked."))
     except Refused as error:
         flash(str(error.description), "error")

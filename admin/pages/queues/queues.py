@@ -7,7 +7,7 @@ from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display import labels
 from admin.display.numbers import number
 from admin.operations.queues import get_queue
@@ -92,7 +92,7 @@ def queue_pause(name: str) -> Any:
     get_queue(name)
     if request.method == "DELETE":
         return resume(name)
-    perform(current(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip()[:500] or None)
+    perform(current_actor(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip()[:500] or None)
     flash(_("The queue %(queue)s is paused: nothing more of it is started until it is resumed.", queue=name))
     return redirect(url_for("pages.queue", name=name), 303)
 
@@ -105,7 +105,7 @@ def queue_resume(name: str) -> Any:
 
 
 def resume(name: str) -> Any:
-    if perform(current(), "queues.resume", queue=name):
+    if perform(current_actor(), "queues.resume", queue=name):
         flash(_("The queue %(queue)s goes on.", queue=name))
     else:
         flash(_("The queue %(queue)s was not paused.", queue=name))
@@ -124,7 +124,7 @@ def queue_purge_now(name: str) -> Any:
     question = purge_question(name)
     if not question.answered:
         return confirm.ask(question, wrong=True)
-    purged = perform(current(), "queues.purge", queue=name)
+    purged = perform(current_actor(), "queues.purge", queue=name)
     flash(labels.counted("%(num)s run was cancelled.", "%(num)s runs were cancelled.", purged))
     return redirect(url_for("pages.queue", name=name), 303)
 

@@ -8,7 +8,7 @@ from flask_babel import gettext as _
 from peewee import JOIN
 
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.schedules import agenda, pauses_of, rows_of, scheduled
 from admin.forms import datetimes
 from admin.forms.list_filters import Asked
@@ -118,7 +118,7 @@ def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
 def schedule_pause_now(task: str) -> Any:
     facts = get_schedule(task)
     try:
-        perform(current(), "schedule.pause", task=task, reason=reason_typed(), until=end_typed())
+        perform(current_actor(), "schedule.pause", task=task, reason=reason_typed(), until=end_typed())
     except BadInput as error:
         return pause_page(facts, error)
     flash(_("The schedule of %(task)s is paused.", task=task))
@@ -142,7 +142,7 @@ def end_typed() -> datetime | None:
 @needs("operator")
 def schedule_resume(task: str) -> Any:
     get_schedule(task)
-    if perform(current(), "schedule.resume", task=task):
+    if perform(current_actor(), "schedule.resume", task=task):
         flash(_("The schedule of %(task)s goes on.", task=task))
     else:
         flash(_("The schedule of %(task)s was not paused.", task=task))
@@ -165,7 +165,7 @@ def to_its_run(task: str, action: str) -> Any:
     """Do it and show the run that it made; where it cannot be done, say so."""
     get_schedule(task)
     try:
-        run = perform(current(), action, task=task)
+        run = perform(current_actor(), action, task=task)
     except KNOWN_ERRORS as error:
         flash(str(as_http(error).description), "error")
         return redirect(list_with(task), 303)

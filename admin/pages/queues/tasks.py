@@ -9,7 +9,7 @@ from flask_babel import ngettext
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.tasks import rows_of
 from admin.forms import datetimes, fields, task_form
 from admin.operations.registry import perform
@@ -103,7 +103,9 @@ def task_run(name: str) -> Any:
     try:
         arguments = task_form.parse(fields.fields(facts), request.form)
         given = {"eta": datetimes.typed("eta", request.form.get("eta", "")), "priority": priority_typed()}
-        run = perform(current(), "tasks.run", name=facts.name, args=arguments.args, arguments=arguments.kwargs, **given)
+        run = perform(
+            current_actor(), "tasks.run", name=facts.name, args=arguments.args, arguments=arguments.kwargs, **given
+        )
     except (BadInput, BadArguments) as error:
         wrong = error if isinstance(error, BadInput) else as_http(error)
         assert isinstance(wrong, BadInput)
@@ -125,7 +127,9 @@ def priority_typed() -> str | None:
 @needs("operator")
 def task_pause(name: str) -> Any:
     facts = get_task(name)
-    perform(current(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip()[:500] or None)
+    perform(
+        current_actor(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip()[:500] or None
+    )
     flash(_("The task %(task)s is paused: none of its runs is started until it is resumed.", task=facts.name))
     return redirect(url_for("pages.task", name=facts.name), 303)
 
@@ -135,7 +139,7 @@ def task_pause(name: str) -> Any:
 @needs("operator")
 def task_resume(name: str) -> Any:
     facts = get_task(name)
-    if perform(current(), "tasks.resume", name=facts.name):
+    if perform(current_actor(), "tasks.resume", name=facts.name):
         flash(_("The task %(task)s goes on.", task=facts.name))
     else:
         flash(_("The task %(task)s was not paused.", task=facts.name))

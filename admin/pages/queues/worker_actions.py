@@ -7,7 +7,7 @@ from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.labels import counted
 from admin.operations.registry import perform
 from admin.operations.workers import get_worker
@@ -27,7 +27,7 @@ DUMP_SECONDS = 2.5
 def worker_quiet(worker_id: str) -> Any:
     if request.method == "DELETE":
         return worker_wake(worker_id)
-    perform(current(), "workers.quiet", worker=worker_id)
+    perform(current_actor(), "workers.quiet", worker=worker_id)
     flash(_("It takes nothing new from now on; what runs goes on."))
     return back_to(worker_id)
 
@@ -35,7 +35,7 @@ def worker_quiet(worker_id: str) -> Any:
 @blueprint.post("/workers/<worker_id>/wake")
 @needs("admin")
 def worker_wake(worker_id: str) -> Any:
-    perform(current(), "workers.wake", worker=worker_id)
+    perform(current_actor(), "workers.wake", worker=worker_id)
     flash(_("It takes runs again."))
     return back_to(worker_id)
 
@@ -49,7 +49,7 @@ def worker_stop(worker_id: str) -> Any:
 @blueprint.post("/workers/<worker_id>/stop")
 @needs("admin")
 def worker_stop_now(worker_id: str) -> Any:
-    perform(current(), "workers.stop", worker=worker_id)
+    perform(current_actor(), "workers.stop", worker=worker_id)
     flash(_("It stops as soon as what it runs has ended, within seconds, and stays stopped."))
     return back_to(worker_id)
 
@@ -63,7 +63,7 @@ def worker_restart(worker_id: str) -> Any:
 @blueprint.post("/workers/<worker_id>/restart")
 @needs("admin")
 def worker_restart_now(worker_id: str) -> Any:
-    perform(current(), "workers.restart", worker=worker_id)
+    perform(current_actor(), "workers.restart", worker=worker_id)
     flash(
         _("It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue.")
     )
@@ -74,7 +74,7 @@ def worker_restart_now(worker_id: str) -> Any:
 @needs("admin")
 def worker_dump(worker_id: str) -> Any:
     asked_at, consumer = now(), get_worker(worker_id)
-    perform(current(), "workers.dump", worker=worker_id)
+    perform(current_actor(), "workers.dump", worker=worker_id)
     if not remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS):
         flash(_("It has not answered yet; the answer will stand here."), "error")
     return redirect(url_for("pages.worker", worker_id=worker_id) + "#stacks", 303)

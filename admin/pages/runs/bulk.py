@@ -6,7 +6,7 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.labels import counted
 from admin.display.numbers import number
 from admin.forms.list_filters import choice
@@ -56,7 +56,7 @@ def question(verb: str, search: str | None = None, run_ids: list[str] | None = N
         too_many=too_many,
         refused=found and sum(count for state, count in found.states.items() if not fits(verb, state)),
         words=before(verb, found.total if found else 0),
-        allowed=current().may(ACTIONS[f"bulk.{verb}"].role),
+        allowed=current_actor().may(ACTIONS[f"bulk.{verb}"].role),
         hindrance=hindrance("tasks.run", name=TASK),
         changed=changed,
         shown=search and search.rpartition(" before:")[0],
@@ -77,7 +77,9 @@ def bulk_begin() -> Any:
     if verb not in bulk_control.VERBS:
         raise BadInput("verb", _("one of %(allowed)s is allowed", allowed=", ".join(bulk_control.VERBS)))
     try:
-        begun = perform(current(), f"bulk.{verb}", fingerprint=form.get("fingerprint", ""), search=search, runs=run_ids)
+        begun = perform(
+            current_actor(), f"bulk.{verb}", fingerprint=form.get("fingerprint", ""), search=search, runs=run_ids
+        )
     except RunsChanged:
         return question(verb, search, run_ids, changed=whole("total", form.get("total", "0"))), 409
     return redirect(url_for("pages.bulk_one", bulk_id=begun), 303)
@@ -126,7 +128,7 @@ def bulk_one(bulk_id: int) -> Any:
 @blueprint.post("/bulk/<int:bulk_id>/stop")
 @needs("operator")
 def bulk_stop(bulk_id: int) -> Any:
-    perform(current(), "bulk.stop", bulk_id=bulk_id)
+    perform(current_actor(), "bulk.stop", bulk_id=bulk_id)
     flash(_("What has not been begun is left alone."))
     return redirect(url_for("pages.bulk_one", bulk_id=bulk_id), 303)
 

@@ -7,7 +7,7 @@ from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.dead_runs import get_dead_message, place_of
 from admin.operations.registry import perform
 from admin.pages import confirm, live_refresh
@@ -65,7 +65,7 @@ def dead_message_raw(run_id: str) -> Any:
 @blueprint.post("/dead/<run_id>/requeue")
 @needs("operator")
 def dead_requeue(run_id: str) -> Any:
-    perform(current(), "dead.requeue", run_id=run_id)
+    perform(current_actor(), "dead.requeue", run_id=run_id)
     flash(_("It is back in its queue."))
     on_record = Run.select().where(Run.id == run_id).exists()
     return redirect(url_for("pages.run", run_id=run_id) if on_record else url_for("pages.dead"), 303)
@@ -92,7 +92,7 @@ def dead_discard(run_id: str) -> Any:
 @blueprint.post("/dead/<run_id>/discard")
 @needs("admin")
 def dead_discard_now(run_id: str) -> Any:
-    perform(current(), "dead.discard", run_id=run_id)
+    perform(current_actor(), "dead.discard", run_id=run_id)
     flash(_("It is discarded."))
     return redirect(url_for("pages.dead"), 303)
 

@@ -12,7 +12,7 @@ from peewee import ModelSelect
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.sparkline import BARS, path, scaled
 from admin.forms import datetimes
 from admin.forms.list_filters import Asked, text
@@ -91,7 +91,7 @@ class Step(NamedTuple):
 
     start: datetime
     end: datetime
-    count: int
+    failures: int
     x: str
     height: float
 
@@ -177,7 +177,7 @@ def end_typed() -> datetime:
 def done(group_id: str, action: str, told: str, **given: Any) -> Any:
     get_error(group_id)
     try:
-        perform(current(), action, error_id=group_id, **given)
+        perform(current_actor(), action, error_id=group_id, **given)
         flash(told)
     except Refused as error:
         flash(str(error.description), "error")

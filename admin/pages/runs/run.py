@@ -10,7 +10,7 @@ from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.labels import as_call, as_json, counted
 from admin.display.timeline import kind_of, story
 from admin.display.truncate import Cut, cut, weight
@@ -53,7 +53,7 @@ def run(run_id: str) -> Any:
         causes=causes,
         in_the_way=in_the_way(causes),
         interrupted_by=causes[0].facts.get("cancelled_by"),
-        offers=offers(run, current(), causes),
+        offers=offers(run, current_actor(), causes),
         story=story(run, attempts),
         failures=failures(attempts),
         log=log_of(run, attempts),

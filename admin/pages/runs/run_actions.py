@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.labels import short
 from admin.forms import fields, task_form
 from admin.operations import allowed_actions
@@ -25,7 +25,7 @@ from engine.monitor import registered_tasks
 def done(name: str, run_id: str, **given: Any) -> Any:
     """Do it, and say so where it cannot be done. Gives back what the command gave, or False."""
     try:
-        return perform(current(), name, run_id=run_id, **given) or True
+        return perform(current_actor(), name, run_id=run_id, **given) or True
     except (HTTPException, *KNOWN_ERRORS) as error:
         flash(str((error if isinstance(error, HTTPException) else as_http(error)).description), "error")
         return False
@@ -77,7 +77,7 @@ def run_again_now(run_id: str) -> Any:
             form = form_of(run.task)
             kept = task_form.filled(form, run.args or [], run.kwargs or {}).values
             arguments = task_form.parse(form, request.form, kept)
-        made = perform(current(), "runs.again", run_id=run_id, args=arguments.args, arguments=arguments.kwargs)
+        made = perform(current_actor(), "runs.again", run_id=run_id, args=arguments.args, arguments=arguments.kwargs)
     except (BadInput, BadArguments) as error:
         wrong = error if isinstance(error, BadInput) else as_http(error)
         return again_page(run_id, wrong), 422
@@ -95,7 +95,7 @@ def form_of(task: str) -> list[fields.Field]:
 
 def again_page(run_id: str, wrong: Any = None) -> Any:
     run = get_run(run_id)
-    if reason := allowed_actions.not_again(run, current()):
+    if reason := allowed_actions.not_again(run, current_actor()):
         raise Refused(reason)
     form = form_of(run.task)
     filled = task_form.filled(form, run.args or [], run.kwargs or {})
@@ -113,7 +113,7 @@ def again_page(run_id: str, wrong: Any = None) -> Any:
 @needs("admin")
 def run_delete(run_id: str) -> Any:
     run = get_run(run_id)
-    if reason := allowed_actions.not_delete(run, current()):
+    if reason := allowed_actions.not_delete(run, current_actor()):
         flash(reason, "error")
         return page_of_run(run_id)
     return confirm.ask(question(run_id, run.task))
@@ -133,7 +133,7 @@ def run_delete_now(run_id: str) -> Any:
 @needs("admin")
 def run_deleted(run_id: str) -> Any:
     get_run(run_id)
-    perform(current(), "runs.delete", run_id=run_id)
+    perform(current_actor(), "runs.delete", run_id=run_id)
     return "", 204
 
 

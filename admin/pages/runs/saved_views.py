@@ -6,7 +6,7 @@ from flask import flash, redirect, request, url_for
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.registry import perform
 from admin.pages.blueprint import blueprint
 
@@ -15,7 +15,7 @@ from admin.pages.blueprint import blueprint
 @needs("viewer")
 def save_view() -> Any:
     given = {name: request.form.get(name, "") for name in ("name", "search")}
-    perform(current(), "views.save", **given, shared="shared" in request.form)
+    perform(current_actor(), "views.save", **given, shared="shared" in request.form)
     flash(_("The view %(name)s is saved.", name=given["name"].strip()))
     return redirect(url_for("pages.runs", q=given["search"]), 303)
 
@@ -24,7 +24,7 @@ def save_view() -> Any:
 @blueprint.delete("/views/<int:view_id>", endpoint="view")
 @needs("viewer")
 def delete_view(view_id: int) -> Any:
-    name = perform(current(), "views.delete", view_id=view_id)
+    name = perform(current_actor(), "views.delete", view_id=view_id)
     if request.method == "DELETE":
         return "", 204
     flash(_("The view %(name)s is gone.", name=name))

@@ -8,7 +8,7 @@ from flask_babel import lazy_gettext
 
 from admin.alerts import channels, rule_status, text
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.forms.list_filters import Asked
 from admin.operations.registry import perform
 from admin.pages import live_refresh
@@ -69,7 +69,7 @@ def quiet_hours() -> str:
 @blueprint.post("/alerts/tests")
 @needs("operator")
 def alerts_test() -> Any:
-    for one in perform(current(), "alerts.test"):
+    for one in perform(current_actor(), "alerts.test"):
         name = str(CHANNELS[one.channel])
         if one.error:
             flash(_("%(channel)s: %(error)s", channel=name, error=channels.in_words(one.error)), "error")
