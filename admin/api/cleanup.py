@@ -2,9 +2,9 @@
 
 import re
 from threading import BoundedSemaphore
-from typing import Any
 
 from flask import request
+from flask.typing import ResponseReturnValue
 
 from admin import WEB_THREADS
 from admin.api.blueprint import blueprint
@@ -27,7 +27,7 @@ waiting = BoundedSemaphore(WEB_THREADS // 2)
 
 @blueprint.get("/api/v1/admin/reading-sessions/cleanup-stats")
 @needs("viewer")
-def cleanup_stats() -> Any:
+def cleanup_stats() -> ResponseReturnValue:
     return cleanup_statistics(now(), hours_of(request.args.getlist("hours")))
 
 
@@ -41,7 +41,7 @@ def hours_of(given: list[str]) -> int:
 
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup")
 @needs("operator")
-def cleanup() -> Any:
+def cleanup() -> ResponseReturnValue:
     """Run the cleanup and answer with its result, or with 202 when that takes too long or too many wait already."""
     run = perform_at_once(current_actor(), "tasks.run", name=CLEANUP)
     if not waiting.acquire(blocking=False):
@@ -60,10 +60,10 @@ def cleanup() -> Any:
 
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup-async")
 @needs("operator")
-def cleanup_async() -> Any:
+def cleanup_async() -> ResponseReturnValue:
     return accepted(perform(current_actor(), "tasks.run", name=CLEANUP).id)
 
 
-def accepted(run_id: str) -> Any:
+def accepted(run_id: str) -> ResponseReturnValue:
     message = f"Cleanup task started with ID: {run_id}. Its page is /runs/{run_id}"
     return {"task_id": run_id, "status": "PENDING", "message": message}, 202

@@ -1,7 +1,6 @@
 """What a load balancer and an orchestrator ask."""
 
-from typing import Any
-
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import ServiceUnavailable
 
 import tasks
@@ -15,13 +14,13 @@ from engine.monitor.status import readiness, warnings
 @blueprint.get("/healthz")
 @blueprint.get("/healthcheck")
 @open_to_all
-def health() -> Any:
+def health() -> ResponseReturnValue:
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
 @open_to_all
-def ready() -> Any:
+def ready() -> ResponseReturnValue:
     """Reasons and warnings are for this machine and for a viewer."""
     reasons, is_trusted = readiness(tasks.queues), from_loopback() or current_actor_if_readable() is not None
     if reasons:

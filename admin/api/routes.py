@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from flask import Flask, Response, make_response, request
+from flask import Flask, Request, Response, make_response, request
+from flask.blueprints import BlueprintSetupState
 from flask_babel import gettext as _
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
@@ -33,7 +34,7 @@ def register(app: Flask) -> None:
 
 
 @blueprint.record_once
-def add_routes(setup: Any) -> None:
+def add_routes(setup: BlueprintSetupState) -> None:
     for read in READS.values():
         setup.add_url_rule(rule_of_read(read), read.name.replace(".", "_"), needs(read.role)(asking(read)))
     for action in ACTIONS.values():
@@ -59,7 +60,7 @@ def rule_of_read(read: Read) -> str:
 # --- questions -----------------------------------------------------------------------------------------------
 
 
-def asking(read: Read) -> Callable[..., Any]:
+def asking(read: Read) -> Callable[..., Response]:
     def view(**in_path: Any) -> Response:
         in_path = {name: str(value) for name, value in in_path.items()}
         answer = read.ask(in_path, request.args)
@@ -84,7 +85,7 @@ def add_etag(response: Response) -> Response:
 # --- commands ------------------------------------------------------------------------------------------------
 
 
-def doing(action: Action) -> Callable[..., Any]:
+def doing(action: Action) -> Callable[..., Response]:
     def view(**in_path: Any) -> Response:
         given = body_of(request)
         if action.subject and action.subject.name in given:
@@ -109,12 +110,12 @@ def answer_of(value: Any) -> dict[str, Any]:
     return {"result": as_data(value)}
 
 
-def body_of(asked: Any) -> dict[str, Any]:
+def body_of(request: Request) -> dict[str, Any]:
     """The object that was sent, {} for none. Raises UnsupportedMediaType, BadRequest and BadInput."""
-    data = asked.get_data()
+    data = request.get_data()
     if not data:
         return {}
-    if asked.mimetype != "application/json":
+    if request.mimetype != "application/json":
         raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds="application/json"))
     try:
         given = orjson.loads(data)

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from flask import Blueprint, Flask, Response, redirect, render_template, request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
@@ -57,7 +58,7 @@ def wrong(response: Response) -> bool:
 
 @blueprint.get("/login")
 @open_to_all
-def form() -> Any:
+def form() -> ResponseReturnValue:
     return (
         redirect(wanted_page())
         if current_actor_or_none()
@@ -69,7 +70,7 @@ def form() -> Any:
 @open_to_all
 @limiter.limit(WRONG_TRIES_PER_ADDRESS, deduct_when=wrong)
 @limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=typed_account, deduct_when=wrong)
-def sign_in() -> Any:
+def sign_in() -> ResponseReturnValue:
     email, password = request.form.get("email", "").strip().lower(), request.form.get("password", "")
     operator = operator_of(email)
     if not matches(password, operator.password_hash if operator else None) or operator is None:
@@ -90,7 +91,7 @@ def operator_of(email: str) -> Operator | None:
 
 @blueprint.post("/logout")
 @needs("viewer")
-def sign_out() -> Any:
+def sign_out() -> ResponseReturnValue:
     audit_log.write(current_actor(), "sign_out")
     end_sign_in()
     return redirect("/login", 303)

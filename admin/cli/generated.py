@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -175,7 +176,7 @@ def read_option(action: Action, name: str, value: Any) -> Any:
     """What was typed, for the action to read: JSON where it wants an object or a list. Raises BadParameter."""
     one = next(one for one in action.parameters if one.name == name)
     if is_secret(one):
-        return click.get_text_stream("stdin").readline().rstrip("\r\n")
+        return sys.stdin.readline().rstrip("\r\n")
     if one.annotation not in (dict[str, Any] | None, list[Any] | None):
         return value
     try:

@@ -49,7 +49,7 @@ def tasks_of(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     return {run.id: task_of(run, tracebacks.get(run.id), retried.get(run.id), children.get(run.id, [])) for run in runs}
 
 
-def task_of(run: Run, traceback: str | None, retried: datetime | None, children: list[str]) -> dict[str, Any]:
+def task_of(run: Run, traceback: str | None, retried: datetime | None, children: list[str]) -> dict[str, object]:
     state = STATES[run.state]
     ended = seconds(run.ended_at)
     succeeded, failed, revoked = (ended if state == name else None for name in ("SUCCESS", "FAILURE", "REVOKED"))
@@ -132,7 +132,7 @@ def retried_at(ids: list[str]) -> dict[str, datetime]:
 # --- workers -------------------------------------------------------------------------------------------------
 
 
-def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts]) -> dict[str, Any]:
+def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts]) -> dict[str, object]:
     """What Flower finds out by Celery's `inspect`. Figures that only Celery's own machinery has are left out."""
     return {
         "stats": {
@@ -166,7 +166,7 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
     }
 
 
-def broker_of(queue: Queue) -> dict[str, Any]:
+def broker_of(queue: Queue) -> dict[str, object]:
     """Where the broker is, without its password."""
     pool = getattr(getattr(queue.storage, "redis", None), "connection_pool", None)
     where = pool.connection_kwargs if pool else {}
@@ -180,7 +180,7 @@ def broker_of(queue: Queue) -> dict[str, Any]:
     }
 
 
-def queue_told(name: str) -> dict[str, Any]:
+def queue_told(name: str) -> dict[str, object]:
     exchange = {
         "name": name, "type": "direct", "arguments": None, "durable": True, "passive": False, "auto_delete": False,
         "delivery_mode": None, "no_declare": False,

@@ -4,7 +4,7 @@ Who may, and what the audit keeps, is as everywhere: a viewer asks, an operator 
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Response, abort, request
 from flask_babel import gettext as _
@@ -198,7 +198,7 @@ def is_present(consumer: WorkerProcess) -> bool:
     return consumer.queue in tasks.queues and consumer.state(now(), LEASE) in ("live", "late")
 
 
-def nobody(name: str) -> Any:
+def nobody(name: str) -> NoReturn:
     abort(404, _("There is no worker %(name)s.", name=name))
 
 

@@ -87,8 +87,7 @@ def bulk_items(
 
 
 def get_bulk(bulk_id: int) -> Bulk:
-    found: Any = Bulk.get_or_none(Bulk.id == bulk_id)
-    return found or abort(404, _("There is no such bulk action, or it is too long ago."))
+    return Bulk.get_or_none(Bulk.id == bulk_id) or abort(404, _("There is no such bulk action, or it is too long ago."))
 
 
 def number_of(name: str, text: str) -> int:

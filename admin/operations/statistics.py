@@ -1,9 +1,10 @@
 """Figures over time: those of the charts."""
 
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
 
 from admin.operations.queries import read
 from admin.operations.sessions import CLEANUP
@@ -113,8 +114,8 @@ class Window(NamedTuple):
     """`ago`: what the search box of the runs calls it; `step`: seconds of one bar of its chart."""
 
     hours: int
-    name: Any
-    long_name: Any
+    name: LazyString
+    long_name: LazyString
     ago: str
     step: int
     bars: int

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flask import request
+from flask.typing import ResponseReturnValue
 
 from admin.pages import live_refresh
 
@@ -28,7 +29,7 @@ class Question(NamedTuple):
         return self.word is None or request.form.get("word", "").strip() == self.word
 
 
-def ask(question: Question, *, wrong: bool = False) -> Any:
+def ask(question: Question, *, wrong: bool = False) -> ResponseReturnValue:
     """The form is sent to the very address of this page. `wrong`: what was typed is not the word."""
     answer = live_refresh.page("confirm.html", question=question, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code

@@ -7,7 +7,6 @@ before it first asks, so that what a click has shown is not taken back.
 
 import re
 from hashlib import blake2b
-from typing import Any
 
 from flask import Flask, Response, current_app, make_response, render_template, request
 from flask_babel import gettext as _
@@ -66,7 +65,7 @@ def csrf_token() -> str:
     return TOKEN if asked_by_itself() else str(generate_csrf())
 
 
-def page(template: str, **context: Any) -> BaseResponse:
+def page(template: str, **context: object) -> BaseResponse:
     html = render_template(template, **context)
     response = make_response(html)
     response.set_etag(blake2b(PASSING.sub("", html).encode(), digest_size=12).hexdigest(), weak=True)

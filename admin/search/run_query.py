@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
 
 import tasks
 from admin.search.syntax import BadSearch, Term
@@ -218,7 +219,7 @@ def pinned(terms: Iterable[Term], as_of: datetime) -> list[Term]:
 class Key(NamedTuple):
     means: Callable[[Term, Lookup, datetime], Lookup]
     example: str
-    help: Any
+    help: LazyString
 
 
 KEYS: dict[str, Key] = {

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
@@ -35,7 +36,7 @@ class Device(NamedTuple):
 
 @blueprint.get("/sessions/charts")
 @needs("viewer")
-def session_charts() -> Any:
+def session_charts() -> ResponseReturnValue:
     as_of = now()
     runs, hours = cleanups(), reading.hourly(as_of, HOURS)
     instants = [run.instant_at for run in runs if run.instant_at and run.instant_at > as_of - timedelta(hours=HOURS)]

@@ -1,9 +1,9 @@
 """The reading sessions: lists, closing one, and the cleanup with its preview."""
 
-from typing import Any
 from uuid import UUID
 
 from flask import abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
@@ -31,7 +31,7 @@ TABS = {"active": lazy_gettext("Active"), "abandoned": lazy_gettext("Abandoned")
 
 @blueprint.get("/sessions")
 @needs("viewer")
-def sessions() -> Any:
+def sessions() -> ResponseReturnValue:
     as_of = now()
     asked, queries = lists_asked(as_of)
     page = page_of(queries[asked.state], newest_first(asked.state), ReadingSession.id)
@@ -52,7 +52,7 @@ def sessions() -> Any:
 
 @blueprint.get("/sessions/<uuid:session_id>/close")
 @needs("operator")
-def close_session(session_id: UUID) -> Any:
+def close_session(session_id: UUID) -> ResponseReturnValue:
     session = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
     back = request.args.get("back", "")
     return live_refresh.page(
@@ -62,7 +62,7 @@ def close_session(session_id: UUID) -> Any:
 
 @blueprint.post("/sessions/<uuid:session_id>/close")
 @needs("operator")
-def close_session_now(session_id: UUID) -> Any:
+def close_session_now(session_id: UUID) -> ResponseReturnValue:
     try:
         perform(current_actor(), "sessions.close", session_id=session_id)
         flash(_("The session is closed."))
@@ -78,7 +78,7 @@ def sessions_url(query: str) -> str:
 
 @blueprint.get("/sessions/cleanup")
 @needs("viewer")
-def cleanup() -> Any:
+def cleanup() -> ResponseReturnValue:
     as_of = now()
     abandoned = ReadingSession.abandoned(as_of, settings.abandoned_after)
     oldest_first = (ReadingSession.started_at, ReadingSession.id)
@@ -96,7 +96,7 @@ def cleanup() -> Any:
 
 @blueprint.post("/sessions/cleanup")
 @needs("operator")
-def cleanup_now() -> Any:
+def cleanup_now() -> ResponseReturnValue:
     try:
         run = perform_at_once(current_actor(), "tasks.run", name=CLEANUP)
     except (Paused, NoLiveWorker, BrokerAway):

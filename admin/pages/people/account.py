@@ -1,10 +1,10 @@
 """One's own page: password, signed-in browsers, language, colours and time zone."""
 
 import re
-from typing import Any
 
 import pytz
 from flask import Response, abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
@@ -29,11 +29,11 @@ SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
 
 @blueprint.get("/me")
 @needs("viewer")
-def me() -> Any:
+def me() -> ResponseReturnValue:
     return page()
 
 
-def page(wrong: BadInput | None = None) -> Any:
+def page(wrong: BadInput | None = None) -> ResponseReturnValue:
     who = person()
     moment = now()
     mine = (SignIn.operator == oneself(who)) & SignIn.ended_at.is_null()
@@ -80,7 +80,7 @@ def account() -> str:
 @blueprint.post("/me/password", endpoint="me_password")
 @needs("viewer")
 @limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=account, deduct_when=wrong_password)
-def change_password() -> Any:
+def change_password() -> ResponseReturnValue:
     person()
     old, new, again = (request.form.get(name, "") for name in ("old", "new", "again"))
     try:
@@ -95,7 +95,7 @@ def change_password() -> Any:
 
 @blueprint.post("/me/sessions/<session>/end", endpoint="me_end_session")
 @needs("viewer")
-def end_session(session: str) -> Any:
+def end_session(session: str) -> ResponseReturnValue:
     person()
     try:
         perform(current_actor(), "me.end_session", session=session)
@@ -107,7 +107,7 @@ def end_session(session: str) -> Any:
 
 @blueprint.post("/me/sessions/end-others", endpoint="me_end_other_sessions")
 @needs("viewer")
-def end_other_sessions() -> Any:
+def end_other_sessions() -> ResponseReturnValue:
     person()
     perform(current_actor(), "me.end_other_sessions")
     flash(_("Your other sessions have ended."))

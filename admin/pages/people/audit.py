@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, abort, stream_with_context, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from peewee import ModelSelect
 
@@ -42,7 +43,7 @@ class BySource(Asked):
 
 @blueprint.get("/audit")
 @needs("viewer")
-def audit() -> Any:
+def audit() -> ResponseReturnValue:
     asked = filters()
     page = page_of(found(asked), AuditEntry.at, AuditEntry.id)
     return live_refresh.page(
@@ -98,7 +99,7 @@ def as_text(value: Any) -> str:
 
 @blueprint.get("/audit/<int:entry_id>")
 @needs("viewer")
-def audit_entry(entry_id: int) -> Any:
+def audit_entry(entry_id: int) -> ResponseReturnValue:
     entry = AuditEntry.get_or_none(AuditEntry.id == entry_id) or abort(404, _("There is no such line."))
     before, after = (value if isinstance(value, dict) else {"": value} for value in (entry.before, entry.after))
     names = [name for name in {**before, **after} if before.get(name) is not None or after.get(name) is not None]

@@ -1,8 +1,9 @@
 """The people who may sign in: who they are, and for an admin what can be done about them."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import abort, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
@@ -19,11 +20,11 @@ from models import Operator
 
 @blueprint.get("/operators")
 @needs("viewer")
-def operators() -> Any:
+def operators() -> ResponseReturnValue:
     return listed()
 
 
-def listed(wrong: BadInput | Refused | None = None) -> Any:
+def listed(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
     after = request.args.get("after", "")
     query = with_sign_ins().limit(ROWS + 1)
     rows = list(query.where(Operator.email > after) if after else query)
@@ -42,7 +43,7 @@ def listed(wrong: BadInput | Refused | None = None) -> Any:
 
 @blueprint.post("/operators")
 @needs("admin")
-def operator_create() -> Any:
+def operator_create() -> ResponseReturnValue:
     email, role = request.form.get("email", ""), request.form.get("role", "")
     given = request.form.get("password") or None
     try:
@@ -55,7 +56,7 @@ def operator_create() -> Any:
     return once(_("%(email)s may sign in", email=email.strip().lower()), password, "pages.operators")
 
 
-def once(title: str, secret: str, page: str, note: str = "") -> Any:
+def once(title: str, secret: str, page: str, note: str = "") -> str:
     """What is shown this once. It comes as the answer to the form, so it is stored nowhere."""
     return render_template("people/once.html", title=title, secret=secret, back=page, note=note)
 
@@ -65,42 +66,41 @@ def once(title: str, secret: str, page: str, note: str = "") -> Any:
 
 @blueprint.get("/operators/<int:operator_id>")
 @needs("viewer")
-def operator(operator_id: int) -> Any:
+def operator(operator_id: int) -> ResponseReturnValue:
     return page(operator_id)
 
 
-def page(operator_id: int, wrong: BadInput | None = None) -> Any:
-    found = with_sign_ins().where(Operator.id == operator_id).first() or missing()
-    answer = live_refresh.page("people/operator.html", person=found, roles=ROLES, wrong=wrong)
+def page(operator_id: int, wrong: BadInput | None = None) -> ResponseReturnValue:
+    person = with_sign_ins().where(Operator.id == operator_id).first() or missing()
+    answer = live_refresh.page("people/operator.html", person=person, roles=ROLES, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code
     return answer
 
 
 def known(operator_id: int) -> Operator:
-    found: Operator = Operator.get_or_none(Operator.id == operator_id) or missing()
-    return found
+    return Operator.get_or_none(Operator.id == operator_id) or missing()
 
 
-def missing() -> Any:
+def missing() -> NoReturn:
     abort(404, _("There is no such operator."))
 
 
 @blueprint.post("/operators/<int:operator_id>/role")
 @needs("admin")
-def operator_role(operator_id: int) -> Any:
+def operator_role(operator_id: int) -> ResponseReturnValue:
     person, role = known(operator_id), request.form.get("role", "")
     return done(person, "operators.role", _("The role is changed."), role=role)
 
 
 @blueprint.post("/operators/<int:operator_id>/enable")
 @needs("admin")
-def operator_enable(operator_id: int) -> Any:
+def operator_enable(operator_id: int) -> ResponseReturnValue:
     return done(known(operator_id), "operators.enable", _("They may sign in again."))
 
 
 @blueprint.get("/operators/<int:operator_id>/disable")
 @needs("admin")
-def operator_disable(operator_id: int) -> Any:
+def operator_disable(operator_id: int) -> ResponseReturnValue:
     person = with_sign_ins().where(Operator.id == operator_id).first() or missing()
     browsers = counted("with %(num)s browser", "with %(num)s browsers", person.sessions)
     return confirm.ask(
@@ -119,13 +119,13 @@ def operator_disable(operator_id: int) -> Any:
 
 @blueprint.post("/operators/<int:operator_id>/disable", endpoint="operator_disable_now")
 @needs("admin")
-def operator_disable_now(operator_id: int) -> Any:
+def operator_disable_now(operator_id: int) -> ResponseReturnValue:
     return done(known(operator_id), "operators.disable", _("They can sign in no more, and their sessions have ended."))
 
 
 @blueprint.post("/operators/<int:operator_id>/password")
 @needs("admin")
-def operator_password(operator_id: int) -> Any:
+def operator_password(operator_id: int) -> ResponseReturnValue:
     person, given = known(operator_id), request.form.get("password") or None
     try:
         password = perform(current_actor(), "operators.password", email=person.email, password=given)
@@ -137,7 +137,7 @@ def operator_password(operator_id: int) -> Any:
     return once(_("A new password for %(email)s", email=person.email), password, "pages.operators")
 
 
-def done(person: Operator, action: str, told: str, **given: Any) -> Any:
+def done(person: Operator, action: str, told: str, **given: Any) -> ResponseReturnValue:
     try:
         perform(current_actor(), action, email=person.email, **given)
         flash(told)

@@ -1,10 +1,10 @@
 """The menu of the header: language, colours and time zone, each kept in a cookie."""
 
-from typing import Any
-
 import pytz
 from flask import Blueprint, redirect, request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from werkzeug.wrappers import Response as BaseResponse
 
 from admin.auth.access import open_to_all
 from admin.i18n import THEMES, local_path
@@ -19,7 +19,7 @@ blueprint = Blueprint("preferences", __name__)
 
 @blueprint.post("/preferences")
 @open_to_all
-def prefer() -> Any:
+def prefer() -> ResponseReturnValue:
     response = redirect(local_path(request.form.get("back", "/")), 303)
     for name, allowed in ALLOWED.items():
         if (wish := request.form.get(name)) is None:
@@ -34,7 +34,7 @@ def prefer() -> Any:
     return response
 
 
-def remember(response: Any, name: str, wish: str) -> None:
+def remember(response: BaseResponse, name: str, wish: str) -> None:
     """Without a wish the cookie goes."""
     age = YEAR if wish else 0
     response.set_cookie(name, wish, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")

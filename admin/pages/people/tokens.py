@@ -1,8 +1,7 @@
 """The tokens of programs: made here and shown once, until when they are good, when they were used, revoked."""
 
-from typing import Any
-
 from flask import abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
@@ -23,11 +22,11 @@ LIVES = (30, 90, 365, 0)
 
 @blueprint.get("/tokens")
 @needs("viewer")
-def tokens() -> Any:
+def tokens() -> ResponseReturnValue:
     return listed()
 
 
-def listed(wrong: BadInput | Refused | None = None) -> Any:
+def listed(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
     page = page_of(Token.select(), Token.created_at, Token.id)
     answer = live_refresh.page(
         "people/tokens.html",
@@ -47,7 +46,7 @@ def listed(wrong: BadInput | Refused | None = None) -> Any:
 
 @blueprint.post("/tokens")
 @needs("admin")
-def token_create() -> Any:
+def token_create() -> ResponseReturnValue:
     name, role, days = (request.form.get(one, "").strip() for one in ("name", "role", "days"))
     try:
         token = perform(
@@ -61,7 +60,7 @@ def token_create() -> Any:
 
 @blueprint.get("/tokens/<int:token_id>/revoke")
 @needs("admin")
-def token_revoke(token_id: int) -> Any:
+def token_revoke(token_id: int) -> ResponseReturnValue:
     token = known(token_id)
     used = live_time(token)
     return confirm.ask(
@@ -83,7 +82,7 @@ def live_time(token: Token) -> str:
 
 @blueprint.post("/tokens/<int:token_id>/revoke", endpoint="token_revoke_now")
 @needs("admin")
-def token_revoke_now(token_id: int) -> Any:
+def token_revoke_now(token_id: int) -> ResponseReturnValue:
     try:
         perform(current_actor(), "tokens.revoke", name=known(token_id).name)
         flash(_("The token is revoked."))

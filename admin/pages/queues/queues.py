@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
@@ -45,7 +46,7 @@ def look(queues: dict[str, Queue], workers: list[WorkerProcess]) -> Broker:
 
 @blueprint.get("/queues")
 @needs("viewer")
-def queues() -> Any:
+def queues() -> ResponseReturnValue:
     as_of = now()
     broker = look(tasks.queues, consumers.workers())
     flows = queue_contents.flows(tasks.queues, as_of) if broker.facts else {}
@@ -61,7 +62,7 @@ def queues() -> Any:
 
 @blueprint.get("/queues/<name>")
 @needs("viewer")
-def queue(name: str) -> Any:
+def queue(name: str) -> ResponseReturnValue:
     as_of, queue, workers = now(), get_queue(name), consumers.workers()
     broker = look({name: queue}, workers)
     facts = broker.facts[0] if broker.facts else None
@@ -88,7 +89,7 @@ def paused_tasks(queue: Queue) -> dict[str, dict[str, Any]]:
 
 @blueprint.route("/queues/<name>/pause", methods=["POST", "DELETE"])
 @needs("operator")
-def queue_pause(name: str) -> Any:
+def queue_pause(name: str) -> ResponseReturnValue:
     get_queue(name)
     if request.method == "DELETE":
         return resume(name)
@@ -99,12 +100,12 @@ def queue_pause(name: str) -> Any:
 
 @blueprint.post("/queues/<name>/resume")
 @needs("operator")
-def queue_resume(name: str) -> Any:
+def queue_resume(name: str) -> ResponseReturnValue:
     get_queue(name)
     return resume(name)
 
 
-def resume(name: str) -> Any:
+def resume(name: str) -> ResponseReturnValue:
     if perform(current_actor(), "queues.resume", queue=name):
         flash(_("The queue %(queue)s goes on.", queue=name))
     else:
@@ -114,13 +115,13 @@ def resume(name: str) -> Any:
 
 @blueprint.get("/queues/<name>/purge")
 @needs("admin")
-def queue_purge(name: str) -> Any:
+def queue_purge(name: str) -> ResponseReturnValue:
     return confirm.ask(purge_question(name))
 
 
 @blueprint.post("/queues/<name>/purge")
 @needs("admin")
-def queue_purge_now(name: str) -> Any:
+def queue_purge_now(name: str) -> ResponseReturnValue:
     question = purge_question(name)
     if not question.answered:
         return confirm.ask(question, wrong=True)

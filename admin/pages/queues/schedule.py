@@ -1,9 +1,9 @@
 """The schedule: what the clock starts, what came of it, and what an operator may do about it."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from peewee import JOIN
 
@@ -35,7 +35,7 @@ LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(d
 
 @blueprint.get("/schedule")
 @needs("viewer")
-def schedule() -> Any:
+def schedule() -> ResponseReturnValue:
     at, everything, last = now(), scheduled(), request.args.get("after", "")
     later = [one for one in everything if one.name > last]
     pauses, trouble = pauses_of(everything)
@@ -56,7 +56,7 @@ def schedule() -> Any:
 
 @blueprint.get("/schedule/<task>")
 @needs("viewer")
-def schedule_of(task: str) -> Any:
+def schedule_of(task: str) -> ResponseReturnValue:
     """The ticks of one schedule, newest first."""
     facts = get_schedule(task)
     at = now()
@@ -94,11 +94,11 @@ def list_with(task: str) -> str:
 
 @blueprint.get("/schedule/<task>/pause")
 @needs("operator")
-def schedule_pause(task: str) -> Any:
+def schedule_pause(task: str) -> ResponseReturnValue:
     return pause_page(get_schedule(task))
 
 
-def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
+def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> ResponseReturnValue:
     pauses, trouble = pauses_of([facts])
     answer = live_refresh.page(
         "queues/schedule_pause.html",
@@ -115,7 +115,7 @@ def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
 
 @blueprint.post("/schedule/<task>/pause")
 @needs("operator")
-def schedule_pause_now(task: str) -> Any:
+def schedule_pause_now(task: str) -> ResponseReturnValue:
     facts = get_schedule(task)
     try:
         perform(current_actor(), "schedule.pause", task=task, reason=reason_typed(), until=end_typed())
@@ -140,7 +140,7 @@ def end_typed() -> datetime | None:
 @blueprint.delete("/schedule/<task>/pause", endpoint="schedule_resumed")
 @blueprint.post("/schedule/<task>/resume")
 @needs("operator")
-def schedule_resume(task: str) -> Any:
+def schedule_resume(task: str) -> ResponseReturnValue:
     get_schedule(task)
     if perform(current_actor(), "schedule.resume", task=task):
         flash(_("The schedule of %(task)s goes on.", task=task))
@@ -151,17 +151,17 @@ def schedule_resume(task: str) -> Any:
 
 @blueprint.post("/schedule/<task>/run")
 @needs("operator")
-def schedule_run(task: str) -> Any:
+def schedule_run(task: str) -> ResponseReturnValue:
     return to_its_run(task, "schedule.run")
 
 
 @blueprint.post("/schedule/<task>/catch-up")
 @needs("operator")
-def schedule_catch_up(task: str) -> Any:
+def schedule_catch_up(task: str) -> ResponseReturnValue:
     return to_its_run(task, "schedule.catch_up")
 
 
-def to_its_run(task: str, action: str) -> Any:
+def to_its_run(task: str, action: str) -> ResponseReturnValue:
     """Do it and show the run that it made; where it cannot be done, say so."""
     get_schedule(task)
     try:

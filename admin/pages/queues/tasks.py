@@ -1,9 +1,9 @@
 """The registered tasks: how each has fared in the last days, and one of them with a form that runs it."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import ngettext
 
@@ -33,7 +33,7 @@ MOST = 25
 
 @blueprint.get("/tasks", endpoint="tasks")
 @needs("viewer")
-def task_list() -> Any:
+def task_list() -> ResponseReturnValue:
     at, last = now(), request.args.get("after", "")
     facts = sorted(registered_tasks.registered(tasks.queues), key=lambda one: one.name)
     later = [one for one in facts if one.name > last]
@@ -52,11 +52,11 @@ def task_list() -> Any:
 
 @blueprint.get("/tasks/<name>")
 @needs("viewer")
-def task(name: str) -> Any:
+def task(name: str) -> ResponseReturnValue:
     return task_page(get_task(name))
 
 
-def task_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
+def task_page(facts: TaskFacts, wrong: BadInput | None = None) -> ResponseReturnValue:
     """`wrong`: what was wrong with the form that was sent."""
     at = now()
     rows, trouble = rows_of([facts], at)
@@ -97,7 +97,7 @@ def iso(at: datetime) -> str:
 
 @blueprint.post("/tasks/<name>/run")
 @needs("operator")
-def task_run(name: str) -> Any:
+def task_run(name: str) -> ResponseReturnValue:
     """Run it once with the arguments that were typed, now or at a moment."""
     facts = get_task(name)
     try:
@@ -125,7 +125,7 @@ def priority_typed() -> str | None:
 
 @blueprint.post("/tasks/<name>/pause")
 @needs("operator")
-def task_pause(name: str) -> Any:
+def task_pause(name: str) -> ResponseReturnValue:
     facts = get_task(name)
     perform(
         current_actor(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip()[:500] or None
@@ -137,7 +137,7 @@ def task_pause(name: str) -> Any:
 @blueprint.delete("/tasks/<name>/pause", endpoint="task_resumed")
 @blueprint.post("/tasks/<name>/resume")
 @needs("operator")
-def task_resume(name: str) -> Any:
+def task_resume(name: str) -> ResponseReturnValue:
     facts = get_task(name)
     if perform(current_actor(), "tasks.resume", name=facts.name):
         flash(_("The task %(task)s goes on.", task=facts.name))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
@@ -24,7 +25,7 @@ DUMP_SECONDS = 2.5
 
 @blueprint.route("/workers/<worker_id>/quiet", methods=["POST", "DELETE"])
 @needs("admin")
-def worker_quiet(worker_id: str) -> Any:
+def worker_quiet(worker_id: str) -> ResponseReturnValue:
     if request.method == "DELETE":
         return worker_wake(worker_id)
     perform(current_actor(), "workers.quiet", worker=worker_id)
@@ -34,7 +35,7 @@ def worker_quiet(worker_id: str) -> Any:
 
 @blueprint.post("/workers/<worker_id>/wake")
 @needs("admin")
-def worker_wake(worker_id: str) -> Any:
+def worker_wake(worker_id: str) -> ResponseReturnValue:
     perform(current_actor(), "workers.wake", worker=worker_id)
     flash(_("It takes runs again."))
     return back_to(worker_id)
@@ -42,13 +43,13 @@ def worker_wake(worker_id: str) -> Any:
 
 @blueprint.get("/workers/<worker_id>/stop")
 @needs("admin")
-def worker_stop(worker_id: str) -> Any:
+def worker_stop(worker_id: str) -> ResponseReturnValue:
     return confirm.ask(stop_question(get_worker(worker_id)))
 
 
 @blueprint.post("/workers/<worker_id>/stop")
 @needs("admin")
-def worker_stop_now(worker_id: str) -> Any:
+def worker_stop_now(worker_id: str) -> ResponseReturnValue:
     perform(current_actor(), "workers.stop", worker=worker_id)
     flash(_("It stops as soon as what it runs has ended, within seconds, and stays stopped."))
     return back_to(worker_id)
@@ -56,13 +57,13 @@ def worker_stop_now(worker_id: str) -> Any:
 
 @blueprint.get("/workers/<worker_id>/restart")
 @needs("admin")
-def worker_restart(worker_id: str) -> Any:
+def worker_restart(worker_id: str) -> ResponseReturnValue:
     return confirm.ask(restart_question(get_worker(worker_id)))
 
 
 @blueprint.post("/workers/<worker_id>/restart")
 @needs("admin")
-def worker_restart_now(worker_id: str) -> Any:
+def worker_restart_now(worker_id: str) -> ResponseReturnValue:
     perform(current_actor(), "workers.restart", worker=worker_id)
     flash(
         _("It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue.")
@@ -72,7 +73,7 @@ def worker_restart_now(worker_id: str) -> Any:
 
 @blueprint.post("/workers/<worker_id>/dump")
 @needs("admin")
-def worker_dump(worker_id: str) -> Any:
+def worker_dump(worker_id: str) -> ResponseReturnValue:
     asked_at, consumer = now(), get_worker(worker_id)
     perform(current_actor(), "workers.dump", worker=worker_id)
     if not remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS):
@@ -80,7 +81,7 @@ def worker_dump(worker_id: str) -> Any:
     return redirect(url_for("pages.worker", worker_id=worker_id) + "#stacks", 303)
 
 
-def back_to(worker_id: str) -> Any:
+def back_to(worker_id: str) -> ResponseReturnValue:
     return redirect(url_for("pages.worker", worker_id=worker_id), 303)
 
 

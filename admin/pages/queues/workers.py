@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from flask import request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
@@ -50,7 +51,7 @@ class Slot(NamedTuple):
 
 @blueprint.get("/workers")
 @needs("viewer")
-def workers() -> Any:
+def workers() -> ResponseReturnValue:
     as_of, known = now(), consumers.workers()
     heirs = consumer_status.replacements(known, as_of)
     gone = [one for one in known if one.id in heirs or one.state(as_of, LEASE) == "stopped"]
@@ -122,7 +123,7 @@ def slots_of(consumer: WorkerProcess) -> list[Slot]:
 
 @blueprint.get("/workers/<worker_id>")
 @needs("viewer")
-def worker(worker_id: str) -> Any:
+def worker(worker_id: str) -> ResponseReturnValue:
     as_of, consumer = now(), get_worker(worker_id)
     dump, pending, trouble = asked_of(consumer)
     return live_refresh.page(

@@ -1,8 +1,7 @@
 """One command for many runs: the question before it, and the account of it."""
 
-from typing import Any
-
 from flask import abort, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
@@ -30,7 +29,7 @@ ROWS = 30
 
 @blueprint.get("/bulk/new")
 @needs("operator")
-def bulk_new() -> Any:
+def bulk_new() -> ResponseReturnValue:
     verb, run_ids = choice("verb", list(bulk_control.VERBS)), request.args.getlist("run")
     if run_ids:
         return question(verb, run_ids=run_ids)
@@ -40,7 +39,7 @@ def bulk_new() -> Any:
     return question(verb, search=text_of(pinned(asked.terms, asked.as_of)))
 
 
-def question(verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None) -> Any:
+def question(verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None) -> str:
     """What a command would be about, and the button that gives it. `changed`: how many runs were shown before."""
     too_many = None
     try:
@@ -71,7 +70,7 @@ def fits(verb: str, state: str) -> bool:
 
 @blueprint.post("/bulk")
 @needs("operator")
-def bulk_begin() -> Any:
+def bulk_begin() -> ResponseReturnValue:
     form = request.form
     verb, search, run_ids = form.get("verb", ""), form.get("search") or None, form.getlist("run") or None
     if verb not in bulk_control.VERBS:
@@ -90,7 +89,7 @@ def bulk_begin() -> Any:
 
 @blueprint.get("/bulk")
 @needs("viewer")
-def bulk_list() -> Any:
+def bulk_list() -> ResponseReturnValue:
     newest = Bulk.select().order_by(Bulk.id.desc()).limit(ROWS + 1)
     before = request.args.get("before", "")
     if before:
@@ -102,7 +101,7 @@ def bulk_list() -> Any:
 
 @blueprint.get("/bulk/<int:bulk_id>")
 @needs("viewer")
-def bulk_one(bulk_id: int) -> Any:
+def bulk_one(bulk_id: int) -> ResponseReturnValue:
     one = Bulk.get_or_none(Bulk.id == bulk_id) or abort(404, _("There is no such bulk action, or it is too long ago."))
     state, after = choice("state", list(item_tabs())), whole("after", request.args.get("after", "0"))
     items = BulkItem.select().where((BulkItem.bulk_id == bulk_id) & (BulkItem.number > after))
@@ -127,7 +126,7 @@ def bulk_one(bulk_id: int) -> Any:
 
 @blueprint.post("/bulk/<int:bulk_id>/stop")
 @needs("operator")
-def bulk_stop(bulk_id: int) -> Any:
+def bulk_stop(bulk_id: int) -> ResponseReturnValue:
     perform(current_actor(), "bulk.stop", bulk_id=bulk_id)
     flash(_("What has not been begun is left alone."))
     return redirect(url_for("pages.bulk_one", bulk_id=bulk_id), 303)

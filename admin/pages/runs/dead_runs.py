@@ -1,8 +1,7 @@
 """What died: why, how often it was tried, the message that was kept of it; another chance, or none."""
 
-from typing import Any
-
 from flask import Response, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
@@ -25,7 +24,7 @@ LONGEST = 12_000
 
 @blueprint.get("/dead")
 @needs("viewer")
-def dead() -> Any:
+def dead() -> ResponseReturnValue:
     before, trouble, page, total = place_of(request.args.get("before", "")), None, dead_letters.Page([], None), 0
     try:
         page, total = dead_letters.page(tasks.queues, ROWS, before), dead_letters.count(tasks.queues)
@@ -39,7 +38,7 @@ def dead() -> Any:
 
 @blueprint.get("/dead/<run_id>")
 @needs("viewer")
-def dead_message(run_id: str) -> Any:
+def dead_message(run_id: str) -> ResponseReturnValue:
     queue, data = get_dead_message(run_id)
     return live_refresh.page(
         "runs/dead_message.html",
@@ -54,7 +53,7 @@ def dead_message(run_id: str) -> Any:
 
 @blueprint.get("/dead/<run_id>/message")
 @needs("viewer")
-def dead_message_raw(run_id: str) -> Any:
+def dead_message_raw(run_id: str) -> ResponseReturnValue:
     """The bytes as they are."""
     _queue, data = get_dead_message(run_id)
     return Response(
@@ -64,7 +63,7 @@ def dead_message_raw(run_id: str) -> Any:
 
 @blueprint.post("/dead/<run_id>/requeue")
 @needs("operator")
-def dead_requeue(run_id: str) -> Any:
+def dead_requeue(run_id: str) -> ResponseReturnValue:
     perform(current_actor(), "dead.requeue", run_id=run_id)
     flash(_("It is back in its queue."))
     on_record = Run.select().where(Run.id == run_id).exists()
@@ -73,7 +72,7 @@ def dead_requeue(run_id: str) -> Any:
 
 @blueprint.get("/dead/<run_id>/discard")
 @needs("admin")
-def dead_discard(run_id: str) -> Any:
+def dead_discard(run_id: str) -> ResponseReturnValue:
     queue, data = get_dead_message(run_id)
     opened = dead_letters.opened(queue, data)
     return confirm.ask(
@@ -91,7 +90,7 @@ def dead_discard(run_id: str) -> Any:
 
 @blueprint.post("/dead/<run_id>/discard")
 @needs("admin")
-def dead_discard_now(run_id: str) -> Any:
+def dead_discard_now(run_id: str) -> ResponseReturnValue:
     perform(current_actor(), "dead.discard", run_id=run_id)
     flash(_("It is discarded."))
     return redirect(url_for("pages.dead"), 303)

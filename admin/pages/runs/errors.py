@@ -6,6 +6,7 @@ from operator import or_
 from typing import Any, NamedTuple
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import pgettext
 from peewee import ModelSelect
@@ -42,7 +43,7 @@ class Row(NamedTuple):
 
 @blueprint.get("/errors", endpoint="errors")
 @needs("viewer")
-def error_groups() -> Any:
+def error_groups() -> ResponseReturnValue:
     as_of = now()
     asked = Asked("pages.errors", STATES, task=text("task"), q=text("q"))
     queries = {state: groups(state, asked, as_of) for state in STATES}
@@ -98,11 +99,11 @@ class Step(NamedTuple):
 
 @blueprint.get("/errors/<group_id>")
 @needs("viewer")
-def error(group_id: str) -> Any:
+def error(group_id: str) -> ResponseReturnValue:
     return page(get_error(group_id))
 
 
-def page(group: ErrorGroup, wrong: BadInput | None = None) -> Any:
+def page(group: ErrorGroup, wrong: BadInput | None = None) -> ResponseReturnValue:
     as_of = now()
     tally = tallies([group.id], as_of)[group.id]
     examples = list(
@@ -145,20 +146,20 @@ def steps_of(tally: Tally, as_of: datetime) -> list[Step]:
 
 @blueprint.post("/errors/<group_id>/resolve")
 @needs("operator")
-def error_resolve(group_id: str) -> Any:
+def error_resolve(group_id: str) -> ResponseReturnValue:
     return done(group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself."))
 
 
 @blueprint.post("/errors/<group_id>/reopen")
 @blueprint.delete("/errors/<group_id>/snooze", endpoint="error_wake")
 @needs("operator")
-def error_reopen(group_id: str) -> Any:
+def error_reopen(group_id: str) -> ResponseReturnValue:
     return done(group_id, "errors.reopen", _("It is open."))
 
 
 @blueprint.post("/errors/<group_id>/snooze")
 @needs("operator")
-def error_snooze(group_id: str) -> Any:
+def error_snooze(group_id: str) -> ResponseReturnValue:
     try:
         return done(group_id, "errors.snooze", _("It is snoozed."), until=end_typed())
     except BadInput as error:
@@ -174,7 +175,7 @@ def end_typed() -> datetime:
     raise BadInput("until", _("a moment or a length is needed"))
 
 
-def done(group_id: str, action: str, told: str, **given: Any) -> Any:
+def done(group_id: str, action: str, told: str, **given: Any) -> ResponseReturnValue:
     get_error(group_id)
     try:
         perform(current_actor(), action, error_id=group_id, **given)

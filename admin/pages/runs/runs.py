@@ -2,9 +2,9 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Any
 
 from flask import request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
@@ -27,7 +27,7 @@ USUAL = ("waiting", "running", "retrying", "succeeded", "failed", "dead")
 
 @blueprint.get("/runs")
 @needs("viewer")
-def runs() -> Any:
+def runs() -> ResponseReturnValue:
     asked = RunFilter()
     found = page_of(asked)
     counts = count_by_state(asked.wanted) if asked.wanted else None

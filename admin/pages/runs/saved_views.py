@@ -1,8 +1,7 @@
 """Named filters of the list of runs: one's own, and those shared with everybody."""
 
-from typing import Any
-
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
@@ -13,7 +12,7 @@ from admin.pages.blueprint import blueprint
 
 @blueprint.post("/views")
 @needs("viewer")
-def save_view() -> Any:
+def save_view() -> ResponseReturnValue:
     given = {name: request.form.get(name, "") for name in ("name", "search")}
     perform(current_actor(), "views.save", **given, shared="shared" in request.form)
     flash(_("The view %(name)s is saved.", name=given["name"].strip()))
@@ -23,7 +22,7 @@ def save_view() -> Any:
 @blueprint.post("/views/<int:view_id>/delete")
 @blueprint.delete("/views/<int:view_id>", endpoint="view")
 @needs("viewer")
-def delete_view(view_id: int) -> Any:
+def delete_view(view_id: int) -> ResponseReturnValue:
     name = perform(current_actor(), "views.delete", view_id=view_id)
     if request.method == "DELETE":
         return "", 204

@@ -1,8 +1,7 @@
 """Alerts: how each rule stands, what was told to whom, and a test."""
 
-from typing import Any
-
 from flask import flash, redirect, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
@@ -38,7 +37,7 @@ CHANNELS = {"webhook": lazy_gettext("webhook"), "email": lazy_gettext("mail")}
 
 @blueprint.get("/alerts")
 @needs("viewer")
-def alerts() -> Any:
+def alerts() -> ResponseReturnValue:
     as_of = now()
     page = page_of(Notice.select(), Notice.created_at, Notice.id)
     return live_refresh.page(
@@ -68,7 +67,7 @@ def quiet_hours() -> str:
 
 @blueprint.post("/alerts/tests")
 @needs("operator")
-def alerts_test() -> Any:
+def alerts_test() -> ResponseReturnValue:
     for one in perform(current_actor(), "alerts.test"):
         name = str(CHANNELS[one.channel])
         if one.error:

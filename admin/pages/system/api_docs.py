@@ -4,6 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 from flask import render_template, request
+from flask.typing import ResponseReturnValue
 from markupsafe import Markup, escape
 
 from admin.api.openapi import ABOUT, spec
@@ -44,7 +45,7 @@ class Shape(NamedTuple):
 
 @blueprint.get("/api/docs")
 @needs("viewer")
-def api_docs() -> Any:
+def api_docs() -> ResponseReturnValue:
     described = spec()
     nouns = [tag["name"] for tag in described["tags"]]
     about = choice("about", ["", *nouns])

@@ -1,8 +1,9 @@
 """The first page: whether something is wrong, how the readers' sessions are, and how the work goes."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext
 
 import tasks
@@ -51,7 +52,7 @@ class Upcoming(NamedTuple):
 
 @blueprint.get("/")
 @needs("viewer")
-def overview() -> Any:
+def overview() -> ResponseReturnValue:
     as_of = now()
     shown = window_asked()
     columns = columns_at(as_of)
