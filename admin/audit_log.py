@@ -73,13 +73,13 @@ def append(**columns: Any) -> AuditEntry:
     with database.atomic():
         head = locked_head()
         last = AuditEntry.select(AuditEntry.id, AuditEntry.hash).order_by(AuditEntry.id.desc()).first()
-        found = (last.id, last.hash) if last else (0, START)
-        if not holds(head) or found != (head.last_id, head.hash):
-            told = {"head": head.last_id, "last_row": found[0]}
-            facts = {"actor_kind": "cli", "actor": "dewey", "source": "cli", "action": GAP, "after": told}
-            gap = link(max(found[0], head.last_id) + 1, found[1], facts)
-            found = (gap.id, gap.hash)
-        entry = link(found[0] + 1, found[1], columns)
+        last_link = (last.id, last.hash) if last else (0, START)
+        if not holds(head) or last_link != (head.last_id, head.hash):
+            ends = {"head": head.last_id, "last_row": last_link[0]}
+            facts = {"actor_kind": "cli", "actor": "dewey", "source": "cli", "action": GAP, "after": ends}
+            gap = link(max(last_link[0], head.last_id) + 1, last_link[1], facts)
+            last_link = (gap.id, gap.hash)
+        entry = link(last_link[0] + 1, last_link[1], columns)
         move_head(entry)
     return entry
 
@@ -181,8 +181,8 @@ def fault_of(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, li
         missing = f"row {gone} was removed" if number - before.id > 1 else "what stood between them was removed"
         return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
     if entry.action == GAP:
-        told = "rows had been cut off or added, or SECRET_KEY had been changed"
-        return Finding(number, "gap", f"before row {number} was written, {told}")
+        cause = "rows had been cut off or added, or SECRET_KEY had been changed"
+        return Finding(number, "gap", f"before row {number} was written, {cause}")
     return None
 
 
@@ -214,8 +214,8 @@ def entries(since: int, newest: int) -> Iterator[AuditEntry]:
 
 
 def with_next(rows: Iterator[AuditEntry]) -> Iterator[tuple[AuditEntry, AuditEntry | None]]:
-    one = next(rows, None)
-    while one is not None:
+    row = next(rows, None)
+    while row is not None:
         after = next(rows, None)
-        yield one, after
-        one = after
+        yield row, after
+        row = after

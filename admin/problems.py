@@ -93,10 +93,10 @@ def register(app: Flask) -> None:
 
 
 def answer_known(error: Exception) -> Response:
-    known = as_http(error)
-    if (known.code or 500) >= 500:
-        logger.error("%s", str(error).partition("\n")[0], exc_info=error if known.code == 500 else None)
-    return answer(known)
+    http_error = as_http(error)
+    if (http_error.code or 500) >= 500:
+        logger.error("%s", str(error).partition("\n")[0], exc_info=error if http_error.code == 500 else None)
+    return answer(http_error)
 
 
 def as_http(error: Exception) -> HTTPException:

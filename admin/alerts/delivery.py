@@ -78,6 +78,6 @@ def try_channels() -> list[Tried]:
     at = now()
     notices = alerts.tell(alerts.TEST, None, channels.channels(), at, at)
     return [
-        Tried(one.channel, None if send(one, only_try=True) else one.error or "somebody else sent it")
-        for one in notices
+        Tried(notice.channel, None if send(notice, only_try=True) else notice.error or "somebody else sent it")
+        for notice in notices
     ]

@@ -31,12 +31,12 @@ def cleanup_stats() -> ResponseReturnValue:
     return cleanup_statistics(now(), hours_of(request.args.getlist("hours")))
 
 
-def hours_of(given: list[str]) -> int:
+def hours_of(texts: list[str]) -> int:
     """The one value of the parameter, 24 without one. Raises BadInput."""
-    value, *others = given or ["24"]
-    if not others and re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= 168:
+    value, *extra = texts or ["24"]
+    if not extra and re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= 168:
         return int(value)
-    raise BadInput("hours", f"one whole number from 1 to 168 is needed, not {', '.join(map(repr, given))}")
+    raise BadInput("hours", f"one whole number from 1 to 168 is needed, not {', '.join(map(repr, texts))}")
 
 
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup")

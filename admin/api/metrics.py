@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, current_app, request
 from peewee import PeeweeException
@@ -77,28 +77,50 @@ class Everything(Collector):
 # --- the parts -----------------------------------------------------------------------------------------------
 
 
+class QueueFigures(NamedTuple):
+    depth: int
+    scheduled: int
+    oldest_at: float | None  # Unix seconds
+    dead: int
+    is_paused: bool
+
+
 def of_queues() -> list[Metric]:
     """What the broker says, and nobody else is needed for."""
     at = now().timestamp()
     facts = {
-        name: (one.queue_size(), one.schedule_size(), one.oldest_waiting(), one.dead_size(), "" in one.pauses())
-        for name, one in ((name, queue.storage) for name, queue in tasks.queues.items())
+        name: QueueFigures(
+            depth=queue.storage.queue_size(),
+            scheduled=queue.storage.schedule_size(),
+            oldest_at=queue.storage.oldest_waiting(),
+            dead=queue.storage.dead_size(),
+            is_paused="" in queue.storage.pauses(),
+        )
+        for name, queue in tasks.queues.items()
     }
     running = Counter[Labels](
         (name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.held()
     )
     return [
-        by_queue("queue_depth", "Runs that wait in the queue.", {name: one[0] for name, one in facts.items()}),
+        by_queue("queue_depth", "Runs that wait in the queue.", {name: queue.depth for name, queue in facts.items()}),
         by_queue(
-            "queue_scheduled", "Runs that are due later, retries too.", {name: one[1] for name, one in facts.items()}
+            "queue_scheduled",
+            "Runs that are due later, retries too.",
+            {name: queue.scheduled for name, queue in facts.items()},
         ),
         by_queue(
             "queue_oldest_seconds",
             "For how long the oldest run has waited; 0 where none waits.",
-            {name: max(at - one[2], 0) if one[2] else 0 for name, one in facts.items()},
+            {name: max(at - queue.oldest_at, 0) if queue.oldest_at else 0 for name, queue in facts.items()},
         ),
-        by_queue("queue_paused", "1 while somebody has paused it.", {name: int(one[4]) for name, one in facts.items()}),
-        by_queue("dead_runs", "Dead runs that wait for a decision.", {name: one[3] for name, one in facts.items()}),
+        by_queue(
+            "queue_paused",
+            "1 while somebody has paused it.",
+            {name: int(queue.is_paused) for name, queue in facts.items()},
+        ),
+        by_queue(
+            "dead_runs", "Dead runs that wait for a decision.", {name: queue.dead for name, queue in facts.items()}
+        ),
         gauge("runs_running", "Runs that are being executed.", ["queue", "task"], folded_tasks(running)),
     ]
 
@@ -118,8 +140,8 @@ def of_consumers() -> Iterator[Metric]:
     yield gauge("consumers", "Consumers by what they are.", ["queue", "state"], only_queues(states))
     yield gauge("workers", "Workers of the consumers that are there.", ["queue", "state"], only_queues(slots))
     unserved = {
-        name: int(wanted and not consumers.live(facts.consumers, name))
-        for name, wanted in ((name, settings.workers.get(name, 1) > 0) for name in tasks.queues)
+        name: int(is_wanted and not consumers.live(facts.consumers, name))
+        for name, is_wanted in ((name, settings.workers.get(name, 1) > 0) for name in tasks.queues)
     }
     yield by_queue("queue_unserved", "1 while a queue that should have a live worker has none.", unserved)
     lags = {name: lag.total_seconds() for name, lag in facts.lags.items()}
@@ -141,13 +163,13 @@ def of_history() -> Iterator[Metric]:
 
 
 def of_lifetime() -> list[Metric]:
-    found = run_totals.lifetime()
-    of = folding(found.counts)
+    totals = run_totals.lifetime()
+    of = folding(totals.counts)
     ended, retried = Counter[Labels](), Counter[Labels]()
-    for one, counts in found.counts.items():
+    for key, counts in totals.counts.items():
         for state in ENDED:
-            ended[*of(one), str(state)] += counts[state]
-        retried[of(one)] += counts[RETRIED]
+            ended[*of(key), str(state)] += counts[state]
+        retried[of(key)] += counts[RETRIED]
     return [
         counter("runs_ended", "Runs by how they ended.", ["task", "queue", "state"], ended),
         counter("attempts_retried", "Attempts that failed and were tried again.", ["task", "queue"], retried),
@@ -155,14 +177,14 @@ def of_lifetime() -> list[Metric]:
             "run_wait_seconds",
             "From due to the first start. The sum is an estimate, within a tenth.",
             ["task", "queue"],
-            merged(found.waited, of),
+            merged(totals.waited, of),
             RUN_EDGES,
         ),
         histogram(
             "run_duration_seconds",
             "Of the last attempt. The sum is an estimate, within a tenth.",
             ["task", "queue"],
-            merged(found.ran, of),
+            merged(totals.ran, of),
             RUN_EDGES,
         ),
     ]
@@ -213,20 +235,20 @@ def of_alerts() -> list[Metric]:
 # --- bounded labels ------------------------------------------------------------------------------------------
 
 
-def folding(known: Iterable[Of]) -> Callable[[Of], Labels]:
+def folding(keys: Iterable[Of]) -> Callable[[Of], Labels]:
     """What an entry counts as: itself, or `other` once there are too many tasks, and in a queue that is not ours."""
     own = [fact.name for fact in registered_tasks.registered(tasks.queues)]
-    others = sorted({one.task for one in known} - set(own))
-    kept = {*own[:MOST_TASKS], *others[: max(MOST_TASKS - len(own), 0)]}
-    return lambda one: (one.task if one.task in kept else OTHER, one.queue if one.queue in tasks.queues else OTHER)
+    unregistered = sorted({key.task for key in keys} - set(own))
+    kept = {*own[:MOST_TASKS], *unregistered[: max(MOST_TASKS - len(own), 0)]}
+    return lambda key: (key.task if key.task in kept else OTHER, key.queue if key.queue in tasks.queues else OTHER)
 
 
 def folded_tasks(running: Mapping[Labels, int]) -> Counter[Labels]:
     of = folding(Of(task, queue) for queue, task in running)
-    found: Counter[Labels] = Counter()
+    counts: Counter[Labels] = Counter()
     for (queue, task), count in running.items():
-        found[tuple(reversed(of(Of(task, queue))))] += count
-    return found
+        counts[tuple(reversed(of(Of(task, queue))))] += count
+    return counts
 
 
 def only_queues(values: Mapping[Labels, int]) -> dict[Labels, int]:
@@ -234,25 +256,25 @@ def only_queues(values: Mapping[Labels, int]) -> dict[Labels, int]:
 
 
 def merged(durations: Mapping[Of, Counter[int]], of: Callable[[Of], Labels]) -> dict[Labels, Counter[int]]:
-    found: dict[Labels, Counter[int]] = {}
-    for one, buckets in durations.items():
-        found.setdefault(of(one), Counter()).update(buckets)
-    return found
+    by_labels: dict[Labels, Counter[int]] = {}
+    for key, buckets in durations.items():
+        by_labels.setdefault(of(key), Counter()).update(buckets)
+    return by_labels
 
 
 # --- families ------------------------------------------------------------------------------------------------
 
 
-def by_queue(name: str, told: str, values: Mapping[str, float]) -> Metric:
-    return gauge(name, told, ["queue"], {(queue,): value for queue, value in values.items()})
+def by_queue(name: str, help_text: str, values: Mapping[str, float]) -> Metric:
+    return gauge(name, help_text, ["queue"], {(queue,): value for queue, value in values.items()})
 
 
-def gauge(name: str, told: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
-    return filled(GaugeMetricFamily(f"dewey_{name}", told, labels=labels), values)
+def gauge(name: str, help_text: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
+    return filled(GaugeMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
 
 
-def counter(name: str, told: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
-    return filled(CounterMetricFamily(f"dewey_{name}", told, labels=labels), values)
+def counter(name: str, help_text: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
+    return filled(CounterMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
 
 
 def filled(family: Any, values: Mapping[Labels, float]) -> Metric:
@@ -263,14 +285,14 @@ def filled(family: Any, values: Mapping[Labels, float]) -> Metric:
 
 def histogram(
     name: str,
-    told: str,
+    help_text: str,
     labels: list[str],
     durations: Mapping[Labels, Mapping[int, int]],
     edges: list[int],
     middle: Callable[[int], float] = lambda bucket: sum(bucket_bounds(bucket)) / 2,
 ) -> Metric:
     """Of durations by bucket; the edges are the last buckets that lie below them."""
-    family = HistogramMetricFamily(f"dewey_{name}", told, labels=labels)
+    family = HistogramMetricFamily(f"dewey_{name}", help_text, labels=labels)
     ends = [str(floatToGoString(round(bucket_bounds(edge)[1] / 1000, 6))) for edge in edges]
     for key, buckets in sorted(durations.items()):
         steps = Counter[int]()

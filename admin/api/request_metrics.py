@@ -52,14 +52,14 @@ class Traffic:
         """Add them to the sums; they are kept for the next time while the database is away."""
         with self.writing:
             with self.lock:
-                mine, self.gathered = self.gathered, Counter()
+                unwritten, self.gathered = self.gathered, Counter()
             try:
                 with database.atomic():
-                    add(sorted(mine.items()))
+                    add(sorted(unwritten.items()))
                 self.back_off.succeeded()
             except Exception as error:
                 with self.lock:
-                    self.gathered.update(mine)
+                    self.gathered.update(unwritten)
                 self.back_off.failed(error)
 
     def keep_writing(self, ended: Event) -> None:
@@ -89,7 +89,7 @@ def add(rows: Iterable[tuple[Kind, int]]) -> None:
             f" VALUES {', '.join([row] * len(part))}"
             " ON CONFLICT (endpoint, method, status, bucket)"
             " DO UPDATE SET count = dewey_http_counts.count + excluded.count",
-            [value for one in part for value in one],
+            [value for row_values in part for value in row_values],
         )
 
 

@@ -27,6 +27,9 @@ from engine.exceptions import NotPossible
 
 BASE = "/api/v1/admin"
 
+#: Types that JSON has of its own.
+NOT_TEXT = (int, int | None, float | None, bool)
+
 
 def register(app: Flask) -> None:
     """An address has one form: what has a slash too many is not sent elsewhere by a page of HTML."""
@@ -54,7 +57,7 @@ def place(name: str, kind: Any) -> str:
 
 def rule_of_read(read: Read) -> str:
     hints = read.hints
-    return BASE + re.sub(r"{(\w+)}", lambda found: place(found[1], hints[found[1]]), read.path)
+    return BASE + re.sub(r"{(\w+)}", lambda match: place(match[1], hints[match[1]]), read.path)
 
 
 # --- questions -----------------------------------------------------------------------------------------------
@@ -87,12 +90,12 @@ def add_etag(response: Response) -> Response:
 
 def doing(action: Action) -> Callable[..., Response]:
     def view(**in_path: Any) -> Response:
-        given = body_of(request)
-        if action.subject and action.subject.name in given:
+        arguments = body_of(request)
+        if action.subject and action.subject.name in arguments:
             raise BadInput(action.subject.name, _("it stands in the address"))
-        refuse_numbers_in_text(action, given)
+        refuse_numbers_in_text(action, arguments)
         try:
-            return in_json(answer_of(perform(current_actor(), action.name, **in_path, **given)))
+            return in_json(answer_of(perform(current_actor(), action.name, **in_path, **arguments)))
         except BadInput as error:
             if action.subject and error.field == action.subject.name and action.subject.annotation is str:
                 raise NotFound(error.description) from None
@@ -118,19 +121,19 @@ def body_of(request: Request) -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds="application/json"))
     try:
-        given = orjson.loads(data)
+        arguments = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadRequest(_("This is no JSON: %(why)s", why=str(error))) from error
-    if not isinstance(given, dict):
+    if not isinstance(arguments, dict):
         raise BadInput("body", _("an object of names and values is needed"))
-    return given
+    return arguments
 
 
-def refuse_numbers_in_text(action: Action, given: Mapping[str, Any]) -> None:
+def refuse_numbers_in_text(action: Action, arguments: Mapping[str, Any]) -> None:
     """A form and a terminal have nothing but text; JSON has numbers and truth of its own. Raises BadInput."""
-    for one in action.parameters:
-        if isinstance(given.get(one.name), str) and one.annotation in (int, int | None, float | None, bool):
-            raise BadInput(one.name, _("text is not taken for it"))
+    for parameter in action.parameters:
+        if isinstance(arguments.get(parameter.name), str) and parameter.annotation in NOT_TEXT:
+            raise BadInput(parameter.name, _("text is not taken for it"))
 
 
 def is_missing(action: Action, in_path: Mapping[str, Any]) -> bool:

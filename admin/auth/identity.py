@@ -157,9 +157,9 @@ def start_sign_in(operator: Operator) -> Who:
         agent=request.user_agent.string[:200],
     )
     SignIn.delete().where(SignIn.created_at < now() - LONGEST).execute()
-    who = Who("operator", operator.email, operator.role, "web", request.remote_addr, secret)
-    login_user(who)
-    return who
+    actor = Who("operator", operator.email, operator.role, "web", request.remote_addr, secret)
+    login_user(actor)
+    return actor
 
 
 def end_sign_in() -> None:

@@ -44,17 +44,17 @@ def short(row: dict[str, Any], title: str) -> Any:
 @json_option
 def show_error(error_id: str, as_json: bool) -> None:
     """One group, with its latest failures: the newest in full."""
-    found = ask("errors.show", {"error_id": error_id})
+    answer = ask("errors.show", {"error_id": error_id})
     if as_json:
-        print_json(found)
+        print_json(answer)
         return
-    print_facts(found["error"])
-    for newest in found["examples"][:1]:
+    print_facts(answer["error"])
+    for newest in answer["examples"][:1]:
         click.echo("\nThe newest failure:")
         print_facts(newest)
-    if older := found["examples"][1:]:
+    if older := answer["examples"][1:]:
         click.echo("\nBefore it:")
-        print_table(OLDER, [[first_line(one[title]) for title in OLDER] for one in older])
+        print_table(OLDER, [[first_line(attempt[title]) for title in OLDER] for attempt in older])
 
 
 def first_line(value: Any) -> Any:

@@ -69,9 +69,9 @@ def asking(read: Read) -> click.Command:
     for name, kind in read.in_query.items():
         parameters.append(option_of_query(name, kind, read.default(name)))
 
-    def answer(as_json: bool, watch_every: float | None = None, **given: Any) -> None:
-        in_path = {name: given.pop(name) for name in read.in_path}
-        watch(lambda: show(read, ask(read.name, in_path, given), as_json), watch_every)
+    def answer(as_json: bool, watch_every: float | None = None, **arguments: Any) -> None:
+        in_path = {name: arguments.pop(name) for name in read.in_path}
+        watch(lambda: show(read, ask(read.name, in_path, arguments), as_json), watch_every)
 
     command = Command(read.verb, callback=answer, params=parameters, help=read.doc)
     command = watch_option(command) if read.name in WATCHED else command
@@ -102,20 +102,22 @@ def print_about(facts: dict[str, Any]) -> None:
 
 
 def option_of_query(name: str, kind: Any, default: Any) -> click.Option:
-    more: dict[str, Any] = {}
+    schema: dict[str, Any] = {}
     if get_origin(kind) is Annotated:
-        kind, more = get_args(kind)[0], get_args(kind)[1]
-    told = more.get("description", "").replace("`", "")
-    words = more.get("enum") or (get_args(kind) if get_origin(kind) is Literal else None)
+        kind, schema = get_args(kind)[0], get_args(kind)[1]
+    help_text = schema.get("description", "").replace("`", "")
+    words = schema.get("enum") or (get_args(kind) if get_origin(kind) is Literal else None)
     if words:
-        return click.Option([f"--{name}"], type=click.Choice([str(one) for one in words if one != ""]), help=told)
+        return click.Option(
+            [f"--{name}"], type=click.Choice([str(word) for word in words if word != ""]), help=help_text
+        )
     if kind is int:
         return click.Option(
             [f"--{name}"],
-            type=click.IntRange(more.get("minimum"), more.get("maximum")),
-            help=told or f"[default: {default}]",
+            type=click.IntRange(schema.get("minimum"), schema.get("maximum")),
+            help=help_text or f"[default: {default}]",
         )
-    return click.Option([f"--{name}"], multiple=get_origin(kind) is list, help=told)
+    return click.Option([f"--{name}"], multiple=get_origin(kind) is list, help=help_text)
 
 
 # --- commands ------------------------------------------------------------------------------------------------
@@ -124,21 +126,22 @@ def option_of_query(name: str, kind: Any, default: Any) -> click.Option:
 def doing(action: Action) -> click.Command:
     subject = action.subject and action.subject.name
     parameters: list[click.Parameter] = [
-        argument(one.name) if one.name == subject else option_of(one) for one in action.parameters
+        argument(parameter.name) if parameter.name == subject else option_of(parameter)
+        for parameter in action.parameters
     ]
     if action.danger:
         parameters.append(click.Option(["--yes"], is_flag=True, help="Do not ask."))
 
-    def answer(as_json: bool, yes: bool = True, **given: Any) -> None:
+    def answer(as_json: bool, yes: bool = True, **arguments: Any) -> None:
         if not yes:
             click.confirm(f"{action.doc.partition('.')[0]}: sure?", abort=True)
-        read = {name: read_option(action, name, value) for name, value in given.items() if value is not None}
-        told = answer_of(perform(me(), action.name, **read))
+        read = {name: read_option(action, name, value) for name, value in arguments.items() if value is not None}
+        serialized = answer_of(perform(me(), action.name, **read))
         if as_json:
-            print_json(told)
+            print_json(serialized)
         else:
             sentence: Callable[[str], str] = SENTENCES.get(action.name, str)
-            click.echo(sentence(in_a_line(told["result"])))
+            click.echo(sentence(in_a_line(serialized["result"])))
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 
@@ -156,28 +159,28 @@ def argument(name: str) -> click.Argument:
     return click.Argument([name], metavar=None if kind else name.upper(), type=kind)
 
 
-def option_of(one: inspect.Parameter) -> click.Option:
-    name = one.name.replace("_", "-")
-    if one.annotation is bool:
-        return click.Option([f"--{name}", one.name], is_flag=True, default=None)
-    if is_secret(one):
+def option_of(parameter: inspect.Parameter) -> click.Option:
+    name = parameter.name.replace("_", "-")
+    if parameter.annotation is bool:
+        return click.Option([f"--{name}", parameter.name], is_flag=True, default=None)
+    if is_secret(parameter):
         return click.Option(
-            [f"--{name}-stdin", one.name], is_flag=True, default=None, help="Read it from standard input."
+            [f"--{name}-stdin", parameter.name], is_flag=True, default=None, help="Read it from standard input."
         )
-    told = "JSON" if one.annotation in (dict[str, Any] | None, list[Any] | None) else None
-    return click.Option([f"--{name}", one.name], required=one.default is one.empty, metavar=told)
+    metavar = "JSON" if parameter.annotation in (dict[str, Any] | None, list[Any] | None) else None
+    return click.Option([f"--{name}", parameter.name], required=parameter.default is parameter.empty, metavar=metavar)
 
 
-def is_secret(one: inspect.Parameter) -> bool:
-    return one.annotation is Secret or Secret in get_args(one.annotation)
+def is_secret(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation is Secret or Secret in get_args(parameter.annotation)
 
 
 def read_option(action: Action, name: str, value: Any) -> Any:
     """What was typed, for the action to read: JSON where it wants an object or a list. Raises BadParameter."""
-    one = next(one for one in action.parameters if one.name == name)
-    if is_secret(one):
+    parameter = next(parameter for parameter in action.parameters if parameter.name == name)
+    if is_secret(parameter):
         return sys.stdin.readline().rstrip("\r\n")
-    if one.annotation not in (dict[str, Any] | None, list[Any] | None):
+    if parameter.annotation not in (dict[str, Any] | None, list[Any] | None):
         return value
     try:
         return json.loads(value)

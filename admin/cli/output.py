@@ -110,16 +110,16 @@ def table_lines(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[st
     return ["  ".join(map(padded, cells, widths, numeric)).rstrip() for cells in table]
 
 
-def print_listing(told: Any, as_json: bool, titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_listing(data: Any, as_json: bool, titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     if as_json:
-        print_json(told)
+        print_json(data)
     else:
         print_table(titles, rows)
 
 
 def is_numeric(cells: Sequence[Any]) -> bool:
-    told = [cell for cell in cells if cell is not None]
-    return bool(told) and all(isinstance(cell, int | float) for cell in told)
+    values = [cell for cell in cells if cell is not None]
+    return bool(values) and all(isinstance(cell, int | float) for cell in values)
 
 
 def padded(cell: str, width: int, to_the_right: bool) -> str:
@@ -186,8 +186,8 @@ def fits(value: Any) -> bool:
     if not isinstance(value, list | dict) or not value:
         return True
     inner = list(value.values()) if isinstance(value, dict) else value
-    of_records = isinstance(value, list) and any(inner) and all(isinstance(one, dict) for one in inner)
-    return not of_records and len(shown(value)) <= BESIDE and all(fits(one) and not instant(one) for one in inner)
+    of_records = isinstance(value, list) and any(inner) and all(isinstance(item, dict) for item in inner)
+    return not of_records and len(shown(value)) <= BESIDE and all(fits(item) and not instant(item) for item in inner)
 
 
 def lines_of(value: Any, is_data: bool = False) -> list[str]:
@@ -196,19 +196,19 @@ def lines_of(value: Any, is_data: bool = False) -> list[str]:
         return [shown(line.expandtabs(4)) for line in value.replace("\r\n", "\n").split("\n")]
     if isinstance(value, dict):
         return fact_lines(value)
-    if all(isinstance(one, dict) for one in value):
+    if all(isinstance(item, dict) for item in value):
         return record_lines(value if is_data else list(map(known, value)))
-    return [line for one in value for line in ([shown(one)] if fits(one) else lines_of(one, is_data))]
+    return [line for item in value for line in ([shown(item)] if fits(item) else lines_of(item, is_data))]
 
 
-def record_lines(told: Sequence[Mapping[str, Any]]) -> list[str]:
+def record_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """A table where it has room, else one record below the other with a dash before each."""
-    titles = list(dict.fromkeys(name for one in told for name in one))
-    if all(fits(value) for one in told for value in one.values()):
-        table = table_lines(titles, [[one.get(title) for title in titles] for one in told])
+    titles = list(dict.fromkeys(name for record in records for name in record))
+    if all(fits(value) for record in records for value in record.values()):
+        table = table_lines(titles, [[record.get(title) for title in titles] for record in records])
         if max(map(len, table)) <= ACROSS:
             return table
-    return [line for one in told for line in marked(fact_lines(one))]
+    return [line for record in records for line in marked(fact_lines(record))]
 
 
 def marked(lines: list[str]) -> list[str]:

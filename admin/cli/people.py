@@ -46,13 +46,13 @@ def create_operator(email: str, role: str, password_stdin: bool) -> None:
 @json_option
 def list_operators(as_json: bool) -> None:
     """Everybody who may sign in, or might again."""
-    told: list[dict[str, Any]] = [
-        row_as_json(one, "password_hash")
-        | {"sessions": one.sessions, "seen_at": one.seen_at and one.seen_at.isoformat()}
-        for one in with_sign_ins()
+    operators: list[dict[str, Any]] = [
+        row_as_json(operator, "password_hash")
+        | {"sessions": operator.sessions, "seen_at": operator.seen_at and operator.seen_at.isoformat()}
+        for operator in with_sign_ins()
     ]
     titles = ("email", "role", "sessions", "seen_at", "created_at", "disabled_at")
-    print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
+    print_listing(operators, as_json, titles, [[row[title] for title in titles] for row in operators])
 
 
 @operator.command("role")
@@ -112,9 +112,9 @@ def create_token(name: str, role: str, days: int | None) -> None:
 def list_tokens(as_json: bool) -> None:
     """Every token, the newest first; what it says cannot be read again."""
     newest_first = every_token(Token.created_at.desc(), Token.id.desc())
-    told = [row_as_json(one, "digest") | {"state": state_of(one)} for one in newest_first]
+    tokens = [row_as_json(token, "digest") | {"state": state_of(token)} for token in newest_first]
     titles = ("name", "role", "state", "created_at", "expires_at", "used_at")
-    print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
+    print_listing(tokens, as_json, titles, [[row[title] for title in titles] for row in tokens])
 
 
 @token.command("revoke")

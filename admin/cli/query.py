@@ -14,11 +14,11 @@ from admin.operations.queries import MOST_AT_ONCE, READS
 
 
 @with_appcontext
-def ask(name: str, in_path: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None) -> Any:
+def ask(name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, Any] | None = None) -> Any:
     """The answer as JSON has it; `given` are the parameters of the query. Raises what the read raises."""
     many = {
-        name: [str(one) for one in value] if isinstance(value, tuple) else [str(value)]
-        for name, value in (given or {}).items()
+        name: [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+        for name, value in (parameters or {}).items()
         if value is not None
     }
     query: MultiDict[str, str] = MultiDict(many)
@@ -27,11 +27,13 @@ def ask(name: str, in_path: Mapping[str, str] | None = None, given: Mapping[str,
         return READS[name].ask(in_path or {}, query)
 
 
-def ask_rows(name: str, limit: int, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+def ask_rows(name: str, limit: int, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The first `limit` rows of a list, asked for page by page."""
     read, rows, cursor = READS[name], list[dict[str, Any]](), None
     while len(rows) < limit:
-        answer = ask(name, given={**given, "limit": min(limit - len(rows), MOST_AT_ONCE), str(read.cursor): cursor})
+        answer = ask(
+            name, parameters={**parameters, "limit": min(limit - len(rows), MOST_AT_ONCE), str(read.cursor): cursor}
+        )
         rows += answer[read.noun]
         cursor = answer["next"]
         if not cursor:

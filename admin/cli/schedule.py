@@ -27,9 +27,9 @@ def list_schedules(as_json: bool) -> None:
     if as_json:
         print_json(ask("schedule.list"))
         return
-    told = ask("schedule.list")["schedules"]
+    schedules = ask("schedule.list")["schedules"]
     titles = ("task", "queue", "expression", "words", "next", "missed", "paused")
-    print_table(titles, [[in_short(row, title) for title in titles] for row in told])
+    print_table(titles, [[in_short(row, title) for title in titles] for row in schedules])
 
 
 def in_short(row: dict[str, Any], title: str) -> Any:
@@ -89,9 +89,9 @@ def list_tasks(as_json: bool) -> None:
     if as_json:
         print_json(ask("tasks.list"))
         return
-    told = ask("tasks.list")["tasks"]
+    tasks = ask("tasks.list")["tasks"]
     titles = ("task", "queue", "priority", "retries", "schedule", "rate_limit", "paused")
-    rows = [[row[title] if title != "paused" else who_paused(row["paused"]) for title in titles] for row in told]
+    rows = [[row[title] if title != "paused" else who_paused(row["paused"]) for title in titles] for row in tasks]
     print_table(titles, rows)
 
 

@@ -97,7 +97,7 @@ def look(as_of: datetime, hour: Totals, week: Totals, abandoned: int) -> Engine:
         late=facts.late,
         dead=sum(facts.dead.values()),
         jump=jump(hour, week),
-        behind=[one for one in facts.queues if one.live and not one.paused and waits_too_long(one)],
+        behind=[queue for queue in facts.queues if queue.live and not queue.paused and waits_too_long(queue)],
         abandoned=abandoned if 0 < settings.alert_abandoned < abandoned else 0,
         missed=facts.missed,
         dropped=facts.dropped,
@@ -105,7 +105,9 @@ def look(as_of: datetime, hour: Totals, week: Totals, abandoned: int) -> Engine:
     if attention.jump and facts.loudest and 2 * facts.loudest[1] >= attention.jump.failed:
         attention.jump = attention.jump._replace(group=facts.loudest[0])
     served = [queue.name for queue in facts.queues if queue.live]
-    attention.silent = [one for one in facts.consumers if one.state(as_of, LEASE) != "live" and one.queue in served]
+    attention.silent = [
+        consumer for consumer in facts.consumers if consumer.state(as_of, LEASE) != "live" and consumer.queue in served
+    ]
     trouble = facts.broker
     try:
         note_pauses(attention, as_of)

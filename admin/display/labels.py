@@ -53,19 +53,19 @@ def role_word(role: str) -> str:
 # --- counts ------------------------------------------------------------------------------------------------
 
 
-def counted(one: str, many: str, num: int, **values: Any) -> str:
+def counted(singular: str, many: str, num: int, **values: Any) -> str:
     """The sentence for this many: `%(num)s` stands for the number, `%(name)s` for another value."""
-    return str(form(one, many, num)) % {"num": bounded(num), **values}
+    return str(form(singular, many, num)) % {"num": bounded(num), **values}
 
 
-def counted_in_page(one: str, many: str, num: int, **values: Any) -> Markup:
+def counted_in_page(singular: str, many: str, num: int, **values: Any) -> Markup:
     """`ngettext` of the templates: the sentence may hold markup, the values may not."""
-    return Markup(form(one, many, num)) % {"num": bounded(num), **values}
+    return Markup(form(singular, many, num)) % {"num": bounded(num), **values}
 
 
-def form(one: str, many: str, num: int) -> str:
+def form(singular: str, many: str, num: int) -> str:
     """Untouched by the number; that of a count that goes no further is the one of its bound."""
-    return get_translations().ungettext(one, many, min(num, COUNTED_TO))
+    return get_translations().ungettext(singular, many, min(num, COUNTED_TO))
 
 
 # --- runs ----------------------------------------------------------------------------------------------------

@@ -78,26 +78,30 @@ class Row:
 
 def scheduled() -> list[TaskFacts]:
     """The tasks that the clock starts, by name."""
-    return sorted((one for one in registered_tasks.registered(tasks.queues) if one.periodic), key=lambda one: one.name)
+    return sorted(
+        (fact for fact in registered_tasks.registered(tasks.queues) if fact.periodic), key=lambda fact: fact.name
+    )
 
 
 def pauses_of(facts: Sequence[TaskFacts]) -> tuple[dict[str, Pauses], str | None]:
     """By queue; and what is wrong with the broker, which then cannot tell of any."""
     try:
-        return {queue: tasks.queues[queue].pauses() for queue in {one.queue for one in facts}}, None
+        return {queue: tasks.queues[queue].pauses() for queue in {fact.queue for fact in facts}}, None
     except BrokerAway as error:
         return {}, trouble_in_words(error)
 
 
 def rows_of(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime) -> list[Row]:
     workers = consumers.workers()
-    pasts = schedule_history.pasts([one.name for one in facts])
-    return [row_of(one, pasts[one.name], workers, pauses.get(one.queue, {}), at) for one in facts]
+    pasts = schedule_history.pasts([fact.name for fact in facts])
+    return [row_of(fact, pasts[fact.name], workers, pauses.get(fact.queue, {}), at) for fact in facts]
 
 
 def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: Pauses, at: datetime) -> Row:
     drifts, overlapping = schedule_history.drifts(past), schedule_history.overlapping(past, at)
-    seen = max((one.scheduler_at for one in workers if one.queue == task.queue and one.scheduler_at), default=None)
+    seen = max(
+        (worker.scheduler_at for worker in workers if worker.queue == task.queue and worker.scheduler_at), default=None
+    )
     return Row(
         task=task,
         words=task.schedule and in_words(task.schedule, str(get_locale() or "en")),
@@ -114,12 +118,12 @@ def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: Pa
 
 def next_ticks(task: str, after: datetime, count: int = NEXT) -> list[datetime]:
     schedule = registered_tasks.find(tasks.queues, task)[1].schedule
-    found: list[datetime] = []
-    while hasattr(schedule, "next") and len(found) < count:
+    due: list[datetime] = []
+    while hasattr(schedule, "next") and len(due) < count:
         if (after := schedule.next(after)) is None:
             break
-        found.append(after)
-    return found
+        due.append(after)
+    return due
 
 
 def first_after(task: str, pause: ticks.Info) -> datetime | None:
@@ -150,12 +154,12 @@ class Agenda(NamedTuple):
 
 def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime, most: int) -> Agenda:
     held, coming = 0, []
-    for one in facts:
-        pause = ticks.paused(pauses.get(one.queue, {}), one.name, at)
-        due = first_after(one.name, pause) if pause else next(iter(next_ticks(one.name, at, 1)), None)
+    for fact in facts:
+        pause = ticks.paused(pauses.get(fact.queue, {}), fact.name, at)
+        due = first_after(fact.name, pause) if pause else next(iter(next_ticks(fact.name, at, 1)), None)
         held += bool(pause and not due)
         if due:
-            coming.append(Coming(due, one.name))
+            coming.append(Coming(due, fact.name))
     coming.sort()
     return Agenda(coming[:most], len(coming[most:]), held)
 

@@ -24,8 +24,8 @@ def cut(text: str, shown: int, folded: int = 0, *, lines: int = 1000) -> Cut:
 
 def brief(text: str, most: int = 140) -> str:
     """Of a text in a list, as much as a row has room for: so many bytes."""
-    found = cut(text, most)
-    return f"{found.shown}…" if found.beyond else text
+    parts = cut(text, most)
+    return f"{parts.shown}…" if parts.beyond else text
 
 
 def fitting(text: str, most: int) -> str:

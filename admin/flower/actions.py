@@ -49,13 +49,13 @@ def flower_apply(name: str) -> Response:
 def enqueued(name: str) -> tuple[str, Queue]:
     """The id of a new run, and its queue."""
     queue, task = registered_tasks.find(tasks.queues, name)
-    given = sent()
-    args, kwargs = given.pop("args", []), given.pop("kwargs", {})
-    given.pop("timeout", None)
-    if given.pop("queue", queue.name) != queue.name:
+    body = sent()
+    args, kwargs = body.pop("args", []), body.pop("kwargs", {})
+    body.pop("timeout", None)
+    if body.pop("queue", queue.name) != queue.name:
         raise BadInput("queue", _("%(task)s has its queue: %(queue)s", task=task.__name__, queue=queue.name))
-    options = {"eta": eta_of(given), "priority": given.pop("priority", None)}
-    for unknown in given:
+    options = {"eta": eta_of(body), "priority": body.pop("priority", None)}
+    for unknown in body:
         raise BadInput(unknown, _("no task is run with this option here"))
     run = perform(current_actor(), "tasks.run", name=task.__name__, args=args, arguments=kwargs, **options)
     return run.id, queue
@@ -72,9 +72,9 @@ def sent() -> dict[str, Any]:
     return options
 
 
-def eta_of(given: dict[str, Any]) -> datetime | None:
+def eta_of(options: dict[str, Any]) -> datetime | None:
     """An eta as Flower takes it (UTC), or so many seconds from now."""
-    eta, countdown = given.pop("eta", None), read_number("countdown", given.pop("countdown", None))
+    eta, countdown = options.pop("eta", None), read_number("countdown", options.pop("countdown", None))
     if eta is not None:
         return time_of("eta", eta, MICROSECOND)
     return now() + timedelta(seconds=countdown) if countdown else None

@@ -53,7 +53,7 @@ def task_of(run: Run, traceback: str | None, retried: datetime | None, children:
     state = STATES[run.state]
     ended = seconds(run.ended_at)
     succeeded, failed, revoked = (ended if state == name else None for name in ("SUCCESS", "FAILURE", "REVOKED"))
-    told = {
+    fields = {
         "uuid": run.id,
         "name": full_name(run.task),
         "state": state,
@@ -85,7 +85,7 @@ def task_of(run: Run, traceback: str | None, retried: datetime | None, children:
         "parent_id": run.parent_id,
         "children": children,
     }
-    return told | ({"worker": worker_of(run)} if run.worker else {})
+    return fields | ({"worker": worker_of(run)} if run.worker else {})
 
 
 def seconds(at: datetime | None) -> float | None:
@@ -153,7 +153,7 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
             "rusage": {"maxrss": consumer.rss_bytes // 1024},
         },
         "timestamp": consumer.beat_at.timestamp(),
-        "registered": sorted(full_name(one.name) for one in facts if one.queue == consumer.queue),
+        "registered": sorted(full_name(fact.name) for fact in facts if fact.queue == consumer.queue),
         "conf": {
             "task_default_queue": consumer.queue,
             "worker_concurrency": consumer.worker_count,

@@ -43,12 +43,12 @@ def audit(
         page = pagination.page(query, AuditEntry.at, AuditEntry.id, limit, before)
     except pagination.BadPage as error:
         raise BadInput("before", str(error)) from error
-    return Audit([AuditLine(*row_of(one, AuditLine)) for one in page.rows], page.older)
+    return Audit([AuditLine(*row_of(entry, AuditLine)) for entry in page.rows], page.older)
 
 
-def entries(**asked: str | None) -> Any:
+def entries(**conditions: str | None) -> Any:
     """The rows of the audit whose columns are what was asked for; empty stands for any."""
     query = AuditEntry.select()
-    for name, value in asked.items():
+    for name, value in conditions.items():
         query = query.where(getattr(AuditEntry, name) == value) if value else query
     return query

@@ -96,16 +96,16 @@ def facts_of(group: ErrorGroup, counts: Tally, as_of: datetime) -> dict[str, obj
 
 
 @action("errors.resolve", "operator")
-def resolve(who: Who, error_id: str) -> Outcome[None]:
+def resolve(actor: Who, error_id: str) -> Outcome[None]:
     """Call a group of errors mended; it opens by itself when it fails again."""
     before = state_for_audit(error_id)
-    if not errors.resolve(error_id, who.name):
+    if not errors.resolve(error_id, actor.name):
         raise Refused(_("It is resolved already."))
     return Outcome(target=error_id, before=before, after={"state": "resolved"})
 
 
 @action("errors.reopen", "operator")
-def reopen(who: Who, error_id: str) -> Outcome[None]:
+def reopen(actor: Who, error_id: str) -> Outcome[None]:
     """Take back that a group of errors is resolved or snoozed."""
     before = state_for_audit(error_id)
     if not errors.reopen(error_id):
@@ -114,12 +114,12 @@ def reopen(who: Who, error_id: str) -> Outcome[None]:
 
 
 @action("errors.snooze", "operator")
-def snooze(who: Who, error_id: str, until: datetime) -> Outcome[None]:
+def snooze(actor: Who, error_id: str, until: datetime) -> Outcome[None]:
     """Leave a group of errors out of the open ones until an instant."""
     if until <= now():
         raise BadInput("until", _("an instant in the future is needed"))
     before = state_for_audit(error_id)
-    if not errors.snooze(error_id, until, who.name):
+    if not errors.snooze(error_id, until, actor.name):
         raise Refused(_("It is resolved, so there is nothing to snooze."))
     return Outcome(target=error_id, before=before, after={"snoozed_until": until.isoformat()})
 

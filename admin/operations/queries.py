@@ -83,16 +83,16 @@ class Read:
             if name not in self.in_query:
                 raise as_http(unknown_parameter(name, self.name, self.in_query))
         hints = self.hints
-        given = {name: value_of(name, hints[name], [text]) for name, text in in_path.items()}
-        given |= {name: value_of(name, hints[name], query.getlist(name)) for name in query if name in hints}
+        arguments = {name: value_of(name, hints[name], [text]) for name, text in in_path.items()}
+        arguments |= {name: value_of(name, hints[name], query.getlist(name)) for name in query if name in hints}
         for name in query:
             if name in self.filters and len(query.getlist(name)) > 1:
                 raise BadInput(name, _("one value is needed"))
-        return as_data(self.function(**given))
+        return as_data(self.function(**arguments))
 
     def address(self, base: str, in_path: Mapping[str, str], query: "MultiDict[str, str]", cursor: str) -> str:
         """Where the page of the list is that begins at `cursor`."""
-        path = re.sub(r"{(\w+)}", lambda found: in_path[found[1]], self.path)
+        path = re.sub(r"{(\w+)}", lambda match: in_path[match[1]], self.path)
         rest = [(name, value) for name, value in query.items(multi=True) if name != self.cursor]
         return f"{base}{path}?{urlencode([*rest, (str(self.cursor), cursor)])}"
 
@@ -115,37 +115,37 @@ def read(
 
 def value_of(name: str, kind: Any, texts: list[str]) -> Any:
     """What was given in an address, in its type. Raises BadInput."""
-    more = {}
+    schema = {}
     if get_origin(kind) is Annotated:
-        kind, more = get_args(kind)[0], get_args(kind)[1]
+        kind, schema = get_args(kind)[0], get_args(kind)[1]
     if get_origin(kind) is list:
-        return [text_of(name, text, more) for text in texts]
+        return [text_of(name, text, schema) for text in texts]
     if len(texts) != 1:
         raise BadInput(name, _("one value is needed"))
     (text,) = texts
     if get_origin(kind) is Literal:
         return choice_of(name, text, get_args(kind))
     if kind is int:
-        return whole_of(name, text, more)
-    return read_uuid(name, text) if kind is UUID else text_of(name, text, more)
+        return whole_of(name, text, schema)
+    return read_uuid(name, text) if kind is UUID else text_of(name, text, schema)
 
 
-def text_of(name: str, text: str, more: Mapping[str, Any]) -> str:
-    if len(text) > more.get("maxLength", LONGEST):
-        raise BadInput(name, _("at most %(most)s characters are allowed", most=more.get("maxLength", LONGEST)))
+def text_of(name: str, text: str, schema: Mapping[str, Any]) -> str:
+    if len(text) > schema.get("maxLength", LONGEST):
+        raise BadInput(name, _("at most %(most)s characters are allowed", most=schema.get("maxLength", LONGEST)))
     return text
 
 
 def choice_of(name: str, text: str, allowed: tuple[Any, ...]) -> Any:
-    for one in allowed:
-        if text == str(one):
-            return one
+    for value in allowed:
+        if text == str(value):
+            return value
     raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(map(str, allowed))))
 
 
-def whole_of(name: str, text: str, more: Mapping[str, Any]) -> int:
+def whole_of(name: str, text: str, schema: Mapping[str, Any]) -> int:
     value = read_number_of_row(name, text)
-    low, high = more.get("minimum", value), more.get("maximum", value)
+    low, high = schema.get("minimum", value), schema.get("maximum", value)
     if not low <= value <= high:
         raise BadInput(name, _("a whole number from %(low)s to %(high)s is needed", low=low, high=high))
     return value

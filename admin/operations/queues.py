@@ -76,22 +76,22 @@ def broker() -> dict[str, Any]:
 
 
 @action("queues.pause", "operator", in_transaction=False)
-def pause_queue(who: Who, queue: str, reason: str | None = None) -> Outcome[None]:
+def pause_queue(actor: Who, queue: str, reason: str | None = None) -> Outcome[None]:
     """Hand out nothing more of this queue until it is resumed; what runs goes on."""
-    queue_control.pause(queue_named(queue), by=who.asker, reason=reason)
+    queue_control.pause(queue_named(queue), by=actor.asker, reason=reason)
     return Outcome(target=queue, after={"reason": reason})
 
 
 @action("queues.resume", "operator", in_transaction=False)
-def resume_queue(who: Who, queue: str) -> Outcome[bool]:
+def resume_queue(actor: Who, queue: str) -> Outcome[bool]:
     """Hand out the queue's runs again; gives back whether it was paused."""
     return Outcome(queue_control.resume(queue_named(queue)), queue)
 
 
 @action("queues.purge", "admin", danger=True, in_transaction=False)
-def purge_queue(who: Who, queue: str) -> Outcome[int]:
+def purge_queue(actor: Who, queue: str) -> Outcome[int]:
     """Cancel everything that waits in the queue; gives back how many runs that were."""
-    purged = queue_control.purge(queue_named(queue), who.asker)
+    purged = queue_control.purge(queue_named(queue), actor.asker)
     return Outcome(purged, queue, after={"cancelled": purged})
 
 

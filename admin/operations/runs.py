@@ -153,22 +153,22 @@ def run_why(run_id: str) -> Causes:
 
 
 @action("runs.cancel", "operator", in_transaction=False)
-def cancel_run(who: Who, run_id: str) -> Outcome[str]:
+def cancel_run(actor: Who, run_id: str) -> Outcome[str]:
     """Take a waiting run out of its queue, or interrupt a running one; gives back `removed` or `running`."""
-    done = run_control.cancel(tasks.queues, run_id, who.asker)
+    done = run_control.cancel(tasks.queues, run_id, actor.asker)
     return Outcome(done, run_id, after={"was": "waiting" if done == "removed" else done})
 
 
 @action("runs.retry", "operator", in_transaction=False)
-def retry_run(who: Who, run_id: str) -> Outcome[str]:
+def retry_run(actor: Who, run_id: str) -> Outcome[str]:
     """Re-queue a run that has ended, under its own id."""
-    run_control.retry(tasks.queues, run_id, who.asker)
+    run_control.retry(tasks.queues, run_id, actor.asker)
     return Outcome(run_id, run_id)
 
 
 @action("runs.again", "operator", in_transaction=False)
 def run_again(
-    who: Who, run_id: str, args: list[Any] | None = None, arguments: dict[str, Any] | None = None
+    actor: Who, run_id: str, args: list[Any] | None = None, arguments: dict[str, Any] | None = None
 ) -> Outcome[Result]:
     """Enqueue a new run of the same task, whose parent is the old one; gives back its handle.
 
@@ -176,12 +176,12 @@ def run_again(
     """
     if args is None and arguments is None and (old := Run.get_or_none(Run.id == run_id)):
         args, arguments = old.args, old.kwargs
-    result = run_control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=who.asker)
+    result = run_control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=actor.asker)
     return Outcome(result, result.id, after={"parent": run_id, "args": args or [], "arguments": arguments or {}})
 
 
 @action("runs.delete", "admin", danger=True)
-def delete_run(who: Who, run_id: str) -> Outcome[str]:
+def delete_run(actor: Who, run_id: str) -> Outcome[str]:
     """Remove a run that has ended from the history, with its attempts and its log."""
     run_control.delete(tasks.queues, run_id)
     return Outcome(run_id, run_id)

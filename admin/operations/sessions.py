@@ -71,9 +71,9 @@ class SessionPage(NamedTuple):
 )
 def sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
     """Reading sessions, newest first: active, abandoned or closed ones."""
-    asked, queries = lists_asked(now())
+    filters, queries = lists_asked(now())
     try:
-        page = pagination.page(queries[asked.state], newest_first(asked.state), ReadingSession.id, limit, before)
+        page = pagination.page(queries[filters.state], newest_first(filters.state), ReadingSession.id, limit, before)
     except pagination.BadPage as error:
         raise BadInput("before", str(error)) from error
     return SessionPage(sessions_of(page.rows), page.older)
@@ -119,18 +119,18 @@ def closed_by(closer: AuditEntry | Run | None) -> ClosedBy | None:
 
 
 @action("sessions.close", "operator")
-def close_session(who: Who, session_id: UUID) -> Outcome[None]:
+def close_session(actor: Who, session_id: UUID) -> Outcome[None]:
     """Close one open reading session, whatever its age."""
     if not close_one(session_id, now()):
-        known = ReadingSession.get_or_none(ReadingSession.id == session_id)
-        raise Refused(_("This session is not open any more.") if known else _("There is no such session."))
+        exists = ReadingSession.get_or_none(ReadingSession.id == session_id)
+        raise Refused(_("This session is not open any more.") if exists else _("There is no such session."))
     return Outcome(target=str(session_id))
 
 
 def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
     """What the address asks for, and the query of each list with its filters."""
     lists = ReadingSession.lists(as_of, settings.abandoned_after)
-    asked = Asked(
+    filters = Asked(
         "pages.sessions",
         lists,
         reader=text("reader"),
@@ -140,9 +140,9 @@ def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
         hour=text("hour"),
         run=text("run"),
     )
-    lists["closed"] &= closed_filter(asked, as_of)
-    about = ReadingSession.about(asked.reader, asked.book)
-    return asked, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
+    lists["closed"] &= closed_filter(filters, as_of)
+    about = ReadingSession.about(filters.reader, filters.book)
+    return filters, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
 
 
 def newest_first(state: str) -> Any:
@@ -150,26 +150,26 @@ def newest_first(state: str) -> Any:
     return ReadingSession.ended_at if state == "closed" else ReadingSession.started_at
 
 
-def closed_filter(asked: Asked, as_of: datetime) -> Any:
+def closed_filter(filters: Asked, as_of: datetime) -> Any:
     """Which of the closed sessions: without progress, of the last hours, of one hour, of one run."""
     condition: Any = ReadingSession.ended_at.is_null(False)
-    if asked.progress:
+    if filters.progress:
         condition &= ReadingSession.end_position == ReadingSession.start_position
-        asked.chip("progress", _("without progress"))
-    if asked.hours:
-        condition &= ReadingSession.ended_at.between(as_of - timedelta(hours=int(asked.hours)), as_of)
-        days = asked.hours == "168"
-        asked.chip(
-            "hours", _("closed in the last 7 d") if days else _("closed in the last %(hours)s h", hours=asked.hours)
+        filters.chip("progress", _("without progress"))
+    if filters.hours:
+        condition &= ReadingSession.ended_at.between(as_of - timedelta(hours=int(filters.hours)), as_of)
+        days = filters.hours == "168"
+        filters.chip(
+            "hours", _("closed in the last 7 d") if days else _("closed in the last %(hours)s h", hours=filters.hours)
         )
-    if asked.hour:
-        start = hour_named(asked.hour)
+    if filters.hour:
+        start = hour_named(filters.hour)
         condition &= (ReadingSession.ended_at >= start) & (ReadingSession.ended_at < start + timedelta(hours=1))
-        asked.chip("hour", _("closed in the hour from %(time)s", time=clock(start, as_of)))
-    if asked.run:
-        instant = Run.select(Run.instant_at).where(Run.id == asked.run)
+        filters.chip("hour", _("closed in the hour from %(time)s", time=clock(start, as_of)))
+    if filters.run:
+        instant = Run.select(Run.instant_at).where(Run.id == filters.run)
         condition &= ReadingSession.ended_at == instant
-        asked.chip("run", _("closed by run %(id)s", id=short(asked.run)))
+        filters.chip("run", _("closed by run %(id)s", id=short(filters.run)))
     return condition
 
 

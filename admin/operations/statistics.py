@@ -72,12 +72,12 @@ class SessionStatistics(NamedTuple):
 @read("statistics.runs", "/statistics/runs")
 def run_statistics(hours: Literal[1, 24, 168] = 24) -> RunStatistics:
     """How runs ended, waited and ran over an hour, a day or a week, step by step: the chart of the overview."""
-    as_of, window = now(), next(one for one in WINDOWS if one.hours == hours)
+    as_of, window = now(), next(choice for choice in WINDOWS if choice.hours == hours)
     totals = run_counts.totals(run_counts.window_start(as_of, hours))
     return RunStatistics(
         hours,
         window.step,
-        [Step(one.start, one.counts) for one in slots_of(window, as_of)],
+        [Step(bucket.start, bucket.counts) for bucket in slots_of(window, as_of)],
         totals.counts,
         run_counts.percentiles(totals.waited),
         run_counts.percentiles(totals.ran),
@@ -92,7 +92,7 @@ def session_statistics() -> SessionStatistics:
     began = charts.abandoned([run.instant_at for run in runs if run.instant_at > day])
     return SessionStatistics(
         reading.overview(as_of, settings.abandoned_after),
-        [HourOfSessions(*one) for one in charts.hourly(as_of, HOURS)],
+        [HourOfSessions(*hour) for hour in charts.hourly(as_of, HOURS)],
         [Cleanup(run.id, run.instant_at, closed_by(run)) for run in runs],
         [Began(hour, device or None, count) for (hour, device), count in sorted(began.items())],
     )
@@ -101,8 +101,8 @@ def session_statistics() -> SessionStatistics:
 def cleanups() -> list[Run]:
     """The runs that closed sessions in the last day or so, oldest first."""
     columns = (Run.id, Run.instant_at, Run.enqueued_at, Run.result)
-    asked = Run.select(*columns).where((Run.task == CLEANUP) & Run.instant_at.is_null(False))
-    return list(reversed(asked.order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(200)))
+    query = Run.select(*columns).where((Run.task == CLEANUP) & Run.instant_at.is_null(False))
+    return list(reversed(query.order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(200)))
 
 
 def closed_by(run: Run) -> int:

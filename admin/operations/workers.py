@@ -79,38 +79,38 @@ def with_state(consumer: WorkerProcess) -> Worker:
 
 
 @action("workers.quiet", "admin", in_transaction=False)
-def quiet_worker(who: Who, worker: str) -> Outcome[str]:
+def quiet_worker(actor: Who, worker: str) -> Outcome[str]:
     """Have a consumer finish what it runs and take nothing new."""
-    return order(who, worker, What.QUIET)
+    return order(actor, worker, What.QUIET)
 
 
 @action("workers.wake", "admin", in_transaction=False)
-def wake_worker(who: Who, worker: str) -> Outcome[str]:
+def wake_worker(actor: Who, worker: str) -> Outcome[str]:
     """Have a quiet consumer take runs again."""
-    return order(who, worker, What.WAKE)
+    return order(actor, worker, What.WAKE)
 
 
 @action("workers.stop", "admin", danger=True, in_transaction=False)
-def stop_worker(who: Who, worker: str) -> Outcome[str]:
+def stop_worker(actor: Who, worker: str) -> Outcome[str]:
     """Have a consumer end, once what it runs has ended or its time is up; nobody starts it again."""
-    return order(who, worker, What.STOP)
+    return order(actor, worker, What.STOP)
 
 
 @action("workers.restart", "admin", danger=True, in_transaction=False)
-def restart_worker(who: Who, worker: str) -> Outcome[str]:
+def restart_worker(actor: Who, worker: str) -> Outcome[str]:
     """Have a consumer start anew, with the code that is there now."""
-    return order(who, worker, What.RESTART)
+    return order(actor, worker, What.RESTART)
 
 
 @action("workers.dump", "admin", in_transaction=False)
-def dump_worker(who: Who, worker: str) -> Outcome[str]:
+def dump_worker(actor: Who, worker: str) -> Outcome[str]:
     """Have a consumer tell where the code of its workers is right now."""
-    return order(who, worker, What.DUMP)
+    return order(actor, worker, What.DUMP)
 
 
-def order(who: Who, worker: str, what: What) -> Outcome[str]:
+def order(actor: Who, worker: str, what: What) -> Outcome[str]:
     """`worker` is a consumer's id, or its name as `flask workers list` shows it."""
-    consumer = worker_control.order(tasks.queues, worker, what, who.asker)
+    consumer = worker_control.order(tasks.queues, worker, what, actor.asker)
     return Outcome(consumer.id, consumer.id)
 
 

@@ -33,14 +33,14 @@ TABS = {"active": lazy_gettext("Active"), "abandoned": lazy_gettext("Abandoned")
 @needs("viewer")
 def sessions() -> ResponseReturnValue:
     as_of = now()
-    asked, queries = lists_asked(as_of)
-    page = page_of(queries[asked.state], newest_first(asked.state), ReadingSession.id)
+    filters, queries = lists_asked(as_of)
+    page = page_of(queries[filters.state], newest_first(filters.state), ReadingSession.id)
     return live_refresh.page(
         "library/sessions.html",
         as_of=as_of,
         deadline=as_of - settings.abandoned_after,
         abandoned_after=settings.abandoned_after_hours * 3_600_000,
-        asked=asked,
+        asked=filters,
         tabs=TABS,
         counts=pagination.counts(**queries),
         rows=page.rows,

@@ -34,15 +34,15 @@ def me() -> ResponseReturnValue:
 
 
 def page(wrong: BadInput | None = None) -> ResponseReturnValue:
-    who = person()
+    actor = person()
     moment = now()
-    mine = (SignIn.operator == oneself(who)) & SignIn.ended_at.is_null()
+    own_sessions = (SignIn.operator == oneself(actor)) & SignIn.ended_at.is_null()
     good = (SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST)
-    rows = list(SignIn.select().where(mine & good).order_by(SignIn.seen_at.desc()).limit(SESSIONS))
-    here = digest_of(who.secret or "")
+    rows = list(SignIn.select().where(own_sessions & good).order_by(SignIn.seen_at.desc()).limit(SESSIONS))
+    this_digest = digest_of(actor.secret or "")
     answer = live_refresh.page(
         "people/me.html",
-        sessions=[(one, one.digest[:SIGN_IN_NAME], one.digest == here, browser_of(one.agent)) for one in rows],
+        sessions=[(row, row.digest[:SIGN_IN_NAME], row.digest == this_digest, browser_of(row.agent)) for row in rows],
         wrong=wrong,
         zone=datetimes.zone_name(),
         zones=pytz.common_timezones,
@@ -53,20 +53,20 @@ def page(wrong: BadInput | None = None) -> ResponseReturnValue:
 
 
 def person() -> Who:
-    who = current_actor()
-    if who.kind != "operator":
+    actor = current_actor()
+    if actor.kind != "operator":
         abort(404, _("A token has no page of its own."))
-    return who
+    return actor
 
 
 def browser_of(agent: str | None) -> str:
     """`Firefox 130 · Linux`, as far as it tells."""
     text = agent or ""
-    name = next((one for one in BROWSERS if one.lower() in text.lower()), None)
+    name = next((browser for browser in BROWSERS if browser.lower() in text.lower()), None)
     version = name and re.search(rf"(?i){name}[A-Za-z-]*/(\d+)", text)
-    system = next((one for one in SYSTEMS if one in text), None)
+    system = next((system for system in SYSTEMS if system in text), None)
     browser = name and f"{NAMES.get(name, name)}{f' {version[1]}' if version else ''}"
-    return " · ".join(one for one in (browser, system) if one) or _("unknown browser")
+    return " · ".join(part for part in (browser, system) if part) or _("unknown browser")
 
 
 def wrong_password(response: Response) -> bool:

@@ -44,18 +44,18 @@ class BySource(Asked):
 @blueprint.get("/audit")
 @needs("viewer")
 def audit() -> ResponseReturnValue:
-    asked = filters()
-    page = page_of(found(asked), AuditEntry.at, AuditEntry.id)
+    list_filters = filters()
+    page = page_of(found(list_filters), AuditEntry.at, AuditEntry.id)
     return live_refresh.page(
         "people/audit.html",
-        asked=asked,
+        asked=list_filters,
         tabs=tab_words(),
-        rows=[(one, intact(one)) for one in page.rows],
+        rows=[(entry, intact(entry)) for entry in page.rows],
         older=page.older,
-        actions=sorted({*ACTIONS, *OTHERS, asked.action} - {""}),
+        actions=sorted({*ACTIONS, *OTHERS, list_filters.action} - {""}),
         brief=brief,
         zone=datetimes.zone_name(),
-        csv_url=url_for("pages.audit_csv") + (f"?{asked.query}" if asked.query else ""),
+        csv_url=url_for("pages.audit_csv") + (f"?{list_filters.query}" if list_filters.query else ""),
     )
 
 
@@ -64,15 +64,17 @@ def filters() -> Asked:
     return BySource("pages.audit", SOURCES, **{name: text(name) for name in names})
 
 
-def found(asked: Asked) -> "ModelSelect[AuditEntry]":
+def found(list_filters: Asked) -> "ModelSelect[AuditEntry]":
     conditions = [
-        getattr(AuditEntry, name) == asked.values[name] for name in ("actor", "action", "target") if asked.values[name]
+        getattr(AuditEntry, name) == list_filters.values[name]
+        for name in ("actor", "action", "target")
+        if list_filters.values[name]
     ]
-    if asked.state != "all":
-        conditions.append(AuditEntry.source == asked.state)
-    if since := datetimes.typed("from", asked.values["from"]):
+    if list_filters.state != "all":
+        conditions.append(AuditEntry.source == list_filters.state)
+    if since := datetimes.typed("from", list_filters.values["from"]):
         conditions.append(AuditEntry.at >= since)
-    if until := datetimes.typed("to", asked.values["to"]):
+    if until := datetimes.typed("to", list_filters.values["to"]):
         conditions.append(AuditEntry.at < until)
     query = AuditEntry.select()
     return query.where(*conditions) if conditions else query
@@ -163,7 +165,7 @@ def audit_csv() -> Response:
     pages = pages_of(found(filters()))
     # The first page is read before the answer begins, so that trouble with the database still has a status.
     pages = chain([next(pages, [])], pages)
-    rows = ([columns_of(one) for one in page] for page in pages)
+    rows = ([columns_of(entry) for entry in page] for page in pages)
     response = Response(stream_with_context(csv_text(COLUMNS, rows)), content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = f'attachment; filename="audit-{now():%Y%m%d-%H%M%S}.csv"'
     return response

@@ -45,12 +45,12 @@ def listed(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
 @needs("admin")
 def operator_create() -> ResponseReturnValue:
     email, role = request.form.get("email", ""), request.form.get("role", "")
-    given = request.form.get("password") or None
+    typed = request.form.get("password") or None
     try:
-        password = perform(current_actor(), "operators.create", email=email, role=role, password=given)
+        password = perform(current_actor(), "operators.create", email=email, role=role, password=typed)
     except (BadInput, Refused) as error:
         return listed(error)
-    if given:
+    if typed:
         flash(_("%(email)s may sign in.", email=email.strip().lower()))
         return redirect(url_for("pages.operators"), 303)
     return once(_("%(email)s may sign in", email=email.strip().lower()), password, "pages.operators")
@@ -126,21 +126,21 @@ def operator_disable_now(operator_id: int) -> ResponseReturnValue:
 @blueprint.post("/operators/<int:operator_id>/password")
 @needs("admin")
 def operator_password(operator_id: int) -> ResponseReturnValue:
-    person, given = known(operator_id), request.form.get("password") or None
+    person, typed = known(operator_id), request.form.get("password") or None
     try:
-        password = perform(current_actor(), "operators.password", email=person.email, password=given)
+        password = perform(current_actor(), "operators.password", email=person.email, password=typed)
     except BadInput as error:
         return page(operator_id, error)
-    if given:
+    if typed:
         flash(_("The password is changed, and their sessions have ended."))
         return redirect(url_for("pages.operator", operator_id=operator_id), 303)
     return once(_("A new password for %(email)s", email=person.email), password, "pages.operators")
 
 
-def done(person: Operator, action: str, told: str, **given: Any) -> ResponseReturnValue:
+def done(person: Operator, action: str, message: str, **arguments: Any) -> ResponseReturnValue:
     try:
-        perform(current_actor(), action, email=person.email, **given)
-        flash(told)
+        perform(current_actor(), action, email=person.email, **arguments)
+        flash(message)
     except Refused as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.operator", operator_id=person.id), 303)

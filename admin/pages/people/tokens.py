@@ -47,7 +47,7 @@ def listed(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
 @blueprint.post("/tokens")
 @needs("admin")
 def token_create() -> ResponseReturnValue:
-    name, role, days = (request.form.get(one, "").strip() for one in ("name", "role", "days"))
+    name, role, days = (request.form.get(field, "").strip() for field in ("name", "role", "days"))
     try:
         token = perform(
             current_actor(), "tokens.create", name=name, role=role, days=None if days in ("", "0") else days
@@ -92,5 +92,5 @@ def token_revoke_now(token_id: int) -> ResponseReturnValue:
 
 
 def known(token_id: int) -> Token:
-    found: Token = Token.get_or_none(Token.id == token_id) or abort(404, _("There is no such token."))
-    return found
+    token: Token = Token.get_or_none(Token.id == token_id) or abort(404, _("There is no such token."))
+    return token

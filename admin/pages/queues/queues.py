@@ -83,8 +83,8 @@ def queue(name: str) -> ResponseReturnValue:
 
 def paused_tasks(queue: Queue) -> dict[str, dict[str, Any]]:
     """Those of the queue's tasks of which nothing is started, each with who, when and why."""
-    known = {task.__name__ for task in queue._registry._registry.values()}
-    return {task: info for task, info in queue.pauses().items() if task in known}
+    names = {task.__name__ for task in queue._registry._registry.values()}
+    return {task: info for task, info in queue.pauses().items() if task in names}
 
 
 @blueprint.route("/queues/<name>/pause", methods=["POST", "DELETE"])
@@ -150,9 +150,9 @@ def purge_question(name: str) -> Question:
 
 
 @blueprint.app_template_filter("arguments")
-def arguments(one: Waiting) -> str:
+def arguments(run: Waiting) -> str:
     """1, key="value": as much of it as a line holds."""
-    text = labels.as_call(Run(task="", args=one.args, kwargs=one.kwargs))[1:-1]
+    text = labels.as_call(Run(task="", args=run.args, kwargs=run.kwargs))[1:-1]
     return text if len(text) <= 200 else text[:199] + "…"
 
 

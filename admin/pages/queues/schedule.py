@@ -37,7 +37,7 @@ LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(d
 @needs("viewer")
 def schedule() -> ResponseReturnValue:
     at, everything, last = now(), scheduled(), request.args.get("after", "")
-    later = [one for one in everything if one.name > last]
+    later = [facts for facts in everything if facts.name > last]
     pauses, trouble = pauses_of(everything)
     rows = rows_of(later[:MOST], pauses, at)
     return live_refresh.page(
@@ -61,12 +61,12 @@ def schedule_of(task: str) -> ResponseReturnValue:
     facts = get_schedule(task)
     at = now()
     pauses, trouble = pauses_of([facts])
-    asked = Asked("pages.schedule_of", ["all", *TICK_STATES], task=facts.name)
+    filters = Asked("pages.schedule_of", ["all", *TICK_STATES], task=facts.name)
     everything = Tick.select().where(Tick.task == facts.name)
     queries = {"all": everything, **{state: everything.where(Tick.state == state) for state in TICK_STATES}}
     runs = (Run.state, Run.started_at, Run.run_ms)
     with_runs = (
-        queries[asked.state].select_extend(*runs).join(Run, JOIN.LEFT_OUTER, on=Tick.run_id == Run.id, attr="run")
+        queries[filters.state].select_extend(*runs).join(Run, JOIN.LEFT_OUTER, on=Tick.run_id == Run.id, attr="run")
     )
     page = page_of(with_runs, Tick.due_at, Tick.task)
     return live_refresh.page(
@@ -74,7 +74,7 @@ def schedule_of(task: str) -> ResponseReturnValue:
         as_of=at,
         row=rows_of([facts], pauses, at)[0],
         trouble=trouble,
-        asked=asked,
+        asked=filters,
         counts=pagination.counts(**queries),
         ticks=page.rows,
         older=page.older,
@@ -84,7 +84,7 @@ def schedule_of(task: str) -> ResponseReturnValue:
 
 def list_with(task: str) -> str:
     """The page of the list on which this schedule stands."""
-    names = [one.name for one in scheduled()]
+    names = [facts.name for facts in scheduled()]
     start = names.index(task) // MOST * MOST
     return url_for("pages.schedule", after=names[start - 1] if start else None)
 

@@ -35,8 +35,8 @@ MOST = 25
 @needs("viewer")
 def task_list() -> ResponseReturnValue:
     at, last = now(), request.args.get("after", "")
-    facts = sorted(registered_tasks.registered(tasks.queues), key=lambda one: one.name)
-    later = [one for one in facts if one.name > last]
+    facts = sorted(registered_tasks.registered(tasks.queues), key=lambda task: task.name)
+    later = [task for task in facts if task.name > last]
     rows, trouble = rows_of(later[:MOST], at)
     return live_refresh.page(
         "queues/tasks.html",
@@ -70,10 +70,10 @@ def task_page(facts: TaskFacts, wrong: BadInput | None = None) -> ResponseReturn
             Run.select().where(Run.task == facts.name).order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(LATEST)
         ),
         form=form,
-        texts={one.name: request.form.get(one.key, one.start) for one in form},
+        texts={field.name: request.form.get(field.key, field.start) for field in form},
         typed=request.form,
         wrong=wrong,
-        at_fault=next((one.name for one in form if wrong and one.name == wrong.field), None),
+        at_fault=next((field.name for field in form if wrong and field.name == wrong.field), None),
         zone=datetimes.zone_name(),
         since=task_stats.week_start(at),
         runs_url=runs_url,
@@ -102,9 +102,9 @@ def task_run(name: str) -> ResponseReturnValue:
     facts = get_task(name)
     try:
         arguments = task_form.parse(fields.fields(facts), request.form)
-        given = {"eta": datetimes.typed("eta", request.form.get("eta", "")), "priority": priority_typed()}
+        options = {"eta": datetimes.typed("eta", request.form.get("eta", "")), "priority": priority_typed()}
         run = perform(
-            current_actor(), "tasks.run", name=facts.name, args=arguments.args, arguments=arguments.kwargs, **given
+            current_actor(), "tasks.run", name=facts.name, args=arguments.args, arguments=arguments.kwargs, **options
         )
     except (BadInput, BadArguments) as error:
         wrong = error if isinstance(error, BadInput) else as_http(error)

@@ -126,5 +126,5 @@ def what_becomes_of(running: list[Any]) -> list[str]:
 
 
 def alone(consumer: WorkerProcess) -> str | None:
-    others = [one for one in consumers.live(consumers.workers(), consumer.queue) if one.id != consumer.id]
-    return None if others else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)
+    rest = [other for other in consumers.live(consumers.workers(), consumer.queue) if other.id != consumer.id]
+    return None if rest else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)

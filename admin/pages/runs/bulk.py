@@ -33,28 +33,28 @@ def bulk_new() -> ResponseReturnValue:
     verb, run_ids = choice("verb", list(bulk_control.VERBS)), request.args.getlist("run")
     if run_ids:
         return question(verb, run_ids=run_ids)
-    asked = RunFilter()
-    if not asked.found or not asked.narrow:
+    run_filter = RunFilter()
+    if not run_filter.found or not run_filter.narrow:
         raise BadInput("run", _("tick some runs, or narrow the list down: all runs at once is never meant"))
-    return question(verb, search=text_of(pinned(asked.terms, asked.as_of)))
+    return question(verb, search=text_of(pinned(run_filter.terms, run_filter.as_of)))
 
 
 def question(verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None) -> str:
     """What a command would be about, and the button that gives it. `changed`: how many runs were shown before."""
     too_many = None
     try:
-        found = bulk_control.preflight(chosen(search, run_ids), SAMPLE)
+        preflight = bulk_control.preflight(chosen(search, run_ids), SAMPLE)
     except bulk_control.TooMany:
-        found, too_many = None, bulk_control.MOST
+        preflight, too_many = None, bulk_control.MOST
     return render_template(
         "runs/bulk_new.html",
         verb=verb,
         search=search,
         run_ids=run_ids or [],
-        found=found,
+        found=preflight,
         too_many=too_many,
-        refused=found and sum(count for state, count in found.states.items() if not fits(verb, state)),
-        words=before(verb, found.total if found else 0),
+        refused=preflight and sum(count for state, count in preflight.states.items() if not fits(verb, state)),
+        words=before(verb, preflight.total if preflight else 0),
         allowed=current_actor().may(ACTIONS[f"bulk.{verb}"].role),
         hindrance=hindrance("tasks.run", name=TASK),
         changed=changed,
@@ -102,7 +102,7 @@ def bulk_list() -> ResponseReturnValue:
 @blueprint.get("/bulk/<int:bulk_id>")
 @needs("viewer")
 def bulk_one(bulk_id: int) -> ResponseReturnValue:
-    one = Bulk.get_or_none(Bulk.id == bulk_id) or abort(404, _("There is no such bulk action, or it is too long ago."))
+    bulk = Bulk.get_or_none(Bulk.id == bulk_id) or abort(404, _("There is no such bulk action, or it is too long ago."))
     state, after = choice("state", list(item_tabs())), whole("after", request.args.get("after", "0"))
     items = BulkItem.select().where((BulkItem.bulk_id == bulk_id) & (BulkItem.number > after))
     if state != "all":
@@ -111,9 +111,9 @@ def bulk_one(bulk_id: int) -> ResponseReturnValue:
     names = [item.run_id for item in rows]
     return live_refresh.page(
         "runs/bulk.html",
-        bulk=one,
-        run=Run.get_or_none(Run.id == one.run_id),
-        title=told(one),
+        bulk=bulk,
+        run=Run.get_or_none(Run.id == bulk.run_id),
+        title=told(bulk),
         reason=reason,
         state=state,
         tabs=item_tabs(),

@@ -45,34 +45,34 @@ class Row(NamedTuple):
 @needs("viewer")
 def error_groups() -> ResponseReturnValue:
     as_of = now()
-    asked = Asked("pages.errors", STATES, task=text("task"), q=text("q"))
-    queries = {state: groups(state, asked, as_of) for state in STATES}
-    page = page_of(queries[asked.state], ErrorGroup.last_seen_at, ErrorGroup.id)
+    filters = Asked("pages.errors", STATES, task=text("task"), q=text("q"))
+    queries = {state: groups(state, filters, as_of) for state in STATES}
+    page = page_of(queries[filters.state], ErrorGroup.last_seen_at, ErrorGroup.id)
     return live_refresh.page(
         "runs/errors.html",
         as_of=as_of,
-        asked=asked,
+        asked=filters,
         tabs=tab_words(),
         counts=pagination.counts(**queries),
         rows=rows_of(page.rows, as_of),
         older=page.older,
-        task_names=sorted({*(one.name for one in registered_tasks.registered(tasks.queues)), asked.task} - {""}),
+        task_names=sorted({*(facts.name for facts in registered_tasks.registered(tasks.queues)), filters.task} - {""}),
     )
 
 
-def groups(state: str, asked: Asked, as_of: datetime) -> "ModelSelect[ErrorGroup]":
+def groups(state: str, filters: Asked, as_of: datetime) -> "ModelSelect[ErrorGroup]":
     conditions = [errors.listed(state, as_of)] if state != "all" else []
-    conditions += [ErrorGroup.task == asked.task] if asked.task else []
-    if asked.q:
-        told = (ErrorGroup.exception, ErrorGroup.message, ErrorGroup.place)
-        conditions.append(reduce(or_, (field.contains(asked.q) for field in told)))
+    conditions += [ErrorGroup.task == filters.task] if filters.task else []
+    if filters.q:
+        searched = (ErrorGroup.exception, ErrorGroup.message, ErrorGroup.place)
+        conditions.append(reduce(or_, (field.contains(filters.q) for field in searched)))
     query = ErrorGroup.select()
     return query.where(*conditions) if conditions else query
 
 
 def rows_of(groups: list[ErrorGroup], as_of: datetime) -> list[Row]:
-    counted = tallies([one.id for one in groups], as_of)
-    return [Row(one, state_of(one, as_of), counted[one.id], drawn(counted[one.id].slots)) for one in groups]
+    counted = tallies([group.id for group in groups], as_of)
+    return [Row(group, state_of(group, as_of), counted[group.id], drawn(counted[group.id].slots)) for group in groups]
 
 
 def drawn(slots: list[int]) -> str:
@@ -109,8 +109,8 @@ def page(group: ErrorGroup, wrong: BadInput | None = None) -> ResponseReturnValu
     examples = list(
         Attempt.select().where(Attempt.error_group == group.id).order_by(Attempt.ended_at.desc()).limit(EXAMPLES)
     )
-    runs = {run.id: run for run in Run.select().where(Run.id.in_({one.run_id for one in examples}))}
-    told = next((one for one in examples if one.traceback), None)
+    runs = {run.id: run for run in Run.select().where(Run.id.in_({attempt.run_id for attempt in examples}))}
+    newest = next((attempt for attempt in examples if attempt.traceback), None)
     to_retry = Run.select().where((Run.error_group == group.id) & Run.state.in_(ENDED_BADLY))
     answer = live_refresh.page(
         "runs/error_group.html",
@@ -119,8 +119,8 @@ def page(group: ErrorGroup, wrong: BadInput | None = None) -> ResponseReturnValu
         state=state_of(group, as_of),
         tally=tally,
         steps=steps_of(tally, as_of),
-        examples=[(one, runs.get(one.run_id)) for one in examples],
-        failure=failure(told, last=True) if told else None,
+        examples=[(attempt, runs.get(attempt.run_id)) for attempt in examples],
+        failure=failure(newest, last=True) if newest else None,
         to_retry=pagination.counts(runs=to_retry)["runs"],
         search=f"error:{group.id} state:{','.join(ENDED_BADLY)}",
         lengths=list(LENGTHS),
@@ -175,11 +175,11 @@ def end_typed() -> datetime:
     raise BadInput("until", _("a moment or a length is needed"))
 
 
-def done(group_id: str, action: str, told: str, **given: Any) -> ResponseReturnValue:
+def done(group_id: str, action: str, message: str, **arguments: Any) -> ResponseReturnValue:
     get_error(group_id)
     try:
-        perform(current_actor(), action, error_id=group_id, **given)
-        flash(told)
+        perform(current_actor(), action, error_id=group_id, **arguments)
+        flash(message)
     except Refused as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.error", group_id=group_id), 303)

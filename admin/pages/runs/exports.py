@@ -36,8 +36,8 @@ def runs_json() -> Response:
 
 
 def download(ending: str, content_type: str, text_of: Any) -> Response:
-    asked = RunFilter()
-    pages = find_all(asked.found, PAGE)
+    run_filter = RunFilter()
+    pages = find_all(run_filter.found, PAGE)
     # The first page is read before the answer begins, so that trouble with the database still has a status.
     pages = chain([next(pages, [])], pages)
     response = Response(stream_with_context(text_of(pages)), content_type=content_type)

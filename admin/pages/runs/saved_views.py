@@ -13,10 +13,10 @@ from admin.pages.blueprint import blueprint
 @blueprint.post("/views")
 @needs("viewer")
 def save_view() -> ResponseReturnValue:
-    given = {name: request.form.get(name, "") for name in ("name", "search")}
-    perform(current_actor(), "views.save", **given, shared="shared" in request.form)
-    flash(_("The view %(name)s is saved.", name=given["name"].strip()))
-    return redirect(url_for("pages.runs", q=given["search"]), 303)
+    form = {name: request.form.get(name, "") for name in ("name", "search")}
+    perform(current_actor(), "views.save", **form, shared="shared" in request.form)
+    flash(_("The view %(name)s is saved.", name=form["name"].strip()))
+    return redirect(url_for("pages.runs", q=form["search"]), 303)
 
 
 @blueprint.post("/views/<int:view_id>/delete")

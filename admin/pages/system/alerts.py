@@ -68,10 +68,10 @@ def quiet_hours() -> str:
 @blueprint.post("/alerts/tests")
 @needs("operator")
 def alerts_test() -> ResponseReturnValue:
-    for one in perform(current_actor(), "alerts.test"):
-        name = str(CHANNELS[one.channel])
-        if one.error:
-            flash(_("%(channel)s: %(error)s", channel=name, error=channels.in_words(one.error)), "error")
+    for result in perform(current_actor(), "alerts.test"):
+        name = str(CHANNELS[result.channel])
+        if result.error:
+            flash(_("%(channel)s: %(error)s", channel=name, error=channels.in_words(result.error)), "error")
         else:
             flash(_("%(channel)s: the test was sent.", channel=name))
     return redirect(url_for("pages.alerts"), 303)

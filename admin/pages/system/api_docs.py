@@ -49,18 +49,18 @@ def api_docs() -> ResponseReturnValue:
     described = spec()
     nouns = [tag["name"] for tag in described["tags"]]
     about = choice("about", ["", *nouns])
-    found = [
+    documented = [
         operation_of(method.upper(), path, operation)
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    shown = [one for one in found if one.noun == about]
+    shown = [operation for operation in documented if operation.noun == about]
     return render_template(
         "system/api_docs.html",
         nouns=nouns,
         about=about,
         introduction=ABOUT.split("\n\n"),
-        operations=shown or found,
+        operations=shown or documented,
         shapes=shapes_of(shown, described["components"]["schemas"]),
         host=request.host_url.rstrip("/"),
     )
@@ -74,8 +74,14 @@ def code_in_text(text: str) -> Markup:
 
 def operation_of(method: str, path: str, operation: dict[str, Any]) -> Operation:
     fields = [
-        Field(one["name"], one["in"], words_of(one["schema"]), one["required"], one.get("description", ""))
-        for one in operation.get("parameters", [])
+        Field(
+            parameter["name"],
+            parameter["in"],
+            words_of(parameter["schema"]),
+            parameter["required"],
+            parameter.get("description", ""),
+        )
+        for parameter in operation.get("parameters", [])
     ]
     fields += fields_of(schema_in(operation.get("requestBody", {})), "body")
     statuses = [status for status in operation["responses"] if status.startswith("2")]
@@ -99,8 +105,8 @@ def schema_in(part: dict[str, Any]) -> dict[str, Any]:
 def fields_of(schema: dict[str, Any], place: str) -> list[Field]:
     required = schema.get("required", [])
     return [
-        Field(name, place, words_of(one), name in required, one.get("description", ""))
-        for name, one in schema.get("properties", {}).items()
+        Field(name, place, words_of(property_schema), name in required, property_schema.get("description", ""))
+        for name, property_schema in schema.get("properties", {}).items()
     ]
 
 
@@ -109,14 +115,14 @@ def words_of(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2]
     if "enum" in schema:
-        return " | ".join(str(one) or '""' for one in schema["enum"])
+        return " | ".join(str(value) or '""' for value in schema["enum"])
     if "anyOf" in schema:
         return " | ".join(map(words_of, schema["anyOf"]))
     kind = schema.get("type", "any value")
     if kind == "array":
         return f"list of {words_of(schema.get('items', {}))}"
     if kind == "object" and "properties" in schema:
-        return "{" + ", ".join(f"{name}: {words_of(one)}" for name, one in schema["properties"].items()) + "}"
+        return f"{{{', '.join(f'{name}: {words_of(value)}' for name, value in schema['properties'].items())}}}"
     words = schema.get("format") or (kind if isinstance(kind, str) else " | ".join(kind))
     limits = [schema[name] for name in ("minimum", "maximum") if name in schema]
     return f"{words} {limits[0]} to {limits[1]}" if len(limits) == 2 and "null" not in kind else words
@@ -124,11 +130,11 @@ def words_of(schema: dict[str, Any]) -> str:
 
 def shapes_of(operations: list[Operation], schemas: dict[str, Any]) -> list[Shape]:
     """What the answers of these operations hold, and what that holds."""
-    wanted, found = [one.answer for one in operations], {}
-    while wanted:
-        text = wanted.pop()
+    pending, shapes = [operation.answer for operation in operations], {}
+    while pending:
+        text = pending.pop()
         for name in schemas:
-            if name in text.replace("|", " ").replace(":", " ").replace("}", " ").split() and name not in found:
-                found[name] = Shape(name, fields_of(schemas[name], "answer"))
-                wanted += [field.kind for field in found[name].fields]
-    return sorted(found.values())
+            if name in text.replace("|", " ").replace(":", " ").replace("}", " ").split() and name not in shapes:
+                shapes[name] = Shape(name, fields_of(schemas[name], "answer"))
+                pending += [field.kind for field in shapes[name].fields]
+    return sorted(shapes.values())
