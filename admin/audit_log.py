@@ -42,7 +42,9 @@ class Author(Protocol):
     def address(self) -> str | None: ...
 
 
-def write(author: Author, action: str, *, target: str | None = None, before: Any = None, after: Any = None) -> None:
+def write(
+    author: Author, action: str, *, target: str | None = None, before: object = None, after: object = None
+) -> None:
     """Add what was done to what, with secrets struck out. Call it as `append`."""
     append(
         actor_kind=author.kind,
@@ -56,7 +58,7 @@ def write(author: Author, action: str, *, target: str | None = None, before: Any
     )
 
 
-def redacted(value: Any) -> Any:
+def redacted(value: object) -> object:
     """The value without what is under a name that speaks of secrets, however deep."""
     if isinstance(value, Mapping):
         return {key: "***" if SECRET_NAMES.search(str(key)) else redacted(inner) for key, inner in value.items()}
@@ -65,7 +67,7 @@ def redacted(value: Any) -> Any:
     return value
 
 
-def append(**columns: Any) -> AuditEntry:
+def append(**columns: object) -> AuditEntry:
     """Add a row, in the caller's transaction if there is one. Whoever else adds one waits for its end.
 
     Call it last in a transaction, so that the wait is short.

@@ -13,7 +13,7 @@ class Place:
     lock: Lock = field(default_factory=Lock)
     asked_at: float = float("-inf")  # the truth is at least as young as this
     known_at: float = float("-inf")
-    found: Any = None
+    found: object = None
     error: Exception | None = None
 
 
@@ -25,7 +25,7 @@ class Memory:
 
     def __init__(self, life: float, room: int) -> None:
         self.life, self.room = life, room
-        self.lock, self.places = Lock(), OrderedDict[Any, Place]()
+        self.lock, self.places = Lock(), OrderedDict[object, Place]()
 
     def get(self, key: Any, find: Callable[[], Any]) -> Any:
         arrived, place = monotonic(), self.place(key)
@@ -42,7 +42,7 @@ class Memory:
                 raise place.error
             return place.found
 
-    def place(self, key: Any) -> Place:
+    def place(self, key: object) -> Place:
         with self.lock:
             place = self.places[key] = self.places.pop(key, Place())
             while len(self.places) > self.room:

@@ -3,7 +3,6 @@
 import json
 import logging
 from http import HTTPStatus
-from typing import Any
 
 from flask import Flask, Response, render_template, request
 from flask_babel import gettext as _
@@ -155,7 +154,7 @@ def for_program() -> bool:
 
 
 def problem(status: HTTPStatus, detail: str, error: HTTPException) -> tuple[str, str]:
-    members: dict[str, Any] = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    members: dict[str, object] = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     members |= {name: value for name in ("field", "reasons") if (value := getattr(error, name, None)) is not None}
     return "application/problem+json", json.dumps(members, ensure_ascii=False)
 

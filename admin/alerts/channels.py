@@ -55,11 +55,11 @@ SENTENCES = (
 def in_words(error: str) -> str:
     """An error as it was stored, in the reader's language."""
     with force_locale("en"):
-        sentences = {str(sentence): sentence for sentence in SENTENCES}
-    for sentence, translation in sentences.items():
+        known = {str(one): one for one in SENTENCES}
+    for sentence, said in known.items():
         pattern = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+)", re.escape(sentence))
-        if match := re.fullmatch(pattern, error):
-            return str(translation) % match.groupdict()
+        if found := re.fullmatch(pattern, error):
+            return str(said) % found.groupdict()
     return error
 
 
@@ -81,8 +81,8 @@ def send(notice: Notice) -> None:
     prefix = f"[{settings.environment}] " if settings.environment else ""
     try:
         with force_locale(settings.language):
-            content = message(notice)
-        SENDERS[notice.channel](notice, content, prefix)
+            told = message(notice)
+        SENDERS[notice.channel](notice, told, prefix)
     except NotSent:
         raise
     except Exception as error:
@@ -110,11 +110,11 @@ def reason(error: Exception) -> str:
 # --- webhook -------------------------------------------------------------------------------------------------
 
 
-def body_of(notice: Notice, content: Message, prefix: str) -> dict[str, Any]:
+def body_of(notice: Notice, told: Message, prefix: str) -> dict[str, Any]:
     """Slack, Mattermost and their like show `text`; a program reads the rest."""
     facts = {key: notice.facts.get(key) for key in ("rule", "subject", "value", "began_at", "ended_at")}
     return {
-        "text": f"{prefix}{content.text} {link(notice)}",
+        "text": f"{prefix}{told.text} {link(notice)}",
         "id": notice.id,
         "event": notice.event,
         "environment": settings.environment,
@@ -129,8 +129,8 @@ def signature(body: bytes, at: int) -> str:
     return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
 
 
-def send_webhook(notice: Notice, content: Message, prefix: str) -> None:
-    body = json.dumps(body_of(notice, content, prefix), ensure_ascii=False).encode()
+def send_webhook(notice: Notice, told: Message, prefix: str) -> None:
+    body = json.dumps(body_of(notice, told, prefix), ensure_ascii=False).encode()
     headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "Dewey"}
     if settings.alert_webhook_secret:
         headers[SIGNATURE] = signature(body, int(time.time()))
@@ -155,13 +155,13 @@ class Stay(urllib.request.HTTPRedirectHandler):
 # --- mail ----------------------------------------------------------------------------------------------------
 
 
-def send_mail(notice: Notice, content: Message, prefix: str) -> None:
+def send_mail(notice: Notice, told: Message, prefix: str) -> None:
     mail = EmailMessage()
     mail["From"], mail["To"] = settings.alert_email_from, ", ".join(settings.alert_email_to)
-    mail["Subject"] = " ".join(f"{prefix}Dewey: {content.title}".split())
+    mail["Subject"] = " ".join(f"{prefix}Dewey: {told.title}".split())
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(f"dewey-{notice.id}", "dewey.invalid")
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(f"{content.text}\n\n{link(notice)}\n")
+    mail.set_content(f"{told.text}\n\n{link(notice)}\n")
     with connected() as server:
         refused = server.send_message(mail)
     if refused:

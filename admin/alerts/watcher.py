@@ -1,6 +1,6 @@
 """`flask watch`: looks every few seconds whether something is wrong, and has the right people told.
 
-It needs no worker. Any number may watch at once, on any machines: what they do is guarded in the database, so each
+It needs no worker. object number may watch at once, on any machines: what they do is guarded in the database, so each
 alert is told once.
 """
 

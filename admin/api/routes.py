@@ -50,7 +50,7 @@ def rule_of(action: Action) -> str:
     return f"{BASE}/{action.noun}{subject}/{action.verb}"
 
 
-def place(name: str, kind: Any) -> str:
+def place(name: str, kind: object) -> str:
     """Of a parameter in an address. A number leaves the addresses that are words to others."""
     return f"<int:{name}>" if kind is int else f"<{name}>"
 
@@ -108,12 +108,12 @@ def doing(action: Action) -> Callable[..., Response]:
     return view
 
 
-def answer_of(value: Any) -> dict[str, Any]:
+def answer_of(value: object) -> dict[str, object]:
     """What an action gives back, as the API and the terminal tell it."""
     return {"result": as_data(value)}
 
 
-def body_of(request: Request) -> dict[str, Any]:
+def body_of(request: Request) -> dict[str, object]:
     """The object that was sent, {} for none. Raises UnsupportedMediaType, BadRequest and BadInput."""
     data = request.get_data()
     if not data:
@@ -129,14 +129,14 @@ def body_of(request: Request) -> dict[str, Any]:
     return arguments
 
 
-def refuse_numbers_in_text(action: Action, arguments: Mapping[str, Any]) -> None:
+def refuse_numbers_in_text(action: Action, arguments: Mapping[str, object]) -> None:
     """A form and a terminal have nothing but text; JSON has numbers and truth of its own. Raises BadInput."""
     for parameter in action.parameters:
         if isinstance(arguments.get(parameter.name), str) and parameter.annotation in NOT_TEXT:
             raise BadInput(parameter.name, _("text is not taken for it"))
 
 
-def is_missing(action: Action, in_path: Mapping[str, Any]) -> bool:
+def is_missing(action: Action, in_path: Mapping[str, object]) -> bool:
     """Whether what was refused is not there at all: it cannot be shown. A view is refused to whom it is not there."""
     if not action.subject or action.noun == "views":
         return bool(action.subject)
@@ -147,7 +147,7 @@ def is_missing(action: Action, in_path: Mapping[str, Any]) -> bool:
         return True
 
 
-def in_json(value: Any) -> Response:
+def in_json(value: object) -> Response:
     response = make_response(orjson.dumps(value, default=str))
     response.content_type = "application/json"
     return response

@@ -47,7 +47,7 @@ def add_headers(response: Response) -> Response:
     return response
 
 
-def with_version(app: Flask) -> Callable[[str, dict[str, Any]], None]:
+def with_version(app: Flask) -> Callable[[str, dict[str, object]], None]:
     """A static file's address changes with the file, so it may be kept for ever."""
 
     def add_version(endpoint: str, values: dict[str, Any]) -> None:

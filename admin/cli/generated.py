@@ -101,7 +101,7 @@ def print_about(facts: dict[str, Any]) -> None:
         click.echo()
 
 
-def option_of_query(name: str, kind: Any, default: Any) -> click.Option:
+def option_of_query(name: str, kind: object, default: object) -> click.Option:
     schema: dict[str, Any] = {}
     if get_origin(kind) is Annotated:
         kind, schema = get_args(kind)[0], get_args(kind)[1]

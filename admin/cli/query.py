@@ -29,7 +29,7 @@ def ask(name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping
 
 def ask_rows(name: str, limit: int, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The first `limit` rows of a list, asked for page by page."""
-    read, rows, cursor = READS[name], list[dict[str, Any]](), None
+    read, rows, cursor = READS[name], list[dict[str, object]](), None
     while len(rows) < limit:
         answer = ask(
             name, parameters={**parameters, "limit": min(limit - len(rows), MOST_AT_ONCE), str(read.cursor): cursor}

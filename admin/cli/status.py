@@ -1,7 +1,5 @@
 """The commands that ask: `flask status`, and `flask inspect` in the shapes of Celery's."""
 
-from typing import Any
-
 import click
 
 import tasks
@@ -35,11 +33,13 @@ def show_status(as_json: bool) -> bool:
     return not any(fact.wanted and not fact.live for fact in facts)
 
 
-def history_of(lag: history_lag.Lag) -> dict[str, Any]:
+def history_of(lag: history_lag.Lag) -> dict[str, object]:
     return {"unread_events": lag.events, "history_lag_seconds": lag.seconds}
 
 
-def queue_row(fact: monitor_status.QueueFacts, consumers: list[WorkerProcess], lag: history_lag.Lag) -> tuple[Any, ...]:
+def queue_row(
+    fact: monitor_status.QueueFacts, consumers: list[WorkerProcess], lag: history_lag.Lag
+) -> tuple[object, ...]:
     is_there = bool(consumer_status.present(consumers, fact.name))  # though it may be quiet
     state = "live" if fact.live else "quiet" if is_there else "no live worker" if fact.wanted else "not wanted"
     oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"

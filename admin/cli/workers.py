@@ -104,7 +104,7 @@ def rank(consumer: WorkerProcess) -> int:
     return ("live", "late", "lost", "stopped").index(consumer.state(now(), LEASE))
 
 
-def worker_row(consumer: WorkerProcess) -> tuple[Any, ...]:
+def worker_row(consumer: WorkerProcess) -> tuple[object, ...]:
     """What a stopped one used last is no news."""
     use: tuple[object, ...] = (len(consumer.running), size(consumer.rss_bytes), consumer.cpu_percent)
     use = (None,) * 3 if consumer.stopped_at else use

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tasks
 from admin.problems import trouble_in_words
@@ -25,7 +25,7 @@ class Pause(NamedTuple):
 
     name: str
     queue: str
-    info: Mapping[str, Any]
+    info: Mapping[str, object]
 
 
 class Jump(NamedTuple):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import tasks
 from admin.display.sparkline import Bar, Sparkline, bars, sparkline
@@ -21,7 +20,7 @@ class Row:
 
     task: TaskFacts
     week: Week
-    pause: Mapping[str, Any] | None
+    pause: Mapping[str, object] | None
     bars: list[Bar]
 
     @property

@@ -1,7 +1,6 @@
 """Flower's commands: run a task, wait for it, revoke it; shut a worker down."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import orjson
 from flask import Response, request
@@ -61,7 +60,7 @@ def enqueued(name: str) -> tuple[str, Queue]:
     return run.id, queue
 
 
-def sent() -> dict[str, Any]:
+def sent() -> dict[str, object]:
     """The JSON in the body, whatever its sender calls it: curl and many a script say that it is a form."""
     try:
         options = orjson.loads(request.get_data() or b"{}")
@@ -72,7 +71,7 @@ def sent() -> dict[str, Any]:
     return options
 
 
-def eta_of(options: dict[str, Any]) -> datetime | None:
+def eta_of(options: dict[str, object]) -> datetime | None:
     """An eta as Flower takes it (UTC), or so many seconds from now."""
     eta, countdown = options.pop("eta", None), read_number("countdown", options.pop("countdown", None))
     if eta is not None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 from peewee import fn
 
@@ -40,7 +40,7 @@ def states_named(name: str) -> frozenset[str]:
 # --- tasks ---------------------------------------------------------------------------------------------------
 
 
-def tasks_of(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+def tasks_of(runs: Sequence[Run]) -> dict[str, dict[str, object]]:
     """By id, in their order. A run that no worker has had has no `worker`. Three statements, however many they are."""
     ids = [run.id for run in runs]
     children = children_of(ids)
@@ -123,9 +123,9 @@ def tracebacks_of(ids: list[str]) -> dict[str, str]:
 
 def retried_at(ids: list[str]) -> dict[str, datetime]:
     again = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False) & Attempt.run_id.in_(ids)
-    last: Any = fn.MAX(Attempt.ended_at)
+    last: object = fn.MAX(Attempt.ended_at)
     attempts = Attempt.select(Attempt.run_id, last).where(again).group_by(Attempt.run_id)
-    rows = cast(Iterable[tuple[str, Any]], attempts.tuples())
+    rows = cast(Iterable[tuple[str, object]], attempts.tuples())
     return {run_id: Attempt.ended_at.python_value(at) for run_id, at in rows}
 
 

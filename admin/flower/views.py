@@ -98,7 +98,7 @@ def minute(name: str) -> datetime | None:
     return time_of(name, text, MINUTE) if text else None
 
 
-def time_of(name: str, text: Any, form: str) -> datetime:
+def time_of(name: str, text: object, form: str) -> datetime:
     try:
         return datetime.strptime(str(text), form).replace(tzinfo=UTC)
     except ValueError as error:
@@ -147,7 +147,7 @@ def state_of(run: Run | None) -> str:
     return "PENDING" if state == "RECEIVED" else state
 
 
-def timeout_of(value: Any) -> float:
+def timeout_of(value: object) -> float:
     try:
         return min(max(read_number("timeout", None if value is None else str(value)) or 0.0, 0.0), LONGEST_WAIT_SECONDS)
     except BadInput:
@@ -202,11 +202,11 @@ def nobody(name: str) -> NoReturn:
     abort(404, _("There is no worker %(name)s.", name=name))
 
 
-def told(consumer: WorkerProcess) -> dict[str, Any]:
+def told(consumer: WorkerProcess) -> dict[str, object]:
     return worker_told(consumer, tasks.queues[consumer.queue], registered_tasks.registered(tasks.queues))
 
 
-def in_hand(name: str) -> dict[str, Any]:
+def in_hand(name: str) -> dict[str, object]:
     """What is told of one worker alone: what it runs, and what is to come."""
     active, scheduled = celery_inspect.active(tasks.queues), celery_inspect.scheduled(tasks.queues, MOST_SCHEDULED)
     figures = {

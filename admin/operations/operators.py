@@ -153,7 +153,7 @@ def leave_an_admin(operator: Operator) -> None:
 # --- sign-ins ------------------------------------------------------------------------------------------------
 
 
-def end_sign_ins(operator: Operator, *conditions: Any) -> int:
+def end_sign_ins(operator: Operator, *conditions: object) -> int:
     """Of all browsers, and with them every copy of their cookies."""
     open_sessions = (SignIn.operator == operator) & SignIn.ended_at.is_null()
     ended: int = SignIn.update(ended_at=now()).where(open_sessions, *conditions).execute()

@@ -27,7 +27,7 @@ MOST_AT_ONCE = 200
 Limit = Annotated[int, {"minimum": 1, "maximum": MOST_AT_ONCE}]
 Cursor = Annotated[str, {"description": "Where the page begins: as in `next` of the one before."}]
 
-Answer = Callable[..., Any]
+Answer = Callable[..., object]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Read:
         return self.name.partition(".")[2]
 
     @property
-    def hints(self) -> dict[str, Any]:
+    def hints(self) -> dict[str, object]:
         return get_type_hints(self.function, include_extras=True)
 
     @property
@@ -64,12 +64,12 @@ class Read:
         return re.findall(r"{(\w+)}", self.path)
 
     @property
-    def in_query(self) -> dict[str, Any]:
+    def in_query(self) -> dict[str, object]:
         """The parameters with their types; a filter's type is text."""
         own = {name: kind for name, kind in self.hints.items() if name not in ("return", *self.in_path)}
         return {name: Annotated[str, schema] for name, schema in self.filters.items()} | own
 
-    def default(self, name: str) -> Any:
+    def default(self, name: str) -> object:
         parameter = inspect.signature(self.function).parameters.get(name)
         return parameter.default if parameter else None
 
@@ -113,7 +113,7 @@ def read(
 # --- parameters ----------------------------------------------------------------------------------------------
 
 
-def value_of(name: str, kind: Any, texts: list[str]) -> Any:
+def value_of(name: str, kind: object, texts: list[str]) -> object:
     """What was given in an address, in its type. Raises BadInput."""
     schema = {}
     if get_origin(kind) is Annotated:
@@ -136,7 +136,7 @@ def text_of(name: str, text: str, schema: Mapping[str, Any]) -> str:
     return text
 
 
-def choice_of(name: str, text: str, allowed: tuple[Any, ...]) -> Any:
+def choice_of(name: str, text: str, allowed: tuple[object, ...]) -> object:
     for value in allowed:
         if text == str(value):
             return value

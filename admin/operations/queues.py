@@ -70,7 +70,7 @@ def head(queue: str, limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 10
 
 
 @read("queues.broker", "/broker")
-def broker() -> dict[str, Any]:
+def broker() -> dict[str, object]:
     """The broker itself: version, memory or file, persistence, and how long a ping takes."""
     return broker_health.health(next(iter(tasks.queues.values())))._asdict()
 

@@ -26,8 +26,8 @@ class Outcome(NamedTuple, Generic[Value]):
 
     value: Value = None  # type: ignore[assignment]
     target: str | None = None
-    before: Any = None
-    after: Any = None
+    before: object = None
+    after: object = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Action:
     danger: bool  # asked about once more before it is done
     makes: bool  # something new: no parameter names what it is done to
     in_transaction: bool
-    function: Callable[..., Outcome[Any]]
+    function: Callable[..., Outcome[object]]
     can_start: Callable[..., None] | None = None  # raises where it could only wait: Paused, NoLiveWorker
 
     @property
@@ -65,7 +65,7 @@ class Action:
         named = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
         return first if named and not self.makes else None
 
-    def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, values: Mapping[str, object]) -> dict[str, object]:
         """The arguments in their types. Raises BadInput."""
         parameters = {parameter.name: parameter for parameter in self.parameters}
         for name in values:
@@ -112,7 +112,7 @@ def perform_at_once(actor: Who, name: str, /, **arguments: Any) -> Any:
     return carry_out(actor, ACTIONS[name], arguments, at_once=True)
 
 
-def carry_out(actor: Who, action: Action, values: Mapping[str, Any], at_once: bool = False) -> Any:
+def carry_out(actor: Who, action: Action, values: Mapping[str, object], at_once: bool = False) -> object:
     if not actor.may(action.role):
         raise denied(actor, action.role, action.name)
     arguments = action.read(values)
@@ -126,7 +126,7 @@ def carry_out(actor: Who, action: Action, values: Mapping[str, Any], at_once: bo
     return outcome.value
 
 
-def hindrance(name: str, /, **arguments: Any) -> str | None:
+def hindrance(name: str, /, **arguments: object) -> str | None:
     """Why an action could not start now, in words; None where it could."""
     action = ACTIONS[name]
     try:

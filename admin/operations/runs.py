@@ -23,7 +23,7 @@ from engine.search.pagination import COUNTED_TO, BadPage
 from engine.search.run_search import count_by_state, find
 
 #: As on the page of runs, whose address takes the same.
-FILTERS: dict[str, Any] = {
+FILTERS: dict[str, object] = {
     "state": {"description": f"One or more, with commas between: {', '.join(State)}."},
     "task": {"description": "Names of tasks, with commas between."},
     "queue": {"description": f"One or more, with commas between: {', '.join(QUEUES)}."},
@@ -187,7 +187,7 @@ def delete_run(actor: Who, run_id: str) -> Outcome[str]:
     return Outcome(run_id, run_id)
 
 
-def cause_as_data(cause: Cause) -> dict[str, Any]:
+def cause_as_data(cause: Cause) -> dict[str, object]:
     """As JSON values; instants in ISO 8601 with offset."""
     return {"cause": cause.kind, "text": sentence(cause), **orjson.loads(orjson.dumps(cause.facts))}
 

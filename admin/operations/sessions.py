@@ -22,7 +22,7 @@ from engine.search import pagination
 from models import AuditEntry, ReadingSession
 from reading.sessions import close_one
 
-FILTERS: dict[str, Any] = {
+FILTERS: dict[str, object] = {
     "state": {"enum": ["active", "abandoned", "closed"]},
     "reader": {"description": "What the reader's address holds."},
     "book": {"description": "What the title or the author holds."},

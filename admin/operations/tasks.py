@@ -118,7 +118,7 @@ def parameter_of(parameter: python.Parameter) -> TaskParameter:
     )
 
 
-def can_start(name: str, **_rest: Any) -> None:
+def can_start(name: str, **_rest: object) -> None:
     """Raises Paused or NoLiveWorker where a run of this task would only wait."""
     runs.check_can_run(tasks.queues, name)
 

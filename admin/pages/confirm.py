@@ -1,7 +1,7 @@
 """The page that asks once more before something dangerous is done."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import request
 from flask.typing import ResponseReturnValue
@@ -17,7 +17,7 @@ class Question(NamedTuple):
     button: str
     back: str
     back_button: str
-    facts: Sequence[tuple[str, Any]] = ()
+    facts: Sequence[tuple[str, object]] = ()
     consequences: Sequence[str] = ()
     warning: str | None = None
     word: str | None = None

@@ -2,10 +2,9 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flask import url_for
-from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
@@ -36,7 +35,7 @@ class Device(NamedTuple):
 
 @blueprint.get("/sessions/charts")
 @needs("viewer")
-def session_charts() -> ResponseReturnValue:
+def session_charts() -> Any:
     as_of = now()
     runs, hours = cleanups(), reading.hourly(as_of, HOURS)
     instants = [run.instant_at for run in runs if run.instant_at and run.instant_at > as_of - timedelta(hours=HOURS)]
@@ -68,20 +67,18 @@ def per_run(runs: list[Run]) -> Chart:
     return bar_chart.chart(_("Sessions closed by each run"), [_("Closed")], values, HOUR, NEVER)
 
 
-def by_hour_and_device(counter: Counter[tuple[int, str]]) -> tuple[list[Device], Chart]:
+def by_hour_and_device(found: Counter[tuple[int, str]]) -> tuple[list[Device], Chart]:
     """The devices with a colour of their own are the most frequent."""
     totals: Counter[str] = Counter()
-    for (_began, device), count in counter.items():
+    for (_began, device), count in found.items():
         totals[device] += count
     frequent = [name for name, _count in totals.most_common(len(TONES) if len(totals) <= len(TONES) else 3)]
     names = [name or _("unknown") for name in frequent] + ([_("others")] if len(totals) > len(frequent) else [])
     values = []
     for began in range(24):
-        counts = [counter[began, name] for name in frequent]
+        counts = [found[began, name] for name in frequent]
         if len(names) > len(frequent):
-            counts.append(
-                sum(count for (hour, name), count in counter.items() if hour == began and name not in frequent)
-            )
+            counts.append(sum(count for (hour, name), count in found.items() if hour == began and name not in frequent))
         values.append(
             Value(
                 NEVER + timedelta(hours=began),
@@ -98,32 +95,28 @@ def by_hour_and_device(counter: Counter[tuple[int, str]]) -> tuple[list[Device],
 def lengths(hours: list[Hour], as_of: datetime) -> Chart:
     values = [
         Value(
-            hour.start,
-            [("full", round(hour.average or 0))],
-            [round(hour.average or 0), hour.closed],
-            _(
-                "%(average)s min on average, %(closed)s closed",
-                average=number(hour.average),
-                closed=number(hour.closed),
-            ),
-            bar_chart.sessions_of(hour.start, hour.closed),
+            one.start,
+            [("full", round(one.average or 0))],
+            [round(one.average or 0), one.closed],
+            _("%(average)s min on average, %(closed)s closed", average=number(one.average), closed=number(one.closed)),
+            bar_chart.sessions_of(one.start, one.closed),
         )
-        for hour in hours
+        for one in hours
     ]
     return bar_chart.chart(_("Average length per hour"), [_("Minutes"), _("Closed")], values, HOUR, as_of)
 
 
 def progress(hours: list[Hour], as_of: datetime) -> Chart:
     values = []
-    for hour in hours:
-        share = round(100 * hour.no_progress / hour.closed) if hour.closed else 0
+    for one in hours:
+        share = round(100 * one.no_progress / one.closed) if one.closed else 0
         title = _(
             "%(share)s without progress: %(none)s of %(closed)s",
-            share=percent(hour.no_progress, hour.closed),
-            none=number(hour.no_progress),
-            closed=number(hour.closed),
+            share=percent(one.no_progress, one.closed),
+            none=number(one.no_progress),
+            closed=number(one.closed),
         )
-        href = bar_chart.sessions_of(hour.start, hour.no_progress, progress="none")
-        values.append(Value(hour.start, [("full", share)], [share, hour.no_progress, hour.closed], title, href))
+        href = bar_chart.sessions_of(one.start, one.no_progress, progress="none")
+        values.append(Value(one.start, [("full", share)], [share, one.no_progress, one.closed], title, href))
     columns = [_("Percent"), _("Without progress"), _("Closed")]
     return bar_chart.chart(_("Share without progress per hour"), columns, values, HOUR, as_of)

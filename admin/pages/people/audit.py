@@ -92,7 +92,7 @@ def brief(entry: AuditEntry) -> str:
     return ", ".join(f"{name}: {as_text(value)}" for name, value in after.items() if value is not None)
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -115,7 +115,7 @@ def audit_entry(entry_id: int) -> ResponseReturnValue:
     )
 
 
-def cell(values: dict[str, Any], name: str) -> str | None:
+def cell(values: dict[str, object], name: str) -> str | None:
     value = values.get(name)
     return None if value is None else as_text(value)
 
@@ -171,7 +171,7 @@ def audit_csv() -> Response:
     return response
 
 
-def columns_of(entry: AuditEntry) -> list[Any]:
+def columns_of(entry: AuditEntry) -> list[object]:
     values = row_as_json(entry)
     return [values[name] for name in COLUMNS]
 

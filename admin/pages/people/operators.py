@@ -1,6 +1,6 @@
 """The people who may sign in: who they are, and for an admin what can be done about them."""
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -137,7 +137,7 @@ def operator_password(operator_id: int) -> ResponseReturnValue:
     return once(_("A new password for %(email)s", email=person.email), password, "pages.operators")
 
 
-def done(person: Operator, action: str, message: str, **arguments: Any) -> ResponseReturnValue:
+def done(person: Operator, action: str, message: str, **arguments: object) -> ResponseReturnValue:
     try:
         perform(current_actor(), action, email=person.email, **arguments)
         flash(message)

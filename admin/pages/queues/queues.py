@@ -1,6 +1,6 @@
 """The queues and the broker that carries them; one queue with what comes next; pause, resume, purge."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -81,7 +81,7 @@ def queue(name: str) -> ResponseReturnValue:
     )
 
 
-def paused_tasks(queue: Queue) -> dict[str, dict[str, Any]]:
+def paused_tasks(queue: Queue) -> dict[str, dict[str, object]]:
     """Those of the queue's tasks of which nothing is started, each with who, when and why."""
     names = {task.__name__ for task in queue._registry._registry.values()}
     return {task: info for task, info in queue.pauses().items() if task in names}

@@ -1,7 +1,5 @@
 """The orders that a consumer can be given from its page: quiet, wake, stop, restart, dump."""
 
-from typing import Any
-
 from flask import flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
@@ -113,7 +111,7 @@ def restart_question(consumer: WorkerProcess) -> Question:
     )
 
 
-def what_becomes_of(running: list[Any]) -> list[str]:
+def what_becomes_of(running: list[object]) -> list[str]:
     if not running:
         return [_("It runs nothing at the moment.")]
     return [

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -175,7 +175,7 @@ def end_typed() -> datetime:
     raise BadInput("until", _("a moment or a length is needed"))
 
 
-def done(group_id: str, action: str, message: str, **arguments: Any) -> ResponseReturnValue:
+def done(group_id: str, action: str, message: str, **arguments: object) -> ResponseReturnValue:
     get_error(group_id)
     try:
         perform(current_actor(), action, error_id=group_id, **arguments)
