@@ -171,21 +171,33 @@ def verify(since: int = 0, kept: str | None = None) -> Report:
 
 
 def fault_of(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, link_known: bool) -> Finding | None:
-    number = entry.id
+    """What is wrong with a row between its neighbours. `link_known`: the hash of the row before it can be trusted."""
     if not intact(entry):
-        if link_known and after and after.previous == before.hash and intact(after):
-            return Finding(number, "inserted", f"row {number} was inserted: the row after it follows the one before it")
-        if link_known and not after and entry.previous != before.hash:
-            return Finding(number, "inserted", f"row {number} was inserted: nothing leads to it")
-        return Finding(number, "changed", f"row {number} was changed: its hash does not hold")
+        inserted = inserted_row(entry, after, before) if link_known else None
+        return inserted or Finding(entry.id, "changed", f"row {entry.id} was changed: its hash does not hold")
     if link_known and entry.previous != before.hash:
-        gone = f"{before.id + 1} to {number - 1}" if number - before.id > 2 else str(number - 1)
-        missing = f"row {gone} was removed" if number - before.id > 1 else "what stood between them was removed"
-        return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
+        return removed_rows(before, entry)
     if entry.action == GAP:
         cause = "rows had been cut off or added, or SECRET_KEY had been changed"
-        return Finding(number, "gap", f"before row {number} was written, {cause}")
+        return Finding(entry.id, "gap", f"before row {entry.id} was written, {cause}")
     return None
+
+
+def inserted_row(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry) -> Finding | None:
+    """A finding if a row that is not intact was put between two that belong together, or after the last one."""
+    number = entry.id
+    if after and after.previous == before.hash and intact(after):
+        return Finding(number, "inserted", f"row {number} was inserted: the row after it follows the one before it")
+    if not after and entry.previous != before.hash:
+        return Finding(number, "inserted", f"row {number} was inserted: nothing leads to it")
+    return None
+
+
+def removed_rows(before: AuditEntry, entry: AuditEntry) -> Finding:
+    number = entry.id
+    gone = f"{before.id + 1} to {number - 1}" if number - before.id > 2 else str(number - 1)
+    missing = f"row {gone} was removed" if number - before.id > 1 else "what stood between them was removed"
+    return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
 
 
 def end_of_list() -> tuple[AuditHead | None, int]:

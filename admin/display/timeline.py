@@ -64,22 +64,36 @@ def tried(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
         "dead" if state == "died" else "waiting" if state in ("returned", "put_off") else state,
         how_it_ended(attempt),
         at=attempt.started_at,
+        details=[*other_code(run, attempt), *waited_in_queue(before, attempt)],
         worker=attempt.worker,
         lasted=ran(attempt.run_ms),
         since=attempt.started_at if state == State.RUNNING else None,
     )
-    if attempt.code_version and run.code_version and attempt.code_version != run.code_version:
-        step.details.append(_("by code %(version)s", version=attempt.code_version))
-    if before and before.next_at and attempt.started_at:
-        late = (attempt.started_at - before.next_at).total_seconds() * 1000
-        if late >= WORTH_A_WORD:
-            step.details.append(_("after waiting %(time)s in its queue", time=duration(late)))
     if state not in ("died", "returned"):
         tell(step, attempt.error)
-    if attempt.next_at and attempt.ended_at:
-        pause = (attempt.next_at - attempt.ended_at).total_seconds() * 1000
-        step.details.append(_("next attempt after %(time)s", time=duration(max(pause, 0))))
+    step.details += pause_before_next(attempt)
     return step
+
+
+def other_code(run: Run, attempt: Attempt) -> list[str]:
+    """A line if the worker had other code than the program that enqueued the run."""
+    differs = attempt.code_version and run.code_version and attempt.code_version != run.code_version
+    return [_("by code %(version)s", version=attempt.code_version)] if differs else []
+
+
+def waited_in_queue(before: Attempt | None, attempt: Attempt) -> list[str]:
+    """A line if the attempt began well after the one before it let it."""
+    if not (before and before.next_at and attempt.started_at):
+        return []
+    ms = (attempt.started_at - before.next_at).total_seconds() * 1000
+    return [_("after waiting %(time)s in its queue", time=duration(ms))] if ms >= WORTH_A_WORD else []
+
+
+def pause_before_next(attempt: Attempt) -> list[str]:
+    if not (attempt.next_at and attempt.ended_at):
+        return []
+    ms = (attempt.next_at - attempt.ended_at).total_seconds() * 1000
+    return [_("next attempt after %(time)s", time=duration(max(ms, 0)))]
 
 
 def how_it_ended(attempt: Attempt) -> str:

@@ -1,7 +1,7 @@
 """The human page of the JSON API: its OpenAPI description, as a table of operations and a page for each noun."""
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import render_template, request
 from flask.typing import ResponseReturnValue
@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from admin.api.openapi import ABOUT, spec
 from admin.auth.access import needs
 from admin.forms.list_filters import choice
+from admin.operations.schemas import Schema
 from admin.pages.blueprint import blueprint
 
 
@@ -72,7 +73,7 @@ def code_in_text(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(" ".join(text.split())))))
 
 
-def operation_of(method: str, path: str, operation: dict[str, Any]) -> Operation:
+def operation_of(method: str, path: str, operation: Schema) -> Operation:
     fields = [
         Field(
             parameter["name"],
@@ -98,11 +99,11 @@ def operation_of(method: str, path: str, operation: dict[str, Any]) -> Operation
     )
 
 
-def schema_in(part: dict[str, Any]) -> dict[str, Any]:
+def schema_in(part: Schema) -> Schema:
     return part.get("content", {}).get("application/json", {}).get("schema", {})
 
 
-def fields_of(schema: dict[str, Any], place: str) -> list[Field]:
+def fields_of(schema: Schema, place: str) -> list[Field]:
     required = schema.get("required", [])
     return [
         Field(name, place, words_of(property_schema), name in required, property_schema.get("description", ""))
@@ -110,7 +111,7 @@ def fields_of(schema: dict[str, Any], place: str) -> list[Field]:
     ]
 
 
-def words_of(schema: dict[str, Any]) -> str:
+def words_of(schema: Schema) -> str:
     """A schema in a few words."""
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2]
@@ -118,7 +119,10 @@ def words_of(schema: dict[str, Any]) -> str:
         return " | ".join(str(value) or '""' for value in schema["enum"])
     if "anyOf" in schema:
         return " | ".join(map(words_of, schema["anyOf"]))
-    kind = schema.get("type", "any value")
+    return type_in_words(schema, schema.get("type", "any value"))
+
+
+def type_in_words(schema: Schema, kind: str | list[str]) -> str:
     if kind == "array":
         return f"list of {words_of(schema.get('items', {}))}"
     if kind == "object" and "properties" in schema:
@@ -128,7 +132,7 @@ def words_of(schema: dict[str, Any]) -> str:
     return f"{words} {limits[0]} to {limits[1]}" if len(limits) == 2 and "null" not in kind else words
 
 
-def shapes_of(operations: list[Operation], schemas: dict[str, Any]) -> list[Shape]:
+def shapes_of(operations: list[Operation], schemas: Schema) -> list[Shape]:
     """What the answers of these operations hold, and what that holds."""
     pending, shapes = [operation.answer for operation in operations], {}
     while pending:
