@@ -1,8 +1,13 @@
 """The orders that a consumer can be given from its page: quiet, wake, stop, restart, dump."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from flask import flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
 
 import tasks
 from admin.auth.access import needs
@@ -39,33 +44,19 @@ def worker_wake(worker_id: str) -> ResponseReturnValue:
     return back_to(worker_id)
 
 
-@blueprint.get("/workers/<worker_id>/stop")
+@blueprint.get("/workers/<worker_id>/stop", endpoint="worker_stop", defaults={"verb": "stop"})
+@blueprint.get("/workers/<worker_id>/restart", endpoint="worker_restart", defaults={"verb": "restart"})
 @needs("admin")
-def worker_stop(worker_id: str) -> ResponseReturnValue:
-    return confirm.ask(stop_question(get_worker(worker_id)))
+def worker_end(worker_id: str, verb: str) -> ResponseReturnValue:
+    return confirm.ask(ENDINGS[verb].question(get_worker(worker_id)))
 
 
-@blueprint.post("/workers/<worker_id>/stop")
+@blueprint.post("/workers/<worker_id>/stop", endpoint="worker_stop_now", defaults={"verb": "stop"})
+@blueprint.post("/workers/<worker_id>/restart", endpoint="worker_restart_now", defaults={"verb": "restart"})
 @needs("admin")
-def worker_stop_now(worker_id: str) -> ResponseReturnValue:
-    perform(current_actor(), "workers.stop", worker=worker_id)
-    flash(_("It stops as soon as what it runs has ended, within seconds, and stays stopped."))
-    return back_to(worker_id)
-
-
-@blueprint.get("/workers/<worker_id>/restart")
-@needs("admin")
-def worker_restart(worker_id: str) -> ResponseReturnValue:
-    return confirm.ask(restart_question(get_worker(worker_id)))
-
-
-@blueprint.post("/workers/<worker_id>/restart")
-@needs("admin")
-def worker_restart_now(worker_id: str) -> ResponseReturnValue:
-    perform(current_actor(), "workers.restart", worker=worker_id)
-    flash(
-        _("It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue.")
-    )
+def worker_end_now(worker_id: str, verb: str) -> ResponseReturnValue:
+    perform(current_actor(), f"workers.{verb}", worker=worker_id)
+    flash(str(ENDINGS[verb].done))
     return back_to(worker_id)
 
 
@@ -109,6 +100,27 @@ def restart_question(consumer: WorkerProcess) -> Question:
         back_button=_("Let it work"),
         page="pages.workers",
     )
+
+
+class Ending(NamedTuple):
+    """What is asked before it, and said after it."""
+
+    question: Callable[[WorkerProcess], Question]
+    done: LazyString
+
+
+ENDINGS = {
+    "stop": Ending(
+        stop_question,
+        lazy_gettext("It stops as soon as what it runs has ended, within seconds, and stays stopped."),
+    ),
+    "restart": Ending(
+        restart_question,
+        lazy_gettext(
+            "It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue."
+        ),
+    ),
+}
 
 
 def what_becomes_of(running: list[object]) -> list[str]:
