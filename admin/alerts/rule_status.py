@@ -1,5 +1,6 @@
 """How each rule stands, for the page and the terminal: as whoever watches saw it last."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ def board(as_of: datetime) -> Board:
     """What fires stands first. Two statements."""
     firing = engine_alerts.open_alerts()
     watching = engine_alerts.watching(as_of)
-    seen: dict[str, object] = watching[0].seen if watching else {}
+    seen = watching[0].seen if watching else {}
     standings = [
         standing(name, [alert for alert in firing if alert.rule == name], bool(watching), seen) for name in RULES
     ]
@@ -42,7 +43,7 @@ def board(as_of: datetime) -> Board:
     return Board(standings, watching, len(firing))
 
 
-def standing(rule: str, firing: list[Alert], watched: bool, seen: dict[str, Any]) -> Standing:
+def standing(rule: str, firing: list[Alert], watched: bool, seen: Mapping[str, Any]) -> Standing:
     off = RULES[rule].threshold == 0
     state = "firing" if firing else "off" if off else "ok" if watched else "unknown"
     return Standing(

@@ -27,7 +27,7 @@ LONGEST = timedelta(days=7)
 SEEN_EVERY = timedelta(minutes=1)
 
 #: Pages that refresh themselves ask for their person once a moment, however many there are.
-recently = Memory(life=0.6, room=1000)
+recently: "Memory[Who | None]" = Memory(life=0.6, room=1000)
 
 login = LoginManager()
 login.session_protection = None  # a sign-in is a row in the database, which ends with its session

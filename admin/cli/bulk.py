@@ -1,11 +1,10 @@
 """`flask bulk retry`, `cancel`, `delete`: the question first, with the exact count, as on the page."""
 
-from typing import Any
-
 import click
 
 from admin.cli.output import Command, Group, fail, json_option, me, print_facts, print_json, print_table
 from admin.cli.query import ask
+from admin.operations.arguments import JSONObject
 from admin.operations.bulk import chosen
 from admin.operations.registry import perform
 from engine.control import bulk as many
@@ -51,7 +50,7 @@ def command_for(verb: str, help_text: str) -> click.Command:
             fail("no run matches", 1)
         if not yes:
             ask_about(verb, chosen_runs)
-        selection: dict[str, Any] = {"runs": list(runs)} if runs else {"search": search}
+        selection: JSONObject = {"runs": list(runs)} if runs else {"search": search}
         number = perform(me(), f"bulk.{verb}", fingerprint=fingerprint or chosen_runs.fingerprint, **selection)
         if as_json:
             print_json({"result": number})

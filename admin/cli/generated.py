@@ -13,9 +13,10 @@ from admin.api.routes import answer_of
 from admin.cli.output import Command, Group, json_option, me, print_facts, print_json, print_table, watch, watch_option
 from admin.cli.query import ask
 from admin.cli.steering import CANCELLED
-from admin.operations.arguments import Secret
+from admin.operations.arguments import JSONList, JSONObject, Secret
 from admin.operations.queries import READS, Read
 from admin.operations.registry import ACTIONS, Action, perform
+from admin.operations.schemas import Schema
 from config import QUEUES
 
 #: Nouns whose group has another name, and actions whose command stands alone.
@@ -38,6 +39,9 @@ HELP = {
     "views": "Saved filters of the list of runs.",
     "statistics": "Figures over time: those of the charts.",
 }
+
+#: Types that are written as JSON on the command line.
+JSON_TYPES = (JSONObject | None, JSONList | None)
 
 #: What can be watched while it changes.
 WATCHED = ("runs.list",)
@@ -78,7 +82,7 @@ def asking(read: Read) -> click.Command:
     return json_option(command)
 
 
-def show(read: Read, answer: Any, as_json: bool) -> None:
+def show(read: Read, answer: JSONObject, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
@@ -94,7 +98,7 @@ def show(read: Read, answer: Any, as_json: bool) -> None:
     print_facts(answer)
 
 
-def print_about(facts: dict[str, Any]) -> None:
+def print_about(facts: JSONObject) -> None:
     """What is told of a list as a whole, above it."""
     if any(value is not None for value in facts.values()):
         print_facts(facts)
@@ -102,7 +106,7 @@ def print_about(facts: dict[str, Any]) -> None:
 
 
 def option_of_query(name: str, kind: object, default: object) -> click.Option:
-    schema: dict[str, Any] = {}
+    schema: Schema = {}
     if get_origin(kind) is Annotated:
         kind, schema = get_args(kind)[0], get_args(kind)[1]
     help_text = schema.get("description", "").replace("`", "")
@@ -146,7 +150,7 @@ def doing(action: Action) -> click.Command:
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 
 
-def in_a_line(result: Any) -> str:
+def in_a_line(result: object) -> str:
     if isinstance(result, dict) and set(result) == {"run_id"}:
         return str(result["run_id"])
     if result is None or result is True:
@@ -167,7 +171,7 @@ def option_of(parameter: inspect.Parameter) -> click.Option:
         return click.Option(
             [f"--{name}-stdin", parameter.name], is_flag=True, default=None, help="Read it from standard input."
         )
-    metavar = "JSON" if parameter.annotation in (dict[str, Any] | None, list[Any] | None) else None
+    metavar = "JSON" if parameter.annotation in JSON_TYPES else None
     return click.Option([f"--{name}", parameter.name], required=parameter.default is parameter.empty, metavar=metavar)
 
 
@@ -180,7 +184,7 @@ def read_option(action: Action, name: str, value: Any) -> Any:
     parameter = next(parameter for parameter in action.parameters if parameter.name == name)
     if is_secret(parameter):
         return sys.stdin.readline().rstrip("\r\n")
-    if parameter.annotation not in (dict[str, Any] | None, list[Any] | None):
+    if parameter.annotation not in JSON_TYPES:
         return value
     try:
         return json.loads(value)

@@ -1,7 +1,6 @@
 """`flask operator` and `flask token`: who may sign in, and what programs may call."""
 
 import sys
-from typing import Any
 
 import click
 
@@ -46,7 +45,7 @@ def create_operator(email: str, role: str, password_stdin: bool) -> None:
 @json_option
 def list_operators(as_json: bool) -> None:
     """Everybody who may sign in, or might again."""
-    operators: list[dict[str, Any]] = [
+    operators: list[dict[str, object]] = [
         row_as_json(operator, "password_hash")
         | {"sessions": operator.sessions, "seen_at": operator.seen_at and operator.seen_at.isoformat()}
         for operator in with_sign_ins()

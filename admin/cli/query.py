@@ -10,11 +10,12 @@ from werkzeug.datastructures import MultiDict
 
 from admin.api.routes import rule_of_read
 from admin.cli.output import me
+from admin.operations.arguments import JSONObject
 from admin.operations.queries import MOST_AT_ONCE, READS
 
 
 @with_appcontext
-def ask(name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, Any] | None = None) -> Any:
+def ask(name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, object] | None = None) -> Any:
     """The answer as JSON has it; `given` are the parameters of the query. Raises what the read raises."""
     many = {
         name: [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
@@ -27,7 +28,7 @@ def ask(name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping
         return READS[name].ask(in_path or {}, query)
 
 
-def ask_rows(name: str, limit: int, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+def ask_rows(name: str, limit: int, parameters: Mapping[str, object]) -> list[JSONObject]:
     """The first `limit` rows of a list, asked for page by page."""
     read, rows, cursor = READS[name], list[dict[str, object]](), None
     while len(rows) < limit:

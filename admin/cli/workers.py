@@ -1,6 +1,6 @@
 """`flask queues …` and `flask workers …`: the console's pages about them, in a terminal."""
 
-from typing import Any
+from datetime import datetime
 
 import click
 
@@ -173,7 +173,7 @@ def dump(worker: str, as_json: bool) -> None:
         click.echo(f"{stack.text or 'no answer'}\n")
 
 
-def answer_of(consumer_id: str, asked_at: Any) -> Dump:
+def answer_of(consumer_id: str, asked_at: datetime) -> Dump:
     consumer = consumer_status.find(consumer_id)
     answer = remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS)
     return answer or fail(f"no answer within {DUMP_SECONDS:g} s", 1)

@@ -1,8 +1,7 @@
 """What people can do about their own password and sessions."""
 
-from typing import Any
-
 from flask_babel import gettext as _
+from peewee import Expression
 
 from admin.auth.identity import Who, digest_of
 from admin.auth.passwords import hashed, matches
@@ -43,7 +42,7 @@ def end_other_sign_ins(actor: Who) -> Outcome[int]:
     return Outcome(ended, me.email, after={"sessions_ended": ended})
 
 
-def others(actor: Who) -> list[Any]:
+def others(actor: Who) -> list[Expression]:
     return [SignIn.digest != digest_of(actor.secret)] if actor.secret else []
 
 

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from peewee import ModelSelect
+
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.schemas import row_of
 from admin.problems import BadInput
@@ -46,7 +48,7 @@ def audit(
     return Audit([AuditLine(*row_of(entry, AuditLine)) for entry in page.rows], page.older)
 
 
-def entries(**conditions: str | None) -> Any:
+def entries(**conditions: str | None) -> "ModelSelect[AuditEntry]":
     """The rows of the audit whose columns are what was asked for; empty stands for any."""
     query = AuditEntry.select()
     for name, value in conditions.items():

@@ -1,13 +1,15 @@
 """What can be asked and done of bulk actions: one command for many runs."""
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from flask import abort
 from flask_babel import gettext as _
+from peewee import ModelSelect
 
 import tasks
 from admin.auth.identity import Who
 from admin.display.numbers import number
+from admin.operations.arguments import JSONList
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.registry import Outcome, action
 from admin.problems import BadInput, Refused
@@ -109,7 +111,7 @@ class RunsChanged(Refused):
         self.found = found
 
 
-def chosen(search: str | None, run_ids: list[Any] | None) -> Any:
+def chosen(search: str | None, run_ids: JSONList | None) -> "ModelSelect[Run]":
     """The query for the runs that are named, or that a search finds. Raises BadInput; nothing is not everything."""
     if run_ids:
         if not all(isinstance(run_id, str) and "\0" not in run_id for run_id in run_ids):
@@ -127,7 +129,7 @@ def chosen(search: str | None, run_ids: list[Any] | None) -> Any:
     return everything(query)
 
 
-def begin(actor: Who, verb: str, fingerprint: str, search: str | None, run_ids: list[Any] | None) -> Outcome[int]:
+def begin(actor: Who, verb: str, fingerprint: str, search: str | None, run_ids: JSONList | None) -> Outcome[int]:
     """Write the items down and enqueue the task that works them off. Raises RunsChanged and BadInput."""
     try:
         begun = bulk.begin(verb, chosen(search, run_ids), fingerprint, actor.asker, None if run_ids else search)
@@ -146,19 +148,19 @@ def begin(actor: Who, verb: str, fingerprint: str, search: str | None, run_ids: 
 
 
 @action("bulk.retry", "operator", makes=True, in_transaction=False)
-def bulk_retry(actor: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+def bulk_retry(actor: Who, fingerprint: str, search: str | None = None, runs: JSONList | None = None) -> Outcome[int]:
     """Re-queue all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
     return begin(actor, "retry", fingerprint, search, runs)
 
 
 @action("bulk.cancel", "operator", makes=True, in_transaction=False)
-def bulk_cancel(actor: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+def bulk_cancel(actor: Who, fingerprint: str, search: str | None = None, runs: JSONList | None = None) -> Outcome[int]:
     """Cancel all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
     return begin(actor, "cancel", fingerprint, search, runs)
 
 
 @action("bulk.delete", "admin", danger=True, makes=True, in_transaction=False)
-def bulk_delete(actor: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+def bulk_delete(actor: Who, fingerprint: str, search: str | None = None, runs: JSONList | None = None) -> Outcome[int]:
     """Remove all these runs from the history; `fingerprint` and what it gives back are as with the others."""
     return begin(actor, "delete", fingerprint, search, runs)
 

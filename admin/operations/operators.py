@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from flask_babel import gettext as _
-from peewee import JOIN, IntegrityError, fn
+from peewee import JOIN, IntegrityError, ModelSelect, fn
 
 from admin.auth.identity import IDLE, LONGEST, ROLES, Who, recently
 from admin.auth.passwords import hashed, new_password
@@ -39,7 +39,7 @@ def operators() -> People:
 # --- operators -----------------------------------------------------------------------------------------------
 
 
-def with_sign_ins() -> Any:
+def with_sign_ins() -> "ModelSelect[Any]":
     """Operators by address, with `sessions`, how many browsers they are signed in with, and `seen_at`, when they were
     last here.
     """

@@ -18,7 +18,7 @@ from werkzeug.datastructures import MultiDict
 
 from admin.forms.list_filters import LONGEST
 from admin.operations.arguments import read_number_of_row, read_uuid
-from admin.operations.schemas import as_data
+from admin.operations.schemas import Schema, as_data
 from admin.problems import BadInput, as_http
 from engine.control.arguments import unknown_parameter
 
@@ -39,7 +39,7 @@ class Read:
     name: str  # noun.verb
     path: str  # below the API's own, with {names} in it
     role: str
-    filters: Mapping[str, Any]
+    filters: Mapping[str, Schema]
     columns: Sequence[str]
     function: Answer
 
@@ -101,7 +101,7 @@ READS: dict[str, Read] = {}
 
 
 def read(
-    name: str, path: str, role: str = "viewer", filters: Mapping[str, Any] | None = None, columns: Sequence[str] = ()
+    name: str, path: str, role: str = "viewer", filters: Mapping[str, Schema] | None = None, columns: Sequence[str] = ()
 ) -> Callable[[Answer], Answer]:
     def declare(function: Answer) -> Answer:
         READS[name] = Read(name, path, role, filters or {}, columns, function)
@@ -130,7 +130,7 @@ def value_of(name: str, kind: object, texts: list[str]) -> object:
     return read_uuid(name, text) if kind is UUID else text_of(name, text, schema)
 
 
-def text_of(name: str, text: str, schema: Mapping[str, Any]) -> str:
+def text_of(name: str, text: str, schema: Schema) -> str:
     if len(text) > schema.get("maxLength", LONGEST):
         raise BadInput(name, _("at most %(most)s characters are allowed", most=schema.get("maxLength", LONGEST)))
     return text
@@ -143,7 +143,7 @@ def choice_of(name: str, text: str, allowed: tuple[object, ...]) -> object:
     raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(map(str, allowed))))
 
 
-def whole_of(name: str, text: str, schema: Mapping[str, Any]) -> int:
+def whole_of(name: str, text: str, schema: Schema) -> int:
     value = read_number_of_row(name, text)
     low, high = schema.get("minimum", value), schema.get("maximum", value)
     if not low <= value <= high:

@@ -1,13 +1,14 @@
 """What can be asked and done of queues, and asked of the broker."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from flask import abort
 from flask_babel import gettext as _
 
 import tasks
 from admin.auth.identity import Who
+from admin.operations.arguments import JSONObject
 from admin.operations.queries import read
 from admin.operations.registry import Outcome, action
 from admin.problems import BadInput
@@ -25,7 +26,7 @@ class Queue(NamedTuple):
     waiting: int
     scheduled: int
     oldest_waiting_ms: float | None
-    paused: dict[str, Any] | None
+    paused: JSONObject | None
     worker_count: int
     busy_count: int
     live: bool
@@ -70,7 +71,7 @@ def head(queue: str, limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 10
 
 
 @read("queues.broker", "/broker")
-def broker() -> dict[str, object]:
+def broker() -> JSONObject:
     """The broker itself: version, memory or file, persistence, and how long a ping takes."""
     return broker_health.health(next(iter(tasks.queues.values())))._asdict()
 

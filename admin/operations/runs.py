@@ -10,8 +10,10 @@ from markupsafe import Markup
 
 import tasks
 from admin.auth.identity import Who
+from admin.operations.arguments import JSONList, JSONObject
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.registry import Outcome, action
+from admin.operations.schemas import Schema
 from admin.problems import BadInput
 from admin.search.run_filter import SPANS, RunFilter
 from config import QUEUES
@@ -23,7 +25,7 @@ from engine.search.pagination import COUNTED_TO, BadPage
 from engine.search.run_search import count_by_state, find
 
 #: As on the page of runs, whose address takes the same.
-FILTERS: dict[str, object] = {
+FILTERS: dict[str, Schema] = {
     "state": {"description": f"One or more, with commas between: {', '.join(State)}."},
     "task": {"description": "Names of tasks, with commas between."},
     "queue": {"description": f"One or more, with commas between: {', '.join(QUEUES)}."},
@@ -94,7 +96,7 @@ class Log(NamedTuple):
 class Causes(NamedTuple):
     """Each with `cause`, `text` and what belongs to it; the main one first."""
 
-    causes: list[dict[str, Any]]
+    causes: list[JSONObject]
 
 
 @read(
@@ -168,7 +170,7 @@ def retry_run(actor: Who, run_id: str) -> Outcome[str]:
 
 @action("runs.again", "operator", in_transaction=False)
 def run_again(
-    actor: Who, run_id: str, args: list[Any] | None = None, arguments: dict[str, Any] | None = None
+    actor: Who, run_id: str, args: JSONList | None = None, arguments: JSONObject | None = None
 ) -> Outcome[Result]:
     """Enqueue a new run of the same task, whose parent is the old one; gives back its handle.
 

@@ -1,11 +1,13 @@
 """What can be asked and done of reading sessions."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from flask import abort
 from flask_babel import gettext as _
+from peewee import Expression, Field, ModelSelect
 
 import models
 import tasks
@@ -15,6 +17,7 @@ from admin.display.numbers import clock
 from admin.forms.list_filters import Asked, choice, text
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.registry import Outcome, action
+from admin.operations.schemas import Schema
 from admin.problems import BadInput, Refused
 from config import settings
 from engine.models import Run, now
@@ -22,7 +25,7 @@ from engine.search import pagination
 from models import AuditEntry, ReadingSession
 from reading.sessions import close_one
 
-FILTERS: dict[str, object] = {
+FILTERS: dict[str, Schema] = {
     "state": {"enum": ["active", "abandoned", "closed"]},
     "reader": {"description": "What the reader's address holds."},
     "book": {"description": "What the title or the author holds."},
@@ -86,7 +89,7 @@ def session(session_id: UUID) -> Session:
     return sessions_of([row])[0]
 
 
-def sessions_of(rows: list[Any]) -> list[Session]:
+def sessions_of(rows: Sequence[Any]) -> list[Session]:
     """`rows` are those of `ReadingSession.browse`."""
     closers = models.closed_by(rows)
     return [session_of(row, closers.get(row.id)) for row in rows]
@@ -127,7 +130,7 @@ def close_session(actor: Who, session_id: UUID) -> Outcome[None]:
     return Outcome(target=str(session_id))
 
 
-def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
+def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, "ModelSelect[ReadingSession]"]]:
     """What the address asks for, and the query of each list with its filters."""
     lists = ReadingSession.lists(as_of, settings.abandoned_after)
     filters = Asked(
@@ -145,14 +148,14 @@ def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
     return filters, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
 
 
-def newest_first(state: str) -> Any:
+def newest_first(state: str) -> Field:
     """The instant that this list is ordered by."""
     return ReadingSession.ended_at if state == "closed" else ReadingSession.started_at
 
 
-def closed_filter(filters: Asked, as_of: datetime) -> Any:
+def closed_filter(filters: Asked, as_of: datetime) -> Expression:
     """Which of the closed sessions: without progress, of the last hours, of one hour, of one run."""
-    condition: Any = ReadingSession.ended_at.is_null(False)
+    condition = ReadingSession.ended_at.is_null(False)
     if filters.progress:
         condition &= ReadingSession.end_position == ReadingSession.start_position
         filters.chip("progress", _("without progress"))

@@ -11,6 +11,7 @@ from flask_babel import gettext as _
 import tasks
 from admin.auth.identity import Who
 from admin.display import tasks as tasks_page
+from admin.operations.arguments import JSONList, JSONObject
 from admin.operations.queries import read
 from admin.operations.registry import Outcome, action
 from engine.control import queues as queue_control
@@ -127,8 +128,8 @@ def can_start(name: str, **_rest: object) -> None:
 def run(
     actor: Who,
     name: str,
-    arguments: dict[str, Any] | None = None,
-    args: list[Any] | None = None,
+    arguments: JSONObject | None = None,
+    args: JSONList | None = None,
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> Outcome[Result]:

@@ -2,10 +2,10 @@
 
 import secrets
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask_babel import gettext as _
-from peewee import IntegrityError
+from peewee import Field, IntegrityError, ModelSelect, Ordering
 
 from admin.auth.identity import Who, digest_of
 from admin.operations.operators import role_of
@@ -39,7 +39,7 @@ def tokens() -> Tokens:
     return Tokens([KnownToken(*row_of(token, KnownToken)) for token in every_token(Token.name)])
 
 
-def every_token(*order: Any) -> Any:
+def every_token(*order: Field | Ordering) -> "ModelSelect[Token]":
     """Also those that are revoked or have expired."""
     return Token.select().order_by(*order)
 

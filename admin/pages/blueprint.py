@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from flask import Blueprint, current_app, request
 from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
+from peewee import Field, ModelSelect
 
 from admin.pages import live_refresh
 from admin.problems import BadInput
@@ -61,7 +62,7 @@ def navigation() -> list[list[Place]]:
     return [group for group in groups if group]
 
 
-def page_of(query: Any, newest_first: Any, key: Any) -> pagination.Page:
+def page_of(query: "ModelSelect[Any]", newest_first: Field, key: Field) -> pagination.Page:
     try:
         return pagination.page(query, newest_first, key, ROWS, request.args.get("before", ""))
     except pagination.BadPage as error:

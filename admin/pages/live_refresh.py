@@ -27,7 +27,7 @@ PASSING = re.compile(r'<input[^>]*name="csrf_token"[^>]*>|<time[^>]*data-tick="n
 #: Stands in a rendering that several sessions share; each gets its own.
 TOKEN = "the-token-of-this-session"
 
-memory = Memory(LIFE, room=200)
+memory = Memory[Response](LIFE, room=200)
 
 
 def register(app: Flask) -> None:
@@ -76,7 +76,7 @@ def answer_a_refresh() -> BaseResponse | None:
     """Stands before the views of the pages, behind the gate."""
     if not asked_by_itself():
         return None
-    shared: Response = memory.get(what_it_depends_on(), the_page)
+    shared = memory.get(what_it_depends_on(), the_page)
     html = shared.get_data(as_text=True)
     response = make_response(html.replace(TOKEN, generate_csrf()) if TOKEN in html else html, shared.status_code)
     response.headers.extend((name, shared.headers[name]) for name in ("ETag", "Location") if name in shared.headers)

@@ -151,7 +151,7 @@ def put(term: Term, values: dict[str, str]) -> bool:
     if term.key in ("state", "task", "queue", "worker", "by", "ended"):
         values[term.key] = value
         return True
-    name: Any = {"after": "last" if value in SPANS else "from", "before": "to"}.get(term.key)
+    name = {"after": "last" if value in SPANS else "from", "before": "to"}.get(term.key)
     if name is None or values[name] or not (name == "last" or absolute(value)):
         return False
     values[name] = value

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
+from peewee import Field
 
 import tasks
 from admin.search.syntax import BadSearch, Term
@@ -134,7 +135,7 @@ def wait_ms(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     return compared(Run.wait_ms, term, query)
 
 
-def compared(field: Any, term: Term, query: Lookup) -> Lookup:
+def compared(field: Field, term: Term, query: Lookup) -> Lookup:
     match = re.fullmatch(r"([<>]=?)(.+)", single_or_minus(term))
     ms = match and in_ms(match[2])
     if not match or ms is None:
