@@ -195,8 +195,8 @@ def inserted_row(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry
 
 def removed_rows(before: AuditEntry, entry: AuditEntry) -> Finding:
     number = entry.id
-    gone = f"{before.id + 1} to {number - 1}" if number - before.id > 2 else str(number - 1)
-    missing = f"row {gone} was removed" if number - before.id > 1 else "what stood between them was removed"
+    numbers = f"{before.id + 1} to {number - 1}" if number - before.id > 2 else str(number - 1)
+    missing = f"row {numbers} was removed" if number - before.id > 1 else "what stood between them was removed"
     return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
 
 
@@ -211,8 +211,8 @@ def faults_at_end(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]
     if head is None or not holds(head):
         yield Finding(None, "head", "the head of the list was changed: it cannot tell where the list ends")
     elif head.last_id > last.id:
-        gone = f"{last.id + 1}" if head.last_id == last.id + 1 else f"{last.id + 1} to {head.last_id}"
-        yield Finding(last.id + 1, "cut off", f"row {gone} was cut off the end: the head still knows of it")
+        numbers = f"{last.id + 1}" if head.last_id == last.id + 1 else f"{last.id + 1} to {head.last_id}"
+        yield Finding(last.id + 1, "cut off", f"row {numbers} was cut off the end: the head still knows of it")
     elif head.last_id < last.id or head.hash != last.hash:
         yield Finding(last.id, "inserted", f"row {last.id} was put at the end: the list ended at row {head.last_id}")
 
@@ -220,8 +220,8 @@ def faults_at_end(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]
 def entries(since: int, newest: int) -> Iterator[AuditEntry]:
     last = since - 1
     while last < newest:
-        some = AuditEntry.select().where(AuditEntry.id.between(last + 1, newest)).order_by(AuditEntry.id).limit(BATCH)
-        if not (rows := list(some)):
+        batch = AuditEntry.select().where(AuditEntry.id.between(last + 1, newest)).order_by(AuditEntry.id).limit(BATCH)
+        if not (rows := list(batch)):
             return
         yield from rows
         last = rows[-1].id

@@ -30,26 +30,26 @@ class Memory(Generic[Value]):
         self.lock, self.places = Lock(), OrderedDict[Hashable, Place[Value]]()
 
     def get(self, key: Hashable, find: Callable[[], Value]) -> Value:
-        arrived, place = monotonic(), self.place(key)
-        with place.lock:
-            waited = place.known_at >= arrived
-            if not waited and monotonic() - place.asked_at > self.life:
-                place.asked_at = monotonic()
+        arrived, entry = monotonic(), self.place(key)
+        with entry.lock:
+            waited = entry.known_at >= arrived
+            if not waited and monotonic() - entry.asked_at > self.life:
+                entry.asked_at = monotonic()
                 try:
-                    place.value, place.error = find(), None
+                    entry.value, entry.error = find(), None
                 except Exception as error:
-                    place.value, place.error = None, error
-                place.known_at = monotonic()
-            if place.error:
-                raise place.error
-            return cast(Value, place.value)
+                    entry.value, entry.error = None, error
+                entry.known_at = monotonic()
+            if entry.error:
+                raise entry.error
+            return cast(Value, entry.value)
 
     def place(self, key: Hashable) -> Place[Value]:
         with self.lock:
-            place = self.places[key] = self.places.pop(key, Place())
+            entry = self.places[key] = self.places.pop(key, Place())
             while len(self.places) > self.room:
                 self.places.popitem(last=False)
-            return place
+            return entry
 
     def forget(self) -> None:
         with self.lock:

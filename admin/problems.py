@@ -113,8 +113,8 @@ def as_http(error: Exception) -> HTTPException:
             return RequestEntityTooLarge(_("The arguments are too long for a message."))
         case NoLiveWorker():
             return ServiceUnavailable(in_words(error), retry_after=RETRY_AFTER)
-    trouble = trouble_in_words(error)
-    return ServiceUnavailable(trouble, retry_after=RETRY_AFTER) if trouble else InternalServerError()
+    outage = trouble_in_words(error)
+    return ServiceUnavailable(outage, retry_after=RETRY_AFTER) if outage else InternalServerError()
 
 
 def in_words(error: Exception) -> str | None:

@@ -46,11 +46,11 @@ def claim() -> Response | None:
         return None
     if not re.fullmatch(PATTERN, key):
         raise BadInput(HEADER, _("from 1 to 255 visible ASCII characters are needed"))
-    name, request_digest, moment = name_of(key), digest_of_request(), now()
-    KeptAnswer.delete().where(KeptAnswer.created_at < moment - KEPT).execute()
+    name, request_digest, as_of = name_of(key), digest_of_request(), now()
+    KeptAnswer.delete().where(KeptAnswer.created_at < as_of - KEPT).execute()
     try:
         with database.atomic():
-            KeptAnswer.create(name=name, request=request_digest, created_at=moment)
+            KeptAnswer.create(name=name, request=request_digest, created_at=as_of)
     except IntegrityError:
         return first_answer(name, request_digest)
     g.claimed = name
@@ -58,16 +58,16 @@ def claim() -> Response | None:
 
 
 def first_answer(name: str, request_digest: str) -> Response:
-    kept = KeptAnswer.get_or_none(KeptAnswer.name == name)
-    if kept is None or kept.status is None or kept.body is None:
+    record = KeptAnswer.get_or_none(KeptAnswer.name == name)
+    if record is None or record.status is None or record.body is None:
         raise Refused(
             _("A request with this key is being worked on, or was cut off: look whether it was done before you go on.")
         )
-    if kept.request != request_digest:
+    if record.request != request_digest:
         raise OtherRequest(HEADER, _("this key was sent before, with another request"))
-    nonce, sealed = bytes.fromhex(kept.body[:32]), bytes.fromhex(kept.body[32:])
-    response = make_response(mixed(nonce, sealed), kept.status)
-    response.content_type = kept.content_type or ""
+    nonce, sealed = bytes.fromhex(record.body[:32]), bytes.fromhex(record.body[32:])
+    response = make_response(mixed(nonce, sealed), record.status)
+    response.content_type = record.content_type or ""
     response.headers["Idempotency-Replayed"] = "true"
     return response
 

@@ -30,6 +30,7 @@ from engine.history.run_totals import Of
 from engine.models import ENDED, now
 from engine.monitor import alerts, consumers, health, registered_tasks
 from engine.monitor.alert_rules import RULES
+from engine.queues.queue import Queue
 from engine.version import code_version
 from reading import sessions
 
@@ -85,42 +86,34 @@ class QueueFigures(NamedTuple):
     is_paused: bool
 
 
+def queue_figures(queue: Queue) -> QueueFigures:
+    return QueueFigures(
+        depth=queue.storage.queue_size(),
+        scheduled=queue.storage.schedule_size(),
+        oldest_at=queue.storage.oldest_waiting(),
+        dead=queue.storage.dead_size(),
+        is_paused="" in queue.storage.pauses(),
+    )
+
+
 def of_queues() -> list[Metric]:
     """What the broker says, and nobody else is needed for."""
     at = now().timestamp()
-    facts = {
-        name: QueueFigures(
-            depth=queue.storage.queue_size(),
-            scheduled=queue.storage.schedule_size(),
-            oldest_at=queue.storage.oldest_waiting(),
-            dead=queue.storage.dead_size(),
-            is_paused="" in queue.storage.pauses(),
-        )
-        for name, queue in tasks.queues.items()
-    }
+    figures = {name: queue_figures(queue) for name, queue in tasks.queues.items()}
+    depth = {name: queue.depth for name, queue in figures.items()}
+    scheduled = {name: queue.scheduled for name, queue in figures.items()}
+    oldest = {name: max(at - queue.oldest_at, 0) if queue.oldest_at else 0 for name, queue in figures.items()}
+    paused = {name: int(queue.is_paused) for name, queue in figures.items()}
+    dead = {name: queue.dead for name, queue in figures.items()}
     running = Counter[Labels](
-        (name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.held()
+        (name, delivery.task) for name, queue in tasks.queues.items() for delivery in queue.storage.held()
     )
     return [
-        by_queue("queue_depth", "Runs that wait in the queue.", {name: queue.depth for name, queue in facts.items()}),
-        by_queue(
-            "queue_scheduled",
-            "Runs that are due later, retries too.",
-            {name: queue.scheduled for name, queue in facts.items()},
-        ),
-        by_queue(
-            "queue_oldest_seconds",
-            "For how long the oldest run has waited; 0 where none waits.",
-            {name: max(at - queue.oldest_at, 0) if queue.oldest_at else 0 for name, queue in facts.items()},
-        ),
-        by_queue(
-            "queue_paused",
-            "1 while somebody has paused it.",
-            {name: int(queue.is_paused) for name, queue in facts.items()},
-        ),
-        by_queue(
-            "dead_runs", "Dead runs that wait for a decision.", {name: queue.dead for name, queue in facts.items()}
-        ),
+        by_queue("queue_depth", "Runs that wait in the queue.", depth),
+        by_queue("queue_scheduled", "Runs that are due later, retries too.", scheduled),
+        by_queue("queue_oldest_seconds", "For how long the oldest run has waited; 0 where none waits.", oldest),
+        by_queue("queue_paused", "1 while somebody has paused it.", paused),
+        by_queue("dead_runs", "Dead runs that wait for a decision.", dead),
         gauge("runs_running", "Runs that are being executed.", ["queue", "task"], folded_tasks(running)),
     ]
 
@@ -164,12 +157,12 @@ def of_history() -> Iterator[Metric]:
 
 def of_lifetime() -> list[Metric]:
     totals = run_totals.lifetime()
-    of = folding(totals.counts)
+    labels_of = folding(totals.counts)
     ended, retried = Counter[Labels](), Counter[Labels]()
     for key, counts in totals.counts.items():
         for state in ENDED:
-            ended[*of(key), str(state)] += counts[state]
-        retried[of(key)] += counts[RETRIED]
+            ended[*labels_of(key), str(state)] += counts[state]
+        retried[labels_of(key)] += counts[RETRIED]
     return [
         counter("runs_ended", "Runs by how they ended.", ["task", "queue", "state"], ended),
         counter("attempts_retried", "Attempts that failed and were tried again.", ["task", "queue"], retried),
@@ -177,14 +170,14 @@ def of_lifetime() -> list[Metric]:
             "run_wait_seconds",
             "From due to the first start. The sum is an estimate, within a tenth.",
             ["task", "queue"],
-            merged(totals.waited, of),
+            merged(totals.waited, labels_of),
             RUN_EDGES,
         ),
         histogram(
             "run_duration_seconds",
             "Of the last attempt. The sum is an estimate, within a tenth.",
             ["task", "queue"],
-            merged(totals.ran, of),
+            merged(totals.ran, labels_of),
             RUN_EDGES,
         ),
     ]
@@ -239,15 +232,18 @@ def folding(keys: Iterable[Of]) -> Callable[[Of], Labels]:
     """What an entry counts as: itself, or `other` once there are too many tasks, and in a queue that is not ours."""
     own = [fact.name for fact in registered_tasks.registered(tasks.queues)]
     unregistered = sorted({key.task for key in keys} - set(own))
-    kept = {*own[:MOST_TASKS], *unregistered[: max(MOST_TASKS - len(own), 0)]}
-    return lambda key: (key.task if key.task in kept else OTHER, key.queue if key.queue in tasks.queues else OTHER)
+    task_names = {*own[:MOST_TASKS], *unregistered[: max(MOST_TASKS - len(own), 0)]}
+    return lambda key: (
+        key.task if key.task in task_names else OTHER,
+        key.queue if key.queue in tasks.queues else OTHER,
+    )
 
 
 def folded_tasks(running: Mapping[Labels, int]) -> Counter[Labels]:
-    of = folding(Of(task, queue) for queue, task in running)
+    labels_of = folding(Of(task, queue) for queue, task in running)
     counts: Counter[Labels] = Counter()
     for (queue, task), count in running.items():
-        counts[tuple(reversed(of(Of(task, queue))))] += count
+        counts[tuple(reversed(labels_of(Of(task, queue))))] += count
     return counts
 
 
@@ -255,10 +251,10 @@ def only_queues(values: Mapping[Labels, int]) -> dict[Labels, int]:
     return {labels: value for labels, value in values.items() if labels[0] in tasks.queues}
 
 
-def merged(durations: Mapping[Of, Counter[int]], of: Callable[[Of], Labels]) -> dict[Labels, Counter[int]]:
+def merged(durations: Mapping[Of, Counter[int]], labels_of: Callable[[Of], Labels]) -> dict[Labels, Counter[int]]:
     by_labels: dict[Labels, Counter[int]] = {}
     for key, buckets in durations.items():
-        by_labels.setdefault(of(key), Counter()).update(buckets)
+        by_labels.setdefault(labels_of(key), Counter()).update(buckets)
     return by_labels
 
 
@@ -298,7 +294,7 @@ def histogram(
         steps = Counter[int]()
         for bucket, count in buckets.items():
             steps[bisect_left(edges, bucket)] += count
-        cumulated = list(accumulate(steps[place] for place in range(len(edges) + 1)))
+        cumulated = list(accumulate(steps[index] for index in range(len(edges) + 1)))
         total = sum(count * middle(bucket) / 1000 for bucket, count in buckets.items())
         family.add_metric(key, list(zip([*ends, "+Inf"], cumulated, strict=True)), sum_value=total)
     return family

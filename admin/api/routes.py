@@ -39,9 +39,9 @@ def register(app: Flask) -> None:
 @blueprint.record_once
 def add_routes(setup: BlueprintSetupState) -> None:
     for read in READS.values():
-        setup.add_url_rule(rule_of_read(read), read.name.replace(".", "_"), needs(read.role)(asking(read)))
+        setup.add_url_rule(rule_of_read(read), read.name.replace(".", "_"), needs(read.role)(query_view(read)))
     for action in ACTIONS.values():
-        view = needs(action.role)(doing(action))
+        view = needs(action.role)(action_view(action))
         setup.add_url_rule(rule_of(action), f"do_{action.name}".replace(".", "_"), view, methods=["POST"])
 
 
@@ -63,7 +63,7 @@ def rule_of_read(read: Read) -> str:
 # --- questions -----------------------------------------------------------------------------------------------
 
 
-def asking(read: Read) -> Callable[..., Response]:
+def query_view(read: Read) -> Callable[..., Response]:
     def view(**in_path: Any) -> Response:
         in_path = {name: str(value) for name, value in in_path.items()}
         answer = read.ask(in_path, request.args)
@@ -88,7 +88,7 @@ def add_etag(response: Response) -> Response:
 # --- commands ------------------------------------------------------------------------------------------------
 
 
-def doing(action: Action) -> Callable[..., Response]:
+def action_view(action: Action) -> Callable[..., Response]:
     def view(**in_path: Any) -> Response:
         arguments = body_of(request)
         if action.subject and action.subject.name in arguments:

@@ -86,14 +86,14 @@ def gate() -> BaseResponse | None:
     """Stands before every view. An unknown path or method goes on to its 404 or 405, the same for everybody."""
     if not request.endpoint:
         return None
-    refuse_what_cannot_be_read()
+    reject_malformed()
     marker = getattr(current_app.view_functions[request.endpoint], "needs", None)
     is_open = may_be_anonymous(marker)
     actor = None if is_open and request.method in SAFE else current_actor_or_none()
     if actor is None and not is_open:
-        return stranger()
+        return login_redirect_or_401()
     if request.method not in SAFE and not by_bearer():
-        refuse_forgeries()
+        check_csrf()
     if actor is not None and not is_open:
         check_role(actor, marker)
     return None
@@ -117,7 +117,7 @@ def denied(actor: Who, needed: str, what: str) -> NotAllowed:
     return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=actor.role))
 
 
-def refuse_what_cannot_be_read() -> None:
+def reject_malformed() -> None:
     """Bodies that are too long or of another kind, and NUL, which PostgreSQL has no way to hold."""
     for field, value in request.args.items(multi=True):
         if "\0" in value:
@@ -131,7 +131,7 @@ def refuse_what_cannot_be_read() -> None:
         raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds=", ".join(READABLE_BODIES)))
 
 
-def stranger() -> BaseResponse:
+def login_redirect_or_401() -> BaseResponse:
     """A browser that wants to see a page is sent to the sign-in; everybody else is told."""
     if request.method in ("GET", "HEAD") and not for_program() and not by_bearer():
         path = request.full_path.rstrip("?")
@@ -143,7 +143,7 @@ def stranger() -> BaseResponse:
     )
 
 
-def refuse_forgeries() -> None:
+def check_csrf() -> None:
     """A browser sends its cookie with what other sites make it send too."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         raise NotAllowed(_("This came from another site."))

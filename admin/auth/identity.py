@@ -91,16 +91,16 @@ def by_token(_: object) -> Who | None:
     authorization = request.authorization
     if authorization is None or authorization.type != "bearer" or not authorization.token:
         return None
-    moment = now()
+    as_of = now()
     token = Token.get_or_none(
         (Token.digest == digest_of(authorization.token))
         & Token.revoked_at.is_null()
-        & (Token.expires_at.is_null() | (Token.expires_at > moment))
+        & (Token.expires_at.is_null() | (Token.expires_at > as_of))
     )
     if token is None:
         return None
-    if not token.used_at or moment - token.used_at > SEEN_EVERY:
-        note_use(Token.update(used_at=moment).where(Token.id == token.id))
+    if not token.used_at or as_of - token.used_at > SEEN_EVERY:
+        note_use(Token.update(used_at=as_of).where(Token.id == token.id))
     return Who("token", token.name, token.role, "api", request.remote_addr)
 
 
@@ -111,18 +111,18 @@ def by_cookie(secret: str) -> Who | None:
 
 
 def signed_in(secret: str) -> Who | None:
-    moment = now()
+    as_of = now()
     sign_in = (
         SignIn.select(SignIn, Operator)
         .join(Operator)
         .where((SignIn.digest == digest_of(secret)) & SignIn.ended_at.is_null() & Operator.disabled_at.is_null())
-        .where((SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST))
+        .where((SignIn.seen_at > as_of - IDLE) & (SignIn.created_at > as_of - LONGEST))
         .get_or_none()
     )
     if sign_in is None:
         return None
-    if by_a_person() and moment - sign_in.seen_at > SEEN_EVERY:
-        note_use(SignIn.update(seen_at=moment).where(SignIn.digest == sign_in.digest))
+    if by_a_person() and as_of - sign_in.seen_at > SEEN_EVERY:
+        note_use(SignIn.update(seen_at=as_of).where(SignIn.digest == sign_in.digest))
     return Who("operator", sign_in.operator.email, sign_in.operator.role, "web", request.remote_addr, secret)
 
 

@@ -49,10 +49,10 @@ def verify_audit(since: int, head: str | None, as_json: bool) -> None:
     else:
         for finding in report.findings:
             click.echo(finding.told)
-        held = report.rows - len(
+        intact_count = report.rows - len(
             {finding.row for finding in report.findings if finding.what in ("changed", "inserted")}
         )
-        click.echo(f"{held} rows hold; the last one is {report.last_id}, its hash {report.head}")
+        click.echo(f"{intact_count} rows hold; the last one is {report.last_id}, its hash {report.head}")
     raise SystemExit(bool(report.findings))
 
 

@@ -49,10 +49,10 @@ WATCHED = ("runs.list",)
 
 def add_to(cli: click.Group) -> None:
     for read in READS.values():
-        add(cli, read.noun, read.verb, partial(asking, read))
+        add(cli, read.noun, read.verb, partial(query_command, read))
     for action in ACTIONS.values():
         if action.name not in ALONE:
-            add(cli, action.noun, action.verb, partial(doing, action))
+            add(cli, action.noun, action.verb, partial(action_command, action))
 
 
 def add(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command]) -> None:
@@ -68,7 +68,7 @@ def add(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command
 # --- questions -----------------------------------------------------------------------------------------------
 
 
-def asking(read: Read) -> click.Command:
+def query_command(read: Read) -> click.Command:
     parameters: list[click.Parameter] = [argument(name) for name in read.in_path]
     for name, kind in read.in_query.items():
         parameters.append(option_of_query(name, kind, read.default(name)))
@@ -127,7 +127,7 @@ def option_of_query(name: str, kind: object, default: object) -> click.Option:
 # --- commands ------------------------------------------------------------------------------------------------
 
 
-def doing(action: Action) -> click.Command:
+def action_command(action: Action) -> click.Command:
     subject = action.subject and action.subject.name
     parameters: list[click.Parameter] = [
         argument(parameter.name) if parameter.name == subject else option_of(parameter)

@@ -153,7 +153,7 @@ def instant(cell: object) -> datetime | None:
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
-    for line in fact_lines(known(facts)):
+    for line in fact_lines(without_nones(facts)):
         click.echo(line)
 
 
@@ -172,10 +172,10 @@ def fact_lines(facts: Mapping[str, object]) -> list[str]:
 def tidied(name: str, value: object) -> object:
     if isinstance(value, str):
         return value.rstrip("\n")
-    return known(value) if isinstance(value, dict) and name not in DATA else value
+    return without_nones(value) if isinstance(value, dict) and name not in DATA else value
 
 
-def known(facts: Mapping[str, object]) -> dict[str, object]:
+def without_nones(facts: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
@@ -197,7 +197,7 @@ def lines_of(value: Any, is_data: bool = False) -> list[str]:
     if isinstance(value, dict):
         return fact_lines(value)
     if all(isinstance(item, dict) for item in value):
-        return record_lines(value if is_data else list(map(known, value)))
+        return record_lines(value if is_data else list(map(without_nones, value)))
     return [line for item in value for line in ([shown(item)] if fits(item) else lines_of(item, is_data))]
 
 

@@ -102,8 +102,8 @@ def token() -> None:
 @click.option("--days", type=int, help="How long it is valid; for ever without this.")
 def create_token(name: str, role: str, days: int | None) -> None:
     """Make a token. The last line printed is the token; it cannot be shown again."""
-    made = perform(me(), "tokens.create", name=name, role=role, days=days)
-    click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{made}")
+    token = perform(me(), "tokens.create", name=name, role=role, days=days)
+    click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{token}")
 
 
 @token.command("list")

@@ -16,7 +16,7 @@ from admin.operations.queries import MOST_AT_ONCE, READS
 
 @with_appcontext
 def ask(name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, object] | None = None) -> Any:
-    """The answer as JSON has it; `given` are the parameters of the query. Raises what the read raises."""
+    """The answer as JSON has it; `parameters` are those of the query. Raises what the read raises."""
     many = {
         name: [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
         for name, value in (parameters or {}).items()

@@ -82,9 +82,9 @@ def sessions(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
     return chart(_("Sessions closed per hour"), [_("Closed")], values, HOUR, as_of)
 
 
-def sessions_of(hour: datetime, count: int, progress: str | None = None) -> str:
+def sessions_of(hour: datetime, count: int, **more: str) -> str:
     """Where the sessions closed in this hour are; empty where there are none."""
-    return url_for("pages.sessions", state="closed", hour=iso(hour), progress=progress) if count else ""
+    return url_for("pages.sessions", state="closed", hour=iso(hour), **more) if count else ""
 
 
 def closed(count: int) -> str:

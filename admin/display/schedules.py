@@ -152,16 +152,16 @@ class Agenda(NamedTuple):
     held: int
 
 
-def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime, most: int) -> Agenda:
-    held, coming = 0, []
+def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime, limit: int) -> Agenda:
+    held_count, coming = 0, []
     for fact in facts:
         pause = ticks.paused(pauses.get(fact.queue, {}), fact.name, at)
         due = first_after(fact.name, pause) if pause else next(iter(next_ticks(fact.name, at, 1)), None)
-        held += bool(pause and not due)
+        held_count += bool(pause and not due)
         if due:
             coming.append(Coming(due, fact.name))
     coming.sort()
-    return Agenda(coming[:most], len(coming[most:]), held)
+    return Agenda(coming[:limit], len(coming[limit:]), held_count)
 
 
 # --- words ---------------------------------------------------------------------------------------------------
@@ -190,29 +190,29 @@ def minute_utc(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
 
 
-def mark_words(mark: run_strip.Mark, whole: bool = True) -> str:
+def mark_words(bar: run_strip.Mark, whole: bool = True) -> str:
     """A bar of the strip in words; where there are hundreds of them, without those that say that all is well."""
-    if mark.run is None:
-        return told_ticks(mark)
-    run = mark.run
+    if bar.run is None:
+        return told_ticks(bar)
+    run = bar.run
     parts = [state_word(run.state)] if whole or run.state != State.SUCCEEDED else []
     parts.append(clock(run.enqueued_at) if whole else minute(run.enqueued_at))
     if run.run_ms is not None:
         parts.append(_("ran %(time)s", time=duration(run.run_ms)) if whole else duration(run.run_ms))
-    if mark.drift_ms is not None:
-        late = duration(mark.drift_ms)
+    if bar.drift_ms is not None:
+        late = duration(bar.drift_ms)
         parts.append(_("started %(time)s after its tick", time=late) if whole else f"+{late}")
-    if mark.overlaps and whole:
+    if bar.overlaps and whole:
         parts.append(_("while another one ran"))
     if run.asked_by_kind != "schedule" and whole:
         parts.append(_("asked by %(who)s", who=asker(run)))
     return " · ".join(parts)
 
 
-def told_ticks(mark: run_strip.Mark) -> str:
-    assert mark.due and mark.last
-    first, last = minute(mark.due), minute(mark.last)
-    if mark.ticks == 1:
-        return " · ".join([tick_state(mark.state), first])
-    count = ngettext("%(num)s tick", "%(num)s ticks", mark.ticks)
-    return " · ".join([tick_state(mark.state), count, f"{first} – {last}"])
+def told_ticks(bar: run_strip.Mark) -> str:
+    assert bar.due and bar.last
+    first, last = minute(bar.due), minute(bar.last)
+    if bar.ticks == 1:
+        return " · ".join([tick_state(bar.state), first])
+    count = ngettext("%(num)s tick", "%(num)s ticks", bar.ticks)
+    return " · ".join([tick_state(bar.state), count, f"{first} – {last}"])

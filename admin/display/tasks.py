@@ -39,12 +39,12 @@ class Row:
 def rows_of(facts: list[TaskFacts], at: datetime) -> tuple[list[Row], str | None]:
     """And what is wrong with the broker, which then cannot tell of pauses."""
     weeks = task_stats.weeks([fact.name for fact in facts], at)
-    pauses, trouble = {}, None
+    pauses, error_text = {}, None
     try:
         pauses = {queue: tasks.queues[queue].pauses() for queue in {fact.queue for fact in facts}}
     except BrokerAway as error:
-        trouble = trouble_in_words(error)
+        error_text = trouble_in_words(error)
     return [
         Row(fact, weeks[fact.name], pauses.get(fact.queue, {}).get(fact.name), bars(weeks[fact.name], at))
         for fact in facts
-    ], trouble
+    ], error_text

@@ -13,7 +13,7 @@ from admin.api.cleanup import LONGEST_WAIT_SECONDS
 from admin.api.routes import in_json
 from admin.auth.access import needs, takes_any_body
 from admin.auth.identity import current_actor
-from admin.flower.views import after_waiting, known, nobody, result_of, state_of, time_of, timeout_of
+from admin.flower.views import after_waiting, get_run_or_404, result_of, state_of, time_of, timeout_of, worker_not_found
 from admin.operations.arguments import read_number
 from admin.operations.registry import perform
 from admin.problems import BadInput
@@ -98,7 +98,7 @@ def cancelled(run_id: str, word: str) -> Response:
     try:
         perform(current_actor(), "runs.cancel", run_id=run_id)
     except NotPossible:
-        known(run_id)
+        get_run_or_404(run_id)
     return in_json({"message": f"{word} '{run_id}'"})
 
 
@@ -109,5 +109,5 @@ def flower_shutdown(name: str) -> Response:
     try:
         perform(current_actor(), "workers.stop", worker=name)
     except NotPossible:
-        nobody(name)
+        worker_not_found(name)
     return in_json({"message": "Shutting down!"})

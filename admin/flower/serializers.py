@@ -94,8 +94,8 @@ def seconds(at: datetime | None) -> float | None:
 
 def exception_of(error: str | None) -> str | None:
     """`ValueError: no` → `ValueError('no')`."""
-    named = re.fullmatch(r"([\w.]+): (.*)", error or "", re.DOTALL)
-    return f"{named[1]}({named[2]!r})" if named else error
+    match = re.fullmatch(r"([\w.]+): (.*)", error or "", re.DOTALL)
+    return f"{match[1]}({match[2]!r})" if match else error
 
 
 def worker_of(run: Run) -> str:
@@ -169,12 +169,12 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
 def broker_of(queue: Queue) -> dict[str, object]:
     """Where the broker is, without its password."""
     pool = getattr(getattr(queue.storage, "redis", None), "connection_pool", None)
-    where = pool.connection_kwargs if pool else {}
+    connection = pool.connection_kwargs if pool else {}
     return {
-        "hostname": where.get("path") or where.get("host") or str(getattr(queue.storage, "path", "")),
-        "userid": where.get("username"),
-        "virtual_host": str(where.get("db") or 0),
-        "port": where.get("port") or 0,
+        "hostname": connection.get("path") or connection.get("host") or str(getattr(queue.storage, "path", "")),
+        "userid": connection.get("username"),
+        "virtual_host": str(connection.get("db") or 0),
+        "port": connection.get("port") or 0,
         "ssl": bool(pool and "SSL" in pool.connection_class.__name__),
         "transport": "redis" if pool else "sqlite",
     }
@@ -185,11 +185,11 @@ def queue_told(name: str) -> dict[str, object]:
         "name": name, "type": "direct", "arguments": None, "durable": True, "passive": False, "auto_delete": False,
         "delivery_mode": None, "no_declare": False,
     }  # fmt: skip
-    nothing = dict.fromkeys(
+    missing = dict.fromkeys(
         ("queue_arguments", "binding_arguments", "consumer_arguments", "alias", "no_declare", "expires", "message_ttl",
          "max_length", "max_length_bytes", "max_priority")
     )  # fmt: skip
     return {
         "name": name, "exchange": exchange, "routing_key": name, "durable": True, "exclusive": False,
-        "auto_delete": False, "no_ack": False, "bindings": [], **nothing,
+        "auto_delete": False, "no_ack": False, "bindings": [], **missing,
     }  # fmt: skip

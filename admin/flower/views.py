@@ -48,12 +48,12 @@ def flower_tasks() -> Response:
         raise BadInput("search", _("the search of /api/v1/admin/runs is to be used: q"))
     limit, offset = whole("limit", USUAL), whole("offset", 0)
     size, order = min(limit + offset, MOST), request.args.get("sort_by") or ""
-    runs = newest(wanted(), MOST if order else size)
+    runs = newest(requested_runs(), MOST if order else size)
     rows = in_order(runs, order, size) if order else runs
     return in_json(tasks_of(rows[offset:size]))
 
 
-def wanted() -> Lookup:
+def requested_runs() -> Lookup:
     args = {name: request.args.get(name, "") for name in ("state", "taskname", "workername")}
     filled = {name: value for name, value in args.items() if value not in ("", "All")}
     worker = filled.get("workername", "").partition("@")[2]
@@ -108,7 +108,7 @@ def time_of(name: str, text: object, form: str) -> datetime:
 @blueprint.get("/api/task/info/<run_id>")
 @needs("viewer")
 def flower_info(run_id: str) -> Response:
-    serialized = tasks_of([known(run_id)])[run_id]
+    serialized = tasks_of([get_run_or_404(run_id)])[run_id]
     return in_json({"worker": None, **serialized})
 
 
@@ -169,7 +169,7 @@ def after_waiting(run_id: str, queue: Queue, seconds: float) -> Run | None:
     return run
 
 
-def known(run_id: str) -> Run:
+def get_run_or_404(run_id: str) -> Run:
     run: Run | None = Run.get_or_none(Run.id == run_id)
     return run or abort(404, _("No run has this id, or it is older than the history."))
 
@@ -180,14 +180,14 @@ def known(run_id: str) -> Run:
 @blueprint.get("/api/workers")
 @needs("viewer")
 def flower_workers() -> Response:
-    everybody = {consumers.worker_name(consumer): consumer for consumer in reversed(consumers.workers())}
+    by_name = {consumers.worker_name(consumer): consumer for consumer in reversed(consumers.workers())}
     if truth("status"):
-        return in_json({name: consumer.state(now(), LEASE) in ("live", "late") for name, consumer in everybody.items()})
-    present = {name: consumer for name, consumer in everybody.items() if is_present(consumer)}
+        return in_json({name: consumer.state(now(), LEASE) in ("live", "late") for name, consumer in by_name.items()})
+    present = {name: consumer for name, consumer in by_name.items() if is_present(consumer)}
     name = request.args.get("workername")
     if name:
-        return in_json({name: told(present.get(name) or nobody(name)) | in_hand(name)})
-    return in_json({name: told(consumer) for name, consumer in present.items()})
+        return in_json({name: describe_worker(present.get(name) or worker_not_found(name)) | in_hand(name)})
+    return in_json({name: describe_worker(consumer) for name, consumer in present.items()})
 
 
 def truth(name: str) -> bool:
@@ -198,11 +198,11 @@ def is_present(consumer: WorkerProcess) -> bool:
     return consumer.queue in tasks.queues and consumer.state(now(), LEASE) in ("live", "late")
 
 
-def nobody(name: str) -> NoReturn:
+def worker_not_found(name: str) -> NoReturn:
     abort(404, _("There is no worker %(name)s.", name=name))
 
 
-def told(consumer: WorkerProcess) -> dict[str, object]:
+def describe_worker(consumer: WorkerProcess) -> dict[str, object]:
     return worker_told(consumer, tasks.queues[consumer.queue], registered_tasks.registered(tasks.queues))
 
 

@@ -22,14 +22,14 @@ def change_own_password(actor: Who, old: Secret, new: Secret) -> Outcome[None]:
     if not matches(old, me.password_hash):
         raise BadInput("old", _("this is not your password"))
     Operator.update(password_hash=hashed(new, me.email)).where(Operator.id == me.id).execute()
-    return Outcome(target=me.email, after={"sessions_ended": end_sign_ins(me, *others(actor))})
+    return Outcome(target=me.email, after={"sessions_ended": end_sign_ins(me, *other_sign_ins(actor))})
 
 
 @action("me.end_session", "viewer")
 def end_own_sign_in(actor: Who, session: str) -> Outcome[None]:
     """End one of one's own signed-in browsers."""
-    named = SignIn.digest.startswith(session) if len(session) == SIGN_IN_NAME and session.isalnum() else False
-    if not named or not end_sign_ins(oneself(actor), named):
+    condition = SignIn.digest.startswith(session) if len(session) == SIGN_IN_NAME and session.isalnum() else False
+    if not condition or not end_sign_ins(oneself(actor), condition):
         raise Refused(_("This session has ended already."))
     return Outcome(target=session)
 
@@ -38,11 +38,11 @@ def end_own_sign_in(actor: Who, session: str) -> Outcome[None]:
 def end_other_sign_ins(actor: Who) -> Outcome[int]:
     """End all of one's signed-in browsers but this one; gives back how many those were."""
     me = oneself(actor)
-    ended = end_sign_ins(me, *others(actor))
+    ended = end_sign_ins(me, *other_sign_ins(actor))
     return Outcome(ended, me.email, after={"sessions_ended": ended})
 
 
-def others(actor: Who) -> list[Expression]:
+def other_sign_ins(actor: Who) -> list[Expression]:
     return [SignIn.digest != digest_of(actor.secret)] if actor.secret else []
 
 

@@ -9,7 +9,7 @@ from admin.problems import Refused
 
 
 @action("alerts.test", "operator", in_transaction=False)
-def test_alerts(actor: Who) -> Outcome[list[delivery.Tried]]:
+def test_alerts(actor: Who) -> Outcome[list[delivery.TestResult]]:
     """Send a test by webhook and mail; gives back what came of each."""
     tried = delivery.try_channels()
     if not tried:

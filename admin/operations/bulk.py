@@ -132,19 +132,19 @@ def chosen(search: str | None, run_ids: JSONList | None) -> "ModelSelect[Run]":
 def begin(actor: Who, verb: str, fingerprint: str, search: str | None, run_ids: JSONList | None) -> Outcome[int]:
     """Write the items down and enqueue the task that works them off. Raises RunsChanged and BadInput."""
     try:
-        begun = bulk.begin(verb, chosen(search, run_ids), fingerprint, actor.asker, None if run_ids else search)
+        bulk_action = bulk.begin(verb, chosen(search, run_ids), fingerprint, actor.asker, None if run_ids else search)
     except bulk.Changed as error:
         raise RunsChanged(error.found) from error
     except bulk.TooMany as error:
         raise BadInput("search", _("at most %(most)s runs are taken at once", most=number(bulk.MOST))) from error
     try:
-        run = run_control.run_task(tasks.queues, TASK, kwargs={"bulk_id": begun.id}, by=actor.asker)
+        run = run_control.run_task(tasks.queues, TASK, kwargs={"bulk_id": bulk_action.id}, by=actor.asker)
     except Exception:
-        bulk.withdraw(begun.id)
+        bulk.withdraw(bulk_action.id)
         raise
-    bulk.carried_by(begun.id, run.id)
-    selection = {"search": search} if begun.search else {"runs": run_ids}
-    return Outcome(begun.id, str(begun.id), after={**selection, "count": begun.total, "run": run.id})
+    bulk.carried_by(bulk_action.id, run.id)
+    selection = {"search": search} if bulk_action.search else {"runs": run_ids}
+    return Outcome(bulk_action.id, str(bulk_action.id), after={**selection, "count": bulk_action.total, "run": run.id})
 
 
 @action("bulk.retry", "operator", makes=True, in_transaction=False)

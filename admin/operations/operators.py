@@ -43,8 +43,8 @@ def with_sign_ins() -> "ModelSelect[Any]":
     """Operators by address, with `sessions`, how many browsers they are signed in with, and `seen_at`, when they were
     last here.
     """
-    moment = now()
-    signed_in = SignIn.ended_at.is_null() & (SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST)
+    as_of = now()
+    signed_in = SignIn.ended_at.is_null() & (SignIn.seen_at > as_of - IDLE) & (SignIn.created_at > as_of - LONGEST)
     return (
         Operator.select(
             Operator,

@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -27,7 +27,7 @@ MOST_AT_ONCE = 200
 Limit = Annotated[int, {"minimum": 1, "maximum": MOST_AT_ONCE}]
 Cursor = Annotated[str, {"description": "Where the page begins: as in `next` of the one before."}]
 
-Answer = Callable[..., object]
+Answer = TypeVar("Answer", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Read:
     role: str
     filters: Mapping[str, Schema]
     columns: Sequence[str]
-    function: Answer
+    function: Callable[..., object]
 
     @property
     def doc(self) -> str:

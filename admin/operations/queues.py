@@ -57,9 +57,9 @@ def queue(queue: str) -> Queue:
     return queues_of({queue: get_queue(queue)})[0]
 
 
-def queues_of(named: Mapping[str, TaskQueue]) -> list[Queue]:
-    flows = queue_contents.flows(named, now())
-    return [Queue(*facts, *flows[facts.name]) for facts in status.queue_facts(named, consumers.workers())]
+def queues_of(task_queues: Mapping[str, TaskQueue]) -> list[Queue]:
+    flows = queue_contents.flows(task_queues, now())
+    return [Queue(*facts, *flows[facts.name]) for facts in status.queue_facts(task_queues, consumers.workers())]
 
 
 @read("queues.head", "/queues/{queue}/head")

@@ -62,8 +62,8 @@ class Action:
     def subject(self) -> inspect.Parameter | None:
         """The parameter that names what it is done to: the first one that must be given. A secret names nothing."""
         first = next(iter(self.parameters), None)
-        named = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
-        return first if named and not self.makes else None
+        names_target = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
+        return first if names_target and not self.makes else None
 
     def read(self, values: Mapping[str, object]) -> dict[str, object]:
         """The arguments in their types. Raises BadInput."""
@@ -78,7 +78,7 @@ class Action:
         return {name: READERS[parameters[name].annotation](name, value) for name, value in values.items()}
 
 
-Deed = Callable[..., Outcome[Any]]
+Handler = TypeVar("Handler", bound=Callable[..., Outcome[Any]])
 ACTIONS: dict[str, Action] = {}
 
 
@@ -90,8 +90,8 @@ def action(
     makes: bool = False,
     in_transaction: bool = True,
     can_start: Callable[..., None] | None = None,
-) -> Callable[[Deed], Deed]:
-    def declare(function: Deed) -> Deed:
+) -> Callable[[Handler], Handler]:
+    def declare(function: Handler) -> Handler:
         ACTIONS[name] = Action(name, role, danger, makes, in_transaction, function, can_start)
         return function
 
@@ -99,7 +99,7 @@ def action(
 
 
 def perform(actor: Who, name: str, /, **arguments: Any) -> Any:
-    """Do it in the name of `who`. Raises NotAllowed, BadInput, Refused and what the engine raises.
+    """Do it in the name of `actor`. Raises NotAllowed, BadInput, Refused and what the engine raises.
 
     The audit entry is written in the action's own transaction where it has one. A broker has none: there the database
     must take a write first. When it goes away at that very moment, the action is done without its entry.

@@ -41,8 +41,8 @@ def save(actor: Who, name: str, search: str, shared: bool = False) -> Outcome[st
     if SavedView.select().where(own_views & (SavedView.name != name)).count() >= MOST:
         raise Refused(_("Nobody needs more than %(most)s views; remove one first.", most=MOST))
     row = {"name": name, "owner": actor.name, "search": search, "shared": shared, "created_at": now()}
-    kept = [SavedView.search, SavedView.shared, SavedView.created_at]
-    SavedView.insert(row).on_conflict(conflict_target=[SavedView.owner, SavedView.name], preserve=kept).execute()
+    replaced = [SavedView.search, SavedView.shared, SavedView.created_at]
+    SavedView.insert(row).on_conflict(conflict_target=[SavedView.owner, SavedView.name], preserve=replaced).execute()
     return Outcome(name, name, after={"search": search, "shared": shared})
 
 

@@ -135,8 +135,8 @@ def run(
 ) -> Outcome[Result]:
     """Enqueue one run of a task, `args` being those that go by their place; gives back its handle."""
     result = run_task(tasks.queues, name, args or (), arguments, by=actor.asker, eta=eta, priority=priority)
-    rare = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
-    options = {key: value for key, value in rare.items() if value not in (None, [])}
+    optional = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
+    options = {key: value for key, value in optional.items() if value not in (None, [])}
     return Outcome(result, result.id, after={"task": name, "arguments": arguments or {}, **options})
 
 

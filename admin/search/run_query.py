@@ -42,7 +42,9 @@ def means(term: Term, query: Lookup, as_of: datetime) -> Lookup:
         path = term.key.removeprefix("args.").split(".")
         return looked_at(query, filters.argument(path, term.values, takers(path)), term)
     if term.key not in KEYS:
-        raise bad(term, _("there is no filter %(key)s; a word with a colon needs quotes around it.", key=term.key))
+        raise search_error(
+            term, _("there is no filter %(key)s; a word with a colon needs quotes around it.", key=term.key)
+        )
     return KEYS[term.key].means(term, query, as_of)
 
 
@@ -56,25 +58,25 @@ def looked_at(query: Lookup, look: Look, term: Term) -> Lookup:
     return replace(query, looks=(*query.looks, filters.opposite(look) if term.negated else look))
 
 
-def bad(term: Term, message: str) -> BadSearch:
+def search_error(term: Term, message: str) -> BadSearch:
     return BadSearch(f"{term}: {message}")
 
 
 def state(term: Term, query: Lookup, as_of: datetime) -> Lookup:
-    chosen = known(term, [str(name) for name in State])
-    return replace(query, states=common(query.states, frozenset(State) - chosen if term.negated else chosen))
+    states = checked_words(term, [str(name) for name in State])
+    return replace(query, states=common(query.states, frozenset(State) - states if term.negated else states))
 
 
 def queue(term: Term, query: Lookup, as_of: datetime) -> Lookup:
-    chosen = known(term, QUEUES)
+    queues = checked_words(term, QUEUES)
     if term.negated:
         return looked_at(query, filters.one_of(Run.queue, term.values), term)
-    return replace(query, queues=common(query.queues, chosen))
+    return replace(query, queues=common(query.queues, queues))
 
 
-def known(term: Term, allowed: Iterable[str]) -> frozenset[str]:
+def checked_words(term: Term, allowed: Iterable[str]) -> frozenset[str]:
     if set(term.values) - set(allowed):
-        raise bad(term, _("one of %(words)s is needed.", words=", ".join(allowed)))
+        raise search_error(term, _("one of %(words)s is needed.", words=", ".join(allowed)))
     return frozenset(term.values)
 
 
@@ -109,7 +111,7 @@ def error(term: Term, query: Lookup, as_of: datetime) -> Lookup:
 def run_id(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     value = single(term)
     if len(value) < 4:
-        raise bad(term, _("at least four characters of an id are needed."))
+        raise search_error(term, _("at least four characters of an id are needed."))
     if query.id_prefix:
         return looked_at(query, filters.begins(Run.id, value), term)
     return replace(query, id_prefix=value)
@@ -123,7 +125,7 @@ def parent(term: Term, query: Lookup, as_of: datetime) -> Lookup:
 
 def single(term: Term) -> str:
     if term.negated or len(term.values) > 1:
-        raise bad(term, _("one value is needed, and no minus."))
+        raise search_error(term, _("one value is needed, and no minus."))
     return term.values[0]
 
 
@@ -139,14 +141,14 @@ def compared(field: Field, term: Term, query: Lookup) -> Lookup:
     match = re.fullmatch(r"([<>]=?)(.+)", single_or_minus(term))
     ms = match and in_ms(match[2])
     if not match or ms is None:
-        raise bad(term, _("such as >5s, <200ms, >=1m or >2h is needed."))
+        raise search_error(term, _("such as >5s, <200ms, >=1m or >2h is needed."))
     return looked_at(query, filters.compares(field, match[1], ms), term)
 
 
 def attempts(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     match = re.fullmatch(r"([<>]=?|)([0-9]{1,6})", single_or_minus(term))
     if not match:
-        raise bad(term, _("such as >1 or 3 is needed."))
+        raise search_error(term, _("such as >1 or 3 is needed."))
     return looked_at(query, filters.compares(Run.attempts, match[1] or "=", int(match[2])), term)
 
 
@@ -195,7 +197,7 @@ def instant(term: Term, text: str, as_of: datetime) -> datetime:
         at = datetime.fromisoformat(text)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise bad(term, _("a time such as 24h, 2026-11-23 or 2026-11-23T10:00 is needed.")) from None
+        raise search_error(term, _("a time such as 24h, 2026-11-23 or 2026-11-23T10:00 is needed.")) from None
 
 
 def pinned(terms: Iterable[Term], as_of: datetime) -> list[Term]:

@@ -59,17 +59,17 @@ def parse(text: str) -> list[Term]:
     """Raises BadSearch."""
     if len(text) > LONGEST or not text.isprintable():
         raise BadSearch(_("A search is at most %(longest)s printable characters.", longest=LONGEST))
-    terms, place = [], 0
-    while place < len(text):
-        if text[place].isspace():
-            place += 1
+    terms, position = [], 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
             continue
-        word = WORD.match(text, place)
+        word = WORD.match(text, position)
         assert word
         if word["rest"]:
             raise BadSearch(bad_quotes(word[0]))
         terms.append(term_of(word))
-        place = word.end()
+        position = word.end()
     return terms
 
 

@@ -35,10 +35,10 @@ def me() -> ResponseReturnValue:
 
 def page(wrong: BadInput | None = None) -> ResponseReturnValue:
     actor = person()
-    moment = now()
+    as_of = now()
     own_sessions = (SignIn.operator == oneself(actor)) & SignIn.ended_at.is_null()
-    good = (SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST)
-    rows = list(SignIn.select().where(own_sessions & good).order_by(SignIn.seen_at.desc()).limit(SESSIONS))
+    unexpired = (SignIn.seen_at > as_of - IDLE) & (SignIn.created_at > as_of - LONGEST)
+    rows = list(SignIn.select().where(own_sessions & unexpired).order_by(SignIn.seen_at.desc()).limit(SESSIONS))
     this_digest = digest_of(actor.secret or "")
     answer = live_refresh.page(
         "people/me.html",

@@ -45,7 +45,7 @@ class BySource(Asked):
 @needs("viewer")
 def audit() -> ResponseReturnValue:
     list_filters = filters()
-    page = page_of(found(list_filters), AuditEntry.at, AuditEntry.id)
+    page = page_of(filtered_entries(list_filters), AuditEntry.at, AuditEntry.id)
     return live_refresh.page(
         "people/audit.html",
         asked=list_filters,
@@ -64,7 +64,7 @@ def filters() -> Asked:
     return BySource("pages.audit", SOURCES, **{name: text(name) for name in names})
 
 
-def found(list_filters: Asked) -> "ModelSelect[AuditEntry]":
+def filtered_entries(list_filters: Asked) -> "ModelSelect[AuditEntry]":
     conditions = [
         getattr(AuditEntry, name) == list_filters.values[name]
         for name in ("actor", "action", "target")
@@ -162,7 +162,7 @@ def actor_url(entry: AuditEntry) -> str | None:
 @blueprint.get("/audit.csv")
 @needs("viewer")
 def audit_csv() -> Response:
-    pages = pages_of(found(filters()))
+    pages = pages_of(filtered_entries(filters()))
     # The first page is read before the answer begins, so that trouble with the database still has a status.
     pages = chain([next(pages, [])], pages)
     rows = ([columns_of(entry) for entry in page] for page in pages)

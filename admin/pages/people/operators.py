@@ -21,10 +21,10 @@ from models import Operator
 @blueprint.get("/operators")
 @needs("viewer")
 def operators() -> ResponseReturnValue:
-    return listed()
+    return list_page()
 
 
-def listed(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
+def list_page(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
     after = request.args.get("after", "")
     query = with_sign_ins().limit(ROWS + 1)
     rows = list(query.where(Operator.email > after) if after else query)
@@ -49,7 +49,7 @@ def operator_create() -> ResponseReturnValue:
     try:
         password = perform(current_actor(), "operators.create", email=email, role=role, password=typed)
     except (BadInput, Refused) as error:
-        return listed(error)
+        return list_page(error)
     if typed:
         flash(_("%(email)s may sign in.", email=email.strip().lower()))
         return redirect(url_for("pages.operators"), 303)
@@ -71,37 +71,37 @@ def operator(operator_id: int) -> ResponseReturnValue:
 
 
 def page(operator_id: int, wrong: BadInput | None = None) -> ResponseReturnValue:
-    person = with_sign_ins().where(Operator.id == operator_id).first() or missing()
+    person = with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
     answer = live_refresh.page("people/operator.html", person=person, roles=ROLES, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code
     return answer
 
 
-def known(operator_id: int) -> Operator:
-    return Operator.get_or_none(Operator.id == operator_id) or missing()
+def get_operator_or_404(operator_id: int) -> Operator:
+    return Operator.get_or_none(Operator.id == operator_id) or operator_not_found()
 
 
-def missing() -> NoReturn:
+def operator_not_found() -> NoReturn:
     abort(404, _("There is no such operator."))
 
 
 @blueprint.post("/operators/<int:operator_id>/role")
 @needs("admin")
 def operator_role(operator_id: int) -> ResponseReturnValue:
-    person, role = known(operator_id), request.form.get("role", "")
-    return done(person, "operators.role", _("The role is changed."), role=role)
+    person, role = get_operator_or_404(operator_id), request.form.get("role", "")
+    return perform_and_return(person, "operators.role", _("The role is changed."), role=role)
 
 
 @blueprint.post("/operators/<int:operator_id>/enable")
 @needs("admin")
 def operator_enable(operator_id: int) -> ResponseReturnValue:
-    return done(known(operator_id), "operators.enable", _("They may sign in again."))
+    return perform_and_return(get_operator_or_404(operator_id), "operators.enable", _("They may sign in again."))
 
 
 @blueprint.get("/operators/<int:operator_id>/disable")
 @needs("admin")
 def operator_disable(operator_id: int) -> ResponseReturnValue:
-    person = with_sign_ins().where(Operator.id == operator_id).first() or missing()
+    person = with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
     browsers = counted("with %(num)s browser", "with %(num)s browsers", person.sessions)
     return confirm.ask(
         Question(
@@ -120,13 +120,17 @@ def operator_disable(operator_id: int) -> ResponseReturnValue:
 @blueprint.post("/operators/<int:operator_id>/disable", endpoint="operator_disable_now")
 @needs("admin")
 def operator_disable_now(operator_id: int) -> ResponseReturnValue:
-    return done(known(operator_id), "operators.disable", _("They can sign in no more, and their sessions have ended."))
+    return perform_and_return(
+        get_operator_or_404(operator_id),
+        "operators.disable",
+        _("They can sign in no more, and their sessions have ended."),
+    )
 
 
 @blueprint.post("/operators/<int:operator_id>/password")
 @needs("admin")
 def operator_password(operator_id: int) -> ResponseReturnValue:
-    person, typed = known(operator_id), request.form.get("password") or None
+    person, typed = get_operator_or_404(operator_id), request.form.get("password") or None
     try:
         password = perform(current_actor(), "operators.password", email=person.email, password=typed)
     except BadInput as error:
@@ -137,7 +141,7 @@ def operator_password(operator_id: int) -> ResponseReturnValue:
     return once(_("A new password for %(email)s", email=person.email), password, "pages.operators")
 
 
-def done(person: Operator, action: str, message: str, **arguments: object) -> ResponseReturnValue:
+def perform_and_return(person: Operator, action: str, message: str, **arguments: object) -> ResponseReturnValue:
     try:
         perform(current_actor(), action, email=person.email, **arguments)
         flash(message)

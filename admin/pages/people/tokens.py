@@ -23,10 +23,10 @@ LIVES = (30, 90, 365, 0)
 @blueprint.get("/tokens")
 @needs("viewer")
 def tokens() -> ResponseReturnValue:
-    return listed()
+    return list_page()
 
 
-def listed(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
+def list_page(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
     page = page_of(Token.select(), Token.created_at, Token.id)
     answer = live_refresh.page(
         "people/tokens.html",
@@ -53,7 +53,7 @@ def token_create() -> ResponseReturnValue:
             current_actor(), "tokens.create", name=name, role=role, days=None if days in ("", "0") else days
         )
     except (BadInput, Refused) as error:
-        return listed(error)
+        return list_page(error)
     note = _("A program sends it with each request: Authorization: Bearer …")
     return once(_("The token %(name)s", name=name), token, "pages.tokens", note)
 
@@ -61,7 +61,7 @@ def token_create() -> ResponseReturnValue:
 @blueprint.get("/tokens/<int:token_id>/revoke")
 @needs("admin")
 def token_revoke(token_id: int) -> ResponseReturnValue:
-    token = known(token_id)
+    token = get_token_or_404(token_id)
     used = live_time(token)
     return confirm.ask(
         Question(
@@ -84,13 +84,13 @@ def live_time(token: Token) -> str:
 @needs("admin")
 def token_revoke_now(token_id: int) -> ResponseReturnValue:
     try:
-        perform(current_actor(), "tokens.revoke", name=known(token_id).name)
+        perform(current_actor(), "tokens.revoke", name=get_token_or_404(token_id).name)
         flash(_("The token is revoked."))
     except Refused as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.tokens"), 303)
 
 
-def known(token_id: int) -> Token:
+def get_token_or_404(token_id: int) -> Token:
     token: Token = Token.get_or_none(Token.id == token_id) or abort(404, _("There is no such token."))
     return token

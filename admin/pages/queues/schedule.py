@@ -38,13 +38,13 @@ LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(d
 def schedule() -> ResponseReturnValue:
     at, everything, last = now(), scheduled(), request.args.get("after", "")
     later = [facts for facts in everything if facts.name > last]
-    pauses, trouble = pauses_of(everything)
+    pauses, error_text = pauses_of(everything)
     rows = rows_of(later[:MOST], pauses, at)
     return live_refresh.page(
         "queues/schedule.html",
         as_of=at,
         rows=rows,
-        trouble=trouble,
+        trouble=error_text,
         unwatched=sorted({(row.task.queue, row.seen_at) for row in rows if not row.watched}),
         agenda=agenda(everything, pauses, at, COMING),
         more=rows[-1].task.name if len(later) > MOST else None,
@@ -60,7 +60,7 @@ def schedule_of(task: str) -> ResponseReturnValue:
     """The ticks of one schedule, newest first."""
     facts = get_schedule(task)
     at = now()
-    pauses, trouble = pauses_of([facts])
+    pauses, error_text = pauses_of([facts])
     filters = Asked("pages.schedule_of", ["all", *TICK_STATES], task=facts.name)
     everything = Tick.select().where(Tick.task == facts.name)
     queries = {"all": everything, **{state: everything.where(Tick.state == state) for state in TICK_STATES}}
@@ -73,7 +73,7 @@ def schedule_of(task: str) -> ResponseReturnValue:
         "queues/schedule_of.html",
         as_of=at,
         row=rows_of([facts], pauses, at)[0],
-        trouble=trouble,
+        trouble=error_text,
         asked=filters,
         counts=pagination.counts(**queries),
         ticks=page.rows,
@@ -99,11 +99,11 @@ def schedule_pause(task: str) -> ResponseReturnValue:
 
 
 def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> ResponseReturnValue:
-    pauses, trouble = pauses_of([facts])
+    pauses, error_text = pauses_of([facts])
     answer = live_refresh.page(
         "queues/schedule_pause.html",
         row=rows_of([facts], pauses, now())[0],
-        trouble=trouble,
+        trouble=error_text,
         back=list_with(facts.name),
         typed=request.form,
         wrong=wrong,

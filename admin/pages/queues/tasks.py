@@ -37,12 +37,12 @@ def task_list() -> ResponseReturnValue:
     at, last = now(), request.args.get("after", "")
     facts = sorted(registered_tasks.registered(tasks.queues), key=lambda task: task.name)
     later = [task for task in facts if task.name > last]
-    rows, trouble = rows_of(later[:MOST], at)
+    rows, error_text = rows_of(later[:MOST], at)
     return live_refresh.page(
         "queues/tasks.html",
         as_of=at,
         rows=rows,
-        trouble=trouble,
+        trouble=error_text,
         since=task_stats.week_start(at),
         more=rows[-1].task.name if len(later) > MOST else None,
         first=len(later) == len(facts),
@@ -59,13 +59,13 @@ def task(name: str) -> ResponseReturnValue:
 def task_page(facts: TaskFacts, wrong: BadInput | None = None) -> ResponseReturnValue:
     """`wrong`: what was wrong with the form that was sent."""
     at = now()
-    rows, trouble = rows_of([facts], at)
+    rows, error_text = rows_of([facts], at)
     form = fields.fields(facts)
     answer = live_refresh.page(
         "queues/task.html",
         as_of=at,
         row=rows[0],
-        trouble=trouble,
+        trouble=error_text,
         runs=list(
             Run.select().where(Run.task == facts.name).order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(LATEST)
         ),

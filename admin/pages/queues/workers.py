@@ -58,11 +58,11 @@ def workers() -> ResponseReturnValue:
     lines = in_order([line_of(consumer, as_of) for consumer in consumer_rows if consumer not in gone])
     start = start_of(len(lines))
     shown = lines[start : start + CONSUMERS]
-    each = max(JOBS // max(len(shown), 1), 1)
+    per_line = max(JOBS // max(len(shown), 1), 1)
     return live_refresh.page(
         "queues/workers.html",
         as_of=as_of,
-        lines=[line._replace(busy=line.busy[:each]) for line in shown],
+        lines=[line._replace(busy=line.busy[:per_line]) for line in shown],
         start=start,
         step=CONSUMERS,
         count=len(lines),
@@ -102,7 +102,7 @@ def in_order(lines: list[Line]) -> list[Line]:
     """The lost first, then queue by queue; an order that no sign of life changes."""
     names = list(tasks.queues)
 
-    def place(line: Line) -> tuple[bool, int, str, str]:
+    def sort_key(line: Line) -> tuple[bool, int, str, str]:
         consumer = line.consumer
         return (
             line.state != "lost",
@@ -111,7 +111,7 @@ def in_order(lines: list[Line]) -> list[Line]:
             consumer.id,
         )
 
-    return sorted(lines, key=place)
+    return sorted(lines, key=sort_key)
 
 
 def slots_of(consumer: WorkerProcess) -> list[Slot]:
@@ -130,7 +130,7 @@ def slots_of(consumer: WorkerProcess) -> list[Slot]:
 @needs("viewer")
 def worker(worker_id: str) -> ResponseReturnValue:
     as_of, consumer = now(), get_worker(worker_id)
-    dump, pending, trouble = asked_of(consumer)
+    dump, pending, broker_away = asked_of(consumer)
     return live_refresh.page(
         "queues/worker.html",
         as_of=as_of,
@@ -142,7 +142,7 @@ def worker(worker_id: str) -> ResponseReturnValue:
         console_version=code_version(),
         dump=dump,
         pending=pending,
-        trouble=trouble,
+        trouble=broker_away,
     )
 
 

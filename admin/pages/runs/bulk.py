@@ -76,12 +76,12 @@ def bulk_begin() -> ResponseReturnValue:
     if verb not in bulk_control.VERBS:
         raise BadInput("verb", _("one of %(allowed)s is allowed", allowed=", ".join(bulk_control.VERBS)))
     try:
-        begun = perform(
+        bulk_id = perform(
             current_actor(), f"bulk.{verb}", fingerprint=form.get("fingerprint", ""), search=search, runs=run_ids
         )
     except RunsChanged:
         return question(verb, search, run_ids, changed=whole("total", form.get("total", "0"))), 409
-    return redirect(url_for("pages.bulk_one", bulk_id=begun), 303)
+    return redirect(url_for("pages.bulk_one", bulk_id=bulk_id), 303)
 
 
 # --- after ---------------------------------------------------------------------------------------------------
@@ -96,7 +96,9 @@ def bulk_list() -> ResponseReturnValue:
         newest = newest.where(Bulk.id < whole("before", before))
     rows = list(newest)
     older = rows[ROWS - 1].id if len(rows) > ROWS else None
-    return live_refresh.page("runs/bulks.html", title_of=told, bulks=rows[:ROWS], older=older, first=not before)
+    return live_refresh.page(
+        "runs/bulks.html", title_of=describe_bulk, bulks=rows[:ROWS], older=older, first=not before
+    )
 
 
 @blueprint.get("/bulk/<int:bulk_id>")
@@ -113,7 +115,7 @@ def bulk_one(bulk_id: int) -> ResponseReturnValue:
         "runs/bulk.html",
         bulk=bulk,
         run=Run.get_or_none(Run.id == bulk.run_id),
-        title=told(bulk),
+        title=describe_bulk(bulk),
         reason=reason,
         state=state,
         tabs=item_tabs(),
@@ -171,7 +173,7 @@ def item_tabs() -> dict[str, str]:
     }
 
 
-def told(bulk: Bulk) -> str:
+def describe_bulk(bulk: Bulk) -> str:
     """What was asked for, as a title."""
     return {"retry": _("Retry runs"), "cancel": _("Cancel runs"), "delete": _("Delete runs")}[bulk.verb]
 

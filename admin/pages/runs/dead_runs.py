@@ -25,14 +25,20 @@ LONGEST = 12_000
 @blueprint.get("/dead")
 @needs("viewer")
 def dead() -> ResponseReturnValue:
-    before, trouble, page, total = place_of(request.args.get("before", "")), None, dead_letters.Page([], None), 0
+    before, error_text, page, total = place_of(request.args.get("before", "")), None, dead_letters.Page([], None), 0
     try:
         page, total = dead_letters.page(tasks.queues, ROWS, before), dead_letters.count(tasks.queues)
     except BrokerAway as error:
-        trouble = trouble_in_words(error)
+        error_text = trouble_in_words(error)
     older = page.older and f"{page.older.at!r}_{page.older.run_id}"
     return live_refresh.page(
-        "runs/dead.html", as_of=now(), rows=page.rows, older=older, first=before is None, total=total, trouble=trouble
+        "runs/dead.html",
+        as_of=now(),
+        rows=page.rows,
+        older=older,
+        first=before is None,
+        total=total,
+        trouble=error_text,
     )
 
 

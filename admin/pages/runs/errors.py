@@ -147,21 +147,23 @@ def steps_of(tally: Tally, as_of: datetime) -> list[Step]:
 @blueprint.post("/errors/<group_id>/resolve")
 @needs("operator")
 def error_resolve(group_id: str) -> ResponseReturnValue:
-    return done(group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself."))
+    return perform_and_return(
+        group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself.")
+    )
 
 
 @blueprint.post("/errors/<group_id>/reopen")
 @blueprint.delete("/errors/<group_id>/snooze", endpoint="error_wake")
 @needs("operator")
 def error_reopen(group_id: str) -> ResponseReturnValue:
-    return done(group_id, "errors.reopen", _("It is open."))
+    return perform_and_return(group_id, "errors.reopen", _("It is open."))
 
 
 @blueprint.post("/errors/<group_id>/snooze")
 @needs("operator")
 def error_snooze(group_id: str) -> ResponseReturnValue:
     try:
-        return done(group_id, "errors.snooze", _("It is snoozed."), until=end_typed())
+        return perform_and_return(group_id, "errors.snooze", _("It is snoozed."), until=end_typed())
     except BadInput as error:
         return page(get_error(group_id), error)
 
@@ -175,7 +177,7 @@ def end_typed() -> datetime:
     raise BadInput("until", _("a moment or a length is needed"))
 
 
-def done(group_id: str, action: str, message: str, **arguments: object) -> ResponseReturnValue:
+def perform_and_return(group_id: str, action: str, message: str, **arguments: object) -> ResponseReturnValue:
     get_error(group_id)
     try:
         perform(current_actor(), action, error_id=group_id, **arguments)

@@ -22,7 +22,7 @@ from engine.exceptions import BadArguments
 from engine.monitor import registered_tasks
 
 
-def done(name: str, run_id: str) -> object:
+def perform_or_flash(name: str, run_id: str) -> object:
     """Do it, and say so where it cannot be done. Gives back what the command gave, or False."""
     try:
         return perform(current_actor(), name, run_id=run_id) or True
@@ -39,7 +39,7 @@ def page_of_run(run_id: str) -> BaseResponse:
 @needs("operator")
 def run_retry(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
-    if done("runs.retry", run_id):
+    if perform_or_flash("runs.retry", run_id):
         flash(_("It is back in its queue, under the same id."))
     return page_of_run(run_id)
 
@@ -48,7 +48,7 @@ def run_retry(run_id: str) -> ResponseReturnValue:
 @needs("operator")
 def run_cancel(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
-    was = done("runs.cancel", run_id)
+    was = perform_or_flash("runs.cancel", run_id)
     if was == "running":
         flash(_("It is being interrupted."))
     elif was:
@@ -77,7 +77,7 @@ def run_again_now(run_id: str) -> ResponseReturnValue:
             form = form_of(run.task)
             kept = task_form.filled(form, run.args or [], run.kwargs or {}).values
             arguments = task_form.parse(form, request.form, kept)
-        made = perform(current_actor(), "runs.again", run_id=run_id, args=arguments.args, arguments=arguments.kwargs)
+        new_run = perform(current_actor(), "runs.again", run_id=run_id, args=arguments.args, arguments=arguments.kwargs)
     except (BadInput, BadArguments) as error:
         wrong = error if isinstance(error, BadInput) else as_http(error)
         return again_page(run_id, wrong), 422
@@ -85,7 +85,7 @@ def run_again_now(run_id: str) -> ResponseReturnValue:
         flash(str((error if isinstance(error, HTTPException) else as_http(error)).description), "error")
         return page_of_run(run_id)
     flash(_("This is the new run."))
-    return page_of_run(made.id)
+    return page_of_run(new_run.id)
 
 
 def form_of(task: str) -> list[fields.Field]:
@@ -123,7 +123,7 @@ def run_delete(run_id: str) -> ResponseReturnValue:
 @needs("admin")
 def run_delete_now(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
-    if not done("runs.delete", run_id):
+    if not perform_or_flash("runs.delete", run_id):
         return page_of_run(run_id)
     flash(_("The run %(id)s is deleted.", id=short(run_id)))
     return redirect(url_for("pages.runs"), 303)

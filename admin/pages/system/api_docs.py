@@ -103,10 +103,10 @@ def schema_in(part: Schema) -> Schema:
     return part.get("content", {}).get("application/json", {}).get("schema", {})
 
 
-def fields_of(schema: Schema, place: str) -> list[Field]:
+def fields_of(schema: Schema, location: str) -> list[Field]:
     required = schema.get("required", [])
     return [
-        Field(name, place, words_of(property_schema), name in required, property_schema.get("description", ""))
+        Field(name, location, words_of(property_schema), name in required, property_schema.get("description", ""))
         for name, property_schema in schema.get("properties", {}).items()
     ]
 

@@ -299,7 +299,7 @@ TROUBLES = (
 )
 
 
-LABELS = {place.endpoint: place.label for group in NAVIGATION for place in group}
+LABELS = {item.endpoint: item.label for group in NAVIGATION for item in group}
 LABELS["pages.cleanup"] = lazy_gettext("Preview")
 
 
