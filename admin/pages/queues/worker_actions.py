@@ -1,6 +1,7 @@
 """The orders that a consumer can be given from its page: quiet, wake, stop, restart, dump."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from flask import flash, redirect, request, url_for
@@ -41,22 +42,6 @@ def worker_quiet(worker_id: str) -> ResponseReturnValue:
 def worker_wake(worker_id: str) -> ResponseReturnValue:
     perform(current_actor(), "workers.wake", worker=worker_id)
     flash(_("It takes runs again."))
-    return back_to(worker_id)
-
-
-@blueprint.get("/workers/<worker_id>/stop", endpoint="worker_stop", defaults={"verb": "stop"})
-@blueprint.get("/workers/<worker_id>/restart", endpoint="worker_restart", defaults={"verb": "restart"})
-@needs("admin")
-def worker_end(worker_id: str, verb: str) -> ResponseReturnValue:
-    return confirm.ask(ENDINGS[verb].question(get_worker(worker_id)))
-
-
-@blueprint.post("/workers/<worker_id>/stop", endpoint="worker_stop_now", defaults={"verb": "stop"})
-@blueprint.post("/workers/<worker_id>/restart", endpoint="worker_restart_now", defaults={"verb": "restart"})
-@needs("admin")
-def worker_end_now(worker_id: str, verb: str) -> ResponseReturnValue:
-    perform(current_actor(), f"workers.{verb}", worker=worker_id)
-    flash(str(ENDINGS[verb].done))
     return back_to(worker_id)
 
 
@@ -102,6 +87,23 @@ def restart_question(consumer: WorkerProcess) -> Question:
     )
 
 
+def what_becomes_of(running: list[object]) -> list[str]:
+    if not running:
+        return [_("It runs nothing at the moment.")]
+    return [
+        counted(
+            "It runs %(num)s task, which has a few seconds to end, and else goes back to its queue.",
+            "It runs %(num)s tasks, which have a few seconds to end, and else go back to their queue.",
+            len(running),
+        )
+    ]
+
+
+def alone(consumer: WorkerProcess) -> str | None:
+    rest = [other for other in consumers.live(consumers.workers(), consumer.queue) if other.id != consumer.id]
+    return None if rest else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)
+
+
 class Ending(NamedTuple):
     """What is asked before it, and said after it."""
 
@@ -123,18 +125,17 @@ ENDINGS = {
 }
 
 
-def what_becomes_of(running: list[object]) -> list[str]:
-    if not running:
-        return [_("It runs nothing at the moment.")]
-    return [
-        counted(
-            "It runs %(num)s task, which has a few seconds to end, and else goes back to its queue.",
-            "It runs %(num)s tasks, which have a few seconds to end, and else go back to their queue.",
-            len(running),
-        )
-    ]
+def ask_about_ending(verb: str, worker_id: str) -> ResponseReturnValue:
+    return confirm.ask(ENDINGS[verb].question(get_worker(worker_id)))
 
 
-def alone(consumer: WorkerProcess) -> str | None:
-    rest = [other for other in consumers.live(consumers.workers(), consumer.queue) if other.id != consumer.id]
-    return None if rest else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)
+def end_worker(verb: str, worker_id: str) -> ResponseReturnValue:
+    perform(current_actor(), f"workers.{verb}", worker=worker_id)
+    flash(str(ENDINGS[verb].done))
+    return back_to(worker_id)
+
+
+for verb in ENDINGS:
+    url, ask, end = f"/workers/<worker_id>/{verb}", partial(ask_about_ending, verb), partial(end_worker, verb)
+    blueprint.add_url_rule(url, f"worker_{verb}", needs("admin")(ask))
+    blueprint.add_url_rule(url, f"worker_{verb}_now", needs("admin")(end), methods=["POST"])
