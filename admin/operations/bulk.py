@@ -50,6 +50,7 @@ class BulkItems(NamedTuple):
 @read("bulk.preflight", "/bulk/preflight", "operator")
 def preflight(
     search: Annotated[str, {"maxLength": 500, "description": "Which runs, as in the search box."}] = "",
+    # A default that no call can change; the schema is that of a list.
     run: Annotated[list[str], {"description": "Ids of runs, instead of a search."}] = (),  # type: ignore[assignment]
 ) -> Preflight:
     """Which runs a bulk action would be about: how many, in which states, and the newest of them."""

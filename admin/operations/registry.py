@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 class Outcome(NamedTuple, Generic[Value]):
     """What an action gives back to its caller, and what the audit keeps of it."""
 
-    value: Value = None  # type: ignore[assignment]
+    value: Value = None  # type: ignore[assignment]  # left out of an Outcome[None] alone
     target: str | None = None
     before: object = None
     after: object = None
