@@ -1,7 +1,6 @@
 """The orders that a consumer can be given from its page: quiet, wake, stop, restart, dump."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from flask import flash, redirect, request, url_for
@@ -125,17 +124,21 @@ ENDINGS = {
 }
 
 
-def ask_about_ending(verb: str, worker_id: str) -> ResponseReturnValue:
-    return confirm.ask(ENDINGS[verb].question(get_worker(worker_id)))
+def add_pages(verb: str, ending: Ending) -> None:
+    """Put the page that asks and the one that does it on the blueprint."""
+
+    @blueprint.get(f"/workers/<worker_id>/{verb}", endpoint=f"worker_{verb}")
+    @needs("admin")
+    def ask(worker_id: str) -> ResponseReturnValue:
+        return confirm.ask(ending.question(get_worker(worker_id)))
+
+    @blueprint.post(f"/workers/<worker_id>/{verb}", endpoint=f"worker_{verb}_now")
+    @needs("admin")
+    def end(worker_id: str) -> ResponseReturnValue:
+        perform(current_actor(), f"workers.{verb}", worker=worker_id)
+        flash(str(ending.done))
+        return back_to(worker_id)
 
 
-def end_worker(verb: str, worker_id: str) -> ResponseReturnValue:
-    perform(current_actor(), f"workers.{verb}", worker=worker_id)
-    flash(str(ENDINGS[verb].done))
-    return back_to(worker_id)
-
-
-for verb in ENDINGS:
-    url, ask, end = f"/workers/<worker_id>/{verb}", partial(ask_about_ending, verb), partial(end_worker, verb)
-    blueprint.add_url_rule(url, f"worker_{verb}", needs("admin")(ask))
-    blueprint.add_url_rule(url, f"worker_{verb}_now", needs("admin")(end), methods=["POST"])
+for verb, ending in ENDINGS.items():
+    add_pages(verb, ending)
