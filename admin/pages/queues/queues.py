@@ -83,8 +83,8 @@ def queue(name: str) -> ResponseReturnValue:
 
 def paused_tasks(queue: Queue) -> dict[str, dict[str, object]]:
     """Those of the queue's tasks of which nothing is started, each with who, when and why."""
-    names = {task.__name__ for task in queue._registry._registry.values()}
-    return {task: info for task, info in queue.pauses().items() if task in names}
+    known = {task.__name__ for task in queue._registry._registry.values()}
+    return {task: info for task, info in queue.pauses().items() if task in known}
 
 
 @blueprint.route("/queues/<name>/pause", methods=["POST", "DELETE"])
