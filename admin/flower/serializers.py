@@ -169,12 +169,12 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
 def broker_of(queue: Queue) -> dict[str, object]:
     """Where the broker is, without its password."""
     pool = getattr(getattr(queue.storage, "redis", None), "connection_pool", None)
-    connection = pool.connection_kwargs if pool else {}
+    where = pool.connection_kwargs if pool else {}
     return {
-        "hostname": connection.get("path") or connection.get("host") or str(getattr(queue.storage, "path", "")),
-        "userid": connection.get("username"),
-        "virtual_host": str(connection.get("db") or 0),
-        "port": connection.get("port") or 0,
+        "hostname": where.get("path") or where.get("host") or str(getattr(queue.storage, "path", "")),
+        "userid": where.get("username"),
+        "virtual_host": str(where.get("db") or 0),
+        "port": where.get("port") or 0,
         "ssl": bool(pool and "SSL" in pool.connection_class.__name__),
         "transport": "redis" if pool else "sqlite",
     }
