@@ -35,7 +35,7 @@ def board(as_of: datetime) -> Board:
     """What fires stands first. Two statements."""
     firing = engine_alerts.open_alerts()
     watching = engine_alerts.watching(as_of)
-    seen = watching[0].seen if watching else {}
+    seen: dict[str, Any] = watching[0].seen if watching else {}
     standings = [
         standing(name, [alert for alert in firing if alert.rule == name], bool(watching), seen) for name in RULES
     ]

@@ -16,7 +16,7 @@ KINDS: dict[Any, str] = {
     int: "int", float: "float", bool: "bool", str: "text",
     list: "list", tuple: "list", set: "list", Sequence: "list", dict: "dict", Mapping: "dict",
 }  # fmt: skip
-VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
+VARIADIC = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
 
 #: JSON is written in these.
 JSON_KINDS = ("list", "dict", "args", "kwargs", "any")

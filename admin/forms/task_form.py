@@ -188,7 +188,7 @@ def no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-READERS: dict[str, Any] = {
+READERS = {
     "int": read_int, "float": read_float, "bool": read_bool, "choice": read_choice,
     "list": read_list, "args": read_list, "dict": read_dict, "kwargs": read_dict, "any": read_any,
     "text": lambda field, text: text,
