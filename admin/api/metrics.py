@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import Blueprint, Response, current_app, request
 from peewee import PeeweeException
@@ -273,7 +273,7 @@ def counter(name: str, help_text: str, labels: list[str], values: Mapping[Labels
     return filled(CounterMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
 
 
-def filled(family: Any, values: Mapping[Labels, float]) -> Metric:
+def filled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[Labels, float]) -> Metric:
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family

@@ -1,7 +1,6 @@
 """A read asked from the terminal: as a program would ask it over HTTP, for whoever sits there."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from flask import current_app, g
 from flask.cli import with_appcontext
@@ -15,7 +14,9 @@ from admin.operations.queries import MOST_AT_ONCE, READS
 
 
 @with_appcontext
-def ask(name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, object] | None = None) -> Any:
+def ask(
+    name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, object] | None = None
+) -> JSONObject:
     """The answer as JSON has it; `parameters` are those of the query. Raises what the read raises."""
     many = {
         name: [str(item) for item in value] if isinstance(value, tuple) else [str(value)]

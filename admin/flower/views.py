@@ -4,7 +4,7 @@ Who may, and what the audit keeps, is as everywhere: a viewer asks, an operator 
 """
 
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from flask import Response, abort, request
 from flask_babel import gettext as _
@@ -128,9 +128,9 @@ def flower_result(run_id: str) -> Response:
     return in_json(result_of(run, run_id))
 
 
-def result_of(run: Run | None, run_id: str) -> dict[str, Any]:
+def result_of(run: Run | None, run_id: str) -> dict[str, object]:
     state = state_of(run)
-    fields = {"task-id": run_id, "state": state}
+    fields: dict[str, object] = {"task-id": run_id, "state": state}
     if run is None or run.state not in ENDED:
         return fields
     if state == "SUCCESS":

@@ -6,13 +6,11 @@ each other: `q=state:failed zip` is shown as the tab Failed and the word zip, an
 
 from collections import Counter
 from datetime import datetime
-from typing import Any
 
-from flask import url_for
 from flask_babel import gettext as _
 
 from admin.display.numbers import duration
-from admin.forms.list_filters import Asked, choice, text
+from admin.forms.list_filters import Asked, choice, link, text
 from admin.problems import BadInput
 from admin.search import run_query
 from admin.search.syntax import BadSearch, Term, parse, text_of
@@ -102,12 +100,12 @@ class RunFilter(Asked):
         """Whether it leaves anything out."""
         return self.filtered or self.state != self.states[0]
 
-    def elsewhere(self, endpoint: str, **extra: Any) -> str:
+    def elsewhere(self, endpoint: str, **extra: str) -> str:
         """The same filter, for another address."""
-        values: dict[str, Any] = {"state": self.state, **self.values}
+        values = {"state": self.state, **self.values}
         if self.state == self.states[0]:
             del values["state"]
-        return url_for(endpoint, **extra, **{name: value for name, value in values.items() if value})
+        return link(endpoint, extra | {name: value for name, value in values.items() if value})
 
     def make_chips(self) -> None:
         texts = {

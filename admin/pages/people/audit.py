@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 from uuid import UUID
 
 from flask import Response, abort, stream_with_context, url_for
@@ -15,7 +14,7 @@ from admin.audit_log import intact
 from admin.auth.access import needs
 from admin.display.csv_text import csv_text
 from admin.forms import datetimes
-from admin.forms.list_filters import Asked, text
+from admin.forms.list_filters import Asked, link, text
 from admin.operations.registry import ACTIONS
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint, page_of
@@ -137,8 +136,7 @@ def target_url(entry: AuditEntry) -> str | None:
     if noun == "bulk" and not target.isdigit():
         return None
     endpoint, name = PAGES.get(noun, ("", ""))
-    values: dict[str, Any] = {name: target}
-    return url_for(endpoint, **values) if endpoint else None
+    return link(endpoint, {name: target}) if endpoint else None
 
 
 def is_uuid(value: str) -> bool:

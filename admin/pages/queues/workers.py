@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import request
 from flask.typing import ResponseReturnValue
@@ -10,6 +10,7 @@ from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
+from admin.operations.arguments import JSONObject
 from admin.operations.workers import asked_of, get_worker
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
@@ -46,7 +47,7 @@ class Slot(NamedTuple):
     pid: int | None
     rss_bytes: int | None
     cpu_percent: float | None
-    job: dict[str, Any] | None
+    job: JSONObject | None
 
 
 @blueprint.get("/workers")
