@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flask import url_for
 from flask_babel import format_datetime, ngettext
@@ -91,7 +91,7 @@ def sessions(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
     return chart(_("Sessions closed per hour"), [_("Closed")], values, HOUR, as_of)
 
 
-def sessions_of(hour: datetime, count: int, **filters: str) -> str:
+def sessions_of(hour: datetime, count: int, **filters: Any) -> str:
     """Where the sessions closed in this hour are; empty where there are none."""
     return url_for("pages.sessions", state="closed", hour=iso(hour), **filters) if count else ""
 

@@ -7,9 +7,9 @@ SMALLEST_SHARE = 0.08
 
 
 class BarRow(NamedTuple):
-    """`count` places of the same width. `gap`: the share of a place that its bar leaves free, half on each side."""
+    """So many `places` of the same width. `gap`: the share of a place that its bar leaves free, half on each side."""
 
-    count: int
+    places: int
     gap: float
 
     def left(self, place: int) -> str:
@@ -22,8 +22,9 @@ class BarRow(NamedTuple):
     def width(self) -> str:
         return self.percent(1 - self.gap)
 
-    def percent(self, places: float) -> str:
-        return f"{places * (100 / self.count):.2f}%"
+    def percent(self, width: float) -> str:
+        """`width` in places."""
+        return f"{width * (100 / self.places):.2f}%"
 
 
 def share_of(count: int, highest: int) -> float:

@@ -60,7 +60,7 @@ class Words(ExpressionDescriptor):
 
     def with_names(self, text: str) -> str:
         """The library takes names of days and months from the process's locale, which is English here."""
-        names = {}
+        names = dict[str, str]()
         for kind in ("days", "months"):
             ours = getattr(self.locale, kind)["stand-alone"]["wide"]
             names |= {theirs: ours[key] for key, theirs in getattr(ENGLISH, kind)["stand-alone"]["wide"].items()}

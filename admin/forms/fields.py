@@ -17,7 +17,7 @@ KINDS: dict[type[shapes.Type], str] = {
     shapes.ListType: "list", shapes.TupleType: "list", shapes.VarTupleType: "list", shapes.SetType: "list",
     shapes.FrozenSetType: "list", shapes.DictType: "dict",
 }  # fmt: skip
-VARIADIC = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
+VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
 
 #: JSON is written in these.
 JSON_KINDS = ("list", "dict", "args", "kwargs", "any")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -60,27 +60,27 @@ def filled(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any]
 # --- texts → values ------------------------------------------------------------------------------------------
 
 
-def parse(form: Sequence[Field], given: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
+def parse(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
     """What was typed, as arguments. `kept`: values that go on unseen where `keep.<name>` is sent instead of a text.
 
     Raises BadInput, whose field is the parameter.
     """
     values = {}
     for field in form:
-        value = (kept or {}).get(field.name, MISSING) if f"keep.{field.name}" in given else read(field, given)
+        value = (kept or {}).get(field.name, MISSING) if f"keep.{field.name}" in texts else read(field, texts)
         if value is not MISSING:
             values[field.name] = value
     return arranged(form, values)
 
 
-def read(field: Field, given: Mapping[str, str]) -> Any:
+def read(field: Field, texts: Mapping[str, str]) -> Any:
     """The value of a field; MISSING for one that is left to its default."""
-    text = given.get(field.key, "").replace("\r\n", "\n")
+    text = texts.get(field.key, "").replace("\r\n", "\n")
     empty = not text.strip()
-    if field.kind == "text" and field.key in given and not (empty and field.optional):
+    if field.kind == "text" and field.key in texts and not (empty and field.optional):
         return text
     if empty:
-        if field.optional and field.key in given and field.kind not in JSON_KINDS:
+        if field.optional and field.key in texts and field.kind not in JSON_KINDS:
             return None
         if field.required:
             raise BadInput(field.name, _("a value is needed"))
@@ -197,7 +197,7 @@ def no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-READERS = {
+READERS: dict[str, Callable[[Field, str], Any]] = {
     "int": read_int, "float": read_float, "bool": read_bool, "choice": read_choice,
     "list": read_list, "args": read_list, "dict": read_dict, "kwargs": read_dict, "any": read_any,
     "text": lambda field, text: text,

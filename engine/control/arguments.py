@@ -69,8 +69,8 @@ def pass_unknown_type(kind: type, value: Any) -> Any:
     raise NotImplementedError
 
 
-def unknown_parameter(field: str, task: str, known: Iterable[str]) -> BadArguments:
-    """`known`: the parameters that the task, or whatever else was asked, does have."""
-    if names := ", ".join(known):
+def unknown_parameter(field: str, task: str, allowed: Iterable[str]) -> BadArguments:
+    """`allowed`: the parameters that the task, or whatever else was asked, does have."""
+    if names := ", ".join(allowed):
         return BadArguments("%(task)s has no such parameter; it has %(names)s", field, task=task, names=names)
     return BadArguments("%(task)s has no such parameter", field, task=task)

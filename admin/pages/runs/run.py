@@ -145,13 +145,14 @@ def failures(attempts: list[Attempt]) -> list[Failure]:
 
 
 def failure(attempt: Attempt, last: bool) -> Failure:
-    traceback = parse(attempt.traceback)
+    text = attempt.traceback or ""
+    traceback = parse(text)
     return Failure(
         attempt,
         kind_of(attempt.error),
         [frame._replace(code=cut(frame.code, CODE_BYTES).shown) for frame in traceback.own[-OWN_FRAMES:]],
         cut(traceback.cause, 1200, 2500 if last else 0),
-        cut(attempt.traceback, 0, 6000) if last and traceback.frames else None,
+        cut(text, 0, 6000) if last and traceback.frames else None,
         len(traceback.frames),
     )
 
