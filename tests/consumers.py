@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from databases import bound_to
+from databases import bound_to_library
 from waiting import wait_until
 
 from engine.broker.redis import RedisDelivery
 from engine.broker.sqlite import SqliteDelivery
-from engine.migrations import migrate
 from engine.queues.queue import Queue
 
 ROOT = Path(__file__).parent.parent
@@ -36,8 +35,7 @@ def shared_with_consumers(
         RedisDelivery(queue.name, redis_url, 60) if redis_url else SqliteDelivery(queue.name, folder / "queue.db", 60)
     )  # fmt: skip
     wire, queue.serializer = queue.serializer, type(queue.serializer)(KEY)
-    with bound_to(url):
-        migrate()
+    with bound_to_library(url):
         yield {"DATA_DIR": str(folder), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     queue.storage.close()
     queue.storage, queue.serializer = before, wire

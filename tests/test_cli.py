@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import bound_to
+from databases import bound_to_library
 from flask import Flask
 from inline_worker import make_cleanup_fail, one_run_worked_off
 from installation import Installation
@@ -22,7 +22,6 @@ import tasks
 from admin.auth.passwords import matches
 from engine.broker.sqlite import SqliteDelivery
 from engine.database import release
-from engine.migrations import migrate as apply_migrations
 from engine.models import Run, now
 from engine.monitor import status
 from engine.monitor.consumers import worker_name
@@ -33,8 +32,7 @@ from models import AuditEntry, Operator, OwnTable, Token, User
 def installation(tmp_path: Path) -> Iterator[Installation]:
     """Embedded, with its database bound here too, to look into."""
     url = f"sqlite:///{tmp_path}/library.db"
-    with bound_to(url):
-        apply_migrations()
+    with bound_to_library(url):
         yield Installation(tmp_path, DATABASE_URL=url)
 
 
