@@ -1,4 +1,7 @@
-"""The whole program as its operator has it: settings in the environment, `flask` commands, a web server, consumers."""
+"""The whole program as its operator has it: settings in the environment, `flask` commands, a web server, consumers.
+
+`Installation` starts each command as a process, which takes a second; `InProcess` runs them in that of the tests.
+"""
 
 import json
 import os
@@ -9,14 +12,17 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from email.message import Message
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from consumers import BIN, ROOT, Consumer, consumer
+from browsers import fresh_program
+from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
 from waiting import wait_until
+
+import tasks
 
 
 class Answer(NamedTuple):
@@ -49,6 +55,11 @@ class Installation:
             text=True,
             timeout=100,
         )
+
+    @property
+    def apart(self) -> "Installation":
+        """The same settings, with each command in a process of its own."""
+        return Installation(self.folder, **self.environment)
 
     def bearer(self, role: str) -> dict[str, str]:
         """The headers of a program with a new token of this role."""
@@ -83,6 +94,28 @@ class Installation:
         return answer_of(
             urllib.request.build_opener(Stay), urllib.request.Request(url, None, dict(headers or {}), method=method)
         )
+
+
+class InProcess(Installation):
+    """Runs the commands in the process of the tests, on its database and queues, which are those of consumers."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        super().__init__(folder, **environment)
+        self.runner = fresh_program().test_cli_runner()
+
+    def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        assert not environment, "the settings are those of the tests; use `apart`"
+        ended = self.runner.invoke(args=command, input=typed, catch_exceptions=False)
+        return subprocess.CompletedProcess(command, ended.exit_code, ended.stdout, ended.stderr)
+
+
+@contextmanager
+def in_process(folder: Path, redis_url: str = "", database_url: str = "") -> Iterator[InProcess]:
+    """Put the queues and the database of this process where consumers have theirs: in `folder` without a URL."""
+    with ExitStack() as stack:
+        for queue in tasks.queues.values():
+            environment = stack.enter_context(shared_with_consumers(queue, folder, redis_url, database_url))
+        yield InProcess(folder, **environment)
 
 
 class Browser:
