@@ -2,12 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fork_server
 import psutil
 from databases import bound_to_library
 from waiting import wait_until
@@ -48,7 +48,7 @@ class Consumer:
         self.log_file, self.log_begins = log, log.stat().st_size if log.exists() else 0
         path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
         with open(log, "ab") as file:
-            self.process = subprocess.Popen(
+            self.process = fork_server.start(
                 [str(BIN / "huey_consumer"), queue, *options],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": path, **environment},

@@ -8,16 +8,17 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from email.message import Message
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import fork_server
 from browsers import fresh_program
 from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
 from waiting import wait_until
@@ -46,15 +47,17 @@ class Installation:
         self.environment = {"DATA_DIR": str(folder / "data"), "PORT": str(self.port), **environment}
 
     def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flask", *command],
-            cwd=ROOT,
-            env={**os.environ, **self.environment, **environment},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+        environment = {**os.environ, **self.environment, **environment}
+        with TemporaryFile("w+") as keys, TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+            keys.write(typed)
+            keys.seek(0)
+            process = fork_server.start(
+                ["-m", "flask", *command], cwd=ROOT, env=environment, stdin=keys, stdout=output, stderr=errors
+            )
+            code = process.wait(100)
+            output.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(command, code, output.read(), errors.read())
 
     @property
     def apart(self) -> "Installation":
@@ -73,7 +76,7 @@ class Installation:
     def web(self) -> Iterator["Installation"]:
         """The web server, answering, for the length of a block."""
         with open(self.folder / "web.log", "ab") as log:
-            server = subprocess.Popen(
+            server = fork_server.start(
                 [str(BIN / "gunicorn"), "-c", "gunicorn.conf.py", self.program],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
