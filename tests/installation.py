@@ -76,7 +76,7 @@ class Installation:
     def web(self) -> Iterator["Installation"]:
         """The web server, answering, for the length of a block."""
         with open(self.folder / "web.log", "ab") as log:
-            server = fork_server.start(
+            self.server = fork_server.start(
                 [str(BIN / "gunicorn"), "-c", "gunicorn.conf.py", self.program],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
@@ -84,12 +84,12 @@ class Installation:
                 stderr=log,
             )
         try:
-            wait_until(lambda: server.poll() is not None or listens(self.port))
-            assert server.poll() is None, (self.folder / "web.log").read_text()
+            wait_until(lambda: self.server.poll() is not None or listens(self.port))
+            assert self.server.poll() is None, (self.folder / "web.log").read_text()
             yield self
         finally:
-            server.terminate()
-            server.wait(20)
+            self.server.terminate()
+            self.server.wait(20)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """What a program is answered. Redirects are not followed."""
