@@ -44,15 +44,6 @@ from waiting import wait_until  # noqa: E402
 
 from config import QUEUES  # noqa: E402
 
-#: What promises seconds is measured with the machine to itself; the rest runs side by side.
-ALONE = {"test_start.py", "test_api_live.py", "test_outage.py"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.name in ALONE:
-            item.add_marker("alone")
-
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)

@@ -59,6 +59,7 @@ def test_a_cleanup_closes_what_is_abandoned_and_the_statistics_tell(installation
     assert stats["avg_duration_minutes"] == 180.0
 
 
+@pytest.mark.alone
 def test_at_most_half_of_the_threads_wait_and_the_rest_go_on_answering(installation: Installation) -> None:
     headers = installation.bearer("operator")
     tell_of_a_consumer_to_come()
