@@ -3,6 +3,7 @@
 A test that asks for a server which this machine cannot run is skipped with the reason, and fails where CI=true.
 """
 
+import gc
 import os
 import shutil
 import subprocess
@@ -43,6 +44,12 @@ from library import consumer_of  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
 from config import QUEUES  # noqa: E402
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests and modules, which live to the end: a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
