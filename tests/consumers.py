@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from databases import bound_to
+from databases import bind_database
 from waiting import wait_until
 
 from engine.broker.redis import RedisDelivery
@@ -25,7 +25,7 @@ KEY = "k" * 40
 
 
 @contextmanager
-def shared_with_consumers(
+def share_with_consumers(
     queue: Queue, folder: Path, redis_url: str = "", database_url: str = ""
 ) -> Iterator[dict[str, str]]:
     """Put a queue of this process, and the database, where consumers with the environment that this gives have theirs:
@@ -36,7 +36,7 @@ def shared_with_consumers(
         RedisDelivery(queue.name, redis_url, 60) if redis_url else SqliteDelivery(queue.name, folder / "queue.db", 60)
     )  # fmt: skip
     wire, queue.serializer = queue.serializer, type(queue.serializer)(KEY)
-    with bound_to(url):
+    with bind_database(url):
         migrate()
         yield {"DATA_DIR": str(folder), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     queue.storage.close()

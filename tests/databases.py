@@ -12,7 +12,7 @@ fresh_names = (f"fresh_{number}" for number in count(1))
 
 
 @contextmanager
-def bound_to(url: str) -> Iterator[None]:
+def bind_database(url: str) -> Iterator[None]:
     """Point the database handle at `url` for a while."""
     before = database.obj
     bind(url)
@@ -26,15 +26,15 @@ def bound_to(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def new_postgresql(server_url: str, like: str = "template1") -> Iterator[str]:
+def create_postgresql(server_url: str, like: str = "template1") -> Iterator[str]:
     """The URL of a database on the session's PostgreSQL server, for a while: empty, or like the one of this name."""
     name = next(fresh_names)
-    execute_alone(server_url, f"CREATE DATABASE {name} TEMPLATE {like}")
+    execute_autocommit(server_url, f"CREATE DATABASE {name} TEMPLATE {like}")
     yield server_url.replace("/postgres?", f"/{name}?")
-    execute_alone(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute_autocommit(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def execute_alone(url: str, *statements: str) -> None:
+def execute_autocommit(url: str, *statements: str) -> None:
     """Run statements that refuse to be in a transaction."""
     connection = psycopg2.connect(url)
     connection.autocommit = True

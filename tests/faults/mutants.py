@@ -33,7 +33,7 @@ MUTANTS = [
     ),
     Mutant(
         "a delivery without a settled outcome counts",
-        "settling does_not_take",
+        "settling refused_by_the_broker",
         "engine/queues/settler.py",
         """
 def give_up(self, settlement, error):
@@ -213,13 +213,13 @@ TiedProcesses.outlive_parent = lambda self: None
     ),
     Mutant(
         "a message that nobody can run is kept",
-        "storms nobody_can_run",
+        "storms poison_messages",
         "delivery",
         "Delivery.bury = lambda self, consumer, taken, reason: self.settle(consumer, Done(taken, Effects()))",
     ),
     Mutant(
         "a run that takes down every worker ends as dead",
-        "storms nobody_can_run",
+        "storms poison_messages",
         "delivery",
         """
 stock_give_back = Delivery.give_back
@@ -230,7 +230,7 @@ Delivery.give_back = give_back
     ),
     Mutant(
         "a killed worker takes along what its task has started",
-        "processes all_that_the_task_has_started",
+        "processes all_processes_of_the_task",
         "engine/worker/processes.py",
         """
 def kill(self, process):
@@ -241,7 +241,7 @@ TiedProcesses.kill = kill
     ),
     Mutant(
         "a killed worker takes along sessions apart",
-        "processes hard_limit",
+        "processes hard_limit_kills_all",
         "engine/worker/processes.py",
         "descendants = lambda pid: []",
     ),
@@ -259,7 +259,7 @@ TiedProcesses.kill = kill
     ),
     Mutant(
         "the scheduler ends the process groups of a killed consumer",
-        "processes consumer_that_is_killed",
+        "processes killed_consumer",
         "engine/worker/processes.py",
         """
 def outlive_parent(self):
@@ -274,12 +274,12 @@ TiedProcesses.outlive_parent = outlive_parent
     ),
     Mutant(
         "children of a task do not hold up a worker's end",
-        "processes left_behind",
+        "processes leftover_child",
         instead=(("engine/worker/worker.py", "child.kill()", "pass"),),
     ),
     Mutant(
         "programs have default signals",
-        "processes programs_that_a_task_starts",
+        "processes programs_started",
         instead=(
             (
                 "engine/worker/processes.py",
@@ -290,19 +290,19 @@ TiedProcesses.outlive_parent = outlive_parent
     ),
     Mutant(
         "forked processes have default signals",
-        "processes forked_processes",
+        "processes processes_forked",
         "engine/worker/processes.py",
         "init_forked = lambda: None",
     ),
     Mutant(
         "forked processes have connections of their own",
-        "processes connections_of_their_own and postgresql",
+        "processes their_own_connections and postgresql",
         "engine/worker/processes.py",
         "leave_connections = lambda: None",
     ),
     Mutant(
         "forked processes take no notes",
-        "processes connections_of_their_own",
+        "processes their_own_connections",
         "engine/queues/log_capture.py",
         "stop = lambda: None",
     ),
@@ -319,24 +319,24 @@ TiedProcesses.outlive_parent = outlive_parent
     ),
     Mutant(
         "a soft limit strikes once",
-        "processes strikes_once",
+        "processes interrupts_a_task_once",
         instead=(("engine/worker/soft_limit.py", "        deadline.value = 0.0\n        raise", "        raise"),),
     ),
     Mutant(
         "limits strike by run id",
-        "processes no_other",
+        "processes only_the_worker_of_its_run",
         "engine/worker/consumer.py",
         "Consumer.is_executed = lambda self, held: True",
     ),
     Mutant(
         "a run that is not executed goes back",
-        "processes no_other",
+        "processes only_the_worker_of_its_run",
         "engine/worker/consumer.py",
         "Consumer.return_unattended = lambda self, held: None",
     ),
     Mutant(
         "a worker that settles for a killed one is not killed for it",
-        "processes is_not_killed_for_it",
+        "processes settling_for_a_killed_one",
         instead=(("engine/worker/consumer.py", "if worker.cut_off and worker.cut_off[0] == held:", "if False:"),),
     ),
     Mutant(
@@ -354,7 +354,7 @@ Delivery.tick = tick
     ),
     Mutant(
         "a Redis that refuses counts as unavailable",
-        "refusing every_state or every_reply",
+        "refusing every_refusing_state or every_refusing_reply",
         instead=(
             (
                 "engine/broker/redis_refusals.py",
@@ -370,7 +370,7 @@ Delivery.tick = tick
     ),
     Mutant(
         "a refusal inside a script of Redis 6.2 is recognised",
-        "refusing every_reply or (every_state and 6.2)",
+        "refusing every_refusing_reply or (every_refusing_state and 6.2)",
         instead=(("engine/broker/redis_refusals.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
     ),
     Mutant(
@@ -385,12 +385,12 @@ Delivery.tick = tick
     ),
     Mutant(
         "an error of SQLite that refuses for want of room is not hidden by its rollback",
-        "outages sqlite_has_no_room",
+        "outages full_sqlite",
         instead=(("engine/database.py", "if not self.is_closed() and self.can_roll_back():", "if True:"),),
     ),
     Mutant(
         "a file that refused a write is opened again",
-        "outages file_that_was_read_only",
+        "outages from_a_read_only_file",
         instead=(("engine/broker/sqlite_results.py", "elif local.refused:", "elif False:"),),
     ),
     Mutant(
@@ -421,7 +421,7 @@ Delivery.tick = tick
     ),
     Mutant(
         "an id that cannot be kept is refused",
-        "refused an_id_that_is_not",
+        "invalid_options unprintable_id",
         instead=(
             (
                 "engine/queues/enqueue.py",
@@ -432,17 +432,17 @@ Delivery.tick = tick
     ),
     Mutant(
         "an option that cannot be kept is refused where it is declared",
-        "refused where_it_is_declared",
+        "invalid_options at_declaration",
         instead=(("engine/queues/task.py", "check_declaration(args[1] or func.__name__, settings)", "pass"),),
     ),
     Mutant(
         "an option that cannot be kept is refused where it is called",
-        "refused where_it_is_called",
+        "invalid_options at_the_call",
         instead=(("engine/queues/options.py", "if not is_right(value := getattr(call, name)):", "if False:"),),
     ),
     Mutant(
         "a second task of a name ends the program",
-        "same_name every_program and command",
+        "duplicate_names every_program and command",
         instead=(
             (
                 "engine/queues/registry.py",
@@ -453,23 +453,23 @@ Delivery.tick = tick
     ),
     Mutant(
         "a worker of the web server is not started for ever where tasks have one name",
-        "same_name every_program and web",
+        "duplicate_names every_program and web",
         instead=(("gunicorn.conf.py", "\nrefuse_tasks_that_cannot_be_told_apart()\n", "\n"),),
     ),
     Mutant(
         "a caller's dictionary is told from an outcome",
-        "outcomes it_arrives_so",
+        "odd_arguments on_every_path",
         "engine/outcomes.py",
         "escaped = lambda value: value",
     ),
     Mutant(
         "an outcome in a record is told from a caller's dictionary",
-        "outcomes handed_on_again_by_a_retry",
+        "odd_arguments retried_chord",
         instead=(("engine/outcomes.py", "return Outcome(value) if", "return value if"),),
     ),
     Mutant(
         "the revocation of a run that has ended expires",
-        "revocations has_ended_expires",
+        "revocations of_an_ended_run_expires",
         instead=(
             (
                 "engine/broker/redis_scripts.py",
@@ -481,7 +481,7 @@ Delivery.tick = tick
     ),
     Mutant(
         "a run that is enqueued takes its revocation along",
-        "revocations takes_the_revocation_along",
+        "revocations keeps_it",
         instead=(
             ("engine/broker/redis_scripts.py", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
             ("engine/broker/sqlite.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
@@ -489,7 +489,7 @@ Delivery.tick = tick
     ),
     Mutant(
         "a revocation goes with its run",
-        "revocations goes_with_its_run",
+        "revocations deleted_with_its_run",
         instead=(
             ("engine/broker/redis_scripts.py", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
             (
@@ -501,7 +501,7 @@ Delivery.tick = tick
     ),
     Mutant(
         "the cleanup removes revocations that do not expire",
-        "revocations cleanup_finds",
+        "revocations cleanup_deletes",
         instead=(
             ("engine/broker/redis_scripts.py", "if call('ttl', key) == -1 and", "if false and"),
             ("engine/broker/sqlite.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
@@ -509,25 +509,25 @@ Delivery.tick = tick
     ),
     Mutant(
         "inspect scheduled lists everything",
-        "inspect_scheduled lists_everything",
+        "inspect_scheduled lists_every_message",
         instead=(("engine/monitor/celery_inspect.py", "limit: int | None = None", "limit: int | None = 1000"),),
     ),
     Mutant(
         "a message for a task that is not known is left to newer code",
-        "put_off newer_code_takes_what",
+        "unknown_tasks newer_code_runs_what",
         "engine/queues/queue.py",
         "Queue.put_off = lambda self, taken, task: self.storage.bury(self.local.consumer, taken, task)",
     ),
     Mutant(
         "newer code finds what was put off",
-        "put_off newer_code_takes_what",
+        "unknown_tasks newer_code_runs_what",
         instead=(
             ("engine/queues/queue.py", "self.storage.known = self._registry._registry", "self.storage.known = ()"),
         ),
     ),
     Mutant(
         "what nobody knows is dead after its grace",
-        "put_off come_in_time or keeps_where",
+        "unknown_tasks dead_after_its_grace or returns_to_its_place",
         "delivery",
         """
 stock_put_off = Delivery.put_off
@@ -536,7 +536,7 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
     ),
     Mutant(
         "what was put off keeps its place",
-        "put_off keep_their_order",
+        "unknown_tasks keep_their_order",
         instead=(
             (
                 "engine/broker/redis_scripts.py",
@@ -552,7 +552,7 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
     ),
     Mutant(
         "who puts off too late changes nothing",
-        "put_off too_late or answer_that_was_lost",
+        "unknown_tasks late_reschedule or lost_reply",
         instead=(
             ("engine/broker/redis_scripts.py", "h.consumer ~= ARGV[1] or h.delivery ~= tonumber(ARGV[3])", "false"),
             ("engine/broker/sqlite_put_off.py", "AND consumer = ? AND deliveries = ?", "AND ? <> '' AND ? > 0"),
@@ -560,7 +560,7 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
     ),
     Mutant(
         "a run that is requeued has a fresh grace",
-        "put_off requeued_it_has",
+        "unknown_tasks requeued_unknown_task",
         instead=(
             (
                 "engine/broker/redis_scripts.py",
@@ -572,7 +572,7 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
     ),
     Mutant(
         "what newer code has begun has a fresh grace",
-        "put_off has_begun_has_a_fresh",
+        "unknown_tasks claimed_by_newer_code",
         instead=(
             ("engine/broker/redis_scripts.py", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
             ("engine/broker/redis_scripts.py", "; call('hdel', run(id), 'met', 'met_at')", ""),
@@ -582,17 +582,17 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
     ),
     Mutant(
         "that a message was put off is no start of its run",
-        "put_off does_not_take_the_moment",
+        "unknown_tasks not_recorded_as_a_start",
         instead=(("engine/history/event_handlers.py", "run.update(before, state=", "run.update(state="),),
     ),
     Mutant(
         "a file of the version before gets its columns",
-        "put_off file_of_the_version_before",
+        "unknown_tasks previous_version",
         instead=(("engine/broker/sqlite_results.py", "            self.add_columns(connection)\n", ""),),
     ),
     Mutant(
         "an event that cannot be written is set aside",
-        "rejected_events understands_are_set or refuses_does_not_stop_the_others or many_refused",
+        "rejected_events unparseable or row_refused_by_the_database or refused_rows",
         instead=(
             ("engine/history/writer.py", "        if not is_refusal(error):\n            raise", "        raise"),
         ),
@@ -615,7 +615,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "history goes on past a rejected event that cannot be listed",
-        "rejected_events cannot_even",
+        "rejected_events cannot_be_stored",
         instead=(
             ("engine/history/rejected.py", "        if not is_refusal(refusal):\n            raise", "        raise"),
         ),
@@ -628,12 +628,12 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the recorder outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(("engine/history/recorder.py", "except Exception as error", "except ZeroDivisionError as error"),),
     ),
     Mutant(
         "the scheduler outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(
             (
                 "engine/worker/scheduler.py",
@@ -644,7 +644,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a consumer outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(
             (
                 "engine/worker/consumer.py",
@@ -655,14 +655,14 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a recorder that has ended is replaced",
-        "loops recorder_that_has_ended",
+        "loops ended_recorder",
         instead=(
             ("engine/worker/scheduler.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),
         ),
     ),
     Mutant(
         "a schedule that raises keeps nothing else waiting",
-        "loops schedule_that_raises",
+        "loops raising_schedule",
         instead=(
             (
                 "engine/worker/worker.py",
@@ -673,7 +673,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the sender of log lines outlives an exception",
-        "loops sender_of_log_lines",
+        "loops log_sender",
         instead=(("engine/queues/log_capture.py", "        return error", "        raise SystemExit from error"),),
     ),
     Mutant(
@@ -683,7 +683,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the watch outlives an exception",
-        "loops the_watch_goes_on",
+        "loops watcher_continues",
         instead=(
             (
                 "admin/alerts/watcher.py",
@@ -694,17 +694,17 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a notice that cannot be put into words is one that is not sent",
-        "loops put_into_words",
+        "loops cannot_be_rendered",
         instead=(("admin/alerts/channels.py", "    except Exception as error:", "    except OSError as error:"),),
     ),
     Mutant(
         "the supervisor outlives an exception",
-        "loops the_supervisor",
+        "loops supervisor_continues",
         instead=(("admin/cli/supervisor.py", "except Exception as error", "except KeyError as error"),),
     ),
     Mutant(
         "a malformed heartbeat is left out",
-        "malformed_entries a_malformed_heartbeat",
+        "malformed_entries malformed_heartbeat",
         instead=(
             (
                 "engine/broker/entries.py",
@@ -715,38 +715,38 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a malformed pause can be read",
-        "malformed_entries a_malformed_pause",
+        "malformed_entries malformed_pause",
         instead=(("engine/broker/entries.py", '    return absent | {"by": "?"', '    return absent | {"who": "?"'),),
     ),
     Mutant(
         "a malformed order is taken away",
-        "malformed_entries a_malformed_order",
+        "malformed_entries malformed_command",
         instead=(("engine/queues/remote_control.py", "    for what in found:", "    for what in ():"),),
     ),
     Mutant(
         "a malformed stack dump is none",
-        "malformed_entries a_malformed_stack_dump",
+        "malformed_entries malformed_stack_dump",
         instead=(("engine/queues/remote_control.py", "except BAD:", "except ZeroDivisionError:"),),
     ),
     Mutant(
         "a run whose holder cannot be read goes back",
-        "malformed_entries whose_holder_cannot",
+        "malformed_entries run_with_an_unreadable_holder",
         instead=(("engine/broker/redis_scripts.py", "            take_back(all[j])\n", ""),),
     ),
     Mutant(
         "a malformed lock is nobody's",
-        "malformed_entries nobodys and garbage",
+        "malformed_entries malformed_lock and garbage",
         instead=(("engine/broker/redis_scripts.py", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
     ),
     Mutant(
         "a run that the broker has lost is found",
-        "lost_runs emptied or in_its_turn",
+        "lost_runs lost_with_the_broker or in_batches",
         "engine/history/lost_runs.py",
         "LostRuns.look = lambda self: None",
     ),
     Mutant(
         "a run that the broker has is not lost",
-        "lost_runs what_the_broker_has",
+        "lost_runs in_the_broker",
         "delivery",
         """
 from engine.broker.types import event_json
@@ -758,7 +758,7 @@ Delivery.report_lost = report_lost
     ),
     Mutant(
         "a run that has ended is not lost",
-        "lost_runs is_not_on_record_yet",
+        "lost_runs not_yet_in_the_database",
         instead=(("engine/history/event_handlers.py", 'if run and run["state"] not in ENDED:', "if run:"),),
     ),
     Mutant(
@@ -801,7 +801,16 @@ def mutate(tree: Path, mutant: Mutant) -> None:
 def tested(tree: Path, test: str) -> str:
     """The last line of what pytest says."""
     file, _, selection = test.partition(" ")
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/faults/test_{file}.py", "-k", selection]
+    command = [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(next(tree.glob(f"tests/**/test_{file}.py"))),
+        "-k",
+        selection,
+    ]
     done = subprocess.run([sys.executable, *command], cwd=tree, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
 
