@@ -79,7 +79,7 @@ def test_resolved_error_reopens_and_all_its_runs_are_retried(
     page = open_page("/errors", email=PEOPLE["operator"], java_script_enabled=java_script)
     expect_text(page, "FileNotFoundError", java_script, "#list")
     page.get_by_role("link", name="FileNotFoundError").click()
-    expect(page.locator("#about")).to_contain_text("tests/stage.py, in need")
+    expect(page.locator("#about")).to_contain_text("tests/gated_tasks.py, in need")
     page.get_by_role("button", name="Resolve").click()
     expect(page.locator("#attention")).to_contain_text("by operator@example.org")
     expect(page.get_by_role("button", name="Resolve")).to_have_count(0)
