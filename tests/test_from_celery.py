@@ -90,7 +90,7 @@ def rows(text: str) -> list[tuple[str, str]]:
         re.split(r"(?<!\\) \| ", line.strip().strip("|").strip()) for line in text.splitlines() if line[:2] == "| "
     ]
     assert all(len(row) == 2 for row in cells), [row for row in cells if len(row) != 2]
-    return [(left, right) for left, right in cells if left not in ("there", "там")]
+    return [(left, right) for left, right in cells if left != "Celery"]
 
 
 RIGHT = list(dict.fromkeys(code for _, right in rows(ENGLISH) for code in CODE.findall(right)))
