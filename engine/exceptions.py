@@ -3,8 +3,6 @@
 Those that people read carry a sentence and its values by name, so that it can be said in any language.
 """
 
-from typing import Any
-
 from engine.text import error_repr, error_text
 
 
@@ -20,11 +18,11 @@ class CancelRequested(Exception):
     """The run was cancelled before its outcome was stored, and nothing was stored. The message names who cancelled."""
 
 
-class Unreadable(ValueError):
+class InvalidMessage(ValueError):
     """Bytes from the broker that are not a message of ours, or not signed with our key."""
 
 
-class NotJSON(TypeError):
+class NotSerializable(TypeError):
     """An argument that JSON cannot carry. The message names the task."""
 
 
@@ -32,7 +30,7 @@ class NotStorable(ValueError):
     """A result, or another value, that JSON cannot carry. The message says why."""
 
 
-class TooLong(ValueError):
+class MessageTooLarge(ValueError):
     """More than one message holds."""
 
 
@@ -77,7 +75,7 @@ class Told(Exception):
     Whoever gathers sentences to translate finds them as first arguments of these exceptions.
     """
 
-    def __init__(self, sentence: str, **values: Any) -> None:
+    def __init__(self, sentence: str, **values: object) -> None:
         super().__init__(sentence % values)
         self.sentence, self.values = sentence, values
 
@@ -89,7 +87,7 @@ class UnknownTask(Told, LookupError):
 class BadArguments(Told, ValueError):
     """Arguments that the task does not take. `field` names the parameter at fault."""
 
-    def __init__(self, sentence: str, field: str, **values: Any) -> None:
+    def __init__(self, sentence: str, field: str, **values: object) -> None:
         super().__init__(sentence, **values)
         self.field = field
 

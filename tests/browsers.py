@@ -23,7 +23,7 @@ from models import Operator
 SLOW_HASHER, passwords.hasher = passwords.hasher, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 #: Runs `flask …`; what it printed.
-Flasks = Callable[..., str]
+RunFlask = Callable[..., str]
 
 PASSWORD = "correct horse battery"
 PEOPLE = {role: f"{role}@example.org" for role in ("viewer", "operator", "admin")}
@@ -48,12 +48,17 @@ class Browser(FlaskClient):
         return shown[1]
 
 
-def app_with_people() -> Flask:
+def create_app_with_people() -> Flask:
     """The web program on the database that is bound now, and in it an operator for each role."""
     empty_queues()
     for role, email in PEOPLE.items():
         Operator.create(email=email, role=role, password_hash=password_hash())
-    app = program()
+    return fresh_program()
+
+
+def fresh_program() -> Flask:
+    """The web program, with nothing in its memory of the test before."""
+    app = shared_app()
     for forget in (
         limiter.reset,
         identity.recently.forget,
@@ -65,7 +70,7 @@ def app_with_people() -> Flask:
 
 
 @cache
-def program() -> Flask:
+def shared_app() -> Flask:
     """One for all tests of a process: what differs from one test to the next is in the database and the brokers."""
     app = create_app()
     app.test_client_class = Browser
@@ -75,18 +80,20 @@ def program() -> Flask:
 def empty_queues() -> None:
     """The brokers' file is one for all tests of this process."""
     for queue in tasks.queues.values():
-        for held in queue.storage.held():
-            queue.storage.give_back(held.consumer, None, "a test left it", settings.max_deliveries, counts=False)
+        for held in queue.storage.deliveries.held():
+            queue.storage.deliveries.release(
+                held.consumer, None, "a test left it", settings.max_deliveries, counts=False
+            )
         queue.flush()
-        for run_id, _data in queue.storage.dead():
-            queue.storage.discard_dead(run_id)
-        while events := queue.storage.events(0, 1000):
-            queue.storage.trim(events[-1][0])
+        for run_id, _data in queue.storage.dead_letters.all():
+            queue.storage.dead_letters.discard(run_id)
+        while events := queue.storage.events.read(0, 1000):
+            queue.storage.events.trim(events[-1][0])
         for target in queue.pauses():
-            queue.storage.resume(target)
+            queue.storage.pauses.remove(target)
 
 
-def signed_in_browser(app: Flask, role: str) -> Browser:
+def sign_in_browser(app: Flask, role: str) -> Browser:
     browser = app.test_client()
     assert browser.sign_in(PEOPLE[role]).status_code == 303
     return browser

@@ -15,8 +15,8 @@ from typing import Any
 import conftest  # it hides the developer's own settings
 from huey.tests import base
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.database import bind
 from engine.migrations import migrate
 from engine.queues.queue import Queue
@@ -30,18 +30,18 @@ PARTS = """
 numbers = count()
 
 
-def queue_on(broker: str, place: str) -> Queue:
+def create_queue(broker: str, place: str) -> Queue:
     queue = ServedQueue(f"suite{next(numbers)}", utc=False)
     if broker == "redis":
-        queue.storage = RedisDelivery(queue.name, place, 60, read_timeout=0.05)
+        queue.storage = RedisStorage(queue.name, place, 60, read_timeout=0.05)
     else:
-        queue.storage = SqliteDelivery(queue.name, Path(place) / f"{queue.name}.db", 60, read_timeout=0.05)
+        queue.storage = SqliteStorage(queue.name, Path(place) / f"{queue.name}.db", 60, read_timeout=0.05)
     queue.store_none, queue.store_intermediate_errors = False, True
     return queue
 
 
 def main(broker: str, place: str) -> None:
-    base.BaseTestCase.get_huey = lambda self: queue_on(broker, place)
+    base.BaseTestCase.get_huey = lambda self: create_queue(broker, place)
     base.BaseTestCase.consumer_class = Consumer
     bind(f"sqlite:///{tempfile.mkdtemp(dir=conftest.SCRATCH)}/library.db")
     migrate()

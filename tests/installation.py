@@ -1,22 +1,29 @@
-"""The whole program as its operator has it: settings in the environment, `flask` commands, a web server, consumers."""
+"""The whole program as its operator has it: settings in the environment, `flask` commands, a web server, consumers.
+
+`Installation` starts each command as a process, which takes a second; `InProcess` runs them in that of the tests.
+"""
 
 import json
 import os
 import re
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from email.message import Message
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from consumers import BIN, ROOT, Consumer, consumer
+import fork_server
+from browsers import fresh_program
+from consumers import BIN, ROOT, Consumer, consumer, share_with_consumers
 from waiting import wait_until
+
+import tasks
 
 
 class Answer(NamedTuple):
@@ -36,19 +43,26 @@ class Installation:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = find_free_port()
         self.environment = {"DATA_DIR": str(folder / "data"), "PORT": str(self.port), **environment}
 
     def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flask", *command],
-            cwd=ROOT,
-            env={**os.environ, **self.environment, **environment},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+        environment = {**os.environ, **self.environment, **environment}
+        with TemporaryFile("w+") as keys, TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+            keys.write(typed)
+            keys.seek(0)
+            process = fork_server.start(
+                ["-m", "flask", *command], cwd=ROOT, env=environment, stdin=keys, stdout=output, stderr=errors
+            )
+            code = process.wait(100)
+            output.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(command, code, output.read(), errors.read())
+
+    @property
+    def apart(self) -> "Installation":
+        """The same settings, with each command in a process of its own."""
+        return Installation(self.folder, **self.environment)
 
     def bearer(self, role: str) -> dict[str, str]:
         """The headers of a program with a new token of this role."""
@@ -62,7 +76,7 @@ class Installation:
     def web(self) -> Iterator["Installation"]:
         """The web server, answering, for the length of a block."""
         with open(self.folder / "web.log", "ab") as log:
-            server = subprocess.Popen(
+            self.server = fork_server.start(
                 [str(BIN / "gunicorn"), "-c", "gunicorn.conf.py", self.program],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
@@ -70,19 +84,42 @@ class Installation:
                 stderr=log,
             )
         try:
-            wait_until(lambda: server.poll() is not None or listens(self.port))
-            assert server.poll() is None, (self.folder / "web.log").read_text()
+            wait_until(lambda: self.server.poll() is not None or is_listening(self.port))
+            assert self.server.poll() is None, (self.folder / "web.log").read_text()
             yield self
         finally:
-            server.terminate()
-            server.wait(20)
+            self.server.terminate()
+            self.server.wait(20)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """What a program is answered. Redirects are not followed."""
         url = f"http://127.0.0.1:{self.port}{path}"
-        return answer_of(
-            urllib.request.build_opener(Stay), urllib.request.Request(url, None, dict(headers or {}), method=method)
+        return send_request(
+            urllib.request.build_opener(NoRedirect),
+            urllib.request.Request(url, None, dict(headers or {}), method=method),
         )
+
+
+class InProcess(Installation):
+    """Runs the commands in the process of the tests, on its database and queues, which are those of consumers."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        super().__init__(folder, **environment)
+        self.runner = fresh_program().test_cli_runner()
+
+    def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        assert not environment, "the settings are those of the tests; use `apart`"
+        ended = self.runner.invoke(args=command, input=typed, catch_exceptions=False)
+        return subprocess.CompletedProcess(command, ended.exit_code, ended.stdout, ended.stderr)
+
+
+@contextmanager
+def in_process(folder: Path, redis_url: str = "", database_url: str = "") -> Iterator[InProcess]:
+    """Put the queues and the database of this process where consumers have theirs: in `folder` without a URL."""
+    with ExitStack() as stack:
+        for queue in tasks.queues.values():
+            environment = stack.enter_context(share_with_consumers(queue, folder, redis_url, database_url))
+        yield InProcess(folder, **environment)
 
 
 class Browser:
@@ -90,7 +127,7 @@ class Browser:
 
     def __init__(self, installation: Installation) -> None:
         self.url = f"http://127.0.0.1:{installation.port}"
-        self.opener = urllib.request.build_opener(Stay, urllib.request.HTTPCookieProcessor())
+        self.opener = urllib.request.build_opener(NoRedirect, urllib.request.HTTPCookieProcessor())
 
     def sign_in(self, email: str, password: str) -> Answer:
         token = re.search(r'name="csrf_token" value="([^"]+)"', self.open("/login").text)
@@ -98,17 +135,17 @@ class Browser:
         return self.open("/login", csrf_token=token[1], email=email, password=password)
 
     def open(self, path: str, **form: str) -> Answer:
-        return answer_of(
+        return send_request(
             self.opener, urllib.request.Request(f"{self.url}{path}", urlencode(form).encode() if form else None)
         )
 
 
-class Stay(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *redirect: Any) -> None:
         """A redirect is an answer like any other."""
 
 
-def answer_of(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Answer:
+def send_request(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Answer:
     try:
         with opener.open(request, timeout=60) as answer:
             return Answer(answer.status, answer.headers, answer.read().decode())
@@ -117,12 +154,12 @@ def answer_of(opener: urllib.request.OpenerDirector, request: urllib.request.Req
             return Answer(error.code, error.headers, error.read().decode())
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

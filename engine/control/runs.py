@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from huey.api import Result, Task
+from huey.api import Result as Result
+from huey.api import Task
 from huey.utils import Error
 from peewee import PeeweeException, Value, fn
 
-from engine.broker.messages import Asker, Envelope
-from engine.broker.types import Effects, event_json
+from engine.broker.effects import Effects, event_json
+from engine.broker.messages import Envelope, Requester
 from engine.control.arguments import check_arguments
 from engine.database import database, on_postgresql
 from engine.exceptions import NoLiveWorker, NotPossible, Paused
@@ -20,21 +21,21 @@ from engine.models import ENDED, Attempt, LogLine, Run, State, now
 from engine.monitor.consumers import live, workers
 from engine.monitor.diagnosis import why
 from engine.monitor.registered_tasks import find
-from engine.queues.enqueue import asked_by
+from engine.queues.enqueue import asked_by, unique_name
 from engine.queues.queue import Queue, Queues
 from engine.version import code_version
 
 #: Who waits for a run looks so often whether it has ended without a result.
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 def run_task(
     queues: Queues,
     name: str,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
+    args: Sequence[object] = (),
+    kwargs: Mapping[str, object] | None = None,
     *,
-    by: Asker,
+    by: Requester,
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> Result:
@@ -60,8 +61,8 @@ class Outcome(NamedTuple):
 def wait_for(run: Result, seconds: float) -> Outcome | None:
     """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
     until = time.monotonic() + seconds
-    while not run.huey.storage.wait_result(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
-        if error := end_without_result(run):
+    while not run.huey.storage.results.wait(run.id, min(max(until - time.monotonic(), 0), POLL_SECONDS)):
+        if error := final_state_without_result(run):
             return Outcome(None, error)
         if time.monotonic() >= until:
             return None
@@ -71,11 +72,11 @@ def wait_for(run: Result, seconds: float) -> Outcome | None:
     return Outcome(value, value.get("error") if isinstance(value, dict) else None)
 
 
-def end_without_result(run: Result) -> str | None:
+def final_state_without_result(run: Result) -> str | None:
     """What the record says of a run that the broker neither has a result of nor is going to run; else None."""
     storage = run.huey.storage
-    place = storage.place(run.id)
-    if storage.has_data_for_key(run.id) or not (place is None or place.state == "dead"):
+    place = storage.messages.locate(run.id)
+    if storage.results.has(run.id) or not (place is None or place.state == "dead"):
         return None
     write_down_now(run.huey)
     try:
@@ -103,21 +104,21 @@ def not_on_record() -> NotPossible:
     return NotPossible("There is no run of this id on record.")
 
 
-def cancel(queues: Queues, run_id: str, by: Asker) -> str:
+def cancel(queues: Queues, run_id: str, by: Requester) -> str:
     """`removed`: it will not run. `running`: its task is interrupted, or its worker killed where it does not heed that.
 
     Raises NotPossible for a run that has ended or is not known.
     """
     for queue in queues.values():
-        if (done := queue.storage.cancel(run_id, by.name)) != "unknown":
+        if (outcome := queue.storage.messages.cancel(run_id, by.name)) != "unknown":
             write_down_now(queue)
-            return str(done)
+            return str(outcome)
     if not Run.select().where(Run.id == run_id).exists():
         raise not_on_record()
     raise NotPossible("This run neither waits nor runs.")
 
 
-def retry(queues: Queues, run_id: str, by: Asker) -> None:
+def retry(queues: Queues, run_id: str, by: Requester) -> None:
     """Re-queue a run that has ended: its id is kept, its attempts go on, its old result is dropped.
 
     What is dead goes back with its own message; of others the message is made anew from the record, also of one that
@@ -128,7 +129,7 @@ def retry(queues: Queues, run_id: str, by: Asker) -> None:
         raise not_on_record()
     if not (run.state in ENDED or is_lost(queues, run)):
         raise NotPossible("Only a run that has ended can be retried.")
-    if run.queue in queues and queues[run.queue].storage.requeue_dead(run_id):
+    if run.queue in queues and queues[run.queue].storage.dead_letters.requeue(run_id):
         write_down_now(queues[run.queue])
         return
     queue, effects = reopened(queues, run, by)
@@ -136,13 +137,13 @@ def retry(queues: Queues, run_id: str, by: Asker) -> None:
     write_down_now(queue)
 
 
-def reopened(queues: Queues, run: Run, by: Asker) -> tuple[Queue, Effects]:
+def reopened(queues: Queues, run: Run, by: Requester) -> tuple[Queue, Effects]:
     """Forget how the run ended; gives its queue, and what is to be sent there. Raises UnknownTask."""
     queue, task_class = find(queues, run.task)
     task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
-    asker = Asker(run.asked_by_kind or "code", run.asked_by or "")
+    asker = Requester(run.asked_by_kind or "code", run.asked_by or "")
     task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
-    queue.storage.reopen(run.id)
+    queue.storage.messages.clear_finished(run.id)
     event = event_json("requeued", run.id, now().timestamp(), by=by.name)
     return queue, queue.posted(task, delivered=run.deliveries).event(event)
 
@@ -152,7 +153,9 @@ def is_lost(queues: Queues, run: Run) -> bool:
     return why(queues, run)[0].kind == "lost"
 
 
-def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, by: Asker) -> Result:
+def run_again(
+    queues: Queues, run_id: str, args: Sequence[object], kwargs: Mapping[str, object], *, by: Requester
+) -> Result:
     """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
 
     Raises NotPossible, UnknownTask and BadArguments.
@@ -167,8 +170,8 @@ def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[
         task.resolve_expires(queue.utc)
     task.envelope = Envelope(by, now(), code_version(), parent.id, retries=task.retries)
     effects = queue.posted(task)
-    unique = queue.unique_name(task) if task.unique else ""
-    effects.messages[0] = effects.messages[0]._replace(unique=unique, told=True)
+    unique = unique_name(task) if task.unique else ""
+    effects.messages[0] = effects.messages[0]._replace(unique=unique, is_new_run=True)
     (new_id,) = queue.send(effects)
     if new_id != task.id:
         return Result(queue, Task(id=new_id))
@@ -197,24 +200,24 @@ def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
         Run.delete().where(Run.id.in_(ids)).execute()
     for run in runs:
         if run.state == State.DEAD and run.queue in queues:
-            queues[run.queue].storage.discard_dead(run.id)
+            queues[run.queue].storage.dead_letters.discard(run.id)
     return set(ids)
 
 
 def requeue(queues: Queues, run_id: str) -> None:
     """Give a dead run another chance, with its own message. Raises NotPossible."""
     for queue in queues.values():
-        if queue.storage.requeue_dead(run_id):
+        if queue.storage.dead_letters.requeue(run_id):
             write_down_now(queue)
             return
     raise NotPossible("There is no dead run of this id.")
 
 
-def discard(queues: Queues, run_id: str, by: Asker) -> None:
+def discard(queues: Queues, run_id: str, by: Requester) -> None:
     """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises NotPossible."""
-    queue = next((one for one in queues.values() if one.storage.discard_dead(run_id)), None)
+    queue = next((queue for queue in queues.values() if queue.storage.dead_letters.discard(run_id)), None)
     if queue is None:
         raise NotPossible("There is no dead run of this id.")
     write_down_now(queue)  # that it is dead comes first
-    told = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
-    Run.update(error=told).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()
+    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

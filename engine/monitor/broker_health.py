@@ -1,13 +1,13 @@
 """How the broker itself is: asked of it with two or three questions, so that a page may ask often."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.queues.queue import Queue
 
 
@@ -52,15 +52,15 @@ SYNCHRONOUS = ("off", "normal", "full", "extra")
 def health(queue: Queue) -> Health:
     """Of the broker that carries this queue. Raises BrokerAway."""
     storage = queue.storage
-    return redis_health(storage) if isinstance(storage, RedisDelivery) else sqlite_health(storage)
+    return redis_health(storage) if isinstance(storage, RedisStorage) else sqlite_health(storage)
 
 
-def redis_health(storage: RedisDelivery) -> RedisHealth:
-    with storage.reaching() as redis:
+def redis_health(storage: RedisStorage) -> RedisHealth:
+    with storage.client.translate_errors() as redis:
         info: dict[str, Any] = redis.info()
         ping_ms = timed(redis.ping)
     limit, policy = info.get("maxmemory") or None, info.get("maxmemory_policy", "noeviction")
-    connection = storage.redis.connection_pool.connection_kwargs
+    connection = storage.client.redis.connection_pool.connection_kwargs
     return RedisHealth(
         product=info.get("server_name", "redis"),
         version=info.get("valkey_version") or info["redis_version"],
@@ -79,44 +79,45 @@ def redis_health(storage: RedisDelivery) -> RedisHealth:
     )
 
 
-def address_of(connection: dict[str, Any]) -> str:
+def address_of(connection: Mapping[str, object]) -> str:
     """Where it is reached, without its password."""
     if path := connection.get("path"):
         return str(path)
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}/{connection.get('db') or 0}"
 
 
-def is_exposed(connection: dict[str, Any]) -> bool:
+def is_exposed(connection: Mapping[str, object]) -> bool:
     host = str(connection.get("host", "localhost"))
     loopback = "path" in connection or host in ("localhost", "::1") or host.startswith("127.")
     return not (loopback or connection.get("password"))
 
 
-def sqlite_health(storage: SqliteDelivery) -> SqliteHealth:
+def sqlite_health(storage: SqliteStorage) -> SqliteHealth:
     def pragma(name: str) -> Any:
-        return storage.ask(f"PRAGMA {name}")[0][0]
+        return storage.database.query(f"PRAGMA {name}")[0][0]
 
     return SqliteHealth(
         product="sqlite",
-        version=storage.ask("SELECT sqlite_version()")[0][0],
-        ping_ms=timed(lambda: storage.ask("SELECT 1 FROM consumer LIMIT 1")),
-        path=str(storage.path),
-        file_bytes=size_of(storage.path),
-        wal_bytes=size_of(storage.path.with_name(storage.path.name + "-wal")),
+        version=storage.database.query("SELECT sqlite_version()")[0][0],
+        ping_ms=timed(lambda: storage.database.query("SELECT 1 FROM consumer LIMIT 1")),
+        path=str(storage.database.path),
+        file_bytes=file_size(storage.database.path),
+        wal_bytes=file_size(storage.database.path.with_name(storage.database.path.name + "-wal")),
         free_bytes=pragma("freelist_count") * pragma("page_size"),
         journal_mode=pragma("journal_mode"),
         synchronous=SYNCHRONOUS[pragma("synchronous")],
     )
 
 
-def size_of(file: Path) -> int:
+def file_size(file: Path) -> int:
     try:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
 
 
-def timed(ask: Callable[[], Any]) -> float:
+def timed(query: Callable[[], object]) -> float:
+    """Return how many milliseconds it took."""
     began = time.perf_counter()
-    ask()
+    query()
     return (time.perf_counter() - began) * 1000

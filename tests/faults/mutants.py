@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 
-DELIVERIES = {"engine/broker/redis.py": "RedisDelivery", "engine/broker/sqlite.py": "SqliteDelivery"}
+#: Parts of a storage, and the class of each in both brokers.
+PARTS = {"messages": "Messages", "deliveries": "Deliveries", "ticks": "Ticks"}
 
 
 class Mutant(NamedTuple):
     mechanism: str
     test: str  # file, and what selects in it
-    module: str = ""  # or `delivery` for both
-    code: str = ""  # `Delivery` stands for the class
+    module: str = ""  # or a part of both storages
+    code: str = ""  # `Part` stands for its class
     instead: tuple[tuple[str, str, str], ...] = ()  # files, what stands in them, and what then stands there
 
 
@@ -33,11 +34,11 @@ MUTANTS = [
     ),
     Mutant(
         "a delivery without a settled outcome counts",
-        "settling does_not_take",
+        "settling refused_by_the_broker",
         "engine/queues/settler.py",
         """
 def give_up(self, settlement, error):
-    self.local.last, self.local.unsure = None, True
+    self.state.last, self.state.unsure = None, True
 Settler.give_up = give_up
 """,
     ),
@@ -56,7 +57,7 @@ Settler.give_up = give_up
     Mutant(
         "a BaseException of a task is a failure of that task",
         "settling odd_outcome and keyboard",
-        instead=(("engine/queues/task.py", "if task.queue.current is None:", "if True:"),),
+        instead=(("engine/queues/task.py", "if task.queue.state.current is None:", "if True:"),),
     ),
     Mutant(
         "a retry at no time is a failure",
@@ -69,7 +70,7 @@ Settler.give_up = give_up
         "settling hooks_and_receivers",
         "engine/queues/queue.py",
         """
-Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emit
+Queue._run_pre_execute, Queue._emit = Huey._run_pre_execute, Huey._emit
 """,
     ),
     Mutant(
@@ -88,67 +89,65 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
         "a cancel wins until the outcome is stored",
         "settling cancel_wins",
         instead=(
-            ("engine/broker/redis_scripts.py", "if is_cancel ~= '1' and (mark", "if false and (mark"),
+            ("engine/broker/lua/lib/settle.lua", "if is_cancel ~= '1' and (mark", "if false and (mark"),
             (
-                "engine/broker/redis_scripts.py",
+                "engine/broker/lua/quick_settle_and_claim.lua",
                 "if mark == 'c' or mark == 'C' then return {-2",
                 "if false then return {-2",
             ),
-            ("engine/broker/sqlite.py", "is not None and not done.is_cancel:", "is False:"),
+            ("engine/broker/sqlite/deliveries.py", "is not None and not finished.is_cancel:", "is False:"),
         ),
     ),
     Mutant(
         "what a dead worker held is given back",
         "crash_points after_take",
         "engine/worker/consumer.py",
-        "Consumer.returned = lambda self, process, name: True",
+        "Consumer.release_held = lambda self, slot: True",
     ),
     Mutant(
         "the reaper returns what a dead consumer held",
         "storms processes_are_killed and tree",
-        "delivery",
-        "Delivery.reap = lambda self, lease, most: []",
+        "deliveries",
+        "Part.reap = lambda self, lease, most: []",
     ),
     Mutant(
         "taking is a sign of life",
         "frozen woken",
         instead=(
-            ("engine/broker/redis_scripts.py", "now - math.max(tonumber(at), took) > ", "now - tonumber(at) > "),
-            ("engine/broker/sqlite.py", "GROUP BY consumer HAVING max(held_at) <= ?2", "GROUP BY consumer"),
+            ("engine/broker/lua/reap.lua", "now - math.max(tonumber(at), claimed_at) > ", "now - tonumber(at) > "),
+            ("engine/broker/sqlite/deliveries.py", "GROUP BY consumer HAVING max(held_at) <= ?2", "GROUP BY consumer"),
         ),
     ),
     Mutant(
         "after an outage the reaper waits a round",
         "frozen slept",
         instead=(
-            (
-                "engine/broker/redis_scripts.py",
-                "if not last or now - (tonumber(last) or 0) > tonumber(ARGV[1]) then",
-                "if false then",
-            ),
-            ("engine/broker/sqlite.py", 'if now - known.get("reaped", 0) > lease:', "if False:"),
+            ("engine/broker/lua/reap.lua", "if not last or now - (tonumber(last) or 0) > lease then", "if false then"),
+            ("engine/broker/sqlite/deliveries.py", 'if now - times.get("reaped", 0) > lease:', "if False:"),
         ),
     ),
     Mutant(
         "what is due moves in one step",
         "storms scheduler_is_killed",
-        "delivery",
+        "messages",
         """
-def move_due(self, now, limit=500):
-    if hasattr(self, "path"):
+from engine.broker.effects import Effects
+def enqueue_due(self, now, limit=500):
+    if hasattr(self, "database"):
         sql = "DELETE FROM message WHERE queue = ? AND state = 'scheduled' AND due <= ? RETURNING id, data"
-        with self.writing() as connection:
-            rows = connection.execute(sql, (self.name, now)).fetchall()
+        with self.database.write_transaction() as connection:
+            rows = connection.execute(sql, (self.queue, now)).fetchall()
     else:
-        ids = [one.decode() for one in self.ask("ZRANGEBYSCORE", "schedule", "-inf", now)]
-        rows = [(one, self.message(one)) for one in ids]
-        ids and self.ask("ZREM", "schedule", *ids)
-        for one in ids:
-            self.ask("DEL", f"run:{one}")
+        command = self.client.command
+        ids = [run_id.decode() for run_id in command("ZRANGEBYSCORE", "schedule", "-inf", now)]
+        rows = [(run_id, self.get(run_id)) for run_id in ids]
+        ids and command("ZREM", "schedule", *ids)
+        for run_id in ids:
+            command("DEL", f"run:{run_id}")
     for run_id, data in rows:
-        self.apply(Effects().enqueue(run_id, bytes(data)))
+        self.write(Effects().enqueue(run_id, bytes(data)))
     return len(rows)
-Delivery.move_due = move_due
+Part.enqueue_due = enqueue_due
 """,
     ),
     Mutant(
@@ -156,10 +155,11 @@ Delivery.move_due = move_due
         "storms processes_are_killed and worker",
         "engine/queues/queue.py",
         """
-from engine.broker.types import Done, Effects
+from engine.broker.deliveries import FinishedRun
+from engine.broker.effects import Effects
 stock_execute = Queue.execute
 def execute(self, task, timestamp=None):
-    self.storage.settle(self.local.consumer, Done(task.taken, Effects()))
+    self.storage.deliveries.settle(self.state.consumer, FinishedRun(task.taken, Effects()))
     return stock_execute(self, task, timestamp)
 Queue.execute = execute
 """,
@@ -167,38 +167,38 @@ Queue.execute = execute
     Mutant(
         "the number of the delivery fences a late finisher",
         "frozen overtaken",
-        "delivery",
+        "deliveries",
         """
-stock_turn, stock_settle = Delivery.turn, Delivery.settle
+stock_turn, stock_settle = Part.settle_and_claim, Part.settle
 def unfenced(self, done):
-    held = {one.run_id: one for one in self.held()}.get(done.taken.run_id) if done else None
-    return done._replace(taken=done.taken._replace(delivery=held.delivery)) if held else done
-def turn(self, consumer, worker, look_first, limits, done=None):
+    held = {row.run_id: row for row in self.held()}.get(done.claimed.run_id) if done else None
+    return done._replace(claimed=done.claimed._replace(delivery=held.delivery)) if held else done
+def settle_and_claim(self, consumer, worker, look_first, limits, done=None):
     return stock_turn(self, consumer, worker, look_first, limits, unfenced(self, done))
-Delivery.turn = turn
-Delivery.settle = lambda self, consumer, done: stock_settle(self, consumer, unfenced(self, done))
+Part.settle_and_claim = settle_and_claim
+Part.settle = lambda self, consumer, done: stock_settle(self, consumer, unfenced(self, done))
 """,
     ),
     Mutant(
         "who is unsure looks into its own hands first",
         "crash_points answer_lost",
-        "delivery",
+        "deliveries",
         """
-stock_turn = Delivery.turn
-def turn(self, consumer, worker, look_first, limits, done=None):
+stock_turn = Part.settle_and_claim
+def settle_and_claim(self, consumer, worker, look_first, limits, done=None):
     return stock_turn(self, consumer, worker, False, limits, done)
-Delivery.turn = turn
+Part.settle_and_claim = settle_and_claim
 """,
     ),
     Mutant(
         "what still runs at shutdown is handed back",
         "storms restarts",
-        "delivery",
+        "deliveries",
         """
-stock_give_back = Delivery.give_back
-def give_back(self, consumer, worker, reason, most, counts=True, **more):
-    return stock_give_back(self, consumer, worker, reason, most, **more) if counts else 0
-Delivery.give_back = give_back
+stock_release = Part.release
+def release(self, consumer, worker, reason, most, counts=True, **options):
+    return stock_release(self, consumer, worker, reason, most, **options) if counts else 0
+Part.release = release
 """,
     ),
     Mutant(
@@ -208,40 +208,44 @@ Delivery.give_back = give_back
         """
 class LIBC:
     prctl = lambda *words: 0
-TiedProcesses.outlive_parent = lambda self: None
+BoundProcesses.watch_parent = lambda self: None
 """,
     ),
     Mutant(
         "a message that nobody can run is kept",
-        "storms nobody_can_run",
-        "delivery",
-        "Delivery.bury = lambda self, consumer, taken, reason: self.settle(consumer, Done(taken, Effects()))",
+        "storms poison_messages",
+        "deliveries",
+        """
+from engine.broker.deliveries import FinishedRun
+from engine.broker.effects import Effects
+Part.dead_letter = lambda self, consumer, claimed, reason: self.settle(consumer, FinishedRun(claimed, Effects()))
+""",
     ),
     Mutant(
         "a run that takes down every worker ends as dead",
-        "storms nobody_can_run",
-        "delivery",
+        "storms poison_messages",
+        "deliveries",
         """
-stock_give_back = Delivery.give_back
-def give_back(self, consumer, worker, reason, most, *rest, **more):
-    return stock_give_back(self, consumer, worker, reason, 10**9, *rest, **more)
-Delivery.give_back = give_back
+stock_release = Part.release
+def release(self, consumer, worker, reason, most, *rest, **options):
+    return stock_release(self, consumer, worker, reason, 10**9, *rest, **options)
+Part.release = release
 """,
     ),
     Mutant(
         "a killed worker takes along what its task has started",
-        "processes all_that_the_task_has_started",
+        "processes all_processes_of_the_task",
         "engine/worker/processes.py",
         """
 def kill(self, process):
     process.kill()
     process.join()
-TiedProcesses.kill = kill
+BoundProcesses.kill = kill
 """,
     ),
     Mutant(
         "a killed worker takes along sessions apart",
-        "processes hard_limit",
+        "processes hard_limit_kills_all",
         "engine/worker/processes.py",
         "descendants = lambda pid: []",
     ),
@@ -255,16 +259,16 @@ TiedProcesses.kill = kill
         "a dead worker takes along its process group",
         "processes takes_its_process_group or finished_task",
         "engine/worker/processes.py",
-        "TiedProcesses.end_group = lambda self, process: None",
+        "BoundProcesses.end_group = lambda self, process: None",
     ),
     Mutant(
         "the scheduler ends the process groups of a killed consumer",
-        "processes consumer_that_is_killed",
+        "processes killed_consumer",
         "engine/worker/processes.py",
         """
-def outlive_parent(self):
+def watch_parent(self):
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-TiedProcesses.outlive_parent = outlive_parent
+BoundProcesses.watch_parent = watch_parent
 """,
     ),
     Mutant(
@@ -274,35 +278,35 @@ TiedProcesses.outlive_parent = outlive_parent
     ),
     Mutant(
         "children of a task do not hold up a worker's end",
-        "processes left_behind",
+        "processes leftover_child",
         instead=(("engine/worker/worker.py", "child.kill()", "pass"),),
     ),
     Mutant(
         "programs have default signals",
-        "processes programs_that_a_task_starts",
+        "processes programs_started",
         instead=(
             (
                 "engine/worker/processes.py",
-                "signal.signal(number, do_nothing)",
+                "signal.signal(number, ignore_signal)",
                 "signal.signal(number, signal.SIG_IGN)",
             ),
         ),
     ),
     Mutant(
         "forked processes have default signals",
-        "processes forked_processes",
+        "processes processes_forked",
         "engine/worker/processes.py",
         "init_forked = lambda: None",
     ),
     Mutant(
         "forked processes have connections of their own",
-        "processes connections_of_their_own and postgresql",
+        "processes their_own_connections and postgresql",
         "engine/worker/processes.py",
         "leave_connections = lambda: None",
     ),
     Mutant(
         "forked processes take no notes",
-        "processes connections_of_their_own",
+        "processes their_own_connections",
         "engine/queues/log_capture.py",
         "stop = lambda: None",
     ),
@@ -314,50 +318,50 @@ TiedProcesses.outlive_parent = outlive_parent
     Mutant(
         "the parent sends the soft limit that SIGALRM did not",
         "processes uses_sigalrm",
-        "engine/worker/consumer.py",
-        "Consumer.look_after_soft_limits = lambda self: None",
+        "engine/worker/limits.py",
+        "LimitEnforcer.enforce_soft_limits = lambda self: None",
     ),
     Mutant(
         "a soft limit strikes once",
-        "processes strikes_once",
+        "processes interrupts_a_task_once",
         instead=(("engine/worker/soft_limit.py", "        deadline.value = 0.0\n        raise", "        raise"),),
     ),
     Mutant(
         "limits strike by run id",
-        "processes no_other",
-        "engine/worker/consumer.py",
-        "Consumer.is_executed = lambda self, held: True",
+        "processes only_the_worker_of_its_run",
+        "engine/worker/limits.py",
+        "LimitEnforcer.is_executed = lambda self, run: True",
     ),
     Mutant(
         "a run that is not executed goes back",
-        "processes no_other",
-        "engine/worker/consumer.py",
-        "Consumer.return_unattended = lambda self, held: None",
+        "processes only_the_worker_of_its_run",
+        "engine/worker/limits.py",
+        "LimitEnforcer.release_unattended = lambda self, runs: None",
     ),
     Mutant(
         "a worker that settles for a killed one is not killed for it",
-        "processes is_not_killed_for_it",
-        instead=(("engine/worker/consumer.py", "if worker.cut_off and worker.cut_off[0] == held:", "if False:"),),
+        "processes settling_for_a_killed_one",
+        instead=(("engine/worker/limits.py", "if slot.killed_run and slot.killed_run.held == run:", "if False:"),),
     ),
     Mutant(
         "a tick lets one run in",
         "ticks tick",
-        "delivery",
+        "ticks",
         """
-stock_tick = Delivery.tick
-def tick(self, task, minute, effects):
-    if not stock_tick(self, task, minute, effects):
-        self.apply(effects)
+stock_record = Part.record
+def record(self, task, minute, effects):
+    if not stock_record(self, task, minute, effects):
+        self.messages.write(effects)
     return True
-Delivery.tick = tick
+Part.record = record
 """,
     ),
     Mutant(
         "a Redis that refuses counts as unavailable",
-        "refusing every_state or every_reply",
+        "refusing every_refusing_state or every_refusing_reply",
         instead=(
             (
-                "engine/broker/redis_refusals.py",
+                "engine/broker/redis/errors.py",
                 'if reply.partition(" ")[0] in REFUSALS or UNNAMED.match(reply):',
                 'if reply.partition(" ")[0] in ("OOM", "READONLY", "NOSCRIPT"):',
             ),
@@ -366,32 +370,32 @@ Delivery.tick = tick
     Mutant(
         "at random refused steps are repeated",
         "storms refuses_at_random",
-        instead=(("engine/broker/redis_refusals.py", "in REFUSALS or UNNAMED.match(reply)", "== 'NOSCRIPT'"),),
+        instead=(("engine/broker/redis/errors.py", "in REFUSALS or UNNAMED.match(reply)", "== 'NOSCRIPT'"),),
     ),
     Mutant(
         "a refusal inside a script of Redis 6.2 is recognised",
-        "refusing every_reply or (every_state and 6.2)",
-        instead=(("engine/broker/redis_refusals.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
+        "refusing every_refusing_reply or (every_refusing_state and 6.2)",
+        instead=(("engine/broker/redis/errors.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
     ),
     Mutant(
         "a PostgreSQL that refuses writes is unavailable",
         "refused_answers postgresql",
-        instead=(("engine/outages.py", '"25006", ', ""),),
+        instead=(("engine/outages.py", '"25006": Fault.SERVER', '"25006": Fault.STATEMENT'),),
     ),
     Mutant(
         "a session of PostgreSQL that refuses writes is closed",
-        "refusing history_waits and read-only",
+        "outages session_that_takes_no_writes",
         instead=(("engine/database.py", 'return "on" not in map', "return True or map"),),
     ),
     Mutant(
         "an error of SQLite that refuses for want of room is not hidden by its rollback",
-        "outages sqlite_has_no_room",
+        "outages full_sqlite",
         instead=(("engine/database.py", "if not self.is_closed() and self.can_roll_back():", "if True:"),),
     ),
     Mutant(
         "a file that refused a write is opened again",
-        "outages file_that_was_read_only",
-        instead=(("engine/broker/sqlite_results.py", "elif local.refused:", "elif False:"),),
+        "outages from_a_read_only_file",
+        instead=(("engine/broker/sqlite/database.py", " and not current.refused:", ":"),),
     ),
     Mutant(
         "a broker that refuses writes is not ready",
@@ -421,7 +425,7 @@ Delivery.tick = tick
     ),
     Mutant(
         "an id that cannot be kept is refused",
-        "refused an_id_that_is_not",
+        "invalid_options unprintable_id",
         instead=(
             (
                 "engine/queues/enqueue.py",
@@ -432,119 +436,123 @@ Delivery.tick = tick
     ),
     Mutant(
         "an option that cannot be kept is refused where it is declared",
-        "refused where_it_is_declared",
-        instead=(("engine/queues/task.py", "check_declaration(args[1] or func.__name__, settings)", "pass"),),
+        "invalid_options at_declaration",
+        instead=(("engine/queues/task.py", "check_declaration(name or func.__name__, options)", "pass"),),
     ),
     Mutant(
         "an option that cannot be kept is refused where it is called",
-        "refused where_it_is_called",
+        "invalid_options at_the_call",
         instead=(("engine/queues/options.py", "if not is_right(value := getattr(call, name)):", "if False:"),),
     ),
     Mutant(
         "a second task of a name ends the program",
-        "same_name every_program and command",
+        "duplicate_names every_program and command",
         instead=(
             (
                 "engine/queues/registry.py",
-                "if registry is not self or source_of(other) != source_of(task_class):",
+                "if registry is not self or locate_code(other) != locate_code(task_class):",
                 "if False:",
             ),
         ),
     ),
     Mutant(
         "a worker of the web server is not started for ever where tasks have one name",
-        "same_name every_program and web",
+        "duplicate_names every_program and web",
         instead=(("gunicorn.conf.py", "\nrefuse_tasks_that_cannot_be_told_apart()\n", "\n"),),
     ),
     Mutant(
         "a caller's dictionary is told from an outcome",
-        "outcomes it_arrives_so",
+        "odd_arguments on_every_path",
         "engine/outcomes.py",
         "escaped = lambda value: value",
     ),
     Mutant(
         "an outcome in a record is told from a caller's dictionary",
-        "outcomes handed_on_again_by_a_retry",
+        "odd_arguments retried_chord",
         instead=(("engine/outcomes.py", "return Outcome(value) if", "return value if"),),
     ),
     Mutant(
         "the revocation of a run that has ended expires",
-        "revocations has_ended_expires",
+        "revocations of_an_ended_run_expires",
         instead=(
             (
-                "engine/broker/redis_scripts.py",
-                "if call('exists', run(ARGV[1])) == 0 then call('expire'",
+                "engine/broker/lua/revoke.lua",
+                "if call('exists', run(id)) == 0 then call('expire'",
                 "if false then call('expire'",
             ),
-            ("engine/broker/sqlite.py", "None if is_known else expires", "None"),
+            ("engine/broker/sqlite/results.py", "None if is_known else expires", "None"),
         ),
     ),
     Mutant(
         "a run that is enqueued takes its revocation along",
-        "revocations takes_the_revocation_along",
+        "revocations keeps_it",
         instead=(
-            ("engine/broker/redis_scripts.py", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
-            ("engine/broker/sqlite.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
+            ("engine/broker/lua/lib/insert.lua", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
+            ("engine/broker/sqlite/results.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
         ),
     ),
     Mutant(
         "a revocation goes with its run",
-        "revocations goes_with_its_run",
+        "revocations deleted_with_its_run",
         instead=(
-            ("engine/broker/redis_scripts.py", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
+            ("engine/broker/lua/lib/finish.lua", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
             (
-                "engine/broker/sqlite.py",
-                '        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{run_id}"))',
+                "engine/broker/sqlite/results.py",
+                '        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.queue, f"r:{run_id}"))',
                 "        pass",
             ),
         ),
     ),
     Mutant(
         "the cleanup removes revocations that do not expire",
-        "revocations cleanup_finds",
+        "revocations cleanup_deletes",
         instead=(
-            ("engine/broker/redis_scripts.py", "if call('ttl', key) == -1 and", "if false and"),
-            ("engine/broker/sqlite.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
+            ("engine/broker/lua/delete_revocations.lua", "if call('ttl', key) == -1 and", "if false and"),
+            ("engine/broker/sqlite/results.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
         ),
     ),
     Mutant(
         "inspect scheduled lists everything",
-        "inspect_scheduled lists_everything",
+        "inspect_scheduled lists_every_message",
         instead=(("engine/monitor/celery_inspect.py", "limit: int | None = None", "limit: int | None = 1000"),),
     ),
     Mutant(
         "a message for a task that is not known is left to newer code",
-        "put_off newer_code_takes_what",
-        "engine/queues/queue.py",
-        "Queue.put_off = lambda self, taken, task: self.storage.bury(self.local.consumer, taken, task)",
+        "unknown_tasks newer_code_runs_what",
+        "engine/queues/claim.py",
+        "Claimer.put_off = lambda self, taken, task: self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, task)",
     ),
     Mutant(
         "newer code finds what was put off",
-        "put_off newer_code_takes_what",
+        "unknown_tasks newer_code_runs_what",
         instead=(
-            ("engine/queues/queue.py", "self.storage.known = self._registry._registry", "self.storage.known = ()"),
+            (
+                "engine/queues/claim.py",
+                "self.queue.storage.deliveries.known_tasks = self.queue._registry._registry",
+                "self.queue.storage.deliveries.known_tasks = ()",
+            ),
         ),
     ),
     Mutant(
         "what nobody knows is dead after its grace",
-        "put_off come_in_time or keeps_where",
-        "delivery",
+        "unknown_tasks dead_after_its_grace or returns_to_its_place",
+        "deliveries",
         """
-stock_put_off = Delivery.put_off
-Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self, consumer, taken, why, 10**6)
+stock_defer = Part.defer
+Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, consumer, claimed, missing, 10**6)
 """,
     ),
     Mutant(
         "what was put off keeps its place",
-        "put_off keep_their_order",
+        "unknown_tasks keep_their_order",
         instead=(
             (
-                "engine/broker/redis_scripts.py",
-                "prefix .. 'missing:' .. task, h.score, id)",
+                "engine/broker/lua/defer.lua",
+                "prefix .. 'missing:' .. task, held.score, id)",
                 "prefix .. 'missing:' .. task, '4e9', id)",
             ),
             (
-                "engine/broker/sqlite_put_off.py",
+                "engine/broker/sqlite/deliveries.py",
                 '"UPDATE message SET due = ?,',
                 '"UPDATE message SET score = 4e9, due = ?,',
             ),
@@ -552,47 +560,47 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
     ),
     Mutant(
         "who puts off too late changes nothing",
-        "put_off too_late or answer_that_was_lost",
+        "unknown_tasks late_reschedule or lost_reply",
         instead=(
-            ("engine/broker/redis_scripts.py", "h.consumer ~= ARGV[1] or h.delivery ~= tonumber(ARGV[3])", "false"),
-            ("engine/broker/sqlite_put_off.py", "AND consumer = ? AND deliveries = ?", "AND ? <> '' AND ? > 0"),
+            ("engine/broker/lua/defer.lua", "held.consumer ~= consumer or held.delivery ~= delivery", "false"),
+            (
+                "engine/broker/sqlite/deliveries.py",
+                "AND state = 'held' AND consumer = ? AND deliveries = ?\n",
+                "AND state = 'held' AND ? <> '' AND ? > 0\n",
+            ),
         ),
     ),
     Mutant(
         "a run that is requeued has a fresh grace",
-        "put_off requeued_it_has",
+        "unknown_tasks requeued_unknown_task",
         instead=(
-            (
-                "engine/broker/redis_scripts.py",
-                "call('hdel', run(ARGV[1]), 'deaths', 'cancel', 'met', 'met_at')",
-                "call('hdel', run(ARGV[1]), 'deaths', 'cancel')",
-            ),
-            ("engine/broker/sqlite.py", '"met_at = NULL WHERE queue', '"cancel = NULL WHERE queue'),
+            ("engine/broker/lua/requeue_dead.lua", "'deaths', 'cancel', 'met', 'met_at')", "'deaths', 'cancel')"),
+            ("engine/broker/sqlite/dead_letters.py", '"met_at = NULL WHERE queue', '"cancel = NULL WHERE queue'),
         ),
     ),
     Mutant(
         "what newer code has begun has a fresh grace",
-        "put_off has_begun_has_a_fresh",
+        "unknown_tasks claimed_by_newer_code",
         instead=(
-            ("engine/broker/redis_scripts.py", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
-            ("engine/broker/redis_scripts.py", "; call('hdel', run(id), 'met', 'met_at')", ""),
-            ("engine/broker/sqlite_put_off.py", "missing = NULL, met = NULL, met_at = NULL", "missing = NULL"),
-            ("engine/broker/sqlite.py", 'worker = NULL, met_at = NULL "', 'worker = NULL "'),
+            ("engine/broker/lua/lib/claim.lua", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
+            ("engine/broker/lua/lib/release.lua", "; call('hdel', run(id), 'met', 'met_at')", ""),
+            ("engine/broker/sqlite/claims.py", "missing = NULL, met = NULL, met_at = NULL", "missing = NULL"),
+            ("engine/broker/sqlite/deliveries.py", 'worker = NULL, met_at = NULL "', 'worker = NULL "'),
         ),
     ),
     Mutant(
         "that a message was put off is no start of its run",
-        "put_off does_not_take_the_moment",
+        "unknown_tasks not_recorded_as_a_start",
         instead=(("engine/history/event_handlers.py", "run.update(before, state=", "run.update(state="),),
     ),
     Mutant(
         "a file of the version before gets its columns",
-        "put_off file_of_the_version_before",
-        instead=(("engine/broker/sqlite_results.py", "            self.add_columns(connection)\n", ""),),
+        "unknown_tasks previous_version",
+        instead=(("engine/broker/sqlite/database.py", "            self.add_columns(connection)\n", ""),),
     ),
     Mutant(
         "an event that cannot be written is set aside",
-        "rejected_events understands_are_set or refuses_does_not_stop_the_others or many_refused",
+        "rejected_events unparseable or row_refused_by_the_database or refused_rows",
         instead=(
             ("engine/history/writer.py", "        if not is_refusal(error):\n            raise", "        raise"),
         ),
@@ -615,7 +623,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "history goes on past a rejected event that cannot be listed",
-        "rejected_events cannot_even",
+        "rejected_events cannot_be_stored",
         instead=(
             ("engine/history/rejected.py", "        if not is_refusal(refusal):\n            raise", "        raise"),
         ),
@@ -628,12 +636,12 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the recorder outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(("engine/history/recorder.py", "except Exception as error", "except ZeroDivisionError as error"),),
     ),
     Mutant(
         "the scheduler outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(
             (
                 "engine/worker/scheduler.py",
@@ -644,7 +652,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a consumer outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(
             (
                 "engine/worker/consumer.py",
@@ -655,14 +663,14 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a recorder that has ended is replaced",
-        "loops recorder_that_has_ended",
+        "loops ended_recorder",
         instead=(
             ("engine/worker/scheduler.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),
         ),
     ),
     Mutant(
         "a schedule that raises keeps nothing else waiting",
-        "loops schedule_that_raises",
+        "loops raising_schedule",
         instead=(
             (
                 "engine/worker/worker.py",
@@ -673,7 +681,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the sender of log lines outlives an exception",
-        "loops sender_of_log_lines",
+        "loops log_sender",
         instead=(("engine/queues/log_capture.py", "        return error", "        raise SystemExit from error"),),
     ),
     Mutant(
@@ -683,7 +691,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the watch outlives an exception",
-        "loops the_watch_goes_on",
+        "loops watcher_continues",
         instead=(
             (
                 "admin/alerts/watcher.py",
@@ -694,71 +702,73 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a notice that cannot be put into words is one that is not sent",
-        "loops put_into_words",
+        "loops cannot_be_rendered",
         instead=(("admin/alerts/channels.py", "    except Exception as error:", "    except OSError as error:"),),
     ),
     Mutant(
         "the supervisor outlives an exception",
-        "loops the_supervisor",
+        "loops supervisor_continues",
         instead=(("admin/cli/supervisor.py", "except Exception as error", "except KeyError as error"),),
     ),
     Mutant(
         "a malformed heartbeat is left out",
-        "malformed_entries a_malformed_heartbeat",
+        "malformed_entries malformed_heartbeat",
         instead=(
             (
-                "engine/broker/entries.py",
-                '    except BAD:\n        report("heartbeat"',
-                '    except ZeroDivisionError:\n        report("heartbeat"',
+                "engine/broker/heartbeats.py",
+                '    except PARSE_ERRORS:\n        log_malformed("heartbeat"',
+                '    except ZeroDivisionError:\n        log_malformed("heartbeat"',
             ),
         ),
     ),
     Mutant(
         "a malformed pause can be read",
-        "malformed_entries a_malformed_pause",
-        instead=(("engine/broker/entries.py", '    return absent | {"by": "?"', '    return absent | {"who": "?"'),),
+        "malformed_entries malformed_pause",
+        instead=(
+            ("engine/broker/parsing.py", '    return defaults | {"by": "?"', '    return defaults | {"who": "?"'),
+        ),
     ),
     Mutant(
         "a malformed order is taken away",
-        "malformed_entries a_malformed_order",
-        instead=(("engine/queues/remote_control.py", "    for what in found:", "    for what in ():"),),
+        "malformed_entries malformed_command",
+        instead=(("engine/queues/remote_control.py", "    for what in stored:", "    for what in ():"),),
     ),
     Mutant(
         "a malformed stack dump is none",
-        "malformed_entries a_malformed_stack_dump",
-        instead=(("engine/queues/remote_control.py", "except BAD:", "except ZeroDivisionError:"),),
+        "malformed_entries malformed_stack_dump",
+        instead=(("engine/queues/remote_control.py", "except PARSE_ERRORS:", "except ZeroDivisionError:"),),
     ),
     Mutant(
         "a run whose holder cannot be read goes back",
-        "malformed_entries whose_holder_cannot",
-        instead=(("engine/broker/redis_scripts.py", "            take_back(all[j])\n", ""),),
+        "malformed_entries run_with_an_unreadable_holder",
+        instead=(("engine/broker/lua/reap.lua", "    release_unreadable(all[j])\n", ""),),
     ),
     Mutant(
         "a malformed lock is nobody's",
-        "malformed_entries nobodys and garbage",
-        instead=(("engine/broker/redis_scripts.py", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
+        "malformed_entries malformed_lock and garbage",
+        instead=(("engine/broker/lua/lib/locks.lua", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
     ),
     Mutant(
         "a run that the broker has lost is found",
-        "lost_runs emptied or in_its_turn",
+        "lost_runs lost_with_the_broker or in_batches",
         "engine/history/lost_runs.py",
         "LostRuns.look = lambda self: None",
     ),
     Mutant(
         "a run that the broker has is not lost",
-        "lost_runs what_the_broker_has",
-        "delivery",
+        "lost_runs in_the_broker",
+        "messages",
         """
-from engine.broker.types import event_json
+from engine.broker.effects import Effects, event_json
 def report_lost(self, ids):
     for run_id in ids:
-        self.apply(Effects().event(event_json("lost", run_id, time.time())))
-Delivery.report_lost = report_lost
+        self.write(Effects().event(event_json("lost", run_id, time.time())))
+Part.report_lost = report_lost
 """,
     ),
     Mutant(
         "a run that has ended is not lost",
-        "lost_runs is_not_on_record_yet",
+        "lost_runs not_yet_in_the_database",
         instead=(("engine/history/event_handlers.py", 'if run and run["state"] not in ENDED:', "if run:"),),
     ),
     Mutant(
@@ -791,17 +801,24 @@ def mutate(tree: Path, mutant: Mutant) -> None:
         text = (tree / file).read_text()
         assert old in text, f"{file} says no more: {old}"
         (tree / file).write_text(text.replace(old, new))
-    modules = DELIVERIES if mutant.module == "delivery" else {mutant.module: ""} if mutant.module else {}
-    for module, name in modules.items():
-        header = "\n\nimport time\nfrom engine.broker.types import Done, Effects\n" if name else "\n\n"
+    for module, name in classes_of(mutant.module).items():
+        header = "\n\nimport time\n" if name else "\n\n"
         with open(tree / module, "a") as file:
-            file.write(header + re.sub(r"\bDelivery\b", name, mutant.code) + "\n")
+            file.write(header + re.sub(r"\bPart\b", name, mutant.code) + "\n")
+
+
+def classes_of(module: str) -> dict[str, str]:
+    """Return modules, and the class in them that the code names."""
+    if module in PARTS:
+        return {f"engine/broker/{broker}/{module}.py": broker.title() + PARTS[module] for broker in ("redis", "sqlite")}
+    return {module: ""} if module else {}
 
 
 def tested(tree: Path, test: str) -> str:
     """The last line of what pytest says."""
     file, _, selection = test.partition(" ")
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/faults/test_{file}.py", "-k", selection]
+    path = next(path for path in (tree / "tests").glob("**/test_*.py") if path.stem == f"test_{file}")
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), "-k", selection]
     done = subprocess.run([sys.executable, *command], cwd=tree, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from storage_machine import StorageMachine
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 
 #: Always the same; and a failure is shown as it came, since to make it small may take minutes.
 SHORT = settings(
@@ -24,17 +24,17 @@ SHORT = settings(
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def machine(request: pytest.FixtureRequest, tmp_path: Path, library: None) -> type[StorageMachine]:
+def machine(request: pytest.FixtureRequest, tmp_path: Path, sqlite_database: None) -> type[StorageMachine]:
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
 
     class Machine(StorageMachine):
         def connect(self, name: str) -> Any:
             if redis_url:
-                return RedisDelivery(name, redis_url, 600)
-            return SqliteDelivery(name, tmp_path / "queue.db", 600)
+                return RedisStorage(name, redis_url, 600)
+            return SqliteStorage(name, tmp_path / "queue.db", 600)
 
     return Machine
 
 
-def test_no_message_is_gained_or_lost_whatever_happens_in_whatever_order(machine: type[StorageMachine]) -> None:
+def test_no_message_is_gained_or_lost_in_any_order_of_operations(machine: type[StorageMachine]) -> None:
     run_state_machine_as_test(machine, settings=SHORT)
