@@ -72,8 +72,8 @@ def test_every_list_continues_with_next_until_its_end(call_api: CallApi) -> None
             state="late",
             seen_at=now(),
         )
-        ticked = bulk.ticked([each.id for each in Run.select()])
-        begun = bulk.begin("retry", ticked, bulk.preflight(ticked, 1).fingerprint, Requester("cli", "test"))
+        ticked = bulk.by_ids([each.id for each in Run.select()])
+        begun = bulk.create("retry", ticked, bulk.preflight(ticked, 1).fingerprint, Requester("cli", "test"))
         LogLine.create(run_id=run.id, delivery=1, number=1, at=now(), level="INFO", logger="x", text="x")
         call_api("POST", "/queues/heavy/pause", json={})
     schedule = "/schedule/close_abandoned_sessions/ticks"
@@ -285,9 +285,22 @@ def test_invalid_query_is_rejected_by_field(call_api: CallApi, path: str, field:
 
 @pytest.mark.parametrize(
     "path",
-    [f"/runs/{UNKNOWN_ID}", f"/runs/{UNKNOWN_ID}/log", "/tasks/nothing", "/queues/nothing", "/workers/x", f"/sessions/{UNKNOWN_ID}",
-     "/bulk/12", "/bulk/x", f"/dead/{UNKNOWN_ID}", "/schedule/nothing", "/nothing", "//runs", "/runs/"],
-)  # fmt: skip
+    [
+        f"/runs/{UNKNOWN_ID}",
+        f"/runs/{UNKNOWN_ID}/log",
+        "/tasks/nothing",
+        "/queues/nothing",
+        "/workers/x",
+        f"/sessions/{UNKNOWN_ID}",
+        "/bulk/12",
+        "/bulk/x",
+        f"/dead/{UNKNOWN_ID}",
+        "/schedule/nothing",
+        "/nothing",
+        "//runs",
+        "/runs/",
+    ],
+)
 def test_missing_object_is_a_404_problem(call_api: CallApi, path: str) -> None:
     problem(call_api("GET", path), 404)
 

@@ -24,7 +24,7 @@ ODD = [{"$error": 1}, {"$skipped": True}, {"$$error": {"$error": 2}}, {"$error":
 keys = st.from_regex(r"\A\$*(error|skipped|)\Z") | st.text(max_size=3)
 values = st.recursive(
     st.none() | st.integers(0, 9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=2),
+    lambda inner: st.list_conditions(inner, max_size=3) | st.dictionaries(keys, inner, max_size=2),
     max_leaves=12,
 )
 
@@ -35,7 +35,7 @@ def create_message(*args: Any, **kwargs: Any) -> SignedMessage:
     )
 
 
-@given(st.lists(values, max_size=3), st.dictionaries(st.text(max_size=2), values, max_size=2))
+@given(st.list_conditions(values, max_size=3), st.dictionaries(st.text(max_size=2), values, max_size=2))
 def test_argument_survives_a_round_trip_whatever_its_keys(args: list[Any], kwargs: dict[str, Any]) -> None:
     sent = create_message(*args, **kwargs)
     sent = sent._replace(message=sent.message._replace(on_complete=sent.message, on_error=sent.message))
@@ -72,7 +72,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path, each_database: str) ->
 def process_all(queue: Queue) -> None:
     while (task := queue.dequeue()) is not None:
         queue.execute(task)
-    writer.write_down(queue)
+    writer.flush_events(queue)
 
 
 def test_odd_argument_arrives_unchanged_on_every_path(queue: Queue) -> None:
@@ -97,7 +97,7 @@ def test_odd_argument_arrives_unchanged_on_every_path(queue: Queue) -> None:
     record = Run.get_by_id(run.id)
     assert (record.args, record.kwargs) == ([ODD], {"keyword": ODD})
     queues = {"light": queue}
-    runs.retry(queues, run.id, Requester("operator", "vera"))
+    runs.retry_run(queues, run.id, Requester("operator", "vera"))
     runs.run_again(queues, run.id, record.args, record.kwargs, by=Requester("operator", "vera"))
     process_all(queue)
     assert seen[-2:] == [(ODD, ODD)] * 2
@@ -109,7 +109,7 @@ def test_retried_chord_gets_the_same_results_again(queue: Queue) -> None:
     gather = queue.task(name="gather")(seen.append)
     queue.enqueue(chord([odd.s(), fail.s()], gather.s(id="gathered")))
     process_all(queue)
-    runs.retry({"light": queue}, "gathered", Requester("operator", "vera"))
+    runs.retry_run({"light": queue}, "gathered", Requester("operator", "vera"))
     process_all(queue)
     assert len(seen) == 2 and seen[0] == seen[1]
     assert seen[0][0] == {"$error": 1} and isinstance(seen[0][1], Error)

@@ -20,7 +20,7 @@ from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.database import database, on_postgresql
 from engine.history import writer
-from engine.history.tracebacks import parse
+from engine.history.tracebacks import parse_traceback
 from engine.models import Attempt, LogLine, Run, now
 from engine.queues.queue import Queue
 from engine.search import related_runs
@@ -126,10 +126,10 @@ def test_traceback_shows_own_frames_first(operator: Browser) -> None:
 
 
 def test_any_text_parses_as_a_traceback() -> None:
-    assert parse("no traceback\nat all").cause == "no traceback\nat all"
-    elsewhere = parse(TRACEBACK.replace(str(ROOT), "/srv/other"))
+    assert parse_traceback("no traceback\nat all").cause == "no traceback\nat all"
+    elsewhere = parse_traceback(TRACEBACK.replace(str(ROOT), "/srv/other"))
     assert [frame.place for frame in elsewhere.own] == ["/srv/other/reading/books.py:88, in open_epub"]
-    assert parse("").frames == []
+    assert parse_traceback("").frames == []
 
 
 def test_log_is_shown_by_delivery_with_its_gaps(operator: Browser) -> None:
@@ -205,12 +205,32 @@ def test_run_page_links_related_runs(any_db_operator: Browser) -> None:
 
 def test_run_page_is_small_and_its_json_complete(operator: Browser) -> None:
     nasty = "<\"'&>" * 30_000
-    run = create_run("process_book", "failed", args=[nasty], kwargs={"k": [nasty]}, result={"r": nasty[:60_000]}, error=nasty,
-              attempts=60, retries=60, asked_by=nasty[:300], asked_by_kind="token", code_version="v" * 40)  # fmt: skip
+    run = create_run(
+        "process_book",
+        "failed",
+        args=[nasty],
+        kwargs={"k": [nasty]},
+        result={"r": nasty[:60_000]},
+        error=nasty,
+        attempts=60,
+        retries=60,
+        asked_by=nasty[:300],
+        asked_by_kind="token",
+        code_version="v" * 40,
+    )
     with database.atomic():
         for number in range(1, 61):
-            create_attempt(run, number, "failed", error=nasty, traceback=TRACEBACK + nasty, worker="w-1 on app-1:12345:abcdef",
-                    next_at=now(), ended_at=now(), code_version="other")  # fmt: skip
+            create_attempt(
+                run,
+                number,
+                "failed",
+                error=nasty,
+                traceback=TRACEBACK + nasty,
+                worker="w-1 on app-1:12345:abcdef",
+                next_at=now(),
+                ended_at=now(),
+                code_version="other",
+            )
             for text in (nasty[:5000], "short"):
                 add_log_line(run, 1 + (text == "short"), text, delivery=number)
         for number in range(3, 400):
@@ -242,7 +262,7 @@ def test_run_page_takes_few_statements_in_every_state(any_db_operator: Browser) 
     asked_of_database: list[str] = []
     database.obj.query_hooks.append(lambda event: asked_of_database.append(event.sql))
     create_consumer("light")
-    writer.write_down(tasks.light)  # it has its row from now on
+    writer.flush_events(tasks.light)  # it has its row from now on
     for run_id in (
         enqueue_run(),
         create_run(state="running", parent_id=enqueue_run()).id,
