@@ -12,7 +12,7 @@ from flask_babel import gettext as _
 import tasks
 from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.display.labels import call_text, ngettext_bounded, pretty_json
+from admin.display.labels import call_text, ngettext_capped, pretty_json
 from admin.display.timeline import build_timeline, error_kind
 from admin.display.truncate import Truncated, html_size, truncate
 from admin.i18n import current_zone
@@ -22,7 +22,7 @@ from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
 from config import QUEUES
 from engine.history.tracebacks import Frame, parse_traceback
-from engine.models import Attempt, Consumer, LogLine, Run, State, now
+from engine.models import Attempt, AttemptState, Consumer, LogLine, Run, State, now
 from engine.models import as_json as row_as_json
 from engine.monitor.diagnosis import Cause, diagnose
 from engine.search import related_runs
@@ -94,7 +94,7 @@ def run_log(run_id: str) -> ResponseReturnValue:
             text.append(_("--- delivery %(number)s ---", number=line.delivery))
         elif line.number > last.number + 1:
             text.append(
-                ngettext_bounded(
+                ngettext_capped(
                     "… %(num)s line left out …", "… %(num)s lines left out …", line.number - last.number - 1
                 )
             )
@@ -106,7 +106,7 @@ def run_log(run_id: str) -> ResponseReturnValue:
 def worker_url(worker: str | None, at: datetime | None) -> str | None:
     """The page of the consumer that a worker (`Worker-1 on host:pid:random`) belongs to, if it is sure to be there."""
     consumer = (worker or "").partition(" on ")[2]
-    is_kept = at and now() - at < Consumer.KEPT
+    is_kept = at and now() - at < Consumer.RETENTION
     return url_for("pages.worker", worker_id=consumer) if consumer and is_kept else None
 
 
@@ -175,7 +175,7 @@ class Log(NamedTuple):
 
 def load_log(run: Run, attempts: list[Attempt]) -> Log | None:
     """Of the delivery that is asked for, or else of the last one that logged anything."""
-    deliveries = [attempt for attempt in attempts if attempt.state != "put_off"]
+    deliveries = [attempt for attempt in attempts if attempt.state != AttemptState.PUT_OFF]
     rows = last_lines(run, request.args.get("log", type=int) or (deliveries[-1].number if deliveries else 0))
     if not rows:
         return None
