@@ -23,12 +23,12 @@ from werkzeug.exceptions import (
 from engine.exceptions import (
     BadArguments,
     BrokerAway,
+    MessageTooLarge,
     NoLiveWorker,
-    NotJSON,
     NotPossible,
+    NotSerializable,
     Paused,
     Told,
-    TooLong,
     UnknownTask,
 )
 from engine.outages import DATABASE_ERRORS, lacks_table, outage_of
@@ -66,7 +66,8 @@ TITLES = {
 
 #: What the engine and the database raise and a caller is told of.
 KNOWN_ERRORS = (
-    *DATABASE_ERRORS, BrokerAway, BadArguments, NoLiveWorker, NotJSON, NotPossible, Paused, TooLong, UnknownTask,
+    *DATABASE_ERRORS, BrokerAway, BadArguments, NoLiveWorker, NotSerializable, NotPossible, Paused, MessageTooLarge,
+    UnknownTask,
 )  # fmt: skip
 
 
@@ -108,9 +109,9 @@ def as_http(error: Exception) -> HTTPException:
             return NotFound(in_words(error))
         case Paused() | NotPossible():
             return Refused(in_words(error))
-        case NotJSON():
+        case NotSerializable():
             return BadInput("arguments", _("no message can carry this value"))
-        case TooLong():
+        case MessageTooLarge():
             return RequestEntityTooLarge(_("The arguments are too long for a message."))
         case NoLiveWorker():
             return ServiceUnavailable(in_words(error), retry_after=RETRY_AFTER)

@@ -20,11 +20,11 @@ class CancelRequested(Exception):
     """The run was cancelled before its outcome was stored, and nothing was stored. The message names who cancelled."""
 
 
-class Unreadable(ValueError):
+class InvalidMessage(ValueError):
     """Bytes from the broker that are not a message of ours, or not signed with our key."""
 
 
-class NotJSON(TypeError):
+class NotSerializable(TypeError):
     """An argument that JSON cannot carry. The message names the task."""
 
 
@@ -32,7 +32,7 @@ class NotStorable(ValueError):
     """A result, or another value, that JSON cannot carry. The message says why."""
 
 
-class TooLong(ValueError):
+class MessageTooLarge(ValueError):
     """More than one message holds."""
 
 

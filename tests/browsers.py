@@ -75,15 +75,17 @@ def program() -> Flask:
 def empty_queues() -> None:
     """The brokers' file is one for all tests of this process."""
     for queue in tasks.queues.values():
-        for held in queue.storage.held():
-            queue.storage.give_back(held.consumer, None, "a test left it", settings.max_deliveries, counts=False)
+        for held in queue.storage.deliveries.held():
+            queue.storage.deliveries.release(
+                held.consumer, None, "a test left it", settings.max_deliveries, counts=False
+            )
         queue.flush()
-        for run_id, _data in queue.storage.dead():
-            queue.storage.discard_dead(run_id)
-        while events := queue.storage.events(0, 1000):
-            queue.storage.trim(events[-1][0])
+        for run_id, _data in queue.storage.dead_letters.all():
+            queue.storage.dead_letters.discard(run_id)
+        while events := queue.storage.events.read(0, 1000):
+            queue.storage.events.trim(events[-1][0])
         for target in queue.pauses():
-            queue.storage.resume(target)
+            queue.storage.pauses.remove(target)
 
 
 def signed_in_browser(app: Flask, role: str) -> Browser:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 from databases import bound_to
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from waiting import wait_until
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 from engine.migrations import migrate
 from engine.queues.queue import Queue
 
@@ -33,7 +33,7 @@ def shared_with_consumers(
     """
     url = database_url or f"sqlite:///{folder}/dewey.db"
     before, queue.storage = queue.storage, (
-        RedisDelivery(queue.name, redis_url, 60) if redis_url else SqliteDelivery(queue.name, folder / "queue.db", 60)
+        RedisStorage(queue.name, redis_url, 60) if redis_url else SqliteStorage(queue.name, folder / "queue.db", 60)
     )  # fmt: skip
     wire, queue.serializer = queue.serializer, type(queue.serializer)(KEY)
     with bound_to(url):

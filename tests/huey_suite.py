@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import conftest  # it hides the developer's own settings
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey.tests import base
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 from engine.database import bind
 from engine.migrations import migrate
 from engine.queues.queue import Queue
@@ -33,9 +33,9 @@ numbers = count()
 def queue_on(broker: str, place: str) -> Queue:
     queue = ServedQueue(f"suite{next(numbers)}", utc=False)
     if broker == "redis":
-        queue.storage = RedisDelivery(queue.name, place, 60, read_timeout=0.05)
+        queue.storage = RedisStorage(queue.name, place, 60, read_timeout=0.05)
     else:
-        queue.storage = SqliteDelivery(queue.name, Path(place) / f"{queue.name}.db", 60, read_timeout=0.05)
+        queue.storage = SqliteStorage(queue.name, Path(place) / f"{queue.name}.db", 60, read_timeout=0.05)
     queue.store_none, queue.store_intermediate_errors = False, True
     return queue
 

@@ -108,13 +108,13 @@ def test_a_run_whose_line_cannot_be_written_still_tells_who_asked(library: None)
     break_audit()
     with pytest.raises(PeeweeException):
         perform(who(), "tasks.run", name="get_cleanup_statistics", arguments={"hours": 2})
-    assert tasks.light.storage.queue_size() == 1
+    assert tasks.light.storage.messages.count_waiting() == 1
     run = Run.get()
     assert (run.kwargs, run.asked_by_kind, run.asked_by) == ({"hours": 2}, "operator", PEOPLE["admin"])
 
 
 def test_nothing_is_done_at_the_broker_while_the_database_takes_no_writes(library: None) -> None:
-    tasks.light.storage.resume("")
+    tasks.light.storage.pauses.remove("")
     database.execute_sql("PRAGMA query_only = on")
     try:
         with pytest.raises(PeeweeException):

@@ -17,7 +17,7 @@ import tasks
 from admin.alerts import channels, delivery, watcher
 from admin.alerts.watcher import Watch
 from config import QUEUES, quiet_hours_of
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control import queues
 from engine.database import database, on_postgresql, release
 from engine.exceptions import BrokerAway
@@ -87,7 +87,7 @@ def missed_tick() -> Any:
 
 def waits_long() -> Any:
     tasks.get_cleanup_statistics(hours=3)
-    tasks.light.storage.tell("UPDATE message SET since = since - 3600 WHERE queue = 'light'")
+    tasks.light.storage.database.execute("UPDATE message SET since = since - 3600 WHERE queue = 'light'")
     return tasks.light.flush
 
 
@@ -102,8 +102,8 @@ def dead_run() -> Any:
     tasks.light.dequeue()
 
     def discard() -> None:
-        for run_id, _data in tasks.light.storage.dead():
-            tasks.light.storage.discard_dead(run_id)
+        for run_id, _data in tasks.light.storage.dead_letters.all():
+            tasks.light.storage.dead_letters.discard(run_id)
 
     return discard
 
@@ -162,7 +162,7 @@ def test_few_failures_and_a_small_share_of_many_are_no_alert(impatient: Watch) -
 
 def test_a_paused_queue_may_wait_as_long_as_it_is_paused(impatient: Watch) -> None:
     waits_long()
-    queues.pause(tasks.light, by=Asker("cli", "me"))
+    queues.pause(tasks.light, by=Requester("cli", "me"))
     impatient.look(now())
     assert firing() == []
 
@@ -209,7 +209,7 @@ def test_without_the_broker_that_is_told_and_the_rest_stays_as_it_was(
         raise BrokerAway("no answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tasks.heavy.storage, "queue_size", away)
+        patched.setattr(tasks.heavy.storage.messages, "count_waiting", away)
         for _ in range(2):
             impatient.look(now())
         assert sorted(firing()) == [("broker", ""), ("unserved", "heavy")]

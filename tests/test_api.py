@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 import tasks
 from admin.api import cleanup
 from admin.auth.access import open_to_all
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control.queues import pause, resume
 from engine.models import Run, WorkerProcess, now
 from models import AuditEntry, Book, ReadingSession, User
@@ -111,7 +111,7 @@ def test_hours_given_twice_are_refused_and_what_is_unknown_is_ignored(program: C
 
 
 def test_an_asynchronous_cleanup_is_always_accepted(program: Callable[..., TestResponse]) -> None:
-    pause(tasks.light, by=Asker("cli", "test"))
+    pause(tasks.light, by=Requester("cli", "test"))
     answer = program("POST", CLEANUP_ASYNC)
     assert answer.status_code == 202
     assert list(answer.json) == ["task_id", "status", "message"]
@@ -135,7 +135,7 @@ def test_asking_for_a_cleanup_leaves_one_line_in_the_audit(program: Callable[...
 def test_a_cleanup_on_a_paused_queue_conflicts_and_leaves_nothing_behind(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess, what: str | None
 ) -> None:
-    pause(tasks.light, task=what, by=Asker("cli", "test"))
+    pause(tasks.light, task=what, by=Requester("cli", "test"))
     assert "paused" in str(problem(program("POST", CLEANUP), 409)["detail"])
     resume(tasks.light, task=what)
     assert nothing_happened()
@@ -156,7 +156,11 @@ def test_a_cleanup_that_nobody_would_run_is_refused_and_leaves_nothing_behind(
 
 
 def nothing_happened() -> bool:
-    return (tasks.light.storage.queue_size(), Run.select().count(), AuditEntry.select().count()) == (0, 0, 0)
+    return (tasks.light.storage.messages.count_waiting(), Run.select().count(), AuditEntry.select().count()) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_a_cleanup_that_takes_too_long_is_accepted_and_goes_on(
@@ -165,7 +169,7 @@ def test_a_cleanup_that_takes_too_long_is_accepted_and_goes_on(
     monkeypatch.setattr(cleanup, "LONGEST_WAIT_SECONDS", 0.1)
     answer = program("POST", CLEANUP)
     assert (answer.status_code, answer.json["status"]) == (202, "PENDING")
-    assert tasks.light.storage.queue_size() == 1
+    assert tasks.light.storage.messages.count_waiting() == 1
     assert Run.get_by_id(answer.json["task_id"]).state == "waiting"
 
 
@@ -207,7 +211,7 @@ def test_a_role_that_is_too_low_is_told_which_one_is_needed(browser: Browser) ->
     for path in (CLEANUP, CLEANUP_ASYNC):
         assert "operator" in str(problem(browser.post(path, headers=headers), 403)["detail"])
     assert [entry.action for entry in AuditEntry.select()] == ["denied", "denied"]
-    assert (tasks.light.storage.queue_size(), Run.select().count()) == (0, 0)
+    assert (tasks.light.storage.messages.count_waiting(), Run.select().count()) == (0, 0)
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1", "/api/v1/admin/nothing", f"{STATS}/", "/api/v1/../x"])

@@ -23,10 +23,10 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 def receiver(library: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
     with hook() as made, app_with_people().app_context():
-        tasks.light.storage.delete_data(database_outage.KEY)
+        tasks.light.storage.results.delete(database_outage.KEY)
         monkeypatch.setattr(channels, "settings", replace(channels.settings, alert_webhook_url=made.url))
         yield made
-        tasks.light.storage.delete_data(database_outage.KEY)
+        tasks.light.storage.results.delete(database_outage.KEY)
 
 
 def test_after_a_minute_one_of_two_tells_it_and_one_notes_it_when_it_is_over(receiver: Hook) -> None:
@@ -67,7 +67,7 @@ def test_without_the_broker_it_is_told_all_the_same(receiver: Hook, monkeypatch:
     def away(*_args: object, **_more: object) -> bool:
         raise BrokerAway("no answer")
 
-    monkeypatch.setattr(tasks.light.storage, "put_if_empty", away)
+    monkeypatch.setattr(tasks.light.storage.results, "put_new", away)
     at, one = now(), Blackout(timedelta(0))
     for minutes in range(5):
         one.goes_on(at + minutes * MINUTE)

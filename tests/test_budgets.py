@@ -17,7 +17,7 @@ from admin import audit_log
 from admin.auth.identity import ROLES
 from admin.operations.tokens import create_token
 from config import ROOT, settings
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control import bulk
 from engine.control.queues import pause
 from engine.database import database
@@ -50,7 +50,7 @@ QUERIES = {
 ERROR = "ConnectionError: images.internal:8080 refused the connection, which was asked for by passage 4 of 81"
 TRACEBACK = 'Traceback (most recent call last):\n  File "/app/tasks.py", line 7, in draw\n    draw()\n' * 20 + ERROR
 
-ANN = Asker("operator", "ann@example.org")
+ANN = Requester("operator", "ann@example.org")
 
 numbers = count(1)
 
@@ -179,10 +179,10 @@ def die() -> str:
     """The id of a run that took down its workers."""
     run_id = str(tasks.cleanup_old_task_results().id)
     for number in range(settings.max_deliveries):
-        while taken := tasks.light.storage.turn(f"c{number}", "w", False, "{}").taken:
+        while taken := tasks.light.storage.deliveries.settle_and_claim(f"c{number}", "w", False, "{}").claimed:
             if taken.run_id == run_id:
                 break
-        tasks.light.storage.give_back(f"c{number}", "w", "the worker died", settings.max_deliveries)
+        tasks.light.storage.deliveries.release(f"c{number}", "w", "the worker died", settings.max_deliveries)
     return run_id
 
 

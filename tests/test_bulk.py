@@ -18,7 +18,7 @@ from admin.auth.identity import Who
 from admin.operations import bulk as bulk_deeds
 from admin.operations.registry import perform
 from admin.problems import BadInput, NotAllowed
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control import batch, bulk
 from engine.control.bulk import preflight, ticked, work_off
 from engine.database import database
@@ -28,7 +28,7 @@ from engine.search.query_plan import Lookup
 from engine.search.run_search import everything
 from models import AuditEntry
 
-ANNA = Asker("operator", "anna@example.org")
+ANNA = Requester("operator", "anna@example.org")
 TASK = "get_cleanup_statistics"
 
 
@@ -178,7 +178,7 @@ def test_a_filter_is_retried_by_a_task_with_one_audit_line_and_an_account(either
     for one in failed:
         again = Run.get_by_id(one.id)
         assert (again.state, again.error) == ("waiting", None)
-    assert tasks.light.storage.queue_size() == 3
+    assert tasks.light.storage.messages.count_waiting() == 3
     (line,) = AuditEntry.select().where(AuditEntry.action.startswith("bulk"))
     assert (line.target, line.after["count"], line.after["run"]) == (str(begun.id), 3, begun.run_id)
     assert line.after["search"].startswith("state:failed before:")
@@ -195,7 +195,7 @@ def test_a_filter_is_retried_by_a_task_with_one_audit_line_and_an_account(either
 def test_retrying_takes_what_has_ended_and_tells_why_the_rest_is_refused(each_database: str) -> None:
     ended = {state: run(TASK, state) for state in ("failed", "succeeded", "cancelled")}
     going, strange, gone = run(TASK, "running"), run("no_such_task", "failed"), run(TASK, "failed")
-    tasks.light.storage.apply(tasks.light.posted(tasks.get_cleanup_statistics.s(id=going.id)))
+    tasks.light.storage.messages.write(tasks.light.posted(tasks.get_cleanup_statistics.s(id=going.id)))
     begun = begin("retry")
     gone.delete_instance()
     assert work_off(tasks.queues, begun.id) == {"done": 3, "refused": 3, "total": 6}
@@ -217,7 +217,7 @@ def test_cancelling_takes_what_waits_and_refuses_what_has_ended(each_database: s
     assert work_off(tasks.queues, begun.id) == {"done": 3, "refused": 1, "total": 4}
     assert results(begun)[over.id] == ("refused", batch.NOT_PENDING)
     assert {Run.get_by_id(one).state for one in waiting} == {"cancelled"}
-    assert tasks.light.storage.queue_size() == tasks.light.storage.schedule_size() == 0
+    assert tasks.light.storage.messages.count_waiting() == tasks.light.storage.messages.count_scheduled() == 0
 
 
 def test_of_a_run_that_was_running_the_account_says_that_it_was_asked_to_stop(operator: Browser) -> None:
@@ -280,7 +280,7 @@ def test_what_an_execution_had_begun_when_it_died_is_concluded_by_the_next(
     monkeypatch.undo()
     assert work_off(tasks.queues, begun.id) == {"done": 5, "refused": 0, "total": 5}
     assert set(results(begun).values()) == {("done", None)}
-    assert tasks.light.storage.queue_size() == 5
+    assert tasks.light.storage.messages.count_waiting() == 5
     assert work_off(tasks.queues, begun.id) == {"done": 5, "refused": 0, "total": 5}
     assert {Run.get_by_id(one.id).state for one in failed} == {"waiting"}
 
@@ -309,7 +309,7 @@ def test_two_executions_at_once_do_each_run_once(each_database: str, monkeypatch
     begun, done = begin("retry"), []
     inner = bulk.DEEDS["retry"]
 
-    def in_the_middle(queues: Any, run_ids: list[str], by: Asker) -> dict[str, str]:
+    def in_the_middle(queues: Any, run_ids: list[str], by: Requester) -> dict[str, str]:
         done.extend(run_ids)
         if len(done) == 2:
             monkeypatch.setattr(bulk, "take_back", lambda *_args: [])
@@ -319,7 +319,7 @@ def test_two_executions_at_once_do_each_run_once(each_database: str, monkeypatch
     monkeypatch.setitem(bulk.DEEDS, "retry", in_the_middle)
     work_off(tasks.queues, begun.id)
     assert len(done) == len(set(done)) == 6
-    assert tasks.light.storage.queue_size() == 6
+    assert tasks.light.storage.messages.count_waiting() == 6
     assert (Bulk.get().done, Bulk.get().refused) == (6, 0)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from databases import bound_to
+from engine.broker.sqlite.storage import SqliteStorage
 from flask import Flask
 from inline_worker import make_cleanup_fail, one_run_worked_off
 from installation import Installation
@@ -20,7 +21,6 @@ from waiting import wait_until
 
 import tasks
 from admin.auth.passwords import matches
-from engine.broker.sqlite import SqliteDelivery
 from engine.database import release
 from engine.migrations import migrate as apply_migrations
 from engine.models import Run, now
@@ -200,9 +200,11 @@ def test_waiting_for_a_run_that_nobody_takes_ends_in_time(installation: Installa
 @pytest.mark.parametrize(
     ("end", "told"),
     [
-        (lambda storage, run_id: storage.cancel(run_id, "vera"), "it is cancelled: cancelled by vera"),
+        (lambda storage, run_id: storage.messages.cancel(run_id, "vera"), "it is cancelled: cancelled by vera"),
         (
-            lambda storage, run_id: storage.bury("here", storage.turn("here", "W", False, "").taken, "gone"),
+            lambda storage, run_id: storage.deliveries.dead_letter(
+                "here", storage.deliveries.settle_and_claim("here", "W", False, "").claimed, "gone"
+            ),
             "dead: gone",
         ),
     ],
@@ -305,8 +307,8 @@ def test_json_keeps_the_outer_shape_of_celerys_inspect(installation: Installatio
 
 def test_a_run_being_executed_is_told_with_its_worker(installation: Installation) -> None:
     run = installation.flask("run-task", "get_cleanup_statistics", "hours=48").stdout.strip()
-    broker = SqliteDelivery("light", Path(installation.environment["DATA_DIR"]) / "queue.db", 60)
-    broker.turn("host:1:abc", "Worker-1", False, "{}")
+    broker = SqliteStorage("light", Path(installation.environment["DATA_DIR"]) / "queue.db", 60)
+    broker.deliveries.settle_and_claim("host:1:abc", "Worker-1", False, "{}")
     broker.close()
     (entry,) = json.loads(installation.flask("inspect", "active", "--json").stdout)["host:1:abc"]
     assert (entry["id"], entry["args"], entry["kwargs"]) == (run, [], {"hours": 48})

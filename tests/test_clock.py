@@ -8,12 +8,12 @@ from multiprocessing import Value
 from pathlib import Path
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey.consumer import ForkSafeFlag
 from library import session
 
 import tasks
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 from engine.database import database, on_postgresql
 from engine.history import writer
 from engine.models import Run
@@ -28,9 +28,9 @@ def light(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     """The queue `light` on a fresh broker, with this thread as its worker."""
     before = tasks.light.storage
     if request.param == "redis":
-        tasks.light.storage = RedisDelivery("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+        tasks.light.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
-        tasks.light.storage = SqliteDelivery("light", tmp_path / "queue.db", 60, read_timeout=0.05)
+        tasks.light.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
     tasks.light.identify("here", "Worker-1")
     yield
     tasks.light.storage = before
@@ -82,7 +82,7 @@ def test_a_cleanup_that_fails_for_good_tells_what_it_closed_and_why_it_stopped(
     result = tasks.close_abandoned_sessions()
     for number in range(1, 5):
         assert result.get() is None, "the error of an earlier attempt is no result"
-        tasks.light.storage.move_due(time.time() + number * 301)
+        tasks.light.storage.messages.enqueue_due(time.time() + number * 301)
         task = tasks.light.dequeue()
         assert task is not None
         tasks.light.execute(task, (datetime.now(UTC) + timedelta(seconds=number * 301)).replace(tzinfo=None))

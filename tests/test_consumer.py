@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
+from engine.broker.effects import Effects
 from probes import (
     call_another,
     dawdle,
@@ -32,8 +33,7 @@ from probes import (
 from waiting import wait_until
 
 from engine import exceptions
-from engine.broker.messages import Asker
-from engine.broker.types import Effects
+from engine.broker.messages import Requester
 from engine.control import queues, runs
 from engine.database import database
 from engine.history import run_counts
@@ -60,7 +60,7 @@ def recorded(run_id: str, state: str) -> Run:
 
 
 def test_a_run_is_carried_out_and_everything_about_it_is_recorded(serving: Consumer) -> None:
-    with asked_by(Asker("operator", "vera@example.org")):
+    with asked_by(Requester("operator", "vera@example.org")):
         result = echo({"answer": [42, None]})
     assert result.get(blocking=True, timeout=25) == {"answer": [42, None]}
     run = recorded(result.id, "succeeded")
@@ -144,13 +144,13 @@ def test_a_task_that_kills_every_worker_ends_as_dead(environment: dict[str, str]
 
 
 def test_a_message_that_cannot_be_read_is_dead_and_blocks_nobody(serving: Consumer) -> None:
-    probe.storage.apply(Effects().enqueue("garbage", b"garbage", None))
+    probe.storage.messages.write(Effects().enqueue("garbage", b"garbage", None))
     renamed = probe.serialize_task(echo.s(1)).replace(b"probes.echo", b"probes.gone")
-    probe.storage.apply(Effects().enqueue("forged", renamed, None))
+    probe.storage.messages.write(Effects().enqueue("forged", renamed, None))
     assert echo("after").get(blocking=True, timeout=25) == "after"
     assert recorded("garbage", "dead").error == "not a message of this program"
     assert recorded("forged", "dead").error == "the signature is not ours"
-    assert probe.storage.message("garbage") == b"garbage"
+    assert probe.storage.messages.get("garbage") == b"garbage"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -333,7 +333,7 @@ def test_a_running_task_is_cancelled_within_moments(serving: Consumer, tmp_path:
     wait_until(lambda: lines(ledger))
     before = {one.pid for one in serving.children()}
     started = time.monotonic()
-    assert runs.cancel({"probe": probe}, result.id, Asker("cli", "vera")) == "running"
+    assert runs.cancel({"probe": probe}, result.id, Requester("cli", "vera")) == "running"
     assert recorded(result.id, "cancelled").error == "CancelExecution: cancelled by vera"
     assert time.monotonic() - started < 4
     assert [line[0] for line in lines(ledger)] == ["start"]
@@ -345,7 +345,7 @@ def test_a_task_that_does_not_heed_its_cancelling_loses_its_worker(serving: Cons
     ledger = tmp_path / "ledger"
     result = deaf(str(ledger))
     wait_until(lambda: lines(ledger))
-    runs.cancel({"probe": probe}, result.id, Asker("cli", "vera"))
+    runs.cancel({"probe": probe}, result.id, Requester("cli", "vera"))
     run = recorded(result.id, "cancelled")
     assert run.error == "CancelExecution: cancelled by vera; the worker was killed"
     assert [one.state for one in run.history] == ["cancelled"]
@@ -353,18 +353,18 @@ def test_a_task_that_does_not_heed_its_cancelling_loses_its_worker(serving: Cons
 
 def test_a_run_that_failed_is_retried_under_its_id_and_its_attempts_go_on(serving: Consumer, tmp_path: Path) -> None:
     run = recorded(fail(str(tmp_path / "ledger")).id, "failed")
-    runs.retry({"probe": probe}, run.id, Asker("cli", "vera"))
+    runs.retry({"probe": probe}, run.id, Requester("cli", "vera"))
     wait_until(lambda: len(lines(tmp_path / "ledger")) == 6)
     run = recorded(run.id, "failed")
     assert [one.attempt for one in run.history] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(exceptions.NotPossible):
-        runs.cancel({"probe": probe}, run.id, Asker("cli", "vera"))
+        runs.cancel({"probe": probe}, run.id, Requester("cli", "vera"))
 
 
 def test_a_queue_that_is_paused_or_purged_starts_nothing_more(serving: Consumer) -> None:
-    queues.pause(probe, by=Asker("cli", "vera"))
+    queues.pause(probe, by=Requester("cli", "vera"))
     results = [echo(number) for number in range(3)]
-    assert queues.purge(probe, Asker("cli", "vera")) == 3
+    assert queues.purge(probe, Requester("cli", "vera")) == 3
     assert [recorded(one.id, "cancelled").error for one in results] == ["cancelled by vera"] * 3
     waiting = echo("waiting")
     queues.resume(probe)

@@ -85,7 +85,7 @@ def scraped(app: Flask) -> dict[str, set[str]]:
     for state in ("succeeded", "failed"):
         run_counts.add(Counter(run_counts.keys_of(run(state=state, ended_at=now(), wait_ms=3.0, run_ms=4.0))))
     tasks.get_cleanup_statistics(hours=3)
-    tasks.light.storage.turn("c1", "Worker-1", False, "{}")
+    tasks.light.storage.deliveries.settle_and_claim("c1", "Worker-1", False, "{}")
     Tick.create(task="close_abandoned_sessions", due_at=now(), queue="light", state="missed", seen_at=now())
     client = app.test_client()
     client.get("/healthz")
@@ -93,7 +93,7 @@ def scraped(app: Flask) -> dict[str, set[str]]:
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
-    tasks.light.storage.give_back("c1", "Worker-1", "the test is over", 9)
+    tasks.light.storage.deliveries.release("c1", "Worker-1", "the test is over", 9)
     return found
 
 

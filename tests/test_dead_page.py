@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from browsers import Browser
 from budget import cost_of
+from engine.broker.deliveries import Delivery
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
 from library import run
 
 import tasks
 from admin.pages.blueprint import ROWS
-from engine.broker.redis import RedisDelivery
-from engine.broker.types import Effects, Taken
 from engine.history import writer
 from engine.models import Run
 from engine.monitor import dead_letters
@@ -25,7 +26,7 @@ CONSUMER, WORKER = "app-1:1:x", "Worker-1"
 def nobody_died_before() -> None:
     """The brokers' file is one for all tests of this process."""
     for queue in tasks.queues.values():
-        queue.storage.tell("DELETE FROM message")
+        queue.storage.database.execute("DELETE FROM message")
 
 
 def text_of(html: str) -> str:
@@ -38,10 +39,10 @@ def ids_of(html: str) -> list[str]:
 
 def bury(run_id: str, data: bytes, reason: str = "not a message of this program", queue: Queue = tasks.light) -> str:
     """As a worker does that cannot read what it has taken."""
-    queue.storage.apply(Effects().enqueue(run_id, data))
-    taken = queue.storage.turn(CONSUMER, WORKER, False, "{}").taken
+    queue.storage.messages.write(Effects().enqueue(run_id, data))
+    taken = queue.storage.deliveries.settle_and_claim(CONSUMER, WORKER, False, "{}").claimed
     assert taken and taken.run_id == run_id
-    queue.storage.bury(CONSUMER, taken, reason)
+    queue.storage.deliveries.dead_letter(CONSUMER, taken, reason)
     writer.write_down(queue)
     return run_id
 
@@ -49,8 +50,8 @@ def bury(run_id: str, data: bytes, reason: str = "not a message of this program"
 def kill(hours: int = 24) -> str:
     """A run of ours that took its worker down once too often."""
     run_id = str(tasks.get_cleanup_statistics(hours).id)
-    assert isinstance(tasks.light.storage.turn(CONSUMER, WORKER, False, "{}").taken, Taken)
-    tasks.light.storage.give_back(CONSUMER, None, f"{WORKER} died (signal 9)", 1)
+    assert isinstance(tasks.light.storage.deliveries.settle_and_claim(CONSUMER, WORKER, False, "{}").claimed, Delivery)
+    tasks.light.storage.deliveries.release(CONSUMER, None, f"{WORKER} died (signal 9)", 1)
     writer.write_down(tasks.light)
     return run_id
 
@@ -89,7 +90,7 @@ def brokers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
         for name, queue in tasks.queues.items():
-            monkeypatch.setattr(queue, "storage", RedisDelivery(name, url, 60))
+            monkeypatch.setattr(queue, "storage", RedisStorage(name, url, 60))
     yield
     if request.param == "redis":
         for queue in tasks.queues.values():
@@ -103,9 +104,9 @@ def test_pages_neither_skip_nor_repeat_the_dead_of_one_instant(operator: Browser
         queue = tasks.queues[name]
         for number in range(ROWS):
             wanted.add(f"{name}-{number}")
-            queue.storage.apply(Effects().enqueue(f"{name}-{number}", b"garbage"))
-            queue.storage.turn(CONSUMER, f"Worker-{number}", False, "{}")
-        queue.storage.give_back(CONSUMER, None, "the consumer died", 1)
+            queue.storage.messages.write(Effects().enqueue(f"{name}-{number}", b"garbage"))
+            queue.storage.deliveries.settle_and_claim(CONSUMER, f"Worker-{number}", False, "{}")
+        queue.storage.deliveries.release(CONSUMER, None, "the consumer died", 1)
     found, url = [], "/dead"
     while url:
         html = operator.get(url).text

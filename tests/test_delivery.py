@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huey.constants import EmptyData
+from engine.broker.deliveries import Delivery, FinishedRun
+from engine.broker.effects import Effects
+from engine.broker.message_header import parse_header
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey.registry import Message
 from waiting import wait_until
 
-from engine.broker.messages import Asker, Envelope, Final, Letter, SignedJSON
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Done, Effects, Taken, header
+from engine.broker.messages import Envelope, FinalResult, Requester, SignedJSON, SignedMessage
 from engine.exceptions import CancelRequested
 
 Broker = Any
@@ -24,8 +25,8 @@ WIRE = SignedJSON("k" * 40)
 
 
 def message(run_id: str, task: str = "echo", attempt: int = 1) -> bytes:
-    envelope = Envelope(Asker("code", "test"), datetime.now(UTC), "test", attempt=attempt)
-    return WIRE.serialize(Letter(Message(run_id, f"probes.{task}", args=(), kwargs={}), envelope))
+    envelope = Envelope(Requester("code", "test"), datetime.now(UTC), "test", attempt=attempt)
+    return WIRE.serialize(SignedMessage(Message(run_id, f"probes.{task}", args=(), kwargs={}), envelope))
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -33,9 +34,9 @@ def brokers(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Bro
     """Makes connections of their own to one broker."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
-        return lambda **options: RedisDelivery("probe", url, options.pop("result_ttl", 60), **options)
+        return lambda **options: RedisStorage("probe", url, options.pop("result_ttl", 60), **options)
     path = tmp_path / "queue.db"
-    return lambda **options: SqliteDelivery("probe", path, options.pop("result_ttl", 60), **options)
+    return lambda **options: SqliteStorage("probe", path, options.pop("result_ttl", 60), **options)
 
 
 @pytest.fixture
@@ -45,24 +46,24 @@ def broker(brokers: Callable[..., Broker]) -> Broker:
 
 def put(broker: Broker, *ids: str, priority: float | None = None, task: str = "echo") -> None:
     for run_id in ids:
-        broker.apply(Effects().enqueue(run_id, message(run_id, task), priority))
+        broker.messages.write(Effects().enqueue(run_id, message(run_id, task), priority))
 
 
 def take(broker: Broker, worker: str = "w1", consumer: str = "c1", look_first: bool = False) -> Any:
-    return broker.turn(consumer, worker, look_first, "{}").taken
+    return broker.deliveries.settle_and_claim(consumer, worker, look_first, "{}").claimed
 
 
-def settle(broker: Broker, taken: Taken, effects: Effects, consumer: str = "c1") -> bool:
-    return bool(broker.settle(consumer, Done(taken, effects)))
+def settle(broker: Broker, taken: Delivery, effects: Effects, consumer: str = "c1") -> bool:
+    return bool(broker.deliveries.settle(consumer, FinishedRun(taken, effects)))
 
 
 def final(run_id: str) -> bytes:
     """A result that ends an attempt."""
-    return bytes(WIRE.serialize(Final("done", 1, run_id)))
+    return bytes(WIRE.serialize(FinalResult("done", 1, run_id)))
 
 
 def kinds(broker: Broker) -> list[str]:
-    return [json.loads(event)["kind"] for _, event in broker.events(0, 100)]
+    return [json.loads(event)["kind"] for _, event in broker.events.read(0, 100)]
 
 
 def test_messages_come_in_order_and_only_once(broker: Broker) -> None:
@@ -75,8 +76,8 @@ def test_a_higher_priority_goes_first_and_a_minute_of_waiting_outweighs_one_step
     put(broker, "plain")
     put(broker, "urgent", priority=2)
     old = datetime.now(UTC) - timedelta(minutes=3)
-    broker.apply(Effects().enqueue("old", message("old"), None, old))
-    broker.move_due(time.time())
+    broker.messages.write(Effects().enqueue("old", message("old"), None, old))
+    broker.messages.enqueue_due(time.time())
     assert [take(broker, f"w{one}").run_id for one in range(3)] == ["old", "urgent", "plain"]
 
 
@@ -85,8 +86,8 @@ def test_very_many_come_in_at_once_and_what_was_there_before_comes_only_once(bro
     ids, effects = [f"r{number}" for number in range(2500)], Effects()
     for run_id in ids:
         effects.enqueue(run_id, message(run_id))
-    assert broker.apply(effects) == ids
-    waiting = [header(data).run_id for data in broker.enqueued_items()]
+    assert broker.messages.write(effects) == ids
+    waiting = [parse_header(data).run_id for data in broker.messages.waiting()]
     assert waiting == ["r1500", *(run_id for run_id in ids if run_id != "r1500")]
 
 
@@ -96,27 +97,27 @@ def test_the_oldest_is_known_wherever_a_priority_has_moved_it(broker: Broker) ->
         put(broker, run_id, priority=priority)
         times.append(time.time())
     for number, (before, after) in enumerate(pairwise(times)):
-        assert before - 0.01 <= broker.oldest_waiting() <= after + 0.01
+        assert before - 0.01 <= broker.messages.oldest_waiting() <= after + 0.01
         assert take(broker, f"w{number}")
-    assert broker.oldest_waiting() is None
+    assert broker.messages.oldest_waiting() is None
 
 
 def test_the_oldest_is_known_also_behind_very_many_that_were_hurried_past_it(broker: Broker) -> None:
     put(broker, "plain")
-    came_in, effects = broker.oldest_waiting(), Effects()
+    came_in, effects = broker.messages.oldest_waiting(), Effects()
     for number in range(1100):
         effects.enqueue(f"r{number}", message(f"r{number}"), 5)
-    broker.apply(effects)
-    assert broker.oldest_waiting() == came_in
-    assert header(broker.enqueued_items(1)[0]).run_id == "r0"
+    broker.messages.write(effects)
+    assert broker.messages.oldest_waiting() == came_in
+    assert parse_header(broker.messages.waiting(1)[0]).run_id == "r0"
 
 
 def test_what_is_taken_is_held_until_it_is_settled(broker: Broker) -> None:
     put(broker, "a")
     taken = take(broker)
-    assert [(one.run_id, one.task, one.worker) for one in broker.held()] == [("a", "echo", "w1")]
+    assert [(one.run_id, one.task, one.worker) for one in broker.deliveries.held()] == [("a", "echo", "w1")]
     assert settle(broker, taken, Effects().result("a", b"42"))
-    assert (broker.held(), broker.peek_data("a"), broker.message("a")) == ([], b"42", None)
+    assert (broker.deliveries.held(), broker.results.get("a"), broker.messages.get("a")) == ([], b"42", None)
 
 
 def test_a_worker_that_is_unsure_gets_what_it_holds_before_anything_new(broker: Broker) -> None:
@@ -129,7 +130,7 @@ def test_a_worker_that_is_unsure_gets_what_it_holds_before_anything_new(broker: 
 def test_what_a_dead_worker_held_goes_back_to_its_place(broker: Broker) -> None:
     put(broker, "a", "b")
     take(broker, "w1")
-    assert broker.give_back("c1", "w1", "w1 died", 5) == 1
+    assert broker.deliveries.release("c1", "w1", "w1 died", 5) == 1
     again = take(broker, "w2")
     assert (again.run_id, again.delivery) == ("a", 2)
     assert kinds(broker) == ["returned"]
@@ -138,40 +139,40 @@ def test_what_a_dead_worker_held_goes_back_to_its_place(broker: Broker) -> None:
 def test_one_worker_is_not_taken_for_another(broker: Broker) -> None:
     put(broker, "a")
     take(broker, "w1")
-    assert broker.give_back("c1", "w2", "w2 died", 5) == 0
-    assert broker.give_back("c2", None, "c2 died", 5) == 0
-    assert len(broker.held()) == 1
+    assert broker.deliveries.release("c1", "w2", "w2 died", 5) == 0
+    assert broker.deliveries.release("c2", None, "c2 died", 5) == 0
+    assert len(broker.deliveries.held()) == 1
 
 
 def test_one_delivery_alone_is_given_back_and_its_worker_keeps_the_others_and_its_locks(broker: Broker) -> None:
     put(broker, "a", "b")
     stray, other = take(broker), take(broker)
-    broker.beat("c1", {})
-    assert broker.lock("door", "o1", "c1", "w1", None, 30)
-    assert broker.give_back("c1", "w1", "not executed", 5, only=stray._replace(delivery=2)) == 0
-    assert broker.give_back("c1", "w2", "not executed", 5, only=stray) == 0
-    assert broker.give_back("c1", "w1", "not executed", 5, only=stray) == 1
-    assert [one.run_id for one in broker.held()] == [other.run_id]
-    assert list(broker.locks()) == ["door"]
+    broker.heartbeats.record("c1", {})
+    assert broker.locks.acquire("door", "o1", "c1", "w1", None, 30)
+    assert broker.deliveries.release("c1", "w1", "not executed", 5, only=stray._replace(delivery=2)) == 0
+    assert broker.deliveries.release("c1", "w2", "not executed", 5, only=stray) == 0
+    assert broker.deliveries.release("c1", "w1", "not executed", 5, only=stray) == 1
+    assert [one.run_id for one in broker.deliveries.held()] == [other.run_id]
+    assert list(broker.locks.all()) == ["door"]
     assert take(broker, "w2").delivery == 2
 
 
 def test_a_delivery_that_is_given_back_alone_counts(broker: Broker) -> None:
     put(broker, "a")
     for _ in range(2):
-        broker.give_back("c1", "w1", "not executed", 2, only=take(broker))
-    assert [run_id for run_id, _ in broker.dead()] == ["a"]
+        broker.deliveries.release("c1", "w1", "not executed", 2, only=take(broker))
+    assert [run_id for run_id, _ in broker.dead_letters.all()] == ["a"]
 
 
 def test_a_late_finisher_changes_nothing(broker: Broker) -> None:
     put(broker, "a")
     late = take(broker, "w1", "c1")
-    broker.give_back("c1", "w1", "silent", 5)
+    broker.deliveries.release("c1", "w1", "silent", 5)
     current = take(broker, "w1", "c1")
     assert not settle(broker, late, Effects().result("a", b"late"))
-    assert broker.peek_data("a") is EmptyData
+    assert broker.results.get("a") is None
     assert settle(broker, current, Effects().result("a", b"right"))
-    assert broker.peek_data("a") == b"right"
+    assert broker.results.get("a") == b"right"
 
 
 def test_a_retry_is_stored_with_the_settling_and_keeps_the_count_of_deliveries(broker: Broker) -> None:
@@ -184,93 +185,94 @@ def test_a_message_that_takes_down_too_many_workers_is_dead_and_blocks_nobody(br
     put(broker, "poison", "good")
     for _ in range(2):
         take(broker)
-        broker.give_back("c1", "w1", "w1 died", 2)
+        broker.deliveries.release("c1", "w1", "w1 died", 2)
     assert take(broker).run_id == "good"
-    assert broker.queue_size() == 0
-    assert broker.message("poison") is not None
+    assert broker.messages.count_waiting() == 0
+    assert broker.messages.get("poison") is not None
 
 
 def test_handing_back_at_shutdown_never_counts(broker: Broker) -> None:
     put(broker, "a")
     for _ in range(4):
         take(broker)
-        broker.give_back("c1", None, "shutdown", 2, counts=False)
+        broker.deliveries.release("c1", None, "shutdown", 2, counts=False)
     assert take(broker).delivery == 5
 
 
 def test_a_buried_message_is_kept_with_its_reason(broker: Broker) -> None:
     broker.enqueue(b"garbage")
     taken = take(broker)
-    broker.bury("c1", taken, "not a message")
-    assert (broker.held(), broker.queue_size(), kinds(broker)[-1]) == ([], 0, "dead")
-    assert broker.message(taken.run_id) == b"garbage"
+    broker.deliveries.dead_letter("c1", taken, "not a message")
+    assert (broker.deliveries.held(), broker.messages.count_waiting(), kinds(broker)[-1]) == ([], 0, "dead")
+    assert broker.messages.get(taken.run_id) == b"garbage"
 
 
 def test_a_silent_consumer_loses_what_it_holds_after_a_lease_and_a_live_one_does_not(broker: Broker) -> None:
     put(broker, "a", "b")
-    broker.beat("dead", {})
+    broker.heartbeats.record("dead", {})
     take(broker, "w1", "dead")
-    assert broker.reap(1, 5) == []  # the first look after an outage
-    while not (gone := broker.reap(1, 5)):
-        broker.beat("alive", {})
-        if not [one for one in broker.held() if one.consumer == "alive"]:
+    assert broker.deliveries.reap(1, 5) == []  # the first look after an outage
+    while not (gone := broker.deliveries.reap(1, 5)):
+        broker.heartbeats.record("alive", {})
+        if not [one for one in broker.deliveries.held() if one.consumer == "alive"]:
             take(broker, "w1", "alive")
     assert gone == ["dead"]
-    assert [one.consumer for one in broker.held()] == ["alive"]
+    assert [one.consumer for one in broker.deliveries.held()] == ["alive"]
 
 
 def test_nobody_is_reaped_in_the_first_round_after_an_outage(broker: Broker) -> None:
     put(broker, "a")
-    broker.beat("c1", {})
+    broker.heartbeats.record("c1", {})
     take(broker)
-    broker.reap(1, 5)
+    broker.deliveries.reap(1, 5)
     back_at = time.monotonic() + 1.1
     wait_until(lambda: time.monotonic() > back_at)  # an outage: nobody beats and nobody reaps
-    assert [broker.reap(1, 5), broker.reap(1, 5)] == [[], []], "nor by the second who looks"
+    assert [broker.deliveries.reap(1, 5), broker.deliveries.reap(1, 5)] == [[], []], "nor by the second who looks"
 
 
 def test_due_messages_move_in_one_step_and_no_other(broker: Broker) -> None:
     now = datetime.now(UTC)
     for name, seconds in (("late", -5), ("just", 0), ("soon", 60)):
-        broker.apply(Effects().enqueue(name, message(name), None, now + timedelta(seconds=seconds)))
-    assert broker.move_due(now.timestamp() + 0.001) == 2
-    assert (broker.queue_size(), broker.schedule_size()) == (2, 1)
+        broker.messages.write(Effects().enqueue(name, message(name), None, now + timedelta(seconds=seconds)))
+    assert broker.messages.enqueue_due(now.timestamp() + 0.001) == 2
+    assert (broker.messages.count_waiting(), broker.messages.count_scheduled()) == (2, 1)
     assert [take(broker, f"w{one}").run_id for one in range(2)] == ["late", "just"]
 
 
 def test_a_scheduled_message_keeps_its_priority(broker: Broker) -> None:
     now = datetime.now(UTC)
-    broker.apply(Effects().enqueue("plain", message("plain"), None, now - timedelta(seconds=1)))
-    broker.apply(Effects().enqueue("urgent", message("urgent"), 5, now))
-    broker.move_due(time.time() + 1)
+    broker.messages.write(Effects().enqueue("plain", message("plain"), None, now - timedelta(seconds=1)))
+    broker.messages.write(Effects().enqueue("urgent", message("urgent"), 5, now))
+    broker.messages.enqueue_due(time.time() + 1)
     assert take(broker).run_id == "urgent"
 
 
 def test_a_tick_lets_one_message_in_however_many_schedulers_try(brokers: Callable[..., Broker]) -> None:
     schedulers = [brokers() for _ in range(3)]
     let_in = [
-        one.tick("echo", 100, Effects().enqueue(f"t{n}", message(f"t{n}"), None)) for n, one in enumerate(schedulers)
+        one.ticks.record("echo", 100, Effects().enqueue(f"t{n}", message(f"t{n}"), None))
+        for n, one in enumerate(schedulers)
     ]
     assert let_in == [True, False, False]
-    assert schedulers[0].queue_size() == 1
-    assert schedulers[0].last_ticks() == {"echo": 100}
-    assert not schedulers[1].tick("echo", 99, Effects())
-    assert schedulers[2].tick("echo", 101, Effects())
+    assert schedulers[0].messages.count_waiting() == 1
+    assert schedulers[0].ticks.last() == {"echo": 100}
+    assert not schedulers[1].ticks.record("echo", 99, Effects())
+    assert schedulers[2].ticks.record("echo", 101, Effects())
 
 
 def test_a_paused_queue_hands_nothing_out_and_a_paused_task_is_passed_over(broker: Broker) -> None:
     put(broker, "a", task="first")
     put(broker, "b", task="second")
     info = {"by": "vera", "kind": "operator", "at": "2026-11-28T12:00:00+00:00", "reason": None}
-    broker.pause("", info)
+    broker.pauses.put("", info)
     assert take(broker) is None
-    assert broker.pauses() == {"": info}
-    broker.pause("first", {})
-    assert broker.resume("")
-    assert not broker.resume("")
+    assert broker.pauses.all() == {"": info}
+    broker.pauses.put("first", {})
+    assert broker.pauses.remove("")
+    assert not broker.pauses.remove("")
     assert take(broker).run_id == "b"
     assert take(broker, "w2") is None
-    broker.resume("first")
+    broker.pauses.remove("first")
     assert take(broker, "w2").run_id == "a"
 
 
@@ -278,16 +280,16 @@ def test_a_second_message_of_a_run_that_is_held_changes_nothing(broker: Broker) 
     put(broker, "a")
     taken = take(broker)
     put(broker, "a")
-    assert broker.queue_size() == 0
+    assert broker.messages.count_waiting() == 0
     assert settle(broker, taken, Effects())
 
 
 def test_results_live_for_their_time_and_are_read_as_often_as_wanted(brokers: Callable[..., Broker]) -> None:
     broker = brokers(result_ttl=2)
-    broker.apply(Effects().result("a", b"1"))
+    broker.messages.write(Effects().result("a", b"1"))
     assert [broker.pop_data("a"), broker.pop_data("a")] == [b"1", b"1"]
-    wait_until(lambda: broker.peek_data("a") is EmptyData)
-    broker.remove_expired()
+    wait_until(lambda: broker.results.get("a") is None)
+    broker.results.delete_expired()
     assert broker.result_items() == {}
 
 
@@ -295,48 +297,48 @@ def test_waiting_for_a_result_keeps_its_timeout_and_serves_all_who_wait(brokers:
     import threading
 
     started = time.monotonic()
-    assert not brokers().wait_result("a", timeout=0.3)
+    assert not brokers().results.wait("a", timeout=0.3)
     assert 0.3 <= time.monotonic() - started < 20
     got: list[bool] = []
-    waiting = [threading.Thread(target=lambda: got.append(brokers().wait_result("a", timeout=60))) for _ in range(3)]
+    waiting = [threading.Thread(target=lambda: got.append(brokers().results.wait("a", timeout=60))) for _ in range(3)]
     for thread in waiting:
         thread.start()
-    brokers().apply(Effects().result("a", b"1"))
+    brokers().messages.write(Effects().result("a", b"1"))
     for thread in waiting:
         thread.join(30)
     assert got == [True] * 3
 
 
 def test_the_age_of_the_oldest_is_that_of_waiting_and_not_of_priority(broker: Broker) -> None:
-    assert broker.oldest_waiting() is None
+    assert broker.messages.oldest_waiting() is None
     before = time.time()
     put(broker, "a", priority=5)
-    assert before - 1 <= broker.oldest_waiting() <= time.time() + 1
+    assert before - 1 <= broker.messages.oldest_waiting() <= time.time() + 1
     take(broker)
-    assert broker.oldest_waiting() is None
+    assert broker.messages.oldest_waiting() is None
 
 
 def test_events_beyond_the_bound_are_dropped_and_counted(broker: Broker) -> None:
-    from engine.broker.types import DROPPED
+    from engine.broker.storage import DROPPED_COUNTER
 
     for number in range(10):
-        broker.apply(Effects().event(f'{{"n": {number}}}'))
-    broker.bound(4)
-    assert [event for _, event in broker.events(0, 100)] == [b'{"n": %d}' % number for number in range(6, 10)]
-    assert broker.incr(DROPPED, 0) == 6
-    last = broker.events(0, 100)[1][0]
-    broker.trim(last)
-    assert len(broker.events(0, 100)) == 2
+        broker.messages.write(Effects().event(f'{{"n": {number}}}'))
+    broker.events.drop_oldest(4)
+    assert [event for _, event in broker.events.read(0, 100)] == [b'{"n": %d}' % number for number in range(6, 10)]
+    assert broker.results.increment(DROPPED_COUNTER, 0) == 6
+    last = broker.events.read(0, 100)[1][0]
+    broker.events.trim(last)
+    assert len(broker.events.read(0, 100)) == 2
 
 
 def test_beats_tell_who_lives(broker: Broker) -> None:
     before = time.time()
-    broker.beat("c1", {"pid": 1})
-    [beat] = broker.beats()
+    broker.heartbeats.record("c1", {"pid": 1})
+    [beat] = broker.heartbeats.all()
     assert (beat.consumer, beat.info) == ("c1", {"pid": 1})
     assert before - 0.01 <= beat.at <= time.time() + 0.01
-    broker.forget("c1")
-    assert broker.beats() == []
+    broker.heartbeats.remove("c1")
+    assert broker.heartbeats.all() == []
 
 
 def test_an_idle_worker_wakes_when_something_comes(brokers: Callable[..., Broker]) -> None:
@@ -346,7 +348,7 @@ def test_an_idle_worker_wakes_when_something_comes(brokers: Callable[..., Broker
     assert take(broker) is None
     started = time.monotonic()
     threading.Timer(0.1, lambda: put(brokers(), "a")).start()
-    broker.wait_for_work()
+    broker.deliveries.wait_for_work()
     assert time.monotonic() - started < 30
     assert take(broker).run_id == "a"
 
@@ -354,70 +356,86 @@ def test_an_idle_worker_wakes_when_something_comes(brokers: Callable[..., Broker
 def test_settling_and_taking_the_next_are_one_step(broker: Broker) -> None:
     put(broker, "a", "b")
     first = take(broker)
-    turn = broker.turn("c1", "w1", False, "{}", Done(first, Effects().result("a", b"1")))
-    assert (turn.settled, turn.taken.run_id, broker.peek_data("a")) == (True, "b", b"1")
-    again = broker.turn("c1", "w1", False, "{}", Done(first, Effects().result("a", b"2")))
-    assert (again.settled, again.taken, broker.peek_data("a")) == (False, None, b"1")
+    turn = broker.deliveries.settle_and_claim("c1", "w1", False, "{}", FinishedRun(first, Effects().result("a", b"1")))
+    assert (turn.settled, turn.claimed.run_id, broker.results.get("a")) == (True, "b", b"1")
+    again = broker.deliveries.settle_and_claim("c1", "w1", False, "{}", FinishedRun(first, Effects().result("a", b"2")))
+    assert (again.settled, again.claimed, broker.results.get("a")) == (False, None, b"1")
 
 
 def test_a_message_that_is_sent_again_has_no_effect(broker: Broker) -> None:
     put(broker, "a")
-    wire = broker.message("a")
+    wire = broker.messages.get("a")
     broker.enqueue(wire)
-    assert broker.queue_size() == 1
+    assert broker.messages.count_waiting() == 1
     taken = take(broker)
     broker.enqueue(wire)
     assert settle(broker, taken, Effects().result("a", b"1"))
     broker.enqueue(wire)
     broker.add_to_schedule(wire, datetime.now(UTC))
-    assert (broker.queue_size(), broker.schedule_size(), take(broker)) == (0, 0, None)
+    assert (broker.messages.count_waiting(), broker.messages.count_scheduled(), take(broker)) == (0, 0, None)
 
 
 def test_a_message_of_an_earlier_attempt_does_not_replace_a_later_one(broker: Broker) -> None:
     put(broker, "a")
     settle(broker, take(broker), Effects().enqueue("a", message("a", attempt=2)))
     broker.enqueue(message("a", attempt=1))
-    assert broker.message("a").startswith(b"1 run probes.echo 2 a ")
+    assert broker.messages.get("a").startswith(b"1 run probes.echo 2 a ")
 
 
 def test_a_run_is_cancelled_while_it_waits_and_marked_while_it_runs(broker: Broker) -> None:
     put(broker, "waits", "runs")
-    broker.apply(Effects().enqueue("later", message("later"), None, datetime.now(UTC) + timedelta(hours=1)))
-    assert [broker.cancel(one, "vera") for one in ("waits", "later", "nobody")] == ["removed", "removed", "unknown"]
+    broker.messages.write(Effects().enqueue("later", message("later"), None, datetime.now(UTC) + timedelta(hours=1)))
+    assert [broker.messages.cancel(one, "vera") for one in ("waits", "later", "nobody")] == [
+        "removed",
+        "removed",
+        "unknown",
+    ]
     assert take(broker).run_id == "runs"
-    assert broker.cancel("runs", "vera") == "running"
-    assert broker.cancelling() == {"runs": "vera"}
-    assert (broker.queue_size(), broker.schedule_size()) == (0, 0)
+    assert broker.messages.cancel("runs", "vera") == "running"
+    assert broker.deliveries.cancelled() == {"runs": "vera"}
+    assert (broker.messages.count_waiting(), broker.messages.count_scheduled()) == (0, 0)
 
 
 def test_a_cancelled_run_is_settled_by_nothing_but_its_cancel(broker: Broker) -> None:
     put(broker, "a", "b")
     taken, retry = take(broker), Effects().enqueue("a", message("a", attempt=2))
-    broker.cancel("a", "vera")
-    for settle_it in (lambda done: broker.settle("c1", done), lambda done: broker.turn("c1", "w1", False, "", done)):
+    broker.messages.cancel("a", "vera")
+    for settle_it in (
+        lambda done: broker.deliveries.settle("c1", done),
+        lambda done: broker.deliveries.settle_and_claim("c1", "w1", False, "", done),
+    ):
         with pytest.raises(CancelRequested, match="vera"):
-            settle_it(Done(taken, retry))
+            settle_it(FinishedRun(taken, retry))
         with pytest.raises(CancelRequested, match="vera"):
-            settle_it(Done(taken, Effects().result("a", final("a")).event("{}")))
-    assert broker.place("a").state == "held"
-    assert broker.turn("c1", "w1", False, "", Done(taken, Effects(), is_cancel=True)).taken.run_id == "b"
-    assert broker.place("a") is None
+            settle_it(FinishedRun(taken, Effects().result("a", final("a")).event("{}")))
+    assert broker.messages.locate("a").state == "held"
+    assert (
+        broker.deliveries.settle_and_claim(
+            "c1", "w1", False, "", FinishedRun(taken, Effects(), is_cancel=True)
+        ).claimed.run_id
+        == "b"
+    )
+    assert broker.messages.locate("a") is None
 
 
 def test_a_cancelled_run_is_not_started_again_when_its_worker_dies(broker: Broker) -> None:
     put(broker, "a")
     take(broker)
-    broker.cancel("a", "vera")
-    assert broker.give_back("c1", "w1", "died", 5) == 1
-    assert broker.place("a") is None
+    broker.messages.cancel("a", "vera")
+    assert broker.deliveries.release("c1", "w1", "died", 5) == 1
+    assert broker.messages.locate("a") is None
     assert kinds(broker)[-2:] == ["returned", "cancelled"]
 
 
 def test_a_queue_is_purged_of_what_waits_and_of_nothing_else(broker: Broker) -> None:
     put(broker, *"abcd")
     taken = take(broker)
-    assert (broker.purge("vera", 2), broker.purge("vera", 2), broker.purge("vera", 2)) == (2, 1, 0)
-    assert [one.run_id for one in broker.held()] == [taken.run_id]
+    assert (broker.messages.purge("vera", 2), broker.messages.purge("vera", 2), broker.messages.purge("vera", 2)) == (
+        2,
+        1,
+        0,
+    )
+    assert [one.run_id for one in broker.deliveries.held()] == [taken.run_id]
     assert kinds(broker).count("cancelled") == 3
 
 
@@ -425,28 +443,32 @@ def test_the_dead_are_listed_put_back_and_discarded(broker: Broker) -> None:
     put(broker, "a", "b")
     for worker in ("w1", "w2"):
         take(broker, worker)
-        broker.give_back("c1", worker, "died", 1)
-    assert dict(broker.dead()).keys() == {"a", "b"}
-    assert (broker.requeue_dead("a"), broker.requeue_dead("a"), broker.discard_dead("b")) == (True, False, True)
-    assert (take(broker).run_id, broker.dead()) == ("a", [])
+        broker.deliveries.release("c1", worker, "died", 1)
+    assert dict(broker.dead_letters.all()).keys() == {"a", "b"}
+    assert (broker.dead_letters.requeue("a"), broker.dead_letters.requeue("a"), broker.dead_letters.discard("b")) == (
+        True,
+        False,
+        True,
+    )
+    assert (take(broker).run_id, broker.dead_letters.all()) == ("a", [])
 
 
 def test_of_two_runs_that_are_to_be_unique_the_first_is_kept_while_it_waits_or_runs(broker: Broker) -> None:
     def post(run_id: str) -> list[str]:
-        return list(broker.apply(Effects().enqueue(run_id, message(run_id), unique="report:x")))
+        return list(broker.messages.write(Effects().enqueue(run_id, message(run_id), unique="report:x")))
 
     assert [post("a"), post("b")] == [["a"], ["a"]]
     taken = take(broker)
     assert post("c") == ["a"]
     settle(broker, taken, Effects())
     assert post("d") == ["d"]
-    assert broker.queue_size() == 1
+    assert broker.messages.count_waiting() == 1
 
 
 def test_what_is_to_be_stored_once_is_stored_once(broker: Broker) -> None:
     for name in ("a", "b"):
-        broker.apply(Effects().enqueue(name, message(name), once="chord:1"))
-    assert broker.queue_size() == 1
+        broker.messages.write(Effects().enqueue(name, message(name), once="chord:1"))
+    assert broker.messages.count_waiting() == 1
 
 
 def test_no_more_starts_than_the_rate_allows_in_any_window(broker: Broker) -> None:
@@ -458,25 +480,25 @@ def test_no_more_starts_than_the_rate_allows_in_any_window(broker: Broker) -> No
 
     def take_all() -> bool:
         nonlocal taken
-        broker.move_due(time.time())
-        taken += bool(broker.turn("c1", f"w{taken}", False, limits).taken)
+        broker.messages.enqueue_due(time.time())
+        taken += bool(broker.deliveries.settle_and_claim("c1", f"w{taken}", False, limits).claimed)
         return taken == 6
 
     wait_until(take_all)
-    started = sorted(held.held_at for held in broker.held() if held.task == "slow")
+    started = sorted(held.held_at for held in broker.deliveries.held() if held.task == "slow")
     assert len(started) == 5
     assert all(later - earlier >= 0.99 for earlier, later in zip(started, started[2:], strict=False))
 
 
 def test_a_lock_dies_with_its_worker_its_consumer_or_its_time(broker: Broker) -> None:
-    broker.beat("c1", {})
-    assert broker.lock("door", "o1", "c1", "w1", None, 30)
-    assert not broker.lock("door", "o2", "c1", "w2", None, 30)
-    assert not broker.unlock("door", "o2")
-    broker.give_back("c1", "w1", "w1 died", 5)
-    assert broker.lock("door", "o2", "c1", "w2", None, 30)
-    broker.forget("c1")
-    assert broker.lock("door", "o3", "", "", 0.05, 30)
-    wait_until(lambda: broker.lock("door", "o4", "", "", 30, 30))
-    assert broker.unlock("door")
-    assert broker.locks() == {}
+    broker.heartbeats.record("c1", {})
+    assert broker.locks.acquire("door", "o1", "c1", "w1", None, 30)
+    assert not broker.locks.acquire("door", "o2", "c1", "w2", None, 30)
+    assert not broker.locks.release("door", "o2")
+    broker.deliveries.release("c1", "w1", "w1 died", 5)
+    assert broker.locks.acquire("door", "o2", "c1", "w2", None, 30)
+    broker.heartbeats.remove("c1")
+    assert broker.locks.acquire("door", "o3", "", "", 0.05, 30)
+    wait_until(lambda: broker.locks.acquire("door", "o4", "", "", 30, 30))
+    assert broker.locks.release("door")
+    assert broker.locks.all() == {}

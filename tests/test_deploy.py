@@ -12,13 +12,13 @@ import pytest
 from browsers import Flasks, signed_in_browser
 from consumers import Consumer, consumer
 from databases import bound_to
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from flask import Flask
 from probes import lines
 from waiting import wait_until
 
 import tasks
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 from engine.history import writer
 from engine.migrations import migrate
 from engine.models import Run, WorkerProcess
@@ -46,9 +46,9 @@ def producer(environment: dict[str, str]) -> Iterator[Queue]:
     queue = Queue("probe")
     queue.serializer = type(queue.serializer)(KEY)
     if url := environment["REDIS_URL"]:
-        queue.storage = RedisDelivery("probe", url, 60)
+        queue.storage = RedisStorage("probe", url, 60)
     else:
-        queue.storage = SqliteDelivery("probe", Path(environment["DATA_DIR"]) / "queue.db", 60)
+        queue.storage = SqliteStorage("probe", Path(environment["DATA_DIR"]) / "queue.db", 60)
 
     def newcomer(ledger: str, number: int) -> None: ...
 
@@ -98,7 +98,7 @@ def test_a_rolling_deploy_loses_nothing(producer: Queue, environment: dict[str, 
         assert {Run.get_by_id(run.id).attempts for run in (*known, *unknown, *more, *late)} == {1}
         assert all(one.log.count("is left to newer code") <= 2 * many for one in before)
         assert "is left to newer code" not in after.log
-    assert producer.storage.dead_size() == producer.storage.schedule_size() == 0
+    assert producer.storage.dead_letters.count() == producer.storage.messages.count_scheduled() == 0
 
 
 def test_after_the_grace_it_is_dead_and_names_the_older_consumer(

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from engine.broker.effects import Effects, event_json
+from engine.broker.sqlite.storage import SqliteStorage
 from probes import echo, probe
 
 from config import ROOT
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects, event_json
 from engine.control.retention import prune
 from engine.control.runs import delete_ended
 from engine.history import error_groups, run_counts, writer
@@ -24,7 +24,7 @@ from engine.search.run_search import everything, find
 @pytest.fixture(autouse=True)
 def fresh_broker(tmp_path: Path) -> Iterator[None]:
     before = probe.storage
-    probe.storage = SqliteDelivery("probe", tmp_path / "queue.db", 60, read_timeout=0.05)
+    probe.storage = SqliteStorage("probe", tmp_path / "queue.db", 60, read_timeout=0.05)
     probe.identify("here", "Worker-1")
     yield
     probe.storage = before
@@ -61,7 +61,7 @@ def fails(
     trace = traceback() if trace == "" else trace
     next_at = at.timestamp() + 60 if state == "retrying" else None
     event = event_json("ended", run_id, at.timestamp(), **told, **rest, traceback=trace, next_at=next_at)
-    probe.storage.apply(Effects().event(event))
+    probe.storage.messages.write(Effects().event(event))
     writer.write_down(probe)
 
 
@@ -145,10 +145,10 @@ def test_what_succeeds_or_is_cancelled_belongs_to_no_group(each_database: str) -
 
 def test_a_worker_that_died_and_a_message_that_cannot_be_read_are_errors_too(each_database: str) -> None:
     echo("first")
-    assert probe.storage.turn("c", "w", False, "{}").taken
-    probe.storage.give_back("c", "w", "Worker-1 died (signal 9)", 5)
-    probe.storage.turn("c", "w", False, "{}")
-    probe.storage.give_back("c", "w", "shutdown", 5, counts=False)
+    assert probe.storage.deliveries.settle_and_claim("c", "w", False, "{}").claimed
+    probe.storage.deliveries.release("c", "w", "Worker-1 died (signal 9)", 5)
+    probe.storage.deliveries.settle_and_claim("c", "w", False, "{}")
+    probe.storage.deliveries.release("c", "w", "shutdown", 5, counts=False)
     writer.write_down(probe)
     (group,) = ErrorGroup.select()
     assert (group.exception, group.task) == ("WorkerDied", "echo")

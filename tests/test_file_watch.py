@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from engine.broker.sqlite.storage import SqliteStorage
 
-from engine.broker.inotify import FileWatch
-from engine.broker.sqlite_results import SqliteValues
+from engine.broker.inotify import InotifyWatch
 
 WRITE = """
 import sqlite3, sys
@@ -19,32 +19,32 @@ with sqlite3.connect(sys.argv[1]) as connection:
 
 @pytest.mark.parametrize("told", [True, False], ids=["told by the kernel", "not told"])
 def test_what_another_process_commits_ends_the_wait(tmp_path: Path, told: bool) -> None:
-    storage = SqliteValues("q", tmp_path / "queue.db", 60)
-    seen = storage.version()
-    assert storage.watch()
+    storage = SqliteStorage("q", tmp_path / "queue.db", 60)
+    seen = storage.database.version()
+    assert storage.database.watch()
     if not told:
-        storage.local.watch = False
-    with subprocess.Popen([sys.executable, "-c", WRITE, str(storage.path)]) as writer:
-        assert storage.wait_for_change(seen, time.monotonic() + 30)
+        storage.database.thread.watch, storage.database.thread.can_watch = None, False
+    with subprocess.Popen([sys.executable, "-c", WRITE, str(storage.database.path)]) as writer:
+        assert storage.database.wait_for_change(seen, time.monotonic() + 30)
     assert writer.returncode == 0
     storage.close()
 
 
 def test_where_nothing_changes_the_wait_ends_in_time(tmp_path: Path) -> None:
-    storage = SqliteValues("q", tmp_path / "queue.db", 60)
-    assert not storage.wait_for_change(storage.version(), time.monotonic() + 0.2)
+    storage = SqliteStorage("q", tmp_path / "queue.db", 60)
+    assert not storage.database.wait_for_change(storage.database.version(), time.monotonic() + 0.2)
     storage.close()
 
 
 def test_a_file_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no watch"):
-        FileWatch(tmp_path / "nothing")
+        InotifyWatch(tmp_path / "nothing")
 
 
 def test_a_watch_tells_of_a_write_once(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    watch = FileWatch(file)
+    watch = InotifyWatch(file)
     assert not watch.wait(0)
     file.write_text("written")
     assert watch.wait(5)

@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from engine.broker.effects import Effects, event_json
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from probes import echo, fail_politely, probe
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects, event_json
 from engine.control.retention import prune
 from engine.database import release
 from engine.history import event_handlers, writer
@@ -23,9 +23,9 @@ def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
     """The probe queue on a fresh broker, and this thread as its only worker."""
     before = probe.storage
     if request.param == "redis":
-        probe.storage = RedisDelivery("probe", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+        probe.storage = RedisStorage("probe", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
-        probe.storage = SqliteDelivery("probe", tmp_path / "queue.db", 60, read_timeout=0.05)
+        probe.storage = SqliteStorage("probe", tmp_path / "queue.db", 60, read_timeout=0.05)
     probe.identify("here", "Worker-1")
     yield
     probe.storage = before
@@ -60,7 +60,7 @@ def test_how_long_the_attempt_before_took_is_not_told_of_the_one_that_runs(each_
 def test_a_worker_that_died_is_on_record_with_its_group_of_errors(each_database: str) -> None:
     run_id = echo(1).id
     assert probe.dequeue()
-    probe.storage.give_back("here", "Worker-1", "Worker-1 died (signal 9)", 5)
+    probe.storage.deliveries.release("here", "Worker-1", "Worker-1 died (signal 9)", 5)
     writer.write_down(probe)
     [attempt] = Attempt.select().where(Attempt.run_id == run_id)
     assert (attempt.state, attempt.error) == ("died", "Worker-1 died (signal 9)")
@@ -69,7 +69,7 @@ def test_a_worker_that_died_is_on_record_with_its_group_of_errors(each_database:
 
 def test_what_is_no_event_holds_up_none_of_the_others(each_database: str, caplog: pytest.LogCaptureFixture) -> None:
     for line in ("garbage", "[]", '{"kind": "unheard of", "id": "x"}', event_json("ended", "x", time.time())):
-        probe.storage.apply(Effects().event(line))
+        probe.storage.messages.write(Effects().event(line))
     run_id = echo(1).id
     work_off()
     assert writer.write_down(probe) > 4
@@ -106,7 +106,7 @@ def test_a_recorder_that_dies_before_it_trims_leaves_nothing_to_be_counted_again
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(probe.storage, "trim", die)
+        patch.setattr(probe.storage.events, "trim", die)
         writer.write_down(probe)
     Run.update(task="written once").execute()
     assert writer.write_down(probe) == 0
@@ -128,7 +128,7 @@ def test_a_batch_that_fails_is_written_whole_when_it_is_tried_again(
 
 def test_a_run_whose_beginning_was_dropped_is_still_told_from_there_on(each_database: str) -> None:
     run_id = echo(7).id
-    probe.storage.bound(0)
+    probe.storage.events.drop_oldest(0)
     work_off()
     writer.write_down(probe)
     run = Run.get_by_id(run_id)
@@ -144,7 +144,7 @@ def test_text_that_a_database_cannot_hold_does_not_stop_the_history(each_databas
     told = {"state": "failed", "delivery": 1, "attempt": 1, "task": "echo", "worker": "w", "version": "v", "run_ms": 1}
     bad = {"started": 1, "wait_ms": 1, "result": None, "error": "bad \0", "traceback": "bad \0", "next_at": None}
     event = event_json("ended", run_id, time.time(), **told, **bad)
-    probe.storage.apply(Effects().event(event))
+    probe.storage.messages.write(Effects().event(event))
     writer.write_down(probe)
     assert Run.get_by_id(run_id).error.startswith("bad ")
 
@@ -152,10 +152,10 @@ def test_text_that_a_database_cannot_hold_does_not_stop_the_history(each_databas
 def test_a_broker_that_begins_anew_is_read_from_its_beginning(each_database: str, tmp_path: Path) -> None:
     echo(1)
     writer.write_down(probe)
-    if isinstance(probe.storage, RedisDelivery):
-        probe.storage.redis.flushall()
+    if isinstance(probe.storage, RedisStorage):
+        probe.storage.client.redis.flushall()
     else:
-        probe.storage = SqliteDelivery("probe", tmp_path / "another.db", 60)
+        probe.storage = SqliteStorage("probe", tmp_path / "another.db", 60)
     echo(2)
     writer.write_down(probe)
     assert Run.select().count() == 2

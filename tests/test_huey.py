@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey import CancelExecution, chord, group, signals
 from huey.exceptions import ResultTimeout, RetryTask, TaskException, TaskLockedException
 
 from engine import exceptions
-from engine.broker.messages import Asker
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects
+from engine.broker.messages import Requester
 from engine.control import runs
-from engine.exceptions import NotJSON, RunCancelled
+from engine.exceptions import NotSerializable, RunCancelled
 from engine.queues.enqueue import asked_by
 from engine.queues.queue import Queue
 from engine.worker.served_queue import ServedQueue
@@ -29,16 +29,16 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     """A fresh queue that this thread serves."""
     made = ServedQueue("fresh")
     if request.param == "redis":
-        made.storage = RedisDelivery("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+        made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
-        made.storage = SqliteDelivery("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
+        made.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
     made.identify("here", "Worker-1")
     yield made
 
 
 def work_off(queue: Queue, until: datetime | None = None) -> None:
     """Run everything that waits, and what is due by `until`."""
-    queue.storage.move_due((until or datetime.now(UTC)).timestamp())
+    queue.storage.messages.enqueue_due((until or datetime.now(UTC)).timestamp())
     while (task := queue.dequeue()) is not None:
         queue.execute(task, until and until.replace(tzinfo=None))
 
@@ -172,7 +172,7 @@ def test_many_enqueued_at_once_are_all_there_in_their_order(queue: Queue) -> Non
     seen: list[int] = []
     note = queue.task(name="note", retries=2, priority=3, expires=600)(lambda number: seen.append(number) or -number)
     last = queue.task(name="last")(lambda first, second: seen.append(second))
-    with asked_by(Asker("operator", "vera@example.org")):
+    with asked_by(Requester("operator", "vera@example.org")):
         results = note.map(range(450))
     last.map([Pair(1, 1000)])
     assert (queue.pending_count(), len(results)) == (451, 450)
@@ -186,15 +186,15 @@ def test_many_enqueued_at_once_are_all_there_in_their_order(queue: Queue) -> Non
     work_off(queue)
     assert seen == [*range(450), 1000]
     assert results.get() == [-number for number in range(450)]
-    kinds = [line.startswith(b"{") for _, line in queue.storage.events(0, 2000)]
+    kinds = [line.startswith(b"{") for _, line in queue.storage.events.read(0, 2000)]
     assert (kinds.count(False), kinds.count(True)) == (451, 451)  # the messages themselves, and an end each
 
 
 def test_none_of_many_are_stored_when_one_cannot_be(queue: Queue) -> None:
     note = queue.task(name="note")(lambda anything: None)
-    with pytest.raises(NotJSON, match="note"):
+    with pytest.raises(NotSerializable, match="note"):
         note.map([1] * 300 + [object()])
-    assert (queue.pending_count(), queue.storage.events(0, 10), list(note.map([]))) == (0, [], [])
+    assert (queue.pending_count(), queue.storage.events.read(0, 10), list(note.map([]))) == (0, [], [])
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
@@ -215,7 +215,9 @@ def test_an_argument_that_is_not_finite_is_refused_by_its_name(queue: Queue, num
         lambda: queue.enqueue(chord([note.s(1)], gather.s(rate=number))),
     ]
     for call in calls:
-        with pytest.raises(NotJSON, match=rf"(pages|rates|rate).* is {number}: an argument of (note|gather) must be"):
+        with pytest.raises(
+            NotSerializable, match=rf"(pages|rates|rate).* is {number}: an argument of (note|gather) must be"
+        ):
             call()
     assert queue.pending_count() == 0
 
@@ -223,7 +225,7 @@ def test_an_argument_that_is_not_finite_is_refused_by_its_name(queue: Queue, num
 def test_whoever_asks_by_name_is_refused_a_number_that_is_not_finite(queue: Queue) -> None:
     queue.task(name="note")(lambda rate: None)
     with pytest.raises(exceptions.BadArguments, match=r"rate: must hold finite numbers only: rate\[0\] is nan"):
-        runs.run_task({"fresh": queue}, "note", kwargs={"rate": [float("nan")]}, by=Asker("cli", "vera"))
+        runs.run_task({"fresh": queue}, "note", kwargs={"rate": [float("nan")]}, by=Requester("cli", "vera"))
 
 
 def test_null_and_text_that_looks_so_are_arguments_like_others(queue: Queue) -> None:
@@ -251,8 +253,8 @@ def test_many_are_told_of_and_joined_one_by_one_where_that_was_asked(queue: Queu
 
 def test_many_are_stored_by_a_server_that_knows_no_script(redis_url: str) -> None:
     queue = ServedQueue("fresh")
-    queue.storage = RedisDelivery("fresh", redis_url, 60, read_timeout=0.05)
-    queue.storage.redis.script_flush()
+    queue.storage = RedisStorage("fresh", redis_url, 60, read_timeout=0.05)
+    queue.storage.client.redis.script_flush()
     note = queue.task(name="note")(print)
     note.map(range(300))
     assert queue.pending_count() == 300
@@ -281,11 +283,11 @@ def test_what_a_time_limit_interrupts_is_not_taken_for_the_next(queue: Queue) ->
                 for again in range(20):
                     run_id = f"{number}-{again}"
                     effects = Effects().enqueue(run_id, b"anything", once=run_id).result(f"key {again}", b"%d" % again)
-                    assert queue.storage.apply(effects) == [run_id]
-                    assert queue.storage.peek_data(f"key {again}") == b"%d" % again
+                    assert queue.storage.messages.write(effects) == [run_id]
+                    assert queue.storage.results.get(f"key {again}") == b"%d" % again
             except Struck:
                 struck += 1
-                queue.storage.drop_unfinished()  # as a run does when it was interrupted
+                queue.storage.rollback_interrupted()  # as a run does when it was interrupted
             finally:
                 armed = False
     finally:
@@ -295,8 +297,8 @@ def test_what_a_time_limit_interrupts_is_not_taken_for_the_next(queue: Queue) ->
 
 
 def test_a_connection_that_somebody_was_interrupted_on_is_used_by_nobody_else(redis_url: str) -> None:
-    storage = RedisDelivery("fresh", redis_url, 60)
-    with pytest.raises(RunCancelled), storage.reaching() as redis:
+    storage = RedisStorage("fresh", redis_url, 60)
+    with pytest.raises(RunCancelled), storage.client.translate_errors() as redis:
         connection = redis.connection_pool.get_connection()
         redis.connection_pool.release(connection)
         raise RunCancelled("cancelled by vera")
@@ -307,12 +309,12 @@ def test_a_connection_that_somebody_was_interrupted_on_is_used_by_nobody_else(re
 
 def test_what_a_cancelled_run_was_writing_is_let_go_at_once(tmp_path: Path) -> None:
     queue = ServedQueue("fresh")
-    queue.storage = SqliteDelivery("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
+    queue.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
     queue.identify("here", "Worker-1", deferring=True)
 
     @queue.task(name="cut")
     def cut() -> None:
-        queue.storage.connection.execute("BEGIN IMMEDIATE")
+        queue.storage.database.connection.execute("BEGIN IMMEDIATE")
         raise RunCancelled("cancelled by vera")
 
     cut()
@@ -344,7 +346,7 @@ def test_a_chord_fires_once_however_often_its_members_are_delivered(queue: Queue
     queue.execute(first)
     queue.local.last = None  # its worker dies before it settles
     queue.local.deferring = False
-    queue.storage.give_back("here", None, "died", 5)
+    queue.storage.deliveries.release("here", None, "died", 5)
     work_off(queue)
     work_off(queue)
     assert seen == [[2, 4]]
@@ -362,13 +364,13 @@ def test_a_lock_is_freed_with_the_worker_that_held_it(queue: Queue) -> None:
                 raise KeyboardInterrupt  # as when it is killed: nothing after this line is run
 
     locked()
-    queue.storage.beat("here", {})
+    queue.storage.heartbeats.record("here", {})
     task = queue.dequeue()
     assert task is not None
-    queue.storage.lock("door", "somebody", "here", "Worker-1", None, 30)
+    queue.storage.locks.acquire("door", "somebody", "here", "Worker-1", None, 30)
     queue.execute(task)
     assert seen == []
-    queue.storage.give_back("here", "Worker-1", "died", 5)
+    queue.storage.deliveries.release("here", "Worker-1", "died", 5)
     assert not queue.is_locked("door")
 
 
@@ -398,4 +400,4 @@ def test_immediate_mode_runs_at_once_and_touches_no_broker(queue: Queue) -> None
     queue.immediate = True
     assert double(21).get() == 42
     queue.immediate = False
-    assert storage.events(0, 10) == []
+    assert storage.events.read(0, 10) == []

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from browsers import Flasks, bearer_headers
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from flask import Flask
 from library import consumer_of
 
 import tasks
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects
 from engine.models import now
 from engine.monitor.consumers import worker_name
 
@@ -25,11 +25,11 @@ AT = now().replace(microsecond=0) + timedelta(hours=1)
 def broker(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Very many runs on `light` that are due later, and a message that cannot be read before them."""
     if request.param == "redis":
-        storage = RedisDelivery("light", request.getfixturevalue("redis_url"), 60)
+        storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60)
     else:
-        storage = SqliteDelivery("light", tmp_path / "queue.db", 60)
+        storage = SqliteStorage("light", tmp_path / "queue.db", 60)
     monkeypatch.setattr(tasks.light, "storage", storage)
-    storage.apply(Effects().enqueue("odd", b"1 run tasks.get_cleanup_statistics 1 odd - {}", None, AT))
+    storage.messages.write(Effects().enqueue("odd", b"1 run tasks.get_cleanup_statistics 1 odd - {}", None, AT))
     made = tasks.get_cleanup_statistics
     etas = [AT + timedelta(seconds=number) for number in range(1, MANY + 1)]
     tasks.light.enqueue_many(made.s(hours=1, eta=eta) for eta in etas)

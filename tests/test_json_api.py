@@ -8,13 +8,13 @@ from uuid import UUID
 
 import pytest
 from browsers import PEOPLE, Browser, bearer_headers
+from engine.broker.effects import Effects
 from flask import Flask
 from library import attempt, closed, consumer_of, run, session
 from werkzeug.test import TestResponse
 
 import tasks
-from engine.broker.messages import Asker
-from engine.broker.types import Effects
+from engine.broker.messages import Requester
 from engine.control import bulk
 from engine.models import LogLine, Run, Tick, now
 from models import AuditEntry, SavedView
@@ -63,7 +63,7 @@ def test_every_list_goes_on_where_next_points_until_it_ends(ask: Ask) -> None:
     for number in range(5):
         session(minutes_ago=number)
         one = run(state="failed", enqueued_at=now() - timedelta(minutes=number))
-        tasks.light.storage.apply(Effects().enqueue(f"dead-{number}", b"unreadable"))
+        tasks.light.storage.messages.write(Effects().enqueue(f"dead-{number}", b"unreadable"))
         die(f"c{number}")
         Tick.create(
             task="close_abandoned_sessions",
@@ -73,7 +73,7 @@ def test_every_list_goes_on_where_next_points_until_it_ends(ask: Ask) -> None:
             seen_at=now(),
         )
         ticked = bulk.ticked([each.id for each in Run.select()])
-        begun = bulk.begin("retry", ticked, bulk.preflight(ticked, 1).fingerprint, Asker("cli", "test"))
+        begun = bulk.begin("retry", ticked, bulk.preflight(ticked, 1).fingerprint, Requester("cli", "test"))
         LogLine.create(run_id=one.id, delivery=1, number=1, at=now(), level="INFO", logger="x", text="x")
         ask("POST", "/queues/heavy/pause", json={})
     schedule = "/schedule/close_abandoned_sessions/ticks"
@@ -90,8 +90,8 @@ def test_every_list_goes_on_where_next_points_until_it_ends(ask: Ask) -> None:
 
 def die(consumer: str) -> None:
     """What waits on `light` takes down its workers."""
-    while tasks.light.storage.turn(consumer, "w", False, "{}").taken:
-        tasks.light.storage.give_back(consumer, "w", "it cannot be read", 1)
+    while tasks.light.storage.deliveries.settle_and_claim(consumer, "w", False, "{}").claimed:
+        tasks.light.storage.deliveries.release(consumer, "w", "it cannot be read", 1)
 
 
 def test_the_search_box_is_understood(ask: Ask) -> None:

@@ -16,7 +16,7 @@ from waiting import wait_until
 
 import tasks
 from admin.api import metrics, request_metrics
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control import queues, runs
 from engine.database import database
 from engine.history import run_counts
@@ -113,7 +113,7 @@ def test_a_retry_through_the_broker_counts_both_ends(each_database: str) -> None
     run_id = str(tasks.get_cleanup_statistics(hours=0).id)
     for delivery in range(2):
         if delivery:
-            runs.retry(tasks.queues, run_id, Asker("cli", "me"))
+            runs.retry(tasks.queues, run_id, Requester("cli", "me"))
         tasks.light.execute(tasks.light.dequeue())
         write_down(tasks.light)
     found = scraped(app.test_client().get("/metrics").text)
@@ -169,8 +169,8 @@ def test_queues_tell_what_waits_since_when_and_what_runs(scrape: Callable[[], Sc
     for _ in range(3):
         tasks.get_cleanup_statistics(hours=3)
     tasks.get_cleanup_statistics.schedule(kwargs={"hours": 3}, delay=600)
-    tasks.light.storage.turn("c1", "Worker-1", False, "{}")
-    queues.pause(tasks.heavy, by=Asker("cli", "me"), reason="why not")
+    tasks.light.storage.deliveries.settle_and_claim("c1", "Worker-1", False, "{}")
+    queues.pause(tasks.heavy, by=Requester("cli", "me"), reason="why not")
     found = scrape()
     assert value(found, "queue_depth", queue="light") == 2
     assert value(found, "queue_scheduled", queue="light") == 1
@@ -179,7 +179,7 @@ def test_queues_tell_what_waits_since_when_and_what_runs(scrape: Callable[[], Sc
     assert value(found, "runs_running", queue="light", task="get_cleanup_statistics") == held + 1
     assert (value(found, "queue_paused", queue="heavy"), value(found, "queue_paused", queue="light")) == (1, 0)
     assert value(found, "dead_runs", queue="light") == 0
-    tasks.light.storage.give_back("c1", "Worker-1", "the test is over", 9)
+    tasks.light.storage.deliveries.release("c1", "Worker-1", "the test is over", 9)
 
 
 def test_consumers_and_their_workers_are_told_by_state(scrape: Callable[[], Scrape]) -> None:

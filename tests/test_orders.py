@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from consumers import Consumer, consumer
 from databases import bound_to
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from probes import echo, hold, lines, probe, release, spin
 from waiting import wait_until
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 from engine.history import writer
 from engine.migrations import migrate
 from engine.models import Run, WorkerProcess, now
@@ -30,7 +30,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     url = f"sqlite:///{tmp_path}/dewey.db"
     before, probe.storage = probe.storage, (
-        RedisDelivery("probe", redis_url, 60) if redis_url else SqliteDelivery("probe", tmp_path / "queue.db", 60)
+        RedisStorage("probe", redis_url, 60) if redis_url else SqliteStorage("probe", tmp_path / "queue.db", 60)
     )  # fmt: skip
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
     with bound_to(url):
@@ -157,7 +157,7 @@ def test_an_order_that_is_not_signed_with_our_key_is_none(serving: Consumer) -> 
     forged = type(probe.serializer)("x" * 40).serialize({"what": "stop", "consumer": row.id, "by": "x", "at": "x"})
     another = probe.serializer.serialize({"what": "stop", "consumer": "another", "by": "x", "at": now().isoformat()})
     for data in (forged, another, b"nonsense"):
-        probe.storage.put_data(key, data)
+        probe.storage.results.put(key, data)
         assert remote_control.pending(probe, row.id) == []
     order(serving, What.QUIET)
     wait_until(lambda: on_record(serving).quiet_at)
@@ -167,9 +167,9 @@ def test_an_order_that_is_not_signed_with_our_key_is_none(serving: Consumer) -> 
 def test_who_died_is_forgotten_after_a_day(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each look at the broker would bring its row back when that was pruned."""
     known = {"host": "gone", "pid": 1, "code_version": "1", "worker_type": "process", "worker_count": 1}
-    probe.storage.beat("gone:1:x", {**known, "periodic": True, "started_at": 1.0})
+    probe.storage.heartbeats.record("gone:1:x", {**known, "periodic": True, "started_at": 1.0})
     writer.write_consumers(probe)
     assert WorkerProcess.get_by_id("gone:1:x")
     monkeypatch.setattr(WorkerProcess, "KEPT", timedelta(0))
     writer.write_consumers(probe)
-    assert probe.storage.beats() == []
+    assert probe.storage.heartbeats.all() == []

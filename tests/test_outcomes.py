@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey import chord
 from huey.registry import Message
 from huey.utils import SKIPPED, Error
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.broker.messages import Asker, Envelope, Letter, Series, SignedJSON
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.messages import Envelope, MessageBatch, Requester, SignedJSON, SignedMessage
 from engine.control import runs
 from engine.history import writer
 from engine.models import Run, now
@@ -29,8 +29,10 @@ values = st.recursive(
 )
 
 
-def letter(*args: Any, **kwargs: Any) -> Letter:
-    return Letter(Message("an-id", "tasks.note", args=args, kwargs=kwargs), Envelope(Asker("code", "here"), now(), "1"))
+def letter(*args: Any, **kwargs: Any) -> SignedMessage:
+    return SignedMessage(
+        Message("an-id", "tasks.note", args=args, kwargs=kwargs), Envelope(Requester("code", "here"), now(), "1")
+    )
 
 
 @given(st.lists(values, max_size=3), st.dictionaries(st.text(max_size=2), values, max_size=2))
@@ -38,7 +40,7 @@ def test_every_argument_comes_back_as_it_went_whatever_its_keys(args: list[Any],
     sent = letter(*args, **kwargs)
     sent = sent._replace(message=sent.message._replace(on_complete=sent.message, on_error=sent.message))
     assert WIRE.deserialize(WIRE.serialize(sent)) == sent
-    ((_, data),) = Series(WIRE, letter(), [tuple(args)])
+    ((_, data),) = MessageBatch(WIRE, letter(), [tuple(args)])
     assert WIRE.deserialize(data).message.args == tuple(args)
 
 
@@ -51,7 +53,7 @@ def test_a_message_of_the_version_before_is_read_as_ever() -> None:
     body = b'{"message":{"id":"an-id","name":"tasks.note","args":[[{"$error":{"error":"x"}},{"$skipped":true},7]],'
     body += b'"kwargs":{}},"envelope":{"asked_by":["code","here"],"enqueued_at":"2026-11-23T00:00:00+00:00",'
     body += b'"code_version":"1","parent_id":null,"attempt":1,"retries":0}}'
-    old = WIRE.signed(b"run", b"1 run tasks.note 1 an-id ", body)
+    old = WIRE.sign(b"run", b"1 run tasks.note 1 an-id ", body)
     assert WIRE.deserialize(old).message.args == ([Error({"error": "x"}), SKIPPED, 7],)
 
 
@@ -59,9 +61,9 @@ def test_a_message_of_the_version_before_is_read_as_ever() -> None:
 def queue(request: pytest.FixtureRequest, tmp_path: Path, each_database: str) -> Iterator[Queue]:
     made = Queue("light")
     if request.param == "redis":
-        made.storage = RedisDelivery("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+        made.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
-        made.storage = SqliteDelivery("light", tmp_path / "queue.db", 60, read_timeout=0.05)
+        made.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
     made.identify("here", "Worker-1")
     yield made
     made.storage.close()
@@ -95,8 +97,8 @@ def test_it_arrives_so_in_every_way_that_a_run_may_come(queue: Queue) -> None:
     record = Run.get_by_id(run.id)
     assert (record.args, record.kwargs) == ([ODD], {"keyword": ODD})
     queues = {"light": queue}
-    runs.retry(queues, run.id, Asker("operator", "vera"))
-    runs.run_again(queues, run.id, record.args, record.kwargs, by=Asker("operator", "vera"))
+    runs.retry(queues, run.id, Requester("operator", "vera"))
+    runs.run_again(queues, run.id, record.args, record.kwargs, by=Requester("operator", "vera"))
     work_off(queue)
     assert seen[-2:] == [(ODD, ODD)] * 2
 
@@ -107,7 +109,7 @@ def test_what_a_chord_has_handed_on_is_handed_on_again_by_a_retry(queue: Queue) 
     gather = queue.task(name="gather")(seen.append)
     queue.enqueue(chord([odd.s(), fail.s()], gather.s(id="gathered")))
     work_off(queue)
-    runs.retry({"light": queue}, "gathered", Asker("operator", "vera"))
+    runs.retry({"light": queue}, "gathered", Requester("operator", "vera"))
     work_off(queue)
     assert len(seen) == 2 and seen[0] == seen[1]
     assert seen[0][0] == {"$error": 1} and isinstance(seen[0][1], Error)

@@ -17,7 +17,7 @@ from waiting import avoid_end_of
 
 import tasks
 from config import settings
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control.queues import pause
 from engine.control.runs import delete_ended, discard
 from engine.database import database
@@ -286,7 +286,7 @@ def test_what_an_alert_would_fire_for_is_not_called_well(operator: Browser, monk
     )
     tasks.light.storage.enqueue(b"a message")
     tasks.normal.storage.enqueue(b"a message")
-    pause(tasks.normal, by=Asker("operator", "ann@example.org"))
+    pause(tasks.normal, by=Requester("operator", "ann@example.org"))
     session(minutes_ago=121)
     assert list(notices(operator.get("/").text)) == ["behind-light", "paused-normal"]
     session(minutes_ago=122)
@@ -313,8 +313,8 @@ def test_what_is_wrong_stands_first_in_a_sentence_each_with_the_way_to_mend_it(o
     consumer_of("normal", host="app-2", beat_at=now() - timedelta(minutes=2), started_at=now() - timedelta(hours=1))
     consumer_of("light", scheduler_at=now() - timedelta(minutes=2))
     HistoryCursor.create(stream="light", position=9, dropped=1204)
-    pause(tasks.normal, by=Asker("operator", "ann@example.org"), reason="deploy of 2.4.1")
-    pause(tasks.light, task="get_cleanup_statistics", by=Asker("operator", "bob@example.org"), reason="too slow")
+    pause(tasks.normal, by=Requester("operator", "ann@example.org"), reason="deploy of 2.4.1")
+    pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow")
     missed_tick(minutes_ago=95)
     missed_tick(minutes_ago=35)
     tasks.heavy.storage.enqueue(b"a message")
@@ -374,7 +374,7 @@ def test_a_dead_run_asks_for_a_decision_until_it_is_given(operator: Browser) -> 
     sentence, link = notices(operator.get("/").text)["dead"]
     assert "1 run took down its workers" in sentence
     assert one in operator.get(link).text
-    discard(tasks.queues, one, Asker("operator", "ann@example.org"))
+    discard(tasks.queues, one, Requester("operator", "ann@example.org"))
     assert notices(operator.get("/").text) == {}
 
 
@@ -383,8 +383,8 @@ def die() -> str:
     queue = tasks.light
     run_id = str(tasks.get_cleanup_statistics().id)
     for number in range(settings.max_deliveries):
-        queue.storage.turn(f"c{number}", "w1", False, "{}")
-        queue.storage.give_back(f"c{number}", "w1", "the worker died", settings.max_deliveries)
+        queue.storage.deliveries.settle_and_claim(f"c{number}", "w1", False, "{}")
+        queue.storage.deliveries.release(f"c{number}", "w1", "the worker died", settings.max_deliveries)
     write_down(queue)
     return run_id
 

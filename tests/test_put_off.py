@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.broker.deliveries import MissingTask
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey import chord
 from waiting import wait_until
 
-from engine.broker.messages import Asker
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import PutOff
+from engine.broker.messages import Requester
 from engine.control import runs
 from engine.history import writer
 from engine.models import ErrorGroup, Run, State
@@ -26,7 +26,7 @@ from engine.queues.queue import Queue
 from engine.version import host
 
 GRACE = 120
-VERA = Asker("operator", "vera")
+VERA = Requester("operator", "vera")
 REASON = f"light@{host()} runs 86ec2c3, which does not know this task; restart it"
 
 Program = Callable[[str], Queue]
@@ -51,9 +51,9 @@ def program(
     def of_code(code: str) -> Queue:
         queue = Queue("light")
         if url:
-            queue.storage = RedisDelivery("light", url, 60, read_timeout=0.05)
+            queue.storage = RedisStorage("light", url, 60, read_timeout=0.05)
         else:
-            queue.storage = SqliteDelivery("light", tmp_path / "queue.db", 60, read_timeout=0.05)
+            queue.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
         queue.identify(f"{code}:1:abc", "Worker-1")
         queue.task()(familiar)
         if code == "new":
@@ -92,7 +92,7 @@ def enqueue(queue: Queue, task: str = "unheard", *args: Any, **options: Any) -> 
 
 def work_off(queue: Queue) -> list[str]:
     """Run what waits and what is due. Gives the ids of what was run."""
-    queue.storage.move_due(time.time())
+    queue.storage.messages.enqueue_due(time.time())
     ran = []
     while taken := queue.take():
         if task := queue.opened(taken):
@@ -120,7 +120,7 @@ def test_newer_code_takes_what_older_code_has_met_and_runs_it_as_usual(old: Queu
     assert work_off(old) == []
     met = record(run_id)
     assert (met.state, met.error, met.attempts, met.started_at, met.worker) == ("scheduled", REASON, 0, None, None)
-    assert (old.storage.place(run_id).state, old.storage.schedule_size()) == ("scheduled", 1)
+    assert (old.storage.messages.locate(run_id).state, old.storage.messages.count_scheduled()) == ("scheduled", 1)
     assert work_off(old) == [], "it is met once"
     assert work_off(new) == [run_id]
     run = record(run_id)
@@ -128,7 +128,11 @@ def test_newer_code_takes_what_older_code_has_met_and_runs_it_as_usual(old: Queu
     assert states(run_id) == ["put_off", "succeeded"]
     assert run.started_at == run.history[1].started_at
     assert run.wait_ms == pytest.approx((run.started_at - run.enqueued_at).total_seconds() * 1000, abs=1)
-    assert (new.result(run_id), new.storage.schedule_size(), new.storage.put_off_for(run_id)) == (7, 0, None)
+    assert (new.result(run_id), new.storage.messages.count_scheduled(), new.storage.messages.missing_task(run_id)) == (
+        7,
+        0,
+        None,
+    )
 
 
 def test_it_is_dead_when_no_newer_code_has_come_in_time(
@@ -144,7 +148,7 @@ def test_it_is_dead_when_no_newer_code_has_come_in_time(
     assert (run.error, states(run_id), run.deliveries) == (REASON, ["put_off", "dead"], 2)
     assert ErrorGroup.get(ErrorGroup.task == "unheard").exception == "UnknownTask"
     assert why({"light": old}, run)[0].facts["error"] == REASON
-    assert old.storage.schedule_size() == 0
+    assert old.storage.messages.count_scheduled() == 0
     work_off(new)
     assert record(run_id).state == State.DEAD
 
@@ -158,7 +162,7 @@ def test_requeued_it_has_a_fresh_grace(old: Queue, new: Queue, monkeypatch: pyte
     began = time.time()
     assert work_off(old) == []
     assert record(run_id).state == "scheduled"
-    assert old.storage.put_off_for(run_id).until >= began + 1
+    assert old.storage.messages.missing_task(run_id).until >= began + 1
     assert work_off(new) == [run_id]
     assert record(run_id).state == "succeeded"
 
@@ -181,7 +185,7 @@ def test_why_says_which_consumer_runs_older_code(old: Queue, new: Queue) -> None
     run_id = enqueue(new)
     work_off(old)
     cause = why({"light": new}, record(run_id))[0]
-    found = old.storage.put_off_for(run_id)
+    found = old.storage.messages.missing_task(run_id)
     assert found[:4] == ("test_put_off.unheard", f"light@{host()}", "old:1:abc", "86ec2c3")
     assert (cause.kind, cause.facts["consumer"], cause.facts["version"], cause.facts["worker_id"]) == (
         "older_code", f"light@{host()}", "86ec2c3", "old:1:abc",
@@ -194,8 +198,10 @@ def test_very_many_are_met_once_each_and_said_once_each(
     old: Queue, new: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [run.id for run in new.enqueue_many(make(new) for _ in range(1500))]
-    turns, stock_turn = [], old.storage.turn
-    monkeypatch.setattr(old.storage, "turn", lambda *words: turns.append(words) or stock_turn(*words))
+    turns, stock_turn = [], old.storage.deliveries.settle_and_claim
+    monkeypatch.setattr(
+        old.storage.deliveries, "settle_and_claim", lambda *words: turns.append(words) or stock_turn(*words)
+    )
     with caplog.at_level(logging.WARNING, "engine.queues.queue"):
         for _ in range(20):
             assert work_off(old) == []
@@ -225,11 +231,11 @@ def test_after_its_grace_it_stands_where_it_stood(old: Queue, new: Queue, monkey
     later = enqueue(new, "familiar", priority=1)
 
     def are_back() -> bool:
-        new.storage.move_due(time.time())
-        return bool(new.storage.queue_size() == 3)
+        new.storage.messages.enqueue_due(time.time())
+        return bool(new.storage.messages.count_waiting() == 3)
 
     wait_until(are_back)
-    assert new.storage.oldest_waiting() <= record(first).enqueued_at.timestamp() + 0.5
+    assert new.storage.messages.oldest_waiting() <= record(first).enqueued_at.timestamp() + 0.5
     assert work_off(new) == [hurried, later, first]
 
 
@@ -240,7 +246,7 @@ def test_what_is_to_follow_is_looked_for_too(old: Queue, new: Queue) -> None:
     another = make(new, "familiar", 2)
     new.enqueue(chord([another], make(new, "unheard")))
     assert work_off(old) == work_off(old) == []
-    assert old.storage.put_off_for(one.id).task == "test_put_off.unheard"
+    assert old.storage.messages.missing_task(one.id).task == "test_put_off.unheard"
     assert work_off(new)[:2] == [one.id, another.id]
     assert {run.state for run in Run.select()} == {"succeeded"}
     assert Run.select().count() == 4
@@ -259,10 +265,10 @@ def test_newer_code_keeps_to_pauses_and_rates(program: Program, old: Queue, held
     work_off(old)
     target = {"paused queue": "", "paused task": "unheard"}.get(held_up)
     if target is not None:
-        new.storage.pause(target, {"by": "vera"})
+        new.storage.pauses.put(target, {"by": "vera"})
     assert work_off(new) == []
     if target is not None:
-        new.storage.resume(target)
+        new.storage.pauses.remove(target)
         expected = [run_id]
         assert work_off(new) == expected
 
@@ -271,7 +277,7 @@ def test_it_can_be_cancelled_meanwhile(old: Queue, new: Queue) -> None:
     run_id = enqueue(new)
     work_off(old)
     assert runs.cancel({"light": old}, run_id, VERA) == "removed"
-    assert (work_off(new), record(run_id).state, new.storage.schedule_size()) == ([], "cancelled", 0)
+    assert (work_off(new), record(run_id).state, new.storage.messages.count_scheduled()) == ([], "cancelled", 0)
 
 
 def test_a_second_call_of_a_unique_task_is_the_first_also_while_it_is_put_off(old: Queue, new: Queue) -> None:
@@ -288,11 +294,11 @@ def test_each_attempt_has_a_grace_of_its_own(old: Queue, new: Queue, monkeypatch
     run_id = enqueue(new, "unheard", retries=1)
     work_off(old)
     make(new).__class__.execute = lambda self: 1 / 0
-    met_at = old.storage.put_off_for(run_id).met_at
+    met_at = old.storage.messages.missing_task(run_id).met_at
     task = new.opened(new.take())
     new.execute(task)
     work_off(old)
-    found = old.storage.put_off_for(run_id)
+    found = old.storage.messages.missing_task(run_id)
     assert found is not None and found.met_at > met_at
     assert (record(run_id).state, states(run_id)) == ("scheduled", ["put_off", "failed", "put_off"])
 
@@ -301,22 +307,22 @@ def test_each_attempt_has_a_grace_of_its_own(old: Queue, new: Queue, monkeypatch
 def test_what_newer_code_has_begun_has_a_fresh_grace(old: Queue, new: Queue, counts: bool) -> None:
     run_id = enqueue(new)
     work_off(old)
-    met_at = old.storage.put_off_for(run_id).met_at
+    met_at = old.storage.messages.missing_task(run_id).met_at
     assert new.take().run_id == run_id
-    new.storage.give_back("new:1:abc", "Worker-1", "it died", 5, counts=counts)
+    new.storage.deliveries.release("new:1:abc", "Worker-1", "it died", 5, counts=counts)
     work_off(old)
-    assert old.storage.put_off_for(run_id).met_at > met_at
+    assert old.storage.messages.missing_task(run_id).met_at > met_at
 
 
 def test_who_comes_too_late_changes_nothing(old: Queue, new: Queue) -> None:
     """The worker was frozen between taking and putting off; what it held was given to another."""
     run_id = enqueue(new)
     late = old.take()
-    old.storage.give_back("old:1:abc", None, "the consumer died", 5)
+    old.storage.deliveries.release("old:1:abc", None, "the consumer died", 5)
     current = new.take()
     assert (current.run_id, current.delivery) == (run_id, 2)
     old.opened(late)
-    assert [one.consumer for one in new.storage.held()] == ["new:1:abc"]
+    assert [one.consumer for one in new.storage.deliveries.held()] == ["new:1:abc"]
     new.execute(new.opened(current))
     writer.write_down(new)
     assert (record(run_id).state, states(run_id)) == ("succeeded", ["died", "succeeded"])
@@ -325,13 +331,13 @@ def test_who_comes_too_late_changes_nothing(old: Queue, new: Queue) -> None:
 def test_an_answer_that_was_lost_is_not_acted_on_twice(old: Queue, new: Queue) -> None:
     run_id = enqueue(new)
     taken = old.take()
-    why_put_off = PutOff("test_put_off.unheard", "light@here", "old:1:abc", "1")
-    assert old.storage.put_off("old:1:abc", taken, why_put_off, GRACE) == "scheduled"
+    why_put_off = MissingTask("test_put_off.unheard", "light@here", "old:1:abc", "1")
+    assert old.storage.deliveries.defer("old:1:abc", taken, why_put_off, GRACE) == "scheduled"
     other = new.take()
     assert other.run_id == run_id
-    assert old.storage.put_off("old:1:abc", taken, why_put_off, GRACE) == ""
+    assert old.storage.deliveries.defer("old:1:abc", taken, why_put_off, GRACE) == ""
     new.execute(new.opened(other))
-    assert new.storage.peek_data(run_id)
+    assert new.storage.results.get(run_id)
 
 
 def test_the_record_does_not_take_the_moment_for_a_start(old: Queue, new: Queue) -> None:
@@ -384,8 +390,8 @@ def test_a_file_of_the_version_before_is_brought_up_to_date_while_that_still_use
     insert = "INSERT INTO message (queue, id, task, attempt, data, state, score, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     before.execute(insert, row)
     for _ in range(2):
-        queue.storage = SqliteDelivery("light", tmp_path / "queue.db", 60, read_timeout=0.05)
-        columns = [name for _, name, *_ in queue.storage.ask("PRAGMA table_info(message)")]
+        queue.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
+        columns = [name for _, name, *_ in queue.storage.database.query("PRAGMA table_info(message)")]
         assert columns[-3:] == ["missing", "met", "met_at"]
         queue.storage.close()
         before.execute("PRAGMA user_version = 1234")  # a program of the version before opens the file

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from browsers import Browser
 from budget import cost_of
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
 from installation import Installation
 from library import consumer_of, run
 
 import tasks
-from engine.broker.messages import Asker
-from engine.broker.redis import RedisDelivery
-from engine.broker.types import Effects
+from engine.broker.messages import Requester
 from engine.control.queues import pause
 from engine.models import Run, RunCount, now
 from engine.monitor import broker_health, queue_contents
@@ -28,7 +28,7 @@ def text_of(html: str) -> str:
 
 
 def enqueue(count: int = 1, hours: int = 24) -> list[str]:
-    with asked_by(Asker("operator", "ann@example.org")):
+    with asked_by(Requester("operator", "ann@example.org")):
         return [tasks.get_cleanup_statistics(hours).id for _ in range(count)]
 
 
@@ -89,7 +89,7 @@ def test_the_head_of_a_queue_tells_who_asked_and_why_it_waits(operator: Browser)
     assert 'id="next-' + first in html and last not in html
     assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org it starts now \d+ s", rows[0])
     assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org 9 ahead \d+ s", rows[9])
-    pause(tasks.light, task="get_cleanup_statistics", by=Asker("operator", "bob@example.org"), reason="too slow")
+    pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow")
     html = operator.get("/queues/light").text
     assert "its task is paused" in head_of(html)[0]
     assert "Of get_cleanup_statistics nothing is started. too slow" in text_of(html)
@@ -101,7 +101,7 @@ def test_the_reason_that_holds_for_all_is_told_for_each(operator: Browser) -> No
     running = {"worker": "Worker-1", "run_id": "an-id", "task": "process_book", "since": now().isoformat()}
     consumer_of("light", worker_count=1, running=[running])
     assert "all workers are busy" in head_of(operator.get("/queues/light").text)[0]
-    pause(tasks.light, by=Asker("operator", "bob@example.org"))
+    pause(tasks.light, by=Requester("operator", "bob@example.org"))
     assert "the queue is paused" in head_of(operator.get("/queues/light").text)[0]
 
 
@@ -113,9 +113,9 @@ def test_what_cannot_be_read_or_run_is_told_before_it_is_taken(operator: Browser
     def unheard_of() -> None:
         """Of another version of the code."""
 
-    tasks.light.storage.apply(Effects().enqueue("garbage", b"\x80garbage"))
-    tasks.light.storage.apply(Effects().enqueue("forged", forged))
-    tasks.light.storage.apply(Effects().enqueue("unknown", other.serialize_task(unheard_of.s())))
+    tasks.light.storage.messages.write(Effects().enqueue("garbage", b"\x80garbage"))
+    tasks.light.storage.messages.write(Effects().enqueue("forged", forged))
+    tasks.light.storage.messages.write(Effects().enqueue("unknown", other.serialize_task(unheard_of.s())))
     told = text_of(operator.get("/queues/light").text)
     assert "unreadable – It cannot be read, and dies when it is taken. not a message of this program" in told
     assert "the signature is not ours" in told
@@ -124,9 +124,9 @@ def test_what_cannot_be_read_or_run_is_told_before_it_is_taken(operator: Browser
 
 @pytest.mark.parametrize("words", ["<script>alert(1)</script>", "{{7*7}}"])
 def test_what_comes_from_a_queue_is_never_markup(operator: Browser, words: str) -> None:
-    with asked_by(Asker("token", words)):
+    with asked_by(Requester("token", words)):
         tasks.light.enqueue(tasks.get_cleanup_statistics.s(words))
-    pause(tasks.light, by=Asker("operator", words), reason=words)
+    pause(tasks.light, by=Requester("operator", words), reason=words)
     for url in ("/queues", "/queues/light"):
         html = operator.get(url).text
         assert "<script>alert" not in html
@@ -139,7 +139,11 @@ def test_what_comes_from_a_queue_is_never_markup(operator: Browser, words: str) 
 def test_the_embedded_broker_tells_its_file_and_how_safely_it_writes(operator: Browser) -> None:
     health = broker_health.health(tasks.light)
     assert isinstance(health, broker_health.SqliteHealth)
-    assert (health.journal_mode, health.synchronous, health.path) == ("wal", "full", str(tasks.light.storage.path))
+    assert (health.journal_mode, health.synchronous, health.path) == (
+        "wal",
+        "full",
+        str(tasks.light.storage.database.path),
+    )
     assert health.file_bytes > 0 and 0 < health.ping_ms < 10_000
     told = text_of(operator.get("/queues").text)
     assert f"SQLite {health.version}, embedded" in told
@@ -149,7 +153,7 @@ def test_the_embedded_broker_tells_its_file_and_how_safely_it_writes(operator: B
 def test_redis_tells_its_version_memory_clients_and_what_it_keeps(
     operator: Browser, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brokers = {name: RedisDelivery(name, redis_url, 60) for name in tasks.queues}
+    brokers = {name: RedisStorage(name, redis_url, 60) for name in tasks.queues}
     for name, queue in tasks.queues.items():
         monkeypatch.setattr(queue, "storage", brokers[name])
     health = broker_health.health(tasks.heavy)
@@ -200,7 +204,7 @@ def test_without_its_broker_the_pages_say_so(tmp_path: Path) -> None:
 
 
 def test_a_paused_task_is_told_beside_its_queue(operator: Browser) -> None:
-    pause(tasks.light, task="get_cleanup_statistics", by=Asker("operator", "ann@example.org"))
+    pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "ann@example.org"))
     html = operator.get("/queues").text
     assert row_of(html, "light").startswith("light get_cleanup_statistics is paused ")
     assert "is paused" not in row_of(html, "heavy")
@@ -225,7 +229,7 @@ def test_a_queue_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
 
 
 def test_a_pause_can_be_deleted_by_a_program(operator: Browser) -> None:
-    pause(tasks.light, by=Asker("operator", "bob@example.org"))
+    pause(tasks.light, by=Requester("operator", "bob@example.org"))
     token = operator.form_token
     assert operator.delete("/queues/light/pause", headers={"X-CSRFToken": token}).status_code == 303
     assert tasks.light.pauses() == {}

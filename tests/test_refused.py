@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey import chord, group
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 from engine.queues.options import BadOption
 from engine.queues.queue import Queue
 
@@ -20,9 +20,9 @@ NAN, INFINITY, MOST = math.nan, math.inf, 2**31 - 1
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     made = Queue("fresh")
     if request.param == "redis":
-        made.storage = RedisDelivery("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+        made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
-        made.storage = SqliteDelivery("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
+        made.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
     yield made
 
 
@@ -63,7 +63,7 @@ def test_an_id_that_is_not_printable_ascii_is_refused(queue: Queue, how: str, ru
     message = str(refused.value)
     assert message.startswith("id of note must be 1 to 64 printable ASCII characters without a space, not ")
     assert len(message) < 150 and message.isprintable()
-    assert (queue.pending_count(), queue.scheduled_count(), queue.storage.events(0, 10)) == (0, 0, [])
+    assert (queue.pending_count(), queue.scheduled_count(), queue.storage.events.read(0, 10)) == (0, 0, [])
 
 
 @pytest.mark.parametrize("run_id", ["a", "~" * 64, 'o"dd\\<id>!', "8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52"])
@@ -74,7 +74,7 @@ def test_any_other_id_is_kept_as_it_is(queue: Queue, run_id: str) -> None:
     queue.identify("here", "Worker-1")
     queue.execute(queue.dequeue())
     assert seen == [run_id]
-    assert queue.result(run_id) is None and queue.storage.has_data_for_key(run_id)
+    assert queue.result(run_id) is None and queue.storage.results.has(run_id)
 
 
 def test_an_id_is_refused_in_immediate_mode_too(queue: Queue) -> None:
@@ -115,7 +115,7 @@ def test_an_option_that_cannot_be_kept_is_refused_where_it_is_called(queue: Queu
     note = queue.task(name="note")(print)
     with pytest.raises(BadOption, match=f"^{option} of note must be a .*number from "):
         note(1, **{option: value})
-    assert (queue.pending_count(), queue.storage.events(0, 10)) == (0, [])
+    assert (queue.pending_count(), queue.storage.events.read(0, 10)) == (0, [])
 
 
 def test_the_largest_options_are_kept(queue: Queue) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
+from engine.broker.storage import REVOKED_SECONDS
 from waiting import wait_until
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import REVOKED_SECONDS
 from engine.control import retention
 from engine.models import now
 from engine.queues.queue import Queue
@@ -21,9 +21,9 @@ from engine.queues.queue import Queue
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     made = Queue("fresh")
     if request.param == "redis":
-        made.storage = RedisDelivery("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+        made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
-        made.storage = SqliteDelivery("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
+        made.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
     made.identify("here", "Worker-1")
     yield made
 
@@ -37,17 +37,17 @@ def note(queue: Queue) -> Any:
 
 
 def work_off(queue: Queue, until: datetime | None = None) -> None:
-    queue.storage.move_due((until or datetime.now(UTC)).timestamp())
+    queue.storage.messages.enqueue_due((until or datetime.now(UTC)).timestamp())
     while (task := queue.dequeue()) is not None:
         queue.execute(task, until and until.replace(tzinfo=None))
 
 
 def life(queue: Queue, key: str) -> float | None:
     """Seconds that a value is still kept; 0 where there is none, None where it stays for good."""
-    if isinstance(queue.storage, RedisDelivery):
-        left = queue.storage.ask("TTL", f"kv:{key}")
+    if isinstance(queue.storage, RedisStorage):
+        left = queue.storage.client.command("TTL", f"kv:{key}")
         return {-1: None, -2: 0}.get(left, left)
-    rows = queue.storage.ask("SELECT expires FROM kv WHERE queue = 'fresh' AND key = ?", key)
+    rows = queue.storage.database.query("SELECT expires FROM kv WHERE queue = 'fresh' AND key = ?", key)
     return (rows[0][0] and rows[0][0] - time.time()) if rows else 0
 
 
@@ -77,7 +77,7 @@ def test_the_revocation_of_a_run_that_is_due_much_later_holds(
     run = note.schedule((1,), delay=90 * 86400)
     revoke(run)
     assert life(queue, f"r:{run.id}") is None
-    queue.storage.remove_expired()
+    queue.storage.results.delete_expired()
     work_off(queue, datetime.now(UTC) + timedelta(days=91))
     assert (note.seen, life(queue, f"r:{run.id}")) == ([], 0)
 
@@ -104,13 +104,15 @@ def test_a_run_that_is_enqueued_after_it_was_revoked_takes_the_revocation_along(
 def test_a_revocation_goes_with_its_run(queue: Queue, note: Any, how: str) -> None:
     run = note(1)
     if how == "discard":
-        queue.storage.bury("here", queue.storage.turn("here", "Worker-1", False, "{}").taken, "for a test")
+        queue.storage.deliveries.dead_letter(
+            "here", queue.storage.deliveries.settle_and_claim("here", "Worker-1", False, "{}").claimed, "for a test"
+        )
     run.revoke()
     ends = {
         "run": lambda: work_off(queue),
-        "cancel": lambda: queue.storage.cancel(run.id, "vera"),
-        "purge": lambda: queue.storage.purge("vera"),
-        "discard": lambda: queue.storage.discard_dead(run.id),
+        "cancel": lambda: queue.storage.messages.cancel(run.id, "vera"),
+        "purge": lambda: queue.storage.messages.purge("vera"),
+        "discard": lambda: queue.storage.dead_letters.discard(run.id),
     }
     ends[how]()
     assert (note.seen, life(queue, f"r:{run.id}")) == ([], 0)
@@ -122,7 +124,7 @@ def test_the_cleanup_finds_what_older_versions_left(queue: Queue, note: Any) -> 
     queue.execute(queue.dequeue())
     gone = [f"gone-{number}" for number in range(1500)]
     for run_id in (ended.id, waits.id, later.id, *gone):
-        queue.storage.put_data(f"r:{run_id}", queue.serializer.serialize((None, False)))  # as they stored it
+        queue.storage.results.put(f"r:{run_id}", queue.serializer.serialize((None, False)))  # as they stored it
     queue.revoke_by_id("to come")
     note.revoke()
     assert retention.prune([queue], now(), 30, 90)["results"] == 1501
@@ -137,11 +139,11 @@ def test_the_cleanup_finds_what_older_versions_left(queue: Queue, note: Any) -> 
 
 def test_a_revocation_that_has_expired_is_not_brought_back(queue: Queue, note: Any) -> None:
     queue.revoke_by_id("an-id")
-    if isinstance(queue.storage, RedisDelivery):
-        queue.storage.ask("PEXPIRE", "kv:r:an-id", 1)
-        wait_until(lambda: not queue.storage.has_data_for_key("r:an-id"))
+    if isinstance(queue.storage, RedisStorage):
+        queue.storage.client.command("PEXPIRE", "kv:r:an-id", 1)
+        wait_until(lambda: not queue.storage.results.has("r:an-id"))
     else:
-        queue.storage.tell("UPDATE kv SET expires = ? WHERE key = 'r:an-id'", time.time() - 1)
+        queue.storage.database.execute("UPDATE kv SET expires = ? WHERE key = 'r:an-id'", time.time() - 1)
     note(1, id="an-id")
     work_off(queue)
     assert note.seen == [1]

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from browsers import PEOPLE, Browser
+from engine.broker.sqlite.storage import SqliteStorage
 from library import attempt, consumer_of, run
 from markupsafe import Markup
 from test_plans import plan_of
 
 import tasks
 from config import ROOT
-from engine.broker.messages import Asker
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.messages import Requester
 from engine.control import runs
 from engine.database import database, on_postgresql
 from engine.history import writer
@@ -26,7 +26,7 @@ from engine.queues.queue import Queue
 from engine.search import related_runs
 from models import AuditEntry
 
-VERA = Asker("operator", "vera")
+VERA = Requester("operator", "vera")
 TRACEBACK = f"""Traceback (most recent call last):
   File "/usr/lib/python3.11/zipfile.py", line 1, in __init__
     self._RealGetContents()
@@ -264,7 +264,7 @@ def test_the_runs_before_and_after_are_found_in_an_index(each_database: str) -> 
 
 def test_a_run_that_waits_or_never_will_run_says_why_and_one_that_ran_does_not(operator: Browser) -> None:
     run_id = asked()
-    tasks.light.storage.pause("", {"by": "vera", "kind": "operator", "at": now().isoformat(), "reason": "moving"})
+    tasks.light.storage.pauses.put("", {"by": "vera", "kind": "operator", "at": now().isoformat(), "reason": "moving"})
     shown = told(operator, run_id)
     why = r"Why is it not running\? "
     just_now = r"(now|\d+ s ago)"
@@ -292,7 +292,7 @@ def test_a_waiting_run_is_cancelled_and_retried_under_its_id(operator: Browser) 
     assert operator.send(f"/runs/{run_id}/retry").status_code == 303
     assert "It is back in its queue, under the same id." in told(operator, run_id)
     assert Run.get_by_id(run_id).state == "waiting"
-    assert tasks.light.storage.queue_size() == 1
+    assert tasks.light.storage.messages.count_waiting() == 1
     lines = AuditEntry.select().where(AuditEntry.target == run_id).order_by(AuditEntry.id)
     assert [(one.action, one.actor) for one in lines] == [
         ("runs.cancel", PEOPLE["operator"]), ("runs.retry", PEOPLE["operator"]),
@@ -370,7 +370,7 @@ def test_a_run_is_made_again_with_other_arguments_and_the_old_one_is_its_parent(
     new = Run.get_by_id(answer.location.rpartition("/")[2])
     assert (new.kwargs, new.parent_id, new.state, new.priority) == ({"hours": 24}, old.id, "waiting", 7)
     assert (new.asked_by_kind, new.asked_by) == ("operator", PEOPLE["operator"])
-    assert tasks.light.storage.queue_size() == 1
+    assert tasks.light.storage.messages.count_waiting() == 1
     assert Run.get_by_id(old.id).state == "failed"
     entry = AuditEntry.get(AuditEntry.action == "runs.again")
     assert (entry.target, entry.after) == (new.id, {"parent": old.id, "args": [], "arguments": {"hours": 24}})
@@ -399,12 +399,12 @@ def test_a_call_that_the_task_does_not_take_any_more_is_said_so(operator: Browse
     assert operator.send(f"/runs/{old.id}/again", same="1").status_code == 422
     gone = run("a_task_of_old")
     assert operator.get(f"/runs/{gone.id}/again").status_code == 409
-    assert tasks.light.storage.queue_size() == 0
+    assert tasks.light.storage.messages.count_waiting() == 0
 
 
 def test_a_unique_task_run_again_gives_the_run_that_waits_already(library: None, tmp_path: Path) -> None:
     queue = Queue("light")
-    queue.storage = SqliteDelivery("light", tmp_path / "queue.db", 60)
+    queue.storage = SqliteStorage("light", tmp_path / "queue.db", 60)
 
     @queue.task(unique=True)
     def once(number: int, *others: int) -> None: ...

@@ -6,11 +6,11 @@ from multiprocessing import Value
 from pathlib import Path
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey.consumer import ForkSafeFlag
 from probes import each_ten_minutes, half_hourly, probe
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 from engine.queues.crontab import crontab
 from engine.worker.scheduler import Scheduler
 
@@ -23,9 +23,9 @@ def clock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     """The probe queue on a fresh broker, with two periodic tasks: each half hour (made up for) and each ten minutes."""
     before = probe.storage
     if request.param == "redis":
-        probe.storage = RedisDelivery("probe", request.getfixturevalue("redis_url"), 60)
+        probe.storage = RedisStorage("probe", request.getfixturevalue("redis_url"), 60)
     else:
-        probe.storage = SqliteDelivery("probe", tmp_path / "queue.db", 60)
+        probe.storage = SqliteStorage("probe", tmp_path / "queue.db", 60)
     yield
     probe.storage = before
 
@@ -74,7 +74,7 @@ def test_a_schedule_never_seen_before_has_missed_nothing(library: None) -> None:
 
 def test_missed_ticks_are_made_up_for_once_and_only_where_the_task_asks(library: None) -> None:
     scheduler().look(at(0))
-    probe.storage.flush_queue()
+    probe.storage.messages.delete_waiting()
     late = scheduler()
     late.look(at(95))  # 12:30, 13:00 and 13:30 went by; nine ticks of the other
     assert waiting() == ["half_hourly"]

@@ -15,7 +15,7 @@ import tasks
 from admin.display.cron_text import in_words
 from admin.display.schedules import scheduled
 from admin.pages.queues.schedule import MOST
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control import schedules
 from engine.database import database
 from engine.models import Run, Tick, now
@@ -24,7 +24,7 @@ from models import AuditEntry
 
 HALF_HOUR = timedelta(minutes=30)
 CLEANUP, PRUNING = "close_abandoned_sessions", "cleanup_old_task_results"
-ANN = Asker("operator", "ann@example.org")
+ANN = Requester("operator", "ann@example.org")
 
 
 def text_of(html: str) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from browsers import empty_queues
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from huey.consumer import ForkSafeFlag
 from library import run
 
 import tasks
-from engine.broker.messages import Asker
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.messages import Requester
 from engine.control import retention, schedules
 from engine.exceptions import NotPossible
 from engine.history import writer
@@ -24,7 +24,7 @@ from engine.queues import ticks
 from engine.queues.queue import Queue
 from engine.worker.scheduler import Scheduler
 
-ANN = Asker("operator", "ann@example.org")
+ANN = Requester("operator", "ann@example.org")
 CLEANUP = "close_abandoned_sessions"
 NOON = datetime(2035, 5, 7, 12, 0, tzinfo=UTC)
 minute_of = lambda at: int(at.timestamp()) // 60  # noqa: E731
@@ -36,9 +36,9 @@ def light(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     """The queue `light` on a fresh broker."""
     before = tasks.light.storage
     if request.param == "redis":
-        tasks.light.storage = RedisDelivery("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+        tasks.light.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
-        tasks.light.storage = SqliteDelivery("light", tmp_path / "queue.db", 60, read_timeout=0.05)
+        tasks.light.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
     yield tasks.light
     tasks.light.storage = before
 
@@ -70,7 +70,7 @@ def test_a_pause_without_an_end_lasts_until_it_is_resumed(light: Queue) -> None:
 
 
 def test_a_pause_that_has_ended_is_no_pause_to_resume(light: Queue) -> None:
-    light.storage.pause(ticks.target(CLEANUP), info(began=NOON, until=now() - timedelta(minutes=1)))
+    light.storage.pauses.put(ticks.target(CLEANUP), info(began=NOON, until=now() - timedelta(minutes=1)))
     assert not schedules.resume(light, CLEANUP)
 
 
@@ -152,7 +152,9 @@ def told(queue: Queue) -> list[tuple[int, str, bool]]:
 def test_the_clock_heeds_a_pause_goes_on_after_its_end_and_puts_all_of_it_on_record(light: Queue) -> None:
     clock = clock_of(light)
     clock.look(NOON)
-    light.storage.pause(ticks.target(CLEANUP), info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70)))
+    light.storage.pauses.put(
+        ticks.target(CLEANUP), info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70))
+    )
     for minute in range(1, 91):
         clock.look(NOON + timedelta(minutes=minute))
     assert told(light) == [(0, "enqueued", True), (30, "paused", False), (60, "paused", False), (90, "enqueued", True)]
@@ -166,7 +168,7 @@ def test_the_clock_heeds_a_pause_goes_on_after_its_end_and_puts_all_of_it_on_rec
 @pytest.mark.usefixtures("library")
 def test_a_resumed_schedule_goes_on_with_its_next_tick(light: Queue) -> None:
     clock = clock_of(light)
-    light.storage.pause(ticks.target(CLEANUP), info(NOON - timedelta(minutes=1)))
+    light.storage.pauses.put(ticks.target(CLEANUP), info(NOON - timedelta(minutes=1)))
     clock.look(NOON)
     schedules.resume(light, CLEANUP)
     clock.look(NOON + timedelta(minutes=1))
@@ -208,7 +210,7 @@ def test_what_the_clock_made_up_for_is_not_made_up_for_again() -> None:
 def test_a_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) -> None:
     one = tick(60, "missed")
     before = tasks.light.storage
-    tasks.light.storage = RedisDelivery("light", f"unix://{tmp_path}/nobody.sock", 60)
+    tasks.light.storage = RedisStorage("light", f"unix://{tmp_path}/nobody.sock", 60)
     try:
         with pytest.raises(ConnectionError):
             schedules.catch_up(tasks.queues, CLEANUP, ANN)

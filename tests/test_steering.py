@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from databases import bound_to
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from installation import Installation
 from waiting import wait_until
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects
 from engine.models import Run
 from models import AuditEntry
 
@@ -55,9 +55,9 @@ def test_pausing_once_more_without_a_reason_keeps_the_one_there_is(place: Instal
 
 
 def tasks_paused(place: Installation) -> dict[str, dict[str, str]]:
-    storage = SqliteDelivery("light", Path(place.environment["DATA_DIR"]) / "queue.db", 60)
+    storage = SqliteStorage("light", Path(place.environment["DATA_DIR"]) / "queue.db", 60)
     try:
-        return storage.pauses()
+        return storage.pauses.all()
     finally:
         storage.close()
 
@@ -87,8 +87,8 @@ def test_a_waiting_run_is_cancelled_and_retried_under_its_id(place: Installation
 
 
 def test_the_dead_are_listed_put_back_and_discarded(place: Installation) -> None:
-    storage = SqliteDelivery("light", place.folder / "data" / "queue.db", 60)
-    storage.apply(Effects().enqueue("garbage", b"garbage"))
+    storage = SqliteStorage("light", place.folder / "data" / "queue.db", 60)
+    storage.messages.write(Effects().enqueue("garbage", b"garbage"))
     with place.consumer("light"):
         wait_until(lambda: Run.get_or_none((Run.id == "garbage") & (Run.state == "dead")))
         assert "not a message of this program" in done(place, "dead", "list")
@@ -101,14 +101,14 @@ def test_the_dead_are_listed_put_back_and_discarded(place: Installation) -> None
 
 
 def test_a_redis_that_may_lose_or_leak_work_is_warned_of(redis_url: str) -> None:
-    broker = RedisDelivery("light", redis_url, 60)
+    broker = RedisStorage("light", redis_url, 60)
     assert broker.warnings() == ["Redis keeps no append-only file: a restart loses accepted work"]
-    broker.redis.config_set("maxmemory", "1gb")
-    broker.redis.config_set("maxmemory-policy", "allkeys-lru")
+    broker.client.redis.config_set("maxmemory", "1gb")
+    broker.client.redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
         assert "Redis may evict accepted work (maxmemory-policy allkeys-lru)" in broker.warnings()
     finally:
-        broker.redis.config_set("maxmemory", "0")
-        broker.redis.config_set("maxmemory-policy", "noeviction")
-    broker.redis.connection_pool.connection_kwargs["host"] = "redis.example.org"
+        broker.client.redis.config_set("maxmemory", "0")
+        broker.client.redis.config_set("maxmemory-policy", "noeviction")
+    broker.client.redis.connection_pool.connection_kwargs["host"] = "redis.example.org"
     assert "Redis is reached over the network without a password" in broker.warnings()

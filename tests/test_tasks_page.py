@@ -13,7 +13,7 @@ from library import run
 from waiting import avoid_end_of
 
 import tasks
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control.queues import pause
 from engine.database import database
 from engine.history import run_counts, task_stats
@@ -200,7 +200,7 @@ def test_a_task_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
 
 
 def test_a_pause_of_a_task_can_be_taken_away_by_delete_too(operator: Browser) -> None:
-    pause(tasks.light, task=STATISTICS, by=Asker("operator", "ann"))
+    pause(tasks.light, task=STATISTICS, by=Requester("operator", "ann"))
     headers = {"X-CSRFToken": operator.form_token}
     assert operator.delete(f"/tasks/{STATISTICS}/pause", headers=headers).status_code == 303
     assert tasks.light.pauses() == {}

@@ -16,7 +16,7 @@ from admin.cli.generated import ALONE, GROUPS
 from admin.operations.queries import READS
 from admin.operations.registry import ACTIONS
 from config import settings
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control import bulk
 from engine.history.writer import write_down
 from engine.models import Tick, now
@@ -136,7 +136,7 @@ def ground(name: str) -> dict[str, Any]:
         "ended": ended.id,
         "fingerprint": fingerprint,
         "worker": consumer.id,
-        "bulk": bulk.begin("retry", ticked, fingerprint, Asker("cli", "test")).id,
+        "bulk": bulk.begin("retry", ticked, fingerprint, Requester("cli", "test")).id,
         "view": SavedView.create(name="theirs", search="state:dead", owner="ann@example.org", shared=True).id,
     }
 
@@ -145,8 +145,8 @@ def die() -> str:
     """The id of a run that took down its workers."""
     run_id = str(tasks.cleanup_old_task_results().id)
     for number in range(settings.max_deliveries):
-        assert tasks.light.storage.turn(f"c{number}", "w", False, "{}").taken
-        tasks.light.storage.give_back(f"c{number}", "w", "the worker died", settings.max_deliveries)
+        assert tasks.light.storage.deliveries.settle_and_claim(f"c{number}", "w", False, "{}").claimed
+        tasks.light.storage.deliveries.release(f"c{number}", "w", "the worker died", settings.max_deliveries)
     return run_id
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from installation import Installation
 from library import consumer_of, run
 
-from engine.broker.messages import Asker
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.messages import Requester
 from engine.control import queues, runs
 from engine.history import writer
 from engine.models import Run, WorkerProcess, now
@@ -21,16 +21,16 @@ from engine.monitor.diagnosis import Cause, why
 from engine.queues.enqueue import asked_by
 from engine.queues.queue import Queue
 
-VERA = Asker("operator", "vera")
+VERA = Requester("operator", "vera")
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def light(request: pytest.FixtureRequest, library: None, tmp_path: Path) -> Iterator[Queue]:
     queue = Queue("light")
     if request.param == "redis":
-        queue.storage = RedisDelivery("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+        queue.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
-        queue.storage = SqliteDelivery("light", tmp_path / "queue.db", 60, read_timeout=0.05)
+        queue.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
 
     @queue.task()
     def read() -> str:
@@ -53,7 +53,7 @@ def light(request: pytest.FixtureRequest, library: None, tmp_path: Path) -> Iter
 def consumer(light: Queue) -> WorkerProcess:
     """One on record that is alive, with two workers; what this thread takes from the queue is held by its first."""
     made = consumer_of("light")
-    light.storage.beat(made.id, {})
+    light.storage.heartbeats.record(made.id, {})
     light.identify(made.id, "Worker-1")
     return made
 
@@ -97,7 +97,7 @@ def test_a_free_worker_stands_in_nobodys_way(light: Queue) -> None:
 def test_a_paused_queue_and_a_paused_task_tell_by_whom_since_when_and_why(light: Queue) -> None:
     run_id = asked(light)
     queues.pause(light, by=VERA, reason="the database is moving")
-    queues.pause(light, task="read", by=Asker("cli", "root"))
+    queues.pause(light, task="read", by=Requester("cli", "root"))
     queue, task = causes(light, run_id)
     assert (queue.kind, queue.facts["by"], queue.facts["reason"]) == ("queue_paused", "vera", "the database is moving")
     assert now() - queue.facts["at"] < timedelta(minutes=1)
@@ -143,7 +143,7 @@ def test_what_is_put_off_by_the_rate_of_its_task(light: Queue, consumer: WorkerP
 def test_a_lock_that_somebody_else_has(light: Queue, consumer: WorkerProcess) -> None:
     holder = asked(light)
     assert light.dequeue().id == holder
-    light.storage.lock("press", "owner", consumer.id, "Worker-1", None, 30)
+    light.storage.locks.acquire("press", "owner", consumer.id, "Worker-1", None, 30)
     failed = asked(light, "bind")
     light.identify(consumer.id, "Worker-2")
     light.execute(light.dequeue())
@@ -152,14 +152,14 @@ def test_a_lock_that_somebody_else_has(light: Queue, consumer: WorkerProcess) ->
     assert (later.kind, later.facts["attempt"], later.facts["retries"]) == ("retry_due", 2, 1)
     assert (lock.kind, lock.facts["lock"], lock.facts["run_id"]) == ("lock_held", "press", holder)
     assert (lock.facts["task"], lock.facts["worker"]) == ("read", "Worker-1")
-    light.storage.unlock("press")
+    light.storage.locks.release("press")
     assert causes(light, failed)[1] == Cause("lock_free", {"lock": "press"})
 
 
 def test_a_lock_that_a_run_of_the_same_task_has(light: Queue, consumer: WorkerProcess) -> None:
     holder = asked(light)
     assert light.dequeue().id == holder
-    light.storage.lock("press", "owner", consumer.id, "Worker-1", None, 30)
+    light.storage.locks.acquire("press", "owner", consumer.id, "Worker-1", None, 30)
     (cause,) = causes(light, asked(light))
     assert (cause.kind, cause.facts["run_id"]) == ("lock_held", holder)
 
@@ -266,7 +266,7 @@ def test_a_queue_that_this_program_does_not_have(library: None) -> None:
 
 def test_a_broker_that_is_away(library: None) -> None:
     away = Queue("light")
-    away.storage = RedisDelivery("light", "redis://127.0.0.1:1/0", 60)
+    away.storage = RedisStorage("light", "redis://127.0.0.1:1/0", 60)
     assert why({"light": away}, run(state="waiting")) == [Cause("broker_away", {})]
 
 

@@ -45,7 +45,7 @@ class Blackout:
 
     def is_mine_to_tell(self) -> bool:
         try:
-            return bool(tasks.light.storage.put_if_empty(KEY, b"1", ttl=AGAIN.total_seconds()))
+            return bool(tasks.light.storage.results.put_new(KEY, b"1", ttl=AGAIN.total_seconds()))
         except BrokerAway:
             self.alone = True
             return True
@@ -59,7 +59,7 @@ class Blackout:
 
     def is_mine_to_note(self) -> bool:
         try:
-            return bool(tasks.light.storage.delete_data(KEY)) or self.alone
+            return bool(tasks.light.storage.results.delete(KEY)) or self.alone
         except BrokerAway:
             return self.told_at is not None
 

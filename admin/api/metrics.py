@@ -81,10 +81,18 @@ def of_queues() -> list[Metric]:
     """What the broker says, and nobody else is needed for."""
     at = now().timestamp()
     facts = {
-        name: (one.queue_size(), one.schedule_size(), one.oldest_waiting(), one.dead_size(), "" in one.pauses())
+        name: (
+            one.messages.count_waiting(),
+            one.messages.count_scheduled(),
+            one.messages.oldest_waiting(),
+            one.dead_letters.count(),
+            "" in one.pauses.all(),
+        )
         for name, one in ((name, queue.storage) for name, queue in tasks.queues.items())
     }
-    running = Counter((name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.held())
+    running = Counter(
+        (name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.deliveries.held()
+    )
     return [
         by_queue("queue_depth", "Runs that wait in the queue.", {name: one[0] for name, one in facts.items()}),
         by_queue(

@@ -11,7 +11,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_user, logou
 from peewee import Update
 
 from admin.cache import Memory
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.models import now
 from engine.outages import DATABASE_ERRORS, outage_of
 from models import Operator, SignIn, Token
@@ -48,8 +48,8 @@ class Who(UserMixin):
         return ROLES.index(self.role) >= ROLES.index(role)
 
     @property
-    def asker(self) -> Asker:
-        return Asker(self.kind, self.name)
+    def asker(self) -> Requester:
+        return Requester(self.kind, self.name)
 
     def get_id(self) -> str | None:
         return self.secret

@@ -166,15 +166,14 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
 
 def broker_of(queue: Queue) -> dict[str, Any]:
     """Where the broker is, without its password."""
-    pool = getattr(getattr(queue.storage, "redis", None), "connection_pool", None)
-    where = pool.connection_kwargs if pool else {}
+    address = queue.storage.address()
     return {
-        "hostname": where.get("path") or where.get("host") or str(getattr(queue.storage, "path", "")),
-        "userid": where.get("username"),
-        "virtual_host": str(where.get("db") or 0),
-        "port": where.get("port") or 0,
-        "ssl": bool(pool and "SSL" in pool.connection_class.__name__),
-        "transport": "redis" if pool else "sqlite",
+        "hostname": address.host,
+        "userid": address.user,
+        "virtual_host": str(address.database),
+        "port": address.port,
+        "ssl": address.tls,
+        "transport": address.transport,
     }
 
 

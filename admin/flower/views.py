@@ -17,7 +17,7 @@ from admin.auth.access import needs
 from admin.flower.serializers import STATES, exception_of, full_name, states_named, tasks_of, worker_told
 from admin.operations.arguments import read_number
 from admin.problems import BadInput
-from engine.broker.messages import bare
+from engine.broker.messages import short_task_name
 from engine.database import release
 from engine.exceptions import BrokerAway
 from engine.history.writer import write_down_now
@@ -59,7 +59,7 @@ def wanted() -> Lookup:
     worker = asked.get("workername", "").partition("@")[2]
     return Lookup(
         states=states_named(asked["state"]) if "state" in asked else None,
-        tasks=frozenset({bare(asked["taskname"])}) if "taskname" in asked else None,
+        tasks=frozenset({short_task_name(asked["taskname"])}) if "taskname" in asked else None,
         queues=frozenset({asked["workername"].partition("@")[0]}) if "workername" in asked else None,
         asked=Window(minute("received_start"), minute("received_end")),
         looks=(filters.holds(Run.worker, [f" on {worker}:"]),) if "workername" in asked else (),
@@ -159,7 +159,7 @@ def after_waiting(run_id: str, queue: Queue, seconds: float) -> Run | None:
     if waiting.acquire(blocking=False):
         try:
             release()  # nobody else should lack the connection while this one waits
-            queue.storage.wait_result(run_id, seconds)
+            queue.storage.results.wait(run_id, seconds)
             write_down_now(queue)
         except BrokerAway:
             pass  # it can be asked for again
@@ -216,5 +216,7 @@ def in_hand(name: str) -> dict[str, Any]:
 @blueprint.get("/api/queues/length")
 @needs("viewer")
 def flower_queues() -> Response:
-    lengths = [{"name": name, "messages": queue.storage.queue_size()} for name, queue in tasks.queues.items()]
+    lengths = [
+        {"name": name, "messages": queue.storage.messages.count_waiting()} for name, queue in tasks.queues.items()
+    ]
     return in_json({"active_queues": lengths})

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from engine.broker.types import Beat, Held
+from engine.broker.deliveries import HeldMessage
+from engine.broker.heartbeats import Heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,9 @@ def text(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def beats_of(queue: str, rows: Iterable[tuple[str, Any, Raw]]) -> list[Beat]:
+def beats_of(queue: str, rows: Iterable[tuple[str, Any, Raw]]) -> list[Heartbeat]:
     """Of consumers, when they beat, and what they said. Of what cannot be read: never, and nothing."""
-    return [Beat(consumer, beat_time(at), beat_info(queue, consumer, raw)) for consumer, at, raw in rows]
+    return [Heartbeat(consumer, beat_time(at), beat_info(queue, consumer, raw)) for consumer, at, raw in rows]
 
 
 def beat_time(at: Any) -> float:
@@ -50,13 +51,15 @@ def beat_info(queue: str, consumer: str, raw: Raw) -> dict[str, Any]:
     return info or {}
 
 
-def held_of(queue: str, rows: Iterable[tuple[str, list[Any]]]) -> list[Held]:
+def held_of(queue: str, rows: Iterable[tuple[str, list[Any]]]) -> list[HeldMessage]:
     """Of run ids, and the words: task, consumer, worker, held at, delivery, attempt."""
     found = []
     for run_id, words in rows:
         try:
             task, consumer, worker, at, delivery, attempt = words
-            found.append(Held(run_id, str(task), str(consumer), str(worker), seconds(at), int(delivery), int(attempt)))
+            found.append(
+                HeldMessage(run_id, str(task), str(consumer), str(worker), seconds(at), int(delivery), int(attempt))
+            )
         except BAD:
             report("holder", queue, run_id)
     return found
@@ -126,7 +129,7 @@ TIMES = ("started_at", "stopped_at", "scheduler_at", "quiet_at")
 COUNTS: dict[str, Kind] = {"rss_bytes": int, "cpu_percent": NUMBER, "processed": int, "failed": int}
 
 
-def consumer_facts(queue: str, beat: Beat) -> dict[str, Any] | None:
+def consumer_facts(queue: str, beat: Heartbeat) -> dict[str, Any] | None:
     """What a beat says, by column of the consumer's row; None where that is no beat of a consumer.
 
     What another version of the code says beside that is left out.

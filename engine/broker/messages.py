@@ -22,7 +22,7 @@ from huey.registry import Message
 from huey.serializer import Serializer
 from huey.utils import SKIPPED, Error
 
-from engine.exceptions import NotJSON, NotStorable, TooLong, Unreadable
+from engine.exceptions import InvalidMessage, MessageTooLarge, NotSerializable, NotStorable
 from engine.hash_chain import derive_key
 from engine.outcomes import args_of_json, args_to_json, outcome_to_json
 
@@ -79,10 +79,10 @@ class SignedJSON(Serializer):
             if len(message.id.split()) != 1:
                 raise ValueError(f"a run's id is one word, not {message.id!r}")
             body = dump(letter_to_json(data), message)
-            return self.signed(b"run", head_of(data) + message.id.encode() + b" ", body)
+            return self.sign(b"run", head_of(data) + message.id.encode() + b" ", body)
         value, attempt, run_id = data if isinstance(data, Final) else (data, 0, "-")
         body = dump_value(value)
-        return self.signed(b"value", b"%s value - %d %s " % (VERSION, attempt, run_id.encode()), body)
+        return self.sign(b"value", b"%s value - %d %s " % (VERSION, attempt, run_id.encode()), body)
 
     def _deserialize(self, data: Any) -> Any:
         data = bytes(data)
@@ -90,15 +90,15 @@ class SignedJSON(Serializer):
             version, purpose, _, _, _, signature, body = data.split(b" ", 6)
             keys = self.keys[purpose]
         except (ValueError, KeyError):
-            raise Unreadable("not a message of this program") from None
+            raise InvalidMessage("not a message of this program") from None
         head = data[: -len(signature) - len(body) - 1]
         if version != VERSION:
-            raise Unreadable(f"message version {version.decode(errors='replace')} is not {VERSION.decode()}")
+            raise InvalidMessage(f"message version {version.decode(errors='replace')} is not {VERSION.decode()}")
         for key in keys:
             if hmac.compare_digest(signature, sign(key, head, body)):
                 break
         else:
-            raise Unreadable("the signature is not ours")
+            raise InvalidMessage("the signature is not ours")
         content = orjson.loads(body)
         return letter_of_json(content) if purpose == b"run" else value_of_json(content)
 
@@ -155,7 +155,7 @@ def dump(value: Any, message: Message) -> bytes:
     try:
         return orjson.dumps(value, default=outcome_to_json)
     except TypeError as error:
-        raise NotJSON(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
+        raise NotSerializable(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
 
 
 #: What orjson says of a value that it cannot write, in words that name the value.
@@ -200,7 +200,7 @@ def find_not_finite(value: Any, name: str = "it") -> str | None:
 
 def check_length(size: int) -> None:
     if size > MAX_BYTES:
-        raise TooLong(f"{size:,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
+        raise MessageTooLarge(f"{size:,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
 
 
 def body_of(message: bytes) -> bytes:

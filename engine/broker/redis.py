@@ -9,22 +9,21 @@ from math import inf
 from typing import Any
 from uuid import uuid4
 
-from engine.broker.entries import beats_of, held_of, locks_of, pauses_of, text, ticks_of
-from engine.broker.redis_results import RedisValues
-from engine.broker.types import (
-    COUNTED_AHEAD,
-    DROPPED,
-    Beat,
-    Done,
-    Effects,
-    Held,
-    Place,
-    PutOff,
-    Taken,
-    Turn,
-    header,
-    id_of,
+from engine.broker.deliveries import (
+    AHEAD_LIMIT,
+    Delivery,
+    FinishedRun,
+    HeldMessage,
+    MessageLocation,
+    MissingTask,
+    TurnResult,
 )
+from engine.broker.effects import Effects
+from engine.broker.entries import beats_of, held_of, locks_of, pauses_of, text, ticks_of
+from engine.broker.heartbeats import Heartbeat
+from engine.broker.message_header import message_id, parse_header
+from engine.broker.redis_results import RedisValues
+from engine.broker.storage import DROPPED_COUNTER
 from engine.exceptions import CancelRequested
 
 #: What a settling script answers, with who cancelled, when it has stored nothing because the run was cancelled.
@@ -46,12 +45,14 @@ class RedisDelivery(RedisValues):
     # --- delivery --------------------------------------------------------------------------------------------
 
     def enqueue(self, data: bytes, priority: float | None = None) -> None:
-        self.apply(Effects().enqueue(id_of(data), data, priority))
+        self.apply(Effects().enqueue(message_id(data), data, priority))
 
     def add_to_schedule(self, data: bytes, ts: datetime) -> None:
-        self.apply(Effects().enqueue(id_of(data), data, None, ts))
+        self.apply(Effects().enqueue(message_id(data), data, None, ts))
 
-    def turn(self, consumer: str, worker: str, look_first: bool, limits: str, done: Done | None = None) -> Turn:
+    def turn(
+        self, consumer: str, worker: str, look_first: bool, limits: str, done: FinishedRun | None = None
+    ) -> TurnResult:
         """Settle the run before, if there is one, and take the next message, in one round trip.
 
         With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds].
@@ -67,26 +68,28 @@ class RedisDelivery(RedisValues):
                 _, *taken = self.run("turn", consumer, worker, 0, "{}", self.names())
         if settled == CANCELLED:
             raise CancelRequested(taken[0].decode())
-        return Turn(bool(settled), Taken(taken[0].decode(), taken[1], taken[2], bool(taken[3])) if taken else None)
+        return TurnResult(
+            bool(settled), Delivery(taken[0].decode(), taken[1], taken[2], bool(taken[3])) if taken else None
+        )
 
     def names(self) -> str:
         return json.dumps(list(self.known))
 
-    def plain_end(self, done: Done) -> tuple[Any, ...] | None:
+    def plain_end(self, done: FinishedRun) -> tuple[Any, ...] | None:
         """The words of a run that ends with its final result and a line of history; None where that is not all."""
-        taken, effects = done.taken, done.effects
+        taken, effects = done.claimed, done.effects
         if done.is_cancel or effects.messages or len(effects.results) != 1 or len(effects.events) != 1:
             return None
         (key, result), (event,) = effects.results[0], effects.events
         plain = key == taken.run_id and FINAL.match(result)
         return (key, taken.delivery, self.result_ttl, result, event) if plain else None
 
-    def words(self, done: Done) -> tuple[Any, ...]:
-        head = header(done.taken.data)
+    def words(self, done: FinishedRun) -> tuple[Any, ...]:
+        head = parse_header(done.claimed.data)
         attempt = head.attempt if head else 0
-        return done.taken.run_id, done.taken.delivery, attempt, self.result_ttl, int(done.is_cancel)
+        return done.claimed.run_id, done.claimed.delivery, attempt, self.result_ttl, int(done.is_cancel)
 
-    def settle(self, consumer: str, done: Done) -> bool:
+    def settle(self, consumer: str, done: FinishedRun) -> bool:
         """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held.
 
         Raises CancelRequested.
@@ -101,11 +104,11 @@ class RedisDelivery(RedisValues):
         with self.reaching() as redis:
             redis.blpop([self.prefix + "bell"], timeout=self.read_timeout)
 
-    def bury(self, consumer: str, taken: Taken, reason: str) -> None:
+    def bury(self, consumer: str, taken: Delivery, reason: str) -> None:
         """Keep a message that cannot be run, with its reason, where it blocks nothing."""
         self.run("bury", taken.run_id, taken.delivery, reason)
 
-    def put_off(self, consumer: str, taken: Taken, why: PutOff, grace: float) -> str:
+    def put_off(self, consumer: str, taken: Delivery, why: MissingTask, grace: float) -> str:
         """Let go of a message that names a task which is not known here. `scheduled`, or `dead` when the grace is over;
         empty when it is not held any more. A consumer that knows the task takes it from the schedule.
         """
@@ -113,7 +116,7 @@ class RedisDelivery(RedisValues):
         words = (consumer, taken.run_id, taken.delivery, why.task, facts, why.reason, why.version, grace)
         return str(self.run("put_off", *words).decode())
 
-    def put_off_for(self, run_id: str) -> PutOff | None:
+    def put_off_for(self, run_id: str) -> MissingTask | None:
         """What a message is put off for; None where it is not."""
         with self.reaching() as redis:
             pipe = redis.pipeline(transaction=False)
@@ -122,7 +125,7 @@ class RedisDelivery(RedisValues):
             (missing, facts, met_at), until = pipe.execute()
         if not missing or until is None:
             return None
-        return PutOff(*json.loads(facts))._replace(met_at=float(met_at), until=until)
+        return MissingTask(*json.loads(facts))._replace(met_at=float(met_at), until=until)
 
     def give_back(
         self,
@@ -131,7 +134,7 @@ class RedisDelivery(RedisValues):
         reason: str,
         max_deliveries: int,
         counts: bool = True,
-        only: Held | Taken | None = None,
+        only: HeldMessage | Delivery | None = None,
     ) -> int:
         """Return what a worker (None: all of the consumer's) held to where it stood in the queue.
 
@@ -168,7 +171,7 @@ class RedisDelivery(RedisValues):
     def forget(self, consumer: str) -> None:
         self.run("forget", consumer)
 
-    def beats(self) -> list[Beat]:
+    def beats(self) -> list[Heartbeat]:
         with self.reaching() as redis:
             pipe = redis.pipeline(transaction=False)
             pipe.hgetall(self.prefix + "beats")
@@ -176,7 +179,7 @@ class RedisDelivery(RedisValues):
             infos, times = pipe.execute()
         return beats_of(self.name, [(text(one), at, infos[one]) for one, at in times if one in infos])
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldMessage]:
         return held_of(self.name, [(run_id, in_order(words)) for run_id, words in self.pairs("held")])
 
     def cancel(self, run_id: str, by: str) -> str:
@@ -248,7 +251,7 @@ class RedisDelivery(RedisValues):
         data: bytes | None = self.ask("HGET", f"run:{run_id}", "message")
         return data
 
-    def place(self, run_id: str) -> Place | None:
+    def place(self, run_id: str) -> MessageLocation | None:
         """Where its message is; None where there is none."""
         with self.reaching() as redis:
             pipe = redis.pipeline(transaction=False)
@@ -258,9 +261,9 @@ class RedisDelivery(RedisValues):
             pipe.zscore(self.prefix + "dead", run_id)
             rank, due, held, dead = pipe.execute()
         if rank is not None:
-            return Place("waiting", min(rank, COUNTED_AHEAD + 1))
+            return MessageLocation("waiting", min(rank, AHEAD_LIMIT + 1))
         found = (("scheduled", due is not None), ("held", held), ("dead", dead is not None))
-        return next((Place(state) for state, there in found if there), None)
+        return next((MessageLocation(state) for state, there in found if there), None)
 
     def pause(self, target: str, info: dict[str, Any]) -> None:
         self.ask("HSET", pause_key(target), target, json.dumps(info))
@@ -300,7 +303,7 @@ class RedisDelivery(RedisValues):
     def bound(self, most: int) -> None:
         """Drop the oldest events beyond `most`, and count them, while they cannot be written down."""
         if dropped := self.ask("XTRIM", "events", "MAXLEN", most):
-            self.incr(DROPPED, dropped)
+            self.incr(DROPPED_COUNTER, dropped)
 
     # --- what Huey asks of a storage -------------------------------------------------------------------------
 

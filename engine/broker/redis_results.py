@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from huey.constants import EmptyData
 
+from engine.broker.effects import Effects, NewMessage
 from engine.broker.redis_client import RedisServer, Words
-from engine.broker.types import REVOKED_SECONDS, Effects, Posted
+from engine.broker.storage import REVOKED_SECONDS
 
 #: New runs that are stored in one step.
 MOST_POSTED = 1000
@@ -132,7 +133,7 @@ def is_plain(effects: Effects) -> bool:
     return alike and not (others or effects.results or effects.events)
 
 
-def posts(messages: list[Posted]) -> Iterator[Words]:
+def posts(messages: list[NewMessage]) -> Iterator[Words]:
     """The words of `quick_post`, for as many at a time as it takes."""
     for start in range(0, len(messages), MOST_POSTED):
         part = messages[start : start + MOST_POSTED]

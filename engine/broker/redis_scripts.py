@@ -27,7 +27,7 @@ Keys of a queue, all under `dewey:{<queue>}:`
 Each call of the server costs a script more than anything it does by itself, so the common way has as few as it can.
 """
 
-from engine.broker.types import PRIORITY_SECONDS
+from engine.broker.effects import PRIORITY_SECONDS
 
 #: What every script begins with.
 HEAD = """

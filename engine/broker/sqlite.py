@@ -13,25 +13,21 @@ from operator import itemgetter
 from typing import Any
 
 from engine.broker import sqlite_put_off
+from engine.broker.deliveries import (
+    AHEAD_LIMIT,
+    Delivery,
+    FinishedRun,
+    HeldMessage,
+    MessageLocation,
+    MissingTask,
+    TurnResult,
+)
+from engine.broker.effects import PRIORITY_SECONDS, Effects, NewMessage, event_json
 from engine.broker.entries import held_of, ticks_of
+from engine.broker.message_header import message_id, parse_header
 from engine.broker.sqlite_consumers import DESK, SqliteDesk
 from engine.broker.sqlite_results import VALUES
-from engine.broker.types import (
-    COUNTED_AHEAD,
-    PRIORITY_SECONDS,
-    REVOKED_SECONDS,
-    Done,
-    Effects,
-    Held,
-    Place,
-    Posted,
-    PutOff,
-    Taken,
-    Turn,
-    event_json,
-    header,
-    id_of,
-)
+from engine.broker.storage import REVOKED_SECONDS
 from engine.exceptions import CancelRequested
 
 MESSAGES = """
@@ -81,10 +77,10 @@ class SqliteDelivery(SqliteDesk):
     # --- delivery --------------------------------------------------------------------------------------------
 
     def enqueue(self, data: bytes, priority: float | None = None) -> None:
-        self.apply(Effects().enqueue(id_of(data), data, priority))
+        self.apply(Effects().enqueue(message_id(data), data, priority))
 
     def add_to_schedule(self, data: bytes, ts: datetime) -> None:
-        self.apply(Effects().enqueue(id_of(data), data, None, ts))
+        self.apply(Effects().enqueue(message_id(data), data, None, ts))
 
     def apply(self, effects: Effects) -> list[str]:
         """Store these in one step. Returns the ids under which the runs of its messages go on."""
@@ -94,7 +90,7 @@ class SqliteDelivery(SqliteDesk):
     def post_series(self, messages: Iterable[tuple[str, bytes]], priority: float) -> None:
         """Store messages of runs that nobody has seen before."""
         effects = Effects()
-        effects.messages = [Posted(run_id, data, priority, None, told=True) for run_id, data in messages]
+        effects.messages = [NewMessage(run_id, data, priority, None, told=True) for run_id, data in messages]
         self.apply(effects)
 
     def store(self, connection: sqlite3.Connection, effects: Effects) -> list[str]:
@@ -106,14 +102,14 @@ class SqliteDelivery(SqliteDesk):
         self.append(connection, effects.events)
         return ids
 
-    def post(self, connection: sqlite3.Connection, posted: Posted, now: float) -> str:
+    def post(self, connection: sqlite3.Connection, posted: NewMessage, now: float) -> str:
         """Store a message; the id under which its run goes on: that of an earlier one where it is to be unique."""
         if posted.once and not self.put_new(connection, f"once:{posted.once}", now + 7 * 86400):
             return posted.run_id
         if posted.unique and (first := self.first_of(connection, posted)):
             return first
-        head = header(posted.data)
-        task, attempt = (head.bare, head.attempt) if head else ("?", 0)
+        head = parse_header(posted.data)
+        task, attempt = (head.short_name, head.attempt) if head else ("?", 0)
         if head and self.is_spent(connection, head.run_id, attempt, now):
             return posted.run_id
         state = "waiting" if posted.due is None else "scheduled"
@@ -128,7 +124,7 @@ class SqliteDelivery(SqliteDesk):
             self.append(connection, [posted.data.decode()])
         return posted.run_id
 
-    def first_of(self, connection: sqlite3.Connection, posted: Posted) -> str | None:
+    def first_of(self, connection: sqlite3.Connection, posted: NewMessage) -> str | None:
         row = connection.execute(
             "SELECT id FROM message "
             "WHERE queue = ? AND uniq = ? AND state IN ('waiting', 'scheduled', 'held') AND id <> ?",
@@ -140,7 +136,9 @@ class SqliteDelivery(SqliteDesk):
         sql = "SELECT 1 FROM spent WHERE queue = ? AND id = ? AND attempt >= ? AND expires >= ?"
         return bool(connection.execute(sql, (self.name, run_id, attempt, now)).fetchone())
 
-    def turn(self, consumer: str, worker: str, look_first: bool, limits: str, done: Done | None = None) -> Turn:
+    def turn(
+        self, consumer: str, worker: str, look_first: bool, limits: str, done: FinishedRun | None = None
+    ) -> TurnResult:
         """Settle the run before, if there is one, and take the next message, in one transaction.
 
         With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds], or
@@ -148,23 +146,23 @@ class SqliteDelivery(SqliteDesk):
         """
         self.local.seen = self.version()
         if not done and not look_first and not self.queue_size(1) and not self.known_ones(self.connection):
-            return Turn(True, None)
+            return TurnResult(True, None)
         with self.writing() as connection:
             settled = done is None or self.let_go(connection, consumer, done)
             held = self.held_by(connection, consumer, worker) if look_first else None
-            return Turn(settled, held or self.hand_out(connection, consumer, worker, json.loads(limits or "{}")))
+            return TurnResult(settled, held or self.hand_out(connection, consumer, worker, json.loads(limits or "{}")))
 
-    def held_by(self, connection: sqlite3.Connection, consumer: str, worker: str) -> Taken | None:
+    def held_by(self, connection: sqlite3.Connection, consumer: str, worker: str) -> Delivery | None:
         row = connection.execute(
             "SELECT id, deliveries, data FROM message "
             "WHERE queue = ? AND state = 'held' AND consumer = ? AND worker = ?",
             (self.name, consumer, worker),
         ).fetchone()
-        return row and Taken(row[0], row[1], bytes(row[2]), revoked=True)
+        return row and Delivery(row[0], row[1], bytes(row[2]), revoked=True)
 
     def hand_out(
         self, connection: sqlite3.Connection, consumer: str, worker: str, limits: dict[str, list[float]]
-    ) -> Taken | None:
+    ) -> Delivery | None:
         now = time.time()
         others = [
             row
@@ -186,7 +184,7 @@ class SqliteDelivery(SqliteDesk):
         )
         if task in limits:
             connection.execute("INSERT INTO start VALUES (?, ?, ?)", (self.name, task, now))
-        return Taken(run_id, delivery, bytes(data), self.may_be_revoked(connection, run_id, bytes(data)))
+        return Delivery(run_id, delivery, bytes(data), self.may_be_revoked(connection, run_id, bytes(data)))
 
     def known_ones(self, connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
         """Of what others have put off, the first for each task that is known here."""
@@ -223,7 +221,7 @@ class SqliteDelivery(SqliteDesk):
         return row and float(row[0]) + seconds
 
     def may_be_revoked(self, connection: sqlite3.Connection, run_id: str, data: bytes) -> bool:
-        head = header(data)
+        head = parse_header(data)
         keys = (self.name, f"r:{run_id}", f"rt:{head.task if head else ''}")
         return bool(connection.execute("SELECT 1 FROM kv WHERE queue = ? AND key IN (?, ?)", keys).fetchone())
 
@@ -231,7 +229,7 @@ class SqliteDelivery(SqliteDesk):
         """Return when another connection has changed the file since the last turn, or after the read timeout."""
         self.wait_for_change(self.local.seen, time.monotonic() + self.read_timeout)
 
-    def settle(self, consumer: str, done: Done) -> bool:
+    def settle(self, consumer: str, done: FinishedRun) -> bool:
         """Let go of what was taken and store what follows from it. False, and nothing stored, when it is not held.
 
         Raises CancelRequested.
@@ -239,8 +237,8 @@ class SqliteDelivery(SqliteDesk):
         with self.writing() as connection:
             return self.let_go(connection, consumer, done)
 
-    def let_go(self, connection: sqlite3.Connection, consumer: str, done: Done) -> bool:
-        taken, here = done.taken, (self.name, done.taken.run_id)
+    def let_go(self, connection: sqlite3.Connection, consumer: str, done: FinishedRun) -> bool:
+        taken, here = done.claimed, (self.name, done.claimed.run_id)
         held = connection.execute(
             "UPDATE message SET state = 'done' "
             "WHERE queue = ? AND id = ? AND state = 'held' AND consumer = ? AND deliveries = ? RETURNING cancel",
@@ -277,7 +275,7 @@ class SqliteDelivery(SqliteDesk):
     def restore(self, connection: sqlite3.Connection, run_id: str) -> None:
         connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{run_id}"))
 
-    def bury(self, consumer: str, taken: Taken, reason: str) -> None:
+    def bury(self, consumer: str, taken: Delivery, reason: str) -> None:
         """Keep a message that cannot be run, with its reason, where it blocks nothing."""
         with self.writing() as connection:
             rows = connection.execute(
@@ -290,7 +288,7 @@ class SqliteDelivery(SqliteDesk):
                 event = event_json("dead", taken.run_id, time.time(), **told, delivery=taken.delivery, error=reason)
                 self.append(connection, [event])
 
-    def put_off(self, consumer: str, taken: Taken, why: PutOff, grace: float) -> str:
+    def put_off(self, consumer: str, taken: Delivery, why: MissingTask, grace: float) -> str:
         """Let go of a message that names a task which is not known here. `scheduled`, or `dead` when the grace is over;
         empty when it is not held any more. A consumer that knows the task takes it from the schedule.
         """
@@ -302,13 +300,15 @@ class SqliteDelivery(SqliteDesk):
             self.append(connection, [event])
             return state
 
-    def put_off_for(self, run_id: str) -> PutOff | None:
+    def put_off_for(self, run_id: str) -> MissingTask | None:
         """What a message is put off for; None where it is not."""
         sql = (
             "SELECT met, met_at, due FROM message WHERE queue = ? AND id = ? AND state = 'scheduled' AND missing <> ''"
         )
         rows = self.ask(sql, self.name, run_id)
-        return next((PutOff(*json.loads(met))._replace(met_at=met_at, until=due) for met, met_at, due in rows), None)
+        return next(
+            (MissingTask(*json.loads(met))._replace(met_at=met_at, until=due) for met, met_at, due in rows), None
+        )
 
     def give_back(
         self,
@@ -317,7 +317,7 @@ class SqliteDelivery(SqliteDesk):
         reason: str,
         max_deliveries: int,
         counts: bool = True,
-        only: Held | Taken | None = None,
+        only: HeldMessage | Delivery | None = None,
     ) -> int:
         """Return what a worker (None: all of the consumer's) held to where it stood in the queue.
 
@@ -496,7 +496,7 @@ class SqliteDelivery(SqliteDesk):
                 self.restore(connection, run_id)
             return is_gone
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldMessage]:
         rows = self.ask(
             "SELECT id, task, consumer, worker, held_at, deliveries, max(attempt, 1) FROM message "
             "WHERE queue = ? AND state = 'held'",
@@ -508,16 +508,16 @@ class SqliteDelivery(SqliteDesk):
         rows = self.ask("SELECT data FROM message WHERE queue = ? AND id = ?", self.name, run_id)
         return bytes(rows[0][0]) if rows else None
 
-    def place(self, run_id: str) -> Place | None:
+    def place(self, run_id: str) -> MessageLocation | None:
         """Where its message is; None where there is none."""
         row = self.ask("SELECT state, score FROM message WHERE queue = ? AND id = ?", self.name, run_id)
         if not row or row[0][0] == "done":
             return None
         state, score = row[0]
         if state != "waiting":
-            return Place(state)
+            return MessageLocation(state)
         sql = "SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ? AND state = 'waiting' AND score < ? LIMIT ?)"
-        return Place(state, int(self.ask(sql, self.name, score, COUNTED_AHEAD + 1)[0][0]))
+        return MessageLocation(state, int(self.ask(sql, self.name, score, AHEAD_LIMIT + 1)[0][0]))
 
     def remove_expired(self) -> int:
         self.tell("DELETE FROM spent WHERE queue = ? AND expires < ?", self.name, time.time())

@@ -7,8 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 from engine.broker.entries import beats_of, pauses_of
-from engine.broker.sqlite_results import VALUES, SqliteValues
-from engine.broker.types import DROPPED, Beat
+from engine.broker.heartbeats import Heartbeat
+from engine.broker.sqlite.storage import SqliteStorage
+from engine.broker.sqlite_results import VALUES
+from engine.broker.storage import DROPPED_COUNTER
 
 DESK = """
 CREATE TABLE IF NOT EXISTS tick (
@@ -25,7 +27,7 @@ CREATE INDEX IF NOT EXISTS event_queue ON event (queue, seq);
 """
 
 
-class SqliteDesk(SqliteValues):
+class SqliteDesk(SqliteStorage):
     schema = VALUES + DESK
     identity = ""
 
@@ -41,7 +43,7 @@ class SqliteDesk(SqliteValues):
     def forget(self, consumer: str) -> None:
         self.tell("DELETE FROM consumer WHERE queue = ? AND id = ?", self.name, consumer)
 
-    def beats(self) -> list[Beat]:
+    def beats(self) -> list[Heartbeat]:
         rows = self.ask("SELECT id, at, info FROM consumer WHERE queue = ?", self.name)
         return beats_of(self.name, [(consumer, at, info) for consumer, at, info in rows])
 
@@ -83,7 +85,7 @@ class SqliteDesk(SqliteValues):
         beyond = "SELECT seq FROM event WHERE queue = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2"
         dropped = self.tell(f"DELETE FROM event WHERE queue = ?1 AND seq <= ({beyond})", self.name, most)
         if dropped:
-            self.incr(DROPPED, dropped)
+            self.incr(DROPPED_COUNTER, dropped)
 
     def wait_for_events(self, after: int, seconds: float) -> None:
         deadline, seen = time.monotonic() + seconds, self.version()

@@ -10,7 +10,8 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from engine.broker.types import PutOff, Taken, event_json
+from engine.broker.deliveries import Delivery, MissingTask
+from engine.broker.effects import event_json
 
 #: Columns that a file of an older version lacks. `missing` is the task, dotted, while the message waits for it.
 COLUMNS = ("missing TEXT", "met TEXT", "met_at REAL")
@@ -29,7 +30,7 @@ WHERE queue = ?1 AND missing = ?2 AND state = 'scheduled'
 
 
 def put_off(
-    connection: sqlite3.Connection, queue: str, consumer: str, taken: Taken, why: PutOff, grace: float
+    connection: sqlite3.Connection, queue: str, consumer: str, taken: Delivery, why: MissingTask, grace: float
 ) -> tuple[str, str] | None:
     """Return the new state of the message, `scheduled` or `dead`, and the event; None when it is not held any more."""
     row = connection.execute(HOLDER, (queue, taken.run_id, consumer, taken.delivery)).fetchone()

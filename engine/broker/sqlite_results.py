@@ -17,7 +17,7 @@ from huey.constants import EmptyData
 from huey.storage import BaseStorage
 
 from engine.broker.entries import text
-from engine.broker.inotify import FileWatch
+from engine.broker.inotify import InotifyWatch
 from engine.exceptions import BrokerAway
 from engine.outages import first_line, lacks_table, outage_of
 
@@ -174,13 +174,13 @@ class SqliteValues(BaseStorage):
                 wait = min(wait * 2, max(pause, self.POLL_SECONDS))
         return self.version() != seen
 
-    def watch(self) -> FileWatch | None:
+    def watch(self) -> InotifyWatch | None:
         """On what every commit writes first. Made anew on this side of a fork; None where there is none to be had."""
         with self.reading() as connection:
             if self.local.watch is None:
                 connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # opens that file
                 try:
-                    self.local.watch = FileWatch(self.path.with_name(f"{self.path.name}-wal"))
+                    self.local.watch = InotifyWatch(self.path.with_name(f"{self.path.name}-wal"))
                 except OSError:
                     self.local.watch = False
         return self.local.watch or None

@@ -7,8 +7,8 @@ What goes to a broker goes in one step for a batch, and what came of it is writt
 from collections import defaultdict
 from collections.abc import Sequence
 
-from engine.broker.messages import Asker
-from engine.broker.types import Effects
+from engine.broker.effects import Effects
+from engine.broker.messages import Requester
 from engine.control import runs as run_control
 from engine.exceptions import UnknownTask
 from engine.history import writer
@@ -20,7 +20,7 @@ ASKED_TO_STOP = "asked to stop"  # done, but a run that was about to end may hav
 NOT_ENDED, NOT_PENDING, NOT_ON_RECORD, UNKNOWN_TASK = "not ended", "not pending", "not on record", "unknown task"
 
 
-def retry(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
+def retry(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
     """Re-queue those that have ended, as `control.retry` does."""
     runs = {run.id: run for run in Run.select().where(Run.id.in_(run_ids))}
     refused = {run_id: NOT_ON_RECORD for run_id in run_ids if run_id not in runs}
@@ -28,7 +28,7 @@ def retry(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
     for run in runs.values():
         if not (run.state in ENDED or run_control.is_lost(queues, run)):
             refused[run.id] = NOT_ENDED
-        elif not (run.queue in queues and queues[run.queue].storage.requeue_dead(run.id)):
+        elif not (run.queue in queues and queues[run.queue].storage.dead_letters.requeue(run.id)):
             try:
                 queue, effects = run_control.reopened(queues, run, by)
                 to_send[queue.name].merge(effects)
@@ -40,13 +40,13 @@ def retry(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
     return refused
 
 
-def cancel(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
+def cancel(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
     """Take those that wait out of their queues, and interrupt those that run."""
     known = {run.id: run.queue for run in Run.select(Run.id, Run.queue).where(Run.id.in_(run_ids))}
     said = {}
     for run_id in run_ids:
         likely_first = sorted(queues.values(), key=lambda queue: queue.name != known.get(run_id))
-        answers = (queue.storage.cancel(run_id, by.name) for queue in likely_first)
+        answers = (queue.storage.messages.cancel(run_id, by.name) for queue in likely_first)
         answer = next((one for one in answers if one != "unknown"), "unknown")
         if reason := {"unknown": NOT_PENDING, "running": ASKED_TO_STOP}.get(answer):
             said[run_id] = reason
@@ -54,7 +54,7 @@ def cancel(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
     return said
 
 
-def delete(queues: Queues, run_ids: Sequence[str], by: Asker) -> dict[str, str]:
+def delete(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
     """Remove those that have ended from the record, as `control.delete` does."""
     gone = run_control.delete_ended(queues, run_ids)
     left = {run.id for run in Run.select(Run.id).where(Run.id.in_([one for one in run_ids if one not in gone]))}

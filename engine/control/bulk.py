@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from peewee import ModelSelect, Value, fn
 
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control import batch
 from engine.database import database
 from engine.models import ENDED, Bulk, BulkItem, Run, State, now
@@ -73,7 +73,7 @@ def fingerprint(run_ids: Iterable[str]) -> str:
     return blake2b("\n".join(sorted(run_ids)).encode(), digest_size=12).hexdigest()
 
 
-def begin(verb: str, runs: "ModelSelect[Run]", shown: str, by: Asker, search: str | None = None) -> Bulk:
+def begin(verb: str, runs: "ModelSelect[Run]", shown: str, by: Requester, search: str | None = None) -> Bulk:
     """Write down the command and its items, oldest run first. Raises Changed and TooMany, and then nothing is written.
 
     `shown` is the fingerprint of the runs that the asker saw.
@@ -109,7 +109,7 @@ def of(bulk: Bulk) -> Any:
     return BulkItem.bulk_id == bulk.id
 
 
-def stop(bulk_id: int, by: Asker) -> bool:
+def stop(bulk_id: int, by: Requester) -> bool:
     """Leave what has not been begun. Returns False where there is nothing to stop."""
     going_on = (Bulk.id == bulk_id) & Bulk.stopped_at.is_null() & Bulk.ended_at.is_null()
     return bool(Bulk.update(stopped_at=now(), stopped_by=by.name).where(going_on).execute())
@@ -118,7 +118,7 @@ def stop(bulk_id: int, by: Asker) -> bool:
 # --- working it off ------------------------------------------------------------------------------------------
 
 #: Does it to these runs; gives back those of which there is something to say, such as why it was refused.
-Deed = Callable[[Queues, list[str], Asker], dict[str, str]]
+Deed = Callable[[Queues, list[str], Requester], dict[str, str]]
 DEEDS: dict[str, Deed] = {"retry": batch.retry, "cancel": batch.cancel, "delete": batch.delete}
 
 
@@ -130,7 +130,7 @@ def work_off(
     batch.write_down(queues)
     begun_before = take_back(bulk, claim)
     while items := begun_before or claim_next(bulk, claim):
-        said = DEEDS[bulk.verb](queues, [item.run_id for item in items], Asker(bulk.asked_by_kind, bulk.asked_by))
+        said = DEEDS[bulk.verb](queues, [item.run_id for item in items], Requester(bulk.asked_by_kind, bulk.asked_by))
         if begun_before:
             said = {run_id: why for run_id, why in said.items() if not has_come_to(bulk.verb, run_id)}
         conclude(bulk, claim, items, said)

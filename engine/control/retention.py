@@ -24,7 +24,7 @@ def prune(queues: Iterable[Queue], as_of: datetime, days: int, failed_days: int)
     failed = (State.FAILED, State.DEAD)
     others = tuple(state for state in ENDED if state not in failed)
     return {
-        "results": sum(queue.storage.remove_expired() for queue in queues),
+        "results": sum(queue.storage.results.delete_expired() for queue in queues),
         "runs": remove_runs(others, as_of - timedelta(days=days))
         + remove_runs(failed, as_of - timedelta(days=failed_days)),
         "workers": WorkerProcess.delete().where(WorkerProcess.beat_at < as_of - WorkerProcess.KEPT).execute(),

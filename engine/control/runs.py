@@ -9,8 +9,8 @@ from huey.api import Result, Task
 from huey.utils import Error
 from peewee import PeeweeException, Value, fn
 
-from engine.broker.messages import Asker, Envelope
-from engine.broker.types import Effects, event_json
+from engine.broker.effects import Effects, event_json
+from engine.broker.messages import Envelope, Requester
 from engine.control.arguments import check_arguments
 from engine.database import database, on_postgresql
 from engine.exceptions import NoLiveWorker, NotPossible, Paused
@@ -34,7 +34,7 @@ def run_task(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    by: Asker,
+    by: Requester,
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> Result:
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 def wait_for(run: Result, seconds: float) -> Outcome | None:
     """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
     until = time.monotonic() + seconds
-    while not run.huey.storage.wait_result(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
+    while not run.huey.storage.results.wait(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
         if error := end_without_result(run):
             return Outcome(None, error)
         if time.monotonic() >= until:
@@ -74,8 +74,8 @@ def wait_for(run: Result, seconds: float) -> Outcome | None:
 def end_without_result(run: Result) -> str | None:
     """What the record says of a run that the broker neither has a result of nor is going to run; else None."""
     storage = run.huey.storage
-    place = storage.place(run.id)
-    if storage.has_data_for_key(run.id) or not (place is None or place.state == "dead"):
+    place = storage.messages.locate(run.id)
+    if storage.results.has(run.id) or not (place is None or place.state == "dead"):
         return None
     write_down_now(run.huey)
     try:
@@ -103,13 +103,13 @@ def not_on_record() -> NotPossible:
     return NotPossible("There is no run of this id on record.")
 
 
-def cancel(queues: Queues, run_id: str, by: Asker) -> str:
+def cancel(queues: Queues, run_id: str, by: Requester) -> str:
     """`removed`: it will not run. `running`: its task is interrupted, or its worker killed where it does not heed that.
 
     Raises NotPossible for a run that has ended or is not known.
     """
     for queue in queues.values():
-        if (done := queue.storage.cancel(run_id, by.name)) != "unknown":
+        if (done := queue.storage.messages.cancel(run_id, by.name)) != "unknown":
             write_down_now(queue)
             return str(done)
     if not Run.select().where(Run.id == run_id).exists():
@@ -117,7 +117,7 @@ def cancel(queues: Queues, run_id: str, by: Asker) -> str:
     raise NotPossible("This run neither waits nor runs.")
 
 
-def retry(queues: Queues, run_id: str, by: Asker) -> None:
+def retry(queues: Queues, run_id: str, by: Requester) -> None:
     """Re-queue a run that has ended: its id is kept, its attempts go on, its old result is dropped.
 
     What is dead goes back with its own message; of others the message is made anew from the record, also of one that
@@ -128,7 +128,7 @@ def retry(queues: Queues, run_id: str, by: Asker) -> None:
         raise not_on_record()
     if not (run.state in ENDED or is_lost(queues, run)):
         raise NotPossible("Only a run that has ended can be retried.")
-    if run.queue in queues and queues[run.queue].storage.requeue_dead(run_id):
+    if run.queue in queues and queues[run.queue].storage.dead_letters.requeue(run_id):
         write_down_now(queues[run.queue])
         return
     queue, effects = reopened(queues, run, by)
@@ -136,13 +136,13 @@ def retry(queues: Queues, run_id: str, by: Asker) -> None:
     write_down_now(queue)
 
 
-def reopened(queues: Queues, run: Run, by: Asker) -> tuple[Queue, Effects]:
+def reopened(queues: Queues, run: Run, by: Requester) -> tuple[Queue, Effects]:
     """Forget how the run ended; gives its queue, and what is to be sent there. Raises UnknownTask."""
     queue, task_class = find(queues, run.task)
     task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
-    asker = Asker(run.asked_by_kind or "code", run.asked_by or "")
+    asker = Requester(run.asked_by_kind or "code", run.asked_by or "")
     task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
-    queue.storage.reopen(run.id)
+    queue.storage.messages.clear_finished(run.id)
     event = event_json("requeued", run.id, now().timestamp(), by=by.name)
     return queue, queue.posted(task, delivered=run.deliveries).event(event)
 
@@ -152,7 +152,7 @@ def is_lost(queues: Queues, run: Run) -> bool:
     return why(queues, run)[0].kind == "lost"
 
 
-def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, by: Asker) -> Result:
+def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, by: Requester) -> Result:
     """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
 
     Raises NotPossible, UnknownTask and BadArguments.
@@ -168,7 +168,7 @@ def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[
     task.envelope = Envelope(by, now(), code_version(), parent.id, retries=task.retries)
     effects = queue.posted(task)
     unique = queue.unique_name(task) if task.unique else ""
-    effects.messages[0] = effects.messages[0]._replace(unique=unique, told=True)
+    effects.messages[0] = effects.messages[0]._replace(unique=unique, is_new_run=True)
     (new_id,) = queue.send(effects)
     if new_id != task.id:
         return Result(queue, Task(id=new_id))
@@ -197,22 +197,22 @@ def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
         Run.delete().where(Run.id.in_(ids)).execute()
     for run in runs:
         if run.state == State.DEAD and run.queue in queues:
-            queues[run.queue].storage.discard_dead(run.id)
+            queues[run.queue].storage.dead_letters.discard(run.id)
     return set(ids)
 
 
 def requeue(queues: Queues, run_id: str) -> None:
     """Give a dead run another chance, with its own message. Raises NotPossible."""
     for queue in queues.values():
-        if queue.storage.requeue_dead(run_id):
+        if queue.storage.dead_letters.requeue(run_id):
             write_down_now(queue)
             return
     raise NotPossible("There is no dead run of this id.")
 
 
-def discard(queues: Queues, run_id: str, by: Asker) -> None:
+def discard(queues: Queues, run_id: str, by: Requester) -> None:
     """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises NotPossible."""
-    queue = next((one for one in queues.values() if one.storage.discard_dead(run_id)), None)
+    queue = next((one for one in queues.values() if one.storage.dead_letters.discard(run_id)), None)
     if queue is None:
         raise NotPossible("There is no dead run of this id.")
     write_down_now(queue)  # that it is dead comes first

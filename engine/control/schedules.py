@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from huey.api import Result
 
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.control.runs import run_task
 from engine.exceptions import NotPossible
 from engine.models import Tick, now
@@ -15,28 +15,28 @@ from engine.queues.ticks import LATE, MISSED, Info, paused, target
 # --- pauses --------------------------------------------------------------------------------------------------
 
 
-def pause(queue: Queue, task: str, *, by: Asker, reason: str | None = None, until: datetime | None = None) -> Info:
+def pause(queue: Queue, task: str, *, by: Requester, reason: str | None = None, until: datetime | None = None) -> Info:
     """Let no tick of this task in until `until` (aware), or until somebody resumes it. What waits or runs goes on."""
     at = now()
     if until and until <= at:
         raise NotPossible("The end of a pause lies in the future.")
     end = until and until.astimezone(UTC).isoformat()
     info = {"by": by.name, "kind": by.kind, "at": at.isoformat(), "reason": reason, "until": end}
-    queue.storage.pause(target(task), info)
+    queue.storage.pauses.put(target(task), info)
     return info
 
 
 def resume(queue: Queue, task: str) -> bool:
     """Returns whether it was paused."""
     was = paused(queue.pauses(), task, now())
-    queue.storage.resume(target(task))
+    queue.storage.pauses.remove(target(task))
     return was is not None
 
 
 # --- catching up ---------------------------------------------------------------------------------------------
 
 
-def catch_up(queues: Queues, name: str, by: Asker) -> Result:
+def catch_up(queues: Queues, name: str, by: Requester) -> Result:
     """Enqueue one run for the newest missed tick, which is `late` from then on. Raises UnknownTask and NotPossible.
 
     The tick is claimed first, so that two who ask at once make one run. Who dies in between leaves a late tick without

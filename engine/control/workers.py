@@ -1,6 +1,6 @@
 """Commands on a consumer."""
 
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.exceptions import NotPossible
 from engine.models import WorkerProcess, now
 from engine.monitor.consumers import LEASE, find
@@ -9,7 +9,7 @@ from engine.queues.queue import Queues
 from engine.queues.remote_control import What
 
 
-def order(queues: Queues, name: str, what: What, by: Asker) -> WorkerProcess:
+def order(queues: Queues, name: str, what: What, by: Requester) -> WorkerProcess:
     """Leave an order for a consumer that is there to take it. Raises NotPossible."""
     consumer = find(name)
     state = consumer.state(now(), LEASE)

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from engine.broker.messages import bare, body_of
-from engine.broker.types import unix
+from engine.broker.effects import to_timestamp
+from engine.broker.messages import parse_body, short_task_name
 from engine.database import database, write_rows
 from engine.history import error_groups, run_counts
 from engine.models import ENDED, Attempt, LogLine, Run, State, Tick
@@ -88,12 +88,12 @@ def told_at(line: bytes) -> float | None:
 
 def message_read(line: bytes) -> Event:
     """The message of a new run is its own line of history."""
-    content = orjson.loads(body_of(line))
+    content = orjson.loads(parse_body(line))
     message, envelope = content["message"], content["envelope"]
-    enqueued_at = unix(datetime.fromisoformat(envelope["enqueued_at"]))
-    due = unix(datetime.fromisoformat(message["eta"])) if "eta" in message else 0
+    enqueued_at = to_timestamp(datetime.fromisoformat(envelope["enqueued_at"]))
+    due = to_timestamp(datetime.fromisoformat(message["eta"])) if "eta" in message else 0
     return {
-        "kind": "enqueued", "id": message["id"], "at": enqueued_at, "task": bare(message["name"]),
+        "kind": "enqueued", "id": message["id"], "at": enqueued_at, "task": short_task_name(message["name"]),
         "args": message["args"], "kwargs": message["kwargs"], "priority": message.get("priority"),
         "retries": envelope["retries"], "asked_by": envelope["asked_by"], "parent": envelope["parent_id"],
         "version": envelope["code_version"], "due": due if due > enqueued_at else None,

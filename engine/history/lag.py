@@ -32,16 +32,16 @@ def lags(queues: Mapping[str, Queue]) -> dict[str, Lag]:
         positions = {row.stream: row.position for row in HistoryCursor.select()}
     except DATABASE_ERRORS:
         positions = {}
-    return {name: lag_of(queue, positions.get(queue.storage.stream(), 0)) for name, queue in queues.items()}
+    return {name: lag_of(queue, positions.get(queue.storage.events.stream(), 0)) for name, queue in queues.items()}
 
 
 def lag_of(queue: Queue, position: int) -> Lag:
-    lines = queue.storage.events(position, LOOKED_AT)
+    lines = queue.storage.events.read(position, LOOKED_AT)
     if not lines:
         return Lag(0, 0.0)
     times = (told_at(line) for _, line in lines)
     oldest = next((at for at in times if at is not None), now().timestamp())
-    return Lag(queue.storage.unread(position), max(now().timestamp() - oldest, 0.0))
+    return Lag(queue.storage.events.count(position), max(now().timestamp() - oldest, 0.0))
 
 
 def too_long(queues: Mapping[str, Queue]) -> list[str]:

@@ -37,7 +37,7 @@ class LostRuns:
         for state in ACTIVE:
             runs = self.some(state)
             if runs:
-                self.queue.storage.report_lost([run.id for run in runs])
+                self.queue.storage.messages.report_lost([run.id for run in runs])
 
     def some(self, state: State) -> list[Run]:
         """The next runs in this state, of those that were enqueued a while ago."""

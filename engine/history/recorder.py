@@ -10,7 +10,7 @@ from typing import Any
 
 from config import settings
 from engine.back_off import BackOff
-from engine.broker.types import Beat
+from engine.broker.heartbeats import Heartbeat
 from engine.database import keep_few_pages, release
 from engine.history import writer
 from engine.history.lost_runs import LostRuns
@@ -29,7 +29,7 @@ class Recorder(threading.Thread):
     writing is not on record then, and still in the stream.
     """
 
-    known: list[Beat] | None = None  # the heartbeats that were written last
+    known: list[Heartbeat] | None = None  # the heartbeats that were written last
 
     def __init__(self, queue: Queue, stop_flag: Any) -> None:
         super().__init__(name="Recorder", daemon=True)
@@ -69,12 +69,12 @@ class Recorder(threading.Thread):
     def gather(self, patience: float) -> None:
         """Return when there is something to be written, or after so many seconds."""
         until = time.monotonic() + GIVE_WAY_SECONDS
-        self.huey.storage.wait_for_events(writer.position(self.huey), patience)
+        self.huey.storage.events.wait(writer.position(self.huey), patience)
         while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.work_waits():
             pass
 
     def work_waits(self) -> bool:
-        return bool(self.huey.storage.queue_size(1))
+        return bool(self.huey.storage.messages.count_waiting(1))
 
     def record(self) -> None:
         """Write all that there is."""
@@ -85,4 +85,4 @@ class Recorder(threading.Thread):
         self.lost_runs.look()
 
     def bound(self) -> None:
-        self.huey.storage.bound(writer.MOST_WAITING)
+        self.huey.storage.events.drop_oldest(writer.MOST_WAITING)

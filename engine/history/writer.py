@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from peewee import PeeweeException
 
-from engine.broker.entries import consumer_facts
-from engine.broker.types import DROPPED, Beat, Held
+from engine.broker.deliveries import HeldMessage
+from engine.broker.heartbeats import Heartbeat, consumer_columns
+from engine.broker.storage import DROPPED_COUNTER
 from engine.database import database, release, write_rows
 from engine.exceptions import BrokerAway
 from engine.history import event_handlers, rejected
@@ -54,9 +55,9 @@ class Events(NamedTuple):
 
 def waiting(queue: Queue) -> Events | None:
     """The next events to be written, and the place they follow on."""
-    stream = queue.storage.stream()
+    stream = queue.storage.events.stream()
     position = reached(stream)
-    lines = queue.storage.events(position, BATCH)
+    lines = queue.storage.events.read(position, BATCH)
     return Events(stream, position, lines) if lines else None
 
 
@@ -70,7 +71,7 @@ def write_batch(queue: Queue, stream: str, position: int, lines: list[Line]) -> 
         written = write_as(batch, partial(rejected.play, queue.name, stream))
     if not written:
         return 0
-    queue.storage.trim(lines[-1][0])
+    queue.storage.events.trim(lines[-1][0])
     note_dropped(queue, stream)
     return len(lines)
 
@@ -101,25 +102,25 @@ def move_on(stream: str, position: int, last: int) -> bool:
 
 def position(queue: Queue) -> int:
     """The last event of the queue's stream that has been written down."""
-    return reached(queue.storage.stream())
+    return reached(queue.storage.events.stream())
 
 
-def write_consumers(queue: Queue, known: list[Beat] | None = None) -> list[Beat] | None:
+def write_consumers(queue: Queue, known: list[Heartbeat] | None = None) -> list[Heartbeat] | None:
     """The consumers' last signs of life → their rows; what they hold → running runs.
 
     One that said goodbye is forgotten by the broker after that. Returns what was written: when that is `known` the
     next time, nothing is written. While something is held it is None, as runs may have to wait for their own rows.
     """
-    beats, held = worth_a_row(queue), sorted(queue.storage.held())
+    beats, held = worth_a_row(queue), sorted(queue.storage.deliveries.held())
     if beats == known and not held:
         return known
     rows = [row for beat in beats if (row := consumer_row(queue.name, beat, held))]
     with database.atomic():
         for one, error in [*refused(held, write_running), *refused(rows, write_consumer_rows)]:
-            report_refused(one.run_id if isinstance(one, Held) else one["id"], str(error).partition("\n")[0])
+            report_refused(one.run_id if isinstance(one, HeldMessage) else one["id"], str(error).partition("\n")[0])
     for beat in beats:
         if beat.info.get("stopped_at"):
-            queue.storage.forget(beat.consumer)
+            queue.storage.heartbeats.remove(beat.consumer)
     return None if held else beats
 
 
@@ -134,18 +135,18 @@ def write_consumer_rows(rows: Sequence[dict[str, Any]]) -> None:
     WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=others).execute()
 
 
-def worth_a_row(queue: Queue) -> list[Beat]:
+def worth_a_row(queue: Queue) -> list[Heartbeat]:
     """Signs of life, but of who died so long ago that the broker may forget it too."""
     found = []
-    for beat in queue.storage.beats():
+    for beat in queue.storage.heartbeats.all():
         if now().timestamp() - beat.at > WorkerProcess.KEPT.total_seconds():
-            queue.storage.forget(beat.consumer)
+            queue.storage.heartbeats.remove(beat.consumer)
         else:
             found.append(beat)
     return found
 
 
-def write_running(held: Sequence[Held]) -> None:
+def write_running(held: Sequence[HeldMessage]) -> None:
     """Nobody tells when a run starts: it is seen from who holds it, and told again when it has ended.
 
     A run whose enqueuing or whose end is still on its way through the stream is left to that.
@@ -169,19 +170,19 @@ def write_running(held: Sequence[Held]) -> None:
             Attempt.insert(**attempt, worker=worker, started_at=since).on_conflict_ignore().execute()
 
 
-def consumer_row(queue: str, beat: Beat, held: list[Held]) -> dict[str, Any] | None:
+def consumer_row(queue: str, beat: Heartbeat, held: list[HeldMessage]) -> dict[str, Any] | None:
     """None where the beat is malformed."""
     running = [
         {"worker": one.worker, "run_id": one.run_id, "task": one.task, "since": instant(one.held_at).isoformat()}
         for one in held
         if one.consumer == beat.consumer
     ]
-    facts = consumer_facts(queue, beat)
+    facts = consumer_columns(queue, beat)
     return facts and {"id": beat.consumer, "queue": queue, "running": running, **facts}
 
 
 def note_dropped(queue: Queue, stream: str) -> None:
-    dropped = queue.storage.incr(DROPPED, 0)
+    dropped = queue.storage.results.increment(DROPPED_COUNTER, 0)
     if dropped:
         HistoryCursor.update(dropped=dropped).where(HistoryCursor.stream == stream).execute()
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.queues.queue import Queue
 
 
@@ -52,15 +52,15 @@ SYNCHRONOUS = ("off", "normal", "full", "extra")
 def health(queue: Queue) -> Health:
     """Of the broker that carries this queue. Raises BrokerAway."""
     storage = queue.storage
-    return redis_health(storage) if isinstance(storage, RedisDelivery) else sqlite_health(storage)
+    return redis_health(storage) if isinstance(storage, RedisStorage) else sqlite_health(storage)
 
 
-def redis_health(storage: RedisDelivery) -> RedisHealth:
-    with storage.reaching() as redis:
+def redis_health(storage: RedisStorage) -> RedisHealth:
+    with storage.client.translate_errors() as redis:
         info: dict[str, Any] = redis.info()
         ping_ms = timed(redis.ping)
     limit, policy = info.get("maxmemory") or None, info.get("maxmemory_policy", "noeviction")
-    connection = storage.redis.connection_pool.connection_kwargs
+    connection = storage.client.redis.connection_pool.connection_kwargs
     return RedisHealth(
         product=info.get("server_name", "redis"),
         version=info.get("valkey_version") or info["redis_version"],
@@ -92,17 +92,17 @@ def is_exposed(connection: dict[str, Any]) -> bool:
     return not (loopback or connection.get("password"))
 
 
-def sqlite_health(storage: SqliteDelivery) -> SqliteHealth:
+def sqlite_health(storage: SqliteStorage) -> SqliteHealth:
     def pragma(name: str) -> Any:
-        return storage.ask(f"PRAGMA {name}")[0][0]
+        return storage.database.query(f"PRAGMA {name}")[0][0]
 
     return SqliteHealth(
         product="sqlite",
-        version=storage.ask("SELECT sqlite_version()")[0][0],
-        ping_ms=timed(lambda: storage.ask("SELECT 1 FROM consumer LIMIT 1")),
-        path=str(storage.path),
-        file_bytes=size_of(storage.path),
-        wal_bytes=size_of(storage.path.with_name(storage.path.name + "-wal")),
+        version=storage.database.query("SELECT sqlite_version()")[0][0],
+        ping_ms=timed(lambda: storage.database.query("SELECT 1 FROM consumer LIMIT 1")),
+        path=str(storage.database.path),
+        file_bytes=size_of(storage.database.path),
+        wal_bytes=size_of(storage.database.path.with_name(storage.database.path.name + "-wal")),
         free_bytes=pragma("freelist_count") * pragma("page_size"),
         journal_mode=pragma("journal_mode"),
         synchronous=SYNCHRONOUS[pragma("synchronous")],

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from engine.broker.messages import Letter, bare
-from engine.broker.types import Header, header
-from engine.exceptions import Unreadable
+from engine.broker.message_header import Header, parse_header
+from engine.broker.messages import SignedMessage, short_task_name
+from engine.exceptions import InvalidMessage
 from engine.models import now
 from engine.monitor.consumers import live, present, worker_name, workers
 from engine.queues.queue import Queue, Queues
@@ -17,8 +17,8 @@ def active(queues: Queues) -> dict[str, list[dict[str, Any]]]:
     consumers = {one.id: one for name in queues for one in present(known, name)}
     found: dict[str, list[dict[str, Any]]] = {worker_name(one): [] for one in consumers.values()}
     for queue in queues.values():
-        for held in queue.storage.held():
-            data = queue.storage.message(held.run_id)
+        for held in queue.storage.deliveries.held():
+            data = queue.storage.messages.get(held.run_id)
             if data is None:  # settled since
                 continue
             entry = task_entry(queue, held.run_id, queue.serializer.deserialize(data), held.task)
@@ -28,7 +28,7 @@ def active(queues: Queues) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def task_entry(queue: Queue, run_id: str, letter: Letter, task: str) -> dict[str, Any]:
+def task_entry(queue: Queue, run_id: str, letter: SignedMessage, task: str) -> dict[str, Any]:
     return {
         "id": run_id,
         "name": letter.message.name,
@@ -53,8 +53,10 @@ def scheduled(queues: Queues, limit: int | None = None) -> Scheduled:
     """At most `limit` of each queue, where one is given."""
     found, consumers = Scheduled({}, {}), workers()
     for name, queue in queues.items():
-        entries = [scheduled_entry(queue, data) for data in queue.storage.scheduled_items(limit)]
-        left_out = 0 if limit is None or len(entries) < limit else queue.storage.schedule_size() - len(entries)
+        entries = [scheduled_entry(queue, data) for data in queue.storage.messages.scheduled(limit)]
+        left_out = (
+            0 if limit is None or len(entries) < limit else queue.storage.messages.count_scheduled() - len(entries)
+        )
         for owner in [worker_name(one) for one in live(consumers, name)] or [f"{name}@nobody"]:
             found.entries[owner], found.left_out[owner] = entries, max(left_out, 0)
     return found
@@ -64,15 +66,18 @@ def scheduled_entry(queue: Queue, data: bytes) -> dict[str, Any]:
     """One message. Of one that cannot be read only its header is there, if that can."""
     try:
         letter = queue.serializer.deserialize(data)
-        message, request = letter.message, task_entry(queue, letter.message.id, letter, bare(letter.message.name))
-    except (Unreadable, AttributeError, ValueError, KeyError, TypeError):
-        head = header(data) or Header("?", 0, "?")
+        message, request = (
+            letter.message,
+            task_entry(queue, letter.message.id, letter, short_task_name(letter.message.name)),
+        )
+    except (InvalidMessage, AttributeError, ValueError, KeyError, TypeError):
+        head = parse_header(data) or Header("?", 0, "?")
         request = {
             "id": head.run_id,
             "name": head.task,
             "args": [],
             "kwargs": {},
-            "delivery_info": where(queue, head.bare),
+            "delivery_info": where(queue, head.short_name),
         }
         return {"eta": None, "priority": None, "request": request}
     return {"eta": utc(message.eta), "priority": message.priority, "request": request}

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import orjson
 from huey.exceptions import HueyException
 
-from engine.broker.types import header
-from engine.exceptions import Unreadable
+from engine.broker.message_header import parse_header
+from engine.exceptions import InvalidMessage
 from engine.models import Run
 from engine.outcomes import args_of_record
 from engine.queues.queue import Queue
 
-CANNOT_BE_READ = (Unreadable, HueyException, ValueError, KeyError, TypeError)
+CANNOT_BE_READ = (InvalidMessage, HueyException, ValueError, KeyError, TypeError)
 #: What a terminal or a browser would swallow.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -61,13 +61,13 @@ class Opened(NamedTuple):
 
 
 def count(queues: Mapping[str, Queue]) -> int:
-    return sum(queue.storage.dead_size() for queue in queues.values())
+    return sum(queue.storage.dead_letters.count() for queue in queues.values())
 
 
 def page(queues: Mapping[str, Queue], size: int, before: Place | None = None) -> Page:
     """The next `size` of all queues together. One statement to the database."""
     lists = [
-        [(Place(at, run_id), name) for run_id, at in queue.storage.dead_ids(size + 1, before)]
+        [(Place(at, run_id), name) for run_id, at in queue.storage.dead_letters.ids(size + 1, before)]
         for name, queue in queues.items()
     ]
     found = list(islice(merge(*lists, reverse=True), size + 1))
@@ -83,8 +83,8 @@ def page(queues: Mapping[str, Queue], size: int, before: Place | None = None) ->
 def find(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None:
     """The queue that keeps this dead run's message, and the message."""
     for queue in queues.values():
-        place = queue.storage.place(run_id)
-        if place and place.state == "dead" and (data := queue.storage.message(run_id)) is not None:
+        place = queue.storage.messages.locate(run_id)
+        if place and place.state == "dead" and (data := queue.storage.messages.get(run_id)) is not None:
             return queue, data
     return None
 
@@ -125,7 +125,7 @@ def is_signed(queue: Queue, data: bytes) -> bool:
 
 
 def head_of(data: bytes) -> dict[str, str]:
-    if not header(data):
+    if not parse_header(data):
         return {}
     words = data.split(b" ", 6)[:6]
     names = ("version", "purpose", "task", "attempt", "run id", "signature")

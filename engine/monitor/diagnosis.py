@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from huey.api import Task
 
 from config import settings
-from engine.broker.messages import Letter
-from engine.broker.types import Held, Place
-from engine.exceptions import BrokerAway, Unreadable
+from engine.broker.deliveries import HeldMessage, MessageLocation
+from engine.broker.messages import SignedMessage
+from engine.exceptions import BrokerAway, InvalidMessage
 from engine.history import writer
 from engine.models import ENDED, Run, State, WorkerProcess, now
 from engine.monitor.consumers import LEASE, live, present, worker_name, workers
@@ -77,8 +77,8 @@ class Waiting:
 
     def __init__(self, queue: Queue, run: Run) -> None:
         self.queue, self.run, self.storage = queue, run, queue.storage
-        self.held: list[Held] = self.storage.held()
-        self.place: Place | None = self.storage.place(run.id)
+        self.held: list[HeldMessage] = self.storage.deliveries.held()
+        self.place: MessageLocation | None = self.storage.messages.locate(run.id)
 
     def causes(self) -> list[Cause]:
         for held in self.held:
@@ -95,14 +95,14 @@ class Waiting:
         found = [*self.cancelled(), *later, *put_off, *hindered]
         return found if later else [*found, *self.in_line(hindered=bool(found))]
 
-    def running(self, held: Held) -> Cause:
-        by = self.storage.cancelling().get(held.run_id)
+    def running(self, held: HeldMessage) -> Cause:
+        by = self.storage.deliveries.cancelled().get(held.run_id)
         since = instant(held.held_at)
         return Cause("running", {"worker": f"{held.worker} on {held.consumer}", "since": since, "cancelled_by": by})
 
     def not_in_the_broker(self) -> Cause:
         """Over, and not yet on record; or lost, as when a broker without a file of its own was started again."""
-        behind = self.storage.events(writer.position(self.queue), 1)
+        behind = self.storage.events.read(writer.position(self.queue), 1)
         as_it_is = Run.get_or_none(Run.id == self.run.id)
         if behind or as_it_is is None or as_it_is.state != self.run.state:
             return Cause("record_behind", {})
@@ -138,7 +138,7 @@ class Waiting:
         keys: dict[str, str | None] = {Task(id=self.run.id).revoke_id: None}
         if self.task_class:
             keys[self.queue._task_key(self.task_class, "rt")] = self.run.task
-        for key, data in self.storage.peek_many(list(keys)).items():
+        for key, data in self.storage.results.get_many(list(keys)).items():
             if self.queue._check_revoked(data)[0]:
                 until, _once = self.queue.serializer.deserialize(data)
                 return [Cause("cancelled", {"task": keys[key], "until": until and until.replace(tzinfo=UTC)})]
@@ -160,7 +160,9 @@ class Waiting:
 
     def put_off(self) -> list[Cause]:
         """By a consumer whose code does not know its task, or one that is to follow it."""
-        found = self.storage.put_off_for(self.run.id) if self.place and self.place.state == "scheduled" else None
+        found = (
+            self.storage.messages.missing_task(self.run.id) if self.place and self.place.state == "scheduled" else None
+        )
         if found is None:
             return []
         facts = {"task": found.task, "consumer": found.consumer, "worker_id": found.consumer_id}
@@ -190,7 +192,7 @@ class Waiting:
 
     def locked(self) -> list[Cause]:
         """A lock that its last attempt could not have; or one that another run of the same task has now."""
-        locks = self.storage.locks()
+        locks = self.storage.locks.all()
         holders = {(one.consumer, one.worker): one for one in self.held}
         if found := LOCKED.match(self.run.error or ""):
             name = found[1]
@@ -226,17 +228,17 @@ class Waiting:
 def has_eta(queue: Queue, run_id: str) -> bool:
     """Whether it was asked for a later time, and not put off by the broker."""
     try:
-        letter = queue.serializer.deserialize(queue.storage.message(run_id) or b"")
-    except Unreadable:
+        letter = queue.serializer.deserialize(queue.storage.messages.get(run_id) or b"")
+    except InvalidMessage:
         return False
-    return isinstance(letter, Letter) and letter.message.eta is not None
+    return isinstance(letter, SignedMessage) and letter.message.eta is not None
 
 
 def who_paused(info: dict[str, Any]) -> dict[str, Any]:
     return {"by": info["by"], "at": datetime.fromisoformat(info["at"]), "reason": info.get("reason")}
 
 
-def lock_held(name: str, holder: Held | None) -> Cause:
+def lock_held(name: str, holder: HeldMessage | None) -> Cause:
     facts: dict[str, Any] = {"lock": name, "task": None, "run_id": None, "worker": None, "since": None}
     if holder:
         facts |= {

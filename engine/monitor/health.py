@@ -55,7 +55,7 @@ def look(queues: Queues, as_of: datetime) -> Facts:
     try:
         return seen._replace(
             queues=status.queue_facts(queues, consumers),
-            dead={name: queue.storage.dead_size() for name, queue in queues.items()},
+            dead={name: queue.storage.dead_letters.count() for name, queue in queues.items()},
         )
     except BrokerAway as error:
         return seen._replace(broker=error)

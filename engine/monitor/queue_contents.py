@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from peewee import fn
 
-from engine.broker.messages import Asker, Letter, bare
-from engine.broker.types import header
-from engine.exceptions import Unreadable
+from engine.broker.message_header import parse_header
+from engine.broker.messages import Requester, SignedMessage, short_task_name
+from engine.exceptions import InvalidMessage
 from engine.history.run_counts import MINUTE, full_minute
 from engine.models import ENDED, Run, RunCount, State
 from engine.monitor.status import QueueFacts
@@ -31,7 +31,7 @@ class Waiting(NamedTuple):
     kwargs: dict[str, Any]
     priority: float | None
     attempt: int
-    asked_by: Asker | None
+    asked_by: Requester | None
     since: datetime | None  # in its queue, or due
     unreadable: str | None
     hindrance: str | None
@@ -48,7 +48,7 @@ def head(queue: Queue, facts: QueueFacts, limit: int = 10) -> list[Waiting]:
     """The next to be handed out, first to last. One statement to the database."""
     if not facts.waiting:
         return []
-    found = [waiting(queue, data) for data in queue.storage.enqueued_items(limit)]
+    found = [waiting(queue, data) for data in queue.storage.messages.waiting(limit)]
     since = since_when([one.run_id for one in found if one.run_id])
     paused, known = queue.pauses(), {one.__name__ for one in queue._registry._registry.values()}
     return [
@@ -66,15 +66,15 @@ def since_when(run_ids: list[str]) -> dict[str, datetime]:
 def waiting(queue: Queue, data: bytes) -> Waiting:
     try:
         letter = queue.serializer.deserialize(data)
-        if not isinstance(letter, Letter):
-            raise Unreadable("not a message that asks for a run")
-    except (Unreadable, ValueError, KeyError, TypeError) as error:
-        known = header(data)
-        name, run_id = (known.bare, known.run_id) if known else (None, None)
+        if not isinstance(letter, SignedMessage):
+            raise InvalidMessage("not a message that asks for a run")
+    except (InvalidMessage, ValueError, KeyError, TypeError) as error:
+        known = parse_header(data)
+        name, run_id = (known.short_name, known.run_id) if known else (None, None)
         return Waiting(run_id, name, [], {}, None, 0, None, None, str(error), None)
     message, envelope = letter
     return Waiting(
-        message.id, bare(message.name), list(message.args), dict(message.kwargs), message.priority,
+        message.id, short_task_name(message.name), list(message.args), dict(message.kwargs), message.priority,
         envelope.attempt, envelope.asked_by, envelope.enqueued_at, None, None,
     )  # fmt: skip
 

@@ -45,11 +45,11 @@ def queue_facts(queues: Queues, consumers: list[WorkerProcess]) -> list[QueueFac
 
 def facts_of(queue: Queue, serving: list[WorkerProcess]) -> QueueFacts:
     storage = queue.storage
-    oldest = storage.oldest_waiting()
+    oldest = storage.messages.oldest_waiting()
     return QueueFacts(
         name=queue.name,
-        waiting=storage.queue_size(),
-        scheduled=storage.schedule_size(),
+        waiting=storage.messages.count_waiting(),
+        scheduled=storage.messages.count_scheduled(),
         oldest_waiting_ms=None if oldest is None else max(now().timestamp() - oldest, 0) * 1000,
         paused=queue.pauses().get(""),
         worker_count=sum(one.worker_count for one in serving),
@@ -90,7 +90,7 @@ def broker_error(queues: Queues) -> Exception | None:
         return error
     try:
         for queue in queues.values():
-            queue.storage.queue_size()
+            queue.storage.messages.count_waiting()
     except BrokerAway as error:
         return error
     return None

@@ -14,20 +14,21 @@ from huey import Huey, chord, group
 from huey import signals as S
 from huey.api import Result, ResultGroup, Task
 
-from engine.broker.messages import Asker, Envelope, Letter, Series, find_not_finite
-from engine.broker.types import Effects, Posted, Taken, event_json, unix
-from engine.exceptions import NotJSON, Unreadable
+from engine.broker.deliveries import Delivery
+from engine.broker.effects import Effects, NewMessage, event_json, to_timestamp
+from engine.broker.messages import Envelope, MessageBatch, Requester, SignedMessage, find_not_finite
+from engine.exceptions import InvalidMessage, NotSerializable
 from engine.models import now
 from engine.queues.execution import Settlement
 from engine.queues.options import check_call
 from engine.queues.task import RunTask, RunWrapper, check_due
 from engine.version import code_version, host
 
-asker: ContextVar[Asker | None] = ContextVar("asker", default=None)
+asker: ContextVar[Requester | None] = ContextVar("asker", default=None)
 
 
 @contextmanager
-def asked_by(who: Asker) -> Iterator[None]:
+def asked_by(who: Requester) -> Iterator[None]:
     """Runs enqueued in this block are recorded as asked for by `who`."""
     token = asker.set(who)
     try:
@@ -82,12 +83,12 @@ class Enqueuing(Huey):
             return ResultGroup(self.enqueue_many(wrapper.s(*arguments) for arguments in calls))
         task: RunTask = wrapper.s(*calls[0])
         task.resolve_expires(self.utc)
-        letter = Letter(self._registry.create_message(task), self.envelope(task))
-        series = Series(self.serializer, letter, calls)
+        letter = SignedMessage(self._registry.create_message(task), self.envelope(task))
+        series = MessageBatch(self.serializer, letter, calls)
         if series.has_null:
             for arguments in calls:
                 check_finite(task, arguments)
-        self.storage.post_series(series, task.priority or 0)
+        self.storage.messages.enqueue_batch(series, task.priority or 0)
         return Handles(wrapper, series.ids, calls)
 
     def are_alike(self, wrapper: RunWrapper, calls: Sequence[tuple[Any, ...]]) -> bool:
@@ -126,7 +127,7 @@ class Enqueuing(Huey):
         effects.messages.append(self.message(task, once, delivered))
         return effects
 
-    def message(self, task: RunTask, once: str = "", delivered: int = 0) -> Posted:
+    def message(self, task: RunTask, once: str = "", delivered: int = 0) -> NewMessage:
         """The message of a task, for the queue or for the schedule. One without an envelope is a new run."""
         new = task.envelope is None
         if new:
@@ -135,7 +136,7 @@ class Enqueuing(Huey):
         due = None if self.ready_to_run(task) else due_of(task)
         data = self.serialize_task(task)
         unique = self.unique_name(task) if new and task.unique else ""
-        return Posted(task.id, data, task.priority or 0, due, unique, once, delivered, new)
+        return NewMessage(task.id, data, task.priority or 0, due, unique, once, delivered, new)
 
     def unique_name(self, task: RunTask) -> str:
         """The task and its arguments: of runs of the same name, one waits or runs at a time."""
@@ -145,7 +146,7 @@ class Enqueuing(Huey):
     def envelope(self, task: RunTask) -> Envelope:
         """Says who asks: whoever `asked_by` names, else the run whose task is asking, else code."""
         parent = self.current
-        who = asker.get() or (Asker("run", parent.task.id) if parent else Asker("code", host()))
+        who = asker.get() or (Requester("run", parent.task.id) if parent else Requester("code", host()))
         return Envelope(who, now(), code_version(), parent.task.id if parent else None, retries=task.retries)
 
     def send(self, effects: Effects) -> list[str]:
@@ -153,19 +154,19 @@ class Enqueuing(Huey):
         if self.settling:
             self.settling.effects.merge(effects)
             return [posted.run_id for posted in effects.messages]
-        return list(self.storage.apply(effects))
+        return list(self.storage.messages.write(effects))
 
     def note(self, task: RunTask, facts: dict[str, Any]) -> None:
         """Add facts to a run's record while it runs."""
         if not self._immediate:
-            delivery = getattr(task, "taken", Taken(task.id, 0, b"")).delivery
+            delivery = getattr(task, "taken", Delivery(task.id, 0, b"")).delivery
             event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
-            self.storage.apply(Effects().event(event))
+            self.storage.messages.write(Effects().event(event))
 
     def serialize_task(self, task: Any) -> bytes:
         if task.envelope is None:
             task.envelope = self.envelope(task)
-        letter = Letter(self._registry.create_message(task), task.envelope)
+        letter = SignedMessage(self._registry.create_message(task), task.envelope)
         data = bytes(self.serializer.serialize(letter))
         # The envelope has a null where the run has no parent.
         if data.count(b"null") > (task.envelope.parent_id is None):
@@ -174,8 +175,8 @@ class Enqueuing(Huey):
 
     def deserialize_task(self, data: bytes) -> RunTask:
         letter = self.serializer.deserialize(data)
-        if not isinstance(letter, Letter):
-            raise Unreadable("not a message that asks for a run")
+        if not isinstance(letter, SignedMessage):
+            raise InvalidMessage("not a message that asks for a run")
         task: RunTask = self._registry.create_task(letter.message)
         task.envelope = letter.envelope
         return task
@@ -187,7 +188,7 @@ def due_of(task: RunTask) -> float:
         check_due(task.eta)
     except ValueError as error:
         raise ValueError(f"eta of {task.name}: {error}") from error
-    return unix(task.eta)
+    return to_timestamp(task.eta)
 
 
 def check_all_finite(task: Any) -> None:
@@ -206,7 +207,7 @@ def check_finite(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | Non
     by_name = {(names[index] if index < len(names) else f"args[{index}]"): value for index, value in enumerate(args)}
     for name, value in (*by_name.items(), *(kwargs or {}).items()):
         if place := find_not_finite(value, name):
-            raise NotJSON(f"{place}: an argument of {task.name} must be a finite number, or text")
+            raise NotSerializable(f"{place}: an argument of {task.name} must be a finite number, or text")
 
 
 class Handles(ResultGroup):

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 from huey import signals as S
 
-from engine.broker.types import Done, Effects, Taken, event_json, unix
+from engine.broker.deliveries import Delivery, FinishedRun
+from engine.broker.effects import Effects, event_json, to_timestamp
 from engine.exceptions import TaskRaised
 from engine.models import State
 from engine.queues.log_capture import Notes
@@ -31,9 +32,9 @@ MAX_RESULT = 64 * 1024
 class Settlement:
     """The outcome of one execution. `effects` is everything that must be stored together with letting go."""
 
-    def __init__(self, task: Any, taken: Taken) -> None:
+    def __init__(self, task: Any, taken: Delivery) -> None:
         self.task, self.taken, self.attempt = task, taken, task.envelope.attempt
-        self.due = unix(task.eta or task.envelope.enqueued_at)
+        self.due = to_timestamp(task.eta or task.envelope.enqueued_at)
         self.effects = Effects()
         self.state: State | None = None
         self.interrupted = False
@@ -42,7 +43,7 @@ class Settlement:
         self.checked: tuple[Any, bytes] | None = None  # what the task's code returned, and the result made of it
         self.started, self.started_at = time.monotonic(), time.time()
         self.run_ms: float | None = None
-        self.done: Done | None = None
+        self.done: FinishedRun | None = None
         self.notes: Notes | None = None
         self.in_code = self.has_begun = False  # the task's own code runs; it has begun
 
@@ -81,7 +82,7 @@ class Settlement:
     def close(self, worker: str, version: str) -> None:
         """Nothing more follows: this is what is to be stored."""
         self.effects.event(self.event(worker, version))
-        self.done = Done(self.taken, self.effects, is_cancel=self.state == State.CANCELLED)
+        self.done = FinishedRun(self.taken, self.effects, is_cancel=self.state == State.CANCELLED)
 
     def take_over(self, earlier: "Settlement") -> None:
         """Go on with what is known of the same execution."""
@@ -112,7 +113,7 @@ class Settlement:
         if exception is not None:
             facts |= {"error": self.error, "traceback": self.traceback}
         if task.eta and state in (State.RETRYING, State.SCHEDULED):
-            facts["next_at"] = unix(task.eta)
+            facts["next_at"] = to_timestamp(task.eta)
         return event_json("ended", self.taken.run_id, time.time(), **facts)
 
 

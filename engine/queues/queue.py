@@ -13,14 +13,14 @@ from huey import CancelExecution
 from huey import signals as S
 from huey.api import TaskLock
 from huey.exceptions import TaskException
-from huey.storage import BaseStorage
 from huey.utils import Error
 
 from config import settings
+from engine.broker.deliveries import Delivery, HeldMessage, MissingTask, TurnResult
 from engine.broker.locks import LeaseLock
-from engine.broker.messages import Final, SignedJSON
-from engine.broker.types import Held, PutOff, Taken, Turn
-from engine.exceptions import BrokerAway, CancelRequested, NotJSON, NotStorable, TooLong
+from engine.broker.messages import FinalResult, SignedJSON
+from engine.broker.storage import Storage
+from engine.exceptions import BrokerAway, CancelRequested, MessageTooLarge, NotSerializable, NotStorable
 from engine.queues.enqueue import Enqueuing
 from engine.queues.execution import Settlement, raised_by_task
 from engine.queues.registry import NotRegistered, Registry
@@ -57,15 +57,15 @@ class Queue(Enqueuing):
         )
         self._registry = Registry()
 
-    def get_storage(self, **kwargs: Any) -> BaseStorage:
+    def get_storage(self, **kwargs: Any) -> Storage:
         # A process has only the one in memory that it uses.
         if settings.redis_url:
-            from engine.broker.redis import RedisDelivery
+            from engine.broker.redis.storage import RedisStorage
 
-            return RedisDelivery(self.name, settings.redis_url, settings.result_ttl_seconds, **kwargs)
-        from engine.broker.sqlite import SqliteDelivery
+            return RedisStorage(self.name, settings.redis_url, settings.result_ttl_seconds, **kwargs)
+        from engine.broker.sqlite.storage import SqliteStorage
 
-        return SqliteDelivery(self.name, settings.queue_path, settings.result_ttl_seconds, **kwargs)
+        return SqliteStorage(self.name, settings.queue_path, settings.result_ttl_seconds, **kwargs)
 
     def get_task_wrapper_class(self) -> type[RunWrapper]:
         return RunWrapper
@@ -85,7 +85,7 @@ class Queue(Enqueuing):
 
     def flush_locks(self, *names: str) -> set[str]:
         """Huey's -f and -L. Locks here die with their holders, so only those that are named are taken away."""
-        return {name for name in names if self.storage.unlock(name.strip())}
+        return {name for name in names if self.storage.locks.release(name.strip())}
 
     # --- working ---------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class Queue(Enqueuing):
             self.identify(f"{host()}:{threading.get_native_id()}:inline", "inline")
         taken = self.take()
         if taken is None:
-            self.storage.wait_for_work()
+            self.storage.deliveries.wait_for_work()
             taken = None if self.quiet_at and self.quiet_at.value else self.take()
         try:
             return taken and self.opened(taken)
@@ -110,20 +110,22 @@ class Queue(Enqueuing):
             self.local.unsure = True  # still held: this worker looks into its own hands first
             raise
 
-    def take(self) -> Taken | None:
+    def take(self) -> Delivery | None:
         """Settle what this worker has finished with, and take the next message, in one step."""
         local, tries = self.local, 0
         if local.given_up:
             self.settler.give_back_given_up()
         last = local.last
 
-        def step() -> Turn:
+        def step() -> TurnResult:
             nonlocal tries
             tries += 1
             # An answer that was lost may have handed something out: look there first.
             look_first, local.unsure = local.unsure, True
-            self.storage.known = self._registry._registry
-            return self.storage.turn(local.consumer, local.worker, look_first, self.limits, last and last.done)
+            self.storage.deliveries.known_tasks = self._registry._registry
+            return self.storage.deliveries.settle_and_claim(
+                local.consumer, local.worker, look_first, self.limits, last and last.done
+            )
 
         try:
             turn = self.settler.persist(step, patient=last is not None)
@@ -141,7 +143,7 @@ class Queue(Enqueuing):
         local.unsure, local.last = False, None
         if last:
             self.settler.conclude(last, turn.settled or tries > 1)
-        return turn.taken
+        return turn.claimed
 
     @functools.cached_property
     def limits(self) -> str:
@@ -159,16 +161,16 @@ class Queue(Enqueuing):
             return None
         except Exception as error:
             logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, error)
-            self.storage.bury(self.local.consumer, taken, storable(str(error)))
+            self.storage.deliveries.dead_letter(self.local.consumer, taken, storable(str(error)))
             return None
         task.taken = taken
         return task
 
-    def put_off(self, taken: Taken, task: str) -> None:
+    def put_off(self, taken: Delivery, task: str) -> None:
         """Leave a message to consumers whose code knows this task; it is dead when none has come within the grace."""
         local, name = self.local, f"{self.name}@{host()}"
-        why = PutOff(task, name, local.consumer, code_version())
-        match self.storage.put_off(local.consumer, taken, why, settings.unknown_task_grace):
+        why = MissingTask(task, name, local.consumer, code_version())
+        match self.storage.deliveries.defer(local.consumer, taken, why, settings.unknown_task_grace):
             case "dead":
                 logger.error("Message %s cannot be run and is kept as dead: %s (%s)", taken.run_id, why.reason, task)
             case "scheduled":
@@ -204,11 +206,11 @@ class Queue(Enqueuing):
         """Settle what this worker has finished with, if it has not been yet."""
         self.settler.settle_last()
 
-    def settle_for_the_killed(self, held: Held, error: Exception) -> None:
+    def settle_for_the_killed(self, held: HeldMessage, error: Exception) -> None:
         """Settle a run whose worker, of our name, was killed on purpose: its attempt has ended with this error."""
         try:
-            data = self.settler.persist(lambda: self.storage.message(held.run_id))
-            task = data and self.opened(Taken(held.run_id, held.delivery, data))
+            data = self.settler.persist(lambda: self.storage.messages.get(held.run_id))
+            task = data and self.opened(Delivery(held.run_id, held.delivery, data))
         except BrokerAway as away:
             logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, away)
             return
@@ -241,8 +243,8 @@ class Queue(Enqueuing):
         if current is None or current.task is not task:
             return
         try:
-            current.checked = value, self.serializer.serialize(Final(value, current.attempt, task.id))
-        except (NotStorable, TooLong) as error:
+            current.checked = value, self.serializer.serialize(FinalResult(value, current.attempt, task.id))
+        except (NotStorable, MessageTooLarge) as error:
             raise NotStorable(f"the result of {task.name} cannot be stored: {error}") from error
         if task.on_complete:
             self.check_follower(task.on_complete, value)
@@ -254,7 +256,7 @@ class Queue(Enqueuing):
         follower.extend_data(value)
         try:
             self.message(follower)
-        except (NotJSON, TooLong, ValueError) as error:
+        except (NotSerializable, MessageTooLarge, ValueError) as error:
             raise NotStorable(f"the result cannot be handed on to {follower.name}: {error}") from error
 
     def _emit(self, signal: str, task: Any, *args: Any, **kwargs: Any) -> None:
@@ -308,7 +310,7 @@ class Queue(Enqueuing):
         """Huey's. A revocation of one run goes with the run, and expires where the broker knows of none."""
         if self._immediate or not key.startswith("r:"):
             return super().put(key, data)
-        return self.storage.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
+        return self.storage.results.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
 
     def put_result(self, key: str, data: Any) -> None:
         settling = self.settling
@@ -325,12 +327,12 @@ class Queue(Enqueuing):
         if isinstance(data, Error) and hasattr(settling.task, "failed_result"):
             try:
                 value = settling.task.failed_result(settling.exception)
-                result = self.serializer.serialize(Final(value, settling.attempt, key))
+                result = self.serializer.serialize(FinalResult(value, settling.attempt, key))
                 settling.value = value
                 return bytes(result)
             except BaseException:
                 logger.exception("failed_result of %s raised, or cannot be stored; the error is", settling.task.name)
-        return bytes(self.serializer.serialize(Final(data, settling.attempt, key)))
+        return bytes(self.serializer.serialize(FinalResult(data, settling.attempt, key)))
 
     def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
         """Huey's question; what the broker said when it handed out the message spares asking it again."""
@@ -353,8 +355,8 @@ class Queue(Enqueuing):
         key, data = f"chord:{member.cid}", self.serializer.serialize(value)
 
         def store_and_look() -> dict[str, bytes]:
-            self.storage.put_data(f"{key}:{member.idx}", data, is_result=True)
-            return dict(self.storage.peek_many([f"{key}:{index}" for index in range(member.size)]))
+            self.storage.results.put(f"{key}:{member.idx}", data, expires=True)
+            return dict(self.storage.results.get_many([f"{key}:{index}" for index in range(member.size)]))
 
         found = self.settler.persist(store_and_look)
         if len(found) == member.size:
@@ -365,7 +367,7 @@ class Queue(Enqueuing):
 
     def pauses(self) -> dict[str, dict[str, Any]]:
         """What is paused → who, when and why: `""`, which is the whole queue, a task, or `schedule:` and a task."""
-        return dict(self.storage.pauses())
+        return dict(self.storage.pauses.all())
 
 
 Queues = Mapping[str, Queue]

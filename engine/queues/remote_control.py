@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from engine.broker.entries import BAD, report
+from engine.broker.parsing import PARSE_ERRORS, log_malformed
 from engine.models import now
 from engine.queues.queue import Queue
 
@@ -61,7 +61,7 @@ def pending(queue: Queue, consumer: str) -> list[Order]:
 
 def left(queue: Queue, consumer: str) -> dict[What, bytes]:
     """What has been left for the consumer, in the order in which it is carried out, whatever it is."""
-    found = queue.storage.peek_many([key_of(consumer, what) for what in What])
+    found = queue.storage.results.get_many([key_of(consumer, what) for what in What])
     return {what: data for what in What if (data := found.get(key_of(consumer, what))) is not None}
 
 
@@ -69,7 +69,7 @@ def take(queue: Queue, consumer: str) -> list[Order]:
     """The same, taken away with whatever is no order: for the consumer itself."""
     found = left(queue, consumer)
     for what in found:
-        queue.storage.delete_data(key_of(consumer, what))
+        queue.storage.results.delete(key_of(consumer, what))
     return list(filter(None, (order_of(queue, consumer, what, data) for what, data in found.items())))
 
 
@@ -79,14 +79,14 @@ def answer(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
 
 
 def last_dump(queue: Queue, consumer: str) -> Dump | None:
-    data = queue.storage.peek_many([dump_key(consumer)]).get(dump_key(consumer))
+    data = queue.storage.results.get_many([dump_key(consumer)]).get(dump_key(consumer))
     value = data and read(queue, data)
     if not value:
         return None
     try:
         return Dump(datetime.fromisoformat(value["at"]).astimezone(UTC), [stack_of(*one) for one in value["stacks"]])
-    except BAD:
-        report("stack dump", queue.name, consumer)
+    except PARSE_ERRORS:
+        log_malformed("stack dump", queue.name, consumer)
         return None
 
 
@@ -119,14 +119,14 @@ def dump_key(consumer: str) -> str:
 
 def put(queue: Queue, key: str, value: dict[str, Any]) -> None:
     """Signed like every other value, and gone with the results."""
-    queue.storage.put_data(key, queue.serializer.serialize(value), is_result=True)
+    queue.storage.results.put(key, queue.serializer.serialize(value), expires=True)
 
 
 def read(queue: Queue, data: bytes) -> Any:
     """None for what is not signed with our key: nobody else gives orders."""
     try:
         return queue.serializer.deserialize(data)
-    except BAD:  # also Unreadable
+    except PARSE_ERRORS:  # also InvalidMessage
         return None
 
 
@@ -136,6 +136,6 @@ def order_of(queue: Queue, consumer: str, what: What, data: bytes) -> Order | No
         if not value or (value["what"], value["consumer"]) != (what, consumer):
             return None
         return Order(what, str(value["by"]), datetime.fromisoformat(value["at"]).astimezone(UTC))
-    except BAD:
-        report("order", queue.name, f"{consumer} to {what}")
+    except PARSE_ERRORS:
+        log_malformed("order", queue.name, f"{consumer} to {what}")
         return None

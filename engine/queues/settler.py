@@ -17,7 +17,7 @@ from huey.utils import Error
 
 from config import settings
 from engine.database import release
-from engine.exceptions import BrokerAway, CancelRequested, NotJSON, TooLong
+from engine.exceptions import BrokerAway, CancelRequested, MessageTooLarge, NotSerializable
 from engine.models import State
 from engine.queues.execution import Settlement
 from engine.queues.task import RunTask
@@ -42,7 +42,7 @@ class Settler:
         if settlement.interrupted:
             local, most = self.local, settings.max_deliveries
             try:
-                self.queue.storage.give_back(local.consumer, local.worker, "shutdown", most, counts=False)
+                self.queue.storage.deliveries.release(local.consumer, local.worker, "shutdown", most, counts=False)
             except BrokerAway as away:  # the consumer gives back what it holds, or another one does after the lease
                 logger.warning("Run %s could not be given back: %s", settlement.taken.run_id, away)
             return
@@ -56,7 +56,7 @@ class Settler:
             return
         self.local.unsure = True
         try:
-            settled = self.persist(lambda: self.queue.storage.settle(self.local.consumer, last.done))
+            settled = self.persist(lambda: self.queue.storage.deliveries.settle(self.local.consumer, last.done))
         except CancelRequested as request:
             self.settle_as_cancelled(last, str(request))
             self.settle_last()
@@ -163,7 +163,7 @@ class Settler:
     def abort_chord(self, config: Any, error: Error) -> None:
         try:
             self.queue._check_chord(config, error)
-        except (NotJSON, TooLong) as reason:
+        except (NotSerializable, MessageTooLarge) as reason:
             logger.error("The results of a chord cannot be handed on to %s: %s", config.callback.name, reason)
             self.queue.put_result(config.callback.id, error)
 
@@ -181,7 +181,9 @@ class Settler:
     def give_back_given_up(self) -> None:
         local = self.local
         self.persist(
-            lambda: self.queue.storage.give_back(local.consumer, local.worker, local.given_up, settings.max_deliveries)
+            lambda: self.queue.storage.deliveries.release(
+                local.consumer, local.worker, local.given_up, settings.max_deliveries
+            )
         )
         local.given_up, local.unsure = "", False
         self.publish(None)

@@ -90,7 +90,7 @@ class InCode:
                 self.capture.__exit__()
             finally:
                 if self.current and error and not isinstance(error, Exception):  # in the middle of anything
-                    self.queue.storage.drop_unfinished()
+                    self.queue.storage.rollback_interrupted()
 
 
 PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -25,7 +25,7 @@ from peewee import PeeweeException
 
 from config import settings
 from engine.back_off import BackOff
-from engine.broker.types import Held
+from engine.broker.deliveries import HeldMessage
 from engine.database import release
 from engine.exceptions import BrokerAway, HardTimeLimit
 from engine.history import writer
@@ -94,7 +94,7 @@ class Consumer(stock.Consumer):
         self.interrupted_at: dict[str, float] = {}
         shared = multiprocessing.get_context("fork")
         slots = range(options.get("workers", 1))
-        self.unattended: dict[Held, int] = {}  # runs that their workers do not execute, and at how many looks
+        self.unattended: dict[HeldMessage, int] = {}  # runs that their workers do not execute, and at how many looks
         self.cancelling = [shared.Array("c", 400, lock=False) for _ in slots]
         self.executing = [shared.Value("q", 0, lock=False) for _ in slots]
         self.deadlines = [shared.Value("d", 0.0, lock=False) for _ in slots]
@@ -200,7 +200,7 @@ class Consumer(stock.Consumer):
             self.scheduler = self._create_process(self._create_scheduler(), "Scheduler")
             self.scheduler.start()
 
-    def replace_worker(self, number: int, cut_off: tuple[Held, Exception] | None = None) -> None:
+    def replace_worker(self, number: int, cut_off: tuple[HeldMessage, Exception] | None = None) -> None:
         worker = self._create_worker()
         worker.cut_off, worker.began_at = cut_off, time.monotonic()
         process = self._create_process(worker, f"Worker-{number}")
@@ -219,7 +219,7 @@ class Consumer(stock.Consumer):
             return
         try:
             held = self.held()
-            cancelled = self.huey.storage.cancelling() if held else {}
+            cancelled = self.huey.storage.deliveries.cancelled() if held else {}
             self.return_unattended([one for one in held if not self.is_executed(one)])
         except BrokerAway:
             return
@@ -228,23 +228,23 @@ class Consumer(stock.Consumer):
             if self.is_executed(one):
                 self.look_after_run(one, cancelled.get(one.run_id))
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldMessage]:
         """The runs that stand at the broker beside a worker of this consumer."""
-        return [held for held in self.huey.storage.held() if held.consumer == self.id]
+        return [held for held in self.huey.storage.deliveries.held() if held.consumer == self.id]
 
-    def is_executed(self, held: Held) -> bool:
+    def is_executed(self, held: HeldMessage) -> bool:
         """True if its worker executes or settles this very run."""
         return bool(self.executing[slot_of(held.worker)].value == hash(held.run_id))
 
-    def return_unattended(self, held: list[Held]) -> None:
+    def return_unattended(self, held: list[HeldMessage]) -> None:
         """Give back the runs that their workers have not executed for a while, as deliveries without an outcome."""
         self.unattended = {one: self.unattended.get(one, 0) + 1 for one in held}
         for one in [one for one, looks in self.unattended.items() if looks > MOST_LOOKS]:
             reason = f"{one.worker} did not execute it"
-            if self.huey.storage.give_back(self.id, one.worker, reason, settings.max_deliveries, only=one):
+            if self.huey.storage.deliveries.release(self.id, one.worker, reason, settings.max_deliveries, only=one):
                 logger.warning("Run %s of %s returned to the queue: %s", one.run_id, one.task, reason)
 
-    def look_after_run(self, held: Held, cancelled_by: str | None) -> None:
+    def look_after_run(self, held: HeldMessage, cancelled_by: str | None) -> None:
         slot, limit = slot_of(held.worker), self.huey.time_limit(held.task)
         worker, process = self.worker_threads[slot]
         if worker.cut_off and worker.cut_off[0] == held:  # this worker is only to settle it
@@ -259,7 +259,7 @@ class Consumer(stock.Consumer):
         elif limit and time.time() - held.held_at > limit:
             self.cut_off(held, HardTimeLimit(f"the time limit of {limit:g} s has passed; the worker was killed"))
 
-    def cut_off(self, held: Held, why: Exception) -> None:
+    def cut_off(self, held: HeldMessage, why: Exception) -> None:
         """Kill the worker of a run. Its successor settles the run, as an attempt that ended so."""
         logger.error("Run %s of %s is cut off: %s", held.run_id, held.task, why)
         slot = slot_of(held.worker)
@@ -271,7 +271,7 @@ class Consumer(stock.Consumer):
         code = getattr(process, "exitcode", 0)
         how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         try:
-            count = self.huey.storage.give_back(self.id, name, f"{name} died ({how})", settings.max_deliveries)
+            count = self.huey.storage.deliveries.release(self.id, name, f"{name} died ({how})", settings.max_deliveries)
         except BrokerAway as error:
             logger.warning("%s died (%s); what it held waits for the broker: %s", name, how, error)
             return False
@@ -352,7 +352,7 @@ class Consumer(stock.Consumer):
         }
         heartbeat = self.back_offs.setdefault("heartbeat", BackOff("The heartbeat"))
         try:
-            self.huey.storage.beat(self.id, info)
+            self.huey.storage.heartbeats.record(self.id, info)
             heartbeat.succeeded()
         except BrokerAway as error:
             heartbeat.failed(error)
@@ -393,7 +393,9 @@ class Consumer(stock.Consumer):
     def hand_over(self) -> None:
         """Give back what is still held, say goodbye, and write down the rest of the history."""
         try:
-            count = self.huey.storage.give_back(self.id, None, "shutdown", settings.max_deliveries, counts=False)
+            count = self.huey.storage.deliveries.release(
+                self.id, None, "shutdown", settings.max_deliveries, counts=False
+            )
             if count:
                 logger.warning("%d running task(s) handed back to the queue", count)
             self.report(stopped_at=now().timestamp())

@@ -17,7 +17,7 @@ def alive(queue: Queue) -> bool:
         beat.info.get("host") == host()
         and not beat.info.get("stopped_at")
         and time.time() - beat.at < settings.lease_seconds
-        for beat in queue.storage.beats()
+        for beat in queue.storage.heartbeats.all()
     )
 
 

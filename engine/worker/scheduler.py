@@ -11,8 +11,8 @@ from huey import consumer as stock
 
 from config import settings
 from engine.back_off import BackOff
-from engine.broker.messages import Asker
-from engine.broker.types import Effects, event_json
+from engine.broker.effects import Effects, event_json
+from engine.broker.messages import Requester
 from engine.history.recorder import Recorder
 from engine.queues import ticks
 from engine.queues.enqueue import asked_by
@@ -67,14 +67,14 @@ class Scheduler(stock.Scheduler):
         self.seen_at.value = at.timestamp()
 
     def move_due(self, at: datetime) -> None:
-        while self.huey.storage.move_due(at.timestamp()) and not self.stop_flag.is_set():
+        while self.huey.storage.messages.enqueue_due(at.timestamp()) and not self.stop_flag.is_set():
             pass
 
     def reap(self) -> None:
         if time.monotonic() < self.next_reap:
             return
         self.next_reap = time.monotonic() + settings.lease_seconds / 2
-        for consumer in self.huey.storage.reap(settings.lease_seconds, settings.max_deliveries):
+        for consumer in self.huey.storage.deliveries.reap(settings.lease_seconds, settings.max_deliveries):
             logger.warning("Consumer %s is lost; what it held is back in the queue", consumer)
 
     def tick(self, task_class: type[RunTask], at: datetime) -> None:
@@ -86,25 +86,25 @@ class Scheduler(stock.Scheduler):
         name, minute = task_class.__name__, int(at.timestamp()) // 60
         if self.checked.get(name, -1) >= minute:
             return
-        last = self.huey.storage.last_ticks().get(name)
+        last = self.huey.storage.ticks.last().get(name)
         first = minute if last is None else max(last + 1, minute - MOST_MINUTES, self.checked.get(name, -1) + 1)
         due = [one for one in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(one * 60, UTC))]
         if due:
             info = self.huey.pauses().get(ticks.target(name))
             self.strike(task_class, ticks.fates(due, minute, task_class.catch_up, info), at)
         elif last is None:
-            self.huey.storage.tick(name, minute, Effects())
+            self.huey.storage.ticks.record(name, minute, Effects())
         self.checked[name] = minute
 
     def strike(self, task_class: type[RunTask], fates: list[ticks.Fate], at: datetime) -> None:
         """Record what becomes of these ticks, with the run that the last of them starts, if it starts one."""
         name, newest, effects, task = task_class.__name__, fates[-1], Effects(), None
         if newest.state in (ticks.ENQUEUED, ticks.LATE):
-            with asked_by(Asker("schedule", getattr(task_class.schedule, "expression", ""))):
+            with asked_by(Requester("schedule", getattr(task_class.schedule, "expression", ""))):
                 task = task_class()
                 effects = self.huey.posted(task)
         told = {"task": name, "ticks": [list(one) for one in fates], "run": task and task.id}
         effects.event(event_json("ticks", "", at.timestamp(), **told))
-        if self.huey.storage.tick(name, newest.minute, effects) and task:
+        if self.huey.storage.ticks.record(name, newest.minute, effects) and task:
             late = int(at.timestamp()) // 60 - newest.minute
             logger.info("Enqueued periodic task %s%s", task, f", {late} min late" if late else "")

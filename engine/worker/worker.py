@@ -11,7 +11,7 @@ import psutil
 from huey import consumer as stock
 
 from config import settings
-from engine.broker.types import Held
+from engine.broker.deliveries import HeldMessage
 from engine.exceptions import BrokerAway, RunCancelled
 from engine.worker.soft_limit import strike_if_passed
 
@@ -36,7 +36,7 @@ class Worker(stock.Worker):
     deadline: Any  # shared with the parent: the soft limit of that run
     tally: Any  # shared with the parent: attempts settled, and failed
     next_weighing = 0.0
-    cut_off: tuple[Held, Exception] | None = None  # the run whose worker the parent killed, and why
+    cut_off: tuple[HeldMessage, Exception] | None = None  # the run whose worker the parent killed, and why
     began_at = 0.0  # monotonic, where it follows one that has ended
 
     def initialize(self) -> None:

@@ -11,14 +11,14 @@ import pytest
 from browsers import PASSWORD, PEOPLE
 from consumers import ROOT, consumer
 from databases import bound_to
+from engine.broker.effects import Effects
+from engine.broker.sqlite.storage import SqliteStorage
 from installation import Installation
 from playwright.sync_api import Locator, Page, expect
 from waiting import wait_until
 
 from browser.chromium import NARROW, WIDE, Open, comes, fits
 from browser.sight import FAINT_TEXTS
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects
 from engine.models import Tick, now
 from engine.queues import ticks
 
@@ -52,11 +52,11 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clockwork]:
 
 
 def look_away(file: Path) -> None:
-    storage = SqliteDelivery("light", file, 60)
+    storage = SqliteStorage("light", file, 60)
     for task in ("beat", "beat_again"):
-        storage.tick(task, int(time.time()) // 60 - 5, Effects())
+        storage.ticks.record(task, int(time.time()) // 60 - 5, Effects())
     info = {"by": "ann@example.org", "kind": "operator", "at": now().isoformat(), "reason": "too loud", "until": None}
-    storage.pause(ticks.target("beat_held"), info)
+    storage.pauses.put(ticks.target("beat_held"), info)
     storage.close()
 
 

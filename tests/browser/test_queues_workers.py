@@ -14,6 +14,8 @@ import slow
 from browsers import PASSWORD, PEOPLE
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to
+from engine.broker.effects import Effects
+from engine.broker.sqlite.storage import SqliteStorage
 from installation import Installation
 from playwright.sync_api import Locator, Page, expect
 from test_start import Started
@@ -22,9 +24,7 @@ from waiting import wait_until
 import tasks
 from browser.chromium import NARROW, WIDE, Open, fits, reload_until, with_and_without
 from browser.sight import FAINT_TEXTS
-from engine.broker.messages import Asker, SignedJSON
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects
+from engine.broker.messages import Requester, SignedJSON
 from engine.control.queues import pause
 from engine.models import Run, WorkerProcess
 from engine.queues.enqueue import asked_by
@@ -59,7 +59,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
 @pytest.fixture
 def place(console: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     """The test's own hand on the console's database and queues, which hold nothing from before."""
-    stored = {name: SqliteDelivery(name, console.folder / "data" / "queue.db", 600) for name in tasks.queues}
+    stored = {name: SqliteStorage(name, console.folder / "data" / "queue.db", 600) for name in tasks.queues}
     for name, queue in tasks.queues.items():
         monkeypatch.setattr(queue, "storage", stored[name])
         monkeypatch.setattr(queue, "serializer", SignedJSON(KEY))
@@ -246,7 +246,7 @@ def test_a_killed_consumer_is_late_then_lost_and_its_run_is_delivered_again(
 
 
 def held_by(consumer_id: str) -> str:
-    return next((held.run_id for held in tasks.normal.storage.held() if held.consumer == consumer_id), "")
+    return next((held.run_id for held in tasks.normal.storage.deliveries.held() if held.consumer == consumer_id), "")
 
 
 # --- the dead ------------------------------------------------------------------------------------------------
@@ -281,10 +281,10 @@ def test_a_dead_run_is_requeued_and_succeeds(open_page: Open, place: Slow, tmp_p
 def test_every_page_fits_its_window_and_can_be_read(
     open_page: Open, place: Slow, size: dict[str, int], theme: str
 ) -> None:
-    with asked_by(Asker("operator", "a.person.with.quite.a.long.name@library.example.org")):
+    with asked_by(Requester("operator", "a.person.with.quite.a.long.name@library.example.org")):
         for number in range(12):
             slow.grind(number, page=number)
-    pause(tasks.light, by=Asker("operator", "ann@example.org"), reason="a long reason " * 12)
+    pause(tasks.light, by=Requester("operator", "ann@example.org"), reason="a long reason " * 12)
     bury("0" * 36, b"\x80\x04 garbage \xff" * 40)
     bury("1" * 36, tasks.light.serialize_task(slow.nap.s(1)).replace(b"slow.nap", b"slow.gone"))
     lost = WorkerProcess.create(
@@ -312,6 +312,6 @@ def test_every_page_fits_its_window_and_can_be_read(
 
 def bury(run_id: str, data: bytes) -> None:
     storage = tasks.normal.storage
-    storage.apply(Effects().enqueue(run_id, data))
-    taken = storage.turn("app-1:1:x", "Worker-1", False, "{}").taken
-    storage.bury("app-1:1:x", taken, "the signature is not ours")
+    storage.messages.write(Effects().enqueue(run_id, data))
+    taken = storage.deliveries.settle_and_claim("app-1:1:x", "Worker-1", False, "{}").claimed
+    storage.deliveries.dead_letter("app-1:1:x", taken, "the signature is not ours")

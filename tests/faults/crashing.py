@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from engine.broker.types import Done, Turn
+from engine.broker.deliveries import FinishedRun, TurnResult
+
 from engine.exceptions import BrokerAway
 
 
@@ -22,11 +23,11 @@ class Point(NamedTuple):
 
 def settles(arguments: tuple[Any, ...], answer: Any = None) -> bool:
     """A run is settled alone, or in the step that takes the next."""
-    return any(isinstance(one, Done) for one in arguments)
+    return any(isinstance(one, FinishedRun) for one in arguments)
 
 
-def has_taken(arguments: tuple[Any, ...], turn: Turn) -> bool:
-    return turn.taken is not None
+def has_taken(arguments: tuple[Any, ...], turn: TurnResult) -> bool:
+    return turn.claimed is not None
 
 
 POINTS = {

@@ -156,10 +156,11 @@ Delivery.move_due = move_due
         "storms processes_are_killed and worker",
         "engine/queues/queue.py",
         """
-from engine.broker.types import Done, Effects
+from engine.broker.deliveries import FinishedRun
+from engine.broker.effects import Effects
 stock_execute = Queue.execute
 def execute(self, task, timestamp=None):
-    self.storage.settle(self.local.consumer, Done(task.taken, Effects()))
+    self.storage.deliveries.settle(self.local.consumer, Done(task.taken, Effects()))
     return stock_execute(self, task, timestamp)
 Queue.execute = execute
 """,
@@ -171,8 +172,8 @@ Queue.execute = execute
         """
 stock_turn, stock_settle = Delivery.turn, Delivery.settle
 def unfenced(self, done):
-    held = {one.run_id: one for one in self.held()}.get(done.taken.run_id) if done else None
-    return done._replace(taken=done.taken._replace(delivery=held.delivery)) if held else done
+    held = {one.run_id: one for one in self.held()}.get(done.claimed.run_id) if done else None
+    return done._replace(taken=done.claimed._replace(delivery=held.delivery)) if held else done
 def turn(self, consumer, worker, look_first, limits, done=None):
     return stock_turn(self, consumer, worker, look_first, limits, unfenced(self, done))
 Delivery.turn = turn
@@ -516,13 +517,17 @@ Delivery.tick = tick
         "a message for a task that is not known is left to newer code",
         "put_off newer_code_takes_what",
         "engine/queues/queue.py",
-        "Queue.put_off = lambda self, taken, task: self.storage.bury(self.local.consumer, taken, task)",
+        "Queue.put_off = lambda self, taken, task: self.storage.deliveries.dead_letter(self.local.consumer, taken, task)",
     ),
     Mutant(
         "newer code finds what was put off",
         "put_off newer_code_takes_what",
         instead=(
-            ("engine/queues/queue.py", "self.storage.known = self._registry._registry", "self.storage.known = ()"),
+            (
+                "engine/queues/queue.py",
+                "self.storage.deliveries.known_tasks = self._registry._registry",
+                "self.storage.deliveries.known_tasks = ()",
+            ),
         ),
     ),
     Mutant(
@@ -749,7 +754,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
         "lost_runs what_the_broker_has",
         "delivery",
         """
-from engine.broker.types import event_json
+from engine.broker.effects import event_json
 def report_lost(self, ids):
     for run_id in ids:
         self.apply(Effects().event(event_json("lost", run_id, time.time())))

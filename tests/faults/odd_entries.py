@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from probes import probe
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 from engine.queues.queue import Queue
 
 #: The storage of a queue of this name, on the broker of the test.
@@ -19,9 +19,9 @@ Storages = Callable[[str], Any]
 def storages_on(broker: str, request: pytest.FixtureRequest, folder: Path) -> Storages:
     """`broker`: sqlite or redis."""
     if broker == "sqlite":
-        return lambda name: SqliteDelivery(name, folder / "queue.db", 60, read_timeout=0.05)
+        return lambda name: SqliteStorage(name, folder / "queue.db", 60, read_timeout=0.05)
     url = request.getfixturevalue("redis_url")
-    return lambda name: RedisDelivery(name, url, 60, read_timeout=0.05)
+    return lambda name: RedisStorage(name, url, 60, read_timeout=0.05)
 
 
 @contextmanager
@@ -42,30 +42,34 @@ def work_off() -> None:
 def put_line(line: bytes) -> None:
     """At the end of the stream of events of the probe queue."""
     storage = probe.storage
-    if isinstance(storage, RedisDelivery):
-        storage.ask("XADD", "events", "*", "e", line)
+    if isinstance(storage, RedisStorage):
+        storage.client.command("XADD", "events", "*", "e", line)
     else:
-        storage.tell("INSERT INTO event (queue, data) VALUES (?, CAST(? AS TEXT))", "probe", line)
+        storage.database.execute("INSERT INTO event (queue, data) VALUES (?, CAST(? AS TEXT))", "probe", line)
 
 
 def put_beat(queue: Queue, consumer: str, info: bytes) -> None:
-    if isinstance(queue.storage, RedisDelivery):
-        queue.storage.run("beat", consumer, info)
+    if isinstance(queue.storage, RedisStorage):
+        queue.storage.client.run_script("record_heartbeat", consumer, info)
     else:
         insert = "INSERT OR REPLACE INTO consumer VALUES (?, ?, unixepoch(), CAST(? AS TEXT))"
-        queue.storage.tell(insert, queue.name, consumer, info)
+        queue.storage.database.execute(insert, queue.name, consumer, info)
 
 
 def put_pause(queue: Queue, target: str, info: bytes) -> None:
-    if isinstance(queue.storage, RedisDelivery):
-        queue.storage.ask("HSET", "pause_schedule" if target.startswith("schedule:") else "pause", target, info)
+    if isinstance(queue.storage, RedisStorage):
+        queue.storage.client.command(
+            "HSET", "pause_schedule" if target.startswith("schedule:") else "pause", target, info
+        )
     else:
         insert = "INSERT OR REPLACE INTO pause VALUES (?, ?, CAST(? AS TEXT))"
-        queue.storage.tell(insert, queue.name, target, info)
+        queue.storage.database.execute(insert, queue.name, target, info)
 
 
 def put_last_tick(queue: Queue, task: str, minute: bytes) -> None:
-    if isinstance(queue.storage, RedisDelivery):
-        queue.storage.ask("HSET", "ticks", task, minute)
+    if isinstance(queue.storage, RedisStorage):
+        queue.storage.client.command("HSET", "ticks", task, minute)
     else:
-        queue.storage.tell("INSERT OR REPLACE INTO tick VALUES (?, ?, CAST(? AS TEXT))", queue.name, task, minute)
+        queue.storage.database.execute(
+            "INSERT OR REPLACE INTO tick VALUES (?, ?, CAST(? AS TEXT))", queue.name, task, minute
+        )

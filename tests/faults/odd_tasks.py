@@ -130,7 +130,7 @@ def misbehave(what: dict[str, Any], task: RunTask | None = None) -> Any:
     for line in what.get("lines", ()):
         log.info("%s", make(line))
     if "cancels itself" in what:
-        odd.storage.cancel(task.id, "itself")
+        odd.storage.messages.cancel(task.id, "itself")
     asks_for_retry = (what["outcome"] or [""])[0] == "retry"
     return "ended" if asks_for_retry and task.envelope.attempt > 2 else act(what["outcome"])
 

@@ -7,6 +7,9 @@ from typing import Any
 import served
 import stock
 from databases import bound_to
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from peewee import fn
 from redis.exceptions import RedisError
 from refusing import RefusingRedis
@@ -15,9 +18,6 @@ from servers import RedisServer
 from systems import System
 
 from engine.broker.messages import SignedJSON
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects
 from engine.exceptions import BrokerAway
 from engine.migrations import migrate
 from engine.models import Attempt, RejectedEvent, Run, State
@@ -50,9 +50,9 @@ class Dewey(System):
         self.stack.callback(self.put_back, self.queue.storage, self.queue.serializer)
         self.queue.serializer = SignedJSON(KEY)
         self.queue.storage = (
-            RedisDelivery("faults", self.broker.url, RESULT_TTL)
+            RedisStorage("faults", self.broker.url, RESULT_TTL)
             if self.broker
-            else SqliteDelivery("faults", self.folder / "queue.db", RESULT_TTL)
+            else SqliteStorage("faults", self.folder / "queue.db", RESULT_TTL)
         )
         self.stack.enter_context(bound_to(self.settings["DATABASE_URL"]))
         migrate()
@@ -67,7 +67,7 @@ class Dewey(System):
 
     def put_unreadable(self) -> list[str]:
         """Garbage, a message under another key, and one for a task that the consumers do not know."""
-        self.queue.storage.apply(Effects().enqueue("garbage", b"garbage"))
+        self.queue.storage.messages.write(Effects().enqueue("garbage", b"garbage"))
         self.queue.serializer = SignedJSON("x" * 40)
         forged = self.deeds.die()
         self.queue.serializer = SignedJSON(KEY)
@@ -83,7 +83,11 @@ class Dewey(System):
 
     def unfinished(self) -> int:
         try:
-            return int(self.queue.storage.queue_size()) + self.scheduled() + len(self.queue.storage.held())
+            return (
+                int(self.queue.storage.messages.count_waiting())
+                + self.scheduled()
+                + len(self.queue.storage.deliveries.held())
+            )
         except BrokerAway:
             return 1
 
@@ -145,6 +149,6 @@ class Stock(System):
 
     def unfinished(self) -> int:
         try:
-            return int(self.queue.storage.queue_size()) + self.scheduled()
+            return int(self.queue.storage.messages.count_waiting()) + self.scheduled()
         except RedisError:
             return 1

@@ -167,7 +167,7 @@ class System:
         raise NotImplementedError
 
     def scheduled(self) -> int:
-        return int(self.queue.storage.schedule_size())
+        return int(self.queue.storage.messages.count_scheduled())
 
     def dead(self) -> set[str]:
         return set()

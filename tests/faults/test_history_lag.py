@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from browsers import Flasks, signed_in_browser
+from engine.broker.effects import Effects, event_json
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
 from config import QUEUES
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects, event_json
 from engine.database import database
 from engine.history import lag, writer
 from engine.history.lag import Lag
@@ -28,9 +28,9 @@ def fresh_brokers(
     """The three queues on a fresh broker, each with a live consumer on record."""
     for name in QUEUES:
         storage = (
-            RedisDelivery(name, request.getfixturevalue("redis_url"), 60)
+            RedisStorage(name, request.getfixturevalue("redis_url"), 60)
             if request.param == "redis"
-            else SqliteDelivery(name, tmp_path / "queue.db", 60)
+            else SqliteStorage(name, tmp_path / "queue.db", 60)
         )
         monkeypatch.setattr(tasks.queues[name], "storage", storage)
     yield
@@ -40,7 +40,7 @@ def report(*ages: float) -> None:
     """Events of `light` that happened so many seconds ago."""
     events = [event_json("due", "x", time.time() - age) for age in ages]
     for event in events:
-        tasks.light.storage.apply(Effects().event(event))
+        tasks.light.storage.messages.write(Effects().event(event))
 
 
 def lag_of_light() -> Lag:
@@ -64,14 +64,14 @@ def test_a_run_that_was_just_enqueued_counts_as_an_event() -> None:
 
 def test_a_malformed_event_at_the_head_hides_no_lag() -> None:
     storage = tasks.light.storage
-    storage.apply(Effects().event("garbage").event("[]"))
+    storage.messages.write(Effects().event("garbage").event("[]"))
     report(100)
     assert (lag_of_light().events, lag_of_light().seconds > 99) == (3, True)
 
 
 def test_what_is_written_and_not_removed_yet_is_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     report(100)
-    monkeypatch.setattr(tasks.light.storage, "trim", lambda upto: None)
+    monkeypatch.setattr(tasks.light.storage.events, "trim", lambda upto: None)
     writer.write_down(tasks.light)
     assert lag_of_light() == Lag(0, 0.0)
 
@@ -101,7 +101,7 @@ def test_beyond_five_minutes_the_service_is_not_ready(app: Flask) -> None:
 
 
 def test_pages_metrics_and_status_show_the_lag_and_the_rejected(app: Flask, flask: Flasks) -> None:
-    tasks.light.storage.apply(Effects().event("garbage"))
+    tasks.light.storage.messages.write(Effects().event("garbage"))
     writer.write_down(tasks.light)
     report(400, 1, 1)
     page = signed_in_browser(app, "viewer").get("/workers").text
@@ -126,7 +126,7 @@ def test_pages_metrics_and_status_show_the_lag_and_the_rejected(app: Flask, flas
 
 def test_the_rejected_are_listed_newest_first_for_people_and_programs(app: Flask, flask: Flasks) -> None:
     for line in ("first", '{"kind": "due", "id": 5}'):
-        tasks.light.storage.apply(Effects().event(line))
+        tasks.light.storage.messages.write(Effects().event(line))
     writer.write_down(tasks.light)
     listed = json.loads(flask("history", "rejected", "--json"))
     assert [(one["kind"], one["line"]) for one in listed["rejected"]] == [

@@ -107,7 +107,7 @@ def test_a_scheduler_that_has_ended_is_replaced_with_its_recorder(environment: d
 
 @pytest.mark.parametrize("environment", ["redis"], indirect=True)
 def test_a_failover_that_unblocks_the_recorder_does_not_end_it(environment: dict[str, str], tmp_path: Path) -> None:
-    redis = probe.storage.redis
+    redis = probe.storage.client.redis
     with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
         works(running)
         for _ in range(3):
@@ -140,8 +140,8 @@ def test_a_schedule_that_raises_keeps_nothing_else_from_its_time(
             tasks: list[type[RunTask]] = [hopeless.task_class, sound.task_class]
             for task in tasks:
                 probe._registry.unregister(task)
-        assert {"sound", "hopeless"} & probe.storage.last_ticks().keys() == {"sound"}
-        assert (probe.storage.schedule_size(), probe.storage.queue_size()) == (0, 2)
+        assert {"sound", "hopeless"} & probe.storage.ticks.last().keys() == {"sound"}
+        assert (probe.storage.messages.count_scheduled(), probe.storage.messages.count_waiting()) == (0, 2)
         assert clock.next_reap > 0
         assert clock.seen_at.value == 0, "that it looks at the clock is no reason to call the schedule sound"
 

@@ -8,18 +8,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
 from odd_entries import probe_on, storages_on, work_off
 from probes import echo, fail, probe
 
-from engine.broker.messages import Asker
-from engine.broker.redis import RedisDelivery
+from engine.broker.messages import Requester
 from engine.control import runs
 from engine.history import lost_runs, run_counts, writer
 from engine.history.lost_runs import LostRuns
 from engine.models import ENDED, Attempt, Run, State, now
 from engine.monitor.diagnosis import why
 
-VERA = Asker("operator", "vera")
+VERA = Requester("operator", "vera")
 
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
@@ -43,11 +43,11 @@ def sweep() -> None:
 
 def empty_the_broker() -> None:
     storage = probe.storage
-    if isinstance(storage, RedisDelivery):
-        storage.redis.flushall()
+    if isinstance(storage, RedisStorage):
+        storage.client.redis.flushall()
     else:
         for table in ("message", "kv", "event", "consumer", "spent"):
-            storage.tell(f"DELETE FROM {table}")
+            storage.database.execute(f"DELETE FROM {table}")
 
 
 def test_what_was_waiting_or_in_hand_when_the_broker_was_emptied_is_found_and_can_be_retried(
@@ -85,7 +85,7 @@ def test_what_the_broker_has_is_not_lost_wherever_it_is(each_database: str) -> N
     dying = echo(2).id
     probe.identify("another", "Worker-1")
     probe.dequeue()
-    probe.storage.give_back("another", "Worker-1", "died", 1)
+    probe.storage.deliveries.release("another", "Worker-1", "died", 1)
     failing = fail("/dev/null").id
     probe.execute(probe.dequeue())
     waiting, scheduled = echo(3).id, echo.schedule(args=(4,), delay=1000).id
@@ -110,11 +110,11 @@ def test_a_run_that_two_recorders_report_is_lost_once(each_database: str) -> Non
     run_id = echo(1).id
     record()
     empty_the_broker()
-    assert [probe.storage.report_lost([run_id]) for _ in range(2)] == [1, 1]
+    assert [probe.storage.messages.report_lost([run_id]) for _ in range(2)] == [1, 1]
     record()
     assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 1
     runs.retry({"probe": probe}, run_id, VERA)
-    assert probe.storage.report_lost([run_id]) == 0
+    assert probe.storage.messages.report_lost([run_id]) == 0
     work_off()
     record()
     assert Run.get_by_id(run_id).state == State.SUCCEEDED

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 from browsers import signed_in_browser
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
 from flask import Flask
 from odd_entries import Storages, probe_on, put_beat, put_last_tick, put_pause, storages_on, work_off
 from probes import echo, probe
 
 import tasks
 from config import QUEUES
-from engine.broker import entries
-from engine.broker.redis import RedisDelivery
-from engine.broker.types import Effects
+from engine.broker import parsing
 from engine.control import queues, schedules
 from engine.history import writer
 from engine.models import Run, State, WorkerProcess, now
@@ -43,7 +43,7 @@ def storages(request: pytest.FixtureRequest, tmp_path: Path) -> Storages:
 
 @pytest.fixture(autouse=True)
 def fresh_broker(storages: Storages) -> Iterator[None]:
-    entries.report.cache_clear()
+    parsing.log_malformed.cache_clear()
     with probe_on(storages):
         yield
 
@@ -52,7 +52,7 @@ def fresh_broker(storages: Storages) -> Iterator[None]:
 def test_a_malformed_heartbeat_keeps_no_other_off_the_record(
     library: None, value: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    probe.storage.beat("sound", HEARTBEAT)
+    probe.storage.heartbeats.record("sound", HEARTBEAT)
     put_beat(probe, "malformed", value)
     for _ in range(3):
         writer.write_consumers(probe)
@@ -70,14 +70,14 @@ def test_a_malformed_heartbeat_keeps_no_other_off_the_record(
     ],
 )  # fmt: skip
 def test_a_heartbeat_with_a_fact_of_the_wrong_type_is_left_out(library: None, facts: dict[str, Any]) -> None:
-    probe.storage.beat("sound", HEARTBEAT)
-    probe.storage.beat("odd", HEARTBEAT | facts)
+    probe.storage.heartbeats.record("sound", HEARTBEAT)
+    probe.storage.heartbeats.record("odd", HEARTBEAT | facts)
     writer.write_consumers(probe)
     assert [one.id for one in WorkerProcess.select()] == ["sound"]
 
 
 def test_of_a_heartbeat_of_newer_code_what_is_known_is_on_record(library: None) -> None:
-    probe.storage.beat("newer", HEARTBEAT | {"mood": "fine", "processed": 7})
+    probe.storage.heartbeats.record("newer", HEARTBEAT | {"mood": "fine", "processed": 7})
     writer.write_consumers(probe)
     assert WorkerProcess.get_by_id("newer").processed == 7
 
@@ -86,7 +86,7 @@ def test_the_health_check_passes_over_a_malformed_heartbeat() -> None:
     for number, value in enumerate(MALFORMED):
         put_beat(probe, f"malformed {number}", value)
     assert not alive(probe)
-    probe.storage.beat("sound", HEARTBEAT | {"host": host()})
+    probe.storage.heartbeats.record("sound", HEARTBEAT | {"host": host()})
     assert alive(probe)
 
 
@@ -100,18 +100,18 @@ def test_a_malformed_pause_still_holds_and_ends_when_it_is_resumed(value: bytes)
     assert datetime.fromisoformat(info["at"]).tzinfo
     assert ticks.paused(probe.pauses(), "echo", now())
     work_off()
-    assert [one.run_id for one in probe.storage.held()] == []
+    assert [one.run_id for one in probe.storage.deliveries.held()] == []
     assert queues.resume(probe) and schedules.resume(probe, "echo")
     work_off()
-    assert probe.storage.peek_data(run_id)
+    assert probe.storage.results.get(run_id)
 
 
 @pytest.mark.parametrize("value", [value for value in MALFORMED if value != b"5"])
 def test_a_tick_is_let_in_after_a_malformed_last_one(value: bytes) -> None:
     put_last_tick(probe, "echo", value)
-    assert probe.storage.last_ticks() == {}
-    assert probe.storage.tick("echo", 100, Effects())
-    assert probe.storage.last_ticks() == {"echo": 100}
+    assert probe.storage.ticks.last() == {}
+    assert probe.storage.ticks.record("echo", 100, Effects())
+    assert probe.storage.ticks.last() == {"echo": 100}
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_a_tick_is_let_in_after_a_malformed_last_one(value: bytes) -> None:
 )  # fmt: skip
 def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None:
     remote_control.give(probe, "c", What.QUIET, "vera")
-    probe.storage.put_data(remote_control.key_of("c", What.STOP), probe.serializer.serialize(value))
+    probe.storage.results.put(remote_control.key_of("c", What.STOP), probe.serializer.serialize(value))
     assert [order.what for order in remote_control.pending(probe, "c")] == [What.QUIET]
     assert [order.what for order in remote_control.take(probe, "c")] == [What.QUIET]
-    assert probe.storage.peek_many([remote_control.key_of("c", what) for what in What]) == {}
+    assert probe.storage.results.get_many([remote_control.key_of("c", what) for what in What]) == {}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None
     ],
 )  # fmt: skip
 def test_a_malformed_stack_dump_is_none(value: Any) -> None:
-    probe.storage.put_data(remote_control.dump_key("c"), probe.serializer.serialize(value))
+    probe.storage.results.put(remote_control.dump_key("c"), probe.serializer.serialize(value))
     assert remote_control.last_dump(probe, "c") is None
 
 
@@ -147,7 +147,7 @@ def hold_unreadably(entry: bytes) -> str:
     """A run that is held by nobody knows who."""
     run_id = echo(1).id
     assert probe.dequeue()
-    probe.storage.ask("HSET", "held", run_id, entry)
+    probe.storage.client.command("HSET", "held", run_id, entry)
     return run_id
 
 
@@ -158,12 +158,12 @@ HOLDERS = [b"", b"garbage", b"a b c d e f g h i", b"here 1 - 1 Worker-1 never 1 
 @pytest.mark.parametrize("entry", HOLDERS)
 def test_a_run_whose_holder_cannot_be_read_goes_back_to_the_queue(library: None, entry: bytes) -> None:
     run_id = hold_unreadably(entry)
-    assert probe.storage.held() == []
-    assert probe.storage.give_back("here", "Worker-1", "died", 5) == 0
-    probe.storage.ask("SET", "reaped", str(time.time()))
-    assert probe.storage.reap(60, 5) == []
+    assert probe.storage.deliveries.held() == []
+    assert probe.storage.deliveries.release("here", "Worker-1", "died", 5) == 0
+    probe.storage.client.command("SET", "reaped", str(time.time()))
+    assert probe.storage.deliveries.reap(60, 5) == []
     work_off()
-    assert probe.storage.peek_data(run_id)
+    assert probe.storage.results.get(run_id)
     writer.write_down(probe)
     assert [(run.id, run.state, run.deliveries) for run in Run.select()] == [(run_id, State.SUCCEEDED, 2)]
 
@@ -175,26 +175,26 @@ def test_a_holder_that_cannot_be_read_keeps_no_dead_consumer_from_being_reaped()
     run_id = echo(2).id
     probe.dequeue()
     storage = probe.storage
-    storage.ask("SET", "reaped", str(time.time()))
-    storage.ask("HSET", "held", run_id, "silent 1 - 1 Worker-1 1.0 1 1 echo")
-    assert storage.reap(60, 5) == ["silent"]
-    assert storage.queue_size() == 2
+    storage.client.command("SET", "reaped", str(time.time()))
+    storage.client.command("HSET", "held", run_id, "silent 1 - 1 Worker-1 1.0 1 1 echo")
+    assert storage.deliveries.reap(60, 5) == ["silent"]
+    assert storage.messages.count_waiting() == 2
 
 
 @pytest.mark.parametrize("storages", ["redis"], indirect=True)
 @pytest.mark.parametrize("entry", [b"garbage", b"5", b"[]", b'["a", "b"]', b'["a", "b", "c", null]', b"caf\xe9"])
 def test_a_malformed_lock_is_nobodys_and_keeps_no_worker_from_giving_back(entry: bytes) -> None:
     storage = probe.storage
-    storage.ask("HSET", "locks", "door", entry)
+    storage.client.command("HSET", "locks", "door", entry)
     echo(1)
     assert probe.dequeue()
-    assert storage.locks() == {}
-    assert not storage.unlock("door", "somebody")
-    assert storage.give_back("here", "Worker-1", "died", 5) == 1
-    assert storage.lock("door", "me", "", "", 60.0, 60)
-    assert not storage.lock("door", "you", "", "", 60.0, 60)
-    storage.ask("HSET", "locks", "door", entry)
-    assert storage.unlock("door")
+    assert storage.locks.all() == {}
+    assert not storage.locks.release("door", "somebody")
+    assert storage.deliveries.release("here", "Worker-1", "died", 5) == 1
+    assert storage.locks.acquire("door", "me", "", "", 60.0, 60)
+    assert not storage.locks.acquire("door", "you", "", "", 60.0, 60)
+    storage.client.command("HSET", "locks", "door", entry)
+    assert storage.locks.release("door")
 
 
 def test_pages_and_commands_show_the_sound_entries_beside_malformed_ones(
@@ -203,16 +203,16 @@ def test_pages_and_commands_show_the_sound_entries_beside_malformed_ones(
     for name in QUEUES:
         monkeypatch.setattr(tasks.queues[name], "storage", storages(name))
     light = tasks.light
-    light.storage.beat("sound", HEARTBEAT)
+    light.storage.heartbeats.record("sound", HEARTBEAT)
     for number, value in enumerate(MALFORMED):
         put_beat(light, f"malformed {number}", value)
         put_pause(light, ("", "close_abandoned_sessions", "schedule:close_abandoned_sessions")[number % 3], value)
         put_last_tick(light, "close_abandoned_sessions", value)
-    light.storage.put_data(remote_control.key_of("sound", What.STOP), light.serializer.serialize([1]))
-    light.storage.put_data(remote_control.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
-    if isinstance(light.storage, RedisDelivery):
-        light.storage.ask("HSET", "held", "lost", b"garbage")
-        light.storage.ask("HSET", "locks", "odd", b"garbage")
+    light.storage.results.put(remote_control.key_of("sound", What.STOP), light.serializer.serialize([1]))
+    light.storage.results.put(remote_control.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
+    if isinstance(light.storage, RedisStorage):
+        light.storage.client.command("HSET", "held", "lost", b"garbage")
+        light.storage.client.command("HSET", "locks", "odd", b"garbage")
     writer.write_consumers(light)
     browser = signed_in_browser(app, "admin")
     for address in (

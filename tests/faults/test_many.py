@@ -3,10 +3,10 @@
 from pathlib import Path
 from threading import Thread
 
+from engine.broker.redis.storage import RedisStorage
 from servers import RedisServer
 from waiting import wait_until
 
-from engine.broker.redis import RedisDelivery
 from engine.exceptions import BrokerAway
 from engine.queues.queue import Queue
 
@@ -16,7 +16,7 @@ MANY = 200_000
 def test_a_broker_killed_meanwhile_has_the_first_of_them_whole(tmp_path: Path) -> None:
     server, queue, failed = RedisServer(tmp_path), Queue("many"), list[BrokerAway]()
     server.start()
-    queue.storage = RedisDelivery("many", server.url, 60)
+    queue.storage = RedisStorage("many", server.url, 60)
     note = queue.task(name="note")(print)
 
     def enqueue() -> None:
@@ -33,11 +33,11 @@ def test_a_broker_killed_meanwhile_has_the_first_of_them_whole(tmp_path: Path) -
         thread.join()
         assert len(failed) == 1
         server.start()
-        stored = queue.storage.enqueued_items()
+        stored = queue.storage.messages.waiting()
         assert 1000 < len(stored) < MANY
         assert [queue.deserialize_task(one).args for one in stored] == [(number,) for number in range(len(stored))]
-        assert [line for _, line in queue.storage.events(0, MANY)] == stored
-        assert len(queue.storage.stored("run:")) == len(stored)
+        assert [line for _, line in queue.storage.events.read(0, MANY)] == stored
+        assert len(queue.storage.client.keys("run:")) == len(stored)
         note.map(range(3))
         assert queue.pending_count() == len(stored) + 3
     finally:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from conftest import redis_6_executable, redis_executable
 from databases import bound_to
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from peewee import PeeweeException
 from redis.exceptions import ResponseError
 from servers import RedisServer
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
-from engine.broker.types import Effects
 from engine.database import database
 from engine.exceptions import BrokerAway
 from engine.outages import lacks_table, outage_of, reason_of
@@ -136,36 +136,36 @@ def test_a_fault_of_the_statement_is_no_outage_on_sqlite(file: Path, statement: 
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[SqliteDelivery]:
-    storage = SqliteDelivery("q", tmp_path / "queue.db", 60)
+def broker(tmp_path: Path) -> Iterator[SqliteStorage]:
+    storage = SqliteStorage("q", tmp_path / "queue.db", 60)
     yield storage
     storage.close()
 
 
-def test_the_embedded_broker_hides_no_wrong_statement(broker: SqliteDelivery) -> None:
+def test_the_embedded_broker_hides_no_wrong_statement(broker: SqliteStorage) -> None:
     with pytest.raises(sqlite3.OperationalError):
-        broker.ask("SELECT nothing")
+        broker.database.query("SELECT nothing")
     with pytest.raises(sqlite3.IntegrityError):
-        broker.tell("INSERT INTO kv VALUES (NULL, NULL, NULL, NULL)")
-    broker.put_data("key", b"value")
+        broker.database.execute("INSERT INTO kv VALUES (NULL, NULL, NULL, NULL)")
+    broker.results.put("key", b"value")
 
 
-def test_the_embedded_broker_recovers_from_a_file_that_was_read_only(broker: SqliteDelivery) -> None:
-    broker.put_data("key", b"old")
+def test_the_embedded_broker_recovers_from_a_file_that_was_read_only(broker: SqliteStorage) -> None:
+    broker.results.put("key", b"old")
     broker.close()
     broker.connection.execute("PRAGMA query_only = 1")  # as a connection is that found the file read-only
     with pytest.raises(BrokerAway) as caught:
-        broker.put_data("key", b"new")
+        broker.results.put("key", b"new")
     assert caught.value.reason == "attempt to write a readonly database"
-    broker.put_data("key", b"new")
-    assert broker.peek_data("key") == b"new"
+    broker.results.put("key", b"new")
+    assert broker.results.get("key") == b"new"
 
 
-def test_the_embedded_broker_has_no_room(broker: SqliteDelivery) -> None:
-    [(pages,)] = broker.ask("PRAGMA page_count")
+def test_the_embedded_broker_has_no_room(broker: SqliteStorage) -> None:
+    [(pages,)] = broker.database.query("PRAGMA page_count")
     broker.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(BrokerAway, match=r"queue\.db: database or disk is full") as caught:
-        broker.put_data("key", b"x" * 100_000)
+        broker.results.put("key", b"x" * 100_000)
     assert caught.value.reason == "database or disk is full"
     assert not broker.connection.in_transaction
 
@@ -174,14 +174,14 @@ def test_the_embedded_broker_has_no_room(broker: SqliteDelivery) -> None:
 def test_redis_hides_no_wrong_command(executable: Callable[[], str], tmp_path: Path) -> None:
     server = RedisServer(tmp_path, executable=executable())
     server.start()
-    storage = RedisDelivery("q", server.url, 60)
-    storage.apply(Effects().enqueue("id", b"data"))
+    storage = RedisStorage("q", server.url, 60)
+    storage.messages.write(Effects().enqueue("id", b"data"))
     for wrong in (("LPUSH", "queue", "x"), ("NONSENSE", "queue")):
         with pytest.raises(ResponseError):
-            storage.ask(*wrong)
+            storage.client.command(*wrong)
     for minute in (1, 2):
         with pytest.raises(ResponseError):
-            storage.run("reap", "no number", "neither")
+            storage.client.run_script("reap", "no number", "neither")
         # The connection is in step: each of these is answered with its own reply.
-        assert [storage.tick("task", minute, Effects()) for _ in range(2)] == [True, False]
+        assert [storage.ticks.record("task", minute, Effects()) for _ in range(2)] == [True, False]
     server.kill()

@@ -12,6 +12,8 @@ import psutil
 import pytest
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from probes import echo, hold, lines, probe, release, swell, work
 from spawning import (
     clean_up_slowly,
@@ -30,9 +32,7 @@ from spawning import (
 from waiting import wait_until
 
 from admin.cli.start import PROGRAM, SUPERVISOR
-from engine.broker.messages import Asker
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
+from engine.broker.messages import Requester
 from engine.control import runs
 from engine.migrations import migrate
 from engine.models import Attempt, LogLine, Run, now
@@ -49,7 +49,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
     redis_url = "" if embedded else request.getfixturevalue("redis_url")
     url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("fresh_postgresql")
     before, probe.storage = probe.storage, (
-        SqliteDelivery("probe", tmp_path / "queue.db", 60) if embedded else RedisDelivery("probe", redis_url, 60)
+        SqliteStorage("probe", tmp_path / "queue.db", 60) if embedded else RedisStorage("probe", redis_url, 60)
     )  # fmt: skip
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
     with bound_to(url):
@@ -150,7 +150,7 @@ def test_a_cancel_that_costs_the_worker_ends_all_that_the_task_has_started(
     run = start_and_be_deaf(str(ledger))
     _, near, apart = wait_for_family(ledger)
     started |= near | apart
-    runs.cancel({"probe": probe}, run.id, Asker("cli", "vera"))
+    runs.cancel({"probe": probe}, run.id, Requester("cli", "vera"))
     assert "the worker was killed" in recorded(run.id, "cancelled").error
     wait_until_dead(started)
 
@@ -349,8 +349,10 @@ def test_a_limit_strikes_the_run_that_it_is_about_and_no_other(
         innocent = hold(str(ledger))
         wait_until(lambda: lines(ledger))
         stray = hang_shortly(str(ledger))
-        [beat] = probe.storage.beats()
-        assert probe.storage.turn(beat.consumer, "Worker-1", False, "").taken.run_id == stray.id
+        [beat] = probe.storage.heartbeats.all()
+        assert (
+            probe.storage.deliveries.settle_and_claim(beat.consumer, "Worker-1", False, "").claimed.run_id == stray.id
+        )
         wait_until(lambda: Attempt.get_or_none((Attempt.run_id == stray.id) & (Attempt.state == "died")))
         release(ledger)
         assert innocent.get(blocking=True, timeout=25) == "done"

@@ -11,6 +11,8 @@ import psutil
 import pytest
 from conftest import cannot_run, redis_6_executable
 from consumers import Consumer
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
 from refusing import REFUSALS, RefusingRedis
 from reports import report
 from servers import RedisServer
@@ -18,8 +20,6 @@ from sides import Dewey
 from states import DATABASE_STATES, STATES
 from waiting import wait_until
 
-from engine.broker.redis import RedisDelivery
-from engine.broker.types import Effects
 from engine.exceptions import BrokerAway
 
 T = TypeVar("T")
@@ -95,16 +95,16 @@ def test_a_consumer_outlives_every_reply_that_refuses(tmp_path: Path) -> None:
 def test_a_refused_script_leaves_its_connection_in_step(tmp_path: Path) -> None:
     broker = RefusingRedis(tmp_path)
     broker.start()
-    storage = RedisDelivery("any", broker.url, 60)
+    storage = RedisStorage("any", broker.url, 60)
     broker.refuse_some(0.3, seed=5)
     for minute in range(100):
-        assert [accepted(lambda minute=minute: storage.tick("task", minute, Effects())) for _ in range(2)] == [
+        assert [accepted(lambda minute=minute: storage.ticks.record("task", minute, Effects())) for _ in range(2)] == [
             True,
             False,
         ]
         series = [(f"{minute}-{number}", b"data") for number in range(100)]
         with suppress(BrokerAway):
-            storage.post_series(series, 1)
+            storage.messages.enqueue_batch(series, 1)
     assert broker.refused > 100
     broker.kill()
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from databases import bound_to, execute_alone
+from engine.broker.effects import event_json
 from odd_entries import probe_on, put_line, storages_on, work_off
 from peewee import OperationalError, ProgrammingError
 from probes import echo, probe
 from refusing_rows import REASON, refuse_rows
 
-from engine.broker.types import event_json
 from engine.control.retention import prune
 from engine.database import database, on_postgresql, release
 from engine.history import rejected, writer
@@ -180,7 +180,7 @@ def test_a_database_that_takes_no_writes_sets_nothing_aside(fresh_postgresql: st
         migrate()
         run_id = echo(1).id
         put_line(b"garbage")
-        writer.reached(probe.storage.stream())
+        writer.reached(probe.storage.events.stream())
         name = database.execute_sql("SELECT current_database()").fetchone()[0]
         execute_alone(fresh_postgresql, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         release()
@@ -227,7 +227,7 @@ def test_a_consumers_row_that_the_database_refuses_does_not_stop_those_of_others
     info = {"host": "h", "pid": 1, "code_version": "v", "worker_type": "process", "worker_count": 1, "periodic": True}
     bad = {**info, "pid": 2**31 if on_postgresql() else 2**63}
     for name, said in (("a", info), ("bad", bad), ("z", info)):
-        probe.storage.beat(name, {**said, "started_at": 1.0})
+        probe.storage.heartbeats.record(name, {**said, "started_at": 1.0})
     writer.write_consumers(probe)
     assert {one.id for one in WorkerProcess.select()} == {"a", "z"}
 

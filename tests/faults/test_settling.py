@@ -55,7 +55,7 @@ class Served:
 
     def works_on(self) -> bool:
         """Nothing is left in a worker's hand, and it takes the next run."""
-        wait_until(lambda: not odd.storage.held())
+        wait_until(lambda: not odd.storage.deliveries.held())
         return bool(follow().get(blocking=True, timeout=10) == "followed")
 
 
@@ -168,12 +168,12 @@ def test_a_chord_whose_results_no_message_carries_ends_and_says_so(served: Serve
 @pytest.mark.parametrize("served", ["sqlite"], indirect=True)
 def test_an_outcome_that_the_broker_does_not_take_counts_as_a_delivery(served: Served) -> None:
     task = misbehave.s({"outcome": ["json", 1]})
-    odd.storage.tell(
+    odd.storage.database.execute(
         f"CREATE TRIGGER refuse BEFORE INSERT ON kv WHEN NEW.key = '{task.id}' BEGIN SELECT RAISE(FAIL, 'no'); END"
     )
     odd.enqueue(task)
     run = served.ended(task.id)
-    odd.storage.tell("DROP TRIGGER refuse")
+    odd.storage.database.execute("DROP TRIGGER refuse")
     assert (run.state, served.executions(run.id)) == ("dead", 2)
     assert "its outcome could not be stored: IntegrityError: no" in run.error
     assert served.works_on()

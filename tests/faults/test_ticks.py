@@ -63,4 +63,4 @@ def test_a_tick_lets_in_one_run_whoever_dies(system: Dewey) -> None:
                 clocks[victim] = Clock(system)
                 clocks[victim].turn_to(first + number)
             assert [clock.answer() for clock in clocks] == [str(first + number)] * 3
-            assert system.queue.storage.queue_size() == number + 1
+            assert system.queue.storage.messages.count_waiting() == number + 1

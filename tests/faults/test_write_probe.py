@@ -10,10 +10,10 @@ from typing import NamedTuple
 import psycopg2
 import pytest
 from databases import bound_to
+from engine.broker.redis.storage import RedisStorage
 from servers import RedisServer
 from waiting import wait_until
 
-from engine.broker.redis import RedisDelivery
 from engine.migrations import migrate
 from engine.monitor import write_probe
 from engine.monitor.write_probe import Probe
@@ -23,7 +23,7 @@ from engine.outages import reason_of
 class Served(NamedTuple):
     """What the probe needs of a queue."""
 
-    storage: RedisDelivery
+    storage: RedisStorage
 
 
 def timed(ask: Callable[[], Exception | None]) -> tuple[Exception | None, float]:
@@ -35,7 +35,7 @@ def timed(ask: Callable[[], Exception | None]) -> tuple[Exception | None, float]
 def test_a_frozen_broker_is_named_within_two_seconds_and_waited_for_once(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()
-    queue = Served(RedisDelivery("any", server.url, 60))
+    queue = Served(RedisStorage("any", server.url, 60))
     server.process.send_signal(signal.SIGSTOP)
     error, took = timed(lambda: write_probe.broker_error(queue))
     assert (type(error), took < 2.5) == (TimeoutError, True)

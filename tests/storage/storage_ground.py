@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
+from engine.broker.deliveries import Delivery, FinishedRun
 from hypothesis.stateful import RuleBasedStateMachine
 from storage_model import DEAD, ENDED, HELD, SCHEDULED, WAITING, Model, Run
 
-from engine.broker.types import Done, Taken
 from engine.history import writer
 from engine.models import Attempt, State
 from engine.models import Run as Record
@@ -39,7 +39,7 @@ class Hand(NamedTuple):
 
     consumer: str
     worker: str
-    taken: Taken
+    taken: Delivery
 
 
 class Ground(RuleBasedStateMachine):
@@ -61,10 +61,10 @@ class Ground(RuleBasedStateMachine):
         }
         self.model, self.limits = Model({}), ""
         for name in self.model.newer:
-            self.theirs[name].known = self.queue._registry._registry
+            self.theirs[name].deliveries.known_tasks = self.queue._registry._registry
         self.start, self.places = int(time.time()), count(1)
         self.hands: list[Hand] = []
-        self.sent: list[tuple[str, Done]] = []
+        self.sent: list[tuple[str, FinishedRun]] = []
         self.refused: set[str] = set()  # runs that never were
 
     def teardown(self) -> None:
@@ -104,20 +104,24 @@ class Ground(RuleBasedStateMachine):
 
     def every_message_is_in_one_place(self) -> None:
         storage, model = self.storage, self.model
-        assert sorted(self.ids(storage.enqueued_items())) == model.ids_at(WAITING)
-        assert sorted(self.ids(storage.scheduled_items())) == model.ids_at(SCHEDULED)
-        assert sorted(run_id for run_id, _ in storage.dead()) == model.ids_at(DEAD)
-        assert sorted((one.run_id, one.task, one.consumer, one.worker, one.delivery) for one in storage.held()) == [
+        assert sorted(self.ids(storage.messages.waiting())) == model.ids_at(WAITING)
+        assert sorted(self.ids(storage.messages.scheduled())) == model.ids_at(SCHEDULED)
+        assert sorted(run_id for run_id, _ in storage.dead_letters.all()) == model.ids_at(DEAD)
+        assert sorted(
+            (one.run_id, one.task, one.consumer, one.worker, one.delivery) for one in storage.deliveries.held()
+        ) == [
             (run.id, run.task, run.consumer, run.worker, run.deliveries)
             for run in sorted(model.at(HELD), key=lambda run: run.id)
         ]
 
     def results_are_those_that_were_settled(self) -> None:
-        assert self.storage.peek_many(list(self.model.runs) or ["none"]) == self.model.results
+        assert self.storage.results.get_many(list(self.model.runs) or ["none"]) == self.model.results
 
     def who_is_to_be_cancelled_is_known(self) -> None:
         marked = {run.id for run in self.model.at(HELD) if run.marked}
-        assert {run_id for run_id in self.storage.cancelling() if self.model.runs[run_id].place == HELD} == marked
+        assert {
+            run_id for run_id in self.storage.deliveries.cancelled() if self.model.runs[run_id].place == HELD
+        } == marked
 
     def the_records_tell_the_same(self) -> None:
         """Played back, the events come to the same end: states, numbers of deliveries, and nobody who never was."""
@@ -134,7 +138,7 @@ class Ground(RuleBasedStateMachine):
                 assert record.state in ON_RECORD.get(run.place, {run.record})
                 assert (record.deliveries, told[run.id]) == (over, over)
                 assert (record.ended_at is None) == (run.place in (WAITING, SCHEDULED, HELD))
-        assert [run.id for run in self.model.at(ENDED) if self.storage.message(run.id) is not None] == []
+        assert [run.id for run in self.model.at(ENDED) if self.storage.messages.get(run.id) is not None] == []
 
     def ids(self, wires: Iterable[bytes]) -> list[str]:
         known = {run.wires[-1]: run.id for run in self.model.runs.values()}

@@ -3,13 +3,13 @@
 import time
 from typing import Any
 
+from engine.broker.effects import event_json
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 from storage_ground import chosen
 from storage_model import DEAD, ENDED, HELD, MOST, SCHEDULED, WAITING, Run
 from storage_work import ENDINGS, Work, since
 
-from engine.broker.types import event_json
 from engine.models import State
 
 #: With the first lease nobody is silent here; with the last one everybody is, and somebody has just looked.
@@ -51,8 +51,8 @@ class StorageMachine(Work):
         if rates:
             self.model.starts_left["slow"], self.limits = 2, self.queue.limits
         for name, storage in self.theirs.items():
-            storage.beat(name, {})
-        assert self.storage.reap(MOMENT, MOST) == []
+            storage.heartbeats.record(name, {})
+        assert self.storage.deliveries.reap(MOMENT, MOST) == []
 
     @rule(event=events)
     def comes(self, event: tuple[str, dict[str, Any]]) -> None:
@@ -81,20 +81,20 @@ class StorageMachine(Work):
 
     def worker_dies(self, consumer: str, worker: str) -> None:
         mine = self.model.held_by(consumer, worker)
-        assert self.storage.give_back(consumer, worker, "it died", MOST) == len(mine)
+        assert self.storage.deliveries.release(consumer, worker, "it died", MOST) == len(mine)
         self.returned(mine, counts=True)
 
     def consumer_shuts_down(self, consumer: str) -> None:
         mine = self.model.held_by(consumer)
-        assert self.theirs[consumer].give_back(consumer, None, "shutdown", MOST, counts=False) == len(mine)
+        assert self.theirs[consumer].deliveries.release(consumer, None, "shutdown", MOST, counts=False) == len(mine)
         self.returned(mine, counts=False)
 
     def consumers_are_lost(self) -> None:
         """They are given a round where nobody has looked for longer than a lease; then all they held is given back."""
-        assert self.storage.reap(LEASE, MOST) == []
-        assert self.storage.reap(MOMENT, MOST) == []
+        assert self.storage.deliveries.reap(LEASE, MOST) == []
+        assert self.storage.deliveries.reap(MOMENT, MOST) == []
         mine = self.model.at(HELD)
-        assert set(self.storage.reap(NONE, MOST)) == {run.consumer for run in mine}
+        assert set(self.storage.deliveries.reap(NONE, MOST)) == {run.consumer for run in mine}
         self.returned(mine, counts=True)
 
     def returned(self, mine: list[Run], counts: bool) -> None:
@@ -109,8 +109,8 @@ class StorageMachine(Work):
             return
         run = self.model.touch(chosen(self.model.runs.values(), pick))
         if run.place != DEAD:
-            assert not self.storage.requeue_dead(run.id)
-            assert not self.storage.discard_dead(run.id)
+            assert not self.storage.dead_letters.requeue(run.id)
+            assert not self.storage.dead_letters.discard(run.id)
         if run.place == DEAD and rather:
             self.requeue(run)
         elif run.place == DEAD:
@@ -121,7 +121,7 @@ class StorageMachine(Work):
             self.cancel(run)
 
     def cancel(self, run: Run) -> None:
-        answer = self.storage.cancel(run.id, "vera")
+        answer = self.storage.messages.cancel(run.id, "vera")
         assert answer == {WAITING: "removed", SCHEDULED: "removed", HELD: "running"}.get(run.place, "unknown")
         if answer == "removed":
             run.ends(State.CANCELLED)
@@ -129,13 +129,13 @@ class StorageMachine(Work):
             run.marked = True
 
     def discard(self, run: Run) -> None:
-        assert self.storage.cancel(run.id, "vera") == "unknown"
-        assert self.storage.discard_dead(run.id)
+        assert self.storage.messages.cancel(run.id, "vera") == "unknown"
+        assert self.storage.dead_letters.discard(run.id)
         run.ends(State.DEAD)
 
     def requeue(self, run: Run) -> None:
         before = time.time()
-        assert self.storage.requeue_dead(run.id)
+        assert self.storage.dead_letters.requeue(run.id)
         run.is_brought_back(since(before))
 
     def retry(self, run: Run) -> None:
@@ -145,16 +145,16 @@ class StorageMachine(Work):
         task.envelope, task.eta = task.envelope._replace(attempt=run.attempt + 1), None
         effects = self.queue.posted(task, delivered=run.deliveries)
         effects.event(event_json("requeued", run.id, before, by="vera"))
-        self.storage.reopen(run.id)
-        assert self.storage.apply(effects) == [run.id]
+        self.storage.messages.clear_finished(run.id)
+        assert self.storage.messages.write(effects) == [run.id]
         self.model.results.pop(run.id, None)
         run.is_tried_again(effects.messages[0].data)
         run.is_brought_back(since(before))
 
     def purge(self, limit: int) -> None:
         waiting = self.model.at(WAITING)
-        assert self.storage.purge("vera", limit) == min(limit, len(waiting))
-        left = self.ids(self.storage.enqueued_items())
+        assert self.storage.messages.purge("vera", limit) == min(limit, len(waiting))
+        left = self.ids(self.storage.messages.waiting())
         for run in waiting:
             if run.id not in left:
                 run.ends(State.CANCELLED)

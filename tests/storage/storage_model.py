@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from engine.broker.types import PRIORITY_SECONDS, Taken
+from engine.broker.deliveries import Delivery
+from engine.broker.effects import PRIORITY_SECONDS
 
 #: Where a message may be. What has ended is nowhere: settled, cancelled, purged or discarded.
 WAITING, SCHEDULED, HELD, DEAD, ENDED = "waiting", "scheduled", "held", "dead", "ended"
@@ -111,7 +112,7 @@ class Model:
     def held_by(self, consumer: str, worker: str | None = None) -> list[Run]:
         return [run for run in self.at(HELD) if run.consumer == consumer and worker in (None, run.worker)]
 
-    def holds(self, consumer: str, taken: Taken) -> bool:
+    def holds(self, consumer: str, taken: Delivery) -> bool:
         run = self.runs[taken.run_id]
         return (run.place, run.consumer, run.deliveries) == (HELD, consumer, taken.delivery)
 

@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable
 
 import pytest
+from engine.broker.deliveries import Delivery, FinishedRun, MissingTask
+from engine.broker.effects import Effects
+from engine.broker.message_header import parse_header
 from storage_ground import Ground, Hand, chosen, numbers
 from storage_model import DEAD, HELD, SCHEDULED, WAITING, Run
 
-from engine.broker.messages import Final
-from engine.broker.types import Done, Effects, PutOff, Taken, header
+from engine.broker.messages import FinalResult
 from engine.exceptions import CancelRequested
 from engine.models import State
 from engine.queues.execution import Settlement
@@ -24,7 +26,7 @@ ENDINGS = {
     "is buried": State.DEAD,
     "is put off": State.SCHEDULED,
 }
-WHY = PutOff("tasks.missing", "machine@here", "c2", "some version")
+WHY = MissingTask("tasks.missing", "machine@here", "c2", "some version")
 #: As many as can be kept in motion.
 CROWD = 6
 
@@ -48,32 +50,32 @@ class Work(Ground):
         effects = Effects()
         for _ in range(many):
             effects.merge(self.queue.posted(self.task(kind, priority=priority, delay=delay)))
-        self.accepted(effects, lambda: self.storage.apply(effects))
+        self.accepted(effects, lambda: self.storage.messages.write(effects))
 
     def put_garbage(self) -> None:
         run_id = self.next_id()
         effects = Effects().enqueue(run_id, f"not a message {run_id}".encode())
-        self.accepted(effects, lambda: self.storage.apply(effects))
+        self.accepted(effects, lambda: self.storage.messages.write(effects))
 
     def enqueue_once(self, name: str) -> None:
         """As the callback of a chord, whose id is known before: two of its members may both send it."""
         task = self.task("plain", id=f"{self.queue.name}-{name}")
         effects = self.queue.posted(task, once=name)
         if name in self.model.once:
-            assert self.storage.apply(effects) == [task.id]
+            assert self.storage.messages.write(effects) == [task.id]
         else:
             self.model.once.add(name)
-            self.accepted(effects, lambda: self.storage.apply(effects))
+            self.accepted(effects, lambda: self.storage.messages.write(effects))
 
     def tick(self, minute: int) -> None:
         effects = self.queue.posted(self.task("plain"))
         if minute <= self.model.last_tick:
-            assert not self.storage.tick("plain", minute, effects)
+            assert not self.storage.ticks.record("plain", minute, effects)
             self.refused.add(effects.messages[0].run_id)
         else:
             self.model.last_tick = minute
-            self.accepted(effects, lambda: self.storage.tick("plain", minute, effects) and None)
-        assert self.storage.last_ticks() == {"plain": self.model.last_tick}
+            self.accepted(effects, lambda: self.storage.ticks.record("plain", minute, effects) and None)
+        assert self.storage.ticks.last() == {"plain": self.model.last_tick}
 
     def accepted(self, effects: Effects, step: Callable[[], list[str] | None]) -> None:
         """Take the step, and note which of its messages it must have stored."""
@@ -81,7 +83,7 @@ class Work(Ground):
         kept = step()
         for number, posted in enumerate(effects.messages):
             rivals = self.model.of_name(posted.unique)
-            came_in = kept[number] == posted.run_id if kept else self.storage.message(posted.run_id) is not None
+            came_in = kept[number] == posted.run_id if kept else self.storage.messages.get(posted.run_id) is not None
             assert came_in or rivals
             assert not came_in or all(run.brought_back for run in rivals)
             if came_in:
@@ -97,10 +99,10 @@ class Work(Ground):
 
     def move_due(self, minute: int, limit: int) -> None:
         now = self.start + minute * 60
-        moved = self.storage.move_due(now, limit)
+        moved = self.storage.messages.enqueue_due(now, limit)
         due = [run for run in self.model.at(SCHEDULED) if run.due <= now]
         assert moved == min(len(due), limit)
-        left = self.ids(self.storage.scheduled_items())
+        left = self.ids(self.storage.messages.scheduled())
         gone, kept = [run for run in due if run.id not in left], [run for run in due if run.id in left]
         assert len(gone) == moved
         assert all(one.due <= other.due for one in gone for other in kept)
@@ -111,16 +113,16 @@ class Work(Ground):
 
     def take(self, consumer: str, worker: str, paused: list[str]) -> None:
         for what in paused:
-            self.storage.pause(what, {"by": "vera"})
+            self.storage.pauses.put(what, {"by": "vera"})
         self.model.paused.update(paused)
-        assert self.storage.pauses().keys() == set(paused)
+        assert self.storage.pauses.all().keys() == set(paused)
         mine = self.model.held_by(consumer, worker)
-        turn = self.theirs[consumer].turn(consumer, worker, bool(mine), self.limits)
+        turn = self.theirs[consumer].deliveries.settle_and_claim(consumer, worker, bool(mine), self.limits)
         assert turn.settled
-        self.handed_out(consumer, worker, turn.taken)
+        self.handed_out(consumer, worker, turn.claimed)
         for what in paused:
-            assert self.storage.resume(what)
-            assert not self.storage.resume(what)
+            assert self.storage.pauses.remove(what)
+            assert not self.storage.pauses.remove(what)
         self.model.paused.clear()
 
     def finish(self, hand: Hand, ending: str, minute: int, takes: bool) -> None:
@@ -130,7 +132,7 @@ class Work(Ground):
             self.put_off(run, hand, minute)
             return
         if ending == "is buried" or not run.readable:
-            self.theirs[hand.consumer].bury(hand.consumer, hand.taken, "nobody can run it")
+            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "nobody can run it")
             run.place = DEAD
             return
         if run.marked and ending != "is cancelled":
@@ -155,11 +157,11 @@ class Work(Ground):
 
     def put_off(self, run: Run, hand: Hand, minute: int) -> None:
         """Its consumer does not know the task. In the last minute there is no grace."""
-        why, grace = WHY._replace(task=header(hand.taken.data).task), minute % 4 * 60
-        state = self.theirs[hand.consumer].put_off(hand.consumer, hand.taken, why, grace)
+        why, grace = WHY._replace(task=parse_header(hand.taken.data).task), minute % 4 * 60
+        state = self.theirs[hand.consumer].deliveries.defer(hand.consumer, hand.taken, why, grace)
         if grace:
             assert state == "scheduled"
-            run.is_put_off(self.storage.put_off_for(run.id).until)
+            run.is_put_off(self.storage.messages.missing_task(run.id).until)
         else:
             assert state == "dead"
             run.place = DEAD
@@ -171,10 +173,10 @@ class Work(Ground):
         hand = chosen(self.late_hands(), pick)
         run = self.forget(hand)
         if ending == "is put off":
-            assert self.theirs[hand.consumer].put_off(hand.consumer, hand.taken, WHY, minute) == ""
+            assert self.theirs[hand.consumer].deliveries.defer(hand.consumer, hand.taken, WHY, minute) == ""
             return
         if ending == "is buried" or not run.readable:
-            self.theirs[hand.consumer].bury(hand.consumer, hand.taken, "nobody can run it")
+            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "nobody can run it")
             return
         done = self.done(hand.taken, ending, minute)
         self.refused |= {posted.run_id for posted in done.effects.messages} - {run.id}
@@ -188,7 +190,7 @@ class Work(Ground):
         """The answer was lost, and the step is repeated: nothing may count twice."""
         if self.sent:
             consumer, done = chosen(self.sent, pick)
-            assert not self.theirs[consumer].settle(consumer, done)
+            assert not self.theirs[consumer].deliveries.settle(consumer, done)
 
     def replay(self, pick: int, which: int, later: bool) -> None:
         """An old message of a run comes again: it changes nothing, whatever became of the run."""
@@ -199,14 +201,16 @@ class Work(Ground):
             else:
                 self.storage.enqueue(wire)
 
-    def settle(self, hand: Hand, done: Done, takes: bool) -> tuple[bool, Taken | None]:
+    def settle(self, hand: Hand, done: FinishedRun, takes: bool) -> tuple[bool, Delivery | None]:
         self.sent.append((hand.consumer, done))
         if not takes:
-            return self.theirs[hand.consumer].settle(hand.consumer, done), None
-        turn = self.theirs[hand.consumer].turn(hand.consumer, hand.worker, False, self.limits, done)
-        return turn.settled, turn.taken
+            return self.theirs[hand.consumer].deliveries.settle(hand.consumer, done), None
+        turn = self.theirs[hand.consumer].deliveries.settle_and_claim(
+            hand.consumer, hand.worker, False, self.limits, done
+        )
+        return turn.settled, turn.claimed
 
-    def handed_out(self, consumer: str, worker: str, taken: Taken | None) -> None:
+    def handed_out(self, consumer: str, worker: str, taken: Delivery | None) -> None:
         """What it holds already goes first; else whatever stands first of what may start."""
         self.note_who_was_put_off()
         mine, may_start = self.model.held_by(consumer, worker), self.model.may_start(consumer)
@@ -226,12 +230,12 @@ class Work(Ground):
 
     def note_who_was_put_off(self) -> None:
         """Those whose task has used up its rate may have been, until the first start is an hour old."""
-        later = self.ids(self.storage.scheduled_items())
+        later = self.ids(self.storage.messages.scheduled())
         for run in self.model.at(WAITING):
             if run.id in later and not self.model.starts_left.get(run.task, 1):
                 run.place, run.due = SCHEDULED, self.start + 3601
 
-    def done(self, taken: Taken, ending: str, minute: int) -> Done:
+    def done(self, taken: Delivery, ending: str, minute: int) -> FinishedRun:
         task = self.queue.deserialize_task(taken.data)
         settlement = Settlement(task, taken)
         settlement.state = ENDINGS[ending]
@@ -243,7 +247,7 @@ class Work(Ground):
             for kind in ("plain", task.name):
                 settlement.effects.merge(self.queue.posted(self.task(kind, *task.args, delay=minute)))
         if ending in ("succeeds", "asks for more", "fails"):
-            result = Final(next(numbers), settlement.attempt, taken.run_id)
+            result = FinalResult(next(numbers), settlement.attempt, taken.run_id)
             settlement.effects.result(taken.run_id, self.queue.serializer.serialize(result))
         settlement.close("somebody", "some version")
         assert settlement.done

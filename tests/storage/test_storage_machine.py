@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from storage_machine import StorageMachine
-
-from engine.broker.redis import RedisDelivery
-from engine.broker.sqlite import SqliteDelivery
 
 #: Always the same; and a failure is shown as it came, since to make it small may take minutes.
 SHORT = settings(
@@ -30,8 +29,8 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, library: None) -> ty
     class Machine(StorageMachine):
         def connect(self, name: str) -> Any:
             if redis_url:
-                return RedisDelivery(name, redis_url, 600)
-            return SqliteDelivery(name, tmp_path / "queue.db", 600)
+                return RedisStorage(name, redis_url, 600)
+            return SqliteStorage(name, tmp_path / "queue.db", 600)
 
     return Machine
 

@@ -16,7 +16,7 @@ from admin.pages import confirm, live_refresh
 from admin.pages.blueprint import blueprint
 from admin.pages.confirm import Question
 from admin.problems import trouble_in_words
-from engine.broker.messages import Asker
+from engine.broker.messages import Requester
 from engine.exceptions import BrokerAway
 from engine.models import Run, WorkerProcess, now
 from engine.monitor import broker_health, consumers, queue_contents, status
@@ -156,5 +156,5 @@ def arguments(one: Waiting) -> str:
 
 
 @blueprint.app_template_filter("asked_by")
-def asked_by(asker: Asker) -> str:
+def asked_by(asker: Requester) -> str:
     return labels.asker(Run(asked_by_kind=asker.kind, asked_by=asker.name))
