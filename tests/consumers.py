@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 from databases import bound_to
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from waiting import wait_until
 
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.migrations import migrate
 from engine.queues.queue import Queue
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import conftest  # it hides the developer's own settings
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from huey.tests import base
 
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.database import bind
 from engine.migrations import migrate
 from engine.queues.queue import Queue

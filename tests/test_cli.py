@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from databases import bound_to
-from engine.broker.sqlite.storage import SqliteStorage
 from flask import Flask
 from inline_worker import make_cleanup_fail, one_run_worked_off
 from installation import Installation
@@ -21,6 +20,7 @@ from waiting import wait_until
 
 import tasks
 from admin.auth.passwords import matches
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.database import release
 from engine.migrations import migrate as apply_migrations
 from engine.models import Run, now

@@ -8,12 +8,12 @@ from multiprocessing import Value
 from pathlib import Path
 
 import pytest
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from huey.consumer import ForkSafeFlag
 from library import session
 
 import tasks
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.database import database, on_postgresql
 from engine.history import writer
 from engine.models import Run

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
-from engine.broker.effects import Effects
 from probes import (
     call_another,
     dawdle,
@@ -33,6 +32,7 @@ from probes import (
 from waiting import wait_until
 
 from engine import exceptions
+from engine.broker.effects import Effects
 from engine.broker.messages import Requester
 from engine.control import queues, runs
 from engine.database import database

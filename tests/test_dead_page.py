@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from browsers import Browser
 from budget import cost_of
-from engine.broker.deliveries import Delivery
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
 from library import run
 
 import tasks
 from admin.pages.blueprint import ROWS
+from engine.broker.deliveries import Delivery
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
 from engine.history import writer
 from engine.models import Run
 from engine.monitor import dead_letters

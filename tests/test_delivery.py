@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.broker.deliveries import Delivery, FinishedRun
-from engine.broker.effects import Effects
-from engine.broker.message_header import parse_header
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from huey.registry import Message
 from waiting import wait_until
 
+from engine.broker.deliveries import Delivery, FinishedRun
+from engine.broker.effects import Effects
+from engine.broker.message_header import parse_header
 from engine.broker.messages import Envelope, FinalResult, Requester, SignedJSON, SignedMessage
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.exceptions import CancelRequested
 
 Broker = Any
@@ -451,6 +451,18 @@ def test_the_dead_are_listed_put_back_and_discarded(broker: Broker) -> None:
         True,
     )
     assert (take(broker).run_id, broker.dead_letters.all()) == ("a", [])
+
+
+def test_the_message_of_a_discarded_run_that_comes_again_changes_nothing(broker: Broker) -> None:
+    put(broker, "a")
+    take(broker)
+    broker.deliveries.release("c1", "w1", "died", 1)
+    assert broker.dead_letters.discard("a")
+    put(broker, "a")
+    assert broker.messages.locate("a") is None
+    broker.messages.clear_finished("a")
+    put(broker, "a")
+    assert broker.messages.locate("a").state == "waiting"
 
 
 def test_of_two_runs_that_are_to_be_unique_the_first_is_kept_while_it_waits_or_runs(broker: Broker) -> None:

@@ -12,13 +12,13 @@ import pytest
 from browsers import Flasks, signed_in_browser
 from consumers import Consumer, consumer
 from databases import bound_to
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from flask import Flask
 from probes import lines
 from waiting import wait_until
 
 import tasks
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.history import writer
 from engine.migrations import migrate
 from engine.models import Run, WorkerProcess

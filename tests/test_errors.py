@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from engine.broker.effects import Effects, event_json
-from engine.broker.sqlite.storage import SqliteStorage
 from probes import echo, probe
 
 from config import ROOT
+from engine.broker.effects import Effects, event_json
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control.retention import prune
 from engine.control.runs import delete_ended
 from engine.history import error_groups, run_counts, writer

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from engine.broker.sqlite.storage import SqliteStorage
 
 from engine.broker.inotify import InotifyWatch
+from engine.broker.sqlite.storage import SqliteStorage
 
 WRITE = """
 import sqlite3, sys

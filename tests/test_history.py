@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from probes import echo, fail_politely, probe
+
 from engine.broker.effects import Effects, event_json
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
-from probes import echo, fail_politely, probe
-
 from engine.control.retention import prune
 from engine.database import release
 from engine.history import event_handlers, writer

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from huey import CancelExecution, chord, group, signals
 from huey.exceptions import ResultTimeout, RetryTask, TaskException, TaskLockedException
 
 from engine import exceptions
+from engine.broker.effects import Effects
 from engine.broker.messages import Requester
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.exceptions import NotSerializable, RunCancelled
 from engine.queues.enqueue import asked_by

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from browsers import Flasks, bearer_headers
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from flask import Flask
 from library import consumer_of
 
 import tasks
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.models import now
 from engine.monitor.consumers import worker_name
 

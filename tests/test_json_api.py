@@ -8,12 +8,12 @@ from uuid import UUID
 
 import pytest
 from browsers import PEOPLE, Browser, bearer_headers
-from engine.broker.effects import Effects
 from flask import Flask
 from library import attempt, closed, consumer_of, run, session
 from werkzeug.test import TestResponse
 
 import tasks
+from engine.broker.effects import Effects
 from engine.broker.messages import Requester
 from engine.control import bulk
 from engine.models import LogLine, Run, Tick, now

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from consumers import Consumer, consumer
 from databases import bound_to
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from probes import echo, hold, lines, probe, release, spin
 from waiting import wait_until
 
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.history import writer
 from engine.migrations import migrate
 from engine.models import Run, WorkerProcess, now

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from huey import chord
 from huey.registry import Message
 from huey.utils import SKIPPED, Error
@@ -14,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.broker.messages import Envelope, MessageBatch, Requester, SignedJSON, SignedMessage
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.history import writer
 from engine.models import Run, now

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.broker.deliveries import MissingTask
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from huey import chord
 from waiting import wait_until
 
+from engine.broker.deliveries import MissingTask
 from engine.broker.messages import Requester
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.history import writer
 from engine.models import ErrorGroup, Run, State

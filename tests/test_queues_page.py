@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from browsers import Browser
 from budget import cost_of
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
 from installation import Installation
 from library import consumer_of, run
 
 import tasks
+from engine.broker.effects import Effects
 from engine.broker.messages import Requester
+from engine.broker.redis.storage import RedisStorage
 from engine.control.queues import pause
 from engine.models import Run, RunCount, now
 from engine.monitor import broker_health, queue_contents

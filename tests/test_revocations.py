@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
+
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.broker.storage import REVOKED_SECONDS
-from waiting import wait_until
-
 from engine.control import retention
 from engine.models import now
 from engine.queues.queue import Queue

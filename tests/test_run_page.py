@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from browsers import PEOPLE, Browser
-from engine.broker.sqlite.storage import SqliteStorage
 from library import attempt, consumer_of, run
 from markupsafe import Markup
 from test_plans import plan_of
@@ -17,6 +16,7 @@ from test_plans import plan_of
 import tasks
 from config import ROOT
 from engine.broker.messages import Requester
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.database import database, on_postgresql
 from engine.history import writer

@@ -6,11 +6,11 @@ from multiprocessing import Value
 from pathlib import Path
 
 import pytest
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from huey.consumer import ForkSafeFlag
 from probes import each_ten_minutes, half_hourly, probe
 
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.queues.crontab import crontab
 from engine.worker.scheduler import Scheduler
 

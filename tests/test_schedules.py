@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from browsers import empty_queues
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from huey.consumer import ForkSafeFlag
 from library import run
 
 import tasks
 from engine.broker.messages import Requester
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import retention, schedules
 from engine.exceptions import NotPossible
 from engine.history import writer

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from databases import bound_to
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from installation import Installation
 from waiting import wait_until
 
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.models import Run
 from models import AuditEntry
 

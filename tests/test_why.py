@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from installation import Installation
 from library import consumer_of, run
 
 from engine.broker.messages import Requester
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import queues, runs
 from engine.history import writer
 from engine.models import Run, WorkerProcess, now

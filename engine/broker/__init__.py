@@ -1,1 +1,1 @@
-"""What is stored where, in Redis or SQLite: messages, results, locks, consumers."""
+"""The broker: messages, results, locks and heartbeats, in Redis or in one SQLite file."""

@@ -1,17 +1,17 @@
-"""Word from the kernel that a file was written to (inotify), so that nobody has to ask forty times a second."""
+"""Watches a file with inotify, so that waiting workers need not poll it forty times a second."""
 
 import ctypes
 import os
 import select
 from contextlib import suppress
 
-#: Opened once, before anybody forks: what is opened in each process lies in the memory of each.
+#: Opened once, before a process forks: what is opened in each process takes memory in each.
 LIBC = ctypes.CDLL(None, use_errno=True)
 IN_MODIFY = 2
 
 
-class FileWatch:
-    """OSError where the kernel has no such word to give."""
+class InotifyWatch:
+    """A watch on writes to a file. Raises OSError where the kernel has none."""
 
     def __init__(self, path: os.PathLike[str]) -> None:
         self.file = -1
@@ -25,7 +25,7 @@ class FileWatch:
         self.poll.register(self.file, select.POLLIN)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it was written to since the last time, or is within this time."""
+        """Return whether it was written to since the last call, or is within this time."""
         if not self.poll.poll(seconds * 1000):
             return False
         with suppress(BlockingIOError):

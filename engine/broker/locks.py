@@ -11,8 +11,8 @@ from config import settings
 
 
 class LeaseLock(TaskLock):
-    """Huey's `lock_task`. Held by a worker, it lasts until it is let go of, or its worker or consumer dies. Held by
-    anybody else, who gives no sign of life, it lasts for `ttl` seconds, LEASE_SECONDS without one.
+    """Huey's `lock_task`. Held by a worker, it lasts until it is released, or its worker or consumer dies. A holder
+    without heartbeats has it for `ttl` seconds, LEASE_SECONDS without one.
     """
 
     def __init__(self, huey: Any, name: str, ttl: float | None = None) -> None:
@@ -21,23 +21,23 @@ class LeaseLock(TaskLock):
 
     def acquire(self) -> bool:
         owner, local = uuid4().hex, self._huey.local
-        working = self._huey.current is not None
-        consumer, worker = (local.consumer, local.worker) if working else ("", "")
-        seconds = self._ttl if working else self._ttl or settings.lease_seconds
-        if not self._huey.storage.lock(self._name, owner, consumer, worker, seconds, settings.lease_seconds):
+        is_working = self._huey.current is not None
+        consumer, worker = (local.consumer, local.worker) if is_working else ("", "")
+        seconds = self._ttl if is_working else self._ttl or settings.lease_seconds
+        if not self._huey.storage.locks.acquire(self._name, owner, consumer, worker, seconds, settings.lease_seconds):
             raise TaskLockedException(f"unable to acquire lock {self._name}")
         self.owners.last = owner
         return True
 
     def __exit__(self, *error: Any) -> None:
-        self._huey.storage.unlock(self._name, self.owners.last)
+        self._huey.storage.locks.release(self._name, self.owners.last)
 
     def is_locked(self) -> bool:
-        return self._name in self._huey.storage.locks()
+        return self._name in self._huey.storage.locks.all()
 
     def clear(self) -> bool:
-        """Let go of it, whoever holds it."""
-        return bool(self._huey.storage.unlock(self._name))
+        """Release it, whichever holds it."""
+        return bool(self._huey.storage.locks.release(self._name))
 
     locked = is_locked
     release = clear

@@ -29,9 +29,11 @@ from engine.outcomes import args_of_json, args_to_json, outcome_to_json
 VERSION = b"1"
 MAX_BYTES = 1 << 20
 
+JSONObject = dict[str, Any]
 
-class Asker(NamedTuple):
-    """Who asked for a run. kind: schedule, operator, token, cli, run (a task asked) or code (a plain call)."""
+
+class Requester(NamedTuple):
+    """Who requested a run. kind: schedule, operator, token, cli, run (a task enqueued it) or code (a plain call)."""
 
     kind: str
     name: str
@@ -40,7 +42,7 @@ class Asker(NamedTuple):
 class Envelope(NamedTuple):
     """What travels beside Huey's own message."""
 
-    asked_by: Asker
+    asked_by: Requester
     enqueued_at: datetime
     code_version: str
     parent_id: str | None = None
@@ -48,17 +50,17 @@ class Envelope(NamedTuple):
     retries: int = 0  # allowed in all, where Huey's own number is those left
 
 
-class Letter(NamedTuple):
-    """A message and its envelope."""
+class SignedMessage(NamedTuple):
+    """A message of a run and its envelope, which are signed together."""
 
     message: Message
     envelope: Envelope
 
 
-class Final(NamedTuple):
+class FinalResult(NamedTuple):
     """The result of a run, with the attempt that it ends."""
 
-    value: Any
+    value: object
     attempt: int
     run_id: str
 
@@ -73,89 +75,93 @@ class SignedJSON(Serializer):
             for purpose in (b"run", b"value")
         }
 
-    def _serialize(self, data: Any) -> bytes:
-        if isinstance(data, Letter):
+    def _serialize(self, data: object) -> bytes:
+        if isinstance(data, SignedMessage):
             message = data.message
             if len(message.id.split()) != 1:
                 raise ValueError(f"a run's id is one word, not {message.id!r}")
-            body = dump(letter_to_json(data), message)
-            return self.sign(b"run", head_of(data) + message.id.encode() + b" ", body)
-        value, attempt, run_id = data if isinstance(data, Final) else (data, 0, "-")
-        body = dump_value(value)
+            body = encode(signed_message_to_json(data), message)
+            return self.sign(b"run", build_header(data) + message.id.encode() + b" ", body)
+        value, attempt, run_id = data if isinstance(data, FinalResult) else (data, 0, "-")
+        body = encode_value(value)
         return self.sign(b"value", b"%s value - %d %s " % (VERSION, attempt, run_id.encode()), body)
 
-    def _deserialize(self, data: Any) -> Any:
+    def _deserialize(self, data: bytes) -> Any:
         data = bytes(data)
         try:
             version, purpose, _, _, _, signature, body = data.split(b" ", 6)
             keys = self.keys[purpose]
         except (ValueError, KeyError):
             raise InvalidMessage("not a message of this program") from None
-        head = data[: -len(signature) - len(body) - 1]
+        header = data[: -len(signature) - len(body) - 1]
         if version != VERSION:
             raise InvalidMessage(f"message version {version.decode(errors='replace')} is not {VERSION.decode()}")
         for key in keys:
-            if hmac.compare_digest(signature, sign(key, head, body)):
+            if hmac.compare_digest(signature, signature_of(key, header, body)):
                 break
         else:
             raise InvalidMessage("the signature is not ours")
         content = orjson.loads(body)
-        return letter_of_json(content) if purpose == b"run" else value_of_json(content)
+        return signed_message_from_json(content) if purpose == b"run" else value_from_json(content)
 
-    def signed(self, purpose: bytes, head: bytes, body: bytes) -> bytes:
+    def sign(self, purpose: bytes, header: bytes, body: bytes) -> bytes:
         check_length(len(body))
-        return head + sign(self.keys[purpose][0], head, body) + b" " + body
+        return header + signature_of(self.keys[purpose][0], header, body) + b" " + body
 
 
-class Series:
-    """Messages as `letter`, each for a new run with arguments of its own: what they have in common is written once.
+class MessageBatch:
+    """Messages like `template`, each for a new run with arguments of its own: what they have in common is encoded once.
 
-    Yields run ids and messages. `calls` are the arguments. Raises NotJSON and TooLong at once, for all of them.
+    Yields run ids and messages. `calls` are the arguments. Raises NotSerializable and MessageTooLarge at once, for all
+    of them.
     """
 
-    def __init__(self, serializer: SignedJSON, letter: Letter, calls: Sequence[tuple[Any, ...]]) -> None:
-        content = letter_to_json(letter)
+    def __init__(self, serializer: SignedJSON, template: SignedMessage, calls: Sequence[tuple[object, ...]]) -> None:
+        content = signed_message_to_json(template)
         del content["message"]["id"], content["message"]["args"]
-        message, envelope = (dump(content[part], letter.message) for part in ("message", "envelope"))
-        self.serializer, self.letter, self.calls, self.ids = serializer, letter, calls, new_ids(len(calls))
+        message, envelope = (encode(content[part], template.message) for part in ("message", "envelope"))
+        self.serializer, self.template, self.calls = serializer, template, calls
+        self.ids = sequential_ids(len(calls))
         self.rest = message[1:] + b',"envelope":' + envelope + b"}"
         longest, self.has_null = 0, False
-        # Written once more when they are needed: to keep them all costs more.
+        # Encoded once more when they are needed: to keep them all costs more.
         for arguments in calls:
-            data = dump(args_to_json(arguments), letter.message)
+            data = encode(args_to_json(arguments), template.message)
             longest, self.has_null = max(longest, len(data)), self.has_null or b"null" in data
         check_length(longest + len(self.body(self.ids[0].encode(), b"")))
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        message, head, signed, body = self.letter.message, head_of(self.letter), self.serializer.signed, self.body
+        message, sign, body = self.template.message, self.serializer.sign, self.body
+        header = build_header(self.template)
         for run_id, arguments in zip(self.ids, self.calls, strict=True):
             word = run_id.encode()
-            yield run_id, signed(b"run", head + word + b" ", body(word, dump(args_to_json(arguments), message)))
+            yield run_id, sign(b"run", header + word + b" ", body(word, encode(args_to_json(arguments), message)))
 
     def body(self, run_id: bytes, arguments: bytes) -> bytes:
         return b'{"message":{"id":"%s","args":%s,%s' % (run_id, arguments, self.rest)
 
 
-def new_ids(count: int) -> list[str]:
-    """Ids of uuid4's form, counted on from the first: quickly made, and neighbours in the database. They differ where
-    people look: in the first eight digits.
+def sequential_ids(count: int) -> list[str]:
+    """Return ids of uuid4's form, counted on from the first: quickly made, and neighbours in the database. They differ
+    where people look: in the first eight digits.
     """
     first = uuid4()
-    place, most, rest = first.time_low, 1 << 32, str(first)[8:]
-    return [f"{(place + number) % most:08x}{rest}" for number in range(count)]
+    start, end, rest = first.time_low, 1 << 32, str(first)[8:]
+    return [f"{(start + number) % end:08x}{rest}" for number in range(count)]
 
 
-def head_of(letter: Letter) -> bytes:
-    """The first words, up to the run's id."""
-    return b"%s run %s %d " % (VERSION, letter.message.name.encode(), letter.envelope.attempt)
+def build_header(signed: SignedMessage) -> bytes:
+    """Return the first words, up to the run's id."""
+    return b"%s run %s %d " % (VERSION, signed.message.name.encode(), signed.envelope.attempt)
 
 
-def dump(value: Any, message: Message) -> bytes:
-    """JSON of what a message holds. Raises NotJSON."""
+def encode(value: object, message: Message) -> bytes:
+    """Return the JSON of what a message holds. Raises NotSerializable."""
     try:
         return orjson.dumps(value, default=outcome_to_json)
     except TypeError as error:
-        raise NotSerializable(f"the arguments of {bare(message.name)} must be JSON values: {error}") from error
+        task = short_task_name(message.name)
+        raise NotSerializable(f"the arguments of {task} must be JSON values: {error}") from error
 
 
 #: What orjson says of a value that it cannot write, in words that name the value.
@@ -167,7 +173,7 @@ REASONS = {
 }
 
 
-def dump_value(value: Any) -> bytes:
+def encode_value(value: object) -> bytes:
     """Return the JSON of a value that Huey keeps; `str` makes text of what JSON does not know. Raises NotStorable."""
     try:
         body = orjson.dumps(value_to_json(value), default=str, option=orjson.OPT_NON_STR_KEYS)
@@ -179,13 +185,13 @@ def dump_value(value: Any) -> bytes:
     return body
 
 
-def find_not_finite(value: Any, name: str = "it") -> str | None:
+def find_not_finite(value: object, name: str = "it") -> str | None:
     """Return which part of a value is NaN or infinite, such as `it['rates'][2] is nan`; None where none is."""
     match value:
         case float():
             return None if math.isfinite(value) else f"{name} is {value}"
         case dict():
-            parts: Iterable[tuple[Any, str]] = (
+            parts: Iterable[tuple[object, str]] = (
                 part for key, item in value.items() for part in ((key, f"a key of {name}"), (item, f"{name}[{key!r}]"))
             )
         case list() | tuple():
@@ -203,36 +209,39 @@ def check_length(size: int) -> None:
         raise MessageTooLarge(f"{size:,} bytes are too many for one message; {MAX_BYTES:,} are allowed")
 
 
-def body_of(message: bytes) -> bytes:
-    """The JSON of a message, for one who trusts where it comes from. Raises ValueError."""
+def parse_body(message: bytes) -> bytes:
+    """Return the JSON of a message whose origin is trusted. Raises ValueError."""
     *_, body = message.split(b" ", 6)
     return body
 
 
-def sign(key: hmac.HMAC, head: bytes, body: bytes) -> bytes:
+def signature_of(key: hmac.HMAC, header: bytes, body: bytes) -> bytes:
     signing = key.copy()
-    signing.update(head + body)
+    signing.update(header + body)
     return signing.hexdigest().encode()
 
 
-def bare(name: str) -> str:
+def short_task_name(name: str) -> str:
     """`tasks.close_abandoned_sessions` → `close_abandoned_sessions`."""
     return name.rpartition(".")[2]
 
 
-def letter_to_json(letter: Letter) -> dict[str, Any]:
-    envelope = letter.envelope._asdict() | {"asked_by": list(letter.envelope.asked_by)}
-    return {"message": message_to_json(letter.message), "envelope": envelope}
+# --- messages and values ↔ JSON -----------------------------------------------------------------------------------
 
 
-def letter_of_json(content: dict[str, Any]) -> Letter:
+def signed_message_to_json(signed: SignedMessage) -> JSONObject:
+    envelope = signed.envelope._asdict() | {"asked_by": list(signed.envelope.asked_by)}
+    return {"message": message_to_json(signed.message), "envelope": envelope}
+
+
+def signed_message_from_json(content: JSONObject) -> SignedMessage:
     envelope = content["envelope"]
-    envelope["asked_by"] = Asker(*envelope["asked_by"])
+    envelope["asked_by"] = Requester(*envelope["asked_by"])
     envelope["enqueued_at"] = datetime.fromisoformat(envelope["enqueued_at"])
-    return Letter(message_of_json(content["message"]), Envelope(**envelope))
+    return SignedMessage(message_from_json(content["message"]), Envelope(**envelope))
 
 
-def message_to_json(message: Message) -> dict[str, Any]:
+def message_to_json(message: Message) -> JSONObject:
     fields = {name: value for name, value in zip(message._fields, message, strict=True) if value is not None}
     for name in TO_JSON.keys() & fields.keys():
         fields[name] = TO_JSON[name](fields[name])
@@ -240,55 +249,56 @@ def message_to_json(message: Message) -> dict[str, Any]:
     return fields
 
 
-def message_of_json(fields: dict[str, Any]) -> Message:
+def message_from_json(fields: JSONObject) -> Message:
     fields["args"] = args_of_json(fields["args"])
-    for name in OF_JSON.keys() & fields.keys():
-        fields[name] = OF_JSON[name](fields[name])
+    for name in FROM_JSON.keys() & fields.keys():
+        fields[name] = FROM_JSON[name](fields[name])
     return Message(**fields)
 
 
-def time_to_json(value: Any) -> Any:
+def time_to_json(value: object) -> object:
     if isinstance(value, timedelta):
         return value.total_seconds()
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def time_of_json(value: Any) -> Any:
+def time_from_json(value: object) -> object:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-def chord_to_json(chord: Any) -> list[Any]:
-    *place, callback = chord
-    return [*place, message_to_json(callback)]
+def chord_to_json(chord: Sequence[Any]) -> list[object]:
+    *member, callback = chord
+    return [*member, message_to_json(callback)]
 
 
-def chord_of_json(chord: list[Any]) -> tuple[Any, ...]:
-    *place, callback = chord
-    return (*place, message_of_json(callback))
+def chord_from_json(chord: Sequence[Any]) -> tuple[object, ...]:
+    *member, callback = chord
+    return (*member, message_from_json(callback))
 
 
 TIMES, MESSAGES = ("eta", "expires", "expires_resolved"), ("on_complete", "on_error")
-#: The fields of a message that JSON does not know as they are.
-TO_JSON: dict[str, Callable[[Any], Any]] = {
+#: The fields of a message that JSON cannot hold as they are.
+TO_JSON: dict[str, Callable[[Any], object]] = {
     **dict.fromkeys(TIMES, time_to_json), **dict.fromkeys(MESSAGES, message_to_json), "chord_config": chord_to_json,
 }  # fmt: skip
-OF_JSON: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(TIMES, time_of_json), **dict.fromkeys(MESSAGES, message_of_json), "chord_config": chord_of_json,
+FROM_JSON: dict[str, Callable[[Any], object]] = {
+    **dict.fromkeys(TIMES, time_from_json), **dict.fromkeys(MESSAGES, message_from_json),
+    "chord_config": chord_from_json,
 }  # fmt: skip
 
 
-def value_to_json(value: Any) -> dict[str, Any]:
+def value_to_json(value: object) -> JSONObject:
     if isinstance(value, Error):
         return {"error": value.metadata}
     if value is SKIPPED:
         return {"skipped": True}
-    # Huey asks for the time a revocation ends as (datetime, bool).
+    # Huey stores the time a revocation ends as (datetime, bool).
     if isinstance(value, tuple) and value and isinstance(value[0], datetime):
         return {"until": value[0].isoformat(), "rest": value[1:]}
     return {"value": value}
 
 
-def value_of_json(content: dict[str, Any]) -> Any:
+def value_from_json(content: JSONObject) -> object:
     if "error" in content:
         return Error(content["error"])
     if "skipped" in content:

@@ -11,14 +11,14 @@ import pytest
 from browsers import PASSWORD, PEOPLE
 from consumers import ROOT, consumer
 from databases import bound_to
-from engine.broker.effects import Effects
-from engine.broker.sqlite.storage import SqliteStorage
 from installation import Installation
 from playwright.sync_api import Locator, Page, expect
 from waiting import wait_until
 
 from browser.chromium import NARROW, WIDE, Open, comes, fits
 from browser.sight import FAINT_TEXTS
+from engine.broker.effects import Effects
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.models import Tick, now
 from engine.queues import ticks
 

@@ -14,8 +14,6 @@ import slow
 from browsers import PASSWORD, PEOPLE
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to
-from engine.broker.effects import Effects
-from engine.broker.sqlite.storage import SqliteStorage
 from installation import Installation
 from playwright.sync_api import Locator, Page, expect
 from test_start import Started
@@ -24,7 +22,9 @@ from waiting import wait_until
 import tasks
 from browser.chromium import NARROW, WIDE, Open, fits, reload_until, with_and_without
 from browser.sight import FAINT_TEXTS
+from engine.broker.effects import Effects
 from engine.broker.messages import Requester, SignedJSON
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control.queues import pause
 from engine.models import Run, WorkerProcess
 from engine.queues.enqueue import asked_by

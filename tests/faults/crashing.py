@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from engine.broker.deliveries import FinishedRun, TurnResult
-
 from engine.exceptions import BrokerAway
 
 
@@ -31,20 +30,20 @@ def has_taken(arguments: tuple[Any, ...], turn: TurnResult) -> bool:
 
 
 POINTS = {
-    "after_take": Point("storage", ("turn",), True, has_taken),
+    "after_take": Point("deliveries", ("settle_and_claim",), True, has_taken),
     "before_result": Point("queue", ("put_result",)),
-    "before_settle": Point("storage", ("turn", "settle"), False, settles),
-    "after_settle": Point("storage", ("turn", "settle"), True, settles),
-    "answer_lost": Point("storage", ("turn",), True, has_taken, deadly=False),
-    "settling_answer_lost": Point("storage", ("turn", "settle"), True, settles, deadly=False),
-    "after_due_move": Point("storage", ("move_due",), True, lambda arguments, moved: moved > 0),
+    "before_settle": Point("deliveries", ("settle_and_claim", "settle"), False, settles),
+    "after_settle": Point("deliveries", ("settle_and_claim", "settle"), True, settles),
+    "answer_lost": Point("deliveries", ("settle_and_claim",), True, has_taken, deadly=False),
+    "settling_answer_lost": Point("deliveries", ("settle_and_claim", "settle"), True, settles, deadly=False),
+    "after_due_move": Point("messages", ("enqueue_due",), True, lambda arguments, moved: moved > 0),
 }
 
 
 def crash_once(queue: Any, name: str, marker: str) -> None:
     """Arrange it in this process and those that it forks. `marker`: a file, made by whoever is killed."""
     point = POINTS[name]
-    owner = queue if point.owner == "queue" else queue.storage
+    owner = queue if point.owner == "queue" else getattr(queue.storage, point.owner)
     for step in point.steps:
         setattr(owner, step, crashing(getattr(owner, step), point, marker))
 

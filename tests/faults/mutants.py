@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 
-DELIVERIES = {"engine/broker/redis.py": "RedisDelivery", "engine/broker/sqlite.py": "SqliteDelivery"}
+#: Parts of a storage, and the class of each in both brokers.
+PARTS = {"messages": "Messages", "deliveries": "Deliveries", "ticks": "Ticks"}
 
 
 class Mutant(NamedTuple):
     mechanism: str
     test: str  # file, and what selects in it
-    module: str = ""  # or `delivery` for both
-    code: str = ""  # `Delivery` stands for the class
+    module: str = ""  # or a part of both storages
+    code: str = ""  # `Part` stands for its class
     instead: tuple[tuple[str, str, str], ...] = ()  # files, what stands in them, and what then stands there
 
 
@@ -88,13 +89,13 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
         "a cancel wins until the outcome is stored",
         "settling cancel_wins",
         instead=(
-            ("engine/broker/redis_scripts.py", "if is_cancel ~= '1' and (mark", "if false and (mark"),
+            ("engine/broker/lua/lib/settle.lua", "if is_cancel ~= '1' and (mark", "if false and (mark"),
             (
-                "engine/broker/redis_scripts.py",
+                "engine/broker/lua/quick_settle_and_claim.lua",
                 "if mark == 'c' or mark == 'C' then return {-2",
                 "if false then return {-2",
             ),
-            ("engine/broker/sqlite.py", "is not None and not done.is_cancel:", "is False:"),
+            ("engine/broker/sqlite/deliveries.py", "is not None and not finished.is_cancel:", "is False:"),
         ),
     ),
     Mutant(
@@ -106,49 +107,47 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
     Mutant(
         "the reaper returns what a dead consumer held",
         "storms processes_are_killed and tree",
-        "delivery",
-        "Delivery.reap = lambda self, lease, most: []",
+        "deliveries",
+        "Part.reap = lambda self, lease, most: []",
     ),
     Mutant(
         "taking is a sign of life",
         "frozen woken",
         instead=(
-            ("engine/broker/redis_scripts.py", "now - math.max(tonumber(at), took) > ", "now - tonumber(at) > "),
-            ("engine/broker/sqlite.py", "GROUP BY consumer HAVING max(held_at) <= ?2", "GROUP BY consumer"),
+            ("engine/broker/lua/reap.lua", "now - math.max(tonumber(at), claimed_at) > ", "now - tonumber(at) > "),
+            ("engine/broker/sqlite/deliveries.py", "GROUP BY consumer HAVING max(held_at) <= ?2", "GROUP BY consumer"),
         ),
     ),
     Mutant(
         "after an outage the reaper waits a round",
         "frozen slept",
         instead=(
-            (
-                "engine/broker/redis_scripts.py",
-                "if not last or now - (tonumber(last) or 0) > tonumber(ARGV[1]) then",
-                "if false then",
-            ),
-            ("engine/broker/sqlite.py", 'if now - known.get("reaped", 0) > lease:', "if False:"),
+            ("engine/broker/lua/reap.lua", "if not last or now - (tonumber(last) or 0) > lease then", "if false then"),
+            ("engine/broker/sqlite/deliveries.py", 'if now - times.get("reaped", 0) > lease:', "if False:"),
         ),
     ),
     Mutant(
         "what is due moves in one step",
         "storms scheduler_is_killed",
-        "delivery",
+        "messages",
         """
-def move_due(self, now, limit=500):
-    if hasattr(self, "path"):
+from engine.broker.effects import Effects
+def enqueue_due(self, now, limit=500):
+    if hasattr(self, "database"):
         sql = "DELETE FROM message WHERE queue = ? AND state = 'scheduled' AND due <= ? RETURNING id, data"
-        with self.writing() as connection:
-            rows = connection.execute(sql, (self.name, now)).fetchall()
+        with self.database.write_transaction() as connection:
+            rows = connection.execute(sql, (self.queue, now)).fetchall()
     else:
-        ids = [one.decode() for one in self.ask("ZRANGEBYSCORE", "schedule", "-inf", now)]
-        rows = [(one, self.message(one)) for one in ids]
-        ids and self.ask("ZREM", "schedule", *ids)
-        for one in ids:
-            self.ask("DEL", f"run:{one}")
+        command = self.client.command
+        ids = [run_id.decode() for run_id in command("ZRANGEBYSCORE", "schedule", "-inf", now)]
+        rows = [(run_id, self.get(run_id)) for run_id in ids]
+        ids and command("ZREM", "schedule", *ids)
+        for run_id in ids:
+            command("DEL", f"run:{run_id}")
     for run_id, data in rows:
-        self.apply(Effects().enqueue(run_id, bytes(data)))
+        self.write(Effects().enqueue(run_id, bytes(data)))
     return len(rows)
-Delivery.move_due = move_due
+Part.enqueue_due = enqueue_due
 """,
     ),
     Mutant(
@@ -160,7 +159,7 @@ from engine.broker.deliveries import FinishedRun
 from engine.broker.effects import Effects
 stock_execute = Queue.execute
 def execute(self, task, timestamp=None):
-    self.storage.deliveries.settle(self.local.consumer, Done(task.taken, Effects()))
+    self.storage.deliveries.settle(self.local.consumer, FinishedRun(task.taken, Effects()))
     return stock_execute(self, task, timestamp)
 Queue.execute = execute
 """,
@@ -168,38 +167,38 @@ Queue.execute = execute
     Mutant(
         "the number of the delivery fences a late finisher",
         "frozen overtaken",
-        "delivery",
+        "deliveries",
         """
-stock_turn, stock_settle = Delivery.turn, Delivery.settle
+stock_turn, stock_settle = Part.settle_and_claim, Part.settle
 def unfenced(self, done):
-    held = {one.run_id: one for one in self.held()}.get(done.claimed.run_id) if done else None
-    return done._replace(taken=done.claimed._replace(delivery=held.delivery)) if held else done
-def turn(self, consumer, worker, look_first, limits, done=None):
+    held = {row.run_id: row for row in self.held()}.get(done.claimed.run_id) if done else None
+    return done._replace(claimed=done.claimed._replace(delivery=held.delivery)) if held else done
+def settle_and_claim(self, consumer, worker, look_first, limits, done=None):
     return stock_turn(self, consumer, worker, look_first, limits, unfenced(self, done))
-Delivery.turn = turn
-Delivery.settle = lambda self, consumer, done: stock_settle(self, consumer, unfenced(self, done))
+Part.settle_and_claim = settle_and_claim
+Part.settle = lambda self, consumer, done: stock_settle(self, consumer, unfenced(self, done))
 """,
     ),
     Mutant(
         "who is unsure looks into its own hands first",
         "crash_points answer_lost",
-        "delivery",
+        "deliveries",
         """
-stock_turn = Delivery.turn
-def turn(self, consumer, worker, look_first, limits, done=None):
+stock_turn = Part.settle_and_claim
+def settle_and_claim(self, consumer, worker, look_first, limits, done=None):
     return stock_turn(self, consumer, worker, False, limits, done)
-Delivery.turn = turn
+Part.settle_and_claim = settle_and_claim
 """,
     ),
     Mutant(
         "what still runs at shutdown is handed back",
         "storms restarts",
-        "delivery",
+        "deliveries",
         """
-stock_give_back = Delivery.give_back
-def give_back(self, consumer, worker, reason, most, counts=True, **more):
-    return stock_give_back(self, consumer, worker, reason, most, **more) if counts else 0
-Delivery.give_back = give_back
+stock_release = Part.release
+def release(self, consumer, worker, reason, most, counts=True, **options):
+    return stock_release(self, consumer, worker, reason, most, **options) if counts else 0
+Part.release = release
 """,
     ),
     Mutant(
@@ -215,18 +214,22 @@ TiedProcesses.outlive_parent = lambda self: None
     Mutant(
         "a message that nobody can run is kept",
         "storms nobody_can_run",
-        "delivery",
-        "Delivery.bury = lambda self, consumer, taken, reason: self.settle(consumer, Done(taken, Effects()))",
+        "deliveries",
+        """
+from engine.broker.deliveries import FinishedRun
+from engine.broker.effects import Effects
+Part.dead_letter = lambda self, consumer, claimed, reason: self.settle(consumer, FinishedRun(claimed, Effects()))
+""",
     ),
     Mutant(
         "a run that takes down every worker ends as dead",
         "storms nobody_can_run",
-        "delivery",
+        "deliveries",
         """
-stock_give_back = Delivery.give_back
-def give_back(self, consumer, worker, reason, most, *rest, **more):
-    return stock_give_back(self, consumer, worker, reason, 10**9, *rest, **more)
-Delivery.give_back = give_back
+stock_release = Part.release
+def release(self, consumer, worker, reason, most, *rest, **options):
+    return stock_release(self, consumer, worker, reason, 10**9, *rest, **options)
+Part.release = release
 """,
     ),
     Mutant(
@@ -343,14 +346,14 @@ TiedProcesses.outlive_parent = outlive_parent
     Mutant(
         "a tick lets one run in",
         "ticks tick",
-        "delivery",
+        "ticks",
         """
-stock_tick = Delivery.tick
-def tick(self, task, minute, effects):
-    if not stock_tick(self, task, minute, effects):
-        self.apply(effects)
+stock_record = Part.record
+def record(self, task, minute, effects):
+    if not stock_record(self, task, minute, effects):
+        self.messages.write(effects)
     return True
-Delivery.tick = tick
+Part.record = record
 """,
     ),
     Mutant(
@@ -358,7 +361,7 @@ Delivery.tick = tick
         "refusing every_state or every_reply",
         instead=(
             (
-                "engine/broker/redis_refusals.py",
+                "engine/broker/redis/errors.py",
                 'if reply.partition(" ")[0] in REFUSALS or UNNAMED.match(reply):',
                 'if reply.partition(" ")[0] in ("OOM", "READONLY", "NOSCRIPT"):',
             ),
@@ -367,12 +370,12 @@ Delivery.tick = tick
     Mutant(
         "at random refused steps are repeated",
         "storms refuses_at_random",
-        instead=(("engine/broker/redis_refusals.py", "in REFUSALS or UNNAMED.match(reply)", "== 'NOSCRIPT'"),),
+        instead=(("engine/broker/redis/errors.py", "in REFUSALS or UNNAMED.match(reply)", "== 'NOSCRIPT'"),),
     ),
     Mutant(
         "a refusal inside a script of Redis 6.2 is recognised",
         "refusing every_reply or (every_state and 6.2)",
-        instead=(("engine/broker/redis_refusals.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
+        instead=(("engine/broker/redis/errors.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
     ),
     Mutant(
         "a PostgreSQL that refuses writes is unavailable",
@@ -392,7 +395,7 @@ Delivery.tick = tick
     Mutant(
         "a file that refused a write is opened again",
         "outages file_that_was_read_only",
-        instead=(("engine/broker/sqlite_results.py", "elif local.refused:", "elif False:"),),
+        instead=(("engine/broker/sqlite/database.py", " and not current.refused:", ":"),),
     ),
     Mutant(
         "a broker that refuses writes is not ready",
@@ -473,29 +476,29 @@ Delivery.tick = tick
         "revocations has_ended_expires",
         instead=(
             (
-                "engine/broker/redis_scripts.py",
-                "if call('exists', run(ARGV[1])) == 0 then call('expire'",
+                "engine/broker/lua/revoke.lua",
+                "if call('exists', run(id)) == 0 then call('expire'",
                 "if false then call('expire'",
             ),
-            ("engine/broker/sqlite.py", "None if is_known else expires", "None"),
+            ("engine/broker/sqlite/results.py", "None if is_known else expires", "None"),
         ),
     ),
     Mutant(
         "a run that is enqueued takes its revocation along",
         "revocations takes_the_revocation_along",
         instead=(
-            ("engine/broker/redis_scripts.py", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
-            ("engine/broker/sqlite.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
+            ("engine/broker/lua/lib/insert.lua", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
+            ("engine/broker/sqlite/results.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
         ),
     ),
     Mutant(
         "a revocation goes with its run",
         "revocations goes_with_its_run",
         instead=(
-            ("engine/broker/redis_scripts.py", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
+            ("engine/broker/lua/lib/finish.lua", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
             (
-                "engine/broker/sqlite.py",
-                '        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.name, f"r:{run_id}"))',
+                "engine/broker/sqlite/results.py",
+                '        connection.execute("DELETE FROM kv WHERE queue = ? AND key = ?", (self.queue, f"r:{run_id}"))',
                 "        pass",
             ),
         ),
@@ -504,8 +507,8 @@ Delivery.tick = tick
         "the cleanup removes revocations that do not expire",
         "revocations cleanup_finds",
         instead=(
-            ("engine/broker/redis_scripts.py", "if call('ttl', key) == -1 and", "if false and"),
-            ("engine/broker/sqlite.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
+            ("engine/broker/lua/delete_revocations.lua", "if call('ttl', key) == -1 and", "if false and"),
+            ("engine/broker/sqlite/results.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
         ),
     ),
     Mutant(
@@ -517,7 +520,11 @@ Delivery.tick = tick
         "a message for a task that is not known is left to newer code",
         "put_off newer_code_takes_what",
         "engine/queues/queue.py",
-        "Queue.put_off = lambda self, taken, task: self.storage.deliveries.dead_letter(self.local.consumer, taken, task)",
+        """
+def put_off(self, taken, task):
+    self.storage.deliveries.dead_letter(self.local.consumer, taken, task)
+Queue.put_off = put_off
+""",
     ),
     Mutant(
         "newer code finds what was put off",
@@ -533,10 +540,10 @@ Delivery.tick = tick
     Mutant(
         "what nobody knows is dead after its grace",
         "put_off come_in_time or keeps_where",
-        "delivery",
+        "deliveries",
         """
-stock_put_off = Delivery.put_off
-Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self, consumer, taken, why, 10**6)
+stock_defer = Part.defer
+Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, consumer, claimed, missing, 10**6)
 """,
     ),
     Mutant(
@@ -544,12 +551,12 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
         "put_off keep_their_order",
         instead=(
             (
-                "engine/broker/redis_scripts.py",
-                "prefix .. 'missing:' .. task, h.score, id)",
+                "engine/broker/lua/defer.lua",
+                "prefix .. 'missing:' .. task, held.score, id)",
                 "prefix .. 'missing:' .. task, '4e9', id)",
             ),
             (
-                "engine/broker/sqlite_put_off.py",
+                "engine/broker/sqlite/deliveries.py",
                 '"UPDATE message SET due = ?,',
                 '"UPDATE message SET score = 4e9, due = ?,',
             ),
@@ -559,30 +566,30 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
         "who puts off too late changes nothing",
         "put_off too_late or answer_that_was_lost",
         instead=(
-            ("engine/broker/redis_scripts.py", "h.consumer ~= ARGV[1] or h.delivery ~= tonumber(ARGV[3])", "false"),
-            ("engine/broker/sqlite_put_off.py", "AND consumer = ? AND deliveries = ?", "AND ? <> '' AND ? > 0"),
+            ("engine/broker/lua/defer.lua", "held.consumer ~= consumer or held.delivery ~= delivery", "false"),
+            (
+                "engine/broker/sqlite/deliveries.py",
+                "AND state = 'held' AND consumer = ? AND deliveries = ?\n",
+                "AND state = 'held' AND ? <> '' AND ? > 0\n",
+            ),
         ),
     ),
     Mutant(
         "a run that is requeued has a fresh grace",
         "put_off requeued_it_has",
         instead=(
-            (
-                "engine/broker/redis_scripts.py",
-                "call('hdel', run(ARGV[1]), 'deaths', 'cancel', 'met', 'met_at')",
-                "call('hdel', run(ARGV[1]), 'deaths', 'cancel')",
-            ),
-            ("engine/broker/sqlite.py", '"met_at = NULL WHERE queue', '"cancel = NULL WHERE queue'),
+            ("engine/broker/lua/requeue_dead.lua", "'deaths', 'cancel', 'met', 'met_at')", "'deaths', 'cancel')"),
+            ("engine/broker/sqlite/dead_letters.py", '"met_at = NULL WHERE queue', '"cancel = NULL WHERE queue'),
         ),
     ),
     Mutant(
         "what newer code has begun has a fresh grace",
         "put_off has_begun_has_a_fresh",
         instead=(
-            ("engine/broker/redis_scripts.py", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
-            ("engine/broker/redis_scripts.py", "; call('hdel', run(id), 'met', 'met_at')", ""),
-            ("engine/broker/sqlite_put_off.py", "missing = NULL, met = NULL, met_at = NULL", "missing = NULL"),
-            ("engine/broker/sqlite.py", 'worker = NULL, met_at = NULL "', 'worker = NULL "'),
+            ("engine/broker/lua/lib/claim.lua", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
+            ("engine/broker/lua/lib/release.lua", "; call('hdel', run(id), 'met', 'met_at')", ""),
+            ("engine/broker/sqlite/claims.py", "missing = NULL, met = NULL, met_at = NULL", "missing = NULL"),
+            ("engine/broker/sqlite/deliveries.py", 'worker = NULL, met_at = NULL "', 'worker = NULL "'),
         ),
     ),
     Mutant(
@@ -593,7 +600,7 @@ Delivery.put_off = lambda self, consumer, taken, why, grace: stock_put_off(self,
     Mutant(
         "a file of the version before gets its columns",
         "put_off file_of_the_version_before",
-        instead=(("engine/broker/sqlite_results.py", "            self.add_columns(connection)\n", ""),),
+        instead=(("engine/broker/sqlite/database.py", "            self.add_columns(connection)\n", ""),),
     ),
     Mutant(
         "an event that cannot be written is set aside",
@@ -712,16 +719,18 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
         "malformed_entries a_malformed_heartbeat",
         instead=(
             (
-                "engine/broker/entries.py",
-                '    except BAD:\n        report("heartbeat"',
-                '    except ZeroDivisionError:\n        report("heartbeat"',
+                "engine/broker/heartbeats.py",
+                '    except PARSE_ERRORS:\n        log_malformed("heartbeat"',
+                '    except ZeroDivisionError:\n        log_malformed("heartbeat"',
             ),
         ),
     ),
     Mutant(
         "a malformed pause can be read",
         "malformed_entries a_malformed_pause",
-        instead=(("engine/broker/entries.py", '    return absent | {"by": "?"', '    return absent | {"who": "?"'),),
+        instead=(
+            ("engine/broker/parsing.py", '    return defaults | {"by": "?"', '    return defaults | {"who": "?"'),
+        ),
     ),
     Mutant(
         "a malformed order is taken away",
@@ -731,17 +740,17 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a malformed stack dump is none",
         "malformed_entries a_malformed_stack_dump",
-        instead=(("engine/queues/remote_control.py", "except BAD:", "except ZeroDivisionError:"),),
+        instead=(("engine/queues/remote_control.py", "except PARSE_ERRORS:", "except ZeroDivisionError:"),),
     ),
     Mutant(
         "a run whose holder cannot be read goes back",
         "malformed_entries whose_holder_cannot",
-        instead=(("engine/broker/redis_scripts.py", "            take_back(all[j])\n", ""),),
+        instead=(("engine/broker/lua/reap.lua", "    release_unreadable(all[j])\n", ""),),
     ),
     Mutant(
         "a malformed lock is nobody's",
         "malformed_entries nobodys and garbage",
-        instead=(("engine/broker/redis_scripts.py", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
+        instead=(("engine/broker/lua/lib/locks.lua", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
     ),
     Mutant(
         "a run that the broker has lost is found",
@@ -752,13 +761,13 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a run that the broker has is not lost",
         "lost_runs what_the_broker_has",
-        "delivery",
+        "messages",
         """
-from engine.broker.effects import event_json
+from engine.broker.effects import Effects, event_json
 def report_lost(self, ids):
     for run_id in ids:
-        self.apply(Effects().event(event_json("lost", run_id, time.time())))
-Delivery.report_lost = report_lost
+        self.write(Effects().event(event_json("lost", run_id, time.time())))
+Part.report_lost = report_lost
 """,
     ),
     Mutant(
@@ -796,17 +805,24 @@ def mutate(tree: Path, mutant: Mutant) -> None:
         text = (tree / file).read_text()
         assert old in text, f"{file} says no more: {old}"
         (tree / file).write_text(text.replace(old, new))
-    modules = DELIVERIES if mutant.module == "delivery" else {mutant.module: ""} if mutant.module else {}
-    for module, name in modules.items():
-        header = "\n\nimport time\nfrom engine.broker.types import Done, Effects\n" if name else "\n\n"
+    for module, name in classes_of(mutant.module).items():
+        header = "\n\nimport time\n" if name else "\n\n"
         with open(tree / module, "a") as file:
-            file.write(header + re.sub(r"\bDelivery\b", name, mutant.code) + "\n")
+            file.write(header + re.sub(r"\bPart\b", name, mutant.code) + "\n")
+
+
+def classes_of(module: str) -> dict[str, str]:
+    """Return modules, and the class in them that the code names."""
+    if module in PARTS:
+        return {f"engine/broker/{broker}/{module}.py": broker.title() + PARTS[module] for broker in ("redis", "sqlite")}
+    return {module: ""} if module else {}
 
 
 def tested(tree: Path, test: str) -> str:
     """The last line of what pytest says."""
     file, _, selection = test.partition(" ")
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/faults/test_{file}.py", "-k", selection]
+    path = next(path for path in (tree / "tests").glob("**/test_*.py") if path.stem == f"test_{file}")
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), "-k", selection]
     done = subprocess.run([sys.executable, *command], cwd=tree, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
 

@@ -7,9 +7,6 @@ from typing import Any
 import served
 import stock
 from databases import bound_to
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from peewee import fn
 from redis.exceptions import RedisError
 from refusing import RefusingRedis
@@ -17,7 +14,10 @@ from refusing_rows import refuse_rows
 from servers import RedisServer
 from systems import System
 
+from engine.broker.effects import Effects
 from engine.broker.messages import SignedJSON
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.exceptions import BrokerAway
 from engine.migrations import migrate
 from engine.models import Attempt, RejectedEvent, Run, State

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from browsers import Flasks, signed_in_browser
-from engine.broker.effects import Effects, event_json
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
 from config import QUEUES
+from engine.broker.effects import Effects, event_json
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.database import database
 from engine.history import lag, writer
 from engine.history.lag import Lag

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from engine.broker.redis.storage import RedisStorage
 from odd_entries import probe_on, storages_on, work_off
 from probes import echo, fail, probe
 
 from engine.broker.messages import Requester
+from engine.broker.redis.storage import RedisStorage
 from engine.control import runs
 from engine.history import lost_runs, run_counts, writer
 from engine.history.lost_runs import LostRuns

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 from browsers import signed_in_browser
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
 from flask import Flask
 from odd_entries import Storages, probe_on, put_beat, put_last_tick, put_pause, storages_on, work_off
 from probes import echo, probe
@@ -20,6 +18,8 @@ from probes import echo, probe
 import tasks
 from config import QUEUES
 from engine.broker import parsing
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
 from engine.control import queues, schedules
 from engine.history import writer
 from engine.models import Run, State, WorkerProcess, now

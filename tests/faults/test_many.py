@@ -3,10 +3,10 @@
 from pathlib import Path
 from threading import Thread
 
-from engine.broker.redis.storage import RedisStorage
 from servers import RedisServer
 from waiting import wait_until
 
+from engine.broker.redis.storage import RedisStorage
 from engine.exceptions import BrokerAway
 from engine.queues.queue import Queue
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from conftest import redis_6_executable, redis_executable
 from databases import bound_to
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from peewee import PeeweeException
 from redis.exceptions import ResponseError
 from servers import RedisServer
 
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.database import database
 from engine.exceptions import BrokerAway
 from engine.outages import lacks_table, outage_of, reason_of

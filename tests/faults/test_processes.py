@@ -12,8 +12,6 @@ import psutil
 import pytest
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from probes import echo, hold, lines, probe, release, swell, work
 from spawning import (
     clean_up_slowly,
@@ -33,6 +31,8 @@ from waiting import wait_until
 
 from admin.cli.start import PROGRAM, SUPERVISOR
 from engine.broker.messages import Requester
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.migrations import migrate
 from engine.models import Attempt, LogLine, Run, now

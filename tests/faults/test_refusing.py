@@ -11,8 +11,6 @@ import psutil
 import pytest
 from conftest import cannot_run, redis_6_executable
 from consumers import Consumer
-from engine.broker.effects import Effects
-from engine.broker.redis.storage import RedisStorage
 from refusing import REFUSALS, RefusingRedis
 from reports import report
 from servers import RedisServer
@@ -20,6 +18,8 @@ from sides import Dewey
 from states import DATABASE_STATES, STATES
 from waiting import wait_until
 
+from engine.broker.effects import Effects
+from engine.broker.redis.storage import RedisStorage
 from engine.exceptions import BrokerAway
 
 T = TypeVar("T")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from databases import bound_to, execute_alone
-from engine.broker.effects import event_json
 from odd_entries import probe_on, put_line, storages_on, work_off
 from peewee import OperationalError, ProgrammingError
 from probes import echo, probe
 from refusing_rows import REASON, refuse_rows
 
+from engine.broker.effects import event_json
 from engine.control.retention import prune
 from engine.database import database, on_postgresql, release
 from engine.history import rejected, writer

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import psycopg2
 import pytest
 from databases import bound_to
-from engine.broker.redis.storage import RedisStorage
 from servers import RedisServer
 from waiting import wait_until
 
+from engine.broker.redis.storage import RedisStorage
 from engine.migrations import migrate
 from engine.monitor import write_probe
 from engine.monitor.write_probe import Probe

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from engine.broker.deliveries import Delivery, FinishedRun
 from hypothesis.stateful import RuleBasedStateMachine
 from storage_model import DEAD, ENDED, HELD, SCHEDULED, WAITING, Model, Run
 
+from engine.broker.deliveries import Delivery, FinishedRun
 from engine.history import writer
 from engine.models import Attempt, State
 from engine.models import Run as Record
@@ -23,7 +23,7 @@ numbers = count(1)
 ON_RECORD = {
     WAITING: {State.WAITING, State.RETRYING},
     SCHEDULED: {State.SCHEDULED, State.RETRYING},
-    HELD: {State.WAITING, State.RETRYING},
+    HELD: {State.WAITING, State.RETRYING, State.SCHEDULED},  # scheduled: it was deferred, and another has claimed it
     DEAD: {State.DEAD},
 }
 

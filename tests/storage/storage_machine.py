@@ -3,13 +3,13 @@
 import time
 from typing import Any
 
-from engine.broker.effects import event_json
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 from storage_ground import chosen
 from storage_model import DEAD, ENDED, HELD, MOST, SCHEDULED, WAITING, Run
 from storage_work import ENDINGS, Work, since
 
+from engine.broker.effects import event_json
 from engine.models import State
 
 #: With the first lease nobody is silent here; with the last one everybody is, and somebody has just looked.

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from engine.broker.deliveries import Delivery, FinishedRun, MissingTask
-from engine.broker.effects import Effects
-from engine.broker.message_header import parse_header
 from storage_ground import Ground, Hand, chosen, numbers
 from storage_model import DEAD, HELD, SCHEDULED, WAITING, Run
 
+from engine.broker.deliveries import Delivery, FinishedRun, MissingTask
+from engine.broker.effects import Effects
+from engine.broker.message_header import parse_header
 from engine.broker.messages import FinalResult
 from engine.exceptions import CancelRequested
 from engine.models import State

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from storage_machine import StorageMachine
+
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
 
 #: Always the same; and a failure is shown as it came, since to make it small may take minutes.
 SHORT = settings(

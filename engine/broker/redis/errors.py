@@ -2,9 +2,9 @@
 
 import re
 
-from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as Silent
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.exceptions import BrokerAway
 
@@ -24,15 +24,15 @@ IN_SCRIPT_7 = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.$")
 IN_PIPELINE = "of pipeline caused error: "
 
 
-def refusal(error: RedisError) -> BrokerAway | None:
+def outage_error(error: RedisError) -> BrokerAway | None:
     """Return the error to raise for a server that is unavailable; None where the command is at fault."""
-    reply = reply_of(error)
+    reply = parse_reply(error)
     if reply.partition(" ")[0] in REFUSALS or UNNAMED.match(reply):
         return BrokerAway(f"Redis: {reply}", reply)
-    return BrokerAway(f"Redis: {error}") if isinstance(error, Unreachable | Silent) else None
+    return BrokerAway(f"Redis: {error}") if isinstance(error, RedisConnectionError | RedisTimeoutError) else None
 
 
-def reply_of(error: RedisError) -> str:
+def parse_reply(error: RedisError) -> str:
     """Return the reply as the server sent it, without what the way through a script or redis-py has added.
 
     redis-py takes the first word away where it has an exception for it.

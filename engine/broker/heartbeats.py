@@ -1,0 +1,68 @@
+"""What consumers write about themselves, parsed with care: other versions of the code write there too."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from engine.broker.parsing import PARSE_ERRORS, Info, Kind, Raw, checked, log_malformed, parse_object, parse_timestamp
+
+NUMBER: Kind = (int, float)
+REQUIRED: dict[str, Kind] = {
+    "host": str, "pid": int, "code_version": str, "worker_type": str, "worker_count": int, "periodic": bool,
+    "started_at": NUMBER,
+}  # fmt: skip
+TIMES = ("started_at", "stopped_at", "scheduler_at", "quiet_at")
+COUNTS: dict[str, Kind] = {"rss_bytes": int, "cpu_percent": NUMBER, "processed": int, "failed": int}
+
+
+class Heartbeat(NamedTuple):
+    """The last heartbeat of a consumer: when (Unix seconds), and what it wrote."""
+
+    consumer: str
+    at: float
+    info: Info
+
+
+def parse_heartbeats(queue: str, rows: Iterable[tuple[str, object, Raw]]) -> list[Heartbeat]:
+    """`rows`: consumers, when, and what they wrote. What cannot be read is time 0 and nothing."""
+    return [Heartbeat(consumer, parse_time(at), parse_info(queue, consumer, raw)) for consumer, at, raw in rows]
+
+
+def parse_time(at: object) -> float:
+    try:
+        return parse_timestamp(at)
+    except PARSE_ERRORS:
+        return 0.0
+
+
+def parse_info(queue: str, consumer: str, raw: Raw) -> Info:
+    info = parse_object(raw)
+    if info is None:
+        log_malformed("heartbeat", queue, consumer)
+    return info or {}
+
+
+def consumer_columns(queue: str, heartbeat: Heartbeat) -> Info | None:
+    """Return a heartbeat by column of the consumer's row; None where it is no heartbeat of a consumer.
+
+    What another version of the code adds is left out.
+    """
+    try:
+        columns: Info = {name: checked(heartbeat.info[name], kind) for name, kind in REQUIRED.items()}
+        columns |= {name: checked(heartbeat.info.get(name, 0), kind) for name, kind in COUNTS.items()}
+        columns |= {name: datetime_or_none(heartbeat.info.get(name)) for name in TIMES}
+        columns["beat_at"] = datetime_or_none(heartbeat.at)
+        columns["slots"] = [parse_slot(slot) for slot in heartbeat.info.get("slots", [])]
+    except PARSE_ERRORS:
+        log_malformed("heartbeat", queue, heartbeat.consumer)
+        return None
+    return columns
+
+
+def parse_slot(slot: Any) -> Info:
+    kinds: dict[str, Kind] = {"worker": str, "pid": int, "rss_bytes": int, "cpu_percent": NUMBER}
+    return {name: checked(slot[name], kind) for name, kind in kinds.items()}
+
+
+def datetime_or_none(value: object) -> datetime | None:
+    return None if value is None else datetime.fromtimestamp(parse_timestamp(value), UTC)

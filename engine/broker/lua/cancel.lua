@@ -1,0 +1,17 @@
+-- uses: common, messages, finish
+-- Removes a waiting run; marks a running one for its consumer to interrupt.
+local id, by, ttl = ARGV[1], ARGV[2], ARGV[3]
+
+local entry = call('hget', HELD, id)
+if entry then
+  call('hset', run(id), 'cancel', by)
+  call('hset', HELD, id, (string.gsub(entry, '^(%S+ %d+ )(%S)', function(words, mark)
+    return words .. (({['-'] = 'c', u = 'C'})[mark] or mark)
+  end)))
+  return 'running'
+end
+if not (call('zscore', QUEUE, id) or call('zscore', prefix .. 'schedule', id)) then return 'unknown' end
+local _, attempt = parse_header(message(id))
+remove_from_queue(id); mark_finished(id, attempt, ttl)
+add_event('cancelled', id, {by = by})
+return 'removed'

@@ -1,0 +1,22 @@
+-- uses: common, messages, held, dead
+-- Moves a held message to the schedule, where a consumer that has the missing task finds it, or to the dead letters
+-- when the grace is over. Returns which: '' where it is not held.
+local consumer, id, delivery, task = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local met = ARGV[5]  -- JSON: which consumer lacked which task
+local reason, version = ARGV[6], ARGV[7]  -- of the event
+local grace = ARGV[8]
+
+local entry = call('hget', HELD, id)
+local held = entry and parse_held(entry)
+if not held or held.consumer ~= consumer or held.delivery ~= delivery then return '' end
+local fields = with_holder(held, {error = reason, version = version, unknown = true})
+local met_at = tonumber(call('hget', run(id), 'met_at') or now)
+if now >= met_at + grace then move_to_dead(id, held, fields); return 'dead' end
+call('hdel', HELD, id)
+call('hset', run(id), 'deliveries', held.delivery, 'missing', task, 'met', met,
+     'met_at', string.format('%.6f', met_at))
+if held.since ~= held.score then call('hset', run(id), 'since', held.since) end
+call('zadd', prefix .. 'schedule', string.format('%.6f', met_at + grace), id)
+call('zadd', prefix .. 'missing:' .. task, held.score, id); call('sadd', prefix .. 'missing', task)
+add_event('put_off', id, fields)
+return 'scheduled'

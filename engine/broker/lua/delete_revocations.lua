@@ -1,0 +1,8 @@
+-- uses: common
+-- ARGV: run ids. Deletes revocations that do not expire, of runs that are gone. Returns how many these were.
+local n = 0
+for _, id in ipairs(ARGV) do
+  local key = prefix .. 'kv:r:' .. id
+  if call('ttl', key) == -1 and call('exists', run(id)) == 0 then n = n + call('del', key) end
+end
+return n

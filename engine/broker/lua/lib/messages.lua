@@ -1,0 +1,38 @@
+-- Messages: into the queue or the schedule, and out of them.
+
+-- The same as PRIORITY_SECONDS in engine/broker/effects.py.
+local PRIORITY_SECONDS = 60
+
+-- The run that is being settled: it does not stand in the way of a follow-up of its name.
+local ending
+
+local function add_event(kind, id, fields)
+  fields.kind = kind; fields.id = id; fields.at = timestamp()
+  call('xadd', EVENTS, '*', 'e', cjson.encode(fields))
+end
+local function message(id) return call('hget', run(id), 'message') or '' end
+
+local function add_to_queue(id, score, since)
+  call('zadd', QUEUE, score, id)
+  if tonumber(since) ~= tonumber(score) then
+    call('zadd', SINCE, since, id); call('hset', run(id), 'since', since)
+  end
+  if call('llen', prefix .. 'bell') < 64 then call('lpush', prefix .. 'bell', '1') end
+end
+local function add_to_schedule(id, due, priority)
+  call('zadd', prefix .. 'schedule', due, id)
+  if priority ~= 0 then call('hset', run(id), 'priority', priority) end
+end
+-- Returns the place in the queue of a run that was deferred; nothing where it was not.
+local function remove_deferred(task, id)
+  local score = call('zscore', prefix .. 'missing:' .. task, id)
+  call('zrem', prefix .. 'missing:' .. task, id)
+  if call('exists', prefix .. 'missing:' .. task) == 0 then call('srem', prefix .. 'missing', task) end
+  return score
+end
+local function remove_from_queue(id)
+  call('zrem', QUEUE, id); call('zrem', SINCE, id); call('zrem', prefix .. 'schedule', id)
+  local task = call('hget', run(id), 'missing')
+  call('hdel', run(id), 'priority', 'since', 'missing')
+  return task and remove_deferred(task, id)
+end

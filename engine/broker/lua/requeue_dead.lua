@@ -1,0 +1,9 @@
+-- uses: common, messages
+-- Back to the queue, with its deaths forgiven.
+local id = ARGV[1]
+
+if call('zrem', prefix .. 'dead', id) == 0 then return 0 end
+call('hdel', run(id), 'deaths', 'cancel', 'met', 'met_at')
+add_to_queue(id, now, now)
+add_event('requeued', id, {})
+return 1

@@ -1,0 +1,1 @@
+"""The broker on Redis 6.2+ or Valkey."""

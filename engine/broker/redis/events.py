@@ -1,0 +1,49 @@
+"""The stream of events on Redis."""
+
+from uuid import uuid4
+
+from engine.broker.redis.client import RedisClient
+from engine.broker.redis.results import RedisResults
+from engine.broker.storage import DROPPED_COUNTER
+
+
+class RedisEvents:
+    def __init__(self, client: RedisClient, results: RedisResults) -> None:
+        self.client, self.results = client, results
+
+    def stream(self) -> str:
+        if not (identity := self.client.command("GET", "stream")):
+            self.client.command("SET", "stream", uuid4().hex, "NX")
+            identity = self.client.command("GET", "stream")
+        return f"{self.client.queue}:{identity.decode()}"
+
+    def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        rows = self.client.command("XRANGE", "events", f"({to_entry_id(after)}", "+", "COUNT", limit)
+        return [(to_position(entry_id), fields.get(b"e", b"")) for entry_id, fields in rows]
+
+    def count(self, after: int) -> int:
+        """Return all, for what was written is trimmed at once."""
+        return int(self.client.command("XLEN", "events"))
+
+    def wait(self, after: int, seconds: float) -> None:
+        with self.client.translate_errors() as redis:
+            redis.xread({self.client.prefix + "events": to_entry_id(after)}, count=1, block=int(seconds * 1000))
+
+    def trim(self, upto: int) -> None:
+        self.client.command("XTRIM", "events", "MINID", to_entry_id(upto + 1))
+
+    def drop_oldest(self, limit: int) -> None:
+        if dropped := self.client.command("XTRIM", "events", "MAXLEN", limit):
+            self.results.increment(DROPPED_COUNTER, dropped)
+
+
+# The id of an entry is milliseconds and a number within them; a position is both in one number.
+
+
+def to_entry_id(position: int) -> str:
+    return f"{position >> 20}-{position & 0xFFFFF}"
+
+
+def to_position(entry_id: bytes) -> int:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds) << 20 | int(number)

@@ -1,0 +1,133 @@
+"""Messages on Redis, from being enqueued to being claimed."""
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from math import inf
+
+from engine.broker.deliveries import AHEAD_LIMIT, MessageLocation, MissingTask
+from engine.broker.effects import Effects
+from engine.broker.parsing import decode
+from engine.broker.redis.client import RedisClient
+from engine.broker.redis.encoding import encode_batch, encode_effects, encode_messages, growing_batches, is_simple
+
+#: How many messages are read at a time.
+READ_SIZE = 1000
+
+
+class RedisMessages:
+    def __init__(self, client: RedisClient, result_ttl: int) -> None:
+        self.client, self.result_ttl = client, result_ttl
+
+    def write(self, effects: Effects) -> list[str]:
+        run_script = self.client.run_script
+        if is_simple(effects) and all(run_script("quick_enqueue", *args) for args in encode_messages(effects.messages)):
+            return [message.run_id for message in effects.messages]
+        # What was stored of them already is nothing new.
+        return [run_id.decode() for run_id in run_script("write_effects", *encode_effects(effects, self.result_ttl))]
+
+    def enqueue_batch(self, messages: Iterable[tuple[str, bytes]], priority: float) -> None:
+        """Stored a part at a time, for the server answers no other client meanwhile."""
+        calls = (
+            encode_batch(batch, priority, is_known_new=True, is_new_run=True) for batch in growing_batches(messages)
+        )
+        self.client.run_script_for_each("quick_enqueue", calls)
+
+    def enqueue_due(self, now: float, limit: int = 500) -> int:
+        return int(self.client.run_script("enqueue_due", now, limit))
+
+    def get(self, run_id: str) -> bytes | None:
+        data: bytes | None = self.client.command("HGET", f"run:{run_id}", "message")
+        return data
+
+    def locate(self, run_id: str) -> MessageLocation | None:
+        prefix = self.client.prefix
+        with self.client.translate_errors() as redis:
+            pipe = redis.pipeline(transaction=False)
+            pipe.zrank(prefix + "queue", run_id)
+            pipe.zscore(prefix + "schedule", run_id)
+            pipe.hexists(prefix + "held", run_id)
+            pipe.zscore(prefix + "dead", run_id)
+            rank, due, is_held, died_at = pipe.execute()
+        if rank is not None:
+            return MessageLocation("waiting", min(rank, AHEAD_LIMIT + 1))
+        states = (("scheduled", due is not None), ("held", is_held), ("dead", died_at is not None))
+        return next((MessageLocation(state) for state, is_there in states if is_there), None)
+
+    def missing_task(self, run_id: str) -> MissingTask | None:
+        prefix = self.client.prefix
+        with self.client.translate_errors() as redis:
+            pipe = redis.pipeline(transaction=False)
+            pipe.hmget(f"{prefix}run:{run_id}", "missing", "met", "met_at")
+            pipe.zscore(prefix + "schedule", run_id)
+            (missing, met, met_at), until = pipe.execute()
+        if not missing or until is None:
+            return None
+        return MissingTask(*json.loads(met))._replace(met_at=float(met_at), until=until)
+
+    # --- what waits and is scheduled -------------------------------------------------------------------------
+
+    def count_waiting(self, limit: int = -1) -> int:
+        """To count beyond the limit costs nothing here."""
+        return int(self.client.command("ZCARD", "queue"))
+
+    def count_scheduled(self) -> int:
+        return int(self.client.command("ZCARD", "schedule"))
+
+    def oldest_waiting(self) -> float | None:
+        rows = self.client.command("ZRANGE", "since", 0, 0, "WITHSCORES")
+        times = [float(since) for _, since in rows]
+        if self.client.command("ZCARD", "since") < self.count_waiting():
+            times.append(self.oldest_without_priority())
+        return min(times, default=None)
+
+    def oldest_without_priority(self) -> float:
+        """Return the place, which is the time of enqueuing, of the first that no priority has moved from there."""
+        for start in itertools.count(0, 1000):
+            rows = self.client.command("ZRANGE", "queue", start, start + 999, "WITHSCORES")
+            if not rows:
+                break
+            moved = self.client.command("ZMSCORE", "since", *(run_id for run_id, _ in rows))
+            for (_, score), since in zip(rows, moved, strict=True):
+                if since is None:
+                    return float(score)
+        return inf
+
+    def waiting(self, limit: int | None = None) -> list[bytes]:
+        return self.read("queue", limit)
+
+    def scheduled(self, limit: int | None = None) -> list[bytes]:
+        return self.read("schedule", limit)
+
+    def read(self, key: str, limit: int | None) -> list[bytes]:
+        ids = [decode(run_id) for run_id in self.client.command("ZRANGE", key, 0, -1 if limit is None else limit - 1)]
+        parts = (ids[start : start + READ_SIZE] for start in range(0, len(ids), READ_SIZE))
+        return [data for part in parts for data in self.client.read_runs(part, "message") if data]
+
+    def delete_waiting(self) -> None:
+        self.delete("queue")
+        self.client.command("DEL", "since")
+
+    def delete_scheduled(self) -> None:
+        self.delete("schedule")
+
+    def delete(self, key: str) -> None:
+        if ids := self.client.command("ZRANGE", key, 0, -1):
+            with self.client.translate_errors() as redis:
+                redis.delete(*(f"{self.client.prefix}run:{run_id.decode()}" for run_id in ids))
+        self.client.command("DEL", key)
+
+    # --- commands --------------------------------------------------------------------------------------------
+
+    def cancel(self, run_id: str, by: str) -> str:
+        return str(self.client.run_script("cancel", run_id, by, self.result_ttl).decode())
+
+    def purge(self, by: str, limit: int = 1000) -> int:
+        return int(self.client.run_script("purge", by, self.result_ttl, limit))
+
+    def clear_finished(self, run_id: str) -> None:
+        with self.client.translate_errors() as redis:
+            redis.delete(*(f"{self.client.prefix}{kind}:{run_id}" for kind in ("kv", "waits", "done", "spent")))
+
+    def report_lost(self, ids: Sequence[str]) -> int:
+        return int(self.client.run_script("report_lost", *ids))

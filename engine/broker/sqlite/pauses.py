@@ -1,0 +1,26 @@
+"""Pauses in a SQLite file."""
+
+import json
+
+from engine.broker.parsing import Info, parse_pauses
+from engine.broker.sqlite.database import SqliteFile
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS pause (
+  queue TEXT NOT NULL, target TEXT NOT NULL, info TEXT NOT NULL, PRIMARY KEY (queue, target)) WITHOUT ROWID;
+"""
+
+
+class SqlitePauses:
+    def __init__(self, database: SqliteFile) -> None:
+        self.database, self.queue = database, database.queue
+
+    def put(self, target: str, info: Info) -> None:
+        self.database.execute("INSERT OR REPLACE INTO pause VALUES (?, ?, ?)", self.queue, target, json.dumps(info))
+
+    def remove(self, target: str) -> bool:
+        return bool(self.database.execute("DELETE FROM pause WHERE queue = ? AND target = ?", self.queue, target))
+
+    def all(self) -> dict[str, Info]:
+        rows = self.database.query("SELECT target, info FROM pause WHERE queue = ?", self.queue)
+        return parse_pauses(self.queue, [(target, info) for target, info in rows])
