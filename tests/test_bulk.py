@@ -223,7 +223,7 @@ def test_cancelling_takes_what_waits_and_refuses_what_has_ended(each_database: s
 def test_of_a_run_that_was_running_the_account_says_that_it_was_asked_to_stop(operator: Browser) -> None:
     running = tasks.get_cleanup_statistics()
     batch.write_down(tasks.queues)
-    tasks.light.identify("here", "Worker-1")
+    tasks.light.set_worker_identity("here", "Worker-1")
     assert tasks.light.dequeue() is not None
     begun = begin("cancel")
     assert work_off(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}

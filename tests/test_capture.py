@@ -10,10 +10,10 @@ import pytest
 from waiting import wait_until
 
 from engine.queues import log_capture
-from engine.queues.log_capture import HEAD_LINES, TAIL_LINES, Notes, captured, current
+from engine.queues.log_capture import HEAD_LINES, TAIL_LINES, AttemptLog, capture_logs, current
 from engine.text import MAX_LINE
 
-log = logging.getLogger("books.covers")
+logger = logging.getLogger("books.covers")
 
 
 @pytest.fixture(autouse=True)
@@ -21,18 +21,18 @@ def log_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-def texts(notes: Notes) -> list[str]:
-    return [line.text for line in (*notes.head, *notes.tail)]
+def texts(log: AttemptLog) -> list[str]:
+    return [line.text for line in (*log.head, *log.tail)]
 
 
 def test_lines_are_kept_from_info_on_with_their_level_and_logger_while_the_task_runs() -> None:
-    log.info("before")
-    with captured() as notes:
-        log.debug("too fine")
-        log.info("Opening %s", "9f2c.epub")
+    logger.info("before")
+    with capture_logs() as log:
+        logger.debug("too fine")
+        logger.info("Opening %s", "9f2c.epub")
         logging.getLogger("elsewhere").warning("Size is %d bytes", 0)
-    log.info("after")
-    assert [(line.number, line.level, line.logger, line.text) for line in notes.head] == [
+    logger.info("after")
+    assert [(line.number, line.level, line.logger, line.text) for line in log.head] == [
         (1, "INFO", "books.covers", "Opening 9f2c.epub"),
         (2, "WARNING", "elsewhere", "Size is 0 bytes"),
     ]
@@ -41,35 +41,35 @@ def test_lines_are_kept_from_info_on_with_their_level_and_logger_while_the_task_
 
 def test_what_the_program_does_not_log_is_not_kept_either(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    with captured() as notes:
-        log.info("not at this LOG_LEVEL")
-        log.warning("this one")
-    assert texts(notes) == ["this one"]
+    with capture_logs() as log:
+        logger.info("not at this LOG_LEVEL")
+        logger.warning("this one")
+    assert texts(log) == ["this one"]
 
 
 def test_of_many_lines_the_first_and_the_last_are_kept_and_the_numbers_tell_of_the_gap() -> None:
-    with captured() as notes:
+    with capture_logs() as log:
         for number in range(1, 1001):
-            log.info("line %d", number)
-    kept = [line.number for line in (*notes.head, *notes.tail)]
+            logger.info("line %d", number)
+    kept = [line.number for line in (*log.head, *log.tail)]
     assert kept == [*range(1, HEAD_LINES + 1), *range(1001 - TAIL_LINES, 1001)]
-    assert notes.news()["left_out"] == [HEAD_LINES + 1, 1000 - TAIL_LINES]
-    assert texts(notes)[-1] == "line 1000"
+    assert log.pending()["left_out"] == [HEAD_LINES + 1, 1000 - TAIL_LINES]
+    assert texts(log)[-1] == "line 1000"
 
 
 def test_long_lines_are_bounded_in_bytes_too() -> None:
-    with captured() as notes:
+    with capture_logs() as log:
         for _ in range(200):
-            log.info("ж" * 3000)
-    size = sum(len(text.encode()) for text in texts(notes))
+            logger.info("ж" * 3000)
+    size = sum(len(text.encode()) for text in texts(log))
     assert 48 << 10 < size <= 64 << 10
-    assert notes.tail[-1].number == 200
+    assert log.tail[-1].number == 200
 
 
 def test_a_line_that_is_too_long_loses_its_middle() -> None:
-    with captured() as notes:
-        log.info("begin" + "-" * 50_000 + "end")
-    (text,) = texts(notes)
+    with capture_logs() as log:
+        logger.info("begin" + "-" * 50_000 + "end")
+    (text,) = texts(log)
     assert len(text) < MAX_LINE + 100
     assert text.startswith("begin-")
     assert text.endswith("-end")
@@ -77,30 +77,30 @@ def test_a_line_that_is_too_long_loses_its_middle() -> None:
 
 
 def test_a_traceback_stays_with_its_line_and_what_no_database_takes_goes() -> None:
-    with captured() as notes:
+    with capture_logs() as log:
         try:
             raise ValueError("a\0b")
         except ValueError:
-            log.exception("Two\nlines")
-    (text,) = texts(notes)
+            logger.exception("Two\nlines")
+    (text,) = texts(log)
     assert text.startswith("Two\nlines\nTraceback (most recent call last):")
     assert text.endswith("ValueError: a\N{REPLACEMENT CHARACTER}b")
 
 
 def test_a_line_that_is_not_utf_8_is_kept_with_escapes() -> None:
-    with captured() as notes:
+    with capture_logs() as log:
         # Not by way of the root logger, whose lines pytest itself cannot carry.
         log_capture.handler.handle(
             logging.LogRecord("caf\udce9", logging.INFO, "", 0, "opening caf\udce9.epub", (), None)
         )
-    (line,) = notes.head
+    (line,) = log.head
     assert (line.logger, line.text) == ("caf\\udce9", "opening caf\\udce9.epub")
 
 
 def test_words_that_do_not_fit_their_arguments_are_kept_as_they_are() -> None:
-    with captured() as notes:
+    with capture_logs() as log:
         log_capture.handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "%d books", ("many",), None))
-    assert texts(notes) == ["%d books"]
+    assert texts(log) == ["%d books"]
 
 
 # --- whose line it is ----------------------------------------------------------------------------------------
@@ -110,12 +110,12 @@ def test_tasks_in_threads_side_by_side_keep_their_own_lines() -> None:
     together = threading.Barrier(2)
 
     def task(name: str) -> list[str]:
-        with captured() as notes:
+        with capture_logs() as log:
             together.wait(10)
-            log.info("%s begins", name)
+            logger.info("%s begins", name)
             together.wait(10)
-            log.info("%s ends", name)
-        return texts(notes)
+            logger.info("%s ends", name)
+        return texts(log)
 
     with ThreadPoolExecutor(2) as workers:
         assert list(workers.map(task, ["a", "b"])) == [["a begins", "a ends"], ["b begins", "b ends"]]
@@ -123,19 +123,19 @@ def test_tasks_in_threads_side_by_side_keep_their_own_lines() -> None:
 
 def test_the_threads_and_coroutines_of_a_task_in_a_process_of_its_own_belong_to_it() -> None:
     async def fetch() -> None:
-        await asyncio.to_thread(log.info, "from a coroutine's thread")
+        await asyncio.to_thread(logger.info, "from a coroutine's thread")
 
-    with captured() as notes, ThreadPoolExecutor(1) as pool:
-        pool.submit(log.info, "from a thread").result()
+    with capture_logs() as log, ThreadPoolExecutor(1) as pool:
+        pool.submit(logger.info, "from a thread").result()
         asyncio.run(fetch())
-    assert texts(notes) == ["from a thread", "from a coroutine's thread"]
+    assert texts(log) == ["from a thread", "from a coroutine's thread"]
 
 
 def test_a_task_within_a_task_keeps_its_lines_to_itself() -> None:
-    with captured() as outer:
-        with captured() as inner:
-            log.info("inner")
-        log.info("outer")
+    with capture_logs() as outer:
+        with capture_logs() as inner:
+            logger.info("inner")
+        logger.info("outer")
     assert (texts(outer), texts(inner)) == (["outer"], ["inner"])
 
 
@@ -144,18 +144,18 @@ def test_a_task_within_a_task_keeps_its_lines_to_itself() -> None:
 
 def test_news_is_sent_while_the_task_runs_and_only_the_rest_goes_out_with_its_end() -> None:
     sent: list[dict[str, Any]] = []
-    with captured(sent.append) as notes:
+    with capture_logs(sent.append) as log:
         for number in range(50):
-            log.info("line %d", number)
-            notes.come_to(number, 50, "chapters")
-        wait_until(lambda: notes.sent == 50)
-        log.info("the last line")
+            logger.info("line %d", number)
+            log.set_progress(number, 50, "chapters")
+        wait_until(lambda: log.sent == 50)
+        logger.info("the last line")
     first, *_, last = (line for facts in sent for line in facts["lines"])
     assert (first[0], first[2:], last[4]) == (1, ["INFO", "books.covers", "line 0"], "line 49")
     assert sent[-1]["progress"] == [49.0, 50.0, "chapters"]
     assert len(sent) <= 2
-    assert [line[4] for line in notes.news()["lines"]] == ["the last line"]
-    assert "progress" not in notes.news()
+    assert [line[4] for line in log.pending()["lines"]] == ["the last line"]
+    assert "progress" not in log.pending()
 
 
 def test_what_could_not_be_sent_goes_out_later() -> None:
@@ -166,30 +166,30 @@ def test_what_could_not_be_sent_goes_out_later() -> None:
         if len(tries) == 1:
             raise ConnectionError("the broker is away")
 
-    with captured(send) as notes:
-        log.info("one")
+    with capture_logs(send) as log:
+        logger.info("one")
         wait_until(lambda: tries)
-        log.info("two")
-        wait_until(lambda: notes.sent == 2)
+        logger.info("two")
+        wait_until(lambda: log.sent == 2)
     assert [[line[4] for line in facts["lines"]] for facts in tries] == [["one"], ["one", "two"]]
-    assert notes.news() == {}
+    assert log.pending() == {}
 
 
 def test_an_attempt_that_has_ended_sends_nothing_more() -> None:
     sent: list[dict[str, Any]] = []
-    with captured(sent.append) as ended:
-        log.info("a quick one")
-    with captured(sent.append):
-        log.info("the next one")
+    with capture_logs(sent.append) as ended:
+        logger.info("a quick one")
+    with capture_logs(sent.append):
+        logger.info("the next one")
         wait_until(lambda: sent)
     assert [line[4] for facts in sent for line in facts["lines"]] == ["the next one"]
-    assert [line[4] for line in ended.news()["lines"]] == ["a quick one"]
+    assert [line[4] for line in ended.pending()["lines"]] == ["a quick one"]
 
 
 def test_progress_is_the_latest_and_can_be_stored_anywhere() -> None:
-    with captured() as notes:
-        notes.come_to(1, None, "")
-        notes.come_to(2, 38, "ch\0apters " * 100)
-    done, total, text = notes.news()["progress"]
+    with capture_logs() as log:
+        log.set_progress(1, None, "")
+        log.set_progress(2, 38, "ch\0apters " * 100)
+    done, total, text = log.pending()["progress"]
     assert (done, total, len(text)) == (2.0, 38.0, 200)
     assert "\0" not in text

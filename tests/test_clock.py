@@ -31,7 +31,7 @@ def light(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
         tasks.light.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
         tasks.light.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
-    tasks.light.identify("here", "Worker-1")
+    tasks.light.set_worker_identity("here", "Worker-1")
     yield
     tasks.light.storage = before
 

@@ -22,7 +22,7 @@ from engine.broker.sqlite.storage import SqliteStorage
 from engine.history import writer
 from engine.migrations import migrate
 from engine.models import Run, WorkerProcess
-from engine.queues import queue as queues
+from engine.queues import claim
 from engine.queues.queue import Queue
 from engine.version import host
 
@@ -123,22 +123,22 @@ def meet() -> str:
     run_id = str(tasks.get_cleanup_statistics(hours=7).id)
     older = Queue("light")
     older.storage, older.serializer = tasks.light.storage, tasks.light.serializer
-    older.identify("app-1:77:abcdef", "Worker-1")
-    assert older.opened(older.take()) is None
+    older.set_worker_identity("app-1:77:abcdef", "Worker-1")
+    assert older.claimer.decode_task(older.claimer.claim()) is None
     writer.write_down(older)
     return run_id
 
 
 @pytest.fixture
 def put_off(app: Flask, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(queues, "code_version", lambda: "86ec2c3")
+    monkeypatch.setattr(claim, "code_version", lambda: "86ec2c3")
     return meet()
 
 
 @pytest.fixture
 def dead(app: Flask, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(queues, "settings", dataclasses.replace(queues.settings, unknown_task_grace=0))
-    monkeypatch.setattr(queues, "code_version", lambda: "86ec2c3")
+    monkeypatch.setattr(claim, "settings", dataclasses.replace(claim.settings, unknown_task_grace=0))
+    monkeypatch.setattr(claim, "code_version", lambda: "86ec2c3")
     return meet()
 
 

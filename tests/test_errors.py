@@ -25,7 +25,7 @@ from engine.search.run_search import everything, find
 def fresh_broker(tmp_path: Path) -> Iterator[None]:
     before = probe.storage
     probe.storage = SqliteStorage("probe", tmp_path / "queue.db", 60, read_timeout=0.05)
-    probe.identify("here", "Worker-1")
+    probe.set_worker_identity("here", "Worker-1")
     yield
     probe.storage = before
 

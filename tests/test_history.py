@@ -26,7 +26,7 @@ def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
         probe.storage = RedisStorage("probe", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
         probe.storage = SqliteStorage("probe", tmp_path / "queue.db", 60, read_timeout=0.05)
-    probe.identify("here", "Worker-1")
+    probe.set_worker_identity("here", "Worker-1")
     yield
     probe.storage = before
 

@@ -32,7 +32,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
         made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
         made.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
-    made.identify("here", "Worker-1")
+    made.set_worker_identity("here", "Worker-1")
     yield made
 
 
@@ -310,7 +310,7 @@ def test_a_connection_that_somebody_was_interrupted_on_is_used_by_nobody_else(re
 def test_what_a_cancelled_run_was_writing_is_let_go_at_once(tmp_path: Path) -> None:
     queue = ServedQueue("fresh")
     queue.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
-    queue.identify("here", "Worker-1", deferring=True)
+    queue.set_worker_identity("here", "Worker-1", deferring=True)
 
     @queue.task(name="cut")
     def cut() -> None:
@@ -323,7 +323,7 @@ def test_what_a_cancelled_run_was_writing_is_let_go_at_once(tmp_path: Path) -> N
     with sqlite3.connect(tmp_path / "queue.db", timeout=0) as other:
         other.execute("BEGIN IMMEDIATE")
     other.close()
-    queue.settle_last()
+    queue.settle_previous()
     assert queue.pending_count() == 0
 
 
@@ -342,10 +342,10 @@ def test_a_chord_fires_once_however_often_its_members_are_delivered(queue: Queue
     queue.enqueue(chord([double.s(1), double.s(2)], gather.s()))
     first = queue.dequeue()
     assert first is not None
-    queue.local.deferring = True
+    queue.state.deferring = True
     queue.execute(first)
-    queue.local.last = None  # its worker dies before it settles
-    queue.local.deferring = False
+    queue.state.last = None  # its worker dies before it settles
+    queue.state.deferring = False
     queue.storage.deliveries.release("here", None, "died", 5)
     work_off(queue)
     work_off(queue)

@@ -153,7 +153,7 @@ def test_each_worker_is_on_record_with_its_memory_and_its_share_of_a_core(servin
 
 def test_an_order_that_is_not_signed_with_our_key_is_none(serving: Consumer) -> None:
     row = on_record(serving)
-    key = remote_control.key_of(row.id, What.STOP)
+    key = remote_control.command_key(row.id, What.STOP)
     forged = type(probe.serializer)("x" * 40).serialize({"what": "stop", "consumer": row.id, "by": "x", "at": "x"})
     another = probe.serializer.serialize({"what": "stop", "consumer": "another", "by": "x", "at": now().isoformat()})
     for data in (forged, another, b"nonsense"):

@@ -64,7 +64,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path, each_database: str) ->
         made.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
         made.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
-    made.identify("here", "Worker-1")
+    made.set_worker_identity("here", "Worker-1")
     yield made
     made.storage.close()
 

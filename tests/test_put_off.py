@@ -21,7 +21,7 @@ from engine.history import writer
 from engine.models import ErrorGroup, Run, State
 from engine.monitor import dead_letters
 from engine.monitor.diagnosis import why
-from engine.queues import queue as queues
+from engine.queues import claim
 from engine.queues.queue import Queue
 from engine.version import host
 
@@ -54,14 +54,14 @@ def program(
             queue.storage = RedisStorage("light", url, 60, read_timeout=0.05)
         else:
             queue.storage = SqliteStorage("light", tmp_path / "queue.db", 60, read_timeout=0.05)
-        queue.identify(f"{code}:1:abc", "Worker-1")
+        queue.set_worker_identity(f"{code}:1:abc", "Worker-1")
         queue.task()(familiar)
         if code == "new":
             queue.task()(unheard)
         made.append(queue)
         return queue
 
-    monkeypatch.setattr(queues, "code_version", lambda: "86ec2c3")
+    monkeypatch.setattr(claim, "code_version", lambda: "86ec2c3")
     yield of_code
     for queue in made:
         queue.storage.close()
@@ -78,7 +78,7 @@ def new(program: Program) -> Queue:
 
 
 def set_grace(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
-    monkeypatch.setattr(queues, "settings", dataclasses.replace(queues.settings, unknown_task_grace=seconds))
+    monkeypatch.setattr(claim, "settings", dataclasses.replace(claim.settings, unknown_task_grace=seconds))
 
 
 def make(queue: Queue, task: str = "unheard", *args: Any, **options: Any) -> Any:
@@ -94,8 +94,8 @@ def work_off(queue: Queue) -> list[str]:
     """Run what waits and what is due. Gives the ids of what was run."""
     queue.storage.messages.enqueue_due(time.time())
     ran = []
-    while taken := queue.take():
-        if task := queue.opened(taken):
+    while taken := queue.claimer.claim():
+        if task := queue.claimer.decode_task(taken):
             ran.append(task.id)
             queue.execute(task)
     writer.write_down(queue)
@@ -202,7 +202,7 @@ def test_very_many_are_met_once_each_and_said_once_each(
     monkeypatch.setattr(
         old.storage.deliveries, "settle_and_claim", lambda *words: turns.append(words) or stock_turn(*words)
     )
-    with caplog.at_level(logging.WARNING, "engine.queues.queue"):
+    with caplog.at_level(logging.WARNING, "engine.queues.claim"):
         for _ in range(20):
             assert work_off(old) == []
     assert len(turns) == 1500 + 20
@@ -295,7 +295,7 @@ def test_each_attempt_has_a_grace_of_its_own(old: Queue, new: Queue, monkeypatch
     work_off(old)
     make(new).__class__.execute = lambda self: 1 / 0
     met_at = old.storage.messages.missing_task(run_id).met_at
-    task = new.opened(new.take())
+    task = new.claimer.decode_task(new.claimer.claim())
     new.execute(task)
     work_off(old)
     found = old.storage.messages.missing_task(run_id)
@@ -308,7 +308,7 @@ def test_what_newer_code_has_begun_has_a_fresh_grace(old: Queue, new: Queue, cou
     run_id = enqueue(new)
     work_off(old)
     met_at = old.storage.messages.missing_task(run_id).met_at
-    assert new.take().run_id == run_id
+    assert new.claimer.claim().run_id == run_id
     new.storage.deliveries.release("new:1:abc", "Worker-1", "it died", 5, counts=counts)
     work_off(old)
     assert old.storage.messages.missing_task(run_id).met_at > met_at
@@ -317,26 +317,26 @@ def test_what_newer_code_has_begun_has_a_fresh_grace(old: Queue, new: Queue, cou
 def test_who_comes_too_late_changes_nothing(old: Queue, new: Queue) -> None:
     """The worker was frozen between taking and putting off; what it held was given to another."""
     run_id = enqueue(new)
-    late = old.take()
+    late = old.claimer.claim()
     old.storage.deliveries.release("old:1:abc", None, "the consumer died", 5)
-    current = new.take()
+    current = new.claimer.claim()
     assert (current.run_id, current.delivery) == (run_id, 2)
-    old.opened(late)
+    old.claimer.decode_task(late)
     assert [one.consumer for one in new.storage.deliveries.held()] == ["new:1:abc"]
-    new.execute(new.opened(current))
+    new.execute(new.claimer.decode_task(current))
     writer.write_down(new)
     assert (record(run_id).state, states(run_id)) == ("succeeded", ["died", "succeeded"])
 
 
 def test_an_answer_that_was_lost_is_not_acted_on_twice(old: Queue, new: Queue) -> None:
     run_id = enqueue(new)
-    taken = old.take()
+    taken = old.claimer.claim()
     why_put_off = MissingTask("test_put_off.unheard", "light@here", "old:1:abc", "1")
     assert old.storage.deliveries.defer("old:1:abc", taken, why_put_off, GRACE) == "scheduled"
-    other = new.take()
+    other = new.claimer.claim()
     assert other.run_id == run_id
     assert old.storage.deliveries.defer("old:1:abc", taken, why_put_off, GRACE) == ""
-    new.execute(new.opened(other))
+    new.execute(new.claimer.decode_task(other))
     assert new.storage.results.get(run_id)
 
 
@@ -344,10 +344,10 @@ def test_the_record_does_not_take_the_moment_for_a_start(old: Queue, new: Queue)
     """A recorder that looks while the consumer has it in hand writes it down as running."""
     run_id = enqueue(new)
     writer.write_down(new)
-    taken = old.take()
+    taken = old.claimer.claim()
     writer.write_consumers(new)
     assert record(run_id).state == "running"
-    old.opened(taken)
+    old.claimer.decode_task(taken)
     writer.write_down(old)
     run = record(run_id)
     assert (run.state, run.attempts, run.started_at, run.wait_ms, run.worker) == ("scheduled", 0, None, None, None)
@@ -395,7 +395,7 @@ def test_a_file_of_the_version_before_is_brought_up_to_date_while_that_still_use
         assert columns[-3:] == ["missing", "met", "met_at"]
         queue.storage.close()
         before.execute("PRAGMA user_version = 1234")  # a program of the version before opens the file
-    queue.identify("here", "Worker-1")
+    queue.set_worker_identity("here", "Worker-1")
     assert work_off(queue) == [task.id]
     assert (queue.result(task.id), before.execute(insert, ("light", "b", *row[2:])).rowcount) == (7, 1)
     before.close()

@@ -71,7 +71,7 @@ def test_any_other_id_is_kept_as_it_is(queue: Queue, run_id: str) -> None:
     seen: list[str] = []
     note = queue.task(name="note", context=True)(lambda task: seen.append(task.id))
     note(id=run_id)
-    queue.identify("here", "Worker-1")
+    queue.set_worker_identity("here", "Worker-1")
     queue.execute(queue.dequeue())
     assert seen == [run_id]
     assert queue.result(run_id) is None and queue.storage.results.has(run_id)
@@ -122,7 +122,7 @@ def test_the_largest_options_are_kept(queue: Queue) -> None:
     largest = {"retries": MOST, "retry_delay": MOST, "retry_backoff": 0.5, "priority": -MOST, "timeout": 0}
     note = queue.task(name="note", time_limit=0, **largest)(print)
     note(1, **largest)
-    queue.identify("here", "Worker-1")
+    queue.set_worker_identity("here", "Worker-1")
     task = queue.dequeue()
     assert task is not None
     assert {option: getattr(task, option) for option in largest} == largest

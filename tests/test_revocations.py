@@ -24,7 +24,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
         made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
     else:
         made.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
-    made.identify("here", "Worker-1")
+    made.set_worker_identity("here", "Worker-1")
     yield made
 
 

@@ -83,7 +83,7 @@ def test_a_pause_cannot_end_before_it_begins(light: Queue) -> None:
 def test_a_paused_schedule_keeps_nothing_from_being_handed_out(light: Queue) -> None:
     schedules.pause(light, "get_cleanup_statistics", by=ANN)
     tasks.get_cleanup_statistics(24)
-    light.identify("here", "Worker-1")
+    light.set_worker_identity("here", "Worker-1")
     task = light.dequeue()
     assert task and task.name == "get_cleanup_statistics"
 
@@ -96,7 +96,7 @@ def info(began: datetime, until: datetime | None = None) -> dict[str, Any]:
 
 
 def states(due: list[int], minute: int, catch_up: bool = False, pause: dict[str, Any] | None = None) -> list[str]:
-    fates = ticks.fates([FIRST + one for one in due], FIRST + minute, catch_up, pause)
+    fates = ticks.classify_ticks([FIRST + one for one in due], FIRST + minute, catch_up, pause)
     assert [fate.minute - FIRST for fate in fates] == due
     return [fate.state for fate in fates]
 
@@ -129,8 +129,8 @@ def test_after_its_end_the_schedule_goes_on_and_what_was_held_back_is_not_made_u
 
 
 def test_of_a_year_of_minutes_only_the_newest_are_told() -> None:
-    fates = ticks.fates(range(FIRST, FIRST + 525_600), FIRST + 525_600, True, None)
-    assert len(fates) == ticks.MOST_TOLD
+    fates = ticks.classify_ticks(range(FIRST, FIRST + 525_600), FIRST + 525_600, True, None)
+    assert len(fates) == ticks.MAX_TICKS
     assert (fates[-1].state, fates[-2].state) == ("late", "missed")
 
 

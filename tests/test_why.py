@@ -54,7 +54,7 @@ def consumer(light: Queue) -> WorkerProcess:
     """One on record that is alive, with two workers; what this thread takes from the queue is held by its first."""
     made = consumer_of("light")
     light.storage.heartbeats.record(made.id, {})
-    light.identify(made.id, "Worker-1")
+    light.set_worker_identity(made.id, "Worker-1")
     return made
 
 
@@ -145,7 +145,7 @@ def test_a_lock_that_somebody_else_has(light: Queue, consumer: WorkerProcess) ->
     assert light.dequeue().id == holder
     light.storage.locks.acquire("press", "owner", consumer.id, "Worker-1", None, 30)
     failed = asked(light, "bind")
-    light.identify(consumer.id, "Worker-2")
+    light.set_worker_identity(consumer.id, "Worker-2")
     light.execute(light.dequeue())
     writer.write_down(light)
     later, lock = causes(light, failed)
@@ -168,7 +168,7 @@ def test_workers_that_are_all_busy_and_with_what(light: Queue, consumer: WorkerP
     taken = []
     for worker in ("Worker-1", "Worker-2"):
         asked(light)
-        light.identify(consumer.id, worker)
+        light.set_worker_identity(consumer.id, worker)
         taken.append(light.dequeue().id)
     (busy,) = causes(light, asked(light))
     assert (busy.kind, busy.facts["workers"]) == ("busy", 2)

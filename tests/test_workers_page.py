@@ -194,7 +194,7 @@ def test_an_admin_gives_orders_each_with_its_line_in_the_audit(signed_in: Callab
     for what in ("quiet", "wake", "restart", "stop"):
         answer = admin.send(f"/workers/{one.id}/{what}")
         assert (answer.status_code, answer.location) == (303, f"/workers/{one.id}")
-    given = [(order.what, order.by) for order in remote_control.take(tasks.light, one.id)]
+    given = [(order.what, order.by) for order in remote_control.take_commands(tasks.light, one.id)]
     assert given == [(what, "admin@example.org") for what in (What.QUIET, What.WAKE, What.STOP, What.RESTART)]
     assert remote_control.pending(tasks.light, one.id) == []
     lines = AuditEntry.select().where(AuditEntry.action.startswith("workers")).order_by(AuditEntry.id)
@@ -262,7 +262,7 @@ def test_the_answer_of_the_workers_is_shown(signed_in: Callable[[str], Browser])
     one = consumer_of("light")
     text = FRAMES.replace("{root}", str(Path(__file__).parent.parent))
     found = [Stack("Worker-1", 4001, "a-run", "process_book", text), Stack("Worker-2", 4002, None, None, "")]
-    remote_control.answer(tasks.light, one.id, found)
+    remote_control.publish_dump(tasks.light, one.id, found)
     told = text_of(signed_in("viewer").get(f"/workers/{one.id}").text)
     assert "Worker-1 · 4001 · process_book" in told and "with ZipFile(path) as book:" in told
     assert "Worker-2 · 4002 · idle It did not answer" in told
@@ -279,7 +279,7 @@ def test_whoever_waits_in_vain_for_an_answer_is_told(
 
 
 def test_a_frame_without_its_source_is_told_all_the_same() -> None:
-    assert stack_dump.in_words('Thread 0x1 (most recent call first):\n  File "<string>", line 3 in f\n  ...\n') == (
+    assert stack_dump.format_stack('Thread 0x1 (most recent call first):\n  File "<string>", line 3 in f\n  ...\n') == (
         'Traceback (most recent call last):\n  ...\n  File "<string>", line 3, in f'
     )
 

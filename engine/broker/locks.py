@@ -20,9 +20,9 @@ class LeaseLock(TaskLock):
         self.owners = threading.local()
 
     def acquire(self) -> bool:
-        owner, local = uuid4().hex, self._huey.local
-        is_working = self._huey.current is not None
-        consumer, worker = (local.consumer, local.worker) if is_working else ("", "")
+        owner, state = uuid4().hex, self._huey.state
+        is_working = state.current is not None
+        consumer, worker = (state.consumer, state.worker) if is_working else ("", "")
         seconds = self._ttl if is_working else self._ttl or settings.lease_seconds
         if not self._huey.storage.locks.acquire(self._name, owner, consumer, worker, seconds, settings.lease_seconds):
             raise TaskLockedException(f"unable to acquire lock {self._name}")

@@ -20,7 +20,7 @@ from engine.models import ENDED, Attempt, LogLine, Run, State, now
 from engine.monitor.consumers import live, workers
 from engine.monitor.diagnosis import why
 from engine.monitor.registered_tasks import find
-from engine.queues.enqueue import asked_by
+from engine.queues.enqueue import asked_by, unique_name
 from engine.queues.queue import Queue, Queues
 from engine.version import code_version
 
@@ -167,7 +167,7 @@ def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[
         task.resolve_expires(queue.utc)
     task.envelope = Envelope(by, now(), code_version(), parent.id, retries=task.retries)
     effects = queue.posted(task)
-    unique = queue.unique_name(task) if task.unique else ""
+    unique = unique_name(task) if task.unique else ""
     effects.messages[0] = effects.messages[0]._replace(unique=unique, is_new_run=True)
     (new_id,) = queue.send(effects)
     if new_id != task.id:

@@ -1,9 +1,9 @@
-"""What a running attempt tells of itself: the lines that it logs, and how far it has come.
+"""What a running attempt logs, and its progress.
 
-`captured()` stands around a task's own code. What it logs at INFO and above, where LOG_LEVEL lets that pass, is kept
-with the attempt as well as written to the consumer's log: the first lines and the last, with the number of those left
-out between. It goes out with the end of the attempt; while the attempt runs, a thread sends what is new twice a second
-at most. So a task pays no round trip for what it tells, and a worker that is killed takes half a second of it along.
+`capture_logs()` stands around a task's own code. What it logs at INFO and above, where LOG_LEVEL lets that pass, is
+kept with the attempt as well as written to the consumer's log: the first lines and the last, with the number of those
+left out between. It goes out with the end of the attempt; while the attempt runs, a thread sends what is new twice a
+second at most. So a task pays no round trip for what it logs, and a worker that is killed loses half a second of it.
 """
 
 import logging
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from engine.back_off import BackOff
 from engine.text import MAX_LINE, storable
@@ -25,7 +25,16 @@ TAIL_LINES, TAIL_BYTES = 400, 48 << 10
 MAX_PROGRESS_TEXT = 200  # characters beside a progress bar
 SEND_EVERY = 0.5  # seconds
 
-Send = Callable[[dict[str, Any]], object]
+
+class LogFacts(TypedDict, total=False):
+    """The facts of an event. The lines of `left_out`, first and last, are given up, though they may have been sent."""
+
+    lines: list[list[int | float | str]]  # number, at, level, logger, text
+    left_out: list[int]
+    progress: list[float | str | None]  # done, total, text
+
+
+Send = Callable[[LogFacts], object]
 
 
 class Line(NamedTuple):
@@ -38,15 +47,16 @@ class Line(NamedTuple):
     text: str
 
 
-class Notes:
-    """The notes of one attempt. `send` takes what is new while it runs; without one, all of it waits for the end.
+class AttemptLog:
+    """The log and the progress of one attempt. `send` takes what is new while it runs; without one, all of it waits
+    for the end.
 
     No lock is held while a line is added: the exception that cuts a task short may come at any instruction.
     """
 
     head_size = tail_size = count = sent = 0
     progress: tuple[float, float | None, str] | None = None
-    progress_sent: tuple[float, float | None, str] | None = None
+    progress_sent: list[float | str | None] | None = None
 
     def __init__(self, send: Send | None = None) -> None:
         self.send = send
@@ -65,37 +75,34 @@ class Notes:
             self.tail_size += size
             while len(self.tail) > TAIL_LINES or self.tail_size > TAIL_BYTES:
                 self.tail_size -= len(self.tail.popleft().text.encode())
-        self.ring()
+        self.mark_dirty()
 
-    def come_to(self, done: float, total: float | None, text: str) -> None:
+    def set_progress(self, done: float, total: float | None, text: str) -> None:
         self.progress = float(done), None if total is None else float(total), storable(text)[:MAX_PROGRESS_TEXT]
-        self.ring()
+        self.mark_dirty()
 
-    def ring(self) -> None:
+    def mark_dirty(self) -> None:
+        """Have what is new sent within SEND_EVERY."""
         if self.send:
-            telling.add(self)
-            sender().news.set()
+            active_logs.add(self)
+            get_flusher().has_news.set()
 
-    def news(self) -> dict[str, Any]:
-        """What was not sent yet, as facts of an event; empty where there is nothing.
-
-        `lines`: [number, at, level, logger, text]; `left_out`: the first and the last number of lines that are given
-        up, though they may have been sent; `progress`: [done, total, text].
-        """
+    def pending(self) -> LogFacts:
+        """Return what was not sent yet; empty where there is nothing."""
         if not self.count and not self.progress:
             return {}
         head, tail = list(self.head), list(self.tail)
-        facts: dict[str, Any] = {}
-        if lines := [list(line) for line in (*head, *tail) if line.number > self.sent]:
-            facts["lines"] = lines
+        facts: LogFacts = {}
+        if lines := [line for line in (*head, *tail) if line.number > self.sent]:
+            facts["lines"] = [[line.number, line.at, line.level, line.logger, line.text] for line in lines]
             if tail and tail[0].number > len(head) + 1:
                 facts["left_out"] = [len(head) + 1, tail[0].number - 1]
-        if self.progress != self.progress_sent and self.progress:
-            facts["progress"] = list(self.progress)
+        if self.progress and (progress := list(self.progress)) != self.progress_sent:
+            facts["progress"] = progress
         return facts
 
-    def send_news(self) -> None:
-        facts = self.news()
+    def flush(self) -> None:
+        facts = self.pending()
         if not (facts and self.send):
             return
         try:
@@ -104,59 +111,61 @@ class Notes:
             logger.debug("What a run tells could not be sent: %s", error)
             return
         if lines := facts.get("lines"):
-            self.sent = lines[-1][0]
+            self.sent = int(lines[-1][0])
         if progress := facts.get("progress"):
-            self.progress_sent = tuple(progress)
+            self.progress_sent = progress
 
 
 # --- whose line it is ----------------------------------------------------------------------------------------
 
-of_context: ContextVar[Notes | None] = ContextVar("notes", default=None)
+_context_log: ContextVar[AttemptLog | None] = ContextVar("log", default=None)
 
 #: A worker process runs one task at a time, so whatever its other threads log belongs to that one.
-of_process: Notes | None = None
+_process_log: AttemptLog | None = None
 
 
-def current() -> Notes | None:
-    """The notes of the attempt that is running here."""
-    return of_context.get() or of_process
+def current() -> AttemptLog | None:
+    """Return the log of the attempt that runs in this context."""
+    return _context_log.get() or _process_log
 
 
 def stop() -> None:
-    """Take no notes in this process: one forked by a task would give its lines the numbers of its parent's lines."""
-    global of_process
-    of_process = None
-    of_context.set(None)
+    """Capture nothing in this process: one forked by a task would give its lines the numbers of its parent's lines."""
+    global _process_log
+    _process_log = None
+    _context_log.set(None)
 
 
-class captured:
-    """A block whose notes are taken: `with captured(send) as notes`. They are complete when it has ended."""
+class capture_logs:
+    """A block whose log is captured: `with capture_logs(send) as log`. It is complete when the block has ended."""
 
     def __init__(self, send: Send | None = None) -> None:
-        self.notes = Notes(send)
-        self.token: Token[Notes | None] | None = None
+        self.log = AttemptLog(send)
+        self.token: Token[AttemptLog | None] | None = None
 
-    def __enter__(self) -> Notes:
-        global of_process
+    def __enter__(self) -> AttemptLog:
+        global _process_log
         if handler not in root.handlers:
             root.addHandler(handler)
-        self.token, self.outer = of_context.set(self.notes), of_process
+        self.token, self.outer = _context_log.set(self.log), _process_log
         if threading.current_thread() is threading.main_thread():
-            of_process = self.notes
-        return self.notes
+            _process_log = self.log
+        return self.log
 
     def __exit__(self, *error: object) -> None:
-        global of_process
-        of_process = self.outer
+        global _process_log
+        _process_log = self.outer
         if self.token:
-            of_context.reset(self.token)
-        telling.discard(self.notes)
+            _context_log.reset(self.token)
+        active_logs.discard(self.log)
 
 
-class NoteTaker(logging.Handler):
+class LogHandler(logging.Handler):
+    """Adds each line to the log of the attempt that runs in this context."""
+
     def emit(self, record: logging.LogRecord) -> None:
-        if notes := current():
-            notes.add(record.created, record.levelname, record.name, self.text(record))
+        if log := current():
+            log.add(record.created, record.levelname, record.name, self.text(record))
 
     def text(self, record: logging.LogRecord) -> str:
         try:
@@ -166,55 +175,55 @@ class NoteTaker(logging.Handler):
 
 
 root = logging.getLogger()
-handler = NoteTaker(logging.INFO)
+handler = LogHandler(logging.INFO)
 
 
 # --- sending -------------------------------------------------------------------------------------------------
 
-#: The attempts in this process that have told something, and have not ended.
-telling: set[Notes] = set()
+#: The logs of this process that have something to send, and whose attempt has not ended.
+active_logs: set[AttemptLog] = set()
 
 
-class Sender(threading.Thread):
-    """One to a process, from the first word on. Between two rounds it sleeps, however much is told."""
+class LogFlusher(threading.Thread):
+    """Sends what is new of all logs of this process. It sleeps between two rounds, however much is logged."""
 
     def __init__(self) -> None:
         super().__init__(name="Sender", daemon=True)
-        self.news = threading.Event()
+        self.has_news = threading.Event()
 
     def run(self) -> None:
         back_off = BackOff("The sender of log lines")
         while True:
-            self.news.wait()
+            self.has_news.wait()
             time.sleep(SEND_EVERY)
-            self.news.clear()
-            errors = [error for notes in list(telling) if (error := error_of_sending(notes))]
+            self.has_news.clear()
+            errors = [error for log in list(active_logs) if (error := try_flush(log))]
             for error in errors:
                 back_off.failed(error)
             if not errors:
                 back_off.succeeded()
 
 
-def error_of_sending(notes: Notes) -> Exception | None:
-    """Send what is new of an attempt. What cannot be sent now goes out with its end."""
+def try_flush(log: AttemptLog) -> Exception | None:
+    """Send what is new of an attempt; return the error. What cannot be sent now goes out with the end."""
     try:
-        notes.send_news()
+        log.flush()
         return None
     except Exception as error:
         return error
 
 
-the_sender: Sender | None = None
-starting = threading.Lock()
+_flusher: LogFlusher | None = None
+_starting = threading.Lock()
 
 
-def sender() -> Sender:
-    """The running one. A forked worker has the object of its parent, without its thread."""
-    global the_sender
-    if the_sender is None or not the_sender.is_alive():
-        with starting:
-            if the_sender is None or not the_sender.is_alive():
-                the_sender = Sender()
+def get_flusher() -> LogFlusher:
+    """Return the running flusher. A forked worker has the object of its parent, without its thread."""
+    global _flusher
+    if _flusher is None or not _flusher.is_alive():
+        with _starting:
+            if _flusher is None or not _flusher.is_alive():
+                _flusher = LogFlusher()
                 with suppress(RuntimeError):  # no thread can be started: what there is goes out with the end
-                    the_sender.start()
-    return the_sender
+                    _flusher.start()
+    return _flusher

@@ -3,12 +3,12 @@
 import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TypeGuard
 
 from huey.api import Task
 
 #: The database keeps whole numbers in 32 bits. Seconds beyond it (68 years) overflow the calendar sooner or later.
-MOST = 2**31 - 1
+MAX_NUMBER = 2**31 - 1
 ID = re.compile(r"[!-~]{1,64}")
 #: History and limits go by what stands behind the last dot of a dotted name. A header is split at spaces.
 NAME = re.compile(r"[^\s.]{1,200}")
@@ -18,56 +18,56 @@ class BadOption(ValueError):
     """A value that a task or a call cannot have. The message names the field, the task and the value."""
 
 
-def is_whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MOST
+def is_whole(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_NUMBER
 
 
-def is_number(value: Any) -> bool:
-    """True for a finite number within MOST. NaN compares as false."""
-    return isinstance(value, int | float) and type(value) is not bool and -MOST <= value <= MOST
+def is_number(value: object) -> TypeGuard[float]:
+    """True for a finite number within MAX_NUMBER. NaN compares as false."""
+    return isinstance(value, int | float) and type(value) is not bool and -MAX_NUMBER <= value <= MAX_NUMBER
 
 
-def is_seconds(value: Any) -> bool:
+def is_seconds(value: object) -> bool:
     return is_number(value) and value >= 0
 
 
-def or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or check(value)
 
 
-WHOLE = f"a whole number from 0 to {MOST:,}"
-SECONDS = f"a number from 0 to {MOST:,}"
+WHOLE = f"a whole number from 0 to {MAX_NUMBER:,}"
+SECONDS = f"a number from 0 to {MAX_NUMBER:,}"
 
 #: The options of a call, which a declaration has as `default_<option>`.
-OF_CALLS: dict[str, tuple[Callable[[Any], bool], str]] = {
+CALL_OPTIONS: dict[str, tuple[Callable[[object], bool], str]] = {
     "retries": (is_whole, WHOLE),
     "retry_delay": (is_seconds, SECONDS),
     "retry_backoff": (is_seconds, SECONDS),
-    "priority": (or_none(is_number), f"a number from -{MOST:,} to {MOST:,}"),
+    "priority": (or_none(is_number), f"a number from -{MAX_NUMBER:,} to {MAX_NUMBER:,}"),
     "timeout": (or_none(is_seconds), SECONDS),
 }
-OF_DECLARATIONS = {f"default_{name}": (name, *rest) for name, rest in OF_CALLS.items()} | {
+DECLARATION_OPTIONS = {f"default_{name}": (name, *rest) for name, rest in CALL_OPTIONS.items()} | {
     "time_limit": ("time_limit", or_none(is_seconds), SECONDS)
 }
 
 
-def check_declaration(task: str, settings: Mapping[str, Any]) -> None:
+def check_declaration(task: str, settings: Mapping[str, object]) -> None:
     """Raise BadOption for the name, or else the first setting of a decorator, that a task cannot have."""
     if not NAME.fullmatch(task):
-        raise refusal("name", task, "1 to 200 characters without a space or a dot", task)
-    for setting, (name, is_right, allowed) in OF_DECLARATIONS.items():
+        raise bad_option("name", task, "1 to 200 characters without a space or a dot", task)
+    for setting, (name, is_right, allowed) in DECLARATION_OPTIONS.items():
         if setting in settings and not is_right(settings[setting]):
-            raise refusal(name, task, allowed, settings[setting])
+            raise bad_option(name, task, allowed, settings[setting])
 
 
 def check_call(task: Task) -> None:
     """Raise BadOption for the first value that a new run, or one that is to follow it, cannot have."""
     for call in (task, *followers(task)):
         if not (isinstance(call.id, str) and ID.fullmatch(call.id)):
-            raise refusal("id", call.name, "1 to 64 printable ASCII characters without a space", call.id)
-        for name, (is_right, allowed) in OF_CALLS.items():
+            raise bad_option("id", call.name, "1 to 64 printable ASCII characters without a space", call.id)
+        for name, (is_right, allowed) in CALL_OPTIONS.items():
             if not is_right(value := getattr(call, name)):
-                raise refusal(name, call.name, allowed, value)
+                raise bad_option(name, call.name, allowed, value)
 
 
 def followers(task: Task) -> Iterator[Task]:
@@ -79,5 +79,5 @@ def followers(task: Task) -> Iterator[Task]:
             yield from followers(follower)
 
 
-def refusal(name: str, task: str, allowed: str, value: Any) -> BadOption:
+def bad_option(name: str, task: str, allowed: str, value: object) -> BadOption:
     return BadOption(f"{name} of {task} must be {allowed}, not {reprlib.repr(value)}")

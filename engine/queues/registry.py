@@ -6,8 +6,9 @@ History, limits, pauses and ticks go by a task's bare name. A second task of tha
 import inspect
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+from huey import Huey
+from huey.api import Task
 from huey.exceptions import HueyException
 from huey.registry import Registry as HueyRegistry
 
@@ -40,33 +41,33 @@ class Registry(HueyRegistry):
         super().__init__()
         self.program = (self,)
 
-    def register(self, task_class: Any) -> bool:
+    def register(self, task_class: type[Task]) -> bool:
         name = task_class.__name__
-        for registry, other in self.named(name):
-            if registry is not self or source_of(other) != source_of(task_class):
+        for registry, other in self.find_named(name):
+            if registry is not self or locate_code(other) != locate_code(task_class):
                 modules = " and ".join(sorted({other.__module__, task_class.__module__}))
                 raise SameName(f"two tasks are named {name}, in {modules}; rename one, or give it another name=")
         return bool(super().register(task_class))
 
-    def named(self, name: str) -> Iterator[tuple["Registry", Any]]:
+    def find_named(self, name: str) -> Iterator[tuple["Registry", type[Task]]]:
         for registry in self.program:
             yield from ((registry, task) for task in registry._registry.values() if task.__name__ == name)
 
-    def string_to_task(self, task_str: str) -> Any:
+    def string_to_task(self, task_str: str) -> type[Task]:
         try:
             return super().string_to_task(task_str)
         except HueyException as error:
             raise NotRegistered(task_str, str(error)) from None
 
 
-def share_names(queues: Iterable[Any]) -> None:
+def share_names(queues: Iterable[Huey]) -> None:
     """Refuse a task of a name that a task of another of these queues has."""
     registries = tuple(queue._registry for queue in queues)
     for registry in registries:
         registry.program = registries
 
 
-def source_of(task_class: Any) -> Any:
+def locate_code(task_class: type[Task]) -> object:
     """Return the place of a task's code: a module that is executed again registers the same task."""
     function = inspect.unwrap(task_class.function)
     code = getattr(function, "__code__", None)

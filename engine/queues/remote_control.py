@@ -49,33 +49,25 @@ class Dump(NamedTuple):
 
 def give(queue: Queue, consumer: str, what: What, by: str) -> None:
     """Leave an order for a consumer of this queue."""
-    order = {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()}
-    put(queue, key_of(consumer, what), order)
+    put(queue, command_key(consumer, what), {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()})
 
 
 def pending(queue: Queue, consumer: str) -> list[Order]:
     """The orders that the consumer has not taken yet."""
-    orders = [order_of(queue, consumer, what, data) for what, data in left(queue, consumer).items()]
-    return list(filter(None, orders))
+    return parse_orders(queue, consumer, stored_orders(queue, consumer))
 
 
-def left(queue: Queue, consumer: str) -> dict[What, bytes]:
-    """What has been left for the consumer, in the order in which it is carried out, whatever it is."""
-    found = queue.storage.results.get_many([key_of(consumer, what) for what in What])
-    return {what: data for what in What if (data := found.get(key_of(consumer, what))) is not None}
+def take_commands(queue: Queue, consumer: str) -> list[Order]:
+    """Return the orders of a consumer, and delete them with whatever is no order. Called by the consumer itself."""
+    stored = stored_orders(queue, consumer)
+    for what in stored:
+        queue.storage.results.delete(command_key(consumer, what))
+    return parse_orders(queue, consumer, stored)
 
 
-def take(queue: Queue, consumer: str) -> list[Order]:
-    """The same, taken away with whatever is no order: for the consumer itself."""
-    found = left(queue, consumer)
-    for what in found:
-        queue.storage.results.delete(key_of(consumer, what))
-    return list(filter(None, (order_of(queue, consumer, what, data) for what, data in found.items())))
-
-
-def answer(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
-    """What became of the order to dump; it is kept for as long as a result."""
-    put(queue, dump_key(consumer), {"at": now().isoformat(), "stacks": [list(one) for one in stacks]})
+def publish_dump(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
+    """Store the stacks of the workers for as long as a result."""
+    put(queue, dump_key(consumer), {"at": now().isoformat(), "stacks": [list(stack) for stack in stacks]})
 
 
 def last_dump(queue: Queue, consumer: str) -> Dump | None:
@@ -84,13 +76,15 @@ def last_dump(queue: Queue, consumer: str) -> Dump | None:
     if not value:
         return None
     try:
-        return Dump(datetime.fromisoformat(value["at"]).astimezone(UTC), [stack_of(*one) for one in value["stacks"]])
+        return Dump(
+            datetime.fromisoformat(value["at"]).astimezone(UTC), [parse_stack(*stack) for stack in value["stacks"]]
+        )
     except PARSE_ERRORS:
         log_malformed("stack dump", queue.name, consumer)
         return None
 
 
-def stack_of(worker: str, pid: int, run_id: str | None, task: str | None, text: str) -> Stack:
+def parse_stack(worker: str, pid: int, run_id: str | None, task: str | None, text: str) -> Stack:
     return Stack(str(worker), int(pid), run_id and str(run_id), task and str(task), str(text))
 
 
@@ -109,7 +103,7 @@ def wait_for_dump(queue: Queue, consumer: str, since: datetime, seconds: float) 
 # --- values at the broker ------------------------------------------------------------------------------------
 
 
-def key_of(consumer: str, what: What) -> str:
+def command_key(consumer: str, what: What) -> str:
     return f"order:{consumer}:{what}"
 
 
@@ -117,20 +111,31 @@ def dump_key(consumer: str) -> str:
     return f"dump:{consumer}"
 
 
-def put(queue: Queue, key: str, value: dict[str, Any]) -> None:
-    """Signed like every other value, and gone with the results."""
+def put(queue: Queue, key: str, value: dict[str, object]) -> None:
+    """Store a value, signed like every other one. It expires with the results."""
     queue.storage.results.put(key, queue.serializer.serialize(value), expires=True)
 
 
 def read(queue: Queue, data: bytes) -> Any:
-    """None for what is not signed with our key: nobody else gives orders."""
+    """Return a value as JSON has it. None for bytes that are not signed with our key."""
     try:
         return queue.serializer.deserialize(data)
     except PARSE_ERRORS:  # also InvalidMessage
         return None
 
 
-def order_of(queue: Queue, consumer: str, what: What, data: bytes) -> Order | None:
+def stored_orders(queue: Queue, consumer: str) -> dict[What, bytes]:
+    """Return what is stored for the consumer, in the order in which it is executed, whatever the bytes are."""
+    stored = queue.storage.results.get_many([command_key(consumer, what) for what in What])
+    return {what: data for what in What if (data := stored.get(command_key(consumer, what))) is not None}
+
+
+def parse_orders(queue: Queue, consumer: str, stored: dict[What, bytes]) -> list[Order]:
+    return [order for what, data in stored.items() if (order := parse_order(queue, consumer, what, data))]
+
+
+def parse_order(queue: Queue, consumer: str, what: What, data: bytes) -> Order | None:
+    """Return an order. None for a malformed one, which is logged."""
     value = read(queue, data)
     try:
         if not value or (value["what"], value["consumer"]) != (what, consumer):

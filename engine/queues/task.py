@@ -5,18 +5,21 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
-from huey import CancelExecution, RetryTask
-from huey.api import ResultGroup, Task, TaskWrapper
+from huey import CancelExecution, RetryTask, api
+from huey.api import ResultGroup, Task
 from huey.exceptions import ConfigurationError
 from huey.utils import normalize_time
 
 from config import settings
+from engine.broker.deliveries import Delivery
 from engine.broker.messages import Envelope
 from engine.exceptions import BadDelay, Interruption, RunCancelled, TaskExited, TaskRaised
 from engine.models import now
 from engine.queues import log_capture
+from engine.queues.interfaces import TaskQueue
 from engine.queues.options import check_declaration
 
 #: A run is due within these years, or refused: times near the year 9999 cannot be shown in every time zone.
@@ -30,56 +33,60 @@ class WorkerInterrupted(KeyboardInterrupt):
 class RunTask(Task):
     """Huey's Task with the envelope it came in. Its id is the run's id."""
 
-    queue: Any
-    function: Callable[..., Any]
-    schedule: Any = None
+    queue: TaskQueue
+    function: Callable[..., object]
+    schedule: Any = None  # Cron, or another function of a time
     catch_up = False
     time_limit: float | None = None  # seconds; the hard limit of this task, where it differs from the global one
     rate_limit: str = ""  # such as 10/m: at most so many starts in any minute, across all consumers
     unique = False  # a second call with the same arguments, while one waits or runs, is the first
     envelope: Envelope | None = None
+    taken: Delivery | None = None  # the message that it came in, where a worker holds it
+    began: float | None = None  # Unix seconds, where an earlier worker began it and was killed
 
     def instant(self) -> tuple[datetime, bool]:
         """The one instant of this run, the same for all its attempts, and whether this call has set it."""
-        mine, key = now(), f"instant:{self.id}"
-        first = self.queue.put_if_empty(key, mine.isoformat(), ttl=7 * 86400)
-        instant = mine if first else datetime.fromisoformat(self.queue.get(key, peek=True))
-        self.queue.note(self, {"instant_at": instant.isoformat()})
-        return instant, first
+        instant, key = now(), f"instant:{self.id}"
+        is_first = self.queue.put_if_empty(key, instant.isoformat(), ttl=7 * 86400)
+        if not is_first:
+            instant = datetime.fromisoformat(self.queue.get(key, peek=True))
+        self.queue.record_metadata(self, {"instant_at": instant.isoformat()})
+        return instant, is_first
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
-        """Tell how far this run has come, for its page. As often as one likes: it is sent twice a second at most."""
-        if notes := log_capture.current():
-            notes.come_to(done, total, text)
+        """Show on the page of the run how far it is. May be called often: it is sent twice a second at most."""
+        if log := log_capture.current():
+            log.set_progress(done, total, text)
 
 
-class InCode:
-    """A block in which a task's own code runs: its notes are taken, and an end is put to it when it takes too long or
-    is cancelled.
+class TaskContext:
+    """A block in which a task's own code runs: its log is captured, and it is interrupted by the soft time limit or by
+    a cancel.
     """
 
-    def __init__(self, queue: Any, task: RunTask) -> None:
-        self.queue, self.current = queue, queue.current
-        self.capture = log_capture.captured(functools.partial(queue.note, task) if self.current else None)
+    def __init__(self, queue: TaskQueue, task: RunTask) -> None:
+        self.queue, self.current = queue, queue.state.current
+        send = functools.partial(queue.record_metadata, task) if self.current else None
+        self.capture = log_capture.capture_logs(send)
         seconds = task.timeout or settings.soft_time_limit
         self.limit = queue._timeout_handler(seconds) if seconds and queue._timeout_handler else None
 
     def __enter__(self) -> None:
-        notes = self.capture.__enter__()
+        log = self.capture.__enter__()
         if self.limit:
             self.limit.__enter__()
         if self.current:
-            self.current.notes, self.current.in_code, self.current.has_begun = notes, True, True
+            self.current.log, self.current.in_code, self.current.has_begun = log, True, True
 
-    def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            self.leave(kind, error, at)
+            self._exit(kind, error, at)
             if isinstance(error, RunCancelled):
                 raise error
         except RunCancelled as cancelled:
             raise CancelExecution(str(cancelled), retry=False) from None
 
-    def leave(self, kind: Any, error: BaseException | None, at: Any) -> None:
+    def _exit(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             if self.limit:
                 self.limit.__exit__(kind, error, at)
@@ -98,40 +105,44 @@ PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def parse_rate(text: str) -> tuple[int, int]:
     """`10/m` → 10 starts, 60 seconds. Raises ValueError."""
-    if not (found := re.fullmatch(r"([1-9][0-9]{0,8})/([smhd])", text)):
+    if not (match := re.fullmatch(r"([1-9][0-9]{0,8})/([smhd])", text)):
         raise ValueError(f"a rate such as 10/m is needed (s, m, h or d), not {text!r}")
-    return int(found[1]), PERIODS[found[2]]
+    return int(match[1]), PERIODS[match[2]]
 
 
-class RunWrapper(TaskWrapper):
+class TaskWrapper(api.TaskWrapper):
+    """Huey's, for tasks that are runs of ours."""
+
     task_base = RunTask
 
-    def map(self, it: Iterable[Any]) -> ResultGroup:
+    def map(self, it: Iterable[object]) -> ResultGroup:
         """Huey's map, all at once."""
         calls = [tuple(arguments) if isinstance(arguments, tuple) else (arguments,) for arguments in it]
-        handles: ResultGroup = self.huey.enqueue_calls(self, calls)
-        return handles
+        results: ResultGroup = self.huey.enqueue_calls(self, calls)
+        return results
 
-    def create_task(self, func: Callable[..., Any], *args: Any, **settings: Any) -> type[RunTask]:
+    def create_task(
+        self, func: Callable[..., object], context: bool = False, name: str | None = None, **options: object
+    ) -> type[RunTask]:
         if inspect.iscoroutinefunction(func):
             raise ConfigurationError(f"{func.__name__} is a coroutine: call it with asyncio.run in a plain function")
-        check_declaration(args[1] or func.__name__, settings)
+        check_declaration(name or func.__name__, options)
 
-        if rate := settings.get("rate_limit"):
-            parse_rate(rate)
-        task_class: type[RunTask] = super().create_task(func, *args, **settings)
+        if rate := options.get("rate_limit"):
+            parse_rate(str(rate))
+        task_class: type[RunTask] = super().create_task(func, context, name, **options)
         task_class.queue, task_class.function = self.huey, staticmethod(func)
-        task_class.execute = failing_normally(task_class.execute)
+        task_class.execute = contain_errors(task_class.execute)
         return task_class
 
 
-def failing_normally(execute: Callable[[RunTask], Any]) -> Callable[[RunTask], Any]:
+def contain_errors(execute: Callable[[RunTask], object]) -> Callable[[RunTask], object]:
     """Wrap a task's code so that whatever it raises or returns ends as one attempt: Huey lets an Exception be retried,
     and nothing else.
     """
 
     @functools.wraps(execute)
-    def execute_or_fail(task: RunTask) -> Any:
+    def execute_or_fail(task: RunTask) -> object:
         try:
             value = execute(task)
             task.queue.check_result(task, value)
@@ -143,7 +154,7 @@ def failing_normally(execute: Callable[[RunTask], Any]) -> Callable[[RunTask], A
         except SystemExit as exit:
             raise TaskExited(f"the task called sys.exit({exit.code!r})") from exit
         except BaseException as error:
-            if task.queue.current is None:  # called in the process of a person, whose Ctrl-C this may be
+            if task.queue.state.current is None:  # called in the process of a person, whose Ctrl-C this may be
                 raise
             raise TaskRaised(error) from error
         return value
@@ -158,8 +169,8 @@ def check_delay(error: Exception) -> None:
     try:
         check_due(normalize_time(error.eta, error.delay))
     except (OverflowError, TypeError, ValueError) as reason:
-        asked = f"eta={error.eta!r:.50}" if error.eta else f"delay={error.delay!r:.50}"
-        raise BadDelay(f"RetryTask({asked}) is no time at which a run can be due: {reason}") from error
+        argument = f"eta={error.eta!r:.50}" if error.eta else f"delay={error.delay!r:.50}"
+        raise BadDelay(f"RetryTask({argument}) is no time at which a run can be due: {reason}") from error
 
 
 def check_due(at: datetime) -> None:

@@ -12,8 +12,8 @@ ENQUEUED, LATE, MISSED, PAUSED = TICK_STATES = ("enqueued", "late", "missed", "p
 
 PREFIX = "schedule:"
 Info = Mapping[str, Any]
-#: Of a long absence, only so many ticks are told: a year has half a million minutes.
-MOST_TOLD = 1000
+#: After a long absence only the newest ticks are recorded: a year has half a million minutes.
+MAX_TICKS = 1000
 
 
 # --- pauses --------------------------------------------------------------------------------------------------
@@ -39,35 +39,35 @@ def holds(info: Info, at: datetime) -> bool:
 # --- ticks ---------------------------------------------------------------------------------------------------
 
 
-class Fate(NamedTuple):
+class TickOutcome(NamedTuple):
     """What becomes of a tick. `minute` counts from 1970, as the broker counts them."""
 
     minute: int
     state: str
 
 
-def fates(due: Sequence[int], minute: int, catch_up: bool, info: Info | None) -> list[Fate]:
+def classify_ticks(due: Sequence[int], minute: int, catch_up: bool, info: Info | None) -> list[TickOutcome]:
     """What becomes of the minutes `due`, oldest first, none of which has been looked at before; it is `minute` now.
 
     At most the last one starts a run: where it is `enqueued` or `late`. `info` is the schedule's pause as it is kept,
-    ended or not: its ticks were held back, and nobody missed them.
+    ended or not: the ticks that it held back are `paused`, not `missed`.
     """
     held = info is not None and holds(info, instant(minute))
-    told = []
-    for one in due[-MOST_TOLD:]:
-        if info and covers(info, one):
+    outcomes = []
+    for due_minute in due[-MAX_TICKS:]:
+        if info and pause_covers_minute(info, due_minute):
             state = PAUSED
-        elif one != due[-1] or held:
+        elif due_minute != due[-1] or held:
             state = MISSED
-        elif one == minute:
+        elif due_minute == minute:
             state = ENQUEUED
         else:
             state = LATE if catch_up else MISSED
-        told.append(Fate(one, state))
-    return told
+        outcomes.append(TickOutcome(due_minute, state))
+    return outcomes
 
 
-def covers(info: Info, minute: int) -> bool:
+def pause_covers_minute(info: Info, minute: int) -> bool:
     """A pause holds back the whole of the minute in which it begins: that tick may not have been let in yet."""
     began = int(datetime.fromisoformat(info["at"]).timestamp()) // 60
     return began <= minute and holds(info, instant(minute))

@@ -12,25 +12,25 @@ from engine.queues.queue import Queue
 from engine.version import host
 
 
-def alive(queue: Queue) -> bool:
+def consumer_is_alive(queue: Queue) -> bool:
     return any(
-        beat.info.get("host") == host()
-        and not beat.info.get("stopped_at")
-        and time.time() - beat.at < settings.lease_seconds
-        for beat in queue.storage.heartbeats.all()
+        heartbeat.info.get("host") == host()
+        and not heartbeat.info.get("stopped_at")
+        and time.time() - heartbeat.at < settings.lease_seconds
+        for heartbeat in queue.storage.heartbeats.all()
     )
 
 
-def watched() -> bool:
-    return any(one.host == host() for one in alerts.watching(now()))
+def watcher_is_alive() -> bool:
+    return any(watcher.host == host() for watcher in alerts.watching(now()))
 
 
 def check(what: str) -> str | None:
     """Why it is not alive, in a line; None when it is. `what`: the name of a queue, or `watch`."""
     try:
         if what == "watch":
-            return None if watched() else f"dewey: nobody watches on {host()}"
-        return None if alive(Queue(what)) else f"dewey: no live consumer of {what} on {host()}"
+            return None if watcher_is_alive() else f"dewey: nobody watches on {host()}"
+        return None if consumer_is_alive(Queue(what)) else f"dewey: no live consumer of {what} on {host()}"
     except BrokerAway as error:
         return f"dewey: the broker is away: {error}"
     except PeeweeException as error:

@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from ctypes import c_double
+from multiprocessing.context import ForkProcess
+from types import FrameType
 
 import psutil
 from huey import consumer as stock
@@ -31,10 +33,10 @@ INTERRUPT_SECONDS = 1.0
 GUARD_SECONDS = 0.1
 
 
-class TiedProcesses(stock.ProcessEnvironment):
+class BoundProcesses(stock.ProcessEnvironment):
     """Forked children that are interrupted by their parent and die with it."""
 
-    deadline: Any  # in a worker: its soft limit
+    deadline: c_double  # in a worker: its soft limit
 
     def __init__(self, workers: int) -> None:
         super().__init__(signal.SIGINT, signal.SIGUSR1)
@@ -42,42 +44,42 @@ class TiedProcesses(stock.ProcessEnvironment):
         #: The process group of each worker, or 0. Shared: the scheduler reads it.
         self.groups = self.mp.Array("l", workers, lock=False)
 
-    def create_process(self, runnable: Any, name: str) -> Any:
-        process = super().create_process(runnable, name)
+    def create_process(self, runnable: Callable[[], None], name: str) -> ForkProcess:
+        process: ForkProcess = super().create_process(runnable, name)
         process.daemon = False  # multiprocessing refuses children to daemonic processes, and tasks use it
         return process
 
     # --- in a child ------------------------------------------------------------------------------------------
 
-    def init_child(self, process: Any) -> None:
+    def init_child(self, process: stock.BaseProcess) -> None:
         os.setpgid(0, 0)
         super().init_child(process)
 
-        def interrupt_task(signum: int, frame: Any) -> None:
+        def interrupt_task(signum: int, frame: FrameType | None) -> None:
             if process.huey._tasks_in_flight:  # otherwise the stop flag ends it
                 raise WorkerInterrupted
 
         signal.signal(self.interrupt, interrupt_task)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # Programs that a task starts would inherit SIG_IGN, but not a handler.
-            signal.signal(number, do_nothing)
+            signal.signal(number, ignore_signal)
         if isinstance(process, Worker):
             self.init_worker(process)
         else:
-            threading.Thread(target=self.outlive_parent, name="Guard", daemon=True).start()
+            threading.Thread(target=self.watch_parent, name="Guard", daemon=True).start()
         if os.getppid() != self.parent:
             os._exit(1)
         database.obj.dispose()
 
     def init_worker(self, worker: Worker) -> None:
-        self.groups[worker.slot] = os.getpid()
-        self.deadline = worker.deadline
+        self.groups[worker.slot.number - 1] = os.getpid()
+        self.deadline = worker.slot.deadline
         signal.signal(signal.SIGUSR2, worker.interrupt)
-        worker.stack_file.listen()
+        worker.slot.stack_dump.install_handler()
         os.register_at_fork(after_in_child=init_forked)
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    def outlive_parent(self) -> None:
+    def watch_parent(self) -> None:
         """Kill what the workers started when the parent has died. The kernel kills the workers themselves."""
         while os.getppid() == self.parent:
             time.sleep(GUARD_SECONDS)
@@ -90,34 +92,34 @@ class TiedProcesses(stock.ProcessEnvironment):
 
     # --- in the parent ---------------------------------------------------------------------------------------
 
-    def is_alive(self, process: Any) -> bool:
+    def is_alive(self, process: ForkProcess) -> bool:
         """False when it has ended. What a worker leaves behind then ends too."""
         if super().is_alive(process):
             return True
         self.end_group(process)
         return False
 
-    def end_group(self, process: Any) -> None:
+    def end_group(self, process: ForkProcess) -> None:
         """Kill the group of a worker. Only once: a process of another program may get its number later."""
         for slot, group in enumerate(self.groups):
             if group and group == process.pid:
                 self.groups[slot] = 0
                 kill_group(group)
 
-    def interrupt_workers(self, processes: Iterable[Any]) -> None:
+    def interrupt_workers(self, processes: Iterable[ForkProcess]) -> None:
         processes = list(processes)
         for process in processes:
             self.send(self.interrupt, process)
         wait_for_end(processes, self.is_alive, INTERRUPT_SECONDS)
 
-    def send(self, number: int, process: Any) -> None:
+    def send(self, number: int, process: ForkProcess) -> None:
         """Send a signal to a child that lives. Of one that has ended, the number may be a stranger's."""
-        if self.is_alive(process):
+        if process.pid and self.is_alive(process):
             os.kill(process.pid, number)
 
-    def kill(self, process: Any) -> None:
+    def kill(self, process: ForkProcess) -> None:
         """Kill a worker with everything that it started."""
-        if not self.is_alive(process):
+        if not (process.pid and self.is_alive(process)):
             return
         os.kill(process.pid, signal.SIGSTOP)  # so that it starts nothing more
         started = descendants(process.pid)
@@ -127,7 +129,7 @@ class TiedProcesses(stock.ProcessEnvironment):
         process.join()
 
 
-def do_nothing(signum: int, frame: Any) -> None:
+def ignore_signal(signum: int, frame: FrameType | None) -> None:
     pass
 
 
@@ -141,7 +143,7 @@ def init_forked() -> None:
     leave_connections()
 
 
-def wait_for_end(processes: Iterable[Any], is_alive: Callable[[Any], bool], seconds: float) -> bool:
+def wait_for_end(processes: Iterable[ForkProcess], is_alive: Callable[[ForkProcess], bool], seconds: float) -> bool:
     """True if all of these end within this time."""
     processes, give_up_at = list(processes), time.monotonic() + seconds
     while processes := [process for process in processes if is_alive(process)]:

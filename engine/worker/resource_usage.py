@@ -5,32 +5,60 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import psutil
 
 
+class ProcessUsage(NamedTuple):
+    rss_bytes: int
+    cpu_percent: float
+
+
+class SlotUsage(TypedDict):
+    worker: str
+    pid: int
+    rss_bytes: int
+    cpu_percent: float
+
+
+class TotalUsage(TypedDict):
+    """The usage of all processes together, and of each worker."""
+
+    rss_bytes: int
+    cpu_percent: float
+    slots: list[SlotUsage]
+
+
 class Usage:
-    """CPU is percent of one core since the last time it was asked; of a process that began since, all it has used."""
+    """CPU is percent of one core since the last call. A process that began since counts with all that it has used."""
 
     def __init__(self) -> None:
         self.spent = {os.getpid(): sum(psutil.Process().cpu_times()[:2])}
         self.at = time.monotonic()
 
-    def now(self, slots: Mapping[str, int]) -> dict[str, Any]:
-        """Of all processes, and of each in `slots` (name → pid): {"worker", "pid", "rss_bytes", "cpu_percent"}."""
-        at, spent = time.monotonic(), dict[int, float]()
-        rows: dict[int, dict[str, Any]] = {}
+    def now(self, pids: Mapping[str, int]) -> TotalUsage:
+        """Measure all processes. `pids`: the workers by name."""
+        processes = self.measure()
+        return {
+            "rss_bytes": sum(process.rss_bytes for process in processes.values()),
+            "cpu_percent": round(sum(process.cpu_percent for process in processes.values()), 1),
+            "slots": [slot_usage(name, pid, processes[pid]) for name, pid in pids.items() if pid in processes],
+        }
+
+    def measure(self) -> dict[int, ProcessUsage]:
+        """Return the usage of this process and its children by process id. One that has ended is left out."""
+        at, spent, usage = time.monotonic(), dict[int, float](), dict[int, ProcessUsage]()
         # Not `children()` of psutil, which looks at every process of the machine.
         for pid in [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]:
             with suppress(psutil.Error), (process := psutil.Process(pid)).oneshot():
-                spent[process.pid] = sum(process.cpu_times()[:2])
-                used = max(spent[process.pid] - self.spent.get(process.pid, 0.0), 0.0)
-                percent = round(used / max(at - self.at, 0.1) * 100, 1)
-                rows[process.pid] = {"rss_bytes": process.memory_info().rss, "cpu_percent": percent}
+                spent[pid] = sum(process.cpu_times()[:2])
+                seconds = max(spent[pid] - self.spent.get(pid, 0.0), 0.0)
+                percent = round(seconds / max(at - self.at, 0.1) * 100, 1)
+                usage[pid] = ProcessUsage(process.memory_info().rss, percent)
         self.spent, self.at = spent, at
-        return {
-            "rss_bytes": sum(row["rss_bytes"] for row in rows.values()),
-            "cpu_percent": round(sum(row["cpu_percent"] for row in rows.values()), 1),
-            "slots": [{"worker": name, "pid": pid, **rows[pid]} for name, pid in slots.items() if pid in rows],
-        }
+        return usage
+
+
+def slot_usage(worker: str, pid: int, usage: ProcessUsage) -> SlotUsage:
+    return {"worker": worker, "pid": pid, "rss_bytes": usage.rss_bytes, "cpu_percent": usage.cpu_percent}

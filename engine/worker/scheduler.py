@@ -1,13 +1,15 @@
 """Scheduler: enqueues what is due, each tick once, and reaps silent consumers."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
+from ctypes import c_double
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from huey import consumer as stock
+from huey.consumer import ForkSafeFlag
 
 from config import settings
 from engine.back_off import BackOff
@@ -16,22 +18,24 @@ from engine.broker.messages import Requester
 from engine.history.recorder import Recorder
 from engine.queues import ticks
 from engine.queues.enqueue import asked_by
+from engine.queues.queue import Queue
 from engine.queues.task import RunTask
-from engine.worker.worker import error_of
+from engine.worker.worker import run_step
 
 logger = logging.getLogger("huey.consumer")
 #: How far back missed ticks are looked for.
-MOST_MINUTES = 366 * 24 * 60
+MAX_CATCH_UP_MINUTES = 366 * 24 * 60
 
 
 class Scheduler(stock.Scheduler):
     """Moves what is due to the queue, lets each tick of the clock in once, and returns what silent consumers hold."""
 
+    huey: Queue
     name: str
-    seen_at: Any  # shared with the parent: when this last looked at the clock
+    seen_at: c_double  # shared with the parent: when this last looked at the clock (Unix seconds)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, huey: Queue, stop_flag: ForkSafeFlag | threading.Event, interval: int, periodic: bool) -> None:
+        super().__init__(huey, stop_flag, interval, periodic)
         self.checked: dict[str, int] = {}
         self.next_reap = 0.0
         self.recorder: Recorder | None = None
@@ -61,7 +65,7 @@ class Scheduler(stock.Scheduler):
         steps: list[Callable[[], None]] = [partial(self.move_due, at)]
         if self.periodic:
             steps += [partial(self.tick, task_class, at) for task_class in self.huey._registry._periodic_tasks]
-        errors = [error for step in (*steps, self.reap) if (error := error_of(step))]
+        errors = [error for step in (*steps, self.reap) if (error := run_step(step))]
         if errors:
             raise errors[0]
         self.seen_at.value = at.timestamp()
@@ -87,24 +91,24 @@ class Scheduler(stock.Scheduler):
         if self.checked.get(name, -1) >= minute:
             return
         last = self.huey.storage.ticks.last().get(name)
-        first = minute if last is None else max(last + 1, minute - MOST_MINUTES, self.checked.get(name, -1) + 1)
-        due = [one for one in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(one * 60, UTC))]
+        first = minute if last is None else max(last + 1, minute - MAX_CATCH_UP_MINUTES, self.checked.get(name, -1) + 1)
+        due = [due for due in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(due * 60, UTC))]
         if due:
             info = self.huey.pauses().get(ticks.target(name))
-            self.strike(task_class, ticks.fates(due, minute, task_class.catch_up, info), at)
+            self.record_ticks(task_class, ticks.classify_ticks(due, minute, task_class.catch_up, info), at)
         elif last is None:
             self.huey.storage.ticks.record(name, minute, Effects())
         self.checked[name] = minute
 
-    def strike(self, task_class: type[RunTask], fates: list[ticks.Fate], at: datetime) -> None:
+    def record_ticks(self, task_class: type[RunTask], outcomes: list[ticks.TickOutcome], at: datetime) -> None:
         """Record what becomes of these ticks, with the run that the last of them starts, if it starts one."""
-        name, newest, effects, task = task_class.__name__, fates[-1], Effects(), None
+        name, newest, effects, task = task_class.__name__, outcomes[-1], Effects(), None
         if newest.state in (ticks.ENQUEUED, ticks.LATE):
             with asked_by(Requester("schedule", getattr(task_class.schedule, "expression", ""))):
                 task = task_class()
                 effects = self.huey.posted(task)
-        told = {"task": name, "ticks": [list(one) for one in fates], "run": task and task.id}
-        effects.event(event_json("ticks", "", at.timestamp(), **told))
+        facts = {"task": name, "ticks": [list(outcome) for outcome in outcomes], "run": task and task.id}
+        effects.event(event_json("ticks", "", at.timestamp(), **facts))
         if self.huey.storage.ticks.record(name, newest.minute, effects) and task:
             late = int(at.timestamp()) // 60 - newest.minute
             logger.info("Enqueued periodic task %s%s", task, f", {late} min late" if late else "")

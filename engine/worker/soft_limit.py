@@ -2,7 +2,8 @@
 
 import signal
 import time
-from typing import Any
+from ctypes import c_double
+from types import FrameType
 
 from huey.exceptions import TaskTimeout
 
@@ -16,12 +17,12 @@ class SoftLimit:
     consumer's parent, holds the limit too (monotonic seconds; 0: none, or it has struck).
     """
 
-    def __init__(self, seconds: float, deadline: Any) -> None:
+    def __init__(self, seconds: float, deadline: c_double) -> None:
         self.seconds, self.deadline = seconds, deadline
 
     def __enter__(self) -> None:
         self.deadline.value = time.monotonic() + self.seconds
-        signal.signal(signal.SIGALRM, self.ring)
+        signal.signal(signal.SIGALRM, self.on_alarm)
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
@@ -30,16 +31,17 @@ class SoftLimit:
         if kind is SoftTimeLimit:
             raise TaskTimeout(f"the soft time limit of {self.seconds:g} s has passed") from error
 
-    def ring(self, signum: int, frame: Any) -> None:
-        strike_if_passed(self.deadline)
+    def on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        raise_if_passed(self.deadline)
 
 
-def is_passed(deadline: Any, by: float = 0.0) -> bool:
-    """True if there is a limit, it passed `by` seconds ago, and it has not struck."""
+def is_passed(deadline: c_double, by: float = 0.0) -> bool:
+    """True if there is a limit, it passed `by` seconds ago, and it has not been raised."""
     return 0.0 < deadline.value <= time.monotonic() - by
 
 
-def strike_if_passed(deadline: Any) -> None:
+def raise_if_passed(deadline: c_double) -> None:
+    """Raise SoftTimeLimit, once, when the limit has passed."""
     if is_passed(deadline):
         deadline.value = 0.0
         raise SoftTimeLimit

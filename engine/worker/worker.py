@@ -4,64 +4,75 @@ import logging
 import multiprocessing
 import time
 from collections.abc import Callable
+from ctypes import c_double
 from datetime import datetime
-from typing import Any
+from functools import partial
+from types import FrameType
 
 import psutil
 from huey import consumer as stock
 
 from config import settings
-from engine.broker.deliveries import HeldMessage
+from engine.broker.deliveries import Delivery, HeldMessage
 from engine.exceptions import BrokerAway, RunCancelled
-from engine.worker.soft_limit import strike_if_passed
+from engine.queues.queue import Queue
+from engine.worker.soft_limit import raise_if_passed
+from engine.worker.worker_slot import WorkerSlot
 
 logger = logging.getLogger("huey.consumer")
-#: A worker weighs itself after a task, no more often than this: that takes longer than a short task.
-WEIGH_SECONDS = 0.1
-#: So long a worker works on before it looks whether the consumer stops.
-ROUND_SECONDS = 0.02
+#: The shortest time between two checks of a worker's memory: a check takes longer than a short task.
+MEMORY_CHECK_SECONDS = 0.1
+#: How long a worker works on before it checks whether the consumer stops.
+STOP_CHECK_SECONDS = 0.02
 
 
 class Worker(stock.Worker):
     """Takes a message, runs it, settles it."""
 
+    huey: Queue
     name: str
     consumer: str
     forked: bool
-    stack_file: Any  # where it writes, on a signal, what it is doing
-    quiet_at: Any  # shared with the parent: since when nothing new is taken; 0 where it is
-    slot: int  # the number of the worker, from 0
-    cancelling: Any  # shared with the parent: the run it wants cancelled here, and by whom
-    executing: Any  # shared with the parent: the hash of the id of the run that is executed here, or 0
-    deadline: Any  # shared with the parent: the soft limit of that run
-    tally: Any  # shared with the parent: attempts settled, and failed
-    next_weighing = 0.0
-    cut_off: tuple[HeldMessage, Exception] | None = None  # the run whose worker the parent killed, and why
-    began_at = 0.0  # monotonic, where it follows one that has ended
+    slot: WorkerSlot
+    quiet_at: c_double  # shared with the parent: since when nothing new is claimed (Unix seconds), or 0
+    next_memory_check = 0.0  # monotonic
 
     def initialize(self) -> None:
-        self.huey.identify(self.consumer, self.name, deferring=True)
+        self.huey.set_worker_identity(self.consumer, self.name, deferring=True)
         self.huey.quiet_at = self.quiet_at
-        self.huey.local.tally, self.huey.local.executing = self.tally, self.executing
+        self.huey.state.tally, self.huey.state.executing = self.slot.tally, self.slot.executing
         try:
             super().initialize()
         except BaseException:  # Huey contains an Exception only
             logger.exception("A startup hook of %s raised", self.name)
-        if self.cut_off:
-            self.huey.settle_for_the_killed(*self.cut_off)
+        if killed_run := self.slot.killed_run:
+            self.settle_killed_run(killed_run.held, killed_run.error)
 
-    def interrupt(self, signum: int, frame: Any) -> None:
+    def settle_killed_run(self, held: HeldMessage, error: Exception) -> None:
+        """Settle a run whose worker, of our name, was killed on purpose: its attempt has ended with this error."""
+        queue = self.huey
+        try:
+            data = queue.settler.retry_while_unavailable(lambda: queue.storage.messages.get(held.run_id))
+            task = data and queue.claimer.decode_task(Delivery(held.run_id, held.delivery, data))
+            if task:
+                task.execute, task.began = partial(raise_error, error), held.held_at
+                queue.execute(task)
+                queue.settle_previous()
+        except BrokerAway as reason:
+            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, reason)
+
+    def interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the code of the run that runs here, if it is the one to be cancelled or past its soft limit."""
-        run_id, _, by = self.cancelling.value.decode(errors="replace").partition(" ")
-        current = self.huey.current
+        run_id, _, by = self.slot.cancelling.value.decode(errors="replace").partition(" ")
+        current = self.huey.state.current
         if current and current.in_code:
             if current.task.id == run_id:
                 raise RunCancelled(f"cancelled by {by}")
-            strike_if_passed(self.deadline)
+            raise_if_passed(self.slot.deadline)
 
     def shutdown(self) -> None:
         try:
-            self.huey.settle_last()
+            self.huey.settle_previous()
         except BrokerAway as error:
             logger.warning("%s could not settle its last run, which will be delivered again: %s", self.name, error)
         try:
@@ -71,8 +82,8 @@ class Worker(stock.Worker):
                 child.kill()  # else the exit of this process waits for it
 
     def loop(self, now: datetime | None = None) -> None:
-        """Tasks in a row, as long as there are: whether all work is to end is asked less often than after each."""
-        until = time.monotonic() + ROUND_SECONDS
+        """Run queued tasks back to back. The stop flag is checked only every STOP_CHECK_SECONDS."""
+        until = time.monotonic() + STOP_CHECK_SECONDS
         while self.work(now) and time.monotonic() < until:
             pass
 
@@ -80,7 +91,7 @@ class Worker(stock.Worker):
         """Take and run one task; False when there was none to run."""
         try:
             if self.quiet_at.value:
-                self.huey.settle_last()
+                self.huey.settle_previous()
                 self.stop_flag.wait(0.5)
                 return False
             task = self.huey.dequeue()
@@ -89,7 +100,7 @@ class Worker(stock.Worker):
                 return False
             self.huey.execute(task, now)
         except BrokerAway as error:
-            self.wait_for_the_broker(error)
+            self.back_off(error)
             return False
         except Exception:
             logger.exception("%s could not settle its run; it will be delivered again", self.name)
@@ -98,8 +109,8 @@ class Worker(stock.Worker):
         self.recycle_if_due()
         return True
 
-    def wait_for_the_broker(self, error: BrokerAway) -> None:
-        """Said once an outage, however often it is tried again."""
+    def back_off(self, error: BrokerAway) -> None:
+        """Wait before the next try. An outage is logged once."""
         if self.delay == self.default_delay:
             logger.warning("%s waits for the broker: %s", self.name, error)
         self.delay = max(self.delay, 0.25)
@@ -111,17 +122,21 @@ class Worker(stock.Worker):
         if self.max_tasks and self.task_count >= self.max_tasks:
             logger.info("%s has run %d tasks and is replaced", self.name, self.task_count)
             raise stock.WorkerRecycle
-        most = settings.worker_max_memory_mb * 2**20
-        if not (self.forked and most) or time.monotonic() < self.next_weighing:
+        limit = settings.worker_max_memory_mb * 2**20
+        if not (self.forked and limit) or time.monotonic() < self.next_memory_check:
             return
-        self.next_weighing = time.monotonic() + WEIGH_SECONDS
-        if (rss := psutil.Process().memory_info().rss) > most:
-            logger.warning("%s uses %d MB of %d and is replaced", self.name, rss >> 20, most >> 20)
+        self.next_memory_check = time.monotonic() + MEMORY_CHECK_SECONDS
+        if (rss := psutil.Process().memory_info().rss) > limit:
+            logger.warning("%s uses %d MB of %d and is replaced", self.name, rss >> 20, limit >> 20)
             raise stock.WorkerRecycle
 
 
-def error_of(step: Callable[[], None]) -> Exception | None:
-    """What it raises, unless the broker is away, when nothing else can work either."""
+def raise_error(error: Exception) -> None:
+    raise error
+
+
+def run_step(step: Callable[[], None]) -> Exception | None:
+    """Return the exception that a step raises. Raises BrokerAway, since no other step can work then either."""
     try:
         step()
         return None

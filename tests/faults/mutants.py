@@ -38,7 +38,7 @@ MUTANTS = [
         "engine/queues/settler.py",
         """
 def give_up(self, settlement, error):
-    self.local.last, self.local.unsure = None, True
+    self.state.last, self.state.unsure = None, True
 Settler.give_up = give_up
 """,
     ),
@@ -57,7 +57,7 @@ Settler.give_up = give_up
     Mutant(
         "a BaseException of a task is a failure of that task",
         "settling odd_outcome and keyboard",
-        instead=(("engine/queues/task.py", "if task.queue.current is None:", "if True:"),),
+        instead=(("engine/queues/task.py", "if task.queue.state.current is None:", "if True:"),),
     ),
     Mutant(
         "a retry at no time is a failure",
@@ -70,7 +70,7 @@ Settler.give_up = give_up
         "settling hooks_and_receivers",
         "engine/queues/queue.py",
         """
-Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emit
+Queue._run_pre_execute, Queue._emit = Huey._run_pre_execute, Huey._emit
 """,
     ),
     Mutant(
@@ -102,7 +102,7 @@ Queue._run_pre_execute, Queue._emit = Enqueuing._run_pre_execute, Enqueuing._emi
         "what a dead worker held is given back",
         "crash_points after_take",
         "engine/worker/consumer.py",
-        "Consumer.returned = lambda self, process, name: True",
+        "Consumer.release_held = lambda self, slot: True",
     ),
     Mutant(
         "the reaper returns what a dead consumer held",
@@ -159,7 +159,7 @@ from engine.broker.deliveries import FinishedRun
 from engine.broker.effects import Effects
 stock_execute = Queue.execute
 def execute(self, task, timestamp=None):
-    self.storage.deliveries.settle(self.local.consumer, FinishedRun(task.taken, Effects()))
+    self.storage.deliveries.settle(self.state.consumer, FinishedRun(task.taken, Effects()))
     return stock_execute(self, task, timestamp)
 Queue.execute = execute
 """,
@@ -208,7 +208,7 @@ Part.release = release
         """
 class LIBC:
     prctl = lambda *words: 0
-TiedProcesses.outlive_parent = lambda self: None
+BoundProcesses.watch_parent = lambda self: None
 """,
     ),
     Mutant(
@@ -240,7 +240,7 @@ Part.release = release
 def kill(self, process):
     process.kill()
     process.join()
-TiedProcesses.kill = kill
+BoundProcesses.kill = kill
 """,
     ),
     Mutant(
@@ -259,16 +259,16 @@ TiedProcesses.kill = kill
         "a dead worker takes along its process group",
         "processes takes_its_process_group or finished_task",
         "engine/worker/processes.py",
-        "TiedProcesses.end_group = lambda self, process: None",
+        "BoundProcesses.end_group = lambda self, process: None",
     ),
     Mutant(
         "the scheduler ends the process groups of a killed consumer",
         "processes consumer_that_is_killed",
         "engine/worker/processes.py",
         """
-def outlive_parent(self):
+def watch_parent(self):
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-TiedProcesses.outlive_parent = outlive_parent
+BoundProcesses.watch_parent = watch_parent
 """,
     ),
     Mutant(
@@ -287,7 +287,7 @@ TiedProcesses.outlive_parent = outlive_parent
         instead=(
             (
                 "engine/worker/processes.py",
-                "signal.signal(number, do_nothing)",
+                "signal.signal(number, ignore_signal)",
                 "signal.signal(number, signal.SIG_IGN)",
             ),
         ),
@@ -318,8 +318,8 @@ TiedProcesses.outlive_parent = outlive_parent
     Mutant(
         "the parent sends the soft limit that SIGALRM did not",
         "processes uses_sigalrm",
-        "engine/worker/consumer.py",
-        "Consumer.look_after_soft_limits = lambda self: None",
+        "engine/worker/limits.py",
+        "LimitEnforcer.enforce_soft_limits = lambda self: None",
     ),
     Mutant(
         "a soft limit strikes once",
@@ -329,19 +329,19 @@ TiedProcesses.outlive_parent = outlive_parent
     Mutant(
         "limits strike by run id",
         "processes no_other",
-        "engine/worker/consumer.py",
-        "Consumer.is_executed = lambda self, held: True",
+        "engine/worker/limits.py",
+        "LimitEnforcer.is_executed = lambda self, run: True",
     ),
     Mutant(
         "a run that is not executed goes back",
         "processes no_other",
-        "engine/worker/consumer.py",
-        "Consumer.return_unattended = lambda self, held: None",
+        "engine/worker/limits.py",
+        "LimitEnforcer.release_unattended = lambda self, runs: None",
     ),
     Mutant(
         "a worker that settles for a killed one is not killed for it",
         "processes is_not_killed_for_it",
-        instead=(("engine/worker/consumer.py", "if worker.cut_off and worker.cut_off[0] == held:", "if False:"),),
+        instead=(("engine/worker/limits.py", "if slot.killed_run and slot.killed_run.held == run:", "if False:"),),
     ),
     Mutant(
         "a tick lets one run in",
@@ -437,7 +437,7 @@ Part.record = record
     Mutant(
         "an option that cannot be kept is refused where it is declared",
         "refused where_it_is_declared",
-        instead=(("engine/queues/task.py", "check_declaration(args[1] or func.__name__, settings)", "pass"),),
+        instead=(("engine/queues/task.py", "check_declaration(name or func.__name__, options)", "pass"),),
     ),
     Mutant(
         "an option that cannot be kept is refused where it is called",
@@ -450,7 +450,7 @@ Part.record = record
         instead=(
             (
                 "engine/queues/registry.py",
-                "if registry is not self or source_of(other) != source_of(task_class):",
+                "if registry is not self or locate_code(other) != locate_code(task_class):",
                 "if False:",
             ),
         ),
@@ -519,21 +519,17 @@ Part.record = record
     Mutant(
         "a message for a task that is not known is left to newer code",
         "put_off newer_code_takes_what",
-        "engine/queues/queue.py",
-        """
-def put_off(self, taken, task):
-    self.storage.deliveries.dead_letter(self.local.consumer, taken, task)
-Queue.put_off = put_off
-""",
+        "engine/queues/claim.py",
+        "Claimer.put_off = lambda self, taken, task: self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, task)",
     ),
     Mutant(
         "newer code finds what was put off",
         "put_off newer_code_takes_what",
         instead=(
             (
-                "engine/queues/queue.py",
-                "self.storage.deliveries.known_tasks = self._registry._registry",
-                "self.storage.deliveries.known_tasks = ()",
+                "engine/queues/claim.py",
+                "self.queue.storage.deliveries.known_tasks = self.queue._registry._registry",
+                "self.queue.storage.deliveries.known_tasks = ()",
             ),
         ),
     ),
@@ -735,7 +731,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a malformed order is taken away",
         "malformed_entries a_malformed_order",
-        instead=(("engine/queues/remote_control.py", "    for what in found:", "    for what in ():"),),
+        instead=(("engine/queues/remote_control.py", "    for what in stored:", "    for what in ():"),),
     ),
     Mutant(
         "a malformed stack dump is none",

@@ -28,7 +28,7 @@ def storages_on(broker: str, request: pytest.FixtureRequest, folder: Path) -> St
 def probe_on(storages: Storages) -> Iterator[None]:
     """The probe queue, for a while, with this thread as its only worker."""
     before, probe.storage = probe.storage, storages("probe")
-    probe.identify("here", "Worker-1")
+    probe.set_worker_identity("here", "Worker-1")
     yield
     probe.storage.close()
     probe.storage = before

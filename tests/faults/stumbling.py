@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 from probes import probe
 
 from engine.history.recorder import Recorder
+from engine.worker.commands import CommandExecutor
 from engine.worker.consumer import Consumer
+from engine.worker.heartbeat import HeartbeatSender
+from engine.worker.limits import LimitEnforcer
 from engine.worker.scheduler import Scheduler
 
 __all__ = ["probe"]
@@ -31,10 +34,10 @@ STEPS = {
     "recording": Step(Recorder, "record"),
     "moving": Step(Scheduler, "move_due"),
     "reaping": Step(Scheduler, "reap"),
-    "children": Step(Consumer, "look_after_children"),
-    "runs": Step(Consumer, "look_after_runs"),
-    "orders": Step(Consumer, "look_for_orders"),
-    "beating": Step(Consumer, "report"),
+    "children": Step(Consumer, "check_children"),
+    "runs": Step(LimitEnforcer, "enforce_limits"),
+    "orders": Step(CommandExecutor, "poll_commands"),
+    "beating": Step(HeartbeatSender, "send"),
 }
 
 

@@ -36,7 +36,7 @@ from engine.migrations import migrate
 from engine.models import Run, now
 from engine.monitor.alerts import FIRED, Notice
 from engine.queues import log_capture
-from engine.queues.log_capture import Notes
+from engine.queues.log_capture import AttemptLog
 from engine.queues.task import RunTask
 from engine.worker.scheduler import Scheduler
 from models import HttpCount
@@ -170,16 +170,16 @@ def test_of_an_outage_the_first_failure_is_logged_and_pauses_grow(caplog: pytest
 # --- log lines of a run --------------------------------------------------------------------------------------
 
 
-def test_the_sender_of_log_lines_passes_over_notes_that_it_cannot_put_together() -> None:
+def test_the_sender_of_log_lines_passes_over_a_log_that_it_cannot_put_together() -> None:
     sent: list[Any] = []
-    broken, sound = Notes(sent.append), Notes(sent.append)
+    broken, sound = AttemptLog(sent.append), AttemptLog(sent.append)
     broken.progress = 5  # type: ignore[assignment]
     for number in range(2):
-        broken.ring()
+        broken.mark_dirty()
         sound.add(0, "INFO", "x", f"line {number}")
         wait_until(lambda number=number: len(sent) == number + 1)
-    log_capture.telling.clear()
-    assert log_capture.sender().is_alive()
+    log_capture.active_logs.clear()
+    assert log_capture.get_flusher().is_alive()
 
 
 # --- the web server's counter of requests --------------------------------------------------------------------

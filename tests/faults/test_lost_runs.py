@@ -83,7 +83,7 @@ def test_what_the_broker_has_is_not_lost_wherever_it_is(each_database: str) -> N
     held = echo(1).id
     assert probe.dequeue()
     dying = echo(2).id
-    probe.identify("another", "Worker-1")
+    probe.set_worker_identity("another", "Worker-1")
     probe.dequeue()
     probe.storage.deliveries.release("another", "Worker-1", "died", 1)
     failing = fail("/dev/null").id

@@ -26,7 +26,7 @@ from engine.models import Run, State, WorkerProcess, now
 from engine.queues import remote_control, ticks
 from engine.queues.remote_control import What
 from engine.version import host
-from engine.worker.healthcheck import alive
+from engine.worker.healthcheck import consumer_is_alive
 
 MALFORMED = [b"", b"garbage", b"[]", b"5", b"null", b"caf\xe9", b"{}", b'{"host": 5, "by": 5, "at": "never"}']
 
@@ -85,9 +85,9 @@ def test_of_a_heartbeat_of_newer_code_what_is_known_is_on_record(library: None) 
 def test_the_health_check_passes_over_a_malformed_heartbeat() -> None:
     for number, value in enumerate(MALFORMED):
         put_beat(probe, f"malformed {number}", value)
-    assert not alive(probe)
+    assert not consumer_is_alive(probe)
     probe.storage.heartbeats.record("sound", HEARTBEAT | {"host": host()})
-    assert alive(probe)
+    assert consumer_is_alive(probe)
 
 
 @pytest.mark.parametrize("value", MALFORMED)
@@ -124,10 +124,10 @@ def test_a_tick_is_let_in_after_a_malformed_last_one(value: bytes) -> None:
 )  # fmt: skip
 def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None:
     remote_control.give(probe, "c", What.QUIET, "vera")
-    probe.storage.results.put(remote_control.key_of("c", What.STOP), probe.serializer.serialize(value))
+    probe.storage.results.put(remote_control.command_key("c", What.STOP), probe.serializer.serialize(value))
     assert [order.what for order in remote_control.pending(probe, "c")] == [What.QUIET]
-    assert [order.what for order in remote_control.take(probe, "c")] == [What.QUIET]
-    assert probe.storage.results.get_many([remote_control.key_of("c", what) for what in What]) == {}
+    assert [order.what for order in remote_control.take_commands(probe, "c")] == [What.QUIET]
+    assert probe.storage.results.get_many([remote_control.command_key("c", what) for what in What]) == {}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_run_whose_holder_cannot_be_read_goes_back_to_the_queue(library: None,
 @pytest.mark.parametrize("storages", ["redis"], indirect=True)
 def test_a_holder_that_cannot_be_read_keeps_no_dead_consumer_from_being_reaped() -> None:
     hold_unreadably(b"garbage")
-    probe.identify("silent", "Worker-1")
+    probe.set_worker_identity("silent", "Worker-1")
     run_id = echo(2).id
     probe.dequeue()
     storage = probe.storage
@@ -208,7 +208,7 @@ def test_pages_and_commands_show_the_sound_entries_beside_malformed_ones(
         put_beat(light, f"malformed {number}", value)
         put_pause(light, ("", "close_abandoned_sessions", "schedule:close_abandoned_sessions")[number % 3], value)
         put_last_tick(light, "close_abandoned_sessions", value)
-    light.storage.results.put(remote_control.key_of("sound", What.STOP), light.serializer.serialize([1]))
+    light.storage.results.put(remote_control.command_key("sound", What.STOP), light.serializer.serialize([1]))
     light.storage.results.put(remote_control.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
     if isinstance(light.storage, RedisStorage):
         light.storage.client.command("HSET", "held", "lost", b"garbage")

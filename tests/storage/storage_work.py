@@ -13,7 +13,7 @@ from engine.broker.message_header import parse_header
 from engine.broker.messages import FinalResult
 from engine.exceptions import CancelRequested
 from engine.models import State
-from engine.queues.execution import Settlement
+from engine.queues.execution import Execution
 
 ENDINGS = {
     "succeeds": State.SUCCEEDED,
@@ -237,21 +237,21 @@ class Work(Ground):
 
     def done(self, taken: Delivery, ending: str, minute: int) -> FinishedRun:
         task = self.queue.deserialize_task(taken.data)
-        settlement = Settlement(task, taken)
-        settlement.state = ENDINGS[ending]
-        if settlement.state == State.RETRYING:
+        execution = Execution(task, taken)
+        execution.state = ENDINGS[ending]
+        if execution.state == State.RETRYING:
             task.envelope = task.envelope._replace(attempt=task.envelope.attempt + 1)
             task.eta = self.instant(minute).replace(tzinfo=None) if ending == "is retried later" else None
-            settlement.effects.merge(self.queue.posted(task))
+            execution.effects.merge(self.queue.posted(task))
         elif ending == "asks for more":
             for kind in ("plain", task.name):
-                settlement.effects.merge(self.queue.posted(self.task(kind, *task.args, delay=minute)))
+                execution.effects.merge(self.queue.posted(self.task(kind, *task.args, delay=minute)))
         if ending in ("succeeds", "asks for more", "fails"):
-            result = FinalResult(next(numbers), settlement.attempt, taken.run_id)
-            settlement.effects.result(taken.run_id, self.queue.serializer.serialize(result))
-        settlement.close("somebody", "some version")
-        assert settlement.done
-        return settlement.done
+            result = FinalResult(next(numbers), execution.attempt, taken.run_id)
+            execution.effects.result(taken.run_id, self.queue.serializer.serialize(result))
+        execution.finalize("somebody", "some version")
+        assert execution.done
+        return execution.done
 
 
 def since(before: float) -> tuple[float, float]:

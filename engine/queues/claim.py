@@ -1,0 +1,94 @@
+"""Claimer: claims the next message for a worker, and settles the run before it in the same step."""
+
+import functools
+import logging
+
+import orjson
+
+from config import settings
+from engine.broker.deliveries import Delivery, MissingTask, TurnResult
+from engine.exceptions import BrokerAway, CancelRequested
+from engine.queues.interfaces import TaskQueue
+from engine.queues.registry import NotRegistered
+from engine.queues.settler import Settler
+from engine.queues.task import RunTask, parse_rate
+from engine.text import storable, traceback_text
+from engine.version import code_version, host
+
+logger = logging.getLogger(__name__)
+
+
+class Claimer:
+    """The part of a queue that takes messages out."""
+
+    def __init__(self, queue: TaskQueue, settler: Settler) -> None:
+        self.queue, self.settler, self.state = queue, settler, queue.state
+
+    def claim(self) -> Delivery | None:
+        """Settle the last run of this worker, and claim the next message, in one step."""
+        state, tries = self.state, 0
+        if state.given_up:
+            self.settler.release_given_up()
+        last = state.last
+
+        def step() -> TurnResult:
+            nonlocal tries
+            tries += 1
+            # The answer to an earlier try may have been lost, and a message with it: look for it first.
+            look_first, state.unsure = state.unsure, True
+            self.queue.storage.deliveries.known_tasks = self.queue._registry._registry
+            turn: TurnResult = self.queue.storage.deliveries.settle_and_claim(
+                state.consumer, state.worker, look_first, self.rate_limits_json, last and last.done
+            )
+            return turn
+
+        try:
+            turn = self.settler.retry_while_unavailable(step, patient=last is not None)
+        except CancelRequested as request:
+            if last is None:
+                raise
+            self.settler.settle_as_cancelled(last, str(request))
+            return self.claim()
+        except BrokerAway:
+            raise
+        except Exception as error:
+            if last is None:
+                raise
+            logger.error("No run could be taken in the step that settles the last one: %s", traceback_text(error))
+            self.settler.settle_previous()
+            return None
+        state.unsure, state.last = False, None
+        if last:
+            self.settler.report_outcome(last, turn.settled or tries > 1)
+        return turn.claimed
+
+    @functools.cached_property
+    def rate_limits_json(self) -> str:
+        """JSON of task → [starts, seconds], for the broker. Empty where no task has a rate limit."""
+        task_classes = self.queue._registry._registry.values()
+        rates = {task.__name__: parse_rate(task.rate_limit) for task in task_classes if task.rate_limit}
+        return orjson.dumps(rates).decode() if rates else ""
+
+    def decode_task(self, taken: Delivery) -> RunTask | None:
+        """Return the task of a message. None for a message that cannot run here, which is then put aside."""
+        try:
+            task: RunTask = self.queue.deserialize_task(taken.data)
+        except NotRegistered as error:
+            self.put_off(taken, error.task)
+            return None
+        except Exception as error:
+            logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, error)
+            self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, storable(str(error)))
+            return None
+        task.taken = taken
+        return task
+
+    def put_off(self, taken: Delivery, task: str) -> None:
+        """Leave a message to consumers whose code knows this task. It is dead when none has come within the grace."""
+        consumer = self.state.consumer
+        reason = MissingTask(task, f"{self.queue.name}@{host()}", consumer, code_version())
+        match self.queue.storage.deliveries.defer(consumer, taken, reason, settings.unknown_task_grace):
+            case "dead":
+                logger.error("Message %s cannot be run and is kept as dead: %s (%s)", taken.run_id, reason.reason, task)
+            case "scheduled":
+                logger.warning("Run %s is left to newer code: %s (%s)", taken.run_id, reason.reason, task)

@@ -1,0 +1,62 @@
+"""ResultBuilder: builds the bytes of a result while a failure still belongs to the attempt."""
+
+import copy
+import logging
+
+from huey.utils import Error
+
+from engine.broker.messages import FinalResult
+from engine.exceptions import MessageTooLarge, NotSerializable, NotStorable
+from engine.queues.enqueue import Enqueuer
+from engine.queues.execution import Execution
+from engine.queues.interfaces import TaskQueue
+from engine.queues.task import RunTask
+
+logger = logging.getLogger(__name__)
+
+
+class ResultBuilder:
+    """The part of a queue that makes results."""
+
+    def __init__(self, queue: TaskQueue, enqueuer: Enqueuer) -> None:
+        self.queue, self.enqueuer, self.state = queue, enqueuer, queue.state
+
+    def check(self, task: RunTask, value: object) -> None:
+        """Build the result of a task's code, and keep it for `serialize`. Raises NotStorable."""
+        current = self.state.current
+        if current is None or current.task is not task:
+            return
+        try:
+            data = self.queue.serializer.serialize(FinalResult(value, current.attempt, task.id))
+        except (NotStorable, MessageTooLarge) as error:
+            raise NotStorable(f"the result of {task.name} cannot be stored: {error}") from error
+        current.checked = value, data
+        if task.on_complete:
+            self.check_follower(task.on_complete, value)
+
+    def check_follower(self, follower: RunTask, value: object) -> None:
+        """Build the message of the next task in a pipeline, as Huey will. Raises NotStorable."""
+        follower = copy.copy(follower)
+        follower.kwargs = dict(follower.kwargs)
+        follower.extend_data(value)
+        try:
+            self.enqueuer.message(follower)
+        except (NotSerializable, MessageTooLarge, ValueError) as error:
+            raise NotStorable(f"the result cannot be handed on to {follower.name}: {error}") from error
+
+    def serialize(self, settling: Execution, key: str, value: object) -> bytes:
+        """Return the bytes that are stored under `key` when this execution is settled."""
+        serialize = self.queue.serializer.serialize
+        if key != settling.task.id:
+            return bytes(serialize(value))
+        if settling.checked and value is settling.checked[0]:
+            return settling.checked[1]
+        if isinstance(value, Error) and hasattr(settling.task, "failed_result"):
+            try:
+                replacement = settling.task.failed_result(settling.exception)
+                data = serialize(FinalResult(replacement, settling.attempt, key))
+                settling.value = replacement
+                return bytes(data)
+            except BaseException:
+                logger.exception("failed_result of %s raised, or cannot be stored; the error is", settling.task.name)
+        return bytes(serialize(FinalResult(value, settling.attempt, key)))

@@ -1,0 +1,94 @@
+"""CommandExecutor: executes what operators command a consumer to do: quiet, wake, stop, restart, dump."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from ctypes import c_double
+
+from engine.broker.deliveries import HeldMessage
+from engine.exceptions import BrokerAway
+from engine.queues import remote_control
+from engine.queues.queue import Queue
+from engine.queues.remote_control import Order, Stack, What
+from engine.worker.heartbeat import HeartbeatSender
+from engine.worker.limits import held_runs
+from engine.worker.worker_slot import WorkerSlot
+
+logger = logging.getLogger("huey.consumer")
+
+#: The commands in the words of the log.
+COMMAND_TEXT = {
+    What.DUMP: "tell where its workers are",
+    What.QUIET: "take nothing new",
+    What.WAKE: "take runs again",
+    What.STOP: "stop",
+    What.RESTART: "restart",
+}
+
+
+class CommandExecutor:
+    """The part of a consumer that polls the broker for commands. `stop` and `restart` begin the end of the consumer."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        consumer: str,
+        slots: Sequence[WorkerSlot],
+        heartbeat: HeartbeatSender,
+        quiet_at: c_double,
+        *,
+        forks: bool,
+        stop: Callable[[], None],
+        restart: Callable[[], None],
+    ) -> None:
+        self.queue, self.consumer, self.slots, self.heartbeat = queue, consumer, slots, heartbeat
+        self.quiet_at, self.forks, self.stop, self.restart = quiet_at, forks, stop, restart
+        self.is_dumping = False
+
+    def poll_commands(self) -> None:
+        """Take and execute what was commanded. The stacks of a dump are published at the poll after it."""
+        try:
+            if self.is_dumping:
+                self.is_dumping = False
+                remote_control.publish_dump(self.queue, self.consumer, self.read_stacks())
+            for order in remote_control.take_commands(self.queue, self.consumer):
+                logger.warning("%s wants this consumer to %s", order.by, COMMAND_TEXT[order.what])
+                self.execute_command(order)
+        except BrokerAway as error:
+            logger.debug("No orders could be had: %s", error)
+
+    def execute_command(self, order: Order) -> None:
+        match order.what:
+            case What.DUMP:
+                self.request_stacks()
+            case What.QUIET:
+                self.quiet_at.value = time.time()
+            case What.WAKE:
+                self.quiet_at.value = 0.0
+            case What.STOP:
+                self.stop()
+            case What.RESTART:
+                self.restart()
+        self.heartbeat.beat()
+
+    def request_stacks(self) -> None:
+        """Have the workers write their stacks, which are read at the next poll."""
+        self.is_dumping = True
+        if not self.forks:
+            self.slots[0].stack_dump.write()
+            return
+        for slot in self.slots:
+            if slot.pid and slot.process.is_alive():
+                slot.stack_dump.request(slot.pid)
+
+    def read_stacks(self) -> list[Stack]:
+        if not self.forks:
+            return [Stack("all threads", os.getpid(), None, None, self.slots[0].stack_dump.read())]
+        held = held_runs(self.queue, self.consumer)
+        return [self.read_stack(slot, [run for run in held if run.worker == slot.name]) for slot in self.slots]
+
+    def read_stack(self, slot: WorkerSlot, held: list[HeldMessage]) -> Stack:
+        """Return where a worker is. Of several runs that it holds, the one that it executes is named."""
+        run = max(held, key=lambda run: slot.is_executing(run.run_id), default=None)
+        return Stack(slot.name, slot.pid or 0, run and run.run_id, run and run.task, slot.stack_dump.read())
