@@ -377,11 +377,11 @@ Delivery.tick = tick
     Mutant(
         "a PostgreSQL that refuses writes is unavailable",
         "refused_answers postgresql",
-        instead=(("engine/outages.py", '"25006", ', ""),),
+        instead=(("engine/outages.py", '"25006": Fault.SERVER', '"25006": Fault.STATEMENT'),),
     ),
     Mutant(
         "a session of PostgreSQL that refuses writes is closed",
-        "refusing history_waits and read-only",
+        "outages session_that_takes_no_writes",
         instead=(("engine/database.py", 'return "on" not in map', "return True or map"),),
     ),
     Mutant(
@@ -806,7 +806,8 @@ def mutate(tree: Path, mutant: Mutant) -> None:
 def tested(tree: Path, test: str) -> str:
     """The last line of what pytest says."""
     file, _, selection = test.partition(" ")
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/faults/test_{file}.py", "-k", selection]
+    (path,) = (tree / "tests").rglob(f"test_{file}.py")
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), "-k", selection]
     done = subprocess.run([sys.executable, *command], cwd=tree, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
 
