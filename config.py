@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, time, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
+
+Value = TypeVar("Value")
 
 ROOT = Path(__file__).resolve().parent
 QUEUES = ("heavy", "normal", "light")
@@ -39,7 +41,7 @@ class BadSetting(ValueError):
     """A variable whose value cannot be used. The message is the one line an operator reads."""
 
     def __init__(self, name: str, value: str, allowed: str) -> None:
-        super().__init__(f"{name}={masked(name, value)!r} cannot be used: {allowed}")
+        super().__init__(f"{name}={redact(name, value)!r} cannot be used: {allowed}")
         self.name = name
 
 
@@ -110,10 +112,10 @@ def load(environ: Mapping[str, str]) -> Settings:
     """Read settings from `environ`, creating the embedded secret key where one is needed. Raises BadSetting."""
     read = Reader(environ)
     data_dir = ROOT / read.text("DATA_DIR", "data")
-    database_url = read.checked("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", database_url_of)
-    redis_url = read.checked("REDIS_URL", "", redis_url_of)
+    database_url = read.checked("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", parse_database_url)
+    redis_url = read.checked("REDIS_URL", "", parse_redis_url)
     embedded = database_url.startswith("sqlite") and not redis_url
-    email_to = read.checked("ALERT_EMAIL_TO", "", addresses_of)
+    email_to = read.checked("ALERT_EMAIL_TO", "", parse_addresses)
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
@@ -125,7 +127,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             name: read.whole(f"WORKERS_{name.upper()}", number, 0, 64)
             for name, number in zip(QUEUES, (1, 2, 2), strict=True)
         },
-        abandoned_after_hours=read.checked("ABANDONED_AFTER_HOURS", "2", hours_of),
+        abandoned_after_hours=read.checked("ABANDONED_AFTER_HOURS", "2", parse_hours),
         cleanup_batch_size=read.whole("CLEANUP_BATCH_SIZE", 10_000, 1, 100_000),
         result_ttl_seconds=read.whole("RESULT_TTL_SECONDS", 3600, 60),
         history_days=read.whole("HISTORY_DAYS", 30, 1, 36_500),
@@ -139,18 +141,18 @@ def load(environ: Mapping[str, str]) -> Settings:
         worker_max_memory_mb=read.whole("WORKER_MAX_MEMORY_MB", 512, 0),
         log_level=read.choice("LOG_LEVEL", "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         log_format=read.choice("LOG_FORMAT", "text", "text", "json"),
-        language=read.checked("LANGUAGE", "en", language_of),
+        language=read.checked("LANGUAGE", "en", parse_language),
         language_is_set=bool(read.text("LANGUAGE", "")),
         environment=read.text("ENVIRONMENT", ""),
-        console_url=read.checked("CONSOLE_URL", "", web_url_of).rstrip("/"),
-        alert_webhook_url=read.checked("ALERT_WEBHOOK_URL", "", web_url_of),
-        alert_webhook_secret=read.checked("ALERT_WEBHOOK_SECRET", "", webhook_secret_of),
+        console_url=read.checked("CONSOLE_URL", "", parse_web_url).rstrip("/"),
+        alert_webhook_url=read.checked("ALERT_WEBHOOK_URL", "", parse_web_url),
+        alert_webhook_secret=read.checked("ALERT_WEBHOOK_SECRET", "", parse_webhook_secret),
         alert_email_to=email_to,
-        alert_email_from=read.checked("ALERT_EMAIL_FROM", "".join(email_to[:1]), address_of),
-        smtp_url=read.checked("SMTP_URL", "", smtp_url_of if email_to else optional_smtp_url_of),
-        alert_quiet_hours=read.checked("ALERT_QUIET_HOURS", "", quiet_hours_of),
-        alert_oldest_minutes=read.checked("ALERT_OLDEST_MINUTES", "15", minutes_of),
-        alert_failure_percent=read.checked("ALERT_FAILURE_PERCENT", "20", percent_of),
+        alert_email_from=read.checked("ALERT_EMAIL_FROM", "".join(email_to[:1]), parse_address),
+        smtp_url=read.checked("SMTP_URL", "", parse_smtp_url if email_to else parse_optional_smtp_url),
+        alert_quiet_hours=read.checked("ALERT_QUIET_HOURS", "", parse_quiet_hours),
+        alert_oldest_minutes=read.checked("ALERT_OLDEST_MINUTES", "15", parse_minutes),
+        alert_failure_percent=read.checked("ALERT_FAILURE_PERCENT", "20", parse_percent),
         alert_abandoned=read.whole("ALERT_ABANDONED", 1000, 0),
     )
 
@@ -176,8 +178,8 @@ class Reader:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise BadSetting(f"{name}_FILE", file, f"a readable file is needed ({reason})") from error
 
-    def checked(self, name: str, default: str, check: Callable[[str], Any]) -> Any:
-        """`check` turns the text into the value, or raises ValueError saying what is allowed."""
+    def checked(self, name: str, default: str, check: Callable[[str], Value]) -> Value:
+        """Return what `check` makes of the text. It raises ValueError naming what is allowed."""
         value = self.text(name, default)
         try:
             return check(value)
@@ -185,54 +187,54 @@ class Reader:
             raise BadSetting(name, value, str(error)) from error
 
     def whole(self, name: str, default: int, least: int, most: int = 2**31 - 1) -> int:
-        def whole_of(value: str) -> int:
+        def parse_integer(value: str) -> int:
             if not re.fullmatch(r"[0-9]{1,10}", value) or not least <= int(value) <= most:
                 raise ValueError(f"a whole number from {least} to {most} is allowed")
             return int(value)
 
-        return int(self.checked(name, str(default), whole_of))
+        return self.checked(name, str(default), parse_integer)
 
     def choice(self, name: str, default: str, *allowed: str) -> str:
-        def choice_of(value: str) -> str:
+        def parse_choice(value: str) -> str:
             for word in allowed:
                 if value.lower() == word.lower():
                     return word
             raise ValueError(f"one of {', '.join(allowed)} is allowed")
 
-        return str(self.checked(name, default, choice_of))
+        return self.checked(name, default, parse_choice)
 
     def secret_key(self, generate_in: Path | None) -> str:
         value = self.text("SECRET_KEY", "")
         if not value and generate_in is not None:
-            return generated_key(generate_in / "secret_key")
+            return load_or_create_key(generate_in / "secret_key")
         if len(value) < 32:
             needed = "at least 32 characters are needed"
             raise BadSetting("SECRET_KEY", value, needed if value else f"{needed} with a database or broker server")
         return value
 
 
-def database_url_of(value: str) -> str:
+def parse_database_url(value: str) -> str:
     if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
         return f"sqlite:///{ROOT / value.removeprefix('sqlite:///')}"
-    if re.match(r"postgres(ql)?://[^/]*/[^/?]+", value) and has_sound_host(value):
+    if re.match(r"postgres(ql)?://[^/]*/[^/?]+", value) and has_valid_port(value):
         return re.sub(r"^postgres(ql)?:", "postgresql:", value)
     raise ValueError("sqlite:///path or postgresql://user:password@host:port/name is allowed")
 
 
-def redis_url_of(value: str) -> str:
-    if not value or (re.match(r"rediss?://[^/]|unix:///.", value) and has_sound_host(value)):
+def parse_redis_url(value: str) -> str:
+    if not value or (re.match(r"rediss?://[^/]|unix:///.", value) and has_valid_port(value)):
         return value
     raise ValueError("redis://, rediss:// or unix:// is allowed; empty means the embedded broker")
 
 
-def has_sound_host(url: str) -> bool:
+def has_valid_port(url: str) -> bool:
     try:
         return urlsplit(url).port != 0
     except ValueError:
         return False
 
 
-def hours_of(value: str) -> float:
+def parse_hours(value: str) -> float:
     try:
         hours = float(value)
     except ValueError:
@@ -242,45 +244,45 @@ def hours_of(value: str) -> float:
     return hours
 
 
-def web_url_of(value: str) -> str:
-    if not value or (re.match(r"https?://[^/@?#]+(/|$)", value) and value.isprintable() and has_sound_host(value)):
+def parse_web_url(value: str) -> str:
+    if not value or (re.match(r"https?://[^/@?#]+(/|$)", value) and value.isprintable() and has_valid_port(value)):
         return value
     raise ValueError("http://host/… or https://host/… is allowed, without a user or a password")
 
 
-def webhook_secret_of(value: str) -> str:
+def parse_webhook_secret(value: str) -> str:
     if value and len(value) < 16:
         raise ValueError("at least 16 characters are needed")
     return value
 
 
-def addresses_of(value: str) -> tuple[str, ...]:
-    return tuple(address_of(one) for one in re.split(r"[,\s]+", value) if one)
+def parse_addresses(value: str) -> tuple[str, ...]:
+    return tuple(parse_address(address) for address in re.split(r"[,\s]+", value) if address)
 
 
-def address_of(value: str) -> str:
+def parse_address(value: str) -> str:
     if value and not (re.fullmatch(r"[^@\s,<>]+@[^@\s,<>]+", value) and value.isprintable()):
         raise ValueError("addresses such as name@example.org, with commas between them, are allowed")
     return value
 
 
-def optional_smtp_url_of(value: str) -> str:
-    return smtp_url_of(value) if value else value
+def parse_optional_smtp_url(value: str) -> str:
+    return parse_smtp_url(value) if value else value
 
 
-def smtp_url_of(value: str) -> str:
-    if re.match(r"smtps?://([^/@]*@)?[^/@:]+(:[0-9]+)?/?$", value) and has_sound_host(value):
+def parse_smtp_url(value: str) -> str:
+    if re.match(r"smtps?://([^/@]*@)?[^/@:]+(:[0-9]+)?/?$", value) and has_valid_port(value):
         return value
     raise ValueError("smtp://user:password@host:port or smtps://… is allowed, and needed with ALERT_EMAIL_TO")
 
 
-def quiet_hours_of(value: str) -> QuietHours | None:
+def parse_quiet_hours(value: str) -> QuietHours | None:
     """`22:00-07:00`, in UTC unless the name of a zone follows."""
     if not value:
         return None
     try:
         hours, _, zone = value.partition(" ")
-        begin, end = (time.fromisoformat(one) for one in hours.split("-"))
+        begin, end = (time.fromisoformat(hour) for hour in hours.split("-"))
         if begin == end or begin.tzinfo or end.tzinfo:
             raise ValueError
         return QuietHours(begin, end, ZoneInfo(zone.strip()) if zone else UTC)
@@ -288,42 +290,42 @@ def quiet_hours_of(value: str) -> QuietHours | None:
         raise ValueError("22:00-07:00 is allowed, with the name of a time zone after it or in UTC") from None
 
 
-def minutes_of(value: str) -> float:
-    return number_of(value, 525_600, "a number of minutes; 0 means never")
+def parse_minutes(value: str) -> float:
+    return parse_number(value, 525_600, "a number of minutes; 0 means never")
 
 
-def percent_of(value: str) -> float:
-    return number_of(value, 100, "a number from 0 to 100; 0 means never")
+def parse_percent(value: str) -> float:
+    return parse_number(value, 100, "a number from 0 to 100; 0 means never")
 
 
-def number_of(value: str, most: float, allowed: str) -> float:
+def parse_number(value: str, most: float, allowed: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", value) or float(value) > most:
         raise ValueError(f"{allowed}, is allowed")
     return float(value)
 
 
-def language_of(value: str) -> str:
+def parse_language(value: str) -> str:
     """Desktops set LANGUAGE for gettext, such as `de_DE:en`: of such a list the first that we speak, or English."""
-    spoken = [re.split("[_.@]", entry)[0].lower() for entry in value.split(":")]
-    known = [language for language in spoken if language in LANGUAGES]
-    if known or re.search("[_:]", value):
-        return known[0] if known else "en"
+    preferred = [re.split("[_.@]", entry)[0].lower() for entry in value.split(":")]
+    supported = [language for language in preferred if language in LANGUAGES]
+    if supported or re.search("[_:]", value):
+        return supported[0] if supported else "en"
     raise ValueError(f"one of {', '.join(LANGUAGES)} is allowed")
 
 
-def masked(name: str, value: str) -> str:
+def redact(name: str, value: str) -> str:
     """`value` as it may be printed: no secret key, no password of a URL."""
     if name in ("SECRET_KEY", "ALERT_WEBHOOK_SECRET"):
         return "*" * min(len(value), 8)
     if name == "ALERT_WEBHOOK_URL":
-        # Whoever knows the path may post, so it is a secret too.
-        known = re.match(r"(https?://)(?:[^/@?#]*@)?([^/@?#]+)", value)
-        return f"{known[1]}{known[2]}/***" if known else "***"
+        # The path is what lets a client post, so it is a secret too.
+        match = re.match(r"(https?://)(?:[^/@?#]*@)?([^/@?#]+)", value)
+        return f"{match[1]}{match[2]}/***" if match else "***"
     value = re.sub(r"(?s)^((?:[^:/@]*:?//)?[^:@]*:).*@", r"\1***@", value)
     return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", value)
 
 
-def generated_key(path: Path) -> str:
+def load_or_create_key(path: Path) -> str:
     """The key in `path`, made there on first use with mode 0600; of two processes that race, both get the first's."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,17 +1,18 @@
 """The tables of the reading app and of the console's people, and the questions asked of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 from peewee import (
     JOIN,
     SQL,
+    AutoField,
     BigIntegerField,
     BooleanField,
     CharField,
     CompositeKey,
+    Expression,
     ForeignKeyField,
     IntegerField,
     ModelSelect,
@@ -24,7 +25,7 @@ from engine.database import JSONTextField, UTCDateTimeField
 from engine.models import Record, Run, now
 
 #: So many readers or books are named one by one when their sessions are looked for.
-FEW = 1000
+MAX_IDS = 1000
 
 
 class User(Record):
@@ -68,18 +69,18 @@ class ReadingSession(Record):
         table_name = "reading_sessions"
 
     @classmethod
-    def open(cls) -> Any:
+    def open(cls) -> Expression:
         """The condition for "active and not ended": what the cleanup index covers."""
         # A literal: SQLite uses a partial index only for a condition whose values it sees when it plans.
         return (cls.is_active == SQL("true")) & cls.ended_at.is_null()
 
     @classmethod
-    def abandoned(cls, as_of: datetime, older_than: timedelta) -> Any:
+    def abandoned(cls, as_of: datetime, older_than: timedelta) -> Expression:
         """The condition for "open, and started strictly longer than `older_than` before `as_of`"."""
         return cls.open() & (cls.started_at < as_of - older_than)
 
     @classmethod
-    def lists(cls, as_of: datetime, older_than: timedelta) -> dict[str, Any]:
+    def lists(cls, as_of: datetime, older_than: timedelta) -> dict[str, Expression]:
         """The condition of each list: `active` (all of them), `abandoned` (a part of those) and `closed`.
 
         A session marked as ended but still active is active: cleanup does not touch it, and the statistics count it
@@ -92,17 +93,17 @@ class ReadingSession(Record):
         }
 
     @classmethod
-    def about(cls, reader: str, book: str) -> list[Any]:
+    def about(cls, reader: str, book: str) -> list[Expression]:
         """The conditions for "its reader's address holds `reader`" and "its title or author holds `book`"."""
         conditions = []
         if reader:
-            conditions.append(few_or(User, User.email.contains(reader), cls.user))
+            conditions.append(ids_or_join(User, User.email.contains(reader), cls.user))
         if book:
-            conditions.append(few_or(Book, Book.title.contains(book) | Book.author.contains(book), cls.book))
+            conditions.append(ids_or_join(Book, Book.title.contains(book) | Book.author.contains(book), cls.book))
         return conditions
 
     @classmethod
-    def browse(cls, *conditions: Any) -> "ModelSelect[ReadingSession]":
+    def browse(cls, *conditions: Expression) -> "ModelSelect[ReadingSession]":
         """Sessions with `email`, `title` and `author` beside them; these are None where the row they name is gone."""
         instants = {
             # What PostgreSQL calls infinity has no counterpart in Python.
@@ -119,13 +120,13 @@ class ReadingSession(Record):
         return query.where(*conditions)
 
 
-def few_or(model: type[User] | type[Book], condition: Any, key: Any) -> Any:
-    """`condition` on the rows of `model`, told by their ids where they are few.
+def ids_or_join(model: type[User] | type[Book], condition: Expression, key: ForeignKeyField) -> Expression:
+    """Return `condition` on the rows of `model`, as a list of their ids where they are few.
 
     The index on a session's reader or book then finds the sessions; of many, sessions are met soon enough anyway.
     """
-    ids = [row.id for row in model.select(model.id).where(condition).limit(FEW + 1)]
-    return key.in_(ids) if len(ids) <= FEW else condition
+    ids = [row.id for row in model.select(model.id).where(condition).limit(MAX_IDS + 1)]
+    return key.in_(ids) if len(ids) <= MAX_IDS else condition
 
 
 class OwnTable(Record):
@@ -140,6 +141,7 @@ class OwnTable(Record):
 class Operator(Record):
     """A person who may sign in. Roles: viewer, operator, admin."""
 
+    id = AutoField()
     email = CharField(unique=True)  # lower case
     password_hash = TextField()
     role = CharField(max_length=16)
@@ -168,6 +170,7 @@ class SignIn(Record):
 class Token(Record):
     """An API bearer token. Only its SHA-256 is stored; the token itself is shown once, when it is made."""
 
+    id = AutoField()
     name = CharField(unique=True)
     digest = CharField(max_length=64, unique=True)
     role = CharField(max_length=16)
@@ -183,6 +186,7 @@ class Token(Record):
 class SavedView(Record):
     """A filter of the list of runs under a name. `owner` saved it, and sees it alone unless it is shared."""
 
+    id = AutoField()
     name = CharField(max_length=60)
     search = TextField()  # as typed into the search box
     owner = TextField()
@@ -211,6 +215,7 @@ class KeptAnswer(Record):
 class AuditEntry(Record):
     """Who did what to which, when and from where. Rows are only ever added, by `admin.audit_log`."""
 
+    id = AutoField()
     at = UTCDateTimeField(default=now, index=True)
     actor_kind = CharField(max_length=16)  # operator, token, cli
     actor = TextField()
@@ -273,12 +278,18 @@ def closed_by(sessions: Iterable[ReadingSession]) -> dict[UUID, AuditEntry | Run
     closed = {session.id: session.ended_at for session in sessions if session.ended_at and not session.is_active}
     if not closed:
         return {}
+    return runs_that_closed(closed) | operators_that_closed(closed)
+
+
+def runs_that_closed(closed: Mapping[UUID, datetime]) -> dict[UUID, AuditEntry | Run]:
+    """Return the run whose instant is a session's end, for each that has one."""
     runs = Run.select(Run.id, Run.task, Run.instant_at).where(Run.instant_at.in_(set(closed.values())))
     by_instant = {run.instant_at: run for run in runs}
-    by_hand = AuditEntry.select().where(
-        (AuditEntry.action == "sessions.close") & AuditEntry.target.in_([str(one) for one in closed])
-    )
-    answer: dict[UUID, AuditEntry | Run] = {
-        one: by_instant[ended_at] for one, ended_at in closed.items() if ended_at in by_instant
-    }
-    return answer | {UUID(entry.target): entry for entry in by_hand}
+    return {session: by_instant[ended_at] for session, ended_at in closed.items() if ended_at in by_instant}
+
+
+def operators_that_closed(sessions: Iterable[UUID]) -> dict[UUID, AuditEntry | Run]:
+    """Return the audit line of each session that was closed by hand."""
+    targets = [str(session) for session in sessions]
+    by_hand = (AuditEntry.action == "sessions.close") & AuditEntry.target.in_(targets)
+    return {UUID(entry.target): entry for entry in AuditEntry.select().where(by_hand)}

@@ -14,7 +14,7 @@ share_names(queues.values())
 heavy, normal, light = queues.values()
 
 
-def failed_cleanup(task: RunTask, error: Exception) -> dict[str, object]:
+def failed_cleanup(task: RunTask, error: Exception) -> sessions.CleanupResult:
     """The result of a cleanup that failed for good: what it closed all the same, and why it stopped."""
     instant, _ = task.instant()
     closed = sessions.count_closed_at(instant)
@@ -30,7 +30,7 @@ def failed_cleanup(task: RunTask, error: Exception) -> dict[str, object]:
     retry_delay=300,
     failed_result=failed_cleanup,
 )
-def close_abandoned_sessions(task: RunTask) -> dict[str, object]:
+def close_abandoned_sessions(task: RunTask) -> sessions.CleanupResult:
     """Close the reading sessions that nobody ended."""
     as_of, first = task.instant()
     already = 0 if first else sessions.count_closed_at(as_of)
@@ -38,7 +38,7 @@ def close_abandoned_sessions(task: RunTask) -> dict[str, object]:
 
 
 @light.task(priority=1)
-def get_cleanup_statistics(hours: int = 24) -> dict[str, object]:
+def get_cleanup_statistics(hours: int = 24) -> sessions.CleanupStatistics:
     """Count the sessions closed in the last hours (1 to 168), and those active now."""
     return sessions.cleanup_statistics(now(), hours)
 

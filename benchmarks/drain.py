@@ -29,7 +29,7 @@ class InBulk(NamedTuple):
 
 def drain(machine: Machine, system: System, tasks: int, workers: int) -> Drained:
     tasks //= system.slowness
-    enqueued = system.ask(machine, "redis", "one", tasks)
+    enqueued = system.ask(machine, "redis", "singly", tasks)
     left = lambda: system.left(machine.redis)  # noqa: E731
     with running(system.consumer(workers), machine.environment("redis"), machine.folder) as consumer:
         wait_until(lambda: left() < tasks, every=0.005)  # what it takes to start does not count
@@ -39,7 +39,9 @@ def drain(machine: Machine, system: System, tasks: int, workers: int) -> Drained
         wait_until(lambda: system.unwritten(machine.redis) == 0, every=LOOK_SECONDS)
         lasted, in_all = time.perf_counter() - began, cpu_seconds(consumer) - spent
     recorded = first / lasted if system.name == "ours" else None
-    return Drained(enqueued, first / took, recorded, *(one / first * 1e6 for one in (cost.work, in_all.aside, service)))
+    return Drained(
+        enqueued, first / took, recorded, *(seconds / first * 1e6 for seconds in (cost.work, in_all.aside, service))
+    )
 
 
 def broker_cpu(machine: Machine) -> float:
@@ -50,7 +52,7 @@ def broker_cpu(machine: Machine) -> float:
 def in_bulk(machine: Machine, system: System, tasks: int) -> InBulk:
     """Nobody takes these tasks; they are thrown away."""
     rates = []
-    for deed, count in (("one", tasks), ("bulk", BULKIER * tasks)):
-        rates.append(system.ask(machine, "redis", deed, count))
+    for part, count in (("singly", tasks), ("bulk", BULKIER * tasks)):
+        rates.append(system.ask(machine, "redis", part, count))
         machine.redis.flushall()
     return InBulk(rates[1], rates[1] / rates[0])

@@ -16,7 +16,7 @@ def latencies(machine: Machine, system: System, broker: str, samples: int, worke
         wait_until(lambda: lines(path) == WARM)
         system.ask(machine, broker, "stamps", samples, path)
         wait_until(lambda: lines(path) == WARM + samples)
-    return [int(one) / 1e6 for one in path.read_text().split()[WARM:]]
+    return [int(line) / 1e6 for line in path.read_text().split()[WARM:]]
 
 
 def lines(path: Path) -> int:

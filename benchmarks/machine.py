@@ -49,12 +49,12 @@ class Machine:
 def machine() -> Iterator[Machine]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing is left running
     folder = Path(tempfile.mkdtemp(prefix="dewey-benchmark-"))
-    one = Machine(folder)
+    scratch = Machine(folder)
     try:
-        yield one
+        yield scratch
     finally:
-        one.server.terminate()
-        one.server.wait()
+        scratch.server.terminate()
+        scratch.server.wait()
         shutil.rmtree(folder)
 
 
@@ -90,9 +90,9 @@ class Spent(NamedTuple):
 
 def cpu_seconds(process: psutil.Process) -> Spent:
     spent = [0.0, 0.0]
-    for one in tree(process):
+    for member in tree(process):
         with suppress(psutil.Error):
-            for thread in one.threads():
+            for thread in member.threads():
                 spent[os.getpriority(os.PRIO_PROCESS, thread.id) > 0] += thread.user_time + thread.system_time
     return Spent(*spent)
 
@@ -100,9 +100,9 @@ def cpu_seconds(process: psutil.Process) -> Spent:
 def pss_mb(process: psutil.Process) -> float:
     """Memory in proportion: what several processes share counts once among them."""
     total = 0
-    for one in tree(process):
+    for member in tree(process):
         with suppress(OSError):
-            rollup = Path(f"/proc/{one.pid}/smaps_rollup").read_text()
+            rollup = Path(f"/proc/{member.pid}/smaps_rollup").read_text()
             total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     return total / 1024
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 if __name__ == "__main__":
@@ -92,13 +92,13 @@ def seed(runs: int, as_of: datetime) -> None:
     chance = random.Random(runs)
     indexes = drop_indexes()
     tally = Tally(as_of - run_counts.KEPT[run_counts.MINUTE])
-    for story in chunks(stories(runs, as_of, chance)):
+    for chunk in chunks(stories(runs, as_of, chance)):
         with database.atomic():
-            store("dewey_runs", RUN_COLUMNS, [one.row for one in story])
-            store("dewey_attempts", ATTEMPT_COLUMNS, [row for one in story for row in one.attempts])
-            for one in story:
-                tally.count(one.keys)
-            store("dewey_run_counts", COUNT_COLUMNS, tally.final(story[-1].second))
+            store("dewey_runs", RUN_COLUMNS, [story.row for story in chunk])
+            store("dewey_attempts", ATTEMPT_COLUMNS, [row for story in chunk for row in story.attempts])
+            for story in chunk:
+                tally.count(story.keys)
+            store("dewey_run_counts", COUNT_COLUMNS, tally.final(chunk[-1].second))
     with database.atomic():
         store("dewey_run_counts", COUNT_COLUMNS, tally.final(run_counts.FOREVER))
         ever = [(run_counts.EVER, 0, *key, count) for key, count in tally.ever.items()]
@@ -112,12 +112,16 @@ def seed(runs: int, as_of: datetime) -> None:
 # --- what happened -------------------------------------------------------------------------------------------
 
 
+#: Column → value, as the database holds it; what is left out is NULL.
+Columns = dict[str, object]
+
+
 class Story(NamedTuple):
     """A run, as its rows and counts tell it; `second`: when it came in."""
 
     second: int
-    row: tuple[Any, ...]
-    attempts: list[tuple[Any, ...]]
+    row: tuple[object, ...]
+    attempts: list[tuple[object, ...]]
     keys: list[run_counts.Key]
 
 
@@ -139,65 +143,102 @@ def stories(runs: int, as_of: datetime, chance: random.Random) -> Iterator[Story
 
 def story(at: float, end: float, outage: bool, chance: random.Random) -> Story:
     kind = chance.choices(KINDS, SHARES)[0]
-    identifier = f"{chance.getrandbits(128):032x}"
-    run_id = "-".join(
-        (identifier[:8], identifier[8:12], "4" + identifier[13:16], "a" + identifier[17:20], identifier[20:])
-    )
-    state, starts = ending(chance, outage)
+    run_id = new_id(chance)
+    intended, count = ending(chance, outage)
     wait_ms = kind.waits * chance.lognormvariate(0, 0.9)
     worker = chance.choice(WORKERS)
-    started, error = at + wait_ms / 1000, kind.fails if state == "failed" else DEATH if state == "dead" else None
-    attempts, keys, run_ms, clock = [], [], None, started
-    for number in range(1, starts + 1):
-        if clock > end:
-            break
-        run_ms = kind.runs * chance.lognormvariate(0, 0.6)
-        last, ended = number == starts, clock + run_ms / 1000
-        outcome = state if last else "died" if state == "dead" else "failed"
-        if ended > end:
-            outcome, state, run_ms = "running", "running", None
-        going_on = outcome == "failed" and not last
-        why = (DEATH if outcome in ("died", "dead") else kind.fails) if outcome in ("failed", "died", "dead") else None
-        next_at = ended + 30 if going_on else None
-        trace = TRACEBACK.format(task=kind.task, error=why) if outcome == "failed" else None
-        # The columns of Attempt, in their order.
-        attempts.append(
-            (run_id, number, number, outcome, worker, "2.4.1", text(clock),
-             None if outcome == "running" else text(ended), run_ms, next_at and text(next_at), why, trace)
-        )  # fmt: skip
-        if going_on:
-            keys.append((int(ended), kind.task, kind.queue, run_counts.RETRIED, 0))
-        clock = ended + 30 if going_on else ended
-    if starts and not attempts:
-        state = "waiting"
-    elif attempts and len(attempts) < starts and state != "running":
-        state = "retrying"
-    ended_at = at + wait_ms / 1000 if not starts else None if state in OPEN else clock
-    if ended_at and ended_at > end:
-        state, ended_at = "waiting", None
-    if ended_at:
-        second = int(ended_at)
-        keys.append((second, kind.task, kind.queue, state, 0))
-        if len(attempts) > 1:
-            keys.append((second, kind.task, kind.queue, run_counts.AGAIN, 0))
-        if attempts:
-            keys.append((second, kind.task, kind.queue, run_counts.WAITED, run_counts.bucket_of(wait_ms)))
-            keys.append((second, kind.task, kind.queue, run_counts.RAN, run_counts.bucket_of(run_ms or 0)))
+    starts = start_times(kind, intended, count, at + wait_ms / 1000, end, chance)
+    state, ended_at = end_of(intended, count, starts, at + wait_ms / 1000, end)
     asker, name = chance.choice(ASKERS)
-    # The columns of Run, in their order.
-    row = (
-        run_id, kind.task, kind.queue, state, "[]", arguments(kind, chance), kind.priority, 3, asker,
-        name if asker != "run" else run_id, None, "2.4.1", text(at), attempts[-1][9] if state == "retrying" else None,
-        text(started) if attempts else None, text(ended_at) if ended_at else None, None,
-        wait_ms if attempts else None, run_ms, len(attempts), len(attempts), worker if attempts else None,
-        dense({"plates": 8}) if state == "succeeded" else None,
-        "cancelled by ann@example.org" if state == "cancelled" else error if state in ("failed", "dead") else None,
-        None, None, None,
-    )  # fmt: skip
-    return Story(int(at), row, attempts, keys)
+    run: Columns = {
+        "id": run_id, "task": kind.task, "queue": kind.queue, "state": state,
+        "args": "[]", "kwargs": arguments(kind, chance), "priority": kind.priority, "retries": 3,
+        "asked_by_kind": asker, "asked_by": name if asker != "run" else run_id, "code_version": "2.4.1",
+        "enqueued_at": text(at), "ended_at": text(ended_at),
+        "attempts": len(starts), "deliveries": len(starts),
+        "result": dense({"plates": 8}) if state == "succeeded" else None,
+        "error": {"failed": kind.fails, "dead": DEATH, "cancelled": "cancelled by ann@example.org"}.get(state),
+    }  # fmt: skip
+    if starts:
+        run |= {"started_at": text(starts[0].began), "wait_ms": wait_ms, "run_ms": starts[-1].run_ms, "worker": worker}
+    if state == "retrying":
+        run["due_at"] = text(starts[-1].next_at)
+    attempts = [attempt_row(run_id, number, kind, worker, start) for number, start in enumerate(starts, 1)]
+    keys = counter_keys(kind, state, starts, wait_ms, ended_at)
+    return Story(int(at), in_order(RUN_COLUMNS, run), attempts, keys)
 
 
-OPEN = ("waiting", "running", "retrying")
+def new_id(chance: random.Random) -> str:
+    digits = f"{chance.getrandbits(128):032x}"
+    return "-".join((digits[:8], digits[8:12], "4" + digits[13:16], "a" + digits[17:20], digits[20:]))
+
+
+class Start(NamedTuple):
+    """One start of a run, in Unix seconds. `ended` and `run_ms` are None while it runs."""
+
+    outcome: str
+    began: float
+    ended: float | None
+    run_ms: float | None
+    next_at: float | None = None  # of the retry after it
+    error: str | None = None
+
+
+def start_times(kind: Kind, state: str, count: int, began: float, end: float, chance: random.Random) -> list[Start]:
+    """Return at most `count` starts, the last of which ends in `state`; none begins after `end`."""
+    starts: list[Start] = []
+    while len(starts) < count and began <= end:
+        run_ms = kind.runs * chance.lognormvariate(0, 0.6)
+        ended, is_last = began + run_ms / 1000, len(starts) + 1 == count
+        if ended > end:
+            return [*starts, Start("running", began, None, None)]
+        outcome = state if is_last else "died" if state == "dead" else "failed"
+        error = DEATH if outcome in ("died", "dead") else kind.fails if outcome == "failed" else None
+        next_at = ended + 30 if outcome == "failed" and not is_last else None
+        starts.append(Start(outcome, began, ended, run_ms, next_at, error))
+        began = next_at or ended
+    return starts
+
+
+def end_of(intended: str, count: int, starts: list[Start], due: float, end: float) -> tuple[str, float | None]:
+    """Return the state of the run at `end`, and when it ended, if it has."""
+    if not count:
+        return (intended, due) if due <= end else ("waiting", None)
+    if not starts:
+        return "waiting", None
+    if starts[-1].outcome == "running":
+        return "running", None
+    return (intended, starts[-1].ended) if len(starts) == count else ("retrying", None)
+
+
+def attempt_row(run_id: str, number: int, kind: Kind, worker: str, start: Start) -> tuple[object, ...]:
+    values: Columns = {
+        "run_id": run_id, "number": number, "attempt": number, "state": start.outcome, "worker": worker,
+        "code_version": "2.4.1", "started_at": text(start.began), "ended_at": text(start.ended),
+        "run_ms": start.run_ms, "next_at": text(start.next_at), "error": start.error,
+        "traceback": TRACEBACK.format(task=kind.task, error=start.error) if start.outcome == "failed" else None,
+    }  # fmt: skip
+    return in_order(ATTEMPT_COLUMNS, values)
+
+
+def counter_keys(
+    kind: Kind, state: str, starts: list[Start], wait_ms: float, ended_at: float | None
+) -> list[run_counts.Key]:
+    retried = [int(start.ended) for start in starts if start.ended and start.next_at]
+    keys = [(second, kind.task, kind.queue, run_counts.RETRIED, 0) for second in retried]
+    if not ended_at:
+        return keys
+    counted = [(state, 0)]
+    if len(starts) > 1:
+        counted.append((run_counts.AGAIN, 0))
+    if starts:
+        counted.append((run_counts.WAITED, run_counts.bucket_of(wait_ms)))
+        counted.append((run_counts.RAN, run_counts.bucket_of(starts[-1].run_ms or 0)))
+    return [*keys, *((int(ended_at), kind.task, kind.queue, what, bucket) for what, bucket in counted)]
+
+
+def in_order(columns: list[str], values: Columns) -> tuple[object, ...]:
+    return tuple(values.get(column) for column in columns)
 
 
 def ending(chance: random.Random, outage: bool) -> tuple[str, int]:
@@ -223,17 +264,17 @@ def arguments(kind: Kind, chance: random.Random) -> str:
     return dense({"hours": chance.choice((1, 24, 168))})
 
 
-def dense(value: Any) -> str:
+def dense(value: object) -> str:
     """As the recorder writes JSON."""
     return json.dumps(value, separators=(",", ":"))
 
 
-def text(second: float) -> str:
+def text(second: float | None) -> str | None:
     """As both databases take an instant."""
-    return str(datetime.fromtimestamp(second, UTC))
+    return None if second is None else str(datetime.fromtimestamp(second, UTC))
 
 
-def ticks(as_of: datetime) -> Iterator[tuple[Any, ...]]:
+def ticks(as_of: datetime) -> Iterator[tuple[object, ...]]:
     """Each half hour of the cleanup; two were missed and one was late."""
     last = as_of.replace(minute=as_of.minute // 30 * 30, second=0, microsecond=0)
     for back in range(DAYS * 48):
@@ -250,8 +291,8 @@ class Tally:
 
     def __init__(self, minutes_from: datetime) -> None:
         self.minutes_from = int(minutes_from.timestamp())
-        self.sums: dict[int, Counter[Any]] = {span: Counter() for span in run_counts.SPANS}
-        self.ever: Counter[Any] = Counter()
+        self.sums: dict[int, Counter[tuple[int | str, ...]]] = {span: Counter() for span in run_counts.SPANS}
+        self.ever: Counter[tuple[int | str, ...]] = Counter()
         self.done = dict.fromkeys(run_counts.SPANS, 0)
 
     def count(self, keys: Iterable[run_counts.Key]) -> None:
@@ -261,7 +302,7 @@ class Tally:
                 if span != run_counts.MINUTE or second >= self.minutes_from:
                     sums[second // span * span, *rest] += 1
 
-    def final(self, before: int) -> list[tuple[Any, ...]]:
+    def final(self, before: int) -> list[tuple[object, ...]]:
         """What began and ended before: no run that comes in later ends earlier."""
         rows = []
         for span, sums in self.sums.items():
@@ -274,10 +315,10 @@ class Tally:
         return rows
 
 
-def chunks(told: Iterable[Story]) -> Iterator[list[Story]]:
+def chunks(stories: Iterable[Story]) -> Iterator[list[Story]]:
     chunk: list[Story] = []
-    for one in told:
-        chunk.append(one)
+    for story in stories:
+        chunk.append(story)
         if len(chunk) == CHUNK:
             yield chunk
             chunk = []
@@ -292,17 +333,17 @@ def drop_indexes() -> list[str]:
         if on_postgresql()
         else "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'dewey_runs' AND sql <> ''"
     )
-    found = database.execute_sql(select).fetchall()
-    for name, _statement in found:
+    indexes = database.execute_sql(select).fetchall()
+    for name, _statement in indexes:
         database.execute_sql(f"DROP INDEX {name}")
-    return [statement for _name, statement in found]
+    return [statement for _name, statement in indexes]
 
 
-def store(table: str, columns: list[str], rows: Iterable[tuple[Any, ...]]) -> None:
+def store(table: str, columns: list[str], rows: Iterable[tuple[object, ...]]) -> None:
     cursor = database.cursor()
     if not on_postgresql():
-        marks = ", ".join("?" * len(columns))
-        cursor.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+        placeholders = ", ".join("?" * len(columns))
+        cursor.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({placeholders})", rows)
         return
     # An empty field without quotes is NULL; no value here is an empty string.
     lines = io.StringIO()

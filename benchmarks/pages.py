@@ -18,8 +18,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
+
+from flask.testing import FlaskClient
+from werkzeug.routing import Rule
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,7 +75,7 @@ def main() -> None:
                 show(measure(client, url, options.rounds))
 
 
-def signed_in() -> Any:
+def signed_in() -> FlaskClient:
     """A browser in which an admin is signed in, on a console whose consumers are alive."""
     from browsers import PASSWORD, Browser, password_hash
     from library import consumer_of
@@ -101,7 +104,6 @@ def signed_in() -> Any:
 def pages() -> Iterator[str]:
     """Every page without an argument, the searches, and one of each kind that has one."""
     from app import create_app
-    from engine.models import Run
 
     rules = list(create_app().url_map.iter_rules())
     plain = {rule.rule for rule in rules if rule.endpoint.startswith("pages.") and not rule.arguments}
@@ -109,6 +111,15 @@ def pages() -> Iterator[str]:
     yield from sorted(rule for rule in plain if "GET" in methods(rules, rule) and "." not in rule)
     yield from ("/?hours=1", "/?hours=168", "/sessions?state=closed", "/sessions?reader=reader")
     yield from (f"/runs?q={quote(search)}" for search in SEARCHES)
+    yield from run_pages()
+    yield from ("/queues/light", "/tasks/get_cleanup_statistics", "/bulk/new?verb=retry&q=state:failed+ended:24h")
+    yield from ("/schedule/close_abandoned_sessions", "/metrics")
+
+
+def run_pages() -> Iterator[str]:
+    """The newest run that failed and that succeeded, and the list from its middle on."""
+    from engine.models import Run
+
     for state in ("failed", "succeeded"):
         run = Run.select(Run.id).where(Run.state == state).order_by(Run.enqueued_at.desc()).first()
         if run:
@@ -116,15 +127,13 @@ def pages() -> Iterator[str]:
     middle = Run.select().order_by(Run.enqueued_at).offset(Run.select().count() // 2).first()
     if middle:
         yield f"/runs?before={quote(f'{middle.enqueued_at.isoformat()}_{middle.id}')}"
-    yield from ("/queues/light", "/tasks/get_cleanup_statistics", "/bulk/new?verb=retry&q=state:failed+ended:24h")
-    yield from ("/schedule/close_abandoned_sessions", "/metrics")
 
 
-def methods(rules: list[Any], path: str) -> set[str]:
+def methods(rules: list[Rule], path: str) -> set[str]:
     return {method for rule in rules if rule.rule == path for method in rule.methods}
 
 
-def measure(client: Any, url: str, rounds: int) -> Cost:
+def measure(client: FlaskClient, url: str, rounds: int) -> Cost:
     from budget import statements
 
     with statements() as sent:

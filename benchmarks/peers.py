@@ -69,12 +69,12 @@ def count(redis: Redis, *commands: tuple[str, str]) -> int:
     with redis.pipeline(transaction=False) as pipe:
         for command in commands:
             pipe.execute_command(*command)
-        return sum(int(one) for one in pipe.execute())
+        return sum(map(int, pipe.execute()))
 
 
 def ours_and_stock() -> list[System]:
-    here = Path(sys.executable).parent
-    return [Ours("ours", "ours", here), Stock("stock Huey", "stock", here)]
+    programs = Path(sys.executable).parent
+    return [Ours("ours", "ours", programs), Stock("stock Huey", "stock", programs)]
 
 
 def celery() -> System | None:

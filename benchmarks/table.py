@@ -10,15 +10,15 @@ class Table:
         peers = [f"ours ÷ {name}" for name in self.systems[1:]]
         self.rows = [["", *self.systems, *peers, "goal"]]
 
-    def add(self, label: str, seen: Mapping[str, Sequence[float]], goal: str = "", lower: bool = False) -> None:
-        """`seen`: what each system came to, turn by turn. `lower` is better, else higher."""
-        mine = seen[self.systems[0]]
-        medians = [figure(statistics.median(seen[name])) if seen.get(name) else "" for name in self.systems]
-        ratios = [ratio(mine, seen[name]) if seen.get(name) else "" for name in self.systems[1:]]
+    def add(self, label: str, results: Mapping[str, Sequence[float]], goal: str = "", lower: bool = False) -> None:
+        """`results`: what each system came to, turn by turn. `lower` is better, else higher."""
+        ours = results[self.systems[0]]
+        medians = [figure(statistics.median(results[name])) if results.get(name) else "" for name in self.systems]
+        ratios = [ratio(ours, results[name]) if results.get(name) else "" for name in self.systems[1:]]
         self.rows.append([f"{label}{' ↓' if lower else ''}", *medians, *ratios, goal])
 
     def show(self) -> None:
-        widths = [max(len(row[place]) for row in self.rows) for place in range(len(self.rows[0]))]
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
         for row in self.rows:
             first, *middle, goal = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             print(
@@ -37,8 +37,8 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def ratio(mine: Sequence[float], theirs: Sequence[float]) -> str:
-    turns = [one / other for one, other in zip(mine, theirs, strict=True) if other]
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    turns = [our / their for our, their in zip(ours, theirs, strict=True) if their]
     if not turns:
         return ""
     spread = f" ({min(turns):.2f}–{max(turns):.2f})" if len(turns) > 1 else ""

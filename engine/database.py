@@ -1,12 +1,16 @@
 """The one database handle, and the fields that both databases agree on."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
-from peewee import (  # type: ignore[attr-defined]
+import peewee
+from peewee import (
     Database,
     DatabaseProxy,
     DateTimeField,
@@ -15,8 +19,6 @@ from peewee import (  # type: ignore[attr-defined]
     PostgresqlDatabase,
     SqliteDatabase,
     TextField,
-    __exception_wrapper__,
-    _savepoint,
 )
 from playhouse import db_url
 from playhouse.pool import PooledPostgresqlDatabase
@@ -24,14 +26,35 @@ from playhouse.pool import PooledPostgresqlDatabase
 from config import settings
 
 
-class Savepoint(_savepoint):
-    def rollback(self, begin: bool = True) -> None:
-        if self.db.can_roll_back():
-            super().rollback(begin)
+class Savepoint:
+    """A transaction inside a transaction. It rolls back only while the database can: see `Transactions`."""
+
+    def __init__(self, handle: "Handle") -> None:
+        self.handle, self.name = handle, f"s{uuid4().hex}"
+
+    def __enter__(self) -> "Savepoint":
+        self.handle.execute_sql(f"SAVEPOINT {self.name}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.handle.execute_sql(f"RELEASE SAVEPOINT {self.name}")
+        except Exception:
+            self.rollback()
+            raise
+        if error is not None:
+            self.rollback()
+
+    def rollback(self) -> None:
+        if self.handle.can_roll_back():
+            self.handle.execute_sql(f"ROLLBACK TO SAVEPOINT {self.name}")
 
 
 class Handle(DatabaseProxy):
-    def savepoint(self) -> Savepoint:
+    def savepoint(self) -> Savepoint:  # type: ignore[override]
         return Savepoint(self)
 
 
@@ -75,6 +98,10 @@ class Transactions:
         if not self.is_closed() and self.can_roll_back():
             super().rollback()  # type: ignore[misc]
 
+    def release_connection(self) -> None:
+        """End this thread's use of its open connection."""
+        self.close()  # type: ignore[attr-defined]
+
 
 class Sqlite(Transactions, SqliteDatabase):
     def can_roll_back(self) -> bool:
@@ -86,14 +113,22 @@ class Postgresql(Transactions, PooledPostgresqlDatabase):
     def can_roll_back(self) -> bool:
         return not self.connection().closed
 
-    def _can_reuse(self, conn: Any) -> bool:
-        """False for a session that takes no writes: after a failover it would stay so, and another server would not.
+    def release_connection(self) -> None:
+        """Return the connection to the pool, or close it where its session takes no writes.
 
-        The server reports both settings by itself, from version 14 on.
+        After a failover it would stay so, and another server would not.
         """
-        if not super()._can_reuse(conn):
+        if self.takes_writes():
+            self.close()
+        else:
+            self.manual_close()
+
+    def takes_writes(self) -> bool:
+        """False for a read-only session, as the server has reported it by itself, from version 14 on."""
+        connection = self.connection()
+        if connection.closed:
             return False
-        return "on" not in map(conn.get_parameter_status, ("default_transaction_read_only", "in_hot_standby"))
+        return "on" not in map(connection.get_parameter_status, ("default_transaction_read_only", "in_hot_standby"))
 
 
 def on_postgresql() -> bool:
@@ -102,11 +137,11 @@ def on_postgresql() -> bool:
 
 def release() -> None:
     """End this thread's use of its connection; a broken one is thrown away here, so the next use connects anew."""
-    here = database.obj
-    if not here.is_closed():
-        while here.in_transaction():
-            here.pop_transaction()
-        here.close()
+    bound = database.obj
+    if not bound.is_closed():
+        while bound.in_transaction():
+            bound.pop_transaction()
+        bound.release_connection()
 
 
 #: Database handles of the process that this one was forked from. Closing their connections would harm that process.
@@ -134,11 +169,11 @@ class UTCDateTimeField(DateTimeField):
 
     field_type = "TIMESTAMPTZ"
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> object:
         value = self.python_value(value)
         return str(value) if isinstance(value, datetime) and not on_postgresql() else value
 
-    def python_value(self, value: Any) -> Any:
+    def python_value(self, value: object) -> Any:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
         if isinstance(value, datetime):
@@ -151,7 +186,7 @@ class UTCDateTimeField(DateTimeField):
 class JSONTextField(TextField):
     """Any JSON value as text. Not `jsonb`: that refuses the escape of NUL, which a task's argument may hold."""
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> object:
         return None if value is None else json.dumps(value, separators=(",", ":"), default=str)
 
     def python_value(self, value: Any) -> Any:
@@ -161,28 +196,44 @@ class JSONTextField(TextField):
 ROWS_PER_INSERT = 500
 
 
-def write_rows(model: type[Model], rows: Sequence[Sequence[Any]], changing: Iterable[str] | None = None) -> None:
+def write_rows(model: type[Model], rows: Sequence[Sequence[object]], changing: Iterable[str] | None = None) -> None:
     """Insert these rows, all columns in the order of the model, as the database holds them.
 
     Of a row whose key is there already the columns named are replaced; all of them where `changing` is None. Past the
     model: a batch of thousands is written in a fraction of the time, and the fewer columns change, the fewer indexes.
     """
-    meta: Any = model._meta
-    columns = [field.column_name for field in meta.sorted_fields]
-    key = [field.column_name for field in meta.get_primary_keys()]
-    replaced = columns if changing is None else changing
-    changes = ", ".join(f"{one} = excluded.{one}" for one in replaced if one not in key)
-    begin = f"INSERT INTO {meta.table_name} ({', '.join(columns)}) VALUES "
-    end = f" ON CONFLICT ({', '.join(key)}) DO {f'UPDATE SET {changes}' if changes else 'NOTHING'}"
-    row = f"({', '.join([database.param] * len(columns))})"
+    insert, on_conflict = upsert_parts(model, changing)
+    placeholders = f"({', '.join([database.param] * len(model._meta.sorted_fields))})"
     if not on_postgresql():
         # One small statement again and again: SQLite takes longer to read a long one than to do what it says.
-        with __exception_wrapper__:  # as Peewee does around each of its own statements
-            database.connection().executemany(begin + row + end, rows)
+        with translated_errors():
+            database.connection().executemany(insert + placeholders + on_conflict, rows)
         return
     for start in range(0, len(rows), ROWS_PER_INSERT):
         part = rows[start : start + ROWS_PER_INSERT]
-        database.execute_sql(begin + ", ".join([row] * len(part)) + end, [value for one in part for value in one])
+        values = [value for row in part for value in row]
+        database.execute_sql(insert + ", ".join([placeholders] * len(part)) + on_conflict, values)
+
+
+def upsert_parts(model: type[Model], changing: Iterable[str] | None) -> tuple[str, str]:
+    """Return what stands before and after the rows: `INSERT … VALUES ` and ` ON CONFLICT …`."""
+    meta = model._meta
+    columns = [field.column_name for field in meta.sorted_fields]
+    key = [field.column_name for field in meta.get_primary_keys()]
+    replaced = columns if changing is None else changing
+    changes = ", ".join(f"{column} = excluded.{column}" for column in replaced if column not in key)
+    insert = f"INSERT INTO {meta.table_name} ({', '.join(columns)}) VALUES "
+    return insert, f" ON CONFLICT ({', '.join(key)}) DO {f'UPDATE SET {changes}' if changes else 'NOTHING'}"
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise Peewee's error for one of SQLite's driver, as Peewee does around each of its own statements."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        translated = getattr(peewee, type(error).__name__, peewee.DatabaseError)
+        raise translated(error, *error.args) from error
 
 
 bind(settings.database_url)

@@ -3,8 +3,6 @@
 Those that people read carry a sentence and its values by name, so that it can be said in any language.
 """
 
-from typing import Any
-
 from engine.text import error_repr, error_text
 
 
@@ -77,7 +75,7 @@ class Told(Exception):
     Whoever gathers sentences to translate finds them as first arguments of these exceptions.
     """
 
-    def __init__(self, sentence: str, **values: Any) -> None:
+    def __init__(self, sentence: str, **values: object) -> None:
         super().__init__(sentence % values)
         self.sentence, self.values = sentence, values
 
@@ -89,7 +87,7 @@ class UnknownTask(Told, LookupError):
 class BadArguments(Told, ValueError):
     """Arguments that the task does not take. `field` names the parameter at fault."""
 
-    def __init__(self, sentence: str, field: str, **values: Any) -> None:
+    def __init__(self, sentence: str, field: str, **values: object) -> None:
         super().__init__(sentence, **values)
         self.field = field
 

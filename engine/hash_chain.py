@@ -10,7 +10,6 @@ import hmac
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 #: What the first row is linked to.
 START = "0" * 64
@@ -22,20 +21,23 @@ def key_of(secret: str) -> bytes:
     return derive_key(secret, b"audit")
 
 
-def content(row: Mapping[str, Any]) -> str:
+def content(row: Mapping[str, object]) -> str:
     """The row in one way of writing it, whichever database holds it. `before` and `after` are JSON values."""
     values = {name: row[name] for name in COLUMNS}
-    at = values["at"]
-    at = datetime.fromisoformat(at) if isinstance(at, str) else at
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    return canonical(values | {"at": at.isoformat(timespec="microseconds")})
+    return canonical_json(values | {"at": utc(values["at"]).isoformat(timespec="microseconds")})
 
 
-def canonical(value: Any) -> str:
+def utc(at: object) -> datetime:
+    """Return an instant as a database holds it, a naive one being UTC."""
+    at = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 
-def hash_of(key: bytes, previous: str, row: Mapping[str, Any]) -> str:
+def hash_of(key: bytes, previous: str, row: Mapping[str, object]) -> str:
     return hmac.digest(key, f"row\n{previous}\n{content(row)}".encode(), "sha256").hex()
 
 
@@ -44,8 +46,8 @@ def seal_of(key: bytes, last_id: int, last_hash: str) -> str:
     return hmac.digest(key, f"head\n{last_id}\n{last_hash}".encode(), "sha256").hex()
 
 
-def same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+def same(digest: str, expected: str) -> bool:
+    return hmac.compare_digest(digest.encode(), expected.encode())
 
 
 def derive_key(secret: str, purpose: bytes) -> bytes:

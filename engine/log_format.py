@@ -7,16 +7,13 @@ from datetime import UTC, datetime
 
 from config import settings
 
-#: The formats with which huey_consumer sets up its handler: -S asks for the simple one.
-SIMPLE = "%(asctime)s %(message)s"
-
 
 class TextLines(logging.Formatter):
     """Celery's line, which operators and their log filters know. Times are UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC)
-        head = f"[{at:%Y-%m-%d %H:%M:%S},{record.msecs:03.0f}: {record.levelname}/{process_of(record)}] "
+        head = f"[{at:%Y-%m-%d %H:%M:%S},{record.msecs:03.0f}: {record.levelname}/{process_name(record)}] "
         record.message = record.getMessage()
         line = head + with_traceback(self, record)
         return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
@@ -27,7 +24,7 @@ class JSONLines(logging.Formatter):
         line = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
-            "process": process_of(record),
+            "process": process_name(record),
             "logger": record.name,
             "message": record.getMessage(),
         }
@@ -40,7 +37,7 @@ def with_traceback(formatter: logging.Formatter, record: logging.LogRecord) -> s
     return f"{record.message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else record.message
 
 
-def process_of(record: logging.LogRecord) -> str:
+def process_name(record: logging.LogRecord) -> str:
     """`MainProcess`, `Worker-1`, …: with thread workers the thread bears the name."""
     if record.threadName and record.threadName != threading.main_thread().name:
         return record.threadName
@@ -51,6 +48,12 @@ def formatter() -> logging.Formatter:
     return JSONLines() if settings.log_format == "json" else TextLines()
 
 
+def is_simple(formatter: logging.Formatter) -> bool:
+    """True for the format that huey_consumer -S sets: the time and the message."""
+    record = logging.LogRecord("dewey", logging.INFO, "", 0, "message", None, None)
+    return formatter.format(record) == f"{formatter.formatTime(record, formatter.datefmt)} message"
+
+
 def adopt_huey_logging() -> None:
     """Take over the handler that huey_consumer hung on the logger `huey`, for every line of the process.
 
@@ -59,14 +62,14 @@ def adopt_huey_logging() -> None:
     huey = logging.getLogger("huey")
     if not huey.handlers:
         return
-    root, asked = logging.getLogger(), huey.level
+    root, chosen = logging.getLogger(), huey.level
     for handler in list(huey.handlers):
         huey.removeHandler(handler)
-        if handler.formatter is None or handler.formatter._fmt != SIMPLE:
+        if handler.formatter is None or not is_simple(handler.formatter):
             handler.setFormatter(formatter())
         root.addHandler(handler)
-    # huey_consumer sets INFO when it was asked for nothing.
-    level = asked if asked != logging.INFO else logging.getLevelNamesMapping()[settings.log_level]
+    # huey_consumer sets INFO when neither -v nor -q is given.
+    level = chosen if chosen != logging.INFO else logging.getLevelNamesMapping()[settings.log_level]
     root.setLevel(level)
     # Two lines a task, besides ours, are wanted only by who asks for everything.
     huey.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))

@@ -45,10 +45,10 @@ class Record(Model):
 class ArgumentsField(JSONTextField):
     """The arguments of a message as they travelled, read as their caller gave them."""
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: Any) -> object:
         return super().db_value(value and args_to_json(value))
 
-    def python_value(self, value: Any) -> Any:
+    def python_value(self, value: Any) -> list[object] | None:
         return args_of_record(super().python_value(value))
 
 
@@ -333,7 +333,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def as_json(record: Model, *leave_out: str) -> dict[str, Any]:
+def as_json(record: Model, *leave_out: str) -> dict[str, object]:
     """A record's columns as JSON values; instants in ISO 8601 with offset."""
     return {
         name: value.isoformat() if isinstance(value, datetime) else value

@@ -6,6 +6,7 @@ that the database refuses, is no outage.
 
 import re
 import sqlite3
+from enum import Enum, auto
 from typing import NamedTuple
 
 import psycopg2
@@ -29,15 +30,41 @@ SQLITE_OUTAGES = frozenset(
     )
 )
 
-#: Connection lost, transaction rolled back by the server, out of resources, operator intervention, system error.
-SQLSTATE_CLASSES = ("08", "40", "53", "57", "58")
-#: read_only_sql_transaction, insufficient_privilege, object_in_use, lock_not_available.
-SQLSTATES = ("25006", "42501", "55006", "55P03")
-UNDEFINED_TABLE = "42P01"
+UNDEFINED_TABLE, LOCK_NOT_AVAILABLE = "42P01", "55P03"
+
+
+class Fault(Enum):
+    """What an error of PostgreSQL is about."""
+
+    SERVER = auto()  # unavailable for now, whatever the statement was
+    STATEMENT = auto()  # this statement or this session; it says nothing about a row
+    ROW = auto()  # the values: others may be taken
+
+
+#: By SQLSTATE, or by its class, which is its first two characters. What is not listed is about a row.
+FAULTS = {
+    "08": Fault.SERVER,  # connection
+    "25": Fault.STATEMENT,  # transaction state
+    "25006": Fault.SERVER,  # read_only_sql_transaction
+    "28": Fault.STATEMENT,  # authorization
+    "3D": Fault.STATEMENT,  # database name
+    "40": Fault.SERVER,  # transaction rolled back by the server
+    "42": Fault.STATEMENT,  # syntax, names, privileges
+    "42501": Fault.SERVER,  # insufficient_privilege
+    "42804": Fault.ROW,  # datatype_mismatch: a value of the wrong type for its column
+    "42846": Fault.ROW,  # cannot_coerce
+    "53": Fault.SERVER,  # out of resources
+    "55": Fault.STATEMENT,  # object state
+    "55006": Fault.SERVER,  # object_in_use
+    LOCK_NOT_AVAILABLE: Fault.SERVER,
+    "57": Fault.SERVER,  # operator intervention
+    "58": Fault.SERVER,  # system error
+    "XX": Fault.STATEMENT,  # internal error
+}
 
 #: A refused connection has no SQLSTATE. libpq writes the address first, and then what the server answered.
 CONNECTION_REFUSED = re.compile(r"(?:^| failed: )\w+:  (.+)")
-#: Users, hosts and databases; whoever is refused a connection may be a stranger.
+#: Users, hosts and databases: the answer may be shown without a sign-in.
 NAMES = re.compile(r'"[^"]*"')
 
 
@@ -69,10 +96,13 @@ def sqlite_outage(error: sqlite3.Error) -> Outage | None:
     return Outage(None if code == sqlite3.SQLITE_CANTOPEN else first_line(error))
 
 
+def fault_of(sqlstate: str) -> Fault:
+    return FAULTS.get(sqlstate) or FAULTS.get(sqlstate[:2], Fault.ROW)
+
+
 def postgresql_outage(error: psycopg2.Error) -> Outage | None:
-    if state := error.pgcode:
-        refused = state[:2] in SQLSTATE_CLASSES or state in SQLSTATES
-        return Outage(first_line(error)) if refused else None
+    if error.pgcode:
+        return Outage(first_line(error)) if fault_of(error.pgcode) is Fault.SERVER else None
     # Without a state psycopg2 speaks for itself: of the connection, or of a call that makes no sense.
     if type(error) not in (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.DatabaseError):
         return None

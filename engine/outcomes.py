@@ -6,7 +6,7 @@ dictionaries of one key. A caller's own dictionary of such a key gets a `$` more
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeGuard
 
 from huey.utils import SKIPPED, Error
 
@@ -16,11 +16,11 @@ ERROR, SKIP = "$error", "$skipped"
 KEY = re.compile(r"\$+(error|skipped)")
 
 
-class Outcome(dict[str, Any]):
+class Outcome(dict[str, object]):
     """An error or `skipped` as a record shows it. It can be sent again as what it is."""
 
 
-def outcome_to_json(value: Any) -> Any:
+def outcome_to_json(value: object) -> object:
     """Return what JSON does not know of the arguments that Huey makes itself. Raises TypeError."""
     if isinstance(value, Exception):  # the argument of an error's handler; as text, for it cannot travel
         return error_repr(value)
@@ -31,42 +31,48 @@ def outcome_to_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def args_to_json(args: Iterable[Any]) -> list[Any]:
-    return [list(map(escaped, one)) if type(one) in (list, tuple) and any(map(is_alike, one)) else one for one in args]
+def args_to_json(args: Iterable[object]) -> list[object]:
+    return [escaped_items(arg) for arg in args]
 
 
-def args_of_json(args: list[Any]) -> tuple[Any, ...]:
+def escaped_items(arg: object) -> object:
+    if (type(arg) is list or type(arg) is tuple) and any(map(looks_like_outcome, arg)):
+        return list(map(escaped, arg))
+    return arg
+
+
+def args_of_json(args: list[object]) -> tuple[object, ...]:
     """Return the arguments of a message as its task takes them."""
-    return tuple(list(map(outcome_of_json, one)) if isinstance(one, list) else one for one in args)
+    return tuple(list(map(outcome_of_json, arg)) if isinstance(arg, list) else arg for arg in args)
 
 
-def args_of_record(args: list[Any] | None) -> list[Any] | None:
+def args_of_record(args: list[object] | None) -> list[object] | None:
     """Return the arguments of a message as their caller gave them."""
-    return args and [list(map(outcome_shown, one)) if isinstance(one, list) else one for one in args]
+    return args and [list(map(outcome_shown, arg)) if isinstance(arg, list) else arg for arg in args]
 
 
-def is_alike(value: Any) -> bool:
+def looks_like_outcome(value: object) -> TypeGuard[dict[str, object]]:
     """True for a caller's dictionary that looks like an outcome, however often it was escaped already."""
     if not isinstance(value, dict) or len(value) != 1 or isinstance(value, Outcome):
         return False
     return bool(KEY.fullmatch(str(*value)))
 
 
-def escaped(value: Any) -> Any:
-    return {f"${key}": rest for key, rest in value.items()} if is_alike(value) else value
+def escaped(value: object) -> object:
+    return {f"${key}": content for key, content in value.items()} if looks_like_outcome(value) else value
 
 
-def outcome_of_json(value: Any) -> Any:
-    if not is_alike(value):
+def outcome_of_json(value: object) -> object:
+    if not looks_like_outcome(value):
         return value
-    ((key, rest),) = value.items()
+    ((key, content),) = value.items()
     if key == ERROR:
-        return Error(rest)
-    return SKIPPED if key == SKIP else {key[1:]: rest}
+        return Error(content)
+    return SKIPPED if key == SKIP else {key[1:]: content}
 
 
-def outcome_shown(value: Any) -> Any:
-    if not is_alike(value):
+def outcome_shown(value: object) -> object:
+    if not looks_like_outcome(value):
         return value
-    ((key, rest),) = value.items()
-    return Outcome(value) if key in (ERROR, SKIP) else {key[1:]: rest}
+    ((key, content),) = value.items()
+    return Outcome(value) if key in (ERROR, SKIP) else {key[1:]: content}

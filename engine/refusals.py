@@ -7,27 +7,21 @@ from typing import TypeVar
 import psycopg2
 
 from engine.database import database
-from engine.outages import driver_error
+from engine.outages import Fault, driver_error, fault_of
 
 T = TypeVar("T")
 
 #: What code raises that cannot make a row of what it was given.
 UNUSABLE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 
-#: Classes of SQLSTATE that say nothing about a row: connection, transaction, permission, resources, the server itself.
-OTHER_TROUBLE = ("08", "25", "28", "3D", "40", "42", "53", "55", "57", "58", "XX")
-#: In class 42, which is otherwise about the statement: a value of the wrong type for its column.
-WRONG_TYPE = ("42804", "42846")
-
 
 def is_refusal(error: Exception) -> bool:
     """Whether the database refuses a row, or code cannot make one. False while the database is unavailable."""
     cause = driver_error(error)
     if isinstance(cause, psycopg2.Error):
-        code = cause.pgcode
-        if code is None:  # the driver itself has no form for the value, or the connection is lost
+        if cause.pgcode is None:  # the driver itself has no form for the value, or the connection is lost
             return isinstance(cause, psycopg2.ProgrammingError)
-        return code in WRONG_TYPE or code[:2] not in OTHER_TROUBLE
+        return fault_of(cause.pgcode) is Fault.ROW
     if isinstance(cause, sqlite3.Error):
         return isinstance(cause, sqlite3.IntegrityError | sqlite3.DataError) or str(cause).startswith("Error binding")
     return isinstance(cause, UNUSABLE)

@@ -5,15 +5,16 @@ readers, the forgotten ones by a cleanup, and those forgotten since then wait fo
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 from peewee import chunked
 
 from engine.database import database
-from models import LIBRARY, own_library
+from engine.models import Record
+from models import LIBRARY, Book, ReadingSession, User, own_library
 from reading.sample_books import CLASSICS
 
 READERS = 300
@@ -49,7 +50,24 @@ class AlreadyLoaded(Exception):
     """There are readers, books or sessions already."""
 
 
-class Opened(NamedTuple):
+class SessionRow(TypedDict):
+    """A row of reading_sessions."""
+
+    id: UUID
+    user_id: UUID
+    book_id: UUID
+    started_at: datetime
+    ended_at: datetime | None
+    duration_minutes: int
+    start_position: int
+    end_position: int  # 0: no progress was reported
+    pages_read: int
+    device_type: str | None
+    is_active: bool
+    created_at: datetime
+
+
+class PlannedSession(NamedTuple):
     """A session that is to be: when it starts, and what becomes of it."""
 
     at: datetime
@@ -65,21 +83,13 @@ def load(as_of: datetime, seed: int = 1873) -> dict[str, int]:
     chance = random.Random(seed)
     as_of = as_of.astimezone(UTC)
     with database.atomic():
-        if not own_library():
-            raise NotOwnLibrary("users, books and reading_sessions were here before Dewey: no sample data goes there")
-        if any(model.select().exists() for model in LIBRARY):
-            raise AlreadyLoaded("there are readers, books or sessions already")
+        check_empty()
         readers = {new_id(chance): email for email in emails(chance)}
         books = {new_id(chance): classic for classic in CLASSICS}
-        sessions = list(reading(chance, as_of, list(readers), list(books)))
-        tables = (
-            [{"id": id, "email": email} for id, email in readers.items()],
-            [{"id": id, "title": title, "author": author} for id, (title, author) in books.items()],
-            sessions,
-        )
-        for model, rows in zip(LIBRARY, tables, strict=True):
-            for some in chunked(rows, 500):
-                model.insert_many(some).execute()
+        sessions = list(build_sessions(chance, as_of, list(readers), list(books)))
+        insert(User, [{"id": id, "email": email} for id, email in readers.items()])
+        insert(Book, [{"id": id, "title": title, "author": author} for id, (title, author) in books.items()])
+        insert(ReadingSession, sessions)
     active = [row["started_at"] for row in sessions if row["is_active"]]
     return {
         "readers": len(readers),
@@ -89,6 +99,18 @@ def load(as_of: datetime, seed: int = 1873) -> dict[str, int]:
         "active": len(active),
         "abandoned": sum(started_at < as_of - CLEANED_AFTER for started_at in active),
     }
+
+
+def check_empty() -> None:
+    if not own_library():
+        raise NotOwnLibrary("users, books and reading_sessions were here before Dewey: no sample data goes there")
+    if any(model.select().exists() for model in LIBRARY):
+        raise AlreadyLoaded("there are readers, books or sessions already")
+
+
+def insert(model: type[Record], rows: Iterable[Mapping[str, object]]) -> None:
+    for chunk in chunked(rows, 500):
+        model.insert_many(chunk).execute()
 
 
 def new_id(chance: random.Random) -> UUID:
@@ -103,30 +125,30 @@ def emails(chance: random.Random) -> list[str]:
 # --- when sessions start -------------------------------------------------------------------------------------
 
 
-def openings(chance: random.Random, as_of: datetime) -> list[Opened]:
+def session_starts(chance: random.Random, as_of: datetime) -> list[PlannedSession]:
     """All sessions to come, in order of their start."""
-    last_cleanup = half_hour_of(as_of - timedelta(minutes=chance.randint(60, 100)))
+    last_cleanup = floor_half_hour(as_of - timedelta(minutes=chance.randint(60, 100)))
     last_cleaned = last_cleanup - CLEANED_AFTER
-    busy = rhythm(as_of) / max(WEEKDAY)
-    abandoned = [between(chance, last_cleaned, as_of - CLEANED_AFTER) for _ in range(chance.randint(16, 34))]
-    active = [between(chance, as_of - CLEANED_AFTER, as_of) for _ in range(70 + int(90 * busy) + chance.randint(-9, 9))]
+    busy = hourly_weight(as_of) / max(WEEKDAY)
+    abandoned = [uniform(chance, last_cleaned, as_of - CLEANED_AFTER) for _ in range(chance.randint(16, 34))]
+    active = [uniform(chance, as_of - CLEANED_AFTER, as_of) for _ in range(70 + int(90 * busy) + chance.randint(-9, 9))]
     closed = []
     hours = [as_of - timedelta(hours=back) for back in range(1, DAYS * 24 + 1)]
-    for hour in chance.choices(hours, [rhythm(hour) for hour in hours], k=STARTS):
-        at = between(chance, hour, hour + timedelta(hours=1))
-        closed.append(Opened(at, "forgotten" if at < last_cleaned and chance.random() < 0.22 else "ended"))
-    return sorted([*closed, *(Opened(at, "open") for at in abandoned + active)])
+    for hour in chance.choices(hours, [hourly_weight(hour) for hour in hours], k=STARTS):
+        at = uniform(chance, hour, hour + timedelta(hours=1))
+        closed.append(PlannedSession(at, "forgotten" if at < last_cleaned and chance.random() < 0.22 else "ended"))
+    return sorted([*closed, *(PlannedSession(at, "open") for at in abandoned + active)])
 
 
-def rhythm(at: datetime) -> int:
+def hourly_weight(at: datetime) -> int:
     return (WEEKEND if at.weekday() >= 5 else WEEKDAY)[at.hour]
 
 
-def between(chance: random.Random, earliest: datetime, latest: datetime) -> datetime:
+def uniform(chance: random.Random, earliest: datetime, latest: datetime) -> datetime:
     return earliest + (latest - earliest) * chance.uniform(0.001, 0.999)
 
 
-def half_hour_of(at: datetime) -> datetime:
+def floor_half_hour(at: datetime) -> datetime:
     """The last :00 or :30 up to `at`."""
     return at.replace(minute=at.minute // 30 * 30, second=0, microsecond=0)
 
@@ -145,45 +167,45 @@ class Reader:
         self.minutes = chance.uniform(14, 38)  # of a usual session
         self.places = {book: chance.choice([0, 0, chance.randint(3, 70)]) for book in chance.sample(books, 3)}
 
-    def picks_up(self, chance: random.Random) -> tuple[UUID, int]:
+    def next_book(self, chance: random.Random) -> tuple[UUID, int]:
         """A book and the place in it, in percent; one that is read to the end makes room for another."""
         book = chance.choice(list(self.places)[:2])
         if self.places[book] < 100:
             return book, self.places[book]
         del self.places[book]
-        book = chance.choice([other for other in self.shelf if other not in self.places])
+        book = chance.choice([unread for unread in self.shelf if unread not in self.places])
         self.places[book] = 0
         return book, 0
 
 
-def reading(
+def build_sessions(
     chance: random.Random, as_of: datetime, reader_ids: list[UUID], books: list[UUID]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[SessionRow]:
     """The rows of reading_sessions. Nobody has two sessions at once."""
     readers = [Reader(chance, id, books) for id in reader_ids]
     eagerness = [chance.paretovariate(1.6) for _ in readers]
     pages = {book: chance.randint(90, 760) for book in books}
-    for at, fate in openings(chance, as_of):
+    for at, fate in session_starts(chance, as_of):
         reader = chance.choices(readers, eagerness)[0]
         while reader.free_at >= at:
             reader = chance.choice(readers)
-        yield session(chance, as_of, reader, pages, at, fate)
+        yield build_session(chance, as_of, reader, pages, at, fate)
 
 
-def session(
+def build_session(
     chance: random.Random, as_of: datetime, reader: Reader, pages: dict[UUID, int], at: datetime, fate: str
-) -> dict[str, Any]:
+) -> SessionRow:
     """The row of one session; the reader is taken until its end, and the book is left at the new place."""
-    book, start = reader.picks_up(chance)
+    book, start = reader.next_book(chance)
     read_for = timedelta(minutes=min(max(chance.lognormvariate(0, 0.7) * reader.minutes, 0.7), 175))
-    ended_at: datetime | None = min(at + read_for, between(chance, at, as_of))
+    ended_at: datetime | None = min(at + read_for, uniform(chance, at, as_of))
     if fate != "ended":
         ended_at = cleanup_after(at) if fate == "forgotten" else None
     reader.free_at = ended_at or as_of
     minutes = int(min(read_for, reader.free_at - at) / MINUTE)
-    # Who forgets a session has often only looked into the book, and an open one may not have told its place yet.
-    told = chance.random() < {"ended": 0.92, "forgotten": 0.45, "open": 0.4}[fate]
-    read = min(round(minutes * chance.uniform(0.7, 1.4)), pages[book] * (100 - start) // 100) if told else 0
+    # A forgotten session often was a short look into the book, and an open one may not have reported its place yet.
+    reported = chance.random() < {"ended": 0.92, "forgotten": 0.45, "open": 0.4}[fate]
+    read = min(round(minutes * chance.uniform(0.7, 1.4)), pages[book] * (100 - start) // 100) if reported else 0
     reached = reader.places[book] = min(start + round(100 * read / pages[book]), 100)
     return {
         "id": new_id(chance),
@@ -191,7 +213,7 @@ def session(
         "book_id": book,
         "started_at": at,
         "ended_at": ended_at,
-        "duration_minutes": int((ended_at - at) / MINUTE) if ended_at else minutes * told,
+        "duration_minutes": int((ended_at - at) / MINUTE) if ended_at else minutes * reported,
         "start_position": start,
         "end_position": reached if ended_at or reached > start else 0,
         "pages_read": read,
@@ -203,4 +225,4 @@ def session(
 
 def cleanup_after(started_at: datetime) -> datetime:
     """The half hour at which a cleanup finds a session that started then."""
-    return half_hour_of(started_at + CLEANED_AFTER) + HALF_HOUR
+    return floor_half_hour(started_at + CLEANED_AFTER) + HALF_HOUR

@@ -25,15 +25,17 @@ def hourly(as_of: datetime, hours: int = 24) -> list[Hour]:
     """The last `hours` clock hours, oldest first; the last one is still filling."""
     this_hour = as_of.replace(minute=0, second=0, microsecond=0)
     starts = [this_hour - timedelta(hours=back) for back in reversed(range(hours))]
-    hour = part_of("ended_at", "YYYY-MM-DD HH24", 1, 13)
+    hour = time_part("ended_at", "YYYY-MM-DD HH24", 1, 13)
     without = fn.SUM(Case(None, [(Session.end_position == Session.start_position, 1)], 0))
-    asked: Any = Session.select(hour, fn.COUNT(SQL("*")), fn.AVG(Session.duration_minutes), without)
-    rows = {row[0]: row[1:] for row in asked.where(ended(starts[0], as_of)).group_by(hour).tuples()}
-    found = []
+    query = Session.select(hour, fn.COUNT(SQL("*")), fn.AVG(Session.duration_minutes), without)
+    rows: Any = query.where(ended(starts[0], as_of)).group_by(hour).tuples()
+    figures = {name: rest for name, *rest in rows}
+    hours_ended = []
     for start in starts:
-        count, average, none = rows.get(f"{start:%Y-%m-%d %H}", (0, None, 0))
-        found.append(Hour(start, int(count), None if average is None else round(float(average), 1), int(none or 0)))
-    return found
+        count, average, none = figures.get(f"{start:%Y-%m-%d %H}", (0, None, 0))
+        average = None if average is None else round(float(average), 1)
+        hours_ended.append(Hour(start, int(count), average, int(none or 0)))
+    return hours_ended
 
 
 def abandoned(instants: Collection[datetime]) -> Counter[tuple[int, str]]:
@@ -43,14 +45,14 @@ def abandoned(instants: Collection[datetime]) -> Counter[tuple[int, str]]:
     """
     if not instants:
         return Counter()
-    hour, device = part_of("started_at", "HH24", 12, 2), fn.COALESCE(Session.device_type, "")
+    hour, device = time_part("started_at", "HH24", 12, 2), fn.COALESCE(Session.device_type, "")
     closed = (Session.is_active == SQL("false")) & Session.ended_at.in_(list(instants))
     rows: Any = Session.select(hour, device, fn.COUNT(SQL("*"))).where(closed).group_by(hour, device).tuples()
     return Counter({(int(began), name): count for began, name, count in rows if began is not None})
 
 
-def part_of(column: str, pattern: str, place: int, length: int) -> SQL:
+def time_part(column: str, pattern: str, start: int, length: int) -> SQL:
     """Some of an instant's text, in UTC."""
     if on_postgresql():
         return SQL(f"to_char({column} AT TIME ZONE 'UTC', '{pattern}')")
-    return SQL(f"substr({column}, {place}, {length})")
+    return SQL(f"substr({column}, {start}, {length})")

@@ -5,10 +5,22 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from decimal import Decimal
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
-from peewee import SQL, Case, DatabaseError, Expression, OperationalError, ProgrammingError, Select, Tuple, fn
+from peewee import (
+    SQL,
+    Case,
+    DatabaseError,
+    Expression,
+    ModelSelect,
+    OperationalError,
+    ProgrammingError,
+    Select,
+    Tuple,
+    fn,
+)
 
 from engine.database import database, on_postgresql
 from models import ReadingSession as Session
@@ -20,6 +32,24 @@ HOURS = range(1, 169)
 
 class BadHours(ValueError):
     """`hours` is not a whole number from 1 to 168."""
+
+
+class CleanupResult(TypedDict):
+    """The outcome of a cleanup. `deadline`: sessions that started before it were closed (ISO 8601)."""
+
+    closed_count: int
+    execution_time_ms: float
+    deadline: str
+    error: str | None
+
+
+class CleanupStatistics(TypedDict):
+    total_closed: int
+    total_active: int
+    avg_duration_minutes: float
+    no_progress_count: int
+    period_hours: int
+    timestamp: str
 
 
 class SessionFigures(NamedTuple):
@@ -41,8 +71,8 @@ def close_abandoned(
     batch_size: int,
     *,
     already: int = 0,
-    on_progress: Callable[[int, int], None] = lambda done, found: None,
-) -> dict[str, Any]:
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CleanupResult:
     """Close every session that is open and started strictly longer than `older_than` before `as_of`.
 
     Each batch is one short transaction. A row that another transaction holds is passed over, so that runs side by
@@ -65,7 +95,7 @@ def close_abandoned(
     return cleanup_result(as_of - older_than, closed, elapsed_ms)
 
 
-def cleanup_result(deadline: datetime, closed: int, elapsed_ms: float, error: str | None = None) -> dict[str, Any]:
+def cleanup_result(deadline: datetime, closed: int, elapsed_ms: float, error: str | None = None) -> CleanupResult:
     return {
         "closed_count": closed,
         "execution_time_ms": round(elapsed_ms, 2),
@@ -77,21 +107,21 @@ def cleanup_result(deadline: datetime, closed: int, elapsed_ms: float, error: st
 def close_in_batches(
     as_of: datetime, older_than: timedelta, batch_size: int, on_progress: Callable[[int, int], None]
 ) -> int:
-    found = count_abandoned(as_of, older_than)
-    if not found:
+    total = count_abandoned(as_of, older_than)
+    if not total:
         logger.info("No abandoned sessions found")
         return 0
-    logger.info("Found %d abandoned sessions", found)
+    logger.info("Found %d abandoned sessions", total)
     abandoned, closed, last = Session.abandoned(as_of, older_than), 0, None
     while True:
         with database.atomic():
             batch = next_batch(abandoned, last, batch_size)
             closed += close_batch(batch, as_of)
-        on_progress(closed, found)
+        on_progress(closed, total)
         if len(batch) < batch_size:
             break
         last = batch[-1]
-    logger.info("Successfully closed %d/%d sessions", closed, found)
+    logger.info("Successfully closed %d/%d sessions", closed, total)
     return closed
 
 
@@ -126,7 +156,7 @@ def close_batch(batch: list[Row], as_of: datetime) -> int:
         return 0
     try:
         with database.atomic():
-            closed = close(as_of, among(batch))
+            closed = close(as_of, by_ids(batch))
             if closed < len(batch):
                 report_kept_open(batch)
             if logger.isEnabledFor(logging.DEBUG):
@@ -157,7 +187,7 @@ def close(as_of: datetime, which: Expression) -> int:
     )
 
 
-def whole_minutes_until(as_of: datetime) -> Any:
+def whole_minutes_until(as_of: datetime) -> SQL:
     """SQL for the whole minutes from `started_at` to `as_of`, exact to the microsecond; 0 for a start after it."""
     if on_postgresql():
         return SQL("greatest(floor(extract(epoch FROM (%s::timestamptz - started_at)) / 60), 0)::int", [as_of])
@@ -167,7 +197,7 @@ def whole_minutes_until(as_of: datetime) -> Any:
     return SQL(f"max(({seconds}) / 60, 0)", [int(as_of.timestamp()), fraction])
 
 
-def among(batch: list[Row]) -> Expression:
+def by_ids(batch: list[Row]) -> Expression:
     """`id` is one of these, as one parameter however many there are.
 
     Their range of starts is said too: by it the cleanup index finds them without walking through all open sessions.
@@ -179,14 +209,14 @@ def among(batch: list[Row]) -> Expression:
 
 
 def report_kept_open(batch: list[Row]) -> None:
-    for row in Session.select(Session.id).where(among(batch) & Session.open()):
+    for row in Session.select(Session.id).where(by_ids(batch) & Session.open()):
         logger.warning("Failed to close session %s: a trigger kept it open", row.id)
 
 
 def report_closed(batch: list[Row], as_of: datetime) -> None:
     columns = (Session.id, Session.user, Session.book, Session.duration_minutes)
-    for one in Session.select(*columns).where(among(batch) & (Session.ended_at == as_of)).dicts():
-        logger.debug("Closed session %(id)s for user %(user)s, book %(book)s, duration %(duration_minutes)dmin", one)
+    for row in Session.select(*columns).where(by_ids(batch) & (Session.ended_at == as_of)).dicts():
+        logger.debug("Closed session %(id)s for user %(user)s, book %(book)s, duration %(duration_minutes)dmin", row)
 
 
 def close_one(session_id: UUID, as_of: datetime) -> bool:
@@ -212,17 +242,17 @@ def count_active() -> int:
     return counts(active())[0]
 
 
-def active() -> Any:
+def active() -> Expression:
     return Session.is_active == SQL("true")
 
 
-def counts(*conditions: Any) -> list[int]:
+def counts(*conditions: Expression) -> list[int]:
     """How many sessions meet each condition, in one statement."""
     columns = [Session.select(fn.COUNT(SQL("*"))).where(condition) for condition in conditions]
     return [int(count) for count in next(iter(Select(columns=columns).bind(database).tuples()))]
 
 
-def cleanup_statistics(as_of: datetime, hours: int) -> dict[str, Any]:
+def cleanup_statistics(as_of: datetime, hours: int) -> CleanupStatistics:
     """Sessions closed in the `hours` (1–168) before `as_of`, and all active ones. Raises BadHours."""
     if type(hours) is not int or hours not in HOURS:
         raise BadHours(f"hours must be a whole number from {HOURS[0]} to {HOURS[-1]}, not {hours!r}")
@@ -239,10 +269,10 @@ def cleanup_statistics(as_of: datetime, hours: int) -> dict[str, Any]:
 
 def closed_between(since: datetime, until: datetime) -> tuple[int, float, int]:
     """How many sessions ended in this time, their average minutes (2 places), how many without progress."""
-    return figures_of(*closed_columns(since, until).scalar(as_tuple=True))
+    return averages(*closed_columns(since, until).scalar(as_tuple=True))
 
 
-def closed_columns(since: datetime, until: datetime) -> Any:
+def closed_columns(since: datetime, until: datetime) -> "ModelSelect[Session]":
     no_progress = Case(None, [(Session.end_position == Session.start_position, 1)], 0)
     columns = (
         fn.COUNT(SQL("*")).alias("closed"),
@@ -252,11 +282,11 @@ def closed_columns(since: datetime, until: datetime) -> Any:
     return Session.select(*columns).where(ended(since, until))
 
 
-def figures_of(count: Any, average: Any, without: Any) -> tuple[int, float, int]:
+def averages(count: int, average: float | Decimal | None, without: int | None) -> tuple[int, float, int]:
     return int(count), round(float(average or 0), 2), int(without or 0)
 
 
-def ended(since: datetime, until: datetime) -> Any:
+def ended(since: datetime, until: datetime) -> Expression:
     return (Session.is_active == SQL("false")) & (Session.ended_at >= since) & (Session.ended_at <= until)
 
 
@@ -268,8 +298,8 @@ def overview(as_of: datetime, older_than: timedelta) -> SessionFigures:
         for condition in (active(), Session.abandoned(as_of, older_than))
     ]
     columns = [*numbers, closed.c.closed, closed.c.average, closed.c.without]
-    now_active, abandoned, *others = next(iter(Select([closed], columns).bind(database).tuples()))
-    return SessionFigures(int(now_active), int(abandoned), *figures_of(*others))
+    now_active, abandoned, *rest = next(iter(Select([closed], columns).bind(database).tuples()))
+    return SessionFigures(int(now_active), int(abandoned), *averages(*rest))
 
 
 def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, int]]:

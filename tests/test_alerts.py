@@ -16,7 +16,7 @@ from library import consumer_of, run, session
 import tasks
 from admin.alerts import channels, delivery, watcher
 from admin.alerts.watcher import Watch
-from config import QUEUES, quiet_hours_of
+from config import QUEUES, parse_quiet_hours
 from engine.broker.messages import Requester
 from engine.control import queues
 from engine.database import database, on_postgresql, release
@@ -299,7 +299,7 @@ def at_time(text: str) -> datetime:
 def test_in_quiet_hours_nobody_is_told_before_they_end(
     quiet: str, at: str, told_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = replace(delivery.settings, alert_quiet_hours=quiet_hours_of(quiet))
+    changed = replace(delivery.settings, alert_quiet_hours=parse_quiet_hours(quiet))
     monkeypatch.setattr(delivery, "settings", changed)
     assert delivery.told_from(at_time(at)) == at_time(told_at)
 
@@ -309,7 +309,7 @@ def test_quiet_hours_end_in_each_pass_of_an_hour_that_comes_twice(
     at: str, told_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At 01:00 UTC the clocks of Berlin go from 03:00 back to 02:00."""
-    quiet = quiet_hours_of("22:00-02:30 Europe/Berlin")
+    quiet = parse_quiet_hours("22:00-02:30 Europe/Berlin")
     monkeypatch.setattr(delivery, "settings", replace(delivery.settings, alert_quiet_hours=quiet))
     first, last = (datetime.fromisoformat(f"2026-10-25T{time}:00+00:00") for time in (at, told_at))
     assert delivery.told_from(first) == last

@@ -12,7 +12,7 @@ from receivers import Hook, hook
 
 from admin.alerts import channels, delivery, text
 from admin.alerts.watcher import Watch
-from config import quiet_hours_of
+from config import parse_quiet_hours
 from engine.models import now
 from engine.monitor import alerts
 from engine.monitor.alert_rules import RULES
@@ -33,7 +33,7 @@ def rule_of(html: str, rule: str) -> str:
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
     with hook() as made:
         changed = replace(
-            channels.settings, alert_webhook_url=made.url, alert_quiet_hours=quiet_hours_of("22:00-07:00")
+            channels.settings, alert_webhook_url=made.url, alert_quiet_hours=parse_quiet_hours("22:00-07:00")
         )
         for module in ("admin.alerts.channels", "admin.alerts.text", "admin.pages.system.alerts"):
             monkeypatch.setattr(f"{module}.settings", changed)

@@ -11,7 +11,7 @@ from receivers import Hook, hook
 import tasks
 from admin.alerts import channels, database_outage, delivery
 from admin.alerts.database_outage import Blackout
-from config import quiet_hours_of
+from config import parse_quiet_hours
 from engine.exceptions import BrokerAway
 from engine.models import now
 from engine.monitor import alerts
@@ -77,7 +77,7 @@ def test_without_the_broker_it_is_told_all_the_same(receiver: Hook, monkeypatch:
 
 
 def test_in_quiet_hours_it_waits(receiver: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
-    all_day = quiet_hours_of("00:00-23:59:59.999999")
+    all_day = parse_quiet_hours("00:00-23:59:59.999999")
     monkeypatch.setattr(delivery, "settings", replace(delivery.settings, alert_quiet_hours=all_day))
     Blackout(timedelta(0)).goes_on(now())
     assert receiver.posts == []

@@ -273,7 +273,7 @@ def test_what_an_execution_had_begun_when_it_died_is_concluded_by_the_next(
     def killed(*_args: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr(bulk, "conclude", killed)
+    monkeypatch.setattr(bulk, "finish_batch", killed)
     with pytest.raises(Killed):  # both of the first batch are back in their queue, and nobody has written it down
         work_off(tasks.queues, begun.id)
     assert Counter(state for state, _ in results(begun).values()) == {"doing": 2, "waiting": 3}
@@ -296,7 +296,7 @@ def test_cancelling_and_deleting_go_on_in_the_same_way(
         batch.write_down(tasks.queues)
     begun = begin(verb)
     with monkeypatch.context() as broken:
-        broken.setattr(bulk, "conclude", lambda *_args: (_ for _ in ()).throw(Killed()))
+        broken.setattr(bulk, "finish_batch", lambda *_args: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             work_off(tasks.queues, begun.id)
     assert work_off(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
@@ -307,7 +307,7 @@ def test_two_executions_at_once_do_each_run_once(each_database: str, monkeypatch
     for _ in range(6):
         run(TASK, "failed")
     begun, done = begin("retry"), []
-    inner = bulk.DEEDS["retry"]
+    inner = bulk.HANDLERS["retry"]
 
     def in_the_middle(queues: Any, run_ids: list[str], by: Requester) -> dict[str, str]:
         done.extend(run_ids)
@@ -316,7 +316,7 @@ def test_two_executions_at_once_do_each_run_once(each_database: str, monkeypatch
             work_off(tasks.queues, begun.id)
         return inner(queues, run_ids, by)
 
-    monkeypatch.setitem(bulk.DEEDS, "retry", in_the_middle)
+    monkeypatch.setitem(bulk.HANDLERS, "retry", in_the_middle)
     work_off(tasks.queues, begun.id)
     assert len(done) == len(set(done)) == 6
     assert tasks.light.storage.messages.count_waiting() == 6

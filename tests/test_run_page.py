@@ -256,7 +256,7 @@ def test_the_runs_before_and_after_are_found_in_an_index(each_database: str) -> 
         database.execute_sql("ANALYZE")
     here = Run.select().order_by(Run.enqueued_at).offset(150).first()
     for newer in (True, False):
-        assert "dewey_runs_task" in plan_of(*related_runs.neighbour(here, newer).sql())
+        assert "dewey_runs_task" in plan_of(*related_runs.adjacent_run(here, newer).sql())
 
 
 # --- why it does not run -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from engine.control.bulk import preflight
 from engine.database import database, on_postgresql
 from engine.migrations import migrate
 from engine.models import Run
-from engine.monitor.queue_contents import counted_in
+from engine.monitor.queue_contents import count_enqueued
 from engine.search.filters import holds
 from engine.search.query_plan import Lookup, Window
 from engine.search.run_search import count_by_state, everything, find
@@ -114,6 +114,6 @@ def test_what_came_into_queues_a_moment_ago_is_counted_without_reading_what_came
     many_runs: None, queues: list[str]
 ) -> None:
     since = AS_OF - timedelta(minutes=5)
-    assert counted_in(queues, since)["light"] == 200
-    ((statement, plan),) = plans_of(lambda: counted_in(queues, since))
+    assert count_enqueued(queues, since)["light"] == 200
+    ((statement, plan),) = plans_of(lambda: count_enqueued(queues, since))
     assert re.search(r"enqueued_at ?>", plan), (statement, plan)

@@ -71,7 +71,7 @@ def test_a_part_of_the_readers_address_or_of_the_books_names_is_enough(
 def test_more_readers_than_can_be_named_one_by_one_are_found_too(
     either: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "FEW", 1)
+    monkeypatch.setattr(models, "MAX_IDS", 1)
     sessions = [session(f"{name}@example.org", "Dune", minutes_ago=9) for name in ("ann", "anna", "bob")]
     assert set(rows_of(either.get("/sessions?reader=ann").text)) == set(ids(*sessions[:2]))
     assert set(rows_of(either.get("/sessions?book=dune").text)) == set(ids(*sessions))

@@ -2,48 +2,70 @@
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from engine.broker.messages import find_not_finite
 from engine.exceptions import BadArguments
 from engine.monitor.registered_tasks import parameters
 from engine.queues.task import RunTask
 
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
-def check_arguments(task_class: type[RunTask], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    allowed = parameters(task_class)
-    signature, name = inspect.Signature(allowed), task_class.__name__
-    for given in kwargs:
-        if given not in signature.parameters and not any(one.kind == one.VAR_KEYWORD for one in allowed):
-            raise unknown_parameter(given, name, signature.parameters)
+
+def check_arguments(task_class: type[RunTask], args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    """Raise BadArguments unless the task takes these: known names, nothing missing, finite numbers, annotated types."""
+    signature = inspect.Signature(parameters(task_class))
+    check_names(signature, kwargs, task_class.__name__)
+    arguments = bind(signature, args, kwargs, task_class.__name__)
+    check_values(signature, arguments, get_type_hints(task_class.function))
+
+
+def check_names(signature: inspect.Signature, kwargs: Iterable[str], task: str) -> None:
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        return
+    for name in kwargs:
+        if name not in signature.parameters:
+            raise unknown_parameter(name, task, signature.parameters)
+
+
+def bind(
+    signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object], task: str
+) -> Mapping[str, object]:
+    """Return the arguments by parameter."""
     try:
-        bound = signature.bind(*args, **kwargs)
+        return signature.bind(*args, **kwargs).arguments
     except TypeError as error:
-        missing = [one.name for one in allowed if one.default is one.empty and one.name not in kwargs]
-        if len(args) < len(missing):
-            raise BadArguments("a value is needed", missing[len(args)]) from error
-        raise BadArguments("%(task)s does not take these values", "args", task=name) from error
-    hints = get_type_hints(task_class.function)
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    for field, value in bound.arguments.items():
-        if place := find_not_finite(value, field):
-            raise BadArguments("must hold finite numbers only: %(place)s", field, place=place)
-        if signature.parameters[field].kind in variadic:  # their annotation is that of each value
+        required = [
+            name
+            for name, parameter in signature.parameters.items()
+            if parameter.default is parameter.empty and name not in kwargs
+        ]
+        if len(args) < len(required):
+            raise BadArguments("a value is needed", required[len(args)]) from error
+        raise BadArguments("%(task)s does not take these values", "args", task=task) from error
+
+
+def check_values(signature: inspect.Signature, arguments: Mapping[str, object], hints: Mapping[str, object]) -> None:
+    for name, value in arguments.items():
+        if place := find_not_finite(value, name):
+            raise BadArguments("must hold finite numbers only: %(place)s", name, place=place)
+        if signature.parameters[name].kind in VARIADIC:  # their annotation is that of each value
             continue
-        if (wanted := hints.get(field)) in (int, float, str, bool) and not fits(value, wanted):
+        hint = hints.get(name)
+        if hint in (int, float, str, bool) and isinstance(hint, type) and not fits(value, hint):
             raise BadArguments(
-                "%(wanted)s is needed, not %(given)s", field, wanted=wanted.__name__, given=type(value).__name__
+                "%(wanted)s is needed, not %(given)s", name, wanted=hint.__name__, given=type(value).__name__
             )
 
 
-def unknown_parameter(given: str, task: str, known: Iterable[str]) -> BadArguments:
-    """`known`: the parameters that the task, or whatever else was asked, does have."""
-    if names := ", ".join(known):
-        return BadArguments("%(task)s has no such parameter; it has %(names)s", given, task=task, names=names)
-    return BadArguments("%(task)s has no such parameter", given, task=task)
+def unknown_parameter(name: str, task: str, allowed: Iterable[str]) -> BadArguments:
+    """`allowed`: the parameters that the task, or another target of the call, does have."""
+    if names := ", ".join(allowed):
+        return BadArguments("%(task)s has no such parameter; it has %(names)s", name, task=task, names=names)
+    return BadArguments("%(task)s has no such parameter", name, task=task)
 
 
-def fits(value: Any, wanted: type) -> bool:
-    if wanted is float:
+def fits(value: object, hint: type) -> bool:
+    if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is wanted
+    return type(value) is hint

@@ -26,39 +26,48 @@ def retry(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, st
     refused = {run_id: NOT_ON_RECORD for run_id in run_ids if run_id not in runs}
     to_send: dict[str, Effects] = defaultdict(Effects)
     for run in runs.values():
-        if not (run.state in ENDED or run_control.is_lost(queues, run)):
-            refused[run.id] = NOT_ENDED
-        elif not (run.queue in queues and queues[run.queue].storage.dead_letters.requeue(run.id)):
-            try:
-                queue, effects = run_control.reopened(queues, run, by)
-                to_send[queue.name].merge(effects)
-            except UnknownTask:
-                refused[run.id] = UNKNOWN_TASK
+        if reason := retry_one(queues, run, by, to_send):
+            refused[run.id] = reason
     for name, effects in to_send.items():
         queues[name].send(effects)
     write_down(queues)
     return refused
 
 
+def retry_one(queues: Queues, run: Run, by: Requester, to_send: dict[str, Effects]) -> str | None:
+    """Re-queue a dead run with its own message, or add what re-queues another to `to_send`. Return why not, if not."""
+    if run.state not in ENDED and not run_control.is_lost(queues, run):
+        return NOT_ENDED
+    if run.queue in queues and queues[run.queue].storage.dead_letters.requeue(run.id):
+        return None
+    try:
+        queue, effects = run_control.reopened(queues, run, by)
+    except UnknownTask:
+        return UNKNOWN_TASK
+    to_send[queue.name].merge(effects)
+    return None
+
+
 def cancel(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
     """Take those that wait out of their queues, and interrupt those that run."""
-    known = {run.id: run.queue for run in Run.select(Run.id, Run.queue).where(Run.id.in_(run_ids))}
-    said = {}
+    recorded = {run.id: run.queue for run in Run.select(Run.id, Run.queue).where(Run.id.in_(run_ids))}
+    reasons = {}
     for run_id in run_ids:
-        likely_first = sorted(queues.values(), key=lambda queue: queue.name != known.get(run_id))
+        likely_first = sorted(queues.values(), key=lambda queue: queue.name != recorded.get(run_id))
         answers = (queue.storage.messages.cancel(run_id, by.name) for queue in likely_first)
-        answer = next((one for one in answers if one != "unknown"), "unknown")
+        answer = next((answer for answer in answers if answer != "unknown"), "unknown")
         if reason := {"unknown": NOT_PENDING, "running": ASKED_TO_STOP}.get(answer):
-            said[run_id] = reason
+            reasons[run_id] = reason
     write_down(queues)
-    return said
+    return reasons
 
 
 def delete(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
     """Remove those that have ended from the record, as `control.delete` does."""
-    gone = run_control.delete_ended(queues, run_ids)
-    left = {run.id for run in Run.select(Run.id).where(Run.id.in_([one for one in run_ids if one not in gone]))}
-    return {one: NOT_ENDED if one in left else NOT_ON_RECORD for one in run_ids if one not in gone}
+    deleted = run_control.delete_ended(queues, run_ids)
+    rest = [run_id for run_id in run_ids if run_id not in deleted]
+    recorded = {run.id for run in Run.select(Run.id).where(Run.id.in_(rest))}
+    return {run_id: NOT_ENDED if run_id in recorded else NOT_ON_RECORD for run_id in rest}
 
 
 def write_down(queues: Queues) -> None:

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from heapq import nlargest
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
-from peewee import ModelSelect, Value, fn
+from peewee import Expression, ModelSelect, Value, fn
 
 from engine.broker.messages import Requester
 from engine.control import batch
@@ -60,13 +60,13 @@ def ticked(run_ids: Iterable[str]) -> "ModelSelect[Run]":
 
 def preflight(runs: "ModelSelect[Run]", sample: int) -> Preflight:
     """Look at the runs of a query for `id`, `state` and `enqueued_at`, which is asked once. Raises TooMany."""
-    found = list(database.execute(runs.limit(MOST + 1)))
-    if len(found) > MOST:
+    rows = list(database.execute(runs.limit(MOST + 1)))
+    if len(rows) > MOST:
         raise TooMany
-    newest = [run_id for run_id, _, _ in nlargest(sample, found, key=itemgetter(2, 0))]
-    shown = Run.select().where(Run.id.in_(newest)).order_by(Run.enqueued_at.desc(), Run.id.desc())
-    states = Counter(state for _, state, _ in found)
-    return Preflight(len(found), states, fingerprint(run_id for run_id, _, _ in found), list(shown))
+    newest = [run_id for run_id, _, _ in nlargest(sample, rows, key=itemgetter(2, 0))]
+    examples = Run.select().where(Run.id.in_(newest)).order_by(Run.enqueued_at.desc(), Run.id.desc())
+    states = Counter(state for _, state, _ in rows)
+    return Preflight(len(rows), states, fingerprint(run_id for run_id, _, _ in rows), list(examples))
 
 
 def fingerprint(run_ids: Iterable[str]) -> str:
@@ -105,21 +105,21 @@ def withdraw(bulk_id: int) -> None:
         Bulk.delete().where(Bulk.id == bulk_id).execute()
 
 
-def of(bulk: Bulk) -> Any:
+def of(bulk: Bulk) -> Expression:
     return BulkItem.bulk_id == bulk.id
 
 
 def stop(bulk_id: int, by: Requester) -> bool:
     """Leave what has not been begun. Returns False where there is nothing to stop."""
-    going_on = (Bulk.id == bulk_id) & Bulk.stopped_at.is_null() & Bulk.ended_at.is_null()
-    return bool(Bulk.update(stopped_at=now(), stopped_by=by.name).where(going_on).execute())
+    is_open = (Bulk.id == bulk_id) & Bulk.stopped_at.is_null() & Bulk.ended_at.is_null()
+    return bool(Bulk.update(stopped_at=now(), stopped_by=by.name).where(is_open).execute())
 
 
 # --- working it off ------------------------------------------------------------------------------------------
 
-#: Does it to these runs; gives back those of which there is something to say, such as why it was refused.
-Deed = Callable[[Queues, list[str], Requester], dict[str, str]]
-DEEDS: dict[str, Deed] = {"retry": batch.retry, "cancel": batch.cancel, "delete": batch.delete}
+#: Carries out a command on these runs; returns the reasons, by run, as `engine.control.batch` does.
+Handler = Callable[[Queues, list[str], Requester], dict[str, str]]
+HANDLERS: dict[str, Handler] = {"retry": batch.retry, "cancel": batch.cancel, "delete": batch.delete}
 
 
 def work_off(
@@ -130,10 +130,11 @@ def work_off(
     batch.write_down(queues)
     begun_before = take_back(bulk, claim)
     while items := begun_before or claim_next(bulk, claim):
-        said = DEEDS[bulk.verb](queues, [item.run_id for item in items], Requester(bulk.asked_by_kind, bulk.asked_by))
+        asker = Requester(bulk.asked_by_kind, bulk.asked_by)
+        reasons = HANDLERS[bulk.verb](queues, [item.run_id for item in items], asker)
         if begun_before:
-            said = {run_id: why for run_id, why in said.items() if not has_come_to(bulk.verb, run_id)}
-        conclude(bulk, claim, items, said)
+            reasons = {run_id: reason for run_id, reason in reasons.items() if not is_done(bulk.verb, run_id)}
+        finish_batch(bulk, claim, items, reasons)
         bulk = Bulk.get_by_id(bulk_id)
         on_progress(bulk.done + bulk.refused, bulk.total)
         begun_before = []
@@ -147,7 +148,7 @@ def work_off(
 def take_back(bulk: Bulk, claim: str) -> list[BulkItem]:
     """What an execution before this one had begun and not concluded."""
     BulkItem.update(claim=claim).where(of(bulk) & (BulkItem.state == "doing")).execute()
-    return mine(bulk, claim)
+    return own_claims(bulk, claim)
 
 
 def claim_next(bulk: Bulk, claim: str) -> list[BulkItem]:
@@ -156,29 +157,29 @@ def claim_next(bulk: Bulk, claim: str) -> list[BulkItem]:
     waiting = of(bulk) & (BulkItem.state == "waiting")
     numbers = BulkItem.select(BulkItem.number).where(waiting).order_by(BulkItem.number).limit(BATCH)
     BulkItem.update(state="doing", claim=claim).where(waiting & BulkItem.number.in_(numbers)).execute()
-    return mine(bulk, claim)
+    return own_claims(bulk, claim)
 
 
-def mine(bulk: Bulk, claim: str) -> list[BulkItem]:
+def own_claims(bulk: Bulk, claim: str) -> list[BulkItem]:
     doing = of(bulk) & (BulkItem.state == "doing") & (BulkItem.claim == claim)
     return list(BulkItem.select().where(doing).order_by(BulkItem.number))
 
 
-def conclude(bulk: Bulk, claim: str, items: list[BulkItem], said: dict[str, str]) -> None:
+def finish_batch(bulk: Bulk, claim: str, items: list[BulkItem], reasons: dict[str, str]) -> None:
     """Write down what came of each, unless another execution has taken it over, and count it."""
     with database.atomic():
-        told: Counter[str] = Counter()
-        for reason in {None, *said.values()}:
-            numbers = [item.number for item in items if said.get(item.run_id) == reason]
+        counts: Counter[str] = Counter()
+        for reason in {None, *reasons.values()}:
+            numbers = [item.number for item in items if reasons.get(item.run_id) == reason]
             state = "done" if reason in (None, batch.ASKED_TO_STOP) else "refused"
-            still_mine = of(bulk) & BulkItem.number.in_(numbers) & (BulkItem.claim == claim)
-            told[state] += BulkItem.update(state=state, reason=reason).where(still_mine).execute() if numbers else 0
-        Bulk.update(done=Bulk.done + told["done"], refused=Bulk.refused + told["refused"]).where(
+            claimed = of(bulk) & BulkItem.number.in_(numbers) & (BulkItem.claim == claim)
+            counts[state] += BulkItem.update(state=state, reason=reason).where(claimed).execute() if numbers else 0
+        Bulk.update(done=Bulk.done + counts["done"], refused=Bulk.refused + counts["refused"]).where(
             Bulk.id == bulk.id
         ).execute()
 
 
-def has_come_to(verb: str, run_id: str) -> bool:
+def is_done(verb: str, run_id: str) -> bool:
     """Whether the run is as the command would have left it."""
     run = Run.get_or_none(Run.id == run_id)
     if verb == "delete":

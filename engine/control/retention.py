@@ -22,10 +22,10 @@ def prune(queues: Iterable[Queue], as_of: datetime, days: int, failed_days: int)
     rejected.forget(as_of - timedelta(days=failed_days))
     Tick.delete().where(Tick.due_at < as_of - timedelta(days=days)).execute()
     failed = (State.FAILED, State.DEAD)
-    others = tuple(state for state in ENDED if state not in failed)
+    rest = tuple(state for state in ENDED if state not in failed)
     return {
         "results": sum(queue.storage.results.delete_expired() for queue in queues),
-        "runs": remove_runs(others, as_of - timedelta(days=days))
+        "runs": remove_runs(rest, as_of - timedelta(days=days))
         + remove_runs(failed, as_of - timedelta(days=failed_days)),
         "workers": WorkerProcess.delete().where(WorkerProcess.beat_at < as_of - WorkerProcess.KEPT).execute(),
     }
@@ -39,8 +39,8 @@ def remove_runs(states: tuple[State, ...], ended_before: datetime) -> int:
         ids = [run.id for run in old]
         with database.atomic():
             for start in range(0, len(ids), 500):
-                some = ids[start : start + 500]
-                Attempt.delete().where(Attempt.run_id.in_(some)).execute()
-                removed += Run.delete().where(Run.id.in_(some)).execute()
+                chunk = ids[start : start + 500]
+                Attempt.delete().where(Attempt.run_id.in_(chunk)).execute()
+                removed += Run.delete().where(Run.id.in_(chunk)).execute()
         if len(ids) < BATCH:
             return removed

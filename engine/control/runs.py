@@ -25,14 +25,14 @@ from engine.queues.queue import Queue, Queues
 from engine.version import code_version
 
 #: Who waits for a run looks so often whether it has ended without a result.
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 def run_task(
     queues: Queues,
     name: str,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
+    args: Sequence[object] = (),
+    kwargs: Mapping[str, object] | None = None,
     *,
     by: Requester,
     eta: datetime | None = None,
@@ -60,8 +60,8 @@ class Outcome(NamedTuple):
 def wait_for(run: Result, seconds: float) -> Outcome | None:
     """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
     until = time.monotonic() + seconds
-    while not run.huey.storage.results.wait(run.id, min(max(until - time.monotonic(), 0), LOOK_SECONDS)):
-        if error := end_without_result(run):
+    while not run.huey.storage.results.wait(run.id, min(max(until - time.monotonic(), 0), POLL_SECONDS)):
+        if error := final_state_without_result(run):
             return Outcome(None, error)
         if time.monotonic() >= until:
             return None
@@ -71,7 +71,7 @@ def wait_for(run: Result, seconds: float) -> Outcome | None:
     return Outcome(value, value.get("error") if isinstance(value, dict) else None)
 
 
-def end_without_result(run: Result) -> str | None:
+def final_state_without_result(run: Result) -> str | None:
     """What the record says of a run that the broker neither has a result of nor is going to run; else None."""
     storage = run.huey.storage
     place = storage.messages.locate(run.id)
@@ -109,9 +109,9 @@ def cancel(queues: Queues, run_id: str, by: Requester) -> str:
     Raises NotPossible for a run that has ended or is not known.
     """
     for queue in queues.values():
-        if (done := queue.storage.messages.cancel(run_id, by.name)) != "unknown":
+        if (outcome := queue.storage.messages.cancel(run_id, by.name)) != "unknown":
             write_down_now(queue)
-            return str(done)
+            return str(outcome)
     if not Run.select().where(Run.id == run_id).exists():
         raise not_on_record()
     raise NotPossible("This run neither waits nor runs.")
@@ -152,7 +152,9 @@ def is_lost(queues: Queues, run: Run) -> bool:
     return why(queues, run)[0].kind == "lost"
 
 
-def run_again(queues: Queues, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, by: Requester) -> Result:
+def run_again(
+    queues: Queues, run_id: str, args: Sequence[object], kwargs: Mapping[str, object], *, by: Requester
+) -> Result:
     """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
 
     Raises NotPossible, UnknownTask and BadArguments.
@@ -212,9 +214,9 @@ def requeue(queues: Queues, run_id: str) -> None:
 
 def discard(queues: Queues, run_id: str, by: Requester) -> None:
     """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises NotPossible."""
-    queue = next((one for one in queues.values() if one.storage.dead_letters.discard(run_id)), None)
+    queue = next((queue for queue in queues.values() if queue.storage.dead_letters.discard(run_id)), None)
     if queue is None:
         raise NotPossible("There is no dead run of this id.")
     write_down_now(queue)  # that it is dead comes first
-    told = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
-    Run.update(error=told).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()
+    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

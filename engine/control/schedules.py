@@ -46,15 +46,15 @@ def catch_up(queues: Queues, name: str, by: Requester) -> Result:
     tick = newest_missed(task_class.__name__)
     if tick is None:
         raise NotPossible("No tick of this schedule was missed, or the last one has been made up for.")
-    here = (Tick.task == tick.task) & (Tick.due_at == tick.due_at)
-    if not Tick.update(state=LATE).where(here & (Tick.state == MISSED)).execute():
+    is_tick = (Tick.task == tick.task) & (Tick.due_at == tick.due_at)
+    if not Tick.update(state=LATE).where(is_tick & (Tick.state == MISSED)).execute():
         raise NotPossible("Somebody else is making up for this tick.")
     try:
         run = run_task(queues, name, by=by)
     except BaseException:
-        Tick.update(state=MISSED).where(here & Tick.run_id.is_null()).execute()
+        Tick.update(state=MISSED).where(is_tick & Tick.run_id.is_null()).execute()
         raise
-    Tick.update(run_id=run.id).where(here).execute()
+    Tick.update(run_id=run.id).where(is_tick).execute()
     return run
 
 

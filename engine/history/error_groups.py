@@ -6,18 +6,19 @@ The recorder keeps the groups in the transaction in which it writes the attempts
 
 import json
 import re
-from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from peewee import Expression
 
 from engine.database import database
 from engine.history.tracebacks import parse
 from engine.models import ErrorGroup, now
 
-LONGEST_MESSAGE = 2000
+MAX_MESSAGE = 2000
 
 ID = re.compile(r"[0-9a-f]{12}")
 
@@ -47,28 +48,28 @@ def kind_of(task: str, error: str | None, traceback: str | None, exception: str 
     """`exception` names what has none of its own."""
     error = error or ""
     if not exception:
-        named = EXCEPTION.match(error)
-        exception = named[1] if named else UNKNOWN
-    place, code = where(traceback) if traceback else ("", "")
-    code = code or steady(error[:LONGEST_MESSAGE])
-    marks = json.dumps([task, exception, place, code]).encode()
-    return Kind(blake2b(marks, digest_size=6).hexdigest(), task, exception, place, code)
+        match = EXCEPTION.match(error)
+        exception = match[1] if match else UNKNOWN
+    place, code = culprit_frame(traceback) if traceback else ("", "")
+    code = code or normalise(error[:MAX_MESSAGE])
+    content = json.dumps([task, exception, place, code]).encode()
+    return Kind(blake2b(content, digest_size=6).hexdigest(), task, exception, place, code)
 
 
 @lru_cache(maxsize=64)
-def where(traceback: str) -> tuple[str, str]:
+def culprit_frame(traceback: str) -> tuple[str, str]:
     """The innermost frame of one's own code, without its line number: the code around it may move."""
     own = parse(traceback).own
     if not own:
         return "", ""
     file, _, function = own[-1].place.rpartition(", in ")
     line = own[-1].code.partition("\n")[0].strip()
-    return steady(f"{file.rpartition(':')[0]}, in {function}"), steady(line)
+    return normalise(f"{file.rpartition(':')[0]}, in {function}"), normalise(line)
 
 
-def steady(text: str) -> str:
-    for pattern, mark in VARYING:
-        text = pattern.sub(mark, text)
+def normalise(text: str) -> str:
+    for pattern, replacement in VARYING:
+        text = pattern.sub(replacement, text)
     return text
 
 
@@ -96,9 +97,9 @@ class Gathered:
         """In the caller's transaction. What fails anew after it was resolved is open again, as regressed."""
         for _, (kind, failures) in sorted(self.groups.items()):
             first, last = (choose(failures, key=attrgetter("at")) for choose in (min, max))
-            marks = (kind.id, kind.task, kind.exception, kind.place, kind.code)
-            ends = (first.at, first.version, last.at, last.version, last.message[:LONGEST_MESSAGE])
-            database.execute_sql(SAVE.format(param=database.param), [*marks, *ends])
+            group = (kind.id, kind.task, kind.exception, kind.place, kind.code)
+            ends = (first.at, first.version, last.at, last.version, last.message[:MAX_MESSAGE])
+            database.execute_sql(SAVE.format(param=database.param), [*group, *ends])
 
 
 NEWER = "excluded.last_seen_at >= dewey_errors.last_seen_at"
@@ -106,7 +107,7 @@ OLDER = "excluded.first_seen_at < dewey_errors.first_seen_at"
 REGRESSED = "dewey_errors.state = 'resolved' AND excluded.last_seen_at > dewey_errors.resolved_at"
 
 
-def if_so(condition: str, name: str, otherwise: str = "") -> str:
+def case_when(condition: str, name: str, otherwise: str = "") -> str:
     return f"{name} = CASE WHEN {condition} THEN {otherwise or f'excluded.{name}'} ELSE dewey_errors.{name} END"
 
 
@@ -117,10 +118,10 @@ SAVE = (
     " ON CONFLICT (id) DO UPDATE SET "
 ) + ", ".join(
     [
-        *(if_so(OLDER, name) for name in ("first_seen_at", "first_version")),
-        *(if_so(NEWER, name) for name in ("last_seen_at", "last_version", "message")),
-        if_so(REGRESSED, "state", "'regressed'"),
-        if_so(REGRESSED, "regressed_at", "excluded.last_seen_at"),
+        *(case_when(OLDER, name) for name in ("first_seen_at", "first_version")),
+        *(case_when(NEWER, name) for name in ("last_seen_at", "last_version", "message")),
+        case_when(REGRESSED, "state", "'regressed'"),
+        case_when(REGRESSED, "regressed_at", "excluded.last_seen_at"),
     ]
 )
 
@@ -134,17 +135,17 @@ def forget(before: datetime) -> None:
 
 
 def resolve(group: str, by: str) -> bool:
-    """Call it mended, until it fails again. Returns False where that was said before, or there is no such group."""
-    marks = {"state": "resolved", "resolved_at": now(), "resolved_by": by, "regressed_at": None, "snoozed_until": None}
+    """Mark it as fixed, until it fails again. Returns False where it is already, or there is no such group."""
+    changes = {"state": "resolved", "resolved_at": now(), "resolved_by": by, "regressed_at": None}
     unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
-    return bool(ErrorGroup.update(**marks, snoozed_by=None).where(unresolved).execute())
+    return bool(ErrorGroup.update(**changes, snoozed_until=None, snoozed_by=None).where(unresolved).execute())
 
 
 def reopen(group: str) -> bool:
     """Take back that it is resolved or snoozed. Returns False where it is neither."""
-    marks: Mapping[str, Any] = dict.fromkeys(("resolved_at", "resolved_by", "snoozed_until", "snoozed_by"))
+    changes = dict.fromkeys(("resolved_at", "resolved_by", "snoozed_until", "snoozed_by"))
     put_away = (ErrorGroup.state == "resolved") | ErrorGroup.snoozed_until.is_null(False)
-    return bool(ErrorGroup.update(state="open", **marks).where((ErrorGroup.id == group) & put_away).execute())
+    return bool(ErrorGroup.update(state="open", **changes).where((ErrorGroup.id == group) & put_away).execute())
 
 
 def snooze(group: str, until: datetime, by: str) -> bool:
@@ -153,7 +154,7 @@ def snooze(group: str, until: datetime, by: str) -> bool:
     return bool(ErrorGroup.update(snoozed_until=until, snoozed_by=by).where(unresolved).execute())
 
 
-def listed(state: str, as_of: datetime) -> Any:
+def listed(state: str, as_of: datetime) -> Expression | None:
     """The condition for the groups of a list: `open` (also regressed), `snoozed`, `resolved`, or None for `all`."""
     snoozed = ErrorGroup.snoozed_until > as_of
     awake = ErrorGroup.snoozed_until.is_null() | (ErrorGroup.snoozed_until <= as_of)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.database import database
 from engine.history.run_counts import DAY, ERROR, HOUR, Piece, named, pieces_of, together, window_start
@@ -31,7 +31,7 @@ def tallies(groups: Iterable[str], as_of: datetime) -> dict[str, Tally]:
         *((name, piece) for name, hours in WINDOWS.items() for piece in pieces_of(window_start(as_of, hours), None)),
         ("total", Piece(DAY, 0, 2**60)),
     ]
-    whats = named(ERROR + one for one in ids)
+    whats = named(ERROR + group for group in ids)
     param = database.param
     sums = (
         f"SELECT CAST({param} AS integer), what, SUM(count) FROM dewey_run_counts WHERE span = {param}"
@@ -41,23 +41,26 @@ def tallies(groups: Iterable[str], as_of: datetime) -> dict[str, Tally]:
         f"SELECT -1 - (start - {first}) / {STEP}, what, SUM(count) FROM dewey_run_counts WHERE span = {HOUR}"
         f" AND what IN {whats} AND start >= {first} GROUP BY 1, what"
     )
-    parameters = [value for place, (_, piece) in enumerate(pieces) for value in (place, *piece)]
+    parameters = [value for number, (_, piece) in enumerate(pieces) for value in (number, *piece)]
     rows = database.execute_sql(together([*[sums] * len(pieces), steps]), parameters).fetchall()
-    return gathered(ids, pieces, rows, (int(as_of.timestamp()) - first) // STEP + 1)
+    return collected(ids, pieces, rows, (int(as_of.timestamp()) - first) // STEP + 1)
 
 
-def gathered(ids: Sequence[str], pieces: Sequence[tuple[str, Piece]], rows: Any, steps: int) -> dict[str, Tally]:
+def collected(
+    ids: Sequence[str], pieces: Sequence[tuple[str, Piece]], rows: Iterable[tuple[int, str, int]], steps: int
+) -> dict[str, Tally]:
     """Steps come as -1, -2, …; what a clock that is ahead has dated later belongs to the last one."""
-    found = {one: {"hour": 0, "day": 0, "week": 0, "total": 0, "slots": [0] * steps} for one in ids}
-    for place, what, count in rows:
-        tally: Any = found[what.removeprefix(ERROR)]
-        if place < 0:
-            tally["slots"][min(-1 - place, steps - 1)] += int(count)
+    sums = {group: dict.fromkeys([*WINDOWS, "total"], 0) for group in ids}
+    slots = {group: [0] * steps for group in ids}
+    for number, what, count in rows:
+        group = what.removeprefix(ERROR)
+        if number < 0:
+            slots[group][min(-1 - number, steps - 1)] += int(count)
         else:
-            tally[pieces[place][0]] += int(count)
-    return {one: Tally(**values) for one, values in found.items()}  # type: ignore[arg-type]
+            sums[group][pieces[number][0]] += int(count)
+    return {group: Tally(**sums[group], slots=slots[group]) for group in ids}
 
 
 def slot_starts(as_of: datetime, slots: Sequence[int]) -> list[datetime]:
     first = week_start(as_of)
-    return [first + timedelta(seconds=STEP * place) for place in range(len(slots))]
+    return [first + timedelta(seconds=STEP * number) for number in range(len(slots))]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from engine.history.event_handlers import told_at
+from engine.history.events import told_at
 from engine.models import HistoryCursor, now
 from engine.outages import DATABASE_ERRORS
 from engine.queues.queue import Queue
@@ -32,10 +32,10 @@ def lags(queues: Mapping[str, Queue]) -> dict[str, Lag]:
         positions = {row.stream: row.position for row in HistoryCursor.select()}
     except DATABASE_ERRORS:
         positions = {}
-    return {name: lag_of(queue, positions.get(queue.storage.events.stream(), 0)) for name, queue in queues.items()}
+    return {name: queue_lag(queue, positions.get(queue.storage.events.stream(), 0)) for name, queue in queues.items()}
 
 
-def lag_of(queue: Queue, position: int) -> Lag:
+def queue_lag(queue: Queue, position: int) -> Lag:
     lines = queue.storage.events.read(position, LOOKED_AT)
     if not lines:
         return Lag(0, 0.0)

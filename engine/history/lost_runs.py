@@ -26,7 +26,7 @@ class LostRuns:
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self.places: dict[State, Place] = {}
+        self.places: dict[State, Place] = {}  # where the next look goes on
         self.next_look = 0.0
 
     def look(self) -> None:
@@ -35,15 +35,15 @@ class LostRuns:
             return
         self.next_look = time.monotonic() + EVERY_SECONDS
         for state in ACTIVE:
-            runs = self.some(state)
+            runs = self.next_runs(state)
             if runs:
                 self.queue.storage.messages.report_lost([run.id for run in runs])
 
-    def some(self, state: State) -> list[Run]:
+    def next_runs(self, state: State) -> list[Run]:
         """The next runs in this state, of those that were enqueued a while ago."""
-        here = (Run.queue == self.queue.name) & (Run.state == state)
-        old = here & (Run.enqueued_at < now() - YOUNG)
-        query = Run.select(Run.id, Run.enqueued_at).where(old).order_by(Run.enqueued_at, Run.id).limit(AT_A_TIME)
+        in_state = (Run.queue == self.queue.name) & (Run.state == state)
+        old = Run.select(Run.id, Run.enqueued_at).where(in_state & (Run.enqueued_at < now() - YOUNG))
+        query = old.order_by(Run.enqueued_at, Run.id).limit(AT_A_TIME)
         if place := self.places.pop(state, None):
             at, run_id = place
             query = query.where((Run.enqueued_at >= at) & ((Run.enqueued_at > at) | (Run.id > run_id)))

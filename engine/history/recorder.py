@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from threading import Event
 
 from config import settings
 from engine.back_off import BackOff
@@ -19,7 +19,7 @@ from engine.queues.queue import Queue
 #: Heartbeats come half as often, and what they say should be on record soon.
 PATIENCE_SECONDS = min(1.0, settings.lease_seconds / 6)
 #: History gives way to work: where there are not cores enough for both it lags, and catches up.
-NICENESS = 10
+RECORDER_NICE = 10
 #: What is reported together is written together; and while work waits, history waits, but no longer than the second.
 GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
 
@@ -29,18 +29,18 @@ class Recorder(threading.Thread):
     writing is not on record then, and still in the stream.
     """
 
-    known: list[Heartbeat] | None = None  # the heartbeats that were written last
+    written: list[Heartbeat] | None = None  # the heartbeats that were written last
 
-    def __init__(self, queue: Queue, stop_flag: Any) -> None:
+    def __init__(self, queue: Queue, stop_flag: Event) -> None:
         super().__init__(name="Recorder", daemon=True)
-        self.huey, self.stop_flag = queue, stop_flag
+        self.queue, self.stop_flag = queue, stop_flag
         self.back_off = BackOff("The recorder", longest_pause=5.0)
         self.lost_runs = LostRuns(queue)
 
     def run(self) -> None:
         with suppress(OSError):
             # To Linux this is the thread's own affair.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), RECORDER_NICE)
         patience = 0.01  # at first: that this consumer is there should be on record soon
         self.attempt(keep_few_pages)
         while not self.stop_flag.is_set():
@@ -59,8 +59,8 @@ class Recorder(threading.Thread):
             return True
         except Exception as error:
             pause = self.back_off.failed(error)
-        self.known = None
-        for clearing_up in (release, self.bound):
+        self.written = None
+        for clearing_up in (release, self.drop_oldest_events):
             with suppress(Exception):
                 clearing_up()
         self.stop_flag.wait(pause)
@@ -69,20 +69,20 @@ class Recorder(threading.Thread):
     def gather(self, patience: float) -> None:
         """Return when there is something to be written, or after so many seconds."""
         until = time.monotonic() + GIVE_WAY_SECONDS
-        self.huey.storage.events.wait(writer.position(self.huey), patience)
-        while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.work_waits():
+        self.queue.storage.events.wait(writer.position(self.queue), patience)
+        while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.has_backlog():
             pass
 
-    def work_waits(self) -> bool:
-        return bool(self.huey.storage.messages.count_waiting(1))
+    def has_backlog(self) -> bool:
+        return bool(self.queue.storage.messages.count_waiting(1))
 
     def record(self) -> None:
         """Write all that there is."""
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
-            written = writer.write_down(self.huey)
-            self.known = writer.write_consumers(self.huey, self.known)
+            written = writer.write_down(self.queue)
+            self.written = writer.write_consumers(self.queue, self.written)
         self.lost_runs.look()
 
-    def bound(self) -> None:
-        self.huey.storage.events.drop_oldest(writer.MOST_WAITING)
+    def drop_oldest_events(self) -> None:
+        self.queue.storage.events.drop_oldest(writer.MOST_WAITING)

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from json import JSONDecodeError
-from typing import Any
 
 from engine.database import database
-from engine.history import event_handlers
-from engine.history.event_handlers import Line
+from engine.history import event_handlers, events
+from engine.history.events import Line
 from engine.models import HistoryCursor, RejectedEvent, now
 from engine.refusals import is_refusal, refused
 from engine.text import storable
@@ -24,13 +23,13 @@ def play(queue: str, stream: str, lines: Sequence[Line]) -> None:
     """Write down these lines, in the caller's transaction, and set aside those that cannot be written."""
     rejected = refused(lines, partial(event_handlers.play, queue))
     for (position, line), error in rejected:
-        set_aside(queue, stream, position, line, error)
+        reject(queue, stream, position, line, error)
     counted = HistoryCursor.rejected + len(rejected)
     HistoryCursor.update(rejected=counted).where(HistoryCursor.stream == stream).execute()
 
 
-def set_aside(queue: str, stream: str, position: int, line: bytes, error: Exception) -> None:
-    run_id, kind = words_of(line)
+def reject(queue: str, stream: str, position: int, line: bytes, error: Exception) -> None:
+    run_id, kind = run_and_kind(line)
     reason = reason_of(error)
     logger.error("An event of run %s in queue %s is rejected: %s", run_id or "?", queue, reason)
     row = {
@@ -46,16 +45,16 @@ def set_aside(queue: str, stream: str, position: int, line: bytes, error: Except
         logger.exception("The rejected event of run %s could not be listed either", run_id or "?")
 
 
-def words_of(line: bytes) -> tuple[str | None, str | None]:
+def run_and_kind(line: bytes) -> tuple[str | None, str | None]:
     """The run and the kind of an event, as far as its line can be read."""
     try:
-        event = event_handlers.read(line)
+        event = events.read(line)
     except (AttributeError, LookupError, TypeError, ValueError):
         return None, None
-    return word_of(event.get("id")), word_of(event.get("kind"))
+    return text_field(event.get("id")), text_field(event.get("kind"))
 
 
-def word_of(value: Any) -> str | None:
+def text_field(value: object) -> str | None:
     return storable(value, MAX_WORD) or None if isinstance(value, str) else None
 
 

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.database import database, on_postgresql
 from engine.models import ENDED, Attempt, Run, RunCount, State
@@ -108,7 +108,7 @@ def add(deltas: Mapping[Key, int]) -> None:
         add_rows(rows[start : start + ROWS_PER_INSERT])
 
 
-def add_rows(rows: Sequence[Sequence[Any]]) -> None:
+def add_rows(rows: Sequence[Sequence[int | str]]) -> None:
     row = f"({', '.join([database.param] * len(rows[0]))})"
     database.execute_sql(
         "INSERT INTO dewey_run_counts (span, start, task, queue, what, bucket, count)"
@@ -126,11 +126,11 @@ def uncount(runs: Iterable[Run]) -> None:
     retried = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False)
     counted = Attempt.run_id.in_(list(by_id)) & (retried | Attempt.error_group.is_null(False))
     columns = (Attempt.run_id, Attempt.ended_at, Attempt.state, Attempt.next_at, Attempt.error_group)
-    for one in Attempt.select(*columns).where(counted):
-        if one.state == State.FAILED and one.next_at:
-            deltas[key_of(by_id[one.run_id], one.ended_at, RETRIED)] += 1
-        if one.error_group:
-            deltas[key_of(by_id[one.run_id], one.ended_at, ERROR + one.error_group)] += 1
+    for attempt in Attempt.select(*columns).where(counted):
+        if attempt.state == State.FAILED and attempt.next_at:
+            deltas[key_of(by_id[attempt.run_id], attempt.ended_at, RETRIED)] += 1
+        if attempt.error_group:
+            deltas[key_of(by_id[attempt.run_id], attempt.ended_at, ERROR + attempt.error_group)] += 1
     add({key: -count for key, count in deltas.items()})
 
 
@@ -194,30 +194,30 @@ def totals(since: datetime, until: datetime | None = None) -> Totals:
     return windows({"": (since, until)})[""]
 
 
-def windows(asked: Mapping[str, tuple[datetime, datetime | None]]) -> dict[str, Totals]:
+def windows(bounds: Mapping[str, tuple[datetime, datetime | None]]) -> dict[str, Totals]:
     """The same for several windows, by name, in one statement."""
-    found = {name: Totals(Counter(), Counter(), Counter()) for name in asked}
-    pieces = [(name, piece) for name, (since, until) in asked.items() for piece in pieces_of(since, until)]
+    sums = {name: Totals(Counter(), Counter(), Counter()) for name in bounds}
+    pieces = [(name, piece) for name, (since, until) in bounds.items() for piece in pieces_of(since, until)]
     if not pieces:
-        return found
+        return sums
     sql = together([SUMS.format(param=database.param)] * len(pieces))
     parameters = [value for number, (_, piece) in enumerate(pieces) for value in (number, *piece)]
     for number, what, bucket, count in database.execute_sql(sql, parameters).fetchall():
-        counts, waited, ran = found[pieces[number][0]]
-        of_durations = {WAITED: waited, RAN: ran}.get(what)
-        if of_durations is None:
+        counts, waited, ran = sums[pieces[number][0]]
+        durations = {WAITED: waited, RAN: ran}.get(what)
+        if durations is None:
             counts[what] += int(count)
         else:
-            of_durations[bucket] += int(count)
-    return found
+            durations[bucket] += int(count)
+    return sums
 
 
 def together(queries: Sequence[str]) -> str:
     """The rows of all of them. Left alone, PostgreSQL starts parallel workers for so few, and is the slower for it."""
     if not on_postgresql():
         return " UNION ALL ".join(queries)
-    parts = [f"part_{place} AS MATERIALIZED ({query})" for place, query in enumerate(queries)]
-    rows = [f"SELECT * FROM part_{place}" for place in range(len(queries))]
+    parts = [f"part_{number} AS MATERIALIZED ({query})" for number, query in enumerate(queries)]
+    rows = [f"SELECT * FROM part_{number}" for number in range(len(queries))]
     return f"WITH {', '.join(parts)} {' UNION ALL '.join(rows)}"
 
 

@@ -28,14 +28,14 @@ class Lifetime(NamedTuple):
 
 def lifetime() -> Lifetime:
     """In one statement."""
-    found = Lifetime(defaultdict(Counter), defaultdict(Counter), defaultdict(Counter))
+    totals = Lifetime(defaultdict(Counter), defaultdict(Counter), defaultdict(Counter))
     rows = database.execute_sql(
         f"SELECT task, queue, what, bucket, count FROM dewey_run_counts WHERE span = {EVER}"
     ).fetchall()
     for task, queue, what, bucket, count in rows:
-        of = Of(task, queue)
+        key = Of(task, queue)
         if what in (WAITED, RAN):
-            (found.waited if what == WAITED else found.ran)[of][bucket] += int(count)
+            (totals.waited if what == WAITED else totals.ran)[key][bucket] += int(count)
         elif what in OUTCOMES:
-            found.counts[of][what] += int(count)
-    return found
+            totals.counts[key][what] += int(count)
+    return totals

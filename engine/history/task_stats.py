@@ -58,26 +58,26 @@ def weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, Week]:
     since, names = week_start(as_of), list(tasks)
     first = int(since.timestamp())
     starts = range(first, int(as_of.timestamp()) + 1, STEP)
-    found = {task: Week(since, Counter(), Counter(), Counter(), empty(starts)) for task in names}
+    task_weeks = {task: Week(since, Counter(), Counter(), Counter(), empty(starts)) for task in names}
     if not names:
-        return found
-    rows = database.execute_sql(sql_for(len(names)), [first, *names, STEP, STEP, first, *names]).fetchall()
+        return task_weeks
+    rows = database.execute_sql(build_sql(len(names)), [first, *names, STEP, STEP, first, *names]).fetchall()
     for task, what, bucket, start, count in rows:
-        week = found[task]
+        week = task_weeks[task]
         if what in (WAITED, RAN):
             (week.waited if what == WAITED else week.ran)[bucket] += int(count)
         else:
             week.counts[what] += int(count)
             # What is dated after `as_of`, by a clock that is ahead, belongs to the last one.
             week.slots[min((start - first) // STEP, len(week.slots) - 1)].counts[what] += int(count)
-    return found
+    return task_weeks
 
 
 def empty(starts: Iterable[int]) -> list[Slot]:
     return [Slot(datetime.fromtimestamp(start, UTC), Counter()) for start in starts]
 
 
-def sql_for(count: int) -> str:
+def build_sql(count: int) -> str:
     """Durations by day, outcomes by six hours."""
     param = database.param
     tasks = ", ".join([param] * count)

@@ -36,37 +36,40 @@ def parse(text: str) -> Traceback:
     last = text.rpartition(HEADING)[2].strip("\n").split("\n")
     frames: list[tuple[re.Match[str], list[str]]] = []
     for number, line in enumerate(last):
-        if found := FRAME.fullmatch(line):
-            frames.append((found, []))
+        if frame := FRAME.fullmatch(line):
+            frames.append((frame, []))
         elif frames and line.startswith("    "):
             frames[-1][1].append(line)
         elif frames and not line.startswith("  "):
-            return Traceback(marked(frames), "\n".join(last[number:]))
-    return Traceback(marked(frames), "" if frames else text.strip("\n"))
+            return Traceback(mark_own_frames(frames), "\n".join(last[number:]))
+    return Traceback(mark_own_frames(frames), "" if frames else text.strip("\n"))
 
 
-def marked(frames: list[tuple[re.Match[str], list[str]]]) -> list[Frame]:
+def mark_own_frames(frames: list[tuple[re.Match[str], list[str]]]) -> list[Frame]:
     """Ours is what lies in the project's folder and does not carry the work; without any, all but libraries."""
-    files = [found["file"] for found, _ in frames]
-    own = {file for file in files if lies_in_project(file) and not carries_the_work(file)}
-    own = own or {file for file in files if not LIBRARY.search(file) and not carries_the_work(file)}
+    files = [frame["file"] for frame, _ in frames if not is_framework_file(frame["file"])]
+    own = {file for file in files if is_project_file(file)} or {file for file in files if not LIBRARY.search(file)}
     return [
-        Frame(f"{shown(found['file'])}:{found['line']}, in {found['function']}", "\n".join(code), found["file"] in own)
-        for found, code in frames
+        Frame(
+            f"{display_path(frame['file'])}:{frame['line']}, in {frame['function']}",
+            "\n".join(code),
+            frame["file"] in own,
+        )
+        for frame, code in frames
     ]
 
 
 @cache
-def lies_in_project(file: str) -> bool:
+def is_project_file(file: str) -> bool:
     return PurePath(file).is_relative_to(ROOT) and not LIBRARY.search(file)
 
 
 @cache
-def carries_the_work(file: str) -> bool:
-    return "engine" in PurePath(shown(file)).parts[-3:-1]  # in it, or in one of its rooms
+def is_framework_file(file: str) -> bool:
+    return "engine" in PurePath(display_path(file)).parts[-3:-1]  # in it, or in one of its rooms
 
 
 @cache
-def shown(file: str) -> str:
+def display_path(file: str) -> str:
     path = PurePath(file)
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else file

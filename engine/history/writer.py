@@ -6,9 +6,9 @@ transaction. So each event counts exactly once, whoever records, and whatever di
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from peewee import PeeweeException
 
@@ -18,7 +18,7 @@ from engine.broker.storage import DROPPED_COUNTER
 from engine.database import database, release, write_rows
 from engine.exceptions import BrokerAway
 from engine.history import event_handlers, rejected
-from engine.history.event_handlers import Line, instant
+from engine.history.events import Line, instant
 from engine.models import ENDED, Attempt, HistoryCursor, Run, State, WorkerProcess, now
 from engine.queues.queue import Queue
 from engine.queues.task import RunTask
@@ -41,7 +41,7 @@ def write_down(queue: Queue) -> int:
     """
     total = 0
     for _ in range(MOST_BATCHES):
-        if not (events := waiting(queue)):
+        if not (events := next_events(queue)):
             break
         total += write_batch(queue, *events)
     return total
@@ -53,10 +53,10 @@ class Events(NamedTuple):
     lines: list[Line]
 
 
-def waiting(queue: Queue) -> Events | None:
+def next_events(queue: Queue) -> Events | None:
     """The next events to be written, and the place they follow on."""
     stream = queue.storage.events.stream()
-    position = reached(stream)
+    position = read_cursor(stream)
     lines = queue.storage.events.read(position, BATCH)
     return Events(stream, position, lines) if lines else None
 
@@ -64,30 +64,30 @@ def waiting(queue: Queue) -> Events | None:
 def write_batch(queue: Queue, stream: str, position: int, lines: list[Line]) -> int:
     batch = Events(stream, position, lines)
     try:
-        written = write_as(batch, partial(event_handlers.play, queue.name))
+        written = write_once(batch, partial(event_handlers.play, queue.name))
     except Exception as error:
         if not is_refusal(error):
             raise
-        written = write_as(batch, partial(rejected.play, queue.name, stream))
+        written = write_once(batch, partial(rejected.play, queue.name, stream))
     if not written:
         return 0
     queue.storage.events.trim(lines[-1][0])
-    note_dropped(queue, stream)
+    record_dropped(queue, stream)
     return len(lines)
 
 
-def write_as(batch: Events, play: Callable[[Sequence[Line]], None]) -> bool:
+def write_once(batch: Events, play: Callable[[Sequence[Line]], None]) -> bool:
     """Play a batch and move the cursor on, in one transaction. False when another recorder has done so."""
     with database.atomic() as transaction:
         # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
-        if not move_on(batch.stream, batch.position, batch.lines[-1][0]):
+        if not advance_cursor(batch.stream, batch.position, batch.lines[-1][0]):
             transaction.rollback()
             return False
         play(batch.lines)
         return True
 
 
-def reached(stream: str) -> int:
+def read_cursor(stream: str) -> int:
     row = HistoryCursor.get_or_none(HistoryCursor.stream == stream)
     if row is None:
         HistoryCursor.insert(stream=stream, position=0).on_conflict_ignore().execute()
@@ -95,29 +95,32 @@ def reached(stream: str) -> int:
     return int(row.position)
 
 
-def move_on(stream: str, position: int, last: int) -> bool:
-    here = (HistoryCursor.stream == stream) & (HistoryCursor.position == position)
-    return bool(HistoryCursor.update(position=last).where(here).execute())
+def advance_cursor(stream: str, position: int, last: int) -> bool:
+    unmoved = (HistoryCursor.stream == stream) & (HistoryCursor.position == position)
+    return bool(HistoryCursor.update(position=last).where(unmoved).execute())
 
 
 def position(queue: Queue) -> int:
     """The last event of the queue's stream that has been written down."""
-    return reached(queue.storage.events.stream())
+    return read_cursor(queue.storage.events.stream())
 
 
-def write_consumers(queue: Queue, known: list[Heartbeat] | None = None) -> list[Heartbeat] | None:
-    """The consumers' last signs of life → their rows; what they hold → running runs.
+def write_consumers(queue: Queue, written: list[Heartbeat] | None = None) -> list[Heartbeat] | None:
+    """Write the consumers' last heartbeats to their rows, and what they hold as running runs.
 
-    One that said goodbye is forgotten by the broker after that. Returns what was written: when that is `known` the
-    next time, nothing is written. While something is held it is None, as runs may have to wait for their own rows.
+    The broker forgets a consumer that has stopped after that. Returns what was written. When it is passed as `written`
+    the next time and nothing has changed, nothing is written. It is None while something is held, as runs may have to
+    wait for their own rows.
     """
-    beats, held = worth_a_row(queue), sorted(queue.storage.deliveries.held())
-    if beats == known and not held:
-        return known
+    beats, held = reportable_heartbeats(queue), sorted(queue.storage.deliveries.held())
+    if beats == written and not held:
+        return written
     rows = [row for beat in beats if (row := consumer_row(queue.name, beat, held))]
     with database.atomic():
-        for one, error in [*refused(held, write_running), *refused(rows, write_consumer_rows)]:
-            report_refused(one.run_id if isinstance(one, HeldMessage) else one["id"], str(error).partition("\n")[0])
+        for run, error in refused(held, write_running):
+            report_refused(run.run_id, str(error).partition("\n")[0])
+        for row, error in refused(rows, write_consumer_rows):
+            report_refused(str(row["id"]), str(error).partition("\n")[0])
     for beat in beats:
         if beat.info.get("stopped_at"):
             queue.storage.heartbeats.remove(beat.consumer)
@@ -130,58 +133,71 @@ def report_refused(name: str, reason: str) -> None:
     logger.error("The database refuses the row of %s: %s", name, reason)
 
 
-def write_consumer_rows(rows: Sequence[dict[str, Any]]) -> None:
-    others = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
-    WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=others).execute()
+def write_consumer_rows(rows: Sequence[Mapping[str, object]]) -> None:
+    replaced = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
+    WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=replaced).execute()
 
 
-def worth_a_row(queue: Queue) -> list[Heartbeat]:
-    """Signs of life, but of who died so long ago that the broker may forget it too."""
-    found = []
+def reportable_heartbeats(queue: Queue) -> list[Heartbeat]:
+    """Return the heartbeats. One of a consumer that died so long ago that it is not worth a row is forgotten."""
+    beats = []
     for beat in queue.storage.heartbeats.all():
         if now().timestamp() - beat.at > WorkerProcess.KEPT.total_seconds():
             queue.storage.heartbeats.remove(beat.consumer)
         else:
-            found.append(beat)
-    return found
+            beats.append(beat)
+    return beats
 
 
 def write_running(held: Sequence[HeldMessage]) -> None:
-    """Nobody tells when a run starts: it is seen from who holds it, and told again when it has ended.
+    """Mark what is held as running. Workers send no event of a start: it is written again when the run has ended.
 
     A run whose enqueuing or whose end is still on its way through the stream is left to that.
     """
-    waiting = {run.id: run for run in Run.select().where(Run.id.in_([one.run_id for one in held]))}
-    for one in held:
-        run = waiting.get(one.run_id)
-        if run is None or run.deliveries >= one.delivery or run.state in ENDED:
-            continue
-        worker, since = f"{one.worker} on {one.consumer}", instant(one.held_at)
-        facts: dict[str, Any] = {"state": State.RUNNING, "deliveries": one.delivery, "attempts": one.attempt}
-        if run.attempts < one.attempt:
-            facts["run_ms"] = None  # that was the attempt before
-        if run.started_at is None:
-            waited = (since - (run.due_at or run.enqueued_at)).total_seconds() * 1000
-            facts |= {"started_at": since, "wait_ms": max(waited, 0)}
-        # Guarded: another recorder may have written its end meanwhile.
-        still = (Run.id == run.id) & (Run.deliveries == run.deliveries) & (Run.state == run.state)
-        if Run.update(**facts, worker=worker).where(still).execute():
-            attempt = {"run_id": run.id, "number": one.delivery, "attempt": one.attempt, "state": State.RUNNING}
-            Attempt.insert(**attempt, worker=worker, started_at=since).on_conflict_ignore().execute()
+    runs = {run.id: run for run in Run.select().where(Run.id.in_([delivery.run_id for delivery in held]))}
+    for delivery in held:
+        run = runs.get(delivery.run_id)
+        if run and run.deliveries < delivery.delivery and run.state not in ENDED:
+            write_start(run, delivery)
 
 
-def consumer_row(queue: str, beat: Heartbeat, held: list[HeldMessage]) -> dict[str, Any] | None:
-    """None where the beat is malformed."""
+def write_start(run: Run, held: HeldMessage) -> None:
+    worker, since = f"{held.worker} on {held.consumer}", instant(held.held_at)
+    # Guarded: another recorder may have written its end meanwhile.
+    unchanged = (Run.id == run.id) & (Run.deliveries == run.deliveries) & (Run.state == run.state)
+    if Run.update(**start_columns(run, held), worker=worker).where(unchanged).execute():
+        attempt = {"run_id": run.id, "number": held.delivery, "attempt": held.attempt, "state": State.RUNNING}
+        Attempt.insert(**attempt, worker=worker, started_at=since).on_conflict_ignore().execute()
+
+
+def start_columns(run: Run, held: HeldMessage) -> dict[str, object]:
+    """Return what changes in the run's row with this delivery."""
+    columns: dict[str, object] = {
+        "state": State.RUNNING,
+        "deliveries": held.delivery,
+        "attempts": held.attempt,
+    }
+    if run.attempts < held.attempt:
+        columns["run_ms"] = None  # that was the attempt before
+    if run.started_at is None:
+        since = instant(held.held_at)
+        waited = (since - (run.due_at or run.enqueued_at)).total_seconds() * 1000
+        columns |= {"started_at": since, "wait_ms": max(waited, 0)}
+    return columns
+
+
+def consumer_row(queue: str, beat: Heartbeat, held: list[HeldMessage]) -> dict[str, object] | None:
+    """Return the consumer's row; None where its heartbeat is malformed."""
     running = [
-        {"worker": one.worker, "run_id": one.run_id, "task": one.task, "since": instant(one.held_at).isoformat()}
-        for one in held
-        if one.consumer == beat.consumer
+        {"worker": run.worker, "run_id": run.run_id, "task": run.task, "since": instant(run.held_at).isoformat()}
+        for run in held
+        if run.consumer == beat.consumer
     ]
     facts = consumer_columns(queue, beat)
     return facts and {"id": beat.consumer, "queue": queue, "running": running, **facts}
 
 
-def note_dropped(queue: Queue, stream: str) -> None:
+def record_dropped(queue: Queue, stream: str) -> None:
     dropped = queue.storage.results.increment(DROPPED_COUNTER, 0)
     if dropped:
         HistoryCursor.update(dropped=dropped).where(HistoryCursor.stream == stream).execute()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from config import settings
 from engine.monitor import alerts
@@ -10,14 +10,14 @@ from engine.monitor.alerts import AGAIN, Alert, Signal
 from engine.monitor.health import Facts, Rate
 
 #: A share of failures says nothing before there are so many.
-FEWEST_FAILURES = 5
+MIN_FAILURES = 5
 
 #: What passes by itself within this time was a restart or a deploy.
-PATIENCE = timedelta(minutes=1)
-AT_ONCE = timedelta(0)
+GRACE_PERIOD = timedelta(minutes=1)
+IMMEDIATELY = timedelta(0)
 
 
-class Seen(NamedTuple):
+class Snapshot(NamedTuple):
     """What is looked at. `abandoned`: reading sessions, which a caller has counted."""
 
     facts: Facts
@@ -34,122 +34,143 @@ class Rule(NamedTuple):
     patience: timedelta
     needs_broker: bool
     counts_up: bool
-    find: Callable[[Seen], list[Signal]]
-    is_broken: Callable[[Seen, Signal], bool]
+    find: Callable[[Snapshot], list[Signal]]
+    is_broken: Callable[[Snapshot, Signal], bool]
 
 
-def oldest(seen: Seen) -> list[Signal]:
+def oldest(snapshot: Snapshot) -> list[Signal]:
     """A paused queue is somebody's decision."""
     return [
-        Signal("oldest", one.name, (one.oldest_waiting_ms or 0) / 60_000, {"waiting": one.waiting})
-        for one in seen.facts.queues
-        if not one.paused
+        Signal("oldest", queue.name, (queue.oldest_waiting_ms or 0) / 60_000, {"waiting": queue.waiting})
+        for queue in snapshot.facts.queues
+        if not queue.paused
     ]
 
 
-def failing(seen: Seen) -> list[Signal]:
+def failing(snapshot: Snapshot) -> list[Signal]:
     return [
         Signal("failing", task, rate.percent, {"failed": rate.failed, "finished": rate.finished})
-        for task, rate in seen.rates.items()
+        for task, rate in snapshot.rates.items()
     ]
 
 
-def missed(seen: Seen) -> list[Signal]:
-    return [Signal("missed", one.task, one.ticks, {"last": one.last.isoformat()}) for one in seen.facts.missed]
+def missed(snapshot: Snapshot) -> list[Signal]:
+    return [Signal("missed", task, ticks, {"last": last.isoformat()}) for task, ticks, last in snapshot.facts.missed]
 
 
-def unserved(seen: Seen) -> list[Signal]:
-    return [Signal("unserved", one.name, 1, {"waiting": one.waiting}) for one in seen.facts.unserved]
+def unserved(snapshot: Snapshot) -> list[Signal]:
+    return [Signal("unserved", queue.name, 1, {"waiting": queue.waiting}) for queue in snapshot.facts.unserved]
 
 
-def late(seen: Seen) -> list[Signal]:
-    return [Signal("late", name, seen.facts.lags[name].total_seconds(), {}) for name in seen.facts.late]
+def late(snapshot: Snapshot) -> list[Signal]:
+    return [Signal("late", name, snapshot.facts.lags[name].total_seconds(), {}) for name in snapshot.facts.late]
 
 
-def dead(seen: Seen) -> list[Signal]:
-    return [Signal("dead", name, count, {}) for name, count in seen.facts.dead.items()]
+def dead(snapshot: Snapshot) -> list[Signal]:
+    return [Signal("dead", name, count, {}) for name, count in snapshot.facts.dead.items()]
 
 
-def dropped(seen: Seen) -> list[Signal]:
-    return [Signal("dropped", "", seen.facts.dropped, {})]
+def dropped(snapshot: Snapshot) -> list[Signal]:
+    return [Signal("dropped", "", snapshot.facts.dropped, {})]
 
 
-def abandoned(seen: Seen) -> list[Signal]:
-    return [Signal("abandoned", "", seen.abandoned, {})]
+def abandoned(snapshot: Snapshot) -> list[Signal]:
+    return [Signal("abandoned", "", snapshot.abandoned, {})]
 
 
-def broker(seen: Seen) -> list[Signal]:
-    return [Signal("broker", "", 1, {})] if seen.facts.broker else []
+def broker(snapshot: Snapshot) -> list[Signal]:
+    return [Signal("broker", "", 1, {})] if snapshot.facts.broker else []
 
 
-def database(seen: Seen) -> list[Signal]:
+def database(snapshot: Snapshot) -> list[Signal]:
     """Who is able to ask this has a database; while it is away it is told without it."""
     return []
 
 
-def beyond(threshold: float) -> Callable[[Seen, Signal], bool]:
-    return lambda seen, signal: 0 < threshold < signal.value
+def beyond(threshold: float) -> Callable[[Snapshot, Signal], bool]:
+    return lambda snapshot, signal: 0 < threshold < signal.value
 
 
-def always(seen: Seen, signal: Signal) -> bool:
+def always(snapshot: Snapshot, signal: Signal) -> bool:
     return True
 
 
-def fails_often(seen: Seen, signal: Signal) -> bool:
+def fails_often(snapshot: Snapshot, signal: Signal) -> bool:
     share = settings.alert_failure_percent
-    return 0 < share <= signal.value and signal.facts["failed"] >= FEWEST_FAILURES
+    return 0 < share <= signal.value and int(signal.facts["failed"]) >= MIN_FAILURES
 
 
-def drops_anew(seen: Seen, signal: Signal) -> bool:
+def drops_again(snapshot: Snapshot, signal: Signal) -> bool:
     """The count never falls, so it is over when there have been no more for a while."""
-    last = seen.last_dropped
+    last = snapshot.last_dropped
     if last is None:
         return signal.value > 0
-    still_news = last.ended_at is None and seen.facts.as_of - last.changed_at < AGAIN
+    still_news = last.ended_at is None and snapshot.facts.as_of - last.changed_at < AGAIN
     return signal.value > last.value or still_news
 
 
 RULES = {
     rule.name: rule
     for rule in (
-        Rule("database", None, PATIENCE, False, False, database, always),
-        Rule("broker", None, PATIENCE, False, False, broker, always),
-        Rule("unserved", None, PATIENCE, True, False, unserved, always),
-        Rule("late", None, PATIENCE, False, False, late, always),
-        Rule("missed", None, PATIENCE, False, False, missed, always),
+        Rule("database", None, GRACE_PERIOD, False, False, database, always),
+        Rule("broker", None, GRACE_PERIOD, False, False, broker, always),
+        Rule("unserved", None, GRACE_PERIOD, True, False, unserved, always),
+        Rule("late", None, GRACE_PERIOD, False, False, late, always),
+        Rule("missed", None, GRACE_PERIOD, False, False, missed, always),
         Rule(
-            "oldest", settings.alert_oldest_minutes, AT_ONCE, True, False, oldest, beyond(settings.alert_oldest_minutes)
+            "oldest",
+            settings.alert_oldest_minutes,
+            IMMEDIATELY,
+            True,
+            False,
+            oldest,
+            beyond(settings.alert_oldest_minutes),
         ),
-        Rule("failing", settings.alert_failure_percent, AT_ONCE, False, False, failing, fails_often),
-        Rule("dead", None, AT_ONCE, True, True, dead, beyond(0.5)),
-        Rule("dropped", None, AT_ONCE, False, True, dropped, drops_anew),
-        Rule("abandoned", settings.alert_abandoned, AT_ONCE, False, False, abandoned, beyond(settings.alert_abandoned)),
+        Rule("failing", settings.alert_failure_percent, IMMEDIATELY, False, False, failing, fails_often),
+        Rule("dead", None, IMMEDIATELY, True, True, dead, beyond(0.5)),
+        Rule("dropped", None, IMMEDIATELY, False, True, dropped, drops_again),
+        Rule(
+            "abandoned",
+            settings.alert_abandoned,
+            IMMEDIATELY,
+            False,
+            False,
+            abandoned,
+            beyond(settings.alert_abandoned),
+        ),
     )
 }
 
 
+class Worst(TypedDict):
+    """The highest value of a rule, and whose it is."""
+
+    value: float
+    subject: str
+
+
 class Judged(NamedTuple):
-    """`signals`: what is broken. `worst`: by rule, the highest value and whose it is, as JSON. `unknown`: rules that
-    nobody can judge while the broker is away.
+    """`signals`: what is broken. `worst`: by rule, as JSON. `unknown`: rules that cannot be judged while the broker is
+    unavailable.
     """
 
     signals: list[Signal]
-    worst: dict[str, Any]
+    worst: dict[str, Worst]
     unknown: set[str]
 
 
-def judge(seen: Seen) -> Judged:
-    found = Judged([], {}, set())
+def judge(snapshot: Snapshot) -> Judged:
+    judged = Judged([], {}, set())
     for rule in RULES.values():
-        if rule.needs_broker and seen.facts.broker:
-            found.unknown.add(rule.name)
+        if rule.needs_broker and snapshot.facts.broker:
+            judged.unknown.add(rule.name)
             continue
-        signals = rule.find(seen)
-        found.signals.extend(one for one in signals if rule.is_broken(seen, one))
-        if worst := max(signals, key=lambda one: one.value, default=None):
-            found.worst[rule.name] = {"value": worst.value, "subject": worst.subject}
-    return found
+        signals = rule.find(snapshot)
+        judged.signals.extend(signal for signal in signals if rule.is_broken(snapshot, signal))
+        if worst := max(signals, key=lambda signal: signal.value, default=None):
+            judged.worst[rule.name] = {"value": worst.value, "subject": worst.subject}
+    return judged
 
 
-def see(facts: Facts, rates: Mapping[str, Rate], abandoned: int) -> Seen:
-    return Seen(facts, rates, abandoned, alerts.latest("dropped"))
+def see(facts: Facts, rates: Mapping[str, Rate], abandoned: int) -> Snapshot:
+    return Snapshot(facts, rates, abandoned, alerts.latest("dropped"))

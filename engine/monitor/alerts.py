@@ -7,9 +7,9 @@ so nobody is left untold; who dies while sending leaves a claim that lapses, so 
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from peewee import AutoField, DoubleField, IntegerField, TextField
+from peewee import AutoField, DoubleField, Expression, IntegerField, TextField
 
 from engine.database import JSONTextField, UTCDateTimeField, database
 from engine.models import Record
@@ -32,7 +32,7 @@ class Signal(NamedTuple):
     rule: str
     subject: str  # a queue or a task; empty for the whole
     value: float
-    facts: dict[str, Any]
+    facts: dict[str, int | str]
 
     @property
     def key(self) -> str:
@@ -109,11 +109,11 @@ def fire(signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datet
         "facts": signal.facts, "began_at": as_of, "changed_at": as_of,
     }  # fmt: skip
     with database.atomic():
-        known = Alert.select().where(Alert.open_as == signal.key)
-        if known.exists():
+        same = Alert.select().where(Alert.open_as == signal.key)
+        if same.exists():
             return False
         Alert.insert(**row).on_conflict_ignore().execute()
-        alert = known.first()
+        alert = same.first()
         # Of two who get here at once, one stores it; the other finds an alert that is not its own.
         if alert is None or alert.began_at != as_of or Notice.select().where(Notice.alert_id == alert.id).exists():
             return False
@@ -123,10 +123,10 @@ def fire(signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datet
 
 def worsen(alert: Alert, signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
     """Have it told that there is more of it; False where another did."""
-    here = (Alert.id == alert.id) & (Alert.changed_at == alert.changed_at) & Alert.open_as.is_null(False)
+    unchanged = (Alert.id == alert.id) & (Alert.changed_at == alert.changed_at) & Alert.open_as.is_null(False)
     with database.atomic():
         changes = {"value": signal.value, "facts": signal.facts, "changed_at": as_of}
-        if not Alert.update(**changes).where(here).execute():
+        if not Alert.update(**changes).where(unchanged).execute():
             return False
         alert.value, alert.facts, alert.changed_at = signal.value, signal.facts, as_of
         tell(WORSE, alert, channels, as_of, due_at)
@@ -134,18 +134,17 @@ def worsen(alert: Alert, signal: Signal, as_of: datetime, channels: Iterable[str
 
 
 def resolve(alert: Alert, as_of: datetime, due_at: datetime) -> bool:
-    """End the alert and tell those who know of it; whom nobody has told yet is not bothered any more."""
+    """Close the alert and notify the channels that were notified of it. Notices that were never tried are dropped."""
     with database.atomic():
-        here = (Alert.id == alert.id) & Alert.open_as.is_null(False)
-        if not Alert.update(ended_at=as_of, open_as=None).where(here).execute():
+        is_open = (Alert.id == alert.id) & Alert.open_as.is_null(False)
+        if not Alert.update(ended_at=as_of, open_as=None).where(is_open).execute():
             return False
         alert.ended_at = as_of
-        of_it = Notice.alert_id == alert.id
-        Notice.update(state=DROPPED).where(of_it & (Notice.state == WAITING) & (Notice.tries == 0)).execute()
-        told = (
-            Notice.select(Notice.channel).where(of_it & (Notice.state != DROPPED)).distinct().order_by(Notice.channel)
-        )
-        tell(RESOLVED, alert, [one.channel for one in told], as_of, due_at)
+        own = Notice.alert_id == alert.id
+        Notice.update(state=DROPPED).where(own & (Notice.state == WAITING) & (Notice.tries == 0)).execute()
+        notices = Notice.select(Notice.channel).where(own & (Notice.state != DROPPED))
+        channels = [notice.channel for notice in notices.distinct().order_by(Notice.channel)]
+        tell(RESOLVED, alert, channels, as_of, due_at)
     return True
 
 
@@ -169,20 +168,25 @@ def tell(event: str, alert: Alert | None, channels: Iterable[str], as_of: dateti
     ]
 
 
-def facts_of(alert: Alert) -> dict[str, Any]:
-    ended_at = alert.ended_at and alert.ended_at.isoformat()
-    told = {"rule": alert.rule, "subject": alert.subject, "value": alert.value}
-    return {**alert.facts, **told, "began_at": alert.began_at.isoformat(), "ended_at": ended_at}
+def facts_of(alert: Alert) -> dict[str, object]:
+    return {
+        **alert.facts,
+        "rule": alert.rule,
+        "subject": alert.subject,
+        "value": alert.value,
+        "began_at": alert.began_at.isoformat(),
+        "ended_at": alert.ended_at and alert.ended_at.isoformat(),
+    }
 
 
 def due(as_of: datetime, limit: int = 50) -> list[Notice]:
     """Those to be sent now, oldest first. Of one alert the second waits for the first, channel by channel."""
     waiting = list(Notice.select().where(Notice.state == WAITING).order_by(Notice.id).limit(10 * limit))
-    first: dict[Any, int] = {}
-    for one in waiting:
-        first.setdefault((one.alert_id or -one.id, one.channel), one.id)
+    first: dict[tuple[int, str], int] = {}
+    for notice in waiting:
+        first.setdefault((notice.alert_id or -notice.id, notice.channel), notice.id)
     heads = set(first.values())
-    return [one for one in waiting if one.id in heads and one.due_at <= as_of][:limit]
+    return [notice for notice in waiting if notice.id in heads and notice.due_at <= as_of][:limit]
 
 
 def claim(notice: Notice, as_of: datetime) -> bool:
@@ -198,9 +202,9 @@ def newest(limit: int) -> list[Notice]:
     return list(Notice.select().order_by(Notice.id.desc()).limit(limit))
 
 
-def untouched(notice: Notice) -> Any:
-    here = (Notice.id == notice.id) & (Notice.state == WAITING)
-    return here & (Notice.tries == notice.tries)
+def untouched(notice: Notice) -> Expression:
+    """The condition for "as it was when it was read"."""
+    return (Notice.id == notice.id) & (Notice.state == WAITING) & (Notice.tries == notice.tries)
 
 
 def sent(notice: Notice, as_of: datetime) -> None:
@@ -233,7 +237,7 @@ def watchers() -> Sequence[Watcher]:
 
 def watching(as_of: datetime) -> list[Watcher]:
     """Those that look now, the last heard of first."""
-    return [one for one in watchers() if not one.stopped_at and as_of - one.beat_at <= SILENT]
+    return [watcher for watcher in watchers() if not watcher.stopped_at and as_of - watcher.beat_at <= SILENT]
 
 
 def forget(before: datetime) -> None:

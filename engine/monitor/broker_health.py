@@ -1,7 +1,7 @@
 """How the broker itself is: asked of it with two or three questions, so that a page may ask often."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,14 +79,14 @@ def redis_health(storage: RedisStorage) -> RedisHealth:
     )
 
 
-def address_of(connection: dict[str, Any]) -> str:
+def address_of(connection: Mapping[str, object]) -> str:
     """Where it is reached, without its password."""
     if path := connection.get("path"):
         return str(path)
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}/{connection.get('db') or 0}"
 
 
-def is_exposed(connection: dict[str, Any]) -> bool:
+def is_exposed(connection: Mapping[str, object]) -> bool:
     host = str(connection.get("host", "localhost"))
     loopback = "path" in connection or host in ("localhost", "::1") or host.startswith("127.")
     return not (loopback or connection.get("password"))
@@ -101,22 +101,23 @@ def sqlite_health(storage: SqliteStorage) -> SqliteHealth:
         version=storage.database.query("SELECT sqlite_version()")[0][0],
         ping_ms=timed(lambda: storage.database.query("SELECT 1 FROM consumer LIMIT 1")),
         path=str(storage.database.path),
-        file_bytes=size_of(storage.database.path),
-        wal_bytes=size_of(storage.database.path.with_name(storage.database.path.name + "-wal")),
+        file_bytes=file_size(storage.database.path),
+        wal_bytes=file_size(storage.database.path.with_name(storage.database.path.name + "-wal")),
         free_bytes=pragma("freelist_count") * pragma("page_size"),
         journal_mode=pragma("journal_mode"),
         synchronous=SYNCHRONOUS[pragma("synchronous")],
     )
 
 
-def size_of(file: Path) -> int:
+def file_size(file: Path) -> int:
     try:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
 
 
-def timed(ask: Callable[[], Any]) -> float:
+def timed(query: Callable[[], object]) -> float:
+    """Return how many milliseconds it took."""
     began = time.perf_counter()
-    ask()
+    query()
     return (time.perf_counter() - began) * 1000

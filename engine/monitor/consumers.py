@@ -17,19 +17,20 @@ def replacements(consumers: Iterable[WorkerProcess], as_of: datetime) -> dict[st
 
     Each takes the place of one; those that fell silent come before those that said goodbye.
     """
-    by_start = sorted(consumers, key=lambda one: one.started_at)
-    gone = [one for one in by_start if one.state(as_of, LEASE) != "live"]
-    found: dict[str, WorkerProcess] = {}
-    for one in sorted(gone, key=lambda one: (one.stopped_at is not None, one.beat_at)):
-        taken = {other.id for other in found.values()}
-        if heir := next((other for other in by_start if follows(other, one) and other.id not in taken), None):
-            found[one.id] = heir
-    return found
+    by_start = sorted(consumers, key=lambda consumer: consumer.started_at)
+    gone = [consumer for consumer in by_start if consumer.state(as_of, LEASE) != "live"]
+    successors: dict[str, WorkerProcess] = {}
+    for consumer in sorted(gone, key=lambda consumer: (consumer.stopped_at is not None, consumer.beat_at)):
+        taken = {successor.id for successor in successors.values()}
+        free = (later for later in by_start if is_successor(later, consumer) and later.id not in taken)
+        if successor := next(free, None):
+            successors[consumer.id] = successor
+    return successors
 
 
-def follows(other: WorkerProcess, one: WorkerProcess) -> bool:
-    same_place = (other.host, other.queue) == (one.host, one.queue)
-    return bool(same_place and other.started_at > one.started_at and other.started_at >= one.beat_at - SLACK)
+def is_successor(later: WorkerProcess, consumer: WorkerProcess) -> bool:
+    same_place = (later.host, later.queue) == (consumer.host, consumer.queue)
+    return bool(same_place and later.started_at > consumer.started_at and later.started_at >= consumer.beat_at - SLACK)
 
 
 def find(name: str) -> WorkerProcess:
@@ -37,9 +38,9 @@ def find(name: str) -> WorkerProcess:
 
     Raises NotPossible.
     """
-    for one in workers():
-        if name in (one.id, worker_name(one)):
-            return one
+    for consumer in workers():
+        if name in (consumer.id, worker_name(consumer)):
+            return consumer
     raise NotPossible("There is no such consumer, or it has been gone for too long.")
 
 
@@ -50,13 +51,15 @@ def workers() -> list[WorkerProcess]:
 
 def live(consumers: Iterable[WorkerProcess], queue: str) -> list[WorkerProcess]:
     """Those that take what comes to `queue`: neither lost nor stopped nor quiet."""
-    return [one for one in present(consumers, queue) if not one.quiet_at]
+    return [consumer for consumer in present(consumers, queue) if not consumer.quiet_at]
 
 
 def present(consumers: Iterable[WorkerProcess], queue: str) -> list[WorkerProcess]:
     """Those of `queue` that are not lost or stopped. Who is quiet goes on with what runs, and with the clock."""
     at = now()
-    return [one for one in consumers if one.queue == queue and one.state(at, LEASE) in ("live", "late")]
+    return [
+        consumer for consumer in consumers if consumer.queue == queue and consumer.state(at, LEASE) in ("live", "late")
+    ]
 
 
 def worker_name(consumer: WorkerProcess) -> str:

@@ -16,7 +16,7 @@ from engine.models import Run
 from engine.outcomes import args_of_record
 from engine.queues.queue import Queue
 
-CANNOT_BE_READ = (InvalidMessage, HueyException, ValueError, KeyError, TypeError)
+DECODE_ERRORS = (InvalidMessage, HueyException, ValueError, KeyError, TypeError)
 #: What a terminal or a browser would swallow.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -70,14 +70,14 @@ def page(queues: Mapping[str, Queue], size: int, before: Place | None = None) ->
         [(Place(at, run_id), name) for run_id, at in queue.storage.dead_letters.ids(size + 1, before)]
         for name, queue in queues.items()
     ]
-    found = list(islice(merge(*lists, reverse=True), size + 1))
-    ids = [place.run_id for place, _ in found[:size]]
+    newest = list(islice(merge(*lists, reverse=True), size + 1))
+    ids = [place.run_id for place, _ in newest[:size]]
     runs = {run.id: run for run in Run.select().where(Run.id.in_(ids))}
     rows = [
         Dead(place.run_id, name, datetime.fromtimestamp(place.at, UTC), runs.get(place.run_id))
-        for place, name in found[:size]
+        for place, name in newest[:size]
     ]
-    return Page(rows, found[size - 1][0] if len(found) > size else None)
+    return Page(rows, newest[size - 1][0] if len(newest) > size else None)
 
 
 def find(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None:
@@ -91,27 +91,27 @@ def find(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None
 
 def opened(queue: Queue, data: bytes) -> Opened:
     body = body_of(data)
-    options = part_of(body, "message")
+    options = object_in(body, "message")
     args = options.pop("args", None)
-    is_text, raw = shown(data)
+    is_text, raw = printable(data)
     return Opened(
-        trouble=trouble_with(queue, data),
+        trouble=decode_error(queue, data),
         signed=is_signed(queue, data),
-        head=head_of(data),
+        head=header_fields(data),
         args=args_of_record(args) if isinstance(args, list) else args,
-        kwargs=part_of(options, "kwargs"),
+        kwargs=object_in(options, "kwargs"),
         options={name: value for name, value in options.items() if name not in ("id", "name", "kwargs")},
-        envelope=part_of(body, "envelope"),
+        envelope=object_in(body, "envelope"),
         size=len(data),
         is_text=is_text,
         raw=raw,
     )
 
 
-def trouble_with(queue: Queue, data: bytes) -> str | None:
+def decode_error(queue: Queue, data: bytes) -> str | None:
     try:
         queue.deserialize_task(data)
-    except CANNOT_BE_READ as error:
+    except DECODE_ERRORS as error:
         return str(error)
     return None
 
@@ -119,12 +119,12 @@ def trouble_with(queue: Queue, data: bytes) -> str | None:
 def is_signed(queue: Queue, data: bytes) -> bool:
     try:
         queue.serializer.deserialize(data)
-    except CANNOT_BE_READ:
+    except DECODE_ERRORS:
         return False
     return True
 
 
-def head_of(data: bytes) -> dict[str, str]:
+def header_fields(data: bytes) -> dict[str, str]:
     if not parse_header(data):
         return {}
     words = data.split(b" ", 6)[:6]
@@ -132,7 +132,7 @@ def head_of(data: bytes) -> dict[str, str]:
     return {name: word.decode(errors="replace") for name, word in zip(names, words, strict=False)}
 
 
-def body_of(data: bytes) -> dict[str, Any]:
+def body_of(data: bytes) -> dict[str, object]:
     """Its JSON, whoever signed it; empty where there is none."""
     try:
         body = orjson.loads(data.split(b" ", 6)[6])
@@ -141,22 +141,22 @@ def body_of(data: bytes) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def part_of(body: dict[str, Any], name: str) -> dict[str, Any]:
+def object_in(body: dict[str, object], name: str) -> dict[str, object]:
     """An object in it; empty where it has none of this name."""
     part = body.get(name)
     return part if isinstance(part, dict) else {}
 
 
-def shown(data: bytes) -> tuple[bool, str]:
-    """Whether it is text, and how it is written down."""
+def printable(data: bytes) -> tuple[bool, str]:
+    """Return whether it is text, and how it is written down."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return False, in_hexadecimal(data)
-    return True, UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+        return False, hex_dump(data)
+    return True, UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
-def in_hexadecimal(data: bytes) -> str:
+def hex_dump(data: bytes) -> str:
     """Sixteen bytes a line, with what is printable of them."""
     lines = []
     for start in range(0, len(data), 16):

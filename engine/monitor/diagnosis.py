@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from huey.api import Task
 
 from config import settings
-from engine.broker.deliveries import HeldMessage, MessageLocation
+from engine.broker.deliveries import HeldMessage, MessageLocation, MissingTask
 from engine.broker.messages import SignedMessage
 from engine.exceptions import BrokerAway, InvalidMessage
 from engine.history import writer
 from engine.models import ENDED, Run, State, WorkerProcess, now
 from engine.monitor.consumers import LEASE, live, present, worker_name, workers
+from engine.monitor.registered_tasks import registered_classes
 from engine.queues.queue import Queue, Queues
 from engine.queues.task import RunTask
 from engine.version import code_version
@@ -27,6 +28,10 @@ LOCKED = re.compile(r"TaskLockedException: unable to acquire lock (.+)")
 OVERDUE = timedelta(seconds=5)
 
 MOST_NAMED = 3
+
+
+#: Which there are depends on the kind.
+Facts = dict[str, Any]
 
 
 class Cause(NamedTuple):
@@ -56,7 +61,7 @@ class Cause(NamedTuple):
     """
 
     kind: str
-    facts: dict[str, Any]
+    facts: Facts
 
 
 def why(queues: Queues, run: Run) -> list[Cause]:
@@ -67,12 +72,12 @@ def why(queues: Queues, run: Run) -> list[Cause]:
     if queue is None:
         return [Cause("queue_unknown", {"queue": run.queue})]
     try:
-        return Waiting(queue, run).causes()
+        return RunDiagnosis(queue, run).causes()
     except BrokerAway:
         return [Cause("broker_away", {})]
 
 
-class Waiting:
+class RunDiagnosis:
     """A run that has not ended, and what the broker holds of its queue."""
 
     def __init__(self, queue: Queue, run: Run) -> None:
@@ -86,14 +91,14 @@ class Waiting:
                 return [self.running(held)]
         if self.place is None or self.place.state == "dead":
             return [self.not_in_the_broker()]
-        known = workers()
-        self.serving = live(known, self.queue.name)
+        consumers = workers()
+        self.serving = live(consumers, self.queue.name)
         put_off = self.put_off()
         self.due = None if put_off else self.due_at()
         later = self.later() if self.due and self.due > now() else []
-        hindered = [*self.paused(), *self.unknown(), *self.nobody(known), *self.overdue(), *self.locked()]
-        found = [*self.cancelled(), *later, *put_off, *hindered]
-        return found if later else [*found, *self.in_line(hindered=bool(found))]
+        obstacles = [*self.paused(), *self.unknown(), *self.no_worker(consumers), *self.overdue(), *self.locked()]
+        causes = [*self.cancelled(), *later, *put_off, *obstacles]
+        return causes if later else [*causes, *self.queue_position(is_next=not causes)]
 
     def running(self, held: HeldMessage) -> Cause:
         by = self.storage.deliveries.cancelled().get(held.run_id)
@@ -128,7 +133,7 @@ class Waiting:
     def overdue(self) -> list[Cause]:
         if not (self.due and self.serving and now() - self.due > OVERDUE):
             return []
-        looked = max((one.scheduler_at for one in self.serving if one.scheduler_at), default=None)
+        looked = max((consumer.scheduler_at for consumer in self.serving if consumer.scheduler_at), default=None)
         return [Cause("overdue", {"due_at": self.due, "looked_at": looked})]
 
     # --- in the way ------------------------------------------------------------------------------------------
@@ -146,46 +151,50 @@ class Waiting:
 
     @property
     def task_class(self) -> type[RunTask] | None:
-        known = self.queue._registry._registry.values()
-        return next((one for one in known if one.__name__ == self.run.task), None)
+        return next((task for task in registered_classes(self.queue) if task.__name__ == self.run.task), None)
 
     def paused(self) -> list[Cause]:
         pauses, queue, task = self.queue.pauses(), self.queue.name, self.run.task
-        found = []
+        causes = []
         if "" in pauses:
-            found.append(Cause("queue_paused", {"queue": queue, **who_paused(pauses[""])}))
+            causes.append(Cause("queue_paused", {"queue": queue, **pause_facts(pauses[""])}))
         if task in pauses:
-            found.append(Cause("task_paused", {"task": task, "queue": queue, **who_paused(pauses[task])}))
-        return found
+            causes.append(Cause("task_paused", {"task": task, "queue": queue, **pause_facts(pauses[task])}))
+        return causes
 
     def put_off(self) -> list[Cause]:
         """By a consumer whose code does not know its task, or one that is to follow it."""
-        found = (
-            self.storage.messages.missing_task(self.run.id) if self.place and self.place.state == "scheduled" else None
-        )
-        if found is None:
+        is_scheduled = self.place is not None and self.place.state == "scheduled"
+        put_off: MissingTask | None = self.storage.messages.missing_task(self.run.id) if is_scheduled else None
+        if put_off is None:
             return []
-        facts = {"task": found.task, "consumer": found.consumer, "worker_id": found.consumer_id}
-        times = {"since": instant(found.met_at), "until": instant(found.until)}
-        return [Cause("older_code", {**facts, "version": found.version, **times})]
+        facts = {
+            "task": put_off.task,
+            "consumer": put_off.consumer,
+            "worker_id": put_off.consumer_id,
+            "version": put_off.version,
+            "since": instant(put_off.met_at),
+            "until": instant(put_off.until),
+        }
+        return [Cause("older_code", facts)]
 
     def unknown(self) -> list[Cause]:
         if self.task_class:
             return []
-        versions = sorted({one.code_version for one in self.serving})
+        versions = sorted({consumer.code_version for consumer in self.serving})
         facts = {"task": self.run.task, "code_version": code_version(), "workers": versions}
         return [Cause("task_unknown", facts)]
 
-    def nobody(self, known: Sequence[WorkerProcess]) -> list[Cause]:
+    def no_worker(self, consumers: Sequence[WorkerProcess]) -> list[Cause]:
         if self.serving:
             return []
         name = self.queue.name
-        last = next((one for one in known if one.queue == name), None)
+        last = next((consumer for consumer in consumers if consumer.queue == name), None)
         facts = {
             "queue": name,
             "wanted": settings.workers.get(name, 1) > 0,
             "last": last and worker_name(last),
-            "state": last and ("quiet" if last in present(known, name) else last.state(now(), LEASE)),
+            "state": last and ("quiet" if last in present(consumers, name) else last.state(now(), LEASE)),
             "seen_at": last and (last.stopped_at or last.beat_at),
         }
         return [Cause("no_worker", facts)]
@@ -193,36 +202,49 @@ class Waiting:
     def locked(self) -> list[Cause]:
         """A lock that its last attempt could not have; or one that another run of the same task has now."""
         locks = self.storage.locks.all()
-        holders = {(one.consumer, one.worker): one for one in self.held}
-        if found := LOCKED.match(self.run.error or ""):
-            name = found[1]
+        holders = {(held.consumer, held.worker): held for held in self.held}
+        if match := LOCKED.match(self.run.error or ""):
+            name = match[1]
             if name not in locks:
                 return [Cause("lock_free", {"lock": name})]
             return [lock_held(name, holders.get(locks[name][1:]))]
-        for name, (_, *place) in locks.items():
-            holder = holders.get((place[0], place[1]))
+        for name, (_owner, consumer, worker) in locks.items():
+            holder = holders.get((consumer, worker))
             if holder and holder.task == self.run.task:
                 return [lock_held(name, holder)]
         return []
 
-    def in_line(self, hindered: bool) -> list[Cause]:
-        name = self.queue.name
-        ahead = self.place and self.place.ahead
-        found = [Cause("ahead", {"count": ahead, "queue": name})] if ahead else []
-        if not self.serving:
-            return found
-        consumers = {one.id for one in self.serving}
-        busy = sorted((one for one in self.held if one.consumer in consumers), key=lambda one: one.held_at)
-        total = sum(one.worker_count for one in self.serving)
-        if len(busy) >= total:
-            runs = [
-                {"run_id": one.run_id, "task": one.task, "worker": one.worker, "since": instant(one.held_at)}
-                for one in busy[:MOST_NAMED]
-            ]
-            found.append(Cause("busy", {"queue": name, "workers": total, "runs": runs}))
-        elif not hindered and not found:
-            found.append(Cause("next", {"queue": name, "free": total - len(busy)}))
-        return found
+    # --- in line ---------------------------------------------------------------------------------------------
+
+    def queue_position(self, is_next: bool) -> list[Cause]:
+        """What is before it in the queue. `is_next`: no other cause was found."""
+        ahead, busy = self.ahead(), self.busy()
+        if busy or ahead or not (is_next and self.serving):
+            return [*ahead, *busy]
+        free = self.worker_total() - len(self.held_by_serving())
+        return [Cause("next", {"queue": self.queue.name, "free": free})]
+
+    def ahead(self) -> list[Cause]:
+        count = self.place.ahead if self.place else 0
+        return [Cause("ahead", {"count": count, "queue": self.queue.name})] if count else []
+
+    def busy(self) -> list[Cause]:
+        held, total = self.held_by_serving(), self.worker_total()
+        if not self.serving or len(held) < total:
+            return []
+        longest = sorted(held, key=lambda run: run.held_at)[:MOST_NAMED]
+        runs = [
+            {"run_id": run.run_id, "task": run.task, "worker": run.worker, "since": instant(run.held_at)}
+            for run in longest
+        ]
+        return [Cause("busy", {"queue": self.queue.name, "workers": total, "runs": runs})]
+
+    def held_by_serving(self) -> list[HeldMessage]:
+        consumers = {consumer.id for consumer in self.serving}
+        return [held for held in self.held if held.consumer in consumers]
+
+    def worker_total(self) -> int:
+        return sum(consumer.worker_count for consumer in self.serving)
 
 
 def has_eta(queue: Queue, run_id: str) -> bool:
@@ -234,12 +256,12 @@ def has_eta(queue: Queue, run_id: str) -> bool:
     return isinstance(letter, SignedMessage) and letter.message.eta is not None
 
 
-def who_paused(info: dict[str, Any]) -> dict[str, Any]:
+def pause_facts(info: Facts) -> Facts:
     return {"by": info["by"], "at": datetime.fromisoformat(info["at"]), "reason": info.get("reason")}
 
 
 def lock_held(name: str, holder: HeldMessage | None) -> Cause:
-    facts: dict[str, Any] = {"lock": name, "task": None, "run_id": None, "worker": None, "since": None}
+    facts: Facts = {"lock": name, "task": None, "run_id": None, "worker": None, "since": None}
     if holder:
         facts |= {
             "task": holder.task,

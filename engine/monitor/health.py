@@ -15,8 +15,8 @@ from engine.monitor.status import Missed
 from engine.queues.queue import Queues
 
 #: A consumer that died and was not replaced is lost for so long; a missed tick is news for a day.
-LOST_IS_NEWS = max(timedelta(minutes=15), 3 * LEASE)
-MISSED_IS_NEWS = timedelta(hours=24)
+LOST_WINDOW = max(timedelta(minutes=15), 3 * LEASE)
+MISSED_WINDOW = timedelta(hours=24)
 
 
 class Facts(NamedTuple):
@@ -44,26 +44,25 @@ class Facts(NamedTuple):
 
 def look(queues: Queues, as_of: datetime) -> Facts:
     """Two questions to the database, and a few to the broker; without the broker the rest is worth knowing."""
-    known = consumer_status.workers()
-    heirs = consumer_status.replacements(known, as_of)
-    consumers = sorted(
-        (one for one in known if one.id not in heirs and is_news(one, as_of)), key=lambda one: (one.queue, one.id)
-    )
-    troubles = status.troubles(as_of - MISSED_IS_NEWS, window_start(as_of, 1))
+    recorded = consumer_status.workers()
+    replaced = consumer_status.replacements(recorded, as_of)
+    recent = [consumer for consumer in recorded if consumer.id not in replaced and is_recent(consumer, as_of)]
+    consumers = sorted(recent, key=lambda consumer: (consumer.queue, consumer.id))
+    troubles = status.troubles(as_of - MISSED_WINDOW, window_start(as_of, 1))
     lags = status.clock_lags(queues, consumers)
-    seen = Facts(as_of, consumers, [], lags, troubles.missed, troubles.dropped, troubles.loudest, {}, None)
+    facts = Facts(as_of, consumers, [], lags, troubles.missed, troubles.dropped, troubles.loudest, {}, None)
     try:
-        return seen._replace(
+        return facts._replace(
             queues=status.queue_facts(queues, consumers),
             dead={name: queue.storage.dead_letters.count() for name, queue in queues.items()},
         )
     except BrokerAway as error:
-        return seen._replace(broker=error)
+        return facts._replace(broker=error)
 
 
-def is_news(worker: WorkerProcess, as_of: datetime) -> bool:
+def is_recent(consumer: WorkerProcess, as_of: datetime) -> bool:
     """It serves, or fell silent a short while ago without saying goodbye."""
-    return worker.state(as_of, LEASE) != "stopped" and as_of - worker.beat_at < LOST_IS_NEWS
+    return consumer.state(as_of, LEASE) != "stopped" and as_of - consumer.beat_at < LOST_WINDOW
 
 
 class Rate(NamedTuple):
@@ -88,9 +87,9 @@ def failure_rates(as_of: datetime, over: timedelta = timedelta(hours=1)) -> dict
     ).fetchall()
     for task, what, count in rows:
         counts.setdefault(task, Counter())[what] += int(count)
-    return {task: rate_of(one) for task, one in sorted(counts.items())}
+    return {task: failure_rate(outcomes) for task, outcomes in sorted(counts.items())}
 
 
-def rate_of(counts: Counter[str]) -> Rate:
+def failure_rate(counts: Counter[str]) -> Rate:
     failed = counts[State.FAILED] + counts[State.DEAD]
     return Rate(failed, counts[State.SUCCEEDED] + failed)

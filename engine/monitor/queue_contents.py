@@ -12,6 +12,7 @@ from engine.broker.messages import Requester, SignedMessage, short_task_name
 from engine.exceptions import InvalidMessage
 from engine.history.run_counts import MINUTE, full_minute
 from engine.models import ENDED, Run, RunCount, State
+from engine.monitor.registered_tasks import registered_classes
 from engine.monitor.status import QueueFacts
 from engine.queues.queue import Queue
 
@@ -48,16 +49,18 @@ def head(queue: Queue, facts: QueueFacts, limit: int = 10) -> list[Waiting]:
     """The next to be handed out, first to last. One statement to the database."""
     if not facts.waiting:
         return []
-    found = [waiting(queue, data) for data in queue.storage.messages.waiting(limit)]
-    since = since_when([one.run_id for one in found if one.run_id])
-    paused, known = queue.pauses(), {one.__name__ for one in queue._registry._registry.values()}
+    messages = [waiting(queue, data) for data in queue.storage.messages.waiting(limit)]
+    since = waiting_since([message.run_id for message in messages if message.run_id])
+    paused, tasks = queue.pauses(), {task.__name__ for task in registered_classes(queue)}
     return [
-        one._replace(since=since.get(one.run_id or "", one.since), hindrance=hindrance(one, paused, known))
-        for one in found
+        message._replace(
+            since=since.get(message.run_id or "", message.since), hindrance=hindrance(message, paused, tasks)
+        )
+        for message in messages
     ]
 
 
-def since_when(run_ids: list[str]) -> dict[str, datetime]:
+def waiting_since(run_ids: list[str]) -> dict[str, datetime]:
     """As far as they are on record: what was asked for a later time waits only from then on."""
     rows = Run.select(Run.id, Run.enqueued_at, Run.due_at).where(Run.id.in_(run_ids))
     return {run.id: max(run.enqueued_at, run.due_at or run.enqueued_at) for run in rows}
@@ -69,8 +72,8 @@ def waiting(queue: Queue, data: bytes) -> Waiting:
         if not isinstance(letter, SignedMessage):
             raise InvalidMessage("not a message that asks for a run")
     except (InvalidMessage, ValueError, KeyError, TypeError) as error:
-        known = parse_header(data)
-        name, run_id = (known.short_name, known.run_id) if known else (None, None)
+        head = parse_header(data)
+        name, run_id = (head.short_name, head.run_id) if head else (None, None)
         return Waiting(run_id, name, [], {}, None, 0, None, None, str(error), None)
     message, envelope = letter
     return Waiting(
@@ -79,27 +82,27 @@ def waiting(queue: Queue, data: bytes) -> Waiting:
     )  # fmt: skip
 
 
-def hindrance(one: Waiting, paused: Collection[str], known: Collection[str]) -> str | None:
-    if one.task in paused:
+def hindrance(message: Waiting, paused: Collection[str], tasks: Collection[str]) -> str | None:
+    if message.task in paused:
         return "task_paused"
-    return "unknown_task" if one.task not in known and not one.unreadable else None
+    return "unknown_task" if message.task not in tasks and not message.unreadable else None
 
 
 def flows(queues: Collection[str], as_of: datetime) -> dict[str, Flow]:
     """By queue, averaged over the last minutes. Two statements, answered from an index each."""
     since = full_minute(as_of) - timedelta(minutes=FLOW_MINUTES - 1)
-    came, went = counted_in(queues, since), counted_out(since)
+    came, went = count_enqueued(queues, since), count_ended(since)
     return {name: Flow(came[name] / FLOW_MINUTES, went[name] / FLOW_MINUTES) for name in queues}
 
 
-def counted_in(queues: Collection[str], since: datetime) -> Counter[str]:
-    # All states by name: the index then has a stretch for each, and SQLite does not read the whole queue for one.
-    asked = Run.queue.in_(list(queues)) & Run.state.in_(list(State)) & (Run.enqueued_at >= since)
-    rows: Any = Run.select(Run.queue, fn.COUNT(Run.id)).where(asked).group_by(Run.queue).tuples()
+def count_enqueued(queues: Collection[str], since: datetime) -> Counter[str]:
+    # All states by name: the index then has a range for each, and SQLite does not read the whole queue for one.
+    recent = Run.queue.in_(list(queues)) & Run.state.in_(list(State)) & (Run.enqueued_at >= since)
+    rows: Any = Run.select(Run.queue, fn.COUNT(Run.id)).where(recent).group_by(Run.queue).tuples()
     return Counter(dict(rows))
 
 
-def counted_out(since: datetime) -> Counter[str]:
+def count_ended(since: datetime) -> Counter[str]:
     ended = (RunCount.span == MINUTE) & RunCount.what.in_(ENDED) & (RunCount.start >= int(since.timestamp()))
     rows: Any = RunCount.select(RunCount.queue, fn.SUM(RunCount.count)).where(ended).group_by(RunCount.queue).tuples()
     return Counter({queue: int(count) for queue, count in rows})

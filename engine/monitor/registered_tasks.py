@@ -33,6 +33,10 @@ class TaskFacts(NamedTuple):
     catch_up: bool
 
 
+def registered_classes(queue: Queue) -> list[type[RunTask]]:
+    return list(queue._registry._registry.values())
+
+
 def periodic(queue: Queue) -> list[type[RunTask]]:
     return list(queue._registry._periodic_tasks)
 
@@ -40,7 +44,7 @@ def periodic(queue: Queue) -> list[type[RunTask]]:
 def find(queues: Queues, name: str) -> tuple[Queue, type[RunTask]]:
     """The task of this name, which may be bare, `tasks.<name>` or `app.tasks.<name>`. Raises UnknownTask."""
     for queue in queues.values():
-        for task_class in queue._registry._registry.values():
+        for task_class in registered_classes(queue):
             if name in accepted_names(task_class.__name__):
                 return queue, task_class
     raise UnknownTask("there is no task named %(name)s", name=repr(name))
@@ -51,9 +55,7 @@ def accepted_names(name: str) -> tuple[str, str, str]:
 
 
 def registered(queues: Queues) -> list[TaskFacts]:
-    return [
-        describe(queue, task_class) for queue in queues.values() for task_class in queue._registry._registry.values()
-    ]
+    return [describe(queue, task_class) for queue in queues.values() for task_class in registered_classes(queue)]
 
 
 def describe(queue: Queue, task_class: type[RunTask]) -> TaskFacts:
@@ -79,7 +81,10 @@ def describe(queue: Queue, task_class: type[RunTask]) -> TaskFacts:
 def parameters(task_class: type[RunTask]) -> list[inspect.Parameter]:
     """What a caller may pass: the function's parameters without the `task` that Huey fills in."""
     signature = inspect.signature(task_class.function)
-    return [one for one in signature.parameters.values() if not (task_class.context and one.name == "task")]
+    fills_in_task = task_class.context
+    return [
+        parameter for parameter in signature.parameters.values() if not (fills_in_task and parameter.name == "task")
+    ]
 
 
 def next_tick(queues: Queues, name: str, after: datetime) -> datetime | None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from peewee import fn
+from peewee import Model, fn
 
 from engine.database import database
 from engine.models import Run, Tick
 from engine.queues.ticks import ENQUEUED, LATE, MISSED
+
+Row = TypeVar("Row", bound=Model)
 
 RUNS_SHOWN = 30
 #: Beside those runs, as many of the newest ticks are looked at: most of them belong to the runs.
@@ -31,57 +33,58 @@ class Past(NamedTuple):
 
 def pasts(tasks: Sequence[str]) -> dict[str, Past]:
     """Of all these tasks, in three statements."""
-    found = {task: Past([], [], {}, {}) for task in tasks}
+    histories = {task: Past([], [], {}, {}) for task in tasks}
     if not tasks:
-        return found
-    for run in newest_of(Run, tasks, "enqueued_at DESC, id DESC", RUNS_SHOWN):
-        found[run.task].runs.append(run)
-    for tick in newest_of(Tick, tasks, "due_at DESC", TICKS_SHOWN):
-        found[tick.task].ticks.append(tick)
-    counted = Tick.select(Tick.task, Tick.state, fn.COUNT(Tick.due_at), fn.MAX(Tick.due_at))
-    here = Tick.task.in_(list(tasks)) & Tick.state.in_((MISSED, LATE))
-    rows: list[Any] = list(counted.where(here).group_by(Tick.task, Tick.state).tuples())
+        return histories
+    for run in load_newest(Run, tasks, "enqueued_at DESC, id DESC", RUNS_SHOWN):
+        histories[run.task].runs.append(run)
+    for tick in load_newest(Tick, tasks, "due_at DESC", TICKS_SHOWN):
+        histories[tick.task].ticks.append(tick)
+    irregular = Tick.task.in_(list(tasks)) & Tick.state.in_((MISSED, LATE))
+    counted = Tick.select(Tick.task, Tick.state, fn.COUNT(Tick.due_at), fn.MAX(Tick.due_at)).where(irregular)
+    rows: Any = counted.group_by(Tick.task, Tick.state).tuples()
     for task, state, count, newest in rows:
-        found[task].counts[state], found[task].newest[state] = count, newest
-    return found
+        histories[task].counts[state], histories[task].newest[state] = count, newest
+    return histories
 
 
 def drifts(past: Past) -> dict[str, float]:
     """By run: how many milliseconds after its tick it started. Not of those that were late, or asked for by hand."""
     ticks = {tick.run_id: tick for tick in past.ticks if tick.run_id}
-    found = {}
+    delays = {}
     for run in past.runs:
         tick = ticks.get(run.id)
         # One whose tick is not among the newest came in within its minute, unless it was made up for.
         due = tick.due_at if tick else run.enqueued_at.replace(second=0, microsecond=0)
         by_clock = tick.state == ENQUEUED if tick else run.asked_by_kind == "schedule"
         if by_clock and run.started_at:
-            found[run.id] = (run.started_at - due).total_seconds() * 1000
-    return found
+            delays[run.id] = (run.started_at - due).total_seconds() * 1000
+    return delays
 
 
 def overlapping(past: Past, at: datetime) -> set[str]:
     """The runs that started before an earlier one had ended."""
-    found, free_at = set(), None
+    overlaps, free_at = set(), None
     for run in sorted((run for run in past.runs if run.started_at), key=lambda run: run.started_at):
         if free_at and run.started_at < free_at:
-            found.add(run.id)
+            overlaps.add(run.id)
         end = run.ended_at or at
         free_at = max(free_at, end) if free_at else end
-    return found
+    return overlaps
 
 
-def newest_of(model: Any, tasks: Iterable[str], order: str, limit: int) -> Any:
+def load_newest(model: type[Row], tasks: Iterable[str], order: str, limit: int) -> Iterable[Row]:
     """So many rows of each task, newest first, in one statement."""
-    table, columns = model._meta.table_name, ", ".join(sorted(LEAN[model]))
-    one = f"SELECT {columns} FROM {table} WHERE task = {database.param} ORDER BY {order} LIMIT {limit}"
+    table, columns = model._meta.table_name, ", ".join(sorted(LIST_COLUMNS[model]))
+    newest = f"SELECT {columns} FROM {table} WHERE task = {database.param} ORDER BY {order} LIMIT {limit}"
     names = list(tasks)
-    sql = " UNION ALL ".join(f"SELECT * FROM ({one}) AS t{place}" for place in range(len(names)))
-    return model.raw(sql, *names)
+    sql = " UNION ALL ".join(f"SELECT * FROM ({newest}) AS t{number}" for number in range(len(names)))
+    rows: Iterable[Row] = model.raw(sql, *names)
+    return rows
 
 
 #: What a page of schedules needs: neither arguments nor results, which may be long.
-LEAN: dict[Any, tuple[str, ...]] = {
+LIST_COLUMNS: dict[type[Model], tuple[str, ...]] = {
     Run: (
         "id", "task", "state", "asked_by_kind", "asked_by", "enqueued_at", "due_at", "started_at", "ended_at",
         "wait_ms", "run_ms", "error",

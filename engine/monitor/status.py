@@ -52,8 +52,8 @@ def facts_of(queue: Queue, serving: list[WorkerProcess]) -> QueueFacts:
         scheduled=storage.messages.count_scheduled(),
         oldest_waiting_ms=None if oldest is None else max(now().timestamp() - oldest, 0) * 1000,
         paused=queue.pauses().get(""),
-        worker_count=sum(one.worker_count for one in serving),
-        busy_count=sum(len(one.running) for one in serving),
+        worker_count=sum(consumer.worker_count for consumer in serving),
+        busy_count=sum(len(consumer.running) for consumer in serving),
         live=bool(serving),
         wanted=settings.workers.get(queue.name, 1) > 0,
     )
@@ -121,11 +121,16 @@ def clock_lags(queues: Queues, consumers: list[WorkerProcess]) -> dict[str, time
     """By queue with a clock that a live consumer is to watch: for how long no scheduler has looked at it."""
     lags, at = {}, now()
     for name, queue in queues.items():
-        watchers = [one for one in present(consumers, name) if one.periodic]
-        if periodic(queue) and settings.workers.get(name, 1) and watchers:
-            looked = max((one.scheduler_at for one in watchers if one.scheduler_at), default=None)
-            lags[name] = at - (looked or max(one.started_at for one in watchers))
+        watchers = [consumer for consumer in present(consumers, name) if consumer.periodic]
+        if watchers and periodic(queue) and settings.workers.get(name, 1):
+            lags[name] = at - last_looked(watchers)
     return lags
+
+
+def last_looked(watchers: list[WorkerProcess]) -> datetime:
+    """When one of their schedulers last looked at the clock. Before its first look, its consumer's start counts."""
+    looks = [consumer.scheduler_at for consumer in watchers if consumer.scheduler_at]
+    return max(looks or [consumer.started_at for consumer in watchers])
 
 
 class Missed(NamedTuple):
@@ -163,12 +168,17 @@ TROUBLES = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_
 
 def troubles(since: datetime, failures_since: datetime) -> Troubles:
     """In one statement; missed ticks from the one instant on, failures from the other, which is a full minute."""
-    given = [since, int(failures_since.timestamp()), failures_since]
-    values = [Tick.due_at.db_value(one) if isinstance(one, datetime) else one for one in given]
-    rows = database.execute_sql(TROUBLES.format(param=database.param), values).fetchall()
-    missed = [
-        Missed(task, count, Tick.due_at.python_value(last)) for kind, task, count, last in rows if kind == "missed"
+    parameters = [
+        Tick.due_at.db_value(since),
+        int(failures_since.timestamp()),
+        Tick.due_at.db_value(failures_since),
     ]
-    dropped = sum(int(count) for kind, _task, count, _last in rows if kind == "dropped")
-    loud = [(what.removeprefix(run_counts.ERROR), int(count)) for kind, what, count, _last in rows if kind == "loudest"]
-    return Troubles(sorted(missed), dropped, loud[0] if loud and loud[0][1] > 0 else None)
+    missed, dropped, loudest = [], 0, None
+    for kind, name, count, last in database.execute_sql(TROUBLES.format(param=database.param), parameters).fetchall():
+        if kind == "missed":
+            missed.append(Missed(name, count, Tick.due_at.python_value(last)))
+        elif kind == "dropped":
+            dropped = int(count)
+        elif count > 0:
+            loudest = name.removeprefix(run_counts.ERROR), int(count)
+    return Troubles(sorted(missed), dropped, loudest)

@@ -10,7 +10,7 @@ from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
 
-from peewee import SQL, Field, NodeList, Value, fn
+from peewee import SQL, ColumnBase, Field, NodeList, Value, fn
 
 from engine.database import on_postgresql
 from engine.models import Run, State
@@ -19,11 +19,15 @@ from engine.models import Run, State
 HAVE_ERRORS = frozenset((State.FAILED, State.DEAD, State.RETRYING, State.CANCELLED, State.EXPIRED))
 
 
+#: What has a column as an attribute of the field's name: a model, or the `c` of a subquery.
+Columns = Any
+
+
 class Look(NamedTuple):
     """A condition on the columns it is given, which are those of these fields."""
 
     fields: tuple[Field, ...]
-    condition: Callable[[Any], Any]
+    condition: Callable[[Columns], ColumnBase]
 
 
 def opposite(look: Look) -> Look:
@@ -33,14 +37,16 @@ def opposite(look: Look) -> Look:
 
 def words(phrases: Iterable[str]) -> Look:
     """One of the phrases stands in the task's name, the error or the arguments."""
-    return holding((Run.task, Run.error, Run.args, Run.kwargs), [one for phrase in phrases for one in spelled(phrase)])
+    return containing(
+        (Run.task, Run.error, Run.args, Run.kwargs), [form for phrase in phrases for form in escaped_forms(phrase)]
+    )
 
 
 def holds(field: Field, phrases: Iterable[str]) -> Look:
-    return holding((field,), [one for phrase in phrases for one in cases(phrase)])
+    return containing((field,), [form for phrase in phrases for form in case_variants(phrase)])
 
 
-def holding(fields: tuple[Field, ...], phrases: list[str]) -> Look:
+def containing(fields: tuple[Field, ...], phrases: list[str]) -> Look:
     return matching(fields, [f"%{escaped(phrase)}%" for phrase in phrases])
 
 
@@ -56,11 +62,11 @@ def begins(field: Field, prefix: str) -> Look:
 
 def asked_by(names: Iterable[str], kinds: Iterable[str]) -> Look:
     """One of the names (of people and programs, with `*`) or of the kinds of askers."""
-    chosen, named = sorted(set(names) & set(kinds)), [name for name in names if name not in set(kinds)]
-    by_name = one_of(Run.asked_by, named) if named else None
+    chosen, rest = sorted(set(names) & set(kinds)), [name for name in names if name not in set(kinds)]
+    by_name = one_of(Run.asked_by, rest) if rest else None
 
-    def condition(columns: Any) -> Any:
-        of_kind = columns.asked_by_kind.in_(chosen)
+    def condition(columns: Columns) -> ColumnBase:
+        of_kind: ColumnBase = columns.asked_by_kind.in_(chosen)
         return of_kind | by_name.condition(columns) if by_name else of_kind
 
     return Look((Run.asked_by_kind, Run.asked_by), condition)
@@ -72,13 +78,13 @@ def argument(path: list[str], values: Iterable[str], tasks: Iterable[str] = ()) 
     Compared as text: a name that stands deeper than the path says is found as well. `tasks` take the argument by its
     place too; of them, one value at any place is enough.
     """
-    way = "%".join(escaped(json.dumps(name)) + ":" for name in path)
+    keys = "%".join(escaped(json.dumps(name)) + ":" for name in path)
     named, placed = [], []
     for value in values:
         text = escaped(json.dumps(value)[1:-1]).replace("*", "%")
-        named += [f'%{way}"{text}"%', f"%{way}{text},%", f"%{way}{text}}}%"]
-        for one in (text, f'"{text}"'):
-            placed += [f"[{one}]", f"[{one},%", f"%,{one},%", f"%,{one}]"]
+        named += [f'%{keys}"{text}"%', f"%{keys}{text},%", f"%{keys}{text}}}%"]
+        for form in (text, f'"{text}"'):
+            placed += [f"[{form}]", f"[{form},%", f"%,{form},%", f"%,{form}]"]
     by_name, by_place = matching((Run.kwargs,), named), matching((Run.args,), placed)
     takers = sorted(tasks)
     if not takers:
@@ -102,7 +108,7 @@ def compares(field: Field, how: str, number: float) -> Look:
 def matching(fields: tuple[Field, ...], patterns: list[str]) -> Look:
     """One of the columns is like one of the patterns."""
 
-    def condition(columns: Any) -> Any:
+    def condition(columns: Columns) -> ColumnBase:
         texts = [getattr(columns, field.name) for field in fields]
         if on_postgresql():
             # Without a language, in which lower case is ten times as slow; and the text is read once.
@@ -113,7 +119,7 @@ def matching(fields: tuple[Field, ...], patterns: list[str]) -> Look:
     return Look(fields, condition)
 
 
-def like(text: Any, pattern: str) -> Any:
+def like(text: ColumnBase, pattern: str) -> ColumnBase:
     return NodeList((text, SQL("LIKE"), Value(pattern, unpack=False), SQL("ESCAPE '\\'")), parens=True)
 
 
@@ -122,13 +128,13 @@ def escaped(text: str) -> str:
 
 
 def latin_lower(text: str) -> str:
-    return re.sub("[A-Z]+", lambda found: found[0].lower(), text)
+    return re.sub("[A-Z]+", lambda letters: letters[0].lower(), text)
 
 
-def cases(phrase: str) -> list[str]:
+def case_variants(phrase: str) -> list[str]:
     return sorted({phrase} if phrase.isascii() else {phrase, phrase.lower(), phrase.upper(), phrase.capitalize()})
 
 
-def spelled(phrase: str) -> list[str]:
-    """As it may stand in an error, and in JSON."""
-    return sorted({text for case in cases(phrase) for text in (case, json.dumps(case)[1:-1])})
+def escaped_forms(phrase: str) -> list[str]:
+    """Return the phrase as it may stand in an error, and in JSON."""
+    return sorted({text for case in case_variants(phrase) for text in (case, json.dumps(case)[1:-1])})

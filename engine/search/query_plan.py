@@ -6,6 +6,7 @@ looked at in each row (a word, a duration, a worker) is a *look*, and `engine.se
 a page.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -81,48 +82,7 @@ class Plan(NamedTuple):
     share: int = 1
 
 
-def plan(wanted: Lookup) -> Plan:
-    looks = list(wanted.looks)
-    if wanted.id_prefix:
-        looks += [*sets(wanted, *FIELDS), *windows(wanted, "asked", "ended")]
-        return Plan([Arm(((Run.id, wanted.id_prefix),), short=True)], looks)
-    if wanted.parents is not None and not wanted.ended:
-        looks += sets(wanted, "states", "tasks", "queues", "people", "errors")
-        arms = [Arm(((Run.parent_id, run_id),), HAS_PARENT) for run_id in wanted.parents]
-        return Plan(arms, looks, len(arms))
-    if wanted.ended:
-        states = ENDED if wanted.states is None else wanted.states.intersection(ENDED)
-        arms = [Arm(((Run.state, state),), HAS_ENDED) for state in states]
-        looks += [*sets(wanted, "tasks", "queues", "people", "parents", "errors"), *windows(wanted, "asked")]
-        return Plan(arms, looks)
-    if wanted.errors is not None:
-        arms = [Arm(((Run.error_group, group),), HAS_ERROR_GROUP) for group in wanted.errors]
-        return Plan(arms, [*sets(wanted, "states", "tasks", "queues", "people"), *looks], len(arms))
-    if wanted.people is not None:
-        arms = [Arm(((Run.asked_by, name),), ASKED_BY_PEOPLE) for name in wanted.people]
-        return Plan(arms, [*sets(wanted, "states", "tasks", "queues"), *looks], len(arms))
-    if wanted.tasks is not None:
-        return by_name(wanted, Run.task, wanted.tasks, wanted.states, [*sets(wanted, "queues"), *looks])
-    if wanted.queues is not None and (wanted.states is not None or not looks):
-        return by_name(wanted, Run.queue, wanted.queues, every_state(wanted), looks)
-    arms = [Arm(())] if wanted.states is None else [Arm(((Run.state, state),)) for state in wanted.states]
-    return Plan(arms, [*sets(wanted, "queues"), *looks])
-
-
-def every_state(wanted: Lookup) -> frozenset[str]:
-    return frozenset(State) if wanted.states is None else wanted.states
-
-
-def by_name(
-    wanted: Lookup, field: Field, names: frozenset[str], states: frozenset[str] | None, looks: list[Look]
-) -> Plan:
-    if states is not None and len(names) * len(states) <= MOST_ARMS:
-        arms = [Arm(((field, name), (Run.state, state))) for name, state in product(names, states)]
-        return Plan(arms, looks, len(names))
-    arms = [Arm(((field, name),)) for name in names]
-    return Plan(arms, [*sets(wanted, "states"), *looks], len(names))
-
-
+#: Sets of a Lookup → their columns, and its windows → theirs.
 FIELDS: dict[str, Field] = {
     "states": Run.state,
     "tasks": Run.task,
@@ -131,27 +91,104 @@ FIELDS: dict[str, Field] = {
     "parents": Run.parent_id,
     "errors": Run.error_group,
 }
+TIMES: dict[str, Field] = {"asked": Run.enqueued_at, "ended": Run.ended_at}
 
 
-def sets(wanted: Lookup, *names: str) -> list[Look]:
-    """The same demands, to be looked at."""
-    asked = {name: getattr(wanted, name) for name in names}
-    found = [one_of(FIELDS[name], values) for name, values in asked.items() if values is not None]
-    return [*found, one_of(Run.asked_by_kind, frozenset(PEOPLE))] if asked.get("people") else found
+class Access(NamedTuple):
+    """A way to find runs.
+
+    `suits`: the condition on the query. `leading`: the sets of the query whose columns its index begins with; there is
+    one arm for each combination of their values. `window`: the one that the order of the index answers. Whatever the
+    query demands beside `leading` and `window` must be looked at in each row.
+    """
+
+    suits: Callable[[Lookup], bool]
+    leading: tuple[str, ...]
+    guard: str = ""
+    window: str = "asked"
+
+    def arms(self, query: Lookup) -> list[Arm]:
+        fields = [FIELDS[name] for name in self.leading]
+        combinations = product(*(self.values(query, name) for name in self.leading))
+        return [Arm(tuple(zip(fields, values, strict=True)), self.guard) for values in combinations]
+
+    def values(self, query: Lookup, name: str) -> Iterable[str]:
+        if name == "states":
+            return every_state(query).intersection(ENDED) if self.guard == HAS_ENDED else every_state(query)
+        values: frozenset[str] = getattr(query, name)
+        return values
+
+    def share(self, query: Lookup) -> int:
+        """States are not equally frequent: one of them may hold nearly all runs."""
+        return len(getattr(query, self.leading[0])) if self.leading and self.leading[0] != "states" else 1
+
+    def looks(self, query: Lookup) -> list[Look]:
+        demanded = [name for name in FIELDS if name not in self.leading]
+        return [*sets(query, *demanded), *windows(query, *(TIMES.keys() - {self.window})), *query.looks]
+
+
+def every_state(query: Lookup) -> frozenset[str]:
+    return frozenset(State) if query.states is None else query.states
+
+
+def are_few(names: frozenset[str] | None, states: frozenset[str]) -> bool:
+    return names is not None and len(names) * len(states) <= MOST_ARMS
+
+
+#: The first that suits is taken. Parents come first, as a run has few children. A query for ends is in the order of the
+#: end, which one index alone has. Of the others those come first that name fewer runs: a group of errors, a person, a
+#: task, a queue. An index on a queue begins with queue and state, so without states it is read once a state, which is
+#: worth it only where no row must be looked at.
+ACCESSES = (
+    Access(lambda query: query.parents is not None and query.ended is None, ("parents",), HAS_PARENT),
+    Access(lambda query: query.ended is not None, ("states",), HAS_ENDED, window="ended"),
+    Access(lambda query: query.errors is not None, ("errors",), HAS_ERROR_GROUP),
+    Access(lambda query: query.people is not None, ("people",), ASKED_BY_PEOPLE),
+    Access(lambda query: query.states is not None and are_few(query.tasks, query.states), ("tasks", "states")),
+    Access(lambda query: query.tasks is not None, ("tasks",)),
+    Access(
+        lambda query: are_few(query.queues, every_state(query)) and not (query.states is None and query.looks),
+        ("queues", "states"),
+    ),
+    Access(
+        lambda query: query.queues is not None and not (query.states is None and query.looks),
+        ("queues",),
+    ),
+    Access(lambda query: query.states is not None, ("states",)),
+    Access(lambda query: True, ()),
+)
+
+
+def plan(query: Lookup) -> Plan:
+    if query.id_prefix:  # names fewer runs than all else
+        looks = [*sets(query, *FIELDS), *windows(query, *TIMES), *query.looks]
+        return Plan([Arm(((Run.id, query.id_prefix),), short=True)], looks)
+    access = next(access for access in ACCESSES if access.suits(query))
+    return Plan(access.arms(query), access.looks(query), access.share(query))
+
+
+# --- what is looked at ---------------------------------------------------------------------------------------
+
+
+def sets(query: Lookup, *names: str) -> list[Look]:
+    """Return the sets of these names as looks."""
+    demanded = {name: getattr(query, name) for name in names}
+    looks = [one_of(FIELDS[name], values) for name, values in demanded.items() if values is not None]
+    return [*looks, one_of(Run.asked_by_kind, frozenset(PEOPLE))] if demanded.get("people") else looks
 
 
 def one_of(field: Field, values: frozenset[str]) -> Look:
     return Look((field,), lambda columns: getattr(columns, field.name).in_(sorted(values)))
 
 
-def windows(wanted: Lookup, *names: str) -> list[Look]:
-    fields = {"asked": Run.enqueued_at, "ended": Run.ended_at}
-    found = []
+def windows(query: Lookup, *names: str) -> list[Look]:
+    """Return the windows of these names as looks."""
+    looks = []
     for name in names:
-        field, (since, until) = fields[name], getattr(wanted, name) or Window()
-        found += [bound(field, "__ge__", since)] if since else []
-        found += [bound(field, "__lt__", until)] if until else []
-    return found
+        since, until = getattr(query, name) or ALWAYS
+        looks += [bound(TIMES[name], "__ge__", since)] if since else []
+        looks += [bound(TIMES[name], "__lt__", until)] if until else []
+    return looks
 
 
 def bound(field: Field, compare: str, at: datetime) -> Look:

@@ -1,5 +1,6 @@
 """The runs around a run: its parent and children, and those of the same task before and after it."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 from peewee import ModelSelect, Tuple, Value
@@ -10,44 +11,46 @@ from engine.models import Run
 BRIEF = (Run.id, Run.task, Run.queue, Run.state, Run.enqueued_at, Run.run_ms, Run.parent_id)
 
 
-class Kin(NamedTuple):
+class RelatedRuns(NamedTuple):
     parent: Run | None
     before: Run | None
     after: Run | None
 
 
-def around(run: Run) -> Kin:
+def around(run: Run) -> RelatedRuns:
     """In one statement, from indexes."""
-    before, after = neighbour(run, newer=False), neighbour(run, newer=True)
+    before, after = adjacent_run(run, newer=False), adjacent_run(run, newer=True)
     ids = [before, after, *([run.parent_id] if run.parent_id else [])]
-    found = {one.id: one for one in Run.select(*BRIEF).where(Run.id.in_(ids))}
-    parent = found.pop(run.parent_id, None) if run.parent_id else None
-    here = (run.enqueued_at, run.id)
-    # A parent may be the run before as well.
-    beside = [one for one in [*found.values(), *([parent] if parent else [])] if one.task == run.task]
-    older = [one for one in beside if (one.enqueued_at, one.id) < here]
-    newer = [one for one in beside if (one.enqueued_at, one.id) > here]
-    return Kin(
-        parent,
-        max(older, key=lambda one: (one.enqueued_at, one.id), default=None),
-        min(newer, key=lambda one: (one.enqueued_at, one.id), default=None),
+    runs = {row.id: row for row in Run.select(*BRIEF).where(Run.id.in_(ids))}
+    # The parent may be the run before as well.
+    same_task = [row for row in runs.values() if row.task == run.task]
+    older = [row for row in same_task if position(row) < position(run)]
+    newer = [row for row in same_task if position(row) > position(run)]
+    return RelatedRuns(
+        runs.get(run.parent_id) if run.parent_id else None,
+        max(older, key=position, default=None),
+        min(newer, key=position, default=None),
     )
 
 
-def neighbour(run: Run, newer: bool) -> "ModelSelect[Run]":
+def position(run: Run) -> tuple[datetime, str]:
+    """Return its place among the runs of its task."""
+    return run.enqueued_at, run.id
+
+
+def adjacent_run(run: Run, newer: bool) -> "ModelSelect[Run]":
     """The id of the next run in the order of the index, which may be of another task already.
 
     Compared as rows, and ordered by all columns of the index, it is one look, however many runs there are.
     """
-    other = Run.alias()
-    columns = (other.task, other.enqueued_at, other.id)
+    adjacent = Run.alias()
+    columns = (adjacent.task, adjacent.enqueued_at, adjacent.id)
     at = Value(run.enqueued_at, converter=Run.enqueued_at.db_value)
-    place, here = Tuple(*columns), Tuple(Value(run.task), at, Value(run.id))
+    row, this_row = Tuple(*columns), Tuple(Value(run.task), at, Value(run.id))
     order = [column.asc() if newer else column.desc() for column in columns]
-    return other.select(other.id).where(place > here if newer else place < here).order_by(*order).limit(1)
+    return adjacent.select(adjacent.id).where(row > this_row if newer else row < this_row).order_by(*order).limit(1)
 
 
 def children(run: Run, most: int) -> list[Run]:
     """The first of them, oldest first."""
-    mine = Run.parent_id == run.id
-    return list(Run.select(*BRIEF).where(mine).order_by(Run.enqueued_at, Run.id).limit(most))
+    return list(Run.select(*BRIEF).where(Run.parent_id == run.id).order_by(Run.enqueued_at, Run.id).limit(most))

@@ -380,11 +380,11 @@ Part.record = record
     Mutant(
         "a PostgreSQL that refuses writes is unavailable",
         "refused_answers postgresql",
-        instead=(("engine/outages.py", '"25006", ', ""),),
+        instead=(("engine/outages.py", '"25006": Fault.SERVER', '"25006": Fault.STATEMENT'),),
     ),
     Mutant(
         "a session of PostgreSQL that refuses writes is closed",
-        "refusing history_waits and read-only",
+        "outages session_that_takes_no_writes",
         instead=(("engine/database.py", 'return "on" not in map', "return True or map"),),
     ),
     Mutant(

@@ -142,7 +142,7 @@ def test_young_runs_are_left_alone_and_none_is_asked_about_before_it_is_time(
     empty_the_broker()
     lost = LostRuns(probe)
     monkeypatch.setattr(lost_runs, "YOUNG", timedelta(seconds=30))
-    assert lost.some(State.WAITING) == []
+    assert lost.next_runs(State.WAITING) == []
     lost.look()
     monkeypatch.setattr(lost_runs, "YOUNG", timedelta(0))
     assert lost.next_look > time.monotonic()

@@ -14,7 +14,7 @@ from servers import RedisServer
 from engine.broker.effects import Effects
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
-from engine.database import database
+from engine.database import database, release
 from engine.exceptions import BrokerAway
 from engine.outages import lacks_table, outage_of, reason_of
 
@@ -56,18 +56,18 @@ def test_a_read_only_database_says_so(postgresql: str) -> None:
 def test_a_session_that_takes_no_writes_is_not_used_again(postgresql: str) -> None:
     database.execute_sql("SELECT 1")
     first = database.connection()
-    database.close()
+    release()
     database.execute_sql("SET default_transaction_read_only = on")
     assert database.connection() is first
-    database.close()
+    release()
     database.execute_sql("CREATE TABLE t (id int)")
     assert database.connection() is not first
 
 
 def test_a_lost_connection_has_no_message_of_the_server(postgresql: str) -> None:
-    [(mine,)] = database.execute_sql("SELECT pg_backend_pid()").fetchall()
+    [(session,)] = database.execute_sql("SELECT pg_backend_pid()").fetchall()
     with bound_to(postgresql):
-        database.execute_sql("SELECT pg_terminate_backend(%s)", [mine])
+        database.execute_sql("SELECT pg_terminate_backend(%s)", [session])
     error = error_of("SELECT 1")
     assert outage_of(error) in [(None,), ("terminating connection due to administrator command",)]
 

@@ -180,7 +180,7 @@ def test_a_database_that_takes_no_writes_sets_nothing_aside(fresh_postgresql: st
         migrate()
         run_id = echo(1).id
         put_line(b"garbage")
-        writer.reached(probe.storage.events.stream())
+        writer.read_cursor(probe.storage.events.stream())
         name = database.execute_sql("SELECT current_database()").fetchone()[0]
         execute_alone(fresh_postgresql, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         release()

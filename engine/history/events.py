@@ -1,0 +1,94 @@
+"""Lines of a queue's event stream → events, and their values as the database holds them."""
+
+from collections.abc import Container
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from engine.broker.effects import to_timestamp
+from engine.broker.messages import parse_body, short_task_name
+
+#: What a line says: its `kind`, the run's `id`, `at` (Unix seconds), and what its kind has beside.
+Event = dict[str, Any]
+#: A position in the stream, and what stands there.
+Line = tuple[int, bytes]
+
+
+class NoEvent(ValueError):
+    """A line of the stream that this program cannot understand. The message says why."""
+
+
+def parse_known(line: bytes, kinds: Container[str]) -> Event:
+    """Parse a line whose event is of one of these kinds. Raises NoEvent and ValueError."""
+    event = read(line)
+    if event["kind"] not in kinds:
+        raise NoEvent(f"no event has the kind {event['kind']!r}")
+    if not isinstance(event["id"], str):
+        raise NoEvent("its id is no text")
+    return event
+
+
+def read(line: bytes) -> Event:
+    """An event; without NUL, which JSON writes as an escape and PostgreSQL's text cannot hold. Its id stays as it is:
+    another one would be that of another run.
+    """
+    if not line.startswith(b"{"):
+        return message_read(line)
+    if b"\\u0000" not in line:
+        event: Event = orjson.loads(line)
+        return event
+    return {
+        name: without_nul(value) if isinstance(value, str) and name not in ("id", "result") else value
+        for name, value in orjson.loads(line).items()
+    }
+
+
+def told_at(line: bytes) -> float | None:
+    """When the event of a line happened (Unix seconds); None where the line does not say so."""
+    try:
+        return float(read(line)["at"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def message_read(line: bytes) -> Event:
+    """The message of a new run is its own line of history."""
+    content = orjson.loads(parse_body(line))
+    message, envelope = content["message"], content["envelope"]
+    enqueued_at = to_timestamp(datetime.fromisoformat(envelope["enqueued_at"]))
+    due = to_timestamp(datetime.fromisoformat(message["eta"])) if "eta" in message else 0
+    return {
+        "kind": "enqueued", "id": message["id"], "at": enqueued_at, "task": short_task_name(message["name"]),
+        "args": message["args"], "kwargs": message["kwargs"], "priority": message.get("priority"),
+        "retries": envelope["retries"], "asked_by": envelope["asked_by"], "parent": envelope["parent_id"],
+        "version": envelope["code_version"], "due": due if due > enqueued_at else None,
+    }  # fmt: skip
+
+
+# --- values as the database holds them -----------------------------------------------------------------------
+
+
+def instant(unix: float | str) -> datetime:
+    """Raises ValueError."""
+    try:
+        return datetime.fromtimestamp(float(unix), UTC)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"{unix} is out of range for a time") from error
+
+
+def at(unix: float | str) -> str:
+    return str(instant(unix))
+
+
+def seconds(value: datetime | str) -> float:
+    """Unix time of an instant as a row holds it."""
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()
+
+
+def dump(value: object) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def without_nul(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
