@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from peewee import (
     JOIN,
     SQL,
+    AutoField,
     BigIntegerField,
     BooleanField,
     CharField,
@@ -140,6 +141,7 @@ class OwnTable(Record):
 class Operator(Record):
     """A person who may sign in. Roles: viewer, operator, admin."""
 
+    id = AutoField()
     email = CharField(unique=True)  # lower case
     password_hash = TextField()
     role = CharField(max_length=16)
@@ -168,6 +170,7 @@ class SignIn(Record):
 class Token(Record):
     """An API bearer token. Only its SHA-256 is stored; the token itself is shown once, when it is made."""
 
+    id = AutoField()
     name = CharField(unique=True)
     digest = CharField(max_length=64, unique=True)
     role = CharField(max_length=16)
@@ -183,6 +186,7 @@ class Token(Record):
 class SavedView(Record):
     """A filter of the list of runs under a name. `owner` saved it, and sees it alone unless it is shared."""
 
+    id = AutoField()
     name = CharField(max_length=60)
     search = TextField()  # as typed into the search box
     owner = TextField()
@@ -211,6 +215,7 @@ class KeptAnswer(Record):
 class AuditEntry(Record):
     """Who did what to which, when and from where. Rows are only ever added, by `admin.audit_log`."""
 
+    id = AutoField()
     at = UTCDateTimeField(default=now, index=True)
     actor_kind = CharField(max_length=16)  # operator, token, cli
     actor = TextField()

@@ -2,27 +2,30 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from peewee import SQL, Field, ModelSelect, Select, fn
+from peewee import SQL, Field, Model, ModelSelect, Select, fn
 
 from engine.database import database
 
 COUNTED_TO = 10_000
+
+Row = TypeVar("Row", bound=Model)
+Key = TypeVar("Key")
 
 
 class BadPage(ValueError):
     """The place to go on from names no place in this list."""
 
 
-class Page(NamedTuple):
+class Page(NamedTuple, Generic[Row]):
     """`older` is what to ask the next page with, None on the last one."""
 
-    rows: list[Any]
+    rows: list[Row]
     older: str | None
 
 
-def page(query: ModelSelect, at: Field, key: Field, size: int, before: str = "") -> Page:
+def page(query: "ModelSelect[Row]", at: Field, key: Field, size: int, before: str = "") -> Page[Row]:
     """The `size` rows of `query` after the place `before`, ordered by the instant `at` and then by `key`, descending.
 
     A place is the last row's instant and key, so rows of one instant are neither skipped nor shown twice, and rows
@@ -39,7 +42,7 @@ def page(query: ModelSelect, at: Field, key: Field, size: int, before: str = "")
     return Page(rows[:size], f"{instant.isoformat()}_{getattr(last, key.name)}" if instant else None)
 
 
-def place(text: str, key_of: Callable[[str], Any]) -> tuple[datetime, Any]:
+def place(text: str, key_of: Callable[[str], Key]) -> tuple[datetime, Key]:
     instant, separator, key = text.partition("_")
     try:
         if not separator:
@@ -51,7 +54,7 @@ def place(text: str, key_of: Callable[[str], Any]) -> tuple[datetime, Any]:
         raise BadPage(f"{text!r} is no place in this list") from error
 
 
-def counts(**queries: ModelSelect) -> dict[str, int]:
+def counts(**queries: "ModelSelect[Row]") -> dict[str, int]:
     """How many rows each query has, in one statement; `COUNTED_TO` + 1 stands for more than that."""
     columns = []
     for name, query in queries.items():
