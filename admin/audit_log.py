@@ -42,7 +42,9 @@ class Author(Protocol):
     def address(self) -> str | None: ...
 
 
-def write(author: Author, action: str, *, target: str | None = None, before: Any = None, after: Any = None) -> None:
+def write(
+    author: Author, action: str, *, target: str | None = None, before: object = None, after: object = None
+) -> None:
     """Add what was done to what, with secrets struck out. Call it as `append`."""
     append(
         actor_kind=author.kind,
@@ -56,7 +58,7 @@ def write(author: Author, action: str, *, target: str | None = None, before: Any
     )
 
 
-def redacted(value: Any) -> Any:
+def redacted(value: object) -> object:
     """The value without what is under a name that speaks of secrets, however deep."""
     if isinstance(value, Mapping):
         return {key: "***" if SECRET_NAMES.search(str(key)) else redacted(inner) for key, inner in value.items()}
@@ -65,7 +67,7 @@ def redacted(value: Any) -> Any:
     return value
 
 
-def append(**columns: Any) -> AuditEntry:
+def append(**columns: object) -> AuditEntry:
     """Add a row, in the caller's transaction if there is one. Whoever else adds one waits for its end.
 
     Call it last in a transaction, so that the wait is short.
@@ -73,13 +75,13 @@ def append(**columns: Any) -> AuditEntry:
     with database.atomic():
         head = locked_head()
         last = AuditEntry.select(AuditEntry.id, AuditEntry.hash).order_by(AuditEntry.id.desc()).first()
-        found = (last.id, last.hash) if last else (0, START)
-        if not holds(head) or found != (head.last_id, head.hash):
-            told = {"head": head.last_id, "last_row": found[0]}
-            facts = {"actor_kind": "cli", "actor": "dewey", "source": "cli", "action": GAP, "after": told}
-            gap = link(max(found[0], head.last_id) + 1, found[1], facts)
-            found = (gap.id, gap.hash)
-        entry = link(found[0] + 1, found[1], columns)
+        last_link = (last.id, last.hash) if last else (0, START)
+        if not holds(head) or last_link != (head.last_id, head.hash):
+            ends = {"head": head.last_id, "last_row": last_link[0]}
+            facts = {"actor_kind": "cli", "actor": "dewey", "source": "cli", "action": GAP, "after": ends}
+            gap = link(max(last_link[0], head.last_id) + 1, last_link[1], facts)
+            last_link = (gap.id, gap.hash)
+        entry = link(last_link[0] + 1, last_link[1], columns)
         move_head(entry)
     return entry
 
@@ -169,21 +171,33 @@ def verify(since: int = 0, kept: str | None = None) -> Report:
 
 
 def fault_of(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, link_known: bool) -> Finding | None:
-    number = entry.id
+    """What is wrong with a row between its neighbours. `link_known`: the hash of the row before it can be trusted."""
     if not intact(entry):
-        if link_known and after and after.previous == before.hash and intact(after):
-            return Finding(number, "inserted", f"row {number} was inserted: the row after it follows the one before it")
-        if link_known and not after and entry.previous != before.hash:
-            return Finding(number, "inserted", f"row {number} was inserted: nothing leads to it")
-        return Finding(number, "changed", f"row {number} was changed: its hash does not hold")
+        inserted = inserted_row(entry, after, before) if link_known else None
+        return inserted or Finding(entry.id, "changed", f"row {entry.id} was changed: its hash does not hold")
     if link_known and entry.previous != before.hash:
-        gone = f"{before.id + 1} to {number - 1}" if number - before.id > 2 else str(number - 1)
-        missing = f"row {gone} was removed" if number - before.id > 1 else "what stood between them was removed"
-        return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
+        return removed_rows(before, entry)
     if entry.action == GAP:
-        told = "rows had been cut off or added, or SECRET_KEY had been changed"
-        return Finding(number, "gap", f"before row {number} was written, {told}")
+        cause = "rows had been cut off or added, or SECRET_KEY had been changed"
+        return Finding(entry.id, "gap", f"before row {entry.id} was written, {cause}")
     return None
+
+
+def inserted_row(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry) -> Finding | None:
+    """A finding if a row that is not intact was put between two that belong together, or after the last one."""
+    number = entry.id
+    if after and after.previous == before.hash and intact(after):
+        return Finding(number, "inserted", f"row {number} was inserted: the row after it follows the one before it")
+    if not after and entry.previous != before.hash:
+        return Finding(number, "inserted", f"row {number} was inserted: nothing leads to it")
+    return None
+
+
+def removed_rows(before: AuditEntry, entry: AuditEntry) -> Finding:
+    number = entry.id
+    numbers = f"{before.id + 1} to {number - 1}" if number - before.id > 2 else str(number - 1)
+    missing = f"row {numbers} was removed" if number - before.id > 1 else "what stood between them was removed"
+    return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
 
 
 def end_of_list() -> tuple[AuditHead | None, int]:
@@ -197,8 +211,8 @@ def faults_at_end(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]
     if head is None or not holds(head):
         yield Finding(None, "head", "the head of the list was changed: it cannot tell where the list ends")
     elif head.last_id > last.id:
-        gone = f"{last.id + 1}" if head.last_id == last.id + 1 else f"{last.id + 1} to {head.last_id}"
-        yield Finding(last.id + 1, "cut off", f"row {gone} was cut off the end: the head still knows of it")
+        numbers = f"{last.id + 1}" if head.last_id == last.id + 1 else f"{last.id + 1} to {head.last_id}"
+        yield Finding(last.id + 1, "cut off", f"row {numbers} was cut off the end: the head still knows of it")
     elif head.last_id < last.id or head.hash != last.hash:
         yield Finding(last.id, "inserted", f"row {last.id} was put at the end: the list ended at row {head.last_id}")
 
@@ -206,16 +220,16 @@ def faults_at_end(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]
 def entries(since: int, newest: int) -> Iterator[AuditEntry]:
     last = since - 1
     while last < newest:
-        some = AuditEntry.select().where(AuditEntry.id.between(last + 1, newest)).order_by(AuditEntry.id).limit(BATCH)
-        if not (rows := list(some)):
+        batch = AuditEntry.select().where(AuditEntry.id.between(last + 1, newest)).order_by(AuditEntry.id).limit(BATCH)
+        if not (rows := list(batch)):
             return
         yield from rows
         last = rows[-1].id
 
 
 def with_next(rows: Iterator[AuditEntry]) -> Iterator[tuple[AuditEntry, AuditEntry | None]]:
-    one = next(rows, None)
-    while one is not None:
+    row = next(rows, None)
+    while row is not None:
         after = next(rows, None)
-        yield one, after
-        one = after
+        yield row, after
+        row = after

@@ -1,23 +1,25 @@
 """What was found out a moment ago, for all who ask the same thing at once."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Generic, TypeVar, cast
+
+Value = TypeVar("Value")
 
 
 @dataclass
-class Place:
+class Place(Generic[Value]):
     lock: Lock = field(default_factory=Lock)
     asked_at: float = float("-inf")  # the truth is at least as young as this
     known_at: float = float("-inf")
-    found: Any = None
+    value: Value | None = None
     error: Exception | None = None
 
 
-class Memory:
+class Memory(Generic[Value]):
     """At most `room` answers, each for `life` seconds. Of those who ask for one at the same time, one finds it out.
 
     What goes wrong is remembered as well: a database that is away is not asked by everybody.
@@ -25,29 +27,29 @@ class Memory:
 
     def __init__(self, life: float, room: int) -> None:
         self.life, self.room = life, room
-        self.lock, self.places = Lock(), OrderedDict[Any, Place]()
+        self.lock, self.places = Lock(), OrderedDict[Hashable, Place[Value]]()
 
-    def get(self, key: Any, find: Callable[[], Any]) -> Any:
-        arrived, place = monotonic(), self.place(key)
-        with place.lock:
-            waited = place.known_at >= arrived
-            if not waited and monotonic() - place.asked_at > self.life:
-                place.asked_at = monotonic()
+    def get(self, key: Hashable, find: Callable[[], Value]) -> Value:
+        arrived, entry = monotonic(), self.place(key)
+        with entry.lock:
+            waited = entry.known_at >= arrived
+            if not waited and monotonic() - entry.asked_at > self.life:
+                entry.asked_at = monotonic()
                 try:
-                    place.found, place.error = find(), None
+                    entry.value, entry.error = find(), None
                 except Exception as error:
-                    place.found, place.error = None, error
-                place.known_at = monotonic()
-            if place.error:
-                raise place.error
-            return place.found
+                    entry.value, entry.error = None, error
+                entry.known_at = monotonic()
+            if entry.error:
+                raise entry.error
+            return cast(Value, entry.value)
 
-    def place(self, key: Any) -> Place:
+    def place(self, key: Hashable) -> Place[Value]:
         with self.lock:
-            place = self.places[key] = self.places.pop(key, None) or Place()
+            entry = self.places[key] = self.places.pop(key, Place())
             while len(self.places) > self.room:
                 self.places.popitem(last=False)
-            return place
+            return entry
 
     def forget(self) -> None:
         with self.lock:

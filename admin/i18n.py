@@ -46,7 +46,7 @@ def register(app: Flask) -> None:
     babel = Babel(app, locale_selector=language, timezone_selector=zone)
     babel.domain_instance = Words()
     app.jinja_env.policies["ext.i18n.trimmed"] = True
-    app.context_processor(lambda: {"language": language(), "theme": theme(), "here": here()})
+    app.context_processor(lambda: {"language": language(), "theme": theme(), "here": current_path()})
 
 
 def language() -> str:
@@ -70,11 +70,11 @@ def zone() -> Any:
 
 
 def theme() -> str:
-    wish = request.cookies.get("theme", "")
-    return wish if wish in THEMES else "system"
+    value = request.cookies.get("theme", "")
+    return value if value in THEMES else "system"
 
 
-def here() -> str:
+def current_path() -> str:
     """The page to come back to."""
     return request.full_path.rstrip("?") if request.method == "GET" else "/"
 

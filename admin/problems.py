@@ -3,7 +3,6 @@
 import json
 import logging
 from http import HTTPStatus
-from typing import Any
 
 from flask import Flask, Response, render_template, request
 from flask_babel import gettext as _
@@ -94,10 +93,10 @@ def register(app: Flask) -> None:
 
 
 def answer_known(error: Exception) -> Response:
-    known = as_http(error)
-    if (known.code or 500) >= 500:
-        logger.error("%s", str(error).partition("\n")[0], exc_info=error if known.code == 500 else None)
-    return answer(known)
+    http_error = as_http(error)
+    if (http_error.code or 500) >= 500:
+        logger.error("%s", str(error).partition("\n")[0], exc_info=error if http_error.code == 500 else None)
+    return answer(http_error)
 
 
 def as_http(error: Exception) -> HTTPException:
@@ -115,8 +114,8 @@ def as_http(error: Exception) -> HTTPException:
             return RequestEntityTooLarge(_("The arguments are too long for a message."))
         case NoLiveWorker():
             return ServiceUnavailable(in_words(error), retry_after=RETRY_AFTER)
-    trouble = trouble_in_words(error)
-    return ServiceUnavailable(trouble, retry_after=RETRY_AFTER) if trouble else InternalServerError()
+    outage = trouble_in_words(error)
+    return ServiceUnavailable(outage, retry_after=RETRY_AFTER) if outage else InternalServerError()
 
 
 def in_words(error: Exception) -> str | None:
@@ -156,7 +155,7 @@ def for_program() -> bool:
 
 
 def problem(status: HTTPStatus, detail: str, error: HTTPException) -> tuple[str, str]:
-    members: dict[str, Any] = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    members: dict[str, object] = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     members |= {name: value for name in ("field", "reasons") if (value := getattr(error, name, None)) is not None}
     return "application/problem+json", json.dumps(members, ensure_ascii=False)
 

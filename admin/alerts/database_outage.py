@@ -41,7 +41,7 @@ class Blackout:
         is_time = as_of - self.since >= self.patience and told_from(as_of) == as_of
         if is_time and (self.told_at is None or as_of - self.told_at > AGAIN) and self.is_mine_to_tell():
             self.told_at, self.untold = as_of, channels.channels()
-        self.untold = [channel for channel in self.untold if not tell(channel, self.since)]
+        self.untold = [channel for channel in self.untold if not notify(channel, self.since)]
 
     def is_mine_to_tell(self) -> bool:
         try:
@@ -72,7 +72,7 @@ def note(since: datetime, until: datetime) -> None:
         alerts.tell(RESOLVED, alert, channels.channels(), until, told_from(until))
 
 
-def tell(channel: str, since: datetime) -> bool:
+def notify(channel: str, since: datetime) -> bool:
     """Returns whether it was sent."""
     facts = {"rule": RULE, "subject": "", "value": 1, "began_at": since.isoformat(), "ended_at": None}
     try:

@@ -68,16 +68,16 @@ def send(notice: Notice, *, only_try: bool = False) -> bool:
     return True
 
 
-class Tried(NamedTuple):
+class TestResult(NamedTuple):
     channel: str
     error: str | None
 
 
-def try_channels() -> list[Tried]:
+def try_channels() -> list[TestResult]:
     """Send a test by each, now, quiet hours or not."""
     at = now()
     notices = alerts.tell(alerts.TEST, None, channels.channels(), at, at)
     return [
-        Tried(one.channel, None if send(one, only_try=True) else one.error or "somebody else sent it")
-        for one in notices
+        TestResult(notice.channel, None if send(notice, only_try=True) else notice.error or "somebody else sent it")
+        for notice in notices
     ]

@@ -1,6 +1,6 @@
 """`flask watch`: looks every few seconds whether something is wrong, and has the right people told.
 
-It needs no worker. Any number may watch at once, on any machines: what they do is guarded in the database, so each
+It needs no worker. object number may watch at once, on any machines: what they do is guarded in the database, so each
 alert is told once.
 """
 
@@ -52,29 +52,29 @@ class Watch:
     def look(self, as_of: datetime) -> None:
         """Note what is wrong and what is over; nothing is sent yet."""
         judged = judge(as_of)
-        standing = {f"{one.rule}:{one.subject}": one for one in alerts.open_alerts()}
-        for found in judged.signals:
-            self.calm_since.pop(found.key, None)
-            since = self.broken_since.setdefault(found.key, as_of)
-            if alert := standing.get(found.key):
-                self.worsen(alert, found, as_of)
-            elif as_of - since >= self.patience(RULES[found.rule]):
-                self.fire(found, as_of)
+        standing = {f"{alert.rule}:{alert.subject}": alert for alert in alerts.open_alerts()}
+        for signal in judged.signals:
+            self.calm_since.pop(signal.key, None)
+            since = self.broken_since.setdefault(signal.key, as_of)
+            if alert := standing.get(signal.key):
+                self.worsen(alert, signal, as_of)
+            elif as_of - since >= self.patience(RULES[signal.rule]):
+                self.fire(signal, as_of)
         self.resolve(standing, judged, as_of)
         self.me.beat_at, self.me.seen = as_of, judged.worst
         alerts.beat(self.me)
 
-    def fire(self, found: Signal, as_of: datetime) -> None:
-        if alerts.fire(found, as_of, channels.channels(), told_from(as_of)):
-            logger.warning("Alert %s", found.key.rstrip(":"))
+    def fire(self, signal: Signal, as_of: datetime) -> None:
+        if alerts.fire(signal, as_of, channels.channels(), told_from(as_of)):
+            logger.warning("Alert %s", signal.key.rstrip(":"))
 
-    def worsen(self, alert: Alert, found: Signal, as_of: datetime) -> None:
-        grown = RULES[found.rule].counts_up and found.value > alert.value
+    def worsen(self, alert: Alert, signal: Signal, as_of: datetime) -> None:
+        grown = RULES[signal.rule].counts_up and signal.value > alert.value
         if grown and as_of - alert.changed_at >= alerts.AGAIN:
-            alerts.worsen(alert, found, as_of, channels.channels(), told_from(as_of))
+            alerts.worsen(alert, signal, as_of, channels.channels(), told_from(as_of))
 
     def resolve(self, standing: dict[str, Alert], judged: Judged, as_of: datetime) -> None:
-        broken = {found.key for found in judged.signals}
+        broken = {signal.key for signal in judged.signals}
         self.broken_since = {key: since for key, since in self.broken_since.items() if key in broken}
         for key, alert in standing.items():
             if key in broken or alert.rule in judged.unknown:

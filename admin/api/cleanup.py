@@ -2,14 +2,14 @@
 
 import re
 from threading import BoundedSemaphore
-from typing import Any
 
 from flask import request
+from flask.typing import ResponseReturnValue
 
 from admin import WEB_THREADS
 from admin.api.blueprint import blueprint
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.registry import perform, perform_at_once
 from admin.operations.sessions import CLEANUP
 from admin.problems import BadInput
@@ -27,23 +27,23 @@ waiting = BoundedSemaphore(WEB_THREADS // 2)
 
 @blueprint.get("/api/v1/admin/reading-sessions/cleanup-stats")
 @needs("viewer")
-def cleanup_stats() -> Any:
+def cleanup_stats() -> ResponseReturnValue:
     return cleanup_statistics(now(), hours_of(request.args.getlist("hours")))
 
 
-def hours_of(given: list[str]) -> int:
+def hours_of(texts: list[str]) -> int:
     """The one value of the parameter, 24 without one. Raises BadInput."""
-    value, *others = given or ["24"]
-    if not others and re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= 168:
+    value, *extra = texts or ["24"]
+    if not extra and re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= 168:
         return int(value)
-    raise BadInput("hours", f"one whole number from 1 to 168 is needed, not {', '.join(map(repr, given))}")
+    raise BadInput("hours", f"one whole number from 1 to 168 is needed, not {', '.join(map(repr, texts))}")
 
 
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup")
 @needs("operator")
-def cleanup() -> Any:
+def cleanup() -> ResponseReturnValue:
     """Run the cleanup and answer with its result, or with 202 when that takes too long or too many wait already."""
-    run = perform_at_once(current(), "tasks.run", name=CLEANUP)
+    run = perform_at_once(current_actor(), "tasks.run", name=CLEANUP)
     if not waiting.acquire(blocking=False):
         return accepted(run.id)
     try:
@@ -60,10 +60,10 @@ def cleanup() -> Any:
 
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup-async")
 @needs("operator")
-def cleanup_async() -> Any:
-    return accepted(perform(current(), "tasks.run", name=CLEANUP).id)
+def cleanup_async() -> ResponseReturnValue:
+    return accepted(perform(current_actor(), "tasks.run", name=CLEANUP).id)
 
 
-def accepted(run_id: str) -> Any:
+def accepted(run_id: str) -> ResponseReturnValue:
     message = f"Cleanup task started with ID: {run_id}. Its page is /runs/{run_id}"
     return {"task_id": run_id, "status": "PENDING", "message": message}, 202

@@ -10,14 +10,13 @@ import hmac
 import re
 import secrets
 from datetime import timedelta
-from typing import Any
 
 from flask import Blueprint, Response, g, make_response, request
 from flask_babel import gettext as _
 from peewee import IntegrityError
 
 from admin.auth.access import SAFE
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.problems import BadInput, Refused
 from config import settings
 from engine.database import database
@@ -47,28 +46,28 @@ def claim() -> Response | None:
         return None
     if not re.fullmatch(PATTERN, key):
         raise BadInput(HEADER, _("from 1 to 255 visible ASCII characters are needed"))
-    name, asked, moment = name_of(key), digest_of_request(), now()
-    KeptAnswer.delete().where(KeptAnswer.created_at < moment - KEPT).execute()
+    name, request_digest, as_of = name_of(key), digest_of_request(), now()
+    KeptAnswer.delete().where(KeptAnswer.created_at < as_of - KEPT).execute()
     try:
         with database.atomic():
-            KeptAnswer.create(name=name, request=asked, created_at=moment)
+            KeptAnswer.create(name=name, request=request_digest, created_at=as_of)
     except IntegrityError:
-        return first_answer(name, asked)
+        return first_answer(name, request_digest)
     g.claimed = name
     return None
 
 
-def first_answer(name: str, asked: str) -> Response:
-    kept = KeptAnswer.get_or_none(KeptAnswer.name == name)
-    if kept is None or kept.status is None:
+def first_answer(name: str, request_digest: str) -> Response:
+    record = KeptAnswer.get_or_none(KeptAnswer.name == name)
+    if record is None or record.status is None or record.body is None:
         raise Refused(
             _("A request with this key is being worked on, or was cut off: look whether it was done before you go on.")
         )
-    if kept.request != asked:
+    if record.request != request_digest:
         raise OtherRequest(HEADER, _("this key was sent before, with another request"))
-    nonce, sealed = bytes.fromhex(kept.body[:32]), bytes.fromhex(kept.body[32:])
-    response = make_response(mixed(nonce, sealed), kept.status)
-    response.content_type = kept.content_type
+    nonce, sealed = bytes.fromhex(record.body[:32]), bytes.fromhex(record.body[32:])
+    response = make_response(mixed(nonce, sealed), record.status)
+    response.content_type = record.content_type or ""
     response.headers["Idempotency-Replayed"] = "true"
     return response
 
@@ -78,26 +77,26 @@ def keep(response: Response) -> Response:
     name = g.pop("claimed", None)
     if name is None:
         return response
-    mine = KeptAnswer.name == name
+    own_key = KeptAnswer.name == name
     if response.status_code >= 500:
-        KeptAnswer.delete().where(mine).execute()
+        KeptAnswer.delete().where(own_key).execute()
         return response
     nonce = secrets.token_bytes(16)
     body = (nonce + mixed(nonce, response.get_data())).hex()
     answer = {"status": response.status_code, "content_type": response.content_type, "body": body}
-    KeptAnswer.update(answer).where(mine).execute()
+    KeptAnswer.update(answer).where(own_key).execute()
     return response
 
 
 def name_of(key: str) -> str:
     """Each token and each person has keys of their own."""
-    who: Any = current()
-    return hashlib.sha256(f"{who.kind}\n{who.name}\n{key}".encode()).hexdigest()
+    actor = current_actor()
+    return hashlib.sha256(f"{actor.kind}\n{actor.name}\n{key}".encode()).hexdigest()
 
 
 def digest_of_request() -> str:
-    told = f"{request.method}\n{request.full_path}\n{request.mimetype}\n".encode()
-    return hashlib.sha256(told + request.get_data()).hexdigest()
+    head = f"{request.method}\n{request.full_path}\n{request.mimetype}\n".encode()
+    return hashlib.sha256(head + request.get_data()).hexdigest()
 
 
 def mixed(nonce: bytes, text: bytes) -> bytes:
@@ -107,4 +106,4 @@ def mixed(nonce: bytes, text: bytes) -> bytes:
     """
     key = hmac.digest(settings.secret_key.encode(), b"dewey kept answers " + nonce, "sha256")
     stream = hashlib.shake_256(key).digest(len(text))
-    return bytes(one ^ other for one, other in zip(text, stream, strict=True))
+    return bytes(byte ^ other for byte, other in zip(text, stream, strict=True))

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any
+from typing import NamedTuple
 
 from flask import Blueprint, Response, current_app, request
 from peewee import PeeweeException
@@ -30,6 +30,7 @@ from engine.history.run_totals import Of
 from engine.models import ENDED, now
 from engine.monitor import alerts, consumers, health, registered_tasks
 from engine.monitor.alert_rules import RULES
+from engine.queues.queue import Queue
 from engine.version import code_version
 from reading import sessions
 
@@ -77,34 +78,42 @@ class Everything(Collector):
 # --- the parts -----------------------------------------------------------------------------------------------
 
 
+class QueueFigures(NamedTuple):
+    depth: int
+    scheduled: int
+    oldest_at: float | None  # Unix seconds
+    dead: int
+    is_paused: bool
+
+
+def queue_figures(queue: Queue) -> QueueFigures:
+    return QueueFigures(
+        depth=queue.storage.messages.count_waiting(),
+        scheduled=queue.storage.messages.count_scheduled(),
+        oldest_at=queue.storage.messages.oldest_waiting(),
+        dead=queue.storage.dead_letters.count(),
+        is_paused="" in queue.storage.pauses.all(),
+    )
+
+
 def of_queues() -> list[Metric]:
     """What the broker says, and nobody else is needed for."""
     at = now().timestamp()
-    facts = {
-        name: (
-            one.messages.count_waiting(),
-            one.messages.count_scheduled(),
-            one.messages.oldest_waiting(),
-            one.dead_letters.count(),
-            "" in one.pauses.all(),
-        )
-        for name, one in ((name, queue.storage) for name, queue in tasks.queues.items())
-    }
-    running = Counter(
-        (name, held.task) for name, queue in tasks.queues.items() for held in queue.storage.deliveries.held()
+    figures = {name: queue_figures(queue) for name, queue in tasks.queues.items()}
+    depth = {name: queue.depth for name, queue in figures.items()}
+    scheduled = {name: queue.scheduled for name, queue in figures.items()}
+    oldest = {name: max(at - queue.oldest_at, 0) if queue.oldest_at else 0 for name, queue in figures.items()}
+    paused = {name: int(queue.is_paused) for name, queue in figures.items()}
+    dead = {name: queue.dead for name, queue in figures.items()}
+    running = Counter[Labels](
+        (name, delivery.task) for name, queue in tasks.queues.items() for delivery in queue.storage.deliveries.held()
     )
     return [
-        by_queue("queue_depth", "Runs that wait in the queue.", {name: one[0] for name, one in facts.items()}),
-        by_queue(
-            "queue_scheduled", "Runs that are due later, retries too.", {name: one[1] for name, one in facts.items()}
-        ),
-        by_queue(
-            "queue_oldest_seconds",
-            "For how long the oldest run has waited; 0 where none waits.",
-            {name: max(at - one[2], 0) if one[2] else 0 for name, one in facts.items()},
-        ),
-        by_queue("queue_paused", "1 while somebody has paused it.", {name: int(one[4]) for name, one in facts.items()}),
-        by_queue("dead_runs", "Dead runs that wait for a decision.", {name: one[3] for name, one in facts.items()}),
+        by_queue("queue_depth", "Runs that wait in the queue.", depth),
+        by_queue("queue_scheduled", "Runs that are due later, retries too.", scheduled),
+        by_queue("queue_oldest_seconds", "For how long the oldest run has waited; 0 where none waits.", oldest),
+        by_queue("queue_paused", "1 while somebody has paused it.", paused),
+        by_queue("dead_runs", "Dead runs that wait for a decision.", dead),
         gauge("runs_running", "Runs that are being executed.", ["queue", "task"], folded_tasks(running)),
     ]
 
@@ -113,24 +122,24 @@ def of_consumers() -> Iterator[Metric]:
     """What the records say of those who work, and of what went wrong."""
     as_of = now()
     facts = health.look(tasks.queues, as_of)
-    states = Counter({(name, state): 0 for name in tasks.queues for state in ("live", "quiet", "late", "lost")})
-    slots = Counter({(name, state): 0 for name in tasks.queues for state in ("busy", "idle")})
-    for one in facts.consumers:
-        state = one.state(as_of, consumers.LEASE)
-        states[one.queue, "quiet" if state == "live" and one.quiet_at else state] += 1
+    states = Counter[Labels]({(name, state): 0 for name in tasks.queues for state in ("live", "quiet", "late", "lost")})
+    slots = Counter[Labels]({(name, state): 0 for name in tasks.queues for state in ("busy", "idle")})
+    for consumer in facts.consumers:
+        state = consumer.state(as_of, consumers.LEASE)
+        states[consumer.queue, "quiet" if state == "live" and consumer.quiet_at else state] += 1
         if state in ("live", "late"):
-            slots[one.queue, "busy"] += len(one.running)
-            slots[one.queue, "idle"] += max(one.worker_count - len(one.running), 0)
+            slots[consumer.queue, "busy"] += len(consumer.running)
+            slots[consumer.queue, "idle"] += max(consumer.worker_count - len(consumer.running), 0)
     yield gauge("consumers", "Consumers by what they are.", ["queue", "state"], only_queues(states))
     yield gauge("workers", "Workers of the consumers that are there.", ["queue", "state"], only_queues(slots))
     unserved = {
-        name: int(wanted and not consumers.live(facts.consumers, name))
-        for name, wanted in ((name, settings.workers.get(name, 1) > 0) for name in tasks.queues)
+        name: int(is_wanted and not consumers.live(facts.consumers, name))
+        for name, is_wanted in ((name, settings.workers.get(name, 1) > 0) for name in tasks.queues)
     }
     yield by_queue("queue_unserved", "1 while a queue that should have a live worker has none.", unserved)
     lags = {name: lag.total_seconds() for name, lag in facts.lags.items()}
     yield by_queue("scheduler_lag_seconds", "For how long no live scheduler has looked at the clock.", lags)
-    missed = {(one.task,): one.ticks for one in facts.missed}
+    missed: dict[Labels, int] = {(schedule.task,): schedule.ticks for schedule in facts.missed}
     yield gauge("ticks_missed", "Ticks of the last day that nobody made up for.", ["task"], missed)
     yield counter("recorder_dropped_events", "Events that never became history.", [], {(): facts.dropped})
 
@@ -142,18 +151,18 @@ def of_history() -> Iterator[Metric]:
     yield by_queue("recorder_unread_events", "Events that are not in the history yet.", unread)
     seconds = {name: lag.seconds for name, lag in lags.items()}
     yield by_queue("recorder_lag_seconds", "For how long the oldest of them has waited; 0: none waits.", seconds)
-    rejected = {(name,): count for name, count in rejected_events.total(list(tasks.queues)).items()}
+    rejected: dict[Labels, int] = {(name,): count for name, count in rejected_events.total(list(tasks.queues)).items()}
     yield counter("recorder_rejected_events", "Events that could not be written to the history.", ["queue"], rejected)
 
 
 def of_lifetime() -> list[Metric]:
-    found = run_totals.lifetime()
-    of = folding(found.counts)
+    totals = run_totals.lifetime()
+    labels_of = folding(totals.counts)
     ended, retried = Counter[Labels](), Counter[Labels]()
-    for one, counts in found.counts.items():
+    for key, counts in totals.counts.items():
         for state in ENDED:
-            ended[*of(one), str(state)] += counts[state]
-        retried[of(one)] += counts[RETRIED]
+            ended[*labels_of(key), str(state)] += counts[state]
+        retried[labels_of(key)] += counts[RETRIED]
     return [
         counter("runs_ended", "Runs by how they ended.", ["task", "queue", "state"], ended),
         counter("attempts_retried", "Attempts that failed and were tried again.", ["task", "queue"], retried),
@@ -161,25 +170,27 @@ def of_lifetime() -> list[Metric]:
             "run_wait_seconds",
             "From due to the first start. The sum is an estimate, within a tenth.",
             ["task", "queue"],
-            merged(found.waited, of),
+            merged(totals.waited, labels_of),
             RUN_EDGES,
         ),
         histogram(
             "run_duration_seconds",
             "Of the last attempt. The sum is an estimate, within a tenth.",
             ["task", "queue"],
-            merged(found.ran, of),
+            merged(totals.ran, labels_of),
             RUN_EDGES,
         ),
     ]
 
 
 def of_sessions() -> list[Metric]:
-    found = sessions.overview(now(), settings.abandoned_after)
-    open_ones = {("active",): found.active, ("abandoned",): found.abandoned}
+    figures = sessions.overview(now(), settings.abandoned_after)
+    unended: dict[Labels, int] = {("active",): figures.active, ("abandoned",): figures.abandoned}
     return [
-        gauge("sessions", "Open reading sessions; the abandoned are active too.", ["state"], open_ones),
-        gauge("sessions_closed_last_day", "Reading sessions that ended in the last 24 hours.", [], {(): found.closed}),
+        gauge("sessions", "Open reading sessions; the abandoned are active too.", ["state"], unended),
+        gauge(
+            "sessions_closed_last_day", "Reading sessions that ended in the last 24 hours.", [], {(): figures.closed}
+        ),
     ]
 
 
@@ -203,9 +214,9 @@ def of_requests() -> list[Metric]:
 
 
 def of_alerts() -> list[Metric]:
-    firing = Counter({(rule,): 0 for rule in RULES})
-    firing.update((one.rule,) for one in alerts.open_alerts())
-    beats = [one.beat_at.timestamp() for one in alerts.watchers()]
+    firing = Counter[Labels]({(rule,): 0 for rule in RULES})
+    firing.update((alert.rule,) for alert in alerts.open_alerts())
+    beats = [watcher.beat_at.timestamp() for watcher in alerts.watchers()]
     return [
         gauge("alerts_firing", "Alerts that have not been resolved.", ["rule"], firing),
         gauge(
@@ -217,49 +228,52 @@ def of_alerts() -> list[Metric]:
 # --- bounded labels ------------------------------------------------------------------------------------------
 
 
-def folding(known: Iterable[Of]) -> Callable[[Of], Labels]:
+def folding(keys: Iterable[Of]) -> Callable[[Of], Labels]:
     """What an entry counts as: itself, or `other` once there are too many tasks, and in a queue that is not ours."""
     own = [fact.name for fact in registered_tasks.registered(tasks.queues)]
-    others = sorted({one.task for one in known} - set(own))
-    kept = {*own[:MOST_TASKS], *others[: max(MOST_TASKS - len(own), 0)]}
-    return lambda one: (one.task if one.task in kept else OTHER, one.queue if one.queue in tasks.queues else OTHER)
+    unregistered = sorted({key.task for key in keys} - set(own))
+    task_names = {*own[:MOST_TASKS], *unregistered[: max(MOST_TASKS - len(own), 0)]}
+    return lambda key: (
+        key.task if key.task in task_names else OTHER,
+        key.queue if key.queue in tasks.queues else OTHER,
+    )
 
 
 def folded_tasks(running: Mapping[Labels, int]) -> Counter[Labels]:
-    of = folding(Of(task, queue) for queue, task in running)
-    found: Counter[Labels] = Counter()
+    labels_of = folding(Of(task, queue) for queue, task in running)
+    counts: Counter[Labels] = Counter()
     for (queue, task), count in running.items():
-        found[tuple(reversed(of(Of(task, queue))))] += count
-    return found
+        counts[tuple(reversed(labels_of(Of(task, queue))))] += count
+    return counts
 
 
 def only_queues(values: Mapping[Labels, int]) -> dict[Labels, int]:
     return {labels: value for labels, value in values.items() if labels[0] in tasks.queues}
 
 
-def merged(durations: Mapping[Of, Counter[int]], of: Callable[[Of], Labels]) -> dict[Labels, Counter[int]]:
-    found: dict[Labels, Counter[int]] = {}
-    for one, buckets in durations.items():
-        found.setdefault(of(one), Counter()).update(buckets)
-    return found
+def merged(durations: Mapping[Of, Counter[int]], labels_of: Callable[[Of], Labels]) -> dict[Labels, Counter[int]]:
+    by_labels: dict[Labels, Counter[int]] = {}
+    for key, buckets in durations.items():
+        by_labels.setdefault(labels_of(key), Counter()).update(buckets)
+    return by_labels
 
 
 # --- families ------------------------------------------------------------------------------------------------
 
 
-def by_queue(name: str, told: str, values: Mapping[str, float]) -> Metric:
-    return gauge(name, told, ["queue"], {(queue,): value for queue, value in values.items()})
+def by_queue(name: str, help_text: str, values: Mapping[str, float]) -> Metric:
+    return gauge(name, help_text, ["queue"], {(queue,): value for queue, value in values.items()})
 
 
-def gauge(name: str, told: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
-    return filled(GaugeMetricFamily(f"dewey_{name}", told, labels=labels), values)
+def gauge(name: str, help_text: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
+    return filled(GaugeMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
 
 
-def counter(name: str, told: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
-    return filled(CounterMetricFamily(f"dewey_{name}", told, labels=labels), values)
+def counter(name: str, help_text: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
+    return filled(CounterMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
 
 
-def filled(family: Any, values: Mapping[Labels, float]) -> Metric:
+def filled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[Labels, float]) -> Metric:
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family
@@ -267,20 +281,20 @@ def filled(family: Any, values: Mapping[Labels, float]) -> Metric:
 
 def histogram(
     name: str,
-    told: str,
+    help_text: str,
     labels: list[str],
     durations: Mapping[Labels, Mapping[int, int]],
     edges: list[int],
     middle: Callable[[int], float] = lambda bucket: sum(bucket_bounds(bucket)) / 2,
 ) -> Metric:
     """Of durations by bucket; the edges are the last buckets that lie below them."""
-    family = HistogramMetricFamily(f"dewey_{name}", told, labels=labels)
-    ends = [floatToGoString(round(bucket_bounds(edge)[1] / 1000, 6)) for edge in edges]
+    family = HistogramMetricFamily(f"dewey_{name}", help_text, labels=labels)
+    ends = [str(floatToGoString(round(bucket_bounds(edge)[1] / 1000, 6))) for edge in edges]
     for key, buckets in sorted(durations.items()):
         steps = Counter[int]()
         for bucket, count in buckets.items():
             steps[bisect_left(edges, bucket)] += count
-        cumulated = list(accumulate(steps[place] for place in range(len(edges) + 1)))
+        cumulated = list(accumulate(steps[index] for index in range(len(edges) + 1)))
         total = sum(count * middle(bucket) / 1000 for bucket, count in buckets.items())
         family.add_metric(key, list(zip([*ends, "+Inf"], cumulated, strict=True)), sum_value=total)
     return family

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from threading import Event, Lock, Thread
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from flask import Flask, Response, current_app, g, request
 
@@ -52,14 +52,14 @@ class Traffic:
         """Add them to the sums; they are kept for the next time while the database is away."""
         with self.writing:
             with self.lock:
-                mine, self.gathered = self.gathered, Counter()
+                unwritten, self.gathered = self.gathered, Counter()
             try:
                 with database.atomic():
-                    add(sorted(mine.items()))
+                    add(sorted(unwritten.items()))
                 self.back_off.succeeded()
             except Exception as error:
                 with self.lock:
-                    self.gathered.update(mine)
+                    self.gathered.update(unwritten)
                 self.back_off.failed(error)
 
     def keep_writing(self, ended: Event) -> None:
@@ -89,13 +89,14 @@ def add(rows: Iterable[tuple[Kind, int]]) -> None:
             f" VALUES {', '.join([row] * len(part))}"
             " ON CONFLICT (endpoint, method, status, bucket)"
             " DO UPDATE SET count = dewey_http_counts.count + excluded.count",
-            [value for one in part for value in one],
+            [value for row_values in part for value in row_values],
         )
 
 
 def ever() -> list[tuple[Kind, int]]:
-    rows = HttpCount.select(HttpCount.endpoint, HttpCount.method, HttpCount.status, HttpCount.bucket, HttpCount.count)
-    return [(Kind(*kind), int(count)) for *kind, count in rows.tuples()]
+    columns = (HttpCount.endpoint, HttpCount.method, HttpCount.status, HttpCount.bucket, HttpCount.count)
+    rows = cast(Iterable[tuple[str, str, int, int, int]], HttpCount.select(*columns).tuples())
+    return [(Kind(*row[:4]), int(row[4])) for row in rows]
 
 
 def register(app: Flask) -> None:

@@ -5,31 +5,44 @@ Nothing is reachable unless its view says who may: `needs(role)`, `open_to_all` 
 
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
-from flask import Flask, Response, current_app, redirect, request, url_for
+from flask import Flask, current_app, redirect, request, url_for
 from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
+from werkzeug.wrappers import Response as BaseResponse
 
 from admin import audit_log
-from admin.auth.identity import Who, by_bearer, current, known, login
+from admin.auth.identity import (
+    Who,
+    by_bearer,
+    by_cookie,
+    by_token,
+    current_actor_if_readable,
+    current_actor_or_none,
+    login,
+)
 from admin.problems import BadInput, NotAllowed, for_program
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 READABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
+
+View = TypeVar("View", bound=Callable[..., object])
 
 csrf = CSRFProtect()
 
 
 def register(app: Flask) -> None:
     app.config.update(WTF_CSRF_CHECK_DEFAULT=False, WTF_CSRF_TIME_LIMIT=None)
+    login.request_loader(by_token)
+    login.user_loader(by_cookie)
     login.init_app(app, add_context_processor=False)
     csrf.init_app(app)
     open_to_all(app.view_functions["static"])
     app.before_request(gate)
-    app.context_processor(lambda: {"who": known()})
+    app.context_processor(lambda: {"who": current_actor_if_readable()})
 
 
 # --- what a view says ----------------------------------------------------------------------------------------
@@ -40,28 +53,28 @@ class Needs(NamedTuple):
     unless_loopback: bool = False
 
 
-def needs(role: str, *, unless_loopback: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def needs(role: str, *, unless_loopback: bool = False) -> Callable[[View], View]:
     """Marks a view: only who has at least this role gets to it."""
 
-    def mark(view: Callable[..., Any]) -> Callable[..., Any]:
-        view.needs = Needs(role, unless_loopback)  # type: ignore[attr-defined]
+    def mark(view: View) -> View:
+        view.__dict__["needs"] = Needs(role, unless_loopback)
         return view
 
     return mark
 
 
-def open_to_all(view: Callable[..., Any]) -> Callable[..., Any]:
-    view.needs = Needs()  # type: ignore[attr-defined]
+def open_to_all(view: View) -> View:
+    view.__dict__["needs"] = Needs()
     return view
 
 
-def takes_any_body(view: Callable[..., Any]) -> Callable[..., Any]:
+def takes_any_body(view: View) -> View:
     """Marks a view that reads its body by itself, whatever its sender says that it is."""
-    view.takes_any_body = True  # type: ignore[attr-defined]
+    view.__dict__["takes_any_body"] = True
     return view
 
 
-def open_to_loopback(view: Callable[..., Any]) -> Callable[..., Any]:
+def open_to_loopback(view: View) -> View:
     """Open to a peer on this machine that no proxy speaks for; a viewer's otherwise."""
     return needs("viewer", unless_loopback=True)(view)
 
@@ -69,32 +82,42 @@ def open_to_loopback(view: Callable[..., Any]) -> Callable[..., Any]:
 # --- the gate ------------------------------------------------------------------------------------------------
 
 
-def gate() -> Response | None:
+def gate() -> BaseResponse | None:
     """Stands before every view. An unknown path or method goes on to its 404 or 405, the same for everybody."""
     if not request.endpoint:
         return None
-    refuse_what_cannot_be_read()
+    reject_malformed()
     marker = getattr(current_app.view_functions[request.endpoint], "needs", None)
-    is_open = marker == Needs() or (marker and marker.unless_loopback and from_loopback())
-    who = None if is_open and request.method in SAFE else current()
-    if who is None and not is_open:
-        return stranger()
+    is_open = may_be_anonymous(marker)
+    actor = None if is_open and request.method in SAFE else current_actor_or_none()
+    if actor is None and not is_open:
+        return login_redirect_or_401()
     if request.method not in SAFE and not by_bearer():
-        refuse_forgeries()
-    if marker is None:
-        raise NotAllowed(_("Nobody may do this."))
-    if not is_open and not who.may(marker.role):
-        raise denied(who, marker.role, f"{request.method} {request.path}")
+        check_csrf()
+    if actor is not None and not is_open:
+        check_role(actor, marker)
     return None
 
 
-def denied(who: Who, needed: str, what: str) -> NotAllowed:
+def may_be_anonymous(marker: Needs | None) -> bool:
+    return marker is not None and (marker.role is None or (marker.unless_loopback and from_loopback()))
+
+
+def check_role(actor: Who, marker: Needs | None) -> None:
+    """Raises NotAllowed, also for a view that nothing marks."""
+    if marker is None or marker.role is None:
+        raise NotAllowed(_("Nobody may do this."))
+    if not actor.may(marker.role):
+        raise denied(actor, marker.role, f"{request.method} {request.path}")
+
+
+def denied(actor: Who, needed: str, what: str) -> NotAllowed:
     """That somebody tried what they may not is worth a line."""
-    audit_log.write(who, "denied", target=what[:200], after={"needed": needed, "role": who.role})
-    return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=who.role))
+    audit_log.write(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
+    return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=actor.role))
 
 
-def refuse_what_cannot_be_read() -> None:
+def reject_malformed() -> None:
     """Bodies that are too long or of another kind, and NUL, which PostgreSQL has no way to hold."""
     for field, value in request.args.items(multi=True):
         if "\0" in value:
@@ -108,19 +131,19 @@ def refuse_what_cannot_be_read() -> None:
         raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds=", ".join(READABLE_BODIES)))
 
 
-def stranger() -> Response:
+def login_redirect_or_401() -> BaseResponse:
     """A browser that wants to see a page is sent to the sign-in; everybody else is told."""
     if request.method in ("GET", "HEAD") and not for_program() and not by_bearer():
         path = request.full_path.rstrip("?")
         return redirect(url_for("sign_in.form", next=None if path == "/" else path))
-    told = {"error": "invalid_token"} if by_bearer() else {}
+    error = {"error": "invalid_token"} if by_bearer() else {}
     raise Unauthorized(
         _("The token is not valid.") if by_bearer() else _("Sign in, or send a token: Authorization: Bearer dewey_…"),
-        www_authenticate=WWWAuthenticate("bearer", {"realm": "dewey", **told}),
+        www_authenticate=WWWAuthenticate("bearer", {"realm": "dewey", **error}),
     )
 
 
-def refuse_forgeries() -> None:
+def check_csrf() -> None:
     """A browser sends its cookie with what other sites make it send too."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         raise NotAllowed(_("This came from another site."))

@@ -4,11 +4,11 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from flask import request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from peewee import Update
+from werkzeug.exceptions import Unauthorized
 
 from admin.cache import Memory
 from engine.broker.messages import Requester
@@ -27,7 +27,7 @@ LONGEST = timedelta(days=7)
 SEEN_EVERY = timedelta(minutes=1)
 
 #: Pages that refresh themselves ask for their person once a moment, however many there are.
-recently = Memory(life=0.6, room=1000)
+recently: "Memory[Who | None]" = Memory(life=0.6, room=1000)
 
 login = LoginManager()
 login.session_protection = None  # a sign-in is a row in the database, which ends with its session
@@ -55,16 +55,24 @@ class Who(UserMixin):
         return self.secret
 
 
-def current() -> Who | None:
-    """Who asks: by the bearer token if one is sent, by the cookie otherwise. None: a stranger."""
-    who = current_user._get_current_object()
-    return who if isinstance(who, Who) else None
+def current_actor() -> Who:
+    """The actor of this request, for a view whose gate lets no one in without one. Raises Unauthorized."""
+    actor = current_actor_or_none()
+    if actor is None:
+        raise Unauthorized
+    return actor
 
 
-def known() -> Who | None:
-    """Who asks, for a page that must appear even while the database is away."""
+def current_actor_or_none() -> Who | None:
+    """The actor of the bearer token if one is sent, of the cookie otherwise. None: the request is anonymous."""
+    actor = current_user._get_current_object()
+    return actor if isinstance(actor, Who) else None
+
+
+def current_actor_if_readable() -> Who | None:
+    """The actor, for a page that must appear even while the database is unavailable: None then."""
     try:
-        return current()
+        return current_actor_or_none()
     except DATABASE_ERRORS:
         return None
 
@@ -79,25 +87,23 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-@login.request_loader
-def by_token(_: Any) -> Who | None:
+def by_token(_: object) -> Who | None:
     authorization = request.authorization
     if authorization is None or authorization.type != "bearer" or not authorization.token:
         return None
-    moment = now()
+    as_of = now()
     token = Token.get_or_none(
         (Token.digest == digest_of(authorization.token))
         & Token.revoked_at.is_null()
-        & (Token.expires_at.is_null() | (Token.expires_at > moment))
+        & (Token.expires_at.is_null() | (Token.expires_at > as_of))
     )
     if token is None:
         return None
-    if not token.used_at or moment - token.used_at > SEEN_EVERY:
-        note_use(Token.update(used_at=moment).where(Token.id == token.id))
+    if not token.used_at or as_of - token.used_at > SEEN_EVERY:
+        note_use(Token.update(used_at=as_of).where(Token.id == token.id))
     return Who("token", token.name, token.role, "api", request.remote_addr)
 
 
-@login.user_loader
 def by_cookie(secret: str) -> Who | None:
     if by_bearer():
         return None
@@ -105,18 +111,18 @@ def by_cookie(secret: str) -> Who | None:
 
 
 def signed_in(secret: str) -> Who | None:
-    moment = now()
+    as_of = now()
     sign_in = (
         SignIn.select(SignIn, Operator)
         .join(Operator)
         .where((SignIn.digest == digest_of(secret)) & SignIn.ended_at.is_null() & Operator.disabled_at.is_null())
-        .where((SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST))
+        .where((SignIn.seen_at > as_of - IDLE) & (SignIn.created_at > as_of - LONGEST))
         .get_or_none()
     )
     if sign_in is None:
         return None
-    if by_a_person() and moment - sign_in.seen_at > SEEN_EVERY:
-        note_use(SignIn.update(seen_at=moment).where(SignIn.digest == sign_in.digest))
+    if by_a_person() and as_of - sign_in.seen_at > SEEN_EVERY:
+        note_use(SignIn.update(seen_at=as_of).where(SignIn.digest == sign_in.digest))
     return Who("operator", sign_in.operator.email, sign_in.operator.role, "web", request.remote_addr, secret)
 
 
@@ -150,9 +156,9 @@ def start_sign_in(operator: Operator) -> Who:
         agent=request.user_agent.string[:200],
     )
     SignIn.delete().where(SignIn.created_at < now() - LONGEST).execute()
-    who = Who("operator", operator.email, operator.role, "web", request.remote_addr, secret)
-    login_user(who)
-    return who
+    actor = Who("operator", operator.email, operator.role, "web", request.remote_addr, secret)
+    login_user(actor)
+    return actor
 
 
 def end_sign_in() -> None:

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from flask import Blueprint, Flask, Response, redirect, render_template, request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_limiter import Limiter, RateLimitExceeded
 from flask_limiter.util import get_remote_address
@@ -13,7 +14,7 @@ from redis.retry import Retry
 
 from admin import audit_log
 from admin.auth.access import needs, open_to_all
-from admin.auth.identity import Who, current, digest_of, end_sign_in, start_sign_in
+from admin.auth.identity import Who, current_actor, current_actor_or_none, digest_of, end_sign_in, start_sign_in
 from admin.auth.passwords import hash_of, matches, needs_new_hash
 from admin.auth.wrong_tries import SCHEME
 from admin.i18n import local_path
@@ -57,18 +58,22 @@ def wrong(response: Response) -> bool:
 
 @blueprint.get("/login")
 @open_to_all
-def form() -> Any:
-    return redirect(wanted_page()) if current() else render_template("people/login.html", wrong=False, email="")
+def form() -> ResponseReturnValue:
+    return (
+        redirect(wanted_page())
+        if current_actor_or_none()
+        else render_template("people/login.html", wrong=False, email="")
+    )
 
 
 @blueprint.post("/login", endpoint="sign_in")
 @open_to_all
 @limiter.limit(WRONG_TRIES_PER_ADDRESS, deduct_when=wrong)
 @limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=typed_account, deduct_when=wrong)
-def sign_in() -> Any:
+def sign_in() -> ResponseReturnValue:
     email, password = request.form.get("email", "").strip().lower(), request.form.get("password", "")
     operator = operator_of(email)
-    if not matches(password, operator and operator.password_hash):
+    if not matches(password, operator.password_hash if operator else None) or operator is None:
         audit_log.write(stranger_named(email), "sign_in.failed")
         return render_template("people/login.html", wrong=True, email=email), 401
     with database.atomic():
@@ -86,8 +91,8 @@ def operator_of(email: str) -> Operator | None:
 
 @blueprint.post("/logout")
 @needs("viewer")
-def sign_out() -> Any:
-    audit_log.write(current(), "sign_out")
+def sign_out() -> ResponseReturnValue:
+    audit_log.write(current_actor(), "sign_out")
     end_sign_in()
     return redirect("/login", 303)
 

@@ -24,7 +24,7 @@ def common() -> frozenset[str]:
     # Here, as only who sets a password needs its megabytes.
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-    return frozenset(one for one in FREQUENCY_LISTS["passwords"] if len(one) in LENGTHS)
+    return frozenset(password for password in FREQUENCY_LISTS["passwords"] if len(password) in LENGTHS)
 
 
 def new_password() -> str:

@@ -1,5 +1,6 @@
 """What every answer says to a browser: what it may load, keep and show; and the cookie it gets."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def add_headers(response: Response) -> Response:
     return response
 
 
-def with_version(app: Flask) -> Any:
+def with_version(app: Flask) -> Callable[[str, dict[str, object]], None]:
     """A static file's address changes with the file, so it may be kept for ever."""
 
     def add_version(endpoint: str, values: dict[str, Any]) -> None:

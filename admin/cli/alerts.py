@@ -22,50 +22,50 @@ def alerts_group() -> None:
 @json_option
 def list_alerts(as_json: bool) -> None:
     """How each rule stands, and the last notices. Exit code 1 while nobody watches."""
-    found, notices = rule_status.board(now()), alerts.newest(LATEST)
+    status, notices = rule_status.board(now()), alerts.newest(LATEST)
     if as_json:
-        print_json({"rules": list(map(rule_json, found.rules)), "notices": list(map(notice_json, notices))})
+        print_json({"rules": list(map(rule_json, status.rules)), "notices": list(map(notice_json, notices))})
     else:
         click.echo("Rules:")
-        print_table(("rule", "state", "fires when", "seen"), [rule_row(one) for one in found.rules])
+        print_table(("rule", "state", "fires when", "seen"), [rule_row(rule) for rule in status.rules])
         click.echo("\nThe last notices:")
-        print_table(("at", "channel", "state", "tries", "what"), [notice_row(one) for one in notices])
-    if not found.watching:
+        print_table(("at", "channel", "state", "tries", "what"), [notice_row(notice) for notice in notices])
+    if not status.watching:
         click.echo("warning: nobody watches; start `flask watch`", err=True)
-    raise SystemExit(not found.watching)
+    raise SystemExit(not status.watching)
 
 
-def rule_row(one: rule_status.Standing) -> tuple[str | None, ...]:
-    seen = "; ".join(map(text.of_alert, one.alerts)) or one.seen
-    return one.rule, one.state, one.threshold or None, seen or None
+def rule_row(rule: rule_status.Standing) -> tuple[str | None, ...]:
+    seen = "; ".join(map(text.of_alert, rule.alerts)) or rule.seen
+    return rule.rule, rule.state, rule.threshold or None, seen or None
 
 
-def rule_json(one: rule_status.Standing) -> dict[str, object]:
-    firing = [json_of(alert, "open_as") for alert in one.alerts]
-    return {"rule": one.rule, "state": one.state, "fires_when": one.threshold, "seen": one.seen, "alerts": firing}
+def rule_json(rule: rule_status.Standing) -> dict[str, object]:
+    firing = [json_of(alert, "open_as") for alert in rule.alerts]
+    return {"rule": rule.rule, "state": rule.state, "fires_when": rule.threshold, "seen": rule.seen, "alerts": firing}
 
 
-def notice_row(one: Notice) -> tuple[object, ...]:
+def notice_row(notice: Notice) -> tuple[object, ...]:
     return (
-        one.created_at,
-        one.channel,
-        one.error or one.state,
-        one.tries,
-        text.message(one).text,
+        notice.created_at,
+        notice.channel,
+        notice.error or notice.state,
+        notice.tries,
+        text.message(notice).text,
     )
 
 
-def notice_json(one: Notice) -> dict[str, object]:
-    return {**json_of(one), "text": text.message(one).text}
+def notice_json(notice: Notice) -> dict[str, object]:
+    return {**json_of(notice), "text": text.message(notice).text}
 
 
 @alerts_group.command("test", cls=Command)
 def test() -> None:
     """Send a test by every channel that is set up. Exit code 1 when one of them fails."""
     tried = perform(me(), "alerts.test")
-    for one in tried:
-        click.echo(f"{one.channel}: {one.error or 'sent'}")
-    raise SystemExit(any(one.error for one in tried))
+    for result in tried:
+        click.echo(f"{result.channel}: {result.error or 'sent'}")
+    raise SystemExit(any(result.error for result in tried))
 
 
 COMMANDS = (alerts_group,)

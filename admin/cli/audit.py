@@ -25,8 +25,8 @@ def list_audit(
     actor: str | None, action: str | None, target: str | None, source: str | None, limit: int, as_json: bool
 ) -> None:
     """The rows, the newest first."""
-    found = entries(actor=actor, action=action, target=target, source=source)
-    rows = [row_as_json(one) for one in found.order_by(AuditEntry.id.desc()).limit(limit)]
+    query = entries(actor=actor, action=action, target=target, source=source)
+    rows = [row_as_json(entry) for entry in query.order_by(AuditEntry.id.desc()).limit(limit)]
     if as_json:
         print_json(rows)
         return
@@ -45,12 +45,14 @@ def verify_audit(since: int, head: str | None, as_json: bool) -> None:
     """
     report = verify(since, head)
     if as_json:
-        print_json(report._asdict() | {"findings": [one._asdict() for one in report.findings]})
+        print_json(report._asdict() | {"findings": [finding._asdict() for finding in report.findings]})
     else:
-        for one in report.findings:
-            click.echo(one.told)
-        held = report.rows - len({one.row for one in report.findings if one.what in ("changed", "inserted")})
-        click.echo(f"{held} rows hold; the last one is {report.last_id}, its hash {report.head}")
+        for finding in report.findings:
+            click.echo(finding.told)
+        intact_count = report.rows - len(
+            {finding.row for finding in report.findings if finding.what in ("changed", "inserted")}
+        )
+        click.echo(f"{intact_count} rows hold; the last one is {report.last_id}, its hash {report.head}")
     raise SystemExit(bool(report.findings))
 
 

@@ -1,11 +1,10 @@
 """`flask bulk retry`, `cancel`, `delete`: the question first, with the exact count, as on the page."""
 
-from typing import Any
-
 import click
 
 from admin.cli.output import Command, Group, fail, json_option, me, print_facts, print_json, print_table
 from admin.cli.query import ask
+from admin.operations.arguments import JSONObject
 from admin.operations.bulk import chosen
 from admin.operations.registry import perform
 from engine.control import bulk as many
@@ -24,19 +23,19 @@ def bulk() -> None:
 @json_option
 def preflight(search: str | None, runs: tuple[str, ...], as_json: bool) -> None:
     """Which runs a bulk action would be about: how many, in which states, and the newest of them."""
-    told = ask("bulk.preflight", given={"search": search, "run": runs})
+    answer = ask("bulk.preflight", parameters={"search": search, "run": runs})
     if as_json:
-        print_json(told)
+        print_json(answer)
         return
-    states = ", ".join(f"{state} {count:,}" for state, count in told["states"].items())
-    print_facts({"runs": f"{told['total']:,}", "states": states or None, "fingerprint": told["fingerprint"]})
+    states = ", ".join(f"{state} {count:,}" for state, count in answer["states"].items())
+    print_facts({"runs": f"{answer['total']:,}", "states": states or None, "fingerprint": answer["fingerprint"]})
     click.echo("\nThe newest:")
     titles = ("id", "task", "queue", "state", "enqueued_at")
-    print_table(titles, [[run[title] for title in titles] for run in told["sample"]])
+    print_table(titles, [[run[title] for title in titles] for run in answer["sample"]])
 
 
-def command_for(verb: str, told: str) -> click.Command:
-    @click.command(verb, cls=Command, help=told)
+def command_for(verb: str, help_text: str) -> click.Command:
+    @click.command(verb, cls=Command, help=help_text)
     @click.argument("runs", metavar="[ID]...", nargs=-1)
     @click.option("--search", help="Which runs, as in the search box of their page.")
     @click.option("--fingerprint", help="Of the preflight: refuse when the runs are not those any more.")
@@ -44,15 +43,15 @@ def command_for(verb: str, told: str) -> click.Command:
     @json_option
     def command(runs: tuple[str, ...], search: str | None, fingerprint: str | None, yes: bool, as_json: bool) -> None:
         try:
-            found = many.preflight(chosen(search, list(runs)), SAMPLE)
+            chosen_runs = many.preflight(chosen(search, list(runs)), SAMPLE)
         except many.TooMany:
             fail(f"more than {many.MOST:,} runs match", 1)
-        if not found.total:
+        if not chosen_runs.total:
             fail("no run matches", 1)
         if not yes:
-            ask_about(verb, found)
-        given: dict[str, Any] = {"runs": list(runs)} if runs else {"search": search}
-        number = perform(me(), f"bulk.{verb}", fingerprint=fingerprint or found.fingerprint, **given)
+            ask_about(verb, chosen_runs)
+        selection: JSONObject = {"runs": list(runs)} if runs else {"search": search}
+        number = perform(me(), f"bulk.{verb}", fingerprint=fingerprint or chosen_runs.fingerprint, **selection)
         if as_json:
             print_json({"result": number})
         else:
@@ -61,11 +60,11 @@ def command_for(verb: str, told: str) -> click.Command:
     return command
 
 
-def ask_about(verb: str, found: many.Preflight) -> None:
-    print_table(("id", "task", "state"), [(run.id, run.task, run.state) for run in found.sample])
-    more = found.total - len(found.sample)
-    click.echo(f"… and {more:,} more" if more > 0 else "", err=True)
-    click.confirm(f"{verb.capitalize()} {found.total:,} runs?", abort=True)
+def ask_about(verb: str, preflight: many.Preflight) -> None:
+    print_table(("id", "task", "state"), [(run.id, run.task, run.state) for run in preflight.sample])
+    remaining = preflight.total - len(preflight.sample)
+    click.echo(f"… and {remaining:,} more" if remaining > 0 else "", err=True)
+    click.confirm(f"{verb.capitalize()} {preflight.total:,} runs?", abort=True)
 
 
 bulk.add_command(command_for("retry", "Re-queue all these runs."))

@@ -1,7 +1,6 @@
 """`flask errors`: what fails, in groups, and what is decided about them."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
 
@@ -35,7 +34,7 @@ def list_errors(state: str, task: str | None, limit: int, as_json: bool) -> None
     print_listing(rows, as_json, titles, [[short(row, title) for title in titles] for row in rows])
 
 
-def short(row: dict[str, Any], title: str) -> Any:
+def short(row: dict[str, object], title: str) -> object:
     return first_line(row[title]) if title == "message" else row[title] or None
 
 
@@ -44,20 +43,20 @@ def short(row: dict[str, Any], title: str) -> Any:
 @json_option
 def show_error(error_id: str, as_json: bool) -> None:
     """One group, with its latest failures: the newest in full."""
-    found = ask("errors.show", {"error_id": error_id})
+    answer = ask("errors.show", {"error_id": error_id})
     if as_json:
-        print_json(found)
+        print_json(answer)
         return
-    print_facts(found["error"])
-    for newest in found["examples"][:1]:
+    print_facts(answer["error"])
+    for newest in answer["examples"][:1]:
         click.echo("\nThe newest failure:")
         print_facts(newest)
-    if older := found["examples"][1:]:
+    if older := answer["examples"][1:]:
         click.echo("\nBefore it:")
-        print_table(OLDER, [[first_line(one[title]) for title in OLDER] for one in older])
+        print_table(OLDER, [[first_line(attempt[title]) for title in OLDER] for attempt in older])
 
 
-def first_line(value: Any) -> Any:
+def first_line(value: object) -> object:
     return value.partition("\n")[0][:80] if isinstance(value, str) else value
 
 

@@ -2,7 +2,9 @@
 
 import inspect
 import json
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
@@ -11,9 +13,10 @@ from admin.api.routes import answer_of
 from admin.cli.output import Command, Group, json_option, me, print_facts, print_json, print_table, watch, watch_option
 from admin.cli.query import ask
 from admin.cli.steering import CANCELLED
-from admin.operations.arguments import Secret
+from admin.operations.arguments import JSONList, JSONObject, Secret
 from admin.operations.queries import READS, Read
 from admin.operations.registry import ACTIONS, Action, perform
+from admin.operations.schemas import Schema
 from config import QUEUES
 
 #: Nouns whose group has another name, and actions whose command stands alone.
@@ -37,16 +40,19 @@ HELP = {
     "statistics": "Figures over time: those of the charts.",
 }
 
+#: Types that are written as JSON on the command line.
+JSON_TYPES = (JSONObject | None, JSONList | None)
+
 #: What can be watched while it changes.
 WATCHED = ("runs.list",)
 
 
 def add_to(cli: click.Group) -> None:
     for read in READS.values():
-        add(cli, read.noun, read.verb, lambda read=read: asking(read))
+        add(cli, read.noun, read.verb, partial(query_command, read))
     for action in ACTIONS.values():
         if action.name not in ALONE:
-            add(cli, action.noun, action.verb, lambda action=action: doing(action))
+            add(cli, action.noun, action.verb, partial(action_command, action))
 
 
 def add(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command]) -> None:
@@ -62,21 +68,21 @@ def add(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command
 # --- questions -----------------------------------------------------------------------------------------------
 
 
-def asking(read: Read) -> click.Command:
+def query_command(read: Read) -> click.Command:
     parameters: list[click.Parameter] = [argument(name) for name in read.in_path]
     for name, kind in read.in_query.items():
         parameters.append(option_of_query(name, kind, read.default(name)))
 
-    def answer(as_json: bool, watch_every: float | None = None, **given: Any) -> None:
-        in_path = {name: given.pop(name) for name in read.in_path}
-        watch(lambda: show(read, ask(read.name, in_path, given), as_json), watch_every)
+    def answer(as_json: bool, watch_every: float | None = None, **arguments: Any) -> None:
+        in_path = {name: arguments.pop(name) for name in read.in_path}
+        watch(lambda: show(read, ask(read.name, in_path, arguments), as_json), watch_every)
 
     command = Command(read.verb, callback=answer, params=parameters, help=read.doc)
     command = watch_option(command) if read.name in WATCHED else command
     return json_option(command)
 
 
-def show(read: Read, answer: Any, as_json: bool) -> None:
+def show(read: Read, answer: JSONObject, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
@@ -92,55 +98,59 @@ def show(read: Read, answer: Any, as_json: bool) -> None:
     print_facts(answer)
 
 
-def print_about(facts: dict[str, Any]) -> None:
+def print_about(facts: JSONObject) -> None:
     """What is told of a list as a whole, above it."""
     if any(value is not None for value in facts.values()):
         print_facts(facts)
         click.echo()
 
 
-def option_of_query(name: str, kind: Any, default: Any) -> click.Option:
-    more: dict[str, Any] = {}
+def option_of_query(name: str, kind: object, default: object) -> click.Option:
+    schema: Schema = {}
     if get_origin(kind) is Annotated:
-        kind, more = get_args(kind)[0], get_args(kind)[1]
-    told = more.get("description", "").replace("`", "")
-    words = more.get("enum") or (get_args(kind) if get_origin(kind) is Literal else None)
+        kind, schema = get_args(kind)[0], get_args(kind)[1]
+    help_text = schema.get("description", "").replace("`", "")
+    words = schema.get("enum") or (get_args(kind) if get_origin(kind) is Literal else None)
     if words:
-        return click.Option([f"--{name}"], type=click.Choice([str(one) for one in words if one != ""]), help=told)
+        return click.Option(
+            [f"--{name}"], type=click.Choice([str(word) for word in words if word != ""]), help=help_text
+        )
     if kind is int:
         return click.Option(
             [f"--{name}"],
-            type=click.IntRange(more.get("minimum"), more.get("maximum")),
-            help=told or f"[default: {default}]",
+            type=click.IntRange(schema.get("minimum"), schema.get("maximum")),
+            help=help_text or f"[default: {default}]",
         )
-    return click.Option([f"--{name}"], multiple=get_origin(kind) is list, help=told)
+    return click.Option([f"--{name}"], multiple=get_origin(kind) is list, help=help_text)
 
 
 # --- commands ------------------------------------------------------------------------------------------------
 
 
-def doing(action: Action) -> click.Command:
+def action_command(action: Action) -> click.Command:
     subject = action.subject and action.subject.name
     parameters: list[click.Parameter] = [
-        argument(one.name) if one.name == subject else option_of(one) for one in action.parameters
+        argument(parameter.name) if parameter.name == subject else option_of(parameter)
+        for parameter in action.parameters
     ]
     if action.danger:
         parameters.append(click.Option(["--yes"], is_flag=True, help="Do not ask."))
 
-    def answer(as_json: bool, yes: bool = True, **given: Any) -> None:
+    def answer(as_json: bool, yes: bool = True, **arguments: Any) -> None:
         if not yes:
             click.confirm(f"{action.doc.partition('.')[0]}: sure?", abort=True)
-        read = {name: read_option(action, name, value) for name, value in given.items() if value is not None}
-        told = answer_of(perform(me(), action.name, **read))
+        read = {name: read_option(action, name, value) for name, value in arguments.items() if value is not None}
+        serialized = answer_of(perform(me(), action.name, **read))
         if as_json:
-            print_json(told)
+            print_json(serialized)
         else:
-            click.echo(SENTENCES.get(action.name, str)(in_a_line(told["result"])))
+            sentence: Callable[[str], str] = SENTENCES.get(action.name, str)
+            click.echo(sentence(in_a_line(serialized["result"])))
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 
 
-def in_a_line(result: Any) -> str:
+def in_a_line(result: object) -> str:
     if isinstance(result, dict) and set(result) == {"run_id"}:
         return str(result["run_id"])
     if result is None or result is True:
@@ -153,28 +163,28 @@ def argument(name: str) -> click.Argument:
     return click.Argument([name], metavar=None if kind else name.upper(), type=kind)
 
 
-def option_of(one: inspect.Parameter) -> click.Option:
-    name = one.name.replace("_", "-")
-    if one.annotation is bool:
-        return click.Option([f"--{name}", one.name], is_flag=True, default=None)
-    if is_secret(one):
+def option_of(parameter: inspect.Parameter) -> click.Option:
+    name = parameter.name.replace("_", "-")
+    if parameter.annotation is bool:
+        return click.Option([f"--{name}", parameter.name], is_flag=True, default=None)
+    if is_secret(parameter):
         return click.Option(
-            [f"--{name}-stdin", one.name], is_flag=True, default=None, help="Read it from standard input."
+            [f"--{name}-stdin", parameter.name], is_flag=True, default=None, help="Read it from standard input."
         )
-    told = "JSON" if one.annotation in (dict[str, Any] | None, list[Any] | None) else None
-    return click.Option([f"--{name}", one.name], required=one.default is one.empty, metavar=told)
+    metavar = "JSON" if parameter.annotation in JSON_TYPES else None
+    return click.Option([f"--{name}", parameter.name], required=parameter.default is parameter.empty, metavar=metavar)
 
 
-def is_secret(one: inspect.Parameter) -> bool:
-    return one.annotation is Secret or Secret in get_args(one.annotation)
+def is_secret(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation is Secret or Secret in get_args(parameter.annotation)
 
 
 def read_option(action: Action, name: str, value: Any) -> Any:
     """What was typed, for the action to read: JSON where it wants an object or a list. Raises BadParameter."""
-    one = next(one for one in action.parameters if one.name == name)
-    if is_secret(one):
-        return click.get_text_stream("stdin").readline().rstrip("\r\n")
-    if one.annotation not in (dict[str, Any] | None, list[Any] | None):
+    parameter = next(parameter for parameter in action.parameters if parameter.name == name)
+    if is_secret(parameter):
+        return sys.stdin.readline().rstrip("\r\n")
+    if parameter.annotation not in JSON_TYPES:
         return value
     try:
         return json.loads(value)

@@ -43,7 +43,7 @@ DATA = ("args", "kwargs", "result")
 class Command(click.Command):
     """Exit code 1 when the answer is no, 2 when the command itself is wrong, and no traceback for either."""
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
         except (UnknownTask, MigrationFailed) as error:
@@ -70,7 +70,7 @@ def me() -> Who:
     return Who("cli", name, "admin", "cli")
 
 
-def watch(show: Callable[[], Any], every: float | None) -> Any:
+def watch(show: Callable[[], object], every: float | None) -> object:
     """Show it once, or for as long as somebody watches; what is away meanwhile is waited for."""
     if not every:
         return show()
@@ -93,40 +93,40 @@ def fail(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Numbers to the right, a dash for None; without rows a word that says so."""
     for line in table_lines(titles, rows) if rows else ["none"]:
         click.echo(line)
 
 
-def table_lines(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+def table_lines(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     table = [[shown(cell) for cell in row] for row in (titles, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     numeric = [is_numeric([row[at] for row in rows]) for at in range(len(titles))]
     return ["  ".join(map(padded, cells, widths, numeric)).rstrip() for cells in table]
 
 
-def print_listing(told: Any, as_json: bool, titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_listing(data: object, as_json: bool, titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     if as_json:
-        print_json(told)
+        print_json(data)
     else:
         print_table(titles, rows)
 
 
-def is_numeric(cells: Sequence[Any]) -> bool:
-    told = [cell for cell in cells if cell is not None]
-    return bool(told) and all(isinstance(cell, int | float) for cell in told)
+def is_numeric(cells: Sequence[object]) -> bool:
+    values = [cell for cell in cells if cell is not None]
+    return bool(values) and all(isinstance(cell, int | float) for cell in values)
 
 
 def padded(cell: str, width: int, to_the_right: bool) -> str:
     return cell.rjust(width) if to_the_right else cell.ljust(width)
 
 
-def shown(cell: Any) -> str:
+def shown(cell: object) -> str:
     """In one line, whatever a task's arguments hold: an instant to the second, in UTC; of a number what tells."""
     if isinstance(cell, float):
         return number(cell)
@@ -143,7 +143,7 @@ def number(value: float) -> str:
     return text.removesuffix(".0")
 
 
-def instant(cell: Any) -> datetime | None:
+def instant(cell: object) -> datetime | None:
     """In UTC; None where it is none, or a text that is more than an instant with its offset."""
     try:
         at = datetime.fromisoformat(cell) if isinstance(cell, str) and INSTANT.fullmatch(cell) else cell
@@ -152,12 +152,12 @@ def instant(cell: Any) -> datetime | None:
         return None
 
 
-def print_facts(facts: Mapping[str, Any]) -> None:
-    for line in fact_lines(known(facts)):
+def print_facts(facts: Mapping[str, object]) -> None:
+    for line in fact_lines(without_nones(facts)):
         click.echo(line)
 
 
-def fact_lines(facts: Mapping[str, Any]) -> list[str]:
+def fact_lines(facts: Mapping[str, object]) -> list[str]:
     """What is None in a record that is held by another is left out."""
     facts = {name: tidied(name, value) for name, value in facts.items()}
     beside = {name: value for name, value in facts.items() if fits(value)}
@@ -169,25 +169,25 @@ def fact_lines(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def tidied(name: str, value: Any) -> Any:
+def tidied(name: str, value: object) -> object:
     if isinstance(value, str):
         return value.rstrip("\n")
-    return known(value) if isinstance(value, dict) and name not in DATA else value
+    return without_nones(value) if isinstance(value, dict) and name not in DATA else value
 
 
-def known(facts: Mapping[str, Any]) -> dict[str, Any]:
+def without_nones(facts: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def fits(value: Any) -> bool:
+def fits(value: object) -> bool:
     """Whether it stands on its name's line. Text does unless it has lines; an instant inside is told as one below."""
     if isinstance(value, str):
         return "\n" not in value
     if not isinstance(value, list | dict) or not value:
         return True
     inner = list(value.values()) if isinstance(value, dict) else value
-    of_records = isinstance(value, list) and any(inner) and all(isinstance(one, dict) for one in inner)
-    return not of_records and len(shown(value)) <= BESIDE and all(fits(one) and not instant(one) for one in inner)
+    of_records = isinstance(value, list) and any(inner) and all(isinstance(item, dict) for item in inner)
+    return not of_records and len(shown(value)) <= BESIDE and all(fits(item) and not instant(item) for item in inner)
 
 
 def lines_of(value: Any, is_data: bool = False) -> list[str]:
@@ -196,19 +196,19 @@ def lines_of(value: Any, is_data: bool = False) -> list[str]:
         return [shown(line.expandtabs(4)) for line in value.replace("\r\n", "\n").split("\n")]
     if isinstance(value, dict):
         return fact_lines(value)
-    if all(isinstance(one, dict) for one in value):
-        return record_lines(value if is_data else list(map(known, value)))
-    return [line for one in value for line in ([shown(one)] if fits(one) else lines_of(one, is_data))]
+    if all(isinstance(item, dict) for item in value):
+        return record_lines(value if is_data else list(map(without_nones, value)))
+    return [line for item in value for line in ([shown(item)] if fits(item) else lines_of(item, is_data))]
 
 
-def record_lines(told: Sequence[Mapping[str, Any]]) -> list[str]:
+def record_lines(records: Sequence[Mapping[str, object]]) -> list[str]:
     """A table where it has room, else one record below the other with a dash before each."""
-    titles = list(dict.fromkeys(name for one in told for name in one))
-    if all(fits(value) for one in told for value in one.values()):
-        table = table_lines(titles, [[one.get(title) for title in titles] for one in told])
+    titles = list(dict.fromkeys(name for record in records for name in record))
+    if all(fits(value) for record in records for value in record.values()):
+        table = table_lines(titles, [[record.get(title) for title in titles] for record in records])
         if max(map(len, table)) <= ACROSS:
             return table
-    return [line for one in told for line in marked(fact_lines(one))]
+    return [line for record in records for line in marked(fact_lines(record))]
 
 
 def marked(lines: list[str]) -> list[str]:

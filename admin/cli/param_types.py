@@ -8,7 +8,7 @@ import click
 from admin.search.run_query import in_ms
 
 
-class Length(click.ParamType):
+class Length(click.ParamType[timedelta]):
     name = "length"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
@@ -16,7 +16,7 @@ class Length(click.ParamType):
         return timedelta(milliseconds=ms) if ms else self.fail("such as 30m, 4h or 2d is needed")
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[datetime]):
     name = "instant"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:

@@ -1,7 +1,6 @@
 """`flask operator` and `flask token`: who may sign in, and what programs may call."""
 
 import sys
-from typing import Any
 
 import click
 
@@ -46,13 +45,13 @@ def create_operator(email: str, role: str, password_stdin: bool) -> None:
 @json_option
 def list_operators(as_json: bool) -> None:
     """Everybody who may sign in, or might again."""
-    told: list[dict[str, Any]] = [
-        row_as_json(one, "password_hash")
-        | {"sessions": one.sessions, "seen_at": one.seen_at and one.seen_at.isoformat()}
-        for one in with_sign_ins()
+    operators: list[dict[str, object]] = [
+        row_as_json(operator, "password_hash")
+        | {"sessions": operator.sessions, "seen_at": operator.seen_at and operator.seen_at.isoformat()}
+        for operator in with_sign_ins()
     ]
     titles = ("email", "role", "sessions", "seen_at", "created_at", "disabled_at")
-    print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
+    print_listing(operators, as_json, titles, [[row[title] for title in titles] for row in operators])
 
 
 @operator.command("role")
@@ -103,8 +102,8 @@ def token() -> None:
 @click.option("--days", type=int, help="How long it is valid; for ever without this.")
 def create_token(name: str, role: str, days: int | None) -> None:
     """Make a token. The last line printed is the token; it cannot be shown again."""
-    made = perform(me(), "tokens.create", name=name, role=role, days=days)
-    click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{made}")
+    token = perform(me(), "tokens.create", name=name, role=role, days=days)
+    click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{token}")
 
 
 @token.command("list")
@@ -112,9 +111,9 @@ def create_token(name: str, role: str, days: int | None) -> None:
 def list_tokens(as_json: bool) -> None:
     """Every token, the newest first; what it says cannot be read again."""
     newest_first = every_token(Token.created_at.desc(), Token.id.desc())
-    told = [row_as_json(one, "digest") | {"state": state_of(one)} for one in newest_first]
+    tokens = [row_as_json(token, "digest") | {"state": state_of(token)} for token in newest_first]
     titles = ("name", "role", "state", "created_at", "expires_at", "used_at")
-    print_listing(told, as_json, titles, [[row[title] for title in titles] for row in told])
+    print_listing(tokens, as_json, titles, [[row[title] for title in titles] for row in tokens])
 
 
 @token.command("revoke")

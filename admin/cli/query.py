@@ -1,7 +1,6 @@
 """A read asked from the terminal: as a program would ask it over HTTP, for whoever sits there."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from flask import current_app, g
 from flask.cli import with_appcontext
@@ -10,15 +9,18 @@ from werkzeug.datastructures import MultiDict
 
 from admin.api.routes import rule_of_read
 from admin.cli.output import me
+from admin.operations.arguments import JSONObject
 from admin.operations.queries import MOST_AT_ONCE, READS
 
 
 @with_appcontext
-def ask(name: str, in_path: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None) -> Any:
-    """The answer as JSON has it; `given` are the parameters of the query. Raises what the read raises."""
+def ask(
+    name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, object] | None = None
+) -> JSONObject:
+    """The answer as JSON has it; `parameters` are those of the query. Raises what the read raises."""
     many = {
-        name: [str(one) for one in value] if isinstance(value, tuple) else [str(value)]
-        for name, value in (given or {}).items()
+        name: [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+        for name, value in (parameters or {}).items()
         if value is not None
     }
     query: MultiDict[str, str] = MultiDict(many)
@@ -27,11 +29,13 @@ def ask(name: str, in_path: Mapping[str, str] | None = None, given: Mapping[str,
         return READS[name].ask(in_path or {}, query)
 
 
-def ask_rows(name: str, limit: int, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+def ask_rows(name: str, limit: int, parameters: Mapping[str, object]) -> list[JSONObject]:
     """The first `limit` rows of a list, asked for page by page."""
-    read, rows, cursor = READS[name], list[dict[str, Any]](), None
+    read, rows, cursor = READS[name], list[dict[str, object]](), None
     while len(rows) < limit:
-        answer = ask(name, given={**given, "limit": min(limit - len(rows), MOST_AT_ONCE), str(read.cursor): cursor})
+        answer = ask(
+            name, parameters={**parameters, "limit": min(limit - len(rows), MOST_AT_ONCE), str(read.cursor): cursor}
+        )
         rows += answer[read.noun]
         cursor = answer["next"]
         if not cursor:

@@ -1,7 +1,6 @@
 """`flask run-task`."""
 
 import json
-from typing import Any
 
 import click
 
@@ -53,7 +52,7 @@ def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
     raise SystemExit(bool(outcome.error))
 
 
-def argument_of(text: str) -> tuple[str, Any]:
+def argument_of(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise click.UsageError(f"{text!r} is not key=value")

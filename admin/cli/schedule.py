@@ -1,13 +1,13 @@
 """The commands about schedules and tasks: `flask schedule` and `flask tasks`."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
 
 from admin.cli.output import Group, json_option, me, print_json, print_table, shown
 from admin.cli.param_types import Instant, Length
 from admin.cli.query import ask
+from admin.operations.arguments import JSONObject
 from admin.operations.registry import perform
 from engine.models import now
 
@@ -27,12 +27,12 @@ def list_schedules(as_json: bool) -> None:
     if as_json:
         print_json(ask("schedule.list"))
         return
-    told = ask("schedule.list")["schedules"]
+    schedules = ask("schedule.list")["schedules"]
     titles = ("task", "queue", "expression", "words", "next", "missed", "paused")
-    print_table(titles, [[in_short(row, title) for title in titles] for row in told])
+    print_table(titles, [[in_short(row, title) for title in titles] for row in schedules])
 
 
-def in_short(row: dict[str, Any], title: str) -> Any:
+def in_short(row: JSONObject, title: str) -> object:
     if title == "next":
         return row["next"][0] if row["next"] else None
     if title == "paused" and (pause := row["paused"]):
@@ -89,13 +89,13 @@ def list_tasks(as_json: bool) -> None:
     if as_json:
         print_json(ask("tasks.list"))
         return
-    told = ask("tasks.list")["tasks"]
+    tasks = ask("tasks.list")["tasks"]
     titles = ("task", "queue", "priority", "retries", "schedule", "rate_limit", "paused")
-    rows = [[row[title] if title != "paused" else who_paused(row["paused"]) for title in titles] for row in told]
+    rows = [[row[title] if title != "paused" else who_paused(row["paused"]) for title in titles] for row in tasks]
     print_table(titles, rows)
 
 
-def who_paused(info: dict[str, Any] | None) -> str | None:
+def who_paused(info: JSONObject | None) -> str | None:
     return ", ".join(filter(None, [info["by"], info["reason"]])) if info else None
 
 

@@ -1,7 +1,5 @@
 """The commands that ask: `flask status`, and `flask inspect` in the shapes of Celery's."""
 
-from typing import Any
-
 import click
 
 import tasks
@@ -35,11 +33,13 @@ def show_status(as_json: bool) -> bool:
     return not any(fact.wanted and not fact.live for fact in facts)
 
 
-def history_of(lag: history_lag.Lag) -> dict[str, Any]:
+def history_of(lag: history_lag.Lag) -> dict[str, object]:
     return {"unread_events": lag.events, "history_lag_seconds": lag.seconds}
 
 
-def queue_row(fact: monitor_status.QueueFacts, consumers: list[WorkerProcess], lag: history_lag.Lag) -> tuple[Any, ...]:
+def queue_row(
+    fact: monitor_status.QueueFacts, consumers: list[WorkerProcess], lag: history_lag.Lag
+) -> tuple[object, ...]:
     is_there = bool(consumer_status.present(consumers, fact.name))  # though it may be quiet
     state = "live" if fact.live else "quiet" if is_there else "no live worker" if fact.wanted else "not wanted"
     oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"
@@ -57,25 +57,25 @@ def inspect_group() -> None:
 @json_option
 def active(as_json: bool) -> None:
     """The runs being executed, by consumer."""
-    found = celery_inspect.active(tasks.queues)
+    runs_by_consumer = celery_inspect.active(tasks.queues)
     at = now().timestamp()
     rows = [
         (run["name"], run["id"], run["args"], run["kwargs"], f"{at - run['time_start']:.1f} s", run["worker"], owner)
-        for owner, runs in found.items()
+        for owner, runs in runs_by_consumer.items()
         for run in runs
     ]
-    print_listing(found, as_json, ("task", "run", "args", "kwargs", "for", "worker", "consumer"), rows)
+    print_listing(runs_by_consumer, as_json, ("task", "run", "args", "kwargs", "for", "worker", "consumer"), rows)
 
 
 @inspect_group.command("scheduled")
 @json_option
 def scheduled(as_json: bool) -> None:
     """The runs that are due later, by the consumers that may take them."""
-    found = celery_inspect.scheduled(tasks.queues).entries
-    entries = {entry["request"]["id"]: entry for entries in found.values() for entry in entries}
+    runs_by_consumer = celery_inspect.scheduled(tasks.queues).entries
+    entries = {entry["request"]["id"]: entry for entries in runs_by_consumer.values() for entry in entries}
     rows = [(entry["eta"], run["name"], run["id"], run["args"], run["kwargs"], run["delivery_info"]["exchange"])
             for entry in entries.values() if (run := entry["request"])]  # fmt: skip
-    print_listing(found, as_json, ("due", "task", "run", "args", "kwargs", "queue"), rows)
+    print_listing(runs_by_consumer, as_json, ("due", "task", "run", "args", "kwargs", "queue"), rows)
 
 
 @inspect_group.command("registered")
@@ -84,22 +84,26 @@ def registered(as_json: bool) -> None:
     """The tasks that each live consumer has registered."""
     facts, consumers = registered_tasks.registered(tasks.queues), consumer_status.workers()
     owned = {
-        consumer_status.worker_name(one): [fact for fact in facts if fact.queue == queue]
+        consumer_status.worker_name(consumer): [fact for fact in facts if fact.queue == queue]
         for queue in tasks.queues
-        for one in consumer_status.live(consumers, queue)
+        for consumer in consumer_status.live(consumers, queue)
     }
     rows = [(owner, fact.name, fact.priority, fact.schedule, fact.retries, ", ".join(map(str, fact.parameters)))
-            for owner, found in owned.items() for fact in found]  # fmt: skip
-    told = {owner: [f"tasks.{fact.name}" for fact in found] for owner, found in owned.items()}
-    print_listing(told, as_json, ("consumer", "task", "priority", "schedule", "retries", "parameters"), rows)
+            for owner, owned_facts in owned.items() for fact in owned_facts]  # fmt: skip
+    names = {owner: [f"tasks.{fact.name}" for fact in owned_facts] for owner, owned_facts in owned.items()}
+    print_listing(names, as_json, ("consumer", "task", "priority", "schedule", "retries", "parameters"), rows)
 
 
 @inspect_group.command("stats")
 @json_option
 def stats(as_json: bool) -> None:
     """Each consumer's pool, memory and what it has worked off."""
-    found = celery_inspect.stats(tasks.queues)
-    rows = [(owner, one["pool"]["max-concurrency"], one["pool"]["implementation"], one["total"], one["failed"],
-             one["rusage"]["rss_bytes"] >> 20, one["rusage"]["cpu_percent"], one["uptime"])
-            for owner, one in found.items()]  # fmt: skip
-    print_listing(found, as_json, ("consumer", "workers", "kind", "runs", "failed", "MB", "CPU %", "up (s)"), rows)
+    stats_by_consumer = celery_inspect.stats(tasks.queues)
+    rows = [
+        (owner, stats["pool"]["max-concurrency"], stats["pool"]["implementation"], stats["total"], stats["failed"],
+         stats["rusage"]["rss_bytes"] >> 20, stats["rusage"]["cpu_percent"], stats["uptime"])
+        for owner, stats in stats_by_consumer.items()
+    ]  # fmt: skip
+    print_listing(
+        stats_by_consumer, as_json, ("consumer", "workers", "kind", "runs", "failed", "MB", "CPU %", "up (s)"), rows
+    )

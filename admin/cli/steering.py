@@ -67,14 +67,14 @@ def dead() -> None:
 @json_option
 def list_dead(as_json: bool) -> None:
     """The dead runs of all queues, newest first, with the reason."""
-    found = ask("dead.list", given={"limit": 200})
+    answer = ask("dead.list", parameters={"limit": 200})
     if as_json:
-        print_json(found)
+        print_json(answer)
         return
     titles = ("id", "queue", "task", "deliveries", "error")
-    print_table(titles, [[row[title] for title in titles] for row in found["dead"]])
-    if found["next"]:
-        click.echo(f"and {found['total'] - len(found['dead']):,} more", err=True)
+    print_table(titles, [[row[title] for title in titles] for row in answer["dead"]])
+    if answer["next"]:
+        click.echo(f"and {answer['total'] - len(answer['dead']):,} more", err=True)
 
 
 @dead.command("requeue")

@@ -1,6 +1,6 @@
 """`flask queues …` and `flask workers …`: the console's pages about them, in a terminal."""
 
-from typing import Any
+from datetime import datetime
 
 import click
 
@@ -33,16 +33,16 @@ def queues() -> None:
 @json_option
 def list_queues(as_json: bool) -> None:
     """Every queue: what waits and since when, what comes in and goes out a minute, who serves it."""
-    found = ask("queues.list")
+    answer = ask("queues.list")
     if as_json:
-        print_json(found)
+        print_json(answer)
         return
     titles = ("queue", "waiting", "oldest", "in/min", "out/min", "scheduled", "workers", "busy", "paused")
     rows = [
-        (one["name"], one["waiting"], one["oldest_waiting_ms"] and duration(one["oldest_waiting_ms"]),
-         one["in_per_minute"], one["out_per_minute"], one["scheduled"], one["worker_count"], one["busy_count"],
-         one["paused"] and one["paused"]["by"])
-        for one in found["queues"]
+        (row["name"], row["waiting"], row["oldest_waiting_ms"] and duration(row["oldest_waiting_ms"]),
+         row["in_per_minute"], row["out_per_minute"], row["scheduled"], row["worker_count"], row["busy_count"],
+         row["paused"] and row["paused"]["by"])
+        for row in answer["queues"]
     ]  # fmt: skip
     print_table(titles, rows)
 
@@ -57,11 +57,11 @@ def head(queue: str, limit: int, as_json: bool) -> None:
         print_json(ask("queues.head", {"queue": queue}, {"limit": limit}))
         return
     facts = status.facts_of(tasks.queues[queue], consumers.live(consumers.workers(), queue))
-    found = queue_contents.head(tasks.queues[queue], facts, limit)
+    next_runs = queue_contents.head(tasks.queues[queue], facts, limit)
     rows = [
-        (one.task, one.run_id, one.asked_by and one.asked_by.name, one.since,
-         one.unreadable or one.hindrance)
-        for one in found
+        (run.task, run.run_id, run.asked_by and run.asked_by.name, run.since,
+         run.unreadable or run.hindrance)
+        for run in next_runs
     ]  # fmt: skip
     print_table(("task", "run", "asked by", "since", "hindered by"), rows)
 
@@ -104,12 +104,13 @@ def rank(consumer: WorkerProcess) -> int:
     return ("live", "late", "lost", "stopped").index(consumer.state(now(), LEASE))
 
 
-def worker_row(one: WorkerProcess) -> tuple[Any, ...]:
+def worker_row(consumer: WorkerProcess) -> tuple[object, ...]:
     """What a stopped one used last is no news."""
-    use = (None,) * 3 if one.stopped_at else (len(one.running), size(one.rss_bytes), one.cpu_percent)
+    use: tuple[object, ...] = (len(consumer.running), size(consumer.rss_bytes), consumer.cpu_percent)
+    use = (None,) * 3 if consumer.stopped_at else use
     return (
-        consumers.worker_name(one), state_of(one), one.worker_count, *use, one.processed, one.failed,
-        one.code_version, one.id,
+        consumers.worker_name(consumer), state_of(consumer), consumer.worker_count, *use, consumer.processed,
+        consumer.failed, consumer.code_version, consumer.id,
     )  # fmt: skip
 
 
@@ -163,19 +164,19 @@ def dump(worker: str, as_json: bool) -> None:
     """Where the code of its workers is right now."""
     asked_at = now()
     consumer = perform(me(), "workers.dump", worker=worker)
-    found = answer_of(consumer, asked_at)
+    answer = answer_of(consumer, asked_at)
     if as_json:
-        print_json({"at": found.at, "stacks": [stack._asdict() for stack in found.stacks]})
+        print_json({"at": answer.at, "stacks": [stack._asdict() for stack in answer.stacks]})
         return
-    for stack in found.stacks:
+    for stack in answer.stacks:
         click.echo(f"{stack.worker} ({stack.pid}): {stack.task or 'idle'} {stack.run_id or ''}".rstrip())
         click.echo(f"{stack.text or 'no answer'}\n")
 
 
-def answer_of(consumer_id: str, asked_at: Any) -> Dump:
+def answer_of(consumer_id: str, asked_at: datetime) -> Dump:
     consumer = consumer_status.find(consumer_id)
-    found = remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS)
-    return found or fail(f"no answer within {DUMP_SECONDS:g} s", 1)
+    answer = remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS)
+    return answer or fail(f"no answer within {DUMP_SECONDS:g} s", 1)
 
 
 COMMANDS = (queues, workers)

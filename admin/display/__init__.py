@@ -60,7 +60,7 @@ def register(app: Flask) -> None:
         tick_state,
         timer,
     )
-    app.jinja_env.filters.update({one.__name__: one for one in filters})
+    app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(

@@ -1,9 +1,9 @@
 """What somebody should look at: who is missing, late or silent, what is paused, missed, dead or lost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tasks
 from admin.problems import trouble_in_words
@@ -25,7 +25,7 @@ class Pause(NamedTuple):
 
     name: str
     queue: str
-    info: Mapping[str, Any]
+    info: Mapping[str, object]
 
 
 class Jump(NamedTuple):
@@ -59,8 +59,16 @@ class Attention:
     @property
     def count(self) -> int:
         """How many notices it makes."""
-        single = (self.broker, self.unserved, self.silent, self.dead, self.jump, self.dropped, self.abandoned)
-        listed = (self.late, self.behind, self.missed, self.queues, self.tasks, self.schedules)
+        single: tuple[object, ...] = (
+            self.broker,
+            self.unserved,
+            self.silent,
+            self.dead,
+            self.jump,
+            self.dropped,
+            self.abandoned,
+        )
+        listed: tuple[Sized, ...] = (self.late, self.behind, self.missed, self.queues, self.tasks, self.schedules)
         return sum(map(bool, single)) + sum(map(len, listed))
 
     @property
@@ -87,24 +95,40 @@ def look(as_of: datetime, hour: Totals, week: Totals, abandoned: int) -> Engine:
     attention = Attention(
         unserved=facts.unserved,
         late=facts.late,
+        silent=silent_consumers(facts, as_of),
         dead=sum(facts.dead.values()),
-        jump=jump(hour, week),
-        behind=[one for one in facts.queues if one.live and not one.paused and waits_too_long(one)],
+        jump=jump_with_group(jump(hour, week), facts.loudest),
+        behind=[queue for queue in facts.queues if queue.live and not queue.paused and waits_too_long(queue)],
         abandoned=abandoned if 0 < settings.alert_abandoned < abandoned else 0,
         missed=facts.missed,
         dropped=facts.dropped,
     )
-    if attention.jump and facts.loudest and 2 * facts.loudest[1] >= attention.jump.failed:
-        attention.jump = attention.jump._replace(group=facts.loudest[0])
+    attention.broker = broker_trouble(facts.broker, attention, as_of)
+    return Engine(facts.consumers, facts.queues, attention)
+
+
+def silent_consumers(facts: health.Facts, as_of: datetime) -> list[WorkerProcess]:
+    """Those that are not live, of queues that others serve."""
     served = [queue.name for queue in facts.queues if queue.live]
-    attention.silent = [one for one in facts.consumers if one.state(as_of, LEASE) != "live" and one.queue in served]
-    trouble = facts.broker
+    return [
+        consumer for consumer in facts.consumers if consumer.state(as_of, LEASE) != "live" and consumer.queue in served
+    ]
+
+
+def jump_with_group(spike: Jump | None, loudest: tuple[str, int] | None) -> Jump | None:
+    """With the group of errors that at least half of the failures are of. `loudest`: its id, and how often it came."""
+    if spike and loudest and 2 * loudest[1] >= spike.failed:
+        return spike._replace(group=loudest[0])
+    return spike
+
+
+def broker_trouble(error: Exception | None, attention: Attention, as_of: datetime) -> str | None:
+    """Add the pauses, which the broker has, and say what is wrong with it."""
     try:
         note_pauses(attention, as_of)
-    except BrokerAway as error:
-        trouble = error
-    attention.broker = trouble_in_words(trouble) if trouble else None
-    return Engine(facts.consumers, facts.queues, attention)
+    except BrokerAway as away:
+        error = away
+    return trouble_in_words(error) if error else None
 
 
 def waits_too_long(queue: QueueFacts) -> bool:

@@ -4,13 +4,12 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 #: What a spreadsheet takes for the beginning of a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_text(columns: Sequence[str], pages: Iterable[Iterable[Iterable[Any]]]) -> Iterator[str]:
+def csv_text(columns: Sequence[str], pages: Iterable[Iterable[Iterable[object]]]) -> Iterator[str]:
     """The text of a file with these columns, page by page."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
@@ -22,7 +21,7 @@ def csv_text(columns: Sequence[str], pages: Iterable[Iterable[Iterable[Any]]]) -
         buffer.truncate()
 
 
-def cell(value: Any) -> Any:
+def cell(value: object) -> object:
     """As a spreadsheet shows it and never runs it."""
     if isinstance(value, dict | list | bool):
         value = json.dumps(value, ensure_ascii=False)

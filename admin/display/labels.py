@@ -1,7 +1,6 @@
 """How states, people and what came of a run are written on the pages."""
 
 import json
-from typing import Any
 
 from flask_babel import get_translations, lazy_gettext
 from flask_babel import gettext as _
@@ -53,25 +52,25 @@ def role_word(role: str) -> str:
 # --- counts ------------------------------------------------------------------------------------------------
 
 
-def counted(one: str, many: str, num: int, **values: Any) -> str:
+def counted(singular: str, many: str, num: int, **values: object) -> str:
     """The sentence for this many: `%(num)s` stands for the number, `%(name)s` for another value."""
-    return str(form(one, many, num)) % {"num": bounded(num), **values}
+    return str(form(singular, many, num)) % {"num": bounded(num), **values}
 
 
-def counted_in_page(one: str, many: str, num: int, **values: Any) -> Markup:
+def counted_in_page(singular: str, many: str, num: int, **values: object) -> Markup:
     """`ngettext` of the templates: the sentence may hold markup, the values may not."""
-    return Markup(form(one, many, num)) % {"num": bounded(num), **values}
+    return Markup(form(singular, many, num)) % {"num": bounded(num), **values}
 
 
-def form(one: str, many: str, num: int) -> str:
+def form(singular: str, many: str, num: int) -> str:
     """Untouched by the number; that of a count that goes no further is the one of its bound."""
-    return get_translations().ungettext(one, many, min(num, COUNTED_TO))
+    return get_translations().ungettext(singular, many, min(num, COUNTED_TO))
 
 
 # --- runs ----------------------------------------------------------------------------------------------------
 
 
-def short(identifier: Any) -> str:
+def short(identifier: object) -> str:
     """Enough of an id to recognise it."""
     text = str(identifier)
     return text if len(text) <= 8 else text[:8] + "…"
@@ -102,7 +101,7 @@ def as_call(run: Run) -> str:
     return f"{run.task}({', '.join(values)})"
 
 
-def as_json(value: Any, indent: int | None = None) -> str:
+def as_json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
 
 

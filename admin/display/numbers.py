@@ -86,7 +86,7 @@ def spell(seconds: int) -> str:
     """The two largest units, the smaller one only where it is not 0."""
     sizes = units()
     first = next((i for i, (size, _pattern) in enumerate(sizes) if seconds >= size), len(sizes) - 1)
-    parts = []
+    parts: list[str] = []
     for size, pattern in sizes[first : first + 2]:
         count, seconds = divmod(seconds, size)
         if count or not parts:
@@ -161,8 +161,8 @@ def instant(text: str) -> datetime:
 
 def exact(instant: datetime) -> str:
     """To the millisecond, in the reader's zone and in UTC."""
-    utc, here = (f"{one:%Y-%m-%d %H:%M:%S.%f}"[:-3] for one in (instant.astimezone(UTC), instant.astimezone(zone())))
-    return f"{utc} UTC" if here == utc else f"{here} {zone_label(instant)} · {utc} UTC"
+    utc, local = (f"{at:%Y-%m-%d %H:%M:%S.%f}"[:-3] for at in (instant.astimezone(UTC), instant.astimezone(zone())))
+    return f"{utc} UTC" if local == utc else f"{local} {zone_label(instant)} · {utc} UTC"
 
 
 def size(count: float | None) -> str:

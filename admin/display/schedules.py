@@ -78,26 +78,30 @@ class Row:
 
 def scheduled() -> list[TaskFacts]:
     """The tasks that the clock starts, by name."""
-    return sorted((one for one in registered_tasks.registered(tasks.queues) if one.periodic), key=lambda one: one.name)
+    return sorted(
+        (fact for fact in registered_tasks.registered(tasks.queues) if fact.periodic), key=lambda fact: fact.name
+    )
 
 
 def pauses_of(facts: Sequence[TaskFacts]) -> tuple[dict[str, Pauses], str | None]:
     """By queue; and what is wrong with the broker, which then cannot tell of any."""
     try:
-        return {queue: tasks.queues[queue].pauses() for queue in {one.queue for one in facts}}, None
+        return {queue: tasks.queues[queue].pauses() for queue in {fact.queue for fact in facts}}, None
     except BrokerAway as error:
         return {}, trouble_in_words(error)
 
 
 def rows_of(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime) -> list[Row]:
     workers = consumers.workers()
-    pasts = schedule_history.pasts([one.name for one in facts])
-    return [row_of(one, pasts[one.name], workers, pauses.get(one.queue, {}), at) for one in facts]
+    pasts = schedule_history.pasts([fact.name for fact in facts])
+    return [row_of(fact, pasts[fact.name], workers, pauses.get(fact.queue, {}), at) for fact in facts]
 
 
 def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: Pauses, at: datetime) -> Row:
     drifts, overlapping = schedule_history.drifts(past), schedule_history.overlapping(past, at)
-    seen = max((one.scheduler_at for one in workers if one.queue == task.queue and one.scheduler_at), default=None)
+    seen = max(
+        (worker.scheduler_at for worker in workers if worker.queue == task.queue and worker.scheduler_at), default=None
+    )
     return Row(
         task=task,
         words=task.schedule and in_words(task.schedule, str(get_locale() or "en")),
@@ -114,12 +118,12 @@ def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: Pa
 
 def next_ticks(task: str, after: datetime, count: int = NEXT) -> list[datetime]:
     schedule = registered_tasks.find(tasks.queues, task)[1].schedule
-    found: list[datetime] = []
-    while hasattr(schedule, "next") and len(found) < count:
+    due: list[datetime] = []
+    while hasattr(schedule, "next") and len(due) < count:
         if (after := schedule.next(after)) is None:
             break
-        found.append(after)
-    return found
+        due.append(after)
+    return due
 
 
 def first_after(task: str, pause: ticks.Info) -> datetime | None:
@@ -148,16 +152,16 @@ class Agenda(NamedTuple):
     held: int
 
 
-def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime, most: int) -> Agenda:
-    held, coming = 0, []
-    for one in facts:
-        pause = ticks.paused(pauses.get(one.queue, {}), one.name, at)
-        due = first_after(one.name, pause) if pause else next(iter(next_ticks(one.name, at, 1)), None)
-        held += bool(pause and not due)
+def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime, limit: int) -> Agenda:
+    held_count, coming = 0, []
+    for fact in facts:
+        pause = ticks.paused(pauses.get(fact.queue, {}), fact.name, at)
+        due = first_after(fact.name, pause) if pause else next(iter(next_ticks(fact.name, at, 1)), None)
+        held_count += bool(pause and not due)
         if due:
-            coming.append(Coming(due, one.name))
+            coming.append(Coming(due, fact.name))
     coming.sort()
-    return Agenda(coming[:most], len(coming[most:]), held)
+    return Agenda(coming[:limit], len(coming[limit:]), held_count)
 
 
 # --- words ---------------------------------------------------------------------------------------------------
@@ -186,29 +190,29 @@ def minute_utc(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
 
 
-def mark_words(mark: run_strip.Mark, whole: bool = True) -> str:
+def mark_words(bar: run_strip.Mark, whole: bool = True) -> str:
     """A bar of the strip in words; where there are hundreds of them, without those that say that all is well."""
-    if mark.run is None:
-        return told_ticks(mark)
-    run = mark.run
+    if bar.run is None:
+        return told_ticks(bar)
+    run = bar.run
     parts = [state_word(run.state)] if whole or run.state != State.SUCCEEDED else []
     parts.append(clock(run.enqueued_at) if whole else minute(run.enqueued_at))
     if run.run_ms is not None:
         parts.append(_("ran %(time)s", time=duration(run.run_ms)) if whole else duration(run.run_ms))
-    if mark.drift_ms is not None:
-        late = duration(mark.drift_ms)
+    if bar.drift_ms is not None:
+        late = duration(bar.drift_ms)
         parts.append(_("started %(time)s after its tick", time=late) if whole else f"+{late}")
-    if mark.overlaps and whole:
+    if bar.overlaps and whole:
         parts.append(_("while another one ran"))
     if run.asked_by_kind != "schedule" and whole:
         parts.append(_("asked by %(who)s", who=asker(run)))
     return " · ".join(parts)
 
 
-def told_ticks(mark: run_strip.Mark) -> str:
-    assert mark.due and mark.last
-    first, last = minute(mark.due), minute(mark.last)
-    if mark.ticks == 1:
-        return " · ".join([tick_state(mark.state), first])
-    count = ngettext("%(num)s tick", "%(num)s ticks", mark.ticks)
-    return " · ".join([tick_state(mark.state), count, f"{first} – {last}"])
+def told_ticks(bar: run_strip.Mark) -> str:
+    assert bar.due and bar.last
+    first, last = minute(bar.due), minute(bar.last)
+    if bar.ticks == 1:
+        return " · ".join([tick_state(bar.state), first])
+    count = ngettext("%(num)s tick", "%(num)s ticks", bar.ticks)
+    return " · ".join([tick_state(bar.state), count, f"{first} – {last}"])

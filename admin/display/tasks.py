@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import tasks
 from admin.display.sparkline import Bar, Sparkline, bars, sparkline
@@ -21,7 +20,7 @@ class Row:
 
     task: TaskFacts
     week: Week
-    pause: Mapping[str, Any] | None
+    pause: Mapping[str, object] | None
     bars: list[Bar]
 
     @property
@@ -39,12 +38,13 @@ class Row:
 
 def rows_of(facts: list[TaskFacts], at: datetime) -> tuple[list[Row], str | None]:
     """And what is wrong with the broker, which then cannot tell of pauses."""
-    weeks = task_stats.weeks([one.name for one in facts], at)
-    pauses, trouble = {}, None
+    weeks = task_stats.weeks([fact.name for fact in facts], at)
+    pauses, error_text = {}, None
     try:
-        pauses = {queue: tasks.queues[queue].pauses() for queue in {one.queue for one in facts}}
+        pauses = {queue: tasks.queues[queue].pauses() for queue in {fact.queue for fact in facts}}
     except BrokerAway as error:
-        trouble = trouble_in_words(error)
+        error_text = trouble_in_words(error)
     return [
-        Row(one, weeks[one.name], pauses.get(one.queue, {}).get(one.name), bars(weeks[one.name], at)) for one in facts
-    ], trouble
+        Row(fact, weeks[fact.name], pauses.get(fact.queue, {}).get(fact.name), bars(weeks[fact.name], at))
+        for fact in facts
+    ], error_text

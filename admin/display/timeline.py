@@ -34,22 +34,22 @@ class Step:
 
 
 def story(run: Run, attempts: list[Attempt]) -> list[Step]:
-    steps = [asked(run)]
-    for place, attempt in enumerate(attempts):
-        if FIRST <= place < len(attempts) - LAST:
-            steps += [left_out(len(attempts) - FIRST - LAST)] if place == FIRST else []
+    steps = [enqueued_step(run)]
+    for index, attempt in enumerate(attempts):
+        if FIRST <= index < len(attempts) - LAST:
+            steps += [omitted_step(len(attempts) - FIRST - LAST)] if index == FIRST else []
             continue
-        steps.append(tried(run, attempt, attempts[place - 1] if place else None))
+        steps.append(attempt_step(run, attempt, attempts[index - 1] if index else None))
         if attempt.state in ("died", "returned") and attempt.ended_at:
-            steps.append(went_back(attempt, attempts[place + 1] if place + 1 < len(attempts) else None))
-    return steps + what_is_next(run, attempts)
+            steps.append(returned_step(attempt, attempts[index + 1] if index + 1 < len(attempts) else None))
+    return steps + next_steps(run, attempts)
 
 
-def left_out(attempts: int) -> Step:
+def omitted_step(attempts: int) -> Step:
     return Step("waiting", ngettext("%(num)s attempt left out here", "%(num)s attempts left out here", attempts))
 
 
-def asked(run: Run) -> Step:
+def enqueued_step(run: Run) -> Step:
     if run.priority is None:
         text = _("Queued on %(queue)s", queue=run.queue)
     else:
@@ -58,28 +58,42 @@ def asked(run: Run) -> Step:
     return Step("waiting", text, at=run.enqueued_at, details=details, lasted=waited(run.wait_ms))
 
 
-def tried(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
+def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
     state = State.FAILED if attempt.state == State.RETRYING else attempt.state
     step = Step(
         "dead" if state == "died" else "waiting" if state in ("returned", "put_off") else state,
         how_it_ended(attempt),
         at=attempt.started_at,
+        details=[*other_code(run, attempt), *waited_in_queue(before, attempt)],
         worker=attempt.worker,
         lasted=ran(attempt.run_ms),
         since=attempt.started_at if state == State.RUNNING else None,
     )
-    if attempt.code_version and run.code_version and attempt.code_version != run.code_version:
-        step.details.append(_("by code %(version)s", version=attempt.code_version))
-    if before and before.next_at and attempt.started_at:
-        late = (attempt.started_at - before.next_at).total_seconds() * 1000
-        if late >= WORTH_A_WORD:
-            step.details.append(_("after waiting %(time)s in its queue", time=duration(late)))
     if state not in ("died", "returned"):
-        tell(step, attempt.error)
-    if attempt.next_at and attempt.ended_at:
-        pause = (attempt.next_at - attempt.ended_at).total_seconds() * 1000
-        step.details.append(_("next attempt after %(time)s", time=duration(max(pause, 0))))
+        add_error(step, attempt.error)
+    step.details += pause_before_next(attempt)
     return step
+
+
+def other_code(run: Run, attempt: Attempt) -> list[str]:
+    """A line if the worker had other code than the program that enqueued the run."""
+    differs = attempt.code_version and run.code_version and attempt.code_version != run.code_version
+    return [_("by code %(version)s", version=attempt.code_version)] if differs else []
+
+
+def waited_in_queue(before: Attempt | None, attempt: Attempt) -> list[str]:
+    """A line if the attempt began well after the one before it let it."""
+    if not (before and before.next_at and attempt.started_at):
+        return []
+    ms = (attempt.started_at - before.next_at).total_seconds() * 1000
+    return [_("after waiting %(time)s in its queue", time=duration(ms))] if ms >= WORTH_A_WORD else []
+
+
+def pause_before_next(attempt: Attempt) -> list[str]:
+    if not (attempt.next_at and attempt.ended_at):
+        return []
+    ms = (attempt.next_at - attempt.ended_at).total_seconds() * 1000
+    return [_("next attempt after %(time)s", time=duration(max(ms, 0)))]
 
 
 def how_it_ended(attempt: Attempt) -> str:
@@ -106,14 +120,14 @@ def how_it_ended(attempt: Attempt) -> str:
     return _("Attempt %(number)s: %(state)s", **values, state=attempt.state)
 
 
-def went_back(attempt: Attempt, following: Attempt | None) -> Step:
+def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
     step = Step("waiting", _("Back in its queue"), at=attempt.ended_at, error=first_line(attempt.error))
     if attempt.ended_at and following and following.started_at:
         step.lasted = waited((following.started_at - attempt.ended_at).total_seconds() * 1000)
     return step
 
 
-def what_is_next(run: Run, attempts: list[Attempt]) -> list[Step]:
+def next_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
     match run.state:
         case State.WAITING if attempts and attempts[-1].state in ("died", "returned"):
             return []  # told already
@@ -129,13 +143,13 @@ def what_is_next(run: Run, attempts: list[Attempt]) -> list[Step]:
             text = _("Attempt %(number)s is due", number=number)
             return [Step("retrying", text, at=run.due_at, due=run.due_at)]
         case State.CANCELLED | State.EXPIRED | State.DEAD:
-            return [tell(Step(run.state, end_of(run), at=run.ended_at), run.error)]
+            return [add_error(Step(run.state, final_label(run), at=run.ended_at), run.error)]
         case State.SUCCEEDED | State.FAILED if not attempts:
-            return [Step(run.state, end_of(run), at=run.ended_at, lasted=ran(run.run_ms))]
+            return [Step(run.state, final_label(run), at=run.ended_at, lasted=ran(run.run_ms))]
     return []
 
 
-def tell(step: Step, error: str | None) -> Step:
+def add_error(step: Step, error: str | None) -> Step:
     """Why it ended so. That somebody has cancelled it is no error."""
     if step.state != State.CANCELLED:
         step.error = first_line(error)
@@ -144,7 +158,7 @@ def tell(step: Step, error: str | None) -> Step:
     return step
 
 
-def end_of(run: Run) -> str:
+def final_label(run: Run) -> str:
     """The end of a run that no attempt tells of."""
     match run.state:
         case State.CANCELLED:

@@ -22,18 +22,18 @@ def cut(text: str, shown: int, folded: int = 0, *, lines: int = 1000) -> Cut:
     return Cut(first, rest, len(first) + len(rest) < len(text), len(text.encode("utf-8", "replace")))
 
 
-def brief(text: str, most: int = 140) -> str:
+def brief(text: str, limit: int = 140) -> str:
     """Of a text in a list, as much as a row has room for: so many bytes."""
-    found = cut(text, most)
-    return f"{found.shown}…" if found.beyond else text
+    parts = cut(text, limit)
+    return f"{parts.shown}…" if parts.beyond else text
 
 
-def fitting(text: str, most: int) -> str:
+def fitting(text: str, limit: int) -> str:
     """As much of its beginning as takes no more than `most` bytes in HTML."""
-    text = text[:most]
-    if weight(text) <= most:
+    text = text[:limit]
+    if weight(text) <= limit:
         return text
-    return text[: bisect_right(range(len(text)), most, key=lambda length: weight(text[:length])) - 1]
+    return text[: bisect_right(range(len(text)), limit, key=lambda length: weight(text[:length])) - 1]
 
 
 def weight(text: str) -> int:

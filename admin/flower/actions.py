@@ -1,7 +1,6 @@
 """Flower's commands: run a task, wait for it, revoke it; shut a worker down."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import orjson
 from flask import Response, request
@@ -13,8 +12,8 @@ from admin.api.blueprint import blueprint
 from admin.api.cleanup import LONGEST_WAIT_SECONDS
 from admin.api.routes import in_json
 from admin.auth.access import needs, takes_any_body
-from admin.auth.identity import current
-from admin.flower.views import after_waiting, known, nobody, result_of, state_of, time_of, timeout_of
+from admin.auth.identity import current_actor
+from admin.flower.views import after_waiting, get_run_or_404, result_of, state_of, time_of, timeout_of, worker_not_found
 from admin.operations.arguments import read_number
 from admin.operations.registry import perform
 from admin.problems import BadInput
@@ -49,19 +48,19 @@ def flower_apply(name: str) -> Response:
 def enqueued(name: str) -> tuple[str, Queue]:
     """The id of a new run, and its queue."""
     queue, task = registered_tasks.find(tasks.queues, name)
-    given = sent()
-    args, kwargs = given.pop("args", []), given.pop("kwargs", {})
-    given.pop("timeout", None)
-    if given.pop("queue", queue.name) != queue.name:
+    body = sent()
+    args, kwargs = body.pop("args", []), body.pop("kwargs", {})
+    body.pop("timeout", None)
+    if body.pop("queue", queue.name) != queue.name:
         raise BadInput("queue", _("%(task)s has its queue: %(queue)s", task=task.__name__, queue=queue.name))
-    options = {"eta": eta_of(given), "priority": given.pop("priority", None)}
-    for unknown in given:
+    options = {"eta": eta_of(body), "priority": body.pop("priority", None)}
+    for unknown in body:
         raise BadInput(unknown, _("no task is run with this option here"))
-    run = perform(current(), "tasks.run", name=task.__name__, args=args, arguments=kwargs, **options)
+    run = perform(current_actor(), "tasks.run", name=task.__name__, args=args, arguments=kwargs, **options)
     return run.id, queue
 
 
-def sent() -> dict[str, Any]:
+def sent() -> dict[str, object]:
     """The JSON in the body, whatever its sender calls it: curl and many a script say that it is a form."""
     try:
         options = orjson.loads(request.get_data() or b"{}")
@@ -72,9 +71,9 @@ def sent() -> dict[str, Any]:
     return options
 
 
-def eta_of(given: dict[str, Any]) -> datetime | None:
+def eta_of(options: dict[str, object]) -> datetime | None:
     """An eta as Flower takes it (UTC), or so many seconds from now."""
-    eta, countdown = given.pop("eta", None), read_number("countdown", given.pop("countdown", None))
+    eta, countdown = options.pop("eta", None), read_number("countdown", options.pop("countdown", None))
     if eta is not None:
         return time_of("eta", eta, MICROSECOND)
     return now() + timedelta(seconds=countdown) if countdown else None
@@ -97,9 +96,9 @@ def flower_abort(run_id: str) -> Response:
 def cancelled(run_id: str, word: str) -> Response:
     """A task that has ended by now is none the worse for it, here as there."""
     try:
-        perform(current(), "runs.cancel", run_id=run_id)
+        perform(current_actor(), "runs.cancel", run_id=run_id)
     except NotPossible:
-        known(run_id)
+        get_run_or_404(run_id)
     return in_json({"message": f"{word} '{run_id}'"})
 
 
@@ -108,7 +107,7 @@ def cancelled(run_id: str, word: str) -> Response:
 @takes_any_body
 def flower_shutdown(name: str) -> Response:
     try:
-        perform(current(), "workers.stop", worker=name)
+        perform(current_actor(), "workers.stop", worker=name)
     except NotPossible:
-        nobody(name)
+        worker_not_found(name)
     return in_json({"message": "Shutting down!"})

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 from peewee import fn
 
@@ -13,7 +13,7 @@ from engine.monitor.registered_tasks import TaskFacts
 from engine.queues.queue import Queue
 
 #: The right column of the table of states.
-STATES = {
+STATES: dict[str, str] = {
     State.WAITING: "PENDING",
     State.SCHEDULED: "RECEIVED",
     State.RUNNING: "STARTED",
@@ -40,7 +40,7 @@ def states_named(name: str) -> frozenset[str]:
 # --- tasks ---------------------------------------------------------------------------------------------------
 
 
-def tasks_of(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+def tasks_of(runs: Sequence[Run]) -> dict[str, dict[str, object]]:
     """By id, in their order. A run that no worker has had has no `worker`. Three statements, however many they are."""
     ids = [run.id for run in runs]
     children = children_of(ids)
@@ -49,11 +49,11 @@ def tasks_of(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     return {run.id: task_of(run, tracebacks.get(run.id), retried.get(run.id), children.get(run.id, [])) for run in runs}
 
 
-def task_of(run: Run, traceback: str | None, retried: datetime | None, children: list[str]) -> dict[str, Any]:
+def task_of(run: Run, traceback: str | None, retried: datetime | None, children: list[str]) -> dict[str, object]:
     state = STATES[run.state]
     ended = seconds(run.ended_at)
     succeeded, failed, revoked = (ended if state == name else None for name in ("SUCCESS", "FAILURE", "REVOKED"))
-    told = {
+    fields = {
         "uuid": run.id,
         "name": full_name(run.task),
         "state": state,
@@ -85,52 +85,54 @@ def task_of(run: Run, traceback: str | None, retried: datetime | None, children:
         "parent_id": run.parent_id,
         "children": children,
     }
-    return told | ({"worker": worker_of(run)} if run.worker else {})
+    return fields | ({"worker": worker_of(run)} if run.worker else {})
 
 
 def seconds(at: datetime | None) -> float | None:
-    return at and at.timestamp()
+    return at.timestamp() if at else None
 
 
 def exception_of(error: str | None) -> str | None:
     """`ValueError: no` → `ValueError('no')`."""
-    named = re.fullmatch(r"([\w.]+): (.*)", error or "", re.DOTALL)
-    return f"{named[1]}({named[2]!r})" if named else error
+    match = re.fullmatch(r"([\w.]+): (.*)", error or "", re.DOTALL)
+    return f"{match[1]}({match[2]!r})" if match else error
 
 
 def worker_of(run: Run) -> str:
     """`Worker-1 on host:pid:random` → `light@host:pid`."""
-    host, pid, *_ = [*run.worker.rpartition(" on ")[2].split(":"), ""]
+    host, pid, *_ = [*(run.worker or "").rpartition(" on ")[2].split(":"), ""]
     return f"{run.queue}@{host}:{pid}"
 
 
 def children_of(ids: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    rows = Run.select(Run.id, Run.parent_id).where(Run.parent_id.in_(ids)).limit(MOST_CHILDREN)
-    for run_id, parent in rows.order_by(Run.enqueued_at).tuples():
-        found.setdefault(parent, []).append(run_id)
-    return found
+    children: dict[str, list[str]] = {}
+    runs = Run.select(Run.id, Run.parent_id).where(Run.parent_id.in_(ids)).limit(MOST_CHILDREN)
+    rows = cast(Iterable[tuple[str, str]], runs.order_by(Run.enqueued_at).tuples())
+    for run_id, parent_id in rows:
+        children.setdefault(parent_id, []).append(run_id)
+    return children
 
 
 def tracebacks_of(ids: list[str]) -> dict[str, str]:
     """Of the last attempt that has one."""
-    rows = Attempt.select(Attempt.run_id, Attempt.traceback).where(
+    attempts = Attempt.select(Attempt.run_id, Attempt.traceback).where(
         Attempt.run_id.in_(ids) & Attempt.traceback.is_null(False)
     )
-    return dict(rows.order_by(Attempt.run_id, Attempt.number).tuples())
+    return dict(cast(Iterable[tuple[str, str]], attempts.order_by(Attempt.run_id, Attempt.number).tuples()))
 
 
 def retried_at(ids: list[str]) -> dict[str, datetime]:
     again = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False) & Attempt.run_id.in_(ids)
-    last: Any = fn.MAX(Attempt.ended_at)
-    rows = Attempt.select(Attempt.run_id, last).where(again).group_by(Attempt.run_id).tuples()
+    last: object = fn.MAX(Attempt.ended_at)
+    attempts = Attempt.select(Attempt.run_id, last).where(again).group_by(Attempt.run_id)
+    rows = cast(Iterable[tuple[str, object]], attempts.tuples())
     return {run_id: Attempt.ended_at.python_value(at) for run_id, at in rows}
 
 
 # --- workers -------------------------------------------------------------------------------------------------
 
 
-def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts]) -> dict[str, Any]:
+def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts]) -> dict[str, object]:
     """What Flower finds out by Celery's `inspect`. Figures that only Celery's own machinery has are left out."""
     return {
         "stats": {
@@ -151,7 +153,7 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
             "rusage": {"maxrss": consumer.rss_bytes // 1024},
         },
         "timestamp": consumer.beat_at.timestamp(),
-        "registered": sorted(full_name(one.name) for one in facts if one.queue == consumer.queue),
+        "registered": sorted(full_name(fact.name) for fact in facts if fact.queue == consumer.queue),
         "conf": {
             "task_default_queue": consumer.queue,
             "worker_concurrency": consumer.worker_count,
@@ -164,7 +166,7 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
     }
 
 
-def broker_of(queue: Queue) -> dict[str, Any]:
+def broker_of(queue: Queue) -> dict[str, object]:
     """Where the broker is, without its password."""
     address = queue.storage.address()
     return {
@@ -177,16 +179,16 @@ def broker_of(queue: Queue) -> dict[str, Any]:
     }
 
 
-def queue_told(name: str) -> dict[str, Any]:
+def queue_told(name: str) -> dict[str, object]:
     exchange = {
         "name": name, "type": "direct", "arguments": None, "durable": True, "passive": False, "auto_delete": False,
         "delivery_mode": None, "no_declare": False,
     }  # fmt: skip
-    nothing = dict.fromkeys(
+    missing = dict.fromkeys(
         ("queue_arguments", "binding_arguments", "consumer_arguments", "alias", "no_declare", "expires", "message_ttl",
          "max_length", "max_length_bytes", "max_priority")
     )  # fmt: skip
     return {
         "name": name, "exchange": exchange, "routing_key": name, "durable": True, "exclusive": False,
-        "auto_delete": False, "no_ack": False, "bindings": [], **nothing,
+        "auto_delete": False, "no_ack": False, "bindings": [], **missing,
     }  # fmt: skip

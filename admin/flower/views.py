@@ -4,7 +4,7 @@ Who may, and what the audit keeps, is as everywhere: a viewer asks, an operator 
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import NoReturn
 
 from flask import Response, abort, request
 from flask_babel import gettext as _
@@ -48,40 +48,40 @@ def flower_tasks() -> Response:
         raise BadInput("search", _("the search of /api/v1/admin/runs is to be used: q"))
     limit, offset = whole("limit", USUAL), whole("offset", 0)
     size, order = min(limit + offset, MOST), request.args.get("sort_by") or ""
-    found = newest(wanted(), MOST if order else size)
-    rows = in_order(found, order, size) if order else found
+    runs = newest(requested_runs(), MOST if order else size)
+    rows = in_order(runs, order, size) if order else runs
     return in_json(tasks_of(rows[offset:size]))
 
 
-def wanted() -> Lookup:
+def requested_runs() -> Lookup:
     args = {name: request.args.get(name, "") for name in ("state", "taskname", "workername")}
-    asked = {name: value for name, value in args.items() if value not in ("", "All")}
-    worker = asked.get("workername", "").partition("@")[2]
+    filled = {name: value for name, value in args.items() if value not in ("", "All")}
+    worker = filled.get("workername", "").partition("@")[2]
     return Lookup(
-        states=states_named(asked["state"]) if "state" in asked else None,
-        tasks=frozenset({short_task_name(asked["taskname"])}) if "taskname" in asked else None,
-        queues=frozenset({asked["workername"].partition("@")[0]}) if "workername" in asked else None,
+        states=states_named(filled["state"]) if "state" in filled else None,
+        tasks=frozenset({short_task_name(filled["taskname"])}) if "taskname" in filled else None,
+        queues=frozenset({filled["workername"].partition("@")[0]}) if "workername" in filled else None,
         asked=Window(minute("received_start"), minute("received_end")),
-        looks=(filters.holds(Run.worker, [f" on {worker}:"]),) if "workername" in asked else (),
+        looks=(filters.holds(Run.worker, [f" on {worker}:"]),) if "workername" in filled else (),
     )
 
 
-def newest(asked: Lookup, size: int) -> list[Run]:
+def newest(query: Lookup, size: int) -> list[Run]:
     """However many rows must be looked at for them."""
     rows: list[Run] = []
     before: str | None = ""
     while before is not None and len(rows) < size:
-        page = find(asked, min(size - len(rows), USUAL), before)
+        page = find(query, min(size - len(rows), USUAL), before)
         rows, before = rows + page.rows, page.older
     return rows
 
 
-def in_order(found: list[Run], order: str, size: int) -> list[Run]:
+def in_order(runs: list[Run], order: str, size: int) -> list[Run]:
     field = SORTED_BY.get(order.lstrip("-"))
     if field is None:
         raise BadInput("sort_by", _("one of %(allowed)s is allowed", allowed=", ".join(SORTED_BY)))
     missing = datetime.min.replace(tzinfo=UTC)
-    return sorted(found, key=lambda run: getattr(run, field) or missing, reverse=order.startswith("-"))[:size]
+    return sorted(runs, key=lambda run: getattr(run, field) or missing, reverse=order.startswith("-"))[:size]
 
 
 def whole(name: str, default: int) -> int:
@@ -98,7 +98,7 @@ def minute(name: str) -> datetime | None:
     return time_of(name, text, MINUTE) if text else None
 
 
-def time_of(name: str, text: Any, form: str) -> datetime:
+def time_of(name: str, text: object, form: str) -> datetime:
     try:
         return datetime.strptime(str(text), form).replace(tzinfo=UTC)
     except ValueError as error:
@@ -108,14 +108,14 @@ def time_of(name: str, text: Any, form: str) -> datetime:
 @blueprint.get("/api/task/info/<run_id>")
 @needs("viewer")
 def flower_info(run_id: str) -> Response:
-    told = tasks_of([known(run_id)])[run_id]
-    return in_json({"worker": None, **told})
+    serialized = tasks_of([get_run_or_404(run_id)])[run_id]
+    return in_json({"worker": None, **serialized})
 
 
 @blueprint.get("/api/task/types")
 @needs("viewer")
 def flower_types() -> Response:
-    return in_json({"task-types": sorted(full_name(one.name) for one in registered_tasks.registered(tasks.queues))})
+    return in_json({"task-types": sorted(full_name(fact.name) for fact in registered_tasks.registered(tasks.queues))})
 
 
 @blueprint.get("/api/task/result/<run_id>")
@@ -128,17 +128,17 @@ def flower_result(run_id: str) -> Response:
     return in_json(result_of(run, run_id))
 
 
-def result_of(run: Run | None, run_id: str) -> dict[str, Any]:
+def result_of(run: Run | None, run_id: str) -> dict[str, object]:
     state = state_of(run)
-    told = {"task-id": run_id, "state": state}
+    fields: dict[str, object] = {"task-id": run_id, "state": state}
     if run is None or run.state not in ENDED:
-        return told
+        return fields
     if state == "SUCCESS":
-        return {**told, "result": run.result}
+        return {**fields, "result": run.result}
     if state == "REVOKED":
-        return {**told, "result": "TaskRevokedError('revoked')"}
+        return {**fields, "result": "TaskRevokedError('revoked')"}
     traceback = tasks_of([run])[run_id]["traceback"]
-    return {**told, "result": exception_of(run.error), "traceback": traceback}
+    return {**fields, "result": exception_of(run.error), "traceback": traceback}
 
 
 def state_of(run: Run | None) -> str:
@@ -147,9 +147,9 @@ def state_of(run: Run | None) -> str:
     return "PENDING" if state == "RECEIVED" else state
 
 
-def timeout_of(given: Any) -> float:
+def timeout_of(value: object) -> float:
     try:
-        return min(max(read_number("timeout", None if given is None else str(given)) or 0.0, 0.0), LONGEST_WAIT_SECONDS)
+        return min(max(read_number("timeout", None if value is None else str(value)) or 0.0, 0.0), LONGEST_WAIT_SECONDS)
     except BadInput:
         raise BadInput("timeout", _("a number is needed")) from None
 
@@ -165,13 +165,13 @@ def after_waiting(run_id: str, queue: Queue, seconds: float) -> Run | None:
             pass  # it can be asked for again
         finally:
             waiting.release()
-    found: Run | None = Run.get_or_none(Run.id == run_id)
-    return found
+    run: Run | None = Run.get_or_none(Run.id == run_id)
+    return run
 
 
-def known(run_id: str) -> Run:
-    found: Run | None = Run.get_or_none(Run.id == run_id)
-    return found or abort(404, _("No run has this id, or it is older than the history."))
+def get_run_or_404(run_id: str) -> Run:
+    run: Run | None = Run.get_or_none(Run.id == run_id)
+    return run or abort(404, _("No run has this id, or it is older than the history."))
 
 
 # --- workers and queues --------------------------------------------------------------------------------------
@@ -180,14 +180,14 @@ def known(run_id: str) -> Run:
 @blueprint.get("/api/workers")
 @needs("viewer")
 def flower_workers() -> Response:
-    everybody = {consumers.worker_name(one): one for one in reversed(consumers.workers())}
+    by_name = {consumers.worker_name(consumer): consumer for consumer in reversed(consumers.workers())}
     if truth("status"):
-        return in_json({name: one.state(now(), LEASE) in ("live", "late") for name, one in everybody.items()})
-    present = {name: one for name, one in everybody.items() if is_present(one)}
+        return in_json({name: consumer.state(now(), LEASE) in ("live", "late") for name, consumer in by_name.items()})
+    present = {name: consumer for name, consumer in by_name.items() if is_present(consumer)}
     name = request.args.get("workername")
     if name:
-        return in_json({name: told(present.get(name) or nobody(name)) | in_hand(name)})
-    return in_json({name: told(one) for name, one in present.items()})
+        return in_json({name: describe_worker(present.get(name) or worker_not_found(name)) | in_hand(name)})
+    return in_json({name: describe_worker(consumer) for name, consumer in present.items()})
 
 
 def truth(name: str) -> bool:
@@ -198,19 +198,24 @@ def is_present(consumer: WorkerProcess) -> bool:
     return consumer.queue in tasks.queues and consumer.state(now(), LEASE) in ("live", "late")
 
 
-def nobody(name: str) -> Any:
+def worker_not_found(name: str) -> NoReturn:
     abort(404, _("There is no worker %(name)s.", name=name))
 
 
-def told(consumer: WorkerProcess) -> dict[str, Any]:
+def describe_worker(consumer: WorkerProcess) -> dict[str, object]:
     return worker_told(consumer, tasks.queues[consumer.queue], registered_tasks.registered(tasks.queues))
 
 
-def in_hand(name: str) -> dict[str, Any]:
+def in_hand(name: str) -> dict[str, object]:
     """What is told of one worker alone: what it runs, and what is to come."""
     active, scheduled = celery_inspect.active(tasks.queues), celery_inspect.scheduled(tasks.queues, MOST_SCHEDULED)
-    told = {"active": active.get(name, []), "scheduled": scheduled.entries.get(name, []), "reserved": [], "revoked": []}
-    return told | ({"scheduled_left_out": left_out} if (left_out := scheduled.left_out.get(name)) else {})
+    figures = {
+        "active": active.get(name, []),
+        "scheduled": scheduled.entries.get(name, []),
+        "reserved": [],
+        "revoked": [],
+    }
+    return figures | ({"scheduled_left_out": left_out} if (left_out := scheduled.left_out.get(name)) else {})
 
 
 @blueprint.get("/api/queues/length")

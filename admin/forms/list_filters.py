@@ -1,7 +1,7 @@
 """What a list is asked for, in its URL: the tab, the filters beside it, and links that change one thing about it."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from flask import request, url_for
 from flask_babel import gettext as _
@@ -9,6 +9,12 @@ from flask_babel import gettext as _
 from admin.problems import BadInput
 
 LONGEST = 200
+
+
+def link(endpoint: str, values: Mapping[str, str]) -> str:
+    """The address of a page with these values: those of its path, and those behind the question mark."""
+    arguments: dict[str, Any] = dict(values)
+    return url_for(endpoint, **arguments)
 
 
 class Chip(NamedTuple):
@@ -42,7 +48,7 @@ class Asked:
         values = {self.tab: self.state, **self.values, **changes}
         if values[self.tab] == self.states[0]:
             del values[self.tab]
-        return url_for(self.endpoint, **{name: value for name, value in values.items() if value})
+        return link(self.endpoint, {name: value for name, value in values.items() if value})
 
     def chip(self, name: str, text: str) -> None:
         self.chips.append(Chip(text, self.narrowed(**{name: ""})))

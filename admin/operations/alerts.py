@@ -9,9 +9,9 @@ from admin.problems import Refused
 
 
 @action("alerts.test", "operator", in_transaction=False)
-def test_alerts(who: Who) -> Outcome:
+def test_alerts(actor: Who) -> Outcome[list[delivery.TestResult]]:
     """Send a test by webhook and mail; gives back what came of each."""
     tried = delivery.try_channels()
     if not tried:
         raise Refused(_("Nobody is told of alerts: neither ALERT_WEBHOOK_URL nor ALERT_EMAIL_TO is set."))
-    return Outcome(tried, after={one.channel: one.error or "sent" for one in tried})
+    return Outcome(tried, after={result.channel: result.error or "sent" for result in tried})

@@ -13,12 +13,15 @@ from admin.problems import BadInput
 #: A parameter that is never shown, stored or logged.
 Secret = NewType("Secret", str)
 
+#: As they came in JSON: nothing more is known of the values within.
+JSONObject = dict[str, Any]
+JSONList = list[Any]
 
 #: Of numbers, either way: what every database and the broker can hold.
 LARGEST = 999_999_999
 
 
-def read_text(name: str, value: Any) -> str:
+def read_text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise BadInput(name, _("text is needed"))
     if "\0" in value:
@@ -26,19 +29,19 @@ def read_text(name: str, value: Any) -> str:
     return value
 
 
-def read_optional_text(name: str, value: Any) -> str | None:
+def read_optional_text(name: str, value: object) -> str | None:
     return None if value is None else read_text(name, value)
 
 
-def read_secret(name: str, value: Any) -> Secret:
+def read_secret(name: str, value: object) -> Secret:
     return Secret(read_text(name, value))
 
 
-def read_optional_secret(name: str, value: Any) -> Secret | None:
+def read_optional_secret(name: str, value: object) -> Secret | None:
     return None if value is None else read_secret(name, value)
 
 
-def read_whole(name: str, value: Any) -> int | None:
+def read_whole(name: str, value: object) -> int | None:
     if value is None or (type(value) is int and abs(value) <= LARGEST):
         return value
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
@@ -46,7 +49,7 @@ def read_whole(name: str, value: Any) -> int | None:
     raise BadInput(name, _("a whole number is needed"))
 
 
-def read_number(name: str, value: Any) -> float | None:
+def read_number(name: str, value: object) -> float | None:
     if value is None or (isinstance(value, int | float) and type(value) is not bool and abs(value) <= LARGEST):
         return value
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,6})?", value):
@@ -54,7 +57,7 @@ def read_number(name: str, value: Any) -> float | None:
     raise BadInput(name, _("a number is needed"))
 
 
-def read_instant(name: str, value: Any) -> datetime | None:
+def read_instant(name: str, value: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else value
         if at is None or (isinstance(at, datetime) and at.tzinfo):
@@ -64,19 +67,19 @@ def read_instant(name: str, value: Any) -> datetime | None:
     raise BadInput(name, _("an instant with its offset is needed, such as 2026-11-24T12:00:00+00:00"))
 
 
-def read_needed_instant(name: str, value: Any) -> datetime:
+def read_needed_instant(name: str, value: object) -> datetime:
     if (at := read_instant(name, value)) is None:
         raise BadInput(name, _("an instant is needed"))
     return at
 
 
-def read_number_of_row(name: str, value: Any) -> int:
+def read_number_of_row(name: str, value: object) -> int:
     if (number := read_whole(name, value)) is None:
         raise BadInput(name, _("a whole number is needed"))
     return number
 
 
-def read_flag(name: str, value: Any) -> bool:
+def read_flag(name: str, value: object) -> bool:
     if type(value) is bool:
         return value
     if value in ("true", "false"):
@@ -84,14 +87,14 @@ def read_flag(name: str, value: Any) -> bool:
     raise BadInput(name, _("true or false is needed"))
 
 
-def read_uuid(name: str, value: Any) -> UUID:
+def read_uuid(name: str, value: object) -> UUID:
     try:
         return value if isinstance(value, UUID) else UUID(read_text(name, value))
     except ValueError as error:
         raise BadInput(name, _("an id such as 8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52 is needed")) from error
 
 
-def read_arguments(name: str, value: Any) -> dict[str, Any] | None:
+def read_arguments(name: str, value: object) -> JSONObject | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -99,13 +102,13 @@ def read_arguments(name: str, value: Any) -> dict[str, Any] | None:
     return value
 
 
-def read_list(name: str, value: Any) -> list[Any] | None:
+def read_list(name: str, value: object) -> JSONList | None:
     if value is None or isinstance(value, list):
         return value
     raise BadInput(name, _("a list of values is needed"))
 
 
-READERS: dict[Any, Callable[[str, Any], Any]] = {
+READERS: dict[Any, Callable[[str, object], object]] = {
     str: read_text,
     str | None: read_optional_text,
     Secret: read_secret,
@@ -117,6 +120,6 @@ READERS: dict[Any, Callable[[str, Any], Any]] = {
     datetime: read_needed_instant,
     datetime | None: read_instant,
     UUID: read_uuid,
-    dict[str, Any] | None: read_arguments,
-    list[Any] | None: read_list,
+    JSONObject | None: read_arguments,
+    JSONList | None: read_list,
 }

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from peewee import ModelSelect
+
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.schemas import row_of
 from admin.problems import BadInput
@@ -43,12 +45,12 @@ def audit(
         page = pagination.page(query, AuditEntry.at, AuditEntry.id, limit, before)
     except pagination.BadPage as error:
         raise BadInput("before", str(error)) from error
-    return Audit([AuditLine(*row_of(one, AuditLine)) for one in page.rows], page.older)
+    return Audit([AuditLine(*row_of(entry, AuditLine)) for entry in page.rows], page.older)
 
 
-def entries(**asked: str | None) -> Any:
+def entries(**conditions: str | None) -> "ModelSelect[AuditEntry]":
     """The rows of the audit whose columns are what was asked for; empty stands for any."""
     query = AuditEntry.select()
-    for name, value in asked.items():
+    for name, value in conditions.items():
         query = query.where(getattr(AuditEntry, name) == value) if value else query
     return query

@@ -1,13 +1,15 @@
 """What can be asked and done of bulk actions: one command for many runs."""
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from flask import abort
 from flask_babel import gettext as _
+from peewee import ModelSelect
 
 import tasks
 from admin.auth.identity import Who
 from admin.display.numbers import number
+from admin.operations.arguments import JSONList
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.registry import Outcome, action
 from admin.problems import BadInput, Refused
@@ -48,6 +50,7 @@ class BulkItems(NamedTuple):
 @read("bulk.preflight", "/bulk/preflight", "operator")
 def preflight(
     search: Annotated[str, {"maxLength": 500, "description": "Which runs, as in the search box."}] = "",
+    # A default that no call can change; the schema is that of a list.
     run: Annotated[list[str], {"description": "Ids of runs, instead of a search."}] = (),  # type: ignore[assignment]
 ) -> Preflight:
     """Which runs a bulk action would be about: how many, in which states, and the newest of them."""
@@ -60,8 +63,8 @@ def preflight(
 @read("bulk.list", "/bulk", columns=("id", "verb", "total", "done", "refused", "asked_by", "created_at", "ended_at"))
 def bulks(before: Cursor = "", limit: Limit = 30) -> Bulks:
     """Bulk actions, newest first."""
-    found = Bulk.select().order_by(Bulk.id.desc()).limit(limit + 1)
-    rows = list(found.where(Bulk.id < number_of("before", before)) if before else found)
+    query = Bulk.select().order_by(Bulk.id.desc()).limit(limit + 1)
+    rows = list(query.where(Bulk.id < number_of("before", before)) if before else query)
     return Bulks(rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None)
 
 
@@ -79,16 +82,15 @@ def bulk_items(
     limit: Limit = 30,
 ) -> BulkItems:
     """What became of each run of a bulk action."""
-    found = BulkItem.select().where(BulkItem.bulk_id == get_bulk(bulk_id).id)
-    found = found.where(BulkItem.state == state) if state else found
-    found = found.where(BulkItem.number > number_of("after", after)) if after else found
-    rows = list(found.order_by(BulkItem.number).limit(limit + 1))
+    query = BulkItem.select().where(BulkItem.bulk_id == get_bulk(bulk_id).id)
+    query = query.where(BulkItem.state == state) if state else query
+    query = query.where(BulkItem.number > number_of("after", after)) if after else query
+    rows = list(query.order_by(BulkItem.number).limit(limit + 1))
     return BulkItems(rows[:limit], str(rows[limit - 1].number) if len(rows) > limit else None)
 
 
 def get_bulk(bulk_id: int) -> Bulk:
-    found: Any = Bulk.get_or_none(Bulk.id == bulk_id)
-    return found or abort(404, _("There is no such bulk action, or it is too long ago."))
+    return Bulk.get_or_none(Bulk.id == bulk_id) or abort(404, _("There is no such bulk action, or it is too long ago."))
 
 
 def number_of(name: str, text: str) -> int:
@@ -110,63 +112,63 @@ class RunsChanged(Refused):
         self.found = found
 
 
-def chosen(search: str | None, run_ids: list[Any] | None) -> Any:
+def chosen(search: str | None, run_ids: JSONList | None) -> "ModelSelect[Run]":
     """The query for the runs that are named, or that a search finds. Raises BadInput; nothing is not everything."""
     if run_ids:
-        if not all(isinstance(one, str) and "\0" not in one for one in run_ids):
+        if not all(isinstance(run_id, str) and "\0" not in run_id for run_id in run_ids):
             raise BadInput("runs", _("a list of ids is needed"))
         if len(run_ids) > MOST_NAMED:
             raise BadInput("runs", _("at most %(most)s runs are taken at once", most=number(MOST_NAMED)))
         return bulk.ticked(run_ids)
     try:
         terms = parse(search or "")
-        wanted = run_query.lookup(terms, now())
+        query = run_query.lookup(terms, now())
     except BadSearch as error:
         raise BadInput("search", str(error)) from error
     if all(term.key == "before" for term in terms):
         raise BadInput("search", _("a search that leaves something out is needed: all runs at once is never meant"))
-    return everything(wanted)
+    return everything(query)
 
 
-def begin(who: Who, verb: str, fingerprint: str, search: str | None, run_ids: list[Any] | None) -> Outcome:
+def begin(actor: Who, verb: str, fingerprint: str, search: str | None, run_ids: JSONList | None) -> Outcome[int]:
     """Write the items down and enqueue the task that works them off. Raises RunsChanged and BadInput."""
     try:
-        begun = bulk.begin(verb, chosen(search, run_ids), fingerprint, who.asker, None if run_ids else search)
+        bulk_action = bulk.begin(verb, chosen(search, run_ids), fingerprint, actor.asker, None if run_ids else search)
     except bulk.Changed as error:
         raise RunsChanged(error.found) from error
     except bulk.TooMany as error:
         raise BadInput("search", _("at most %(most)s runs are taken at once", most=number(bulk.MOST))) from error
     try:
-        run = run_control.run_task(tasks.queues, TASK, kwargs={"bulk_id": begun.id}, by=who.asker)
+        run = run_control.run_task(tasks.queues, TASK, kwargs={"bulk_id": bulk_action.id}, by=actor.asker)
     except Exception:
-        bulk.withdraw(begun.id)
+        bulk.withdraw(bulk_action.id)
         raise
-    bulk.carried_by(begun.id, run.id)
-    told = {"search": search} if begun.search else {"runs": run_ids}
-    return Outcome(begun.id, str(begun.id), after={**told, "count": begun.total, "run": run.id})
+    bulk.carried_by(bulk_action.id, run.id)
+    selection = {"search": search} if bulk_action.search else {"runs": run_ids}
+    return Outcome(bulk_action.id, str(bulk_action.id), after={**selection, "count": bulk_action.total, "run": run.id})
 
 
 @action("bulk.retry", "operator", makes=True, in_transaction=False)
-def bulk_retry(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+def bulk_retry(actor: Who, fingerprint: str, search: str | None = None, runs: JSONList | None = None) -> Outcome[int]:
     """Re-queue all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
-    return begin(who, "retry", fingerprint, search, runs)
+    return begin(actor, "retry", fingerprint, search, runs)
 
 
 @action("bulk.cancel", "operator", makes=True, in_transaction=False)
-def bulk_cancel(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+def bulk_cancel(actor: Who, fingerprint: str, search: str | None = None, runs: JSONList | None = None) -> Outcome[int]:
     """Cancel all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
-    return begin(who, "cancel", fingerprint, search, runs)
+    return begin(actor, "cancel", fingerprint, search, runs)
 
 
 @action("bulk.delete", "admin", danger=True, makes=True, in_transaction=False)
-def bulk_delete(who: Who, fingerprint: str, search: str | None = None, runs: list[Any] | None = None) -> Outcome[int]:
+def bulk_delete(actor: Who, fingerprint: str, search: str | None = None, runs: JSONList | None = None) -> Outcome[int]:
     """Remove all these runs from the history; `fingerprint` and what it gives back are as with the others."""
-    return begin(who, "delete", fingerprint, search, runs)
+    return begin(actor, "delete", fingerprint, search, runs)
 
 
 @action("bulk.stop", "operator")
-def bulk_stop(who: Who, bulk_id: int) -> Outcome[None]:
+def bulk_stop(actor: Who, bulk_id: int) -> Outcome[None]:
     """Leave alone what a bulk action has not begun."""
-    if not bulk.stop(bulk_id, who.asker):
+    if not bulk.stop(bulk_id, actor.asker):
         raise Refused(_("There is nothing to stop."))
     return Outcome(target=str(bulk_id))

@@ -47,32 +47,34 @@ def dead(before: Cursor = "", limit: Limit = 30) -> DeadPage:
     """Runs that took down too many workers, or whose message cannot be read; newest first."""
     page = dead_letters.page(tasks.queues, limit, place_of(before))
     older = page.older and f"{page.older.at!r}_{page.older.run_id}"
-    return DeadPage([dead_run(one) for one in page.rows], older, dead_letters.count(tasks.queues))
+    return DeadPage([dead_run(letter) for letter in page.rows], older, dead_letters.count(tasks.queues))
 
 
-def dead_run(one: dead_letters.Dead) -> DeadRun:
-    run = one.run
-    return DeadRun(one.run_id, one.queue, one.at, run and run.task, run and run.deliveries, run and run.error)
+def dead_run(letter: dead_letters.Dead) -> DeadRun:
+    run = letter.run
+    if run is None:
+        return DeadRun(letter.run_id, letter.queue, letter.at, None, None, None)
+    return DeadRun(letter.run_id, letter.queue, letter.at, run.task, run.deliveries, run.error)
 
 
 @read("dead.show", "/dead/{run_id}")
 def dead_message(run_id: str) -> DeadMessage:
     """The message of a dead run, as far as it can be read."""
-    found, data = get_dead_message(run_id)
-    return DeadMessage(run_id, found.name, Run.get_or_none(Run.id == run_id), dead_letters.opened(found, data))
+    queue, data = get_dead_message(run_id)
+    return DeadMessage(run_id, queue.name, Run.get_or_none(Run.id == run_id), dead_letters.opened(queue, data))
 
 
 @action("dead.requeue", "operator", in_transaction=False)
-def requeue_dead(who: Who, run_id: str) -> Outcome[str]:
+def requeue_dead(actor: Who, run_id: str) -> Outcome[str]:
     """Give a dead run another chance, with its own message."""
     runs.requeue(tasks.queues, run_id)
     return Outcome(run_id, run_id)
 
 
 @action("dead.discard", "admin", danger=True, in_transaction=False)
-def discard_dead(who: Who, run_id: str) -> Outcome[str]:
+def discard_dead(actor: Who, run_id: str) -> Outcome[str]:
     """Give up the message of a dead run for good."""
-    runs.discard(tasks.queues, run_id, who.asker)
+    runs.discard(tasks.queues, run_id, actor.asker)
     return Outcome(run_id, run_id)
 
 

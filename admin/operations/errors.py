@@ -1,7 +1,7 @@
 """What can be asked and done of errors: failures that are alike, as one group."""
 
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from flask import abort
 from flask_babel import gettext as _
@@ -9,17 +9,39 @@ from flask_babel import gettext as _
 from admin.auth.identity import Who
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.registry import Outcome, action
-from admin.operations.schemas import columns
 from admin.problems import BadInput, Refused
 from engine.history import error_groups as errors
-from engine.history.error_stats import tallies
+from engine.history.error_stats import Tally, tallies
 from engine.models import Attempt, ErrorGroup, now
 from engine.search import pagination
 
 WINDOWS = ("hour", "day", "week", "total")
 
-#: A group, and how often it came in the last hour, day and week, and in all.
-ErrorOf = NamedTuple("ErrorOf", [*columns(ErrorGroup).items(), *((name, int) for name in WINDOWS)])
+
+class ErrorOf(NamedTuple):
+    """The columns of a group, and how often it came in the last hour, day and week, and in all."""
+
+    id: str
+    task: str
+    exception: str
+    place: str
+    code: str
+    message: str
+    first_seen_at: datetime
+    first_version: str | None
+    last_seen_at: datetime
+    last_version: str | None
+    state: str
+    resolved_at: datetime | None
+    resolved_by: str | None
+    regressed_at: datetime | None
+    snoozed_until: datetime | None
+    snoozed_by: str | None
+    hour: int
+    day: int
+    week: int
+    total: int
+
 
 STATES = ("open", "snoozed", "resolved", "all")
 EXAMPLES = 10
@@ -52,7 +74,7 @@ def error_groups(
         page = pagination.page(query, ErrorGroup.last_seen_at, ErrorGroup.id, limit, before)
     except pagination.BadPage as error:
         raise BadInput("before", str(error)) from error
-    return Errors(told(page.rows), page.older)
+    return Errors(with_counts(page.rows), page.older)
 
 
 @read("errors.show", "/errors/{error_id}")
@@ -60,30 +82,30 @@ def error_group(error_id: str) -> ErrorInFull:
     """One group, with its latest failures."""
     group = get_error(error_id)
     examples = Attempt.select().where(Attempt.error_group == group.id).order_by(Attempt.ended_at.desc()).limit(EXAMPLES)
-    return ErrorInFull(told([group])[0], list(examples))
+    return ErrorInFull(with_counts([group])[0], list(examples))
 
 
-def told(found: list[ErrorGroup]) -> list[ErrorOf]:
+def with_counts(groups: list[ErrorGroup]) -> list[ErrorOf]:
     as_of = now()
-    counted: dict[str, Any] = tallies([one.id for one in found], as_of)
-    return [ErrorOf(**one.__data__ | facts_of(one, counted[one.id], as_of)) for one in found]
+    counts = tallies([group.id for group in groups], as_of)
+    return [ErrorOf(**group.__data__ | facts_of(group, counts[group.id], as_of)) for group in groups]
 
 
-def facts_of(group: ErrorGroup, tally: Any, as_of: datetime) -> dict[str, Any]:
-    return {"state": state_of(group, as_of), **{name: getattr(tally, name) for name in WINDOWS}}
+def facts_of(group: ErrorGroup, counts: Tally, as_of: datetime) -> dict[str, object]:
+    return {"state": state_of(group, as_of), **{name: getattr(counts, name) for name in WINDOWS}}
 
 
 @action("errors.resolve", "operator")
-def resolve(who: Who, error_id: str) -> Outcome:
+def resolve(actor: Who, error_id: str) -> Outcome[None]:
     """Call a group of errors mended; it opens by itself when it fails again."""
     before = state_for_audit(error_id)
-    if not errors.resolve(error_id, who.name):
+    if not errors.resolve(error_id, actor.name):
         raise Refused(_("It is resolved already."))
     return Outcome(target=error_id, before=before, after={"state": "resolved"})
 
 
 @action("errors.reopen", "operator")
-def reopen(who: Who, error_id: str) -> Outcome:
+def reopen(actor: Who, error_id: str) -> Outcome[None]:
     """Take back that a group of errors is resolved or snoozed."""
     before = state_for_audit(error_id)
     if not errors.reopen(error_id):
@@ -92,12 +114,12 @@ def reopen(who: Who, error_id: str) -> Outcome:
 
 
 @action("errors.snooze", "operator")
-def snooze(who: Who, error_id: str, until: datetime) -> Outcome:
+def snooze(actor: Who, error_id: str, until: datetime) -> Outcome[None]:
     """Leave a group of errors out of the open ones until an instant."""
     if until <= now():
         raise BadInput("until", _("an instant in the future is needed"))
     before = state_for_audit(error_id)
-    if not errors.snooze(error_id, until, who.name):
+    if not errors.snooze(error_id, until, actor.name):
         raise Refused(_("It is resolved, so there is nothing to snooze."))
     return Outcome(target=error_id, before=before, after={"snoozed_until": until.isoformat()})
 
@@ -117,7 +139,6 @@ def state_of(group: ErrorGroup, as_of: datetime) -> str:
 
 
 def get_error(group_id: str) -> ErrorGroup:
-    found: ErrorGroup = ErrorGroup.get_or_none(ErrorGroup.id == group_id) or abort(
+    return ErrorGroup.get_or_none(ErrorGroup.id == group_id) or abort(
         404, _("There is no such group of errors, or it did not fail for longer than the history is kept.")
     )
-    return found

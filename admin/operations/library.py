@@ -8,7 +8,7 @@ from reading import sample_data
 
 
 @action("library.demo", "admin")
-def load_sample_library(who: Who) -> Outcome[dict[str, int]]:
+def load_sample_library(actor: Who) -> Outcome[dict[str, int]]:
     """Load the sample library into a database of our own; gives back how many rows of what."""
     try:
         counts = sample_data.load(now())

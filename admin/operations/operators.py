@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from flask_babel import gettext as _
-from peewee import JOIN, IntegrityError, fn
+from peewee import JOIN, IntegrityError, ModelSelect, fn
 
 from admin.auth.identity import IDLE, LONGEST, ROLES, Who, recently
 from admin.auth.passwords import hashed, new_password
@@ -33,18 +33,18 @@ class People(NamedTuple):
 @read("operators.list", "/operators")
 def operators() -> People:
     """Who may sign in, by address."""
-    return People([Person(*row_of(one, Person)) for one in with_sign_ins()])
+    return People([Person(*row_of(operator, Person)) for operator in with_sign_ins()])
 
 
 # --- operators -----------------------------------------------------------------------------------------------
 
 
-def with_sign_ins() -> Any:
+def with_sign_ins() -> "ModelSelect[Any]":
     """Operators by address, with `sessions`, how many browsers they are signed in with, and `seen_at`, when they were
     last here.
     """
-    moment = now()
-    signed_in = SignIn.ended_at.is_null() & (SignIn.seen_at > moment - IDLE) & (SignIn.created_at > moment - LONGEST)
+    as_of = now()
+    signed_in = SignIn.ended_at.is_null() & (SignIn.seen_at > as_of - IDLE) & (SignIn.created_at > as_of - LONGEST)
     return (
         Operator.select(
             Operator,
@@ -59,7 +59,7 @@ def with_sign_ins() -> Any:
 
 
 @action("operators.create", "admin", makes=True)
-def add_operator(who: Who, email: str, role: str, password: Secret | None = None) -> Outcome[str]:
+def add_operator(actor: Who, email: str, role: str, password: Secret | None = None) -> Outcome[str]:
     """Let a person sign in; gives back the password, a new one unless one is given."""
     return Outcome(create_operator(email, role, password), email, after={"role": role})
 
@@ -77,7 +77,7 @@ def create_operator(email: str, role: str, password: str | None = None) -> str:
 
 
 @action("operators.role", "admin")
-def change_role(who: Who, email: str, role: str) -> Outcome:
+def change_role(actor: Who, email: str, role: str) -> Outcome[None]:
     """Give a person another role; the last admin keeps theirs."""
     operator, role = person(email), role_of(role)
     if role != "admin":
@@ -88,7 +88,7 @@ def change_role(who: Who, email: str, role: str) -> Outcome:
 
 
 @action("operators.disable", "admin", danger=True)
-def disable(who: Who, email: str) -> Outcome:
+def disable(actor: Who, email: str) -> Outcome[None]:
     """Let a person sign in no more, and end their sessions; the last admin stays."""
     operator = person(email)
     if operator.disabled_at:
@@ -100,7 +100,7 @@ def disable(who: Who, email: str) -> Outcome:
 
 
 @action("operators.enable", "admin")
-def enable(who: Who, email: str) -> Outcome:
+def enable(actor: Who, email: str) -> Outcome[None]:
     """Let a person who was disabled sign in again."""
     operator = person(email)
     if not operator.disabled_at:
@@ -110,12 +110,12 @@ def enable(who: Who, email: str) -> Outcome:
 
 
 @action("operators.password", "admin", danger=True)
-def renew_password(who: Who, email: str, password: Secret | None = None) -> Outcome:
+def renew_password(actor: Who, email: str, password: Secret | None = None) -> Outcome[str]:
     """Replace a person's password and end their sessions; gives it back, a new one unless one is given."""
     operator = person(email)
-    password = new_password() if password is None else password
-    Operator.update(password_hash=hashed(password, operator.email)).where(Operator.id == operator.id).execute()
-    return Outcome(password, operator.email, after={"sessions_ended": end_sign_ins(operator)})
+    given_or_new = new_password() if password is None else password
+    Operator.update(password_hash=hashed(given_or_new, operator.email)).where(Operator.id == operator.id).execute()
+    return Outcome(given_or_new, operator.email, after={"sessions_ended": end_sign_ins(operator)})
 
 
 def email_of(text: str) -> str:
@@ -135,17 +135,17 @@ def role_of(text: str) -> str:
 
 
 def person(email: str) -> Operator:
-    found: Operator | None = Operator.get_or_none(Operator.email == email_of(email))
-    if found is None:
+    operator: Operator | None = Operator.get_or_none(Operator.email == email_of(email))
+    if operator is None:
         raise Refused(_("There is no operator %(email)s.", email=email))
-    return found
+    return operator
 
 
 def leave_an_admin(operator: Operator) -> None:
     """Somebody must be able to make people. The rows are locked, so two admins cannot remove each other at once."""
     admins = Operator.select(Operator.id).where((Operator.role == "admin") & Operator.disabled_at.is_null())
     admins = admins.order_by(Operator.id)
-    ids = [one.id for one in (admins.for_update() if on_postgresql() else admins)]
+    ids = [admin.id for admin in (admins.for_update() if on_postgresql() else admins)]
     if ids == [operator.id]:
         raise Refused(_("%(email)s is the last admin; make another one first.", email=operator.email))
 
@@ -153,9 +153,9 @@ def leave_an_admin(operator: Operator) -> None:
 # --- sign-ins ------------------------------------------------------------------------------------------------
 
 
-def end_sign_ins(operator: Operator, *conditions: Any) -> int:
+def end_sign_ins(operator: Operator, *conditions: object) -> int:
     """Of all browsers, and with them every copy of their cookies."""
-    mine = (SignIn.operator == operator) & SignIn.ended_at.is_null()
-    ended: int = SignIn.update(ended_at=now()).where(mine, *conditions).execute()
+    open_sessions = (SignIn.operator == operator) & SignIn.ended_at.is_null()
+    ended: int = SignIn.update(ended_at=now()).where(open_sessions, *conditions).execute()
     recently.forget()
     return ended

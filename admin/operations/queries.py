@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from werkzeug.datastructures import MultiDict
 
 from admin.forms.list_filters import LONGEST
 from admin.operations.arguments import read_number_of_row, read_uuid
-from admin.operations.schemas import as_data
+from admin.operations.schemas import Schema, as_data
 from admin.problems import BadInput, as_http
 from engine.control.arguments import unknown_parameter
 
@@ -27,7 +27,7 @@ MOST_AT_ONCE = 200
 Limit = Annotated[int, {"minimum": 1, "maximum": MOST_AT_ONCE}]
 Cursor = Annotated[str, {"description": "Where the page begins: as in `next` of the one before."}]
 
-Answer = Callable[..., Any]
+Answer = TypeVar("Answer", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Read:
     name: str  # noun.verb
     path: str  # below the API's own, with {names} in it
     role: str
-    filters: Mapping[str, Any]
+    filters: Mapping[str, Schema]
     columns: Sequence[str]
-    function: Answer
+    function: Callable[..., object]
 
     @property
     def doc(self) -> str:
@@ -56,7 +56,7 @@ class Read:
         return self.name.partition(".")[2]
 
     @property
-    def hints(self) -> dict[str, Any]:
+    def hints(self) -> dict[str, object]:
         return get_type_hints(self.function, include_extras=True)
 
     @property
@@ -64,12 +64,12 @@ class Read:
         return re.findall(r"{(\w+)}", self.path)
 
     @property
-    def in_query(self) -> dict[str, Any]:
+    def in_query(self) -> dict[str, object]:
         """The parameters with their types; a filter's type is text."""
         own = {name: kind for name, kind in self.hints.items() if name not in ("return", *self.in_path)}
         return {name: Annotated[str, schema] for name, schema in self.filters.items()} | own
 
-    def default(self, name: str) -> Any:
+    def default(self, name: str) -> object:
         parameter = inspect.signature(self.function).parameters.get(name)
         return parameter.default if parameter else None
 
@@ -83,25 +83,25 @@ class Read:
             if name not in self.in_query:
                 raise as_http(unknown_parameter(name, self.name, self.in_query))
         hints = self.hints
-        given = {name: value_of(name, hints[name], [text]) for name, text in in_path.items()}
-        given |= {name: value_of(name, hints[name], query.getlist(name)) for name in query if name in hints}
+        arguments = {name: value_of(name, hints[name], [text]) for name, text in in_path.items()}
+        arguments |= {name: value_of(name, hints[name], query.getlist(name)) for name in query if name in hints}
         for name in query:
             if name in self.filters and len(query.getlist(name)) > 1:
                 raise BadInput(name, _("one value is needed"))
-        return as_data(self.function(**given))
+        return as_data(self.function(**arguments))
 
     def address(self, base: str, in_path: Mapping[str, str], query: "MultiDict[str, str]", cursor: str) -> str:
         """Where the page of the list is that begins at `cursor`."""
-        path = re.sub(r"{(\w+)}", lambda found: in_path[found[1]], self.path)
-        others = [(name, value) for name, value in query.items(multi=True) if name != self.cursor]
-        return f"{base}{path}?{urlencode([*others, (self.cursor, cursor)])}"
+        path = re.sub(r"{(\w+)}", lambda match: in_path[match[1]], self.path)
+        rest = [(name, value) for name, value in query.items(multi=True) if name != self.cursor]
+        return f"{base}{path}?{urlencode([*rest, (str(self.cursor), cursor)])}"
 
 
 READS: dict[str, Read] = {}
 
 
 def read(
-    name: str, path: str, role: str = "viewer", filters: Mapping[str, Any] | None = None, columns: Sequence[str] = ()
+    name: str, path: str, role: str = "viewer", filters: Mapping[str, Schema] | None = None, columns: Sequence[str] = ()
 ) -> Callable[[Answer], Answer]:
     def declare(function: Answer) -> Answer:
         READS[name] = Read(name, path, role, filters or {}, columns, function)
@@ -113,39 +113,39 @@ def read(
 # --- parameters ----------------------------------------------------------------------------------------------
 
 
-def value_of(name: str, kind: Any, texts: list[str]) -> Any:
+def value_of(name: str, kind: object, texts: list[str]) -> object:
     """What was given in an address, in its type. Raises BadInput."""
-    more = {}
+    schema = {}
     if get_origin(kind) is Annotated:
-        kind, more = get_args(kind)[0], get_args(kind)[1]
+        kind, schema = get_args(kind)[0], get_args(kind)[1]
     if get_origin(kind) is list:
-        return [text_of(name, text, more) for text in texts]
+        return [text_of(name, text, schema) for text in texts]
     if len(texts) != 1:
         raise BadInput(name, _("one value is needed"))
     (text,) = texts
     if get_origin(kind) is Literal:
         return choice_of(name, text, get_args(kind))
     if kind is int:
-        return whole_of(name, text, more)
-    return read_uuid(name, text) if kind is UUID else text_of(name, text, more)
+        return whole_of(name, text, schema)
+    return read_uuid(name, text) if kind is UUID else text_of(name, text, schema)
 
 
-def text_of(name: str, text: str, more: Mapping[str, Any]) -> str:
-    if len(text) > more.get("maxLength", LONGEST):
-        raise BadInput(name, _("at most %(most)s characters are allowed", most=more.get("maxLength", LONGEST)))
+def text_of(name: str, text: str, schema: Schema) -> str:
+    if len(text) > schema.get("maxLength", LONGEST):
+        raise BadInput(name, _("at most %(most)s characters are allowed", most=schema.get("maxLength", LONGEST)))
     return text
 
 
-def choice_of(name: str, text: str, allowed: tuple[Any, ...]) -> Any:
-    for one in allowed:
-        if text == str(one):
-            return one
+def choice_of(name: str, text: str, allowed: tuple[object, ...]) -> object:
+    for value in allowed:
+        if text == str(value):
+            return value
     raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(map(str, allowed))))
 
 
-def whole_of(name: str, text: str, more: Mapping[str, Any]) -> int:
+def whole_of(name: str, text: str, schema: Schema) -> int:
     value = read_number_of_row(name, text)
-    low, high = more.get("minimum", value), more.get("maximum", value)
+    low, high = schema.get("minimum", value), schema.get("maximum", value)
     if not low <= value <= high:
         raise BadInput(name, _("a whole number from %(low)s to %(high)s is needed", low=low, high=high))
     return value

@@ -24,10 +24,10 @@ Value = TypeVar("Value")
 class Outcome(NamedTuple, Generic[Value]):
     """What an action gives back to its caller, and what the audit keeps of it."""
 
-    value: Value = None  # type: ignore[assignment]
+    value: Value = None  # type: ignore[assignment]  # left out of an Outcome[None] alone
     target: str | None = None
-    before: Any = None
-    after: Any = None
+    before: object = None
+    after: object = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Action:
     danger: bool  # asked about once more before it is done
     makes: bool  # something new: no parameter names what it is done to
     in_transaction: bool
-    function: Callable[..., Outcome]
+    function: Callable[..., Outcome[object]]
     can_start: Callable[..., None] | None = None  # raises where it could only wait: Paused, NoLiveWorker
 
     @property
@@ -62,23 +62,23 @@ class Action:
     def subject(self) -> inspect.Parameter | None:
         """The parameter that names what it is done to: the first one that must be given. A secret names nothing."""
         first = next(iter(self.parameters), None)
-        named = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
-        return first if named and not self.makes else None
+        names_target = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
+        return first if names_target and not self.makes else None
 
-    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, values: Mapping[str, object]) -> dict[str, object]:
         """The arguments in their types. Raises BadInput."""
         parameters = {parameter.name: parameter for parameter in self.parameters}
-        for name in given:
+        for name in values:
             if name not in parameters:
-                others = [one for one in parameters if not self.subject or one != self.subject.name]
-                raise as_http(unknown_parameter(name, self.name, others))
+                names = [parameter for parameter in parameters if not self.subject or parameter != self.subject.name]
+                raise as_http(unknown_parameter(name, self.name, names))
         for name, parameter in parameters.items():
-            if name not in given and parameter.default is parameter.empty:
+            if name not in values and parameter.default is parameter.empty:
                 raise BadInput(name, _("a value is needed"))
-        return {name: READERS[parameters[name].annotation](name, value) for name, value in given.items()}
+        return {name: READERS[parameters[name].annotation](name, value) for name, value in values.items()}
 
 
-Deed = Callable[..., Outcome]
+Handler = TypeVar("Handler", bound=Callable[..., Outcome[Any]])
 ACTIONS: dict[str, Action] = {}
 
 
@@ -90,48 +90,48 @@ def action(
     makes: bool = False,
     in_transaction: bool = True,
     can_start: Callable[..., None] | None = None,
-) -> Callable[[Deed], Deed]:
-    def declare(function: Deed) -> Deed:
+) -> Callable[[Handler], Handler]:
+    def declare(function: Handler) -> Handler:
         ACTIONS[name] = Action(name, role, danger, makes, in_transaction, function, can_start)
         return function
 
     return declare
 
 
-def perform(who: Who, name: str, /, **given: Any) -> Any:
-    """Do it in the name of `who`. Raises NotAllowed, BadInput, Refused and what the engine raises.
+def perform(actor: Who, name: str, /, **arguments: Any) -> Any:
+    """Do it in the name of `actor`. Raises NotAllowed, BadInput, Refused and what the engine raises.
 
     The audit entry is written in the action's own transaction where it has one. A broker has none: there the database
     must take a write first. When it goes away at that very moment, the action is done without its entry.
     """
-    return carry_out(who, ACTIONS[name], given)
+    return carry_out(actor, ACTIONS[name], arguments)
 
 
-def perform_at_once(who: Who, name: str, /, **given: Any) -> Any:
+def perform_at_once(actor: Who, name: str, /, **arguments: Any) -> Any:
     """As `perform`, for a caller that waits for the result: raises Paused or NoLiveWorker where it could only wait."""
-    return carry_out(who, ACTIONS[name], given, at_once=True)
+    return carry_out(actor, ACTIONS[name], arguments, at_once=True)
 
 
-def carry_out(who: Who, action: Action, given: Mapping[str, Any], at_once: bool = False) -> Any:
-    if not who.may(action.role):
-        raise denied(who, action.role, action.name)
-    arguments = action.read(given)
+def carry_out(actor: Who, action: Action, values: Mapping[str, object], at_once: bool = False) -> object:
+    if not actor.may(action.role):
+        raise denied(actor, action.role, action.name)
+    arguments = action.read(values)
     if at_once and action.can_start:
         action.can_start(**arguments)
     if not action.in_transaction:
         audit_log.check_writable()
     with database.atomic() if action.in_transaction else nullcontext():
-        outcome = action.function(who, **arguments)
-        audit_log.write(who, action.name, target=outcome.target, before=outcome.before, after=outcome.after)
+        outcome = action.function(actor, **arguments)
+        audit_log.write(actor, action.name, target=outcome.target, before=outcome.before, after=outcome.after)
     return outcome.value
 
 
-def hindrance(name: str, /, **given: Any) -> str | None:
+def hindrance(name: str, /, **arguments: object) -> str | None:
     """Why an action could not start now, in words; None where it could."""
     action = ACTIONS[name]
     try:
         if action.can_start:
-            action.can_start(**action.read(given))
+            action.can_start(**action.read(arguments))
     except (Paused, NoLiveWorker, BrokerAway) as error:
         return in_words(error)
     return None

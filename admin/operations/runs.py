@@ -10,9 +10,10 @@ from markupsafe import Markup
 
 import tasks
 from admin.auth.identity import Who
+from admin.operations.arguments import JSONList, JSONObject
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.registry import Outcome, action
-from admin.operations.schemas import columns
+from admin.operations.schemas import Schema
 from admin.problems import BadInput
 from admin.search.run_filter import SPANS, RunFilter
 from config import QUEUES
@@ -24,7 +25,7 @@ from engine.search.pagination import COUNTED_TO, BadPage
 from engine.search.run_search import count_by_state, find
 
 #: As on the page of runs, whose address takes the same.
-FILTERS: dict[str, Any] = {
+FILTERS: dict[str, Schema] = {
     "state": {"description": f"One or more, with commas between: {', '.join(State)}."},
     "task": {"description": "Names of tasks, with commas between."},
     "queue": {"description": f"One or more, with commas between: {', '.join(QUEUES)}."},
@@ -38,7 +39,38 @@ FILTERS: dict[str, Any] = {
 }
 
 
-RunInFull = NamedTuple("RunInFull", [*columns(Run).items(), ("history", list[Attempt])])
+class RunInFull(NamedTuple):
+    """The columns of a run, and its attempts."""
+
+    id: str
+    task: str
+    queue: str
+    state: str
+    args: Any
+    kwargs: Any
+    priority: float | None
+    retries: int
+    asked_by_kind: str | None
+    asked_by: str | None
+    parent_id: str | None
+    code_version: str | None
+    enqueued_at: datetime
+    due_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    instant_at: datetime | None
+    wait_ms: float | None
+    run_ms: float | None
+    attempts: int
+    deliveries: int
+    worker: str | None
+    result: Any
+    error: str | None
+    error_group: str | None
+    progress_done: float | None
+    progress_total: float | None
+    progress_text: str | None
+    history: list[Attempt]
 
 
 class RunPage(NamedTuple):
@@ -64,7 +96,7 @@ class Log(NamedTuple):
 class Causes(NamedTuple):
     """Each with `cause`, `text` and what belongs to it; the main one first."""
 
-    causes: list[dict[str, Any]]
+    causes: list[JSONObject]
 
 
 @read(
@@ -90,8 +122,8 @@ def run_counts() -> RunCounts:
 @read("runs.show", "/runs/{run_id}")
 def run(run_id: str) -> RunInFull:
     """One run; `history` holds its attempts, first to last."""
-    found = get_run(run_id)
-    return RunInFull(**found.__data__, history=found.history)
+    run = get_run(run_id)
+    return RunInFull(**run.__data__, history=run.history)
 
 
 @read("runs.log", "/runs/{run_id}/log", columns=("at", "level", "logger", "text"))
@@ -119,27 +151,26 @@ def place_of(text: str) -> tuple[int, int]:
 @read("runs.why", "/runs/{run_id}/why")
 def run_why(run_id: str) -> Causes:
     """Why the run is not running: everything that stands in its way."""
-    found = Run.get_or_none(Run.id == run_id) or abort(404, _("No run has this id, or it is older than the history."))
-    return Causes([cause_as_data(cause) for cause in why(tasks.queues, found)])
+    return Causes([cause_as_data(cause) for cause in why(tasks.queues, get_run(run_id))])
 
 
 @action("runs.cancel", "operator", in_transaction=False)
-def cancel_run(who: Who, run_id: str) -> Outcome[str]:
+def cancel_run(actor: Who, run_id: str) -> Outcome[str]:
     """Take a waiting run out of its queue, or interrupt a running one; gives back `removed` or `running`."""
-    done = run_control.cancel(tasks.queues, run_id, who.asker)
+    done = run_control.cancel(tasks.queues, run_id, actor.asker)
     return Outcome(done, run_id, after={"was": "waiting" if done == "removed" else done})
 
 
 @action("runs.retry", "operator", in_transaction=False)
-def retry_run(who: Who, run_id: str) -> Outcome[str]:
+def retry_run(actor: Who, run_id: str) -> Outcome[str]:
     """Re-queue a run that has ended, under its own id."""
-    run_control.retry(tasks.queues, run_id, who.asker)
+    run_control.retry(tasks.queues, run_id, actor.asker)
     return Outcome(run_id, run_id)
 
 
 @action("runs.again", "operator", in_transaction=False)
 def run_again(
-    who: Who, run_id: str, args: list[Any] | None = None, arguments: dict[str, Any] | None = None
+    actor: Who, run_id: str, args: JSONList | None = None, arguments: JSONObject | None = None
 ) -> Outcome[Result]:
     """Enqueue a new run of the same task, whose parent is the old one; gives back its handle.
 
@@ -147,18 +178,18 @@ def run_again(
     """
     if args is None and arguments is None and (old := Run.get_or_none(Run.id == run_id)):
         args, arguments = old.args, old.kwargs
-    result = run_control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=who.asker)
+    result = run_control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=actor.asker)
     return Outcome(result, result.id, after={"parent": run_id, "args": args or [], "arguments": arguments or {}})
 
 
 @action("runs.delete", "admin", danger=True)
-def delete_run(who: Who, run_id: str) -> Outcome[str]:
+def delete_run(actor: Who, run_id: str) -> Outcome[str]:
     """Remove a run that has ended from the history, with its attempts and its log."""
     run_control.delete(tasks.queues, run_id)
     return Outcome(run_id, run_id)
 
 
-def cause_as_data(cause: Cause) -> dict[str, Any]:
+def cause_as_data(cause: Cause) -> dict[str, object]:
     """As JSON values; instants in ISO 8601 with offset."""
     return {"cause": cause.kind, "text": sentence(cause), **orjson.loads(orjson.dumps(cause.facts))}
 
@@ -170,7 +201,4 @@ def sentence(cause: Cause) -> str:
 
 
 def get_run(run_id: str) -> Run:
-    found: Run = Run.get_or_none(Run.id == run_id) or abort(
-        404, _("No run has this id, or it is older than the history.")
-    )
-    return found
+    return Run.get_or_none(Run.id == run_id) or abort(404, _("No run has this id, or it is older than the history."))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from flask_babel import gettext as _
 
-from admin.auth.identity import Who, current
+from admin.auth.identity import Who, current_actor_or_none
 from admin.operations.queries import read
 from admin.operations.registry import Outcome, action
 from admin.problems import BadInput, NotAllowed, Refused
@@ -20,7 +20,7 @@ SHOWN = 50
 
 
 @action("views.save", "viewer", makes=True)
-def save(who: Who, name: str, search: str, shared: bool = False) -> Outcome:
+def save(actor: Who, name: str, search: str, shared: bool = False) -> Outcome[str]:
     """Keep a filter of the runs under a name, for oneself or, which takes an operator, for everybody.
 
     One of the same owner and name is replaced.
@@ -35,24 +35,24 @@ def save(who: Who, name: str, search: str, shared: bool = False) -> Outcome:
         raise BadInput("search", str(error)) from error
     if not terms:
         raise BadInput("search", _("a view of everything is the list itself"))
-    if shared and not who.may("operator"):
+    if shared and not actor.may("operator"):
         raise NotAllowed(_("The role operator is needed to share a view."))
-    mine = SavedView.owner == who.name
-    if SavedView.select().where(mine & (SavedView.name != name)).count() >= MOST:
+    own_views = SavedView.owner == actor.name
+    if SavedView.select().where(own_views & (SavedView.name != name)).count() >= MOST:
         raise Refused(_("Nobody needs more than %(most)s views; remove one first.", most=MOST))
-    row = {"name": name, "owner": who.name, "search": search, "shared": shared, "created_at": now()}
-    kept = [SavedView.search, SavedView.shared, SavedView.created_at]
-    SavedView.insert(row).on_conflict(conflict_target=[SavedView.owner, SavedView.name], preserve=kept).execute()
+    row = {"name": name, "owner": actor.name, "search": search, "shared": shared, "created_at": now()}
+    replaced = [SavedView.search, SavedView.shared, SavedView.created_at]
+    SavedView.insert(row).on_conflict(conflict_target=[SavedView.owner, SavedView.name], preserve=replaced).execute()
     return Outcome(name, name, after={"search": search, "shared": shared})
 
 
 @action("views.delete", "viewer")
-def delete(who: Who, view_id: int) -> Outcome:
+def delete(actor: Who, view_id: int) -> Outcome[str]:
     """Remove a view of one's own; an admin, any that is shared. Gives back its name."""
     view = SavedView.get_or_none(SavedView.id == view_id)
-    if view is None or not (view.shared or view.owner == who.name):
+    if view is None or not (view.shared or view.owner == actor.name):
         raise Refused(_("There is no such view."))
-    if view.owner != who.name and not who.may("admin"):
+    if view.owner != actor.name and not actor.may("admin"):
         raise NotAllowed(_("The role admin is needed to remove a view of somebody else."))
     view.delete_instance()
     return Outcome(view.name, view.name, before={"search": view.search, "owner": view.owner, "shared": view.shared})
@@ -70,6 +70,6 @@ def saved_views() -> Views:
 
 def visible() -> list[SavedView]:
     """The views that whoever asks may use, by name."""
-    who = current()
-    mine_or_shared = SavedView.shared | (SavedView.owner == (who.name if who else None))
+    actor = current_actor_or_none()
+    mine_or_shared = SavedView.shared | (SavedView.owner == (actor.name if actor else None))
     return list(SavedView.select().where(mine_or_shared).order_by(SavedView.name, SavedView.id).limit(SHOWN))

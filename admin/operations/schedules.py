@@ -98,35 +98,35 @@ def ticks(
 
 
 @action("schedule.pause", "operator", in_transaction=False)
-def pause_schedule(who: Who, task: str, reason: str | None = None, until: datetime | None = None) -> Outcome[None]:
+def pause_schedule(actor: Who, task: str, reason: str | None = None, until: datetime | None = None) -> Outcome[None]:
     """Let the clock start nothing of this task, until an instant or until the schedule is resumed."""
     queue, name = schedule_named(task)
     if until and until <= now():
         raise BadInput("until", _("an instant in the future is needed"))
-    schedules.pause(queue, name, by=who.asker, reason=reason, until=until)
+    schedules.pause(queue, name, by=actor.asker, reason=reason, until=until)
     return Outcome(target=name, after={"reason": reason, "until": until and until.isoformat()})
 
 
 @action("schedule.resume", "operator", in_transaction=False)
-def resume_schedule(who: Who, task: str) -> Outcome[bool]:
+def resume_schedule(actor: Who, task: str) -> Outcome[bool]:
     """Let the clock start this task again; gives back whether the schedule was paused."""
     queue, name = schedule_named(task)
     return Outcome(schedules.resume(queue, name), name)
 
 
 @action("schedule.run", "operator", in_transaction=False)
-def run_scheduled(who: Who, task: str) -> Outcome[Result]:
+def run_scheduled(actor: Who, task: str) -> Outcome[Result]:
     """Run a scheduled task once, now, as the clock would; gives back the run's handle."""
     _, name = schedule_named(task)
-    result = run_task(tasks.queues, name, by=who.asker)
+    result = run_task(tasks.queues, name, by=actor.asker)
     return Outcome(result, name, after={"run": result.id})
 
 
 @action("schedule.catch_up", "operator", in_transaction=False)
-def catch_up_schedule(who: Who, task: str) -> Outcome[Result]:
+def catch_up_schedule(actor: Who, task: str) -> Outcome[Result]:
     """Run once for the newest tick that was missed; gives back the run's handle."""
     _, name = schedule_named(task)
-    result = schedules.catch_up(tasks.queues, name, who.asker)
+    result = schedules.catch_up(tasks.queues, name, actor.asker)
     return Outcome(result, name, after={"run": result.id})
 
 
@@ -139,6 +139,6 @@ def schedule_named(name: str) -> tuple[Queue, str]:
 
 
 def get_schedule(task: str) -> TaskFacts:
-    return next((one for one in scheduled() if one.name == task), None) or abort(
+    return next((task_facts for task_facts in scheduled() if task_facts.name == task), None) or abort(
         404, _("The clock starts no task of this name.")
     )

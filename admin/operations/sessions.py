@@ -1,11 +1,13 @@
 """What can be asked and done of reading sessions."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from flask import abort
 from flask_babel import gettext as _
+from peewee import Expression, Field, ModelSelect
 
 import models
 import tasks
@@ -15,14 +17,15 @@ from admin.display.numbers import clock
 from admin.forms.list_filters import Asked, choice, text
 from admin.operations.queries import Cursor, Limit, read
 from admin.operations.registry import Outcome, action
+from admin.operations.schemas import Schema
 from admin.problems import BadInput, Refused
 from config import settings
 from engine.models import Run, now
 from engine.search import pagination
-from models import ReadingSession
+from models import AuditEntry, ReadingSession
 from reading.sessions import close_one
 
-FILTERS: dict[str, Any] = {
+FILTERS: dict[str, Schema] = {
     "state": {"enum": ["active", "abandoned", "closed"]},
     "reader": {"description": "What the reader's address holds."},
     "book": {"description": "What the title or the author holds."},
@@ -71,9 +74,9 @@ class SessionPage(NamedTuple):
 )
 def sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
     """Reading sessions, newest first: active, abandoned or closed ones."""
-    asked, queries = lists_asked(now())
+    filters, queries = lists_asked(now())
     try:
-        page = pagination.page(queries[asked.state], newest_first(asked.state), ReadingSession.id, limit, before)
+        page = pagination.page(queries[filters.state], newest_first(filters.state), ReadingSession.id, limit, before)
     except pagination.BadPage as error:
         raise BadInput("before", str(error)) from error
     return SessionPage(sessions_of(page.rows), page.older)
@@ -82,43 +85,55 @@ def sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
 @read("sessions.show", "/sessions/{session_id}")
 def session(session_id: UUID) -> Session:
     """One reading session."""
-    found = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
-    return sessions_of([found])[0]
+    row = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
+    return sessions_of([row])[0]
 
 
-def sessions_of(found: list[Any]) -> list[Session]:
-    closers = models.closed_by(found)
-    names = [name for name in Session._fields if name not in ("user_id", "book_id", "closed_by")]
-    return [
-        Session(
-            **{name: getattr(one, name, None) for name in names},
-            user_id=one.__data__["user"],
-            book_id=one.__data__["book"],
-            closed_by=closer(closers.get(one.id)),
-        )
-        for one in found
-    ]
+def sessions_of(rows: Sequence[Any]) -> list[Session]:
+    """`rows` are those of `ReadingSession.browse`."""
+    closers = models.closed_by(rows)
+    return [session_of(row, closers.get(row.id)) for row in rows]
 
 
-def closer(found: Any) -> ClosedBy | None:
-    if found is None:
+def session_of(row: Any, closer: AuditEntry | Run | None) -> Session:
+    return Session(
+        id=row.id,
+        user_id=row.__data__["user"],
+        email=row.email,
+        book_id=row.__data__["book"],
+        title=row.title,
+        author=row.author,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        duration_minutes=row.duration_minutes,
+        start_position=row.start_position,
+        end_position=row.end_position,
+        pages_read=row.pages_read,
+        device_type=row.device_type,
+        is_active=row.is_active,
+        closed_by=closed_by(closer),
+    )
+
+
+def closed_by(closer: AuditEntry | Run | None) -> ClosedBy | None:
+    if closer is None:
         return None
-    return ClosedBy("run", found.id) if isinstance(found, Run) else ClosedBy(found.actor_kind, found.actor)
+    return ClosedBy("run", closer.id) if isinstance(closer, Run) else ClosedBy(closer.actor_kind, closer.actor)
 
 
 @action("sessions.close", "operator")
-def close_session(who: Who, session_id: UUID) -> Outcome[None]:
+def close_session(actor: Who, session_id: UUID) -> Outcome[None]:
     """Close one open reading session, whatever its age."""
     if not close_one(session_id, now()):
-        known = ReadingSession.get_or_none(ReadingSession.id == session_id)
-        raise Refused(_("This session is not open any more.") if known else _("There is no such session."))
+        exists = ReadingSession.get_or_none(ReadingSession.id == session_id)
+        raise Refused(_("This session is not open any more.") if exists else _("There is no such session."))
     return Outcome(target=str(session_id))
 
 
-def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
+def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, "ModelSelect[ReadingSession]"]]:
     """What the address asks for, and the query of each list with its filters."""
     lists = ReadingSession.lists(as_of, settings.abandoned_after)
-    asked = Asked(
+    filters = Asked(
         "pages.sessions",
         lists,
         reader=text("reader"),
@@ -128,36 +143,36 @@ def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, Any]]:
         hour=text("hour"),
         run=text("run"),
     )
-    lists["closed"] &= closed_filter(asked, as_of)
-    about = ReadingSession.about(asked.reader, asked.book)
-    return asked, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
+    lists["closed"] &= closed_filter(filters, as_of)
+    about = ReadingSession.about(filters.reader, filters.book)
+    return filters, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
 
 
-def newest_first(state: str) -> Any:
+def newest_first(state: str) -> Field:
     """The instant that this list is ordered by."""
     return ReadingSession.ended_at if state == "closed" else ReadingSession.started_at
 
 
-def closed_filter(asked: Asked, as_of: datetime) -> Any:
+def closed_filter(filters: Asked, as_of: datetime) -> Expression:
     """Which of the closed sessions: without progress, of the last hours, of one hour, of one run."""
-    condition: Any = ReadingSession.ended_at.is_null(False)
-    if asked.progress:
+    condition = ReadingSession.ended_at.is_null(False)
+    if filters.progress:
         condition &= ReadingSession.end_position == ReadingSession.start_position
-        asked.chip("progress", _("without progress"))
-    if asked.hours:
-        condition &= ReadingSession.ended_at.between(as_of - timedelta(hours=int(asked.hours)), as_of)
-        days = asked.hours == "168"
-        asked.chip(
-            "hours", _("closed in the last 7 d") if days else _("closed in the last %(hours)s h", hours=asked.hours)
+        filters.chip("progress", _("without progress"))
+    if filters.hours:
+        condition &= ReadingSession.ended_at.between(as_of - timedelta(hours=int(filters.hours)), as_of)
+        days = filters.hours == "168"
+        filters.chip(
+            "hours", _("closed in the last 7 d") if days else _("closed in the last %(hours)s h", hours=filters.hours)
         )
-    if asked.hour:
-        start = hour_named(asked.hour)
+    if filters.hour:
+        start = hour_named(filters.hour)
         condition &= (ReadingSession.ended_at >= start) & (ReadingSession.ended_at < start + timedelta(hours=1))
-        asked.chip("hour", _("closed in the hour from %(time)s", time=clock(start, as_of)))
-    if asked.run:
-        instant = Run.select(Run.instant_at).where(Run.id == asked.run)
+        filters.chip("hour", _("closed in the hour from %(time)s", time=clock(start, as_of)))
+    if filters.run:
+        instant = Run.select(Run.instant_at).where(Run.id == filters.run)
         condition &= ReadingSession.ended_at == instant
-        asked.chip("run", _("closed by run %(id)s", id=short(asked.run)))
+        filters.chip("run", _("closed by run %(id)s", id=short(filters.run)))
     return condition
 
 

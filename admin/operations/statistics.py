@@ -1,9 +1,10 @@
 """Figures over time: those of the charts."""
 
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
 
 from admin.operations.queries import read
 from admin.operations.sessions import CLEANUP
@@ -56,7 +57,7 @@ class Began(NamedTuple):
 
     hour: int
     device: str | None
-    count: int
+    count: int  # type: ignore[assignment]  # the JSON key; a tuple has a method of this name
 
 
 class SessionStatistics(NamedTuple):
@@ -71,12 +72,12 @@ class SessionStatistics(NamedTuple):
 @read("statistics.runs", "/statistics/runs")
 def run_statistics(hours: Literal[1, 24, 168] = 24) -> RunStatistics:
     """How runs ended, waited and ran over an hour, a day or a week, step by step: the chart of the overview."""
-    as_of, window = now(), next(one for one in WINDOWS if one.hours == hours)
+    as_of, window = now(), next(choice for choice in WINDOWS if choice.hours == hours)
     totals = run_counts.totals(run_counts.window_start(as_of, hours))
     return RunStatistics(
         hours,
         window.step,
-        [Step(one.start, one.counts) for one in slots_of(window, as_of)],
+        [Step(bucket.start, bucket.counts) for bucket in slots_of(window, as_of)],
         totals.counts,
         run_counts.percentiles(totals.waited),
         run_counts.percentiles(totals.ran),
@@ -91,7 +92,7 @@ def session_statistics() -> SessionStatistics:
     began = charts.abandoned([run.instant_at for run in runs if run.instant_at > day])
     return SessionStatistics(
         reading.overview(as_of, settings.abandoned_after),
-        [HourOfSessions(*one) for one in charts.hourly(as_of, HOURS)],
+        [HourOfSessions(*hour) for hour in charts.hourly(as_of, HOURS)],
         [Cleanup(run.id, run.instant_at, closed_by(run)) for run in runs],
         [Began(hour, device or None, count) for (hour, device), count in sorted(began.items())],
     )
@@ -100,8 +101,8 @@ def session_statistics() -> SessionStatistics:
 def cleanups() -> list[Run]:
     """The runs that closed sessions in the last day or so, oldest first."""
     columns = (Run.id, Run.instant_at, Run.enqueued_at, Run.result)
-    asked = Run.select(*columns).where((Run.task == CLEANUP) & Run.instant_at.is_null(False))
-    return list(reversed(asked.order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(200)))
+    query = Run.select(*columns).where((Run.task == CLEANUP) & Run.instant_at.is_null(False))
+    return list(reversed(query.order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(200)))
 
 
 def closed_by(run: Run) -> int:
@@ -113,8 +114,8 @@ class Window(NamedTuple):
     """`ago`: what the search box of the runs calls it; `step`: seconds of one bar of its chart."""
 
     hours: int
-    name: Any
-    long_name: Any
+    name: LazyString
+    long_name: LazyString
     ago: str
     step: int
     bars: int

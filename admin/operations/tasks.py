@@ -11,6 +11,7 @@ from flask_babel import gettext as _
 import tasks
 from admin.auth.identity import Who
 from admin.display import tasks as tasks_page
+from admin.operations.arguments import JSONList, JSONObject
 from admin.operations.queries import read
 from admin.operations.registry import Outcome, action
 from engine.control import queues as queue_control
@@ -86,64 +87,69 @@ def tasks_of(facts: list[registered_tasks.TaskFacts]) -> list[Task]:
 
 
 def task_of(row: tasks_page.Row) -> Task:
-    one, week = row.task, row.week
+    facts, week = row.task, row.week
     return Task(
-        task=one.name,
-        queue=one.queue,
-        doc=one.doc,
-        priority=one.priority,
-        retries=one.retries,
-        retry_delay=one.retry_delay,
-        retry_backoff=one.retry_backoff,
-        schedule=one.schedule,
-        soft_limit=one.soft_limit,
-        hard_limit=one.hard_limit,
-        rate_limit=one.rate_limit or None,
-        unique=one.unique,
-        parameters=[parameter_of(parameter) for parameter in one.parameters],
+        task=facts.name,
+        queue=facts.queue,
+        doc=facts.doc,
+        priority=facts.priority,
+        retries=facts.retries,
+        retry_delay=facts.retry_delay,
+        retry_backoff=facts.retry_backoff,
+        schedule=facts.schedule,
+        soft_limit=facts.soft_limit,
+        hard_limit=facts.hard_limit,
+        rate_limit=facts.rate_limit or None,
+        unique=facts.unique,
+        parameters=[parameter_of(parameter) for parameter in facts.parameters],
         paused=row.pause,
         week=Week(week.since, week.ended, week.failed, week.counts[RETRIED], row.waited, row.ran),
     )
 
 
-def parameter_of(one: python.Parameter) -> TaskParameter:
-    bare = one.annotation is one.empty
-    kind = None if bare else python.formatannotation(one.annotation)
-    required = one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    return TaskParameter(str(one.name), kind, required, None if one.default is one.empty else one.default)
+def parameter_of(parameter: python.Parameter) -> TaskParameter:
+    bare = parameter.annotation is parameter.empty
+    kind = None if bare else python.formatannotation(parameter.annotation)
+    required = parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
+    return TaskParameter(
+        str(parameter.name), kind, required, None if parameter.default is parameter.empty else parameter.default
+    )
 
 
-def can_start(name: str, **_rest: Any) -> None:
+def can_start(name: str, **_rest: object) -> None:
     """Raises Paused or NoLiveWorker where a run of this task would only wait."""
     runs.check_can_run(tasks.queues, name)
 
 
 @action("tasks.run", "operator", in_transaction=False, can_start=can_start)
 def run(
-    who: Who,
+    actor: Who,
     name: str,
-    arguments: dict[str, Any] | None = None,
-    args: list[Any] | None = None,
+    arguments: JSONObject | None = None,
+    args: JSONList | None = None,
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> Outcome[Result]:
     """Enqueue one run of a task, `args` being those that go by their place; gives back its handle."""
-    result = run_task(tasks.queues, name, args or (), arguments, by=who.asker, eta=eta, priority=priority)
-    rare = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
-    told = {key: value for key, value in rare.items() if value not in (None, [])}
-    return Outcome(result, result.id, after={"task": name, "arguments": arguments or {}, **told})
+    result = run_task(tasks.queues, name, args or (), arguments, by=actor.asker, eta=eta, priority=priority)
+    optional = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
+    options = {key: value for key, value in optional.items() if value not in (None, [])}
+    return Outcome(result, result.id, after={"task": name, "arguments": arguments or {}, **options})
 
 
 @action("tasks.pause", "operator", in_transaction=False)
-def pause_task(who: Who, name: str, reason: str | None = None) -> Outcome[None]:
+def pause_task(actor: Who, name: str, reason: str | None = None) -> Outcome[None]:
     """Hand out no more runs of this task until it is resumed; what runs goes on."""
     queue, task = registered_tasks.find(tasks.queues, name)
-    queue_control.pause(queue, task=task.__name__, by=who.asker, reason=reason)
+    queue_control.pause(queue, task=task.__name__, by=actor.asker, reason=reason)
     return Outcome(target=task.__name__, after={"reason": reason})
 
 
 @action("tasks.resume", "operator", in_transaction=False)
-def resume_task(who: Who, name: str) -> Outcome[bool]:
+def resume_task(actor: Who, name: str) -> Outcome[bool]:
     """Hand out the task's runs again; gives back whether it was paused."""
     queue, task = registered_tasks.find(tasks.queues, name)
     return Outcome(queue_control.resume(queue, task=task.__name__), task.__name__)

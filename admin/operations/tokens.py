@@ -2,10 +2,10 @@
 
 import secrets
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask_babel import gettext as _
-from peewee import IntegrityError
+from peewee import Field, IntegrityError, ModelSelect, Ordering
 
 from admin.auth.identity import Who, digest_of
 from admin.operations.operators import role_of
@@ -36,16 +36,16 @@ class Tokens(NamedTuple):
 @read("tokens.list", "/tokens")
 def tokens() -> Tokens:
     """Tokens for programs, by name; those that are revoked or expired too."""
-    return Tokens([KnownToken(*row_of(one, KnownToken)) for one in every_token(Token.name)])
+    return Tokens([KnownToken(*row_of(token, KnownToken)) for token in every_token(Token.name)])
 
 
-def every_token(*order: Any) -> Any:
+def every_token(*order: Field | Ordering) -> "ModelSelect[Token]":
     """Also those that are revoked or have expired."""
     return Token.select().order_by(*order)
 
 
 @action("tokens.create", "admin", makes=True)
-def add_token(who: Who, name: str, role: str, days: int | None = None) -> Outcome[str]:
+def add_token(actor: Who, name: str, role: str, days: int | None = None) -> Outcome[str]:
     """Make a token for programs; gives it back, for the only time."""
     return Outcome(create_token(name, role, days), name, after={"role": role, "days": days})
 
@@ -67,13 +67,13 @@ def create_token(name: str, role: str, days: int | None = None) -> str:
 
 
 @action("tokens.revoke", "admin", danger=True)
-def revoke_token(who: Who, name: str) -> Outcome:
+def revoke_token(actor: Who, name: str) -> Outcome[None]:
     """Let a token open nothing any more."""
     live = (Token.name == name) & Token.revoked_at.is_null()
     if not Token.update(revoked_at=now()).where(live).execute():
-        known = Token.select().where(Token.name == name).exists()
+        exists = Token.select().where(Token.name == name).exists()
         raise Refused(
-            _("%(name)s is revoked already.", name=name) if known else _("There is no token %(name)s.", name=name)
+            _("%(name)s is revoked already.", name=name) if exists else _("There is no token %(name)s.", name=name)
         )
     return Outcome(target=name, before={"revoked": False}, after={"revoked": True})
 

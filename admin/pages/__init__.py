@@ -2,13 +2,12 @@
 
 from flask import Flask
 
-from admin.pages import blueprint, library, live_refresh, people, queues, runs, system
-
-#: Each group puts its pages on the blueprint by being imported.
-VIEWS = (library, people, queues, runs, system)
+# Each group puts its pages on the blueprint by being imported.
+from admin.pages import blueprint, library, live_refresh, queues, runs, system  # noqa: F401
+from admin.pages.people import preferences
 
 
 def register(app: Flask) -> None:
     live_refresh.register(app)
-    for part in (blueprint, people.preferences):
+    for part in (blueprint, preferences):
         app.register_blueprint(part.blueprint)

@@ -1,14 +1,16 @@
 """What all pages of the console share: their blueprint, the way from one to another, and the paging of long lists."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import Blueprint, current_app, request
 from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
+from peewee import Field, ModelSelect
 
 from admin.pages import live_refresh
 from admin.problems import BadInput
 from engine.search import pagination
+from engine.search.pagination import Page, Row
 
 ROWS = 30
 
@@ -57,11 +59,11 @@ NAVIGATION = (
 
 def navigation() -> list[list[Place]]:
     existing = current_app.view_functions
-    groups = [[place for place in group if place.endpoint in existing] for group in NAVIGATION]
+    groups = [[item for item in group if item.endpoint in existing] for group in NAVIGATION]
     return [group for group in groups if group]
 
 
-def page_of(query: Any, newest_first: Any, key: Any) -> pagination.Page:
+def page_of(query: "ModelSelect[Row]", newest_first: Field, key: Field) -> Page[Row]:
     try:
         return pagination.page(query, newest_first, key, ROWS, request.args.get("before", ""))
     except pagination.BadPage as error:

@@ -1,9 +1,10 @@
 """The page that asks once more before something dangerous is done."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import request
+from flask.typing import ResponseReturnValue
 
 from admin.pages import live_refresh
 
@@ -16,7 +17,7 @@ class Question(NamedTuple):
     button: str
     back: str
     back_button: str
-    facts: Sequence[tuple[str, Any]] = ()
+    facts: Sequence[tuple[str, object]] = ()
     consequences: Sequence[str] = ()
     warning: str | None = None
     word: str | None = None
@@ -28,7 +29,7 @@ class Question(NamedTuple):
         return self.word is None or request.form.get("word", "").strip() == self.word
 
 
-def ask(question: Question, *, wrong: bool = False) -> Any:
+def ask(question: Question, *, wrong: bool = False) -> ResponseReturnValue:
     """The form is sent to the very address of this page. `wrong`: what was typed is not the word."""
     answer = live_refresh.page("confirm.html", question=question, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code

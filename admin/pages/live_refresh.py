@@ -7,13 +7,13 @@ before it first asks, so that what a click has shown is not taken back.
 
 import re
 from hashlib import blake2b
-from typing import Any
 
 from flask import Flask, Response, current_app, make_response, render_template, request
 from flask_babel import gettext as _
 from flask_wtf.csrf import generate_csrf
+from werkzeug.wrappers import Response as BaseResponse
 
-from admin.auth.identity import asked_by_itself, current
+from admin.auth.identity import asked_by_itself, current_actor
 from admin.cache import Memory
 from admin.i18n import language, theme, zone
 
@@ -27,7 +27,7 @@ PASSING = re.compile(r'<input[^>]*name="csrf_token"[^>]*>|<time[^>]*data-tick="n
 #: Stands in a rendering that several sessions share; each gets its own.
 TOKEN = "the-token-of-this-session"
 
-memory = Memory(LIFE, room=200)
+memory = Memory[Response](LIFE, room=200)
 
 
 def register(app: Flask) -> None:
@@ -65,27 +65,27 @@ def csrf_token() -> str:
     return TOKEN if asked_by_itself() else str(generate_csrf())
 
 
-def page(template: str, **context: Any) -> Response:
+def page(template: str, **context: object) -> BaseResponse:
     html = render_template(template, **context)
     response = make_response(html)
     response.set_etag(blake2b(PASSING.sub("", html).encode(), digest_size=12).hexdigest(), weak=True)
     return response if asked_by_itself() else response.make_conditional(request)
 
 
-def answer_a_refresh() -> Response | None:
+def answer_a_refresh() -> BaseResponse | None:
     """Stands before the views of the pages, behind the gate."""
     if not asked_by_itself():
         return None
-    known = memory.get(what_it_depends_on(), the_page)
-    html = known.get_data(as_text=True)
-    response = make_response(html.replace(TOKEN, generate_csrf()) if TOKEN in html else html, known.status_code)
-    response.headers.extend((name, known.headers[name]) for name in ("ETag", "Location") if name in known.headers)
+    shared = memory.get(what_it_depends_on(), the_page)
+    html = shared.get_data(as_text=True)
+    response = make_response(html.replace(TOKEN, generate_csrf()) if TOKEN in html else html, shared.status_code)
+    response.headers.extend((name, shared.headers[name]) for name in ("ETag", "Location") if name in shared.headers)
     return response.make_conditional(request)
 
 
-def what_it_depends_on() -> tuple[Any, ...]:
-    who = current()
-    return request.url, who and (who.kind, who.name, who.role), language(), str(zone()), theme()
+def what_it_depends_on() -> tuple[object, ...]:
+    actor = current_actor()
+    return request.url, (actor.kind, actor.name, actor.role), language(), str(zone()), theme()
 
 
 def the_page() -> Response:

@@ -6,13 +6,11 @@ each other: `q=state:failed zip` is shown as the tab Failed and the word zip, an
 
 from collections import Counter
 from datetime import datetime
-from typing import Any
 
-from flask import url_for
 from flask_babel import gettext as _
 
 from admin.display.numbers import duration
-from admin.forms.list_filters import Asked, choice, text
+from admin.forms.list_filters import Asked, choice, link, text
 from admin.problems import BadInput
 from admin.search import run_query
 from admin.search.syntax import BadSearch, Term, parse, text_of
@@ -54,8 +52,8 @@ class RunFilter(Asked):
 
     def check(self) -> None:
         for name, allowed in (("state", ["all", *State]), ("queue", QUEUES)):
-            given = set(filter(None, getattr(self, name).split(",")))
-            if given - set(allowed) or ("all" in given and len(given) > 1):
+            words = set(filter(None, getattr(self, name).split(",")))
+            if words - set(allowed) or ("all" in words and len(words) > 1):
                 raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
         for name in ("from", "to"):
             if self.values[name] and not absolute(self.values[name]):
@@ -102,12 +100,12 @@ class RunFilter(Asked):
         """Whether it leaves anything out."""
         return self.filtered or self.state != self.states[0]
 
-    def elsewhere(self, endpoint: str, **more: str) -> str:
+    def elsewhere(self, endpoint: str, **extra: str) -> str:
         """The same filter, for another address."""
         values = {"state": self.state, **self.values}
         if self.state == self.states[0]:
             del values["state"]
-        return url_for(endpoint, **more, **{name: value for name, value in values.items() if value})
+        return link(endpoint, extra | {name: value for name, value in values.items() if value})
 
     def make_chips(self) -> None:
         texts = {
@@ -117,16 +115,16 @@ class RunFilter(Asked):
             "to": _("before %(time)s", time=spoken(self.to)),
             "ended": _("ended %(time)s", time=spoken(self.ended)),
         }
-        for name, told in texts.items():
+        for name, chip_text in texts.items():
             if self.values[name]:
-                self.chip(name, told)
+                self.chip(name, chip_text)
 
 
 def spoken(time: str) -> str:
     """`24h`, `2026-11-23T10:00`, `2026-11-23..2026-11-24`, for people."""
     if run_query.in_ms(time) is not None:
         return _("in the last %(span)s", span=duration(run_query.in_ms(time)))
-    return " – ".join(one.replace("T", " ").removesuffix("+00:00") for one in time.split("..")) + " UTC"
+    return " – ".join(end.replace("T", " ").removesuffix("+00:00") for end in time.split("..")) + " UTC"
 
 
 def absolute(time: str) -> bool:
@@ -151,7 +149,7 @@ def put(term: Term, values: dict[str, str]) -> bool:
     if term.key in ("state", "task", "queue", "worker", "by", "ended"):
         values[term.key] = value
         return True
-    name: Any = {"after": "last" if value in SPANS else "from", "before": "to"}.get(term.key)
+    name = {"after": "last" if value in SPANS else "from", "before": "to"}.get(term.key)
     if name is None or values[name] or not (name == "last" or absolute(value)):
         return False
     values[name] = value

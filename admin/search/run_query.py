@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
+from peewee import Field
 
 import tasks
 from admin.search.syntax import BadSearch, Term
@@ -26,22 +28,24 @@ KINDS = ("schedule", "operator", "token", "cli", "run", "code")
 
 def lookup(terms: Iterable[Term], as_of: datetime) -> Lookup:
     """The runs that these terms mean, as of an instant. Raises BadSearch."""
-    wanted = Lookup()
+    query = Lookup()
     for term in terms:
-        wanted = means(term, wanted, as_of)
-    return wanted
+        query = means(term, query, as_of)
+    return query
 
 
-def means(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def means(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     """What is wanted already, and this too."""
     if not term.key:
-        return looked_at(wanted, filters.words(term.values), term)
+        return looked_at(query, filters.words(term.values), term)
     if term.key.startswith("args."):
         path = term.key.removeprefix("args.").split(".")
-        return looked_at(wanted, filters.argument(path, term.values, takers(path)), term)
+        return looked_at(query, filters.argument(path, term.values, takers(path)), term)
     if term.key not in KEYS:
-        raise bad(term, _("there is no filter %(key)s; a word with a colon needs quotes around it.", key=term.key))
-    return KEYS[term.key].means(term, wanted, as_of)
+        raise search_error(
+            term, _("there is no filter %(key)s; a word with a colon needs quotes around it.", key=term.key)
+        )
+    return KEYS[term.key].means(term, query, as_of)
 
 
 def takers(path: list[str]) -> list[str]:
@@ -50,29 +54,29 @@ def takers(path: list[str]) -> list[str]:
     return [fact.name for fact in registered if path[0] in [parameter.name for parameter in fact.parameters]]
 
 
-def looked_at(wanted: Lookup, look: Look, term: Term) -> Lookup:
-    return replace(wanted, looks=(*wanted.looks, filters.opposite(look) if term.negated else look))
+def looked_at(query: Lookup, look: Look, term: Term) -> Lookup:
+    return replace(query, looks=(*query.looks, filters.opposite(look) if term.negated else look))
 
 
-def bad(term: Term, message: str) -> BadSearch:
+def search_error(term: Term, message: str) -> BadSearch:
     return BadSearch(f"{term}: {message}")
 
 
-def state(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
-    chosen = known(term, [str(one) for one in State])
-    return replace(wanted, states=common(wanted.states, frozenset(State) - chosen if term.negated else chosen))
+def state(term: Term, query: Lookup, as_of: datetime) -> Lookup:
+    states = checked_words(term, [str(name) for name in State])
+    return replace(query, states=common(query.states, frozenset(State) - states if term.negated else states))
 
 
-def queue(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
-    chosen = known(term, QUEUES)
+def queue(term: Term, query: Lookup, as_of: datetime) -> Lookup:
+    queues = checked_words(term, QUEUES)
     if term.negated:
-        return looked_at(wanted, filters.one_of(Run.queue, term.values), term)
-    return replace(wanted, queues=common(wanted.queues, chosen))
+        return looked_at(query, filters.one_of(Run.queue, term.values), term)
+    return replace(query, queues=common(query.queues, queues))
 
 
-def known(term: Term, allowed: Iterable[str]) -> frozenset[str]:
+def checked_words(term: Term, allowed: Iterable[str]) -> frozenset[str]:
     if set(term.values) - set(allowed):
-        raise bad(term, _("one of %(words)s is needed.", words=", ".join(allowed)))
+        raise search_error(term, _("one of %(words)s is needed.", words=", ".join(allowed)))
     return frozenset(term.values)
 
 
@@ -80,72 +84,72 @@ def common(before: frozenset[str] | None, chosen: frozenset[str]) -> frozenset[s
     return chosen if before is None else before & chosen
 
 
-def task(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def task(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     if term.negated or any("*" in value for value in term.values):
-        return looked_at(wanted, filters.one_of(Run.task, term.values), term)
-    return replace(wanted, tasks=common(wanted.tasks, frozenset(term.values)))
+        return looked_at(query, filters.one_of(Run.task, term.values), term)
+    return replace(query, tasks=common(query.tasks, frozenset(term.values)))
 
 
-def by(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def by(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     if not (term.negated or set(term.values) & set(KINDS) or any("*" in value for value in term.values)):
-        return replace(wanted, people=common(wanted.people, frozenset(term.values)))
-    return looked_at(wanted, filters.asked_by(term.values, KINDS), term)
+        return replace(query, people=common(query.people, frozenset(term.values)))
+    return looked_at(query, filters.asked_by(term.values, KINDS), term)
 
 
-def worker(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
-    return looked_at(wanted, filters.holds(Run.worker, term.values), term)
+def worker(term: Term, query: Lookup, as_of: datetime) -> Lookup:
+    return looked_at(query, filters.holds(Run.worker, term.values), term)
 
 
-def error(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def error(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     if not term.negated and all(error_groups.ID.fullmatch(value) for value in term.values):
-        return replace(wanted, errors=common(wanted.errors, frozenset(term.values)))
+        return replace(query, errors=common(query.errors, frozenset(term.values)))
     if not term.negated:
-        wanted = replace(wanted, states=common(wanted.states, filters.HAVE_ERRORS))
-    return looked_at(wanted, filters.holds(Run.error, term.values), term)
+        query = replace(query, states=common(query.states, filters.HAVE_ERRORS))
+    return looked_at(query, filters.holds(Run.error, term.values), term)
 
 
-def run_id(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def run_id(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     value = single(term)
     if len(value) < 4:
-        raise bad(term, _("at least four characters of an id are needed."))
-    if wanted.id_prefix:
-        return looked_at(wanted, filters.begins(Run.id, value), term)
-    return replace(wanted, id_prefix=value)
+        raise search_error(term, _("at least four characters of an id are needed."))
+    if query.id_prefix:
+        return looked_at(query, filters.begins(Run.id, value), term)
+    return replace(query, id_prefix=value)
 
 
-def parent(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def parent(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     if term.negated:
-        return looked_at(wanted, filters.one_of(Run.parent_id, term.values), term)
-    return replace(wanted, parents=common(wanted.parents, frozenset(term.values)))
+        return looked_at(query, filters.one_of(Run.parent_id, term.values), term)
+    return replace(query, parents=common(query.parents, frozenset(term.values)))
 
 
 def single(term: Term) -> str:
     if term.negated or len(term.values) > 1:
-        raise bad(term, _("one value is needed, and no minus."))
+        raise search_error(term, _("one value is needed, and no minus."))
     return term.values[0]
 
 
-def run_ms(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
-    return compared(Run.run_ms, term, wanted)
+def run_ms(term: Term, query: Lookup, as_of: datetime) -> Lookup:
+    return compared(Run.run_ms, term, query)
 
 
-def wait_ms(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
-    return compared(Run.wait_ms, term, wanted)
+def wait_ms(term: Term, query: Lookup, as_of: datetime) -> Lookup:
+    return compared(Run.wait_ms, term, query)
 
 
-def compared(field: Any, term: Term, wanted: Lookup) -> Lookup:
-    found = re.fullmatch(r"([<>]=?)(.+)", single_or_minus(term))
-    ms = found and in_ms(found[2])
-    if not found or ms is None:
-        raise bad(term, _("such as >5s, <200ms, >=1m or >2h is needed."))
-    return looked_at(wanted, filters.compares(field, found[1], ms), term)
+def compared(field: Field, term: Term, query: Lookup) -> Lookup:
+    match = re.fullmatch(r"([<>]=?)(.+)", single_or_minus(term))
+    ms = match and in_ms(match[2])
+    if not match or ms is None:
+        raise search_error(term, _("such as >5s, <200ms, >=1m or >2h is needed."))
+    return looked_at(query, filters.compares(field, match[1], ms), term)
 
 
-def attempts(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
-    found = re.fullmatch(r"([<>]=?|)([0-9]{1,6})", single_or_minus(term))
-    if not found:
-        raise bad(term, _("such as >1 or 3 is needed."))
-    return looked_at(wanted, filters.compares(Run.attempts, found[1] or "=", int(found[2])), term)
+def attempts(term: Term, query: Lookup, as_of: datetime) -> Lookup:
+    match = re.fullmatch(r"([<>]=?|)([0-9]{1,6})", single_or_minus(term))
+    if not match:
+        raise search_error(term, _("such as >1 or 3 is needed."))
+    return looked_at(query, filters.compares(Run.attempts, match[1] or "=", int(match[2])), term)
 
 
 def single_or_minus(term: Term) -> str:
@@ -156,33 +160,33 @@ UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86
 
 
 def in_ms(text: str) -> float | None:
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|min|m|h|d|w)", text)
-    return float(found[1]) * UNITS[found[2]] if found else None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|min|m|h|d|w)", text)
+    return float(match[1]) * UNITS[match[2]] if match else None
 
 
 # --- time ----------------------------------------------------------------------------------------------------
 
 
-def after(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def after(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     since = instant(term, single(term), as_of)
-    return replace(wanted, asked=wanted.asked._replace(since=max(since, wanted.asked.since or since)))
+    return replace(query, asked=query.asked._replace(since=max(since, query.asked.since or since)))
 
 
-def before(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def before(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     until = instant(term, single(term), as_of)
-    return replace(wanted, asked=wanted.asked._replace(until=min(until, wanted.asked.until or until)))
+    return replace(query, asked=query.asked._replace(until=min(until, query.asked.until or until)))
 
 
-def ended(term: Term, wanted: Lookup, as_of: datetime) -> Lookup:
+def ended(term: Term, query: Lookup, as_of: datetime) -> Lookup:
     """`24h`: from a full minute on, as the tiles and charts count; `from..to`: and before."""
     since, dots, until = single(term).partition("..")
-    start, end = wanted.ended or Window()
+    start, end = query.ended or Window()
     first = full_minute(instant(term, since, as_of)) if in_ms(since) else instant(term, since, as_of)
     first = max(first, start or first)
     if dots:
         last = instant(term, until, as_of)
-        return replace(wanted, ended=Window(first, min(last, end or last)))
-    return replace(wanted, ended=Window(first, end))
+        return replace(query, ended=Window(first, min(last, end or last)))
+    return replace(query, ended=Window(first, end))
 
 
 def instant(term: Term, text: str, as_of: datetime) -> datetime:
@@ -193,7 +197,7 @@ def instant(term: Term, text: str, as_of: datetime) -> datetime:
         at = datetime.fromisoformat(text)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise bad(term, _("a time such as 24h, 2026-11-23 or 2026-11-23T10:00 is needed.")) from None
+        raise search_error(term, _("a time such as 24h, 2026-11-23 or 2026-11-23T10:00 is needed.")) from None
 
 
 def pinned(terms: Iterable[Term], as_of: datetime) -> list[Term]:
@@ -203,8 +207,8 @@ def pinned(terms: Iterable[Term], as_of: datetime) -> list[Term]:
     fixed = []
     for term in terms:
         if term.key in ("after", "before", "ended") and in_ms(term.values[0].partition("..")[0]) is not None:
-            wanted = means(term, Lookup(), as_of)
-            window = wanted.ended or wanted.asked
+            query = means(term, Lookup(), as_of)
+            window = query.ended or query.asked
             since, until = (at.isoformat() if at else "" for at in window)
             dots = ".." if term.key == "ended" and until else ""
             term = term._replace(values=((until if term.key == "before" else since + dots + until * bool(dots)),))
@@ -218,7 +222,7 @@ def pinned(terms: Iterable[Term], as_of: datetime) -> list[Term]:
 class Key(NamedTuple):
     means: Callable[[Term, Lookup, datetime], Lookup]
     example: str
-    help: Any
+    help: LazyString
 
 
 KEYS: dict[str, Key] = {

@@ -33,9 +33,15 @@ class Term(NamedTuple):
 
 def quoted(value: str, key: str) -> str:
     plain = bool(value) and not re.search(r'[\s"]', value)
-    if plain and (("," not in value) if key else not (value.startswith("-") or WORD.match(value)["key"])):
+    if plain and ("," not in value if key else not reads_as_key(value)):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def reads_as_key(value: str) -> bool:
+    """Whether a word would be read as a negation, or as the key of a term."""
+    word = WORD.match(value)
+    return value.startswith("-") or bool(word and word["key"])
 
 
 def text_of(terms: Iterable[Term]) -> str:
@@ -53,17 +59,17 @@ def parse(text: str) -> list[Term]:
     """Raises BadSearch."""
     if len(text) > LONGEST or not text.isprintable():
         raise BadSearch(_("A search is at most %(longest)s printable characters.", longest=LONGEST))
-    terms, place = [], 0
-    while place < len(text):
-        if text[place].isspace():
-            place += 1
+    terms, position = [], 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
             continue
-        word = WORD.match(text, place)
+        word = WORD.match(text, position)
         assert word
         if word["rest"]:
             raise BadSearch(bad_quotes(word[0]))
         terms.append(term_of(word))
-        place = word.end()
+        position = word.end()
     return terms
 
 

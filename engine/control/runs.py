@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from huey.api import Result, Task
+from huey.api import Result as Result
+from huey.api import Task
 from huey.utils import Error
 from peewee import PeeweeException, Value, fn
 

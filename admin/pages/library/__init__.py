@@ -1,5 +1,4 @@
 """Reading sessions."""
 
-from admin.pages.library import session_charts, sessions
-
-PAGES = (session_charts, sessions)
+# Each puts its pages on the blueprint by being imported.
+from admin.pages.library import session_charts, sessions  # noqa: F401

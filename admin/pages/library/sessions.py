@@ -1,16 +1,16 @@
 """The reading sessions: lists, closing one, and the cleanup with its preview."""
 
-from typing import Any
 from uuid import UUID
 
 from flask import abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
 import models
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.registry import hindrance, perform, perform_at_once
 from admin.operations.sessions import CLEANUP, lists_asked, newest_first
 from admin.pages import live_refresh
@@ -31,16 +31,16 @@ TABS = {"active": lazy_gettext("Active"), "abandoned": lazy_gettext("Abandoned")
 
 @blueprint.get("/sessions")
 @needs("viewer")
-def sessions() -> Any:
+def sessions() -> ResponseReturnValue:
     as_of = now()
-    asked, queries = lists_asked(as_of)
-    page = page_of(queries[asked.state], newest_first(asked.state), ReadingSession.id)
+    filters, queries = lists_asked(as_of)
+    page = page_of(queries[filters.state], newest_first(filters.state), ReadingSession.id)
     return live_refresh.page(
         "library/sessions.html",
         as_of=as_of,
         deadline=as_of - settings.abandoned_after,
         abandoned_after=settings.abandoned_after_hours * 3_600_000,
-        asked=asked,
+        asked=filters,
         tabs=TABS,
         counts=pagination.counts(**queries),
         rows=page.rows,
@@ -52,7 +52,7 @@ def sessions() -> Any:
 
 @blueprint.get("/sessions/<uuid:session_id>/close")
 @needs("operator")
-def close_session(session_id: UUID) -> Any:
+def close_session(session_id: UUID) -> ResponseReturnValue:
     session = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
     back = request.args.get("back", "")
     return live_refresh.page(
@@ -62,9 +62,9 @@ def close_session(session_id: UUID) -> Any:
 
 @blueprint.post("/sessions/<uuid:session_id>/close")
 @needs("operator")
-def close_session_now(session_id: UUID) -> Any:
+def close_session_now(session_id: UUID) -> ResponseReturnValue:
     try:
-        perform(current(), "sessions.close", session_id=session_id)
+        perform(current_actor(), "sessions.close", session_id=session_id)
         flash(_("The session is closed."))
     except Refused as error:
         flash(error.description, "error")
@@ -78,7 +78,7 @@ def sessions_url(query: str) -> str:
 
 @blueprint.get("/sessions/cleanup")
 @needs("viewer")
-def cleanup() -> Any:
+def cleanup() -> ResponseReturnValue:
     as_of = now()
     abandoned = ReadingSession.abandoned(as_of, settings.abandoned_after)
     oldest_first = (ReadingSession.started_at, ReadingSession.id)
@@ -96,9 +96,9 @@ def cleanup() -> Any:
 
 @blueprint.post("/sessions/cleanup")
 @needs("operator")
-def cleanup_now() -> Any:
+def cleanup_now() -> ResponseReturnValue:
     try:
-        run = perform_at_once(current(), "tasks.run", name=CLEANUP)
+        run = perform_at_once(current_actor(), "tasks.run", name=CLEANUP)
     except (Paused, NoLiveWorker, BrokerAway):
         return redirect(url_for("pages.cleanup"), 303)  # which says so
     return redirect(url_for("pages.run", run_id=run.id), 303)

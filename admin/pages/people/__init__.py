@@ -1,5 +1,4 @@
 """Operators, tokens, one's own account, the audit."""
 
-from admin.pages.people import account, audit, operators, preferences, tokens
-
-PAGES = (account, audit, operators, preferences, tokens)
+# Each puts its pages on the blueprint by being imported.
+from admin.pages.people import account, audit, operators, preferences, tokens  # noqa: F401

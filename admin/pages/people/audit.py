@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 from uuid import UUID
 
 from flask import Response, abort, stream_with_context, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from peewee import ModelSelect
 
@@ -14,7 +14,7 @@ from admin.audit_log import intact
 from admin.auth.access import needs
 from admin.display.csv_text import csv_text
 from admin.forms import datetimes
-from admin.forms.list_filters import Asked, text
+from admin.forms.list_filters import Asked, link, text
 from admin.operations.registry import ACTIONS
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint, page_of
@@ -42,19 +42,19 @@ class BySource(Asked):
 
 @blueprint.get("/audit")
 @needs("viewer")
-def audit() -> Any:
-    asked = filters()
-    page = page_of(found(asked), AuditEntry.at, AuditEntry.id)
+def audit() -> ResponseReturnValue:
+    list_filters = filters()
+    page = page_of(filtered_entries(list_filters), AuditEntry.at, AuditEntry.id)
     return live_refresh.page(
         "people/audit.html",
-        asked=asked,
+        asked=list_filters,
         tabs=tab_words(),
-        rows=[(one, intact(one)) for one in page.rows],
+        rows=[(entry, intact(entry)) for entry in page.rows],
         older=page.older,
-        actions=sorted({*ACTIONS, *OTHERS, asked.action} - {""}),
+        actions=sorted({*ACTIONS, *OTHERS, list_filters.action} - {""}),
         brief=brief,
         zone=datetimes.zone_name(),
-        csv_url=url_for("pages.audit_csv") + (f"?{asked.query}" if asked.query else ""),
+        csv_url=url_for("pages.audit_csv") + (f"?{list_filters.query}" if list_filters.query else ""),
     )
 
 
@@ -63,15 +63,17 @@ def filters() -> Asked:
     return BySource("pages.audit", SOURCES, **{name: text(name) for name in names})
 
 
-def found(asked: Asked) -> "ModelSelect[AuditEntry]":
+def filtered_entries(list_filters: Asked) -> "ModelSelect[AuditEntry]":
     conditions = [
-        getattr(AuditEntry, name) == asked.values[name] for name in ("actor", "action", "target") if asked.values[name]
+        getattr(AuditEntry, name) == list_filters.values[name]
+        for name in ("actor", "action", "target")
+        if list_filters.values[name]
     ]
-    if asked.state != "all":
-        conditions.append(AuditEntry.source == asked.state)
-    if since := datetimes.typed("from", asked.values["from"]):
+    if list_filters.state != "all":
+        conditions.append(AuditEntry.source == list_filters.state)
+    if since := datetimes.typed("from", list_filters.values["from"]):
         conditions.append(AuditEntry.at >= since)
-    if until := datetimes.typed("to", asked.values["to"]):
+    if until := datetimes.typed("to", list_filters.values["to"]):
         conditions.append(AuditEntry.at < until)
     query = AuditEntry.select()
     return query.where(*conditions) if conditions else query
@@ -89,7 +91,7 @@ def brief(entry: AuditEntry) -> str:
     return ", ".join(f"{name}: {as_text(value)}" for name, value in after.items() if value is not None)
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -98,7 +100,7 @@ def as_text(value: Any) -> str:
 
 @blueprint.get("/audit/<int:entry_id>")
 @needs("viewer")
-def audit_entry(entry_id: int) -> Any:
+def audit_entry(entry_id: int) -> ResponseReturnValue:
     entry = AuditEntry.get_or_none(AuditEntry.id == entry_id) or abort(404, _("There is no such line."))
     before, after = (value if isinstance(value, dict) else {"": value} for value in (entry.before, entry.after))
     names = [name for name in {**before, **after} if before.get(name) is not None or after.get(name) is not None]
@@ -112,7 +114,7 @@ def audit_entry(entry_id: int) -> Any:
     )
 
 
-def cell(values: dict[str, Any], name: str) -> str | None:
+def cell(values: dict[str, object], name: str) -> str | None:
     value = values.get(name)
     return None if value is None else as_text(value)
 
@@ -134,7 +136,7 @@ def target_url(entry: AuditEntry) -> str | None:
     if noun == "bulk" and not target.isdigit():
         return None
     endpoint, name = PAGES.get(noun, ("", ""))
-    return url_for(endpoint, **{name: target}) if endpoint else None
+    return link(endpoint, {name: target}) if endpoint else None
 
 
 def is_uuid(value: str) -> bool:
@@ -158,16 +160,16 @@ def actor_url(entry: AuditEntry) -> str | None:
 @blueprint.get("/audit.csv")
 @needs("viewer")
 def audit_csv() -> Response:
-    pages = pages_of(found(filters()))
+    pages = pages_of(filtered_entries(filters()))
     # The first page is read before the answer begins, so that trouble with the database still has a status.
     pages = chain([next(pages, [])], pages)
-    rows = ([columns_of(one) for one in page] for page in pages)
+    rows = ([columns_of(entry) for entry in page] for page in pages)
     response = Response(stream_with_context(csv_text(COLUMNS, rows)), content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = f'attachment; filename="audit-{now():%Y%m%d-%H%M%S}.csv"'
     return response
 
 
-def columns_of(entry: AuditEntry) -> list[Any]:
+def columns_of(entry: AuditEntry) -> list[object]:
     values = row_as_json(entry)
     return [values[name] for name in COLUMNS]
 

@@ -1,12 +1,13 @@
 """The people who may sign in: who they are, and for an admin what can be done about them."""
 
-from typing import Any
+from typing import NoReturn
 
 from flask import abort, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import ROLES, current
+from admin.auth.identity import ROLES, current_actor
 from admin.display.labels import counted
 from admin.operations.operators import with_sign_ins
 from admin.operations.registry import perform
@@ -19,11 +20,11 @@ from models import Operator
 
 @blueprint.get("/operators")
 @needs("viewer")
-def operators() -> Any:
-    return listed()
+def operators() -> ResponseReturnValue:
+    return list_page()
 
 
-def listed(wrong: BadInput | Refused | None = None) -> Any:
+def list_page(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
     after = request.args.get("after", "")
     query = with_sign_ins().limit(ROWS + 1)
     rows = list(query.where(Operator.email > after) if after else query)
@@ -42,20 +43,20 @@ def listed(wrong: BadInput | Refused | None = None) -> Any:
 
 @blueprint.post("/operators")
 @needs("admin")
-def operator_create() -> Any:
+def operator_create() -> ResponseReturnValue:
     email, role = request.form.get("email", ""), request.form.get("role", "")
-    given = request.form.get("password") or None
+    typed = request.form.get("password") or None
     try:
-        password = perform(current(), "operators.create", email=email, role=role, password=given)
+        password = perform(current_actor(), "operators.create", email=email, role=role, password=typed)
     except (BadInput, Refused) as error:
-        return listed(error)
-    if given:
+        return list_page(error)
+    if typed:
         flash(_("%(email)s may sign in.", email=email.strip().lower()))
         return redirect(url_for("pages.operators"), 303)
     return once(_("%(email)s may sign in", email=email.strip().lower()), password, "pages.operators")
 
 
-def once(title: str, secret: str, page: str, note: str = "") -> Any:
+def once(title: str, secret: str, page: str, note: str = "") -> str:
     """What is shown this once. It comes as the answer to the form, so it is stored nowhere."""
     return render_template("people/once.html", title=title, secret=secret, back=page, note=note)
 
@@ -65,43 +66,42 @@ def once(title: str, secret: str, page: str, note: str = "") -> Any:
 
 @blueprint.get("/operators/<int:operator_id>")
 @needs("viewer")
-def operator(operator_id: int) -> Any:
+def operator(operator_id: int) -> ResponseReturnValue:
     return page(operator_id)
 
 
-def page(operator_id: int, wrong: BadInput | None = None) -> Any:
-    found = with_sign_ins().where(Operator.id == operator_id).first() or missing()
-    answer = live_refresh.page("people/operator.html", person=found, roles=ROLES, wrong=wrong)
+def page(operator_id: int, wrong: BadInput | None = None) -> ResponseReturnValue:
+    person = with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
+    answer = live_refresh.page("people/operator.html", person=person, roles=ROLES, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code
     return answer
 
 
-def known(operator_id: int) -> Operator:
-    found: Operator = Operator.get_or_none(Operator.id == operator_id) or missing()
-    return found
+def get_operator_or_404(operator_id: int) -> Operator:
+    return Operator.get_or_none(Operator.id == operator_id) or operator_not_found()
 
 
-def missing() -> Any:
+def operator_not_found() -> NoReturn:
     abort(404, _("There is no such operator."))
 
 
 @blueprint.post("/operators/<int:operator_id>/role")
 @needs("admin")
-def operator_role(operator_id: int) -> Any:
-    person, role = known(operator_id), request.form.get("role", "")
-    return done(person, "operators.role", _("The role is changed."), role=role)
+def operator_role(operator_id: int) -> ResponseReturnValue:
+    person, role = get_operator_or_404(operator_id), request.form.get("role", "")
+    return perform_and_return(person, "operators.role", _("The role is changed."), role=role)
 
 
 @blueprint.post("/operators/<int:operator_id>/enable")
 @needs("admin")
-def operator_enable(operator_id: int) -> Any:
-    return done(known(operator_id), "operators.enable", _("They may sign in again."))
+def operator_enable(operator_id: int) -> ResponseReturnValue:
+    return perform_and_return(get_operator_or_404(operator_id), "operators.enable", _("They may sign in again."))
 
 
 @blueprint.get("/operators/<int:operator_id>/disable")
 @needs("admin")
-def operator_disable(operator_id: int) -> Any:
-    person = with_sign_ins().where(Operator.id == operator_id).first() or missing()
+def operator_disable(operator_id: int) -> ResponseReturnValue:
+    person = with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
     browsers = counted("with %(num)s browser", "with %(num)s browsers", person.sessions)
     return confirm.ask(
         Question(
@@ -119,28 +119,32 @@ def operator_disable(operator_id: int) -> Any:
 
 @blueprint.post("/operators/<int:operator_id>/disable", endpoint="operator_disable_now")
 @needs("admin")
-def operator_disable_now(operator_id: int) -> Any:
-    return done(known(operator_id), "operators.disable", _("They can sign in no more, and their sessions have ended."))
+def operator_disable_now(operator_id: int) -> ResponseReturnValue:
+    return perform_and_return(
+        get_operator_or_404(operator_id),
+        "operators.disable",
+        _("They can sign in no more, and their sessions have ended."),
+    )
 
 
 @blueprint.post("/operators/<int:operator_id>/password")
 @needs("admin")
-def operator_password(operator_id: int) -> Any:
-    person, given = known(operator_id), request.form.get("password") or None
+def operator_password(operator_id: int) -> ResponseReturnValue:
+    person, typed = get_operator_or_404(operator_id), request.form.get("password") or None
     try:
-        password = perform(current(), "operators.password", email=person.email, password=given)
+        password = perform(current_actor(), "operators.password", email=person.email, password=typed)
     except BadInput as error:
         return page(operator_id, error)
-    if given:
+    if typed:
         flash(_("The password is changed, and their sessions have ended."))
         return redirect(url_for("pages.operator", operator_id=operator_id), 303)
     return once(_("A new password for %(email)s", email=person.email), password, "pages.operators")
 
 
-def done(person: Operator, action: str, told: str, **given: Any) -> Any:
+def perform_and_return(person: Operator, action: str, message: str, **arguments: object) -> ResponseReturnValue:
     try:
-        perform(current(), action, email=person.email, **given)
-        flash(told)
+        perform(current_actor(), action, email=person.email, **arguments)
+        flash(message)
     except Refused as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.operator", operator_id=person.id), 303)

@@ -1,10 +1,10 @@
 """The menu of the header: language, colours and time zone, each kept in a cookie."""
 
-from typing import Any
-
 import pytz
 from flask import Blueprint, redirect, request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from werkzeug.wrappers import Response as BaseResponse
 
 from admin.auth.access import open_to_all
 from admin.i18n import THEMES, local_path
@@ -19,22 +19,22 @@ blueprint = Blueprint("preferences", __name__)
 
 @blueprint.post("/preferences")
 @open_to_all
-def prefer() -> Any:
+def prefer() -> ResponseReturnValue:
     response = redirect(local_path(request.form.get("back", "/")), 303)
     for name, allowed in ALLOWED.items():
-        if (wish := request.form.get(name)) is None:
+        if (value := request.form.get(name)) is None:
             continue
-        if wish not in allowed:
+        if value not in allowed:
             raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
-        remember(response, name, wish)
-    if (wish := request.form.get("timezone")) is not None:
-        if wish.strip() and wish.strip() not in pytz.all_timezones_set:
+        remember(response, name, value)
+    if (value := request.form.get("timezone")) is not None:
+        if value.strip() and value.strip() not in pytz.all_timezones_set:
             raise BadInput("timezone", _("a time zone such as Europe/Berlin is needed"))
-        remember(response, "timezone", wish.strip())
+        remember(response, "timezone", value.strip())
     return response
 
 
-def remember(response: Any, name: str, wish: str) -> None:
+def remember(response: BaseResponse, name: str, value: str) -> None:
     """Without a wish the cookie goes."""
-    age = YEAR if wish else 0
-    response.set_cookie(name, wish, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")
+    age = YEAR if value else 0
+    response.set_cookie(name, value, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")

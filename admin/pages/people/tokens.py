@@ -1,12 +1,11 @@
 """The tokens of programs: made here and shown once, until when they are good, when they were used, revoked."""
 
-from typing import Any
-
 from flask import abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import ROLES, current
+from admin.auth.identity import ROLES, current_actor
 from admin.operations.registry import perform
 from admin.operations.tokens import state_of
 from admin.pages import confirm, live_refresh
@@ -23,11 +22,11 @@ LIVES = (30, 90, 365, 0)
 
 @blueprint.get("/tokens")
 @needs("viewer")
-def tokens() -> Any:
-    return listed()
+def tokens() -> ResponseReturnValue:
+    return list_page()
 
 
-def listed(wrong: BadInput | Refused | None = None) -> Any:
+def list_page(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
     page = page_of(Token.select(), Token.created_at, Token.id)
     answer = live_refresh.page(
         "people/tokens.html",
@@ -47,20 +46,22 @@ def listed(wrong: BadInput | Refused | None = None) -> Any:
 
 @blueprint.post("/tokens")
 @needs("admin")
-def token_create() -> Any:
-    name, role, days = (request.form.get(one, "").strip() for one in ("name", "role", "days"))
+def token_create() -> ResponseReturnValue:
+    name, role, days = (request.form.get(field, "").strip() for field in ("name", "role", "days"))
     try:
-        token = perform(current(), "tokens.create", name=name, role=role, days=None if days in ("", "0") else days)
+        token = perform(
+            current_actor(), "tokens.create", name=name, role=role, days=None if days in ("", "0") else days
+        )
     except (BadInput, Refused) as error:
-        return listed(error)
+        return list_page(error)
     note = _("A program sends it with each request: Authorization: Bearer …")
     return once(_("The token %(name)s", name=name), token, "pages.tokens", note)
 
 
 @blueprint.get("/tokens/<int:token_id>/revoke")
 @needs("admin")
-def token_revoke(token_id: int) -> Any:
-    token = known(token_id)
+def token_revoke(token_id: int) -> ResponseReturnValue:
+    token = get_token_or_404(token_id)
     used = live_time(token)
     return confirm.ask(
         Question(
@@ -81,15 +82,15 @@ def live_time(token: Token) -> str:
 
 @blueprint.post("/tokens/<int:token_id>/revoke", endpoint="token_revoke_now")
 @needs("admin")
-def token_revoke_now(token_id: int) -> Any:
+def token_revoke_now(token_id: int) -> ResponseReturnValue:
     try:
-        perform(current(), "tokens.revoke", name=known(token_id).name)
+        perform(current_actor(), "tokens.revoke", name=get_token_or_404(token_id).name)
         flash(_("The token is revoked."))
     except Refused as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.tokens"), 303)
 
 
-def known(token_id: int) -> Token:
-    found: Token = Token.get_or_none(Token.id == token_id) or abort(404, _("There is no such token."))
-    return found
+def get_token_or_404(token_id: int) -> Token:
+    token: Token = Token.get_or_none(Token.id == token_id) or abort(404, _("There is no such token."))
+    return token

@@ -1,5 +1,4 @@
 """Queues, consumers, tasks and schedules."""
 
-from admin.pages.queues import queues, schedule, tasks, worker_actions, workers
-
-PAGES = (queues, schedule, tasks, worker_actions, workers)
+# Each puts its pages on the blueprint by being imported.
+from admin.pages.queues import queues, schedule, tasks, worker_actions, workers  # noqa: F401

@@ -1,13 +1,14 @@
 """The queues and the broker that carries them; one queue with what comes next; pause, resume, purge."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display import labels
 from admin.display.numbers import number
 from admin.operations.queues import get_queue
@@ -45,7 +46,7 @@ def look(queues: dict[str, Queue], workers: list[WorkerProcess]) -> Broker:
 
 @blueprint.get("/queues")
 @needs("viewer")
-def queues() -> Any:
+def queues() -> ResponseReturnValue:
     as_of = now()
     broker = look(tasks.queues, consumers.workers())
     flows = queue_contents.flows(tasks.queues, as_of) if broker.facts else {}
@@ -61,7 +62,7 @@ def queues() -> Any:
 
 @blueprint.get("/queues/<name>")
 @needs("viewer")
-def queue(name: str) -> Any:
+def queue(name: str) -> ResponseReturnValue:
     as_of, queue, workers = now(), get_queue(name), consumers.workers()
     broker = look({name: queue}, workers)
     facts = broker.facts[0] if broker.facts else None
@@ -80,7 +81,7 @@ def queue(name: str) -> Any:
     )
 
 
-def paused_tasks(queue: Queue) -> dict[str, dict[str, Any]]:
+def paused_tasks(queue: Queue) -> dict[str, dict[str, object]]:
     """Those of the queue's tasks of which nothing is started, each with who, when and why."""
     known = {task.__name__ for task in queue._registry._registry.values()}
     return {task: info for task, info in queue.pauses().items() if task in known}
@@ -88,24 +89,24 @@ def paused_tasks(queue: Queue) -> dict[str, dict[str, Any]]:
 
 @blueprint.route("/queues/<name>/pause", methods=["POST", "DELETE"])
 @needs("operator")
-def queue_pause(name: str) -> Any:
+def queue_pause(name: str) -> ResponseReturnValue:
     get_queue(name)
     if request.method == "DELETE":
         return resume(name)
-    perform(current(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip()[:500] or None)
+    perform(current_actor(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip()[:500] or None)
     flash(_("The queue %(queue)s is paused: nothing more of it is started until it is resumed.", queue=name))
     return redirect(url_for("pages.queue", name=name), 303)
 
 
 @blueprint.post("/queues/<name>/resume")
 @needs("operator")
-def queue_resume(name: str) -> Any:
+def queue_resume(name: str) -> ResponseReturnValue:
     get_queue(name)
     return resume(name)
 
 
-def resume(name: str) -> Any:
-    if perform(current(), "queues.resume", queue=name):
+def resume(name: str) -> ResponseReturnValue:
+    if perform(current_actor(), "queues.resume", queue=name):
         flash(_("The queue %(queue)s goes on.", queue=name))
     else:
         flash(_("The queue %(queue)s was not paused.", queue=name))
@@ -114,17 +115,17 @@ def resume(name: str) -> Any:
 
 @blueprint.get("/queues/<name>/purge")
 @needs("admin")
-def queue_purge(name: str) -> Any:
+def queue_purge(name: str) -> ResponseReturnValue:
     return confirm.ask(purge_question(name))
 
 
 @blueprint.post("/queues/<name>/purge")
 @needs("admin")
-def queue_purge_now(name: str) -> Any:
+def queue_purge_now(name: str) -> ResponseReturnValue:
     question = purge_question(name)
     if not question.answered:
         return confirm.ask(question, wrong=True)
-    purged = perform(current(), "queues.purge", queue=name)
+    purged = perform(current_actor(), "queues.purge", queue=name)
     flash(labels.counted("%(num)s run was cancelled.", "%(num)s runs were cancelled.", purged))
     return redirect(url_for("pages.queue", name=name), 303)
 
@@ -149,9 +150,9 @@ def purge_question(name: str) -> Question:
 
 
 @blueprint.app_template_filter("arguments")
-def arguments(one: Waiting) -> str:
+def arguments(run: Waiting) -> str:
     """1, key="value": as much of it as a line holds."""
-    text = labels.as_call(Run(task="", args=one.args, kwargs=one.kwargs))[1:-1]
+    text = labels.as_call(Run(task="", args=run.args, kwargs=run.kwargs))[1:-1]
     return text if len(text) <= 200 else text[:199] + "…"
 
 

@@ -1,14 +1,14 @@
 """The schedule: what the clock starts, what came of it, and what an operator may do about it."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from peewee import JOIN
 
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.schedules import agenda, pauses_of, rows_of, scheduled
 from admin.forms import datetimes
 from admin.forms.list_filters import Asked
@@ -35,16 +35,16 @@ LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(d
 
 @blueprint.get("/schedule")
 @needs("viewer")
-def schedule() -> Any:
+def schedule() -> ResponseReturnValue:
     at, everything, last = now(), scheduled(), request.args.get("after", "")
-    later = [one for one in everything if one.name > last]
-    pauses, trouble = pauses_of(everything)
+    later = [facts for facts in everything if facts.name > last]
+    pauses, error_text = pauses_of(everything)
     rows = rows_of(later[:MOST], pauses, at)
     return live_refresh.page(
         "queues/schedule.html",
         as_of=at,
         rows=rows,
-        trouble=trouble,
+        trouble=error_text,
         unwatched=sorted({(row.task.queue, row.seen_at) for row in rows if not row.watched}),
         agenda=agenda(everything, pauses, at, COMING),
         more=rows[-1].task.name if len(later) > MOST else None,
@@ -56,25 +56,25 @@ def schedule() -> Any:
 
 @blueprint.get("/schedule/<task>")
 @needs("viewer")
-def schedule_of(task: str) -> Any:
+def schedule_of(task: str) -> ResponseReturnValue:
     """The ticks of one schedule, newest first."""
     facts = get_schedule(task)
     at = now()
-    pauses, trouble = pauses_of([facts])
-    asked = Asked("pages.schedule_of", ["all", *TICK_STATES], task=facts.name)
+    pauses, error_text = pauses_of([facts])
+    filters = Asked("pages.schedule_of", ["all", *TICK_STATES], task=facts.name)
     everything = Tick.select().where(Tick.task == facts.name)
     queries = {"all": everything, **{state: everything.where(Tick.state == state) for state in TICK_STATES}}
     runs = (Run.state, Run.started_at, Run.run_ms)
     with_runs = (
-        queries[asked.state].select_extend(*runs).join(Run, JOIN.LEFT_OUTER, on=Tick.run_id == Run.id, attr="run")
+        queries[filters.state].select_extend(*runs).join(Run, JOIN.LEFT_OUTER, on=Tick.run_id == Run.id, attr="run")
     )
     page = page_of(with_runs, Tick.due_at, Tick.task)
     return live_refresh.page(
         "queues/schedule_of.html",
         as_of=at,
         row=rows_of([facts], pauses, at)[0],
-        trouble=trouble,
-        asked=asked,
+        trouble=error_text,
+        asked=filters,
         counts=pagination.counts(**queries),
         ticks=page.rows,
         older=page.older,
@@ -84,7 +84,7 @@ def schedule_of(task: str) -> Any:
 
 def list_with(task: str) -> str:
     """The page of the list on which this schedule stands."""
-    names = [one.name for one in scheduled()]
+    names = [facts.name for facts in scheduled()]
     start = names.index(task) // MOST * MOST
     return url_for("pages.schedule", after=names[start - 1] if start else None)
 
@@ -94,16 +94,16 @@ def list_with(task: str) -> str:
 
 @blueprint.get("/schedule/<task>/pause")
 @needs("operator")
-def schedule_pause(task: str) -> Any:
+def schedule_pause(task: str) -> ResponseReturnValue:
     return pause_page(get_schedule(task))
 
 
-def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
-    pauses, trouble = pauses_of([facts])
+def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> ResponseReturnValue:
+    pauses, error_text = pauses_of([facts])
     answer = live_refresh.page(
         "queues/schedule_pause.html",
         row=rows_of([facts], pauses, now())[0],
-        trouble=trouble,
+        trouble=error_text,
         back=list_with(facts.name),
         typed=request.form,
         wrong=wrong,
@@ -115,10 +115,10 @@ def pause_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
 
 @blueprint.post("/schedule/<task>/pause")
 @needs("operator")
-def schedule_pause_now(task: str) -> Any:
+def schedule_pause_now(task: str) -> ResponseReturnValue:
     facts = get_schedule(task)
     try:
-        perform(current(), "schedule.pause", task=task, reason=reason_typed(), until=end_typed())
+        perform(current_actor(), "schedule.pause", task=task, reason=reason_typed(), until=end_typed())
     except BadInput as error:
         return pause_page(facts, error)
     flash(_("The schedule of %(task)s is paused.", task=task))
@@ -140,9 +140,9 @@ def end_typed() -> datetime | None:
 @blueprint.delete("/schedule/<task>/pause", endpoint="schedule_resumed")
 @blueprint.post("/schedule/<task>/resume")
 @needs("operator")
-def schedule_resume(task: str) -> Any:
+def schedule_resume(task: str) -> ResponseReturnValue:
     get_schedule(task)
-    if perform(current(), "schedule.resume", task=task):
+    if perform(current_actor(), "schedule.resume", task=task):
         flash(_("The schedule of %(task)s goes on.", task=task))
     else:
         flash(_("The schedule of %(task)s was not paused.", task=task))
@@ -151,21 +151,21 @@ def schedule_resume(task: str) -> Any:
 
 @blueprint.post("/schedule/<task>/run")
 @needs("operator")
-def schedule_run(task: str) -> Any:
+def schedule_run(task: str) -> ResponseReturnValue:
     return to_its_run(task, "schedule.run")
 
 
 @blueprint.post("/schedule/<task>/catch-up")
 @needs("operator")
-def schedule_catch_up(task: str) -> Any:
+def schedule_catch_up(task: str) -> ResponseReturnValue:
     return to_its_run(task, "schedule.catch_up")
 
 
-def to_its_run(task: str, action: str) -> Any:
+def to_its_run(task: str, action: str) -> ResponseReturnValue:
     """Do it and show the run that it made; where it cannot be done, say so."""
     get_schedule(task)
     try:
-        run = perform(current(), action, task=task)
+        run = perform(current_actor(), action, task=task)
     except KNOWN_ERRORS as error:
         flash(str(as_http(error).description), "error")
         return redirect(list_with(task), 303)

@@ -1,15 +1,15 @@
 """The registered tasks: how each has fared in the last days, and one of them with a form that runs it."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import ngettext
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.tasks import rows_of
 from admin.forms import datetimes, fields, task_form
 from admin.operations.registry import perform
@@ -33,16 +33,16 @@ MOST = 25
 
 @blueprint.get("/tasks", endpoint="tasks")
 @needs("viewer")
-def task_list() -> Any:
+def task_list() -> ResponseReturnValue:
     at, last = now(), request.args.get("after", "")
-    facts = sorted(registered_tasks.registered(tasks.queues), key=lambda one: one.name)
-    later = [one for one in facts if one.name > last]
-    rows, trouble = rows_of(later[:MOST], at)
+    facts = sorted(registered_tasks.registered(tasks.queues), key=lambda task: task.name)
+    later = [task for task in facts if task.name > last]
+    rows, error_text = rows_of(later[:MOST], at)
     return live_refresh.page(
         "queues/tasks.html",
         as_of=at,
         rows=rows,
-        trouble=trouble,
+        trouble=error_text,
         since=task_stats.week_start(at),
         more=rows[-1].task.name if len(later) > MOST else None,
         first=len(later) == len(facts),
@@ -52,28 +52,28 @@ def task_list() -> Any:
 
 @blueprint.get("/tasks/<name>")
 @needs("viewer")
-def task(name: str) -> Any:
+def task(name: str) -> ResponseReturnValue:
     return task_page(get_task(name))
 
 
-def task_page(facts: TaskFacts, wrong: BadInput | None = None) -> Any:
+def task_page(facts: TaskFacts, wrong: BadInput | None = None) -> ResponseReturnValue:
     """`wrong`: what was wrong with the form that was sent."""
     at = now()
-    rows, trouble = rows_of([facts], at)
+    rows, error_text = rows_of([facts], at)
     form = fields.fields(facts)
     answer = live_refresh.page(
         "queues/task.html",
         as_of=at,
         row=rows[0],
-        trouble=trouble,
+        trouble=error_text,
         runs=list(
             Run.select().where(Run.task == facts.name).order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(LATEST)
         ),
         form=form,
-        texts={one.name: request.form.get(one.key, one.start) for one in form},
+        texts={field.name: request.form.get(field.key, field.start) for field in form},
         typed=request.form,
         wrong=wrong,
-        at_fault=next((one.name for one in form if wrong and one.name == wrong.field), None),
+        at_fault=next((field.name for field in form if wrong and field.name == wrong.field), None),
         zone=datetimes.zone_name(),
         since=task_stats.week_start(at),
         runs_url=runs_url,
@@ -97,13 +97,15 @@ def iso(at: datetime) -> str:
 
 @blueprint.post("/tasks/<name>/run")
 @needs("operator")
-def task_run(name: str) -> Any:
+def task_run(name: str) -> ResponseReturnValue:
     """Run it once with the arguments that were typed, now or at a moment."""
     facts = get_task(name)
     try:
         arguments = task_form.parse(fields.fields(facts), request.form)
-        given = {"eta": datetimes.typed("eta", request.form.get("eta", "")), "priority": priority_typed()}
-        run = perform(current(), "tasks.run", name=facts.name, args=arguments.args, arguments=arguments.kwargs, **given)
+        options = {"eta": datetimes.typed("eta", request.form.get("eta", "")), "priority": priority_typed()}
+        run = perform(
+            current_actor(), "tasks.run", name=facts.name, args=arguments.args, arguments=arguments.kwargs, **options
+        )
     except (BadInput, BadArguments) as error:
         wrong = error if isinstance(error, BadInput) else as_http(error)
         assert isinstance(wrong, BadInput)
@@ -123,9 +125,11 @@ def priority_typed() -> str | None:
 
 @blueprint.post("/tasks/<name>/pause")
 @needs("operator")
-def task_pause(name: str) -> Any:
+def task_pause(name: str) -> ResponseReturnValue:
     facts = get_task(name)
-    perform(current(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip()[:500] or None)
+    perform(
+        current_actor(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip()[:500] or None
+    )
     flash(_("The task %(task)s is paused: none of its runs is started until it is resumed.", task=facts.name))
     return redirect(url_for("pages.task", name=facts.name), 303)
 
@@ -133,9 +137,9 @@ def task_pause(name: str) -> Any:
 @blueprint.delete("/tasks/<name>/pause", endpoint="task_resumed")
 @blueprint.post("/tasks/<name>/resume")
 @needs("operator")
-def task_resume(name: str) -> Any:
+def task_resume(name: str) -> ResponseReturnValue:
     facts = get_task(name)
-    if perform(current(), "tasks.resume", name=facts.name):
+    if perform(current_actor(), "tasks.resume", name=facts.name):
         flash(_("The task %(task)s goes on.", task=facts.name))
     else:
         flash(_("The task %(task)s was not paused.", task=facts.name))

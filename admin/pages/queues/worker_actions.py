@@ -1,13 +1,17 @@
 """The orders that a consumer can be given from its page: quiet, wake, stop, restart, dump."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from flask_babel import lazy_gettext
+from flask_babel.speaklater import LazyString
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.labels import counted
 from admin.operations.registry import perform
 from admin.operations.workers import get_worker
@@ -24,63 +28,33 @@ DUMP_SECONDS = 2.5
 
 @blueprint.route("/workers/<worker_id>/quiet", methods=["POST", "DELETE"])
 @needs("admin")
-def worker_quiet(worker_id: str) -> Any:
+def worker_quiet(worker_id: str) -> ResponseReturnValue:
     if request.method == "DELETE":
         return worker_wake(worker_id)
-    perform(current(), "workers.quiet", worker=worker_id)
+    perform(current_actor(), "workers.quiet", worker=worker_id)
     flash(_("It takes nothing new from now on; what runs goes on."))
     return back_to(worker_id)
 
 
 @blueprint.post("/workers/<worker_id>/wake")
 @needs("admin")
-def worker_wake(worker_id: str) -> Any:
-    perform(current(), "workers.wake", worker=worker_id)
+def worker_wake(worker_id: str) -> ResponseReturnValue:
+    perform(current_actor(), "workers.wake", worker=worker_id)
     flash(_("It takes runs again."))
-    return back_to(worker_id)
-
-
-@blueprint.get("/workers/<worker_id>/stop")
-@needs("admin")
-def worker_stop(worker_id: str) -> Any:
-    return confirm.ask(stop_question(get_worker(worker_id)))
-
-
-@blueprint.post("/workers/<worker_id>/stop")
-@needs("admin")
-def worker_stop_now(worker_id: str) -> Any:
-    perform(current(), "workers.stop", worker=worker_id)
-    flash(_("It stops as soon as what it runs has ended, within seconds, and stays stopped."))
-    return back_to(worker_id)
-
-
-@blueprint.get("/workers/<worker_id>/restart")
-@needs("admin")
-def worker_restart(worker_id: str) -> Any:
-    return confirm.ask(restart_question(get_worker(worker_id)))
-
-
-@blueprint.post("/workers/<worker_id>/restart")
-@needs("admin")
-def worker_restart_now(worker_id: str) -> Any:
-    perform(current(), "workers.restart", worker=worker_id)
-    flash(
-        _("It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue.")
-    )
     return back_to(worker_id)
 
 
 @blueprint.post("/workers/<worker_id>/dump")
 @needs("admin")
-def worker_dump(worker_id: str) -> Any:
+def worker_dump(worker_id: str) -> ResponseReturnValue:
     asked_at, consumer = now(), get_worker(worker_id)
-    perform(current(), "workers.dump", worker=worker_id)
+    perform(current_actor(), "workers.dump", worker=worker_id)
     if not remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS):
         flash(_("It has not answered yet; the answer will stand here."), "error")
     return redirect(url_for("pages.worker", worker_id=worker_id) + "#stacks", 303)
 
 
-def back_to(worker_id: str) -> Any:
+def back_to(worker_id: str) -> ResponseReturnValue:
     return redirect(url_for("pages.worker", worker_id=worker_id), 303)
 
 
@@ -112,7 +86,7 @@ def restart_question(consumer: WorkerProcess) -> Question:
     )
 
 
-def what_becomes_of(running: list[Any]) -> list[str]:
+def what_becomes_of(running: list[object]) -> list[str]:
     if not running:
         return [_("It runs nothing at the moment.")]
     return [
@@ -125,5 +99,46 @@ def what_becomes_of(running: list[Any]) -> list[str]:
 
 
 def alone(consumer: WorkerProcess) -> str | None:
-    others = [one for one in consumers.live(consumers.workers(), consumer.queue) if one.id != consumer.id]
-    return None if others else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)
+    rest = [other for other in consumers.live(consumers.workers(), consumer.queue) if other.id != consumer.id]
+    return None if rest else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)
+
+
+class Ending(NamedTuple):
+    """What is asked before it, and said after it."""
+
+    question: Callable[[WorkerProcess], Question]
+    done: LazyString
+
+
+ENDINGS = {
+    "stop": Ending(
+        stop_question,
+        lazy_gettext("It stops as soon as what it runs has ended, within seconds, and stays stopped."),
+    ),
+    "restart": Ending(
+        restart_question,
+        lazy_gettext(
+            "It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue."
+        ),
+    ),
+}
+
+
+def add_pages(verb: str, ending: Ending) -> None:
+    """Put the page that asks and the one that does it on the blueprint."""
+
+    @blueprint.get(f"/workers/<worker_id>/{verb}", endpoint=f"worker_{verb}")
+    @needs("admin")
+    def ask(worker_id: str) -> ResponseReturnValue:
+        return confirm.ask(ending.question(get_worker(worker_id)))
+
+    @blueprint.post(f"/workers/<worker_id>/{verb}", endpoint=f"worker_{verb}_now")
+    @needs("admin")
+    def end(worker_id: str) -> ResponseReturnValue:
+        perform(current_actor(), f"workers.{verb}", worker=worker_id)
+        flash(str(ending.done))
+        return back_to(worker_id)
+
+
+for verb, ending in ENDINGS.items():
+    add_pages(verb, ending)

@@ -2,13 +2,15 @@
 
 import re
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
+from admin.operations.arguments import JSONObject
 from admin.operations.workers import asked_of, get_worker
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
@@ -45,23 +47,23 @@ class Slot(NamedTuple):
     pid: int | None
     rss_bytes: int | None
     cpu_percent: float | None
-    job: dict[str, Any] | None
+    job: JSONObject | None
 
 
 @blueprint.get("/workers")
 @needs("viewer")
-def workers() -> Any:
-    as_of, known = now(), consumers.workers()
-    heirs = consumer_status.replacements(known, as_of)
-    gone = [one for one in known if one.id in heirs or one.state(as_of, LEASE) == "stopped"]
-    lines = in_order([line_of(one, as_of) for one in known if one not in gone])
+def workers() -> ResponseReturnValue:
+    as_of, consumer_rows = now(), consumers.workers()
+    heirs = consumer_status.replacements(consumer_rows, as_of)
+    gone = [consumer for consumer in consumer_rows if consumer.id in heirs or consumer.state(as_of, LEASE) == "stopped"]
+    lines = in_order([line_of(consumer, as_of) for consumer in consumer_rows if consumer not in gone])
     start = start_of(len(lines))
     shown = lines[start : start + CONSUMERS]
-    each = max(JOBS // max(len(shown), 1), 1)
+    per_line = max(JOBS // max(len(shown), 1), 1)
     return live_refresh.page(
         "queues/workers.html",
         as_of=as_of,
-        lines=[line._replace(busy=line.busy[:each]) for line in shown],
+        lines=[line._replace(busy=line.busy[:per_line]) for line in shown],
         start=start,
         step=CONSUMERS,
         count=len(lines),
@@ -85,10 +87,10 @@ def lags() -> dict[str, Lag] | None:
 
 def start_of(count: int) -> int:
     """Where this part of the list begins."""
-    asked = request.args.get("start", "0")
-    if not re.fullmatch(r"[0-9]{1,6}", asked):
+    text = request.args.get("start", "0")
+    if not re.fullmatch(r"[0-9]{1,6}", text):
         raise BadInput("start", _("a whole number is needed"))
-    return min(int(asked), max(count - 1, 0)) // CONSUMERS * CONSUMERS
+    return min(int(text), max(count - 1, 0)) // CONSUMERS * CONSUMERS
 
 
 def line_of(consumer: WorkerProcess, as_of: datetime) -> Line:
@@ -101,30 +103,35 @@ def in_order(lines: list[Line]) -> list[Line]:
     """The lost first, then queue by queue; an order that no sign of life changes."""
     names = list(tasks.queues)
 
-    def place(line: Line) -> tuple[bool, int, str, str]:
-        one = line.consumer
-        return line.state != "lost", names.index(one.queue) if one.queue in names else len(names), one.host, one.id
+    def sort_key(line: Line) -> tuple[bool, int, str, str]:
+        consumer = line.consumer
+        return (
+            line.state != "lost",
+            names.index(consumer.queue) if consumer.queue in names else len(names),
+            consumer.host,
+            consumer.id,
+        )
 
-    return sorted(lines, key=place)
+    return sorted(lines, key=sort_key)
 
 
 def slots_of(consumer: WorkerProcess) -> list[Slot]:
     """Its workers by number; those that run something and are not on record by themselves too."""
     jobs = {job["worker"]: job for job in consumer.running}
-    known = {slot["worker"]: slot for slot in consumer.slots}
+    recorded = {slot["worker"]: slot for slot in consumer.slots}
     names = {f"Worker-{number}" for number in range(1, consumer.worker_count + 1)} | set(jobs)
     return [
         Slot(name, slot.get("pid"), slot.get("rss_bytes"), slot.get("cpu_percent"), jobs.get(name))
         for name in sorted(names, key=lambda name: (len(name), name))
-        for slot in [known.get(name, {})]
+        for slot in [recorded.get(name, {})]
     ]
 
 
 @blueprint.get("/workers/<worker_id>")
 @needs("viewer")
-def worker(worker_id: str) -> Any:
+def worker(worker_id: str) -> ResponseReturnValue:
     as_of, consumer = now(), get_worker(worker_id)
-    dump, pending, trouble = asked_of(consumer)
+    dump, pending, broker_away = asked_of(consumer)
     return live_refresh.page(
         "queues/worker.html",
         as_of=as_of,
@@ -136,7 +143,7 @@ def worker(worker_id: str) -> Any:
         console_version=code_version(),
         dump=dump,
         pending=pending,
-        trouble=trouble,
+        trouble=broker_away,
     )
 
 
@@ -150,11 +157,11 @@ class Thread(NamedTuple):
 @blueprint.app_template_filter("threads")
 def threads(text: str) -> list[Thread]:
     """Where one worker was, thread by thread. One that runs no task is told by where it waits."""
-    heading, found = tracebacks.HEADING, []
+    heading, parts = tracebacks.HEADING, []
     for part in text.split(heading):
         frames = tracebacks.parse(heading + part).frames
         task = next((at for at in range(len(frames), 0, -1) if frames[at - 1].place.startswith("engine/")), 0)
         start = task if task < len(frames) else max(task - 2, 0)
         if frames:
-            found.append(Thread(frames[start:], frames[:start]))
-    return found
+            parts.append(Thread(frames[start:], frames[:start]))
+    return parts

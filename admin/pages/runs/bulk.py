@@ -1,12 +1,11 @@
 """One command for many runs: the question before it, and the account of it."""
 
-from typing import Any
-
 from flask import abort, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.labels import counted
 from admin.display.numbers import number
 from admin.forms.list_filters import choice
@@ -30,33 +29,33 @@ ROWS = 30
 
 @blueprint.get("/bulk/new")
 @needs("operator")
-def bulk_new() -> Any:
+def bulk_new() -> ResponseReturnValue:
     verb, run_ids = choice("verb", list(bulk_control.VERBS)), request.args.getlist("run")
     if run_ids:
         return question(verb, run_ids=run_ids)
-    asked = RunFilter()
-    if not asked.found or not asked.narrow:
+    run_filter = RunFilter()
+    if not run_filter.found or not run_filter.narrow:
         raise BadInput("run", _("tick some runs, or narrow the list down: all runs at once is never meant"))
-    return question(verb, search=text_of(pinned(asked.terms, asked.as_of)))
+    return question(verb, search=text_of(pinned(run_filter.terms, run_filter.as_of)))
 
 
-def question(verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None) -> Any:
+def question(verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None) -> str:
     """What a command would be about, and the button that gives it. `changed`: how many runs were shown before."""
     too_many = None
     try:
-        found = bulk_control.preflight(chosen(search, run_ids), SAMPLE)
+        preflight = bulk_control.preflight(chosen(search, run_ids), SAMPLE)
     except bulk_control.TooMany:
-        found, too_many = None, bulk_control.MOST
+        preflight, too_many = None, bulk_control.MOST
     return render_template(
         "runs/bulk_new.html",
         verb=verb,
         search=search,
         run_ids=run_ids or [],
-        found=found,
+        found=preflight,
         too_many=too_many,
-        refused=found and sum(count for state, count in found.states.items() if not fits(verb, state)),
-        words=before(verb, found.total if found else 0),
-        allowed=current().may(ACTIONS[f"bulk.{verb}"].role),
+        refused=preflight and sum(count for state, count in preflight.states.items() if not fits(verb, state)),
+        words=before(verb, preflight.total if preflight else 0),
+        allowed=current_actor().may(ACTIONS[f"bulk.{verb}"].role),
         hindrance=hindrance("tasks.run", name=TASK),
         changed=changed,
         shown=search and search.rpartition(" before:")[0],
@@ -71,16 +70,18 @@ def fits(verb: str, state: str) -> bool:
 
 @blueprint.post("/bulk")
 @needs("operator")
-def bulk_begin() -> Any:
+def bulk_begin() -> ResponseReturnValue:
     form = request.form
     verb, search, run_ids = form.get("verb", ""), form.get("search") or None, form.getlist("run") or None
     if verb not in bulk_control.VERBS:
         raise BadInput("verb", _("one of %(allowed)s is allowed", allowed=", ".join(bulk_control.VERBS)))
     try:
-        begun = perform(current(), f"bulk.{verb}", fingerprint=form.get("fingerprint", ""), search=search, runs=run_ids)
+        bulk_id = perform(
+            current_actor(), f"bulk.{verb}", fingerprint=form.get("fingerprint", ""), search=search, runs=run_ids
+        )
     except RunsChanged:
         return question(verb, search, run_ids, changed=whole("total", form.get("total", "0"))), 409
-    return redirect(url_for("pages.bulk_one", bulk_id=begun), 303)
+    return redirect(url_for("pages.bulk_one", bulk_id=bulk_id), 303)
 
 
 # --- after ---------------------------------------------------------------------------------------------------
@@ -88,20 +89,22 @@ def bulk_begin() -> Any:
 
 @blueprint.get("/bulk")
 @needs("viewer")
-def bulk_list() -> Any:
+def bulk_list() -> ResponseReturnValue:
     newest = Bulk.select().order_by(Bulk.id.desc()).limit(ROWS + 1)
     before = request.args.get("before", "")
     if before:
         newest = newest.where(Bulk.id < whole("before", before))
     rows = list(newest)
     older = rows[ROWS - 1].id if len(rows) > ROWS else None
-    return live_refresh.page("runs/bulks.html", title_of=told, bulks=rows[:ROWS], older=older, first=not before)
+    return live_refresh.page(
+        "runs/bulks.html", title_of=describe_bulk, bulks=rows[:ROWS], older=older, first=not before
+    )
 
 
 @blueprint.get("/bulk/<int:bulk_id>")
 @needs("viewer")
-def bulk_one(bulk_id: int) -> Any:
-    one = Bulk.get_or_none(Bulk.id == bulk_id) or abort(404, _("There is no such bulk action, or it is too long ago."))
+def bulk_one(bulk_id: int) -> ResponseReturnValue:
+    bulk = Bulk.get_or_none(Bulk.id == bulk_id) or abort(404, _("There is no such bulk action, or it is too long ago."))
     state, after = choice("state", list(item_tabs())), whole("after", request.args.get("after", "0"))
     items = BulkItem.select().where((BulkItem.bulk_id == bulk_id) & (BulkItem.number > after))
     if state != "all":
@@ -110,9 +113,9 @@ def bulk_one(bulk_id: int) -> Any:
     names = [item.run_id for item in rows]
     return live_refresh.page(
         "runs/bulk.html",
-        bulk=one,
-        run=Run.get_or_none(Run.id == one.run_id),
-        title=told(one),
+        bulk=bulk,
+        run=Run.get_or_none(Run.id == bulk.run_id),
+        title=describe_bulk(bulk),
         reason=reason,
         state=state,
         tabs=item_tabs(),
@@ -125,8 +128,8 @@ def bulk_one(bulk_id: int) -> Any:
 
 @blueprint.post("/bulk/<int:bulk_id>/stop")
 @needs("operator")
-def bulk_stop(bulk_id: int) -> Any:
-    perform(current(), "bulk.stop", bulk_id=bulk_id)
+def bulk_stop(bulk_id: int) -> ResponseReturnValue:
+    perform(current_actor(), "bulk.stop", bulk_id=bulk_id)
     flash(_("What has not been begun is left alone."))
     return redirect(url_for("pages.bulk_one", bulk_id=bulk_id), 303)
 
@@ -170,7 +173,7 @@ def item_tabs() -> dict[str, str]:
     }
 
 
-def told(bulk: Bulk) -> str:
+def describe_bulk(bulk: Bulk) -> str:
     """What was asked for, as a title."""
     return {"retry": _("Retry runs"), "cancel": _("Cancel runs"), "delete": _("Delete runs")}[bulk.verb]
 

@@ -1,13 +1,12 @@
 """What died: why, how often it was tried, the message that was kept of it; another chance, or none."""
 
-from typing import Any
-
 from flask import Response, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.dead_runs import get_dead_message, place_of
 from admin.operations.registry import perform
 from admin.pages import confirm, live_refresh
@@ -25,21 +24,27 @@ LONGEST = 12_000
 
 @blueprint.get("/dead")
 @needs("viewer")
-def dead() -> Any:
-    before, trouble, page, total = place_of(request.args.get("before", "")), None, dead_letters.Page([], None), 0
+def dead() -> ResponseReturnValue:
+    before, error_text, page, total = place_of(request.args.get("before", "")), None, dead_letters.Page([], None), 0
     try:
         page, total = dead_letters.page(tasks.queues, ROWS, before), dead_letters.count(tasks.queues)
     except BrokerAway as error:
-        trouble = trouble_in_words(error)
+        error_text = trouble_in_words(error)
     older = page.older and f"{page.older.at!r}_{page.older.run_id}"
     return live_refresh.page(
-        "runs/dead.html", as_of=now(), rows=page.rows, older=older, first=before is None, total=total, trouble=trouble
+        "runs/dead.html",
+        as_of=now(),
+        rows=page.rows,
+        older=older,
+        first=before is None,
+        total=total,
+        trouble=error_text,
     )
 
 
 @blueprint.get("/dead/<run_id>")
 @needs("viewer")
-def dead_message(run_id: str) -> Any:
+def dead_message(run_id: str) -> ResponseReturnValue:
     queue, data = get_dead_message(run_id)
     return live_refresh.page(
         "runs/dead_message.html",
@@ -54,7 +59,7 @@ def dead_message(run_id: str) -> Any:
 
 @blueprint.get("/dead/<run_id>/message")
 @needs("viewer")
-def dead_message_raw(run_id: str) -> Any:
+def dead_message_raw(run_id: str) -> ResponseReturnValue:
     """The bytes as they are."""
     _queue, data = get_dead_message(run_id)
     return Response(
@@ -64,8 +69,8 @@ def dead_message_raw(run_id: str) -> Any:
 
 @blueprint.post("/dead/<run_id>/requeue")
 @needs("operator")
-def dead_requeue(run_id: str) -> Any:
-    perform(current(), "dead.requeue", run_id=run_id)
+def dead_requeue(run_id: str) -> ResponseReturnValue:
+    perform(current_actor(), "dead.requeue", run_id=run_id)
     flash(_("It is back in its queue."))
     on_record = Run.select().where(Run.id == run_id).exists()
     return redirect(url_for("pages.run", run_id=run_id) if on_record else url_for("pages.dead"), 303)
@@ -73,7 +78,7 @@ def dead_requeue(run_id: str) -> Any:
 
 @blueprint.get("/dead/<run_id>/discard")
 @needs("admin")
-def dead_discard(run_id: str) -> Any:
+def dead_discard(run_id: str) -> ResponseReturnValue:
     queue, data = get_dead_message(run_id)
     opened = dead_letters.opened(queue, data)
     return confirm.ask(
@@ -91,8 +96,8 @@ def dead_discard(run_id: str) -> Any:
 
 @blueprint.post("/dead/<run_id>/discard")
 @needs("admin")
-def dead_discard_now(run_id: str) -> Any:
-    perform(current(), "dead.discard", run_id=run_id)
+def dead_discard_now(run_id: str) -> ResponseReturnValue:
+    perform(current_actor(), "dead.discard", run_id=run_id)
     flash(_("It is discarded."))
     return redirect(url_for("pages.dead"), 303)
 

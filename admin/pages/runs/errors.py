@@ -3,16 +3,17 @@
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import pgettext
 from peewee import ModelSelect
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.sparkline import BARS, path, scaled
 from admin.forms import datetimes
 from admin.forms.list_filters import Asked, text
@@ -42,36 +43,36 @@ class Row(NamedTuple):
 
 @blueprint.get("/errors", endpoint="errors")
 @needs("viewer")
-def error_groups() -> Any:
+def error_groups() -> ResponseReturnValue:
     as_of = now()
-    asked = Asked("pages.errors", STATES, task=text("task"), q=text("q"))
-    queries = {state: groups(state, asked, as_of) for state in STATES}
-    page = page_of(queries[asked.state], ErrorGroup.last_seen_at, ErrorGroup.id)
+    filters = Asked("pages.errors", STATES, task=text("task"), q=text("q"))
+    queries = {state: groups(state, filters, as_of) for state in STATES}
+    page = page_of(queries[filters.state], ErrorGroup.last_seen_at, ErrorGroup.id)
     return live_refresh.page(
         "runs/errors.html",
         as_of=as_of,
-        asked=asked,
+        asked=filters,
         tabs=tab_words(),
         counts=pagination.counts(**queries),
         rows=rows_of(page.rows, as_of),
         older=page.older,
-        task_names=sorted({*(one.name for one in registered_tasks.registered(tasks.queues)), asked.task} - {""}),
+        task_names=sorted({*(facts.name for facts in registered_tasks.registered(tasks.queues)), filters.task} - {""}),
     )
 
 
-def groups(state: str, asked: Asked, as_of: datetime) -> "ModelSelect[ErrorGroup]":
+def groups(state: str, filters: Asked, as_of: datetime) -> "ModelSelect[ErrorGroup]":
     conditions = [errors.listed(state, as_of)] if state != "all" else []
-    conditions += [ErrorGroup.task == asked.task] if asked.task else []
-    if asked.q:
-        told = (ErrorGroup.exception, ErrorGroup.message, ErrorGroup.place)
-        conditions.append(reduce(or_, (field.contains(asked.q) for field in told)))
+    conditions += [ErrorGroup.task == filters.task] if filters.task else []
+    if filters.q:
+        searched = (ErrorGroup.exception, ErrorGroup.message, ErrorGroup.place)
+        conditions.append(reduce(or_, (field.contains(filters.q) for field in searched)))
     query = ErrorGroup.select()
     return query.where(*conditions) if conditions else query
 
 
 def rows_of(groups: list[ErrorGroup], as_of: datetime) -> list[Row]:
-    counted = tallies([one.id for one in groups], as_of)
-    return [Row(one, state_of(one, as_of), counted[one.id], drawn(counted[one.id].slots)) for one in groups]
+    counted = tallies([group.id for group in groups], as_of)
+    return [Row(group, state_of(group, as_of), counted[group.id], drawn(counted[group.id].slots)) for group in groups]
 
 
 def drawn(slots: list[int]) -> str:
@@ -91,25 +92,25 @@ class Step(NamedTuple):
 
     start: datetime
     end: datetime
-    count: int
+    failures: int
     x: str
     height: float
 
 
 @blueprint.get("/errors/<group_id>")
 @needs("viewer")
-def error(group_id: str) -> Any:
+def error(group_id: str) -> ResponseReturnValue:
     return page(get_error(group_id))
 
 
-def page(group: ErrorGroup, wrong: BadInput | None = None) -> Any:
+def page(group: ErrorGroup, wrong: BadInput | None = None) -> ResponseReturnValue:
     as_of = now()
     tally = tallies([group.id], as_of)[group.id]
     examples = list(
         Attempt.select().where(Attempt.error_group == group.id).order_by(Attempt.ended_at.desc()).limit(EXAMPLES)
     )
-    runs = {run.id: run for run in Run.select().where(Run.id.in_({one.run_id for one in examples}))}
-    told = next((one for one in examples if one.traceback), None)
+    runs = {run.id: run for run in Run.select().where(Run.id.in_({attempt.run_id for attempt in examples}))}
+    newest = next((attempt for attempt in examples if attempt.traceback), None)
     to_retry = Run.select().where((Run.error_group == group.id) & Run.state.in_(ENDED_BADLY))
     answer = live_refresh.page(
         "runs/error_group.html",
@@ -118,8 +119,8 @@ def page(group: ErrorGroup, wrong: BadInput | None = None) -> Any:
         state=state_of(group, as_of),
         tally=tally,
         steps=steps_of(tally, as_of),
-        examples=[(one, runs.get(one.run_id)) for one in examples],
-        failure=failure(told, last=True) if told else None,
+        examples=[(attempt, runs.get(attempt.run_id)) for attempt in examples],
+        failure=failure(newest, last=True) if newest else None,
         to_retry=pagination.counts(runs=to_retry)["runs"],
         search=f"error:{group.id} state:{','.join(ENDED_BADLY)}",
         lengths=list(LENGTHS),
@@ -145,22 +146,24 @@ def steps_of(tally: Tally, as_of: datetime) -> list[Step]:
 
 @blueprint.post("/errors/<group_id>/resolve")
 @needs("operator")
-def error_resolve(group_id: str) -> Any:
-    return done(group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself."))
+def error_resolve(group_id: str) -> ResponseReturnValue:
+    return perform_and_return(
+        group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself.")
+    )
 
 
 @blueprint.post("/errors/<group_id>/reopen")
 @blueprint.delete("/errors/<group_id>/snooze", endpoint="error_wake")
 @needs("operator")
-def error_reopen(group_id: str) -> Any:
-    return done(group_id, "errors.reopen", _("It is open."))
+def error_reopen(group_id: str) -> ResponseReturnValue:
+    return perform_and_return(group_id, "errors.reopen", _("It is open."))
 
 
 @blueprint.post("/errors/<group_id>/snooze")
 @needs("operator")
-def error_snooze(group_id: str) -> Any:
+def error_snooze(group_id: str) -> ResponseReturnValue:
     try:
-        return done(group_id, "errors.snooze", _("It is snoozed."), until=end_typed())
+        return perform_and_return(group_id, "errors.snooze", _("It is snoozed."), until=end_typed())
     except BadInput as error:
         return page(get_error(group_id), error)
 
@@ -174,11 +177,11 @@ def end_typed() -> datetime:
     raise BadInput("until", _("a moment or a length is needed"))
 
 
-def done(group_id: str, action: str, told: str, **given: Any) -> Any:
+def perform_and_return(group_id: str, action: str, message: str, **arguments: object) -> ResponseReturnValue:
     get_error(group_id)
     try:
-        perform(current(), action, error_id=group_id, **given)
-        flash(told)
+        perform(current_actor(), action, error_id=group_id, **arguments)
+        flash(message)
     except Refused as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.error", group_id=group_id), 303)

@@ -1,9 +1,8 @@
 """The runs of a filter as a file, however many they are: read page by page, and sent as they are read."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any
 
 from flask import Response, stream_with_context
 
@@ -35,9 +34,9 @@ def runs_json() -> Response:
     return download("json", "application/json", json_of)
 
 
-def download(ending: str, content_type: str, text_of: Any) -> Response:
-    asked = RunFilter()
-    pages = find_all(asked.found, PAGE)
+def download(ending: str, content_type: str, text_of: Callable[[Iterator[list[Run]]], Iterator[str]]) -> Response:
+    run_filter = RunFilter()
+    pages = find_all(run_filter.found, PAGE)
     # The first page is read before the answer begins, so that trouble with the database still has a status.
     pages = chain([next(pages, [])], pages)
     response = Response(stream_with_context(text_of(pages)), content_type=content_type)
@@ -49,7 +48,7 @@ def csv_of(pages: Iterator[list[Run]]) -> Iterator[str]:
     return csv_text(COLUMNS, ([columns_of(run).values() for run in runs] for runs in pages))
 
 
-def columns_of(run: Run) -> dict[str, Any]:
+def columns_of(run: Run) -> dict[str, object]:
     values = as_json(run)
     return {name: values[name] for name in COLUMNS}
 

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import Response, jsonify, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.labels import as_call, as_json, counted
 from admin.display.timeline import kind_of, story
 from admin.display.truncate import Cut, cut, weight
@@ -41,7 +42,7 @@ def moment(at: datetime) -> str:
 
 @blueprint.get("/runs/<run_id>")
 @needs("viewer")
-def run(run_id: str) -> Any:
+def run(run_id: str) -> ResponseReturnValue:
     run = get_run(run_id)
     attempts = run.history
     causes = why(tasks.queues, run)
@@ -53,7 +54,7 @@ def run(run_id: str) -> Any:
         causes=causes,
         in_the_way=in_the_way(causes),
         interrupted_by=causes[0].facts.get("cancelled_by"),
-        offers=offers(run, current(), causes),
+        offers=offers(run, current_actor(), causes),
         story=story(run, attempts),
         failures=failures(attempts),
         log=log_of(run, attempts),
@@ -70,7 +71,7 @@ def run(run_id: str) -> Any:
 
 @blueprint.get("/runs/<run_id>/raw")
 @needs("viewer")
-def run_raw(run_id: str) -> Any:
+def run_raw(run_id: str) -> ResponseReturnValue:
     """Everything on record of a run, whatever its length."""
     run = get_run(run_id)
     lines = LogLine.select().where(LogLine.run_id == run.id).order_by(LogLine.delivery, LogLine.number)
@@ -83,7 +84,7 @@ def run_raw(run_id: str) -> Any:
 
 @blueprint.get("/runs/<run_id>/log")
 @needs("viewer")
-def run_log(run_id: str) -> Any:
+def run_log(run_id: str) -> ResponseReturnValue:
     """All lines on record, attempt by attempt, as text."""
     run = get_run(run_id)
     text: list[str] = []

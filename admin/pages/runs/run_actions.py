@@ -1,14 +1,14 @@
 """What a person does with one run: retry, run again with other arguments, cancel, delete."""
 
-from typing import Any
-
 from flask import flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
 
 import tasks
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.display.labels import short
 from admin.forms import fields, task_form
 from admin.operations import allowed_actions
@@ -22,33 +22,33 @@ from engine.exceptions import BadArguments
 from engine.monitor import registered_tasks
 
 
-def done(name: str, run_id: str, **given: Any) -> Any:
+def perform_or_flash(name: str, run_id: str) -> object:
     """Do it, and say so where it cannot be done. Gives back what the command gave, or False."""
     try:
-        return perform(current(), name, run_id=run_id, **given) or True
+        return perform(current_actor(), name, run_id=run_id) or True
     except (HTTPException, *KNOWN_ERRORS) as error:
         flash(str((error if isinstance(error, HTTPException) else as_http(error)).description), "error")
         return False
 
 
-def page_of_run(run_id: str) -> Any:
+def page_of_run(run_id: str) -> BaseResponse:
     return redirect(url_for("pages.run", run_id=run_id), 303)
 
 
 @blueprint.post("/runs/<run_id>/retry")
 @needs("operator")
-def run_retry(run_id: str) -> Any:
+def run_retry(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
-    if done("runs.retry", run_id):
+    if perform_or_flash("runs.retry", run_id):
         flash(_("It is back in its queue, under the same id."))
     return page_of_run(run_id)
 
 
 @blueprint.post("/runs/<run_id>/cancel")
 @needs("operator")
-def run_cancel(run_id: str) -> Any:
+def run_cancel(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
-    was = done("runs.cancel", run_id)
+    was = perform_or_flash("runs.cancel", run_id)
     if was == "running":
         flash(_("It is being interrupted."))
     elif was:
@@ -61,13 +61,13 @@ def run_cancel(run_id: str) -> Any:
 
 @blueprint.get("/runs/<run_id>/again")
 @needs("operator")
-def run_again(run_id: str) -> Any:
+def run_again(run_id: str) -> ResponseReturnValue:
     return again_page(run_id)
 
 
 @blueprint.post("/runs/<run_id>/again")
 @needs("operator")
-def run_again_now(run_id: str) -> Any:
+def run_again_now(run_id: str) -> ResponseReturnValue:
     """`same`: with the arguments it had. Otherwise those that were typed."""
     run = get_run(run_id)
     try:
@@ -77,7 +77,7 @@ def run_again_now(run_id: str) -> Any:
             form = form_of(run.task)
             kept = task_form.filled(form, run.args or [], run.kwargs or {}).values
             arguments = task_form.parse(form, request.form, kept)
-        made = perform(current(), "runs.again", run_id=run_id, args=arguments.args, arguments=arguments.kwargs)
+        new_run = perform(current_actor(), "runs.again", run_id=run_id, args=arguments.args, arguments=arguments.kwargs)
     except (BadInput, BadArguments) as error:
         wrong = error if isinstance(error, BadInput) else as_http(error)
         return again_page(run_id, wrong), 422
@@ -85,7 +85,7 @@ def run_again_now(run_id: str) -> Any:
         flash(str((error if isinstance(error, HTTPException) else as_http(error)).description), "error")
         return page_of_run(run_id)
     flash(_("This is the new run."))
-    return page_of_run(made.id)
+    return page_of_run(new_run.id)
 
 
 def form_of(task: str) -> list[fields.Field]:
@@ -93,14 +93,14 @@ def form_of(task: str) -> list[fields.Field]:
     return fields.fields(registered_tasks.describe(queue, task_class))
 
 
-def again_page(run_id: str, wrong: Any = None) -> Any:
+def again_page(run_id: str, wrong: BadInput | HTTPException | None = None) -> str:
     run = get_run(run_id)
-    if reason := allowed_actions.not_again(run, current()):
+    if reason := allowed_actions.not_again(run, current_actor()):
         raise Refused(reason)
     form = form_of(run.task)
     filled = task_form.filled(form, run.args or [], run.kwargs or {})
-    texts = {one.name: request.form.get(one.key, filled.texts.get(one.name, one.start)) for one in form}
-    at_fault = next((one.name for one in form if wrong and one.name == wrong.field), None)
+    texts = {field.name: request.form.get(field.key, filled.texts.get(field.name, field.start)) for field in form}
+    at_fault = next((field.name for field in form if isinstance(wrong, BadInput) and field.name == wrong.field), None)
     return render_template(
         "runs/run_again.html", run=run, form=form, texts=texts, filled=filled, wrong=wrong, at_fault=at_fault
     )
@@ -111,9 +111,9 @@ def again_page(run_id: str, wrong: Any = None) -> Any:
 
 @blueprint.get("/runs/<run_id>/delete")
 @needs("admin")
-def run_delete(run_id: str) -> Any:
+def run_delete(run_id: str) -> ResponseReturnValue:
     run = get_run(run_id)
-    if reason := allowed_actions.not_delete(run, current()):
+    if reason := allowed_actions.not_delete(run, current_actor()):
         flash(reason, "error")
         return page_of_run(run_id)
     return confirm.ask(question(run_id, run.task))
@@ -121,9 +121,9 @@ def run_delete(run_id: str) -> Any:
 
 @blueprint.post("/runs/<run_id>/delete")
 @needs("admin")
-def run_delete_now(run_id: str) -> Any:
+def run_delete_now(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
-    if not done("runs.delete", run_id):
+    if not perform_or_flash("runs.delete", run_id):
         return page_of_run(run_id)
     flash(_("The run %(id)s is deleted.", id=short(run_id)))
     return redirect(url_for("pages.runs"), 303)
@@ -131,9 +131,9 @@ def run_delete_now(run_id: str) -> Any:
 
 @blueprint.delete("/runs/<run_id>")
 @needs("admin")
-def run_deleted(run_id: str) -> Any:
+def run_deleted(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
-    perform(current(), "runs.delete", run_id=run_id)
+    perform(current_actor(), "runs.delete", run_id=run_id)
     return "", 204
 
 

@@ -2,9 +2,9 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Any
 
 from flask import request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
@@ -27,51 +27,51 @@ USUAL = ("waiting", "running", "retrying", "succeeded", "failed", "dead")
 
 @blueprint.get("/runs")
 @needs("viewer")
-def runs() -> Any:
-    asked = RunFilter()
-    found = page_of(asked)
-    counts = count_by_state(asked.wanted) if asked.wanted else None
+def runs() -> ResponseReturnValue:
+    run_filter = RunFilter()
+    page = page_of(run_filter)
+    counts = count_by_state(run_filter.wanted) if run_filter.wanted else None
     registered = [task.name for task in registered_tasks.registered(tasks.queues)]
     return live_refresh.page(
         "runs/runs.html",
-        asked=asked,
+        asked=run_filter,
         counts=counts and {"all": min(sum(counts.values()), COUNTED_TO + 1), **counts},
-        tabs=[(name, url) for name, url in asked.tabs if worth_a_tab(name, asked, counts)],
-        runs=found.rows,
-        older=found.older,
-        searched_to=found.searched_to,
-        named=named_by(asked),
+        tabs=[(name, url) for name, url in run_filter.tabs if worth_a_tab(name, run_filter, counts)],
+        runs=page.rows,
+        older=page.older,
+        searched_to=page.searched_to,
+        named=named_by(run_filter),
         views=saved_views.visible(),
-        task_names=sorted({*registered, *asked.task.split(",")} - {""}),
+        task_names=sorted({*registered, *run_filter.task.split(",")} - {""}),
         queue_names=QUEUES,
         spans=spans(),
-        from_field=field_of(asked.values["from"]),
-        to_field=field_of(asked.to),
+        from_field=field_of(run_filter.values["from"]),
+        to_field=field_of(run_filter.to),
         first_page=not request.args.get("before"),
-        act_on_all=lambda verb: asked.elsewhere("pages.bulk_new", verb=verb),
-        export_url=lambda ending: asked.elsewhere(f"pages.runs_{ending}"),
+        act_on_all=lambda verb: run_filter.elsewhere("pages.bulk_new", verb=verb),
+        export_url=lambda ending: run_filter.elsewhere(f"pages.runs_{ending}"),
         keys=KEYS,
         title_of=title_of,
     )
 
 
-def page_of(asked: RunFilter) -> Found:
-    if asked.wanted is None:
+def page_of(run_filter: RunFilter) -> Found:
+    if run_filter.wanted is None:
         return Found([], None)
     try:
-        return find(asked.wanted, ROWS, request.args.get("before", ""))
+        return find(run_filter.wanted, ROWS, request.args.get("before", ""))
     except BadPage as error:
         raise BadInput("before", str(error)) from error
 
 
-def worth_a_tab(name: str, asked: RunFilter, counts: dict[str, int] | None) -> bool:
-    return name in ("all", *USUAL) or name in asked.state.split(",") or bool(counts and counts[name])
+def worth_a_tab(name: str, run_filter: RunFilter, counts: dict[str, int] | None) -> bool:
+    return name in ("all", *USUAL) or name in run_filter.state.split(",") or bool(counts and counts[name])
 
 
-def named_by(asked: RunFilter) -> Run | None:
+def named_by(run_filter: RunFilter) -> Run | None:
     """The run whose whole id is all that the search box holds."""
-    lone_id = re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", asked.q)
-    return Run.get_or_none(Run.id == asked.q) if lone_id else None
+    lone_id = re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", run_filter.q)
+    return Run.get_or_none(Run.id == run_filter.q) if lone_id else None
 
 
 def spans() -> list[tuple[str, str]]:

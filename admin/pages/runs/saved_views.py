@@ -1,30 +1,29 @@
 """Named filters of the list of runs: one's own, and those shared with everybody."""
 
-from typing import Any
-
 from flask import flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.operations.registry import perform
 from admin.pages.blueprint import blueprint
 
 
 @blueprint.post("/views")
 @needs("viewer")
-def save_view() -> Any:
-    given = {name: request.form.get(name, "") for name in ("name", "search")}
-    perform(current(), "views.save", **given, shared="shared" in request.form)
-    flash(_("The view %(name)s is saved.", name=given["name"].strip()))
-    return redirect(url_for("pages.runs", q=given["search"]), 303)
+def save_view() -> ResponseReturnValue:
+    form = {name: request.form.get(name, "") for name in ("name", "search")}
+    perform(current_actor(), "views.save", **form, shared="shared" in request.form)
+    flash(_("The view %(name)s is saved.", name=form["name"].strip()))
+    return redirect(url_for("pages.runs", q=form["search"]), 303)
 
 
 @blueprint.post("/views/<int:view_id>/delete")
 @blueprint.delete("/views/<int:view_id>", endpoint="view")
 @needs("viewer")
-def delete_view(view_id: int) -> Any:
-    name = perform(current(), "views.delete", view_id=view_id)
+def delete_view(view_id: int) -> ResponseReturnValue:
+    name = perform(current_actor(), "views.delete", view_id=view_id)
     if request.method == "DELETE":
         return "", 204
     flash(_("The view %(name)s is gone.", name=name))

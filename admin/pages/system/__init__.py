@@ -1,5 +1,4 @@
 """Overview, alerts, help and the documentation of the API."""
 
-from admin.pages.system import alerts, api_docs, help, overview
-
-PAGES = (alerts, api_docs, help, overview)
+# Each puts its pages on the blueprint by being imported.
+from admin.pages.system import alerts, api_docs, help, overview  # noqa: F401

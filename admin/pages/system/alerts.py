@@ -1,14 +1,13 @@
 """Alerts: how each rule stands, what was told to whom, and a test."""
 
-from typing import Any
-
 from flask import flash, redirect, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
 from admin.alerts import channels, rule_status, text
 from admin.auth.access import needs
-from admin.auth.identity import current
+from admin.auth.identity import current_actor
 from admin.forms.list_filters import Asked
 from admin.operations.registry import perform
 from admin.pages import live_refresh
@@ -38,7 +37,7 @@ CHANNELS = {"webhook": lazy_gettext("webhook"), "email": lazy_gettext("mail")}
 
 @blueprint.get("/alerts")
 @needs("viewer")
-def alerts() -> Any:
+def alerts() -> ResponseReturnValue:
     as_of = now()
     page = page_of(Notice.select(), Notice.created_at, Notice.id)
     return live_refresh.page(
@@ -68,11 +67,11 @@ def quiet_hours() -> str:
 
 @blueprint.post("/alerts/tests")
 @needs("operator")
-def alerts_test() -> Any:
-    for one in perform(current(), "alerts.test"):
-        name = str(CHANNELS[one.channel])
-        if one.error:
-            flash(_("%(channel)s: %(error)s", channel=name, error=channels.in_words(one.error)), "error")
+def alerts_test() -> ResponseReturnValue:
+    for result in perform(current_actor(), "alerts.test"):
+        name = str(CHANNELS[result.channel])
+        if result.error:
+            flash(_("%(channel)s: %(error)s", channel=name, error=channels.in_words(result.error)), "error")
         else:
             flash(_("%(channel)s: the test was sent.", channel=name))
     return redirect(url_for("pages.alerts"), 303)

@@ -1,14 +1,16 @@
 """The human page of the JSON API: its OpenAPI description, as a table of operations and a page for each noun."""
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import render_template, request
+from flask.typing import ResponseReturnValue
 from markupsafe import Markup, escape
 
 from admin.api.openapi import ABOUT, spec
 from admin.auth.access import needs
 from admin.forms.list_filters import choice
+from admin.operations.schemas import Schema
 from admin.pages.blueprint import blueprint
 
 
@@ -44,22 +46,22 @@ class Shape(NamedTuple):
 
 @blueprint.get("/api/docs")
 @needs("viewer")
-def api_docs() -> Any:
+def api_docs() -> ResponseReturnValue:
     described = spec()
     nouns = [tag["name"] for tag in described["tags"]]
     about = choice("about", ["", *nouns])
-    found = [
+    documented = [
         operation_of(method.upper(), path, operation)
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    shown = [one for one in found if one.noun == about]
+    shown = [operation for operation in documented if operation.noun == about]
     return render_template(
         "system/api_docs.html",
         nouns=nouns,
         about=about,
         introduction=ABOUT.split("\n\n"),
-        operations=shown or found,
+        operations=shown or documented,
         shapes=shapes_of(shown, described["components"]["schemas"]),
         host=request.host_url.rstrip("/"),
     )
@@ -71,10 +73,16 @@ def code_in_text(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(" ".join(text.split())))))
 
 
-def operation_of(method: str, path: str, operation: dict[str, Any]) -> Operation:
+def operation_of(method: str, path: str, operation: Schema) -> Operation:
     fields = [
-        Field(one["name"], one["in"], words_of(one["schema"]), one["required"], one.get("description", ""))
-        for one in operation.get("parameters", [])
+        Field(
+            parameter["name"],
+            parameter["in"],
+            words_of(parameter["schema"]),
+            parameter["required"],
+            parameter.get("description", ""),
+        )
+        for parameter in operation.get("parameters", [])
     ]
     fields += fields_of(schema_in(operation.get("requestBody", {})), "body")
     statuses = [status for status in operation["responses"] if status.startswith("2")]
@@ -91,43 +99,46 @@ def operation_of(method: str, path: str, operation: dict[str, Any]) -> Operation
     )
 
 
-def schema_in(part: dict[str, Any]) -> dict[str, Any]:
+def schema_in(part: Schema) -> Schema:
     return part.get("content", {}).get("application/json", {}).get("schema", {})
 
 
-def fields_of(schema: dict[str, Any], place: str) -> list[Field]:
+def fields_of(schema: Schema, location: str) -> list[Field]:
     required = schema.get("required", [])
     return [
-        Field(name, place, words_of(one), name in required, one.get("description", ""))
-        for name, one in schema.get("properties", {}).items()
+        Field(name, location, words_of(property_schema), name in required, property_schema.get("description", ""))
+        for name, property_schema in schema.get("properties", {}).items()
     ]
 
 
-def words_of(schema: dict[str, Any]) -> str:
+def words_of(schema: Schema) -> str:
     """A schema in a few words."""
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2]
     if "enum" in schema:
-        return " | ".join(str(one) or '""' for one in schema["enum"])
+        return " | ".join(str(value) or '""' for value in schema["enum"])
     if "anyOf" in schema:
         return " | ".join(map(words_of, schema["anyOf"]))
-    kind = schema.get("type", "any value")
+    return type_in_words(schema, schema.get("type", "any value"))
+
+
+def type_in_words(schema: Schema, kind: str | list[str]) -> str:
     if kind == "array":
         return f"list of {words_of(schema.get('items', {}))}"
     if kind == "object" and "properties" in schema:
-        return "{" + ", ".join(f"{name}: {words_of(one)}" for name, one in schema["properties"].items()) + "}"
+        return f"{{{', '.join(f'{name}: {words_of(value)}' for name, value in schema['properties'].items())}}}"
     words = schema.get("format") or (kind if isinstance(kind, str) else " | ".join(kind))
     limits = [schema[name] for name in ("minimum", "maximum") if name in schema]
     return f"{words} {limits[0]} to {limits[1]}" if len(limits) == 2 and "null" not in kind else words
 
 
-def shapes_of(operations: list[Operation], schemas: dict[str, Any]) -> list[Shape]:
+def shapes_of(operations: list[Operation], schemas: Schema) -> list[Shape]:
     """What the answers of these operations hold, and what that holds."""
-    wanted, found = [one.answer for one in operations], {}
-    while wanted:
-        text = wanted.pop()
+    pending, shapes = [operation.answer for operation in operations], {}
+    while pending:
+        text = pending.pop()
         for name in schemas:
-            if name in text.replace("|", " ").replace(":", " ").replace("}", " ").split() and name not in found:
-                found[name] = Shape(name, fields_of(schemas[name], "answer"))
-                wanted += [field.kind for field in found[name].fields]
-    return sorted(found.values())
+            if name in text.replace("|", " ").replace(":", " ").replace("}", " ").split() and name not in shapes:
+                shapes[name] = Shape(name, fields_of(schemas[name], "answer"))
+                pending += [field.kind for field in shapes[name].fields]
+    return sorted(shapes.values())

@@ -1,8 +1,9 @@
 """Help: what the words and the numbers mean, and what to do when something is wrong."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flask import render_template
+from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 
@@ -298,13 +299,13 @@ TROUBLES = (
 )
 
 
-LABELS = {place.endpoint: place.label for group in NAVIGATION for place in group}
+LABELS = {item.endpoint: item.label for group in NAVIGATION for item in group}
 LABELS["pages.cleanup"] = lazy_gettext("Preview")
 
 
 @blueprint.get("/help")
 @needs("viewer")
-def help() -> Any:
+def help() -> ResponseReturnValue:
     states = [Word(f"state-{name}", STATES[name], meaning) for name, meaning in MEANINGS.items()]
     return render_template(
         "system/help.html", states=states, words=WORDS, numbers=NUMBERS, troubles=TROUBLES, labels=LABELS

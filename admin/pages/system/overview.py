@@ -1,8 +1,9 @@
 """The first page: whether something is wrong, how the readers' sessions are, and how the work goes."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext
 
 import tasks
@@ -51,7 +52,7 @@ class Upcoming(NamedTuple):
 
 @blueprint.get("/")
 @needs("viewer")
-def overview() -> Any:
+def overview() -> ResponseReturnValue:
     as_of = now()
     shown = window_asked()
     columns = columns_at(as_of)
@@ -73,7 +74,7 @@ def overview() -> Any:
         oldest=oldest_of(engine.queues),
         runs=runs,
         first_time=not (runs or week.ended),
-        next_cleanup=next((one.due_at for one in upcoming if one.task == CLEANUP and not one.paused), None),
+        next_cleanup=next((tick.due_at for tick in upcoming if tick.task == CLEANUP and not tick.paused), None),
         upcoming=upcoming[:SOONEST],
         more_upcoming=len(upcoming[SOONEST:]),
         workers=engine.workers,
@@ -84,13 +85,15 @@ def overview() -> Any:
 
 
 def window_asked() -> Window:
-    hours = int(choice("hours", [str(one.hours) for one in (DAY_WINDOW, *WINDOWS)]))
-    return next(one for one in WINDOWS if one.hours == hours)
+    hours = int(choice("hours", [str(window.hours) for window in (DAY_WINDOW, *WINDOWS)]))
+    return next(window for window in WINDOWS if window.hours == hours)
 
 
 def columns_at(as_of: datetime) -> list[Column]:
-    found = run_counts.windows({one.ago: (run_counts.window_start(as_of, one.hours), None) for one in WINDOWS})
-    return [column(one, found[one.ago]) for one in WINDOWS]
+    totals = run_counts.windows(
+        {window.ago: (run_counts.window_start(as_of, window.hours), None) for window in WINDOWS}
+    )
+    return [column(window, totals[window.ago]) for window in WINDOWS]
 
 
 def column(window: Window, totals: Totals) -> Column:
@@ -106,9 +109,9 @@ def oldest_of(queues: list[status.QueueFacts]) -> status.QueueFacts | None:
 
 def next_ticks(as_of: datetime, paused: set[str]) -> list[Upcoming]:
     """Of each periodic task, soonest first."""
-    found = []
+    ticks_due = []
     for fact in registered_tasks.registered(tasks.queues):
         due_at = registered_tasks.next_tick(tasks.queues, fact.name, as_of) if fact.periodic else None
         if due_at:
-            found.append(Upcoming(fact.name, fact.queue, due_at, fact.name in paused))
-    return sorted(found, key=lambda one: (one.due_at, one.task))
+            ticks_due.append(Upcoming(fact.name, fact.queue, due_at, fact.name in paused))
+    return sorted(ticks_due, key=lambda tick: (tick.due_at, tick.task))
