@@ -21,7 +21,7 @@ class Standing(NamedTuple):
 
     @property
     def since(self) -> datetime | None:
-        return min((one.began_at for one in self.alerts), default=None)
+        return min((alert.began_at for alert in self.alerts), default=None)
 
 
 class Board(NamedTuple):
@@ -35,8 +35,10 @@ def board(as_of: datetime) -> Board:
     firing = engine_alerts.open_alerts()
     watching = engine_alerts.watching(as_of)
     seen: dict[str, Any] = watching[0].seen if watching else {}
-    standings = [standing(name, [one for one in firing if one.rule == name], bool(watching), seen) for name in RULES]
-    standings.sort(key=lambda one: one.state != "firing")
+    standings = [
+        standing(name, [alert for alert in firing if alert.rule == name], bool(watching), seen) for name in RULES
+    ]
+    standings.sort(key=lambda status: status.state != "firing")
     return Board(standings, watching, len(firing))
 
 
@@ -45,7 +47,7 @@ def standing(rule: str, firing: list[Alert], watched: bool, seen: dict[str, Any]
     state = "firing" if firing else "off" if off else "ok" if watched else "unknown"
     return Standing(
         rule=rule,
-        name=str(text.NAMES[rule]),
+        name=text.rule_name(rule),
         threshold="" if off else text.threshold(RULES[rule]),
         state=state,
         seen=text.measured(rule, seen.get(rule)),

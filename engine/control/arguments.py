@@ -1,49 +1,76 @@
 """Checks the arguments of a run against the parameters of its task."""
 
 import inspect
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_type_hints
+
+import msgspec
 
 from engine.broker.messages import find_not_finite
 from engine.exceptions import BadArguments
 from engine.monitor.registered_tasks import parameters
 from engine.queues.task import RunTask
 
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 def check_arguments(task_class: type[RunTask], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    allowed = parameters(task_class)
-    signature, name = inspect.Signature(allowed), task_class.__name__
-    for given in kwargs:
-        if given not in signature.parameters and not any(one.kind == one.VAR_KEYWORD for one in allowed):
-            raise unknown_parameter(given, name, signature.parameters)
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        missing = [one.name for one in allowed if one.default is one.empty and one.name not in kwargs]
-        if len(args) < len(missing):
-            raise BadArguments("a value is needed", missing[len(args)]) from error
-        raise BadArguments("%(task)s does not take these values", "args", task=name) from error
-    hints = get_type_hints(task_class.function)
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    for field, value in bound.arguments.items():
+    """Raise BadArguments, which names the parameter, for the first argument that the task cannot take."""
+    signature, name = inspect.Signature(parameters(task_class)), task_class.__name__
+    check_names(name, signature, kwargs)
+    bound = bind(name, signature, args, kwargs)
+    hints = get_type_hints(task_class.function, include_extras=True)
+    for field, value in bound.items():
         if place := find_not_finite(value, field):
             raise BadArguments("must hold finite numbers only: %(place)s", field, place=place)
-        if signature.parameters[field].kind in variadic:  # their annotation is that of each value
-            continue
-        if (wanted := hints.get(field)) in (int, float, str, bool) and not fits(value, wanted):
-            raise BadArguments(
-                "%(wanted)s is needed, not %(given)s", field, wanted=wanted.__name__, given=type(value).__name__
-            )
+        parameter = signature.parameters[field]
+        # The annotation of *args and **kwargs is that of each value.
+        is_default_none = value is None and parameter.default is None
+        if field in hints and parameter.kind not in VARIADIC and not is_default_none:
+            check_type(field, value, hints[field])
 
 
-def unknown_parameter(given: str, task: str, known: Iterable[str]) -> BadArguments:
-    """`known`: the parameters that the task, or whatever else was asked, does have."""
-    if names := ", ".join(known):
-        return BadArguments("%(task)s has no such parameter; it has %(names)s", given, task=task, names=names)
-    return BadArguments("%(task)s has no such parameter", given, task=task)
+def check_names(task: str, signature: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        return
+    for field in kwargs:
+        if field not in signature.parameters:
+            raise unknown_parameter(field, task, signature.parameters)
 
 
-def fits(value: Any, wanted: type) -> bool:
-    if wanted is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is wanted
+def bind(task: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments by parameter. Raises BadArguments for the first required parameter without a value."""
+    try:
+        return signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        required = [field for field, parameter in signature.parameters.items() if parameter.default is parameter.empty]
+        missing = [field for field in required if field not in kwargs]
+        if len(args) < len(missing):
+            raise BadArguments("a value is needed", missing[len(args)]) from error
+        raise BadArguments("%(task)s does not take these values", "args", task=task) from error
+
+
+def check_type(field: str, value: Any, kind: Any) -> None:
+    """Raise BadArguments for a value that is not of this type in its JSON form: True is no int, 1 is a float."""
+    try:
+        msgspec.convert(value, kind, str_keys=True, dec_hook=pass_unknown_type)
+    except msgspec.ValidationError as error:
+        if kind in (int, float, str, bool):
+            expected, actual = kind.__name__, type(value).__name__
+        else:
+            expected, actual = inspect.formatannotation(kind), reprlib.repr(value)
+        raise BadArguments("%(wanted)s is needed, not %(given)s", field, wanted=expected, given=actual) from error
+    except (TypeError, NotImplementedError):  # a type that has no JSON form: its task knows what it accepts
+        return
+
+
+def pass_unknown_type(kind: type, value: Any) -> Any:
+    raise NotImplementedError
+
+
+def unknown_parameter(field: str, task: str, allowed: Iterable[str]) -> BadArguments:
+    """`allowed`: the parameters that the task, or whatever else was asked, does have."""
+    if names := ", ".join(allowed):
+        return BadArguments("%(task)s has no such parameter; it has %(names)s", field, task=task, names=names)
+    return BadArguments("%(task)s has no such parameter", field, task=task)
