@@ -7,13 +7,17 @@ would be started again for ever. Tasks are looked at from here for the same reas
 import json
 import logging
 import os
+import socket
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 from gunicorn import glogging, util
 from gunicorn.config import Config
+from gunicorn.http import errors
 from gunicorn.workers.base import Worker
+from gunicorn.workers.gthread import ThreadWorker
 
 from admin import WEB_THREADS
 from config import settings
@@ -57,19 +61,55 @@ def name_web(record: logging.LogRecord) -> bool:
     return True
 
 
-def write_problem(sock: Any, status: int, reason: str, message: str) -> None:
-    """What cannot even be read as a request is answered as everything else is; the library's own answer is HTML."""
-    try:
-        title = HTTPStatus(status).phrase
-    except ValueError:
-        title = reason
-    told = {"type": "about:blank", "title": title, "status": status, "detail": message or title}
-    body = json.dumps(told)
-    head = f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-    util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
+class WebWorker(ThreadWorker):
+    """Answers what cannot even be read as a request as everything else is answered; gunicorn's own answer is HTML."""
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        status, detail = refusal(exc)
+        if is_of_the_client(exc):
+            self.log.warning("Invalid request from ip=%s: %s", addr[0] if addr else "", exc)
+        else:
+            self.log.exception("Error handling request %s", getattr(req, "uri", "(no URI read)"))
+        with suppress(OSError):  # the client may have closed the connection
+            util.write_nonblock(client, problem(status, detail))
 
 
-util.write_error = write_problem
+#: By exception: status and sentence. Any other request that cannot be parsed is a 400 with gunicorn's sentence.
+REFUSALS: dict[type[Exception], tuple[HTTPStatus, str]] = {
+    errors.ConfigurationProblem: (HTTPStatus.INTERNAL_SERVER_ERROR, "%s"),
+    errors.InvalidRequestLine: (HTTPStatus.BAD_REQUEST, "Invalid Request Line '%s'"),
+    errors.InvalidRequestMethod: (HTTPStatus.BAD_REQUEST, "Invalid Method '%s'"),
+    errors.InvalidHTTPVersion: (HTTPStatus.BAD_REQUEST, "Invalid HTTP Version '%s'"),
+    errors.InvalidProxyLine: (HTTPStatus.BAD_REQUEST, "'%s'"),
+    errors.ForbiddenProxyRequest: (HTTPStatus.FORBIDDEN, "%s"),
+    errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "%s"),
+    errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "%s"),
+    errors.LimitRequestHeaders: (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Error parsing headers: '%s'"),
+    errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "%s"),
+    errors.ParseException: (HTTPStatus.BAD_REQUEST, "%s"),
+}
+
+
+def is_of_the_client(error: Exception) -> bool:
+    of_the_program = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
+    return isinstance(error, errors.ParseException) and not isinstance(error, of_the_program)
+
+
+def refusal(error: Exception) -> tuple[HTTPStatus, str]:
+    """Return status and detail of the answer to a request that ended so. An error of the program shows no detail."""
+    if not is_of_the_client(error):
+        return HTTPStatus.INTERNAL_SERVER_ERROR, ""
+    status, sentence = next(answer for kind, answer in REFUSALS.items() if isinstance(error, kind))
+    return status, sentence % error
+
+
+def problem(status: HTTPStatus, detail: str) -> bytes:
+    """Return a whole response. Gunicorn has no public way to write one before there is a request."""
+    title = status.phrase
+    body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail or title})
+    head = f"HTTP/1.1 {status:d} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1")
+
 
 #: An address may hold a search of 500 letters of any alphabet.
 limit_request_line = 8190
@@ -79,7 +119,7 @@ bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{sett
 # One process: it counts in its memory the callers that wait for a result and, without Redis, the wrong passwords. The
 # work is done by the consumers; these threads mostly wait for the database and the broker.
 workers = 1
-worker_class = "gthread"
+worker_class = WebWorker
 threads = WEB_THREADS
 
 # The application is loaded after the fork, because a database connection must not cross one.

@@ -106,7 +106,7 @@ def test_what_fires_stands_first_and_leads_to_where_it_is_mended(either: Browser
 
 
 def test_every_rule_has_its_words(operator: Browser) -> None:
-    assert set(text.NAMES) == set(text.PAGES) == set(RULES)
+    assert set(text.TEXTS) == set(RULES)
 
 
 def test_long_lists_go_on(operator: Browser) -> None:

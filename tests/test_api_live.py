@@ -1,5 +1,7 @@
 """The JSON API of a running web server, with a real consumer behind it: embedded, and on Redis and PostgreSQL."""
 
+import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -90,3 +92,9 @@ def test_what_cannot_be_read_as_a_request_is_told_in_json_too(tmp_path: Path) ->
         answer = place.ask("GET", f"/api/v1/admin/runs?q={'x' * 9000}")
         assert (answer.status, answer.headers["Content-Type"]) == (414, "application/problem+json")
         assert answer.json["status"] == 414
+        with socket.create_connection(("127.0.0.1", place.port)) as connection:
+            connection.sendall(b"GET / HTTP/9.1\r\n\r\n")
+            head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n")
+        detail = "Invalid HTTP Version 'Invalid HTTP Version: (9, 1)'"
+        assert json.loads(body) == {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail}

@@ -39,6 +39,75 @@ def test_imports_go_one_way(file: Path) -> None:
     assert not (room == "engine" and names & {"models", "reading"})
 
 
+#: Names with an underscore that their library documents as public.
+DOCUMENTED = {"_asdict", "_fields", "_make", "_replace", "_meta", "_exit", "_get_current_object"}
+
+#: Private names that are used all the same, each with what is missing in public. Nothing in `admin` needs one.
+PRIVATE_USES = {
+    # Huey has no public way to list its tasks, to send a signal, or to replace how its consumer makes processes.
+    "_registry", "_periodic_tasks", "_emit", "_signal", "_immediate", "_pipeline_results", "_timeout_handler",
+    "_requeue_task", "_check_chord", "_check_revoked", "_task_key", "_get_timestamp", "_tasks_in_flight",
+    "_create_worker", "_create_scheduler", "_set_signal_handlers", "_handle_signal", "_signum",
+    "_huey", "_name", "_ttl",  # of its lock
+    "_sock",  # redis: the timeout of a socket that is connected already
+    "_savepoint",  # peewee: the class, for `isinstance`
+    "_fmt",  # logging: whether a formatter is Huey's own
+}  # fmt: skip
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def private_uses(tree: ast.Module) -> set[str]:
+    """Return the private names that a file uses and does not define: those of somebody else."""
+    used, defined = set[str](), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            is_own = isinstance(node.ctx, ast.Store) and ast.unparse(node.value) in ("self", "cls")
+            (defined if is_own else used).add(node.attr)
+    return {name for name in used - defined - DOCUMENTED if is_private(name)}
+
+
+def patched(tree: ast.Module) -> set[str]:
+    """Return the attributes of imported modules and objects that are assigned to; `flask.g` is there for that."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names} - {"g"}
+    stores = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    return {ast.unparse(node) for node in stores if isinstance(node.value, ast.Name) and node.value.id in names}
+
+
+@pytest.mark.parametrize("file", [*FILES, ROOT / "gunicorn.conf.py"], ids=lambda file: str(file.relative_to(ROOT)))
+def test_nothing_reaches_into_a_library(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    assert private_uses(tree) <= (PRIVATE_USES if room_of(file) == "engine" else set())
+    assert patched(tree) == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("from redis import _compat", {"_compat"}),
+        ("import redis\nredis.client._sock.close()", {"_sock"}),
+        ("class A:\n    def f(self):\n        return self._own, self._theirs\n    def _own(self): ...", {"_theirs"}),
+        ("class A:\n    def __init__(self):\n        self._own = 1\n        self.x = self._own", set()),
+        ("def f(connection):\n    connection._sock = None", {"_sock"}),
+    ],
+)
+def test_a_private_name_of_a_library_is_seen(code: str, names: set[str]) -> None:
+    assert private_uses(ast.parse(code)) == names
+
+
+def test_a_patched_library_is_seen() -> None:
+    assert patched(ast.parse("from gunicorn import util\nutil.write_error = print")) == {"util.write_error"}
+
+
 def test_a_consumer_imports_nothing_of_the_web(tmp_path: Path) -> None:
     web = ("flask", "werkzeug", "admin")
     code = f"import sys, tasks; print([one for one in sys.modules if one.partition('.')[0] in {web}])"

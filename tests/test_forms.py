@@ -101,6 +101,13 @@ def test_what_has_no_name_goes_in_order() -> None:
     assert task_form.parse(form_of(only_in_order), {"arg.a": "1", "arg.c": "5"}) == Arguments([1, 2], {"c": 5})
 
 
+def test_what_follows_further_values_goes_by_name() -> None:
+    def printed(book: str, *pages: int, copies: int = 1) -> None: ...
+
+    typed = {"arg.book": "b", "arg.pages": "[3, 4]", "arg.copies": "2"}
+    assert task_form.parse(form_of(printed), typed) == Arguments(["b", 3, 4], {"copies": 2})
+
+
 @pytest.mark.parametrize(
     ("field", "text", "words"),
     [

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from huey import chord, group
 
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
+from engine.control.arguments import check_arguments
+from engine.exceptions import BadArguments
 from engine.queues.options import BadOption
 from engine.queues.queue import Queue
 
@@ -135,3 +137,44 @@ def test_a_name_that_cannot_be_told_from_others_is_refused(name: str) -> None:
     function.__name__ = name
     with pytest.raises(BadOption, match="must be 1 to 200 characters without a space or a dot"):
         Queue("fresh").task()(function)
+
+
+def typed(
+    whole: int = 0,
+    number: float = 0,
+    text: str = "",
+    flag: bool = False,
+    pages: list[int] | None = None,
+    sizes: dict[int, float] = {},  # noqa: B006
+    style: Literal["wash", "ink"] = "ink",
+    path: Path = Path(),
+    *rest: int,
+) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("whole", True, "int is needed, not bool"),
+        ("whole", 1.0, "int is needed, not float"),
+        ("whole", None, "int is needed, not NoneType"),
+        ("number", True, "float is needed, not bool"),
+        ("number", "1", "float is needed, not str"),
+        ("text", 1, "str is needed, not int"),
+        ("flag", 1, "bool is needed, not int"),
+        ("pages", ["x"], "list[int] | None is needed, not ['x']"),
+        ("pages", 1, "list[int] | None is needed, not 1"),
+        ("sizes", {"x": 1}, "dict[int, float] is needed, not {'x': 1}"),
+        ("style", "oil", "Literal['wash', 'ink'] is needed, not 'oil'"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_its_name(field: str, value: Any, message: str) -> None:
+    with pytest.raises(BadArguments) as refused:
+        check_arguments(Queue("fresh").task()(typed).task_class, (), {field: value})
+    assert (refused.value.field, str(refused.value)) == (field, f"{field}: {message}")
+
+
+def test_an_argument_that_json_can_hold_is_accepted() -> None:
+    task_class = Queue("fresh").task()(typed).task_class
+    check_arguments(task_class, (2**70, 1, "\udc80", True, None, {"1": 2}, "wash", "/tmp", "anything"), {})
+    check_arguments(task_class, (), {"pages": [1], "number": 1.5})

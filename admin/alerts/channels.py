@@ -18,7 +18,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from flask_babel import force_locale, lazy_gettext
 
@@ -55,11 +55,11 @@ SENTENCES = (
 def in_words(error: str) -> str:
     """An error as it was stored, in the reader's language."""
     with force_locale("en"):
-        known = {str(one): one for one in SENTENCES}
-    for sentence, said in known.items():
+        translations = {str(sentence): sentence for sentence in SENTENCES}
+    for sentence, translation in translations.items():
         pattern = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+)", re.escape(sentence))
-        if found := re.fullmatch(pattern, error):
-            return str(said) % found.groupdict()
+        if match := re.fullmatch(pattern, error):
+            return str(translation) % match.groupdict()
     return error
 
 
@@ -81,8 +81,8 @@ def send(notice: Notice) -> None:
     prefix = f"[{settings.environment}] " if settings.environment else ""
     try:
         with force_locale(settings.language):
-            told = message(notice)
-        SENDERS[notice.channel](notice, told, prefix)
+            content = message(notice)
+        SENDERS[notice.channel](notice, content, prefix)
     except NotSent:
         raise
     except Exception as error:
@@ -110,11 +110,11 @@ def reason(error: Exception) -> str:
 # --- webhook -------------------------------------------------------------------------------------------------
 
 
-def body_of(notice: Notice, told: Message, prefix: str) -> dict[str, Any]:
+def body_of(notice: Notice, content: Message, prefix: str) -> dict[str, Any]:
     """Slack, Mattermost and their like show `text`; a program reads the rest."""
     facts = {key: notice.facts.get(key) for key in ("rule", "subject", "value", "began_at", "ended_at")}
     return {
-        "text": f"{prefix}{told.text} {link(notice)}",
+        "text": f"{prefix}{content.text} {link(notice)}",
         "id": notice.id,
         "event": notice.event,
         "environment": settings.environment,
@@ -129,8 +129,8 @@ def signature(body: bytes, at: int) -> str:
     return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
 
 
-def send_webhook(notice: Notice, told: Message, prefix: str) -> None:
-    body = json.dumps(body_of(notice, told, prefix), ensure_ascii=False).encode()
+def send_webhook(notice: Notice, content: Message, prefix: str) -> None:
+    body = json.dumps(body_of(notice, content, prefix), ensure_ascii=False).encode()
     headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "Dewey"}
     if settings.alert_webhook_secret:
         headers[SIGNATURE] = signature(body, int(time.time()))
@@ -155,43 +155,52 @@ class Stay(urllib.request.HTTPRedirectHandler):
 # --- mail ----------------------------------------------------------------------------------------------------
 
 
-def send_mail(notice: Notice, told: Message, prefix: str) -> None:
+def send_mail(notice: Notice, content: Message, prefix: str) -> None:
     mail = EmailMessage()
     mail["From"], mail["To"] = settings.alert_email_from, ", ".join(settings.alert_email_to)
-    mail["Subject"] = " ".join(f"{prefix}Dewey: {told.title}".split())
+    mail["Subject"] = " ".join(f"{prefix}Dewey: {content.title}".split())
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(f"dewey-{notice.id}", "dewey.invalid")
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(f"{told.text}\n\n{link(notice)}\n")
+    mail.set_content(f"{content.text}\n\n{link(notice)}\n")
     with connected() as server:
         refused = server.send_message(mail)
     if refused:
-        everybody = len(settings.alert_email_to)
-        raise NotSent("the mail server refuses %(count)s of %(all)s recipients", count=len(refused), all=everybody)
+        recipients = len(settings.alert_email_to)
+        raise NotSent("the mail server refuses %(count)s of %(all)s recipients", count=len(refused), all=recipients)
 
 
 def connected() -> smtplib.SMTP:
     """Encrypted where the server can; a password never goes over a network that is not."""
     url = urlsplit(settings.smtp_url)
-    host, user, password = url.hostname or "", unquote(url.username or ""), unquote(url.password or "")
-    if url.scheme == "smtps":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(
-            host, url.port or 465, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context()
-        )
-    else:
-        server = smtplib.SMTP(host, url.port or 25, timeout=TIMEOUT_SECONDS)
+    user, password = unquote(url.username or ""), unquote(url.password or "")
+    server = open_smtp(url)
     try:
-        server.ehlo_or_helo_if_needed()
-        if url.scheme == "smtp":
-            if server.has_extn("starttls"):
-                server.starttls(context=ssl.create_default_context())
-            elif user and not is_loopback(host):
-                raise NotSent("the mail server does not encrypt, so it gets no password")
+        secure(server, url)
         if user:
             server.login(user, password)
     except BaseException:
         server.close()
         raise
     return server
+
+
+def open_smtp(url: SplitResult) -> smtplib.SMTP:
+    host = url.hostname or ""
+    if url.scheme == "smtps":
+        context = ssl.create_default_context()
+        return smtplib.SMTP_SSL(host, url.port or 465, timeout=TIMEOUT_SECONDS, context=context)
+    return smtplib.SMTP(host, url.port or 25, timeout=TIMEOUT_SECONDS)
+
+
+def secure(server: smtplib.SMTP, url: SplitResult) -> None:
+    """Encrypt the connection if it is not yet. Raises NotSent where a password would go over a network in plain."""
+    server.ehlo_or_helo_if_needed()
+    if url.scheme == "smtps":
+        return
+    if server.has_extn("starttls"):
+        server.starttls(context=ssl.create_default_context())
+    elif url.username and not is_loopback(url.hostname or ""):
+        raise NotSent("the mail server does not encrypt, so it gets no password")
 
 
 def is_loopback(host: str) -> bool:

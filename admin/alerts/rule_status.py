@@ -48,7 +48,7 @@ def standing(rule: str, firing: list[Alert], watched: bool, seen: Mapping[str, A
     state = "firing" if firing else "off" if off else "ok" if watched else "unknown"
     return Standing(
         rule=rule,
-        name=str(text.NAMES[rule]),
+        name=text.rule_name(rule),
         threshold="" if off else text.threshold(RULES[rule]),
         state=state,
         seen=text.measured(rule, seen.get(rule)),

@@ -1,6 +1,6 @@
 """What an alert says: the same sentence on the page, in the terminal, in a webhook and in a mail."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -13,33 +13,6 @@ from config import settings
 from engine.monitor.alert_rules import Rule
 from engine.monitor.alerts import RESOLVED, TEST, WORSE, Alert, Notice, facts_of
 
-NAMES = {
-    "database": lazy_gettext("Database away"),
-    "broker": lazy_gettext("Broker away"),
-    "unserved": lazy_gettext("No worker"),
-    "late": lazy_gettext("Schedule late"),
-    "missed": lazy_gettext("Tick missed"),
-    "oldest": lazy_gettext("Waits too long"),
-    "failing": lazy_gettext("Fails too often"),
-    "dead": lazy_gettext("Dead run"),
-    "dropped": lazy_gettext("History incomplete"),
-    "abandoned": lazy_gettext("Sessions pile up"),
-}
-
-#: Where it is mended.
-PAGES = {
-    "database": "",
-    "broker": "queues",
-    "unserved": "workers",
-    "late": "schedule",
-    "missed": "schedule",
-    "oldest": "queues",
-    "failing": "runs?q=state:failed,dead+ended:1h",
-    "dead": "dead",
-    "dropped": "",
-    "abandoned": "sessions?state=abandoned",
-}
-
 Facts = Mapping[str, Any]
 
 
@@ -50,67 +23,180 @@ class Message(NamedTuple):
     text: str
 
 
-def sentence(facts: Facts) -> str:
-    """`facts`: rule, subject, value, and what the rule adds."""
-    subject, value = facts["subject"], facts["value"]
-    match facts["rule"]:
-        case "database":
-            return _("The database cannot be reached.")
-        case "broker":
-            return _("The broker cannot be reached.")
-        case "unserved":
-            if not facts["waiting"]:
-                return _("Nobody serves %(queue)s.", queue=subject)
-            return counted(
-                "Nobody serves %(queue)s; %(num)s run waits.",
-                "Nobody serves %(queue)s; %(num)s runs wait.",
-                facts["waiting"],
-                queue=subject,
-            )
-        case "late":
-            return _(
-                "The schedule of %(queue)s is late: nothing starts by itself until a consumer looks at the clock "
-                "again.",
-                queue=subject,
-            )
-        case "missed":
-            return counted(
-                "%(task)s was not started when it was due, at %(time)s.",
-                "%(task)s was not started %(num)s times when it was due, last at %(time)s.",
-                int(value),
-                task=subject,
-                time=exact(datetime.fromisoformat(facts["last"])),
-            )
-        case "oldest":
-            return _("The oldest run in %(queue)s has waited for %(time)s.", queue=subject, time=length(value))
-        case "failing":
-            share, failed = percent(facts["failed"], facts["finished"]), number(facts["failed"])
-            return _(
-                "%(task)s fails too often: %(share)s of its runs in the last hour, %(failed)s of %(finished)s.",
-                task=subject, share=share, failed=failed, finished=number(facts["finished"]),
-            )  # fmt: skip
-        case "dead":
-            return counted(
-                "%(num)s run of %(queue)s took down its workers or cannot be read, and waits for a decision.",
-                "%(num)s runs of %(queue)s took down their workers or cannot be read, and wait for a decision.",
-                int(value),
-                queue=subject,
-            )
-        case "dropped":
-            return counted(
-                "%(num)s event could not be kept while the database was away.",
-                "%(num)s events could not be kept while the database was away.",
-                int(value),
-            )
-        case "abandoned":
-            return counted(
-                "%(num)s abandoned session is still open.", "%(num)s abandoned sessions are still open.", int(value)
-            )
-    return _("%(rule)s is broken.", rule=facts["rule"])
+class AlertText(NamedTuple):
+    """How a rule reads. `page`: the path where it is repaired. `sentence`: what is wrong, from the facts of an alert.
+
+    `threshold`: when the rule is broken. `measured`: the worst value of the last check, may be empty.
+    """
+
+    name: str
+    page: str
+    sentence: Callable[[Facts], str]
+    threshold: Callable[[], str]
+    measured: Callable[[Facts], str] = lambda facts: ""
 
 
 def length(minutes: float) -> str:
     return duration(minutes * 60_000)
+
+
+# --- what is wrong -------------------------------------------------------------------------------------------
+
+
+def unserved(facts: Facts) -> str:
+    if not facts["waiting"]:
+        return _("Nobody serves %(queue)s.", queue=facts["subject"])
+    return counted(
+        "Nobody serves %(queue)s; %(num)s run waits.",
+        "Nobody serves %(queue)s; %(num)s runs wait.",
+        facts["waiting"],
+        queue=facts["subject"],
+    )
+
+
+def late(facts: Facts) -> str:
+    return _(
+        "The schedule of %(queue)s is late: nothing starts by itself until a consumer looks at the clock again.",
+        queue=facts["subject"],
+    )
+
+
+def missed(facts: Facts) -> str:
+    return counted(
+        "%(task)s was not started when it was due, at %(time)s.",
+        "%(task)s was not started %(num)s times when it was due, last at %(time)s.",
+        int(facts["value"]),
+        task=facts["subject"],
+        time=exact(datetime.fromisoformat(facts["last"])),
+    )
+
+
+def oldest(facts: Facts) -> str:
+    return _(
+        "The oldest run in %(queue)s has waited for %(time)s.", queue=facts["subject"], time=length(facts["value"])
+    )
+
+
+def failing(facts: Facts) -> str:
+    return _(
+        "%(task)s fails too often: %(share)s of its runs in the last hour, %(failed)s of %(finished)s.",
+        task=facts["subject"],
+        share=percent(facts["failed"], facts["finished"]),
+        failed=number(facts["failed"]),
+        finished=number(facts["finished"]),
+    )
+
+
+def dead(facts: Facts) -> str:
+    return counted(
+        "%(num)s run of %(queue)s took down its workers or cannot be read, and waits for a decision.",
+        "%(num)s runs of %(queue)s took down their workers or cannot be read, and wait for a decision.",
+        int(facts["value"]),
+        queue=facts["subject"],
+    )
+
+
+def dropped(facts: Facts) -> str:
+    return counted(
+        "%(num)s event could not be kept while the database was away.",
+        "%(num)s events could not be kept while the database was away.",
+        int(facts["value"]),
+    )
+
+
+def abandoned(facts: Facts) -> str:
+    return counted(
+        "%(num)s abandoned session is still open.",
+        "%(num)s abandoned sessions are still open.",
+        int(facts["value"]),
+    )
+
+
+# --- when a rule is broken -----------------------------------------------------------------------------------
+
+
+def oldest_threshold() -> str:
+    return _("a run waits for more than %(time)s", time=length(settings.alert_oldest_minutes))
+
+
+def failing_threshold() -> str:
+    share = signs(f"{settings.alert_failure_percent:g} %")
+    return _("%(share)s of a task's runs fail within an hour, and at least 5", share=share)
+
+
+def abandoned_threshold() -> str:
+    return counted(
+        "more than %(num)s abandoned session is open",
+        "more than %(num)s abandoned sessions are open",
+        settings.alert_abandoned,
+    )
+
+
+# --- what was measured ---------------------------------------------------------------------------------------
+
+
+def total(facts: Facts) -> str:
+    return number(int(facts["value"]))
+
+
+def of_subject(words: Callable[[float], str]) -> Callable[[Facts], str]:
+    """The subject and the value in these words; nothing for no value."""
+    return lambda facts: f"{facts['subject']} {words(facts['value'])}" if facts["value"] else ""
+
+
+count_of_subject = of_subject(lambda value: number(int(value)))
+
+TEXTS = {
+    "database": AlertText(
+        lazy_gettext("Database away"),
+        "",
+        lambda facts: _("The database cannot be reached."),
+        lambda: _("it does not answer for a minute"),
+    ),
+    "broker": AlertText(
+        lazy_gettext("Broker away"),
+        "queues",
+        lambda facts: _("The broker cannot be reached."),
+        lambda: _("it does not answer for a minute"),
+    ),
+    "unserved": AlertText(
+        lazy_gettext("No worker"), "workers", unserved, lambda: _("a queue has no live worker for a minute")
+    ),
+    "late": AlertText(
+        lazy_gettext("Schedule late"), "schedule", late, lambda: _("nobody looks at the clock for a minute")
+    ),
+    "missed": AlertText(
+        lazy_gettext("Tick missed"),
+        "schedule",
+        missed,
+        lambda: _("a tick is missed and not made up for"),
+        count_of_subject,
+    ),
+    "oldest": AlertText(lazy_gettext("Waits too long"), "queues", oldest, oldest_threshold, of_subject(length)),
+    "failing": AlertText(
+        lazy_gettext("Fails too often"),
+        "runs?q=state:failed,dead+ended:1h",
+        failing,
+        failing_threshold,
+        of_subject(lambda value: signs(f"{value:.1f} %")),
+    ),
+    "dead": AlertText(
+        lazy_gettext("Dead run"), "dead", dead, lambda: _("a dead run waits for a decision"), count_of_subject
+    ),
+    "dropped": AlertText(
+        lazy_gettext("History incomplete"), "", dropped, lambda: _("an event does not become history"), total
+    ),
+    "abandoned": AlertText(
+        lazy_gettext("Sessions pile up"), "sessions?state=abandoned", abandoned, abandoned_threshold, total
+    ),
+}
+
+
+def sentence(facts: Facts) -> str:
+    """`facts`: rule, subject, value, and what the rule adds."""
+    if text := TEXTS.get(facts["rule"]):
+        return text.sentence(facts)
+    return _("%(rule)s is broken.", rule=facts["rule"])
 
 
 def of_alert(alert: Alert) -> str:
@@ -119,46 +205,16 @@ def of_alert(alert: Alert) -> str:
 
 def threshold(rule: Rule) -> str:
     """When the rule is broken."""
-    match rule.name:
-        case "oldest":
-            return _("a run waits for more than %(time)s", time=length(settings.alert_oldest_minutes))
-        case "failing":
-            share = signs(f"{settings.alert_failure_percent:g} %")
-            return _("%(share)s of a task's runs fail within an hour, and at least 5", share=share)
-        case "abandoned":
-            return counted(
-                "more than %(num)s abandoned session is open",
-                "more than %(num)s abandoned sessions are open",
-                settings.alert_abandoned,
-            )
-        case "broker" | "database":
-            return _("it does not answer for a minute")
-        case "unserved":
-            return _("a queue has no live worker for a minute")
-        case "late":
-            return _("nobody looks at the clock for a minute")
-        case "missed":
-            return _("a tick is missed and not made up for")
-        case "dead":
-            return _("a dead run waits for a decision")
-    return _("an event does not become history")
+    return TEXTS[rule.name].threshold()
 
 
-def measured(rule: str, seen: Facts | None) -> str:
+def measured(rule: str, facts: Facts | None) -> str:
     """The worst that the watch saw last, in a few words; empty where there is nothing to say."""
-    if not seen:
-        return ""
-    value, subject = seen["value"], seen["subject"]
-    match rule:
-        case "oldest":
-            return f"{subject} {length(value)}" if value else ""
-        case "failing":
-            return f"{subject} {signs(f'{value:.1f} %')}" if value else ""
-        case "abandoned" | "dropped":
-            return number(int(value))
-        case "dead" | "missed":
-            return f"{subject} {number(int(value))}" if value else ""
-    return ""
+    return TEXTS[rule].measured(facts) if facts else ""
+
+
+def rule_name(rule: str) -> str:
+    return str(TEXTS[rule].name) if rule in TEXTS else rule
 
 
 def message(notice: Notice) -> Message:
@@ -166,17 +222,18 @@ def message(notice: Notice) -> Message:
     if notice.event == TEST:
         return Message(_("a test"), _("This is a test: alerts of Dewey arrive here."))
     facts = notice.facts
-    name, said = str(NAMES.get(facts["rule"], facts["rule"])), sentence(facts)
+    name, text = rule_name(facts["rule"]), sentence(facts)
     if notice.event == RESOLVED:
         lasted = datetime.fromisoformat(facts["ended_at"]) - datetime.fromisoformat(facts["began_at"])
         time = duration(lasted.total_seconds() * 1000)
-        return Message(_("resolved: %(name)s", name=name), _("Resolved after %(time)s: %(said)s", time=time, said=said))
+        return Message(_("resolved: %(name)s", name=name), _("Resolved after %(time)s: %(said)s", time=time, said=text))
     if notice.event == WORSE:
-        return Message(_("more: %(name)s", name=name), _("There is more of it: %(said)s", said=said))
-    return Message(name, said)
+        return Message(_("more: %(name)s", name=name), _("There is more of it: %(said)s", said=text))
+    return Message(name, text)
 
 
 def link(notice: Notice) -> str:
     """To the page where it is mended."""
-    page = "alerts" if notice.event == TEST else PAGES.get(notice.facts["rule"], "alerts")
+    text = None if notice.event == TEST else TEXTS.get(notice.facts["rule"])
+    page = text.page if text else "alerts"
     return f"{settings.console_url or settings.local_url}/{page}"

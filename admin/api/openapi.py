@@ -44,6 +44,16 @@ PROBLEM: Schema = {
     "required": ["type", "title", "status", "detail"],
 }
 
+SECURITY_SCHEMES: dict[str, Schema] = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "browser": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "dewey",
+        "description": "A signed-in browser; its writes carry the form's token as `X-CSRFToken`.",
+    },
+}
+
 ASKING = (401, 403, 404, 414, 422, 503)
 DOING = (400, 401, 403, 404, 409, 413, 414, 415, 422, 503)
 
@@ -56,38 +66,46 @@ def description() -> Response:
 
 @cache
 def spec() -> dict[str, Any]:
-    schemas, paths = Schemas(), dict[str, Any]()
+    schemas = Schemas()
+    paths = described_paths(schemas)  # the schemas that these name are gathered on the way
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Dewey", "version": "1", "description": ABOUT},
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}, {"browser": []}],
+        "tags": [
+            {"name": name} for name in sorted({tag for operation in operations(paths) for tag in operation["tags"]})
+        ],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": {**dict(sorted(schemas.named.items())), "Problem": PROBLEM},
+            "responses": {f"Problem{status}": problem(status) for status in sorted({*ASKING, *DOING})},
+            "securitySchemes": SECURITY_SCHEMES,
+        },
+    }
+
+
+def described_paths(schemas: Schemas) -> dict[str, Any]:
+    paths = dict[str, Any]()
     for read in READS.values():
         paths.setdefault(f"{BASE}{read.path}", {})["get"] = asked(read, schemas)
     for action in ACTIONS.values():
         path = re.sub(r"<(?:int:)?(\w+)>", r"{\1}", rule_of(action))
         paths.setdefault(path, {})["post"] = done(action, schemas)
     for path, method, role, operation in LETTER:
-        own = {**operation, "x-role": role, "tags": ["reading-sessions"]}
-        if method == "post":
-            own["parameters"] = [KEY]
-        own["responses"] = {**operation["responses"], **problems(DOING if method == "post" else ASKING)}
-        paths.setdefault(path, {})[method] = own
+        paths.setdefault(path, {})[method] = of_cleanup(method, role, operation)
+    return paths
+
+
+def of_cleanup(method: str, role: str, operation: dict[str, Any]) -> dict[str, Any]:
+    """Return an operation of the cleanup, which is described by hand, with what all operations have."""
+    is_write = method == "post"
     return {
-        "openapi": "3.1.0",
-        "info": {"title": "Dewey", "version": "1", "description": ABOUT},
-        "servers": [{"url": "/"}],
-        "security": [{"token": []}, {"browser": []}],
-        "tags": [{"name": name} for name in sorted({tag for one in operations(paths) for tag in one["tags"]})],
-        "paths": dict(sorted(paths.items())),
-        "components": {
-            "schemas": {**dict(sorted(schemas.named.items())), "Problem": PROBLEM},
-            "responses": {f"Problem{status}": problem(status) for status in sorted({*ASKING, *DOING})},
-            "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer"},
-                "browser": {
-                    "type": "apiKey",
-                    "in": "cookie",
-                    "name": "dewey",
-                    "description": "A signed-in browser; its writes carry the form's token as `X-CSRFToken`.",
-                },
-            },
-        },
+        **operation,
+        "x-role": role,
+        "tags": ["reading-sessions"],
+        **({"parameters": [KEY]} if is_write else {}),
+        "responses": {**operation["responses"], **problems(DOING if is_write else ASKING)},
     }
 
 
@@ -103,16 +121,7 @@ def asked(read: Read, schemas: Schemas) -> dict[str, Any]:
     in_path = [
         parameter(name, "path", schema_in_path(name, hints[name], schemas), required=True) for name in read.in_path
     ]
-    in_query = []
-    for name, kind in read.in_query.items():
-        schema = schemas.of(kind)
-        told = schema.pop("description", None)
-        if schema.get("type") == "string" and "enum" not in schema:
-            schema = {"maxLength": LONGEST, **schema}
-        schema = {"enum": schema["enum"]} if "enum" in schema else schema
-        default = read.default(name)
-        schema |= {"default": default} if default else {}
-        in_query.append(parameter(name, "query", schema) | ({"description": told} if told else {}))
+    in_query = [query_parameter(name, kind, read.default(name), schemas) for name, kind in read.in_query.items()]
     return {
         "operationId": read.name,
         "tags": [read.noun],
@@ -124,6 +133,17 @@ def asked(read: Read, schemas: Schemas) -> dict[str, Any]:
     }
 
 
+def query_parameter(name: str, kind: Any, default: Any, schemas: Schemas) -> dict[str, Any]:
+    schema = schemas.of(kind)
+    description = schema.pop("description", None)
+    if "enum" in schema:
+        schema = {"enum": schema["enum"]}
+    elif schema.get("type") == "string":
+        schema = {"maxLength": LONGEST, **schema}
+    schema |= {"default": default} if default else {}
+    return parameter(name, "query", schema) | ({"description": description} if description else {})
+
+
 # --- commands ------------------------------------------------------------------------------------------------
 
 
@@ -133,11 +153,11 @@ def done(action: Action, schemas: Schemas) -> dict[str, Any]:
     if subject:
         schema = schema_in_path(subject.name, subject.annotation, schemas)
         in_path = [parameter(subject.name, "path", schema, required=True)]
-    fields = {one.name: one for one in action.parameters if one.name != (subject and subject.name)}
-    required = [name for name, one in fields.items() if one.default is one.empty]
+    fields = {field.name: field for field in action.parameters if field.name != (subject and subject.name)}
+    required = [name for name, field in fields.items() if field.default is field.empty]
     body = {
         "type": "object",
-        "properties": {name: schema_of(one, schemas) for name, one in fields.items()},
+        "properties": {name: schema_of(field, schemas) for name, field in fields.items()},
         "required": required,
         "additionalProperties": False,
     }
@@ -157,18 +177,18 @@ def schema_in_path(name: str, kind: Any, schemas: Schemas) -> Schema:
     if kind is int:
         return {"type": "integer", "minimum": 0, "maximum": LARGEST}
     if name in ("name", "task"):  # of a schedule it is `task`
-        known = [one.name for one in registered(queues) if name == "name" or one.periodic]
-        return {"type": "string", "minLength": 1, "examples": known}
+        names = [task.name for task in registered(queues) if name == "name" or task.periodic]
+        return {"type": "string", "minLength": 1, "examples": names}
     return WORDS.get(name) or {**schemas.of(kind), **({"minLength": 1} if kind is str else {})}
 
 
-def schema_of(one: inspect.Parameter, schemas: Schemas) -> Schema:
-    schema = schemas.of(one.annotation)
-    if one.name in WORDS:
-        return WORDS[one.name]
-    if one.annotation in (int, int | None, float | None):
+def schema_of(field: inspect.Parameter, schemas: Schemas) -> Schema:
+    schema = schemas.of(field.annotation)
+    if field.name in WORDS:
+        return WORDS[field.name]
+    if field.annotation in (int, int | None, float | None):
         schema |= {"minimum": -LARGEST, "maximum": LARGEST}
-    if one.annotation in (str, str | None):
+    if field.annotation in (str, str | None):
         schema |= {"pattern": r"^[^\x00]*$"}
     return schema
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from flask import current_app, g
+from flask import current_app
 from flask.cli import with_appcontext
 from flask_babel import force_locale
+from flask_login import login_user
 from werkzeug.datastructures import MultiDict
 
 from admin.api.routes import rule_of_read
@@ -25,7 +26,7 @@ def ask(
     }
     query: MultiDict[str, str] = MultiDict(many)
     with current_app.test_request_context(rule_of_read(READS[name]), query_string=query), force_locale("en"):
-        g._login_user = me()
+        login_user(me(), force=True)
         return READS[name].ask(in_path or {}, query)
 
 

@@ -71,7 +71,7 @@ class Options(ServerOptions):
         if prctl := getattr(ctypes.CDLL(None), "prctl", None):
             prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != self.pid:
-            self._exit(0)
+            os._exit(0)
 
 
 class Supervisor(Supervisord):

@@ -3,18 +3,20 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flask import url_for
 from flask_babel import format_datetime, ngettext
 from flask_babel import gettext as _
 
+from admin.display.bars import BarRow
 from admin.display.numbers import number, zone_name
 from admin.i18n import zone
 from engine.history.run_counts import HOUR, MINUTE, Slot
 from engine.models import State
 
 HEIGHT, TOP, BOTTOM = 168, 14, 24  # pixels: the picture, and what labels take of it above and below
+FLOOR = HEIGHT - BOTTOM  # where the bars stand
 GAP = 0.22  # of a bar's share of the width
 WIDEST = 12  # bars fill the width when there are so many; fewer leave room
 LEAST = 2  # pixels: one among thousands is still seen
@@ -49,9 +51,16 @@ class Bar(NamedTuple):
     x: str
     middle: str
     width: str
-    label: str  # empty under most bars
-    spare: bool  # a label that a narrow page leaves out
+    label: str
+    spare: bool
     filling: bool
+
+
+class Label(NamedTuple):
+    """`text` is empty under most bars; a narrow page leaves a `spare` one out."""
+
+    text: str
+    spare: bool
 
 
 class Line(NamedTuple):
@@ -82,9 +91,9 @@ def sessions(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
     return chart(_("Sessions closed per hour"), [_("Closed")], values, HOUR, as_of)
 
 
-def sessions_of(hour: datetime, count: int, **more: str) -> str:
+def sessions_of(hour: datetime, count: int, **filters: Any) -> str:
     """Where the sessions closed in this hour are; empty where there are none."""
-    return url_for("pages.sessions", state="closed", hour=iso(hour), **more) if count else ""
+    return url_for("pages.sessions", state="closed", hour=iso(hour), **filters) if count else ""
 
 
 def closed(count: int) -> str:
@@ -96,17 +105,17 @@ def runs(slots: Iterable[Slot], step: int, as_of: datetime) -> Chart:
     names = {2 * MINUTE: _("Runs ended in each two minutes"), HOUR: _("Runs ended per hour")}
     name = names.get(step) or _("Runs ended in each %(hours)s hours", hours=step // HOUR)
     columns = [_("Succeeded"), _("Failed"), _("Dead"), _("Cancelled, expired")]
-    words = _("%(good)s succeeded, %(bad)s failed")
-    return chart(name, columns, [ended_in(slot, step, words) for slot in slots], step, as_of)
+    sentence = _("%(good)s succeeded, %(bad)s failed")
+    return chart(name, columns, [ended_in(slot, step, sentence) for slot in slots], step, as_of)
 
 
-def ended_in(slot: Slot, step: int, words: str) -> Value:
+def ended_in(slot: Slot, step: int, sentence: str) -> Value:
     good, failed, dead = (slot.counts[state] for state in (State.SUCCEEDED, State.FAILED, State.DEAD))
-    others = slot.counts[State.CANCELLED] + slot.counts[State.EXPIRED]
-    title = words % {"good": number(good), "bad": number(failed + dead)}
+    rest = slot.counts[State.CANCELLED] + slot.counts[State.EXPIRED]
+    title = sentence % {"good": number(good), "bad": number(failed + dead)}
     ended = f"ended:{iso(slot.start)}..{iso(slot.start + timedelta(seconds=step))}"
-    href = url_for("pages.runs", q=ended) if good + failed + dead + others else ""
-    return Value(slot.start, [("bad", failed + dead), ("full", good)], [good, failed, dead, others], title, href)
+    href = url_for("pages.runs", q=ended) if good + failed + dead + rest else ""
+    return Value(slot.start, [("bad", failed + dead), ("full", good)], [good, failed, dead, rest], title, href)
 
 
 def iso(minute: datetime) -> str:
@@ -117,66 +126,86 @@ def iso(minute: datetime) -> str:
 # --- drawing -------------------------------------------------------------------------------------------------
 
 
+class Scale(NamedTuple):
+    """The numbers at the side: a line for each `step`, the last one at `top`."""
+
+    step: int
+    top: int
+
+    @property
+    def pixels(self) -> float:
+        """What one of that which is counted is high."""
+        return (FLOOR - TOP) / self.top
+
+    def lines(self) -> list[Line]:
+        return [Line(round(FLOOR - value * self.pixels, 1), value) for value in range(0, self.top + 1, self.step)]
+
+    def stack(self, counts: Iterable[tuple[str, int]]) -> list[Part]:
+        """Return the parts of a bar, by tone and count, from the floor upwards."""
+        parts, y = [], float(FLOOR)
+        for tone, count in counts:
+            if count:
+                height = max(count * self.pixels, LEAST)
+                y -= height
+                parts.append(Part(tone, round(y, 1), round(height, 1)))
+        return parts
+
+
 def chart(
     name: str, columns: Sequence[str], values: Sequence[Value], step: int, as_of: datetime, at: tzinfo | None = None
 ) -> Chart:
     """The bar that holds `as_of` is still filling. Times are those of the reader's zone, or `at`."""
-    floor = HEIGHT - BOTTOM
-    rise, top = scale(max((sum(count for _tone, count in one.parts) for one in values), default=0))
-    pixels = (floor - TOP) / top
-    share = 100 / max(len(values), WIDEST)
-    labelled, wide_apart = LABELS[step]
-    sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
-    starts = [one.start.astimezone(at or zone()) for one in values]
+    scale = scale_up_to(max((sum(count for _tone, count in value.parts) for value in values), default=0))
+    row = BarRow(max(len(values), WIDEST), GAP)
+    starts = [value.start.astimezone(at or zone()) for value in values]
     zones = {zone_name(start) for start in starts}
-    labels, on_narrow_pages = marked(starts, step, labelled, 1), marked(starts, step, wide_apart, 2)
+    sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
     bars = []
-    for place, (one, start) in enumerate(zip(values, starts, strict=True)):
-        filling = one.start <= as_of < one.start + timedelta(seconds=step)
+    for place, (value, start, label) in enumerate(zip(values, starts, axis_labels(starts, step), strict=True)):
+        filling = value.start <= as_of < value.start + timedelta(seconds=step)
         when = hour_of(start) if step <= HOUR else f"{day_of(start)} {hour_of(start)}"
         in_zone = f"{when} {zone_name(start)}"
         bars.append(
             Bar(
-                start=one.start,
+                start=value.start,
                 # When the clock is set back, an hour comes twice.
                 when=when if len(zones) == 1 else in_zone,
-                title=sentences[filling] % {"time": in_zone, "what": one.title},
-                href=one.href,
-                cells=one.cells,
-                parts=stacked(one.parts, pixels, floor),
-                x=f"{(place + GAP / 2) * share:.2f}%",
-                middle=f"{(place + 0.5) * share:.2f}%",
-                width=f"{(1 - GAP) * share:.2f}%",
-                label=(day_of if step > HOUR else hour_of)(start) if labels[place] else "",
-                spare=not on_narrow_pages[place],
+                title=sentences[filling] % {"time": in_zone, "what": value.title},
+                href=value.href,
+                cells=value.cells,
+                parts=scale.stack(value.parts),
+                x=row.left(place),
+                middle=row.middle(place),
+                width=row.width,
+                label=label.text,
+                spare=label.spare,
                 filling=filling,
             )
         )
-    lines = [Line(round(floor - value * pixels, 1), value) for value in range(0, top + 1, rise)]
-    total = sum(sum(one.cells) for one in values)
     shared_zone = zones.pop() if len(zones) == 1 else ""
-    return Chart(name, shared_zone, columns, bars, lines, HEIGHT, floor, 10 + 7 * len(number(top)), total)
+    margin, total = 10 + 7 * len(number(scale.top)), sum(sum(value.cells) for value in values)
+    return Chart(name, shared_zone, columns, bars, scale.lines(), HEIGHT, FLOOR, margin, total)
 
 
-def marked(starts: Sequence[datetime], step: int, seconds: int, each: int) -> list[bool]:
-    """Which bars have a label: the first of each `seconds` of the clock on the wall; of so few that there is room, each
-    first, second …
-    """
+def axis_labels(starts: Sequence[datetime], step: int) -> list[Label]:
+    """Return what stands under each bar. Of few bars each has a label, and each second one on a narrow page."""
+    seconds, seconds_on_narrow_pages = LABELS[step]
     if len(starts) < WIDEST:
-        return [place % each == 0 for place in range(len(starts))]
+        wide, narrow = [True] * len(starts), [place % 2 == 0 for place in range(len(starts))]
+    else:
+        wide, narrow = first_of_each(seconds, starts, step), first_of_each(seconds_on_narrow_pages, starts, step)
+    words = day_of if step > HOUR else hour_of
+    return [
+        Label(words(start) if is_labelled else "", not stays)
+        for start, is_labelled, stays in zip(starts, wide, narrow, strict=True)
+    ]
+
+
+def first_of_each(seconds: int, starts: Sequence[datetime], step: int) -> list[bool]:
+    """Return which bars are the first within so many seconds of the clock on the wall."""
     walls = [int(start.timestamp() + (start.utcoffset() or timedelta()).total_seconds()) for start in starts]
     first = walls[0] % seconds < step
-    return [first, *(one // seconds != before // seconds for before, one in pairwise(walls))]
-
-
-def stacked(parts: Iterable[tuple[str, int]], pixels: float, floor: int) -> list[Part]:
-    found, y = [], float(floor)
-    for tone, count in parts:
-        if count:
-            height = max(count * pixels, LEAST)
-            y -= height
-            found.append(Part(tone, round(y, 1), round(height, 1)))
-    return found
+    return [first, *(later // seconds != earlier // seconds for earlier, later in pairwise(walls))]
 
 
 def hour_of(start: datetime) -> str:
@@ -187,11 +216,11 @@ def day_of(start: datetime) -> str:
     return str(format_datetime(start, "d MMM", rebase=False))
 
 
-def scale(highest: int) -> tuple[int, int]:
+def scale_up_to(highest: int) -> Scale:
     """A round step, and the multiple of it that is not below `highest`: two to four steps."""
     step, factors = 1, (2, 2.5, 2)  # 1, 2, 5, 10, 20, 50 …
     turn = 0
     while step * 4 < highest:
         step = round(step * factors[turn % 3])
         turn += 1
-    return step, step * max(2, -(-highest // step))
+    return Scale(step, step * max(2, -(-highest // step)))

@@ -2,16 +2,18 @@
 
 import re
 from functools import lru_cache
-from typing import Any
 
 from babel import Locale
 from cron_descriptor import CasingTypeEnum, ExpressionDescriptor, Options
 from cron_descriptor.Exception import FormatError
 
+#: Huey starts a task when both the day of the month and the day of the week match. In cron one of them is enough.
+OR_ON, ONLY_ON = ", or on {0}", ", only on {0}"
+
 #: In place of wordings that would need the names of days and months in another case than the one they are known in.
 PLAINER = {
     ", {0} through {1}": ", {0} – {1}",
-    ", only on {0}": ", {0}",
+    ONLY_ON: ", {0}",
     ", only in {0}": ", {0}",
 }
 
@@ -42,31 +44,24 @@ class Words(ExpressionDescriptor):
         super().__init__(expression, options)
 
     def translate(self, message: str) -> str:
+        if message == OR_ON:
+            message = ONLY_ON
         if self.locale.language != "en" and message in PLAINER:
             return PLAINER[message]
         return super().translate(message)
-
-    def get_day_of_week_description(self) -> str:
-        """Huey asks for both the day of the month and the day of the week, where cron asks for either."""
-        parts: Any = self._expression_parts
-        day, parts[3] = parts[3], "*"
-        try:
-            return super().get_day_of_week_description()
-        finally:
-            parts[3] = day
 
     def get_full_description(self) -> str:
         text = self.with_names(super().get_full_description())
         return re.sub(rf"(\d+) ({'|'.join(FEW)})\b", self.in_number, text)
 
-    def in_number(self, found: re.Match[str]) -> str:
-        number, unit = found.groups()
+    def in_number(self, match: re.Match[str]) -> str:
+        number, unit = match.groups()
         return f"{number} {FEW[unit] if self.locale.plural_form(int(number)) == 'few' else unit}"
 
     def with_names(self, text: str) -> str:
         """The library takes names of days and months from the process's locale, which is English here."""
-        names = {}
+        names = dict[str, str]()
         for kind in ("days", "months"):
             ours = getattr(self.locale, kind)["stand-alone"]["wide"]
             names |= {theirs: ours[key] for key, theirs in getattr(ENGLISH, kind)["stand-alone"]["wide"].items()}
-        return re.sub("|".join(names), lambda found: names[found[0]], text)
+        return re.sub("|".join(names), lambda match: names[match[0]], text)

@@ -4,6 +4,7 @@ from datetime import datetime
 from math import log10
 from typing import NamedTuple
 
+from admin.display.bars import bar_path
 from engine.models import Run, State, Tick
 from engine.monitor.schedule_history import RUNS_SHOWN, Past
 from engine.queues.ticks import MISSED, PAUSED
@@ -48,22 +49,15 @@ def strip(past: Past, drifts: dict[str, float], overlapping: set[str], at: datet
     highest = max([LEAST_HIGHEST, *(duration_of(run, at) for run in past.runs)])
     marks, caps = [], ""
     for place, entry in enumerate(entries, places - len(entries)):
-        run, ticks = (entry, []) if isinstance(entry, Run) else (None, entry)
-        left, overlaps = place * PLACE + (PLACE - BAR) // 2, bool(run and run.id in overlapping)
-        height = round(height_of(duration_of(run, at), highest)) if run else HEIGHT
-        caps += f"M{left} 1h{BAR}" if overlaps else ""
-        marks.append(
-            Mark(
-                path=f"M{left} {HEIGHT}v-{height}h{BAR}v{height}",
-                state=run.state if run else ticks[0].state,
-                run=run,
-                due=ticks[0].due_at if ticks else None,
-                last=ticks[-1].due_at if ticks else None,
-                ticks=len(ticks),
-                drift_ms=drifts.get(run.id) if run else None,
-                overlaps=overlaps,
-            )
-        )
+        left = place * PLACE + (PLACE - BAR) // 2
+        if isinstance(entry, Run):
+            height = round(height_of(duration_of(entry, at), highest))
+            path, overlaps = bar_path(left, HEIGHT, BAR, height), entry.id in overlapping
+            caps += f"M{left} 1h{BAR}" if overlaps else ""
+            marks.append(Mark(path, entry.state, entry, None, None, 0, drifts.get(entry.id), overlaps))
+        else:
+            first, last, path = entry[0], entry[-1], bar_path(left, HEIGHT, BAR, HEIGHT)
+            marks.append(Mark(path, first.state, None, first.due_at, last.due_at, len(entry), None, False))
     return Strip(places * PLACE, marks, caps)
 
 
@@ -78,15 +72,15 @@ def sequence(past: Past) -> list[Run | list[Tick]]:
         if tick.state in (MISSED, PAUSED) and (since is None or tick.due_at >= since)
     ]
     in_order.sort(key=lambda entry: entry[0])
-    found: list[Run | list[Tick]] = []
+    entries: list[Run | list[Tick]] = []
     for _at, entry in in_order:
         if isinstance(entry, Run):
-            found.append(entry)
-        elif found and isinstance(found[-1], list) and found[-1][0].state == entry.state:
-            found[-1].append(entry)
+            entries.append(entry)
+        elif entries and isinstance(entries[-1], list) and entries[-1][0].state == entry.state:
+            entries[-1].append(entry)
         else:
-            found.append([entry])
-    return found
+            entries.append([entry])
+    return entries
 
 
 def duration_of(run: Run, at: datetime) -> float:

@@ -3,11 +3,13 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from admin.display.bars import BarRow, bar_path, share_of
 from engine.history.run_counts import RETRIED, Slot
 from engine.history.task_stats import DAYS, STEP, Week, failed
 
 BARS = DAYS * 86_400 // STEP
-GAP = 0.24  # of a bar's share of the width
+ROW = BarRow(BARS, gap=0.24)
+HEIGHT = 20  # of a sparkline's field, in which a bar's place is 1 wide
 
 
 class Bar(NamedTuple):
@@ -26,33 +28,28 @@ class Bar(NamedTuple):
 
 def bars(week: Week, at: datetime) -> list[Bar]:
     """Oldest first, up to now; there is room for those of today that are still to come."""
-    most = max((ended_in(slot) for slot in week.slots), default=0)
-    return [bar(place, slot, most, at) for place, slot in enumerate(week.slots)]
+    highest = max((ended_in(slot) for slot in week.slots), default=0)
+    return [bar(place, slot, highest, at) for place, slot in enumerate(week.slots)]
 
 
-def bar(place: int, slot: Slot, most: int, at: datetime) -> Bar:
-    share, ended, bad = 100 / BARS, ended_in(slot), failed(slot.counts)
+def bar(place: int, slot: Slot, highest: int, at: datetime) -> Bar:
+    ended, failures = ended_in(slot), failed(slot.counts)
     end = slot.start + timedelta(seconds=STEP)
     return Bar(
         start=slot.start,
         end=end,
-        x=f"{(place + GAP / 2) * share:.2f}%",
-        width=f"{(1 - GAP) * share:.2f}%",
+        x=ROW.left(place),
+        width=ROW.width,
         ended=ended,
-        failed=bad,
-        height=scaled(ended, most),
-        failed_height=scaled(bad, most),
+        failed=failures,
+        height=share_of(ended, highest),
+        failed_height=share_of(failures, highest),
         filling=end > at,
     )
 
 
 def ended_in(slot: Slot) -> int:
-    return sum(count for what, count in slot.counts.items() if what != RETRIED)
-
-
-def scaled(count: int, most: int) -> float:
-    """At least a line where there is anything."""
-    return round(max(count / most, 0.08), 3) if count > 0 else 0
+    return sum(count for state, count in slot.counts.items() if state != RETRIED)
 
 
 class Sparkline(NamedTuple):
@@ -62,13 +59,14 @@ class Sparkline(NamedTuple):
     failed: str
 
 
-def sparkline(drawn: list[Bar]) -> Sparkline:
-    return Sparkline(path([one.height for one in drawn]), path([one.failed_height for one in drawn]))
+def sparkline(bars: list[Bar]) -> Sparkline:
+    return Sparkline(path([bar.height for bar in bars]), path([bar.failed_height for bar in bars]))
 
 
 def path(heights: list[float]) -> str:
+    """Return one path over all bars, whose heights are shares."""
     return "".join(
-        f"M{place + GAP / 2:g} 20v-{20 * height:.3g}h{1 - GAP:g}v{20 * height:.3g}z"
+        bar_path(place + ROW.gap / 2, HEIGHT, 1 - ROW.gap, HEIGHT * height) + "z"
         for place, height in enumerate(heights)
         if height
     )

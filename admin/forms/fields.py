@@ -3,20 +3,21 @@
 import inspect
 import json
 import types
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from flask_babel import gettext as _
+from msgspec import inspect as shapes
 
 from engine.monitor.registered_tasks import TaskFacts
 
 MISSING: Any = inspect.Parameter.empty
 
-KINDS: dict[Any, str] = {
-    int: "int", float: "float", bool: "bool", str: "text",
-    list: "list", tuple: "list", set: "list", Sequence: "list", dict: "dict", Mapping: "dict",
+KINDS: dict[type[shapes.Type], str] = {
+    shapes.IntType: "int", shapes.FloatType: "float", shapes.BoolType: "bool", shapes.StrType: "text",
+    shapes.ListType: "list", shapes.TupleType: "list", shapes.VarTupleType: "list", shapes.SetType: "list",
+    shapes.FrozenSetType: "list", shapes.DictType: "dict",
 }  # fmt: skip
-VARIADIC = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
+VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
 
 #: JSON is written in these.
 JSON_KINDS = ("list", "dict", "args", "kwargs", "any")
@@ -60,7 +61,7 @@ class Field(NamedTuple):
 
     @property
     def choices_as_text(self) -> list[str]:
-        return [text_of(self, one) for one in self.choices]
+        return [text_of(self, choice) for choice in self.choices]
 
     @property
     def start(self) -> str:
@@ -69,7 +70,7 @@ class Field(NamedTuple):
 
 
 def fields(facts: TaskFacts) -> list[Field]:
-    return [field_of(one) for one in facts.parameters]
+    return [field_of(parameter) for parameter in facts.parameters]
 
 
 def field_of(parameter: inspect.Parameter) -> Field:
@@ -86,15 +87,17 @@ def kind_of(annotation: Any) -> tuple[str, bool, tuple[Any, ...]]:
     """The kind, whether None is allowed, and the choices."""
     if isinstance(annotation, str):
         annotation = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}.get(annotation)
-    origin, inner = get_origin(annotation), get_args(annotation)
+    origin, members = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        others = [one for one in inner if one is not type(None)]
-        kind, _optional, choices = kind_of(others[0]) if len(others) == 1 else ("any", False, ())
-        return kind, len(others) < len(inner), choices
-    if origin is Literal:
-        return "choice", None in inner, tuple(one for one in inner if one is not None)
-    known = origin or annotation
-    return next((kind for kind_type, kind in KINDS.items() if known is kind_type), "any"), False, ()
+        options = [member for member in members if member is not type(None)]
+        kind, _optional, choices = kind_of(options[0]) if len(options) == 1 else ("any", False, ())
+        return kind, len(options) < len(members), choices
+    if origin is Literal:  # in the order of the code: msgspec sorts them
+        return "choice", None in members, tuple(member for member in members if member is not None)
+    try:
+        return KINDS.get(type(shapes.type_info(annotation)), "any"), False, ()
+    except TypeError:  # a type that msgspec does not know
+        return "any", False, ()
 
 
 def text_of(field: Field, value: Any) -> str:

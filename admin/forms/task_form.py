@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import orjson
@@ -38,48 +39,48 @@ class Filled(NamedTuple):
 
 def filled(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Filled:
     """The form as an earlier call would have filled it in."""
-    values: dict[str, Any] = {}
+    in_order = {field.name: field for field in form if field.kind not in VARIADIC.values()}
+    variadic = {field.kind: field.name for field in form if field.kind in VARIADIC.values()}
+    values: dict[str, Any] = dict(zip(in_order, args, strict=False))
     left_over: dict[str, Any] = {}
-    in_order, named = [one for one in form if one.kind not in VARIADIC.values()], {one.name: one for one in form}
-    by_kind = {one.kind: one for one in form}
-    values |= {field.name: value for field, value in zip(in_order, args, strict=False)}
     if rest := list(args[len(in_order) :]):
-        place, name = (values, by_kind["args"].name) if "args" in by_kind else (left_over, "*")
-        place[name] = rest
+        target, name = (values, variadic["args"]) if "args" in variadic else (left_over, "*")
+        target[name] = rest
     for name, value in kwargs.items():
-        if name in named and named[name].kind not in VARIADIC.values():
+        if name in in_order:
             values[name] = value
-        elif "kwargs" in by_kind:
-            values.setdefault(by_kind["kwargs"].name, {})[name] = value
+        elif "kwargs" in variadic:
+            values.setdefault(variadic["kwargs"], {})[name] = value
         else:
             left_over[name] = value
-    return Filled({name: text_of(named[name], value) for name, value in values.items()}, values, left_over)
+    by_name = {field.name: field for field in form}
+    return Filled({name: text_of(by_name[name], value) for name, value in values.items()}, values, left_over)
 
 
 # --- texts → values ------------------------------------------------------------------------------------------
 
 
-def parse(form: Sequence[Field], given: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
+def parse(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
     """What was typed, as arguments. `kept`: values that go on unseen where `keep.<name>` is sent instead of a text.
 
     Raises BadInput, whose field is the parameter.
     """
     values = {}
     for field in form:
-        value = (kept or {}).get(field.name, MISSING) if f"keep.{field.name}" in given else read(field, given)
+        value = (kept or {}).get(field.name, MISSING) if f"keep.{field.name}" in texts else read(field, texts)
         if value is not MISSING:
             values[field.name] = value
     return arranged(form, values)
 
 
-def read(field: Field, given: Mapping[str, str]) -> Any:
+def read(field: Field, texts: Mapping[str, str]) -> Any:
     """The value of a field; MISSING for one that is left to its default."""
-    text = given.get(field.key, "").replace("\r\n", "\n")
+    text = texts.get(field.key, "").replace("\r\n", "\n")
     empty = not text.strip()
-    if field.kind == "text" and field.key in given and not (empty and field.optional):
+    if field.kind == "text" and field.key in texts and not (empty and field.optional):
         return text
     if empty:
-        if field.optional and field.key in given and field.kind not in JSON_KINDS:
+        if field.optional and field.key in texts and field.kind not in JSON_KINDS:
             return None
         if field.required:
             raise BadInput(field.name, _("a value is needed"))
@@ -89,24 +90,32 @@ def read(field: Field, given: Mapping[str, str]) -> Any:
 
 def arranged(form: Sequence[Field], values: dict[str, Any]) -> Arguments:
     """By name, as far as the signature allows: what stands before further positional values goes without."""
-    args: list[Any] = []
-    kwargs = dict(values)
-    further = next((kwargs.pop(one.name, None) for one in form if one.kind == "args"), None) or []
-    for field in form:
-        if field.kind == "args":
-            break
-        if field.kind != "kwargs" and (field.positional or further):
-            value = kwargs.pop(field.name, field.default)
-            if value is MISSING:
-                raise BadInput(field.name, _("a value is needed"))
-            args.append(value)
+    further = [value for field in form if field.kind == "args" for value in values.get(field.name) or []]
+    before = takewhile(lambda field: field.kind not in VARIADIC.values(), form)  # what follows *args goes by name
+    in_order = [field for field in before if field.positional or further]
+    args = [value_in_order(field, values) for field in in_order]
+    taken = {field.name for field in form if field in in_order or field.kind in VARIADIC.values()}
+    kwargs = {name: value for name, value in values.items() if name not in taken}
+    return Arguments([*args, *further], kwargs | named_values(form, values))
+
+
+def value_in_order(field: Field, values: Mapping[str, Any]) -> Any:
+    value = values.get(field.name, field.default)
+    if value is MISSING:
+        raise BadInput(field.name, _("a value is needed"))
+    return value
+
+
+def named_values(form: Sequence[Field], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the further named values. Raises BadInput for a name that has a field of its own."""
+    names = {field.name for field in form}
+    further: dict[str, Any] = {}
     for field in form:
         if field.kind == "kwargs":
-            named = kwargs.pop(field.name, {})
-            if twice := next((name for name in named if any(name == one.name for one in form)), None):
+            further = values.get(field.name, {})
+            if twice := next((name for name in further if name in names), None):
                 raise BadInput(field.name, _("%(name)s has a field of its own", name=twice))
-            kwargs |= named
-    return Arguments([*args, *further], kwargs)
+    return further
 
 
 def read_int(field: Field, text: str) -> int:
@@ -188,7 +197,7 @@ def no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-READERS = {
+READERS: dict[str, Callable[[Field, str], Any]] = {
     "int": read_int, "float": read_float, "bool": read_bool, "choice": read_choice,
     "list": read_list, "args": read_list, "dict": read_dict, "kwargs": read_dict, "any": read_any,
     "text": lambda field, text: text,

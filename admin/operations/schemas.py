@@ -1,32 +1,22 @@
 """What values look like: a type of the program as a JSON Schema, and a value of it as JSON has it."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
+from functools import cache, reduce
+from operator import or_
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import peewee
+from msgspec import Meta, Struct, defstruct
+from msgspec.json import schema_components
 
 from engine.control.runs import Result
 from engine.database import JSONTextField, UTCDateTimeField
 
 Schema = dict[str, Any]
-
-PLAIN: dict[Any, Schema] = {
-    Any: {},
-    None: {"type": "null"},
-    type(None): {"type": "null"},
-    str: {"type": "string"},
-    bool: {"type": "boolean"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    datetime: {"type": "string", "format": "date-time"},
-    UUID: {"type": "string", "format": "uuid"},
-    dict: {"type": "object"},
-    list: {"type": "array"},
-}
 
 #: The first that a column is an instance of counts.
 COLUMNS: tuple[tuple[type[peewee.Field], Any], ...] = (
@@ -50,47 +40,65 @@ class Schemas:
     """JSON Schemas of types; those that have a name are gathered in `named`, and referred to."""
 
     def __init__(self, where: str = "#/components/schemas/") -> None:
-        self.where, self.named = where, dict[str, Schema]()
+        self.ref_template, self.named = f"{where}{{name}}", dict[str, Schema]()
 
     def of(self, kind: Any) -> Schema:
-        origin, args = get_origin(kind), get_args(kind)
-        if origin is Annotated:
-            return {**self.of(args[0]), **{name: value for more in args[1:] for name, value in more.items()}}
-        if supertype := getattr(kind, "__supertype__", None):  # a NewType
-            return {**self.of(supertype), "format": "password"}
-        if isinstance(kind, type) and (kind is Result or is_record(kind)):
-            return self.named_one(Handle if kind is Result else kind)
-        if kind in PLAIN:
-            return dict(PLAIN[kind])
-        if origin is Literal:
-            return {"enum": list(args)}
-        if origin in (Union, types.UnionType):
-            return self.either([self.of(one) for one in args])
-        if origin is list:
-            return {"type": "array", "items": self.of(args[0])}
-        if origin in (dict, Mapping) or getattr(origin, "__name__", "") == "Counter":
-            return {"type": "object", "additionalProperties": self.of(args[-1]) if len(args) > 1 else {}}
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            return {"enum": [str(one.value) for one in kind]}
-        raise TypeError(f"{kind} has no JSON Schema here")
+        (schema,), named = schema_components([as_struct(kind)], ref_template=self.ref_template)
+        self.named |= {name: short_form(definition) for name, definition in named.items()}
+        return dict(short_form(schema))
 
-    def either(self, options: list[Schema]) -> Schema:
-        if all(set(one) == {"type"} and isinstance(one["type"], str) for one in options):
-            return {"type": [one["type"] for one in options]}
-        return {} if {} in options else {"anyOf": options}
 
-    def named_one(self, kind: type) -> Schema:
-        name = kind.__name__.lstrip("_")
-        if name not in self.named:
-            self.named[name] = {}  # for those that hold themselves
-            fields = columns(kind) if issubclass(kind, peewee.Model) else get_type_hints(kind, include_extras=True)
-            self.named[name] = {
-                "type": "object",
-                "properties": {field: self.of(one) for field, one in fields.items()},
-                "required": list(fields),
-                "additionalProperties": False,
-            }
-        return {"$ref": f"{self.where}{name}"}
+def as_struct(kind: Any) -> Any:
+    """Return the type in msgspec's words: records as structs, which it else takes for lists, and schemas as Meta."""
+    if origin := get_origin(kind):
+        return generic(origin, get_args(kind))
+    if supertype := getattr(kind, "__supertype__", None):  # a NewType
+        return Annotated[supertype, Meta(extra_json_schema={"format": "password"})]
+    if kind is datetime:
+        return Annotated[datetime, Meta(tz=True)]
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return choice([member.value for member in kind])
+    if isinstance(kind, type) and (kind is Result or is_record(kind)):
+        return struct(Handle if kind is Result else kind)
+    return kind
+
+
+def generic(origin: Any, args: tuple[Any, ...]) -> Any:
+    if origin is Annotated:
+        return Annotated[(as_struct(args[0]), *(Meta(extra_json_schema=dict(schema)) for schema in args[1:]))]
+    if origin is Literal:
+        return choice(args)
+    if origin in (Union, types.UnionType):
+        return reduce(or_, map(as_struct, args))
+    return origin[tuple(map(as_struct, args))]
+
+
+def choice(values: Sequence[Any]) -> Any:
+    """Return the type of one of these values, which its schema has in this order: msgspec sorts those of a Literal."""
+    return Annotated[type(values[0]), Meta(extra_json_schema={"enum": list(values)})]
+
+
+@cache
+def struct(record: type) -> type[Struct]:
+    fields = columns(record) if issubclass(record, peewee.Model) else get_type_hints(record, include_extras=True)
+    return defstruct(
+        record.__name__.lstrip("_"),
+        [(name, as_struct(kind)) for name, kind in fields.items()],
+        forbid_unknown_fields=True,
+    )
+
+
+def short_form(schema: Any) -> Any:
+    """Return the schema without titles, which repeat its name, and with a list of types in place of plain options."""
+    if isinstance(schema, list):
+        return [short_form(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    short = {key: short_form(value) for key, value in schema.items() if key != "title" or not isinstance(value, str)}
+    options = short.get("anyOf", [])
+    if options and all(set(option) == {"type"} for option in options):
+        return {"type": [option["type"] for option in options]}
+    return short
 
 
 def is_record(kind: type) -> bool:
@@ -101,7 +109,7 @@ def is_record(kind: type) -> bool:
 def columns(model: type[peewee.Model]) -> dict[str, Any]:
     fields = {}
     for field in model._meta.sorted_fields:
-        kind = next((kind for one, kind in COLUMNS if isinstance(field, one)), str)
+        kind = next((kind for column, kind in COLUMNS if isinstance(field, column)), str)
         fields[field.name] = kind | None if field.null and kind is not Any else kind
     return fields
 

@@ -1,8 +1,11 @@
 """Checks the arguments of a run against the parameters of its task."""
 
 import inspect
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_type_hints
+
+import msgspec
 
 from engine.broker.messages import find_not_finite
 from engine.exceptions import BadArguments
@@ -13,59 +16,61 @@ VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_arguments(task_class: type[RunTask], args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-    """Raise BadArguments unless the task takes these: known names, nothing missing, finite numbers, annotated types."""
-    signature = inspect.Signature(parameters(task_class))
-    check_names(signature, kwargs, task_class.__name__)
-    arguments = bind(signature, args, kwargs, task_class.__name__)
-    check_values(signature, arguments, get_type_hints(task_class.function))
+    """Raise BadArguments, which names the parameter, for the first argument that the task cannot take."""
+    signature, name = inspect.Signature(parameters(task_class)), task_class.__name__
+    check_names(name, signature, kwargs)
+    bound = bind(name, signature, args, kwargs)
+    hints = get_type_hints(task_class.function, include_extras=True)
+    for field, value in bound.items():
+        if place := find_not_finite(value, field):
+            raise BadArguments("must hold finite numbers only: %(place)s", field, place=place)
+        parameter = signature.parameters[field]
+        # The annotation of *args and **kwargs is that of each value.
+        is_default_none = value is None and parameter.default is None
+        if field in hints and parameter.kind not in VARIADIC and not is_default_none:
+            check_type(field, value, hints[field])
 
 
-def check_names(signature: inspect.Signature, kwargs: Iterable[str], task: str) -> None:
+def check_names(task: str, signature: inspect.Signature, kwargs: Mapping[str, object]) -> None:
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         return
-    for name in kwargs:
-        if name not in signature.parameters:
-            raise unknown_parameter(name, task, signature.parameters)
+    for field in kwargs:
+        if field not in signature.parameters:
+            raise unknown_parameter(field, task, signature.parameters)
 
 
-def bind(
-    signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object], task: str
-) -> Mapping[str, object]:
-    """Return the arguments by parameter."""
+def bind(task: str, signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+    """Return the arguments by parameter. Raises BadArguments for the first required parameter without a value."""
     try:
         return signature.bind(*args, **kwargs).arguments
     except TypeError as error:
-        required = [
-            name
-            for name, parameter in signature.parameters.items()
-            if parameter.default is parameter.empty and name not in kwargs
-        ]
-        if len(args) < len(required):
-            raise BadArguments("a value is needed", required[len(args)]) from error
+        required = [field for field, parameter in signature.parameters.items() if parameter.default is parameter.empty]
+        missing = [field for field in required if field not in kwargs]
+        if len(args) < len(missing):
+            raise BadArguments("a value is needed", missing[len(args)]) from error
         raise BadArguments("%(task)s does not take these values", "args", task=task) from error
 
 
-def check_values(signature: inspect.Signature, arguments: Mapping[str, object], hints: Mapping[str, object]) -> None:
-    for name, value in arguments.items():
-        if place := find_not_finite(value, name):
-            raise BadArguments("must hold finite numbers only: %(place)s", name, place=place)
-        if signature.parameters[name].kind in VARIADIC:  # their annotation is that of each value
-            continue
-        hint = hints.get(name)
-        if hint in (int, float, str, bool) and isinstance(hint, type) and not fits(value, hint):
-            raise BadArguments(
-                "%(wanted)s is needed, not %(given)s", name, wanted=hint.__name__, given=type(value).__name__
-            )
+def check_type(field: str, value: object, kind: object) -> None:
+    """Raise BadArguments for a value that is not of this type in its JSON form: True is no int, 1 is a float."""
+    try:
+        msgspec.convert(value, kind, str_keys=True, dec_hook=pass_unknown_type)
+    except msgspec.ValidationError as error:
+        if kind in (int, float, str, bool):
+            expected, actual = kind.__name__, type(value).__name__
+        else:
+            expected, actual = inspect.formatannotation(kind), reprlib.repr(value)
+        raise BadArguments("%(wanted)s is needed, not %(given)s", field, wanted=expected, given=actual) from error
+    except (TypeError, NotImplementedError):  # a type that has no JSON form: its task knows what it accepts
+        return
 
 
-def unknown_parameter(name: str, task: str, allowed: Iterable[str]) -> BadArguments:
-    """`allowed`: the parameters that the task, or another target of the call, does have."""
+def pass_unknown_type(kind: type, value: object) -> Any:
+    raise NotImplementedError
+
+
+def unknown_parameter(field: str, task: str, allowed: Iterable[str]) -> BadArguments:
+    """`allowed`: the parameters that the task, or whatever else was asked, does have."""
     if names := ", ".join(allowed):
-        return BadArguments("%(task)s has no such parameter; it has %(names)s", name, task=task, names=names)
-    return BadArguments("%(task)s has no such parameter", name, task=task)
-
-
-def fits(value: object, hint: type) -> bool:
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is hint
+        return BadArguments("%(task)s has no such parameter; it has %(names)s", field, task=task, names=names)
+    return BadArguments("%(task)s has no such parameter", field, task=task)

@@ -67,56 +67,65 @@ def per_run(runs: list[Run]) -> Chart:
     return bar_chart.chart(_("Sessions closed by each run"), [_("Closed")], values, HOUR, NEVER)
 
 
-def by_hour_and_device(found: Counter[tuple[int, str]]) -> tuple[list[Device], Chart]:
-    """The devices with a colour of their own are the most frequent."""
-    totals: Counter[str] = Counter()
-    for (_began, device), count in found.items():
-        totals[device] += count
-    frequent = [name for name, _count in totals.most_common(len(TONES) if len(totals) <= len(TONES) else 3)]
-    names = [name or _("unknown") for name in frequent] + ([_("others")] if len(totals) > len(frequent) else [])
+def by_hour_and_device(sessions: Counter[tuple[int, str]]) -> tuple[list[Device], Chart]:
+    """`sessions`: how many, by the hour of their start and the device. The frequent devices have their own colour."""
+    frequent = frequent_devices(sessions)
+    has_rest = any(device not in frequent for _hour, device in sessions)
+    names = [device or _("unknown") for device in frequent] + ([_("others")] if has_rest else [])
     values = []
-    for began in range(24):
-        counts = [found[began, name] for name in frequent]
-        if len(names) > len(frequent):
-            counts.append(sum(count for (hour, name), count in found.items() if hour == began and name not in frequent))
+    for hour in range(24):
+        counts = [sessions[hour, device] for device in frequent]
+        if has_rest:
+            in_hour = sum(count for (began, _device), count in sessions.items() if began == hour)
+            counts.append(in_hour - sum(counts))
+        title = ", ".join(f"{name} {number(count)}" for name, count in zip(names, counts, strict=True) if count)
         values.append(
-            Value(
-                NEVER + timedelta(hours=began),
-                list(zip(TONES, counts, strict=False)),
-                counts,
-                ", ".join(f"{name} {number(count)}" for name, count in zip(names, counts, strict=True) if count) or "0",
-            )
+            Value(NEVER + timedelta(hours=hour), list(zip(TONES, counts, strict=False)), counts, title or "0")
         )
+    chart_name = _("Abandoned sessions by the hour in which they began, and by device")
     devices = [Device(name, tone) for name, tone in zip(names, TONES, strict=False)]
-    name = _("Abandoned sessions by the hour in which they began, and by device")
-    return devices, bar_chart.chart(name, names, values, HOUR, NEVER - timedelta(days=1), UTC)
+    return devices, bar_chart.chart(chart_name, names, values, HOUR, NEVER - timedelta(days=1), UTC)
+
+
+def frequent_devices(sessions: Counter[tuple[int, str]]) -> list[str]:
+    """Return the devices with a column of their own, the most frequent first: all, if there are tones for all."""
+    totals: Counter[str] = Counter()
+    for (_hour, device), count in sessions.items():
+        totals[device] += count
+    return [
+        device for device, _count in totals.most_common(len(TONES) if len(totals) <= len(TONES) else len(TONES) - 1)
+    ]
 
 
 def lengths(hours: list[Hour], as_of: datetime) -> Chart:
     values = [
         Value(
-            one.start,
-            [("full", round(one.average or 0))],
-            [round(one.average or 0), one.closed],
-            _("%(average)s min on average, %(closed)s closed", average=number(one.average), closed=number(one.closed)),
-            bar_chart.sessions_of(one.start, one.closed),
+            hour.start,
+            [("full", round(hour.average or 0))],
+            [round(hour.average or 0), hour.closed],
+            _(
+                "%(average)s min on average, %(closed)s closed",
+                average=number(hour.average),
+                closed=number(hour.closed),
+            ),
+            bar_chart.sessions_of(hour.start, hour.closed),
         )
-        for one in hours
+        for hour in hours
     ]
     return bar_chart.chart(_("Average length per hour"), [_("Minutes"), _("Closed")], values, HOUR, as_of)
 
 
 def progress(hours: list[Hour], as_of: datetime) -> Chart:
     values = []
-    for one in hours:
-        share = round(100 * one.no_progress / one.closed) if one.closed else 0
+    for hour in hours:
+        share = round(100 * hour.no_progress / hour.closed) if hour.closed else 0
         title = _(
             "%(share)s without progress: %(none)s of %(closed)s",
-            share=percent(one.no_progress, one.closed),
-            none=number(one.no_progress),
-            closed=number(one.closed),
+            share=percent(hour.no_progress, hour.closed),
+            none=number(hour.no_progress),
+            closed=number(hour.closed),
         )
-        href = bar_chart.sessions_of(one.start, one.no_progress, progress="none")
-        values.append(Value(one.start, [("full", share)], [share, one.no_progress, one.closed], title, href))
+        href = bar_chart.sessions_of(hour.start, hour.no_progress, progress="none")
+        values.append(Value(hour.start, [("full", share)], [share, hour.no_progress, hour.closed], title, href))
     columns = [_("Percent"), _("Without progress"), _("Closed")]
     return bar_chart.chart(_("Share without progress per hour"), columns, values, HOUR, as_of)

@@ -22,6 +22,7 @@ from engine.exceptions import BrokerAway
 from engine.models import Run, WorkerProcess, now
 from engine.monitor import broker_health, consumers, queue_contents, status
 from engine.monitor.queue_contents import Flow, Waiting
+from engine.monitor.registered_tasks import registered
 from engine.monitor.status import QueueFacts
 from engine.queues.queue import Queue
 
@@ -83,7 +84,7 @@ def queue(name: str) -> ResponseReturnValue:
 
 def paused_tasks(queue: Queue) -> dict[str, dict[str, object]]:
     """Those of the queue's tasks of which nothing is started, each with who, when and why."""
-    known = {task.__name__ for task in queue._registry._registry.values()}
+    known = {task.name for task in registered({queue.name: queue})}
     return {task: info for task, info in queue.pauses().items() if task in known}
 
 

@@ -14,7 +14,8 @@ from peewee import ModelSelect
 import tasks
 from admin.auth.access import needs
 from admin.auth.identity import current_actor
-from admin.display.sparkline import BARS, path, scaled
+from admin.display.bars import share_of
+from admin.display.sparkline import ROW, path
 from admin.forms import datetimes
 from admin.forms.list_filters import Asked, text
 from admin.operations.errors import EXAMPLES, STATES, get_error, state_of
@@ -76,8 +77,8 @@ def rows_of(groups: list[ErrorGroup], as_of: datetime) -> list[Row]:
 
 
 def drawn(slots: list[int]) -> str:
-    most = max(slots, default=0)
-    return path([scaled(count, most) for count in slots])
+    highest = max(slots, default=0)
+    return path([share_of(count, highest) for count in slots])
 
 
 def tab_words() -> dict[str, str]:
@@ -133,9 +134,9 @@ def page(group: ErrorGroup, wrong: BadInput | None = None) -> ResponseReturnValu
 
 
 def steps_of(tally: Tally, as_of: datetime) -> list[Step]:
-    most, share = max(tally.slots, default=0), 100 / BARS
+    highest = max(tally.slots, default=0)
     return [
-        Step(start, start + timedelta(seconds=STEP), count, f"{(place + 0.12) * share:.2f}%", 100 * scaled(count, most))
+        Step(start, start + timedelta(seconds=STEP), count, ROW.left(place), 100 * share_of(count, highest))
         for place, (start, count) in enumerate(zip(slot_starts(as_of, tally.slots), tally.slots, strict=True))
         if count > 0
     ]

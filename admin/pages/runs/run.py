@@ -77,8 +77,8 @@ def run_raw(run_id: str) -> ResponseReturnValue:
     lines = LogLine.select().where(LogLine.run_id == run.id).order_by(LogLine.delivery, LogLine.number)
     return jsonify(
         row_as_json(run)
-        | {"attempts": [row_as_json(one, "run_id") for one in run.history]}
-        | {"log": [row_as_json(one, "run_id") for one in lines]}
+        | {"attempts": [row_as_json(attempt, "run_id") for attempt in run.history]}
+        | {"log": [row_as_json(line, "run_id") for line in lines]}
     )
 
 
@@ -104,8 +104,8 @@ def run_log(run_id: str) -> ResponseReturnValue:
 def worker_url(worker: str | None, at: datetime | None) -> str | None:
     """The page of the consumer that a worker (`Worker-1 on host:pid:random`) belongs to, if it is sure to be there."""
     consumer = (worker or "").partition(" on ")[2]
-    known = at and now() - at < WorkerProcess.KEPT
-    return url_for("pages.worker", worker_id=consumer) if consumer and known else None
+    is_kept = at and now() - at < WorkerProcess.KEPT
+    return url_for("pages.worker", worker_id=consumer) if consumer and is_kept else None
 
 
 def in_the_way(causes: Sequence[Cause]) -> bool:
@@ -146,14 +146,15 @@ def failures(attempts: list[Attempt]) -> list[Failure]:
 
 
 def failure(attempt: Attempt, last: bool) -> Failure:
-    found = parse(attempt.traceback)
+    text = attempt.traceback or ""
+    traceback = parse(text)
     return Failure(
         attempt,
         kind_of(attempt.error),
-        [frame._replace(code=cut(frame.code, CODE_BYTES).shown) for frame in found.own[-OWN_FRAMES:]],
-        cut(found.cause, 1200, 2500 if last else 0),
-        cut(attempt.traceback, 0, 6000) if last and found.frames else None,
-        len(found.frames),
+        [frame._replace(code=cut(frame.code, CODE_BYTES).shown) for frame in traceback.own[-OWN_FRAMES:]],
+        cut(traceback.cause, 1200, 2500 if last else 0),
+        cut(text, 0, 6000) if last and traceback.frames else None,
+        len(traceback.frames),
     )
 
 
@@ -172,23 +173,37 @@ class Log(NamedTuple):
 
 def log_of(run: Run, attempts: list[Attempt]) -> Log | None:
     """Of the delivery that is asked for, or else of the last one that logged anything."""
-    attempts = [one for one in attempts if one.state != "put_off"]
-    asked = request.args.get("log", type=int) or (attempts[-1].number if attempts else 0)
-    mine = (LogLine.run_id == run.id) & (LogLine.delivery <= asked)
-    newest_first = LogLine.select().where(mine).order_by(LogLine.delivery.desc(), LogLine.number.desc())
-    rows = list(newest_first.limit(LOG_LINES))
+    deliveries = [attempt for attempt in attempts if attempt.state != "put_off"]
+    rows = last_lines(run, request.args.get("log", type=int) or (deliveries[-1].number if deliveries else 0))
     if not rows:
         return None
-    delivery, room, shown = rows[0].delivery, LOG_BYTES, []
-    for line in (row for row in rows if row.delivery == delivery):
+    delivery = rows[0].delivery
+    shown = fit_lines([row for row in rows if row.delivery == delivery])
+    numbers = [line.number for line in shown]
+    gaps = [0, *(later - earlier - 1 for earlier, later in pairwise(numbers))]
+    return Log(
+        delivery,
+        next((attempt for attempt in deliveries if attempt.number == delivery), None),
+        numbers[0] - 1,
+        list(zip(gaps, shown, strict=True)),
+        [attempt for attempt in deliveries if attempt.number != delivery][-MOST_OTHERS:],
+    )
+
+
+def last_lines(run: Run, delivery: int) -> list[LogLine]:
+    """Return the newest lines up to this delivery, newest first."""
+    condition = (LogLine.run_id == run.id) & (LogLine.delivery <= delivery)
+    lines = LogLine.select().where(condition).order_by(LogLine.delivery.desc(), LogLine.number.desc())
+    return list(lines.limit(LOG_LINES))
+
+
+def fit_lines(newest_first: list[LogLine]) -> list[LogLine]:
+    """Return the newest lines that have room together, oldest first, long ones cut. At least one is returned."""
+    room, lines = LOG_BYTES, list[LogLine]()
+    for line in newest_first:
         line.text = cut(line.text, LINE_BYTES).shown + ("…" if weight(line.text) > LINE_BYTES else "")
         room -= weight(line.text) + 100
-        if room < 0 and shown:
+        if room < 0 and lines:
             break
-        shown.insert(0, line)
-    numbers = [line.number for line in shown]
-    gaps = [0, *(later - one - 1 for one, later in pairwise(numbers))]
-    mine, others = [[one for one in attempts if (one.number == delivery) == wanted] for wanted in (True, False)]
-    return Log(
-        delivery, mine[0] if mine else None, numbers[0] - 1, list(zip(gaps, shown, strict=True)), others[-MOST_OTHERS:]
-    )
+        lines.insert(0, line)
+    return lines

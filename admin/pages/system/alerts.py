@@ -54,7 +54,7 @@ def alerts() -> ResponseReturnValue:
         older=page.older,
         asked=Asked("pages.alerts", ["all"], "all"),
         sentence=text.of_alert,
-        place=lambda rule: url_for("pages.overview") + text.PAGES[rule],
+        place=lambda rule: url_for("pages.overview") + text.TEXTS[rule].page,
         message=text.message,
         in_words=channels.in_words,
     )
