@@ -53,6 +53,11 @@ def app_with_people() -> Flask:
     empty_queues()
     for role, email in PEOPLE.items():
         Operator.create(email=email, role=role, password_hash=password_hash())
+    return fresh_program()
+
+
+def fresh_program() -> Flask:
+    """The web program, with nothing in its memory of the test before."""
     app = program()
     for forget in (
         limiter.reset,

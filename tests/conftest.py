@@ -3,6 +3,7 @@
 A test that asks for a server which this machine cannot run is skipped with the reason, and fails where CI=true.
 """
 
+import gc
 import os
 import shutil
 import subprocess
@@ -38,21 +39,17 @@ SCRATCH = Path(tempfile.mkdtemp(prefix="dewey-tests-"))
 os.environ.update(dict.fromkeys(SETTINGS.split(), ""), DATA_DIR=str(SCRATCH / "data"))
 
 from browsers import Browser, Flasks, app_with_people, program, signed_in_browser  # noqa: E402
-from databases import bound_to, execute_alone, new_postgresql  # noqa: E402
+from databases import bound_to, bound_to_library, execute_alone, new_postgresql  # noqa: E402
 from library import consumer_of  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
 from config import QUEUES  # noqa: E402
-from engine.migrations import migrate  # noqa: E402
-
-#: What promises seconds is measured with the machine to itself; the rest runs side by side.
-ALONE = {"test_start.py", "test_api_live.py", "test_outage.py"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.name in ALONE:
-            item.add_marker("alone")
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests and modules, which live to the end: a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
@@ -71,8 +68,7 @@ def cannot_run(reason: str) -> NoReturn:
 @pytest.fixture
 def library(tmp_path: Path) -> Iterator[None]:
     """The database handle on a fresh SQLite file with the whole schema."""
-    with bound_to(f"sqlite:///{tmp_path}/library.db"):
-        migrate()
+    with bound_to_library(f"sqlite:///{tmp_path}/library.db"):
         yield
 
 
@@ -80,12 +76,10 @@ def library(tmp_path: Path) -> Iterator[None]:
 def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The database handle on a fresh database with the whole schema, SQLite and PostgreSQL in turn; gives its URL."""
     if request.param == "sqlite":
-        with bound_to(url := f"sqlite:///{tmp_path}/library.db"):
-            migrate()
+        with bound_to_library(url := f"sqlite:///{tmp_path}/library.db"):
             yield url
         return
-    like = request.getfixturevalue("migrated_postgresql")
-    with new_postgresql(request.getfixturevalue("postgresql_url"), like) as url, bound_to(url):
+    with bound_to(url := request.getfixturevalue("postgresql_library")):
         yield url
 
 
@@ -116,8 +110,8 @@ def postgresql_url() -> Iterator[str]:
 def migrated_postgresql(postgresql_url: str) -> Iterator[str]:
     """The name of a database with the whole schema, of which copies are quickly made."""
     with new_postgresql(postgresql_url) as url:
-        with bound_to(url):
-            migrate()
+        with bound_to_library(url):
+            pass
         yield urlsplit(url).path.removeprefix("/")
 
 
@@ -125,6 +119,13 @@ def migrated_postgresql(postgresql_url: str) -> Iterator[str]:
 def fresh_postgresql(postgresql_url: str) -> Iterator[str]:
     """The URL of an empty database on the session's PostgreSQL server."""
     with new_postgresql(postgresql_url) as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_library(postgresql_url: str, migrated_postgresql: str) -> Iterator[str]:
+    """The URL of a database with the whole schema and no rows on the session's PostgreSQL server."""
+    with new_postgresql(postgresql_url, migrated_postgresql) as url:
         yield url
 
 

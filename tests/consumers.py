@@ -2,19 +2,18 @@
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fork_server
 import psutil
-from databases import bound_to
+from databases import bound_to_library
 from waiting import wait_until
 
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
-from engine.migrations import migrate
 from engine.queues.queue import Queue
 
 ROOT = Path(__file__).parent.parent
@@ -36,8 +35,7 @@ def shared_with_consumers(
         RedisStorage(queue.name, redis_url, 60) if redis_url else SqliteStorage(queue.name, folder / "queue.db", 60)
     )  # fmt: skip
     wire, queue.serializer = queue.serializer, type(queue.serializer)(KEY)
-    with bound_to(url):
-        migrate()
+    with bound_to_library(url):
         yield {"DATA_DIR": str(folder), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     queue.storage.close()
     queue.storage, queue.serializer = before, wire
@@ -50,7 +48,7 @@ class Consumer:
         self.log_file, self.log_begins = log, log.stat().st_size if log.exists() else 0
         path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
         with open(log, "ab") as file:
-            self.process = subprocess.Popen(
+            self.process = fork_server.start(
                 [str(BIN / "huey_consumer"), queue, *options],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": path, **environment},

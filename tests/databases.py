@@ -1,12 +1,16 @@
 """Databases of a test's own, and the program's one database handle pointed at them."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
+from pathlib import Path
 
 import psycopg2
 
 from engine.database import bind, database, release
+from engine.migrations import migrate
 
 fresh_names = (f"fresh_{number}" for number in count(1))
 
@@ -23,6 +27,27 @@ def bound_to(url: str) -> Iterator[None]:
         if hasattr(database.obj, "close_all"):
             database.close_all()
         database.initialize(before)
+
+
+@contextmanager
+def bound_to_library(url: str) -> Iterator[None]:
+    """Point the database handle at `url` for a while, and give that database the whole schema."""
+    file = Path(url.removeprefix("sqlite:///"))
+    if copies := url.startswith("sqlite:///") and not file.exists():
+        file.write_bytes(empty_sqlite_library())
+    with bound_to(url):
+        if not copies:
+            migrate()
+        yield
+
+
+@cache
+def empty_sqlite_library() -> bytes:
+    """Return the content of an SQLite file that has the whole schema: it is copied faster than it is migrated."""
+    with tempfile.TemporaryDirectory() as folder:
+        with bound_to(f"sqlite:///{folder}/library.db"):
+            migrate()
+        return Path(folder, "library.db").read_bytes()
 
 
 @contextmanager

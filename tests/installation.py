@@ -1,22 +1,29 @@
-"""The whole program as its operator has it: settings in the environment, `flask` commands, a web server, consumers."""
+"""The whole program as its operator has it: settings in the environment, `flask` commands, a web server, consumers.
+
+`Installation` starts each command as a process, which takes a second; `InProcess` runs them in that of the tests.
+"""
 
 import json
 import os
 import re
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from email.message import Message
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from consumers import BIN, ROOT, Consumer, consumer
+import fork_server
+from browsers import fresh_program
+from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
 from waiting import wait_until
+
+import tasks
 
 
 class Answer(NamedTuple):
@@ -40,15 +47,22 @@ class Installation:
         self.environment = {"DATA_DIR": str(folder / "data"), "PORT": str(self.port), **environment}
 
     def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flask", *command],
-            cwd=ROOT,
-            env={**os.environ, **self.environment, **environment},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+        environment = {**os.environ, **self.environment, **environment}
+        with TemporaryFile("w+") as keys, TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+            keys.write(typed)
+            keys.seek(0)
+            process = fork_server.start(
+                ["-m", "flask", *command], cwd=ROOT, env=environment, stdin=keys, stdout=output, stderr=errors
+            )
+            code = process.wait(100)
+            output.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(command, code, output.read(), errors.read())
+
+    @property
+    def apart(self) -> "Installation":
+        """The same settings, with each command in a process of its own."""
+        return Installation(self.folder, **self.environment)
 
     def bearer(self, role: str) -> dict[str, str]:
         """The headers of a program with a new token of this role."""
@@ -62,7 +76,7 @@ class Installation:
     def web(self) -> Iterator["Installation"]:
         """The web server, answering, for the length of a block."""
         with open(self.folder / "web.log", "ab") as log:
-            server = subprocess.Popen(
+            self.server = fork_server.start(
                 [str(BIN / "gunicorn"), "-c", "gunicorn.conf.py", self.program],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
@@ -70,12 +84,12 @@ class Installation:
                 stderr=log,
             )
         try:
-            wait_until(lambda: server.poll() is not None or listens(self.port))
-            assert server.poll() is None, (self.folder / "web.log").read_text()
+            wait_until(lambda: self.server.poll() is not None or listens(self.port))
+            assert self.server.poll() is None, (self.folder / "web.log").read_text()
             yield self
         finally:
-            server.terminate()
-            server.wait(20)
+            self.server.terminate()
+            self.server.wait(20)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """What a program is answered. Redirects are not followed."""
@@ -83,6 +97,28 @@ class Installation:
         return answer_of(
             urllib.request.build_opener(Stay), urllib.request.Request(url, None, dict(headers or {}), method=method)
         )
+
+
+class InProcess(Installation):
+    """Runs the commands in the process of the tests, on its database and queues, which are those of consumers."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        super().__init__(folder, **environment)
+        self.runner = fresh_program().test_cli_runner()
+
+    def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        assert not environment, "the settings are those of the tests; use `apart`"
+        ended = self.runner.invoke(args=command, input=typed, catch_exceptions=False)
+        return subprocess.CompletedProcess(command, ended.exit_code, ended.stdout, ended.stderr)
+
+
+@contextmanager
+def in_process(folder: Path, redis_url: str = "", database_url: str = "") -> Iterator[InProcess]:
+    """Put the queues and the database of this process where consumers have theirs: in `folder` without a URL."""
+    with ExitStack() as stack:
+        for queue in tasks.queues.values():
+            environment = stack.enter_context(shared_with_consumers(queue, folder, redis_url, database_url))
+        yield InProcess(folder, **environment)
 
 
 class Browser:

@@ -8,11 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from databases import bound_to
+from databases import bound_to_library
 from installation import Installation
 from waiting import wait_until
 
-from engine.migrations import migrate
 from engine.models import Run, WorkerProcess, now
 from models import Book, ReadingSession, User
 
@@ -25,14 +24,12 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
         environment = {"DATABASE_URL": f"sqlite:///{tmp_path}/library.db"}
     else:
         environment = {
-            "DATABASE_URL": request.getfixturevalue("fresh_postgresql"),
+            "DATABASE_URL": request.getfixturevalue("postgresql_library"),
             "REDIS_URL": request.getfixturevalue("redis_url"),
             "SECRET_KEY": "k" * 32,
         }
-    with bound_to(environment["DATABASE_URL"]):
-        migrate()
-        with Installation(tmp_path, **environment).web() as installed:
-            yield installed
+    with bound_to_library(environment["DATABASE_URL"]), Installation(tmp_path, **environment).web() as installed:
+        yield installed
 
 
 def open_sessions(count: int, age: timedelta) -> None:
@@ -64,6 +61,7 @@ def test_a_cleanup_closes_what_is_abandoned_and_the_statistics_tell(installation
     assert stats["avg_duration_minutes"] == 180.0
 
 
+@pytest.mark.alone
 def test_at_most_half_of_the_threads_wait_and_the_rest_go_on_answering(installation: Installation) -> None:
     headers = installation.bearer("operator")
     tell_of_a_consumer_to_come()

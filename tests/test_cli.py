@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import bound_to
 from flask import Flask
 from inline_worker import make_cleanup_fail, one_run_worked_off
-from installation import Installation
+from installation import Installation, in_process
 from library import consumer_of
 from waiting import wait_until
 
@@ -22,7 +21,6 @@ import tasks
 from admin.auth.passwords import matches
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.database import release
-from engine.migrations import migrate as apply_migrations
 from engine.models import Run, now
 from engine.monitor import status
 from engine.monitor.consumers import worker_name
@@ -32,21 +30,19 @@ from models import AuditEntry, Operator, OwnTable, Token, User
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
     """Embedded, with its database bound here too, to look into."""
-    url = f"sqlite:///{tmp_path}/library.db"
-    with bound_to(url):
-        apply_migrations()
-        yield Installation(tmp_path, DATABASE_URL=url)
+    with in_process(tmp_path) as installation:
+        yield installation
 
 
 def test_every_command_is_told_by_help(installation: Installation) -> None:
-    told = installation.flask("--help").stdout
+    told = installation.apart.flask("--help").stdout
     for command in ("start", "migrate", "demo", "run-task", "operator", "token", "status", "inspect"):
         assert re.search(rf"^  {command}\s+\S", told, re.MULTILINE), command
 
 
 @pytest.mark.parametrize("command", [("status",), ("migrate",), ("inspect", "active"), ("token", "create", "x")])
 def test_a_bad_setting_ends_every_command_with_one_line(installation: Installation, command: tuple[str, ...]) -> None:
-    asked = installation.flask(*command, PORT="eighty")
+    asked = installation.apart.flask(*command, PORT="eighty")
     assert (asked.returncode, asked.stdout) == (2, "")
     assert asked.stderr == "dewey: PORT='eighty' cannot be used: a whole number from 1 to 65535 is allowed\n"
 
@@ -57,7 +53,7 @@ def test_migrating_again_changes_nothing(installation: Installation) -> None:
 
 
 def test_a_database_that_was_never_migrated_is_one_clear_line(installation: Installation, tmp_path: Path) -> None:
-    asked = installation.flask("status", DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
+    asked = installation.apart.flask("status", DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
     assert (asked.returncode, asked.stdout) == (1, "")
     assert asked.stderr == "dewey: The database lacks a table of this program; `flask migrate` makes it.\n"
 
@@ -276,8 +272,8 @@ def test_a_quiet_consumer_is_told_from_none(app: Flask) -> None:
 def test_the_status_is_yes_when_all_that_is_wanted_lives(installation: Installation) -> None:
     with installation.consumer("light"):
         wanted = {"WORKERS_HEAVY": "0", "WORKERS_NORMAL": "0"}
-        wait_until(lambda: installation.flask("status", **wanted).returncode == 0)
-        asked = installation.flask("status", "--json", **wanted)
+        wait_until(lambda: installation.apart.flask("status", **wanted).returncode == 0)
+        asked = installation.apart.flask("status", "--json", **wanted)
     facts = {fact["name"]: fact for fact in json.loads(asked.stdout)["queues"]}
     assert (facts["light"]["live"], facts["light"]["worker_count"], facts["heavy"]["live"]) == (True, 2, False)
 

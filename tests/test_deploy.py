@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from browsers import Flasks, signed_in_browser
 from consumers import Consumer, consumer
-from databases import bound_to
+from databases import bound_to_library
 from flask import Flask
 from probes import lines
 from waiting import wait_until
@@ -20,7 +20,6 @@ import tasks
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.history import writer
-from engine.migrations import migrate
 from engine.models import Run, WorkerProcess
 from engine.queues import claim
 from engine.queues.queue import Queue
@@ -34,9 +33,8 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
     """The environment of consumers that share their broker and database with this process."""
     embedded = request.param == "sqlite"
     redis_url = "" if embedded else request.getfixturevalue("redis_url")
-    url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("fresh_postgresql")
-    with bound_to(url):
-        migrate()
+    url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("postgresql_library")
+    with bound_to_library(url):
         yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
 
 

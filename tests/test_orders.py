@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from consumers import Consumer, consumer
-from databases import bound_to
+from databases import bound_to_library
 from probes import echo, hold, lines, probe, release, spin
 from waiting import wait_until
 
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.history import writer
-from engine.migrations import migrate
 from engine.models import Run, WorkerProcess, now
 from engine.monitor import consumers
 from engine.queues import remote_control
@@ -33,8 +32,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
         RedisStorage("probe", redis_url, 60) if redis_url else SqliteStorage("probe", tmp_path / "queue.db", 60)
     )  # fmt: skip
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
-    with bound_to(url):
-        migrate()
+    with bound_to_library(url):
         yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     probe.storage.close()
     probe.storage, probe.serializer = before, wire

@@ -91,6 +91,7 @@ def test_without_its_database_every_answer_is_503_and_with_it_all_is_well_again(
     assert {answer.status for answer in answers} == {200}
 
 
+@pytest.mark.alone
 def test_without_its_broker_reading_goes_on_and_commands_are_503(
     installation: Installation, redis_alone: Server
 ) -> None:
@@ -111,6 +112,7 @@ def test_without_its_broker_reading_goes_on_and_commands_are_503(
     wait_until(lambda: installation.ask("POST", f"{ADMIN}/cleanup-async", headers).status == 202)
 
 
+@pytest.mark.alone
 def test_without_redis_people_sign_in_and_guessing_is_still_stopped(
     installation: Installation, redis_alone: Server
 ) -> None:

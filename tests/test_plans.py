@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from databases import bound_to, new_postgresql
+from databases import bound_to_library, new_postgresql
 from peewee import Field
 
 from engine.database import database, on_postgresql
-from engine.migrations import migrate
 from engine.models import Run
 from engine.search.pagination import Page, page
 from models import Book, ReadingSession, User
@@ -50,8 +49,7 @@ def big_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
             url = f"sqlite:///{tmp_path_factory.mktemp('big')}/library.db"
         else:
             url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
-        stack.enter_context(bound_to(url))
-        migrate()
+        stack.enter_context(bound_to_library(url))
         User.create(email="a@example.org")
         Book.create(title="Emma", author="Jane Austen")
         database.execute_sql(FILL.format(**(ON_POSTGRESQL if on_postgresql() else ON_SQLITE)))

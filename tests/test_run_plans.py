@@ -6,12 +6,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from databases import bound_to, execute_alone, new_postgresql
+from databases import bound_to_library, execute_alone, new_postgresql
 from test_plans import plans_of
 
 from engine.control.bulk import preflight
 from engine.database import database, on_postgresql
-from engine.migrations import migrate
 from engine.models import Run
 from engine.monitor.queue_contents import count_enqueued
 from engine.search.filters import holds
@@ -49,8 +48,7 @@ def many_runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/library.db"
         else:
             url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
-        stack.enter_context(bound_to(url))
-        migrate()
+        stack.enter_context(bound_to_library(url))
         filled = FILL.format(**(ON_POSTGRESQL if on_postgresql() else ON_SQLITE))
         database.execute_sql(filled.replace("%", "%%") if on_postgresql() else filled)
         database.execute_sql("ANALYZE")

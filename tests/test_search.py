@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from browsers import Browser
-from databases import bound_to, new_postgresql
+from databases import bound_to_library, new_postgresql
 from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +17,6 @@ from library import rows_of, run
 
 from admin.search import run_query
 from admin.search.syntax import BadSearch, Term, parse, text_of
-from engine.migrations import migrate
 from engine.models import Run, State, now
 from engine.search import run_search
 from engine.search.query_plan import Lookup, Window
@@ -116,8 +115,7 @@ def named(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             url = f"sqlite:///{tmp_path_factory.mktemp('search')}/library.db"
         else:
             url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
-        stack.enter_context(bound_to(url))
-        migrate()
+        stack.enter_context(bound_to_library(url))
         yield some_runs()
 
 

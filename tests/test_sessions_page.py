@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from browsers import Browser, app_with_people, signed_in_browser
-from databases import bound_to
+from databases import bound_to_library
 from flask import Flask
 from library import closed, no_foreign_keys, rows_of, rows_of_all_pages, run, session
 from markupsafe import escape
@@ -15,7 +15,6 @@ from markupsafe import escape
 import models
 from admin.pages.blueprint import ROWS
 from engine.database import database
-from engine.migrations import migrate
 from engine.models import now
 from models import AuditEntry, ReadingSession
 
@@ -218,8 +217,7 @@ def test_impossible_sessions_are_shown_for_what_they_are(operator: Browser) -> N
 
 
 def test_instants_that_only_postgresql_knows_do_not_break_a_list(fresh_postgresql: str) -> None:
-    with bound_to(fresh_postgresql):
-        migrate()
+    with bound_to_library(fresh_postgresql):
         operator = signed_in_browser(app_with_people(), "operator")
         for one, column, instant in [(session(), "started_at", "-infinity"), (closed(), "ended_at", "infinity")]:
             statement = f"UPDATE reading_sessions SET {column} = %s WHERE id = %s"

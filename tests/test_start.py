@@ -162,6 +162,7 @@ def test_with_json_lines_every_program_writes_them(start):
     assert {json.loads(line)["process"] for line in lines.splitlines()} >= {"web", "supervisor", "MainProcess"}
 
 
+@pytest.mark.alone
 def test_a_second_start_is_quick_keeps_the_data_and_prints_no_password(start):
     first = start()
     first.wait_until_settled()
@@ -180,6 +181,7 @@ def test_a_second_start_is_quick_keeps_the_data_and_prints_no_password(start):
         assert database.execute("SELECT * FROM dewey_operators").fetchall() == people
 
 
+@pytest.mark.alone
 def test_a_killed_consumer_is_back_within_seconds_and_the_web_server_never_notices(start):
     dewey = start()
     dewey.wait_until_settled()
@@ -203,6 +205,7 @@ def test_a_killed_consumer_is_back_within_seconds_and_the_web_server_never_notic
     assert "exited: worker-light (terminated by SIGKILL; not expected)" in dewey.printed
 
 
+@pytest.mark.alone
 def test_a_killed_web_server_is_back_within_seconds(start):
     dewey = start()
     dewey.wait_until_settled()
@@ -225,6 +228,7 @@ def test_a_consumer_that_was_stopped_stays_stopped(start):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.alone
 def test_a_signal_ends_every_process_within_10_seconds(start, how):
     dewey = start()
     dewey.wait_until_settled()
@@ -233,6 +237,7 @@ def test_a_signal_ends_every_process_within_10_seconds(start, how):
     assert "Traceback" not in dewey.printed
 
 
+@pytest.mark.alone
 def test_even_a_consumer_that_hangs_is_gone_within_10_seconds(start):
     dewey = start()
     dewey.wait_until_settled()
@@ -240,6 +245,7 @@ def test_even_a_consumer_that_hangs_is_gone_within_10_seconds(start):
     assert dewey.end(signal.SIGINT) < TOGETHER
 
 
+@pytest.mark.alone
 def test_when_the_supervisor_is_killed_nothing_stays_behind(start):
     dewey = start()
     dewey.wait_until_settled()

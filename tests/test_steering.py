@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from databases import bound_to
-from installation import Installation
+from installation import Installation, in_process
 from waiting import wait_until
 
 from engine.broker.effects import Effects
@@ -17,11 +16,8 @@ from models import AuditEntry
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Installation]:
-    url = f"sqlite:///{tmp_path}/dewey.db"
-    made = Installation(tmp_path, DATABASE_URL=url)
-    assert made.flask("migrate").returncode == 0
-    with bound_to(url):
-        yield made
+    with in_process(tmp_path) as place:
+        yield place
 
 
 def done(place: Installation, *command: str, code: int = 0) -> str:
@@ -87,7 +83,7 @@ def test_a_waiting_run_is_cancelled_and_retried_under_its_id(place: Installation
 
 
 def test_the_dead_are_listed_put_back_and_discarded(place: Installation) -> None:
-    storage = SqliteStorage("light", place.folder / "data" / "queue.db", 60)
+    storage = SqliteStorage("light", place.folder / "queue.db", 60)
     storage.messages.write(Effects().enqueue("garbage", b"garbage"))
     with place.consumer("light"):
         wait_until(lambda: Run.get_or_none((Run.id == "garbage") & (Run.state == "dead")))

@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fork_server
 import pytest
 from consumers import ROOT
 from databases import new_postgresql
@@ -21,11 +20,8 @@ class Watching:
     def __init__(self, place: Installation, number: int) -> None:
         self.log = place.folder / f"watch{number}.log"
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flask", "watch"],
-                cwd=ROOT,
-                env={**os.environ, **place.environment},
-                stderr=log,
+            self.process = fork_server.start(
+                ["-m", "flask", "watch"], cwd=ROOT, env={**os.environ, **place.environment}, stdout=log, stderr=log
             )
 
 

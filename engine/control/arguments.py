@@ -39,7 +39,9 @@ def check_names(task: str, signature: inspect.Signature, kwargs: Mapping[str, ob
             raise unknown_parameter(field, task, signature.parameters)
 
 
-def bind(task: str, signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+def bind(
+    task: str, signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]
+) -> dict[str, object]:
     """Return the arguments by parameter. Raises BadArguments for the first required parameter without a value."""
     try:
         return signature.bind(*args, **kwargs).arguments

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from browsers import PASSWORD, PEOPLE
@@ -21,11 +22,17 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def storage_states() -> dict[tuple[str, ...], Any]:
+    """The cookies of browsers in which people have signed in: to sign in costs more than most tests do afterwards."""
+    return {}
+
+
 @pytest.fixture
-def open_page(browser: Browser, console: Installation) -> Iterator[Open]:
-    """Opens a page for somebody who is signed in; `options` are those of a browser context, and with a `storage_state`
-    of their own they replace the signing in. Nobody may have cause to complain in the browser's console, but of what
-    has a part of `forgiven` in it. A module that always opens its pages in one way overrides this with a `partial`.
+def open_page(browser: Browser, console: Installation, storage_states: dict[tuple[str, ...], Any]) -> Iterator[Open]:
+    """Opens a page for somebody who is signed in; `options` are those of a browser context. People sign in once in a
+    module unless `new_session`. Nobody may have cause to complain in the browser's console, but of what has a part of
+    `forgiven` in it. A module that always opens its pages in one way overrides this with a `partial`.
     """
     contexts, complaints = [], []
 
@@ -36,6 +43,7 @@ def open_page(browser: Browser, console: Installation) -> Iterator[Open]:
         password: str = PASSWORD,
         port: int = console.port,
         forgiven: tuple[str, ...] = (),
+        new_session: bool = False,
         **options: Any,
     ) -> Page:
         def hear(message: ConsoleMessage) -> None:
@@ -43,13 +51,18 @@ def open_page(browser: Browser, console: Installation) -> Iterator[Open]:
                 complaints.append(message.text)
 
         url = f"http://127.0.0.1:{port}"
-        contexts.append(context := browser.new_context(base_url=url, **{"viewport": WIDE, **options}))
+        state = None if new_session else storage_states.get((url, who, password))
+        options = {"viewport": WIDE, "storage_state": state, **options}
+        contexts.append(context := browser.new_context(base_url=url, **options))
         page = context.new_page()
         page.on("console", hear)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        if "storage_state" not in options:
+        if state:
+            page.goto(path)
+        if not state or urlsplit(page.url).path == "/login":  # the session may have ended
             sign_in(page, url, who, password)
-        page.goto(path)
+            storage_states[url, who, password] = context.storage_state()
+            page.goto(path)
         return page
 
     yield open_one

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from consumers import ROOT, consumer
-from databases import bound_to
+from databases import bound_to_library
 from installation import Installation
 from playwright.sync_api import Page, expect
 from test_budgets import House
 
 from browser.chromium import NARROW, WIDE, Open
 from browser.sight import CONTRAST, CUT_OFF, FOCUSED, HIGHER_THAN_SHOWN, SPACED, TOO_WIDE, WIDER_THAN_SHOWN
-from engine.migrations import migrate
 
 #: Of axe's rules those of WCAG 2.2 at A and AA, and its advice; what depends on the colours is asked in the dark too.
 STANDARD = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -54,8 +53,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullHouse]:
     # The brokers are those of this process, which fills them.
     environment = {"DATA_DIR": os.environ["DATA_DIR"], "DATABASE_URL": url, "ENVIRONMENT": "production"}
     console = FullHouse(folder, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment)
-    with bound_to(url):
-        migrate()
+    with bound_to_library(url):
         console.house = House()
         console.house.fill(5)
         options = ("-k", "process", "-w", "2", "-n")

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +13,7 @@ from installation import Installation
 from library import consumer_of, run, session
 from playwright.sync_api import Browser, Page, Request, expect
 
-from browser.chromium import NARROW, Open, sign_in
+from browser.chromium import NARROW, Open
 from browser.sight import FAINT_TEXTS
 from engine.models import Run, now
 from models import ReadingSession
@@ -42,19 +41,9 @@ def library(console: Installation) -> Iterator[None]:
             table.delete().execute()
 
 
-@pytest.fixture(scope="module")
-def signed_in(browser: Browser, console: Installation) -> Any:
-    """The cookies of a browser in which the operator has signed in."""
-    context = browser.new_context()
-    sign_in(context.new_page(), f"http://127.0.0.1:{console.port}", EMAIL, PASSWORD)
-    state = context.storage_state()
-    context.close()
-    return state
-
-
 @pytest.fixture
-def open_page(open_page: Open, signed_in: Any) -> Open:
-    return partial(open_page, storage_state=signed_in, forgiven=("net::ERR", "the server responded"))
+def open_page(open_page: Open) -> Open:
+    return partial(open_page, who=EMAIL, forgiven=("net::ERR", "the server responded"))
 
 
 def looks_of(page: Page) -> list[Request]:

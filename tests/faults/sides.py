@@ -6,7 +6,7 @@ from typing import Any
 
 import served
 import stock
-from databases import bound_to
+from databases import bound_to_library
 from peewee import fn
 from redis.exceptions import RedisError
 from refusing import RefusingRedis
@@ -19,7 +19,6 @@ from engine.broker.messages import SignedJSON
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.exceptions import BrokerAway
-from engine.migrations import migrate
 from engine.models import Attempt, RejectedEvent, Run, State
 
 KEY = "k" * 40
@@ -54,8 +53,7 @@ class Dewey(System):
             if self.broker
             else SqliteStorage("faults", self.folder / "queue.db", RESULT_TTL)
         )
-        self.stack.enter_context(bound_to(self.settings["DATABASE_URL"]))
-        migrate()
+        self.stack.enter_context(bound_to_library(self.settings["DATABASE_URL"]))
 
     def put_back(self, storage: Any, serializer: Any) -> None:
         self.queue.storage.close()
@@ -128,7 +126,7 @@ def dewey_on(request: Any, folder: Path, **settings: str) -> Dewey:
     if request.param == "sqlite":
         return Dewey(folder, None, f"sqlite:///{folder}/dewey.db", **settings)
     server = RefusingRedis(folder) if request.param == "refusing" else RedisServer(folder)
-    return Dewey(folder, server, request.getfixturevalue("fresh_postgresql"), **settings)
+    return Dewey(folder, server, request.getfixturevalue("postgresql_library"), **settings)
 
 
 class Stock(System):

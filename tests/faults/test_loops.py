@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from browsers import app_with_people
 from consumers import ROOT, Consumer, consumer
-from databases import bound_to
+from databases import bound_to_library
 from huey.consumer import ForkSafeFlag
 from odd_entries import probe_on, storages_on
 from peewee import OperationalError, SqliteDatabase
@@ -32,7 +32,6 @@ from admin.api.request_metrics import Traffic
 from admin.cli import supervisor
 from engine.back_off import BackOff
 from engine.exceptions import BrokerAway
-from engine.migrations import migrate
 from engine.models import Run, now
 from engine.monitor.alerts import FIRED, Notice
 from engine.queues import log_capture
@@ -48,10 +47,9 @@ KEY = "k" * 40
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of consumers that share their broker and database with this process."""
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-    url = request.getfixturevalue("fresh_postgresql") if redis_url else f"sqlite:///{tmp_path}/dewey.db"
+    url = request.getfixturevalue("postgresql_library") if redis_url else f"sqlite:///{tmp_path}/dewey.db"
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
-    with probe_on(storages_on(request.param, request, tmp_path)), bound_to(url):
-        migrate()
+    with probe_on(storages_on(request.param, request, tmp_path)), bound_to_library(url):
         yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     probe.serializer = wire
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from consumers import ROOT, Consumer, consumer
-from databases import bound_to
+from databases import bound_to_library
 from probes import echo, hold, lines, probe, release, swell, work
 from spawning import (
     clean_up_slowly,
@@ -34,7 +34,6 @@ from engine.broker.messages import Requester
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
-from engine.migrations import migrate
 from engine.models import Attempt, LogLine, Run, now
 
 KEY = "k" * 40
@@ -47,13 +46,12 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
     """The environment of consumers that share their broker and database with this process."""
     embedded = request.param == "sqlite"
     redis_url = "" if embedded else request.getfixturevalue("redis_url")
-    url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("fresh_postgresql")
+    url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("postgresql_library")
     before, probe.storage = probe.storage, (
         SqliteStorage("probe", tmp_path / "queue.db", 60) if embedded else RedisStorage("probe", redis_url, 60)
     )  # fmt: skip
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
-    with bound_to(url):
-        migrate()
+    with bound_to_library(url):
         yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     probe.storage.close()
     probe.storage, probe.serializer = before, wire

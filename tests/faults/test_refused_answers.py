@@ -146,7 +146,8 @@ def test_sqlite_is_locked(tmp_path: Path) -> None:
 def test_sqlite_has_no_room(tmp_path: Path) -> None:
     """The kernel lets the server's processes write to no file."""
     with served(tmp_path) as operator:
-        processes = [one for one in psutil.Process().children(recursive=True) if "gunicorn" in " ".join(one.cmdline())]
+        server = psutil.Process(operator.installed.server.pid)
+        processes = [server, *server.children(recursive=True)]
         for size in (1, psutil.RLIM_INFINITY):
             for process in processes:
                 process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))

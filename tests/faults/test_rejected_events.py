@@ -11,7 +11,7 @@ from string import ascii_letters
 from typing import Any
 
 import pytest
-from databases import bound_to, execute_alone
+from databases import bound_to_library, execute_alone
 from odd_entries import probe_on, put_line, storages_on, work_off
 from peewee import OperationalError, ProgrammingError
 from probes import echo, probe
@@ -21,7 +21,6 @@ from engine.broker.effects import event_json
 from engine.control.retention import prune
 from engine.database import database, on_postgresql, release
 from engine.history import rejected, writer
-from engine.migrations import migrate
 from engine.models import Attempt, HistoryCursor, RejectedEvent, Run, State, WorkerProcess, now
 
 
@@ -176,8 +175,7 @@ def test_a_database_that_lacks_a_table_sets_nothing_aside(each_database: str) ->
 
 
 def test_a_database_that_takes_no_writes_sets_nothing_aside(fresh_postgresql: str) -> None:
-    with bound_to(fresh_postgresql):
-        migrate()
+    with bound_to_library(fresh_postgresql):
         run_id = echo(1).id
         put_line(b"garbage")
         writer.read_cursor(probe.storage.events.stream())

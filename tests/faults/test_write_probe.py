@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import psycopg2
 import pytest
-from databases import bound_to
+from databases import bound_to_library
 from servers import RedisServer
 from waiting import wait_until
 
 from engine.broker.redis.storage import RedisStorage
-from engine.migrations import migrate
 from engine.monitor import write_probe
 from engine.monitor.write_probe import Probe
 from engine.outages import reason_of
@@ -49,8 +48,7 @@ def test_a_frozen_broker_is_named_within_two_seconds_and_waited_for_once(tmp_pat
 
 @pytest.mark.alone
 def test_a_locked_database_is_named_within_two_seconds(fresh_postgresql: str) -> None:
-    with bound_to(fresh_postgresql):
-        migrate()
+    with bound_to_library(fresh_postgresql):
         assert write_probe.database_error() is None
         write_probe.rows.last = None  # as five seconds later
         with psycopg2.connect(fresh_postgresql) as other:

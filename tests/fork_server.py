@@ -1,0 +1,179 @@
+"""Start programs of Python as forks of a process that has imported their libraries: imports are most of a short life.
+
+Each is a process like any other, with arguments, environment, files and signals of its own; its parent is the server.
+The project's own modules are not imported before the fork, because they read the settings.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+LIBRARIES = """
+    argon2 asyncio babel.dates babel.messages.mofile babel.support concurrent.futures cron_descriptor csv
+    ctypes dotenv email.message flask.cli flask_babel flask_limiter flask_login flask_wtf getpass
+    gunicorn.app.wsgiapp gunicorn.workers.gthread hiredis huey.bin.huey_consumer huey.storage itsdangerous
+    jinja2.ext limits.storage multiprocessing.pool orjson peewee playhouse.db_url playhouse.migrations
+    playhouse.pool prometheus_client prometheus_client.openmetrics.exposition psutil psycopg2 psycopg2.extras
+    redis sqlite3 smtplib statistics urllib.request werkzeug.serving wtforms
+"""
+LONGEST_REQUEST = 1 << 20
+
+
+class ForkedProcess:
+    """A process that the server has started, with the part of Popen's interface that tests use."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = server().request({"exit_code_of": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code. Raises TimeoutExpired after `timeout` seconds."""
+        began = time.monotonic()
+        while (code := self.poll()) is None:
+            if timeout is not None and time.monotonic() - began > timeout:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def start(
+    program: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: IO[Any] | None = None,
+    stdout: IO[Any],
+    stderr: IO[Any],
+    start_new_session: bool = False,
+) -> ForkedProcess:
+    """Start `path arguments…` or `-m module arguments…`, as Popen does with Python before it."""
+    request = {"program": list(program), "cwd": str(cwd), "env": dict(env), "new_session": start_new_session}
+    with open(os.devnull) as nothing:
+        files = [(file or nothing).fileno() for file in (stdin, stdout, stderr)]
+        return ForkedProcess(server().request(request, files))
+
+
+class Server:
+    def __init__(self) -> None:
+        self.connection, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.lock = threading.Lock()
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        with other:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, str(other.fileno())],
+                cwd=Path(__file__).parent.parent,
+                env=environment,
+                pass_fds=[other.fileno()],
+            )
+
+    def request(self, request: Mapping[str, Any], files: Sequence[int] = ()) -> Any:
+        with self.lock:
+            socket.send_fds(self.connection, [json.dumps(request).encode()], files)
+            return json.loads(self.connection.recv(LONGEST_REQUEST))
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.wait()
+
+
+@cache
+def server() -> Server:
+    """Return the server of this process, started at the first call."""
+    running = Server()
+    atexit.register(running.stop)
+    return running
+
+
+# --- in the server -------------------------------------------------------------------------------------------
+
+
+def serve(connection: socket.socket) -> dict[str, Any]:
+    """Start processes until the other side is gone; return, in each of them, the request that it comes from."""
+    exit_codes: dict[int, int] = {}
+
+    def reap(_number: int, _frame: FrameType | None) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                exit_codes[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+
+    signal.signal(signal.SIGCHLD, reap)
+    while True:
+        data, files, _flags, _address = socket.recv_fds(connection, LONGEST_REQUEST, 3)
+        if not data:
+            sys.exit()
+        request = json.loads(data)
+        if "exit_code_of" in request:
+            answer = exit_codes.pop(request["exit_code_of"], None)
+        elif answer := os.fork():
+            for file in files:
+                os.close(file)
+        else:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number, file in enumerate(files):
+                os.dup2(file, number)
+                os.close(file)
+            return dict(request)
+        connection.send(json.dumps(answer).encode())
+
+
+def run(program: Sequence[str]) -> None:
+    """Run a program in this process as the interpreter would."""
+    if program[0] == "-m":
+        sys.path.insert(0, os.getcwd())
+        sys.argv = [program[1], *program[2:]]
+        runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, str(Path(program[0]).parent))
+        sys.argv = list(program)
+        runpy.run_path(program[0], run_name="__main__")
+
+
+def main() -> None:
+    del sys.path[0]  # the folder of this file
+    for name in LIBRARIES.split():
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        request = serve(connection)
+    if request["new_session"]:
+        os.setsid()
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.path[:0] = filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep))
+    run(request["program"])
+
+
+if __name__ == "__main__":
+    main()
