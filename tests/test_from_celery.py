@@ -19,7 +19,7 @@ from config import load
 #: But for what is said of Flower's API, which is compared with Flower itself.
 ENGLISH, RUSSIAN = (
     (ROOT / "docs" / file).read_text().partition(f"\n## {section}\n")[0]
-    for file, section in (("from-celery.md", "Flower's API"), ("from-celery.ru.md", "API Flower"))
+    for file, section in (("from-celery.md", "Flower's API"), ("ru/from-celery.md", "API Flower"))
 )
 CODE = re.compile(r"`([^`]+)`")
 
@@ -90,12 +90,12 @@ def rows(text: str) -> list[tuple[str, str]]:
         re.split(r"(?<!\\) \| ", line.strip().strip("|").strip()) for line in text.splitlines() if line[:2] == "| "
     ]
     assert all(len(row) == 2 for row in cells), [row for row in cells if len(row) != 2]
-    return [(left, right) for left, right in cells if left not in ("there", "там")]
+    return [(left, right) for left, right in cells if left != "Celery"]
 
 
 RIGHT = list(dict.fromkeys(code for _, right in rows(ENGLISH) for code in CODE.findall(right)))
 KINDS = {
-    "flask": r"\.venv/bin/flask ",
+    "dewey": r"\.venv/bin/dewey ",
     "consumer": r"\.venv/bin/huey_consumer ",
     "curl": r"curl ",
     "docker": r"docker compose ",
@@ -164,8 +164,8 @@ def test_whatever_stands_on_the_right_is_of_a_kind_that_is_run() -> None:
 # --- that it works -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", of("flask"))
-def test_each_flask_command_is_done(command: str, place: Installation, run_id: str) -> None:
+@pytest.mark.parametrize("command", of("dewey"))
+def test_each_dewey_command_is_done(command: str, place: Installation, run_id: str) -> None:
     done = place.flask(*shlex.split(command.replace("$RUN", run_id))[1:])
     assert (done.returncode, done.stderr) == (0, "")
 

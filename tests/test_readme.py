@@ -47,8 +47,8 @@ def test_what_make_is_asked_for_it_knows_and_ci_does(command: str) -> None:
     assert "test" in re.search(r"^check:.*?(?=^\S)", (ROOT / "Makefile").read_text(), re.M | re.S)[0]  # type: ignore[index]
 
 
-@pytest.mark.parametrize("command", of(r"\.venv/bin/flask "))
-def test_each_flask_command_is_done(command: str, place: Installation) -> None:
+@pytest.mark.parametrize("command", of(r"\.venv/bin/dewey "))
+def test_each_dewey_command_is_done(command: str, place: Installation) -> None:
     done = place.flask(*shlex.split(command)[1:])
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -113,12 +113,12 @@ def test_docker_is_asked_for_services_that_there_are(command: str, place: Instal
     assert verb in ("up", "run", "logs", "restart")
     names = [word.partition("=")[0] for word in words if re.fullmatch(r"(web|worker|migrate|redis|postgres)\S*", word)]
     assert set(names) <= set(services)
-    if "flask" in words:
-        asked = words[words.index("flask") + 1 :]
+    if "dewey" in words:
+        asked = words[words.index("dewey") + 1 :]
         assert place.flask(*asked).returncode == 0
 
 
 def test_no_command_is_left_out() -> None:
-    tried = [r"make ", r"\.venv/bin/(flask|huey_consumer|gunicorn) ", "curl ", "python3 ", "docker compose "]
+    tried = [r"make ", r"\.venv/bin/(dewey|huey_consumer|gunicorn) ", "curl ", "python3 ", "docker compose "]
     assert [command for command in COMMANDS if not any(re.match(one, command) for one in tried)] == []
     assert len(COMMANDS) > 20

@@ -67,7 +67,7 @@ def check_type(field: str, value: object, kind: object) -> None:
         return
 
 
-def pass_unknown_type(kind: type, value: object) -> Any:
+def pass_unknown_type(kind: type, value: object) -> object:
     raise NotImplementedError
 
 

@@ -38,7 +38,7 @@ class Claimer:
             look_first, state.unsure = state.unsure, True
             self.queue.storage.deliveries.known_tasks = self.queue._registry._registry
             turn: TurnResult = self.queue.storage.deliveries.settle_and_claim(
-                state.consumer, state.worker, look_first, self.rate_limits_json, last and last.done
+                state.consumer, state.worker, look_first, self.rate_limits_json, last.finished if last else None
             )
             return turn
 

@@ -50,7 +50,7 @@ class Execution:
         self.checked: tuple[object, bytes] | None = None  # what the task's code returned, and the result made of it
         self.started, self.started_at = time.monotonic(), time.time()
         self.run_ms: float | None = None
-        self.done: FinishedRun | None = None
+        self._finished: FinishedRun | None = None
         self.log: AttemptLog | None = None
         self.in_code = self.has_begun = False  # the task's own code runs; it has begun
 
@@ -91,7 +91,14 @@ class Execution:
     def finalize(self, worker: str, version: str) -> None:
         """Add the event of this attempt, and build what is stored. No effect is added after this."""
         self.effects.event(self.event(worker, version))
-        self.done = FinishedRun(self.taken, self.effects, is_cancel=self.state == State.CANCELLED)
+        self._finished = FinishedRun(self.taken, self.effects, is_cancel=self.state == State.CANCELLED)
+
+    @property
+    def finished(self) -> FinishedRun:
+        """What the broker stores when it settles this execution. Raises RuntimeError before `finalize`."""
+        if self._finished is None:
+            raise RuntimeError(f"run {self.taken.run_id} has not ended yet")
+        return self._finished
 
     def take_over(self, earlier: "Execution") -> None:
         """Copy the times and the log of the object that this one replaces: both stand for the same execution."""

@@ -59,7 +59,7 @@ class Settler:
         self.state.unsure = True
         try:
             settled = self.retry_while_unavailable(
-                lambda: self.queue.storage.deliveries.settle(self.state.consumer, last.done)
+                lambda: self.queue.storage.deliveries.settle(self.state.consumer, last.finished)
             )
         except CancelRequested as request:
             self.settle_as_cancelled(last, str(request))
