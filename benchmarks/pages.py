@@ -78,7 +78,7 @@ def main() -> None:
 def signed_in() -> FlaskClient:
     """A browser in which an admin is signed in, on a console whose consumers are alive."""
     from browsers import PASSWORD, Browser, password_hash
-    from library import consumer_of
+    from factories import consumer_of
 
     from app import create_app
     from engine.models import WorkerProcess, now

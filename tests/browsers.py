@@ -23,7 +23,7 @@ from models import Operator
 SLOW_HASHER, passwords.hasher = passwords.hasher, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 #: Runs `flask …`; what it printed.
-Flasks = Callable[..., str]
+RunFlask = Callable[..., str]
 
 PASSWORD = "correct horse battery"
 PEOPLE = {role: f"{role}@example.org" for role in ("viewer", "operator", "admin")}
@@ -48,7 +48,7 @@ class Browser(FlaskClient):
         return shown[1]
 
 
-def app_with_people() -> Flask:
+def create_app_with_people() -> Flask:
     """The web program on the database that is bound now, and in it an operator for each role."""
     empty_queues()
     for role, email in PEOPLE.items():
@@ -58,7 +58,7 @@ def app_with_people() -> Flask:
 
 def fresh_program() -> Flask:
     """The web program, with nothing in its memory of the test before."""
-    app = program()
+    app = shared_app()
     for forget in (
         limiter.reset,
         identity.recently.forget,
@@ -70,7 +70,7 @@ def fresh_program() -> Flask:
 
 
 @cache
-def program() -> Flask:
+def shared_app() -> Flask:
     """One for all tests of a process: what differs from one test to the next is in the database and the brokers."""
     app = create_app()
     app.test_client_class = Browser
@@ -93,7 +93,7 @@ def empty_queues() -> None:
             queue.storage.pauses.remove(target)
 
 
-def signed_in_browser(app: Flask, role: str) -> Browser:
+def sign_in_browser(app: Flask, role: str) -> Browser:
     browser = app.test_client()
     assert browser.sign_in(PEOPLE[role]).status_code == 303
     return browser

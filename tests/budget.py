@@ -7,11 +7,11 @@ from browsers import Browser
 
 from engine.database import database
 
-MOST_STATEMENTS, MOST_BYTES = 8, 60_000
+MAX_STATEMENTS, MAX_BYTES = 8, 60_000
 
 
 @contextmanager
-def statements() -> Iterator[list[str]]:
+def record_statements() -> Iterator[list[str]]:
     """Gathers what is sent to the database in the block, but what begins and ends transactions."""
     sent: list[str] = []
 
@@ -27,11 +27,11 @@ def statements() -> Iterator[list[str]]:
         database.query_hooks.remove(hook)
 
 
-def cost_of(browser: Browser, url: str) -> int:
+def measure_cost(browser: Browser, url: str) -> int:
     """The number of statements that the page needs; AssertionError where it is beyond any page's budget."""
-    with statements() as sent:
+    with record_statements() as sent:
         answer = browser.get(url)
     assert answer.status_code == 200, answer.text
-    assert len(sent) <= MOST_STATEMENTS, sent
-    assert len(answer.data) <= MOST_BYTES, f"{url}: {len(answer.data):,} bytes"
+    assert len(sent) <= MAX_STATEMENTS, sent
+    assert len(answer.data) <= MAX_BYTES, f"{url}: {len(answer.data):,} bytes"
     return len(sent)

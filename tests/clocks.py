@@ -36,11 +36,11 @@ EDGES = (
 )
 #: Tests that store or show times, in the process of the tests.
 FILES = """
-    test_alerts test_audit_page test_bulk test_charts test_closing test_commands test_counts test_dashboards
+    test_alerts test_audit_page test_bulk test_charts test_session_cleanup test_commands test_counts test_dashboards
     test_errors test_errors_page test_flower test_history test_json_api test_live test_metrics test_overview
     test_preferences test_queues_page test_run_page test_runs_pages test_sample test_schedule test_schedule_page
     test_schedules test_search test_session_charts test_sessions_page test_statistics test_tasks_page test_terminal
-    test_why test_words test_workers_page
+    test_why test_formatting test_workers_page
 """
 
 
@@ -49,16 +49,16 @@ def main(arguments: list[str]) -> int:
     arguments = arguments or [str(HERE / f"{name}.py") for name in FILES.split()]
     seed = os.environ.get("CLOCKS_SEED") or str(random.randrange(10_000))
     with tempfile.TemporaryDirectory() as folder:
-        library = compiled(Path(folder))
-        failed = [not passes(library, seed, at, zone, arguments) for at, zone in HOURS]
+        library = compile_library(Path(folder))
+        failed = [not run_tests(library, seed, at, zone, arguments) for at, zone in HOURS]
         # A Redis server keeps the time it was started with, while these tests set their own back.
         failed += [
-            not passes(library, seed, at, zone, [*arguments, "-k", "not redis"], edge=True) for at, zone in EDGES
+            not run_tests(library, seed, at, zone, [*arguments, "-k", "not redis"], edge=True) for at, zone in EDGES
         ]
     return sum(failed)
 
 
-def compiled(folder: Path) -> Path:
+def compile_library(folder: Path) -> Path:
     library = folder / "clock_shift.so"
     try:
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "clock_shift.c"], check=True)
@@ -67,7 +67,7 @@ def compiled(folder: Path) -> Path:
     return library
 
 
-def passes(library: Path, seed: str, at: str, zone: str, arguments: list[str], edge: bool = False) -> bool:
+def run_tests(library: Path, seed: str, at: str, zone: str, arguments: list[str], edge: bool = False) -> bool:
     print(f"clocks: {at} UTC, TZ={zone}, CLOCKS_SEED={seed}", flush=True)
     second = datetime.fromisoformat(f"{at}+00:00").timestamp()
     environment = {

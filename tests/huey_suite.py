@@ -30,7 +30,7 @@ PARTS = """
 numbers = count()
 
 
-def queue_on(broker: str, place: str) -> Queue:
+def create_queue(broker: str, place: str) -> Queue:
     queue = ServedQueue(f"suite{next(numbers)}", utc=False)
     if broker == "redis":
         queue.storage = RedisStorage(queue.name, place, 60, read_timeout=0.05)
@@ -41,7 +41,7 @@ def queue_on(broker: str, place: str) -> Queue:
 
 
 def main(broker: str, place: str) -> None:
-    base.BaseTestCase.get_huey = lambda self: queue_on(broker, place)
+    base.BaseTestCase.get_huey = lambda self: create_queue(broker, place)
     base.BaseTestCase.consumer_class = Consumer
     bind(f"sqlite:///{tempfile.mkdtemp(dir=conftest.SCRATCH)}/library.db")
     migrate()

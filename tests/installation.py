@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 import fork_server
 from browsers import fresh_program
-from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
+from consumers import BIN, ROOT, Consumer, consumer, share_with_consumers
 from waiting import wait_until
 
 import tasks
@@ -43,7 +43,7 @@ class Installation:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = find_free_port()
         self.environment = {"DATA_DIR": str(folder / "data"), "PORT": str(self.port), **environment}
 
     def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -84,7 +84,7 @@ class Installation:
                 stderr=log,
             )
         try:
-            wait_until(lambda: self.server.poll() is not None or listens(self.port))
+            wait_until(lambda: self.server.poll() is not None or is_listening(self.port))
             assert self.server.poll() is None, (self.folder / "web.log").read_text()
             yield self
         finally:
@@ -94,8 +94,9 @@ class Installation:
     def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """What a program is answered. Redirects are not followed."""
         url = f"http://127.0.0.1:{self.port}{path}"
-        return answer_of(
-            urllib.request.build_opener(Stay), urllib.request.Request(url, None, dict(headers or {}), method=method)
+        return send_request(
+            urllib.request.build_opener(NoRedirect),
+            urllib.request.Request(url, None, dict(headers or {}), method=method),
         )
 
 
@@ -117,7 +118,7 @@ def in_process(folder: Path, redis_url: str = "", database_url: str = "") -> Ite
     """Put the queues and the database of this process where consumers have theirs: in `folder` without a URL."""
     with ExitStack() as stack:
         for queue in tasks.queues.values():
-            environment = stack.enter_context(shared_with_consumers(queue, folder, redis_url, database_url))
+            environment = stack.enter_context(share_with_consumers(queue, folder, redis_url, database_url))
         yield InProcess(folder, **environment)
 
 
@@ -126,7 +127,7 @@ class Browser:
 
     def __init__(self, installation: Installation) -> None:
         self.url = f"http://127.0.0.1:{installation.port}"
-        self.opener = urllib.request.build_opener(Stay, urllib.request.HTTPCookieProcessor())
+        self.opener = urllib.request.build_opener(NoRedirect, urllib.request.HTTPCookieProcessor())
 
     def sign_in(self, email: str, password: str) -> Answer:
         token = re.search(r'name="csrf_token" value="([^"]+)"', self.open("/login").text)
@@ -134,17 +135,17 @@ class Browser:
         return self.open("/login", csrf_token=token[1], email=email, password=password)
 
     def open(self, path: str, **form: str) -> Answer:
-        return answer_of(
+        return send_request(
             self.opener, urllib.request.Request(f"{self.url}{path}", urlencode(form).encode() if form else None)
         )
 
 
-class Stay(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *redirect: Any) -> None:
         """A redirect is an answer like any other."""
 
 
-def answer_of(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Answer:
+def send_request(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Answer:
     try:
         with opener.open(request, timeout=60) as answer:
             return Answer(answer.status, answer.headers, answer.read().decode())
@@ -153,12 +154,12 @@ def answer_of(opener: urllib.request.OpenerDirector, request: urllib.request.Req
             return Answer(error.code, error.headers, error.read().decode())
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -124,7 +124,7 @@ class ReadingApp:
             cursor.execute(sql, values or None)
             return list(cursor.fetchall()) if cursor.description else []
 
-    def one(self, sql: str, *values: Any) -> Any:
+    def scalar(self, sql: str, *values: Any) -> Any:
         return self.run(sql, *values)[0][0]
 
     def objects(self) -> set[tuple[str, str]]:
@@ -135,11 +135,11 @@ class ReadingApp:
     def rows(self) -> set[tuple[str, str]]:
         return {(table, row) for table in TABLES for (row,) in self.run(f"SELECT t::text FROM {table} AS t")}
 
-    def holds_up(self, index: str) -> bool:
+    def is_build_waiting(self, index: str) -> bool:
         """Whether a concurrent build of `index` waits for a transaction to end."""
-        return bool(self.builder(index, "AND wait_event_type = 'Lock'"))
+        return bool(self.builder_pid(index, "AND wait_event_type = 'Lock'"))
 
-    def builder(self, index: str, condition: str = "") -> int | None:
+    def builder_pid(self, index: str, condition: str = "") -> int | None:
         """The backend that builds `index` concurrently now."""
         query = f"""SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
             AND query ~ '^\\s*CREATE INDEX CONCURRENTLY.*{index}' {condition}"""
@@ -147,15 +147,15 @@ class ReadingApp:
 
     def validity(self, index: str) -> bool | None:
         """None: there is no such index."""
-        found = self.run("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", index)
-        return found[0][0] if found else None
+        rows = self.run("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", index)
+        return rows[0][0] if rows else None
 
     def close(self) -> None:
         self.connection.close()
 
 
 @contextmanager
-def transaction_of_the_app(url: str, sql: str) -> Iterator[Any]:
+def open_app_transaction(url: str, sql: str) -> Iterator[Any]:
     """A transaction that has run `sql` and stays open until `.commit()` or the end of the block."""
     connection = psycopg2.connect(url)
     try:

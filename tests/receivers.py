@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from installation import free_port
+from installation import find_free_port
 
 
 class Post(NamedTuple):
@@ -27,7 +27,7 @@ class Post(NamedTuple):
         return json.loads(self.body)
 
 
-class Hook:
+class WebhookReceiver:
     """What was posted to it. `status` is what it answers; `location` makes that a redirect."""
 
     def __init__(self) -> None:
@@ -61,8 +61,8 @@ class Hook:
 
 
 @contextmanager
-def hook() -> Iterator[Hook]:
-    receiver = Hook()
+def run_webhook_receiver() -> Iterator[WebhookReceiver]:
+    receiver = WebhookReceiver()
     thread = Thread(target=receiver.server.serve_forever, args=[0.02])
     thread.start()
     try:
@@ -92,16 +92,18 @@ class Mailbox:
         self.encrypted.append(session.ssl is not None)
         return self.answer
 
-    def sign_in(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
-        assert isinstance(given, LoginPassword)
-        known = given.password == b"hunter 2"
-        if known:
-            self.users.append(given.login.decode())
-        return AuthResult(success=known, handled=False)
+    def sign_in(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, credentials: Any
+    ) -> AuthResult:
+        assert isinstance(credentials, LoginPassword)
+        is_valid = credentials.password == b"hunter 2"
+        if is_valid:
+            self.users.append(credentials.login.decode())
+        return AuthResult(success=is_valid, handled=False)
 
 
 @contextmanager
-def mailbox(certificate: Path | None = None, *, login: bool = False) -> Iterator[Mailbox]:
+def run_mailbox(certificate: Path | None = None, *, login: bool = False) -> Iterator[Mailbox]:
     """With a certificate it takes nothing that is not encrypted."""
     box = Mailbox()
     options: dict[str, Any] = {}
@@ -115,7 +117,7 @@ def mailbox(certificate: Path | None = None, *, login: bool = False) -> Iterator
             "auth_required": bool(certificate),
             "auth_require_tls": bool(certificate),
         }
-    controller = Controller(box, hostname="127.0.0.1", port=free_port(), **options)
+    controller = Controller(box, hostname="127.0.0.1", port=find_free_port(), **options)
     controller.start()
     box.port = controller.port
     try:
@@ -124,7 +126,7 @@ def mailbox(certificate: Path | None = None, *, login: bool = False) -> Iterator
         controller.stop()
 
 
-def certificate_in(folder: Path) -> Path:
+def create_certificate(folder: Path) -> Path:
     """Of `localhost`, which nobody trusts but who is told to; key and certificate in one file."""
     key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]

@@ -21,71 +21,71 @@ OPEN_TO_LOOPBACK = {"/metrics"}
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
 
-ASK, DO, ASK_AND_DO = "GET HEAD", "POST", "GET HEAD POST"
+READ, WRITE, READ_AND_WRITE = "GET HEAD", "POST", "GET HEAD POST"
 
 #: The role that each command and each page asks for; what is missing here is a page that a viewer may see.
 COMMANDS = {
     "operator": {
-        "/api/task/abort/<run_id>": DO,
-        "/api/task/apply/<name>": DO,
-        "/api/task/async-apply/<name>": DO,
-        "/api/task/revoke/<run_id>": DO,
-        "/api/task/send-task/<name>": DO,
-        "/api/v1/admin/reading-sessions/cleanup": DO,
-        "/api/v1/admin/reading-sessions/cleanup-async": DO,
-        "/alerts/tests": DO,
-        "/bulk": DO,
-        "/bulk/<int:bulk_id>/stop": DO,
-        "/bulk/new": ASK,
-        "/dead/<run_id>/requeue": DO,
-        "/errors/<group_id>/reopen": DO,
-        "/errors/<group_id>/resolve": DO,
+        "/api/task/abort/<run_id>": WRITE,
+        "/api/task/apply/<name>": WRITE,
+        "/api/task/async-apply/<name>": WRITE,
+        "/api/task/revoke/<run_id>": WRITE,
+        "/api/task/send-task/<name>": WRITE,
+        "/api/v1/admin/reading-sessions/cleanup": WRITE,
+        "/api/v1/admin/reading-sessions/cleanup-async": WRITE,
+        "/alerts/tests": WRITE,
+        "/bulk": WRITE,
+        "/bulk/<int:bulk_id>/stop": WRITE,
+        "/bulk/new": READ,
+        "/dead/<run_id>/requeue": WRITE,
+        "/errors/<group_id>/reopen": WRITE,
+        "/errors/<group_id>/resolve": WRITE,
         "/errors/<group_id>/snooze": "POST DELETE",
         "/queues/<name>/pause": "POST DELETE",
-        "/queues/<name>/resume": DO,
-        "/runs/<run_id>/again": ASK_AND_DO,
-        "/runs/<run_id>/cancel": DO,
-        "/runs/<run_id>/retry": DO,
-        "/schedule/<task>/catch-up": DO,
+        "/queues/<name>/resume": WRITE,
+        "/runs/<run_id>/again": READ_AND_WRITE,
+        "/runs/<run_id>/cancel": WRITE,
+        "/runs/<run_id>/retry": WRITE,
+        "/schedule/<task>/catch-up": WRITE,
         "/schedule/<task>/pause": "GET HEAD POST DELETE",
-        "/schedule/<task>/resume": DO,
-        "/schedule/<task>/run": DO,
-        "/sessions/<uuid:session_id>/close": ASK_AND_DO,
-        "/sessions/cleanup": DO,
+        "/schedule/<task>/resume": WRITE,
+        "/schedule/<task>/run": WRITE,
+        "/sessions/<uuid:session_id>/close": READ_AND_WRITE,
+        "/sessions/cleanup": WRITE,
         "/tasks/<name>/pause": "POST DELETE",
-        "/tasks/<name>/resume": DO,
-        "/tasks/<name>/run": DO,
+        "/tasks/<name>/resume": WRITE,
+        "/tasks/<name>/run": WRITE,
     },
     "admin": {
-        "/api/worker/shutdown/<name>": DO,
-        "/dead/<run_id>/discard": ASK_AND_DO,
-        "/operators": DO,
-        "/operators/<int:operator_id>/disable": ASK_AND_DO,
-        "/operators/<int:operator_id>/enable": DO,
-        "/operators/<int:operator_id>/password": DO,
-        "/operators/<int:operator_id>/role": DO,
-        "/queues/<name>/purge": ASK_AND_DO,
+        "/api/worker/shutdown/<name>": WRITE,
+        "/dead/<run_id>/discard": READ_AND_WRITE,
+        "/operators": WRITE,
+        "/operators/<int:operator_id>/disable": READ_AND_WRITE,
+        "/operators/<int:operator_id>/enable": WRITE,
+        "/operators/<int:operator_id>/password": WRITE,
+        "/operators/<int:operator_id>/role": WRITE,
+        "/queues/<name>/purge": READ_AND_WRITE,
         "/runs/<run_id>": "DELETE",
-        "/runs/<run_id>/delete": ASK_AND_DO,
-        "/tokens": DO,
-        "/tokens/<int:token_id>/revoke": ASK_AND_DO,
-        "/workers/<worker_id>/dump": DO,
+        "/runs/<run_id>/delete": READ_AND_WRITE,
+        "/tokens": WRITE,
+        "/tokens/<int:token_id>/revoke": READ_AND_WRITE,
+        "/workers/<worker_id>/dump": WRITE,
         "/workers/<worker_id>/quiet": "POST DELETE",
-        "/workers/<worker_id>/restart": ASK_AND_DO,
-        "/workers/<worker_id>/stop": ASK_AND_DO,
-        "/workers/<worker_id>/wake": DO,
+        "/workers/<worker_id>/restart": READ_AND_WRITE,
+        "/workers/<worker_id>/stop": READ_AND_WRITE,
+        "/workers/<worker_id>/wake": WRITE,
     },
 }
-NEEDED = {
+REQUIRED_ROLES = {
     (method, rule): role for role, rules in COMMANDS.items() for rule, methods in rules.items()
     for method in methods.split()
 } | {("POST", rule_of(action)): action.role for action in ACTIONS.values()} | {
-    ("GET", rule_of_read(one)): one.role for one in READS.values()
+    ("GET", rule_of_read(read)): read.role for read in READS.values()
 }  # fmt: skip
-NEEDED |= {("HEAD", rule): role for (method, rule), role in NEEDED.items() if method == "GET"}
+REQUIRED_ROLES |= {("HEAD", rule): role for (method, rule), role in REQUIRED_ROLES.items() if method == "GET"}
 
 
-def calls(app: Flask) -> Iterator[tuple[Rule, str, str]]:
+def route_calls(app: Flask) -> Iterator[tuple[Rule, str, str]]:
     """Every route with every method it has, and a path that leads to it."""
     for rule in app.url_map.iter_rules():
         with app.test_request_context():
@@ -105,8 +105,8 @@ def value_for(rule: Rule, name: str) -> object:
 # --- every route ---------------------------------------------------------------------------------------------
 
 
-def test_a_stranger_gets_to_nothing_but_the_open_paths(app: Flask, browser: Browser) -> None:
-    for rule, method, path in calls(app):
+def test_anonymous_client_reaches_only_public_paths(app: Flask, browser: Browser) -> None:
+    for rule, method, path in route_calls(app):
         if rule.rule in OPEN_TO_ALL:
             continue
         answer = browser.open(path, method=method, environ_overrides=ELSEWHERE)
@@ -115,8 +115,8 @@ def test_a_stranger_gets_to_nothing_but_the_open_paths(app: Flask, browser: Brow
         assert "Bearer" in answer.headers.get("WWW-Authenticate", "") or to_sign_in
 
 
-def test_an_unknown_token_opens_nothing(app: Flask, browser: Browser) -> None:
-    for rule, method, path in calls(app):
+def test_unknown_token_is_rejected(app: Flask, browser: Browser) -> None:
+    for rule, method, path in route_calls(app):
         if rule.rule not in OPEN_TO_ALL:
             headers = {"Authorization": "Bearer dewey_wrong"}
             answer = browser.open(path, method=method, headers=headers, environ_overrides=ELSEWHERE)
@@ -126,16 +126,14 @@ def test_an_unknown_token_opens_nothing(app: Flask, browser: Browser) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("how", ["cookie", "token"])
-def test_each_role_gets_to_what_it_may_and_to_nothing_else(
-    app: Flask, signed_in: Callable[[str], Browser], role: str, how: str
-) -> None:
+def test_role_reaches_only_what_it_may(app: Flask, sign_in_as: Callable[[str], Browser], role: str, how: str) -> None:
     create_token("what is revoked on the way", "viewer")
-    browser = signed_in(role) if how == "cookie" else app.test_client()
+    browser = sign_in_as(role) if how == "cookie" else app.test_client()
     headers = {"X-CSRFToken": browser.form_token} if how == "cookie" else bearer_headers(role)
-    for rule, method, path in calls(app):
+    for rule, method, path in route_calls(app):
         if rule.rule in OPEN_TO_ALL or rule.rule == "/logout" or method == "OPTIONS":
             continue
-        needed = NEEDED.get((method, rule.rule), "viewer")
+        needed = REQUIRED_ROLES.get((method, rule.rule), "viewer")
         answer = browser.open(path, method=method, headers=headers, environ_overrides=ELSEWHERE)
         may = ROLES.index(role) >= ROLES.index(needed)
         assert (answer.status_code != 403) == may, f"{role}: {method} {rule.rule} answered {answer.status_code}"
@@ -143,21 +141,21 @@ def test_each_role_gets_to_what_it_may_and_to_nothing_else(
 
 
 @pytest.mark.adds_views
-def test_a_view_that_does_not_say_who_may_is_closed_to_everybody(app: Flask, signed_in: Callable[..., Browser]) -> None:
+def test_view_without_a_role_is_closed_to_everyone(app: Flask, sign_in_as: Callable[..., Browser]) -> None:
     app.add_url_rule("/forgotten", "forgotten", lambda: "secret")
     assert app.test_client().get("/forgotten").location == "/login?next=/forgotten"
-    answer = signed_in("admin").get("/forgotten")
+    answer = sign_in_as("admin").get("/forgotten")
     assert answer.status_code == 403
     assert "secret" not in answer.text
 
 
 @pytest.mark.adds_views
-def test_a_role_is_not_a_higher_one(app: Flask, signed_in: Callable[[str], Browser]) -> None:
+def test_view_refuses_lower_roles(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:
     app.add_url_rule("/danger", "danger", needs("admin")(lambda: "done"))
-    assert [signed_in(role).get("/danger").status_code for role in ROLES] == [403, 403, 200]
+    assert [sign_in_as(role).get("/danger").status_code for role in ROLES] == [403, 403, 200]
 
 
-def test_no_command_is_a_get(app: Flask) -> None:
+def test_commands_do_not_accept_get(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         if rule.methods & {"POST", "PUT", "PATCH", "DELETE"} and rule.endpoint != "sign_in.sign_in":
             assert "GET" not in rule.methods, rule.rule
@@ -166,33 +164,31 @@ def test_no_command_is_a_get(app: Flask) -> None:
 # --- forgeries -----------------------------------------------------------------------------------------------
 
 
-def test_a_form_without_its_token_is_refused(app: Flask, signed_in: Callable[[str], Browser]) -> None:
-    browser = signed_in("admin")
+def test_form_without_csrf_token_is_rejected(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:
+    browser = sign_in_as("admin")
     assert browser.post("/logout").status_code == 400
     assert browser.post("/logout", data={"csrf_token": "wrong"}).status_code == 400
-    assert browser.post("/logout", data={"csrf_token": signed_in("viewer").form_token}).status_code == 400
+    assert browser.post("/logout", data={"csrf_token": sign_in_as("viewer").form_token}).status_code == 400
     assert browser.post("/login", data={"email": PEOPLE["admin"], "password": PASSWORD}).status_code == 400
     assert browser.get("/no-such-page").text.count('action="/logout"') == 1
 
 
-def test_the_api_takes_a_cookie_only_with_the_forms_token(signed_in: Callable[[str], Browser]) -> None:
-    browser, path = signed_in("viewer"), "/api/v1/admin/reading-sessions/cleanup-async"
+def test_api_accepts_a_cookie_only_with_the_csrf_token(sign_in_as: Callable[[str], Browser]) -> None:
+    browser, path = sign_in_as("viewer"), "/api/v1/admin/reading-sessions/cleanup-async"
     answer = browser.post(path)
     assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
     assert browser.post(path, headers={"X-CSRFToken": browser.form_token}).status_code == 403
 
 
 @pytest.mark.parametrize(("site", "refused"), [("cross-site", True), ("same-site", True), ("none", False)])
-def test_a_form_sent_from_another_site_is_refused(
-    signed_in: Callable[[str], Browser], site: str, refused: bool
-) -> None:
-    browser = signed_in("admin")
+def test_cross_site_form_is_rejected(sign_in_as: Callable[[str], Browser], site: str, refused: bool) -> None:
+    browser = sign_in_as("admin")
     token = browser.form_token
     answer = browser.post("/logout", data={"csrf_token": token}, headers={"Sec-Fetch-Site": site})
     assert answer.status_code == (403 if refused else 303)
 
 
-def test_a_token_needs_no_form(app: Flask, browser: Browser) -> None:
+def test_token_request_needs_no_csrf_token(app: Flask, browser: Browser) -> None:
     headers = bearer_headers("viewer") | {"Sec-Fetch-Site": "cross-site"}
     answer = browser.post("/api/v1/admin/reading-sessions/cleanup-async", headers=headers)
     assert answer.json["detail"] == "The role operator is needed; yours is viewer."
@@ -218,11 +214,11 @@ def test_a_token_needs_no_form(app: Flask, browser: Browser) -> None:
         ("", {}, "closed"),
     ],
 )
-def test_reasons_and_metrics_are_for_this_machine_and_for_a_viewer(
+def test_health_checks_are_open_to_direct_loopback_or_a_viewer(
     app: Flask, browser: Browser, peer: str, headers: dict[str, str], status: str
 ) -> None:
-    def ask(path: str, **more: str) -> TestResponse:
-        return browser.get(path, headers=headers | more, environ_overrides={"REMOTE_ADDR": peer})
+    def ask(path: str, **options: str) -> TestResponse:
+        return browser.get(path, headers=headers | options, environ_overrides={"REMOTE_ADDR": peer})
 
     viewer = bearer_headers("viewer")
     assert (ask("/metrics").status_code == 401) == (status == "closed")
@@ -234,7 +230,7 @@ def test_reasons_and_metrics_are_for_this_machine_and_for_a_viewer(
     assert "reasons" not in ask("/readyz", Authorization="Bearer dewey_wrong").json or status == "open"
 
 
-@pytest.mark.usefixtures("served")
-def test_a_stranger_reads_no_warnings(browser: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_anonymous_client_sees_no_readiness_warnings(browser: Browser) -> None:
     answer = browser.get("/readyz", environ_overrides=ELSEWHERE)
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from databases import bound_to, execute_alone
-from reading_app import CLEANUP_INDEX, ROWS, SCHEMA, ReadingApp, Writer, transaction_of_the_app
+from databases import bind_database, execute_autocommit
+from reading_app import CLEANUP_INDEX, ROWS, SCHEMA, ReadingApp, Writer, open_app_transaction
 from waiting import wait_until
 
 from config import ROOT
@@ -57,7 +57,7 @@ def reading_app(url: str, *schema: str) -> Iterator[ReadingApp]:
     app = ReadingApp(url)
     for script in (*schema, ROWS):
         app.run(script)
-    with bound_to(url):
+    with bind_database(url):
         yield app
     app.close()
 
@@ -65,21 +65,21 @@ def reading_app(url: str, *schema: str) -> Iterator[ReadingApp]:
 @contextmanager
 def migrating_during(url: str, write: str = LONG_WRITE) -> Iterator[tuple["Future[list[str]]", Any]]:
     """Migrate in a thread while a transaction of the app that has written something stays open; gives both."""
-    with ThreadPoolExecutor(1) as pool, transaction_of_the_app(url, write) as transaction:
+    with ThreadPoolExecutor(1) as pool, open_app_transaction(url, write) as transaction:
         yield pool.submit(migrate), transaction
 
 
 # --- nothing is touched --------------------------------------------------------------------------------------
 
 
-def test_everything_of_the_app_stays_as_it_was(app: ReadingApp) -> None:
+def test_migration_leaves_the_objects_and_rows_of_the_app_unchanged(app: ReadingApp) -> None:
     objects, rows = app.objects(), app.rows()
     assert migrate() == ALL
     assert objects - app.objects() == set()
     assert app.rows() == rows
 
 
-def test_all_that_is_added_is_three_indexes_and_tables_named_dewey(app: ReadingApp) -> None:
+def test_migration_adds_only_three_indexes_and_dewey_tables(app: ReadingApp) -> None:
     before = app.objects()
     migrate()
     added = {name for name, _ in app.objects() - before}
@@ -87,22 +87,22 @@ def test_all_that_is_added_is_three_indexes_and_tables_named_dewey(app: ReadingA
     assert [app.validity(name) for name in INDEXES] == [True, True, True]
 
 
-def test_the_second_time_changes_nothing(app: ReadingApp) -> None:
+def test_second_migration_changes_nothing(app: ReadingApp) -> None:
     migrate()
     objects, rows = app.objects(), app.rows()
     assert migrate() == []
     assert (app.objects(), app.rows()) == (objects, rows)
 
 
-def test_an_index_that_the_app_has_by_that_name_is_kept(fresh_postgresql: str) -> None:
+def test_existing_index_of_the_same_name_is_kept(fresh_postgresql: str) -> None:
     own = "CREATE INDEX idx_reading_sessions_statistics ON reading_sessions (duration_minutes)"
     with reading_app(fresh_postgresql, SCHEMA, own) as app:
-        before = app.one("SELECT 'idx_reading_sessions_statistics'::regclass::oid")
+        before = app.scalar("SELECT 'idx_reading_sessions_statistics'::regclass::oid")
         migrate()
-        assert app.one("SELECT 'idx_reading_sessions_statistics'::regclass::oid") == before
+        assert app.scalar("SELECT 'idx_reading_sessions_statistics'::regclass::oid") == before
 
 
-def test_adopted_tables_are_not_our_own_and_take_no_sample_library(app: ReadingApp) -> None:
+def test_adopted_tables_are_not_owned_and_reject_the_sample_library(app: ReadingApp) -> None:
     migrate()
     rows = app.rows()
     assert not own_library()
@@ -111,7 +111,7 @@ def test_adopted_tables_are_not_our_own_and_take_no_sample_library(app: ReadingA
     assert app.rows() == rows
 
 
-def test_tables_that_another_schema_holds_are_found_and_not_hidden_by_new_ones(fresh_postgresql: str) -> None:
+def test_tables_of_another_schema_are_used_and_not_recreated(fresh_postgresql: str) -> None:
     with reading_app(fresh_postgresql, SCHEMA) as app:
         app.run("CREATE SCHEMA console")
         app.run(f"ALTER DATABASE {app.connection.info.dbname} SET search_path = console, public")
@@ -119,12 +119,12 @@ def test_tables_that_another_schema_holds_are_found_and_not_hidden_by_new_ones(f
         assert migrate() == ALL
         assert migrate() == []
         tables = app.run("SELECT relname FROM pg_class WHERE relnamespace = 'console'::regnamespace AND relkind = 'r'")
-        assert {name for (name,) in tables} == set(ours())
+        assert {name for (name,) in tables} == set(dewey_tables())
         assert app.validity(f"public.{ACTIVE}")
         assert sessions.count_abandoned(datetime.now(UTC), TWO_HOURS) == 40
 
 
-def ours() -> list[str]:
+def dewey_tables() -> list[str]:
     return [name for name in database.get_tables() if name.startswith("dewey_")]
 
 
@@ -132,7 +132,7 @@ def ours() -> list[str]:
 
 
 @pytest.mark.alone
-def test_the_app_writes_on_while_it_is_adopted(app: ReadingApp) -> None:
+def test_app_writes_continue_during_the_migration(app: ReadingApp) -> None:
     rows = app.rows()
     with Writer(app.url) as writer:
         wait_until(lambda: writer.finished > 50)
@@ -142,15 +142,15 @@ def test_the_app_writes_on_while_it_is_adopted(app: ReadingApp) -> None:
     assert writer.error is None
     assert writer.longest_ms < BOUND_MS
     assert rows <= app.rows()
-    assert app.one("SELECT count(*) FROM reading_sessions WHERE device_type = 'writer'") >= writer.finished // 5
+    assert app.scalar("SELECT count(*) FROM reading_sessions WHERE device_type = 'writer'") >= writer.finished // 5
 
 
 @pytest.mark.alone
-def test_the_app_writes_on_while_a_build_waits_for_a_long_transaction(
+def test_app_writes_continue_while_an_index_build_waits_for_a_transaction(
     plain_app: ReadingApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Writer(plain_app.url) as writer, migrating_during(plain_app.url) as (migration, transaction):
-        wait_until(lambda: plain_app.holds_up(CLEANUP))
+        wait_until(lambda: plain_app.is_build_waiting(CLEANUP))
         done, until = writer.finished, time.monotonic() + 4 * LOCK_TIMEOUT_MS / 1000
         wait_until(lambda: (writer.finished > done + 500 and time.monotonic() > until) or writer.error)
         assert not migration.done()
@@ -162,7 +162,7 @@ def test_the_app_writes_on_while_a_build_waits_for_a_long_transaction(
 
 
 @pytest.mark.alone
-def test_new_foreign_keys_to_a_table_in_use_do_not_make_its_writers_queue(
+def test_new_foreign_keys_do_not_block_writers_of_the_referenced_tables(
     fresh_postgresql: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where only reading_sessions is absent, the new one's foreign keys must lock users and books for a moment."""
@@ -181,7 +181,7 @@ def test_new_foreign_keys_to_a_table_in_use_do_not_make_its_writers_queue(
 
 
 @pytest.mark.alone
-def test_two_programs_adopt_it_at_once_while_it_is_written_to(app: ReadingApp) -> None:
+def test_two_concurrent_migrations_adopt_the_tables_once(app: ReadingApp) -> None:
     command = [sys.executable, "-c", MIGRATE, app.url]
     objects = app.objects()
     with Writer(app.url) as writer:
@@ -197,10 +197,10 @@ def test_two_programs_adopt_it_at_once_while_it_is_written_to(app: ReadingApp) -
 
 
 @pytest.mark.parametrize("interrupt", ["pg_cancel_backend", "pg_terminate_backend"])
-def test_an_interrupted_build_is_done_again(plain_app: ReadingApp, interrupt: str) -> None:
+def test_interrupted_index_build_is_repeated(plain_app: ReadingApp, interrupt: str) -> None:
     with migrating_during(plain_app.url) as (migration, _):
-        wait_until(lambda: plain_app.holds_up(CLEANUP))
-        plain_app.run(f"SELECT {interrupt}(%s)", plain_app.builder(CLEANUP))
+        wait_until(lambda: plain_app.is_build_waiting(CLEANUP))
+        plain_app.run(f"SELECT {interrupt}(%s)", plain_app.builder_pid(CLEANUP))
         error = migration.exception(timeout=60)
     assert isinstance(error, MigrationFailed)
     assert "0004_cleanup_index" in str(error) and "\n" not in str(error)
@@ -209,34 +209,34 @@ def test_an_interrupted_build_is_done_again(plain_app: ReadingApp, interrupt: st
     assert [plain_app.validity(name) for name in INDEXES] == [True, True, True]
 
 
-def test_a_migration_that_is_killed_is_done_again(plain_app: ReadingApp) -> None:
-    with transaction_of_the_app(plain_app.url, LONG_WRITE):
+def test_killed_migration_is_repeated(plain_app: ReadingApp) -> None:
+    with open_app_transaction(plain_app.url, LONG_WRITE):
         process = subprocess.Popen([sys.executable, "-c", MIGRATE, plain_app.url], cwd=ROOT)
-        wait_until(lambda: plain_app.holds_up(CLEANUP))
+        wait_until(lambda: plain_app.is_build_waiting(CLEANUP))
         process.kill()
         process.wait()
-        plain_app.run("SELECT pg_terminate_backend(%s)", plain_app.builder(CLEANUP))
-        wait_until(lambda: not plain_app.builder(CLEANUP))
+        plain_app.run("SELECT pg_terminate_backend(%s)", plain_app.builder_pid(CLEANUP))
+        wait_until(lambda: not plain_app.builder_pid(CLEANUP))
     assert migrate() == ALL[3:]
     assert [plain_app.validity(name) for name in INDEXES] == [True, True, True]
 
 
-def test_an_index_that_the_app_is_building_just_now_is_waited_for_and_kept(plain_app: ReadingApp) -> None:
+def test_index_the_app_is_building_is_awaited_and_kept(plain_app: ReadingApp) -> None:
     build = CLEANUP_INDEX.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY")
-    with ThreadPoolExecutor(2) as pool, transaction_of_the_app(plain_app.url, LONG_WRITE) as transaction:
-        building = pool.submit(execute_alone, plain_app.url, build)
-        wait_until(lambda: plain_app.holds_up(CLEANUP))
-        started = plain_app.one("SELECT %s::regclass::oid", CLEANUP)
+    with ThreadPoolExecutor(2) as pool, open_app_transaction(plain_app.url, LONG_WRITE) as transaction:
+        building = pool.submit(execute_autocommit, plain_app.url, build)
+        wait_until(lambda: plain_app.is_build_waiting(CLEANUP))
+        started = plain_app.scalar("SELECT %s::regclass::oid", CLEANUP)
         migration = pool.submit(migrate)
-        wait_until(lambda: migration_waits(plain_app))
+        wait_until(lambda: is_migration_waiting(plain_app))
         transaction.commit()
         building.result(timeout=60)
         assert migration.result(timeout=60) == ALL
-    assert plain_app.one("SELECT %s::regclass::oid", CLEANUP) == started
+    assert plain_app.scalar("SELECT %s::regclass::oid", CLEANUP) == started
     assert plain_app.validity(CLEANUP)
 
 
-def migration_waits(app: ReadingApp) -> bool:
+def is_migration_waiting(app: ReadingApp) -> bool:
     query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'dewey' AND query ~ 'ShareUpdateExclusiveLock'"
     return bool(app.run(f"{query} AND datname = current_database()"))
 
@@ -244,13 +244,13 @@ def migration_waits(app: ReadingApp) -> bool:
 # --- the job -------------------------------------------------------------------------------------------------
 
 
-def test_the_job_closes_what_the_app_left_open(app: ReadingApp) -> None:
+def test_cleanup_closes_abandoned_sessions_of_the_app(app: ReadingApp) -> None:
     migrate()
-    closed_before = app.one("SELECT count(*) FROM reading_sessions WHERE NOT is_active")
+    closed_before = app.scalar("SELECT count(*) FROM reading_sessions WHERE NOT is_active")
     as_of = datetime.now(UTC)
     assert sessions.close_abandoned(as_of, TWO_HOURS, batch_size=10)["closed_count"] == 38
-    assert app.one("SELECT count(*) FROM reading_sessions WHERE NOT is_active") == closed_before + 38
-    assert app.one("SELECT count(*) FROM reading_sessions WHERE is_active AND device_type = 'kiosk'") == 2
-    assert app.one("SELECT count(*) FROM session_log WHERE change = 'UPDATE'") == 38
+    assert app.scalar("SELECT count(*) FROM reading_sessions WHERE NOT is_active") == closed_before + 38
+    assert app.scalar("SELECT count(*) FROM reading_sessions WHERE is_active AND device_type = 'kiosk'") == 2
+    assert app.scalar("SELECT count(*) FROM session_log WHERE change = 'UPDATE'") == 38
     closed = "SELECT DISTINCT ended_at, duration_minutes, start_position, end_position FROM reading_sessions"
     assert app.run(f"{closed} WHERE device_type = 'tablet' AND NOT is_active") == [(as_of, 300, 30, 30)]

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from browsers import Browser, bearer_headers
 from flask import Flask
-from inline_worker import make_cleanup_fail, one_run_worked_off
+from thread_worker import make_cleanup_fail, process_one_run
 from werkzeug.test import TestResponse
 
 import tasks
@@ -53,7 +53,7 @@ def problem(answer: TestResponse, status: int) -> dict[str, object]:
 # --- the statistics ------------------------------------------------------------------------------------------
 
 
-def test_the_statistics_have_their_shape_and_the_right_numbers(program: Callable[..., TestResponse]) -> None:
+def test_statistics_have_the_documented_shape_and_numbers(program: Callable[..., TestResponse]) -> None:
     user, book = User.create(email="reader@example.org"), Book.create(title="A", author="B")
     for minutes, end in [(10, 0), (21, 40)]:
         started, ended = now() - timedelta(hours=3), now() - timedelta(hours=1)
@@ -70,7 +70,9 @@ def test_the_statistics_have_their_shape_and_the_right_numbers(program: Callable
 
 
 @pytest.mark.parametrize(("hours", "period"), [("1", 1), ("168", 168), ("24", 24), ("024", 24)])
-def test_hours_are_a_whole_number_from_1_to_168(program: Callable[..., TestResponse], hours: str, period: int) -> None:
+def test_hours_accept_whole_numbers_from_1_to_168(
+    program: Callable[..., TestResponse], hours: str, period: int
+) -> None:
     assert program("GET", STATS, query_string={"hours": hours}).json["period_hours"] == period
 
 
@@ -96,13 +98,13 @@ def test_hours_are_a_whole_number_from_1_to_168(program: Callable[..., TestRespo
         "null",
     ],
 )
-def test_other_hours_are_refused_by_name(program: Callable[..., TestResponse], hours: str) -> None:
+def test_invalid_hours_are_rejected_by_field(program: Callable[..., TestResponse], hours: str) -> None:
     answer = problem(program("GET", STATS, query_string={"hours": hours}), 422)
     assert answer["field"] == "hours"
     assert str(answer["detail"]).startswith("hours: ")
 
 
-def test_hours_given_twice_are_refused_and_what_is_unknown_is_ignored(program: Callable[..., TestResponse]) -> None:
+def test_repeated_hours_are_rejected_and_unknown_parameters_ignored(program: Callable[..., TestResponse]) -> None:
     assert problem(program("GET", f"{STATS}?hours=1&hours=2"), 422)["field"] == "hours"
     assert program("GET", f"{STATS}?_=1732384800&hours=2").json["period_hours"] == 2
 
@@ -110,7 +112,7 @@ def test_hours_given_twice_are_refused_and_what_is_unknown_is_ignored(program: C
 # --- the cleanup ---------------------------------------------------------------------------------------------
 
 
-def test_an_asynchronous_cleanup_is_always_accepted(program: Callable[..., TestResponse]) -> None:
+def test_async_cleanup_is_accepted_on_a_paused_queue(program: Callable[..., TestResponse]) -> None:
     pause(tasks.light, by=Requester("cli", "test"))
     answer = program("POST", CLEANUP_ASYNC)
     assert answer.status_code == 202
@@ -124,7 +126,7 @@ def test_an_asynchronous_cleanup_is_always_accepted(program: Callable[..., TestR
     assert (run.asked_by_kind, run.asked_by) == ("token", "a operator program")
 
 
-def test_asking_for_a_cleanup_leaves_one_line_in_the_audit(program: Callable[..., TestResponse]) -> None:
+def test_async_cleanup_writes_one_audit_row(program: Callable[..., TestResponse]) -> None:
     task_id = program("POST", CLEANUP_ASYNC).json["task_id"]
     entry = AuditEntry.get()
     assert (entry.action, entry.target, entry.actor_kind, entry.source) == ("tasks.run", task_id, "token", "api")
@@ -132,17 +134,17 @@ def test_asking_for_a_cleanup_leaves_one_line_in_the_audit(program: Callable[...
 
 
 @pytest.mark.parametrize("what", [None, "close_abandoned_sessions"])
-def test_a_cleanup_on_a_paused_queue_conflicts_and_leaves_nothing_behind(
+def test_cleanup_on_a_paused_queue_conflicts_and_enqueues_nothing(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess, what: str | None
 ) -> None:
     pause(tasks.light, task=what, by=Requester("cli", "test"))
     assert "paused" in str(problem(program("POST", CLEANUP), 409)["detail"])
     resume(tasks.light, task=what)
-    assert nothing_happened()
+    assert nothing_changed()
 
 
 @pytest.mark.parametrize("silence", [None, timedelta(minutes=5)])
-def test_a_cleanup_that_nobody_would_run_is_refused_and_leaves_nothing_behind(
+def test_cleanup_without_a_live_worker_is_rejected_and_enqueues_nothing(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess, silence: timedelta | None
 ) -> None:
     if silence:
@@ -152,10 +154,10 @@ def test_a_cleanup_that_nobody_would_run_is_refused_and_leaves_nothing_behind(
     answer = program("POST", CLEANUP)
     assert "light" in str(problem(answer, 503)["detail"])
     assert int(answer.headers["Retry-After"]) > 0
-    assert nothing_happened()
+    assert nothing_changed()
 
 
-def nothing_happened() -> bool:
+def nothing_changed() -> bool:
     return (tasks.light.storage.messages.count_waiting(), Run.select().count(), AuditEntry.select().count()) == (
         0,
         0,
@@ -163,7 +165,7 @@ def nothing_happened() -> bool:
     )
 
 
-def test_a_cleanup_that_takes_too_long_is_accepted_and_goes_on(
+def test_slow_cleanup_is_accepted_and_continues(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cleanup, "LONGEST_WAIT_SECONDS", 0.1)
@@ -173,17 +175,17 @@ def test_a_cleanup_that_takes_too_long_is_accepted_and_goes_on(
     assert Run.get_by_id(answer.json["task_id"]).state == "waiting"
 
 
-def test_a_cleanup_that_failed_for_good_is_an_answer_that_says_why(
+def test_failed_cleanup_returns_its_error(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = make_cleanup_fail(monkeypatch)
-    with one_run_worked_off():
+    with process_one_run():
         answer = program("POST", CLEANUP)
     assert answer.status_code == 200
     assert (answer.json["closed_count"], answer.json["error"]) == (0, error)
 
 
-def test_when_half_of_the_threads_wait_the_next_caller_is_not_kept(
+def test_cleanup_does_not_wait_when_half_of_the_threads_do(
     program: Callable[..., TestResponse], live_consumer: WorkerProcess
 ) -> None:
     places = 0
@@ -199,14 +201,14 @@ def test_when_half_of_the_threads_wait_the_next_caller_is_not_kept(
 # --- what is wrong with the request --------------------------------------------------------------------------
 
 
-def test_without_a_token_the_answer_names_the_scheme(browser: Browser) -> None:
-    for given in (None, "Bearer", "Bearer  ", "Bearer a b", "Token x", "Bearer dewey_Ω".encode().decode("latin-1")):
-        answer = browser.get(STATS, headers={"Authorization": given} if given else {})
+def test_missing_token_names_the_bearer_scheme(browser: Browser) -> None:
+    for header in (None, "Bearer", "Bearer  ", "Bearer a b", "Token x", "Bearer dewey_Ω".encode().decode("latin-1")):
+        answer = browser.get(STATS, headers={"Authorization": header} if header else {})
         problem(answer, 401)
         assert answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
 
 
-def test_a_role_that_is_too_low_is_told_which_one_is_needed(browser: Browser) -> None:
+def test_lower_role_is_denied_with_the_required_role(browser: Browser) -> None:
     headers = bearer_headers("viewer")
     for path in (CLEANUP, CLEANUP_ASYNC):
         assert "operator" in str(problem(browser.post(path, headers=headers), 403)["detail"])
@@ -215,40 +217,40 @@ def test_a_role_that_is_too_low_is_told_which_one_is_needed(browser: Browser) ->
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1", "/api/v1/admin/nothing", f"{STATS}/", "/api/v1/../x"])
-def test_an_unknown_path_is_not_found_by_anybody(
+def test_unknown_path_is_not_found_for_every_client(
     program: Callable[..., TestResponse], browser: Browser, path: str
 ) -> None:
     problem(browser.get(path), 404)
     problem(program("POST", path), 404)
 
 
-def test_a_wrong_method_is_told_the_right_ones(program: Callable[..., TestResponse], browser: Browser) -> None:
+def test_wrong_method_is_rejected_with_the_allowed_ones(program: Callable[..., TestResponse], browser: Browser) -> None:
     answer = program("DELETE", STATS)
     problem(answer, 405)
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
     problem(browser.get(CLEANUP), 405)
 
 
-def test_a_body_that_is_too_long_is_refused(program: Callable[..., TestResponse]) -> None:
+def test_oversized_body_is_rejected(program: Callable[..., TestResponse]) -> None:
     problem(program("POST", CLEANUP_ASYNC, data=b"x" * (2 << 20), content_type="application/json"), 413)
-    assert nothing_happened()
+    assert nothing_changed()
 
 
-def test_a_body_of_another_kind_is_refused(program: Callable[..., TestResponse]) -> None:
+def test_body_of_another_media_type_is_rejected(program: Callable[..., TestResponse]) -> None:
     problem(program("POST", CLEANUP_ASYNC, data="<x/>", content_type="application/xml"), 415)
-    assert nothing_happened()
+    assert nothing_changed()
     assert program("POST", CLEANUP_ASYNC, data="{}", content_type="application/json").status_code == 202
 
 
-def test_nul_is_refused_before_a_database_chokes_on_it(signed_in: Callable[[str], Browser]) -> None:
-    browser = signed_in("viewer")
+def test_nul_in_a_parameter_is_rejected(sign_in_as: Callable[[str], Browser]) -> None:
+    browser = sign_in_as("viewer")
     assert problem(browser.get(f"{STATS}?reader=a%00b"), 422)["field"] == "reader"
     assert browser.get("/sessions?reader=a%00b").status_code == 422
     assert browser.get("/runs/a%00b").status_code == 404
 
 
 @pytest.mark.adds_views
-def test_a_fault_of_our_own_says_nothing_about_it(app: Flask, browser: Browser) -> None:
+def test_internal_error_reveals_no_details(app: Flask, browser: Browser) -> None:
     @open_to_all
     def broken() -> None:
         raise RuntimeError("the secret of the house")
@@ -263,11 +265,11 @@ def test_a_fault_of_our_own_says_nothing_about_it(app: Flask, browser: Browser) 
 # --- health --------------------------------------------------------------------------------------------------
 
 
-def test_the_process_says_that_it_lives(browser: Browser) -> None:
+def test_liveness_returns_ok(browser: Browser) -> None:
     assert browser.get("/healthz").json == browser.get("/healthcheck").json == {"status": "ok"}
 
 
-def test_readiness_names_every_reason_against_it(browser: Browser, live_consumer: WorkerProcess) -> None:
+def test_readiness_lists_every_reason(browser: Browser, live_consumer: WorkerProcess) -> None:
     answer = browser.get("/readyz")
     assert problem(answer, 503)["reasons"] == ["no live worker on heavy", "no live worker on normal"]
     assert int(answer.headers["Retry-After"]) > 0

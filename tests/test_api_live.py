@@ -43,7 +43,7 @@ def is_ready_for_work(installation: Installation) -> bool:
     return "no live worker on light" not in installation.ask("GET", "/readyz").text
 
 
-def test_a_cleanup_closes_what_is_abandoned_and_the_statistics_tell(installation: Installation) -> None:
+def test_cleanup_closes_abandoned_sessions_and_statistics_count_them(installation: Installation) -> None:
     open_sessions(15, timedelta(hours=3))
     open_sessions(2, timedelta(hours=1))
     headers = installation.bearer("operator")
@@ -62,9 +62,9 @@ def test_a_cleanup_closes_what_is_abandoned_and_the_statistics_tell(installation
 
 
 @pytest.mark.alone
-def test_at_most_half_of_the_threads_wait_and_the_rest_go_on_answering(installation: Installation) -> None:
+def test_half_of_the_threads_wait_and_the_rest_keep_answering(installation: Installation) -> None:
     headers = installation.bearer("operator")
-    tell_of_a_consumer_to_come()
+    register_future_consumer()
     with ThreadPoolExecutor(9) as many:
         callers = [many.submit(installation.ask, "POST", f"{ADMIN}/cleanup", headers) for _ in range(9)]
         turned_away = wait_until(lambda: [caller for caller in callers if caller.done()])
@@ -76,21 +76,21 @@ def test_at_most_half_of_the_threads_wait_and_the_rest_go_on_answering(installat
             assert sorted(caller.result().status for caller in callers) == [200] * 8 + [202]
 
 
-def tell_of_a_consumer_to_come() -> None:
+def register_future_consumer() -> None:
     WorkerProcess.create(
         id="host:1:abc", queue="light", host="host", pid=1, code_version="1", worker_type="process", worker_count=2,
         periodic=True, started_at=now(), beat_at=now(),
     )  # fmt: skip
 
 
-def test_what_cannot_be_read_as_a_request_is_told_in_json_too(tmp_path: Path) -> None:
-    place = Installation(tmp_path)
-    assert place.flask("migrate").returncode == 0
-    with place.web():
-        answer = place.ask("GET", f"/api/v1/admin/runs?q={'x' * 9000}")
+def test_unparseable_request_is_answered_in_json(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    assert installation.flask("migrate").returncode == 0
+    with installation.web():
+        answer = installation.ask("GET", f"/api/v1/admin/runs?q={'x' * 9000}")
         assert (answer.status, answer.headers["Content-Type"]) == (414, "application/problem+json")
         assert answer.json["status"] == 414
-        with socket.create_connection(("127.0.0.1", place.port)) as connection:
+        with socket.create_connection(("127.0.0.1", installation.port)) as connection:
             connection.sendall(b"GET / HTTP/9.1\r\n\r\n")
             head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n")

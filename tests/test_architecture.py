@@ -15,7 +15,7 @@ FILES = [ROOT / f"{room}.py" for room in ROOMS if (ROOT / f"{room}.py").exists()
 FILES += [file for room in ("engine", "reading", "admin") for file in sorted((ROOT / room).rglob("*.py"))]
 
 
-def imported(file: Path) -> set[str]:
+def imported_modules(file: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -31,7 +31,7 @@ def room_of(file: Path) -> str:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_go_one_way(file: Path) -> None:
-    names, room = imported(file), room_of(file)
+    names, room = imported_modules(file), room_of(file)
     assert not names & set(ROOMS[ROOMS.index(room) + 1 :])
     web = {name for name in names if name.startswith("flask") or name in ("werkzeug", "jinja2", "markupsafe")}
     assert not web or room in ("admin", "app")
@@ -108,7 +108,7 @@ def test_a_patched_library_is_seen() -> None:
     assert patched(ast.parse("from gunicorn import util\nutil.write_error = print")) == {"util.write_error"}
 
 
-def test_a_consumer_imports_nothing_of_the_web(tmp_path: Path) -> None:
+def test_consumer_imports_no_web_module(tmp_path: Path) -> None:
     web = ("flask", "werkzeug", "admin")
     code = f"import sys, tasks; print([one for one in sys.modules if one.partition('.')[0] in {web}])"
     done = subprocess.run(
@@ -122,7 +122,7 @@ def test_a_consumer_imports_nothing_of_the_web(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_no_file_has_a_name_that_says_nothing() -> None:
+def test_no_file_has_an_empty_name() -> None:
     empty_names = {"utils", "helpers", "common", "base", "misc", "services"}
     assert [file for file in FILES if file.stem in empty_names] == []
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import app_with_people
-from databases import bound_to
+from browsers import create_app_with_people
+from databases import bind_database
 from flask import Flask
 from peewee import DatabaseError
 from playhouse.migrations import Runner
@@ -23,12 +23,12 @@ from engine.migrations import migrate
 from models import AuditEntry, AuditHead
 
 
-def write(count: int = 6) -> None:
+def add_rows(count: int = 6) -> None:
     for number in range(count):
-        add(f"tasks.{number}")
+        add_row(f"tasks.{number}")
 
 
-def add(action: str = "tasks.run", **values: Any) -> AuditEntry:
+def add_row(action: str = "tasks.run", **values: Any) -> AuditEntry:
     return append(actor_kind="operator", actor="vera", source="web", action=action, **values)
 
 
@@ -42,30 +42,30 @@ def tamper(sql: str) -> None:
     database.execute_sql(sql)
 
 
-def found() -> list[tuple[int | None, str]]:
-    return [(one.row, one.what) for one in verify().findings]
+def list_findings() -> list[tuple[int | None, str]]:
+    return [(finding.row, finding.what) for finding in verify().findings]
 
 
 # --- growing -------------------------------------------------------------------------------------------------
 
 
-def test_rows_follow_one_another_and_hold(each_database: str) -> None:
-    write()
-    add("bulk.retry", before={"a": 1.5, "b": None}, after=["ü \ud800", {"deep": [True]}], target="№ 5")
+def test_rows_form_a_valid_hash_chain(each_database: str) -> None:
+    add_rows()
+    add_row("bulk.retry", before={"a": 1.5, "b": None}, after=["ü \ud800", {"deep": [True]}], target="№ 5")
     rows = list(AuditEntry.select().order_by(AuditEntry.id))
-    assert [one.id for one in rows] == [1, 2, 3, 4, 5, 6, 7]
-    assert [one.previous for one in rows] == [hash_chain.START, *(one.hash for one in rows[:-1])]
+    assert [row.id for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row.previous for row in rows] == [hash_chain.START, *(row.hash for row in rows[:-1])]
     report = verify()
     assert (report.rows, report.last_id, report.head, report.findings) == (7, 7, rows[-1].hash, [])
 
 
-def test_an_empty_audit_holds(each_database: str) -> None:
+def test_empty_audit_is_valid(each_database: str) -> None:
     assert verify().findings == []
 
 
-def test_many_who_write_at_once_make_one_list(each_database: str) -> None:
+def test_concurrent_writers_form_one_chain(each_database: str) -> None:
     def some() -> None:
-        write(10)
+        add_rows(10)
         release()
 
     threads = [threading.Thread(target=some) for _ in range(4)]
@@ -76,20 +76,20 @@ def test_many_who_write_at_once_make_one_list(each_database: str) -> None:
     assert (verify().rows, verify().findings) == (40, [])
 
 
-def test_a_row_of_a_transaction_that_is_undone_leaves_no_hole(each_database: str) -> None:
-    write(2)
+def test_rolled_back_row_leaves_no_gap(each_database: str) -> None:
+    add_rows(2)
     with pytest.raises(ZeroDivisionError), database.atomic():
-        add()
+        add_row()
         _ = 1 / 0
-    write(1)
+    add_rows(1)
     assert (verify().last_id, verify().findings) == (3, [])
 
 
 @pytest.mark.parametrize(
     "sql", ["UPDATE dewey_audit SET actor = 'x'", "DELETE FROM dewey_audit", "DELETE FROM dewey_audit WHERE id = 2"]
 )
-def test_the_database_refuses_to_change_or_remove_a_row(each_database: str, sql: str) -> None:
-    write(3)
+def test_database_refuses_to_update_or_delete_audit_rows(each_database: str, sql: str) -> None:
+    add_rows(3)
     with pytest.raises(DatabaseError, match="only grows"):
         database.execute_sql(sql)
     if on_postgresql():
@@ -97,7 +97,7 @@ def test_the_database_refuses_to_change_or_remove_a_row(each_database: str, sql:
     assert (verify().rows, verify().findings) == (3, [])
 
 
-def test_nothing_else_in_the_program_writes_to_it() -> None:
+def test_only_append_writes_audit_rows() -> None:
     """A row that did not come by `append` has no hash."""
     files = [file for room in ("admin", "engine", "reading") for file in (ROOT / room).rglob("*.py")]
     writing = re.compile(r"AuditEntry(\.(create|insert|insert_many|update|delete|replace)\b|\()")
@@ -120,46 +120,48 @@ def test_nothing_else_in_the_program_writes_to_it() -> None:
         "previous = hash",
     ],
 )
-def test_a_changed_row_is_named(each_database: str, change: str) -> None:
-    write()
+def test_changed_row_is_reported(each_database: str, change: str) -> None:
+    add_rows()
     tamper(f"UPDATE dewey_audit SET {change} WHERE id = 3")
-    assert found() == [(3, "changed")]
+    assert list_findings() == [(3, "changed")]
 
 
 @pytest.mark.parametrize("row", [1, 6])
-def test_the_first_and_the_last_row_are_kept_too(each_database: str, row: int) -> None:
-    write()
+def test_changed_first_or_last_row_is_reported(each_database: str, row: int) -> None:
+    add_rows()
     tamper(f"UPDATE dewey_audit SET actor = 'x' WHERE id = {row}")
-    assert found() == [(row, "changed")]
+    assert list_findings() == [(row, "changed")]
 
 
-def test_several_changed_rows_are_all_named(each_database: str) -> None:
-    write()
+def test_all_changed_rows_are_reported(each_database: str) -> None:
+    add_rows()
     tamper("UPDATE dewey_audit SET actor = 'x' WHERE id IN (2, 3, 5)")
-    assert found() == [(2, "changed"), (3, "changed"), (5, "changed")]
+    assert list_findings() == [(2, "changed"), (3, "changed"), (5, "changed")]
 
 
-@pytest.mark.parametrize(("gone", "told"), [("3", "row 3 was removed"), ("2, 3, 4", "row 2 to 4 was removed")])
-def test_removed_rows_are_named(each_database: str, gone: str, told: str) -> None:
-    write()
+@pytest.mark.parametrize(("gone", "expected"), [("3", "row 3 was removed"), ("2, 3, 4", "row 2 to 4 was removed")])
+def test_removed_rows_are_reported(each_database: str, gone: str, expected: str) -> None:
+    add_rows()
     tamper(f"DELETE FROM dewey_audit WHERE id IN ({gone})")
     (finding,) = verify().findings
-    assert finding.what == "removed" and told in finding.told
+    assert finding.what == "removed" and expected in finding.told
 
 
-def test_the_first_row_is_missed(each_database: str) -> None:
-    write()
+def test_removed_first_row_is_reported(each_database: str) -> None:
+    add_rows()
     tamper("DELETE FROM dewey_audit WHERE id = 1")
     (finding,) = verify().findings
     assert "row 1 was removed" in finding.told
 
 
-@pytest.mark.parametrize(("kept", "told"), [(5, "row 6 was cut off"), (3, "row 4 to 6 was cut off"), (0, "row 1 to 6")])
-def test_rows_cut_off_the_end_are_named(each_database: str, kept: int, told: str) -> None:
-    write()
+@pytest.mark.parametrize(
+    ("kept", "expected"), [(5, "row 6 was cut off"), (3, "row 4 to 6 was cut off"), (0, "row 1 to 6")]
+)
+def test_truncated_rows_are_reported(each_database: str, kept: int, expected: str) -> None:
+    add_rows()
     tamper(f"DELETE FROM dewey_audit WHERE id > {kept}")
     (finding,) = verify().findings
-    assert finding.what == "cut off" and told in finding.told
+    assert finding.what == "cut off" and expected in finding.told
 
 
 INSERT = (
@@ -169,61 +171,61 @@ INSERT = (
 
 
 @pytest.mark.parametrize("previous", ["''", "previous", "hash"])
-def test_an_inserted_row_is_named(each_database: str, previous: str) -> None:
-    write(2)
+def test_inserted_row_is_reported(each_database: str, previous: str) -> None:
+    add_rows(2)
     database.execute_sql("UPDATE dewey_audit_head SET last_id = 4")  # room for a row between 2 and the next one
     seal = hash_chain.seal_of(audit_log.key(), 4, AuditEntry.get_by_id(2).hash)
     AuditHead.update(seal=seal).execute()
-    add()
-    before = [one for one in found() if one[1] != "gap"]
+    add_row()
+    before = [finding for finding in list_findings() if finding[1] != "gap"]
     assert before == []
     tamper(INSERT.format(id=3, previous=previous, hash="hash"))
-    assert (3, "inserted") in found()
+    assert (3, "inserted") in list_findings()
 
 
-def test_a_row_added_at_the_end_is_named(each_database: str) -> None:
-    write()
+def test_appended_row_is_reported(each_database: str) -> None:
+    add_rows()
     tamper(INSERT.format(id=7, previous="hash", hash="hash"))
-    assert found()[0] == (7, "inserted")
+    assert list_findings()[0] == (7, "inserted")
 
 
-def test_a_forged_head_does_not_hide_what_was_cut_off(each_database: str) -> None:
-    write()
+def test_forged_head_does_not_hide_a_truncation(each_database: str) -> None:
+    add_rows()
     head = AuditEntry.get_by_id(4)
     tamper("DELETE FROM dewey_audit WHERE id > 4")
     AuditHead.update(last_id=4, hash=head.hash).execute()
-    assert found() == [(None, "head")]
+    assert list_findings() == [(None, "head")]
 
 
 @pytest.mark.parametrize("hide", ["UPDATE dewey_audit_head SET last_id = 4", "DELETE FROM dewey_audit_head", ""])
-def test_what_was_cut_off_is_told_also_after_the_next_row(each_database: str, hide: str) -> None:
-    write()
+def test_truncation_is_reported_after_the_next_row_too(each_database: str, hide: str) -> None:
+    add_rows()
     tamper("DELETE FROM dewey_audit WHERE id > 4")
     if hide:
         database.execute_sql(hide)
-    add("the next one")
-    assert [what for _, what in found()] in (["gap"], ["removed", "gap"])
+    add_row("the next one")
+    assert [what for _, what in list_findings()] in (["gap"], ["removed", "gap"])
     assert AuditEntry.select().where(AuditEntry.action == audit_log.GAP).count() == 1
-    add("and another")
+    add_row("and another")
     assert AuditEntry.select().where(AuditEntry.action == audit_log.GAP).count() == 1
 
 
-def test_a_hash_kept_elsewhere_must_still_be_there(each_database: str) -> None:
-    write(3)
+def test_separately_kept_hash_must_be_in_the_chain(each_database: str) -> None:
+    add_rows(3)
     kept = verify().head
-    write(3)
+    add_rows(3)
     assert verify(kept=kept).findings == []
-    assert [one.what for one in verify(kept="0" * 63 + "1").findings] == ["not found"]
+    assert [finding.what for finding in verify(kept="0" * 63 + "1").findings] == ["not found"]
 
 
-def test_another_key_finds_everything_changed_and_a_beginning_can_be_given(
+def test_wrong_key_reports_every_row_and_since_limits_the_check(
     each_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(3)
+    add_rows(3)
     monkeypatch.setattr(audit_log, "key", lambda: hash_chain.key_of("another secret" * 4))
-    assert [what for _, what in found()] == ["changed", "changed", "changed", "head"]
-    add()
-    assert [one.what for one in verify(since=4).findings] == ["gap"]
+    assert [what for _, what in list_findings()] == ["changed", "changed", "changed", "head"]
+    add_row()
+    assert [finding.what for finding in verify(since=4).findings] == ["gap"]
     assert verify(since=5).findings == []
 
 
@@ -231,9 +233,11 @@ def test_another_key_finds_everything_changed_and_a_beginning_can_be_given(
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_rows_from_before_the_chain_are_taken_in(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_rows_from_before_the_chain_are_sealed_by_the_migration(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     url = f"sqlite:///{tmp_path}/old.db" if kind == "sqlite" else request.getfixturevalue("fresh_postgresql")
-    with bound_to(url):
+    with bind_database(url):
         Runner(database.obj, str(ROOT / "migrations"), table_name="dewey_migrations").up("0012_errors")
         for number in (1, 2, 5):
             database.execute_sql(
@@ -241,37 +245,37 @@ def test_rows_from_before_the_chain_are_taken_in(kind: str, tmp_path: Path, requ
                 f" ({number}, '2026-11-20 10:00:0{number}.25+00:00', 'cli', 'root', 'cli', 'x', '{{\"a\": [1, 2.5]}}')"
             )
         migrate()
-        add()
-        assert [one.id for one in AuditEntry.select().order_by(AuditEntry.id)] == [1, 2, 5, 6]
+        add_row()
+        assert [entry.id for entry in AuditEntry.select().order_by(AuditEntry.id)] == [1, 2, 5, 6]
         assert verify().findings == []
         tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 2")
-        assert found() == [(2, "changed")]
+        assert list_findings() == [(2, "changed")]
 
 
 @pytest.fixture
 def flask(each_database: str) -> Callable[..., Any]:
-    app: Flask = app_with_people()
+    app: Flask = create_app_with_people()
     return lambda *words: app.test_cli_runner().invoke(args=["audit", *words])
 
 
-def test_the_terminal_verifies_and_names_the_row(flask: Callable[..., Any]) -> None:
-    write()
+def test_verify_command_reports_the_changed_row(flask: Callable[..., Any]) -> None:
+    add_rows()
     good = flask("verify")
     assert good.exit_code == 0 and "6 rows hold" in good.output
     head = json.loads(flask("verify", "--json").output)["head"]
     assert flask("verify", "--head", head).exit_code == 0
     tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 3")
-    bad = flask("verify")
-    assert bad.exit_code == 1 and "row 3 was changed" in bad.output
-    told = json.loads(flask("verify", "--json").output)
-    assert [(one["row"], one["what"]) for one in told["findings"]] == [(3, "changed")]
+    result = flask("verify")
+    assert result.exit_code == 1 and "row 3 was changed" in result.output
+    data = json.loads(flask("verify", "--json").output)
+    assert [(finding["row"], finding["what"]) for finding in data["findings"]] == [(3, "changed")]
 
 
-def test_the_terminal_lists_the_newest_first(flask: Callable[..., Any]) -> None:
-    write(3)
-    add("operators.role", target="ann@example.org", before={"role": "viewer"}, after={"role": "admin"})
+def test_list_command_shows_the_newest_first(flask: Callable[..., Any]) -> None:
+    add_rows(3)
+    add_row("operators.role", target="ann@example.org", before={"role": "viewer"}, after={"role": "admin"})
     rows = json.loads(flask("list", "--json").output)
-    assert [one["action"] for one in rows] == ["operators.role", "tasks.2", "tasks.1", "tasks.0"]
+    assert [row["action"] for row in rows] == ["operators.role", "tasks.2", "tasks.1", "tasks.0"]
     assert rows[0]["before"] == {"role": "viewer"}
     assert "ann@example.org" in flask("list", "--action", "operators.role").output
     assert json.loads(flask("list", "--actor", "nobody", "--json").output) == []

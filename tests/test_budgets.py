@@ -7,10 +7,10 @@ from datetime import timedelta
 from itertools import count, product
 
 import pytest
-from browsers import PEOPLE, Browser, app_with_people, signed_in_browser
-from budget import MOST_BYTES, cost_of
+from browsers import PEOPLE, Browser, create_app_with_people, sign_in_browser
+from budget import MAX_BYTES, measure_cost
+from factories import create_attempt, create_closed_session, create_consumer, create_run, create_session
 from flask import Flask
-from library import attempt, closed, consumer_of, run, session
 
 import tasks
 from admin import audit_log
@@ -32,7 +32,7 @@ from engine.search.run_search import everything
 from models import Operator, ReadingSession, SavedView, SignIn, Token
 
 #: All CSS and JavaScript together, before compression.
-MOST_BESIDE = 60_000
+MAX_STATIC_BYTES = 60_000
 
 #: Answers that are files, and grow with what they hold.
 FILES = {"runs_csv", "runs_json", "run_raw", "run_log", "dead_message_raw", "audit_csv"}
@@ -55,11 +55,11 @@ ANN = Requester("operator", "ann@example.org")
 numbers = count(1)
 
 
-class House:
+class FilledConsole:
     """A console with so much in it that lists are full; `fill` again and there is more."""
 
     def __init__(self) -> None:
-        self.browser = signed_in_browser(app_with_people(), "admin")
+        self.browser = sign_in_browser(create_app_with_people(), "admin")
         self.run = self.dead_run = ""
         self.bulk = 0
 
@@ -70,13 +70,13 @@ class House:
                 self.ended_run(number)
                 self.tick(number)
                 self.people(number)
-                consumer_of(("heavy", "normal", "light")[number % 3], running=[self.job() for _ in range(2)])
-                told = Signal("failing", f"task_{next(numbers)}", 31.4, {"failed": 11, "finished": 35})
-                alerts.fire(told, now(), ["webhook", "email"], now())
+                create_consumer(("heavy", "normal", "light")[number % 3], running=[self.job() for _ in range(2)])
+                signal = Signal("failing", f"task_{next(numbers)}", 31.4, {"failed": 11, "finished": 35})
+                alerts.fire(signal, now(), ["webhook", "email"], now())
         for _ in range(rows):
             tasks.light.storage.enqueue(b"what cannot be read")
             tasks.get_cleanup_statistics(hours=3)
-        self.dead_run = die()
+        self.dead_run = create_dead_run()
         write_down(tasks.light)
         failed = everything(Lookup(states=frozenset({"failed"})))
         for _ in range(rows // 2):
@@ -84,13 +84,13 @@ class House:
             self.bulk = bulk.begin("retry", failed, shown, by=ANN, search="state:failed").id
 
     def session(self, number: int) -> None:
-        session(minutes_ago=5 + number * 9)
-        closed(ended_at=now() - timedelta(minutes=number * 7), start_position=number % 3)
+        create_session(minutes_ago=5 + number * 9)
+        create_closed_session(ended_at=now() - timedelta(minutes=number * 7), start_position=number % 3)
 
     def ended_run(self, number: int) -> None:
         ended_at = now() - timedelta(minutes=number * 11)
         state = ("succeeded", "failed", "dead", "cancelled")[number % 4]
-        one = run(
+        run = create_run(
             ("get_cleanup_statistics", "close_abandoned_sessions")[number % 2],
             state,
             enqueued_at=ended_at,
@@ -103,31 +103,31 @@ class House:
             result={"plates": list(range(40))} if state == "succeeded" else None,
             parent_id=self.run or None,
         )
-        for place, outcome in enumerate(("failed", state), 1):
-            attempt(one, place, outcome, ended_at=ended_at, error=ERROR, traceback=TRACEBACK)
+        for position, outcome in enumerate(("failed", state), 1):
+            create_attempt(run, position, outcome, ended_at=ended_at, error=ERROR, traceback=TRACEBACK)
         line = {
-            "run_id": one.id,
+            "run_id": run.id,
             "delivery": 1,
             "at": ended_at,
             "level": "INFO",
             "logger": "huey",
             "text": "a word " * 20,
         }
-        LogLine.insert_many([{**line, "number": place} for place in range(20)]).execute()
-        for key in run_counts.keys_of(one):
+        LogLine.insert_many([{**line, "number": position} for position in range(20)]).execute()
+        for key in run_counts.keys_of(run):
             run_counts.add({key: 12_345})
         if state == "failed":
-            self.error_group(one)
-        self.run = self.run or one.id
+            self.error_group(run)
+        self.run = self.run or run.id
 
-    def error_group(self, one: Run) -> None:
-        kind = error_groups.kind_of(f"{one.task}_{next(numbers)}", ERROR, TRACEBACK)
+    def error_group(self, run: Run) -> None:
+        kind = error_groups.kind_of(f"{run.task}_{next(numbers)}", ERROR, TRACEBACK)
         failures = error_groups.Gathered()
-        failures.add(kind, error_groups.Failure(str(one.ended_at), "v1", ERROR))
+        failures.add(kind, error_groups.Failure(str(run.ended_at), "v1", ERROR))
         failures.save()
         for model, key in ((Run, Run.id), (Attempt, Attempt.run_id)):
-            model.update(error_group=kind.id).where(key == one.id).execute()
-        run_counts.add({run_counts.key_of(one, one.ended_at, run_counts.ERROR + kind.id): 3})
+            model.update(error_group=kind.id).where(key == run.id).execute()
+        run_counts.add({run_counts.key_of(run, run.ended_at, run_counts.ERROR + kind.id): 3})
 
     def tick(self, number: int) -> None:
         due_at = now() - timedelta(minutes=30 * number + next(numbers) / 1000)
@@ -135,11 +135,11 @@ class House:
         Tick.create(task="close_abandoned_sessions", due_at=due_at, queue="light", state=state, seen_at=due_at)
 
     def people(self, number: int) -> None:
-        place = next(numbers)
-        create_token(f"a program {place}", ROLES[number % 3], days=30)
-        Operator.create(email=f"{place}@example.org", role="viewer", password_hash="x")
+        serial = next(numbers)
+        create_token(f"a program {serial}", ROLES[number % 3], days=30)
+        Operator.create(email=f"{serial}@example.org", role="viewer", password_hash="x")
         admin = Operator.get(Operator.role == "admin")
-        SignIn.create(digest=f"{place:064}", operator=admin, address="203.0.113.7", agent="Mozilla/5.0 (X11; Linux)")
+        SignIn.create(digest=f"{serial:064}", operator=admin, address="203.0.113.7", agent="Mozilla/5.0 (X11; Linux)")
         facts = {"before": {"role": "viewer"}, "after": {"role": "admin", "why": "a word " * 20}}
         audit_log.append(
             actor_kind="operator", actor="vera", source="web", action="operators.role", target="x", **facts
@@ -148,7 +148,7 @@ class House:
     def job(self) -> dict[str, str]:
         return {"worker": f"Worker-{next(numbers)}", "run_id": "x", "task": "process_book", "since": now().isoformat()}
 
-    def addresses(self) -> Iterator[str]:
+    def page_urls(self) -> Iterator[str]:
         """Of every page that the program has."""
         values = {
             "run_id": self.run,
@@ -169,13 +169,13 @@ class House:
             own = {"run_id": self.dead_run} if page.startswith("dead") else {}
             path = re.sub(
                 r"<(?:\w+:)?(\w+)>",
-                lambda found, own=own, name=name: {"name": name, **values, **own}[found[1]],
+                lambda match, own=own, name=name: {"name": name, **values, **own}[match[1]],
                 rule.rule,
             )
             yield from (path + query for query in QUERIES.get(page, ("",)))
 
 
-def die() -> str:
+def create_dead_run() -> str:
     """The id of a run that took down its workers."""
     run_id = str(tasks.cleanup_old_task_results().id)
     for number in range(settings.max_deliveries):
@@ -195,47 +195,47 @@ def many_tasks(number: int) -> Iterator[None]:
 
     schedules = (crontab(minute="1"), lambda at: False)
     classes = [
-        tasks.light.periodic_task(schedules[place % 2], name=f"forgotten_{place}")(forgotten).task_class
-        for place in range(number)
+        tasks.light.periodic_task(schedules[position % 2], name=f"forgotten_{position}")(forgotten).task_class
+        for position in range(number)
     ]
     try:
         yield
     finally:
-        for one in classes:
-            tasks.light._registry.unregister(one)
+        for task_class in classes:
+            tasks.light._registry.unregister(task_class)
 
 
 @pytest.fixture
-def house(each_database: str) -> House:
-    house = House()
+def console(each_database: str) -> FilledConsole:
+    house = FilledConsole()
     house.fill(34)
     return house
 
 
-def test_no_page_needs_more_statements_the_more_there_is(house: House) -> None:
-    addresses = list(house.addresses())
+def test_page_statements_do_not_grow_with_the_rows(console: FilledConsole) -> None:
+    addresses = list(console.page_urls())
     assert len(addresses) > 20
-    before = costs(house.browser, addresses)
-    house.fill(40)
+    before = measure_costs(console.browser, addresses)
+    console.fill(40)
     with many_tasks(30):
-        after = costs(house.browser, addresses)
+        after = measure_costs(console.browser, addresses)
     assert after == before
 
 
-def costs(browser: Browser, addresses: list[str]) -> dict[str, int]:
+def measure_costs(browser: Browser, addresses: list[str]) -> dict[str, int]:
     """The statements of each page. All that are beyond their budget are named at once."""
-    found, beyond = {}, []
+    costs, beyond = {}, []
     for address in addresses:
         try:
-            found[address] = cost_of(browser, address)
+            costs[address] = measure_cost(browser, address)
         except AssertionError as error:
             beyond.append(f"{address}: {str(error)[:2000]}")
     assert not beyond, "\n\n".join(beyond)
-    return found
+    return costs
 
 
-def test_in_trouble_of_every_kind_the_overview_stays_within_its_bounds(library: None) -> None:
-    house = House()
+def test_overview_with_every_problem_stays_within_its_budget(sqlite_database: None) -> None:
+    house = FilledConsole()
     house.fill(60)
     WorkerProcess.update(beat_at=now() - timedelta(minutes=2)).where(WorkerProcess.queue != "light").execute()
     for name, queue in tasks.queues.items():
@@ -249,16 +249,16 @@ def test_in_trouble_of_every_kind_the_overview_stays_within_its_bounds(library: 
         house.browser.set_cookie("language", language)
         html = house.browser.get(f"/{query}").text
         assert html.count('class="notice"') >= 9
-        cost_of(house.browser, f"/{query}")
+        measure_cost(house.browser, f"/{query}")
 
 
-def test_long_texts_make_no_list_heavy(operator: Browser) -> None:
+def test_long_texts_keep_lists_within_their_budget(operator: Browser) -> None:
     reader, book = "читатель" * 12 + "@example.org", ("Война и мир " * 30, "Лев Толстой " * 20)
     values = {"error": "BadZipFile: " + "не архив " * 900, "kwargs": {"title": 'Я<&"' * 300}, "asked_by": reader}
     for number in range(30):
-        session(f"{number}{reader}", book, minutes_ago=150)
-        closed(f"{number}{reader}c", book)
-        run("process_book_" * 4, "failed", asked_by_kind="operator", **values)
+        create_session(f"{number}{reader}", book, minutes_ago=150)
+        create_closed_session(f"{number}{reader}c", book)
+        create_run("process_book_" * 4, "failed", asked_by_kind="operator", **values)
     for number in range(12):
         SavedView.create(
             name=f"{number} " + "вид" * 19, search=f"state:failed {number} " + "слово" * 9, owner=PEOPLE["operator"]
@@ -268,7 +268,7 @@ def test_long_texts_make_no_list_heavy(operator: Browser) -> None:
         operator.set_cookie("language", language)
         for address in ("/", "/runs", "/runs?q=state:failed", "/bulk/new?verb=retry&q=state:failed", "/sessions",
                         "/sessions?state=closed", "/sessions?state=abandoned", "/sessions/cleanup"):  # fmt: skip
-            cost_of(operator, address)
+            measure_cost(operator, address)
     book_link, reader_link = re.findall(r'<a href="(/sessions[^"]+)">(?:Война|\d+чит)', operator.get("/sessions").text)[
         :2
     ]
@@ -277,15 +277,15 @@ def test_long_texts_make_no_list_heavy(operator: Browser) -> None:
 
 
 @pytest.fixture
-def full_house(library: None) -> House:
-    house = House()
+def full_console(sqlite_database: None) -> FilledConsole:
+    house = FilledConsole()
     house.fill(34)
     return house
 
 
-def test_no_page_asks_another_host_for_anything(full_house: House) -> None:
-    for address in [*full_house.addresses(), "/api/docs"]:
-        answer = full_house.browser.get(address)
+def test_pages_load_nothing_from_other_hosts(full_console: FilledConsole) -> None:
+    for address in [*full_console.addresses(), "/api/docs"]:
+        answer = full_console.browser.get(address)
         if answer.status_code == 404 and address == "/api/docs":
             continue
         loaded = re.findall(r'(?:src|srcset|action|poster|<link[^>]* href)="([^"]*)"', answer.text)
@@ -294,10 +294,10 @@ def test_no_page_asks_another_host_for_anything(full_house: House) -> None:
         assert not re.search(r"https?:|\*|data:text", policy), address
 
 
-def test_styles_and_scripts_are_small_and_ask_no_other_host() -> None:
+def test_static_files_are_small_and_load_nothing_from_other_hosts() -> None:
     files = [file for file in (ROOT / "static").rglob("*") if file.suffix in (".css", ".js")]
     assert {"app.css", "live.js"} <= {file.name for file in files}
-    assert sum(file.stat().st_size for file in files) <= MOST_BESIDE
+    assert sum(file.stat().st_size for file in files) <= MAX_STATIC_BYTES
     for file in files:
         assert not re.search(r"""url\(\s*['"]?(https?:|//)|@import|["'`](https?:)?//\w""", file.read_text()), file.name
 
@@ -306,7 +306,7 @@ def test_styles_and_scripts_are_small_and_ask_no_other_host() -> None:
 
 
 @pytest.mark.adds_views
-def test_a_page_beyond_its_budget_would_be_found(app: Flask) -> None:
+def test_page_over_budget_is_reported(app: Flask) -> None:
     """What the tests above rely on."""
 
     @app.get("/greedy")
@@ -315,9 +315,9 @@ def test_a_page_beyond_its_budget_would_be_found(app: Flask) -> None:
 
     @app.get("/long")
     def long() -> str:
-        return "x" * (MOST_BYTES + 1)
+        return "x" * (MAX_BYTES + 1)
 
-    browser: Browser = signed_in_browser(app, "viewer")
+    browser: Browser = sign_in_browser(app, "viewer")
     for address in ("/greedy", "/long"):
         with pytest.raises(AssertionError):
-            cost_of(browser, address)
+            measure_cost(browser, address)

@@ -8,10 +8,10 @@ from html import unescape
 from typing import Any
 
 import pytest
-from browsers import PEOPLE, Browser, empty_queues, signed_in_browser
+from browsers import PEOPLE, Browser, empty_queues, sign_in_browser
+from factories import create_attempt, create_consumer, create_run, row_ids
 from flask import Flask
-from inline_worker import one_run_worked_off
-from library import attempt, consumer_of, rows_of, run
+from thread_worker import process_one_run
 
 import tasks
 from admin.auth.identity import Who
@@ -32,19 +32,19 @@ ANNA = Requester("operator", "anna@example.org")
 TASK = "get_cleanup_statistics"
 
 
-def who(role: str = "admin") -> Who:
+def create_actor(role: str = "admin") -> Who:
     return Who("operator", PEOPLE[role], role, "web")
 
 
 def fields_of(html: str) -> dict[str, Any]:
     """What the form of the question would send."""
     form = html.partition('action="/bulk"')[2].partition("</form>")[0]
-    found = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form)
-    fields: dict[str, Any] = {name: unescape(value) for name, value in found if name != "run"}
-    return {**fields, "run": [value for name, value in found if name == "run"]}
+    matches = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form)
+    fields: dict[str, Any] = {name: unescape(value) for name, value in matches if name != "run"}
+    return {**fields, "run": [value for name, value in matches if name == "run"]}
 
 
-def begin(verb: str, runs: Any = None, search: str | None = None) -> Bulk:
+def create_bulk(verb: str, runs: Any = None, search: str | None = None) -> Bulk:
     runs = everything(Lookup()) if runs is None else runs
     return bulk.begin(verb, runs, preflight(runs, 1).fingerprint, ANNA, search)
 
@@ -61,31 +61,31 @@ def fresh_queues() -> None:
 # --- the question --------------------------------------------------------------------------------------------
 
 
-def test_the_question_counts_exactly_shows_the_newest_and_says_what_will_be_refused(either: Browser) -> None:
-    failed = [run(TASK, "failed", enqueued_at=now() - timedelta(minutes=number)) for number in range(12)]
-    run(TASK, "running")
-    run("process_book", "failed")
-    html = either.get(f"/bulk/new?verb=retry&q=task:{TASK}").text
+def test_confirmation_shows_exact_count_newest_runs_and_refusals(any_db_operator: Browser) -> None:
+    failed = [create_run(TASK, "failed", enqueued_at=now() - timedelta(minutes=number)) for number in range(12)]
+    create_run(TASK, "running")
+    create_run("process_book", "failed")
+    html = any_db_operator.get(f"/bulk/new?verb=retry&q=task:{TASK}").text
     assert "Retry 13 runs?" in html
     assert "1 has not ended and will be refused" in html
-    assert [one.id for one in failed[:9]] == rows_of(html)[1:]
-    assert len(rows_of(html)) == 10
+    assert [run.id for run in failed[:9]] == row_ids(html)[1:]
+    assert len(row_ids(html)) == 10
     assert "It would not start now" in html
     assert Bulk.select().count() == 0
 
 
-def test_ticked_runs_are_asked_about_in_the_same_way(operator: Browser) -> None:
-    one, two = run(TASK, "failed"), run(TASK, "failed")
-    run(TASK, "failed")
-    html = operator.get(f"/bulk/new?verb=cancel&run={one.id}&run={two.id}").text
+def test_ticked_runs_are_confirmed_by_id(operator: Browser) -> None:
+    run, two = create_run(TASK, "failed"), create_run(TASK, "failed")
+    create_run(TASK, "failed")
+    html = operator.get(f"/bulk/new?verb=cancel&run={run.id}&run={two.id}").text
     assert "Cancel 2 runs?" in html
     assert "2 have ended and will be refused" in html
-    assert set(fields_of(html)["run"]) == {one.id, two.id}
+    assert set(fields_of(html)["run"]) == {run.id, two.id}
 
 
 @pytest.mark.parametrize("url", ["/bulk/new?verb=retry", "/bulk/new?verb=retry&q=&state=all&task="])
-def test_all_runs_at_once_are_never_meant(operator: Browser, url: str) -> None:
-    run(TASK, "failed")
+def test_bulk_action_on_all_runs_is_rejected(operator: Browser, url: str) -> None:
+    create_run(TASK, "failed")
     assert operator.get(url).status_code == 422
     for search in ("", "   ", f"before:{now().isoformat()}"):
         shown = preflight(everything(Lookup()), 1).fingerprint
@@ -100,154 +100,154 @@ def test_all_runs_at_once_are_never_meant(operator: Browser, url: str) -> None:
         ({"verb": "retry", "search": "state:broken"}, "search"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name(operator: Browser, form: dict[str, str], field: str) -> None:
+def test_invalid_bulk_form_is_rejected_by_field(operator: Browser, form: dict[str, str], field: str) -> None:
     answer = operator.send("/bulk", **form, fingerprint="x", total="1")
     assert answer.status_code == 422
     assert f"<p>{field}: " in answer.text
 
 
-def test_more_than_can_be_taken_at_once_are_refused(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selection_over_the_limit_is_rejected(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "MOST", 3)
     for _ in range(4):
-        run(TASK, "failed")
+        create_run(TASK, "failed")
     assert "More than 3 runs match" in operator.get("/bulk/new?verb=retry&state=failed").text
     with pytest.raises(BadInput):
-        perform(who(), "bulk.retry", fingerprint="x", search="state:failed")
+        perform(create_actor(), "bulk.retry", fingerprint="x", search="state:failed")
     assert (Bulk.select().count(), BulkItem.select().count()) == (0, 0)
 
 
-def test_a_viewer_is_not_asked_and_only_an_admin_deletes(app: Flask, library: None) -> None:
-    one = run(TASK, "failed")
-    viewer, operator = signed_in_browser(app, "viewer"), signed_in_browser(app, "operator")
+def test_viewer_gets_no_bulk_action_and_only_an_admin_deletes(app: Flask, sqlite_database: None) -> None:
+    run = create_run(TASK, "failed")
+    viewer, operator = sign_in_browser(app, "viewer"), sign_in_browser(app, "operator")
     assert viewer.get("/bulk/new?verb=retry&state=failed").status_code == 403
     assert 'name="run"' not in viewer.get("/runs").text
     assert 'value="delete"' not in operator.get("/runs").text
     html = operator.get("/bulk/new?verb=delete&state=failed").text
     assert "This takes the role admin." in html
     assert "<form" not in html.partition("<main")[2]
-    shown = preflight(ticked([one.id]), 1).fingerprint
-    assert operator.send("/bulk", verb="delete", run=one.id, fingerprint=shown, total="1").status_code == 403
+    shown = preflight(ticked([run.id]), 1).fingerprint
+    assert operator.send("/bulk", verb="delete", run=run.id, fingerprint=shown, total="1").status_code == 403
     with pytest.raises(NotAllowed):
-        perform(who("viewer"), "bulk.retry", fingerprint=shown, runs=[one.id])
+        perform(create_actor("viewer"), "bulk.retry", fingerprint=shown, runs=[run.id])
     assert Bulk.select().count() == 0
 
 
 # --- what was shown is what is done --------------------------------------------------------------------------
 
 
-def test_a_set_that_has_changed_since_is_refused_with_the_reason_and_asked_about_again(either: Browser) -> None:
-    consumer_of("light")
-    one, two = run(TASK, "failed"), run(TASK, "failed")
-    form = fields_of(either.get("/bulk/new?verb=retry&state=failed").text)
-    Run.update(state="succeeded").where(Run.id == one.id).execute()
-    run(TASK, "failed", enqueued_at=now() - timedelta(hours=1))
-    run(TASK, "failed", enqueued_at=now() - timedelta(hours=2))
+def test_changed_selection_is_rejected_and_confirmed_again(any_db_operator: Browser) -> None:
+    create_consumer("light")
+    run, two = create_run(TASK, "failed"), create_run(TASK, "failed")
+    form = fields_of(any_db_operator.get("/bulk/new?verb=retry&state=failed").text)
+    Run.update(state="succeeded").where(Run.id == run.id).execute()
+    create_run(TASK, "failed", enqueued_at=now() - timedelta(hours=1))
+    create_run(TASK, "failed", enqueued_at=now() - timedelta(hours=2))
     del form["run"]
-    answer = either.send("/bulk", **form)
+    answer = any_db_operator.send("/bulk", **form)
     assert answer.status_code == 409
     assert "There were 2, now there are 3." in answer.text
     assert "Retry 3 runs?" in answer.text
     assert (Bulk.select().count(), BulkItem.select().count()) == (0, 0)
     again = fields_of(answer.text)
     del again["run"]
-    assert either.send("/bulk", **again).status_code == 303
+    assert any_db_operator.send("/bulk", **again).status_code == 303
     assert {item.run_id for item in BulkItem.select()} >= {two.id}
-    assert one.id not in {item.run_id for item in BulkItem.select()}
+    assert run.id not in {item.run_id for item in BulkItem.select()}
 
 
-def test_runs_that_come_in_after_the_question_do_not_change_it(operator: Browser) -> None:
-    consumer_of("light")
-    one = run(TASK, "failed", enqueued_at=now() - timedelta(minutes=1))
+def test_runs_enqueued_after_the_confirmation_are_left_out(operator: Browser) -> None:
+    create_consumer("light")
+    run = create_run(TASK, "failed", enqueued_at=now() - timedelta(minutes=1))
     form = fields_of(operator.get(f"/bulk/new?verb=retry&task={TASK}&last=24h").text)
-    run(TASK, "failed", enqueued_at=now() + timedelta(seconds=1))
+    create_run(TASK, "failed", enqueued_at=now() + timedelta(seconds=1))
     del form["run"]
     assert operator.send("/bulk", **form).status_code == 303
-    assert [item.run_id for item in BulkItem.select()] == [one.id]
+    assert [item.run_id for item in BulkItem.select()] == [run.id]
 
 
-def test_a_filter_is_retried_by_a_task_with_one_audit_line_and_an_account(either: Browser) -> None:
-    consumer_of("light")
-    failed = [run(TASK, "failed", kwargs={"hours": 24}, error="ValueError: no", attempts=1) for _ in range(3)]
-    form = fields_of(either.get("/bulk/new?verb=retry&state=failed").text)
+def test_bulk_retry_runs_as_a_task_with_audit_row_and_result_page(any_db_operator: Browser) -> None:
+    create_consumer("light")
+    failed = [create_run(TASK, "failed", kwargs={"hours": 24}, error="ValueError: no", attempts=1) for _ in range(3)]
+    form = fields_of(any_db_operator.get("/bulk/new?verb=retry&state=failed").text)
     del form["run"]
-    begun = Bulk.get_by_id(int(either.send("/bulk", **form).location.rpartition("/")[2]))
+    begun = Bulk.get_by_id(int(any_db_operator.send("/bulk", **form).location.rpartition("/")[2]))
     assert (begun.verb, begun.total, begun.asked_by) == ("retry", 3, "operator@example.org")
-    with one_run_worked_off():
+    with process_one_run():
         pass
     assert set(results(begun).values()) == {("done", None)}
-    for one in failed:
-        again = Run.get_by_id(one.id)
+    for run in failed:
+        again = Run.get_by_id(run.id)
         assert (again.state, again.error) == ("waiting", None)
     assert tasks.light.storage.messages.count_waiting() == 3
     (line,) = AuditEntry.select().where(AuditEntry.action.startswith("bulk"))
     assert (line.target, line.after["count"], line.after["run"]) == (str(begun.id), 3, begun.run_id)
     assert line.after["search"].startswith("state:failed before:")
-    html = either.get(f"/bulk/{begun.id}").text
+    html = any_db_operator.get(f"/bulk/{begun.id}").text
     assert "3 of 3" in html
     assert html.count("done</span>") == 3
     assert f'href="/runs/{begun.run_id}"' in html
-    assert f'href="/bulk/{begun.id}?state=done">3</a>' in either.get("/bulk").text
+    assert f'href="/bulk/{begun.id}?state=done">3</a>' in any_db_operator.get("/bulk").text
 
 
 # --- each verb -----------------------------------------------------------------------------------------------
 
 
-def test_retrying_takes_what_has_ended_and_tells_why_the_rest_is_refused(each_database: str) -> None:
-    ended = {state: run(TASK, state) for state in ("failed", "succeeded", "cancelled")}
-    going, strange, gone = run(TASK, "running"), run("no_such_task", "failed"), run(TASK, "failed")
+def test_retry_takes_ended_runs_and_gives_reasons_for_the_rest(each_database: str) -> None:
+    ended = {state: create_run(TASK, state) for state in ("failed", "succeeded", "cancelled")}
+    going, strange, gone = create_run(TASK, "running"), create_run("no_such_task", "failed"), create_run(TASK, "failed")
     tasks.light.storage.messages.write(tasks.light.posted(tasks.get_cleanup_statistics.s(id=going.id)))
-    begun = begin("retry")
+    begun = create_bulk("retry")
     gone.delete_instance()
     assert work_off(tasks.queues, begun.id) == {"done": 3, "refused": 3, "total": 6}
-    told = results(begun)
-    assert {told[one.id] for one in ended.values()} == {("done", None)}
-    assert told[going.id] == ("refused", batch.NOT_ENDED)
-    assert told[strange.id] == ("refused", batch.UNKNOWN_TASK)
-    assert told[gone.id] == ("refused", batch.NOT_ON_RECORD)
+    outcomes = results(begun)
+    assert {outcomes[run.id] for run in ended.values()} == {("done", None)}
+    assert outcomes[going.id] == ("refused", batch.NOT_ENDED)
+    assert outcomes[strange.id] == ("refused", batch.UNKNOWN_TASK)
+    assert outcomes[gone.id] == ("refused", batch.NOT_ON_RECORD)
     assert Bulk.get_by_id(begun.id).ended_at
 
 
-def test_cancelling_takes_what_waits_and_refuses_what_has_ended(each_database: str) -> None:
+def test_cancel_takes_waiting_runs_and_refuses_ended_ones(each_database: str) -> None:
     waiting = [tasks.get_cleanup_statistics().id for _ in range(2)] + [
         tasks.get_cleanup_statistics.schedule(delay=60).id
     ]
     batch.write_down(tasks.queues)
-    over = run(TASK, "failed")
-    begun = begin("cancel")
+    over = create_run(TASK, "failed")
+    begun = create_bulk("cancel")
     assert work_off(tasks.queues, begun.id) == {"done": 3, "refused": 1, "total": 4}
     assert results(begun)[over.id] == ("refused", batch.NOT_PENDING)
-    assert {Run.get_by_id(one).state for one in waiting} == {"cancelled"}
+    assert {Run.get_by_id(run).state for run in waiting} == {"cancelled"}
     assert tasks.light.storage.messages.count_waiting() == tasks.light.storage.messages.count_scheduled() == 0
 
 
-def test_of_a_run_that_was_running_the_account_says_that_it_was_asked_to_stop(operator: Browser) -> None:
+def test_cancelled_running_run_is_listed_as_asked_to_stop(operator: Browser) -> None:
     running = tasks.get_cleanup_statistics()
     batch.write_down(tasks.queues)
     tasks.light.set_worker_identity("here", "Worker-1")
     assert tasks.light.dequeue() is not None
-    begun = begin("cancel")
+    begun = create_bulk("cancel")
     assert work_off(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
     assert results(begun)[running.id] == ("done", batch.ASKED_TO_STOP)
     assert "It was running and has been asked to stop." in operator.get(f"/bulk/{begun.id}").text
 
 
-def test_deleting_takes_the_run_its_attempts_its_lines_and_its_counts(each_database: str) -> None:
+def test_delete_removes_run_attempts_log_and_counts(each_database: str) -> None:
     at = now()
-    kept = run(TASK, "succeeded", ended_at=at, wait_ms=3, run_ms=5)
-    gone = [run(TASK, "failed", ended_at=at, wait_ms=3, run_ms=5) for _ in range(2)]
-    going = run(TASK, "running")
-    for one in (kept, *gone):
-        attempt(one, 1, "failed", ended_at=at, next_at=at)
-        LogLine.create(run_id=one.id, delivery=1, number=1, at=at, level="INFO", logger="x", text="line")
-        deltas = Counter(run_counts.keys_of(one))
-        deltas[run_counts.key_of(one, at, run_counts.RETRIED)] += 1
+    kept = create_run(TASK, "succeeded", ended_at=at, wait_ms=3, run_ms=5)
+    gone = [create_run(TASK, "failed", ended_at=at, wait_ms=3, run_ms=5) for _ in range(2)]
+    going = create_run(TASK, "running")
+    for run in (kept, *gone):
+        create_attempt(run, 1, "failed", ended_at=at, next_at=at)
+        LogLine.create(run_id=run.id, delivery=1, number=1, at=at, level="INFO", logger="x", text="line")
+        deltas = Counter(run_counts.keys_of(run))
+        deltas[run_counts.key_of(run, at, run_counts.RETRIED)] += 1
         run_counts.add(deltas)
-    begun = begin("delete")
+    begun = create_bulk("delete")
     BulkItem.delete().where(BulkItem.run_id == kept.id).execute()
     assert work_off(tasks.queues, begun.id)["done"] == 2
     assert results(begun)[going.id] == ("refused", batch.NOT_ENDED)
-    assert {one.id for one in Run.select()} == {kept.id, going.id}
-    assert [one.run_id for one in Attempt.select()] == [one.run_id for one in LogLine.select()] == [kept.id]
+    assert {run.id for run in Run.select()} == {kept.id, going.id}
+    assert [run.run_id for run in Attempt.select()] == [run.run_id for run in LogLine.select()] == [kept.id]
     kept_for_ever = RunCount.span == run_counts.EVER
     left = {(row.span, row.what): row.count for row in RunCount.select().where(~kept_for_ever) if row.count}
     for span in run_counts.SPANS:
@@ -263,12 +263,12 @@ class Killed(BaseException):
     """The end of a worker."""
 
 
-def test_what_an_execution_had_begun_when_it_died_is_concluded_by_the_next(
+def test_interrupted_batch_is_finished_by_the_next_execution(
     each_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
-    failed = [run(TASK, "failed", enqueued_at=now() - timedelta(minutes=9 - number)) for number in range(5)]
-    begun = begin("retry")
+    failed = [create_run(TASK, "failed", enqueued_at=now() - timedelta(minutes=9 - number)) for number in range(5)]
+    begun = create_bulk("retry")
 
     def killed(*_args: Any) -> None:
         raise Killed
@@ -282,19 +282,19 @@ def test_what_an_execution_had_begun_when_it_died_is_concluded_by_the_next(
     assert set(results(begun).values()) == {("done", None)}
     assert tasks.light.storage.messages.count_waiting() == 5
     assert work_off(tasks.queues, begun.id) == {"done": 5, "refused": 0, "total": 5}
-    assert {Run.get_by_id(one.id).state for one in failed} == {"waiting"}
+    assert {Run.get_by_id(run.id).state for run in failed} == {"waiting"}
 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
-def test_cancelling_and_deleting_go_on_in_the_same_way(
-    library: None, monkeypatch: pytest.MonkeyPatch, verb: str
+def test_interrupted_cancel_or_delete_is_finished_by_the_next_execution(
+    sqlite_database: None, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     if verb == "delete":
-        run(TASK, "failed")
+        create_run(TASK, "failed")
     else:
         tasks.get_cleanup_statistics()
         batch.write_down(tasks.queues)
-    begun = begin(verb)
+    begun = create_bulk(verb)
     with monkeypatch.context() as broken:
         broken.setattr(bulk, "finish_batch", lambda *_args: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
@@ -302,11 +302,11 @@ def test_cancelling_and_deleting_go_on_in_the_same_way(
     assert work_off(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
 
 
-def test_two_executions_at_once_do_each_run_once(each_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_executions_handle_each_run_once(each_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
     for _ in range(6):
-        run(TASK, "failed")
-    begun, done = begin("retry"), []
+        create_run(TASK, "failed")
+    begun, done = create_bulk("retry"), []
     inner = bulk.HANDLERS["retry"]
 
     def in_the_middle(queues: Any, run_ids: list[str], by: Requester) -> dict[str, str]:
@@ -323,11 +323,11 @@ def test_two_executions_at_once_do_each_run_once(each_database: str, monkeypatch
     assert (Bulk.get().done, Bulk.get().refused) == (6, 0)
 
 
-def test_what_is_stopped_leaves_the_rest_alone(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_bulk_leaves_the_remaining_runs_alone(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
     for _ in range(6):
-        run(TASK, "failed")
-    begun = begin("retry")
+        create_run(TASK, "failed")
+    begun = create_bulk("retry")
     progress: list[tuple[int, int]] = []
 
     def after_the_first_batch(done: int, total: int) -> None:
@@ -344,10 +344,10 @@ def test_what_is_stopped_leaves_the_rest_alone(operator: Browser, monkeypatch: p
     assert [line.action for line in AuditEntry.select() if line.action.startswith("bulk")] == ["bulk.stop"]
 
 
-def test_when_nobody_can_be_asked_to_work_it_off_nothing_is_left(
+def test_bulk_is_not_stored_when_its_task_cannot_be_enqueued(
     operator: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(TASK, "failed")
+    create_run(TASK, "failed")
     form = fields_of(operator.get("/bulk/new?verb=retry&state=failed").text)
     del form["run"]
     monkeypatch.setattr(bulk_deeds, "TASK", "no_such_task")
@@ -358,10 +358,10 @@ def test_when_nobody_can_be_asked_to_work_it_off_nothing_is_left(
 # --- pages ---------------------------------------------------------------------------------------------------
 
 
-def test_the_items_are_paged_and_can_be_had_by_result(operator: Browser) -> None:
+def test_items_are_paged_and_filtered_by_result(operator: Browser) -> None:
     for _ in range(70):
-        run(TASK, "failed")
-    begun = begin("retry")
+        create_run(TASK, "failed")
+    begun = create_bulk("retry")
     BulkItem.update(state="refused", reason=batch.NOT_ENDED).where(BulkItem.number <= 3).execute()
     url, seen = f"/bulk/{begun.id}", []
     while url:
@@ -375,18 +375,18 @@ def test_the_items_are_paged_and_can_be_had_by_result(operator: Browser) -> None
     assert operator.get(f"/bulk/{begun.id}?after=x").status_code == 422
 
 
-def test_old_accounts_are_forgotten(each_database: str) -> None:
-    run(TASK, "failed")
-    old, new = begin("retry"), begin("retry")
+def test_old_bulks_are_deleted(each_database: str) -> None:
+    create_run(TASK, "failed")
+    old, new = create_bulk("retry"), create_bulk("retry")
     Bulk.update(created_at=now() - timedelta(days=31)).where(Bulk.id == old.id).execute()
     bulk.forget(now() - bulk.KEPT)
-    assert [one.id for one in Bulk.select()] == [item.bulk_id for item in BulkItem.select()] == [new.id]
+    assert [row.id for row in Bulk.select()] == [item.bulk_id for item in BulkItem.select()] == [new.id]
 
 
-def test_a_command_for_many_runs_takes_few_statements(each_database: str, count_statements: Callable[[], int]) -> None:
+def test_bulk_delete_takes_few_statements(each_database: str, count_statements: Callable[[], int]) -> None:
     for _ in range(150):
-        run(TASK, "failed")
-    begun = begin("delete")
+        create_run(TASK, "failed")
+    begun = create_bulk("delete")
     work_off(tasks.queues, begun.id)
     assert Run.select().count() == 0
     assert count_statements() < 150

@@ -21,11 +21,11 @@ def log_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-def texts(log: AttemptLog) -> list[str]:
+def line_texts(log: AttemptLog) -> list[str]:
     return [line.text for line in (*log.head, *log.tail)]
 
 
-def test_lines_are_kept_from_info_on_with_their_level_and_logger_while_the_task_runs() -> None:
+def test_log_lines_from_info_are_captured_while_the_task_runs() -> None:
     logger.info("before")
     with capture_logs() as log:
         logger.debug("too fine")
@@ -39,55 +39,55 @@ def test_lines_are_kept_from_info_on_with_their_level_and_logger_while_the_task_
     assert current() is None
 
 
-def test_what_the_program_does_not_log_is_not_kept_either(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_below_the_program_log_level_are_not_captured(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     with capture_logs() as log:
         logger.info("not at this LOG_LEVEL")
         logger.warning("this one")
-    assert texts(log) == ["this one"]
+    assert line_texts(log) == ["this one"]
 
 
-def test_of_many_lines_the_first_and_the_last_are_kept_and_the_numbers_tell_of_the_gap() -> None:
+def test_first_and_last_lines_are_kept_with_their_numbers() -> None:
     with capture_logs() as log:
         for number in range(1, 1001):
             logger.info("line %d", number)
     kept = [line.number for line in (*log.head, *log.tail)]
     assert kept == [*range(1, HEAD_LINES + 1), *range(1001 - TAIL_LINES, 1001)]
     assert log.pending()["left_out"] == [HEAD_LINES + 1, 1000 - TAIL_LINES]
-    assert texts(log)[-1] == "line 1000"
+    assert line_texts(log)[-1] == "line 1000"
 
 
-def test_long_lines_are_bounded_in_bytes_too() -> None:
+def test_captured_lines_are_limited_in_bytes() -> None:
     with capture_logs() as log:
         for _ in range(200):
             logger.info("ж" * 3000)
-    size = sum(len(text.encode()) for text in texts(log))
+    size = sum(len(text.encode()) for text in line_texts(log))
     assert 48 << 10 < size <= 64 << 10
     assert log.tail[-1].number == 200
 
 
-def test_a_line_that_is_too_long_loses_its_middle() -> None:
+def test_long_line_loses_its_middle() -> None:
     with capture_logs() as log:
         logger.info("begin" + "-" * 50_000 + "end")
-    (text,) = texts(log)
+    (text,) = line_texts(log)
     assert len(text) < MAX_LINE + 100
     assert text.startswith("begin-")
     assert text.endswith("-end")
     assert "cut: 50,008 bytes in all" in text
 
 
-def test_a_traceback_stays_with_its_line_and_what_no_database_takes_goes() -> None:
+def test_traceback_stays_with_its_line_and_nul_is_replaced() -> None:
     with capture_logs() as log:
         try:
             raise ValueError("a\0b")
         except ValueError:
             logger.exception("Two\nlines")
-    (text,) = texts(log)
+    (text,) = line_texts(log)
     assert text.startswith("Two\nlines\nTraceback (most recent call last):")
     assert text.endswith("ValueError: a\N{REPLACEMENT CHARACTER}b")
 
 
-def test_a_line_that_is_not_utf_8_is_kept_with_escapes() -> None:
+def test_line_that_is_not_utf_8_is_escaped() -> None:
     with capture_logs() as log:
         # Not by way of the root logger, whose lines pytest itself cannot carry.
         log_capture.handler.handle(
@@ -97,16 +97,16 @@ def test_a_line_that_is_not_utf_8_is_kept_with_escapes() -> None:
     assert (line.logger, line.text) == ("caf\\udce9", "opening caf\\udce9.epub")
 
 
-def test_words_that_do_not_fit_their_arguments_are_kept_as_they_are() -> None:
+def test_message_that_does_not_fit_its_arguments_is_kept_unformatted() -> None:
     with capture_logs() as log:
         log_capture.handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "%d books", ("many",), None))
-    assert texts(log) == ["%d books"]
+    assert line_texts(log) == ["%d books"]
 
 
 # --- whose line it is ----------------------------------------------------------------------------------------
 
 
-def test_tasks_in_threads_side_by_side_keep_their_own_lines() -> None:
+def test_tasks_in_parallel_threads_capture_their_own_lines() -> None:
     together = threading.Barrier(2)
 
     def task(name: str) -> list[str]:
@@ -115,34 +115,34 @@ def test_tasks_in_threads_side_by_side_keep_their_own_lines() -> None:
             logger.info("%s begins", name)
             together.wait(10)
             logger.info("%s ends", name)
-        return texts(log)
+        return line_texts(log)
 
     with ThreadPoolExecutor(2) as workers:
         assert list(workers.map(task, ["a", "b"])) == [["a begins", "a ends"], ["b begins", "b ends"]]
 
 
-def test_the_threads_and_coroutines_of_a_task_in_a_process_of_its_own_belong_to_it() -> None:
+def test_threads_and_coroutines_of_a_task_are_captured() -> None:
     async def fetch() -> None:
         await asyncio.to_thread(logger.info, "from a coroutine's thread")
 
     with capture_logs() as log, ThreadPoolExecutor(1) as pool:
         pool.submit(logger.info, "from a thread").result()
         asyncio.run(fetch())
-    assert texts(log) == ["from a thread", "from a coroutine's thread"]
+    assert line_texts(log) == ["from a thread", "from a coroutine's thread"]
 
 
-def test_a_task_within_a_task_keeps_its_lines_to_itself() -> None:
+def test_nested_task_captures_its_own_lines() -> None:
     with capture_logs() as outer:
         with capture_logs() as inner:
             logger.info("inner")
         logger.info("outer")
-    assert (texts(outer), texts(inner)) == (["outer"], ["inner"])
+    assert (line_texts(outer), line_texts(inner)) == (["outer"], ["inner"])
 
 
 # --- news ----------------------------------------------------------------------------------------------------
 
 
-def test_news_is_sent_while_the_task_runs_and_only_the_rest_goes_out_with_its_end() -> None:
+def test_lines_are_sent_while_the_task_runs_and_the_rest_at_its_end() -> None:
     sent: list[dict[str, Any]] = []
     with capture_logs(sent.append) as log:
         for number in range(50):
@@ -158,7 +158,7 @@ def test_news_is_sent_while_the_task_runs_and_only_the_rest_goes_out_with_its_en
     assert "progress" not in log.pending()
 
 
-def test_what_could_not_be_sent_goes_out_later() -> None:
+def test_unsent_lines_are_sent_later() -> None:
     tries: list[dict[str, Any]] = []
 
     def send(facts: dict[str, Any]) -> None:
@@ -175,7 +175,7 @@ def test_what_could_not_be_sent_goes_out_later() -> None:
     assert log.pending() == {}
 
 
-def test_an_attempt_that_has_ended_sends_nothing_more() -> None:
+def test_ended_attempt_sends_nothing_more() -> None:
     sent: list[dict[str, Any]] = []
     with capture_logs(sent.append) as ended:
         logger.info("a quick one")
@@ -186,7 +186,7 @@ def test_an_attempt_that_has_ended_sends_nothing_more() -> None:
     assert [line[4] for line in ended.pending()["lines"]] == ["a quick one"]
 
 
-def test_progress_is_the_latest_and_can_be_stored_anywhere() -> None:
+def test_progress_is_the_latest_value_and_storable() -> None:
     with capture_logs() as log:
         log.set_progress(1, None, "")
         log.set_progress(2, 38, "ch\0apters " * 100)

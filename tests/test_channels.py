@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from receivers import Hook, Mailbox, certificate_in, hook, mailbox
+from receivers import Mailbox, WebhookReceiver, create_certificate, run_mailbox, run_webhook_receiver
 
 from admin.alerts import channels, delivery
 from admin.alerts.channels import NotSent
@@ -22,11 +22,11 @@ from engine.monitor import alerts
 from engine.monitor.alerts import Notice, Signal
 
 SECRET = "a secret of sixteen"
-Setting = Callable[..., None]
+ChangeSettings = Callable[..., None]
 
 
 @pytest.fixture
-def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
+def change_settings(monkeypatch: pytest.MonkeyPatch) -> ChangeSettings:
     """Changes settings for the length of a test."""
 
     def change(**values: Any) -> None:
@@ -38,36 +38,36 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
 
 
 @pytest.fixture
-def inside(app: Flask) -> Iterator[Flask]:
+def app_context(app: Flask) -> Iterator[Flask]:
     with app.app_context():
         yield app
 
 
 @pytest.fixture
-def receiver(setting: Setting) -> Iterator[Hook]:
-    with hook() as made:
-        setting(alert_webhook_url=made.url, alert_webhook_secret=SECRET)
+def receiver(change_settings: ChangeSettings) -> Iterator[WebhookReceiver]:
+    with run_webhook_receiver() as made:
+        change_settings(alert_webhook_url=made.url, alert_webhook_secret=SECRET)
         yield made
 
 
-def fired(channel: str = "webhook", rule: str = "unserved", subject: str = "heavy", **facts: Any) -> Notice:
+def create_notice(channel: str = "webhook", rule: str = "unserved", subject: str = "heavy", **facts: Any) -> Notice:
     at = now()
     alerts.fire(Signal(rule, subject, facts.pop("value", 1), {"waiting": 3, **facts}), at, [channel], at)
     return alerts.newest(1)[0]
 
 
-def at_port(box: Mailbox, user: str = "", scheme: str = "smtp", host: str = "127.0.0.1") -> str:
+def smtp_url(box: Mailbox, user: str = "", scheme: str = "smtp", host: str = "127.0.0.1") -> str:
     return f"{scheme}://{user}{host}:{box.port}"
 
 
 # --- webhook -------------------------------------------------------------------------------------------------
 
 
-def test_a_webhook_says_what_slack_shows_and_what_a_program_reads(
-    inside: Flask, receiver: Hook, setting: Setting
+def test_webhook_body_serves_slack_and_programs(
+    app_context: Flask, receiver: WebhookReceiver, change_settings: ChangeSettings
 ) -> None:
-    setting(environment="production", console_url="https://dewey.example.org")
-    notice = fired()
+    change_settings(environment="production", console_url="https://dewey.example.org")
+    notice = create_notice()
     channels.send(notice)
     [post] = receiver.posts
     link = "https://dewey.example.org/workers"
@@ -88,40 +88,45 @@ def test_a_webhook_says_what_slack_shows_and_what_a_program_reads(
     }
 
 
-def test_a_receiver_can_tell_that_it_was_dewey_and_when(inside: Flask, receiver: Hook) -> None:
-    channels.send(fired())
+def test_webhook_is_signed_with_a_timestamp(app_context: Flask, receiver: WebhookReceiver) -> None:
+    channels.send(create_notice())
     [post] = receiver.posts
-    at, given = (part.partition("=")[2] for part in post.headers["Dewey-Signature"].split(","))
+    at, signature = (part.partition("=")[2] for part in post.headers["Dewey-Signature"].split(","))
     assert abs(time.time() - int(at)) < 30
     expected = hmac.new(SECRET.encode(), f"{at}.".encode() + post.body, hashlib.sha256).hexdigest()
-    assert given == expected
+    assert signature == expected
     other = hmac.new(SECRET.encode(), f"{int(at) + 1}.".encode() + post.body, hashlib.sha256).hexdigest()
-    assert given != other
+    assert signature != other
 
 
-def test_without_a_secret_nothing_is_signed(inside: Flask, receiver: Hook, setting: Setting) -> None:
-    setting(alert_webhook_secret="")
-    channels.send(fired())
+def test_webhook_without_a_secret_is_unsigned(
+    app_context: Flask, receiver: WebhookReceiver, change_settings: ChangeSettings
+) -> None:
+    change_settings(alert_webhook_secret="")
+    channels.send(create_notice())
     assert "Dewey-Signature" not in receiver.posts[0].headers
 
 
 @pytest.mark.parametrize(("status", "location"), [(500, ""), (404, ""), (302, "/elsewhere"), (307, "/elsewhere")])
-def test_another_answer_than_yes_is_not_sent_and_a_redirect_leads_nowhere(
-    inside: Flask, receiver: Hook, status: int, location: str
+def test_error_or_redirect_of_the_receiver_is_not_sent(
+    app_context: Flask, receiver: WebhookReceiver, status: int, location: str
 ) -> None:
     receiver.status, receiver.location = status, location
     with pytest.raises(NotSent, match=f"the receiver answers {status}"):
-        channels.send(fired())
+        channels.send(create_notice())
     assert len(receiver.posts) == 1
 
 
-def test_what_went_wrong_names_no_secret(
-    inside: Flask, setting: Setting, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+def test_send_errors_contain_no_secret(
+    app_context: Flask,
+    change_settings: ChangeSettings,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
-    setting(
+    change_settings(
         alert_webhook_url=f"http://127.0.0.1:{port}/hunter2?key=hunter2",
         alert_email_to=("ops@example.org",),
         alert_email_from="dewey@example.org",
@@ -130,73 +135,75 @@ def test_what_went_wrong_names_no_secret(
     with caplog.at_level("DEBUG"):
         for tried in delivery.try_channels():
             assert tried.error == "Connection refused"
-    told = caplog.text + "".join(capsys.readouterr()) + "".join(one.error or "" for one in alerts.newest(9))
-    assert "Connection refused" in told
-    assert "hunter2" not in told and "hunter2" not in repr(channels.settings)
+    output = caplog.text + "".join(capsys.readouterr()) + "".join(notice.error or "" for notice in alerts.newest(9))
+    assert "Connection refused" in output
+    assert "hunter2" not in output and "hunter2" not in repr(channels.settings)
 
 
-def test_in_the_language_that_is_set(inside: Flask, receiver: Hook, setting: Setting) -> None:
-    setting(language="ru")
-    channels.send(fired(waiting=0))
+def test_notice_is_in_the_configured_language(
+    app_context: Flask, receiver: WebhookReceiver, change_settings: ChangeSettings
+) -> None:
+    change_settings(language="ru")
+    channels.send(create_notice(waiting=0))
     assert "heavy" in receiver.texts[0] and "Nobody" not in receiver.texts[0]
 
 
 # --- mail ----------------------------------------------------------------------------------------------------
 
 
-def test_a_mail_goes_to_everybody_named(inside: Flask, setting: Setting) -> None:
-    with mailbox() as box:
-        setting(
+def test_mail_goes_to_all_recipients(app_context: Flask, change_settings: ChangeSettings) -> None:
+    with run_mailbox() as box:
+        change_settings(
             alert_email_to=("ann@example.org", "bob@example.org"),
             alert_email_from="dewey@example.org",
-            smtp_url=at_port(box),
+            smtp_url=smtp_url(box),
             environment="production",
             console_url="https://dewey.example.org",
         )
-        channels.send(fired("email"))
+        channels.send(create_notice("email"))
     [mail], [to] = box.mails, box.to
     assert to == ["ann@example.org", "bob@example.org"]
     assert (mail["From"], mail["To"]) == ("dewey@example.org", "ann@example.org, bob@example.org")
     assert mail["Subject"] == "[production] Dewey: No worker"
-    told = ["Nobody serves heavy; 3 runs wait.", "", "https://dewey.example.org/workers"]
-    assert mail.get_content().splitlines() == told
+    expected = ["Nobody serves heavy; 3 runs wait.", "", "https://dewey.example.org/workers"]
+    assert mail.get_content().splitlines() == expected
     assert mail["Auto-Submitted"] == "auto-generated" and mail["Date"] and mail["Message-ID"]
 
 
-def test_a_password_goes_only_over_an_encrypted_line(
-    inside: Flask, setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_password_is_sent_only_over_an_encrypted_connection(
+    app_context: Flask, change_settings: ChangeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = certificate_in(tmp_path)
+    certificate = create_certificate(tmp_path)
     to = {"alert_email_to": ("ann@example.org",), "alert_email_from": "dewey@example.org"}
-    with mailbox(certificate, login=True) as box:
-        setting(**to, smtp_url=at_port(box, "dewey:hunter%202@", host="localhost"))
+    with run_mailbox(certificate, login=True) as box:
+        change_settings(**to, smtp_url=smtp_url(box, "dewey:hunter%202@", host="localhost"))
         with pytest.raises(NotSent, match="certificate is not trusted"):
-            channels.send(fired("email"))
+            channels.send(create_notice("email"))
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        channels.send(fired("email", subject="light"))
+        channels.send(create_notice("email", subject="light"))
     assert (box.users, box.encrypted) == (["dewey"], [True])
     assert len(box.mails) == 1
     monkeypatch.setattr(channels, "is_loopback", lambda host: False)
-    with mailbox(login=True) as box:
-        setting(**to, smtp_url=at_port(box, "dewey:hunter%202@"))
+    with run_mailbox(login=True) as box:
+        change_settings(**to, smtp_url=smtp_url(box, "dewey:hunter%202@"))
         with pytest.raises(NotSent, match="does not encrypt, so it gets no password"):
-            channels.send(fired("email", subject="normal"))
+            channels.send(create_notice("email", subject="normal"))
         assert not box.users and not box.mails
 
 
-def test_a_mail_server_that_refuses_is_told_by_its_number(inside: Flask, setting: Setting) -> None:
-    with mailbox() as box:
+def test_mail_server_error_is_reported_by_its_code(app_context: Flask, change_settings: ChangeSettings) -> None:
+    with run_mailbox() as box:
         box.answer = "554 hunter2 is not welcome"
-        setting(alert_email_to=("a@example.org",), alert_email_from="d@example.org", smtp_url=at_port(box))
+        change_settings(alert_email_to=("a@example.org",), alert_email_from="d@example.org", smtp_url=smtp_url(box))
         with pytest.raises(NotSent, match=r"^the mail server answers 554$"):
-            channels.send(fired("email"))
+            channels.send(create_notice("email"))
 
 
 # --- when ----------------------------------------------------------------------------------------------------
 
 
-def test_while_the_receiver_is_away_it_is_tried_again_with_growing_pauses(inside: Flask, receiver: Hook) -> None:
-    notice, pauses = fired(), []
+def test_unavailable_receiver_is_retried_with_growing_pauses(app_context: Flask, receiver: WebhookReceiver) -> None:
+    notice, pauses = create_notice(), []
     receiver.status = 503
     for _ in range(9):
         notice = alerts.newest(1)[0]
@@ -212,9 +219,9 @@ def test_while_the_receiver_is_away_it_is_tried_again_with_growing_pauses(inside
     assert len(receiver.posts) == 10
 
 
-def test_a_channel_that_fails_keeps_nobody_waiting(inside: Flask, receiver: Hook) -> None:
+def test_failing_notice_does_not_delay_the_others(app_context: Flask, receiver: WebhookReceiver) -> None:
     for number in range(5):
-        fired(subject=f"queue {number}")
+        create_notice(subject=f"queue {number}")
     receiver.status = 503
     assert delivery.deliver(now()) == 0
     assert len(receiver.posts) == 1
@@ -223,32 +230,32 @@ def test_a_channel_that_fails_keeps_nobody_waiting(inside: Flask, receiver: Hook
     assert delivery.deliver(now() + timedelta(minutes=1)) == 1
 
 
-def test_after_a_day_it_is_given_up(inside: Flask, receiver: Hook) -> None:
+def test_notice_is_abandoned_after_a_day(app_context: Flask, receiver: WebhookReceiver) -> None:
     receiver.status = 503
-    notice = fired()
+    notice = create_notice()
     Notice.update(created_at=now() - timedelta(hours=25)).where(Notice.id == notice.id).execute()
     delivery.send(alerts.newest(1)[0])
     assert alerts.newest(1)[0].state == "failed"
     assert delivery.deliver(now() + timedelta(days=1)) == 0
 
 
-def test_of_two_who_send_one_does(inside: Flask, receiver: Hook) -> None:
-    fired()
-    [mine], [theirs] = alerts.due(now()), alerts.due(now())
-    assert [delivery.send(mine), delivery.send(theirs)] == [True, False]
+def test_concurrent_senders_send_a_notice_once(app_context: Flask, receiver: WebhookReceiver) -> None:
+    create_notice()
+    [first_copy], [second_copy] = alerts.due(now()), alerts.due(now())
+    assert [delivery.send(first_copy), delivery.send(second_copy)] == [True, False]
     assert len(receiver.posts) == 1
 
 
-def test_what_somebody_died_over_is_sent_by_another_when_the_claim_has_lapsed(inside: Flask, receiver: Hook) -> None:
-    notice = fired()
+def test_lapsed_claim_is_sent_by_another_watcher(app_context: Flask, receiver: WebhookReceiver) -> None:
+    notice = create_notice()
     assert alerts.claim(notice, now())
     assert delivery.deliver(now() + timedelta(seconds=100)) == 0
     assert delivery.deliver(now() + alerts.CLAIM + timedelta(seconds=1)) == 1
     assert [post.json["id"] for post in receiver.posts] == [notice.id]
 
 
-def test_resolved_comes_after_what_it_resolves(inside: Flask, receiver: Hook) -> None:
-    fired()
+def test_resolved_notice_follows_its_fired_notice(app_context: Flask, receiver: WebhookReceiver) -> None:
+    create_notice()
     receiver.status = 503
     delivery.deliver(now())
     [alert] = alerts.open_alerts()
@@ -262,5 +269,5 @@ def test_resolved_comes_after_what_it_resolves(inside: Flask, receiver: Hook) ->
     assert receiver.texts[1].startswith("Resolved after 12 min: Nobody serves heavy; 3 runs wait.")
 
 
-def test_settings_are_those_of_the_program() -> None:
+def test_channels_use_the_program_settings() -> None:
     assert channels.settings is settings and channels.channels() == []

@@ -25,7 +25,7 @@ def chart_at(app: Flask, zone: str, as_of: datetime, hours: int) -> Chart:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "Pacific/Honolulu", "Pacific/Kiritimati"])
-def test_whatever_the_hour_each_day_and_each_third_hour_has_one_label(app: Flask, zone: str) -> None:
+def test_axis_labels_are_distinct_at_every_hour(app: Flask, zone: str) -> None:
     for hours_later in range(24):
         as_of = NOON + timedelta(hours=hours_later)
         day, week = (chart_at(app, zone, as_of, hours) for hours in (24, 168))
@@ -47,7 +47,7 @@ def test_whatever_the_hour_each_day_and_each_third_hour_has_one_label(app: Flask
         ("America/New_York", "2026-11-01T06:00", "01:00 EDT", "01:00 EST"),
     ],
 )
-def test_where_the_clock_changes_each_bar_names_its_zone(
+def test_bars_around_a_clock_change_name_their_zone(
     app: Flask, zone: str, change: str, before: str, after: str
 ) -> None:
     at = datetime.fromisoformat(change).replace(tzinfo=UTC)

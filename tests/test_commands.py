@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import Flasks, bearer_headers
+from browsers import RunFlask, bearer_headers
+from factories import create_run, create_session
 from flask import Flask
 from installation import Installation
-from library import run, session
 from waiting import wait_until
 
 from admin.cli.generated import GROUPS
@@ -26,26 +26,26 @@ from engine.models import LogLine, Run, now
 from models import ReadingSession
 
 
-def test_runs_are_listed_with_the_filter_of_their_page(flask: Flasks) -> None:
-    wanted = [run(state="failed", enqueued_at=now() - timedelta(minutes=place)).id for place in range(3)]
-    run(state="succeeded")
+def test_runs_list_has_the_filters_of_its_page(flask: RunFlask) -> None:
+    expected = [create_run(state="failed", enqueued_at=now() - timedelta(minutes=number)).id for number in range(3)]
+    create_run(state="succeeded")
     first = flask("runs", "list", "--state", "failed", "--limit", "2")
-    assert [one for one in wanted if one in first] == wanted[:2]
+    assert [run_id for run_id in expected if run_id in first] == expected[:2]
     cursor = first.rpartition("more: --before ")[2]
-    assert wanted[2] in flask("runs", "list", "--state", "failed", "--limit", "2", "--before", cursor)
+    assert expected[2] in flask("runs", "list", "--state", "failed", "--limit", "2", "--before", cursor)
     assert flask("runs", "list", "--q", "state:dead") == "none"
 
 
 #: Nouns whose lists have commands of their own.
-OTHERS = ("operators", "tokens", "audit", "errors")
+OTHER_NOUNS = ("operators", "tokens", "audit", "errors")
 #: Those that can be asked without a word, and whose commands are made from the table.
-ALONE = [name for name, one in READS.items() if not one.in_path and one.noun not in OTHERS]
+READS_WITHOUT_PATH = [name for name, read in READS.items() if not read.in_path and read.noun not in OTHER_NOUNS]
 
 
-@pytest.mark.parametrize("name", [name for name in ALONE if name != "bulk.preflight"])
-def test_json_in_the_terminal_is_json_of_the_api(app: Flask, flask: Flasks, name: str) -> None:
-    run(state="failed", ended_at=now())
-    session()
+@pytest.mark.parametrize("name", [name for name in READS_WITHOUT_PATH if name != "bulk.preflight"])
+def test_json_output_equals_the_api(app: Flask, flask: RunFlask, name: str) -> None:
+    create_run(state="failed", ended_at=now())
+    create_session()
     noun, verb = READS[name].noun, READS[name].verb
     headers = bearer_headers("admin")
 
@@ -53,40 +53,43 @@ def test_json_in_the_terminal_is_json_of_the_api(app: Flask, flask: Flasks, name
         return app.test_client().get(f"/api/v1/admin{READS[name].path}", headers=headers).json
 
     # What begins at a full minute or is due next may change between two answers.
-    before, told, after = answer(), json.loads(flask(GROUPS.get(noun, noun), verb, "--json")), answer()
-    assert before.keys() == told.keys() == after.keys()
-    for key in told.keys() - {"ping_ms", "views", "queues"}:
-        assert told[key] in (before[key], after[key]), key
+    before, printed, after = answer(), json.loads(flask(GROUPS.get(noun, noun), verb, "--json")), answer()
+    assert before.keys() == printed.keys() == after.keys()
+    for key in printed.keys() - {"ping_ms", "views", "queues"}:
+        assert printed[key] in (before[key], after[key]), key
 
 
-def test_one_run_is_shown_with_what_it_logged(flask: Flasks) -> None:
-    one = run(state="failed", error="refused", ended_at=now())
-    LogLine.create(run_id=one.id, delivery=1, number=1, at=now(), level="INFO", logger="x", text="half of it")
-    assert "refused" in flask("runs", "show", one.id)
-    assert "half of it" in flask("runs", "log", one.id)
+def test_runs_show_and_log_print_one_run(flask: RunFlask) -> None:
+    run = create_run(state="failed", error="refused", ended_at=now())
+    LogLine.create(run_id=run.id, delivery=1, number=1, at=now(), level="INFO", logger="x", text="half of it")
+    assert "refused" in flask("runs", "show", run.id)
+    assert "half of it" in flask("runs", "log", run.id)
 
 
-def test_commands_do_what_they_say_and_print_what_comes_of_it(flask: Flasks) -> None:
-    one, open_session = run("get_cleanup_statistics", "failed", kwargs={"hours": 5}, ended_at=now()), session()
-    made = flask("runs", "again", one.id, "--arguments", '{"hours": 6}')
+def test_commands_perform_their_action_and_print_the_result(flask: RunFlask) -> None:
+    failed_run, open_session = (
+        create_run("get_cleanup_statistics", "failed", kwargs={"hours": 5}, ended_at=now()),
+        create_session(),
+    )
+    made = flask("runs", "again", failed_run.id, "--arguments", '{"hours": 6}')
     assert Run.get_by_id(made).kwargs == {"hours": 6}
-    assert json.loads(flask("runs", "again", one.id, "--json"))["result"].keys() == {"run_id"}
+    assert json.loads(flask("runs", "again", failed_run.id, "--json"))["result"].keys() == {"run_id"}
     assert flask("sessions", "close", str(open_session.id)) == "Done."
     assert not ReadingSession.get_by_id(open_session.id).is_active
 
 
-def test_what_is_dangerous_is_asked_about_first(flask: Flasks) -> None:
-    one = run(state="failed", ended_at=now())
-    assert "sure?" in flask("runs", "delete", one.id, typed="n\n", code=1)
+def test_dangerous_command_asks_for_confirmation(flask: RunFlask) -> None:
+    run = create_run(state="failed", ended_at=now())
+    assert "sure?" in flask("runs", "delete", run.id, typed="n\n", code=1)
     assert Run.select().count() == 1
-    flask("runs", "delete", one.id, "--yes")
+    flask("runs", "delete", run.id, "--yes")
     assert Run.select().count() == 0
 
 
-def test_many_runs_are_retried_once_somebody_has_seen_how_many(flask: Flasks, served: None) -> None:
-    one = run(state="failed", ended_at=now())
-    asked = flask("bulk", "retry", "--search", "state:failed", typed="n\n", code=1)
-    assert one.id in asked and "Retry 1 runs?" in asked
+def test_bulk_retry_shows_the_count_and_asks_for_confirmation(flask: RunFlask, live_consumers: None) -> None:
+    run = create_run(state="failed", ended_at=now())
+    result = flask("bulk", "retry", "--search", "state:failed", typed="n\n", code=1)
+    assert run.id in result and "Retry 1 runs?" in result
     assert flask("bulk", "list") == "none"
     flask("bulk", "retry", "--search", "state:failed", "--yes")
     assert "retry" in flask("bulk", "list")
@@ -94,7 +97,7 @@ def test_many_runs_are_retried_once_somebody_has_seen_how_many(flask: Flasks, se
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "expected"),
     [
         ("runs show x", 1, "No run has this id"),
         ("runs list --state open", 2, "state: one of"),
@@ -107,33 +110,33 @@ def test_many_runs_are_retried_once_somebody_has_seen_how_many(flask: Flasks, se
         ("queues show nothing", 2, "nothing"),
     ],
 )
-def test_exit_codes_tell_a_no_from_wrong_usage(flask: Flasks, words: str, code: int, told: str) -> None:
-    assert told in flask(*words.split(), code=code)
+def test_exit_codes_distinguish_failure_from_wrong_usage(flask: RunFlask, words: str, code: int, expected: str) -> None:
+    assert expected in flask(*words.split(), code=code)
 
 
-def test_the_status_is_watched_too(tmp_path: Path) -> None:
-    with watched(tmp_path, "status") as seen:
+def test_status_is_watched(tmp_path: Path) -> None:
+    with watch_command(tmp_path, "status") as seen:
         wait_until(lambda: seen().count("no live worker") >= 2 * 3)
 
 
-def test_a_list_is_watched_until_ctrl_c_without_a_web_server(tmp_path: Path) -> None:
-    with watched(tmp_path, "runs", "list") as seen:
+def test_list_is_watched_until_ctrl_c_without_a_web_server(tmp_path: Path) -> None:
+    with watch_command(tmp_path, "runs", "list") as seen:
         wait_until(lambda: seen().count("none") >= 2)
         made = Installation(tmp_path).flask("run-task", "get_cleanup_statistics").stdout.strip()
         wait_until(lambda: made in seen())
 
 
 @contextmanager
-def watched(tmp_path: Path, *words: str) -> Iterator[Callable[[], str]]:
+def watch_command(tmp_path: Path, *words: str) -> Iterator[Callable[[], str]]:
     """The command with --watch, for the length of a block; gives what it has printed so far."""
-    place = Installation(tmp_path)
-    place.flask("migrate")
+    installation = Installation(tmp_path)
+    installation.flask("migrate")
     output = tmp_path / "seen"
     with output.open("wb") as file:
         command = [sys.executable, "-m", "flask", *words, "--watch", "0.2"]
         # Whoever runs the tests in the background has them ignore Ctrl-C, and so would this.
         heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        environment = {**os.environ, **place.environment}
+        environment = {**os.environ, **installation.environment}
         watching = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, preexec_fn=heeding)
     try:
         yield output.read_text
@@ -142,19 +145,19 @@ def watched(tmp_path: Path, *words: str) -> Iterator[Callable[[], str]]:
         assert watching.wait(30) == 0
 
 
-def test_a_shell_completes_nouns_verbs_and_queues(tmp_path: Path) -> None:
-    place = Installation(tmp_path)
+def test_shell_completes_nouns_verbs_and_queues(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
 
     def completed(line: str) -> list[str]:
         words = {"_FLASK_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-        told = subprocess.run(
+        result = subprocess.run(
             [str(Path(sys.executable).parent / "flask")],
             cwd=ROOT,
-            env={**os.environ, **place.environment, **words},
+            env={**os.environ, **installation.environment, **words},
             capture_output=True,
             text=True,
         )
-        return [one.partition(",")[2] for one in told.stdout.splitlines()]
+        return [line_text.partition(",")[2] for line_text in result.stdout.splitlines()]
 
     assert {"runs", "sessions", "status"} <= set(completed("flask "))
     assert {"list", "show", "cancel"} <= set(completed("flask runs "))

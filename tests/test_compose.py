@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huey.consumer_options import OptionParserHandler
-from installation import free_port
+from installation import find_free_port
 from waiting import wait_until
 
 import tasks
@@ -22,7 +22,7 @@ from config import QUEUES, ROOT, load
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 WORKERS = [f"worker-{queue}" for queue in QUEUES]
-OURS = ["migrate", "web", *WORKERS, "watch"]
+PROGRAM_SERVICES = ["migrate", "web", *WORKERS, "watch"]
 SERVERS = ["redis", "postgres"]
 SECRETS = {"SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
 
@@ -46,69 +46,69 @@ def strings(node):
     return [node] if isinstance(node, str) else []
 
 
-def interpolated(text, environ):
+def interpolate(text, environ):
     """The text as compose fills it in: `${NAME:-default}` and `${NAME:?message}`."""
     return re.sub(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}", lambda part: environ.get(part[1]) or part[2] or "", text)
 
 
-def test_the_services_are_the_parts_of_the_program_and_its_two_servers():
-    assert list(SERVICES) == [*OURS, *SERVERS]
+def test_services_are_the_program_parts_and_its_two_servers():
+    assert list(SERVICES) == [*PROGRAM_SERVICES, *SERVERS]
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_command_names_a_program_that_the_requirements_install(name):
+@pytest.mark.parametrize("name", PROGRAM_SERVICES)
+def test_service_command_is_installed_by_the_requirements(name):
     program = SERVICES[name]["command"][0]
     package = {"flask": "Flask", "gunicorn": "gunicorn", "huey_consumer": "huey"}[program]
     assert re.search(rf"^{package}==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_a_worker_serves_its_own_queue_with_arguments_that_the_consumer_takes(queue):
-    command = [interpolated(part, {}) for part in SERVICES[f"worker-{queue}"]["command"]]
+def test_worker_service_serves_its_queue_with_valid_options(queue):
+    command = [interpolate(part, {}) for part in SERVICES[f"worker-{queue}"]["command"]]
     options, paths = OptionParserHandler().get_option_parser().parse_args(command[1:])
     assert paths == [f"tasks.{queue}"] and getattr(tasks, queue).name
     assert options.worker_type == "process"
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_a_worker_is_healthy_when_a_consumer_of_its_queue_lives(queue):
+def test_worker_healthcheck_checks_the_consumer_of_its_queue(queue):
     assert SERVICES[f"worker-{queue}"]["healthcheck"]["test"] == ["CMD", "python", "-m", "engine.alive", queue]
     assert (ROOT / "engine" / "alive.py").is_file()
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_the_number_of_workers_is_the_setting_and_its_default_the_programs(queue, tmp_path):
+def test_worker_count_is_the_setting_with_the_program_default(queue, tmp_path):
     command = SERVICES[f"worker-{queue}"]["command"]
     name = f"WORKERS_{queue.upper()}"
     default = load({"DATA_DIR": str(tmp_path)}).workers[queue]
-    assert interpolated(command[-1], {}) == str(default)
-    assert interpolated(command[-1], {name: "7"}) == "7"
+    assert interpolate(command[-1], {}) == str(default)
+    assert interpolate(command[-1], {name: "7"}) == "7"
 
 
-def test_migrate_is_a_command_of_the_program():
+def test_migrate_service_runs_a_program_command():
     assert SERVICES["migrate"]["command"] == ["flask", "migrate"]
     assert "migrate" in create_app().cli.commands
 
 
-def test_the_web_server_runs_as_the_image_does_by_itself():
+def test_web_service_runs_the_image_command():
     image_command = re.search(r"^CMD (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1]
     assert SERVICES["web"]["command"] == yaml.safe_load(image_command)
     assert Path(ROOT, SERVICES["web"]["command"][2]).is_file()
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_every_variable_of_the_program_is_passed_and_no_other(name):
+@pytest.mark.parametrize("name", PROGRAM_SERVICES)
+def test_services_pass_every_program_variable_and_no_other(name):
     passed = set(SERVICES[name]["environment"])
     assert passed == variables_read_by_config() - {"DATA_DIR"}
 
 
-def test_a_variable_is_passed_under_its_own_name_and_its_default_is_the_programs():
+def test_variables_keep_their_name_and_the_program_default():
     fixed = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "HOST", "PORT"}
     for name, value in SERVICES["web"]["environment"].items():
         assert name in fixed or value == f"${{{name}:-}}"
 
 
-def test_secrets_have_no_default_and_are_made_as_the_example_says():
+def test_secrets_have_no_default_and_are_in_the_example():
     used = {name: form for text in strings(COMPOSE) for name, form in re.findall(r"\$\{(\w+)([^}]*)\}", text)}
     assert {name for name, form in used.items() if form.startswith(":?")} == SECRETS
     for name, value in [pair for service in SERVICES.values() for pair in service["environment"].items()]:
@@ -117,42 +117,42 @@ def test_secrets_have_no_default_and_are_made_as_the_example_says():
     assert {name for name in example if not example[name]} >= SECRETS
 
 
-def test_settings_made_from_the_example_are_accepted_by_the_program(tmp_path):
+def test_settings_from_the_example_are_accepted(tmp_path):
     made = dict.fromkeys(SECRETS, "Zx9-_" * 13)
-    environ = {name: interpolated(value, made) for name, value in SERVICES["web"]["environment"].items()}
+    environ = {name: interpolate(value, made) for name, value in SERVICES["web"]["environment"].items()}
     settings = load({"DATA_DIR": str(tmp_path), **environ})
     assert not settings.embedded_broker and not settings.embedded_database
     assert settings.redis_url == f"redis://:{made['REDIS_PASSWORD']}@redis:6379/0"
     assert settings.database_url == f"postgresql://dewey:{made['POSTGRES_PASSWORD']}@postgres:5432/dewey"
 
 
-def test_only_the_web_server_is_published_and_only_on_loopback():
+def test_only_the_web_server_is_published_on_loopback():
     assert {name for name, service in SERVICES.items() if "ports" in service} == {"web"}
     assert SERVICES["web"]["ports"] == ["127.0.0.1:${PORT:-8000}:8000"]
     assert SERVICES["web"]["environment"]["PORT"] == "8000"
 
 
-def test_nothing_keeps_a_worker_from_being_scaled():
+def test_worker_services_can_be_scaled():
     for name in WORKERS:
         assert not {"container_name", "ports", "hostname", "volumes"} & set(SERVICES[name])
 
 
-def test_nothing_runs_as_root():
+def test_no_service_runs_as_root():
     users = re.findall(r"^USER (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert users and users[-1] not in ("root", "0")
-    assert all("user" not in SERVICES[name] for name in OURS)
+    assert all("user" not in SERVICES[name] for name in PROGRAM_SERVICES)
     assert [SERVICES[name]["user"] for name in SERVERS] == SERVERS
 
 
-@pytest.mark.parametrize("name", [name for name in [*OURS, *SERVERS] if name != "migrate"])
-def test_a_service_that_stays_is_watched_restarted_and_given_time_to_stop(name):
+@pytest.mark.parametrize("name", [name for name in [*PROGRAM_SERVICES, *SERVERS] if name != "migrate"])
+def test_lasting_service_has_healthcheck_restart_and_stop_grace(name):
     service = SERVICES[name]
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["restart"] == "unless-stopped"
     assert service["stop_grace_period"] == "30s"
 
 
-def test_migrations_run_once_before_everything_of_ours():
+def test_migrations_run_once_before_our_services():
     assert SERVICES["migrate"]["restart"] == "no"
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     for name in ["web", *WORKERS, "watch"]:
@@ -163,16 +163,16 @@ def test_migrations_run_once_before_everything_of_ours():
         }
 
 
-def test_what_the_services_run_is_healthy_on_real_servers_and_stops_when_told(fresh_postgresql, redis_url, tmp_path):
-    port = free_port()
-    here = {"DATABASE_URL": fresh_postgresql, "REDIS_URL": redis_url, "HOST": "127.0.0.1", "PORT": str(port)}
+def test_services_are_healthy_on_real_servers_and_stop_on_request(fresh_postgresql, redis_url, tmp_path):
+    port = find_free_port()
+    settings = {"DATABASE_URL": fresh_postgresql, "REDIS_URL": redis_url, "HOST": "127.0.0.1", "PORT": str(port)}
 
     def run(name: str, command: list[str]) -> subprocess.Popen[bytes]:
-        program, *arguments = [interpolated(part, {}).replace(":8000/", f":{port}/") for part in command]
+        program, *arguments = [interpolate(part, {}).replace(":8000/", f":{port}/") for part in command]
         passed = {
-            key: interpolated(value, {"SECRET_KEY": "k" * 32}) for key, value in SERVICES[name]["environment"].items()
+            key: interpolate(value, {"SECRET_KEY": "k" * 32}) for key, value in SERVICES[name]["environment"].items()
         }
-        environ = {**os.environ, "DATA_DIR": str(tmp_path / "data"), **passed, **here}
+        environ = {**os.environ, "DATA_DIR": str(tmp_path / "data"), **passed, **settings}
         return subprocess.Popen([f"{sys.prefix}/bin/{program}", *arguments], cwd=ROOT, env=environ, stderr=log)
 
     def healthy(name: str) -> bool:
@@ -193,13 +193,13 @@ def test_what_the_services_run_is_healthy_on_real_servers_and_stops_when_told(fr
     assert not (tmp_path / "data").exists()
 
 
-def test_what_must_last_stands_in_named_volumes():
+def test_persistent_data_is_in_named_volumes():
     assert set(COMPOSE["volumes"]) == set(SERVERS)
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
     assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql/data"]
 
 
-def test_redis_asks_for_a_password_and_forgets_nothing_that_it_accepted():
+def test_redis_requires_a_password_and_persists_every_write():
     options = shlex.join(SERVICES["redis"]["command"][1:])
     assert "--requirepass '${REDIS_PASSWORD:?" in options
     assert "--appendonly yes --appendfsync always" in options
@@ -212,6 +212,6 @@ def test_images_are_pinned():
         assert re.search(r":\d+(\.\d+)?-alpine$", SERVICES[name]["image"])
 
 
-def test_the_image_holds_no_secret_and_no_data():
+def test_image_contains_no_secret_and_no_data():
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert {".env", ".env.*", "data", ".git", ".venv"} <= set(ignored)

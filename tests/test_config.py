@@ -35,13 +35,13 @@ def read(tmp_path):
     return lambda **environ: load({"DATA_DIR": str(tmp_path / "data"), **environ})
 
 
-def refusal(read, **environ):
+def error_message(read, **environ):
     with pytest.raises(BadSetting) as refused:
         read(**environ)
     return str(refused.value)
 
 
-def test_without_any_variable_the_defaults_of_the_contract_hold(read, tmp_path):
+def test_defaults_without_any_variable(read, tmp_path):
     settings = read()
     assert settings.database_url == f"sqlite:///{tmp_path}/data/dewey.db"
     assert settings.redis_url == ""
@@ -60,60 +60,60 @@ def test_without_any_variable_the_defaults_of_the_contract_hold(read, tmp_path):
     assert (settings.language, settings.environment) == ("en", "")
 
 
-def test_the_data_folder_is_data_in_the_project_unless_named(tmp_path):
+def test_data_folder_defaults_to_data_in_the_project(tmp_path):
     assert load({"SECRET_KEY": LONG_ENOUGH}).data_dir == ROOT / "data"
     assert load({"SECRET_KEY": LONG_ENOUGH, "DATA_DIR": "elsewhere"}).data_dir == ROOT / "elsewhere"
     assert load({"SECRET_KEY": LONG_ENOUGH, "DATA_DIR": str(tmp_path)}).data_dir == tmp_path
 
 
 @pytest.mark.parametrize(("name", "attribute", "least", "most"), WHOLE_NUMBERS)
-def test_a_whole_number_is_taken_up_to_its_bounds_and_refused_beyond(read, name, attribute, least, most):
+def test_whole_number_is_accepted_within_its_bounds_only(read, name, attribute, least, most):
     for value in (least, most or 1_000):
         assert getattr(read(**{name: str(value)}), attribute) == value
     for value in (least - 1, (most or 2**31 - 1) + 1, "1.5", "many", "٣", "1_000", "0x10", "+5"):
-        message = refusal(read, **{name: str(value)})
+        message = error_message(read, **{name: str(value)})
         assert message.startswith(f"{name}='{value}' cannot be used: ")
         assert f"from {least} to" in message
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_a_queue_may_have_no_workers_and_at_most_64(read, queue):
+def test_queue_has_0_to_64_workers(read, queue):
     name = f"WORKERS_{queue.upper()}"
     assert read(**{name: "0"}).workers[queue] == 0
     assert read(**{name: "64"}).workers[queue] == 64
     for value in ("-1", "65", "two"):
-        assert refusal(read, **{name: value}).startswith(f"{name}='{value}'")
+        assert error_message(read, **{name: value}).startswith(f"{name}='{value}'")
 
 
-def test_the_age_of_abandonment_may_be_a_fraction_but_never_nothing(read):
+def test_abandoned_age_is_a_positive_fraction_of_hours(read):
     assert read(ABANDONED_AFTER_HOURS="0.25").abandoned_after.total_seconds() == 900
     for value in ("0", "-1", "nan", "inf", "soon", "1e9"):
-        assert "a number of hours above 0" in refusal(read, ABANDONED_AFTER_HOURS=value)
+        assert "a number of hours above 0" in error_message(read, ABANDONED_AFTER_HOURS=value)
 
 
-def test_a_word_is_taken_in_any_case_and_refused_when_it_is_not_one_of_the_allowed(read):
+def test_choice_is_accepted_in_any_case_and_rejected_if_unknown(read):
     assert read(LOG_LEVEL="debug").log_level == "DEBUG"
     assert read(LOG_FORMAT="JSON").log_format == "json"
     assert read(LANGUAGE="RU").language == "ru"
-    assert "DEBUG, INFO, WARNING, ERROR, CRITICAL" in refusal(read, LOG_LEVEL="loud")
-    assert "text, json" in refusal(read, LOG_FORMAT="xml")
-    assert "en, ru" in refusal(read, LANGUAGE="de")
+    assert "DEBUG, INFO, WARNING, ERROR, CRITICAL" in error_message(read, LOG_LEVEL="loud")
+    assert "text, json" in error_message(read, LOG_FORMAT="xml")
+    assert "en, ru" in error_message(read, LANGUAGE="de")
 
 
 @pytest.mark.parametrize(
     ("desktop", "language"),
     [("en_GB:en", "en"), ("ru_RU.UTF-8", "ru"), ("de_DE:ru", "ru"), ("de_DE:de", "en"), ("ru:en", "ru")],
 )
-def test_the_list_of_languages_that_a_desktop_sets_is_no_bad_setting(read, desktop, language):
+def test_desktop_language_list_is_accepted(read, desktop, language):
     assert read(LANGUAGE=desktop).language == language
 
 
-def test_an_empty_value_counts_as_absent(read):
+def test_empty_value_counts_as_unset(read):
     assert read(PORT="", WORKERS_LIGHT=" ", REDIS_URL="", SECRET_KEY="").port == 8000
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("value", "meant"),
     [
         ("sqlite:////var/lib/dewey.db", "sqlite:////var/lib/dewey.db"),
         ("sqlite:///data/other.db", f"sqlite:///{ROOT}/data/other.db"),
@@ -122,19 +122,19 @@ def test_an_empty_value_counts_as_absent(read):
         ("postgresql:///books?host=/run/postgresql", "postgresql:///books?host=/run/postgresql"),
     ],
 )
-def test_a_database_is_named_by_a_sqlite_path_or_a_postgresql_url(read, given, meant):
-    assert read(DATABASE_URL=given, SECRET_KEY=LONG_ENOUGH).database_url == meant
+def test_database_url_is_sqlite_or_postgresql(read, value, meant):
+    assert read(DATABASE_URL=value, SECRET_KEY=LONG_ENOUGH).database_url == meant
 
 
 @pytest.mark.parametrize(
     "value", ["sqlite:///", "mysql://h/books", "postgresql://h", "postgresql://h:54x2/books", "books.db"]
 )
-def test_another_database_is_refused(read, value):
-    assert "sqlite:///path or postgresql://" in refusal(read, DATABASE_URL=value, SECRET_KEY=LONG_ENOUGH)
+def test_other_database_url_is_rejected(read, value):
+    assert "sqlite:///path or postgresql://" in error_message(read, DATABASE_URL=value, SECRET_KEY=LONG_ENOUGH)
 
 
 @pytest.mark.parametrize("value", ["redis://h:6379/0", "rediss://h", "unix:///run/redis.sock"])
-def test_a_broker_is_named_by_a_redis_url(read, value):
+def test_redis_url_is_accepted(read, value):
     settings = read(REDIS_URL=value, SECRET_KEY=LONG_ENOUGH)
     assert settings.redis_url == value and not settings.embedded_broker
 
@@ -142,19 +142,19 @@ def test_a_broker_is_named_by_a_redis_url(read, value):
 @pytest.mark.parametrize(
     "value", ["amqp://h", "h:6379", "redis://", "redis://h:99999", "redis://[::1", "unix://run/redis.sock"]
 )
-def test_another_broker_is_refused(read, value):
-    assert "redis://, rediss:// or unix://" in refusal(read, REDIS_URL=value, SECRET_KEY=LONG_ENOUGH)
+def test_other_broker_url_is_rejected(read, value):
+    assert "redis://, rediss:// or unix://" in error_message(read, REDIS_URL=value, SECRET_KEY=LONG_ENOUGH)
 
 
 @pytest.mark.parametrize("server", [{"DATABASE_URL": "postgresql://h/books"}, {"REDIS_URL": "redis://h"}])
-def test_with_a_server_a_secret_key_of_32_characters_is_required(read, server):
-    assert refusal(read, **server).startswith("SECRET_KEY='' cannot be used: at least 32 characters")
-    assert "at least 32 characters" in refusal(read, SECRET_KEY="k" * 31, **server)
+def test_server_requires_a_secret_key_of_32_characters(read, server):
+    assert error_message(read, **server).startswith("SECRET_KEY='' cannot be used: at least 32 characters")
+    assert "at least 32 characters" in error_message(read, SECRET_KEY="k" * 31, **server)
     assert read(SECRET_KEY=LONG_ENOUGH, **server).secret_key == LONG_ENOUGH
 
 
-def test_a_short_secret_key_is_refused_and_never_printed(read):
-    message = refusal(read, SECRET_KEY="my-dog-is-called-rex")
+def test_short_secret_key_is_rejected_and_never_printed(read):
+    message = error_message(read, SECRET_KEY="my-dog-is-called-rex")
     assert "rex" not in message and "********" in message
 
 
@@ -171,14 +171,14 @@ def test_a_short_secret_key_is_refused_and_never_printed(read):
         "mysql://h/books?sslPassword=hunter2&x=1",
     ],
 )
-def test_the_password_of_a_url_is_never_printed(read, value):
+def test_url_password_is_never_printed(read, value):
     for name in ("DATABASE_URL", "REDIS_URL"):
-        message = refusal(read, **{name: value}, SECRET_KEY=LONG_ENOUGH)
+        message = error_message(read, **{name: value}, SECRET_KEY=LONG_ENOUGH)
         assert message.startswith(f"{name}='") and "***" in message
         assert "hunter2" not in message
 
 
-def test_settings_that_are_printed_hold_no_secret_key(read):
+def test_settings_repr_contains_no_secret_key(read):
     assert LONG_ENOUGH not in repr(read(SECRET_KEY=LONG_ENOUGH))
 
 
@@ -190,26 +190,26 @@ def test_settings_that_are_printed_hold_no_secret_key(read):
         ("REDIS_URL", "redis://:p@h:6379/1", "redis_url"),
     ],
 )
-def test_a_secret_may_stand_in_a_file(read, tmp_path, name, value, attribute):
+def test_secret_may_be_read_from_a_file(read, tmp_path, name, value, attribute):
     file = tmp_path / "secret"
     file.write_text(f"{value}\n")
     environ = {"SECRET_KEY": LONG_ENOUGH} if name != "SECRET_KEY" else {}
     assert getattr(read(**{f"{name}_FILE": str(file)}, **environ), attribute) == value.strip()
 
 
-def test_a_secret_that_stands_in_a_file_and_in_its_variable_is_refused(read, tmp_path):
+def test_secret_given_by_file_and_variable_is_rejected(read, tmp_path):
     file = tmp_path / "key"
     file.write_text(LONG_ENOUGH)
-    message = refusal(read, SECRET_KEY=LONG_ENOUGH, SECRET_KEY_FILE=str(file))
+    message = error_message(read, SECRET_KEY=LONG_ENOUGH, SECRET_KEY_FILE=str(file))
     assert message == f"SECRET_KEY_FILE={str(file)!r} cannot be used: SECRET_KEY is set too; give one of them"
 
 
-def test_a_file_that_cannot_be_read_is_named(read, tmp_path):
+def test_unreadable_secret_file_is_named(read, tmp_path):
     missing = str(tmp_path / "nowhere")
-    assert refusal(read, REDIS_URL_FILE=missing).startswith(f"REDIS_URL_FILE={missing!r} cannot be used: ")
+    assert error_message(read, REDIS_URL_FILE=missing).startswith(f"REDIS_URL_FILE={missing!r} cannot be used: ")
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\xfa")
-    assert "it is not text" in refusal(read, DATABASE_URL_FILE=str(binary))
+    assert "it is not text" in error_message(read, DATABASE_URL_FILE=str(binary))
 
 
 def test_other_variables_are_not_read_from_files(read, tmp_path):
@@ -218,7 +218,7 @@ def test_other_variables_are_not_read_from_files(read, tmp_path):
     assert read(PORT_FILE=str(file)).port == 8000
 
 
-def test_the_embedded_key_is_made_once_for_its_owner_alone(read, tmp_path):
+def test_embedded_key_is_created_once_and_readable_by_its_owner_only(read, tmp_path):
     key = read().secret_key
     file = tmp_path / "data" / "secret_key"
     assert len(key) >= 32 and file.read_text() == key
@@ -228,20 +228,20 @@ def test_the_embedded_key_is_made_once_for_its_owner_alone(read, tmp_path):
     assert os.listdir(file.parent) == ["secret_key"]
 
 
-def test_an_embedded_key_that_lost_its_content_is_refused(read, tmp_path):
+def test_truncated_embedded_key_is_rejected(read, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret_key").write_text("short")
-    message = refusal(read)
+    message = error_message(read)
     assert message.startswith("SECRET_KEY=") and "secret_key holds fewer" in message and "short" not in message
 
 
-def test_a_data_folder_that_cannot_be_made_is_named(read, tmp_path):
+def test_data_folder_that_cannot_be_created_is_named(read, tmp_path):
     (tmp_path / "file").write_text("")
-    message = refusal(read, DATA_DIR=str(tmp_path / "file" / "data"))
+    message = error_message(read, DATA_DIR=str(tmp_path / "file" / "data"))
     assert message.startswith("DATA_DIR=") and "a writable folder is needed" in message
 
 
-def test_processes_that_race_for_the_first_start_agree_on_one_key(tmp_path):
+def test_concurrent_first_starts_agree_on_one_key(tmp_path):
     program = (
         "import sys, config\nfor line in sys.stdin: print(config.load({'DATA_DIR': line[:-1]}).secret_key, flush=True)"
     )
@@ -266,7 +266,7 @@ def test_processes_that_race_for_the_first_start_agree_on_one_key(tmp_path):
         racer.communicate()
 
 
-def test_importing_settings_with_a_bad_one_ends_the_program_with_one_line():
+def test_import_with_an_invalid_setting_exits_with_one_line():
     ended = subprocess.run(
         [sys.executable, "-c", "import config"],
         cwd=ROOT,
@@ -278,7 +278,7 @@ def test_importing_settings_with_a_bad_one_ends_the_program_with_one_line():
     assert ended.stderr == "dewey: PORT='http' cannot be used: a whole number from 1 to 65535 is allowed\n"
 
 
-def test_the_environment_goes_before_the_env_file(tmp_path):
+def test_environment_overrides_the_env_file(tmp_path):
     program = Path(tmp_path, "config.py")
     program.write_text(Path(ROOT, "config.py").read_text())
     Path(tmp_path, ".env").write_text("PORT=9001\nHOST=::1\n")

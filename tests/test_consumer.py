@@ -11,22 +11,22 @@ from pathlib import Path
 
 import psutil
 import pytest
-from consumers import BIN, ROOT, Consumer, consumer, shared_with_consumers
-from probes import (
-    call_another,
-    dawdle,
-    deaf,
+from consumers import BIN, ROOT, Consumer, consumer, share_with_consumers
+from sample_tasks import (
+    allocate_memory,
     die,
     echo,
+    enqueue_child,
+    exceed_soft_limit,
+    exit_task,
     fail,
-    fail_politely,
+    fail_with_result,
     hang,
     hold,
-    leave,
-    lines,
+    ignore_signals,
     probe,
+    read_lines,
     release,
-    swell,
     work,
 )
 from waiting import wait_until
@@ -44,26 +44,26 @@ from engine.queues.enqueue import asked_by
 @pytest.fixture(params=["sqlite", "redis and postgresql"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
     names = ("redis_url", "fresh_postgresql") if request.param != "sqlite" else ()
-    with shared_with_consumers(probe, tmp_path, *map(request.getfixturevalue, names)) as environment:
+    with share_with_consumers(probe, tmp_path, *map(request.getfixturevalue, names)) as environment:
         yield environment
 
 
 @pytest.fixture
 def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Consumer]:
-    with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
+    with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log") as running:
         yield running
 
 
-def recorded(run_id: str, state: str) -> Run:
+def wait_for_run(run_id: str, state: str) -> Run:
     """The run's record, once it has this state."""
     return wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == state)))
 
 
-def test_a_run_is_carried_out_and_everything_about_it_is_recorded(serving: Consumer) -> None:
+def test_run_is_executed_and_recorded(serving: Consumer) -> None:
     with asked_by(Requester("operator", "vera@example.org")):
         result = echo({"answer": [42, None]})
     assert result.get(blocking=True, timeout=25) == {"answer": [42, None]}
-    run = recorded(result.id, "succeeded")
+    run = wait_for_run(result.id, "succeeded")
     assert (run.task, run.queue, run.args, run.result) == (
         "echo",
         "probe",
@@ -78,130 +78,124 @@ def test_a_run_is_carried_out_and_everything_about_it_is_recorded(serving: Consu
     assert re.fullmatch(r"Worker-\d on \S+:\d+:\w+", attempt.worker)
 
 
-def test_a_result_is_kept_after_it_was_read(serving: Consumer) -> None:
+def test_result_is_kept_after_it_was_read(serving: Consumer) -> None:
     result = echo("kept")
     assert result.get(blocking=True, timeout=25) == "kept"
     assert probe.result(result.id) == "kept"
 
 
-def test_a_failing_run_is_retried_and_each_attempt_is_recorded_with_its_traceback(
-    serving: Consumer, tmp_path: Path
-) -> None:
+def test_failing_run_is_retried_and_each_attempt_recorded(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    run = recorded(fail(str(ledger)).id, "failed")
-    assert (run.error, run.attempts, len(lines(ledger))) == ("ValueError: always", 3, 3)
-    assert [(one.attempt, one.state, one.error) for one in run.history] == [
+    run = wait_for_run(fail(str(ledger)).id, "failed")
+    assert (run.error, run.attempts, len(read_lines(ledger))) == ("ValueError: always", 3, 3)
+    assert [(attempt.attempt, attempt.state, attempt.error) for attempt in run.history] == [
         (number, "failed", "ValueError: always") for number in (1, 2, 3)
     ]
-    assert all('raise ValueError("always")' in one.traceback for one in run.history)
+    assert all('raise ValueError("always")' in attempt.traceback for attempt in run.history)
     assert run_counts.totals(run.ended_at).counts == {"failed": 1, "again": 1, "retried": 2}
     assert "Retrying task in 0s (attempt 1/2)" in serving.log
     assert "Retrying task in 0s (attempt 2/2)" in serving.log
 
 
-def test_a_task_may_say_what_its_result_is_when_it_has_failed_for_good(serving: Consumer, tmp_path: Path) -> None:
-    result = fail_politely(str(tmp_path))
+def test_failed_task_may_set_its_own_result(serving: Consumer, tmp_path: Path) -> None:
+    result = fail_with_result(str(tmp_path))
     assert result.get(blocking=True, timeout=25) == {"error": "no luck"}
-    assert recorded(result.id, "failed").result == {"error": "no luck"}
+    assert wait_for_run(result.id, "failed").result == {"error": "no luck"}
 
 
-def test_a_task_that_exits_has_failed_and_its_worker_lives_on(serving: Consumer) -> None:
-    before = wait_until(lambda: len(found := {one.pid for one in serving.children()}) == 3 and found)
-    assert recorded(leave().id, "failed").error == "TaskExited: the task called sys.exit(3)"
-    assert {one.pid for one in serving.children()} == before
+def test_task_that_exits_fails_and_its_worker_survives(serving: Consumer) -> None:
+    before = wait_until(lambda: len(pids := {process.pid for process in serving.children()}) == 3 and pids)
+    assert wait_for_run(exit_task().id, "failed").error == "TaskExited: the task called sys.exit(3)"
+    assert {process.pid for process in serving.children()} == before
 
 
-def test_a_run_that_a_task_asked_for_names_its_parent(serving: Consumer, tmp_path: Path) -> None:
-    parent = call_another(str(tmp_path / "ledger"))
-    child = recorded(parent.get(blocking=True, timeout=25), "succeeded")
+def test_run_enqueued_by_a_task_names_its_parent(serving: Consumer, tmp_path: Path) -> None:
+    parent = enqueue_child(str(tmp_path / "ledger"))
+    child = wait_for_run(parent.get(blocking=True, timeout=25), "succeeded")
     assert (child.parent_id, child.asked_by_kind, child.asked_by) == (parent.id, "run", parent.id)
 
 
-def test_the_task_of_a_killed_worker_is_started_again_and_the_delivery_is_shown(
-    serving: Consumer, tmp_path: Path
-) -> None:
+def test_run_of_a_killed_worker_is_redelivered(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     result = hold(str(ledger))
-    [[_, _, pid]] = wait_until(lambda: lines(ledger))
+    [[_, _, pid]] = wait_until(lambda: read_lines(ledger))
     os.kill(int(pid), signal.SIGKILL)
     release(ledger)
     assert result.get(blocking=True, timeout=25) == "done"
-    assert [line[0] for line in lines(ledger)] == ["start", "start", "end"]
-    run = recorded(result.id, "succeeded")
+    assert [line[0] for line in read_lines(ledger)] == ["start", "start", "end"]
+    run = wait_for_run(result.id, "succeeded")
     assert (run.deliveries, run.attempts) == (2, 1)
-    assert [(one.state, one.attempt) for one in run.history] == [("died", 1), ("succeeded", 1)]
+    assert [(attempt.state, attempt.attempt) for attempt in run.history] == [("died", 1), ("succeeded", 1)]
     assert "died (signal 9)" in run.history[0].error
     assert len(serving.children()) == 3  # two workers, scheduler
 
 
-def test_a_task_that_kills_every_worker_ends_as_dead(environment: dict[str, str], tmp_path: Path) -> None:
-    with consumer("probes.probe", environment={**environment, "MAX_DELIVERIES": "3"}, log=tmp_path / "log") as serving:
+def test_task_that_kills_every_worker_ends_dead(environment: dict[str, str], tmp_path: Path) -> None:
+    with consumer(
+        "sample_tasks.probe", environment={**environment, "MAX_DELIVERIES": "3"}, log=tmp_path / "log"
+    ) as serving:
         poison, good = die(), echo(1)
-        run = recorded(poison.id, "dead")
-        assert (run.deliveries, [one.state for one in run.history]) == (3, ["died"] * 3)
+        run = wait_for_run(poison.id, "dead")
+        assert (run.deliveries, [attempt.state for attempt in run.history]) == (3, ["died"] * 3)
         assert good.get(blocking=True, timeout=25) == 1
         assert serving.process.poll() is None
 
 
-def test_a_message_that_cannot_be_read_is_dead_and_blocks_nobody(serving: Consumer) -> None:
+def test_unparseable_message_is_dead_lettered_and_blocks_no_other(serving: Consumer) -> None:
     probe.storage.messages.write(Effects().enqueue("garbage", b"garbage", None))
-    renamed = probe.serialize_task(echo.s(1)).replace(b"probes.echo", b"probes.gone")
+    renamed = probe.serialize_task(echo.s(1)).replace(b"sample_tasks.echo", b"sample_tasks.gone")
     probe.storage.messages.write(Effects().enqueue("forged", renamed, None))
     assert echo("after").get(blocking=True, timeout=25) == "after"
-    assert recorded("garbage", "dead").error == "not a message of this program"
-    assert recorded("forged", "dead").error == "the signature is not ours"
+    assert wait_for_run("garbage", "dead").error == "not a message of this program"
+    assert wait_for_run("forged", "dead").error == "the signature is not ours"
     assert probe.storage.messages.get("garbage") == b"garbage"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopping_consumer_lets_its_running_task_end(serving: Consumer, tmp_path: Path, how: int) -> None:
+def test_stopping_consumer_lets_its_running_task_finish(serving: Consumer, tmp_path: Path, how: int) -> None:
     ledger = tmp_path / "ledger"
     result = hold(str(ledger))
-    wait_until(lambda: lines(ledger))
+    wait_until(lambda: read_lines(ledger))
     family = [psutil.Process(serving.pid), *serving.children()]
     serving.process.send_signal(how)
     serving.logged("running task(s)")
     release(ledger)
     assert serving.process.wait(30) == 0
-    assert [line[0] for line in lines(ledger)] == ["start", "end"]
-    assert recorded(result.id, "succeeded").deliveries == 1
-    assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert [line[0] for line in read_lines(ledger)] == ["start", "end"]
+    assert wait_for_run(result.id, "succeeded").deliveries == 1
+    assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_what_does_not_end_in_time_is_handed_back_and_run_by_the_next(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_unfinished_run_is_released_and_run_by_the_next_consumer(environment: dict[str, str], tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     options = ("-k", "process", "-w", "1", "-t", "0.5", "-n")
-    with consumer("probes.probe", *options, environment=environment, log=tmp_path / "log") as first:
+    with consumer("sample_tasks.probe", *options, environment=environment, log=tmp_path / "log") as first:
         result = hold(str(ledger))
-        wait_until(lambda: lines(ledger))
+        wait_until(lambda: read_lines(ledger))
         assert first.stop() == 0
         assert "Waiting up to 0.5 s for 1 running task(s)" in first.log
-    assert len(lines(ledger)) == 1
-    assert recorded(result.id, "waiting").history[0].state == "returned"
+    assert len(read_lines(ledger)) == 1
+    assert wait_for_run(result.id, "waiting").history[0].state == "returned"
     release(ledger)
-    with consumer("probes.probe", environment=environment, log=tmp_path / "log"):
+    with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log"):
         assert result.get(blocking=True, timeout=25) == "done"
-        assert recorded(result.id, "succeeded").deliveries == 2
+        assert wait_for_run(result.id, "succeeded").deliveries == 2
 
 
-def test_children_do_not_outlive_a_killed_parent(serving: Consumer) -> None:
+def test_children_end_with_a_killed_parent(serving: Consumer) -> None:
     children = serving.children()
     os.kill(serving.pid, signal.SIGKILL)
     serving.process.wait()
     assert psutil.wait_procs(children, 20)[1] == []
 
 
-def test_what_a_killed_consumer_held_is_run_by_another_within_a_lease(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_run_of_a_killed_consumer_is_redelivered_within_a_lease(environment: dict[str, str], tmp_path: Path) -> None:
     ledger, short = tmp_path / "ledger", {**environment, "LEASE_SECONDS": "2"}
-    with consumer("probes.probe", environment=short, log=tmp_path / "log") as first:
+    with consumer("sample_tasks.probe", environment=short, log=tmp_path / "log") as first:
         result = hold(str(ledger))
-        wait_until(lambda: lines(ledger))
+        wait_until(lambda: read_lines(ledger))
         with consumer(
-            "probes.probe", "-k", "process", "-w", "1", "-n", environment=short, log=tmp_path / "log2"
+            "sample_tasks.probe", "-k", "process", "-w", "1", "-n", environment=short, log=tmp_path / "log2"
         ) as second:
             os.killpg(first.pid, signal.SIGKILL)
             first.process.wait()
@@ -210,18 +204,16 @@ def test_what_a_killed_consumer_held_is_run_by_another_within_a_lease(
             assert "is lost; what it held is back in the queue" in second.logged("is lost")
 
 
-def test_the_consumers_record_tells_who_works_on_what_and_when_it_has_stopped(
-    serving: Consumer, tmp_path: Path
-) -> None:
+def test_consumer_row_shows_running_tasks_and_its_stop(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     result = hold(str(ledger))
 
     def busy() -> WorkerProcess | None:
-        return next((one for one in WorkerProcess.select() if one.running), None)
+        return next((consumer_row for consumer_row in WorkerProcess.select() if consumer_row.running), None)
 
     row = wait_until(busy)
-    known = (row.queue, row.pid, row.worker_type, row.worker_count, row.periodic)
-    assert known == ("probe", serving.pid, "process", 2, False)
+    facts = (row.queue, row.pid, row.worker_type, row.worker_count, row.periodic)
+    assert facts == ("probe", serving.pid, "process", 2, False)
     assert row.running[0]["run_id"] == result.id
     assert row.rss_bytes > 10_000_000
     release(ledger)
@@ -230,42 +222,42 @@ def test_the_consumers_record_tells_who_works_on_what_and_when_it_has_stopped(
     assert row.stopped_at and row.running == [] and row.processed == 1
 
 
-def test_a_worker_is_replaced_after_its_number_of_tasks(environment: dict[str, str], tmp_path: Path) -> None:
+def test_worker_is_replaced_after_its_number_of_tasks(environment: dict[str, str], tmp_path: Path) -> None:
     options = ("-k", "process", "-w", "1", "-M", "2", "-n")
-    with consumer("probes.probe", *options, environment=environment, log=tmp_path / "log") as running:
-        pids = [swell(0).get(blocking=True, timeout=25) for _ in range(6)]
+    with consumer("sample_tasks.probe", *options, environment=environment, log=tmp_path / "log") as running:
+        pids = [allocate_memory(0).get(blocking=True, timeout=25) for _ in range(6)]
         assert len(set(pids)) == 3
         assert "died" not in running.log
 
 
-def test_a_worker_that_has_grown_too_large_is_replaced_after_its_task(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_worker_over_the_memory_limit_is_replaced_after_its_task(environment: dict[str, str], tmp_path: Path) -> None:
     small = {**environment, "WORKER_MAX_MEMORY_MB": "200"}
-    with consumer("probes.probe", "-k", "process", "-w", "1", "-n", environment=small, log=tmp_path / "log") as running:
-        large = swell(250).get(blocking=True, timeout=25)
-        assert swell(0).get(blocking=True, timeout=25) != large
+    with consumer(
+        "sample_tasks.probe", "-k", "process", "-w", "1", "-n", environment=small, log=tmp_path / "log"
+    ) as running:
+        large = allocate_memory(250).get(blocking=True, timeout=25)
+        assert allocate_memory(0).get(blocking=True, timeout=25) != large
         assert "MB of 200 and is replaced" in running.log
 
 
-def test_every_line_begins_as_operators_know_it(environment: dict[str, str], tmp_path: Path) -> None:
-    with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
+def test_log_lines_have_the_documented_prefix(environment: dict[str, str], tmp_path: Path) -> None:
+    with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log") as running:
         result = echo(1)
-        running.logged(f"Task probes.echo[{result.id}] succeeded in ")
+        running.logged(f"Task sample_tasks.echo[{result.id}] succeeded in ")
         running.stop()
         head = re.compile(
-            r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}: (INFO|WARNING)/(MainProcess|Worker-[12])\] \S|\+ probes\."
+            r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}: (INFO|WARNING)/(MainProcess|Worker-[12])\] \S|\+ sample_tasks\."
         )
         assert [line for line in running.log.splitlines() if not head.match(line)] == []
-        assert re.search(r"INFO/Worker-[12]\] Task probes\.echo", running.log)
+        assert re.search(r"INFO/Worker-[12]\] Task sample_tasks\.echo", running.log)
 
 
-def test_history_that_cannot_be_written_is_tried_again_until_it_can_and_that_is_logged_once(serving: Consumer) -> None:
+def test_unavailable_history_is_retried_and_logged_once(serving: Consumer) -> None:
     database.execute_sql("ALTER TABLE dewey_runs RENAME TO elsewhere")
     run_id = echo(1).id
     serving.logged("The recorder waits")
     database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_runs")
-    recorded(run_id, "succeeded")
+    wait_for_run(run_id, "succeeded")
     serving.logged("The recorder works again")
     assert serving.log.count("The recorder waits") == 1
 
@@ -280,12 +272,12 @@ def test_history_that_cannot_be_written_is_tried_again_until_it_can_and_that_is_
         ("DEBUG", ("-q",), "", "INFO/"),
     ],
 )
-def test_the_level_is_the_settings_unless_an_option_says_otherwise(
+def test_log_level_is_the_setting_unless_an_option_overrides_it(
     tmp_path: Path, setting: str, options: tuple[str, ...], expected: str, absent: str
 ) -> None:
     log = tmp_path / "log"
     environment = {"DATA_DIR": str(tmp_path), "LOG_LEVEL": setting}
-    running = Consumer("probes.probe", "-k", "process", *options, environment=environment, log=log)
+    running = Consumer("sample_tasks.probe", "-k", "process", *options, environment=environment, log=log)
     try:
         wait_until(lambda: (tmp_path / "queue.db").exists() and len(running.children()) == 2)
         wait_until(lambda: expected in running.log)
@@ -294,11 +286,11 @@ def test_the_level_is_the_settings_unless_an_option_says_otherwise(
     assert absent not in running.log
 
 
-def test_lines_may_be_json_and_go_to_a_file(tmp_path: Path) -> None:
+def test_log_may_be_json_in_a_file(tmp_path: Path) -> None:
     environment = {"DATA_DIR": str(tmp_path), "LOG_FORMAT": "json"}
     target = tmp_path / "consumer.log"
     running = Consumer(
-        "probes.probe", "-k", "process", "-l", str(target), environment=environment, log=tmp_path / "out"
+        "sample_tasks.probe", "-k", "process", "-l", str(target), environment=environment, log=tmp_path / "out"
     )
     try:
         wait_until(lambda: target.exists() and "commands are available" in target.read_text())
@@ -309,86 +301,86 @@ def test_lines_may_be_json_and_go_to_a_file(tmp_path: Path) -> None:
     assert running.log == ""
 
 
-def test_the_soft_limit_is_an_exception_that_the_task_cannot_swallow(serving: Consumer, tmp_path: Path) -> None:
+def test_soft_limit_raises_an_exception_the_task_cannot_swallow(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    run = recorded(dawdle(str(ledger)).id, "failed")
+    run = wait_for_run(exceed_soft_limit(str(ledger)).id, "failed")
     assert run.error == "TaskTimeout: the soft time limit of 0.5 s has passed"
-    assert [line[0] for line in lines(ledger)] == ["start", "start"]
+    assert [line[0] for line in read_lines(ledger)] == ["start", "start"]
     assert 500 <= run.run_ms < 10_000
 
 
-def test_the_hard_limit_ends_the_worker_and_is_a_failed_attempt(serving: Consumer, tmp_path: Path) -> None:
+def test_hard_limit_kills_the_worker_and_fails_the_attempt(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    run = recorded(hang(str(ledger)).id, "failed")
+    run = wait_for_run(hang(str(ledger)).id, "failed")
     assert run.error == "HardTimeLimit: the time limit of 2 s has passed; the worker was killed"
-    assert [(one.attempt, one.state) for one in run.history] == [(1, "failed"), (2, "failed")]
+    assert [(attempt.attempt, attempt.state) for attempt in run.history] == [(1, "failed"), (2, "failed")]
     assert run.run_ms >= 2000
     assert "is cut off: the time limit of 2 s has passed" in serving.log
 
 
 @pytest.mark.alone
-def test_a_running_task_is_cancelled_within_moments(serving: Consumer, tmp_path: Path) -> None:
+def test_running_task_is_cancelled_quickly(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     result = work(str(ledger), 30)
-    wait_until(lambda: lines(ledger))
-    before = {one.pid for one in serving.children()}
+    wait_until(lambda: read_lines(ledger))
+    before = {process.pid for process in serving.children()}
     started = time.monotonic()
     assert runs.cancel({"probe": probe}, result.id, Requester("cli", "vera")) == "running"
-    assert recorded(result.id, "cancelled").error == "CancelExecution: cancelled by vera"
+    assert wait_for_run(result.id, "cancelled").error == "CancelExecution: cancelled by vera"
     assert time.monotonic() - started < 4
-    assert [line[0] for line in lines(ledger)] == ["start"]
-    assert {one.pid for one in serving.children()} == before
+    assert [line[0] for line in read_lines(ledger)] == ["start"]
+    assert {process.pid for process in serving.children()} == before
     assert echo("after").get(blocking=True, timeout=25) == "after"
 
 
-def test_a_task_that_does_not_heed_its_cancelling_loses_its_worker(serving: Consumer, tmp_path: Path) -> None:
+def test_task_that_ignores_its_cancel_loses_its_worker(serving: Consumer, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    result = deaf(str(ledger))
-    wait_until(lambda: lines(ledger))
+    result = ignore_signals(str(ledger))
+    wait_until(lambda: read_lines(ledger))
     runs.cancel({"probe": probe}, result.id, Requester("cli", "vera"))
-    run = recorded(result.id, "cancelled")
+    run = wait_for_run(result.id, "cancelled")
     assert run.error == "CancelExecution: cancelled by vera; the worker was killed"
-    assert [one.state for one in run.history] == ["cancelled"]
+    assert [attempt.state for attempt in run.history] == ["cancelled"]
 
 
-def test_a_run_that_failed_is_retried_under_its_id_and_its_attempts_go_on(serving: Consumer, tmp_path: Path) -> None:
-    run = recorded(fail(str(tmp_path / "ledger")).id, "failed")
+def test_failed_run_is_retried_under_its_id_with_further_attempts(serving: Consumer, tmp_path: Path) -> None:
+    run = wait_for_run(fail(str(tmp_path / "ledger")).id, "failed")
     runs.retry({"probe": probe}, run.id, Requester("cli", "vera"))
-    wait_until(lambda: len(lines(tmp_path / "ledger")) == 6)
-    run = recorded(run.id, "failed")
-    assert [one.attempt for one in run.history] == [1, 2, 3, 4, 5, 6]
+    wait_until(lambda: len(read_lines(tmp_path / "ledger")) == 6)
+    run = wait_for_run(run.id, "failed")
+    assert [attempt.attempt for attempt in run.history] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(exceptions.NotPossible):
         runs.cancel({"probe": probe}, run.id, Requester("cli", "vera"))
 
 
-def test_a_queue_that_is_paused_or_purged_starts_nothing_more(serving: Consumer) -> None:
+def test_paused_or_purged_queue_starts_no_run(serving: Consumer) -> None:
     queues.pause(probe, by=Requester("cli", "vera"))
     results = [echo(number) for number in range(3)]
     assert queues.purge(probe, Requester("cli", "vera")) == 3
-    assert [recorded(one.id, "cancelled").error for one in results] == ["cancelled by vera"] * 3
+    assert [wait_for_run(result.id, "cancelled").error for result in results] == ["cancelled by vera"] * 3
     waiting = echo("waiting")
     queues.resume(probe)
     assert waiting.get(blocking=True, timeout=25) == "waiting"
 
 
-def test_threads_are_refused_a_task_that_declares_a_limit(tmp_path: Path) -> None:
-    command = [str(BIN / "huey_consumer"), "probes.probe"]
+def test_threads_are_rejected_for_a_task_with_a_time_limit(tmp_path: Path) -> None:
+    command = [str(BIN / "huey_consumer"), "sample_tasks.probe"]
     environment = {**os.environ, "DATA_DIR": str(tmp_path), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (
         2,
-        ["dewey: dawdle declares a time limit, which needs -k process"],
+        ["dewey: exceed_soft_limit declares a time limit, which needs -k process"],
     )
 
 
-def test_threads_work_and_say_that_the_global_limits_are_off(tmp_path: Path) -> None:
+def test_threads_work_and_warn_that_time_limits_are_off(tmp_path: Path) -> None:
     environment = {"DATA_DIR": str(tmp_path)}
     with consumer("tasks.light", "-w", "2", environment=environment, log=tmp_path / "log") as running:
         assert "WARNING/MainProcess] Time limits are off: they need -k process" in running.log
         assert running.stop() == 0
 
 
-def test_greenlets_are_refused(tmp_path: Path) -> None:
+def test_greenlets_are_rejected(tmp_path: Path) -> None:
     command = [str(BIN / "huey_consumer"), "tasks.light", "-k", "greenlet"]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "DATA_DIR": str(tmp_path)}, capture_output=True, text=True
@@ -397,13 +389,11 @@ def test_greenlets_are_refused(tmp_path: Path) -> None:
     assert "-k greenlet is not supported" in done.stderr
 
 
-def test_history_waits_while_the_database_is_away_and_is_written_when_it_is_back(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
+def test_history_is_written_when_the_database_returns(environment: dict[str, str], tmp_path: Path) -> None:
+    with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log") as running:
         database.execute_sql("ALTER TABLE dewey_runs RENAME TO elsewhere")
         results = [echo(number) for number in range(20)]
-        assert [one.get(blocking=True, timeout=25) for one in results] == list(range(20))
+        assert [result.get(blocking=True, timeout=25) for result in results] == list(range(20))
         running.logged("The recorder waits")
         database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_runs")
         wait_until(lambda: Run.select().where(Run.state == "succeeded").count() == 20)

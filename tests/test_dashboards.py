@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import cannot_run
+from conftest import skip_or_fail
+from factories import create_consumer, create_run
 from flask import Flask
-from library import consumer_of, run
 from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
@@ -27,8 +27,8 @@ EXPRESSIONS = [rule["expr"] for rule in RULES]
 EXPRESSIONS += [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
 #: Of an expression: each metric with what stands in its braces; and the labels that it is summed or matched by.
-ASKED = re.compile(r"\b(dewey_\w+)(?:\{([^}]*)\})?")
-GROUPED = re.compile(r"\b(?:by|on) \(([^)]*)\)")
+METRIC = re.compile(r"\b(dewey_\w+)(?:\{([^}]*)\})?")
+GROUPING = re.compile(r"\b(?:by|on) \(([^)]*)\)")
 
 #: What Prometheus says of these rules, minute by minute.
 UNIT_TESTS: dict[str, Any] = {
@@ -81,42 +81,42 @@ UNIT_TESTS: dict[str, Any] = {
 def scraped(app: Flask) -> dict[str, set[str]]:
     """Each sample of a real scrape of a house in which everything has happened, with the labels that it has."""
     for queue in tasks.queues:
-        consumer_of(queue)
+        create_consumer(queue)
     for state in ("succeeded", "failed"):
-        run_counts.add(Counter(run_counts.keys_of(run(state=state, ended_at=now(), wait_ms=3.0, run_ms=4.0))))
+        run_counts.add(Counter(run_counts.keys_of(create_run(state=state, ended_at=now(), wait_ms=3.0, run_ms=4.0))))
     tasks.get_cleanup_statistics(hours=3)
     tasks.light.storage.deliveries.settle_and_claim("c1", "Worker-1", False, "{}")
     Tick.create(task="close_abandoned_sessions", due_at=now(), queue="light", state="missed", seen_at=now())
     client = app.test_client()
     client.get("/healthz")
-    found: dict[str, set[str]] = {}
+    samples: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:
-            found.setdefault(sample.name, set()).update(sample.labels)
+            samples.setdefault(sample.name, set()).update(sample.labels)
     tasks.light.storage.deliveries.release("c1", "Worker-1", "the test is over", 9)
-    return found
+    return samples
 
 
-def test_every_metric_and_label_that_is_asked_for_is_told(scraped: dict[str, set[str]]) -> None:
+def test_queried_metrics_and_labels_are_exported(scraped: dict[str, set[str]]) -> None:
     for expression in EXPRESSIONS:
-        asked = ASKED.findall(expression)
-        assert asked or "dewey:" in expression, expression
+        queries = METRIC.findall(expression)
+        assert queries or "dewey:" in expression, expression
         labels: set[str] = set()
-        for name, matchers in asked:
+        for name, matchers in queries:
             assert name in scraped, f"{name} is told by nobody: {expression}"
             assert set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", matchers)) <= scraped[name], expression
             labels |= scraped[name]
-        for grouped in GROUPED.findall(expression):
+        for grouped in GROUPING.findall(expression):
             assert {label.strip() for label in grouped.split(",")} <= labels, expression
 
 
-def test_every_metric_that_is_told_is_asked_for_or_of_no_use_alone(scraped: dict[str, set[str]]) -> None:
-    asked = {name for expression in EXPRESSIONS for name, _ in ASKED.findall(expression)}
-    left = {name for name in scraped if not name.endswith(("_sum", "_count"))} - asked
+def test_exported_metrics_are_queried(scraped: dict[str, set[str]]) -> None:
+    queried = {name for expression in EXPRESSIONS for name, _ in METRIC.findall(expression)}
+    left = {name for name in scraped if not name.endswith(("_sum", "_count"))} - queried
     assert left == {"dewey_queue_scheduled"}
 
 
-def test_the_sentences_of_the_rules_name_labels_that_their_expression_has() -> None:
+def test_alert_rules_have_unique_names_severity_and_summary() -> None:
     names = [rule["alert"] for rule in RULES if "alert" in rule]
     assert len(names) == len(set(names)) >= 12
     for rule in RULES:
@@ -125,7 +125,7 @@ def test_the_sentences_of_the_rules_name_labels_that_their_expression_has() -> N
             assert rule["annotations"]["summary"].endswith(".")
 
 
-def test_the_panels_lie_beside_each_other_and_each_has_its_number() -> None:
+def test_dashboard_panels_do_not_overlap_and_have_ids() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels) >= 15
     taken: set[tuple[int, int]] = set()
@@ -141,33 +141,33 @@ def test_the_panels_lie_beside_each_other_and_each_has_its_number() -> None:
 
 @pytest.fixture
 def promtool() -> str:
-    return shutil.which("promtool") or cannot_run("no promtool: it comes with Debian's package prometheus")
+    return shutil.which("promtool") or skip_or_fail("no promtool: it comes with Debian's package prometheus")
 
 
-def checked(command: list[str], typed: str = "") -> None:
+def run_checked(command: list[str], typed: str = "") -> None:
     done = subprocess.run(command, input=typed, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtool_takes_the_rules_and_they_fire_when_they_should(promtool: str, tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules_and_their_unit_tests(promtool: str, tmp_path: Path) -> None:
     rules = (ROOT / "docs" / "prometheus-rules.yml").read_text()
-    checked([promtool, "check", "rules", str(ROOT / "docs" / "prometheus-rules.yml")])
+    run_checked([promtool, "check", "rules", str(ROOT / "docs" / "prometheus-rules.yml")])
     # Sentences are left to people; here only who fires.
     (tmp_path / "rules.yml").write_text(re.sub(r"\n +annotations: .*", "", rules))
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(UNIT_TESTS))
-    checked([promtool, "test", "rules", str(tmp_path / "tests.yml")])
+    run_checked([promtool, "test", "rules", str(tmp_path / "tests.yml")])
 
 
-def test_promtool_takes_every_expression_of_the_dashboard(promtool: str, tmp_path: Path) -> None:
+def test_promtool_accepts_every_dashboard_expression(promtool: str, tmp_path: Path) -> None:
     targets = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     rules = [{"record": f"dashboard:{number}", "expr": expr} for number, expr in enumerate(targets)]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    checked([promtool, "check", "rules", str(tmp_path / "rules.yml")])
+    run_checked([promtool, "check", "rules", str(tmp_path / "rules.yml")])
 
 
-def test_promtool_finds_nothing_wrong_with_a_scrape(promtool: str, app: Flask) -> None:
+def test_promtool_accepts_a_scrape(promtool: str, app: Flask) -> None:
     with database.atomic():
-        run_counts.add(Counter(run_counts.keys_of(run(ended_at=now(), wait_ms=3.0, run_ms=4.0))))
+        run_counts.add(Counter(run_counts.keys_of(create_run(ended_at=now(), wait_ms=3.0, run_ms=4.0))))
     client = app.test_client()
     client.get("/healthz")
-    checked([promtool, "check", "metrics"], client.get("/metrics").text)
+    run_checked([promtool, "check", "metrics"], client.get("/metrics").text)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import Flasks, signed_in_browser
+from browsers import RunFlask, sign_in_browser
 from consumers import Consumer, consumer
 from databases import bound_to_library
 from flask import Flask
-from probes import lines
+from sample_tasks import read_lines
 from waiting import wait_until
 
 import tasks
@@ -52,7 +52,7 @@ def producer(environment: dict[str, str]) -> Iterator[Queue]:
 
     def echo(value: Any) -> None: ...
 
-    for function, module in ((newcomer, "probes_newer"), (echo, "probes")):
+    for function, module in ((newcomer, "newer_sample_tasks"), (echo, "sample_tasks")):
         function.__module__ = module
         queue.task()(function)
     yield queue
@@ -60,12 +60,12 @@ def producer(environment: dict[str, str]) -> Iterator[Queue]:
 
 
 def task(queue: Queue, name: str, *args: Any) -> Any:
-    return next(one for one in queue._registry._registry.values() if one.__name__ == name)(args)
+    return next(task_class for task_class in queue._registry._registry.values() if task_class.__name__ == name)(args)
 
 
-def start(stack: ExitStack, address: str, version: str, environment: dict[str, str], **more: str) -> Consumer:
+def start(stack: ExitStack, address: str, version: str, environment: dict[str, str], **options: str) -> Consumer:
     log = Path(environment["DATA_DIR"]) / f"{version}.log"
-    settings = {**environment, "DEWEY_VERSION": version, **more}
+    settings = {**environment, "DEWEY_VERSION": version, **options}
     return stack.enter_context(consumer(address, environment=settings, log=log))
 
 
@@ -73,37 +73,37 @@ def states() -> Counter[str]:
     return Counter(run.state for run in Run.select())
 
 
-def test_a_rolling_deploy_loses_nothing(producer: Queue, environment: dict[str, str], tmp_path: Path) -> None:
+def test_rolling_deploy_loses_no_run(producer: Queue, environment: dict[str, str], tmp_path: Path) -> None:
     ledger, many = str(tmp_path / "ledger"), 60
     with ExitStack() as stack:
-        before = [start(stack, "probes.probe", f"before-{number}", environment) for number in range(2)]
-        known = producer.enqueue_many(task(producer, "echo", number) for number in range(many))
+        before = [start(stack, "sample_tasks.probe", f"before-{number}", environment) for number in range(2)]
+        known_runs = producer.enqueue_many(task(producer, "echo", number) for number in range(many))
         unknown = producer.enqueue_many(task(producer, "newcomer", ledger, number) for number in range(many))
-        more = producer.enqueue_many(task(producer, "echo", number) for number in range(many))
+        later_runs = producer.enqueue_many(task(producer, "echo", number) for number in range(many))
         wait_until(lambda: states() == {"succeeded": 2 * many, "scheduled": many})
         waiting = Run.get_by_id(unknown[0].id)
         assert re.fullmatch(
             rf"probe@{re.escape(host())} runs before-[01], which does not know this task; restart it", waiting.error
         )
-        assert lines(ledger) == []
-        after = start(stack, "probes_newer.probe", "after", environment)
+        assert read_lines(ledger) == []
+        after = start(stack, "newer_sample_tasks.probe", "after", environment)
         late = producer.enqueue_many(task(producer, "newcomer", ledger, number) for number in range(many, 2 * many))
-        for one in before:
-            assert one.stop() == 0
+        for old_consumer in before:
+            assert old_consumer.stop() == 0
         wait_until(lambda: states() == {"succeeded": 4 * many})
-        assert sorted(int(number) for _, number, _ in lines(ledger)) == list(range(2 * many)), "once each"
+        assert sorted(int(number) for _, number, _ in read_lines(ledger)) == list(range(2 * many)), "once each"
         assert [run.get(blocking=True, timeout=5) for run in (*unknown, *late)] == list(range(2 * many))
-        assert {Run.get_by_id(run.id).attempts for run in (*known, *unknown, *more, *late)} == {1}
-        assert all(one.log.count("is left to newer code") <= 2 * many for one in before)
+        assert {Run.get_by_id(run.id).attempts for run in (*known_runs, *unknown, *later_runs, *late)} == {1}
+        assert all(old_consumer.log.count("is left to newer code") <= 2 * many for old_consumer in before)
         assert "is left to newer code" not in after.log
     assert producer.storage.dead_letters.count() == producer.storage.messages.count_scheduled() == 0
 
 
-def test_after_the_grace_it_is_dead_and_names_the_older_consumer(
+def test_unknown_task_is_dead_after_the_grace_and_names_the_old_consumer(
     producer: Queue, environment: dict[str, str], tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
-        start(stack, "probes.probe", "86ec2c3", environment, UNKNOWN_TASK_GRACE="2")
+        start(stack, "sample_tasks.probe", "86ec2c3", environment, UNKNOWN_TASK_GRACE="2")
         run = producer.enqueue(task(producer, "newcomer", "nowhere", 1))
         wait_until(lambda: states() == {"scheduled": 1})
         wait_until(lambda: states() == {"dead": 1})
@@ -116,7 +116,7 @@ def test_after_the_grace_it_is_dead_and_names_the_older_consumer(
 # --- what people see -----------------------------------------------------------------------------------------
 
 
-def meet() -> str:
+def create_rescheduled_run() -> str:
     """A run of a task that this program knows, met by a consumer whose code does not."""
     run_id = str(tasks.get_cleanup_statistics(hours=7).id)
     older = Queue("light")
@@ -130,44 +130,44 @@ def meet() -> str:
 @pytest.fixture
 def put_off(app: Flask, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(claim, "code_version", lambda: "86ec2c3")
-    return meet()
+    return create_rescheduled_run()
 
 
 @pytest.fixture
 def dead(app: Flask, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(claim, "settings", dataclasses.replace(claim.settings, unknown_task_grace=0))
     monkeypatch.setattr(claim, "code_version", lambda: "86ec2c3")
-    return meet()
+    return create_rescheduled_run()
 
 
-SAID = f"light@{host()} runs 86ec2c3, which does not know this task; restart it"
+MESSAGE = f"light@{host()} runs 86ec2c3, which does not know this task; restart it"
 
 
-def test_why_and_the_json_of_the_run_say_who_lags(put_off: str, app: Flask, flask: Flasks) -> None:
+def test_why_and_run_json_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
     with app.app_context():  # for its sentence, which a template has
-        assert SAID in flask("why", put_off)
+        assert MESSAGE in flask("why", put_off)
         assert '"cause": "older_code"' in flask("why", put_off, "--json")
-    told = flask("runs", "show", put_off, "--json")
-    assert f'"error": "{SAID}"' in told and '"state": "scheduled"' in told and '"state": "put_off"' in told
-    assert f'"error": "{SAID}"' in flask("runs", "list", "--json")
+    output = flask("runs", "show", put_off, "--json")
+    assert f'"error": "{MESSAGE}"' in output and '"state": "scheduled"' in output and '"state": "put_off"' in output
+    assert f'"error": "{MESSAGE}"' in flask("runs", "list", "--json")
 
 
-def test_the_pages_say_who_lags(put_off: str, app: Flask, flask: Flasks) -> None:
-    operator = signed_in_browser(app, "operator")
+def test_pages_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
+    operator = sign_in_browser(app, "operator")
     page = " ".join(re.sub(r"<[^>]*>", " ", operator.get(f"/runs/{put_off}").text).split())
     assert f"light@{host()} runs 86ec2c3, which does not know this task; restart it. The run waits until" in page
     assert "Put off: the consumer does not know the task" in page
     assert "Waiting for a consumer that knows the task" in page
     assert 'href="/workers/app-1:77:abcdef"' in operator.get(f"/runs/{put_off}").text
-    assert SAID in operator.get("/runs").text
+    assert MESSAGE in operator.get("/runs").text
     in_russian = operator.get(f"/runs/{put_off}", headers={"Accept-Language": "ru"}).text
     assert "перезапустите его" in in_russian
 
 
-def test_the_dead_say_who_lagged(dead: str, app: Flask, flask: Flasks) -> None:
-    operator = signed_in_browser(app, "operator")
+def test_dead_letter_names_the_outdated_consumer(dead: str, app: Flask, flask: RunFlask) -> None:
+    operator = sign_in_browser(app, "operator")
     for page in ("/dead", f"/dead/{dead}", f"/runs/{dead}"):
-        assert SAID in operator.get(page).text
-    assert SAID in flask("dead", "list")
+        assert MESSAGE in operator.get(page).text
+    assert MESSAGE in flask("dead", "list")
     flask("dead", "requeue", dead)
     assert Run.get_by_id(dead).state == "waiting"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from probes import echo, probe
+from sample_tasks import echo, probe
 
 from config import ROOT
 from engine.broker.effects import Effects, event_json
@@ -44,7 +44,7 @@ def traceback(
     )
 
 
-def fails(
+def record_failure(
     run_id: str,
     at: datetime,
     *,
@@ -56,11 +56,11 @@ def fails(
     task: str = "echo",
 ) -> None:
     """As a worker tells of it; written down."""
-    told = {"state": state, "delivery": delivery, "attempt": delivery, "task": task, "worker": "w", "version": version}
+    facts = {"state": state, "delivery": delivery, "attempt": delivery, "task": task, "worker": "w", "version": version}
     rest = {"started": at.timestamp(), "wait_ms": None, "run_ms": 1, "result": None, "error": error}
     trace = traceback() if trace == "" else trace
     next_at = at.timestamp() + 60 if state == "retrying" else None
-    event = event_json("ended", run_id, at.timestamp(), **told, **rest, traceback=trace, next_at=next_at)
+    event = event_json("ended", run_id, at.timestamp(), **facts, **rest, traceback=trace, next_at=next_at)
     probe.storage.messages.write(Effects().event(event))
     writer.write_down(probe)
 
@@ -68,13 +68,13 @@ def fails(
 # --- what is alike -------------------------------------------------------------------------------------------
 
 
-def test_lines_that_moved_and_numbers_in_the_message_make_no_new_kind() -> None:
-    one = kind_of("echo", "ValueError: book 7 at 0x7f31", traceback(line=7, message="book 7"))
+def test_moved_lines_and_numbers_keep_the_fingerprint() -> None:
+    original = kind_of("echo", "ValueError: book 7 at 0x7f31", traceback(line=7, message="book 7"))
     moved = kind_of("echo", "ValueError: book 81 at 0x9a20", traceback(line=91, message="book 81"))
-    assert one == moved
-    assert one.place == "reading/books.py, in open_epub"
-    assert one.exception == "ValueError"
-    assert error_groups.ID.fullmatch(one.id)
+    assert original == moved
+    assert original.place == "reading/books.py, in open_epub"
+    assert original.exception == "ValueError"
+    assert error_groups.ID.fullmatch(original.id)
 
 
 @pytest.mark.parametrize(
@@ -87,26 +87,26 @@ def test_lines_that_moved_and_numbers_in_the_message_make_no_new_kind() -> None:
         ("echo", "ValueError: x", None),
     ],
 )
-def test_another_task_exception_or_place_is_another_kind(task: str, error: str, trace: str | None) -> None:
+def test_different_task_exception_or_frame_changes_the_fingerprint(task: str, error: str, trace: str | None) -> None:
     assert kind_of(task, error, trace).id != kind_of("echo", "ValueError: x", traceback()).id
 
 
-def test_without_a_frame_of_ones_own_the_message_tells_without_what_varies() -> None:
+def test_fingerprint_without_own_frame_uses_the_normalised_message() -> None:
     ids = ("8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52", "00000000-2a4f-4d57-9f0a-5a4f7c1f3b52")
-    one, other = (kind_of("echo", f"TimeLimit: run {name} ran 1800.5 s, 0xff01", None) for name in ids)
-    assert one == other
-    assert one.code == "TimeLimit: run … ran … s, …"
-    assert one.id != kind_of("echo", "TimeLimit: run was refused", None).id
+    first, other = (kind_of("echo", f"TimeLimit: run {name} ran 1800.5 s, 0xff01", None) for name in ids)
+    assert first == other
+    assert first.code == "TimeLimit: run … ran … s, …"
+    assert first.id != kind_of("echo", "TimeLimit: run was refused", None).id
 
 
 # --- kept ----------------------------------------------------------------------------------------------------
 
 
-def test_a_group_knows_when_and_in_which_code_it_began_and_what_came_last(each_database: str) -> None:
+def test_group_stores_its_first_and_last_occurrence_and_version(each_database: str) -> None:
     at = now().replace(microsecond=0)
-    fails("second", at - timedelta(minutes=2), version="v2", error="ValueError: two")
-    fails("third", at - timedelta(minutes=1, microseconds=-5), version="v3", error="ValueError: three")
-    fails("first", at - timedelta(minutes=9), version="v1", error="ValueError: one")
+    record_failure("second", at - timedelta(minutes=2), version="v2", error="ValueError: two")
+    record_failure("third", at - timedelta(minutes=1, microseconds=-5), version="v3", error="ValueError: three")
+    record_failure("first", at - timedelta(minutes=9), version="v1", error="ValueError: one")
     (group,) = ErrorGroup.select()
     assert (group.task, group.exception, group.state) == ("echo", "ValueError", "open")
     assert (group.first_version, group.last_version, group.message) == ("v1", "v3", "ValueError: three")
@@ -115,16 +115,16 @@ def test_a_group_knows_when_and_in_which_code_it_began_and_what_came_last(each_d
         at - timedelta(minutes=1, microseconds=-5),
     )
     assert {run.error_group for run in Run.select()} == {group.id}
-    assert {one.error_group for one in Attempt.select()} == {group.id}
+    assert {attempt.error_group for attempt in Attempt.select()} == {group.id}
 
 
-def test_failed_attempts_are_counted_exactly_in_every_window(each_database: str) -> None:
+def test_failed_attempts_are_counted_in_every_window(each_database: str) -> None:
     at = datetime(2026, 11, 25, 18, 30, 20, tzinfo=UTC)
     ages = {"hour": [1, 59], "day": [62, 1439], "week": [1442, 10079], "before": [10082, 50000]}
-    for place, minutes in enumerate(one for some in ages.values() for one in some):
-        fails(f"run {place}", at - timedelta(minutes=minutes))
-    fails("retried", at, state="retrying")
-    fails("retried", at, state="succeeded", delivery=2, error="", trace=None)
+    for number, minutes in enumerate(age for some in ages.values() for age in some):
+        record_failure(f"run {number}", at - timedelta(minutes=minutes))
+    record_failure("retried", at, state="retrying")
+    record_failure("retried", at, state="succeeded", delivery=2, error="", trace=None)
     (group,) = ErrorGroup.select()
     tally = tallies([group.id], at)[group.id]
     assert (tally.hour, tally.day, tally.week, tally.total) == (3, 5, 7, 9)
@@ -133,17 +133,17 @@ def test_failed_attempts_are_counted_exactly_in_every_window(each_database: str)
     assert tallies(["0" * 12], at)["0" * 12].total == 0
 
 
-def test_what_succeeds_or_is_cancelled_belongs_to_no_group(each_database: str) -> None:
+def test_succeeded_or_cancelled_run_has_no_group(each_database: str) -> None:
     echo(1)
     while (task := probe.dequeue()) is not None:
         probe.execute(task)
     writer.write_down(probe)
-    fails("cancelled", now(), state="cancelled", error="cancelled")
+    record_failure("cancelled", now(), state="cancelled", error="cancelled")
     assert ErrorGroup.select().count() == 0
     assert RunCount.select().where(RunCount.what.startswith("error")).count() == 0
 
 
-def test_a_worker_that_died_and_a_message_that_cannot_be_read_are_errors_too(each_database: str) -> None:
+def test_dead_worker_and_unparseable_message_are_errors(each_database: str) -> None:
     echo("first")
     assert probe.storage.deliveries.settle_and_claim("c", "w", False, "{}").claimed
     probe.storage.deliveries.release("c", "w", "Worker-1 died (signal 9)", 5)
@@ -155,18 +155,18 @@ def test_a_worker_that_died_and_a_message_that_cannot_be_read_are_errors_too(eac
     assert tallies([group.id], now())[group.id].total == 1
 
 
-def test_a_deleted_run_is_not_counted_any_more(each_database: str) -> None:
+def test_deleted_run_is_subtracted(each_database: str) -> None:
     for number in range(3):
-        fails(f"run {number}", now())
+        record_failure(f"run {number}", now())
     (group,) = ErrorGroup.select()
     delete_ended({"probe": probe}, ["run 0", "run 1"])
     assert tallies([group.id], now())[group.id].hour == 1
     assert sum(row.count for row in RunCount.select().where(RunCount.what == run_counts.ERROR + group.id)) == 3
 
 
-def test_a_group_is_forgotten_when_it_did_not_fail_for_as_long_as_failures_are_kept(each_database: str) -> None:
-    fails("old", now() - timedelta(days=91), task="old")
-    fails("young", now() - timedelta(days=89), task="young")
+def test_group_is_deleted_after_the_failure_retention(each_database: str) -> None:
+    record_failure("old", now() - timedelta(days=91), task="old")
+    record_failure("young", now() - timedelta(days=89), task="young")
     prune([probe], now(), 30, 90)
     assert [group.task for group in ErrorGroup.select()] == ["young"]
 
@@ -174,13 +174,13 @@ def test_a_group_is_forgotten_when_it_did_not_fail_for_as_long_as_failures_are_k
 # --- decided -------------------------------------------------------------------------------------------------
 
 
-def test_what_was_resolved_opens_by_itself_when_it_fails_anew(each_database: str) -> None:
-    fails("one", now())
+def test_resolved_group_regresses_on_a_new_failure(each_database: str) -> None:
+    record_failure("one", now())
     (group,) = ErrorGroup.select()
     assert error_groups.resolve(group.id, "vera") and not error_groups.resolve(group.id, "vera")
-    fails("late news", now() - timedelta(minutes=5))
+    record_failure("late news", now() - timedelta(minutes=5))
     assert ErrorGroup.get().state == "resolved"
-    fails("anew", now(), version="v2")
+    record_failure("anew", now(), version="v2")
     group = ErrorGroup.get()
     assert (group.state, group.resolved_by, group.last_version) == ("regressed", "vera", "v2")
     assert group.regressed_at > group.resolved_at
@@ -188,12 +188,12 @@ def test_what_was_resolved_opens_by_itself_when_it_fails_anew(each_database: str
     assert ErrorGroup.get().regressed_at is None
 
 
-def test_a_snoozed_one_is_open_again_when_its_time_is_up(each_database: str) -> None:
-    fails("one", now())
+def test_snoozed_group_reopens_after_its_time(each_database: str) -> None:
+    record_failure("one", now())
     (group,) = ErrorGroup.select()
     at = now()
     assert error_groups.snooze(group.id, at + timedelta(hours=1), "vera")
-    fails("another", now())
+    record_failure("another", now())
 
     def lists(moment: datetime) -> list[str]:
         states = ("open", "snoozed", "resolved")
@@ -211,15 +211,15 @@ def test_a_snoozed_one_is_open_again_when_its_time_is_up(each_database: str) -> 
 # --- found ---------------------------------------------------------------------------------------------------
 
 
-def test_the_runs_of_a_group_are_those_that_ended_so(each_database: str) -> None:
+def test_group_lists_the_runs_that_ended_with_it(each_database: str) -> None:
     for number in range(4):
-        fails(f"run {number}", now() - timedelta(minutes=number), state="retrying" if number == 3 else "failed")
-    fails("other", now(), error="KeyError: x")
+        record_failure(
+            f"run {number}", now() - timedelta(minutes=number), state="retrying" if number == 3 else "failed"
+        )
+    record_failure("other", now(), error="KeyError: x")
     group = ErrorGroup.get(ErrorGroup.exception == "ValueError")
-    wanted = Lookup(errors=frozenset({group.id}))
-    assert {run.id for run in find(wanted, 2).rows} | {
-        run.id for run in find(wanted, 2, find(wanted, 2).older).rows
-    } == {
+    query = Lookup(errors=frozenset({group.id}))
+    assert {run.id for run in find(query, 2).rows} | {run.id for run in find(query, 2, find(query, 2).older).rows} == {
         "run 0",
         "run 1",
         "run 2",
@@ -233,13 +233,13 @@ def test_the_runs_of_a_group_are_those_that_ended_so(each_database: str) -> None
     )
 
 
-def test_the_loudest_group_of_the_last_hour_is_told(each_database: str) -> None:
+def test_most_frequent_group_of_the_last_hour_is_reported(each_database: str) -> None:
     hour = run_counts.window_start(now(), 1)
     assert troubles(hour, hour).loudest is None
     for number in range(5):
-        fails(f"old {number}", now() - timedelta(hours=2), task="old")
+        record_failure(f"old {number}", now() - timedelta(hours=2), task="old")
     for number in range(3):
-        fails(f"new {number}", now(), task="new")
-    fails("old", now(), task="old")
+        record_failure(f"new {number}", now(), task="new")
+    record_failure("old", now(), task="old")
     group = ErrorGroup.get(ErrorGroup.task == "new")
     assert troubles(hour, hour).loudest == (group.id, 3)

@@ -17,12 +17,12 @@ with sqlite3.connect(sys.argv[1]) as connection:
 """
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["told by the kernel", "not told"])
-def test_what_another_process_commits_ends_the_wait(tmp_path: Path, told: bool) -> None:
+@pytest.mark.parametrize("by_inotify", [True, False], ids=["by inotify", "by polling"])
+def test_commit_of_another_process_ends_the_wait(tmp_path: Path, by_inotify: bool) -> None:
     storage = SqliteStorage("q", tmp_path / "queue.db", 60)
     seen = storage.database.version()
     assert storage.database.watch()
-    if not told:
+    if not by_inotify:
         storage.database.thread.watch, storage.database.thread.can_watch = None, False
     with subprocess.Popen([sys.executable, "-c", WRITE, str(storage.database.path)]) as writer:
         assert storage.database.wait_for_change(seen, time.monotonic() + 30)
@@ -30,18 +30,18 @@ def test_what_another_process_commits_ends_the_wait(tmp_path: Path, told: bool) 
     storage.close()
 
 
-def test_where_nothing_changes_the_wait_ends_in_time(tmp_path: Path) -> None:
+def test_wait_without_changes_times_out(tmp_path: Path) -> None:
     storage = SqliteStorage("q", tmp_path / "queue.db", 60)
     assert not storage.database.wait_for_change(storage.database.version(), time.monotonic() + 0.2)
     storage.close()
 
 
-def test_a_file_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:
+def test_missing_file_cannot_be_watched(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no watch"):
         InotifyWatch(tmp_path / "nothing")
 
 
-def test_a_watch_tells_of_a_write_once(tmp_path: Path) -> None:
+def test_watch_reports_a_write_once(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     watch = InotifyWatch(file)

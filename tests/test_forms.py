@@ -14,7 +14,7 @@ from engine.monitor.registered_tasks import describe
 from engine.queues.queue import Queue
 
 
-def form_of(function: Callable[..., Any]) -> list[Field]:
+def build_form(function: Callable[..., Any]) -> list[Field]:
     queue = Queue("forms")
     return fields.fields(describe(queue, queue.task()(function).task_class))
 
@@ -36,8 +36,10 @@ def everything(
     """Each kind of parameter once."""
 
 
-def test_each_parameter_has_a_field_of_its_kind_and_starts_with_its_default() -> None:
-    assert [(one.name, one.kind, one.required, one.optional, one.start) for one in form_of(everything)] == [
+def test_parameter_has_a_field_of_its_type_with_its_default() -> None:
+    assert [
+        (field.name, field.kind, field.required, field.optional, field.start) for field in build_form(everything)
+    ] == [
         ("book", "text", True, False, ""),
         ("pages", "int", True, False, ""),
         ("scale", "float", False, False, "1.5"),
@@ -51,21 +53,21 @@ def test_each_parameter_has_a_field_of_its_kind_and_starts_with_its_default() ->
         ("others", "args", False, False, "[]"),
         ("more", "kwargs", False, False, "{}"),
     ]
-    assert all(one.help for one in form_of(everything))
+    assert all(field.help for field in build_form(everything))
 
 
-def typed(**texts: str) -> dict[str, str]:
+def form_data(**texts: str) -> dict[str, str]:
     """The form as a browser sends it."""
-    form = {one.key: one.start for one in form_of(everything)}
+    form = {field.key: field.start for field in build_form(everything)}
     return form | {f"arg.{name}": text for name, text in {"book": "9f2c", "pages": "12", **texts}.items()}
 
 
-def test_what_is_typed_comes_in_its_type() -> None:
-    given = typed(
+def test_typed_text_is_parsed_to_its_type() -> None:
+    texts = form_data(
         book="two\r\nlines", pages=" -3 ", scale="1e3", draft="true", style="wash", note="n", limit="5",
         chapters="[1, 2]", options='{"a": [null, 1.5]}', seed="plain words",
     )  # fmt: skip
-    assert task_form.parse(form_of(everything), given) == Arguments(
+    assert task_form.parse(build_form(everything), texts) == Arguments(
         [],
         {
             "book": "two\nlines", "pages": -3, "scale": 1000.0, "draft": True, "style": "wash", "note": "n",
@@ -74,11 +76,11 @@ def test_what_is_typed_comes_in_its_type() -> None:
     )  # fmt: skip
 
 
-def test_what_is_left_empty_is_none_where_that_is_allowed_and_the_default_where_not() -> None:
-    found = task_form.parse(
-        form_of(everything), typed(book="", scale="", note="", limit="", chapters="", seed="")
+def test_empty_field_is_none_if_optional_or_else_the_default() -> None:
+    arguments = task_form.parse(
+        build_form(everything), form_data(book="", scale="", note="", limit="", chapters="", seed="")
     ).kwargs
-    assert found == {
+    assert arguments == {
         "book": "",
         "pages": 12,
         "draft": False,
@@ -89,23 +91,23 @@ def test_what_is_left_empty_is_none_where_that_is_allowed_and_the_default_where_
     }
 
 
-def test_further_values_put_what_stands_before_them_in_order() -> None:
-    found = task_form.parse(form_of(everything), typed(others='["x", "y"]', more='{"z": 1}', scale="2"))
-    assert found.args == ["9f2c", 12, 2.0, False, "ink", None, None, None, {}, 7, "x", "y"]
-    assert found.kwargs == {"z": 1}
+def test_extra_positional_values_make_earlier_ones_positional() -> None:
+    arguments = task_form.parse(build_form(everything), form_data(others='["x", "y"]', more='{"z": 1}', scale="2"))
+    assert arguments.args == ["9f2c", 12, 2.0, False, "ink", None, None, None, {}, 7, "x", "y"]
+    assert arguments.kwargs == {"z": 1}
 
 
-def test_what_has_no_name_goes_in_order() -> None:
+def test_positional_only_parameter_is_passed_positionally() -> None:
     def only_in_order(a: int, b: int = 2, /, c: int = 3) -> None: ...
 
-    assert task_form.parse(form_of(only_in_order), {"arg.a": "1", "arg.c": "5"}) == Arguments([1, 2], {"c": 5})
+    assert task_form.parse(build_form(only_in_order), {"arg.a": "1", "arg.c": "5"}) == Arguments([1, 2], {"c": 5})
 
 
 def test_what_follows_further_values_goes_by_name() -> None:
     def printed(book: str, *pages: int, copies: int = 1) -> None: ...
 
     typed = {"arg.book": "b", "arg.pages": "[3, 4]", "arg.copies": "2"}
-    assert task_form.parse(form_of(printed), typed) == Arguments(["b", 3, 4], {"copies": 2})
+    assert task_form.parse(build_form(printed), typed) == Arguments(["b", 3, 4], {"copies": 2})
 
 
 @pytest.mark.parametrize(
@@ -132,19 +134,19 @@ def test_what_follows_further_values_goes_by_name() -> None:
         ("more", '{"book": 1}', "book has a field of its own"),
     ],
 )
-def test_what_cannot_be_is_refused_at_its_field(field: str, text: str, words: str) -> None:
+def test_invalid_text_is_rejected_by_field(field: str, text: str, words: str) -> None:
     with pytest.raises(BadInput) as refusal:
-        task_form.parse(form_of(everything), typed(**{field: text}))
+        task_form.parse(build_form(everything), form_data(**{field: text}))
     assert refusal.value.field == field
     assert words in (refusal.value.description or "")
 
 
-def test_a_field_that_is_not_sent_at_all_is_its_default_or_needed() -> None:
-    assert task_form.parse(form_of(everything), {"arg.book": "b", "arg.pages": "1"}) == Arguments(
+def test_absent_field_is_its_default_or_required() -> None:
+    assert task_form.parse(build_form(everything), {"arg.book": "b", "arg.pages": "1"}) == Arguments(
         [], {"book": "b", "pages": 1}
     )
     with pytest.raises(BadInput) as refusal:
-        task_form.parse(form_of(everything), {"arg.pages": "1"})
+        task_form.parse(build_form(everything), {"arg.pages": "1"})
     assert refusal.value.field == "book"
 
 
@@ -159,30 +161,30 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("args", "kwargs"), CALLS)
-def test_an_earlier_call_goes_into_the_form_and_comes_out_as_it_was(args: list[Any], kwargs: dict[str, Any]) -> None:
-    form = form_of(everything)
+def test_earlier_call_survives_the_form_unchanged(args: list[Any], kwargs: dict[str, Any]) -> None:
+    form = build_form(everything)
     filled = task_form.filled(form, args, kwargs)
-    sent = {one.key: filled.texts.get(one.name, one.start).replace("\n", "\r\n") for one in form}
+    sent = {field.key: filled.texts.get(field.name, field.start).replace("\n", "\r\n") for field in form}
     again = task_form.parse(form, sent)
-    assert bound(again.args, again.kwargs) == bound(args, kwargs)
+    assert bind_arguments(again.args, again.kwargs) == bind_arguments(args, kwargs)
     assert filled.left_over == {}
 
 
-def bound(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+def bind_arguments(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     arguments = inspect.signature(everything).bind(*args, **kwargs)
     arguments.apply_defaults()
     return arguments.arguments
 
 
-def test_what_the_task_does_not_take_any_more_is_left_over() -> None:
+def test_arguments_the_task_no_longer_takes_are_left_over() -> None:
     def shorter(book: str) -> None: ...
 
-    filled = task_form.filled(form_of(shorter), ["9f2c", 3], {"scale": 2})
+    filled = task_form.filled(build_form(shorter), ["9f2c", 3], {"scale": 2})
     assert (filled.texts, filled.left_over) == ({"book": "9f2c"}, {"*": [3], "scale": 2})
 
 
-def test_what_is_too_long_to_be_edited_is_kept_unseen() -> None:
-    form, text = form_of(everything), "page " * 1000
+def test_too_long_value_is_kept_without_a_field() -> None:
+    form, text = build_form(everything), "page " * 1000
     filled = task_form.filled(form, [], {"book": text, "pages": 3})
     assert (filled.is_long("book"), filled.is_long("pages")) == (True, False)
     assert task_form.parse(form, {"keep.book": "1", "arg.pages": "4"}, filled.values).kwargs == {

@@ -24,7 +24,7 @@ ENGLISH, RUSSIAN = (
 CODE = re.compile(r"`([^`]+)`")
 
 #: Every command, setting and line that the old document tells its readers to use.
-OLD = """
+OLD_CODE = """
 celery -A app.core.celery_app flower --port=5555
 docker-compose exec celery-worker celery -A app.core.celery_app flower --port=5555
 curl http://localhost:5555/api/task/info/a1b2c3d4-e5f6-7890-abcd-ef1234567890
@@ -84,7 +84,7 @@ crontab(hour=3, minute=0)
 """.strip().splitlines()
 
 
-def rows(text: str) -> list[tuple[str, str]]:
+def table_rows(text: str) -> list[tuple[str, str]]:
     """The two cells of every row of its tables."""
     cells = [
         re.split(r"(?<!\\) \| ", line.strip().strip("|").strip()) for line in text.splitlines() if line[:2] == "| "
@@ -93,7 +93,7 @@ def rows(text: str) -> list[tuple[str, str]]:
     return [(left, right) for left, right in cells if left != "Celery"]
 
 
-RIGHT = list(dict.fromkeys(code for _, right in rows(ENGLISH) for code in CODE.findall(right)))
+NEW_CODE = list(dict.fromkeys(code for _, right in table_rows(ENGLISH) for code in CODE.findall(right)))
 KINDS = {
     "dewey": r"\.venv/bin/dewey ",
     "consumer": r"\.venv/bin/huey_consumer ",
@@ -112,12 +112,12 @@ NAMES = {
 }  # fmt: skip
 
 
-def of(kind: str) -> list[str]:
-    return [code for code in RIGHT if re.match(KINDS[kind], code)]
+def select_code(kind: str) -> list[str]:
+    return [code for code in NEW_CODE if re.match(KINDS[kind], code)]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """With the sample library, its web server and a consumer of `light`."""
     made = Installation(tmp_path_factory.mktemp("celery"), WORKERS_HEAVY="0", WORKERS_NORMAL="0")
     assert made.flask("migrate").returncode == 0
@@ -128,73 +128,73 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="module")
-def run_id(place: Installation) -> str:
-    run_id = place.flask("run-task", "get_cleanup_statistics").stdout.strip()
-    place.flask("run-task", "get_cleanup_statistics", "--wait")
+def run_id(installation: Installation) -> str:
+    run_id = installation.flask("run-task", "get_cleanup_statistics").stdout.strip()
+    installation.flask("run-task", "get_cleanup_statistics", "--wait")
     return run_id
 
 
 @pytest.fixture(scope="module")
-def bearer(place: Installation) -> dict[str, str]:
-    return place.bearer("operator")
+def bearer(installation: Installation) -> dict[str, str]:
+    return installation.bearer("operator")
 
 
 # --- what it says --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [ENGLISH, RUSSIAN], ids=["en", "ru"])
-def test_everything_of_the_old_document_stands_on_the_left(text: str) -> None:
-    left = " ".join(cell.replace("\\|", "|") for cell, _ in rows(text))
-    assert [one for one in OLD if one not in left] == []
+def test_old_document_is_covered_by_the_left_column(text: str) -> None:
+    left = " ".join(cell.replace("\\|", "|") for cell, _ in table_rows(text))
+    assert [code for code in OLD_CODE if code not in left] == []
 
 
-def test_both_languages_say_the_same_code() -> None:
-    assert len(rows(ENGLISH)) == len(rows(RUSSIAN)) > 45
-    for (_, english), (_, russian) in zip(rows(ENGLISH), rows(RUSSIAN), strict=True):
+def test_both_languages_have_the_same_code() -> None:
+    assert len(table_rows(ENGLISH)) == len(table_rows(RUSSIAN)) > 45
+    for (_, english), (_, russian) in zip(table_rows(ENGLISH), table_rows(RUSSIAN), strict=True):
         assert CODE.findall(english) == CODE.findall(russian)
     assert re.findall(r"```python\n(.*?)```", ENGLISH, re.S) == re.findall(r"```python\n(.*?)```", RUSSIAN, re.S)
 
 
-def test_whatever_stands_on_the_right_is_of_a_kind_that_is_run() -> None:
-    known = [code for kind in KINDS for code in of(kind)]
-    assert [code for code in RIGHT if code not in known and code not in NAMES] == []
-    assert all(of(kind) for kind in KINDS)
+def test_right_column_contains_only_tested_kinds() -> None:
+    tested = [code for kind in KINDS for code in select_code(kind)]
+    assert [code for code in NEW_CODE if code not in tested and code not in NAMES] == []
+    assert all(select_code(kind) for kind in KINDS)
 
 
 # --- that it works -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", of("dewey"))
+@pytest.mark.parametrize("command", select_code("dewey"))
 def test_each_dewey_command_is_done(command: str, place: Installation, run_id: str) -> None:
     done = place.flask(*shlex.split(command.replace("$RUN", run_id))[1:])
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", of("consumer"))
-def test_each_consumer_is_run_by_hand(command: str, place: Installation, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", select_code("consumer"))
+def test_consumer_command_starts(command: str, installation: Installation, tmp_path: Path) -> None:
     written = re.search(r"-l (\S+)", command)
     words = shlex.split(command.replace(written[1], str(tmp_path / "log")) if written else command)[1:]
-    running = Consumer(*words, environment=place.environment, log=tmp_path / "log")
+    running = Consumer(*words, environment=installation.environment, log=tmp_path / "log")
     running.logged("commands are available")
     assert running.stop() == 0
 
 
-@pytest.mark.parametrize("command", of("curl"))
-def test_each_request_is_answered(command: str, place: Installation, bearer: dict[str, str], run_id: str) -> None:
+@pytest.mark.parametrize("command", select_code("curl"))
+def test_request_is_answered(command: str, installation: Installation, bearer: dict[str, str], run_id: str) -> None:
     words = shlex.split(command.replace("$RUN", run_id))
     method = words[words.index("-X") + 1] if "-X" in words else "GET"
     address = next(word for word in words if word.startswith("http://localhost:8000/"))
-    answer = place.ask(method, address.removeprefix("http://localhost:8000"), bearer if "-H" in words else None)
+    answer = installation.ask(method, address.removeprefix("http://localhost:8000"), bearer if "-H" in words else None)
     assert answer.status == (202 if address.endswith("async") else 200)
 
 
-@pytest.mark.parametrize("path", of("page"))
-def test_each_page_is_there(path: str, place: Installation, bearer: dict[str, str], run_id: str) -> None:
-    assert place.ask("GET", path.replace("$RUN", run_id), bearer).status == 200
+@pytest.mark.parametrize("path", select_code("page"))
+def test_page_exists(path: str, installation: Installation, bearer: dict[str, str], run_id: str) -> None:
+    assert installation.ask("GET", path.replace("$RUN", run_id), bearer).status == 200
 
 
-@pytest.mark.parametrize("command", of("docker"))
-def test_docker_is_asked_for_services_that_there_are(command: str) -> None:
+@pytest.mark.parametrize("command", select_code("docker"))
+def test_docker_command_names_existing_services(command: str) -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     verb, *words = shlex.split(command)[2:]
     assert verb in ("up", "logs", "restart", "stop", "ps")
@@ -202,51 +202,58 @@ def test_docker_is_asked_for_services_that_there_are(command: str) -> None:
     assert set(names) <= set(services) and (names or verb == "ps")
 
 
-@pytest.mark.parametrize("command", of("make"))
-def test_make_knows_what_it_is_asked_for(command: str) -> None:
+@pytest.mark.parametrize("command", select_code("make"))
+def test_make_target_exists(command: str) -> None:
     subprocess.run(["make", "--dry-run", *command.split()[1:]], cwd=ROOT, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("line", of("setting"))
-def test_each_setting_is_taken(line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", select_code("setting"))
+def test_setting_is_accepted(line: str, tmp_path: Path) -> None:
     name, _, value = line.partition("=")
     settings = load({"DATA_DIR": str(tmp_path), "SECRET_KEY": "k" * 40, name: value})
     workers = name.removeprefix("WORKERS_").lower()
     assert str(settings.workers.get(workers) or getattr(settings, name.lower())) == value
 
 
-@pytest.mark.parametrize("line", of("decorator"))
-def test_each_decorator_makes_a_task(line: str, place: Installation) -> None:
+@pytest.mark.parametrize("line", select_code("decorator"))
+def test_decorator_declares_a_task(line: str, installation: Installation) -> None:
     imports = "from tasks import light\nfrom engine.queues.crontab import crontab\n"
     code = f"{imports}{line}\ndef one(task=None):\n    return 1\n"
-    python(code + "assert one.task_class.__name__ == 'one'", place)
+    python(code + "assert one.task_class.__name__ == 'one'", installation)
 
 
-@pytest.mark.parametrize("line", of("call"))
-def test_each_call_gives_what_it_gave(line: str, place: Installation) -> None:
+@pytest.mark.parametrize("line", select_code("call"))
+def test_call_returns_its_documented_value(line: str, installation: Installation) -> None:
     if line.startswith("from "):
-        python(line, place)
+        python(line, installation)
     else:
-        printed = python(f"from tasks import *; print({line})", place)
+        printed = python(f"from tasks import *; print({line})", installation)
         assert re.search(r"closed_count|total_closed|^[0-9a-f-]{36}$", printed)
 
 
-def python(code: str, place: Installation) -> str:
+def python(code: str, installation: Installation) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **place.environment}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **installation.environment},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_the_best_practices_work(tmp_path: Path) -> None:
+def test_best_practices_example_works(tmp_path: Path) -> None:
     [code] = re.findall(r"```python\n(.*?)```", ENGLISH, re.S)
     (tmp_path / "practices.py").write_text(code)
-    place = Installation(tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
-    assert place.flask("migrate").returncode == 0
-    with consumer("practices.light", environment=place.environment, log=tmp_path / "log") as running:
-        asked = "from practices import *\nfor call in ({calls}): print(call.get(blocking=True, timeout=25))"
-        assert python(asked.format(calls="my_task(3), sync_task(), rate_limited_task(),"), place) == "3\ndone\nNone"
-        python("from practices import *; my_task(200); my_task(30)", place)
+    installation = Installation(tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert installation.flask("migrate").returncode == 0
+    with consumer("practices.light", environment=installation.environment, log=tmp_path / "log") as running:
+        calling_code = "from practices import *\nfor call in ({calls}): print(call.get(blocking=True, timeout=25))"
+        assert (
+            python(calling_code.format(calls="my_task(3), sync_task(), rate_limited_task(),"), installation)
+            == "3\ndone\nNone"
+        )
+        python("from practices import *; my_task(200); my_task(30)", installation)
         running.logged("Retrying task in 60s (attempt 1/3)")
         wait_until(lambda: running.log.count("Retrying task in 60s") >= 2)

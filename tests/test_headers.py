@@ -51,7 +51,7 @@ def app(app: Flask) -> Flask:
 
 
 @pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
-def test_every_answer_forbids_what_no_page_of_ours_needs(browser: Browser, method: str, path: str, status: int) -> None:
+def test_every_response_has_restrictive_headers(browser: Browser, method: str, path: str, status: int) -> None:
     answer = browser.open(path, method=method, buffered=True)
     assert answer.status_code == status
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
@@ -64,15 +64,15 @@ def test_every_answer_forbids_what_no_page_of_ours_needs(browser: Browser, metho
     assert "secret of the house" not in answer.text
 
 
-def test_no_page_is_kept_by_the_browser(browser: Browser, signed_in: Callable[[str], Browser]) -> None:
+def test_pages_are_not_cached(browser: Browser, sign_in_as: Callable[[str], Browser]) -> None:
     for path in ("/login", "/", "/no-such-page", "/healthz", "/api/v1/admin/reading-sessions/cleanup-stats"):
         assert browser.get(path).headers["Cache-Control"] == "no-store"
-    viewer = signed_in("viewer")
+    viewer = sign_in_as("viewer")
     for path in ("/", "/sessions", "/runs", "/no-such-page", "/api/v1/admin/reading-sessions/cleanup-stats"):
         assert viewer.get(path).headers["Cache-Control"] == "no-store", path
 
 
-def test_a_static_file_is_kept_for_ever_under_an_address_that_changes_with_it(browser: Browser) -> None:
+def test_versioned_static_file_is_cached_forever(browser: Browser) -> None:
     address = re.search(r'href="(/static/app.css\?v=[0-9a-f]+)"', browser.get("/login").text)
     assert address
     for path, cached in [
@@ -83,7 +83,7 @@ def test_a_static_file_is_kept_for_ever_under_an_address_that_changes_with_it(br
         assert browser.get(path, buffered=True).headers["Cache-Control"] == cached
 
 
-def test_over_https_the_cookie_is_bound_to_it_and_to_this_host(app: Flask, browser: Browser) -> None:
+def test_https_cookie_is_secure_and_host_bound(app: Flask, browser: Browser) -> None:
     headers = {"Referer": "https://localhost/login"}
     token = re.search(r'name="csrf_token" value="([^"]+)"', browser.get("/login", base_url="https://localhost").text)
     assert token
@@ -96,14 +96,14 @@ def test_over_https_the_cookie_is_bound_to_it_and_to_this_host(app: Flask, brows
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} == set(cookie.split("; ")[1:])
 
 
-def test_over_http_the_cookie_is_out_of_reach_of_scripts_and_other_sites(browser: Browser) -> None:
+def test_http_cookie_is_httponly_and_samesite(browser: Browser) -> None:
     cookie = browser.get("/login").headers["Set-Cookie"]
     assert cookie.startswith("dewey=")
     assert {"HttpOnly", "Path=/", "SameSite=Lax"} == set(cookie.split("; ")[1:])
 
 
-def test_no_page_carries_what_the_policy_forbids(signed_in: Callable[[str], Browser]) -> None:
-    admin = signed_in("admin")
+def test_pages_contain_nothing_the_policy_forbids(sign_in_as: Callable[[str], Browser]) -> None:
+    admin = sign_in_as("admin")
     for path in ("/", "/sessions", "/runs", "/sessions/cleanup", "/no-such-page"):
         text = admin.get(path).text
         assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|javascript:|https?://", text), path

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from probes import echo, fail_politely, probe
+from sample_tasks import echo, fail_with_result, probe
 
 from engine.broker.effects import Effects, event_json
 from engine.broker.redis.storage import RedisStorage
@@ -31,23 +31,23 @@ def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
     probe.storage = before
 
 
-def work_off() -> None:
+def process_all() -> None:
     while (task := probe.dequeue()) is not None:
         probe.execute(task)
 
 
-def test_a_run_is_on_record_from_its_enqueuing_on(each_database: str) -> None:
+def test_run_is_recorded_when_enqueued_and_when_ended(each_database: str) -> None:
     run_id = echo(1).id
     writer.write_down(probe)
     assert Run.get_by_id(run_id).state == State.WAITING
-    work_off()
+    process_all()
     writer.write_down(probe)
     run = Run.get_by_id(run_id)
     assert (run.state, run.result, run.attempts) == (State.SUCCEEDED, 1, 1)
 
 
-def test_how_long_the_attempt_before_took_is_not_told_of_the_one_that_runs(each_database: str) -> None:
-    run_id = fail_politely("").id
+def test_running_attempt_has_no_duration_of_the_previous_one(each_database: str) -> None:
+    run_id = fail_with_result("").id
     probe.execute(probe.dequeue())
     writer.write_down(probe)
     assert Run.get_by_id(run_id).run_ms is not None
@@ -57,7 +57,7 @@ def test_how_long_the_attempt_before_took_is_not_told_of_the_one_that_runs(each_
     assert (run.state, run.attempts, run.run_ms) == (State.RUNNING, 2, None)
 
 
-def test_a_worker_that_died_is_on_record_with_its_group_of_errors(each_database: str) -> None:
+def test_dead_worker_attempt_is_recorded_with_its_error_group(each_database: str) -> None:
     run_id = echo(1).id
     assert probe.dequeue()
     probe.storage.deliveries.release("here", "Worker-1", "Worker-1 died (signal 9)", 5)
@@ -67,20 +67,20 @@ def test_a_worker_that_died_is_on_record_with_its_group_of_errors(each_database:
     assert attempt.error_group
 
 
-def test_what_is_no_event_holds_up_none_of_the_others(each_database: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_event_does_not_stop_the_others(each_database: str, caplog: pytest.LogCaptureFixture) -> None:
     for line in ("garbage", "[]", '{"kind": "unheard of", "id": "x"}', event_json("ended", "x", time.time())):
         probe.storage.messages.write(Effects().event(line))
     run_id = echo(1).id
-    work_off()
+    process_all()
     assert writer.write_down(probe) > 4
     assert Run.get_by_id(run_id).state == State.SUCCEEDED
-    assert len([one for one in caplog.records if one.levelname == "ERROR"]) == 4
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 4
 
 
-def test_many_recorders_at_once_write_each_run_once(each_database: str) -> None:
+def test_concurrent_recorders_write_each_run_once(each_database: str) -> None:
     for number in range(300):
         echo(number)
-    work_off()
+    process_all()
 
     def record() -> None:
         while Run.select().where(Run.state == State.SUCCEEDED).count() < 300:
@@ -97,7 +97,7 @@ def test_many_recorders_at_once_write_each_run_once(each_database: str) -> None:
     assert Attempt.select().count() == 300
 
 
-def test_a_recorder_that_dies_before_it_trims_leaves_nothing_to_be_counted_again(
+def test_recorder_that_dies_before_the_trim_writes_nothing_twice(
     each_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     echo(1)
@@ -113,9 +113,7 @@ def test_a_recorder_that_dies_before_it_trims_leaves_nothing_to_be_counted_again
     assert [run.task for run in Run.select()] == ["written once"]
 
 
-def test_a_batch_that_fails_is_written_whole_when_it_is_tried_again(
-    each_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_batch_is_written_completely_on_retry(each_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         echo(number)
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
@@ -126,30 +124,30 @@ def test_a_batch_that_fails_is_written_whole_when_it_is_tried_again(
     assert Run.select().count() == 5
 
 
-def test_a_run_whose_beginning_was_dropped_is_still_told_from_there_on(each_database: str) -> None:
+def test_run_without_its_enqueued_event_is_recorded_from_its_end(each_database: str) -> None:
     run_id = echo(7).id
     probe.storage.events.drop_oldest(0)
-    work_off()
+    process_all()
     writer.write_down(probe)
     run = Run.get_by_id(run_id)
     assert (run.task, run.state, run.result) == ("echo", State.SUCCEEDED, 7)
     assert writer.dropped_events() == 1
 
 
-def test_text_that_a_database_cannot_hold_does_not_stop_the_history(each_database: str) -> None:
+def test_text_a_database_cannot_store_does_not_stop_the_history(each_database: str) -> None:
     run_id = echo("nul \0 here").id
-    work_off()
+    process_all()
     writer.write_down(probe)
     assert Run.get_by_id(run_id).result == "nul \0 here"
-    told = {"state": "failed", "delivery": 1, "attempt": 1, "task": "echo", "worker": "w", "version": "v", "run_ms": 1}
-    bad = {"started": 1, "wait_ms": 1, "result": None, "error": "bad \0", "traceback": "bad \0", "next_at": None}
-    event = event_json("ended", run_id, time.time(), **told, **bad)
+    facts = {"state": "failed", "delivery": 1, "attempt": 1, "task": "echo", "worker": "w", "version": "v", "run_ms": 1}
+    unstorable = {"started": 1, "wait_ms": 1, "result": None, "error": "bad \0", "traceback": "bad \0", "next_at": None}
+    event = event_json("ended", run_id, time.time(), **facts, **unstorable)
     probe.storage.messages.write(Effects().event(event))
     writer.write_down(probe)
     assert Run.get_by_id(run_id).error.startswith("bad ")
 
 
-def test_a_broker_that_begins_anew_is_read_from_its_beginning(each_database: str, tmp_path: Path) -> None:
+def test_restarted_broker_is_read_from_its_beginning(each_database: str, tmp_path: Path) -> None:
     echo(1)
     writer.write_down(probe)
     if isinstance(probe.storage, RedisStorage):
@@ -162,7 +160,7 @@ def test_a_broker_that_begins_anew_is_read_from_its_beginning(each_database: str
     assert HistoryCursor.select().count() == 2
 
 
-def test_pruning_removes_what_is_past_its_time_and_nothing_else(each_database: str) -> None:
+def test_pruning_removes_only_expired_rows(each_database: str) -> None:
     at = now()
     for name, state, days in (
         ("young", State.SUCCEEDED, 29), ("old", State.SUCCEEDED, 31), ("cancelled", State.CANCELLED, 31),
@@ -178,5 +176,5 @@ def test_pruning_removes_what_is_past_its_time_and_nothing_else(each_database: s
                              worker_count=1, periodic=True, started_at=beat_at, beat_at=beat_at)  # fmt: skip
     assert prune([probe], at, 30, 90) == {"results": 0, "runs": 3, "workers": 1}
     assert {run.id for run in Run.select()} == {"young", "failed", "running"}
-    assert {one.run_id for one in Attempt.select()} == {"young", "failed", "running"}
-    assert [one.id for one in WorkerProcess.select()] == ["here"]
+    assert {consumer.run_id for consumer in Attempt.select()} == {"young", "failed", "running"}
+    assert [consumer.id for consumer in WorkerProcess.select()] == ["here"]

@@ -7,9 +7,9 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from browsers import app_with_people, bearer_headers
+from browsers import bearer_headers, create_app_with_people
+from factories import create_run
 from flask import Flask
-from library import run
 from werkzeug.test import TestResponse
 
 from engine.database import database, release
@@ -24,21 +24,21 @@ Send = Callable[..., TestResponse]
 
 @pytest.fixture
 def application(each_database: str) -> Flask:
-    return app_with_people()
+    return create_app_with_people()
 
 
 @pytest.fixture
 def send(application: Flask) -> Send:
     headers = bearer_headers("admin")
 
-    def send(path: str, body: Any = None, **more: Any) -> TestResponse:
-        own = headers | KEY | more.pop("headers", {})
-        return application.test_client().post(f"{BASE}{path}", json=body, headers=own, **more)
+    def send(path: str, body: Any = None, **options: Any) -> TestResponse:
+        own = headers | KEY | options.pop("headers", {})
+        return application.test_client().post(f"{BASE}{path}", json=body, headers=own, **options)
 
     return send
 
 
-def test_a_repeat_gets_the_first_answer_and_nothing_is_done_again(send: Send) -> None:
+def test_repeated_key_replays_the_first_response(send: Send) -> None:
     first, second = (send("/tasks/get_cleanup_statistics/run", {"arguments": {"hours": 3}}) for _ in range(2))
     assert (first.status_code, second.status_code, second.json) == (200, 200, first.json)
     assert (first.headers.get("Idempotency-Replayed"), second.headers.get("Idempotency-Replayed")) == (None, "true")
@@ -46,14 +46,14 @@ def test_a_repeat_gets_the_first_answer_and_nothing_is_done_again(send: Send) ->
     assert Run.select().count() == 1
 
 
-def test_a_refusal_is_repeated_too(send: Send) -> None:
-    ended = run(state="succeeded")
+def test_error_response_is_replayed_too(send: Send) -> None:
+    ended = create_run(state="succeeded")
     first, second = (send(f"/runs/{ended.id}/cancel") for _ in range(2))
     assert (first.status_code, second.status_code, second.json) == (409, 409, first.json)
     assert second.mimetype == "application/problem+json"
 
 
-def test_the_key_with_another_request_is_refused(send: Send) -> None:
+def test_key_with_another_request_is_rejected(send: Send) -> None:
     send("/queues/light/pause", {"reason": "a"})
     for path, body in (("/queues/light/pause", {"reason": "b"}), ("/queues/heavy/pause", {"reason": "a"})):
         answer = send(path, body)
@@ -61,30 +61,30 @@ def test_the_key_with_another_request_is_refused(send: Send) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "with a space", "ключ", "x" * 256])
-def test_a_key_that_cannot_be_is_refused(send: Send, key: str) -> None:
+def test_invalid_key_is_rejected(send: Send, key: str) -> None:
     answer = send("/queues/light/pause", headers={"Idempotency-Key": key})
     assert (answer.status_code, answer.json["field"]) == (422, "Idempotency-Key")
 
 
-def test_each_program_has_keys_of_its_own(application: Flask, send: Send) -> None:
+def test_keys_are_separate_per_token(application: Flask, send: Send) -> None:
     send("/tasks/get_cleanup_statistics/run")
     headers = bearer_headers("operator") | KEY
     application.test_client().post(f"{BASE}/tasks/get_cleanup_statistics/run", headers=headers)
     assert Run.select().count() == 2
 
 
-def test_a_key_is_forgotten_after_a_day(send: Send) -> None:
+def test_key_expires_after_a_day(send: Send) -> None:
     send("/tasks/get_cleanup_statistics/run")
     KeptAnswer.update(created_at=now() - timedelta(hours=24, seconds=1)).execute()
     send("/tasks/get_cleanup_statistics/run")
     assert (Run.select().count(), KeptAnswer.select().count()) == (2, 1)
 
 
-def test_of_two_that_arrive_at_once_one_is_done(application: Flask, send: Send) -> None:
+def test_concurrent_requests_with_one_key_run_once(application: Flask, send: Send) -> None:
     for number in range(8):
         start = Barrier(2)
 
-        def one(number: int = number, start: Barrier = start) -> TestResponse:
+        def send_once(number: int = number, start: Barrier = start) -> TestResponse:
             start.wait()
             try:
                 return send(
@@ -96,7 +96,7 @@ def test_of_two_that_arrive_at_once_one_is_done(application: Flask, send: Send) 
                 release()
 
         with ThreadPoolExecutor(2) as both:
-            answers = [asked.result() for asked in [both.submit(one), both.submit(one)]]
+            answers = [future.result() for future in [both.submit(send_once), both.submit(send_once)]]
         assert [answer.status_code for answer in answers].count(200) >= 1
         for answer in answers:
             assert answer.status_code == 200 or "being worked on" in answer.json["detail"]
@@ -104,7 +104,7 @@ def test_of_two_that_arrive_at_once_one_is_done(application: Flask, send: Send) 
     assert Token.select().where(Token.name.startswith("n")).count() == 8
 
 
-def test_what_was_cut_off_is_never_done_again(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_request_is_never_repeated(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     send("/queues/light/pause")
     KeptAnswer.update(status=None, body=None).execute()
     answer = send("/queues/light/pause")
@@ -112,13 +112,13 @@ def test_what_was_cut_off_is_never_done_again(send: Send, monkeypatch: pytest.Mo
     assert "cut off" in answer.json["detail"]
 
 
-def test_an_answer_that_is_worth_another_try_gives_the_key_free(send: Send) -> None:
+def test_retryable_response_frees_the_key(send: Send) -> None:
     path, headers = "/reading-sessions/cleanup", {"Idempotency-Key": "again"}
     assert [send(path, headers=headers).status_code for _ in range(2)] == [503, 503]
     assert KeptAnswer.select().count() == 0
 
 
-def test_nobody_reads_a_secret_where_answers_are_kept(send: Send) -> None:
+def test_stored_response_contains_no_secret(send: Send) -> None:
     first, second = (send("/tokens/create", {"name": "x", "role": "viewer"}) for _ in range(2))
     assert first.json["result"].startswith("dewey_")
     assert second.json == first.json
@@ -127,7 +127,7 @@ def test_nobody_reads_a_secret_where_answers_are_kept(send: Send) -> None:
     assert secret not in str(rows) and secret.encode().hex() not in str(rows)
 
 
-def test_a_question_needs_no_key_and_heeds_none(application: Flask) -> None:
+def test_get_request_ignores_the_key(application: Flask) -> None:
     headers = bearer_headers("viewer") | KEY
     assert application.test_client().get(f"{BASE}/queues", headers=headers).status_code == 200
     assert KeptAnswer.select().count() == 0

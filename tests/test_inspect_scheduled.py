@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import Flasks, bearer_headers
+from browsers import RunFlask, bearer_headers
+from factories import create_consumer
 from flask import Flask
-from library import consumer_of
 
 import tasks
 from engine.broker.effects import Effects
@@ -36,24 +36,24 @@ def broker(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, monkeypat
 
 
 @pytest.mark.usefixtures("broker")
-def test_the_terminal_lists_everything(flask: Flasks) -> None:
-    names = [worker_name(consumer_of("light")) for _ in range(2)]
-    found = json.loads(flask("inspect", "scheduled", "--json"))
-    assert sorted(found) == sorted([*names, "heavy@nobody", "normal@nobody"])
+def test_inspect_scheduled_lists_every_message(flask: RunFlask) -> None:
+    names = [worker_name(create_consumer("light")) for _ in range(2)]
+    data = json.loads(flask("inspect", "scheduled", "--json"))
+    assert sorted(data) == sorted([*names, "heavy@nobody", "normal@nobody"])
     for name in names:
-        unreadable, *others = found[name]
+        unreadable, *rest = data[name]
         assert (unreadable["request"]["id"], unreadable["request"]["name"], unreadable["eta"]) == (
             "odd", "tasks.get_cleanup_statistics", None,
         )  # fmt: skip
-        etas = [datetime.fromisoformat(one["eta"]) for one in others]
+        etas = [datetime.fromisoformat(entry["eta"]) for entry in rest]
         assert etas == [AT + timedelta(seconds=number) for number in range(1, MANY + 1)]
     assert len(flask("inspect", "scheduled").splitlines()) == 1 + 1 + MANY
 
 
 @pytest.mark.usefixtures("broker")
-def test_flowers_api_says_how_much_it_leaves_out(app: Flask) -> None:
-    name = worker_name(consumer_of("light"))
-    idle, headers = worker_name(consumer_of("heavy")), bearer_headers("viewer")
+def test_flower_api_reports_how_many_scheduled_it_leaves_out(app: Flask) -> None:
+    name = worker_name(create_consumer("light"))
+    idle, headers = worker_name(create_consumer("heavy")), bearer_headers("viewer")
 
     def of(worker: str) -> dict[str, Any]:
         answer = app.test_client().get(f"/api/workers?workername={worker}", headers=headers)

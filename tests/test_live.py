@@ -8,9 +8,9 @@ from datetime import timedelta
 from threading import Barrier, Event, Semaphore
 
 import pytest
-from browsers import PEOPLE, Browser, signed_in_browser
+from browsers import PEOPLE, Browser, sign_in_browser
+from factories import create_consumer, create_run, create_session
 from flask import Flask, template_rendered
-from library import consumer_of, run, session
 
 from admin.cache import Memory, Place
 from admin.pages import live_refresh
@@ -35,29 +35,29 @@ def rendered(app: Flask) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def asked() -> list[str]:
+def statements() -> list[str]:
     statements: list[str] = []
     database.obj.query_hooks.append(lambda event: statements.append(event.sql))
     return statements
 
 
-def test_fifty_tabs_cost_what_one_does(operator: Browser, rendered: list[str], asked: list[str]) -> None:
-    session(minutes_ago=150)
+def test_fifty_tabs_cost_the_same_as_one(operator: Browser, rendered: list[str], statements: list[str]) -> None:
+    create_session(minutes_ago=150)
     assert operator.get("/sessions", headers=REFRESH).status_code == 200
-    of_one = len(asked)
+    of_one = len(statements)
     live_refresh.memory.forget()
-    asked.clear()
+    statements.clear()
     rendered.clear()
     began = time.monotonic()
     tags = {operator.get("/sessions", headers=REFRESH).headers["ETag"] for _ in range(50)}
     moments = 1 + int((time.monotonic() - began) / live_refresh.LIFE)
     assert len(tags) == 1
     assert len(rendered) <= moments
-    assert len(asked) <= moments * of_one
+    assert len(statements) <= moments * of_one
 
 
-def test_of_all_who_ask_at_the_same_time_one_finds_out(app: Flask, rendered: list[str]) -> None:
-    browsers = [signed_in_browser(app, "operator") for _ in range(4)]
+def test_concurrent_refreshes_render_once(app: Flask, rendered: list[str]) -> None:
+    browsers = [sign_in_browser(app, "operator") for _ in range(4)]
     rendered.clear()
     start = Barrier(len(browsers))
 
@@ -71,35 +71,35 @@ def test_of_all_who_ask_at_the_same_time_one_finds_out(app: Flask, rendered: lis
     assert len(rendered) <= 1 + int((time.monotonic() - began) / live_refresh.LIFE)
 
 
-def test_a_persons_own_click_sees_the_truth(operator: Browser) -> None:
-    one = session(minutes_ago=150)
-    assert str(one.id) in operator.get("/sessions", headers=REFRESH).text
-    ReadingSession.delete().where(ReadingSession.id == one.id).execute()
-    assert str(one.id) not in operator.get("/sessions").text
+def test_ordinary_request_is_not_cached(operator: Browser) -> None:
+    session = create_session(minutes_ago=150)
+    assert str(session.id) in operator.get("/sessions", headers=REFRESH).text
+    ReadingSession.delete().where(ReadingSession.id == session.id).execute()
+    assert str(session.id) not in operator.get("/sessions").text
 
 
-def test_each_sees_what_their_role_sees_and_gets_forms_that_work(app: Flask) -> None:
-    session(minutes_ago=150)
-    admin, other, viewer = (signed_in_browser(app, role) for role in ("operator", "operator", "viewer"))
+def test_refresh_is_per_role_with_a_personal_csrf_token(app: Flask) -> None:
+    create_session(minutes_ago=150)
+    admin, other, viewer = (sign_in_browser(app, role) for role in ("operator", "operator", "viewer"))
     pages = [browser.get("/sessions/cleanup", headers=REFRESH).text for browser in (admin, other, viewer)]
-    mine, theirs = (TOKEN.search(page) for page in pages[:2])
-    assert mine and theirs and mine[1] != theirs[1]
+    own_token, other_token = (TOKEN.search(page) for page in pages[:2])
+    assert own_token and other_token and own_token[1] != other_token[1]
     assert not TOKEN.search(pages[2])
-    assert other.post("/sessions/cleanup", data={"csrf_token": mine[1]}).status_code == 400
-    assert other.post("/sessions/cleanup", data={"csrf_token": theirs[1]}).status_code == 303
+    assert other.post("/sessions/cleanup", data={"csrf_token": own_token[1]}).status_code == 400
+    assert other.post("/sessions/cleanup", data={"csrf_token": other_token[1]}).status_code == 303
 
 
-def test_a_refresh_carries_nothing_of_the_person_and_takes_no_message_away(operator: Browser) -> None:
-    one = session(minutes_ago=150)
-    assert operator.send(f"/sessions/{one.id}/close").status_code == 303
+def test_refresh_contains_no_personal_data_and_keeps_flash_messages(operator: Browser) -> None:
+    session = create_session(minutes_ago=150)
+    assert operator.send(f"/sessions/{session.id}/close").status_code == 303
     refreshed = operator.get("/sessions", headers=REFRESH).text
     assert PEOPLE["operator"] not in refreshed
     assert "The session is closed." not in refreshed
     assert "The session is closed." in operator.get("/sessions").text
 
 
-def test_languages_zones_and_addresses_do_not_mix(operator: Browser) -> None:
-    session(minutes_ago=150)
+def test_languages_zones_and_addresses_are_cached_separately(operator: Browser) -> None:
+    create_session(minutes_ago=150)
     wishes = [("language", "ru"), ("zone", "Asia/Tokyo")]
     pages = {operator.get("/sessions", headers=REFRESH).text, operator.get("/sessions?reader=x", headers=REFRESH).text}
     for name, value in wishes:
@@ -108,7 +108,7 @@ def test_languages_zones_and_addresses_do_not_mix(operator: Browser) -> None:
     assert len(pages) == 4
 
 
-def test_who_signed_out_is_sent_to_the_sign_in_at_once(operator: Browser) -> None:
+def test_signed_out_refresh_redirects_to_the_login(operator: Browser) -> None:
     assert operator.get("/sessions", headers=REFRESH).status_code == 200
     cookie = operator.get_cookie("dewey")
     operator.send("/logout")
@@ -117,41 +117,41 @@ def test_who_signed_out_is_sent_to_the_sign_in_at_once(operator: Browser) -> Non
     assert operator.get("/sessions", headers=REFRESH).status_code == 302
 
 
-def test_a_refresh_is_answered_304_until_something_changed(signed_in: Callable[[str], Browser]) -> None:
-    operator = signed_in("operator")
-    known = {**REFRESH, "If-None-Match": operator.get("/runs", headers=REFRESH).headers["ETag"]}
+def test_unchanged_refresh_returns_304(sign_in_as: Callable[[str], Browser]) -> None:
+    operator = sign_in_as("operator")
+    headers = {**REFRESH, "If-None-Match": operator.get("/runs", headers=REFRESH).headers["ETag"]}
     live_refresh.memory.forget()
-    again = operator.get("/runs", headers=known)
+    again = operator.get("/runs", headers=headers)
     assert (again.status_code, again.text) == (304, "")
-    run("process_book")
+    create_run("process_book")
     live_refresh.memory.forget()
-    assert operator.get("/runs", headers=known).status_code == 200
+    assert operator.get("/runs", headers=headers).status_code == 200
 
 
-def test_a_clock_that_runs_is_not_read_out_each_second(operator: Browser) -> None:
-    consumer_of("light", beat_at=now() - timedelta(minutes=2))
-    consumer_of("light", host="app-2")
+def test_running_clocks_are_not_announced(operator: Browser) -> None:
+    create_consumer("light", beat_at=now() - timedelta(minutes=2))
+    create_consumer("light", host="app-2")
     html = operator.get("/").text
     status = re.search(r'id="attention" data-live role="status".*?</section>', html, re.DOTALL)[0]
     clocks = re.findall(r"<time[^>]*data-tick[^>]*>", status)
-    assert clocks and all('aria-live="off"' in one for one in clocks)
+    assert clocks and all('aria-live="off"' in clock for clock in clocks)
 
 
-def test_a_page_that_is_gone_is_gone_for_all_who_ask(operator: Browser) -> None:
+def test_missing_page_is_404_for_every_refresh(operator: Browser) -> None:
     assert [operator.get("/runs/nothing", headers=REFRESH).status_code for _ in range(2)] == [404, 404]
 
 
 # --- the memory ----------------------------------------------------------------------------------------------
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_cache_is_bounded() -> None:
     memory = Memory(life=60, room=5)
     for number in range(100):
         memory.get(number, str)
     assert list(memory.places) == [95, 96, 97, 98, 99]
 
 
-def test_what_went_wrong_is_remembered_as_long_as_what_went_right() -> None:
+def test_errors_are_cached_like_values() -> None:
     memory, tries = Memory(life=60, room=5), []
 
     def fail() -> None:
@@ -164,8 +164,8 @@ def test_what_went_wrong_is_remembered_as_long_as_what_went_right() -> None:
     assert len(tries) == 1
 
 
-def test_who_waited_takes_the_answer_however_long_it_took() -> None:
-    arrived, go_on, found = Semaphore(0), Event(), []
+def test_waiting_request_gets_the_value_however_long_it_took() -> None:
+    arrived, go_on, calls = Semaphore(0), Event(), []
 
     class Watched(Memory):
         def place(self, key: object) -> Place:
@@ -174,8 +174,8 @@ def test_who_waited_takes_the_answer_however_long_it_took() -> None:
 
     def find() -> int:
         assert go_on.wait(10)
-        found.append(1)
-        return len(found)
+        calls.append(1)
+        return len(calls)
 
     memory = Watched(life=0, room=5)
     with ThreadPoolExecutor(2) as pool:

@@ -13,8 +13,8 @@ from uuid import uuid4
 import psutil
 import psycopg2
 import pytest
-from databases import bound_to
-from library import run
+from databases import bind_database
+from factories import create_run
 from peewee import Model
 from playhouse.migrations import Runner
 from waiting import wait_until
@@ -38,28 +38,28 @@ MODELS: list[type[Model]] = Record.__subclasses__()
 def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     on_sqlite = request.param == "sqlite"
     url = f"sqlite:///{tmp_path}/new/library.db" if on_sqlite else request.getfixturevalue("fresh_postgresql")
-    with bound_to(url):
+    with bind_database(url):
         yield url
 
 
-def test_every_migration_is_applied_in_order_and_once(empty_database: str) -> None:
+def test_migrations_are_applied_in_order_and_once(empty_database: str) -> None:
     assert migrate() == ALL
     assert migrate() == []
 
 
-def test_tables_made_from_nothing_are_our_own(empty_database: str) -> None:
+def test_tables_created_by_migrations_are_owned(empty_database: str) -> None:
     migrate()
     assert own_library()
     assert {row.name for row in OwnTable.select()} == {"users", "books", "reading_sessions"}
 
 
-def test_every_other_table_is_named_dewey_and_has_a_model(each_database: str) -> None:
+def test_other_tables_are_named_dewey_and_have_a_model(each_database: str) -> None:
     declared = {model._meta.table_name for model in MODELS}
     assert set(database.get_tables()) == declared | {"dewey_migrations"}
     assert {name for name in declared if not name.startswith("dewey_")} == {"users", "books", "reading_sessions"}
 
 
-def test_the_reading_apps_columns_have_their_defaults_in_the_database(each_database: str) -> None:
+def test_reading_columns_have_database_defaults(each_database: str) -> None:
     user = User.create(email="a@example.org")
     book = Book.create(title="Emma", author="Jane Austen")
     before = datetime.now(UTC) - timedelta(seconds=1)
@@ -100,24 +100,24 @@ def schema_of(model: type[Model]) -> tuple[Any, Any, Any]:
     return columns, keys, indexes
 
 
-def test_runs_of_several_attempts_that_are_on_record_already_are_counted(empty_database: str) -> None:
+def test_existing_runs_of_several_attempts_are_counted(empty_database: str) -> None:
     migrate_up_to(ALL[ALL.index("0016_retried_runs") - 1])
     at = datetime(2026, 11, 23, 17, 33, 36, 5000, tzinfo=UTC)
     for attempts in (1, 2, 3):
-        run(state="failed", ended_at=at, attempts=attempts)
-    run(state="running", attempts=2)
+        create_run(state="failed", ended_at=at, attempts=attempts)
+    create_run(state="running", attempts=2)
     migrate()
     rows = RunCount.select().where(RunCount.what == run_counts.AGAIN)
-    told = {(row.span, row.start): row.count for row in rows}
-    assert told == {(span, int(at.timestamp()) // span * span): 2 for span in run_counts.SPANS}
+    counts = {(row.span, row.start): row.count for row in rows}
+    assert counts == {(span, int(at.timestamp()) // span * span): 2 for span in run_counts.SPANS}
 
 
 # --- several runners, and trouble ----------------------------------------------------------------------------
 
 
-def test_of_several_runners_one_works_and_the_others_wait(empty_database: str) -> None:
-    with somebody_migrating(empty_database) as waiting:
-        runners = [runner(empty_database) for _ in range(3)]
+def test_concurrent_migrations_run_once(empty_database: str) -> None:
+    with hold_migration_lock(empty_database) as waiting:
+        runners = [start_migration(empty_database) for _ in range(3)]
         wait_until(lambda: waiting() == 3)
         assert [process.poll() for process in runners] == [None, None, None]
     outputs = [process.communicate(timeout=60) for process in runners]
@@ -125,7 +125,7 @@ def test_of_several_runners_one_works_and_the_others_wait(empty_database: str) -
     assert sorted(output for output, _ in outputs) == [f"{ALL}\n", "[]\n", "[]\n"]
 
 
-def runner(url: str) -> "subprocess.Popen[str]":
+def start_migration(url: str) -> "subprocess.Popen[str]":
     program = "import sys; from engine.database import bind; from engine.migrations import migrate; "
     program += "bind(sys.argv[1]); print(migrate())"
     return subprocess.Popen(
@@ -134,7 +134,7 @@ def runner(url: str) -> "subprocess.Popen[str]":
 
 
 @contextmanager
-def somebody_migrating(url: str) -> Iterator[Callable[[], int]]:
+def hold_migration_lock(url: str) -> Iterator[Callable[[], int]]:
     """Hold the runners' lock; gives a function that counts those who wait for it."""
     if url.startswith("sqlite"):
         path = Path(f"{url.removeprefix('sqlite:///')}.migrating")
@@ -162,7 +162,7 @@ def somebody_migrating(url: str) -> Iterator[Callable[[], int]]:
     connection.close()
 
 
-def test_a_migration_that_fails_is_named_in_one_line_and_leaves_nothing_behind(empty_database: str) -> None:
+def test_failed_migration_is_named_and_rolled_back(empty_database: str) -> None:
     migrate_up_to("0001_library")
     database.execute_sql("CREATE TABLE dewey_workers (name text)")
     with pytest.raises(MigrationFailed) as caught:
@@ -179,22 +179,22 @@ def migrate_up_to(name: str) -> None:
     Runner(database.obj, str(ROOT / "migrations"), table_name="dewey_migrations").up(name)
 
 
-def test_a_server_that_is_not_there_is_one_clear_line() -> None:
-    with bound_to("postgresql://dewey:secret@127.0.0.1:1/library"), pytest.raises(MigrationFailed) as caught:
+def test_unreachable_server_is_reported_in_one_line() -> None:
+    with bind_database("postgresql://dewey:secret@127.0.0.1:1/library"), pytest.raises(MigrationFailed) as caught:
         migrate()
     assert "library" in str(caught.value) and "127.0.0.1" in str(caught.value)
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with bound_to(f"sqlite:///{tmp_path}/file/library.db"), pytest.raises(MigrationFailed) as caught:
+    with bind_database(f"sqlite:///{tmp_path}/file/library.db"), pytest.raises(MigrationFailed) as caught:
         migrate()
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_connections_of_the_program_keep_their_own_timeouts(fresh_postgresql: str) -> None:
-    with bound_to(fresh_postgresql):
+def test_program_connections_keep_their_timeouts(fresh_postgresql: str) -> None:
+    with bind_database(fresh_postgresql):
         migrate()
         assert database.execute_sql("SHOW lock_timeout").fetchone()[0] == "0"
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"

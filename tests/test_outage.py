@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from browsers import Browser
 from conftest import redis_executable
-from databases import bound_to
+from databases import bind_database
 from installation import Browser as Visitor
 from installation import Installation
 from waiting import wait_until
@@ -36,7 +36,7 @@ def postgresql(postgresql_url: str) -> Iterator[Server]:
 
 
 @pytest.fixture
-def redis_alone(tmp_path: Path) -> Iterator[Server]:
+def own_redis(tmp_path: Path) -> Iterator[Server]:
     """A Redis of this test's own, which keeps its data when it is stopped."""
     socket, running = tmp_path / "redis.sock", []
     command = [redis_executable(), "--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path)]
@@ -59,16 +59,14 @@ def redis_alone(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def installation(postgresql: Server, redis_alone: Server, tmp_path: Path) -> Iterator[Installation]:
-    installed = Installation(tmp_path, DATABASE_URL=postgresql.url, REDIS_URL=redis_alone.url, SECRET_KEY="k" * 32)
+def installation(postgresql: Server, own_redis: Server, tmp_path: Path) -> Iterator[Installation]:
+    installed = Installation(tmp_path, DATABASE_URL=postgresql.url, REDIS_URL=own_redis.url, SECRET_KEY="k" * 32)
     assert installed.flask("migrate").returncode == 0
     with installed.web():
         yield installed
 
 
-def test_without_its_database_every_answer_is_503_and_with_it_all_is_well_again(
-    installation: Installation, postgresql: Server
-) -> None:
+def test_unavailable_database_is_503_until_it_returns(installation: Installation, postgresql: Server) -> None:
     headers = installation.bearer("operator")
     with ThreadPoolExecutor(16) as many:
         answers = list(many.map(lambda _: installation.ask("GET", f"{ADMIN}/cleanup-stats", headers), range(64)))
@@ -83,8 +81,8 @@ def test_without_its_database_every_answer_is_503_and_with_it_all_is_well_again(
     assert installation.ask("GET", "/login").status == 200
     assert installation.ask("GET", "/no-such-page").status == 404
     assert "database" in installation.ask("GET", "/readyz").text
-    asked = installation.flask("status")
-    assert (asked.returncode, asked.stderr) == (1, "dewey: The database cannot be reached.\n")
+    result = installation.flask("status")
+    assert (result.returncode, result.stderr) == (1, "dewey: The database cannot be reached.\n")
     postgresql.start()
     with ThreadPoolExecutor(16) as many:
         answers = list(many.map(lambda _: installation.ask("GET", f"{ADMIN}/cleanup-stats", headers), range(64)))
@@ -92,12 +90,12 @@ def test_without_its_database_every_answer_is_503_and_with_it_all_is_well_again(
 
 
 @pytest.mark.alone
-def test_without_its_broker_reading_goes_on_and_commands_are_503(
-    installation: Installation, redis_alone: Server
+def test_unavailable_broker_keeps_reads_and_fails_commands_with_503(
+    installation: Installation, own_redis: Server
 ) -> None:
     headers = installation.bearer("operator")
     assert installation.ask("POST", f"{ADMIN}/cleanup-async", headers).status == 202
-    redis_alone.stop()
+    own_redis.stop()
     assert installation.ask("GET", f"{ADMIN}/cleanup-stats", headers).status == 200
     for path in ("cleanup", "cleanup-async"):
         began = time.monotonic()
@@ -106,19 +104,17 @@ def test_without_its_broker_reading_goes_on_and_commands_are_503(
         assert answer.json["detail"] == "The broker cannot be reached."
         assert time.monotonic() - began < 10
     assert "broker" in installation.ask("GET", "/readyz").text
-    asked = installation.flask("status")
-    assert (asked.returncode, asked.stderr) == (1, "dewey: The broker cannot be reached.\n")
-    redis_alone.start()
+    result = installation.flask("status")
+    assert (result.returncode, result.stderr) == (1, "dewey: The broker cannot be reached.\n")
+    own_redis.start()
     wait_until(lambda: installation.ask("POST", f"{ADMIN}/cleanup-async", headers).status == 202)
 
 
 @pytest.mark.alone
-def test_without_redis_people_sign_in_and_guessing_is_still_stopped(
-    installation: Installation, redis_alone: Server
-) -> None:
+def test_sign_in_and_its_throttling_work_without_redis(installation: Installation, own_redis: Server) -> None:
     person = ("operator", "create", "ann@example.org", "--role", "viewer", "--password-stdin")
     installation.flask(*person, typed="correct horse battery\n")
-    redis_alone.stop()
+    own_redis.stop()
     began = time.monotonic()
     assert Visitor(installation).sign_in("ann@example.org", "correct horse battery").status == 303
     assert time.monotonic() - began < 5
@@ -128,9 +124,9 @@ def test_without_redis_people_sign_in_and_guessing_is_still_stopped(
     assert int(answers[-1].headers["Retry-After"]) > 0
 
 
-def test_a_signed_in_browser_is_told_on_a_page(signed_in: Callable[[str], Browser], tmp_path: Path) -> None:
-    browser = signed_in("viewer")
-    with bound_to(f"sqlite:///{tmp_path}/no-such-folder/library.db"):
+def test_signed_in_browser_gets_an_outage_page(sign_in_as: Callable[[str], Browser], tmp_path: Path) -> None:
+    browser = sign_in_as("viewer")
+    with bind_database(f"sqlite:///{tmp_path}/no-such-folder/library.db"):
         answer = browser.get("/")
     assert (answer.status_code, answer.mimetype) == (503, "text/html")
     assert int(answer.headers["Retry-After"]) > 0
@@ -138,9 +134,9 @@ def test_a_signed_in_browser_is_told_on_a_page(signed_in: Callable[[str], Browse
     assert browser.get("/no-such-page").status_code == 404
 
 
-def test_a_database_without_our_tables_is_told_as_such(browser: Browser, each_empty_database: str) -> None:
+def test_database_without_tables_is_reported_as_such(browser: Browser, each_empty_database: str) -> None:
     headers = {"Authorization": "Bearer dewey_any"}
-    with bound_to(each_empty_database):
+    with bind_database(each_empty_database):
         answer = browser.get(f"{ADMIN}/cleanup-stats", headers=headers)
     assert answer.status_code == 503
     assert answer.json["detail"] == "The database lacks a table of this program; `flask migrate` makes it."

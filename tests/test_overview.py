@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import Browser, signed_in_browser
+from browsers import Browser, sign_in_browser
+from factories import cleanup_result, create_closed_session, create_consumer, create_run, create_session, row_ids
 from flask import Flask
 from installation import Installation
-from library import cleanup_result, closed, consumer_of, rows_of, run, session
 from peewee import fn
 from waiting import avoid_end_of
 
@@ -30,25 +30,25 @@ HOUR = timedelta(hours=1)
 
 def figures(html: str) -> dict[str, tuple[str, str]]:
     """The overview's numbers: label → (number, link)."""
-    found = re.findall(r'<dt>([^<]+)</dt><dd><a href="([^"]+)">([^<]+)</a>', html)
-    return {label: (number, link.replace("&amp;", "&")) for label, link, number in found}
+    matches = re.findall(r'<dt>([^<]+)</dt><dd><a href="([^"]+)">([^<]+)</a>', html)
+    return {label: (number, link.replace("&amp;", "&")) for label, link, number in matches}
 
 
-def text_of(html: str) -> str:
+def plain_text(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
 # --- overview ------------------------------------------------------------------------------------------------
 
 
-def test_each_number_of_the_overview_leads_to_as_many_rows(either: Browser) -> None:
+def test_number_links_to_as_many_rows(any_db_operator: Browser) -> None:
     for minutes_ago in (1, 119, 121, 500):
-        session(minutes_ago=minutes_ago)
-    session(ended_at=now())
-    closed(start_position=9, end_position=9)
-    closed(start_position=1, end_position=9)
-    closed(ended_at=now() - timedelta(hours=25))
-    shown = figures(either.get("/").text)
+        create_session(minutes_ago=minutes_ago)
+    create_session(ended_at=now())
+    create_closed_session(start_position=9, end_position=9)
+    create_closed_session(start_position=1, end_position=9)
+    create_closed_session(ended_at=now() - timedelta(hours=25))
+    shown = figures(any_db_operator.get("/").text)
     assert {label: number for label, (number, _link) in shown.items()} == {
         "active sessions": "5",
         "abandoned, still open": "2",
@@ -56,105 +56,111 @@ def test_each_number_of_the_overview_leads_to_as_many_rows(either: Browser) -> N
         "without progress": "1",
     }
     for number, link in shown.values():
-        assert len(rows_of(either.get(link).text)) == int(number)
+        assert len(row_ids(any_db_operator.get(link).text)) == int(number)
 
 
-def test_the_overview_tells_what_the_last_runs_came_to(operator: Browser) -> None:
-    told = {
-        "closed 14 sessions": run(result=cleanup_result(14)),
-        "closed 1 session": run(result=cleanup_result(1)),
-        "nothing to close": run(result=cleanup_result(0)),
-        "391 sessions closed in 24 h": run("get_cleanup_statistics", result={"total_closed": 391, "period_hours": 24}),
-        "removed 1,204 results, 1 run": run(
+def test_result_of_recent_runs_is_summarised(operator: Browser) -> None:
+    runs_by_text = {
+        "closed 14 sessions": create_run(result=cleanup_result(14)),
+        "closed 1 session": create_run(result=cleanup_result(1)),
+        "nothing to close": create_run(result=cleanup_result(0)),
+        "391 sessions closed in 24 h": create_run(
+            "get_cleanup_statistics", result={"total_closed": 391, "period_hours": 24}
+        ),
+        "removed 1,204 results, 1 run": create_run(
             "cleanup_old_task_results", result={"results": 1204, "runs": 1, "workers": 0}
         ),
-        "BadZipFile: File is not a zip file": run("process_book", "failed", error="BadZipFile: File is not a zip file"),
-        "{&#34;plates&#34;: 8}": run("generate_image", result={"plates": 8}),
+        "BadZipFile: File is not a zip file": create_run(
+            "process_book", "failed", error="BadZipFile: File is not a zip file"
+        ),
+        "{&#34;plates&#34;: 8}": create_run("generate_image", result={"plates": 8}),
     }
     html = operator.get("/").text
-    for words, one in told.items():
-        assert words in html.split(f'id="run-{one.id}"')[1].split("</tr>")[0]
+    for words, run in runs_by_text.items():
+        assert words in html.split(f'id="run-{run.id}"')[1].split("</tr>")[0]
 
 
-def test_the_next_cleanup_is_counted_down_to_the_full_half_hour(operator: Browser) -> None:
+def test_next_cleanup_counts_down_to_the_half_hour(operator: Browser) -> None:
     html = operator.get("/").text
     due, left = re.search(r'<time datetime="([^"]+)" [^>]*data-tick="left">(\d\d:\d\d)</time>', html).groups()
     assert due[14:19] in ("00:00", "30:00")
     assert left <= "30:00"
 
 
-def test_the_chart_has_a_bar_for_each_hour_and_says_it_in_a_table_too(operator: Browser) -> None:
+def test_chart_has_a_bar_and_a_table_row_per_hour(operator: Browser) -> None:
     avoid_end_of(HOUR)
-    closed(ended_at=now())
-    closed(ended_at=now() - timedelta(hours=23))
-    card = part_of(operator.get("/").text, "closed-per-hour")
+    create_closed_session(ended_at=now())
+    create_closed_session(ended_at=now() - timedelta(hours=23))
+    card = section_html(operator.get("/").text, "closed-per-hour")
     assert len(re.findall('class="bar"', card)) == 24
     assert len(re.findall("filling", card)) == 1 + 1  # its bar, and its sentence
     assert re.search(rf"<title>{now():%H}:00 UTC, still filling: 1 session closed</title>", card)
     assert len(re.findall('<th scope="row">', card)) == 24
 
 
-def test_each_bar_of_closed_sessions_leads_to_them(either: Browser) -> None:
+def test_session_bar_links_to_its_sessions(any_db_operator: Browser) -> None:
     avoid_end_of(HOUR)
     hour = now().replace(minute=0, second=0, microsecond=0)
-    there = {str(closed(ended_at=hour - timedelta(hours=3) + timedelta(minutes=at)).id) for at in (0, 20, 59)}
-    closed(ended_at=hour - timedelta(hours=2))
-    closed(ended_at=hour - timedelta(hours=3, seconds=1))
-    card = part_of(either.get("/").text, "closed-per-hour")
+    in_the_hour = {
+        str(create_closed_session(ended_at=hour - timedelta(hours=3) + timedelta(minutes=at)).id) for at in (0, 20, 59)
+    }
+    create_closed_session(ended_at=hour - timedelta(hours=2))
+    create_closed_session(ended_at=hour - timedelta(hours=3, seconds=1))
+    card = section_html(any_db_operator.get("/").text, "closed-per-hour")
     link = re.search(r'href="([^"]+)" tabindex="-1"><title>[^<]*3 sessions closed', card)[1].replace("&amp;", "&")
-    assert set(rows_of(either.get(link).text)) == there
+    assert set(row_ids(any_db_operator.get(link).text)) == in_the_hour
     for hour in ("yesterday", "9999-12-31T23:30", "0001-01-01"):
-        assert either.get(f"/sessions?state=closed&hour={hour}").status_code == 422
+        assert any_db_operator.get(f"/sessions?state=closed&hour={hour}").status_code == 422
 
 
-def test_charts_are_in_the_readers_zone(operator: Browser) -> None:
+def test_charts_use_the_browser_time_zone(operator: Browser) -> None:
     avoid_end_of(HOUR)
     operator.set_cookie("zone", "Asia/Kolkata")  # half an hour beside the hours of the counts
     at = run_counts.full_minute(now()).replace(minute=0)
-    counted_run("succeeded", at)
-    closed(ended_at=at)
-    html, here = operator.get("/").text, f"{at + timedelta(hours=5, minutes=30):%H:%M} IST, still filling: "
-    assert f"<title>{here}1 succeeded, 0 failed</title>" in part_of(html, "throughput")
-    assert f"<title>{here}1 session closed</title>" in part_of(html, "closed-per-hour")
-    week = part_of(operator.get("/?hours=168").text, "throughput")
+    create_counted_run("succeeded", at)
+    create_closed_session(ended_at=at)
+    html, local_label = operator.get("/").text, f"{at + timedelta(hours=5, minutes=30):%H:%M} IST, still filling: "
+    assert f"<title>{local_label}1 succeeded, 0 failed</title>" in section_html(html, "throughput")
+    assert f"<title>{local_label}1 session closed</title>" in section_html(html, "closed-per-hour")
+    week = section_html(operator.get("/?hours=168").text, "throughput")
     last_step = at - timedelta(hours=at.hour % 4)
     assert f"<title>{last_step + timedelta(hours=5, minutes=30):%-d %b %H:%M} IST, still filling: 1 succ" in week
 
 
-def part_of(html: str, identifier: str) -> str:
+def section_html(html: str, identifier: str) -> str:
     return re.search(rf'<section class="[^"]+" id="{identifier}".*?</section>', html, re.DOTALL)[0]
 
 
 # --- how runs ended ------------------------------------------------------------------------------------------
 
 
-def counted_run(state: str, ended_at: datetime, **values: Any) -> Run:
+def create_counted_run(state: str, ended_at: datetime, **values: Any) -> Run:
     """On record, and counted as a recorder would."""
-    one = run("process_book", state, ended_at=ended_at, enqueued_at=ended_at, **values)
-    run_counts.add(Counter(run_counts.keys_of(one)))
-    return one
+    run = create_run("process_book", state, ended_at=ended_at, enqueued_at=ended_at, **values)
+    run_counts.add(Counter(run_counts.keys_of(run)))
+    return run
 
 
 def outcomes(html: str) -> dict[str, list[tuple[str, str | None]]]:
     """The table of how runs ended: row → (number, link) for each window."""
-    table, found = part_of(html, "outcomes"), {}
+    table, cells_by_row = section_html(html, "outcomes"), {}
     for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
         cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
         links = [re.search(r'href="([^"]+)"', cell) for cell in cells]
-        label = text_of(row.partition("</th>")[0])
-        found[label] = [
-            (text_of(cell), link and link[1].replace("&amp;", "&")) for cell, link in zip(cells, links, strict=True)
+        label = plain_text(row.partition("</th>")[0])
+        cells_by_row[label] = [
+            (plain_text(cell), link and link[1].replace("&amp;", "&")) for cell, link in zip(cells, links, strict=True)
         ]
-    return found
+    return cells_by_row
 
 
-def test_each_outcome_over_an_hour_a_day_and_a_week_leads_to_the_runs_it_counts(either: Browser) -> None:
+def test_outcome_counts_link_to_their_runs(any_db_operator: Browser) -> None:
     at = now()
     for minutes, state in ((0, "succeeded"), (40, "succeeded"), (50, "failed"), (70, "succeeded"), (300, "succeeded")):
-        counted_run(state, at - timedelta(minutes=minutes))
+        create_counted_run(state, at - timedelta(minutes=minutes))
     for hours, state in ((30, "dead"), (100, "failed"), (170, "failed")):
-        counted_run(state, at - timedelta(hours=hours))
-    shown = outcomes(either.get("/").text)
+        create_counted_run(state, at - timedelta(hours=hours))
+    shown = outcomes(any_db_operator.get("/").text)
     numbers = {label: [number for number, _link in cells] for label, cells in shown.items()}
     assert numbers["succeeded"] == ["2", "4", "4"]
     assert numbers["failed"] == ["1", "1", "2"]
@@ -163,26 +169,26 @@ def test_each_outcome_over_an_hour_a_day_and_a_week_leads_to_the_runs_it_counts(
     links = [cell for label in ("succeeded", "failed", "dead") for cell in shown[label] if cell[1]]
     assert len(links) == 7
     for number, link in links:
-        assert len(rows_of(either.get(link).text)) == int(number), link
+        assert len(row_ids(any_db_operator.get(link).text)) == int(number), link
 
 
-def test_retried_counts_runs_of_several_attempts_and_leads_to_them(either: Browser) -> None:
+def test_retried_count_links_to_runs_of_several_attempts(any_db_operator: Browser) -> None:
     at = now()
     for minutes, attempts in ((0, 3), (30, 2), (40, 1), (90, 5)):
-        counted_run("succeeded", at - timedelta(minutes=minutes), attempts=attempts)
-    shown = outcomes(either.get("/").text)["retried"]
+        create_counted_run("succeeded", at - timedelta(minutes=minutes), attempts=attempts)
+    shown = outcomes(any_db_operator.get("/").text)["retried"]
     assert [number for number, _link in shown] == ["2", "3", "3"]
     for number, link in shown:
-        assert len(rows_of(either.get(link).text)) == int(number)
+        assert len(row_ids(any_db_operator.get(link).text)) == int(number)
 
 
-def test_waiting_and_running_are_told_in_percentiles_beside_the_oldest_that_waits(operator: Browser) -> None:
+def test_wait_and_run_percentiles_are_shown_with_the_oldest_waiting(operator: Browser) -> None:
     for hundredth in range(100):
         slow = hundredth >= 96
-        counted_run("succeeded", now(), wait_ms=3000.0 if slow else 20.0, run_ms=50_000.0 if slow else 800.0)
+        create_counted_run("succeeded", now(), wait_ms=3000.0 if slow else 20.0, run_ms=50_000.0 if slow else 800.0)
     tasks.heavy.storage.enqueue(b"a message")
     html = operator.get("/").text
-    shown = re.findall(r"<th scope=\"row\">(p\d\d)</th><td class=\"num\">([^<]+)<", part_of(html, "outcomes"))
+    shown = re.findall(r"<th scope=\"row\">(p\d\d)</th><td class=\"num\">([^<]+)<", section_html(html, "outcomes"))
     waited, ran = dict(shown[:3]), dict(shown[3:])
     assert [run_counts.bucket_of(milliseconds(waited[name])) for name in ("p50", "p99")] == [
         run_counts.bucket_of(ms) for ms in (20, 3000)
@@ -190,7 +196,7 @@ def test_waiting_and_running_are_told_in_percentiles_beside_the_oldest_that_wait
     assert [run_counts.bucket_of(milliseconds(ran[name])) for name in ("p95", "p99")] == [
         run_counts.bucket_of(ms) for ms in (800, 50_000)
     ]
-    assert re.search(r"oldest now: \d+ s in heavy", text_of(html))
+    assert re.search(r"oldest now: \d+ s in heavy", plain_text(html))
 
 
 def milliseconds(text: str) -> float:
@@ -199,31 +205,31 @@ def milliseconds(text: str) -> float:
 
 
 @pytest.mark.parametrize(("hours", "bars", "step"), [(1, 30, 120), (24, 24, 3600), (168, 42, 4 * 3600)])
-def test_the_chart_of_runs_is_of_the_time_that_was_chosen(operator: Browser, hours: int, bars: int, step: int) -> None:
+def test_run_chart_covers_the_chosen_period(operator: Browser, hours: int, bars: int, step: int) -> None:
     at = now()
     for state in ("succeeded", "succeeded", "succeeded", "failed"):
-        counted_run(state, at)
-    counted_run("dead", at - timedelta(seconds=step * (bars - 2)))
-    card = part_of(operator.get(f"/?hours={hours}").text, "throughput")
+        create_counted_run(state, at)
+    create_counted_run("dead", at - timedelta(seconds=step * (bars - 2)))
+    card = section_html(operator.get(f"/?hours={hours}").text, "throughput")
     drawn = re.findall(r'<(?:a|g) class="bar".*?</(?:a|g)>', card)
     assert len(drawn) == bars
     # A minute may have passed since.
-    red = [place for place, bar in enumerate(drawn) if '<rect class="bad' in bar]
+    red = [position for position, bar in enumerate(drawn) if '<rect class="bad' in bar]
     assert red in ([1, bars - 1], [0, bars - 2])
     assert "3 succeeded, 1 failed" in drawn[red[1]]
     cells = re.findall(r"<tr><th.*?</th>(.*?)</tr>", card.partition("<tbody>")[2])[bars - 1 - red[1]]
     assert re.findall(r"<td>(\d+)</td>", cells) == ["3", "1", "0", "0"]
 
 
-def test_a_bar_leads_to_the_runs_that_ended_in_it(operator: Browser) -> None:
+def test_run_bar_links_to_the_runs_that_ended_in_it(operator: Browser) -> None:
     at = now()
-    here = {counted_run(state, at).id for state in ("succeeded", "failed", "cancelled")}
-    counted_run("succeeded", at - timedelta(hours=9))
-    link = re.findall(r'class="bar" href="([^"]+)"', part_of(operator.get("/?hours=168").text, "throughput"))[-1]
-    assert set(rows_of(operator.get(link).text)) == here
+    in_the_bar = {create_counted_run(state, at).id for state in ("succeeded", "failed", "cancelled")}
+    create_counted_run("succeeded", at - timedelta(hours=9))
+    link = re.findall(r'class="bar" href="([^"]+)"', section_html(operator.get("/?hours=168").text, "throughput"))[-1]
+    assert set(row_ids(operator.get(link).text)) == in_the_bar
 
 
-def test_a_window_that_there_is_not_is_refused(operator: Browser) -> None:
+def test_unknown_period_is_rejected(operator: Browser) -> None:
     assert operator.get("/?hours=2").status_code == 422
 
 
@@ -241,7 +247,7 @@ BY_MINUTE = """
     FROM dewey_runs GROUP BY 1, 2, 3, 4"""
 
 
-def test_a_million_runs_are_counted_exactly(operator: Browser) -> None:
+def test_million_runs_are_counted_exactly(operator: Browser) -> None:
     indexes = "SELECT name FROM sqlite_master WHERE tbl_name = 'dewey_runs' AND type = 'index' AND sql <> ''"
     for (name,) in database.execute_sql(indexes).fetchall():
         database.execute_sql(f"DROP INDEX {name}")
@@ -254,7 +260,7 @@ def test_a_million_runs_are_counted_exactly(operator: Browser) -> None:
     while True:
         began = run_counts.full_minute(now())
         shown = outcomes(operator.get("/").text)
-        counted = {hours: rows_by_state(hours) for hours in (1, 24, 168)}
+        counted = {hours: count_rows_by_state(hours) for hours in (1, 24, 168)}
         if run_counts.full_minute(now()) == began:  # page and rows are of the same minute
             break
     for state in ("succeeded", "failed", "dead"):
@@ -263,7 +269,7 @@ def test_a_million_runs_are_counted_exactly(operator: Browser) -> None:
     assert sum(counted[168].values()) > 870_000
 
 
-def rows_by_state(hours: int) -> dict[str, int]:
+def count_rows_by_state(hours: int) -> dict[str, int]:
     """A count of the rows."""
     query = Run.select(Run.state, fn.COUNT(Run.id)).where(Run.ended_at >= run_counts.window_start(now(), hours))
     return dict(query.group_by(Run.state).tuples())
@@ -272,55 +278,58 @@ def rows_by_state(hours: int) -> dict[str, int]:
 # --- what needs attention ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("served")
-def test_on_a_good_day_nothing_asks_for_attention(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_healthy_system_shows_no_notice(operator: Browser) -> None:
     html = operator.get("/").text
     assert 'class="notice"' not in html
     assert "All is well" in html
 
 
-@pytest.mark.usefixtures("served")
-def test_what_an_alert_would_fire_for_is_not_called_well(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_problem_of_an_alert_rule_is_shown_as_a_notice(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "admin.display.attention.settings", replace(settings, alert_oldest_minutes=1e-9, alert_abandoned=1)
     )
     tasks.light.storage.enqueue(b"a message")
     tasks.normal.storage.enqueue(b"a message")
     pause(tasks.normal, by=Requester("operator", "ann@example.org"))
-    session(minutes_ago=121)
+    create_session(minutes_ago=121)
     assert list(notices(operator.get("/").text)) == ["behind-light", "paused-normal"]
-    session(minutes_ago=122)
-    told = notices(operator.get("/").text)
-    assert list(told) == ["behind-light", "abandoned", "paused-normal"]
-    assert "2 abandoned sessions are still open." in told["abandoned"][0]
-    for _sentence, link in told.values():
+    create_session(minutes_ago=122)
+    shown = notices(operator.get("/").text)
+    assert list(shown) == ["behind-light", "abandoned", "paused-normal"]
+    assert "2 abandoned sessions are still open." in shown["abandoned"][0]
+    for _sentence, link in shown.values():
         assert operator.get(link).status_code == 200, link
 
 
 def notices(html: str) -> dict[str, tuple[str, str]]:
     """What needs attention, in its order: id → (sentence, link)."""
-    found = re.findall(r'<div class="notice" id="([^"]+)".*?</div>', html, re.DOTALL)
-    parts = [re.search(rf'<div class="notice" id="{re.escape(one)}".*?</div>', html, re.DOTALL)[0] for one in found]
+    matches = re.findall(r'<div class="notice" id="([^"]+)".*?</div>', html, re.DOTALL)
+    parts = [
+        re.search(rf'<div class="notice" id="{re.escape(identifier)}".*?</div>', html, re.DOTALL)[0]
+        for identifier in matches
+    ]
     links = [re.search(r'class="go" href="([^"]+)"', part) for part in parts]
     return {
-        one: (text_of(part), link[1].replace("&amp;", "&") if link else "")
-        for one, part, link in zip(found, parts, links, strict=True)
+        identifier: (plain_text(part), link[1].replace("&amp;", "&") if link else "")
+        for identifier, part, link in zip(matches, parts, links, strict=True)
     }
 
 
-def test_what_is_wrong_stands_first_in_a_sentence_each_with_the_way_to_mend_it(operator: Browser) -> None:
-    consumer_of("normal")
-    consumer_of("normal", host="app-2", beat_at=now() - timedelta(minutes=2), started_at=now() - timedelta(hours=1))
-    consumer_of("light", scheduler_at=now() - timedelta(minutes=2))
+def test_problems_come_first_with_a_link_to_their_fix(operator: Browser) -> None:
+    create_consumer("normal")
+    create_consumer("normal", host="app-2", beat_at=now() - timedelta(minutes=2), started_at=now() - timedelta(hours=1))
+    create_consumer("light", scheduler_at=now() - timedelta(minutes=2))
     HistoryCursor.create(stream="light", position=9, dropped=1204)
     pause(tasks.normal, by=Requester("operator", "ann@example.org"), reason="deploy of 2.4.1")
     pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow")
-    missed_tick(minutes_ago=95)
-    missed_tick(minutes_ago=35)
+    create_missed_tick(minutes_ago=95)
+    create_missed_tick(minutes_ago=35)
     tasks.heavy.storage.enqueue(b"a message")
     html = operator.get("/").text
-    told = notices(html)
-    assert list(told) == [
+    shown = notices(html)
+    assert list(shown) == [
         "unserved",
         "late-light",
         "silent",
@@ -329,56 +338,56 @@ def test_what_is_wrong_stands_first_in_a_sentence_each_with_the_way_to_mend_it(o
         "paused-task-get_cleanup_statistics",
         "dropped",
     ]
-    assert "Nobody serves heavy; 1 run waits." in told["unserved"][0]
-    assert "The schedule of light is late" in told["late-light"][0]
-    assert "normal on app-2 for 2 min" in told["silent"][0]
-    assert "was not started 2 times when it was due" in told["missed-close_abandoned_sessions"][0]
-    assert "ann@example.org" in told["paused-normal"][0] and "deploy of 2.4.1" in told["paused-normal"][0]
-    assert "too slow" in told["paused-task-get_cleanup_statistics"][0]
-    assert "1,204 events could not be kept" in told["dropped"][0]
+    assert "Nobody serves heavy; 1 run waits." in shown["unserved"][0]
+    assert "The schedule of light is late" in shown["late-light"][0]
+    assert "normal on app-2 for 2 min" in shown["silent"][0]
+    assert "was not started 2 times when it was due" in shown["missed-close_abandoned_sessions"][0]
+    assert "ann@example.org" in shown["paused-normal"][0] and "deploy of 2.4.1" in shown["paused-normal"][0]
+    assert "too slow" in shown["paused-task-get_cleanup_statistics"][0]
+    assert "1,204 events could not be kept" in shown["dropped"][0]
     assert operator.get(re.search(r'<a href="([^"]+)">Nobody', html)[1].replace("&amp;", "&")).status_code == 200
-    assert "7 things need attention" in text_of(html)
-    links = [link for _sentence, link in told.values() if link]
+    assert "7 things need attention" in plain_text(html)
+    links = [link for _sentence, link in shown.values() if link]
     assert len(links) == 6
     for link in links:
         assert operator.get(link).status_code == 200, link
 
 
-def missed_tick(minutes_ago: int, state: str = "missed") -> Tick:
+def create_missed_tick(minutes_ago: int, state: str = "missed") -> Tick:
     due_at = now() - timedelta(minutes=minutes_ago)
     return Tick.create(task="close_abandoned_sessions", due_at=due_at, queue="light", state=state, seen_at=now())
 
 
-@pytest.mark.usefixtures("served")
-def test_a_tick_that_was_made_up_for_or_is_long_past_is_no_news(operator: Browser) -> None:
-    missed_tick(minutes_ago=25 * 60)
-    missed_tick(minutes_ago=95)
-    missed_tick(minutes_ago=35, state="late")
+@pytest.mark.usefixtures("live_consumers")
+def test_caught_up_or_old_tick_shows_no_notice(operator: Browser) -> None:
+    create_missed_tick(minutes_ago=25 * 60)
+    create_missed_tick(minutes_ago=95)
+    create_missed_tick(minutes_ago=35, state="late")
     assert notices(operator.get("/").text) == {}
 
 
-@pytest.mark.usefixtures("served")
-def test_a_killed_consumer_is_no_news_once_another_serves_in_its_place(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_replaced_consumer_shows_no_notice(operator: Browser) -> None:
     long_ago = {"beat_at": now() - timedelta(minutes=2), "started_at": now() - timedelta(hours=1)}
-    killed = consumer_of("light", **long_ago)
+    killed = create_consumer("light", **long_ago)
     assert killed.id not in operator.get("/").text
-    elsewhere = consumer_of("light", host="app-2", **long_ago)
+    elsewhere = create_consumer("light", host="app-2", **long_ago)
     html = operator.get("/").text
     assert "silent" in notices(html)
     assert elsewhere.id in html and killed.id not in html
 
 
-@pytest.mark.usefixtures("served")
-def test_a_dead_run_asks_for_a_decision_until_it_is_given(operator: Browser) -> None:
-    one = die()
+@pytest.mark.usefixtures("live_consumers")
+def test_dead_run_shows_a_notice_until_discarded(operator: Browser) -> None:
+    run_id = create_dead_run()
     sentence, link = notices(operator.get("/").text)["dead"]
     assert "1 run took down its workers" in sentence
-    assert one in operator.get(link).text
-    discard(tasks.queues, one, Requester("operator", "ann@example.org"))
+    assert run_id in operator.get(link).text
+    discard(tasks.queues, run_id, Requester("operator", "ann@example.org"))
     assert notices(operator.get("/").text) == {}
 
 
-def die() -> str:
+def create_dead_run() -> str:
     """The id of a run that took down five workers."""
     queue = tasks.light
     run_id = str(tasks.get_cleanup_statistics().id)
@@ -389,32 +398,32 @@ def die() -> str:
     return run_id
 
 
-@pytest.mark.usefixtures("served")
-def test_failures_that_stand_out_from_the_week_are_told(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_unusual_failure_rate_shows_a_notice(operator: Browser) -> None:
     for days in range(1, 7):
         for state in ("succeeded",) * 19 + ("failed",):
-            counted_run(state, now() - timedelta(days=days))
+            create_counted_run(state, now() - timedelta(days=days))
     for _ in range(4):
-        counted_run("failed", now())
+        create_counted_run("failed", now())
     assert notices(operator.get("/").text) == {}  # too few to tell
     for state in ("failed", "failed") + ("succeeded",) * 6:
-        counted_run(state, now())
+        create_counted_run(state, now())
     sentence, link = notices(operator.get("/").text)["jump"]
     assert "6 runs failed in the last hour: 50 % of them all, 5 % in the week before." in sentence
-    assert len(rows_of(operator.get(link).text)) == 6
+    assert len(row_ids(operator.get(link).text)) == 6
 
 
-@pytest.mark.usefixtures("served")
-def test_failures_as_usual_are_not_told_as_news(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_usual_failure_rate_shows_no_notice(operator: Browser) -> None:
     for hours in (0, 0, 0, 0, 0, 0, 30, 40, 50, 60, 70, 80):
         for state in ("failed", "succeeded"):
-            counted_run(state, now() - timedelta(hours=hours))
+            create_counted_run(state, now() - timedelta(hours=hours))
     assert "jump" not in notices(operator.get("/").text)
 
 
-def test_the_schedule_lists_what_starts_next_soonest_first(operator: Browser) -> None:
+def test_next_runs_are_listed_soonest_first(operator: Browser) -> None:
     avoid_end_of(HOUR / 2)
-    html = part_of(operator.get("/").text, "upcoming")
+    html = section_html(operator.get("/").text, "upcoming")
     names = re.findall(r'<li id="next-([^"]+)"', html)
     due = re.findall(r'<time datetime="([^"]+)"[^>]*data-tick="due"', html)
     assert set(names) >= {"close_abandoned_sessions", "cleanup_old_task_results"}
@@ -422,22 +431,22 @@ def test_the_schedule_lists_what_starts_next_soonest_first(operator: Browser) ->
     assert names[0] == "close_abandoned_sessions" or now().hour == 2
 
 
-@pytest.mark.usefixtures("served")
-def test_the_queues_stand_with_what_waits_since_when_and_who_works(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_queues_show_waiting_oldest_and_busy_workers(operator: Browser) -> None:
     running = {"worker": "Worker-1", "run_id": "an-id", "task": "process_book", "since": now().isoformat()}
-    consumer_of("heavy", running=[running])
+    create_consumer("heavy", running=[running])
     for _ in range(2):
         tasks.light.storage.enqueue(b"a message")
     tasks.light.storage.add_to_schedule(b"a later message", datetime.now() + timedelta(hours=1))
     html = operator.get("/").text
-    table = text_of(re.search(r'id="queues".*?</table>', html, re.DOTALL)[0])
+    table = plain_text(re.search(r'id="queues".*?</table>', html, re.DOTALL)[0])
     assert "heavy 0 – 1 of 4 busy" in table
     assert "normal 0 – 0 of 2 busy" in table
     assert re.search(r"light 2 1 scheduled \d+ s 0 of 2 busy", table)
     assert 'href="/runs/an-id"' in html
 
 
-def test_a_first_start_says_what_comes_next(operator: Browser) -> None:
+def test_first_start_explains_the_next_steps(operator: Browser) -> None:
     html = operator.get("/").text
     assert "Nothing has run yet." in html
     assert "No consumer is alive" in html
@@ -446,23 +455,23 @@ def test_a_first_start_says_what_comes_next(operator: Browser) -> None:
     assert "Nothing has run yet." in operator.get("/runs").text
 
 
-def test_what_is_done_of_the_first_steps_is_ticked_off_and_the_first_run_ends_them(operator: Browser) -> None:
-    assert steps_done(operator) == [False, False, False, False]
-    session()
+def test_finished_first_steps_are_ticked_and_the_first_run_ends_them(operator: Browser) -> None:
+    assert completed_steps(operator) == [False, False, False, False]
+    create_session()
     for queue in tasks.queues:
-        consumer_of(queue)
-    assert steps_done(operator) == [True, True, False, False]
-    run()
+        create_consumer(queue)
+    assert completed_steps(operator) == [True, True, False, False]
+    create_run()
     html = operator.get("/").text
     assert 'id="welcome"' not in html and 'id="outcomes"' in html
 
 
-def steps_done(browser: Browser) -> list[bool]:
-    steps = re.findall(r"<li( data-done)?>", part_of(browser.get("/").text, "welcome"))
+def completed_steps(browser: Browser) -> list[bool]:
+    steps = re.findall(r"<li( data-done)?>", section_html(browser.get("/").text, "welcome"))
     return [bool(done) for done in steps]
 
 
-def test_without_its_broker_the_console_says_so_and_shows_the_rest(tmp_path: Path) -> None:
+def test_unavailable_broker_is_shown_with_the_remaining_page(tmp_path: Path) -> None:
     installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/nobody.sock", SECRET_KEY="k" * 32)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
@@ -477,44 +486,44 @@ def test_without_its_broker_the_console_says_so_and_shows_the_rest(tmp_path: Pat
 # --- the cleanup's preview -----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("served")
-def test_the_preview_counts_what_would_close_and_shows_the_oldest_first(operator: Browser) -> None:
-    abandoned = [session(minutes_ago=minutes_ago) for minutes_ago in range(130, 142)]
-    session(minutes_ago=5)
+@pytest.mark.usefixtures("live_consumers")
+def test_preview_counts_abandoned_sessions_and_shows_the_oldest(operator: Browser) -> None:
+    abandoned = [create_session(minutes_ago=minutes_ago) for minutes_ago in range(130, 142)]
+    create_session(minutes_ago=5)
     html = operator.get("/sessions/cleanup").text
     assert "12 sessions are still open, though they started more than 2 h ago." in html
     assert "Close 12 sessions</button>" in html
-    assert rows_of(html) == [str(one.id) for one in reversed(abandoned)][:10]
+    assert row_ids(html) == [str(row.id) for row in reversed(abandoned)][:10]
 
 
-@pytest.mark.usefixtures("served")
-def test_closing_from_the_preview_asks_for_a_run_and_leads_to_it(operator: Browser) -> None:
-    session(minutes_ago=150)
+@pytest.mark.usefixtures("live_consumers")
+def test_preview_starts_a_cleanup_run_and_redirects_to_it(operator: Browser) -> None:
+    create_session(minutes_ago=150)
     answer = operator.send("/sessions/cleanup")
     assert answer.status_code == 303
     assert Run.get_by_id(answer.location.removeprefix("/runs/")).asked_by == "operator@example.org"
     assert "close_abandoned_sessions()" in operator.get(answer.location).text
 
 
-def test_without_a_worker_the_preview_says_so_and_enqueues_nothing(operator: Browser) -> None:
-    session(minutes_ago=150)
+def test_preview_without_a_worker_says_so_and_enqueues_nothing(operator: Browser) -> None:
+    create_session(minutes_ago=150)
     assert "no live worker on light" in operator.get("/sessions/cleanup").text
     answer = operator.send("/sessions/cleanup")
     assert "no live worker on light" in operator.get(answer.location).text
     assert len(tasks.light) == 0
 
 
-@pytest.mark.usefixtures("served")
-def test_nothing_to_close_is_said_kindly(operator: Browser) -> None:
-    session(minutes_ago=5)
+@pytest.mark.usefixtures("live_consumers")
+def test_preview_without_abandoned_sessions_offers_no_cleanup(operator: Browser) -> None:
+    create_session(minutes_ago=5)
     html = operator.get("/sessions/cleanup").text
     assert "Every open session started less than 2 h ago." in html
     assert 'data-kind="primary"' not in html
 
 
-def test_a_viewer_may_look_at_the_preview_and_not_close(app: Flask) -> None:
-    viewer = signed_in_browser(app, "viewer")
-    session(minutes_ago=150)
+def test_viewer_sees_the_preview_and_cannot_close(app: Flask) -> None:
+    viewer = sign_in_browser(app, "viewer")
+    create_session(minutes_ago=150)
     html = viewer.get("/sessions/cleanup").text
     assert "An operator can close them." in html
     assert 'method="post">' not in html.partition("<main")[2]

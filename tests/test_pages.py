@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from browsers import Browser
-from library import attempt, cleanup_result, closed, consumer_of, run, session
+from factories import cleanup_result, create_attempt, create_closed_session, create_consumer, create_run, create_session
 
 from engine.database import database
 from engine.models import WorkerProcess, now
@@ -26,34 +26,34 @@ PAGES = (
 )
 
 
-def fill(rows: int) -> None:
+def fill_tables(rows: int) -> None:
     instant = now() - timedelta(minutes=30)
     for number in range(rows):
-        session(minutes_ago=150 + number)
-        closed(ended_at=instant if number % 2 else now())
-    consumers = [consumer_of("light") for _ in range(rows // 4)]
-    parent = run(id=f"a{rows}", instant_at=instant, result=cleanup_result(3))
+        create_session(minutes_ago=150 + number)
+        create_closed_session(ended_at=instant if number % 2 else now())
+    consumers = [create_consumer("light") for _ in range(rows // 4)]
+    parent = create_run(id=f"a{rows}", instant_at=instant, result=cleanup_result(3))
     for _ in range(rows):
-        attempt(run(parent_id=parent.id), 1, "succeeded", worker=consumers[0].id)
+        create_attempt(create_run(parent_id=parent.id), 1, "succeeded", worker=consumers[0].id)
 
 
-def test_no_page_asks_the_database_more_than_eight_times_however_full_it_is(either: Browser) -> None:
-    asked: list[str] = []
-    database.obj.query_hooks.append(lambda event: asked.append(event.sql))
+def test_page_takes_at_most_eight_statements_however_many_rows(any_db_operator: Browser) -> None:
+    statements: list[str] = []
+    database.obj.query_hooks.append(lambda event: statements.append(event.sql))
     counts = []
     for rows in (4, 60):
-        fill(rows)
+        fill_tables(rows)
         counts.append({})
         for page in PAGES:
-            asked.clear()
-            assert either.get(page.replace("/a", f"/a{rows}")).status_code == 200
-            counts[-1][page] = len(asked)
+            statements.clear()
+            assert any_db_operator.get(page.replace("/a", f"/a{rows}")).status_code == 200
+            counts[-1][page] = len(statements)
     assert counts[0] == counts[1]
     assert max(counts[0].values()) <= 8
 
 
-def test_pages_and_files_are_light_and_hold_no_code_of_their_own(operator: Browser) -> None:
-    fill(60)
+def test_pages_are_small_and_contain_no_inline_code(operator: Browser) -> None:
+    fill_tables(60)
     for page in PAGES:
         html = operator.get(page.replace("/a", "/a60")).text
         assert len(html.encode()) < 60_000
@@ -62,7 +62,7 @@ def test_pages_and_files_are_light_and_hold_no_code_of_their_own(operator: Brows
     assert sum(file.stat().st_size for file in STATIC.iterdir()) < 60_000
 
 
-def test_the_rail_leads_only_to_pages_that_exist(operator: Browser) -> None:
+def test_navigation_links_to_existing_pages(operator: Browser) -> None:
     rail = operator.get("/").text.partition("<nav")[2].partition("</nav>")[0]
     links = re.findall(r'href="([^"]+)"', rail)
     assert len(links) >= 3
@@ -71,15 +71,15 @@ def test_the_rail_leads_only_to_pages_that_exist(operator: Browser) -> None:
         assert re.search(rf'href="{link}"[^>]* aria-current="page"', html)
 
 
-@pytest.mark.usefixtures("served")
-def test_a_page_that_is_asked_again_is_sent_again_only_when_something_changed(operator: Browser) -> None:
-    one = session(minutes_ago=150)
-    run(state="running", started_at=now())
+@pytest.mark.usefixtures("live_consumers")
+def test_unchanged_page_returns_304(operator: Browser) -> None:
+    session = create_session(minutes_ago=150)
+    create_run(state="running", started_at=now())
     for page in ("/", "/sessions", "/sessions/cleanup", "/runs"):
-        known = {"If-None-Match": operator.get(page).headers["ETag"]}
+        headers = {"If-None-Match": operator.get(page).headers["ETag"]}
         WorkerProcess.update(beat_at=now()).where(WorkerProcess.queue == "heavy").execute()
-        again = operator.get(page, headers=known)
+        again = operator.get(page, headers=headers)
         assert (again.status_code, again.text) == (304, "")
-        run("process_book") if page == "/runs" else session(minutes_ago=150)
-        assert operator.get(page, headers=known).status_code == 200
-    assert str(one.id) in operator.get("/sessions").text
+        create_run("process_book") if page == "/runs" else create_session(minutes_ago=150)
+        assert operator.get(page, headers=headers).status_code == 200
+    assert str(session.id) in operator.get("/sessions").text

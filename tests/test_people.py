@@ -7,7 +7,7 @@ from collections.abc import Callable
 from html import unescape
 
 import pytest
-from browsers import PASSWORD, PEOPLE, Browser, app_with_people, signed_in_browser
+from browsers import PASSWORD, PEOPLE, Browser, create_app_with_people, sign_in_browser
 from click.testing import Result
 from flask import Flask
 
@@ -27,37 +27,37 @@ STATS = "/api/v1/admin/reading-sessions/cleanup-stats"
 
 @pytest.fixture
 def admin(app: Flask) -> Browser:
-    return signed_in_browser(app, "admin")
+    return sign_in_browser(app, "admin")
 
 
-def secret_in(html: str) -> str:
-    found = re.search(r'<pre[^>]*id="secret"[^>]*>([^<]+)</pre>', html)
-    assert found, html
-    return unescape(found[1])
+def shown_secret(html: str) -> str:
+    match = re.search(r'<pre[^>]*id="secret"[^>]*>([^<]+)</pre>', html)
+    assert match, html
+    return unescape(match[1])
 
 
-def id_of(email: str) -> int:
+def operator_id(email: str) -> int:
     return int(Operator.get(Operator.email == email).id)
 
 
-def lines(*actions: str) -> list[AuditEntry]:
+def audit_rows(*actions: str) -> list[AuditEntry]:
     return list(AuditEntry.select().where(AuditEntry.action.in_(actions)).order_by(AuditEntry.id))
 
 
 # --- operators -----------------------------------------------------------------------------------------------
 
 
-def test_a_person_who_is_made_signs_in_with_the_password_that_is_shown_once(app: Flask, admin: Browser) -> None:
+def test_new_operator_signs_in_with_the_password_shown_once(app: Flask, admin: Browser) -> None:
     answer = admin.send("/operators", email=ANN.upper(), role="operator")
-    password = secret_in(answer.text)
+    password = shown_secret(answer.text)
     assert answer.headers["Cache-Control"] == "no-store"
     assert password not in admin.get("/operators").text
     assert app.test_client().sign_in(ANN, password).status_code == 303
     assert ANN in admin.get("/operators").text
-    assert not any(password in str(one.__data__) for one in AuditEntry.select())
+    assert not any(password in str(entry.__data__) for entry in AuditEntry.select())
 
 
-def test_a_password_may_be_chosen_for_them_and_is_not_shown(app: Flask, admin: Browser) -> None:
+def test_chosen_password_is_not_shown(app: Flask, admin: Browser) -> None:
     answer = admin.send("/operators", email=ANN, role="viewer", password="a long enough one")
     assert answer.status_code == 303
     assert app.test_client().sign_in(ANN, "a long enough one").status_code == 303
@@ -73,24 +73,24 @@ def test_a_password_may_be_chosen_for_them_and_is_not_shown(app: Flask, admin: B
         ({"email": PEOPLE["viewer"], "role": "viewer"}, 409),
     ],
 )
-def test_what_cannot_be_is_told_in_the_form(admin: Browser, fields: dict[str, str], status: int) -> None:
+def test_invalid_operator_is_rejected_in_the_form(admin: Browser, fields: dict[str, str], status: int) -> None:
     answer = admin.send("/operators", **fields)
     assert answer.status_code == status
     assert 'id="wrong"' in answer.text and f'value="{fields["email"]}"' in answer.text
     assert Operator.select().count() == len(PEOPLE)
 
 
-def test_a_role_changes_at_once_and_both_are_on_record(app: Flask, admin: Browser) -> None:
-    viewer = signed_in_browser(app, "viewer")
+def test_role_change_takes_effect_at_once_and_is_audited(app: Flask, admin: Browser) -> None:
+    viewer = sign_in_browser(app, "viewer")
     assert viewer.get("/bulk/new?verb=retry&q=state:failed").status_code == 403
-    admin.send(f"/operators/{id_of(PEOPLE['viewer'])}/role", role="operator")
+    admin.send(f"/operators/{operator_id(PEOPLE['viewer'])}/role", role="operator")
     assert viewer.get("/bulk/new?verb=retry&q=state:failed").status_code == 200
-    (line,) = lines("operators.role")
+    (line,) = audit_rows("operators.role")
     assert (line.target, line.before, line.after) == (PEOPLE["viewer"], {"role": "viewer"}, {"role": "operator"})
 
 
-def test_who_is_disabled_is_out_at_once_and_cannot_come_back(app: Flask, admin: Browser) -> None:
-    viewer, number = signed_in_browser(app, "viewer"), id_of(PEOPLE["viewer"])
+def test_disabled_operator_is_signed_out_at_once_and_cannot_return(app: Flask, admin: Browser) -> None:
+    viewer, number = sign_in_browser(app, "viewer"), operator_id(PEOPLE["viewer"])
     assert "Disable viewer@example.org?" in admin.get(f"/operators/{number}/disable").text
     assert viewer.get("/").status_code == 200
     admin.send(f"/operators/{number}/disable")
@@ -100,20 +100,20 @@ def test_who_is_disabled_is_out_at_once_and_cannot_come_back(app: Flask, admin: 
     admin.send(f"/operators/{number}/enable")
     assert viewer.get("/").status_code == 302  # the old session stays ended
     assert app.test_client().sign_in(PEOPLE["viewer"]).status_code == 303
-    assert lines("operators.disable")[0].after == {"disabled": True, "sessions_ended": 1}
+    assert audit_rows("operators.disable")[0].after == {"disabled": True, "sessions_ended": 1}
 
 
-def test_a_new_password_ends_every_session_and_the_old_one_opens_nothing(app: Flask, admin: Browser) -> None:
-    viewers = [signed_in_browser(app, "viewer") for _ in range(2)]
-    password = secret_in(admin.send(f"/operators/{id_of(PEOPLE['viewer'])}/password").text)
-    assert [one.get("/").status_code for one in viewers] == [302, 302]
+def test_new_password_ends_every_session_and_replaces_the_old_one(app: Flask, admin: Browser) -> None:
+    viewers = [sign_in_browser(app, "viewer") for _ in range(2)]
+    password = shown_secret(admin.send(f"/operators/{operator_id(PEOPLE['viewer'])}/password").text)
+    assert [browser.get("/").status_code for browser in viewers] == [302, 302]
     assert app.test_client().sign_in(PEOPLE["viewer"]).status_code == 401
     assert app.test_client().sign_in(PEOPLE["viewer"], password).status_code == 303
-    assert admin.send(f"/operators/{id_of(PEOPLE['viewer'])}/password", password="short").status_code == 422
+    assert admin.send(f"/operators/{operator_id(PEOPLE['viewer'])}/password", password="short").status_code == 422
 
 
-def test_the_last_admin_can_be_neither_disabled_nor_demoted(admin: Browser) -> None:
-    number = id_of(PEOPLE["admin"])
+def test_last_admin_cannot_be_disabled_or_demoted(admin: Browser) -> None:
+    number = operator_id(PEOPLE["admin"])
     for url, fields in ((f"/operators/{number}/disable", {}), (f"/operators/{number}/role", {"role": "operator"})):
         answer = admin.send(url, **fields)
         assert "is the last admin" in admin.get(answer.location).text
@@ -123,16 +123,16 @@ def test_the_last_admin_can_be_neither_disabled_nor_demoted(admin: Browser) -> N
     assert Operator.get_by_id(number).role == "operator"
 
 
-def test_two_admins_cannot_remove_each_other_at_once(each_database: str) -> None:
+def test_two_admins_cannot_demote_each_other_at_once(each_database: str) -> None:
     emails = ["one@example.org", "two@example.org"]
     for email in emails:
         Operator.create(email=email, role="admin", password_hash="x")
-    who, start, refused = Who("cli", "root", "admin", "cli"), threading.Barrier(2), []
+    actor, start, refused = Who("cli", "root", "admin", "cli"), threading.Barrier(2), []
 
     def demote(email: str) -> None:
         start.wait()
         try:
-            perform(who, "operators.role", email=email, role="viewer")
+            perform(actor, "operators.role", email=email, role="viewer")
         except Refused as error:
             refused.append(error)
         release()
@@ -148,43 +148,43 @@ def test_two_admins_cannot_remove_each_other_at_once(each_database: str) -> None
     assert len(refused) == 5
 
 
-def test_a_viewer_sees_who_there_is_and_changes_nothing(app: Flask) -> None:
-    viewer = signed_in_browser(app, "viewer")
+def test_viewer_sees_operators_and_changes_none(app: Flask) -> None:
+    viewer = sign_in_browser(app, "viewer")
     html = viewer.get("/operators").text
     assert all(email in html for email in PEOPLE.values())
     assert 'name="email"' not in html
-    assert "/role" not in viewer.get(f"/operators/{id_of(PEOPLE['admin'])}").text
+    assert "/role" not in viewer.get(f"/operators/{operator_id(PEOPLE['admin'])}").text
 
 
-def test_many_operators_are_paged(admin: Browser) -> None:
+def test_operators_are_paged(admin: Browser) -> None:
     for number in range(70):
         Operator.create(email=f"{number:02}@example.org", role="viewer", password_hash="x")
-    url, found = "/operators", []
+    url, matches = "/operators", []
     while url:
         html = admin.get(url).text
-        found += re.findall(r'id="operator-(\d+)"', html)
+        matches += re.findall(r'id="operator-(\d+)"', html)
         older = re.search(r'href="([^"]+)" rel="next"', html)
         url = unescape(older[1]) if older else ""
-    assert sorted(map(int, found)) == sorted(one.id for one in Operator.select())
+    assert sorted(map(int, matches)) == sorted(operator.id for operator in Operator.select())
 
 
-def test_the_list_tells_who_is_signed_in(either: Browser) -> None:
-    html = either.get("/operators").text
-    row = html.partition(f'id="operator-{id_of(PEOPLE["operator"])}"')[2].partition("</tr>")[0]
+def test_operator_list_shows_who_is_signed_in(any_db_operator: Browser) -> None:
+    html = any_db_operator.get("/operators").text
+    row = html.partition(f'id="operator-{operator_id(PEOPLE["operator"])}"')[2].partition("</tr>")[0]
     assert "1 browser" in row and "you" in row
-    assert "browser" not in html.partition(f'id="operator-{id_of(PEOPLE["admin"])}"')[2].partition("</tr>")[0]
+    assert "browser" not in html.partition(f'id="operator-{operator_id(PEOPLE["admin"])}"')[2].partition("</tr>")[0]
 
 
 # --- passwords -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("password", ["qwerty123456", "Leavemealone", "1Q2W3E4R5T6Y"])
-def test_what_everybody_tries_first_is_no_password(password: str) -> None:
+def test_common_password_is_rejected(password: str) -> None:
     with pytest.raises(BadInput, match="tried first"):
         hashed(password)
 
 
-def test_an_address_is_no_password_and_any_other_characters_are() -> None:
+def test_email_is_rejected_as_a_password_and_other_text_accepted() -> None:
     with pytest.raises(BadInput):
         hashed("Ann@example.org", ANN)
     for password in ("x" * 128, "пароль из слов", "    spaces    ", '"><script>12'):
@@ -195,10 +195,10 @@ def test_an_address_is_no_password_and_any_other_characters_are() -> None:
 # --- tokens --------------------------------------------------------------------------------------------------
 
 
-def test_a_token_is_made_shown_once_used_and_revoked(app: Flask, admin: Browser) -> None:
-    token = secret_in(admin.send("/tokens", name="the script", role="viewer", days="30").text)
+def test_token_is_created_shown_once_used_and_revoked(app: Flask, admin: Browser) -> None:
+    token = shown_secret(admin.send("/tokens", name="the script", role="viewer", days="30").text)
     assert token.startswith("dewey_") and token not in admin.get("/tokens").text
-    assert not any(token in str(one.__data__) for one in AuditEntry.select())
+    assert not any(token in str(entry.__data__) for entry in AuditEntry.select())
     headers = {"Authorization": f"Bearer {token}"}
     assert "never" in admin.get("/tokens").text
     assert app.test_client().get(STATS, headers=headers).status_code == 200
@@ -209,18 +209,18 @@ def test_a_token_is_made_shown_once_used_and_revoked(app: Flask, admin: Browser)
     assert app.test_client().get(STATS, headers=headers).status_code == 401
     assert "revoked" in admin.get("/tokens").text
     assert "revoked already" in admin.get(admin.send(f"/tokens/{number}/revoke").location).text
-    assert [line.target for line in lines("tokens.create", "tokens.revoke")] == ["the script"] * 2
+    assert [line.target for line in audit_rows("tokens.create", "tokens.revoke")] == ["the script"] * 2
 
 
-def test_a_token_ends_when_its_time_is_up(app: Flask, admin: Browser) -> None:
-    token = secret_in(admin.send("/tokens", name="short", role="viewer", days="30").text)
+def test_token_expires(app: Flask, admin: Browser) -> None:
+    token = shown_secret(admin.send("/tokens", name="short", role="viewer", days="30").text)
     Token.update(expires_at=now()).execute()
     assert app.test_client().get(STATS, headers={"Authorization": f"Bearer {token}"}).status_code == 401
     assert "expired" in admin.get("/tokens").text
 
 
 @pytest.mark.parametrize(("name", "days"), [("", "30"), ("x", "soon"), ("taken", "30")])
-def test_a_token_that_cannot_be_is_told_in_the_form(admin: Browser, name: str, days: str) -> None:
+def test_invalid_token_is_rejected_in_the_form(admin: Browser, name: str, days: str) -> None:
     create_token("taken", "viewer")
     answer = admin.send("/tokens", name=name, role="viewer", days=days)
     assert answer.status_code in (409, 422)
@@ -231,66 +231,66 @@ def test_a_token_that_cannot_be_is_told_in_the_form(admin: Browser, name: str, d
 # --- one's own page ------------------------------------------------------------------------------------------
 
 
-def test_ones_own_password_takes_the_old_one_and_ends_the_other_sessions(app: Flask) -> None:
-    here, there = (signed_in_browser(app, "viewer") for _ in range(2))
+def test_own_password_change_needs_the_old_one_and_ends_other_sessions(app: Flask) -> None:
+    browser, other_browser = (sign_in_browser(app, "viewer") for _ in range(2))
     new = "another good one"
-    wrong = here.send("/me/password", old="not the old one", new=new, again=new)
+    wrong = browser.send("/me/password", old="not the old one", new=new, again=new)
     assert wrong.status_code == 422 and "this is not your password" in wrong.text
-    differ = here.send("/me/password", old=PASSWORD, new=new, again=new + "!")
-    assert differ.status_code == 422 and there.get("/me").status_code == 200
-    assert here.send("/me/password", old=PASSWORD, new=new, again=new).location == "/me"
-    assert (here.get("/me").status_code, there.get("/me").status_code) == (200, 302)
+    differ = browser.send("/me/password", old=PASSWORD, new=new, again=new + "!")
+    assert differ.status_code == 422 and other_browser.get("/me").status_code == 200
+    assert browser.send("/me/password", old=PASSWORD, new=new, again=new).location == "/me"
+    assert (browser.get("/me").status_code, other_browser.get("/me").status_code) == (200, 302)
     assert app.test_client().sign_in(PEOPLE["viewer"]).status_code == 401
     assert app.test_client().sign_in(PEOPLE["viewer"], new).status_code == 303
-    (line,) = lines("me.password")
+    (line,) = audit_rows("me.password")
     assert (line.actor, line.target, line.after) == (PEOPLE["viewer"],) * 2 + ({"sessions_ended": 1},)
 
 
-def test_guessing_the_old_password_is_braked(app: Flask) -> None:
-    browser = signed_in_browser(app, "viewer")
+def test_guesses_of_the_old_password_are_throttled(app: Flask) -> None:
+    browser = sign_in_browser(app, "viewer")
     fields = {"old": "a guess", "new": "x" * 12, "again": "x" * 12}
     assert {browser.send("/me/password", **fields).status_code for _ in range(10)} == {422}
     assert browser.send("/me/password", **fields).status_code == 429
 
 
-def test_ones_sessions_are_listed_and_ended_one_by_one_or_all_others(app: Flask) -> None:
-    here, *others = (signed_in_browser(app, "viewer") for _ in range(4))
-    stranger = signed_in_browser(app, "admin")
-    html = here.get("/me").text
+def test_own_sessions_are_listed_and_ended(app: Flask) -> None:
+    browser, *other_browsers = (sign_in_browser(app, "viewer") for _ in range(4))
+    stranger = sign_in_browser(app, "admin")
+    html = browser.get("/me").text
     assert len(re.findall(r'id="session-[0-9a-f]{16}"', html)) == 4 and html.count("this one") == 1
     ends = re.findall(r'action="(/me/sessions/[0-9a-f]{16}/end)"', html)
     assert len(ends) == 3
-    here.send(ends[0])
-    assert sorted(one.get("/").status_code for one in others) == [200, 200, 302]
-    here.send("/me/sessions/end-others")
-    assert [one.get("/").status_code for one in others] == [302] * 3
-    assert (here.get("/").status_code, stranger.get("/").status_code) == (200, 200)
-    assert [line.action for line in lines("me.end_session", "me.end_other_sessions")] == [
+    browser.send(ends[0])
+    assert sorted(other.get("/").status_code for other in other_browsers) == [200, 200, 302]
+    browser.send("/me/sessions/end-others")
+    assert [other.get("/").status_code for other in other_browsers] == [302] * 3
+    assert (browser.get("/").status_code, stranger.get("/").status_code) == (200, 200)
+    assert [line.action for line in audit_rows("me.end_session", "me.end_other_sessions")] == [
         "me.end_session",
         "me.end_other_sessions",
     ]
 
 
-def test_nobody_ends_somebody_elses_session_as_their_own(app: Flask) -> None:
-    mine, theirs = signed_in_browser(app, "viewer"), signed_in_browser(app, "admin")
-    name = SignIn.get(SignIn.operator == id_of(PEOPLE["admin"])).digest[: account.SIGN_IN_NAME]
+def test_foreign_session_cannot_be_ended_as_own(app: Flask) -> None:
+    viewer, admin_browser = sign_in_browser(app, "viewer"), sign_in_browser(app, "admin")
+    name = SignIn.get(SignIn.operator == operator_id(PEOPLE["admin"])).digest[: account.SIGN_IN_NAME]
     for session in (name, "%" * account.SIGN_IN_NAME, "0"):
-        mine.send(f"/me/sessions/{session.replace('%', '%25')}/end")
-    assert (mine.get("/").status_code, theirs.get("/").status_code) == (200, 200)
+        viewer.send(f"/me/sessions/{session.replace('%', '%25')}/end")
+    assert (viewer.get("/").status_code, admin_browser.get("/").status_code) == (200, 200)
 
 
-def test_a_program_has_no_page_and_no_password(app: Flask) -> None:
+def test_token_has_no_account_page_and_no_password(app: Flask) -> None:
     token = create_token("script", "admin")
     headers = {"Authorization": f"Bearer {token}"}
     assert app.test_client().get("/me", headers=headers).status_code == 404
-    who = Who("token", "script", "admin", "api")
-    for action, given in (("me.password", {"old": "x", "new": "x" * 12}), ("me.end_other_sessions", {})):
+    actor = Who("token", "script", "admin", "api")
+    for action, arguments in (("me.password", {"old": "x", "new": "x" * 12}), ("me.end_other_sessions", {})):
         with pytest.raises(Refused):
-            perform(who, action, **given)
+            perform(actor, action, **arguments)
 
 
-def test_language_colours_and_zone_are_chosen_there(app: Flask) -> None:
-    browser = signed_in_browser(app, "viewer")
+def test_language_theme_and_time_zone_are_chosen_on_the_account_page(app: Flask) -> None:
+    browser = sign_in_browser(app, "viewer")
     browser.set_cookie("zone", "Europe/Berlin")
     assert "as the browser: Europe/Berlin" in browser.get("/me").text
     answer = browser.send("/preferences", language="ru", theme="dark", timezone="Asia/Tokyo", back="/me")
@@ -303,8 +303,8 @@ def test_language_colours_and_zone_are_chosen_there(app: Flask) -> None:
     assert browser.send("/preferences", timezone="Mars/Base", back="/me").status_code == 422
 
 
-def test_the_secret_of_a_session_is_nowhere_on_the_page(app: Flask) -> None:
-    browser = signed_in_browser(app, "viewer")
+def test_account_page_contains_no_session_secret(app: Flask) -> None:
+    browser = sign_in_browser(app, "viewer")
     html = browser.get("/me").text
     assert SignIn.get().digest not in html and SignIn.get().digest[: account.SIGN_IN_NAME] in html
     assert digest_of("x") != "x"
@@ -315,18 +315,18 @@ def test_the_secret_of_a_session_is_nowhere_on_the_page(app: Flask) -> None:
 
 @pytest.fixture
 def flask(each_database: str) -> Callable[..., Result]:
-    app = app_with_people()
-    return lambda *words, **more: app.test_cli_runner().invoke(args=list(words), **more)
+    app = create_app_with_people()
+    return lambda *words, **options: app.test_cli_runner().invoke(args=list(words), **options)
 
 
-def test_operators_from_the_terminal(flask: Callable[..., Result]) -> None:
+def test_operator_commands_create_change_disable_and_list(flask: Callable[..., Result]) -> None:
     assert flask("operator", "create", ANN, "--role", "viewer").exit_code == 0
     assert flask("operator", "role", ANN, "admin").exit_code == 0
     assert flask("operator", "disable", ANN).exit_code == 0
     assert flask("operator", "disable", ANN).exit_code == 1
-    told = {one["email"]: one for one in json.loads(flask("operator", "list", "--json").output)}
-    assert (told[ANN]["role"], bool(told[ANN]["disabled_at"])) == ("admin", True)
-    assert "password_hash" not in told[ANN]
+    operators = {row["email"]: row for row in json.loads(flask("operator", "list", "--json").output)}
+    assert (operators[ANN]["role"], bool(operators[ANN]["disabled_at"])) == ("admin", True)
+    assert "password_hash" not in operators[ANN]
     assert ANN in flask("operator", "list").output
     assert flask("operator", "enable", ANN).exit_code == 0
     made = flask("operator", "password", ANN).output.splitlines()[-1]
@@ -337,10 +337,10 @@ def test_operators_from_the_terminal(flask: Callable[..., Result]) -> None:
     assert flask("operator", "role", ANN, "root").exit_code == 2
 
 
-def test_tokens_from_the_terminal(flask: Callable[..., Result]) -> None:
+def test_token_commands_create_list_and_revoke(flask: Callable[..., Result]) -> None:
     assert flask("token", "create", "script", "--role", "viewer", "--days", "3").exit_code == 0
-    (told,) = json.loads(flask("token", "list", "--json").output)
-    assert (told["name"], told["state"], "digest" in told) == ("script", "live", False)
+    (row,) = json.loads(flask("token", "list", "--json").output)
+    assert (row["name"], row["state"], "digest" in row) == ("script", "live", False)
     assert "script" in flask("token", "list").output
     assert flask("token", "revoke", "script").exit_code == 0
     assert flask("token", "revoke", "script").exit_code == 1

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from databases import bound_to_library, new_postgresql
+from databases import bound_to_library, create_postgresql
 from peewee import Field
 
 from engine.database import database, on_postgresql
@@ -48,7 +48,7 @@ def big_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         if request.param == "sqlite":
             url = f"sqlite:///{tmp_path_factory.mktemp('big')}/library.db"
         else:
-            url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
+            url = stack.enter_context(create_postgresql(request.getfixturevalue("postgresql_url")))
         stack.enter_context(bound_to_library(url))
         User.create(email="a@example.org")
         Book.create(title="Emma", author="Jane Austen")
@@ -58,7 +58,7 @@ def big_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         yield
 
 
-def listed(name: str, at: Field) -> Page:
+def list_page(name: str, at: Field) -> Page:
     query = ReadingSession.browse(ReadingSession.lists(AS_OF, TWO_HOURS)[name])
     return page(query, at, ReadingSession.id, 50)
 
@@ -74,32 +74,32 @@ def listed(name: str, at: Field) -> Page:
         pytest.param(lambda: sessions.overview(AS_OF, TWO_HOURS), STATISTICS, id="overview"),
         pytest.param(lambda: sessions.closed_per_hour(AS_OF), STATISTICS, id="closed_per_hour"),
         pytest.param(lambda: sessions.count_closed_at(AS_OF), STATISTICS, id="count_closed_at"),
-        pytest.param(lambda: listed("active", ReadingSession.started_at), ACTIVE, id="active_sessions"),
-        pytest.param(lambda: listed("abandoned", ReadingSession.started_at), OPEN, id="abandoned_sessions"),
-        pytest.param(lambda: listed("closed", ReadingSession.ended_at), STATISTICS, id="closed_sessions"),
+        pytest.param(lambda: list_page("active", ReadingSession.started_at), ACTIVE, id="active_sessions"),
+        pytest.param(lambda: list_page("abandoned", ReadingSession.started_at), OPEN, id="abandoned_sessions"),
+        pytest.param(lambda: list_page("closed", ReadingSession.ended_at), STATISTICS, id="closed_sessions"),
     ],
 )
-def test_no_question_reads_the_whole_table(big_library: None, ask: Callable[[], Any], index: str) -> None:
-    plans = plans_of(ask)
+def test_session_statement_uses_its_index(big_library: None, ask: Callable[[], Any], index: str) -> None:
+    plans = explain_statements(ask)
     assert any(re.search(index, plan) for _, plan in plans), plans
     for statement, plan in plans:
         assert not re.search(r"Seq Scan on reading_sessions|SCAN (t1|reading_sessions)(?! USING)", plan), statement
 
 
-def test_every_search_for_abandoned_sessions_uses_an_index_of_the_active_ones(big_library: None) -> None:
-    plans = plans_of(lambda: sessions.close_abandoned(AS_OF, TWO_HOURS, 50))
+def test_abandoned_session_queries_use_the_active_index(big_library: None) -> None:
+    plans = explain_statements(lambda: sessions.close_abandoned(AS_OF, TWO_HOURS, 50))
     searches = [plan for statement, plan in plans if statement.startswith("SELECT")]
     assert len(searches) == 4  # how many, and three batches
     for plan in searches:
         assert re.search(OPEN, plan)
 
 
-def test_the_newest_runs_are_read_from_an_index(each_database: str) -> None:
-    (_, plan), *_ = plans_of(Run.recent)
+def test_newest_runs_are_read_from_an_index(each_database: str) -> None:
+    (_, plan), *_ = explain_statements(Run.recent)
     assert "dewey_runs_newest" in plan
 
 
-def plans_of(ask: Callable[[], Any]) -> list[tuple[str, str]]:
+def explain_statements(ask: Callable[[], Any]) -> list[tuple[str, str]]:
     """Ask, undo what it changed, and have the database explain every statement that it sent."""
     sent: list[tuple[str, Any]] = []
     hook = lambda event: sent.append((event.sql, event.params))  # noqa: E731
@@ -108,9 +108,9 @@ def plans_of(ask: Callable[[], Any]) -> list[tuple[str, str]]:
         ask()
         database.query_hooks.remove(hook)
         transaction.rollback()
-    return [(sql, plan_of(sql, params)) for sql, params in sent if sql.lstrip("(").startswith(("SELECT", "UPDATE"))]
+    return [(sql, explain(sql, params)) for sql, params in sent if sql.lstrip("(").startswith(("SELECT", "UPDATE"))]
 
 
-def plan_of(sql: str, params: Any) -> str:
+def explain(sql: str, params: Any) -> str:
     explain = "EXPLAIN" if on_postgresql() else "EXPLAIN QUERY PLAN"
     return "\n".join(str(row[-1]) for row in database.execute_sql(f"{explain} {sql}", params).fetchall())

@@ -19,24 +19,24 @@ def language_of(browser: Browser, path: str = "/login", **headers: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("switched", "setting", "asked", "language"),
+    ("switched", "setting", "accepted", "language"),
     [
         ("", "", "", "en"), ("", "", "de, fr", "en"), ("", "", "ru", "ru"), ("", "", "de, ru;q=0.3", "ru"),
         ("", "en", "ru", "en"), ("", "ru", "en", "ru"), ("en", "ru", "ru", "en"), ("ru", "en", "en", "ru"),
         ("xx", "", "ru", "ru"),
     ],
 )  # fmt: skip
-def test_the_switch_comes_before_the_setting_and_that_before_the_browser(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch, switched: str, setting: str, asked: str, language: str
+def test_language_is_the_cookie_then_the_setting_then_the_browser(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, switched: str, setting: str, accepted: str, language: str
 ) -> None:
     changed = replace(i18n.settings, language=setting or "en", language_is_set=bool(setting))
     monkeypatch.setattr(i18n, "settings", changed)
     if switched:
         browser.set_cookie("language", switched)
-    assert language_of(browser, **{"Accept-Language": asked}) == language
+    assert language_of(browser, **{"Accept-Language": accepted}) == language
 
 
-def test_a_switch_leads_back_to_its_page_and_is_remembered(operator: Browser) -> None:
+def test_preference_redirects_back_and_is_remembered(operator: Browser) -> None:
     answer = operator.send("/preferences", language="ru", back="/runs?state=failed")
     assert (answer.status_code, answer.location) == (303, "/runs?state=failed")
     assert language_of(operator, "/runs") == "ru"
@@ -46,22 +46,22 @@ def test_a_switch_leads_back_to_its_page_and_is_remembered(operator: Browser) ->
 
 
 @pytest.mark.parametrize("back", ["//example.org", "https://example.org", "/\\example.org", "", "/a b"])
-def test_a_switch_leads_to_no_other_site(operator: Browser, back: str) -> None:
+def test_preference_never_redirects_to_another_site(operator: Browser, back: str) -> None:
     assert operator.send("/preferences", language="en", back=back).location == "/"
 
 
 @pytest.mark.parametrize("wish", [{"language": "xx"}, {"theme": "pink"}])
-def test_what_nobody_offers_cannot_be_chosen(operator: Browser, wish: dict[str, str]) -> None:
+def test_unknown_preference_is_rejected(operator: Browser, wish: dict[str, str]) -> None:
     answer = operator.send("/preferences", back="/", **wish)
     assert answer.status_code == 422
     assert "Set-Cookie" not in answer.headers
 
 
-def test_nobody_else_can_make_a_browser_switch(operator: Browser) -> None:
+def test_preference_needs_the_csrf_token(operator: Browser) -> None:
     assert operator.post("/preferences", data={"language": "ru", "back": "/"}).status_code == 400
 
 
-def test_programs_are_answered_in_english(app: Flask) -> None:
+def test_api_responses_are_in_english(app: Flask) -> None:
     asking = app.test_client().get("/api/v1/admin/reading-sessions/cleanup-stats", headers=RUSSIAN)
     assert asking.json["detail"].startswith("Sign in, or send a token")
     wrong = app.test_client().get(
@@ -70,7 +70,7 @@ def test_programs_are_answered_in_english(app: Flask) -> None:
     assert wrong.json["detail"].startswith("hours: one whole number from 1 to 168 is needed")
 
 
-def test_an_error_page_is_in_the_readers_language(operator: Browser) -> None:
+def test_error_page_is_in_the_browser_language(operator: Browser) -> None:
     operator.set_cookie("language", "ru")
     text = operator.get("/no-such-page").text
     assert "Не найдено" in text
@@ -88,15 +88,13 @@ def test_an_error_page_is_in_the_readers_language(operator: Browser) -> None:
         ("Пояс", "22:30:15", "2026-01-02 22:30:15.000 UTC"),
     ],
 )
-def test_times_are_those_of_the_readers_zone_with_utc_beside_them(
-    app: Flask, zone: str, shown: str, hover: str
-) -> None:
+def test_times_are_shown_in_the_zone_of_the_cookie(app: Flask, zone: str, shown: str, hover: str) -> None:
     with app.test_request_context(headers={"Cookie": f"zone={zone}"} if zone else {}):
         assert numbers.clock(AT, AT) == shown
         assert numbers.exact(AT) == hover
 
 
-def test_figures_and_durations_have_the_signs_of_the_language(app: Flask) -> None:
+def test_numbers_and_durations_follow_the_language(app: Flask) -> None:
     with app.test_request_context(headers={"Cookie": "language=ru"}):
         assert numbers.number(1234567.5) == "1\u00a0234\u00a0567,5"
         assert [numbers.duration(ms) for ms in (41, 1234, 252_000)] == ["41 мс", "1,2 с", "4 мин 12 с"]
@@ -104,7 +102,7 @@ def test_figures_and_durations_have_the_signs_of_the_language(app: Flask) -> Non
         assert numbers.ago(AT.replace(second=3), AT) == "12 с назад"
 
 
-def test_a_page_says_which_zone_its_times_are_in(operator: Browser) -> None:
+def test_page_names_its_time_zone(operator: Browser) -> None:
     page = operator.get("/sessions").text
     assert "UTC</time>" not in page and "JST" not in page and " UTC</span>" in page
     operator.set_cookie("zone", "Asia/Tokyo")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from browsers import Browser
-from budget import cost_of
+from budget import measure_cost
+from factories import create_consumer, create_run
 from installation import Installation
-from library import consumer_of, run
 
 import tasks
 from engine.broker.effects import Effects
@@ -23,7 +23,7 @@ from engine.queues.queue import Queue
 from models import AuditEntry
 
 
-def text_of(html: str) -> str:
+def plain_text(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
@@ -32,30 +32,30 @@ def enqueue(count: int = 1, hours: int = 24) -> list[str]:
         return [tasks.get_cleanup_statistics(hours).id for _ in range(count)]
 
 
-def row_of(html: str, name: str) -> str:
-    return text_of(re.search(rf'<tr id="queue-{name}">.*?</tr>', html, re.DOTALL)[0])
+def queue_row(html: str, name: str) -> str:
+    return plain_text(re.search(rf'<tr id="queue-{name}">.*?</tr>', html, re.DOTALL)[0])
 
 
-def head_of(html: str) -> list[str]:
-    return [text_of(row) for row in re.findall(r'<tr id="next-.*?</tr>', html, re.DOTALL)]
+def next_run_rows(html: str) -> list[str]:
+    return [plain_text(row) for row in re.findall(r'<tr id="next-.*?</tr>', html, re.DOTALL)]
 
 
 # --- what is shown -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("served")
-def test_each_queue_stands_with_what_waits_and_who_works(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_queues_show_waiting_and_busy_workers(operator: Browser) -> None:
     enqueue(3)
     tasks.get_cleanup_statistics.schedule(delay=3600)
     html = operator.get("/queues").text
-    assert re.fullmatch(r"heavy 0 – 0 0 0 0 of 2 busy Pause…", row_of(html, "heavy"))
-    assert re.fullmatch(r"light 3 \d+ s 0 0 1 0 of 2 busy Pause…", row_of(html, "light"))
+    assert re.fullmatch(r"heavy 0 – 0 0 0 0 of 2 busy Pause…", queue_row(html, "heavy"))
+    assert re.fullmatch(r"light 3 \d+ s 0 0 1 0 of 2 busy Pause…", queue_row(html, "light"))
     assert 'class="notice"' not in html
 
 
-def test_runs_that_came_and_went_are_averaged_over_the_last_minutes(either: Browser) -> None:
+def test_throughput_is_averaged_over_the_last_minutes(any_db_operator: Browser) -> None:
     for minutes_ago in (0, 1, 4, 6):
-        run(enqueued_at=now() - timedelta(minutes=minutes_ago))
+        create_run(enqueued_at=now() - timedelta(minutes=minutes_ago))
     this_minute = int(now().timestamp()) // 60 * 60
     for start, what, count in (
         (this_minute, "succeeded", 40),
@@ -67,45 +67,45 @@ def test_runs_that_came_and_went_are_averaged_over_the_last_minutes(either: Brow
     flow = queue_contents.flows(tasks.queues, now())
     assert flow["light"] == (3 / 5, 51 / 5)
     assert flow["heavy"] == (0, 0)
-    assert re.search(r"light 0 – 0\.6 10 0", row_of(either.get("/queues").text, "light"))
+    assert re.search(r"light 0 – 0\.6 10 0", queue_row(any_db_operator.get("/queues").text, "light"))
 
 
-def test_a_queue_that_nobody_serves_is_named_with_what_waits(operator: Browser) -> None:
-    consumer_of("heavy")
-    consumer_of("normal", quiet_at=now())
+def test_unserved_queue_is_named_with_its_waiting_runs(operator: Browser) -> None:
+    create_consumer("heavy")
+    create_consumer("normal", quiet_at=now())
     enqueue(2)
-    notices = text_of("".join(re.findall(r'<p class="notice".*?</p>', operator.get("/queues").text, re.DOTALL)))
+    notices = plain_text("".join(re.findall(r'<p class="notice".*?</p>', operator.get("/queues").text, re.DOTALL)))
     assert "Nobody serves normal, light; 2 runs wait." in notices
     assert "heavy" not in notices
 
 
-@pytest.mark.usefixtures("served")
-def test_the_head_of_a_queue_tells_who_asked_and_why_it_waits(operator: Browser) -> None:
-    consumer_of("light", worker_count=1)
+@pytest.mark.usefixtures("live_consumers")
+def test_next_runs_show_requester_and_reason(operator: Browser) -> None:
+    create_consumer("light", worker_count=1)
     first, *_, last = enqueue(12, hours=7)
     html = operator.get("/queues/light").text
-    rows = head_of(html)
+    rows = next_run_rows(html)
     assert len(rows) == 10
     assert 'id="next-' + first in html and last not in html
     assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org it starts now \d+ s", rows[0])
     assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org 9 ahead \d+ s", rows[9])
     pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow")
     html = operator.get("/queues/light").text
-    assert "its task is paused" in head_of(html)[0]
-    assert "Of get_cleanup_statistics nothing is started. too slow" in text_of(html)
+    assert "its task is paused" in next_run_rows(html)[0]
+    assert "Of get_cleanup_statistics nothing is started. too slow" in plain_text(html)
 
 
-def test_the_reason_that_holds_for_all_is_told_for_each(operator: Browser) -> None:
+def test_shared_reason_is_shown_for_each_run(operator: Browser) -> None:
     enqueue()
-    assert "nobody serves the queue" in head_of(operator.get("/queues/light").text)[0]
+    assert "nobody serves the queue" in next_run_rows(operator.get("/queues/light").text)[0]
     running = {"worker": "Worker-1", "run_id": "an-id", "task": "process_book", "since": now().isoformat()}
-    consumer_of("light", worker_count=1, running=[running])
-    assert "all workers are busy" in head_of(operator.get("/queues/light").text)[0]
+    create_consumer("light", worker_count=1, running=[running])
+    assert "all workers are busy" in next_run_rows(operator.get("/queues/light").text)[0]
     pause(tasks.light, by=Requester("operator", "bob@example.org"))
-    assert "the queue is paused" in head_of(operator.get("/queues/light").text)[0]
+    assert "the queue is paused" in next_run_rows(operator.get("/queues/light").text)[0]
 
 
-def test_what_cannot_be_read_or_run_is_told_before_it_is_taken(operator: Browser) -> None:
+def test_unparseable_or_unknown_message_is_marked(operator: Browser) -> None:
     forged = tasks.light.serialize_task(tasks.get_cleanup_statistics.s()).replace(b"get_cleanup", b"set_cleanup")
     other = Queue("light")
 
@@ -116,14 +116,14 @@ def test_what_cannot_be_read_or_run_is_told_before_it_is_taken(operator: Browser
     tasks.light.storage.messages.write(Effects().enqueue("garbage", b"\x80garbage"))
     tasks.light.storage.messages.write(Effects().enqueue("forged", forged))
     tasks.light.storage.messages.write(Effects().enqueue("unknown", other.serialize_task(unheard_of.s())))
-    told = text_of(operator.get("/queues/light").text)
-    assert "unreadable – It cannot be read, and dies when it is taken. not a message of this program" in told
-    assert "the signature is not ours" in told
-    assert "unheard_of" in told and "no such task in this program" in told
+    text = plain_text(operator.get("/queues/light").text)
+    assert "unreadable – It cannot be read, and dies when it is taken. not a message of this program" in text
+    assert "the signature is not ours" in text
+    assert "unheard_of" in text and "no such task in this program" in text
 
 
 @pytest.mark.parametrize("words", ["<script>alert(1)</script>", "{{7*7}}"])
-def test_what_comes_from_a_queue_is_never_markup(operator: Browser, words: str) -> None:
+def test_queue_texts_are_escaped(operator: Browser, words: str) -> None:
     with asked_by(Requester("token", words)):
         tasks.light.enqueue(tasks.get_cleanup_statistics.s(words))
     pause(tasks.light, by=Requester("operator", words), reason=words)
@@ -136,7 +136,7 @@ def test_what_comes_from_a_queue_is_never_markup(operator: Browser, words: str) 
 # --- the broker ----------------------------------------------------------------------------------------------
 
 
-def test_the_embedded_broker_tells_its_file_and_how_safely_it_writes(operator: Browser) -> None:
+def test_embedded_broker_shows_its_file_and_durability(operator: Browser) -> None:
     health = broker_health.health(tasks.light)
     assert isinstance(health, broker_health.SqliteHealth)
     assert (health.journal_mode, health.synchronous, health.path) == (
@@ -145,12 +145,12 @@ def test_the_embedded_broker_tells_its_file_and_how_safely_it_writes(operator: B
         str(tasks.light.storage.database.path),
     )
     assert health.file_bytes > 0 and 0 < health.ping_ms < 10_000
-    told = text_of(operator.get("/queues").text)
-    assert f"SQLite {health.version}, embedded" in told
-    assert "journal wal synchronous full" in told
+    text = plain_text(operator.get("/queues").text)
+    assert f"SQLite {health.version}, embedded" in text
+    assert "journal wal synchronous full" in text
 
 
-def test_redis_tells_its_version_memory_clients_and_what_it_keeps(
+def test_redis_shows_version_memory_clients_and_settings(
     operator: Browser, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brokers = {name: RedisStorage(name, redis_url, 60) for name in tasks.queues}
@@ -161,9 +161,9 @@ def test_redis_tells_its_version_memory_clients_and_what_it_keeps(
     assert (health.keeps_log, health.evicts, health.exposed) == (False, None, False)
     assert health.clients >= 1 and health.memory_bytes > 100_000 and 0 < health.ping_ms < 10_000
     html = operator.get("/queues").text
-    assert f"{health.product.capitalize()} {health.version}" in text_of(html)
+    assert f"{health.product.capitalize()} {health.version}" in plain_text(html)
     assert "The broker keeps no append-only file: a restart loses accepted work." in html
-    assert health.saved_at and re.search(r"last snapshot (now|\d+ (s|min|h) ago)", text_of(html))
+    assert health.saved_at and re.search(r"last snapshot (now|\d+ (s|min|h) ago)", plain_text(html))
     brokers["heavy"].redis.config_set("maxmemory", "1gb")
     brokers["heavy"].redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
@@ -186,14 +186,14 @@ def test_redis_tells_its_version_memory_clients_and_what_it_keeps(
         ({"path": "/run/redis.sock", "password": "secret"}, "/run/redis.sock", False),
     ],
 )
-def test_the_brokers_address_is_shown_without_its_password(
+def test_broker_address_hides_the_password_and_detects_exposure(
     connection: dict[str, object], address: str, exposed: bool
 ) -> None:
     assert broker_health.address_of(connection) == address
     assert broker_health.is_exposed(connection) == exposed
 
 
-def test_without_its_broker_the_pages_say_so(tmp_path: Path) -> None:
+def test_unavailable_broker_is_shown_on_its_pages(tmp_path: Path) -> None:
     installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/nobody.sock", SECRET_KEY="k" * 32)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
@@ -203,23 +203,23 @@ def test_without_its_broker_the_pages_say_so(tmp_path: Path) -> None:
     assert ["Broker away" in answer.text for answer in answers] == [True, True, False, True]
 
 
-def test_a_paused_task_is_told_beside_its_queue(operator: Browser) -> None:
+def test_paused_task_is_shown_beside_its_queue(operator: Browser) -> None:
     pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "ann@example.org"))
     html = operator.get("/queues").text
-    assert row_of(html, "light").startswith("light get_cleanup_statistics is paused ")
-    assert "is paused" not in row_of(html, "heavy")
+    assert queue_row(html, "light").startswith("light get_cleanup_statistics is paused ")
+    assert "is paused" not in queue_row(html, "heavy")
 
 
 # --- steering ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("served")
-def test_a_queue_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_queue_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
     answer = operator.send("/queues/light/pause", reason="  deploy of 2.4.1 ")
     assert (answer.status_code, answer.location) == (303, "/queues/light")
-    shown = text_of(operator.get("/queues/light").text)
+    shown = plain_text(operator.get("/queues/light").text)
     assert "deploy of 2.4.1" in shown and "operator@example.org" in shown
-    assert "paused operator@example.org: deploy of 2.4.1" in row_of(operator.get("/queues").text, "light")
+    assert "paused operator@example.org: deploy of 2.4.1" in queue_row(operator.get("/queues").text, "light")
     assert operator.send("/queues/light/resume").status_code == 303
     assert tasks.light.pauses() == {}
     operator.send("/queues/light/resume")
@@ -228,7 +228,7 @@ def test_a_queue_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
     assert [line.action for line in lines] == ["queues.pause", "queues.resume", "queues.resume"]
 
 
-def test_a_pause_can_be_deleted_by_a_program(operator: Browser) -> None:
+def test_pause_is_removed_by_delete(operator: Browser) -> None:
     pause(tasks.light, by=Requester("operator", "bob@example.org"))
     token = operator.form_token
     assert operator.delete("/queues/light/pause", headers={"X-CSRFToken": token}).status_code == 303
@@ -236,10 +236,10 @@ def test_a_pause_can_be_deleted_by_a_program(operator: Browser) -> None:
     assert operator.delete("/queues/light/pause").status_code == 400
 
 
-def test_purging_takes_the_queues_name_typed(signed_in: Callable[[str], Browser]) -> None:
-    admin, waiting = signed_in("admin"), enqueue(2)
-    asked = admin.get("/queues/light/purge").text
-    assert "Purge light?" in asked and "<dd>2</dd>" in asked
+def test_purge_requires_the_typed_queue_name(sign_in_as: Callable[[str], Browser]) -> None:
+    admin, waiting = sign_in_as("admin"), enqueue(2)
+    html = admin.get("/queues/light/purge").text
+    assert "Purge light?" in html and "<dd>2</dd>" in html
     for word in ("", "heavy", "LIGHT"):
         refused = admin.send("/queues/light/purge", word=word)
         assert refused.status_code == 422
@@ -250,33 +250,33 @@ def test_purging_takes_the_queues_name_typed(signed_in: Callable[[str], Browser]
     assert {Run.get_by_id(run_id).state for run_id in waiting} == {"cancelled"}
 
 
-def test_who_may_what_with_a_queue(signed_in: Callable[[str], Browser]) -> None:
-    viewer, operator = signed_in("viewer"), signed_in("operator")
+def test_roles_limit_pause_and_purge(sign_in_as: Callable[[str], Browser]) -> None:
+    viewer, operator = sign_in_as("viewer"), sign_in_as("operator")
     assert viewer.send("/queues/light/pause").status_code == 403
     assert 'action="/queues/light/pause"' not in viewer.get("/queues/light").text
     assert operator.send("/queues/light/purge", word="light").status_code == 403
     assert operator.get("/queues/light/purge").status_code == 403
     assert "/queues/light/purge" not in operator.get("/queues/light").text
     for url in ("/queues/nowhere", "/queues/nowhere/purge"):
-        assert signed_in("admin").get(url).status_code == 404
-    assert signed_in("admin").send("/queues/nowhere/pause").status_code == 404
+        assert sign_in_as("admin").get(url).status_code == 404
+    assert sign_in_as("admin").send("/queues/nowhere/pause").status_code == 404
 
 
 # --- cost ----------------------------------------------------------------------------------------------------
 
 
-def test_the_pages_cost_the_same_however_much_waits(operator: Browser) -> None:
-    consumer_of("light")
+def test_page_cost_does_not_grow_with_waiting_runs(operator: Browser) -> None:
+    create_consumer("light")
     enqueue(1)
-    before = [cost_of(operator, url) for url in ("/queues", "/queues/light")]
+    before = [measure_cost(operator, url) for url in ("/queues", "/queues/light")]
     enqueue(40)
     for _ in range(12):
-        consumer_of("light")
-    assert [cost_of(operator, url) for url in ("/queues", "/queues/light")] == before
+        create_consumer("light")
+    assert [measure_cost(operator, url) for url in ("/queues", "/queues/light")] == before
 
 
-def test_a_page_on_which_nothing_has_changed_is_not_sent_again(operator: Browser) -> None:
-    consumer_of("light", beat_at=now())
+def test_unchanged_page_returns_304(operator: Browser) -> None:
+    create_consumer("light", beat_at=now())
     enqueue(2)
     etag = operator.get("/queues/light").headers["ETag"]
     assert operator.get("/queues/light", headers={"If-None-Match": etag}).status_code == 304

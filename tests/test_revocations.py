@@ -36,13 +36,13 @@ def note(queue: Queue) -> Any:
     return task
 
 
-def work_off(queue: Queue, until: datetime | None = None) -> None:
+def process_all(queue: Queue, until: datetime | None = None) -> None:
     queue.storage.messages.enqueue_due((until or datetime.now(UTC)).timestamp())
     while (task := queue.dequeue()) is not None:
         queue.execute(task, until and until.replace(tzinfo=None))
 
 
-def life(queue: Queue, key: str) -> float | None:
+def remaining_seconds(queue: Queue, key: str) -> float | None:
     """Seconds that a value is still kept; 0 where there is none, None where it stays for good."""
     if isinstance(queue.storage, RedisStorage):
         left = queue.storage.client.command("TTL", f"kv:{key}")
@@ -52,56 +52,52 @@ def life(queue: Queue, key: str) -> float | None:
 
 
 #: In Huey's own words: each revokes one run.
-REVOKING: dict[str, Callable[[Any], Any]] = {
+REVOKE: dict[str, Callable[[Any], Any]] = {
     "result": lambda run: run.revoke(),
     "by id": lambda run: run.huey.revoke_by_id(run.id),
     "once": lambda run: run.revoke(revoke_once=True),
     "until": lambda run: run.huey.revoke_by_id(run.id, revoke_until=datetime.now() + timedelta(days=400)),
     "task": lambda run: run.huey.revoke(run.task),
 }
-each_way = pytest.mark.parametrize("revoke", REVOKING.values(), ids=list(REVOKING))
+each_way = pytest.mark.parametrize("revoke", REVOKE.values(), ids=list(REVOKE))
 
 
 @each_way
-def test_the_revocation_of_a_run_that_has_ended_expires(queue: Queue, note: Any, revoke: Callable[[Any], Any]) -> None:
+def test_revocation_of_an_ended_run_expires(queue: Queue, note: Any, revoke: Callable[[Any], Any]) -> None:
     run = note(1)
-    work_off(queue)
+    process_all(queue)
     revoke(run)
-    assert REVOKED_SECONDS - 5 < life(queue, f"r:{run.id}") <= REVOKED_SECONDS
+    assert REVOKED_SECONDS - 5 < remaining_seconds(queue, f"r:{run.id}") <= REVOKED_SECONDS
 
 
 @each_way
-def test_the_revocation_of_a_run_that_is_due_much_later_holds(
-    queue: Queue, note: Any, revoke: Callable[[Any], Any]
-) -> None:
+def test_revocation_of_a_run_due_much_later_holds(queue: Queue, note: Any, revoke: Callable[[Any], Any]) -> None:
     run = note.schedule((1,), delay=90 * 86400)
     revoke(run)
-    assert life(queue, f"r:{run.id}") is None
+    assert remaining_seconds(queue, f"r:{run.id}") is None
     queue.storage.results.delete_expired()
-    work_off(queue, datetime.now(UTC) + timedelta(days=91))
-    assert (note.seen, life(queue, f"r:{run.id}")) == ([], 0)
+    process_all(queue, datetime.now(UTC) + timedelta(days=91))
+    assert (note.seen, remaining_seconds(queue, f"r:{run.id}")) == ([], 0)
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_a_run_that_is_enqueued_after_it_was_revoked_takes_the_revocation_along(
-    queue: Queue, note: Any, many: bool
-) -> None:
+def test_run_enqueued_after_its_revocation_keeps_it(queue: Queue, note: Any, many: bool) -> None:
     waits, later = note.s(1, id="waits"), note.s(2, id="later", delay=30 * 86400)
     for task in (waits, later):
         queue.revoke(task)
-        assert life(queue, task.revoke_id)
+        assert remaining_seconds(queue, task.revoke_id)
     if many:
         queue.enqueue_many([waits, later])
     else:
         queue.enqueue(waits)
         queue.enqueue(later)
-    assert [life(queue, task.revoke_id) for task in (waits, later)] == [None, None]
-    work_off(queue, datetime.now(UTC) + timedelta(days=31))
-    assert (note.seen, [life(queue, task.revoke_id) for task in (waits, later)]) == ([], [0, 0])
+    assert [remaining_seconds(queue, task.revoke_id) for task in (waits, later)] == [None, None]
+    process_all(queue, datetime.now(UTC) + timedelta(days=31))
+    assert (note.seen, [remaining_seconds(queue, task.revoke_id) for task in (waits, later)]) == ([], [0, 0])
 
 
 @pytest.mark.parametrize("how", ["run", "cancel", "purge", "discard"])
-def test_a_revocation_goes_with_its_run(queue: Queue, note: Any, how: str) -> None:
+def test_revocation_is_deleted_with_its_run(queue: Queue, note: Any, how: str) -> None:
     run = note(1)
     if how == "discard":
         queue.storage.deliveries.dead_letter(
@@ -109,17 +105,17 @@ def test_a_revocation_goes_with_its_run(queue: Queue, note: Any, how: str) -> No
         )
     run.revoke()
     ends = {
-        "run": lambda: work_off(queue),
+        "run": lambda: process_all(queue),
         "cancel": lambda: queue.storage.messages.cancel(run.id, "vera"),
         "purge": lambda: queue.storage.messages.purge("vera"),
         "discard": lambda: queue.storage.dead_letters.discard(run.id),
     }
     ends[how]()
-    assert (note.seen, life(queue, f"r:{run.id}")) == ([], 0)
+    assert (note.seen, remaining_seconds(queue, f"r:{run.id}")) == ([], 0)
 
 
 @pytest.mark.usefixtures("each_database")
-def test_the_cleanup_finds_what_older_versions_left(queue: Queue, note: Any) -> None:
+def test_cleanup_deletes_revocations_left_by_older_versions(queue: Queue, note: Any) -> None:
     ended, waits, later = note(1), note(2), note.schedule((3,), delay=60)
     queue.execute(queue.dequeue())
     gone = [f"gone-{number}" for number in range(1500)]
@@ -128,16 +124,16 @@ def test_the_cleanup_finds_what_older_versions_left(queue: Queue, note: Any) -> 
     queue.revoke_by_id("to come")
     note.revoke()
     assert retention.prune([queue], now(), 30, 90)["results"] == 1501
-    assert {life(queue, f"r:{run_id}") for run_id in (ended.id, *gone)} == {0}
-    assert [life(queue, f"r:{run.id}") for run in (waits, later)] == [None, None]
-    assert life(queue, "r:to come")
+    assert {remaining_seconds(queue, f"r:{run_id}") for run_id in (ended.id, *gone)} == {0}
+    assert [remaining_seconds(queue, f"r:{run.id}") for run in (waits, later)] == [None, None]
+    assert remaining_seconds(queue, "r:to come")
     assert note.is_revoked(), "a revocation of all runs of a task stays until it is restored"
     assert retention.prune([queue], now(), 30, 90)["results"] == 0
-    work_off(queue, datetime.now(UTC) + timedelta(seconds=61))
+    process_all(queue, datetime.now(UTC) + timedelta(seconds=61))
     assert note.seen == [1]
 
 
-def test_a_revocation_that_has_expired_is_not_brought_back(queue: Queue, note: Any) -> None:
+def test_expired_revocation_is_not_restored(queue: Queue, note: Any) -> None:
     queue.revoke_by_id("an-id")
     if isinstance(queue.storage, RedisStorage):
         queue.storage.client.command("PEXPIRE", "kv:r:an-id", 1)
@@ -145,5 +141,5 @@ def test_a_revocation_that_has_expired_is_not_brought_back(queue: Queue, note: A
     else:
         queue.storage.database.execute("UPDATE kv SET expires = ? WHERE key = 'r:an-id'", time.time() - 1)
     note(1, id="an-id")
-    work_off(queue)
+    process_all(queue)
     assert note.seen == [1]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from browsers import PEOPLE, Browser
-from library import attempt, consumer_of, run
+from factories import create_attempt, create_consumer, create_run
 from markupsafe import Markup
-from test_plans import plan_of
+from test_plans import explain
 
 import tasks
 from config import ROOT
@@ -50,47 +50,47 @@ on two lines
 """
 
 
-def text_of(html: str) -> str:
+def plain_text(html: str) -> str:
     within_a_sentence = re.sub(r"</?a\b[^>]*>", "", html)
     return " ".join(Markup(re.sub(r"<[^>]+>", " ", within_a_sentence)).unescape().split())
 
 
-def told(browser: Browser, run: Run | str, query: str = "") -> str:
+def page_text(browser: Browser, run: Run | str, query: str = "") -> str:
     answer = browser.get(f"/runs/{run if isinstance(run, str) else run.id}{query}")
     assert answer.status_code == 200
-    return text_of(answer.text)
+    return plain_text(answer.text)
 
 
-def line(of: Run, number: int, text: str, delivery: int = 1, level: str = "INFO") -> LogLine:
+def add_log_line(of: Run, number: int, text: str, delivery: int = 1, level: str = "INFO") -> LogLine:
     return LogLine.create(
         run_id=of.id, delivery=delivery, number=number, at=now(), level=level, logger="books", text=text
     )
 
 
-def asked(task: str = "get_cleanup_statistics", **kwargs: Any) -> str:
+def enqueue_run(task: str = "get_cleanup_statistics", **kwargs: Any) -> str:
     return str(runs.run_task(tasks.queues, task, kwargs=kwargs, by=VERA).id)
 
 
 # --- what it tells -------------------------------------------------------------------------------------------
 
 
-def test_the_story_tells_of_waits_pauses_and_ways_back(operator: Browser) -> None:
+def test_timeline_shows_waits_pauses_and_returns(operator: Browser) -> None:
     at = now() - timedelta(hours=1)
-    one = run("process_book", "failed", enqueued_at=at, wait_ms=8000, attempts=2, deliveries=4, retries=1,
+    run = create_run("process_book", "failed", enqueued_at=at, wait_ms=8000, attempts=2, deliveries=4, retries=1,
               code_version="2.4.1", ended_at=at)  # fmt: skip
 
     def after(seconds: float) -> Any:
         return at + timedelta(seconds=seconds)
 
-    attempt(one, 1, "died", attempt=1, worker="w-3 on app-1:7:aa", started_at=after(8), ended_at=after(49),
+    create_attempt(run, 1, "died", attempt=1, worker="w-3 on app-1:7:aa", started_at=after(8), ended_at=after(49),
             run_ms=41_000, error="w-3 died (signal 9)")  # fmt: skip
-    attempt(one, 2, "returned", attempt=1, worker="w-1 on app-1:7:aa", started_at=after(61), ended_at=after(62),
+    create_attempt(run, 2, "returned", attempt=1, worker="w-1 on app-1:7:aa", started_at=after(61), ended_at=after(62),
             error="shutdown")  # fmt: skip
-    attempt(one, 3, "failed", attempt=1, worker="w-2 on app-2:8:bb", started_at=after(70), ended_at=after(80),
+    create_attempt(run, 3, "failed", attempt=1, worker="w-2 on app-2:8:bb", started_at=after(70), ended_at=after(80),
             next_at=after(380), run_ms=10_000, error="TimeoutError: cover.jpg", code_version="2.4.1")  # fmt: skip
-    attempt(one, 4, "failed", attempt=2, worker="w-2 on app-2:8:bb", started_at=after(391), ended_at=after(392),
+    create_attempt(run, 4, "failed", attempt=2, worker="w-2 on app-2:8:bb", started_at=after(391), ended_at=after(392),
             run_ms=90, error="BadZipFile: no\nsecond line", code_version="2.4.2")  # fmt: skip
-    story = told(operator, one)
+    story = page_text(operator, run)
     for words in (
         "Attempt 1 was cut off: its worker died w-3 on app-1:7:aa ran 41 s",
         "Back in its queue w-3 died (signal 9) waited 12 s",
@@ -103,49 +103,49 @@ def test_the_story_tells_of_waits_pauses_and_ways_back(operator: Browser) -> Non
     assert "second line" not in story
 
 
-def test_of_very_many_attempts_the_first_and_the_last_are_told(operator: Browser) -> None:
-    one = run(state="succeeded", attempts=40)
+def test_timeline_of_many_attempts_shows_the_first_and_last(operator: Browser) -> None:
+    run = create_run(state="succeeded", attempts=40)
     for number in range(1, 41):
-        attempt(one, number, "failed", started_at=now())
-    story = told(operator, one)
+        create_attempt(run, number, "failed", started_at=now())
+    story = page_text(operator, run)
     assert re.findall(r"Attempt (\d+) failed", story) == ["1", "2", *map(str, range(33, 41))]
     assert "30 attempts left out here" in story
 
 
-def test_a_traceback_is_read_from_ones_own_code(operator: Browser) -> None:
-    one = run("process_book", "failed", error="BadZipFile: File is not a zip file")
-    attempt(one, 1, "failed", error=one.error, traceback=TRACEBACK)
-    html = operator.get(f"/runs/{one.id}").text
+def test_traceback_shows_own_frames_first(operator: Browser) -> None:
+    run = create_run("process_book", "failed", error="BadZipFile: File is not a zip file")
+    create_attempt(run, 1, "failed", error=run.error, traceback=TRACEBACK)
+    html = operator.get(f"/runs/{run.id}").text
     shown, _, folded = html.partition("<details")
-    assert "reading/books.py:88, in open_epub with zipfile.ZipFile(path) as epub:" in text_of(shown)
-    assert "zipfile.BadZipFile: File is not a zip file on two lines" in text_of(shown)
+    assert "reading/books.py:88, in open_epub with zipfile.ZipFile(path) as epub:" in plain_text(shown)
+    assert "zipfile.BadZipFile: File is not a zip file on two lines" in plain_text(shown)
     assert "run_task.py" not in shown
     assert "_RealGetContents" not in shown
-    assert "Traceback, 4 frames" in text_of(folded)
-    assert "KeyError: 'no end record'" in text_of(folded)
+    assert "Traceback, 4 frames" in plain_text(folded)
+    assert "KeyError: 'no end record'" in plain_text(folded)
 
 
-def test_any_text_can_be_read_as_a_traceback() -> None:
+def test_any_text_parses_as_a_traceback() -> None:
     assert parse("no traceback\nat all").cause == "no traceback\nat all"
     elsewhere = parse(TRACEBACK.replace(str(ROOT), "/srv/other"))
     assert [frame.place for frame in elsewhere.own] == ["/srv/other/reading/books.py:88, in open_epub"]
     assert parse("").frames == []
 
 
-def test_the_log_is_told_attempt_by_attempt_with_its_gaps(operator: Browser) -> None:
-    one = run(state="failed", attempts=2)
+def test_log_is_shown_by_delivery_with_its_gaps(operator: Browser) -> None:
+    run = create_run(state="failed", attempts=2)
     for number in (1, 2):
-        attempt(one, number, "failed")
-    line(one, 1, "Opening <9f2c.epub>")
+        create_attempt(run, number, "failed")
+    add_log_line(run, 1, "Opening <9f2c.epub>")
     for number in (1, 2, 40):
-        line(one, number, f"line {number}", delivery=2, level="ERROR" if number == 40 else "INFO")
-    html = operator.get(f"/runs/{one.id}").text
-    assert re.search(r"INFO line 1 .*INFO line 2 37 lines left out \S+ ERROR line 40", text_of(html))
+        add_log_line(run, number, f"line {number}", delivery=2, level="ERROR" if number == 40 else "INFO")
+    html = operator.get(f"/runs/{run.id}").text
+    assert re.search(r"INFO line 1 .*INFO line 2 37 lines left out \S+ ERROR line 40", plain_text(html))
     assert 'data-level="ERROR"' in html
-    assert f'href="/runs/{one.id}?log=1#log"' in html
+    assert f'href="/runs/{run.id}?log=1#log"' in html
     assert "Opening" not in html
-    assert "INFO Opening <9f2c.epub>" in told(operator, one, "?log=1")
-    text = operator.get(f"/runs/{one.id}/log")
+    assert "INFO Opening <9f2c.epub>" in page_text(operator, run, "?log=1")
+    text = operator.get(f"/runs/{run.id}/log")
     assert text.mimetype == "text/plain"
     assert re.sub(r"\d{4}-\S+ \S+ ", "", text.text).splitlines() == [
         "--- delivery 1 ---", "INFO     books: Opening <9f2c.epub>",
@@ -154,216 +154,222 @@ def test_the_log_is_told_attempt_by_attempt_with_its_gaps(operator: Browser) -> 
     ]  # fmt: skip
 
 
-def test_the_times_of_the_log_are_those_of_the_reader_with_utc_beside_them(operator: Browser) -> None:
-    one = run(state="failed")
+def test_log_times_are_in_the_browser_zone_with_utc(operator: Browser) -> None:
+    run = create_run(state="failed")
     at = datetime(2026, 1, 2, 22, 30, 15, 123000, UTC)
-    LogLine.create(run_id=one.id, delivery=1, number=1, at=at, level="INFO", logger="x", text="a line")
-    attempt(one, 1, "failed")
+    LogLine.create(run_id=run.id, delivery=1, number=1, at=at, level="INFO", logger="x", text="a line")
+    create_attempt(run, 1, "failed")
     operator.set_cookie("zone", "Europe/Berlin")
-    html = operator.get(f"/runs/{one.id}").text
+    html = operator.get(f"/runs/{run.id}").text
     assert '2026-01-02 22:30:15.123 UTC">23:30:15.123</time> INFO a line' in html
 
 
-def test_of_a_long_log_the_end_is_told_and_how_much_there_was_before(operator: Browser) -> None:
-    one = run(state="failed", attempts=1)
-    attempt(one, 1, "failed")
+def test_long_log_shows_its_end_and_the_number_of_lines_before(operator: Browser) -> None:
+    run = create_run(state="failed", attempts=1)
+    create_attempt(run, 1, "failed")
     for number in range(1, 301):
-        line(one, number, "x" * 50 + str(number))
-    shown = told(operator, one)
+        add_log_line(run, number, "x" * 50 + str(number))
+    shown = page_text(operator, run)
     first = int(re.findall(r"INFO x{50}(\d+)", shown)[0])
     assert f"{first - 1} lines before these" in shown
     assert "x300" in shown
     assert first > 100
 
 
-def test_progress_is_told_while_it_runs(operator: Browser) -> None:
-    going = run(state="running", progress_done=9, progress_total=38, progress_text="chapters")
+def test_progress_is_shown_while_running(operator: Browser) -> None:
+    going = create_run(state="running", progress_done=9, progress_total=38, progress_text="chapters")
     html = operator.get(f"/runs/{going.id}").text
     assert '<progress max="38.0" value="9.0">' in html
-    assert "9 of 38 chapters" in text_of(html)
-    assert "<progress>" in operator.get(f"/runs/{run(state='running', progress_done=9).id}").text
-    assert "<progress" not in operator.get(f"/runs/{run(progress_done=9, progress_total=38).id}").text
+    assert "9 of 38 chapters" in plain_text(html)
+    assert "<progress>" in operator.get(f"/runs/{create_run(state='running', progress_done=9).id}").text
+    assert "<progress" not in operator.get(f"/runs/{create_run(progress_done=9, progress_total=38).id}").text
 
 
-def test_a_run_stands_among_its_own(either: Browser) -> None:
+def test_run_page_links_related_runs(any_db_operator: Browser) -> None:
     at = now() - timedelta(minutes=5)
-    before, here, after = (run("process_book", enqueued_at=at, id=f"id-{name}") for name in "abc")
-    run("other", enqueued_at=at, id="id-aa")
-    child = run("generate_image", parent_id=here.id)
-    html = either.get(f"/runs/{here.id}").text
+    before, middle, after = (create_run("process_book", enqueued_at=at, id=f"id-{name}") for name in "abc")
+    create_run("other", enqueued_at=at, id="id-aa")
+    child = create_run("generate_image", parent_id=middle.id)
+    html = any_db_operator.get(f"/runs/{middle.id}").text
     family = html[html.index('id="family"') :]
     linked = re.findall(r'href="/runs/([^"/]+)"', family)
     assert linked == [child.id, before.id, after.id]
-    assert re.findall(r'href="/runs/([^"/]+)"', either.get(f"/runs/{child.id}").text[-9000:])[:1] == [here.id]
-    many = run("process_book", enqueued_at=at - timedelta(days=1))
+    assert re.findall(r'href="/runs/([^"/]+)"', any_db_operator.get(f"/runs/{child.id}").text[-9000:])[:1] == [
+        middle.id
+    ]
+    many = create_run("process_book", enqueued_at=at - timedelta(days=1))
     for _ in range(15):
-        run("generate_image", parent_id=many.id)
-    assert "all children" in told(either, many)
+        create_run("generate_image", parent_id=many.id)
+    assert "all children" in page_text(any_db_operator, many)
 
 
-def test_no_page_of_a_run_is_heavy_and_all_of_it_can_be_had_as_json(operator: Browser) -> None:
+def test_run_page_is_small_and_its_json_complete(operator: Browser) -> None:
     nasty = "<\"'&>" * 30_000
-    one = run("process_book", "failed", args=[nasty], kwargs={"k": [nasty]}, result={"r": nasty[:60_000]}, error=nasty,
+    run = create_run("process_book", "failed", args=[nasty], kwargs={"k": [nasty]}, result={"r": nasty[:60_000]}, error=nasty,
               attempts=60, retries=60, asked_by=nasty[:300], asked_by_kind="token", code_version="v" * 40)  # fmt: skip
     with database.atomic():
         for number in range(1, 61):
-            attempt(one, number, "failed", error=nasty, traceback=TRACEBACK + nasty, worker="w-1 on app-1:12345:abcdef",
+            create_attempt(run, number, "failed", error=nasty, traceback=TRACEBACK + nasty, worker="w-1 on app-1:12345:abcdef",
                     next_at=now(), ended_at=now(), code_version="other")  # fmt: skip
             for text in (nasty[:5000], "short"):
-                line(one, 1 + (text == "short"), text, delivery=number)
+                add_log_line(run, 1 + (text == "short"), text, delivery=number)
         for number in range(3, 400):
-            line(one, number, nasty[:40], delivery=60)
+            add_log_line(run, number, nasty[:40], delivery=60)
         for _ in range(20):
-            run("generate_image", parent_id=one.id)
-    answer = operator.get(f"/runs/{one.id}")
+            create_run("generate_image", parent_id=run.id)
+    answer = operator.get(f"/runs/{run.id}")
     assert len(answer.data) < 56_000
-    raw = operator.get(f"/runs/{one.id}/raw").json
+    raw = operator.get(f"/runs/{run.id}/raw").json
     assert (raw["args"], raw["kwargs"], raw["result"]["r"]) == ([nasty], {"k": [nasty]}, nasty[:60_000])
     assert (len(raw["attempts"]), raw["attempts"][0]["traceback"]) == (60, TRACEBACK + nasty)
     assert len(raw["log"]) == 120 + 397
-    assert raw["enqueued_at"] == one.enqueued_at.isoformat()
+    assert raw["enqueued_at"] == run.enqueued_at.isoformat()
 
 
-def test_a_long_value_is_cut_and_the_rest_folds_out(operator: Browser) -> None:
-    one = run(result=["word"] * 500, kwargs={"words": ["w" * 26] * 10})
-    html = operator.get(f"/runs/{one.id}").text
+def test_long_value_is_truncated_and_expandable(operator: Browser) -> None:
+    run = create_run(result=["word"] * 500, kwargs={"words": ["w" * 26] * 10})
+    html = operator.get(f"/runs/{run.id}").text
     assert html.count("show the rest") == 1  # the arguments fit
     whole = re.search(r'id="result-shown">(.*?)…</pre>.*?<pre[^>]*>(.*?)(…?)</pre>', html, re.S)
     assert whole
     text = Markup(whole[1] + whole[2]).unescape()
-    assert json.dumps(one.result, indent=2).startswith(text)
+    assert json.dumps(run.result, indent=2).startswith(text)
     assert whole[3] == "…"
-    assert f'href="/runs/{one.id}/raw">all of it' in html
+    assert f'href="/runs/{run.id}/raw">all of it' in html
 
 
-def test_each_page_of_a_run_takes_few_statements_whatever_its_state(either: Browser) -> None:
+def test_run_page_takes_few_statements_in_every_state(any_db_operator: Browser) -> None:
     asked_of_database: list[str] = []
     database.obj.query_hooks.append(lambda event: asked_of_database.append(event.sql))
-    consumer_of("light")
+    create_consumer("light")
     writer.write_down(tasks.light)  # it has its row from now on
-    for run_id in (asked(), run(state="running", parent_id=asked()).id, run(state="failed", parent_id=asked()).id):
-        attempt(Run.get_by_id(run_id), 1, "failed", traceback=TRACEBACK)
+    for run_id in (
+        enqueue_run(),
+        create_run(state="running", parent_id=enqueue_run()).id,
+        create_run(state="failed", parent_id=enqueue_run()).id,
+    ):
+        create_attempt(Run.get_by_id(run_id), 1, "failed", traceback=TRACEBACK)
         asked_of_database.clear()
-        assert either.get(f"/runs/{run_id}").status_code == 200
+        assert any_db_operator.get(f"/runs/{run_id}").status_code == 200
         assert len(asked_of_database) <= 8, asked_of_database
 
 
-def test_the_runs_before_and_after_are_found_in_an_index(each_database: str) -> None:
+def test_adjacent_runs_are_read_from_an_index(each_database: str) -> None:
     with database.atomic():
         for number in range(300):
-            run("process_book", enqueued_at=now() + timedelta(seconds=number))
+            create_run("process_book", enqueued_at=now() + timedelta(seconds=number))
     if on_postgresql():
         database.execute_sql("ANALYZE")
-    here = Run.select().order_by(Run.enqueued_at).offset(150).first()
+    middle = Run.select().order_by(Run.enqueued_at).offset(150).first()
     for newer in (True, False):
-        assert "dewey_runs_task" in plan_of(*related_runs.adjacent_run(here, newer).sql())
+        assert "dewey_runs_task" in explain(*related_runs.adjacent_run(middle, newer).sql())
 
 
 # --- why it does not run -------------------------------------------------------------------------------------
 
 
-def test_a_run_that_waits_or_never_will_run_says_why_and_one_that_ran_does_not(operator: Browser) -> None:
-    run_id = asked()
+def test_waiting_run_explains_why_it_is_not_running(operator: Browser) -> None:
+    run_id = enqueue_run()
     tasks.light.storage.pauses.put("", {"by": "vera", "kind": "operator", "at": now().isoformat(), "reason": "moving"})
-    shown = told(operator, run_id)
+    shown = page_text(operator, run_id)
     why = r"Why is it not running\? "
     just_now = r"(now|\d+ s ago)"
     assert re.search(rf"{why}The queue light is paused: vera did that {just_now} \(“moving”\)\.", shown)
     assert "Nobody serves the queue light: no worker is on record." in shown
     operator.send(f"/runs/{run_id}/cancel")
     cancelled = rf"{why}It was cancelled \( {just_now} \): cancelled by operator@example\.org\."
-    assert re.search(cancelled, told(operator, run_id))
+    assert re.search(cancelled, page_text(operator, run_id))
     assert 'class="why">cancelled' not in operator.get(f"/runs/{run_id}").text  # which is no error
-    late = run(state="expired", ended_at=now())
-    assert re.search(rf"{why}It was not started in time and has expired \( {just_now} \)\.", told(operator, late))
+    late = create_run(state="expired", ended_at=now())
+    assert re.search(rf"{why}It was not started in time and has expired \( {just_now} \)\.", page_text(operator, late))
     for state in ("succeeded", "failed", "dead"):
-        assert "Why is it not running?" not in told(operator, run(state=state, ended_at=now(), attempts=1))
+        assert "Why is it not running?" not in page_text(operator, create_run(state=state, ended_at=now(), attempts=1))
 
 
 # --- what may be done ----------------------------------------------------------------------------------------
 
 
-def test_a_waiting_run_is_cancelled_and_retried_under_its_id(operator: Browser) -> None:
-    run_id = asked(hours=12)
+def test_waiting_run_is_cancelled_and_retried_under_its_id(operator: Browser) -> None:
+    run_id = enqueue_run(hours=12)
     answer = operator.send(f"/runs/{run_id}/cancel")
     assert (answer.status_code, answer.location) == (303, f"/runs/{run_id}")
-    assert "It is cancelled: it will not run." in told(operator, run_id)
+    assert "It is cancelled: it will not run." in page_text(operator, run_id)
     assert Run.get_by_id(run_id).state == "cancelled"
     assert operator.send(f"/runs/{run_id}/retry").status_code == 303
-    assert "It is back in its queue, under the same id." in told(operator, run_id)
+    assert "It is back in its queue, under the same id." in page_text(operator, run_id)
     assert Run.get_by_id(run_id).state == "waiting"
     assert tasks.light.storage.messages.count_waiting() == 1
     lines = AuditEntry.select().where(AuditEntry.target == run_id).order_by(AuditEntry.id)
-    assert [(one.action, one.actor) for one in lines] == [
+    assert [(entry.action, entry.actor) for entry in lines] == [
         ("runs.cancel", PEOPLE["operator"]), ("runs.retry", PEOPLE["operator"]),
     ]  # fmt: skip
 
 
-def test_what_cannot_be_done_now_is_not_offered_and_says_why(operator: Browser) -> None:
-    waiting, over = asked(), run("get_cleanup_statistics")
+def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> None:
+    waiting, over = enqueue_run(), create_run("get_cleanup_statistics")
     html = operator.get(f"/runs/{waiting}").text
     assert f'action="/runs/{waiting}/cancel"' in html
     assert f'action="/runs/{waiting}/retry"' not in html
-    assert "Retry Only a run that has ended can be retried." in text_of(html)
+    assert "Retry Only a run that has ended can be retried." in plain_text(html)
     html = operator.get(f"/runs/{over.id}").text
     assert f'action="/runs/{over.id}/retry"' in html
     assert f'action="/runs/{over.id}/cancel"' not in html
-    assert "Cancel What has ended cannot be cancelled." in text_of(html)
-    assert "Delete… This takes the role admin." in text_of(html)
-    gone = run("a_task_of_old", "failed")
-    assert "Retry This program has no task named a_task_of_old." in told(operator, gone)
+    assert "Cancel What has ended cannot be cancelled." in plain_text(html)
+    assert "Delete… This takes the role admin." in plain_text(html)
+    gone = create_run("a_task_of_old", "failed")
+    assert "Retry This program has no task named a_task_of_old." in page_text(operator, gone)
     for command in ("retry", "cancel"):
         operator.send(f"/runs/{gone.id}/{command}")
         assert 'role="alert"' in operator.get(f"/runs/{gone.id}").text
 
 
-def test_each_role_is_offered_what_it_may_do(signed_in: Callable[[str], Browser]) -> None:
-    one = run("get_cleanup_statistics", "failed")
-    viewer, admin = signed_in("viewer"), signed_in("admin")
-    assert "Retry This takes the role operator." in told(viewer, one)
-    assert f'href="/runs/{one.id}/delete"' in admin.get(f"/runs/{one.id}").text
+def test_role_is_offered_only_its_actions(sign_in_as: Callable[[str], Browser]) -> None:
+    run = create_run("get_cleanup_statistics", "failed")
+    viewer, admin = sign_in_as("viewer"), sign_in_as("admin")
+    assert "Retry This takes the role operator." in page_text(viewer, run)
+    assert f'href="/runs/{run.id}/delete"' in admin.get(f"/runs/{run.id}").text
     for path in ("retry", "cancel", "again"):
-        assert viewer.send(f"/runs/{one.id}/{path}").status_code == 403
-    assert signed_in("operator").send(f"/runs/{one.id}/delete").status_code == 403
-    assert Run.get_by_id(one.id).state == "failed"
+        assert viewer.send(f"/runs/{run.id}/{path}").status_code == 403
+    assert sign_in_as("operator").send(f"/runs/{run.id}/delete").status_code == 403
+    assert Run.get_by_id(run.id).state == "failed"
 
 
 @pytest.mark.parametrize("path", ["retry", "cancel", "again", "delete", "raw", "log", ""])
-def test_what_is_not_on_record_has_no_page_and_no_command(signed_in: Callable[[str], Browser], path: str) -> None:
-    admin = signed_in("admin")
+def test_unknown_run_has_no_page_and_no_actions(sign_in_as: Callable[[str], Browser], path: str) -> None:
+    admin = sign_in_as("admin")
     answer = admin.send(f"/runs/none/{path}") if path in ("retry", "cancel", "again", "delete") else None
     assert (answer or admin.get(f"/runs/none/{path}".rstrip("/"))).status_code == 404
 
 
-def test_a_run_is_deleted_after_it_was_asked_about(signed_in: Callable[[str], Browser]) -> None:
-    admin, one, other = signed_in("admin"), run(state="failed", ended_at=now()), run()
-    for each in (one, other):
-        attempt(each, 1, "failed")
-        line(each, 1, "a line")
-    assert "Delete this run of close_abandoned_sessions from the history?" in text_of(
-        admin.get(f"/runs/{one.id}/delete").text
+def test_run_is_deleted_after_confirmation(sign_in_as: Callable[[str], Browser]) -> None:
+    admin, run, other = sign_in_as("admin"), create_run(state="failed", ended_at=now()), create_run()
+    for each in (run, other):
+        create_attempt(each, 1, "failed")
+        add_log_line(each, 1, "a line")
+    assert "Delete this run of close_abandoned_sessions from the history?" in plain_text(
+        admin.get(f"/runs/{run.id}/delete").text
     )
-    assert Run.get_or_none(Run.id == one.id)
-    answer = admin.send(f"/runs/{one.id}/delete")
+    assert Run.get_or_none(Run.id == run.id)
+    answer = admin.send(f"/runs/{run.id}/delete")
     assert (answer.status_code, answer.location) == (303, "/runs")
-    assert admin.get(f"/runs/{one.id}").status_code == 404
+    assert admin.get(f"/runs/{run.id}").status_code == 404
     assert [row.run_id for model in (Attempt, LogLine) for row in model.select()] == [other.id, other.id]
-    assert AuditEntry.get(AuditEntry.action == "runs.delete").target == one.id
+    assert AuditEntry.get(AuditEntry.action == "runs.delete").target == run.id
 
 
-def test_what_has_not_ended_cannot_be_deleted(signed_in: Callable[[str], Browser]) -> None:
-    admin, run_id = signed_in("admin"), asked()
+def test_unfinished_run_cannot_be_deleted(sign_in_as: Callable[[str], Browser]) -> None:
+    admin, run_id = sign_in_as("admin"), enqueue_run()
     for answer in (admin.get(f"/runs/{run_id}/delete"), admin.send(f"/runs/{run_id}/delete")):
         assert answer.location == f"/runs/{run_id}"
-    assert "A run that has not ended must be cancelled first." in told(admin, run_id)
+    assert "A run that has not ended must be cancelled first." in page_text(admin, run_id)
     assert Run.get_by_id(run_id).state == "waiting"
 
 
 # --- run again -----------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_made_again_with_other_arguments_and_the_old_one_is_its_parent(operator: Browser) -> None:
-    old = run("get_cleanup_statistics", "failed", kwargs={"hours": 12}, priority=7)
+def test_run_again_with_new_arguments_links_its_parent(operator: Browser) -> None:
+    old = create_run("get_cleanup_statistics", "failed", kwargs={"hours": 12}, priority=7)
     html = operator.get(f"/runs/{old.id}/again").text
     assert re.search(r'<input id="arg-hours" name="arg.hours"[^>]* value="12"', html)
     answer = operator.send(f"/runs/{old.id}/again", **{"arg.hours": "24"})
@@ -376,14 +382,14 @@ def test_a_run_is_made_again_with_other_arguments_and_the_old_one_is_its_parent(
     assert (entry.target, entry.after) == (new.id, {"parent": old.id, "args": [], "arguments": {"hours": 24}})
 
 
-def test_a_run_is_made_again_just_as_it_was(operator: Browser) -> None:
-    old = run("get_cleanup_statistics", args=[36])
+def test_run_again_repeats_the_same_arguments(operator: Browser) -> None:
+    old = create_run("get_cleanup_statistics", args=[36])
     answer = operator.send(f"/runs/{old.id}/again", same="1")
     assert Run.get_by_id(answer.location.rpartition("/")[2]).args == [36]
 
 
-def test_what_was_typed_wrong_is_told_at_its_field_and_kept(operator: Browser) -> None:
-    old = run("get_cleanup_statistics", kwargs={"hours": 12})
+def test_invalid_argument_is_shown_at_its_field_and_kept(operator: Browser) -> None:
+    old = create_run("get_cleanup_statistics", kwargs={"hours": 12})
     answer = operator.send(f"/runs/{old.id}/again", **{"arg.hours": "a day"})
     assert answer.status_code == 422
     assert re.search(r'name="arg.hours"[^>]* aria-invalid="true"[^>]* value="a day"', answer.text)
@@ -391,28 +397,28 @@ def test_what_was_typed_wrong_is_told_at_its_field_and_kept(operator: Browser) -
     assert Run.select().count() == 1
 
 
-def test_a_call_that_the_task_does_not_take_any_more_is_said_so(operator: Browser) -> None:
-    old = run("get_cleanup_statistics", kwargs={"hours": 12, "minutes": 5})
+def test_call_the_task_no_longer_accepts_is_reported(operator: Browser) -> None:
+    old = create_run("get_cleanup_statistics", kwargs={"hours": 12, "minutes": 5})
     html = operator.get(f"/runs/{old.id}/again").text
-    assert "The old run was given what the task does not take any more: minutes." in text_of(html)
+    assert "The old run was given what the task does not take any more: minutes." in plain_text(html)
     assert "Run with the old ones" not in html
     assert operator.send(f"/runs/{old.id}/again", same="1").status_code == 422
-    gone = run("a_task_of_old")
+    gone = create_run("a_task_of_old")
     assert operator.get(f"/runs/{gone.id}/again").status_code == 409
     assert tasks.light.storage.messages.count_waiting() == 0
 
 
-def test_a_unique_task_run_again_gives_the_run_that_waits_already(library: None, tmp_path: Path) -> None:
+def test_unique_task_run_again_returns_the_waiting_run(sqlite_database: None, tmp_path: Path) -> None:
     queue = Queue("light")
     queue.storage = SqliteStorage("light", tmp_path / "queue.db", 60)
 
     @queue.task(unique=True)
-    def once(number: int, *others: int) -> None: ...
+    def once(number: int, *rest: int) -> None: ...
 
     first = runs.run_task({"light": queue}, "once", [1, 2, 3], by=VERA)
-    old = run("once")
+    old = create_run("once")
     again = runs.run_again({"light": queue}, old.id, [1, 2, 3], {}, by=VERA)
     other = runs.run_again({"light": queue}, old.id, [1, 2], {}, by=VERA)
     assert again.id == first.id
-    assert {one.id for one in Run.select().where(Run.state == "waiting")} == {first.id, other.id}
+    assert {run.id for run in Run.select().where(Run.state == "waiting")} == {first.id, other.id}
     queue.storage.close()

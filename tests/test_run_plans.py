@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from databases import bound_to_library, execute_alone, new_postgresql
-from test_plans import plans_of
+from databases import bound_to_library, create_postgresql, execute_autocommit
+from test_plans import explain_statements
 
 from engine.control.bulk import preflight
 from engine.database import database, on_postgresql
@@ -47,71 +47,69 @@ def many_runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         if request.param == "sqlite":
             url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/library.db"
         else:
-            url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
+            url = stack.enter_context(create_postgresql(request.getfixturevalue("postgresql_url")))
         stack.enter_context(bound_to_library(url))
         filled = FILL.format(**(ON_POSTGRESQL if on_postgresql() else ON_SQLITE))
         database.execute_sql(filled.replace("%", "%%") if on_postgresql() else filled)
         database.execute_sql("ANALYZE")
         if on_postgresql():
-            execute_alone(url, "VACUUM ANALYZE dewey_runs")
+            execute_autocommit(url, "VACUUM ANALYZE dewey_runs")
         yield
 
 
-some = frozenset
+names = frozenset
 LOOKUPS = {
     "newest": Lookup(),
-    "state": Lookup(states=some({"failed"})),
-    "task": Lookup(tasks=some({"old"})),
-    "task_state": Lookup(tasks=some({"old"}), states=some({"succeeded", "dead"})),
-    "queue_state": Lookup(queues=some({"light"})),
-    "state_ended": Lookup(ended=Window(AS_OF - timedelta(hours=2)), states=some({"failed"})),
-    "people": Lookup(people=some({"anna"})),
-    "children": Lookup(parents=some({"p"})),
-    "error": Lookup(errors=some({"e"})),
+    "state": Lookup(states=names({"failed"})),
+    "task": Lookup(tasks=names({"old"})),
+    "task_state": Lookup(tasks=names({"old"}), states=names({"succeeded", "dead"})),
+    "queue_state": Lookup(queues=names({"light"})),
+    "state_ended": Lookup(ended=Window(AS_OF - timedelta(hours=2)), states=names({"failed"})),
+    "people": Lookup(people=names({"anna"})),
+    "children": Lookup(parents=names({"p"})),
+    "error": Lookup(errors=names({"e"})),
 }
 WHOLE_TABLE = r"Seq Scan on dewey_runs|SCAN (t\d+|dewey_runs)(?! USING)|USE TEMP B-TREE FOR ORDER BY.*SCAN"
 
 
 @pytest.mark.parametrize("index", LOOKUPS)
 @pytest.mark.parametrize("looking", [False, True], ids=["exact", "looking"])
-def test_a_page_is_read_from_its_index(many_runs: None, index: str, looking: bool) -> None:
-    wanted = LOOKUPS[index]
+def test_page_is_read_from_its_index(many_runs: None, index: str, looking: bool) -> None:
+    query = LOOKUPS[index]
     if looking:
-        wanted = Lookup(**{**vars(wanted), "looks": (holds(Run.error, ["zip"]),)})
+        query = Lookup(**{**vars(query), "looks": (holds(Run.error, ["zip"]),)})
         index = {"queue_state": "newest"}.get(index, index)
     for before in ("", f"{(AS_OF - timedelta(hours=1)).isoformat()}_8"):
-        plans = plans_of(lambda: find(wanted, 30, before))  # noqa: B023
+        plans = explain_statements(lambda: find(query, 30, before))  # noqa: B023
         assert f"dewey_runs_{index}" in plans[0][1]
         for statement, plan in plans:
             assert not re.search(WHOLE_TABLE, plan), (statement, plan)
 
 
 @pytest.mark.parametrize("index", ["state", "task_state", "queue_state", "state_ended"])
-def test_the_counts_of_the_tabs_are_read_from_an_index(many_runs: None, index: str) -> None:
-    ((statement, plan),) = plans_of(lambda: count_by_state(LOOKUPS[index]))
+def test_tab_counts_are_read_from_an_index(many_runs: None, index: str) -> None:
+    ((statement, plan),) = explain_statements(lambda: count_by_state(LOOKUPS[index]))
     assert f"dewey_runs_{index}" in plan
     assert not re.search(WHOLE_TABLE, plan), statement
 
 
 @pytest.mark.parametrize("looking", [False, True], ids=["exact", "looking"])
-def test_no_page_takes_more_than_three_statements(many_runs: None, looking: bool) -> None:
+def test_page_takes_at_most_three_statements(many_runs: None, looking: bool) -> None:
     looks = (holds(Run.error, ["zip"]),) if looking else ()
-    wanted = Lookup(tasks=some({"old", "new"}), states=some({"failed", "dead", "succeeded"}), looks=looks)
-    assert len(plans_of(lambda: find(wanted, 30))) <= 3
+    query = Lookup(tasks=names({"old", "new"}), states=names({"failed", "dead", "succeeded"}), looks=looks)
+    assert len(explain_statements(lambda: find(query, 30))) <= 3
 
 
-def test_all_runs_that_ended_in_a_window_are_read_from_the_index_of_ends(many_runs: None) -> None:
+def test_runs_that_ended_in_a_window_are_read_from_the_end_index(many_runs: None) -> None:
     ended = {"ended": Window(AS_OF - timedelta(minutes=5)), "asked": Window(None, AS_OF)}
-    wanted = Lookup(states=some({"succeeded"}), **ended)
-    ((statement, plan),) = plans_of(lambda: preflight(everything(wanted), 0))[:1]
+    query = Lookup(states=names({"succeeded"}), **ended)
+    ((statement, plan),) = explain_statements(lambda: preflight(everything(query), 0))[:1]
     assert "dewey_runs_state_ended" in plan, (statement, plan)
 
 
 @pytest.mark.parametrize("queues", [["light"], ["heavy", "normal", "light"]])
-def test_what_came_into_queues_a_moment_ago_is_counted_without_reading_what_came_before(
-    many_runs: None, queues: list[str]
-) -> None:
+def test_recent_enqueues_are_counted_without_reading_older_runs(many_runs: None, queues: list[str]) -> None:
     since = AS_OF - timedelta(minutes=5)
     assert count_enqueued(queues, since)["light"] == 200
-    ((statement, plan),) = plans_of(lambda: count_enqueued(queues, since))
+    ((statement, plan),) = explain_statements(lambda: count_enqueued(queues, since))
     assert re.search(r"enqueued_at ?>", plan), (statement, plan)

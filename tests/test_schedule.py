@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from huey.consumer import ForkSafeFlag
-from probes import each_ten_minutes, half_hourly, probe
+from sample_tasks import each_ten_minutes, half_hourly, probe
 
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
@@ -30,85 +30,85 @@ def clock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     probe.storage = before
 
 
-def scheduler() -> Scheduler:
+def create_scheduler() -> Scheduler:
     """A scheduler as a consumer makes it, whose clock a test turns."""
     clock = Scheduler(probe, ForkSafeFlag(), 1, True)
     clock.seen_at = Value("d", 0.0)
     return clock
 
 
-def waiting() -> list[str]:
+def waiting_names() -> list[str]:
     return sorted(task.name for task in probe.pending())
 
 
-def test_a_task_is_let_in_at_its_minute_and_not_before(library: None) -> None:
-    clock = scheduler()
+def test_task_is_enqueued_at_its_minute_and_not_before(sqlite_database: None) -> None:
+    clock = create_scheduler()
     clock.look(at(-1, 59.9))
-    assert waiting() == []
+    assert waiting_names() == []
     clock.look(at(0))
-    assert waiting() == ["each_ten_minutes", "half_hourly"]
+    assert waiting_names() == ["each_ten_minutes", "half_hourly"]
     for second in range(1, 120):
         clock.look(at(0, second))
-    assert len(waiting()) == 2
+    assert len(waiting_names()) == 2
 
 
-def test_a_whole_day_has_its_forty_eight_half_hours_once_whoever_looks(library: None) -> None:
-    schedulers = [scheduler() for _ in range(3)]
+def test_day_has_forty_eight_half_hour_runs_with_several_schedulers(sqlite_database: None) -> None:
+    schedulers = [create_scheduler() for _ in range(3)]
     for minute in range(24 * 60):
-        for number, one in enumerate(schedulers):
-            one.look(at(minute, number * 7))
-    assert waiting().count("half_hourly") == 48
-    assert waiting().count("each_ten_minutes") == 144
+        for number, scheduler in enumerate(schedulers):
+            scheduler.look(at(minute, number * 7))
+    assert waiting_names().count("half_hourly") == 48
+    assert waiting_names().count("each_ten_minutes") == 144
 
 
-def test_a_restart_inside_the_minute_lets_nothing_in_again(library: None) -> None:
-    scheduler().look(at(0, 1))
-    scheduler().look(at(0, 30))
-    assert waiting() == ["each_ten_minutes", "half_hourly"]
+def test_restart_within_the_minute_enqueues_nothing_again(sqlite_database: None) -> None:
+    create_scheduler().look(at(0, 1))
+    create_scheduler().look(at(0, 30))
+    assert waiting_names() == ["each_ten_minutes", "half_hourly"]
 
 
-def test_a_schedule_never_seen_before_has_missed_nothing(library: None) -> None:
-    scheduler().look(at(7))
-    assert waiting() == []
+def test_new_schedule_has_missed_nothing(sqlite_database: None) -> None:
+    create_scheduler().look(at(7))
+    assert waiting_names() == []
 
 
-def test_missed_ticks_are_made_up_for_once_and_only_where_the_task_asks(library: None) -> None:
-    scheduler().look(at(0))
+def test_missed_ticks_are_caught_up_once_if_the_task_asks(sqlite_database: None) -> None:
+    create_scheduler().look(at(0))
     probe.storage.messages.delete_waiting()
-    late = scheduler()
+    late = create_scheduler()
     late.look(at(95))  # 12:30, 13:00 and 13:30 went by; nine ticks of the other
-    assert waiting() == ["half_hourly"]
+    assert waiting_names() == ["half_hourly"]
     late.look(at(100))
-    assert waiting() == ["each_ten_minutes", "half_hourly"]
+    assert waiting_names() == ["each_ten_minutes", "half_hourly"]
 
 
-def test_a_stalled_scheduler_makes_up_for_what_it_slept_through(library: None) -> None:
-    clock = scheduler()
+def test_stalled_scheduler_catches_up(sqlite_database: None) -> None:
+    clock = create_scheduler()
     clock.look(at(1))
     clock.look(at(31))
-    assert waiting() == ["half_hourly"]
+    assert waiting_names() == ["half_hourly"]
 
 
-def test_a_run_of_the_schedule_says_so(library: None) -> None:
-    scheduler().look(at(0))
-    asked = {task.name: task.envelope.asked_by for task in probe.pending() if task.envelope}
-    assert asked["half_hourly"] == ("schedule", "*/30 * * * *")
+def test_scheduled_run_names_its_schedule(sqlite_database: None) -> None:
+    create_scheduler().look(at(0))
+    requesters = {task.name: task.envelope.asked_by for task in probe.pending() if task.envelope}
+    assert requesters["half_hourly"] == ("schedule", "*/30 * * * *")
 
 
-def test_a_manual_run_in_that_minute_does_not_vanish(library: None) -> None:
-    scheduler().look(at(0))
+def test_manual_run_in_the_same_minute_is_kept(sqlite_database: None) -> None:
+    create_scheduler().look(at(0))
     half_hourly()
     each_ten_minutes()
-    assert len(waiting()) == 4
+    assert len(waiting_names()) == 4
 
 
-def test_scheduled_runs_go_to_the_queue_when_they_are_due(library: None) -> None:
+def test_scheduled_runs_are_enqueued_when_due(sqlite_database: None) -> None:
     half_hourly.schedule(eta=at(5))
-    clock = scheduler()
+    clock = create_scheduler()
     clock.look(at(4))
-    assert (waiting(), probe.scheduled_count()) == ([], 1)
+    assert (waiting_names(), probe.scheduled_count()) == ([], 1)
     clock.look(at(5))
-    assert (waiting(), probe.scheduled_count()) == (["half_hourly"], 0)
+    assert (waiting_names(), probe.scheduled_count()) == (["half_hourly"], 0)
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_scheduled_runs_go_to_the_queue_when_they_are_due(library: None) -> None
         ({"day": "31", "month": "2"}, NOON, None),
     ],
 )
-def test_the_next_tick_is_the_first_matching_minute(
+def test_next_tick_is_the_first_matching_minute(
     expression: dict[str, str], after: datetime, expected: datetime | None
 ) -> None:
     assert crontab(**expression).next(after) == expected
 
 
-def test_what_is_no_expression_is_refused_when_the_task_is_defined() -> None:
+def test_invalid_expression_is_rejected_at_declaration() -> None:
     with pytest.raises(ValueError, match="61"):
         crontab(minute="61")
     with pytest.raises(ValueError, match="often"):

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from browsers import Browser, signed_in_browser
+from browsers import Browser, sign_in_browser
+from factories import create_consumer, create_run
 from flask import Flask
-from library import consumer_of, run
 from test_budgets import many_tasks
 from waiting import avoid_end_of
 
@@ -27,17 +27,17 @@ CLEANUP, PRUNING = "close_abandoned_sessions", "cleanup_old_task_results"
 ANN = Requester("operator", "ann@example.org")
 
 
-def text_of(html: str) -> str:
+def plain_text(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
 def card(html: str, task: str = CLEANUP) -> str:
-    found = re.search(rf'<section class="card schedule" id="schedule-{task}".*?</section>', html, re.DOTALL)
-    assert found
-    return found[0]
+    match = re.search(rf'<section class="card schedule" id="schedule-{task}".*?</section>', html, re.DOTALL)
+    assert match
+    return match[0]
 
 
-def ticked(
+def create_tick(
     minutes_ago: float,
     state: str = "enqueued",
     drift: float = 0.4,
@@ -52,7 +52,7 @@ def ticked(
         started_at = due_at + timedelta(seconds=drift)
         ended_at = started_at + timedelta(milliseconds=ms)
         times = {"enqueued_at": due_at, "started_at": started_at, "ended_at": ended_at, "run_ms": ms}
-        made = run(task, **{**times, **values})
+        made = create_run(task, **{**times, **values})
     run_id = made and made.id
     return Tick.create(task=task, due_at=due_at, queue="light", state=state, run_id=run_id, seen_at=now())
 
@@ -60,72 +60,74 @@ def ticked(
 # --- what it shows -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("served")
-def test_each_schedule_stands_in_words_with_its_next_five_ticks(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_schedule_is_shown_in_words_with_its_next_five_ticks(operator: Browser) -> None:
     avoid_end_of(HALF_HOUR)
     html = operator.get("/schedule").text
-    assert "Every 30 minutes */30 * * * * UTC" in text_of(card(html))
-    assert "At 03:00 0 3 * * * UTC" in text_of(card(html, PRUNING))
-    ticks = [datetime.fromisoformat(one) for one in re.findall(r'<time datetime="([^"]+)"', card(html))]
+    assert "Every 30 minutes */30 * * * * UTC" in plain_text(card(html))
+    assert "At 03:00 0 3 * * * UTC" in plain_text(card(html, PRUNING))
+    ticks = [datetime.fromisoformat(tick) for tick in re.findall(r'<time datetime="([^"]+)"', card(html))]
     assert len(ticks) == 5
-    assert {one.minute for one in ticks} == {0, 30}
+    assert {tick.minute for tick in ticks} == {0, 30}
     assert now() < ticks[0] <= now() + timedelta(minutes=30)
-    assert "a deploy’s code wins over what is set here" in text_of(html)
+    assert "a deploy’s code wins over what is set here" in plain_text(html)
 
 
-@pytest.mark.usefixtures("served")
-def test_ticks_are_told_in_the_zone_of_who_looks_and_expressions_in_utc(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_ticks_are_in_the_browser_zone_and_expressions_in_utc(operator: Browser) -> None:
     operator.set_cookie("zone", "Asia/Kathmandu")  # UTC+05:45
     html = operator.get("/schedule").text
-    told = re.findall(r'<time datetime="[^"]+">([^<]+)</time>', card(html))
-    assert {one[-2:] for one in told} == {"15", "45"}
-    assert "Expressions are in UTC, as they stand in the code; all times here are in Asia/Kathmandu." in text_of(html)
+    times = re.findall(r'<time datetime="[^"]+">([^<]+)</time>', card(html))
+    assert {text[-2:] for text in times} == {"15", "45"}
+    assert "Expressions are in UTC, as they stand in the code; all times here are in Asia/Kathmandu." in plain_text(
+        html
+    )
 
 
-def test_the_last_thirty_runs_are_bars_that_lead_to_them(either: Browser) -> None:
+def test_last_thirty_runs_are_bars_with_links(any_db_operator: Browser) -> None:
     for number in range(33):
-        ticked(30 * number + 1, state="enqueued", ms=10 * 3 ** (number % 7))
-    html = either.get(f"/schedule/{CLEANUP}").text
-    newest = [one.id for one in Run.select().order_by(Run.enqueued_at.desc()).limit(30)]
+        create_tick(30 * number + 1, state="enqueued", ms=10 * 3 ** (number % 7))
+    html = any_db_operator.get(f"/schedule/{CLEANUP}").text
+    newest = [run.id for run in Run.select().order_by(Run.enqueued_at.desc()).limit(30)]
     assert re.findall(r'<a href="/runs/([^"]+)" tabindex="-1"><title>succeeded ', html) == newest[::-1]
-    on_list = card(either.get("/schedule").text)
+    on_list = card(any_db_operator.get("/schedule").text)
     for page in (html, on_list):
         assert len(set(re.findall(r'<path d="M\d+ 44v-(\d+)h3', page))) == 7
     assert len(re.findall(r"<title>[^<]+ · 7\.3 s · \+400 ms</title>", on_list)) == 4
-    assert "takes 270 ms, at most 7.3 s" in text_of(html).replace("\xa0", " ")
+    assert "takes 270 ms, at most 7.3 s" in plain_text(html).replace("\xa0", " ")
 
 
-@pytest.mark.usefixtures("served")
-def test_drift_is_told_of_runs_on_time_and_not_of_those_made_up_for_or_asked_for_by_hand(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_start_delay_counts_only_runs_on_time(operator: Browser) -> None:
     for number, drift in enumerate((0.2, 0.4, 1.4)):
-        ticked(30 * number + 1, drift=drift)
-    ticked(121, state="late", drift=900)
-    run(CLEANUP, asked_by_kind="operator", asked_by="ann", started_at=now(), run_ms=4)
-    assert "starts after its tick 400 ms, at most 1.4 s" in text_of(card(operator.get("/schedule").text)).replace(
+        create_tick(30 * number + 1, drift=drift)
+    create_tick(121, state="late", drift=900)
+    create_run(CLEANUP, asked_by_kind="operator", asked_by="ann", started_at=now(), run_ms=4)
+    assert "starts after its tick 400 ms, at most 1.4 s" in plain_text(card(operator.get("/schedule").text)).replace(
         "\xa0", " "
     )
 
 
-@pytest.mark.usefixtures("served")
-def test_two_runs_at_once_are_counted_and_marked(operator: Browser) -> None:
-    ticked(61, ms=40 * 60_000)
-    over = ticked(31)
-    ticked(1)
+@pytest.mark.usefixtures("live_consumers")
+def test_overlapping_runs_are_counted_and_marked(operator: Browser) -> None:
+    create_tick(61, ms=40 * 60_000)
+    over = create_tick(31)
+    create_tick(1)
     html = card(operator.get("/schedule").text)
     assert f'overlaps</dt><dd><a href="/runs/{over.run_id}"' in html
-    assert "1 of 3 runs" in text_of(html)
+    assert "1 of 3 runs" in plain_text(html)
     assert html.count('class="over"') == 1
 
 
-@pytest.mark.usefixtures("served")
-def test_missed_ticks_stand_between_the_runs_and_are_counted(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_missed_ticks_are_shown_between_runs_and_counted(operator: Browser) -> None:
     for minutes_ago, state in ((151, "enqueued"), (121, "missed"), (91, "missed"), (61, "paused"), (31, "enqueued")):
-        ticked(minutes_ago, state)
+        create_tick(minutes_ago, state)
     html = card(operator.get("/schedule").text)
     strip = html.partition("<svg")[2].partition("</svg>")[0]
     assert re.findall("<(?:path d|a href)", strip) == ["<path d", "<a href", "<a href", "<path d"]
     assert re.findall('<a href="([^"]+)"', strip) == [
-        f"/schedule/{CLEANUP}?state={one}" for one in ("missed", "paused")
+        f"/schedule/{CLEANUP}?state={state_name}" for state_name in ("missed", "paused")
     ]
     assert re.findall('data-state="([a-z]+)"', strip) == ["missed", "paused"]
     assert "missed · 2 ticks · " in strip
@@ -133,100 +135,100 @@ def test_missed_ticks_stand_between_the_runs_and_are_counted(operator: Browser) 
     assert len(re.findall('<tr id="tick-', operator.get(link).text)) == int(count) == 2
 
 
-def test_a_clock_that_nobody_looks_at_is_said_first(operator: Browser) -> None:
-    assert "Nobody looks at the clock of light" in text_of(operator.get("/schedule").text)
-    consumer_of("light", scheduler_at=now() - timedelta(minutes=3))
+def test_stale_scheduler_is_reported_first(operator: Browser) -> None:
+    assert "Nobody looks at the clock of light" in plain_text(operator.get("/schedule").text)
+    create_consumer("light", scheduler_at=now() - timedelta(minutes=3))
     html = operator.get("/schedule").text
-    assert "last seen 3 min ago" in text_of(html)
-    assert "Not on time" in text_of(card(html))
-    assert "last seen by the scheduler 3 min ago" in text_of(operator.get(f"/schedule/{CLEANUP}").text)
-    consumer_of("light")
+    assert "last seen 3 min ago" in plain_text(html)
+    assert "Not on time" in plain_text(card(html))
+    assert "last seen by the scheduler 3 min ago" in plain_text(operator.get(f"/schedule/{CLEANUP}").text)
+    create_consumer("light")
     html = operator.get("/schedule").text
     assert not re.search("Nobody looks|Not on time", html)
     seen = r"last seen by the scheduler (now|\d+ s ago)"
-    assert re.search(seen, text_of(operator.get(f"/schedule/{CLEANUP}").text))
+    assert re.search(seen, plain_text(operator.get(f"/schedule/{CLEANUP}").text))
 
 
-def test_the_ticks_of_one_schedule_can_be_had_by_what_came_of_them(either: Browser) -> None:
+def test_ticks_are_filtered_by_outcome(any_db_operator: Browser) -> None:
     states = ("enqueued", "late", "missed", "paused")
     for number in range(34):
-        ticked(30 * number + 1, states[number % 4])
-    html = either.get(f"/schedule/{CLEANUP}").text
+        create_tick(30 * number + 1, states[number % 4])
+    html = any_db_operator.get(f"/schedule/{CLEANUP}").text
     assert re.findall(r">(All|On time|Made up for|Missed|Paused) <small>(\d+)<", html) == [
         ("All", "34"), ("On time", "9"), ("Made up for", "9"), ("Missed", "8"), ("Paused", "8"),
     ]  # fmt: skip
     assert len(re.findall('<tr id="tick-', html)) == 30
     older = re.search(r'href="([^"]+)" rel="next"', html)[1].replace("&amp;", "&")
-    assert len(re.findall('<tr id="tick-', either.get(older).text)) == 4
-    assert either.get("/schedule/get_cleanup_statistics").status_code == 404
+    assert len(re.findall('<tr id="tick-', any_db_operator.get(older).text)) == 4
+    assert any_db_operator.get("/schedule/get_cleanup_statistics").status_code == 404
 
 
 # --- what comes next -----------------------------------------------------------------------------------------
 
 
-def coming(html: str) -> list[tuple[datetime, str]]:
+def upcoming_ticks(html: str) -> list[tuple[datetime, str]]:
     agenda = html.partition('id="agenda"')[2].partition("</section>")[0]
-    found = re.findall(r'<li><time datetime="([^"]+)">.*?<a[^>]* href="/schedule/([^"]+)"', agenda)
-    return [(datetime.fromisoformat(at), task) for at, task in found]
+    matches = re.findall(r'<li><time datetime="([^"]+)">.*?<a[^>]* href="/schedule/([^"]+)"', agenda)
+    return [(datetime.fromisoformat(at), task) for at, task in matches]
 
 
-@pytest.mark.usefixtures("served")
-def test_what_comes_next_is_told_for_all_schedules_the_soonest_first(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_upcoming_ticks_of_all_schedules_are_listed_soonest_first(operator: Browser) -> None:
     avoid_end_of(HALF_HOUR)
     html = operator.get("/schedule").text
-    (first, cleanup), (second, pruning) = coming(html)
+    (first, cleanup), (second, pruning) = upcoming_ticks(html)
     assert [cleanup, pruning] == [CLEANUP, PRUNING] if first < second else first == second
     at_three = (now() + timedelta(days=now().hour >= 3)).replace(hour=3, minute=0, second=0, microsecond=0)
-    assert (at_three, PRUNING) in coming(html)
+    assert (at_three, PRUNING) in upcoming_ticks(html)
     with many_tasks(30):
         html = operator.get("/schedule").text
-        assert len(coming(html)) == 6
-        assert "and 11 more" in text_of(html)  # of thirty, fifteen let their code decide
-        assert [at for at, _ in coming(html)] == sorted(at for at, _ in coming(html))
+        assert len(upcoming_ticks(html)) == 6
+        assert "and 11 more" in plain_text(html)  # of thirty, fifteen let their code decide
+        assert [at for at, _ in upcoming_ticks(html)] == sorted(at for at, _ in upcoming_ticks(html))
 
 
-@pytest.mark.usefixtures("served")
-def test_what_a_pause_holds_back_does_not_come_next_until_it_ends(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_paused_ticks_are_not_upcoming_until_the_pause_ends(operator: Browser) -> None:
     schedules.pause(tasks.light, PRUNING, by=ANN)
     html = operator.get("/schedule").text
-    assert [task for _, task in coming(html)] == [CLEANUP]
-    assert "1 held back by a pause" in text_of(html)
+    assert [task for _, task in upcoming_ticks(html)] == [CLEANUP]
+    assert "1 held back by a pause" in plain_text(html)
     until = (now() + timedelta(days=2)).replace(hour=12, minute=10, second=0, microsecond=0)
     schedules.pause(tasks.light, CLEANUP, by=ANN, until=until)
     schedules.resume(tasks.light, PRUNING)
     html = operator.get("/schedule").text
-    assert coming(html)[1] == (until + timedelta(minutes=20), CLEANUP)
-    assert "held back by a pause" not in text_of(html)
+    assert upcoming_ticks(html)[1] == (until + timedelta(minutes=20), CLEANUP)
+    assert "held back by a pause" not in plain_text(html)
 
 
 # --- pause and resume ----------------------------------------------------------------------------------------
 
 
-def pause_of(task: str = CLEANUP) -> queues_ticks.Info | None:
+def current_pause(task: str = CLEANUP) -> queues_ticks.Info | None:
     return queues_ticks.paused(tasks.light.pauses(), task, now())
 
 
-@pytest.mark.usefixtures("served")
-def test_a_schedule_is_paused_with_a_reason_and_an_end_and_resumed(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_schedule_is_paused_with_reason_and_end_then_resumed(operator: Browser) -> None:
     assert "held back" in operator.get(f"/schedule/{CLEANUP}/pause").text
     answer = operator.send(f"/schedule/{CLEANUP}/pause", **{"reason": "the disk is full", "for": "4h", "until": ""})
     assert (answer.status_code, answer.location) == (303, "/schedule")
-    pause = pause_of()
+    pause = current_pause()
     assert pause and (pause["by"], pause["reason"]) == ("operator@example.org", "the disk is full")
     assert timedelta(hours=3, minutes=59) < datetime.fromisoformat(pause["until"]) - now() <= timedelta(hours=4)
     html = card(operator.get("/schedule").text)
-    assert re.search(r"the disk is full by operator@example.org since .*, until ", text_of(html))
+    assert re.search(r"the disk is full by operator@example.org since .*, until ", plain_text(html))
     assert len(re.findall('class="held"', html)) == 5
     assert "goes on with" in html
     assert operator.send(f"/schedule/{CLEANUP}/resume").location == "/schedule"
-    assert pause_of() is None
-    assert told_in_the_audit() == ["schedule.pause", "schedule.resume"]
+    assert current_pause() is None
+    assert audit_actions() == ["schedule.pause", "schedule.resume"]
 
 
-@pytest.mark.usefixtures("served")
-def test_who_pauses_comes_back_to_the_page_on_which_the_schedule_stands(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_pause_redirects_to_the_list_page_of_the_schedule(operator: Browser) -> None:
     with many_tasks(14):
-        names = [one.name for one in scheduled()]
+        names = [task.name for task in scheduled()]
         for name in (names[6], names[7]):
             answer = operator.send(f"/schedule/{name}/pause", reason="", until="")
             assert f'id="paused-{name}"' in operator.get(answer.location).text
@@ -234,70 +236,70 @@ def test_who_pauses_comes_back_to_the_page_on_which_the_schedule_stands(operator
             assert f'href="{answer.location}"' in operator.get(f"/schedule/{name}/pause").text
 
 
-def told_in_the_audit() -> list[str]:
+def audit_actions() -> list[str]:
     entries = AuditEntry.select().where(AuditEntry.action.startswith("schedule.")).order_by(AuditEntry.id)
     return [entry.action for entry in entries]
 
 
-def test_the_end_of_a_pause_is_typed_in_the_zone_of_who_types_it(operator: Browser) -> None:
+def test_pause_end_is_entered_in_the_browser_zone(operator: Browser) -> None:
     operator.set_cookie("zone", "Asia/Kathmandu")
     operator.send(f"/schedule/{CLEANUP}/pause", reason="", until="2099-01-01T12:00")
-    pause = pause_of()
+    pause = current_pause()
     assert pause and pause["until"] == "2099-01-01T06:15:00+00:00"
     assert pause["reason"] is None
 
 
 @pytest.mark.parametrize("until", ["2020-01-01T12:00", "tomorrow"])
-def test_an_end_that_cannot_be_is_said_and_what_was_typed_stays(operator: Browser, until: str) -> None:
+def test_invalid_pause_end_is_rejected_and_typed_text_kept(operator: Browser, until: str) -> None:
     answer = operator.send(f"/schedule/{CLEANUP}/pause", reason="the disk is full", until=until)
     assert answer.status_code == 422
     assert 'role="alert"' in answer.text
     assert 'value="the disk is full"' in answer.text
-    assert pause_of() is None
+    assert current_pause() is None
 
 
-def test_a_pause_can_be_taken_away_by_delete_too(operator: Browser) -> None:
+def test_pause_is_removed_by_delete(operator: Browser) -> None:
     schedules.pause(tasks.light, CLEANUP, by=ANN)
     headers = {"X-CSRFToken": operator.form_token}
     assert operator.delete(f"/schedule/{CLEANUP}/pause", headers=headers).status_code == 303
-    assert pause_of() is None
+    assert current_pause() is None
 
 
 # --- run now and catch up ------------------------------------------------------------------------------------
 
 
-def test_run_now_makes_a_run_and_leads_to_it(operator: Browser) -> None:
+def test_run_now_starts_a_run_and_redirects_to_it(operator: Browser) -> None:
     answer = operator.send(f"/schedule/{CLEANUP}/run")
     made = Run.get_by_id(answer.location.removeprefix("/runs/"))
     assert (made.task, made.asked_by) == (CLEANUP, "operator@example.org")
 
 
-@pytest.mark.usefixtures("served")
-def test_a_missed_tick_is_caught_up_once(operator: Browser) -> None:
-    tick = ticked(61, "missed")
+@pytest.mark.usefixtures("live_consumers")
+def test_missed_tick_is_caught_up_once(operator: Browser) -> None:
+    tick = create_tick(61, "missed")
     assert "Catch up on " in card(operator.get("/schedule").text)
     answer = operator.send(f"/schedule/{CLEANUP}/catch-up")
     assert answer.location == f"/runs/{Tick.get().run_id}"
     assert (Tick.get().due_at, Tick.get().state) == (tick.due_at, "late")
     html = operator.get("/schedule").text
     assert "Catch up on " not in card(html)
-    assert "1 made up for" in text_of(card(html))
+    assert "1 made up for" in plain_text(card(html))
     again = operator.send(f"/schedule/{CLEANUP}/catch-up")
     assert again.location == "/schedule"
-    assert "has been made up for" in text_of(operator.get("/schedule").text)
+    assert "has been made up for" in plain_text(operator.get("/schedule").text)
     assert Run.select().count() == 1
 
 
-def test_what_is_no_schedule_has_no_commands(operator: Browser) -> None:
+def test_unscheduled_task_has_no_schedule_actions(operator: Browser) -> None:
     for command in ("pause", "resume", "run", "catch-up"):
         assert operator.send(f"/schedule/get_cleanup_statistics/{command}").status_code == 404
         assert operator.send(f"/schedule/nonsense/{command}").status_code == 404
-    assert (Run.select().count(), told_in_the_audit()) == (0, [])
+    assert (Run.select().count(), audit_actions()) == (0, [])
 
 
-def test_a_viewer_sees_and_does_nothing(app: Flask) -> None:
-    viewer = signed_in_browser(app, "viewer")
-    ticked(61, "missed")
+def test_viewer_sees_the_schedule_and_has_no_actions(app: Flask) -> None:
+    viewer = sign_in_browser(app, "viewer")
+    create_tick(61, "missed")
     assert "<form" not in card(viewer.get("/schedule").text)
     assert viewer.get(f"/schedule/{CLEANUP}/pause").status_code == 403
     for command in ("pause", "resume", "run", "catch-up"):
@@ -308,33 +310,33 @@ def test_a_viewer_sees_and_does_nothing(app: Flask) -> None:
 # --- what it costs -------------------------------------------------------------------------------------------
 
 
-def test_the_pages_ask_little_and_the_same_however_much_there_is(either: Browser) -> None:
-    asked: list[str] = []
-    database.obj.query_hooks.append(lambda event: asked.append(event.sql))
+def test_pages_take_few_statements_however_many_rows(any_db_operator: Browser) -> None:
+    statements: list[str] = []
+    database.obj.query_hooks.append(lambda event: statements.append(event.sql))
     paths = ("/schedule", f"/schedule/{CLEANUP}", f"/schedule/{CLEANUP}/pause")
     counts = []
-    for more in (2, 60):
-        for number in range(more):
-            ticked(more * 1000 + 30 * number, "missed" if number % 3 else "enqueued")
+    for row_count in (2, 60):
+        for number in range(row_count):
+            create_tick(row_count * 1000 + 30 * number, "missed" if number % 3 else "enqueued")
         counts.append([])
         for path in paths:
-            asked.clear()
-            html = either.get(path).text
+            statements.clear()
+            html = any_db_operator.get(path).text
             assert len(html.encode()) < 60_000
-            counts[-1].append(len(asked))
+            counts[-1].append(len(statements))
     assert counts[0] == counts[1]
     assert max(counts[0]) <= 8
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
-def test_a_full_page_of_schedules_with_all_their_bars_is_light(operator: Browser, language: str) -> None:
+def test_full_schedule_page_stays_within_its_size(operator: Browser, language: str) -> None:
     operator.set_cookie("language", language)
     operator.set_cookie("zone", "Asia/Kathmandu")
     with many_tasks(14):
-        shown = [one.name for one in scheduled()][:MOST]
+        shown = [task.name for task in scheduled()][:MOST]
         for task in shown:
             for number in range(30):
-                tick = ticked(1500 + 30 * number, task=task, ms=31 * 60_000 if number % 5 == 0 else 1234)
+                tick = create_tick(1500 + 30 * number, task=task, ms=31 * 60_000 if number % 5 == 0 else 1234)
                 if number % 3 == 0:
                     Run.update(state="failed").where(Run.id == tick.run_id).execute()
             schedules.pause(tasks.light, task, by=ANN, reason="the publisher's catalogue is being moved to a new host")
@@ -346,15 +348,15 @@ def test_a_full_page_of_schedules_with_all_their_bars_is_light(operator: Browser
         assert last and 'id="schedule-forgotten_13"' in operator.get(last[1]).text
 
 
-@pytest.mark.usefixtures("served")
-def test_the_page_is_sent_again_only_when_something_changed(operator: Browser) -> None:
+@pytest.mark.usefixtures("live_consumers")
+def test_page_returns_304_until_something_changes(operator: Browser) -> None:
     avoid_end_of(HALF_HOUR)
-    ticked(31)
-    known = {"If-None-Match": operator.get("/schedule").headers["ETag"]}
-    consumer_of("light")
-    assert operator.get("/schedule", headers=known).status_code == 304
-    ticked(1)
-    assert operator.get("/schedule", headers=known).status_code == 200
+    create_tick(31)
+    headers = {"If-None-Match": operator.get("/schedule").headers["ETag"]}
+    create_consumer("light")
+    assert operator.get("/schedule", headers=headers).status_code == 304
+    create_tick(1)
+    assert operator.get("/schedule", headers=headers).status_code == 200
 
 
 # --- words ---------------------------------------------------------------------------------------------------
@@ -373,11 +375,11 @@ def test_the_page_is_sent_again_only_when_something_changed(operator: Browser) -
         ("no expression", "no expression", "no expression"),
     ],
 )
-def test_an_expression_in_plain_words(expression: str, english: str, russian: str) -> None:
+def test_expression_is_described_in_plain_words(expression: str, english: str, russian: str) -> None:
     assert (in_words(expression, "en"), in_words(expression, "ru")) == (english, russian)
 
 
-def test_a_friday_the_thirteenth_is_what_the_clock_takes_it_for() -> None:
+def test_day_and_weekday_in_an_expression_must_both_match() -> None:
     from engine.queues.crontab import crontab
 
     friday = crontab(minute="0", hour="9", day="13", day_of_week="5").next(datetime(2026, 1, 1, tzinfo=UTC))

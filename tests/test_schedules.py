@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from browsers import empty_queues
+from factories import create_run
 from huey.consumer import ForkSafeFlag
-from library import run
 
 import tasks
 from engine.broker.messages import Requester
@@ -27,8 +27,8 @@ from engine.worker.scheduler import Scheduler
 ANN = Requester("operator", "ann@example.org")
 CLEANUP = "close_abandoned_sessions"
 NOON = datetime(2035, 5, 7, 12, 0, tzinfo=UTC)
-minute_of = lambda at: int(at.timestamp()) // 60  # noqa: E731
-FIRST = minute_of(NOON)
+to_minute = lambda at: int(at.timestamp()) // 60  # noqa: E731
+FIRST = to_minute(NOON)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -43,7 +43,7 @@ def light(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
     tasks.light.storage = before
 
 
-def tick(minutes_ago: float, state: str, task: str = CLEANUP, **values: Any) -> Tick:
+def create_tick(minutes_ago: float, state: str, task: str = CLEANUP, **values: Any) -> Tick:
     due_at = now().replace(microsecond=0) - timedelta(minutes=minutes_ago)
     return Tick.create(task=task, due_at=due_at, queue="light", state=state, seen_at=now(), **values)
 
@@ -51,7 +51,7 @@ def tick(minutes_ago: float, state: str, task: str = CLEANUP, **values: Any) -> 
 # --- pauses --------------------------------------------------------------------------------------------------
 
 
-def test_a_pause_ends_by_itself_at_its_end(light: Queue) -> None:
+def test_pause_ends_at_its_end(light: Queue) -> None:
     until = now() + timedelta(hours=1)
     schedules.pause(light, CLEANUP, by=ANN, reason="migration", until=until)
     info = ticks.paused(light.pauses(), CLEANUP, now())
@@ -61,7 +61,7 @@ def test_a_pause_ends_by_itself_at_its_end(light: Queue) -> None:
     assert ticks.paused(light.pauses(), "another_task", now()) is None
 
 
-def test_a_pause_without_an_end_lasts_until_it_is_resumed(light: Queue) -> None:
+def test_pause_without_an_end_lasts_until_resumed(light: Queue) -> None:
     schedules.pause(light, CLEANUP, by=ANN)
     assert ticks.paused(light.pauses(), CLEANUP, now() + timedelta(days=4000))
     assert schedules.resume(light, CLEANUP)
@@ -69,18 +69,18 @@ def test_a_pause_without_an_end_lasts_until_it_is_resumed(light: Queue) -> None:
     assert not schedules.resume(light, CLEANUP)
 
 
-def test_a_pause_that_has_ended_is_no_pause_to_resume(light: Queue) -> None:
-    light.storage.pauses.put(ticks.target(CLEANUP), info(began=NOON, until=now() - timedelta(minutes=1)))
+def test_ended_pause_cannot_be_resumed(light: Queue) -> None:
+    light.storage.pauses.put(ticks.target(CLEANUP), pause_info(began=NOON, until=now() - timedelta(minutes=1)))
     assert not schedules.resume(light, CLEANUP)
 
 
-def test_a_pause_cannot_end_before_it_begins(light: Queue) -> None:
+def test_pause_end_must_be_in_the_future(light: Queue) -> None:
     with pytest.raises(NotPossible, match="future"):
         schedules.pause(light, CLEANUP, by=ANN, until=now() - timedelta(seconds=1))
 
 
-@pytest.mark.usefixtures("library")
-def test_a_paused_schedule_keeps_nothing_from_being_handed_out(light: Queue) -> None:
+@pytest.mark.usefixtures("sqlite_database")
+def test_paused_schedule_does_not_hold_manual_runs(light: Queue) -> None:
     schedules.pause(light, "get_cleanup_statistics", by=ANN)
     tasks.get_cleanup_statistics(24)
     light.set_worker_identity("here", "Worker-1")
@@ -91,103 +91,108 @@ def test_a_paused_schedule_keeps_nothing_from_being_handed_out(light: Queue) -> 
 # --- what becomes of ticks -----------------------------------------------------------------------------------
 
 
-def info(began: datetime, until: datetime | None = None) -> dict[str, Any]:
+def pause_info(began: datetime, until: datetime | None = None) -> dict[str, Any]:
     return {"by": "ann", "kind": "operator", "at": began.isoformat(), "until": until and until.isoformat()}
 
 
-def states(due: list[int], minute: int, catch_up: bool = False, pause: dict[str, Any] | None = None) -> list[str]:
-    fates = ticks.classify_ticks([FIRST + one for one in due], FIRST + minute, catch_up, pause)
+def tick_states(due: list[int], minute: int, catch_up: bool = False, pause: dict[str, Any] | None = None) -> list[str]:
+    fates = ticks.classify_ticks([FIRST + offset for offset in due], FIRST + minute, catch_up, pause)
     assert [fate.minute - FIRST for fate in fates] == due
     return [fate.state for fate in fates]
 
 
-def test_a_tick_seen_in_its_minute_starts_its_run() -> None:
-    assert states([30], 30) == ["enqueued"]
+def test_tick_seen_in_its_minute_is_enqueued() -> None:
+    assert tick_states([30], 30) == ["enqueued"]
 
 
-def test_of_the_ticks_that_went_by_the_last_is_made_up_for_where_the_task_asks() -> None:
-    assert states([0, 30, 60], 65) == ["missed", "missed", "missed"]
-    assert states([0, 30, 60], 65, catch_up=True) == ["missed", "missed", "late"]
-    assert states([0, 30, 60], 60) == ["missed", "missed", "enqueued"]
+def test_last_missed_tick_is_caught_up_if_the_task_asks() -> None:
+    assert tick_states([0, 30, 60], 65) == ["missed", "missed", "missed"]
+    assert tick_states([0, 30, 60], 65, catch_up=True) == ["missed", "missed", "late"]
+    assert tick_states([0, 30, 60], 60) == ["missed", "missed", "enqueued"]
 
 
-def test_a_paused_schedule_starts_nothing_and_has_missed_only_what_came_before() -> None:
-    pause = info(NOON + timedelta(minutes=15))
-    assert states([0, 30, 60], 60, catch_up=True, pause=pause) == ["missed", "paused", "paused"]
-    assert states([0], 20, catch_up=True, pause=pause) == ["missed"]
+def test_paused_schedule_enqueues_nothing_and_misses_only_earlier_ticks() -> None:
+    pause = pause_info(NOON + timedelta(minutes=15))
+    assert tick_states([0, 30, 60], 60, catch_up=True, pause=pause) == ["missed", "paused", "paused"]
+    assert tick_states([0], 20, catch_up=True, pause=pause) == ["missed"]
 
 
-def test_the_minute_in_which_a_pause_begins_is_held_back_whole() -> None:
-    assert states([30], 30, pause=info(NOON + timedelta(minutes=30, seconds=40))) == ["paused"]
+def test_minute_in_which_a_pause_begins_is_held_back() -> None:
+    assert tick_states([30], 30, pause=pause_info(NOON + timedelta(minutes=30, seconds=40))) == ["paused"]
 
 
-def test_after_its_end_the_schedule_goes_on_and_what_was_held_back_is_not_made_up_for() -> None:
-    pause = info(NOON - timedelta(minutes=1), until=NOON + timedelta(minutes=45))
-    assert states([0, 30, 60], 60, pause=pause) == ["paused", "paused", "enqueued"]
-    assert states([0, 30], 50, catch_up=True, pause=pause) == ["paused", "paused"]
-    assert states([0, 30, 60], 70, catch_up=True, pause=pause) == ["paused", "paused", "late"]
+def test_ticks_held_back_by_an_ended_pause_are_not_caught_up() -> None:
+    pause = pause_info(NOON - timedelta(minutes=1), until=NOON + timedelta(minutes=45))
+    assert tick_states([0, 30, 60], 60, pause=pause) == ["paused", "paused", "enqueued"]
+    assert tick_states([0, 30], 50, catch_up=True, pause=pause) == ["paused", "paused"]
+    assert tick_states([0, 30, 60], 70, catch_up=True, pause=pause) == ["paused", "paused", "late"]
 
 
-def test_of_a_year_of_minutes_only_the_newest_are_told() -> None:
+def test_only_the_newest_of_many_missed_ticks_are_classified() -> None:
     fates = ticks.classify_ticks(range(FIRST, FIRST + 525_600), FIRST + 525_600, True, None)
     assert len(fates) == ticks.MAX_TICKS
     assert (fates[-1].state, fates[-2].state) == ("late", "missed")
 
 
-def clock_of(queue: Queue) -> Scheduler:
+def create_scheduler(queue: Queue) -> Scheduler:
     """A scheduler as a consumer makes it, whose clock a test turns."""
     clock = Scheduler(queue, ForkSafeFlag(), 1, True)
     clock.seen_at = Value("d", 0.0)
     return clock
 
 
-def told(queue: Queue) -> list[tuple[int, str, bool]]:
+def tick_rows(queue: Queue) -> list[tuple[int, str, bool]]:
     """What is on record of the cleanup's ticks: minutes after noon, state, whether there is a run."""
     writer.write_down(queue)
     rows = Tick.select().where(Tick.task == CLEANUP).order_by(Tick.due_at)
-    return [(minute_of(one.due_at) - FIRST, one.state, one.run_id is not None) for one in rows]
+    return [(to_minute(tick.due_at) - FIRST, tick.state, tick.run_id is not None) for tick in rows]
 
 
 @pytest.mark.usefixtures("each_database")
-def test_the_clock_heeds_a_pause_goes_on_after_its_end_and_puts_all_of_it_on_record(light: Queue) -> None:
-    clock = clock_of(light)
+def test_scheduler_respects_a_pause_and_records_its_ticks(light: Queue) -> None:
+    clock = create_scheduler(light)
     clock.look(NOON)
     light.storage.pauses.put(
-        ticks.target(CLEANUP), info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70))
+        ticks.target(CLEANUP), pause_info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70))
     )
     for minute in range(1, 91):
         clock.look(NOON + timedelta(minutes=minute))
-    assert told(light) == [(0, "enqueued", True), (30, "paused", False), (60, "paused", False), (90, "enqueued", True)]
-    later = clock_of(light)
+    assert tick_rows(light) == [
+        (0, "enqueued", True),
+        (30, "paused", False),
+        (60, "paused", False),
+        (90, "enqueued", True),
+    ]
+    later = create_scheduler(light)
     later.look(NOON + timedelta(minutes=155))
-    assert told(light)[4:] == [(120, "missed", False), (150, "late", True)]
+    assert tick_rows(light)[4:] == [(120, "missed", False), (150, "late", True)]
     runs = {tick.run_id for tick in Tick.select().where((Tick.task == CLEANUP) & Tick.run_id.is_null(False))}
     assert {run.id for run in Run.select().where(Run.task == CLEANUP)} == runs
 
 
-@pytest.mark.usefixtures("library")
-def test_a_resumed_schedule_goes_on_with_its_next_tick(light: Queue) -> None:
-    clock = clock_of(light)
-    light.storage.pauses.put(ticks.target(CLEANUP), info(NOON - timedelta(minutes=1)))
+@pytest.mark.usefixtures("sqlite_database")
+def test_resumed_schedule_continues_with_its_next_tick(light: Queue) -> None:
+    clock = create_scheduler(light)
+    light.storage.pauses.put(ticks.target(CLEANUP), pause_info(NOON - timedelta(minutes=1)))
     clock.look(NOON)
     schedules.resume(light, CLEANUP)
     clock.look(NOON + timedelta(minutes=1))
     assert light.pending_count() == 0
     clock.look(NOON + timedelta(minutes=30))
-    assert told(light) == [(0, "paused", False), (30, "enqueued", True)]
+    assert tick_rows(light) == [(0, "paused", False), (30, "enqueued", True)]
 
 
 # --- catching up ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("each_database")
-def test_catching_up_makes_one_run_for_the_newest_missed_tick() -> None:
+def test_catch_up_starts_one_run_for_the_newest_missed_tick() -> None:
     empty_queues()
     for minutes_ago in (180, 150):
-        tick(minutes_ago, "missed")
-    tick(120, "enqueued", run_id="an-id")
+        create_tick(minutes_ago, "missed")
+    create_tick(120, "enqueued", run_id="an-id")
     made = schedules.catch_up(tasks.queues, CLEANUP, ANN)
-    assert [(one.state, one.run_id) for one in Tick.select().order_by(Tick.due_at)] == [
+    assert [(tick.state, tick.run_id) for tick in Tick.select().order_by(Tick.due_at)] == [
         ("missed", None),
         ("late", made.id),
         ("enqueued", "an-id"),
@@ -198,17 +203,17 @@ def test_catching_up_makes_one_run_for_the_newest_missed_tick() -> None:
     assert tasks.light.pending_count() == 1
 
 
-@pytest.mark.usefixtures("library")
-def test_what_the_clock_made_up_for_is_not_made_up_for_again() -> None:
-    tick(90, "missed")
-    tick(60, "late", run_id="an-id")
+@pytest.mark.usefixtures("sqlite_database")
+def test_late_tick_is_not_caught_up_again() -> None:
+    create_tick(90, "missed")
+    create_tick(60, "late", run_id="an-id")
     assert schedules.newest_missed(CLEANUP) is None
     assert schedule_history.pasts([CLEANUP])[CLEANUP].to_catch_up is None
 
 
-@pytest.mark.usefixtures("library")
-def test_a_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) -> None:
-    one = tick(60, "missed")
+@pytest.mark.usefixtures("sqlite_database")
+def test_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) -> None:
+    tick = create_tick(60, "missed")
     before = tasks.light.storage
     tasks.light.storage = RedisStorage("light", f"unix://{tmp_path}/nobody.sock", 60)
     try:
@@ -216,33 +221,33 @@ def test_a_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) ->
             schedules.catch_up(tasks.queues, CLEANUP, ANN)
     finally:
         tasks.light.storage = before
-    assert schedules.newest_missed(CLEANUP) == one
+    assert schedules.newest_missed(CLEANUP) == tick
 
 
 # --- what was ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("each_database")
-def test_the_past_of_many_schedules_holds_the_newest_of_each() -> None:
+def test_histories_contain_the_newest_of_each_schedule() -> None:
     for number in range(schedule_history.RUNS_SHOWN + 5):
-        run(CLEANUP, id=f"run-{number:02}", enqueued_at=NOON + timedelta(minutes=number))
-    run("cleanup_old_task_results")
-    tick(50, "missed")
-    tick(40, "late")
-    tick(30, "missed")
-    tick(20, "missed", "cleanup_old_task_results")
-    found = schedule_history.pasts([CLEANUP, "cleanup_old_task_results", "never_run"])
-    past = found[CLEANUP]
-    assert [one.id for one in past.runs] == [f"run-{number:02}" for number in range(34, 4, -1)]
-    assert [one.state for one in past.ticks] == ["missed", "late", "missed"]
+        create_run(CLEANUP, id=f"run-{number:02}", enqueued_at=NOON + timedelta(minutes=number))
+    create_run("cleanup_old_task_results")
+    create_tick(50, "missed")
+    create_tick(40, "late")
+    create_tick(30, "missed")
+    create_tick(20, "missed", "cleanup_old_task_results")
+    histories = schedule_history.pasts([CLEANUP, "cleanup_old_task_results", "never_run"])
+    past = histories[CLEANUP]
+    assert [item.id for item in past.runs] == [f"run-{number:02}" for number in range(34, 4, -1)]
+    assert [item.state for item in past.ticks] == ["missed", "late", "missed"]
     assert (past.counts, past.to_catch_up) == ({"missed": 2, "late": 1}, past.ticks[0].due_at)
-    assert len(found["cleanup_old_task_results"].runs) == 1
-    assert (found["never_run"].runs, found["never_run"].to_catch_up) == ([], None)
+    assert len(histories["cleanup_old_task_results"].runs) == 1
+    assert (histories["never_run"].runs, histories["never_run"].to_catch_up) == ([], None)
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("sqlite_database")
 def test_ticks_are_kept_as_long_as_runs() -> None:
-    tick(29 * 1440, "missed")
-    tick(31 * 1440, "missed")
+    create_tick(29 * 1440, "missed")
+    create_tick(31 * 1440, "missed")
     retention.prune([], now(), days=30, failed_days=90)
-    assert [one.due_at > now() - timedelta(days=30) for one in Tick.select()] == [True]
+    assert [tick.due_at > now() - timedelta(days=30) for tick in Tick.select()] == [True]

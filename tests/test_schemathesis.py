@@ -26,7 +26,7 @@ LEFT_OUT = r"^workers\.(stop|restart|quiet)$|^queues\.(pause|purge)$|^tasks\.pau
 
 
 @pytest.fixture(params=["embedded", *(["servers"] if EXAMPLES else [])])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     servers = {"DATABASE_URL": "fresh_postgresql", "REDIS_URL": "redis_url"} if request.param == "servers" else {}
     urls = {name: request.getfixturevalue(fixture) for name, fixture in servers.items()}
     installed = Installation(tmp_path, SECRET_KEY="of this test alone, and long enough", **urls)
@@ -36,32 +36,37 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installati
         yield installed
 
 
-WHO = (*reversed(ROLES), "anonymous")
+ROLES_TRIED = (*reversed(ROLES), "anonymous")
 VIEW = ("--name", "bad", "--search", "state:failed", "--shared")
 
 
-def test_the_api_is_as_it_is_described_for_everybody(place: Installation) -> None:
-    tokens = {role: place.bearer(role) for role in ROLES}
-    described = place.folder / "openapi.json"
-    described.write_text(place.ask("GET", "/api/openapi.json", tokens["viewer"]).text)
+def test_api_conforms_to_its_spec_for_every_role(installation: Installation) -> None:
+    tokens = {role: installation.bearer(role) for role in ROLES}
+    described = installation.folder / "openapi.json"
+    described.write_text(installation.ask("GET", "/api/openapi.json", tokens["viewer"]).text)
     with ThreadPoolExecutor(2) as pool:
-        tried = {role: pool.submit(tries, place, described, role, tokens.get(role, {})) for role in WHO}
+        tried = {
+            role: pool.submit(run_schemathesis, installation, described, role, tokens.get(role, {}))
+            for role in ROLES_TRIED
+        }
     for role, done in tried.items():
         result = done.result()
         assert result.returncode == 0, f"as {role}:\n{result.stdout[-6000:]}{result.stderr[-2000:]}"
         assert "No checks were performed" not in result.stdout
-    assert "Traceback" not in (place.folder / "web.log").read_text()
+    assert "Traceback" not in (installation.folder / "web.log").read_text()
 
 
-def tries(place: Installation, described: Path, role: str, headers: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_schemathesis(
+    installation: Installation, described: Path, role: str, headers: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     phases = ALL if EXAMPLES or role == "admin" else "examples,fuzzing,stateful"
     sent = [word for name, value in headers.items() for word in ("--header", f"{name}: {value}")]
     command = [
         str(Path(sys.executable).parent / "st"),
         *("--config-file", str(ROOT / "tests" / "schemathesis.toml"), "run", str(described)),
-        *("--url", f"http://127.0.0.1:{place.port}", "--checks", "all"),
+        *("--url", f"http://127.0.0.1:{installation.port}", "--checks", "all"),
         *("--max-examples", EXAMPLES or "1", "--phases", phases),
         *("--exclude-operation-id-regex", LEFT_OUT, *sent),
     ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "SCHEMATHESIS_HOOKS": "api_hooks"}
-    return subprocess.run(command, cwd=place.folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=installation.folder, env=environment, capture_output=True, text=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from browsers import Browser
-from databases import bound_to_library, new_postgresql
+from databases import bound_to_library, create_postgresql
+from factories import create_run, row_ids
 from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
-from library import rows_of, run
 
 from admin.search import run_query
 from admin.search.syntax import BadSearch, Term, parse, text_of
@@ -45,13 +45,13 @@ AS_OF = datetime(2026, 11, 24, 12, 30, 40, tzinfo=UTC)
         ('task:"a,b"', [Term("task", ("a,b",))]),
     ],
 )
-def test_a_search_is_read_word_by_word(text: str, terms: list[Term]) -> None:
+def test_search_is_parsed_word_by_word(text: str, terms: list[Term]) -> None:
     assert parse(text) == terms
     assert parse(text_of(terms)) == terms
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.sampled_from(' :-",\\az'), max_size=40))
-def test_whatever_is_typed_is_read_or_refused_and_what_is_read_can_be_written(app_words: None, text: str) -> None:
+def test_any_text_is_parsed_and_reproduced_or_rejected(app_context: None, text: str) -> None:
     try:
         terms = parse(text)
     except BadSearch:
@@ -60,7 +60,7 @@ def test_whatever_is_typed_is_read_or_refused_and_what_is_read_can_be_written(ap
 
 
 @pytest.fixture(scope="module")
-def app_words() -> Iterator[None]:
+def app_context() -> Iterator[None]:
     """An app without a database, in whose language messages are told."""
     from app import create_app
 
@@ -89,59 +89,57 @@ def app_words() -> Iterator[None]:
         ('task:"a"b', 'task:"a"b', "quotes must stand around"),
     ],
 )
-def test_what_cannot_be_understood_is_named_and_the_page_goes_on(
-    operator: Browser, text: str, word: str, message: str
-) -> None:
-    run(state="failed")
+def test_search_error_names_its_word(operator: Browser, text: str, word: str, message: str) -> None:
+    create_run(state="failed")
     html = operator.get("/runs", query_string={"q": text}).text
-    said = unescape(html.partition('id="trouble"')[2].partition("</p>")[0])
-    assert message in said
-    assert word in said
-    assert rows_of(html) == []
+    shown = unescape(html.partition('id="trouble"')[2].partition("</p>")[0])
+    assert message in shown
+    assert word in shown
+    assert row_ids(html) == []
     assert "Correct the search" in html
-    told = operator.get("/runs.json", query_string={"q": text})
-    assert (told.status_code, told.json["field"]) == (422, "q")
-    assert message in told.json["detail"]
+    body = operator.get("/runs.json", query_string={"q": text})
+    assert (body.status_code, body.json["field"]) == (422, "q")
+    assert message in body.json["detail"]
 
 
 # --- runs ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def named(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def named_runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Runs that differ in everything that can be asked for, by a short name."""
     with ExitStack() as stack:
         if request.param == "sqlite":
             url = f"sqlite:///{tmp_path_factory.mktemp('search')}/library.db"
         else:
-            url = stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))
+            url = stack.enter_context(create_postgresql(request.getfixturevalue("postgresql_url")))
         stack.enter_context(bound_to_library(url))
-        yield some_runs()
+        yield create_runs()
 
 
-def some_runs() -> dict[str, str]:
+def create_runs() -> dict[str, str]:
     hour, minute = timedelta(hours=1), timedelta(minutes=1)
     at = now()
     made = {
-        "book": run("process_book", "failed", queue="heavy", args=["9f2c"], kwargs={"again": True, "page": 24},
+        "book": create_run("process_book", "failed", queue="heavy", args=["9f2c"], kwargs={"again": True, "page": 24},
                     error="BadZipFile: File is not a zip file", run_ms=90, wait_ms=90_000, attempts=3,
                     worker="Worker-1 on app-1:77:ab", asked_by_kind="token", asked_by="uploader",
                     enqueued_at=at - 2 * hour, ended_at=at - 5 * minute),
-        "image": run("generate_image", "retrying", queue="normal", kwargs={"title": 'A "quoted" Книга 100%', "n": 240},
+        "image": create_run("generate_image", "retrying", queue="normal", kwargs={"title": 'A "quoted" Книга 100%', "n": 240},
                      error="ConnectionError: Connection refused", attempts=1, run_ms=6000, wait_ms=5,
                      worker="Worker-2 on app-2:78:cd", asked_by_kind="run", asked_by="x", enqueued_at=at - 3 * minute),
-        "stats": run("get_cleanup_statistics", "succeeded", kwargs={"hours": 24}, attempts=1, run_ms=4.5, wait_ms=1,
+        "stats": create_run("get_cleanup_statistics", "succeeded", kwargs={"hours": 24}, attempts=1, run_ms=4.5, wait_ms=1,
                      worker="Worker-1 on app-1:77:ab", asked_by_kind="operator", asked_by="anna@example.org",
                      enqueued_at=at - 30 * hour, ended_at=at - 29 * hour),
-        "placed": run("get_cleanup_statistics", "waiting", args=[24], kwargs={}, asked_by_kind="cli", asked_by="root",
+        "placed": create_run("get_cleanup_statistics", "waiting", args=[24], kwargs={}, asked_by_kind="cli", asked_by="root",
                       enqueued_at=at - 1 * minute),
-        "cleanup": run("close_abandoned_sessions", "cancelled", error="cancelled by anna@example.org",
+        "cleanup": create_run("close_abandoned_sessions", "cancelled", error="cancelled by anna@example.org",
                        enqueued_at=at - 90 * hour, ended_at=at - 30 * minute),
     }  # fmt: skip
-    made["child"] = run("process_book", "dead", queue="heavy", parent_id=made["book"].id, asked_by_kind="code",
+    made["child"] = create_run("process_book", "dead", queue="heavy", parent_id=made["book"].id, asked_by_kind="code",
                         error="the worker died", kwargs={"user": {"plan": "pro", "page": 9}},
                         enqueued_at=at - 50 * hour, ended_at=at - 50 * hour)  # fmt: skip
-    return {one.id: name for name, one in made.items()}
+    return {run.id: name for name, run in made.items()}
 
 
 SEARCHES = [
@@ -210,44 +208,44 @@ SEARCHES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "found"), SEARCHES)
-def test_a_search_finds_the_runs_that_it_means(
-    named: dict[str, str], text: str, found: str, app_words: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("text", "names"), SEARCHES)
+def test_search_finds_its_runs(
+    named_runs: dict[str, str], text: str, names: str, app_context: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = run_query.lookup(parse(text), now())
-    expected = set(found.split())
+    query = run_query.lookup(parse(text), now())
+    expected = set(names.split())
     for looked_at in (run_search.SCATTERED, 1):
         monkeypatch.setattr(run_search, "LOOKED_AT", looked_at)
         monkeypatch.setattr(run_search, "SCATTERED", looked_at)
-        shown = [named[one.id] for page in find_all(wanted, 2) for one in page]
+        shown = [named_runs[run.id] for page in find_all(query, 2) for run in page]
         assert sorted(shown) == sorted(expected)
-    assert {named[run_id] for run_id, *_ in everything(wanted).tuples()} == expected
+    assert {named_runs[run_id] for run_id, *_ in everything(query).tuples()} == expected
 
 
-def test_every_key_has_its_example_and_an_id_and_a_parent_are_found(named: dict[str, str], app_words: None) -> None:
-    by_name = {name: run_id for run_id, name in named.items()}
-    for text, found in (
+def test_every_key_has_an_example_and_ids_are_searchable(named_runs: dict[str, str], app_context: None) -> None:
+    by_name = {name: run_id for run_id, name in named_runs.items()}
+    for text, expected in (
         (f"id:{by_name['book'][:8]}", {"book"}),
         (f"id:{by_name['book']} state:failed", {"book"}),
         (f"id:{by_name['book'][:8]} state:dead", set()),
         (f"parent:{by_name['book']}", {"child"}),
         (f"parent:{by_name['book']} after:1h", set()),
     ):
-        wanted = run_query.lookup(parse(text), now())
-        assert {named[one.id] for page in find_all(wanted, 1) for one in page} == found
-        assert {named[run_id] for run_id, *_ in everything(wanted).tuples()} == found
+        query = run_query.lookup(parse(text), now())
+        assert {named_runs[run.id] for page in find_all(query, 1) for run in page} == expected
+        assert {named_runs[run_id] for run_id, *_ in everything(query).tuples()} == expected
     for name, key in run_query.KEYS.items():
         assert key.example.startswith(f"{name}:")
         run_query.lookup(parse(key.example), AS_OF)
         assert str(key.help)
 
 
-def test_what_is_counted_back_from_now_can_be_pinned(app_words: None) -> None:
+def test_relative_times_can_be_frozen(app_context: None) -> None:
     terms = parse("state:failed after:24h ended:1h ended:2d..1h before:30m")
     fixed = run_query.pinned(terms, AS_OF)
     later = AS_OF + timedelta(days=3)
-    wanted = run_query.lookup(terms, AS_OF)
-    assert run_query.lookup(parse(text_of(fixed)), later) == wanted
+    query = run_query.lookup(terms, AS_OF)
+    assert run_query.lookup(parse(text_of(fixed)), later) == query
     assert fixed[-1] == Term("before", (AS_OF.isoformat(),))
     assert run_query.lookup(parse("ended:1h"), AS_OF).ended == Window(datetime(2026, 11, 24, 11, 30, tzinfo=UTC))
 
@@ -256,73 +254,71 @@ def test_what_is_counted_back_from_now_can_be_pinned(app_words: None) -> None:
 
 STATES = [str(state) for state in (State.SUCCEEDED, State.FAILED, State.DEAD, State.WAITING)]
 LOOKUPS: dict[str, Callable[[], tuple[Lookup, Callable[[Run], bool]]]] = {
-    "all": lambda: (Lookup(), lambda one: True),
-    "one state": lambda: (Lookup(states=frozenset({"failed"})), lambda one: one.state == "failed"),
-    "states": lambda: (Lookup(states=frozenset({"failed", "dead"})), lambda one: one.state in ("failed", "dead")),
-    "task": lambda: (Lookup(tasks=frozenset({"a"})), lambda one: one.task == "a"),
+    "all": lambda: (Lookup(), lambda run: True),
+    "one state": lambda: (Lookup(states=frozenset({"failed"})), lambda run: run.state == "failed"),
+    "states": lambda: (Lookup(states=frozenset({"failed", "dead"})), lambda run: run.state in ("failed", "dead")),
+    "task": lambda: (Lookup(tasks=frozenset({"a"})), lambda run: run.task == "a"),
     "tasks and states": lambda: (
         Lookup(tasks=frozenset({"a", "b"}), states=frozenset({"failed", "dead"})),
-        lambda one: one.task in ("a", "b") and one.state in ("failed", "dead"),
+        lambda run: run.task in ("a", "b") and run.state in ("failed", "dead"),
     ),
-    "queue": lambda: (Lookup(queues=frozenset({"heavy"})), lambda one: one.queue == "heavy"),
-    "people": lambda: (Lookup(people=frozenset({"anna", "bob"})), lambda one: one.asked_by in ("anna", "bob")),
-    "ended": lambda: (Lookup(ended=Window(AS_OF - timedelta(days=9))), lambda one: one.ended_at is not None),
-    "a word": lambda: (run_query.lookup(parse("zip"), AS_OF), lambda one: "zip" in (one.error or "")),
+    "queue": lambda: (Lookup(queues=frozenset({"heavy"})), lambda run: run.queue == "heavy"),
+    "people": lambda: (Lookup(people=frozenset({"anna", "bob"})), lambda run: run.asked_by in ("anna", "bob")),
+    "ended": lambda: (Lookup(ended=Window(AS_OF - timedelta(days=9))), lambda run: run.ended_at is not None),
+    "a word": lambda: (run_query.lookup(parse("zip"), AS_OF), lambda run: "zip" in (run.error or "")),
     "a word in states": lambda: (
         run_query.lookup(parse("zip state:failed,dead"), AS_OF),
-        lambda one: "zip" in (one.error or "") and one.state in ("failed", "dead"),
+        lambda run: "zip" in (run.error or "") and run.state in ("failed", "dead"),
     ),
     "a word of tasks": lambda: (
         run_query.lookup(parse("zip task:a,b"), AS_OF),
-        lambda one: "zip" in (one.error or "") and one.task in ("a", "b"),
+        lambda run: "zip" in (run.error or "") and run.task in ("a", "b"),
     ),
-    "parent": lambda: (Lookup(parents=frozenset({"p"})), lambda one: one.parent_id == "p"),
+    "parent": lambda: (Lookup(parents=frozenset({"p"})), lambda run: run.parent_id == "p"),
 }
 
 
 @pytest.mark.parametrize("name", LOOKUPS)
-def test_pages_neither_skip_nor_repeat_nor_disorder_runs_of_a_few_instants(
-    each_database: str, name: str, app_words: None, monkeypatch: pytest.MonkeyPatch
+def test_pages_neither_skip_repeat_nor_misorder_runs(
+    each_database: str, name: str, app_context: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_search, "LOOKED_AT", 7)
     monkeypatch.setattr(run_search, "SCATTERED", 7)
     for number in range(120):
         at = AS_OF - timedelta(seconds=number % 3)
         state = STATES[number * number % 4]
-        run("abc"[number % 5 % 3], state, queue="heavy" if number % 7 else "light", enqueued_at=at,
+        create_run("abc"[number % 5 % 3], state, queue="heavy" if number % 7 else "light", enqueued_at=at,
             ended_at=None if state == "waiting" else at, error="zip" if number % 4 else None,
             asked_by_kind="operator" if number % 2 else "code", asked_by=["anna", "bob", "eve"][number % 3],
             parent_id="p" if number % 6 == 0 else None)  # fmt: skip
-    wanted, holds = LOOKUPS[name]()
+    query, holds = LOOKUPS[name]()
     people = ("operator", "token", "cli")
-    expected = [one for one in Run.select() if holds(one) and (name != "people" or one.asked_by_kind in people)]
+    expected = [run for run in Run.select() if holds(run) and (name != "people" or run.asked_by_kind in people)]
     newcomers = count(1)
     shown: list[Run] = []
-    for page in find_all(wanted, 4):
+    for page in find_all(query, 4):
         assert len(page) <= 4
         shown += page
-        run("a", "failed", queue="heavy", enqueued_at=AS_OF + timedelta(seconds=next(newcomers)), error="zip")
-    in_order = [(getattr(one, wanted.at.name), one.id) for one in shown]
+        create_run("a", "failed", queue="heavy", enqueued_at=AS_OF + timedelta(seconds=next(newcomers)), error="zip")
+    in_order = [(getattr(run, query.at.name), run.id) for run in shown]
     assert in_order == sorted(in_order, reverse=True)
     assert len(shown) == len(expected)
-    assert {one.id for one in shown} == {one.id for one in expected}
+    assert {run.id for run in shown} == {run.id for run in expected}
 
 
-def test_a_search_that_is_not_through_says_how_far_it_came_and_goes_on(
-    operator: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unfinished_search_shows_its_progress_and_continues(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_search, "LOOKED_AT", 5)
     at = now()
-    old = run("process_book", "failed", error="a needle", enqueued_at=at - timedelta(hours=20))
+    old = create_run("process_book", "failed", error="a needle", enqueued_at=at - timedelta(hours=20))
     for minutes in range(12):
-        run(enqueued_at=at - timedelta(minutes=minutes))
+        create_run(enqueued_at=at - timedelta(minutes=minutes))
     url, pages = "/runs?q=needle", 0
-    while not rows_of(html := operator.get(url).text):
+    while not row_ids(html := operator.get(url).text):
         assert "Searched back to" in html
         assert "Nothing so far." in html
         url = html.partition('rel="next"')[0].rpartition('href="')[2].partition('"')[0].replace("&amp;", "&")
         pages += 1
-    assert rows_of(html) == [old.id]
+    assert row_ids(html) == [old.id]
     assert pages == 2
     assert 'rel="next"' not in html
 
@@ -330,11 +326,9 @@ def test_a_search_that_is_not_through_says_how_far_it_came_and_goes_on(
 # --- plans ---------------------------------------------------------------------------------------------------
 
 
-def test_counts_by_state_are_those_of_the_rows_and_missing_where_no_index_tells(
-    each_database: str, app_words: None
-) -> None:
+def test_state_counts_equal_the_rows_or_are_missing_without_an_index(each_database: str, app_context: None) -> None:
     for number in range(40):
-        run("ab"[number % 2], STATES[number % 4], queue="heavy", ended_at=AS_OF, enqueued_at=AS_OF)
+        create_run("ab"[number % 2], STATES[number % 4], queue="heavy", ended_at=AS_OF, enqueued_at=AS_OF)
     expected: dict[str, Any] = dict.fromkeys(map(str, State), 0) | dict.fromkeys(STATES, 10)
     assert run_search.count_by_state(Lookup()) == expected
     assert run_search.count_by_state(Lookup(queues=frozenset({"heavy"}))) == expected
@@ -351,12 +345,17 @@ def test_counts_by_state_are_those_of_the_rows_and_missing_where_no_index_tells(
 
 
 @pytest.mark.usefixtures("app")
-def test_what_a_field_can_hold_stands_in_the_field_and_not_in_the_box(operator: Browser, app: Flask) -> None:
+def test_terms_that_fit_a_field_are_moved_out_of_the_search_box(operator: Browser, app: Flask) -> None:
     with app.test_request_context("/runs?state=dead&q=state:failed task:process_book after:24h zip -queue:light"):
         from admin.search.run_filter import RunFilter
 
-        asked = RunFilter()
-        assert (asked.state, asked.task, asked.last, asked.q) == ("failed", "process_book", "24h", "zip -queue:light")
-        assert asked.narrowed() == "/runs?state=failed&task=process_book&last=24h&q=zip+-queue:light"
-        assert asked.words == "state:failed task:process_book after:24h zip -queue:light"
-        assert text_of(parse(asked.words)) == asked.words
+        run_filter = RunFilter()
+        assert (run_filter.state, run_filter.task, run_filter.last, run_filter.q) == (
+            "failed",
+            "process_book",
+            "24h",
+            "zip -queue:light",
+        )
+        assert run_filter.narrowed() == "/runs?state=failed&task=process_book&last=24h&q=zip+-queue:light"
+        assert run_filter.words == "state:failed task:process_book after:24h zip -queue:light"
+        assert text_of(parse(run_filter.words)) == run_filter.words

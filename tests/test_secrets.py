@@ -25,38 +25,38 @@ def slow_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slow_hasher")
-def test_a_password_is_stored_as_argon2id_alone(app: Flask) -> None:
+def test_password_is_stored_only_as_argon2id(app: Flask) -> None:
     password = create_operator("New@Example.org", "viewer")
     stored = Operator.get(Operator.email == "new@example.org").password_hash
     assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert len(password) >= 20
-    assert password not in everything_stored()
+    assert password not in dump_database()
 
 
 @pytest.mark.usefixtures("slow_hasher")
-def test_a_hash_with_older_parameters_is_renewed_at_sign_in(browser: Browser) -> None:
+def test_hash_with_older_parameters_is_renewed_at_sign_in(browser: Browser) -> None:
     weak = PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(PASSWORD)
     Operator.update(password_hash=weak).where(Operator.role == "viewer").execute()
     assert browser.sign_in(PEOPLE["viewer"]).status_code == 303
     assert Operator.get(Operator.role == "viewer").password_hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
-def test_neither_token_nor_cookie_can_be_read_out_of_the_database(app: Flask, browser: Browser) -> None:
+def test_token_and_cookie_are_not_in_the_database(app: Flask, browser: Browser) -> None:
     token = create_token("uploader", "operator")
     assert re.fullmatch(r"dewey_[\w-]{43}", token)
     browser.sign_in(PEOPLE["viewer"])
     with browser.session_transaction() as session:
         secret = session["_user_id"]
-    assert token.removeprefix("dewey_") not in everything_stored()
-    assert secret not in everything_stored()
-    assert PASSWORD not in everything_stored()
+    assert token.removeprefix("dewey_") not in dump_database()
+    assert secret not in dump_database()
+    assert PASSWORD not in dump_database()
 
 
-def everything_stored() -> str:
+def dump_database() -> str:
     return "\n".join(database.obj.connection().iterdump())
 
 
-def test_a_token_works_until_it_is_revoked_or_its_time_is_over(app: Flask, browser: Browser) -> None:
+def test_token_works_until_revoked_or_expired(app: Flask, browser: Browser) -> None:
     headers = bearer_headers("viewer")
     path = "/api/v1/admin/reading-sessions/cleanup-stats"
     assert browser.get(path, headers=headers).status_code == 200
@@ -68,7 +68,7 @@ def test_a_token_works_until_it_is_revoked_or_its_time_is_over(app: Flask, brows
     assert browser.get(path, headers=headers).status_code == 401
 
 
-def test_the_last_use_of_a_token_is_known_to_the_minute(app: Flask, browser: Browser) -> None:
+def test_token_use_is_recorded_to_the_minute(app: Flask, browser: Browser) -> None:
     headers = bearer_headers("viewer")
     browser.get("/api/v1/admin/reading-sessions/cleanup-stats", headers=headers)
     first = Token.get().used_at
@@ -80,18 +80,18 @@ def test_the_last_use_of_a_token_is_known_to_the_minute(app: Flask, browser: Bro
     assert Token.get().used_at > first
 
 
-def test_a_wrong_token_is_not_helped_by_a_good_cookie(signed_in: Callable[[str], Browser]) -> None:
+def test_wrong_token_is_rejected_despite_a_valid_cookie(sign_in_as: Callable[[str], Browser]) -> None:
     headers = {"Authorization": "Bearer dewey_wrong"}
-    assert signed_in("admin").get("/", headers=headers).status_code == 401
+    assert sign_in_as("admin").get("/", headers=headers).status_code == 401
 
 
-def test_a_proxys_own_password_does_not_hide_the_cookie(signed_in: Callable[[str], Browser]) -> None:
+def test_basic_auth_of_a_proxy_does_not_hide_the_cookie(sign_in_as: Callable[[str], Browser]) -> None:
     headers = {"Authorization": "Basic dXNlcjpwYXNz"}
-    assert signed_in("admin").get("/no-such-page", headers=headers).status_code == 404
+    assert sign_in_as("admin").get("/no-such-page", headers=headers).status_code == 404
 
 
 @pytest.mark.parametrize(
-    ("given", "field"),
+    ("arguments", "field"),
     [
         ({"email": "nobody", "role": "viewer"}, "email"),
         ({"email": "a b@example.org", "role": "viewer"}, "email"),
@@ -100,13 +100,13 @@ def test_a_proxys_own_password_does_not_hide_the_cookie(signed_in: Callable[[str
         ({"email": "a@example.org", "role": "viewer", "password": "x" * 129}, "password"),
     ],
 )
-def test_an_operator_that_cannot_be_is_refused_by_field(app: Flask, given: dict[str, str], field: str) -> None:
+def test_invalid_operator_is_rejected_by_field(app: Flask, arguments: dict[str, str], field: str) -> None:
     with pytest.raises(BadInput) as refusal:
-        create_operator(**given)
+        create_operator(**arguments)
     assert refusal.value.field == field
 
 
-def test_two_of_one_name_are_refused(app: Flask) -> None:
+def test_duplicate_name_is_rejected(app: Flask) -> None:
     with pytest.raises(Refused):
         create_operator(PEOPLE["viewer"].upper(), "admin")
     create_token("uploader", "viewer")

@@ -18,13 +18,13 @@ from models import AuditEntry, Operator, SignIn
 # --- signing in and out --------------------------------------------------------------------------------------
 
 
-def test_signing_in_leads_to_the_page_that_was_wanted(browser: Browser) -> None:
+def test_sign_in_redirects_to_the_requested_page(browser: Browser) -> None:
     to_sign_in = browser.get("/sessions?state=abandoned&page=2").location
     assert to_sign_in == "/login?next=/sessions?state%3Dabandoned%26page%3D2"
     assert browser.sign_in(PEOPLE["viewer"], url=to_sign_in).location == "/sessions?state=abandoned&page=2"
 
 
-def test_the_address_of_a_person_has_no_case(browser: Browser) -> None:
+def test_email_is_case_insensitive(browser: Browser) -> None:
     assert browser.sign_in(" Viewer@Example.ORG ").status_code == 303
 
 
@@ -40,7 +40,7 @@ def test_the_address_of_a_person_has_no_case(browser: Browser) -> None:
         (PEOPLE["admin"], PASSWORD.upper()),
     ],
 )
-def test_a_wrong_pair_gets_one_and_the_same_answer(browser: Browser, email: str, password: str) -> None:
+def test_wrong_email_and_wrong_password_get_the_same_response(browser: Browser, email: str, password: str) -> None:
     answer = browser.sign_in(email, password)
     assert answer.status_code == 401
     assert "do not belong together" in answer.text
@@ -49,21 +49,21 @@ def test_a_wrong_pair_gets_one_and_the_same_answer(browser: Browser, email: str,
 
 
 @pytest.mark.alone
-def test_an_unknown_person_costs_the_same_work_as_a_known_one(app: Flask) -> None:
+def test_unknown_email_takes_as_long_as_a_known_one(app: Flask) -> None:
     stored = Operator.get(Operator.role == "admin").password_hash
     matches("warm up", None)
-    known, unknown = (min(seconds_to_refuse(hash_) for _ in range(3)) for hash_ in (stored, None))
-    assert 0.5 < known / unknown < 2
+    known_seconds, unknown = (min(measure_mismatch(hash_) for _ in range(3)) for hash_ in (stored, None))
+    assert 0.5 < known_seconds / unknown < 2
 
 
-def seconds_to_refuse(stored: str | None) -> float:
+def measure_mismatch(stored: str | None) -> float:
     started = time.process_time()
     assert not matches("wrong password 1", stored)
     return time.process_time() - started
 
 
-def test_a_cookie_copied_before_sign_out_is_dead_after_it(app: Flask, signed_in: Callable[[str], Browser]) -> None:
-    browser, thief = signed_in("admin"), app.test_client()
+def test_copied_cookie_is_invalid_after_sign_out(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:
+    browser, thief = sign_in_as("admin"), app.test_client()
     thief.set_cookie("dewey", browser.get_cookie("dewey").value)
     assert thief.get("/api/v1/admin/reading-sessions/cleanup-stats").status_code == 200
     assert browser.send("/logout").location == "/login"
@@ -71,10 +71,8 @@ def test_a_cookie_copied_before_sign_out_is_dead_after_it(app: Flask, signed_in:
     assert browser.get("/").location == "/login"
 
 
-def test_signing_in_again_makes_a_new_session_and_ends_the_old_one(
-    app: Flask, signed_in: Callable[[str], Browser]
-) -> None:
-    browser, thief = signed_in("admin"), app.test_client()
+def test_second_sign_in_replaces_the_session(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:
+    browser, thief = sign_in_as("admin"), app.test_client()
     before = browser.get_cookie("dewey").value
     thief.set_cookie("dewey", before)
     browser.sign_in(PEOPLE["admin"])
@@ -83,7 +81,7 @@ def test_signing_in_again_makes_a_new_session_and_ends_the_old_one(
     assert thief.get("/api/v1/admin/reading-sessions/cleanup-stats").status_code == 401
 
 
-def test_a_session_planted_before_sign_in_is_not_the_one_after_it(app: Flask, browser: Browser) -> None:
+def test_session_fixation_fails(app: Flask, browser: Browser) -> None:
     browser.get("/login")
     planted = browser.get_cookie("dewey").value
     browser.sign_in(PEOPLE["admin"])
@@ -92,30 +90,30 @@ def test_a_session_planted_before_sign_in_is_not_the_one_after_it(app: Flask, br
     assert thief.get("/api/v1/admin/reading-sessions/cleanup-stats").status_code == 401
 
 
-def test_a_form_from_before_signing_in_cannot_be_sent_after_it(browser: Browser) -> None:
+def test_csrf_token_from_before_the_sign_in_is_rejected(browser: Browser) -> None:
     before = browser.form_token
     browser.sign_in(PEOPLE["admin"])
     assert browser.post("/logout", data={"csrf_token": before}).status_code == 400
 
 
-def test_a_disabled_person_is_out_at_once_and_cannot_come_back(signed_in: Callable[[str], Browser]) -> None:
-    browser = signed_in("admin")
+def test_disabled_operator_is_signed_out_at_once_and_cannot_return(sign_in_as: Callable[[str], Browser]) -> None:
+    browser = sign_in_as("admin")
     Operator.update(disabled_at=now()).where(Operator.email == PEOPLE["admin"]).execute()
     assert browser.get("/").location == "/login"
     assert browser.sign_in(PEOPLE["admin"]).status_code == 401
 
 
 @pytest.mark.adds_views
-def test_a_changed_role_counts_at_once(app: Flask, signed_in: Callable[[str], Browser]) -> None:
+def test_role_change_takes_effect_at_once(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:
     app.add_url_rule("/danger", "danger", needs("admin")(lambda: "done"))
-    browser = signed_in("admin")
+    browser = sign_in_as("admin")
     Operator.update(role="viewer").where(Operator.email == PEOPLE["admin"]).execute()
     assert browser.get("/danger").status_code == 403
 
 
 @pytest.mark.parametrize(("column", "age"), [("seen_at", IDLE), ("created_at", LONGEST)])
-def test_a_sign_in_ends_by_itself(signed_in: Callable[[str], Browser], column: str, age: timedelta) -> None:
-    browser = signed_in("viewer")
+def test_session_expires(sign_in_as: Callable[[str], Browser], column: str, age: timedelta) -> None:
+    browser = sign_in_as("viewer")
     SignIn.update({column: now() - age + timedelta(minutes=1)}).execute()
     assert browser.get("/no-such-page").status_code == 404
     assert 'action="/logout"' in browser.get("/no-such-page").text
@@ -123,8 +121,8 @@ def test_a_sign_in_ends_by_itself(signed_in: Callable[[str], Browser], column: s
     assert 'action="/logout"' not in browser.get("/no-such-page").text
 
 
-def test_only_what_a_person_does_keeps_a_sign_in_alive(signed_in: Callable[[str], Browser]) -> None:
-    browser, earlier = signed_in("viewer"), now() - 2 * SEEN_EVERY
+def test_only_user_navigation_keeps_a_session_alive(sign_in_as: Callable[[str], Browser]) -> None:
+    browser, earlier = sign_in_as("viewer"), now() - 2 * SEEN_EVERY
     SignIn.update(seen_at=earlier).execute()
     browser.get("/no-such-page", headers={"Sec-Fetch-Mode": "cors"})
     assert SignIn.get().seen_at == earlier
@@ -151,14 +149,14 @@ def test_only_what_a_person_does_keeps_a_sign_in_alive(signed_in: Callable[[str]
         "/ok/../\\evil",
     ],
 )
-def test_a_wanted_page_elsewhere_is_not_gone_to(browser: Browser, path: str) -> None:
+def test_next_url_of_another_site_is_ignored(browser: Browser, path: str) -> None:
     assert browser.sign_in(PEOPLE["viewer"], url=f"/login?next={quote(path)}").location == "/"
 
 
 # --- guessing ------------------------------------------------------------------------------------------------
 
 
-def test_guessing_at_one_account_is_stopped_from_wherever_it_comes(browser: Browser) -> None:
+def test_guesses_at_one_account_are_throttled_from_any_address(browser: Browser) -> None:
     for number in range(10):
         browser.environ_base["REMOTE_ADDR"] = f"203.0.113.{number}"
         assert browser.sign_in(PEOPLE["admin"], f"wrong password {number}").status_code == 401
@@ -168,7 +166,7 @@ def test_guessing_at_one_account_is_stopped_from_wherever_it_comes(browser: Brow
     assert browser.sign_in(PEOPLE["viewer"]).status_code == 303
 
 
-def test_guessing_from_one_address_is_stopped_at_whatever_account(browser: Browser) -> None:
+def test_guesses_from_one_address_are_throttled_for_any_account(browser: Browser) -> None:
     for number in range(20):
         assert browser.sign_in(f"nobody{number}@example.org", "wrong").status_code == 401
     assert browser.sign_in(PEOPLE["viewer"]).status_code == 429
@@ -176,14 +174,14 @@ def test_guessing_from_one_address_is_stopped_at_whatever_account(browser: Brows
     assert browser.sign_in(PEOPLE["viewer"]).status_code == 303
 
 
-def test_signing_in_rightly_is_never_throttled(browser: Browser) -> None:
+def test_successful_sign_in_is_never_throttled(browser: Browser) -> None:
     assert {browser.sign_in(PEOPLE["viewer"]).status_code for _ in range(25)} == {303}
 
 
 # --- audit ---------------------------------------------------------------------------------------------------
 
 
-def test_signing_in_and_out_and_failing_to_leave_a_line(browser: Browser) -> None:
+def test_sign_in_sign_out_and_failure_are_audited(browser: Browser) -> None:
     browser.sign_in(PEOPLE["viewer"], "wrong password 1")
     browser.sign_in("my secret passphrase", "")
     browser.sign_in(PEOPLE["viewer"])

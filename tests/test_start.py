@@ -18,7 +18,7 @@ import psutil
 import psycopg2
 import pytest
 from argon2 import PasswordHasher
-from installation import free_port
+from installation import find_free_port
 from waiting import wait_until
 
 from config import QUEUES, ROOT
@@ -28,11 +28,11 @@ WEB = "gunicorn"
 TOGETHER = 10  # seconds in which all of it must be over
 
 
-class Started:
+class RunningDewey:
     """A running `flask start` and what it has printed."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
-        self.data_dir, self.port = folder / "data", free_port()
+        self.data_dir, self.port = folder / "data", find_free_port()
         self.output = folder / f"output-{self.port}"
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
@@ -88,11 +88,11 @@ class Started:
         """Send the signal to the supervisor alone; the seconds until nothing that it started runs any more."""
         processes, began = self.everything(), time.monotonic()
         self.process.send_signal(how)
-        wait_until(lambda: not any(map(runs, processes)), within=TOGETHER + 5)
+        wait_until(lambda: not any(map(is_running, processes)), within=TOGETHER + 5)
         return time.monotonic() - began
 
 
-def runs(process: psutil.Process) -> bool:
+def is_running(process: psutil.Process) -> bool:
     """Not so a dead process that its new parent, the system's first process, has not yet looked after."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -100,11 +100,11 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def environment(data_dir: Path, port: int, **more: str) -> dict[str, str]:
-    return {**os.environ, "DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": str(port), **more}
+def environment(data_dir: Path, port: int, **options: str) -> dict[str, str]:
+    return {**os.environ, "DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": str(port), **options}
 
 
-def ended(command, **environ) -> subprocess.CompletedProcess[str]:
+def run_to_end(command, **environ) -> subprocess.CompletedProcess[str]:
     """A program that is expected to end by itself."""
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60)
 
@@ -113,21 +113,21 @@ def ended(command, **environ) -> subprocess.CompletedProcess[str]:
 def start(tmp_path):
     running = []
 
-    def start_one(**environ: str) -> Started:
-        running.append(Started(tmp_path, environ))
+    def start_one(**environ: str) -> RunningDewey:
+        running.append(RunningDewey(tmp_path, environ))
         return running[-1]
 
     yield start_one
-    for one in running:
-        one.everything()
-        one.process.terminate()
-        psutil.wait_procs(one.known, timeout=TOGETHER)
-        for process in filter(runs, one.known):
+    for dewey in running:
+        dewey.everything()
+        dewey.process.terminate()
+        psutil.wait_procs(dewey.known, timeout=TOGETHER)
+        for process in filter(is_running, dewey.known):
             process.kill()
-        one.process.wait()
+        dewey.process.wait()
 
 
-def test_the_first_start_serves_a_sample_library_and_says_once_how_to_sign_in(start):
+def test_first_start_loads_the_sample_and_prints_the_sign_in_once(start):
     dewey = start()
     dewey.wait_until_settled()
     assert dewey.printed.count(dewey.url) >= 1
@@ -143,7 +143,7 @@ def test_the_first_start_serves_a_sample_library_and_says_once_how_to_sign_in(st
     assert sessions > 1000
 
 
-def test_on_redis_and_postgresql_the_same_start_serves_without_sample_readers(start, fresh_postgresql, redis_url):
+def test_start_on_redis_and_postgresql_loads_no_sample(start, fresh_postgresql, redis_url):
     dewey = start(DATABASE_URL=fresh_postgresql, REDIS_URL=redis_url, SECRET_KEY="k" * 32)
     dewey.wait_until_settled()
     assert "Password  " in dewey.printed
@@ -153,7 +153,7 @@ def test_on_redis_and_postgresql_the_same_start_serves_without_sample_readers(st
     assert not (dewey.data_dir / "dewey.db").exists() and not (dewey.data_dir / "queue.db").exists()
 
 
-def test_with_json_lines_every_program_writes_them(start):
+def test_json_log_format_applies_to_every_program(start):
     dewey = start(LOG_FORMAT="json")
     dewey.wait_until_settled()
     dewey.end(signal.SIGINT)
@@ -163,7 +163,7 @@ def test_with_json_lines_every_program_writes_them(start):
 
 
 @pytest.mark.alone
-def test_a_second_start_is_quick_keeps_the_data_and_prints_no_password(start):
+def test_second_start_is_quick_keeps_data_and_prints_no_password(start):
     first = start()
     first.wait_until_settled()
     first.end(signal.SIGINT)
@@ -182,7 +182,7 @@ def test_a_second_start_is_quick_keeps_the_data_and_prints_no_password(start):
 
 
 @pytest.mark.alone
-def test_a_killed_consumer_is_back_within_seconds_and_the_web_server_never_notices(start):
+def test_killed_consumer_returns_within_seconds_without_web_downtime(start):
     dewey = start()
     dewey.wait_until_settled()
     web, consumer = dewey.program(WEB), dewey.program("tasks.light")
@@ -206,7 +206,7 @@ def test_a_killed_consumer_is_back_within_seconds_and_the_web_server_never_notic
 
 
 @pytest.mark.alone
-def test_a_killed_web_server_is_back_within_seconds(start):
+def test_killed_web_server_returns_within_seconds(start):
     dewey = start()
     dewey.wait_until_settled()
     web = dewey.program(WEB)
@@ -214,7 +214,7 @@ def test_a_killed_web_server_is_back_within_seconds(start):
     wait_until(lambda: (new := dewey.program(WEB)) and new != web and dewey.answers(), within=10)
 
 
-def test_a_consumer_that_was_stopped_stays_stopped(start):
+def test_stopped_consumer_stays_stopped(start):
     dewey = start()
     dewey.wait_until_settled()
     stopped, killed = dewey.program("tasks.heavy"), dewey.program("tasks.light")
@@ -229,7 +229,7 @@ def test_a_consumer_that_was_stopped_stays_stopped(start):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.alone
-def test_a_signal_ends_every_process_within_10_seconds(start, how):
+def test_signal_stops_every_process_within_10_seconds(start, how):
     dewey = start()
     dewey.wait_until_settled()
     assert dewey.end(how) < TOGETHER
@@ -238,7 +238,7 @@ def test_a_signal_ends_every_process_within_10_seconds(start, how):
 
 
 @pytest.mark.alone
-def test_even_a_consumer_that_hangs_is_gone_within_10_seconds(start):
+def test_hanging_consumer_is_stopped_within_10_seconds(start):
     dewey = start()
     dewey.wait_until_settled()
     dewey.program("tasks.normal").suspend()
@@ -246,13 +246,13 @@ def test_even_a_consumer_that_hangs_is_gone_within_10_seconds(start):
 
 
 @pytest.mark.alone
-def test_when_the_supervisor_is_killed_nothing_stays_behind(start):
+def test_killed_supervisor_leaves_no_process_behind(start):
     dewey = start()
     dewey.wait_until_settled()
     assert dewey.end(signal.SIGKILL) < TOGETHER
 
 
-def test_a_queue_without_workers_gets_no_consumer(start):
+def test_queue_without_workers_has_no_consumer(start):
     dewey = start(WORKERS_HEAVY="0", WORKERS_NORMAL="0", WORKERS_LIGHT="1")
     dewey.wait_until_settled(WEB, "tasks.light")
     assert len(dewey.supervisor.children()) == 3
@@ -260,12 +260,12 @@ def test_a_queue_without_workers_gets_no_consumer(start):
     assert dewey.program("tasks.light").cmdline()[-2:] == ["-w", "1"]
 
 
-def test_the_health_check_of_a_worker_tells_a_queue_that_is_served_from_one_that_is_not(start):
+def test_worker_healthcheck_distinguishes_served_from_unserved_queues(start):
     dewey = start(WORKERS_HEAVY="0", WORKERS_NORMAL="0", WORKERS_LIGHT="1")
     dewey.wait_until_settled(WEB, "tasks.light")
 
     def health_of(queue: str) -> subprocess.CompletedProcess[str]:
-        return ended([sys.executable, "-m", "engine.alive", queue], DATA_DIR=str(dewey.data_dir))
+        return run_to_end([sys.executable, "-m", "engine.alive", queue], DATA_DIR=str(dewey.data_dir))
 
     assert health_of("light").returncode == 0
     unserved = health_of("heavy")
@@ -276,19 +276,19 @@ def test_the_health_check_of_a_worker_tells_a_queue_that_is_served_from_one_that
     assert health_of("light").returncode == 1
 
 
-def test_a_port_in_use_is_one_clear_line_and_nothing_is_touched(tmp_path):
+def test_port_in_use_is_reported_in_one_line_and_changes_nothing(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        refused = ended([*FLASK, "start"], **environment(tmp_path / "data", port))
+        refused = run_to_end([*FLASK, "start"], **environment(tmp_path / "data", port))
     assert refused.returncode == 2 and refused.stdout == ""
     assert refused.stderr == f"dewey: port {port} is in use; set PORT to another one\n"
     assert not (tmp_path / "data" / "dewey.db").exists()
 
 
-def test_an_address_of_another_machine_is_one_clear_line(tmp_path):
-    refused = ended([*FLASK, "start"], **environment(tmp_path / "data", 8000, HOST="192.0.2.1"))
+def test_address_of_another_machine_is_reported_in_one_line(tmp_path):
+    refused = run_to_end([*FLASK, "start"], **environment(tmp_path / "data", 8000, HOST="192.0.2.1"))
     assert refused.returncode == 2
     assert refused.stderr.startswith("dewey: HOST='192.0.2.1' PORT='8000' cannot be used: ")
     assert refused.stderr.count("\n") == 1
@@ -305,7 +305,7 @@ def test_an_address_of_another_machine_is_one_clear_line(tmp_path):
     ],
     ids=["start", "migrate", "watch", "consumer", "web"],
 )
-def test_a_bad_setting_ends_every_program_with_one_line(command, tmp_path):
-    refused = ended(command, **environment(tmp_path / "data", 8000, LEASE_SECONDS="soon"))
+def test_invalid_setting_stops_every_program_with_one_line(command, tmp_path):
+    refused = run_to_end(command, **environment(tmp_path / "data", 8000, LEASE_SECONDS="soon"))
     assert refused.returncode == 2 and refused.stdout == ""
     assert refused.stderr == "dewey: LEASE_SECONDS='soon' cannot be used: a whole number from 2 to 3600 is allowed\n"

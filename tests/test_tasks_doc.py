@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 from consumers import BIN, ROOT
-from installation import free_port
+from installation import find_free_port
 from waiting import wait_until
 
 TEXT = (ROOT / "docs/tasks.md").read_text()
-DECLARED, CALLED = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-ASKED, SENT, *LOOKED = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+DECLARATION, PYTHON_CALL = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+RUN_COMMAND, REQUEST, *INSPECTIONS = [
+    line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()
+]
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "docs", "benchmarks")
 
 
@@ -27,10 +29,10 @@ class Copy:
     """The program with one task more, and what is run of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder / "dewey", free_port()
+        self.folder, self.port = folder / "dewey", find_free_port()
         shutil.copytree(ROOT, self.folder, ignore=LEFT_OUT)
         with open(self.folder / "tasks.py", "a") as tasks:
-            tasks.write("\n\n" + DECLARED)
+            tasks.write("\n\n" + DECLARATION)
         own = {"PORT": str(self.port), "DATA_DIR": str(folder / "data"), "WORKERS_HEAVY": "0", "WORKERS_LIGHT": "0"}
         self.environment = os.environ | own
 
@@ -70,13 +72,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
         yield made
 
 
-def test_it_is_asked_for_in_the_terminal(copy: Copy) -> None:
-    assert json.loads(copy.flask(*shlex.split(ASKED)[1:])) == "7-640.png"
+def test_documented_command_runs_the_task(copy: Copy) -> None:
+    assert json.loads(copy.flask(*shlex.split(RUN_COMMAND)[1:])) == "7-640.png"
 
 
-def test_it_is_asked_for_by_a_script(copy: Copy) -> None:
+def test_documented_request_runs_the_task(copy: Copy) -> None:
     token = copy.flask("token", "create", "docs", "--role", "operator").splitlines()[-1]
-    words = shlex.split(SENT.replace("$TOKEN", token).replace(":8000", f":{copy.port}"))
+    words = shlex.split(REQUEST.replace("$TOKEN", token).replace(":8000", f":{copy.port}"))
     url, body = words[3], words[words.index("-d") + 1]
     headers = dict(words[at + 1].split(": ") for at, word in enumerate(words) if word == "-H")
     with urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers)) as answer:
@@ -84,11 +86,11 @@ def test_it_is_asked_for_by_a_script(copy: Copy) -> None:
     assert wait_until(lambda: "7-320.png" in copy.flask("runs", "show", run_id))
 
 
-def test_it_is_asked_for_in_python(copy: Copy) -> None:
-    done = copy.python("-c", CALLED)
+def test_documented_python_call_runs_the_task(copy: Copy) -> None:
+    done = copy.python("-c", PYTHON_CALL)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", LOOKED)
-def test_it_is_looked_after(copy: Copy, command: str) -> None:
+@pytest.mark.parametrize("command", INSPECTIONS)
+def test_documented_inspection_command_succeeds(copy: Copy, command: str) -> None:
     copy.flask(*shlex.split(command)[1:])

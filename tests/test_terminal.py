@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from browsers import Flasks, bearer_headers
+from browsers import RunFlask, bearer_headers
+from factories import create_attempt, create_consumer, create_run
 from flask import Flask
-from library import attempt, consumer_of, run
 
 from admin.cli.output import fact_lines, me, shown, table_lines
 from admin.operations.registry import perform
@@ -42,11 +42,11 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "books.py", line 3, in f
         ("a\x1b[31m\nb", "a�[31m�b"),
     ],
 )
-def test_a_cell_is_one_line_with_its_instant_in_utc_and_a_number_that_tells(cell: Any, text: str) -> None:
+def test_cell_is_one_line_with_utc_times_and_rounded_numbers(cell: Any, text: str) -> None:
     assert shown(cell) == text
 
 
-def test_a_column_without_a_number_is_to_the_left() -> None:
+def test_column_without_numbers_is_left_aligned() -> None:
     titles, rows = ("count", "nobody"), [(1, None), (12, None), (None, None)]
     assert table_lines(titles, rows) == ["count  nobody", "    1  –", "   12  –", "    –  –"]
 
@@ -54,7 +54,7 @@ def test_a_column_without_a_number_is_to_the_left() -> None:
 # --- one thing -----------------------------------------------------------------------------------------------
 
 
-def test_names_and_values_are_aligned_and_what_has_parts_is_below_them() -> None:
+def test_names_and_values_are_aligned_and_nested_values_indented() -> None:
     facts = {
         "result": {"deadline": AT.isoformat(), "error": None},
         "args": [1, "x"],
@@ -86,24 +86,24 @@ def test_names_and_values_are_aligned_and_what_has_parts_is_below_them() -> None
     ]
 
 
-def test_many_records_are_a_table_where_it_has_room_else_one_below_the_other() -> None:
+def test_records_are_a_table_if_it_fits_or_else_a_list() -> None:
     few = [{"name": "hours", "default": 24}, {"name": "book", "default": None}]
     assert fact_lines({"few": few}) == ["few:", "  name   default", "  hours       24", "  book         –"]
     wide = [{"name": "x" * 70, "text": "y" * 70}, {"name": "z", "text": None}]
     assert fact_lines({"wide": wide}) == ["wide:", f"  - name  {'x' * 70}", f"    text  {'y' * 70}", "  - name  z"]
 
 
-def test_what_a_task_was_given_is_told_with_its_nones_and_a_last_newline_is_none() -> None:
+def test_task_values_keep_nones_and_drop_a_trailing_newline() -> None:
     assert fact_lines({"result": [{"a": None, "b": 1}]}) == ["result:", "  a  b", "  –  1"]
     assert fact_lines({"args": [{}], "error": "boom\n"}) == ["args   [{}]", "error  boom"]
 
 
-def test_a_run_is_shown_with_its_attempts_and_their_tracebacks_as_lines(flask: Flasks) -> None:
-    one = run(state="failed", enqueued_at=AT, ended_at=AT, error="E: refused", run_ms=2.0, priority=2.0)
+def test_run_is_shown_with_attempts_and_tracebacks(flask: RunFlask) -> None:
+    run = create_run(state="failed", enqueued_at=AT, ended_at=AT, error="E: refused", run_ms=2.0, priority=2.0)
     for number in (1, 2):
-        attempt(one, number, "failed", traceback=TRACEBACK, started_at=AT, ended_at=AT)
-    lines = flask("runs", "show", one.id).split("\n")
-    assert lines[0].split() == ["id", one.id]
+        create_attempt(run, number, "failed", traceback=TRACEBACK, started_at=AT, ended_at=AT)
+    lines = flask("runs", "show", run.id).split("\n")
+    assert lines[0].split() == ["id", run.id]
     assert {"priority       2", "enqueued_at    2026-11-24 09:30:05", "run_ms         2"} <= set(lines)
     history = lines[lines.index("history:") + 1 :]
     assert sum(line.startswith("  - run_id") for line in history) == 2
@@ -116,27 +116,27 @@ def test_a_run_is_shown_with_its_attempts_and_their_tracebacks_as_lines(flask: F
     ]
 
 
-def test_an_error_is_shown_with_its_newest_failure_in_full_and_a_line_for_each_before_it(flask: Flasks) -> None:
+def test_error_shows_its_newest_failure_fully_and_others_in_a_line(flask: RunFlask) -> None:
     times = {"first_seen_at": AT, "last_seen_at": AT}
     texts = {"task": "f", "exception": "E", "place": "books.py", "code": "x", "message": "refused"}
     ErrorGroup.create(id="e1", state="open", **texts, **times)
-    one = run("f", "failed")
+    run = create_run("f", "failed")
     for number in range(3):
         values = {"ended_at": AT + timedelta(seconds=number), "error": f"E: refused\n{number}", "worker": "w"}
-        attempt(one, number, "failed", traceback=TRACEBACK, error_group="e1", **values)
-    told = flask("errors", "show", "e1")
-    group, _title, rest = told.partition("\n\nThe newest failure:\n")
+        create_attempt(run, number, "failed", traceback=TRACEBACK, error_group="e1", **values)
+    output = flask("errors", "show", "e1")
+    group, _title, rest = output.partition("\n\nThe newest failure:\n")
     newest, _title, before = rest.partition("\n\nBefore it:\n")
     assert "last_seen_at   2026-11-24 09:30:05" in group.split("\n")
     assert "ended_at     2026-11-24 09:30:07" in newest and "\n  E: refused\n  2\n" in newest
-    assert told.count("Traceback") == newest.count("\n  Traceback (most recent call last):\n") == 1
+    assert output.count("Traceback") == newest.count("\n  Traceback (most recent call last):\n") == 1
     assert [line.split()[2:] for line in before.split("\n")[1:]] == [
         ["2026-11-24", f"09:30:0{second}", "w", "E:", "refused"] for second in (6, 5)
     ]
     assert len(json.loads(flask("errors", "show", "e1", "--json"))["examples"]) == 3
 
 
-def test_what_is_told_of_a_list_as_a_whole_is_above_it(flask: Flasks) -> None:
+def test_list_summary_is_above_the_table(flask: RunFlask) -> None:
     above, _blank, table = flask("statistics", "runs", "--hours", "1").partition("\n\n")
     assert "hours         1" in above.split("\n") and table.startswith("start ")
     assert "is not one of '1', '24', '168'" in flask("statistics", "runs", "--hours", "5", code=2)
@@ -145,8 +145,8 @@ def test_what_is_told_of_a_list_as_a_whole_is_above_it(flask: Flasks) -> None:
 # --- lists ---------------------------------------------------------------------------------------------------
 
 
-def test_the_preflight_tells_how_many_in_which_states_and_the_fingerprint(flask: Flasks) -> None:
-    found = [run(state=state, enqueued_at=AT) for state in ("failed", "failed", "dead")]
+def test_preflight_shows_counts_by_state_and_the_fingerprint(flask: RunFlask) -> None:
+    made = [create_run(state=state, enqueued_at=AT) for state in ("failed", "failed", "dead")]
     words = ("bulk", "preflight", "--search", "state:failed,dead")
     fingerprint = json.loads(flask(*words, "--json"))["fingerprint"]
     facts, _title, sample = flask(*words).partition("\n\nThe newest:\n")
@@ -154,26 +154,28 @@ def test_the_preflight_tells_how_many_in_which_states_and_the_fingerprint(flask:
     assert sorted(facts.split("\n")[1].removeprefix("states ").strip().split(", ")) == ["dead 1", "failed 2"]
     titles, *rows = sample.split("\n")
     assert titles.split() == ["id", "task", "queue", "state", "enqueued_at"]
-    assert sorted(row.split()[0] for row in rows) == sorted(one.id for one in found)
+    assert sorted(row.split()[0] for row in rows) == sorted(row.id for row in made)
     assert all(row.endswith("  2026-11-24 09:30:05") for row in rows)
-    named = flask("bulk", "preflight", "--run", found[0].id, "--run", found[2].id)
+    named = flask("bulk", "preflight", "--run", made[0].id, "--run", made[2].id)
     assert named.startswith("runs         2\n")
     assert flask("bulk", "preflight", "--search", "task:nothing").startswith("runs         0\nfingerprint ")
 
 
-def test_consumers_that_are_gone_are_last_and_without_what_they_used(flask: Flasks) -> None:
+def test_stopped_consumers_are_last_and_without_usage(flask: RunFlask) -> None:
     used = {"rss_bytes": 70 << 20, "cpu_percent": 3.0}
-    gone = consumers.worker_name(consumer_of("light", stopped_at=now(), beat_at=now() + timedelta(seconds=1), **used))
-    lost = consumers.worker_name(consumer_of("light", beat_at=now() - timedelta(hours=1), **used))
-    late = consumers.worker_name(consumer_of("light", beat_at=now() - timedelta(seconds=9), **used))
-    live = consumers.worker_name(consumer_of("light", **used))
+    gone = consumers.worker_name(
+        create_consumer("light", stopped_at=now(), beat_at=now() + timedelta(seconds=1), **used)
+    )
+    lost = consumers.worker_name(create_consumer("light", beat_at=now() - timedelta(hours=1), **used))
+    late = consumers.worker_name(create_consumer("light", beat_at=now() - timedelta(seconds=9), **used))
+    live = consumers.worker_name(create_consumer("light", **used))
     rows = [line.split() for line in flask("workers", "list").split("\n")[1:]]
     assert [row[:2] for row in rows] == [[live, "live"], [late, "late"], [lost, "lost"], [gone, "stopped"]]
     assert rows[0][2:7] == ["2", "0", "70", "MB", "3"]
     assert rows[3][2:6] == ["2", "–", "–", "–"]
 
 
-def test_times_are_to_the_second_wherever_they_stand_in_a_table(flask: Flasks) -> None:
+def test_times_in_tables_are_to_the_second(flask: RunFlask) -> None:
     flask("operator", "create", "ann@example.org", "--role", "viewer")
     flask("token", "create", "x", "--role", "viewer")
     for row in AuditEntry.select():
@@ -186,15 +188,15 @@ def test_times_are_to_the_second_wherever_they_stand_in_a_table(flask: Flasks) -
     assert f"  {Run.get().enqueued_at:%Y-%m-%d %H:%M:%S}  " in flask("queues", "head", "light")
 
 
-def test_pauses_and_snoozes_tell_their_end_as_tables_do(flask: Flasks) -> None:
+def test_pauses_and_snoozes_show_their_end_like_tables(flask: RunFlask) -> None:
     until = ("--until", "2099-01-01T00:00")
     paused = flask("schedule", "pause", "close_abandoned_sessions", *until)
     assert paused == "The schedule of close_abandoned_sessions is paused until 2099-01-01 00:00:00."
     assert "until 2099-01-01 00:00:00" in flask("schedule", "list")
 
 
-def test_a_broker_is_shown_without_a_blank_line_and_with_a_ping_that_can_be_read(
-    flask: Flasks, monkeypatch: pytest.MonkeyPatch
+def test_broker_is_shown_without_blank_lines_and_with_a_rounded_ping(
+    flask: RunFlask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = broker_health.health
     monkeypatch.setattr(broker_health, "health", lambda queue: real(queue)._replace(ping_ms=0.02121199941029772))
@@ -203,32 +205,32 @@ def test_a_broker_is_shown_without_a_blank_line_and_with_a_ping_that_can_be_read
     assert "ping_ms       0.0212" in lines
 
 
-def test_the_parts_of_the_alerts_have_titles(flask: Flasks) -> None:
-    told = flask("alerts", "list", code=1)
-    assert told.startswith("Rules:\nrule ") and "\n\nThe last notices:\nnone" in told
+def test_alert_sections_have_titles(flask: RunFlask) -> None:
+    output = flask("alerts", "list", code=1)
+    assert output.startswith("Rules:\nrule ") and "\n\nThe last notices:\nnone" in output
 
 
 # --- commands ------------------------------------------------------------------------------------------------
 
 
-def test_what_was_done_to_a_run_is_a_sentence(flask: Flasks, served: None) -> None:
-    one = run("get_cleanup_statistics", "failed", ended_at=now())
-    assert flask("runs", "retry", one.id) == f"{one.id} is back in its queue."
-    assert flask("runs", "cancel", one.id) == "It will not run."
-    other = run(state="failed", ended_at=now())
+def test_run_action_prints_a_sentence(flask: RunFlask, live_consumers: None) -> None:
+    run = create_run("get_cleanup_statistics", "failed", ended_at=now())
+    assert flask("runs", "retry", run.id) == f"{run.id} is back in its queue."
+    assert flask("runs", "cancel", run.id) == "It will not run."
+    other = create_run(state="failed", ended_at=now())
     assert flask("runs", "delete", other.id, "--yes") == f"{other.id} is deleted."
 
 
-def test_the_help_says_what_waiting_is(flask: Flasks) -> None:
-    told = " ".join(flask("run-task", "--help").split())
-    assert "Wait for the result, at most so many seconds (60 without a number), and print it." in told
+def test_help_explains_wait(flask: RunFlask) -> None:
+    output = " ".join(flask("run-task", "--help").split())
+    assert "Wait for the result, at most so many seconds (60 without a number), and print it." in output
 
 
-def test_a_parameter_that_there_is_not_is_answered_with_those_that_there_are(app: Flask) -> None:
+def test_unknown_parameter_error_lists_the_parameters(app: Flask) -> None:
     with pytest.raises(BadInput) as wrong:
         perform(me(), "tasks.run", name="get_cleanup_statistics", kwargs={})
-    told = "kwargs: tasks.run has no such parameter; it has arguments, args, eta, priority"
-    assert wrong.value.description == told
+    expected = "kwargs: tasks.run has no such parameter; it has arguments, args, eta, priority"
+    assert wrong.value.description == expected
     headers = bearer_headers("admin")
     paths = ("statistics/runs?days=1", "statistics/sessions?days=1")
     answers = [app.test_client().get(f"/api/v1/admin/{path}", headers=headers).json["detail"] for path in paths]

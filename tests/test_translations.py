@@ -11,9 +11,9 @@ import pytest
 from babel.messages.catalog import Message
 from babel.messages.pofile import read_po
 from browsers import Browser
+from factories import create_attempt, create_closed_session, create_consumer, create_run, create_session
 from flask import Flask
 from jinja2 import Environment, nodes
-from library import attempt, closed, consumer_of, run, session
 
 from config import LANGUAGES
 from engine.models import now
@@ -26,7 +26,7 @@ from gather import catalogues, gathered, is_translated  # noqa: E402
 
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 PROGRAMS = sorted((ROOT / "admin").rglob("*.py"))
-PLACES = re.compile(r"%\((\w+)\)s")
+PLACEHOLDERS = re.compile(r"%\((\w+)\)s")
 
 #: What is called the same in every language: names of programs, formats and units.
 NAMES = {
@@ -46,7 +46,7 @@ NAMES = {
 }
 
 #: Attributes that people read or hear.
-SAID = {"title", "aria-label", "placeholder", "alt", "aria-description"}
+TEXT_ATTRIBUTES = {"title", "aria-label", "placeholder", "alt", "aria-description"}
 
 #: Who answers programs, in English, or speaks in the terminal.
 IN_ENGLISH = {
@@ -59,7 +59,7 @@ IN_ENGLISH = {
 }
 
 
-def place_of(path: Path) -> str:
+def relative_path(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
@@ -71,33 +71,33 @@ def messages(path: Path) -> list[Message]:
         return [message for message in read_po(file, locale=path.parent.parent.name) if message.id]
 
 
-def test_there_is_a_catalogue_for_every_language_but_the_one_it_is_written_in() -> None:
+def test_every_language_but_english_has_a_catalogue() -> None:
     assert {path.parent.parent.name for path in catalogues()} == set(LANGUAGES) - {"en"}
 
 
 @pytest.mark.parametrize("path", catalogues(), ids=lambda path: path.parent.parent.name)
-def test_every_sentence_is_translated_and_none_is_left_over(path: Path) -> None:
-    translated = {(one.context, one.id) for one in messages(path) if is_translated(one)}
-    said = {(one.context, one.id) for one in gathered() if one.id}
-    assert said - translated == set(), "run `make words` and fill in what is empty"
-    assert translated - said == set(), "run `make words`"
+def test_catalogues_are_complete_without_obsolete_messages(path: Path) -> None:
+    translated = {(message.context, message.id) for message in messages(path) if is_translated(message)}
+    used = {(message.context, message.id) for message in gathered() if message.id}
+    assert used - translated == set(), "run `make words` and fill in what is empty"
+    assert translated - used == set(), "run `make words`"
 
 
 @pytest.mark.parametrize("path", catalogues(), ids=lambda path: path.parent.parent.name)
-def test_a_translation_has_the_same_places_for_values_and_no_others(path: Path) -> None:
+def test_translation_has_the_placeholders_and_tags_of_its_source(path: Path) -> None:
     for message in messages(path):
         sources = message.id if message.pluralizable else (message.id,)
         forms = message.string if message.pluralizable else (message.string,)
-        allowed = [sorted(PLACES.findall(source)) for source in sources]
+        allowed = [sorted(PLACEHOLDERS.findall(source)) for source in sources]
         for form in forms:
-            found = sorted(PLACES.findall(form))
-            assert found == allowed[-1] or (message.pluralizable and found in allowed), form
-            if PLACES.search(form):
-                form % dict.fromkeys(found, 1)
+            placeholders = sorted(PLACEHOLDERS.findall(form))
+            assert placeholders == allowed[-1] or (message.pluralizable and placeholders in allowed), form
+            if PLACEHOLDERS.search(form):
+                form % dict.fromkeys(placeholders, 1)
             assert re.findall(r"</?\w+", form) == re.findall(r"</?\w+", sources[-1]), form
 
 
-def test_russian_has_its_three_forms(app: Flask) -> None:
+def test_russian_has_three_plural_forms(app: Flask) -> None:
     forms = {1: "Закрыть 1 сессию", 3: "Закрыть 3 сессии", 11: "Закрыть 11 сессий", 21: "Закрыть 21 сессию"}
     forms[COUNTED_TO + 1] = "Закрыть 10\u00a0000+ сессий"
     template = app.jinja_env.from_string("{{ ngettext('Close %(num)s session', 'Close %(num)s sessions', n) }}")
@@ -108,7 +108,7 @@ def test_russian_has_its_three_forms(app: Flask) -> None:
 # --- templates -----------------------------------------------------------------------------------------------
 
 
-class Said(HTMLParser):
+class TextCollector(HTMLParser):
     """The texts of a page that people read or hear."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class Said(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.inside.append(tag)
-        self.texts += [value or "" for name, value in attrs if name in SAID]
+        self.texts += [value or "" for name, value in attrs if name in TEXT_ATTRIBUTES]
 
     def handle_endtag(self, tag: str) -> None:
         while self.inside and self.inside.pop() != tag:
@@ -165,12 +165,12 @@ def literals(node: nodes.Expr) -> Iterator[str]:
                 yield from literals(part)
 
 
-def unmarked(source: str) -> list[str]:
+def find_unmarked(source: str) -> list[str]:
     environment = Environment(extensions=["jinja2.ext.i18n"], trim_blocks=True, lstrip_blocks=True)
     environment.newstyle_gettext = True  # type: ignore[attr-defined]
-    said = Said()
-    said.feed("".join(skeleton(environment.parse(source))))
-    words = (re.sub(r"https?://\S+|\w+@\S+|&\w+;", " ", text).split() for text in said.texts)
+    collector = TextCollector()
+    collector.feed("".join(skeleton(environment.parse(source))))
+    words = (re.sub(r"https?://\S+|\w+@\S+|&\w+;", " ", text).split() for text in collector.texts)
     return [
         word
         for text in words
@@ -180,12 +180,12 @@ def unmarked(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
-def test_a_template_says_nothing_of_its_own(path: Path) -> None:
-    assert unmarked(path.read_text()) == []
+def test_templates_contain_only_marked_text(path: Path) -> None:
+    assert find_unmarked(path.read_text()) == []
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "expected"),
     [
         ('<p>{{ _("Close") }} <b>Open</b></p>', ["Open"]),
         ('<a title="{{ _(\'x\') }} now" href="/words/elsewhere">', ["now"]),
@@ -194,21 +194,30 @@ def test_a_template_says_nothing_of_its_own(path: Path) -> None:
         ('<p>{% if a %}{{ name or "nobody" }}{% endif %}</p>', ["nobody"]),
     ],
 )
-def test_what_is_not_marked_is_found(source: str, found: list[str]) -> None:
-    assert unmarked(source) == found
+def test_unmarked_text_is_detected(source: str, expected: list[str]) -> None:
+    assert find_unmarked(source) == expected
 
 
 # --- programs ------------------------------------------------------------------------------------------------
 
-TELLS = {"BadInput", "Refused", "NotAllowed", "NotFound", "flash", "abort", "ServiceUnavailable", "Unauthorized"}
+MESSAGE_FUNCTIONS = {
+    "BadInput",
+    "Refused",
+    "NotAllowed",
+    "NotFound",
+    "flash",
+    "abort",
+    "ServiceUnavailable",
+    "Unauthorized",
+}
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in PROGRAMS if place_of(path) not in IN_ENGLISH], ids=lambda path: path.name
+    "path", [path for path in PROGRAMS if relative_path(path) not in IN_ENGLISH], ids=lambda path: path.name
 )
-def test_a_program_tells_people_nothing_that_is_not_marked(path: Path) -> None:
+def test_programs_show_only_marked_text(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in TELLS:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MESSAGE_FUNCTIONS:
             for value in node.args:
                 text = value.value if isinstance(value, ast.Constant) else ""
                 assert not isinstance(value, ast.JoinedStr), ast.unparse(node)
@@ -218,22 +227,22 @@ def test_a_program_tells_people_nothing_that_is_not_marked(path: Path) -> None:
 # --- pages ---------------------------------------------------------------------------------------------------
 
 
-def test_a_russian_page_says_nothing_in_english(app: Flask, operator: Browser) -> None:
-    consumer_of("light")
-    session(minutes_ago=150)
-    closed(ended_at=now())
-    one = run("process_book", "failed", error="BadZipFile: no", run_ms=12.5)
-    attempt(one, 1, "failed", error="BadZipFile: no", traceback="Traceback\nBadZipFile: no")
+def test_russian_pages_contain_no_english(app: Flask, operator: Browser) -> None:
+    create_consumer("light")
+    create_session(minutes_ago=150)
+    create_closed_session(ended_at=now())
+    run = create_run("process_book", "failed", error="BadZipFile: no", run_ms=12.5)
+    create_attempt(run, 1, "failed", error="BadZipFile: no", traceback="Traceback\nBadZipFile: no")
     operator.set_cookie("language", "ru")
     english = {text for message in gathered() if message.id for text in texts(message) if len(text.split()) > 1}
     pages = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments}
     pages -= {"/metrics"} | {page for page in pages if page.startswith(("/api", "/health", "/ready"))}
-    for page in sorted(pages | {f"/runs/{one.id}", "/sessions?state=closed", "/no-such-page"}):
-        answer, said = operator.get(page, follow_redirects=True, buffered=True), Said()
+    for page in sorted(pages | {f"/runs/{run.id}", "/sessions?state=closed", "/no-such-page"}):
+        answer, collector = operator.get(page, follow_redirects=True, buffered=True), TextCollector()
         if answer.mimetype != "text/html":
             continue
-        said.feed(answer.text)
-        shown = {" ".join(text.split()) for text in said.texts}
+        collector.feed(answer.text)
+        shown = {" ".join(text.split()) for text in collector.texts}
         assert shown & english == set(), page
         assert any(re.search("[А-Яа-я]", text) for text in shown), page
 

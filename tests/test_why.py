@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import create_consumer, create_run
 from installation import Installation
-from library import consumer_of, run
 
 from engine.broker.messages import Requester
 from engine.broker.redis.storage import RedisStorage
@@ -25,7 +25,7 @@ VERA = Requester("operator", "vera")
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def light(request: pytest.FixtureRequest, library: None, tmp_path: Path) -> Iterator[Queue]:
+def light(request: pytest.FixtureRequest, sqlite_database: None, tmp_path: Path) -> Iterator[Queue]:
     queue = Queue("light")
     if request.param == "redis":
         queue.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
@@ -52,13 +52,13 @@ def light(request: pytest.FixtureRequest, library: None, tmp_path: Path) -> Iter
 @pytest.fixture
 def consumer(light: Queue) -> WorkerProcess:
     """One on record that is alive, with two workers; what this thread takes from the queue is held by its first."""
-    made = consumer_of("light")
+    made = create_consumer("light")
     light.storage.heartbeats.record(made.id, {})
     light.set_worker_identity(made.id, "Worker-1")
     return made
 
 
-def asked(queue: Queue, task: str = "read", **options: Any) -> str:
+def enqueue_run(queue: Queue, task: str = "read", **options: Any) -> str:
     return str(runs.run_task({"light": queue}, task, by=VERA, **options).id)
 
 
@@ -67,11 +67,11 @@ def causes(queue: Queue, run_id: str) -> list[Cause]:
 
 
 def kinds(queue: Queue, run_id: str) -> list[str]:
-    return [one.kind for one in causes(queue, run_id)]
+    return [cause.kind for cause in causes(queue, run_id)]
 
 
-def test_a_queue_that_nobody_has_ever_served(light: Queue) -> None:
-    (cause,) = [one for one in causes(light, asked(light)) if one.kind != "ahead"]
+def test_queue_that_was_never_served(light: Queue) -> None:
+    (cause,) = [cause for cause in causes(light, enqueue_run(light)) if cause.kind != "ahead"]
     assert cause == ("no_worker", {"queue": "light", "wanted": True, "last": None, "state": None, "seen_at": None})
 
 
@@ -79,23 +79,23 @@ def test_a_queue_that_nobody_has_ever_served(light: Queue) -> None:
     ("state", "since"),
     [("lost", "beat_at"), ("stopped", "stopped_at"), ("quiet", "quiet_at")],
 )
-def test_a_queue_whose_last_consumer_is_gone_or_quiet(light: Queue, state: str, since: str) -> None:
-    gone = consumer_of("light", **{since: now() - timedelta(minutes=5)})
-    consumer_of("heavy")
-    cause = causes(light, asked(light))[0]
+def test_queue_whose_last_consumer_is_gone_or_quiet(light: Queue, state: str, since: str) -> None:
+    gone = create_consumer("light", **{since: now() - timedelta(minutes=5)})
+    create_consumer("heavy")
+    cause = causes(light, enqueue_run(light))[0]
     assert (cause.kind, cause.facts["state"]) == ("no_worker", state)
     assert cause.facts["last"] == f"light@app-1:{gone.pid}"
     assert cause.facts["seen_at"] == (gone.stopped_at or gone.beat_at)
 
 
 @pytest.mark.usefixtures("consumer")
-def test_a_free_worker_stands_in_nobodys_way(light: Queue) -> None:
-    assert causes(light, asked(light)) == [Cause("next", {"queue": "light", "free": 2})]
+def test_run_with_a_free_worker_is_next(light: Queue) -> None:
+    assert causes(light, enqueue_run(light)) == [Cause("next", {"queue": "light", "free": 2})]
 
 
 @pytest.mark.usefixtures("consumer")
-def test_a_paused_queue_and_a_paused_task_tell_by_whom_since_when_and_why(light: Queue) -> None:
-    run_id = asked(light)
+def test_paused_queue_and_task_name_requester_time_and_reason(light: Queue) -> None:
+    run_id = enqueue_run(light)
     queues.pause(light, by=VERA, reason="the database is moving")
     queues.pause(light, task="read", by=Requester("cli", "root"))
     queue, task = causes(light, run_id)
@@ -109,19 +109,19 @@ def test_a_paused_queue_and_a_paused_task_tell_by_whom_since_when_and_why(light:
     )
 
 
-def test_more_than_one_cause_is_told_the_one_that_somebody_made_first(light: Queue) -> None:
-    run_id = asked(light)
+def test_user_made_cause_comes_first(light: Queue) -> None:
+    run_id = enqueue_run(light)
     queues.pause(light, by=VERA)
     assert kinds(light, run_id)[:2] == ["queue_paused", "no_worker"]
 
 
-def test_what_is_meant_for_later(light: Queue, consumer: WorkerProcess) -> None:
+def test_scheduled_run_states_its_due_time(light: Queue, consumer: WorkerProcess) -> None:
     due = now() + timedelta(hours=1)
-    assert causes(light, asked(light, eta=due)) == [Cause("scheduled", {"due_at": due})]
+    assert causes(light, enqueue_run(light, eta=due)) == [Cause("scheduled", {"due_at": due})]
 
 
-def test_what_is_due_and_forgotten_by_the_clock(light: Queue, consumer: WorkerProcess) -> None:
-    run_id = asked(light, eta=now() + timedelta(hours=1))
+def test_overdue_run_names_a_stale_scheduler(light: Queue, consumer: WorkerProcess) -> None:
+    run_id = enqueue_run(light, eta=now() + timedelta(hours=1))
     due = now() - timedelta(minutes=2)
     Run.update(due_at=due).execute()
     looked = now() - timedelta(minutes=3)
@@ -129,9 +129,9 @@ def test_what_is_due_and_forgotten_by_the_clock(light: Queue, consumer: WorkerPr
     assert Cause("overdue", {"due_at": due, "looked_at": looked}) in causes(light, run_id)
 
 
-def test_what_is_put_off_by_the_rate_of_its_task(light: Queue, consumer: WorkerProcess) -> None:
-    asked(light, "fetch")
-    second = asked(light, "fetch")
+def test_rate_limited_run_states_limit_and_time(light: Queue, consumer: WorkerProcess) -> None:
+    enqueue_run(light, "fetch")
+    second = enqueue_run(light, "fetch")
     assert light.dequeue()
     assert light.dequeue() is None
     writer.write_down(light)
@@ -140,11 +140,11 @@ def test_what_is_put_off_by_the_rate_of_its_task(light: Queue, consumer: WorkerP
     assert timedelta(seconds=30) < cause.facts["due_at"] - now() <= timedelta(minutes=1)
 
 
-def test_a_lock_that_somebody_else_has(light: Queue, consumer: WorkerProcess) -> None:
-    holder = asked(light)
+def test_lock_held_by_another_task(light: Queue, consumer: WorkerProcess) -> None:
+    holder = enqueue_run(light)
     assert light.dequeue().id == holder
     light.storage.locks.acquire("press", "owner", consumer.id, "Worker-1", None, 30)
-    failed = asked(light, "bind")
+    failed = enqueue_run(light, "bind")
     light.set_worker_identity(consumer.id, "Worker-2")
     light.execute(light.dequeue())
     writer.write_down(light)
@@ -156,37 +156,37 @@ def test_a_lock_that_somebody_else_has(light: Queue, consumer: WorkerProcess) ->
     assert causes(light, failed)[1] == Cause("lock_free", {"lock": "press"})
 
 
-def test_a_lock_that_a_run_of_the_same_task_has(light: Queue, consumer: WorkerProcess) -> None:
-    holder = asked(light)
+def test_lock_held_by_a_run_of_the_same_task(light: Queue, consumer: WorkerProcess) -> None:
+    holder = enqueue_run(light)
     assert light.dequeue().id == holder
     light.storage.locks.acquire("press", "owner", consumer.id, "Worker-1", None, 30)
-    (cause,) = causes(light, asked(light))
+    (cause,) = causes(light, enqueue_run(light))
     assert (cause.kind, cause.facts["run_id"]) == ("lock_held", holder)
 
 
-def test_workers_that_are_all_busy_and_with_what(light: Queue, consumer: WorkerProcess) -> None:
+def test_busy_workers_are_listed_with_their_runs(light: Queue, consumer: WorkerProcess) -> None:
     taken = []
     for worker in ("Worker-1", "Worker-2"):
-        asked(light)
+        enqueue_run(light)
         light.set_worker_identity(consumer.id, worker)
         taken.append(light.dequeue().id)
-    (busy,) = causes(light, asked(light))
+    (busy,) = causes(light, enqueue_run(light))
     assert (busy.kind, busy.facts["workers"]) == ("busy", 2)
-    assert [(one["run_id"], one["task"], one["worker"]) for one in busy.facts["runs"]] == [
+    assert [(running["run_id"], running["task"], running["worker"]) for running in busy.facts["runs"]] == [
         (taken[0], "read", "Worker-1"), (taken[1], "read", "Worker-2"),
     ]  # fmt: skip
 
 
-def test_how_many_are_ahead_of_it_by_priority_and_age(light: Queue, consumer: WorkerProcess) -> None:
-    first, second = asked(light), asked(light)
-    urgent = asked(light, priority=2)
+def test_runs_ahead_are_counted_by_priority_and_age(light: Queue, consumer: WorkerProcess) -> None:
+    first, second = enqueue_run(light), enqueue_run(light)
+    urgent = enqueue_run(light, priority=2)
     assert causes(light, urgent) == [Cause("next", {"queue": "light", "free": 2})]
     assert causes(light, first)[0] == Cause("ahead", {"count": 1, "queue": "light"})
     assert causes(light, second)[0] == Cause("ahead", {"count": 2, "queue": "light"})
 
 
-def test_what_runs_says_so_though_the_record_may_not_know_yet(light: Queue, consumer: WorkerProcess) -> None:
-    run_id = asked(light)
+def test_running_run_is_reported_before_the_database_knows(light: Queue, consumer: WorkerProcess) -> None:
+    run_id = enqueue_run(light)
     light.dequeue()
     (cause,) = causes(light, run_id)
     assert (cause.kind, cause.facts["worker"]) == ("running", f"Worker-1 on {consumer.id}")
@@ -195,8 +195,8 @@ def test_what_runs_says_so_though_the_record_may_not_know_yet(light: Queue, cons
     assert causes(light, run_id)[0].facts["cancelled_by"] == "vera"
 
 
-def test_what_has_just_ended_is_not_mistaken_for_lost(light: Queue, consumer: WorkerProcess) -> None:
-    run_id = asked(light)
+def test_run_that_just_ended_is_not_reported_lost(light: Queue, consumer: WorkerProcess) -> None:
+    run_id = enqueue_run(light)
     light.execute(light.dequeue())
     assert kinds(light, run_id) == ["record_behind"]
     writer.write_down(light)
@@ -204,10 +204,8 @@ def test_what_has_just_ended_is_not_mistaken_for_lost(light: Queue, consumer: Wo
     assert (cause.kind, cause.facts["state"]) == ("ended", "succeeded")
 
 
-def test_a_message_that_the_broker_has_lost_is_said_so_and_can_be_made_anew(
-    light: Queue, consumer: WorkerProcess
-) -> None:
-    run_id = asked(light)
+def test_lost_message_is_reported_and_can_be_retried(light: Queue, consumer: WorkerProcess) -> None:
+    run_id = enqueue_run(light)
     writer.write_down(light)
     light.storage.flush_all()
     assert causes(light, run_id) == [Cause("lost", {"state": "waiting"})]
@@ -217,13 +215,13 @@ def test_a_message_that_the_broker_has_lost_is_said_so_and_can_be_made_anew(
 
 
 @pytest.mark.usefixtures("consumer")
-def test_what_code_has_cancelled_is_dropped_by_the_worker_that_takes_it(light: Queue) -> None:
-    first, second = asked(light), asked(light)
+def test_revoked_run_is_reported_and_cancelled_when_claimed(light: Queue) -> None:
+    first, second = enqueue_run(light), enqueue_run(light)
     light.revoke_by_id(first)
     assert causes(light, first)[0] == Cause("cancelled", {"task": None, "until": None})
     assert "cancelled" not in kinds(light, second)
     until = (now() + timedelta(hours=1)).replace(microsecond=0)
-    read = next(one for name, one in light._registry._registry.items() if name.endswith("read"))
+    read = next(task_class for name, task_class in light._registry._registry.items() if name.endswith("read"))
     light.revoke_all(read, revoke_until=until)
     assert causes(light, second)[0] == Cause("cancelled", {"task": "read", "until": until})
     for run_id in (first, second):
@@ -233,13 +231,13 @@ def test_what_code_has_cancelled_is_dropped_by_the_worker_that_takes_it(light: Q
 
 
 @pytest.mark.usefixtures("consumer")
-def test_what_was_cancelled_for_a_time_that_is_over_runs(light: Queue) -> None:
-    run_id = asked(light)
+def test_run_revoked_until_a_past_time_runs(light: Queue) -> None:
+    run_id = enqueue_run(light)
     light.revoke_by_id(run_id, revoke_until=now() - timedelta(minutes=1))
     assert kinds(light, run_id) == ["next"]
 
 
-def test_a_task_that_this_program_does_not_know(light: Queue, consumer: WorkerProcess) -> None:
+def test_unknown_task_is_reported(light: Queue, consumer: WorkerProcess) -> None:
     newer = Queue("light")
     newer.storage = light.storage
 
@@ -255,33 +253,33 @@ def test_a_task_that_this_program_does_not_know(light: Queue, consumer: WorkerPr
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired", "dead"])
-def test_what_has_ended_says_how(library: None, state: str) -> None:
-    one = run(state=state, ended_at=now(), error="cancelled by vera")
-    assert why({}, one) == [Cause("ended", {"state": state, "at": one.ended_at, "error": "cancelled by vera"})]
+def test_ended_run_states_its_end(sqlite_database: None, state: str) -> None:
+    run = create_run(state=state, ended_at=now(), error="cancelled by vera")
+    assert why({}, run) == [Cause("ended", {"state": state, "at": run.ended_at, "error": "cancelled by vera"})]
 
 
-def test_a_queue_that_this_program_does_not_have(library: None) -> None:
-    assert why({}, run(state="waiting", queue="old")) == [Cause("queue_unknown", {"queue": "old"})]
+def test_unknown_queue_is_reported(sqlite_database: None) -> None:
+    assert why({}, create_run(state="waiting", queue="old")) == [Cause("queue_unknown", {"queue": "old"})]
 
 
-def test_a_broker_that_is_away(library: None) -> None:
+def test_unavailable_broker_is_reported(sqlite_database: None) -> None:
     away = Queue("light")
     away.storage = RedisStorage("light", "redis://127.0.0.1:1/0", 60)
-    assert why({"light": away}, run(state="waiting")) == [Cause("broker_away", {})]
+    assert why({"light": away}, create_run(state="waiting")) == [Cause("broker_away", {})]
 
 
-def test_the_terminal_gives_the_same_answer(tmp_path: Path) -> None:
-    place = Installation(tmp_path, LANGUAGE="ru")
-    assert place.flask("migrate").returncode == 0
-    run_id = place.flask("run-task", "get_cleanup_statistics").stdout.strip()
-    place.flask("pause", "light", "--reason", "<moving>")
-    told = place.flask("why", run_id).stdout.splitlines()
-    assert re.fullmatch(r"The queue light is paused: \S+ did that .*(now|ago) \(“<moving>”\)\.", told[0])
-    assert told[1:] == ["Nobody serves the queue light: no worker is on record."]
-    first, second = json.loads(place.flask("why", run_id, "--json").stdout)
+def test_why_command_prints_the_same_causes(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, LANGUAGE="ru")
+    assert installation.flask("migrate").returncode == 0
+    run_id = installation.flask("run-task", "get_cleanup_statistics").stdout.strip()
+    installation.flask("pause", "light", "--reason", "<moving>")
+    output = installation.flask("why", run_id).stdout.splitlines()
+    assert re.fullmatch(r"The queue light is paused: \S+ did that .*(now|ago) \(“<moving>”\)\.", output[0])
+    assert output[1:] == ["Nobody serves the queue light: no worker is on record."]
+    first, second = json.loads(installation.flask("why", run_id, "--json").stdout)
     assert (first["cause"], first["queue"], first["reason"]) == ("queue_paused", "light", "<moving>")
     assert datetime.fromisoformat(first["at"]).tzinfo
-    assert (second["cause"], second["text"]) == ("no_worker", told[1])
-    unknown = place.flask("why", "nobody")
+    assert (second["cause"], second["text"]) == ("no_worker", output[1])
+    unknown = installation.flask("why", "nobody")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "no run has this id" in unknown.stderr

@@ -22,31 +22,31 @@ WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
 #: What stands out of its card, or is cut off at the edge of it.
-SPILLS = """() => [...document.querySelectorAll("main .card *")].filter((one) => {
+OVERFLOWING = """() => [...document.querySelectorAll("main .card *")].filter((one) => {
   const [card, box] = [one.closest(".card"), one].map((each) => each.getBoundingClientRect());
   if (!box.width || !one.checkVisibility() || one.closest("pre, .unseen, .tabs, thead")) return false;
   return box.right > card.right || box.left < card.left;
 }).map((one) => one.outerHTML.slice(0, 120))"""
 
 
-def fits(page: Page, path: str, language: str) -> None:
+def assert_fits(page: Page, path: str, language: str) -> None:
     """The page stays in its window and each part of it in its card, whatever the language."""
     page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
     page.goto(path)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, language)
-    assert page.evaluate(SPILLS) == [], (path, language)
+    assert page.evaluate(OVERFLOWING) == [], (path, language)
 
 
-def seen(page: Page, words: str, java_script: bool, where: str = "main") -> None:
-    comes(page, page.locator(where).get_by_text(re.compile(words)), java_script)
+def expect_text(page: Page, words: str, java_script: bool, where: str = "main") -> None:
+    expect_visible(page, page.locator(where).get_by_text(re.compile(words)), java_script)
 
 
-def comes(page: Page, found: Locator, java_script: bool) -> None:
+def expect_visible(page: Page, locator: Locator, java_script: bool) -> None:
     """It is to be seen soon: by itself, or where there is no script, on loading the page again."""
     if java_script:
-        expect(found.first).to_be_visible(timeout=20_000)
+        expect(locator.first).to_be_visible(timeout=20_000)
     else:
-        reload_until(page, lambda: found.first.is_visible())
+        reload_until(page, lambda: locator.first.is_visible())
 
 
 def reload_until(page: Page, condition: Callable[[], bool], within: float = 30) -> None:
@@ -58,14 +58,14 @@ def reload_until(page: Page, condition: Callable[[], bool], within: float = 30) 
         page.reload()
 
 
-def executable() -> str | None:
+def find_executable() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_executable(), args=FLAGS)
         yield browser
         browser.close()
 

@@ -6,18 +6,18 @@ from urllib.parse import urlsplit
 
 import pytest
 from browsers import PASSWORD, PEOPLE
-from conftest import cannot_run
+from conftest import skip_or_fail
 from installation import Installation
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from browser.chromium import WIDE, Open, chromium, executable, sign_in
+from browser.chromium import WIDE, Open, chromium, find_executable, sign_in
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Closed before the tests of other folders, which could not run a coroutine beside Playwright's loop."""
-    if not executable():
-        cannot_run("no Chromium: apt-get install chromium")
+    if not find_executable():
+        skip_or_fail("no Chromium: apt-get install chromium")
     with chromium() as browser:
         yield browser
 
@@ -39,7 +39,7 @@ def open_page(browser: Browser, console: Installation, storage_states: dict[tupl
     def open_one(
         path: str = "/",
         *,
-        who: str = PEOPLE["admin"],
+        email: str = PEOPLE["admin"],
         password: str = PASSWORD,
         port: int = console.port,
         forgiven: tuple[str, ...] = (),
@@ -60,7 +60,7 @@ def open_page(browser: Browser, console: Installation, storage_states: dict[tupl
         if state:
             page.goto(path)
         if not state or urlsplit(page.url).path == "/login":  # the session may have ended
-            sign_in(page, url, who, password)
+            sign_in(page, url, email, password)
             storage_states[url, who, password] = context.storage_state()
             page.goto(path)
         return page

@@ -13,16 +13,16 @@ from browser.chromium import Open
 
 @pytest.fixture
 def console(tmp_path: Path) -> Iterator[Installation]:
-    place = Installation(tmp_path)
-    place.flask("migrate")
-    place.flask("operator", "create", PEOPLE["viewer"], "--role", "viewer", "--password-stdin", typed=PASSWORD)
-    with place.web():
-        yield place
+    installation = Installation(tmp_path)
+    installation.flask("migrate")
+    installation.flask("operator", "create", PEOPLE["viewer"], "--role", "viewer", "--password-stdin", typed=PASSWORD)
+    with installation.web():
+        yield installation
 
 
-def test_an_operation_is_found_and_read_without_a_script(open_page: Open) -> None:
-    page, hosts = open_page(who=PEOPLE["viewer"], java_script_enabled=False), set()
-    page.on("request", lambda asked: hosts.add(asked.url.split("/")[2]))
+def test_api_docs_are_readable_without_javascript_or_other_hosts(open_page: Open) -> None:
+    page, hosts = open_page(email=PEOPLE["viewer"], java_script_enabled=False), set()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
     page.get_by_role("link", name="API", exact=True).click()
     page.get_by_role("link", name="POST /api/v1/admin/runs/{run_id}/again").click()
     card = page.get_by_role("region", name="POST /api/v1/admin/runs/{run_id}/again")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from browsers import PASSWORD, PEOPLE
-from databases import bound_to
+from databases import bind_database
+from factories import create_run, create_session
 from installation import Installation
-from library import run, session
 from playwright.sync_api import Page, expect
 
-from browser.chromium import NARROW, WIDE, Open, comes, fits, with_and_without
-from browser.sight import FAINT_TEXTS
+from browser.chromium import NARROW, WIDE, Open, assert_fits, expect_visible, with_and_without
+from browser.layout_checks import FAINT_TEXTS
 from engine.models import now
 from models import ReadingSession
 
@@ -34,18 +34,18 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def library(console: Installation) -> Iterator[None]:
+def console_database(console: Installation) -> Iterator[None]:
     """The test's own hand on the console's database."""
-    with bound_to(f"sqlite:///{console.folder}/data/dewey.db"):
+    with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         yield
 
 
 @pytest.fixture
 def open_page(open_page: Open) -> Open:
-    return partial(open_page, who=EMAIL)
+    return partial(open_page, email=EMAIL)
 
 
-def figure(page: Page, label: str) -> Any:
+def figure_link(page: Page, label: str) -> Any:
     return page.locator(".figures div", has_text=label).locator("dd a")
 
 
@@ -53,39 +53,39 @@ def figure(page: Page, label: str) -> Any:
 
 
 @with_and_without
-@pytest.mark.usefixtures("library")
-def test_what_is_abandoned_is_closed_from_the_preview(open_page: Open, java_script: bool) -> None:
+@pytest.mark.usefixtures("console_database")
+def test_preview_closes_the_abandoned_sessions(open_page: Open, java_script: bool) -> None:
     for minutes_ago in (130, 140, 150):
-        session(minutes_ago=minutes_ago)
+        create_session(minutes_ago=minutes_ago)
     # Of the sample's sessions none becomes abandoned while this test runs.
     nearly = (ReadingSession.started_at > now() - timedelta(hours=2)) & ReadingSession.open()
     ReadingSession.update(started_at=now() - timedelta(minutes=5)).where(nearly).execute()
     page = open_page(java_script_enabled=java_script)
-    abandoned = int(figure(page, "abandoned").inner_text())
+    abandoned = int(figure_link(page, "abandoned").inner_text())
     assert abandoned >= 3
     page.get_by_role("link", name=f"Close {abandoned} now…").click()
     page.get_by_role("button", name=f"Close {abandoned} sessions").click()
     page.wait_for_url(re.compile("/runs/"))
     outcome = page.get_by_role("link", name=f"closed {abandoned} sessions")
-    comes(page, outcome, java_script)
+    expect_visible(page, outcome, java_script)
     outcome.click()
     expect(page.locator("tbody tr")).to_have_count(min(abandoned, 30))
     page.goto("/")
-    expect(figure(page, "abandoned")).to_have_text("0")
+    expect(figure_link(page, "abandoned")).to_have_text("0")
     expect(page.get_by_role("row", name=f"closed {abandoned} sessions").first).to_be_visible()
 
 
 @with_and_without
-@pytest.mark.usefixtures("library")
-def test_one_session_is_closed_by_hand(open_page: Open, java_script: bool) -> None:
-    one = session("nobody.else@example.org", "A Book of Its Own")
+@pytest.mark.usefixtures("console_database")
+def test_session_is_closed_by_hand(open_page: Open, java_script: bool) -> None:
+    session = create_session("nobody.else@example.org", "A Book of Its Own")
     page = open_page("/sessions?reader=nobody.else", java_script_enabled=java_script)
     page.get_by_role("link", name="Close the session of nobody.else@example.org").click()
     page.get_by_role("button", name="Close this session").click()
     expect(page.get_by_text("The session is closed.")).to_be_visible()
-    expect(page.locator(f"#session-{one.id}")).to_have_count(0)
+    expect(page.locator(f"#session-{session.id}")).to_have_count(0)
     page.get_by_role("link", name=re.compile("^Closed")).click()
-    expect(page.locator(f"#session-{one.id}")).to_contain_text(f"{EMAIL}, by hand")
+    expect(page.locator(f"#session-{session.id}")).to_contain_text(f"{EMAIL}, by hand")
 
 
 # --- what the pages look like --------------------------------------------------------------------------------
@@ -93,10 +93,12 @@ def test_one_session_is_closed_by_hand(open_page: Open, java_script: bool) -> No
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-@pytest.mark.usefixtures("library")
-def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[str, int], theme: str) -> None:
-    session("a.reader.with.quite.a.long.name@library.example.org", "Incomprehensibilities" * 3, minutes_ago=150)
-    failed = run("process_book", "failed", error="BadZipFile: " + "not a zip file" * 9, result={"a": "long" * 60})
+@pytest.mark.usefixtures("console_database")
+def test_session_pages_fit_the_window_with_enough_contrast(open_page: Open, size: dict[str, int], theme: str) -> None:
+    create_session("a.reader.with.quite.a.long.name@library.example.org", "Incomprehensibilities" * 3, minutes_ago=150)
+    failed = create_run(
+        "process_book", "failed", error="BadZipFile: " + "not a zip file" * 9, result={"a": "long" * 60}
+    )
     page = open_page(viewport=size, color_scheme=theme)
     closing = page.request.get("/sessions?state=abandoned").text().partition("/close")[0].rpartition('"')[2] + "/close"
     pages = [
@@ -112,8 +114,8 @@ def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[
     ]
     for path in pages:
         if path.startswith("/sessions"):
-            fits(page, path, "ru")
-            fits(page, path, "en")
+            assert_fits(page, path, "ru")
+            assert_fits(page, path, "en")
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
         assert page.evaluate(FAINT_TEXTS) == [], path
@@ -126,7 +128,7 @@ def test_every_page_fits_its_window_and_can_be_read(open_page: Open, size: dict[
     assert page.evaluate(FAINT_TEXTS) == []
 
 
-def test_the_keyboard_skips_the_rail_and_sees_where_it_is(open_page: Open) -> None:
+def test_skip_link_bypasses_the_menu_and_focus_is_outlined(open_page: Open) -> None:
     page = open_page()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -136,4 +138,4 @@ def test_the_keyboard_skips_the_rail_and_sees_where_it_is(open_page: Open) -> No
         page.keyboard.press("Tab")
         passed.append(page.evaluate("document.activeElement.outerHTML"))
     assert "state=active" in passed[-1], passed
-    assert figure(page, "active").evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
+    assert figure_link(page, "active").evaluate("element => getComputedStyle(element).outlineStyle") == "solid"

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-import slow
+import slow_tasks
 from browsers import PASSWORD, PEOPLE
 from consumers import ROOT, Consumer, consumer
-from databases import bound_to
+from databases import bind_database
 from installation import Installation
 from playwright.sync_api import Locator, Page, expect
-from test_start import Started
+from test_start import RunningDewey
 from waiting import wait_until
 
 import tasks
-from browser.chromium import NARROW, WIDE, Open, fits, reload_until, with_and_without
-from browser.sight import FAINT_TEXTS
+from browser.chromium import NARROW, WIDE, Open, assert_fits, reload_until, with_and_without
+from browser.layout_checks import FAINT_TEXTS
 from engine.broker.effects import Effects
 from engine.broker.messages import Requester, SignedJSON
 from engine.broker.sqlite.storage import SqliteStorage
@@ -32,20 +32,22 @@ from engine.queues.enqueue import asked_by
 KEY = "k" * 40
 
 
-class Slow(Installation):
+class SlowInstallation(Installation):
     """Its consumers are the test's: no queue is served but by them."""
 
-    program = "slow:create_app()"
+    program = "slow_tasks:create_app()"
 
     def serving(self, queue: str, log: str, workers: int = 1, **environment: str) -> AbstractContextManager[Consumer]:
         options, settings = ("-k", "process", "-w", str(workers), "-n"), {**self.environment, **environment}
-        return consumer(f"slow.{queue}", *options, environment=settings, log=self.folder / f"{log}.log")
+        return consumer(f"slow_tasks.{queue}", *options, environment=settings, log=self.folder / f"{log}.log")
 
 
 @pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowInstallation]:
     settings = {"SECRET_KEY": KEY, "LEASE_SECONDS": "14", "MAX_DELIVERIES": "1"}
-    installed = Slow(tmp_path_factory.mktemp("slow"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **settings)
+    installed = SlowInstallation(
+        tmp_path_factory.mktemp("slow"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **settings
+    )
     assert installed.flask("migrate").returncode == 0
     for role in ("operator", "admin"):
         made = installed.flask(
@@ -57,7 +59,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
 
 
 @pytest.fixture
-def place(console: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+def installation(console: SlowInstallation, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowInstallation]:
     """The test's own hand on the console's database and queues, which hold nothing from before."""
     stored = {name: SqliteStorage(name, console.folder / "data" / "queue.db", 600) for name in tasks.queues}
     for name, queue in tasks.queues.items():
@@ -65,7 +67,7 @@ def place(console: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
         monkeypatch.setattr(queue, "serializer", SignedJSON(KEY))
         for table in ("message", "pause", "consumer"):
             stored[name].tell(f"DELETE FROM {table}")
-    with bound_to(f"sqlite:///{console.folder}/data/dewey.db"):
+    with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         WorkerProcess.delete().execute()
         yield console
     for storage in stored.values():
@@ -77,43 +79,43 @@ def open_page(open_page: Open) -> Open:
     return partial(open_page, forgiven=("status of 422",))  # what the browser says of a form that was filled in wrongly
 
 
-def shows(page: Page, found: Locator, words: str | re.Pattern[str], within: float = 30) -> None:
+def expect_to_contain(page: Page, locator: Locator, words: str | re.Pattern[str], within: float = 30) -> None:
     """Without JavaScript a reader loads the page again."""
     if page.evaluate("document.querySelector('#live')?.dataset.now") is not None:
-        expect(found).to_contain_text(words, timeout=within * 1000)
+        expect(locator).to_contain_text(words, timeout=within * 1000)
         return
     pattern = re.compile(re.escape(words)) if isinstance(words, str) else words
 
-    reload_until(page, lambda: bool(found.count() and pattern.search(found.first.inner_text())), within)
+    reload_until(page, lambda: bool(locator.count() and pattern.search(locator.first.inner_text())), within)
 
 
 # --- queues --------------------------------------------------------------------------------------------------
 
 
 @with_and_without
-@pytest.mark.usefixtures("place")
-def test_a_queue_is_paused_and_resumed(open_page: Open, place: Slow, java_script: bool) -> None:
-    with place.serving("light", "pausing"):
-        page = open_page("/queues", who=PEOPLE["operator"], java_script_enabled=java_script)
-        shows(page, page.locator("#queue-light"), "0 of 1 busy")
+@pytest.mark.usefixtures("installation")
+def test_queue_is_paused_and_resumed(open_page: Open, installation: SlowInstallation, java_script: bool) -> None:
+    with installation.serving("light", "pausing"):
+        page = open_page("/queues", email=PEOPLE["operator"], java_script_enabled=java_script)
+        expect_to_contain(page, page.locator("#queue-light"), "0 of 1 busy")
         page.get_by_role("link", name="Pause light").click()
         page.get_by_label("Reason").fill("deploy of 2.4.1")
         page.get_by_role("button", name="Pause", exact=True).click()
         expect(page.locator("#paused")).to_contain_text("deploy of 2.4.1")
-        result = slow.nap(0)
-        shows(page, page.locator("#head"), "the queue is paused")
+        result = slow_tasks.nap(0)
+        expect_to_contain(page, page.locator("#head"), "the queue is paused")
         page.goto("/queues")
         expect(page.locator("#queue-light")).to_contain_text("operator@example.org: deploy of 2.4.1")
         page.get_by_role("button", name="Resume light").click()
         expect(page.get_by_text("The queue light goes on.")).to_be_visible()
         assert result.get(blocking=True, timeout=10) == "awake"
-        shows(page, page.locator("#head"), "Nothing waits.")
+        expect_to_contain(page, page.locator("#head"), "Nothing waits.")
 
 
 @with_and_without
-@pytest.mark.usefixtures("place")
-def test_a_queue_is_purged_once_its_name_is_typed(open_page: Open, java_script: bool) -> None:
-    waiting = [slow.grind(1).id for _ in range(3)]
+@pytest.mark.usefixtures("installation")
+def test_queue_is_purged_after_its_name_is_typed(open_page: Open, java_script: bool) -> None:
+    waiting = [slow_tasks.grind(1).id for _ in range(3)]
     page = open_page("/queues", java_script_enabled=java_script)
     expect(page.locator("#unserved")).to_contain_text("Nobody serves heavy, normal, light; 3 runs wait.")
     page.get_by_role("link", name="heavy", exact=True).click()
@@ -133,29 +135,33 @@ def test_a_queue_is_purged_once_its_name_is_typed(open_page: Open, java_script: 
 
 
 @with_and_without
-@pytest.mark.usefixtures("place")
-def test_a_busy_worker_shows_where_it_is(open_page: Open, place: Slow, java_script: bool) -> None:
-    with place.serving("heavy", "busy", workers=2):
-        slow.grind(60)
+@pytest.mark.usefixtures("installation")
+def test_busy_worker_shows_its_current_stack(
+    open_page: Open, installation: SlowInstallation, java_script: bool
+) -> None:
+    with installation.serving("heavy", "busy", workers=2):
+        slow_tasks.grind(60)
         page = open_page("/workers", java_script_enabled=java_script)
-        shows(page, page.locator("#workers"), "grind")
+        expect_to_contain(page, page.locator("#workers"), "grind")
         page.locator("#workers").get_by_role("link", name="heavy").click()
         page.get_by_role("button", name="Show where they are").click()
-        shows(page, page.locator("#stacks"), re.compile(r"slow\.py:\d+, in grind"))
-        shows(page, page.locator("#slots tr", has_text="grind"), "MB")
+        expect_to_contain(page, page.locator("#stacks"), re.compile(r"slow_tasks\.py:\d+, in grind"))
+        expect_to_contain(page, page.locator("#slots tr", has_text="grind"), "MB")
         expect(page.locator("#slots tr", has_text="idle")).to_contain_text("Worker-")
 
 
 @with_and_without
-@pytest.mark.usefixtures("place")
-def test_a_quiet_consumer_takes_nothing_until_it_is_woken(open_page: Open, place: Slow, java_script: bool) -> None:
-    with place.serving("light", "quiet"):
+@pytest.mark.usefixtures("installation")
+def test_quiet_consumer_takes_no_run_until_woken(
+    open_page: Open, installation: SlowInstallation, java_script: bool
+) -> None:
+    with installation.serving("light", "quiet"):
         page = open_page("/workers", java_script_enabled=java_script)
-        shows(page, page.locator("#workers tbody"), "light")
+        expect_to_contain(page, page.locator("#workers tbody"), "light")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("button", name="Quiet").click()
-        shows(page, page.locator("#quiet"), "It takes nothing new.")
-        result = slow.nap(0)
+        expect_to_contain(page, page.locator("#quiet"), "It takes nothing new.")
+        result = slow_tasks.nap(0)
         page.goto("/queues/light")
         expect(page.locator("#head")).to_contain_text("nobody serves the queue")
         page.goto("/workers")
@@ -165,25 +171,27 @@ def test_a_quiet_consumer_takes_nothing_until_it_is_woken(open_page: Open, place
 
 
 @with_and_without
-@pytest.mark.usefixtures("place")
-def test_a_consumer_is_restarted_from_its_page(open_page: Open, place: Slow, java_script: bool) -> None:
-    with place.serving("light", "restarting"):
+@pytest.mark.usefixtures("installation")
+def test_consumer_is_restarted_from_its_page(
+    open_page: Open, installation: SlowInstallation, java_script: bool
+) -> None:
+    with installation.serving("light", "restarting"):
         page = open_page("/workers", java_script_enabled=java_script)
-        shows(page, page.locator("#workers tbody"), "light")
+        expect_to_contain(page, page.locator("#workers tbody"), "light")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("link", name="Restart…").click()
         expect(page.get_by_text("It runs nothing at the moment.")).to_be_visible()
         page.get_by_role("button", name="Restart it").click()
-        shows(page, page.locator("#attention"), "Another took its place.")
+        expect_to_contain(page, page.locator("#attention"), "Another took its place.")
         page.locator("#attention").get_by_role("link").click()
         expect(page.locator("#title")).to_contain_text("live")
-        assert slow.nap(0).get(blocking=True, timeout=15) == "awake"
+        assert slow_tasks.nap(0).get(blocking=True, timeout=15) == "awake"
 
 
 @pytest.fixture
-def made_run(tmp_path: Path) -> Iterator[Started]:
+def made_run(tmp_path: Path) -> Iterator[RunningDewey]:
     """`make run`, with the supervisor that it has."""
-    started = Started(tmp_path, {"WORKERS_HEAVY": "0"})
+    started = RunningDewey(tmp_path, {"WORKERS_HEAVY": "0"})
     try:
         started.wait_until_settled("gunicorn", "tasks.normal", "tasks.light")
         yield started
@@ -193,20 +201,20 @@ def made_run(tmp_path: Path) -> Iterator[Started]:
 
 
 @with_and_without
-def test_a_consumer_that_is_stopped_from_its_page_is_gone_and_stays_away(
-    made_run: Started, open_page: Open, java_script: bool
+def test_consumer_stopped_from_its_page_stays_stopped(
+    made_run: RunningDewey, open_page: Open, java_script: bool
 ) -> None:
     sign_in_with = re.search(r"Sign in +(\S+)\n +Password +(\S+)", made_run.printed)
     assert sign_in_with
-    who = {"who": sign_in_with[1], "password": sign_in_with[2], "java_script_enabled": java_script}
-    page = open_page("/workers", port=made_run.port, **who)
+    options = {"email": sign_in_with[1], "password": sign_in_with[2], "java_script_enabled": java_script}
+    page = open_page("/workers", port=made_run.port, **options)
     doomed, other = made_run.program("tasks.normal"), made_run.program("tasks.light")
     assert doomed and other
     page.locator("#workers").get_by_role("link", name="normal").click()
     page.get_by_role("link", name="Stop…").click()
     expect(page.get_by_text("Nobody else serves normal")).to_be_visible()
     page.get_by_role("button", name="Stop it").click()
-    shows(page, page.locator("#title"), "stopped")
+    expect_to_contain(page, page.locator("#title"), "stopped")
     assert psutil.wait_procs([doomed], timeout=10)[1] == []
     # The supervisor has looked after everything once more when another one, killed, is back.
     other.kill()
@@ -215,37 +223,37 @@ def test_a_consumer_that_is_stopped_from_its_page_is_gone_and_stays_away(
     page.goto("/workers")
     expect(page.locator("#gone tr", has_text="normal")).to_contain_text("stopped")
     # The one that was killed has been replaced, and is no cause for alarm.
-    shows(page, page.locator("#gone tr", has_text="light"), "another took its place")
+    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "another took its place")
 
 
 @with_and_without
-@pytest.mark.usefixtures("place")
-def test_a_killed_consumer_is_late_then_lost_and_its_run_is_delivered_again(
-    open_page: Open, place: Slow, tmp_path: Path, java_script: bool
+@pytest.mark.usefixtures("installation")
+def test_killed_consumer_is_late_then_lost_and_its_run_is_redelivered(
+    open_page: Open, installation: SlowInstallation, tmp_path: Path, java_script: bool
 ) -> None:
     bell = tmp_path / "bell"
     with (
-        place.serving("normal", "survivor", MAX_DELIVERIES="3") as survivor,
-        place.serving("normal", "victim", MAX_DELIVERIES="3") as victim,
+        installation.serving("normal", "survivor", MAX_DELIVERIES="3") as survivor,
+        installation.serving("normal", "victim", MAX_DELIVERIES="3") as victim,
     ):
         row = wait_until(lambda: WorkerProcess.get_or_none(pid=victim.pid))
-        runs = [slow.snooze(str(bell)).id for _ in range(2)]
-        mine = wait_until(lambda: held_by(row.id))
-        assert mine in runs and survivor.process.poll() is None
+        runs = [slow_tasks.snooze(str(bell)).id for _ in range(2)]
+        run_id = wait_until(lambda: held_run_id(row.id))
+        assert run_id in runs and survivor.process.poll() is None
         page = open_page("/workers", java_script_enabled=java_script)
         line = page.locator(f'[id="worker-{row.id}"]')
         os.killpg(victim.pid, signal.SIGKILL)
         victim.process.wait()
         bell.touch()
-        shows(page, line, "late")
-        shows(page, line, "lost")
-        wait_until(lambda: Run.get_or_none((Run.id == mine) & (Run.state == "succeeded")), 30)
-        page.goto(f"/runs/{mine}")
+        expect_to_contain(page, line, "late")
+        expect_to_contain(page, line, "lost")
+        wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "succeeded")), 30)
+        page.goto(f"/runs/{run_id}")
         expect(page.locator("#story")).to_contain_text("its worker died")
         expect(page.locator("#title")).to_contain_text("succeeded")
 
 
-def held_by(consumer_id: str) -> str:
+def held_run_id(consumer_id: str) -> str:
     return next((held.run_id for held in tasks.normal.storage.deliveries.held() if held.consumer == consumer_id), "")
 
 
@@ -253,22 +261,24 @@ def held_by(consumer_id: str) -> str:
 
 
 @with_and_without
-@pytest.mark.usefixtures("place")
-def test_a_dead_run_is_requeued_and_succeeds(open_page: Open, place: Slow, tmp_path: Path, java_script: bool) -> None:
+@pytest.mark.usefixtures("installation")
+def test_dead_run_is_requeued_and_succeeds(
+    open_page: Open, installation: SlowInstallation, tmp_path: Path, java_script: bool
+) -> None:
     stand = tmp_path / "stand"
-    with place.serving("light", "collapsing"):
-        run_id = slow.collapse(str(stand)).id
+    with installation.serving("light", "collapsing"):
+        run_id = slow_tasks.collapse(str(stand)).id
         wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "dead")))
         stand.touch()
-        page = open_page("/dead", who=PEOPLE["operator"], java_script_enabled=java_script)
+        page = open_page("/dead", email=PEOPLE["operator"], java_script_enabled=java_script)
         row = page.locator(f'[id="run-{run_id}"]')
         expect(row).to_contain_text("Worker-1 died (signal 9)")
         row.get_by_role("link").first.click()
-        expect(page.locator("#raw")).to_contain_text("slow.collapse")
+        expect(page.locator("#raw")).to_contain_text("slow_tasks.collapse")
         expect(page.locator("#arguments")).to_contain_text(str(stand))
         page.get_by_role("button", name="Re-queue").click()
         page.wait_for_url(f"**/runs/{run_id}")
-        shows(page, page.locator("#title"), "succeeded")
+        expect_to_contain(page, page.locator("#title"), "succeeded")
         page.goto("/dead")
         expect(page.get_by_text("Nothing is dead.")).to_be_visible()
 
@@ -278,15 +288,17 @@ def test_a_dead_run_is_requeued_and_succeeds(open_page: Open, place: Slow, tmp_p
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_every_page_fits_its_window_and_can_be_read(
-    open_page: Open, place: Slow, size: dict[str, int], theme: str
+def test_queue_and_worker_pages_fit_the_window_with_enough_contrast(
+    open_page: Open, installation: SlowInstallation, size: dict[str, int], theme: str
 ) -> None:
     with asked_by(Requester("operator", "a.person.with.quite.a.long.name@library.example.org")):
         for number in range(12):
-            slow.grind(number, page=number)
+            slow_tasks.grind(number, page=number)
     pause(tasks.light, by=Requester("operator", "ann@example.org"), reason="a long reason " * 12)
-    bury("0" * 36, b"\x80\x04 garbage \xff" * 40)
-    bury("1" * 36, tasks.light.serialize_task(slow.nap.s(1)).replace(b"slow.nap", b"slow.gone"))
+    create_dead_letter("0" * 36, b"\x80\x04 garbage \xff" * 40)
+    create_dead_letter(
+        "1" * 36, tasks.light.serialize_task(slow_tasks.nap.s(1)).replace(b"slow_tasks.nap", b"slow_tasks.gone")
+    )
     lost = WorkerProcess.create(
         id="a-host-with-a-long-name.example.org:1:x", host="a-host-with-a-long-name.example.org", pid=4711,
         queue="light",
@@ -294,7 +306,7 @@ def test_every_page_fits_its_window_and_can_be_read(
         started_at="2026-01-01 00:00:00+00:00", beat_at="2026-01-01 00:00:00+00:00",
         running=[{"worker": "Worker-1", "run_id": "x", "task": "nap", "since": "2026-01-01T00:00:00+00:00"}],
     )  # fmt: skip
-    with place.serving("heavy", "looks", workers=2):
+    with installation.serving("heavy", "looks", workers=2):
         page = open_page("/workers", viewport=size, color_scheme=theme)
         page.locator("#workers").get_by_role("link", name="heavy").click()
         page.get_by_role("button", name="Show where they are").click()
@@ -306,11 +318,11 @@ def test_every_page_fits_its_window_and_can_be_read(
             f"/dead/{'1' * 36}/discard",
         ):  # fmt: skip
             for language in ("ru", "en"):
-                fits(page, path, language)
+                assert_fits(page, path, language)
             assert page.evaluate(FAINT_TEXTS) == [], path
 
 
-def bury(run_id: str, data: bytes) -> None:
+def create_dead_letter(run_id: str, data: bytes) -> None:
     storage = tasks.normal.storage
     storage.messages.write(Effects().enqueue(run_id, data))
     taken = storage.deliveries.settle_and_claim("app-1:1:x", "Worker-1", False, "{}").claimed

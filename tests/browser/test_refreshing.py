@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from browsers import PASSWORD, PEOPLE
-from databases import bound_to
+from databases import bind_database
+from factories import create_consumer, create_run, create_session
 from installation import Installation
-from library import consumer_of, run, session
 from playwright.sync_api import Browser, Page, Request, expect
 
 from browser.chromium import NARROW, Open
-from browser.sight import FAINT_TEXTS
+from browser.layout_checks import FAINT_TEXTS
 from engine.models import Run, now
 from models import ReadingSession
 
@@ -33,9 +33,9 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 @pytest.fixture(autouse=True)
-def library(console: Installation) -> Iterator[None]:
+def console_database(console: Installation) -> Iterator[None]:
     """The test's own hand on the console's database."""
-    with bound_to(f"sqlite:///{console.folder}/data/dewey.db"):
+    with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         yield
         for table in (Run, ReadingSession):
             table.delete().execute()
@@ -43,17 +43,17 @@ def library(console: Installation) -> Iterator[None]:
 
 @pytest.fixture
 def open_page(open_page: Open) -> Open:
-    return partial(open_page, who=EMAIL, forgiven=("net::ERR", "the server responded"))
+    return partial(open_page, email=EMAIL, forgiven=("net::ERR", "the server responded"))
 
 
-def looks_of(page: Page) -> list[Request]:
+def record_refreshes(page: Page) -> list[Request]:
     """The looks that the page takes at itself from now on."""
     looks: list[Request] = []
     page.on("request", lambda request: looks.append(request) if request.headers.get("x-refresh") else None)
     return looks
 
 
-def next_look(page: Page) -> None:
+def wait_for_refresh(page: Page) -> None:
     """Wait for an answer to a look that begins after now."""
     for _ in range(2):  # one may be on its way
         with page.expect_response(lambda response: bool(response.request.headers.get("x-refresh"))):
@@ -65,24 +65,24 @@ def next_look(page: Page) -> None:
 
 
 @pytest.mark.alone
-def test_a_change_shows_within_two_seconds(open_page: Open) -> None:
-    one = run(state="waiting")
+def test_change_is_shown_within_two_seconds(open_page: Open) -> None:
+    run = create_run(state="waiting")
     page = open_page("/runs")
-    expect(page.locator(f"#run-{one.id}")).to_contain_text("waiting")
+    expect(page.locator(f"#run-{run.id}")).to_contain_text("waiting")
     for state in ("running", "succeeded"):
-        Run.update(state=state).where(Run.id == one.id).execute()
-        expect(page.locator(f"#run-{one.id}")).to_contain_text(state, timeout=2000)
+        Run.update(state=state).where(Run.id == run.id).execute()
+        expect(page.locator(f"#run-{run.id}")).to_contain_text(state, timeout=2000)
 
 
-def test_news_leaves_focus_selection_scroll_and_open_details_where_they_are(open_page: Open) -> None:
-    runs = [run("process_book", "failed", error="BadZipFile: no") for _ in range(29)]
+def test_refresh_keeps_focus_selection_scroll_and_open_details(open_page: Open) -> None:
+    runs = [create_run("process_book", "failed", error="BadZipFile: no") for _ in range(29)]
     page = open_page("/runs")
     link = page.locator(f"#run-{runs[3].id} a").first
     page.locator("summary").first.click()
     link.focus()
     page.evaluate("id => getSelection().selectAllChildren(document.getElementById(id).cells[1])", f"run-{runs[4].id}")
     page.evaluate("scrollTo(0, 200)")
-    newcomer = run("process_book", enqueued_at=now() + timedelta(minutes=2))
+    newcomer = create_run("process_book", enqueued_at=now() + timedelta(minutes=2))
     expect(page.locator("tbody tr").first).to_have_id(f"run-{newcomer.id}")
     expect(link).to_be_focused()
     assert page.evaluate("getSelection().toString()").strip()
@@ -90,51 +90,51 @@ def test_news_leaves_focus_selection_scroll_and_open_details_where_they_are(open
     expect(page.locator("details").first).to_have_attribute("open", "")
 
 
-def test_a_selected_text_waits_with_its_change_until_it_is_let_go(open_page: Open) -> None:
-    one = run(state="running", started_at=now())
+def test_row_with_selected_text_updates_after_the_selection_ends(open_page: Open) -> None:
+    run = create_run(state="running", started_at=now())
     page = open_page("/runs")
-    row = page.locator(f"#run-{one.id}")
-    page.evaluate("id => getSelection().selectAllChildren(document.getElementById(id))", f"run-{one.id}")
-    Run.update(state="succeeded", run_ms=5.0).where(Run.id == one.id).execute()
-    next_look(page)
+    row = page.locator(f"#run-{run.id}")
+    page.evaluate("id => getSelection().selectAllChildren(document.getElementById(id))", f"run-{run.id}")
+    Run.update(state="succeeded", run_ms=5.0).where(Run.id == run.id).execute()
+    wait_for_refresh(page)
     expect(row).to_contain_text("running")
     page.evaluate("getSelection().removeAllRanges()")
     expect(row).to_contain_text("succeeded")
 
 
-def test_what_is_typed_and_ticked_stays(open_page: Open) -> None:
-    runs = [run("process_book", "failed") for _ in range(3)]
+def test_refresh_keeps_typed_text_and_ticked_boxes(open_page: Open) -> None:
+    runs = [create_run("process_book", "failed") for _ in range(3)]
     page = open_page("/runs")
     box = page.locator(f"#run-{runs[1].id} input[type=checkbox]")
     box.check()
     field = page.locator("input[type=search]").first
     field.fill("BadZip")
-    newcomer = run("process_book", enqueued_at=now() + timedelta(minutes=2))
+    newcomer = create_run("process_book", enqueued_at=now() + timedelta(minutes=2))
     expect(page.locator("tbody tr").first).to_have_id(f"run-{newcomer.id}")
     expect(box).to_be_checked()
     expect(field).to_have_value("BadZip")
     expect(page.locator("tbody input:checked")).to_have_count(1)
 
 
-def test_regions_come_and_go_with_what_they_are_about(open_page: Open) -> None:
+def test_regions_appear_and_disappear_with_their_rows(open_page: Open) -> None:
     page = open_page("/sessions/cleanup")
     expect(page.locator("#sample")).to_have_count(0)
-    one = session(minutes_ago=150)
+    session = create_session(minutes_ago=150)
     expect(page.locator("#sample tbody tr")).to_have_count(1)
     expect(page.get_by_role("button", name="Close 1 session")).to_be_visible()
-    ReadingSession.delete().where(ReadingSession.id == one.id).execute()
+    ReadingSession.delete().where(ReadingSession.id == session.id).execute()
     expect(page.locator("#sample")).to_have_count(0)
 
 
-def test_a_form_that_came_with_the_news_can_be_sent(open_page: Open) -> None:
-    consumer_of("light")
+def test_form_added_by_a_refresh_can_be_submitted(open_page: Open) -> None:
+    create_consumer("light")
     page = open_page("/sessions/cleanup")
-    session(minutes_ago=150)
+    create_session(minutes_ago=150)
     page.get_by_role("button", name="Close 1 session").click()
     page.wait_for_url(re.compile("/runs/"))
 
 
-def test_clocks_go_on_without_the_server(open_page: Open) -> None:
+def test_countdown_runs_without_the_server(open_page: Open) -> None:
     page = open_page("/sessions/cleanup")
     page.locator("#hold").click()
     timer = page.locator("time[data-tick=left]").first
@@ -144,11 +144,11 @@ def test_clocks_go_on_without_the_server(open_page: Open) -> None:
 # --- how often -----------------------------------------------------------------------------------------------
 
 
-def test_a_hidden_tab_asks_for_nothing(open_page: Open) -> None:
+def test_hidden_tab_sends_no_request(open_page: Open) -> None:
     page = open_page("/runs")
     page.clock.install()
     page.reload()
-    looks = looks_of(page)
+    looks = record_refreshes(page)
     hide(page, True)
     page.clock.run_for(60_000)
     assert looks == []
@@ -166,7 +166,7 @@ def hide(page: Page, hidden: bool) -> None:
     )
 
 
-def test_a_page_that_nobody_looks_at_calms_down_and_a_touch_wakes_it(open_page: Open) -> None:
+def test_idle_page_polls_less_and_resumes_on_mouse_movement(open_page: Open) -> None:
     page = open_page("/runs")
     page.clock.install()
     page.reload()
@@ -177,7 +177,7 @@ def test_a_page_that_nobody_looks_at_calms_down_and_a_touch_wakes_it(open_page: 
         with page.expect_response("**/runs"):
             page.clock.run_for(pause)
         page.evaluate("() => fetch('/healthz')")
-    looks = looks_of(page)
+    looks = record_refreshes(page)
     page.clock.run_for(7000)
     assert looks == []
     with page.expect_request("**/runs"):
@@ -185,7 +185,7 @@ def test_a_page_that_nobody_looks_at_calms_down_and_a_touch_wakes_it(open_page: 
         page.mouse.move(310, 310)
 
 
-def test_refreshing_is_paused_by_a_button_and_by_a_key_and_stays_so(open_page: Open) -> None:
+def test_refresh_is_paused_by_button_and_key_and_stays_paused(open_page: Open) -> None:
     page = open_page("/runs")
     expect(page.locator("#live")).to_contain_text("updated just now")
     page.get_by_role("button", name="Pause the refreshing").click()
@@ -194,7 +194,7 @@ def test_refreshing_is_paused_by_a_button_and_by_a_key_and_stays_so(open_page: O
     page.goto("/sessions")
     page.clock.install()
     page.reload()
-    looks = looks_of(page)
+    looks = record_refreshes(page)
     expect(page.get_by_role("button", name="Pause the refreshing")).to_have_attribute("aria-pressed", "true")
     page.clock.run_for(30_000)
     assert looks == []
@@ -206,50 +206,50 @@ def test_refreshing_is_paused_by_a_button_and_by_a_key_and_stays_so(open_page: O
 # --- trouble -------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_gone_is_told_of_and_made_up_for(open_page: Open) -> None:
+def test_unreachable_server_shows_a_banner_until_it_recovers(open_page: Open) -> None:
     page = open_page("/runs")
     expect(page.locator("#banner")).to_be_hidden()
     page.context.set_offline(True)
     expect(page.locator("#banner")).to_contain_text("The server does not answer. What you see is from ")
     assert page.evaluate(FAINT_TEXTS) == []
-    run("process_book")
+    create_run("process_book")
     page.context.set_offline(False)
     expect(page.locator("#banner")).to_be_hidden()
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("#news")).to_have_text("The page is up to date again.")
 
 
-def test_a_console_whose_sign_in_ended_says_so_and_stops_asking(open_page: Open) -> None:
+def test_signed_out_page_shows_a_banner_and_stops_polling(open_page: Open) -> None:
     page = open_page("/runs?state=failed")
     page.context.clear_cookies()
     expect(page.locator("#banner")).to_contain_text("You are signed out.")
-    looks = looks_of(page)
+    looks = record_refreshes(page)
     page.get_by_role("link", name="Sign in again").click()
     assert urlsplit(page.url).query == "next=/runs?state%3Dfailed"
     assert looks == []
 
 
-def test_a_page_whose_subject_is_gone_says_so(open_page: Open) -> None:
-    one = run(state="failed")
-    page = open_page(f"/runs/{one.id}")
-    Run.delete().where(Run.id == one.id).execute()
+def test_page_of_a_deleted_run_shows_a_banner(open_page: Open) -> None:
+    run = create_run(state="failed")
+    page = open_page(f"/runs/{run.id}")
+    Run.delete().where(Run.id == run.id).execute()
     expect(page.locator("#banner")).to_contain_text("is not there any more")
 
 
-def test_those_who_do_not_see_the_page_hear_what_became_of_the_run(open_page: Open) -> None:
-    one = run(state="running", started_at=now())
-    page = open_page(f"/runs/{one.id}")
-    next_look(page)
+def test_screen_reader_is_sent_the_new_state_of_a_run(open_page: Open) -> None:
+    run = create_run(state="running", started_at=now())
+    page = open_page(f"/runs/{run.id}")
+    wait_for_refresh(page)
     expect(page.locator("#news")).to_be_empty()
-    Run.update(state="succeeded", run_ms=5.0, ended_at=now()).where(Run.id == one.id).execute()
+    Run.update(state="succeeded", run_ms=5.0, ended_at=now()).where(Run.id == run.id).execute()
     expect(page.locator("#news")).to_have_text("succeeded")
 
 
 # --- keys ----------------------------------------------------------------------------------------------------
 
 
-def test_keys_search_step_open_and_go(open_page: Open) -> None:
-    runs = [run("process_book", enqueued_at=now() - timedelta(minutes=minute)) for minute in range(3)]
+def test_keys_search_step_open_and_navigate(open_page: Open) -> None:
+    runs = [create_run("process_book", enqueued_at=now() - timedelta(minutes=minute)) for minute in range(3)]
     page = open_page("/runs")
     page.keyboard.press("/")
     expect(page.locator("input[type=search]").first).to_be_focused()
@@ -270,7 +270,7 @@ def test_keys_search_step_open_and_go(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize(("language", "title"), [("en", "Keyboard"), ("ru", "Клавиши")])
-def test_the_help_opens_and_closes_and_keys_can_be_turned_off(open_page: Open, language: str, title: str) -> None:
+def test_key_help_opens_and_keys_can_be_turned_off(open_page: Open, language: str, title: str) -> None:
     page = open_page("/runs")
     page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
     page.reload()
@@ -289,7 +289,7 @@ def test_the_help_opens_and_closes_and_keys_can_be_turned_off(open_page: Open, l
     expect(page.locator("#hold")).to_have_attribute("aria-pressed", "false")
 
 
-def test_keys_are_found_on_a_cyrillic_keyboard(open_page: Open) -> None:
+def test_keys_work_on_a_cyrillic_keyboard(open_page: Open) -> None:
     page = open_page("/runs")
     for key, code in (("п", "KeyG"), ("ы", "KeyS")):
         page.evaluate("([key, code]) => document.body.dispatchEvent("
@@ -297,9 +297,9 @@ def test_keys_are_found_on_a_cyrillic_keyboard(open_page: Open) -> None:
     page.wait_for_url("**/sessions")
 
 
-def test_one_box_ticks_all_of_them(open_page: Open) -> None:
+def test_check_all_box_ticks_every_row(open_page: Open) -> None:
     for _ in range(3):
-        run("process_book", "failed")
+        create_run("process_book", "failed")
     page = open_page("/runs")
     page.locator("[data-check-all]").check()
     expect(page.locator("tbody input:checked")).to_have_count(3)
@@ -311,7 +311,7 @@ def test_one_box_ticks_all_of_them(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
-def test_language_and_colours_are_switched_with_a_click_also_before_the_sign_in(
+def test_language_and_theme_are_switched_before_the_sign_in_too(
     browser: Browser, console: Installation, java_script: bool
 ) -> None:
     context = browser.new_context(base_url=f"http://127.0.0.1:{console.port}", java_script_enabled=java_script)
@@ -330,7 +330,7 @@ def test_language_and_colours_are_switched_with_a_click_also_before_the_sign_in(
 
 
 @pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
-def test_a_narrow_window_has_every_page_behind_one_button(open_page: Open, java_script: bool) -> None:
+def test_narrow_window_has_all_pages_behind_the_menu_button(open_page: Open, java_script: bool) -> None:
     page = open_page("/runs", viewport=NARROW, java_script_enabled=java_script)
     link = page.get_by_role("navigation", name="Pages").get_by_role("link", name="Sessions")
     expect(link).to_be_hidden()
@@ -340,22 +340,22 @@ def test_a_narrow_window_has_every_page_behind_one_button(open_page: Open, java_
     page.wait_for_url("**/sessions")
 
 
-def test_without_a_script_nothing_promises_what_only_a_script_does(open_page: Open) -> None:
-    run("process_book", "failed")
+def test_page_without_javascript_hides_script_controls(open_page: Open) -> None:
+    create_run("process_book", "failed")
     page = open_page("/runs", java_script_enabled=False)
     expect(page.locator("#live")).to_contain_text("as of")
     expect(page.get_by_role("button", name="Pause the refreshing")).to_be_hidden()
     expect(page.get_by_role("button", name="Keyboard")).to_be_hidden()
 
 
-def test_times_are_those_of_the_viewers_zone_with_utc_beside_them(open_page: Open) -> None:
-    one = run("process_book", enqueued_at=now().replace(hour=12, minute=0, second=0, microsecond=0))
+def test_times_are_in_the_browser_zone_with_utc_in_the_title(open_page: Open) -> None:
+    run = create_run("process_book", enqueued_at=now().replace(hour=12, minute=0, second=0, microsecond=0))
     page = open_page("/runs", timezone_id="Asia/Tokyo")
-    shown = page.locator(f"#run-{one.id} time").first
+    shown = page.locator(f"#run-{run.id} time").first
     expect(shown).to_have_attribute("title", re.compile(r"21:00:00\.000 JST · .* 12:00:00\.000 UTC"))
 
 
-def test_the_environment_is_told_on_every_page_also_before_the_sign_in(open_page: Open) -> None:
+def test_environment_is_shown_on_every_page_and_the_login_page(open_page: Open) -> None:
     page = open_page("/runs")
     expect(page.locator(".environment")).to_have_text("production")
     page.context.clear_cookies()

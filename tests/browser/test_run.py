@@ -12,42 +12,42 @@ from consumers import ROOT, consumer
 from installation import Installation
 from playwright.sync_api import Page, expect
 
-from browser.chromium import NARROW, WIDE, Open, seen, with_and_without
-from browser.sight import FAINT_TEXTS
+from browser.chromium import NARROW, WIDE, Open, expect_text, with_and_without
+from browser.layout_checks import FAINT_TEXTS
 
 EMAIL = PEOPLE["admin"]
 numbers = count(1)
 
 
-class Stage(Installation):
+class GatedInstallation(Installation):
     """The program with the tasks of `stage`, and one worker for them."""
 
-    program = "stage:create_app()"
+    program = "gated_tasks:create_app()"
 
     def enqueue(self, task: str, *arguments: str) -> str:
-        asked = self.flask("--app", self.program, "run-task", task, *arguments)
-        assert asked.returncode == 0, asked.stderr
-        return asked.stdout.strip()
+        result = self.flask("--app", self.program, "run-task", task, *arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
 
     def gate(self) -> Path:
         return self.folder / f"gate{next(numbers)}"
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    stage = Stage(tmp_path_factory.mktemp("stage"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatedInstallation]:
+    stage = GatedInstallation(tmp_path_factory.mktemp("stage"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
     assert stage.flask("migrate").returncode == 0
     made = stage.flask("operator", "create", EMAIL, "--role", "admin", "--password-stdin", typed=PASSWORD)
     assert made.returncode == 0, made.stderr
     options = ("-k", "process", "-w", "1", "-n")
     log = stage.folder / "light.log"
-    with stage.web(), consumer("stage.light", *options, environment=stage.environment, log=log):
+    with stage.web(), consumer("gated_tasks.light", *options, environment=stage.environment, log=log):
         yield stage
 
 
 @pytest.fixture
-def console(stage: Stage) -> Stage:
-    return stage
+def console(installation: GatedInstallation) -> GatedInstallation:
+    return installation
 
 
 @pytest.fixture
@@ -57,46 +57,50 @@ def open_run(open_page: Open) -> Open:
 
 
 @with_and_without
-def test_a_run_is_watched_from_its_queue_to_its_end(stage: Stage, open_run: Open, java_script: bool) -> None:
-    first, second = stage.gate(), stage.gate()
-    stage.enqueue("hold", f"gate={first}")
-    page = open_run(stage.enqueue("hold", f"gate={second}", "chapters=38"), java_script_enabled=java_script)
+def test_run_page_follows_the_run_from_queue_to_end(
+    installation: GatedInstallation, open_run: Open, java_script: bool
+) -> None:
+    first, second = installation.gate(), installation.gate()
+    installation.enqueue("hold", f"gate={first}")
+    page = open_run(installation.enqueue("hold", f"gate={second}", "chapters=38"), java_script_enabled=java_script)
     loaded: list[str] = []
     page.on("framenavigated", lambda frame: loaded.append(frame.url))
-    seen(page, "waiting", java_script, "#title")
-    seen(page, "The only worker of light is busy: with hold", java_script, "#why")
+    expect_text(page, "waiting", java_script, "#title")
+    expect_text(page, "The only worker of light is busy: with hold", java_script, "#why")
     first.touch()
-    seen(page, "running", java_script, "#title")
-    seen(page, "1 of 38 chapters", java_script, "#progress")
-    seen(page, f"INFO Waiting at {second.name}", java_script, "#log")
+    expect_text(page, "running", java_script, "#title")
+    expect_text(page, "1 of 38 chapters", java_script, "#progress")
+    expect_text(page, f"INFO Waiting at {second.name}", java_script, "#log")
     expect(page.locator("#why")).to_be_empty()
     second.touch()
-    seen(page, "succeeded", java_script, "#title")
-    seen(page, "read 38 chapters", java_script, "#result")
-    seen(page, "Attempt 1 succeeded", java_script, "#story")
-    seen(page, "WARNING The gate is open", java_script, "#log")
+    expect_text(page, "succeeded", java_script, "#title")
+    expect_text(page, "read 38 chapters", java_script, "#result")
+    expect_text(page, "Attempt 1 succeeded", java_script, "#story")
+    expect_text(page, "WARNING The gate is open", java_script, "#log")
     assert not (java_script and loaded)
 
 
 @with_and_without
-def test_a_failed_run_is_retried(stage: Stage, open_run: Open, java_script: bool) -> None:
-    gate = stage.gate()
-    page = open_run(stage.enqueue("need", f"gate={gate}"), java_script_enabled=java_script)
-    seen(page, "failed", java_script, "#title")
+def test_failed_run_is_retried(installation: GatedInstallation, open_run: Open, java_script: bool) -> None:
+    gate = installation.gate()
+    page = open_run(installation.enqueue("need", f"gate={gate}"), java_script_enabled=java_script)
+    expect_text(page, "failed", java_script, "#title")
     expect(page.get_by_role("heading", name="FileNotFoundError")).to_be_visible()
-    expect(page.get_by_label("Where it failed")).to_contain_text("stage.py")
+    expect(page.get_by_label("Where it failed")).to_contain_text("gated_tasks.py")
     gate.touch()
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_text("It is back in its queue, under the same id.")).to_be_visible()
-    seen(page, "succeeded", java_script, "#title")
-    seen(page, "Attempt 2 succeeded", java_script, "#story")
+    expect_text(page, "succeeded", java_script, "#title")
+    expect_text(page, "Attempt 2 succeeded", java_script, "#story")
 
 
 @with_and_without
-def test_a_run_is_run_again_with_other_arguments(stage: Stage, open_run: Open, java_script: bool) -> None:
-    gate = stage.gate()
+def test_run_again_starts_a_run_with_changed_arguments(
+    installation: GatedInstallation, open_run: Open, java_script: bool
+) -> None:
+    gate = installation.gate()
     gate.touch()
-    old = stage.enqueue("hold", f"gate={gate}", "chapters=5")
+    old = installation.enqueue("hold", f"gate={gate}", "chapters=5")
     page = open_run(old, java_script_enabled=java_script)
     page.get_by_role("link", name="Run again…").click()
     chapters = page.get_by_label("chapters")
@@ -107,7 +111,7 @@ def test_a_run_is_run_again_with_other_arguments(stage: Stage, open_run: Open, j
     expect(chapters).to_have_value("many")
     chapters.fill("7")
     page.get_by_role("button", name="Run with these").click()
-    seen(page, "read 7 chapters", java_script, "#result")
+    expect_text(page, "read 7 chapters", java_script, "#result")
     expect(page).not_to_have_url(re.compile(old))
     page.locator("#family").get_by_role("link", name="hold").first.click()
     expect(page).to_have_url(re.compile(old))
@@ -115,50 +119,50 @@ def test_a_run_is_run_again_with_other_arguments(stage: Stage, open_run: Open, j
 
 
 @with_and_without
-def test_a_running_run_is_cancelled(stage: Stage, open_run: Open, java_script: bool) -> None:
-    page = open_run(stage.enqueue("hold", f"gate={stage.gate()}"), java_script_enabled=java_script)
-    seen(page, "running", java_script, "#title")
+def test_running_run_is_cancelled(installation: GatedInstallation, open_run: Open, java_script: bool) -> None:
+    page = open_run(installation.enqueue("hold", f"gate={installation.gate()}"), java_script_enabled=java_script)
+    expect_text(page, "running", java_script, "#title")
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("It is being interrupted.")).to_be_visible()
-    seen(page, "cancelled", java_script, "#title")
-    seen(page, "Attempt 1 was interrupted", java_script, "#story")
+    expect_text(page, "cancelled", java_script, "#title")
+    expect_text(page, "Attempt 1 was interrupted", java_script, "#story")
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
 @with_and_without
-def test_a_run_is_deleted(stage: Stage, open_run: Open, java_script: bool) -> None:
-    run_id = stage.enqueue("need", f"gate={stage.gate()}")
+def test_run_is_deleted(installation: GatedInstallation, open_run: Open, java_script: bool) -> None:
+    run_id = installation.enqueue("need", f"gate={installation.gate()}")
     page = open_run(run_id, java_script_enabled=java_script)
-    seen(page, "failed", java_script, "#title")
+    expect_text(page, "failed", java_script, "#title")
     page.get_by_role("link", name="Delete…").click()
     page.get_by_role("button", name="Delete this run").click()
     expect(page.get_by_text(f"The run {run_id[:8]}… is deleted.")).to_be_visible()
     assert page.request.get(f"/runs/{run_id}").status == 404
 
 
-def test_a_traceback_is_copied_whole(stage: Stage, open_run: Open) -> None:
-    page = open_run(stage.enqueue("need", f"gate={stage.gate()}"))
+def test_copy_button_selects_the_whole_traceback(installation: GatedInstallation, open_run: Open) -> None:
+    page = open_run(installation.enqueue("need", f"gate={installation.gate()}"))
     page.get_by_role("button", name="Copy traceback").click(timeout=20_000)
     copied = page.evaluate("getSelection().toString()")
     assert copied.startswith("Traceback (most recent call last):")
     assert "execute_or_fail" in copied
 
 
-def test_the_pages_of_a_run_fit_every_window_and_can_be_read(stage: Stage, open_run: Open) -> None:
-    gate = stage.gate()
-    blocking = stage.enqueue("hold", f"gate={gate}", f"chapters={10**15}")
-    waiting = stage.enqueue("need", f"gate={stage.gate()}{'very-long' * 20}")
+def test_run_pages_fit_every_window_with_enough_contrast(installation: GatedInstallation, open_run: Open) -> None:
+    gate = installation.gate()
+    blocking = installation.enqueue("hold", f"gate={gate}", f"chapters={10**15}")
+    waiting = installation.enqueue("need", f"gate={installation.gate()}{'very-long' * 20}")
     page = open_run(waiting)
     for path in (f"/runs/{waiting}", f"/runs/{blocking}", f"/runs/{blocking}/again"):
         page.goto(path)
-        assert_it_can_be_read(page)
+        assert_readable(page)
     gate.touch()
     page.goto(f"/runs/{waiting}")
     page.get_by_text(re.compile("^Traceback, ")).click(timeout=20_000)
-    assert_it_can_be_read(page)
+    assert_readable(page)
 
 
-def assert_it_can_be_read(page: Page) -> None:
+def assert_readable(page: Page) -> None:
     for size in (WIDE, NARROW):
         page.set_viewport_size(size)  # type: ignore[arg-type]
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, page.url

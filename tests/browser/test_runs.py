@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from browsers import PASSWORD, PEOPLE
-from databases import bound_to
+from databases import bind_database
+from factories import create_run
 from installation import Installation
-from library import run
 from playwright.sync_api import Page, expect
 
-from browser.chromium import NARROW, WIDE, Open, comes, with_and_without
-from browser.sight import FAINT_TEXTS
+from browser.chromium import NARROW, WIDE, Open, expect_visible, with_and_without
+from browser.layout_checks import FAINT_TEXTS
 from engine.models import Bulk, Run, now
 from engine.search import run_search
 from models import SavedView
@@ -34,17 +34,17 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 @pytest.fixture(autouse=True)
-def library(console: Installation) -> Iterator[None]:
+def console_database(console: Installation) -> Iterator[None]:
     """The test's own hand on the console's database, without the runs and views of the test before."""
-    with bound_to(f"sqlite:///{console.folder}/data/dewey.db"):
+    with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         for model in (Run, SavedView):
             model.delete().execute()
         yield
 
 
-def failed(**values: Any) -> Run:
-    given = {"error": "ConnectionError: refused", "kwargs": {"hours": 24}, "attempts": 1, "ended_at": now(), **values}
-    return run(TASK, "failed", **given)
+def create_failed_run(**values: Any) -> Run:
+    columns = {"error": "ConnectionError: refused", "kwargs": {"hours": 24}, "attempts": 1, "ended_at": now(), **values}
+    return create_run(TASK, "failed", **columns)
 
 
 def rows(page: Page) -> Any:
@@ -52,11 +52,11 @@ def rows(page: Page) -> Any:
 
 
 @with_and_without
-def test_runs_are_filtered_searched_and_the_view_is_saved(open_page: Open, java_script: bool) -> None:
-    mine = failed()
-    failed(error="ValueError: no")
-    run("process_book", "failed", queue="heavy", error="ConnectionError: refused")
-    run(TASK)
+def test_runs_are_filtered_searched_and_saved_as_a_view(open_page: Open, java_script: bool) -> None:
+    refused_run = create_failed_run()
+    create_failed_run(error="ValueError: no")
+    create_run("process_book", "failed", queue="heavy", error="ConnectionError: refused")
+    create_run(TASK)
     page = open_page("/runs", java_script_enabled=java_script)
     expect(rows(page)).to_have_count(4)
     page.locator("select[name=task]").select_option(TASK)
@@ -67,7 +67,7 @@ def test_runs_are_filtered_searched_and_the_view_is_saved(open_page: Open, java_
     page.get_by_label("Search").fill("refused args.hours:24 attempts:1")
     page.get_by_role("button", name="Filter").click()
     expect(rows(page)).to_have_count(1)
-    expect(rows(page)).to_have_id(f"run-{mine.id}")
+    expect(rows(page)).to_have_id(f"run-{refused_run.id}")
     page.get_by_text("Save this view…").click()
     page.get_by_label("Name").fill("Refused statistics")
     page.get_by_label("for everybody").check()
@@ -76,44 +76,44 @@ def test_runs_are_filtered_searched_and_the_view_is_saved(open_page: Open, java_
     page.goto("/runs")
     expect(rows(page)).to_have_count(4)
     page.get_by_role("link", name="Refused statistics").click()
-    expect(rows(page)).to_have_id(f"run-{mine.id}")
+    expect(rows(page)).to_have_id(f"run-{refused_run.id}")
     page.get_by_role("button", name="Remove the view Refused statistics").click()
     expect(page.get_by_role("link", name="Refused statistics")).to_have_count(0)
 
 
 @with_and_without
-def test_a_mistake_in_the_search_is_named_and_corrected_on_the_spot(open_page: Open, java_script: bool) -> None:
-    one = failed()
+def test_search_error_is_shown_and_corrected_in_place(open_page: Open, java_script: bool) -> None:
+    run = create_failed_run()
     page = open_page("/runs?q=sate:failed", java_script_enabled=java_script)
     expect(page.get_by_role("alert").filter(has_text="sate:failed: there is no filter sate")).to_be_visible()
     page.get_by_label("Search").fill("state:failed")
     page.get_by_role("button", name="Filter").click()
-    expect(rows(page)).to_have_id(f"run-{one.id}")
+    expect(rows(page)).to_have_id(f"run-{run.id}")
     expect(page.get_by_label("Search")).to_have_value("")
     expect(page.get_by_role("link", name=re.compile("^Failed"))).to_have_attribute("aria-current", "page")
 
 
 @with_and_without
-def test_ticked_runs_are_retried_and_the_account_is_shown(open_page: Open, java_script: bool) -> None:
-    ticked, other = [failed() for _ in range(2)], failed()
+def test_ticked_runs_are_retried_with_a_result_page(open_page: Open, java_script: bool) -> None:
+    ticked, other = [create_failed_run() for _ in range(2)], create_failed_run()
     page = open_page("/runs?state=failed", java_script_enabled=java_script)
-    for one in ticked:
-        page.locator(f"#run-{one.id} input").check()
+    for run in ticked:
+        page.locator(f"#run-{run.id} input").check()
     page.get_by_role("group", name="Ticked runs").get_by_role("button", name="Retry…").click()
     expect(page.get_by_role("heading", name="Retry 2 runs?")).to_be_visible()
     page.get_by_role("button", name="Retry 2 runs").click()
     page.wait_for_url(re.compile("/bulk/"))
-    comes(page, page.get_by_text("2 of 2"), java_script)
+    expect_visible(page, page.get_by_text("2 of 2"), java_script)
     expect(page.locator("tbody").get_by_text("done", exact=True)).to_have_count(2)
     succeeded = page.locator("tbody").get_by_text("succeeded", exact=True)
-    comes(page, succeeded.nth(1), java_script)
+    expect_visible(page, succeeded.nth(1), java_script)
     assert Run.get_by_id(other.id).state == "failed"
 
 
 @with_and_without
-def test_everything_that_a_filter_matches_is_retried(open_page: Open, java_script: bool) -> None:
-    wanted = [failed(enqueued_at=now() - timedelta(minutes=number)) for number in range(35)]
-    failed(error="ValueError: no")
+def test_all_runs_matching_a_filter_are_retried(open_page: Open, java_script: bool) -> None:
+    expected = [create_failed_run(enqueued_at=now() - timedelta(minutes=number)) for number in range(35)]
+    create_failed_run(error="ValueError: no")
     page = open_page("/runs?state=failed&q=refused", java_script_enabled=java_script)
     expect(rows(page)).to_have_count(30)
     page.get_by_role("link", name="retry…").click()
@@ -121,29 +121,29 @@ def test_everything_that_a_filter_matches_is_retried(open_page: Open, java_scrip
     expect(rows(page)).to_have_count(10)
     page.get_by_role("button", name="Retry 35 runs").click()
     page.wait_for_url(re.compile("/bulk/"))
-    comes(page, page.get_by_text("35 of 35"), java_script)
+    expect_visible(page, page.get_by_text("35 of 35"), java_script)
     expect(page.locator("#progress progress")).to_have_attribute("value", "35")
-    assert Bulk.select().order_by(Bulk.id.desc()).get().total == len(wanted)
+    assert Bulk.select().order_by(Bulk.id.desc()).get().total == len(expected)
     page.get_by_role("link", name="Refused").click()
     expect(page.get_by_text("None.")).to_be_visible()
 
 
-def test_all_of_a_page_are_ticked_at_once_and_counted_and_news_leaves_them_so(open_page: Open) -> None:
+def test_check_all_counts_the_page_and_excludes_new_runs(open_page: Open) -> None:
     for number in range(3):
-        failed(enqueued_at=now() - timedelta(minutes=number))
+        create_failed_run(enqueued_at=now() - timedelta(minutes=number))
     page = open_page("/runs?state=failed")
     page.get_by_label("Tick all on this page").check()
     ticked = page.locator('[name="run"]:checked')
     expect(ticked).to_have_count(3)
-    newcomer = failed(enqueued_at=now() + timedelta(minutes=1))
+    newcomer = create_failed_run(enqueued_at=now() + timedelta(minutes=1))
     expect(page.locator(f"#run-{newcomer.id}")).to_be_visible(timeout=5_000)
     expect(ticked).to_have_count(3)
     expect(page.locator(f"#run-{newcomer.id} input")).not_to_be_checked()
 
 
-def test_a_search_that_found_nothing_yet_goes_on_by_itself(open_page: Open) -> None:
+def test_search_without_matches_continues_by_itself(open_page: Open) -> None:
     at = now()
-    needle = failed(error="a needle", enqueued_at=at - timedelta(days=3))
+    needle = create_failed_run(error="a needle", enqueued_at=at - timedelta(days=3))
     row = {"task": TASK, "queue": "light", "state": "succeeded", "retries": 0, "attempts": 1, "deliveries": 1}
     many = [
         {"id": f"filler-{number}", "enqueued_at": at - timedelta(seconds=number), **row}
@@ -157,11 +157,11 @@ def test_a_search_that_found_nothing_yet_goes_on_by_itself(open_page: Open) -> N
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_the_pages_of_many_runs_fit_their_window_and_can_be_read(
+def test_run_list_and_bulk_pages_fit_the_window_with_enough_contrast(
     open_page: Open, size: dict[str, int], theme: str
 ) -> None:
-    failed(error="BadZipFile: " + "not a zip file" * 9)
-    failed(kwargs={"title": "Incomprehensibilities" * 5})
+    create_failed_run(error="BadZipFile: " + "not a zip file" * 9)
+    create_failed_run(kwargs={"title": "Incomprehensibilities" * 5})
     SavedView.create(name="Incomprehensibilities" * 2, search="state:failed", owner=EMAIL, shared=True)
     page = open_page("/runs?state=failed", viewport=size, color_scheme=theme)
     page.get_by_role("link", name="cancel…").click()

@@ -14,11 +14,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
 import conftest  # noqa: E402  first of all: it hides the developer's own settings
 import storms  # noqa: E402
-from databases import new_postgresql  # noqa: E402
-from refusing import RefusingRedis  # noqa: E402
+from databases import create_postgresql  # noqa: E402
+from refusing_redis import RefusingRedis  # noqa: E402
 from reports import Report  # noqa: E402
 from servers import RedisServer, postgresql  # noqa: E402
-from sides import Dewey, Stock  # noqa: E402
+from storm_systems import Dewey, StockHuey  # noqa: E402
 from systems import System  # noqa: E402
 
 LONG = 900.0
@@ -46,12 +46,12 @@ def main(words: list[str]) -> int:
     with postgresql() as server_url:
         for name, storm in STORMS.items():
             for broker in ("Redis", "SQLite") if not name.startswith("broker") else ("Redis",):
-                for side in (Dewey, Stock):
+                for side in (Dewey, StockHuey):
                     if words and not any(word in f"{name} {side.name} {broker}" for word in words):
                         continue
-                    with system_of(side, broker, name, server_url) as system:
+                    with create_system(side, broker, name, server_url) as system:
                         seen = storm(system)
-                    rows.append(row_of(seen))
+                    rows.append(format_row(seen))
                     broken += [f"{seen.storm}, {seen.system}: {promise}" for promise in seen.broken]
                     print(" | ".join(rows[-1]), flush=True)
     if not rows:
@@ -64,8 +64,8 @@ def main(words: list[str]) -> int:
 
 
 @contextmanager
-def system_of(side: type[Dewey] | type[Stock], broker: str, storm: str, server_url: str) -> Iterator[System]:
-    with tempfile.TemporaryDirectory(prefix="dewey-faults-") as name, new_postgresql(server_url) as postgresql_url:
+def create_system(side: type[Dewey] | type[StockHuey], broker: str, storm: str, server_url: str) -> Iterator[System]:
+    with tempfile.TemporaryDirectory(prefix="dewey-faults-") as name, create_postgresql(server_url) as postgresql_url:
         folder = Path(name)
         kind = RefusingRedis if storm == "broker refuses" else RedisServer
         server = kind(folder, "everysec" if "everysec" in storm else "always") if broker == "Redis" else None
@@ -76,7 +76,7 @@ def system_of(side: type[Dewey] | type[Stock], broker: str, storm: str, server_u
             yield system
 
 
-def row_of(seen: Report) -> tuple[str, ...]:
+def format_row(seen: Report) -> tuple[str, ...]:
     numbers = (seen.accepted, seen.kills, seen.lost, seen.twice, seen.dead)
     recovery = "–" if seen.recovery is None else f"{seen.recovery:.1f}"
     return (seen.storm, seen.system, *map(str, numbers), recovery, str(seen.left))

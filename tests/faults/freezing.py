@@ -19,29 +19,29 @@ def frozen_at_work(
 
     Not while one of them is writing to a SQLite file, for then it would stop everybody.
     """
-    family = [one for one in (psutil.Process(consumer.pid), *system.children(consumer)) if chosen(one)]
-    hits = wait_until(lambda: stopped_at_work(system, family))
+    family = [process for process in (psutil.Process(consumer.pid), *system.children(consumer)) if chosen(process)]
+    hits = wait_until(lambda: stop_at_work(system, family))
     yield hits
-    for one in family:
-        one.resume()
+    for process in family:
+        process.resume()
 
 
-def stopped_at_work(system: System, family: list[psutil.Process]) -> list[Hit]:
+def stop_at_work(system: System, family: list[psutil.Process]) -> list[Hit]:
     """Stop them; empty, and they go on, when the moment was wrong."""
-    pids = {one.pid for one in family}
-    if not system.ledger.busy().keys() & pids:
+    pids = {process.pid for process in family}
+    if not system.delivery_log.busy().keys() & pids:
         return []
-    for one in family:
-        one.suspend()
-    wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in family))
-    hits = [Hit(run_id, pid, time.time()) for pid, run_id in system.ledger.busy().items() if pid in pids]
-    if hits and not writing(pids):
+    for process in family:
+        process.suspend()
+    wait_until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in family))
+    hits = [Hit(run_id, pid, time.time()) for pid, run_id in system.delivery_log.busy().items() if pid in pids]
+    if hits and not is_writing(pids):
         return hits
-    for one in family:
-        one.resume()
+    for process in family:
+        process.resume()
     return []
 
 
-def writing(pids: set[int]) -> bool:
+def is_writing(pids: set[int]) -> bool:
     locks = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line)
     return any(lock[3] == "WRITE" and int(lock[4]) in pids for lock in locks)

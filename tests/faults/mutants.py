@@ -34,7 +34,7 @@ MUTANTS = [
     ),
     Mutant(
         "a delivery without a settled outcome counts",
-        "settling does_not_take",
+        "settling refused_by_the_broker",
         "engine/queues/settler.py",
         """
 def give_up(self, settlement, error):
@@ -213,7 +213,7 @@ BoundProcesses.watch_parent = lambda self: None
     ),
     Mutant(
         "a message that nobody can run is kept",
-        "storms nobody_can_run",
+        "storms poison_messages",
         "deliveries",
         """
 from engine.broker.deliveries import FinishedRun
@@ -223,7 +223,7 @@ Part.dead_letter = lambda self, consumer, claimed, reason: self.settle(consumer,
     ),
     Mutant(
         "a run that takes down every worker ends as dead",
-        "storms nobody_can_run",
+        "storms poison_messages",
         "deliveries",
         """
 stock_release = Part.release
@@ -234,7 +234,7 @@ Part.release = release
     ),
     Mutant(
         "a killed worker takes along what its task has started",
-        "processes all_that_the_task_has_started",
+        "processes all_processes_of_the_task",
         "engine/worker/processes.py",
         """
 def kill(self, process):
@@ -245,7 +245,7 @@ BoundProcesses.kill = kill
     ),
     Mutant(
         "a killed worker takes along sessions apart",
-        "processes hard_limit",
+        "processes hard_limit_kills_all",
         "engine/worker/processes.py",
         "descendants = lambda pid: []",
     ),
@@ -263,7 +263,7 @@ BoundProcesses.kill = kill
     ),
     Mutant(
         "the scheduler ends the process groups of a killed consumer",
-        "processes consumer_that_is_killed",
+        "processes killed_consumer",
         "engine/worker/processes.py",
         """
 def watch_parent(self):
@@ -278,12 +278,12 @@ BoundProcesses.watch_parent = watch_parent
     ),
     Mutant(
         "children of a task do not hold up a worker's end",
-        "processes left_behind",
+        "processes leftover_child",
         instead=(("engine/worker/worker.py", "child.kill()", "pass"),),
     ),
     Mutant(
         "programs have default signals",
-        "processes programs_that_a_task_starts",
+        "processes programs_started",
         instead=(
             (
                 "engine/worker/processes.py",
@@ -294,19 +294,19 @@ BoundProcesses.watch_parent = watch_parent
     ),
     Mutant(
         "forked processes have default signals",
-        "processes forked_processes",
+        "processes processes_forked",
         "engine/worker/processes.py",
         "init_forked = lambda: None",
     ),
     Mutant(
         "forked processes have connections of their own",
-        "processes connections_of_their_own and postgresql",
+        "processes their_own_connections and postgresql",
         "engine/worker/processes.py",
         "leave_connections = lambda: None",
     ),
     Mutant(
         "forked processes take no notes",
-        "processes connections_of_their_own",
+        "processes their_own_connections",
         "engine/queues/log_capture.py",
         "stop = lambda: None",
     ),
@@ -323,24 +323,24 @@ BoundProcesses.watch_parent = watch_parent
     ),
     Mutant(
         "a soft limit strikes once",
-        "processes strikes_once",
+        "processes interrupts_a_task_once",
         instead=(("engine/worker/soft_limit.py", "        deadline.value = 0.0\n        raise", "        raise"),),
     ),
     Mutant(
         "limits strike by run id",
-        "processes no_other",
+        "processes only_the_worker_of_its_run",
         "engine/worker/limits.py",
         "LimitEnforcer.is_executed = lambda self, run: True",
     ),
     Mutant(
         "a run that is not executed goes back",
-        "processes no_other",
+        "processes only_the_worker_of_its_run",
         "engine/worker/limits.py",
         "LimitEnforcer.release_unattended = lambda self, runs: None",
     ),
     Mutant(
         "a worker that settles for a killed one is not killed for it",
-        "processes is_not_killed_for_it",
+        "processes settling_for_a_killed_one",
         instead=(("engine/worker/limits.py", "if slot.killed_run and slot.killed_run.held == run:", "if False:"),),
     ),
     Mutant(
@@ -358,7 +358,7 @@ Part.record = record
     ),
     Mutant(
         "a Redis that refuses counts as unavailable",
-        "refusing every_state or every_reply",
+        "refusing every_refusing_state or every_refusing_reply",
         instead=(
             (
                 "engine/broker/redis/errors.py",
@@ -374,7 +374,7 @@ Part.record = record
     ),
     Mutant(
         "a refusal inside a script of Redis 6.2 is recognised",
-        "refusing every_reply or (every_state and 6.2)",
+        "refusing every_refusing_reply or (every_refusing_state and 6.2)",
         instead=(("engine/broker/redis/errors.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
     ),
     Mutant(
@@ -389,12 +389,12 @@ Part.record = record
     ),
     Mutant(
         "an error of SQLite that refuses for want of room is not hidden by its rollback",
-        "outages sqlite_has_no_room",
+        "outages full_sqlite",
         instead=(("engine/database.py", "if not self.is_closed() and self.can_roll_back():", "if True:"),),
     ),
     Mutant(
         "a file that refused a write is opened again",
-        "outages file_that_was_read_only",
+        "outages from_a_read_only_file",
         instead=(("engine/broker/sqlite/database.py", " and not current.refused:", ":"),),
     ),
     Mutant(
@@ -425,7 +425,7 @@ Part.record = record
     ),
     Mutant(
         "an id that cannot be kept is refused",
-        "refused an_id_that_is_not",
+        "invalid_options unprintable_id",
         instead=(
             (
                 "engine/queues/enqueue.py",
@@ -436,17 +436,17 @@ Part.record = record
     ),
     Mutant(
         "an option that cannot be kept is refused where it is declared",
-        "refused where_it_is_declared",
+        "invalid_options at_declaration",
         instead=(("engine/queues/task.py", "check_declaration(name or func.__name__, options)", "pass"),),
     ),
     Mutant(
         "an option that cannot be kept is refused where it is called",
-        "refused where_it_is_called",
+        "invalid_options at_the_call",
         instead=(("engine/queues/options.py", "if not is_right(value := getattr(call, name)):", "if False:"),),
     ),
     Mutant(
         "a second task of a name ends the program",
-        "same_name every_program and command",
+        "duplicate_names every_program and command",
         instead=(
             (
                 "engine/queues/registry.py",
@@ -457,23 +457,23 @@ Part.record = record
     ),
     Mutant(
         "a worker of the web server is not started for ever where tasks have one name",
-        "same_name every_program and web",
+        "duplicate_names every_program and web",
         instead=(("gunicorn.conf.py", "\nrefuse_tasks_that_cannot_be_told_apart()\n", "\n"),),
     ),
     Mutant(
         "a caller's dictionary is told from an outcome",
-        "outcomes it_arrives_so",
+        "odd_arguments on_every_path",
         "engine/outcomes.py",
         "escaped = lambda value: value",
     ),
     Mutant(
         "an outcome in a record is told from a caller's dictionary",
-        "outcomes handed_on_again_by_a_retry",
+        "odd_arguments retried_chord",
         instead=(("engine/outcomes.py", "return Outcome(value) if", "return value if"),),
     ),
     Mutant(
         "the revocation of a run that has ended expires",
-        "revocations has_ended_expires",
+        "revocations of_an_ended_run_expires",
         instead=(
             (
                 "engine/broker/lua/revoke.lua",
@@ -485,7 +485,7 @@ Part.record = record
     ),
     Mutant(
         "a run that is enqueued takes its revocation along",
-        "revocations takes_the_revocation_along",
+        "revocations keeps_it",
         instead=(
             ("engine/broker/lua/lib/insert.lua", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
             ("engine/broker/sqlite/results.py", "UPDATE kv SET expires = NULL", "UPDATE kv SET expires = expires"),
@@ -493,7 +493,7 @@ Part.record = record
     ),
     Mutant(
         "a revocation goes with its run",
-        "revocations goes_with_its_run",
+        "revocations deleted_with_its_run",
         instead=(
             ("engine/broker/lua/lib/finish.lua", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
             (
@@ -505,7 +505,7 @@ Part.record = record
     ),
     Mutant(
         "the cleanup removes revocations that do not expire",
-        "revocations cleanup_finds",
+        "revocations cleanup_deletes",
         instead=(
             ("engine/broker/lua/delete_revocations.lua", "if call('ttl', key) == -1 and", "if false and"),
             ("engine/broker/sqlite/results.py", "AND expires IS NULL AND NOT EXISTS", "AND FALSE AND NOT EXISTS"),
@@ -513,18 +513,18 @@ Part.record = record
     ),
     Mutant(
         "inspect scheduled lists everything",
-        "inspect_scheduled lists_everything",
+        "inspect_scheduled lists_every_message",
         instead=(("engine/monitor/celery_inspect.py", "limit: int | None = None", "limit: int | None = 1000"),),
     ),
     Mutant(
         "a message for a task that is not known is left to newer code",
-        "put_off newer_code_takes_what",
+        "unknown_tasks newer_code_runs_what",
         "engine/queues/claim.py",
         "Claimer.put_off = lambda self, taken, task: self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, task)",
     ),
     Mutant(
         "newer code finds what was put off",
-        "put_off newer_code_takes_what",
+        "unknown_tasks newer_code_runs_what",
         instead=(
             (
                 "engine/queues/claim.py",
@@ -535,7 +535,7 @@ Part.record = record
     ),
     Mutant(
         "what nobody knows is dead after its grace",
-        "put_off come_in_time or keeps_where",
+        "unknown_tasks dead_after_its_grace or returns_to_its_place",
         "deliveries",
         """
 stock_defer = Part.defer
@@ -544,7 +544,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
     ),
     Mutant(
         "what was put off keeps its place",
-        "put_off keep_their_order",
+        "unknown_tasks keep_their_order",
         instead=(
             (
                 "engine/broker/lua/defer.lua",
@@ -560,7 +560,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
     ),
     Mutant(
         "who puts off too late changes nothing",
-        "put_off too_late or answer_that_was_lost",
+        "unknown_tasks late_reschedule or lost_reply",
         instead=(
             ("engine/broker/lua/defer.lua", "held.consumer ~= consumer or held.delivery ~= delivery", "false"),
             (
@@ -572,7 +572,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
     ),
     Mutant(
         "a run that is requeued has a fresh grace",
-        "put_off requeued_it_has",
+        "unknown_tasks requeued_unknown_task",
         instead=(
             ("engine/broker/lua/requeue_dead.lua", "'deaths', 'cancel', 'met', 'met_at')", "'deaths', 'cancel')"),
             ("engine/broker/sqlite/dead_letters.py", '"met_at = NULL WHERE queue', '"cancel = NULL WHERE queue'),
@@ -580,7 +580,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
     ),
     Mutant(
         "what newer code has begun has a fresh grace",
-        "put_off has_begun_has_a_fresh",
+        "unknown_tasks claimed_by_newer_code",
         instead=(
             ("engine/broker/lua/lib/claim.lua", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
             ("engine/broker/lua/lib/release.lua", "; call('hdel', run(id), 'met', 'met_at')", ""),
@@ -590,17 +590,17 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
     ),
     Mutant(
         "that a message was put off is no start of its run",
-        "put_off does_not_take_the_moment",
+        "unknown_tasks not_recorded_as_a_start",
         instead=(("engine/history/event_handlers.py", "run.update(before, state=", "run.update(state="),),
     ),
     Mutant(
         "a file of the version before gets its columns",
-        "put_off file_of_the_version_before",
+        "unknown_tasks previous_version",
         instead=(("engine/broker/sqlite/database.py", "            self.add_columns(connection)\n", ""),),
     ),
     Mutant(
         "an event that cannot be written is set aside",
-        "rejected_events understands_are_set or refuses_does_not_stop_the_others or many_refused",
+        "rejected_events unparseable or row_refused_by_the_database or refused_rows",
         instead=(
             ("engine/history/writer.py", "        if not is_refusal(error):\n            raise", "        raise"),
         ),
@@ -623,7 +623,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "history goes on past a rejected event that cannot be listed",
-        "rejected_events cannot_even",
+        "rejected_events cannot_be_stored",
         instead=(
             ("engine/history/rejected.py", "        if not is_refusal(refusal):\n            raise", "        raise"),
         ),
@@ -636,12 +636,12 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the recorder outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(("engine/history/recorder.py", "except Exception as error", "except ZeroDivisionError as error"),),
     ),
     Mutant(
         "the scheduler outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(
             (
                 "engine/worker/scheduler.py",
@@ -652,7 +652,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a consumer outlives an exception",
-        "loops all_of_its_loops",
+        "loops all_its_loops",
         instead=(
             (
                 "engine/worker/consumer.py",
@@ -663,14 +663,14 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a recorder that has ended is replaced",
-        "loops recorder_that_has_ended",
+        "loops ended_recorder",
         instead=(
             ("engine/worker/scheduler.py", "if self.recorder and self.recorder.is_alive():", "if self.recorder:"),
         ),
     ),
     Mutant(
         "a schedule that raises keeps nothing else waiting",
-        "loops schedule_that_raises",
+        "loops raising_schedule",
         instead=(
             (
                 "engine/worker/worker.py",
@@ -681,7 +681,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the sender of log lines outlives an exception",
-        "loops sender_of_log_lines",
+        "loops log_sender",
         instead=(("engine/queues/log_capture.py", "        return error", "        raise SystemExit from error"),),
     ),
     Mutant(
@@ -691,7 +691,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "the watch outlives an exception",
-        "loops the_watch_goes_on",
+        "loops watcher_continues",
         instead=(
             (
                 "admin/alerts/watcher.py",
@@ -702,17 +702,17 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a notice that cannot be put into words is one that is not sent",
-        "loops put_into_words",
+        "loops cannot_be_rendered",
         instead=(("admin/alerts/channels.py", "    except Exception as error:", "    except OSError as error:"),),
     ),
     Mutant(
         "the supervisor outlives an exception",
-        "loops the_supervisor",
+        "loops supervisor_continues",
         instead=(("admin/cli/supervisor.py", "except Exception as error", "except KeyError as error"),),
     ),
     Mutant(
         "a malformed heartbeat is left out",
-        "malformed_entries a_malformed_heartbeat",
+        "malformed_entries malformed_heartbeat",
         instead=(
             (
                 "engine/broker/heartbeats.py",
@@ -723,40 +723,40 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
     ),
     Mutant(
         "a malformed pause can be read",
-        "malformed_entries a_malformed_pause",
+        "malformed_entries malformed_pause",
         instead=(
             ("engine/broker/parsing.py", '    return defaults | {"by": "?"', '    return defaults | {"who": "?"'),
         ),
     ),
     Mutant(
         "a malformed order is taken away",
-        "malformed_entries a_malformed_order",
+        "malformed_entries malformed_command",
         instead=(("engine/queues/remote_control.py", "    for what in stored:", "    for what in ():"),),
     ),
     Mutant(
         "a malformed stack dump is none",
-        "malformed_entries a_malformed_stack_dump",
+        "malformed_entries malformed_stack_dump",
         instead=(("engine/queues/remote_control.py", "except PARSE_ERRORS:", "except ZeroDivisionError:"),),
     ),
     Mutant(
         "a run whose holder cannot be read goes back",
-        "malformed_entries whose_holder_cannot",
+        "malformed_entries run_with_an_unreadable_holder",
         instead=(("engine/broker/lua/reap.lua", "    release_unreadable(all[j])\n", ""),),
     ),
     Mutant(
         "a malformed lock is nobody's",
-        "malformed_entries nobodys and garbage",
+        "malformed_entries malformed_lock and garbage",
         instead=(("engine/broker/lua/lib/locks.lua", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
     ),
     Mutant(
         "a run that the broker has lost is found",
-        "lost_runs emptied or in_its_turn",
+        "lost_runs lost_with_the_broker or in_batches",
         "engine/history/lost_runs.py",
         "LostRuns.look = lambda self: None",
     ),
     Mutant(
         "a run that the broker has is not lost",
-        "lost_runs what_the_broker_has",
+        "lost_runs in_the_broker",
         "messages",
         """
 from engine.broker.effects import Effects, event_json
@@ -768,7 +768,7 @@ Part.report_lost = report_lost
     ),
     Mutant(
         "a run that has ended is not lost",
-        "lost_runs is_not_on_record_yet",
+        "lost_runs not_yet_in_the_database",
         instead=(("engine/history/event_handlers.py", 'if run and run["state"] not in ENDED:', "if run:"),),
     ),
     Mutant(

@@ -12,7 +12,7 @@ from typing import Any
 from huey import CancelExecution, RetryTask
 from huey import signals as S
 from huey.exceptions import RateLimitExceeded, TaskException, TaskLockedException, TaskTimeout
-from probes import enter
+from sample_tasks import append_line
 
 from engine.queues.task import RunTask
 from engine.worker.served_queue import ServedQueue
@@ -126,7 +126,7 @@ def act(description: list[Any] | None) -> Any:
 @odd.task(context=True, failed_result=lambda task, error: act(task.args[0].get("failed result", ["json", "failed"])))
 def misbehave(what: dict[str, Any], task: RunTask | None = None) -> Any:
     assert task is not None and task.envelope is not None
-    enter(LEDGER, task.id)
+    append_line(LEDGER, task.id)
     for line in what.get("lines", ()):
         log.info("%s", make(line))
     if "cancels itself" in what:
@@ -162,5 +162,5 @@ def after(task: Any, value: Any, error: Any) -> None:
 
 
 @odd.signal(S.SIGNAL_COMPLETE, S.SIGNAL_ERROR, S.SIGNAL_RETRYING)
-def receive(signal: str, task: Any, *more: Any) -> None:
+def receive(signal: str, task: Any, *details: Any) -> None:
     point(f"signal {signal}", task)

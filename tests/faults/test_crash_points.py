@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crashing import POINTS
+from crash_points import POINTS
 from reports import report
-from sides import Dewey, dewey_on
+from storm_systems import Dewey, create_dewey
 
 #: Point → of three runs on one worker: times begun, and what became of each delivery.
 OUTCOMES = {
@@ -29,11 +29,11 @@ def point(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["sqlite", "redis"])
 def system(request: pytest.FixtureRequest, point: str, tmp_path: Path) -> Iterator[Dewey]:
     crash = {"FAULTS_CRASH_AT": point, "FAULTS_CRASHED": str(tmp_path / "crashed")}
-    with dewey_on(request, tmp_path, **crash) as dewey:
+    with create_dewey(request, tmp_path, **crash) as dewey:
         yield dewey
 
 
-def test_a_run_is_carried_on_from_where_its_process_died(system: Dewey, point: str) -> None:
+def test_run_continues_after_a_crash_at_each_point(system: Dewey, point: str) -> None:
     if point == "after_due_move":
         system.put_due(3, time.time() + 2)
     else:
@@ -43,5 +43,5 @@ def test_a_run_is_carried_on_from_where_its_process_died(system: Dewey, point: s
     assert report(point, system).broken == []
     assert (system.folder / "crashed").exists()
     starts, attempts = OUTCOMES[point]
-    assert [len(system.ledger.starts[run_id]) for run_id in system.accepted] == starts
+    assert [len(system.delivery_log.starts[run_id]) for run_id in system.accepted] == starts
     assert [system.attempts(run_id) for run_id in system.accepted] == attempts

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import app_with_people
+from browsers import create_app_with_people
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to_library
+from failing_steps import FAILING, STEPS
 from huey.consumer import ForkSafeFlag
-from odd_entries import probe_on, storages_on
 from peewee import OperationalError, SqliteDatabase
-from probes import echo, probe
-from receivers import Hook, hook
-from stumbling import FAILING, STEPS
+from raw_entries import storage_factory, use_probe_queue
+from receivers import WebhookReceiver, run_webhook_receiver
+from sample_tasks import echo, probe
 from supervisor.medusa.asyncore_25 import ExitNow
 from supervisor.supervisord import Supervisor as Supervisord
 from waiting import wait_until
@@ -49,7 +49,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     url = request.getfixturevalue("postgresql_library") if redis_url else f"sqlite:///{tmp_path}/dewey.db"
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
-    with probe_on(storages_on(request.param, request, tmp_path)), bound_to_library(url):
+    with use_probe_queue(storage_factory(request.param, request, tmp_path)), bound_to_library(url):
         yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     probe.serializer = wire
 
@@ -58,7 +58,7 @@ def is_recorded(run_id: str) -> bool:
     return Run.select().where((Run.id == run_id) & (Run.state == "succeeded")).exists()
 
 
-def works(running: Consumer) -> None:
+def assert_consumer_works(running: Consumer) -> None:
     result = echo(1)
     assert result.get(blocking=True, timeout=20) == 1
     wait_until(lambda: is_recorded(result.id))
@@ -68,59 +68,59 @@ def works(running: Consumer) -> None:
 # --- a consumer ----------------------------------------------------------------------------------------------
 
 
-def stumbling(environment: dict[str, str], *steps: str) -> dict[str, str]:
+def failing_environment(environment: dict[str, str], *steps: str) -> dict[str, str]:
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))
     return {**environment, "PYTHONPATH": path, "STUMBLE": " ".join(steps)}
 
 
-def test_a_consumer_outlives_exceptions_in_all_of_its_loops(environment: dict[str, str], tmp_path: Path) -> None:
-    settings = stumbling(environment, *(set(STEPS) - {"ending"}))
+def test_consumer_survives_exceptions_in_all_its_loops(environment: dict[str, str], tmp_path: Path) -> None:
+    settings = failing_environment(environment, *(set(STEPS) - {"ending"}))
     loops = [
         "The recorder", "The scheduler", "The check of the workers", "The check of running runs",
         "The look for orders", "The heartbeat",
     ]  # fmt: skip
-    with consumer("stumbling.probe", environment=settings, log=tmp_path / "log") as running:
+    with consumer("failing_steps.probe", environment=settings, log=tmp_path / "log") as running:
         for loop in loops:
             running.logged(f"{loop} works again", within=40)
-        works(running)
+        assert_consumer_works(running)
         failed = re.findall(r"\] (.*) failed and tries again: stumbled", running.log)
         assert sorted(failed) == sorted(loops), "each logs its outage once"
         assert running.log.count("RuntimeError: stumbled") == len(loops)
 
 
-def test_a_recorder_that_has_ended_is_replaced(environment: dict[str, str], tmp_path: Path) -> None:
-    with consumer("stumbling.probe", environment=stumbling(environment, "ending"), log=tmp_path / "log") as running:
-        works(running)
+def test_ended_recorder_is_replaced(environment: dict[str, str], tmp_path: Path) -> None:
+    with consumer(
+        "failing_steps.probe", environment=failing_environment(environment, "ending"), log=tmp_path / "log"
+    ) as running:
+        assert_consumer_works(running)
         assert running.log.count("The recorder has ended and is replaced") == len(FAILING)
 
 
-def test_a_scheduler_that_has_ended_is_replaced_with_its_recorder(environment: dict[str, str], tmp_path: Path) -> None:
-    with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
-        works(running)
-        scheduler, *_ = sorted(running.children(), key=lambda one: (one.create_time(), one.pid))
+def test_ended_scheduler_is_replaced_with_its_recorder(environment: dict[str, str], tmp_path: Path) -> None:
+    with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log") as running:
+        assert_consumer_works(running)
+        scheduler, *_ = sorted(running.children(), key=lambda process: (process.create_time(), process.pid))
         scheduler.kill()
         running.logged("The scheduler died and is replaced")
-        works(running)
+        assert_consumer_works(running)
 
 
 @pytest.mark.parametrize("environment", ["redis"], indirect=True)
-def test_a_failover_that_unblocks_the_recorder_does_not_end_it(environment: dict[str, str], tmp_path: Path) -> None:
+def test_failover_that_unblocks_the_recorder_does_not_end_it(environment: dict[str, str], tmp_path: Path) -> None:
     redis = probe.storage.client.redis
-    with consumer("probes.probe", environment=environment, log=tmp_path / "log") as running:
-        works(running)
+    with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log") as running:
+        assert_consumer_works(running)
         for _ in range(3):
-            blocked = wait_until(lambda: [one["id"] for one in redis.client_list() if one["cmd"] == "xread"])
+            blocked = wait_until(lambda: [client["id"] for client in redis.client_list() if client["cmd"] == "xread"])
             for client_id in blocked:
                 redis.execute_command("CLIENT", "UNBLOCK", client_id, "ERROR")
         running.logged("UNBLOCKED")
-        works(running)
+        assert_consumer_works(running)
         assert "Exception in thread" not in running.log
 
 
-def test_a_schedule_that_raises_keeps_nothing_else_from_its_time(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    with probe_on(storages_on("sqlite", request, tmp_path)):
+def test_raising_schedule_does_not_delay_the_others(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    with use_probe_queue(storage_factory("sqlite", request, tmp_path)):
 
         @probe.periodic_task(lambda at: 1 / 0)
         def hopeless() -> None: ...
@@ -144,7 +144,7 @@ def test_a_schedule_that_raises_keeps_nothing_else_from_its_time(
         assert clock.seen_at.value == 0, "that it looks at the clock is no reason to call the schedule sound"
 
 
-def test_of_an_outage_the_first_failure_is_logged_and_pauses_grow(caplog: pytest.LogCaptureFixture) -> None:
+def test_first_failure_of_an_outage_is_logged_and_pauses_grow(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     back_off = BackOff("The mill", 0.5, 3)
     assert not back_off.is_pausing
@@ -155,7 +155,7 @@ def test_of_an_outage_the_first_failure_is_logged_and_pauses_grow(caplog: pytest
     back_off.failed(no_database.value)
     back_off.succeeded()
     back_off.succeeded()
-    assert [(one.levelname, one.message) for one in caplog.records] == [
+    assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING", "The mill waits: no server"),
         ("WARNING", "The mill waits: unable to open database file"),
         ("INFO", "The mill works again"),
@@ -183,8 +183,8 @@ def test_the_sender_of_log_lines_passes_over_a_log_that_it_cannot_put_together()
 # --- the web server's counter of requests --------------------------------------------------------------------
 
 
-def test_the_request_counter_keeps_what_it_could_not_write(
-    library: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_request_counter_keeps_counts_it_could_not_write(
+    sqlite_database: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(request_metrics, "EVERY_SECONDS", 0.01)
     counter, ended = Traffic(), threading.Event()
@@ -207,14 +207,14 @@ def test_the_request_counter_keeps_what_it_could_not_write(
 
 
 @pytest.fixture
-def receiver(library: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
-    with hook() as made, app_with_people().app_context():
+def receiver(sqlite_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebhookReceiver]:
+    with run_webhook_receiver() as made, create_app_with_people().app_context():
         monkeypatch.setattr(channels, "settings", replace(channels.settings, alert_webhook_url=made.url))
         yield made
 
 
-def test_the_watch_goes_on_after_a_round_that_raised(
-    receiver: Hook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_watcher_continues_after_a_check_that_raised(
+    receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rounds = watcher.Rounds(watcher.Watch(patience=lambda rule: now() - now()))
     with monkeypatch.context() as patch:
@@ -226,9 +226,9 @@ def test_the_watch_goes_on_after_a_round_that_raised(
     assert receiver.posts, "nobody serves any queue"
 
 
-def test_a_notice_that_cannot_be_put_into_words_keeps_no_other_from_being_sent(receiver: Hook) -> None:
+def test_notice_that_cannot_be_rendered_does_not_delay_others(receiver: WebhookReceiver) -> None:
     at = now()
-    for facts in ({"rule": ["odd"]}, sound_facts(at)):
+    for facts in ({"rule": ["odd"]}, valid_facts(at)):
         Notice.create(event=FIRED, channel="webhook", state="waiting", facts=facts, created_at=at, due_at=at)
     deliver(at)
     wait_until(lambda: deliver(now()) or receiver.posts)
@@ -238,7 +238,7 @@ def test_a_notice_that_cannot_be_put_into_words_keeps_no_other_from_being_sent(r
     assert odd.error
 
 
-def sound_facts(at: datetime) -> dict[str, Any]:
+def valid_facts(at: datetime) -> dict[str, Any]:
     return {
         "rule": "unserved", "subject": "light", "value": 1, "waiting": 0, "began_at": at.isoformat(), "ended_at": None,
     }  # fmt: skip
@@ -247,10 +247,8 @@ def sound_facts(at: datetime) -> dict[str, Any]:
 # --- the supervisor ------------------------------------------------------------------------------------------
 
 
-def test_the_supervisor_goes_on_after_an_error_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    rounds: list[Callable[[], None]] = [lambda: 1 // 0, lambda: 1 // 0, finish]
+def test_supervisor_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    rounds: list[Callable[[], None]] = [lambda: 1 // 0, lambda: 1 // 0, stop_supervisor]
     monkeypatch.setattr(supervisor, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(Supervisord, "runforever", lambda self: rounds.pop(0)())
     with pytest.raises(ExitNow):
@@ -259,5 +257,5 @@ def test_the_supervisor_goes_on_after_an_error_of_its_own(
     assert caplog.text.count("The supervisor failed and goes on") == 1
 
 
-def finish() -> None:
+def stop_supervisor() -> None:
     raise ExitNow

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from odd_entries import probe_on, storages_on, work_off
-from probes import echo, fail, probe
+from raw_entries import process_all, storage_factory, use_probe_queue
+from sample_tasks import echo, fail, probe
 
 from engine.broker.messages import Requester
 from engine.broker.redis.storage import RedisStorage
@@ -26,22 +26,22 @@ VERA = Requester("operator", "vera")
 def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs are asked about at once, however young they are."""
     monkeypatch.setattr(lost_runs, "YOUNG", timedelta(0))
-    with probe_on(storages_on(request.param, request, tmp_path)):
+    with use_probe_queue(storage_factory(request.param, request, tmp_path)):
         yield
 
 
-def record() -> None:
+def record_history() -> None:
     writer.write_down(probe)
     writer.write_consumers(probe)
 
 
 def sweep() -> None:
-    record()
+    record_history()
     LostRuns(probe).look()
-    record()
+    record_history()
 
 
-def empty_the_broker() -> None:
+def empty_broker() -> None:
     storage = probe.storage
     if isinstance(storage, RedisStorage):
         storage.client.redis.flushall()
@@ -50,17 +50,17 @@ def empty_the_broker() -> None:
             storage.database.execute(f"DELETE FROM {table}")
 
 
-def test_what_was_waiting_or_in_hand_when_the_broker_was_emptied_is_found_and_can_be_retried(
+def test_runs_lost_with_the_broker_are_failed_and_can_be_retried(
     each_database: str,
 ) -> None:
     in_hand = echo(1).id
     assert probe.dequeue()
     waiting, scheduled = echo(2).id, echo.schedule(args=(3,), eta=datetime.now(UTC) + timedelta(hours=1)).id
-    record()
+    record_history()
     assert [Run.get_by_id(run_id).state for run_id in (in_hand, waiting, scheduled)] == [
         State.RUNNING, State.WAITING, State.SCHEDULED,
     ]  # fmt: skip
-    empty_the_broker()
+    empty_broker()
     sweep()
     for run_id in (in_hand, waiting, scheduled):
         run = Run.get_by_id(run_id)
@@ -73,13 +73,13 @@ def test_what_was_waiting_or_in_hand_when_the_broker_was_emptied_is_found_and_ca
     assert (attempt.run_id, attempt.state) == (in_hand, State.FAILED)
     assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 3
     runs.retry({"probe": probe}, in_hand, VERA)
-    work_off()
+    process_all()
     sweep()
     assert (Run.get_by_id(in_hand).state, Run.get_by_id(in_hand).attempts) == (State.SUCCEEDED, 2)
     assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 2
 
 
-def test_what_the_broker_has_is_not_lost_wherever_it_is(each_database: str) -> None:
+def test_runs_in_the_broker_are_never_lost(each_database: str) -> None:
     held = echo(1).id
     assert probe.dequeue()
     dying = echo(2).id
@@ -96,50 +96,50 @@ def test_what_the_broker_has_is_not_lost_wherever_it_is(each_database: str) -> N
     }  # fmt: skip
 
 
-def test_what_has_ended_and_is_not_on_record_yet_is_not_lost(each_database: str) -> None:
+def test_ended_run_not_yet_in_the_database_is_not_lost(each_database: str) -> None:
     """The sweep comes between the end of a run and the writing of it."""
     run_id = echo(1).id
-    record()
-    work_off()
+    record_history()
+    process_all()
     LostRuns(probe).look()
-    record()
+    record_history()
     assert (Run.get_by_id(run_id).state, Run.get_by_id(run_id).error) == (State.SUCCEEDED, None)
 
 
-def test_a_run_that_two_recorders_report_is_lost_once(each_database: str) -> None:
+def test_run_reported_by_two_recorders_is_lost_once(each_database: str) -> None:
     run_id = echo(1).id
-    record()
-    empty_the_broker()
+    record_history()
+    empty_broker()
     assert [probe.storage.messages.report_lost([run_id]) for _ in range(2)] == [1, 1]
-    record()
+    record_history()
     assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 1
     runs.retry({"probe": probe}, run_id, VERA)
     assert probe.storage.messages.report_lost([run_id]) == 0
-    work_off()
-    record()
+    process_all()
+    record_history()
     assert Run.get_by_id(run_id).state == State.SUCCEEDED
 
 
-def test_of_very_many_runs_each_is_asked_about_in_its_turn(each_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_runs_are_checked_in_batches(each_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lost_runs, "AT_A_TIME", 3)
     monkeypatch.setattr(lost_runs, "EVERY_SECONDS", 0)
     echo.map([(number,) for number in range(10)])
-    record()
-    empty_the_broker()
+    record_history()
+    empty_broker()
     lost, looks = LostRuns(probe), []
     for _ in range(4):
         lost.look()
-        record()
+        record_history()
         looks.append(Run.select().where(Run.state == State.FAILED).count())
     assert looks == [3, 6, 9, 10]
 
 
-def test_young_runs_are_left_alone_and_none_is_asked_about_before_it_is_time(
-    library: None, monkeypatch: pytest.MonkeyPatch
+def test_young_runs_are_skipped_and_checks_wait_for_their_time(
+    sqlite_database: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     echo(1)
-    record()
-    empty_the_broker()
+    record_history()
+    empty_broker()
     lost = LostRuns(probe)
     monkeypatch.setattr(lost_runs, "YOUNG", timedelta(seconds=30))
     assert lost.next_runs(State.WAITING) == []
@@ -147,5 +147,5 @@ def test_young_runs_are_left_alone_and_none_is_asked_about_before_it_is_time(
     monkeypatch.setattr(lost_runs, "YOUNG", timedelta(0))
     assert lost.next_look > time.monotonic()
     lost.look()
-    record()
+    record_history()
     assert Run.select().where(Run.state.in_(ENDED)).count() == 0

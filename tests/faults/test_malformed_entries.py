@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import signed_in_browser
+from browsers import sign_in_browser
 from flask import Flask
-from odd_entries import Storages, probe_on, put_beat, put_last_tick, put_pause, storages_on, work_off
-from probes import echo, probe
+from raw_entries import (
+    CreateStorage,
+    process_all,
+    put_heartbeat,
+    put_last_tick,
+    put_pause,
+    storage_factory,
+    use_probe_queue,
+)
+from sample_tasks import echo, probe
 
 import tasks
 from config import QUEUES
@@ -37,27 +45,27 @@ HEARTBEAT: dict[str, Any] = {
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def storages(request: pytest.FixtureRequest, tmp_path: Path) -> Storages:
-    return storages_on(request.param, request, tmp_path)
+def storages(request: pytest.FixtureRequest, tmp_path: Path) -> CreateStorage:
+    return storage_factory(request.param, request, tmp_path)
 
 
 @pytest.fixture(autouse=True)
-def fresh_broker(storages: Storages) -> Iterator[None]:
+def fresh_broker(storages: CreateStorage) -> Iterator[None]:
     parsing.log_malformed.cache_clear()
-    with probe_on(storages):
+    with use_probe_queue(storages):
         yield
 
 
 @pytest.mark.parametrize("value", MALFORMED)
-def test_a_malformed_heartbeat_keeps_no_other_off_the_record(
-    library: None, value: bytes, caplog: pytest.LogCaptureFixture
+def test_malformed_heartbeat_does_not_hide_other_consumers(
+    sqlite_database: None, value: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     probe.storage.heartbeats.record("sound", HEARTBEAT)
-    put_beat(probe, "malformed", value)
+    put_heartbeat(probe, "malformed", value)
     for _ in range(3):
         writer.write_consumers(probe)
-    assert [one.id for one in WorkerProcess.select()] == ["sound"]
-    assert [one.message for one in caplog.records].count(
+    assert [consumer.id for consumer in WorkerProcess.select()] == ["sound"]
+    assert [consumer.message for consumer in caplog.records].count(
         "The heartbeat of malformed in queue probe is malformed and left out"
     ) == 1
 
@@ -69,29 +77,29 @@ def test_a_malformed_heartbeat_keeps_no_other_off_the_record(
         {"slots": 5}, {"slots": [{"worker": "Worker-1"}]}, {"quiet_at": {}}, {"rss_bytes": "much"},
     ],
 )  # fmt: skip
-def test_a_heartbeat_with_a_fact_of_the_wrong_type_is_left_out(library: None, facts: dict[str, Any]) -> None:
+def test_heartbeat_with_a_value_of_wrong_type_is_skipped(sqlite_database: None, facts: dict[str, Any]) -> None:
     probe.storage.heartbeats.record("sound", HEARTBEAT)
     probe.storage.heartbeats.record("odd", HEARTBEAT | facts)
     writer.write_consumers(probe)
-    assert [one.id for one in WorkerProcess.select()] == ["sound"]
+    assert [consumer.id for consumer in WorkerProcess.select()] == ["sound"]
 
 
-def test_of_a_heartbeat_of_newer_code_what_is_known_is_on_record(library: None) -> None:
+def test_heartbeat_of_newer_code_stores_its_known_fields(sqlite_database: None) -> None:
     probe.storage.heartbeats.record("newer", HEARTBEAT | {"mood": "fine", "processed": 7})
     writer.write_consumers(probe)
     assert WorkerProcess.get_by_id("newer").processed == 7
 
 
-def test_the_health_check_passes_over_a_malformed_heartbeat() -> None:
+def test_health_check_ignores_a_malformed_heartbeat() -> None:
     for number, value in enumerate(MALFORMED):
-        put_beat(probe, f"malformed {number}", value)
+        put_heartbeat(probe, f"malformed {number}", value)
     assert not consumer_is_alive(probe)
     probe.storage.heartbeats.record("sound", HEARTBEAT | {"host": host()})
     assert consumer_is_alive(probe)
 
 
 @pytest.mark.parametrize("value", MALFORMED)
-def test_a_malformed_pause_still_holds_and_ends_when_it_is_resumed(value: bytes) -> None:
+def test_malformed_pause_still_holds_until_resumed(value: bytes) -> None:
     put_pause(probe, "", value)
     put_pause(probe, "schedule:echo", value)
     run_id = echo(1).id
@@ -99,15 +107,15 @@ def test_a_malformed_pause_still_holds_and_ends_when_it_is_resumed(value: bytes)
     assert (info["by"], info["reason"]) == ("?", "this pause is malformed")
     assert datetime.fromisoformat(info["at"]).tzinfo
     assert ticks.paused(probe.pauses(), "echo", now())
-    work_off()
-    assert [one.run_id for one in probe.storage.deliveries.held()] == []
+    process_all()
+    assert [message.run_id for message in probe.storage.deliveries.held()] == []
     assert queues.resume(probe) and schedules.resume(probe, "echo")
-    work_off()
+    process_all()
     assert probe.storage.results.get(run_id)
 
 
 @pytest.mark.parametrize("value", [value for value in MALFORMED if value != b"5"])
-def test_a_tick_is_let_in_after_a_malformed_last_one(value: bytes) -> None:
+def test_tick_is_accepted_after_a_malformed_last_tick(value: bytes) -> None:
     put_last_tick(probe, "echo", value)
     assert probe.storage.ticks.last() == {}
     assert probe.storage.ticks.record("echo", 100, Effects())
@@ -122,7 +130,7 @@ def test_a_tick_is_let_in_after_a_malformed_last_one(value: bytes) -> None:
         {"what": "stop", "consumer": "c", "by": "x", "at": 5},
     ],
 )  # fmt: skip
-def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None:
+def test_malformed_command_is_removed_and_not_executed(value: Any) -> None:
     remote_control.give(probe, "c", What.QUIET, "vera")
     probe.storage.results.put(remote_control.command_key("c", What.STOP), probe.serializer.serialize(value))
     assert [order.what for order in remote_control.pending(probe, "c")] == [What.QUIET]
@@ -138,12 +146,12 @@ def test_a_malformed_order_is_taken_away_and_not_carried_out(value: Any) -> None
         {"at": "2026-11-28T12:00:00+00:00", "stacks": 5},
     ],
 )  # fmt: skip
-def test_a_malformed_stack_dump_is_none(value: Any) -> None:
+def test_malformed_stack_dump_is_ignored(value: Any) -> None:
     probe.storage.results.put(remote_control.dump_key("c"), probe.serializer.serialize(value))
     assert remote_control.last_dump(probe, "c") is None
 
 
-def hold_unreadably(entry: bytes) -> str:
+def hold_with_unreadable_holder(entry: bytes) -> str:
     """A run that is held by nobody knows who."""
     run_id = echo(1).id
     assert probe.dequeue()
@@ -156,21 +164,21 @@ HOLDERS = [b"", b"garbage", b"a b c d e f g h i", b"here 1 - 1 Worker-1 never 1 
 
 @pytest.mark.parametrize("storages", ["redis"], indirect=True)
 @pytest.mark.parametrize("entry", HOLDERS)
-def test_a_run_whose_holder_cannot_be_read_goes_back_to_the_queue(library: None, entry: bytes) -> None:
-    run_id = hold_unreadably(entry)
+def test_run_with_an_unreadable_holder_is_requeued(sqlite_database: None, entry: bytes) -> None:
+    run_id = hold_with_unreadable_holder(entry)
     assert probe.storage.deliveries.held() == []
     assert probe.storage.deliveries.release("here", "Worker-1", "died", 5) == 0
     probe.storage.client.command("SET", "reaped", str(time.time()))
     assert probe.storage.deliveries.reap(60, 5) == []
-    work_off()
+    process_all()
     assert probe.storage.results.get(run_id)
     writer.write_down(probe)
     assert [(run.id, run.state, run.deliveries) for run in Run.select()] == [(run_id, State.SUCCEEDED, 2)]
 
 
 @pytest.mark.parametrize("storages", ["redis"], indirect=True)
-def test_a_holder_that_cannot_be_read_keeps_no_dead_consumer_from_being_reaped() -> None:
-    hold_unreadably(b"garbage")
+def test_unreadable_holder_does_not_stop_reaping_a_dead_consumer() -> None:
+    hold_with_unreadable_holder(b"garbage")
     probe.set_worker_identity("silent", "Worker-1")
     run_id = echo(2).id
     probe.dequeue()
@@ -183,7 +191,7 @@ def test_a_holder_that_cannot_be_read_keeps_no_dead_consumer_from_being_reaped()
 
 @pytest.mark.parametrize("storages", ["redis"], indirect=True)
 @pytest.mark.parametrize("entry", [b"garbage", b"5", b"[]", b'["a", "b"]', b'["a", "b", "c", null]', b"caf\xe9"])
-def test_a_malformed_lock_is_nobodys_and_keeps_no_worker_from_giving_back(entry: bytes) -> None:
+def test_malformed_lock_has_no_owner_and_can_be_acquired(entry: bytes) -> None:
     storage = probe.storage
     storage.client.command("HSET", "locks", "door", entry)
     echo(1)
@@ -197,15 +205,15 @@ def test_a_malformed_lock_is_nobodys_and_keeps_no_worker_from_giving_back(entry:
     assert storage.locks.release("door")
 
 
-def test_pages_and_commands_show_the_sound_entries_beside_malformed_ones(
-    app: Flask, storages: Storages, monkeypatch: pytest.MonkeyPatch
+def test_pages_and_commands_show_sound_entries_beside_malformed_ones(
+    app: Flask, storages: CreateStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in QUEUES:
         monkeypatch.setattr(tasks.queues[name], "storage", storages(name))
     light = tasks.light
     light.storage.heartbeats.record("sound", HEARTBEAT)
     for number, value in enumerate(MALFORMED):
-        put_beat(light, f"malformed {number}", value)
+        put_heartbeat(light, f"malformed {number}", value)
         put_pause(light, ("", "close_abandoned_sessions", "schedule:close_abandoned_sessions")[number % 3], value)
         put_last_tick(light, "close_abandoned_sessions", value)
     light.storage.results.put(remote_control.command_key("sound", What.STOP), light.serializer.serialize([1]))
@@ -214,7 +222,7 @@ def test_pages_and_commands_show_the_sound_entries_beside_malformed_ones(
         light.storage.client.command("HSET", "held", "lost", b"garbage")
         light.storage.client.command("HSET", "locks", "odd", b"garbage")
     writer.write_consumers(light)
-    browser = signed_in_browser(app, "admin")
+    browser = sign_in_browser(app, "admin")
     for address in (
         "/", "/workers", "/workers/sound", "/queues", "/queues/light", "/tasks", "/schedule", "/metrics",
         "/api/v1/admin/workers", "/api/v1/admin/workers/sound", "/api/v1/admin/queues", "/api/v1/admin/schedule",

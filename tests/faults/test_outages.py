@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import redis_6_executable, redis_executable
-from databases import bound_to
+from databases import bind_database
 from peewee import PeeweeException
 from redis.exceptions import ResponseError
 from servers import RedisServer
@@ -19,7 +19,7 @@ from engine.exceptions import BrokerAway
 from engine.outages import lacks_table, outage_of, reason_of
 
 
-def error_of(statement: str) -> PeeweeException:
+def execute_and_catch(statement: str) -> PeeweeException:
     with pytest.raises(PeeweeException) as caught, database.atomic():
         database.execute_sql(statement)
     return caught.value
@@ -30,30 +30,34 @@ def error_of(statement: str) -> PeeweeException:
 
 @pytest.fixture
 def postgresql(fresh_postgresql: str) -> Iterator[str]:
-    with bound_to(fresh_postgresql):
+    with bind_database(fresh_postgresql):
         yield fresh_postgresql
 
 
 @pytest.mark.parametrize("state", ["08006", "25006", "40001", "42501", "53100", "53300", "55P03", "57014", "58030"])
-def test_postgresql_is_unavailable_by_its_sqlstate(postgresql: str, state: str) -> None:
-    error = error_of(f"DO $$BEGIN RAISE EXCEPTION 'no space, sorry' USING ERRCODE = '{state}', DETAIL = 'd'; END$$")
+def test_postgresql_outage_is_recognised_by_sqlstate(postgresql: str, state: str) -> None:
+    error = execute_and_catch(
+        f"DO $$BEGIN RAISE EXCEPTION 'no space, sorry' USING ERRCODE = '{state}', DETAIL = 'd'; END$$"
+    )
     assert outage_of(error) == ("no space, sorry",)
     assert reason_of(error) == "no space, sorry"
 
 
 @pytest.mark.parametrize("state", ["22P02", "23505", "25P02", "42601", "42P01", "54000", "P0001", "XX000"])
-def test_a_fault_of_the_statement_is_no_outage(postgresql: str, state: str) -> None:
-    error = error_of(f"DO $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END$$")
+def test_faulty_statement_is_no_outage_on_postgresql(postgresql: str, state: str) -> None:
+    error = execute_and_catch(f"DO $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END$$")
     assert outage_of(error) is None
     assert lacks_table(error) == (state == "42P01")
 
 
-def test_a_read_only_database_says_so(postgresql: str) -> None:
+def test_read_only_postgresql_is_an_outage_with_its_message(postgresql: str) -> None:
     database.execute_sql("SET default_transaction_read_only = on")
-    assert outage_of(error_of("CREATE TABLE t (id int)")) == ("cannot execute CREATE TABLE in a read-only transaction",)
+    assert outage_of(execute_and_catch("CREATE TABLE t (id int)")) == (
+        "cannot execute CREATE TABLE in a read-only transaction",
+    )
 
 
-def test_a_session_that_takes_no_writes_is_not_used_again(postgresql: str) -> None:
+def test_read_only_session_is_not_reused(postgresql: str) -> None:
     database.execute_sql("SELECT 1")
     first = database.connection()
     release()
@@ -64,11 +68,11 @@ def test_a_session_that_takes_no_writes_is_not_used_again(postgresql: str) -> No
     assert database.connection() is not first
 
 
-def test_a_lost_connection_has_no_message_of_the_server(postgresql: str) -> None:
+def test_lost_connection_has_no_server_message(postgresql: str) -> None:
     [(session,)] = database.execute_sql("SELECT pg_backend_pid()").fetchall()
-    with bound_to(postgresql):
+    with bind_database(postgresql):
         database.execute_sql("SELECT pg_terminate_backend(%s)", [session])
-    error = error_of("SELECT 1")
+    error = execute_and_catch("SELECT 1")
     assert outage_of(error) in [(None,), ("terminating connection due to administrator command",)]
 
 
@@ -76,11 +80,11 @@ def test_a_lost_connection_has_no_message_of_the_server(postgresql: str) -> None
     ("name", "reason"),
     [("no_such_database", 'database "…" does not exist'), ("postgres?host=/nowhere", None)],
 )
-def test_a_refused_connection_names_neither_people_nor_places(fresh_postgresql: str, name: str, reason: str) -> None:
+def test_refused_connection_hides_user_and_path(fresh_postgresql: str, name: str, reason: str) -> None:
     server, _, folder = fresh_postgresql.partition("?")
     url = f"{server.rpartition('/')[0]}/{name}" + ("" if "?" in name else f"?{folder}")
-    with bound_to(url.replace("postgres:@", "postgres:secret@")):
-        error = error_of("SELECT 1")
+    with bind_database(url.replace("postgres:@", "postgres:secret@")):
+        error = execute_and_catch("SELECT 1")
     assert outage_of(error) == (reason,)
 
 
@@ -91,43 +95,43 @@ def test_a_refused_connection_names_neither_people_nor_places(fresh_postgresql: 
 def file(tmp_path: Path) -> Iterator[Path]:
     """A database of one table, and the handle on it, which waits for no lock."""
     path = tmp_path / "any.db"
-    with bound_to(f"sqlite:///{path}"):
+    with bind_database(f"sqlite:///{path}"):
         database.obj.timeout = 0
         database.execute_sql("CREATE TABLE t (id integer PRIMARY KEY, filler text)")
         yield path
 
 
-def test_sqlite_is_locked(file: Path) -> None:
+def test_locked_sqlite_is_an_outage(file: Path) -> None:
     with sqlite3.connect(file, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert outage_of(error_of("INSERT INTO t (id) VALUES (1)")) == ("database is locked",)
+        assert outage_of(execute_and_catch("INSERT INTO t (id) VALUES (1)")) == ("database is locked",)
 
 
-def test_sqlite_has_no_room(file: Path) -> None:
+def test_full_sqlite_is_an_outage(file: Path) -> None:
     database.execute_sql("PRAGMA max_page_count = 2")
     too_long = f"INSERT INTO t VALUES (1, '{'x' * 9000}')"
-    assert outage_of(error_of(too_long)) == ("database or disk is full",)
+    assert outage_of(execute_and_catch(too_long)) == ("database or disk is full",)
     with database.atomic():
-        assert outage_of(error_of(too_long)) == ("database or disk is full",), "inside a transaction"
+        assert outage_of(execute_and_catch(too_long)) == ("database or disk is full",), "inside a transaction"
         database.execute_sql("BEGIN")
 
 
-def test_sqlite_takes_no_writes(file: Path) -> None:
+def test_read_only_sqlite_is_an_outage(file: Path) -> None:
     database.execute_sql("PRAGMA query_only = 1")
-    assert outage_of(error_of("INSERT INTO t (id) VALUES (1)")) == ("attempt to write a readonly database",)
+    assert outage_of(execute_and_catch("INSERT INTO t (id) VALUES (1)")) == ("attempt to write a readonly database",)
 
 
-def test_no_database_is_there(tmp_path: Path) -> None:
+def test_missing_or_invalid_sqlite_file_is_an_outage(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database at all, but long enough to be looked at " * 20)
-    with bound_to(f"sqlite:///{tmp_path}/text.db"):
-        assert outage_of(error_of("SELECT 1 FROM sqlite_schema")) == ("file is not a database",)
-    with bound_to(f"sqlite:///{tmp_path}/no/such/folder.db"):
-        assert outage_of(error_of("SELECT 1")) == (None,)
+    with bind_database(f"sqlite:///{tmp_path}/text.db"):
+        assert outage_of(execute_and_catch("SELECT 1 FROM sqlite_schema")) == ("file is not a database",)
+    with bind_database(f"sqlite:///{tmp_path}/no/such/folder.db"):
+        assert outage_of(execute_and_catch("SELECT 1")) == (None,)
 
 
 @pytest.mark.parametrize("statement", ["SELECT nothing", "INSERT INTO t VALUES ('x', 1)", "SELECT 1 FROM nowhere", "?"])
-def test_a_fault_of_the_statement_is_no_outage_on_sqlite(file: Path, statement: str) -> None:
-    error = error_of(statement)
+def test_faulty_statement_is_no_outage_on_sqlite(file: Path, statement: str) -> None:
+    error = execute_and_catch(statement)
     assert outage_of(error) is None
     assert lacks_table(error) == ("nowhere" in statement)
 
@@ -142,7 +146,7 @@ def broker(tmp_path: Path) -> Iterator[SqliteStorage]:
     storage.close()
 
 
-def test_the_embedded_broker_hides_no_wrong_statement(broker: SqliteStorage) -> None:
+def test_sqlite_broker_raises_faulty_statements_unchanged(broker: SqliteStorage) -> None:
     with pytest.raises(sqlite3.OperationalError):
         broker.database.query("SELECT nothing")
     with pytest.raises(sqlite3.IntegrityError):
@@ -150,7 +154,7 @@ def test_the_embedded_broker_hides_no_wrong_statement(broker: SqliteStorage) -> 
     broker.results.put("key", b"value")
 
 
-def test_the_embedded_broker_recovers_from_a_file_that_was_read_only(broker: SqliteStorage) -> None:
+def test_sqlite_broker_recovers_from_a_read_only_file(broker: SqliteStorage) -> None:
     broker.results.put("key", b"old")
     broker.close()
     broker.connection.execute("PRAGMA query_only = 1")  # as a connection is that found the file read-only
@@ -161,7 +165,7 @@ def test_the_embedded_broker_recovers_from_a_file_that_was_read_only(broker: Sql
     assert broker.results.get("key") == b"new"
 
 
-def test_the_embedded_broker_has_no_room(broker: SqliteStorage) -> None:
+def test_sqlite_broker_is_unavailable_when_full(broker: SqliteStorage) -> None:
     [(pages,)] = broker.database.query("PRAGMA page_count")
     broker.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(BrokerAway, match=r"queue\.db: database or disk is full") as caught:
@@ -171,7 +175,7 @@ def test_the_embedded_broker_has_no_room(broker: SqliteStorage) -> None:
 
 
 @pytest.mark.parametrize("executable", [redis_executable, redis_6_executable])
-def test_redis_hides_no_wrong_command(executable: Callable[[], str], tmp_path: Path) -> None:
+def test_redis_broker_raises_faulty_commands_unchanged(executable: Callable[[], str], tmp_path: Path) -> None:
     server = RedisServer(tmp_path, executable=executable())
     server.start()
     storage = RedisStorage("q", server.url, 60)

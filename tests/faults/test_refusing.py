@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import psutil
 import pytest
-from conftest import cannot_run, redis_6_executable
+from conftest import redis_6_executable, skip_or_fail
 from consumers import Consumer
-from refusing import REFUSALS, RefusingRedis
+from outage_states import DATABASE_STATES, STATES
+from refusing_redis import REFUSALS, RefusingRedis
 from reports import report
 from servers import RedisServer
-from sides import Dewey
-from states import DATABASE_STATES, STATES
+from storm_systems import Dewey
 from waiting import wait_until
 
 from engine.broker.effects import Effects
@@ -33,26 +33,26 @@ def dewey(folder: Path, server: RedisServer) -> Dewey:
 def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dewey]:
     executable = redis_6_executable() if request.param == "6.2" else shutil.which("redis-server")
     if executable is None:
-        cannot_run("no redis-server 7 on this machine")
+        skip_or_fail("no redis-server 7 on this machine")
     with dewey(tmp_path, RedisServer(tmp_path, executable=executable)) as system:
         yield system
 
 
-def test_a_consumer_outlives_every_state_in_which_redis_refuses(system: Dewey) -> None:
+def test_consumer_survives_every_refusing_state_of_redis(system: Dewey) -> None:
     consumer = system.start("-n", workers=1)
     family = system.children(consumer)
     for words, state in STATES.items():
         system.put(1, 0.5)
-        wait_until(system.ledger.busy)
+        wait_until(system.delivery_log.busy)
         begins = len(consumer.log)
         with state(system.broker):
-            refused(consumer, words, begins)
-        works_on(system)
+            wait_for_refusal(consumer, words, begins)
+        assert_works(system)
     assert system.children(consumer) == family, "no child was replaced"
     assert report("refused", system).broken == []
 
 
-def refused(consumer: Consumer, words: str, since: int) -> None:
+def wait_for_refusal(consumer: Consumer, words: str, since: int) -> None:
     """Wait until one of these words, parted by `|`, has been logged, and the worker has tried to settle its run: not
     every server refuses that too.
     """
@@ -60,21 +60,21 @@ def refused(consumer: Consumer, words: str, since: int) -> None:
     wait_until(lambda: re.search(r"WARNING/Worker-1\]|succeeded in", consumer.log[since:]))
 
 
-def works_on(system: Dewey) -> None:
+def assert_works(system: Dewey) -> None:
     """All runs end, and one more does."""
     system.put(1, 0)
-    wait_until(lambda: set(system.accepted) == set(system.ledger.read().ends))
+    wait_until(lambda: set(system.accepted) == set(system.delivery_log.read().ends))
 
 
-def test_a_consumer_starts_while_redis_refuses(system: Dewey) -> None:
+def test_consumer_starts_while_redis_refuses(system: Dewey) -> None:
     system.put(1, 0)
     with STATES["READONLY"](system.broker):
         consumer = system.start("-n", workers=1)
-        refused(consumer, "READONLY", 0)
+        wait_for_refusal(consumer, "READONLY", 0)
     assert report("started refused", system).broken == []
 
 
-def test_a_consumer_outlives_every_reply_that_refuses(tmp_path: Path) -> None:
+def test_consumer_survives_every_refusing_reply(tmp_path: Path) -> None:
     """Those too that only a cluster, a server that loads its data, or another version of Redis gives."""
     broker = RefusingRedis(tmp_path)
     with dewey(tmp_path, broker) as system:
@@ -82,23 +82,26 @@ def test_a_consumer_outlives_every_reply_that_refuses(tmp_path: Path) -> None:
         family = system.children(consumer)
         for reply in REFUSALS:
             system.put(1, 0.2)
-            wait_until(system.ledger.busy)
+            wait_until(system.delivery_log.busy)
             begins = len(consumer.log)
             broker.refuse_all(reply)
-            refused(consumer, re.escape(reply.partition(" script:")[0][-30:]), begins)
+            wait_for_refusal(consumer, re.escape(reply.partition(" script:")[0][-30:]), begins)
             broker.accept_all()
-            works_on(system)
+            assert_works(system)
         assert system.children(consumer) == family
         assert report("refused", system).broken == []
 
 
-def test_a_refused_script_leaves_its_connection_in_step(tmp_path: Path) -> None:
+def test_refused_script_leaves_its_connection_in_step(tmp_path: Path) -> None:
     broker = RefusingRedis(tmp_path)
     broker.start()
     storage = RedisStorage("any", broker.url, 60)
     broker.refuse_some(0.3, seed=5)
     for minute in range(100):
-        assert [accepted(lambda minute=minute: storage.ticks.record("task", minute, Effects())) for _ in range(2)] == [
+        assert [
+            retry_until_accepted(lambda minute=minute: storage.ticks.record("task", minute, Effects()))
+            for _ in range(2)
+        ] == [
             True,
             False,
         ]
@@ -109,7 +112,7 @@ def test_a_refused_script_leaves_its_connection_in_step(tmp_path: Path) -> None:
     broker.kill()
 
 
-def accepted(step: Callable[[], T]) -> T:
+def retry_until_accepted(step: Callable[[], T]) -> T:
     """The answer to a step that is repeated until it is not refused."""
     while True:
         with suppress(BrokerAway):
@@ -120,7 +123,7 @@ def accepted(step: Callable[[], T]) -> T:
 
 
 @pytest.mark.parametrize("state", DATABASE_STATES)
-def test_history_waits_for_a_database_that_refuses(fresh_postgresql: str, tmp_path: Path, state: str) -> None:
+def test_history_waits_while_the_database_refuses(fresh_postgresql: str, tmp_path: Path, state: str) -> None:
     """Its sessions are not ended when it accepts writes again."""
     with Dewey(tmp_path, None, fresh_postgresql) as system:
         consumer = system.start("-n", workers=1)
@@ -128,25 +131,25 @@ def test_history_waits_for_a_database_that_refuses(fresh_postgresql: str, tmp_pa
         with DATABASE_STATES[state](fresh_postgresql):
             system.put(3, 0)
             consumer.logged("The recorder waits")
-            wait_until(lambda: set(system.accepted) == set(system.ledger.read().ends))
+            wait_until(lambda: set(system.accepted) == set(system.delivery_log.read().ends))
         assert system.children(consumer) == family
         assert report("refused", system).broken == []
 
 
-def test_a_consumer_outlives_a_full_disk_under_sqlite(tmp_path: Path) -> None:
+def test_consumer_survives_a_full_disk_under_sqlite(tmp_path: Path) -> None:
     """The kernel lets its processes write no file beyond the place that the broker's has reached."""
     with Dewey(tmp_path, None, f"sqlite:///{tmp_path}/dewey.db") as system:
         consumer = system.start("-n", workers=1)
         system.put(40, 0)
-        wait_until(lambda: len(system.ledger.read().ends) == 40)
+        wait_until(lambda: len(system.delivery_log.read().ends) == 40)
         family = [psutil.Process(consumer.pid), *system.children(consumer)]
         limit_files(family, (tmp_path / "queue.db-wal").stat().st_size)
         system.put(10, 0)
         consumer.logged("disk I/O error")
         wait_until(lambda: "WARNING/Worker-1]" in consumer.log)
-        assert len(system.ledger.read().ends) < 50
+        assert len(system.delivery_log.read().ends) < 50
         limit_files(family, psutil.RLIM_INFINITY)
-        works_on(system)
+        assert_works(system)
         assert system.children(consumer) == family[1:]
         assert report("full disk", system).broken == []
 

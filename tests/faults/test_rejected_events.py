@@ -11,11 +11,11 @@ from string import ascii_letters
 from typing import Any
 
 import pytest
-from databases import bound_to_library, execute_alone
-from odd_entries import probe_on, put_line, storages_on, work_off
+from databases import bound_to_library, execute_autocommit
 from peewee import OperationalError, ProgrammingError
-from probes import echo, probe
-from refusing_rows import REASON, refuse_rows
+from raw_entries import process_all, put_line, storage_factory, use_probe_queue
+from rejecting_rows import REASON, refuse_rows
+from sample_tasks import echo, probe
 
 from engine.broker.effects import event_json
 from engine.control.retention import prune
@@ -26,28 +26,28 @@ from engine.models import Attempt, HistoryCursor, RejectedEvent, Run, State, Wor
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
 def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    with probe_on(storages_on(request.param, request, tmp_path)):
+    with use_probe_queue(storage_factory(request.param, request, tmp_path)):
         yield
 
 
 AT = 1_795_900_000.0
 
 
-def ended(run_id: str, **more: Any) -> bytes:
+def ended_event(run_id: str, **options: Any) -> bytes:
     facts = {
         "state": "succeeded", "task": "echo", "delivery": 1, "attempt": 1, "worker": "w", "version": "v",
         "started": AT, "run_ms": 1.0, "wait_ms": 1.0, "result": None, "error": None, "traceback": None,
-        "next_at": None, **more,
+        "next_at": None, **options,
     }  # fmt: skip
     return event_json("ended", run_id, facts.pop("at", AT), **facts).encode()
 
 
-def without(line: bytes, field: str) -> bytes:
+def without_field(line: bytes, field: str) -> bytes:
     return json.dumps({name: value for name, value in json.loads(line).items() if name != field}).encode()
 
 
 #: What no code can understand: line, run, kind, and what the reason says.
-UNDERSTOOD_BY_NOBODY = [
+UNPARSEABLE = [
     (b"garbage", None, None, "no JSON"),
     (b"", None, None, "no JSON"),
     (b"[1]", None, None, ""),
@@ -55,26 +55,26 @@ UNDERSTOOD_BY_NOBODY = [
     (b'{"kind": "unheard of", "id": "x"}', "x", "unheard of", "no event has the kind 'unheard of'"),
     (b'{"kind": ["ended"], "id": "x"}', "x", None, "unhashable"),
     (b'{"kind": "ended", "id": 5}', None, "ended", "its id is no text"),
-    (without(ended("x"), "run_ms"), "x", "ended", "the field 'run_ms' is missing"),
-    (ended("x", state="asleep"), "x", "ended", "'asleep' is no state of a run"),
-    (ended("x", at=1e18), "x", "ended", "out of range"),
-    (ended("x", at=1e300), "x", "ended", "out of range"),
-    (ended("x", error={"no": "text"}, state="failed"), "x", "ended", ""),
-    (ended("x", wait_ms="long"), "x", "ended", ""),
+    (without_field(ended_event("x"), "run_ms"), "x", "ended", "the field 'run_ms' is missing"),
+    (ended_event("x", state="asleep"), "x", "ended", "'asleep' is no state of a run"),
+    (ended_event("x", at=1e18), "x", "ended", "out of range"),
+    (ended_event("x", at=1e300), "x", "ended", "out of range"),
+    (ended_event("x", error={"no": "text"}, state="failed"), "x", "ended", ""),
+    (ended_event("x", wait_ms="long"), "x", "ended", ""),
     (event_json("noted", "x", AT, lines=[[1]]).encode(), "x", "noted", "unpack"),
 ]
 
 
-def test_events_that_nobody_understands_are_set_aside(each_database: str) -> None:
+def test_unparseable_events_are_rejected(each_database: str) -> None:
     ids = []
-    for line, *_ in UNDERSTOOD_BY_NOBODY:
+    for line, *_ in UNPARSEABLE:
         ids.append(echo(len(ids)).id)
         put_line(line)
-    work_off()
+    process_all()
     writer.write_down(probe)
     assert {run.id: (run.state, run.attempts) for run in Run.select()} == dict.fromkeys(ids, (State.SUCCEEDED, 1))
     events = list(RejectedEvent.select().order_by(RejectedEvent.id))
-    for event, (line, run_id, kind, reason) in zip(events, UNDERSTOOD_BY_NOBODY, strict=True):
+    for event, (line, run_id, kind, reason) in zip(events, UNPARSEABLE, strict=True):
         assert (event.queue, event.run_id, event.kind) == ("probe", run_id, kind), event.reason
         assert reason in event.reason
         assert event.line == line.decode("utf-8", "backslashreplace")
@@ -101,19 +101,19 @@ REFUSED: list[tuple[Callable[[], Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("task", "condition", "reason"), REFUSED, ids=["number", "nul", "long"])
-def test_a_row_that_the_database_refuses_does_not_stop_the_others(
+def test_row_refused_by_the_database_does_not_stop_the_others(
     each_database: str, task: Callable[[], Any], condition: str, reason: str
 ) -> None:
     refuse_on_sqlite(condition)
     before = echo(1).id
-    bad = task()
+    refused_task = task()
     line = event_json(
-        "enqueued", bad.id, time.time(), task="echo", args=[], kwargs={}, priority=None, retries=bad.retries,
+        "enqueued", refused_task.id, time.time(), task="echo", args=[], kwargs={}, priority=None, retries=refused_task.retries,
         asked_by=["code", ""], parent=None, version="v", due=None,
     )  # fmt: skip
     put_line(line.encode())
     after = echo(2).id
-    work_off()
+    process_all()
     writer.write_down(probe)
     assert {run.id for run in Run.select()} == {before, after}
     [event] = RejectedEvent.select()
@@ -122,25 +122,25 @@ def test_a_row_that_the_database_refuses_does_not_stop_the_others(
     assert len(event.run_id) < 300
 
 
-def test_a_batch_with_many_refused_rows_is_written_but_for_them(each_database: str) -> None:
+def test_batch_is_written_except_for_its_refused_rows(each_database: str) -> None:
     """Also two events of one run: of both its row is refused."""
     ids = [echo(number).id for number in range(250)]
-    work_off()
+    process_all()
     refused = set(ids[::7])
     refuse_rows(refused)
     assert writer.write_down(probe) == 500
     assert {run.id for run in Run.select().where(Run.state == State.SUCCEEDED)} == set(ids) - refused
-    assert {(one.run_id, one.kind) for one in RejectedEvent.select()} == {
+    assert {(event.run_id, event.kind) for event in RejectedEvent.select()} == {
         (run_id, kind) for run_id in refused for kind in ("enqueued", "ended")
     }
-    assert all(REASON in one.reason for one in RejectedEvent.select())
+    assert all(REASON in event.reason for event in RejectedEvent.select())
     assert rejected.total(["probe", "light"]) == {"probe": 2 * len(refused), "light": 0}
-    positions = [one.position for one in RejectedEvent.select().order_by(RejectedEvent.id)]
+    positions = [event.position for event in RejectedEvent.select().order_by(RejectedEvent.id)]
     assert positions == sorted(positions)
     assert Attempt.select().count() == len(ids) - len(refused)
 
 
-def test_of_many_recorders_one_sets_an_event_aside(each_database: str) -> None:
+def test_concurrent_recorders_reject_an_event_once(each_database: str) -> None:
     for number in range(120):
         echo(number)
         put_line(b"garbage %d" % number)
@@ -162,10 +162,10 @@ def test_of_many_recorders_one_sets_an_event_aside(each_database: str) -> None:
     )
 
 
-def test_a_database_that_lacks_a_table_sets_nothing_aside(each_database: str) -> None:
+def test_database_that_lacks_a_table_rejects_no_event(each_database: str) -> None:
     run_id = echo(1).id
     database.execute_sql("ALTER TABLE dewey_attempts RENAME TO elsewhere")
-    work_off()
+    process_all()
     with pytest.raises((OperationalError, ProgrammingError)):
         writer.write_down(probe)
     database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_attempts")
@@ -174,18 +174,20 @@ def test_a_database_that_lacks_a_table_sets_nothing_aside(each_database: str) ->
     assert Run.get_by_id(run_id).state == State.SUCCEEDED
 
 
-def test_a_database_that_takes_no_writes_sets_nothing_aside(fresh_postgresql: str) -> None:
+def test_read_only_database_rejects_no_event(fresh_postgresql: str) -> None:
     with bound_to_library(fresh_postgresql):
         run_id = echo(1).id
         put_line(b"garbage")
         writer.read_cursor(probe.storage.events.stream())
         name = database.execute_sql("SELECT current_database()").fetchone()[0]
-        execute_alone(fresh_postgresql, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        execute_autocommit(fresh_postgresql, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         release()
         database.close_all()
         with pytest.raises(Exception, match="read-only"):
             writer.write_down(probe)
-        execute_alone(fresh_postgresql, "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET ALL")
+        execute_autocommit(
+            fresh_postgresql, "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET ALL"
+        )
         release()
         database.close_all()
         assert RejectedEvent.select().count() == 0
@@ -193,7 +195,7 @@ def test_a_database_that_takes_no_writes_sets_nothing_aside(fresh_postgresql: st
         assert (Run.get_by_id(run_id).state, RejectedEvent.select().count()) == (State.WAITING, 1)
 
 
-def test_history_goes_on_when_a_rejected_event_cannot_even_be_listed(
+def test_history_continues_when_a_rejected_event_cannot_be_stored(
     each_database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     if on_postgresql():
@@ -208,11 +210,11 @@ def test_history_goes_on_when_a_rejected_event_cannot_even_be_listed(
     run_id = echo(1).id
     writer.write_down(probe)
     assert Run.get_by_id(run_id).state == State.WAITING
-    assert [one.line for one in RejectedEvent.select()] == ["other garbage"]
+    assert [event.line for event in RejectedEvent.select()] == ["other garbage"]
     assert "could not be listed either" in caplog.text
 
 
-def test_a_long_line_is_cut_and_says_so_and_nul_is_replaced(each_database: str) -> None:
+def test_rejected_line_is_truncated_and_nul_replaced(each_database: str) -> None:
     put_line(b"\0" + b"x" * 9999)
     writer.write_down(probe)
     [event] = RejectedEvent.select()
@@ -221,13 +223,13 @@ def test_a_long_line_is_cut_and_says_so_and_nul_is_replaced(each_database: str) 
     assert len(event.line) < 4200
 
 
-def test_a_consumers_row_that_the_database_refuses_does_not_stop_those_of_others(each_database: str) -> None:
+def test_refused_consumer_row_does_not_stop_the_others(each_database: str) -> None:
     info = {"host": "h", "pid": 1, "code_version": "v", "worker_type": "process", "worker_count": 1, "periodic": True}
-    bad = {**info, "pid": 2**31 if on_postgresql() else 2**63}
-    for name, said in (("a", info), ("bad", bad), ("z", info)):
-        probe.storage.heartbeats.record(name, {**said, "started_at": 1.0})
+    refused = {**info, "pid": 2**31 if on_postgresql() else 2**63}
+    for name, facts in (("a", info), ("bad", refused), ("z", info)):
+        probe.storage.heartbeats.record(name, {**facts, "started_at": 1.0})
     writer.write_consumers(probe)
-    assert {one.id for one in WorkerProcess.select()} == {"a", "z"}
+    assert {consumer.id for consumer in WorkerProcess.select()} == {"a", "z"}
 
 
 def test_rejected_events_are_kept_as_long_as_failed_runs(each_database: str) -> None:
@@ -237,4 +239,4 @@ def test_rejected_events_are_kept_as_long_as_failed_runs(each_database: str) -> 
             queue="probe", stream="probe:x", position=1, reason="r", line=name, rejected_at=at - timedelta(days=days)
         )
     prune([probe], at, 30, 90)
-    assert [one.line for one in RejectedEvent.select()] == ["young"]
+    assert [event.line for event in RejectedEvent.select()] == ["young"]

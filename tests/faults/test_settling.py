@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from consumers import Consumer, consumer, shared_with_consumers
-from databases import new_postgresql
+from consumers import Consumer, consumer, share_with_consumers
+from databases import create_postgresql
 from huey import chord
 from huey.exceptions import TaskException
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from odd_tasks import follow, gather, misbehave, odd
-from probes import lines
+from sample_tasks import read_lines
 from servers import RedisServer
 from waiting import wait_until
 
@@ -27,11 +27,11 @@ EXAMPLES = int(os.environ.get("FUZZ_OUTCOMES", "100"))
 KB = 1 << 10
 
 
-class Served:
+class OddConsumer:
     """The queue of odd tasks, and the consumer that serves it with one worker."""
 
     def __init__(self, consumer: Consumer, ledger: Path) -> None:
-        self.consumer, self.ledger = consumer, ledger
+        self.consumer, self.delivery_log = consumer, ledger
 
     def run(self, outcome: list[Any] | None, retries: int = 0, **points: Any) -> Run:
         """Enqueue a run of this outcome; its record, once it has ended."""
@@ -47,7 +47,7 @@ class Served:
         return wait_until(record, within)
 
     def executions(self, run_id: str) -> int:
-        return [words[0] for words in lines(self.ledger)].count(run_id)
+        return [words[0] for words in read_lines(self.delivery_log)].count(run_id)
 
     def worker(self) -> int:
         """The process of the worker, which was started after the scheduler."""
@@ -60,24 +60,24 @@ class Served:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "redis and postgresql"])
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OddConsumer]:
     folder = tmp_path_factory.mktemp("odd")
     path = os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent, HERE)))
     with ExitStack() as stack:
-        urls = [] if request.param == "sqlite" else servers_of_its_own(request, folder, stack)
-        environment = stack.enter_context(shared_with_consumers(odd, folder, *urls))
+        urls = [] if request.param == "sqlite" else start_own_servers(request, folder, stack)
+        environment = stack.enter_context(share_with_consumers(odd, folder, *urls))
         environment |= {"ODD_LEDGER": str(folder / "ledger"), "MAX_DELIVERIES": "2", "PYTHONPATH": path}
         options = ("-k", "process", "-w", "1", "-n")
         running = consumer("odd_tasks.odd", *options, environment=environment, log=folder / "log")
-        yield Served(stack.enter_context(running), folder / "ledger")
+        yield OddConsumer(stack.enter_context(running), folder / "ledger")
 
 
-def servers_of_its_own(request: pytest.FixtureRequest, folder: Path, stack: ExitStack) -> list[str]:
+def start_own_servers(request: pytest.FixtureRequest, folder: Path, stack: ExitStack) -> list[str]:
     """The URLs of a Redis and of a database that no other test empties."""
     redis = RedisServer(folder, "no")
     redis.start()
     stack.callback(redis.kill)
-    return [redis.url, stack.enter_context(new_postgresql(request.getfixturevalue("postgresql_url")))]
+    return [redis.url, stack.enter_context(create_postgresql(request.getfixturevalue("postgresql_url")))]
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,7 @@ def servers_of_its_own(request: pytest.FixtureRequest, folder: Path, stack: Exit
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_an_odd_outcome_is_a_failed_attempt_under_the_tasks_own_retries(
-    served: Served, outcome: list[Any], error: str
-) -> None:
+def test_odd_outcome_fails_its_run_or_is_stored(served: OddConsumer, outcome: list[Any], error: str) -> None:
     run = served.run(outcome, retries=1)
     assert error in run.error
     assert (run.state, run.attempts, run.deliveries, served.executions(run.id)) == ("failed", 2, 2, 2)
@@ -118,14 +116,14 @@ def test_an_odd_outcome_is_a_failed_attempt_under_the_tasks_own_retries(
     assert served.works_on()
 
 
-def test_a_long_error_is_cut_and_states_its_length(served: Served) -> None:
+def test_long_error_is_truncated_and_states_its_length(served: OddConsumer) -> None:
     run = served.run(["value", ["long", 3 * KB]])
     assert len(run.error.encode()) < 65 * KB
     assert "… cut: 3,145,740 bytes in all …" in run.error
     assert "bytes in all …" in run.history[0].traceback
 
 
-def test_odd_log_lines_are_kept(served: Served) -> None:
+def test_odd_log_lines_are_stored(served: OddConsumer) -> None:
     run = served.run(["json", 1], lines=[["surrogate"], ["nul"], ["long", 5 * KB]])
     texts = [line.text for line in LogLine.select().where(LogLine.run_id == run.id).order_by(LogLine.number)]
     assert run.state == "succeeded"
@@ -133,7 +131,7 @@ def test_odd_log_lines_are_kept(served: Served) -> None:
     assert "… cut: 5,242,880 bytes in all …" in texts[2]
 
 
-def test_a_pipeline_that_hands_on_what_no_message_carries_fails_its_first_task(served: Served) -> None:
+def test_pipeline_with_an_unserializable_result_fails_its_first_task(served: OddConsumer) -> None:
     task = misbehave.s({"outcome": ["set"]}, retries=1).then(follow)
     odd.enqueue(task)
     run = served.ended(task.id)
@@ -141,7 +139,7 @@ def test_a_pipeline_that_hands_on_what_no_message_carries_fails_its_first_task(s
     assert (run.state, served.executions(run.id)) == ("failed", 2)
 
 
-def test_a_failed_result_that_raises_leaves_the_error_as_the_result(served: Served) -> None:
+def test_failed_result_hook_that_raises_keeps_the_original_error(served: OddConsumer) -> None:
     task = misbehave.s({"outcome": ["value", ["json", "first"]], "failed result": ["own base"]})
     handle = odd.enqueue(task)
     assert served.ended(task.id).error == "ValueError: first"
@@ -149,14 +147,14 @@ def test_a_failed_result_that_raises_leaves_the_error_as_the_result(served: Serv
         handle.get()
 
 
-def test_hooks_and_receivers_that_raise_change_no_outcome(served: Served) -> None:
+def test_raising_hooks_and_receivers_do_not_change_the_outcome(served: OddConsumer) -> None:
     for name in ("before", "after", "signal complete"):
         for error in (["own base"], ["exit", 3], ["keyboard"], ["value", ["json", "x"]]):
             run = served.run(["json", 1], **{name: error})
             assert (run.state, served.executions(run.id)) == ("succeeded", 1), (name, error)
 
 
-def test_a_chord_whose_results_no_message_carries_ends_and_says_so(served: Served) -> None:
+def test_chord_with_results_too_large_for_a_message_fails(served: OddConsumer) -> None:
     members = [misbehave.s({"outcome": ["long", 600]}) for _ in range(3)]
     handle = odd.enqueue(chord(members, gather.s()))
     states = sorted(served.ended(member.id).state for member in members)
@@ -166,7 +164,7 @@ def test_a_chord_whose_results_no_message_carries_ends_and_says_so(served: Serve
 
 
 @pytest.mark.parametrize("served", ["sqlite"], indirect=True)
-def test_an_outcome_that_the_broker_does_not_take_counts_as_a_delivery(served: Served) -> None:
+def test_outcome_refused_by_the_broker_counts_as_a_delivery(served: OddConsumer) -> None:
     task = misbehave.s({"outcome": ["json", 1]})
     odd.storage.database.execute(
         f"CREATE TRIGGER refuse BEFORE INSERT ON kv WHEN NEW.key = '{task.id}' BEGIN SELECT RAISE(FAIL, 'no'); END"
@@ -182,7 +180,7 @@ def test_an_outcome_that_the_broker_does_not_take_counts_as_a_delivery(served: S
 @pytest.mark.parametrize(
     "outcome", [["json", 1], ["value", ["json", "late"]], ["retry", ["json", 0]], ["surrogate"], ["own base"]]
 )
-def test_a_cancel_wins_until_the_outcome_is_stored(served: Served, outcome: list[Any]) -> None:
+def test_cancel_wins_until_the_outcome_is_stored(served: OddConsumer, outcome: list[Any]) -> None:
     """The task cancels itself, and ends before its consumer looks for what is to be cancelled."""
     task = misbehave.s({"outcome": outcome, "cancels itself": True}, retries=3).then(follow)
     odd.enqueue(task)
@@ -247,8 +245,8 @@ runs = st.fixed_dictionaries(
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(what=runs, follows=st.booleans(), handles=st.booleans())
-def test_every_generated_outcome_ends_within_its_retries(
-    served: Served, what: dict[str, Any], follows: bool, handles: bool
+def test_generated_outcome_ends_within_its_retries(
+    served: OddConsumer, what: dict[str, Any], follows: bool, handles: bool
 ) -> None:
     task = misbehave.s({"outcome": what["outcome"], "lines": what["lines"], **what["points"]}, retries=what["retries"])
     if follows:

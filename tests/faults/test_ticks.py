@@ -10,13 +10,13 @@ from random import Random
 
 import pytest
 from consumers import ROOT
-from sides import Dewey, dewey_on
+from storm_systems import Dewey, create_dewey
 from systems import HERE
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dewey]:
-    with dewey_on(request, tmp_path) as dewey:
+    with create_dewey(request, tmp_path) as dewey:
         yield dewey
 
 
@@ -25,7 +25,7 @@ class Clock:
 
     def __init__(self, system: Dewey) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "clock.py")],
+            [sys.executable, str(HERE / "driven_scheduler.py")],
             cwd=ROOT,
             env={**os.environ, **system.environment()},
             stdin=subprocess.PIPE,
@@ -48,7 +48,7 @@ class Clock:
         self.process.communicate()
 
 
-def test_a_tick_lets_in_one_run_whoever_dies(system: Dewey) -> None:
+def test_tick_starts_one_run_whichever_scheduler_dies(system: Dewey) -> None:
     chance, first = Random(9), 34_000_000
     assert system.unfinished() == 0
     with ExitStack() as stack:

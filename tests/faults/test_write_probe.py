@@ -19,48 +19,48 @@ from engine.monitor.write_probe import Probe
 from engine.outages import reason_of
 
 
-class Served(NamedTuple):
+class ProbedQueue(NamedTuple):
     """What the probe needs of a queue."""
 
     storage: RedisStorage
 
 
-def timed(ask: Callable[[], Exception | None]) -> tuple[Exception | None, float]:
+def measure(ask: Callable[[], Exception | None]) -> tuple[Exception | None, float]:
     began = time.monotonic()
     return ask(), time.monotonic() - began
 
 
 @pytest.mark.alone
-def test_a_frozen_broker_is_named_within_two_seconds_and_waited_for_once(tmp_path: Path) -> None:
+def test_frozen_broker_is_reported_within_two_seconds_and_probed_once(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
     server.start()
-    queue = Served(RedisStorage("any", server.url, 60))
+    queue = ProbedQueue(RedisStorage("any", server.url, 60))
     server.process.send_signal(signal.SIGSTOP)
-    error, took = timed(lambda: write_probe.broker_error(queue))
+    error, took = measure(lambda: write_probe.broker_error(queue))
     assert (type(error), took < 2.5) == (TimeoutError, True)
-    error, took = timed(lambda: write_probe.broker_error(queue))
+    error, took = measure(lambda: write_probe.broker_error(queue))
     assert (type(error), took < 0.5) == (TimeoutError, True)
-    assert sum(one.name == "write probe" for one in threading.enumerate()) == 1
+    assert sum(thread.name == "write probe" for thread in threading.enumerate()) == 1
     server.process.send_signal(signal.SIGCONT)
     wait_until(lambda: write_probe.broker_error(queue) is None)
     server.kill()
 
 
 @pytest.mark.alone
-def test_a_locked_database_is_named_within_two_seconds(fresh_postgresql: str) -> None:
+def test_locked_database_is_reported_within_two_seconds(fresh_postgresql: str) -> None:
     with bound_to_library(fresh_postgresql):
         assert write_probe.database_error() is None
         write_probe.rows.last = None  # as five seconds later
         with psycopg2.connect(fresh_postgresql) as other:
             other.cursor().execute("SELECT 1 FROM dewey_write_probe FOR UPDATE")
-            error, took = timed(write_probe.database_error)
+            error, took = measure(write_probe.database_error)
             other.rollback()
         other.close()
         assert (reason_of(error), took < 2.0) == ("canceling statement due to statement timeout", True)
 
 
-@pytest.mark.usefixtures("library")
-def test_an_answer_holds_for_five_seconds_and_for_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("sqlite_database")
+def test_probe_result_is_cached_for_five_seconds_per_server(monkeypatch: pytest.MonkeyPatch) -> None:
     tries, probe, server = list[float](), Probe(), object()
 
     def write() -> None:

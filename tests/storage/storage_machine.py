@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
-from storage_ground import chosen
+from storage_fixtures import choose
 from storage_model import DEAD, ENDED, HELD, MOST, SCHEDULED, WAITING, Run
-from storage_work import ENDINGS, Work, since
+from storage_steps import ENDINGS, StorageSteps, arrival_bounds
 
 from engine.broker.effects import event_json
 from engine.models import State
@@ -16,7 +16,7 @@ from engine.models import State
 LEASE, MOMENT, NONE = 10_000.0, 1e-5, -1.0
 DEATHS = ["it dies", "it dies", "it dies", "its consumer shuts down", "all consumers are lost"]
 
-some, minutes, either = st.integers(1, 3), st.integers(1, 4), st.booleans()
+small_counts, minutes, either = st.integers(1, 3), st.integers(1, 4), st.booleans()
 #: Whatever was touched last more often than the rest, so that much happens to one run.
 picks = st.sampled_from([0, 0, 0, 0, 1, 2, 5])
 kinds = st.sampled_from(["plain", "slow", "lone", "lone", "once", "tick", "garbage"])
@@ -27,23 +27,23 @@ targets = st.just([]) | st.lists(st.sampled_from(["", "plain", "slow", "lone"]),
 
 #: What may come: how often beside the others, and how.
 EVENTS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
-    "enqueue": (4, {"kind": kinds, "priority": st.integers(0, 3), "delay": st.none() | minutes, "many": some}),
+    "enqueue": (4, {"kind": kinds, "priority": st.integers(0, 3), "delay": st.none() | minutes, "many": small_counts}),
     "work": (6, {"consumer": consumers, "worker": workers, "end": endings, "minute": minutes, "takes": either}),
     "work_and_die": (6, {"consumer": consumers, "worker": workers, "how": st.sampled_from(DEATHS)}),
     "take": (2, {"consumer": consumers, "worker": workers, "paused": targets}),
-    "move_due": (3, {"minute": st.sampled_from([0, 1, 2, 3, 4, 100]), "limit": some}),
+    "move_due": (3, {"minute": st.sampled_from([0, 1, 2, 3, 4, 100]), "limit": small_counts}),
     "finish_too_late": (3, {"pick": picks, "ending": endings, "minute": minutes, "takes": either}),
     "settle_again": (1, {"pick": picks}),
     "replay": (3, {"pick": picks, "which": picks, "later": either}),
     "command": (5, {"pick": picks, "rather": either}),
-    "purge": (1, {"limit": some}),
+    "purge": (1, {"limit": small_counts}),
     "the_records_tell_the_same": (1, {}),
 }
 names = st.sampled_from([name for name, (often, _) in EVENTS.items() for _ in range(often)])
 events = names.flatmap(lambda name: st.tuples(st.just(name), st.fixed_dictionaries(EVENTS[name][1])))
 
 
-class StorageMachine(Work):
+class StorageMachine(StorageSteps):
     """On top of those of producers, schedulers and workers: deaths, and what operators ask for."""
 
     @initialize(rates=either)
@@ -64,9 +64,9 @@ class StorageMachine(Work):
     def work(self, consumer: str, worker: str, end: str, minute: int, takes: bool) -> None:
         """A worker comes to an end with a message, which it has or takes, and may take the next in the same step."""
         self.take(consumer, worker, [])
-        mine = [hand for hand in self.live_hands() if (hand.consumer, hand.worker) == (consumer, worker)]
-        if mine:
-            self.finish(mine[-1], end, minute, takes)
+        own_hands = [hand for hand in self.live_hands() if (hand.consumer, hand.worker) == (consumer, worker)]
+        if own_hands:
+            self.finish(own_hands[-1], end, minute, takes)
 
     def work_and_die(self, consumer: str, worker: str, how: str) -> None:
         self.take(consumer, worker, [])
@@ -80,25 +80,27 @@ class StorageMachine(Work):
     # --- dying -----------------------------------------------------------------------------------------------
 
     def worker_dies(self, consumer: str, worker: str) -> None:
-        mine = self.model.held_by(consumer, worker)
-        assert self.storage.deliveries.release(consumer, worker, "it died", MOST) == len(mine)
-        self.returned(mine, counts=True)
+        held_runs = self.model.held_by(consumer, worker)
+        assert self.storage.deliveries.release(consumer, worker, "it died", MOST) == len(held_runs)
+        self.returned(held_runs, counts=True)
 
     def consumer_shuts_down(self, consumer: str) -> None:
-        mine = self.model.held_by(consumer)
-        assert self.theirs[consumer].deliveries.release(consumer, None, "shutdown", MOST, counts=False) == len(mine)
-        self.returned(mine, counts=False)
+        held_runs = self.model.held_by(consumer)
+        assert self.theirs[consumer].deliveries.release(consumer, None, "shutdown", MOST, counts=False) == len(
+            held_runs
+        )
+        self.returned(held_runs, counts=False)
 
     def consumers_are_lost(self) -> None:
         """They are given a round where nobody has looked for longer than a lease; then all they held is given back."""
         assert self.storage.deliveries.reap(LEASE, MOST) == []
         assert self.storage.deliveries.reap(MOMENT, MOST) == []
-        mine = self.model.at(HELD)
-        assert set(self.storage.deliveries.reap(NONE, MOST)) == {run.consumer for run in mine}
-        self.returned(mine, counts=True)
+        held_runs = self.model.at(HELD)
+        assert set(self.storage.deliveries.reap(NONE, MOST)) == {run.consumer for run in held_runs}
+        self.returned(held_runs, counts=True)
 
-    def returned(self, mine: list[Run], counts: bool) -> None:
-        for run in mine:
+    def returned(self, held_runs: list[Run], counts: bool) -> None:
+        for run in held_runs:
             self.model.touch(run).returns(counts)
 
     # --- commands --------------------------------------------------------------------------------------------
@@ -107,7 +109,7 @@ class StorageMachine(Work):
         """What can be asked of a run where it is; and what cannot is refused."""
         if not self.model.runs:
             return
-        run = self.model.touch(chosen(self.model.runs.values(), pick))
+        run = self.model.touch(choose(self.model.runs.values(), pick))
         if run.place != DEAD:
             assert not self.storage.dead_letters.requeue(run.id)
             assert not self.storage.dead_letters.discard(run.id)
@@ -136,7 +138,7 @@ class StorageMachine(Work):
     def requeue(self, run: Run) -> None:
         before = time.time()
         assert self.storage.dead_letters.requeue(run.id)
-        run.is_brought_back(since(before))
+        run.is_brought_back(arrival_bounds(before))
 
     def retry(self, run: Run) -> None:
         """What has ended goes on under its id: the next attempt, and the next delivery."""
@@ -149,7 +151,7 @@ class StorageMachine(Work):
         assert self.storage.messages.write(effects) == [run.id]
         self.model.results.pop(run.id, None)
         run.is_tried_again(effects.messages[0].data)
-        run.is_brought_back(since(before))
+        run.is_brought_back(arrival_bounds(before))
 
     def purge(self, limit: int) -> None:
         waiting = self.model.at(WAITING)

@@ -122,9 +122,9 @@ class Model:
     def may_start(self, consumer: str) -> list[Run]:
         if "" in self.paused:
             return []
-        found = self.at(WAITING) + [run for run in self.at(SCHEDULED) if run.missing and consumer in self.newer]
-        return [run for run in found if run.task not in self.paused and self.starts_left.get(run.task, 1) > 0]
+        candidates = self.at(WAITING) + [run for run in self.at(SCHEDULED) if run.missing and consumer in self.newer]
+        return [run for run in candidates if run.task not in self.paused and self.starts_left.get(run.task, 1) > 0]
 
-    def may_go_first(self, run: Run, others: Iterable[Run]) -> bool:
+    def may_go_first(self, run: Run, rivals: Iterable[Run]) -> bool:
         """Whether nobody's place in the queue is surely before this one's."""
-        return not any(other.latest < run.earliest for other in others)
+        return not any(other.latest < run.earliest for other in rivals)

@@ -24,7 +24,7 @@ SHORT = settings(
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def machine(request: pytest.FixtureRequest, tmp_path: Path, library: None) -> type[StorageMachine]:
+def machine(request: pytest.FixtureRequest, tmp_path: Path, sqlite_database: None) -> type[StorageMachine]:
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
 
     class Machine(StorageMachine):
@@ -36,5 +36,5 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, library: None) -> ty
     return Machine
 
 
-def test_no_message_is_gained_or_lost_whatever_happens_in_whatever_order(machine: type[StorageMachine]) -> None:
+def test_no_message_is_gained_or_lost_in_any_order_of_operations(machine: type[StorageMachine]) -> None:
     run_state_machine_as_test(machine, settings=SHORT)

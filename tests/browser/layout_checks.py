@@ -1,0 +1,96 @@
+"""What a browser is asked about its own page: what is cut off, where the focus is, what can be told apart."""
+
+#: Text spacing as WCAG 1.4.12 has it.
+APPLY_TEXT_SPACING = """() => {
+  const wish = new CSSStyleSheet();
+  wish.replaceSync(`
+    * { line-height: 1.5 !important; letter-spacing: 0.12em !important; word-spacing: 0.16em !important }
+    p { margin-block-end: 2em !important }`);
+  document.adoptedStyleSheets = [wish];
+}"""
+
+#: Texts that are cut off where they stand, but previews of what another page has whole.
+CUT_OFF = """() => [...document.querySelectorAll("body *")].filter((one) => {
+  if (!one.textContent.trim() || !one.checkVisibility()) return false;
+  if (one.closest(".unseen, .skip, .brief, .cut, svg")) return false;
+  const [style, hides] = [getComputedStyle(one), (overflow) => ["hidden", "clip"].includes(overflow)];
+  return (hides(style.overflowX) && one.scrollWidth > one.clientWidth + 1)
+    || (hides(style.overflowY) && one.scrollHeight > one.clientHeight + 1);
+}).map((one) => one.outerHTML.slice(0, 120))"""
+
+#: Of some elements those that have more in them than they show.
+WIDER_THAN_SHOWN = """(those) => those.filter((one) => one.scrollWidth > one.clientWidth + 1)
+  .map((one) => one.outerHTML.slice(0, 120))"""
+HIGHER_THAN_SHOWN = """(those) => those.filter((one) => one.scrollHeight > one.clientHeight + 1)
+  .map((one) => one.outerHTML.slice(0, 120))"""
+
+TOO_WIDE = "document.documentElement.scrollWidth - innerWidth"
+
+#: What has the focus: its words, and what is wrong with how it is shown, if anything.
+FOCUSED = """() => {
+  const one = document.activeElement;
+  if (!one || one === document.body) return null;
+  const [style, box] = [getComputedStyle(one), one.getClientRects()[0]];
+  const words = (one.getAttribute("aria-label") || one.textContent || one.name || "").trim().replace(/\\s+/g, " ");
+  const wrong = (why) => ({ words, wrong: `${why}: ${one.outerHTML.slice(0, 120)}` });
+  if (style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 2) return wrong("no outline");
+  const within = (from, to, end) => (Math.max(from, 0) + Math.min(to, end)) / 2;
+  const [x, y] = [within(box.left, box.right, innerWidth), within(box.top, box.bottom, innerHeight)];
+  if (x < box.left || x > box.right || y < box.top || y > box.bottom) return wrong("out of the window");
+  const there = document.elementFromPoint(x, y);
+  if (!there || !(one.contains(there) || there.contains(one))) return wrong("covered");
+  return { words, wrong: "" };
+}"""
+
+#: The strongest contrast of two colours in a picture, each of which covers a fiftieth of it.
+CONTRAST = """async (picture) => {
+  const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+  const image = await createImageBitmap(new Blob([bytes]));
+  const canvas = new OffscreenCanvas(image.width, image.height).getContext("2d");
+  canvas.drawImage(image, 0, 0);
+  const [{ data }, counts] = [canvas.getImageData(0, 0, image.width, image.height), new Map()];
+  for (let at = 0; at < data.length; at += 4) {
+    const colour = data.slice(at, at + 3).join();
+    counts.set(colour, (counts.get(colour) || 0) + 1);
+  }
+  const linear = (one) => (one <= 0.04 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+  const lights = [...counts].filter(([, count]) => count > data.length / 200).map(([colour]) => {
+    const [r, g, b] = colour.split(",").map((one) => linear(one / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  });
+  return (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
+}"""
+
+#: Visible texts whose contrast with what lies behind them is below 4.5, as `text: contrast`.
+FAINT_TEXTS = """() => {
+  const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    pixel.clearRect(0, 0, 1, 1);
+    pixel.fillStyle = colour;
+    pixel.fillRect(0, 0, 1, 1);
+    return [...pixel.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (colour) => {
+    const linear = (one) => (one <= 0.04 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = colour.map((one) => linear(one / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = rgba(getComputedStyle(one).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+  };
+  const faint = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const [text, element] = [texts.currentNode.data.trim(), texts.currentNode.parentElement];
+    if (!text || element.closest(".unseen, .skip, title") || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element);
+    const ink = rgba(element instanceof SVGElement ? style.fill : style.color);
+    const [dark, bright] = [light(ink), light(behind(element))].sort();
+    const contrast = (bright + 0.05) / (dark + 0.05);
+    if (contrast < 4.5) faint.push(`${text}: ${contrast}`);
+  }
+  return faint;
+}"""

@@ -1,0 +1,75 @@
+"""Queues on a fresh broker, into which anything may be written past the program."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sample_tasks import probe
+
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
+from engine.queues.queue import Queue
+
+#: The storage of a queue of this name, on the broker of the test.
+CreateStorage = Callable[[str], Any]
+
+
+def storage_factory(broker: str, request: pytest.FixtureRequest, folder: Path) -> CreateStorage:
+    """`broker`: sqlite or redis."""
+    if broker == "sqlite":
+        return lambda name: SqliteStorage(name, folder / "queue.db", 60, read_timeout=0.05)
+    url = request.getfixturevalue("redis_url")
+    return lambda name: RedisStorage(name, url, 60, read_timeout=0.05)
+
+
+@contextmanager
+def use_probe_queue(storages: CreateStorage) -> Iterator[None]:
+    """The probe queue, for a while, with this thread as its only worker."""
+    before, probe.storage = probe.storage, storages("probe")
+    probe.set_worker_identity("here", "Worker-1")
+    yield
+    probe.storage.close()
+    probe.storage = before
+
+
+def process_all() -> None:
+    while (task := probe.dequeue()) is not None:
+        probe.execute(task)
+
+
+def put_line(line: bytes) -> None:
+    """At the end of the stream of events of the probe queue."""
+    storage = probe.storage
+    if isinstance(storage, RedisStorage):
+        storage.client.command("XADD", "events", "*", "e", line)
+    else:
+        storage.database.execute("INSERT INTO event (queue, data) VALUES (?, CAST(? AS TEXT))", "probe", line)
+
+
+def put_heartbeat(queue: Queue, consumer: str, info: bytes) -> None:
+    if isinstance(queue.storage, RedisStorage):
+        queue.storage.client.run_script("record_heartbeat", consumer, info)
+    else:
+        insert = "INSERT OR REPLACE INTO consumer VALUES (?, ?, unixepoch(), CAST(? AS TEXT))"
+        queue.storage.database.execute(insert, queue.name, consumer, info)
+
+
+def put_pause(queue: Queue, target: str, info: bytes) -> None:
+    if isinstance(queue.storage, RedisStorage):
+        queue.storage.client.command(
+            "HSET", "pause_schedule" if target.startswith("schedule:") else "pause", target, info
+        )
+    else:
+        insert = "INSERT OR REPLACE INTO pause VALUES (?, ?, CAST(? AS TEXT))"
+        queue.storage.database.execute(insert, queue.name, target, info)
+
+
+def put_last_tick(queue: Queue, task: str, minute: bytes) -> None:
+    if isinstance(queue.storage, RedisStorage):
+        queue.storage.client.command("HSET", "ticks", task, minute)
+    else:
+        queue.storage.database.execute(
+            "INSERT OR REPLACE INTO tick VALUES (?, ?, CAST(? AS TEXT))", queue.name, task, minute
+        )

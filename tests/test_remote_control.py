@@ -1,0 +1,171 @@
+"""Orders that real consumers carry out: quiet, wake, stop, restart, and telling where they are."""
+
+import os
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from consumers import Consumer, consumer
+from databases import bound_to_library
+from sample_tasks import echo, hold, probe, read_lines, release, spin
+from waiting import wait_until
+
+from engine.broker.redis.storage import RedisStorage
+from engine.broker.sqlite.storage import SqliteStorage
+from engine.history import writer
+from engine.models import Run, WorkerProcess, now
+from engine.monitor import consumers
+from engine.queues import remote_control
+from engine.queues.remote_control import Dump, What
+
+KEY = "k" * 40
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of consumers that share their broker and database with this process."""
+    redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+    url = f"sqlite:///{tmp_path}/dewey.db"
+    before, probe.storage = probe.storage, (
+        RedisStorage("probe", redis_url, 60) if redis_url else SqliteStorage("probe", tmp_path / "queue.db", 60)
+    )  # fmt: skip
+    wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
+    with bound_to_library(url):
+        yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
+    probe.storage.close()
+    probe.storage, probe.serializer = before, wire
+
+
+@pytest.fixture
+def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Consumer]:
+    with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log") as running:
+        yield running
+
+
+def consumer_row(running: Consumer) -> WorkerProcess:
+    return wait_until(lambda: WorkerProcess.get_or_none(pid=running.pid))
+
+
+def send_command(running: Consumer, what: What) -> None:
+    remote_control.give(probe, consumer_row(running).id, what, "vera@example.org")
+
+
+def test_quiet_consumer_finishes_its_run_and_claims_no_other(serving: Consumer, tmp_path: Path) -> None:
+    first = hold(str(tmp_path / "ledger"))
+    wait_until(lambda: read_lines(tmp_path / "ledger"))
+    send_command(serving, What.QUIET)
+    quiet = wait_until(lambda: (row := consumer_row(serving)).quiet_at and row)
+    assert consumers.live(consumers.workers(), "probe") == []
+    assert [row.id for row in consumers.present(consumers.workers(), "probe")] == [quiet.id]
+    second = echo("later")
+    release(tmp_path / "ledger")
+    assert first.get(blocking=True, timeout=25) == "done"
+    wait_until(lambda: Run.get_or_none((Run.id == first.id) & (Run.state == "succeeded")))
+    assert probe.pending_count() == 1
+    send_command(serving, What.WAKE)
+    assert second.get(blocking=True, timeout=25) == "later"
+    wait_until(lambda: not consumer_row(serving).quiet_at)
+
+
+def test_stopped_consumer_finishes_its_task_and_deregisters(serving: Consumer, tmp_path: Path) -> None:
+    result = hold(str(tmp_path / "ledger"))
+    wait_until(lambda: read_lines(tmp_path / "ledger"))
+    send_command(serving, What.STOP)
+    serving.logged("running task(s)")
+    release(tmp_path / "ledger")
+    assert serving.process.wait(30) == 0
+    assert result.get(blocking=True, timeout=25) == "done"
+    assert wait_until(lambda: consumer_row(serving).stopped_at)
+    assert "vera@example.org wants this consumer to stop" in serving.log
+
+
+def test_restarted_consumer_returns_as_a_new_one(serving: Consumer) -> None:
+    before = consumer_row(serving)
+    send_command(serving, What.RESTART)
+    after = wait_until(
+        lambda: WorkerProcess.get_or_none((WorkerProcess.pid == serving.pid) & (WorkerProcess.id != before.id))
+    )
+    assert after.started_at > before.started_at
+    assert echo("again").get(blocking=True, timeout=25) == "again"
+    assert WorkerProcess.get_by_id(before.id).stopped_at
+
+
+def test_stop_overrides_restart(serving: Consumer) -> None:
+    send_command(serving, What.RESTART)
+    send_command(serving, What.STOP)
+    assert serving.process.wait(30) == 0
+
+
+def test_busy_workers_dump_their_stacks_even_in_a_tight_loop(serving: Consumer, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    sleeping, spinning = hold(str(ledger)), spin(str(ledger))
+    wait_until(lambda: len(read_lines(ledger)) == 2)
+    dump = request_dump(serving)
+    by_run = {stack.run_id: stack for stack in dump.stacks}
+    assert "in hold" in by_run[sleeping.id].text
+    assert by_run[sleeping.id].task == "hold"
+    assert "re.match" in by_run[spinning.id].text
+    assert {stack.pid for stack in dump.stacks} < {process.pid for process in serving.children()}
+    release(ledger)
+    assert sleeping.get(blocking=True, timeout=25) == "done"
+    again = request_dump(serving)
+    assert "in hold" not in next(stack for stack in again.stacks if stack.run_id is None).text
+
+
+def request_dump(running: Consumer) -> Dump:
+    asked_at = now()
+    send_command(running, What.DUMP)
+    dump = remote_control.wait_for_dump(probe, consumer_row(running).id, asked_at, 20)
+    assert dump
+    assert remote_control.pending(probe, consumer_row(running).id) == []
+    return dump
+
+
+def test_parent_and_new_worker_survive_sigquit(serving: Consumer) -> None:
+    """They may get it before they listen for themselves; then the answer is in the log."""
+    os.kill(serving.pid, signal.SIGQUIT)
+    assert "most recent call first" in serving.logged("most recent call first")
+    assert echo("alive").get(blocking=True, timeout=25) == "alive"
+
+
+def test_worker_rows_have_memory_and_cpu_use(serving: Consumer, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    spin(str(ledger))
+    [[_, pid]] = wait_until(lambda: read_lines(ledger))
+
+    def busy() -> WorkerProcess | None:
+        row = consumer_row(serving)
+        return row if any(slot["cpu_percent"] > 10 for slot in row.slots) else None
+
+    row = wait_until(busy)
+    assert [slot["worker"] for slot in row.slots] == ["Worker-1", "Worker-2"]
+    hot, idle = sorted(row.slots, key=lambda slot: -slot["cpu_percent"])
+    assert hot["pid"] == int(pid)
+    assert idle["cpu_percent"] < 10
+    assert all(10_000_000 < slot["rss_bytes"] < row.rss_bytes for slot in row.slots)
+
+
+def test_command_with_a_foreign_signature_is_ignored(serving: Consumer) -> None:
+    row = consumer_row(serving)
+    key = remote_control.command_key(row.id, What.STOP)
+    forged = type(probe.serializer)("x" * 40).serialize({"what": "stop", "consumer": row.id, "by": "x", "at": "x"})
+    another = probe.serializer.serialize({"what": "stop", "consumer": "another", "by": "x", "at": now().isoformat()})
+    for data in (forged, another, b"nonsense"):
+        probe.storage.results.put(key, data)
+        assert remote_control.pending(probe, row.id) == []
+    send_command(serving, What.QUIET)
+    wait_until(lambda: consumer_row(serving).quiet_at)
+    assert serving.process.poll() is None
+
+
+def test_dead_consumer_is_forgotten_after_a_day(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each look at the broker would bring its row back when that was pruned."""
+    facts = {"host": "gone", "pid": 1, "code_version": "1", "worker_type": "process", "worker_count": 1}
+    probe.storage.heartbeats.record("gone:1:x", {**facts, "periodic": True, "started_at": 1.0})
+    writer.write_consumers(probe)
+    assert WorkerProcess.get_by_id("gone:1:x")
+    monkeypatch.setattr(WorkerProcess, "KEPT", timedelta(0))
+    writer.write_consumers(probe)
+    assert probe.storage.heartbeats.all() == []
