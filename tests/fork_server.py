@@ -23,12 +23,14 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+import psutil
+
 LIBRARIES = """
     argon2 asyncio babel.dates babel.messages.mofile babel.support concurrent.futures cron_descriptor csv
     ctypes dotenv email.message flask.cli flask_babel flask_limiter flask_login flask_wtf getpass
     gunicorn.app.wsgiapp gunicorn.workers.gthread hiredis huey.bin.huey_consumer huey.storage itsdangerous
     jinja2.ext limits.storage multiprocessing.pool orjson peewee playhouse.db_url playhouse.migrations
-    playhouse.pool prometheus_client prometheus_client.openmetrics.exposition psutil psycopg2 psycopg2.extras
+    playhouse.pool prometheus_client prometheus_client.openmetrics.exposition psycopg2 psycopg2.extras
     redis sqlite3 smtplib statistics urllib.request werkzeug.serving wtforms
 """
 LONGEST_REQUEST = 1 << 20
@@ -130,6 +132,8 @@ def serve(connection: socket.socket) -> dict[str, Any]:
     while True:
         data, files, _flags, _address = socket.recv_fds(connection, LONGEST_REQUEST, 3)
         if not data:
+            for process in psutil.Process().children():  # the tests have been killed
+                process.kill()
             sys.exit()
         request = json.loads(data)
         if "exit_code_of" in request:

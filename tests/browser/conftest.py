@@ -51,7 +51,7 @@ def open_page(browser: Browser, console: Installation, storage_states: dict[tupl
                 complaints.append(message.text)
 
         url = f"http://127.0.0.1:{port}"
-        state = None if new_session else storage_states.get((url, who, password))
+        state = None if new_session else storage_states.get((url, email, password))
         options = {"viewport": WIDE, "storage_state": state, **options}
         contexts.append(context := browser.new_context(base_url=url, **options))
         page = context.new_page()
@@ -61,7 +61,7 @@ def open_page(browser: Browser, console: Installation, storage_states: dict[tupl
             page.goto(path)
         if not state or urlsplit(page.url).path == "/login":  # the session may have ended
             sign_in(page, url, email, password)
-            storage_states[url, who, password] = context.storage_state()
+            storage_states[url, email, password] = context.storage_state()
             page.goto(path)
         return page
 
