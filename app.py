@@ -15,5 +15,5 @@ def create_app() -> Flask:
     app.context_processor(lambda: {"environment": settings.environment})
     for room in (problems, i18n, flower, api, auth, display, pages, cli):
         room.register(app)
-    app.teardown_appcontext(lambda error: database.release())
+    app.teardown_appcontext(lambda error: database.release_connection())
     return app

@@ -37,7 +37,7 @@ class QuietHours(NamedTuple):
     zone: tzinfo
 
 
-class BadSetting(ValueError):
+class InvalidSetting(ValueError):
     """A variable whose value cannot be used. The message is the one line an operator reads."""
 
     def __init__(self, name: str, value: str, allowed: str) -> None:
@@ -171,12 +171,12 @@ class Reader:
         if not file:
             return value or default
         if value:
-            raise BadSetting(f"{name}_FILE", file, f"{name} is set too; give one of them")
+            raise InvalidSetting(f"{name}_FILE", file, f"{name} is set too; give one of them")
         try:
             return Path(file).read_text(encoding="utf-8").strip() or default
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise BadSetting(f"{name}_FILE", file, f"a readable file is needed ({reason})") from error
+            raise InvalidSetting(f"{name}_FILE", file, f"a readable file is needed ({reason})") from error
 
     def checked(self, name: str, default: str, check: Callable[[str], Value]) -> Value:
         """Return what `check` makes of the text. It raises ValueError naming what is allowed."""
@@ -184,7 +184,7 @@ class Reader:
         try:
             return check(value)
         except ValueError as error:
-            raise BadSetting(name, value, str(error)) from error
+            raise InvalidSetting(name, value, str(error)) from error
 
     def whole(self, name: str, default: int, least: int, most: int = 2**31 - 1) -> int:
         def parse_integer(value: str) -> int:
@@ -209,7 +209,7 @@ class Reader:
             return load_or_create_key(generate_in / "secret_key")
         if len(value) < 32:
             needed = "at least 32 characters are needed"
-            raise BadSetting("SECRET_KEY", value, needed if value else f"{needed} with a database or broker server")
+            raise InvalidSetting("SECRET_KEY", value, needed if value else f"{needed} with a database or broker server")
         return value
 
 
@@ -341,9 +341,9 @@ def load_or_create_key(path: Path) -> str:
                 draft.unlink()
         key = path.read_text().strip()
     except OSError as error:
-        raise BadSetting("DATA_DIR", str(path.parent), f"a writable folder is needed ({error.strerror})") from error
+        raise InvalidSetting("DATA_DIR", str(path.parent), f"a writable folder is needed ({error.strerror})") from error
     if len(key) < 32:
-        raise BadSetting("SECRET_KEY", key, f"at least 32 characters are needed; {path} holds fewer")
+        raise InvalidSetting("SECRET_KEY", key, f"at least 32 characters are needed; {path} holds fewer")
     return key
 
 
@@ -351,7 +351,7 @@ def load_or_exit() -> Settings:
     dotenv = {name: value or "" for name, value in dotenv_values(ROOT / ".env").items()}
     try:
         return load({**dotenv, **os.environ})
-    except BadSetting as error:
+    except InvalidSetting as error:
         print(f"dewey: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

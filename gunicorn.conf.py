@@ -133,7 +133,7 @@ def post_worker_init(worker: Worker) -> None:
     """In the process that serves: from here on its requests are counted in the database."""
     from admin.api import request_metrics  # not in the parent, which loads nothing of the application
 
-    request_metrics.start(worker.wsgi)
+    request_metrics.start_flushing(worker.wsgi)
 
 
 # No control socket: nobody needs one, and a file that takes commands is a door to guard.

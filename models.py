@@ -22,13 +22,13 @@ from peewee import (
 )
 
 from engine.database import JSONTextField, UTCDateTimeField
-from engine.models import Record, Run, now
+from engine.models import BaseModel, Run, now
 
 #: So many readers or books are named one by one when their sessions are looked for.
 MAX_IDS = 1000
 
 
-class User(Record):
+class User(BaseModel):
     """A reader. The reading app's table: nothing but these two columns may be relied on."""
 
     id = UUIDField(primary_key=True, default=uuid4)
@@ -38,7 +38,7 @@ class User(Record):
         table_name = "users"
 
 
-class Book(Record):
+class Book(BaseModel):
     """The reading app's table: nothing but these three columns may be relied on."""
 
     id = UUIDField(primary_key=True, default=uuid4)
@@ -49,7 +49,7 @@ class Book(Record):
         table_name = "books"
 
 
-class ReadingSession(Record):
+class ReadingSession(BaseModel):
     """Somebody opened a book. `end_position` 0 means that no progress was reported."""
 
     id = UUIDField(primary_key=True, default=uuid4)
@@ -129,7 +129,7 @@ def ids_or_join(model: type[User] | type[Book], condition: Expression, key: Fore
     return key.in_(ids) if len(ids) <= MAX_IDS else condition
 
 
-class OwnTable(Record):
+class CreatedTable(BaseModel):
     """A table of the reading app that a migration of ours created; those it found there are not listed."""
 
     name = TextField(primary_key=True)
@@ -138,7 +138,7 @@ class OwnTable(Record):
         table_name = "dewey_own_tables"
 
 
-class Operator(Record):
+class Operator(BaseModel):
     """A person who may sign in. Roles: viewer, operator, admin."""
 
     id = AutoField()
@@ -152,7 +152,7 @@ class Operator(Record):
         table_name = "dewey_operators"
 
 
-class SignIn(Record):
+class BrowserSession(BaseModel):
     """One signed-in browser. Ending it ends every copy of its cookie. `digest`: SHA-256 of the cookie's secret."""
 
     digest = CharField(max_length=64, primary_key=True)
@@ -167,7 +167,7 @@ class SignIn(Record):
         table_name = "dewey_sign_ins"
 
 
-class Token(Record):
+class Token(BaseModel):
     """An API bearer token. Only its SHA-256 is stored; the token itself is shown once, when it is made."""
 
     id = AutoField()
@@ -183,7 +183,7 @@ class Token(Record):
         table_name = "dewey_tokens"
 
 
-class SavedView(Record):
+class SavedView(BaseModel):
     """A filter of the list of runs under a name. `owner` saved it, and sees it alone unless it is shared."""
 
     id = AutoField()
@@ -198,7 +198,7 @@ class SavedView(Record):
         indexes = ((("owner", "name"), True),)
 
 
-class KeptAnswer(Record):
+class IdempotencyRecord(BaseModel):
     """The first answer to a request that was sent with a key of its own; none while it is being worked on."""
 
     name = CharField(max_length=64, primary_key=True)  # SHA-256 of who asks and their key
@@ -212,7 +212,7 @@ class KeptAnswer(Record):
         table_name = "dewey_kept_answers"
 
 
-class AuditEntry(Record):
+class AuditEntry(BaseModel):
     """Who did what to which, when and from where. Rows are only ever added, by `admin.audit_log`."""
 
     id = AutoField()
@@ -233,7 +233,7 @@ class AuditEntry(Record):
         indexes = ((("actor", "at", "id"), False), (("action", "at", "id"), False))
 
 
-class AuditHead(Record):
+class AuditHead(BaseModel):
     """One row: where the audit ends. Whoever adds to it locks this."""
 
     id = IntegerField(primary_key=True)
@@ -245,7 +245,7 @@ class AuditHead(Record):
         table_name = "dewey_audit_head"
 
 
-class HttpCount(Record):
+class HttpCount(BaseModel):
     """How many requests all web processes ever answered: sums that only grow. `bucket`: see
     admin/api/request_metrics.py.
     """
@@ -261,16 +261,16 @@ class HttpCount(Record):
         primary_key = CompositeKey("endpoint", "method", "status", "bucket")
 
 
-LIBRARY = (User, Book, ReadingSession)
+READING_APP_TABLES = (User, Book, ReadingSession)
 
 
-def own_library() -> bool:
+def owns_reading_tables() -> bool:
     """Whether the reading app's three tables are ours, so that sample data may go into them."""
-    names = [model._meta.table_name for model in LIBRARY]
-    return bool(OwnTable.select().where(OwnTable.name.in_(names)).count() == len(names))
+    names = [model._meta.table_name for model in READING_APP_TABLES]
+    return bool(CreatedTable.select().where(CreatedTable.name.in_(names)).count() == len(names))
 
 
-def closed_by(sessions: Iterable[ReadingSession]) -> dict[UUID, AuditEntry | Run]:
+def find_closers(sessions: Iterable[ReadingSession]) -> dict[UUID, AuditEntry | Run]:
     """What closed each of these: the audit line of the person who did it by hand, or the run whose one instant it is.
 
     A session that is missing from the answer was ended by its reader.

@@ -5,7 +5,7 @@ from engine.control import bulk, retention
 from engine.models import now
 from engine.queues.crontab import crontab
 from engine.queues.registry import share_names
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 from engine.worker.served_queue import ServedQueue
 from reading import sessions
 
@@ -14,7 +14,7 @@ share_names(queues.values())
 heavy, normal, light = queues.values()
 
 
-def failed_cleanup(task: RunTask, error: Exception) -> sessions.CleanupResult:
+def failed_cleanup_result(task: QueueTask, error: Exception) -> sessions.CleanupResult:
     """The result of a cleanup that failed for good: what it closed all the same, and why it stopped."""
     instant, _ = task.instant()
     closed = sessions.count_closed_at(instant)
@@ -28,9 +28,9 @@ def failed_cleanup(task: RunTask, error: Exception) -> sessions.CleanupResult:
     priority=2,
     retries=3,
     retry_delay=300,
-    failed_result=failed_cleanup,
+    failed_result=failed_cleanup_result,
 )
-def close_abandoned_sessions(task: RunTask) -> sessions.CleanupResult:
+def close_abandoned_sessions(task: QueueTask) -> sessions.CleanupResult:
     """Close the reading sessions that nobody ended."""
     as_of, first = task.instant()
     already = 0 if first else sessions.count_closed_at(as_of)
@@ -50,6 +50,6 @@ def cleanup_old_task_results() -> dict[str, int]:
 
 
 @light.task(context=True, priority=2, retries=3, retry_delay=30)
-def process_bulk(bulk_id: int, task: RunTask) -> dict[str, int]:
+def process_bulk(bulk_id: int, task: QueueTask) -> dict[str, int]:
     """Do to the runs that somebody chose what they asked for, a batch at a time."""
-    return bulk.work_off(queues, bulk_id, task.progress)
+    return bulk.process(queues, bulk_id, task.progress)

@@ -15,15 +15,15 @@ from engine.models import now
 from models import AuditEntry, AuditHead
 
 #: What is written before the next row when the end of the list is not as the head has it.
-GAP = "audit.gap"
-BATCH = 1000
+CHAIN_GAP = "audit.gap"
+BATCH_SIZE = 1000
 
 SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
 
 
 @cache
-def key() -> bytes:
-    return hash_chain.key_of(settings.secret_key)
+def audit_key() -> bytes:
+    return hash_chain.chain_key(settings.secret_key)
 
 
 # --- writing -------------------------------------------------------------------------------------------------
@@ -42,32 +42,32 @@ class Author(Protocol):
     def address(self) -> str | None: ...
 
 
-def write(
+def write_entry(
     author: Author, action: str, *, target: str | None = None, before: object = None, after: object = None
 ) -> None:
-    """Add what was done to what, with secrets struck out. Call it as `append`."""
-    append(
+    """Add what was done to what, with secrets struck out. Call it as `append_entries`."""
+    append_entries(
         actor_kind=author.kind,
         actor=author.name,
         source=author.source,
         action=action,
         target=target,
-        before=redacted(before),
-        after=redacted(after),
+        before=redact(before),
+        after=redact(after),
         address=author.address,
     )
 
 
-def redacted(value: object) -> object:
+def redact(value: object) -> object:
     """The value without what is under a name that speaks of secrets, however deep."""
     if isinstance(value, Mapping):
-        return {key: "***" if SECRET_NAMES.search(str(key)) else redacted(inner) for key, inner in value.items()}
+        return {key: "***" if SECRET_NAMES.search(str(key)) else redact(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted(inner) for inner in value]
+        return [redact(inner) for inner in value]
     return value
 
 
-def append(**columns: object) -> AuditEntry:
+def append_entries(**columns: object) -> AuditEntry:
     """Add a row, in the caller's transaction if there is one. Whoever else adds one waits for its end.
 
     Call it last in a transaction, so that the wait is short.
@@ -76,12 +76,12 @@ def append(**columns: object) -> AuditEntry:
         head = locked_head()
         last = AuditEntry.select(AuditEntry.id, AuditEntry.hash).order_by(AuditEntry.id.desc()).first()
         last_link = (last.id, last.hash) if last else (0, START)
-        if not holds(head) or last_link != (head.last_id, head.hash):
+        if not head_is_valid(head) or last_link != (head.last_id, head.hash):
             ends = {"head": head.last_id, "last_row": last_link[0]}
-            facts = {"actor_kind": "cli", "actor": "dewey", "source": "cli", "action": GAP, "after": ends}
-            gap = link(max(last_link[0], head.last_id) + 1, last_link[1], facts)
+            facts = {"actor_kind": "cli", "actor": "dewey", "source": "cli", "action": CHAIN_GAP, "after": ends}
+            gap = link_entry(max(last_link[0], head.last_id) + 1, last_link[1], facts)
             last_link = (gap.id, gap.hash)
-        entry = link(last_link[0] + 1, last_link[1], columns)
+        entry = link_entry(last_link[0] + 1, last_link[1], columns)
         move_head(entry)
     return entry
 
@@ -100,23 +100,23 @@ def locked_head() -> AuditHead:
     return head
 
 
-def link(number: int, previous: str, columns: dict[str, Any]) -> AuditEntry:
+def link_entry(number: int, previous: str, columns: dict[str, Any]) -> AuditEntry:
     row: dict[str, Any] = dict.fromkeys(hash_chain.COLUMNS) | columns | {"id": number, "at": now()}
     entry = AuditEntry(**row, previous=previous)
     for field in (AuditEntry.before, AuditEntry.after):  # as they will be read
         setattr(entry, field.name, field.python_value(field.db_value(getattr(entry, field.name))))
-    entry.hash = hash_of(entry)
+    entry.hash = entry_hash(entry)
     entry.save(force_insert=True)
     return entry
 
 
 def move_head(entry: AuditEntry) -> None:
-    seal = hash_chain.seal_of(key(), entry.id, entry.hash)
+    seal = hash_chain.head_mac(audit_key(), entry.id, entry.hash)
     AuditHead.update(last_id=entry.id, hash=entry.hash, seal=seal).where(AuditHead.id == 1).execute()
 
 
-def hash_of(entry: AuditEntry) -> str:
-    return hash_chain.hash_of(key(), entry.previous, entry.__data__)
+def entry_hash(entry: AuditEntry) -> str:
+    return hash_chain.row_hash(audit_key(), entry.previous, entry.__data__)
 
 
 # --- verifying -----------------------------------------------------------------------------------------------
@@ -137,47 +137,47 @@ class Report(NamedTuple):
     findings: list[Finding]
 
 
-def intact(entry: AuditEntry) -> bool:
+def is_intact(entry: AuditEntry) -> bool:
     """Whether the row is as it was written; of its neighbours this says nothing."""
-    return hash_chain.same(hash_of(entry), entry.hash)
+    return hash_chain.constant_time_equal(entry_hash(entry), entry.hash)
 
 
-def holds(head: AuditHead) -> bool:
+def head_is_valid(head: AuditHead) -> bool:
     """Before the first row there is nothing to seal."""
     if (head.last_id, head.hash, head.seal) == (0, START, ""):
         return True
-    return hash_chain.same(hash_chain.seal_of(key(), head.last_id, head.hash), head.seal)
+    return hash_chain.constant_time_equal(hash_chain.head_mac(audit_key(), head.last_id, head.hash), head.seal)
 
 
-def verify(since: int = 0, kept: str | None = None) -> Report:
+def verify_chain(since: int = 0, kept: str | None = None) -> Report:
     """Look at every row from `since` on. `kept`: a hash that somebody noted, which must still be in the list."""
     findings: list[Finding] = []
     before, rows, is_there = AuditEntry(id=0, hash=START), 0, kept in (None, START)
     link_known = since == 0
-    head, newest = end_of_list()
-    for entry, after in with_next(entries(since, newest)):
+    head, newest = list_end()
+    for entry, after in pair_with_next(load_entries(since, newest)):
         rows += 1
         is_there = is_there or entry.hash == kept
-        fault = fault_of(entry, after, before, link_known)
+        fault = find_fault(entry, after, before, link_known)
         findings += [fault] if fault else []
         if fault and fault.what == "inserted":
             continue
         # The link to a row that was changed says nothing: its hash may be forged as well.
         before, link_known = entry, not (fault and fault.what == "changed")
-    findings += faults_at_end(before, head)
+    findings += find_end_faults(before, head)
     if not is_there:
         findings.append(Finding(None, "not found", f"no row has the hash {kept}: rows were cut off or replaced"))
     return Report(rows, before.id, before.hash, findings)
 
 
-def fault_of(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, link_known: bool) -> Finding | None:
+def find_fault(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, link_known: bool) -> Finding | None:
     """What is wrong with a row between its neighbours. `link_known`: the hash of the row before it can be trusted."""
-    if not intact(entry):
+    if not is_intact(entry):
         inserted = inserted_row(entry, after, before) if link_known else None
         return inserted or Finding(entry.id, "changed", f"row {entry.id} was changed: its hash does not hold")
     if link_known and entry.previous != before.hash:
         return removed_rows(before, entry)
-    if entry.action == GAP:
+    if entry.action == CHAIN_GAP:
         cause = "rows had been cut off or added, or SECRET_KEY had been changed"
         return Finding(entry.id, "gap", f"before row {entry.id} was written, {cause}")
     return None
@@ -186,7 +186,7 @@ def fault_of(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, li
 def inserted_row(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry) -> Finding | None:
     """A finding if a row that is not intact was put between two that belong together, or after the last one."""
     number = entry.id
-    if after and after.previous == before.hash and intact(after):
+    if after and after.previous == before.hash and is_intact(after):
         return Finding(number, "inserted", f"row {number} was inserted: the row after it follows the one before it")
     if not after and entry.previous != before.hash:
         return Finding(number, "inserted", f"row {number} was inserted: nothing leads to it")
@@ -200,15 +200,15 @@ def removed_rows(before: AuditEntry, entry: AuditEntry) -> Finding:
     return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
 
 
-def end_of_list() -> tuple[AuditHead | None, int]:
+def list_end() -> tuple[AuditHead | None, int]:
     """The head and the newest row as they are together: rows that come while others are looked at are left alone."""
     newest = AuditEntry.select(fn.COALESCE(fn.MAX(AuditEntry.id), 0))
     head = AuditHead.select(AuditHead, newest.alias("newest")).where(AuditHead.id == 1).objects().first()
     return (head, head.newest) if head else (None, newest.scalar())
 
 
-def faults_at_end(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]:
-    if head is None or not holds(head):
+def find_end_faults(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]:
+    if head is None or not head_is_valid(head):
         yield Finding(None, "head", "the head of the list was changed: it cannot tell where the list ends")
     elif head.last_id > last.id:
         numbers = f"{last.id + 1}" if head.last_id == last.id + 1 else f"{last.id + 1} to {head.last_id}"
@@ -217,17 +217,19 @@ def faults_at_end(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]
         yield Finding(last.id, "inserted", f"row {last.id} was put at the end: the list ended at row {head.last_id}")
 
 
-def entries(since: int, newest: int) -> Iterator[AuditEntry]:
+def load_entries(since: int, newest: int) -> Iterator[AuditEntry]:
     last = since - 1
     while last < newest:
-        batch = AuditEntry.select().where(AuditEntry.id.between(last + 1, newest)).order_by(AuditEntry.id).limit(BATCH)
+        batch = (
+            AuditEntry.select().where(AuditEntry.id.between(last + 1, newest)).order_by(AuditEntry.id).limit(BATCH_SIZE)
+        )
         if not (rows := list(batch)):
             return
         yield from rows
         last = rows[-1].id
 
 
-def with_next(rows: Iterator[AuditEntry]) -> Iterator[tuple[AuditEntry, AuditEntry | None]]:
+def pair_with_next(rows: Iterator[AuditEntry]) -> Iterator[tuple[AuditEntry, AuditEntry | None]]:
     row = next(rows, None)
     while row is not None:
         after = next(rows, None)

@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 @dataclass
-class Place(Generic[Value]):
+class CacheEntry(Generic[Value]):
     lock: Lock = field(default_factory=Lock)
     asked_at: float = float("-inf")  # the truth is at least as young as this
     known_at: float = float("-inf")
@@ -19,7 +19,7 @@ class Place(Generic[Value]):
     error: Exception | None = None
 
 
-class Memory(Generic[Value]):
+class SharedCache(Generic[Value]):
     """At most `room` answers, each for `life` seconds. Of those who ask for one at the same time, one finds it out.
 
     What goes wrong is remembered as well: a database that is away is not asked by everybody.
@@ -27,7 +27,7 @@ class Memory(Generic[Value]):
 
     def __init__(self, life: float, room: int) -> None:
         self.life, self.room = life, room
-        self.lock, self.places = Lock(), OrderedDict[Hashable, Place[Value]]()
+        self.lock, self.places = Lock(), OrderedDict[Hashable, CacheEntry[Value]]()
 
     def get(self, key: Hashable, find: Callable[[], Value]) -> Value:
         arrived, entry = monotonic(), self.place(key)
@@ -44,9 +44,9 @@ class Memory(Generic[Value]):
                 raise entry.error
             return cast(Value, entry.value)
 
-    def place(self, key: Hashable) -> Place[Value]:
+    def place(self, key: Hashable) -> CacheEntry[Value]:
         with self.lock:
-            entry = self.places[key] = self.places.pop(key, Place())
+            entry = self.places[key] = self.places.pop(key, CacheEntry())
             while len(self.places) > self.room:
                 self.places.popitem(last=False)
             return entry

@@ -17,21 +17,21 @@ from babel.support import Translations
 from flask import Flask, has_request_context, request
 from flask_babel import Babel, Domain, get_locale
 
-from admin.problems import for_program
+from admin.problems import wants_json
 from config import LANGUAGES, ROOT, settings
 
 THEMES = ("system", "light", "dark")
 
 
-class Words(Domain):
+class Catalogue(Domain):
     """The catalogues as people edit them, `translations/<language>/LC_MESSAGES/messages.po`; nothing to compile."""
 
     def get_translations(self) -> Translations:
-        return catalogue(str(get_locale() or "en"))
+        return load_catalogue(str(get_locale() or "en"))
 
 
 @cache
-def catalogue(language: str) -> Translations:
+def load_catalogue(language: str) -> Translations:
     source = ROOT / "translations" / language / "LC_MESSAGES" / "messages.po"
     if not source.exists():
         return Translations()
@@ -43,14 +43,14 @@ def catalogue(language: str) -> Translations:
 
 
 def register(app: Flask) -> None:
-    babel = Babel(app, locale_selector=language, timezone_selector=zone)
-    babel.domain_instance = Words()
+    babel = Babel(app, locale_selector=current_language, timezone_selector=current_zone)
+    babel.domain_instance = Catalogue()
     app.jinja_env.policies["ext.i18n.trimmed"] = True
-    app.context_processor(lambda: {"language": language(), "theme": theme(), "here": current_path()})
+    app.context_processor(lambda: {"language": current_language(), "theme": current_theme(), "here": current_path()})
 
 
-def language() -> str:
-    if not has_request_context() or for_program():
+def current_language() -> str:
+    if not has_request_context() or wants_json():
         return "en"
     chosen = request.cookies.get("language")
     if chosen in LANGUAGES:
@@ -60,7 +60,7 @@ def language() -> str:
     return request.accept_languages.best_match(LANGUAGES) or settings.language
 
 
-def zone() -> Any:
+def current_zone() -> Any:
     """The chosen one; else as the browser's script told it; UTC without one."""
     cookies = request.cookies if has_request_context() else {}
     try:
@@ -69,7 +69,7 @@ def zone() -> Any:
         return pytz.UTC
 
 
-def theme() -> str:
+def current_theme() -> str:
     value = request.cookies.get("theme", "")
     return value if value in THEMES else "system"
 
@@ -79,6 +79,6 @@ def current_path() -> str:
     return request.full_path.rstrip("?") if request.method == "GET" else "/"
 
 
-def local_path(path: str) -> str:
+def safe_path(path: str) -> str:
     """`path` where it is one of this console: `//` and `/\\` would lead elsewhere."""
     return path if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", path) else "/"

@@ -20,17 +20,17 @@ from werkzeug.exceptions import (
 )
 
 from engine.exceptions import (
-    BadArguments,
-    BrokerAway,
+    BrokerUnavailable,
+    InvalidArguments,
+    InvalidState,
     MessageTooLarge,
     NoLiveWorker,
-    NotPossible,
     NotSerializable,
     Paused,
-    Told,
+    TranslatableError,
     UnknownTask,
 )
-from engine.outages import DATABASE_ERRORS, lacks_table, outage_of
+from engine.outages import DATABASE_ERRORS, find_outage, lacks_table
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ RETRY_AFTER = 5
 PROGRAM_PATHS = ("/readyz", "/healthz", "/healthcheck", "/metrics", "/runs.json", "/runs.csv", "/audit.csv")
 
 #: The library's own sentences about the commonest errors are about servers and spelling.
-WORDS = {
+STATUS_TEXT = {
     NotFound.description: lazy_gettext("There is nothing at this address."),
     MethodNotAllowed.description: lazy_gettext("This address does not take this method."),
     InternalServerError.description: lazy_gettext("Something went wrong here. What it was is in the log."),
@@ -65,12 +65,12 @@ TITLES = {
 
 #: What the engine and the database raise and a caller is told of.
 KNOWN_ERRORS = (
-    *DATABASE_ERRORS, BrokerAway, BadArguments, NoLiveWorker, NotSerializable, NotPossible, Paused, MessageTooLarge,
+    *DATABASE_ERRORS, BrokerUnavailable, InvalidArguments, NoLiveWorker, NotSerializable, InvalidState, Paused, MessageTooLarge,
     UnknownTask,
 )  # fmt: skip
 
 
-class BadInput(UnprocessableEntity):
+class InvalidInput(UnprocessableEntity):
     """A value that cannot be used. `field` is the name that its giver knows it by."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -78,89 +78,89 @@ class BadInput(UnprocessableEntity):
         self.field = field
 
 
-class Refused(Conflict):
+class ConflictError(Conflict):
     """The command was understood, and what it is about does not allow it now."""
 
 
-class NotAllowed(Forbidden):
+class ForbiddenError(Forbidden):
     """The role is too low."""
 
 
 def register(app: Flask) -> None:
-    app.register_error_handler(HTTPException, answer)
+    app.register_error_handler(HTTPException, handle_error)
     for kind in KNOWN_ERRORS:
-        app.register_error_handler(kind, answer_known)
+        app.register_error_handler(kind, handle_known_error)
 
 
-def answer_known(error: Exception) -> Response:
-    http_error = as_http(error)
+def handle_known_error(error: Exception) -> Response:
+    http_error = to_http_error(error)
     if (http_error.code or 500) >= 500:
         logger.error("%s", str(error).partition("\n")[0], exc_info=error if http_error.code == 500 else None)
-    return answer(http_error)
+    return handle_error(http_error)
 
 
-def as_http(error: Exception) -> HTTPException:
+def to_http_error(error: Exception) -> HTTPException:
     """What the engine or the database raised, as what a caller may be told of it."""
     match error:
-        case BadArguments():
-            return BadInput(error.field, in_words(error) or "")
+        case InvalidArguments():
+            return InvalidInput(error.field, error_text(error) or "")
         case UnknownTask():
-            return NotFound(in_words(error))
-        case Paused() | NotPossible():
-            return Refused(in_words(error))
+            return NotFound(error_text(error))
+        case Paused() | InvalidState():
+            return ConflictError(error_text(error))
         case NotSerializable():
-            return BadInput("arguments", _("no message can carry this value"))
+            return InvalidInput("arguments", _("no message can carry this value"))
         case MessageTooLarge():
             return RequestEntityTooLarge(_("The arguments are too long for a message."))
         case NoLiveWorker():
-            return ServiceUnavailable(in_words(error), retry_after=RETRY_AFTER)
-    outage = trouble_in_words(error)
+            return ServiceUnavailable(error_text(error), retry_after=RETRY_AFTER)
+    outage = outage_text(error)
     return ServiceUnavailable(outage, retry_after=RETRY_AFTER) if outage else InternalServerError()
 
 
-def in_words(error: Exception) -> str | None:
+def error_text(error: Exception) -> str | None:
     """An error that people are told of, in the language of whoever asks; None when the fault is the program's own."""
-    if isinstance(error, Told):
+    if isinstance(error, TranslatableError):
         return _(error.sentence, **error.values)
-    return trouble_in_words(error)
+    return outage_text(error)
 
 
-def trouble_in_words(error: Exception) -> str | None:
+def outage_text(error: Exception) -> str | None:
     """One line for an error of the database or the broker; None when the fault is the program's own."""
-    if isinstance(error, BrokerAway):
+    if isinstance(error, BrokerUnavailable):
         if error.reason:
             return _("The broker does not accept commands now: %(reason)s", reason=error.reason)
         return _("The broker cannot be reached.")
     if lacks_table(error):
         return _("The database lacks a table of this program; `flask migrate` makes it.")
-    if outage := outage_of(error):
+    if outage := find_outage(error):
         if outage.reason:
             return _("The database does not accept commands now: %(reason)s", reason=outage.reason)
         return _("The database cannot be reached.")
     return None
 
 
-def answer(error: HTTPException) -> Response:
+def handle_error(error: HTTPException) -> Response:
     """The error with its own status and headers, in the form that the asker reads."""
     status = HTTPStatus(error.code or 500)
-    detail = str(WORDS.get(error.description or "", error.description or status.description))
-    content_type, body = (problem if for_program() else page)(status, detail, error)
+    detail = str(STATUS_TEXT.get(error.description or "", error.description or status.description))
+    content_type, body = (problem_response if wants_json() else error_page)(status, detail, error)
     headers = [(name, value) for name, value in error.get_headers() if name.lower() != "content-type"]
     return Response(body, status, headers, content_type=content_type)
 
 
-def for_program() -> bool:
+def wants_json() -> bool:
     path = request.path
     return path in PROGRAM_PATHS or (f"{path}/".startswith("/api/") and path != "/api/docs")
 
 
-def problem(status: HTTPStatus, detail: str, error: HTTPException) -> tuple[str, str]:
+def problem_response(status: HTTPStatus, detail: str, error: HTTPException) -> tuple[str, str]:
     members: dict[str, object] = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     members |= {name: value for name in ("field", "reasons") if (value := getattr(error, name, None)) is not None}
     return "application/problem+json", json.dumps(members, ensure_ascii=False)
 
 
-def page(status: HTTPStatus, detail: str, error: HTTPException) -> tuple[str, str]:
+def error_page(status: HTTPStatus, detail: str, error: HTTPException) -> tuple[str, str]:
     return "text/html; charset=utf-8", render_template(
         "error.html", status=status, title=TITLES.get(status, status.phrase), detail=detail
     )

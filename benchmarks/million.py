@@ -91,7 +91,7 @@ def seed(runs: int, as_of: datetime) -> None:
             database.execute_sql(f"PRAGMA {pragma}")
     chance = random.Random(runs)
     indexes = drop_indexes()
-    tally = Tally(as_of - run_counts.KEPT[run_counts.MINUTE])
+    tally = Tally(as_of - run_counts.RETENTION[run_counts.MINUTE])
     for chunk in chunks(stories(runs, as_of, chance)):
         with database.atomic():
             store("dewey_runs", RUN_COLUMNS, [story.row for story in chunk])
@@ -101,7 +101,7 @@ def seed(runs: int, as_of: datetime) -> None:
             store("dewey_run_counts", COUNT_COLUMNS, tally.final(chunk[-1].second))
     with database.atomic():
         store("dewey_run_counts", COUNT_COLUMNS, tally.final(run_counts.FOREVER))
-        ever = [(run_counts.EVER, 0, *key, count) for key, count in tally.ever.items()]
+        ever = [(run_counts.ALL_TIME, 0, *key, count) for key, count in tally.ever.items()]
         store("dewey_run_counts", COUNT_COLUMNS, ever)
         store("dewey_ticks", TICK_COLUMNS, ticks(as_of))
     for index in indexes:
@@ -230,10 +230,10 @@ def counter_keys(
         return keys
     counted = [(state, 0)]
     if len(starts) > 1:
-        counted.append((run_counts.AGAIN, 0))
+        counted.append((run_counts.RETRIED_RUNS, 0))
     if starts:
-        counted.append((run_counts.WAITED, run_counts.bucket_of(wait_ms)))
-        counted.append((run_counts.RAN, run_counts.bucket_of(starts[-1].run_ms or 0)))
+        counted.append((run_counts.WAITED, run_counts.duration_bucket(wait_ms)))
+        counted.append((run_counts.RAN, run_counts.duration_bucket(starts[-1].run_ms or 0)))
     return [*keys, *((int(ended_at), kind.task, kind.queue, what, bucket) for what, bucket in counted)]
 
 

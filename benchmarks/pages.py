@@ -81,14 +81,14 @@ def signed_in() -> FlaskClient:
     from factories import consumer_of
 
     from app import create_app
-    from engine.models import WorkerProcess, now
+    from engine.models import Consumer, now
     from models import Operator, ReadingSession
     from reading import sample_data
 
     email = "benchmark@example.org"
     Operator.delete().where(Operator.email == email).execute()
     Operator.create(email=email, role="admin", password_hash=password_hash())
-    WorkerProcess.delete().execute()
+    Consumer.delete().execute()
     for queue in ("heavy", "normal", "light"):
         consumer_of(queue, beat_at=now() + timedelta(hours=1), scheduler_at=now() + timedelta(hours=1))
     if not ReadingSession.select().exists():

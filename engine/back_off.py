@@ -3,8 +3,8 @@
 import logging
 import time
 
-from engine.exceptions import BrokerAway
-from engine.outages import lacks_table, outage_of
+from engine.exceptions import BrokerUnavailable
+from engine.outages import find_outage, lacks_table
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class BackOff:
 
     def log(self, error: Exception) -> None:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, BrokerAway) or outage_of(error) or lacks_table(error):
+        if isinstance(error, BrokerUnavailable) or find_outage(error) or lacks_table(error):
             logger.warning("%s waits: %s", self.name, reason)
         else:
             logger.error("%s failed and tries again: %s", self.name, reason, exc_info=error)

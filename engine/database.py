@@ -135,7 +135,7 @@ def on_postgresql() -> bool:
     return isinstance(database.obj, PostgresqlDatabase)
 
 
-def release() -> None:
+def release_connection() -> None:
     """End this thread's use of its connection; a broken one is thrown away here, so the next use connects anew."""
     bound = database.obj
     if not bound.is_closed():
@@ -145,16 +145,16 @@ def release() -> None:
 
 
 #: Database handles of the process that this one was forked from. Closing their connections would harm that process.
-left_behind: list[Database] = []
+abandoned: list[Database] = []
 
 
-def leave_connections() -> None:
+def abandon_connections() -> None:
     """After a fork: open connections of this process's own from now on."""
-    left_behind.append(database.obj)
+    abandoned.append(database.obj)
     bind(settings.database_url)
 
 
-def keep_few_pages() -> None:
+def limit_page_cache() -> None:
     """The connections of this process keep little of an SQLite database in memory: for one that mostly writes."""
     if not on_postgresql():
         with suppress(PeeweeException):  # a file that cannot be opened now has it when it is

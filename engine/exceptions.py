@@ -6,7 +6,7 @@ Those that people read carry a sentence and its values by name, so that it can b
 from engine.text import error_repr, error_text
 
 
-class BrokerAway(ConnectionError):
+class BrokerUnavailable(ConnectionError):
     """The broker is unavailable. `reason`: its own message, one line, where it has answered that it refuses."""
 
     def __init__(self, message: str, reason: str | None = None) -> None:
@@ -34,11 +34,11 @@ class MessageTooLarge(ValueError):
     """More than one message holds."""
 
 
-class HardTimeLimit(Exception):
+class HardTimeLimitExceeded(Exception):
     """A run was cut off by the end of its worker."""
 
 
-class TaskExited(Exception):
+class TaskCalledExit(Exception):
     """The task's code called `sys.exit`."""
 
 
@@ -53,7 +53,7 @@ class TaskRaised(Exception):
         return error_repr(self.original)
 
 
-class BadDelay(ValueError):
+class InvalidDelay(ValueError):
     """A retry was asked for at a time that cannot be."""
 
 
@@ -61,7 +61,7 @@ class Interruption(BaseException):
     """Raised in a task's code from outside of it, at any instruction. Tasks cannot catch it with `except Exception`."""
 
 
-class SoftTimeLimit(Interruption):
+class SoftTimeLimitExceeded(Interruption):
     """The soft time limit has passed."""
 
 
@@ -69,7 +69,7 @@ class RunCancelled(Interruption):
     """An operator cancelled the run. The message names them."""
 
 
-class Told(Exception):
+class TranslatableError(Exception):
     """An error that people are told of. Its sentence has its values by name, so that others can say it in a language.
 
     Whoever gathers sentences to translate finds them as first arguments of these exceptions.
@@ -80,11 +80,11 @@ class Told(Exception):
         self.sentence, self.values = sentence, values
 
 
-class UnknownTask(Told, LookupError):
+class UnknownTask(TranslatableError, LookupError):
     """No queue has a task of this name."""
 
 
-class BadArguments(Told, ValueError):
+class InvalidArguments(TranslatableError, ValueError):
     """Arguments that the task does not take. `field` names the parameter at fault."""
 
     def __init__(self, sentence: str, field: str, **values: object) -> None:
@@ -95,13 +95,13 @@ class BadArguments(Told, ValueError):
         return f"{self.field}: {super().__str__()}"
 
 
-class Paused(Told):
+class Paused(TranslatableError):
     """The queue, or the task, is paused. The message says which."""
 
 
-class NoLiveWorker(Told):
+class NoLiveWorker(TranslatableError):
     """Nobody serves the queue. The message names it."""
 
 
-class NotPossible(Told):
+class InvalidState(TranslatableError):
     """The run is not in a state in which this can be done. The message says why."""

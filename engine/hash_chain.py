@@ -17,11 +17,11 @@ START = "0" * 64
 COLUMNS = ("id", "at", "actor_kind", "actor", "source", "action", "target", "before", "after", "address")
 
 
-def key_of(secret: str) -> bytes:
+def chain_key(secret: str) -> bytes:
     return derive_key(secret, b"audit")
 
 
-def content(row: Mapping[str, object]) -> str:
+def hashed_columns(row: Mapping[str, object]) -> str:
     """The row in one way of writing it, whichever database holds it. `before` and `after` are JSON values."""
     values = {name: row[name] for name in COLUMNS}
     return canonical_json(values | {"at": utc(values["at"]).isoformat(timespec="microseconds")})
@@ -37,16 +37,16 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 
-def hash_of(key: bytes, previous: str, row: Mapping[str, object]) -> str:
-    return hmac.digest(key, f"row\n{previous}\n{content(row)}".encode(), "sha256").hex()
+def row_hash(key: bytes, previous: str, row: Mapping[str, object]) -> str:
+    return hmac.digest(key, f"row\n{previous}\n{hashed_columns(row)}".encode(), "sha256").hex()
 
 
-def seal_of(key: bytes, last_id: int, last_hash: str) -> str:
+def head_mac(key: bytes, last_id: int, last_hash: str) -> str:
     """Of the head."""
     return hmac.digest(key, f"head\n{last_id}\n{last_hash}".encode(), "sha256").hex()
 
 
-def same(digest: str, expected: str) -> bool:
+def constant_time_equal(digest: str, expected: str) -> bool:
     return hmac.compare_digest(digest.encode(), expected.encode())
 
 

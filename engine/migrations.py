@@ -12,7 +12,7 @@ from peewee import Database, OperationalError, PeeweeException, PostgresqlDataba
 from playhouse.migrations import Runner
 
 from config import ROOT
-from engine.database import database, on_postgresql, release
+from engine.database import database, on_postgresql, release_connection
 from engine.outages import LOCK_NOT_AVAILABLE, first_line
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ MIGRATION_LOCK = int.from_bytes(hashlib.sha256(b"dewey migrations").digest()[:7]
 #: Writers queue behind a statement that waits for a table's lock, so it waits this long and then steps back.
 LOCK_TIMEOUT_MS = 200
 PAUSE_SECONDS = 1.0
-PATIENCE_SECONDS = 300.0
+LOCK_PATIENCE_SECONDS = 300.0
 
 #: What is spelled differently in the scripts of `run_script`.
 DIALECT = {
@@ -70,19 +70,19 @@ def apply_missing() -> list[str]:
 
 def apply(runner: Runner, name: str) -> None:
     """Apply one migration, again and again while somebody holds a table that it must lock for a moment."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    give_up_at = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
         try:
             runner.up(name)
             return
         except OperationalError as error:
-            if not timed_out_for_lock(error) or time.monotonic() > give_up_at:
+            if not is_lock_timeout(error) or time.monotonic() > give_up_at:
                 raise
         logger.info("Migration %s waits for a transaction that holds a table", name)
         time.sleep(PAUSE_SECONDS)
 
 
-def timed_out_for_lock(error: OperationalError) -> bool:
+def is_lock_timeout(error: OperationalError) -> bool:
     return getattr(getattr(error, "orig", None), "pgcode", None) == LOCK_NOT_AVAILABLE
 
 
@@ -97,7 +97,7 @@ def postgresql_lock() -> Iterator[None]:
     waits for every older snapshot, so the two would wait for each other. The connection is thrown away afterwards,
     with its settings and its lock, instead of going back to the pool.
     """
-    release()
+    release_connection()
     database.connect()
     try:
         database.execute_sql("SET statement_timeout = 0")
@@ -116,7 +116,7 @@ def sqlite_lock() -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{path}.migrating", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        release()
+        release_connection()
         with database.connection_context():
             yield
 
@@ -132,7 +132,7 @@ def run_script(db: Database, script: str) -> None:
             db.execute_sql(statement)
 
 
-def is_there(db: Database, name: str) -> bool:
+def table_exists(db: Database, name: str) -> bool:
     """Whether `name`, written without a schema, means a table (or view) here, whoever made it."""
     if isinstance(db, PostgresqlDatabase):
         return bool(db.execute_sql("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()[0])

@@ -16,7 +16,7 @@ from peewee import (
 )
 
 from engine.database import JSONTextField, UTCDateTimeField, database
-from engine.outcomes import args_of_record, args_to_json
+from engine.outcomes import args_to_json, recorded_args
 
 
 class State(StrEnum):
@@ -36,7 +36,7 @@ class State(StrEnum):
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED, State.DEAD)
 
 
-class Record(Model):
+class BaseModel(Model):
     class Meta:
         database = database
         legacy_table_names = False
@@ -49,10 +49,10 @@ class ArgumentsField(JSONTextField):
         return super().db_value(value and args_to_json(value))
 
     def python_value(self, value: Any) -> list[object] | None:
-        return args_of_record(super().python_value(value))
+        return recorded_args(super().python_value(value))
 
 
-class Run(Record):
+class Run(BaseModel):
     """One call of a task, from enqueuing to its end. `id` is Huey's task id; `task` the bare name of the function."""
 
     id = TextField(primary_key=True)
@@ -98,7 +98,7 @@ class Run(Record):
         return list(Attempt.select().where(Attempt.run_id == self.id).order_by(Attempt.number))
 
 
-class Attempt(Record):
+class Attempt(BaseModel):
     """One start of a run. `number` counts starts; `attempt` does not count those that died with their worker.
 
     `put_off` is no start: the consumer's code did not know the task.
@@ -123,7 +123,7 @@ class Attempt(Record):
         primary_key = CompositeKey("run_id", "number")
 
 
-class ErrorGroup(Record):
+class ErrorGroup(BaseModel):
     """Failures that are alike: of one task, with one exception, from one place in the code.
 
     `state`: open, resolved, or regressed: failed again after it was resolved. Snoozed is what is not resolved and has
@@ -152,7 +152,7 @@ class ErrorGroup(Record):
         indexes = ((("last_seen_at", "id"), False),)
 
 
-class LogLine(Record):
+class LogLine(BaseModel):
     """A line that was logged while an attempt ran. `number` counts from 1; a gap at the end tells of lines left out."""
 
     run_id = TextField()
@@ -168,7 +168,7 @@ class LogLine(Record):
         primary_key = CompositeKey("run_id", "delivery", "number")
 
 
-class RunCount(Record):
+class RunCount(BaseModel):
     """How many runs of a task: sums that stay when the runs are pruned, and are exact while they are not.
 
     `span` seconds (60, 3600 or 86400) from `start` (Unix seconds) on; both 0: all time, of which nothing is subtracted.
@@ -190,7 +190,7 @@ class RunCount(Record):
         primary_key = CompositeKey("span", "what", "start", "task", "queue", "bucket")
 
 
-class Tick(Record):
+class Tick(BaseModel):
     """A minute at which the clock should start a task, and what came of it.
 
     `state`: `enqueued`; `late`: caught up after its minute; `missed`: nobody was there, and it is not made up for;
@@ -209,7 +209,7 @@ class Tick(Record):
         primary_key = CompositeKey("task", "due_at")
 
 
-class Bulk(Record):
+class BulkAction(BaseModel):
     """A command given to many runs at once: `retry`, `cancel` or `delete`. A task works off its items."""
 
     id = AutoField()
@@ -230,7 +230,7 @@ class Bulk(Record):
         table_name = "dewey_bulks"
 
 
-class BulkItem(Record):
+class BulkActionItem(BaseModel):
     """One of its runs. `state`: waiting, doing, done, refused or skipped (it was stopped before). `reason`: why
     it was refused, or what is to be said of what was done.
     """
@@ -247,7 +247,7 @@ class BulkItem(Record):
         primary_key = CompositeKey("bulk_id", "number")
 
 
-class WorkerProcess(Record):
+class Consumer(BaseModel):
     """One consumer: a parent process that serves one queue with `worker_count` workers."""
 
     LATE_AFTER = timedelta(seconds=8)
@@ -287,7 +287,7 @@ class WorkerProcess(Record):
         return "late" if silent > self.LATE_AFTER else "live"
 
 
-class HistoryCursor(Record):
+class HistoryCursor(BaseModel):
     """How far a broker's stream of events has been written into the records, how many events were dropped unread, and
     how many were rejected.
     """
@@ -301,7 +301,7 @@ class HistoryCursor(Record):
         table_name = "dewey_history_cursors"
 
 
-class RejectedEvent(Record):
+class RejectedEvent(BaseModel):
     """An event that could not be written down: code cannot understand it, or the database refuses its row."""
 
     id = AutoField()
@@ -319,7 +319,7 @@ class RejectedEvent(Record):
         indexes = ((("rejected_at", "id"), False),)
 
 
-class OverwrittenRow(Record):
+class OverwrittenRow(BaseModel):
     """The one row that is overwritten to see whether the database accepts writes."""
 
     id = IntegerField(primary_key=True)

@@ -74,7 +74,7 @@ class Outage(NamedTuple):
     reason: str | None
 
 
-def outage_of(error: BaseException) -> Outage | None:
+def find_outage(error: BaseException) -> Outage | None:
     """The outage that this error shows; None where the fault is the statement's, or no database's at all."""
     cause = driver_error(error)
     if isinstance(cause, sqlite3.Error):
@@ -96,13 +96,13 @@ def sqlite_outage(error: sqlite3.Error) -> Outage | None:
     return Outage(None if code == sqlite3.SQLITE_CANTOPEN else first_line(error))
 
 
-def fault_of(sqlstate: str) -> Fault:
+def find_fault(sqlstate: str) -> Fault:
     return FAULTS.get(sqlstate) or FAULTS.get(sqlstate[:2], Fault.ROW)
 
 
 def postgresql_outage(error: psycopg2.Error) -> Outage | None:
     if error.pgcode:
-        return Outage(first_line(error)) if fault_of(error.pgcode) is Fault.SERVER else None
+        return Outage(first_line(error)) if find_fault(error.pgcode) is Fault.SERVER else None
     # Without a state psycopg2 speaks for itself: of the connection, or of a call that makes no sense.
     if type(error) not in (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.DatabaseError):
         return None
@@ -118,11 +118,11 @@ def lacks_table(error: BaseException) -> bool:
     )
 
 
-def reason_of(error: Exception) -> str | None:
+def error_reason(error: Exception) -> str | None:
     """Return in one line why the database is unavailable; None when it cannot be reached."""
     if lacks_table(error):
         return "it lacks a table; run `flask migrate`"
-    outage = outage_of(error)
+    outage = find_outage(error)
     return outage.reason if outage else first_line(error)
 
 

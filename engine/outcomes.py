@@ -37,18 +37,18 @@ def args_to_json(args: Iterable[object]) -> list[object]:
 
 def escaped_items(arg: object) -> object:
     if (type(arg) is list or type(arg) is tuple) and any(map(looks_like_outcome, arg)):
-        return list(map(escaped, arg))
+        return list(map(escape_key, arg))
     return arg
 
 
-def args_of_json(args: list[object]) -> tuple[object, ...]:
+def parse_args(args: list[object]) -> tuple[object, ...]:
     """Return the arguments of a message as its task takes them."""
-    return tuple(list(map(outcome_of_json, arg)) if isinstance(arg, list) else arg for arg in args)
+    return tuple(list(map(parse_outcome, arg)) if isinstance(arg, list) else arg for arg in args)
 
 
-def args_of_record(args: list[object] | None) -> list[object] | None:
+def recorded_args(args: list[object] | None) -> list[object] | None:
     """Return the arguments of a message as their caller gave them."""
-    return args and [list(map(outcome_shown, arg)) if isinstance(arg, list) else arg for arg in args]
+    return args and [list(map(printable_outcome, arg)) if isinstance(arg, list) else arg for arg in args]
 
 
 def looks_like_outcome(value: object) -> TypeGuard[dict[str, object]]:
@@ -58,11 +58,11 @@ def looks_like_outcome(value: object) -> TypeGuard[dict[str, object]]:
     return bool(KEY.fullmatch(str(*value)))
 
 
-def escaped(value: object) -> object:
+def escape_key(value: object) -> object:
     return {f"${key}": content for key, content in value.items()} if looks_like_outcome(value) else value
 
 
-def outcome_of_json(value: object) -> object:
+def parse_outcome(value: object) -> object:
     if not looks_like_outcome(value):
         return value
     ((key, content),) = value.items()
@@ -71,7 +71,7 @@ def outcome_of_json(value: object) -> object:
     return SKIPPED if key == SKIP else {key[1:]: content}
 
 
-def outcome_shown(value: object) -> object:
+def printable_outcome(value: object) -> object:
     if not looks_like_outcome(value):
         return value
     ((key, content),) = value.items()

@@ -7,7 +7,7 @@ from typing import TypeVar
 import psycopg2
 
 from engine.database import database
-from engine.outages import Fault, driver_error, fault_of
+from engine.outages import Fault, driver_error, find_fault
 
 T = TypeVar("T")
 
@@ -21,13 +21,13 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(cause, psycopg2.Error):
         if cause.pgcode is None:  # the driver itself has no form for the value, or the connection is lost
             return isinstance(cause, psycopg2.ProgrammingError)
-        return fault_of(cause.pgcode) is Fault.ROW
+        return find_fault(cause.pgcode) is Fault.ROW
     if isinstance(cause, sqlite3.Error):
         return isinstance(cause, sqlite3.IntegrityError | sqlite3.DataError) or str(cause).startswith("Error binding")
     return isinstance(cause, UNUSABLE)
 
 
-def refused(items: Sequence[T], write: Callable[[Sequence[T]], object]) -> list[tuple[T, Exception]]:
+def write_each(items: Sequence[T], write: Callable[[Sequence[T]], object]) -> list[tuple[T, Exception]]:
     """Write these together, or all of them that the database takes. Returns the others, each with its error.
 
     Runs in savepoints of the caller's transaction: what is refused is searched for by halves, in order.
@@ -44,4 +44,4 @@ def refused(items: Sequence[T], write: Callable[[Sequence[T]], object]) -> list[
         if len(items) == 1:
             return [(items[0], error)]
     middle = len(items) // 2
-    return [*refused(items[:middle], write), *refused(items[middle:], write)]
+    return [*write_each(items[:middle], write), *write_each(items[middle:], write)]

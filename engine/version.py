@@ -21,5 +21,5 @@ def code_version() -> str:
 
 
 @cache
-def host() -> str:
+def host_name() -> str:
     return socket.gethostname()

@@ -3,7 +3,7 @@
 from peewee import Database
 from playhouse.migrate import SchemaMigrator
 
-from engine.migrations import is_there, run_script
+from engine.migrations import run_script, table_exists
 
 USERS = """
     CREATE TABLE users (
@@ -44,6 +44,6 @@ READING_SESSIONS = """
 def up(migrator: SchemaMigrator, db: Database) -> None:
     run_script(db, "CREATE TABLE dewey_own_tables (name text NOT NULL PRIMARY KEY)")
     for name, script in (("users", USERS), ("books", BOOKS), ("reading_sessions", READING_SESSIONS)):
-        if not is_there(db, name):
+        if not table_exists(db, name):
             run_script(db, script)
             run_script(db, f"INSERT INTO dewey_own_tables (name) VALUES ('{name}')")

@@ -6,7 +6,7 @@ Each statement may be repeated, so an interrupted migration goes on.
 from peewee import Database
 from playhouse.migrate import SchemaMigrator
 
-from engine.migrations import build_index, is_there, run_script
+from engine.migrations import build_index, run_script, table_exists
 
 atomic = False
 
@@ -33,7 +33,7 @@ SCRIPT = """
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    if not is_there(db, "dewey_errors"):
+    if not table_exists(db, "dewey_errors"):
         run_script(db, SCRIPT)
     build_index(db, "dewey_errors_last", "dewey_errors", "(last_seen_at, id)")
     for table in ("dewey_runs", "dewey_attempts"):

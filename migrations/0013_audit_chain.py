@@ -50,17 +50,17 @@ def up(migrator: SchemaMigrator, db: Database) -> None:
 
 
 def link_what_is_there(db: Database) -> None:
-    key, last_id, last_hash = hash_chain.key_of(settings.secret_key), 0, hash_chain.START
+    key, last_id, last_hash = hash_chain.chain_key(settings.secret_key), 0, hash_chain.START
     rows = db.execute_sql(f"SELECT {', '.join(hash_chain.COLUMNS)} FROM dewey_audit ORDER BY id").fetchall()
     for values in rows:
         row = dict(zip(hash_chain.COLUMNS, values, strict=True))
         row |= {name: row[name] and json.loads(row[name]) for name in ("before", "after")}
         previous, last_id = last_hash, row["id"]
-        last_hash = hash_chain.hash_of(key, previous, row)
+        last_hash = hash_chain.row_hash(key, previous, row)
         db.execute_sql(
             f"UPDATE dewey_audit SET previous = {db.param}, hash = {db.param} WHERE id = {db.param}",
             [previous, last_hash, last_id],
         )
-    head = [last_id, last_hash, hash_chain.seal_of(key, last_id, last_hash) if rows else ""]
+    head = [last_id, last_hash, hash_chain.head_mac(key, last_id, last_hash) if rows else ""]
     marks = ", ".join([db.param] * len(head))
     db.execute_sql(f"INSERT INTO dewey_audit_head (id, last_id, hash, seal) VALUES (1, {marks})", head)

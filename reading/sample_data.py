@@ -13,8 +13,8 @@ from uuid import UUID
 from peewee import chunked
 
 from engine.database import database
-from engine.models import Record
-from models import LIBRARY, Book, ReadingSession, User, own_library
+from engine.models import BaseModel
+from models import READING_APP_TABLES, Book, ReadingSession, User, owns_reading_tables
 from reading.sample_books import CLASSICS
 
 READERS = 300
@@ -42,7 +42,7 @@ LAST_NAMES = """
 DEVICES: dict[str | None, int] = {"phone": 46, "tablet": 18, "e-reader": 20, "desktop": 11, None: 5}
 
 
-class NotOwnLibrary(Exception):
+class ForeignTables(Exception):
     """The three tables are a reading app's own: sample data has no place there."""
 
 
@@ -84,7 +84,7 @@ def load(as_of: datetime, seed: int = 1873) -> dict[str, int]:
     as_of = as_of.astimezone(UTC)
     with database.atomic():
         check_empty()
-        readers = {new_id(chance): email for email in emails(chance)}
+        readers = {new_id(chance): email for email in reader_emails(chance)}
         books = {new_id(chance): classic for classic in CLASSICS}
         sessions = list(build_sessions(chance, as_of, list(readers), list(books)))
         insert(User, [{"id": id, "email": email} for id, email in readers.items()])
@@ -102,13 +102,13 @@ def load(as_of: datetime, seed: int = 1873) -> dict[str, int]:
 
 
 def check_empty() -> None:
-    if not own_library():
-        raise NotOwnLibrary("users, books and reading_sessions were here before Dewey: no sample data goes there")
-    if any(model.select().exists() for model in LIBRARY):
+    if not owns_reading_tables():
+        raise ForeignTables("users, books and reading_sessions were here before Dewey: no sample data goes there")
+    if any(model.select().exists() for model in READING_APP_TABLES):
         raise AlreadyLoaded("there are readers, books or sessions already")
 
 
-def insert(model: type[Record], rows: Iterable[Mapping[str, object]]) -> None:
+def insert(model: type[BaseModel], rows: Iterable[Mapping[str, object]]) -> None:
     for chunk in chunked(rows, 500):
         model.insert_many(chunk).execute()
 
@@ -117,7 +117,7 @@ def new_id(chance: random.Random) -> UUID:
     return UUID(int=chance.getrandbits(128), version=4)
 
 
-def emails(chance: random.Random) -> list[str]:
+def reader_emails(chance: random.Random) -> list[str]:
     names = [f"{first}.{last}" for first in FIRST_NAMES.split() for last in LAST_NAMES.split()]
     return [f"{name}@example.{chance.choice(['com', 'net', 'org'])}" for name in chance.sample(names, READERS)]
 

@@ -9,10 +9,10 @@ from peewee import SQL, Case, fn
 
 from engine.database import on_postgresql
 from models import ReadingSession as Session
-from reading.sessions import ended
+from reading.sessions import ended_between
 
 
-class Hour(NamedTuple):
+class HourStats(NamedTuple):
     """Sessions that ended in one clock hour. `average` is in minutes, None where there were none."""
 
     start: datetime
@@ -21,24 +21,24 @@ class Hour(NamedTuple):
     no_progress: int
 
 
-def hourly(as_of: datetime, hours: int = 24) -> list[Hour]:
+def load_hourly(as_of: datetime, hours: int = 24) -> list[HourStats]:
     """The last `hours` clock hours, oldest first; the last one is still filling."""
     this_hour = as_of.replace(minute=0, second=0, microsecond=0)
     starts = [this_hour - timedelta(hours=back) for back in reversed(range(hours))]
     hour = time_part("ended_at", "YYYY-MM-DD HH24", 1, 13)
     without = fn.SUM(Case(None, [(Session.end_position == Session.start_position, 1)], 0))
     query = Session.select(hour, fn.COUNT(SQL("*")), fn.AVG(Session.duration_minutes), without)
-    rows: Any = query.where(ended(starts[0], as_of)).group_by(hour).tuples()
+    rows: Any = query.where(ended_between(starts[0], as_of)).group_by(hour).tuples()
     figures = {name: rest for name, *rest in rows}
     hours_ended = []
     for start in starts:
         count, average, none = figures.get(f"{start:%Y-%m-%d %H}", (0, None, 0))
         average = None if average is None else round(float(average), 1)
-        hours_ended.append(Hour(start, int(count), average, int(none or 0)))
+        hours_ended.append(HourStats(start, int(count), average, int(none or 0)))
     return hours_ended
 
 
-def abandoned(instants: Collection[datetime]) -> Counter[tuple[int, str]]:
+def count_abandoned_at(instants: Collection[datetime]) -> Counter[tuple[int, str]]:
     """The sessions that were closed at these instants: how many by the hour of day (UTC) of their start, and device.
 
     An empty device stands for those that have none.

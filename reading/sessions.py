@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 HOURS = range(1, 169)
 
 
-class BadHours(ValueError):
+class InvalidHours(ValueError):
     """`hours` is not a whole number from 1 to 168."""
 
 
@@ -52,7 +52,7 @@ class CleanupStatistics(TypedDict):
     timestamp: str
 
 
-class SessionFigures(NamedTuple):
+class SessionOverview(NamedTuple):
     """Sessions now, and those closed in the last 24 hours."""
 
     active: int
@@ -115,7 +115,7 @@ def close_in_batches(
     abandoned, closed, last = Session.abandoned(as_of, older_than), 0, None
     while True:
         with database.atomic():
-            batch = next_batch(abandoned, last, batch_size)
+            batch = lock_next_batch(abandoned, last, batch_size)
             closed += close_batch(batch, as_of)
         on_progress(closed, total)
         if len(batch) < batch_size:
@@ -125,42 +125,42 @@ def close_in_batches(
     return closed
 
 
-class Row(NamedTuple):
+class BatchRow(NamedTuple):
     """A session's id and start, as text: PostgreSQL knows instants, such as -infinity, that Python does not."""
 
     id: UUID
     place: str
 
 
-def next_batch(abandoned: Expression, after: Row | None, batch_size: int) -> list[Row]:
+def lock_next_batch(abandoned: Expression, after: BatchRow | None, batch_size: int) -> list[BatchRow]:
     """The next sessions in order of start, locked."""
     query = Session.select(Session.id, Session.started_at.cast("text").alias("place")).where(abandoned)
     if after is not None:
         last_id = SQL("%s::uuid" if on_postgresql() else "?", [after.id.hex])
-        query = query.where(Tuple(Session.started_at, Session.id) > Tuple(instant(after.place), last_id))
+        query = query.where(Tuple(Session.started_at, Session.id) > Tuple(timestamp_literal(after.place), last_id))
     query = query.order_by(Session.started_at, Session.id).limit(batch_size)
     if on_postgresql():
         # NO KEY: rows of other tables that refer to these sessions may go on being written.
         query = query.for_update("FOR NO KEY UPDATE", skip_locked=True)  # type: ignore[arg-type]
     rows: Any = query.tuples()
-    return [Row(*row) for row in rows]
+    return [BatchRow(*row) for row in rows]
 
 
-def instant(place: str) -> SQL:
+def timestamp_literal(place: str) -> SQL:
     return SQL("%s::timestamptz" if on_postgresql() else "?", [place])
 
 
-def close_batch(batch: list[Row], as_of: datetime) -> int:
+def close_batch(batch: list[BatchRow], as_of: datetime) -> int:
     """Close these; halve what the database refuses until the refused rows stand alone. Returns how many closed."""
     if not batch:
         return 0
     try:
         with database.atomic():
-            closed = close(as_of, by_ids(batch))
+            closed = close_where(as_of, by_ids(batch))
             if closed < len(batch):
-                report_kept_open(batch)
+                log_kept_open(batch)
             if logger.isEnabledFor(logging.DEBUG):
-                report_closed(batch, as_of)
+                log_closed(batch, as_of)
             return closed
     except (OperationalError, ProgrammingError):
         raise
@@ -172,7 +172,7 @@ def close_batch(batch: list[Row], as_of: datetime) -> int:
     return close_batch(batch[:half], as_of) + close_batch(batch[half:], as_of)
 
 
-def close(as_of: datetime, which: Expression) -> int:
+def close_where(as_of: datetime, which: Expression) -> int:
     """The one statement that closes: everything that `which` names and that is still open."""
     without_progress = Case(None, [(Session.end_position == 0, Session.start_position)], Session.end_position)
     return int(
@@ -197,23 +197,25 @@ def whole_minutes_until(as_of: datetime) -> SQL:
     return SQL(f"max(({seconds}) / 60, 0)", [int(as_of.timestamp()), fraction])
 
 
-def by_ids(batch: list[Row]) -> Expression:
+def by_ids(batch: list[BatchRow]) -> Expression:
     """`id` is one of these, as one parameter however many there are.
 
     Their range of starts is said too: by it the cleanup index finds them without walking through all open sessions.
     """
-    starts = (Session.started_at >= instant(batch[0].place)) & (Session.started_at <= instant(batch[-1].place))
+    starts = (Session.started_at >= timestamp_literal(batch[0].place)) & (
+        Session.started_at <= timestamp_literal(batch[-1].place)
+    )
     if on_postgresql():
         return starts & Expression(Session.id, "=", SQL("ANY(%s::uuid[])", [[str(row.id) for row in batch]]))
     return starts & Session.id.in_(SQL("(SELECT value FROM json_each(?))", [json.dumps([row.id.hex for row in batch])]))
 
 
-def report_kept_open(batch: list[Row]) -> None:
+def log_kept_open(batch: list[BatchRow]) -> None:
     for row in Session.select(Session.id).where(by_ids(batch) & Session.open()):
         logger.warning("Failed to close session %s: a trigger kept it open", row.id)
 
 
-def report_closed(batch: list[Row], as_of: datetime) -> None:
+def log_closed(batch: list[BatchRow], as_of: datetime) -> None:
     columns = (Session.id, Session.user, Session.book, Session.duration_minutes)
     for row in Session.select(*columns).where(by_ids(batch) & (Session.ended_at == as_of)).dicts():
         logger.debug("Closed session %(id)s for user %(user)s, book %(book)s, duration %(duration_minutes)dmin", row)
@@ -222,7 +224,7 @@ def report_closed(batch: list[Row], as_of: datetime) -> None:
 def close_one(session_id: UUID, as_of: datetime) -> bool:
     """Close one open session, whatever its age. False: there is none of that id, or it is not open."""
     with database.atomic():
-        return close(as_of, Session.id == session_id) == 1
+        return close_where(as_of, Session.id == session_id) == 1
 
 
 # --- counting ------------------------------------------------------------------------------------------------
@@ -239,14 +241,14 @@ def count_closed_at(instant: datetime) -> int:
 
 def count_active() -> int:
     """All active ones, also those that are marked active though ended."""
-    return counts(active())[0]
+    return session_counts(is_active())[0]
 
 
-def active() -> Expression:
+def is_active() -> Expression:
     return Session.is_active == SQL("true")
 
 
-def counts(*conditions: Expression) -> list[int]:
+def session_counts(*conditions: Expression) -> list[int]:
     """How many sessions meet each condition, in one statement."""
     columns = [Session.select(fn.COUNT(SQL("*"))).where(condition) for condition in conditions]
     return [int(count) for count in next(iter(Select(columns=columns).bind(database).tuples()))]
@@ -255,8 +257,8 @@ def counts(*conditions: Expression) -> list[int]:
 def cleanup_statistics(as_of: datetime, hours: int) -> CleanupStatistics:
     """Sessions closed in the `hours` (1–168) before `as_of`, and all active ones. Raises BadHours."""
     if type(hours) is not int or hours not in HOURS:
-        raise BadHours(f"hours must be a whole number from {HOURS[0]} to {HOURS[-1]}, not {hours!r}")
-    closed, average, no_progress = closed_between(as_of - timedelta(hours=hours), as_of)
+        raise InvalidHours(f"hours must be a whole number from {HOURS[0]} to {HOURS[-1]}, not {hours!r}")
+    closed, average, no_progress = closed_stats(as_of - timedelta(hours=hours), as_of)
     return {
         "total_closed": closed,
         "total_active": count_active(),
@@ -267,7 +269,7 @@ def cleanup_statistics(as_of: datetime, hours: int) -> CleanupStatistics:
     }
 
 
-def closed_between(since: datetime, until: datetime) -> tuple[int, float, int]:
+def closed_stats(since: datetime, until: datetime) -> tuple[int, float, int]:
     """How many sessions ended in this time, their average minutes (2 places), how many without progress."""
     return averages(*closed_columns(since, until).scalar(as_tuple=True))
 
@@ -279,27 +281,27 @@ def closed_columns(since: datetime, until: datetime) -> "ModelSelect[Session]":
         fn.AVG(Session.duration_minutes).alias("average"),
         fn.SUM(no_progress).alias("without"),
     )
-    return Session.select(*columns).where(ended(since, until))
+    return Session.select(*columns).where(ended_between(since, until))
 
 
 def averages(count: int, average: float | Decimal | None, without: int | None) -> tuple[int, float, int]:
     return int(count), round(float(average or 0), 2), int(without or 0)
 
 
-def ended(since: datetime, until: datetime) -> Expression:
+def ended_between(since: datetime, until: datetime) -> Expression:
     return (Session.is_active == SQL("false")) & (Session.ended_at >= since) & (Session.ended_at <= until)
 
 
-def overview(as_of: datetime, older_than: timedelta) -> SessionFigures:
+def load_overview(as_of: datetime, older_than: timedelta) -> SessionOverview:
     """In one statement."""
     closed = closed_columns(as_of - timedelta(hours=24), as_of).alias("figures")
     numbers = [
         Session.select(fn.COUNT(SQL("*"))).where(condition)
-        for condition in (active(), Session.abandoned(as_of, older_than))
+        for condition in (is_active(), Session.abandoned(as_of, older_than))
     ]
     columns = [*numbers, closed.c.closed, closed.c.average, closed.c.without]
     now_active, abandoned, *rest = next(iter(Select([closed], columns).bind(database).tuples()))
-    return SessionFigures(int(now_active), int(abandoned), *averages(*rest))
+    return SessionOverview(int(now_active), int(abandoned), *averages(*rest))
 
 
 def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, int]]:
@@ -309,6 +311,6 @@ def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, in
     hour = SQL(
         "to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')" if on_postgresql() else "substr(ended_at, 1, 13)"
     )
-    rows: Any = Session.select(hour, fn.COUNT(SQL("*"))).where(ended(starts[0], as_of)).group_by(hour).tuples()
+    rows: Any = Session.select(hour, fn.COUNT(SQL("*"))).where(ended_between(starts[0], as_of)).group_by(hour).tuples()
     counts: dict[str, int] = dict(rows)
     return [(start, counts.get(f"{start:%Y-%m-%d %H}", 0)) for start in starts]

@@ -61,9 +61,9 @@ def fresh_program() -> Flask:
     app = shared_app()
     for forget in (
         limiter.reset,
-        identity.recently.forget,
-        live_refresh.memory.forget,
-        request_metrics.traffic_of(app).gathered.clear,
+        identity.session_cache.forget,
+        live_refresh.page_cache.forget,
+        request_metrics.request_counter(app).gathered.clear,
     ):
         forget()
     return app
@@ -106,4 +106,4 @@ def bearer_headers(role: str) -> dict[str, str]:
 
 @cache
 def password_hash() -> str:
-    return passwords.hashed(PASSWORD)
+    return passwords.checked_hash(PASSWORD)

@@ -41,7 +41,7 @@ def share_with_consumers(
     queue.storage, queue.serializer = before, wire
 
 
-class Consumer:
+class ConsumerProcess:
     """`huey_consumer <queue>` with `options`; `log` is what it has written so far."""
 
     def __init__(self, queue: str, *options: str, environment: dict[str, str], log: Path) -> None:
@@ -82,12 +82,12 @@ class Consumer:
 
 
 @contextmanager
-def consumer(queue: str, *options: str, environment: dict[str, str], log: Path) -> Iterator[Consumer]:
+def consumer(queue: str, *options: str, environment: dict[str, str], log: Path) -> Iterator[ConsumerProcess]:
     """A consumer that is up for the length of a block; nothing of it is left afterwards.
 
     Unless asked otherwise it leaves the clock alone: a test must not depend on the minute it is run at.
     """
-    running = Consumer(queue, *(options or ("-k", "process", "-w", "2", "-n")), environment=environment, log=log)
+    running = ConsumerProcess(queue, *(options or ("-k", "process", "-w", "2", "-n")), environment=environment, log=log)
     try:
         running.logged("commands are available")
         yield running

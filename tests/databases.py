@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg2
 
-from engine.database import bind, database, release
+from engine.database import bind, database, release_connection
 from engine.migrations import migrate
 
 fresh_names = (f"fresh_{number}" for number in count(1))
@@ -23,7 +23,7 @@ def bind_database(url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        release()
+        release_connection()
         if hasattr(database.obj, "close_all"):
             database.close_all()
         database.initialize(before)

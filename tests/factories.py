@@ -11,7 +11,7 @@ from uuid import uuid4
 from browsers import Browser
 
 from engine.database import database, on_postgresql
-from engine.models import Attempt, Run, WorkerProcess, now
+from engine.models import Attempt, Consumer, Run, now
 from models import Book, ReadingSession, User
 
 numbers = count(1)
@@ -73,11 +73,11 @@ def cleanup_result(closed_count: int) -> dict[str, Any]:
     return {"closed_count": closed_count, "execution_time_ms": 4.5, "deadline": now().isoformat(), "error": None}
 
 
-def create_consumer(queue: str, **values: Any) -> WorkerProcess:
+def create_consumer(queue: str, **values: Any) -> Consumer:
     """The record of a consumer that is alive and takes nothing."""
     row = {"host": "app-1", "pid": next(numbers), "code_version": "1", "worker_type": "process", "worker_count": 2}
     times = {"started_at": now(), "beat_at": now(), "scheduler_at": now()}
-    return WorkerProcess.create(id=f"app-1:{next(numbers)}", queue=queue, periodic=True, **{**row, **times, **values})
+    return Consumer.create(id=f"app-1:{next(numbers)}", queue=queue, periodic=True, **{**row, **times, **values})
 
 
 def row_ids(html: str) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from app import create_app
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 from tasks import light
 
 __all__ = ["create_app", "light"]
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 @light.task(context=True)
-def hold(gate: str, chapters: int = 3, task: RunTask | None = None) -> str:
+def hold(gate: str, chapters: int = 3, task: QueueTask | None = None) -> str:
     """Run until there is a file of this name."""
     assert task is not None
     logger.info("Waiting at %s", Path(gate).name)

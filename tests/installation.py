@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 import fork_server
 from browsers import fresh_program
-from consumers import BIN, ROOT, Consumer, consumer, share_with_consumers
+from consumers import BIN, ROOT, ConsumerProcess, consumer, share_with_consumers
 from waiting import wait_until
 
 import tasks
@@ -69,7 +69,7 @@ class Installation:
         made = self.flask("token", "create", f"a {role} program", "--role", role)
         return {"Authorization": f"Bearer {made.stdout.splitlines()[-1]}"}
 
-    def consumer(self, queue: str) -> AbstractContextManager[Consumer]:
+    def consumer(self, queue: str) -> AbstractContextManager[ConsumerProcess]:
         return consumer(f"tasks.{queue}", environment=self.environment, log=self.folder / f"{queue}.log")
 
     @contextmanager

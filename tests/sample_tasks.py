@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.queues.crontab import crontab
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 from engine.worker.served_queue import ServedQueue
 
 probe = ServedQueue("probe")
@@ -32,7 +32,7 @@ def read_lines(ledger: Path | str) -> list[list[str]]:
 
 
 @probe.task(context=True)
-def work(ledger: str, seconds: float = 0, task: RunTask | None = None) -> str:
+def work(ledger: str, seconds: float = 0, task: QueueTask | None = None) -> str:
     """Write a line, take that long, write another."""
     assert task is not None
     append_line(ledger, "start", task.id)
@@ -42,7 +42,7 @@ def work(ledger: str, seconds: float = 0, task: RunTask | None = None) -> str:
 
 
 @probe.task(context=True)
-def hold(ledger: str, task: RunTask | None = None) -> str:
+def hold(ledger: str, task: QueueTask | None = None) -> str:
     """Write a line, wait for `release`, write another."""
     assert task is not None
     append_line(ledger, "start", task.id)
@@ -62,14 +62,14 @@ def released(ledger: Path | str) -> Path:
 
 
 @probe.task(context=True, retries=2)
-def fail(ledger: str, task: RunTask | None = None) -> None:
+def fail(ledger: str, task: QueueTask | None = None) -> None:
     assert task is not None
     append_line(ledger, "start", task.id)
     raise ValueError("always")
 
 
 @probe.task(context=True, retries=1, failed_result=lambda task, error: {"error": str(error)})
-def fail_with_result(ledger: str, task: RunTask | None = None) -> None:
+def fail_with_result(ledger: str, task: QueueTask | None = None) -> None:
     raise ValueError("no luck")
 
 
@@ -84,7 +84,7 @@ def exceed_soft_limit(ledger: str) -> None:
 
 
 @probe.task(time_limit=2, retries=1, context=True)
-def hang(ledger: str, task: RunTask | None = None) -> None:
+def hang(ledger: str, task: QueueTask | None = None) -> None:
     """Longer than its hard limit, in code that no exception reaches."""
     assert task is not None
     append_line(ledger, "start", task.id)
@@ -123,7 +123,7 @@ def echo(value: Any) -> Any:
 
 
 @probe.task(context=True)
-def enqueue_child(ledger: str, task: RunTask | None = None) -> str:
+def enqueue_child(ledger: str, task: QueueTask | None = None) -> str:
     return str(work(ledger).id)
 
 

@@ -9,10 +9,10 @@ from flask import Flask
 from werkzeug.routing import IntegerConverter, Rule
 from werkzeug.test import TestResponse
 
-from admin.api.routes import rule_of, rule_of_read
-from admin.auth.access import needs
+from admin.api.routes import action_rule, query_rule
+from admin.auth.access import requires_role
 from admin.auth.identity import ROLES
-from admin.operations.queries import READS
+from admin.operations.queries import QUERIES
 from admin.operations.registry import ACTIONS
 from admin.operations.tokens import create_token
 
@@ -79,8 +79,8 @@ COMMANDS = {
 REQUIRED_ROLES = {
     (method, rule): role for role, rules in COMMANDS.items() for rule, methods in rules.items()
     for method in methods.split()
-} | {("POST", rule_of(action)): action.role for action in ACTIONS.values()} | {
-    ("GET", rule_of_read(read)): read.role for read in READS.values()
+} | {("POST", action_rule(action)): action.role for action in ACTIONS.values()} | {
+    ("GET", query_rule(read)): read.role for read in QUERIES.values()
 }  # fmt: skip
 REQUIRED_ROLES |= {("HEAD", rule): role for (method, rule), role in REQUIRED_ROLES.items() if method == "GET"}
 
@@ -151,7 +151,7 @@ def test_view_without_a_role_is_closed_to_everyone(app: Flask, sign_in_as: Calla
 
 @pytest.mark.adds_views
 def test_view_refuses_lower_roles(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:
-    app.add_url_rule("/danger", "danger", needs("admin")(lambda: "done"))
+    app.add_url_rule("/danger", "danger", requires_role("admin")(lambda: "done"))
     assert [sign_in_as(role).get("/danger").status_code for role in ROLES] == [403, 403, 200]
 
 

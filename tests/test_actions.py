@@ -9,18 +9,18 @@ from browsers import PEOPLE, empty_queues
 from peewee import PeeweeException
 
 import tasks
-from admin.audit_log import redacted
-from admin.auth.identity import ROLES, Who
-from admin.operations.arguments import READERS
-from admin.operations.registry import ACTIONS, perform
-from admin.problems import BadInput, NotAllowed, Refused
+from admin.audit_log import redact
+from admin.auth.identity import ROLES, Actor
+from admin.operations.arguments import PARSERS
+from admin.operations.registry import ACTIONS, execute
+from admin.problems import ConflictError, ForbiddenError, InvalidInput
 from engine.database import database
 from engine.models import Run, now
 from models import AuditEntry, Book, Operator, ReadingSession, Token, User
 
 
-def create_actor(role: str = "admin") -> Who:
-    return Who("operator", PEOPLE[role], role, "web", "203.0.113.7")
+def create_actor(role: str = "admin") -> Actor:
+    return Actor("operator", PEOPLE[role], role, "web", "203.0.113.7")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def session(sqlite_database: None) -> ReadingSession:
 
 
 def test_close_by_hand_closes_the_session_and_records_the_actor(session: ReadingSession) -> None:
-    perform(create_actor("operator"), "sessions.close", session_id=str(session.id))
+    execute(create_actor("operator"), "sessions.close", session_id=str(session.id))
     closed = ReadingSession.get_by_id(session.id)
     assert (closed.is_active, closed.duration_minutes, closed.end_position) == (False, 90, 7)
     entry = AuditEntry.get()
@@ -44,10 +44,10 @@ def test_close_by_hand_closes_the_session_and_records_the_actor(session: Reading
 @pytest.mark.parametrize("again", [True, False])
 def test_closed_or_missing_session_is_rejected_without_an_audit_row(session: ReadingSession, again: bool) -> None:
     if again:
-        perform(create_actor(), "sessions.close", session_id=session.id)
+        execute(create_actor(), "sessions.close", session_id=session.id)
     before = AuditEntry.select().count()
-    with pytest.raises(Refused):
-        perform(create_actor(), "sessions.close", session_id=session.id if again else uuid4())
+    with pytest.raises(ConflictError):
+        execute(create_actor(), "sessions.close", session_id=session.id if again else uuid4())
     assert AuditEntry.select().count() == before
 
 
@@ -55,8 +55,8 @@ def test_closed_or_missing_session_is_rejected_without_an_audit_row(session: Rea
 @pytest.mark.parametrize("role", ROLES)
 def test_action_is_denied_to_a_lower_role(sqlite_database: None, name: str, role: str) -> None:
     if ROLES.index(role) < ROLES.index(ACTIONS[name].role):
-        with pytest.raises(NotAllowed):
-            perform(create_actor(role), name)
+        with pytest.raises(ForbiddenError):
+            execute(create_actor(role), name)
         (line,) = AuditEntry.select()
         assert (line.action, line.target, line.after) == ("denied", name, {"needed": ACTIONS[name].role, "role": role})
     else:
@@ -68,7 +68,7 @@ def test_actions_are_documented_and_take_only_parseable_parameters() -> None:
     for action in ACTIONS.values():
         assert action.doc.endswith(".")
         assert action.role in ROLES
-        assert all(parameter.annotation in READERS for parameter in action.parameters)
+        assert all(parameter.annotation in PARSERS for parameter in action.parameters)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_actions_are_documented_and_take_only_parseable_parameters() -> None:
 def test_invalid_argument_is_rejected_by_field(
     sqlite_database: None, name: str, arguments: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(BadInput) as refusal:
-        perform(create_actor(), name, **arguments)
+    with pytest.raises(InvalidInput) as refusal:
+        execute(create_actor(), name, **arguments)
     assert refusal.value.field == field
     assert (AuditEntry.select().count(), Operator.select().count(), Token.select().count()) == (0, 0, 0)
 
@@ -99,7 +99,7 @@ def test_invalid_argument_is_rejected_by_field(
 def test_action_is_rolled_back_when_its_audit_row_cannot_be_written(session: ReadingSession) -> None:
     break_audit()
     with pytest.raises(PeeweeException):
-        perform(create_actor(), "sessions.close", session_id=session.id)
+        execute(create_actor(), "sessions.close", session_id=session.id)
     assert ReadingSession.get_by_id(session.id).is_active
 
 
@@ -107,7 +107,7 @@ def test_run_records_its_requester_when_the_audit_row_cannot_be_written(sqlite_d
     empty_queues()
     break_audit()
     with pytest.raises(PeeweeException):
-        perform(create_actor(), "tasks.run", name="get_cleanup_statistics", arguments={"hours": 2})
+        execute(create_actor(), "tasks.run", name="get_cleanup_statistics", arguments={"hours": 2})
     assert tasks.light.storage.messages.count_waiting() == 1
     run = Run.get()
     assert (run.kwargs, run.asked_by_kind, run.asked_by) == ({"hours": 2}, "operator", PEOPLE["admin"])
@@ -118,7 +118,7 @@ def test_broker_is_unchanged_while_the_database_is_read_only(sqlite_database: No
     database.execute_sql("PRAGMA query_only = on")
     try:
         with pytest.raises(PeeweeException):
-            perform(create_actor(), "queues.pause", queue="light", reason=None)
+            execute(create_actor(), "queues.pause", queue="light", reason=None)
     finally:
         database.execute_sql("PRAGMA query_only = off")
     assert tasks.light.pauses() == {}
@@ -132,7 +132,7 @@ def break_audit() -> None:
 
 def test_audit_redacts_secrets_at_any_depth(sqlite_database: None) -> None:
     arguments = {"book": 1, "apiKey": "k", "nested": [{"Password": "p", "inner": {"access_token": "t", "page": 2}}]}
-    assert redacted(arguments) == {
+    assert redact(arguments) == {
         "book": 1,
         "apiKey": "***",
         "nested": [{"Password": "***", "inner": {"access_token": "***", "page": 2}}],

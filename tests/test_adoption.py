@@ -17,9 +17,9 @@ from waiting import wait_until
 from config import ROOT
 from engine.database import database
 from engine.migrations import LOCK_TIMEOUT_MS, MigrationFailed, migrate
-from models import OwnTable, own_library
+from models import CreatedTable, owns_reading_tables
 from reading import sessions
-from reading.sample_data import NotOwnLibrary, load
+from reading.sample_data import ForeignTables, load
 
 CLEANUP, STATISTICS, ACTIVE = INDEXES = [f"idx_reading_sessions_{name}" for name in ("cleanup", "statistics", "active")]
 ALL = [path.stem for path in sorted((ROOT / "migrations").glob("0*.py"))]
@@ -105,8 +105,8 @@ def test_existing_index_of_the_same_name_is_kept(fresh_postgresql: str) -> None:
 def test_adopted_tables_are_not_owned_and_reject_the_sample_library(app: ReadingApp) -> None:
     migrate()
     rows = app.rows()
-    assert not own_library()
-    with pytest.raises(NotOwnLibrary):
+    assert not owns_reading_tables()
+    with pytest.raises(ForeignTables):
         load(datetime.now(UTC))
     assert app.rows() == rows
 
@@ -176,8 +176,8 @@ def test_new_foreign_keys_do_not_block_writers_of_the_referenced_tables(
                 assert not migration.done()
             transaction.commit()
             assert migration.result(timeout=60) == ALL
-        assert [row.name for row in OwnTable.select()] == ["reading_sessions"]
-        assert not own_library()
+        assert [row.name for row in CreatedTable.select()] == ["reading_sessions"]
+        assert not owns_reading_tables()
 
 
 @pytest.mark.alone

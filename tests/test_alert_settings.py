@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from config import BadSetting, Settings, load
+from config import InvalidSetting, Settings, load
 
 SLACK = "https://hooks.slack.com/services/T0/B0/hunter2"
 
@@ -18,7 +18,7 @@ def read(tmp_path: Path) -> Callable[..., Settings]:
 
 
 def error_message(read: Callable[..., Settings], **environ: str) -> str:
-    with pytest.raises(BadSetting) as refused:
+    with pytest.raises(InvalidSetting) as refused:
         read(**environ)
     return str(refused.value)
 

@@ -15,14 +15,14 @@ from flask import Flask
 
 import tasks
 from admin.alerts import channels, delivery, watcher
-from admin.alerts.watcher import Watch
+from admin.alerts.watcher import AlertWatcher
 from config import QUEUES, parse_quiet_hours
 from engine.broker.messages import Requester
 from engine.control import queues
-from engine.database import database, on_postgresql, release
-from engine.exceptions import BrokerAway
+from engine.database import database, on_postgresql, release_connection
+from engine.exceptions import BrokerUnavailable
 from engine.history import run_counts
-from engine.models import HistoryCursor, Tick, WorkerProcess, now
+from engine.models import Consumer, HistoryCursor, Tick, now
 from engine.monitor import alert_rules, alerts
 from engine.monitor import alerts as engine_alerts
 from engine.monitor.alerts import Alert, Notice, Signal, Watcher
@@ -34,19 +34,19 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 @pytest.fixture(autouse=True)
 def one_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Alerts are to be told; these tests look at what is about to be sent."""
-    monkeypatch.setattr(channels, "channels", lambda: ["webhook"])
+    monkeypatch.setattr(channels, "configured_channels", lambda: ["webhook"])
 
 
 @pytest.fixture
-def watch(each_database: str) -> Watch:
+def watch(each_database: str) -> AlertWatcher:
     """One that waits for nothing, in a house where every queue is served."""
     create_app_with_people()
     start_consumers()
-    return Watch(lambda rule: NO_DELAY, NO_DELAY)
+    return AlertWatcher(lambda rule: NO_DELAY, NO_DELAY)
 
 
 def start_consumers() -> None:
-    WorkerProcess.delete().execute()
+    Consumer.delete().execute()
     for queue in QUEUES:
         # Tests look hours ahead, and it is alive then too.
         create_consumer(queue, beat_at=now() + 9 * HOUR, scheduler_at=now() + 9 * HOUR)
@@ -57,25 +57,25 @@ def open_alert_keys() -> list[tuple[str, str]]:
 
 
 def sent_events() -> list[str]:
-    return [notice.event for notice in reversed(alerts.newest(100)) if notice.state != "dropped"]
+    return [notice.event for notice in reversed(alerts.newest_notices(100)) if notice.state != "dropped"]
 
 
 def add_ended_runs(task: str, state: str, times: int = 1) -> None:
     for _ in range(times):
         run = create_run(task, state, ended_at=now(), wait_ms=1, run_ms=1)
-        run_counts.add(Counter(run_counts.keys_of(run)))
+        run_counts.increment(Counter(run_counts.counter_keys(run)))
 
 
 # --- the rules -----------------------------------------------------------------------------------------------
 
 
 def stop_heavy_consumer() -> Any:
-    WorkerProcess.update(stopped_at=now()).where(WorkerProcess.queue == "heavy").execute()
+    Consumer.update(stopped_at=now()).where(Consumer.queue == "heavy").execute()
     return start_consumers
 
 
 def delay_scheduler() -> Any:
-    WorkerProcess.update(scheduler_at=now() - MINUTE).where(WorkerProcess.queue == "light").execute()
+    Consumer.update(scheduler_at=now() - MINUTE).where(Consumer.queue == "light").execute()
     return start_consumers
 
 
@@ -129,9 +129,9 @@ def add_abandoned_sessions() -> Any:
     ids=lambda value: value.__name__ if callable(value) else value[0],
 )
 def test_problem_fires_its_alert_and_its_end_resolves_it(
-    watch: Watch, trouble: Callable[[], Any], alert: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    watch: AlertWatcher, trouble: Callable[[], Any], alert: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    low = alert_rules.RULES["abandoned"]._replace(is_broken=alert_rules.beyond(2))
+    low = alert_rules.RULES["abandoned"]._replace(is_broken=alert_rules.above(2))
     monkeypatch.setitem(alert_rules.RULES, "abandoned", low)
     watch.look(now())
     assert open_alert_keys() == [] and sent_events() == []
@@ -140,7 +140,7 @@ def test_problem_fires_its_alert_and_its_end_resolves_it(
         watch.look(now())
         assert open_alert_keys() == [alert]
     assert sent_events() == ["fired"]
-    engine_alerts.claim(alerts.newest(1)[0], now())  # whom somebody begins to tell is told the end too
+    engine_alerts.claim_notice(alerts.newest_notices(1)[0], now())  # whom somebody begins to tell is told the end too
     mend()
     for _ in range(2):
         watch.look(now())
@@ -152,7 +152,7 @@ def test_problem_fires_its_alert_and_its_end_resolves_it(
     mend_again()
 
 
-def test_few_failures_or_a_small_share_fire_no_alert(watch: Watch) -> None:
+def test_few_failures_or_a_small_share_fire_no_alert(watch: AlertWatcher) -> None:
     add_ended_runs("get_cleanup_statistics", "failed", 4)
     add_ended_runs("process_bulk", "failed", 5)
     add_ended_runs("process_bulk", "succeeded", 25)
@@ -160,14 +160,14 @@ def test_few_failures_or_a_small_share_fire_no_alert(watch: Watch) -> None:
     assert open_alert_keys() == []
 
 
-def test_paused_queue_fires_no_oldest_alert(watch: Watch) -> None:
+def test_paused_queue_fires_no_oldest_alert(watch: AlertWatcher) -> None:
     age_waiting_run()
-    queues.pause(tasks.light, by=Requester("cli", "me"))
+    queues.pause_queue(tasks.light, by=Requester("cli", "me"))
     watch.look(now())
     assert open_alert_keys() == []
 
 
-def test_dropped_events_resolve_after_an_hour_without_more(watch: Watch) -> None:
+def test_dropped_events_resolve_after_an_hour_without_more(watch: AlertWatcher) -> None:
     at = now()
     HistoryCursor.create(stream="light:1", position=3, dropped=7)
     watch.look(at)
@@ -176,7 +176,7 @@ def test_dropped_events_resolve_after_an_hour_without_more(watch: Watch) -> None
     assert (open_alert_keys(), sent_events()) == ([("dropped", "")], ["fired"])
     watch.look(at + HOUR)
     assert (open_alert_keys(), sent_events()) == ([("dropped", "")], ["fired", "worse"])
-    assert alerts.newest(1)[0].facts["value"] == 9
+    assert alerts.newest_notices(1)[0].facts["value"] == 9
     Notice.update(tries=1).execute()
     watch.look(at + 2 * HOUR + MINUTE)
     assert (open_alert_keys(), sent_events()) == ([], ["fired", "worse", "resolved"])
@@ -187,7 +187,7 @@ def test_dropped_events_resolve_after_an_hour_without_more(watch: Watch) -> None
     assert open_alert_keys() == [("dropped", "")]
 
 
-def test_more_dead_runs_escalate_at_most_once_an_hour(watch: Watch) -> None:
+def test_more_dead_runs_escalate_at_most_once_an_hour(watch: AlertWatcher) -> None:
     at = now()
     add_dead_letter()
     watch.look(at)
@@ -199,12 +199,14 @@ def test_more_dead_runs_escalate_at_most_once_an_hour(watch: Watch) -> None:
     assert sent_events() == ["fired", "worse"]
 
 
-def test_unavailable_broker_fires_its_alert_and_keeps_the_others(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_broker_fires_its_alert_and_keeps_the_others(
+    watch: AlertWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stop_heavy_consumer()
     watch.look(now())
 
     def away() -> int:
-        raise BrokerAway("no answer")
+        raise BrokerUnavailable("no answer")
 
     with monkeypatch.context() as patched:
         patched.setattr(tasks.heavy.storage.messages, "count_waiting", away)
@@ -218,7 +220,7 @@ def test_unavailable_broker_fires_its_alert_and_keeps_the_others(watch: Watch, m
 def test_short_problem_fires_no_alert_and_flapping_fires_one(each_database: str) -> None:
     create_app_with_people()
     start_consumers()
-    watch, at = Watch(), now()
+    watch, at = AlertWatcher(), now()
     mend = stop_heavy_consumer()
     watch.look(at)
     mend()
@@ -250,7 +252,7 @@ def test_concurrent_watchers_fire_and_resolve_an_alert_once(each_database: str) 
     def together(number: int, what: Callable[[], bool]) -> None:
         barrier.wait()
         outcomes.append(what())
-        release()
+        release_connection()
 
     def all_at_once(what: Callable[[int], bool]) -> list[bool]:
         outcomes.clear()
@@ -263,13 +265,13 @@ def test_concurrent_watchers_fire_and_resolve_an_alert_once(each_database: str) 
 
     one_true = [False] * 5 + [True]
     moments = [at + timedelta(microseconds=number) for number in range(6)]
-    assert all_at_once(lambda n: alerts.fire(signal, moments[n], ["webhook", "email"], at)) == one_true
+    assert all_at_once(lambda n: alerts.open_alert(signal, moments[n], ["webhook", "email"], at)) == one_true
     assert Notice.select().count() == 2
     Notice.update(tries=1).execute()
-    assert all_at_once(lambda n: alerts.resolve(Alert.get(), at, at)) == one_true
+    assert all_at_once(lambda n: alerts.resolve_alert(Alert.get(), at, at)) == one_true
     assert Notice.select().count() == 4
-    seen = [alerts.newest(1)[0] for _ in range(6)]
-    assert all_at_once(lambda n: alerts.claim(seen[n], at)) == one_true
+    seen = [alerts.newest_notices(1)[0] for _ in range(6)]
+    assert all_at_once(lambda n: alerts.claim_notice(seen[n], at)) == one_true
     assert on_postgresql() == each_database.startswith("postgresql")
 
 
@@ -299,7 +301,7 @@ def test_notices_wait_for_the_end_of_quiet_hours(
 ) -> None:
     changed = replace(delivery.settings, alert_quiet_hours=parse_quiet_hours(quiet))
     monkeypatch.setattr(delivery, "settings", changed)
-    assert delivery.told_from(parse_time(at)) == parse_time(told_at)
+    assert delivery.notify_at(parse_time(at)) == parse_time(told_at)
 
 
 @pytest.mark.parametrize(("at", "told_at"), [("00:10", "00:30"), ("00:40", "00:40"), ("01:10", "01:30")])
@@ -310,36 +312,36 @@ def test_quiet_hours_end_in_each_pass_of_a_repeated_hour(
     quiet = parse_quiet_hours("22:00-02:30 Europe/Berlin")
     monkeypatch.setattr(delivery, "settings", replace(delivery.settings, alert_quiet_hours=quiet))
     first, last = (datetime.fromisoformat(f"2026-10-25T{time}:00+00:00") for time in (at, told_at))
-    assert delivery.told_from(first) == last
+    assert delivery.notify_at(first) == last
 
 
-def test_alert_that_ends_in_quiet_hours_sends_no_notice(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alert_that_ends_in_quiet_hours_sends_no_notice(watch: AlertWatcher, monkeypatch: pytest.MonkeyPatch) -> None:
     at = now()
     monkeypatch.setattr(watcher, "told_from", lambda as_of: at + HOUR)
     mend = stop_heavy_consumer()
     watch.look(at)
-    assert alerts.due(at) == []
+    assert alerts.due_notices(at) == []
     mend()
     watch.look(at + MINUTE)
-    assert (open_alert_keys(), sent_events(), alerts.due(at + 2 * HOUR)) == ([], [], [])
+    assert (open_alert_keys(), sent_events(), alerts.due_notices(at + 2 * HOUR)) == ([], [], [])
     stop_heavy_consumer()
     watch.look(at + 2 * MINUTE)
-    assert [notice.event for notice in alerts.due(at + HOUR)] == ["fired"]
+    assert [notice.event for notice in alerts.due_notices(at + HOUR)] == ["fired"]
 
 
 # --- those who watch, and what goes --------------------------------------------------------------------------
 
 
-def test_watcher_row_stores_its_last_check(watch: Watch) -> None:
+def test_watcher_row_stores_its_last_check(watch: AlertWatcher) -> None:
     tasks.get_cleanup_statistics(hours=3)
     watch.look(now())
-    [watcher_row] = alerts.watching(now())
+    [watcher_row] = alerts.is_watched(now())
     assert watcher_row.id == watch.me.id and watcher_row.seen["oldest"]["subject"] in QUEUES
     assert json.dumps(watcher_row.seen)
-    assert alerts.watching(now() + 2 * MINUTE) == []
+    assert alerts.is_watched(now() + 2 * MINUTE) == []
     watch.say_goodbye()
-    assert alerts.watching(now()) == [] and Watcher.select().count() == 1
-    later = Watch()
+    assert alerts.is_watched(now()) == [] and Watcher.select().count() == 1
+    later = AlertWatcher()
     later.look(now() + timedelta(days=2))
     assert Watcher.select().count() == 1
 
@@ -347,14 +349,14 @@ def test_watcher_row_stores_its_last_check(watch: Watch) -> None:
 def test_old_alerts_are_deleted_and_open_ones_kept(sqlite_database: None) -> None:
     at = now()
     for subject in ("heavy", "light"):
-        alerts.fire(Signal("unserved", subject, 1, {"waiting": 0}), at, ["webhook"], at)
+        alerts.open_alert(Signal("unserved", subject, 1, {"waiting": 0}), at, ["webhook"], at)
     Notice.update(state="sent", tries=1).execute()
-    alerts.resolve(Alert.get(Alert.subject == "heavy"), at, at)
+    alerts.resolve_alert(Alert.get(Alert.subject == "heavy"), at, at)
     Notice.update(state="sent").execute()
-    alerts.forget(at + MINUTE)
+    alerts.delete_older(at + MINUTE)
     assert open_alert_keys() == [("unserved", "light")] and Alert.select().count() == 1
     assert Notice.select().count() == 0
 
 
 def test_disabled_rule_never_fires(app: Flask) -> None:
-    assert not alert_rules.beyond(0)(None, Signal("oldest", "light", 1e9, {}))  # type: ignore[arg-type]
+    assert not alert_rules.above(0)(None, Signal("oldest", "light", 1e9, {}))  # type: ignore[arg-type]

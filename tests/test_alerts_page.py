@@ -11,7 +11,7 @@ from budget import measure_cost
 from receivers import WebhookReceiver, run_webhook_receiver
 
 from admin.alerts import channels, delivery, text
-from admin.alerts.watcher import Watch
+from admin.alerts.watcher import AlertWatcher
 from config import parse_quiet_hours
 from engine.models import now
 from engine.monitor import alerts
@@ -50,9 +50,9 @@ def test_alerts_page_warns_when_no_watcher_or_channel_exists(operator: Browser) 
 
 
 def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, receiver: WebhookReceiver) -> None:
-    watch = Watch(lambda rule: timedelta(0))
+    watch = AlertWatcher(lambda rule: timedelta(0))
     watch.look(now())
-    delivery.deliver(now())
+    delivery.deliver_due(now())
     html = any_db_operator.get("/alerts").text
     assert "Nobody looks" not in html and "watched by" in html
     text = rule_text(html, "unserved")
@@ -68,8 +68,8 @@ def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, r
 def test_late_failed_and_dropped_notices_are_labelled(operator: Browser, receiver: WebhookReceiver) -> None:
     at = now()
     for subject, state, tries in (("a", "waiting", 3), ("b", "failed", 9), ("c", "dropped", 0), ("d", "sent", 1)):
-        alerts.fire(Signal("unserved", subject, 1, {"waiting": 0}), at, ["webhook"], at)
-        newest = Notice.id == alerts.newest(1)[0].id
+        alerts.open_alert(Signal("unserved", subject, 1, {"waiting": 0}), at, ["webhook"], at)
+        newest = Notice.id == alerts.newest_notices(1)[0].id
         error = "the receiver answers 503" if tries > 1 else None
         Notice.update(state=state, tries=tries, error=error, due_at=at + timedelta(minutes=5)).where(newest).execute()
     text = plain_text(operator.get("/alerts").text)
@@ -97,7 +97,7 @@ def test_test_notice_is_sent_from_the_page(sign_in_as: Callable[[str], Browser],
 
 def test_firing_rules_come_first_and_link_to_their_page(any_db_operator: Browser) -> None:
     for rule, subject in (("abandoned", ""), ("failing", "a_task")):
-        alerts.fire(Signal(rule, subject, 3, {"failed": 3, "finished": 4}), now(), [], now())
+        alerts.open_alert(Signal(rule, subject, 3, {"failed": 3, "finished": 4}), now(), [], now())
     html = any_db_operator.get("/alerts").text
     assert re.findall(r'<tr id="rule-([a-z]+)">', html)[:2] == [
         rule_name for rule_name in RULES if rule_name in ("abandoned", "failing")
@@ -114,7 +114,7 @@ def test_every_rule_has_a_name_and_a_page(operator: Browser) -> None:
 def test_notices_are_paged(operator: Browser) -> None:
     at = now()
     for number in range(40):
-        alerts.fire(Signal("unserved", f"q{number}", 1, {"waiting": 0}), at, ["webhook"], at)
+        alerts.open_alert(Signal("unserved", f"q{number}", 1, {"waiting": 0}), at, ["webhook"], at)
     first = operator.get("/alerts").text
     link = re.search(r'href="([^"]+)" rel="next"', first)
     assert link

@@ -12,10 +12,10 @@ from werkzeug.test import TestResponse
 
 import tasks
 from admin.api import cleanup
-from admin.auth.access import open_to_all
+from admin.auth.access import public
 from engine.broker.messages import Requester
-from engine.control.queues import pause, resume
-from engine.models import Run, WorkerProcess, now
+from engine.control.queues import pause_queue, resume_queue
+from engine.models import Consumer, Run, now
 from models import AuditEntry, Book, ReadingSession, User
 
 ADMIN = "/api/v1/admin/reading-sessions"
@@ -34,9 +34,9 @@ def program(app: Flask, browser: Browser) -> Callable[..., TestResponse]:
 
 
 @pytest.fixture
-def live_consumer(app: Flask) -> WorkerProcess:
+def live_consumer(app: Flask) -> Consumer:
     """The record of a consumer that serves `light`, and never takes anything."""
-    return WorkerProcess.create(
+    return Consumer.create(
         id="host:1:abc", queue="light", host="host", pid=1, code_version="1", worker_type="process", worker_count=2,
         periodic=True, started_at=now(), beat_at=now(), scheduler_at=now(),
     )  # fmt: skip
@@ -113,7 +113,7 @@ def test_repeated_hours_are_rejected_and_unknown_parameters_ignored(program: Cal
 
 
 def test_async_cleanup_is_accepted_on_a_paused_queue(program: Callable[..., TestResponse]) -> None:
-    pause(tasks.light, by=Requester("cli", "test"))
+    pause_queue(tasks.light, by=Requester("cli", "test"))
     answer = program("POST", CLEANUP_ASYNC)
     assert answer.status_code == 202
     assert list(answer.json) == ["task_id", "status", "message"]
@@ -135,22 +135,22 @@ def test_async_cleanup_writes_one_audit_row(program: Callable[..., TestResponse]
 
 @pytest.mark.parametrize("what", [None, "close_abandoned_sessions"])
 def test_cleanup_on_a_paused_queue_conflicts_and_enqueues_nothing(
-    program: Callable[..., TestResponse], live_consumer: WorkerProcess, what: str | None
+    program: Callable[..., TestResponse], live_consumer: Consumer, what: str | None
 ) -> None:
-    pause(tasks.light, task=what, by=Requester("cli", "test"))
+    pause_queue(tasks.light, task=what, by=Requester("cli", "test"))
     assert "paused" in str(problem(program("POST", CLEANUP), 409)["detail"])
-    resume(tasks.light, task=what)
+    resume_queue(tasks.light, task=what)
     assert nothing_changed()
 
 
 @pytest.mark.parametrize("silence", [None, timedelta(minutes=5)])
 def test_cleanup_without_a_live_worker_is_rejected_and_enqueues_nothing(
-    program: Callable[..., TestResponse], live_consumer: WorkerProcess, silence: timedelta | None
+    program: Callable[..., TestResponse], live_consumer: Consumer, silence: timedelta | None
 ) -> None:
     if silence:
-        WorkerProcess.update(beat_at=now() - silence).execute()
+        Consumer.update(beat_at=now() - silence).execute()
     else:
-        WorkerProcess.update(stopped_at=now()).execute()
+        Consumer.update(stopped_at=now()).execute()
     answer = program("POST", CLEANUP)
     assert "light" in str(problem(answer, 503)["detail"])
     assert int(answer.headers["Retry-After"]) > 0
@@ -166,9 +166,9 @@ def nothing_changed() -> bool:
 
 
 def test_slow_cleanup_is_accepted_and_continues(
-    program: Callable[..., TestResponse], live_consumer: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+    program: Callable[..., TestResponse], live_consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleanup, "LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(cleanup, "MAX_WAIT_SECONDS", 0.1)
     answer = program("POST", CLEANUP)
     assert (answer.status_code, answer.json["status"]) == (202, "PENDING")
     assert tasks.light.storage.messages.count_waiting() == 1
@@ -176,7 +176,7 @@ def test_slow_cleanup_is_accepted_and_continues(
 
 
 def test_failed_cleanup_returns_its_error(
-    program: Callable[..., TestResponse], live_consumer: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+    program: Callable[..., TestResponse], live_consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = make_cleanup_fail(monkeypatch)
     with process_one_run():
@@ -186,15 +186,15 @@ def test_failed_cleanup_returns_its_error(
 
 
 def test_cleanup_does_not_wait_when_half_of_the_threads_do(
-    program: Callable[..., TestResponse], live_consumer: WorkerProcess
+    program: Callable[..., TestResponse], live_consumer: Consumer
 ) -> None:
     places = 0
-    while cleanup.waiting.acquire(blocking=False):
+    while cleanup.waiting_requests.acquire(blocking=False):
         places += 1
     try:
         assert program("POST", CLEANUP).status_code == 202
     finally:
-        cleanup.waiting.release(places)
+        cleanup.waiting_requests.release(places)
     assert places == 8
 
 
@@ -251,7 +251,7 @@ def test_nul_in_a_parameter_is_rejected(sign_in_as: Callable[[str], Browser]) ->
 
 @pytest.mark.adds_views
 def test_internal_error_reveals_no_details(app: Flask, browser: Browser) -> None:
-    @open_to_all
+    @public
     def broken() -> None:
         raise RuntimeError("the secret of the house")
 
@@ -269,10 +269,10 @@ def test_liveness_returns_ok(browser: Browser) -> None:
     assert browser.get("/healthz").json == browser.get("/healthcheck").json == {"status": "ok"}
 
 
-def test_readiness_lists_every_reason(browser: Browser, live_consumer: WorkerProcess) -> None:
+def test_readiness_lists_every_reason(browser: Browser, live_consumer: Consumer) -> None:
     answer = browser.get("/readyz")
     assert problem(answer, 503)["reasons"] == ["no live worker on heavy", "no live worker on normal"]
     assert int(answer.headers["Retry-After"]) > 0
     for queue in ("heavy", "normal"):
-        WorkerProcess.create(**{**live_consumer.__data__, "id": f"host:1:{queue}", "queue": queue})
+        Consumer.create(**{**live_consumer.__data__, "id": f"host:1:{queue}", "queue": queue})
     assert (browser.get("/readyz").status_code, browser.get("/readyz").json) == (200, {"status": "ok", "warnings": []})

@@ -12,7 +12,7 @@ from databases import bound_to_library
 from installation import Installation
 from waiting import wait_until
 
-from engine.models import Run, WorkerProcess, now
+from engine.models import Consumer, Run, now
 from models import Book, ReadingSession, User
 
 ADMIN = "/api/v1/admin/reading-sessions"
@@ -77,7 +77,7 @@ def test_half_of_the_threads_wait_and_the_rest_keep_answering(installation: Inst
 
 
 def register_future_consumer() -> None:
-    WorkerProcess.create(
+    Consumer.create(
         id="host:1:abc", queue="light", host="host", pid=1, code_version="1", worker_type="process", worker_count=2,
         periodic=True, started_at=now(), beat_at=now(),
     )  # fmt: skip

@@ -15,10 +15,10 @@ from peewee import DatabaseError
 from playhouse.migrations import Runner
 
 from admin import audit_log
-from admin.audit_log import append, verify
+from admin.audit_log import append_entries, verify_chain
 from config import ROOT
 from engine import hash_chain
-from engine.database import database, on_postgresql, release
+from engine.database import database, on_postgresql, release_connection
 from engine.migrations import migrate
 from models import AuditEntry, AuditHead
 
@@ -29,7 +29,7 @@ def add_rows(count: int = 6) -> None:
 
 
 def add_row(action: str = "tasks.run", **values: Any) -> AuditEntry:
-    return append(actor_kind="operator", actor="vera", source="web", action=action, **values)
+    return append_entries(actor_kind="operator", actor="vera", source="web", action=action, **values)
 
 
 def tamper(sql: str) -> None:
@@ -43,7 +43,7 @@ def tamper(sql: str) -> None:
 
 
 def list_findings() -> list[tuple[int | None, str]]:
-    return [(finding.row, finding.what) for finding in verify().findings]
+    return [(finding.row, finding.what) for finding in verify_chain().findings]
 
 
 # --- growing -------------------------------------------------------------------------------------------------
@@ -55,25 +55,25 @@ def test_rows_form_a_valid_hash_chain(each_database: str) -> None:
     rows = list(AuditEntry.select().order_by(AuditEntry.id))
     assert [row.id for row in rows] == [1, 2, 3, 4, 5, 6, 7]
     assert [row.previous for row in rows] == [hash_chain.START, *(row.hash for row in rows[:-1])]
-    report = verify()
+    report = verify_chain()
     assert (report.rows, report.last_id, report.head, report.findings) == (7, 7, rows[-1].hash, [])
 
 
 def test_empty_audit_is_valid(each_database: str) -> None:
-    assert verify().findings == []
+    assert verify_chain().findings == []
 
 
 def test_concurrent_writers_form_one_chain(each_database: str) -> None:
     def some() -> None:
         add_rows(10)
-        release()
+        release_connection()
 
     threads = [threading.Thread(target=some) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (verify().rows, verify().findings) == (40, [])
+    assert (verify_chain().rows, verify_chain().findings) == (40, [])
 
 
 def test_rolled_back_row_leaves_no_gap(each_database: str) -> None:
@@ -82,7 +82,7 @@ def test_rolled_back_row_leaves_no_gap(each_database: str) -> None:
         add_row()
         _ = 1 / 0
     add_rows(1)
-    assert (verify().last_id, verify().findings) == (3, [])
+    assert (verify_chain().last_id, verify_chain().findings) == (3, [])
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ def test_database_refuses_to_update_or_delete_audit_rows(each_database: str, sql
         database.execute_sql(sql)
     if on_postgresql():
         database.rollback()
-    assert (verify().rows, verify().findings) == (3, [])
+    assert (verify_chain().rows, verify_chain().findings) == (3, [])
 
 
 def test_only_append_writes_audit_rows() -> None:
-    """A row that did not come by `append` has no hash."""
+    """A row that did not come by `append_entries` has no hash."""
     files = [file for room in ("admin", "engine", "reading") for file in (ROOT / room).rglob("*.py")]
     writing = re.compile(r"AuditEntry(\.(create|insert|insert_many|update|delete|replace)\b|\()")
     assert [str(file.relative_to(ROOT)) for file in files if writing.search(file.read_text())] == ["admin/audit_log.py"]
@@ -143,14 +143,14 @@ def test_all_changed_rows_are_reported(each_database: str) -> None:
 def test_removed_rows_are_reported(each_database: str, gone: str, expected: str) -> None:
     add_rows()
     tamper(f"DELETE FROM dewey_audit WHERE id IN ({gone})")
-    (finding,) = verify().findings
+    (finding,) = verify_chain().findings
     assert finding.what == "removed" and expected in finding.told
 
 
 def test_removed_first_row_is_reported(each_database: str) -> None:
     add_rows()
     tamper("DELETE FROM dewey_audit WHERE id = 1")
-    (finding,) = verify().findings
+    (finding,) = verify_chain().findings
     assert "row 1 was removed" in finding.told
 
 
@@ -160,7 +160,7 @@ def test_removed_first_row_is_reported(each_database: str) -> None:
 def test_truncated_rows_are_reported(each_database: str, kept: int, expected: str) -> None:
     add_rows()
     tamper(f"DELETE FROM dewey_audit WHERE id > {kept}")
-    (finding,) = verify().findings
+    (finding,) = verify_chain().findings
     assert finding.what == "cut off" and expected in finding.told
 
 
@@ -174,7 +174,7 @@ INSERT = (
 def test_inserted_row_is_reported(each_database: str, previous: str) -> None:
     add_rows(2)
     database.execute_sql("UPDATE dewey_audit_head SET last_id = 4")  # room for a row between 2 and the next one
-    seal = hash_chain.seal_of(audit_log.key(), 4, AuditEntry.get_by_id(2).hash)
+    seal = hash_chain.head_mac(audit_log.audit_key(), 4, AuditEntry.get_by_id(2).hash)
     AuditHead.update(seal=seal).execute()
     add_row()
     before = [finding for finding in list_findings() if finding[1] != "gap"]
@@ -205,28 +205,28 @@ def test_truncation_is_reported_after_the_next_row_too(each_database: str, hide:
         database.execute_sql(hide)
     add_row("the next one")
     assert [what for _, what in list_findings()] in (["gap"], ["removed", "gap"])
-    assert AuditEntry.select().where(AuditEntry.action == audit_log.GAP).count() == 1
+    assert AuditEntry.select().where(AuditEntry.action == audit_log.CHAIN_GAP).count() == 1
     add_row("and another")
-    assert AuditEntry.select().where(AuditEntry.action == audit_log.GAP).count() == 1
+    assert AuditEntry.select().where(AuditEntry.action == audit_log.CHAIN_GAP).count() == 1
 
 
 def test_separately_kept_hash_must_be_in_the_chain(each_database: str) -> None:
     add_rows(3)
-    kept = verify().head
+    kept = verify_chain().head
     add_rows(3)
-    assert verify(kept=kept).findings == []
-    assert [finding.what for finding in verify(kept="0" * 63 + "1").findings] == ["not found"]
+    assert verify_chain(kept=kept).findings == []
+    assert [finding.what for finding in verify_chain(kept="0" * 63 + "1").findings] == ["not found"]
 
 
 def test_wrong_key_reports_every_row_and_since_limits_the_check(
     each_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_rows(3)
-    monkeypatch.setattr(audit_log, "key", lambda: hash_chain.key_of("another secret" * 4))
+    monkeypatch.setattr(audit_log, "audit_key", lambda: hash_chain.chain_key("another secret" * 4))
     assert [what for _, what in list_findings()] == ["changed", "changed", "changed", "head"]
     add_row()
-    assert [finding.what for finding in verify(since=4).findings] == ["gap"]
-    assert verify(since=5).findings == []
+    assert [finding.what for finding in verify_chain(since=4).findings] == ["gap"]
+    assert verify_chain(since=5).findings == []
 
 
 # --- taken in, and asked for ---------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_rows_from_before_the_chain_are_sealed_by_the_migration(
         migrate()
         add_row()
         assert [entry.id for entry in AuditEntry.select().order_by(AuditEntry.id)] == [1, 2, 5, 6]
-        assert verify().findings == []
+        assert verify_chain().findings == []
         tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 2")
         assert list_findings() == [(2, "changed")]
 

@@ -12,7 +12,7 @@ from browsers import PEOPLE, Browser, bearer_headers, create_app_with_people, si
 from flask import Flask
 from test_audit_chain import add_row, tamper
 
-from admin.audit_log import append, verify
+from admin.audit_log import append_entries, verify_chain
 from engine.models import now
 from models import AuditEntry
 
@@ -29,7 +29,7 @@ def newest_id() -> int:
 
 
 def test_newest_row_comes_first_with_actor_target_and_source(any_db_operator: Browser) -> None:
-    append(
+    append_entries(
         actor_kind="operator", actor="ann@example.org", source="web", action="queues.pause", target="light",
         after={"reason": "the database is moving"}, address="203.0.113.7",
     )  # fmt: skip
@@ -42,8 +42,8 @@ def test_newest_row_comes_first_with_actor_target_and_source(any_db_operator: Br
 
 def test_filter_selects_matching_rows(any_db_operator: Browser) -> None:
     add_row("runs.cancel", target="one")
-    append(actor_kind="token", actor="script", source="api", action="runs.retry", target="two")
-    append(actor_kind="cli", actor="root", source="cli", action="runs.retry", target="one")
+    append_entries(actor_kind="token", actor="script", source="api", action="runs.retry", target="two")
+    append_entries(actor_kind="cli", actor="root", source="cli", action="runs.retry", target="one")
     first = 2
     assert shown_ids(any_db_operator.get("/audit?target=one").text) == [first + 2, first]
     assert shown_ids(any_db_operator.get("/audit?actor=script").text) == [first + 1]
@@ -122,7 +122,7 @@ def test_target_links_to_its_page(operator: Browser, action: str, target: str, l
 def test_csv_has_every_filtered_row_and_no_formula(any_db_operator: Browser) -> None:
     for _ in range(40):
         add_row("runs.cancel", target="=1+1")
-    append(actor_kind="token", actor="@script", source="api", action="runs.retry", after={"x": "=2"})
+    append_entries(actor_kind="token", actor="@script", source="api", action="runs.retry", after={"x": "=2"})
     answer = any_db_operator.get("/audit.csv")
     assert answer.mimetype == "text/csv" and "audit-" in answer.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.text)))
@@ -163,5 +163,5 @@ def test_console_actions_form_a_valid_chain(each_database: str) -> None:
     assert [entry.action for entry in AuditEntry.select().order_by(AuditEntry.id)] == [
         "sign_in", "operators.create", "tokens.create", "sign_in.failed", "sign_out",
     ]  # fmt: skip
-    assert (verify().rows, verify().findings) == (5, [])
+    assert (verify_chain().rows, verify_chain().findings) == (5, [])
     assert all(entry.at <= now() for entry in AuditEntry.select())

@@ -19,17 +19,17 @@ from admin.operations.tokens import create_token
 from config import ROOT, settings
 from engine.broker.messages import Requester
 from engine.control import bulk
-from engine.control.queues import pause
+from engine.control.queues import pause_queue
 from engine.database import database
 from engine.history import error_groups, run_counts
-from engine.history.writer import write_down
-from engine.models import Attempt, ErrorGroup, LogLine, Run, Tick, WorkerProcess, now
+from engine.history.writer import flush_events
+from engine.models import Attempt, Consumer, ErrorGroup, LogLine, Run, Tick, now
 from engine.monitor import alerts
 from engine.monitor.alerts import Signal
 from engine.queues.crontab import crontab
-from engine.search.query_plan import Lookup
-from engine.search.run_search import everything
-from models import Operator, ReadingSession, SavedView, SignIn, Token
+from engine.search.query_plan import RunQuery
+from engine.search.run_search import all_matching
+from models import BrowserSession, Operator, ReadingSession, SavedView, Token
 
 #: All CSS and JavaScript together, before compression.
 MAX_STATIC_BYTES = 60_000
@@ -72,16 +72,16 @@ class FilledConsole:
                 self.people(number)
                 create_consumer(("heavy", "normal", "light")[number % 3], running=[self.job() for _ in range(2)])
                 signal = Signal("failing", f"task_{next(numbers)}", 31.4, {"failed": 11, "finished": 35})
-                alerts.fire(signal, now(), ["webhook", "email"], now())
+                alerts.open_alert(signal, now(), ["webhook", "email"], now())
         for _ in range(rows):
             tasks.light.storage.enqueue(b"what cannot be read")
             tasks.get_cleanup_statistics(hours=3)
         self.dead_run = create_dead_run()
-        write_down(tasks.light)
-        failed = everything(Lookup(states=frozenset({"failed"})))
+        flush_events(tasks.light)
+        failed = all_matching(RunQuery(states=frozenset({"failed"})))
         for _ in range(rows // 2):
             shown = bulk.preflight(failed, 1).fingerprint
-            self.bulk = bulk.begin("retry", failed, shown, by=ANN, search="state:failed").id
+            self.bulk = bulk.create("retry", failed, shown, by=ANN, search="state:failed").id
 
     def session(self, number: int) -> None:
         create_session(minutes_ago=5 + number * 9)
@@ -114,20 +114,20 @@ class FilledConsole:
             "text": "a word " * 20,
         }
         LogLine.insert_many([{**line, "number": position} for position in range(20)]).execute()
-        for key in run_counts.keys_of(run):
-            run_counts.add({key: 12_345})
+        for key in run_counts.counter_keys(run):
+            run_counts.increment({key: 12_345})
         if state == "failed":
             self.error_group(run)
         self.run = self.run or run.id
 
     def error_group(self, run: Run) -> None:
-        kind = error_groups.kind_of(f"{run.task}_{next(numbers)}", ERROR, TRACEBACK)
-        failures = error_groups.Gathered()
+        kind = error_groups.fingerprint(f"{run.task}_{next(numbers)}", ERROR, TRACEBACK)
+        failures = error_groups.FailureBatch()
         failures.add(kind, error_groups.Failure(str(run.ended_at), "v1", ERROR))
         failures.save()
         for model, key in ((Run, Run.id), (Attempt, Attempt.run_id)):
             model.update(error_group=kind.id).where(key == run.id).execute()
-        run_counts.add({run_counts.key_of(run, run.ended_at, run_counts.ERROR + kind.id): 3})
+        run_counts.increment({run_counts.counter_key(run, run.ended_at, run_counts.ERROR_PREFIX + kind.id): 3})
 
     def tick(self, number: int) -> None:
         due_at = now() - timedelta(minutes=30 * number + next(numbers) / 1000)
@@ -139,9 +139,11 @@ class FilledConsole:
         create_token(f"a program {serial}", ROLES[number % 3], days=30)
         Operator.create(email=f"{serial}@example.org", role="viewer", password_hash="x")
         admin = Operator.get(Operator.role == "admin")
-        SignIn.create(digest=f"{serial:064}", operator=admin, address="203.0.113.7", agent="Mozilla/5.0 (X11; Linux)")
+        BrowserSession.create(
+            digest=f"{serial:064}", operator=admin, address="203.0.113.7", agent="Mozilla/5.0 (X11; Linux)"
+        )
         facts = {"before": {"role": "viewer"}, "after": {"role": "admin", "why": "a word " * 20}}
-        audit_log.append(
+        audit_log.append_entries(
             actor_kind="operator", actor="vera", source="web", action="operators.role", target="x", **facts
         )
 
@@ -152,7 +154,7 @@ class FilledConsole:
         """Of every page that the program has."""
         values = {
             "run_id": self.run,
-            "worker_id": str(WorkerProcess.select().first().id),
+            "worker_id": str(Consumer.select().first().id),
             "session_id": str(ReadingSession.select().where(ReadingSession.ended_at.is_null()).first().id),
             "bulk_id": str(self.bulk),
             "task": "close_abandoned_sessions",
@@ -237,13 +239,13 @@ def measure_costs(browser: Browser, addresses: list[str]) -> dict[str, int]:
 def test_overview_with_every_problem_stays_within_its_budget(sqlite_database: None) -> None:
     house = FilledConsole()
     house.fill(60)
-    WorkerProcess.update(beat_at=now() - timedelta(minutes=2)).where(WorkerProcess.queue != "light").execute()
+    Consumer.update(beat_at=now() - timedelta(minutes=2)).where(Consumer.queue != "light").execute()
     for name, queue in tasks.queues.items():
-        pause(queue, by=ANN, reason="why " * 100)
-        pause(queue, task=f"a_task_of_{name}", by=ANN, reason="why " * 100)
+        pause_queue(queue, by=ANN, reason="why " * 100)
+        pause_queue(queue, task=f"a_task_of_{name}", by=ANN, reason="why " * 100)
     minutes = [int(now().timestamp()) - 60 * minute for minute in range(60)]
     ended = product(minutes, ["a_task"], ["light"], ["succeeded", "failed", "dead", "cancelled"], [0])
-    run_counts.add(dict.fromkeys(ended, 12_345))
+    run_counts.increment(dict.fromkeys(ended, 12_345))
     house.browser.set_cookie("zone", "America/Argentina/Buenos_Aires")
     for language, query in product(("en", "ru"), QUERIES["overview"]):
         house.browser.set_cookie("language", language)

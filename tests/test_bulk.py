@@ -14,26 +14,26 @@ from flask import Flask
 from thread_worker import process_one_run
 
 import tasks
-from admin.auth.identity import Who
+from admin.auth.identity import Actor
 from admin.operations import bulk as bulk_deeds
-from admin.operations.registry import perform
-from admin.problems import BadInput, NotAllowed
+from admin.operations.registry import execute
+from admin.problems import ForbiddenError, InvalidInput
 from engine.broker.messages import Requester
 from engine.control import batch, bulk
-from engine.control.bulk import preflight, ticked, work_off
+from engine.control.bulk import by_ids, preflight, process
 from engine.database import database
 from engine.history import run_counts
-from engine.models import Attempt, Bulk, BulkItem, LogLine, Run, RunCount, now
-from engine.search.query_plan import Lookup
-from engine.search.run_search import everything
+from engine.models import Attempt, BulkAction, BulkActionItem, LogLine, Run, RunCount, now
+from engine.search.query_plan import RunQuery
+from engine.search.run_search import all_matching
 from models import AuditEntry
 
 ANNA = Requester("operator", "anna@example.org")
 TASK = "get_cleanup_statistics"
 
 
-def create_actor(role: str = "admin") -> Who:
-    return Who("operator", PEOPLE[role], role, "web")
+def create_actor(role: str = "admin") -> Actor:
+    return Actor("operator", PEOPLE[role], role, "web")
 
 
 def fields_of(html: str) -> dict[str, Any]:
@@ -44,13 +44,16 @@ def fields_of(html: str) -> dict[str, Any]:
     return {**fields, "run": [value for name, value in matches if name == "run"]}
 
 
-def create_bulk(verb: str, runs: Any = None, search: str | None = None) -> Bulk:
-    runs = everything(Lookup()) if runs is None else runs
-    return bulk.begin(verb, runs, preflight(runs, 1).fingerprint, ANNA, search)
+def create_bulk(verb: str, runs: Any = None, search: str | None = None) -> BulkAction:
+    runs = all_matching(RunQuery()) if runs is None else runs
+    return bulk.create(verb, runs, preflight(runs, 1).fingerprint, ANNA, search)
 
 
-def results(begun: Bulk) -> dict[str, tuple[str, str | None]]:
-    return {item.run_id: (item.state, item.reason) for item in BulkItem.select().where(BulkItem.bulk_id == begun.id)}
+def results(begun: BulkAction) -> dict[str, tuple[str, str | None]]:
+    return {
+        item.run_id: (item.state, item.reason)
+        for item in BulkActionItem.select().where(BulkActionItem.bulk_id == begun.id)
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +74,7 @@ def test_confirmation_shows_exact_count_newest_runs_and_refusals(any_db_operator
     assert [run.id for run in failed[:9]] == row_ids(html)[1:]
     assert len(row_ids(html)) == 10
     assert "It would not start now" in html
-    assert Bulk.select().count() == 0
+    assert BulkAction.select().count() == 0
 
 
 def test_ticked_runs_are_confirmed_by_id(operator: Browser) -> None:
@@ -88,9 +91,9 @@ def test_bulk_action_on_all_runs_is_rejected(operator: Browser, url: str) -> Non
     create_run(TASK, "failed")
     assert operator.get(url).status_code == 422
     for search in ("", "   ", f"before:{now().isoformat()}"):
-        shown = preflight(everything(Lookup()), 1).fingerprint
+        shown = preflight(all_matching(RunQuery()), 1).fingerprint
         assert operator.send("/bulk", verb="retry", search=search, fingerprint=shown, total="1").status_code == 422
-    assert (Bulk.select().count(), AuditEntry.select().where(AuditEntry.action == "bulk.retry").count()) == (0, 0)
+    assert (BulkAction.select().count(), AuditEntry.select().where(AuditEntry.action == "bulk.retry").count()) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -107,13 +110,13 @@ def test_invalid_bulk_form_is_rejected_by_field(operator: Browser, form: dict[st
 
 
 def test_selection_over_the_limit_is_rejected(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "MOST", 3)
+    monkeypatch.setattr(bulk, "MAX_ITEMS", 3)
     for _ in range(4):
         create_run(TASK, "failed")
     assert "More than 3 runs match" in operator.get("/bulk/new?verb=retry&state=failed").text
-    with pytest.raises(BadInput):
-        perform(create_actor(), "bulk.retry", fingerprint="x", search="state:failed")
-    assert (Bulk.select().count(), BulkItem.select().count()) == (0, 0)
+    with pytest.raises(InvalidInput):
+        execute(create_actor(), "bulk.retry", fingerprint="x", search="state:failed")
+    assert (BulkAction.select().count(), BulkActionItem.select().count()) == (0, 0)
 
 
 def test_viewer_gets_no_bulk_action_and_only_an_admin_deletes(app: Flask, sqlite_database: None) -> None:
@@ -125,11 +128,11 @@ def test_viewer_gets_no_bulk_action_and_only_an_admin_deletes(app: Flask, sqlite
     html = operator.get("/bulk/new?verb=delete&state=failed").text
     assert "This takes the role admin." in html
     assert "<form" not in html.partition("<main")[2]
-    shown = preflight(ticked([run.id]), 1).fingerprint
+    shown = preflight(by_ids([run.id]), 1).fingerprint
     assert operator.send("/bulk", verb="delete", run=run.id, fingerprint=shown, total="1").status_code == 403
-    with pytest.raises(NotAllowed):
-        perform(create_actor("viewer"), "bulk.retry", fingerprint=shown, runs=[run.id])
-    assert Bulk.select().count() == 0
+    with pytest.raises(ForbiddenError):
+        execute(create_actor("viewer"), "bulk.retry", fingerprint=shown, runs=[run.id])
+    assert BulkAction.select().count() == 0
 
 
 # --- what was shown is what is done --------------------------------------------------------------------------
@@ -147,12 +150,12 @@ def test_changed_selection_is_rejected_and_confirmed_again(any_db_operator: Brow
     assert answer.status_code == 409
     assert "There were 2, now there are 3." in answer.text
     assert "Retry 3 runs?" in answer.text
-    assert (Bulk.select().count(), BulkItem.select().count()) == (0, 0)
+    assert (BulkAction.select().count(), BulkActionItem.select().count()) == (0, 0)
     again = fields_of(answer.text)
     del again["run"]
     assert any_db_operator.send("/bulk", **again).status_code == 303
-    assert {item.run_id for item in BulkItem.select()} >= {two.id}
-    assert run.id not in {item.run_id for item in BulkItem.select()}
+    assert {item.run_id for item in BulkActionItem.select()} >= {two.id}
+    assert run.id not in {item.run_id for item in BulkActionItem.select()}
 
 
 def test_runs_enqueued_after_the_confirmation_are_left_out(operator: Browser) -> None:
@@ -162,7 +165,7 @@ def test_runs_enqueued_after_the_confirmation_are_left_out(operator: Browser) ->
     create_run(TASK, "failed", enqueued_at=now() + timedelta(seconds=1))
     del form["run"]
     assert operator.send("/bulk", **form).status_code == 303
-    assert [item.run_id for item in BulkItem.select()] == [run.id]
+    assert [item.run_id for item in BulkActionItem.select()] == [run.id]
 
 
 def test_bulk_retry_runs_as_a_task_with_audit_row_and_result_page(any_db_operator: Browser) -> None:
@@ -170,7 +173,7 @@ def test_bulk_retry_runs_as_a_task_with_audit_row_and_result_page(any_db_operato
     failed = [create_run(TASK, "failed", kwargs={"hours": 24}, error="ValueError: no", attempts=1) for _ in range(3)]
     form = fields_of(any_db_operator.get("/bulk/new?verb=retry&state=failed").text)
     del form["run"]
-    begun = Bulk.get_by_id(int(any_db_operator.send("/bulk", **form).location.rpartition("/")[2]))
+    begun = BulkAction.get_by_id(int(any_db_operator.send("/bulk", **form).location.rpartition("/")[2]))
     assert (begun.verb, begun.total, begun.asked_by) == ("retry", 3, "operator@example.org")
     with process_one_run():
         pass
@@ -198,23 +201,23 @@ def test_retry_takes_ended_runs_and_gives_reasons_for_the_rest(each_database: st
     tasks.light.storage.messages.write(tasks.light.posted(tasks.get_cleanup_statistics.s(id=going.id)))
     begun = create_bulk("retry")
     gone.delete_instance()
-    assert work_off(tasks.queues, begun.id) == {"done": 3, "refused": 3, "total": 6}
+    assert process(tasks.queues, begun.id) == {"done": 3, "refused": 3, "total": 6}
     outcomes = results(begun)
     assert {outcomes[run.id] for run in ended.values()} == {("done", None)}
     assert outcomes[going.id] == ("refused", batch.NOT_ENDED)
     assert outcomes[strange.id] == ("refused", batch.UNKNOWN_TASK)
     assert outcomes[gone.id] == ("refused", batch.NOT_ON_RECORD)
-    assert Bulk.get_by_id(begun.id).ended_at
+    assert BulkAction.get_by_id(begun.id).ended_at
 
 
 def test_cancel_takes_waiting_runs_and_refuses_ended_ones(each_database: str) -> None:
     waiting = [tasks.get_cleanup_statistics().id for _ in range(2)] + [
         tasks.get_cleanup_statistics.schedule(delay=60).id
     ]
-    batch.write_down(tasks.queues)
+    batch.flush_events(tasks.queues)
     over = create_run(TASK, "failed")
     begun = create_bulk("cancel")
-    assert work_off(tasks.queues, begun.id) == {"done": 3, "refused": 1, "total": 4}
+    assert process(tasks.queues, begun.id) == {"done": 3, "refused": 1, "total": 4}
     assert results(begun)[over.id] == ("refused", batch.NOT_PENDING)
     assert {Run.get_by_id(run).state for run in waiting} == {"cancelled"}
     assert tasks.light.storage.messages.count_waiting() == tasks.light.storage.messages.count_scheduled() == 0
@@ -222,12 +225,12 @@ def test_cancel_takes_waiting_runs_and_refuses_ended_ones(each_database: str) ->
 
 def test_cancelled_running_run_is_listed_as_asked_to_stop(operator: Browser) -> None:
     running = tasks.get_cleanup_statistics()
-    batch.write_down(tasks.queues)
+    batch.flush_events(tasks.queues)
     tasks.light.set_worker_identity("here", "Worker-1")
     assert tasks.light.dequeue() is not None
     begun = create_bulk("cancel")
-    assert work_off(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
-    assert results(begun)[running.id] == ("done", batch.ASKED_TO_STOP)
+    assert process(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
+    assert results(begun)[running.id] == ("done", batch.STOP_REQUESTED)
     assert "It was running and has been asked to stop." in operator.get(f"/bulk/{begun.id}").text
 
 
@@ -239,16 +242,16 @@ def test_delete_removes_run_attempts_log_and_counts(each_database: str) -> None:
     for run in (kept, *gone):
         create_attempt(run, 1, "failed", ended_at=at, next_at=at)
         LogLine.create(run_id=run.id, delivery=1, number=1, at=at, level="INFO", logger="x", text="line")
-        deltas = Counter(run_counts.keys_of(run))
-        deltas[run_counts.key_of(run, at, run_counts.RETRIED)] += 1
-        run_counts.add(deltas)
+        deltas = Counter(run_counts.counter_keys(run))
+        deltas[run_counts.counter_key(run, at, run_counts.RETRIED)] += 1
+        run_counts.increment(deltas)
     begun = create_bulk("delete")
-    BulkItem.delete().where(BulkItem.run_id == kept.id).execute()
-    assert work_off(tasks.queues, begun.id)["done"] == 2
+    BulkActionItem.delete().where(BulkActionItem.run_id == kept.id).execute()
+    assert process(tasks.queues, begun.id)["done"] == 2
     assert results(begun)[going.id] == ("refused", batch.NOT_ENDED)
     assert {run.id for run in Run.select()} == {kept.id, going.id}
     assert [run.run_id for run in Attempt.select()] == [run.run_id for run in LogLine.select()] == [kept.id]
-    kept_for_ever = RunCount.span == run_counts.EVER
+    kept_for_ever = RunCount.span == run_counts.ALL_TIME
     left = {(row.span, row.what): row.count for row in RunCount.select().where(~kept_for_ever) if row.count}
     for span in run_counts.SPANS:
         for what in ("succeeded", "waited", "ran", "retried"):
@@ -266,7 +269,7 @@ class Killed(BaseException):
 def test_interrupted_batch_is_finished_by_the_next_execution(
     each_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 2)
+    monkeypatch.setattr(bulk, "BATCH_SIZE", 2)
     failed = [create_run(TASK, "failed", enqueued_at=now() - timedelta(minutes=9 - number)) for number in range(5)]
     begun = create_bulk("retry")
 
@@ -275,13 +278,13 @@ def test_interrupted_batch_is_finished_by_the_next_execution(
 
     monkeypatch.setattr(bulk, "finish_batch", killed)
     with pytest.raises(Killed):  # both of the first batch are back in their queue, and nobody has written it down
-        work_off(tasks.queues, begun.id)
+        process(tasks.queues, begun.id)
     assert Counter(state for state, _ in results(begun).values()) == {"doing": 2, "waiting": 3}
     monkeypatch.undo()
-    assert work_off(tasks.queues, begun.id) == {"done": 5, "refused": 0, "total": 5}
+    assert process(tasks.queues, begun.id) == {"done": 5, "refused": 0, "total": 5}
     assert set(results(begun).values()) == {("done", None)}
     assert tasks.light.storage.messages.count_waiting() == 5
-    assert work_off(tasks.queues, begun.id) == {"done": 5, "refused": 0, "total": 5}
+    assert process(tasks.queues, begun.id) == {"done": 5, "refused": 0, "total": 5}
     assert {Run.get_by_id(run.id).state for run in failed} == {"waiting"}
 
 
@@ -293,17 +296,17 @@ def test_interrupted_cancel_or_delete_is_finished_by_the_next_execution(
         create_run(TASK, "failed")
     else:
         tasks.get_cleanup_statistics()
-        batch.write_down(tasks.queues)
+        batch.flush_events(tasks.queues)
     begun = create_bulk(verb)
     with monkeypatch.context() as broken:
         broken.setattr(bulk, "finish_batch", lambda *_args: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
-            work_off(tasks.queues, begun.id)
-    assert work_off(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
+            process(tasks.queues, begun.id)
+    assert process(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
 
 
 def test_concurrent_executions_handle_each_run_once(each_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 2)
+    monkeypatch.setattr(bulk, "BATCH_SIZE", 2)
     for _ in range(6):
         create_run(TASK, "failed")
     begun, done = create_bulk("retry"), []
@@ -312,19 +315,19 @@ def test_concurrent_executions_handle_each_run_once(each_database: str, monkeypa
     def in_the_middle(queues: Any, run_ids: list[str], by: Requester) -> dict[str, str]:
         done.extend(run_ids)
         if len(done) == 2:
-            monkeypatch.setattr(bulk, "take_back", lambda *_args: [])
-            work_off(tasks.queues, begun.id)
+            monkeypatch.setattr(bulk, "reset_claimed", lambda *_args: [])
+            process(tasks.queues, begun.id)
         return inner(queues, run_ids, by)
 
     monkeypatch.setitem(bulk.HANDLERS, "retry", in_the_middle)
-    work_off(tasks.queues, begun.id)
+    process(tasks.queues, begun.id)
     assert len(done) == len(set(done)) == 6
     assert tasks.light.storage.messages.count_waiting() == 6
-    assert (Bulk.get().done, Bulk.get().refused) == (6, 0)
+    assert (BulkAction.get().done, BulkAction.get().refused) == (6, 0)
 
 
 def test_stopped_bulk_leaves_the_remaining_runs_alone(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 2)
+    monkeypatch.setattr(bulk, "BATCH_SIZE", 2)
     for _ in range(6):
         create_run(TASK, "failed")
     begun = create_bulk("retry")
@@ -334,7 +337,7 @@ def test_stopped_bulk_leaves_the_remaining_runs_alone(operator: Browser, monkeyp
         progress.append((done, total))
         operator.send(f"/bulk/{begun.id}/stop")
 
-    work_off(tasks.queues, begun.id, after_the_first_batch)
+    process(tasks.queues, begun.id, after_the_first_batch)
     assert progress == [(2, 6), (4, 6)]
     assert Counter(state for state, _ in results(begun).values()) == {"done": 4, "skipped": 2}
     html = operator.get(f"/bulk/{begun.id}?state=skipped").text
@@ -352,7 +355,7 @@ def test_bulk_is_not_stored_when_its_task_cannot_be_enqueued(
     del form["run"]
     monkeypatch.setattr(bulk_deeds, "TASK", "no_such_task")
     assert operator.send("/bulk", **form).status_code == 404
-    assert (Bulk.select().count(), BulkItem.select().count()) == (0, 0)
+    assert (BulkAction.select().count(), BulkActionItem.select().count()) == (0, 0)
 
 
 # --- pages ---------------------------------------------------------------------------------------------------
@@ -362,7 +365,7 @@ def test_items_are_paged_and_filtered_by_result(operator: Browser) -> None:
     for _ in range(70):
         create_run(TASK, "failed")
     begun = create_bulk("retry")
-    BulkItem.update(state="refused", reason=batch.NOT_ENDED).where(BulkItem.number <= 3).execute()
+    BulkActionItem.update(state="refused", reason=batch.NOT_ENDED).where(BulkActionItem.number <= 3).execute()
     url, seen = f"/bulk/{begun.id}", []
     while url:
         html = operator.get(url).text
@@ -378,16 +381,16 @@ def test_items_are_paged_and_filtered_by_result(operator: Browser) -> None:
 def test_old_bulks_are_deleted(each_database: str) -> None:
     create_run(TASK, "failed")
     old, new = create_bulk("retry"), create_bulk("retry")
-    Bulk.update(created_at=now() - timedelta(days=31)).where(Bulk.id == old.id).execute()
-    bulk.forget(now() - bulk.KEPT)
-    assert [row.id for row in Bulk.select()] == [item.bulk_id for item in BulkItem.select()] == [new.id]
+    BulkAction.update(created_at=now() - timedelta(days=31)).where(BulkAction.id == old.id).execute()
+    bulk.delete_older(now() - bulk.RETENTION)
+    assert [row.id for row in BulkAction.select()] == [item.bulk_id for item in BulkActionItem.select()] == [new.id]
 
 
 def test_bulk_delete_takes_few_statements(each_database: str, count_statements: Callable[[], int]) -> None:
     for _ in range(150):
         create_run(TASK, "failed")
     begun = create_bulk("delete")
-    work_off(tasks.queues, begun.id)
+    process(tasks.queues, begun.id)
     assert Run.select().count() == 0
     assert count_statements() < 150
 

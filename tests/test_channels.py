@@ -15,7 +15,7 @@ from flask import Flask
 from receivers import Mailbox, WebhookReceiver, create_certificate, run_mailbox, run_webhook_receiver
 
 from admin.alerts import channels, delivery
-from admin.alerts.channels import NotSent
+from admin.alerts.channels import DeliveryFailed
 from config import settings
 from engine.models import now
 from engine.monitor import alerts
@@ -52,8 +52,8 @@ def receiver(change_settings: ChangeSettings) -> Iterator[WebhookReceiver]:
 
 def create_notice(channel: str = "webhook", rule: str = "unserved", subject: str = "heavy", **facts: Any) -> Notice:
     at = now()
-    alerts.fire(Signal(rule, subject, facts.pop("value", 1), {"waiting": 3, **facts}), at, [channel], at)
-    return alerts.newest(1)[0]
+    alerts.open_alert(Signal(rule, subject, facts.pop("value", 1), {"waiting": 3, **facts}), at, [channel], at)
+    return alerts.newest_notices(1)[0]
 
 
 def smtp_url(box: Mailbox, user: str = "", scheme: str = "smtp", host: str = "127.0.0.1") -> str:
@@ -68,7 +68,7 @@ def test_webhook_body_serves_slack_and_programs(
 ) -> None:
     change_settings(environment="production", console_url="https://dewey.example.org")
     notice = create_notice()
-    channels.send(notice)
+    channels.send_notice(notice)
     [post] = receiver.posts
     link = "https://dewey.example.org/workers"
     assert post.path == "/services/T0/a-secret-path?key=hunter2"
@@ -89,7 +89,7 @@ def test_webhook_body_serves_slack_and_programs(
 
 
 def test_webhook_is_signed_with_a_timestamp(app_context: Flask, receiver: WebhookReceiver) -> None:
-    channels.send(create_notice())
+    channels.send_notice(create_notice())
     [post] = receiver.posts
     at, signature = (part.partition("=")[2] for part in post.headers["Dewey-Signature"].split(","))
     assert abs(time.time() - int(at)) < 30
@@ -103,7 +103,7 @@ def test_webhook_without_a_secret_is_unsigned(
     app_context: Flask, receiver: WebhookReceiver, change_settings: ChangeSettings
 ) -> None:
     change_settings(alert_webhook_secret="")
-    channels.send(create_notice())
+    channels.send_notice(create_notice())
     assert "Dewey-Signature" not in receiver.posts[0].headers
 
 
@@ -112,8 +112,8 @@ def test_error_or_redirect_of_the_receiver_is_not_sent(
     app_context: Flask, receiver: WebhookReceiver, status: int, location: str
 ) -> None:
     receiver.status, receiver.location = status, location
-    with pytest.raises(NotSent, match=f"the receiver answers {status}"):
-        channels.send(create_notice())
+    with pytest.raises(DeliveryFailed, match=f"the receiver answers {status}"):
+        channels.send_notice(create_notice())
     assert len(receiver.posts) == 1
 
 
@@ -133,9 +133,11 @@ def test_send_errors_contain_no_secret(
         smtp_url=f"smtp://me:hunter2@127.0.0.1:{port}",
     )
     with caplog.at_level("DEBUG"):
-        for tried in delivery.try_channels():
+        for tried in delivery.send_test():
             assert tried.error == "Connection refused"
-    output = caplog.text + "".join(capsys.readouterr()) + "".join(notice.error or "" for notice in alerts.newest(9))
+    output = (
+        caplog.text + "".join(capsys.readouterr()) + "".join(notice.error or "" for notice in alerts.newest_notices(9))
+    )
     assert "Connection refused" in output
     assert "hunter2" not in output and "hunter2" not in repr(channels.settings)
 
@@ -144,7 +146,7 @@ def test_notice_is_in_the_configured_language(
     app_context: Flask, receiver: WebhookReceiver, change_settings: ChangeSettings
 ) -> None:
     change_settings(language="ru")
-    channels.send(create_notice(waiting=0))
+    channels.send_notice(create_notice(waiting=0))
     assert "heavy" in receiver.texts[0] and "Nobody" not in receiver.texts[0]
 
 
@@ -160,7 +162,7 @@ def test_mail_goes_to_all_recipients(app_context: Flask, change_settings: Change
             environment="production",
             console_url="https://dewey.example.org",
         )
-        channels.send(create_notice("email"))
+        channels.send_notice(create_notice("email"))
     [mail], [to] = box.mails, box.to
     assert to == ["ann@example.org", "bob@example.org"]
     assert (mail["From"], mail["To"]) == ("dewey@example.org", "ann@example.org, bob@example.org")
@@ -177,17 +179,17 @@ def test_password_is_sent_only_over_an_encrypted_connection(
     to = {"alert_email_to": ("ann@example.org",), "alert_email_from": "dewey@example.org"}
     with run_mailbox(certificate, login=True) as box:
         change_settings(**to, smtp_url=smtp_url(box, "dewey:hunter%202@", host="localhost"))
-        with pytest.raises(NotSent, match="certificate is not trusted"):
-            channels.send(create_notice("email"))
+        with pytest.raises(DeliveryFailed, match="certificate is not trusted"):
+            channels.send_notice(create_notice("email"))
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        channels.send(create_notice("email", subject="light"))
+        channels.send_notice(create_notice("email", subject="light"))
     assert (box.users, box.encrypted) == (["dewey"], [True])
     assert len(box.mails) == 1
     monkeypatch.setattr(channels, "is_loopback", lambda host: False)
     with run_mailbox(login=True) as box:
         change_settings(**to, smtp_url=smtp_url(box, "dewey:hunter%202@"))
-        with pytest.raises(NotSent, match="does not encrypt, so it gets no password"):
-            channels.send(create_notice("email", subject="normal"))
+        with pytest.raises(DeliveryFailed, match="does not encrypt, so it gets no password"):
+            channels.send_notice(create_notice("email", subject="normal"))
         assert not box.users and not box.mails
 
 
@@ -195,8 +197,8 @@ def test_mail_server_error_is_reported_by_its_code(app_context: Flask, change_se
     with run_mailbox() as box:
         box.answer = "554 hunter2 is not welcome"
         change_settings(alert_email_to=("a@example.org",), alert_email_from="d@example.org", smtp_url=smtp_url(box))
-        with pytest.raises(NotSent, match=r"^the mail server answers 554$"):
-            channels.send(create_notice("email"))
+        with pytest.raises(DeliveryFailed, match=r"^the mail server answers 554$"):
+            channels.send_notice(create_notice("email"))
 
 
 # --- when ----------------------------------------------------------------------------------------------------
@@ -206,16 +208,16 @@ def test_unavailable_receiver_is_retried_with_growing_pauses(app_context: Flask,
     notice, pauses = create_notice(), []
     receiver.status = 503
     for _ in range(9):
-        notice = alerts.newest(1)[0]
-        assert delivery.send(notice) is False
-        after = alerts.newest(1)[0]
+        notice = alerts.newest_notices(1)[0]
+        assert delivery.deliver_notice(notice) is False
+        after = alerts.newest_notices(1)[0]
         pauses.append(round((after.due_at - now()).total_seconds()))
     assert pauses == [10, 20, 40, 80, 160, 320, 600, 600, 600]
     assert after.error == "the receiver answers 503" and after.tries == 9
-    assert delivery.deliver(now()) == 0  # not due
+    assert delivery.deliver_due(now()) == 0  # not due
     receiver.status = 200
-    assert delivery.deliver(now() + timedelta(minutes=11)) == 1
-    assert alerts.newest(1)[0].state == "sent"
+    assert delivery.deliver_due(now() + timedelta(minutes=11)) == 1
+    assert alerts.newest_notices(1)[0].state == "sent"
     assert len(receiver.posts) == 10
 
 
@@ -223,51 +225,51 @@ def test_failing_notice_does_not_delay_the_others(app_context: Flask, receiver: 
     for number in range(5):
         create_notice(subject=f"queue {number}")
     receiver.status = 503
-    assert delivery.deliver(now()) == 0
+    assert delivery.deliver_due(now()) == 0
     assert len(receiver.posts) == 1
     receiver.status = 200
-    assert delivery.deliver(now()) == 4
-    assert delivery.deliver(now() + timedelta(minutes=1)) == 1
+    assert delivery.deliver_due(now()) == 4
+    assert delivery.deliver_due(now() + timedelta(minutes=1)) == 1
 
 
 def test_notice_is_abandoned_after_a_day(app_context: Flask, receiver: WebhookReceiver) -> None:
     receiver.status = 503
     notice = create_notice()
     Notice.update(created_at=now() - timedelta(hours=25)).where(Notice.id == notice.id).execute()
-    delivery.send(alerts.newest(1)[0])
-    assert alerts.newest(1)[0].state == "failed"
-    assert delivery.deliver(now() + timedelta(days=1)) == 0
+    delivery.deliver_notice(alerts.newest_notices(1)[0])
+    assert alerts.newest_notices(1)[0].state == "failed"
+    assert delivery.deliver_due(now() + timedelta(days=1)) == 0
 
 
 def test_concurrent_senders_send_a_notice_once(app_context: Flask, receiver: WebhookReceiver) -> None:
     create_notice()
-    [first_copy], [second_copy] = alerts.due(now()), alerts.due(now())
-    assert [delivery.send(first_copy), delivery.send(second_copy)] == [True, False]
+    [first_copy], [second_copy] = alerts.due_notices(now()), alerts.due_notices(now())
+    assert [delivery.deliver_notice(first_copy), delivery.deliver_notice(second_copy)] == [True, False]
     assert len(receiver.posts) == 1
 
 
 def test_lapsed_claim_is_sent_by_another_watcher(app_context: Flask, receiver: WebhookReceiver) -> None:
     notice = create_notice()
-    assert alerts.claim(notice, now())
-    assert delivery.deliver(now() + timedelta(seconds=100)) == 0
-    assert delivery.deliver(now() + alerts.CLAIM + timedelta(seconds=1)) == 1
+    assert alerts.claim_notice(notice, now())
+    assert delivery.deliver_due(now() + timedelta(seconds=100)) == 0
+    assert delivery.deliver_due(now() + alerts.CLAIM_TIME + timedelta(seconds=1)) == 1
     assert [post.json["id"] for post in receiver.posts] == [notice.id]
 
 
 def test_resolved_notice_follows_its_fired_notice(app_context: Flask, receiver: WebhookReceiver) -> None:
     create_notice()
     receiver.status = 503
-    delivery.deliver(now())
+    delivery.deliver_due(now())
     [alert] = alerts.open_alerts()
-    alerts.resolve(alert, now() + timedelta(minutes=12), now())
+    alerts.resolve_alert(alert, now() + timedelta(minutes=12), now())
     receiver.status = 200
     receiver.posts.clear()
-    assert delivery.deliver(now()) == 0  # the first one pauses, and the second waits for it
+    assert delivery.deliver_due(now()) == 0  # the first one pauses, and the second waits for it
     for _ in range(2):
-        delivery.deliver(now() + timedelta(minutes=5))
+        delivery.deliver_due(now() + timedelta(minutes=5))
     assert [post.json["event"] for post in receiver.posts] == ["fired", "resolved"]
     assert receiver.texts[1].startswith("Resolved after 12 min: Nobody serves heavy; 3 runs wait.")
 
 
 def test_channels_use_the_program_settings() -> None:
-    assert channels.settings is settings and channels.channels() == []
+    assert channels.settings is settings and channels.configured_channels() == []

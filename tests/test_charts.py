@@ -9,7 +9,7 @@ from flask import Flask
 from admin.display import bar_chart
 from admin.display.bar_chart import Chart
 from admin.operations.statistics import WINDOWS
-from engine.history.run_counts import Slot
+from engine.history.run_counts import Bucket
 
 NOON = datetime(2026, 6, 10, 12, 7, tzinfo=UTC)
 
@@ -19,9 +19,9 @@ def chart_at(app: Flask, zone: str, as_of: datetime, hours: int) -> Chart:
     window = next(window for window in WINDOWS if window.hours == hours)
     last = int(as_of.timestamp()) // window.step * window.step
     starts = range(last - window.step * (window.bars - 1), last + 1, window.step)
-    slots = [Slot(datetime.fromtimestamp(start, UTC), Counter()) for start in starts]
+    slots = [Bucket(datetime.fromtimestamp(start, UTC), Counter()) for start in starts]
     with app.test_request_context(headers={"Cookie": f"zone={zone}"}):
-        return bar_chart.runs(slots, window.step, as_of)
+        return bar_chart.runs_chart(slots, window.step, as_of)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "Pacific/Honolulu", "Pacific/Kiritimati"])

@@ -18,13 +18,13 @@ from thread_worker import make_cleanup_fail, process_one_run
 from waiting import wait_until
 
 import tasks
-from admin.auth.passwords import matches
+from admin.auth.passwords import verify_password
 from engine.broker.sqlite.storage import SqliteStorage
-from engine.database import release
+from engine.database import release_connection
 from engine.models import Run, now
 from engine.monitor import status
-from engine.monitor.consumers import worker_name
-from models import AuditEntry, Operator, OwnTable, Token, User
+from engine.monitor.consumers import full_worker_name
+from models import AuditEntry, CreatedTable, Operator, Token, User
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_sample_library_is_loaded_once(installation: Installation) -> None:
 
 
 def test_sample_library_is_refused_in_adopted_tables(installation: Installation) -> None:
-    OwnTable.delete().execute()
+    CreatedTable.delete().execute()
     result = installation.flask("demo")
     assert (result.returncode, User.select().count(), AuditEntry.select().count()) == (1, 0, 0)
     assert re.fullmatch(r"dewey: .+\n", result.stderr)
@@ -86,14 +86,14 @@ def test_new_operator_password_is_on_the_last_line(installation: Installation) -
     assert made.returncode == 0
     operator = Operator.get()
     assert (operator.email, operator.role) == ("ann@example.org", "operator")
-    assert matches(made.stdout.splitlines()[-1], operator.password_hash)
+    assert verify_password(made.stdout.splitlines()[-1], operator.password_hash)
 
 
 def test_password_is_read_from_standard_input(installation: Installation) -> None:
     typed = "correct horse battery\n"
     made = installation.flask("operator", "create", "a@b.c", "--role", "viewer", "--password-stdin", typed=typed)
     assert (made.returncode, made.stdout) == (0, "a@b.c may sign in as viewer.\n")
-    assert matches("correct horse battery", Operator.get().password_hash)
+    assert verify_password("correct horse battery", Operator.get().password_hash)
 
 
 def test_empty_password_is_too_short(installation: Installation) -> None:
@@ -217,7 +217,7 @@ def test_wait_ends_when_the_run_ends_without_a_result(
         run_id = wait_until(lambda: (run := Run.get_or_none()) and run.id)
         end(tasks.light.storage, run_id)
         tasks.light.storage.close()
-        release()
+        release_connection()
 
     with ThreadPoolExecutor(1) as other:
         ending, began = other.submit(end_it), time.monotonic()
@@ -269,7 +269,7 @@ def test_status_distinguishes_a_quiet_consumer_from_none(app: Flask) -> None:
     result = app.test_cli_runner().invoke(args=["status"])
     states = dict(re.split(r"  +", line)[:2] for line in result.stdout.splitlines()[1:])
     assert (result.exit_code, states) == (1, {"heavy": "quiet", "normal": "live", "light": "no live worker"})
-    assert status.readiness(tasks.queues)[:2] == [
+    assert status.check_readiness(tasks.queues)[:2] == [
         "no live worker on heavy: its consumer is quiet", "no live worker on light",
     ]  # fmt: skip
 
@@ -288,7 +288,7 @@ def test_inspect_registered_lists_tasks_of_each_live_consumer(app: Flask) -> Non
         return app.test_cli_runner().invoke(args=["inspect", "registered"]).output
 
     assert inspect_registered() == "none\n"
-    names = [worker_name(create_consumer("light")) for _ in range(2)]
+    names = [full_worker_name(create_consumer("light")) for _ in range(2)]
     create_consumer("light", stopped_at=now())
     for name in names:
         assert re.search(

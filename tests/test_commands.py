@@ -20,7 +20,7 @@ from installation import Installation
 from waiting import wait_until
 
 from admin.cli.generated import GROUPS
-from admin.operations.queries import READS
+from admin.operations.queries import QUERIES
 from config import ROOT
 from engine.models import LogLine, Run, now
 from models import ReadingSession
@@ -39,18 +39,18 @@ def test_runs_list_has_the_filters_of_its_page(flask: RunFlask) -> None:
 #: Nouns whose lists have commands of their own.
 OTHER_NOUNS = ("operators", "tokens", "audit", "errors")
 #: Those that can be asked without a word, and whose commands are made from the table.
-READS_WITHOUT_PATH = [name for name, read in READS.items() if not read.in_path and read.noun not in OTHER_NOUNS]
+READS_WITHOUT_PATH = [name for name, read in QUERIES.items() if not read.in_path and read.noun not in OTHER_NOUNS]
 
 
 @pytest.mark.parametrize("name", [name for name in READS_WITHOUT_PATH if name != "bulk.preflight"])
 def test_json_output_equals_the_api(app: Flask, flask: RunFlask, name: str) -> None:
     create_run(state="failed", ended_at=now())
     create_session()
-    noun, verb = READS[name].noun, READS[name].verb
+    noun, verb = QUERIES[name].noun, QUERIES[name].verb
     headers = bearer_headers("admin")
 
     def answer() -> dict[str, Any]:
-        return app.test_client().get(f"/api/v1/admin{READS[name].path}", headers=headers).json
+        return app.test_client().get(f"/api/v1/admin{QUERIES[name].path}", headers=headers).json
 
     # What begins at a full minute or is due next may change between two answers.
     before, printed, after = answer(), json.loads(flask(GROUPS.get(noun, noun), verb, "--json")), answer()

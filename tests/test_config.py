@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config import QUEUES, ROOT, BadSetting, load
+from config import QUEUES, ROOT, InvalidSetting, load
 
 LONG_ENOUGH = "k" * 32
 
@@ -36,7 +36,7 @@ def read(tmp_path):
 
 
 def error_message(read, **environ):
-    with pytest.raises(BadSetting) as refused:
+    with pytest.raises(InvalidSetting) as refused:
         read(**environ)
     return str(refused.value)
 

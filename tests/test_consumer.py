@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from consumers import BIN, ROOT, Consumer, consumer, share_with_consumers
+from consumers import BIN, ROOT, ConsumerProcess, consumer, share_with_consumers
 from sample_tasks import (
     allocate_memory,
     die,
@@ -37,8 +37,8 @@ from engine.broker.messages import Requester
 from engine.control import queues, runs
 from engine.database import database
 from engine.history import run_counts
-from engine.models import Attempt, Run, WorkerProcess
-from engine.queues.enqueue import asked_by
+from engine.models import Attempt, Consumer, Run
+from engine.queues.enqueue import requested_by
 
 
 @pytest.fixture(params=["sqlite", "redis and postgresql"])
@@ -49,7 +49,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
 
 
 @pytest.fixture
-def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Consumer]:
+def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[ConsumerProcess]:
     with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log") as running:
         yield running
 
@@ -59,8 +59,8 @@ def wait_for_run(run_id: str, state: str) -> Run:
     return wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == state)))
 
 
-def test_run_is_executed_and_recorded(serving: Consumer) -> None:
-    with asked_by(Requester("operator", "vera@example.org")):
+def test_run_is_executed_and_recorded(serving: ConsumerProcess) -> None:
+    with requested_by(Requester("operator", "vera@example.org")):
         result = echo({"answer": [42, None]})
     assert result.get(blocking=True, timeout=25) == {"answer": [42, None]}
     run = wait_for_run(result.id, "succeeded")
@@ -78,13 +78,13 @@ def test_run_is_executed_and_recorded(serving: Consumer) -> None:
     assert re.fullmatch(r"Worker-\d on \S+:\d+:\w+", attempt.worker)
 
 
-def test_result_is_kept_after_it_was_read(serving: Consumer) -> None:
+def test_result_is_kept_after_it_was_read(serving: ConsumerProcess) -> None:
     result = echo("kept")
     assert result.get(blocking=True, timeout=25) == "kept"
     assert probe.result(result.id) == "kept"
 
 
-def test_failing_run_is_retried_and_each_attempt_recorded(serving: Consumer, tmp_path: Path) -> None:
+def test_failing_run_is_retried_and_each_attempt_recorded(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     run = wait_for_run(fail(str(ledger)).id, "failed")
     assert (run.error, run.attempts, len(read_lines(ledger))) == ("ValueError: always", 3, 3)
@@ -92,30 +92,30 @@ def test_failing_run_is_retried_and_each_attempt_recorded(serving: Consumer, tmp
         (number, "failed", "ValueError: always") for number in (1, 2, 3)
     ]
     assert all('raise ValueError("always")' in attempt.traceback for attempt in run.history)
-    assert run_counts.totals(run.ended_at).counts == {"failed": 1, "again": 1, "retried": 2}
+    assert run_counts.load_totals(run.ended_at).counts == {"failed": 1, "again": 1, "retried": 2}
     assert "Retrying task in 0s (attempt 1/2)" in serving.log
     assert "Retrying task in 0s (attempt 2/2)" in serving.log
 
 
-def test_failed_task_may_set_its_own_result(serving: Consumer, tmp_path: Path) -> None:
+def test_failed_task_may_set_its_own_result(serving: ConsumerProcess, tmp_path: Path) -> None:
     result = fail_with_result(str(tmp_path))
     assert result.get(blocking=True, timeout=25) == {"error": "no luck"}
     assert wait_for_run(result.id, "failed").result == {"error": "no luck"}
 
 
-def test_task_that_exits_fails_and_its_worker_survives(serving: Consumer) -> None:
+def test_task_that_exits_fails_and_its_worker_survives(serving: ConsumerProcess) -> None:
     before = wait_until(lambda: len(pids := {process.pid for process in serving.children()}) == 3 and pids)
     assert wait_for_run(exit_task().id, "failed").error == "TaskExited: the task called sys.exit(3)"
     assert {process.pid for process in serving.children()} == before
 
 
-def test_run_enqueued_by_a_task_names_its_parent(serving: Consumer, tmp_path: Path) -> None:
+def test_run_enqueued_by_a_task_names_its_parent(serving: ConsumerProcess, tmp_path: Path) -> None:
     parent = enqueue_child(str(tmp_path / "ledger"))
     child = wait_for_run(parent.get(blocking=True, timeout=25), "succeeded")
     assert (child.parent_id, child.asked_by_kind, child.asked_by) == (parent.id, "run", parent.id)
 
 
-def test_run_of_a_killed_worker_is_redelivered(serving: Consumer, tmp_path: Path) -> None:
+def test_run_of_a_killed_worker_is_redelivered(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     result = hold(str(ledger))
     [[_, _, pid]] = wait_until(lambda: read_lines(ledger))
@@ -141,7 +141,7 @@ def test_task_that_kills_every_worker_ends_dead(environment: dict[str, str], tmp
         assert serving.process.poll() is None
 
 
-def test_unparseable_message_is_dead_lettered_and_blocks_no_other(serving: Consumer) -> None:
+def test_unparseable_message_is_dead_lettered_and_blocks_no_other(serving: ConsumerProcess) -> None:
     probe.storage.messages.write(Effects().enqueue("garbage", b"garbage", None))
     renamed = probe.serialize_task(echo.s(1)).replace(b"sample_tasks.echo", b"sample_tasks.gone")
     probe.storage.messages.write(Effects().enqueue("forged", renamed, None))
@@ -152,7 +152,7 @@ def test_unparseable_message_is_dead_lettered_and_blocks_no_other(serving: Consu
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_consumer_lets_its_running_task_finish(serving: Consumer, tmp_path: Path, how: int) -> None:
+def test_stopping_consumer_lets_its_running_task_finish(serving: ConsumerProcess, tmp_path: Path, how: int) -> None:
     ledger = tmp_path / "ledger"
     result = hold(str(ledger))
     wait_until(lambda: read_lines(ledger))
@@ -182,7 +182,7 @@ def test_unfinished_run_is_released_and_run_by_the_next_consumer(environment: di
         assert wait_for_run(result.id, "succeeded").deliveries == 2
 
 
-def test_children_end_with_a_killed_parent(serving: Consumer) -> None:
+def test_children_end_with_a_killed_parent(serving: ConsumerProcess) -> None:
     children = serving.children()
     os.kill(serving.pid, signal.SIGKILL)
     serving.process.wait()
@@ -204,12 +204,12 @@ def test_run_of_a_killed_consumer_is_redelivered_within_a_lease(environment: dic
             assert "is lost; what it held is back in the queue" in second.logged("is lost")
 
 
-def test_consumer_row_shows_running_tasks_and_its_stop(serving: Consumer, tmp_path: Path) -> None:
+def test_consumer_row_shows_running_tasks_and_its_stop(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     result = hold(str(ledger))
 
-    def busy() -> WorkerProcess | None:
-        return next((consumer_row for consumer_row in WorkerProcess.select() if consumer_row.running), None)
+    def busy() -> Consumer | None:
+        return next((consumer_row for consumer_row in Consumer.select() if consumer_row.running), None)
 
     row = wait_until(busy)
     facts = (row.queue, row.pid, row.worker_type, row.worker_count, row.periodic)
@@ -218,7 +218,7 @@ def test_consumer_row_shows_running_tasks_and_its_stop(serving: Consumer, tmp_pa
     assert row.rss_bytes > 10_000_000
     release(ledger)
     serving.stop()
-    row = WorkerProcess.get_by_id(row.id)
+    row = Consumer.get_by_id(row.id)
     assert row.stopped_at and row.running == [] and row.processed == 1
 
 
@@ -252,7 +252,7 @@ def test_log_lines_have_the_documented_prefix(environment: dict[str, str], tmp_p
         assert re.search(r"INFO/Worker-[12]\] Task sample_tasks\.echo", running.log)
 
 
-def test_unavailable_history_is_retried_and_logged_once(serving: Consumer) -> None:
+def test_unavailable_history_is_retried_and_logged_once(serving: ConsumerProcess) -> None:
     database.execute_sql("ALTER TABLE dewey_runs RENAME TO elsewhere")
     run_id = echo(1).id
     serving.logged("The recorder waits")
@@ -277,7 +277,7 @@ def test_log_level_is_the_setting_unless_an_option_overrides_it(
 ) -> None:
     log = tmp_path / "log"
     environment = {"DATA_DIR": str(tmp_path), "LOG_LEVEL": setting}
-    running = Consumer("sample_tasks.probe", "-k", "process", *options, environment=environment, log=log)
+    running = ConsumerProcess("sample_tasks.probe", "-k", "process", *options, environment=environment, log=log)
     try:
         wait_until(lambda: (tmp_path / "queue.db").exists() and len(running.children()) == 2)
         wait_until(lambda: expected in running.log)
@@ -289,7 +289,7 @@ def test_log_level_is_the_setting_unless_an_option_overrides_it(
 def test_log_may_be_json_in_a_file(tmp_path: Path) -> None:
     environment = {"DATA_DIR": str(tmp_path), "LOG_FORMAT": "json"}
     target = tmp_path / "consumer.log"
-    running = Consumer(
+    running = ConsumerProcess(
         "sample_tasks.probe", "-k", "process", "-l", str(target), environment=environment, log=tmp_path / "out"
     )
     try:
@@ -301,7 +301,7 @@ def test_log_may_be_json_in_a_file(tmp_path: Path) -> None:
     assert running.log == ""
 
 
-def test_soft_limit_raises_an_exception_the_task_cannot_swallow(serving: Consumer, tmp_path: Path) -> None:
+def test_soft_limit_raises_an_exception_the_task_cannot_swallow(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     run = wait_for_run(exceed_soft_limit(str(ledger)).id, "failed")
     assert run.error == "TaskTimeout: the soft time limit of 0.5 s has passed"
@@ -309,7 +309,7 @@ def test_soft_limit_raises_an_exception_the_task_cannot_swallow(serving: Consume
     assert 500 <= run.run_ms < 10_000
 
 
-def test_hard_limit_kills_the_worker_and_fails_the_attempt(serving: Consumer, tmp_path: Path) -> None:
+def test_hard_limit_kills_the_worker_and_fails_the_attempt(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     run = wait_for_run(hang(str(ledger)).id, "failed")
     assert run.error == "HardTimeLimit: the time limit of 2 s has passed; the worker was killed"
@@ -319,13 +319,13 @@ def test_hard_limit_kills_the_worker_and_fails_the_attempt(serving: Consumer, tm
 
 
 @pytest.mark.alone
-def test_running_task_is_cancelled_quickly(serving: Consumer, tmp_path: Path) -> None:
+def test_running_task_is_cancelled_quickly(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     result = work(str(ledger), 30)
     wait_until(lambda: read_lines(ledger))
     before = {process.pid for process in serving.children()}
     started = time.monotonic()
-    assert runs.cancel({"probe": probe}, result.id, Requester("cli", "vera")) == "running"
+    assert runs.cancel_run({"probe": probe}, result.id, Requester("cli", "vera")) == "running"
     assert wait_for_run(result.id, "cancelled").error == "CancelExecution: cancelled by vera"
     assert time.monotonic() - started < 4
     assert [line[0] for line in read_lines(ledger)] == ["start"]
@@ -333,33 +333,33 @@ def test_running_task_is_cancelled_quickly(serving: Consumer, tmp_path: Path) ->
     assert echo("after").get(blocking=True, timeout=25) == "after"
 
 
-def test_task_that_ignores_its_cancel_loses_its_worker(serving: Consumer, tmp_path: Path) -> None:
+def test_task_that_ignores_its_cancel_loses_its_worker(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     result = ignore_signals(str(ledger))
     wait_until(lambda: read_lines(ledger))
-    runs.cancel({"probe": probe}, result.id, Requester("cli", "vera"))
+    runs.cancel_run({"probe": probe}, result.id, Requester("cli", "vera"))
     run = wait_for_run(result.id, "cancelled")
     assert run.error == "CancelExecution: cancelled by vera; the worker was killed"
     assert [attempt.state for attempt in run.history] == ["cancelled"]
 
 
-def test_failed_run_is_retried_under_its_id_with_further_attempts(serving: Consumer, tmp_path: Path) -> None:
+def test_failed_run_is_retried_under_its_id_with_further_attempts(serving: ConsumerProcess, tmp_path: Path) -> None:
     run = wait_for_run(fail(str(tmp_path / "ledger")).id, "failed")
-    runs.retry({"probe": probe}, run.id, Requester("cli", "vera"))
+    runs.retry_run({"probe": probe}, run.id, Requester("cli", "vera"))
     wait_until(lambda: len(read_lines(tmp_path / "ledger")) == 6)
     run = wait_for_run(run.id, "failed")
     assert [attempt.attempt for attempt in run.history] == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(exceptions.NotPossible):
-        runs.cancel({"probe": probe}, run.id, Requester("cli", "vera"))
+    with pytest.raises(exceptions.InvalidState):
+        runs.cancel_run({"probe": probe}, run.id, Requester("cli", "vera"))
 
 
-def test_paused_or_purged_queue_starts_no_run(serving: Consumer) -> None:
-    queues.pause(probe, by=Requester("cli", "vera"))
+def test_paused_or_purged_queue_starts_no_run(serving: ConsumerProcess) -> None:
+    queues.pause_queue(probe, by=Requester("cli", "vera"))
     results = [echo(number) for number in range(3)]
-    assert queues.purge(probe, Requester("cli", "vera")) == 3
+    assert queues.purge_queue(probe, Requester("cli", "vera")) == 3
     assert [wait_for_run(result.id, "cancelled").error for result in results] == ["cancelled by vera"] * 3
     waiting = echo("waiting")
-    queues.resume(probe)
+    queues.resume_queue(probe)
     assert waiting.get(blocking=True, timeout=25) == "waiting"
 
 

@@ -83,7 +83,9 @@ def scraped(app: Flask) -> dict[str, set[str]]:
     for queue in tasks.queues:
         create_consumer(queue)
     for state in ("succeeded", "failed"):
-        run_counts.add(Counter(run_counts.keys_of(create_run(state=state, ended_at=now(), wait_ms=3.0, run_ms=4.0))))
+        run_counts.increment(
+            Counter(run_counts.counter_keys(create_run(state=state, ended_at=now(), wait_ms=3.0, run_ms=4.0)))
+        )
     tasks.get_cleanup_statistics(hours=3)
     tasks.light.storage.deliveries.settle_and_claim("c1", "Worker-1", False, "{}")
     Tick.create(task="close_abandoned_sessions", due_at=now(), queue="light", state="missed", seen_at=now())
@@ -167,7 +169,7 @@ def test_promtool_accepts_every_dashboard_expression(promtool: str, tmp_path: Pa
 
 def test_promtool_accepts_a_scrape(promtool: str, app: Flask) -> None:
     with database.atomic():
-        run_counts.add(Counter(run_counts.keys_of(create_run(ended_at=now(), wait_ms=3.0, run_ms=4.0))))
+        run_counts.increment(Counter(run_counts.counter_keys(create_run(ended_at=now(), wait_ms=3.0, run_ms=4.0))))
     client = app.test_client()
     client.get("/healthz")
     run_checked([promtool, "check", "metrics"], client.get("/metrics").text)

@@ -10,9 +10,9 @@ from receivers import WebhookReceiver, run_webhook_receiver
 
 import tasks
 from admin.alerts import channels, database_outage, delivery
-from admin.alerts.database_outage import Blackout
+from admin.alerts.database_outage import DatabaseOutage
 from config import parse_quiet_hours
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.models import now
 from engine.monitor import alerts
 from engine.monitor.alerts import Alert
@@ -30,7 +30,7 @@ def receiver(sqlite_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookReceiver) -> None:
-    at, both = now(), (Blackout(), Blackout())
+    at, both = now(), (DatabaseOutage(), DatabaseOutage())
     for minutes in (0, 0.5, 0.9):
         for notice in both:
             notice.goes_on(at + minutes * MINUTE)
@@ -43,9 +43,12 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
         notice.ends(at + 12 * MINUTE)
     [alert] = Alert.select()
     assert (alert.rule, alert.began_at, alert.ended_at) == ("database", at, at + 12 * MINUTE)
-    assert delivery.deliver(at + 12 * MINUTE) == 1
+    assert delivery.deliver_due(at + 12 * MINUTE) == 1
     assert receiver.texts[1].startswith("Resolved after 12 min: The database cannot be reached.")
-    assert [(notice.event, notice.state) for notice in alerts.newest(9)] == [("resolved", "sent"), ("fired", "sent")]
+    assert [(notice.event, notice.state) for notice in alerts.newest_notices(9)] == [
+        ("resolved", "sent"),
+        ("fired", "sent"),
+    ]
     for notice in both:
         notice.goes_on(at + 20 * MINUTE)
         notice.ends(at + 20.5 * MINUTE)
@@ -53,7 +56,7 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
 
 
 def test_notice_is_retried_while_the_receiver_is_unavailable(receiver: WebhookReceiver) -> None:
-    at, outage = now(), Blackout(timedelta(0))
+    at, outage = now(), DatabaseOutage(timedelta(0))
     receiver.status = 503
     outage.goes_on(at)
     outage.goes_on(at + MINUTE)
@@ -65,19 +68,19 @@ def test_notice_is_retried_while_the_receiver_is_unavailable(receiver: WebhookRe
 
 def test_outage_is_reported_once_without_the_broker(receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_args: object, **_more: object) -> bool:
-        raise BrokerAway("no answer")
+        raise BrokerUnavailable("no answer")
 
     monkeypatch.setattr(tasks.light.storage.results, "put_new", away)
-    at, notice = now(), Blackout(timedelta(0))
+    at, notice = now(), DatabaseOutage(timedelta(0))
     for minutes in range(5):
         notice.goes_on(at + minutes * MINUTE)
     assert len(receiver.posts) == 1
     notice.ends(at + 5 * MINUTE)
-    assert [notice.event for notice in alerts.newest(9)] == ["resolved", "fired"]
+    assert [notice.event for notice in alerts.newest_notices(9)] == ["resolved", "fired"]
 
 
 def test_outage_notice_waits_in_quiet_hours(receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     all_day = parse_quiet_hours("00:00-23:59:59.999999")
     monkeypatch.setattr(delivery, "settings", replace(delivery.settings, alert_quiet_hours=all_day))
-    Blackout(timedelta(0)).goes_on(now())
+    DatabaseOutage(timedelta(0)).goes_on(now())
     assert receiver.posts == []

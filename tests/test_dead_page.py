@@ -9,7 +9,7 @@ from budget import measure_cost
 from factories import create_run
 
 import tasks
-from admin.pages.blueprint import ROWS
+from admin.pages.blueprint import ROWS_PER_PAGE
 from engine.broker.deliveries import Delivery
 from engine.broker.effects import Effects
 from engine.broker.redis.storage import RedisStorage
@@ -45,7 +45,7 @@ def create_dead_letter(
     taken = queue.storage.deliveries.settle_and_claim(CONSUMER, WORKER, False, "{}").claimed
     assert taken and taken.run_id == run_id
     queue.storage.deliveries.dead_letter(CONSUMER, taken, reason)
-    writer.write_down(queue)
+    writer.flush_events(queue)
     return run_id
 
 
@@ -54,7 +54,7 @@ def create_killed_run(hours: int = 24) -> str:
     run_id = str(tasks.get_cleanup_statistics(hours).id)
     assert isinstance(tasks.light.storage.deliveries.settle_and_claim(CONSUMER, WORKER, False, "{}").claimed, Delivery)
     tasks.light.storage.deliveries.release(CONSUMER, None, f"{WORKER} died (signal 9)", 1)
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     return run_id
 
 
@@ -104,7 +104,7 @@ def test_pages_neither_skip_nor_repeat_dead_letters_of_the_same_time(operator: B
     expected = set()
     for name in ("light", "heavy"):
         queue = tasks.queues[name]
-        for number in range(ROWS):
+        for number in range(ROWS_PER_PAGE):
             expected.add(f"{name}-{number}")
             queue.storage.messages.write(Effects().enqueue(f"{name}-{number}", b"garbage"))
             queue.storage.deliveries.settle_and_claim(CONSUMER, f"Worker-{number}", False, "{}")
@@ -115,9 +115,9 @@ def test_pages_neither_skip_nor_repeat_dead_letters_of_the_same_time(operator: B
         ids += run_ids(html)
         older = re.search(r'href="([^"]+)" rel="next"', html)
         url = older[1].replace("&amp;", "&") if older else ""
-    assert len(ids) == len(expected) == 2 * ROWS
+    assert len(ids) == len(expected) == 2 * ROWS_PER_PAGE
     assert set(ids) == expected
-    assert dead_letters.count(tasks.queues) == 2 * ROWS
+    assert dead_letters.count_dead(tasks.queues) == 2 * ROWS_PER_PAGE
 
 
 def test_invalid_cursor_is_rejected(operator: Browser) -> None:
@@ -128,7 +128,7 @@ def test_invalid_cursor_is_rejected(operator: Browser) -> None:
 def test_list_cost_does_not_grow_with_dead_letters(operator: Browser) -> None:
     create_killed_run()
     before = measure_cost(operator, "/dead")
-    for number in range(ROWS):
+    for number in range(ROWS_PER_PAGE):
         create_dead_letter(f"garbage-{number}", b"garbage")
     assert measure_cost(operator, "/dead") == before
 

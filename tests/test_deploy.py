@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from browsers import RunFlask, sign_in_browser
-from consumers import Consumer, consumer
+from consumers import ConsumerProcess, consumer
 from databases import bound_to_library
 from flask import Flask
 from sample_tasks import read_lines
@@ -20,10 +20,10 @@ import tasks
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.history import writer
-from engine.models import Run, WorkerProcess
+from engine.models import Consumer, Run
 from engine.queues import claim
 from engine.queues.queue import Queue
-from engine.version import host
+from engine.version import host_name
 
 KEY = "k" * 40
 
@@ -63,7 +63,7 @@ def task(queue: Queue, name: str, *args: Any) -> Any:
     return next(task_class for task_class in queue._registry._registry.values() if task_class.__name__ == name)(args)
 
 
-def start(stack: ExitStack, address: str, version: str, environment: dict[str, str], **options: str) -> Consumer:
+def start(stack: ExitStack, address: str, version: str, environment: dict[str, str], **options: str) -> ConsumerProcess:
     log = Path(environment["DATA_DIR"]) / f"{version}.log"
     settings = {**environment, "DEWEY_VERSION": version, **options}
     return stack.enter_context(consumer(address, environment=settings, log=log))
@@ -83,7 +83,8 @@ def test_rolling_deploy_loses_no_run(producer: Queue, environment: dict[str, str
         wait_until(lambda: states() == {"succeeded": 2 * many, "scheduled": many})
         waiting = Run.get_by_id(unknown[0].id)
         assert re.fullmatch(
-            rf"probe@{re.escape(host())} runs before-[01], which does not know this task; restart it", waiting.error
+            rf"probe@{re.escape(host_name())} runs before-[01], which does not know this task; restart it",
+            waiting.error,
         )
         assert read_lines(ledger) == []
         after = start(stack, "newer_sample_tasks.probe", "after", environment)
@@ -107,9 +108,9 @@ def test_unknown_task_is_dead_after_the_grace_and_names_the_old_consumer(
         run = producer.enqueue(task(producer, "newcomer", "nowhere", 1))
         wait_until(lambda: states() == {"scheduled": 1})
         wait_until(lambda: states() == {"dead": 1})
-        reason = f"probe@{host()} runs 86ec2c3, which does not know this task; restart it"
+        reason = f"probe@{host_name()} runs 86ec2c3, which does not know this task; restart it"
         assert Run.get_by_id(run.id).error == reason
-        started = WorkerProcess.get().started_at
+        started = Consumer.get().started_at
         assert (Run.get_by_id(run.id).ended_at - started).total_seconds() < 15
 
 
@@ -123,7 +124,7 @@ def create_rescheduled_run() -> str:
     older.storage, older.serializer = tasks.light.storage, tasks.light.serializer
     older.set_worker_identity("app-1:77:abcdef", "Worker-1")
     assert older.claimer.decode_task(older.claimer.claim()) is None
-    writer.write_down(older)
+    writer.flush_events(older)
     return run_id
 
 
@@ -140,7 +141,7 @@ def dead(app: Flask, monkeypatch: pytest.MonkeyPatch) -> str:
     return create_rescheduled_run()
 
 
-MESSAGE = f"light@{host()} runs 86ec2c3, which does not know this task; restart it"
+MESSAGE = f"light@{host_name()} runs 86ec2c3, which does not know this task; restart it"
 
 
 def test_why_and_run_json_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
@@ -155,7 +156,7 @@ def test_why_and_run_json_name_the_outdated_consumer(put_off: str, app: Flask, f
 def test_pages_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
     operator = sign_in_browser(app, "operator")
     page = " ".join(re.sub(r"<[^>]*>", " ", operator.get(f"/runs/{put_off}").text).split())
-    assert f"light@{host()} runs 86ec2c3, which does not know this task; restart it. The run waits until" in page
+    assert f"light@{host_name()} runs 86ec2c3, which does not know this task; restart it. The run waits until" in page
     assert "Put off: the consumer does not know the task" in page
     assert "Waiting for a consumer that knows the task" in page
     assert 'href="/workers/app-1:77:abcdef"' in operator.get(f"/runs/{put_off}").text

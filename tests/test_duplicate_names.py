@@ -10,7 +10,7 @@ import pytest
 
 from config import ROOT
 from engine.queues.queue import Queue
-from engine.queues.registry import SameName, share_names
+from engine.queues.registry import DuplicateName, share_names
 
 JOBS = """
 from tasks import {queue}
@@ -60,9 +60,9 @@ def test_task_name_is_free_after_unregistering(capsys: pytest.CaptureFixture[str
     first, second = Queue("first"), Queue("second")
     share_names([first, second])
     task = first.task()(nightly)
-    with pytest.raises(SameName):  # the same function: a name would have two queues
+    with pytest.raises(DuplicateName):  # the same function: a name would have two queues
         second.task()(nightly)
-    with pytest.raises(SameName):
+    with pytest.raises(DuplicateName):
         first.task(name="nightly")(lambda: None)
     with pytest.raises(ValueError, match="same identifier"):  # Huey's own word on a module that is executed again
         first.task()(nightly)

@@ -13,12 +13,12 @@ from engine.broker.sqlite.storage import SqliteStorage
 from engine.control.retention import prune
 from engine.control.runs import delete_ended
 from engine.history import error_groups, run_counts, writer
-from engine.history.error_groups import kind_of
-from engine.history.error_stats import tallies
+from engine.history.error_groups import fingerprint
+from engine.history.error_stats import load_error_counts
 from engine.models import Attempt, ErrorGroup, Run, RunCount, now
-from engine.monitor.status import troubles
-from engine.search.query_plan import Lookup
-from engine.search.run_search import everything, find
+from engine.monitor.status import load_problems
+from engine.search.query_plan import RunQuery
+from engine.search.run_search import all_matching, search_runs
 
 
 @pytest.fixture(autouse=True)
@@ -62,19 +62,19 @@ def record_failure(
     next_at = at.timestamp() + 60 if state == "retrying" else None
     event = event_json("ended", run_id, at.timestamp(), **facts, **rest, traceback=trace, next_at=next_at)
     probe.storage.messages.write(Effects().event(event))
-    writer.write_down(probe)
+    writer.flush_events(probe)
 
 
 # --- what is alike -------------------------------------------------------------------------------------------
 
 
 def test_moved_lines_and_numbers_keep_the_fingerprint() -> None:
-    original = kind_of("echo", "ValueError: book 7 at 0x7f31", traceback(line=7, message="book 7"))
-    moved = kind_of("echo", "ValueError: book 81 at 0x9a20", traceback(line=91, message="book 81"))
+    original = fingerprint("echo", "ValueError: book 7 at 0x7f31", traceback(line=7, message="book 7"))
+    moved = fingerprint("echo", "ValueError: book 81 at 0x9a20", traceback(line=91, message="book 81"))
     assert original == moved
     assert original.place == "reading/books.py, in open_epub"
     assert original.exception == "ValueError"
-    assert error_groups.ID.fullmatch(original.id)
+    assert error_groups.ID_PATTERN.fullmatch(original.id)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_moved_lines_and_numbers_keep_the_fingerprint() -> None:
     ],
 )
 def test_different_task_exception_or_frame_changes_the_fingerprint(task: str, error: str, trace: str | None) -> None:
-    assert kind_of(task, error, trace).id != kind_of("echo", "ValueError: x", traceback()).id
+    assert fingerprint(task, error, trace).id != fingerprint("echo", "ValueError: x", traceback()).id
 
 
 def test_fingerprint_without_own_frame_uses_the_normalised_message() -> None:
     ids = ("8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52", "00000000-2a4f-4d57-9f0a-5a4f7c1f3b52")
-    first, other = (kind_of("echo", f"TimeLimit: run {name} ran 1800.5 s, 0xff01", None) for name in ids)
+    first, other = (fingerprint("echo", f"TimeLimit: run {name} ran 1800.5 s, 0xff01", None) for name in ids)
     assert first == other
     assert first.code == "TimeLimit: run … ran … s, …"
-    assert first.id != kind_of("echo", "TimeLimit: run was refused", None).id
+    assert first.id != fingerprint("echo", "TimeLimit: run was refused", None).id
 
 
 # --- kept ----------------------------------------------------------------------------------------------------
@@ -126,18 +126,18 @@ def test_failed_attempts_are_counted_in_every_window(each_database: str) -> None
     record_failure("retried", at, state="retrying")
     record_failure("retried", at, state="succeeded", delivery=2, error="", trace=None)
     (group,) = ErrorGroup.select()
-    tally = tallies([group.id], at)[group.id]
+    tally = load_error_counts([group.id], at)[group.id]
     assert (tally.hour, tally.day, tally.week, tally.total) == (3, 5, 7, 9)
     assert sum(tally.slots) == 6  # since midnight six days ago
     assert Run.get_by_id("retried").error_group is None
-    assert tallies(["0" * 12], at)["0" * 12].total == 0
+    assert load_error_counts(["0" * 12], at)["0" * 12].total == 0
 
 
 def test_succeeded_or_cancelled_run_has_no_group(each_database: str) -> None:
     echo(1)
     while (task := probe.dequeue()) is not None:
         probe.execute(task)
-    writer.write_down(probe)
+    writer.flush_events(probe)
     record_failure("cancelled", now(), state="cancelled", error="cancelled")
     assert ErrorGroup.select().count() == 0
     assert RunCount.select().where(RunCount.what.startswith("error")).count() == 0
@@ -149,10 +149,10 @@ def test_dead_worker_and_unparseable_message_are_errors(each_database: str) -> N
     probe.storage.deliveries.release("c", "w", "Worker-1 died (signal 9)", 5)
     probe.storage.deliveries.settle_and_claim("c", "w", False, "{}")
     probe.storage.deliveries.release("c", "w", "shutdown", 5, counts=False)
-    writer.write_down(probe)
+    writer.flush_events(probe)
     (group,) = ErrorGroup.select()
     assert (group.exception, group.task) == ("WorkerDied", "echo")
-    assert tallies([group.id], now())[group.id].total == 1
+    assert load_error_counts([group.id], now())[group.id].total == 1
 
 
 def test_deleted_run_is_subtracted(each_database: str) -> None:
@@ -160,8 +160,8 @@ def test_deleted_run_is_subtracted(each_database: str) -> None:
         record_failure(f"run {number}", now())
     (group,) = ErrorGroup.select()
     delete_ended({"probe": probe}, ["run 0", "run 1"])
-    assert tallies([group.id], now())[group.id].hour == 1
-    assert sum(row.count for row in RunCount.select().where(RunCount.what == run_counts.ERROR + group.id)) == 3
+    assert load_error_counts([group.id], now())[group.id].hour == 1
+    assert sum(row.count for row in RunCount.select().where(RunCount.what == run_counts.ERROR_PREFIX + group.id)) == 3
 
 
 def test_group_is_deleted_after_the_failure_retention(each_database: str) -> None:
@@ -177,14 +177,14 @@ def test_group_is_deleted_after_the_failure_retention(each_database: str) -> Non
 def test_resolved_group_regresses_on_a_new_failure(each_database: str) -> None:
     record_failure("one", now())
     (group,) = ErrorGroup.select()
-    assert error_groups.resolve(group.id, "vera") and not error_groups.resolve(group.id, "vera")
+    assert error_groups.resolve_group(group.id, "vera") and not error_groups.resolve_group(group.id, "vera")
     record_failure("late news", now() - timedelta(minutes=5))
     assert ErrorGroup.get().state == "resolved"
     record_failure("anew", now(), version="v2")
     group = ErrorGroup.get()
     assert (group.state, group.resolved_by, group.last_version) == ("regressed", "vera", "v2")
     assert group.regressed_at > group.resolved_at
-    assert error_groups.resolve(group.id, "ann")
+    assert error_groups.resolve_group(group.id, "ann")
     assert ErrorGroup.get().regressed_at is None
 
 
@@ -192,19 +192,21 @@ def test_snoozed_group_reopens_after_its_time(each_database: str) -> None:
     record_failure("one", now())
     (group,) = ErrorGroup.select()
     at = now()
-    assert error_groups.snooze(group.id, at + timedelta(hours=1), "vera")
+    assert error_groups.snooze_group(group.id, at + timedelta(hours=1), "vera")
     record_failure("another", now())
 
     def lists(moment: datetime) -> list[str]:
         states = ("open", "snoozed", "resolved")
-        return [state for state in states if ErrorGroup.select().where(error_groups.listed(state, moment)).count()]
+        return [
+            state for state in states if ErrorGroup.select().where(error_groups.state_filter(state, moment)).count()
+        ]
 
     assert lists(at) == ["snoozed"]
     assert lists(at + timedelta(hours=2)) == ["open"]
-    assert error_groups.reopen(group.id) and not error_groups.reopen(group.id)
+    assert error_groups.reopen_group(group.id) and not error_groups.reopen_group(group.id)
     assert lists(at) == ["open"]
-    assert error_groups.resolve(group.id, "vera")
-    assert not error_groups.snooze(group.id, at + timedelta(hours=1), "vera")
+    assert error_groups.resolve_group(group.id, "vera")
+    assert not error_groups.snooze_group(group.id, at + timedelta(hours=1), "vera")
     assert lists(at) == ["resolved"]
 
 
@@ -218,28 +220,30 @@ def test_group_lists_the_runs_that_ended_with_it(each_database: str) -> None:
         )
     record_failure("other", now(), error="KeyError: x")
     group = ErrorGroup.get(ErrorGroup.exception == "ValueError")
-    query = Lookup(errors=frozenset({group.id}))
-    assert {run.id for run in find(query, 2).rows} | {run.id for run in find(query, 2, find(query, 2).older).rows} == {
+    query = RunQuery(errors=frozenset({group.id}))
+    assert {run.id for run in search_runs(query, 2).rows} | {
+        run.id for run in search_runs(query, 2, search_runs(query, 2).older).rows
+    } == {
         "run 0",
         "run 1",
         "run 2",
         "run 3",
     }
-    failed = Lookup(errors=frozenset({group.id}), states=frozenset({"failed"}))
+    failed = RunQuery(errors=frozenset({group.id}), states=frozenset({"failed"}))
     assert (
-        {run.id for run in everything(failed)}
-        == {run.id for run in find(failed, 10).rows}
+        {run.id for run in all_matching(failed)}
+        == {run.id for run in search_runs(failed, 10).rows}
         == {f"run {n}" for n in range(3)}
     )
 
 
 def test_most_frequent_group_of_the_last_hour_is_reported(each_database: str) -> None:
     hour = run_counts.window_start(now(), 1)
-    assert troubles(hour, hour).loudest is None
+    assert load_problems(hour, hour).loudest is None
     for number in range(5):
         record_failure(f"old {number}", now() - timedelta(hours=2), task="old")
     for number in range(3):
         record_failure(f"new {number}", now(), task="new")
     record_failure("old", now(), task="old")
     group = ErrorGroup.get(ErrorGroup.task == "new")
-    assert troubles(hour, hour).loudest == (group.id, 3)
+    assert load_problems(hour, hour).loudest == (group.id, 3)

@@ -25,13 +25,13 @@ def create_failure(
     at = at or now()
     error = values.get("error", "ValueError: no chapter 7")
     trace = traceback(function=values.get("function", "open_epub"), message="no chapter 7")
-    kind = error_groups.kind_of(task, error, trace)
+    kind = error_groups.fingerprint(task, error, trace)
     run = create_run(task, state, ended_at=at, enqueued_at=at, error=error, error_group=kind.id)
     create_attempt(run, 1, "failed", ended_at=at, error=error, traceback=trace, error_group=kind.id, code_version="v1")
-    gathered = error_groups.Gathered()
+    gathered = error_groups.FailureBatch()
     gathered.add(kind, error_groups.Failure(str(at), values.get("version", "v1"), error))
     gathered.save()
-    run_counts.add({run_counts.key_of(run, at, run_counts.ERROR + kind.id): 1})
+    run_counts.increment({run_counts.counter_key(run, at, run_counts.ERROR_PREFIX + kind.id): 1})
     return kind.id
 
 
@@ -58,7 +58,7 @@ def test_list_shows_each_group_once_with_latest_first_and_counts(any_db_operator
 def test_list_is_filtered_by_tab_task_and_text(any_db_operator: Browser) -> None:
     open_id = create_failure("process_book")
     two = create_failure("generate_image", error="KeyError: 'title'")
-    error_groups.resolve(two, "vera")
+    error_groups.resolve_group(two, "vera")
     assert shown_ids(any_db_operator.get("/errors").text) == [open_id]
     assert shown_ids(any_db_operator.get("/errors?state=resolved").text) == [two]
     assert shown_ids(any_db_operator.get("/errors?state=all").text) == [two, open_id]
@@ -184,7 +184,7 @@ def test_failure_spike_of_one_error_links_to_its_group(any_db_operator: Browser)
     for _ in range(6):
         group = create_failure()
     for run in list(Run.select()):
-        run_counts.add(dict.fromkeys(run_counts.keys_of(run), 1))
+        run_counts.increment(dict.fromkeys(run_counts.counter_keys(run), 1))
     assert measure_cost(any_db_operator, "/") <= MAX_STATEMENTS
     html = any_db_operator.get("/").text
     assert f'class="go" href="/errors/{group}"' in html

@@ -7,7 +7,7 @@ from flask import Flask
 
 from admin.display import bar_chart, labels, numbers
 from engine.models import Run
-from engine.search.pagination import COUNTED_TO
+from engine.search.pagination import COUNT_LIMIT
 
 NOW = datetime(2026, 11, 23, 17, 33, 36, 385505, UTC)
 
@@ -21,14 +21,14 @@ NOW = datetime(2026, 11, 23, 17, 33, 36, 385505, UTC)
     ],
 )  # fmt: skip
 def test_duration_has_a_readable_unit(ms: float | None, text: str) -> None:
-    assert numbers.duration(ms) == text
+    assert numbers.format_duration(ms) == text
 
 
 @pytest.mark.parametrize(
     ("minutes", "text"), [(None, "–"), (0, "0 min"), (-7, "-7 min"), (45, "45 min"), (125, "2 h 5 min"), (4320, "3 d")]
 )
 def test_session_length_is_in_minutes_or_larger_units(minutes: int | None, text: str) -> None:
-    assert numbers.minutes(minutes) == text
+    assert numbers.format_minutes(minutes) == text
 
 
 @pytest.mark.parametrize(
@@ -39,19 +39,19 @@ def test_session_length_is_in_minutes_or_larger_units(minutes: int | None, text:
     ],
 )  # fmt: skip
 def test_age_has_one_unit(seconds: int, text: str) -> None:
-    assert numbers.ago(NOW - timedelta(seconds=seconds), NOW) == text
+    assert numbers.format_ago(NOW - timedelta(seconds=seconds), NOW) == text
 
 
 def test_past_due_time_is_now() -> None:
-    assert numbers.due(NOW - timedelta(hours=1), NOW) == "now"
-    assert numbers.due(NOW + timedelta(hours=1), NOW) == "in 1 h"
+    assert numbers.format_due(NOW - timedelta(hours=1), NOW) == "now"
+    assert numbers.format_due(NOW + timedelta(hours=1), NOW) == "in 1 h"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(761, "12:41"), (0, "00:00"), (-5, "00:00"), (3600, "1:00:00"), (36_061, "10:01:01")]
 )
 def test_timer_counts_minutes_and_seconds_down_to_zero(seconds: int, text: str) -> None:
-    assert numbers.timer(NOW + timedelta(seconds=seconds), NOW) == text
+    assert numbers.format_timer(NOW + timedelta(seconds=seconds), NOW) == text
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,20 @@ def test_timer_counts_minutes_and_seconds_down_to_zero(seconds: int, text: str) 
     ],
 )
 def test_time_of_today_has_no_date(instant: datetime, text: str) -> None:
-    assert numbers.clock(instant, NOW) == text
+    assert numbers.short_timestamp(instant, NOW) == text
 
 
 def test_numbers_have_thousands_separators_and_a_limit() -> None:
-    assert [numbers.number(value) for value in (0, 1234567, 23.5, 23.0, None)] == ["0", "1,234,567", "23.5", "23", "–"]
-    assert numbers.bounded(COUNTED_TO) == "10,000"
-    assert numbers.bounded(COUNTED_TO + 1) == "10,000+"
-    assert [numbers.percent(*pair) for pair in ((0, 0), (12, 391), (1, 5000), (5, 5))] == [
+    assert [numbers.format_number(value) for value in (0, 1234567, 23.5, 23.0, None)] == [
+        "0",
+        "1,234,567",
+        "23.5",
+        "23",
+        "–",
+    ]
+    assert numbers.format_capped(COUNT_LIMIT) == "10,000"
+    assert numbers.format_capped(COUNT_LIMIT + 1) == "10,000+"
+    assert [numbers.format_percent(*pair) for pair in ((0, 0), (12, 391), (1, 5000), (5, 5))] == [
         "0 %",
         "3.1 %",
         "< 0.1 %",
@@ -81,8 +87,8 @@ def test_numbers_have_thousands_separators_and_a_limit() -> None:
 
 def test_plural_follows_its_number() -> None:
     sentence = ("%(num)s session on %(queue)s", "%(num)s sessions on %(queue)s")
-    assert labels.counted(*sentence, 1, queue="light") == "1 session on light"
-    assert labels.counted(*sentence, 1204, queue="a %s {b}") == "1,204 sessions on a %s {b}"
+    assert labels.ngettext_bounded(*sentence, 1, queue="light") == "1 session on light"
+    assert labels.ngettext_bounded(*sentence, 1204, queue="a %s {b}") == "1,204 sessions on a %s {b}"
 
 
 @pytest.mark.parametrize(
@@ -94,12 +100,12 @@ def test_plural_follows_its_number() -> None:
     ],
 )  # fmt: skip
 def test_requester_has_a_label(kind: str | None, name: str | None, text: str) -> None:
-    assert labels.asker(Run(asked_by_kind=kind, asked_by=name)) == text
+    assert labels.requester_text(Run(asked_by_kind=kind, asked_by=name)) == text
 
 
 def test_call_is_formatted_like_python() -> None:
     call = Run(task="process_book", args=["9f2c", None], kwargs={"again": True, "title": "Война"})
-    assert labels.as_call(call) == 'process_book("9f2c", null, again=true, title="Война")'
+    assert labels.call_text(call) == 'process_book("9f2c", null, again=true, title="Война")'
 
 
 @pytest.mark.parametrize(
@@ -108,7 +114,7 @@ def test_call_is_formatted_like_python() -> None:
 )
 def test_chart_scale_is_round_and_above_every_bar(app: Flask, highest: int, steps: list[int]) -> None:
     with app.test_request_context():
-        chart = bar_chart.sessions([(NOW.replace(minute=0), highest)], NOW)
+        chart = bar_chart.sessions_chart([(NOW.replace(minute=0), highest)], NOW)
     assert [line.value for line in chart.lines] == steps
     for part in chart.bars[0].parts:
         assert 0 <= part.y <= chart.floor

@@ -9,14 +9,14 @@ import pytest
 from admin.forms import fields, task_form
 from admin.forms.fields import Field
 from admin.forms.task_form import Arguments
-from admin.problems import BadInput
-from engine.monitor.registered_tasks import describe
+from admin.problems import InvalidInput
+from engine.monitor.registered_tasks import describe_task
 from engine.queues.queue import Queue
 
 
 def build_form(function: Callable[..., Any]) -> list[Field]:
     queue = Queue("forms")
-    return fields.fields(describe(queue, queue.task()(function).task_class))
+    return fields.form_fields(describe_task(queue, queue.task()(function).task_class))
 
 
 def everything(
@@ -67,7 +67,7 @@ def test_typed_text_is_parsed_to_its_type() -> None:
         book="two\r\nlines", pages=" -3 ", scale="1e3", draft="true", style="wash", note="n", limit="5",
         chapters="[1, 2]", options='{"a": [null, 1.5]}', seed="plain words",
     )  # fmt: skip
-    assert task_form.parse(build_form(everything), texts) == Arguments(
+    assert task_form.parse_form(build_form(everything), texts) == Arguments(
         [],
         {
             "book": "two\nlines", "pages": -3, "scale": 1000.0, "draft": True, "style": "wash", "note": "n",
@@ -77,7 +77,7 @@ def test_typed_text_is_parsed_to_its_type() -> None:
 
 
 def test_empty_field_is_none_if_optional_or_else_the_default() -> None:
-    arguments = task_form.parse(
+    arguments = task_form.parse_form(
         build_form(everything), form_data(book="", scale="", note="", limit="", chapters="", seed="")
     ).kwargs
     assert arguments == {
@@ -92,7 +92,7 @@ def test_empty_field_is_none_if_optional_or_else_the_default() -> None:
 
 
 def test_extra_positional_values_make_earlier_ones_positional() -> None:
-    arguments = task_form.parse(build_form(everything), form_data(others='["x", "y"]', more='{"z": 1}', scale="2"))
+    arguments = task_form.parse_form(build_form(everything), form_data(others='["x", "y"]', more='{"z": 1}', scale="2"))
     assert arguments.args == ["9f2c", 12, 2.0, False, "ink", None, None, None, {}, 7, "x", "y"]
     assert arguments.kwargs == {"z": 1}
 
@@ -100,14 +100,14 @@ def test_extra_positional_values_make_earlier_ones_positional() -> None:
 def test_positional_only_parameter_is_passed_positionally() -> None:
     def only_in_order(a: int, b: int = 2, /, c: int = 3) -> None: ...
 
-    assert task_form.parse(build_form(only_in_order), {"arg.a": "1", "arg.c": "5"}) == Arguments([1, 2], {"c": 5})
+    assert task_form.parse_form(build_form(only_in_order), {"arg.a": "1", "arg.c": "5"}) == Arguments([1, 2], {"c": 5})
 
 
 def test_what_follows_further_values_goes_by_name() -> None:
     def printed(book: str, *pages: int, copies: int = 1) -> None: ...
 
     typed = {"arg.book": "b", "arg.pages": "[3, 4]", "arg.copies": "2"}
-    assert task_form.parse(build_form(printed), typed) == Arguments(["b", 3, 4], {"copies": 2})
+    assert task_form.parse_form(build_form(printed), typed) == Arguments(["b", 3, 4], {"copies": 2})
 
 
 @pytest.mark.parametrize(
@@ -135,18 +135,18 @@ def test_what_follows_further_values_goes_by_name() -> None:
     ],
 )
 def test_invalid_text_is_rejected_by_field(field: str, text: str, words: str) -> None:
-    with pytest.raises(BadInput) as refusal:
-        task_form.parse(build_form(everything), form_data(**{field: text}))
+    with pytest.raises(InvalidInput) as refusal:
+        task_form.parse_form(build_form(everything), form_data(**{field: text}))
     assert refusal.value.field == field
     assert words in (refusal.value.description or "")
 
 
 def test_absent_field_is_its_default_or_required() -> None:
-    assert task_form.parse(build_form(everything), {"arg.book": "b", "arg.pages": "1"}) == Arguments(
+    assert task_form.parse_form(build_form(everything), {"arg.book": "b", "arg.pages": "1"}) == Arguments(
         [], {"book": "b", "pages": 1}
     )
-    with pytest.raises(BadInput) as refusal:
-        task_form.parse(build_form(everything), {"arg.pages": "1"})
+    with pytest.raises(InvalidInput) as refusal:
+        task_form.parse_form(build_form(everything), {"arg.pages": "1"})
     assert refusal.value.field == "book"
 
 
@@ -163,9 +163,9 @@ CALLS = [
 @pytest.mark.parametrize(("args", "kwargs"), CALLS)
 def test_earlier_call_survives_the_form_unchanged(args: list[Any], kwargs: dict[str, Any]) -> None:
     form = build_form(everything)
-    filled = task_form.filled(form, args, kwargs)
+    filled = task_form.prefill(form, args, kwargs)
     sent = {field.key: filled.texts.get(field.name, field.start).replace("\n", "\r\n") for field in form}
-    again = task_form.parse(form, sent)
+    again = task_form.parse_form(form, sent)
     assert bind_arguments(again.args, again.kwargs) == bind_arguments(args, kwargs)
     assert filled.left_over == {}
 
@@ -179,15 +179,15 @@ def bind_arguments(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
 def test_arguments_the_task_no_longer_takes_are_left_over() -> None:
     def shorter(book: str) -> None: ...
 
-    filled = task_form.filled(build_form(shorter), ["9f2c", 3], {"scale": 2})
+    filled = task_form.prefill(build_form(shorter), ["9f2c", 3], {"scale": 2})
     assert (filled.texts, filled.left_over) == ({"book": "9f2c"}, {"*": [3], "scale": 2})
 
 
 def test_too_long_value_is_kept_without_a_field() -> None:
     form, text = build_form(everything), "page " * 1000
-    filled = task_form.filled(form, [], {"book": text, "pages": 3})
+    filled = task_form.prefill(form, [], {"book": text, "pages": 3})
     assert (filled.is_long("book"), filled.is_long("pages")) == (True, False)
-    assert task_form.parse(form, {"keep.book": "1", "arg.pages": "4"}, filled.values).kwargs == {
+    assert task_form.parse_form(form, {"keep.book": "1", "arg.pages": "4"}, filled.values).kwargs == {
         "book": text,
         "pages": 4,
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from consumers import ROOT, Consumer, consumer
+from consumers import ROOT, ConsumerProcess, consumer
 from installation import Installation
 from waiting import wait_until
 
@@ -174,7 +174,7 @@ def test_each_dewey_command_is_done(command: str, place: Installation, run_id: s
 def test_consumer_command_starts(command: str, installation: Installation, tmp_path: Path) -> None:
     written = re.search(r"-l (\S+)", command)
     words = shlex.split(command.replace(written[1], str(tmp_path / "log")) if written else command)[1:]
-    running = Consumer(*words, environment=installation.environment, log=tmp_path / "log")
+    running = ConsumerProcess(*words, environment=installation.environment, log=tmp_path / "log")
     running.logged("commands are available")
     assert running.stop() == 0
 

@@ -7,7 +7,7 @@ import pytest
 from browsers import PEOPLE, Browser
 from flask import Flask
 
-from admin.auth.access import open_to_all
+from admin.auth.access import public
 
 pytestmark = pytest.mark.adds_views
 
@@ -41,7 +41,7 @@ ANSWERS = [
 
 @pytest.fixture
 def app(app: Flask) -> Flask:
-    @open_to_all
+    @public
     def broken() -> None:
         raise RuntimeError("the secret of the house")
 

@@ -19,7 +19,7 @@ from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.exceptions import NotSerializable, RunCancelled
-from engine.queues.enqueue import asked_by
+from engine.queues.enqueue import requested_by
 from engine.queues.queue import Queue
 from engine.worker.served_queue import ServedQueue
 
@@ -172,7 +172,7 @@ def test_map_enqueues_all_calls_in_order(queue: Queue) -> None:
     seen: list[int] = []
     note = queue.task(name="note", retries=2, priority=3, expires=600)(lambda number: seen.append(number) or -number)
     last = queue.task(name="last")(lambda first, second: seen.append(second))
-    with asked_by(Requester("operator", "vera@example.org")):
+    with requested_by(Requester("operator", "vera@example.org")):
         results = note.map(range(450))
     last.map([Pair(1, 1000)])
     assert (queue.pending_count(), len(results)) == (451, 450)
@@ -224,7 +224,7 @@ def test_non_finite_argument_is_rejected_by_name(queue: Queue, number: float) ->
 
 def test_run_task_rejects_a_non_finite_number(queue: Queue) -> None:
     queue.task(name="note")(lambda rate: None)
-    with pytest.raises(exceptions.BadArguments, match=r"rate: must hold finite numbers only: rate\[0\] is nan"):
+    with pytest.raises(exceptions.InvalidArguments, match=r"rate: must hold finite numbers only: rate\[0\] is nan"):
         runs.run_task({"fresh": queue}, "note", kwargs={"rate": [float("nan")]}, by=Requester("cli", "vera"))
 
 

@@ -12,9 +12,9 @@ from factories import create_run
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from engine.database import database, release
+from engine.database import database, release_connection
 from engine.models import Run, now
-from models import KeptAnswer, Token
+from models import IdempotencyRecord, Token
 
 BASE = "/api/v1/admin"
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
@@ -75,9 +75,9 @@ def test_keys_are_separate_per_token(application: Flask, send: Send) -> None:
 
 def test_key_expires_after_a_day(send: Send) -> None:
     send("/tasks/get_cleanup_statistics/run")
-    KeptAnswer.update(created_at=now() - timedelta(hours=24, seconds=1)).execute()
+    IdempotencyRecord.update(created_at=now() - timedelta(hours=24, seconds=1)).execute()
     send("/tasks/get_cleanup_statistics/run")
-    assert (Run.select().count(), KeptAnswer.select().count()) == (2, 1)
+    assert (Run.select().count(), IdempotencyRecord.select().count()) == (2, 1)
 
 
 def test_concurrent_requests_with_one_key_run_once(application: Flask, send: Send) -> None:
@@ -93,7 +93,7 @@ def test_concurrent_requests_with_one_key_run_once(application: Flask, send: Sen
                     headers={"Idempotency-Key": f"k{number}"},
                 )
             finally:
-                release()
+                release_connection()
 
         with ThreadPoolExecutor(2) as both:
             answers = [future.result() for future in [both.submit(send_once), both.submit(send_once)]]
@@ -106,7 +106,7 @@ def test_concurrent_requests_with_one_key_run_once(application: Flask, send: Sen
 
 def test_interrupted_request_is_never_repeated(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     send("/queues/light/pause")
-    KeptAnswer.update(status=None, body=None).execute()
+    IdempotencyRecord.update(status=None, body=None).execute()
     answer = send("/queues/light/pause")
     assert answer.status_code == 409
     assert "cut off" in answer.json["detail"]
@@ -115,7 +115,7 @@ def test_interrupted_request_is_never_repeated(send: Send, monkeypatch: pytest.M
 def test_retryable_response_frees_the_key(send: Send) -> None:
     path, headers = "/reading-sessions/cleanup", {"Idempotency-Key": "again"}
     assert [send(path, headers=headers).status_code for _ in range(2)] == [503, 503]
-    assert KeptAnswer.select().count() == 0
+    assert IdempotencyRecord.select().count() == 0
 
 
 def test_stored_response_contains_no_secret(send: Send) -> None:
@@ -130,4 +130,4 @@ def test_stored_response_contains_no_secret(send: Send) -> None:
 def test_get_request_ignores_the_key(application: Flask) -> None:
     headers = bearer_headers("viewer") | KEY
     assert application.test_client().get(f"{BASE}/queues", headers=headers).status_code == 200
-    assert KeptAnswer.select().count() == 0
+    assert IdempotencyRecord.select().count() == 0

@@ -15,7 +15,7 @@ from engine.broker.effects import Effects
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.models import now
-from engine.monitor.consumers import worker_name
+from engine.monitor.consumers import full_worker_name
 
 MANY, SHOWN = 1502, 1000
 AT = now().replace(microsecond=0) + timedelta(hours=1)
@@ -37,7 +37,7 @@ def broker(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, monkeypat
 
 @pytest.mark.usefixtures("broker")
 def test_inspect_scheduled_lists_every_message(flask: RunFlask) -> None:
-    names = [worker_name(create_consumer("light")) for _ in range(2)]
+    names = [full_worker_name(create_consumer("light")) for _ in range(2)]
     data = json.loads(flask("inspect", "scheduled", "--json"))
     assert sorted(data) == sorted([*names, "heavy@nobody", "normal@nobody"])
     for name in names:
@@ -52,8 +52,8 @@ def test_inspect_scheduled_lists_every_message(flask: RunFlask) -> None:
 
 @pytest.mark.usefixtures("broker")
 def test_flower_api_reports_how_many_scheduled_it_leaves_out(app: Flask) -> None:
-    name = worker_name(create_consumer("light"))
-    idle, headers = worker_name(create_consumer("heavy")), bearer_headers("viewer")
+    name = full_worker_name(create_consumer("light"))
+    idle, headers = full_worker_name(create_consumer("heavy")), bearer_headers("viewer")
 
     def of(worker: str) -> dict[str, Any]:
         answer = app.test_client().get(f"/api/workers?workername={worker}", headers=headers)

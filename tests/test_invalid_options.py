@@ -11,8 +11,8 @@ from huey import chord, group
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.control.arguments import check_arguments
-from engine.exceptions import BadArguments
-from engine.queues.options import BadOption
+from engine.exceptions import InvalidArguments
+from engine.queues.options import InvalidOption
 from engine.queues.queue import Queue
 
 NAN, INFINITY, MAX_NUMBER = math.nan, math.inf, 2**31 - 1
@@ -74,7 +74,7 @@ ENQUEUE: dict[str, Callable[[Any, Any], Any]] = {
 )
 def test_unprintable_id_is_rejected(queue: Queue, how: str, run_id: Any) -> None:
     note = queue.task(name="note")(print)
-    with pytest.raises(BadOption) as refused:
+    with pytest.raises(InvalidOption) as refused:
         ENQUEUE[how](note, run_id)
     message = str(refused.value)
     assert message.startswith("id of note must be 1 to 64 printable ASCII characters without a space, not ")
@@ -96,7 +96,7 @@ def test_printable_id_is_kept(queue: Queue, run_id: str) -> None:
 def test_invalid_id_is_rejected_in_immediate_mode(queue: Queue) -> None:
     note = queue.task(name="note")(print)
     queue.immediate = True
-    with pytest.raises(BadOption, match="id of note"):
+    with pytest.raises(InvalidOption, match="id of note"):
         note(1, id="two words")
     queue.immediate = False
 
@@ -120,7 +120,7 @@ def test_invalid_option_is_rejected_at_declaration(kind: str, option: str, value
 
     def nightly() -> None: ...
 
-    with pytest.raises(BadOption, match=f"^{option} of nightly must be a .*number from ") as refused:
+    with pytest.raises(InvalidOption, match=f"^{option} of nightly must be a .*number from ") as refused:
         decorator(nightly)
     assert len(str(refused.value)) < 150
     assert queue._registry._registry == {}
@@ -129,7 +129,7 @@ def test_invalid_option_is_rejected_at_declaration(kind: str, option: str, value
 @pytest.mark.parametrize(("option", "value"), [case for case in INVALID_OPTIONS if case[1] is not None], ids=repr)
 def test_invalid_option_is_rejected_at_the_call(queue: Queue, option: str, value: Any) -> None:
     note = queue.task(name="note")(print)
-    with pytest.raises(BadOption, match=f"^{option} of note must be a .*number from "):
+    with pytest.raises(InvalidOption, match=f"^{option} of note must be a .*number from "):
         note(1, **{option: value})
     assert (queue.pending_count(), queue.storage.events.read(0, 10)) == (0, [])
 
@@ -155,7 +155,7 @@ def test_ambiguous_task_name_is_rejected(name: str) -> None:
     def function() -> None: ...
 
     function.__name__ = name
-    with pytest.raises(BadOption, match="must be 1 to 200 characters without a space or a dot"):
+    with pytest.raises(InvalidOption, match="must be 1 to 200 characters without a space or a dot"):
         Queue("fresh").task()(function)
 
 
@@ -189,7 +189,7 @@ def typed(
     ],
 )
 def test_an_argument_of_another_type_is_refused_by_its_name(field: str, value: Any, message: str) -> None:
-    with pytest.raises(BadArguments) as refused:
+    with pytest.raises(InvalidArguments) as refused:
         check_arguments(Queue("fresh").task()(typed).task_class, (), {field: value})
     assert (refused.value.field, str(refused.value)) == (field, f"{field}: {message}")
 

@@ -72,8 +72,8 @@ def test_every_list_continues_with_next_until_its_end(call_api: CallApi) -> None
             state="late",
             seen_at=now(),
         )
-        ticked = bulk.ticked([each.id for each in Run.select()])
-        begun = bulk.begin("retry", ticked, bulk.preflight(ticked, 1).fingerprint, Requester("cli", "test"))
+        ticked = bulk.by_ids([each.id for each in Run.select()])
+        begun = bulk.create("retry", ticked, bulk.preflight(ticked, 1).fingerprint, Requester("cli", "test"))
         LogLine.create(run_id=run.id, delivery=1, number=1, at=now(), level="INFO", logger="x", text="x")
         call_api("POST", "/queues/heavy/pause", json={})
     schedule = "/schedule/close_abandoned_sessions/ticks"

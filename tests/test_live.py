@@ -12,7 +12,7 @@ from browsers import PEOPLE, Browser, sign_in_browser
 from factories import create_consumer, create_run, create_session
 from flask import Flask, template_rendered
 
-from admin.cache import Memory, Place
+from admin.cache import CacheEntry, SharedCache
 from admin.pages import live_refresh
 from engine.database import database
 from engine.models import now
@@ -45,12 +45,12 @@ def test_fifty_tabs_cost_the_same_as_one(operator: Browser, rendered: list[str],
     create_session(minutes_ago=150)
     assert operator.get("/sessions", headers=REFRESH).status_code == 200
     of_one = len(statements)
-    live_refresh.memory.forget()
+    live_refresh.page_cache.forget()
     statements.clear()
     rendered.clear()
     began = time.monotonic()
     tags = {operator.get("/sessions", headers=REFRESH).headers["ETag"] for _ in range(50)}
-    moments = 1 + int((time.monotonic() - began) / live_refresh.LIFE)
+    moments = 1 + int((time.monotonic() - began) / live_refresh.CACHE_SECONDS)
     assert len(tags) == 1
     assert len(rendered) <= moments
     assert len(statements) <= moments * of_one
@@ -68,7 +68,7 @@ def test_concurrent_refreshes_render_once(app: Flask, rendered: list[str]) -> No
     began = time.monotonic()
     with ThreadPoolExecutor(len(browsers)) as pool:
         assert set(pool.map(ask, browsers)) == {200}
-    assert len(rendered) <= 1 + int((time.monotonic() - began) / live_refresh.LIFE)
+    assert len(rendered) <= 1 + int((time.monotonic() - began) / live_refresh.CACHE_SECONDS)
 
 
 def test_ordinary_request_is_not_cached(operator: Browser) -> None:
@@ -120,11 +120,11 @@ def test_signed_out_refresh_redirects_to_the_login(operator: Browser) -> None:
 def test_unchanged_refresh_returns_304(sign_in_as: Callable[[str], Browser]) -> None:
     operator = sign_in_as("operator")
     headers = {**REFRESH, "If-None-Match": operator.get("/runs", headers=REFRESH).headers["ETag"]}
-    live_refresh.memory.forget()
+    live_refresh.page_cache.forget()
     again = operator.get("/runs", headers=headers)
     assert (again.status_code, again.text) == (304, "")
     create_run("process_book")
-    live_refresh.memory.forget()
+    live_refresh.page_cache.forget()
     assert operator.get("/runs", headers=headers).status_code == 200
 
 
@@ -145,14 +145,14 @@ def test_missing_page_is_404_for_every_refresh(operator: Browser) -> None:
 
 
 def test_cache_is_bounded() -> None:
-    memory = Memory(life=60, room=5)
+    memory = SharedCache(life=60, room=5)
     for number in range(100):
         memory.get(number, str)
     assert list(memory.places) == [95, 96, 97, 98, 99]
 
 
 def test_errors_are_cached_like_values() -> None:
-    memory, tries = Memory(life=60, room=5), []
+    memory, tries = SharedCache(life=60, room=5), []
 
     def fail() -> None:
         tries.append(1)
@@ -167,8 +167,8 @@ def test_errors_are_cached_like_values() -> None:
 def test_waiting_request_gets_the_value_however_long_it_took() -> None:
     arrived, go_on, calls = Semaphore(0), Event(), []
 
-    class Watched(Memory):
-        def place(self, key: object) -> Place:
+    class Watched(SharedCache):
+        def place(self, key: object) -> CacheEntry:
             arrived.release()
             return super().place(key)
 

@@ -20,7 +20,7 @@ from engine.broker.messages import Requester
 from engine.control import queues, runs
 from engine.database import database
 from engine.history import run_counts
-from engine.history.writer import write_down
+from engine.history.writer import flush_events
 from engine.models import HistoryCursor, Run, Tick, now
 from engine.monitor import alerts
 from engine.monitor.alerts import Signal
@@ -47,7 +47,7 @@ def scrape(app: Flask) -> Callable[[], Scrape]:
 
 def create_ended_run(task: str = "get_cleanup_statistics", state: str = "succeeded", **values: Any) -> Run:
     run = create_run(task, state, ended_at=now(), **{"wait_ms": 40.0, "run_ms": 1500.0, **values})
-    run_counts.add(Counter(run_counts.keys_of(run)))
+    run_counts.increment(Counter(run_counts.counter_keys(run)))
     return run
 
 
@@ -88,16 +88,16 @@ def test_runs_are_counted_by_state_task_and_queue(scrape: Callable[[], Scrape]) 
 def test_counters_never_decrease(app: Flask, scrape: Callable[[], Scrape]) -> None:
     gone, again = create_ended_run(state="failed"), create_ended_run(state="failed")
     create_attempt(again, 1, "failed", ended_at=now(), next_at=now())
-    run_counts.add({run_counts.key_of(again, now(), run_counts.RETRIED): 1})
+    run_counts.increment({run_counts.counter_key(again, now(), run_counts.RETRIED): 1})
     before = scrape()
     with database.atomic():
-        run_counts.uncount([gone])
+        run_counts.decrement([gone])
         gone.delete_instance()
-    old = Counter(run_counts.keys_of(again))
+    old = Counter(run_counts.counter_keys(again))
     again.state, again.ended_at, again.run_ms = "succeeded", now(), 90.0
-    new = Counter(run_counts.keys_of(again))
+    new = Counter(run_counts.counter_keys(again))
     new.subtract(old)
-    run_counts.add(new)
+    run_counts.increment(new)
     after = scrape()
     counters = [key for key in before if key[0].endswith(("_total", "_bucket", "_count", "_sum"))]
     assert len(counters) > 20
@@ -113,9 +113,9 @@ def test_retry_through_the_broker_counts_both_ends(each_database: str) -> None:
     run_id = str(tasks.get_cleanup_statistics(hours=0).id)
     for delivery in range(2):
         if delivery:
-            runs.retry(tasks.queues, run_id, Requester("cli", "me"))
+            runs.retry_run(tasks.queues, run_id, Requester("cli", "me"))
         tasks.light.execute(tasks.light.dequeue())
-        write_down(tasks.light)
+        flush_events(tasks.light)
     metrics = parse_metrics(app.test_client().get("/metrics").text)
     assert metric_value(metrics, "runs_ended_total", state="failed", task="get_cleanup_statistics", queue="light") == 2
 
@@ -140,14 +140,14 @@ def test_durations_fall_into_their_buckets(scrape: Callable[[], Scrape]) -> None
 
 def test_surplus_unknown_tasks_share_one_label(scrape: Callable[[], Scrape]) -> None:
     with database.atomic():
-        for number in range(metrics.MOST_TASKS + 50):
+        for number in range(metrics.MAX_TASK_LABELS + 50):
             create_ended_run(f"forgotten_{number:03}", queue="light")
         create_ended_run("get_cleanup_statistics")
         create_ended_run("get_cleanup_statistics", queue="no_such_queue")
     samples = scrape()
     ends = [dict(pairs) for name, pairs in samples if name == "dewey_runs_ended_total"]
     known_count = sum(len(queue._registry._registry) for queue in tasks.queues.values())
-    kept = metrics.MOST_TASKS - known_count
+    kept = metrics.MAX_TASK_LABELS - known_count
     assert {labels["task"] for labels in ends} == {
         "get_cleanup_statistics",
         "other",
@@ -159,7 +159,7 @@ def test_surplus_unknown_tasks_share_one_label(scrape: Callable[[], Scrape]) -> 
         metric_value(samples, "runs_ended_total", task="get_cleanup_statistics", queue="light", state="succeeded") == 1
     )
     totals = [count for (name, _), count in samples.items() if name == "dewey_runs_ended_total"]
-    assert sum(totals) == metrics.MOST_TASKS + 52
+    assert sum(totals) == metrics.MAX_TASK_LABELS + 52
 
 
 # --- queues, consumers, schedule -----------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_queue_metrics_show_waiting_oldest_and_running(scrape: Callable[[], Scra
         tasks.get_cleanup_statistics(hours=3)
     tasks.get_cleanup_statistics.schedule(kwargs={"hours": 3}, delay=600)
     tasks.light.storage.deliveries.settle_and_claim("c1", "Worker-1", False, "{}")
-    queues.pause(tasks.heavy, by=Requester("cli", "me"), reason="why not")
+    queues.pause_queue(tasks.heavy, by=Requester("cli", "me"), reason="why not")
     metrics = scrape()
     assert metric_value(metrics, "queue_depth", queue="light") == 2
     assert metric_value(metrics, "queue_scheduled", queue="light") == 1
@@ -211,7 +211,7 @@ def test_sessions_ticks_dropped_events_and_alerts_are_exported(scrape: Callable[
     due_at = now() - timedelta(minutes=30)
     Tick.create(task="close_abandoned_sessions", due_at=due_at, queue="light", state="missed", seen_at=due_at)
     HistoryCursor.create(stream="light:1", position=3, dropped=7)
-    alerts.fire(Signal("unserved", "light", 1, {"waiting": 0}), now(), [], now())
+    alerts.open_alert(Signal("unserved", "light", 1, {"waiting": 0}), now(), [], now())
     metrics = scrape()
     assert (
         metric_value(metrics, "sessions", state="active"),
@@ -258,14 +258,14 @@ def test_requests_are_counted_by_view_method_and_status(app: Flask, scrape: Call
 
 
 def test_unwritten_request_counts_are_kept(app: Flask) -> None:
-    counter = request_metrics.traffic_of(app)
+    counter = request_metrics.request_counter(app)
     counter.note("api.health", "GET", 200, 0.004)
     database.execute_sql("ALTER TABLE dewey_http_counts RENAME TO elsewhere")
     counter.write()
     database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_http_counts")
     counter.write()
     counter.write()
-    [(kind, count)] = request_metrics.ever()
+    [(kind, count)] = request_metrics.load_totals()
     assert (kind.endpoint, kind.method, kind.status, count) == ("api.health", "GET", 200, 1)
 
 

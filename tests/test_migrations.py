@@ -23,12 +23,12 @@ from config import ROOT
 from engine.database import database, on_postgresql
 from engine.history import run_counts
 from engine.migrations import MIGRATION_LOCK, MigrationFailed, migrate
-from engine.models import Record, RunCount
+from engine.models import BaseModel, RunCount
 from engine.monitor import alerts  # noqa: F401 - alerts declares tables
-from models import Book, OwnTable, ReadingSession, User, own_library
+from models import Book, CreatedTable, ReadingSession, User, owns_reading_tables
 
 ALL = [path.stem for path in sorted((ROOT / "migrations").glob("0*.py"))]
-MODELS: list[type[Model]] = Record.__subclasses__()
+MODELS: list[type[Model]] = BaseModel.__subclasses__()
 
 
 # --- from nothing --------------------------------------------------------------------------------------------
@@ -49,8 +49,8 @@ def test_migrations_are_applied_in_order_and_once(empty_database: str) -> None:
 
 def test_tables_created_by_migrations_are_owned(empty_database: str) -> None:
     migrate()
-    assert own_library()
-    assert {row.name for row in OwnTable.select()} == {"users", "books", "reading_sessions"}
+    assert owns_reading_tables()
+    assert {row.name for row in CreatedTable.select()} == {"users", "books", "reading_sessions"}
 
 
 def test_other_tables_are_named_dewey_and_have_a_model(each_database: str) -> None:
@@ -107,7 +107,7 @@ def test_existing_runs_of_several_attempts_are_counted(empty_database: str) -> N
         create_run(state="failed", ended_at=at, attempts=attempts)
     create_run(state="running", attempts=2)
     migrate()
-    rows = RunCount.select().where(RunCount.what == run_counts.AGAIN)
+    rows = RunCount.select().where(RunCount.what == run_counts.RETRIED_RUNS)
     counts = {(row.span, row.start): row.count for row in rows}
     assert counts == {(span, int(at.timestamp()) // span * span): 2 for span in run_counts.SPANS}
 

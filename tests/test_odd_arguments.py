@@ -72,7 +72,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path, each_database: str) ->
 def process_all(queue: Queue) -> None:
     while (task := queue.dequeue()) is not None:
         queue.execute(task)
-    writer.write_down(queue)
+    writer.flush_events(queue)
 
 
 def test_odd_argument_arrives_unchanged_on_every_path(queue: Queue) -> None:
@@ -97,7 +97,7 @@ def test_odd_argument_arrives_unchanged_on_every_path(queue: Queue) -> None:
     record = Run.get_by_id(run.id)
     assert (record.args, record.kwargs) == ([ODD], {"keyword": ODD})
     queues = {"light": queue}
-    runs.retry(queues, run.id, Requester("operator", "vera"))
+    runs.retry_run(queues, run.id, Requester("operator", "vera"))
     runs.run_again(queues, run.id, record.args, record.kwargs, by=Requester("operator", "vera"))
     process_all(queue)
     assert seen[-2:] == [(ODD, ODD)] * 2
@@ -109,7 +109,7 @@ def test_retried_chord_gets_the_same_results_again(queue: Queue) -> None:
     gather = queue.task(name="gather")(seen.append)
     queue.enqueue(chord([odd.s(), fail.s()], gather.s(id="gathered")))
     process_all(queue)
-    runs.retry({"light": queue}, "gathered", Requester("operator", "vera"))
+    runs.retry_run({"light": queue}, "gathered", Requester("operator", "vera"))
     process_all(queue)
     assert len(seen) == 2 and seen[0] == seen[1]
     assert seen[0][0] == {"$error": 1} and isinstance(seen[0][1], Error)

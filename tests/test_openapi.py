@@ -8,8 +8,8 @@ from browsers import Browser, bearer_headers
 from budget import MAX_BYTES
 from flask import Flask
 
-from admin.api.openapi import spec
-from admin.operations.queries import READS
+from admin.api.openapi import build_spec
+from admin.operations.queries import QUERIES
 from admin.operations.registry import ACTIONS
 
 Browsers = Callable[[str], Browser]
@@ -22,16 +22,18 @@ def test_spec_describes_exactly_the_served_routes(app: Flask) -> None:
         if rule.rule.startswith("/api/v1/")
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
-    assert served == {(path, method) for path, methods in spec()["paths"].items() for method in methods}
+    assert served == {(path, method) for path, methods in build_spec()["paths"].items() for method in methods}
 
 
 def test_spec_states_role_and_danger_of_each_operation() -> None:
     operations = {
-        operation["operationId"]: operation for methods in spec()["paths"].values() for operation in methods.values()
+        operation["operationId"]: operation
+        for methods in build_spec()["paths"].values()
+        for operation in methods.values()
     }
     for name, action in ACTIONS.items():
         assert (operations[name]["x-role"], operations[name]["x-danger"]) == (action.role, action.danger)
-    assert {name: operations[name]["x-role"] for name in READS} == {name: read.role for name, read in READS.items()}
+    assert {name: operations[name]["x-role"] for name in QUERIES} == {name: read.role for name, read in QUERIES.items()}
 
 
 def test_spec_needs_a_viewer(app: Flask, browser: Browser) -> None:
@@ -44,15 +46,15 @@ def test_docs_page_describes_every_operation_without_javascript(app: Flask, sign
     browser = sign_in_as("viewer")
     page = browser.get("/api/docs")
     assert page.mimetype == "text/html"
-    for path in spec()["paths"]:
+    for path in build_spec()["paths"]:
         assert path in page.text
-    for noun in {operation.noun for operation in [*ACTIONS.values(), *READS.values()]}:
+    for noun in {operation.noun for operation in [*ACTIONS.values(), *QUERIES.values()]}:
         html = browser.get(f"/api/docs?about={noun}").text
         assert len(html.encode()) <= MAX_BYTES
         assert html.count("<script") == 1 and "//" not in " ".join(re.findall(r'(?:src|href)="([^"]*)"', html))
         assert all(
             name.partition(".")[0] != noun or operation.doc.partition("`")[0][:20] in html
-            for name, operation in READS.items()
+            for name, operation in QUERIES.items()
         )
 
 

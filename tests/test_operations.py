@@ -11,14 +11,14 @@ from factories import create_consumer, create_run, create_session
 from flask import Flask
 
 import tasks
-from admin.api.routes import rule_of
-from admin.cli.generated import ALONE, GROUPS
-from admin.operations.queries import READS
+from admin.api.routes import action_rule
+from admin.cli.generated import GROUPS, TOP_LEVEL
+from admin.operations.queries import QUERIES
 from admin.operations.registry import ACTIONS
 from config import settings
 from engine.broker.messages import Requester
 from engine.control import bulk
-from engine.history.writer import write_down
+from engine.history.writer import flush_events
 from engine.models import Tick, now
 from models import AuditEntry, Book, Operator, ReadingSession, SavedView, Token, User
 
@@ -27,7 +27,7 @@ STATISTICS = "get_cleanup_statistics"
 
 
 def find_command(app: Flask, noun: str, verb: str) -> click.Command | None:
-    if name := ALONE.get(f"{noun}.{verb}"):
+    if name := TOP_LEVEL.get(f"{noun}.{verb}"):
         return app.cli.commands.get(name)
     group = app.cli.commands.get(GROUPS.get(noun, noun))
     return group.commands.get(verb) if isinstance(group, click.Group) else None
@@ -39,14 +39,14 @@ def test_every_operation_has_a_route_and_a_command_and_no_extra_route(app: Flask
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith("/api/v1/admin/") and "POST" in rule.methods and "/reading-sessions/" not in rule.rule
     }
-    assert addresses == {rule_of(action) for action in ACTIONS.values()}
+    assert addresses == {action_rule(action) for action in ACTIONS.values()}
     assert [name for name, operation in ACTIONS.items() if not find_command(app, operation.noun, operation.verb)] == []
-    assert [name for name, operation in READS.items() if not find_command(app, operation.noun, operation.verb)] == []
+    assert [name for name, operation in QUERIES.items() if not find_command(app, operation.noun, operation.verb)] == []
 
 
 def test_routes_require_the_role_of_their_action(app: Flask) -> None:
     for action in ACTIONS.values():
-        (rule,) = [url_rule for url_rule in app.url_map.iter_rules() if url_rule.rule == rule_of(action)]
+        (rule,) = [url_rule for url_rule in app.url_map.iter_rules() if url_rule.rule == action_rule(action)]
         assert app.view_functions[rule.endpoint].needs.role == action.role, action.name
 
 
@@ -122,13 +122,13 @@ def create_objects(name: str) -> dict[str, Any]:
     empty_queues()
     consumer = create_consumer("light")
     ended = create_run(STATISTICS, "failed", kwargs={"hours": 7}, ended_at=now())
-    ticked = bulk.ticked([ended.id])
+    ticked = bulk.by_ids([ended.id])
     fingerprint = bulk.preflight(ticked, 1).fingerprint
     Tick.delete().execute()
     Tick.create(task=CLEANUP, due_at=now() - timedelta(hours=1), queue="light", state="missed", seen_at=now())
     SavedView.delete().execute()
     dead, waiting = create_dead_run(), tasks.get_cleanup_statistics(hours=3).id
-    write_down(tasks.light)
+    flush_events(tasks.light)
     return {
         "session": create_session().id,
         "dead": dead,
@@ -136,7 +136,7 @@ def create_objects(name: str) -> dict[str, Any]:
         "ended": ended.id,
         "fingerprint": fingerprint,
         "worker": consumer.id,
-        "bulk": bulk.begin("retry", ticked, fingerprint, Requester("cli", "test")).id,
+        "bulk": bulk.create("retry", ticked, fingerprint, Requester("cli", "test")).id,
         "view": SavedView.create(name="theirs", search="state:dead", owner="ann@example.org", shared=True).id,
     }
 
@@ -179,7 +179,7 @@ def test_page_api_and_command_write_the_same_audit_row(app: Flask, name: str, mo
         answer = browser.send(fill_names(deed.page, names), **fill_names(deed.form, names))
         assert answer.status_code == 303, answer.text
         lines.append(audit_row(names))
-    names, path = create_objects(name), rule_of(ACTIONS[name])
+    names, path = create_objects(name), action_rule(ACTIONS[name])
     subject = next((word for word in fill_names(deed.page or "", names).split("/")[2:3]), "")
     path = re.sub(r"<[^>]+>", subject, path)
     headers = bearer_headers("admin")

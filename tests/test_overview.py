@@ -18,11 +18,11 @@ from waiting import avoid_end_of
 import tasks
 from config import settings
 from engine.broker.messages import Requester
-from engine.control.queues import pause
-from engine.control.runs import delete_ended, discard
+from engine.control.queues import pause_queue
+from engine.control.runs import delete_ended, discard_dead_run
 from engine.database import database
 from engine.history import run_counts
-from engine.history.writer import write_down
+from engine.history.writer import flush_events
 from engine.models import HistoryCursor, Run, Tick, now
 
 HOUR = timedelta(hours=1)
@@ -137,7 +137,7 @@ def section_html(html: str, identifier: str) -> str:
 def create_counted_run(state: str, ended_at: datetime, **values: Any) -> Run:
     """On record, and counted as a recorder would."""
     run = create_run("process_book", state, ended_at=ended_at, enqueued_at=ended_at, **values)
-    run_counts.add(Counter(run_counts.keys_of(run)))
+    run_counts.increment(Counter(run_counts.counter_keys(run)))
     return run
 
 
@@ -190,11 +190,11 @@ def test_wait_and_run_percentiles_are_shown_with_the_oldest_waiting(operator: Br
     html = operator.get("/").text
     shown = re.findall(r"<th scope=\"row\">(p\d\d)</th><td class=\"num\">([^<]+)<", section_html(html, "outcomes"))
     waited, ran = dict(shown[:3]), dict(shown[3:])
-    assert [run_counts.bucket_of(milliseconds(waited[name])) for name in ("p50", "p99")] == [
-        run_counts.bucket_of(ms) for ms in (20, 3000)
+    assert [run_counts.duration_bucket(milliseconds(waited[name])) for name in ("p50", "p99")] == [
+        run_counts.duration_bucket(ms) for ms in (20, 3000)
     ]
-    assert [run_counts.bucket_of(milliseconds(ran[name])) for name in ("p95", "p99")] == [
-        run_counts.bucket_of(ms) for ms in (800, 50_000)
+    assert [run_counts.duration_bucket(milliseconds(ran[name])) for name in ("p95", "p99")] == [
+        run_counts.duration_bucket(ms) for ms in (800, 50_000)
     ]
     assert re.search(r"oldest now: \d+ s in heavy", plain_text(html))
 
@@ -254,7 +254,7 @@ def test_million_runs_are_counted_exactly(operator: Browser) -> None:
     database.execute_sql(MILLION, [f"{now():%Y-%m-%d %H:%M:%S}"])
     rows = database.execute_sql(BY_MINUTE).fetchall()
     with database.atomic():
-        run_counts.add({(minute, task, queue, state, 0): number for minute, task, queue, state, number in rows})
+        run_counts.increment({(minute, task, queue, state, 0): number for minute, task, queue, state, number in rows})
     deleted = delete_ended(tasks.queues, [f"run-{number}" for number in range(90, 900_000, 9_000)])
     assert len(deleted) == 100
     while True:
@@ -292,7 +292,7 @@ def test_problem_of_an_alert_rule_is_shown_as_a_notice(operator: Browser, monkey
     )
     tasks.light.storage.enqueue(b"a message")
     tasks.normal.storage.enqueue(b"a message")
-    pause(tasks.normal, by=Requester("operator", "ann@example.org"))
+    pause_queue(tasks.normal, by=Requester("operator", "ann@example.org"))
     create_session(minutes_ago=121)
     assert list(notices(operator.get("/").text)) == ["behind-light", "paused-normal"]
     create_session(minutes_ago=122)
@@ -322,8 +322,10 @@ def test_problems_come_first_with_a_link_to_their_fix(operator: Browser) -> None
     create_consumer("normal", host="app-2", beat_at=now() - timedelta(minutes=2), started_at=now() - timedelta(hours=1))
     create_consumer("light", scheduler_at=now() - timedelta(minutes=2))
     HistoryCursor.create(stream="light", position=9, dropped=1204)
-    pause(tasks.normal, by=Requester("operator", "ann@example.org"), reason="deploy of 2.4.1")
-    pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow")
+    pause_queue(tasks.normal, by=Requester("operator", "ann@example.org"), reason="deploy of 2.4.1")
+    pause_queue(
+        tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow"
+    )
     create_missed_tick(minutes_ago=95)
     create_missed_tick(minutes_ago=35)
     tasks.heavy.storage.enqueue(b"a message")
@@ -383,7 +385,7 @@ def test_dead_run_shows_a_notice_until_discarded(operator: Browser) -> None:
     sentence, link = notices(operator.get("/").text)["dead"]
     assert "1 run took down its workers" in sentence
     assert run_id in operator.get(link).text
-    discard(tasks.queues, run_id, Requester("operator", "ann@example.org"))
+    discard_dead_run(tasks.queues, run_id, Requester("operator", "ann@example.org"))
     assert notices(operator.get("/").text) == {}
 
 
@@ -394,7 +396,7 @@ def create_dead_run() -> str:
     for number in range(settings.max_deliveries):
         queue.storage.deliveries.settle_and_claim(f"c{number}", "w1", False, "{}")
         queue.storage.deliveries.release(f"c{number}", "w1", "the worker died", settings.max_deliveries)
-    write_down(queue)
+    flush_events(queue)
     return run_id
 
 

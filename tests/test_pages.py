@@ -10,7 +10,7 @@ from browsers import Browser
 from factories import cleanup_result, create_attempt, create_closed_session, create_consumer, create_run, create_session
 
 from engine.database import database
-from engine.models import WorkerProcess, now
+from engine.models import Consumer, now
 
 STATIC = Path(__file__).parent.parent / "static"
 
@@ -77,7 +77,7 @@ def test_unchanged_page_returns_304(operator: Browser) -> None:
     create_run(state="running", started_at=now())
     for page in ("/", "/sessions", "/sessions/cleanup", "/runs"):
         headers = {"If-None-Match": operator.get(page).headers["ETag"]}
-        WorkerProcess.update(beat_at=now()).where(WorkerProcess.queue == "heavy").execute()
+        Consumer.update(beat_at=now()).where(Consumer.queue == "heavy").execute()
         again = operator.get(page, headers=headers)
         assert (again.status_code, again.text) == (304, "")
         create_run("process_book") if page == "/runs" else create_session(minutes_ago=150)

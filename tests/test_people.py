@@ -11,15 +11,15 @@ from browsers import PASSWORD, PEOPLE, Browser, create_app_with_people, sign_in_
 from click.testing import Result
 from flask import Flask
 
-from admin.auth.identity import Who, digest_of
-from admin.auth.passwords import LENGTHS, common, hashed, matches
+from admin.auth.identity import Actor, secret_digest
+from admin.auth.passwords import PASSWORD_LENGTHS, checked_hash, common_passwords, verify_password
 from admin.operations import account
-from admin.operations.registry import perform
+from admin.operations.registry import execute
 from admin.operations.tokens import create_token
-from admin.problems import BadInput, Refused
-from engine.database import release
+from admin.problems import ConflictError, InvalidInput
+from engine.database import release_connection
 from engine.models import now
-from models import AuditEntry, Operator, SignIn, Token
+from models import AuditEntry, BrowserSession, Operator, Token
 
 ANN = "ann@example.org"
 STATS = "/api/v1/admin/reading-sessions/cleanup-stats"
@@ -127,15 +127,15 @@ def test_two_admins_cannot_demote_each_other_at_once(each_database: str) -> None
     emails = ["one@example.org", "two@example.org"]
     for email in emails:
         Operator.create(email=email, role="admin", password_hash="x")
-    actor, start, refused = Who("cli", "root", "admin", "cli"), threading.Barrier(2), []
+    actor, start, refused = Actor("cli", "root", "admin", "cli"), threading.Barrier(2), []
 
     def demote(email: str) -> None:
         start.wait()
         try:
-            perform(actor, "operators.role", email=email, role="viewer")
-        except Refused as error:
+            execute(actor, "operators.role", email=email, role="viewer")
+        except ConflictError as error:
             refused.append(error)
-        release()
+        release_connection()
 
     for _ in range(5):
         Operator.update(role="admin").execute()
@@ -180,16 +180,16 @@ def test_operator_list_shows_who_is_signed_in(any_db_operator: Browser) -> None:
 
 @pytest.mark.parametrize("password", ["qwerty123456", "Leavemealone", "1Q2W3E4R5T6Y"])
 def test_common_password_is_rejected(password: str) -> None:
-    with pytest.raises(BadInput, match="tried first"):
-        hashed(password)
+    with pytest.raises(InvalidInput, match="tried first"):
+        checked_hash(password)
 
 
 def test_email_is_rejected_as_a_password_and_other_text_accepted() -> None:
-    with pytest.raises(BadInput):
-        hashed("Ann@example.org", ANN)
+    with pytest.raises(InvalidInput):
+        checked_hash("Ann@example.org", ANN)
     for password in ("x" * 128, "пароль из слов", "    spaces    ", '"><script>12'):
-        assert matches(password, hashed(password)) and hashed(password).startswith("$argon2id$")
-    assert min(map(len, common())) in LENGTHS
+        assert verify_password(password, checked_hash(password)) and checked_hash(password).startswith("$argon2id$")
+    assert min(map(len, common_passwords())) in PASSWORD_LENGTHS
 
 
 # --- tokens --------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_own_sessions_are_listed_and_ended(app: Flask) -> None:
 
 def test_foreign_session_cannot_be_ended_as_own(app: Flask) -> None:
     viewer, admin_browser = sign_in_browser(app, "viewer"), sign_in_browser(app, "admin")
-    name = SignIn.get(SignIn.operator == operator_id(PEOPLE["admin"])).digest[: account.SIGN_IN_NAME]
+    name = BrowserSession.get(BrowserSession.operator == operator_id(PEOPLE["admin"])).digest[: account.SIGN_IN_NAME]
     for session in (name, "%" * account.SIGN_IN_NAME, "0"):
         viewer.send(f"/me/sessions/{session.replace('%', '%25')}/end")
     assert (viewer.get("/").status_code, admin_browser.get("/").status_code) == (200, 200)
@@ -283,10 +283,10 @@ def test_token_has_no_account_page_and_no_password(app: Flask) -> None:
     token = create_token("script", "admin")
     headers = {"Authorization": f"Bearer {token}"}
     assert app.test_client().get("/me", headers=headers).status_code == 404
-    actor = Who("token", "script", "admin", "api")
+    actor = Actor("token", "script", "admin", "api")
     for action, arguments in (("me.password", {"old": "x", "new": "x" * 12}), ("me.end_other_sessions", {})):
-        with pytest.raises(Refused):
-            perform(actor, action, **arguments)
+        with pytest.raises(ConflictError):
+            execute(actor, action, **arguments)
 
 
 def test_language_theme_and_time_zone_are_chosen_on_the_account_page(app: Flask) -> None:
@@ -306,8 +306,8 @@ def test_language_theme_and_time_zone_are_chosen_on_the_account_page(app: Flask)
 def test_account_page_contains_no_session_secret(app: Flask) -> None:
     browser = sign_in_browser(app, "viewer")
     html = browser.get("/me").text
-    assert SignIn.get().digest not in html and SignIn.get().digest[: account.SIGN_IN_NAME] in html
-    assert digest_of("x") != "x"
+    assert BrowserSession.get().digest not in html and BrowserSession.get().digest[: account.SIGN_IN_NAME] in html
+    assert secret_digest("x") != "x"
 
 
 # --- the terminal --------------------------------------------------------------------------------------------
@@ -330,9 +330,9 @@ def test_operator_commands_create_change_disable_and_list(flask: Callable[..., R
     assert ANN in flask("operator", "list").output
     assert flask("operator", "enable", ANN).exit_code == 0
     made = flask("operator", "password", ANN).output.splitlines()[-1]
-    assert matches(made, Operator.get(Operator.email == ANN).password_hash)
+    assert verify_password(made, Operator.get(Operator.email == ANN).password_hash)
     assert flask("operator", "password", ANN, "--password-stdin", input="typed by a person\n").exit_code == 0
-    assert matches("typed by a person", Operator.get(Operator.email == ANN).password_hash)
+    assert verify_password("typed by a person", Operator.get(Operator.email == ANN).password_hash)
     assert flask("operator", "role", "nobody@example.org", "viewer").exit_code == 1
     assert flask("operator", "role", ANN, "root").exit_code == 2
 

@@ -12,7 +12,7 @@ from peewee import Field
 
 from engine.database import database, on_postgresql
 from engine.models import Run
-from engine.search.pagination import Page, page
+from engine.search.pagination import Page, fetch_page
 from models import Book, ReadingSession, User
 from reading import sessions
 
@@ -60,7 +60,7 @@ def big_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 def list_page(name: str, at: Field) -> Page:
     query = ReadingSession.browse(ReadingSession.lists(AS_OF, TWO_HOURS)[name])
-    return page(query, at, ReadingSession.id, 50)
+    return fetch_page(query, at, ReadingSession.id, 50)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def list_page(name: str, at: Field) -> Page:
         pytest.param(lambda: sessions.count_active(), OPEN, id="count_active"),
         pytest.param(lambda: sessions.cleanup_statistics(AS_OF, 1), STATISTICS, id="statistics_of_an_hour"),
         pytest.param(lambda: sessions.cleanup_statistics(AS_OF, 168), STATISTICS, id="statistics_of_a_week"),
-        pytest.param(lambda: sessions.overview(AS_OF, TWO_HOURS), STATISTICS, id="overview"),
+        pytest.param(lambda: sessions.load_overview(AS_OF, TWO_HOURS), STATISTICS, id="overview"),
         pytest.param(lambda: sessions.closed_per_hour(AS_OF), STATISTICS, id="closed_per_hour"),
         pytest.param(lambda: sessions.count_closed_at(AS_OF), STATISTICS, id="count_closed_at"),
         pytest.param(lambda: list_page("active", ReadingSession.started_at), ACTIVE, id="active_sessions"),

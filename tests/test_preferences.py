@@ -90,16 +90,16 @@ def test_error_page_is_in_the_browser_language(operator: Browser) -> None:
 )
 def test_times_are_shown_in_the_zone_of_the_cookie(app: Flask, zone: str, shown: str, hover: str) -> None:
     with app.test_request_context(headers={"Cookie": f"zone={zone}"} if zone else {}):
-        assert numbers.clock(AT, AT) == shown
-        assert numbers.exact(AT) == hover
+        assert numbers.short_timestamp(AT, AT) == shown
+        assert numbers.full_timestamp(AT) == hover
 
 
 def test_numbers_and_durations_follow_the_language(app: Flask) -> None:
     with app.test_request_context(headers={"Cookie": "language=ru"}):
-        assert numbers.number(1234567.5) == "1\u00a0234\u00a0567,5"
-        assert [numbers.duration(ms) for ms in (41, 1234, 252_000)] == ["41 мс", "1,2 с", "4 мин 12 с"]
-        assert numbers.clock(AT, AT.replace(day=20)) == "2 янв. 22:30"
-        assert numbers.ago(AT.replace(second=3), AT) == "12 с назад"
+        assert numbers.format_number(1234567.5) == "1\u00a0234\u00a0567,5"
+        assert [numbers.format_duration(ms) for ms in (41, 1234, 252_000)] == ["41 мс", "1,2 с", "4 мин 12 с"]
+        assert numbers.short_timestamp(AT, AT.replace(day=20)) == "2 янв. 22:30"
+        assert numbers.format_ago(AT.replace(second=3), AT) == "12 с назад"
 
 
 def test_page_names_its_time_zone(operator: Browser) -> None:

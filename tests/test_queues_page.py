@@ -15,10 +15,10 @@ import tasks
 from engine.broker.effects import Effects
 from engine.broker.messages import Requester
 from engine.broker.redis.storage import RedisStorage
-from engine.control.queues import pause
+from engine.control.queues import pause_queue
 from engine.models import Run, RunCount, now
 from engine.monitor import broker_health, queue_contents
-from engine.queues.enqueue import asked_by
+from engine.queues.enqueue import requested_by
 from engine.queues.queue import Queue
 from models import AuditEntry
 
@@ -28,7 +28,7 @@ def plain_text(html: str) -> str:
 
 
 def enqueue(count: int = 1, hours: int = 24) -> list[str]:
-    with asked_by(Requester("operator", "ann@example.org")):
+    with requested_by(Requester("operator", "ann@example.org")):
         return [tasks.get_cleanup_statistics(hours).id for _ in range(count)]
 
 
@@ -64,7 +64,7 @@ def test_throughput_is_averaged_over_the_last_minutes(any_db_operator: Browser) 
         (this_minute - 600, "succeeded", 99),
     ):
         RunCount.create(span=60, start=start, task="t", queue="light", what=what, bucket=0, count=count)
-    flow = queue_contents.flows(tasks.queues, now())
+    flow = queue_contents.load_throughput(tasks.queues, now())
     assert flow["light"] == (3 / 5, 51 / 5)
     assert flow["heavy"] == (0, 0)
     assert re.search(r"light 0 – 0\.6 10 0", queue_row(any_db_operator.get("/queues").text, "light"))
@@ -89,7 +89,9 @@ def test_next_runs_show_requester_and_reason(operator: Browser) -> None:
     assert 'id="next-' + first in html and last not in html
     assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org it starts now \d+ s", rows[0])
     assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org 9 ahead \d+ s", rows[9])
-    pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow")
+    pause_queue(
+        tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow"
+    )
     html = operator.get("/queues/light").text
     assert "its task is paused" in next_run_rows(html)[0]
     assert "Of get_cleanup_statistics nothing is started. too slow" in plain_text(html)
@@ -101,7 +103,7 @@ def test_shared_reason_is_shown_for_each_run(operator: Browser) -> None:
     running = {"worker": "Worker-1", "run_id": "an-id", "task": "process_book", "since": now().isoformat()}
     create_consumer("light", worker_count=1, running=[running])
     assert "all workers are busy" in next_run_rows(operator.get("/queues/light").text)[0]
-    pause(tasks.light, by=Requester("operator", "bob@example.org"))
+    pause_queue(tasks.light, by=Requester("operator", "bob@example.org"))
     assert "the queue is paused" in next_run_rows(operator.get("/queues/light").text)[0]
 
 
@@ -124,9 +126,9 @@ def test_unparseable_or_unknown_message_is_marked(operator: Browser) -> None:
 
 @pytest.mark.parametrize("words", ["<script>alert(1)</script>", "{{7*7}}"])
 def test_queue_texts_are_escaped(operator: Browser, words: str) -> None:
-    with asked_by(Requester("token", words)):
+    with requested_by(Requester("token", words)):
         tasks.light.enqueue(tasks.get_cleanup_statistics.s(words))
-    pause(tasks.light, by=Requester("operator", words), reason=words)
+    pause_queue(tasks.light, by=Requester("operator", words), reason=words)
     for url in ("/queues", "/queues/light"):
         html = operator.get(url).text
         assert "<script>alert" not in html
@@ -137,7 +139,7 @@ def test_queue_texts_are_escaped(operator: Browser, words: str) -> None:
 
 
 def test_embedded_broker_shows_its_file_and_durability(operator: Browser) -> None:
-    health = broker_health.health(tasks.light)
+    health = broker_health.check_health(tasks.light)
     assert isinstance(health, broker_health.SqliteHealth)
     assert (health.journal_mode, health.synchronous, health.path) == (
         "wal",
@@ -156,7 +158,7 @@ def test_redis_shows_version_memory_clients_and_settings(
     brokers = {name: RedisStorage(name, redis_url, 60) for name in tasks.queues}
     for name, queue in tasks.queues.items():
         monkeypatch.setattr(queue, "storage", brokers[name])
-    health = broker_health.health(tasks.heavy)
+    health = broker_health.check_health(tasks.heavy)
     assert isinstance(health, broker_health.RedisHealth)
     assert (health.keeps_log, health.evicts, health.exposed) == (False, None, False)
     assert health.clients >= 1 and health.memory_bytes > 100_000 and 0 < health.ping_ms < 10_000
@@ -189,7 +191,7 @@ def test_redis_shows_version_memory_clients_and_settings(
 def test_broker_address_hides_the_password_and_detects_exposure(
     connection: dict[str, object], address: str, exposed: bool
 ) -> None:
-    assert broker_health.address_of(connection) == address
+    assert broker_health.client_address(connection) == address
     assert broker_health.is_exposed(connection) == exposed
 
 
@@ -204,7 +206,7 @@ def test_unavailable_broker_is_shown_on_its_pages(tmp_path: Path) -> None:
 
 
 def test_paused_task_is_shown_beside_its_queue(operator: Browser) -> None:
-    pause(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "ann@example.org"))
+    pause_queue(tasks.light, task="get_cleanup_statistics", by=Requester("operator", "ann@example.org"))
     html = operator.get("/queues").text
     assert queue_row(html, "light").startswith("light get_cleanup_statistics is paused ")
     assert "is paused" not in queue_row(html, "heavy")
@@ -229,7 +231,7 @@ def test_queue_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
 
 
 def test_pause_is_removed_by_delete(operator: Browser) -> None:
-    pause(tasks.light, by=Requester("operator", "bob@example.org"))
+    pause_queue(tasks.light, by=Requester("operator", "bob@example.org"))
     token = operator.form_token
     assert operator.delete("/queues/light/pause", headers={"X-CSRFToken": token}).status_code == 303
     assert tasks.light.pauses() == {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from consumers import BIN, ROOT, Consumer
+from consumers import BIN, ROOT, ConsumerProcess
 from installation import Installation, is_listening
 from waiting import wait_until
 
@@ -81,7 +81,7 @@ def test_request_is_answered(command: str, installation: Installation, token: st
 @pytest.mark.parametrize("command", select_commands(r"\.venv/bin/huey_consumer "))
 def test_consumer_command_starts(command: str, installation: Installation, tmp_path: Path) -> None:
     words = shlex.split(command)[1:]
-    running = Consumer(*words, environment=installation.environment, log=tmp_path / "log")
+    running = ConsumerProcess(*words, environment=installation.environment, log=tmp_path / "log")
     running.logged("commands are available")
     assert running.stop() == 0
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from consumers import Consumer, consumer
+from consumers import ConsumerProcess, consumer
 from databases import bound_to_library
 from sample_tasks import echo, hold, probe, read_lines, release, spin
 from waiting import wait_until
@@ -15,10 +15,10 @@ from waiting import wait_until
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.history import writer
-from engine.models import Run, WorkerProcess, now
+from engine.models import Consumer, Run, now
 from engine.monitor import consumers
 from engine.queues import remote_control
-from engine.queues.remote_control import Dump, What
+from engine.queues.remote_control import Command, Dump
 
 KEY = "k" * 40
 
@@ -39,40 +39,40 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
 
 
 @pytest.fixture
-def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[Consumer]:
+def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[ConsumerProcess]:
     with consumer("sample_tasks.probe", environment=environment, log=tmp_path / "log") as running:
         yield running
 
 
-def consumer_row(running: Consumer) -> WorkerProcess:
-    return wait_until(lambda: WorkerProcess.get_or_none(pid=running.pid))
+def consumer_row(running: ConsumerProcess) -> Consumer:
+    return wait_until(lambda: Consumer.get_or_none(pid=running.pid))
 
 
-def send_command(running: Consumer, what: What) -> None:
-    remote_control.give(probe, consumer_row(running).id, what, "vera@example.org")
+def send_command(running: ConsumerProcess, what: Command) -> None:
+    remote_control.send_command(probe, consumer_row(running).id, what, "vera@example.org")
 
 
-def test_quiet_consumer_finishes_its_run_and_claims_no_other(serving: Consumer, tmp_path: Path) -> None:
+def test_quiet_consumer_finishes_its_run_and_claims_no_other(serving: ConsumerProcess, tmp_path: Path) -> None:
     first = hold(str(tmp_path / "ledger"))
     wait_until(lambda: read_lines(tmp_path / "ledger"))
-    send_command(serving, What.QUIET)
+    send_command(serving, Command.QUIET)
     quiet = wait_until(lambda: (row := consumer_row(serving)).quiet_at and row)
-    assert consumers.live(consumers.workers(), "probe") == []
-    assert [row.id for row in consumers.present(consumers.workers(), "probe")] == [quiet.id]
+    assert consumers.live_consumers(consumers.list_consumers(), "probe") == []
+    assert [row.id for row in consumers.running_consumers(consumers.list_consumers(), "probe")] == [quiet.id]
     second = echo("later")
     release(tmp_path / "ledger")
     assert first.get(blocking=True, timeout=25) == "done"
     wait_until(lambda: Run.get_or_none((Run.id == first.id) & (Run.state == "succeeded")))
     assert probe.pending_count() == 1
-    send_command(serving, What.WAKE)
+    send_command(serving, Command.WAKE)
     assert second.get(blocking=True, timeout=25) == "later"
     wait_until(lambda: not consumer_row(serving).quiet_at)
 
 
-def test_stopped_consumer_finishes_its_task_and_deregisters(serving: Consumer, tmp_path: Path) -> None:
+def test_stopped_consumer_finishes_its_task_and_deregisters(serving: ConsumerProcess, tmp_path: Path) -> None:
     result = hold(str(tmp_path / "ledger"))
     wait_until(lambda: read_lines(tmp_path / "ledger"))
-    send_command(serving, What.STOP)
+    send_command(serving, Command.STOP)
     serving.logged("running task(s)")
     release(tmp_path / "ledger")
     assert serving.process.wait(30) == 0
@@ -81,24 +81,22 @@ def test_stopped_consumer_finishes_its_task_and_deregisters(serving: Consumer, t
     assert "vera@example.org wants this consumer to stop" in serving.log
 
 
-def test_restarted_consumer_returns_as_a_new_one(serving: Consumer) -> None:
+def test_restarted_consumer_returns_as_a_new_one(serving: ConsumerProcess) -> None:
     before = consumer_row(serving)
-    send_command(serving, What.RESTART)
-    after = wait_until(
-        lambda: WorkerProcess.get_or_none((WorkerProcess.pid == serving.pid) & (WorkerProcess.id != before.id))
-    )
+    send_command(serving, Command.RESTART)
+    after = wait_until(lambda: Consumer.get_or_none((Consumer.pid == serving.pid) & (Consumer.id != before.id)))
     assert after.started_at > before.started_at
     assert echo("again").get(blocking=True, timeout=25) == "again"
-    assert WorkerProcess.get_by_id(before.id).stopped_at
+    assert Consumer.get_by_id(before.id).stopped_at
 
 
-def test_stop_overrides_restart(serving: Consumer) -> None:
-    send_command(serving, What.RESTART)
-    send_command(serving, What.STOP)
+def test_stop_overrides_restart(serving: ConsumerProcess) -> None:
+    send_command(serving, Command.RESTART)
+    send_command(serving, Command.STOP)
     assert serving.process.wait(30) == 0
 
 
-def test_busy_workers_dump_their_stacks_even_in_a_tight_loop(serving: Consumer, tmp_path: Path) -> None:
+def test_busy_workers_dump_their_stacks_even_in_a_tight_loop(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     sleeping, spinning = hold(str(ledger)), spin(str(ledger))
     wait_until(lambda: len(read_lines(ledger)) == 2)
@@ -114,28 +112,28 @@ def test_busy_workers_dump_their_stacks_even_in_a_tight_loop(serving: Consumer, 
     assert "in hold" not in next(stack for stack in again.stacks if stack.run_id is None).text
 
 
-def request_dump(running: Consumer) -> Dump:
+def request_dump(running: ConsumerProcess) -> Dump:
     asked_at = now()
-    send_command(running, What.DUMP)
+    send_command(running, Command.DUMP)
     dump = remote_control.wait_for_dump(probe, consumer_row(running).id, asked_at, 20)
     assert dump
-    assert remote_control.pending(probe, consumer_row(running).id) == []
+    assert remote_control.pending_commands(probe, consumer_row(running).id) == []
     return dump
 
 
-def test_parent_and_new_worker_survive_sigquit(serving: Consumer) -> None:
+def test_parent_and_new_worker_survive_sigquit(serving: ConsumerProcess) -> None:
     """They may get it before they listen for themselves; then the answer is in the log."""
     os.kill(serving.pid, signal.SIGQUIT)
     assert "most recent call first" in serving.logged("most recent call first")
     assert echo("alive").get(blocking=True, timeout=25) == "alive"
 
 
-def test_worker_rows_have_memory_and_cpu_use(serving: Consumer, tmp_path: Path) -> None:
+def test_worker_rows_have_memory_and_cpu_use(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     spin(str(ledger))
     [[_, pid]] = wait_until(lambda: read_lines(ledger))
 
-    def busy() -> WorkerProcess | None:
+    def busy() -> Consumer | None:
         row = consumer_row(serving)
         return row if any(slot["cpu_percent"] > 10 for slot in row.slots) else None
 
@@ -147,15 +145,15 @@ def test_worker_rows_have_memory_and_cpu_use(serving: Consumer, tmp_path: Path) 
     assert all(10_000_000 < slot["rss_bytes"] < row.rss_bytes for slot in row.slots)
 
 
-def test_command_with_a_foreign_signature_is_ignored(serving: Consumer) -> None:
+def test_command_with_a_foreign_signature_is_ignored(serving: ConsumerProcess) -> None:
     row = consumer_row(serving)
-    key = remote_control.command_key(row.id, What.STOP)
+    key = remote_control.command_key(row.id, Command.STOP)
     forged = type(probe.serializer)("x" * 40).serialize({"what": "stop", "consumer": row.id, "by": "x", "at": "x"})
     another = probe.serializer.serialize({"what": "stop", "consumer": "another", "by": "x", "at": now().isoformat()})
     for data in (forged, another, b"nonsense"):
         probe.storage.results.put(key, data)
-        assert remote_control.pending(probe, row.id) == []
-    send_command(serving, What.QUIET)
+        assert remote_control.pending_commands(probe, row.id) == []
+    send_command(serving, Command.QUIET)
     wait_until(lambda: consumer_row(serving).quiet_at)
     assert serving.process.poll() is None
 
@@ -164,8 +162,8 @@ def test_dead_consumer_is_forgotten_after_a_day(environment: dict[str, str], mon
     """Else each look at the broker would bring its row back when that was pruned."""
     facts = {"host": "gone", "pid": 1, "code_version": "1", "worker_type": "process", "worker_count": 1}
     probe.storage.heartbeats.record("gone:1:x", {**facts, "periodic": True, "started_at": 1.0})
-    writer.write_consumers(probe)
-    assert WorkerProcess.get_by_id("gone:1:x")
-    monkeypatch.setattr(WorkerProcess, "KEPT", timedelta(0))
-    writer.write_consumers(probe)
+    writer.sync_consumers(probe)
+    assert Consumer.get_by_id("gone:1:x")
+    monkeypatch.setattr(Consumer, "KEPT", timedelta(0))
+    writer.sync_consumers(probe)
     assert probe.storage.heartbeats.all() == []

@@ -20,7 +20,7 @@ from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.database import database, on_postgresql
 from engine.history import writer
-from engine.history.tracebacks import parse
+from engine.history.tracebacks import parse_traceback
 from engine.models import Attempt, LogLine, Run, now
 from engine.queues.queue import Queue
 from engine.search import related_runs
@@ -126,10 +126,10 @@ def test_traceback_shows_own_frames_first(operator: Browser) -> None:
 
 
 def test_any_text_parses_as_a_traceback() -> None:
-    assert parse("no traceback\nat all").cause == "no traceback\nat all"
-    elsewhere = parse(TRACEBACK.replace(str(ROOT), "/srv/other"))
+    assert parse_traceback("no traceback\nat all").cause == "no traceback\nat all"
+    elsewhere = parse_traceback(TRACEBACK.replace(str(ROOT), "/srv/other"))
     assert [frame.place for frame in elsewhere.own] == ["/srv/other/reading/books.py:88, in open_epub"]
-    assert parse("").frames == []
+    assert parse_traceback("").frames == []
 
 
 def test_log_is_shown_by_delivery_with_its_gaps(operator: Browser) -> None:
@@ -242,7 +242,7 @@ def test_run_page_takes_few_statements_in_every_state(any_db_operator: Browser) 
     asked_of_database: list[str] = []
     database.obj.query_hooks.append(lambda event: asked_of_database.append(event.sql))
     create_consumer("light")
-    writer.write_down(tasks.light)  # it has its row from now on
+    writer.flush_events(tasks.light)  # it has its row from now on
     for run_id in (
         enqueue_run(),
         create_run(state="running", parent_id=enqueue_run()).id,

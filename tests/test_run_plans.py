@@ -13,9 +13,9 @@ from engine.control.bulk import preflight
 from engine.database import database, on_postgresql
 from engine.models import Run
 from engine.monitor.queue_contents import count_enqueued
-from engine.search.filters import holds
-from engine.search.query_plan import Lookup, Window
-from engine.search.run_search import count_by_state, everything, find
+from engine.search.filters import contains
+from engine.search.query_plan import RunQuery, TimeRange
+from engine.search.run_search import all_matching, count_by_state, search_runs
 
 AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 
@@ -59,15 +59,15 @@ def many_runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 names = frozenset
 LOOKUPS = {
-    "newest": Lookup(),
-    "state": Lookup(states=names({"failed"})),
-    "task": Lookup(tasks=names({"old"})),
-    "task_state": Lookup(tasks=names({"old"}), states=names({"succeeded", "dead"})),
-    "queue_state": Lookup(queues=names({"light"})),
-    "state_ended": Lookup(ended=Window(AS_OF - timedelta(hours=2)), states=names({"failed"})),
-    "people": Lookup(people=names({"anna"})),
-    "children": Lookup(parents=names({"p"})),
-    "error": Lookup(errors=names({"e"})),
+    "newest": RunQuery(),
+    "state": RunQuery(states=names({"failed"})),
+    "task": RunQuery(tasks=names({"old"})),
+    "task_state": RunQuery(tasks=names({"old"}), states=names({"succeeded", "dead"})),
+    "queue_state": RunQuery(queues=names({"light"})),
+    "state_ended": RunQuery(ended=TimeRange(AS_OF - timedelta(hours=2)), states=names({"failed"})),
+    "people": RunQuery(people=names({"anna"})),
+    "children": RunQuery(parents=names({"p"})),
+    "error": RunQuery(errors=names({"e"})),
 }
 WHOLE_TABLE = r"Seq Scan on dewey_runs|SCAN (t\d+|dewey_runs)(?! USING)|USE TEMP B-TREE FOR ORDER BY.*SCAN"
 
@@ -77,10 +77,10 @@ WHOLE_TABLE = r"Seq Scan on dewey_runs|SCAN (t\d+|dewey_runs)(?! USING)|USE TEMP
 def test_page_is_read_from_its_index(many_runs: None, index: str, looking: bool) -> None:
     query = LOOKUPS[index]
     if looking:
-        query = Lookup(**{**vars(query), "looks": (holds(Run.error, ["zip"]),)})
+        query = RunQuery(**{**vars(query), "looks": (contains(Run.error, ["zip"]),)})
         index = {"queue_state": "newest"}.get(index, index)
     for before in ("", f"{(AS_OF - timedelta(hours=1)).isoformat()}_8"):
-        plans = explain_statements(lambda: find(query, 30, before))  # noqa: B023
+        plans = explain_statements(lambda: search_runs(query, 30, before))  # noqa: B023
         assert f"dewey_runs_{index}" in plans[0][1]
         for statement, plan in plans:
             assert not re.search(WHOLE_TABLE, plan), (statement, plan)
@@ -95,15 +95,15 @@ def test_tab_counts_are_read_from_an_index(many_runs: None, index: str) -> None:
 
 @pytest.mark.parametrize("looking", [False, True], ids=["exact", "looking"])
 def test_page_takes_at_most_three_statements(many_runs: None, looking: bool) -> None:
-    looks = (holds(Run.error, ["zip"]),) if looking else ()
-    query = Lookup(tasks=names({"old", "new"}), states=names({"failed", "dead", "succeeded"}), looks=looks)
-    assert len(explain_statements(lambda: find(query, 30))) <= 3
+    looks = (contains(Run.error, ["zip"]),) if looking else ()
+    query = RunQuery(tasks=names({"old", "new"}), states=names({"failed", "dead", "succeeded"}), looks=looks)
+    assert len(explain_statements(lambda: search_runs(query, 30))) <= 3
 
 
 def test_runs_that_ended_in_a_window_are_read_from_the_end_index(many_runs: None) -> None:
-    ended = {"ended": Window(AS_OF - timedelta(minutes=5)), "asked": Window(None, AS_OF)}
-    query = Lookup(states=names({"succeeded"}), **ended)
-    ((statement, plan),) = explain_statements(lambda: preflight(everything(query), 0))[:1]
+    ended = {"ended": TimeRange(AS_OF - timedelta(minutes=5)), "asked": TimeRange(None, AS_OF)}
+    query = RunQuery(states=names({"succeeded"}), **ended)
+    ((statement, plan),) = explain_statements(lambda: preflight(all_matching(query), 0))[:1]
     assert "dewey_runs_state_ended" in plan, (statement, plan)
 
 

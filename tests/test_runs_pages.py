@@ -10,7 +10,7 @@ from browsers import Browser, sign_in_browser
 from factories import create_attempt, create_run, row_ids, row_ids_of_all_pages
 from flask import Flask
 
-from admin.pages.blueprint import ROWS
+from admin.pages.blueprint import ROWS_PER_PAGE
 from admin.pages.runs import exports
 from engine.models import State, now
 from models import AuditEntry, SavedView
@@ -58,7 +58,7 @@ def test_every_state_has_its_tab(operator: Browser) -> None:
 
 def test_pages_neither_skip_nor_repeat_runs_of_the_same_time(any_db_operator: Browser) -> None:
     instant = now() - timedelta(minutes=1)
-    expected = {create_run("process_book", enqueued_at=instant).id for _ in range(2 * ROWS + 1)}
+    expected = {create_run("process_book", enqueued_at=instant).id for _ in range(2 * ROWS_PER_PAGE + 1)}
     ids = row_ids_of_all_pages(any_db_operator, "/runs?task=process_book", between=lambda: create_run("process_book"))
     assert len(ids) == len(expected)
     assert set(ids) == expected

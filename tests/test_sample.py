@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from engine.database import database
-from models import Book, OwnTable, ReadingSession, User
-from reading.sample_data import AlreadyLoaded, NotOwnLibrary, load
-from reading.sessions import close_abandoned, overview
+from models import Book, CreatedTable, ReadingSession, User
+from reading.sample_data import AlreadyLoaded, ForeignTables, load
+from reading.sessions import close_abandoned, load_overview
 
 AS_OF = datetime(2026, 11, 23, 18, 41, 7, 120, tzinfo=UTC)
 TWO_HOURS = timedelta(hours=2)
@@ -25,7 +25,7 @@ def test_sample_counts_equal_its_rows() -> None:
     assert counts["readers"] == User.select().count() == 300
     assert counts["books"] == Book.select().count() >= 200
     assert counts["sessions"] == ReadingSession.select().count() == counts["closed"] + counts["active"]
-    figures = overview(AS_OF, TWO_HOURS)
+    figures = load_overview(AS_OF, TWO_HOURS)
     assert (figures.active, figures.abandoned) == (counts["active"], counts["abandoned"])
 
 
@@ -33,7 +33,7 @@ def test_sample_counts_equal_its_rows() -> None:
 def test_cleanup_closes_the_abandoned_sample_sessions() -> None:
     counts = load(AS_OF)
     assert close_abandoned(AS_OF, TWO_HOURS, 1000)["closed_count"] == counts["abandoned"]
-    assert overview(AS_OF, TWO_HOURS).active == counts["active"] - counts["abandoned"]
+    assert load_overview(AS_OF, TWO_HOURS).active == counts["active"] - counts["abandoned"]
 
 
 @pytest.mark.usefixtures("sqlite_database")
@@ -44,7 +44,7 @@ def test_sample_looks_active_at_any_hour(hour: int) -> None:
     assert 4500 <= counts["sessions"] <= 5500
     assert 60 <= counts["active"] - counts["abandoned"] <= 180
     assert 10 <= counts["abandoned"] <= 40
-    figures = overview(as_of, TWO_HOURS)
+    figures = load_overview(as_of, TWO_HOURS)
     assert figures.closed > 200 and 15 < figures.avg_duration_minutes < 75 and figures.no_progress > 20
 
 
@@ -114,8 +114,8 @@ def test_non_empty_library_is_left_alone() -> None:
 @pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("table", ["users", "books", "reading_sessions"])
 def test_library_with_an_adopted_table_gets_no_sample(table: str) -> None:
-    OwnTable.delete().where(OwnTable.name == table).execute()
-    with pytest.raises(NotOwnLibrary):
+    CreatedTable.delete().where(CreatedTable.name == table).execute()
+    with pytest.raises(ForeignTables):
         load(AS_OF)
     assert User.select().count() == 0
 

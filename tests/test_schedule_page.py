@@ -12,9 +12,9 @@ from test_budgets import many_tasks
 from waiting import avoid_end_of
 
 import tasks
-from admin.display.cron_text import in_words
-from admin.display.schedules import scheduled
-from admin.pages.queues.schedule import MOST
+from admin.display.cron_text import describe_cron
+from admin.display.schedules import scheduled_tasks
+from admin.pages.queues.schedule import MAX_LENGTH
 from engine.broker.messages import Requester
 from engine.control import schedules
 from engine.database import database
@@ -189,13 +189,13 @@ def test_upcoming_ticks_of_all_schedules_are_listed_soonest_first(operator: Brow
 
 @pytest.mark.usefixtures("live_consumers")
 def test_paused_ticks_are_not_upcoming_until_the_pause_ends(operator: Browser) -> None:
-    schedules.pause(tasks.light, PRUNING, by=ANN)
+    schedules.pause_schedule(tasks.light, PRUNING, by=ANN)
     html = operator.get("/schedule").text
     assert [task for _, task in upcoming_ticks(html)] == [CLEANUP]
     assert "1 held back by a pause" in plain_text(html)
     until = (now() + timedelta(days=2)).replace(hour=12, minute=10, second=0, microsecond=0)
-    schedules.pause(tasks.light, CLEANUP, by=ANN, until=until)
-    schedules.resume(tasks.light, PRUNING)
+    schedules.pause_schedule(tasks.light, CLEANUP, by=ANN, until=until)
+    schedules.resume_schedule(tasks.light, PRUNING)
     html = operator.get("/schedule").text
     assert upcoming_ticks(html)[1] == (until + timedelta(minutes=20), CLEANUP)
     assert "held back by a pause" not in plain_text(html)
@@ -205,7 +205,7 @@ def test_paused_ticks_are_not_upcoming_until_the_pause_ends(operator: Browser) -
 
 
 def current_pause(task: str = CLEANUP) -> queues_ticks.Info | None:
-    return queues_ticks.paused(tasks.light.pauses(), task, now())
+    return queues_ticks.find_pause(tasks.light.pauses(), task, now())
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -228,7 +228,7 @@ def test_schedule_is_paused_with_reason_and_end_then_resumed(operator: Browser) 
 @pytest.mark.usefixtures("live_consumers")
 def test_pause_redirects_to_the_list_page_of_the_schedule(operator: Browser) -> None:
     with many_tasks(14):
-        names = [task.name for task in scheduled()]
+        names = [task.name for task in scheduled_tasks()]
         for name in (names[6], names[7]):
             answer = operator.send(f"/schedule/{name}/pause", reason="", until="")
             assert f'id="paused-{name}"' in operator.get(answer.location).text
@@ -259,7 +259,7 @@ def test_invalid_pause_end_is_rejected_and_typed_text_kept(operator: Browser, un
 
 
 def test_pause_is_removed_by_delete(operator: Browser) -> None:
-    schedules.pause(tasks.light, CLEANUP, by=ANN)
+    schedules.pause_schedule(tasks.light, CLEANUP, by=ANN)
     headers = {"X-CSRFToken": operator.form_token}
     assert operator.delete(f"/schedule/{CLEANUP}/pause", headers=headers).status_code == 303
     assert current_pause() is None
@@ -333,16 +333,18 @@ def test_full_schedule_page_stays_within_its_size(operator: Browser, language: s
     operator.set_cookie("language", language)
     operator.set_cookie("zone", "Asia/Kathmandu")
     with many_tasks(14):
-        shown = [task.name for task in scheduled()][:MOST]
+        shown = [task.name for task in scheduled_tasks()][:MAX_LENGTH]
         for task in shown:
             for number in range(30):
                 tick = create_tick(1500 + 30 * number, task=task, ms=31 * 60_000 if number % 5 == 0 else 1234)
                 if number % 3 == 0:
                     Run.update(state="failed").where(Run.id == tick.run_id).execute()
-            schedules.pause(tasks.light, task, by=ANN, reason="the publisher's catalogue is being moved to a new host")
+            schedules.pause_schedule(
+                tasks.light, task, by=ANN, reason="the publisher's catalogue is being moved to a new host"
+            )
         html = operator.get("/schedule").text
         assert re.findall(r'id="schedule-([^"]+)"', html) == shown
-        assert len(re.findall(r'd="M\d+ 44v', html)) == MOST * 30
+        assert len(re.findall(r'd="M\d+ 44v', html)) == MAX_LENGTH * 30
         assert len(html.encode()) <= 60_000, len(html.encode())
         last = re.search(r'href="([^"]+)" rel="next"', html)
         assert last and 'id="schedule-forgotten_13"' in operator.get(last[1]).text
@@ -376,7 +378,7 @@ def test_page_returns_304_until_something_changes(operator: Browser) -> None:
     ],
 )
 def test_expression_is_described_in_plain_words(expression: str, english: str, russian: str) -> None:
-    assert (in_words(expression, "en"), in_words(expression, "ru")) == (english, russian)
+    assert (describe_cron(expression, "en"), describe_cron(expression, "ru")) == (english, russian)
 
 
 def test_day_and_weekday_in_an_expression_must_both_match() -> None:

@@ -49,7 +49,7 @@ def test_sessions_are_closed_at_each_half_hour(each_database: str) -> None:
             tasks.light.execute(task)
             create_session(minutes_ago=180)
     assert struck == [(minute, "close_abandoned_sessions") for minute in (0, 30, 60)]
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     runs = list(Run.select().order_by(Run.enqueued_at))
     assert [run.result["closed_count"] for run in runs] == [1, 1, 1]
     assert {(run.state, run.asked_by_kind, run.asked_by) for run in runs} == {("succeeded", "schedule", "*/30 * * * *")}
@@ -91,7 +91,7 @@ def test_failed_cleanup_returns_its_count_and_error(each_database: str, monkeypa
     closed = 2 if on_postgresql() else 0
     assert final["closed_count"] == closed
     assert "missing" in final["error"]
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     run = Run.get_by_id(result.id)
     assert (run.state, run.attempts, run.result) == ("failed", 4, final)
     assert [attempt.state for attempt in run.history] == ["failed"] * 4

@@ -16,7 +16,7 @@ from engine.broker.messages import Requester
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import retention, schedules
-from engine.exceptions import NotPossible
+from engine.exceptions import InvalidState
 from engine.history import writer
 from engine.models import Run, Tick, now
 from engine.monitor import schedule_history
@@ -53,35 +53,35 @@ def create_tick(minutes_ago: float, state: str, task: str = CLEANUP, **values: A
 
 def test_pause_ends_at_its_end(light: Queue) -> None:
     until = now() + timedelta(hours=1)
-    schedules.pause(light, CLEANUP, by=ANN, reason="migration", until=until)
-    info = ticks.paused(light.pauses(), CLEANUP, now())
+    schedules.pause_schedule(light, CLEANUP, by=ANN, reason="migration", until=until)
+    info = ticks.find_pause(light.pauses(), CLEANUP, now())
     assert info and (info["by"], info["reason"], info["until"]) == ("ann@example.org", "migration", until.isoformat())
-    assert ticks.paused(light.pauses(), CLEANUP, until - timedelta(seconds=1))
-    assert ticks.paused(light.pauses(), CLEANUP, until) is None
-    assert ticks.paused(light.pauses(), "another_task", now()) is None
+    assert ticks.find_pause(light.pauses(), CLEANUP, until - timedelta(seconds=1))
+    assert ticks.find_pause(light.pauses(), CLEANUP, until) is None
+    assert ticks.find_pause(light.pauses(), "another_task", now()) is None
 
 
 def test_pause_without_an_end_lasts_until_resumed(light: Queue) -> None:
-    schedules.pause(light, CLEANUP, by=ANN)
-    assert ticks.paused(light.pauses(), CLEANUP, now() + timedelta(days=4000))
-    assert schedules.resume(light, CLEANUP)
-    assert ticks.paused(light.pauses(), CLEANUP, now()) is None
-    assert not schedules.resume(light, CLEANUP)
+    schedules.pause_schedule(light, CLEANUP, by=ANN)
+    assert ticks.find_pause(light.pauses(), CLEANUP, now() + timedelta(days=4000))
+    assert schedules.resume_schedule(light, CLEANUP)
+    assert ticks.find_pause(light.pauses(), CLEANUP, now()) is None
+    assert not schedules.resume_schedule(light, CLEANUP)
 
 
 def test_ended_pause_cannot_be_resumed(light: Queue) -> None:
-    light.storage.pauses.put(ticks.target(CLEANUP), pause_info(began=NOON, until=now() - timedelta(minutes=1)))
-    assert not schedules.resume(light, CLEANUP)
+    light.storage.pauses.put(ticks.pause_key(CLEANUP), pause_info(began=NOON, until=now() - timedelta(minutes=1)))
+    assert not schedules.resume_schedule(light, CLEANUP)
 
 
 def test_pause_end_must_be_in_the_future(light: Queue) -> None:
-    with pytest.raises(NotPossible, match="future"):
-        schedules.pause(light, CLEANUP, by=ANN, until=now() - timedelta(seconds=1))
+    with pytest.raises(InvalidState, match="future"):
+        schedules.pause_schedule(light, CLEANUP, by=ANN, until=now() - timedelta(seconds=1))
 
 
 @pytest.mark.usefixtures("sqlite_database")
 def test_paused_schedule_does_not_hold_manual_runs(light: Queue) -> None:
-    schedules.pause(light, "get_cleanup_statistics", by=ANN)
+    schedules.pause_schedule(light, "get_cleanup_statistics", by=ANN)
     tasks.get_cleanup_statistics(24)
     light.set_worker_identity("here", "Worker-1")
     task = light.dequeue()
@@ -143,7 +143,7 @@ def create_scheduler(queue: Queue) -> Scheduler:
 
 def tick_rows(queue: Queue) -> list[tuple[int, str, bool]]:
     """What is on record of the cleanup's ticks: minutes after noon, state, whether there is a run."""
-    writer.write_down(queue)
+    writer.flush_events(queue)
     rows = Tick.select().where(Tick.task == CLEANUP).order_by(Tick.due_at)
     return [(to_minute(tick.due_at) - FIRST, tick.state, tick.run_id is not None) for tick in rows]
 
@@ -153,7 +153,7 @@ def test_scheduler_respects_a_pause_and_records_its_ticks(light: Queue) -> None:
     clock = create_scheduler(light)
     clock.look(NOON)
     light.storage.pauses.put(
-        ticks.target(CLEANUP), pause_info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70))
+        ticks.pause_key(CLEANUP), pause_info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70))
     )
     for minute in range(1, 91):
         clock.look(NOON + timedelta(minutes=minute))
@@ -173,9 +173,9 @@ def test_scheduler_respects_a_pause_and_records_its_ticks(light: Queue) -> None:
 @pytest.mark.usefixtures("sqlite_database")
 def test_resumed_schedule_continues_with_its_next_tick(light: Queue) -> None:
     clock = create_scheduler(light)
-    light.storage.pauses.put(ticks.target(CLEANUP), pause_info(NOON - timedelta(minutes=1)))
+    light.storage.pauses.put(ticks.pause_key(CLEANUP), pause_info(NOON - timedelta(minutes=1)))
     clock.look(NOON)
-    schedules.resume(light, CLEANUP)
+    schedules.resume_schedule(light, CLEANUP)
     clock.look(NOON + timedelta(minutes=1))
     assert light.pending_count() == 0
     clock.look(NOON + timedelta(minutes=30))
@@ -198,7 +198,7 @@ def test_catch_up_starts_one_run_for_the_newest_missed_tick() -> None:
         ("enqueued", "an-id"),
     ]
     assert (Run.get_by_id(made.id).asked_by, Run.select().count()) == ("ann@example.org", 1)
-    with pytest.raises(NotPossible, match="made up for"):
+    with pytest.raises(InvalidState, match="made up for"):
         schedules.catch_up(tasks.queues, CLEANUP, ANN)
     assert tasks.light.pending_count() == 1
 
@@ -207,8 +207,8 @@ def test_catch_up_starts_one_run_for_the_newest_missed_tick() -> None:
 def test_late_tick_is_not_caught_up_again() -> None:
     create_tick(90, "missed")
     create_tick(60, "late", run_id="an-id")
-    assert schedules.newest_missed(CLEANUP) is None
-    assert schedule_history.pasts([CLEANUP])[CLEANUP].to_catch_up is None
+    assert schedules.newest_missed_tick(CLEANUP) is None
+    assert schedule_history.load_histories([CLEANUP])[CLEANUP].to_catch_up is None
 
 
 @pytest.mark.usefixtures("sqlite_database")
@@ -221,7 +221,7 @@ def test_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) -> N
             schedules.catch_up(tasks.queues, CLEANUP, ANN)
     finally:
         tasks.light.storage = before
-    assert schedules.newest_missed(CLEANUP) == tick
+    assert schedules.newest_missed_tick(CLEANUP) == tick
 
 
 # --- what was ------------------------------------------------------------------------------------------------
@@ -229,14 +229,14 @@ def test_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("each_database")
 def test_histories_contain_the_newest_of_each_schedule() -> None:
-    for number in range(schedule_history.RUNS_SHOWN + 5):
+    for number in range(schedule_history.MAX_RUNS + 5):
         create_run(CLEANUP, id=f"run-{number:02}", enqueued_at=NOON + timedelta(minutes=number))
     create_run("cleanup_old_task_results")
     create_tick(50, "missed")
     create_tick(40, "late")
     create_tick(30, "missed")
     create_tick(20, "missed", "cleanup_old_task_results")
-    histories = schedule_history.pasts([CLEANUP, "cleanup_old_task_results", "never_run"])
+    histories = schedule_history.load_histories([CLEANUP, "cleanup_old_task_results", "never_run"])
     past = histories[CLEANUP]
     assert [item.id for item in past.runs] == [f"run-{number:02}" for number in range(34, 4, -1)]
     assert [item.state for item in past.ticks] == ["missed", "late", "missed"]

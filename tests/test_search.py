@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admin.search import run_query
-from admin.search.syntax import BadSearch, Term, parse, text_of
+from admin.search.syntax import InvalidSearch, Term, format_terms, parse_search
 from engine.models import Run, State, now
 from engine.search import run_search
-from engine.search.query_plan import Lookup, Window
-from engine.search.run_search import everything, find_all
+from engine.search.query_plan import RunQuery, TimeRange
+from engine.search.run_search import all_matching, all_pages
 
 AS_OF = datetime(2026, 11, 24, 12, 30, 40, tzinfo=UTC)
 
@@ -46,17 +46,17 @@ AS_OF = datetime(2026, 11, 24, 12, 30, 40, tzinfo=UTC)
     ],
 )
 def test_search_is_parsed_word_by_word(text: str, terms: list[Term]) -> None:
-    assert parse(text) == terms
-    assert parse(text_of(terms)) == terms
+    assert parse_search(text) == terms
+    assert parse_search(format_terms(terms)) == terms
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.sampled_from(' :-",\\az'), max_size=40))
 def test_any_text_is_parsed_and_reproduced_or_rejected(app_context: None, text: str) -> None:
     try:
-        terms = parse(text)
-    except BadSearch:
+        terms = parse_search(text)
+    except InvalidSearch:
         return
-    assert parse(text_of(terms)) == terms
+    assert parse_search(format_terms(terms)) == terms
 
 
 @pytest.fixture(scope="module")
@@ -212,14 +212,14 @@ SEARCHES = [
 def test_search_finds_its_runs(
     named_runs: dict[str, str], text: str, names: str, app_context: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    query = run_query.lookup(parse(text), now())
+    query = run_query.build_query(parse_search(text), now())
     expected = set(names.split())
-    for looked_at in (run_search.SCATTERED, 1):
-        monkeypatch.setattr(run_search, "LOOKED_AT", looked_at)
-        monkeypatch.setattr(run_search, "SCATTERED", looked_at)
-        shown = [named_runs[run.id] for page in find_all(query, 2) for run in page]
+    for looked_at in (run_search.SCATTERED_SCAN_LIMIT, 1):
+        monkeypatch.setattr(run_search, "SCAN_LIMIT", looked_at)
+        monkeypatch.setattr(run_search, "SCATTERED_SCAN_LIMIT", looked_at)
+        shown = [named_runs[run.id] for page in all_pages(query, 2) for run in page]
         assert sorted(shown) == sorted(expected)
-    assert {named_runs[run_id] for run_id, *_ in everything(query).tuples()} == expected
+    assert {named_runs[run_id] for run_id, *_ in all_matching(query).tuples()} == expected
 
 
 def test_every_key_has_an_example_and_ids_are_searchable(named_runs: dict[str, str], app_context: None) -> None:
@@ -231,50 +231,52 @@ def test_every_key_has_an_example_and_ids_are_searchable(named_runs: dict[str, s
         (f"parent:{by_name['book']}", {"child"}),
         (f"parent:{by_name['book']} after:1h", set()),
     ):
-        query = run_query.lookup(parse(text), now())
-        assert {named_runs[run.id] for page in find_all(query, 1) for run in page} == expected
-        assert {named_runs[run_id] for run_id, *_ in everything(query).tuples()} == expected
-    for name, key in run_query.KEYS.items():
+        query = run_query.build_query(parse_search(text), now())
+        assert {named_runs[run.id] for page in all_pages(query, 1) for run in page} == expected
+        assert {named_runs[run_id] for run_id, *_ in all_matching(query).tuples()} == expected
+    for name, key in run_query.SEARCH_KEYS.items():
         assert key.example.startswith(f"{name}:")
-        run_query.lookup(parse(key.example), AS_OF)
+        run_query.build_query(parse_search(key.example), AS_OF)
         assert str(key.help)
 
 
 def test_relative_times_can_be_frozen(app_context: None) -> None:
-    terms = parse("state:failed after:24h ended:1h ended:2d..1h before:30m")
-    fixed = run_query.pinned(terms, AS_OF)
+    terms = parse_search("state:failed after:24h ended:1h ended:2d..1h before:30m")
+    fixed = run_query.freeze_relative_times(terms, AS_OF)
     later = AS_OF + timedelta(days=3)
-    query = run_query.lookup(terms, AS_OF)
-    assert run_query.lookup(parse(text_of(fixed)), later) == query
+    query = run_query.build_query(terms, AS_OF)
+    assert run_query.build_query(parse_search(format_terms(fixed)), later) == query
     assert fixed[-1] == Term("before", (AS_OF.isoformat(),))
-    assert run_query.lookup(parse("ended:1h"), AS_OF).ended == Window(datetime(2026, 11, 24, 11, 30, tzinfo=UTC))
+    assert run_query.build_query(parse_search("ended:1h"), AS_OF).ended == TimeRange(
+        datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
+    )
 
 
 # --- pages ---------------------------------------------------------------------------------------------------
 
 STATES = [str(state) for state in (State.SUCCEEDED, State.FAILED, State.DEAD, State.WAITING)]
-LOOKUPS: dict[str, Callable[[], tuple[Lookup, Callable[[Run], bool]]]] = {
-    "all": lambda: (Lookup(), lambda run: True),
-    "one state": lambda: (Lookup(states=frozenset({"failed"})), lambda run: run.state == "failed"),
-    "states": lambda: (Lookup(states=frozenset({"failed", "dead"})), lambda run: run.state in ("failed", "dead")),
-    "task": lambda: (Lookup(tasks=frozenset({"a"})), lambda run: run.task == "a"),
+LOOKUPS: dict[str, Callable[[], tuple[RunQuery, Callable[[Run], bool]]]] = {
+    "all": lambda: (RunQuery(), lambda run: True),
+    "one state": lambda: (RunQuery(states=frozenset({"failed"})), lambda run: run.state == "failed"),
+    "states": lambda: (RunQuery(states=frozenset({"failed", "dead"})), lambda run: run.state in ("failed", "dead")),
+    "task": lambda: (RunQuery(tasks=frozenset({"a"})), lambda run: run.task == "a"),
     "tasks and states": lambda: (
-        Lookup(tasks=frozenset({"a", "b"}), states=frozenset({"failed", "dead"})),
+        RunQuery(tasks=frozenset({"a", "b"}), states=frozenset({"failed", "dead"})),
         lambda run: run.task in ("a", "b") and run.state in ("failed", "dead"),
     ),
-    "queue": lambda: (Lookup(queues=frozenset({"heavy"})), lambda run: run.queue == "heavy"),
-    "people": lambda: (Lookup(people=frozenset({"anna", "bob"})), lambda run: run.asked_by in ("anna", "bob")),
-    "ended": lambda: (Lookup(ended=Window(AS_OF - timedelta(days=9))), lambda run: run.ended_at is not None),
-    "a word": lambda: (run_query.lookup(parse("zip"), AS_OF), lambda run: "zip" in (run.error or "")),
+    "queue": lambda: (RunQuery(queues=frozenset({"heavy"})), lambda run: run.queue == "heavy"),
+    "people": lambda: (RunQuery(people=frozenset({"anna", "bob"})), lambda run: run.asked_by in ("anna", "bob")),
+    "ended": lambda: (RunQuery(ended=TimeRange(AS_OF - timedelta(days=9))), lambda run: run.ended_at is not None),
+    "a word": lambda: (run_query.build_query(parse_search("zip"), AS_OF), lambda run: "zip" in (run.error or "")),
     "a word in states": lambda: (
-        run_query.lookup(parse("zip state:failed,dead"), AS_OF),
+        run_query.build_query(parse_search("zip state:failed,dead"), AS_OF),
         lambda run: "zip" in (run.error or "") and run.state in ("failed", "dead"),
     ),
     "a word of tasks": lambda: (
-        run_query.lookup(parse("zip task:a,b"), AS_OF),
+        run_query.build_query(parse_search("zip task:a,b"), AS_OF),
         lambda run: "zip" in (run.error or "") and run.task in ("a", "b"),
     ),
-    "parent": lambda: (Lookup(parents=frozenset({"p"})), lambda run: run.parent_id == "p"),
+    "parent": lambda: (RunQuery(parents=frozenset({"p"})), lambda run: run.parent_id == "p"),
 }
 
 
@@ -282,8 +284,8 @@ LOOKUPS: dict[str, Callable[[], tuple[Lookup, Callable[[Run], bool]]]] = {
 def test_pages_neither_skip_repeat_nor_misorder_runs(
     each_database: str, name: str, app_context: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_search, "LOOKED_AT", 7)
-    monkeypatch.setattr(run_search, "SCATTERED", 7)
+    monkeypatch.setattr(run_search, "SCAN_LIMIT", 7)
+    monkeypatch.setattr(run_search, "SCATTERED_SCAN_LIMIT", 7)
     for number in range(120):
         at = AS_OF - timedelta(seconds=number % 3)
         state = STATES[number * number % 4]
@@ -296,7 +298,7 @@ def test_pages_neither_skip_repeat_nor_misorder_runs(
     expected = [run for run in Run.select() if holds(run) and (name != "people" or run.asked_by_kind in people)]
     newcomers = count(1)
     shown: list[Run] = []
-    for page in find_all(query, 4):
+    for page in all_pages(query, 4):
         assert len(page) <= 4
         shown += page
         create_run("a", "failed", queue="heavy", enqueued_at=AS_OF + timedelta(seconds=next(newcomers)), error="zip")
@@ -307,7 +309,7 @@ def test_pages_neither_skip_repeat_nor_misorder_runs(
 
 
 def test_unfinished_search_shows_its_progress_and_continues(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_search, "LOOKED_AT", 5)
+    monkeypatch.setattr(run_search, "SCAN_LIMIT", 5)
     at = now()
     old = create_run("process_book", "failed", error="a needle", enqueued_at=at - timedelta(hours=20))
     for minutes in range(12):
@@ -330,18 +332,18 @@ def test_state_counts_equal_the_rows_or_are_missing_without_an_index(each_databa
     for number in range(40):
         create_run("ab"[number % 2], STATES[number % 4], queue="heavy", ended_at=AS_OF, enqueued_at=AS_OF)
     expected: dict[str, Any] = dict.fromkeys(map(str, State), 0) | dict.fromkeys(STATES, 10)
-    assert run_search.count_by_state(Lookup()) == expected
-    assert run_search.count_by_state(Lookup(queues=frozenset({"heavy"}))) == expected
-    assert run_search.count_by_state(Lookup(states=frozenset({"dead"}))) == expected
-    of_task = run_search.count_by_state(Lookup(tasks=frozenset({"a"})))
+    assert run_search.count_by_state(RunQuery()) == expected
+    assert run_search.count_by_state(RunQuery(queues=frozenset({"heavy"}))) == expected
+    assert run_search.count_by_state(RunQuery(states=frozenset({"dead"}))) == expected
+    of_task = run_search.count_by_state(RunQuery(tasks=frozenset({"a"})))
     assert of_task == {**dict.fromkeys(expected, 0), "succeeded": 10, "dead": 10}
-    light = run_search.count_by_state(Lookup(tasks=frozenset({"a"}), queues=frozenset({"light"})))
+    light = run_search.count_by_state(RunQuery(tasks=frozenset({"a"}), queues=frozenset({"light"})))
     assert light == dict.fromkeys(expected, 0)
-    heavy = run_search.count_by_state(Lookup(tasks=frozenset({"a"}), queues=frozenset({"heavy"})))
+    heavy = run_search.count_by_state(RunQuery(tasks=frozenset({"a"}), queues=frozenset({"heavy"})))
     assert heavy == of_task
-    assert run_search.count_by_state(Lookup(ended=Window(AS_OF))) == {**expected, "waiting": 0}
+    assert run_search.count_by_state(RunQuery(ended=TimeRange(AS_OF))) == {**expected, "waiting": 0}
     for text in ("zip", "task:a waited:>1s", "queue:heavy attempts:1", "by:anna", "id:8b6e", "ended:1h task:a"):
-        assert run_search.count_by_state(run_query.lookup(parse(text), AS_OF)) is None
+        assert run_search.count_by_state(run_query.build_query(parse_search(text), AS_OF)) is None
 
 
 @pytest.mark.usefixtures("app")
@@ -358,4 +360,4 @@ def test_terms_that_fit_a_field_are_moved_out_of_the_search_box(operator: Browse
         )
         assert run_filter.narrowed() == "/runs?state=failed&task=process_book&last=24h&q=zip+-queue:light"
         assert run_filter.words == "state:failed task:process_book after:24h zip -queue:light"
-        assert text_of(parse(run_filter.words)) == run_filter.words
+        assert format_terms(parse_search(run_filter.words)) == run_filter.words

@@ -10,10 +10,10 @@ from browsers import PASSWORD, PEOPLE, SLOW_HASHER, Browser, bearer_headers
 from flask import Flask
 
 from admin.auth import passwords
-from admin.auth.identity import SEEN_EVERY
+from admin.auth.identity import LAST_USED_PRECISION
 from admin.operations.operators import create_operator
 from admin.operations.tokens import create_token
-from admin.problems import BadInput, Refused
+from admin.problems import ConflictError, InvalidInput
 from engine.database import database
 from engine.models import now
 from models import Operator, Token
@@ -72,10 +72,10 @@ def test_token_use_is_recorded_to_the_minute(app: Flask, browser: Browser) -> No
     headers = bearer_headers("viewer")
     browser.get("/api/v1/admin/reading-sessions/cleanup-stats", headers=headers)
     first = Token.get().used_at
-    assert now() - first < SEEN_EVERY
+    assert now() - first < LAST_USED_PRECISION
     browser.get("/api/v1/admin/reading-sessions/cleanup-stats", headers=headers)
     assert Token.get().used_at == first
-    Token.update(used_at=first - 2 * SEEN_EVERY).execute()
+    Token.update(used_at=first - 2 * LAST_USED_PRECISION).execute()
     browser.get("/api/v1/admin/reading-sessions/cleanup-stats", headers=headers)
     assert Token.get().used_at > first
 
@@ -101,14 +101,14 @@ def test_basic_auth_of_a_proxy_does_not_hide_the_cookie(sign_in_as: Callable[[st
     ],
 )
 def test_invalid_operator_is_rejected_by_field(app: Flask, arguments: dict[str, str], field: str) -> None:
-    with pytest.raises(BadInput) as refusal:
+    with pytest.raises(InvalidInput) as refusal:
         create_operator(**arguments)
     assert refusal.value.field == field
 
 
 def test_duplicate_name_is_rejected(app: Flask) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(ConflictError):
         create_operator(PEOPLE["viewer"].upper(), "admin")
     create_token("uploader", "viewer")
-    with pytest.raises(Refused):
+    with pytest.raises(ConflictError):
         create_token("uploader", "viewer")

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from databases import execute_autocommit
 
-from engine.database import database, on_postgresql, release
+from engine.database import database, on_postgresql, release_connection
 from models import Book, ReadingSession, User
 from reading import sessions
 
@@ -199,7 +199,7 @@ def test_concurrent_runs_close_each_session_once(each_database: str) -> None:
     def run(number: int) -> None:
         instant = NOON + timedelta(microseconds=number)
         counts.append(sessions.close_abandoned(instant, TWO_HOURS, 7)["closed_count"])
-        release()
+        release_connection()
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -20,7 +20,7 @@ from flask import Flask
 from markupsafe import escape
 
 import models
-from admin.pages.blueprint import ROWS
+from admin.pages.blueprint import ROWS_PER_PAGE
 from engine.database import database
 from engine.models import now
 from models import AuditEntry, ReadingSession
@@ -121,7 +121,7 @@ def test_pages_neither_skip_nor_repeat_sessions_of_the_same_time(any_db_operator
     instant = now() - timedelta(minutes=7)
     make = create_session if state == "active" else create_closed_session
     times = {"started_at": instant} if state == "active" else {"ended_at": instant}
-    expected = {str(make("ann@example.org", "Dune", **times).id) for _ in range(2 * ROWS + 5)}
+    expected = {str(make("ann@example.org", "Dune", **times).id) for _ in range(2 * ROWS_PER_PAGE + 5)}
     newcomers = lambda: make("ann@example.org", "Dune")  # noqa: E731
     ids = row_ids_of_all_pages(any_db_operator, f"/sessions?state={state}&reader=ann", between=newcomers)
     assert len(ids) == len(expected)

@@ -9,11 +9,11 @@ import pytest
 from browsers import PASSWORD, PEOPLE, Browser
 from flask import Flask
 
-from admin.auth.access import needs
-from admin.auth.identity import IDLE, LONGEST, SEEN_EVERY
-from admin.auth.passwords import matches
+from admin.auth.access import requires_role
+from admin.auth.identity import IDLE_LIMIT, LAST_USED_PRECISION, SESSION_LIMIT
+from admin.auth.passwords import verify_password
 from engine.models import now
-from models import AuditEntry, Operator, SignIn
+from models import AuditEntry, BrowserSession, Operator
 
 # --- signing in and out --------------------------------------------------------------------------------------
 
@@ -44,21 +44,21 @@ def test_wrong_email_and_wrong_password_get_the_same_response(browser: Browser, 
     answer = browser.sign_in(email, password)
     assert answer.status_code == 401
     assert "do not belong together" in answer.text
-    assert SignIn.select().count() == 0
+    assert BrowserSession.select().count() == 0
     assert browser.get("/").status_code == 302
 
 
 @pytest.mark.alone
 def test_unknown_email_takes_as_long_as_a_known_one(app: Flask) -> None:
     stored = Operator.get(Operator.role == "admin").password_hash
-    matches("warm up", None)
+    verify_password("warm up", None)
     known_seconds, unknown = (min(measure_mismatch(hash_) for _ in range(3)) for hash_ in (stored, None))
     assert 0.5 < known_seconds / unknown < 2
 
 
 def measure_mismatch(stored: str | None) -> float:
     started = time.process_time()
-    assert not matches("wrong password 1", stored)
+    assert not verify_password("wrong password 1", stored)
     return time.process_time() - started
 
 
@@ -105,29 +105,29 @@ def test_disabled_operator_is_signed_out_at_once_and_cannot_return(sign_in_as: C
 
 @pytest.mark.adds_views
 def test_role_change_takes_effect_at_once(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:
-    app.add_url_rule("/danger", "danger", needs("admin")(lambda: "done"))
+    app.add_url_rule("/danger", "danger", requires_role("admin")(lambda: "done"))
     browser = sign_in_as("admin")
     Operator.update(role="viewer").where(Operator.email == PEOPLE["admin"]).execute()
     assert browser.get("/danger").status_code == 403
 
 
-@pytest.mark.parametrize(("column", "age"), [("seen_at", IDLE), ("created_at", LONGEST)])
+@pytest.mark.parametrize(("column", "age"), [("seen_at", IDLE_LIMIT), ("created_at", SESSION_LIMIT)])
 def test_session_expires(sign_in_as: Callable[[str], Browser], column: str, age: timedelta) -> None:
     browser = sign_in_as("viewer")
-    SignIn.update({column: now() - age + timedelta(minutes=1)}).execute()
+    BrowserSession.update({column: now() - age + timedelta(minutes=1)}).execute()
     assert browser.get("/no-such-page").status_code == 404
     assert 'action="/logout"' in browser.get("/no-such-page").text
-    SignIn.update({column: now() - age}).execute()
+    BrowserSession.update({column: now() - age}).execute()
     assert 'action="/logout"' not in browser.get("/no-such-page").text
 
 
 def test_only_user_navigation_keeps_a_session_alive(sign_in_as: Callable[[str], Browser]) -> None:
-    browser, earlier = sign_in_as("viewer"), now() - 2 * SEEN_EVERY
-    SignIn.update(seen_at=earlier).execute()
+    browser, earlier = sign_in_as("viewer"), now() - 2 * LAST_USED_PRECISION
+    BrowserSession.update(seen_at=earlier).execute()
     browser.get("/no-such-page", headers={"Sec-Fetch-Mode": "cors"})
-    assert SignIn.get().seen_at == earlier
+    assert BrowserSession.get().seen_at == earlier
     browser.get("/no-such-page", headers={"Sec-Fetch-Mode": "navigate"})
-    assert SignIn.get().seen_at > earlier
+    assert BrowserSession.get().seen_at > earlier
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_empty_period_has_a_zero_average(each_database: str) -> None:
 
 @pytest.mark.parametrize("hours", [0, 169, -1, 1.5, "24", None, True])
 def test_hours_outside_1_to_168_are_rejected(sqlite_database: None, hours: object) -> None:
-    with pytest.raises(sessions.BadHours, match="hours must be a whole number from 1 to 168"):
+    with pytest.raises(sessions.InvalidHours, match="hours must be a whole number from 1 to 168"):
         sessions.cleanup_statistics(NOON, hours)  # type: ignore[arg-type]
 
 
@@ -56,7 +56,7 @@ def test_overview_counts_abandoned_among_active_sessions(each_database: str) -> 
     create_open_session()
     create_open_session(timedelta(minutes=10))
     create_closed_session(timedelta(hours=2), minutes=40, start=5, end=5)
-    assert sessions.overview(NOON, timedelta(hours=2)) == (2, 1, 1, 40.0, 1)
+    assert sessions.load_overview(NOON, timedelta(hours=2)) == (2, 1, 1, 40.0, 1)
 
 
 def test_sessions_are_counted_per_clock_hour_with_the_last_unfinished(each_database: str) -> None:

@@ -14,7 +14,7 @@ from waiting import avoid_end_of
 
 import tasks
 from engine.broker.messages import Requester
-from engine.control.queues import pause
+from engine.control.queues import pause_queue
 from engine.database import database
 from engine.history import run_counts, task_stats
 from engine.models import Run, now
@@ -38,12 +38,12 @@ def create_ended_run(task: str = STATISTICS, state: str = "succeeded", *, hours_
     made = create_run(
         task, state, enqueued_at=ended_at, ended_at=ended_at, **{"run_ms": 20.0, "wait_ms": 3.0, **values}
     )
-    run_counts.add(Counter(run_counts.keys_of(made)))
+    run_counts.increment(Counter(run_counts.counter_keys(made)))
     return made
 
 
 def count_retries(task: str, times: int) -> None:
-    run_counts.add({(int(now().timestamp()), task, "light", run_counts.RETRIED, 0): times})
+    run_counts.increment({(int(now().timestamp()), task, "light", run_counts.RETRIED, 0): times})
 
 
 # --- the list ------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def test_tasks_show_runs_failures_and_durations_of_seven_days(any_db_operator: B
     assert 17 <= p95 <= 21
     assert 800 <= p99 <= 1000
     assert "nothing ran 0 –" in plain_text(task_row(html, CLEANUP))
-    assert {task.name for task in registered_tasks.registered(tasks.queues)} == set(
+    assert {task.name for task in registered_tasks.list_tasks(tasks.queues)} == set(
         re.findall('<tr id="task-([^"]+)"', html)
     )
 
@@ -202,7 +202,7 @@ def test_task_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
 
 
 def test_pause_is_removed_by_delete(operator: Browser) -> None:
-    pause(tasks.light, task=STATISTICS, by=Requester("operator", "ann"))
+    pause_queue(tasks.light, task=STATISTICS, by=Requester("operator", "ann"))
     headers = {"X-CSRFToken": operator.form_token}
     assert operator.delete(f"/tasks/{STATISTICS}/pause", headers=headers).status_code == 303
     assert tasks.light.pauses() == {}

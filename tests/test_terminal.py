@@ -10,9 +10,9 @@ from browsers import RunFlask, bearer_headers
 from factories import create_attempt, create_consumer, create_run
 from flask import Flask
 
-from admin.cli.output import fact_lines, me, shown, table_lines
-from admin.operations.registry import perform
-from admin.problems import BadInput
+from admin.cli.output import fact_lines, format_cell, local_admin, table_lines
+from admin.operations.registry import execute
+from admin.problems import InvalidInput
 from engine.models import ErrorGroup, Run, now
 from engine.monitor import broker_health, consumers
 from models import AuditEntry
@@ -43,7 +43,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "books.py", line 3, in f
     ],
 )
 def test_cell_is_one_line_with_utc_times_and_rounded_numbers(cell: Any, text: str) -> None:
-    assert shown(cell) == text
+    assert format_cell(cell) == text
 
 
 def test_column_without_numbers_is_left_aligned() -> None:
@@ -163,12 +163,12 @@ def test_preflight_shows_counts_by_state_and_the_fingerprint(flask: RunFlask) ->
 
 def test_stopped_consumers_are_last_and_without_usage(flask: RunFlask) -> None:
     used = {"rss_bytes": 70 << 20, "cpu_percent": 3.0}
-    gone = consumers.worker_name(
+    gone = consumers.full_worker_name(
         create_consumer("light", stopped_at=now(), beat_at=now() + timedelta(seconds=1), **used)
     )
-    lost = consumers.worker_name(create_consumer("light", beat_at=now() - timedelta(hours=1), **used))
-    late = consumers.worker_name(create_consumer("light", beat_at=now() - timedelta(seconds=9), **used))
-    live = consumers.worker_name(create_consumer("light", **used))
+    lost = consumers.full_worker_name(create_consumer("light", beat_at=now() - timedelta(hours=1), **used))
+    late = consumers.full_worker_name(create_consumer("light", beat_at=now() - timedelta(seconds=9), **used))
+    live = consumers.full_worker_name(create_consumer("light", **used))
     rows = [line.split() for line in flask("workers", "list").split("\n")[1:]]
     assert [row[:2] for row in rows] == [[live, "live"], [late, "late"], [lost, "lost"], [gone, "stopped"]]
     assert rows[0][2:7] == ["2", "0", "70", "MB", "3"]
@@ -198,8 +198,8 @@ def test_pauses_and_snoozes_show_their_end_like_tables(flask: RunFlask) -> None:
 def test_broker_is_shown_without_blank_lines_and_with_a_rounded_ping(
     flask: RunFlask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = broker_health.health
-    monkeypatch.setattr(broker_health, "health", lambda queue: real(queue)._replace(ping_ms=0.02121199941029772))
+    real = broker_health.check_health
+    monkeypatch.setattr(broker_health, "check_health", lambda queue: real(queue)._replace(ping_ms=0.02121199941029772))
     lines = flask("queues", "broker").split("\n")
     assert lines[0].split() == ["product", "sqlite"]
     assert "ping_ms       0.0212" in lines
@@ -227,8 +227,8 @@ def test_help_explains_wait(flask: RunFlask) -> None:
 
 
 def test_unknown_parameter_error_lists_the_parameters(app: Flask) -> None:
-    with pytest.raises(BadInput) as wrong:
-        perform(me(), "tasks.run", name="get_cleanup_statistics", kwargs={})
+    with pytest.raises(InvalidInput) as wrong:
+        execute(local_admin(), "tasks.run", name="get_cleanup_statistics", kwargs={})
     expected = "kwargs: tasks.run has no such parameter; it has arguments, args, eta, priority"
     assert wrong.value.description == expected
     headers = bearer_headers("admin")

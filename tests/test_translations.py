@@ -17,7 +17,7 @@ from jinja2 import Environment, nodes
 
 from config import LANGUAGES
 from engine.models import now
-from engine.search.pagination import COUNTED_TO
+from engine.search.pagination import COUNT_LIMIT
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "translations"))
@@ -99,7 +99,7 @@ def test_translation_has_the_placeholders_and_tags_of_its_source(path: Path) -> 
 
 def test_russian_has_three_plural_forms(app: Flask) -> None:
     forms = {1: "Закрыть 1 сессию", 3: "Закрыть 3 сессии", 11: "Закрыть 11 сессий", 21: "Закрыть 21 сессию"}
-    forms[COUNTED_TO + 1] = "Закрыть 10\u00a0000+ сессий"
+    forms[COUNT_LIMIT + 1] = "Закрыть 10\u00a0000+ сессий"
     template = app.jinja_env.from_string("{{ ngettext('Close %(num)s session', 'Close %(num)s sessions', n) }}")
     with app.test_request_context(headers={"Cookie": "language=ru"}):
         assert {number: template.render(n=number) for number in forms} == forms

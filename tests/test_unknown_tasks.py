@@ -20,14 +20,14 @@ from engine.control import runs
 from engine.history import writer
 from engine.models import ErrorGroup, Run, State
 from engine.monitor import dead_letters
-from engine.monitor.diagnosis import why
+from engine.monitor.diagnosis import diagnose
 from engine.queues import claim
 from engine.queues.queue import Queue
-from engine.version import host
+from engine.version import host_name
 
 GRACE = 120
 VERA = Requester("operator", "vera")
-REASON = f"light@{host()} runs 86ec2c3, which does not know this task; restart it"
+REASON = f"light@{host_name()} runs 86ec2c3, which does not know this task; restart it"
 
 Program = Callable[[str], Queue]
 
@@ -98,7 +98,7 @@ def process_all(queue: Queue) -> list[str]:
         if task := queue.claimer.decode_task(taken):
             ran.append(task.id)
             queue.execute(task)
-    writer.write_down(queue)
+    writer.flush_events(queue)
     return ran
 
 
@@ -145,7 +145,7 @@ def test_unknown_task_is_dead_after_its_grace(old: Queue, new: Queue, monkeypatc
     run = load_run(run_id)
     assert (run.error, attempt_states(run_id), run.deliveries) == (REASON, ["put_off", "dead"], 2)
     assert ErrorGroup.get(ErrorGroup.task == "unknown_task").exception == "UnknownTask"
-    assert why({"light": old}, run)[0].facts["error"] == REASON
+    assert diagnose({"light": old}, run)[0].facts["error"] == REASON
     assert old.storage.messages.count_scheduled() == 0
     process_all(new)
     assert load_run(run_id).state == State.DEAD
@@ -156,7 +156,7 @@ def test_requeued_unknown_task_gets_a_new_grace(old: Queue, new: Queue, monkeypa
     run_id = enqueue(new)
     process_all(old)
     wait_until_dead(old, run_id)
-    runs.requeue({"light": old}, run_id)
+    runs.requeue_dead_run({"light": old}, run_id)
     began = time.time()
     assert process_all(old) == []
     assert load_run(run_id).state == "scheduled"
@@ -182,14 +182,14 @@ def test_unparseable_message_is_dead_at_once(old: Queue, new: Queue) -> None:
 def test_why_names_the_consumer_with_older_code(old: Queue, new: Queue) -> None:
     run_id = enqueue(new)
     process_all(old)
-    cause = why({"light": new}, load_run(run_id))[0]
+    cause = diagnose({"light": new}, load_run(run_id))[0]
     put_off = old.storage.messages.missing_task(run_id)
-    assert put_off[:4] == ("test_unknown_tasks.unknown_task", f"light@{host()}", "old:1:abc", "86ec2c3")
+    assert put_off[:4] == ("test_unknown_tasks.unknown_task", f"light@{host_name()}", "old:1:abc", "86ec2c3")
     assert (cause.kind, cause.facts["consumer"], cause.facts["version"], cause.facts["worker_id"]) == (
-        "older_code", f"light@{host()}", "86ec2c3", "old:1:abc",
+        "older_code", f"light@{host_name()}", "86ec2c3", "old:1:abc",
     )  # fmt: skip
     assert cause.facts["until"].timestamp() == pytest.approx(put_off.met_at + GRACE) == pytest.approx(put_off.until)
-    assert not {"scheduled", "overdue"} & {cause.kind for cause in why({"light": new}, load_run(run_id))}
+    assert not {"scheduled", "overdue"} & {cause.kind for cause in diagnose({"light": new}, load_run(run_id))}
 
 
 def test_many_unknown_tasks_are_tried_and_logged_once(
@@ -208,7 +208,7 @@ def test_many_unknown_tasks_are_tried_and_logged_once(
     last = enqueue(new, "known_task")
     assert process_all(old) == [last]
     assert sorted(process_all(new)) == sorted(ids)
-    while writer.write_down(new):
+    while writer.flush_events(new):
         pass
     assert {run.state for run in Run.select()} == {"succeeded"}
 
@@ -274,7 +274,7 @@ def test_newer_code_respects_pauses_and_rate_limits(program: Program, old: Queue
 def test_rescheduled_message_can_be_cancelled(old: Queue, new: Queue) -> None:
     run_id = enqueue(new)
     process_all(old)
-    assert runs.cancel({"light": old}, run_id, VERA) == "removed"
+    assert runs.cancel_run({"light": old}, run_id, VERA) == "removed"
     assert (process_all(new), load_run(run_id).state, new.storage.messages.count_scheduled()) == ([], "cancelled", 0)
 
 
@@ -322,7 +322,7 @@ def test_late_reschedule_changes_nothing(old: Queue, new: Queue) -> None:
     old.claimer.decode_task(late)
     assert [message.consumer for message in new.storage.deliveries.held()] == ["new:1:abc"]
     new.execute(new.claimer.decode_task(current))
-    writer.write_down(new)
+    writer.flush_events(new)
     assert (load_run(run_id).state, attempt_states(run_id)) == ("succeeded", ["died", "succeeded"])
 
 
@@ -341,15 +341,15 @@ def test_lost_reply_does_not_reschedule_twice(old: Queue, new: Queue) -> None:
 def test_rescheduling_is_not_recorded_as_a_start(old: Queue, new: Queue) -> None:
     """A recorder that looks while the consumer has it in hand writes it down as running."""
     run_id = enqueue(new)
-    writer.write_down(new)
+    writer.flush_events(new)
     taken = old.claimer.claim()
-    writer.write_consumers(new)
+    writer.sync_consumers(new)
     assert load_run(run_id).state == "running"
     old.claimer.decode_task(taken)
-    writer.write_down(old)
+    writer.flush_events(old)
     run = load_run(run_id)
     assert (run.state, run.attempts, run.started_at, run.wait_ms, run.worker) == ("scheduled", 0, None, None, None)
-    writer.write_consumers(new)
+    writer.sync_consumers(new)
     assert (load_run(run_id).state, attempt_states(run_id)) == ("scheduled", ["put_off"])
     process_all(new)
     assert load_run(run_id).wait_ms > 0
@@ -359,9 +359,9 @@ def test_dead_unknown_task_can_be_decoded(old: Queue, new: Queue, monkeypatch: p
     set_grace(monkeypatch, 0)
     run_id = enqueue(new, "unknown_task", [{"$error": 1}])
     process_all(old)
-    (_, data) = dead_letters.find({"light": old}, run_id)
-    assert dead_letters.opened(old, data).trouble == "test_unknown_tasks.unknown_task not found in TaskRegistry"
-    opened = dead_letters.opened(new, data)
+    (_, data) = dead_letters.find_dead({"light": old}, run_id)
+    assert dead_letters.decode_message(old, data).trouble == "test_unknown_tasks.unknown_task not found in TaskRegistry"
+    opened = dead_letters.decode_message(new, data)
     assert (opened.trouble, opened.args) == (None, [[{"$error": 1}]])
 
 

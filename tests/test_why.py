@@ -16,9 +16,9 @@ from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import queues, runs
 from engine.history import writer
-from engine.models import Run, WorkerProcess, now
-from engine.monitor.diagnosis import Cause, why
-from engine.queues.enqueue import asked_by
+from engine.models import Consumer, Run, now
+from engine.monitor.diagnosis import Cause, diagnose
+from engine.queues.enqueue import requested_by
 from engine.queues.queue import Queue
 
 VERA = Requester("operator", "vera")
@@ -50,7 +50,7 @@ def light(request: pytest.FixtureRequest, sqlite_database: None, tmp_path: Path)
 
 
 @pytest.fixture
-def consumer(light: Queue) -> WorkerProcess:
+def consumer(light: Queue) -> Consumer:
     """One on record that is alive, with two workers; what this thread takes from the queue is held by its first."""
     made = create_consumer("light")
     light.storage.heartbeats.record(made.id, {})
@@ -63,7 +63,7 @@ def enqueue_run(queue: Queue, task: str = "read", **options: Any) -> str:
 
 
 def causes(queue: Queue, run_id: str) -> list[Cause]:
-    return why({"light": queue}, Run.get_by_id(run_id))
+    return diagnose({"light": queue}, Run.get_by_id(run_id))
 
 
 def kinds(queue: Queue, run_id: str) -> list[str]:
@@ -96,8 +96,8 @@ def test_run_with_a_free_worker_is_next(light: Queue) -> None:
 @pytest.mark.usefixtures("consumer")
 def test_paused_queue_and_task_name_requester_time_and_reason(light: Queue) -> None:
     run_id = enqueue_run(light)
-    queues.pause(light, by=VERA, reason="the database is moving")
-    queues.pause(light, task="read", by=Requester("cli", "root"))
+    queues.pause_queue(light, by=VERA, reason="the database is moving")
+    queues.pause_queue(light, task="read", by=Requester("cli", "root"))
     queue, task = causes(light, run_id)
     assert (queue.kind, queue.facts["by"], queue.facts["reason"]) == ("queue_paused", "vera", "the database is moving")
     assert now() - queue.facts["at"] < timedelta(minutes=1)
@@ -111,43 +111,43 @@ def test_paused_queue_and_task_name_requester_time_and_reason(light: Queue) -> N
 
 def test_user_made_cause_comes_first(light: Queue) -> None:
     run_id = enqueue_run(light)
-    queues.pause(light, by=VERA)
+    queues.pause_queue(light, by=VERA)
     assert kinds(light, run_id)[:2] == ["queue_paused", "no_worker"]
 
 
-def test_scheduled_run_states_its_due_time(light: Queue, consumer: WorkerProcess) -> None:
+def test_scheduled_run_states_its_due_time(light: Queue, consumer: Consumer) -> None:
     due = now() + timedelta(hours=1)
     assert causes(light, enqueue_run(light, eta=due)) == [Cause("scheduled", {"due_at": due})]
 
 
-def test_overdue_run_names_a_stale_scheduler(light: Queue, consumer: WorkerProcess) -> None:
+def test_overdue_run_names_a_stale_scheduler(light: Queue, consumer: Consumer) -> None:
     run_id = enqueue_run(light, eta=now() + timedelta(hours=1))
     due = now() - timedelta(minutes=2)
     Run.update(due_at=due).execute()
     looked = now() - timedelta(minutes=3)
-    WorkerProcess.update(scheduler_at=looked).execute()
+    Consumer.update(scheduler_at=looked).execute()
     assert Cause("overdue", {"due_at": due, "looked_at": looked}) in causes(light, run_id)
 
 
-def test_rate_limited_run_states_limit_and_time(light: Queue, consumer: WorkerProcess) -> None:
+def test_rate_limited_run_states_limit_and_time(light: Queue, consumer: Consumer) -> None:
     enqueue_run(light, "fetch")
     second = enqueue_run(light, "fetch")
     assert light.dequeue()
     assert light.dequeue() is None
-    writer.write_down(light)
+    writer.flush_events(light)
     (cause,) = causes(light, second)
     assert (cause.kind, cause.facts["task"], cause.facts["limit"]) == ("rate_limited", "fetch", "1/m")
     assert timedelta(seconds=30) < cause.facts["due_at"] - now() <= timedelta(minutes=1)
 
 
-def test_lock_held_by_another_task(light: Queue, consumer: WorkerProcess) -> None:
+def test_lock_held_by_another_task(light: Queue, consumer: Consumer) -> None:
     holder = enqueue_run(light)
     assert light.dequeue().id == holder
     light.storage.locks.acquire("press", "owner", consumer.id, "Worker-1", None, 30)
     failed = enqueue_run(light, "bind")
     light.set_worker_identity(consumer.id, "Worker-2")
     light.execute(light.dequeue())
-    writer.write_down(light)
+    writer.flush_events(light)
     later, lock = causes(light, failed)
     assert (later.kind, later.facts["attempt"], later.facts["retries"]) == ("retry_due", 2, 1)
     assert (lock.kind, lock.facts["lock"], lock.facts["run_id"]) == ("lock_held", "press", holder)
@@ -156,7 +156,7 @@ def test_lock_held_by_another_task(light: Queue, consumer: WorkerProcess) -> Non
     assert causes(light, failed)[1] == Cause("lock_free", {"lock": "press"})
 
 
-def test_lock_held_by_a_run_of_the_same_task(light: Queue, consumer: WorkerProcess) -> None:
+def test_lock_held_by_a_run_of_the_same_task(light: Queue, consumer: Consumer) -> None:
     holder = enqueue_run(light)
     assert light.dequeue().id == holder
     light.storage.locks.acquire("press", "owner", consumer.id, "Worker-1", None, 30)
@@ -164,7 +164,7 @@ def test_lock_held_by_a_run_of_the_same_task(light: Queue, consumer: WorkerProce
     assert (cause.kind, cause.facts["run_id"]) == ("lock_held", holder)
 
 
-def test_busy_workers_are_listed_with_their_runs(light: Queue, consumer: WorkerProcess) -> None:
+def test_busy_workers_are_listed_with_their_runs(light: Queue, consumer: Consumer) -> None:
     taken = []
     for worker in ("Worker-1", "Worker-2"):
         enqueue_run(light)
@@ -177,7 +177,7 @@ def test_busy_workers_are_listed_with_their_runs(light: Queue, consumer: WorkerP
     ]  # fmt: skip
 
 
-def test_runs_ahead_are_counted_by_priority_and_age(light: Queue, consumer: WorkerProcess) -> None:
+def test_runs_ahead_are_counted_by_priority_and_age(light: Queue, consumer: Consumer) -> None:
     first, second = enqueue_run(light), enqueue_run(light)
     urgent = enqueue_run(light, priority=2)
     assert causes(light, urgent) == [Cause("next", {"queue": "light", "free": 2})]
@@ -185,31 +185,31 @@ def test_runs_ahead_are_counted_by_priority_and_age(light: Queue, consumer: Work
     assert causes(light, second)[0] == Cause("ahead", {"count": 2, "queue": "light"})
 
 
-def test_running_run_is_reported_before_the_database_knows(light: Queue, consumer: WorkerProcess) -> None:
+def test_running_run_is_reported_before_the_database_knows(light: Queue, consumer: Consumer) -> None:
     run_id = enqueue_run(light)
     light.dequeue()
     (cause,) = causes(light, run_id)
     assert (cause.kind, cause.facts["worker"]) == ("running", f"Worker-1 on {consumer.id}")
     assert cause.facts["cancelled_by"] is None
-    runs.cancel({"light": light}, run_id, VERA)
+    runs.cancel_run({"light": light}, run_id, VERA)
     assert causes(light, run_id)[0].facts["cancelled_by"] == "vera"
 
 
-def test_run_that_just_ended_is_not_reported_lost(light: Queue, consumer: WorkerProcess) -> None:
+def test_run_that_just_ended_is_not_reported_lost(light: Queue, consumer: Consumer) -> None:
     run_id = enqueue_run(light)
     light.execute(light.dequeue())
     assert kinds(light, run_id) == ["record_behind"]
-    writer.write_down(light)
+    writer.flush_events(light)
     (cause,) = causes(light, run_id)
     assert (cause.kind, cause.facts["state"]) == ("ended", "succeeded")
 
 
-def test_lost_message_is_reported_and_can_be_retried(light: Queue, consumer: WorkerProcess) -> None:
+def test_lost_message_is_reported_and_can_be_retried(light: Queue, consumer: Consumer) -> None:
     run_id = enqueue_run(light)
-    writer.write_down(light)
+    writer.flush_events(light)
     light.storage.flush_all()
     assert causes(light, run_id) == [Cause("lost", {"state": "waiting"})]
-    runs.retry({"light": light}, run_id, VERA)
+    runs.retry_run({"light": light}, run_id, VERA)
     assert causes(light, run_id)[-1].kind == "next"
     assert light.dequeue().id == run_id
 
@@ -226,7 +226,7 @@ def test_revoked_run_is_reported_and_cancelled_when_claimed(light: Queue) -> Non
     assert causes(light, second)[0] == Cause("cancelled", {"task": "read", "until": until})
     for run_id in (first, second):
         light.execute(light.dequeue())
-        writer.write_down(light)
+        writer.flush_events(light)
         assert Run.get_by_id(run_id).state == "cancelled"
 
 
@@ -237,7 +237,7 @@ def test_run_revoked_until_a_past_time_runs(light: Queue) -> None:
     assert kinds(light, run_id) == ["next"]
 
 
-def test_unknown_task_is_reported(light: Queue, consumer: WorkerProcess) -> None:
+def test_unknown_task_is_reported(light: Queue, consumer: Consumer) -> None:
     newer = Queue("light")
     newer.storage = light.storage
 
@@ -245,9 +245,9 @@ def test_unknown_task_is_reported(light: Queue, consumer: WorkerProcess) -> None
     def unheard() -> None:
         """Of a release that is not here yet."""
 
-    with asked_by(VERA):
+    with requested_by(VERA):
         run_id = newer.enqueue(unheard.s()).id
-    writer.write_down(newer)
+    writer.flush_events(newer)
     cause = causes(light, run_id)[0]
     assert (cause.kind, cause.facts["task"], cause.facts["workers"]) == ("task_unknown", "unheard", ["1"])
 
@@ -255,17 +255,17 @@ def test_unknown_task_is_reported(light: Queue, consumer: WorkerProcess) -> None
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired", "dead"])
 def test_ended_run_states_its_end(sqlite_database: None, state: str) -> None:
     run = create_run(state=state, ended_at=now(), error="cancelled by vera")
-    assert why({}, run) == [Cause("ended", {"state": state, "at": run.ended_at, "error": "cancelled by vera"})]
+    assert diagnose({}, run) == [Cause("ended", {"state": state, "at": run.ended_at, "error": "cancelled by vera"})]
 
 
 def test_unknown_queue_is_reported(sqlite_database: None) -> None:
-    assert why({}, create_run(state="waiting", queue="old")) == [Cause("queue_unknown", {"queue": "old"})]
+    assert diagnose({}, create_run(state="waiting", queue="old")) == [Cause("queue_unknown", {"queue": "old"})]
 
 
 def test_unavailable_broker_is_reported(sqlite_database: None) -> None:
     away = Queue("light")
     away.storage = RedisStorage("light", "redis://127.0.0.1:1/0", 60)
-    assert why({"light": away}, create_run(state="waiting")) == [Cause("broker_away", {})]
+    assert diagnose({"light": away}, create_run(state="waiting")) == [Cause("broker_away", {})]
 
 
 def test_why_command_prints_the_same_causes(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from installation import Installation
 from waiting import wait_until
 
 import tasks
-from admin.pages.queues.workers import threads
-from engine.models import WorkerProcess, now
+from admin.pages.queues.workers import parse_threads
+from engine.models import Consumer, now
 from engine.monitor import consumers
 from engine.monitor import consumers as consumer_status
 from engine.queues import remote_control
-from engine.queues.remote_control import Stack, What
+from engine.queues.remote_control import Command, Stack
 from engine.worker import stack_dump
 from models import AuditEntry
 
@@ -30,7 +30,7 @@ def plain_text(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
-def consumer_text(html: str, consumer: WorkerProcess) -> str:
+def consumer_text(html: str, consumer: Consumer) -> str:
     match = re.search(rf'<(tbody|tr) id="worker-{re.escape(consumer.id)}">.*?</\1>', html, re.DOTALL)
     return plain_text(match[0]) if match else ""
 
@@ -82,7 +82,7 @@ def test_lost_consumer_is_listed_until_replaced(operator: Browser) -> None:
     assert "Gone" not in html
     elsewhere = create_consumer("light", host="app-2", started_at=at - LOST)
     older = create_consumer("light", started_at=started - timedelta(hours=1))
-    assert consumer_status.replacements([lost, elsewhere, older], at) == {}
+    assert consumer_status.find_replacements([lost, elsewhere, older], at) == {}
     heir = create_consumer("light", started_at=at - LOST)
     html = operator.get("/workers").text
     assert consumer_text(html, lost).startswith(f"light app-1 · {lost.pid} died another took its place")
@@ -91,19 +91,19 @@ def test_lost_consumer_is_listed_until_replaced(operator: Browser) -> None:
 
 
 def test_newcomers_replace_dead_consumers_first() -> None:
-    def consumer(name: str, started: int, heard: int, stopped: bool = False) -> WorkerProcess:
+    def consumer(name: str, started: int, heard: int, stopped: bool = False) -> Consumer:
         at = [now() - timedelta(minutes=minutes) for minutes in (started, heard)]
         gone = at[1] if stopped else None
-        return WorkerProcess(id=name, host="h", queue="q", started_at=at[0], beat_at=at[1], stopped_at=gone)
+        return Consumer(id=name, host="h", queue="q", started_at=at[0], beat_at=at[1], stopped_at=gone)
 
     stopped, first, second = (
         consumer("stopped", 60, 30, stopped=True),
         consumer("first", 60, 20),
         consumer("second", 60, 10),
     )
-    replacements = consumer_status.replacements([stopped, second, first, consumer("new", 9, 0)], now())
+    replacements = consumer_status.find_replacements([stopped, second, first, consumer("new", 9, 0)], now())
     assert {gone: heir.id for gone, heir in replacements.items()} == {"first": "new"}
-    replacements = consumer_status.replacements(
+    replacements = consumer_status.find_replacements(
         [stopped, second, first, consumer("a", 19, 0), consumer("b", 9, 0), consumer("c", 8, 0)], now()
     )
     assert {gone: heir.id for gone, heir in replacements.items()} == {"first": "a", "second": "b", "stopped": "c"}
@@ -189,7 +189,7 @@ def test_gone_consumer_accepts_no_commands(
     assert words in plain_text(admin.get(f"/workers/{consumer.id}").text)
     is_late = values == {"beat_at": LATE}
     assert admin.send(f"/workers/{consumer.id}/quiet").status_code == (303 if is_late else 409)
-    assert len(remote_control.pending(tasks.light, consumer.id)) == is_late
+    assert len(remote_control.pending_commands(tasks.light, consumer.id)) == is_late
 
 
 # --- orders --------------------------------------------------------------------------------------------------
@@ -201,8 +201,10 @@ def test_admin_commands_are_audited(sign_in_as: Callable[[str], Browser]) -> Non
         answer = admin.send(f"/workers/{consumer.id}/{what}")
         assert (answer.status_code, answer.location) == (303, f"/workers/{consumer.id}")
     commands = [(order.what, order.by) for order in remote_control.take_commands(tasks.light, consumer.id)]
-    assert commands == [(what, "admin@example.org") for what in (What.QUIET, What.WAKE, What.STOP, What.RESTART)]
-    assert remote_control.pending(tasks.light, consumer.id) == []
+    assert commands == [
+        (what, "admin@example.org") for what in (Command.QUIET, Command.WAKE, Command.STOP, Command.RESTART)
+    ]
+    assert remote_control.pending_commands(tasks.light, consumer.id) == []
     lines = AuditEntry.select().where(AuditEntry.action.startswith("workers")).order_by(AuditEntry.id)
     assert [(line.action, line.target) for line in lines] == [
         (f"workers.{what}", consumer.id) for what in ("quiet", "wake", "restart", "stop")
@@ -218,13 +220,13 @@ def test_pending_command_is_shown(sign_in_as: Callable[[str], Browser]) -> None:
 def test_stop_and_restart_ask_for_confirmation(sign_in_as: Callable[[str], Browser]) -> None:
     consumer, admin = create_consumer("light", running=[running_job("nap"), running_job("nap", 2)]), sign_in_as("admin")
     html = admin.get(f"/workers/{consumer.id}/stop").text
-    assert "Stop this consumer?" in html and consumers.worker_name(consumer) in html
+    assert "Stop this consumer?" in html and consumers.full_worker_name(consumer) in html
     assert "It runs 2 tasks" in html
     assert "Nobody else serves light: what comes in will wait." in html
     create_consumer("light")
     assert "Nobody else" not in admin.get(f"/workers/{consumer.id}/stop").text
     assert "Restart this consumer?" in admin.get(f"/workers/{consumer.id}/restart").text
-    assert remote_control.pending(tasks.light, consumer.id) == []
+    assert remote_control.pending_commands(tasks.light, consumer.id) == []
 
 
 def test_only_an_admin_sends_commands(sign_in_as: Callable[[str], Browser]) -> None:
@@ -253,7 +255,7 @@ Traceback (most recent call last):
 
 
 def test_stack_begins_with_the_code_of_the_task() -> None:
-    main, other = threads(FRAMES.replace("{root}", str(Path(__file__).parent.parent)))
+    main, other = parse_threads(FRAMES.replace("{root}", str(Path(__file__).parent.parent)))
     assert [frame.place for frame in main.inner] == [
         "reading/books.py:88, in open_epub",
         "/usr/lib/python3.11/zipfile.py:1300, in __init__",
@@ -261,7 +263,7 @@ def test_stack_begins_with_the_code_of_the_task() -> None:
     assert [frame.own for frame in main.inner] == [True, False]
     assert len(main.outer) == 2
     assert (len(other.inner), other.outer) == (1, [])
-    assert threads("") == []
+    assert parse_threads("") == []
 
 
 def test_stack_dump_is_shown(sign_in_as: Callable[[str], Browser]) -> None:
@@ -302,8 +304,8 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 def test_workers_commands_list_and_control_consumers(installation: Installation) -> None:
     with installation.consumer("light") as consumer:
-        row = wait_until(lambda: WorkerProcess.get_or_none(pid=consumer.pid))
-        name = consumers.worker_name(row)
+        row = wait_until(lambda: Consumer.get_or_none(pid=consumer.pid))
+        name = consumers.full_worker_name(row)
         listed = installation.flask("workers", "list")
         assert re.search(rf"{name} +live +2 ", listed.stdout), listed
         assert f'"id": "{row.id}"' in installation.flask("workers", "list", "--json").stdout
@@ -312,7 +314,7 @@ def test_workers_commands_list_and_control_consumers(installation: Installation)
         dumped = installation.flask("workers", "dump", name)
         assert "Worker-2" in dumped.stdout and "in wait_for_work" in dumped.stdout, dumped
         assert installation.flask("workers", "quiet", row.id).stdout == "It takes nothing new.\n"
-        wait_until(lambda: WorkerProcess.get_by_id(row.id).quiet_at)
+        wait_until(lambda: Consumer.get_by_id(row.id).quiet_at)
         assert installation.flask("workers", "stop", name, typed="n\n").returncode == 1
         assert installation.flask("workers", "stop", name, "--yes").returncode == 0
         assert consumer.process.wait(30) == 0

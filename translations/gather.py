@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 KEYWORDS = {
     **DEFAULT_KEYWORDS,
     "lazy_gettext": None,
-    "counted": (1, 2),
-    **dict.fromkeys(("BadArguments", "NoLiveWorker", "NotPossible", "Paused", "UnknownTask")),
+    **dict.fromkeys(("counted", "ngettext_bounded"), (1, 2)),
+    **dict.fromkeys(("InvalidArguments", "InvalidState", "NoLiveWorker", "Paused", "UnknownTask")),
 }
 JINJA = {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true", "silent": "false"}
 

@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from flask_babel import force_locale, lazy_gettext
 
-from admin.alerts.text import Message, link, message
+from admin.alerts.text import Message, build_message, console_link
 from config import settings
 from engine.monitor.alerts import TEST, Notice
 
@@ -32,7 +32,7 @@ TIMEOUT_SECONDS = 10
 SIGNATURE = "Dewey-Signature"
 
 
-class NotSent(Exception):
+class DeliveryFailed(Exception):
     """The receiver is away or refuses. The message names no path of a URL and no password."""
 
     def __init__(self, sentence: str, **values: object) -> None:
@@ -40,7 +40,7 @@ class NotSent(Exception):
 
 
 #: What of it people read on the page, in their language; the system's own words stay as they are.
-SENTENCES = (
+REASONS = (
     lazy_gettext("the receiver answers %(code)s"),
     lazy_gettext("the mail server answers %(code)s"),
     lazy_gettext("the mail server refuses the recipients (%(codes)s)"),
@@ -52,10 +52,10 @@ SENTENCES = (
 )
 
 
-def in_words(error: str) -> str:
+def delivery_error_text(error: str) -> str:
     """An error as it was stored, in the reader's language."""
     with force_locale("en"):
-        translations = {str(sentence): sentence for sentence in SENTENCES}
+        translations = {str(sentence): sentence for sentence in REASONS}
     for sentence, translation in translations.items():
         pattern = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+)", re.escape(sentence))
         if match := re.fullmatch(pattern, error):
@@ -63,35 +63,35 @@ def in_words(error: str) -> str:
     return error
 
 
-def channels() -> list[str]:
+def configured_channels() -> list[str]:
     """Those that are set up."""
     set_up = {"webhook": settings.alert_webhook_url, "email": settings.alert_email_to}
     return [name for name, value in set_up.items() if value]
 
 
-def receiver(channel: str) -> str:
+def receiver_label(channel: str) -> str:
     """Who is told by it, as far as everybody may know."""
     if channel == "email":
         return ", ".join(settings.alert_email_to)
     return urlsplit(settings.alert_webhook_url).hostname or ""
 
 
-def send(notice: Notice) -> None:
+def send_notice(notice: Notice) -> None:
     """In the language of LANGUAGE: nobody has switched one. Raises NotSent, whatever went wrong."""
     prefix = f"[{settings.environment}] " if settings.environment else ""
     try:
         with force_locale(settings.language):
-            content = message(notice)
+            content = build_message(notice)
         SENDERS[notice.channel](notice, content, prefix)
-    except NotSent:
+    except DeliveryFailed:
         raise
     except Exception as error:
         if not isinstance(error, OSError | http.client.HTTPException | smtplib.SMTPException | ValueError):
             logger.exception("Notice %s could not be put into words", notice.id)
-        raise NotSent(reason(error)) from error
+        raise DeliveryFailed(failure_reason(error)) from error
 
 
-def reason(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """The system's own words say what is wrong; a library's may repeat what it was given."""
     if isinstance(error, smtplib.SMTPResponseException):
         return f"the mail server answers {error.smtp_code}"
@@ -110,42 +110,42 @@ def reason(error: Exception) -> str:
 # --- webhook -------------------------------------------------------------------------------------------------
 
 
-def body_of(notice: Notice, content: Message, prefix: str) -> dict[str, Any]:
+def build_webhook_body(notice: Notice, content: Message, prefix: str) -> dict[str, Any]:
     """Slack, Mattermost and their like show `text`; a program reads the rest."""
     facts = {key: notice.facts.get(key) for key in ("rule", "subject", "value", "began_at", "ended_at")}
     return {
-        "text": f"{prefix}{content.text} {link(notice)}",
+        "text": f"{prefix}{content.text} {console_link(notice)}",
         "id": notice.id,
         "event": notice.event,
         "environment": settings.environment,
-        "url": link(notice),
+        "url": console_link(notice),
         **({} if notice.event == TEST else facts),
     }
 
 
-def signature(body: bytes, at: int) -> str:
+def sign_body(body: bytes, at: int) -> str:
     """`t=<Unix seconds>,v1=<hex>`: HMAC-SHA256 of `<t>.<body>` with ALERT_WEBHOOK_SECRET."""
     secret = settings.alert_webhook_secret.encode()
     return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
 
 
 def send_webhook(notice: Notice, content: Message, prefix: str) -> None:
-    body = json.dumps(body_of(notice, content, prefix), ensure_ascii=False).encode()
+    body = json.dumps(build_webhook_body(notice, content, prefix), ensure_ascii=False).encode()
     headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "Dewey"}
     if settings.alert_webhook_secret:
-        headers[SIGNATURE] = signature(body, int(time.time()))
+        headers[SIGNATURE] = sign_body(body, int(time.time()))
     request = urllib.request.Request(settings.alert_webhook_url, body, headers, method="POST")
     try:
-        with urllib.request.build_opener(Stay).open(request, timeout=TIMEOUT_SECONDS):
+        with urllib.request.build_opener(NoRedirect).open(request, timeout=TIMEOUT_SECONDS):
             return
     except urllib.error.HTTPError as error:
         error.close()
-        raise NotSent("the receiver answers %(code)s", code=error.code) from None
+        raise DeliveryFailed("the receiver answers %(code)s", code=error.code) from None
     except urllib.error.URLError as error:
         raise error.reason if isinstance(error.reason, Exception) else OSError(error.reason) from None
 
 
-class Stay(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     """Only the address that was set is asked, wherever its answer would lead."""
 
     def redirect_request(self, *redirect: Any) -> None:
@@ -161,15 +161,17 @@ def send_mail(notice: Notice, content: Message, prefix: str) -> None:
     mail["Subject"] = " ".join(f"{prefix}Dewey: {content.title}".split())
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(f"dewey-{notice.id}", "dewey.invalid")
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(f"{content.text}\n\n{link(notice)}\n")
-    with connected() as server:
+    mail.set_content(f"{content.text}\n\n{console_link(notice)}\n")
+    with smtp_connection() as server:
         refused = server.send_message(mail)
     if refused:
         recipients = len(settings.alert_email_to)
-        raise NotSent("the mail server refuses %(count)s of %(all)s recipients", count=len(refused), all=recipients)
+        raise DeliveryFailed(
+            "the mail server refuses %(count)s of %(all)s recipients", count=len(refused), all=recipients
+        )
 
 
-def connected() -> smtplib.SMTP:
+def smtp_connection() -> smtplib.SMTP:
     """Encrypted where the server can; a password never goes over a network that is not."""
     url = urlsplit(settings.smtp_url)
     user, password = unquote(url.username or ""), unquote(url.password or "")
@@ -200,7 +202,7 @@ def secure(server: smtplib.SMTP, url: SplitResult) -> None:
     if server.has_extn("starttls"):
         server.starttls(context=ssl.create_default_context())
     elif url.username and not is_loopback(url.hostname or ""):
-        raise NotSent("the mail server does not encrypt, so it gets no password")
+        raise DeliveryFailed("the mail server does not encrypt, so it gets no password")
 
 
 def is_loopback(host: str) -> bool:

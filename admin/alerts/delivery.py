@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from admin.alerts import channels
-from admin.alerts.channels import NotSent
+from admin.alerts.channels import DeliveryFailed
 from config import settings
-from engine.database import release
+from engine.database import release_connection
 from engine.models import now
 from engine.monitor import alerts
 from engine.monitor.alerts import Notice
@@ -15,7 +15,7 @@ from engine.monitor.alerts import Notice
 logger = logging.getLogger(__name__)
 
 
-def told_from(as_of: datetime) -> datetime:
+def notify_at(as_of: datetime) -> datetime:
     """When people may be told: at once, or when the quiet hours end. What is over by then is not told at all."""
     quiet = settings.alert_quiet_hours
     if quiet is None:
@@ -35,49 +35,51 @@ def told_from(as_of: datetime) -> datetime:
 # --- delivery ------------------------------------------------------------------------------------------------
 
 
-def deliver(as_of: datetime) -> int:
+def deliver_due(as_of: datetime) -> int:
     """Send what is due and nobody else sends; gives back how many were sent.
 
     A channel that fails is left alone until the next time: whoever watches must not wait for it once a notice.
     """
     count, failed = 0, set()
-    for notice in alerts.due(as_of):
+    for notice in alerts.due_notices(as_of):
         if notice.channel in failed:
             continue
-        if send(notice):
+        if deliver_notice(notice):
             count += 1
         elif notice.error:
             failed.add(notice.channel)
     return count
 
 
-def send(notice: Notice, *, only_try: bool = False) -> bool:
-    if not alerts.claim(notice, now()):
+def deliver_notice(notice: Notice, *, only_try: bool = False) -> bool:
+    if not alerts.claim_notice(notice, now()):
         return False
-    release()  # a receiver may take its time, and nobody should lack the connection meanwhile
+    release_connection()  # a receiver may take its time, and nobody should lack the connection meanwhile
     try:
-        channels.send(notice)
-    except NotSent as error:
-        given_up = alerts.not_sent(notice, now(), str(error), give_up=only_try)
+        channels.send_notice(notice)
+    except DeliveryFailed as error:
+        given_up = alerts.record_failure(notice, now(), str(error), give_up=only_try)
         after = "given up" if given_up else f"try {notice.tries}"
         logger.warning("Notice %s could not be sent by %s (%s): %s", notice.id, notice.channel, after, error)
         notice.error = str(error)
         return False
-    alerts.sent(notice, now())
+    alerts.record_sent(notice, now())
     logger.info("Notice %s was sent by %s", notice.id, notice.channel)
     return True
 
 
-class TestResult(NamedTuple):
+class ChannelResult(NamedTuple):
     channel: str
     error: str | None
 
 
-def try_channels() -> list[TestResult]:
+def send_test() -> list[ChannelResult]:
     """Send a test by each, now, quiet hours or not."""
     at = now()
-    notices = alerts.tell(alerts.TEST, None, channels.channels(), at, at)
+    notices = alerts.queue_notices(alerts.TEST, None, channels.configured_channels(), at, at)
     return [
-        TestResult(notice.channel, None if send(notice, only_try=True) else notice.error or "somebody else sent it")
+        ChannelResult(
+            notice.channel, None if deliver_notice(notice, only_try=True) else notice.error or "somebody else sent it"
+        )
         for notice in notices
     ]

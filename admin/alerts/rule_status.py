@@ -10,7 +10,7 @@ from engine.monitor.alert_rules import RULES
 from engine.monitor.alerts import Alert, Watcher
 
 
-class Standing(NamedTuple):
+class RuleStatus(NamedTuple):
     """`state`: firing, ok, off, or unknown where nobody watches. `seen`: the worst that was measured, in words."""
 
     rule: str
@@ -25,32 +25,33 @@ class Standing(NamedTuple):
         return min((alert.began_at for alert in self.alerts), default=None)
 
 
-class Board(NamedTuple):
-    rules: list[Standing]
+class AlertsStatus(NamedTuple):
+    rules: list[RuleStatus]
     watching: list[Watcher]
     firing: int
 
 
-def board(as_of: datetime) -> Board:
+def load_alerts_status(as_of: datetime) -> AlertsStatus:
     """What fires stands first. Two statements."""
     firing = engine_alerts.open_alerts()
-    watching = engine_alerts.watching(as_of)
+    watching = engine_alerts.is_watched(as_of)
     seen: dict[str, Any] = watching[0].seen if watching else {}
     standings = [
-        standing(name, [alert for alert in firing if alert.rule == name], bool(watching), seen) for name in RULES
+        build_rule_status(name, [alert for alert in firing if alert.rule == name], bool(watching), seen)
+        for name in RULES
     ]
     standings.sort(key=lambda status: status.state != "firing")
-    return Board(standings, watching, len(firing))
+    return AlertsStatus(standings, watching, len(firing))
 
 
-def standing(rule: str, firing: list[Alert], watched: bool, seen: Mapping[str, Any]) -> Standing:
+def build_rule_status(rule: str, firing: list[Alert], watched: bool, seen: Mapping[str, Any]) -> RuleStatus:
     off = RULES[rule].threshold == 0
     state = "firing" if firing else "off" if off else "ok" if watched else "unknown"
-    return Standing(
+    return RuleStatus(
         rule=rule,
         name=text.rule_name(rule),
-        threshold="" if off else text.threshold(RULES[rule]),
+        threshold="" if off else text.threshold_text(RULES[rule]),
         state=state,
-        seen=text.measured(rule, seen.get(rule)),
+        seen=text.measured_text(rule, seen.get(rule)),
         alerts=firing,
     )

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
-from admin.display.labels import counted
-from admin.display.numbers import duration, exact, number, percent, signs
+from admin.display.labels import ngettext_bounded
+from admin.display.numbers import format_duration, format_number, format_percent, full_timestamp, localise_number
 from config import settings
 from engine.monitor.alert_rules import Rule
-from engine.monitor.alerts import RESOLVED, TEST, WORSE, Alert, Notice, facts_of
+from engine.monitor.alerts import RESOLVED, TEST, WORSE, Alert, Notice, alert_facts
 
 Facts = Mapping[str, Any]
 
@@ -24,9 +24,9 @@ class Message(NamedTuple):
 
 
 class AlertText(NamedTuple):
-    """How a rule reads. `page`: the path where it is repaired. `sentence`: what is wrong, from the facts of an alert.
+    """How a rule reads. `page`: the path where it is repaired. `alert_text`: what is wrong, from the facts of an alert.
 
-    `threshold`: when the rule is broken. `measured`: the worst value of the last check, may be empty.
+    `threshold_text`: when the rule is broken. `measured_text`: the worst value of the last check, may be empty.
     """
 
     name: str
@@ -36,8 +36,8 @@ class AlertText(NamedTuple):
     measured: Callable[[Facts], str] = lambda facts: ""
 
 
-def length(minutes: float) -> str:
-    return duration(minutes * 60_000)
+def format_minutes(minutes: float) -> str:
+    return format_duration(minutes * 60_000)
 
 
 # --- what is wrong -------------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def length(minutes: float) -> str:
 def unserved(facts: Facts) -> str:
     if not facts["waiting"]:
         return _("Nobody serves %(queue)s.", queue=facts["subject"])
-    return counted(
+    return ngettext_bounded(
         "Nobody serves %(queue)s; %(num)s run waits.",
         "Nobody serves %(queue)s; %(num)s runs wait.",
         facts["waiting"],
@@ -62,18 +62,20 @@ def late(facts: Facts) -> str:
 
 
 def missed(facts: Facts) -> str:
-    return counted(
+    return ngettext_bounded(
         "%(task)s was not started when it was due, at %(time)s.",
         "%(task)s was not started %(num)s times when it was due, last at %(time)s.",
         int(facts["value"]),
         task=facts["subject"],
-        time=exact(datetime.fromisoformat(facts["last"])),
+        time=full_timestamp(datetime.fromisoformat(facts["last"])),
     )
 
 
 def oldest(facts: Facts) -> str:
     return _(
-        "The oldest run in %(queue)s has waited for %(time)s.", queue=facts["subject"], time=length(facts["value"])
+        "The oldest run in %(queue)s has waited for %(time)s.",
+        queue=facts["subject"],
+        time=format_minutes(facts["value"]),
     )
 
 
@@ -81,14 +83,14 @@ def failing(facts: Facts) -> str:
     return _(
         "%(task)s fails too often: %(share)s of its runs in the last hour, %(failed)s of %(finished)s.",
         task=facts["subject"],
-        share=percent(facts["failed"], facts["finished"]),
-        failed=number(facts["failed"]),
-        finished=number(facts["finished"]),
+        share=format_percent(facts["failed"], facts["finished"]),
+        failed=format_number(facts["failed"]),
+        finished=format_number(facts["finished"]),
     )
 
 
 def dead(facts: Facts) -> str:
-    return counted(
+    return ngettext_bounded(
         "%(num)s run of %(queue)s took down its workers or cannot be read, and waits for a decision.",
         "%(num)s runs of %(queue)s took down their workers or cannot be read, and wait for a decision.",
         int(facts["value"]),
@@ -97,7 +99,7 @@ def dead(facts: Facts) -> str:
 
 
 def dropped(facts: Facts) -> str:
-    return counted(
+    return ngettext_bounded(
         "%(num)s event could not be kept while the database was away.",
         "%(num)s events could not be kept while the database was away.",
         int(facts["value"]),
@@ -105,7 +107,7 @@ def dropped(facts: Facts) -> str:
 
 
 def abandoned(facts: Facts) -> str:
-    return counted(
+    return ngettext_bounded(
         "%(num)s abandoned session is still open.",
         "%(num)s abandoned sessions are still open.",
         int(facts["value"]),
@@ -116,16 +118,16 @@ def abandoned(facts: Facts) -> str:
 
 
 def oldest_threshold() -> str:
-    return _("a run waits for more than %(time)s", time=length(settings.alert_oldest_minutes))
+    return _("a run waits for more than %(time)s", time=format_minutes(settings.alert_oldest_minutes))
 
 
 def failing_threshold() -> str:
-    share = signs(f"{settings.alert_failure_percent:g} %")
+    share = localise_number(f"{settings.alert_failure_percent:g} %")
     return _("%(share)s of a task's runs fail within an hour, and at least 5", share=share)
 
 
 def abandoned_threshold() -> str:
-    return counted(
+    return ngettext_bounded(
         "more than %(num)s abandoned session is open",
         "more than %(num)s abandoned sessions are open",
         settings.alert_abandoned,
@@ -136,7 +138,7 @@ def abandoned_threshold() -> str:
 
 
 def total(facts: Facts) -> str:
-    return number(int(facts["value"]))
+    return format_number(int(facts["value"]))
 
 
 def of_subject(words: Callable[[float], str]) -> Callable[[Facts], str]:
@@ -144,7 +146,7 @@ def of_subject(words: Callable[[float], str]) -> Callable[[Facts], str]:
     return lambda facts: f"{facts['subject']} {words(facts['value'])}" if facts["value"] else ""
 
 
-count_of_subject = of_subject(lambda value: number(int(value)))
+count_of_subject = of_subject(lambda value: format_number(int(value)))
 
 TEXTS = {
     "database": AlertText(
@@ -172,13 +174,13 @@ TEXTS = {
         lambda: _("a tick is missed and not made up for"),
         count_of_subject,
     ),
-    "oldest": AlertText(lazy_gettext("Waits too long"), "queues", oldest, oldest_threshold, of_subject(length)),
+    "oldest": AlertText(lazy_gettext("Waits too long"), "queues", oldest, oldest_threshold, of_subject(format_minutes)),
     "failing": AlertText(
         lazy_gettext("Fails too often"),
         "runs?q=state:failed,dead+ended:1h",
         failing,
         failing_threshold,
-        of_subject(lambda value: signs(f"{value:.1f} %")),
+        of_subject(lambda value: localise_number(f"{value:.1f} %")),
     ),
     "dead": AlertText(
         lazy_gettext("Dead run"), "dead", dead, lambda: _("a dead run waits for a decision"), count_of_subject
@@ -192,23 +194,23 @@ TEXTS = {
 }
 
 
-def sentence(facts: Facts) -> str:
+def alert_text(facts: Facts) -> str:
     """`facts`: rule, subject, value, and what the rule adds."""
     if text := TEXTS.get(facts["rule"]):
         return text.sentence(facts)
     return _("%(rule)s is broken.", rule=facts["rule"])
 
 
-def of_alert(alert: Alert) -> str:
-    return sentence(facts_of(alert))
+def alert_sentence(alert: Alert) -> str:
+    return alert_text(alert_facts(alert))
 
 
-def threshold(rule: Rule) -> str:
+def threshold_text(rule: Rule) -> str:
     """When the rule is broken."""
     return TEXTS[rule.name].threshold()
 
 
-def measured(rule: str, facts: Facts | None) -> str:
+def measured_text(rule: str, facts: Facts | None) -> str:
     """The worst that the watch saw last, in a few words; empty where there is nothing to say."""
     return TEXTS[rule].measured(facts) if facts else ""
 
@@ -217,22 +219,22 @@ def rule_name(rule: str) -> str:
     return str(TEXTS[rule].name) if rule in TEXTS else rule
 
 
-def message(notice: Notice) -> Message:
+def build_message(notice: Notice) -> Message:
     """In the language of the moment."""
     if notice.event == TEST:
         return Message(_("a test"), _("This is a test: alerts of Dewey arrive here."))
     facts = notice.facts
-    name, text = rule_name(facts["rule"]), sentence(facts)
+    name, text = rule_name(facts["rule"]), alert_text(facts)
     if notice.event == RESOLVED:
         lasted = datetime.fromisoformat(facts["ended_at"]) - datetime.fromisoformat(facts["began_at"])
-        time = duration(lasted.total_seconds() * 1000)
+        time = format_duration(lasted.total_seconds() * 1000)
         return Message(_("resolved: %(name)s", name=name), _("Resolved after %(time)s: %(said)s", time=time, said=text))
     if notice.event == WORSE:
         return Message(_("more: %(name)s", name=name), _("There is more of it: %(said)s", said=text))
     return Message(name, text)
 
 
-def link(notice: Notice) -> str:
+def console_link(notice: Notice) -> str:
     """To the page where it is mended."""
     text = None if notice.event == TEST else TEXTS.get(notice.facts["rule"])
     page = text.page if text else "alerts"

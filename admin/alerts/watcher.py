@@ -15,43 +15,49 @@ from uuid import uuid4
 
 import tasks
 from admin.alerts import channels
-from admin.alerts.database_outage import Blackout
-from admin.alerts.delivery import deliver, told_from
+from admin.alerts.database_outage import DatabaseOutage
+from admin.alerts.delivery import deliver_due, notify_at
 from config import settings
 from engine.back_off import BackOff
-from engine.database import release
+from engine.database import release_connection
 from engine.models import now
 from engine.monitor import alert_rules, alerts, health
-from engine.monitor.alert_rules import RULES, Judged
+from engine.monitor.alert_rules import RULES, Evaluation
 from engine.monitor.alerts import Alert, Signal, Watcher
 from engine.outages import DATABASE_ERRORS
-from engine.version import host
+from engine.version import host_name
 from reading import sessions
 
 logger = logging.getLogger(__name__)
 
-EVERY_SECONDS = 10
+CHECK_SECONDS = 10
 #: What is over must have been over for so long: something that comes and goes is told once.
-CALM = timedelta(minutes=1)
+CLEAR_AFTER = timedelta(minutes=1)
 
 
-class Watch:
+class AlertWatcher:
     """What one watching process remembers from look to look; everything else is in the database."""
 
     def __init__(
-        self, patience: Callable[[alert_rules.Rule], timedelta] = lambda rule: rule.patience, calm: timedelta = CALM
+        self,
+        patience: Callable[[alert_rules.Rule], timedelta] = lambda rule: rule.patience,
+        calm: timedelta = CLEAR_AFTER,
     ):
         self.patience, self.calm = patience, calm
         self.broken_since: dict[str, datetime] = {}
         self.calm_since: dict[str, datetime] = {}
         at = now()
         self.me = Watcher(
-            id=f"{host()}:{os.getpid()}:{uuid4().hex[:8]}", host=host(), pid=os.getpid(), started_at=at, beat_at=at
+            id=f"{host_name()}:{os.getpid()}:{uuid4().hex[:8]}",
+            host=host_name(),
+            pid=os.getpid(),
+            started_at=at,
+            beat_at=at,
         )
 
     def look(self, as_of: datetime) -> None:
         """Note what is wrong and what is over; nothing is sent yet."""
-        judged = judge(as_of)
+        judged = evaluate_rules(as_of)
         standing = {f"{alert.rule}:{alert.subject}": alert for alert in alerts.open_alerts()}
         for signal in judged.signals:
             self.calm_since.pop(signal.key, None)
@@ -62,18 +68,18 @@ class Watch:
                 self.fire(signal, as_of)
         self.resolve(standing, judged, as_of)
         self.me.beat_at, self.me.seen = as_of, judged.worst
-        alerts.beat(self.me)
+        alerts.record_heartbeat(self.me)
 
     def fire(self, signal: Signal, as_of: datetime) -> None:
-        if alerts.fire(signal, as_of, channels.channels(), told_from(as_of)):
+        if alerts.open_alert(signal, as_of, channels.configured_channels(), notify_at(as_of)):
             logger.warning("Alert %s", signal.key.rstrip(":"))
 
     def worsen(self, alert: Alert, signal: Signal, as_of: datetime) -> None:
         grown = RULES[signal.rule].counts_up and signal.value > alert.value
-        if grown and as_of - alert.changed_at >= alerts.AGAIN:
-            alerts.worsen(alert, signal, as_of, channels.channels(), told_from(as_of))
+        if grown and as_of - alert.changed_at >= alerts.REPEAT_AFTER:
+            alerts.escalate(alert, signal, as_of, channels.configured_channels(), notify_at(as_of))
 
-    def resolve(self, standing: dict[str, Alert], judged: Judged, as_of: datetime) -> None:
+    def resolve(self, standing: dict[str, Alert], judged: Evaluation, as_of: datetime) -> None:
         broken = {signal.key for signal in judged.signals}
         self.broken_since = {key: since for key, since in self.broken_since.items() if key in broken}
         for key, alert in standing.items():
@@ -81,38 +87,40 @@ class Watch:
                 self.calm_since.pop(key, None)
             elif as_of - self.calm_since.setdefault(key, as_of) >= self.calm:
                 self.calm_since.pop(key)
-                if alerts.resolve(alert, as_of, told_from(as_of)):
+                if alerts.resolve_alert(alert, as_of, notify_at(as_of)):
                     logger.info("Resolved: alert %s", key.rstrip(":"))
 
     def say_goodbye(self) -> None:
         self.me.stopped_at = now()
-        alerts.beat(self.me)
+        alerts.record_heartbeat(self.me)
 
 
-def judge(as_of: datetime) -> Judged:
-    facts = health.look(tasks.queues, as_of)
+def evaluate_rules(as_of: datetime) -> Evaluation:
+    facts = health.check_health(tasks.queues, as_of)
     abandoned = sessions.count_abandoned(as_of, settings.abandoned_after)
-    return alert_rules.judge(alert_rules.see(facts, health.failure_rates(as_of), abandoned))
+    return alert_rules.evaluate(alert_rules.take_snapshot(facts, health.failure_rates(as_of), abandoned))
 
 
-def keep_watching(watcher: Watch, ended: Event) -> None:
+def watch_loop(watcher: AlertWatcher, ended: Event) -> None:
     logger.info(
-        "Watching every %s s; alerts go to: %s", EVERY_SECONDS, ", ".join(channels.channels()) or "/alerts alone"
+        "Watching every %s s; alerts go to: %s",
+        CHECK_SECONDS,
+        ", ".join(channels.configured_channels()) or "/alerts alone",
     )
-    rounds = Rounds(watcher)
+    rounds = WatchLoop(watcher)
     while not ended.is_set():
         began = time.monotonic()
         rounds.attempt()
-        ended.wait(max(EVERY_SECONDS - (time.monotonic() - began), 1))
+        ended.wait(max(CHECK_SECONDS - (time.monotonic() - began), 1))
     with suppress(Exception):
         watcher.say_goodbye()
 
 
-class Rounds:
+class WatchLoop:
     """Round after round, whatever fails: a watch that has ended alerts nobody."""
 
-    def __init__(self, watcher: Watch) -> None:
-        self.watcher, self.blackout = watcher, Blackout()
+    def __init__(self, watcher: AlertWatcher) -> None:
+        self.watcher, self.blackout = watcher, DatabaseOutage()
         self.watching, self.alerting = BackOff("The watch"), BackOff("The alert that the database is away")
 
     def attempt(self) -> None:
@@ -121,14 +129,14 @@ class Rounds:
             if self.blackout.since:
                 logger.info("The database is back")
                 self.blackout.ends(now())
-            deliver(now())
+            deliver_due(now())
             self.watching.succeeded()
         except Exception as error:
             self.watching.failed(error)  # a round is a pause by itself
             if isinstance(error, DATABASE_ERRORS):
                 self.alert_of_blackout()
         with suppress(Exception):  # a broken connection is thrown away
-            release()
+            release_connection()
 
     def alert_of_blackout(self) -> None:
         try:

@@ -8,62 +8,62 @@ from flask.typing import ResponseReturnValue
 
 from admin import WEB_THREADS
 from admin.api.blueprint import blueprint
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.operations.registry import perform, perform_at_once
+from admin.operations.registry import execute, execute_if_ready
 from admin.operations.sessions import CLEANUP
-from admin.problems import BadInput
+from admin.problems import InvalidInput
 from config import settings
-from engine.control.runs import wait_for
-from engine.database import release
-from engine.exceptions import BrokerAway
+from engine.control.runs import wait_for_result
+from engine.database import release_connection
+from engine.exceptions import BrokerUnavailable
 from engine.models import now
 from reading.sessions import cleanup_result, cleanup_statistics
 
-LONGEST_WAIT_SECONDS = 30
+MAX_WAIT_SECONDS = 30
 
-waiting = BoundedSemaphore(WEB_THREADS // 2)
+waiting_requests = BoundedSemaphore(WEB_THREADS // 2)
 
 
 @blueprint.get("/api/v1/admin/reading-sessions/cleanup-stats")
-@needs("viewer")
+@requires_role("viewer")
 def cleanup_stats() -> ResponseReturnValue:
-    return cleanup_statistics(now(), hours_of(request.args.getlist("hours")))
+    return cleanup_statistics(now(), parse_hours(request.args.getlist("hours")))
 
 
-def hours_of(texts: list[str]) -> int:
+def parse_hours(texts: list[str]) -> int:
     """The one value of the parameter, 24 without one. Raises BadInput."""
     value, *extra = texts or ["24"]
     if not extra and re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= 168:
         return int(value)
-    raise BadInput("hours", f"one whole number from 1 to 168 is needed, not {', '.join(map(repr, texts))}")
+    raise InvalidInput("hours", f"one whole number from 1 to 168 is needed, not {', '.join(map(repr, texts))}")
 
 
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup")
-@needs("operator")
+@requires_role("operator")
 def cleanup() -> ResponseReturnValue:
     """Run the cleanup and answer with its result, or with 202 when that takes too long or too many wait already."""
-    run = perform_at_once(current_actor(), "tasks.run", name=CLEANUP)
-    if not waiting.acquire(blocking=False):
-        return accepted(run.id)
+    run = execute_if_ready(current_actor(), "tasks.run", name=CLEANUP)
+    if not waiting_requests.acquire(blocking=False):
+        return accepted_response(run.id)
     try:
-        release()  # nobody else should lack the connection while this one waits
-        outcome = wait_for(run, LONGEST_WAIT_SECONDS)
-    except BrokerAway:
+        release_connection()  # nobody else should lack the connection while this one waits
+        outcome = wait_for_result(run, MAX_WAIT_SECONDS)
+    except BrokerUnavailable:
         outcome = None  # the run is safe in the broker, whose return need not be waited for
     finally:
-        waiting.release()
+        waiting_requests.release()
     if outcome is None:
-        return accepted(run.id)
+        return accepted_response(run.id)
     return outcome.value or cleanup_result(now() - settings.abandoned_after, 0, 0.0, outcome.error)
 
 
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup-async")
-@needs("operator")
+@requires_role("operator")
 def cleanup_async() -> ResponseReturnValue:
-    return accepted(perform(current_actor(), "tasks.run", name=CLEANUP).id)
+    return accepted_response(execute(current_actor(), "tasks.run", name=CLEANUP).id)
 
 
-def accepted(run_id: str) -> ResponseReturnValue:
+def accepted_response(run_id: str) -> ResponseReturnValue:
     message = f"Cleanup task started with ID: {run_id}. Its page is /runs/{run_id}"
     return {"task_id": run_id, "status": "PENDING", "message": message}, 202

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-ADDRESS = "/api/v1/admin/reading-sessions"
+PATH_PREFIX = "/api/v1/admin/reading-sessions"
 
 STATISTICS = {
     "total_closed": {"type": "integer"},
@@ -25,7 +25,7 @@ ACCEPTED = {
 }
 
 
-def of(description: str, properties: dict[str, Any]) -> dict[str, Any]:
+def operation(description: str, properties: dict[str, Any]) -> dict[str, Any]:
     schema = {
         "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False,
     }  # fmt: skip
@@ -40,36 +40,36 @@ HOURS = {
 }
 
 #: Path, method, role, operation.
-LETTER: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+CLEANUP_OPERATIONS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     (
-        f"{ADDRESS}/cleanup-stats",
+        f"{PATH_PREFIX}/cleanup-stats",
         "get",
         "viewer",
         {
             "operationId": "reading-sessions.cleanup-stats",
             "summary": "Count the sessions closed in the last hours, and those active now.",
             "parameters": [HOURS],
-            "responses": {"200": of("The figures.", STATISTICS), "304": {"description": "As it was."}},
+            "responses": {"200": operation("The figures.", STATISTICS), "304": {"description": "As it was."}},
         },
     ),
     (
-        f"{ADDRESS}/cleanup",
+        f"{PATH_PREFIX}/cleanup",
         "post",
         "operator",
         {
             "operationId": "reading-sessions.cleanup",
             "summary": "Close the abandoned sessions, and wait up to 30 seconds for the result.",
-            "responses": {"200": of("The result.", RESULT), "202": of("It goes on.", ACCEPTED)},
+            "responses": {"200": operation("The result.", RESULT), "202": operation("It goes on.", ACCEPTED)},
         },
     ),
     (
-        f"{ADDRESS}/cleanup-async",
+        f"{PATH_PREFIX}/cleanup-async",
         "post",
         "operator",
         {
             "operationId": "reading-sessions.cleanup-async",
             "summary": "Close the abandoned sessions without waiting.",
-            "responses": {"202": of("It is enqueued.", ACCEPTED)},
+            "responses": {"202": operation("It is enqueued.", ACCEPTED)},
         },
     ),
 )

@@ -5,27 +5,27 @@ from werkzeug.exceptions import ServiceUnavailable
 
 import tasks
 from admin.api.blueprint import blueprint
-from admin.auth.access import from_loopback, open_to_all
+from admin.auth.access import is_local_request, public
 from admin.auth.identity import current_actor_if_readable
 from admin.problems import RETRY_AFTER
-from engine.monitor.status import readiness, warnings
+from engine.monitor.status import broker_warnings, check_readiness
 
 
 @blueprint.get("/healthz")
 @blueprint.get("/healthcheck")
-@open_to_all
+@public
 def health() -> ResponseReturnValue:
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
-@open_to_all
+@public
 def ready() -> ResponseReturnValue:
     """Reasons and warnings are for this machine and for a viewer."""
-    reasons, is_trusted = readiness(tasks.queues), from_loopback() or current_actor_if_readable() is not None
+    reasons, is_trusted = check_readiness(tasks.queues), is_local_request() or current_actor_if_readable() is not None
     if reasons:
         raise NotReady(reasons) if is_trusted else ServiceUnavailable(retry_after=RETRY_AFTER)
-    return {"status": "ok", "warnings": warnings(tasks.queues)} if is_trusted else {"status": "ok"}
+    return {"status": "ok", "warnings": broker_warnings(tasks.queues)} if is_trusted else {"status": "ok"}
 
 
 class NotReady(ServiceUnavailable):

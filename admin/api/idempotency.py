@@ -17,89 +17,89 @@ from peewee import IntegrityError
 
 from admin.auth.access import SAFE
 from admin.auth.identity import current_actor
-from admin.problems import BadInput, Refused
+from admin.problems import ConflictError, InvalidInput
 from config import settings
 from engine.database import database
 from engine.models import now
-from models import KeptAnswer
+from models import IdempotencyRecord
 
 HEADER = "Idempotency-Key"
 #: What a key may be.
 PATTERN = r"^[!-~]{1,255}$"
 
-KEPT = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 
 
-class OtherRequest(BadInput):
+class KeyReused(InvalidInput):
     """The key was sent before, with something else."""
 
 
-def stand_before(blueprint: Blueprint) -> None:
-    blueprint.before_request(claim)
-    blueprint.after_request(keep)
+def register(blueprint: Blueprint) -> None:
+    blueprint.before_request(claim_key)
+    blueprint.after_request(store_response)
 
 
-def claim() -> Response | None:
+def claim_key() -> Response | None:
     """Gives the first answer where there is one. Raises BadInput and Refused."""
     key = request.headers.get(HEADER)
     if key is None or request.method in SAFE:
         return None
     if not re.fullmatch(PATTERN, key):
-        raise BadInput(HEADER, _("from 1 to 255 visible ASCII characters are needed"))
-    name, request_digest, as_of = name_of(key), digest_of_request(), now()
-    KeptAnswer.delete().where(KeptAnswer.created_at < as_of - KEPT).execute()
+        raise InvalidInput(HEADER, _("from 1 to 255 visible ASCII characters are needed"))
+    name, request_digest, as_of = record_name(key), hash_request(), now()
+    IdempotencyRecord.delete().where(IdempotencyRecord.created_at < as_of - RETENTION).execute()
     try:
         with database.atomic():
-            KeptAnswer.create(name=name, request=request_digest, created_at=as_of)
+            IdempotencyRecord.create(name=name, request=request_digest, created_at=as_of)
     except IntegrityError:
-        return first_answer(name, request_digest)
+        return stored_response(name, request_digest)
     g.claimed = name
     return None
 
 
-def first_answer(name: str, request_digest: str) -> Response:
-    record = KeptAnswer.get_or_none(KeptAnswer.name == name)
+def stored_response(name: str, request_digest: str) -> Response:
+    record = IdempotencyRecord.get_or_none(IdempotencyRecord.name == name)
     if record is None or record.status is None or record.body is None:
-        raise Refused(
+        raise ConflictError(
             _("A request with this key is being worked on, or was cut off: look whether it was done before you go on.")
         )
     if record.request != request_digest:
-        raise OtherRequest(HEADER, _("this key was sent before, with another request"))
+        raise KeyReused(HEADER, _("this key was sent before, with another request"))
     nonce, sealed = bytes.fromhex(record.body[:32]), bytes.fromhex(record.body[32:])
-    response = make_response(mixed(nonce, sealed), record.status)
+    response = make_response(xor_encrypt(nonce, sealed), record.status)
     response.content_type = record.content_type or ""
     response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
-def keep(response: Response) -> Response:
+def store_response(response: Response) -> Response:
     """Write the answer down, or give the key free."""
     name = g.pop("claimed", None)
     if name is None:
         return response
-    own_key = KeptAnswer.name == name
+    own_key = IdempotencyRecord.name == name
     if response.status_code >= 500:
-        KeptAnswer.delete().where(own_key).execute()
+        IdempotencyRecord.delete().where(own_key).execute()
         return response
     nonce = secrets.token_bytes(16)
-    body = (nonce + mixed(nonce, response.get_data())).hex()
+    body = (nonce + xor_encrypt(nonce, response.get_data())).hex()
     answer = {"status": response.status_code, "content_type": response.content_type, "body": body}
-    KeptAnswer.update(answer).where(own_key).execute()
+    IdempotencyRecord.update(answer).where(own_key).execute()
     return response
 
 
-def name_of(key: str) -> str:
+def record_name(key: str) -> str:
     """Each token and each person has keys of their own."""
     actor = current_actor()
     return hashlib.sha256(f"{actor.kind}\n{actor.name}\n{key}".encode()).hexdigest()
 
 
-def digest_of_request() -> str:
+def hash_request() -> str:
     head = f"{request.method}\n{request.full_path}\n{request.mimetype}\n".encode()
     return hashlib.sha256(head + request.get_data()).hexdigest()
 
 
-def mixed(nonce: bytes, text: bytes) -> bytes:
+def xor_encrypt(nonce: bytes, text: bytes) -> bytes:
     """The text with a stream of its own mixed in, and without it again.
 
     An answer may hold a new token or password, which nobody is to read in the database.

@@ -19,14 +19,14 @@ from prometheus_client.utils import floatToGoString
 
 import tasks
 from admin.api import request_metrics
-from admin.auth.access import open_to_loopback
+from admin.auth.access import local_or_viewer
 from config import settings
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.history import lag as history_lag
 from engine.history import rejected as rejected_events
 from engine.history import run_totals
-from engine.history.run_counts import PER_DOUBLING, RETRIED, bucket_bounds
-from engine.history.run_totals import Of
+from engine.history.run_counts import BUCKETS_PER_DOUBLING, RETRIED, bucket_bounds
+from engine.history.run_totals import MetricKey
 from engine.models import ENDED, now
 from engine.monitor import alerts, consumers, health, registered_tasks
 from engine.monitor.alert_rules import RULES
@@ -39,25 +39,25 @@ blueprint = Blueprint("metrics", __name__)
 Labels = tuple[str, ...]
 
 #: So many tasks have series of their own; those that the code does not know any more are the first to be folded.
-MOST_TASKS = 100
-OTHER = "other"
+MAX_TASK_LABELS = 100
+OTHER_TASKS = "other"
 
 #: Where the buckets of durations end, as whole doublings: from 3.2 ms to almost an hour, and of requests to 13 s.
-RUN_EDGES = [PER_DOUBLING * doubling - 1 for doubling in range(5, 26)]
-REQUEST_EDGES = [PER_DOUBLING * doubling - 1 for doubling in range(4, 18)]
+RUN_EDGES = [BUCKETS_PER_DOUBLING * doubling - 1 for doubling in range(5, 26)]
+REQUEST_EDGES = [BUCKETS_PER_DOUBLING * doubling - 1 for doubling in range(4, 18)]
 
 
 @blueprint.get("/metrics")
-@open_to_loopback
+@local_or_viewer
 def metrics() -> Response:
-    request_metrics.traffic_of(current_app).write()
+    request_metrics.request_counter(current_app).write()
     registry = CollectorRegistry()
-    registry.register(Everything())
+    registry.register(DeweyCollector())
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return Response(encode(registry), content_type=content_type)
 
 
-class Everything(Collector):
+class DeweyCollector(Collector):
     def describe(self) -> Iterable[Metric]:
         """Nothing is asked when this is registered."""
         return []
@@ -65,10 +65,18 @@ class Everything(Collector):
     def collect(self) -> Iterator[Metric]:
         yield gauge("build_info", "The version of the code of the web server.", ["version"], {(code_version(),): 1})
         up = {"broker": 1, "database": 1}
-        for part in (of_queues, of_consumers, of_history, of_lifetime, of_sessions, of_requests, of_alerts):
+        for part in (
+            queue_metrics,
+            consumer_metrics,
+            history_metrics,
+            total_metrics,
+            session_metrics,
+            http_metrics,
+            alert_metrics,
+        ):
             try:
                 yield from part()
-            except BrokerAway:
+            except BrokerUnavailable:
                 up["broker"] = 0
             except PeeweeException:
                 up["database"] = 0
@@ -96,7 +104,7 @@ def queue_figures(queue: Queue) -> QueueFigures:
     )
 
 
-def of_queues() -> list[Metric]:
+def queue_metrics() -> list[Metric]:
     """What the broker says, and nobody else is needed for."""
     at = now().timestamp()
     figures = {name: queue_figures(queue) for name, queue in tasks.queues.items()}
@@ -109,55 +117,57 @@ def of_queues() -> list[Metric]:
         (name, delivery.task) for name, queue in tasks.queues.items() for delivery in queue.storage.deliveries.held()
     )
     return [
-        by_queue("queue_depth", "Runs that wait in the queue.", depth),
-        by_queue("queue_scheduled", "Runs that are due later, retries too.", scheduled),
-        by_queue("queue_oldest_seconds", "For how long the oldest run has waited; 0 where none waits.", oldest),
-        by_queue("queue_paused", "1 while somebody has paused it.", paused),
-        by_queue("dead_runs", "Dead runs that wait for a decision.", dead),
-        gauge("runs_running", "Runs that are being executed.", ["queue", "task"], folded_tasks(running)),
+        queue_gauge("queue_depth", "Runs that wait in the queue.", depth),
+        queue_gauge("queue_scheduled", "Runs that are due later, retries too.", scheduled),
+        queue_gauge("queue_oldest_seconds", "For how long the oldest run has waited; 0 where none waits.", oldest),
+        queue_gauge("queue_paused", "1 while somebody has paused it.", paused),
+        queue_gauge("dead_runs", "Dead runs that wait for a decision.", dead),
+        gauge("runs_running", "Runs that are being executed.", ["queue", "task"], cap_task_labels(running)),
     ]
 
 
-def of_consumers() -> Iterator[Metric]:
+def consumer_metrics() -> Iterator[Metric]:
     """What the records say of those who work, and of what went wrong."""
     as_of = now()
-    facts = health.look(tasks.queues, as_of)
+    facts = health.check_health(tasks.queues, as_of)
     states = Counter[Labels]({(name, state): 0 for name in tasks.queues for state in ("live", "quiet", "late", "lost")})
     slots = Counter[Labels]({(name, state): 0 for name in tasks.queues for state in ("busy", "idle")})
     for consumer in facts.consumers:
-        state = consumer.state(as_of, consumers.LEASE)
+        state = consumer.state(as_of, consumers.LEASE_TIME)
         states[consumer.queue, "quiet" if state == "live" and consumer.quiet_at else state] += 1
         if state in ("live", "late"):
             slots[consumer.queue, "busy"] += len(consumer.running)
             slots[consumer.queue, "idle"] += max(consumer.worker_count - len(consumer.running), 0)
-    yield gauge("consumers", "Consumers by what they are.", ["queue", "state"], only_queues(states))
-    yield gauge("workers", "Workers of the consumers that are there.", ["queue", "state"], only_queues(slots))
+    yield gauge("consumers", "Consumers by what they are.", ["queue", "state"], known_queues(states))
+    yield gauge("workers", "Workers of the consumers that are there.", ["queue", "state"], known_queues(slots))
     unserved = {
-        name: int(is_wanted and not consumers.live(facts.consumers, name))
+        name: int(is_wanted and not consumers.live_consumers(facts.consumers, name))
         for name, is_wanted in ((name, settings.workers.get(name, 1) > 0) for name in tasks.queues)
     }
-    yield by_queue("queue_unserved", "1 while a queue that should have a live worker has none.", unserved)
+    yield queue_gauge("queue_unserved", "1 while a queue that should have a live worker has none.", unserved)
     lags = {name: lag.total_seconds() for name, lag in facts.lags.items()}
-    yield by_queue("scheduler_lag_seconds", "For how long no live scheduler has looked at the clock.", lags)
+    yield queue_gauge("scheduler_lag_seconds", "For how long no live scheduler has looked at the clock.", lags)
     missed: dict[Labels, int] = {(schedule.task,): schedule.ticks for schedule in facts.missed}
     yield gauge("ticks_missed", "Ticks of the last day that nobody made up for.", ["task"], missed)
     yield counter("recorder_dropped_events", "Events that never became history.", [], {(): facts.dropped})
 
 
-def of_history() -> Iterator[Metric]:
+def history_metrics() -> Iterator[Metric]:
     """How far behind it is, which the broker knows without the database too; and what never got into it."""
-    lags = history_lag.lags(tasks.queues)
+    lags = history_lag.load_lags(tasks.queues)
     unread = {name: lag.events for name, lag in lags.items()}
-    yield by_queue("recorder_unread_events", "Events that are not in the history yet.", unread)
+    yield queue_gauge("recorder_unread_events", "Events that are not in the history yet.", unread)
     seconds = {name: lag.seconds for name, lag in lags.items()}
-    yield by_queue("recorder_lag_seconds", "For how long the oldest of them has waited; 0: none waits.", seconds)
-    rejected: dict[Labels, int] = {(name,): count for name, count in rejected_events.total(list(tasks.queues)).items()}
+    yield queue_gauge("recorder_lag_seconds", "For how long the oldest of them has waited; 0: none waits.", seconds)
+    rejected: dict[Labels, int] = {
+        (name,): count for name, count in rejected_events.count_rejected(list(tasks.queues)).items()
+    }
     yield counter("recorder_rejected_events", "Events that could not be written to the history.", ["queue"], rejected)
 
 
-def of_lifetime() -> list[Metric]:
-    totals = run_totals.lifetime()
-    labels_of = folding(totals.counts)
+def total_metrics() -> list[Metric]:
+    totals = run_totals.load_lifetime_totals()
+    labels_of = fold_task_label(totals.counts)
     ended, retried = Counter[Labels](), Counter[Labels]()
     for key, counts in totals.counts.items():
         for state in ENDED:
@@ -170,21 +180,21 @@ def of_lifetime() -> list[Metric]:
             "run_wait_seconds",
             "From due to the first start. The sum is an estimate, within a tenth.",
             ["task", "queue"],
-            merged(totals.waited, labels_of),
+            merge_durations(totals.waited, labels_of),
             RUN_EDGES,
         ),
         histogram(
             "run_duration_seconds",
             "Of the last attempt. The sum is an estimate, within a tenth.",
             ["task", "queue"],
-            merged(totals.ran, labels_of),
+            merge_durations(totals.ran, labels_of),
             RUN_EDGES,
         ),
     ]
 
 
-def of_sessions() -> list[Metric]:
-    figures = sessions.overview(now(), settings.abandoned_after)
+def session_metrics() -> list[Metric]:
+    figures = sessions.load_overview(now(), settings.abandoned_after)
     unended: dict[Labels, int] = {("active",): figures.active, ("abandoned",): figures.abandoned}
     return [
         gauge("sessions", "Open reading sessions; the abandoned are active too.", ["state"], unended),
@@ -194,10 +204,10 @@ def of_sessions() -> list[Metric]:
     ]
 
 
-def of_requests() -> list[Metric]:
+def http_metrics() -> list[Metric]:
     answered: Counter[Labels] = Counter()
     took: dict[Labels, Counter[int]] = {}
-    for kind, count in request_metrics.ever():
+    for kind, count in request_metrics.load_totals():
         answered[kind.endpoint, kind.method, str(kind.status)] += count
         took.setdefault((kind.endpoint,), Counter())[kind.bucket] += count
     return [
@@ -208,15 +218,15 @@ def of_requests() -> list[Metric]:
             ["endpoint"],
             took,
             REQUEST_EDGES,
-            request_metrics.middle_ms,
+            request_metrics.bucket_middle_ms,
         ),
     ]
 
 
-def of_alerts() -> list[Metric]:
+def alert_metrics() -> list[Metric]:
     firing = Counter[Labels]({(rule,): 0 for rule in RULES})
     firing.update((alert.rule,) for alert in alerts.open_alerts())
-    beats = [watcher.beat_at.timestamp() for watcher in alerts.watchers()]
+    beats = [watcher.beat_at.timestamp() for watcher in alerts.list_watchers()]
     return [
         gauge("alerts_firing", "Alerts that have not been resolved.", ["rule"], firing),
         gauge(
@@ -228,30 +238,32 @@ def of_alerts() -> list[Metric]:
 # --- bounded labels ------------------------------------------------------------------------------------------
 
 
-def folding(keys: Iterable[Of]) -> Callable[[Of], Labels]:
+def fold_task_label(keys: Iterable[MetricKey]) -> Callable[[MetricKey], Labels]:
     """What an entry counts as: itself, or `other` once there are too many tasks, and in a queue that is not ours."""
-    own = [fact.name for fact in registered_tasks.registered(tasks.queues)]
+    own = [fact.name for fact in registered_tasks.list_tasks(tasks.queues)]
     unregistered = sorted({key.task for key in keys} - set(own))
-    task_names = {*own[:MOST_TASKS], *unregistered[: max(MOST_TASKS - len(own), 0)]}
+    task_names = {*own[:MAX_TASK_LABELS], *unregistered[: max(MAX_TASK_LABELS - len(own), 0)]}
     return lambda key: (
-        key.task if key.task in task_names else OTHER,
-        key.queue if key.queue in tasks.queues else OTHER,
+        key.task if key.task in task_names else OTHER_TASKS,
+        key.queue if key.queue in tasks.queues else OTHER_TASKS,
     )
 
 
-def folded_tasks(running: Mapping[Labels, int]) -> Counter[Labels]:
-    labels_of = folding(Of(task, queue) for queue, task in running)
+def cap_task_labels(running: Mapping[Labels, int]) -> Counter[Labels]:
+    labels_of = fold_task_label(MetricKey(task, queue) for queue, task in running)
     counts: Counter[Labels] = Counter()
     for (queue, task), count in running.items():
-        counts[tuple(reversed(labels_of(Of(task, queue))))] += count
+        counts[tuple(reversed(labels_of(MetricKey(task, queue))))] += count
     return counts
 
 
-def only_queues(values: Mapping[Labels, int]) -> dict[Labels, int]:
+def known_queues(values: Mapping[Labels, int]) -> dict[Labels, int]:
     return {labels: value for labels, value in values.items() if labels[0] in tasks.queues}
 
 
-def merged(durations: Mapping[Of, Counter[int]], labels_of: Callable[[Of], Labels]) -> dict[Labels, Counter[int]]:
+def merge_durations(
+    durations: Mapping[MetricKey, Counter[int]], labels_of: Callable[[MetricKey], Labels]
+) -> dict[Labels, Counter[int]]:
     by_labels: dict[Labels, Counter[int]] = {}
     for key, buckets in durations.items():
         by_labels.setdefault(labels_of(key), Counter()).update(buckets)
@@ -261,19 +273,19 @@ def merged(durations: Mapping[Of, Counter[int]], labels_of: Callable[[Of], Label
 # --- families ------------------------------------------------------------------------------------------------
 
 
-def by_queue(name: str, help_text: str, values: Mapping[str, float]) -> Metric:
+def queue_gauge(name: str, help_text: str, values: Mapping[str, float]) -> Metric:
     return gauge(name, help_text, ["queue"], {(queue,): value for queue, value in values.items()})
 
 
 def gauge(name: str, help_text: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
-    return filled(GaugeMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
+    return add_samples(GaugeMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
 
 
 def counter(name: str, help_text: str, labels: list[str], values: Mapping[Labels, float]) -> Metric:
-    return filled(CounterMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
+    return add_samples(CounterMetricFamily(f"dewey_{name}", help_text, labels=labels), values)
 
 
-def filled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[Labels, float]) -> Metric:
+def add_samples(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[Labels, float]) -> Metric:
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family

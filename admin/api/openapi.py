@@ -8,18 +8,18 @@ from typing import Any
 from flask import Response
 
 from admin.api.blueprint import blueprint
-from admin.api.cleanup_spec import LETTER
+from admin.api.cleanup_spec import CLEANUP_OPERATIONS
 from admin.api.idempotency import HEADER, PATTERN
-from admin.api.routes import BASE, in_json, rule_of
-from admin.auth.access import needs
+from admin.api.routes import BASE, action_rule, json_response
+from admin.auth.access import requires_role
 from admin.auth.identity import ROLES
-from admin.forms.list_filters import LONGEST
-from admin.operations.arguments import LARGEST
-from admin.operations.queries import READS, Read
+from admin.forms.list_filters import MAX_LENGTH
+from admin.operations.arguments import MAX_INTEGER
+from admin.operations.queries import QUERIES, Query
 from admin.operations.registry import ACTIONS, Action
 from admin.operations.schemas import Schema, Schemas
 from config import QUEUES
-from engine.monitor.registered_tasks import registered
+from engine.monitor.registered_tasks import list_tasks
 from tasks import queues
 
 ABOUT = """Every question and every command of the console, with the same rights and the same audit.
@@ -54,18 +54,18 @@ SECURITY_SCHEMES: dict[str, Schema] = {
     },
 }
 
-ASKING = (401, 403, 404, 414, 422, 503)
-DOING = (400, 401, 403, 404, 409, 413, 414, 415, 422, 503)
+QUERY_DESCRIPTION = (401, 403, 404, 414, 422, 503)
+ACTION_DESCRIPTION = (400, 401, 403, 404, 409, 413, 414, 415, 422, 503)
 
 
 @blueprint.get("/api/openapi.json")
-@needs("viewer")
-def description() -> Response:
-    return in_json(spec())
+@requires_role("viewer")
+def build_description() -> Response:
+    return json_response(build_spec())
 
 
 @cache
-def spec() -> dict[str, Any]:
+def build_spec() -> dict[str, Any]:
     schemas = Schemas()
     paths = described_paths(schemas)  # the schemas that these name are gathered on the way
     return {
@@ -74,12 +74,16 @@ def spec() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "security": [{"token": []}, {"browser": []}],
         "tags": [
-            {"name": name} for name in sorted({tag for operation in operations(paths) for tag in operation["tags"]})
+            {"name": name}
+            for name in sorted({tag for operation in build_operations(paths) for tag in operation["tags"]})
         ],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": {**dict(sorted(schemas.named.items())), "Problem": PROBLEM},
-            "responses": {f"Problem{status}": problem(status) for status in sorted({*ASKING, *DOING})},
+            "responses": {
+                f"Problem{status}": problem_response(status)
+                for status in sorted({*QUERY_DESCRIPTION, *ACTION_DESCRIPTION})
+            },
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
@@ -87,12 +91,12 @@ def spec() -> dict[str, Any]:
 
 def described_paths(schemas: Schemas) -> dict[str, Any]:
     paths = dict[str, Any]()
-    for read in READS.values():
-        paths.setdefault(f"{BASE}{read.path}", {})["get"] = asked(read, schemas)
+    for read in QUERIES.values():
+        paths.setdefault(f"{BASE}{read.path}", {})["get"] = query_operation(read, schemas)
     for action in ACTIONS.values():
-        path = re.sub(r"<(?:int:)?(\w+)>", r"{\1}", rule_of(action))
-        paths.setdefault(path, {})["post"] = done(action, schemas)
-    for path, method, role, operation in LETTER:
+        path = re.sub(r"<(?:int:)?(\w+)>", r"{\1}", action_rule(action))
+        paths.setdefault(path, {})["post"] = action_operation(action, schemas)
+    for path, method, role, operation in CLEANUP_OPERATIONS:
         paths.setdefault(path, {})[method] = of_cleanup(method, role, operation)
     return paths
 
@@ -105,31 +109,34 @@ def of_cleanup(method: str, role: str, operation: dict[str, Any]) -> dict[str, A
         "x-role": role,
         "tags": ["reading-sessions"],
         **({"parameters": [KEY]} if is_write else {}),
-        "responses": {**operation["responses"], **problems(DOING if is_write else ASKING)},
+        "responses": {
+            **operation["responses"],
+            **problem_responses(ACTION_DESCRIPTION if is_write else QUERY_DESCRIPTION),
+        },
     }
 
 
-def operations(paths: dict[str, Any]) -> list[dict[str, Any]]:
+def build_operations(paths: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for methods in paths.values() for operation in methods.values()]
 
 
 # --- questions -----------------------------------------------------------------------------------------------
 
 
-def asked(read: Read, schemas: Schemas) -> dict[str, Any]:
+def query_operation(read: Query, schemas: Schemas) -> dict[str, Any]:
     hints = read.hints
     in_path = [
-        parameter(name, "path", schema_in_path(name, hints[name], schemas), required=True) for name in read.in_path
+        build_parameter(name, "path", path_schema(name, hints[name], schemas), required=True) for name in read.in_path
     ]
     in_query = [query_parameter(name, kind, read.default(name), schemas) for name, kind in read.in_query.items()]
     return {
         "operationId": read.name,
         "tags": [read.noun],
-        **in_words(read.doc),
+        **plain_text(read.doc),
         "x-role": read.role,
         "parameters": [*in_path, *in_query],
-        "responses": {"200": answer(schemas.of(hints["return"])), "304": {"description": "As it was."}}
-        | problems(ASKING),
+        "responses": {"200": success_response(schemas.of(hints["return"])), "304": {"description": "As it was."}}
+        | problem_responses(QUERY_DESCRIPTION),
     }
 
 
@@ -139,61 +146,62 @@ def query_parameter(name: str, kind: Any, default: Any, schemas: Schemas) -> dic
     if "enum" in schema:
         schema = {"enum": schema["enum"]}
     elif schema.get("type") == "string":
-        schema = {"maxLength": LONGEST, **schema}
+        schema = {"maxLength": MAX_LENGTH, **schema}
     schema |= {"default": default} if default else {}
-    return parameter(name, "query", schema) | ({"description": description} if description else {})
+    return build_parameter(name, "query", schema) | ({"description": description} if description else {})
 
 
 # --- commands ------------------------------------------------------------------------------------------------
 
 
-def done(action: Action, schemas: Schemas) -> dict[str, Any]:
+def action_operation(action: Action, schemas: Schemas) -> dict[str, Any]:
     subject = action.subject
     in_path = []
     if subject:
-        schema = schema_in_path(subject.name, subject.annotation, schemas)
-        in_path = [parameter(subject.name, "path", schema, required=True)]
+        schema = path_schema(subject.name, subject.annotation, schemas)
+        in_path = [build_parameter(subject.name, "path", schema, required=True)]
     fields = {field.name: field for field in action.parameters if field.name != (subject and subject.name)}
     required = [name for name, field in fields.items() if field.default is field.empty]
     body = {
         "type": "object",
-        "properties": {name: schema_of(field, schemas) for name, field in fields.items()},
+        "properties": {name: parameter_schema(field, schemas) for name, field in fields.items()},
         "required": required,
         "additionalProperties": False,
     }
     return {
         "operationId": action.name,
         "tags": [action.noun],
-        **in_words(action.doc),
+        **plain_text(action.doc),
         "x-role": action.role,
         "x-danger": action.danger,
         "parameters": [*in_path, KEY],
-        **({"requestBody": {"required": bool(required), **in_json_of(body)}} if fields else {}),
-        "responses": {"200": {"description": "Done.", **in_json_of(result_of(action, schemas))}} | problems(DOING),
+        **({"requestBody": {"required": bool(required), **json_content(body)}} if fields else {}),
+        "responses": {"200": {"description": "Done.", **json_content(result_schema(action, schemas))}}
+        | problem_responses(ACTION_DESCRIPTION),
     }
 
 
-def schema_in_path(name: str, kind: Any, schemas: Schemas) -> Schema:
+def path_schema(name: str, kind: Any, schemas: Schemas) -> Schema:
     if kind is int:
-        return {"type": "integer", "minimum": 0, "maximum": LARGEST}
+        return {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
     if name in ("name", "task"):  # of a schedule it is `task`
-        names = [task.name for task in registered(queues) if name == "name" or task.periodic]
+        names = [task.name for task in list_tasks(queues) if name == "name" or task.periodic]
         return {"type": "string", "minLength": 1, "examples": names}
     return WORDS.get(name) or {**schemas.of(kind), **({"minLength": 1} if kind is str else {})}
 
 
-def schema_of(field: inspect.Parameter, schemas: Schemas) -> Schema:
+def parameter_schema(field: inspect.Parameter, schemas: Schemas) -> Schema:
     schema = schemas.of(field.annotation)
     if field.name in WORDS:
         return WORDS[field.name]
     if field.annotation in (int, int | None, float | None):
-        schema |= {"minimum": -LARGEST, "maximum": LARGEST}
+        schema |= {"minimum": -MAX_INTEGER, "maximum": MAX_INTEGER}
     if field.annotation in (str, str | None):
         schema |= {"pattern": r"^[^\x00]*$"}
     return schema
 
 
-def result_of(action: Action, schemas: Schemas) -> Schema:
+def result_schema(action: Action, schemas: Schemas) -> Schema:
     """`Outcome[bool]` → an object with a boolean `result`; a bare Outcome says nothing of it."""
     hint = inspect.get_annotations(action.function, eval_str=True).get("return")
     (kind,) = getattr(hint, "__args__", (Any,))
@@ -216,33 +224,37 @@ KEY = {
 }
 
 
-def in_words(doc: str) -> dict[str, str]:
+def plain_text(doc: str) -> dict[str, str]:
     first, _blank, rest = doc.partition("\n\n")
     return {"summary": " ".join(first.split())} | ({"description": rest} if rest else {})
 
 
-def parameter(name: str, place: str, schema: Schema, required: bool = False) -> dict[str, Any]:
+def build_parameter(name: str, place: str, schema: Schema, required: bool = False) -> dict[str, Any]:
     return {"name": name, "in": place, "required": required, "schema": schema}
 
 
-def answer(schema: Schema) -> dict[str, Any]:
-    return {"description": "The answer.", "headers": {"ETag": {"schema": {"type": "string"}}}, **in_json_of(schema)}
+def success_response(schema: Schema) -> dict[str, Any]:
+    return {
+        "description": "The answer.",
+        "headers": {"ETag": {"schema": {"type": "string"}}},
+        **json_content(schema),
+    }
 
 
-def in_json_of(schema: Schema) -> dict[str, Any]:
+def json_content(schema: Schema) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
-def problems(statuses: tuple[int, ...]) -> dict[str, Any]:
+def problem_responses(statuses: tuple[int, ...]) -> dict[str, Any]:
     return {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in statuses}
 
 
-def problem(status: int) -> dict[str, Any]:
+def problem_response(status: int) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {"description": str(WHY[status]), "content": content}
+    return {"description": str(STATUS_TEXT[status]), "content": content}
 
 
-WHY = {
+STATUS_TEXT = {
     400: "What was sent cannot be understood.",
     401: "No valid token or sign-in.",
     403: "The role is too low.",

@@ -17,16 +17,16 @@ from typing import NamedTuple, cast
 from flask import Flask, Response, current_app, g, request
 
 from engine.back_off import BackOff
-from engine.database import database, release
-from engine.history.run_counts import PER_DOUBLING, bucket_bounds, bucket_of
+from engine.database import database, release_connection
+from engine.history.run_counts import BUCKETS_PER_DOUBLING, bucket_bounds, duration_bucket
 from models import HttpCount
 
-EVERY_SECONDS = 5
+FLUSH_SECONDS = 5
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ROWS_PER_INSERT = 200
 
 
-class Kind(NamedTuple):
+class RequestKind(NamedTuple):
     """What is counted together. `bucket` is a whole doubling of the time it took."""
 
     endpoint: str
@@ -35,16 +35,18 @@ class Kind(NamedTuple):
     bucket: int
 
 
-class Traffic:
+class RequestCounter:
     """The requests of this process that are not in the sums yet. There are only so many kinds, so it stays small."""
 
     def __init__(self) -> None:
-        self.lock, self.gathered = Lock(), Counter[Kind]()
+        self.lock, self.gathered = Lock(), Counter[RequestKind]()
         self.writing = Lock()
         self.back_off = BackOff("The request counter")
 
     def note(self, endpoint: str | None, method: str, status: int, seconds: float) -> None:
-        kind = Kind(endpoint or "", method if method in METHODS else "other", status, doubling_of(seconds * 1000))
+        kind = RequestKind(
+            endpoint or "", method if method in METHODS else "other", status, latency_bucket(seconds * 1000)
+        )
         with self.lock:
             self.gathered[kind] += 1
 
@@ -55,7 +57,7 @@ class Traffic:
                 unwritten, self.gathered = self.gathered, Counter()
             try:
                 with database.atomic():
-                    add(sorted(unwritten.items()))
+                    add_counts(sorted(unwritten.items()))
                 self.back_off.succeeded()
             except Exception as error:
                 with self.lock:
@@ -63,22 +65,22 @@ class Traffic:
                 self.back_off.failed(error)
 
     def keep_writing(self, ended: Event) -> None:
-        while not ended.wait(EVERY_SECONDS):
+        while not ended.wait(FLUSH_SECONDS):
             self.write()
             with suppress(Exception):  # a broken connection is thrown away
-                release()
+                release_connection()
 
 
-def doubling_of(ms: float) -> int:
+def latency_bucket(ms: float) -> int:
     """The first bucket of its doubling, as `engine.history.run_counts` numbers them."""
-    return bucket_of(ms) // PER_DOUBLING * PER_DOUBLING
+    return duration_bucket(ms) // BUCKETS_PER_DOUBLING * BUCKETS_PER_DOUBLING
 
 
-def middle_ms(doubling: int) -> float:
-    return (bucket_bounds(doubling)[0] + bucket_bounds(doubling + PER_DOUBLING - 1)[1]) / 2
+def bucket_middle_ms(doubling: int) -> float:
+    return (bucket_bounds(doubling)[0] + bucket_bounds(doubling + BUCKETS_PER_DOUBLING - 1)[1]) / 2
 
 
-def add(rows: Iterable[tuple[Kind, int]]) -> None:
+def add_counts(rows: Iterable[tuple[RequestKind, int]]) -> None:
     """In the order of the key, so that two processes never lock each other out."""
     values = [[*kind, count] for kind, count in rows]
     row = f"({', '.join([database.param] * 5)})"
@@ -93,35 +95,35 @@ def add(rows: Iterable[tuple[Kind, int]]) -> None:
         )
 
 
-def ever() -> list[tuple[Kind, int]]:
+def load_totals() -> list[tuple[RequestKind, int]]:
     columns = (HttpCount.endpoint, HttpCount.method, HttpCount.status, HttpCount.bucket, HttpCount.count)
     rows = cast(Iterable[tuple[str, str, int, int, int]], HttpCount.select(*columns).tuples())
-    return [(Kind(*row[:4]), int(row[4])) for row in rows]
+    return [(RequestKind(*row[:4]), int(row[4])) for row in rows]
 
 
 def register(app: Flask) -> None:
-    app.extensions["traffic"] = Traffic()
-    app.before_request(begin)
-    app.after_request(end)
+    app.extensions["traffic"] = RequestCounter()
+    app.before_request(start_timer)
+    app.after_request(count_request)
 
 
-def traffic_of(app: Flask) -> Traffic:
+def request_counter(app: Flask) -> RequestCounter:
     return app.extensions["traffic"]
 
 
-def begin() -> None:
+def start_timer() -> None:
     g.began = time.perf_counter()
 
 
-def end(response: Response) -> Response:
+def count_request(response: Response) -> Response:
     took = time.perf_counter() - g.began
-    traffic_of(current_app).note(request.endpoint, request.method, response.status_code, took)
+    request_counter(current_app).note(request.endpoint, request.method, response.status_code, took)
     return response
 
 
-def start(app: Flask) -> None:
+def start_flushing(app: Flask) -> None:
     """Have a web process write its requests down from now on; called in the process that serves, after the fork."""
-    traffic, ended = traffic_of(app), Event()
+    traffic, ended = request_counter(app), Event()
     thread = Thread(target=traffic.keep_writing, args=[ended], name="traffic", daemon=True)
     thread.start()
 
@@ -129,6 +131,6 @@ def start(app: Flask) -> None:
         ended.set()
         thread.join(1)
         traffic.write()
-        release()
+        release_connection()
 
     atexit.register(write_the_last)

@@ -1,6 +1,6 @@
 """What they may: the gate before every view.
 
-Nothing is reachable unless its view says who may: `needs(role)`, `open_to_all` or `open_to_loopback`.
+Nothing is reachable unless its view says who may: `needs(role)`, `public` or `local_or_viewer`.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from admin import audit_log
 from admin.auth.identity import (
-    Who,
-    by_bearer,
-    by_cookie,
-    by_token,
+    Actor,
     current_actor_if_readable,
     current_actor_or_none,
+    has_bearer,
+    load_from_cookie,
+    load_from_token,
     login,
 )
-from admin.problems import BadInput, NotAllowed, for_program
+from admin.problems import ForbiddenError, InvalidInput, wants_json
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 READABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
@@ -36,53 +36,53 @@ csrf = CSRFProtect()
 
 def register(app: Flask) -> None:
     app.config.update(WTF_CSRF_CHECK_DEFAULT=False, WTF_CSRF_TIME_LIMIT=None)
-    login.request_loader(by_token)
-    login.user_loader(by_cookie)
+    login.request_loader(load_from_token)
+    login.user_loader(load_from_cookie)
     login.init_app(app, add_context_processor=False)
     csrf.init_app(app)
-    open_to_all(app.view_functions["static"])
-    app.before_request(gate)
+    public(app.view_functions["static"])
+    app.before_request(check_access)
     app.context_processor(lambda: {"who": current_actor_if_readable()})
 
 
 # --- what a view says ----------------------------------------------------------------------------------------
 
 
-class Needs(NamedTuple):
+class Requirement(NamedTuple):
     role: str | None = None  # None: nobody is asked who they are
     unless_loopback: bool = False
 
 
-def needs(role: str, *, unless_loopback: bool = False) -> Callable[[View], View]:
+def requires_role(role: str, *, unless_loopback: bool = False) -> Callable[[View], View]:
     """Marks a view: only who has at least this role gets to it."""
 
     def mark(view: View) -> View:
-        view.__dict__["needs"] = Needs(role, unless_loopback)
+        view.__dict__["needs"] = Requirement(role, unless_loopback)
         return view
 
     return mark
 
 
-def open_to_all(view: View) -> View:
-    view.__dict__["needs"] = Needs()
+def public(view: View) -> View:
+    view.__dict__["needs"] = Requirement()
     return view
 
 
-def takes_any_body(view: View) -> View:
+def accepts_any_body(view: View) -> View:
     """Marks a view that reads its body by itself, whatever its sender says that it is."""
     view.__dict__["takes_any_body"] = True
     return view
 
 
-def open_to_loopback(view: View) -> View:
+def local_or_viewer(view: View) -> View:
     """Open to a peer on this machine that no proxy speaks for; a viewer's otherwise."""
-    return needs("viewer", unless_loopback=True)(view)
+    return requires_role("viewer", unless_loopback=True)(view)
 
 
 # --- the gate ------------------------------------------------------------------------------------------------
 
 
-def gate() -> BaseResponse | None:
+def check_access() -> BaseResponse | None:
     """Stands before every view. An unknown path or method goes on to its 404 or 405, the same for everybody."""
     if not request.endpoint:
         return None
@@ -92,36 +92,36 @@ def gate() -> BaseResponse | None:
     actor = None if is_open and request.method in SAFE else current_actor_or_none()
     if actor is None and not is_open:
         return login_redirect_or_401()
-    if request.method not in SAFE and not by_bearer():
+    if request.method not in SAFE and not has_bearer():
         check_csrf()
     if actor is not None and not is_open:
         check_role(actor, marker)
     return None
 
 
-def may_be_anonymous(marker: Needs | None) -> bool:
-    return marker is not None and (marker.role is None or (marker.unless_loopback and from_loopback()))
+def may_be_anonymous(marker: Requirement | None) -> bool:
+    return marker is not None and (marker.role is None or (marker.unless_loopback and is_local_request()))
 
 
-def check_role(actor: Who, marker: Needs | None) -> None:
+def check_role(actor: Actor, marker: Requirement | None) -> None:
     """Raises NotAllowed, also for a view that nothing marks."""
     if marker is None or marker.role is None:
-        raise NotAllowed(_("Nobody may do this."))
+        raise ForbiddenError(_("Nobody may do this."))
     if not actor.may(marker.role):
-        raise denied(actor, marker.role, f"{request.method} {request.path}")
+        raise deny(actor, marker.role, f"{request.method} {request.path}")
 
 
-def denied(actor: Who, needed: str, what: str) -> NotAllowed:
+def deny(actor: Actor, needed: str, what: str) -> ForbiddenError:
     """That somebody tried what they may not is worth a line."""
-    audit_log.write(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
-    return NotAllowed(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=actor.role))
+    audit_log.write_entry(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
+    return ForbiddenError(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=actor.role))
 
 
 def reject_malformed() -> None:
     """Bodies that are too long or of another kind, and NUL, which PostgreSQL has no way to hold."""
     for field, value in request.args.items(multi=True):
         if "\0" in value:
-            raise BadInput(field, _("text without NUL is needed"))
+            raise InvalidInput(field, _("text without NUL is needed"))
     if "\0" in request.path:
         raise NotFound
     if (request.content_length or 0) > (request.max_content_length or 0):
@@ -133,12 +133,12 @@ def reject_malformed() -> None:
 
 def login_redirect_or_401() -> BaseResponse:
     """A browser that wants to see a page is sent to the sign-in; everybody else is told."""
-    if request.method in ("GET", "HEAD") and not for_program() and not by_bearer():
+    if request.method in ("GET", "HEAD") and not wants_json() and not has_bearer():
         path = request.full_path.rstrip("?")
         return redirect(url_for("sign_in.form", next=None if path == "/" else path))
-    error = {"error": "invalid_token"} if by_bearer() else {}
+    error = {"error": "invalid_token"} if has_bearer() else {}
     raise Unauthorized(
-        _("The token is not valid.") if by_bearer() else _("Sign in, or send a token: Authorization: Bearer dewey_…"),
+        _("The token is not valid.") if has_bearer() else _("Sign in, or send a token: Authorization: Bearer dewey_…"),
         www_authenticate=WWWAuthenticate("bearer", {"realm": "dewey", **error}),
     )
 
@@ -146,11 +146,11 @@ def login_redirect_or_401() -> BaseResponse:
 def check_csrf() -> None:
     """A browser sends its cookie with what other sites make it send too."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-        raise NotAllowed(_("This came from another site."))
+        raise ForbiddenError(_("This came from another site."))
     csrf.protect()
 
 
-def from_loopback() -> bool:
+def is_local_request() -> bool:
     """The peer is on this machine, and does not say that it speaks for another."""
     names = [name.lower() for name, _ in request.headers]
     if any(name == "forwarded" or name.startswith("x-forwarded-") for name in names):

@@ -10,31 +10,31 @@ from flask_login import LoginManager, UserMixin, current_user, login_user, logou
 from peewee import Update
 from werkzeug.exceptions import Unauthorized
 
-from admin.cache import Memory
+from admin.cache import SharedCache
 from engine.broker.messages import Requester
 from engine.models import now
-from engine.outages import DATABASE_ERRORS, outage_of
-from models import Operator, SignIn, Token
+from engine.outages import DATABASE_ERRORS, find_outage
+from models import BrowserSession, Operator, Token
 
 ROLES = ("viewer", "operator", "admin")
 
 #: A sign-in ends when no person asked for a page in this time. Pages that refresh themselves do not count, so a console
 #: left open on a wall is signed out within a day, and one in use lasts for a shift.
-IDLE = timedelta(hours=12)
+IDLE_LIMIT = timedelta(hours=12)
 #: … and after this time whatever happens.
-LONGEST = timedelta(days=7)
+SESSION_LIMIT = timedelta(days=7)
 #: How exactly the last use of a sign-in or a token is known; not every request is worth a write.
-SEEN_EVERY = timedelta(minutes=1)
+LAST_USED_PRECISION = timedelta(minutes=1)
 
 #: Pages that refresh themselves ask for their person once a moment, however many there are.
-recently: "Memory[Who | None]" = Memory(life=0.6, room=1000)
+session_cache: "SharedCache[Actor | None]" = SharedCache(life=0.6, room=1000)
 
 login = LoginManager()
 login.session_protection = None  # a sign-in is a row in the database, which ends with its session
 
 
 @dataclass(frozen=True)
-class Who(UserMixin):
+class Actor(UserMixin):
     """Somebody who may do something."""
 
     kind: str  # operator, token, cli
@@ -55,7 +55,7 @@ class Who(UserMixin):
         return self.secret
 
 
-def current_actor() -> Who:
+def current_actor() -> Actor:
     """The actor of this request, for a view whose gate lets no one in without one. Raises Unauthorized."""
     actor = current_actor_or_none()
     if actor is None:
@@ -63,13 +63,13 @@ def current_actor() -> Who:
     return actor
 
 
-def current_actor_or_none() -> Who | None:
+def current_actor_or_none() -> Actor | None:
     """The actor of the bearer token if one is sent, of the cookie otherwise. None: the request is anonymous."""
     actor = current_user._get_current_object()
-    return actor if isinstance(actor, Who) else None
+    return actor if isinstance(actor, Actor) else None
 
 
-def current_actor_if_readable() -> Who | None:
+def current_actor_if_readable() -> Actor | None:
     """The actor, for a page that must appear even while the database is unavailable: None then."""
     try:
         return current_actor_or_none()
@@ -77,86 +77,90 @@ def current_actor_if_readable() -> Who | None:
         return None
 
 
-def by_bearer() -> bool:
+def has_bearer() -> bool:
     """Whether a token is sent. Browsers send none by themselves, and then the cookie does not count."""
     return request.headers.get("Authorization", "").lower().startswith("bearer")
 
 
-def digest_of(secret: str) -> str:
+def secret_digest(secret: str) -> str:
     """What is stored of a secret of 256 random bits. It needs no salt, and its comparison in an index leaks nothing."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def by_token(_: object) -> Who | None:
+def load_from_token(_: object) -> Actor | None:
     authorization = request.authorization
     if authorization is None or authorization.type != "bearer" or not authorization.token:
         return None
     as_of = now()
     token = Token.get_or_none(
-        (Token.digest == digest_of(authorization.token))
+        (Token.digest == secret_digest(authorization.token))
         & Token.revoked_at.is_null()
         & (Token.expires_at.is_null() | (Token.expires_at > as_of))
     )
     if token is None:
         return None
-    if not token.used_at or as_of - token.used_at > SEEN_EVERY:
-        note_use(Token.update(used_at=as_of).where(Token.id == token.id))
-    return Who("token", token.name, token.role, "api", request.remote_addr)
+    if not token.used_at or as_of - token.used_at > LAST_USED_PRECISION:
+        record_use(Token.update(used_at=as_of).where(Token.id == token.id))
+    return Actor("token", token.name, token.role, "api", request.remote_addr)
 
 
-def by_cookie(secret: str) -> Who | None:
-    if by_bearer():
+def load_from_cookie(secret: str) -> Actor | None:
+    if has_bearer():
         return None
-    return recently.get(secret, lambda: signed_in(secret)) if asked_by_itself() else signed_in(secret)
+    return session_cache.get(secret, lambda: load_signed_in(secret)) if is_auto_refresh() else load_signed_in(secret)
 
 
-def signed_in(secret: str) -> Who | None:
+def load_signed_in(secret: str) -> Actor | None:
     as_of = now()
     sign_in = (
-        SignIn.select(SignIn, Operator)
+        BrowserSession.select(BrowserSession, Operator)
         .join(Operator)
-        .where((SignIn.digest == digest_of(secret)) & SignIn.ended_at.is_null() & Operator.disabled_at.is_null())
-        .where((SignIn.seen_at > as_of - IDLE) & (SignIn.created_at > as_of - LONGEST))
+        .where(
+            (BrowserSession.digest == secret_digest(secret))
+            & BrowserSession.ended_at.is_null()
+            & Operator.disabled_at.is_null()
+        )
+        .where((BrowserSession.seen_at > as_of - IDLE_LIMIT) & (BrowserSession.created_at > as_of - SESSION_LIMIT))
         .get_or_none()
     )
     if sign_in is None:
         return None
-    if by_a_person() and as_of - sign_in.seen_at > SEEN_EVERY:
-        note_use(SignIn.update(seen_at=as_of).where(SignIn.digest == sign_in.digest))
-    return Who("operator", sign_in.operator.email, sign_in.operator.role, "web", request.remote_addr, secret)
+    if is_interactive() and as_of - sign_in.seen_at > LAST_USED_PRECISION:
+        record_use(BrowserSession.update(seen_at=as_of).where(BrowserSession.digest == sign_in.digest))
+    return Actor("operator", sign_in.operator.email, sign_in.operator.role, "web", request.remote_addr, secret)
 
 
-def note_use(update: Update) -> None:
+def record_use(update: Update) -> None:
     """Write down when a token or a sign-in was used. A database that accepts no writes can still be read."""
     try:
         update.execute()
     except DATABASE_ERRORS as error:
-        if outage_of(error) is None:
+        if find_outage(error) is None:
             raise
 
 
-def by_a_person() -> bool:
+def is_interactive() -> bool:
     """Not a script on a page that asks for news: browsers mark what a click, a form or the address bar fetches."""
-    return request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate" and not asked_by_itself()
+    return request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate" and not is_auto_refresh()
 
 
-def asked_by_itself() -> bool:
+def is_auto_refresh() -> bool:
     """Whether a page asks for itself again: `static/live.js` says so."""
     return request.method == "GET" and request.headers.get("X-Refresh") == "1"
 
 
-def start_sign_in(operator: Operator) -> Who:
+def start_sign_in(operator: Operator) -> Actor:
     """Begin a new session for this browser. An older one of the same browser ends."""
     end_sign_in()
     secret = secrets.token_urlsafe(32)
-    SignIn.create(
-        digest=digest_of(secret),
+    BrowserSession.create(
+        digest=secret_digest(secret),
         operator=operator,
         address=request.remote_addr,
         agent=request.user_agent.string[:200],
     )
-    SignIn.delete().where(SignIn.created_at < now() - LONGEST).execute()
-    actor = Who("operator", operator.email, operator.role, "web", request.remote_addr, secret)
+    BrowserSession.delete().where(BrowserSession.created_at < now() - SESSION_LIMIT).execute()
+    actor = Actor("operator", operator.email, operator.role, "web", request.remote_addr, secret)
     login_user(actor)
     return actor
 
@@ -164,7 +168,9 @@ def start_sign_in(operator: Operator) -> Who:
 def end_sign_in() -> None:
     """End this browser's session, with every copy of its cookie."""
     if secret := session.get("_user_id"):
-        SignIn.update(ended_at=now()).where((SignIn.digest == digest_of(secret)) & SignIn.ended_at.is_null()).execute()
+        BrowserSession.update(ended_at=now()).where(
+            (BrowserSession.digest == secret_digest(secret)) & BrowserSession.ended_at.is_null()
+        ).execute()
     logout_user()
     session.clear()
-    recently.forget()
+    session_cache.forget()

@@ -13,12 +13,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from admin import audit_log
-from admin.auth.access import needs, open_to_all
-from admin.auth.identity import Who, current_actor, current_actor_or_none, digest_of, end_sign_in, start_sign_in
-from admin.auth.passwords import hash_of, matches, needs_new_hash
+from admin.auth.access import public, requires_role
+from admin.auth.identity import Actor, current_actor, current_actor_or_none, end_sign_in, secret_digest, start_sign_in
+from admin.auth.passwords import hash_password, needs_rehash, verify_password
 from admin.auth.wrong_tries import SCHEME
-from admin.i18n import local_path
-from admin.problems import answer
+from admin.i18n import safe_path
+from admin.problems import handle_error
 from config import settings
 from engine.database import database
 from models import Operator
@@ -27,7 +27,7 @@ WRONG_TRIES_PER_ADDRESS = "20 per 5 minutes"
 WRONG_TRIES_PER_ACCOUNT = "10 per 5 minutes"
 
 #: For the connection to Redis: a person is waiting.
-QUICK: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+MAX_QUICK_TRIES: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1, "retry": Retry(NoBackoff(), 0)}
 
 blueprint = Blueprint("sign_in", __name__)
 
@@ -35,7 +35,7 @@ limiter = Limiter(
     get_remote_address,
     strategy="moving-window",
     storage_uri=SCHEME + re.sub("^unix:", "redis+unix:", settings.redis_url) if settings.redis_url else "memory://",
-    storage_options=QUICK if settings.redis_url else {},
+    storage_options=MAX_QUICK_TRIES if settings.redis_url else {},
     in_memory_fallback_enabled=True,  # with Redis away the brakes hold in this process
     key_prefix="dewey:sign-in",
 )
@@ -47,70 +47,70 @@ def register(app: Flask) -> None:
     app.register_error_handler(RateLimitExceeded, too_many_tries)
 
 
-def typed_account() -> str:
+def account_key() -> str:
     """Of fixed length, and no address book in Redis."""
-    return digest_of(request.form.get("email", "").strip().lower())
+    return secret_digest(request.form.get("email", "").strip().lower())
 
 
-def wrong(response: Response) -> bool:
+def is_wrong_password(response: Response) -> bool:
     return response.status_code == 401
 
 
 @blueprint.get("/login")
-@open_to_all
+@public
 def form() -> ResponseReturnValue:
     return (
-        redirect(wanted_page())
+        redirect(requested_page())
         if current_actor_or_none()
         else render_template("people/login.html", wrong=False, email="")
     )
 
 
 @blueprint.post("/login", endpoint="sign_in")
-@open_to_all
-@limiter.limit(WRONG_TRIES_PER_ADDRESS, deduct_when=wrong)
-@limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=typed_account, deduct_when=wrong)
+@public
+@limiter.limit(WRONG_TRIES_PER_ADDRESS, deduct_when=is_wrong_password)
+@limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=account_key, deduct_when=is_wrong_password)
 def sign_in() -> ResponseReturnValue:
     email, password = request.form.get("email", "").strip().lower(), request.form.get("password", "")
-    operator = operator_of(email)
-    if not matches(password, operator.password_hash if operator else None) or operator is None:
-        audit_log.write(stranger_named(email), "sign_in.failed")
+    operator = find_operator(email)
+    if not verify_password(password, operator.password_hash if operator else None) or operator is None:
+        audit_log.write_entry(unknown_account_key(email), "sign_in.failed")
         return render_template("people/login.html", wrong=True, email=email), 401
     with database.atomic():
-        if needs_new_hash(operator.password_hash):
-            Operator.update(password_hash=hash_of(password)).where(Operator.id == operator.id).execute()
-        audit_log.write(start_sign_in(operator), "sign_in")
-    return redirect(wanted_page(), 303)
+        if needs_rehash(operator.password_hash):
+            Operator.update(password_hash=hash_password(password)).where(Operator.id == operator.id).execute()
+        audit_log.write_entry(start_sign_in(operator), "sign_in")
+    return redirect(requested_page(), 303)
 
 
-def operator_of(email: str) -> Operator | None:
+def find_operator(email: str) -> Operator | None:
     if not email.isprintable():  # PostgreSQL would not even be asked about a NUL
         return None
     return Operator.get_or_none(Operator.email == email, Operator.disabled_at.is_null())
 
 
 @blueprint.post("/logout")
-@needs("viewer")
+@requires_role("viewer")
 def sign_out() -> ResponseReturnValue:
-    audit_log.write(current_actor(), "sign_out")
+    audit_log.write_entry(current_actor(), "sign_out")
     end_sign_in()
     return redirect("/login", 303)
 
 
-def wanted_page() -> str:
+def requested_page() -> str:
     """Where the browser wanted to go, if that is a page of this console."""
-    return local_path(request.args.get("next", ""))
+    return safe_path(request.args.get("next", ""))
 
 
-def stranger_named(email: str) -> Who:
+def unknown_account_key(email: str) -> Actor:
     """What was typed is kept only when it looks like an address: some people type their password there."""
     shown = email if re.fullmatch(r"[^@\s]{1,100}@[^@\s]{1,150}", email) and email.isprintable() else "(not an address)"
-    return Who("operator", shown, "viewer", "web", request.remote_addr)
+    return Actor("operator", shown, "viewer", "web", request.remote_addr)
 
 
 def too_many_tries(error: RateLimitExceeded) -> Response:
     error.description = _("Too many wrong tries to sign in. Wait a little and try again.")
-    response = answer(error)
+    response = handle_error(error)
     limit = limiter.current_limit
     response.headers["Retry-After"] = str(max(1, int(limit.reset_at - time.time()) + 1)) if limit else "60"
     return response

@@ -3,14 +3,14 @@
 import click
 
 from admin.alerts import rule_status, text
-from admin.cli.output import Command, Group, json_option, me, print_json, print_table
-from admin.operations.registry import perform
+from admin.cli.output import Command, Group, json_option, local_admin, print_json, print_table
+from admin.operations.registry import execute
 from engine.models import as_json as json_of
 from engine.models import now
 from engine.monitor import alerts
 from engine.monitor.alerts import Notice
 
-LATEST = 10
+MAX_NOTICES = 10
 
 
 @click.group("alerts", cls=Group)
@@ -22,47 +22,47 @@ def alerts_group() -> None:
 @json_option
 def list_alerts(as_json: bool) -> None:
     """How each rule stands, and the last notices. Exit code 1 while nobody watches."""
-    status, notices = rule_status.board(now()), alerts.newest(LATEST)
+    status, notices = rule_status.load_alerts_status(now()), alerts.newest_notices(MAX_NOTICES)
     if as_json:
-        print_json({"rules": list(map(rule_json, status.rules)), "notices": list(map(notice_json, notices))})
+        print_json({"rules": list(map(rule_data, status.rules)), "notices": list(map(notice_data, notices))})
     else:
         click.echo("Rules:")
-        print_table(("rule", "state", "fires when", "seen"), [rule_row(rule) for rule in status.rules])
+        print_table(("rule", "state", "fires when", "seen"), [format_rule(rule) for rule in status.rules])
         click.echo("\nThe last notices:")
-        print_table(("at", "channel", "state", "tries", "what"), [notice_row(notice) for notice in notices])
+        print_table(("at", "channel", "state", "tries", "what"), [format_notice(notice) for notice in notices])
     if not status.watching:
         click.echo("warning: nobody watches; start `flask watch`", err=True)
     raise SystemExit(not status.watching)
 
 
-def rule_row(rule: rule_status.Standing) -> tuple[str | None, ...]:
-    seen = "; ".join(map(text.of_alert, rule.alerts)) or rule.seen
+def format_rule(rule: rule_status.RuleStatus) -> tuple[str | None, ...]:
+    seen = "; ".join(map(text.alert_sentence, rule.alerts)) or rule.seen
     return rule.rule, rule.state, rule.threshold or None, seen or None
 
 
-def rule_json(rule: rule_status.Standing) -> dict[str, object]:
+def rule_data(rule: rule_status.RuleStatus) -> dict[str, object]:
     firing = [json_of(alert, "open_as") for alert in rule.alerts]
     return {"rule": rule.rule, "state": rule.state, "fires_when": rule.threshold, "seen": rule.seen, "alerts": firing}
 
 
-def notice_row(notice: Notice) -> tuple[object, ...]:
+def format_notice(notice: Notice) -> tuple[object, ...]:
     return (
         notice.created_at,
         notice.channel,
         notice.error or notice.state,
         notice.tries,
-        text.message(notice).text,
+        text.build_message(notice).text,
     )
 
 
-def notice_json(notice: Notice) -> dict[str, object]:
-    return {**json_of(notice), "text": text.message(notice).text}
+def notice_data(notice: Notice) -> dict[str, object]:
+    return {**json_of(notice), "text": text.build_message(notice).text}
 
 
 @alerts_group.command("test", cls=Command)
 def test() -> None:
     """Send a test by every channel that is set up. Exit code 1 when one of them fails."""
-    tried = perform(me(), "alerts.test")
+    tried = execute(local_admin(), "alerts.test")
     for result in tried:
         click.echo(f"{result.channel}: {result.error or 'sent'}")
     raise SystemExit(any(result.error for result in tried))

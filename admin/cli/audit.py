@@ -2,9 +2,9 @@
 
 import click
 
-from admin.audit_log import verify
+from admin.audit_log import verify_chain
 from admin.cli.output import Group, json_option, print_json, print_table
-from admin.operations.audit import entries
+from admin.operations.audit import audit_entries
 from engine.models import as_json as row_as_json
 from models import AuditEntry
 
@@ -25,7 +25,7 @@ def list_audit(
     actor: str | None, action: str | None, target: str | None, source: str | None, limit: int, as_json: bool
 ) -> None:
     """The rows, the newest first."""
-    query = entries(actor=actor, action=action, target=target, source=source)
+    query = audit_entries(actor=actor, action=action, target=target, source=source)
     rows = [row_as_json(entry) for entry in query.order_by(AuditEntry.id.desc()).limit(limit)]
     if as_json:
         print_json(rows)
@@ -43,7 +43,7 @@ def verify_audit(since: int, head: str | None, as_json: bool) -> None:
 
     Keep the hash that is printed somewhere else: with --head it tells even of a list that was put back as a whole.
     """
-    report = verify(since, head)
+    report = verify_chain(since, head)
     if as_json:
         print_json(report._asdict() | {"findings": [finding._asdict() for finding in report.findings]})
     else:

@@ -2,14 +2,14 @@
 
 import click
 
-from admin.cli.output import Command, Group, fail, json_option, me, print_facts, print_json, print_table
-from admin.cli.query import ask
+from admin.cli.output import Command, Group, fail, json_option, local_admin, print_facts, print_json, print_table
+from admin.cli.query import run_query
 from admin.operations.arguments import JSONObject
-from admin.operations.bulk import chosen
-from admin.operations.registry import perform
+from admin.operations.bulk import select_runs
+from admin.operations.registry import execute
 from engine.control import bulk as many
 
-SAMPLE = 10
+SAMPLE_SIZE = 10
 
 
 @click.group(cls=Group)
@@ -23,7 +23,7 @@ def bulk() -> None:
 @json_option
 def preflight(search: str | None, runs: tuple[str, ...], as_json: bool) -> None:
     """Which runs a bulk action would be about: how many, in which states, and the newest of them."""
-    answer = ask("bulk.preflight", parameters={"search": search, "run": runs})
+    answer = run_query("bulk.preflight", parameters={"search": search, "run": runs})
     if as_json:
         print_json(answer)
         return
@@ -34,7 +34,7 @@ def preflight(search: str | None, runs: tuple[str, ...], as_json: bool) -> None:
     print_table(titles, [[run[title] for title in titles] for run in answer["sample"]])
 
 
-def command_for(verb: str, help_text: str) -> click.Command:
+def make_command(verb: str, help_text: str) -> click.Command:
     @click.command(verb, cls=Command, help=help_text)
     @click.argument("runs", metavar="[ID]...", nargs=-1)
     @click.option("--search", help="Which runs, as in the search box of their page.")
@@ -43,15 +43,15 @@ def command_for(verb: str, help_text: str) -> click.Command:
     @json_option
     def command(runs: tuple[str, ...], search: str | None, fingerprint: str | None, yes: bool, as_json: bool) -> None:
         try:
-            chosen_runs = many.preflight(chosen(search, list(runs)), SAMPLE)
-        except many.TooMany:
-            fail(f"more than {many.MOST:,} runs match", 1)
+            chosen_runs = many.preflight(select_runs(search, list(runs)), SAMPLE_SIZE)
+        except many.TooManyItems:
+            fail(f"more than {many.MAX_ITEMS:,} runs match", 1)
         if not chosen_runs.total:
             fail("no run matches", 1)
         if not yes:
-            ask_about(verb, chosen_runs)
+            confirm_bulk(verb, chosen_runs)
         selection: JSONObject = {"runs": list(runs)} if runs else {"search": search}
-        number = perform(me(), f"bulk.{verb}", fingerprint=fingerprint or chosen_runs.fingerprint, **selection)
+        number = execute(local_admin(), f"bulk.{verb}", fingerprint=fingerprint or chosen_runs.fingerprint, **selection)
         if as_json:
             print_json({"result": number})
         else:
@@ -60,13 +60,13 @@ def command_for(verb: str, help_text: str) -> click.Command:
     return command
 
 
-def ask_about(verb: str, preflight: many.Preflight) -> None:
+def confirm_bulk(verb: str, preflight: many.Preflight) -> None:
     print_table(("id", "task", "state"), [(run.id, run.task, run.state) for run in preflight.sample])
     remaining = preflight.total - len(preflight.sample)
     click.echo(f"… and {remaining:,} more" if remaining > 0 else "", err=True)
     click.confirm(f"{verb.capitalize()} {preflight.total:,} runs?", abort=True)
 
 
-bulk.add_command(command_for("retry", "Re-queue all these runs."))
-bulk.add_command(command_for("cancel", "Cancel all these runs."))
-bulk.add_command(command_for("delete", "Remove all these runs from the history."))
+bulk.add_command(make_command("retry", "Re-queue all these runs."))
+bulk.add_command(make_command("cancel", "Cancel all these runs."))
+bulk.add_command(make_command("delete", "Remove all these runs from the history."))

@@ -25,4 +25,4 @@ def register(app: Flask) -> None:
     )
     for command in (start, watch_command, migrate, demo, run_task, *asking, *steer):
         app.cli.add_command(command)
-    generated.add_to(app.cli)
+    generated.add_commands(app.cli)

@@ -2,8 +2,8 @@
 
 import click
 
-from admin.cli.output import Command, me
-from admin.operations.registry import perform
+from admin.cli.output import Command, local_admin
+from admin.operations.registry import execute
 from engine.migrations import migrate as apply_migrations
 
 
@@ -18,5 +18,5 @@ def migrate() -> None:
 @click.command(cls=Command)
 def demo() -> None:
     """Load the sample library into an empty database of our own."""
-    for name, count in perform(me(), "library.demo").items():
+    for name, count in execute(local_admin(), "library.demo").items():
         click.echo(f"{count:>8,} {name}")

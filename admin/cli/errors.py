@@ -4,15 +4,24 @@ from datetime import datetime, timedelta
 
 import click
 
-from admin.cli.output import Group, json_option, me, print_facts, print_json, print_listing, print_table, shown
+from admin.cli.output import (
+    Group,
+    format_cell,
+    json_option,
+    local_admin,
+    print_facts,
+    print_json,
+    print_listing,
+    print_table,
+)
 from admin.cli.param_types import Instant, Length
-from admin.cli.query import ask, ask_rows
-from admin.operations.errors import EXAMPLES, STATES
-from admin.operations.registry import perform
+from admin.cli.query import query_rows, run_query
+from admin.operations.errors import MAX_EXAMPLES, STATES
+from admin.operations.registry import execute
 from engine.models import now
 
 #: Of a failure that is not the newest.
-OLDER = ("run_id", "attempt", "ended_at", "worker", "error")
+OLDER_HINT = ("run_id", "attempt", "ended_at", "worker", "error")
 
 error_argument = click.argument("error_id")
 
@@ -25,17 +34,17 @@ def errors() -> None:
 @errors.command("list")
 @click.option("--state", type=click.Choice(STATES), default="open", show_default=True)
 @click.option("--task", help="Of this task alone.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=10 * EXAMPLES, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1000), default=10 * MAX_EXAMPLES, show_default=True)
 @json_option
 def list_errors(state: str, task: str | None, limit: int, as_json: bool) -> None:
     """The groups, the one that failed last first."""
-    rows = ask_rows("errors.list", limit, {"state": state, "task": task})
+    rows = query_rows("errors.list", limit, {"state": state, "task": task})
     titles = ("id", "state", "task", "exception", "place", "hour", "day", "week", "last_seen_at", "message")
-    print_listing(rows, as_json, titles, [[short(row, title) for title in titles] for row in rows])
+    print_listing(rows, as_json, titles, [[format_error_cell(row, title) for title in titles] for row in rows])
 
 
-def short(row: dict[str, object], title: str) -> object:
-    return first_line(row[title]) if title == "message" else row[title] or None
+def format_error_cell(row: dict[str, object], title: str) -> object:
+    return first_text_line(row[title]) if title == "message" else row[title] or None
 
 
 @errors.command("show")
@@ -43,7 +52,7 @@ def short(row: dict[str, object], title: str) -> object:
 @json_option
 def show_error(error_id: str, as_json: bool) -> None:
     """One group, with its latest failures: the newest in full."""
-    answer = ask("errors.show", {"error_id": error_id})
+    answer = run_query("errors.show", {"error_id": error_id})
     if as_json:
         print_json(answer)
         return
@@ -53,10 +62,10 @@ def show_error(error_id: str, as_json: bool) -> None:
         print_facts(newest)
     if older := answer["examples"][1:]:
         click.echo("\nBefore it:")
-        print_table(OLDER, [[first_line(attempt[title]) for title in OLDER] for attempt in older])
+        print_table(OLDER_HINT, [[first_text_line(attempt[title]) for title in OLDER_HINT] for attempt in older])
 
 
-def first_line(value: object) -> object:
+def first_text_line(value: object) -> object:
     return value.partition("\n")[0][:80] if isinstance(value, str) else value
 
 
@@ -64,7 +73,7 @@ def first_line(value: object) -> object:
 @error_argument
 def resolve(error_id: str) -> None:
     """Call a group mended, until it fails again."""
-    perform(me(), "errors.resolve", error_id=error_id)
+    execute(local_admin(), "errors.resolve", error_id=error_id)
     click.echo(f"{error_id} is resolved.")
 
 
@@ -72,7 +81,7 @@ def resolve(error_id: str) -> None:
 @error_argument
 def reopen(error_id: str) -> None:
     """Take back that a group is resolved or snoozed."""
-    perform(me(), "errors.reopen", error_id=error_id)
+    execute(local_admin(), "errors.reopen", error_id=error_id)
     click.echo(f"{error_id} is open.")
 
 
@@ -85,8 +94,8 @@ def snooze(error_id: str, length: timedelta | None, until: datetime | None) -> N
     if bool(length) == bool(until):
         raise click.UsageError("one of --for and --until is needed")
     end = until or now() + (length or timedelta())
-    perform(me(), "errors.snooze", error_id=error_id, until=end)
-    click.echo(f"{error_id} is snoozed until {shown(end)}.")
+    execute(local_admin(), "errors.snooze", error_id=error_id, until=end)
+    click.echo(f"{error_id} is snoozed until {format_cell(end)}.")
 
 
 COMMANDS = (errors,)

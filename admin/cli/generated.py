@@ -9,22 +9,32 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
 
-from admin.api.routes import answer_of
-from admin.cli.output import Command, Group, json_option, me, print_facts, print_json, print_table, watch, watch_option
-from admin.cli.query import ask
+from admin.api.routes import serialize_result
+from admin.cli.output import (
+    Command,
+    Group,
+    json_option,
+    local_admin,
+    print_facts,
+    print_json,
+    print_table,
+    repeat,
+    watch_option,
+)
+from admin.cli.query import run_query
 from admin.cli.steering import CANCELLED
 from admin.operations.arguments import JSONList, JSONObject, Secret
-from admin.operations.queries import READS, Read
-from admin.operations.registry import ACTIONS, Action, perform
+from admin.operations.queries import QUERIES, Query
+from admin.operations.registry import ACTIONS, Action, execute
 from admin.operations.schemas import Schema
 from config import QUEUES
 
 #: Nouns whose group has another name, and actions whose command stands alone.
 GROUPS = {"operators": "operator", "tokens": "token"}
-ALONE = {"tasks.run": "run-task", "library.demo": "demo"}
+TOP_LEVEL = {"tasks.run": "run-task", "library.demo": "demo"}
 
 #: What is said of the word or the id that comes back.
-SENTENCES: dict[str, Callable[[str], str]] = {
+RESULT_TEXT: dict[str, Callable[[str], str]] = {
     "runs.cancel": CANCELLED.__getitem__,
     "runs.delete": "{} is deleted.".format,
     "runs.retry": "{} is back in its queue.".format,
@@ -44,18 +54,18 @@ HELP = {
 JSON_TYPES = (JSONObject | None, JSONList | None)
 
 #: What can be watched while it changes.
-WATCHED = ("runs.list",)
+WATCHABLE = ("runs.list",)
 
 
-def add_to(cli: click.Group) -> None:
-    for read in READS.values():
-        add(cli, read.noun, read.verb, partial(query_command, read))
+def add_commands(cli: click.Group) -> None:
+    for read in QUERIES.values():
+        add_command(cli, read.noun, read.verb, partial(query_command, read))
     for action in ACTIONS.values():
-        if action.name not in ALONE:
-            add(cli, action.noun, action.verb, partial(action_command, action))
+        if action.name not in TOP_LEVEL:
+            add_command(cli, action.noun, action.verb, partial(action_command, action))
 
 
-def add(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command]) -> None:
+def add_command(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command]) -> None:
     name = GROUPS.get(noun, noun)
     group = cli.commands.get(name)
     if not isinstance(group, click.Group):
@@ -68,27 +78,27 @@ def add(cli: click.Group, noun: str, verb: str, make: Callable[[], click.Command
 # --- questions -----------------------------------------------------------------------------------------------
 
 
-def query_command(read: Read) -> click.Command:
-    parameters: list[click.Parameter] = [argument(name) for name in read.in_path]
+def query_command(read: Query) -> click.Command:
+    parameters: list[click.Parameter] = [make_argument(name) for name in read.in_path]
     for name, kind in read.in_query.items():
-        parameters.append(option_of_query(name, kind, read.default(name)))
+        parameters.append(query_option(name, kind, read.default(name)))
 
     def answer(as_json: bool, watch_every: float | None = None, **arguments: Any) -> None:
         in_path = {name: arguments.pop(name) for name in read.in_path}
-        watch(lambda: show(read, ask(read.name, in_path, arguments), as_json), watch_every)
+        repeat(lambda: show_result(read, run_query(read.name, in_path, arguments), as_json), watch_every)
 
     command = Command(read.verb, callback=answer, params=parameters, help=read.doc)
-    command = watch_option(command) if read.name in WATCHED else command
+    command = watch_option(command) if read.name in WATCHABLE else command
     return json_option(command)
 
 
-def show(read: Read, answer: JSONObject, as_json: bool) -> None:
+def show_result(read: Query, answer: JSONObject, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
     lists = [name for name, value in answer.items() if isinstance(value, list)]
     if len(lists) == 1 and read.verb != "show":
-        print_about({name: value for name, value in answer.items() if name not in (*lists, "next")})
+        print_remarks({name: value for name, value in answer.items() if name not in (*lists, "next")})
         rows = answer[lists[0]]
         titles = read.columns or list(dict.fromkeys(name for row in rows for name in row))
         print_table(titles, [[row.get(title) for title in titles] for row in rows])
@@ -98,14 +108,14 @@ def show(read: Read, answer: JSONObject, as_json: bool) -> None:
     print_facts(answer)
 
 
-def print_about(facts: JSONObject) -> None:
+def print_remarks(facts: JSONObject) -> None:
     """What is told of a list as a whole, above it."""
     if any(value is not None for value in facts.values()):
         print_facts(facts)
         click.echo()
 
 
-def option_of_query(name: str, kind: object, default: object) -> click.Option:
+def query_option(name: str, kind: object, default: object) -> click.Option:
     schema: Schema = {}
     if get_origin(kind) is Annotated:
         kind, schema = get_args(kind)[0], get_args(kind)[1]
@@ -130,7 +140,7 @@ def option_of_query(name: str, kind: object, default: object) -> click.Option:
 def action_command(action: Action) -> click.Command:
     subject = action.subject and action.subject.name
     parameters: list[click.Parameter] = [
-        argument(parameter.name) if parameter.name == subject else option_of(parameter)
+        make_argument(parameter.name) if parameter.name == subject else make_option(parameter)
         for parameter in action.parameters
     ]
     if action.danger:
@@ -140,17 +150,17 @@ def action_command(action: Action) -> click.Command:
         if not yes:
             click.confirm(f"{action.doc.partition('.')[0]}: sure?", abort=True)
         read = {name: read_option(action, name, value) for name, value in arguments.items() if value is not None}
-        serialized = answer_of(perform(me(), action.name, **read))
+        serialized = serialize_result(execute(local_admin(), action.name, **read))
         if as_json:
             print_json(serialized)
         else:
-            sentence: Callable[[str], str] = SENTENCES.get(action.name, str)
-            click.echo(sentence(in_a_line(serialized["result"])))
+            sentence: Callable[[str], str] = RESULT_TEXT.get(action.name, str)
+            click.echo(sentence(one_line(serialized["result"])))
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 
 
-def in_a_line(result: object) -> str:
+def one_line(result: object) -> str:
     if isinstance(result, dict) and set(result) == {"run_id"}:
         return str(result["run_id"])
     if result is None or result is True:
@@ -158,16 +168,16 @@ def in_a_line(result: object) -> str:
     return "There was nothing to do." if result is False else result if isinstance(result, str) else json.dumps(result)
 
 
-def argument(name: str) -> click.Argument:
+def make_argument(name: str) -> click.Argument:
     kind = click.Choice(QUEUES) if name == "queue" else None
     return click.Argument([name], metavar=None if kind else name.upper(), type=kind)
 
 
-def option_of(parameter: inspect.Parameter) -> click.Option:
+def make_option(parameter: inspect.Parameter) -> click.Option:
     name = parameter.name.replace("_", "-")
     if parameter.annotation is bool:
         return click.Option([f"--{name}", parameter.name], is_flag=True, default=None)
-    if is_secret(parameter):
+    if is_secret_option(parameter):
         return click.Option(
             [f"--{name}-stdin", parameter.name], is_flag=True, default=None, help="Read it from standard input."
         )
@@ -175,14 +185,14 @@ def option_of(parameter: inspect.Parameter) -> click.Option:
     return click.Option([f"--{name}", parameter.name], required=parameter.default is parameter.empty, metavar=metavar)
 
 
-def is_secret(parameter: inspect.Parameter) -> bool:
+def is_secret_option(parameter: inspect.Parameter) -> bool:
     return parameter.annotation is Secret or Secret in get_args(parameter.annotation)
 
 
 def read_option(action: Action, name: str, value: Any) -> Any:
     """What was typed, for the action to read: JSON where it wants an object or a list. Raises BadParameter."""
     parameter = next(parameter for parameter in action.parameters if parameter.name == name)
-    if is_secret(parameter):
+    if is_secret_option(parameter):
         return sys.stdin.readline().rstrip("\r\n")
     if parameter.annotation not in JSON_TYPES:
         return value

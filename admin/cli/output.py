@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import click
 from werkzeug.exceptions import HTTPException, UnprocessableEntity
 
-from admin.auth.identity import Who
-from admin.problems import KNOWN_ERRORS, as_http
-from engine.database import release
+from admin.auth.identity import Actor
+from admin.problems import KNOWN_ERRORS, to_http_error
+from engine.database import release_connection
 from engine.exceptions import UnknownTask
 from engine.migrations import MigrationFailed
 
@@ -31,13 +31,13 @@ watch_option = click.option(
 )
 
 
-INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
+INSTANT_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
 
 #: So many characters of a list or an object stay beside its name, and of a table's line on a screen.
 BESIDE, ACROSS = 80, 120
-STEP = "  "
+INDENT = "  "
 #: What a task was given and gave back: a None in it says something.
-DATA = ("args", "kwargs", "result")
+DATA_INDENT = ("args", "kwargs", "result")
 
 
 class Command(click.Command):
@@ -51,7 +51,7 @@ class Command(click.Command):
         except HTTPException as error:
             fail(str(error.description), 2 if isinstance(error, UnprocessableEntity) else 1)
         except KNOWN_ERRORS as error:
-            answer = as_http(error)
+            answer = to_http_error(error)
             if answer.code == 500:
                 raise
             fail(str(answer.description), 2 if isinstance(answer, UnprocessableEntity) else 1)
@@ -61,16 +61,16 @@ class Group(click.Group):
     command_class = Command
 
 
-def me() -> Who:
+def local_admin() -> Actor:
     """Whoever may run commands on this machine may do everything."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
-    return Who("cli", name, "admin", "cli")
+    return Actor("cli", name, "admin", "cli")
 
 
-def watch(show: Callable[[], object], every: float | None) -> object:
+def repeat(show: Callable[[], object], every: float | None) -> object:
     """Show it once, or for as long as somebody watches; what is away meanwhile is waited for."""
     if not every:
         return show()
@@ -81,8 +81,8 @@ def watch(show: Callable[[], object], every: float | None) -> object:
             try:
                 show()
             except KNOWN_ERRORS as error:
-                click.echo(f"dewey: {as_http(error).description}", err=True)
-            release()
+                click.echo(f"dewey: {to_http_error(error).description}", err=True)
+            release_connection()
             time.sleep(every)
     except KeyboardInterrupt:
         raise SystemExit(0) from None
@@ -104,10 +104,10 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def table_lines(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    table = [[shown(cell) for cell in row] for row in (titles, *rows)]
+    table = [[format_cell(cell) for cell in row] for row in (titles, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     numeric = [is_numeric([row[at] for row in rows]) for at in range(len(titles))]
-    return ["  ".join(map(padded, cells, widths, numeric)).rstrip() for cells in table]
+    return ["  ".join(map(pad_cell, cells, widths, numeric)).rstrip() for cells in table]
 
 
 def print_listing(data: object, as_json: bool, titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -122,31 +122,31 @@ def is_numeric(cells: Sequence[object]) -> bool:
     return bool(values) and all(isinstance(cell, int | float) for cell in values)
 
 
-def padded(cell: str, width: int, to_the_right: bool) -> str:
+def pad_cell(cell: str, width: int, to_the_right: bool) -> str:
     return cell.rjust(width) if to_the_right else cell.ljust(width)
 
 
-def shown(cell: object) -> str:
+def format_cell(cell: object) -> str:
     """In one line, whatever a task's arguments hold: an instant to the second, in UTC; of a number what tells."""
     if isinstance(cell, float):
-        return number(cell)
-    at = instant(cell)
+        return format_number(cell)
+    at = format_instant(cell)
     if at:
         return f"{at:%Y-%m-%d %H:%M:%S}"
     text = "–" if cell is None else cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """To the tenth, or to three digits where it is less than one."""
     text = f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
     return text.removesuffix(".0")
 
 
-def instant(cell: object) -> datetime | None:
+def format_instant(cell: object) -> datetime | None:
     """In UTC; None where it is none, or a text that is more than an instant with its offset."""
     try:
-        at = datetime.fromisoformat(cell) if isinstance(cell, str) and INSTANT.fullmatch(cell) else cell
+        at = datetime.fromisoformat(cell) if isinstance(cell, str) and INSTANT_PATTERN.fullmatch(cell) else cell
         return at.astimezone(UTC) if isinstance(at, datetime) and at.tzinfo else None
     except (ValueError, OverflowError):  # the 31st of February, and the last hours there are
         return None
@@ -159,27 +159,27 @@ def print_facts(facts: Mapping[str, object]) -> None:
 
 def fact_lines(facts: Mapping[str, object]) -> list[str]:
     """What is None in a record that is held by another is left out."""
-    facts = {name: tidied(name, value) for name, value in facts.items()}
-    beside = {name: value for name, value in facts.items() if fits(value)}
-    below = {name: lines_of(value, name in DATA) for name, value in facts.items() if name not in beside}
-    width = max(map(len, map(shown, beside)), default=0)
-    lines = [f"{shown(name):{width}}  {shown(value)}".rstrip() for name, value in beside.items()]
+    facts = {name: clean(name, value) for name, value in facts.items()}
+    beside = {name: value for name, value in facts.items() if fits_inline(value)}
+    below = {name: value_lines(value, name in DATA_INDENT) for name, value in facts.items() if name not in beside}
+    width = max(map(len, map(format_cell, beside)), default=0)
+    lines = [f"{format_cell(name):{width}}  {format_cell(value)}".rstrip() for name, value in beside.items()]
     for name, part in below.items():
-        lines += [f"{shown(name)}:", *(f"{STEP}{line}".rstrip() for line in part)]
+        lines += [f"{format_cell(name)}:", *(f"{INDENT}{line}".rstrip() for line in part)]
     return lines
 
 
-def tidied(name: str, value: object) -> object:
+def clean(name: str, value: object) -> object:
     if isinstance(value, str):
         return value.rstrip("\n")
-    return without_nones(value) if isinstance(value, dict) and name not in DATA else value
+    return without_nones(value) if isinstance(value, dict) and name not in DATA_INDENT else value
 
 
 def without_nones(facts: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def fits(value: object) -> bool:
+def fits_inline(value: object) -> bool:
     """Whether it stands on its name's line. Text does unless it has lines; an instant inside is told as one below."""
     if isinstance(value, str):
         return "\n" not in value
@@ -187,29 +187,35 @@ def fits(value: object) -> bool:
         return True
     inner = list(value.values()) if isinstance(value, dict) else value
     of_records = isinstance(value, list) and any(inner) and all(isinstance(item, dict) for item in inner)
-    return not of_records and len(shown(value)) <= BESIDE and all(fits(item) and not instant(item) for item in inner)
+    return (
+        not of_records
+        and len(format_cell(value)) <= BESIDE
+        and all(fits_inline(item) and not format_instant(item) for item in inner)
+    )
 
 
-def lines_of(value: Any, is_data: bool = False) -> list[str]:
+def value_lines(value: Any, is_data: bool = False) -> list[str]:
     """`is_data`: each None in it is told."""
     if isinstance(value, str):
-        return [shown(line.expandtabs(4)) for line in value.replace("\r\n", "\n").split("\n")]
+        return [format_cell(line.expandtabs(4)) for line in value.replace("\r\n", "\n").split("\n")]
     if isinstance(value, dict):
         return fact_lines(value)
     if all(isinstance(item, dict) for item in value):
         return record_lines(value if is_data else list(map(without_nones, value)))
-    return [line for item in value for line in ([shown(item)] if fits(item) else lines_of(item, is_data))]
+    return [
+        line for item in value for line in ([format_cell(item)] if fits_inline(item) else value_lines(item, is_data))
+    ]
 
 
 def record_lines(records: Sequence[Mapping[str, object]]) -> list[str]:
     """A table where it has room, else one record below the other with a dash before each."""
     titles = list(dict.fromkeys(name for record in records for name in record))
-    if all(fits(value) for record in records for value in record.values()):
+    if all(fits_inline(value) for record in records for value in record.values()):
         table = table_lines(titles, [[record.get(title) for title in titles] for record in records])
         if max(map(len, table)) <= ACROSS:
             return table
-    return [line for record in records for line in marked(fact_lines(record))]
+    return [line for record in records for line in bulleted(fact_lines(record))]
 
 
-def marked(lines: list[str]) -> list[str]:
-    return [f"{'- ' if at == 0 else STEP}{line}".rstrip() for at, line in enumerate(lines)]
+def bulleted(lines: list[str]) -> list[str]:
+    return [f"{'- ' if at == 0 else INDENT}{line}".rstrip() for at, line in enumerate(lines)]

@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from admin.search.run_query import in_ms
+from admin.search.run_query import parse_ms
 
 
 class Length(click.ParamType[timedelta]):
     name = "length"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        ms = in_ms(value)
+        ms = parse_ms(value)
         return timedelta(milliseconds=ms) if ms else self.fail("such as 30m, 4h or 2d is needed")
 
 

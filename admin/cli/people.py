@@ -5,10 +5,10 @@ import sys
 import click
 
 from admin.auth.identity import ROLES
-from admin.cli.output import Group, json_option, me, print_listing
-from admin.operations.operators import with_sign_ins
-from admin.operations.registry import perform
-from admin.operations.tokens import every_token, state_of
+from admin.cli.output import Group, json_option, local_admin, print_listing
+from admin.operations.operators import operators_with_sign_ins
+from admin.operations.registry import execute
+from admin.operations.tokens import all_tokens, token_state
 from engine.models import as_json as row_as_json
 from models import Token
 
@@ -19,7 +19,7 @@ stdin_option = click.option(
 )
 
 
-def typed(password_stdin: bool) -> str | None:
+def read_password(password_stdin: bool) -> str | None:
     return sys.stdin.readline().rstrip("\r\n") if password_stdin else None
 
 
@@ -34,7 +34,9 @@ def operator() -> None:
 @stdin_option
 def create_operator(email: str, role: str, password_stdin: bool) -> None:
     """Let a person sign in. Without --password-stdin, the last line printed is a new password."""
-    password = perform(me(), "operators.create", email=email, role=role, password=typed(password_stdin))
+    password = execute(
+        local_admin(), "operators.create", email=email, role=role, password=read_password(password_stdin)
+    )
     if password_stdin:
         click.echo(f"{email} may sign in as {role}.")
     else:
@@ -48,7 +50,7 @@ def list_operators(as_json: bool) -> None:
     operators: list[dict[str, object]] = [
         row_as_json(operator, "password_hash")
         | {"sessions": operator.sessions, "seen_at": operator.seen_at and operator.seen_at.isoformat()}
-        for operator in with_sign_ins()
+        for operator in operators_with_sign_ins()
     ]
     titles = ("email", "role", "sessions", "seen_at", "created_at", "disabled_at")
     print_listing(operators, as_json, titles, [[row[title] for title in titles] for row in operators])
@@ -59,7 +61,7 @@ def list_operators(as_json: bool) -> None:
 @click.argument("role", type=click.Choice(ROLES))
 def change_role(email: str, role: str) -> None:
     """Give a person another role; the last admin keeps theirs."""
-    perform(me(), "operators.role", email=email, role=role)
+    execute(local_admin(), "operators.role", email=email, role=role)
     click.echo(f"{email} is {role} now.")
 
 
@@ -67,7 +69,7 @@ def change_role(email: str, role: str) -> None:
 @email_argument
 def disable(email: str) -> None:
     """Let a person sign in no more, and end their sessions; the last admin stays."""
-    perform(me(), "operators.disable", email=email)
+    execute(local_admin(), "operators.disable", email=email)
     click.echo(f"{email} can sign in no more, and their sessions have ended.")
 
 
@@ -75,7 +77,7 @@ def disable(email: str) -> None:
 @email_argument
 def enable(email: str) -> None:
     """Let a person who was disabled sign in again."""
-    perform(me(), "operators.enable", email=email)
+    execute(local_admin(), "operators.enable", email=email)
     click.echo(f"{email} may sign in again.")
 
 
@@ -84,7 +86,7 @@ def enable(email: str) -> None:
 @stdin_option
 def renew_password(email: str, password_stdin: bool) -> None:
     """Replace a person's password and end their sessions. Without --password-stdin, the last line is the new one."""
-    password = perform(me(), "operators.password", email=email, password=typed(password_stdin))
+    password = execute(local_admin(), "operators.password", email=email, password=read_password(password_stdin))
     if password_stdin:
         click.echo(f"The password of {email} is changed.")
     else:
@@ -102,7 +104,7 @@ def token() -> None:
 @click.option("--days", type=int, help="How long it is valid; for ever without this.")
 def create_token(name: str, role: str, days: int | None) -> None:
     """Make a token. The last line printed is the token; it cannot be shown again."""
-    token = perform(me(), "tokens.create", name=name, role=role, days=days)
+    token = execute(local_admin(), "tokens.create", name=name, role=role, days=days)
     click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{token}")
 
 
@@ -110,8 +112,8 @@ def create_token(name: str, role: str, days: int | None) -> None:
 @json_option
 def list_tokens(as_json: bool) -> None:
     """Every token, the newest first; what it says cannot be read again."""
-    newest_first = every_token(Token.created_at.desc(), Token.id.desc())
-    tokens = [row_as_json(token, "digest") | {"state": state_of(token)} for token in newest_first]
+    newest_first = all_tokens(Token.created_at.desc(), Token.id.desc())
+    tokens = [row_as_json(token, "digest") | {"state": token_state(token)} for token in newest_first]
     titles = ("name", "role", "state", "created_at", "expires_at", "used_at")
     print_listing(tokens, as_json, titles, [[row[title] for title in titles] for row in tokens])
 
@@ -120,7 +122,7 @@ def list_tokens(as_json: bool) -> None:
 @click.argument("name")
 def revoke_token(name: str) -> None:
     """Let a token open nothing any more."""
-    perform(me(), "tokens.revoke", name=name)
+    execute(local_admin(), "tokens.revoke", name=name)
     click.echo(f"{name} is revoked.")
 
 

@@ -8,14 +8,14 @@ from flask_babel import force_locale
 from flask_login import login_user
 from werkzeug.datastructures import MultiDict
 
-from admin.api.routes import rule_of_read
-from admin.cli.output import me
+from admin.api.routes import query_rule
+from admin.cli.output import local_admin
 from admin.operations.arguments import JSONObject
-from admin.operations.queries import MOST_AT_ONCE, READS
+from admin.operations.queries import MAX_LIMIT, QUERIES
 
 
 @with_appcontext
-def ask(
+def run_query(
     name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, object] | None = None
 ) -> JSONObject:
     """The answer as JSON has it; `parameters` are those of the query. Raises what the read raises."""
@@ -25,17 +25,17 @@ def ask(
         if value is not None
     }
     query: MultiDict[str, str] = MultiDict(many)
-    with current_app.test_request_context(rule_of_read(READS[name]), query_string=query), force_locale("en"):
-        login_user(me(), force=True)
-        return READS[name].ask(in_path or {}, query)
+    with current_app.test_request_context(query_rule(QUERIES[name]), query_string=query), force_locale("en"):
+        login_user(local_admin(), force=True)
+        return QUERIES[name].ask(in_path or {}, query)
 
 
-def ask_rows(name: str, limit: int, parameters: Mapping[str, object]) -> list[JSONObject]:
+def query_rows(name: str, limit: int, parameters: Mapping[str, object]) -> list[JSONObject]:
     """The first `limit` rows of a list, asked for page by page."""
-    read, rows, cursor = READS[name], list[dict[str, object]](), None
+    read, rows, cursor = QUERIES[name], list[dict[str, object]](), None
     while len(rows) < limit:
-        answer = ask(
-            name, parameters={**parameters, "limit": min(limit - len(rows), MOST_AT_ONCE), str(read.cursor): cursor}
+        answer = run_query(
+            name, parameters={**parameters, "limit": min(limit - len(rows), MAX_LIMIT), str(read.cursor): cursor}
         )
         rows += answer[read.noun]
         cursor = answer["next"]

@@ -4,13 +4,13 @@ import json
 
 import click
 
-from admin.cli.output import Command, fail, me, print_json
-from admin.operations.registry import perform
-from engine.control.runs import wait_for
-from engine.database import release
+from admin.cli.output import Command, fail, local_admin, print_json
+from admin.operations.registry import execute
+from engine.control.runs import wait_for_result
+from engine.database import release_connection
 
 
-class RunTask(Command):
+class RunTaskCommand(Command):
     """`--wait` alone means 60 seconds; click would take the argument after it for its value."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
@@ -23,7 +23,7 @@ class RunTask(Command):
         return super().parse_args(context, ["--wait=60" if word == "--wait" else word for word in words])
 
 
-@click.command("run-task", cls=RunTask)
+@click.command("run-task", cls=RunTaskCommand)
 @click.argument("name")
 @click.argument("arguments", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option(
@@ -38,12 +38,12 @@ def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
     A VALUE is JSON where it can be read as that (24, true, [1, 2]), text otherwise. Exit code 1: the run failed, or had
     not ended when the time was up.
     """
-    run = perform(me(), "tasks.run", name=name, arguments=dict(map(argument_of, arguments)))
+    run = execute(local_admin(), "tasks.run", name=name, arguments=dict(map(parse_argument, arguments)))
     if wait is None:
         click.echo(run.id)
         return
-    release()
-    outcome = wait_for(run, wait)
+    release_connection()
+    outcome = wait_for_result(run, wait)
     if outcome is None:
         fail(f"run {run.id} has not ended within {wait:g} s; it goes on, or waits for a worker", 1)
     if outcome.error and outcome.value is None:
@@ -52,7 +52,7 @@ def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
     raise SystemExit(bool(outcome.error))
 
 
-def argument_of(text: str) -> tuple[str, object]:
+def parse_argument(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise click.UsageError(f"{text!r} is not key=value")

@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 
 import click
 
-from admin.cli.output import Group, json_option, me, print_json, print_table, shown
+from admin.cli.output import Group, format_cell, json_option, local_admin, print_json, print_table
 from admin.cli.param_types import Instant, Length
-from admin.cli.query import ask
+from admin.cli.query import run_query
 from admin.operations.arguments import JSONObject
-from admin.operations.registry import perform
+from admin.operations.registry import execute
 from engine.models import now
 
 task_argument = click.argument("task")
@@ -25,18 +25,18 @@ def schedule() -> None:
 def list_schedules(as_json: bool) -> None:
     """Each schedule: when it is due next, who holds it back, and what it missed."""
     if as_json:
-        print_json(ask("schedule.list"))
+        print_json(run_query("schedule.list"))
         return
-    schedules = ask("schedule.list")["schedules"]
+    schedules = run_query("schedule.list")["schedules"]
     titles = ("task", "queue", "expression", "words", "next", "missed", "paused")
-    print_table(titles, [[in_short(row, title) for title in titles] for row in schedules])
+    print_table(titles, [[format_schedule_cell(row, title) for title in titles] for row in schedules])
 
 
-def in_short(row: JSONObject, title: str) -> object:
+def format_schedule_cell(row: JSONObject, title: str) -> object:
     if title == "next":
         return row["next"][0] if row["next"] else None
     if title == "paused" and (pause := row["paused"]):
-        end = f"until {shown(pause['until'])}" if pause["until"] else "until resumed"
+        end = f"until {format_cell(pause['until'])}" if pause["until"] else "until resumed"
         return ", ".join(filter(None, [pause["by"], end, pause["reason"]]))
     return row[title]
 
@@ -51,15 +51,15 @@ def pause_schedule(task: str, reason: str | None, length: timedelta | None, unti
     if length and until:
         raise click.UsageError("--for and --until exclude each other")
     end = now() + length if length else until
-    perform(me(), "schedule.pause", task=task, reason=reason, until=end)
-    click.echo(f"The schedule of {task} is paused{f' until {shown(end)}' if end else ''}.")
+    execute(local_admin(), "schedule.pause", task=task, reason=reason, until=end)
+    click.echo(f"The schedule of {task} is paused{f' until {format_cell(end)}' if end else ''}.")
 
 
 @schedule.command("resume")
 @task_argument
 def resume_schedule(task: str) -> None:
     """Let the clock start a task again."""
-    was_paused = perform(me(), "schedule.resume", task=task)
+    was_paused = execute(local_admin(), "schedule.resume", task=task)
     click.echo(f"The schedule of {task} {'goes on' if was_paused else 'was not paused'}.")
 
 
@@ -67,14 +67,14 @@ def resume_schedule(task: str) -> None:
 @task_argument
 def run_now(task: str) -> None:
     """Run a scheduled task once, now; prints its run's id."""
-    click.echo(perform(me(), "schedule.run", task=task).id)
+    click.echo(execute(local_admin(), "schedule.run", task=task).id)
 
 
 @schedule.command("catch-up")
 @task_argument
 def catch_up(task: str) -> None:
     """Run once for the newest tick that was missed; prints its run's id."""
-    click.echo(perform(me(), "schedule.catch_up", task=task).id)
+    click.echo(execute(local_admin(), "schedule.catch_up", task=task).id)
 
 
 @click.group("tasks", cls=Group)
@@ -87,15 +87,15 @@ def tasks_group() -> None:
 def list_tasks(as_json: bool) -> None:
     """Each task: its queue, its limits, and who holds it back."""
     if as_json:
-        print_json(ask("tasks.list"))
+        print_json(run_query("tasks.list"))
         return
-    tasks = ask("tasks.list")["tasks"]
+    tasks = run_query("tasks.list")["tasks"]
     titles = ("task", "queue", "priority", "retries", "schedule", "rate_limit", "paused")
-    rows = [[row[title] if title != "paused" else who_paused(row["paused"]) for title in titles] for row in tasks]
+    rows = [[row[title] if title != "paused" else pause_author(row["paused"]) for title in titles] for row in tasks]
     print_table(titles, rows)
 
 
-def who_paused(info: JSONObject | None) -> str | None:
+def pause_author(info: JSONObject | None) -> str | None:
     return ", ".join(filter(None, [info["by"], info["reason"]])) if info else None
 
 
@@ -104,7 +104,7 @@ def who_paused(info: JSONObject | None) -> str | None:
 @reason_option
 def pause_task(task: str, reason: str | None) -> None:
     """Hand out no more runs of a task; what runs goes on."""
-    perform(me(), "tasks.pause", name=task, reason=reason)
+    execute(local_admin(), "tasks.pause", name=task, reason=reason)
     click.echo(f"{task} is paused.")
 
 
@@ -112,7 +112,7 @@ def pause_task(task: str, reason: str | None) -> None:
 @task_argument
 def resume_task(task: str) -> None:
     """Hand out a paused task's runs again."""
-    was_paused = perform(me(), "tasks.resume", name=task)
+    was_paused = execute(local_admin(), "tasks.resume", name=task)
     click.echo(f"{task} goes on." if was_paused else f"{task} was not paused.")
 
 

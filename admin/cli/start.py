@@ -8,12 +8,12 @@ from typing import NoReturn
 
 import click
 
-from admin.auth.identity import Who
-from admin.operations.registry import perform
+from admin.auth.identity import Actor
+from admin.operations.registry import execute
 from config import ROOT, settings
 from engine.database import database
 from engine.migrations import MigrationFailed, migrate
-from models import Operator, User, own_library
+from models import Operator, User, owns_reading_tables
 
 FIRST_OPERATOR = "admin@example.org"
 
@@ -48,17 +48,17 @@ killasgroup = true
 @click.command("start")
 def start() -> None:
     """Run the web server, every consumer and the watch in this terminal until Ctrl-C."""
-    refuse_a_taken_port()
+    check_port()
     try:
         migrate()
     except MigrationFailed as error:
         fail(str(error), code=1)
     with database.connection_context():
-        announce(first_password())
-    become_supervisor()
+        print_banner(create_first_operator())
+    exec_supervisor()
 
 
-def refuse_a_taken_port() -> None:
+def check_port() -> None:
     """End with one line when the web server could not listen. Binds as gunicorn will, and lets go again."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -71,20 +71,20 @@ def refuse_a_taken_port() -> None:
         fail(f"HOST={settings.host!r} PORT={str(settings.port)!r} cannot be used: {error.strerror}")
 
 
-def first_password() -> str | None:
+def create_first_operator() -> str | None:
     """Make the first operator and, in an embedded database that is ours and empty, the sample library.
 
     None when there is an operator already. The operator comes last: a first start that was cut short is made up for.
     """
     if Operator.select().exists():
         return None
-    me = Who("cli", "flask start", "admin", "cli")
-    if settings.embedded_database and own_library() and not User.select().exists():
-        perform(me, "library.demo")
-    return str(perform(me, "operators.create", email=FIRST_OPERATOR, role="admin"))
+    me = Actor("cli", "flask start", "admin", "cli")
+    if settings.embedded_database and owns_reading_tables() and not User.select().exists():
+        execute(me, "library.demo")
+    return str(execute(me, "operators.create", email=FIRST_OPERATOR, role="admin"))
 
 
-def announce(password: str | None) -> None:
+def print_banner(password: str | None) -> None:
     click.echo(f"\n  Dewey     {settings.local_url}")
     if password:
         click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown this once)")
@@ -94,9 +94,9 @@ def announce(password: str | None) -> None:
     click.echo("\n  Ctrl-C ends everything.\n")
 
 
-def become_supervisor() -> NoReturn:
+def exec_supervisor() -> NoReturn:
     """Replace this process by the supervisor of all programs."""
-    commands = programs()
+    commands = program_commands()
     conf = settings.data_dir / "supervisord.conf"
     conf.parent.mkdir(parents=True, exist_ok=True)
     conf.write_text(
@@ -109,7 +109,7 @@ def become_supervisor() -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "admin.cli.supervisor", "-c", str(conf)])
 
 
-def programs() -> dict[str, str]:
+def program_commands() -> dict[str, str]:
     """The command of each program by its name: web server, watch, a consumer for every queue that wants workers."""
     consumers = {
         f"worker-{queue}": f"huey_consumer tasks.{queue} -k process -w {count}"

@@ -3,9 +3,9 @@
 import click
 
 import tasks
-from admin.cli.output import Command, Group, json_option, print_json, print_listing, print_table, watch, watch_option
+from admin.cli.output import Command, Group, json_option, print_json, print_listing, print_table, repeat, watch_option
 from engine.history import lag as history_lag
-from engine.models import WorkerProcess, now
+from engine.models import Consumer, now
 from engine.monitor import celery_inspect, registered_tasks
 from engine.monitor import consumers as consumer_status
 from engine.monitor import status as monitor_status
@@ -16,31 +16,31 @@ from engine.monitor import status as monitor_status
 @watch_option
 def status(as_json: bool, watch_every: float | None) -> None:
     """The queues and who serves them. Exit code 1 when one that should be served is not."""
-    raise SystemExit(not watch(lambda: show_status(as_json), watch_every))
+    raise SystemExit(not repeat(lambda: show_status(as_json), watch_every))
 
 
 def show_status(as_json: bool) -> bool:
     """Returns whether all that should be served is."""
-    consumers = consumer_status.workers()
-    facts, lags = monitor_status.queue_facts(tasks.queues, consumers), history_lag.lags(tasks.queues)
+    consumers = consumer_status.list_consumers()
+    facts, lags = monitor_status.queue_statuses(tasks.queues, consumers), history_lag.load_lags(tasks.queues)
     if as_json:
-        print_json({"queues": [fact._asdict() | history_of(lags[fact.name]) for fact in facts]})
+        print_json({"queues": [fact._asdict() | history_text(lags[fact.name]) for fact in facts]})
     else:
         titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy", "unread events", "lag (s)")
-        print_table(titles, [queue_row(fact, consumers, lags[fact.name]) for fact in facts])
-    for warning in monitor_status.warnings(tasks.queues):
+        print_table(titles, [format_queue(fact, consumers, lags[fact.name]) for fact in facts])
+    for warning in monitor_status.broker_warnings(tasks.queues):
         click.echo(f"warning: {warning}", err=True)
     return not any(fact.wanted and not fact.live for fact in facts)
 
 
-def history_of(lag: history_lag.Lag) -> dict[str, object]:
+def history_text(lag: history_lag.Lag) -> dict[str, object]:
     return {"unread_events": lag.events, "history_lag_seconds": lag.seconds}
 
 
-def queue_row(
-    fact: monitor_status.QueueFacts, consumers: list[WorkerProcess], lag: history_lag.Lag
+def format_queue(
+    fact: monitor_status.QueueStatus, consumers: list[Consumer], lag: history_lag.Lag
 ) -> tuple[object, ...]:
-    is_there = bool(consumer_status.present(consumers, fact.name))  # though it may be quiet
+    is_there = bool(consumer_status.running_consumers(consumers, fact.name))  # though it may be quiet
     state = "live" if fact.live else "quiet" if is_there else "no live worker" if fact.wanted else "not wanted"
     oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"
     state += ", paused" if fact.paused else ""
@@ -82,11 +82,11 @@ def scheduled(as_json: bool) -> None:
 @json_option
 def registered(as_json: bool) -> None:
     """The tasks that each live consumer has registered."""
-    facts, consumers = registered_tasks.registered(tasks.queues), consumer_status.workers()
+    facts, consumers = registered_tasks.list_tasks(tasks.queues), consumer_status.list_consumers()
     owned = {
-        consumer_status.worker_name(consumer): [fact for fact in facts if fact.queue == queue]
+        consumer_status.full_worker_name(consumer): [fact for fact in facts if fact.queue == queue]
         for queue in tasks.queues
-        for consumer in consumer_status.live(consumers, queue)
+        for consumer in consumer_status.live_consumers(consumers, queue)
     }
     rows = [(owner, fact.name, fact.priority, fact.schedule, fact.retries, ", ".join(map(str, fact.parameters)))
             for owner, owned_facts in owned.items() for fact in owned_facts]  # fmt: skip

@@ -3,9 +3,9 @@
 import click
 
 import tasks
-from admin.cli.output import Command, Group, json_option, me, print_json, print_table
-from admin.cli.query import ask
-from admin.operations.registry import perform
+from admin.cli.output import Command, Group, json_option, local_admin, print_json, print_table
+from admin.cli.query import run_query
+from admin.operations.registry import execute
 
 queue_argument = click.argument("queue", type=click.Choice(list(tasks.queues)))
 run_argument = click.argument("run_id", metavar="ID")
@@ -16,7 +16,7 @@ run_argument = click.argument("run_id", metavar="ID")
 @click.option("--reason", help="Shown wherever the pause is.")
 def pause(queue: str, reason: str | None) -> None:
     """Hand out nothing more of a queue; what runs goes on."""
-    perform(me(), "queues.pause", queue=queue, reason=reason)
+    execute(local_admin(), "queues.pause", queue=queue, reason=reason)
     click.echo(f"{queue} is paused.")
 
 
@@ -24,7 +24,7 @@ def pause(queue: str, reason: str | None) -> None:
 @queue_argument
 def resume(queue: str) -> None:
     """Hand out a paused queue's runs again."""
-    was_paused = perform(me(), "queues.resume", queue=queue)
+    was_paused = execute(local_admin(), "queues.resume", queue=queue)
     click.echo(f"{queue} goes on." if was_paused else f"{queue} was not paused.")
 
 
@@ -36,7 +36,7 @@ def purge(queue: str, yes: bool) -> None:
     waiting = tasks.queues[queue].pending_count()
     if not yes:
         click.confirm(f"Cancel {waiting:,} waiting in {queue}?", abort=True)
-    click.echo(f"{perform(me(), 'queues.purge', queue=queue):,} cancelled.")
+    click.echo(f"{execute(local_admin(), 'queues.purge', queue=queue):,} cancelled.")
 
 
 #: What is said of a run that was cancelled.
@@ -47,14 +47,14 @@ CANCELLED = {"removed": "It will not run.", "running": "It is being interrupted.
 @run_argument
 def cancel(run_id: str) -> None:
     """Take a waiting run out of its queue, or interrupt a running one."""
-    click.echo(CANCELLED[perform(me(), "runs.cancel", run_id=run_id)])
+    click.echo(CANCELLED[execute(local_admin(), "runs.cancel", run_id=run_id)])
 
 
 @click.command(cls=Command)
 @run_argument
 def retry(run_id: str) -> None:
     """Re-queue a run that has ended, under its own id."""
-    perform(me(), "runs.retry", run_id=run_id)
+    execute(local_admin(), "runs.retry", run_id=run_id)
     click.echo("It is back in its queue.")
 
 
@@ -67,7 +67,7 @@ def dead() -> None:
 @json_option
 def list_dead(as_json: bool) -> None:
     """The dead runs of all queues, newest first, with the reason."""
-    answer = ask("dead.list", parameters={"limit": 200})
+    answer = run_query("dead.list", parameters={"limit": 200})
     if as_json:
         print_json(answer)
         return
@@ -81,7 +81,7 @@ def list_dead(as_json: bool) -> None:
 @run_argument
 def requeue_dead(run_id: str) -> None:
     """Give a dead run another chance."""
-    perform(me(), "dead.requeue", run_id=run_id)
+    execute(local_admin(), "dead.requeue", run_id=run_id)
     click.echo("It is back in its queue.")
 
 
@@ -92,7 +92,7 @@ def discard_dead(run_id: str, yes: bool) -> None:
     """Give up a dead run for good."""
     if not yes:
         click.confirm("Its message cannot be brought back. Discard it?", abort=True)
-    perform(me(), "dead.discard", run_id=run_id)
+    execute(local_admin(), "dead.discard", run_id=run_id)
     click.echo("Discarded.")
 
 

@@ -9,8 +9,8 @@ from threading import Event
 
 import click
 
-from admin.alerts.delivery import deliver
-from admin.alerts.watcher import Watch, keep_watching
+from admin.alerts.delivery import deliver_due
+from admin.alerts.watcher import AlertWatcher, watch_loop
 from admin.cli.output import Command
 from config import settings
 from engine.log_format import formatter
@@ -25,15 +25,15 @@ def watch_command(once: bool) -> None:
     """Watch for trouble and alert by webhook and mail, until Ctrl-C. No worker is needed, and several may watch."""
     set_up_logging()
     if once:
-        watcher = Watch(lambda rule: timedelta(0), timedelta(0))
+        watcher = AlertWatcher(lambda rule: timedelta(0), timedelta(0))
         watcher.look(now())
-        deliver(now())
+        deliver_due(now())
         watcher.say_goodbye()
         return
     ended = Event()
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: ended.set())
-    keep_watching(Watch(), ended)
+    watch_loop(AlertWatcher(), ended)
 
 
 def set_up_logging() -> None:

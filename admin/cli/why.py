@@ -4,9 +4,9 @@ import click
 
 import tasks
 from admin.cli.output import Command, fail, json_option, print_json
-from admin.operations.runs import cause_as_data, sentence
+from admin.operations.runs import cause_data, cause_text
 from engine.models import Run
-from engine.monitor.diagnosis import why
+from engine.monitor.diagnosis import diagnose
 
 
 @click.command("why", cls=Command)
@@ -17,9 +17,9 @@ def why_command(run_id: str, as_json: bool) -> None:
     run = Run.get_or_none(Run.id == run_id)
     if run is None:
         fail("no run has this id, or it is older than the history", 1)
-    causes = why(tasks.queues, run)
+    causes = diagnose(tasks.queues, run)
     if as_json:
-        print_json([cause_as_data(cause) for cause in causes])
+        print_json([cause_data(cause) for cause in causes])
         return
     for cause in causes:
-        click.echo(sentence(cause))
+        click.echo(cause_text(cause))

@@ -3,66 +3,75 @@
 from flask import Flask
 from jinja2 import StrictUndefined
 
-from admin.display.labels import as_call, as_json, asker, counted_in_page, outcome, role_word, short, state_word
+from admin.display.labels import (
+    call_text,
+    ngettext_html,
+    outcome_text,
+    pretty_json,
+    requester_text,
+    role_word,
+    short_id,
+    state_word,
+)
 from admin.display.numbers import (
-    ago,
-    bounded,
-    clock,
-    cpu,
-    due,
-    duration,
-    exact,
-    instant,
-    minutes,
-    number,
-    open_for,
-    percent,
-    rate,
-    since,
-    size,
-    so_far,
-    timer,
+    format_ago,
+    format_capped,
+    format_cpu,
+    format_due,
+    format_duration,
+    format_elapsed,
+    format_instant,
+    format_minutes,
+    format_number,
+    format_open_time,
+    format_percent,
+    format_rate,
+    format_since,
+    format_size,
+    format_timer,
+    full_timestamp,
+    short_timestamp,
     zone_label,
 )
-from admin.display.schedules import mark_words, minute, minute_utc, tick_state
-from admin.display.truncate import brief
+from admin.display.schedules import bar_label, format_minute, format_minute_utc, tick_label
+from admin.display.truncate import shorten
 from engine.models import now
 
 
 def register(app: Flask) -> None:
     filters = (
-        ago,
-        as_call,
-        as_json,
-        asker,
-        bounded,
-        brief,
-        clock,
-        cpu,
-        due,
-        duration,
-        exact,
-        instant,
-        mark_words,
-        minute,
-        minute_utc,
-        minutes,
-        number,
-        open_for,
-        percent,
-        rate,
+        format_ago,
+        call_text,
+        pretty_json,
+        requester_text,
+        format_capped,
+        shorten,
+        short_timestamp,
+        format_cpu,
+        format_due,
+        format_duration,
+        full_timestamp,
+        format_instant,
+        bar_label,
+        format_minute,
+        format_minute_utc,
+        format_minutes,
+        format_number,
+        format_open_time,
+        format_percent,
+        format_rate,
         role_word,
-        short,
-        since,
-        size,
-        so_far,
+        short_id,
+        format_since,
+        format_size,
+        format_elapsed,
         state_word,
-        tick_state,
-        timer,
+        tick_label,
+        format_timer,
     )
-    app.jinja_env.filters.update({function.__name__: function for function in filters})
+    app.jinja_env.filters.update({function.__name__.removeprefix("format_"): function for function in filters})
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        counted=counted_in_page, ngettext=counted_in_page, outcome=outcome, now=now, zone_label=zone_label
+        counted=ngettext_html, ngettext=ngettext_html, outcome=outcome_text, now=now, zone_label=zone_label
     )

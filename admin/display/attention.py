@@ -6,21 +6,21 @@ from datetime import datetime
 from typing import NamedTuple
 
 import tasks
-from admin.problems import trouble_in_words
+from admin.problems import outage_text
 from config import settings
-from engine.exceptions import BrokerAway
-from engine.history.run_counts import Totals
-from engine.models import State, WorkerProcess
+from engine.exceptions import BrokerUnavailable
+from engine.history.run_counts import WindowTotals
+from engine.models import Consumer, State
 from engine.monitor import health
-from engine.monitor.consumers import LEASE
-from engine.monitor.status import Missed, QueueFacts
+from engine.monitor.consumers import LEASE_TIME
+from engine.monitor.status import MissedTicks, QueueStatus
 from engine.queues import ticks
 
 #: Failures jump when there are so many in the last hour, of so many runs, and so many times the week's share.
 JUMP_RUNS, JUMP_SHARE, JUMP_TIMES = 5, 0.05, 3
 
 
-class Pause(NamedTuple):
+class PausedTask(NamedTuple):
     """`info`: by, kind, at, reason."""
 
     name: str
@@ -28,7 +28,7 @@ class Pause(NamedTuple):
     info: Mapping[str, object]
 
 
-class Jump(NamedTuple):
+class FailureSpike(NamedTuple):
     """Failed runs, and all that came to an end by themselves: in the last hour, and in the week."""
 
     failed: int
@@ -43,18 +43,18 @@ class Attention:
     """All empty on a good day."""
 
     broker: str | None = None
-    unserved: list[QueueFacts] = field(default_factory=list)
+    unserved: list[QueueStatus] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # queues whose schedule nobody looks at
-    silent: list[WorkerProcess] = field(default_factory=list)
+    silent: list[Consumer] = field(default_factory=list)
     dead: int = 0  # messages kept of runs that died
-    jump: Jump | None = None
-    behind: list[QueueFacts] = field(default_factory=list)  # served, and its oldest run waits for too long
+    jump: FailureSpike | None = None
+    behind: list[QueueStatus] = field(default_factory=list)  # served, and its oldest run waits for too long
     abandoned: int = 0  # sessions, when there are too many
-    missed: list[Missed] = field(default_factory=list)
+    missed: list[MissedTicks] = field(default_factory=list)
     dropped: int = 0
-    queues: list[Pause] = field(default_factory=list)
-    tasks: list[Pause] = field(default_factory=list)
-    schedules: list[Pause] = field(default_factory=list)
+    queues: list[PausedTask] = field(default_factory=list)
+    tasks: list[PausedTask] = field(default_factory=list)
+    schedules: list[PausedTask] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -78,44 +78,46 @@ class Attention:
 
 
 @dataclass
-class Engine:
+class EngineStatus:
     """The queues and those who serve them, at one instant."""
 
-    workers: list[WorkerProcess]
-    queues: list[QueueFacts]
+    workers: list[Consumer]
+    queues: list[QueueStatus]
     attention: Attention
 
 
-def look(as_of: datetime, hour: Totals, week: Totals, abandoned: int) -> Engine:
+def load_attention(as_of: datetime, hour: WindowTotals, week: WindowTotals, abandoned: int) -> EngineStatus:
     """Two questions to the database, and a few to the broker; without the broker the rest is worth seeing.
 
     The thresholds of the alerts hold here too: none fires while the overview says that all is well.
     """
-    facts = health.look(tasks.queues, as_of)
+    facts = health.check_health(tasks.queues, as_of)
     attention = Attention(
         unserved=facts.unserved,
         late=facts.late,
         silent=silent_consumers(facts, as_of),
         dead=sum(facts.dead.values()),
-        jump=jump_with_group(jump(hour, week), facts.loudest),
+        jump=jump_with_group(find_spike(hour, week), facts.loudest),
         behind=[queue for queue in facts.queues if queue.live and not queue.paused and waits_too_long(queue)],
         abandoned=abandoned if 0 < settings.alert_abandoned < abandoned else 0,
         missed=facts.missed,
         dropped=facts.dropped,
     )
     attention.broker = broker_trouble(facts.broker, attention, as_of)
-    return Engine(facts.consumers, facts.queues, attention)
+    return EngineStatus(facts.consumers, facts.queues, attention)
 
 
-def silent_consumers(facts: health.Facts, as_of: datetime) -> list[WorkerProcess]:
+def silent_consumers(facts: health.HealthReport, as_of: datetime) -> list[Consumer]:
     """Those that are not live, of queues that others serve."""
     served = [queue.name for queue in facts.queues if queue.live]
     return [
-        consumer for consumer in facts.consumers if consumer.state(as_of, LEASE) != "live" and consumer.queue in served
+        consumer
+        for consumer in facts.consumers
+        if consumer.state(as_of, LEASE_TIME) != "live" and consumer.queue in served
     ]
 
 
-def jump_with_group(spike: Jump | None, loudest: tuple[str, int] | None) -> Jump | None:
+def jump_with_group(spike: FailureSpike | None, loudest: tuple[str, int] | None) -> FailureSpike | None:
     """With the group of errors that at least half of the failures are of. `loudest`: its id, and how often it came."""
     if spike and loudest and 2 * loudest[1] >= spike.failed:
         return spike._replace(group=loudest[0])
@@ -125,38 +127,38 @@ def jump_with_group(spike: Jump | None, loudest: tuple[str, int] | None) -> Jump
 def broker_trouble(error: Exception | None, attention: Attention, as_of: datetime) -> str | None:
     """Add the pauses, which the broker has, and say what is wrong with it."""
     try:
-        note_pauses(attention, as_of)
-    except BrokerAway as away:
+        add_pauses(attention, as_of)
+    except BrokerUnavailable as away:
         error = away
-    return trouble_in_words(error) if error else None
+    return outage_text(error) if error else None
 
 
-def waits_too_long(queue: QueueFacts) -> bool:
+def waits_too_long(queue: QueueStatus) -> bool:
     return 0 < settings.alert_oldest_minutes * 60_000 < (queue.oldest_waiting_ms or 0)
 
 
-def note_pauses(attention: Attention, as_of: datetime) -> None:
+def add_pauses(attention: Attention, as_of: datetime) -> None:
     for name, queue in tasks.queues.items():
         pauses = queue.pauses()
         for target, info in sorted(pauses.items()):
             if not target:
-                attention.queues.append(Pause(name, name, info))
+                attention.queues.append(PausedTask(name, name, info))
             elif not target.startswith(ticks.PREFIX):
-                attention.tasks.append(Pause(target, name, info))
-            elif ticks.holds(info, as_of):
-                attention.schedules.append(Pause(target.removeprefix(ticks.PREFIX), name, info))
+                attention.tasks.append(PausedTask(target, name, info))
+            elif ticks.is_active(info, as_of):
+                attention.schedules.append(PausedTask(target.removeprefix(ticks.PREFIX), name, info))
 
 
-def jump(hour: Totals, week: Totals) -> Jump | None:
+def find_spike(hour: WindowTotals, week: WindowTotals) -> FailureSpike | None:
     """Whether failures of the last hour stand out from the week before it."""
-    finished, failed = finished_of(hour), hour.failed
-    before = Jump(failed, finished, week.failed - failed, finished_of(week) - finished)
+    finished, failed = finished_count(hour), hour.failed
+    before = FailureSpike(failed, finished, week.failed - failed, finished_count(week) - finished)
     if failed < JUMP_RUNS or failed < JUMP_SHARE * finished:
         return None
     usual = before.failed_before / before.finished_before if before.finished_before else 0
     return before if failed >= JUMP_TIMES * usual * finished else None
 
 
-def finished_of(totals: Totals) -> int:
+def finished_count(totals: WindowTotals) -> int:
     """Runs that came to an end by themselves: neither cancelled nor expired."""
     return totals.counts[State.SUCCEEDED] + totals.failed

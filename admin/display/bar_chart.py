@@ -10,16 +10,16 @@ from flask_babel import format_datetime, ngettext
 from flask_babel import gettext as _
 
 from admin.display.bars import BarRow
-from admin.display.numbers import number, zone_name
-from admin.i18n import zone
-from engine.history.run_counts import HOUR, MINUTE, Slot
+from admin.display.numbers import format_number, zone_name
+from admin.i18n import current_zone
+from engine.history.run_counts import HOUR, MINUTE, Bucket
 from engine.models import State
 
 HEIGHT, TOP, BOTTOM = 168, 14, 24  # pixels: the picture, and what labels take of it above and below
 FLOOR = HEIGHT - BOTTOM  # where the bars stand
 GAP = 0.22  # of a bar's share of the width
-WIDEST = 12  # bars fill the width when there are so many; fewer leave room
-LEAST = 2  # pixels: one among thousands is still seen
+MAX_BAR_WIDTH = 12  # bars fill the width when there are so many; fewer leave room
+MIN_BAR_HEIGHT = 2  # pixels: one among thousands is still seen
 
 #: Labelled is each so many seconds; each so many are left out on a narrow page.
 LABELS = {2 * MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
@@ -83,42 +83,43 @@ class Chart(NamedTuple):
 # --- charts --------------------------------------------------------------------------------------------------
 
 
-def sessions(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
+def sessions_chart(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
     """Sessions closed in each hour, oldest first."""
     values = [
-        Value(start, [("full", count)], [count], closed(count), sessions_of(start, count)) for start, count in counts
+        Value(start, [("full", count)], [count], closed_text(count), hour_title(start, count))
+        for start, count in counts
     ]
-    return chart(_("Sessions closed per hour"), [_("Closed")], values, HOUR, as_of)
+    return build_chart(_("Sessions closed per hour"), [_("Closed")], values, HOUR, as_of)
 
 
-def sessions_of(hour: datetime, count: int, **filters: Any) -> str:
+def hour_title(hour: datetime, count: int, **filters: Any) -> str:
     """Where the sessions closed in this hour are; empty where there are none."""
-    return url_for("pages.sessions", state="closed", hour=iso(hour), **filters) if count else ""
+    return url_for("pages.sessions", state="closed", hour=to_iso(hour), **filters) if count else ""
 
 
-def closed(count: int) -> str:
-    return ngettext("%(count)s session closed", "%(count)s sessions closed", count, count=number(count))
+def closed_text(count: int) -> str:
+    return ngettext("%(count)s session closed", "%(count)s sessions closed", count, count=format_number(count))
 
 
-def runs(slots: Iterable[Slot], step: int, as_of: datetime) -> Chart:
+def runs_chart(slots: Iterable[Bucket], step: int, as_of: datetime) -> Chart:
     """Runs that ended in each step: what failed stands at the floor, where it can be compared."""
     names = {2 * MINUTE: _("Runs ended in each two minutes"), HOUR: _("Runs ended per hour")}
     name = names.get(step) or _("Runs ended in each %(hours)s hours", hours=step // HOUR)
     columns = [_("Succeeded"), _("Failed"), _("Dead"), _("Cancelled, expired")]
     sentence = _("%(good)s succeeded, %(bad)s failed")
-    return chart(name, columns, [ended_in(slot, step, sentence) for slot in slots], step, as_of)
+    return build_chart(name, columns, [bucket_title(slot, step, sentence) for slot in slots], step, as_of)
 
 
-def ended_in(slot: Slot, step: int, sentence: str) -> Value:
+def bucket_title(slot: Bucket, step: int, sentence: str) -> Value:
     good, failed, dead = (slot.counts[state] for state in (State.SUCCEEDED, State.FAILED, State.DEAD))
     rest = slot.counts[State.CANCELLED] + slot.counts[State.EXPIRED]
-    title = sentence % {"good": number(good), "bad": number(failed + dead)}
-    ended = f"ended:{iso(slot.start)}..{iso(slot.start + timedelta(seconds=step))}"
+    title = sentence % {"good": format_number(good), "bad": format_number(failed + dead)}
+    ended = f"ended:{to_iso(slot.start)}..{to_iso(slot.start + timedelta(seconds=step))}"
     href = url_for("pages.runs", q=ended) if good + failed + dead + rest else ""
     return Value(slot.start, [("bad", failed + dead), ("full", good)], [good, failed, dead, rest], title, href)
 
 
-def iso(minute: datetime) -> str:
+def to_iso(minute: datetime) -> str:
     """As short as may be: a page holds many."""
     return f"{minute:%Y-%m-%dT%H:%MZ}".replace(":00Z", "Z")
 
@@ -145,25 +146,25 @@ class Scale(NamedTuple):
         parts, y = [], float(FLOOR)
         for tone, count in counts:
             if count:
-                height = max(count * self.pixels, LEAST)
+                height = max(count * self.pixels, MIN_BAR_HEIGHT)
                 y -= height
                 parts.append(Part(tone, round(y, 1), round(height, 1)))
         return parts
 
 
-def chart(
+def build_chart(
     name: str, columns: Sequence[str], values: Sequence[Value], step: int, as_of: datetime, at: tzinfo | None = None
 ) -> Chart:
     """The bar that holds `as_of` is still filling. Times are those of the reader's zone, or `at`."""
     scale = scale_up_to(max((sum(count for _tone, count in value.parts) for value in values), default=0))
-    row = BarRow(max(len(values), WIDEST), GAP)
-    starts = [value.start.astimezone(at or zone()) for value in values]
+    row = BarRow(max(len(values), MAX_BAR_WIDTH), GAP)
+    starts = [value.start.astimezone(at or current_zone()) for value in values]
     zones = {zone_name(start) for start in starts}
     sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
     bars = []
     for place, (value, start, label) in enumerate(zip(values, starts, axis_labels(starts, step), strict=True)):
         filling = value.start <= as_of < value.start + timedelta(seconds=step)
-        when = hour_of(start) if step <= HOUR else f"{day_of(start)} {hour_of(start)}"
+        when = hour_label(start) if step <= HOUR else f"{day_label(start)} {hour_label(start)}"
         in_zone = f"{when} {zone_name(start)}"
         bars.append(
             Bar(
@@ -183,18 +184,18 @@ def chart(
             )
         )
     shared_zone = zones.pop() if len(zones) == 1 else ""
-    margin, total = 10 + 7 * len(number(scale.top)), sum(sum(value.cells) for value in values)
+    margin, total = 10 + 7 * len(format_number(scale.top)), sum(sum(value.cells) for value in values)
     return Chart(name, shared_zone, columns, bars, scale.lines(), HEIGHT, FLOOR, margin, total)
 
 
 def axis_labels(starts: Sequence[datetime], step: int) -> list[Label]:
     """Return what stands under each bar. Of few bars each has a label, and each second one on a narrow page."""
     seconds, seconds_on_narrow_pages = LABELS[step]
-    if len(starts) < WIDEST:
+    if len(starts) < MAX_BAR_WIDTH:
         wide, narrow = [True] * len(starts), [place % 2 == 0 for place in range(len(starts))]
     else:
         wide, narrow = first_of_each(seconds, starts, step), first_of_each(seconds_on_narrow_pages, starts, step)
-    words = day_of if step > HOUR else hour_of
+    words = day_label if step > HOUR else hour_label
     return [
         Label(words(start) if is_labelled else "", not stays)
         for start, is_labelled, stays in zip(starts, wide, narrow, strict=True)
@@ -208,11 +209,11 @@ def first_of_each(seconds: int, starts: Sequence[datetime], step: int) -> list[b
     return [first, *(later // seconds != earlier // seconds for earlier, later in pairwise(walls))]
 
 
-def hour_of(start: datetime) -> str:
+def hour_label(start: datetime) -> str:
     return f"{start:%H:%M}"
 
 
-def day_of(start: datetime) -> str:
+def day_label(start: datetime) -> str:
     return str(format_datetime(start, "d MMM", rebase=False))
 
 

@@ -27,7 +27,7 @@ class BarRow(NamedTuple):
         return f"{width * (100 / self.places):.2f}%"
 
 
-def share_of(count: int, highest: int) -> float:
+def bar_share(count: int, highest: int) -> float:
     """Return the height of a bar as a share of the highest one, 0 for no count."""
     return round(max(count / highest, SMALLEST_SHARE), 3) if count > 0 else 0
 

@@ -11,32 +11,32 @@ from cron_descriptor.Exception import FormatError
 OR_ON, ONLY_ON = ", or on {0}", ", only on {0}"
 
 #: In place of wordings that would need the names of days and months in another case than the one they are known in.
-PLAINER = {
+PLAIN_PHRASES = {
     ", {0} through {1}": ", {0} – {1}",
     ONLY_ON: ", {0}",
     ", only in {0}": ", {0}",
 }
 
 #: The library's Russian knows one plural: five days, and two of it.
-FEW = {"минут": "минуты", "часов": "часа", "дней": "дня", "месяцев": "месяца"}
+MAX_LISTED = {"минут": "минуты", "часов": "часа", "дней": "дня", "месяцев": "месяца"}
 
 ENGLISH = Locale("en")
 
 
-def in_words(expression: str, language: str) -> str:
+def describe_cron(expression: str, language: str) -> str:
     """`*/30 * * * *` → Every 30 minutes. The expression itself where there are no words for it."""
     try:
-        return _in_words(expression, language)
+        return _describe_cron(expression, language)
     except (FormatError, ValueError, LookupError):
         return expression
 
 
 @lru_cache(maxsize=512)
-def _in_words(expression: str, language: str) -> str:
-    return Words(expression, language).get_description()
+def _describe_cron(expression: str, language: str) -> str:
+    return PlainDescriptor(expression, language).get_description()
 
 
-class Words(ExpressionDescriptor):
+class PlainDescriptor(ExpressionDescriptor):
     def __init__(self, expression: str, language: str) -> None:
         self.locale = Locale.parse(language)
         code = {"en": "en_US", "ru": "ru_RU"}[self.locale.language]
@@ -46,17 +46,17 @@ class Words(ExpressionDescriptor):
     def translate(self, message: str) -> str:
         if message == OR_ON:
             message = ONLY_ON
-        if self.locale.language != "en" and message in PLAINER:
-            return PLAINER[message]
+        if self.locale.language != "en" and message in PLAIN_PHRASES:
+            return PLAIN_PHRASES[message]
         return super().translate(message)
 
     def get_full_description(self) -> str:
         text = self.with_names(super().get_full_description())
-        return re.sub(rf"(\d+) ({'|'.join(FEW)})\b", self.in_number, text)
+        return re.sub(rf"(\d+) ({'|'.join(MAX_LISTED)})\b", self.in_number, text)
 
     def in_number(self, match: re.Match[str]) -> str:
         number, unit = match.groups()
-        return f"{number} {FEW[unit] if self.locale.plural_form(int(number)) == 'few' else unit}"
+        return f"{number} {MAX_LISTED[unit] if self.locale.plural_form(int(number)) == 'few' else unit}"
 
     def with_names(self, text: str) -> str:
         """The library takes names of days and months from the process's locale, which is English here."""

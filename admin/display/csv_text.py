@@ -9,19 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_text(columns: Sequence[str], pages: Iterable[Iterable[Iterable[object]]]) -> Iterator[str]:
+def csv_lines(columns: Sequence[str], pages: Iterable[Iterable[Iterable[object]]]) -> Iterator[str]:
     """The text of a file with these columns, page by page."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(columns)
     for rows in pages:
-        writer.writerows([cell(value) for value in row] for row in rows)
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
 
 
-def cell(value: object) -> object:
+def csv_cell(value: object) -> object:
     """As a spreadsheet shows it and never runs it."""
     if isinstance(value, dict | list | bool):
         value = json.dumps(value, ensure_ascii=False)

@@ -6,9 +6,9 @@ from flask_babel import get_translations, lazy_gettext
 from flask_babel import gettext as _
 from markupsafe import Markup
 
-from admin.display.numbers import bounded
+from admin.display.numbers import format_capped
 from engine.models import Run, State
-from engine.search.pagination import COUNTED_TO
+from engine.search.pagination import COUNT_LIMIT
 
 #: The words for what a run, an attempt, a consumer or a queue is doing; in the program they are names.
 STATES = {
@@ -52,31 +52,31 @@ def role_word(role: str) -> str:
 # --- counts ------------------------------------------------------------------------------------------------
 
 
-def counted(singular: str, many: str, num: int, **values: object) -> str:
+def ngettext_bounded(singular: str, many: str, num: int, **values: object) -> str:
     """The sentence for this many: `%(num)s` stands for the number, `%(name)s` for another value."""
-    return str(form(singular, many, num)) % {"num": bounded(num), **values}
+    return str(plural_form(singular, many, num)) % {"num": format_capped(num), **values}
 
 
-def counted_in_page(singular: str, many: str, num: int, **values: object) -> Markup:
+def ngettext_html(singular: str, many: str, num: int, **values: object) -> Markup:
     """`ngettext` of the templates: the sentence may hold markup, the values may not."""
-    return Markup(form(singular, many, num)) % {"num": bounded(num), **values}
+    return Markup(plural_form(singular, many, num)) % {"num": format_capped(num), **values}
 
 
-def form(singular: str, many: str, num: int) -> str:
+def plural_form(singular: str, many: str, num: int) -> str:
     """Untouched by the number; that of a count that goes no further is the one of its bound."""
-    return get_translations().ungettext(singular, many, min(num, COUNTED_TO))
+    return get_translations().ungettext(singular, many, min(num, COUNT_LIMIT))
 
 
 # --- runs ----------------------------------------------------------------------------------------------------
 
 
-def short(identifier: object) -> str:
+def short_id(identifier: object) -> str:
     """Enough of an id to recognise it."""
     text = str(identifier)
     return text if len(text) <= 8 else text[:8] + "…"
 
 
-def asker(run: Run) -> str:
+def requester_text(run: Run) -> str:
     kind, name = run.asked_by_kind, run.asked_by
     match kind:
         case "schedule":
@@ -88,54 +88,54 @@ def asker(run: Run) -> str:
         case "cli":
             return _("command line (%(name)s)", name=name) if name else _("command line")
         case "run":
-            return _("run %(id)s", id=short(name))
+            return _("run %(id)s", id=short_id(name))
         case "code":
             return _("code")
     return _("unknown")
 
 
-def as_call(run: Run) -> str:
+def call_text(run: Run) -> str:
     """name(1, key="value"), as Python would call it, with JSON values."""
-    values = [as_json(value) for value in run.args or []]
-    values += [f"{key}={as_json(value)}" for key, value in (run.kwargs or {}).items()]
+    values = [pretty_json(value) for value in run.args or []]
+    values += [f"{key}={pretty_json(value)}" for key, value in (run.kwargs or {}).items()]
     return f"{run.task}({', '.join(values)})"
 
 
-def as_json(value: object, indent: int | None = None) -> str:
+def pretty_json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
 
 
-def outcome(run: Run) -> str:
+def outcome_text(run: Run) -> str:
     """What came of a run, in a few words; empty where its state says it all."""
     match run.state:
         case State.FAILED | State.DEAD | State.RETRYING | State.SCHEDULED:
             return (run.error or "").strip().splitlines()[-1] if (run.error or "").strip() else ""
         case State.SUCCEEDED:
-            return told(run)
+            return result_text(run)
     return ""
 
 
-def told(run: Run) -> str:
+def result_text(run: Run) -> str:
     """The result of a task that is known, in its own words; of any other one, the JSON."""
     match run.task, run.result:
         case "close_abandoned_sessions", {"closed_count": 0}:
             return _("nothing to close")
         case "close_abandoned_sessions", {"closed_count": int(count)}:
-            return counted("closed %(num)s session", "closed %(num)s sessions", count)
+            return ngettext_bounded("closed %(num)s session", "closed %(num)s sessions", count)
         case "get_cleanup_statistics", {"total_closed": int(count), "period_hours": hours}:
-            return counted(
+            return ngettext_bounded(
                 "%(num)s session closed in %(hours)s h", "%(num)s sessions closed in %(hours)s h", count, hours=hours
             )
         case "cleanup_old_task_results", {"results": int(results), "runs": int(runs), "workers": int(workers)}:
-            return removed(results, runs, workers)
-    return "" if run.result is None else as_json(run.result)
+            return pruned_text(results, runs, workers)
+    return "" if run.result is None else pretty_json(run.result)
 
 
-def removed(results: int, runs: int, workers: int) -> str:
+def pruned_text(results: int, runs: int, workers: int) -> str:
     parts = [
-        results and counted("%(num)s result", "%(num)s results", results),
-        runs and counted("%(num)s run", "%(num)s runs", runs),
-        workers and counted("%(num)s worker", "%(num)s workers", workers),
+        results and ngettext_bounded("%(num)s result", "%(num)s results", results),
+        runs and ngettext_bounded("%(num)s run", "%(num)s runs", runs),
+        workers and ngettext_bounded("%(num)s worker", "%(num)s workers", workers),
     ]
     if not any(parts):
         return _("nothing to remove")

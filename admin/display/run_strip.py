@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 from admin.display.bars import bar_path
 from engine.models import Run, State, Tick
-from engine.monitor.schedule_history import RUNS_SHOWN, Past
+from engine.monitor.schedule_history import MAX_RUNS, ScheduleHistory
 from engine.queues.ticks import MISSED, PAUSED
 
 #: The field is so high, and so wide for each of its places; a bar stands in the middle of its place.
 HEIGHT, PLACE, BAR = 44, 5, 3
-LOWEST = 8
+MIN_HEIGHT = 8
 #: Durations differ by powers of ten: a bar grows with each, from the first one on; the highest is at least the second.
 SHORTEST, LEAST_HIGHEST = 1.0, 1000.0  # milliseconds
 
 
-class Mark(NamedTuple):
+class StripBar(NamedTuple):
     """One run, or a row of ticks that started none. `overlaps`: another run was going on when this one began."""
 
     path: str
@@ -38,32 +38,32 @@ class Strip(NamedTuple):
     """Oldest first, the newest at the right end of the field. `caps`: one path over all that overlap; may be empty."""
 
     width: int
-    marks: list[Mark]
+    marks: list[StripBar]
     caps: str
 
 
-def strip(past: Past, drifts: dict[str, float], overlapping: set[str], at: datetime) -> Strip:
+def build_strip(past: ScheduleHistory, drifts: dict[str, float], overlapping: set[str], at: datetime) -> Strip:
     """`drifts` and `overlapping` by the id of a run."""
-    entries = sequence(past)
-    places = max(len(entries), RUNS_SHOWN)
-    highest = max([LEAST_HIGHEST, *(duration_of(run, at) for run in past.runs)])
+    entries = merge_runs_and_ticks(past)
+    places = max(len(entries), MAX_RUNS)
+    highest = max([LEAST_HIGHEST, *(bar_duration(run, at) for run in past.runs)])
     marks, caps = [], ""
     for place, entry in enumerate(entries, places - len(entries)):
         left = place * PLACE + (PLACE - BAR) // 2
         if isinstance(entry, Run):
-            height = round(height_of(duration_of(entry, at), highest))
+            height = round(bar_height(bar_duration(entry, at), highest))
             path, overlaps = bar_path(left, HEIGHT, BAR, height), entry.id in overlapping
             caps += f"M{left} 1h{BAR}" if overlaps else ""
-            marks.append(Mark(path, entry.state, entry, None, None, 0, drifts.get(entry.id), overlaps))
+            marks.append(StripBar(path, entry.state, entry, None, None, 0, drifts.get(entry.id), overlaps))
         else:
             first, last, path = entry[0], entry[-1], bar_path(left, HEIGHT, BAR, HEIGHT)
-            marks.append(Mark(path, first.state, None, first.due_at, last.due_at, len(entry), None, False))
+            marks.append(StripBar(path, first.state, None, first.due_at, last.due_at, len(entry), None, False))
     return Strip(places * PLACE, marks, caps)
 
 
-def sequence(past: Past) -> list[Run | list[Tick]]:
+def merge_runs_and_ticks(past: ScheduleHistory) -> list[Run | list[Tick]]:
     """Runs by when they were asked for, and between them the ticks that started none, alike ones together."""
-    full = len(past.runs) == RUNS_SHOWN
+    full = len(past.runs) == MAX_RUNS
     since = past.runs[-1].enqueued_at if full else None
     in_order: list[tuple[datetime, Run | Tick]] = [(run.enqueued_at, run) for run in past.runs]
     in_order += [
@@ -83,12 +83,12 @@ def sequence(past: Past) -> list[Run | list[Tick]]:
     return entries
 
 
-def duration_of(run: Run, at: datetime) -> float:
+def bar_duration(run: Run, at: datetime) -> float:
     if run.ended_at is None and run.started_at:
         return (at - run.started_at).total_seconds() * 1000
     return run.run_ms or 0
 
 
-def height_of(ms: float, highest: float) -> float:
+def bar_height(ms: float, highest: float) -> float:
     share = log10(max(ms, SHORTEST) / SHORTEST) / log10(highest / SHORTEST)
-    return LOWEST + share * (HEIGHT - LOWEST)
+    return MIN_HEIGHT + share * (HEIGHT - MIN_HEIGHT)

@@ -12,33 +12,33 @@ from flask_babel import gettext as _
 
 import tasks
 from admin.display import run_strip
-from admin.display.cron_text import in_words
-from admin.display.labels import asker, state_word
-from admin.display.numbers import clock, duration
-from admin.problems import trouble_in_words
-from engine.exceptions import BrokerAway
-from engine.models import State, WorkerProcess
+from admin.display.cron_text import describe_cron
+from admin.display.labels import requester_text, state_word
+from admin.display.numbers import format_duration, short_timestamp
+from admin.problems import outage_text
+from engine.exceptions import BrokerUnavailable
+from engine.models import Consumer, State
 from engine.monitor import consumers, registered_tasks, schedule_history
-from engine.monitor.registered_tasks import TaskFacts
-from engine.monitor.schedule_history import Past
-from engine.monitor.status import SCHEDULE_LATE
+from engine.monitor.registered_tasks import TaskInfo
+from engine.monitor.schedule_history import ScheduleHistory
+from engine.monitor.status import SCHEDULE_LATE_AFTER
 from engine.queues import ticks
 from engine.queues.ticks import LATE, MISSED
 
-NEXT = 5
+NEXT_SHOWN = 5
 
 Pauses = Mapping[str, ticks.Info]
 
 
 @dataclass
-class Row:
+class ScheduleRow:
     """One schedule. `expression` is None where the code decides in its own way when it is due."""
 
-    task: TaskFacts
+    task: TaskInfo
     words: str | None
     next: list[datetime]
     pause: ticks.Info | None
-    past: Past
+    past: ScheduleHistory
     seen_at: datetime | None  # when a scheduler last looked at this queue's clock
     watched: bool
     strip: run_strip.Strip
@@ -47,12 +47,12 @@ class Row:
 
     def holds(self, at: datetime) -> bool:
         """Whether the pause will hold this tick back."""
-        return self.pause is not None and ticks.holds(self.pause, at)
+        return self.pause is not None and ticks.is_active(self.pause, at)
 
     @property
     def goes_on_at(self) -> datetime | None:
         """The first tick after the pause's own end."""
-        return first_after(self.task.name, self.pause) if self.pause else None
+        return first_tick_after(self.task.name, self.pause) if self.pause else None
 
     @property
     def missed(self) -> int:
@@ -76,48 +76,50 @@ class Row:
         return median(self.drifts) if self.drifts else None
 
 
-def scheduled() -> list[TaskFacts]:
+def scheduled_tasks() -> list[TaskInfo]:
     """The tasks that the clock starts, by name."""
     return sorted(
-        (fact for fact in registered_tasks.registered(tasks.queues) if fact.periodic), key=lambda fact: fact.name
+        (fact for fact in registered_tasks.list_tasks(tasks.queues) if fact.periodic), key=lambda fact: fact.name
     )
 
 
-def pauses_of(facts: Sequence[TaskFacts]) -> tuple[dict[str, Pauses], str | None]:
+def load_pauses(facts: Sequence[TaskInfo]) -> tuple[dict[str, Pauses], str | None]:
     """By queue; and what is wrong with the broker, which then cannot tell of any."""
     try:
         return {queue: tasks.queues[queue].pauses() for queue in {fact.queue for fact in facts}}, None
-    except BrokerAway as error:
-        return {}, trouble_in_words(error)
+    except BrokerUnavailable as error:
+        return {}, outage_text(error)
 
 
-def rows_of(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime) -> list[Row]:
-    workers = consumers.workers()
-    pasts = schedule_history.pasts([fact.name for fact in facts])
-    return [row_of(fact, pasts[fact.name], workers, pauses.get(fact.queue, {}), at) for fact in facts]
+def schedule_rows(facts: Sequence[TaskInfo], pauses: Mapping[str, Pauses], at: datetime) -> list[ScheduleRow]:
+    workers = consumers.list_consumers()
+    pasts = schedule_history.load_histories([fact.name for fact in facts])
+    return [schedule_row(fact, pasts[fact.name], workers, pauses.get(fact.queue, {}), at) for fact in facts]
 
 
-def row_of(task: TaskFacts, past: Past, workers: list[WorkerProcess], pauses: Pauses, at: datetime) -> Row:
-    drifts, overlapping = schedule_history.drifts(past), schedule_history.overlapping(past, at)
+def schedule_row(
+    task: TaskInfo, past: ScheduleHistory, workers: list[Consumer], pauses: Pauses, at: datetime
+) -> ScheduleRow:
+    drifts, overlapping = schedule_history.start_delays(past), schedule_history.overlapping_runs(past, at)
     seen = max(
         (worker.scheduler_at for worker in workers if worker.queue == task.queue and worker.scheduler_at), default=None
     )
-    return Row(
+    return ScheduleRow(
         task=task,
-        words=task.schedule and in_words(task.schedule, str(get_locale() or "en")),
+        words=task.schedule and describe_cron(task.schedule, str(get_locale() or "en")),
         next=next_ticks(task.name, at),
-        pause=ticks.paused(pauses, task.name, at),
+        pause=ticks.find_pause(pauses, task.name, at),
         past=past,
         seen_at=seen,
-        watched=seen is not None and at - seen <= SCHEDULE_LATE,
-        strip=run_strip.strip(past, drifts, overlapping, at),
+        watched=seen is not None and at - seen <= SCHEDULE_LATE_AFTER,
+        strip=run_strip.build_strip(past, drifts, overlapping, at),
         drifts=list(drifts.values()),
         overlapping=[run.id for run in past.runs if run.id in overlapping],
     )
 
 
-def next_ticks(task: str, after: datetime, count: int = NEXT) -> list[datetime]:
-    schedule = registered_tasks.find(tasks.queues, task)[1].schedule
+def next_ticks(task: str, after: datetime, count: int = NEXT_SHOWN) -> list[datetime]:
+    schedule = registered_tasks.find_task(tasks.queues, task)[1].schedule
     due: list[datetime] = []
     while hasattr(schedule, "next") and len(due) < count:
         if (after := schedule.next(after)) is None:
@@ -126,7 +128,7 @@ def next_ticks(task: str, after: datetime, count: int = NEXT) -> list[datetime]:
     return due
 
 
-def first_after(task: str, pause: ticks.Info) -> datetime | None:
+def first_tick_after(task: str, pause: ticks.Info) -> datetime | None:
     """The first tick once the pause has ended by itself."""
     if not pause["until"]:
         return None
@@ -137,37 +139,37 @@ def first_after(task: str, pause: ticks.Info) -> datetime | None:
 # --- what comes next -----------------------------------------------------------------------------------------
 
 
-class Coming(NamedTuple):
+class UpcomingTick(NamedTuple):
     """The next tick of a schedule that will start a run."""
 
     at: datetime
     task: str
 
 
-class Agenda(NamedTuple):
+class UpcomingTicks(NamedTuple):
     """The schedules that start something, the soonest first; and how many more of them there are, and are held back."""
 
-    coming: list[Coming]
+    coming: list[UpcomingTick]
     more: int
     held: int
 
 
-def agenda(facts: Sequence[TaskFacts], pauses: Mapping[str, Pauses], at: datetime, limit: int) -> Agenda:
+def upcoming_ticks(facts: Sequence[TaskInfo], pauses: Mapping[str, Pauses], at: datetime, limit: int) -> UpcomingTicks:
     held_count, coming = 0, []
     for fact in facts:
-        pause = ticks.paused(pauses.get(fact.queue, {}), fact.name, at)
-        due = first_after(fact.name, pause) if pause else next(iter(next_ticks(fact.name, at, 1)), None)
+        pause = ticks.find_pause(pauses.get(fact.queue, {}), fact.name, at)
+        due = first_tick_after(fact.name, pause) if pause else next(iter(next_ticks(fact.name, at, 1)), None)
         held_count += bool(pause and not due)
         if due:
-            coming.append(Coming(due, fact.name))
+            coming.append(UpcomingTick(due, fact.name))
     coming.sort()
-    return Agenda(coming[:limit], len(coming[limit:]), held_count)
+    return UpcomingTicks(coming[:limit], len(coming[limit:]), held_count)
 
 
 # --- words ---------------------------------------------------------------------------------------------------
 
 
-def tick_state(state: str, tab: bool = False) -> str:
+def tick_label(state: str, tab: bool = False) -> str:
     """What came of a tick, or of all that a tab holds."""
     words = {
         "all": _("All"),
@@ -180,39 +182,39 @@ def tick_state(state: str, tab: bool = False) -> str:
     return tabs.get(state, words[state]) if tab else words[state]
 
 
-def minute(at: datetime) -> str:
-    """A tick: as `clock`, without the seconds that it never has."""
-    return re.sub(r"^(\d\d:\d\d):\d\d$", r"\1", clock(at))
+def format_minute(at: datetime) -> str:
+    """A tick: as `short_timestamp`, without the seconds that it never has."""
+    return re.sub(r"^(\d\d:\d\d):\d\d$", r"\1", short_timestamp(at))
 
 
-def minute_utc(at: datetime) -> str:
+def format_minute_utc(at: datetime) -> str:
     """As HTML and ISO 8601 write it."""
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
 
 
-def mark_words(bar: run_strip.Mark, whole: bool = True) -> str:
+def bar_label(bar: run_strip.StripBar, whole: bool = True) -> str:
     """A bar of the strip in words; where there are hundreds of them, without those that say that all is well."""
     if bar.run is None:
-        return told_ticks(bar)
+        return tick_counts(bar)
     run = bar.run
     parts = [state_word(run.state)] if whole or run.state != State.SUCCEEDED else []
-    parts.append(clock(run.enqueued_at) if whole else minute(run.enqueued_at))
+    parts.append(short_timestamp(run.enqueued_at) if whole else format_minute(run.enqueued_at))
     if run.run_ms is not None:
-        parts.append(_("ran %(time)s", time=duration(run.run_ms)) if whole else duration(run.run_ms))
+        parts.append(_("ran %(time)s", time=format_duration(run.run_ms)) if whole else format_duration(run.run_ms))
     if bar.drift_ms is not None:
-        late = duration(bar.drift_ms)
+        late = format_duration(bar.drift_ms)
         parts.append(_("started %(time)s after its tick", time=late) if whole else f"+{late}")
     if bar.overlaps and whole:
         parts.append(_("while another one ran"))
     if run.asked_by_kind != "schedule" and whole:
-        parts.append(_("asked by %(who)s", who=asker(run)))
+        parts.append(_("asked by %(who)s", who=requester_text(run)))
     return " · ".join(parts)
 
 
-def told_ticks(bar: run_strip.Mark) -> str:
+def tick_counts(bar: run_strip.StripBar) -> str:
     assert bar.due and bar.last
-    first, last = minute(bar.due), minute(bar.last)
+    first, last = format_minute(bar.due), format_minute(bar.last)
     if bar.ticks == 1:
-        return " · ".join([tick_state(bar.state), first])
+        return " · ".join([tick_label(bar.state), first])
     count = ngettext("%(num)s tick", "%(num)s ticks", bar.ticks)
-    return " · ".join([tick_state(bar.state), count, f"{first} – {last}"])
+    return " · ".join([tick_label(bar.state), count, f"{first} – {last}"])

@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from admin.display.bars import BarRow, bar_path, share_of
-from engine.history.run_counts import RETRIED, Slot
-from engine.history.task_stats import DAYS, STEP, Week, failed
+from admin.display.bars import BarRow, bar_path, bar_share
+from engine.history.run_counts import RETRIED, Bucket
+from engine.history.task_stats import DAYS, STEP, TaskWeek, count_failed
 
 BARS = DAYS * 86_400 // STEP
 ROW = BarRow(BARS, gap=0.24)
@@ -26,14 +26,14 @@ class Bar(NamedTuple):
     filling: bool
 
 
-def bars(week: Week, at: datetime) -> list[Bar]:
+def week_bars(week: TaskWeek, at: datetime) -> list[Bar]:
     """Oldest first, up to now; there is room for those of today that are still to come."""
-    highest = max((ended_in(slot) for slot in week.slots), default=0)
-    return [bar(place, slot, highest, at) for place, slot in enumerate(week.slots)]
+    highest = max((bucket_title(slot) for slot in week.slots), default=0)
+    return [week_bar(place, slot, highest, at) for place, slot in enumerate(week.slots)]
 
 
-def bar(place: int, slot: Slot, highest: int, at: datetime) -> Bar:
-    ended, failures = ended_in(slot), failed(slot.counts)
+def week_bar(place: int, slot: Bucket, highest: int, at: datetime) -> Bar:
+    ended, failures = bucket_title(slot), count_failed(slot.counts)
     end = slot.start + timedelta(seconds=STEP)
     return Bar(
         start=slot.start,
@@ -42,13 +42,13 @@ def bar(place: int, slot: Slot, highest: int, at: datetime) -> Bar:
         width=ROW.width,
         ended=ended,
         failed=failures,
-        height=share_of(ended, highest),
-        failed_height=share_of(failures, highest),
+        height=bar_share(ended, highest),
+        failed_height=bar_share(failures, highest),
         filling=end > at,
     )
 
 
-def ended_in(slot: Slot) -> int:
+def bucket_title(slot: Bucket) -> int:
     return sum(count for state, count in slot.counts.items() if state != RETRIED)
 
 
@@ -59,11 +59,11 @@ class Sparkline(NamedTuple):
     failed: str
 
 
-def sparkline(bars: list[Bar]) -> Sparkline:
-    return Sparkline(path([bar.height for bar in bars]), path([bar.failed_height for bar in bars]))
+def build_sparkline(bars: list[Bar]) -> Sparkline:
+    return Sparkline(area_path([bar.height for bar in bars]), area_path([bar.failed_height for bar in bars]))
 
 
-def path(heights: list[float]) -> str:
+def area_path(heights: list[float]) -> str:
     """Return one path over all bars, whose heights are shares."""
     return "".join(
         bar_path(place + ROW.gap / 2, HEIGHT, 1 - ROW.gap, HEIGHT * height) + "z"

@@ -5,27 +5,27 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import tasks
-from admin.display.sparkline import Bar, Sparkline, bars, sparkline
-from admin.problems import trouble_in_words
-from engine.exceptions import BrokerAway
+from admin.display.sparkline import Bar, Sparkline, build_sparkline, week_bars
+from admin.problems import outage_text
+from engine.exceptions import BrokerUnavailable
 from engine.history import run_counts, task_stats
 from engine.history.run_counts import Percentiles
-from engine.history.task_stats import Week
-from engine.monitor.registered_tasks import TaskFacts
+from engine.history.task_stats import TaskWeek
+from engine.monitor.registered_tasks import TaskInfo
 
 
 @dataclass
-class Row:
+class TaskRow:
     """`pause`: who, when and why, where the task itself is paused."""
 
-    task: TaskFacts
-    week: Week
+    task: TaskInfo
+    week: TaskWeek
     pause: Mapping[str, object] | None
     bars: list[Bar]
 
     @property
     def sparkline(self) -> Sparkline:
-        return sparkline(self.bars)
+        return build_sparkline(self.bars)
 
     @property
     def waited(self) -> Percentiles | None:
@@ -36,15 +36,15 @@ class Row:
         return run_counts.percentiles(self.week.ran)
 
 
-def rows_of(facts: list[TaskFacts], at: datetime) -> tuple[list[Row], str | None]:
+def task_rows(facts: list[TaskInfo], at: datetime) -> tuple[list[TaskRow], str | None]:
     """And what is wrong with the broker, which then cannot tell of pauses."""
-    weeks = task_stats.weeks([fact.name for fact in facts], at)
+    weeks = task_stats.load_task_weeks([fact.name for fact in facts], at)
     pauses, error_text = {}, None
     try:
         pauses = {queue: tasks.queues[queue].pauses() for queue in {fact.queue for fact in facts}}
-    except BrokerAway as error:
-        error_text = trouble_in_words(error)
+    except BrokerUnavailable as error:
+        error_text = outage_text(error)
     return [
-        Row(fact, weeks[fact.name], pauses.get(fact.queue, {}).get(fact.name), bars(weeks[fact.name], at))
+        TaskRow(fact, weeks[fact.name], pauses.get(fact.queue, {}).get(fact.name), week_bars(weeks[fact.name], at))
         for fact in facts
     ], error_text

@@ -6,9 +6,9 @@ from datetime import datetime
 from flask_babel import gettext as _
 from flask_babel import ngettext
 
-from admin.display.labels import asker
-from admin.display.numbers import duration, number
-from admin.display.truncate import cut
+from admin.display.labels import requester_text
+from admin.display.numbers import format_duration, format_number
+from admin.display.truncate import truncate
 from engine.models import Attempt, Run, State
 
 #: Of a run that was tried very often, the first and the last attempts are told.
@@ -33,7 +33,7 @@ class Step:
     due: datetime | None = None
 
 
-def story(run: Run, attempts: list[Attempt]) -> list[Step]:
+def build_timeline(run: Run, attempts: list[Attempt]) -> list[Step]:
     steps = [enqueued_step(run)]
     for index, attempt in enumerate(attempts):
         if FIRST <= index < len(attempts) - LAST:
@@ -53,20 +53,20 @@ def enqueued_step(run: Run) -> Step:
     if run.priority is None:
         text = _("Queued on %(queue)s", queue=run.queue)
     else:
-        text = _("Queued on %(queue)s, priority %(priority)s", queue=run.queue, priority=number(run.priority))
-    details = [_("asked by %(who)s", who=asker(run))]
-    return Step("waiting", text, at=run.enqueued_at, details=details, lasted=waited(run.wait_ms))
+        text = _("Queued on %(queue)s, priority %(priority)s", queue=run.queue, priority=format_number(run.priority))
+    details = [_("asked by %(who)s", who=requester_text(run))]
+    return Step("waiting", text, at=run.enqueued_at, details=details, lasted=waited_text(run.wait_ms))
 
 
 def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
     state = State.FAILED if attempt.state == State.RETRYING else attempt.state
     step = Step(
         "dead" if state == "died" else "waiting" if state in ("returned", "put_off") else state,
-        how_it_ended(attempt),
+        attempt_text(attempt),
         at=attempt.started_at,
         details=[*other_code(run, attempt), *waited_in_queue(before, attempt)],
         worker=attempt.worker,
-        lasted=ran(attempt.run_ms),
+        lasted=ran_text(attempt.run_ms),
         since=attempt.started_at if state == State.RUNNING else None,
     )
     if state not in ("died", "returned"):
@@ -86,17 +86,17 @@ def waited_in_queue(before: Attempt | None, attempt: Attempt) -> list[str]:
     if not (before and before.next_at and attempt.started_at):
         return []
     ms = (attempt.started_at - before.next_at).total_seconds() * 1000
-    return [_("after waiting %(time)s in its queue", time=duration(ms))] if ms >= WORTH_A_WORD else []
+    return [_("after waiting %(time)s in its queue", time=format_duration(ms))] if ms >= WORTH_A_WORD else []
 
 
 def pause_before_next(attempt: Attempt) -> list[str]:
     if not (attempt.next_at and attempt.ended_at):
         return []
     ms = (attempt.next_at - attempt.ended_at).total_seconds() * 1000
-    return [_("next attempt after %(time)s", time=duration(max(ms, 0)))]
+    return [_("next attempt after %(time)s", time=format_duration(max(ms, 0)))]
 
 
-def how_it_ended(attempt: Attempt) -> str:
+def attempt_text(attempt: Attempt) -> str:
     values = {"number": attempt.attempt}
     match attempt.state:
         case State.RUNNING:
@@ -121,9 +121,9 @@ def how_it_ended(attempt: Attempt) -> str:
 
 
 def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
-    step = Step("waiting", _("Back in its queue"), at=attempt.ended_at, error=first_line(attempt.error))
+    step = Step("waiting", _("Back in its queue"), at=attempt.ended_at, error=first_error_line(attempt.error))
     if attempt.ended_at and following and following.started_at:
-        step.lasted = waited((following.started_at - attempt.ended_at).total_seconds() * 1000)
+        step.lasted = waited_text((following.started_at - attempt.ended_at).total_seconds() * 1000)
     return step
 
 
@@ -145,15 +145,15 @@ def next_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
         case State.CANCELLED | State.EXPIRED | State.DEAD:
             return [add_error(Step(run.state, final_label(run), at=run.ended_at), run.error)]
         case State.SUCCEEDED | State.FAILED if not attempts:
-            return [Step(run.state, final_label(run), at=run.ended_at, lasted=ran(run.run_ms))]
+            return [Step(run.state, final_label(run), at=run.ended_at, lasted=ran_text(run.run_ms))]
     return []
 
 
 def add_error(step: Step, error: str | None) -> Step:
     """Why it ended so. That somebody has cancelled it is no error."""
     if step.state != State.CANCELLED:
-        step.error = first_line(error)
-    elif line := first_line(error):
+        step.error = first_error_line(error)
+    elif line := first_error_line(error):
         step.details.append(line)
     return step
 
@@ -172,18 +172,18 @@ def final_label(run: Run) -> str:
     return _("Failed")
 
 
-def waited(ms: float | None) -> str | None:
-    return None if ms is None else _("waited %(time)s", time=duration(ms))
+def waited_text(ms: float | None) -> str | None:
+    return None if ms is None else _("waited %(time)s", time=format_duration(ms))
 
 
-def ran(ms: float | None) -> str | None:
-    return None if ms is None else _("ran %(time)s", time=duration(ms))
+def ran_text(ms: float | None) -> str | None:
+    return None if ms is None else _("ran %(time)s", time=format_duration(ms))
 
 
-def first_line(error: str | None) -> str | None:
-    return cut((error or "").strip().partition("\n")[0], LONGEST_ERROR).shown or None
+def first_error_line(error: str | None) -> str | None:
+    return truncate((error or "").strip().partition("\n")[0], LONGEST_ERROR).shown or None
 
 
-def kind_of(error: str | None) -> str:
+def error_kind(error: str | None) -> str:
     """The exception's name, as `error` begins with it."""
-    return (first_line(error) or _("An error")).partition(":")[0]
+    return (first_error_line(error) or _("An error")).partition(":")[0]

@@ -8,8 +8,8 @@ from typing import cast
 from peewee import fn
 
 from config import settings
-from engine.models import Attempt, Run, State, WorkerProcess
-from engine.monitor.registered_tasks import TaskFacts
+from engine.models import Attempt, Consumer, Run, State
+from engine.monitor.registered_tasks import TaskInfo
 from engine.queues.queue import Queue
 
 #: The right column of the table of states.
@@ -25,14 +25,14 @@ STATES: dict[str, str] = {
     State.EXPIRED: "REVOKED",
 }
 
-MOST_CHILDREN = 1000
+MAX_CHILDREN = 1000
 
 
 def full_name(task: str) -> str:
     return f"tasks.{task}"
 
 
-def states_named(name: str) -> frozenset[str]:
+def states_for(name: str) -> frozenset[str]:
     """Ours that Flower calls so; none where it has no such state."""
     return frozenset(state for state, flowers in STATES.items() if flowers == name)
 
@@ -40,30 +40,33 @@ def states_named(name: str) -> frozenset[str]:
 # --- tasks ---------------------------------------------------------------------------------------------------
 
 
-def tasks_of(runs: Sequence[Run]) -> dict[str, dict[str, object]]:
+def serialize_tasks(runs: Sequence[Run]) -> dict[str, dict[str, object]]:
     """By id, in their order. A run that no worker has had has no `worker`. Three statements, however many they are."""
     ids = [run.id for run in runs]
-    children = children_of(ids)
+    children = load_children(ids)
     failed = [run.id for run in runs if STATES[run.state] == "FAILURE"]
-    tracebacks, retried = tracebacks_of(failed), retried_at([run.id for run in runs if run.attempts > 1])
-    return {run.id: task_of(run, tracebacks.get(run.id), retried.get(run.id), children.get(run.id, [])) for run in runs}
+    tracebacks, retried = load_tracebacks(failed), load_retry_times([run.id for run in runs if run.attempts > 1])
+    return {
+        run.id: serialize_task(run, tracebacks.get(run.id), retried.get(run.id), children.get(run.id, []))
+        for run in runs
+    }
 
 
-def task_of(run: Run, traceback: str | None, retried: datetime | None, children: list[str]) -> dict[str, object]:
+def serialize_task(run: Run, traceback: str | None, retried: datetime | None, children: list[str]) -> dict[str, object]:
     state = STATES[run.state]
-    ended = seconds(run.ended_at)
+    ended = to_seconds(run.ended_at)
     succeeded, failed, revoked = (ended if state == name else None for name in ("SUCCESS", "FAILURE", "REVOKED"))
     fields = {
         "uuid": run.id,
         "name": full_name(run.task),
         "state": state,
-        "received": None if state == "PENDING" else seconds(run.enqueued_at),
-        "sent": seconds(run.enqueued_at),
-        "started": seconds(run.started_at),
+        "received": None if state == "PENDING" else to_seconds(run.enqueued_at),
+        "sent": to_seconds(run.enqueued_at),
+        "started": to_seconds(run.started_at),
         "rejected": None,
         "succeeded": succeeded,
         "failed": failed,
-        "retried": seconds(retried),
+        "retried": to_seconds(retried),
         "revoked": revoked,
         "args": repr(tuple(run.args or ())),
         "kwargs": repr(run.kwargs or {}),
@@ -71,8 +74,8 @@ def task_of(run: Run, traceback: str | None, retried: datetime | None, children:
         "expires": None,
         "retries": max(run.attempts - 1, 0),
         "result": repr(run.result) if succeeded else None,
-        "exception": exception_of(run.error) if state in ("FAILURE", "RETRY") else None,
-        "timestamp": seconds(run.ended_at or retried or run.started_at or run.enqueued_at),
+        "exception": exception_text(run.error) if state in ("FAILURE", "RETRY") else None,
+        "timestamp": to_seconds(run.ended_at or retried or run.started_at or run.enqueued_at),
         "runtime": run.run_ms / 1000 if succeeded and run.run_ms is not None else None,
         "traceback": traceback,
         "exchange": "",
@@ -85,35 +88,35 @@ def task_of(run: Run, traceback: str | None, retried: datetime | None, children:
         "parent_id": run.parent_id,
         "children": children,
     }
-    return fields | ({"worker": worker_of(run)} if run.worker else {})
+    return fields | ({"worker": worker_of_run(run)} if run.worker else {})
 
 
-def seconds(at: datetime | None) -> float | None:
+def to_seconds(at: datetime | None) -> float | None:
     return at.timestamp() if at else None
 
 
-def exception_of(error: str | None) -> str | None:
+def exception_text(error: str | None) -> str | None:
     """`ValueError: no` → `ValueError('no')`."""
     match = re.fullmatch(r"([\w.]+): (.*)", error or "", re.DOTALL)
     return f"{match[1]}({match[2]!r})" if match else error
 
 
-def worker_of(run: Run) -> str:
+def worker_of_run(run: Run) -> str:
     """`Worker-1 on host:pid:random` → `light@host:pid`."""
     host, pid, *_ = [*(run.worker or "").rpartition(" on ")[2].split(":"), ""]
     return f"{run.queue}@{host}:{pid}"
 
 
-def children_of(ids: list[str]) -> dict[str, list[str]]:
+def load_children(ids: list[str]) -> dict[str, list[str]]:
     children: dict[str, list[str]] = {}
-    runs = Run.select(Run.id, Run.parent_id).where(Run.parent_id.in_(ids)).limit(MOST_CHILDREN)
+    runs = Run.select(Run.id, Run.parent_id).where(Run.parent_id.in_(ids)).limit(MAX_CHILDREN)
     rows = cast(Iterable[tuple[str, str]], runs.order_by(Run.enqueued_at).tuples())
     for run_id, parent_id in rows:
         children.setdefault(parent_id, []).append(run_id)
     return children
 
 
-def tracebacks_of(ids: list[str]) -> dict[str, str]:
+def load_tracebacks(ids: list[str]) -> dict[str, str]:
     """Of the last attempt that has one."""
     attempts = Attempt.select(Attempt.run_id, Attempt.traceback).where(
         Attempt.run_id.in_(ids) & Attempt.traceback.is_null(False)
@@ -121,7 +124,7 @@ def tracebacks_of(ids: list[str]) -> dict[str, str]:
     return dict(cast(Iterable[tuple[str, str]], attempts.order_by(Attempt.run_id, Attempt.number).tuples()))
 
 
-def retried_at(ids: list[str]) -> dict[str, datetime]:
+def load_retry_times(ids: list[str]) -> dict[str, datetime]:
     again = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False) & Attempt.run_id.in_(ids)
     last: object = fn.MAX(Attempt.ended_at)
     attempts = Attempt.select(Attempt.run_id, last).where(again).group_by(Attempt.run_id)
@@ -132,7 +135,7 @@ def retried_at(ids: list[str]) -> dict[str, datetime]:
 # --- workers -------------------------------------------------------------------------------------------------
 
 
-def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts]) -> dict[str, object]:
+def serialize_worker(consumer: Consumer, queue: Queue, facts: Iterable[TaskInfo]) -> dict[str, object]:
     """What Flower finds out by Celery's `inspect`. Figures that only Celery's own machinery has are left out."""
     return {
         "stats": {
@@ -148,7 +151,7 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
                 "put-guarded-by-semaphore": False,
                 "timeouts": [settings.soft_time_limit, settings.time_limit],
             },
-            "broker": broker_of(queue),
+            "broker": broker_url(queue),
             "prefetch_count": consumer.worker_count,
             "rusage": {"maxrss": consumer.rss_bytes // 1024},
         },
@@ -162,11 +165,11 @@ def worker_told(consumer: WorkerProcess, queue: Queue, facts: Iterable[TaskFacts
             "task_time_limit": settings.time_limit,
             "timezone": "UTC",
         },
-        "active_queues": [queue_told(consumer.queue)],
+        "active_queues": [serialize_queue(consumer.queue)],
     }
 
 
-def broker_of(queue: Queue) -> dict[str, object]:
+def broker_url(queue: Queue) -> dict[str, object]:
     """Where the broker is, without its password."""
     address = queue.storage.address()
     return {
@@ -179,7 +182,7 @@ def broker_of(queue: Queue) -> dict[str, object]:
     }
 
 
-def queue_told(name: str) -> dict[str, object]:
+def serialize_queue(name: str) -> dict[str, object]:
     exchange = {
         "name": name, "type": "direct", "arguments": None, "durable": True, "passive": False, "auto_delete": False,
         "delivery_mode": None, "no_declare": False,

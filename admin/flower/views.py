@@ -11,28 +11,28 @@ from flask_babel import gettext as _
 
 import tasks
 from admin.api.blueprint import blueprint
-from admin.api.cleanup import LONGEST_WAIT_SECONDS, waiting
-from admin.api.routes import in_json
-from admin.auth.access import needs
-from admin.flower.serializers import STATES, exception_of, full_name, states_named, tasks_of, worker_told
-from admin.operations.arguments import read_number
-from admin.problems import BadInput
+from admin.api.cleanup import MAX_WAIT_SECONDS, waiting_requests
+from admin.api.routes import json_response
+from admin.auth.access import requires_role
+from admin.flower.serializers import STATES, exception_text, full_name, serialize_tasks, serialize_worker, states_for
+from admin.operations.arguments import parse_number
+from admin.problems import InvalidInput
 from engine.broker.messages import short_task_name
-from engine.database import release
-from engine.exceptions import BrokerAway
-from engine.history.writer import write_down_now
-from engine.models import ENDED, Run, WorkerProcess, now
+from engine.database import release_connection
+from engine.exceptions import BrokerUnavailable
+from engine.history.writer import flush_events_now
+from engine.models import ENDED, Consumer, Run, now
 from engine.monitor import celery_inspect, consumers, registered_tasks
-from engine.monitor.consumers import LEASE
+from engine.monitor.consumers import LEASE_TIME
 from engine.queues.queue import Queue
 from engine.search import filters
-from engine.search.query_plan import Lookup, Window
-from engine.search.run_search import find
+from engine.search.query_plan import RunQuery, TimeRange
+from engine.search.run_search import search_runs
 
 #: Flower keeps so many tasks in its memory; so many of the newest are sorted here, and given at once.
 MOST, USUAL = 10_000, 1_000
 #: One worker is told with so many runs that are due later, and the number of those left out.
-MOST_SCHEDULED = 1_000
+MAX_SCHEDULED = 1_000
 
 SORTED_BY = {"name": "task", "state": "state", "received": "enqueued_at", "started": "started_at"}
 MINUTE = "%Y-%m-%d %H:%M"
@@ -42,94 +42,96 @@ MINUTE = "%Y-%m-%d %H:%M"
 
 
 @blueprint.get("/api/tasks")
-@needs("viewer")
+@requires_role("viewer")
 def flower_tasks() -> Response:
     if request.args.get("search"):
-        raise BadInput("search", _("the search of /api/v1/admin/runs is to be used: q"))
-    limit, offset = whole("limit", USUAL), whole("offset", 0)
+        raise InvalidInput("search", _("the search of /api/v1/admin/runs is to be used: q"))
+    limit, offset = whole_number("limit", USUAL), whole_number("offset", 0)
     size, order = min(limit + offset, MOST), request.args.get("sort_by") or ""
-    runs = newest(requested_runs(), MOST if order else size)
-    rows = in_order(runs, order, size) if order else runs
-    return in_json(tasks_of(rows[offset:size]))
+    runs = newest_runs(requested_runs(), MOST if order else size)
+    rows = sort_tasks(runs, order, size) if order else runs
+    return json_response(serialize_tasks(rows[offset:size]))
 
 
-def requested_runs() -> Lookup:
+def requested_runs() -> RunQuery:
     args = {name: request.args.get(name, "") for name in ("state", "taskname", "workername")}
     filled = {name: value for name, value in args.items() if value not in ("", "All")}
     worker = filled.get("workername", "").partition("@")[2]
-    return Lookup(
-        states=states_named(filled["state"]) if "state" in filled else None,
+    return RunQuery(
+        states=states_for(filled["state"]) if "state" in filled else None,
         tasks=frozenset({short_task_name(filled["taskname"])}) if "taskname" in filled else None,
         queues=frozenset({filled["workername"].partition("@")[0]}) if "workername" in filled else None,
-        asked=Window(minute("received_start"), minute("received_end")),
-        looks=(filters.holds(Run.worker, [f" on {worker}:"]),) if "workername" in filled else (),
+        asked=TimeRange(minute_of("received_start"), minute_of("received_end")),
+        looks=(filters.contains(Run.worker, [f" on {worker}:"]),) if "workername" in filled else (),
     )
 
 
-def newest(query: Lookup, size: int) -> list[Run]:
+def newest_runs(query: RunQuery, size: int) -> list[Run]:
     """However many rows must be looked at for them."""
     rows: list[Run] = []
     before: str | None = ""
     while before is not None and len(rows) < size:
-        page = find(query, min(size - len(rows), USUAL), before)
+        page = search_runs(query, min(size - len(rows), USUAL), before)
         rows, before = rows + page.rows, page.older
     return rows
 
 
-def in_order(runs: list[Run], order: str, size: int) -> list[Run]:
+def sort_tasks(runs: list[Run], order: str, size: int) -> list[Run]:
     field = SORTED_BY.get(order.lstrip("-"))
     if field is None:
-        raise BadInput("sort_by", _("one of %(allowed)s is allowed", allowed=", ".join(SORTED_BY)))
+        raise InvalidInput("sort_by", _("one of %(allowed)s is allowed", allowed=", ".join(SORTED_BY)))
     missing = datetime.min.replace(tzinfo=UTC)
     return sorted(runs, key=lambda run: getattr(run, field) or missing, reverse=order.startswith("-"))[:size]
 
 
-def whole(name: str, default: int) -> int:
+def whole_number(name: str, default: int) -> int:
     """Negative ones are 0, as with Flower."""
     text = request.args.get(name) or str(default)
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise BadInput(name, _("a whole number is needed"))
+        raise InvalidInput(name, _("a whole number is needed"))
     return max(int(text), 0)
 
 
-def minute(name: str) -> datetime | None:
+def minute_of(name: str) -> datetime | None:
     text = request.args.get(name)
-    return time_of(name, text, MINUTE) if text else None
+    return parse_time(name, text, MINUTE) if text else None
 
 
-def time_of(name: str, text: object, form: str) -> datetime:
+def parse_time(name: str, text: object, form: str) -> datetime:
     try:
         return datetime.strptime(str(text), form).replace(tzinfo=UTC)
     except ValueError as error:
-        raise BadInput(name, _("a time such as %(example)s is needed", example=now().strftime(form))) from error
+        raise InvalidInput(name, _("a time such as %(example)s is needed", example=now().strftime(form))) from error
 
 
 @blueprint.get("/api/task/info/<run_id>")
-@needs("viewer")
+@requires_role("viewer")
 def flower_info(run_id: str) -> Response:
-    serialized = tasks_of([get_run_or_404(run_id)])[run_id]
-    return in_json({"worker": None, **serialized})
+    serialized = serialize_tasks([get_run_or_404(run_id)])[run_id]
+    return json_response({"worker": None, **serialized})
 
 
 @blueprint.get("/api/task/types")
-@needs("viewer")
+@requires_role("viewer")
 def flower_types() -> Response:
-    return in_json({"task-types": sorted(full_name(fact.name) for fact in registered_tasks.registered(tasks.queues))})
+    return json_response(
+        {"task-types": sorted(full_name(fact.name) for fact in registered_tasks.list_tasks(tasks.queues))}
+    )
 
 
 @blueprint.get("/api/task/result/<run_id>")
-@needs("viewer")
+@requires_role("viewer")
 def flower_result(run_id: str) -> Response:
     """Of a run that nobody knows it is told, as by Celery, that it is PENDING."""
     run = Run.get_or_none(Run.id == run_id)
-    if run and run.state not in ENDED and (seconds := timeout_of(request.args.get("timeout"))):
-        run = after_waiting(run_id, tasks.queues[run.queue], seconds)
-    return in_json(result_of(run, run_id))
+    if run and run.state not in ENDED and (seconds := parse_timeout(request.args.get("timeout"))):
+        run = wait_for_end(run_id, tasks.queues[run.queue], seconds)
+    return json_response(result_data(run, run_id))
 
 
-def result_of(run: Run | None, run_id: str) -> dict[str, object]:
-    state = state_of(run)
+def result_data(run: Run | None, run_id: str) -> dict[str, object]:
+    state = celery_state(run)
     fields: dict[str, object] = {"task-id": run_id, "state": state}
     if run is None or run.state not in ENDED:
         return fields
@@ -137,34 +139,34 @@ def result_of(run: Run | None, run_id: str) -> dict[str, object]:
         return {**fields, "result": run.result}
     if state == "REVOKED":
         return {**fields, "result": "TaskRevokedError('revoked')"}
-    traceback = tasks_of([run])[run_id]["traceback"]
-    return {**fields, "result": exception_of(run.error), "traceback": traceback}
+    traceback = serialize_tasks([run])[run_id]["traceback"]
+    return {**fields, "result": exception_text(run.error), "traceback": traceback}
 
 
-def state_of(run: Run | None) -> str:
+def celery_state(run: Run | None) -> str:
     """As Celery's result backend has it, which knows of nothing before its start."""
     state = STATES[run.state] if run else "PENDING"
     return "PENDING" if state == "RECEIVED" else state
 
 
-def timeout_of(value: object) -> float:
+def parse_timeout(value: object) -> float:
     try:
-        return min(max(read_number("timeout", None if value is None else str(value)) or 0.0, 0.0), LONGEST_WAIT_SECONDS)
-    except BadInput:
-        raise BadInput("timeout", _("a number is needed")) from None
+        return min(max(parse_number("timeout", None if value is None else str(value)) or 0.0, 0.0), MAX_WAIT_SECONDS)
+    except InvalidInput:
+        raise InvalidInput("timeout", _("a number is needed")) from None
 
 
-def after_waiting(run_id: str, queue: Queue, seconds: float) -> Run | None:
+def wait_for_end(run_id: str, queue: Queue, seconds: float) -> Run | None:
     """The run when it has ended, or when the time is up. At most half of the web threads wait."""
-    if waiting.acquire(blocking=False):
+    if waiting_requests.acquire(blocking=False):
         try:
-            release()  # nobody else should lack the connection while this one waits
+            release_connection()  # nobody else should lack the connection while this one waits
             queue.storage.results.wait(run_id, seconds)
-            write_down_now(queue)
-        except BrokerAway:
+            flush_events_now(queue)
+        except BrokerUnavailable:
             pass  # it can be asked for again
         finally:
-            waiting.release()
+            waiting_requests.release()
     run: Run | None = Run.get_or_none(Run.id == run_id)
     return run
 
@@ -178,37 +180,39 @@ def get_run_or_404(run_id: str) -> Run:
 
 
 @blueprint.get("/api/workers")
-@needs("viewer")
+@requires_role("viewer")
 def flower_workers() -> Response:
-    by_name = {consumers.worker_name(consumer): consumer for consumer in reversed(consumers.workers())}
-    if truth("status"):
-        return in_json({name: consumer.state(now(), LEASE) in ("live", "late") for name, consumer in by_name.items()})
+    by_name = {consumers.full_worker_name(consumer): consumer for consumer in reversed(consumers.list_consumers())}
+    if flag("status"):
+        return json_response(
+            {name: consumer.state(now(), LEASE_TIME) in ("live", "late") for name, consumer in by_name.items()}
+        )
     present = {name: consumer for name, consumer in by_name.items() if is_present(consumer)}
     name = request.args.get("workername")
     if name:
-        return in_json({name: describe_worker(present.get(name) or worker_not_found(name)) | in_hand(name)})
-    return in_json({name: describe_worker(consumer) for name, consumer in present.items()})
+        return json_response({name: describe_worker(present.get(name) or worker_not_found(name)) | claimed_count(name)})
+    return json_response({name: describe_worker(consumer) for name, consumer in present.items()})
 
 
-def truth(name: str) -> bool:
+def flag(name: str) -> bool:
     return request.args.get(name, "").lower() in ("1", "true", "yes", "on")
 
 
-def is_present(consumer: WorkerProcess) -> bool:
-    return consumer.queue in tasks.queues and consumer.state(now(), LEASE) in ("live", "late")
+def is_present(consumer: Consumer) -> bool:
+    return consumer.queue in tasks.queues and consumer.state(now(), LEASE_TIME) in ("live", "late")
 
 
 def worker_not_found(name: str) -> NoReturn:
     abort(404, _("There is no worker %(name)s.", name=name))
 
 
-def describe_worker(consumer: WorkerProcess) -> dict[str, object]:
-    return worker_told(consumer, tasks.queues[consumer.queue], registered_tasks.registered(tasks.queues))
+def describe_worker(consumer: Consumer) -> dict[str, object]:
+    return serialize_worker(consumer, tasks.queues[consumer.queue], registered_tasks.list_tasks(tasks.queues))
 
 
-def in_hand(name: str) -> dict[str, object]:
+def claimed_count(name: str) -> dict[str, object]:
     """What is told of one worker alone: what it runs, and what is to come."""
-    active, scheduled = celery_inspect.active(tasks.queues), celery_inspect.scheduled(tasks.queues, MOST_SCHEDULED)
+    active, scheduled = celery_inspect.active(tasks.queues), celery_inspect.scheduled(tasks.queues, MAX_SCHEDULED)
     figures = {
         "active": active.get(name, []),
         "scheduled": scheduled.entries.get(name, []),
@@ -219,9 +223,9 @@ def in_hand(name: str) -> dict[str, object]:
 
 
 @blueprint.get("/api/queues/length")
-@needs("viewer")
+@requires_role("viewer")
 def flower_queues() -> Response:
     lengths = [
         {"name": name, "messages": queue.storage.messages.count_waiting()} for name, queue in tasks.queues.items()
     ]
-    return in_json({"active_queues": lengths})
+    return json_response({"active_queues": lengths})

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 from flask_babel import gettext as _
 
-from admin.i18n import zone
-from admin.problems import BadInput
+from admin.i18n import current_zone
+from admin.problems import InvalidInput
 
 
-def typed(name: str, text: str) -> datetime | None:
+def parse_local_datetime(name: str, text: str) -> datetime | None:
     """`2026-11-24T18:30` in the viewer's zone, as UTC; None for nothing. An offset of its own comes first.
 
     Raises BadInput.
@@ -17,10 +17,10 @@ def typed(name: str, text: str) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(text.strip())
-        return (at if at.tzinfo else zone().localize(at)).astimezone(UTC)
+        return (at if at.tzinfo else current_zone().localize(at)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise BadInput(name, _("a date and time is needed, such as 2026-11-24T18:30")) from error
+        raise InvalidInput(name, _("a date and time is needed, such as 2026-11-24T18:30")) from error
 
 
 def zone_name() -> str:
-    return str(zone())
+    return str(current_zone())

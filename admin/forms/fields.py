@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from flask_babel import gettext as _
 from msgspec import inspect as shapes
 
-from engine.monitor.registered_tasks import TaskFacts
+from engine.monitor.registered_tasks import TaskInfo
 
 MISSING: Any = inspect.Parameter.empty
 
@@ -61,36 +61,36 @@ class Field(NamedTuple):
 
     @property
     def choices_as_text(self) -> list[str]:
-        return [text_of(self, choice) for choice in self.choices]
+        return [field_text(self, choice) for choice in self.choices]
 
     @property
     def start(self) -> str:
         """What stands in it before anybody has typed."""
-        return "" if self.default is MISSING else text_of(self, self.default)
+        return "" if self.default is MISSING else field_text(self, self.default)
 
 
-def fields(facts: TaskFacts) -> list[Field]:
-    return [field_of(parameter) for parameter in facts.parameters]
+def form_fields(facts: TaskInfo) -> list[Field]:
+    return [build_field(parameter) for parameter in facts.parameters]
 
 
-def field_of(parameter: inspect.Parameter) -> Field:
+def build_field(parameter: inspect.Parameter) -> Field:
     if kind := VARIADIC.get(parameter.kind):
         return Field(parameter.name, kind, False, False, [] if kind == "args" else {}, (), False)
-    kind, optional, choices = kind_of(parameter.annotation)
+    kind, optional, choices = field_kind(parameter.annotation)
     required = parameter.default is MISSING
     positional = parameter.kind == parameter.POSITIONAL_ONLY
     optional = optional or parameter.default is None
     return Field(parameter.name, kind, required, optional, parameter.default, choices, positional)
 
 
-def kind_of(annotation: Any) -> tuple[str, bool, tuple[Any, ...]]:
+def field_kind(annotation: Any) -> tuple[str, bool, tuple[Any, ...]]:
     """The kind, whether None is allowed, and the choices."""
     if isinstance(annotation, str):
         annotation = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}.get(annotation)
     origin, members = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         options = [member for member in members if member is not type(None)]
-        kind, _optional, choices = kind_of(options[0]) if len(options) == 1 else ("any", False, ())
+        kind, _optional, choices = field_kind(options[0]) if len(options) == 1 else ("any", False, ())
         return kind, len(options) < len(members), choices
     if origin is Literal:  # in the order of the code: msgspec sorts them
         return "choice", None in members, tuple(member for member in members if member is not None)
@@ -100,7 +100,7 @@ def kind_of(annotation: Any) -> tuple[str, bool, tuple[Any, ...]]:
         return "any", False, ()
 
 
-def text_of(field: Field, value: Any) -> str:
+def field_text(field: Field, value: Any) -> str:
     """The value as it is typed."""
     if field.kind in JSON_KINDS:
         return json.dumps(value, ensure_ascii=False, default=str)

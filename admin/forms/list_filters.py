@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from flask import request, url_for
 from flask_babel import gettext as _
 
-from admin.problems import BadInput
+from admin.problems import InvalidInput
 
-LONGEST = 200
+MAX_LENGTH = 200
 
 
 def link(endpoint: str, values: Mapping[str, str]) -> str:
@@ -17,14 +17,14 @@ def link(endpoint: str, values: Mapping[str, str]) -> str:
     return url_for(endpoint, **arguments)
 
 
-class Chip(NamedTuple):
+class FilterChip(NamedTuple):
     """A filter in use that has no field of its own: what it says, and the list without it."""
 
     text: str
     without: str
 
 
-class Asked:
+class ListFilters:
     """`state` is the tab, one of `states` unless it is given; `values` are the filters beside it, not in use where
     empty.
     """
@@ -34,8 +34,8 @@ class Asked:
 
     def __init__(self, endpoint: str, states: Iterable[str], state: str = "", **values: str) -> None:
         self.endpoint, self.states, self.values = endpoint, list(states), values
-        self.state = state or choice(self.tab, self.states)
-        self.chips: list[Chip] = []
+        self.state = state or read_choice(self.tab, self.states)
+        self.chips: list[FilterChip] = []
 
     def __getattr__(self, name: str) -> str:
         try:
@@ -51,7 +51,7 @@ class Asked:
         return link(self.endpoint, {name: value for name, value in values.items() if value})
 
     def chip(self, name: str, text: str) -> None:
-        self.chips.append(Chip(text, self.narrowed(**{name: ""})))
+        self.chips.append(FilterChip(text, self.narrowed(**{name: ""})))
 
     @property
     def tabs(self) -> list[tuple[str, str]]:
@@ -76,17 +76,17 @@ class Asked:
         return [(name, value) for name, value in values.items() if value and name not in shown]
 
 
-def text(name: str, longest: int = LONGEST) -> str:
+def read_text(name: str, longest: int = MAX_LENGTH) -> str:
     """A filter as it was typed. Raises BadInput."""
     value = request.args.get(name, "").strip()
     if len(value) > longest or not value.isprintable():
-        raise BadInput(name, _("at most %(most)s printable characters are allowed", most=longest))
+        raise InvalidInput(name, _("at most %(most)s printable characters are allowed", most=longest))
     return value
 
 
-def choice(name: str, allowed: list[str]) -> str:
+def read_choice(name: str, allowed: list[str]) -> str:
     """One of these words, the first where nothing is given. Raises BadInput."""
     value = request.args.get(name) or allowed[0]
     if value not in allowed:
-        raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(filter(None, allowed))))
+        raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(filter(None, allowed))))
     return value

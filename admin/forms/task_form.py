@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import orjson
 from flask_babel import gettext as _
 
-from admin.forms.fields import JSON_KINDS, MISSING, VARIADIC, Field, text_of
-from admin.problems import BadInput
+from admin.forms.fields import JSON_KINDS, MISSING, VARIADIC, Field, field_text
+from admin.problems import InvalidInput
 
 #: A value whose text is longer than this is not put into a form; it can be kept as it is.
-LONGEST_VALUE = 4000
+MAX_VALUE_LENGTH = 4000
 
 
 class Arguments(NamedTuple):
@@ -23,7 +23,7 @@ class Arguments(NamedTuple):
     kwargs: dict[str, Any]
 
 
-class Filled(NamedTuple):
+class Prefill(NamedTuple):
     """The texts and values of an earlier call, by parameter; and what it was given that the task does not take now."""
 
     texts: dict[str, str]
@@ -31,13 +31,13 @@ class Filled(NamedTuple):
     left_over: dict[str, Any]
 
     def is_long(self, name: str) -> bool:
-        return len(self.texts.get(name, "")) > LONGEST_VALUE
+        return len(self.texts.get(name, "")) > MAX_VALUE_LENGTH
 
 
 # --- values → texts ------------------------------------------------------------------------------------------
 
 
-def filled(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Filled:
+def prefill(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Prefill:
     """The form as an earlier call would have filled it in."""
     in_order = {field.name: field for field in form if field.kind not in VARIADIC.values()}
     variadic = {field.kind: field.name for field in form if field.kind in VARIADIC.values()}
@@ -54,26 +54,26 @@ def filled(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any]
         else:
             left_over[name] = value
     by_name = {field.name: field for field in form}
-    return Filled({name: text_of(by_name[name], value) for name, value in values.items()}, values, left_over)
+    return Prefill({name: field_text(by_name[name], value) for name, value in values.items()}, values, left_over)
 
 
 # --- texts → values ------------------------------------------------------------------------------------------
 
 
-def parse(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
+def parse_form(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
     """What was typed, as arguments. `kept`: values that go on unseen where `keep.<name>` is sent instead of a text.
 
     Raises BadInput, whose field is the parameter.
     """
     values = {}
     for field in form:
-        value = (kept or {}).get(field.name, MISSING) if f"keep.{field.name}" in texts else read(field, texts)
+        value = (kept or {}).get(field.name, MISSING) if f"keep.{field.name}" in texts else parse_field(field, texts)
         if value is not MISSING:
             values[field.name] = value
-    return arranged(form, values)
+    return bind_arguments(form, values)
 
 
-def read(field: Field, texts: Mapping[str, str]) -> Any:
+def parse_field(field: Field, texts: Mapping[str, str]) -> Any:
     """The value of a field; MISSING for one that is left to its default."""
     text = texts.get(field.key, "").replace("\r\n", "\n")
     empty = not text.strip()
@@ -83,12 +83,12 @@ def read(field: Field, texts: Mapping[str, str]) -> Any:
         if field.optional and field.key in texts and field.kind not in JSON_KINDS:
             return None
         if field.required:
-            raise BadInput(field.name, _("a value is needed"))
+            raise InvalidInput(field.name, _("a value is needed"))
         return MISSING
-    return READERS[field.kind](field, text.strip())
+    return PARSERS[field.kind](field, text.strip())
 
 
-def arranged(form: Sequence[Field], values: dict[str, Any]) -> Arguments:
+def bind_arguments(form: Sequence[Field], values: dict[str, Any]) -> Arguments:
     """By name, as far as the signature allows: what stands before further positional values goes without."""
     further = [value for field in form if field.kind == "args" for value in values.get(field.name) or []]
     before = takewhile(lambda field: field.kind not in VARIADIC.values(), form)  # what follows *args goes by name
@@ -102,7 +102,7 @@ def arranged(form: Sequence[Field], values: dict[str, Any]) -> Arguments:
 def value_in_order(field: Field, values: Mapping[str, Any]) -> Any:
     value = values.get(field.name, field.default)
     if value is MISSING:
-        raise BadInput(field.name, _("a value is needed"))
+        raise InvalidInput(field.name, _("a value is needed"))
     return value
 
 
@@ -114,91 +114,91 @@ def named_values(form: Sequence[Field], values: Mapping[str, Any]) -> dict[str, 
         if field.kind == "kwargs":
             further = values.get(field.name, {})
             if twice := next((name for name in further if name in names), None):
-                raise BadInput(field.name, _("%(name)s has a field of its own", name=twice))
+                raise InvalidInput(field.name, _("%(name)s has a field of its own", name=twice))
     return further
 
 
-def read_int(field: Field, text: str) -> int:
+def parse_int(field: Field, text: str) -> int:
     try:
         value = int(text) if text.isascii() and "_" not in text else None
     except ValueError:
         value = None
     if value is None:
-        raise BadInput(field.name, _("a whole number is needed"))
+        raise InvalidInput(field.name, _("a whole number is needed"))
     if not -(2**63) <= value < 2**63:
-        raise BadInput(field.name, _("the number is too large"))
+        raise InvalidInput(field.name, _("the number is too large"))
     return value
 
 
-def read_float(field: Field, text: str) -> float:
+def parse_float(field: Field, text: str) -> float:
     try:
         value = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadInput(field.name, _("a number is needed"))
+        raise InvalidInput(field.name, _("a number is needed"))
     return value
 
 
-def read_bool(field: Field, text: str) -> bool:
+def parse_bool(field: Field, text: str) -> bool:
     if text not in ("true", "false"):
-        raise BadInput(field.name, _("yes or no is needed"))
+        raise InvalidInput(field.name, _("yes or no is needed"))
     return text == "true"
 
 
-def read_choice(field: Field, text: str) -> Any:
+def parse_choice(field: Field, text: str) -> Any:
     for choice in field.choices:
-        if text == text_of(field, choice):
+        if text == field_text(field, choice):
             return choice
-    raise BadInput(field.name, _("one of %(choices)s is needed", choices=", ".join(field.choices_as_text)))
+    raise InvalidInput(field.name, _("one of %(choices)s is needed", choices=", ".join(field.choices_as_text)))
 
 
-def read_list(field: Field, text: str) -> Any:
-    value = read_json(field, text)
+def parse_list(field: Field, text: str) -> Any:
+    value = parse_json(field, text)
     if not isinstance(value, list) and not (value is None and field.optional):
-        raise BadInput(field.name, _("a JSON list is needed, such as [1, 2]"))
+        raise InvalidInput(field.name, _("a JSON list is needed, such as [1, 2]"))
     return value
 
 
-def read_dict(field: Field, text: str) -> Any:
-    value = read_json(field, text)
+def parse_dict(field: Field, text: str) -> Any:
+    value = parse_json(field, text)
     if not isinstance(value, dict) and not (value is None and field.optional):
-        raise BadInput(field.name, _('a JSON object is needed, such as {"name": 1}'))
+        raise InvalidInput(field.name, _('a JSON object is needed, such as {"name": 1}'))
     return value
 
 
-def read_any(field: Field, text: str) -> Any:
+def parse_any(field: Field, text: str) -> Any:
     try:
-        return from_json(text)
+        return decode_json(text)
     except json.JSONDecodeError:
         return text
     except (ValueError, TypeError, RecursionError) as error:
-        raise BadInput(field.name, _("no message can carry this value")) from error
+        raise InvalidInput(field.name, _("no message can carry this value")) from error
 
 
-def read_json(field: Field, text: str) -> Any:
+def parse_json(field: Field, text: str) -> Any:
     try:
-        return from_json(text)
+        return decode_json(text)
     except json.JSONDecodeError as error:
         place = {"line": error.lineno, "column": error.colno}
-        raise BadInput(field.name, _("this is no JSON: line %(line)s, column %(column)s", **place)) from error
+        raise InvalidInput(field.name, _("this is no JSON: line %(line)s, column %(column)s", **place)) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise BadInput(field.name, _("no message can carry this value")) from error
+        raise InvalidInput(field.name, _("no message can carry this value")) from error
 
 
-def from_json(text: str) -> Any:
+def decode_json(text: str) -> Any:
     """Raises JSONDecodeError for what is no JSON, ValueError or TypeError for what a message cannot carry."""
-    value = json.loads(text, parse_constant=no_constant)
+    value = json.loads(text, parse_constant=reject_constant)
     orjson.dumps(value)
     return value
 
 
-def no_constant(name: str) -> None:
+def reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-READERS: dict[str, Callable[[Field, str], Any]] = {
-    "int": read_int, "float": read_float, "bool": read_bool, "choice": read_choice,
-    "list": read_list, "args": read_list, "dict": read_dict, "kwargs": read_dict, "any": read_any,
+PARSERS: dict[str, Callable[[Field, str], Any]] = {
+    "int": parse_int, "float": parse_float, "bool": parse_bool, "choice": parse_choice,
+    "list": parse_list, "args": parse_list, "dict": parse_dict, "kwargs": parse_dict, "any": parse_any,
     "text": lambda field, text: text,
 }  # fmt: skip

@@ -3,50 +3,52 @@
 from flask_babel import gettext as _
 from peewee import Expression
 
-from admin.auth.identity import Who, digest_of
-from admin.auth.passwords import hashed, matches
+from admin.auth.identity import Actor, secret_digest
+from admin.auth.passwords import checked_hash, verify_password
 from admin.operations.arguments import Secret
-from admin.operations.operators import end_sign_ins, person
-from admin.operations.registry import Outcome, action
-from admin.problems import BadInput, Refused
-from models import Operator, SignIn
+from admin.operations.operators import end_sign_ins, get_operator
+from admin.operations.registry import ActionResult, register_action
+from admin.problems import ConflictError, InvalidInput
+from models import BrowserSession, Operator
 
 #: So much of a sign-in's digest names it: nobody finds another one by that, and the cookie's secret is not in it.
 SIGN_IN_NAME = 16
 
 
-@action("me.password", "viewer")
-def change_own_password(actor: Who, old: Secret, new: Secret) -> Outcome[None]:
+@register_action("me.password", "viewer")
+def change_own_password(actor: Actor, old: Secret, new: Secret) -> ActionResult[None]:
     """Replace one's own password; one's other sessions end."""
-    me = oneself(actor)
-    if not matches(old, me.password_hash):
-        raise BadInput("old", _("this is not your password"))
-    Operator.update(password_hash=hashed(new, me.email)).where(Operator.id == me.id).execute()
-    return Outcome(target=me.email, after={"sessions_ended": end_sign_ins(me, *other_sign_ins(actor))})
+    me = own_account(actor)
+    if not verify_password(old, me.password_hash):
+        raise InvalidInput("old", _("this is not your password"))
+    Operator.update(password_hash=checked_hash(new, me.email)).where(Operator.id == me.id).execute()
+    return ActionResult(target=me.email, after={"sessions_ended": end_sign_ins(me, *other_sign_ins(actor))})
 
 
-@action("me.end_session", "viewer")
-def end_own_sign_in(actor: Who, session: str) -> Outcome[None]:
+@register_action("me.end_session", "viewer")
+def end_own_sign_in(actor: Actor, session: str) -> ActionResult[None]:
     """End one of one's own signed-in browsers."""
-    condition = SignIn.digest.startswith(session) if len(session) == SIGN_IN_NAME and session.isalnum() else False
-    if not condition or not end_sign_ins(oneself(actor), condition):
-        raise Refused(_("This session has ended already."))
-    return Outcome(target=session)
+    condition = (
+        BrowserSession.digest.startswith(session) if len(session) == SIGN_IN_NAME and session.isalnum() else False
+    )
+    if not condition or not end_sign_ins(own_account(actor), condition):
+        raise ConflictError(_("This session has ended already."))
+    return ActionResult(target=session)
 
 
-@action("me.end_other_sessions", "viewer")
-def end_other_sign_ins(actor: Who) -> Outcome[int]:
+@register_action("me.end_other_sessions", "viewer")
+def end_other_sign_ins(actor: Actor) -> ActionResult[int]:
     """End all of one's signed-in browsers but this one; gives back how many those were."""
-    me = oneself(actor)
+    me = own_account(actor)
     ended = end_sign_ins(me, *other_sign_ins(actor))
-    return Outcome(ended, me.email, after={"sessions_ended": ended})
+    return ActionResult(ended, me.email, after={"sessions_ended": ended})
 
 
-def other_sign_ins(actor: Who) -> list[Expression]:
-    return [SignIn.digest != digest_of(actor.secret)] if actor.secret else []
+def other_sign_ins(actor: Actor) -> list[Expression]:
+    return [BrowserSession.digest != secret_digest(actor.secret)] if actor.secret else []
 
 
-def oneself(actor: Who) -> Operator:
+def own_account(actor: Actor) -> Operator:
     if actor.kind != "operator":
-        raise Refused(_("Only a person who has signed in has a password and sessions."))
-    return person(actor.name)
+        raise ConflictError(_("Only a person who has signed in has a password and sessions."))
+    return get_operator(actor.name)

@@ -3,15 +3,15 @@
 from flask_babel import gettext as _
 
 from admin.alerts import delivery
-from admin.auth.identity import Who
-from admin.operations.registry import Outcome, action
-from admin.problems import Refused
+from admin.auth.identity import Actor
+from admin.operations.registry import ActionResult, register_action
+from admin.problems import ConflictError
 
 
-@action("alerts.test", "operator", in_transaction=False)
-def test_alerts(actor: Who) -> Outcome[list[delivery.TestResult]]:
+@register_action("alerts.test", "operator", in_transaction=False)
+def test_alerts(actor: Actor) -> ActionResult[list[delivery.ChannelResult]]:
     """Send a test by webhook and mail; gives back what came of each."""
-    tried = delivery.try_channels()
+    tried = delivery.send_test()
     if not tried:
-        raise Refused(_("Nobody is told of alerts: neither ALERT_WEBHOOK_URL nor ALERT_EMAIL_TO is set."))
-    return Outcome(tried, after={result.channel: result.error or "sent" for result in tried})
+        raise ConflictError(_("Nobody is told of alerts: neither ALERT_WEBHOOK_URL nor ALERT_EMAIL_TO is set."))
+    return ActionResult(tried, after={result.channel: result.error or "sent" for result in tried})

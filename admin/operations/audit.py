@@ -5,9 +5,9 @@ from typing import Any, Literal, NamedTuple
 
 from peewee import ModelSelect
 
-from admin.operations.queries import Cursor, Limit, read
-from admin.operations.schemas import row_of
-from admin.problems import BadInput
+from admin.operations.queries import Cursor, Limit, register_query
+from admin.operations.schemas import row_data
+from admin.problems import InvalidInput
 from engine.search import pagination
 from models import AuditEntry
 
@@ -30,8 +30,8 @@ class Audit(NamedTuple):
     next: str | None
 
 
-@read("audit.list", "/audit", columns=("at", "source", "actor", "action", "target"))
-def audit(
+@register_query("audit.list", "/audit", columns=("at", "source", "actor", "action", "target"))
+def list_audit(
     actor: str = "",
     action: str = "",
     target: str = "",
@@ -40,15 +40,15 @@ def audit(
     limit: Limit = 30,
 ) -> Audit:
     """Who did what to which, when and from where; newest first."""
-    query = entries(actor=actor, action=action, target=target, source=source)
+    query = audit_entries(actor=actor, action=action, target=target, source=source)
     try:
-        page = pagination.page(query, AuditEntry.at, AuditEntry.id, limit, before)
-    except pagination.BadPage as error:
-        raise BadInput("before", str(error)) from error
-    return Audit([AuditLine(*row_of(entry, AuditLine)) for entry in page.rows], page.older)
+        page = pagination.fetch_page(query, AuditEntry.at, AuditEntry.id, limit, before)
+    except pagination.InvalidCursor as error:
+        raise InvalidInput("before", str(error)) from error
+    return Audit([AuditLine(*row_data(entry, AuditLine)) for entry in page.rows], page.older)
 
 
-def entries(**conditions: str | None) -> "ModelSelect[AuditEntry]":
+def audit_entries(**conditions: str | None) -> "ModelSelect[AuditEntry]":
     """The rows of the audit whose columns are what was asked for; empty stands for any."""
     query = AuditEntry.select()
     for name, value in conditions.items():

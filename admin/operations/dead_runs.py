@@ -7,14 +7,14 @@ from flask import abort
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.identity import Who
-from admin.operations.queries import Cursor, Limit, read
-from admin.operations.registry import Outcome, action
-from admin.problems import BadInput
+from admin.auth.identity import Actor
+from admin.operations.queries import Cursor, Limit, register_query
+from admin.operations.registry import ActionResult, register_action
+from admin.problems import InvalidInput
 from engine.control import runs
 from engine.models import Run
 from engine.monitor import dead_letters
-from engine.monitor.dead_letters import Opened, Place
+from engine.monitor.dead_letters import DecodedMessage, PagePosition
 from engine.queues.queue import Queue
 
 
@@ -39,55 +39,55 @@ class DeadMessage(NamedTuple):
     id: str
     queue: str
     run: Run | None
-    message: Opened
+    message: DecodedMessage
 
 
-@read("dead.list", "/dead")
-def dead(before: Cursor = "", limit: Limit = 30) -> DeadPage:
+@register_query("dead.list", "/dead")
+def list_dead(before: Cursor = "", limit: Limit = 30) -> DeadPage:
     """Runs that took down too many workers, or whose message cannot be read; newest first."""
-    page = dead_letters.page(tasks.queues, limit, place_of(before))
+    page = dead_letters.list_dead(tasks.queues, limit, parse_position(before))
     older = page.older and f"{page.older.at!r}_{page.older.run_id}"
-    return DeadPage([dead_run(letter) for letter in page.rows], older, dead_letters.count(tasks.queues))
+    return DeadPage([dead_run_data(letter) for letter in page.rows], older, dead_letters.count_dead(tasks.queues))
 
 
-def dead_run(letter: dead_letters.Dead) -> DeadRun:
+def dead_run_data(letter: dead_letters.DeadLetter) -> DeadRun:
     run = letter.run
     if run is None:
         return DeadRun(letter.run_id, letter.queue, letter.at, None, None, None)
     return DeadRun(letter.run_id, letter.queue, letter.at, run.task, run.deliveries, run.error)
 
 
-@read("dead.show", "/dead/{run_id}")
-def dead_message(run_id: str) -> DeadMessage:
+@register_query("dead.show", "/dead/{run_id}")
+def show_dead_message(run_id: str) -> DeadMessage:
     """The message of a dead run, as far as it can be read."""
     queue, data = get_dead_message(run_id)
-    return DeadMessage(run_id, queue.name, Run.get_or_none(Run.id == run_id), dead_letters.opened(queue, data))
+    return DeadMessage(run_id, queue.name, Run.get_or_none(Run.id == run_id), dead_letters.decode_message(queue, data))
 
 
-@action("dead.requeue", "operator", in_transaction=False)
-def requeue_dead(actor: Who, run_id: str) -> Outcome[str]:
+@register_action("dead.requeue", "operator", in_transaction=False)
+def requeue_dead(actor: Actor, run_id: str) -> ActionResult[str]:
     """Give a dead run another chance, with its own message."""
-    runs.requeue(tasks.queues, run_id)
-    return Outcome(run_id, run_id)
+    runs.requeue_dead_run(tasks.queues, run_id)
+    return ActionResult(run_id, run_id)
 
 
-@action("dead.discard", "admin", danger=True, in_transaction=False)
-def discard_dead(actor: Who, run_id: str) -> Outcome[str]:
+@register_action("dead.discard", "admin", danger=True, in_transaction=False)
+def discard_dead(actor: Actor, run_id: str) -> ActionResult[str]:
     """Give up the message of a dead run for good."""
-    runs.discard(tasks.queues, run_id, actor.asker)
-    return Outcome(run_id, run_id)
+    runs.discard_dead_run(tasks.queues, run_id, actor.asker)
+    return ActionResult(run_id, run_id)
 
 
-def place_of(text: str) -> Place | None:
+def parse_position(text: str) -> PagePosition | None:
     if not text:
         return None
     at, _separator, run_id = text.partition("_")
     try:
-        return Place(float(at), run_id)
+        return PagePosition(float(at), run_id)
     except ValueError as error:
-        raise BadInput("before", _("this is no place in the list")) from error
+        raise InvalidInput("before", _("this is no place in the list")) from error
 
 
 def get_dead_message(run_id: str) -> tuple[Queue, bytes]:
     """The message of a dead run, or 404."""
-    return dead_letters.find(tasks.queues, run_id) or abort(404, _("No dead run of this id is kept."))
+    return dead_letters.find_dead(tasks.queues, run_id) or abort(404, _("No dead run of this id is kept."))

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from admin.operations.queries import Cursor, Limit, read
-from admin.problems import BadInput
+from admin.operations.queries import Cursor, Limit, register_query
+from admin.problems import InvalidInput
 from engine.models import RejectedEvent
 from engine.search import pagination
 
@@ -13,13 +13,13 @@ class RejectedPage(NamedTuple):
     next: str | None
 
 
-@read("history.rejected", "/history/rejected", columns=("rejected_at", "queue", "run_id", "kind", "reason"))
-def rejected(queue: str = "", before: Cursor = "", limit: Limit = 30) -> RejectedPage:
+@register_query("history.rejected", "/history/rejected", columns=("rejected_at", "queue", "run_id", "kind", "reason"))
+def list_rejected(queue: str = "", before: Cursor = "", limit: Limit = 30) -> RejectedPage:
     """Events that could not be written to the history, each with its reason and its line; newest first."""
     query = RejectedEvent.select()
     query = query.where(RejectedEvent.queue == queue) if queue else query
     try:
-        page = pagination.page(query, RejectedEvent.rejected_at, RejectedEvent.id, limit, before)
-    except pagination.BadPage as error:
-        raise BadInput("before", str(error)) from error
+        page = pagination.fetch_page(query, RejectedEvent.rejected_at, RejectedEvent.id, limit, before)
+    except pagination.InvalidCursor as error:
+        raise InvalidInput("before", str(error)) from error
     return RejectedPage(page.rows, page.older)

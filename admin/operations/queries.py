@@ -16,22 +16,22 @@ from uuid import UUID
 from flask_babel import gettext as _
 from werkzeug.datastructures import MultiDict
 
-from admin.forms.list_filters import LONGEST
-from admin.operations.arguments import read_number_of_row, read_uuid
-from admin.operations.schemas import Schema, as_data
-from admin.problems import BadInput, as_http
+from admin.forms.list_filters import MAX_LENGTH
+from admin.operations.arguments import parse_row_number, parse_uuid
+from admin.operations.schemas import Schema, to_data
+from admin.problems import InvalidInput, to_http_error
 from engine.control.arguments import unknown_parameter
 
 #: How many rows of a list a program may ask for at once.
-MOST_AT_ONCE = 200
-Limit = Annotated[int, {"minimum": 1, "maximum": MOST_AT_ONCE}]
+MAX_LIMIT = 200
+Limit = Annotated[int, {"minimum": 1, "maximum": MAX_LIMIT}]
 Cursor = Annotated[str, {"description": "Where the page begins: as in `next` of the one before."}]
 
-Answer = TypeVar("Answer", bound=Callable[..., object])
+QueryFunction = TypeVar("QueryFunction", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
-class Read:
+class Query:
     """`filters`: what its function finds in the query by itself, each with its schema. `columns`: of its rows, those
     that fit on a line of a terminal.
     """
@@ -81,14 +81,14 @@ class Read:
         """The answer as JSON has it. Raises BadInput and what the function raises."""
         for name in query:
             if name not in self.in_query:
-                raise as_http(unknown_parameter(name, self.name, self.in_query))
+                raise to_http_error(unknown_parameter(name, self.name, self.in_query))
         hints = self.hints
-        arguments = {name: value_of(name, hints[name], [text]) for name, text in in_path.items()}
-        arguments |= {name: value_of(name, hints[name], query.getlist(name)) for name in query if name in hints}
+        arguments = {name: parse_value(name, hints[name], [text]) for name, text in in_path.items()}
+        arguments |= {name: parse_value(name, hints[name], query.getlist(name)) for name in query if name in hints}
         for name in query:
             if name in self.filters and len(query.getlist(name)) > 1:
-                raise BadInput(name, _("one value is needed"))
-        return as_data(self.function(**arguments))
+                raise InvalidInput(name, _("one value is needed"))
+        return to_data(self.function(**arguments))
 
     def address(self, base: str, in_path: Mapping[str, str], query: "MultiDict[str, str]", cursor: str) -> str:
         """Where the page of the list is that begins at `cursor`."""
@@ -97,14 +97,14 @@ class Read:
         return f"{base}{path}?{urlencode([*rest, (str(self.cursor), cursor)])}"
 
 
-READS: dict[str, Read] = {}
+QUERIES: dict[str, Query] = {}
 
 
-def read(
+def register_query(
     name: str, path: str, role: str = "viewer", filters: Mapping[str, Schema] | None = None, columns: Sequence[str] = ()
-) -> Callable[[Answer], Answer]:
-    def declare(function: Answer) -> Answer:
-        READS[name] = Read(name, path, role, filters or {}, columns, function)
+) -> Callable[[QueryFunction], QueryFunction]:
+    def declare(function: QueryFunction) -> QueryFunction:
+        QUERIES[name] = Query(name, path, role, filters or {}, columns, function)
         return function
 
     return declare
@@ -113,39 +113,39 @@ def read(
 # --- parameters ----------------------------------------------------------------------------------------------
 
 
-def value_of(name: str, kind: object, texts: list[str]) -> object:
+def parse_value(name: str, kind: object, texts: list[str]) -> object:
     """What was given in an address, in its type. Raises BadInput."""
     schema = {}
     if get_origin(kind) is Annotated:
         kind, schema = get_args(kind)[0], get_args(kind)[1]
     if get_origin(kind) is list:
-        return [text_of(name, text, schema) for text in texts]
+        return [parse_text(name, text, schema) for text in texts]
     if len(texts) != 1:
-        raise BadInput(name, _("one value is needed"))
+        raise InvalidInput(name, _("one value is needed"))
     (text,) = texts
     if get_origin(kind) is Literal:
-        return choice_of(name, text, get_args(kind))
+        return parse_choice(name, text, get_args(kind))
     if kind is int:
-        return whole_of(name, text, schema)
-    return read_uuid(name, text) if kind is UUID else text_of(name, text, schema)
+        return parse_whole(name, text, schema)
+    return parse_uuid(name, text) if kind is UUID else parse_text(name, text, schema)
 
 
-def text_of(name: str, text: str, schema: Schema) -> str:
-    if len(text) > schema.get("maxLength", LONGEST):
-        raise BadInput(name, _("at most %(most)s characters are allowed", most=schema.get("maxLength", LONGEST)))
+def parse_text(name: str, text: str, schema: Schema) -> str:
+    if len(text) > schema.get("maxLength", MAX_LENGTH):
+        raise InvalidInput(name, _("at most %(most)s characters are allowed", most=schema.get("maxLength", MAX_LENGTH)))
     return text
 
 
-def choice_of(name: str, text: str, allowed: tuple[object, ...]) -> object:
+def parse_choice(name: str, text: str, allowed: tuple[object, ...]) -> object:
     for value in allowed:
         if text == str(value):
             return value
-    raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(map(str, allowed))))
+    raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(map(str, allowed))))
 
 
-def whole_of(name: str, text: str, schema: Schema) -> int:
-    value = read_number_of_row(name, text)
+def parse_whole(name: str, text: str, schema: Schema) -> int:
+    value = parse_row_number(name, text)
     low, high = schema.get("minimum", value), schema.get("maximum", value)
     if not low <= value <= high:
-        raise BadInput(name, _("a whole number from %(low)s to %(high)s is needed", low=low, high=high))
+        raise InvalidInput(name, _("a whole number from %(low)s to %(high)s is needed", low=low, high=high))
     return value

@@ -7,15 +7,15 @@ from flask import abort
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.identity import Who
+from admin.auth.identity import Actor
 from admin.operations.arguments import JSONObject
-from admin.operations.queries import read
-from admin.operations.registry import Outcome, action
-from admin.problems import BadInput
+from admin.operations.queries import register_query
+from admin.operations.registry import ActionResult, register_action
+from admin.problems import InvalidInput
 from engine.control import queues as queue_control
 from engine.models import now
 from engine.monitor import broker_health, consumers, queue_contents, status
-from engine.monitor.queue_contents import Waiting
+from engine.monitor.queue_contents import WaitingRun
 from engine.queues.queue import Queue as TaskQueue
 
 
@@ -42,63 +42,65 @@ class Queues(NamedTuple):
 class Head(NamedTuple):
     """First to last."""
 
-    head: list[Waiting]
+    head: list[WaitingRun]
 
 
-@read("queues.list", "/queues")
-def queues() -> Queues:
+@register_query("queues.list", "/queues")
+def list_queues() -> Queues:
     """Every queue: what waits and since when, what comes in and goes out a minute, who serves it."""
-    return Queues(queues_of(tasks.queues))
+    return Queues(queue_rows(tasks.queues))
 
 
-@read("queues.show", "/queues/{queue}")
-def queue(queue: str) -> Queue:
+@register_query("queues.show", "/queues/{queue}")
+def show_queue(queue: str) -> Queue:
     """One queue."""
-    return queues_of({queue: get_queue(queue)})[0]
+    return queue_rows({queue: get_queue(queue)})[0]
 
 
-def queues_of(task_queues: Mapping[str, TaskQueue]) -> list[Queue]:
-    flows = queue_contents.flows(task_queues, now())
-    return [Queue(*facts, *flows[facts.name]) for facts in status.queue_facts(task_queues, consumers.workers())]
+def queue_rows(task_queues: Mapping[str, TaskQueue]) -> list[Queue]:
+    flows = queue_contents.load_throughput(task_queues, now())
+    return [
+        Queue(*facts, *flows[facts.name]) for facts in status.queue_statuses(task_queues, consumers.list_consumers())
+    ]
 
 
-@read("queues.head", "/queues/{queue}/head")
-def head(queue: str, limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 10) -> Head:
+@register_query("queues.head", "/queues/{queue}/head")
+def show_head(queue: str, limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 10) -> Head:
     """The next runs of a queue."""
     task_queue = get_queue(queue)
-    facts = status.facts_of(task_queue, consumers.live(consumers.workers(), queue))
-    return Head(queue_contents.head(task_queue, facts, limit))
+    facts = status.queue_status(task_queue, consumers.live_consumers(consumers.list_consumers(), queue))
+    return Head(queue_contents.next_runs(task_queue, facts, limit))
 
 
-@read("queues.broker", "/broker")
-def broker() -> JSONObject:
+@register_query("queues.broker", "/broker")
+def show_broker() -> JSONObject:
     """The broker itself: version, memory or file, persistence, and how long a ping takes."""
-    return broker_health.health(next(iter(tasks.queues.values())))._asdict()
+    return broker_health.check_health(next(iter(tasks.queues.values())))._asdict()
 
 
-@action("queues.pause", "operator", in_transaction=False)
-def pause_queue(actor: Who, queue: str, reason: str | None = None) -> Outcome[None]:
+@register_action("queues.pause", "operator", in_transaction=False)
+def pause_queue(actor: Actor, queue: str, reason: str | None = None) -> ActionResult[None]:
     """Hand out nothing more of this queue until it is resumed; what runs goes on."""
-    queue_control.pause(queue_named(queue), by=actor.asker, reason=reason)
-    return Outcome(target=queue, after={"reason": reason})
+    queue_control.pause_queue(find_queue(queue), by=actor.asker, reason=reason)
+    return ActionResult(target=queue, after={"reason": reason})
 
 
-@action("queues.resume", "operator", in_transaction=False)
-def resume_queue(actor: Who, queue: str) -> Outcome[bool]:
+@register_action("queues.resume", "operator", in_transaction=False)
+def resume_queue(actor: Actor, queue: str) -> ActionResult[bool]:
     """Hand out the queue's runs again; gives back whether it was paused."""
-    return Outcome(queue_control.resume(queue_named(queue)), queue)
+    return ActionResult(queue_control.resume_queue(find_queue(queue)), queue)
 
 
-@action("queues.purge", "admin", danger=True, in_transaction=False)
-def purge_queue(actor: Who, queue: str) -> Outcome[int]:
+@register_action("queues.purge", "admin", danger=True, in_transaction=False)
+def purge_queue(actor: Actor, queue: str) -> ActionResult[int]:
     """Cancel everything that waits in the queue; gives back how many runs that were."""
-    purged = queue_control.purge(queue_named(queue), actor.asker)
-    return Outcome(purged, queue, after={"cancelled": purged})
+    purged = queue_control.purge_queue(find_queue(queue), actor.asker)
+    return ActionResult(purged, queue, after={"cancelled": purged})
 
 
-def queue_named(name: str) -> TaskQueue:
+def find_queue(name: str) -> TaskQueue:
     if name not in tasks.queues:
-        raise BadInput(
+        raise InvalidInput(
             "queue", _("one of %(allowed)s is needed, not %(given)s", allowed=", ".join(tasks.queues), given=repr(name))
         )
     return tasks.queues[name]

@@ -10,18 +10,18 @@ from uuid import UUID
 from flask_babel import gettext as _
 
 from admin import audit_log
-from admin.auth.access import denied
-from admin.auth.identity import Who
-from admin.operations.arguments import READERS
-from admin.problems import BadInput, as_http, in_words
+from admin.auth.access import deny
+from admin.auth.identity import Actor
+from admin.operations.arguments import PARSERS
+from admin.problems import InvalidInput, error_text, to_http_error
 from engine.control.arguments import unknown_parameter
 from engine.database import database
-from engine.exceptions import BrokerAway, NoLiveWorker, Paused
+from engine.exceptions import BrokerUnavailable, NoLiveWorker, Paused
 
 Value = TypeVar("Value")
 
 
-class Outcome(NamedTuple, Generic[Value]):
+class ActionResult(NamedTuple, Generic[Value]):
     """What an action gives back to its caller, and what the audit keeps of it."""
 
     value: Value = None  # type: ignore[assignment]  # left out of an Outcome[None] alone
@@ -37,7 +37,7 @@ class Action:
     danger: bool  # asked about once more before it is done
     makes: bool  # something new: no parameter names what it is done to
     in_transaction: bool
-    function: Callable[..., Outcome[object]]
+    function: Callable[..., ActionResult[object]]
     can_start: Callable[..., None] | None = None  # raises where it could only wait: Paused, NoLiveWorker
 
     @property
@@ -71,18 +71,18 @@ class Action:
         for name in values:
             if name not in parameters:
                 names = [parameter for parameter in parameters if not self.subject or parameter != self.subject.name]
-                raise as_http(unknown_parameter(name, self.name, names))
+                raise to_http_error(unknown_parameter(name, self.name, names))
         for name, parameter in parameters.items():
             if name not in values and parameter.default is parameter.empty:
-                raise BadInput(name, _("a value is needed"))
-        return {name: READERS[parameters[name].annotation](name, value) for name, value in values.items()}
+                raise InvalidInput(name, _("a value is needed"))
+        return {name: PARSERS[parameters[name].annotation](name, value) for name, value in values.items()}
 
 
-Handler = TypeVar("Handler", bound=Callable[..., Outcome[Any]])
+Handler = TypeVar("Handler", bound=Callable[..., ActionResult[Any]])
 ACTIONS: dict[str, Action] = {}
 
 
-def action(
+def register_action(
     name: str,
     role: str,
     *,
@@ -98,23 +98,23 @@ def action(
     return declare
 
 
-def perform(actor: Who, name: str, /, **arguments: Any) -> Any:
+def execute(actor: Actor, name: str, /, **arguments: Any) -> Any:
     """Do it in the name of `actor`. Raises NotAllowed, BadInput, Refused and what the engine raises.
 
     The audit entry is written in the action's own transaction where it has one. A broker has none: there the database
     must take a write first. When it goes away at that very moment, the action is done without its entry.
     """
-    return carry_out(actor, ACTIONS[name], arguments)
+    return run_action(actor, ACTIONS[name], arguments)
 
 
-def perform_at_once(actor: Who, name: str, /, **arguments: Any) -> Any:
-    """As `perform`, for a caller that waits for the result: raises Paused or NoLiveWorker where it could only wait."""
-    return carry_out(actor, ACTIONS[name], arguments, at_once=True)
+def execute_if_ready(actor: Actor, name: str, /, **arguments: Any) -> Any:
+    """As `execute`, for a caller that waits for the result: raises Paused or NoLiveWorker where it could only wait."""
+    return run_action(actor, ACTIONS[name], arguments, at_once=True)
 
 
-def carry_out(actor: Who, action: Action, values: Mapping[str, object], at_once: bool = False) -> object:
+def run_action(actor: Actor, action: Action, values: Mapping[str, object], at_once: bool = False) -> object:
     if not actor.may(action.role):
-        raise denied(actor, action.role, action.name)
+        raise deny(actor, action.role, action.name)
     arguments = action.read(values)
     if at_once and action.can_start:
         action.can_start(**arguments)
@@ -122,16 +122,16 @@ def carry_out(actor: Who, action: Action, values: Mapping[str, object], at_once:
         audit_log.check_writable()
     with database.atomic() if action.in_transaction else nullcontext():
         outcome = action.function(actor, **arguments)
-        audit_log.write(actor, action.name, target=outcome.target, before=outcome.before, after=outcome.after)
+        audit_log.write_entry(actor, action.name, target=outcome.target, before=outcome.before, after=outcome.after)
     return outcome.value
 
 
-def hindrance(name: str, /, **arguments: object) -> str | None:
+def blocking_reason(name: str, /, **arguments: object) -> str | None:
     """Why an action could not start now, in words; None where it could."""
     action = ACTIONS[name]
     try:
         if action.can_start:
             action.can_start(**action.read(arguments))
-    except (Paused, NoLiveWorker, BrokerAway) as error:
-        return in_words(error)
+    except (Paused, NoLiveWorker, BrokerUnavailable) as error:
+        return error_text(error)
     return None

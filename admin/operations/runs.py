@@ -9,20 +9,20 @@ from flask_babel import gettext as _
 from markupsafe import Markup
 
 import tasks
-from admin.auth.identity import Who
+from admin.auth.identity import Actor
 from admin.operations.arguments import JSONList, JSONObject
-from admin.operations.queries import Cursor, Limit, read
-from admin.operations.registry import Outcome, action
+from admin.operations.queries import Cursor, Limit, register_query
+from admin.operations.registry import ActionResult, register_action
 from admin.operations.schemas import Schema
-from admin.problems import BadInput
+from admin.problems import InvalidInput
 from admin.search.run_filter import SPANS, RunFilter
 from config import QUEUES
 from engine.control import runs as run_control
 from engine.control.runs import Result
 from engine.models import Attempt, LogLine, Run, State
-from engine.monitor.diagnosis import Cause, why
-from engine.search.pagination import COUNTED_TO, BadPage
-from engine.search.run_search import count_by_state, find
+from engine.monitor.diagnosis import Cause, diagnose
+from engine.search.pagination import COUNT_LIMIT, InvalidCursor
+from engine.search.run_search import count_by_state, search_runs
 
 #: As on the page of runs, whose address takes the same.
 FILTERS: dict[str, Schema] = {
@@ -39,7 +39,7 @@ FILTERS: dict[str, Schema] = {
 }
 
 
-class RunInFull(NamedTuple):
+class RunDetails(NamedTuple):
     """The columns of a run, and its attempts."""
 
     id: str
@@ -99,40 +99,40 @@ class Causes(NamedTuple):
     causes: list[JSONObject]
 
 
-@read(
+@register_query(
     "runs.list",
     "/runs",
     filters=FILTERS,
     columns=("id", "task", "state", "queue", "enqueued_at", "run_ms", "attempts", "asked_by"),
 )
-def runs(before: Cursor = "", limit: Limit = 30) -> RunPage:
+def list_runs(before: Cursor = "", limit: Limit = 30) -> RunPage:
     """Runs, newest first."""
     try:
-        return RunPage(*find(RunFilter().found, limit, before))
-    except BadPage as error:
-        raise BadInput("before", str(error)) from error
+        return RunPage(*search_runs(RunFilter().found, limit, before))
+    except InvalidCursor as error:
+        raise InvalidInput("before", str(error)) from error
 
 
-@read("runs.counts", "/runs/counts", filters=FILTERS)
-def run_counts() -> RunCounts:
+@register_query("runs.counts", "/runs/counts", filters=FILTERS)
+def count_runs() -> RunCounts:
     """How many runs are in each state."""
-    return RunCounts(count_by_state(RunFilter().found), COUNTED_TO)
+    return RunCounts(count_by_state(RunFilter().found), COUNT_LIMIT)
 
 
-@read("runs.show", "/runs/{run_id}")
-def run(run_id: str) -> RunInFull:
+@register_query("runs.show", "/runs/{run_id}")
+def show_run(run_id: str) -> RunDetails:
     """One run; `history` holds its attempts, first to last."""
     run = get_run(run_id)
-    return RunInFull(**run.__data__, history=run.history)
+    return RunDetails(**run.__data__, history=run.history)
 
 
-@read("runs.log", "/runs/{run_id}/log", columns=("at", "level", "logger", "text"))
-def run_log(run_id: str, after: Cursor = "", limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 500) -> Log:
+@register_query("runs.log", "/runs/{run_id}/log", columns=("at", "level", "logger", "text"))
+def show_run_log(run_id: str, after: Cursor = "", limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 500) -> Log:
     """What the run logged, first to last."""
     get_run(run_id)
     lines = LogLine.select().where(LogLine.run_id == run_id)
     if after:
-        delivery, number = place_of(after)
+        delivery, number = parse_log_position(after)
         lines = lines.where(
             (LogLine.delivery > delivery) | ((LogLine.delivery == delivery) & (LogLine.number > number))
         )
@@ -141,37 +141,37 @@ def run_log(run_id: str, after: Cursor = "", limit: Annotated[int, {"minimum": 1
     return Log(rows[:limit], f"{last.delivery}_{last.number}" if last else None)
 
 
-def place_of(text: str) -> tuple[int, int]:
+def parse_log_position(text: str) -> tuple[int, int]:
     delivery, _separator, number = text.partition("_")
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in (delivery, number)):
-        raise BadInput("after", _("this is no place in the list"))
+        raise InvalidInput("after", _("this is no place in the list"))
     return int(delivery), int(number)
 
 
-@read("runs.why", "/runs/{run_id}/why")
-def run_why(run_id: str) -> Causes:
+@register_query("runs.why", "/runs/{run_id}/why")
+def explain_run(run_id: str) -> Causes:
     """Why the run is not running: everything that stands in its way."""
-    return Causes([cause_as_data(cause) for cause in why(tasks.queues, get_run(run_id))])
+    return Causes([cause_data(cause) for cause in diagnose(tasks.queues, get_run(run_id))])
 
 
-@action("runs.cancel", "operator", in_transaction=False)
-def cancel_run(actor: Who, run_id: str) -> Outcome[str]:
+@register_action("runs.cancel", "operator", in_transaction=False)
+def cancel_run(actor: Actor, run_id: str) -> ActionResult[str]:
     """Take a waiting run out of its queue, or interrupt a running one; gives back `removed` or `running`."""
-    done = run_control.cancel(tasks.queues, run_id, actor.asker)
-    return Outcome(done, run_id, after={"was": "waiting" if done == "removed" else done})
+    done = run_control.cancel_run(tasks.queues, run_id, actor.asker)
+    return ActionResult(done, run_id, after={"was": "waiting" if done == "removed" else done})
 
 
-@action("runs.retry", "operator", in_transaction=False)
-def retry_run(actor: Who, run_id: str) -> Outcome[str]:
+@register_action("runs.retry", "operator", in_transaction=False)
+def retry_run(actor: Actor, run_id: str) -> ActionResult[str]:
     """Re-queue a run that has ended, under its own id."""
-    run_control.retry(tasks.queues, run_id, actor.asker)
-    return Outcome(run_id, run_id)
+    run_control.retry_run(tasks.queues, run_id, actor.asker)
+    return ActionResult(run_id, run_id)
 
 
-@action("runs.again", "operator", in_transaction=False)
+@register_action("runs.again", "operator", in_transaction=False)
 def run_again(
-    actor: Who, run_id: str, args: JSONList | None = None, arguments: JSONObject | None = None
-) -> Outcome[Result]:
+    actor: Actor, run_id: str, args: JSONList | None = None, arguments: JSONObject | None = None
+) -> ActionResult[Result]:
     """Enqueue a new run of the same task, whose parent is the old one; gives back its handle.
 
     With the arguments of the old one, unless others are given.
@@ -179,22 +179,22 @@ def run_again(
     if args is None and arguments is None and (old := Run.get_or_none(Run.id == run_id)):
         args, arguments = old.args, old.kwargs
     result = run_control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=actor.asker)
-    return Outcome(result, result.id, after={"parent": run_id, "args": args or [], "arguments": arguments or {}})
+    return ActionResult(result, result.id, after={"parent": run_id, "args": args or [], "arguments": arguments or {}})
 
 
-@action("runs.delete", "admin", danger=True)
-def delete_run(actor: Who, run_id: str) -> Outcome[str]:
+@register_action("runs.delete", "admin", danger=True)
+def delete_run(actor: Actor, run_id: str) -> ActionResult[str]:
     """Remove a run that has ended from the history, with its attempts and its log."""
-    run_control.delete(tasks.queues, run_id)
-    return Outcome(run_id, run_id)
+    run_control.delete_run(tasks.queues, run_id)
+    return ActionResult(run_id, run_id)
 
 
-def cause_as_data(cause: Cause) -> dict[str, object]:
+def cause_data(cause: Cause) -> dict[str, object]:
     """As JSON values; instants in ISO 8601 with offset."""
-    return {"cause": cause.kind, "text": sentence(cause), **orjson.loads(orjson.dumps(cause.facts))}
+    return {"cause": cause.kind, "text": cause_text(cause), **orjson.loads(orjson.dumps(cause.facts))}
 
 
-def sentence(cause: Cause) -> str:
+def cause_text(cause: Cause) -> str:
     """Without links, in one line."""
     words = get_template_attribute("runs/_why.html", "cause")(cause.kind, cause.facts, links=False)
     return " ".join(Markup(words).striptags().split())

@@ -8,18 +8,18 @@ from flask import abort
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.identity import Who
+from admin.auth.identity import Actor
 from admin.display import schedules as schedule_rows
-from admin.display.cron_text import in_words
-from admin.display.schedules import scheduled
-from admin.operations.queries import Cursor, Limit, read
-from admin.operations.registry import Outcome, action
-from admin.problems import BadInput
+from admin.display.cron_text import describe_cron
+from admin.display.schedules import scheduled_tasks
+from admin.operations.queries import Cursor, Limit, register_query
+from admin.operations.registry import ActionResult, register_action
+from admin.problems import InvalidInput
 from engine.control import schedules
 from engine.control.runs import Result, run_task
 from engine.models import Tick, now
 from engine.monitor import registered_tasks
-from engine.monitor.registered_tasks import TaskFacts
+from engine.monitor.registered_tasks import TaskInfo
 from engine.queues.queue import Queue
 from engine.queues.ticks import TICK_STATES
 from engine.search import pagination
@@ -49,30 +49,30 @@ class Ticks(NamedTuple):
     next: str | None
 
 
-@read("schedule.list", "/schedule")
-def schedule() -> Schedules:
+@register_query("schedule.list", "/schedule")
+def list_schedules() -> Schedules:
     """What the clock starts: when it is due next, who holds it back, and what it missed."""
-    return Schedules(schedules_of(schedule_rows.scheduled()))
+    return Schedules(schedule_list(schedule_rows.scheduled_tasks()))
 
 
-@read("schedule.show", "/schedule/{task}")
-def schedule_one(task: str) -> Schedule:
+@register_query("schedule.show", "/schedule/{task}")
+def show_schedule(task: str) -> Schedule:
     """One schedule."""
-    return schedules_of([get_schedule(task)])[0]
+    return schedule_list([get_schedule(task)])[0]
 
 
-def schedules_of(facts: list[registered_tasks.TaskFacts]) -> list[Schedule]:
-    pauses, _trouble = schedule_rows.pauses_of(facts)
-    return [schedule_of(row) for row in schedule_rows.rows_of(facts, pauses, now())]
+def schedule_list(facts: list[registered_tasks.TaskInfo]) -> list[Schedule]:
+    pauses, _trouble = schedule_rows.load_pauses(facts)
+    return [schedule_data(row) for row in schedule_rows.schedule_rows(facts, pauses, now())]
 
 
-def schedule_of(row: schedule_rows.Row) -> Schedule:
+def schedule_data(row: schedule_rows.ScheduleRow) -> Schedule:
     expression = row.task.schedule
     return Schedule(
         task=row.task.name,
         queue=row.task.queue,
         expression=expression,
-        words=expression and in_words(expression, "en"),
+        words=expression and describe_cron(expression, "en"),
         next=row.next,
         paused=row.pause,
         missed=row.missed,
@@ -82,8 +82,8 @@ def schedule_of(row: schedule_rows.Row) -> Schedule:
     )
 
 
-@read("schedule.ticks", "/schedule/{task}/ticks", columns=("due_at", "state", "run_id"))
-def ticks(
+@register_query("schedule.ticks", "/schedule/{task}/ticks", columns=("due_at", "state", "run_id"))
+def list_ticks(
     task: str, state: Literal["", "enqueued", "late", "missed", "paused"] = "", before: Cursor = "", limit: Limit = 30
 ) -> Ticks:
     """The minutes at which the clock should have started it, newest first, and what came of each."""
@@ -91,54 +91,58 @@ def ticks(
     rows = Tick.select().where(Tick.task == get_schedule(task).name)
     try:
         return Ticks(
-            *pagination.page(rows.where(Tick.state == state) if state else rows, Tick.due_at, Tick.task, limit, before)
+            *pagination.fetch_page(
+                rows.where(Tick.state == state) if state else rows, Tick.due_at, Tick.task, limit, before
+            )
         )
-    except pagination.BadPage as error:
-        raise BadInput("before", str(error)) from error
+    except pagination.InvalidCursor as error:
+        raise InvalidInput("before", str(error)) from error
 
 
-@action("schedule.pause", "operator", in_transaction=False)
-def pause_schedule(actor: Who, task: str, reason: str | None = None, until: datetime | None = None) -> Outcome[None]:
+@register_action("schedule.pause", "operator", in_transaction=False)
+def pause_schedule(
+    actor: Actor, task: str, reason: str | None = None, until: datetime | None = None
+) -> ActionResult[None]:
     """Let the clock start nothing of this task, until an instant or until the schedule is resumed."""
-    queue, name = schedule_named(task)
+    queue, name = find_schedule(task)
     if until and until <= now():
-        raise BadInput("until", _("an instant in the future is needed"))
-    schedules.pause(queue, name, by=actor.asker, reason=reason, until=until)
-    return Outcome(target=name, after={"reason": reason, "until": until and until.isoformat()})
+        raise InvalidInput("until", _("an instant in the future is needed"))
+    schedules.pause_schedule(queue, name, by=actor.asker, reason=reason, until=until)
+    return ActionResult(target=name, after={"reason": reason, "until": until and until.isoformat()})
 
 
-@action("schedule.resume", "operator", in_transaction=False)
-def resume_schedule(actor: Who, task: str) -> Outcome[bool]:
+@register_action("schedule.resume", "operator", in_transaction=False)
+def resume_schedule(actor: Actor, task: str) -> ActionResult[bool]:
     """Let the clock start this task again; gives back whether the schedule was paused."""
-    queue, name = schedule_named(task)
-    return Outcome(schedules.resume(queue, name), name)
+    queue, name = find_schedule(task)
+    return ActionResult(schedules.resume_schedule(queue, name), name)
 
 
-@action("schedule.run", "operator", in_transaction=False)
-def run_scheduled(actor: Who, task: str) -> Outcome[Result]:
+@register_action("schedule.run", "operator", in_transaction=False)
+def run_schedule(actor: Actor, task: str) -> ActionResult[Result]:
     """Run a scheduled task once, now, as the clock would; gives back the run's handle."""
-    _, name = schedule_named(task)
+    _, name = find_schedule(task)
     result = run_task(tasks.queues, name, by=actor.asker)
-    return Outcome(result, name, after={"run": result.id})
+    return ActionResult(result, name, after={"run": result.id})
 
 
-@action("schedule.catch_up", "operator", in_transaction=False)
-def catch_up_schedule(actor: Who, task: str) -> Outcome[Result]:
+@register_action("schedule.catch_up", "operator", in_transaction=False)
+def catch_up_schedule(actor: Actor, task: str) -> ActionResult[Result]:
     """Run once for the newest tick that was missed; gives back the run's handle."""
-    _, name = schedule_named(task)
+    _, name = find_schedule(task)
     result = schedules.catch_up(tasks.queues, name, actor.asker)
-    return Outcome(result, name, after={"run": result.id})
+    return ActionResult(result, name, after={"run": result.id})
 
 
-def schedule_named(name: str) -> tuple[Queue, str]:
+def find_schedule(name: str) -> tuple[Queue, str]:
     """The queue and the bare name of a task that the clock starts. Raises UnknownTask and BadInput."""
-    queue, task = registered_tasks.find(tasks.queues, name)
+    queue, task = registered_tasks.find_task(tasks.queues, name)
     if task.schedule is None:
-        raise BadInput("task", _("%(task)s has no schedule", task=task.__name__))
+        raise InvalidInput("task", _("%(task)s has no schedule", task=task.__name__))
     return queue, task.__name__
 
 
-def get_schedule(task: str) -> TaskFacts:
-    return next((task_facts for task_facts in scheduled() if task_facts.name == task), None) or abort(
+def get_schedule(task: str) -> TaskInfo:
+    return next((task_facts for task_facts in scheduled_tasks() if task_facts.name == task), None) or abort(
         404, _("The clock starts no task of this name.")
     )

@@ -80,7 +80,7 @@ def choice(values: Sequence[Any]) -> Any:
 
 @cache
 def struct(record: type) -> type[Struct]:
-    fields = columns(record) if issubclass(record, peewee.Model) else get_type_hints(record, include_extras=True)
+    fields = column_schemas(record) if issubclass(record, peewee.Model) else get_type_hints(record, include_extras=True)
     return defstruct(
         record.__name__.lstrip("_"),
         [(name, as_struct(kind)) for name, kind in fields.items()],
@@ -106,7 +106,7 @@ def is_record(kind: type) -> bool:
     return issubclass(kind, peewee.Model) or (issubclass(kind, tuple) and hasattr(kind, "_fields")) or kind is Handle
 
 
-def columns(model: type[peewee.Model]) -> dict[str, Any]:
+def column_schemas(model: type[peewee.Model]) -> dict[str, Any]:
     fields = {}
     for field in model._meta.sorted_fields:
         kind = next((kind for column, kind in COLUMNS if isinstance(field, column)), str)
@@ -114,18 +114,18 @@ def columns(model: type[peewee.Model]) -> dict[str, Any]:
     return fields
 
 
-def as_data(value: Any) -> Any:
+def to_data(value: Any) -> Any:
     """The same as JSON has it: instants in ISO 8601 with offset, records as objects, a run's handle as its id."""
     if isinstance(value, Result):
         return {"run_id": value.id}
     if isinstance(value, peewee.Model):
-        return as_data(value.__data__)
+        return to_data(value.__data__)
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return as_data(value._asdict())
+        return to_data(value._asdict())
     if isinstance(value, Mapping):
-        return {str(key): as_data(inner) for key, inner in value.items()}
+        return {str(key): to_data(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [as_data(inner) for inner in value]
+        return [to_data(inner) for inner in value]
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Enum):
@@ -133,6 +133,6 @@ def as_data(value: Any) -> Any:
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 
-def row_of(record: Any, shape: Any) -> list[Any]:
+def row_data(record: Any, shape: Any) -> list[Any]:
     """Its columns, those that are nobody's business left out."""
     return [getattr(record, name) for name in shape._fields]

@@ -11,14 +11,14 @@ from peewee import Expression, Field, ModelSelect
 
 import models
 import tasks
-from admin.auth.identity import Who
-from admin.display.labels import short
-from admin.display.numbers import clock
-from admin.forms.list_filters import Asked, choice, text
-from admin.operations.queries import Cursor, Limit, read
-from admin.operations.registry import Outcome, action
+from admin.auth.identity import Actor
+from admin.display.labels import short_id
+from admin.display.numbers import short_timestamp
+from admin.forms.list_filters import ListFilters, read_choice, read_text
+from admin.operations.queries import Cursor, Limit, register_query
+from admin.operations.registry import ActionResult, register_action
 from admin.operations.schemas import Schema
-from admin.problems import BadInput, Refused
+from admin.problems import ConflictError, InvalidInput
 from config import settings
 from engine.models import Run, now
 from engine.search import pagination
@@ -66,32 +66,34 @@ class SessionPage(NamedTuple):
     next: str | None
 
 
-@read(
+@register_query(
     "sessions.list",
     "/sessions",
     filters=FILTERS,
     columns=("id", "email", "title", "started_at", "ended_at", "duration_minutes", "end_position"),
 )
-def sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
+def list_sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
     """Reading sessions, newest first: active, abandoned or closed ones."""
-    filters, queries = lists_asked(now())
+    filters, queries = list_conditions(now())
     try:
-        page = pagination.page(queries[filters.state], newest_first(filters.state), ReadingSession.id, limit, before)
-    except pagination.BadPage as error:
-        raise BadInput("before", str(error)) from error
-    return SessionPage(sessions_of(page.rows), page.older)
+        page = pagination.fetch_page(
+            queries[filters.state], newest_first(filters.state), ReadingSession.id, limit, before
+        )
+    except pagination.InvalidCursor as error:
+        raise InvalidInput("before", str(error)) from error
+    return SessionPage(session_rows(page.rows), page.older)
 
 
-@read("sessions.show", "/sessions/{session_id}")
-def session(session_id: UUID) -> Session:
+@register_query("sessions.show", "/sessions/{session_id}")
+def show_session(session_id: UUID) -> Session:
     """One reading session."""
     row = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
-    return sessions_of([row])[0]
+    return session_rows([row])[0]
 
 
-def sessions_of(rows: Sequence[Any]) -> list[Session]:
+def session_rows(rows: Sequence[Any]) -> list[Session]:
     """`rows` are those of `ReadingSession.browse`."""
-    closers = models.closed_by(rows)
+    closers = models.find_closers(rows)
     return [session_of(row, closers.get(row.id)) for row in rows]
 
 
@@ -121,29 +123,29 @@ def closed_by(closer: AuditEntry | Run | None) -> ClosedBy | None:
     return ClosedBy("run", closer.id) if isinstance(closer, Run) else ClosedBy(closer.actor_kind, closer.actor)
 
 
-@action("sessions.close", "operator")
-def close_session(actor: Who, session_id: UUID) -> Outcome[None]:
+@register_action("sessions.close", "operator")
+def close_session(actor: Actor, session_id: UUID) -> ActionResult[None]:
     """Close one open reading session, whatever its age."""
     if not close_one(session_id, now()):
         exists = ReadingSession.get_or_none(ReadingSession.id == session_id)
-        raise Refused(_("This session is not open any more.") if exists else _("There is no such session."))
-    return Outcome(target=str(session_id))
+        raise ConflictError(_("This session is not open any more.") if exists else _("There is no such session."))
+    return ActionResult(target=str(session_id))
 
 
-def lists_asked(as_of: datetime) -> tuple[Asked, dict[str, "ModelSelect[ReadingSession]"]]:
+def list_conditions(as_of: datetime) -> tuple[ListFilters, dict[str, "ModelSelect[ReadingSession]"]]:
     """What the address asks for, and the query of each list with its filters."""
     lists = ReadingSession.lists(as_of, settings.abandoned_after)
-    filters = Asked(
+    filters = ListFilters(
         "pages.sessions",
         lists,
-        reader=text("reader"),
-        book=text("book"),
-        progress=choice("progress", ["", "none"]),
-        hours=choice("hours", ["", "24", "168"]),
-        hour=text("hour"),
-        run=text("run"),
+        reader=read_text("reader"),
+        book=read_text("book"),
+        progress=read_choice("progress", ["", "none"]),
+        hours=read_choice("hours", ["", "24", "168"]),
+        hour=read_text("hour"),
+        run=read_text("run"),
     )
-    lists["closed"] &= closed_filter(filters, as_of)
+    lists["closed"] &= closed_conditions(filters, as_of)
     about = ReadingSession.about(filters.reader, filters.book)
     return filters, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
 
@@ -153,7 +155,7 @@ def newest_first(state: str) -> Field:
     return ReadingSession.ended_at if state == "closed" else ReadingSession.started_at
 
 
-def closed_filter(filters: Asked, as_of: datetime) -> Expression:
+def closed_conditions(filters: ListFilters, as_of: datetime) -> Expression:
     """Which of the closed sessions: without progress, of the last hours, of one hour, of one run."""
     condition = ReadingSession.ended_at.is_null(False)
     if filters.progress:
@@ -166,22 +168,22 @@ def closed_filter(filters: Asked, as_of: datetime) -> Expression:
             "hours", _("closed in the last 7 d") if days else _("closed in the last %(hours)s h", hours=filters.hours)
         )
     if filters.hour:
-        start = hour_named(filters.hour)
+        start = parse_hour(filters.hour)
         condition &= (ReadingSession.ended_at >= start) & (ReadingSession.ended_at < start + timedelta(hours=1))
-        filters.chip("hour", _("closed in the hour from %(time)s", time=clock(start, as_of)))
+        filters.chip("hour", _("closed in the hour from %(time)s", time=short_timestamp(start, as_of)))
     if filters.run:
         instant = Run.select(Run.instant_at).where(Run.id == filters.run)
         condition &= ReadingSession.ended_at == instant
-        filters.chip("run", _("closed by run %(id)s", id=short(filters.run)))
+        filters.chip("run", _("closed by run %(id)s", id=short_id(filters.run)))
     return condition
 
 
-def hour_named(hour: str) -> datetime:
+def parse_hour(hour: str) -> datetime:
     """2026-11-23T10Z. Raises BadInput."""
     try:
         start = datetime.fromisoformat(hour)
     except ValueError:
         start = datetime.min
     if not datetime.min.year < start.year < datetime.max.year:
-        raise BadInput("hour", _("a date or time such as 2026-11-23T10:00 is needed"))
+        raise InvalidInput("hour", _("a date or time such as 2026-11-23T10:00 is needed"))
     return start if start.tzinfo else start.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 
-from admin.operations.queries import read
+from admin.operations.queries import register_query
 from admin.operations.sessions import CLEANUP
 from config import settings
 from engine.history import run_counts
@@ -14,7 +14,7 @@ from engine.history.run_counts import HOUR, MINUTE
 from engine.models import Run, now
 from reading import session_stats as charts
 from reading import sessions as reading
-from reading.sessions import SessionFigures
+from reading.sessions import SessionOverview
 
 HOURS, RUNS = 24, 30
 
@@ -37,7 +37,7 @@ class RunStatistics(NamedTuple):
     ran: run_counts.Percentiles | None
 
 
-class HourOfSessions(NamedTuple):
+class SessionHour(NamedTuple):
     """Sessions that ended in the hour from `start` on."""
 
     start: datetime
@@ -52,7 +52,7 @@ class Cleanup(NamedTuple):
     closed_count: int
 
 
-class Began(NamedTuple):
+class SessionStart(NamedTuple):
     """Abandoned sessions by the hour of day (UTC) in which they began, and device."""
 
     hour: int
@@ -63,49 +63,49 @@ class Began(NamedTuple):
 class SessionStatistics(NamedTuple):
     """`now` counts those closed in the last 24 hours too."""
 
-    now: SessionFigures
-    by_hour: list[HourOfSessions]
+    now: SessionOverview
+    by_hour: list[SessionHour]
     cleanups: list[Cleanup]
-    abandoned: list[Began]
+    abandoned: list[SessionStart]
 
 
-@read("statistics.runs", "/statistics/runs")
-def run_statistics(hours: Literal[1, 24, 168] = 24) -> RunStatistics:
+@register_query("statistics.runs", "/statistics/runs")
+def show_run_statistics(hours: Literal[1, 24, 168] = 24) -> RunStatistics:
     """How runs ended, waited and ran over an hour, a day or a week, step by step: the chart of the overview."""
     as_of, window = now(), next(choice for choice in WINDOWS if choice.hours == hours)
-    totals = run_counts.totals(run_counts.window_start(as_of, hours))
+    totals = run_counts.load_totals(run_counts.window_start(as_of, hours))
     return RunStatistics(
         hours,
         window.step,
-        [Step(bucket.start, bucket.counts) for bucket in slots_of(window, as_of)],
+        [Step(bucket.start, bucket.counts) for bucket in window_buckets(window, as_of)],
         totals.counts,
         run_counts.percentiles(totals.waited),
         run_counts.percentiles(totals.ran),
     )
 
 
-@read("statistics.sessions", "/statistics/sessions")
-def session_statistics() -> SessionStatistics:
+@register_query("statistics.sessions", "/statistics/sessions")
+def show_session_statistics() -> SessionStatistics:
     """How sessions ended in the last day: by hour, by cleanup, and when the abandoned ones began."""
-    as_of, runs = now(), cleanups()
+    as_of, runs = now(), recent_cleanups()
     day = as_of - timedelta(hours=HOURS)
-    began = charts.abandoned([run.instant_at for run in runs if run.instant_at > day])
+    began = charts.count_abandoned_at([run.instant_at for run in runs if run.instant_at > day])
     return SessionStatistics(
-        reading.overview(as_of, settings.abandoned_after),
-        [HourOfSessions(*hour) for hour in charts.hourly(as_of, HOURS)],
-        [Cleanup(run.id, run.instant_at, closed_by(run)) for run in runs],
-        [Began(hour, device or None, count) for (hour, device), count in sorted(began.items())],
+        reading.load_overview(as_of, settings.abandoned_after),
+        [SessionHour(*hour) for hour in charts.load_hourly(as_of, HOURS)],
+        [Cleanup(run.id, run.instant_at, sessions_closed_by(run)) for run in runs],
+        [SessionStart(hour, device or None, count) for (hour, device), count in sorted(began.items())],
     )
 
 
-def cleanups() -> list[Run]:
+def recent_cleanups() -> list[Run]:
     """The runs that closed sessions in the last day or so, oldest first."""
     columns = (Run.id, Run.instant_at, Run.enqueued_at, Run.result)
     query = Run.select(*columns).where((Run.task == CLEANUP) & Run.instant_at.is_null(False))
     return list(reversed(query.order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(200)))
 
 
-def closed_by(run: Run) -> int:
+def sessions_closed_by(run: Run) -> int:
     count = run.result.get("closed_count") if isinstance(run.result, dict) else None
     return count if isinstance(count, int) else 0
 
@@ -128,12 +128,12 @@ WINDOWS = (
 )
 
 
-def slots_of(window: Window, as_of: datetime) -> list[run_counts.Slot]:
+def window_buckets(window: Window, as_of: datetime) -> list[run_counts.Bucket]:
     """The last one holds `as_of`."""
     last = int(as_of.timestamp()) // window.step * window.step
     first = last - window.step * (window.bars - 1)
-    return run_counts.series(instant(first), instant(last), window.step)
+    return run_counts.load_series(from_timestamp(first), from_timestamp(last), window.step)
 
 
-def instant(second: int) -> datetime:
+def from_timestamp(second: int) -> datetime:
     return datetime.fromtimestamp(second, now().tzinfo)

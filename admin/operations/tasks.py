@@ -9,11 +9,11 @@ from flask import abort
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.identity import Who
+from admin.auth.identity import Actor
 from admin.display import tasks as tasks_page
 from admin.operations.arguments import JSONList, JSONObject
-from admin.operations.queries import read
-from admin.operations.registry import Outcome, action
+from admin.operations.queries import register_query
+from admin.operations.registry import ActionResult, register_action
 from engine.control import queues as queue_control
 from engine.control import runs
 from engine.control.runs import Result, run_task
@@ -21,7 +21,7 @@ from engine.exceptions import UnknownTask
 from engine.history.run_counts import RETRIED, Percentiles
 from engine.models import now
 from engine.monitor import registered_tasks
-from engine.monitor.registered_tasks import TaskFacts
+from engine.monitor.registered_tasks import TaskInfo
 from tasks import queues
 
 
@@ -69,24 +69,24 @@ class Tasks(NamedTuple):
     tasks: list[Task]
 
 
-@read("tasks.list", "/tasks")
-def every_task() -> Tasks:
+@register_query("tasks.list", "/tasks")
+def list_tasks() -> Tasks:
     """The registered tasks."""
-    return Tasks(tasks_of(registered_tasks.registered(queues)))
+    return Tasks(task_list(registered_tasks.list_tasks(queues)))
 
 
-@read("tasks.show", "/tasks/{name}")
-def task(name: str) -> Task:
+@register_query("tasks.show", "/tasks/{name}")
+def show_task(name: str) -> Task:
     """One task, by its bare name, tasks.NAME or app.tasks.NAME."""
-    return tasks_of([get_task(name)])[0]
+    return task_list([get_task(name)])[0]
 
 
-def tasks_of(facts: list[registered_tasks.TaskFacts]) -> list[Task]:
-    rows, _trouble = tasks_page.rows_of(facts, now())
-    return [task_of(row) for row in rows]
+def task_list(facts: list[registered_tasks.TaskInfo]) -> list[Task]:
+    rows, _trouble = tasks_page.task_rows(facts, now())
+    return [task_data(row) for row in rows]
 
 
-def task_of(row: tasks_page.Row) -> Task:
+def task_data(row: tasks_page.TaskRow) -> Task:
     facts, week = row.task, row.week
     return Task(
         task=facts.name,
@@ -101,13 +101,13 @@ def task_of(row: tasks_page.Row) -> Task:
         hard_limit=facts.hard_limit,
         rate_limit=facts.rate_limit or None,
         unique=facts.unique,
-        parameters=[parameter_of(parameter) for parameter in facts.parameters],
+        parameters=[parameter_data(parameter) for parameter in facts.parameters],
         paused=row.pause,
         week=Week(week.since, week.ended, week.failed, week.counts[RETRIED], row.waited, row.ran),
     )
 
 
-def parameter_of(parameter: python.Parameter) -> TaskParameter:
+def parameter_data(parameter: python.Parameter) -> TaskParameter:
     bare = parameter.annotation is parameter.empty
     kind = None if bare else python.formatannotation(parameter.annotation)
     required = parameter.default is parameter.empty and parameter.kind not in (
@@ -121,42 +121,42 @@ def parameter_of(parameter: python.Parameter) -> TaskParameter:
 
 def can_start(name: str, **_rest: object) -> None:
     """Raises Paused or NoLiveWorker where a run of this task would only wait."""
-    runs.check_can_run(tasks.queues, name)
+    runs.ensure_runnable(tasks.queues, name)
 
 
-@action("tasks.run", "operator", in_transaction=False, can_start=can_start)
-def run(
-    actor: Who,
+@register_action("tasks.run", "operator", in_transaction=False, can_start=can_start)
+def enqueue_run(
+    actor: Actor,
     name: str,
     arguments: JSONObject | None = None,
     args: JSONList | None = None,
     eta: datetime | None = None,
     priority: float | None = None,
-) -> Outcome[Result]:
+) -> ActionResult[Result]:
     """Enqueue one run of a task, `args` being those that go by their place; gives back its handle."""
     result = run_task(tasks.queues, name, args or (), arguments, by=actor.asker, eta=eta, priority=priority)
     optional = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
     options = {key: value for key, value in optional.items() if value not in (None, [])}
-    return Outcome(result, result.id, after={"task": name, "arguments": arguments or {}, **options})
+    return ActionResult(result, result.id, after={"task": name, "arguments": arguments or {}, **options})
 
 
-@action("tasks.pause", "operator", in_transaction=False)
-def pause_task(actor: Who, name: str, reason: str | None = None) -> Outcome[None]:
+@register_action("tasks.pause", "operator", in_transaction=False)
+def pause_task(actor: Actor, name: str, reason: str | None = None) -> ActionResult[None]:
     """Hand out no more runs of this task until it is resumed; what runs goes on."""
-    queue, task = registered_tasks.find(tasks.queues, name)
-    queue_control.pause(queue, task=task.__name__, by=actor.asker, reason=reason)
-    return Outcome(target=task.__name__, after={"reason": reason})
+    queue, task = registered_tasks.find_task(tasks.queues, name)
+    queue_control.pause_queue(queue, task=task.__name__, by=actor.asker, reason=reason)
+    return ActionResult(target=task.__name__, after={"reason": reason})
 
 
-@action("tasks.resume", "operator", in_transaction=False)
-def resume_task(actor: Who, name: str) -> Outcome[bool]:
+@register_action("tasks.resume", "operator", in_transaction=False)
+def resume_task(actor: Actor, name: str) -> ActionResult[bool]:
     """Hand out the task's runs again; gives back whether it was paused."""
-    queue, task = registered_tasks.find(tasks.queues, name)
-    return Outcome(queue_control.resume(queue, task=task.__name__), task.__name__)
+    queue, task = registered_tasks.find_task(tasks.queues, name)
+    return ActionResult(queue_control.resume_queue(queue, task=task.__name__), task.__name__)
 
 
-def get_task(name: str) -> TaskFacts:
+def get_task(name: str) -> TaskInfo:
     try:
-        return registered_tasks.describe(*registered_tasks.find(tasks.queues, name))
+        return registered_tasks.describe_task(*registered_tasks.find_task(tasks.queues, name))
     except UnknownTask:
         abort(404, _("This program has no task of this name."))

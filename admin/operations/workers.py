@@ -7,16 +7,16 @@ from flask import abort
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.identity import Who
-from admin.operations.queries import read
-from admin.operations.registry import Outcome, action
+from admin.auth.identity import Actor
+from admin.operations.queries import register_query
+from admin.operations.registry import ActionResult, register_action
 from engine.control import workers as worker_control
-from engine.exceptions import BrokerAway, NotPossible
-from engine.models import WorkerProcess, now
+from engine.exceptions import BrokerUnavailable, InvalidState
+from engine.models import Consumer, now
 from engine.monitor import consumers
-from engine.monitor.consumers import LEASE
+from engine.monitor.consumers import LEASE_TIME
 from engine.queues import remote_control
-from engine.queues.remote_control import Dump, What
+from engine.queues.remote_control import Command, Dump
 
 
 class Worker(NamedTuple):
@@ -49,84 +49,86 @@ class Workers(NamedTuple):
     workers: list[Worker]
 
 
-class WorkerInFull(NamedTuple):
+class WorkerDetails(NamedTuple):
     """`orders`: what it has not done yet; `dump`: where its code was when that was last asked."""
 
     worker: Worker
-    orders: list[What]
+    orders: list[Command]
     dump: Dump | None
 
 
-@read("workers.list", "/workers")
-def workers() -> Workers:
+@register_query("workers.list", "/workers")
+def list_workers() -> Workers:
     """Every consumer on record, those that are gone included."""
-    return Workers([with_state(consumer) for consumer in consumers.workers()])
+    return Workers([with_state(consumer) for consumer in consumers.list_consumers()])
 
 
-@read("workers.show", "/workers/{worker}")
-def worker(worker: str) -> WorkerInFull:
+@register_query("workers.show", "/workers/{worker}")
+def show_worker(worker: str) -> WorkerDetails:
     """One consumer, by its id or its name."""
     try:
-        consumer = consumers.find(worker)
-    except NotPossible:
+        consumer = consumers.get_consumer(worker)
+    except InvalidState:
         abort(404, _("No consumer has this id, or it has been gone for too long."))
-    dump, orders, _away = asked_of(consumer)
-    return WorkerInFull(with_state(consumer), orders, dump)
+    dump, orders, _away = pending_commands(consumer)
+    return WorkerDetails(with_state(consumer), orders, dump)
 
 
-def with_state(consumer: WorkerProcess) -> Worker:
-    return Worker(name=consumers.worker_name(consumer), **consumer.__data__, state=consumer.state(now(), LEASE))
+def with_state(consumer: Consumer) -> Worker:
+    return Worker(
+        name=consumers.full_worker_name(consumer), **consumer.__data__, state=consumer.state(now(), LEASE_TIME)
+    )
 
 
-@action("workers.quiet", "admin", in_transaction=False)
-def quiet_worker(actor: Who, worker: str) -> Outcome[str]:
+@register_action("workers.quiet", "admin", in_transaction=False)
+def quiet_worker(actor: Actor, worker: str) -> ActionResult[str]:
     """Have a consumer finish what it runs and take nothing new."""
-    return order(actor, worker, What.QUIET)
+    return send_command(actor, worker, Command.QUIET)
 
 
-@action("workers.wake", "admin", in_transaction=False)
-def wake_worker(actor: Who, worker: str) -> Outcome[str]:
+@register_action("workers.wake", "admin", in_transaction=False)
+def wake_worker(actor: Actor, worker: str) -> ActionResult[str]:
     """Have a quiet consumer take runs again."""
-    return order(actor, worker, What.WAKE)
+    return send_command(actor, worker, Command.WAKE)
 
 
-@action("workers.stop", "admin", danger=True, in_transaction=False)
-def stop_worker(actor: Who, worker: str) -> Outcome[str]:
+@register_action("workers.stop", "admin", danger=True, in_transaction=False)
+def stop_worker(actor: Actor, worker: str) -> ActionResult[str]:
     """Have a consumer end, once what it runs has ended or its time is up; nobody starts it again."""
-    return order(actor, worker, What.STOP)
+    return send_command(actor, worker, Command.STOP)
 
 
-@action("workers.restart", "admin", danger=True, in_transaction=False)
-def restart_worker(actor: Who, worker: str) -> Outcome[str]:
+@register_action("workers.restart", "admin", danger=True, in_transaction=False)
+def restart_worker(actor: Actor, worker: str) -> ActionResult[str]:
     """Have a consumer start anew, with the code that is there now."""
-    return order(actor, worker, What.RESTART)
+    return send_command(actor, worker, Command.RESTART)
 
 
-@action("workers.dump", "admin", in_transaction=False)
-def dump_worker(actor: Who, worker: str) -> Outcome[str]:
+@register_action("workers.dump", "admin", in_transaction=False)
+def dump_worker(actor: Actor, worker: str) -> ActionResult[str]:
     """Have a consumer tell where the code of its workers is right now."""
-    return order(actor, worker, What.DUMP)
+    return send_command(actor, worker, Command.DUMP)
 
 
-def order(actor: Who, worker: str, what: What) -> Outcome[str]:
-    """`worker` is a consumer's id, or its name as `flask workers list` shows it."""
-    consumer = worker_control.order(tasks.queues, worker, what, actor.asker)
-    return Outcome(consumer.id, consumer.id)
+def send_command(actor: Actor, worker: str, what: Command) -> ActionResult[str]:
+    """`show_worker` is a consumer's id, or its name as `flask workers list` shows it."""
+    consumer = worker_control.send_command(tasks.queues, worker, what, actor.asker)
+    return ActionResult(consumer.id, consumer.id)
 
 
-def asked_of(consumer: WorkerProcess) -> tuple[Dump | None, list[What], bool]:
+def pending_commands(consumer: Consumer) -> tuple[Dump | None, list[Command], bool]:
     """Its last dump, the orders that it has not taken yet, and whether the broker is away."""
     queue = tasks.queues.get(consumer.queue)
     if queue is None:
         return None, [], False
     try:
-        orders = remote_control.pending(queue, consumer.id)
-        return remote_control.last_dump(queue, consumer.id), [order.what for order in orders], False
-    except BrokerAway:
+        orders = remote_control.pending_commands(queue, consumer.id)
+        return remote_control.latest_dump(queue, consumer.id), [order.what for order in orders], False
+    except BrokerUnavailable:
         return None, [], True
 
 
-def get_worker(worker_id: str) -> WorkerProcess:
-    return WorkerProcess.get_or_none(WorkerProcess.id == worker_id) or abort(
+def get_worker(worker_id: str) -> Consumer:
+    return Consumer.get_or_none(Consumer.id == worker_id) or abort(
         404, _("No consumer has this id, or it has been gone for too long.")
     )

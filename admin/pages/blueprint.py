@@ -8,18 +8,18 @@ from flask_babel.speaklater import LazyString
 from peewee import Field, ModelSelect
 
 from admin.pages import live_refresh
-from admin.problems import BadInput
+from admin.problems import InvalidInput
 from engine.search import pagination
 from engine.search.pagination import Page, Row
 
-ROWS = 30
+ROWS_PER_PAGE = 30
 
 blueprint = Blueprint("pages", __name__)
-blueprint.before_request(live_refresh.answer_a_refresh)
+blueprint.before_request(live_refresh.answer_refresh)
 blueprint.app_context_processor(lambda: {"navigation": navigation})
 
 
-class Place(NamedTuple):
+class NavItem(NamedTuple):
     """A page of its own in the navigation; `g` and its key lead there."""
 
     endpoint: str
@@ -30,41 +30,41 @@ class Place(NamedTuple):
 #: Whether all is well, the work, what carries it, who may steer it, how to. Pages that do not exist are not shown.
 NAVIGATION = (
     (
-        Place("pages.overview", lazy_gettext("Overview"), "o"),
-        Place("pages.alerts", lazy_gettext("Alerts"), "a"),
-        Place("pages.sessions", lazy_gettext("Sessions"), "s"),
+        NavItem("pages.overview", lazy_gettext("Overview"), "o"),
+        NavItem("pages.alerts", lazy_gettext("Alerts"), "a"),
+        NavItem("pages.sessions", lazy_gettext("Sessions"), "s"),
     ),
     (
-        Place("pages.runs", lazy_gettext("Runs"), "r"),
-        Place("pages.errors", lazy_gettext("Errors"), "e"),
-        Place("pages.dead", lazy_gettext("Dead runs"), "d"),
-        Place("pages.tasks", lazy_gettext("Tasks"), "t"),
-        Place("pages.schedule", lazy_gettext("Schedule"), "c"),
+        NavItem("pages.runs", lazy_gettext("Runs"), "r"),
+        NavItem("pages.errors", lazy_gettext("Errors"), "e"),
+        NavItem("pages.dead", lazy_gettext("Dead runs"), "d"),
+        NavItem("pages.tasks", lazy_gettext("Tasks"), "t"),
+        NavItem("pages.schedule", lazy_gettext("Schedule"), "c"),
     ),
     (
-        Place("pages.queues", lazy_gettext("Queues"), "q"),
-        Place("pages.workers", lazy_gettext("Workers"), "w"),
+        NavItem("pages.queues", lazy_gettext("Queues"), "q"),
+        NavItem("pages.workers", lazy_gettext("Workers"), "w"),
     ),
     (
-        Place("pages.audit", lazy_gettext("Audit"), "u"),
-        Place("pages.operators", lazy_gettext("Operators"), "p"),
-        Place("pages.tokens", lazy_gettext("Tokens"), "k"),
+        NavItem("pages.audit", lazy_gettext("Audit"), "u"),
+        NavItem("pages.operators", lazy_gettext("Operators"), "p"),
+        NavItem("pages.tokens", lazy_gettext("Tokens"), "k"),
     ),
     (
-        Place("pages.api_docs", lazy_gettext("API"), "i"),
-        Place("pages.help", lazy_gettext("Help"), "h"),
+        NavItem("pages.api_docs", lazy_gettext("API"), "i"),
+        NavItem("pages.help", lazy_gettext("Help"), "h"),
     ),
 )
 
 
-def navigation() -> list[list[Place]]:
+def navigation() -> list[list[NavItem]]:
     existing = current_app.view_functions
     groups = [[item for item in group if item.endpoint in existing] for group in NAVIGATION]
     return [group for group in groups if group]
 
 
-def page_of(query: "ModelSelect[Row]", newest_first: Field, key: Field) -> Page[Row]:
+def paginate(query: "ModelSelect[Row]", newest_first: Field, key: Field) -> Page[Row]:
     try:
-        return pagination.page(query, newest_first, key, ROWS, request.args.get("before", ""))
-    except pagination.BadPage as error:
-        raise BadInput("before", str(error)) from error
+        return pagination.fetch_page(query, newest_first, key, ROWS_PER_PAGE, request.args.get("before", ""))
+    except pagination.InvalidCursor as error:
+        raise InvalidInput("before", str(error)) from error

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from admin.pages import live_refresh
 
 
-class Question(NamedTuple):
+class Confirmation(NamedTuple):
     """`word`: what must be typed before it is done; None: a click is enough. `facts`: label and value, a line each."""
 
     title: str
@@ -29,8 +29,8 @@ class Question(NamedTuple):
         return self.word is None or request.form.get("word", "").strip() == self.word
 
 
-def ask(question: Question, *, wrong: bool = False) -> ResponseReturnValue:
+def render_confirmation(question: Confirmation, *, wrong: bool = False) -> ResponseReturnValue:
     """The form is sent to the very address of this page. `wrong`: what was typed is not the word."""
-    answer = live_refresh.page("confirm.html", question=question, wrong=wrong)
+    answer = live_refresh.render_page("confirm.html", question=question, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code
     return answer

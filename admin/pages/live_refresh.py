@@ -1,6 +1,6 @@
 """Pages that refresh themselves: `static/live.js` asks for them again, and they answer 304 until something has changed.
 
-Tabs that show the same to the same person are answered from one rendering for `LIFE` seconds. That holds for what a
+Tabs that show the same to the same person are answered from one rendering for `CACHE_SECONDS` seconds. That holds for what a
 script asks for by itself and never for a person's own click, which always sees the truth. live.js waits twice as long
 before it first asks, so that what a click has shown is not taken back.
 """
@@ -13,32 +13,34 @@ from flask_babel import gettext as _
 from flask_wtf.csrf import generate_csrf
 from werkzeug.wrappers import Response as BaseResponse
 
-from admin.auth.identity import asked_by_itself, current_actor
-from admin.cache import Memory
-from admin.i18n import language, theme, zone
+from admin.auth.identity import current_actor, is_auto_refresh
+from admin.cache import SharedCache
+from admin.i18n import current_language, current_theme, current_zone
 
 #: Seconds. With the pause of live.js and the time of an answer it must stay below the two in which a change shows.
-LIFE = 0.6
+CACHE_SECONDS = 0.6
 
 #: What differs between two renderings of one truth: the form token, the hour of rendering, the words of a running clock
 #: (not the instant that it runs from).
-PASSING = re.compile(r'<input[^>]*name="csrf_token"[^>]*>|<time[^>]*data-tick="now"[^>]*>[^<]*|(?<=">)[^<]*(?=</time>)')
+TRANSIENT_PARAMETERS = re.compile(
+    r'<input[^>]*name="csrf_token"[^>]*>|<time[^>]*data-tick="now"[^>]*>[^<]*|(?<=">)[^<]*(?=</time>)'
+)
 
 #: Stands in a rendering that several sessions share; each gets its own.
-TOKEN = "the-token-of-this-session"
+TOKEN_PLACEHOLDER = "the-token-of-this-session"
 
-memory = Memory[Response](LIFE, room=200)
+page_cache = SharedCache[Response](CACHE_SECONDS, room=200)
 
 
 def register(app: Flask) -> None:
     app.context_processor(
-        lambda: {"refreshing": asked_by_itself(), "csrf_token": csrf_token, "script_words": script_words}
+        lambda: {"refreshing": is_auto_refresh(), "csrf_token": csrf_token, "script_words": script_messages}
     )
     app.jinja_env.globals["csrf_token"] = csrf_token
-    memory.forget()
+    page_cache.forget()
 
 
-def script_words() -> dict[str, str]:
+def script_messages() -> dict[str, str]:
     """What live.js says."""
     return {
         "d": _("%(count)s d"),
@@ -62,32 +64,34 @@ def script_words() -> dict[str, str]:
 
 
 def csrf_token() -> str:
-    return TOKEN if asked_by_itself() else str(generate_csrf())
+    return TOKEN_PLACEHOLDER if is_auto_refresh() else str(generate_csrf())
 
 
-def page(template: str, **context: object) -> BaseResponse:
+def render_page(template: str, **context: object) -> BaseResponse:
     html = render_template(template, **context)
     response = make_response(html)
-    response.set_etag(blake2b(PASSING.sub("", html).encode(), digest_size=12).hexdigest(), weak=True)
-    return response if asked_by_itself() else response.make_conditional(request)
+    response.set_etag(blake2b(TRANSIENT_PARAMETERS.sub("", html).encode(), digest_size=12).hexdigest(), weak=True)
+    return response if is_auto_refresh() else response.make_conditional(request)
 
 
-def answer_a_refresh() -> BaseResponse | None:
+def answer_refresh() -> BaseResponse | None:
     """Stands before the views of the pages, behind the gate."""
-    if not asked_by_itself():
+    if not is_auto_refresh():
         return None
-    shared = memory.get(what_it_depends_on(), the_page)
+    shared = page_cache.get(cache_key(), render_current_page)
     html = shared.get_data(as_text=True)
-    response = make_response(html.replace(TOKEN, generate_csrf()) if TOKEN in html else html, shared.status_code)
+    response = make_response(
+        html.replace(TOKEN_PLACEHOLDER, generate_csrf()) if TOKEN_PLACEHOLDER in html else html, shared.status_code
+    )
     response.headers.extend((name, shared.headers[name]) for name in ("ETag", "Location") if name in shared.headers)
     return response.make_conditional(request)
 
 
-def what_it_depends_on() -> tuple[object, ...]:
+def cache_key() -> tuple[object, ...]:
     actor = current_actor()
-    return request.url, (actor.kind, actor.name, actor.role), language(), str(zone()), theme()
+    return request.url, (actor.kind, actor.name, actor.role), current_language(), str(current_zone()), current_theme()
 
 
-def the_page() -> Response:
+def render_current_page() -> Response:
     view = current_app.view_functions[request.endpoint or ""]
     return make_response(current_app.ensure_sync(view)(**(request.view_args or {})))

@@ -9,14 +9,14 @@ from datetime import datetime
 
 from flask_babel import gettext as _
 
-from admin.display.numbers import duration
-from admin.forms.list_filters import Asked, choice, link, text
-from admin.problems import BadInput
+from admin.display.numbers import format_duration
+from admin.forms.list_filters import ListFilters, link, read_choice, read_text
+from admin.problems import InvalidInput
 from admin.search import run_query
-from admin.search.syntax import BadSearch, Term, parse, text_of
+from admin.search.syntax import InvalidSearch, Term, format_terms, parse_search
 from config import QUEUES
 from engine.models import State, now
-from engine.search.query_plan import Lookup
+from engine.search.query_plan import RunQuery
 
 #: Spans that the page offers by name.
 SPANS = ("1h", "24h", "7d")
@@ -28,22 +28,22 @@ PARAMETERS = {
 }  # fmt: skip
 
 
-class RunFilter(Asked):
+class RunFilter(ListFilters):
     """`wanted` is None where the search box cannot be understood; `trouble` says why."""
 
-    wanted: Lookup | None = None
+    wanted: RunQuery | None = None
     trouble: str | None = None
 
     def __init__(self, as_of: datetime | None = None) -> None:
         self.as_of = as_of or now()
-        values = {name: text(name) for name in PARAMETERS}
-        values["last"] = choice("last", ["", *SPANS])
-        values["q"] = text("q", longest=1000)
+        values = {name: read_text(name) for name in PARAMETERS}
+        values["last"] = read_choice("last", ["", *SPANS])
+        values["q"] = read_text("q", longest=1000)
         try:
-            terms = parse(values["q"])
-            run_query.lookup(terms, self.as_of)
-            values["q"] = text_of(fold(terms, values))
-        except BadSearch as error:
+            terms = parse_search(values["q"])
+            run_query.build_query(terms, self.as_of)
+            values["q"] = format_terms(move_terms_to_fields(terms, values))
+        except InvalidSearch as error:
             self.trouble = str(error)
         super().__init__("pages.runs", ["all", *State], state=values.pop("state") or "all", **values)
         self.check()
@@ -54,15 +54,15 @@ class RunFilter(Asked):
         for name, allowed in (("state", ["all", *State]), ("queue", QUEUES)):
             words = set(filter(None, getattr(self, name).split(",")))
             if words - set(allowed) or ("all" in words and len(words) > 1):
-                raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+                raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
         for name in ("from", "to"):
-            if self.values[name] and not absolute(self.values[name]):
-                raise BadInput(name, _("a date or time such as 2026-11-23T10:00 is needed"))
+            if self.values[name] and not is_absolute(self.values[name]):
+                raise InvalidInput(name, _("a date or time such as 2026-11-23T10:00 is needed"))
         for name in PARAMETERS:
             try:
-                run_query.lookup(self.of_parameter(name), self.as_of)
-            except BadSearch as error:
-                raise BadInput(name, str(error)) from error
+                run_query.build_query(self.of_parameter(name), self.as_of)
+            except InvalidSearch as error:
+                raise InvalidInput(name, str(error)) from error
 
     def of_parameter(self, name: str) -> list[Term]:
         value = self.state if name == "state" else self.values[name]
@@ -77,23 +77,23 @@ class RunFilter(Asked):
     def understand(self) -> None:
         if self.trouble:
             return
-        self.terms = [*self.of_parameters, *parse(self.values["q"])]
+        self.terms = [*self.of_parameters, *parse_search(self.values["q"])]
         try:
-            self.wanted = run_query.lookup(self.terms, self.as_of)
-        except BadSearch as error:
+            self.wanted = run_query.build_query(self.terms, self.as_of)
+        except InvalidSearch as error:
             self.trouble = str(error)
 
     @property
-    def found(self) -> Lookup:
+    def found(self) -> RunQuery:
         """What is wanted. Raises BadInput where that cannot be understood."""
         if self.wanted is None:
-            raise BadInput("q", self.trouble or "")
+            raise InvalidInput("q", self.trouble or "")
         return self.wanted
 
     @property
     def words(self) -> str:
         """All of it, as one could type it into the search box."""
-        return text_of(self.terms) if self.wanted else self.values["q"]
+        return format_terms(self.terms) if self.wanted else self.values["q"]
 
     @property
     def narrow(self) -> bool:
@@ -111,23 +111,23 @@ class RunFilter(Asked):
         texts = {
             "worker": _("worker %(name)s", name=self.worker),
             "by": _("asked for by %(name)s", name=self.by),
-            "from": _("from %(time)s", time=spoken(self.values["from"])),
-            "to": _("before %(time)s", time=spoken(self.to)),
-            "ended": _("ended %(time)s", time=spoken(self.ended)),
+            "from": _("from %(time)s", time=format_time(self.values["from"])),
+            "to": _("before %(time)s", time=format_time(self.to)),
+            "ended": _("ended %(time)s", time=format_time(self.ended)),
         }
         for name, chip_text in texts.items():
             if self.values[name]:
                 self.chip(name, chip_text)
 
 
-def spoken(time: str) -> str:
+def format_time(time: str) -> str:
     """`24h`, `2026-11-23T10:00`, `2026-11-23..2026-11-24`, for people."""
-    if run_query.in_ms(time) is not None:
-        return _("in the last %(span)s", span=duration(run_query.in_ms(time)))
+    if run_query.parse_ms(time) is not None:
+        return _("in the last %(span)s", span=format_duration(run_query.parse_ms(time)))
     return " – ".join(end.replace("T", " ").removesuffix("+00:00") for end in time.split("..")) + " UTC"
 
 
-def absolute(time: str) -> bool:
+def is_absolute(time: str) -> bool:
     """Whether it is a date or instant, to the second: what the browser's own field can hold."""
     try:
         return not datetime.fromisoformat(time).microsecond
@@ -135,13 +135,13 @@ def absolute(time: str) -> bool:
         return False
 
 
-def fold(terms: list[Term], values: dict[str, str]) -> list[Term]:
+def move_terms_to_fields(terms: list[Term], values: dict[str, str]) -> list[Term]:
     """Move what a field can hold from the search box into its field; give back the rest."""
     times = Counter(term.key for term in terms)
-    return [term for term in terms if times[term.key] > 1 or not put(term, values)]
+    return [term for term in terms if times[term.key] > 1 or not assign_field(term, values)]
 
 
-def put(term: Term, values: dict[str, str]) -> bool:
+def assign_field(term: Term, values: dict[str, str]) -> bool:
     """Whether a field could take it. What was typed into the box is newer than what the field holds."""
     if term.negated or any("," in value for value in term.values):
         return False
@@ -150,7 +150,7 @@ def put(term: Term, values: dict[str, str]) -> bool:
         values[term.key] = value
         return True
     name = {"after": "last" if value in SPANS else "from", "before": "to"}.get(term.key)
-    if name is None or values[name] or not (name == "last" or absolute(value)):
+    if name is None or values[name] or not (name == "last" or is_absolute(value)):
         return False
     values[name] = value
     return True

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from flask_babel import gettext as _
 
-LONGEST = 500
+MAX_LENGTH = 500
 
 
-class BadSearch(ValueError):
+class InvalidSearch(ValueError):
     """A search that cannot be understood. The message names the word."""
 
 
@@ -27,11 +27,11 @@ class Term(NamedTuple):
     negated: bool = False
 
     def __str__(self) -> str:
-        values = ",".join(quoted(value, self.key) for value in self.values)
+        values = ",".join(quote_value(value, self.key) for value in self.values)
         return f"{'-' * self.negated}{self.key}{':' * bool(self.key)}{values}"
 
 
-def quoted(value: str, key: str) -> str:
+def quote_value(value: str, key: str) -> str:
     plain = bool(value) and not re.search(r'[\s"]', value)
     if plain and ("," not in value if key else not reads_as_key(value)):
         return value
@@ -40,51 +40,53 @@ def quoted(value: str, key: str) -> str:
 
 def reads_as_key(value: str) -> bool:
     """Whether a word would be read as a negation, or as the key of a term."""
-    word = WORD.match(value)
+    word = WORD_PATTERN.match(value)
     return value.startswith("-") or bool(word and word["key"])
 
 
-def text_of(terms: Iterable[Term]) -> str:
+def format_terms(terms: Iterable[Term]) -> str:
     """The search that means these terms."""
     return " ".join(map(str, terms))
 
 
 # --- words → terms -------------------------------------------------------------------------------------------
 
-QUOTED = r'"(?:[^"\\]|\\.)*"'
-WORD = re.compile(rf'(?P<minus>-?)(?:(?P<key>[a-z_]+(?:\.[^\s:"]+)?):)?(?P<value>{QUOTED}|[^\s"]*)(?P<rest>\S*)')
+QUOTED_PATTERN = r'"(?:[^"\\]|\\.)*"'
+WORD_PATTERN = re.compile(
+    rf'(?P<minus>-?)(?:(?P<key>[a-z_]+(?:\.[^\s:"]+)?):)?(?P<value>{QUOTED_PATTERN}|[^\s"]*)(?P<rest>\S*)'
+)
 
 
-def parse(text: str) -> list[Term]:
+def parse_search(text: str) -> list[Term]:
     """Raises BadSearch."""
-    if len(text) > LONGEST or not text.isprintable():
-        raise BadSearch(_("A search is at most %(longest)s printable characters.", longest=LONGEST))
+    if len(text) > MAX_LENGTH or not text.isprintable():
+        raise InvalidSearch(_("A search is at most %(longest)s printable characters.", longest=MAX_LENGTH))
     terms, position = [], 0
     while position < len(text):
         if text[position].isspace():
             position += 1
             continue
-        word = WORD.match(text, position)
+        word = WORD_PATTERN.match(text, position)
         assert word
         if word["rest"]:
-            raise BadSearch(bad_quotes(word[0]))
-        terms.append(term_of(word))
+            raise InvalidSearch(has_bad_quotes(word[0]))
+        terms.append(parse_term(word))
         position = word.end()
     return terms
 
 
-def bad_quotes(word: str) -> str:
+def has_bad_quotes(word: str) -> str:
     if word.count('"') % 2:
         return _("%(word)s: the closing quote is missing.", word=word)
     return _("%(word)s: quotes must stand around a whole word.", word=word)
 
 
-def term_of(word: re.Match[str]) -> Term:
+def parse_term(word: re.Match[str]) -> Term:
     key, value = word["key"] or "", word["value"]
     if value.startswith('"'):
         values: tuple[str, ...] = (re.sub(r"\\(.)", r"\1", value[1:-1]),)
     else:
         values = tuple(value.split(",")) if key else (value,)
     if not all(values):
-        raise BadSearch(_("%(word)s: a value is missing.", word=word[0]))
+        raise InvalidSearch(_("%(word)s: a value is missing.", word=word[0]))
     return Term(key, values, bool(word["minus"]))

@@ -24,7 +24,7 @@ from huey.utils import SKIPPED, Error
 
 from engine.exceptions import InvalidMessage, MessageTooLarge, NotSerializable, NotStorable
 from engine.hash_chain import derive_key
-from engine.outcomes import args_of_json, args_to_json, outcome_to_json
+from engine.outcomes import args_to_json, outcome_to_json, parse_args
 
 VERSION = b"1"
 MAX_BYTES = 1 << 20
@@ -250,7 +250,7 @@ def message_to_json(message: Message) -> JSONObject:
 
 
 def message_from_json(fields: JSONObject) -> Message:
-    fields["args"] = args_of_json(fields["args"])
+    fields["args"] = parse_args(fields["args"])
     for name in FROM_JSON.keys() & fields.keys():
         fields[name] = FROM_JSON[name](fields[name])
     return Message(**fields)

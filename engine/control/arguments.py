@@ -8,22 +8,22 @@ from typing import get_type_hints
 import msgspec
 
 from engine.broker.messages import find_not_finite
-from engine.exceptions import BadArguments
-from engine.monitor.registered_tasks import parameters
-from engine.queues.task import RunTask
+from engine.exceptions import InvalidArguments
+from engine.monitor.registered_tasks import task_parameters
+from engine.queues.task import QueueTask
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def check_arguments(task_class: type[RunTask], args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+def check_arguments(task_class: type[QueueTask], args: Sequence[object], kwargs: Mapping[str, object]) -> None:
     """Raise BadArguments, which names the parameter, for the first argument that the task cannot take."""
-    signature, name = inspect.Signature(parameters(task_class)), task_class.__name__
+    signature, name = inspect.Signature(task_parameters(task_class)), task_class.__name__
     check_names(name, signature, kwargs)
     bound = bind(name, signature, args, kwargs)
     hints = get_type_hints(task_class.function, include_extras=True)
     for field, value in bound.items():
         if place := find_not_finite(value, field):
-            raise BadArguments("must hold finite numbers only: %(place)s", field, place=place)
+            raise InvalidArguments("must hold finite numbers only: %(place)s", field, place=place)
         parameter = signature.parameters[field]
         # The annotation of *args and **kwargs is that of each value.
         is_default_none = value is None and parameter.default is None
@@ -49,8 +49,8 @@ def bind(
         required = [field for field, parameter in signature.parameters.items() if parameter.default is parameter.empty]
         missing = [field for field in required if field not in kwargs]
         if len(args) < len(missing):
-            raise BadArguments("a value is needed", missing[len(args)]) from error
-        raise BadArguments("%(task)s does not take these values", "args", task=task) from error
+            raise InvalidArguments("a value is needed", missing[len(args)]) from error
+        raise InvalidArguments("%(task)s does not take these values", "args", task=task) from error
 
 
 def check_type(field: str, value: object, kind: object) -> None:
@@ -62,7 +62,7 @@ def check_type(field: str, value: object, kind: object) -> None:
             expected, actual = kind.__name__, type(value).__name__
         else:
             expected, actual = inspect.formatannotation(kind), reprlib.repr(value)
-        raise BadArguments("%(wanted)s is needed, not %(given)s", field, wanted=expected, given=actual) from error
+        raise InvalidArguments("%(wanted)s is needed, not %(given)s", field, wanted=expected, given=actual) from error
     except (TypeError, NotImplementedError):  # a type that has no JSON form: its task knows what it accepts
         return
 
@@ -71,8 +71,8 @@ def pass_unknown_type(kind: type, value: object) -> object:
     raise NotImplementedError
 
 
-def unknown_parameter(field: str, task: str, allowed: Iterable[str]) -> BadArguments:
+def unknown_parameter(field: str, task: str, allowed: Iterable[str]) -> InvalidArguments:
     """`allowed`: the parameters that the task, or whatever else was asked, does have."""
     if names := ", ".join(allowed):
-        return BadArguments("%(task)s has no such parameter; it has %(names)s", field, task=task, names=names)
-    return BadArguments("%(task)s has no such parameter", field, task=task)
+        return InvalidArguments("%(task)s has no such parameter; it has %(names)s", field, task=task, names=names)
+    return InvalidArguments("%(task)s has no such parameter", field, task=task)

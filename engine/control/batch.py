@@ -16,12 +16,12 @@ from engine.models import ENDED, Run
 from engine.queues.queue import Queues
 
 #: Reasons, as they are stored.
-ASKED_TO_STOP = "asked to stop"  # done, but a run that was about to end may have ended otherwise
+STOP_REQUESTED = "asked to stop"  # done, but a run that was about to end may have ended otherwise
 NOT_ENDED, NOT_PENDING, NOT_ON_RECORD, UNKNOWN_TASK = "not ended", "not pending", "not on record", "unknown task"
 
 
-def retry(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
-    """Re-queue those that have ended, as `control.retry` does."""
+def retry_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
+    """Re-queue those that have ended, as `control.retry_runs` does."""
     runs = {run.id: run for run in Run.select().where(Run.id.in_(run_ids))}
     refused = {run_id: NOT_ON_RECORD for run_id in run_ids if run_id not in runs}
     to_send: dict[str, Effects] = defaultdict(Effects)
@@ -30,25 +30,25 @@ def retry(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, st
             refused[run.id] = reason
     for name, effects in to_send.items():
         queues[name].send(effects)
-    write_down(queues)
+    flush_events(queues)
     return refused
 
 
 def retry_one(queues: Queues, run: Run, by: Requester, to_send: dict[str, Effects]) -> str | None:
     """Re-queue a dead run with its own message, or add what re-queues another to `to_send`. Return why not, if not."""
-    if run.state not in ENDED and not run_control.is_lost(queues, run):
+    if run.state not in ENDED and not run_control.is_orphaned(queues, run):
         return NOT_ENDED
     if run.queue in queues and queues[run.queue].storage.dead_letters.requeue(run.id):
         return None
     try:
-        queue, effects = run_control.reopened(queues, run, by)
+        queue, effects = run_control.requeue_effects(queues, run, by)
     except UnknownTask:
         return UNKNOWN_TASK
     to_send[queue.name].merge(effects)
     return None
 
 
-def cancel(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
+def cancel_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
     """Take those that wait out of their queues, and interrupt those that run."""
     recorded = {run.id: run.queue for run in Run.select(Run.id, Run.queue).where(Run.id.in_(run_ids))}
     reasons = {}
@@ -56,20 +56,20 @@ def cancel(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, s
         likely_first = sorted(queues.values(), key=lambda queue: queue.name != recorded.get(run_id))
         answers = (queue.storage.messages.cancel(run_id, by.name) for queue in likely_first)
         answer = next((answer for answer in answers if answer != "unknown"), "unknown")
-        if reason := {"unknown": NOT_PENDING, "running": ASKED_TO_STOP}.get(answer):
+        if reason := {"unknown": NOT_PENDING, "running": STOP_REQUESTED}.get(answer):
             reasons[run_id] = reason
-    write_down(queues)
+    flush_events(queues)
     return reasons
 
 
-def delete(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
-    """Remove those that have ended from the record, as `control.delete` does."""
+def delete_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
+    """Remove those that have ended from the record, as `control.delete_runs` does."""
     deleted = run_control.delete_ended(queues, run_ids)
     rest = [run_id for run_id in run_ids if run_id not in deleted]
     recorded = {run.id for run in Run.select(Run.id).where(Run.id.in_(rest))}
     return {run_id: NOT_ENDED if run_id in recorded else NOT_ON_RECORD for run_id in rest}
 
 
-def write_down(queues: Queues) -> None:
+def flush_events(queues: Queues) -> None:
     for queue in queues.values():
-        writer.write_down_now(queue)
+        writer.flush_events_now(queue)

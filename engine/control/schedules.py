@@ -6,30 +6,32 @@ from huey.api import Result
 
 from engine.broker.messages import Requester
 from engine.control.runs import run_task
-from engine.exceptions import NotPossible
+from engine.exceptions import InvalidState
 from engine.models import Tick, now
-from engine.monitor.registered_tasks import find
+from engine.monitor.registered_tasks import find_task
 from engine.queues.queue import Queue, Queues
-from engine.queues.ticks import LATE, MISSED, Info, paused, target
+from engine.queues.ticks import LATE, MISSED, Info, find_pause, pause_key
 
 # --- pauses --------------------------------------------------------------------------------------------------
 
 
-def pause(queue: Queue, task: str, *, by: Requester, reason: str | None = None, until: datetime | None = None) -> Info:
+def pause_schedule(
+    queue: Queue, task: str, *, by: Requester, reason: str | None = None, until: datetime | None = None
+) -> Info:
     """Let no tick of this task in until `until` (aware), or until somebody resumes it. What waits or runs goes on."""
     at = now()
     if until and until <= at:
-        raise NotPossible("The end of a pause lies in the future.")
+        raise InvalidState("The end of a pause lies in the future.")
     end = until and until.astimezone(UTC).isoformat()
     info = {"by": by.name, "kind": by.kind, "at": at.isoformat(), "reason": reason, "until": end}
-    queue.storage.pauses.put(target(task), info)
+    queue.storage.pauses.put(pause_key(task), info)
     return info
 
 
-def resume(queue: Queue, task: str) -> bool:
+def resume_schedule(queue: Queue, task: str) -> bool:
     """Returns whether it was paused."""
-    was = paused(queue.pauses(), task, now())
-    queue.storage.pauses.remove(target(task))
+    was = find_pause(queue.pauses(), task, now())
+    queue.storage.pauses.remove(pause_key(task))
     return was is not None
 
 
@@ -42,13 +44,13 @@ def catch_up(queues: Queues, name: str, by: Requester) -> Result:
     The tick is claimed first, so that two who ask at once make one run. Who dies in between leaves a late tick without
     a run; the other order would leave one that is made up for twice.
     """
-    _, task_class = find(queues, name)
-    tick = newest_missed(task_class.__name__)
+    _, task_class = find_task(queues, name)
+    tick = newest_missed_tick(task_class.__name__)
     if tick is None:
-        raise NotPossible("No tick of this schedule was missed, or the last one has been made up for.")
+        raise InvalidState("No tick of this schedule was missed, or the last one has been made up for.")
     is_tick = (Tick.task == tick.task) & (Tick.due_at == tick.due_at)
     if not Tick.update(state=LATE).where(is_tick & (Tick.state == MISSED)).execute():
-        raise NotPossible("Somebody else is making up for this tick.")
+        raise InvalidState("Somebody else is making up for this tick.")
     try:
         run = run_task(queues, name, by=by)
     except BaseException:
@@ -58,7 +60,7 @@ def catch_up(queues: Queues, name: str, by: Requester) -> Result:
     return run
 
 
-def newest_missed(task: str) -> Tick | None:
+def newest_missed_tick(task: str) -> Tick | None:
     """The missed tick to make up for: one run makes up for all before it, so none where a later one is `late`."""
     states = Tick.state.in_((MISSED, LATE))
     newest = Tick.select().where((Tick.task == task) & states).order_by(Tick.due_at.desc()).first()

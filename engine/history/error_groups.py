@@ -15,18 +15,18 @@ from typing import NamedTuple
 from peewee import Expression
 
 from engine.database import database
-from engine.history.tracebacks import parse
+from engine.history.tracebacks import parse_traceback
 from engine.models import ErrorGroup, now
 
 MAX_MESSAGE = 2000
 
-ID = re.compile(r"[0-9a-f]{12}")
+ID_PATTERN = re.compile(r"[0-9a-f]{12}")
 
-EXCEPTION = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)(?::|$)")
+EXCEPTION_PATTERN = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)(?::|$)")
 DIED, UNREADABLE, NOT_KNOWN, UNKNOWN = "WorkerDied", "Unreadable", "UnknownTask", "Error"
 
 #: What differs from one failure to the next and says nothing about its kind.
-VARYING = (
+VARYING_PARTS = (
     (re.compile(r"0x[0-9a-fA-F]+"), "…"),
     (re.compile(r"\b[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"), "…"),
     (re.compile(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b"), "…"),
@@ -34,7 +34,7 @@ VARYING = (
 )
 
 
-class Kind(NamedTuple):
+class Fingerprint(NamedTuple):
     """What failures of a group have in common. `place`: `reading/books.py, in open_epub`; empty without a frame."""
 
     id: str
@@ -44,22 +44,22 @@ class Kind(NamedTuple):
     code: str  # the line there; without a frame the message, and in both what varies is taken out
 
 
-def kind_of(task: str, error: str | None, traceback: str | None, exception: str = "") -> Kind:
+def fingerprint(task: str, error: str | None, traceback: str | None, exception: str = "") -> Fingerprint:
     """`exception` names what has none of its own."""
     error = error or ""
     if not exception:
-        match = EXCEPTION.match(error)
+        match = EXCEPTION_PATTERN.match(error)
         exception = match[1] if match else UNKNOWN
     place, code = culprit_frame(traceback) if traceback else ("", "")
     code = code or normalise(error[:MAX_MESSAGE])
     content = json.dumps([task, exception, place, code]).encode()
-    return Kind(blake2b(content, digest_size=6).hexdigest(), task, exception, place, code)
+    return Fingerprint(blake2b(content, digest_size=6).hexdigest(), task, exception, place, code)
 
 
 @lru_cache(maxsize=64)
 def culprit_frame(traceback: str) -> tuple[str, str]:
     """The innermost frame of one's own code, without its line number: the code around it may move."""
-    own = parse(traceback).own
+    own = parse_traceback(traceback).own
     if not own:
         return "", ""
     file, _, function = own[-1].place.rpartition(", in ")
@@ -68,7 +68,7 @@ def culprit_frame(traceback: str) -> tuple[str, str]:
 
 
 def normalise(text: str) -> str:
-    for pattern, replacement in VARYING:
+    for pattern, replacement in VARYING_PARTS:
         text = pattern.sub(replacement, text)
     return text
 
@@ -84,13 +84,13 @@ class Failure(NamedTuple):
     message: str
 
 
-class Gathered:
+class FailureBatch:
     """The failures of a batch, by group."""
 
     def __init__(self) -> None:
-        self.groups: dict[str, tuple[Kind, list[Failure]]] = {}
+        self.groups: dict[str, tuple[Fingerprint, list[Failure]]] = {}
 
-    def add(self, kind: Kind, failure: Failure) -> None:
+    def add(self, kind: Fingerprint, failure: Failure) -> None:
         self.groups.setdefault(kind.id, (kind, []))[1].append(failure)
 
     def save(self) -> None:
@@ -126,7 +126,7 @@ SAVE = (
 )
 
 
-def forget(before: datetime) -> None:
+def delete_older(before: datetime) -> None:
     """Drop groups that did not fail since."""
     ErrorGroup.delete().where(ErrorGroup.last_seen_at < before).execute()
 
@@ -134,27 +134,27 @@ def forget(before: datetime) -> None:
 # --- what people decide --------------------------------------------------------------------------------------
 
 
-def resolve(group: str, by: str) -> bool:
+def resolve_group(group: str, by: str) -> bool:
     """Mark it as fixed, until it fails again. Returns False where it is already, or there is no such group."""
     changes = {"state": "resolved", "resolved_at": now(), "resolved_by": by, "regressed_at": None}
     unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
     return bool(ErrorGroup.update(**changes, snoozed_until=None, snoozed_by=None).where(unresolved).execute())
 
 
-def reopen(group: str) -> bool:
+def reopen_group(group: str) -> bool:
     """Take back that it is resolved or snoozed. Returns False where it is neither."""
     changes = dict.fromkeys(("resolved_at", "resolved_by", "snoozed_until", "snoozed_by"))
     put_away = (ErrorGroup.state == "resolved") | ErrorGroup.snoozed_until.is_null(False)
     return bool(ErrorGroup.update(state="open", **changes).where((ErrorGroup.id == group) & put_away).execute())
 
 
-def snooze(group: str, until: datetime, by: str) -> bool:
+def snooze_group(group: str, until: datetime, by: str) -> bool:
     """Leave it out of what is open until an instant. Returns False where it is resolved or unknown."""
     unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
     return bool(ErrorGroup.update(snoozed_until=until, snoozed_by=by).where(unresolved).execute())
 
 
-def listed(state: str, as_of: datetime) -> Expression | None:
+def state_filter(state: str, as_of: datetime) -> Expression | None:
     """The condition for the groups of a list: `open` (also regressed), `snoozed`, `resolved`, or None for `all`."""
     snoozed = ErrorGroup.snoozed_until > as_of
     awake = ErrorGroup.snoozed_until.is_null() | (ErrorGroup.snoozed_until <= as_of)

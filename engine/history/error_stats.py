@@ -5,14 +5,23 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from engine.database import database
-from engine.history.run_counts import DAY, ERROR, HOUR, Piece, named, pieces_of, together, window_start
+from engine.history.run_counts import (
+    DAY,
+    ERROR_PREFIX,
+    HOUR,
+    SpanRange,
+    split_window,
+    sql_literals,
+    union_all,
+    window_start,
+)
 from engine.history.task_stats import STEP, week_start
 
 #: What is counted, in hours back from a full minute.
 WINDOWS = {"hour": 1, "day": 24, "week": 168}
 
 
-class Tally(NamedTuple):
+class ErrorCounts(NamedTuple):
     """Failed attempts: in the last hour, 24 hours, seven days, in all; and in steps of six hours since `week_start`."""
 
     hour: int
@@ -22,16 +31,16 @@ class Tally(NamedTuple):
     slots: list[int]
 
 
-def tallies(groups: Iterable[str], as_of: datetime) -> dict[str, Tally]:
+def load_error_counts(groups: Iterable[str], as_of: datetime) -> dict[str, ErrorCounts]:
     ids = list(groups)
     if not ids:
         return {}
     first = int(week_start(as_of).timestamp())
     pieces = [
-        *((name, piece) for name, hours in WINDOWS.items() for piece in pieces_of(window_start(as_of, hours), None)),
-        ("total", Piece(DAY, 0, 2**60)),
+        *((name, piece) for name, hours in WINDOWS.items() for piece in split_window(window_start(as_of, hours), None)),
+        ("total", SpanRange(DAY, 0, 2**60)),
     ]
-    whats = named(ERROR + group for group in ids)
+    whats = sql_literals(ERROR_PREFIX + group for group in ids)
     param = database.param
     sums = (
         f"SELECT CAST({param} AS integer), what, SUM(count) FROM dewey_run_counts WHERE span = {param}"
@@ -42,23 +51,23 @@ def tallies(groups: Iterable[str], as_of: datetime) -> dict[str, Tally]:
         f" AND what IN {whats} AND start >= {first} GROUP BY 1, what"
     )
     parameters = [value for number, (_, piece) in enumerate(pieces) for value in (number, *piece)]
-    rows = database.execute_sql(together([*[sums] * len(pieces), steps]), parameters).fetchall()
+    rows = database.execute_sql(union_all([*[sums] * len(pieces), steps]), parameters).fetchall()
     return collected(ids, pieces, rows, (int(as_of.timestamp()) - first) // STEP + 1)
 
 
 def collected(
-    ids: Sequence[str], pieces: Sequence[tuple[str, Piece]], rows: Iterable[tuple[int, str, int]], steps: int
-) -> dict[str, Tally]:
+    ids: Sequence[str], pieces: Sequence[tuple[str, SpanRange]], rows: Iterable[tuple[int, str, int]], steps: int
+) -> dict[str, ErrorCounts]:
     """Steps come as -1, -2, …; what a clock that is ahead has dated later belongs to the last one."""
     sums = {group: dict.fromkeys([*WINDOWS, "total"], 0) for group in ids}
     slots = {group: [0] * steps for group in ids}
     for number, what, count in rows:
-        group = what.removeprefix(ERROR)
+        group = what.removeprefix(ERROR_PREFIX)
         if number < 0:
             slots[group][min(-1 - number, steps - 1)] += int(count)
         else:
             sums[group][pieces[number][0]] += int(count)
-    return {group: Tally(**sums[group], slots=slots[group]) for group in ids}
+    return {group: ErrorCounts(**sums[group], slots=slots[group]) for group in ids}
 
 
 def slot_starts(as_of: datetime, slots: Sequence[int]) -> list[datetime]:

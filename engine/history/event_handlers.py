@@ -11,33 +11,43 @@ from typing import Any
 
 from engine.database import database, write_rows
 from engine.history import error_groups, run_counts
-from engine.history.events import Event, Line, NoEvent, at, dump, message_read, parse_known, seconds, without_nul
+from engine.history.events import (
+    Event,
+    InvalidEvent,
+    StreamLine,
+    encode_json,
+    from_db_time,
+    parse_known_event,
+    parse_message_event,
+    strip_nul,
+    to_db_time,
+)
 from engine.models import ENDED, Attempt, LogLine, Run, State, Tick
 
 RUN, ATTEMPT, LINE, TICK = (
     [field.column_name for field in model._meta.sorted_fields] for model in (Run, Attempt, LogLine, Tick)
 )
 #: Of a run on record, all that events still change.
-CHANGING = (
+CHANGING_COLUMNS = (
     "state", "due_at", "started_at", "ended_at", "instant_at", "wait_ms", "run_ms", "attempts", "deliveries", "worker",
     "result", "error", "error_group", "progress_done", "progress_total", "progress_text",
 )  # fmt: skip
 NEW_RUN = dict.fromkeys(RUN) | {"retries": 0, "attempts": 0, "deliveries": 0, "state": State.WAITING}
 NEW_ATTEMPT = dict.fromkeys(ATTEMPT)
-STATES = frozenset(State)
+RUN_STATES = frozenset(State)
 #: The error of a run that has disappeared from the broker.
-LOST = "lost: the broker no longer has this run, so its outcome is unknown"
+LOST_ERROR = "lost: the broker no longer has this run, so its outcome is unknown"
 
 #: Column → value, as the database holds it.
 Row = dict[str, Any]
 
 
-def play(queue: str, lines: Sequence[Line]) -> None:
+def apply_events(queue: str, lines: Sequence[StreamLine]) -> None:
     """Write down what these lines of the stream say, in the caller's transaction.
 
     Raises what `refusals.is_refusal` knows, and writes nothing complete, when one of them cannot be written down.
     """
-    events = [parse_known(line, HANDLERS) for _, line in lines]
+    events = [parse_known_event(line, HANDLERS) for _, line in lines]
     batch = EventBatch(queue, {event["id"] for event in events} - {""})
     for event in events:
         HANDLERS[event["kind"]](batch, event)
@@ -57,7 +67,7 @@ class EventBatch:
         self.left_out: dict[tuple[str, int], tuple[int, int]] = {}
         self.ticks: dict[tuple[str, int], Row] = {}
         self.lost: dict[str, str] = {}  # run id → when it was found to be lost
-        self.failures = error_groups.Gathered()
+        self.failures = error_groups.FailureBatch()
 
     def run(self, event: Event) -> Row:
         """Return the run of an event. One that was never seen being enqueued begins here."""
@@ -65,7 +75,7 @@ class EventBatch:
         if run is None:
             run = self.runs[event["id"]] = NEW_RUN | {
                 "id": event["id"], "task": event.get("task", "?"), "queue": self.queue,
-                "enqueued_at": at(event["at"]), "started_at": None,
+                "enqueued_at": to_db_time(event["at"]), "started_at": None,
             }  # fmt: skip
         return run
 
@@ -75,12 +85,12 @@ class EventBatch:
         worker = event["worker"]
         if "consumer" in event:
             worker = f"{worker} on {event['consumer']}"
-        started = event.get("started") and at(event["started"])
+        started = event.get("started") and to_db_time(event["started"])
         run["deliveries"], run["attempts"], run["worker"] = event["delivery"], event["attempt"], worker
         run["started_at"] = run["started_at"] or started
         row = self.attempts[event["id"], event["delivery"]] = NEW_ATTEMPT | {
             "run_id": event["id"], "number": event["delivery"], "attempt": event["attempt"], "state": state,
-            "worker": worker, "started_at": started, "ended_at": at(event["at"]),
+            "worker": worker, "started_at": started, "ended_at": to_db_time(event["at"]),
             "error": event.get("error"), "code_version": event.get("version"),
         }  # fmt: skip
         return row
@@ -88,30 +98,30 @@ class EventBatch:
     def failed(self, event: Event, attempt: Row, exception: str = "") -> str:
         """Count the failure of an attempt; gives back its group."""
         task = self.run(event)["task"]
-        kind = error_groups.kind_of(task, event.get("error"), event.get("traceback"), exception)
+        kind = error_groups.fingerprint(task, event.get("error"), event.get("traceback"), exception)
         attempt["error_group"] = kind.id
-        failure = error_groups.Failure(at(event["at"]), event.get("version"), event.get("error") or "")
+        failure = error_groups.Failure(to_db_time(event["at"]), event.get("version"), event.get("error") or "")
         self.failures.add(kind, failure)
-        self.deltas[int(float(event["at"])), task, self.queue, run_counts.ERROR + kind.id, 0] += 1
+        self.deltas[int(float(event["at"])), task, self.queue, run_counts.ERROR_PREFIX + kind.id, 0] += 1
         return kind.id
 
     def save(self) -> None:
         for run in self.runs.values():
             self.deltas.update(counter_keys(run))
         # In the order of their keys, so that two who write at once never lock each other out.
-        write_rows(Run, sorted_rows(self.runs.values(), RUN), CHANGING)
+        write_rows(Run, sorted_rows(self.runs.values(), RUN), CHANGING_COLUMNS)
         write_rows(Attempt, sorted_rows(self.attempts.values(), ATTEMPT))
         self.save_lost()
         self.save_lines()
         write_rows(Tick, sorted_rows(self.ticks.values(), TICK), changing=())
         self.failures.save()
-        run_counts.add(self.deltas)
+        run_counts.increment(self.deltas)
 
     def save_lost(self) -> None:
         """End the attempts that were running when their run was lost."""
         for run_id, ended_at in self.lost.items():
             running = (Attempt.run_id == run_id) & (Attempt.state == State.RUNNING)
-            Attempt.update(state=State.FAILED, ended_at=ended_at, error=LOST).where(running).execute()
+            Attempt.update(state=State.FAILED, ended_at=ended_at, error=LOST_ERROR).where(running).execute()
 
     def save_lines(self) -> None:
         """Those that were left out again when more came are removed, whether or not they were written already."""
@@ -137,129 +147,133 @@ def counter_keys(run: Row) -> list[run_counts.Key]:
     """Return where a run counts, as `run_counts.keys_of` does for a record; nowhere while it has not ended."""
     if run["ended_at"] is None:
         return []
-    second, task, queue = int(seconds(run["ended_at"])), run["task"], run["queue"]
+    second, task, queue = int(from_db_time(run["ended_at"])), run["task"], run["queue"]
     keys = [(second, task, queue, str(run["state"]), 0)]
     if run["attempts"] > 1:
-        keys.append((second, task, queue, run_counts.AGAIN, 0))
+        keys.append((second, task, queue, run_counts.RETRIED_RUNS, 0))
     for what, ms in ((run_counts.WAITED, run["wait_ms"]), (run_counts.RAN, run["run_ms"])):
         if ms is not None:
-            keys.append((second, task, queue, what, run_counts.bucket_of(ms)))
+            keys.append((second, task, queue, what, run_counts.duration_bucket(ms)))
     return keys
 
 
 # --- what each kind of event says ----------------------------------------------------------------------------
 
 
-def enqueued(batch: EventBatch, event: Event) -> None:
+def on_enqueued(batch: EventBatch, event: Event) -> None:
     run = batch.run(event)
     if not run["attempts"]:  # else the same message, sent again
-        run.update(new_run(event))
+        run.update(new_run_columns(event))
 
 
-def new_run(event: Event) -> Row:
+def new_run_columns(event: Event) -> Row:
     """Return the columns that a run has from its enqueuing on."""
     kind, name = event["asked_by"]
     due = event["due"]
     return {
-        "task": event["task"], "enqueued_at": at(event["at"]), "args": dump(event["args"]),
-        "kwargs": dump(event["kwargs"]), "priority": event["priority"], "retries": event["retries"],
-        "asked_by_kind": kind, "asked_by": without_nul(name), "parent_id": event["parent"],
-        "code_version": event["version"], "due_at": due and at(due),
+        "task": event["task"], "enqueued_at": to_db_time(event["at"]), "args": encode_json(event["args"]),
+        "kwargs": encode_json(event["kwargs"]), "priority": event["priority"], "retries": event["retries"],
+        "asked_by_kind": kind, "asked_by": strip_nul(name), "parent_id": event["parent"],
+        "code_version": event["version"], "due_at": due and to_db_time(due),
         "state": State.SCHEDULED if due else State.WAITING,
     }  # fmt: skip
 
 
-def row_of_message(queue: str, message: bytes) -> tuple[object, ...]:
+def message_row(queue: str, message: bytes) -> tuple[object, ...]:
     """Return the row of the run that a message asks for, as it is before anything has happened to it."""
-    event = message_read(message)
-    return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run(event))
+    event = parse_message_event(message)
+    return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
 
 
-def due(batch: EventBatch, event: Event) -> None:
+def on_due(batch: EventBatch, event: Event) -> None:
     run = batch.run(event)
     if run["state"] in (State.SCHEDULED, State.RETRYING):
         run["state"] = State.WAITING
 
 
-def limited(batch: EventBatch, event: Event) -> None:
+def on_limited(batch: EventBatch, event: Event) -> None:
     run = batch.run(event)
     if run["state"] in (State.WAITING, State.SCHEDULED, State.RETRYING):
-        run.update(state=State.SCHEDULED, due_at=at(event["due"]))
+        run.update(state=State.SCHEDULED, due_at=to_db_time(event["due"]))
 
 
-def ended(batch: EventBatch, event: Event) -> None:
+def on_ended(batch: EventBatch, event: Event) -> None:
     state = event["state"]
-    if state not in STATES:
-        raise NoEvent(f"{state!r} is no state of a run")
+    if state not in RUN_STATES:
+        raise InvalidEvent(f"{state!r} is no state of a run")
     attempt = batch.attempt(event, State.FAILED if state == State.RETRYING else state)
-    next_at = at(event["next_at"]) if event.get("next_at") else None
+    next_at = to_db_time(event["next_at"]) if event.get("next_at") else None
     attempt.update(run_ms=event["run_ms"], traceback=event.get("traceback"), next_at=next_at)
     run = batch.run(event)
-    run.update(state=state, run_ms=event["run_ms"], error=event.get("error"), result=dump(event.get("result")))
+    run.update(state=state, run_ms=event["run_ms"], error=event.get("error"), result=encode_json(event.get("result")))
     run["error_group"] = batch.failed(event, attempt) if state in (State.FAILED, State.RETRYING) else None
     run["ended_at"] = None if state in (State.RETRYING, State.SCHEDULED) else attempt["ended_at"]
     run["due_at"] = next_at or run["due_at"]
     if run["wait_ms"] is None:
-        run["wait_ms"] = waited(run, attempt) if event["wait_ms"] is None else event["wait_ms"]
+        run["wait_ms"] = wait_before_start(run, attempt) if event["wait_ms"] is None else event["wait_ms"]
     record_progress(batch, event)
     if state == State.RETRYING:
         batch.deltas[int(event["at"]), run["task"], batch.queue, run_counts.RETRIED, 0] += 1
 
 
-def waited(run: Row, attempt: Row) -> float | None:
+def wait_before_start(run: Row, attempt: Row) -> float | None:
     """Return how long a run has waited for its first start, in milliseconds: it may have been put off before."""
     if not attempt["started_at"] or attempt["started_at"] != run["started_at"]:
         return None
-    return max(seconds(attempt["started_at"]) - seconds(run["due_at"] or run["enqueued_at"]), 0) * 1000
+    return max(from_db_time(attempt["started_at"]) - from_db_time(run["due_at"] or run["enqueued_at"]), 0) * 1000
 
 
-def returned(batch: EventBatch, event: Event) -> None:
+def on_returned(batch: EventBatch, event: Event) -> None:
     attempt = batch.attempt(event, "died" if event["counts"] else "returned")
     run = batch.run(event)
     group = batch.failed(event, attempt, error_groups.DIED) if event["counts"] else None
     run["state"] = State.DEAD if event["dead"] else State.WAITING
     if event["dead"]:
-        run.update(ended_at=at(event["at"]), error=event["error"], error_group=group)
+        run.update(ended_at=to_db_time(event["at"]), error=event["error"], error_group=group)
 
 
-def put_off(batch: EventBatch, event: Event) -> None:
+def on_put_off(batch: EventBatch, event: Event) -> None:
     """A consumer could not begin it, for want of code: that is no start of the run."""
     run = batch.run(event)
     before = {name: run[name] for name in ("started_at", "wait_ms", "attempts", "worker")}
     seen_running = run["deliveries"] == event["delivery"]  # in the moment in which it was held
     attempt = batch.attempt(event, "put_off")
-    if seen_running and before["started_at"] and seconds(before["started_at"]) == seconds(at(event["started"])):
+    if (
+        seen_running
+        and before["started_at"]
+        and from_db_time(before["started_at"]) == from_db_time(to_db_time(event["started"]))
+    ):
         before = {"started_at": None, "wait_ms": None, "attempts": event["attempt"] - 1, "worker": None}
     run.update(before, state=State.SCHEDULED, error=attempt["error"], error_group=None)
 
 
-def dead(batch: EventBatch, event: Event) -> None:
+def on_dead(batch: EventBatch, event: Event) -> None:
     kind = error_groups.NOT_KNOWN if event.get("unknown") else error_groups.UNREADABLE
     group = batch.failed(event, batch.attempt(event, State.DEAD), kind)
-    batch.run(event).update(state=State.DEAD, ended_at=at(event["at"]), error=event["error"], error_group=group)
+    batch.run(event).update(state=State.DEAD, ended_at=to_db_time(event["at"]), error=event["error"], error_group=group)
 
 
-def cancelled(batch: EventBatch, event: Event) -> None:
+def on_cancelled(batch: EventBatch, event: Event) -> None:
     by = f"cancelled by {event['by']}"
-    batch.run(event).update(state=State.CANCELLED, ended_at=at(event["at"]), error=by, error_group=None)
+    batch.run(event).update(state=State.CANCELLED, ended_at=to_db_time(event["at"]), error=by, error_group=None)
 
 
-def requeued(batch: EventBatch, event: Event) -> None:
+def on_requeued(batch: EventBatch, event: Event) -> None:
     batch.run(event).update(state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None)
 
 
-def lost(batch: EventBatch, event: Event) -> None:
+def on_lost(batch: EventBatch, event: Event) -> None:
     """The broker has nothing of this run. What it had reported of it before is on record by now."""
     run = batch.runs.get(event["id"])
     if run and run["state"] not in ENDED:
-        ended_at = batch.lost[event["id"]] = at(event["at"])
-        run.update(state=State.FAILED, ended_at=ended_at, error=LOST, error_group=None)
+        ended_at = batch.lost[event["id"]] = to_db_time(event["at"])
+        run.update(state=State.FAILED, ended_at=ended_at, error=LOST_ERROR, error_group=None)
 
 
-def noted(batch: EventBatch, event: Event) -> None:
+def on_metadata(batch: EventBatch, event: Event) -> None:
     """Facts about a run that goes on."""
     if "instant_at" in event:
-        batch.run(event)["instant_at"] = at(datetime.fromisoformat(event["instant_at"]).timestamp())
+        batch.run(event)["instant_at"] = to_db_time(datetime.fromisoformat(event["instant_at"]).timestamp())
     record_progress(batch, event)
 
 
@@ -268,26 +282,26 @@ def record_progress(batch: EventBatch, event: Event) -> None:
     run_id, delivery = event["id"], event.get("delivery", 0)
     for number, logged_at, level, logger, text in event.get("lines", ()):
         batch.lines[run_id, delivery, number] = {
-            "run_id": run_id, "delivery": delivery, "number": number, "at": at(logged_at),
-            "level": level, "logger": without_nul(logger), "text": without_nul(text),
+            "run_id": run_id, "delivery": delivery, "number": number, "at": to_db_time(logged_at),
+            "level": level, "logger": strip_nul(logger), "text": strip_nul(text),
         }  # fmt: skip
     if "left_out" in event:
         batch.left_out[run_id, delivery] = event["left_out"]
     if "progress" in event:
         done, total, text = event["progress"]
-        batch.run(event).update(progress_done=done, progress_total=total, progress_text=text and without_nul(text))
+        batch.run(event).update(progress_done=done, progress_total=total, progress_text=text and strip_nul(text))
 
 
-def ticks(batch: EventBatch, event: Event) -> None:
+def on_ticks(batch: EventBatch, event: Event) -> None:
     """Add what became of a task's ticks. The last one has the run, if it started one."""
     for number, (minute, state) in enumerate(event["ticks"], 1):
         batch.ticks[event["task"], minute] = {
-            "task": event["task"], "due_at": at(minute * 60), "queue": batch.queue, "state": state,
-            "run_id": event["run"] if number == len(event["ticks"]) else None, "seen_at": at(event["at"]),
+            "task": event["task"], "due_at": to_db_time(minute * 60), "queue": batch.queue, "state": state,
+            "run_id": event["run"] if number == len(event["ticks"]) else None, "seen_at": to_db_time(event["at"]),
         }  # fmt: skip
 
 
 HANDLERS: dict[str, Callable[[EventBatch, Event], None]] = {
-    "enqueued": enqueued, "due": due, "limited": limited, "ended": ended, "returned": returned, "dead": dead,
-    "cancelled": cancelled, "put_off": put_off, "requeued": requeued, "lost": lost, "noted": noted, "ticks": ticks,
+    "enqueued": on_enqueued, "due": on_due, "limited": on_limited, "ended": on_ended, "returned": on_returned, "dead": on_dead,
+    "cancelled": on_cancelled, "put_off": on_put_off, "requeued": on_requeued, "lost": on_lost, "noted": on_metadata, "ticks": on_ticks,
 }  # fmt: skip

@@ -9,50 +9,50 @@ import orjson
 from engine.broker.effects import to_timestamp
 from engine.broker.messages import parse_body, short_task_name
 
-#: What a line says: its `kind`, the run's `id`, `at` (Unix seconds), and what its kind has beside.
+#: What a line says: its `kind`, the run's `id`, `to_db_time` (Unix seconds), and what its kind has beside.
 Event = dict[str, Any]
 #: A position in the stream, and what stands there.
-Line = tuple[int, bytes]
+StreamLine = tuple[int, bytes]
 
 
-class NoEvent(ValueError):
+class InvalidEvent(ValueError):
     """A line of the stream that this program cannot understand. The message says why."""
 
 
-def parse_known(line: bytes, kinds: Container[str]) -> Event:
+def parse_known_event(line: bytes, kinds: Container[str]) -> Event:
     """Parse a line whose event is of one of these kinds. Raises NoEvent and ValueError."""
-    event = read(line)
+    event = parse_event(line)
     if event["kind"] not in kinds:
-        raise NoEvent(f"no event has the kind {event['kind']!r}")
+        raise InvalidEvent(f"no event has the kind {event['kind']!r}")
     if not isinstance(event["id"], str):
-        raise NoEvent("its id is no text")
+        raise InvalidEvent("its id is no text")
     return event
 
 
-def read(line: bytes) -> Event:
+def parse_event(line: bytes) -> Event:
     """An event; without NUL, which JSON writes as an escape and PostgreSQL's text cannot hold. Its id stays as it is:
     another one would be that of another run.
     """
     if not line.startswith(b"{"):
-        return message_read(line)
+        return parse_message_event(line)
     if b"\\u0000" not in line:
         event: Event = orjson.loads(line)
         return event
     return {
-        name: without_nul(value) if isinstance(value, str) and name not in ("id", "result") else value
+        name: strip_nul(value) if isinstance(value, str) and name not in ("id", "result") else value
         for name, value in orjson.loads(line).items()
     }
 
 
-def told_at(line: bytes) -> float | None:
+def event_time(line: bytes) -> float | None:
     """When the event of a line happened (Unix seconds); None where the line does not say so."""
     try:
-        return float(read(line)["at"])
+        return float(parse_event(line)["at"])
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
-def message_read(line: bytes) -> Event:
+def parse_message_event(line: bytes) -> Event:
     """The message of a new run is its own line of history."""
     content = orjson.loads(parse_body(line))
     message, envelope = content["message"], content["envelope"]
@@ -69,7 +69,7 @@ def message_read(line: bytes) -> Event:
 # --- values as the database holds them -----------------------------------------------------------------------
 
 
-def instant(unix: float | str) -> datetime:
+def to_datetime(unix: float | str) -> datetime:
     """Raises ValueError."""
     try:
         return datetime.fromtimestamp(float(unix), UTC)
@@ -77,18 +77,18 @@ def instant(unix: float | str) -> datetime:
         raise ValueError(f"{unix} is out of range for a time") from error
 
 
-def at(unix: float | str) -> str:
-    return str(instant(unix))
+def to_db_time(unix: float | str) -> str:
+    return str(to_datetime(unix))
 
 
-def seconds(value: datetime | str) -> float:
+def from_db_time(value: datetime | str) -> float:
     """Unix time of an instant as a row holds it."""
     return (datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()
 
 
-def dump(value: object) -> str | None:
+def encode_json(value: object) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
 
-def without_nul(text: str) -> str:
+def strip_nul(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -11,13 +11,13 @@ from threading import Event
 from config import settings
 from engine.back_off import BackOff
 from engine.broker.heartbeats import Heartbeat
-from engine.database import keep_few_pages, release
+from engine.database import limit_page_cache, release_connection
 from engine.history import writer
-from engine.history.lost_runs import LostRuns
+from engine.history.lost_runs import LostRunCheck
 from engine.queues.queue import Queue
 
 #: Heartbeats come half as often, and what they say should be on record soon.
-PATIENCE_SECONDS = min(1.0, settings.lease_seconds / 6)
+SHUTDOWN_SECONDS = min(1.0, settings.lease_seconds / 6)
 #: History gives way to work: where there are not cores enough for both it lags, and catches up.
 RECORDER_NICE = 10
 #: What is reported together is written together; and while work waits, history waits, but no longer than the second.
@@ -35,22 +35,22 @@ class Recorder(threading.Thread):
         super().__init__(name="Recorder", daemon=True)
         self.queue, self.stop_flag = queue, stop_flag
         self.back_off = BackOff("The recorder", longest_pause=5.0)
-        self.lost_runs = LostRuns(queue)
+        self.lost_runs = LostRunCheck(queue)
 
     def run(self) -> None:
         with suppress(OSError):
             # To Linux this is the thread's own affair.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), RECORDER_NICE)
         patience = 0.01  # at first: that this consumer is there should be on record soon
-        self.attempt(keep_few_pages)
+        self.attempt(limit_page_cache)
         while not self.stop_flag.is_set():
             # Each by itself: what cannot be waited for can still be written.
             gathered = self.attempt(partial(self.gather, patience))
             if self.attempt(self.record) and gathered:
                 self.back_off.succeeded()
-            patience = PATIENCE_SECONDS
+            patience = SHUTDOWN_SECONDS
         with suppress(Exception):
-            release()
+            release_connection()
 
     def attempt(self, step: Callable[[], None]) -> bool:
         """Whether it worked; after a failure this returns when it is time to try again."""
@@ -60,7 +60,7 @@ class Recorder(threading.Thread):
         except Exception as error:
             pause = self.back_off.failed(error)
         self.written = None
-        for clearing_up in (release, self.drop_oldest_events):
+        for clearing_up in (release_connection, self.drop_oldest_events):
             with suppress(Exception):
                 clearing_up()
         self.stop_flag.wait(pause)
@@ -69,7 +69,7 @@ class Recorder(threading.Thread):
     def gather(self, patience: float) -> None:
         """Return when there is something to be written, or after so many seconds."""
         until = time.monotonic() + GIVE_WAY_SECONDS
-        self.queue.storage.events.wait(writer.position(self.queue), patience)
+        self.queue.storage.events.wait(writer.stream_position(self.queue), patience)
         while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.has_backlog():
             pass
 
@@ -80,9 +80,9 @@ class Recorder(threading.Thread):
         """Write all that there is."""
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
-            written = writer.write_down(self.queue)
-            self.written = writer.write_consumers(self.queue, self.written)
+            written = writer.flush_events(self.queue)
+            self.written = writer.sync_consumers(self.queue, self.written)
         self.lost_runs.look()
 
     def drop_oldest_events(self) -> None:
-        self.queue.storage.events.drop_oldest(writer.MOST_WAITING)
+        self.queue.storage.events.drop_oldest(writer.MAX_PENDING)

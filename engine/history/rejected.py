@@ -8,9 +8,9 @@ from json import JSONDecodeError
 
 from engine.database import database
 from engine.history import event_handlers, events
-from engine.history.events import Line
+from engine.history.events import StreamLine
 from engine.models import HistoryCursor, RejectedEvent, now
-from engine.refusals import is_refusal, refused
+from engine.refusals import is_refusal, write_each
 from engine.text import storable
 
 logger = logging.getLogger(__name__)
@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 MAX_LINE, MAX_REASON, MAX_WORD = 4096, 1000, 200
 
 
-def play(queue: str, stream: str, lines: Sequence[Line]) -> None:
+def apply_or_reject(queue: str, stream: str, lines: Sequence[StreamLine]) -> None:
     """Write down these lines, in the caller's transaction, and set aside those that cannot be written."""
-    rejected = refused(lines, partial(event_handlers.play, queue))
+    rejected = write_each(lines, partial(event_handlers.apply_events, queue))
     for (position, line), error in rejected:
         reject(queue, stream, position, line, error)
     counted = HistoryCursor.rejected + len(rejected)
@@ -30,7 +30,7 @@ def play(queue: str, stream: str, lines: Sequence[Line]) -> None:
 
 def reject(queue: str, stream: str, position: int, line: bytes, error: Exception) -> None:
     run_id, kind = run_and_kind(line)
-    reason = reason_of(error)
+    reason = rejection_reason(error)
     logger.error("An event of run %s in queue %s is rejected: %s", run_id or "?", queue, reason)
     row = {
         "queue": queue, "stream": stream, "position": position, "run_id": run_id, "kind": kind, "reason": reason,
@@ -48,7 +48,7 @@ def reject(queue: str, stream: str, position: int, line: bytes, error: Exception
 def run_and_kind(line: bytes) -> tuple[str | None, str | None]:
     """The run and the kind of an event, as far as its line can be read."""
     try:
-        event = events.read(line)
+        event = events.parse_event(line)
     except (AttributeError, LookupError, TypeError, ValueError):
         return None, None
     return text_field(event.get("id")), text_field(event.get("kind"))
@@ -58,7 +58,7 @@ def text_field(value: object) -> str | None:
     return storable(value, MAX_WORD) or None if isinstance(value, str) else None
 
 
-def reason_of(error: Exception) -> str:
+def rejection_reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"the field {error} is missing"
     if isinstance(error, JSONDecodeError):
@@ -66,7 +66,7 @@ def reason_of(error: Exception) -> str:
     return storable(str(error).partition("\n")[0] or type(error).__name__, MAX_REASON)
 
 
-def total(queues: Sequence[str]) -> dict[str, int]:
+def count_rejected(queues: Sequence[str]) -> dict[str, int]:
     """By queue, how many events were ever rejected."""
     counts = dict.fromkeys(queues, 0)
     for row in HistoryCursor.select(HistoryCursor.stream, HistoryCursor.rejected):
@@ -76,5 +76,5 @@ def total(queues: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def forget(before: datetime) -> None:
+def delete_older(before: datetime) -> None:
     RejectedEvent.delete().where(RejectedEvent.rejected_at < before).execute()

@@ -16,19 +16,19 @@ from engine.models import ENDED, Attempt, Run, RunCount, State
 
 MINUTE, HOUR, DAY = SPANS = (60, 3600, 86_400)
 #: The span of the sums of all time; each starts at 0.
-EVER = 0
+ALL_TIME = 0
 ROWS_PER_INSERT = 500
 
 #: What is older can only be asked for by full hours, then by full days.
-KEPT = {MINUTE: timedelta(days=8), HOUR: timedelta(days=92)}
+RETENTION = {MINUTE: timedelta(days=8), HOUR: timedelta(days=92)}
 
-RETRIED, AGAIN, WAITED, RAN = "retried", "again", "waited", "ran"
+RETRIED, RETRIED_RUNS, WAITED, RAN = "retried", "again", "waited", "ran"
 #: … and the failed attempts of each group of errors.
-ERROR = "error:"
+ERROR_PREFIX = "error:"
 OUTCOMES = (*ENDED, RETRIED)
 
 #: Where the first bucket of durations begins (ms), and how many there are to a doubling: each is 19 % wide.
-SHORTEST, PER_DOUBLING = 0.1, 4
+SHORTEST_MS, BUCKETS_PER_DOUBLING = 0.1, 4
 
 #: (Unix second, task, queue, what, bucket): what is counted, and when.
 Key = tuple[int, str, str, str, int]
@@ -37,13 +37,13 @@ Key = tuple[int, str, str, str, int]
 # --- durations -----------------------------------------------------------------------------------------------
 
 
-def bucket_of(ms: float) -> int:
-    return math.floor(PER_DOUBLING * math.log2(max(ms, SHORTEST) / SHORTEST))
+def duration_bucket(ms: float) -> int:
+    return math.floor(BUCKETS_PER_DOUBLING * math.log2(max(ms, SHORTEST_MS) / SHORTEST_MS))
 
 
 def bucket_bounds(bucket: int) -> tuple[float, float]:
     """From and to, in ms. The first one also holds what is shorter."""
-    low, high = (SHORTEST * 2 ** (edge / PER_DOUBLING) for edge in (bucket, bucket + 1))
+    low, high = (SHORTEST_MS * 2 ** (edge / BUCKETS_PER_DOUBLING) for edge in (bucket, bucket + 1))
     return low, high
 
 
@@ -75,23 +75,23 @@ def quantile(buckets: Mapping[int, int], rank: float) -> float:
 # --- keeping count -------------------------------------------------------------------------------------------
 
 
-def keys_of(run: Run) -> list[Key]:
+def counter_keys(run: Run) -> list[Key]:
     """Where an ended run counts; nowhere while it has not ended."""
     if run.ended_at is None:
         return []
     durations = ((WAITED, run.wait_ms), (RAN, run.run_ms))
     return [
-        key_of(run, run.ended_at, run.state),
-        *([key_of(run, run.ended_at, AGAIN)] if run.attempts > 1 else []),
-        *(key_of(run, run.ended_at, what, bucket_of(ms)) for what, ms in durations if ms is not None),
+        counter_key(run, run.ended_at, run.state),
+        *([counter_key(run, run.ended_at, RETRIED_RUNS)] if run.attempts > 1 else []),
+        *(counter_key(run, run.ended_at, what, duration_bucket(ms)) for what, ms in durations if ms is not None),
     ]
 
 
-def key_of(run: Run, at: datetime, what: str, bucket: int = 0) -> Key:
+def counter_key(run: Run, at: datetime, what: str, bucket: int = 0) -> Key:
     return int(at.timestamp()), run.task, run.queue, str(what), bucket
 
 
-def add(deltas: Mapping[Key, int]) -> None:
+def increment(deltas: Mapping[Key, int]) -> None:
     """Count so many more (or fewer), in the caller's transaction.
 
     Always in the order of the key, so that two who count at once wait for one another and never lock each other out.
@@ -100,15 +100,15 @@ def add(deltas: Mapping[Key, int]) -> None:
     for (second, task, queue, what, bucket), count in deltas.items():
         for span in SPANS:
             sums[span, second - second % span, task, queue, what, bucket] += count
-        if not what.startswith(ERROR):
+        if not what.startswith(ERROR_PREFIX):
             # What was deleted or begins anew has ended all the same, and a counter that falls is taken for a restart.
-            sums[EVER, 0, task, queue, what, bucket] += max(count, 0)
+            sums[ALL_TIME, 0, task, queue, what, bucket] += max(count, 0)
     rows = sorted((*key, count) for key, count in sums.items() if count)
     for start in range(0, len(rows), ROWS_PER_INSERT):
-        add_rows(rows[start : start + ROWS_PER_INSERT])
+        upsert_counts(rows[start : start + ROWS_PER_INSERT])
 
 
-def add_rows(rows: Sequence[Sequence[int | str]]) -> None:
+def upsert_counts(rows: Sequence[Sequence[int | str]]) -> None:
     row = f"({', '.join([database.param] * len(rows[0]))})"
     database.execute_sql(
         "INSERT INTO dewey_run_counts (span, start, task, queue, what, bucket, count)"
@@ -119,24 +119,24 @@ def add_rows(rows: Sequence[Sequence[int | str]]) -> None:
     )
 
 
-def uncount(runs: Iterable[Run]) -> None:
+def decrement(runs: Iterable[Run]) -> None:
     """Subtract runs that the caller deletes, in the same transaction and before their attempts go."""
     by_id = {run.id: run for run in runs}
-    deltas = Counter(key for run in by_id.values() for key in keys_of(run))
+    deltas = Counter(key for run in by_id.values() for key in counter_keys(run))
     retried = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False)
     counted = Attempt.run_id.in_(list(by_id)) & (retried | Attempt.error_group.is_null(False))
     columns = (Attempt.run_id, Attempt.ended_at, Attempt.state, Attempt.next_at, Attempt.error_group)
     for attempt in Attempt.select(*columns).where(counted):
         if attempt.state == State.FAILED and attempt.next_at:
-            deltas[key_of(by_id[attempt.run_id], attempt.ended_at, RETRIED)] += 1
+            deltas[counter_key(by_id[attempt.run_id], attempt.ended_at, RETRIED)] += 1
         if attempt.error_group:
-            deltas[key_of(by_id[attempt.run_id], attempt.ended_at, ERROR + attempt.error_group)] += 1
-    add({key: -count for key, count in deltas.items()})
+            deltas[counter_key(by_id[attempt.run_id], attempt.ended_at, ERROR_PREFIX + attempt.error_group)] += 1
+    increment({key: -count for key, count in deltas.items()})
 
 
-def forget(as_of: datetime) -> None:
+def delete_older(as_of: datetime) -> None:
     """Drop what is past its time; the days stay."""
-    for span, kept in KEPT.items():
+    for span, kept in RETENTION.items():
         old = (RunCount.span == span) & (RunCount.start < int((as_of - kept).timestamp()))
         RunCount.delete().where(old).execute()
 
@@ -144,7 +144,7 @@ def forget(as_of: datetime) -> None:
 # --- asking --------------------------------------------------------------------------------------------------
 
 
-class Totals(NamedTuple):
+class WindowTotals(NamedTuple):
     """What a window holds."""
 
     counts: Counter[str]  # by state in which runs ended; `retried` counts attempts, `again` runs that took several
@@ -161,14 +161,14 @@ class Totals(NamedTuple):
         return self.counts[State.FAILED] + self.counts[State.DEAD]
 
 
-class Slot(NamedTuple):
+class Bucket(NamedTuple):
     """One step of a series."""
 
     start: datetime
     counts: Counter[str]  # as in Totals
 
 
-class Piece(NamedTuple):
+class SpanRange(NamedTuple):
     """Rows of one span, from a second on and before another."""
 
     span: int
@@ -189,18 +189,18 @@ def window_start(as_of: datetime, hours: int) -> datetime:
     return full_minute(as_of) - timedelta(hours=hours)
 
 
-def totals(since: datetime, until: datetime | None = None) -> Totals:
+def load_totals(since: datetime, until: datetime | None = None) -> WindowTotals:
     """From the minute of `since` on, up to the minute of `until` (which is left out) or without an end."""
-    return windows({"": (since, until)})[""]
+    return load_windows({"": (since, until)})[""]
 
 
-def windows(bounds: Mapping[str, tuple[datetime, datetime | None]]) -> dict[str, Totals]:
+def load_windows(bounds: Mapping[str, tuple[datetime, datetime | None]]) -> dict[str, WindowTotals]:
     """The same for several windows, by name, in one statement."""
-    sums = {name: Totals(Counter(), Counter(), Counter()) for name in bounds}
-    pieces = [(name, piece) for name, (since, until) in bounds.items() for piece in pieces_of(since, until)]
+    sums = {name: WindowTotals(Counter(), Counter(), Counter()) for name in bounds}
+    pieces = [(name, piece) for name, (since, until) in bounds.items() for piece in split_window(since, until)]
     if not pieces:
         return sums
-    sql = together([SUMS.format(param=database.param)] * len(pieces))
+    sql = union_all([SUMS.format(param=database.param)] * len(pieces))
     parameters = [value for number, (_, piece) in enumerate(pieces) for value in (number, *piece)]
     for number, what, bucket, count in database.execute_sql(sql, parameters).fetchall():
         counts, waited, ran = sums[pieces[number][0]]
@@ -212,7 +212,7 @@ def windows(bounds: Mapping[str, tuple[datetime, datetime | None]]) -> dict[str,
     return sums
 
 
-def together(queries: Sequence[str]) -> str:
+def union_all(queries: Sequence[str]) -> str:
     """The rows of all of them. Left alone, PostgreSQL starts parallel workers for so few, and is the slower for it."""
     if not on_postgresql():
         return " UNION ALL ".join(queries)
@@ -221,46 +221,46 @@ def together(queries: Sequence[str]) -> str:
     return f"WITH {', '.join(parts)} {' UNION ALL '.join(rows)}"
 
 
-def named(whats: Iterable[str]) -> str:
+def sql_literals(whats: Iterable[str]) -> str:
     """As literals: the database should see them when it plans."""
     return "('{}')".format("', '".join(whats))
 
 
 SUMS = (
     "SELECT CAST({param} AS integer), what, bucket, SUM(count) FROM dewey_run_counts"
-    f" WHERE span = {{param}} AND what IN {named((*OUTCOMES, AGAIN, WAITED, RAN))}"
+    f" WHERE span = {{param}} AND what IN {sql_literals((*OUTCOMES, RETRIED_RUNS, WAITED, RAN))}"
     " AND start >= {param} AND start < {param} GROUP BY what, bucket"
 )
 
 
-def pieces_of(since: datetime, until: datetime | None) -> list[Piece]:
+def split_window(since: datetime, until: datetime | None) -> list[SpanRange]:
     """Minutes up to the first full hour, hours up to the first midnight, days, and back again: few rows for a week."""
     first, last = (FOREVER if at is None else int(full_minute(at).timestamp()) for at in (since, until))
-    return split(first, last, SPANS)
+    return split_spans(first, last, SPANS)
 
 
-def split(first: int, last: int, spans: tuple[int, ...]) -> list[Piece]:
+def split_spans(first: int, last: int, spans: tuple[int, ...]) -> list[SpanRange]:
     if first >= last:
         return []
     *finer, span = spans
     inner_first, inner_last = -(-first // span) * span, last // span * span
     if inner_first >= inner_last:
-        return split(first, last, tuple(finer))
-    inner = Piece(span, inner_first, inner_last)
-    return [*split(first, inner_first, tuple(finer)), inner, *split(inner_last, last, tuple(finer))]
+        return split_spans(first, last, tuple(finer))
+    inner = SpanRange(span, inner_first, inner_last)
+    return [*split_spans(first, inner_first, tuple(finer)), inner, *split_spans(inner_last, last, tuple(finer))]
 
 
-def series(since: datetime, until: datetime, step: int) -> list[Slot]:
+def load_series(since: datetime, until: datetime, step: int) -> list[Bucket]:
     """What ended in each step of so many seconds (whole minutes), from that of `since` to that of `until`."""
     first, last = (int(at.timestamp()) // step * step for at in (since, until))
     param = database.param
     rows = database.execute_sql(
         f"SELECT start / {param} * {param}, what, SUM(count) FROM dewey_run_counts"
-        f" WHERE span = {param} AND what IN {named(OUTCOMES)} AND start >= {param} AND start < {param}"
+        f" WHERE span = {param} AND what IN {sql_literals(OUTCOMES)} AND start >= {param} AND start < {param}"
         " GROUP BY 1, what",
         [step, step, max(span for span in SPANS if step % span == 0), first, last + step],
     )
-    slots = {start: Slot(datetime.fromtimestamp(start, UTC), Counter()) for start in range(first, last + step, step)}
+    slots = {start: Bucket(datetime.fromtimestamp(start, UTC), Counter()) for start in range(first, last + step, step)}
     for start, what, count in rows.fetchall():
         slots[start].counts[what] += int(count)
     return list(slots.values())

@@ -8,32 +8,32 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from engine.database import database
-from engine.history.run_counts import EVER, OUTCOMES, RAN, WAITED
+from engine.history.run_counts import ALL_TIME, OUTCOMES, RAN, WAITED
 
 
-class Of(NamedTuple):
+class MetricKey(NamedTuple):
     """The task and the queue of what is counted."""
 
     task: str
     queue: str
 
 
-class Lifetime(NamedTuple):
+class LifetimeTotals(NamedTuple):
     """`counts` by state in which runs ended, and of attempts that were `retried`; durations by bucket."""
 
-    counts: dict[Of, Counter[str]]
-    waited: dict[Of, Counter[int]]  # from due to the first start
-    ran: dict[Of, Counter[int]]  # of the last attempt
+    counts: dict[MetricKey, Counter[str]]
+    waited: dict[MetricKey, Counter[int]]  # from due to the first start
+    ran: dict[MetricKey, Counter[int]]  # of the last attempt
 
 
-def lifetime() -> Lifetime:
+def load_lifetime_totals() -> LifetimeTotals:
     """In one statement."""
-    totals = Lifetime(defaultdict(Counter), defaultdict(Counter), defaultdict(Counter))
+    totals = LifetimeTotals(defaultdict(Counter), defaultdict(Counter), defaultdict(Counter))
     rows = database.execute_sql(
-        f"SELECT task, queue, what, bucket, count FROM dewey_run_counts WHERE span = {EVER}"
+        f"SELECT task, queue, what, bucket, count FROM dewey_run_counts WHERE span = {ALL_TIME}"
     ).fetchall()
     for task, queue, what, bucket, count in rows:
-        key = Of(task, queue)
+        key = MetricKey(task, queue)
         if what in (WAITED, RAN):
             (totals.waited if what == WAITED else totals.ran)[key][bucket] += int(count)
         elif what in OUTCOMES:

@@ -6,21 +6,21 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from engine.database import database
-from engine.history.run_counts import DAY, HOUR, OUTCOMES, RAN, RETRIED, WAITED, Slot, named
+from engine.history.run_counts import DAY, HOUR, OUTCOMES, RAN, RETRIED, WAITED, Bucket, sql_literals
 from engine.models import State
 
 DAYS = 7
 STEP = 6 * HOUR
 
 
-class Week(NamedTuple):
+class TaskWeek(NamedTuple):
     """`counts` by state in which runs ended, and of attempts that were `retried`; `slots` are six hours each."""
 
     since: datetime
     counts: Counter[str]
     waited: Counter[int]  # runs by the bucket of their time in the queue
     ran: Counter[int]  # and of their last attempt
-    slots: list[Slot]
+    slots: list[Bucket]
 
     @property
     def ended(self) -> int:
@@ -28,7 +28,7 @@ class Week(NamedTuple):
 
     @property
     def failed(self) -> int:
-        return failed(self.counts)
+        return count_failed(self.counts)
 
     @property
     def finished(self) -> int:
@@ -44,7 +44,7 @@ class Week(NamedTuple):
         return self.finished + self.counts[RETRIED]
 
 
-def failed(counts: Counter[str]) -> int:
+def count_failed(counts: Counter[str]) -> int:
     return counts[State.FAILED] + counts[State.DEAD]
 
 
@@ -53,12 +53,12 @@ def week_start(as_of: datetime) -> datetime:
     return as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS - 1)
 
 
-def weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, Week]:
+def load_task_weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, TaskWeek]:
     """Of these tasks, up to and with the six hours that hold `as_of`."""
     since, names = week_start(as_of), list(tasks)
     first = int(since.timestamp())
     starts = range(first, int(as_of.timestamp()) + 1, STEP)
-    task_weeks = {task: Week(since, Counter(), Counter(), Counter(), empty(starts)) for task in names}
+    task_weeks = {task: TaskWeek(since, Counter(), Counter(), Counter(), empty_week(starts)) for task in names}
     if not names:
         return task_weeks
     rows = database.execute_sql(build_sql(len(names)), [first, *names, STEP, STEP, first, *names]).fetchall()
@@ -73,8 +73,8 @@ def weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, Week]:
     return task_weeks
 
 
-def empty(starts: Iterable[int]) -> list[Slot]:
-    return [Slot(datetime.fromtimestamp(start, UTC), Counter()) for start in starts]
+def empty_week(starts: Iterable[int]) -> list[Bucket]:
+    return [Bucket(datetime.fromtimestamp(start, UTC), Counter()) for start in starts]
 
 
 def build_sql(count: int) -> str:
@@ -84,8 +84,8 @@ def build_sql(count: int) -> str:
     table = "FROM dewey_run_counts WHERE span ="
     since = f"AND start >= {param} AND task IN ({tasks})"
     return (
-        f"SELECT task, what, bucket, 0, SUM(count) {table} {DAY} AND what IN {named((WAITED, RAN))} {since}"
+        f"SELECT task, what, bucket, 0, SUM(count) {table} {DAY} AND what IN {sql_literals((WAITED, RAN))} {since}"
         " GROUP BY task, what, bucket"
         f" UNION ALL SELECT task, what, 0, start / {param} * {param}, SUM(count)"
-        f" {table} {HOUR} AND what IN {named(OUTCOMES)} {since} GROUP BY 1, 2, 4"
+        f" {table} {HOUR} AND what IN {sql_literals(OUTCOMES)} {since} GROUP BY 1, 2, 4"
     )

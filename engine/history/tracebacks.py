@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from config import ROOT
 
-FRAME = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)')
+FRAME_PATTERN = re.compile(r'  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)')
 LIBRARY = re.compile(r"[/\\](site-packages|dist-packages|python3(\.\d+)?)[/\\]|^<")
 HEADING = "Traceback (most recent call last):"
 
@@ -31,12 +31,12 @@ class Traceback(NamedTuple):
         return [frame for frame in self.frames if frame.own]
 
 
-def parse(text: str) -> Traceback:
+def parse_traceback(text: str) -> Traceback:
     """Of any text: what is no traceback has no frames, and is the cause as a whole."""
     last = text.rpartition(HEADING)[2].strip("\n").split("\n")
     frames: list[tuple[re.Match[str], list[str]]] = []
     for number, line in enumerate(last):
-        if frame := FRAME.fullmatch(line):
+        if frame := FRAME_PATTERN.fullmatch(line):
             frames.append((frame, []))
         elif frames and line.startswith("    "):
             frames[-1][1].append(line)

@@ -15,14 +15,14 @@ from peewee import PeeweeException
 from engine.broker.deliveries import HeldMessage
 from engine.broker.heartbeats import Heartbeat, consumer_columns
 from engine.broker.storage import DROPPED_COUNTER
-from engine.database import database, release, write_rows
-from engine.exceptions import BrokerAway
+from engine.database import database, release_connection, write_rows
+from engine.exceptions import BrokerUnavailable
 from engine.history import event_handlers, rejected
-from engine.history.events import Line, instant
-from engine.models import ENDED, Attempt, HistoryCursor, Run, State, WorkerProcess, now
+from engine.history.events import StreamLine, to_datetime
+from engine.models import ENDED, Attempt, Consumer, HistoryCursor, Run, State, now
 from engine.queues.queue import Queue
-from engine.queues.task import RunTask
-from engine.refusals import is_refusal, refused
+from engine.queues.task import QueueTask
+from engine.refusals import is_refusal, write_each
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 BATCH, MOST_BATCHES = 100, 100
 
 #: Beyond this many unwritten events the oldest are dropped, and counted.
-MOST_WAITING = 200_000
+MAX_PENDING = 200_000
 
 
-def write_down(queue: Queue) -> int:
+def flush_events(queue: Queue) -> int:
     """Write what waits in the queue's stream, a batch at a time. Returns the number of events written by this call.
 
     When it returns, what was there when it was called has been written, by whichever recorder, unless that was very
@@ -43,14 +43,14 @@ def write_down(queue: Queue) -> int:
     for _ in range(MOST_BATCHES):
         if not (events := next_events(queue)):
             break
-        total += write_batch(queue, *events)
+        total += write_events(queue, *events)
     return total
 
 
 class Events(NamedTuple):
     stream: str
     position: int
-    lines: list[Line]
+    lines: list[StreamLine]
 
 
 def next_events(queue: Queue) -> Events | None:
@@ -61,14 +61,14 @@ def next_events(queue: Queue) -> Events | None:
     return Events(stream, position, lines) if lines else None
 
 
-def write_batch(queue: Queue, stream: str, position: int, lines: list[Line]) -> int:
+def write_events(queue: Queue, stream: str, position: int, lines: list[StreamLine]) -> int:
     batch = Events(stream, position, lines)
     try:
-        written = write_once(batch, partial(event_handlers.play, queue.name))
+        written = write_once(batch, partial(event_handlers.apply_events, queue.name))
     except Exception as error:
         if not is_refusal(error):
             raise
-        written = write_once(batch, partial(rejected.play, queue.name, stream))
+        written = write_once(batch, partial(rejected.apply_or_reject, queue.name, stream))
     if not written:
         return 0
     queue.storage.events.trim(lines[-1][0])
@@ -76,7 +76,7 @@ def write_batch(queue: Queue, stream: str, position: int, lines: list[Line]) -> 
     return len(lines)
 
 
-def write_once(batch: Events, play: Callable[[Sequence[Line]], None]) -> bool:
+def write_once(batch: Events, play: Callable[[Sequence[StreamLine]], None]) -> bool:
     """Play a batch and move the cursor on, in one transaction. False when another recorder has done so."""
     with database.atomic() as transaction:
         # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
@@ -100,12 +100,12 @@ def advance_cursor(stream: str, position: int, last: int) -> bool:
     return bool(HistoryCursor.update(position=last).where(unmoved).execute())
 
 
-def position(queue: Queue) -> int:
+def stream_position(queue: Queue) -> int:
     """The last event of the queue's stream that has been written down."""
     return read_cursor(queue.storage.events.stream())
 
 
-def write_consumers(queue: Queue, written: list[Heartbeat] | None = None) -> list[Heartbeat] | None:
+def sync_consumers(queue: Queue, written: list[Heartbeat] | None = None) -> list[Heartbeat] | None:
     """Write the consumers' last heartbeats to their rows, and what they hold as running runs.
 
     The broker forgets a consumer that has stopped after that. Returns what was written. When it is passed as `written`
@@ -117,10 +117,10 @@ def write_consumers(queue: Queue, written: list[Heartbeat] | None = None) -> lis
         return written
     rows = [row for beat in beats if (row := consumer_row(queue.name, beat, held))]
     with database.atomic():
-        for run, error in refused(held, write_running):
-            report_refused(run.run_id, str(error).partition("\n")[0])
-        for row, error in refused(rows, write_consumer_rows):
-            report_refused(str(row["id"]), str(error).partition("\n")[0])
+        for run, error in write_each(held, sync_running_runs):
+            log_refused_row(run.run_id, str(error).partition("\n")[0])
+        for row, error in write_each(rows, write_consumer_rows):
+            log_refused_row(str(row["id"]), str(error).partition("\n")[0])
     for beat in beats:
         if beat.info.get("stopped_at"):
             queue.storage.heartbeats.remove(beat.consumer)
@@ -128,28 +128,28 @@ def write_consumers(queue: Queue, written: list[Heartbeat] | None = None) -> lis
 
 
 @lru_cache(maxsize=1000)
-def report_refused(name: str, reason: str) -> None:
+def log_refused_row(name: str, reason: str) -> None:
     """Log it once, though it is tried again with each heartbeat."""
     logger.error("The database refuses the row of %s: %s", name, reason)
 
 
 def write_consumer_rows(rows: Sequence[Mapping[str, object]]) -> None:
-    replaced = [field for field in WorkerProcess._meta.sorted_fields if field.name != "id"]
-    WorkerProcess.insert_many(rows).on_conflict(conflict_target=[WorkerProcess.id], preserve=replaced).execute()
+    replaced = [field for field in Consumer._meta.sorted_fields if field.name != "id"]
+    Consumer.insert_many(rows).on_conflict(conflict_target=[Consumer.id], preserve=replaced).execute()
 
 
 def reportable_heartbeats(queue: Queue) -> list[Heartbeat]:
     """Return the heartbeats. One of a consumer that died so long ago that it is not worth a row is forgotten."""
     beats = []
     for beat in queue.storage.heartbeats.all():
-        if now().timestamp() - beat.at > WorkerProcess.KEPT.total_seconds():
+        if now().timestamp() - beat.at > Consumer.KEPT.total_seconds():
             queue.storage.heartbeats.remove(beat.consumer)
         else:
             beats.append(beat)
     return beats
 
 
-def write_running(held: Sequence[HeldMessage]) -> None:
+def sync_running_runs(held: Sequence[HeldMessage]) -> None:
     """Mark what is held as running. Workers send no event of a start: it is written again when the run has ended.
 
     A run whose enqueuing or whose end is still on its way through the stream is left to that.
@@ -162,7 +162,7 @@ def write_running(held: Sequence[HeldMessage]) -> None:
 
 
 def write_start(run: Run, held: HeldMessage) -> None:
-    worker, since = f"{held.worker} on {held.consumer}", instant(held.held_at)
+    worker, since = f"{held.worker} on {held.consumer}", to_datetime(held.held_at)
     # Guarded: another recorder may have written its end meanwhile.
     unchanged = (Run.id == run.id) & (Run.deliveries == run.deliveries) & (Run.state == run.state)
     if Run.update(**start_columns(run, held), worker=worker).where(unchanged).execute():
@@ -180,7 +180,7 @@ def start_columns(run: Run, held: HeldMessage) -> dict[str, object]:
     if run.attempts < held.attempt:
         columns["run_ms"] = None  # that was the attempt before
     if run.started_at is None:
-        since = instant(held.held_at)
+        since = to_datetime(held.held_at)
         waited = (since - (run.due_at or run.enqueued_at)).total_seconds() * 1000
         columns |= {"started_at": since, "wait_ms": max(waited, 0)}
     return columns
@@ -189,7 +189,7 @@ def start_columns(run: Run, held: HeldMessage) -> dict[str, object]:
 def consumer_row(queue: str, beat: Heartbeat, held: list[HeldMessage]) -> dict[str, object] | None:
     """Return the consumer's row; None where its heartbeat is malformed."""
     running = [
-        {"worker": run.worker, "run_id": run.run_id, "task": run.task, "since": instant(run.held_at).isoformat()}
+        {"worker": run.worker, "run_id": run.run_id, "task": run.task, "since": to_datetime(run.held_at).isoformat()}
         for run in held
         if run.consumer == beat.consumer
     ]
@@ -208,22 +208,22 @@ def dropped_events() -> int:
     return sum(row.dropped for row in HistoryCursor.select(HistoryCursor.dropped))
 
 
-def write_new_run(queue: Queue, task: RunTask) -> None:
+def record_new_run(queue: Queue, task: QueueTask) -> None:
     """Write the row of a run that has just been enqueued, for the page that shows it next.
 
     Its event is still in the stream. Where the recorder was quicker, nothing is changed. The run is safe either way.
     """
-    row = event_handlers.row_of_message(queue.name, queue.serialize_task(task))
+    row = event_handlers.message_row(queue.name, queue.serialize_task(task))
     try:
         with database.atomic():
             write_rows(Run, [row], changing=())
     except PeeweeException:
-        release()
+        release_connection()
 
 
-def write_down_now(queue: Queue) -> None:
+def flush_events_now(queue: Queue) -> None:
     """Have the new run on record at once, whether or not a recorder lives. Its message is safe either way."""
     try:
-        write_down(queue)
-    except (PeeweeException, BrokerAway):
-        release()
+        flush_events(queue)
+    except (PeeweeException, BrokerUnavailable):
+        release_connection()

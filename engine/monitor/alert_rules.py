@@ -6,8 +6,8 @@ from typing import NamedTuple, TypedDict
 
 from config import settings
 from engine.monitor import alerts
-from engine.monitor.alerts import AGAIN, Alert, Signal
-from engine.monitor.health import Facts, Rate
+from engine.monitor.alerts import REPEAT_AFTER, Alert, Signal
+from engine.monitor.health import HealthReport, Rate
 
 #: A share of failures says nothing before there are so many.
 MIN_FAILURES = 5
@@ -18,9 +18,9 @@ IMMEDIATELY = timedelta(0)
 
 
 class Snapshot(NamedTuple):
-    """What is looked at. `abandoned`: reading sessions, which a caller has counted."""
+    """What is looked at. `abandoned_sessions`: reading sessions, which a caller has counted."""
 
-    facts: Facts
+    facts: HealthReport
     rates: Mapping[str, Rate]
     abandoned: int
     last_dropped: Alert | None  # the latest alert about events that were dropped
@@ -38,7 +38,7 @@ class Rule(NamedTuple):
     is_broken: Callable[[Snapshot, Signal], bool]
 
 
-def oldest(snapshot: Snapshot) -> list[Signal]:
+def oldest_waiting(snapshot: Snapshot) -> list[Signal]:
     """A paused queue is somebody's decision."""
     return [
         Signal("oldest", queue.name, (queue.oldest_waiting_ms or 0) / 60_000, {"waiting": queue.waiting})
@@ -47,51 +47,51 @@ def oldest(snapshot: Snapshot) -> list[Signal]:
     ]
 
 
-def failing(snapshot: Snapshot) -> list[Signal]:
+def failing_tasks(snapshot: Snapshot) -> list[Signal]:
     return [
         Signal("failing", task, rate.percent, {"failed": rate.failed, "finished": rate.finished})
         for task, rate in snapshot.rates.items()
     ]
 
 
-def missed(snapshot: Snapshot) -> list[Signal]:
+def missed_ticks(snapshot: Snapshot) -> list[Signal]:
     return [Signal("missed", task, ticks, {"last": last.isoformat()}) for task, ticks, last in snapshot.facts.missed]
 
 
-def unserved(snapshot: Snapshot) -> list[Signal]:
+def unserved_queues(snapshot: Snapshot) -> list[Signal]:
     return [Signal("unserved", queue.name, 1, {"waiting": queue.waiting}) for queue in snapshot.facts.unserved]
 
 
-def late(snapshot: Snapshot) -> list[Signal]:
+def late_schedules(snapshot: Snapshot) -> list[Signal]:
     return [Signal("late", name, snapshot.facts.lags[name].total_seconds(), {}) for name in snapshot.facts.late]
 
 
-def dead(snapshot: Snapshot) -> list[Signal]:
+def dead_runs(snapshot: Snapshot) -> list[Signal]:
     return [Signal("dead", name, count, {}) for name, count in snapshot.facts.dead.items()]
 
 
-def dropped(snapshot: Snapshot) -> list[Signal]:
+def dropped_events(snapshot: Snapshot) -> list[Signal]:
     return [Signal("dropped", "", snapshot.facts.dropped, {})]
 
 
-def abandoned(snapshot: Snapshot) -> list[Signal]:
+def abandoned_sessions(snapshot: Snapshot) -> list[Signal]:
     return [Signal("abandoned", "", snapshot.abandoned, {})]
 
 
-def broker(snapshot: Snapshot) -> list[Signal]:
+def broker_outage(snapshot: Snapshot) -> list[Signal]:
     return [Signal("broker", "", 1, {})] if snapshot.facts.broker else []
 
 
-def database(snapshot: Snapshot) -> list[Signal]:
+def database_outage(snapshot: Snapshot) -> list[Signal]:
     """Who is able to ask this has a database; while it is away it is told without it."""
     return []
 
 
-def beyond(threshold: float) -> Callable[[Snapshot, Signal], bool]:
+def above(threshold: float) -> Callable[[Snapshot, Signal], bool]:
     return lambda snapshot, signal: 0 < threshold < signal.value
 
 
-def always(snapshot: Snapshot, signal: Signal) -> bool:
+def always_broken(snapshot: Snapshot, signal: Signal) -> bool:
     return True
 
 
@@ -105,38 +105,38 @@ def drops_again(snapshot: Snapshot, signal: Signal) -> bool:
     last = snapshot.last_dropped
     if last is None:
         return signal.value > 0
-    still_news = last.ended_at is None and snapshot.facts.as_of - last.changed_at < AGAIN
+    still_news = last.ended_at is None and snapshot.facts.as_of - last.changed_at < REPEAT_AFTER
     return signal.value > last.value or still_news
 
 
 RULES = {
     rule.name: rule
     for rule in (
-        Rule("database", None, GRACE_PERIOD, False, False, database, always),
-        Rule("broker", None, GRACE_PERIOD, False, False, broker, always),
-        Rule("unserved", None, GRACE_PERIOD, True, False, unserved, always),
-        Rule("late", None, GRACE_PERIOD, False, False, late, always),
-        Rule("missed", None, GRACE_PERIOD, False, False, missed, always),
+        Rule("database", None, GRACE_PERIOD, False, False, database_outage, always_broken),
+        Rule("broker", None, GRACE_PERIOD, False, False, broker_outage, always_broken),
+        Rule("unserved", None, GRACE_PERIOD, True, False, unserved_queues, always_broken),
+        Rule("late", None, GRACE_PERIOD, False, False, late_schedules, always_broken),
+        Rule("missed", None, GRACE_PERIOD, False, False, missed_ticks, always_broken),
         Rule(
             "oldest",
             settings.alert_oldest_minutes,
             IMMEDIATELY,
             True,
             False,
-            oldest,
-            beyond(settings.alert_oldest_minutes),
+            oldest_waiting,
+            above(settings.alert_oldest_minutes),
         ),
-        Rule("failing", settings.alert_failure_percent, IMMEDIATELY, False, False, failing, fails_often),
-        Rule("dead", None, IMMEDIATELY, True, True, dead, beyond(0.5)),
-        Rule("dropped", None, IMMEDIATELY, False, True, dropped, drops_again),
+        Rule("failing", settings.alert_failure_percent, IMMEDIATELY, False, False, failing_tasks, fails_often),
+        Rule("dead", None, IMMEDIATELY, True, True, dead_runs, above(0.5)),
+        Rule("dropped", None, IMMEDIATELY, False, True, dropped_events, drops_again),
         Rule(
             "abandoned",
             settings.alert_abandoned,
             IMMEDIATELY,
             False,
             False,
-            abandoned,
-            beyond(settings.alert_abandoned),
+            abandoned_sessions,
+            above(settings.alert_abandoned),
         ),
     )
 }
@@ -149,7 +149,7 @@ class Worst(TypedDict):
     subject: str
 
 
-class Judged(NamedTuple):
+class Evaluation(NamedTuple):
     """`signals`: what is broken. `worst`: by rule, as JSON. `unknown`: rules that cannot be judged while the broker is
     unavailable.
     """
@@ -159,8 +159,8 @@ class Judged(NamedTuple):
     unknown: set[str]
 
 
-def judge(snapshot: Snapshot) -> Judged:
-    judged = Judged([], {}, set())
+def evaluate(snapshot: Snapshot) -> Evaluation:
+    judged = Evaluation([], {}, set())
     for rule in RULES.values():
         if rule.needs_broker and snapshot.facts.broker:
             judged.unknown.add(rule.name)
@@ -172,5 +172,5 @@ def judge(snapshot: Snapshot) -> Judged:
     return judged
 
 
-def see(facts: Facts, rates: Mapping[str, Rate], abandoned: int) -> Snapshot:
-    return Snapshot(facts, rates, abandoned, alerts.latest("dropped"))
+def take_snapshot(facts: HealthReport, rates: Mapping[str, Rate], abandoned: int) -> Snapshot:
+    return Snapshot(facts, rates, abandoned, alerts.latest_alert("dropped"))

@@ -12,16 +12,16 @@ from typing import NamedTuple
 from peewee import AutoField, DoubleField, Expression, IntegerField, TextField
 
 from engine.database import JSONTextField, UTCDateTimeField, database
-from engine.models import Record
+from engine.models import BaseModel
 
 FIRED, WORSE, RESOLVED, TEST = "fired", "worse", "resolved", "test"
 WAITING, SENT, FAILED, DROPPED = "waiting", "sent", "failed", "dropped"
 
 #: Who claims a notice has this long to send it before another may.
-CLAIM = timedelta(minutes=2)
+CLAIM_TIME = timedelta(minutes=2)
 FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = timedelta(seconds=10), timedelta(minutes=10), timedelta(hours=24)
 #: What counts up is told again when there is more of it, but not sooner than this.
-AGAIN = timedelta(hours=1)
+REPEAT_AFTER = timedelta(hours=1)
 #: Who has not been heard of for so long watches no more, and is not worth a row after a day.
 SILENT, BEAT_KEPT = timedelta(minutes=1), timedelta(days=1)
 
@@ -39,7 +39,7 @@ class Signal(NamedTuple):
         return f"{self.rule}:{self.subject}"
 
 
-class Alert(Record):
+class Alert(BaseModel):
     """Something that was wrong for a time. `value` is the one that was told last."""
 
     id = AutoField()
@@ -56,7 +56,7 @@ class Alert(Record):
         table_name = "dewey_alerts"
 
 
-class Notice(Record):
+class Notice(BaseModel):
     """A message about an alert, or a test without one, on its way to one channel."""
 
     id = AutoField()
@@ -76,7 +76,7 @@ class Notice(Record):
         indexes = ((("state", "due_at"), False),)
 
 
-class Watcher(Record):
+class Watcher(BaseModel):
     """One process that watches, and what it saw last: by rule the worst value and whose it was."""
 
     id = TextField(primary_key=True)  # host:pid:random
@@ -98,11 +98,11 @@ def open_alerts() -> list[Alert]:
     return list(Alert.select().where(Alert.open_as.is_null(False)).order_by(Alert.began_at, Alert.id))
 
 
-def latest(rule: str) -> Alert | None:
+def latest_alert(rule: str) -> Alert | None:
     return Alert.select().where(Alert.rule == rule).order_by(Alert.id.desc()).first()
 
 
-def fire(signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
+def open_alert(signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
     """Open the alert and have it told; False where it was open already."""
     row = {
         "rule": signal.rule, "subject": signal.subject, "open_as": signal.key, "value": signal.value,
@@ -117,11 +117,11 @@ def fire(signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datet
         # Of two who get here at once, one stores it; the other finds an alert that is not its own.
         if alert is None or alert.began_at != as_of or Notice.select().where(Notice.alert_id == alert.id).exists():
             return False
-        tell(FIRED, alert, channels, as_of, due_at)
+        queue_notices(FIRED, alert, channels, as_of, due_at)
     return True
 
 
-def worsen(alert: Alert, signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
+def escalate(alert: Alert, signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
     """Have it told that there is more of it; False where another did."""
     unchanged = (Alert.id == alert.id) & (Alert.changed_at == alert.changed_at) & Alert.open_as.is_null(False)
     with database.atomic():
@@ -129,11 +129,11 @@ def worsen(alert: Alert, signal: Signal, as_of: datetime, channels: Iterable[str
         if not Alert.update(**changes).where(unchanged).execute():
             return False
         alert.value, alert.facts, alert.changed_at = signal.value, signal.facts, as_of
-        tell(WORSE, alert, channels, as_of, due_at)
+        queue_notices(WORSE, alert, channels, as_of, due_at)
     return True
 
 
-def resolve(alert: Alert, as_of: datetime, due_at: datetime) -> bool:
+def resolve_alert(alert: Alert, as_of: datetime, due_at: datetime) -> bool:
     """Close the alert and notify the channels that were notified of it. Notices that were never tried are dropped."""
     with database.atomic():
         is_open = (Alert.id == alert.id) & Alert.open_as.is_null(False)
@@ -144,16 +144,18 @@ def resolve(alert: Alert, as_of: datetime, due_at: datetime) -> bool:
         Notice.update(state=DROPPED).where(own & (Notice.state == WAITING) & (Notice.tries == 0)).execute()
         notices = Notice.select(Notice.channel).where(own & (Notice.state != DROPPED))
         channels = [notice.channel for notice in notices.distinct().order_by(Notice.channel)]
-        tell(RESOLVED, alert, channels, as_of, due_at)
+        queue_notices(RESOLVED, alert, channels, as_of, due_at)
     return True
 
 
 # --- notices -------------------------------------------------------------------------------------------------
 
 
-def tell(event: str, alert: Alert | None, channels: Iterable[str], as_of: datetime, due_at: datetime) -> list[Notice]:
+def queue_notices(
+    event: str, alert: Alert | None, channels: Iterable[str], as_of: datetime, due_at: datetime
+) -> list[Notice]:
     """To be sent from `due_at` on."""
-    facts = facts_of(alert) if alert else {}
+    facts = alert_facts(alert) if alert else {}
     return [
         Notice.create(
             alert_id=alert and alert.id,
@@ -168,7 +170,7 @@ def tell(event: str, alert: Alert | None, channels: Iterable[str], as_of: dateti
     ]
 
 
-def facts_of(alert: Alert) -> dict[str, object]:
+def alert_facts(alert: Alert) -> dict[str, object]:
     return {
         **alert.facts,
         "rule": alert.rule,
@@ -179,7 +181,7 @@ def facts_of(alert: Alert) -> dict[str, object]:
     }
 
 
-def due(as_of: datetime, limit: int = 50) -> list[Notice]:
+def due_notices(as_of: datetime, limit: int = 50) -> list[Notice]:
     """Those to be sent now, oldest first. Of one alert the second waits for the first, channel by channel."""
     waiting = list(Notice.select().where(Notice.state == WAITING).order_by(Notice.id).limit(10 * limit))
     first: dict[tuple[int, str], int] = {}
@@ -189,58 +191,58 @@ def due(as_of: datetime, limit: int = 50) -> list[Notice]:
     return [notice for notice in waiting if notice.id in heads and notice.due_at <= as_of][:limit]
 
 
-def claim(notice: Notice, as_of: datetime) -> bool:
+def claim_notice(notice: Notice, as_of: datetime) -> bool:
     """Whether it is the caller who sends it now."""
-    due_at, tries = as_of + CLAIM, notice.tries + 1
-    if not Notice.update(due_at=due_at, tries=tries).where(untouched(notice)).execute():
+    due_at, tries = as_of + CLAIM_TIME, notice.tries + 1
+    if not Notice.update(due_at=due_at, tries=tries).where(never_attempted(notice)).execute():
         return False
     notice.due_at, notice.tries = due_at, tries
     return True
 
 
-def newest(limit: int) -> list[Notice]:
+def newest_notices(limit: int) -> list[Notice]:
     return list(Notice.select().order_by(Notice.id.desc()).limit(limit))
 
 
-def untouched(notice: Notice) -> Expression:
+def never_attempted(notice: Notice) -> Expression:
     """The condition for "as it was when it was read"."""
     return (Notice.id == notice.id) & (Notice.state == WAITING) & (Notice.tries == notice.tries)
 
 
-def sent(notice: Notice, as_of: datetime) -> None:
-    Notice.update(state=SENT, sent_at=as_of, error=None).where(untouched(notice)).execute()
+def record_sent(notice: Notice, as_of: datetime) -> None:
+    Notice.update(state=SENT, sent_at=as_of, error=None).where(never_attempted(notice)).execute()
 
 
-def not_sent(notice: Notice, as_of: datetime, error: str, *, give_up: bool = False) -> bool:
+def record_failure(notice: Notice, as_of: datetime, error: str, *, give_up: bool = False) -> bool:
     """Try again after a growing pause; returns whether it is given up."""
     given_up = give_up or as_of - notice.created_at > PATIENCE
     pause = min(FIRST_PAUSE * 2 ** min(notice.tries - 1, 16), LONGEST_PAUSE)
     state = FAILED if given_up else WAITING
-    Notice.update(state=state, due_at=as_of + pause, error=error[:500]).where(untouched(notice)).execute()
+    Notice.update(state=state, due_at=as_of + pause, error=error[:500]).where(never_attempted(notice)).execute()
     return given_up
 
 
 # --- those who watch -----------------------------------------------------------------------------------------
 
 
-def beat(watcher: Watcher) -> None:
+def record_heartbeat(watcher: Watcher) -> None:
     row = {field.name: getattr(watcher, field.name) for field in Watcher._meta.sorted_fields}
     changing = [Watcher.beat_at, Watcher.stopped_at, Watcher.seen]
     Watcher.insert(**row).on_conflict(conflict_target=[Watcher.id], preserve=changing).execute()
     Watcher.delete().where(Watcher.beat_at < watcher.beat_at - BEAT_KEPT).execute()
 
 
-def watchers() -> Sequence[Watcher]:
+def list_watchers() -> Sequence[Watcher]:
     """The last heard of first."""
     return list(Watcher.select().order_by(Watcher.beat_at.desc(), Watcher.id))
 
 
-def watching(as_of: datetime) -> list[Watcher]:
+def is_watched(as_of: datetime) -> list[Watcher]:
     """Those that look now, the last heard of first."""
-    return [watcher for watcher in watchers() if not watcher.stopped_at and as_of - watcher.beat_at <= SILENT]
+    return [watcher for watcher in list_watchers() if not watcher.stopped_at and as_of - watcher.beat_at <= SILENT]
 
 
-def forget(before: datetime) -> None:
+def delete_older(before: datetime) -> None:
     """Drop what ended, and the notices written, before."""
     Notice.delete().where((Notice.created_at < before) & (Notice.state != WAITING)).execute()
     Alert.delete().where(Alert.ended_at < before).execute()

@@ -49,7 +49,7 @@ Health = RedisHealth | SqliteHealth
 SYNCHRONOUS = ("off", "normal", "full", "extra")
 
 
-def health(queue: Queue) -> Health:
+def check_health(queue: Queue) -> Health:
     """Of the broker that carries this queue. Raises BrokerAway."""
     storage = queue.storage
     return redis_health(storage) if isinstance(storage, RedisStorage) else sqlite_health(storage)
@@ -58,14 +58,14 @@ def health(queue: Queue) -> Health:
 def redis_health(storage: RedisStorage) -> RedisHealth:
     with storage.client.translate_errors() as redis:
         info: dict[str, Any] = redis.info()
-        ping_ms = timed(redis.ping)
+        ping_ms = time_call(redis.ping)
     limit, policy = info.get("maxmemory") or None, info.get("maxmemory_policy", "noeviction")
     connection = storage.client.redis.connection_pool.connection_kwargs
     return RedisHealth(
         product=info.get("server_name", "redis"),
         version=info.get("valkey_version") or info["redis_version"],
         ping_ms=ping_ms,
-        address=address_of(connection),
+        address=client_address(connection),
         up_seconds=info["uptime_in_seconds"],
         clients=info["connected_clients"],
         memory_bytes=info["used_memory"],
@@ -79,7 +79,7 @@ def redis_health(storage: RedisStorage) -> RedisHealth:
     )
 
 
-def address_of(connection: Mapping[str, object]) -> str:
+def client_address(connection: Mapping[str, object]) -> str:
     """Where it is reached, without its password."""
     if path := connection.get("path"):
         return str(path)
@@ -99,7 +99,7 @@ def sqlite_health(storage: SqliteStorage) -> SqliteHealth:
     return SqliteHealth(
         product="sqlite",
         version=storage.database.query("SELECT sqlite_version()")[0][0],
-        ping_ms=timed(lambda: storage.database.query("SELECT 1 FROM consumer LIMIT 1")),
+        ping_ms=time_call(lambda: storage.database.query("SELECT 1 FROM consumer LIMIT 1")),
         path=str(storage.database.path),
         file_bytes=file_size(storage.database.path),
         wal_bytes=file_size(storage.database.path.with_name(storage.database.path.name + "-wal")),
@@ -116,7 +116,7 @@ def file_size(file: Path) -> int:
         return 0
 
 
-def timed(query: Callable[[], object]) -> float:
+def time_call(query: Callable[[], object]) -> float:
     """Return how many milliseconds it took."""
     began = time.perf_counter()
     query()

@@ -7,7 +7,7 @@ from engine.broker.message_header import Header, parse_header
 from engine.broker.messages import SignedMessage, short_task_name
 from engine.exceptions import InvalidMessage
 from engine.models import now
-from engine.monitor.consumers import live, present, worker_name, workers
+from engine.monitor.consumers import full_worker_name, list_consumers, live_consumers, running_consumers
 from engine.queues.queue import Queue, Queues
 
 
@@ -57,9 +57,9 @@ class ConsumerStats(TypedDict):
 
 def active(queues: Queues) -> dict[str, list[ActiveEntry]]:
     """What runs now, by consumer."""
-    recorded = workers()
-    consumers = {consumer.id: consumer for name in queues for consumer in present(recorded, name)}
-    entries: dict[str, list[ActiveEntry]] = {worker_name(consumer): [] for consumer in consumers.values()}
+    recorded = list_consumers()
+    consumers = {consumer.id: consumer for name in queues for consumer in running_consumers(recorded, name)}
+    entries: dict[str, list[ActiveEntry]] = {full_worker_name(consumer): [] for consumer in consumers.values()}
     for queue in queues.values():
         for held in queue.storage.deliveries.held():
             data = queue.storage.messages.get(held.run_id)
@@ -68,7 +68,7 @@ def active(queues: Queues) -> dict[str, list[ActiveEntry]]:
             task = task_entry(queue, held.run_id, queue.serializer.deserialize(data), held.task)
             entry = ActiveEntry(**task, time_start=held.held_at, acknowledged=False, worker=held.worker)
             consumer = consumers.get(held.consumer)
-            entries.setdefault(worker_name(consumer) if consumer else held.consumer, []).append(entry)
+            entries.setdefault(full_worker_name(consumer) if consumer else held.consumer, []).append(entry)
     return entries
 
 
@@ -95,13 +95,13 @@ class Scheduled(NamedTuple):
 
 def scheduled(queues: Queues, limit: int | None = None) -> Scheduled:
     """At most `limit` of each queue, where one is given."""
-    result, consumers = Scheduled({}, {}), workers()
+    result, consumers = Scheduled({}, {}), list_consumers()
     for name, queue in queues.items():
         entries = [scheduled_entry(queue, data) for data in queue.storage.messages.scheduled(limit)]
         left_out = (
             0 if limit is None or len(entries) < limit else queue.storage.messages.count_scheduled() - len(entries)
         )
-        for owner in [worker_name(consumer) for consumer in live(consumers, name)] or [f"{name}@nobody"]:
+        for owner in [full_worker_name(consumer) for consumer in live_consumers(consumers, name)] or [f"{name}@nobody"]:
             result.entries[owner], result.left_out[owner] = entries, max(left_out, 0)
     return result
 
@@ -124,18 +124,18 @@ def scheduled_entry(queue: Queue, data: bytes) -> ScheduledEntry:
             "delivery_info": delivery_info(queue, head.short_name),
         }
         return {"eta": None, "priority": None, "request": request}
-    return {"eta": utc(message.eta), "priority": message.priority, "request": request}
+    return {"eta": to_utc(message.eta), "priority": message.priority, "request": request}
 
 
-def utc(eta: datetime | None) -> str | None:
+def to_utc(eta: datetime | None) -> str | None:
     return eta.replace(tzinfo=UTC).isoformat() if eta else None
 
 
 def stats(queues: Queues) -> dict[str, ConsumerStats]:
     """Each live consumer: its pool, memory and what it has worked off."""
-    recorded = workers()
+    recorded = list_consumers()
     return {
-        worker_name(consumer): {
+        full_worker_name(consumer): {
             "pid": consumer.pid,
             "uptime": round((now() - consumer.started_at).total_seconds()),
             "total": consumer.processed,
@@ -146,5 +146,5 @@ def stats(queues: Queues) -> dict[str, ConsumerStats]:
             "code_version": consumer.code_version,
         }
         for name in queues
-        for consumer in present(recorded, name)
+        for consumer in running_consumers(recorded, name)
     }

@@ -4,22 +4,22 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from config import settings
-from engine.exceptions import NotPossible
-from engine.models import WorkerProcess, now
+from engine.exceptions import InvalidState
+from engine.models import Consumer, now
 
 #: The clocks of a consumer's host and of the broker may differ by this much.
-SLACK = timedelta(seconds=2)
-LEASE = timedelta(seconds=settings.lease_seconds)
+HEARTBEAT_SLACK = timedelta(seconds=2)
+LEASE_TIME = timedelta(seconds=settings.lease_seconds)
 
 
-def replacements(consumers: Iterable[WorkerProcess], as_of: datetime) -> dict[str, WorkerProcess]:
+def find_replacements(consumers: Iterable[Consumer], as_of: datetime) -> dict[str, Consumer]:
     """The id of a consumer that is gone → the one that was started in its place: for its queue, on its host, after it.
 
     Each takes the place of one; those that fell silent come before those that said goodbye.
     """
     by_start = sorted(consumers, key=lambda consumer: consumer.started_at)
-    gone = [consumer for consumer in by_start if consumer.state(as_of, LEASE) != "live"]
-    successors: dict[str, WorkerProcess] = {}
+    gone = [consumer for consumer in by_start if consumer.state(as_of, LEASE_TIME) != "live"]
+    successors: dict[str, Consumer] = {}
     for consumer in sorted(gone, key=lambda consumer: (consumer.stopped_at is not None, consumer.beat_at)):
         taken = {successor.id for successor in successors.values()}
         free = (later for later in by_start if is_successor(later, consumer) and later.id not in taken)
@@ -28,39 +28,43 @@ def replacements(consumers: Iterable[WorkerProcess], as_of: datetime) -> dict[st
     return successors
 
 
-def is_successor(later: WorkerProcess, consumer: WorkerProcess) -> bool:
+def is_successor(later: Consumer, consumer: Consumer) -> bool:
     same_place = (later.host, later.queue) == (consumer.host, consumer.queue)
-    return bool(same_place and later.started_at > consumer.started_at and later.started_at >= consumer.beat_at - SLACK)
+    return bool(
+        same_place and later.started_at > consumer.started_at and later.started_at >= consumer.beat_at - HEARTBEAT_SLACK
+    )
 
 
-def find(name: str) -> WorkerProcess:
+def get_consumer(name: str) -> Consumer:
     """The consumer of this id, or of this name (`light@host:pid`): the last heard of, where several bore it.
 
     Raises NotPossible.
     """
-    for consumer in workers():
-        if name in (consumer.id, worker_name(consumer)):
+    for consumer in list_consumers():
+        if name in (consumer.id, full_worker_name(consumer)):
             return consumer
-    raise NotPossible("There is no such consumer, or it has been gone for too long.")
+    raise InvalidState("There is no such consumer, or it has been gone for too long.")
 
 
-def workers() -> list[WorkerProcess]:
+def list_consumers() -> list[Consumer]:
     """Every consumer on record, the last heard of first."""
-    return list(WorkerProcess.select().order_by(WorkerProcess.beat_at.desc(), WorkerProcess.id))
+    return list(Consumer.select().order_by(Consumer.beat_at.desc(), Consumer.id))
 
 
-def live(consumers: Iterable[WorkerProcess], queue: str) -> list[WorkerProcess]:
+def live_consumers(consumers: Iterable[Consumer], queue: str) -> list[Consumer]:
     """Those that take what comes to `queue`: neither lost nor stopped nor quiet."""
-    return [consumer for consumer in present(consumers, queue) if not consumer.quiet_at]
+    return [consumer for consumer in running_consumers(consumers, queue) if not consumer.quiet_at]
 
 
-def present(consumers: Iterable[WorkerProcess], queue: str) -> list[WorkerProcess]:
+def running_consumers(consumers: Iterable[Consumer], queue: str) -> list[Consumer]:
     """Those of `queue` that are not lost or stopped. Who is quiet goes on with what runs, and with the clock."""
     at = now()
     return [
-        consumer for consumer in consumers if consumer.queue == queue and consumer.state(at, LEASE) in ("live", "late")
+        consumer
+        for consumer in consumers
+        if consumer.queue == queue and consumer.state(at, LEASE_TIME) in ("live", "late")
     ]
 
 
-def worker_name(consumer: WorkerProcess) -> str:
+def full_worker_name(consumer: Consumer) -> str:
     return f"{consumer.queue}@{consumer.host}:{consumer.pid}"

@@ -13,7 +13,7 @@ from huey.exceptions import HueyException
 from engine.broker.message_header import parse_header
 from engine.exceptions import InvalidMessage
 from engine.models import Run
-from engine.outcomes import args_of_record
+from engine.outcomes import recorded_args
 from engine.queues.queue import Queue
 
 DECODE_ERRORS = (InvalidMessage, HueyException, ValueError, KeyError, TypeError)
@@ -21,14 +21,14 @@ DECODE_ERRORS = (InvalidMessage, HueyException, ValueError, KeyError, TypeError)
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-class Place(NamedTuple):
+class PagePosition(NamedTuple):
     """Where a list goes on: after this one. Newer ones come first."""
 
     at: float  # Unix seconds
     run_id: str
 
 
-class Dead(NamedTuple):
+class DeadLetter(NamedTuple):
     """A run that was given up. `run` is None where the history has it no more."""
 
     run_id: str
@@ -37,12 +37,12 @@ class Dead(NamedTuple):
     run: Run | None
 
 
-class Page(NamedTuple):
-    rows: list[Dead]
-    older: Place | None
+class DeadLetterPage(NamedTuple):
+    rows: list[DeadLetter]
+    older: PagePosition | None
 
 
-class Opened(NamedTuple):
+class DecodedMessage(NamedTuple):
     """What can be made out of a message.
 
     `trouble`: why no worker can run it; None where one could try. `signed`: whether it is ours, unaltered.
@@ -60,27 +60,27 @@ class Opened(NamedTuple):
     raw: str  # text with escapes for what is not printable, or lines of hexadecimal
 
 
-def count(queues: Mapping[str, Queue]) -> int:
+def count_dead(queues: Mapping[str, Queue]) -> int:
     return sum(queue.storage.dead_letters.count() for queue in queues.values())
 
 
-def page(queues: Mapping[str, Queue], size: int, before: Place | None = None) -> Page:
+def list_dead(queues: Mapping[str, Queue], size: int, before: PagePosition | None = None) -> DeadLetterPage:
     """The next `size` of all queues together. One statement to the database."""
     lists = [
-        [(Place(at, run_id), name) for run_id, at in queue.storage.dead_letters.ids(size + 1, before)]
+        [(PagePosition(at, run_id), name) for run_id, at in queue.storage.dead_letters.ids(size + 1, before)]
         for name, queue in queues.items()
     ]
     newest = list(islice(merge(*lists, reverse=True), size + 1))
     ids = [place.run_id for place, _ in newest[:size]]
     runs = {run.id: run for run in Run.select().where(Run.id.in_(ids))}
     rows = [
-        Dead(place.run_id, name, datetime.fromtimestamp(place.at, UTC), runs.get(place.run_id))
+        DeadLetter(place.run_id, name, datetime.fromtimestamp(place.at, UTC), runs.get(place.run_id))
         for place, name in newest[:size]
     ]
-    return Page(rows, newest[size - 1][0] if len(newest) > size else None)
+    return DeadLetterPage(rows, newest[size - 1][0] if len(newest) > size else None)
 
 
-def find(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None:
+def find_dead(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None:
     """The queue that keeps this dead run's message, and the message."""
     for queue in queues.values():
         place = queue.storage.messages.locate(run_id)
@@ -89,16 +89,16 @@ def find(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None
     return None
 
 
-def opened(queue: Queue, data: bytes) -> Opened:
-    body = body_of(data)
+def decode_message(queue: Queue, data: bytes) -> DecodedMessage:
+    body = message_body(data)
     options = object_in(body, "message")
     args = options.pop("args", None)
     is_text, raw = printable(data)
-    return Opened(
+    return DecodedMessage(
         trouble=decode_error(queue, data),
-        signed=is_signed(queue, data),
+        signed=has_valid_signature(queue, data),
         head=header_fields(data),
-        args=args_of_record(args) if isinstance(args, list) else args,
+        args=recorded_args(args) if isinstance(args, list) else args,
         kwargs=object_in(options, "kwargs"),
         options={name: value for name, value in options.items() if name not in ("id", "name", "kwargs")},
         envelope=object_in(body, "envelope"),
@@ -116,7 +116,7 @@ def decode_error(queue: Queue, data: bytes) -> str | None:
     return None
 
 
-def is_signed(queue: Queue, data: bytes) -> bool:
+def has_valid_signature(queue: Queue, data: bytes) -> bool:
     try:
         queue.serializer.deserialize(data)
     except DECODE_ERRORS:
@@ -132,7 +132,7 @@ def header_fields(data: bytes) -> dict[str, str]:
     return {name: word.decode(errors="replace") for name, word in zip(names, words, strict=False)}
 
 
-def body_of(data: bytes) -> dict[str, object]:
+def message_body(data: bytes) -> dict[str, object]:
     """Its JSON, whoever signed it; empty where there is none."""
     try:
         body = orjson.loads(data.split(b" ", 6)[6])

@@ -12,13 +12,13 @@ from huey.api import Task
 from config import settings
 from engine.broker.deliveries import HeldMessage, MessageLocation, MissingTask
 from engine.broker.messages import SignedMessage
-from engine.exceptions import BrokerAway, InvalidMessage
+from engine.exceptions import BrokerUnavailable, InvalidMessage
 from engine.history import writer
-from engine.models import ENDED, Run, State, WorkerProcess, now
-from engine.monitor.consumers import LEASE, live, present, worker_name, workers
+from engine.models import ENDED, Consumer, Run, State, now
+from engine.monitor.consumers import LEASE_TIME, full_worker_name, list_consumers, live_consumers, running_consumers
 from engine.monitor.registered_tasks import registered_classes
 from engine.queues.queue import Queue, Queues
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 from engine.version import code_version
 
 #: What `lock_task` raises where somebody else has the lock, as it stands in a run's error.
@@ -27,7 +27,7 @@ LOCKED = re.compile(r"TaskLockedException: unable to acquire lock (.+)")
 #: A scheduler looks every second; what is due for longer than this has been forgotten by it.
 OVERDUE = timedelta(seconds=5)
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 
 
 #: Which there are depends on the kind.
@@ -64,7 +64,7 @@ class Cause(NamedTuple):
     facts: Facts
 
 
-def why(queues: Queues, run: Run) -> list[Cause]:
+def diagnose(queues: Queues, run: Run) -> list[Cause]:
     """Everything that stands in this run's way, the main cause first. Never empty."""
     if run.state in ENDED:
         return [Cause("ended", {"state": str(run.state), "at": run.ended_at, "error": run.error})]
@@ -73,7 +73,7 @@ def why(queues: Queues, run: Run) -> list[Cause]:
         return [Cause("queue_unknown", {"queue": run.queue})]
     try:
         return RunDiagnosis(queue, run).causes()
-    except BrokerAway:
+    except BrokerUnavailable:
         return [Cause("broker_away", {})]
 
 
@@ -91,8 +91,8 @@ class RunDiagnosis:
                 return [self.running(held)]
         if self.place is None or self.place.state == "dead":
             return [self.not_in_the_broker()]
-        consumers = workers()
-        self.serving = live(consumers, self.queue.name)
+        consumers = list_consumers()
+        self.serving = live_consumers(consumers, self.queue.name)
         put_off = self.put_off()
         self.due = None if put_off else self.due_at()
         later = self.later() if self.due and self.due > now() else []
@@ -102,12 +102,12 @@ class RunDiagnosis:
 
     def running(self, held: HeldMessage) -> Cause:
         by = self.storage.deliveries.cancelled().get(held.run_id)
-        since = instant(held.held_at)
+        since = from_timestamp(held.held_at)
         return Cause("running", {"worker": f"{held.worker} on {held.consumer}", "since": since, "cancelled_by": by})
 
     def not_in_the_broker(self) -> Cause:
         """Over, and not yet on record; or lost, as when a broker without a file of its own was started again."""
-        behind = self.storage.events.read(writer.position(self.queue), 1)
+        behind = self.storage.events.read(writer.stream_position(self.queue), 1)
         as_it_is = Run.get_or_none(Run.id == self.run.id)
         if behind or as_it_is is None or as_it_is.state != self.run.state:
             return Cause("record_behind", {})
@@ -126,7 +126,7 @@ class RunDiagnosis:
         if run.state == State.RETRYING:
             facts = {"attempt": run.attempts + 1, "retries": run.retries, "error": run.error}
             return [Cause("retry_due", {"due_at": self.due, **facts})]
-        if (limit := self.task_class and self.task_class.rate_limit) and not has_eta(self.queue, run.id):
+        if (limit := self.task_class and self.task_class.rate_limit) and not is_scheduled_for_later(self.queue, run.id):
             return [Cause("rate_limited", {"task": run.task, "limit": limit, "due_at": self.due})]
         return [Cause("scheduled", {"due_at": self.due})]
 
@@ -150,7 +150,7 @@ class RunDiagnosis:
         return []
 
     @property
-    def task_class(self) -> type[RunTask] | None:
+    def task_class(self) -> type[QueueTask] | None:
         return next((task for task in registered_classes(self.queue) if task.__name__ == self.run.task), None)
 
     def paused(self) -> list[Cause]:
@@ -173,8 +173,8 @@ class RunDiagnosis:
             "consumer": put_off.consumer,
             "worker_id": put_off.consumer_id,
             "version": put_off.version,
-            "since": instant(put_off.met_at),
-            "until": instant(put_off.until),
+            "since": from_timestamp(put_off.met_at),
+            "until": from_timestamp(put_off.until),
         }
         return [Cause("older_code", facts)]
 
@@ -185,7 +185,7 @@ class RunDiagnosis:
         facts = {"task": self.run.task, "code_version": code_version(), "workers": versions}
         return [Cause("task_unknown", facts)]
 
-    def no_worker(self, consumers: Sequence[WorkerProcess]) -> list[Cause]:
+    def no_worker(self, consumers: Sequence[Consumer]) -> list[Cause]:
         if self.serving:
             return []
         name = self.queue.name
@@ -193,8 +193,9 @@ class RunDiagnosis:
         facts = {
             "queue": name,
             "wanted": settings.workers.get(name, 1) > 0,
-            "last": last and worker_name(last),
-            "state": last and ("quiet" if last in present(consumers, name) else last.state(now(), LEASE)),
+            "last": last and full_worker_name(last),
+            "state": last
+            and ("quiet" if last in running_consumers(consumers, name) else last.state(now(), LEASE_TIME)),
             "seen_at": last and (last.stopped_at or last.beat_at),
         }
         return [Cause("no_worker", facts)]
@@ -207,11 +208,11 @@ class RunDiagnosis:
             name = match[1]
             if name not in locks:
                 return [Cause("lock_free", {"lock": name})]
-            return [lock_held(name, holders.get(locks[name][1:]))]
+            return [is_lock_held(name, holders.get(locks[name][1:]))]
         for name, (_owner, consumer, worker) in locks.items():
             holder = holders.get((consumer, worker))
             if holder and holder.task == self.run.task:
-                return [lock_held(name, holder)]
+                return [is_lock_held(name, holder)]
         return []
 
     # --- in line ---------------------------------------------------------------------------------------------
@@ -232,9 +233,9 @@ class RunDiagnosis:
         held, total = self.held_by_serving(), self.worker_total()
         if not self.serving or len(held) < total:
             return []
-        longest = sorted(held, key=lambda run: run.held_at)[:MOST_NAMED]
+        longest = sorted(held, key=lambda run: run.held_at)[:MAX_NAMED]
         runs = [
-            {"run_id": run.run_id, "task": run.task, "worker": run.worker, "since": instant(run.held_at)}
+            {"run_id": run.run_id, "task": run.task, "worker": run.worker, "since": from_timestamp(run.held_at)}
             for run in longest
         ]
         return [Cause("busy", {"queue": self.queue.name, "workers": total, "runs": runs})]
@@ -247,7 +248,7 @@ class RunDiagnosis:
         return sum(consumer.worker_count for consumer in self.serving)
 
 
-def has_eta(queue: Queue, run_id: str) -> bool:
+def is_scheduled_for_later(queue: Queue, run_id: str) -> bool:
     """Whether it was asked for a later time, and not put off by the broker."""
     try:
         letter = queue.serializer.deserialize(queue.storage.messages.get(run_id) or b"")
@@ -260,17 +261,17 @@ def pause_facts(info: Facts) -> Facts:
     return {"by": info["by"], "at": datetime.fromisoformat(info["at"]), "reason": info.get("reason")}
 
 
-def lock_held(name: str, holder: HeldMessage | None) -> Cause:
+def is_lock_held(name: str, holder: HeldMessage | None) -> Cause:
     facts: Facts = {"lock": name, "task": None, "run_id": None, "worker": None, "since": None}
     if holder:
         facts |= {
             "task": holder.task,
             "run_id": holder.run_id,
             "worker": holder.worker,
-            "since": instant(holder.held_at),
+            "since": from_timestamp(holder.held_at),
         }
     return Cause("lock_held", facts)
 
 
-def instant(seconds: float) -> datetime:
+def from_timestamp(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

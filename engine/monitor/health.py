@@ -5,64 +5,64 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from engine.database import database
-from engine.exceptions import BrokerAway
-from engine.history.run_counts import MINUTE, full_minute, named, window_start
-from engine.models import State, WorkerProcess
+from engine.exceptions import BrokerUnavailable
+from engine.history.run_counts import MINUTE, full_minute, sql_literals, window_start
+from engine.models import Consumer, State
 from engine.monitor import consumers as consumer_status
 from engine.monitor import status
-from engine.monitor.consumers import LEASE
-from engine.monitor.status import Missed
+from engine.monitor.consumers import LEASE_TIME
+from engine.monitor.status import MissedTicks
 from engine.queues.queue import Queues
 
 #: A consumer that died and was not replaced is lost for so long; a missed tick is news for a day.
-LOST_WINDOW = max(timedelta(minutes=15), 3 * LEASE)
+LOST_WINDOW = max(timedelta(minutes=15), 3 * LEASE_TIME)
 MISSED_WINDOW = timedelta(hours=24)
 
 
-class Facts(NamedTuple):
+class HealthReport(NamedTuple):
     """The engine at one instant. Without the broker `queues` is empty, and `dead` says nothing."""
 
     as_of: datetime
-    consumers: list[WorkerProcess]  # that serve, or fell silent a short while ago; in an order no heartbeat changes
-    queues: list[status.QueueFacts]
+    consumers: list[Consumer]  # that serve, or fell silent a short while ago; in an order no heartbeat changes
+    queues: list[status.QueueStatus]
     lags: dict[str, timedelta]  # of queues with a clock: since when nobody has looked at it
-    missed: list[Missed]
+    missed: list[MissedTicks]
     dropped: int  # events that never became history
     loudest: tuple[str, int] | None  # of the last hour: the group of errors that came most often, and how often
     dead: dict[str, int]  # messages kept of runs that died, by queue
-    broker: BrokerAway | None
+    broker: BrokerUnavailable | None
 
     @property
-    def unserved(self) -> list[status.QueueFacts]:
+    def unserved(self) -> list[status.QueueStatus]:
         return [queue for queue in self.queues if queue.wanted and not queue.live]
 
     @property
     def late(self) -> list[str]:
         """Queues whose schedule nobody looks at."""
-        return [name for name, lag in self.lags.items() if lag > status.SCHEDULE_LATE]
+        return [name for name, lag in self.lags.items() if lag > status.SCHEDULE_LATE_AFTER]
 
 
-def look(queues: Queues, as_of: datetime) -> Facts:
+def check_health(queues: Queues, as_of: datetime) -> HealthReport:
     """Two questions to the database, and a few to the broker; without the broker the rest is worth knowing."""
-    recorded = consumer_status.workers()
-    replaced = consumer_status.replacements(recorded, as_of)
+    recorded = consumer_status.list_consumers()
+    replaced = consumer_status.find_replacements(recorded, as_of)
     recent = [consumer for consumer in recorded if consumer.id not in replaced and is_recent(consumer, as_of)]
     consumers = sorted(recent, key=lambda consumer: (consumer.queue, consumer.id))
-    troubles = status.troubles(as_of - MISSED_WINDOW, window_start(as_of, 1))
-    lags = status.clock_lags(queues, consumers)
-    facts = Facts(as_of, consumers, [], lags, troubles.missed, troubles.dropped, troubles.loudest, {}, None)
+    troubles = status.load_problems(as_of - MISSED_WINDOW, window_start(as_of, 1))
+    lags = status.scheduler_lags(queues, consumers)
+    facts = HealthReport(as_of, consumers, [], lags, troubles.missed, troubles.dropped, troubles.loudest, {}, None)
     try:
         return facts._replace(
-            queues=status.queue_facts(queues, consumers),
+            queues=status.queue_statuses(queues, consumers),
             dead={name: queue.storage.dead_letters.count() for name, queue in queues.items()},
         )
-    except BrokerAway as error:
+    except BrokerUnavailable as error:
         return facts._replace(broker=error)
 
 
-def is_recent(consumer: WorkerProcess, as_of: datetime) -> bool:
+def is_recent(consumer: Consumer, as_of: datetime) -> bool:
     """It serves, or fell silent a short while ago without saying goodbye."""
-    return consumer.state(as_of, LEASE) != "stopped" and as_of - consumer.beat_at < LOST_WINDOW
+    return consumer.state(as_of, LEASE_TIME) != "stopped" and as_of - consumer.beat_at < LOST_WINDOW
 
 
 class Rate(NamedTuple):
@@ -81,7 +81,7 @@ def failure_rates(as_of: datetime, over: timedelta = timedelta(hours=1)) -> dict
     counts: dict[str, Counter[str]] = {}
     rows = database.execute_sql(
         f"SELECT task, what, SUM(count) FROM dewey_run_counts WHERE span = {MINUTE}"
-        f" AND what IN {named((State.SUCCEEDED, State.FAILED, State.DEAD))} AND start >= {database.param}"
+        f" AND what IN {sql_literals((State.SUCCEEDED, State.FAILED, State.DEAD))} AND start >= {database.param}"
         " GROUP BY task, what",
         [int((full_minute(as_of) - over).timestamp())],
     ).fetchall()

@@ -13,17 +13,17 @@ from engine.exceptions import InvalidMessage
 from engine.history.run_counts import MINUTE, full_minute
 from engine.models import ENDED, Run, RunCount, State
 from engine.monitor.registered_tasks import registered_classes
-from engine.monitor.status import QueueFacts
+from engine.monitor.status import QueueStatus
 from engine.queues.queue import Queue
 
 #: Over so many minutes the flow of a queue is averaged, the one that is filling included.
-FLOW_MINUTES = 5
+THROUGHPUT_MINUTES = 5
 
 
-class Waiting(NamedTuple):
+class WaitingRun(NamedTuple):
     """A message in the queue. Of one that cannot be read, `unreadable` says why and the rest is what could be made out.
 
-    `hindrance`: what keeps it beside those before it: task_paused, unknown_task; None: nothing.
+    `blocking_reason`: what keeps it beside those before it: task_paused, unknown_task; None: nothing.
     """
 
     run_id: str | None
@@ -38,23 +38,23 @@ class Waiting(NamedTuple):
     hindrance: str | None
 
 
-class Flow(NamedTuple):
+class Throughput(NamedTuple):
     """Runs per minute: asked for, and ended."""
 
     came: float
     went: float
 
 
-def head(queue: Queue, facts: QueueFacts, limit: int = 10) -> list[Waiting]:
+def next_runs(queue: Queue, facts: QueueStatus, limit: int = 10) -> list[WaitingRun]:
     """The next to be handed out, first to last. One statement to the database."""
     if not facts.waiting:
         return []
-    messages = [waiting(queue, data) for data in queue.storage.messages.waiting(limit)]
+    messages = [describe_message(queue, data) for data in queue.storage.messages.waiting(limit)]
     since = waiting_since([message.run_id for message in messages if message.run_id])
     paused, tasks = queue.pauses(), {task.__name__ for task in registered_classes(queue)}
     return [
         message._replace(
-            since=since.get(message.run_id or "", message.since), hindrance=hindrance(message, paused, tasks)
+            since=since.get(message.run_id or "", message.since), hindrance=blocking_reason(message, paused, tasks)
         )
         for message in messages
     ]
@@ -66,7 +66,7 @@ def waiting_since(run_ids: list[str]) -> dict[str, datetime]:
     return {run.id: max(run.enqueued_at, run.due_at or run.enqueued_at) for run in rows}
 
 
-def waiting(queue: Queue, data: bytes) -> Waiting:
+def describe_message(queue: Queue, data: bytes) -> WaitingRun:
     try:
         letter = queue.serializer.deserialize(data)
         if not isinstance(letter, SignedMessage):
@@ -74,25 +74,25 @@ def waiting(queue: Queue, data: bytes) -> Waiting:
     except (InvalidMessage, ValueError, KeyError, TypeError) as error:
         head = parse_header(data)
         name, run_id = (head.short_name, head.run_id) if head else (None, None)
-        return Waiting(run_id, name, [], {}, None, 0, None, None, str(error), None)
+        return WaitingRun(run_id, name, [], {}, None, 0, None, None, str(error), None)
     message, envelope = letter
-    return Waiting(
+    return WaitingRun(
         message.id, short_task_name(message.name), list(message.args), dict(message.kwargs), message.priority,
         envelope.attempt, envelope.asked_by, envelope.enqueued_at, None, None,
     )  # fmt: skip
 
 
-def hindrance(message: Waiting, paused: Collection[str], tasks: Collection[str]) -> str | None:
+def blocking_reason(message: WaitingRun, paused: Collection[str], tasks: Collection[str]) -> str | None:
     if message.task in paused:
         return "task_paused"
     return "unknown_task" if message.task not in tasks and not message.unreadable else None
 
 
-def flows(queues: Collection[str], as_of: datetime) -> dict[str, Flow]:
+def load_throughput(queues: Collection[str], as_of: datetime) -> dict[str, Throughput]:
     """By queue, averaged over the last minutes. Two statements, answered from an index each."""
-    since = full_minute(as_of) - timedelta(minutes=FLOW_MINUTES - 1)
+    since = full_minute(as_of) - timedelta(minutes=THROUGHPUT_MINUTES - 1)
     came, went = count_enqueued(queues, since), count_ended(since)
-    return {name: Flow(came[name] / FLOW_MINUTES, went[name] / FLOW_MINUTES) for name in queues}
+    return {name: Throughput(came[name] / THROUGHPUT_MINUTES, went[name] / THROUGHPUT_MINUTES) for name in queues}
 
 
 def count_enqueued(queues: Collection[str], since: datetime) -> Counter[str]:

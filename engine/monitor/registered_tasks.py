@@ -7,11 +7,11 @@ from typing import NamedTuple
 from config import settings
 from engine.exceptions import UnknownTask
 from engine.queues.queue import Queue, Queues
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 
 
-class TaskFacts(NamedTuple):
-    """A registered task. `schedule` is its cron expression; `parameters` are those a caller may give.
+class TaskInfo(NamedTuple):
+    """A registered task. `schedule` is its cron expression; `task_parameters` are those a caller may give.
 
     Limits in seconds, 0 for none; `rate_limit` such as 10/m, empty for none.
     """
@@ -33,15 +33,15 @@ class TaskFacts(NamedTuple):
     catch_up: bool
 
 
-def registered_classes(queue: Queue) -> list[type[RunTask]]:
+def registered_classes(queue: Queue) -> list[type[QueueTask]]:
     return list(queue._registry._registry.values())
 
 
-def periodic(queue: Queue) -> list[type[RunTask]]:
+def periodic_tasks(queue: Queue) -> list[type[QueueTask]]:
     return list(queue._registry._periodic_tasks)
 
 
-def find(queues: Queues, name: str) -> tuple[Queue, type[RunTask]]:
+def find_task(queues: Queues, name: str) -> tuple[Queue, type[QueueTask]]:
     """The task of this name, which may be bare, `tasks.<name>` or `app.tasks.<name>`. Raises UnknownTask."""
     for queue in queues.values():
         for task_class in registered_classes(queue):
@@ -54,12 +54,12 @@ def accepted_names(name: str) -> tuple[str, str, str]:
     return name, f"tasks.{name}", f"app.tasks.{name}"
 
 
-def registered(queues: Queues) -> list[TaskFacts]:
-    return [describe(queue, task_class) for queue in queues.values() for task_class in registered_classes(queue)]
+def list_tasks(queues: Queues) -> list[TaskInfo]:
+    return [describe_task(queue, task_class) for queue in queues.values() for task_class in registered_classes(queue)]
 
 
-def describe(queue: Queue, task_class: type[RunTask]) -> TaskFacts:
-    return TaskFacts(
+def describe_task(queue: Queue, task_class: type[QueueTask]) -> TaskInfo:
+    return TaskInfo(
         name=task_class.__name__,
         queue=queue.name,
         doc=inspect.getdoc(task_class.function) or "",
@@ -67,7 +67,7 @@ def describe(queue: Queue, task_class: type[RunTask]) -> TaskFacts:
         retries=task_class.default_retries,
         retry_delay=task_class.default_retry_delay,
         schedule=getattr(task_class.schedule, "expression", None),
-        parameters=parameters(task_class),
+        parameters=task_parameters(task_class),
         soft_limit=float(task_class.default_timeout or settings.soft_time_limit),
         hard_limit=queue.time_limit(task_class.__name__),
         rate_limit=task_class.rate_limit,
@@ -78,7 +78,7 @@ def describe(queue: Queue, task_class: type[RunTask]) -> TaskFacts:
     )
 
 
-def parameters(task_class: type[RunTask]) -> list[inspect.Parameter]:
+def task_parameters(task_class: type[QueueTask]) -> list[inspect.Parameter]:
     """What a caller may pass: the function's parameters without the `task` that Huey fills in."""
     signature = inspect.signature(task_class.function)
     fills_in_task = task_class.context
@@ -89,5 +89,5 @@ def parameters(task_class: type[RunTask]) -> list[inspect.Parameter]:
 
 def next_tick(queues: Queues, name: str, after: datetime) -> datetime | None:
     """When the clock starts this task next; None for one that it does not start, or that decides in its own way."""
-    _, task_class = find(queues, name)
+    _, task_class = find_task(queues, name)
     return task_class.schedule.next(after) if hasattr(task_class.schedule, "next") else None

@@ -12,12 +12,12 @@ from engine.queues.ticks import ENQUEUED, LATE, MISSED
 
 Row = TypeVar("Row", bound=Model)
 
-RUNS_SHOWN = 30
+MAX_RUNS = 30
 #: Beside those runs, as many of the newest ticks are looked at: most of them belong to the runs.
-TICKS_SHOWN = 100
+MAX_TICKS = 100
 
 
-class Past(NamedTuple):
+class ScheduleHistory(NamedTuple):
     """The newest runs and ticks of a task, newest first; and of its missed and late ticks how many, and the newest."""
 
     runs: list[Run]
@@ -31,14 +31,14 @@ class Past(NamedTuple):
         return missed if missed and not (late and late > missed) else None
 
 
-def pasts(tasks: Sequence[str]) -> dict[str, Past]:
+def load_histories(tasks: Sequence[str]) -> dict[str, ScheduleHistory]:
     """Of all these tasks, in three statements."""
-    histories = {task: Past([], [], {}, {}) for task in tasks}
+    histories = {task: ScheduleHistory([], [], {}, {}) for task in tasks}
     if not tasks:
         return histories
-    for run in load_newest(Run, tasks, "enqueued_at DESC, id DESC", RUNS_SHOWN):
+    for run in load_newest(Run, tasks, "enqueued_at DESC, id DESC", MAX_RUNS):
         histories[run.task].runs.append(run)
-    for tick in load_newest(Tick, tasks, "due_at DESC", TICKS_SHOWN):
+    for tick in load_newest(Tick, tasks, "due_at DESC", MAX_TICKS):
         histories[tick.task].ticks.append(tick)
     irregular = Tick.task.in_(list(tasks)) & Tick.state.in_((MISSED, LATE))
     counted = Tick.select(Tick.task, Tick.state, fn.COUNT(Tick.due_at), fn.MAX(Tick.due_at)).where(irregular)
@@ -48,7 +48,7 @@ def pasts(tasks: Sequence[str]) -> dict[str, Past]:
     return histories
 
 
-def drifts(past: Past) -> dict[str, float]:
+def start_delays(past: ScheduleHistory) -> dict[str, float]:
     """By run: how many milliseconds after its tick it started. Not of those that were late, or asked for by hand."""
     ticks = {tick.run_id: tick for tick in past.ticks if tick.run_id}
     delays = {}
@@ -62,7 +62,7 @@ def drifts(past: Past) -> dict[str, float]:
     return delays
 
 
-def overlapping(past: Past, at: datetime) -> set[str]:
+def overlapping_runs(past: ScheduleHistory, at: datetime) -> set[str]:
     """The runs that started before an earlier one had ended."""
     overlaps, free_at = set(), None
     for run in sorted((run for run in past.runs if run.started_at), key=lambda run: run.started_at):

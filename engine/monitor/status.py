@@ -9,23 +9,23 @@ from typing import Any, NamedTuple
 
 from config import settings
 from engine.database import database
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.history import lag as history_lag
 from engine.history import run_counts
-from engine.models import Tick, WorkerProcess, now
+from engine.models import Consumer, Tick, now
 from engine.monitor import write_probe
-from engine.monitor.consumers import live, present, workers
-from engine.monitor.registered_tasks import periodic
-from engine.outages import DATABASE_ERRORS, first_line, reason_of
+from engine.monitor.consumers import list_consumers, live_consumers, running_consumers
+from engine.monitor.registered_tasks import periodic_tasks
+from engine.outages import DATABASE_ERRORS, error_reason, first_line
 from engine.queues.queue import Queue, Queues
 
 logger = logging.getLogger(__name__)
 
 #: A consumer may call a tick its own up to this long after the full minute before the schedule counts as late.
-SCHEDULE_LATE = timedelta(seconds=15)
+SCHEDULE_LATE_AFTER = timedelta(seconds=15)
 
 
-class QueueFacts(NamedTuple):
+class QueueStatus(NamedTuple):
     """One queue at a glance. `worker_count` and `busy_count` count the workers of its live consumers."""
 
     name: str
@@ -39,14 +39,14 @@ class QueueFacts(NamedTuple):
     wanted: bool  # whether WORKERS_<QUEUE> asks for any
 
 
-def queue_facts(queues: Queues, consumers: list[WorkerProcess]) -> list[QueueFacts]:
-    return [facts_of(queue, live(consumers, name)) for name, queue in queues.items()]
+def queue_statuses(queues: Queues, consumers: list[Consumer]) -> list[QueueStatus]:
+    return [queue_status(queue, live_consumers(consumers, name)) for name, queue in queues.items()]
 
 
-def facts_of(queue: Queue, serving: list[WorkerProcess]) -> QueueFacts:
+def queue_status(queue: Queue, serving: list[Consumer]) -> QueueStatus:
     storage = queue.storage
     oldest = storage.messages.oldest_waiting()
-    return QueueFacts(
+    return QueueStatus(
         name=queue.name,
         waiting=storage.messages.count_waiting(),
         scheduled=storage.messages.count_scheduled(),
@@ -59,28 +59,28 @@ def facts_of(queue: Queue, serving: list[WorkerProcess]) -> QueueFacts:
     )
 
 
-def readiness(queues: Queues) -> list[str]:
+def check_readiness(queues: Queues) -> list[str]:
     """Why the service is not ready, a sentence each; empty when it is."""
     reasons = []
     if without_broker := broker_error(queues):
-        reasons.append(unavailable("broker", without_broker))
+        reasons.append(unavailable_text("broker", without_broker))
     try:
         if error := write_probe.database_error():
-            return [*reasons, unavailable("database", error)]
-        consumers = workers()
+            return [*reasons, unavailable_text("database", error)]
+        consumers = list_consumers()
     except DATABASE_ERRORS as error:
-        return [*reasons, unavailable("database", error)]
+        return [*reasons, unavailable_text("database", error)]
     for name in queues:
-        if settings.workers.get(name, 1) and not live(consumers, name):
-            quiet = ": its consumer is quiet" if present(consumers, name) else ""
+        if settings.workers.get(name, 1) and not live_consumers(consumers, name):
+            quiet = ": its consumer is quiet" if running_consumers(consumers, name) else ""
             reasons.append(f"no live worker on {name}{quiet}")
-    return reasons + late_schedules(queues, consumers) + ([] if without_broker else late_history(queues))
+    return reasons + late_schedules(queues, consumers) + ([] if without_broker else behind_queues(queues))
 
 
-def late_history(queues: Queues) -> list[str]:
+def behind_queues(queues: Queues) -> list[str]:
     try:
-        return history_lag.too_long(queues)
-    except BrokerAway:
+        return history_lag.queues_behind(queues)
+    except BrokerUnavailable:
         return []  # it has gone at this moment, which the next answer will say
 
 
@@ -91,49 +91,49 @@ def broker_error(queues: Queues) -> Exception | None:
     try:
         for queue in queues.values():
             queue.storage.messages.count_waiting()
-    except BrokerAway as error:
+    except BrokerUnavailable as error:
         return error
     return None
 
 
-def unavailable(server: str, error: Exception) -> str:
+def unavailable_text(server: str, error: Exception) -> str:
     """Name the server and its own message. The address of one that cannot be reached goes to the log alone."""
     logger.warning("Not ready: %s: %s", server, first_line(error))
-    reason = error.reason if isinstance(error, BrokerAway) else reason_of(error)
+    reason = error.reason if isinstance(error, BrokerUnavailable) else error_reason(error)
     return f"the {server} is unavailable: {reason}" if reason else f"the {server} is unavailable"
 
 
-def warnings(queues: Queues) -> list[str]:
+def broker_warnings(queues: Queues) -> list[str]:
     """What does not stop the service now and should not stay so, a sentence each."""
     return list(next(iter(queues.values())).storage.warnings())
 
 
-def late_schedules(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
-    return [f"the schedule of {name} is late" for name in unwatched(queues, consumers)]
+def late_schedules(queues: Queues, consumers: list[Consumer]) -> list[str]:
+    return [f"the schedule of {name} is late" for name in stale_schedules(queues, consumers)]
 
 
-def unwatched(queues: Queues, consumers: list[WorkerProcess]) -> list[str]:
+def stale_schedules(queues: Queues, consumers: list[Consumer]) -> list[str]:
     """Queues whose clock nobody watches: no scheduler of a live consumer has looked at it within the last seconds."""
-    return [name for name, lag in clock_lags(queues, consumers).items() if lag > SCHEDULE_LATE]
+    return [name for name, lag in scheduler_lags(queues, consumers).items() if lag > SCHEDULE_LATE_AFTER]
 
 
-def clock_lags(queues: Queues, consumers: list[WorkerProcess]) -> dict[str, timedelta]:
+def scheduler_lags(queues: Queues, consumers: list[Consumer]) -> dict[str, timedelta]:
     """By queue with a clock that a live consumer is to watch: for how long no scheduler has looked at it."""
     lags, at = {}, now()
     for name, queue in queues.items():
-        watchers = [consumer for consumer in present(consumers, name) if consumer.periodic]
-        if watchers and periodic(queue) and settings.workers.get(name, 1):
+        watchers = [consumer for consumer in running_consumers(consumers, name) if consumer.periodic]
+        if watchers and periodic_tasks(queue) and settings.workers.get(name, 1):
             lags[name] = at - last_looked(watchers)
     return lags
 
 
-def last_looked(watchers: list[WorkerProcess]) -> datetime:
+def last_looked(watchers: list[Consumer]) -> datetime:
     """When one of their schedulers last looked at the clock. Before its first look, its consumer's start counts."""
     looks = [consumer.scheduler_at for consumer in watchers if consumer.scheduler_at]
     return max(looks or [consumer.started_at for consumer in watchers])
 
 
-class Missed(NamedTuple):
+class MissedTicks(NamedTuple):
     """Ticks of a task that nobody made up for: how many, and the last of them."""
 
     task: str
@@ -141,15 +141,15 @@ class Missed(NamedTuple):
     last: datetime
 
 
-class Troubles(NamedTuple):
+class Problems(NamedTuple):
     """What the records tell of things gone wrong."""
 
-    missed: list[Missed]
+    missed: list[MissedTicks]
     dropped: int  # events that never became history
     loudest: tuple[str, int] | None  # the group of errors that failed most often, and how often that was
 
 
-TROUBLES = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_ticks AS tick
+PROBLEMS_SQL = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_ticks AS tick
     WHERE tick.state = 'missed' AND tick.due_at >= {param} AND NOT EXISTS (
         SELECT 1 FROM dewey_ticks AS later
         WHERE later.task = tick.task AND later.state = 'late' AND later.due_at > tick.due_at
@@ -166,7 +166,7 @@ TROUBLES = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_
 """
 
 
-def troubles(since: datetime, failures_since: datetime) -> Troubles:
+def load_problems(since: datetime, failures_since: datetime) -> Problems:
     """In one statement; missed ticks from the one instant on, failures from the other, which is a full minute."""
     parameters = [
         Tick.due_at.db_value(since),
@@ -174,11 +174,13 @@ def troubles(since: datetime, failures_since: datetime) -> Troubles:
         Tick.due_at.db_value(failures_since),
     ]
     missed, dropped, loudest = [], 0, None
-    for kind, name, count, last in database.execute_sql(TROUBLES.format(param=database.param), parameters).fetchall():
+    for kind, name, count, last in database.execute_sql(
+        PROBLEMS_SQL.format(param=database.param), parameters
+    ).fetchall():
         if kind == "missed":
-            missed.append(Missed(name, count, Tick.due_at.python_value(last)))
+            missed.append(MissedTicks(name, count, Tick.due_at.python_value(last)))
         elif kind == "dropped":
             dropped = int(count)
         elif count > 0:
-            loudest = name.removeprefix(run_counts.ERROR), int(count)
-    return Troubles(sorted(missed), dropped, loudest)
+            loudest = name.removeprefix(run_counts.ERROR_PREFIX), int(count)
+    return Problems(sorted(missed), dropped, loudest)

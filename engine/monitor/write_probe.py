@@ -4,17 +4,17 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from engine.database import database, on_postgresql, release
+from engine.database import database, on_postgresql, release_connection
 from engine.models import OverwrittenRow, now
 from engine.queues.queue import Queue
 
 #: A write must succeed within this time, and is not repeated before the other.
 WITHIN_SECONDS, EVERY_SECONDS = 2.0, 5.0
 #: A lock is waited for a little shorter, so that the database still has time to name it.
-LOCK_SECONDS = 1.5
+WRITE_TIMEOUT_SECONDS = 1.5
 
 
-class Write(threading.Thread):
+class WriteCheck(threading.Thread):
     """One write, in a thread of its own, since a server may never answer. `target`: the server it is for."""
 
     error: Exception | None = None
@@ -27,54 +27,54 @@ class Write(threading.Thread):
         try:
             self.write()
             if monotonic() > self.began + WITHIN_SECONDS:
-                self.error = too_slow()
+                self.error = write_timeout()
         except Exception as error:
             self.error = error
         finally:
-            release()
+            release_connection()
 
     def is_recent(self) -> bool:
         return self.is_alive() or monotonic() < self.began + EVERY_SECONDS
 
 
-class Probe:
+class WriteProbe:
     """The last write to one server. At most one is under way, and its result counts for `EVERY_SECONDS`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.last: Write | None = None
+        self.last: WriteCheck | None = None
 
     def error(self, target: object, write: Callable[[], None]) -> Exception | None:
         """Return why the server does not accept writes, None when it does."""
         with self.lock:
             last = self.last
             if last is None or last.target is not target or not last.is_recent():
-                last = self.last = Write(target, write)
+                last = self.last = WriteCheck(target, write)
                 last.start()
         last.join(max(last.began + WITHIN_SECONDS - monotonic(), 0))
-        return too_slow() if last.is_alive() else last.error
+        return write_timeout() if last.is_alive() else last.error
 
 
-def too_slow() -> Exception:
+def write_timeout() -> Exception:
     return TimeoutError(f"a write takes more than {WITHIN_SECONDS:g} s")
 
 
-broker, rows = Probe(), Probe()
+broker, rows = WriteProbe(), WriteProbe()
 
 
 def broker_error(queue: Queue) -> Exception | None:
     """Return why the broker that carries this queue does not accept writes, None when it does."""
     storage = queue.storage
-    return broker.error(storage, lambda: storage.probe_write(LOCK_SECONDS))
+    return broker.error(storage, lambda: storage.probe_write(WRITE_TIMEOUT_SECONDS))
 
 
 def database_error() -> Exception | None:
     """Return why the database does not accept writes, None when it does."""
-    return rows.error(database.obj, overwrite_row)
+    return rows.error(database.obj, write_probe_row)
 
 
-def overwrite_row() -> None:
-    milliseconds = int(LOCK_SECONDS * 1000)
+def write_probe_row() -> None:
+    milliseconds = int(WRITE_TIMEOUT_SECONDS * 1000)
     if not on_postgresql():
         database.execute_sql(f"PRAGMA busy_timeout = {milliseconds}")
     with database.atomic():

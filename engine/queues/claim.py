@@ -7,13 +7,13 @@ import orjson
 
 from config import settings
 from engine.broker.deliveries import Delivery, MissingTask, TurnResult
-from engine.exceptions import BrokerAway, CancelRequested
+from engine.exceptions import BrokerUnavailable, CancelRequested
 from engine.queues.interfaces import TaskQueue
 from engine.queues.registry import NotRegistered
 from engine.queues.settler import Settler
-from engine.queues.task import RunTask, parse_rate
+from engine.queues.task import QueueTask, parse_rate
 from engine.text import storable, traceback_text
-from engine.version import code_version, host
+from engine.version import code_version, host_name
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Claimer:
                 raise
             self.settler.settle_as_cancelled(last, str(request))
             return self.claim()
-        except BrokerAway:
+        except BrokerUnavailable:
             raise
         except Exception as error:
             if last is None:
@@ -69,10 +69,10 @@ class Claimer:
         rates = {task.__name__: parse_rate(task.rate_limit) for task in task_classes if task.rate_limit}
         return orjson.dumps(rates).decode() if rates else ""
 
-    def decode_task(self, taken: Delivery) -> RunTask | None:
+    def decode_task(self, taken: Delivery) -> QueueTask | None:
         """Return the task of a message. None for a message that cannot run here, which is then put aside."""
         try:
-            task: RunTask = self.queue.deserialize_task(taken.data)
+            task: QueueTask = self.queue.deserialize_task(taken.data)
         except NotRegistered as error:
             self.put_off(taken, error.task)
             return None
@@ -86,7 +86,7 @@ class Claimer:
     def put_off(self, taken: Delivery, task: str) -> None:
         """Leave a message to consumers whose code knows this task. It is dead when none has come within the grace."""
         consumer = self.state.consumer
-        reason = MissingTask(task, f"{self.queue.name}@{host()}", consumer, code_version())
+        reason = MissingTask(task, f"{self.queue.name}@{host_name()}", consumer, code_version())
         match self.queue.storage.deliveries.defer(consumer, taken, reason, settings.unknown_task_grace):
             case "dead":
                 logger.error("Message %s cannot be run and is kept as dead: %s (%s)", taken.run_id, reason.reason, task)

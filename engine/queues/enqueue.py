@@ -17,14 +17,14 @@ from engine.exceptions import InvalidMessage, NotSerializable
 from engine.models import now
 from engine.queues.interfaces import TaskQueue
 from engine.queues.options import check_call
-from engine.queues.task import RunTask, TaskWrapper, check_due
-from engine.version import code_version, host
+from engine.queues.task import QueueTask, TaskWrapper, check_due
+from engine.version import code_version, host_name
 
 _requester: ContextVar[Requester | None] = ContextVar("requester", default=None)
 
 
 @contextmanager
-def asked_by(requester: Requester) -> Iterator[None]:
+def requested_by(requester: Requester) -> Iterator[None]:
     """Record runs that are enqueued in this block as requested by `requester`."""
     token = _requester.set(requester)
     try:
@@ -39,7 +39,7 @@ class Enqueuer:
     def __init__(self, queue: TaskQueue) -> None:
         self.queue, self.state = queue, queue.state
 
-    def enqueue_many(self, tasks: Iterable[RunTask]) -> list[Result | ResultGroup]:
+    def enqueue_many(self, tasks: Iterable[QueueTask]) -> list[Result | ResultGroup]:
         """Enqueue all of these at once; return their results. Very large lists are stored in several steps."""
         tasks, effects = list(tasks), Effects()
         for task in tasks:
@@ -57,7 +57,7 @@ class Enqueuer:
         """
         if not self.can_batch(wrapper, calls):
             return ResultGroup(self.enqueue_many(wrapper.s(*arguments) for arguments in calls))
-        task: RunTask = wrapper.s(*calls[0])
+        task: QueueTask = wrapper.s(*calls[0])
         task.resolve_expires(self.queue.utc)
         letter = SignedMessage(self.queue._registry.create_message(task), self.envelope(task))
         series = MessageBatch(self.queue.serializer, letter, calls)
@@ -74,7 +74,7 @@ class Enqueuer:
             wrapper.task_class.unique or self.state.settling or receivers["any"] or receivers.get(S.SIGNAL_ENQUEUED)
         )
 
-    def ensure_unique_handler_id(self, task: RunTask) -> None:
+    def ensure_unique_handler_id(self, task: QueueTask) -> None:
         """Give each call of an error handler an id of its own. Huey has one task for all failures of a run; here each
         call is a run.
         """
@@ -84,7 +84,7 @@ class Enqueuer:
             task.id = task.create_id()
             task.revoke_id = f"r:{task.id}"
 
-    def result_for(self, task: RunTask, run_id: str) -> Result | ResultGroup:
+    def result_for(self, task: QueueTask, run_id: str) -> Result | ResultGroup:
         """Return the result of a task that was stored. `run_id` differs where a unique run waits or runs already."""
         if run_id != task.id:
             return Result(self.queue, Task(id=run_id))
@@ -93,18 +93,18 @@ class Enqueuer:
         results = self.queue._pipeline_results(task)
         return results[0] if len(results) == 1 else ResultGroup(results)
 
-    def schedule(self, task: RunTask) -> None:
+    def schedule(self, task: QueueTask) -> None:
         """Enqueue a task that is due later: a retry, or a message that was delivered before its time."""
         self.submit(self.posted(task))
         self.queue._emit(S.SIGNAL_SCHEDULED, task)
 
-    def posted(self, task: RunTask, once: str = "", delivered: int = 0) -> Effects:
+    def posted(self, task: QueueTask, once: str = "", delivered: int = 0) -> Effects:
         """Build the effects that store the message of this task."""
         effects = Effects()
         effects.messages.append(self.message(task, once, delivered))
         return effects
 
-    def message(self, task: RunTask, once: str = "", delivered: int = 0) -> NewMessage:
+    def message(self, task: QueueTask, once: str = "", delivered: int = 0) -> NewMessage:
         """Build the message of a task, for the queue or for the schedule. A task without an envelope is a new run."""
         new = task.envelope is None
         if new:
@@ -115,12 +115,12 @@ class Enqueuer:
         unique = unique_name(task) if new and task.unique else ""
         return NewMessage(task.id, data, task.priority or 0, due, unique, once, delivered, new)
 
-    def envelope(self, task: RunTask) -> Envelope:
-        """Build the envelope of a new run. Its requester is the one of `asked_by`, else the run whose code enqueues
+    def envelope(self, task: QueueTask) -> Envelope:
+        """Build the envelope of a new run. Its requester is the one of `requested_by`, else the run whose code enqueues
         it, else plain code.
         """
         parent = self.state.current
-        requester = _requester.get() or (Requester("run", parent.task.id) if parent else Requester("code", host()))
+        requester = _requester.get() or (Requester("run", parent.task.id) if parent else Requester("code", host_name()))
         return Envelope(requester, now(), code_version(), parent.task.id if parent else None, retries=task.retries)
 
     def submit(self, effects: Effects) -> list[str]:
@@ -134,7 +134,7 @@ class Enqueuer:
 
     # --- tasks ↔ bytes -------------------------------------------------------------------------------------------
 
-    def serialize_task(self, task: RunTask) -> bytes:
+    def serialize_task(self, task: QueueTask) -> bytes:
         """Return the signed message of a task. Raises NotJSON for NaN and infinity among its arguments."""
         if task.envelope is None:
             task.envelope = self.envelope(task)
@@ -145,23 +145,23 @@ class Enqueuer:
             check_all_finite(task)
         return data
 
-    def deserialize_task(self, data: bytes) -> RunTask:
+    def deserialize_task(self, data: bytes) -> QueueTask:
         """Return the task of a message. Raises Unreadable, or NotRegistered."""
         letter = self.queue.serializer.deserialize(data)
         if not isinstance(letter, SignedMessage):
             raise InvalidMessage("not a message that asks for a run")
-        task: RunTask = self.queue._registry.create_task(letter.message)
+        task: QueueTask = self.queue._registry.create_task(letter.message)
         task.envelope = letter.envelope
         return task
 
 
-def unique_name(task: RunTask) -> str:
+def unique_name(task: QueueTask) -> str:
     """Return the name of a task with its arguments: of runs of the same name, one waits or runs at a time."""
     arguments = orjson.dumps([task.args, task.kwargs], option=orjson.OPT_SORT_KEYS, default=str)
     return f"{task.name}:{hashlib.sha256(arguments).hexdigest()}"
 
 
-def resolve_due(task: RunTask) -> float:
+def resolve_due(task: QueueTask) -> float:
     """Return when a task is due (Unix seconds). Raises ValueError for a time that lies too far ahead."""
     try:
         check_due(task.eta)

@@ -14,7 +14,7 @@ ID = re.compile(r"[!-~]{1,64}")
 NAME = re.compile(r"[^\s.]{1,200}")
 
 
-class BadOption(ValueError):
+class InvalidOption(ValueError):
     """A value that a task or a call cannot have. The message names the field, the task and the value."""
 
 
@@ -79,5 +79,5 @@ def followers(task: Task) -> Iterator[Task]:
             yield from followers(follower)
 
 
-def bad_option(name: str, task: str, allowed: str, value: object) -> BadOption:
-    return BadOption(f"{name} of {task} must be {allowed}, not {reprlib.repr(value)}")
+def bad_option(name: str, task: str, allowed: str, value: object) -> InvalidOption:
+    return InvalidOption(f"{name} of {task} must be {allowed}, not {reprlib.repr(value)}")

@@ -20,7 +20,7 @@ from engine.broker.effects import Effects, event_json
 from engine.broker.locks import LeaseLock
 from engine.broker.messages import SignedJSON
 from engine.broker.storage import Storage
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.queues.claim import Claimer
 from engine.queues.enqueue import Enqueuer
 from engine.queues.execution import Execution, raised_by_task
@@ -28,10 +28,10 @@ from engine.queues.options import check_call
 from engine.queues.registry import Registry
 from engine.queues.results import ResultBuilder
 from engine.queues.settler import Settler, release_database
-from engine.queues.task import RunTask, TaskContext, TaskWrapper
+from engine.queues.task import QueueTask, TaskContext, TaskWrapper
 from engine.queues.worker_state import WorkerState
 from engine.text import error_repr, storable, traceback_text
-from engine.version import host
+from engine.version import host_name
 
 logger = logging.getLogger(__name__)
 Code = Callable[..., object]
@@ -108,7 +108,7 @@ class Queue(Huey):
             return super().enqueue(task)
         return self.enqueuer.enqueue_many([task])[0]
 
-    def enqueue_many(self, tasks: Iterable[RunTask]) -> list[Result | ResultGroup]:
+    def enqueue_many(self, tasks: Iterable[QueueTask]) -> list[Result | ResultGroup]:
         return self.enqueuer.enqueue_many(tasks)
 
     def enqueue_calls(self, wrapper: TaskWrapper, calls: Sequence[tuple[object, ...]]) -> ResultGroup:
@@ -116,19 +116,19 @@ class Queue(Huey):
             return ResultGroup([self.enqueue(wrapper.s(*arguments)) for arguments in calls])
         return self.enqueuer.enqueue_calls(wrapper, calls)
 
-    def add_schedule(self, task: RunTask) -> None:
+    def add_schedule(self, task: QueueTask) -> None:
         if self._immediate:
             super().add_schedule(task)
         else:
             self.enqueuer.schedule(task)
 
-    def serialize_task(self, task: RunTask) -> bytes:
+    def serialize_task(self, task: QueueTask) -> bytes:
         return self.enqueuer.serialize_task(task)
 
-    def deserialize_task(self, data: bytes) -> RunTask:
+    def deserialize_task(self, data: bytes) -> QueueTask:
         return self.enqueuer.deserialize_task(data)
 
-    def posted(self, task: RunTask, once: str = "", delivered: int = 0) -> Effects:
+    def posted(self, task: QueueTask, once: str = "", delivered: int = 0) -> Effects:
         return self.enqueuer.posted(task, once, delivered)
 
     def send(self, effects: Effects) -> list[str]:
@@ -144,10 +144,10 @@ class Queue(Huey):
         state.consumer, state.worker, state.deferring = consumer, worker, deferring
         state.unsure, state.last, state.given_up = True, None, ""
 
-    def dequeue(self) -> RunTask | None:
+    def dequeue(self) -> QueueTask | None:
         """Return the next task, held until it is settled; None when none came within the read timeout."""
         if not self.state.worker:
-            self.set_worker_identity(f"{host()}:{threading.get_native_id()}:inline", "inline")
+            self.set_worker_identity(f"{host_name()}:{threading.get_native_id()}:inline", "inline")
         taken = self.claimer.claim()
         if taken is None:
             self.storage.deliveries.wait_for_work()
@@ -158,7 +158,7 @@ class Queue(Huey):
             self.state.unsure = True  # still held: this worker looks into its own hands first
             raise
 
-    def execute(self, task: RunTask, timestamp: datetime | None = None) -> object:
+    def execute(self, task: QueueTask, timestamp: datetime | None = None) -> object:
         """Run a task that was claimed, and settle it: whatever its code, its hooks or its outcome do, nothing escapes.
 
         Raises BrokerAway where the broker is away before the code has begun; the run is still held then.
@@ -172,7 +172,7 @@ class Queue(Huey):
             value = super().execute(task, timestamp)
             self.settler.finish(execution)
         except BaseException as error:
-            if isinstance(error, BrokerAway) and not execution.has_begun:
+            if isinstance(error, BrokerUnavailable) and not execution.has_begun:
                 # Still held: this worker looks into its own hands first when it claims the next message.
                 self.state.unsure = True
                 raise
@@ -195,18 +195,18 @@ class Queue(Huey):
         declared = next((cls.time_limit for cls in task_classes if cls.__name__ == task), None)
         return float(settings.time_limit if declared is None else declared)
 
-    def record_metadata(self, task: RunTask, facts: Mapping[str, object]) -> None:
+    def record_metadata(self, task: QueueTask, facts: Mapping[str, object]) -> None:
         """Add facts to the record of a run while it runs."""
         if not self._immediate:
             delivery = task.taken.delivery if task.taken else 0
             event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
             self.storage.messages.write(Effects().event(event))
 
-    def check_result(self, task: RunTask, value: object) -> None:
+    def check_result(self, task: QueueTask, value: object) -> None:
         """Build the result of a task's code, while a failure is still the attempt's own. Raises NotStorable."""
         self.result_builder.check(task, value)
 
-    def _timeout_context(self, task: RunTask) -> TaskContext:
+    def _timeout_context(self, task: QueueTask) -> TaskContext:
         return TaskContext(self, task)
 
     # --- what Huey calls on the way ------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class Queue(Huey):
         except BaseException:
             logger.exception("A post-execute hook raised for %s", task.id)
 
-    def _requeue_task(self, task: RunTask, timestamp: datetime, retry_eta: datetime | None = None) -> None:
+    def _requeue_task(self, task: QueueTask, timestamp: datetime, retry_eta: datetime | None = None) -> None:
         if task.envelope:
             task.envelope = task.envelope._replace(attempt=task.envelope.attempt + 1)
         task.eta = None

@@ -13,7 +13,7 @@ from huey.exceptions import HueyException
 from huey.registry import Registry as HueyRegistry
 
 
-class SameName(SystemExit):
+class DuplicateName(SystemExit):
     """Two tasks have one name. It ends the program with exit code 2 and one line.
 
     It is no Exception: `huey_consumer` swallows the first one of an import, and imports once more.
@@ -46,7 +46,7 @@ class Registry(HueyRegistry):
         for registry, other in self.find_named(name):
             if registry is not self or locate_code(other) != locate_code(task_class):
                 modules = " and ".join(sorted({other.__module__, task_class.__module__}))
-                raise SameName(f"two tasks are named {name}, in {modules}; rename one, or give it another name=")
+                raise DuplicateName(f"two tasks are named {name}, in {modules}; rename one, or give it another name=")
         return bool(super().register(task_class))
 
     def find_named(self, name: str) -> Iterator[tuple["Registry", type[Task]]]:

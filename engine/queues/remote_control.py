@@ -14,7 +14,7 @@ from engine.models import now
 from engine.queues.queue import Queue
 
 
-class What(StrEnum):
+class Command(StrEnum):
     """In the order in which they are carried out: who is to stop is not restarted."""
 
     DUMP = "dump"
@@ -24,8 +24,8 @@ class What(StrEnum):
     RESTART = "restart"
 
 
-class Order(NamedTuple):
-    what: What
+class CommandRequest(NamedTuple):
+    what: Command
     by: str
     at: datetime
 
@@ -47,32 +47,34 @@ class Dump(NamedTuple):
     stacks: list[Stack]
 
 
-def give(queue: Queue, consumer: str, what: What, by: str) -> None:
+def send_command(queue: Queue, consumer: str, what: Command, by: str) -> None:
     """Leave an order for a consumer of this queue."""
-    put(queue, command_key(consumer, what), {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()})
+    store_signed(
+        queue, command_key(consumer, what), {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()}
+    )
 
 
-def pending(queue: Queue, consumer: str) -> list[Order]:
+def pending_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
     """The orders that the consumer has not taken yet."""
-    return parse_orders(queue, consumer, stored_orders(queue, consumer))
+    return parse_commands(queue, consumer, stored_commands(queue, consumer))
 
 
-def take_commands(queue: Queue, consumer: str) -> list[Order]:
+def take_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
     """Return the orders of a consumer, and delete them with whatever is no order. Called by the consumer itself."""
-    stored = stored_orders(queue, consumer)
+    stored = stored_commands(queue, consumer)
     for what in stored:
         queue.storage.results.delete(command_key(consumer, what))
-    return parse_orders(queue, consumer, stored)
+    return parse_commands(queue, consumer, stored)
 
 
 def publish_dump(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
     """Store the stacks of the workers for as long as a result."""
-    put(queue, dump_key(consumer), {"at": now().isoformat(), "stacks": [list(stack) for stack in stacks]})
+    store_signed(queue, dump_key(consumer), {"at": now().isoformat(), "stacks": [list(stack) for stack in stacks]})
 
 
-def last_dump(queue: Queue, consumer: str) -> Dump | None:
+def latest_dump(queue: Queue, consumer: str) -> Dump | None:
     data = queue.storage.results.get_many([dump_key(consumer)]).get(dump_key(consumer))
-    value = data and read(queue, data)
+    value = data and read_signed(queue, data)
     if not value:
         return None
     try:
@@ -92,7 +94,7 @@ def wait_for_dump(queue: Queue, consumer: str, since: datetime, seconds: float) 
     """The dump that was made after `since`, waited for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
-        dump = last_dump(queue, consumer)
+        dump = latest_dump(queue, consumer)
         if dump and dump.at >= since:
             return dump
         if time.monotonic() >= deadline:
@@ -103,7 +105,7 @@ def wait_for_dump(queue: Queue, consumer: str, since: datetime, seconds: float) 
 # --- values at the broker ------------------------------------------------------------------------------------
 
 
-def command_key(consumer: str, what: What) -> str:
+def command_key(consumer: str, what: Command) -> str:
     return f"order:{consumer}:{what}"
 
 
@@ -111,12 +113,12 @@ def dump_key(consumer: str) -> str:
     return f"dump:{consumer}"
 
 
-def put(queue: Queue, key: str, value: dict[str, object]) -> None:
+def store_signed(queue: Queue, key: str, value: dict[str, object]) -> None:
     """Store a value, signed like every other one. It expires with the results."""
     queue.storage.results.put(key, queue.serializer.serialize(value), expires=True)
 
 
-def read(queue: Queue, data: bytes) -> Any:
+def read_signed(queue: Queue, data: bytes) -> Any:
     """Return a value as JSON has it. None for bytes that are not signed with our key."""
     try:
         return queue.serializer.deserialize(data)
@@ -124,23 +126,23 @@ def read(queue: Queue, data: bytes) -> Any:
         return None
 
 
-def stored_orders(queue: Queue, consumer: str) -> dict[What, bytes]:
+def stored_commands(queue: Queue, consumer: str) -> dict[Command, bytes]:
     """Return what is stored for the consumer, in the order in which it is executed, whatever the bytes are."""
-    stored = queue.storage.results.get_many([command_key(consumer, what) for what in What])
-    return {what: data for what in What if (data := stored.get(command_key(consumer, what))) is not None}
+    stored = queue.storage.results.get_many([command_key(consumer, what) for what in Command])
+    return {what: data for what in Command if (data := stored.get(command_key(consumer, what))) is not None}
 
 
-def parse_orders(queue: Queue, consumer: str, stored: dict[What, bytes]) -> list[Order]:
-    return [order for what, data in stored.items() if (order := parse_order(queue, consumer, what, data))]
+def parse_commands(queue: Queue, consumer: str, stored: dict[Command, bytes]) -> list[CommandRequest]:
+    return [order for what, data in stored.items() if (order := parse_command(queue, consumer, what, data))]
 
 
-def parse_order(queue: Queue, consumer: str, what: What, data: bytes) -> Order | None:
+def parse_command(queue: Queue, consumer: str, what: Command, data: bytes) -> CommandRequest | None:
     """Return an order. None for a malformed one, which is logged."""
-    value = read(queue, data)
+    value = read_signed(queue, data)
     try:
         if not value or (value["what"], value["consumer"]) != (what, consumer):
             return None
-        return Order(what, str(value["by"]), datetime.fromisoformat(value["at"]).astimezone(UTC))
+        return CommandRequest(what, str(value["by"]), datetime.fromisoformat(value["at"]).astimezone(UTC))
     except PARSE_ERRORS:
         log_malformed("order", queue.name, f"{consumer} to {what}")
         return None

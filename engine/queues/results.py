@@ -10,7 +10,7 @@ from engine.exceptions import MessageTooLarge, NotSerializable, NotStorable
 from engine.queues.enqueue import Enqueuer
 from engine.queues.execution import Execution
 from engine.queues.interfaces import TaskQueue
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class ResultBuilder:
     def __init__(self, queue: TaskQueue, enqueuer: Enqueuer) -> None:
         self.queue, self.enqueuer, self.state = queue, enqueuer, queue.state
 
-    def check(self, task: RunTask, value: object) -> None:
+    def check(self, task: QueueTask, value: object) -> None:
         """Build the result of a task's code, and keep it for `serialize`. Raises NotStorable."""
         current = self.state.current
         if current is None or current.task is not task:
@@ -34,7 +34,7 @@ class ResultBuilder:
         if task.on_complete:
             self.check_follower(task.on_complete, value)
 
-    def check_follower(self, follower: RunTask, value: object) -> None:
+    def check_follower(self, follower: QueueTask, value: object) -> None:
         """Build the message of the next task in a pipeline, as Huey will. Raises NotStorable."""
         follower = copy.copy(follower)
         follower.kwargs = dict(follower.kwargs)

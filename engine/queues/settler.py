@@ -17,12 +17,12 @@ from huey.api import Task
 from huey.utils import ChordConfig, Error
 
 from config import settings
-from engine.database import release
-from engine.exceptions import BrokerAway, CancelRequested, MessageTooLarge, NotSerializable
+from engine.database import release_connection
+from engine.exceptions import BrokerUnavailable, CancelRequested, MessageTooLarge, NotSerializable
 from engine.models import State
 from engine.queues.execution import Execution
 from engine.queues.interfaces import TaskQueue
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 from engine.text import MAX_LINE, error_text, storable, traceback_text
 from engine.version import code_version
 
@@ -45,7 +45,9 @@ class Settler:
             state, limit = self.state, settings.max_deliveries
             try:
                 self.queue.storage.deliveries.release(state.consumer, state.worker, "shutdown", limit, counts=False)
-            except BrokerAway as error:  # the consumer gives back what it holds, or another one does after the lease
+            except (
+                BrokerUnavailable
+            ) as error:  # the consumer gives back what it holds, or another one does after the lease
                 logger.warning("Run %s could not be given back: %s", execution.taken.run_id, error)
             return
         execution.finalize(f"{self.state.worker} on {self.state.consumer}", code_version())
@@ -65,7 +67,7 @@ class Settler:
             self.settle_as_cancelled(last, str(request))
             self.settle_previous()
             return
-        except BrokerAway:
+        except BrokerUnavailable:
             raise
         except Exception as error:
             self.give_up(last, error)
@@ -137,7 +139,7 @@ class Settler:
         replacement.exception = error
         return replacement
 
-    def requeue_task(self, task: RunTask) -> None:
+    def requeue_task(self, task: QueueTask) -> None:
         try:
             self.queue._requeue_task(task, self.queue._get_timestamp())
         except (OverflowError, TypeError, ValueError):
@@ -157,7 +159,7 @@ class Settler:
                 self.abort_chord(config, error)
             task = task.on_complete
 
-    def enqueue_handler(self, on_error: RunTask, exception: BaseException | None) -> None:
+    def enqueue_handler(self, on_error: QueueTask, exception: BaseException | None) -> None:
         handler = copy.copy(on_error)
         try:
             handler.extend_data(exception)
@@ -180,7 +182,7 @@ class Settler:
         self.state.given_up = storable(f"its outcome could not be stored: {error_text(error)}", MAX_LINE)
         try:
             self.release_given_up()
-        except BrokerAway as reason:
+        except BrokerUnavailable as reason:
             logger.warning("Run %s is given back when the broker is back: %s", run_id, reason)
 
     def release_given_up(self) -> None:
@@ -199,7 +201,7 @@ class Settler:
         while True:
             try:
                 return step()
-            except BrokerAway as error:
+            except BrokerUnavailable as error:
                 if not patient or time.monotonic() > deadline:
                     raise
                 logger.warning("The broker is unavailable; trying again in %.1f s: %s", delay, error)
@@ -227,6 +229,6 @@ class Settler:
 
 def release_database() -> None:
     try:
-        release()
+        release_connection()
     except Exception:
         logger.exception("The database connection of a run could not be released")

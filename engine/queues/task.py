@@ -16,7 +16,7 @@ from huey.utils import normalize_time
 from config import settings
 from engine.broker.deliveries import Delivery
 from engine.broker.messages import Envelope
-from engine.exceptions import BadDelay, Interruption, RunCancelled, TaskExited, TaskRaised
+from engine.exceptions import Interruption, InvalidDelay, RunCancelled, TaskCalledExit, TaskRaised
 from engine.models import now
 from engine.queues import log_capture
 from engine.queues.interfaces import TaskQueue
@@ -30,7 +30,7 @@ class WorkerInterrupted(KeyboardInterrupt):
     """The consumer stops and waits no longer. Huey takes a KeyboardInterrupt for that."""
 
 
-class RunTask(Task):
+class QueueTask(Task):
     """Huey's Task with the envelope it came in. Its id is the run's id."""
 
     queue: TaskQueue
@@ -64,7 +64,7 @@ class TaskContext:
     a cancel.
     """
 
-    def __init__(self, queue: TaskQueue, task: RunTask) -> None:
+    def __init__(self, queue: TaskQueue, task: QueueTask) -> None:
         self.queue, self.current = queue, queue.state.current
         send = functools.partial(queue.record_metadata, task) if self.current else None
         self.capture = log_capture.capture_logs(send)
@@ -113,7 +113,7 @@ def parse_rate(text: str) -> tuple[int, int]:
 class TaskWrapper(api.TaskWrapper):
     """Huey's, for tasks that are runs of ours."""
 
-    task_base = RunTask
+    task_base = QueueTask
 
     def map(self, it: Iterable[object]) -> ResultGroup:
         """Huey's map, all at once."""
@@ -123,26 +123,26 @@ class TaskWrapper(api.TaskWrapper):
 
     def create_task(
         self, func: Callable[..., object], context: bool = False, name: str | None = None, **options: object
-    ) -> type[RunTask]:
+    ) -> type[QueueTask]:
         if inspect.iscoroutinefunction(func):
             raise ConfigurationError(f"{func.__name__} is a coroutine: call it with asyncio.run in a plain function")
         check_declaration(name or func.__name__, options)
 
         if rate := options.get("rate_limit"):
             parse_rate(str(rate))
-        task_class: type[RunTask] = super().create_task(func, context, name, **options)
+        task_class: type[QueueTask] = super().create_task(func, context, name, **options)
         task_class.queue, task_class.function = self.huey, staticmethod(func)
         task_class.execute = contain_errors(task_class.execute)
         return task_class
 
 
-def contain_errors(execute: Callable[[RunTask], object]) -> Callable[[RunTask], object]:
+def contain_errors(execute: Callable[[QueueTask], object]) -> Callable[[QueueTask], object]:
     """Wrap a task's code so that whatever it raises or returns ends as one attempt: Huey lets an Exception be retried,
     and nothing else.
     """
 
     @functools.wraps(execute)
-    def execute_or_fail(task: RunTask) -> object:
+    def execute_or_fail(task: QueueTask) -> object:
         try:
             value = execute(task)
             task.queue.check_result(task, value)
@@ -152,7 +152,7 @@ def contain_errors(execute: Callable[[RunTask], object]) -> Callable[[RunTask], 
         except (Interruption, WorkerInterrupted):
             raise
         except SystemExit as exit:
-            raise TaskExited(f"the task called sys.exit({exit.code!r})") from exit
+            raise TaskCalledExit(f"the task called sys.exit({exit.code!r})") from exit
         except BaseException as error:
             if task.queue.state.current is None:  # called in the process of a person, whose Ctrl-C this may be
                 raise
@@ -170,7 +170,7 @@ def check_delay(error: Exception) -> None:
         check_due(normalize_time(error.eta, error.delay))
     except (OverflowError, TypeError, ValueError) as reason:
         argument = f"eta={error.eta!r:.50}" if error.eta else f"delay={error.delay!r:.50}"
-        raise BadDelay(f"RetryTask({argument}) is no time at which a run can be due: {reason}") from error
+        raise InvalidDelay(f"RetryTask({argument}) is no time at which a run can be due: {reason}") from error
 
 
 def check_due(at: datetime) -> None:

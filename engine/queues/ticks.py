@@ -19,20 +19,20 @@ MAX_TICKS = 1000
 # --- pauses --------------------------------------------------------------------------------------------------
 
 
-def target(task: str) -> str:
+def pause_key(task: str) -> str:
     return PREFIX + task
 
 
-def paused(pauses: Mapping[str, Info], task: str, at: datetime) -> Info | None:
+def find_pause(pauses: Mapping[str, Info], task: str, at: datetime) -> Info | None:
     """The pause that holds this task's schedule back at `at` (aware): by, kind, at, reason, until.
 
     `until` is None for a pause that lasts until somebody resumes it. None is returned once a pause has ended.
     """
-    info = pauses.get(target(task))
-    return info if info and holds(info, at) else None
+    info = pauses.get(pause_key(task))
+    return info if info and is_active(info, at) else None
 
 
-def holds(info: Info, at: datetime) -> bool:
+def is_active(info: Info, at: datetime) -> bool:
     return not info.get("until") or at < datetime.fromisoformat(info["until"])
 
 
@@ -50,9 +50,9 @@ def classify_ticks(due: Sequence[int], minute: int, catch_up: bool, info: Info |
     """What becomes of the minutes `due`, oldest first, none of which has been looked at before; it is `minute` now.
 
     At most the last one starts a run: where it is `enqueued` or `late`. `info` is the schedule's pause as it is kept,
-    ended or not: the ticks that it held back are `paused`, not `missed`.
+    ended or not: the ticks that it held back are `find_pause`, not `missed`.
     """
-    held = info is not None and holds(info, instant(minute))
+    held = info is not None and is_active(info, to_datetime(minute))
     outcomes = []
     for due_minute in due[-MAX_TICKS:]:
         if info and pause_covers_minute(info, due_minute):
@@ -70,8 +70,8 @@ def classify_ticks(due: Sequence[int], minute: int, catch_up: bool, info: Info |
 def pause_covers_minute(info: Info, minute: int) -> bool:
     """A pause holds back the whole of the minute in which it begins: that tick may not have been let in yet."""
     began = int(datetime.fromisoformat(info["at"]).timestamp()) // 60
-    return began <= minute and holds(info, instant(minute))
+    return began <= minute and is_active(info, to_datetime(minute))
 
 
-def instant(minute: int) -> datetime:
+def to_datetime(minute: int) -> datetime:
     return datetime.fromtimestamp(minute * 60, UTC)

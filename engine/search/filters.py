@@ -16,63 +16,63 @@ from engine.database import on_postgresql
 from engine.models import Run, State
 
 #: The states of the runs that may have an error on record.
-HAVE_ERRORS = frozenset((State.FAILED, State.DEAD, State.RETRYING, State.CANCELLED, State.EXPIRED))
+STATES_WITH_ERRORS = frozenset((State.FAILED, State.DEAD, State.RETRYING, State.CANCELLED, State.EXPIRED))
 
 
 #: What has a column as an attribute of the field's name: a model, or the `c` of a subquery.
 Columns = Any
 
 
-class Look(NamedTuple):
+class RowFilter(NamedTuple):
     """A condition on the columns it is given, which are those of these fields."""
 
     fields: tuple[Field, ...]
     condition: Callable[[Columns], ColumnBase]
 
 
-def opposite(look: Look) -> Look:
+def negate(look: RowFilter) -> RowFilter:
     """What is not known does not meet a condition, and so meets its opposite."""
-    return Look(look.fields, lambda columns: ~fn.COALESCE(look.condition(columns), SQL("false")))
+    return RowFilter(look.fields, lambda columns: ~fn.COALESCE(look.condition(columns), SQL("false")))
 
 
-def words(phrases: Iterable[str]) -> Look:
+def any_words(phrases: Iterable[str]) -> RowFilter:
     """One of the phrases stands in the task's name, the error or the arguments."""
     return containing(
         (Run.task, Run.error, Run.args, Run.kwargs), [form for phrase in phrases for form in escaped_forms(phrase)]
     )
 
 
-def holds(field: Field, phrases: Iterable[str]) -> Look:
+def contains(field: Field, phrases: Iterable[str]) -> RowFilter:
     return containing((field,), [form for phrase in phrases for form in case_variants(phrase)])
 
 
-def containing(fields: tuple[Field, ...], phrases: list[str]) -> Look:
+def containing(fields: tuple[Field, ...], phrases: list[str]) -> RowFilter:
     return matching(fields, [f"%{escaped(phrase)}%" for phrase in phrases])
 
 
-def one_of(field: Field, names: Iterable[str]) -> Look:
+def matches_any(field: Field, names: Iterable[str]) -> RowFilter:
     """The column is one of these names, in which `*` stands for anything."""
     patterns = [escaped(name).replace("*", "%") for name in names]
     return matching((field,), patterns)
 
 
-def begins(field: Field, prefix: str) -> Look:
+def starts_with(field: Field, prefix: str) -> RowFilter:
     return matching((field,), [f"{escaped(prefix)}%"])
 
 
-def asked_by(names: Iterable[str], kinds: Iterable[str]) -> Look:
+def requested_by(names: Iterable[str], kinds: Iterable[str]) -> RowFilter:
     """One of the names (of people and programs, with `*`) or of the kinds of askers."""
     chosen, rest = sorted(set(names) & set(kinds)), [name for name in names if name not in set(kinds)]
-    by_name = one_of(Run.asked_by, rest) if rest else None
+    by_name = matches_any(Run.asked_by, rest) if rest else None
 
     def condition(columns: Columns) -> ColumnBase:
         of_kind: ColumnBase = columns.asked_by_kind.in_(chosen)
         return of_kind | by_name.condition(columns) if by_name else of_kind
 
-    return Look((Run.asked_by_kind, Run.asked_by), condition)
+    return RowFilter((Run.asked_by_kind, Run.asked_by), condition)
 
 
-def argument(path: list[str], values: Iterable[str], tasks: Iterable[str] = ()) -> Look:
+def argument_filter(path: list[str], values: Iterable[str], tasks: Iterable[str] = ()) -> RowFilter:
     """An argument of this name has one of these values, in which `*` stands for anything; `path` leads into objects.
 
     Compared as text: a name that stands deeper than the path says is found as well. `tasks` take the argument by its
@@ -89,23 +89,23 @@ def argument(path: list[str], values: Iterable[str], tasks: Iterable[str] = ()) 
     takers = sorted(tasks)
     if not takers:
         return by_name
-    return Look(
+    return RowFilter(
         (Run.kwargs, Run.args, Run.task),
         lambda columns: by_name.condition(columns) | (columns.task.in_(takers) & by_place.condition(columns)),
     )
 
 
-COMPARE = {"=": "__eq__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=": "__ge__"}
+COMPARISONS = {"=": "__eq__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=": "__ge__"}
 
 
-def compares(field: Field, how: str, number: float) -> Look:
-    return Look((field,), lambda columns: getattr(getattr(columns, field.name), COMPARE[how])(number))
+def compare_number(field: Field, how: str, number: float) -> RowFilter:
+    return RowFilter((field,), lambda columns: getattr(getattr(columns, field.name), COMPARISONS[how])(number))
 
 
 # --- text ----------------------------------------------------------------------------------------------------
 
 
-def matching(fields: tuple[Field, ...], patterns: list[str]) -> Look:
+def matching(fields: tuple[Field, ...], patterns: list[str]) -> RowFilter:
     """One of the columns is like one of the patterns."""
 
     def condition(columns: Columns) -> ColumnBase:
@@ -113,10 +113,10 @@ def matching(fields: tuple[Field, ...], patterns: list[str]) -> Look:
         if on_postgresql():
             # Without a language, in which lower case is ten times as slow; and the text is read once.
             text = fn.LOWER((fn.CONCAT_WS("\n", *texts) if len(texts) > 1 else texts[0]).collate('"C"'))
-            return reduce(or_, [like(text, latin_lower(pattern)) for pattern in patterns])
+            return reduce(or_, [like(text, lower_latin(pattern)) for pattern in patterns])
         return reduce(or_, [like(text, pattern) for pattern in patterns for text in texts])
 
-    return Look(fields, condition)
+    return RowFilter(fields, condition)
 
 
 def like(text: ColumnBase, pattern: str) -> ColumnBase:
@@ -127,7 +127,7 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\%_])", r"\\\1", text)
 
 
-def latin_lower(text: str) -> str:
+def lower_latin(text: str) -> str:
     return re.sub("[A-Z]+", lambda letters: letters[0].lower(), text)
 
 

@@ -8,13 +8,13 @@ from peewee import SQL, Field, Model, ModelSelect, Select, fn
 
 from engine.database import database
 
-COUNTED_TO = 10_000
+COUNT_LIMIT = 10_000
 
 Row = TypeVar("Row", bound=Model)
 Key = TypeVar("Key")
 
 
-class BadPage(ValueError):
+class InvalidCursor(ValueError):
     """The place to go on from names no place in this list."""
 
 
@@ -25,14 +25,14 @@ class Page(NamedTuple, Generic[Row]):
     older: str | None
 
 
-def page(query: "ModelSelect[Row]", at: Field, key: Field, size: int, before: str = "") -> Page[Row]:
+def fetch_page(query: "ModelSelect[Row]", at: Field, key: Field, size: int, before: str = "") -> Page[Row]:
     """The `size` rows of `query` after the place `before`, ordered by the instant `at` and then by `key`, descending.
 
     A place is the last row's instant and key, so rows of one instant are neither skipped nor shown twice, and rows
     that came since do not push the others along. `query` must select both columns. Raises BadPage.
     """
     if before:
-        last_at, last_key = place(before, key.python_value)
+        last_at, last_key = parse_cursor(before, key.python_value)
         # The first half alone bounds the index; the second settles rows of that instant.
         query = query.where((at <= last_at) & ((at < last_at) | (key < last_key)))
     rows = list(query.order_by(at.desc(), key.desc()).limit(size + 1))
@@ -42,7 +42,7 @@ def page(query: "ModelSelect[Row]", at: Field, key: Field, size: int, before: st
     return Page(rows[:size], f"{instant.isoformat()}_{getattr(last, key.name)}" if instant else None)
 
 
-def place(text: str, key_of: Callable[[str], Key]) -> tuple[datetime, Key]:
+def parse_cursor(text: str, key_of: Callable[[str], Key]) -> tuple[datetime, Key]:
     instant, separator, key = text.partition("_")
     try:
         if not separator:
@@ -51,13 +51,13 @@ def place(text: str, key_of: Callable[[str], Key]) -> tuple[datetime, Key]:
             raise ValueError("no offset")
         return at, key_of(key)
     except ValueError as error:
-        raise BadPage(f"{text!r} is no place in this list") from error
+        raise InvalidCursor(f"{text!r} is no place in this list") from error
 
 
-def counts(**queries: "ModelSelect[Row]") -> dict[str, int]:
-    """How many rows each query has, in one statement; `COUNTED_TO` + 1 stands for more than that."""
+def count_runs_by_state(**queries: "ModelSelect[Row]") -> dict[str, int]:
+    """How many rows each query has, in one statement; `COUNT_LIMIT` + 1 stands for more than that."""
     columns = []
     for name, query in queries.items():
-        rows = query.select(SQL("1")).order_by().limit(COUNTED_TO + 1).alias(f"{name}_rows")
+        rows = query.select(SQL("1")).order_by().limit(COUNT_LIMIT + 1).alias(f"{name}_rows")
         columns.append(Select([rows], [fn.COUNT(SQL("1"))]).alias(name))
     return dict(next(iter(Select(columns=columns).bind(database).dicts())))

@@ -15,10 +15,10 @@ from typing import NamedTuple
 from peewee import Field
 
 from engine.models import ENDED, Run, State
-from engine.search.filters import Look
+from engine.search.filters import RowFilter
 
 #: More arms than this are not merged; the states are then looked at in each row.
-MOST_ARMS = 40
+MAX_SCANS = 40
 
 #: Whose names are in an index: people and programs, not the code that enqueues by the million.
 PEOPLE = ("operator", "token", "cli")
@@ -28,18 +28,18 @@ HAS_PARENT = "parent_id IS NOT NULL"
 HAS_ERROR_GROUP = "error_group IS NOT NULL"
 
 
-class Window(NamedTuple):
+class TimeRange(NamedTuple):
     """From an instant on, and before another; None is open."""
 
     since: datetime | None = None
     until: datetime | None = None
 
 
-ALWAYS = Window()
+ANY_TIME = TimeRange()
 
 
 @dataclass(frozen=True)
-class Lookup:
+class RunQuery:
     """Which runs. None stands for any; an empty set for none at all."""
 
     states: frozenset[str] | None = None
@@ -49,9 +49,9 @@ class Lookup:
     id_prefix: str = ""
     parents: frozenset[str] | None = None
     errors: frozenset[str] | None = None  # groups of errors
-    asked: Window = ALWAYS
-    ended: Window | None = None  # the order is then that of the end
-    looks: tuple[Look, ...] = ()
+    asked: TimeRange = ANY_TIME
+    ended: TimeRange | None = None  # the order is then that of the end
+    looks: tuple[RowFilter, ...] = ()
 
     @property
     def at(self) -> Field:
@@ -62,7 +62,7 @@ class Lookup:
 # --- which index ---------------------------------------------------------------------------------------------
 
 
-class Arm(NamedTuple):
+class IndexScan(NamedTuple):
     """One stretch of one index: the columns that it begins with and their values; `at` and the id follow.
 
     `guard`: the condition of a partial index. A `short` one is few rows, in no order: so few that
@@ -74,11 +74,11 @@ class Arm(NamedTuple):
     short: bool = False
 
 
-class Plan(NamedTuple):
+class QueryPlan(NamedTuple):
     """`share`: of how many that may be equally long each arm is one."""
 
-    arms: list[Arm]
-    looks: list[Look]
+    arms: list[IndexScan]
+    looks: list[RowFilter]
     share: int = 1
 
 
@@ -102,37 +102,37 @@ class Access(NamedTuple):
     query demands beside `leading` and `window` must be looked at in each row.
     """
 
-    suits: Callable[[Lookup], bool]
+    suits: Callable[[RunQuery], bool]
     leading: tuple[str, ...]
     guard: str = ""
     window: str = "asked"
 
-    def arms(self, query: Lookup) -> list[Arm]:
+    def arms(self, query: RunQuery) -> list[IndexScan]:
         fields = [FIELDS[name] for name in self.leading]
         combinations = product(*(self.values(query, name) for name in self.leading))
-        return [Arm(tuple(zip(fields, values, strict=True)), self.guard) for values in combinations]
+        return [IndexScan(tuple(zip(fields, values, strict=True)), self.guard) for values in combinations]
 
-    def values(self, query: Lookup, name: str) -> Iterable[str]:
+    def values(self, query: RunQuery, name: str) -> Iterable[str]:
         if name == "states":
-            return every_state(query).intersection(ENDED) if self.guard == HAS_ENDED else every_state(query)
+            return wanted_states(query).intersection(ENDED) if self.guard == HAS_ENDED else wanted_states(query)
         values: frozenset[str] = getattr(query, name)
         return values
 
-    def share(self, query: Lookup) -> int:
+    def share(self, query: RunQuery) -> int:
         """States are not equally frequent: one of them may hold nearly all runs."""
         return len(getattr(query, self.leading[0])) if self.leading and self.leading[0] != "states" else 1
 
-    def looks(self, query: Lookup) -> list[Look]:
+    def looks(self, query: RunQuery) -> list[RowFilter]:
         demanded = [name for name in FIELDS if name not in self.leading]
-        return [*sets(query, *demanded), *windows(query, *(TIMES.keys() - {self.window})), *query.looks]
+        return [*set_filters(query, *demanded), *time_filters(query, *(TIMES.keys() - {self.window})), *query.looks]
 
 
-def every_state(query: Lookup) -> frozenset[str]:
+def wanted_states(query: RunQuery) -> frozenset[str]:
     return frozenset(State) if query.states is None else query.states
 
 
 def are_few(names: frozenset[str] | None, states: frozenset[str]) -> bool:
-    return names is not None and len(names) * len(states) <= MOST_ARMS
+    return names is not None and len(names) * len(states) <= MAX_SCANS
 
 
 #: The first that suits is taken. Parents come first, as a run has few children. A query for ends is in the order of the
@@ -147,7 +147,7 @@ ACCESSES = (
     Access(lambda query: query.states is not None and are_few(query.tasks, query.states), ("tasks", "states")),
     Access(lambda query: query.tasks is not None, ("tasks",)),
     Access(
-        lambda query: are_few(query.queues, every_state(query)) and not (query.states is None and query.looks),
+        lambda query: are_few(query.queues, wanted_states(query)) and not (query.states is None and query.looks),
         ("queues", "states"),
     ),
     Access(
@@ -159,37 +159,37 @@ ACCESSES = (
 )
 
 
-def plan(query: Lookup) -> Plan:
+def plan_query(query: RunQuery) -> QueryPlan:
     if query.id_prefix:  # names fewer runs than all else
-        looks = [*sets(query, *FIELDS), *windows(query, *TIMES), *query.looks]
-        return Plan([Arm(((Run.id, query.id_prefix),), short=True)], looks)
+        looks = [*set_filters(query, *FIELDS), *time_filters(query, *TIMES), *query.looks]
+        return QueryPlan([IndexScan(((Run.id, query.id_prefix),), short=True)], looks)
     access = next(access for access in ACCESSES if access.suits(query))
-    return Plan(access.arms(query), access.looks(query), access.share(query))
+    return QueryPlan(access.arms(query), access.looks(query), access.share(query))
 
 
 # --- what is looked at ---------------------------------------------------------------------------------------
 
 
-def sets(query: Lookup, *names: str) -> list[Look]:
+def set_filters(query: RunQuery, *names: str) -> list[RowFilter]:
     """Return the sets of these names as looks."""
     demanded = {name: getattr(query, name) for name in names}
-    looks = [one_of(FIELDS[name], values) for name, values in demanded.items() if values is not None]
-    return [*looks, one_of(Run.asked_by_kind, frozenset(PEOPLE))] if demanded.get("people") else looks
+    looks = [set_filter(FIELDS[name], values) for name, values in demanded.items() if values is not None]
+    return [*looks, set_filter(Run.asked_by_kind, frozenset(PEOPLE))] if demanded.get("people") else looks
 
 
-def one_of(field: Field, values: frozenset[str]) -> Look:
-    return Look((field,), lambda columns: getattr(columns, field.name).in_(sorted(values)))
+def set_filter(field: Field, values: frozenset[str]) -> RowFilter:
+    return RowFilter((field,), lambda columns: getattr(columns, field.name).in_(sorted(values)))
 
 
-def windows(query: Lookup, *names: str) -> list[Look]:
+def time_filters(query: RunQuery, *names: str) -> list[RowFilter]:
     """Return the windows of these names as looks."""
     looks = []
     for name in names:
-        since, until = getattr(query, name) or ALWAYS
-        looks += [bound(TIMES[name], "__ge__", since)] if since else []
-        looks += [bound(TIMES[name], "__lt__", until)] if until else []
+        since, until = getattr(query, name) or ANY_TIME
+        looks += [bound_filter(TIMES[name], "__ge__", since)] if since else []
+        looks += [bound_filter(TIMES[name], "__lt__", until)] if until else []
     return looks
 
 
-def bound(field: Field, compare: str, at: datetime) -> Look:
-    return Look((field,), lambda columns: getattr(getattr(columns, field.name), compare)(field.to_value(at)))
+def bound_filter(field: Field, compare: str, at: datetime) -> RowFilter:
+    return RowFilter((field,), lambda columns: getattr(getattr(columns, field.name), compare)(field.to_value(at)))

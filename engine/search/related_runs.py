@@ -8,7 +8,7 @@ from peewee import ModelSelect, Tuple, Value
 from engine.models import Run
 
 #: Enough to name a run. What it was given and what it gave back may be long.
-BRIEF = (Run.id, Run.task, Run.queue, Run.state, Run.enqueued_at, Run.run_ms, Run.parent_id)
+BRIEF_COLUMNS = (Run.id, Run.task, Run.queue, Run.state, Run.enqueued_at, Run.run_ms, Run.parent_id)
 
 
 class RelatedRuns(NamedTuple):
@@ -17,11 +17,11 @@ class RelatedRuns(NamedTuple):
     after: Run | None
 
 
-def around(run: Run) -> RelatedRuns:
+def related_runs(run: Run) -> RelatedRuns:
     """In one statement, from indexes."""
     before, after = adjacent_run(run, newer=False), adjacent_run(run, newer=True)
     ids = [before, after, *([run.parent_id] if run.parent_id else [])]
-    runs = {row.id: row for row in Run.select(*BRIEF).where(Run.id.in_(ids))}
+    runs = {row.id: row for row in Run.select(*BRIEF_COLUMNS).where(Run.id.in_(ids))}
     # The parent may be the run before as well.
     same_task = [row for row in runs.values() if row.task == run.task]
     older = [row for row in same_task if position(row) < position(run)]
@@ -51,6 +51,6 @@ def adjacent_run(run: Run, newer: bool) -> "ModelSelect[Run]":
     return adjacent.select(adjacent.id).where(row > this_row if newer else row < this_row).order_by(*order).limit(1)
 
 
-def children(run: Run, most: int) -> list[Run]:
+def child_runs(run: Run, most: int) -> list[Run]:
     """The first of them, oldest first."""
-    return list(Run.select(*BRIEF).where(Run.parent_id == run.id).order_by(Run.enqueued_at, Run.id).limit(most))
+    return list(Run.select(*BRIEF_COLUMNS).where(Run.parent_id == run.id).order_by(Run.enqueued_at, Run.id).limit(most))

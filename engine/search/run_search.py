@@ -20,19 +20,19 @@ from peewee import SQL, Case, ColumnBase, Expression, Field, ModelSelect, Select
 
 from engine.database import database
 from engine.models import Run, State
-from engine.search.filters import Look
-from engine.search.pagination import COUNTED_TO, place
-from engine.search.query_plan import FIELDS, Arm, Lookup, Plan, plan, sets, windows
+from engine.search.filters import RowFilter
+from engine.search.pagination import COUNT_LIMIT, parse_cursor
+from engine.search.query_plan import FIELDS, IndexScan, QueryPlan, RunQuery, plan_query, set_filters, time_filters
 
 #: So many rows are looked at for one page, where rows must be looked at: the newest ones lie side by side, and those of
 #: one state or task are scattered, which costs four times as much.
-LOOKED_AT, SCATTERED = 24_000, 6_000
+SCAN_LIMIT, SCATTERED_SCAN_LIMIT = 24_000, 6_000
 
 #: … and of those whose ids begin alike.
-MAX_SHORT = 10_000
+MAX_SHORT_SCAN = 10_000
 
 
-class Found(NamedTuple):
+class RunPage(NamedTuple):
     """A page of runs. `older` is where the next one begins; `searched_to` is set where this one ended for having looked
     at enough rows.
     """
@@ -42,7 +42,7 @@ class Found(NamedTuple):
     searched_to: datetime | None = None
 
 
-class Place(NamedTuple):
+class PagePosition(NamedTuple):
     at: datetime
     id: str
 
@@ -50,54 +50,59 @@ class Place(NamedTuple):
 # --- pages ---------------------------------------------------------------------------------------------------
 
 
-def find(query: Lookup, size: int, before: str = "") -> Found:
+def search_runs(query: RunQuery, size: int, before: str = "") -> RunPage:
     """Return the `size` newest runs after `before`, which is the `older` of the page before. Raises BadPage."""
-    start = Place(*place(before, str)) if before else None
-    planned = plan(query)
-    depth = LOOKED_AT if planned.arms == [Arm(())] else SCATTERED // max(planned.share, 1)
+    start = PagePosition(*parse_cursor(before, str)) if before else None
+    planned = plan_query(query)
+    depth = SCAN_LIMIT if planned.arms == [IndexScan(())] else SCATTERED_SCAN_LIMIT // max(planned.share, 1)
     floor = scan_floor(query, planned, start, depth) if planned.looks else None
-    places = candidate_places(query, planned, start, floor, depth, size + 1)
+    places = candidate_keys(query, planned, start, floor, depth, size + 1)
     rows = load_runs(places[:size])
     if len(places) > size:
-        return Found(rows, cursor_for(places[size - 1]))
-    return Found(rows, cursor_for(floor), floor.at) if floor else Found(rows, None)
+        return RunPage(rows, cursor_for(places[size - 1]))
+    return RunPage(rows, cursor_for(floor), floor.at) if floor else RunPage(rows, None)
 
 
-def find_all(query: Lookup, size: int) -> Iterator[list[Run]]:
+def all_pages(query: RunQuery, size: int) -> Iterator[list[Run]]:
     """Every one of them, a page at a time."""
     before: str | None = ""
     while before is not None:
-        page = find(query, size, before)
+        page = search_runs(query, size, before)
         yield page.rows
         before = page.older
 
 
-def cursor_for(place: Place) -> str:
+def cursor_for(place: PagePosition) -> str:
     return f"{place.at.isoformat()}_{place.id}"
 
 
-def scan_floor(query: Lookup, planned: Plan, start: Place | None, depth: int) -> Place | None:
+def scan_floor(query: RunQuery, planned: QueryPlan, start: PagePosition | None, depth: int) -> PagePosition | None:
     """Return the last place in which this page looks, `depth` rows down an arm; None when that reaches to the end."""
     arms = [index_range(query, arm, start, None).offset(depth - 1).limit(1) for arm in planned.arms if not arm.short]
     return next(iter(merge(arms, 1)), None)
 
 
-def candidate_places(
-    query: Lookup, planned: Plan, start: Place | None, floor: Place | None, depth: int, size: int
-) -> list[Place]:
+def candidate_keys(
+    query: RunQuery, planned: QueryPlan, start: PagePosition | None, floor: PagePosition | None, depth: int, size: int
+) -> list[PagePosition]:
     """Return the first `size` places, newest first."""
     if not planned.looks and not any(arm.short for arm in planned.arms):
         return merge([index_range(query, arm, start, None).limit(size) for arm in planned.arms], size)
-    limits = [MAX_SHORT if arm.short else depth + 1 for arm in planned.arms]
+    limits = [MAX_SHORT_SCAN if arm.short else depth + 1 for arm in planned.arms]
     arms = [
-        filtered(query, planned.looks, arm, start, floor, limit).limit(size)
+        filtered_scan(query, planned.looks, arm, start, floor, limit).limit(size)
         for arm, limit in zip(planned.arms, limits, strict=True)
     ]
     return merge(arms, size)
 
 
-def filtered(
-    query: Lookup, looks: list[Look], arm: Arm, start: Place | None, floor: Place | None, limit: int
+def filtered_scan(
+    query: RunQuery,
+    looks: list[RowFilter],
+    arm: IndexScan,
+    start: PagePosition | None,
+    floor: PagePosition | None,
+    limit: int,
 ) -> Select:
     """Return the places of the arm's rows that meet the looks, newest first."""
     fields = {field for look in looks for field in look.fields}
@@ -111,14 +116,14 @@ def filtered(
     return places.order_by(rows.c.at.desc(), rows.c.id.desc())
 
 
-def merge(arms: Sequence[Select], size: int) -> list[Place]:
+def merge(arms: Sequence[Select], size: int) -> list[PagePosition]:
     if not arms:
         return []
     query = arms[0] if len(arms) == 1 else reduce(add, arms).order_by(SQL('"at" DESC, "id" DESC')).limit(size)
-    return [Place(Run.enqueued_at.python_value(at), run_id) for at, run_id in database.execute(query)]
+    return [PagePosition(Run.enqueued_at.python_value(at), run_id) for at, run_id in database.execute(query)]
 
 
-def load_runs(places: list[Place]) -> list[Run]:
+def load_runs(places: list[PagePosition]) -> list[Run]:
     if not places:
         return []
     rows = {run.id: run for run in Run.select().where(Run.id.in_([place.id for place in places]))}
@@ -129,7 +134,7 @@ def load_runs(places: list[Place]) -> list[Run]:
 
 
 def index_range(
-    query: Lookup, arm: Arm, start: Place | None, floor: Place | None, *fields: Field
+    query: RunQuery, arm: IndexScan, start: PagePosition | None, floor: PagePosition | None, *fields: Field
 ) -> "ModelSelect[Run]":
     """Return the arm's rows between two places, newest first: `at`, `id` and these fields."""
     columns = {field.name: field for field in (Run.id, *fields)}.values()
@@ -137,7 +142,7 @@ def index_range(
     rows = rows.where(SQL(arm.guard)) if arm.guard else rows
     values = [value for _, value in arm.prefix]
     if arm.short:
-        return rows.where(begins(values[0])).order_by(Run.id)
+        return rows.where(id_prefix_filter(values[0])).order_by(Run.id)
     index = [*(field for field, _ in arm.prefix), query.at, Run.id]
     since, until = query.ended or query.asked
     bounds = [*low_bound(index, values, since, floor), *high_bound(index, values, until, start)]
@@ -145,31 +150,35 @@ def index_range(
     return rows.order_by(*(field.desc() for field in index))
 
 
-def low_bound(index: list[Field], values: list[str], since: datetime | None, floor: Place | None) -> list[Expression]:
+def low_bound(
+    index: list[Field], values: list[str], since: datetime | None, floor: PagePosition | None
+) -> list[Expression]:
     """From the floor on, which is never before the window begins; else from its beginning on."""
     edge = tuple(floor) if floor else (since,) if since else ()
     if not values and not edge:
         return []
-    columns, row = as_row(index, [*values, *edge])
+    columns, row = row_value(index, [*values, *edge])
     return [columns >= row]
 
 
-def high_bound(index: list[Field], values: list[str], until: datetime | None, start: Place | None) -> list[Expression]:
+def high_bound(
+    index: list[Field], values: list[str], until: datetime | None, start: PagePosition | None
+) -> list[Expression]:
     """Before the start of the page, or before the window ends where that comes first."""
     ends_first = until is not None and (start is None or until < start.at)
     edge = (until,) if ends_first else tuple(start) if start else ()
     if not values and not edge:
         return []
-    columns, row = as_row(index, [*values, *edge])
+    columns, row = row_value(index, [*values, *edge])
     return [columns < row if edge else columns <= row]
 
 
-def begins(prefix: str) -> Expression:
+def id_prefix_filter(prefix: str) -> Expression:
     """The condition for "the id begins so". The range is for the index; in some languages it holds more than that."""
     return (Run.id >= prefix) & (Run.id <= prefix + "z" * 40) & (fn.SUBSTR(Run.id, 1, len(prefix)) == prefix)
 
 
-def as_row(fields: list[Field], values: list[object]) -> tuple[ColumnBase, ColumnBase]:
+def row_value(fields: list[Field], values: list[object]) -> tuple[ColumnBase, ColumnBase]:
     """The first of the fields, and their values, each as one."""
     if len(values) == 1:
         return fields[0], fields[0].to_value(values[0])
@@ -180,47 +189,49 @@ def as_row(fields: list[Field], values: list[object]) -> tuple[ColumnBase, Colum
 # --- how many ------------------------------------------------------------------------------------------------
 
 
-def count_by_state(query: Lookup) -> dict[str, int] | None:
-    """How many in each state, whichever states are asked for; `COUNTED_TO` + 1 stands for more than that.
+def count_by_state(query: RunQuery) -> dict[str, int] | None:
+    """How many in each state, whichever states are asked for; `COUNT_LIMIT` + 1 stands for more than that.
 
     None where no index can tell. One statement.
     """
-    plans = {str(state): plan(replace(query, states=frozenset({state}))) for state in State}
+    plans = {str(state): plan_query(replace(query, states=frozenset({state}))) for state in State}
     if not all(is_index_only(planned) for planned in plans.values()):
         return None
-    arms = [counted(query, state, arm, planned.looks) for state, planned in plans.items() for arm in planned.arms]
+    arms = [count_query(query, state, arm, planned.looks) for state, planned in plans.items() for arm in planned.arms]
     counts = dict.fromkeys(plans, 0)
     for state, entries, count in database.execute(reduce(add, arms)) if arms else ():
-        if entries > COUNTED_TO and count < entries:
+        if entries > COUNT_LIMIT and count < entries:
             return None
-        counts[state] = min(counts[state] + count, COUNTED_TO + 1)
+        counts[state] = min(counts[state] + count, COUNT_LIMIT + 1)
     return counts
 
 
-def is_index_only(planned: Plan) -> bool:
+def is_index_only(planned: QueryPlan) -> bool:
     """Whether its looks need no row: the index of task and state has the queue too."""
     prefixes = [[field.name for field, _ in arm.prefix] for arm in planned.arms]
     fields = {field.name for look in planned.looks for field in look.fields}
     return not fields or (fields == {"queue"} and all(names == ["task", "state"] for names in prefixes))
 
 
-def counted(query: Lookup, state: str, arm: Arm, looks: list[Look]) -> Select:
+def count_query(query: RunQuery, state: str, arm: IndexScan, looks: list[RowFilter]) -> Select:
     """A row: the state, how many entries of the index were read, and how many of these count."""
     fields = [Run.queue] if looks else []
-    entries = index_range(query, arm, None, None, *fields).limit(COUNTED_TO + 1).alias("entries")
+    entries = index_range(query, arm, None, None, *fields).limit(COUNT_LIMIT + 1).alias("entries")
     if not looks:
         return Select([entries], [Value(state), fn.COUNT(SQL("*")), fn.COUNT(SQL("*"))])
     condition = reduce(and_, [look.condition(entries.c) for look in looks])
     return Select([entries], [Value(state), fn.COUNT(SQL("*")), fn.COUNT(Case(None, [(condition, 1)]))])
 
 
-def everything(query: Lookup) -> "ModelSelect[Run]":
+def all_matching(query: RunQuery) -> "ModelSelect[Run]":
     """All of them, in no order, however many rows must be looked at: id, state and when they were asked for."""
-    conditions = [look.condition(Run) for look in [*sets(query, *FIELDS), *windows(query, "ended"), *query.looks]]
+    conditions = [
+        look.condition(Run) for look in [*set_filters(query, *FIELDS), *time_filters(query, "ended"), *query.looks]
+    ]
     # Beside an end it tells little, and SQLite would read its index for it.
     columns = SimpleNamespace(enqueued_at=fn.COALESCE(Run.enqueued_at, None)) if query.ended else Run
-    conditions += [look.condition(columns) for look in windows(query, "asked")]
+    conditions += [look.condition(columns) for look in time_filters(query, "asked")]
     if query.id_prefix:
-        conditions.append(begins(query.id_prefix))
+        conditions.append(id_prefix_filter(query.id_prefix))
     runs = Run.select(Run.id, Run.state, Run.enqueued_at)
     return runs.where(*conditions) if conditions else runs

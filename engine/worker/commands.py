@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from ctypes import c_double
 
 from engine.broker.deliveries import HeldMessage
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.queues import remote_control
 from engine.queues.queue import Queue
-from engine.queues.remote_control import Order, Stack, What
+from engine.queues.remote_control import Command, CommandRequest, Stack
 from engine.worker.heartbeat import HeartbeatSender
 from engine.worker.limits import held_runs
 from engine.worker.worker_slot import WorkerSlot
@@ -19,11 +19,11 @@ logger = logging.getLogger("huey.consumer")
 
 #: The commands in the words of the log.
 COMMAND_TEXT = {
-    What.DUMP: "tell where its workers are",
-    What.QUIET: "take nothing new",
-    What.WAKE: "take runs again",
-    What.STOP: "stop",
-    What.RESTART: "restart",
+    Command.DUMP: "tell where its workers are",
+    Command.QUIET: "take nothing new",
+    Command.WAKE: "take runs again",
+    Command.STOP: "stop",
+    Command.RESTART: "restart",
 }
 
 
@@ -55,20 +55,20 @@ class CommandExecutor:
             for order in remote_control.take_commands(self.queue, self.consumer):
                 logger.warning("%s wants this consumer to %s", order.by, COMMAND_TEXT[order.what])
                 self.execute_command(order)
-        except BrokerAway as error:
+        except BrokerUnavailable as error:
             logger.debug("No orders could be had: %s", error)
 
-    def execute_command(self, order: Order) -> None:
+    def execute_command(self, order: CommandRequest) -> None:
         match order.what:
-            case What.DUMP:
+            case Command.DUMP:
                 self.request_stacks()
-            case What.QUIET:
+            case Command.QUIET:
                 self.quiet_at.value = time.time()
-            case What.WAKE:
+            case Command.WAKE:
                 self.quiet_at.value = 0.0
-            case What.STOP:
+            case Command.STOP:
                 self.stop()
-            case What.RESTART:
+            case Command.RESTART:
                 self.restart()
         self.heartbeat.beat()
 

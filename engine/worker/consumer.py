@@ -25,13 +25,13 @@ from peewee import PeeweeException
 
 from config import settings
 from engine.back_off import BackOff
-from engine.database import release
-from engine.exceptions import BrokerAway
+from engine.database import release_connection
+from engine.exceptions import BrokerUnavailable
 from engine.history import writer
 from engine.log_format import adopt_huey_logging
 from engine.models import now
 from engine.queues.queue import BEAT_SECONDS, Queue
-from engine.version import code_version, host
+from engine.version import code_version, host_name
 from engine.worker.commands import CommandExecutor
 from engine.worker.heartbeat import HeartbeatSender
 from engine.worker.limits import CHECK_SECONDS, LimitEnforcer, held_runs
@@ -75,7 +75,7 @@ class Consumer(stock.Consumer):
             raise SystemExit(2)
         check_limits(huey, worker_type)
 
-        self.id = f"{host()}:{os.getpid()}:{token_hex(3)}"
+        self.id = f"{host_name()}:{os.getpid()}:{token_hex(3)}"
         self.next_check = 0.0
         self.back_offs: dict[str, BackOff] = {}  # by duty
         shared = multiprocessing.get_context("fork")
@@ -98,7 +98,7 @@ class Consumer(stock.Consumer):
 
     def create_parts(self) -> None:
         facts = {
-            "host": host(),
+            "host": host_name(),
             "pid": os.getpid(),
             "code_version": code_version(),
             "worker_type": self.worker_type,
@@ -211,7 +211,7 @@ class Consumer(stock.Consumer):
         reason = f"{slot.name} died ({how})"
         try:
             count = self.huey.storage.deliveries.release(self.id, slot.name, reason, settings.max_deliveries)
-        except BrokerAway as error:
+        except BrokerUnavailable as error:
             logger.warning("%s; what it held waits for the broker: %s", reason, error)
             return False
         if code or count:  # else it has ended by itself, after its task
@@ -261,13 +261,13 @@ class Consumer(stock.Consumer):
             if count:
                 logger.warning("%d running task(s) handed back to the queue", count)
             self.heartbeat.send(stopped_at=now().timestamp())
-            writer.write_down(self.huey)
-            writer.write_consumers(self.huey)
+            writer.flush_events(self.huey)
+            writer.sync_consumers(self.huey)
         except Exception as error:
-            away = isinstance(error, PeeweeException | BrokerAway)
+            away = isinstance(error, PeeweeException | BrokerUnavailable)
             logger.warning("The last events could not be written: %s", error, exc_info=not away)
         finally:
-            release()
+            release_connection()
 
 
 def check_limits(queue: Queue, worker_type: str) -> None:

@@ -5,16 +5,16 @@ import time
 from peewee import PeeweeException
 
 from config import settings
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.models import now
 from engine.monitor import alerts
 from engine.queues.queue import Queue
-from engine.version import host
+from engine.version import host_name
 
 
 def consumer_is_alive(queue: Queue) -> bool:
     return any(
-        heartbeat.info.get("host") == host()
+        heartbeat.info.get("host") == host_name()
         and not heartbeat.info.get("stopped_at")
         and time.time() - heartbeat.at < settings.lease_seconds
         for heartbeat in queue.storage.heartbeats.all()
@@ -22,16 +22,16 @@ def consumer_is_alive(queue: Queue) -> bool:
 
 
 def watcher_is_alive() -> bool:
-    return any(watcher.host == host() for watcher in alerts.watching(now()))
+    return any(watcher.host == host_name() for watcher in alerts.is_watched(now()))
 
 
 def check(what: str) -> str | None:
     """Why it is not alive, in a line; None when it is. `what`: the name of a queue, or `watch`."""
     try:
         if what == "watch":
-            return None if watcher_is_alive() else f"dewey: nobody watches on {host()}"
-        return None if consumer_is_alive(Queue(what)) else f"dewey: no live consumer of {what} on {host()}"
-    except BrokerAway as error:
+            return None if watcher_is_alive() else f"dewey: nobody watches on {host_name()}"
+        return None if consumer_is_alive(Queue(what)) else f"dewey: no live consumer of {what} on {host_name()}"
+    except BrokerUnavailable as error:
         return f"dewey: the broker is away: {error}"
     except PeeweeException as error:
         return f"dewey: the database is away: {str(error).partition(chr(10))[0]}"

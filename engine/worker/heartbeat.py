@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ctypes import c_double
 
 from engine.back_off import BackOff
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.queues.queue import BEAT_SECONDS, Queue
 from engine.worker.resource_usage import Usage
 from engine.worker.worker_slot import WorkerSlot
@@ -54,7 +54,7 @@ class HeartbeatSender:
         try:
             self.queue.storage.heartbeats.record(self.consumer, info)
             self.back_off.succeeded()
-        except BrokerAway as error:
+        except BrokerUnavailable as error:
             self.back_off.failed(error)
 
     @property

@@ -12,7 +12,7 @@ from huey import CancelExecution
 
 from config import settings
 from engine.broker.deliveries import HeldMessage
-from engine.exceptions import BrokerAway, HardTimeLimit
+from engine.exceptions import BrokerUnavailable, HardTimeLimitExceeded
 from engine.queues.queue import Queue
 from engine.queues.settler import SETTLE_SECONDS
 from engine.worker.processes import BoundProcesses
@@ -58,7 +58,7 @@ class LimitEnforcer:
             held = held_runs(self.queue, self.consumer)
             cancelled: dict[str, str] = self.queue.storage.deliveries.cancelled() if held else {}
             self.release_unattended([run for run in held if not self.is_executed(run)])
-        except BrokerAway:
+        except BrokerUnavailable:
             return
         self.interrupted_at = {run_id: at for run_id, at in self.interrupted_at.items() if run_id in cancelled}
         for run in held:
@@ -92,7 +92,9 @@ class LimitEnforcer:
         elif cancelled_by and time.monotonic() - self.interrupted_at[run.run_id] > PATIENCE_SECONDS:
             self.kill_worker(run, CancelExecution(f"cancelled by {cancelled_by}; the worker was killed", retry=False))
         elif limit and time.time() - run.held_at > limit:
-            self.kill_worker(run, HardTimeLimit(f"the time limit of {limit:g} s has passed; the worker was killed"))
+            self.kill_worker(
+                run, HardTimeLimitExceeded(f"the time limit of {limit:g} s has passed; the worker was killed")
+            )
 
     def kill_worker(self, run: HeldMessage, error: Exception) -> None:
         """Kill the worker of a run. Its successor settles the run, as an attempt that ended with this error."""

@@ -19,7 +19,7 @@ import psutil
 from huey import consumer as stock
 
 from engine.broker.inotify import LIBC
-from engine.database import database, leave_connections
+from engine.database import abandon_connections, database
 from engine.queues import log_capture
 from engine.queues.task import WorkerInterrupted
 from engine.worker.soft_limit import SoftLimit
@@ -140,7 +140,7 @@ def init_forked() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.unregister(STACK_SIGNAL)
     log_capture.stop()
-    leave_connections()
+    abandon_connections()
 
 
 def wait_for_end(processes: Iterable[ForkProcess], is_alive: Callable[[ForkProcess], bool], seconds: float) -> bool:

@@ -17,9 +17,9 @@ from engine.broker.effects import Effects, event_json
 from engine.broker.messages import Requester
 from engine.history.recorder import Recorder
 from engine.queues import ticks
-from engine.queues.enqueue import asked_by
+from engine.queues.enqueue import requested_by
 from engine.queues.queue import Queue
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 from engine.worker.worker import run_step
 
 logger = logging.getLogger("huey.consumer")
@@ -81,7 +81,7 @@ class Scheduler(stock.Scheduler):
         for consumer in self.huey.storage.deliveries.reap(settings.lease_seconds, settings.max_deliveries):
             logger.warning("Consumer %s is lost; what it held is back in the queue", consumer)
 
-    def tick(self, task_class: type[RunTask], at: datetime) -> None:
+    def tick(self, task_class: type[QueueTask], at: datetime) -> None:
         """Enqueue a periodic task for the newest matching minute since its last recorded tick, if there is one.
 
         All schedulers try; the broker lets each minute in once. A minute that is past was missed: it is made up for
@@ -94,17 +94,17 @@ class Scheduler(stock.Scheduler):
         first = minute if last is None else max(last + 1, minute - MAX_CATCH_UP_MINUTES, self.checked.get(name, -1) + 1)
         due = [due for due in range(first, minute + 1) if task_class.schedule(datetime.fromtimestamp(due * 60, UTC))]
         if due:
-            info = self.huey.pauses().get(ticks.target(name))
+            info = self.huey.pauses().get(ticks.pause_key(name))
             self.record_ticks(task_class, ticks.classify_ticks(due, minute, task_class.catch_up, info), at)
         elif last is None:
             self.huey.storage.ticks.record(name, minute, Effects())
         self.checked[name] = minute
 
-    def record_ticks(self, task_class: type[RunTask], outcomes: list[ticks.TickOutcome], at: datetime) -> None:
+    def record_ticks(self, task_class: type[QueueTask], outcomes: list[ticks.TickOutcome], at: datetime) -> None:
         """Record what becomes of these ticks, with the run that the last of them starts, if it starts one."""
         name, newest, effects, task = task_class.__name__, outcomes[-1], Effects(), None
         if newest.state in (ticks.ENQUEUED, ticks.LATE):
-            with asked_by(Requester("schedule", getattr(task_class.schedule, "expression", ""))):
+            with requested_by(Requester("schedule", getattr(task_class.schedule, "expression", ""))):
                 task = task_class()
                 effects = self.huey.posted(task)
         facts = {"task": name, "ticks": [list(outcome) for outcome in outcomes], "run": task and task.id}

@@ -7,7 +7,7 @@ from types import FrameType
 
 from huey.exceptions import TaskTimeout
 
-from engine.exceptions import SoftTimeLimit
+from engine.exceptions import SoftTimeLimitExceeded
 
 
 class SoftLimit:
@@ -28,7 +28,7 @@ class SoftLimit:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
         self.deadline.value = 0.0
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if kind is SoftTimeLimit:
+        if kind is SoftTimeLimitExceeded:
             raise TaskTimeout(f"the soft time limit of {self.seconds:g} s has passed") from error
 
     def on_alarm(self, signum: int, frame: FrameType | None) -> None:
@@ -44,4 +44,4 @@ def raise_if_passed(deadline: c_double) -> None:
     """Raise SoftTimeLimit, once, when the limit has passed."""
     if is_passed(deadline):
         deadline.value = 0.0
-        raise SoftTimeLimit
+        raise SoftTimeLimitExceeded

@@ -14,7 +14,7 @@ from huey import consumer as stock
 
 from config import settings
 from engine.broker.deliveries import Delivery, HeldMessage
-from engine.exceptions import BrokerAway, RunCancelled
+from engine.exceptions import BrokerUnavailable, RunCancelled
 from engine.queues.queue import Queue
 from engine.worker.soft_limit import raise_if_passed
 from engine.worker.worker_slot import WorkerSlot
@@ -58,7 +58,7 @@ class Worker(stock.Worker):
                 task.execute, task.began = partial(raise_error, error), held.held_at
                 queue.execute(task)
                 queue.settle_previous()
-        except BrokerAway as reason:
+        except BrokerUnavailable as reason:
             logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, reason)
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
@@ -73,7 +73,7 @@ class Worker(stock.Worker):
     def shutdown(self) -> None:
         try:
             self.huey.settle_previous()
-        except BrokerAway as error:
+        except BrokerUnavailable as error:
             logger.warning("%s could not settle its last run, which will be delivered again: %s", self.name, error)
         try:
             super().shutdown()
@@ -99,7 +99,7 @@ class Worker(stock.Worker):
             if task is None:
                 return False
             self.huey.execute(task, now)
-        except BrokerAway as error:
+        except BrokerUnavailable as error:
             self.back_off(error)
             return False
         except Exception:
@@ -109,7 +109,7 @@ class Worker(stock.Worker):
         self.recycle_if_due()
         return True
 
-    def back_off(self, error: BrokerAway) -> None:
+    def back_off(self, error: BrokerUnavailable) -> None:
         """Wait before the next try. An outage is logged once."""
         if self.delay == self.default_delay:
             logger.warning("%s waits for the broker: %s", self.name, error)
@@ -140,7 +140,7 @@ def run_step(step: Callable[[], None]) -> Exception | None:
     try:
         step()
         return None
-    except BrokerAway:
+    except BrokerUnavailable:
         raise
     except Exception as error:
         return error

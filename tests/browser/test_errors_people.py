@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from browser.chromium import NARROW, WIDE, Open, expect_text, with_and_without
 from browser.layout_checks import FAINT_TEXTS
 from engine.models import Attempt, ErrorGroup, Run, RunCount
-from models import AuditEntry, Operator, SignIn, Token
+from models import AuditEntry, BrowserSession, Operator, Token
 
 STATS = "/api/v1/admin/reading-sessions/cleanup-stats"
 numbers = count(1)
@@ -64,7 +64,7 @@ def database(console: FailingInstallation) -> Iterator[None]:
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         for model in (ErrorGroup, Attempt, Run, RunCount, Token):
             model.delete().execute()
-        SignIn.delete().where(SignIn.operator == Operator.get(email=PEOPLE["operator"])).execute()
+        BrowserSession.delete().where(BrowserSession.operator == Operator.get(email=PEOPLE["operator"])).execute()
         Operator.update(disabled_at=None).execute()
         yield
 

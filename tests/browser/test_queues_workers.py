@@ -12,7 +12,7 @@ import psutil
 import pytest
 import slow_tasks
 from browsers import PASSWORD, PEOPLE
-from consumers import ROOT, Consumer, consumer
+from consumers import ROOT, ConsumerProcess, consumer
 from databases import bind_database
 from installation import Installation
 from playwright.sync_api import Locator, Page, expect
@@ -25,9 +25,9 @@ from browser.layout_checks import FAINT_TEXTS
 from engine.broker.effects import Effects
 from engine.broker.messages import Requester, SignedJSON
 from engine.broker.sqlite.storage import SqliteStorage
-from engine.control.queues import pause
-from engine.models import Run, WorkerProcess
-from engine.queues.enqueue import asked_by
+from engine.control.queues import pause_queue
+from engine.models import Consumer, Run
+from engine.queues.enqueue import requested_by
 
 KEY = "k" * 40
 
@@ -37,7 +37,9 @@ class SlowInstallation(Installation):
 
     program = "slow_tasks:create_app()"
 
-    def serving(self, queue: str, log: str, workers: int = 1, **environment: str) -> AbstractContextManager[Consumer]:
+    def serving(
+        self, queue: str, log: str, workers: int = 1, **environment: str
+    ) -> AbstractContextManager[ConsumerProcess]:
         options, settings = ("-k", "process", "-w", str(workers), "-n"), {**self.environment, **environment}
         return consumer(f"slow_tasks.{queue}", *options, environment=settings, log=self.folder / f"{log}.log")
 
@@ -68,7 +70,7 @@ def installation(console: SlowInstallation, monkeypatch: pytest.MonkeyPatch) -> 
         for table in ("message", "pause", "consumer"):
             stored[name].tell(f"DELETE FROM {table}")
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
-        WorkerProcess.delete().execute()
+        Consumer.delete().execute()
         yield console
     for storage in stored.values():
         storage.close()
@@ -236,7 +238,7 @@ def test_killed_consumer_is_late_then_lost_and_its_run_is_redelivered(
         installation.serving("normal", "survivor", MAX_DELIVERIES="3") as survivor,
         installation.serving("normal", "victim", MAX_DELIVERIES="3") as victim,
     ):
-        row = wait_until(lambda: WorkerProcess.get_or_none(pid=victim.pid))
+        row = wait_until(lambda: Consumer.get_or_none(pid=victim.pid))
         runs = [slow_tasks.snooze(str(bell)).id for _ in range(2)]
         run_id = wait_until(lambda: held_run_id(row.id))
         assert run_id in runs and survivor.process.poll() is None
@@ -291,15 +293,15 @@ def test_dead_run_is_requeued_and_succeeds(
 def test_queue_and_worker_pages_fit_the_window_with_enough_contrast(
     open_page: Open, installation: SlowInstallation, size: dict[str, int], theme: str
 ) -> None:
-    with asked_by(Requester("operator", "a.person.with.quite.a.long.name@library.example.org")):
+    with requested_by(Requester("operator", "a.person.with.quite.a.long.name@library.example.org")):
         for number in range(12):
             slow_tasks.grind(number, page=number)
-    pause(tasks.light, by=Requester("operator", "ann@example.org"), reason="a long reason " * 12)
+    pause_queue(tasks.light, by=Requester("operator", "ann@example.org"), reason="a long reason " * 12)
     create_dead_letter("0" * 36, b"\x80\x04 garbage \xff" * 40)
     create_dead_letter(
         "1" * 36, tasks.light.serialize_task(slow_tasks.nap.s(1)).replace(b"slow_tasks.nap", b"slow_tasks.gone")
     )
-    lost = WorkerProcess.create(
+    lost = Consumer.create(
         id="a-host-with-a-long-name.example.org:1:x", host="a-host-with-a-long-name.example.org", pid=4711,
         queue="light",
         code_version="2.4.1-4fc424b", worker_type="process", worker_count=2, periodic=True,

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from browser.chromium import NARROW, WIDE, Open, expect_visible, with_and_without
 from browser.layout_checks import FAINT_TEXTS
-from engine.models import Bulk, Run, now
+from engine.models import BulkAction, Run, now
 from engine.search import run_search
 from models import SavedView
 
@@ -123,7 +123,7 @@ def test_all_runs_matching_a_filter_are_retried(open_page: Open, java_script: bo
     page.wait_for_url(re.compile("/bulk/"))
     expect_visible(page, page.get_by_text("35 of 35"), java_script)
     expect(page.locator("#progress progress")).to_have_attribute("value", "35")
-    assert Bulk.select().order_by(Bulk.id.desc()).get().total == len(expected)
+    assert BulkAction.select().order_by(BulkAction.id.desc()).get().total == len(expected)
     page.get_by_role("link", name="Refused").click()
     expect(page.get_by_text("None.")).to_be_visible()
 
@@ -147,7 +147,7 @@ def test_search_without_matches_continues_by_itself(open_page: Open) -> None:
     row = {"task": TASK, "queue": "light", "state": "succeeded", "retries": 0, "attempts": 1, "deliveries": 1}
     many = [
         {"id": f"filler-{number}", "enqueued_at": at - timedelta(seconds=number), **row}
-        for number in range(run_search.LOOKED_AT + 10)
+        for number in range(run_search.SCAN_LIMIT + 10)
     ]
     for start in range(0, len(many), 1000):
         Run.insert_many(many[start : start + 1000]).execute()

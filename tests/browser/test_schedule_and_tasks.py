@@ -56,7 +56,7 @@ def create_missed_ticks(file: Path) -> None:
     for task in ("beat", "beat_again"):
         storage.ticks.record(task, int(time.time()) // 60 - 5, Effects())
     info = {"by": "ann@example.org", "kind": "operator", "at": now().isoformat(), "reason": "too loud", "until": None}
-    storage.pauses.put(ticks.target("beat_held"), info)
+    storage.pauses.put(ticks.pause_key("beat_held"), info)
     storage.close()
 
 

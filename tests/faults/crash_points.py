@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from engine.broker.deliveries import FinishedRun, TurnResult
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 
 
 class Point(NamedTuple):
@@ -66,5 +66,5 @@ def crash(point: Point, marker: str) -> None:
     except FileExistsError:
         return
     if not point.deadly:
-        raise BrokerAway("the answer was lost")
+        raise BrokerUnavailable("the answer was lost")
     os.kill(os.getpid(), 9)

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from consumers import Consumer
+from consumers import ConsumerProcess
 from systems import Hit, System
 from waiting import wait_until
 
 
 @contextmanager
 def frozen_at_work(
-    system: System, consumer: Consumer, chosen: Callable[[psutil.Process], bool] = lambda process: True
+    system: System, consumer: ConsumerProcess, chosen: Callable[[psutil.Process], bool] = lambda process: True
 ) -> Iterator[list[Hit]]:
     """The chosen processes of a consumer, of which one at least is at work, stand still for the length of a block.
 

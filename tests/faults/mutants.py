@@ -302,7 +302,7 @@ BoundProcesses.watch_parent = watch_parent
         "forked processes have connections of their own",
         "processes their_own_connections and postgresql",
         "engine/worker/processes.py",
-        "leave_connections = lambda: None",
+        "abandon_connections = lambda: None",
     ),
     Mutant(
         "forked processes take no notes",
@@ -464,7 +464,7 @@ Part.record = record
         "a caller's dictionary is told from an outcome",
         "odd_arguments on_every_path",
         "engine/outcomes.py",
-        "escaped = lambda value: value",
+        "escape_key = lambda value: value",
     ),
     Mutant(
         "an outcome in a record is told from a caller's dictionary",
@@ -520,7 +520,11 @@ Part.record = record
         "a message for a task that is not known is left to newer code",
         "unknown_tasks newer_code_runs_what",
         "engine/queues/claim.py",
-        "Claimer.put_off = lambda self, taken, task: self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, task)",
+        """
+def put_off(self, taken, task):
+    self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, task)
+Claimer.put_off = put_off
+""",
     ),
     Mutant(
         "newer code finds what was put off",
@@ -618,7 +622,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
         "engine/history/writer.py",
         """
 is_refusal = lambda error: True
-rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
+rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
 """,
     ),
     Mutant(
@@ -632,7 +636,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
         "rejected events are removed in time",
         "rejected_events kept_as_long",
         "engine/history/rejected.py",
-        "forget = lambda before: None",
+        "delete_older = lambda before: None",
     ),
     Mutant(
         "the recorder outlives an exception",
@@ -752,7 +756,7 @@ rejected.is_refusal = rejected.refused.__globals__["is_refusal"] = is_refusal
         "a run that the broker has lost is found",
         "lost_runs lost_with_the_broker or in_batches",
         "engine/history/lost_runs.py",
-        "LostRuns.look = lambda self: None",
+        "LostRunCheck.look = lambda self: None",
     ),
     Mutant(
         "a run that the broker has is not lost",
@@ -775,7 +779,7 @@ Part.report_lost = report_lost
         "history that lags makes the service unready",
         "history_lag five_minutes",
         "engine/monitor/status.py",
-        "late_history = lambda queues: []",
+        "behind_queues = lambda queues: []",
     ),
 ]
 

@@ -14,7 +14,7 @@ from huey import signals as S
 from huey.exceptions import RateLimitExceeded, TaskException, TaskLockedException, TaskTimeout
 from sample_tasks import append_line
 
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 from engine.worker.served_queue import ServedQueue
 
 odd = ServedQueue("odd")
@@ -124,7 +124,7 @@ def act(description: list[Any] | None) -> Any:
 
 
 @odd.task(context=True, failed_result=lambda task, error: act(task.args[0].get("failed result", ["json", "failed"])))
-def misbehave(what: dict[str, Any], task: RunTask | None = None) -> Any:
+def misbehave(what: dict[str, Any], task: QueueTask | None = None) -> Any:
     assert task is not None and task.envelope is not None
     append_line(LEDGER, task.id)
     for line in what.get("lines", ()):

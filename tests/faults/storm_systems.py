@@ -18,7 +18,7 @@ from engine.broker.effects import Effects
 from engine.broker.messages import SignedJSON
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.models import Attempt, RejectedEvent, Run, State
 
 KEY = "k" * 40
@@ -86,7 +86,7 @@ class Dewey(System):
                 + self.scheduled()
                 + len(self.queue.storage.deliveries.held())
             )
-        except BrokerAway:
+        except BrokerUnavailable:
             return 1
 
     # --- on record -------------------------------------------------------------------------------------------

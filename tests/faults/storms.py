@@ -8,7 +8,7 @@ import signal
 import time
 from random import Random
 
-from consumers import Consumer
+from consumers import ConsumerProcess
 from delivery_log import is_alive
 from freezing import frozen_at_work
 from redis.exceptions import RedisError
@@ -18,7 +18,7 @@ from storm_systems import LEASE_SECONDS, Dewey
 from systems import Hit, System
 from waiting import wait_until
 
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 
 
 def workers_killed(
@@ -44,7 +44,9 @@ def idle_or(system: System, condition: object) -> object:
     return "at rest" if system.is_at_rest() else condition
 
 
-def kill_busy_worker(system: System, consumer: Consumer, how: str, chance: Random, workers: int) -> Consumer:
+def kill_busy_worker(
+    system: System, consumer: ConsumerProcess, how: str, chance: Random, workers: int
+) -> ConsumerProcess:
     """Kill when somebody works. Gives the consumer that is up afterwards."""
     busy = wait_until(lambda: idle_or(system, system.delivery_log.busy()))
     if not isinstance(busy, dict):
@@ -77,7 +79,7 @@ def due_at_once(system: System, tasks: int, lead: float, within: float = 60) -> 
     return report(f"{tasks} due at once, scheduler killed", system, within)
 
 
-def enqueue_due_together(system: System, tasks: int, lead: float) -> Consumer:
+def enqueue_due_together(system: System, tasks: int, lead: float) -> ConsumerProcess:
     """Returns when the first have left the schedule. `lead`: the seconds that enqueuing may take."""
     due = time.time() + lead
     system.put_due(tasks, due)
@@ -147,7 +149,7 @@ def enqueue_if_accepted(system: System, seconds: float) -> None:
     task = system.tasks.work.s(str(system.delivery_log.path), seconds)
     try:
         system.queue.enqueue(task)
-    except (BrokerAway, RedisError):
+    except (BrokerUnavailable, RedisError):
         return
     system.accepted.append(task.id)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from consumers import ROOT, Consumer
+from consumers import ROOT, ConsumerProcess
 from delivery_log import DeliveryLog, is_alive
 from servers import RedisServer
 from storm_tasks import StormTasks
@@ -49,7 +49,7 @@ class System:
         self.struck = 0  # worker processes that were killed or frozen
         self.downs: list[float] = []  # when a consumer was killed (Unix seconds)
         self.waited: list[float] = []  # from the return of a broker to the first start
-        self.running: list[Consumer] = []
+        self.running: list[ConsumerProcess] = []
         self.family: set[psutil.Process] = set()
         self.started = 0
         self.busy_at = 0.0
@@ -110,18 +110,18 @@ class System:
         path = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
         return {"PYTHONPATH": path, "FAULTS_LEDGER": str(self.delivery_log.path), **self.settings}
 
-    def start(self, *options: str, workers: int = 2) -> Consumer:
+    def start(self, *options: str, workers: int = 2) -> ConsumerProcess:
         """One more consumer, up. Without `-n` it runs the periodic task too."""
         self.started += 1
         log = self.folder / f"consumer-{self.started}.log"
         words = ("-k", "process", "-w", str(workers), *self.consumer_options, *options)
-        consumer = Consumer(self.address, *words, environment=self.environment(), log=log)
+        consumer = ConsumerProcess(self.address, *words, environment=self.environment(), log=log)
         self.running.append(consumer)
         consumer.logged("commands are available")
         wait_until(lambda: len(consumer.children()) == workers + self.attendants)
         return consumer
 
-    def children(self, consumer: Consumer) -> list[psutil.Process]:
+    def children(self, consumer: ConsumerProcess) -> list[psutil.Process]:
         """Oldest first: the scheduler, then the workers, unless one was replaced."""
         return sorted(consumer.children(), key=lambda process: (process.create_time(), process.pid))
 
@@ -131,7 +131,7 @@ class System:
             if consumer.process.poll() is None:
                 self.family |= {psutil.Process(consumer.pid), *consumer.children()}
 
-    def kill(self, consumer: Consumer, whole: bool = True) -> None:
+    def kill(self, consumer: ConsumerProcess, whole: bool = True) -> None:
         """`kill -9` a consumer, the whole tree or the parent alone."""
         self.remember()
         self.downs.append(time.time())
@@ -142,7 +142,7 @@ class System:
         consumer.process.wait()
         self.running.remove(consumer)
 
-    def stop(self, consumer: Consumer) -> int:
+    def stop(self, consumer: ConsumerProcess) -> int:
         """SIGTERM; gives the exit code."""
         self.remember()
         code = consumer.stop()

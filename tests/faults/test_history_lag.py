@@ -44,15 +44,15 @@ def add_events(*ages: float) -> None:
 
 
 def light_lag() -> Lag:
-    return lag.lags(tasks.queues)["light"]
+    return lag.load_lags(tasks.queues)["light"]
 
 
 def test_lag_is_the_age_of_the_oldest_unread_event() -> None:
-    assert lag.lags(tasks.queues) == dict.fromkeys(QUEUES, Lag(0, 0.0))
+    assert lag.load_lags(tasks.queues) == dict.fromkeys(QUEUES, Lag(0, 0.0))
     add_events(100, 50, 1)
     assert light_lag().events == 3
     assert 99 < light_lag().seconds < 110
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     assert light_lag() == Lag(0, 0.0)
 
 
@@ -72,7 +72,7 @@ def test_malformed_event_at_the_head_does_not_hide_the_lag() -> None:
 def test_written_but_untrimmed_events_are_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     add_events(100)
     monkeypatch.setattr(tasks.light.storage.events, "trim", lambda upto: None)
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     assert light_lag() == Lag(0, 0.0)
 
 
@@ -92,17 +92,17 @@ def history_reasons(app: Flask) -> list[str]:
 def test_service_is_unready_beyond_five_minutes_of_lag(app: Flask) -> None:
     add_events(290)
     assert history_reasons(app) == []
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     add_events(301, 1)
     [reason] = history_reasons(app)
     assert reason.startswith("the history of light lags behind by 30") and reason.endswith("s (2 events)")
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     assert history_reasons(app) == []
 
 
 def test_pages_metrics_and_status_show_lag_and_rejected_events(app: Flask, flask: RunFlask) -> None:
     tasks.light.storage.messages.write(Effects().event("garbage"))
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     add_events(400, 1, 1)
     page = sign_in_browser(app, "viewer").get("/workers").text
     row = page.partition('id="history-light"')[2].partition("</tr>")[0]
@@ -127,7 +127,7 @@ def test_pages_metrics_and_status_show_lag_and_rejected_events(app: Flask, flask
 def test_rejected_events_are_listed_newest_first_by_command_and_api(app: Flask, flask: RunFlask) -> None:
     for line in ("first", '{"kind": "due", "id": 5}'):
         tasks.light.storage.messages.write(Effects().event(line))
-    writer.write_down(tasks.light)
+    writer.flush_events(tasks.light)
     listed = json.loads(flask("history", "rejected", "--json"))
     assert [(event["kind"], event["line"]) for event in listed["rejected"]] == [
         ("due", '{"kind": "due", "id": 5}'), (None, "first"),

@@ -7,14 +7,14 @@ from servers import RedisServer
 from waiting import wait_until
 
 from engine.broker.redis.storage import RedisStorage
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.queues.queue import Queue
 
 MANY = 200_000
 
 
 def test_batch_is_stored_as_a_prefix_when_the_broker_is_killed(tmp_path: Path) -> None:
-    server, queue, failed = RedisServer(tmp_path), Queue("many"), list[BrokerAway]()
+    server, queue, failed = RedisServer(tmp_path), Queue("many"), list[BrokerUnavailable]()
     server.start()
     queue.storage = RedisStorage("many", server.url, 60)
     note = queue.task(name="note")(print)
@@ -22,7 +22,7 @@ def test_batch_is_stored_as_a_prefix_when_the_broker_is_killed(tmp_path: Path) -
     def enqueue() -> None:
         try:
             note.map(range(MANY))
-        except BrokerAway as away:
+        except BrokerUnavailable as away:
             failed.append(away)
 
     thread = Thread(target=enqueue)

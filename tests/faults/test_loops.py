@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from browsers import create_app_with_people
-from consumers import ROOT, Consumer, consumer
+from consumers import ROOT, ConsumerProcess, consumer
 from databases import bound_to_library
 from failing_steps import FAILING, STEPS
 from huey.consumer import ForkSafeFlag
@@ -26,17 +26,17 @@ from supervisor.supervisord import Supervisor as Supervisord
 from waiting import wait_until
 
 from admin.alerts import channels, watcher
-from admin.alerts.delivery import deliver
+from admin.alerts.delivery import deliver_due
 from admin.api import request_metrics
-from admin.api.request_metrics import Traffic
+from admin.api.request_metrics import RequestCounter
 from admin.cli import supervisor
 from engine.back_off import BackOff
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.models import Run, now
 from engine.monitor.alerts import FIRED, Notice
 from engine.queues import log_capture
 from engine.queues.log_capture import AttemptLog
-from engine.queues.task import RunTask
+from engine.queues.task import QueueTask
 from engine.worker.scheduler import Scheduler
 from models import HttpCount
 
@@ -58,7 +58,7 @@ def is_recorded(run_id: str) -> bool:
     return Run.select().where((Run.id == run_id) & (Run.state == "succeeded")).exists()
 
 
-def assert_consumer_works(running: Consumer) -> None:
+def assert_consumer_works(running: ConsumerProcess) -> None:
     result = echo(1)
     assert result.get(blocking=True, timeout=20) == 1
     wait_until(lambda: is_recorded(result.id))
@@ -135,7 +135,7 @@ def test_raising_schedule_does_not_delay_the_others(request: pytest.FixtureReque
             with pytest.raises(ZeroDivisionError):
                 clock.look(datetime.now(UTC))
         finally:
-            tasks: list[type[RunTask]] = [hopeless.task_class, sound.task_class]
+            tasks: list[type[QueueTask]] = [hopeless.task_class, sound.task_class]
             for task in tasks:
                 probe._registry.unregister(task)
         assert {"sound", "hopeless"} & probe.storage.ticks.last().keys() == {"sound"}
@@ -148,7 +148,7 @@ def test_first_failure_of_an_outage_is_logged_and_pauses_grow(caplog: pytest.Log
     caplog.set_level(logging.INFO)
     back_off = BackOff("The mill", 0.5, 3)
     assert not back_off.is_pausing
-    assert [back_off.failed(BrokerAway("no server")) for _ in range(5)] == [0.5, 1, 2, 3, 3]
+    assert [back_off.failed(BrokerUnavailable("no server")) for _ in range(5)] == [0.5, 1, 2, 3, 3]
     assert back_off.is_pausing
     with pytest.raises(OperationalError) as no_database:
         SqliteDatabase("/nowhere/library.db").connect()
@@ -186,8 +186,8 @@ def test_the_sender_of_log_lines_passes_over_a_log_that_it_cannot_put_together()
 def test_request_counter_keeps_counts_it_could_not_write(
     sqlite_database: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(request_metrics, "EVERY_SECONDS", 0.01)
-    counter, ended = Traffic(), threading.Event()
+    monkeypatch.setattr(request_metrics, "FLUSH_SECONDS", 0.01)
+    counter, ended = RequestCounter(), threading.Event()
     counter.note("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
     thread = threading.Thread(target=counter.keep_writing, args=[ended])
     thread.start()
@@ -216,9 +216,9 @@ def receiver(sqlite_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_watcher_continues_after_a_check_that_raised(
     receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rounds = watcher.Rounds(watcher.Watch(patience=lambda rule: now() - now()))
+    rounds = watcher.WatchLoop(watcher.AlertWatcher(patience=lambda rule: now() - now()))
     with monkeypatch.context() as patch:
-        patch.setattr(watcher, "judge", lambda as_of: 1 // 0)
+        patch.setattr(watcher, "evaluate_rules", lambda as_of: 1 // 0)
         for _ in range(3):
             rounds.attempt()
     assert caplog.text.count("The watch failed and tries again") == 1
@@ -230,8 +230,8 @@ def test_notice_that_cannot_be_rendered_does_not_delay_others(receiver: WebhookR
     at = now()
     for facts in ({"rule": ["odd"]}, valid_facts(at)):
         Notice.create(event=FIRED, channel="webhook", state="waiting", facts=facts, created_at=at, due_at=at)
-    deliver(at)
-    wait_until(lambda: deliver(now()) or receiver.posts)
+    deliver_due(at)
+    wait_until(lambda: deliver_due(now()) or receiver.posts)
     assert [post.json["rule"] for post in receiver.posts] == ["unserved"]
     odd = Notice.get_by_id(1)
     assert (odd.state, odd.tries) == ("waiting", 1)

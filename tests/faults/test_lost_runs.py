@@ -15,9 +15,9 @@ from engine.broker.messages import Requester
 from engine.broker.redis.storage import RedisStorage
 from engine.control import runs
 from engine.history import lost_runs, run_counts, writer
-from engine.history.lost_runs import LostRuns
+from engine.history.lost_runs import LostRunCheck
 from engine.models import ENDED, Attempt, Run, State, now
-from engine.monitor.diagnosis import why
+from engine.monitor.diagnosis import diagnose
 
 VERA = Requester("operator", "vera")
 
@@ -25,19 +25,19 @@ VERA = Requester("operator", "vera")
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
 def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs are asked about at once, however young they are."""
-    monkeypatch.setattr(lost_runs, "YOUNG", timedelta(0))
+    monkeypatch.setattr(lost_runs, "MINIMUM_AGE", timedelta(0))
     with use_probe_queue(storage_factory(request.param, request, tmp_path)):
         yield
 
 
 def record_history() -> None:
-    writer.write_down(probe)
-    writer.write_consumers(probe)
+    writer.flush_events(probe)
+    writer.sync_consumers(probe)
 
 
 def sweep() -> None:
     record_history()
-    LostRuns(probe).look()
+    LostRunCheck(probe).look()
     record_history()
 
 
@@ -68,15 +68,15 @@ def test_runs_lost_with_the_broker_are_failed_and_can_be_retried(
             State.FAILED, "lost: the broker no longer has this run, so its outcome is unknown",
         )  # fmt: skip
         assert run.ended_at
-        assert [cause.kind for cause in why({"probe": probe}, run)] == ["ended"]
+        assert [cause.kind for cause in diagnose({"probe": probe}, run)] == ["ended"]
     [attempt] = Attempt.select()
     assert (attempt.run_id, attempt.state) == (in_hand, State.FAILED)
-    assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 3
-    runs.retry({"probe": probe}, in_hand, VERA)
+    assert run_counts.load_totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 3
+    runs.retry_run({"probe": probe}, in_hand, VERA)
     process_all()
     sweep()
     assert (Run.get_by_id(in_hand).state, Run.get_by_id(in_hand).attempts) == (State.SUCCEEDED, 2)
-    assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 2
+    assert run_counts.load_totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 2
 
 
 def test_runs_in_the_broker_are_never_lost(each_database: str) -> None:
@@ -101,7 +101,7 @@ def test_ended_run_not_yet_in_the_database_is_not_lost(each_database: str) -> No
     run_id = echo(1).id
     record_history()
     process_all()
-    LostRuns(probe).look()
+    LostRunCheck(probe).look()
     record_history()
     assert (Run.get_by_id(run_id).state, Run.get_by_id(run_id).error) == (State.SUCCEEDED, None)
 
@@ -112,8 +112,8 @@ def test_run_reported_by_two_recorders_is_lost_once(each_database: str) -> None:
     empty_broker()
     assert [probe.storage.messages.report_lost([run_id]) for _ in range(2)] == [1, 1]
     record_history()
-    assert run_counts.totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 1
-    runs.retry({"probe": probe}, run_id, VERA)
+    assert run_counts.load_totals(now() - timedelta(minutes=2)).counts[State.FAILED] == 1
+    runs.retry_run({"probe": probe}, run_id, VERA)
     assert probe.storage.messages.report_lost([run_id]) == 0
     process_all()
     record_history()
@@ -121,12 +121,12 @@ def test_run_reported_by_two_recorders_is_lost_once(each_database: str) -> None:
 
 
 def test_missing_runs_are_checked_in_batches(each_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lost_runs, "AT_A_TIME", 3)
-    monkeypatch.setattr(lost_runs, "EVERY_SECONDS", 0)
+    monkeypatch.setattr(lost_runs, "BATCH_SIZE", 3)
+    monkeypatch.setattr(lost_runs, "CHECK_SECONDS", 0)
     echo.map([(number,) for number in range(10)])
     record_history()
     empty_broker()
-    lost, looks = LostRuns(probe), []
+    lost, looks = LostRunCheck(probe), []
     for _ in range(4):
         lost.look()
         record_history()
@@ -140,11 +140,11 @@ def test_young_runs_are_skipped_and_checks_wait_for_their_time(
     echo(1)
     record_history()
     empty_broker()
-    lost = LostRuns(probe)
-    monkeypatch.setattr(lost_runs, "YOUNG", timedelta(seconds=30))
+    lost = LostRunCheck(probe)
+    monkeypatch.setattr(lost_runs, "MINIMUM_AGE", timedelta(seconds=30))
     assert lost.next_runs(State.WAITING) == []
     lost.look()
-    monkeypatch.setattr(lost_runs, "YOUNG", timedelta(0))
+    monkeypatch.setattr(lost_runs, "MINIMUM_AGE", timedelta(0))
     assert lost.next_look > time.monotonic()
     lost.look()
     record_history()

@@ -30,10 +30,10 @@ from engine.broker.effects import Effects
 from engine.broker.redis.storage import RedisStorage
 from engine.control import queues, schedules
 from engine.history import writer
-from engine.models import Run, State, WorkerProcess, now
+from engine.models import Consumer, Run, State, now
 from engine.queues import remote_control, ticks
-from engine.queues.remote_control import What
-from engine.version import host
+from engine.queues.remote_control import Command
+from engine.version import host_name
 from engine.worker.healthcheck import consumer_is_alive
 
 MALFORMED = [b"", b"garbage", b"[]", b"5", b"null", b"caf\xe9", b"{}", b'{"host": 5, "by": 5, "at": "never"}']
@@ -63,8 +63,8 @@ def test_malformed_heartbeat_does_not_hide_other_consumers(
     probe.storage.heartbeats.record("sound", HEARTBEAT)
     put_heartbeat(probe, "malformed", value)
     for _ in range(3):
-        writer.write_consumers(probe)
-    assert [consumer.id for consumer in WorkerProcess.select()] == ["sound"]
+        writer.sync_consumers(probe)
+    assert [consumer.id for consumer in Consumer.select()] == ["sound"]
     assert [consumer.message for consumer in caplog.records].count(
         "The heartbeat of malformed in queue probe is malformed and left out"
     ) == 1
@@ -80,21 +80,21 @@ def test_malformed_heartbeat_does_not_hide_other_consumers(
 def test_heartbeat_with_a_value_of_wrong_type_is_skipped(sqlite_database: None, facts: dict[str, Any]) -> None:
     probe.storage.heartbeats.record("sound", HEARTBEAT)
     probe.storage.heartbeats.record("odd", HEARTBEAT | facts)
-    writer.write_consumers(probe)
-    assert [consumer.id for consumer in WorkerProcess.select()] == ["sound"]
+    writer.sync_consumers(probe)
+    assert [consumer.id for consumer in Consumer.select()] == ["sound"]
 
 
 def test_heartbeat_of_newer_code_stores_its_known_fields(sqlite_database: None) -> None:
     probe.storage.heartbeats.record("newer", HEARTBEAT | {"mood": "fine", "processed": 7})
-    writer.write_consumers(probe)
-    assert WorkerProcess.get_by_id("newer").processed == 7
+    writer.sync_consumers(probe)
+    assert Consumer.get_by_id("newer").processed == 7
 
 
 def test_health_check_ignores_a_malformed_heartbeat() -> None:
     for number, value in enumerate(MALFORMED):
         put_heartbeat(probe, f"malformed {number}", value)
     assert not consumer_is_alive(probe)
-    probe.storage.heartbeats.record("sound", HEARTBEAT | {"host": host()})
+    probe.storage.heartbeats.record("sound", HEARTBEAT | {"host": host_name()})
     assert consumer_is_alive(probe)
 
 
@@ -106,10 +106,10 @@ def test_malformed_pause_still_holds_until_resumed(value: bytes) -> None:
     info = probe.pauses()[""]
     assert (info["by"], info["reason"]) == ("?", "this pause is malformed")
     assert datetime.fromisoformat(info["at"]).tzinfo
-    assert ticks.paused(probe.pauses(), "echo", now())
+    assert ticks.find_pause(probe.pauses(), "echo", now())
     process_all()
     assert [message.run_id for message in probe.storage.deliveries.held()] == []
-    assert queues.resume(probe) and schedules.resume(probe, "echo")
+    assert queues.resume_queue(probe) and schedules.resume_schedule(probe, "echo")
     process_all()
     assert probe.storage.results.get(run_id)
 
@@ -131,11 +131,11 @@ def test_tick_is_accepted_after_a_malformed_last_tick(value: bytes) -> None:
     ],
 )  # fmt: skip
 def test_malformed_command_is_removed_and_not_executed(value: Any) -> None:
-    remote_control.give(probe, "c", What.QUIET, "vera")
-    probe.storage.results.put(remote_control.command_key("c", What.STOP), probe.serializer.serialize(value))
-    assert [order.what for order in remote_control.pending(probe, "c")] == [What.QUIET]
-    assert [order.what for order in remote_control.take_commands(probe, "c")] == [What.QUIET]
-    assert probe.storage.results.get_many([remote_control.command_key("c", what) for what in What]) == {}
+    remote_control.send_command(probe, "c", Command.QUIET, "vera")
+    probe.storage.results.put(remote_control.command_key("c", Command.STOP), probe.serializer.serialize(value))
+    assert [order.what for order in remote_control.pending_commands(probe, "c")] == [Command.QUIET]
+    assert [order.what for order in remote_control.take_commands(probe, "c")] == [Command.QUIET]
+    assert probe.storage.results.get_many([remote_control.command_key("c", what) for what in Command]) == {}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_malformed_command_is_removed_and_not_executed(value: Any) -> None:
 )  # fmt: skip
 def test_malformed_stack_dump_is_ignored(value: Any) -> None:
     probe.storage.results.put(remote_control.dump_key("c"), probe.serializer.serialize(value))
-    assert remote_control.last_dump(probe, "c") is None
+    assert remote_control.latest_dump(probe, "c") is None
 
 
 def hold_with_unreadable_holder(entry: bytes) -> str:
@@ -172,7 +172,7 @@ def test_run_with_an_unreadable_holder_is_requeued(sqlite_database: None, entry:
     assert probe.storage.deliveries.reap(60, 5) == []
     process_all()
     assert probe.storage.results.get(run_id)
-    writer.write_down(probe)
+    writer.flush_events(probe)
     assert [(run.id, run.state, run.deliveries) for run in Run.select()] == [(run_id, State.SUCCEEDED, 2)]
 
 
@@ -216,12 +216,12 @@ def test_pages_and_commands_show_sound_entries_beside_malformed_ones(
         put_heartbeat(light, f"malformed {number}", value)
         put_pause(light, ("", "close_abandoned_sessions", "schedule:close_abandoned_sessions")[number % 3], value)
         put_last_tick(light, "close_abandoned_sessions", value)
-    light.storage.results.put(remote_control.command_key("sound", What.STOP), light.serializer.serialize([1]))
+    light.storage.results.put(remote_control.command_key("sound", Command.STOP), light.serializer.serialize([1]))
     light.storage.results.put(remote_control.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
     if isinstance(light.storage, RedisStorage):
         light.storage.client.command("HSET", "held", "lost", b"garbage")
         light.storage.client.command("HSET", "locks", "odd", b"garbage")
-    writer.write_consumers(light)
+    writer.sync_consumers(light)
     browser = sign_in_browser(app, "admin")
     for address in (
         "/", "/workers", "/workers/sound", "/queues", "/queues/light", "/tasks", "/schedule", "/metrics",

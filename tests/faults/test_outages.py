@@ -14,9 +14,9 @@ from servers import RedisServer
 from engine.broker.effects import Effects
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
-from engine.database import database, release
-from engine.exceptions import BrokerAway
-from engine.outages import lacks_table, outage_of, reason_of
+from engine.database import database, release_connection
+from engine.exceptions import BrokerUnavailable
+from engine.outages import error_reason, find_outage, lacks_table
 
 
 def execute_and_catch(statement: str) -> PeeweeException:
@@ -39,20 +39,20 @@ def test_postgresql_outage_is_recognised_by_sqlstate(postgresql: str, state: str
     error = execute_and_catch(
         f"DO $$BEGIN RAISE EXCEPTION 'no space, sorry' USING ERRCODE = '{state}', DETAIL = 'd'; END$$"
     )
-    assert outage_of(error) == ("no space, sorry",)
-    assert reason_of(error) == "no space, sorry"
+    assert find_outage(error) == ("no space, sorry",)
+    assert error_reason(error) == "no space, sorry"
 
 
 @pytest.mark.parametrize("state", ["22P02", "23505", "25P02", "42601", "42P01", "54000", "P0001", "XX000"])
 def test_faulty_statement_is_no_outage_on_postgresql(postgresql: str, state: str) -> None:
     error = execute_and_catch(f"DO $$BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END$$")
-    assert outage_of(error) is None
+    assert find_outage(error) is None
     assert lacks_table(error) == (state == "42P01")
 
 
 def test_read_only_postgresql_is_an_outage_with_its_message(postgresql: str) -> None:
     database.execute_sql("SET default_transaction_read_only = on")
-    assert outage_of(execute_and_catch("CREATE TABLE t (id int)")) == (
+    assert find_outage(execute_and_catch("CREATE TABLE t (id int)")) == (
         "cannot execute CREATE TABLE in a read-only transaction",
     )
 
@@ -60,10 +60,10 @@ def test_read_only_postgresql_is_an_outage_with_its_message(postgresql: str) -> 
 def test_read_only_session_is_not_reused(postgresql: str) -> None:
     database.execute_sql("SELECT 1")
     first = database.connection()
-    release()
+    release_connection()
     database.execute_sql("SET default_transaction_read_only = on")
     assert database.connection() is first
-    release()
+    release_connection()
     database.execute_sql("CREATE TABLE t (id int)")
     assert database.connection() is not first
 
@@ -73,7 +73,7 @@ def test_lost_connection_has_no_server_message(postgresql: str) -> None:
     with bind_database(postgresql):
         database.execute_sql("SELECT pg_terminate_backend(%s)", [session])
     error = execute_and_catch("SELECT 1")
-    assert outage_of(error) in [(None,), ("terminating connection due to administrator command",)]
+    assert find_outage(error) in [(None,), ("terminating connection due to administrator command",)]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_refused_connection_hides_user_and_path(fresh_postgresql: str, name: str
     url = f"{server.rpartition('/')[0]}/{name}" + ("" if "?" in name else f"?{folder}")
     with bind_database(url.replace("postgres:@", "postgres:secret@")):
         error = execute_and_catch("SELECT 1")
-    assert outage_of(error) == (reason,)
+    assert find_outage(error) == (reason,)
 
 
 # --- SQLite --------------------------------------------------------------------------------------------------
@@ -104,35 +104,35 @@ def file(tmp_path: Path) -> Iterator[Path]:
 def test_locked_sqlite_is_an_outage(file: Path) -> None:
     with sqlite3.connect(file, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert outage_of(execute_and_catch("INSERT INTO t (id) VALUES (1)")) == ("database is locked",)
+        assert find_outage(execute_and_catch("INSERT INTO t (id) VALUES (1)")) == ("database is locked",)
 
 
 def test_full_sqlite_is_an_outage(file: Path) -> None:
     database.execute_sql("PRAGMA max_page_count = 2")
     too_long = f"INSERT INTO t VALUES (1, '{'x' * 9000}')"
-    assert outage_of(execute_and_catch(too_long)) == ("database or disk is full",)
+    assert find_outage(execute_and_catch(too_long)) == ("database or disk is full",)
     with database.atomic():
-        assert outage_of(execute_and_catch(too_long)) == ("database or disk is full",), "inside a transaction"
+        assert find_outage(execute_and_catch(too_long)) == ("database or disk is full",), "inside a transaction"
         database.execute_sql("BEGIN")
 
 
 def test_read_only_sqlite_is_an_outage(file: Path) -> None:
     database.execute_sql("PRAGMA query_only = 1")
-    assert outage_of(execute_and_catch("INSERT INTO t (id) VALUES (1)")) == ("attempt to write a readonly database",)
+    assert find_outage(execute_and_catch("INSERT INTO t (id) VALUES (1)")) == ("attempt to write a readonly database",)
 
 
 def test_missing_or_invalid_sqlite_file_is_an_outage(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database at all, but long enough to be looked at " * 20)
     with bind_database(f"sqlite:///{tmp_path}/text.db"):
-        assert outage_of(execute_and_catch("SELECT 1 FROM sqlite_schema")) == ("file is not a database",)
+        assert find_outage(execute_and_catch("SELECT 1 FROM sqlite_schema")) == ("file is not a database",)
     with bind_database(f"sqlite:///{tmp_path}/no/such/folder.db"):
-        assert outage_of(execute_and_catch("SELECT 1")) == (None,)
+        assert find_outage(execute_and_catch("SELECT 1")) == (None,)
 
 
 @pytest.mark.parametrize("statement", ["SELECT nothing", "INSERT INTO t VALUES ('x', 1)", "SELECT 1 FROM nowhere", "?"])
 def test_faulty_statement_is_no_outage_on_sqlite(file: Path, statement: str) -> None:
     error = execute_and_catch(statement)
-    assert outage_of(error) is None
+    assert find_outage(error) is None
     assert lacks_table(error) == ("nowhere" in statement)
 
 
@@ -158,7 +158,7 @@ def test_sqlite_broker_recovers_from_a_read_only_file(broker: SqliteStorage) -> 
     broker.results.put("key", b"old")
     broker.close()
     broker.connection.execute("PRAGMA query_only = 1")  # as a connection is that found the file read-only
-    with pytest.raises(BrokerAway) as caught:
+    with pytest.raises(BrokerUnavailable) as caught:
         broker.results.put("key", b"new")
     assert caught.value.reason == "attempt to write a readonly database"
     broker.results.put("key", b"new")
@@ -168,7 +168,7 @@ def test_sqlite_broker_recovers_from_a_read_only_file(broker: SqliteStorage) -> 
 def test_sqlite_broker_is_unavailable_when_full(broker: SqliteStorage) -> None:
     [(pages,)] = broker.database.query("PRAGMA page_count")
     broker.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
-    with pytest.raises(BrokerAway, match=r"queue\.db: database or disk is full") as caught:
+    with pytest.raises(BrokerUnavailable, match=r"queue\.db: database or disk is full") as caught:
         broker.results.put("key", b"x" * 100_000)
     assert caught.value.reason == "database or disk is full"
     assert not broker.connection.in_transaction

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from consumers import ROOT, Consumer, consumer
+from consumers import ROOT, ConsumerProcess, consumer
 from databases import bound_to_library
 from process_tasks import (
     clean_up_slowly,
@@ -68,7 +68,7 @@ def ledger(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serving(environment: dict[str, str], log: Path) -> Iterator[Consumer]:
+def serving(environment: dict[str, str], log: Path) -> Iterator[ConsumerProcess]:
     with consumer("process_tasks.probe", *ONE_WORKER, environment=environment, log=log) as running:
         yield running
 
@@ -132,7 +132,7 @@ def wait_for_run(run_id: str, state: str) -> Run:
 
 
 def test_hard_limit_kills_all_processes_of_the_task(
-    serving: Consumer, ledger: Path, started: set[psutil.Process]
+    serving: ConsumerProcess, ledger: Path, started: set[psutil.Process]
 ) -> None:
     run = start_and_hang(str(ledger))
     _, near, apart = wait_for_family(ledger)
@@ -143,12 +143,12 @@ def test_hard_limit_kills_all_processes_of_the_task(
 
 
 def test_cancel_that_kills_the_worker_kills_all_processes_of_the_task(
-    serving: Consumer, ledger: Path, started: set[psutil.Process]
+    serving: ConsumerProcess, ledger: Path, started: set[psutil.Process]
 ) -> None:
     run = start_and_ignore_signals(str(ledger))
     _, near, apart = wait_for_family(ledger)
     started |= near | apart
-    runs.cancel({"probe": probe}, run.id, Requester("cli", "vera"))
+    runs.cancel_run({"probe": probe}, run.id, Requester("cli", "vera"))
     assert "the worker was killed" in wait_for_run(run.id, "cancelled").error
     wait_until_dead(started)
 
@@ -169,7 +169,7 @@ def test_stop_after_the_grace_period_kills_all_processes_of_tasks(
 
 
 def test_stop_kills_processes_left_by_a_finished_task(
-    serving: Consumer, ledger: Path, started: set[psutil.Process]
+    serving: ConsumerProcess, ledger: Path, started: set[psutil.Process]
 ) -> None:
     run = start(str(ledger), 0)
     _, near, apart = wait_for_family(ledger)
@@ -180,7 +180,7 @@ def test_stop_kills_processes_left_by_a_finished_task(
 
 
 def test_dying_worker_takes_its_process_group_with_it(
-    serving: Consumer, ledger: Path, started: set[psutil.Process]
+    serving: ConsumerProcess, ledger: Path, started: set[psutil.Process]
 ) -> None:
     start(str(ledger))
     worker, near, apart = wait_for_family(ledger)
@@ -191,7 +191,7 @@ def test_dying_worker_takes_its_process_group_with_it(
 
 @pytest.mark.parametrize("whole", [False, True], ids=["the parent", "its process group"])
 def test_killed_consumer_takes_the_process_groups_of_its_workers_with_it(
-    serving: Consumer, ledger: Path, started: set[psutil.Process], whole: bool
+    serving: ConsumerProcess, ledger: Path, started: set[psutil.Process], whole: bool
 ) -> None:
     start(str(ledger))
     _, near, apart = wait_for_family(ledger)
@@ -213,7 +213,7 @@ def test_leftover_child_does_not_delay_the_replacement_of_its_worker(
 
 
 def test_ctrl_c_does_not_reach_the_processes_of_a_task(
-    serving: Consumer, ledger: Path, started: set[psutil.Process]
+    serving: ConsumerProcess, ledger: Path, started: set[psutil.Process]
 ) -> None:
     """The terminal sends SIGINT to the process group of the consumer."""
     run = start(str(ledger), 1.5)
@@ -278,7 +278,7 @@ def signal_mask(*numbers: int) -> int:
     return sum(1 << (number - 1) for number in numbers)
 
 
-def test_programs_started_by_a_task_have_default_signals(serving: Consumer, tmp_path: Path) -> None:
+def test_programs_started_by_a_task_have_default_signals(serving: ConsumerProcess, tmp_path: Path) -> None:
     masks = masks_of_programs(str(tmp_path / "status")).get(blocking=True, timeout=25)
     assert masks["subprocess"] == masks["preexec_fn"] == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
     python_ignores = signal_mask(signal.SIGPIPE, signal.SIGXFSZ)
@@ -287,13 +287,13 @@ def test_programs_started_by_a_task_have_default_signals(serving: Consumer, tmp_
     assert terminate_programs().get(blocking=True, timeout=40) == expected
 
 
-def test_processes_forked_by_a_task_have_default_signals(serving: Consumer) -> None:
+def test_processes_forked_by_a_task_have_default_signals(serving: ConsumerProcess) -> None:
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
     assert terminate_forked().get(blocking=True, timeout=60) == [-number for number in numbers] * 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_worker_ignores_the_signals_of_its_consumer(serving: Consumer, ledger: Path, number: int) -> None:
+def test_worker_ignores_the_signals_of_its_consumer(serving: ConsumerProcess, ledger: Path, number: int) -> None:
     run = work(str(ledger), 1)
     [[_, _, worker]] = wait_until(lambda: read_lines(ledger))
     os.kill(int(worker), number)
@@ -306,11 +306,11 @@ def test_worker_ignores_the_signals_of_its_consumer(serving: Consumer, ledger: P
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("how", ["process", "pool", "executor"])
-def test_task_may_use_multiprocessing(serving: Consumer, how: str, method: str) -> None:
+def test_task_may_use_multiprocessing(serving: ConsumerProcess, how: str, method: str) -> None:
     assert compute(how, method).get(blocking=True, timeout=30) == [1, 4, 9]
 
 
-def test_child_processes_of_a_task_have_their_own_connections(serving: Consumer) -> None:
+def test_child_processes_of_a_task_have_their_own_connections(serving: ConsumerProcess) -> None:
     run = share(200)
     *answers, first, second, third = run.get(blocking=True, timeout=60)
     assert [wrong for wrong, _ in answers] == [0] * 4
@@ -326,13 +326,13 @@ def test_child_processes_of_a_task_have_their_own_connections(serving: Consumer)
 
 
 @pytest.mark.parametrize("how", ["switched off", "handled", "used"])
-def test_soft_limit_interrupts_a_task_that_uses_sigalrm(serving: Consumer, how: str) -> None:
+def test_soft_limit_interrupts_a_task_that_uses_sigalrm(serving: ConsumerProcess, how: str) -> None:
     run = wait_for_run(use_alarm(how).id, "failed")
     assert run.error == "TaskTimeout: the soft time limit of 1 s has passed"
     assert 1000 <= run.run_ms < 15_000
 
 
-def test_soft_limit_interrupts_a_task_once(serving: Consumer, ledger: Path) -> None:
+def test_soft_limit_interrupts_a_task_once(serving: ConsumerProcess, ledger: Path) -> None:
     wait_for_run(clean_up_slowly(str(ledger)).id, "failed")
     assert [line[0] for line in read_lines(ledger)] == ["cleaned"]
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import psutil
 import pytest
 from conftest import redis_6_executable, skip_or_fail
-from consumers import Consumer
+from consumers import ConsumerProcess
 from outage_states import DATABASE_STATES, STATES
 from refusing_redis import REFUSALS, RefusingRedis
 from reports import report
@@ -20,7 +20,7 @@ from waiting import wait_until
 
 from engine.broker.effects import Effects
 from engine.broker.redis.storage import RedisStorage
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def test_consumer_survives_every_refusing_state_of_redis(system: Dewey) -> None:
     assert report("refused", system).broken == []
 
 
-def wait_for_refusal(consumer: Consumer, words: str, since: int) -> None:
+def wait_for_refusal(consumer: ConsumerProcess, words: str, since: int) -> None:
     """Wait until one of these words, parted by `|`, has been logged, and the worker has tried to settle its run: not
     every server refuses that too.
     """
@@ -106,7 +106,7 @@ def test_refused_script_leaves_its_connection_in_step(tmp_path: Path) -> None:
             False,
         ]
         series = [(f"{minute}-{number}", b"data") for number in range(100)]
-        with suppress(BrokerAway):
+        with suppress(BrokerUnavailable):
             storage.messages.enqueue_batch(series, 1)
     assert broker.refused > 100
     broker.kill()
@@ -115,7 +115,7 @@ def test_refused_script_leaves_its_connection_in_step(tmp_path: Path) -> None:
 def retry_until_accepted(step: Callable[[], T]) -> T:
     """The answer to a step that is repeated until it is not refused."""
     while True:
-        with suppress(BrokerAway):
+        with suppress(BrokerUnavailable):
             return step()
 
 

@@ -19,9 +19,9 @@ from sample_tasks import echo, probe
 
 from engine.broker.effects import event_json
 from engine.control.retention import prune
-from engine.database import database, on_postgresql, release
+from engine.database import database, on_postgresql, release_connection
 from engine.history import rejected, writer
-from engine.models import Attempt, HistoryCursor, RejectedEvent, Run, State, WorkerProcess, now
+from engine.models import Attempt, Consumer, HistoryCursor, RejectedEvent, Run, State, now
 
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
@@ -71,7 +71,7 @@ def test_unparseable_events_are_rejected(each_database: str) -> None:
         ids.append(echo(len(ids)).id)
         put_line(line)
     process_all()
-    writer.write_down(probe)
+    writer.flush_events(probe)
     assert {run.id: (run.state, run.attempts) for run in Run.select()} == dict.fromkeys(ids, (State.SUCCEEDED, 1))
     events = list(RejectedEvent.select().order_by(RejectedEvent.id))
     for event, (line, run_id, kind, reason) in zip(events, UNPARSEABLE, strict=True):
@@ -114,7 +114,7 @@ def test_row_refused_by_the_database_does_not_stop_the_others(
     put_line(line.encode())
     after = echo(2).id
     process_all()
-    writer.write_down(probe)
+    writer.flush_events(probe)
     assert {run.id for run in Run.select()} == {before, after}
     [event] = RejectedEvent.select()
     assert event.kind == "enqueued"
@@ -128,13 +128,13 @@ def test_batch_is_written_except_for_its_refused_rows(each_database: str) -> Non
     process_all()
     refused = set(ids[::7])
     refuse_rows(refused)
-    assert writer.write_down(probe) == 500
+    assert writer.flush_events(probe) == 500
     assert {run.id for run in Run.select().where(Run.state == State.SUCCEEDED)} == set(ids) - refused
     assert {(event.run_id, event.kind) for event in RejectedEvent.select()} == {
         (run_id, kind) for run_id in refused for kind in ("enqueued", "ended")
     }
     assert all(REASON in event.reason for event in RejectedEvent.select())
-    assert rejected.total(["probe", "light"]) == {"probe": 2 * len(refused), "light": 0}
+    assert rejected.count_rejected(["probe", "light"]) == {"probe": 2 * len(refused), "light": 0}
     positions = [event.position for event in RejectedEvent.select().order_by(RejectedEvent.id)]
     assert positions == sorted(positions)
     assert Attempt.select().count() == len(ids) - len(refused)
@@ -146,16 +146,16 @@ def test_concurrent_recorders_reject_an_event_once(each_database: str) -> None:
         put_line(b"garbage %d" % number)
 
     def record() -> None:
-        while writer.write_down(probe) or Run.select().count() < 120:
+        while writer.flush_events(probe) or Run.select().count() < 120:
             pass
-        release()
+        release_connection()
 
     threads = [threading.Thread(target=record) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (Run.select().count(), RejectedEvent.select().count(), rejected.total(["probe"])) == (
+    assert (Run.select().count(), RejectedEvent.select().count(), rejected.count_rejected(["probe"])) == (
         120,
         120,
         {"probe": 120},
@@ -167,10 +167,10 @@ def test_database_that_lacks_a_table_rejects_no_event(each_database: str) -> Non
     database.execute_sql("ALTER TABLE dewey_attempts RENAME TO elsewhere")
     process_all()
     with pytest.raises((OperationalError, ProgrammingError)):
-        writer.write_down(probe)
+        writer.flush_events(probe)
     database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_attempts")
     assert (Run.select().count(), RejectedEvent.select().count()) == (0, 0)
-    writer.write_down(probe)
+    writer.flush_events(probe)
     assert Run.get_by_id(run_id).state == State.SUCCEEDED
 
 
@@ -181,17 +181,17 @@ def test_read_only_database_rejects_no_event(fresh_postgresql: str) -> None:
         writer.read_cursor(probe.storage.events.stream())
         name = database.execute_sql("SELECT current_database()").fetchone()[0]
         execute_autocommit(fresh_postgresql, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        release()
+        release_connection()
         database.close_all()
         with pytest.raises(Exception, match="read-only"):
-            writer.write_down(probe)
+            writer.flush_events(probe)
         execute_autocommit(
             fresh_postgresql, "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET ALL"
         )
-        release()
+        release_connection()
         database.close_all()
         assert RejectedEvent.select().count() == 0
-        writer.write_down(probe)
+        writer.flush_events(probe)
         assert (Run.get_by_id(run_id).state, RejectedEvent.select().count()) == (State.WAITING, 1)
 
 
@@ -208,7 +208,7 @@ def test_history_continues_when_a_rejected_event_cannot_be_stored(
     put_line(b"garbage")
     put_line(b"other garbage")
     run_id = echo(1).id
-    writer.write_down(probe)
+    writer.flush_events(probe)
     assert Run.get_by_id(run_id).state == State.WAITING
     assert [event.line for event in RejectedEvent.select()] == ["other garbage"]
     assert "could not be listed either" in caplog.text
@@ -216,7 +216,7 @@ def test_history_continues_when_a_rejected_event_cannot_be_stored(
 
 def test_rejected_line_is_truncated_and_nul_replaced(each_database: str) -> None:
     put_line(b"\0" + b"x" * 9999)
-    writer.write_down(probe)
+    writer.flush_events(probe)
     [event] = RejectedEvent.select()
     assert event.line.startswith("\N{REPLACEMENT CHARACTER}xxx")
     assert "cut: 10,002 bytes in all" in event.line
@@ -228,8 +228,8 @@ def test_refused_consumer_row_does_not_stop_the_others(each_database: str) -> No
     refused = {**info, "pid": 2**31 if on_postgresql() else 2**63}
     for name, facts in (("a", info), ("bad", refused), ("z", info)):
         probe.storage.heartbeats.record(name, {**facts, "started_at": 1.0})
-    writer.write_consumers(probe)
-    assert {consumer.id for consumer in WorkerProcess.select()} == {"a", "z"}
+    writer.sync_consumers(probe)
+    assert {consumer.id for consumer in Consumer.select()} == {"a", "z"}
 
 
 def test_rejected_events_are_kept_as_long_as_failed_runs(each_database: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from consumers import Consumer, consumer, share_with_consumers
+from consumers import ConsumerProcess, consumer, share_with_consumers
 from databases import create_postgresql
 from huey import chord
 from huey.exceptions import TaskException
@@ -30,7 +30,7 @@ KB = 1 << 10
 class OddConsumer:
     """The queue of odd tasks, and the consumer that serves it with one worker."""
 
-    def __init__(self, consumer: Consumer, ledger: Path) -> None:
+    def __init__(self, consumer: ConsumerProcess, ledger: Path) -> None:
         self.consumer, self.delivery_log = consumer, ledger
 
     def run(self, outcome: list[Any] | None, retries: int = 0, **points: Any) -> Run:
@@ -41,7 +41,7 @@ class OddConsumer:
 
     def ended(self, run_id: str, within: float = 20) -> Run:
         def record() -> Run | None:
-            writer.write_down(odd)
+            writer.flush_events(odd)
             return Run.get_or_none((Run.id == run_id) & Run.state.in_(ENDED))
 
         return wait_until(record, within)

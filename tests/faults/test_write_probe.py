@@ -15,8 +15,8 @@ from waiting import wait_until
 
 from engine.broker.redis.storage import RedisStorage
 from engine.monitor import write_probe
-from engine.monitor.write_probe import Probe
-from engine.outages import reason_of
+from engine.monitor.write_probe import WriteProbe
+from engine.outages import error_reason
 
 
 class ProbedQueue(NamedTuple):
@@ -56,12 +56,12 @@ def test_locked_database_is_reported_within_two_seconds(fresh_postgresql: str) -
             error, took = measure(write_probe.database_error)
             other.rollback()
         other.close()
-        assert (reason_of(error), took < 2.0) == ("canceling statement due to statement timeout", True)
+        assert (error_reason(error), took < 2.0) == ("canceling statement due to statement timeout", True)
 
 
 @pytest.mark.usefixtures("sqlite_database")
 def test_probe_result_is_cached_for_five_seconds_per_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    tries, probe, server = list[float](), Probe(), object()
+    tries, probe, server = list[float](), WriteProbe(), object()
 
     def write() -> None:
         tries.append(time.monotonic())

@@ -126,7 +126,7 @@ class StorageMachineBase(RuleBasedStateMachine):
 
     def the_records_tell_the_same(self) -> None:
         """Played back, the events come to the same end: states, numbers of deliveries, and nobody who never was."""
-        while writer.write_down(self.queue):
+        while writer.flush_events(self.queue):
             pass
         records = {run.id: run for run in Record.select().where(Record.queue == self.queue.name)}
         assert not self.refused & records.keys()

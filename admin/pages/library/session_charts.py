@@ -7,21 +7,21 @@ from typing import Any, NamedTuple
 from flask import url_for
 from flask_babel import gettext as _
 
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.display import bar_chart
 from admin.display.bar_chart import Chart, Value
-from admin.display.labels import counted
-from admin.display.numbers import number, percent
-from admin.operations.statistics import HOURS, RUNS, cleanups, closed_by
+from admin.display.labels import ngettext_bounded
+from admin.display.numbers import format_number, format_percent
+from admin.operations.statistics import HOURS, RUNS, recent_cleanups, sessions_closed_by
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
 from engine.history.run_counts import HOUR
 from engine.models import Run, now
 from reading import session_stats as reading
-from reading.session_stats import Hour
+from reading.session_stats import HourStats
 
 #: No bar of a finished run or of an hour of day is still filling.
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER_READ = datetime(1970, 1, 1, tzinfo=UTC)
 #: Devices that have a colour of their own; the others share the last.
 TONES = ("full", "second", "third", "rest")
 
@@ -34,40 +34,40 @@ class Device(NamedTuple):
 
 
 @blueprint.get("/sessions/charts")
-@needs("viewer")
+@requires_role("viewer")
 def session_charts() -> Any:
     as_of = now()
-    runs, hours = cleanups(), reading.hourly(as_of, HOURS)
+    runs, hours = recent_cleanups(), reading.load_hourly(as_of, HOURS)
     instants = [run.instant_at for run in runs if run.instant_at and run.instant_at > as_of - timedelta(hours=HOURS)]
-    devices, by_hour = by_hour_and_device(reading.abandoned(instants))
-    return live_refresh.page(
+    devices, by_hour = device_chart(reading.count_abandoned_at(instants))
+    return live_refresh.render_page(
         "library/session_charts.html",
         as_of=as_of,
-        runs_chart=per_run(runs[-RUNS:]),
+        runs_chart=per_run_chart(runs[-RUNS:]),
         hour_chart=by_hour,
         devices=devices,
-        length_chart=lengths(hours, as_of),
-        progress_chart=progress(hours, as_of),
+        length_chart=length_chart(hours, as_of),
+        progress_chart=progress_chart(hours, as_of),
     )
 
 
-def per_run(runs: list[Run]) -> Chart:
+def per_run_chart(runs: list[Run]) -> Chart:
     values = []
     for run in runs:
-        closed = closed_by(run)
+        closed = sessions_closed_by(run)
         values.append(
             Value(
                 run.instant_at.replace(second=0, microsecond=0),
                 [("full", closed)],
                 [closed],
-                counted("closed %(num)s session", "closed %(num)s sessions", closed),
+                ngettext_bounded("closed %(num)s session", "closed %(num)s sessions", closed),
                 url_for("pages.run", run_id=run.id),
             )
         )
-    return bar_chart.chart(_("Sessions closed by each run"), [_("Closed")], values, HOUR, NEVER)
+    return bar_chart.build_chart(_("Sessions closed by each run"), [_("Closed")], values, HOUR, NEVER_READ)
 
 
-def by_hour_and_device(sessions: Counter[tuple[int, str]]) -> tuple[list[Device], Chart]:
+def device_chart(sessions: Counter[tuple[int, str]]) -> tuple[list[Device], Chart]:
     """`sessions`: how many, by the hour of their start and the device. The frequent devices have their own colour."""
     frequent = frequent_devices(sessions)
     has_rest = any(device not in frequent for _hour, device in sessions)
@@ -78,13 +78,13 @@ def by_hour_and_device(sessions: Counter[tuple[int, str]]) -> tuple[list[Device]
         if has_rest:
             in_hour = sum(count for (began, _device), count in sessions.items() if began == hour)
             counts.append(in_hour - sum(counts))
-        title = ", ".join(f"{name} {number(count)}" for name, count in zip(names, counts, strict=True) if count)
+        title = ", ".join(f"{name} {format_number(count)}" for name, count in zip(names, counts, strict=True) if count)
         values.append(
-            Value(NEVER + timedelta(hours=hour), list(zip(TONES, counts, strict=False)), counts, title or "0")
+            Value(NEVER_READ + timedelta(hours=hour), list(zip(TONES, counts, strict=False)), counts, title or "0")
         )
     chart_name = _("Abandoned sessions by the hour in which they began, and by device")
     devices = [Device(name, tone) for name, tone in zip(names, TONES, strict=False)]
-    return devices, bar_chart.chart(chart_name, names, values, HOUR, NEVER - timedelta(days=1), UTC)
+    return devices, bar_chart.build_chart(chart_name, names, values, HOUR, NEVER_READ - timedelta(days=1), UTC)
 
 
 def frequent_devices(sessions: Counter[tuple[int, str]]) -> list[str]:
@@ -97,7 +97,7 @@ def frequent_devices(sessions: Counter[tuple[int, str]]) -> list[str]:
     ]
 
 
-def lengths(hours: list[Hour], as_of: datetime) -> Chart:
+def length_chart(hours: list[HourStats], as_of: datetime) -> Chart:
     values = [
         Value(
             hour.start,
@@ -105,27 +105,27 @@ def lengths(hours: list[Hour], as_of: datetime) -> Chart:
             [round(hour.average or 0), hour.closed],
             _(
                 "%(average)s min on average, %(closed)s closed",
-                average=number(hour.average),
-                closed=number(hour.closed),
+                average=format_number(hour.average),
+                closed=format_number(hour.closed),
             ),
-            bar_chart.sessions_of(hour.start, hour.closed),
+            bar_chart.hour_title(hour.start, hour.closed),
         )
         for hour in hours
     ]
-    return bar_chart.chart(_("Average length per hour"), [_("Minutes"), _("Closed")], values, HOUR, as_of)
+    return bar_chart.build_chart(_("Average length per hour"), [_("Minutes"), _("Closed")], values, HOUR, as_of)
 
 
-def progress(hours: list[Hour], as_of: datetime) -> Chart:
+def progress_chart(hours: list[HourStats], as_of: datetime) -> Chart:
     values = []
     for hour in hours:
         share = round(100 * hour.no_progress / hour.closed) if hour.closed else 0
         title = _(
             "%(share)s without progress: %(none)s of %(closed)s",
-            share=percent(hour.no_progress, hour.closed),
-            none=number(hour.no_progress),
-            closed=number(hour.closed),
+            share=format_percent(hour.no_progress, hour.closed),
+            none=format_number(hour.no_progress),
+            closed=format_number(hour.closed),
         )
-        href = bar_chart.sessions_of(hour.start, hour.no_progress, progress="none")
+        href = bar_chart.hour_title(hour.start, hour.no_progress, progress="none")
         values.append(Value(hour.start, [("full", share)], [share, hour.no_progress, hour.closed], title, href))
     columns = [_("Percent"), _("Without progress"), _("Closed")]
-    return bar_chart.chart(_("Share without progress per hour"), columns, values, HOUR, as_of)
+    return bar_chart.build_chart(_("Share without progress per hour"), columns, values, HOUR, as_of)

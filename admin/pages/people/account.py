@@ -7,17 +7,17 @@ from flask import Response, abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
-from admin.auth.access import needs
-from admin.auth.identity import IDLE, LONGEST, Who, current_actor, digest_of
+from admin.auth.access import requires_role
+from admin.auth.identity import IDLE_LIMIT, SESSION_LIMIT, Actor, current_actor, secret_digest
 from admin.auth.login import WRONG_TRIES_PER_ACCOUNT, limiter
 from admin.forms import datetimes
-from admin.operations.account import SIGN_IN_NAME, oneself
-from admin.operations.registry import perform
+from admin.operations.account import SIGN_IN_NAME, own_account
+from admin.operations.registry import execute
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
-from admin.problems import BadInput, Refused
+from admin.problems import ConflictError, InvalidInput
 from engine.models import now
-from models import SignIn
+from models import BrowserSession
 
 SESSIONS = 30
 
@@ -28,21 +28,23 @@ SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
 
 
 @blueprint.get("/me")
-@needs("viewer")
-def me() -> ResponseReturnValue:
-    return page()
+@requires_role("viewer")
+def own_person() -> ResponseReturnValue:
+    return account_page()
 
 
-def page(wrong: BadInput | None = None) -> ResponseReturnValue:
-    actor = person()
+def account_page(wrong: InvalidInput | None = None) -> ResponseReturnValue:
+    actor = load_person()
     as_of = now()
-    own_sessions = (SignIn.operator == oneself(actor)) & SignIn.ended_at.is_null()
-    unexpired = (SignIn.seen_at > as_of - IDLE) & (SignIn.created_at > as_of - LONGEST)
-    rows = list(SignIn.select().where(own_sessions & unexpired).order_by(SignIn.seen_at.desc()).limit(SESSIONS))
-    this_digest = digest_of(actor.secret or "")
-    answer = live_refresh.page(
+    own_sessions = (BrowserSession.operator == own_account(actor)) & BrowserSession.ended_at.is_null()
+    unexpired = (BrowserSession.seen_at > as_of - IDLE_LIMIT) & (BrowserSession.created_at > as_of - SESSION_LIMIT)
+    rows = list(
+        BrowserSession.select().where(own_sessions & unexpired).order_by(BrowserSession.seen_at.desc()).limit(SESSIONS)
+    )
+    this_digest = secret_digest(actor.secret or "")
+    answer = live_refresh.render_page(
         "people/me.html",
-        sessions=[(row, row.digest[:SIGN_IN_NAME], row.digest == this_digest, browser_of(row.agent)) for row in rows],
+        sessions=[(row, row.digest[:SIGN_IN_NAME], row.digest == this_digest, browser_name(row.agent)) for row in rows],
         wrong=wrong,
         zone=datetimes.zone_name(),
         zones=pytz.common_timezones,
@@ -52,14 +54,14 @@ def page(wrong: BadInput | None = None) -> ResponseReturnValue:
     return answer
 
 
-def person() -> Who:
+def load_person() -> Actor:
     actor = current_actor()
     if actor.kind != "operator":
         abort(404, _("A token has no page of its own."))
     return actor
 
 
-def browser_of(agent: str | None) -> str:
+def browser_name(agent: str | None) -> str:
     """`Firefox 130 · Linux`, as far as it tells."""
     text = agent or ""
     name = next((browser for browser in BROWSERS if browser.lower() in text.lower()), None)
@@ -74,41 +76,41 @@ def wrong_password(response: Response) -> bool:
 
 
 def account() -> str:
-    return digest_of(current_actor().name)
+    return secret_digest(current_actor().name)
 
 
 @blueprint.post("/me/password", endpoint="me_password")
-@needs("viewer")
+@requires_role("viewer")
 @limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=account, deduct_when=wrong_password)
 def change_password() -> ResponseReturnValue:
-    person()
+    load_person()
     old, new, again = (request.form.get(name, "") for name in ("old", "new", "again"))
     try:
         if new != again:
-            raise BadInput("again", _("the two new passwords differ"))
-        perform(current_actor(), "me.password", old=old, new=new)
-    except BadInput as error:
-        return page(error)
+            raise InvalidInput("again", _("the two new passwords differ"))
+        execute(current_actor(), "me.password", old=old, new=new)
+    except InvalidInput as error:
+        return account_page(error)
     flash(_("Your password is changed, and your other sessions have ended."))
     return redirect(url_for("pages.me"), 303)
 
 
 @blueprint.post("/me/sessions/<session>/end", endpoint="me_end_session")
-@needs("viewer")
+@requires_role("viewer")
 def end_session(session: str) -> ResponseReturnValue:
-    person()
+    load_person()
     try:
-        perform(current_actor(), "me.end_session", session=session)
+        execute(current_actor(), "me.end_session", session=session)
         flash(_("The session has ended."))
-    except Refused as error:
+    except ConflictError as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.me"), 303)
 
 
 @blueprint.post("/me/sessions/end-others", endpoint="me_end_other_sessions")
-@needs("viewer")
+@requires_role("viewer")
 def end_other_sessions() -> ResponseReturnValue:
-    person()
-    perform(current_actor(), "me.end_other_sessions")
+    load_person()
+    execute(current_actor(), "me.end_other_sessions")
     flash(_("Your other sessions have ended."))
     return redirect(url_for("pages.me"), 303)

@@ -10,14 +10,14 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from peewee import ModelSelect
 
-from admin.audit_log import intact
-from admin.auth.access import needs
-from admin.display.csv_text import csv_text
+from admin.audit_log import is_intact
+from admin.auth.access import requires_role
+from admin.display.csv_text import csv_lines
 from admin.forms import datetimes
-from admin.forms.list_filters import Asked, link, text
+from admin.forms.list_filters import ListFilters, link, read_text
 from admin.operations.registry import ACTIONS
 from admin.pages import live_refresh
-from admin.pages.blueprint import blueprint, page_of
+from admin.pages.blueprint import blueprint, paginate
 from engine.models import as_json as row_as_json
 from engine.models import now
 from engine.search import pagination
@@ -26,44 +26,44 @@ from models import AuditEntry, Operator, Token
 SOURCES = ("all", "web", "api", "cli")
 
 #: What is written beside the actions that people give.
-OTHERS = ("denied", "sign_in", "sign_in.failed", "sign_out")
+OTHER_ACTORS = ("denied", "sign_in", "sign_in.failed", "sign_out")
 
 COLUMNS = (
     "id", "at", "actor_kind", "actor", "source", "address", "action", "target", "before", "after", "previous", "hash",
 )  # fmt: skip
-BATCH = 1000
+BATCH_SIZE = 1000
 
 
-class BySource(Asked):
+class BySource(ListFilters):
     """Its tabs are the places that commands come from."""
 
     tab = "source"
 
 
 @blueprint.get("/audit")
-@needs("viewer")
+@requires_role("viewer")
 def audit() -> ResponseReturnValue:
     list_filters = filters()
-    page = page_of(filtered_entries(list_filters), AuditEntry.at, AuditEntry.id)
-    return live_refresh.page(
+    page = paginate(filtered_entries(list_filters), AuditEntry.at, AuditEntry.id)
+    return live_refresh.render_page(
         "people/audit.html",
         asked=list_filters,
-        tabs=tab_words(),
-        rows=[(entry, intact(entry)) for entry in page.rows],
+        tabs=tab_labels(),
+        rows=[(entry, is_intact(entry)) for entry in page.rows],
         older=page.older,
-        actions=sorted({*ACTIONS, *OTHERS, list_filters.action} - {""}),
-        brief=brief,
+        actions=sorted({*ACTIONS, *OTHER_ACTORS, list_filters.action} - {""}),
+        brief=short_text,
         zone=datetimes.zone_name(),
         csv_url=url_for("pages.audit_csv") + (f"?{list_filters.query}" if list_filters.query else ""),
     )
 
 
-def filters() -> Asked:
+def filters() -> ListFilters:
     names = ("actor", "action", "target", "from", "to")
-    return BySource("pages.audit", SOURCES, **{name: text(name) for name in names})
+    return BySource("pages.audit", SOURCES, **{name: read_text(name) for name in names})
 
 
-def filtered_entries(list_filters: Asked) -> "ModelSelect[AuditEntry]":
+def filtered_entries(list_filters: ListFilters) -> "ModelSelect[AuditEntry]":
     conditions = [
         getattr(AuditEntry, name) == list_filters.values[name]
         for name in ("actor", "action", "target")
@@ -71,27 +71,27 @@ def filtered_entries(list_filters: Asked) -> "ModelSelect[AuditEntry]":
     ]
     if list_filters.state != "all":
         conditions.append(AuditEntry.source == list_filters.state)
-    if since := datetimes.typed("from", list_filters.values["from"]):
+    if since := datetimes.parse_local_datetime("from", list_filters.values["from"]):
         conditions.append(AuditEntry.at >= since)
-    if until := datetimes.typed("to", list_filters.values["to"]):
+    if until := datetimes.parse_local_datetime("to", list_filters.values["to"]):
         conditions.append(AuditEntry.at < until)
     query = AuditEntry.select()
     return query.where(*conditions) if conditions else query
 
 
-def tab_words() -> dict[str, str]:
+def tab_labels() -> dict[str, str]:
     return {"all": _("All"), "web": _("Browser"), "api": _("API"), "cli": _("Terminal")}
 
 
-def brief(entry: AuditEntry) -> str:
+def short_text(entry: AuditEntry) -> str:
     """What is different after it, in a line."""
     after = entry.after if entry.after is not None else entry.before
     if not isinstance(after, dict):
-        return "" if after is None else as_text(after)
-    return ", ".join(f"{name}: {as_text(value)}" for name, value in after.items() if value is not None)
+        return "" if after is None else value_text(after)
+    return ", ".join(f"{name}: {value_text(value)}" for name, value in after.items() if value is not None)
 
 
-def as_text(value: object) -> str:
+def value_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -99,24 +99,24 @@ def as_text(value: object) -> str:
 
 
 @blueprint.get("/audit/<int:entry_id>")
-@needs("viewer")
+@requires_role("viewer")
 def audit_entry(entry_id: int) -> ResponseReturnValue:
     entry = AuditEntry.get_or_none(AuditEntry.id == entry_id) or abort(404, _("There is no such line."))
     before, after = (value if isinstance(value, dict) else {"": value} for value in (entry.before, entry.after))
     names = [name for name in {**before, **after} if before.get(name) is not None or after.get(name) is not None]
-    return live_refresh.page(
+    return live_refresh.render_page(
         "people/audit_entry.html",
         entry=entry,
-        holds=intact(entry),
-        changes=[(name, cell(before, name), cell(after, name)) for name in names],
+        holds=is_intact(entry),
+        changes=[(name, format_cell(before, name), format_cell(after, name)) for name in names],
         target_url=target_url(entry),
         actor_url=actor_url(entry),
     )
 
 
-def cell(values: dict[str, object], name: str) -> str | None:
+def format_cell(values: dict[str, object], name: str) -> str | None:
     value = values.get(name)
-    return None if value is None else as_text(value)
+    return None if value is None else value_text(value)
 
 
 #: Whose target is the name in the address of a page of its own.
@@ -158,25 +158,25 @@ def actor_url(entry: AuditEntry) -> str | None:
 
 
 @blueprint.get("/audit.csv")
-@needs("viewer")
+@requires_role("viewer")
 def audit_csv() -> Response:
-    pages = pages_of(filtered_entries(filters()))
+    pages = entry_pages(filtered_entries(filters()))
     # The first page is read before the answer begins, so that trouble with the database still has a status.
     pages = chain([next(pages, [])], pages)
-    rows = ([columns_of(entry) for entry in page] for page in pages)
-    response = Response(stream_with_context(csv_text(COLUMNS, rows)), content_type="text/csv; charset=utf-8")
+    rows = ([csv_row(entry) for entry in page] for page in pages)
+    response = Response(stream_with_context(csv_lines(COLUMNS, rows)), content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = f'attachment; filename="audit-{now():%Y%m%d-%H%M%S}.csv"'
     return response
 
 
-def columns_of(entry: AuditEntry) -> list[object]:
+def csv_row(entry: AuditEntry) -> list[object]:
     values = row_as_json(entry)
     return [values[name] for name in COLUMNS]
 
 
-def pages_of(query: "ModelSelect[AuditEntry]") -> Iterator[list[AuditEntry]]:
+def entry_pages(query: "ModelSelect[AuditEntry]") -> Iterator[list[AuditEntry]]:
     before: str | None = ""
     while before is not None:
-        page = pagination.page(query, AuditEntry.at, AuditEntry.id, BATCH, before)
+        page = pagination.fetch_page(query, AuditEntry.at, AuditEntry.id, BATCH_SIZE, before)
         yield page.rows
         before = page.older

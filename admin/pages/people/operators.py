@@ -6,32 +6,32 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import ROLES, current_actor
-from admin.display.labels import counted
-from admin.operations.operators import with_sign_ins
-from admin.operations.registry import perform
+from admin.display.labels import ngettext_bounded
+from admin.operations.operators import operators_with_sign_ins
+from admin.operations.registry import execute
 from admin.pages import confirm, live_refresh
-from admin.pages.blueprint import ROWS, blueprint
-from admin.pages.confirm import Question
-from admin.problems import BadInput, Refused
+from admin.pages.blueprint import ROWS_PER_PAGE, blueprint
+from admin.pages.confirm import Confirmation
+from admin.problems import ConflictError, InvalidInput
 from models import Operator
 
 
 @blueprint.get("/operators")
-@needs("viewer")
+@requires_role("viewer")
 def operators() -> ResponseReturnValue:
     return list_page()
 
 
-def list_page(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
+def list_page(wrong: InvalidInput | ConflictError | None = None) -> ResponseReturnValue:
     after = request.args.get("after", "")
-    query = with_sign_ins().limit(ROWS + 1)
+    query = operators_with_sign_ins().limit(ROWS_PER_PAGE + 1)
     rows = list(query.where(Operator.email > after) if after else query)
-    answer = live_refresh.page(
+    answer = live_refresh.render_page(
         "people/operators.html",
-        rows=rows[:ROWS],
-        more=rows[ROWS - 1].email if len(rows) > ROWS else None,
+        rows=rows[:ROWS_PER_PAGE],
+        more=rows[ROWS_PER_PAGE - 1].email if len(rows) > ROWS_PER_PAGE else None,
         first=not after,
         roles=ROLES,
         typed=request.form,
@@ -42,21 +42,21 @@ def list_page(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
 
 
 @blueprint.post("/operators")
-@needs("admin")
+@requires_role("admin")
 def operator_create() -> ResponseReturnValue:
     email, role = request.form.get("email", ""), request.form.get("role", "")
     typed = request.form.get("password") or None
     try:
-        password = perform(current_actor(), "operators.create", email=email, role=role, password=typed)
-    except (BadInput, Refused) as error:
+        password = execute(current_actor(), "operators.create", email=email, role=role, password=typed)
+    except (InvalidInput, ConflictError) as error:
         return list_page(error)
     if typed:
         flash(_("%(email)s may sign in.", email=email.strip().lower()))
         return redirect(url_for("pages.operators"), 303)
-    return once(_("%(email)s may sign in", email=email.strip().lower()), password, "pages.operators")
+    return secret_page(_("%(email)s may sign in", email=email.strip().lower()), password, "pages.operators")
 
 
-def once(title: str, secret: str, page: str, note: str = "") -> str:
+def secret_page(title: str, secret: str, page: str, note: str = "") -> str:
     """What is shown this once. It comes as the answer to the form, so it is stored nowhere."""
     return render_template("people/once.html", title=title, secret=secret, back=page, note=note)
 
@@ -65,14 +65,14 @@ def once(title: str, secret: str, page: str, note: str = "") -> str:
 
 
 @blueprint.get("/operators/<int:operator_id>")
-@needs("viewer")
+@requires_role("viewer")
 def operator(operator_id: int) -> ResponseReturnValue:
-    return page(operator_id)
+    return operator_page(operator_id)
 
 
-def page(operator_id: int, wrong: BadInput | None = None) -> ResponseReturnValue:
-    person = with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
-    answer = live_refresh.page("people/operator.html", person=person, roles=ROLES, wrong=wrong)
+def operator_page(operator_id: int, wrong: InvalidInput | None = None) -> ResponseReturnValue:
+    person = operators_with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
+    answer = live_refresh.render_page("people/operator.html", person=person, roles=ROLES, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code
     return answer
 
@@ -86,25 +86,25 @@ def operator_not_found() -> NoReturn:
 
 
 @blueprint.post("/operators/<int:operator_id>/role")
-@needs("admin")
+@requires_role("admin")
 def operator_role(operator_id: int) -> ResponseReturnValue:
     person, role = get_operator_or_404(operator_id), request.form.get("role", "")
     return perform_and_return(person, "operators.role", _("The role is changed."), role=role)
 
 
 @blueprint.post("/operators/<int:operator_id>/enable")
-@needs("admin")
+@requires_role("admin")
 def operator_enable(operator_id: int) -> ResponseReturnValue:
     return perform_and_return(get_operator_or_404(operator_id), "operators.enable", _("They may sign in again."))
 
 
 @blueprint.get("/operators/<int:operator_id>/disable")
-@needs("admin")
+@requires_role("admin")
 def operator_disable(operator_id: int) -> ResponseReturnValue:
-    person = with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
-    browsers = counted("with %(num)s browser", "with %(num)s browsers", person.sessions)
-    return confirm.ask(
-        Question(
+    person = operators_with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
+    browsers = ngettext_bounded("with %(num)s browser", "with %(num)s browsers", person.sessions)
+    return confirm.render_confirmation(
+        Confirmation(
             title=_("Disable %(email)s?", email=person.email),
             statement=_("They can sign in no more, until an admin enables them again; their sessions end now."),
             facts=[(_("Signed in"), browsers if person.sessions else _("not now"))],
@@ -118,7 +118,7 @@ def operator_disable(operator_id: int) -> ResponseReturnValue:
 
 
 @blueprint.post("/operators/<int:operator_id>/disable", endpoint="operator_disable_now")
-@needs("admin")
+@requires_role("admin")
 def operator_disable_now(operator_id: int) -> ResponseReturnValue:
     return perform_and_return(
         get_operator_or_404(operator_id),
@@ -128,23 +128,23 @@ def operator_disable_now(operator_id: int) -> ResponseReturnValue:
 
 
 @blueprint.post("/operators/<int:operator_id>/password")
-@needs("admin")
+@requires_role("admin")
 def operator_password(operator_id: int) -> ResponseReturnValue:
     person, typed = get_operator_or_404(operator_id), request.form.get("password") or None
     try:
-        password = perform(current_actor(), "operators.password", email=person.email, password=typed)
-    except BadInput as error:
-        return page(operator_id, error)
+        password = execute(current_actor(), "operators.password", email=person.email, password=typed)
+    except InvalidInput as error:
+        return operator_page(operator_id, error)
     if typed:
         flash(_("The password is changed, and their sessions have ended."))
         return redirect(url_for("pages.operator", operator_id=operator_id), 303)
-    return once(_("A new password for %(email)s", email=person.email), password, "pages.operators")
+    return secret_page(_("A new password for %(email)s", email=person.email), password, "pages.operators")
 
 
 def perform_and_return(person: Operator, action: str, message: str, **arguments: object) -> ResponseReturnValue:
     try:
-        perform(current_actor(), action, email=person.email, **arguments)
+        execute(current_actor(), action, email=person.email, **arguments)
         flash(message)
-    except Refused as error:
+    except ConflictError as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.operator", operator_id=person.id), 303)

@@ -6,9 +6,9 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.wrappers import Response as BaseResponse
 
-from admin.auth.access import open_to_all
-from admin.i18n import THEMES, local_path
-from admin.problems import BadInput
+from admin.auth.access import public
+from admin.i18n import THEMES, safe_path
+from admin.problems import InvalidInput
 from config import LANGUAGES
 
 YEAR = 365 * 86_400
@@ -18,23 +18,23 @@ blueprint = Blueprint("preferences", __name__)
 
 
 @blueprint.post("/preferences")
-@open_to_all
+@public
 def prefer() -> ResponseReturnValue:
-    response = redirect(local_path(request.form.get("back", "/")), 303)
+    response = redirect(safe_path(request.form.get("back", "/")), 303)
     for name, allowed in ALLOWED.items():
         if (value := request.form.get(name)) is None:
             continue
         if value not in allowed:
-            raise BadInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
-        remember(response, name, value)
+            raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+        set_preference(response, name, value)
     if (value := request.form.get("timezone")) is not None:
         if value.strip() and value.strip() not in pytz.all_timezones_set:
-            raise BadInput("timezone", _("a time zone such as Europe/Berlin is needed"))
-        remember(response, "timezone", value.strip())
+            raise InvalidInput("timezone", _("a time zone such as Europe/Berlin is needed"))
+        set_preference(response, "timezone", value.strip())
     return response
 
 
-def remember(response: BaseResponse, name: str, value: str) -> None:
+def set_preference(response: BaseResponse, name: str, value: str) -> None:
     """Without a wish the cookie goes."""
     age = YEAR if value else 0
     response.set_cookie(name, value, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")

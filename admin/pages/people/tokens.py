@@ -4,39 +4,39 @@ from flask import abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import ROLES, current_actor
-from admin.operations.registry import perform
-from admin.operations.tokens import state_of
+from admin.operations.registry import execute
+from admin.operations.tokens import token_state
 from admin.pages import confirm, live_refresh
-from admin.pages.blueprint import blueprint, page_of
-from admin.pages.confirm import Question
-from admin.pages.people.operators import once
-from admin.problems import BadInput, Refused
+from admin.pages.blueprint import blueprint, paginate
+from admin.pages.confirm import Confirmation
+from admin.pages.people.operators import secret_page
+from admin.problems import ConflictError, InvalidInput
 from engine.models import now
 from models import Token
 
 #: Days, of which 0 stands for no end.
-LIVES = (30, 90, 365, 0)
+LIFETIMES = (30, 90, 365, 0)
 
 
 @blueprint.get("/tokens")
-@needs("viewer")
+@requires_role("viewer")
 def tokens() -> ResponseReturnValue:
     return list_page()
 
 
-def list_page(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
-    page = page_of(Token.select(), Token.created_at, Token.id)
-    answer = live_refresh.page(
+def list_page(wrong: InvalidInput | ConflictError | None = None) -> ResponseReturnValue:
+    page = paginate(Token.select(), Token.created_at, Token.id)
+    answer = live_refresh.render_page(
         "people/tokens.html",
         as_of=now(),
         rows=page.rows,
         older=page.older,
         first=not request.args.get("before"),
         roles=ROLES,
-        lives=LIVES,
-        state_of=state_of,
+        lives=LIFETIMES,
+        state_of=token_state,
         typed=request.form,
         wrong=wrong,
     )
@@ -45,26 +45,26 @@ def list_page(wrong: BadInput | Refused | None = None) -> ResponseReturnValue:
 
 
 @blueprint.post("/tokens")
-@needs("admin")
+@requires_role("admin")
 def token_create() -> ResponseReturnValue:
     name, role, days = (request.form.get(field, "").strip() for field in ("name", "role", "days"))
     try:
-        token = perform(
+        token = execute(
             current_actor(), "tokens.create", name=name, role=role, days=None if days in ("", "0") else days
         )
-    except (BadInput, Refused) as error:
+    except (InvalidInput, ConflictError) as error:
         return list_page(error)
     note = _("A program sends it with each request: Authorization: Bearer …")
-    return once(_("The token %(name)s", name=name), token, "pages.tokens", note)
+    return secret_page(_("The token %(name)s", name=name), token, "pages.tokens", note)
 
 
 @blueprint.get("/tokens/<int:token_id>/revoke")
-@needs("admin")
+@requires_role("admin")
 def token_revoke(token_id: int) -> ResponseReturnValue:
     token = get_token_or_404(token_id)
-    used = live_time(token)
-    return confirm.ask(
-        Question(
+    used = token_lifetime(token)
+    return confirm.render_confirmation(
+        Confirmation(
             title=_("Revoke %(name)s?", name=token.name),
             statement=_("The next request that carries it is refused. It cannot be taken back: a new one can be made."),
             facts=[(_("Last used"), used)],
@@ -76,17 +76,17 @@ def token_revoke(token_id: int) -> ResponseReturnValue:
     )
 
 
-def live_time(token: Token) -> str:
+def token_lifetime(token: Token) -> str:
     return f"{token.used_at:%Y-%m-%d %H:%M} UTC" if token.used_at else _("never")
 
 
 @blueprint.post("/tokens/<int:token_id>/revoke", endpoint="token_revoke_now")
-@needs("admin")
+@requires_role("admin")
 def token_revoke_now(token_id: int) -> ResponseReturnValue:
     try:
-        perform(current_actor(), "tokens.revoke", name=get_token_or_404(token_id).name)
+        execute(current_actor(), "tokens.revoke", name=get_token_or_404(token_id).name)
         flash(_("The token is revoked."))
-    except Refused as error:
+    except ConflictError as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.tokens"), 303)
 

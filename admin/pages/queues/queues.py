@@ -7,107 +7,107 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
 from admin.display import labels
-from admin.display.numbers import number
+from admin.display.numbers import format_number
 from admin.operations.queues import get_queue
-from admin.operations.registry import perform
+from admin.operations.registry import execute
 from admin.pages import confirm, live_refresh
 from admin.pages.blueprint import blueprint
-from admin.pages.confirm import Question
-from admin.problems import trouble_in_words
+from admin.pages.confirm import Confirmation
+from admin.problems import outage_text
 from engine.broker.messages import Requester
-from engine.exceptions import BrokerAway
-from engine.models import Run, WorkerProcess, now
+from engine.exceptions import BrokerUnavailable
+from engine.models import Consumer, Run, now
 from engine.monitor import broker_health, consumers, queue_contents, status
-from engine.monitor.queue_contents import Flow, Waiting
-from engine.monitor.registered_tasks import registered
-from engine.monitor.status import QueueFacts
+from engine.monitor.queue_contents import Throughput, WaitingRun
+from engine.monitor.registered_tasks import list_tasks
+from engine.monitor.status import QueueStatus
 from engine.queues.queue import Queue
 
-HEAD = 10
+HEAD_SIZE = 10
 
 
-class Broker(NamedTuple):
+class BrokerStatus(NamedTuple):
     """`trouble`: why it cannot be asked; then the rest is empty."""
 
     trouble: str | None
     health: broker_health.Health | None
-    facts: list[QueueFacts]
+    facts: list[QueueStatus]
 
 
-def look(queues: dict[str, Queue], workers: list[WorkerProcess]) -> Broker:
+def load_broker_status(queues: dict[str, Queue], workers: list[Consumer]) -> BrokerStatus:
     try:
-        health = broker_health.health(next(iter(queues.values())))
-        return Broker(None, health, status.queue_facts(queues, workers))
-    except BrokerAway as error:
-        return Broker(trouble_in_words(error), None, [])
+        health = broker_health.check_health(next(iter(queues.values())))
+        return BrokerStatus(None, health, status.queue_statuses(queues, workers))
+    except BrokerUnavailable as error:
+        return BrokerStatus(outage_text(error), None, [])
 
 
 @blueprint.get("/queues")
-@needs("viewer")
+@requires_role("viewer")
 def queues() -> ResponseReturnValue:
     as_of = now()
-    broker = look(tasks.queues, consumers.workers())
-    flows = queue_contents.flows(tasks.queues, as_of) if broker.facts else {}
-    return live_refresh.page(
+    broker = load_broker_status(tasks.queues, consumers.list_consumers())
+    flows = queue_contents.load_throughput(tasks.queues, as_of) if broker.facts else {}
+    return live_refresh.render_page(
         "queues/queues.html",
         as_of=as_of,
         broker=broker,
         flows=flows,
-        flow_minutes=queue_contents.FLOW_MINUTES,
+        flow_minutes=queue_contents.THROUGHPUT_MINUTES,
         task_pauses={facts.name: paused_tasks(tasks.queues[facts.name]) for facts in broker.facts},
     )
 
 
 @blueprint.get("/queues/<name>")
-@needs("viewer")
+@requires_role("viewer")
 def queue(name: str) -> ResponseReturnValue:
-    as_of, queue, workers = now(), get_queue(name), consumers.workers()
-    broker = look({name: queue}, workers)
+    as_of, queue, workers = now(), get_queue(name), consumers.list_consumers()
+    broker = load_broker_status({name: queue}, workers)
     facts = broker.facts[0] if broker.facts else None
-    return live_refresh.page(
+    return live_refresh.render_page(
         "queues/queue.html",
         as_of=as_of,
         name=name,
         trouble=broker.trouble,
         facts=facts,
-        flow=queue_contents.flows([name], as_of)[name] if facts else Flow(0, 0),
-        flow_minutes=queue_contents.FLOW_MINUTES,
-        head=queue_contents.head(queue, facts, HEAD) if facts else [],
-        workers=consumers.present(workers, name),
-        lease=consumers.LEASE,
+        flow=queue_contents.load_throughput([name], as_of)[name] if facts else Throughput(0, 0),
+        flow_minutes=queue_contents.THROUGHPUT_MINUTES,
+        head=queue_contents.next_runs(queue, facts, HEAD_SIZE) if facts else [],
+        workers=consumers.running_consumers(workers, name),
+        lease=consumers.LEASE_TIME,
         task_pauses=paused_tasks(queue) if facts else {},
     )
 
 
 def paused_tasks(queue: Queue) -> dict[str, dict[str, object]]:
     """Those of the queue's tasks of which nothing is started, each with who, when and why."""
-    known = {task.name for task in registered({queue.name: queue})}
+    known = {task.name for task in list_tasks({queue.name: queue})}
     return {task: info for task, info in queue.pauses().items() if task in known}
 
 
 @blueprint.route("/queues/<name>/pause", methods=["POST", "DELETE"])
-@needs("operator")
+@requires_role("operator")
 def queue_pause(name: str) -> ResponseReturnValue:
     get_queue(name)
     if request.method == "DELETE":
         return resume(name)
-    perform(current_actor(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip()[:500] or None)
+    execute(current_actor(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip()[:500] or None)
     flash(_("The queue %(queue)s is paused: nothing more of it is started until it is resumed.", queue=name))
     return redirect(url_for("pages.queue", name=name), 303)
 
 
 @blueprint.post("/queues/<name>/resume")
-@needs("operator")
+@requires_role("operator")
 def queue_resume(name: str) -> ResponseReturnValue:
     get_queue(name)
     return resume(name)
 
 
 def resume(name: str) -> ResponseReturnValue:
-    if perform(current_actor(), "queues.resume", queue=name):
+    if execute(current_actor(), "queues.resume", queue=name):
         flash(_("The queue %(queue)s goes on.", queue=name))
     else:
         flash(_("The queue %(queue)s was not paused.", queue=name))
@@ -115,29 +115,29 @@ def resume(name: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/queues/<name>/purge")
-@needs("admin")
+@requires_role("admin")
 def queue_purge(name: str) -> ResponseReturnValue:
-    return confirm.ask(purge_question(name))
+    return confirm.render_confirmation(purge_question(name))
 
 
 @blueprint.post("/queues/<name>/purge")
-@needs("admin")
+@requires_role("admin")
 def queue_purge_now(name: str) -> ResponseReturnValue:
     question = purge_question(name)
     if not question.answered:
-        return confirm.ask(question, wrong=True)
-    purged = perform(current_actor(), "queues.purge", queue=name)
-    flash(labels.counted("%(num)s run was cancelled.", "%(num)s runs were cancelled.", purged))
+        return confirm.render_confirmation(question, wrong=True)
+    purged = execute(current_actor(), "queues.purge", queue=name)
+    flash(labels.ngettext_bounded("%(num)s run was cancelled.", "%(num)s runs were cancelled.", purged))
     return redirect(url_for("pages.queue", name=name), 303)
 
 
-def purge_question(name: str) -> Question:
+def purge_question(name: str) -> Confirmation:
     queue = get_queue(name)
-    facts = status.facts_of(queue, consumers.live(consumers.workers(), name))
-    return Question(
+    facts = status.queue_status(queue, consumers.live_consumers(consumers.list_consumers(), name))
+    return Confirmation(
         title=_("Purge %(queue)s?", queue=name),
         statement=_("Everything that waits in the queue %(queue)s is cancelled.", queue=name),
-        facts=[(_("Waiting now"), number(facts.waiting))],
+        facts=[(_("Waiting now"), format_number(facts.waiting))],
         consequences=[
             _("What runs goes on, and what is scheduled for later stays."),
             _("Each run is kept in the history as cancelled, and can be retried from there."),
@@ -151,12 +151,12 @@ def purge_question(name: str) -> Question:
 
 
 @blueprint.app_template_filter("arguments")
-def arguments(run: Waiting) -> str:
+def arguments_text(run: WaitingRun) -> str:
     """1, key="value": as much of it as a line holds."""
-    text = labels.as_call(Run(task="", args=run.args, kwargs=run.kwargs))[1:-1]
+    text = labels.call_text(Run(task="", args=run.args, kwargs=run.kwargs))[1:-1]
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-@blueprint.app_template_filter("asked_by")
-def asked_by(asker: Requester) -> str:
-    return labels.asker(Run(asked_by_kind=asker.kind, asked_by=asker.name))
+@blueprint.app_template_filter("requested_by")
+def requested_by_text(asker: Requester) -> str:
+    return labels.requester_text(Run(asked_by_kind=asker.kind, asked_by=asker.name))

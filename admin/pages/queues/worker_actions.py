@@ -10,15 +10,15 @@ from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 
 import tasks
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.display.labels import counted
-from admin.operations.registry import perform
+from admin.display.labels import ngettext_bounded
+from admin.operations.registry import execute
 from admin.operations.workers import get_worker
 from admin.pages import confirm
 from admin.pages.blueprint import blueprint
-from admin.pages.confirm import Question
-from engine.models import WorkerProcess, now
+from admin.pages.confirm import Confirmation
+from engine.models import Consumer, now
 from engine.monitor import consumers
 from engine.queues import remote_control
 
@@ -27,46 +27,46 @@ DUMP_SECONDS = 2.5
 
 
 @blueprint.route("/workers/<worker_id>/quiet", methods=["POST", "DELETE"])
-@needs("admin")
+@requires_role("admin")
 def worker_quiet(worker_id: str) -> ResponseReturnValue:
     if request.method == "DELETE":
         return worker_wake(worker_id)
-    perform(current_actor(), "workers.quiet", worker=worker_id)
+    execute(current_actor(), "workers.quiet", worker=worker_id)
     flash(_("It takes nothing new from now on; what runs goes on."))
-    return back_to(worker_id)
+    return redirect_to_worker(worker_id)
 
 
 @blueprint.post("/workers/<worker_id>/wake")
-@needs("admin")
+@requires_role("admin")
 def worker_wake(worker_id: str) -> ResponseReturnValue:
-    perform(current_actor(), "workers.wake", worker=worker_id)
+    execute(current_actor(), "workers.wake", worker=worker_id)
     flash(_("It takes runs again."))
-    return back_to(worker_id)
+    return redirect_to_worker(worker_id)
 
 
 @blueprint.post("/workers/<worker_id>/dump")
-@needs("admin")
+@requires_role("admin")
 def worker_dump(worker_id: str) -> ResponseReturnValue:
     asked_at, consumer = now(), get_worker(worker_id)
-    perform(current_actor(), "workers.dump", worker=worker_id)
+    execute(current_actor(), "workers.dump", worker=worker_id)
     if not remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS):
         flash(_("It has not answered yet; the answer will stand here."), "error")
     return redirect(url_for("pages.worker", worker_id=worker_id) + "#stacks", 303)
 
 
-def back_to(worker_id: str) -> ResponseReturnValue:
+def redirect_to_worker(worker_id: str) -> ResponseReturnValue:
     return redirect(url_for("pages.worker", worker_id=worker_id), 303)
 
 
-def stop_question(consumer: WorkerProcess) -> Question:
-    return Question(
+def stop_question(consumer: Consumer) -> Confirmation:
+    return Confirmation(
         title=_("Stop this consumer?"),
-        statement=_("%(name)s serves no more, until somebody starts it.", name=consumers.worker_name(consumer)),
+        statement=_("%(name)s serves no more, until somebody starts it.", name=consumers.full_worker_name(consumer)),
         consequences=[
-            *what_becomes_of(consumer.running),
+            *running_consequences(consumer.running),
             _("Under “make run” it stays stopped. Docker and systemd may be set up to start it again."),
         ],
-        warning=alone(consumer),
+        warning=only_worker_warning(consumer),
         button=_("Stop it"),
         back=url_for("pages.worker", worker_id=consumer.id),
         back_button=_("Let it work"),
@@ -74,11 +74,13 @@ def stop_question(consumer: WorkerProcess) -> Question:
     )
 
 
-def restart_question(consumer: WorkerProcess) -> Question:
-    return Question(
+def restart_question(consumer: Consumer) -> Confirmation:
+    return Confirmation(
         title=_("Restart this consumer?"),
-        statement=_("%(name)s starts anew, with the code that is there now.", name=consumers.worker_name(consumer)),
-        consequences=what_becomes_of(consumer.running),
+        statement=_(
+            "%(name)s starts anew, with the code that is there now.", name=consumers.full_worker_name(consumer)
+        ),
+        consequences=running_consequences(consumer.running),
         button=_("Restart it"),
         back=url_for("pages.worker", worker_id=consumer.id),
         back_button=_("Let it work"),
@@ -86,11 +88,11 @@ def restart_question(consumer: WorkerProcess) -> Question:
     )
 
 
-def what_becomes_of(running: list[object]) -> list[str]:
+def running_consequences(running: list[object]) -> list[str]:
     if not running:
         return [_("It runs nothing at the moment.")]
     return [
-        counted(
+        ngettext_bounded(
             "It runs %(num)s task, which has a few seconds to end, and else goes back to its queue.",
             "It runs %(num)s tasks, which have a few seconds to end, and else go back to their queue.",
             len(running),
@@ -98,15 +100,19 @@ def what_becomes_of(running: list[object]) -> list[str]:
     ]
 
 
-def alone(consumer: WorkerProcess) -> str | None:
-    rest = [other for other in consumers.live(consumers.workers(), consumer.queue) if other.id != consumer.id]
+def only_worker_warning(consumer: Consumer) -> str | None:
+    rest = [
+        other
+        for other in consumers.live_consumers(consumers.list_consumers(), consumer.queue)
+        if other.id != consumer.id
+    ]
     return None if rest else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)
 
 
 class Ending(NamedTuple):
     """What is asked before it, and said after it."""
 
-    question: Callable[[WorkerProcess], Question]
+    question: Callable[[Consumer], Confirmation]
     done: LazyString
 
 
@@ -128,16 +134,16 @@ def add_pages(verb: str, ending: Ending) -> None:
     """Put the page that asks and the one that does it on the blueprint."""
 
     @blueprint.get(f"/workers/<worker_id>/{verb}", endpoint=f"worker_{verb}")
-    @needs("admin")
+    @requires_role("admin")
     def ask(worker_id: str) -> ResponseReturnValue:
-        return confirm.ask(ending.question(get_worker(worker_id)))
+        return confirm.render_confirmation(ending.question(get_worker(worker_id)))
 
     @blueprint.post(f"/workers/<worker_id>/{verb}", endpoint=f"worker_{verb}_now")
-    @needs("admin")
+    @requires_role("admin")
     def end(worker_id: str) -> ResponseReturnValue:
-        perform(current_actor(), f"workers.{verb}", worker=worker_id)
+        execute(current_actor(), f"workers.{verb}", worker=worker_id)
         flash(str(ending.done))
-        return back_to(worker_id)
+        return redirect_to_worker(worker_id)
 
 
 for verb, ending in ENDINGS.items():

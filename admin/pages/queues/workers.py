@@ -9,20 +9,20 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.operations.arguments import JSONObject
-from admin.operations.workers import asked_of, get_worker
+from admin.operations.workers import get_worker, pending_commands
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
-from admin.problems import BadInput
+from admin.problems import InvalidInput
 from config import settings
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 from engine.history import lag, rejected, tracebacks
 from engine.history.lag import Lag
-from engine.models import WorkerProcess, now
+from engine.models import Consumer, now
 from engine.monitor import consumers
 from engine.monitor import consumers as consumer_status
-from engine.monitor.consumers import LEASE
+from engine.monitor.consumers import LEASE_TIME
 from engine.version import code_version
 
 CONSUMERS, GONE = 25, 25
@@ -30,10 +30,10 @@ CONSUMERS, GONE = 25, 25
 JOBS = 50
 
 
-class Line(NamedTuple):
+class WorkerLine(NamedTuple):
     """A consumer on the list, with some of what its workers run."""
 
-    consumer: WorkerProcess
+    consumer: Consumer
     state: str
     busy: list["Slot"]
     busy_count: int
@@ -51,16 +51,18 @@ class Slot(NamedTuple):
 
 
 @blueprint.get("/workers")
-@needs("viewer")
+@requires_role("viewer")
 def workers() -> ResponseReturnValue:
-    as_of, consumer_rows = now(), consumers.workers()
-    heirs = consumer_status.replacements(consumer_rows, as_of)
-    gone = [consumer for consumer in consumer_rows if consumer.id in heirs or consumer.state(as_of, LEASE) == "stopped"]
-    lines = in_order([line_of(consumer, as_of) for consumer in consumer_rows if consumer not in gone])
-    start = start_of(len(lines))
+    as_of, consumer_rows = now(), consumers.list_consumers()
+    heirs = consumer_status.find_replacements(consumer_rows, as_of)
+    gone = [
+        consumer for consumer in consumer_rows if consumer.id in heirs or consumer.state(as_of, LEASE_TIME) == "stopped"
+    ]
+    lines = sort_workers([worker_line(consumer, as_of) for consumer in consumer_rows if consumer not in gone])
+    start = start_command(len(lines))
     shown = lines[start : start + CONSUMERS]
     per_line = max(JOBS // max(len(shown), 1), 1)
-    return live_refresh.page(
+    return live_refresh.render_page(
         "queues/workers.html",
         as_of=as_of,
         lines=[line._replace(busy=line.busy[:per_line]) for line in shown],
@@ -72,38 +74,38 @@ def workers() -> ResponseReturnValue:
         heirs=heirs,
         wanted={queue: settings.workers.get(queue, 1) for queue in tasks.queues},
         versions=sorted({line.consumer.code_version for line in lines if line.state != "lost"}),
-        lags=lags(),
-        rejected=sum(rejected.total(list(tasks.queues)).values()),
+        lags=scheduler_lags(),
+        rejected=sum(rejected.count_rejected(list(tasks.queues)).values()),
     )
 
 
-def lags() -> dict[str, Lag] | None:
+def scheduler_lags() -> dict[str, Lag] | None:
     """How far the history of each queue lags behind; None while the broker is away."""
     try:
-        return lag.lags(tasks.queues)
-    except BrokerAway:
+        return lag.load_lags(tasks.queues)
+    except BrokerUnavailable:
         return None
 
 
-def start_of(count: int) -> int:
+def start_command(count: int) -> int:
     """Where this part of the list begins."""
     text = request.args.get("start", "0")
     if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise BadInput("start", _("a whole number is needed"))
+        raise InvalidInput("start", _("a whole number is needed"))
     return min(int(text), max(count - 1, 0)) // CONSUMERS * CONSUMERS
 
 
-def line_of(consumer: WorkerProcess, as_of: datetime) -> Line:
-    slots = slots_of(consumer)
+def worker_line(consumer: Consumer, as_of: datetime) -> WorkerLine:
+    slots = worker_slots(consumer)
     busy = sorted((slot for slot in slots if slot.job), key=lambda slot: slot.job["since"] if slot.job else "")
-    return Line(consumer, consumer.state(as_of, LEASE), busy, len(busy), len(slots) - len(busy))
+    return WorkerLine(consumer, consumer.state(as_of, LEASE_TIME), busy, len(busy), len(slots) - len(busy))
 
 
-def in_order(lines: list[Line]) -> list[Line]:
+def sort_workers(lines: list[WorkerLine]) -> list[WorkerLine]:
     """The lost first, then queue by queue; an order that no sign of life changes."""
     names = list(tasks.queues)
 
-    def sort_key(line: Line) -> tuple[bool, int, str, str]:
+    def sort_key(line: WorkerLine) -> tuple[bool, int, str, str]:
         consumer = line.consumer
         return (
             line.state != "lost",
@@ -115,7 +117,7 @@ def in_order(lines: list[Line]) -> list[Line]:
     return sorted(lines, key=sort_key)
 
 
-def slots_of(consumer: WorkerProcess) -> list[Slot]:
+def worker_slots(consumer: Consumer) -> list[Slot]:
     """Its workers by number; those that run something and are not on record by themselves too."""
     jobs = {job["worker"]: job for job in consumer.running}
     recorded = {slot["worker"]: slot for slot in consumer.slots}
@@ -128,18 +130,18 @@ def slots_of(consumer: WorkerProcess) -> list[Slot]:
 
 
 @blueprint.get("/workers/<worker_id>")
-@needs("viewer")
+@requires_role("viewer")
 def worker(worker_id: str) -> ResponseReturnValue:
     as_of, consumer = now(), get_worker(worker_id)
-    dump, pending, broker_away = asked_of(consumer)
-    return live_refresh.page(
+    dump, pending, broker_away = pending_commands(consumer)
+    return live_refresh.render_page(
         "queues/worker.html",
         as_of=as_of,
-        lease=LEASE,
+        lease=LEASE_TIME,
         worker=consumer,
-        state=consumer.state(as_of, LEASE),
-        slots=slots_of(consumer),
-        heir=consumer_status.replacements(consumers.workers(), as_of).get(consumer.id),
+        state=consumer.state(as_of, LEASE_TIME),
+        slots=worker_slots(consumer),
+        heir=consumer_status.find_replacements(consumers.list_consumers(), as_of).get(consumer.id),
         console_version=code_version(),
         dump=dump,
         pending=pending,
@@ -155,11 +157,11 @@ class Thread(NamedTuple):
 
 
 @blueprint.app_template_filter("threads")
-def threads(text: str) -> list[Thread]:
+def parse_threads(text: str) -> list[Thread]:
     """Where one worker was, thread by thread. One that runs no task is told by where it waits."""
     heading, parts = tracebacks.HEADING, []
     for part in text.split(heading):
-        frames = tracebacks.parse(heading + part).frames
+        frames = tracebacks.parse_traceback(heading + part).frames
         task = next((at for at in range(len(frames), 0, -1) if frames[at - 1].place.startswith("engine/")), 0)
         start = task if task < len(frames) else max(task - 2, 0)
         if frames:

@@ -4,48 +4,50 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.display.labels import counted
-from admin.display.numbers import number
-from admin.forms.list_filters import choice
-from admin.operations.bulk import TASK, RunsChanged, chosen
-from admin.operations.registry import ACTIONS, hindrance, perform
+from admin.display.labels import ngettext_bounded
+from admin.display.numbers import format_number
+from admin.forms.list_filters import read_choice
+from admin.operations.bulk import TASK, RunsChanged, select_runs
+from admin.operations.registry import ACTIONS, blocking_reason, execute
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
-from admin.problems import BadInput
+from admin.problems import InvalidInput
 from admin.search.run_filter import RunFilter
-from admin.search.run_query import pinned
-from admin.search.syntax import text_of
+from admin.search.run_query import freeze_relative_times
+from admin.search.syntax import format_terms
 from engine.control import bulk as bulk_control
-from engine.models import ENDED, Bulk, BulkItem, Run
+from engine.models import ENDED, BulkAction, BulkActionItem, Run
 
-SAMPLE = 10
-ROWS = 30
+SAMPLE_SIZE = 10
+ROWS_PER_PAGE = 30
 
 
 # --- before --------------------------------------------------------------------------------------------------
 
 
 @blueprint.get("/bulk/new")
-@needs("operator")
+@requires_role("operator")
 def bulk_new() -> ResponseReturnValue:
-    verb, run_ids = choice("verb", list(bulk_control.VERBS)), request.args.getlist("run")
+    verb, run_ids = read_choice("verb", list(bulk_control.VERBS)), request.args.getlist("run")
     if run_ids:
-        return question(verb, run_ids=run_ids)
+        return bulk_question(verb, run_ids=run_ids)
     run_filter = RunFilter()
     if not run_filter.found or not run_filter.narrow:
-        raise BadInput("run", _("tick some runs, or narrow the list down: all runs at once is never meant"))
-    return question(verb, search=text_of(pinned(run_filter.terms, run_filter.as_of)))
+        raise InvalidInput("run", _("tick some runs, or narrow the list down: all runs at once is never meant"))
+    return bulk_question(verb, search=format_terms(freeze_relative_times(run_filter.terms, run_filter.as_of)))
 
 
-def question(verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None) -> str:
+def bulk_question(
+    verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None
+) -> str:
     """What a command would be about, and the button that gives it. `changed`: how many runs were shown before."""
     too_many = None
     try:
-        preflight = bulk_control.preflight(chosen(search, run_ids), SAMPLE)
-    except bulk_control.TooMany:
-        preflight, too_many = None, bulk_control.MOST
+        preflight = bulk_control.preflight(select_runs(search, run_ids), SAMPLE_SIZE)
+    except bulk_control.TooManyItems:
+        preflight, too_many = None, bulk_control.MAX_ITEMS
     return render_template(
         "runs/bulk_new.html",
         verb=verb,
@@ -53,34 +55,34 @@ def question(verb: str, search: str | None = None, run_ids: list[str] | None = N
         run_ids=run_ids or [],
         found=preflight,
         too_many=too_many,
-        refused=preflight and sum(count for state, count in preflight.states.items() if not fits(verb, state)),
-        words=before(verb, preflight.total if preflight else 0),
+        refused=preflight and sum(count for state, count in preflight.states.items() if not applies_to(verb, state)),
+        words=begun_text(verb, preflight.total if preflight else 0),
         allowed=current_actor().may(ACTIONS[f"bulk.{verb}"].role),
-        hindrance=hindrance("tasks.run", name=TASK),
+        hindrance=blocking_reason("tasks.run", name=TASK),
         changed=changed,
         shown=search and search.rpartition(" before:")[0],
         back=url_for("pages.runs", q=search) if search else url_for("pages.runs"),
     )
 
 
-def fits(verb: str, state: str) -> bool:
+def applies_to(verb: str, state: str) -> bool:
     """Whether the command can be done to a run in this state."""
     return (state in ENDED) != (verb == "cancel")
 
 
 @blueprint.post("/bulk")
-@needs("operator")
+@requires_role("operator")
 def bulk_begin() -> ResponseReturnValue:
     form = request.form
     verb, search, run_ids = form.get("verb", ""), form.get("search") or None, form.getlist("run") or None
     if verb not in bulk_control.VERBS:
-        raise BadInput("verb", _("one of %(allowed)s is allowed", allowed=", ".join(bulk_control.VERBS)))
+        raise InvalidInput("verb", _("one of %(allowed)s is allowed", allowed=", ".join(bulk_control.VERBS)))
     try:
-        bulk_id = perform(
+        bulk_id = execute(
             current_actor(), f"bulk.{verb}", fingerprint=form.get("fingerprint", ""), search=search, runs=run_ids
         )
     except RunsChanged:
-        return question(verb, search, run_ids, changed=whole("total", form.get("total", "0"))), 409
+        return bulk_question(verb, search, run_ids, changed=whole_number("total", form.get("total", "0"))), 409
     return redirect(url_for("pages.bulk_one", bulk_id=bulk_id), 303)
 
 
@@ -88,77 +90,79 @@ def bulk_begin() -> ResponseReturnValue:
 
 
 @blueprint.get("/bulk")
-@needs("viewer")
+@requires_role("viewer")
 def bulk_list() -> ResponseReturnValue:
-    newest = Bulk.select().order_by(Bulk.id.desc()).limit(ROWS + 1)
+    newest = BulkAction.select().order_by(BulkAction.id.desc()).limit(ROWS_PER_PAGE + 1)
     before = request.args.get("before", "")
     if before:
-        newest = newest.where(Bulk.id < whole("before", before))
+        newest = newest.where(BulkAction.id < whole_number("before", before))
     rows = list(newest)
-    older = rows[ROWS - 1].id if len(rows) > ROWS else None
-    return live_refresh.page(
-        "runs/bulks.html", title_of=describe_bulk, bulks=rows[:ROWS], older=older, first=not before
+    older = rows[ROWS_PER_PAGE - 1].id if len(rows) > ROWS_PER_PAGE else None
+    return live_refresh.render_page(
+        "runs/bulks.html", title_of=describe_bulk, bulks=rows[:ROWS_PER_PAGE], older=older, first=not before
     )
 
 
 @blueprint.get("/bulk/<int:bulk_id>")
-@needs("viewer")
+@requires_role("viewer")
 def bulk_one(bulk_id: int) -> ResponseReturnValue:
-    bulk = Bulk.get_or_none(Bulk.id == bulk_id) or abort(404, _("There is no such bulk action, or it is too long ago."))
-    state, after = choice("state", list(item_tabs())), whole("after", request.args.get("after", "0"))
-    items = BulkItem.select().where((BulkItem.bulk_id == bulk_id) & (BulkItem.number > after))
+    bulk = BulkAction.get_or_none(BulkAction.id == bulk_id) or abort(
+        404, _("There is no such bulk action, or it is too long ago.")
+    )
+    state, after = read_choice("state", list(item_tabs())), whole_number("after", request.args.get("after", "0"))
+    items = BulkActionItem.select().where((BulkActionItem.bulk_id == bulk_id) & (BulkActionItem.number > after))
     if state != "all":
-        items = items.where(BulkItem.state.in_(["waiting", "doing"] if state == "waiting" else [state]))
-    rows = list(items.order_by(BulkItem.number).limit(ROWS + 1))
+        items = items.where(BulkActionItem.state.in_(["waiting", "doing"] if state == "waiting" else [state]))
+    rows = list(items.order_by(BulkActionItem.number).limit(ROWS_PER_PAGE + 1))
     names = [item.run_id for item in rows]
-    return live_refresh.page(
+    return live_refresh.render_page(
         "runs/bulk.html",
         bulk=bulk,
         run=Run.get_or_none(Run.id == bulk.run_id),
         title=describe_bulk(bulk),
-        reason=reason,
+        reason=reason_text,
         state=state,
         tabs=item_tabs(),
-        items=rows[:ROWS],
+        items=rows[:ROWS_PER_PAGE],
         runs={run.id: run for run in Run.select().where(Run.id.in_(names))},
-        next=rows[ROWS - 1].number if len(rows) > ROWS else None,
+        next=rows[ROWS_PER_PAGE - 1].number if len(rows) > ROWS_PER_PAGE else None,
         first=not after,
     )
 
 
 @blueprint.post("/bulk/<int:bulk_id>/stop")
-@needs("operator")
+@requires_role("operator")
 def bulk_stop(bulk_id: int) -> ResponseReturnValue:
-    perform(current_actor(), "bulk.stop", bulk_id=bulk_id)
+    execute(current_actor(), "bulk.stop", bulk_id=bulk_id)
     flash(_("What has not been begun is left alone."))
     return redirect(url_for("pages.bulk_one", bulk_id=bulk_id), 303)
 
 
-def whole(name: str, value: str) -> int:
+def whole_number(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise BadInput(name, _("a whole number is needed"))
+        raise InvalidInput(name, _("a whole number is needed"))
     return int(value)
 
 
-def before(verb: str, total: int) -> tuple[str, str, str]:
+def begun_text(verb: str, total: int) -> tuple[str, str, str]:
     """The title of the question, its button, and what it comes to."""
-    exact = number(total)
+    exact = format_number(total)
     match verb:
         case "retry":
             return (
-                counted("Retry %(count)s run?", "Retry %(count)s runs?", total, count=exact),
-                counted("Retry %(count)s run", "Retry %(count)s runs", total, count=exact),
+                ngettext_bounded("Retry %(count)s run?", "Retry %(count)s runs?", total, count=exact),
+                ngettext_bounded("Retry %(count)s run", "Retry %(count)s runs", total, count=exact),
                 _("Each goes back to its queue under its own id; its attempts go on, its old result is dropped."),
             )
         case "cancel":
             return (
-                counted("Cancel %(count)s run?", "Cancel %(count)s runs?", total, count=exact),
-                counted("Cancel %(count)s run", "Cancel %(count)s runs", total, count=exact),
+                ngettext_bounded("Cancel %(count)s run?", "Cancel %(count)s runs?", total, count=exact),
+                ngettext_bounded("Cancel %(count)s run", "Cancel %(count)s runs", total, count=exact),
                 _("What waits will not run; what runs is interrupted."),
             )
     return (
-        counted("Delete %(count)s run?", "Delete %(count)s runs?", total, count=exact),
-        counted("Delete %(count)s run", "Delete %(count)s runs", total, count=exact),
+        ngettext_bounded("Delete %(count)s run?", "Delete %(count)s runs?", total, count=exact),
+        ngettext_bounded("Delete %(count)s run", "Delete %(count)s runs", total, count=exact),
         _("They go from the history and from every count, with attempts and log lines. Nobody can bring them back."),
     )
 
@@ -173,12 +177,12 @@ def item_tabs() -> dict[str, str]:
     }
 
 
-def describe_bulk(bulk: Bulk) -> str:
+def describe_bulk(bulk: BulkAction) -> str:
     """What was asked for, as a title."""
     return {"retry": _("Retry runs"), "cancel": _("Cancel runs"), "delete": _("Delete runs")}[bulk.verb]
 
 
-def reason(code: str) -> str:
+def reason_text(code: str) -> str:
     """Why an item was refused, or what is to be said of it."""
     return {
         "asked to stop": _("It was running and has been asked to stop."),

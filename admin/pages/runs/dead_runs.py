@@ -5,33 +5,38 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.operations.dead_runs import get_dead_message, place_of
-from admin.operations.registry import perform
+from admin.operations.dead_runs import get_dead_message, parse_position
+from admin.operations.registry import execute
 from admin.pages import confirm, live_refresh
-from admin.pages.blueprint import ROWS, blueprint
-from admin.pages.confirm import Question
-from admin.problems import trouble_in_words
-from engine.exceptions import BrokerAway
+from admin.pages.blueprint import ROWS_PER_PAGE, blueprint
+from admin.pages.confirm import Confirmation
+from admin.problems import outage_text
+from engine.exceptions import BrokerUnavailable
 from engine.models import Run, now
 from engine.monitor import dead_letters
-from engine.monitor.dead_letters import Opened
+from engine.monitor.dead_letters import DecodedMessage
 
 #: Of a message's text so much is shown; all of it can be saved.
-LONGEST = 12_000
+MAX_SHOWN = 12_000
 
 
 @blueprint.get("/dead")
-@needs("viewer")
+@requires_role("viewer")
 def dead() -> ResponseReturnValue:
-    before, error_text, page, total = place_of(request.args.get("before", "")), None, dead_letters.Page([], None), 0
+    before, error_text, page, total = (
+        parse_position(request.args.get("before", "")),
+        None,
+        dead_letters.DeadLetterPage([], None),
+        0,
+    )
     try:
-        page, total = dead_letters.page(tasks.queues, ROWS, before), dead_letters.count(tasks.queues)
-    except BrokerAway as error:
-        error_text = trouble_in_words(error)
+        page, total = dead_letters.list_dead(tasks.queues, ROWS_PER_PAGE, before), dead_letters.count_dead(tasks.queues)
+    except BrokerUnavailable as error:
+        error_text = outage_text(error)
     older = page.older and f"{page.older.at!r}_{page.older.run_id}"
-    return live_refresh.page(
+    return live_refresh.render_page(
         "runs/dead.html",
         as_of=now(),
         rows=page.rows,
@@ -43,22 +48,22 @@ def dead() -> ResponseReturnValue:
 
 
 @blueprint.get("/dead/<run_id>")
-@needs("viewer")
+@requires_role("viewer")
 def dead_message(run_id: str) -> ResponseReturnValue:
     queue, data = get_dead_message(run_id)
-    return live_refresh.page(
+    return live_refresh.render_page(
         "runs/dead_message.html",
         as_of=now(),
         run_id=run_id,
         queue=queue.name,
         run=Run.get_or_none(Run.id == run_id),
-        opened=dead_letters.opened(queue, data),
-        longest=LONGEST,
+        opened=dead_letters.decode_message(queue, data),
+        longest=MAX_SHOWN,
     )
 
 
 @blueprint.get("/dead/<run_id>/message")
-@needs("viewer")
+@requires_role("viewer")
 def dead_message_raw(run_id: str) -> ResponseReturnValue:
     """The bytes as they are."""
     _queue, data = get_dead_message(run_id)
@@ -68,24 +73,24 @@ def dead_message_raw(run_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/dead/<run_id>/requeue")
-@needs("operator")
+@requires_role("operator")
 def dead_requeue(run_id: str) -> ResponseReturnValue:
-    perform(current_actor(), "dead.requeue", run_id=run_id)
+    execute(current_actor(), "dead.requeue", run_id=run_id)
     flash(_("It is back in its queue."))
     on_record = Run.select().where(Run.id == run_id).exists()
     return redirect(url_for("pages.run", run_id=run_id) if on_record else url_for("pages.dead"), 303)
 
 
 @blueprint.get("/dead/<run_id>/discard")
-@needs("admin")
+@requires_role("admin")
 def dead_discard(run_id: str) -> ResponseReturnValue:
     queue, data = get_dead_message(run_id)
-    opened = dead_letters.opened(queue, data)
-    return confirm.ask(
-        Question(
+    opened = dead_letters.decode_message(queue, data)
+    return confirm.render_confirmation(
+        Confirmation(
             title=_("Discard this message?"),
             statement=_("What was asked for is given up for good; only its line in the history stays."),
-            facts=[(_("Task"), task_of(opened)), (_("Run"), run_id), (_("Queue"), queue.name)],
+            facts=[(_("Task"), task_of_message(opened)), (_("Run"), run_id), (_("Queue"), queue.name)],
             button=_("Discard it"),
             back=url_for("pages.dead_message", run_id=run_id),
             back_button=_("Keep it"),
@@ -95,12 +100,12 @@ def dead_discard(run_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/dead/<run_id>/discard")
-@needs("admin")
+@requires_role("admin")
 def dead_discard_now(run_id: str) -> ResponseReturnValue:
-    perform(current_actor(), "dead.discard", run_id=run_id)
+    execute(current_actor(), "dead.discard", run_id=run_id)
     flash(_("It is discarded."))
     return redirect(url_for("pages.dead"), 303)
 
 
-def task_of(opened: Opened) -> str:
+def task_of_message(opened: DecodedMessage) -> str:
     return opened.head.get("task", _("unreadable")).rpartition(".")[2]

@@ -12,57 +12,57 @@ from flask_babel import pgettext
 from peewee import ModelSelect
 
 import tasks
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.display.bars import share_of
-from admin.display.sparkline import ROW, path
+from admin.display.bars import bar_share
+from admin.display.sparkline import ROW, area_path
 from admin.forms import datetimes
-from admin.forms.list_filters import Asked, text
-from admin.operations.errors import EXAMPLES, STATES, get_error, state_of
-from admin.operations.registry import perform
+from admin.forms.list_filters import ListFilters, read_text
+from admin.operations.errors import MAX_EXAMPLES, STATES, error_state, get_error
+from admin.operations.registry import execute
 from admin.pages import live_refresh
-from admin.pages.blueprint import blueprint, page_of
-from admin.pages.runs.run import failure
-from admin.problems import BadInput, Refused
+from admin.pages.blueprint import blueprint, paginate
+from admin.pages.runs.run import build_failure
+from admin.problems import ConflictError, InvalidInput
 from engine.history import error_groups as errors
-from engine.history.error_stats import Tally, slot_starts, tallies
+from engine.history.error_stats import ErrorCounts, load_error_counts, slot_starts
 from engine.history.task_stats import STEP
 from engine.models import Attempt, ErrorGroup, Run, State, now
 from engine.monitor import registered_tasks
 from engine.search import pagination
 
 LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1), "7d": timedelta(days=7)}
-ENDED_BADLY = (State.FAILED, State.DEAD)
+FAILED_STATES = (State.FAILED, State.DEAD)
 
 
-class Row(NamedTuple):
+class ErrorRow(NamedTuple):
     group: ErrorGroup
     state: str
-    tally: Tally
+    tally: ErrorCounts
     sparkline: str
 
 
 @blueprint.get("/errors", endpoint="errors")
-@needs("viewer")
+@requires_role("viewer")
 def error_groups() -> ResponseReturnValue:
     as_of = now()
-    filters = Asked("pages.errors", STATES, task=text("task"), q=text("q"))
-    queries = {state: groups(state, filters, as_of) for state in STATES}
-    page = page_of(queries[filters.state], ErrorGroup.last_seen_at, ErrorGroup.id)
-    return live_refresh.page(
+    filters = ListFilters("pages.errors", STATES, task=read_text("task"), q=read_text("q"))
+    queries = {state: error_rows(state, filters, as_of) for state in STATES}
+    page = paginate(queries[filters.state], ErrorGroup.last_seen_at, ErrorGroup.id)
+    return live_refresh.render_page(
         "runs/errors.html",
         as_of=as_of,
         asked=filters,
-        tabs=tab_words(),
-        counts=pagination.counts(**queries),
-        rows=rows_of(page.rows, as_of),
+        tabs=tab_labels(),
+        counts=pagination.count_runs_by_state(**queries),
+        rows=build_rows(page.rows, as_of),
         older=page.older,
-        task_names=sorted({*(facts.name for facts in registered_tasks.registered(tasks.queues)), filters.task} - {""}),
+        task_names=sorted({*(facts.name for facts in registered_tasks.list_tasks(tasks.queues)), filters.task} - {""}),
     )
 
 
-def groups(state: str, filters: Asked, as_of: datetime) -> "ModelSelect[ErrorGroup]":
-    conditions = [errors.listed(state, as_of)] if state != "all" else []
+def error_rows(state: str, filters: ListFilters, as_of: datetime) -> "ModelSelect[ErrorGroup]":
+    conditions = [errors.state_filter(state, as_of)] if state != "all" else []
     conditions += [ErrorGroup.task == filters.task] if filters.task else []
     if filters.q:
         searched = (ErrorGroup.exception, ErrorGroup.message, ErrorGroup.place)
@@ -71,17 +71,20 @@ def groups(state: str, filters: Asked, as_of: datetime) -> "ModelSelect[ErrorGro
     return query.where(*conditions) if conditions else query
 
 
-def rows_of(groups: list[ErrorGroup], as_of: datetime) -> list[Row]:
-    counted = tallies([group.id for group in groups], as_of)
-    return [Row(group, state_of(group, as_of), counted[group.id], drawn(counted[group.id].slots)) for group in groups]
+def build_rows(groups: list[ErrorGroup], as_of: datetime) -> list[ErrorRow]:
+    counted = load_error_counts([group.id for group in groups], as_of)
+    return [
+        ErrorRow(group, error_state(group, as_of), counted[group.id], draw_buckets(counted[group.id].slots))
+        for group in groups
+    ]
 
 
-def drawn(slots: list[int]) -> str:
+def draw_buckets(slots: list[int]) -> str:
     highest = max(slots, default=0)
-    return path([share_of(count, highest) for count in slots])
+    return area_path([bar_share(count, highest) for count in slots])
 
 
-def tab_words() -> dict[str, str]:
+def tab_labels() -> dict[str, str]:
     return {"open": pgettext("errors", "Open"), "snoozed": _("Snoozed"), "resolved": _("Resolved"), "all": _("All")}
 
 
@@ -99,31 +102,31 @@ class Step(NamedTuple):
 
 
 @blueprint.get("/errors/<group_id>")
-@needs("viewer")
+@requires_role("viewer")
 def error(group_id: str) -> ResponseReturnValue:
-    return page(get_error(group_id))
+    return error_page(get_error(group_id))
 
 
-def page(group: ErrorGroup, wrong: BadInput | None = None) -> ResponseReturnValue:
+def error_page(group: ErrorGroup, wrong: InvalidInput | None = None) -> ResponseReturnValue:
     as_of = now()
-    tally = tallies([group.id], as_of)[group.id]
+    tally = load_error_counts([group.id], as_of)[group.id]
     examples = list(
-        Attempt.select().where(Attempt.error_group == group.id).order_by(Attempt.ended_at.desc()).limit(EXAMPLES)
+        Attempt.select().where(Attempt.error_group == group.id).order_by(Attempt.ended_at.desc()).limit(MAX_EXAMPLES)
     )
     runs = {run.id: run for run in Run.select().where(Run.id.in_({attempt.run_id for attempt in examples}))}
     newest = next((attempt for attempt in examples if attempt.traceback), None)
-    to_retry = Run.select().where((Run.error_group == group.id) & Run.state.in_(ENDED_BADLY))
-    answer = live_refresh.page(
+    to_retry = Run.select().where((Run.error_group == group.id) & Run.state.in_(FAILED_STATES))
+    answer = live_refresh.render_page(
         "runs/error_group.html",
         as_of=as_of,
         group=group,
-        state=state_of(group, as_of),
+        state=error_state(group, as_of),
         tally=tally,
-        steps=steps_of(tally, as_of),
+        steps=chart_steps(tally, as_of),
         examples=[(attempt, runs.get(attempt.run_id)) for attempt in examples],
-        failure=failure(newest, last=True) if newest else None,
-        to_retry=pagination.counts(runs=to_retry)["runs"],
-        search=f"error:{group.id} state:{','.join(ENDED_BADLY)}",
+        failure=build_failure(newest, last=True) if newest else None,
+        to_retry=pagination.count_runs_by_state(runs=to_retry)["runs"],
+        search=f"error:{group.id} state:{','.join(FAILED_STATES)}",
         lengths=list(LENGTHS),
         wrong=wrong,
         typed=request.form,
@@ -133,10 +136,10 @@ def page(group: ErrorGroup, wrong: BadInput | None = None) -> ResponseReturnValu
     return answer
 
 
-def steps_of(tally: Tally, as_of: datetime) -> list[Step]:
+def chart_steps(tally: ErrorCounts, as_of: datetime) -> list[Step]:
     highest = max(tally.slots, default=0)
     return [
-        Step(start, start + timedelta(seconds=STEP), count, ROW.left(place), 100 * share_of(count, highest))
+        Step(start, start + timedelta(seconds=STEP), count, ROW.left(place), 100 * bar_share(count, highest))
         for place, (start, count) in enumerate(zip(slot_starts(as_of, tally.slots), tally.slots, strict=True))
         if count > 0
     ]
@@ -146,7 +149,7 @@ def steps_of(tally: Tally, as_of: datetime) -> list[Step]:
 
 
 @blueprint.post("/errors/<group_id>/resolve")
-@needs("operator")
+@requires_role("operator")
 def error_resolve(group_id: str) -> ResponseReturnValue:
     return perform_and_return(
         group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself.")
@@ -155,34 +158,34 @@ def error_resolve(group_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/errors/<group_id>/reopen")
 @blueprint.delete("/errors/<group_id>/snooze", endpoint="error_wake")
-@needs("operator")
+@requires_role("operator")
 def error_reopen(group_id: str) -> ResponseReturnValue:
     return perform_and_return(group_id, "errors.reopen", _("It is open."))
 
 
 @blueprint.post("/errors/<group_id>/snooze")
-@needs("operator")
+@requires_role("operator")
 def error_snooze(group_id: str) -> ResponseReturnValue:
     try:
-        return perform_and_return(group_id, "errors.snooze", _("It is snoozed."), until=end_typed())
-    except BadInput as error:
-        return page(get_error(group_id), error)
+        return perform_and_return(group_id, "errors.snooze", _("It is snoozed."), until=typed_end())
+    except InvalidInput as error:
+        return error_page(get_error(group_id), error)
 
 
-def end_typed() -> datetime:
+def typed_end() -> datetime:
     """The moment where one was typed, else so long from now."""
-    if at := datetimes.typed("until", request.form.get("until", "")):
+    if at := datetimes.parse_local_datetime("until", request.form.get("until", "")):
         return at
     if length := LENGTHS.get(request.form.get("for", "")):
         return now() + length
-    raise BadInput("until", _("a moment or a length is needed"))
+    raise InvalidInput("until", _("a moment or a length is needed"))
 
 
 def perform_and_return(group_id: str, action: str, message: str, **arguments: object) -> ResponseReturnValue:
     get_error(group_id)
     try:
-        perform(current_actor(), action, error_id=group_id, **arguments)
+        execute(current_actor(), action, error_id=group_id, **arguments)
         flash(message)
-    except Refused as error:
+    except ConflictError as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.error", group_id=group_id), 303)

@@ -6,12 +6,12 @@ from itertools import chain
 
 from flask import Response, stream_with_context
 
-from admin.auth.access import needs
-from admin.display.csv_text import csv_text
+from admin.auth.access import requires_role
+from admin.display.csv_text import csv_lines
 from admin.pages.blueprint import blueprint
 from admin.search.run_filter import RunFilter
 from engine.models import Run, as_json, now
-from engine.search.run_search import find_all
+from engine.search.run_search import all_pages
 
 PAGE = 1000
 
@@ -23,20 +23,20 @@ COLUMNS = (
 
 
 @blueprint.get("/runs.csv")
-@needs("viewer")
+@requires_role("viewer")
 def runs_csv() -> Response:
-    return download("csv", "text/csv; charset=utf-8", csv_of)
+    return download("csv", "text/csv; charset=utf-8", runs_to_csv)
 
 
 @blueprint.get("/runs.json")
-@needs("viewer")
+@requires_role("viewer")
 def runs_json() -> Response:
-    return download("json", "application/json", json_of)
+    return download("json", "application/json", runs_to_json)
 
 
 def download(ending: str, content_type: str, text_of: Callable[[Iterator[list[Run]]], Iterator[str]]) -> Response:
     run_filter = RunFilter()
-    pages = find_all(run_filter.found, PAGE)
+    pages = all_pages(run_filter.found, PAGE)
     # The first page is read before the answer begins, so that trouble with the database still has a status.
     pages = chain([next(pages, [])], pages)
     response = Response(stream_with_context(text_of(pages)), content_type=content_type)
@@ -44,20 +44,20 @@ def download(ending: str, content_type: str, text_of: Callable[[Iterator[list[Ru
     return response
 
 
-def csv_of(pages: Iterator[list[Run]]) -> Iterator[str]:
-    return csv_text(COLUMNS, ([columns_of(run).values() for run in runs] for runs in pages))
+def runs_to_csv(pages: Iterator[list[Run]]) -> Iterator[str]:
+    return csv_lines(COLUMNS, ([csv_row(run).values() for run in runs] for runs in pages))
 
 
-def columns_of(run: Run) -> dict[str, object]:
+def csv_row(run: Run) -> dict[str, object]:
     values = as_json(run)
     return {name: values[name] for name in COLUMNS}
 
 
-def json_of(pages: Iterator[list[Run]]) -> Iterator[str]:
+def runs_to_json(pages: Iterator[list[Run]]) -> Iterator[str]:
     yield '{"runs": ['
     separator = "\n"
     for runs in pages:
         if runs:
-            yield separator + ",\n".join(json.dumps(columns_of(run), ensure_ascii=False, default=str) for run in runs)
+            yield separator + ",\n".join(json.dumps(csv_row(run), ensure_ascii=False, default=str) for run in runs)
             separator = ",\n"
     yield "\n]}\n"

@@ -10,59 +10,59 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 import tasks
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.display.labels import as_call, as_json, counted
-from admin.display.timeline import kind_of, story
-from admin.display.truncate import Cut, cut, weight
-from admin.i18n import zone
-from admin.operations.allowed_actions import offers
+from admin.display.labels import call_text, ngettext_bounded, pretty_json
+from admin.display.timeline import build_timeline, error_kind
+from admin.display.truncate import Truncated, html_size, truncate
+from admin.i18n import current_zone
+from admin.operations.allowed_actions import run_actions
 from admin.operations.runs import get_run
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
 from config import QUEUES
-from engine.history.tracebacks import Frame, parse
-from engine.models import Attempt, LogLine, Run, State, WorkerProcess, now
+from engine.history.tracebacks import Frame, parse_traceback
+from engine.models import Attempt, Consumer, LogLine, Run, State, now
 from engine.models import as_json as row_as_json
-from engine.monitor.diagnosis import Cause, why
+from engine.monitor.diagnosis import Cause, diagnose
 from engine.search import related_runs
 
 #: What one page has room for, in rows and bytes.
 LOG_LINES, LOG_BYTES, LINE_BYTES, MOST_OTHERS = 150, 8400, 1500, 8
 OWN_FRAMES, CODE_BYTES, FAILURES = 8, 400, 3
-CHILDREN = 10
+MAX_CHILDREN = 10
 SHORT_CALL, LINES = 240, 16
 
 
 @blueprint.app_template_filter("moment")
-def moment(at: datetime) -> str:
+def format_moment(at: datetime) -> str:
     """Of a line in a log, to the millisecond, in the reader's zone."""
-    return f"{at.astimezone(zone()):%H:%M:%S.%f}"[:-3]
+    return f"{at.astimezone(current_zone()):%H:%M:%S.%f}"[:-3]
 
 
 @blueprint.get("/runs/<run_id>")
-@needs("viewer")
+@requires_role("viewer")
 def run(run_id: str) -> ResponseReturnValue:
     run = get_run(run_id)
     attempts = run.history
-    causes = why(tasks.queues, run)
-    children = related_runs.children(run, CHILDREN + 1)
+    causes = diagnose(tasks.queues, run)
+    children = related_runs.child_runs(run, MAX_CHILDREN + 1)
     closed = run.instant_at and isinstance(run.result, dict) and run.result.get("closed_count")
-    return live_refresh.page(
+    return live_refresh.render_page(
         "runs/run.html",
         run=run,
         causes=causes,
-        in_the_way=in_the_way(causes),
+        in_the_way=is_blocked(causes),
         interrupted_by=causes[0].facts.get("cancelled_by"),
-        offers=offers(run, current_actor(), causes),
-        story=story(run, attempts),
-        failures=failures(attempts),
-        log=log_of(run, attempts),
-        call=call_of(run),
-        result=None if run.result is None else cut(as_json(run.result, 2), 2500, 4000, lines=LINES),
-        kin=related_runs.around(run),
-        children=children[:CHILDREN],
-        more_children=len(children) > CHILDREN,
+        offers=run_actions(run, current_actor(), causes),
+        story=build_timeline(run, attempts),
+        failures=load_failures(attempts),
+        log=load_log(run, attempts),
+        call=call_lines(run),
+        result=None if run.result is None else truncate(pretty_json(run.result, 2), 2500, 4000, lines=LINES),
+        kin=related_runs.related_runs(run),
+        children=children[:MAX_CHILDREN],
+        more_children=len(children) > MAX_CHILDREN,
         worker_url=worker_url,
         queue_names=QUEUES,
         closed_url=url_for("pages.sessions", state="closed", run=run.id) if closed else None,
@@ -70,7 +70,7 @@ def run(run_id: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/runs/<run_id>/raw")
-@needs("viewer")
+@requires_role("viewer")
 def run_raw(run_id: str) -> ResponseReturnValue:
     """Everything on record of a run, whatever its length."""
     run = get_run(run_id)
@@ -83,7 +83,7 @@ def run_raw(run_id: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/runs/<run_id>/log")
-@needs("viewer")
+@requires_role("viewer")
 def run_log(run_id: str) -> ResponseReturnValue:
     """All lines on record, attempt by attempt, as text."""
     run = get_run(run_id)
@@ -94,7 +94,9 @@ def run_log(run_id: str) -> ResponseReturnValue:
             text.append(_("--- delivery %(number)s ---", number=line.delivery))
         elif line.number > last.number + 1:
             text.append(
-                counted("… %(num)s line left out …", "… %(num)s lines left out …", line.number - last.number - 1)
+                ngettext_bounded(
+                    "… %(num)s line left out …", "… %(num)s lines left out …", line.number - last.number - 1
+                )
             )
         text.append(f"{line.at:%Y-%m-%d %H:%M:%S.%f} {line.level:<8} {line.logger}: {line.text}")
         last = line
@@ -104,11 +106,11 @@ def run_log(run_id: str) -> ResponseReturnValue:
 def worker_url(worker: str | None, at: datetime | None) -> str | None:
     """The page of the consumer that a worker (`Worker-1 on host:pid:random`) belongs to, if it is sure to be there."""
     consumer = (worker or "").partition(" on ")[2]
-    is_kept = at and now() - at < WorkerProcess.KEPT
+    is_kept = at and now() - at < Consumer.KEPT
     return url_for("pages.worker", worker_id=consumer) if consumer and is_kept else None
 
 
-def in_the_way(causes: Sequence[Cause]) -> bool:
+def is_blocked(causes: Sequence[Cause]) -> bool:
     """Whether there is something to be said: not of what runs or ran, nor of what is just being written down."""
     kind, facts = causes[0]
     if kind == "ended":
@@ -116,13 +118,13 @@ def in_the_way(causes: Sequence[Cause]) -> bool:
     return kind not in ("running", "record_behind")
 
 
-def call_of(run: Run) -> Cut:
+def call_lines(run: Run) -> Truncated:
     """As Python would call it where that is a line or two, else the arguments as JSON."""
-    call = as_call(run)
+    call = call_text(run)
     if len(call) <= SHORT_CALL:
-        return cut(call, 6 * SHORT_CALL)
+        return truncate(call, 6 * SHORT_CALL)
     arguments = run.kwargs if not run.args else {"args": run.args, "kwargs": run.kwargs}
-    return cut(as_json(arguments, 2), 1500, 2500, lines=LINES)
+    return truncate(pretty_json(arguments, 2), 1500, 2500, lines=LINES)
 
 
 # --- failures ------------------------------------------------------------------------------------------------
@@ -134,26 +136,26 @@ class Failure(NamedTuple):
     attempt: Attempt
     kind: str
     frames: list[Frame]
-    cause: Cut
-    whole: Cut | None
+    cause: Truncated
+    whole: Truncated | None
     frame_count: int
 
 
-def failures(attempts: list[Attempt]) -> list[Failure]:
+def load_failures(attempts: list[Attempt]) -> list[Failure]:
     """The last first."""
     failed = [attempt for attempt in reversed(attempts) if attempt.traceback]
-    return [failure(attempt, last=place == 0) for place, attempt in enumerate(failed[:FAILURES])]
+    return [build_failure(attempt, last=place == 0) for place, attempt in enumerate(failed[:FAILURES])]
 
 
-def failure(attempt: Attempt, last: bool) -> Failure:
+def build_failure(attempt: Attempt, last: bool) -> Failure:
     text = attempt.traceback or ""
-    traceback = parse(text)
+    traceback = parse_traceback(text)
     return Failure(
         attempt,
-        kind_of(attempt.error),
-        [frame._replace(code=cut(frame.code, CODE_BYTES).shown) for frame in traceback.own[-OWN_FRAMES:]],
-        cut(traceback.cause, 1200, 2500 if last else 0),
-        cut(text, 0, 6000) if last and traceback.frames else None,
+        error_kind(attempt.error),
+        [frame._replace(code=truncate(frame.code, CODE_BYTES).shown) for frame in traceback.own[-OWN_FRAMES:]],
+        truncate(traceback.cause, 1200, 2500 if last else 0),
+        truncate(text, 0, 6000) if last and traceback.frames else None,
         len(traceback.frames),
     )
 
@@ -171,7 +173,7 @@ class Log(NamedTuple):
     others: list[Attempt]  # the other deliveries
 
 
-def log_of(run: Run, attempts: list[Attempt]) -> Log | None:
+def load_log(run: Run, attempts: list[Attempt]) -> Log | None:
     """Of the delivery that is asked for, or else of the last one that logged anything."""
     deliveries = [attempt for attempt in attempts if attempt.state != "put_off"]
     rows = last_lines(run, request.args.get("log", type=int) or (deliveries[-1].number if deliveries else 0))
@@ -201,8 +203,8 @@ def fit_lines(newest_first: list[LogLine]) -> list[LogLine]:
     """Return the newest lines that have room together, oldest first, long ones cut. At least one is returned."""
     room, lines = LOG_BYTES, list[LogLine]()
     for line in newest_first:
-        line.text = cut(line.text, LINE_BYTES).shown + ("…" if weight(line.text) > LINE_BYTES else "")
-        room -= weight(line.text) + 100
+        line.text = truncate(line.text, LINE_BYTES).shown + ("…" if html_size(line.text) > LINE_BYTES else "")
+        room -= html_size(line.text) + 100
         if room < 0 and lines:
             break
         lines.insert(0, line)

@@ -6,27 +6,27 @@ from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
 from admin.alerts import channels, rule_status, text
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.forms.list_filters import Asked
-from admin.operations.registry import perform
+from admin.forms.list_filters import ListFilters
+from admin.operations.registry import execute
 from admin.pages import live_refresh
-from admin.pages.blueprint import blueprint, page_of
+from admin.pages.blueprint import blueprint, paginate
 from config import settings
 from engine.models import now
 from engine.monitor.alerts import DROPPED, FAILED, SENT, WAITING, Notice
 
 #: So many alerts of one rule are told in full.
-MOST_OF_A_RULE = 4
+MAX_ALERTS_PER_RULE = 4
 
 #: How a rule stands and what became of a notice: the words, and the state whose colour they have.
-STANDS = {
+STATE_TEXT = {
     "firing": (lazy_gettext("firing"), "failed"),
     "ok": (lazy_gettext("fine"), "live"),
     "off": (lazy_gettext("off"), "stopped"),
     "unknown": (lazy_gettext("not watched"), "late"),
 }
-BECAME = {
+CHANGE_TEXT = {
     SENT: (lazy_gettext("sent"), "succeeded"),
     WAITING: (lazy_gettext("to be sent"), "waiting"),
     FAILED: (lazy_gettext("given up"), "failed"),
@@ -36,27 +36,27 @@ CHANNELS = {"webhook": lazy_gettext("webhook"), "email": lazy_gettext("mail")}
 
 
 @blueprint.get("/alerts")
-@needs("viewer")
+@requires_role("viewer")
 def alerts() -> ResponseReturnValue:
     as_of = now()
-    page = page_of(Notice.select(), Notice.created_at, Notice.id)
-    return live_refresh.page(
+    page = paginate(Notice.select(), Notice.created_at, Notice.id)
+    return live_refresh.render_page(
         "system/alerts.html",
         as_of=as_of,
-        board=rule_status.board(as_of),
-        most=MOST_OF_A_RULE,
-        stands=STANDS,
-        became=BECAME,
+        board=rule_status.load_alerts_status(as_of),
+        most=MAX_ALERTS_PER_RULE,
+        stands=STATE_TEXT,
+        became=CHANGE_TEXT,
         channel_names=CHANNELS,
-        receivers={channel: channels.receiver(channel) for channel in channels.channels()},
+        receivers={channel: channels.receiver_label(channel) for channel in channels.configured_channels()},
         quiet=quiet_hours(),
         rows=page.rows,
         older=page.older,
-        asked=Asked("pages.alerts", ["all"], "all"),
-        sentence=text.of_alert,
+        asked=ListFilters("pages.alerts", ["all"], "all"),
+        sentence=text.alert_sentence,
         place=lambda rule: url_for("pages.overview") + text.TEXTS[rule].page,
-        message=text.message,
-        in_words=channels.in_words,
+        message=text.build_message,
+        in_words=channels.delivery_error_text,
     )
 
 
@@ -66,12 +66,12 @@ def quiet_hours() -> str:
 
 
 @blueprint.post("/alerts/tests")
-@needs("operator")
+@requires_role("operator")
 def alerts_test() -> ResponseReturnValue:
-    for result in perform(current_actor(), "alerts.test"):
+    for result in execute(current_actor(), "alerts.test"):
         name = str(CHANNELS[result.channel])
         if result.error:
-            flash(_("%(channel)s: %(error)s", channel=name, error=channels.in_words(result.error)), "error")
+            flash(_("%(channel)s: %(error)s", channel=name, error=channels.delivery_error_text(result.error)), "error")
         else:
             flash(_("%(channel)s: the test was sent.", channel=name))
     return redirect(url_for("pages.alerts"), 303)

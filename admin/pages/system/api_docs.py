@@ -7,9 +7,9 @@ from flask import render_template, request
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup, escape
 
-from admin.api.openapi import ABOUT, spec
-from admin.auth.access import needs
-from admin.forms.list_filters import choice
+from admin.api.openapi import ABOUT, build_spec
+from admin.auth.access import requires_role
+from admin.forms.list_filters import read_choice
 from admin.operations.schemas import Schema
 from admin.pages.blueprint import blueprint
 
@@ -45,13 +45,13 @@ class Shape(NamedTuple):
 
 
 @blueprint.get("/api/docs")
-@needs("viewer")
+@requires_role("viewer")
 def api_docs() -> ResponseReturnValue:
-    described = spec()
+    described = build_spec()
     nouns = [tag["name"] for tag in described["tags"]]
-    about = choice("about", ["", *nouns])
+    about = read_choice("about", ["", *nouns])
     documented = [
-        operation_of(method.upper(), path, operation)
+        build_operation(method.upper(), path, operation)
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
@@ -62,31 +62,31 @@ def api_docs() -> ResponseReturnValue:
         about=about,
         introduction=ABOUT.split("\n\n"),
         operations=shown or documented,
-        shapes=shapes_of(shown, described["components"]["schemas"]),
+        shapes=used_schemas(shown, described["components"]["schemas"]),
         host=request.host_url.rstrip("/"),
     )
 
 
 @blueprint.app_template_filter("code_in_text")
-def code_in_text(text: str) -> Markup:
+def mark_code(text: str) -> Markup:
     """What stands between backticks is code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(" ".join(text.split())))))
 
 
-def operation_of(method: str, path: str, operation: Schema) -> Operation:
+def build_operation(method: str, path: str, operation: Schema) -> Operation:
     fields = [
         Field(
             parameter["name"],
             parameter["in"],
-            words_of(parameter["schema"]),
+            schema_text(parameter["schema"]),
             parameter["required"],
             parameter.get("description", ""),
         )
         for parameter in operation.get("parameters", [])
     ]
-    fields += fields_of(schema_in(operation.get("requestBody", {})), "body")
+    fields += schema_fields(content_schema(operation.get("requestBody", {})), "body")
     statuses = [status for status in operation["responses"] if status.startswith("2")]
-    answers = [words_of(schema_in(operation["responses"][status])) for status in statuses]
+    answers = [schema_text(content_schema(operation["responses"][status])) for status in statuses]
     return Operation(
         method,
         path,
@@ -99,46 +99,46 @@ def operation_of(method: str, path: str, operation: Schema) -> Operation:
     )
 
 
-def schema_in(part: Schema) -> Schema:
+def content_schema(part: Schema) -> Schema:
     return part.get("content", {}).get("application/json", {}).get("schema", {})
 
 
-def fields_of(schema: Schema, location: str) -> list[Field]:
+def schema_fields(schema: Schema, location: str) -> list[Field]:
     required = schema.get("required", [])
     return [
-        Field(name, location, words_of(property_schema), name in required, property_schema.get("description", ""))
+        Field(name, location, schema_text(property_schema), name in required, property_schema.get("description", ""))
         for name, property_schema in schema.get("properties", {}).items()
     ]
 
 
-def words_of(schema: Schema) -> str:
+def schema_text(schema: Schema) -> str:
     """A schema in a few words."""
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2]
     if "enum" in schema:
         return " | ".join(str(value) or '""' for value in schema["enum"])
     if "anyOf" in schema:
-        return " | ".join(map(words_of, schema["anyOf"]))
+        return " | ".join(map(schema_text, schema["anyOf"]))
     return type_in_words(schema, schema.get("type", "any value"))
 
 
 def type_in_words(schema: Schema, kind: str | list[str]) -> str:
     if kind == "array":
-        return f"list of {words_of(schema.get('items', {}))}"
+        return f"list of {schema_text(schema.get('items', {}))}"
     if kind == "object" and "properties" in schema:
-        return f"{{{', '.join(f'{name}: {words_of(value)}' for name, value in schema['properties'].items())}}}"
+        return f"{{{', '.join(f'{name}: {schema_text(value)}' for name, value in schema['properties'].items())}}}"
     words = schema.get("format") or (kind if isinstance(kind, str) else " | ".join(kind))
     limits = [schema[name] for name in ("minimum", "maximum") if name in schema]
     return f"{words} {limits[0]} to {limits[1]}" if len(limits) == 2 and "null" not in kind else words
 
 
-def shapes_of(operations: list[Operation], schemas: Schema) -> list[Shape]:
+def used_schemas(operations: list[Operation], schemas: Schema) -> list[Shape]:
     """What the answers of these operations hold, and what that holds."""
     pending, shapes = [operation.answer for operation in operations], {}
     while pending:
         text = pending.pop()
         for name in schemas:
             if name in text.replace("|", " ").replace(":", " ").replace("}", " ").split() and name not in shapes:
-                shapes[name] = Shape(name, fields_of(schemas[name], "answer"))
+                shapes[name] = Shape(name, schema_fields(schemas[name], "answer"))
                 pending += [field.kind for field in shapes[name].fields]
     return sorted(shapes.values())

@@ -7,12 +7,12 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.display.labels import STATES
 from admin.pages.blueprint import NAVIGATION, blueprint
 
 
-class Word(NamedTuple):
+class GlossaryEntry(NamedTuple):
     """`anchor`: where it stands on the page, and what others link to."""
 
     anchor: str
@@ -20,7 +20,7 @@ class Word(NamedTuple):
     meaning: LazyString
 
 
-class Trouble(NamedTuple):
+class TroubleAnswer(NamedTuple):
     """`pages`: endpoints of the pages on which one looks; `commands`: what one types in the terminal."""
 
     anchor: str
@@ -30,18 +30,18 @@ class Trouble(NamedTuple):
     commands: tuple[str, ...] = ()
 
 
-WORDS = (
-    Word(
+GLOSSARY = (
+    GlossaryEntry(
         "run",
         lazy_gettext("run"),
         lazy_gettext("One call of a task, from being asked for to its end. Its id stays the same through every retry."),
     ),
-    Word(
+    GlossaryEntry(
         "attempt",
         lazy_gettext("attempt"),
         lazy_gettext("One execution of a run. A task that fails may be attempted again, as often as it allows."),
     ),
-    Word(
+    GlossaryEntry(
         "delivery",
         lazy_gettext("delivery"),
         lazy_gettext(
@@ -49,14 +49,14 @@ WORDS = (
             "after too many such deaths it is dead."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "consumer",
         lazy_gettext("consumer"),
         lazy_gettext(
             "A program that serves one queue. It has one or more workers, each of which runs one task at a time."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "tick",
         lazy_gettext("tick"),
         lazy_gettext(
@@ -64,7 +64,7 @@ WORDS = (
             "A tick during which no consumer ran is missed; some tasks make up for it once."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "priority",
         lazy_gettext("priority"),
         lazy_gettext(
@@ -72,19 +72,19 @@ WORDS = (
             "for ever."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "retry",
         lazy_gettext("retry"),
         lazy_gettext(
             "Puts the same run back into its queue: its id stays, its attempts are counted on, its old result goes."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "again",
         lazy_gettext("run again"),
         lazy_gettext("Makes a new run of the same task, with arguments that may be edited. The old run is its parent."),
     ),
-    Word(
+    GlossaryEntry(
         "cancel",
         lazy_gettext("cancel"),
         lazy_gettext(
@@ -92,7 +92,7 @@ WORDS = (
             "within a second is ended."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "pause",
         lazy_gettext("pause"),
         lazy_gettext(
@@ -100,12 +100,12 @@ WORDS = (
             "clock from starting its task; runs by hand start as always."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "purge",
         lazy_gettext("purge"),
         lazy_gettext("Cancels everything that waits in a queue. What is scheduled for later and what runs stays."),
     ),
-    Word(
+    GlossaryEntry(
         "abandoned",
         lazy_gettext("abandoned session"),
         lazy_gettext(
@@ -138,7 +138,7 @@ MEANINGS = {
 }
 
 NUMBERS = (
-    Word(
+    GlossaryEntry(
         "outcomes",
         lazy_gettext("succeeded, failed, dead, retried"),
         lazy_gettext(
@@ -146,14 +146,14 @@ NUMBERS = (
             "retried counts attempts that failed and were tried again."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "failure-rate",
         lazy_gettext("failure rate"),
         lazy_gettext(
             "Failed and dead runs, of all that came to an end by themselves: cancelled and expired ones do not count."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "percentiles",
         lazy_gettext("p50, p95 and p99"),
         lazy_gettext(
@@ -161,22 +161,22 @@ NUMBERS = (
             "a fifth, so the figure is that of its class."
         ),
     ),
-    Word(
+    GlossaryEntry(
         "waited",
         lazy_gettext("waited"),
         lazy_gettext("From being asked for, or from falling due, to the beginning of the first attempt."),
     ),
-    Word(
+    GlossaryEntry(
         "depth",
         lazy_gettext("waiting in a queue, oldest"),
         lazy_gettext("How many runs wait right now, and for how long the one that came in first. Asked of the broker."),
     ),
-    Word(
+    GlossaryEntry(
         "drift",
         lazy_gettext("starts after its tick"),
         lazy_gettext("From the tick of the clock to the beginning of the run: the wait for a free worker."),
     ),
-    Word(
+    GlossaryEntry(
         "bounded",
         lazy_gettext("10,000+"),
         lazy_gettext("A list is counted no further than this, so that its page stays quick. Sums are exact always."),
@@ -184,7 +184,7 @@ NUMBERS = (
 )
 
 TROUBLES = (
-    Trouble(
+    TroubleAnswer(
         "nothing-runs",
         lazy_gettext("Why is nothing running?"),
         (
@@ -197,7 +197,7 @@ TROUBLES = (
         ("pages.overview", "pages.queues", "pages.workers"),
         ("flask status", "flask why RUN", "flask resume light"),
     ),
-    Trouble(
+    TroubleAnswer(
         "not-by-itself",
         lazy_gettext("A task does not start by itself"),
         (
@@ -210,7 +210,7 @@ TROUBLES = (
         ("pages.schedule",),
         ("flask schedule list", "flask schedule catch-up TASK"),
     ),
-    Trouble(
+    TroubleAnswer(
         "too-long",
         lazy_gettext("A task takes too long"),
         (
@@ -226,7 +226,7 @@ TROUBLES = (
         ("pages.workers", "pages.tasks"),
         ("flask workers dump WORKER", "flask cancel RUN"),
     ),
-    Trouble(
+    TroubleAnswer(
         "no-result",
         lazy_gettext("A result is gone"),
         (
@@ -237,7 +237,7 @@ TROUBLES = (
         ),
         ("pages.runs",),
     ),
-    Trouble(
+    TroubleAnswer(
         "memory",
         lazy_gettext("A worker uses too much memory"),
         (
@@ -248,7 +248,7 @@ TROUBLES = (
         ),
         ("pages.workers",),
     ),
-    Trouble(
+    TroubleAnswer(
         "twice",
         lazy_gettext("A run was executed twice"),
         (
@@ -261,7 +261,7 @@ TROUBLES = (
         ),
         ("pages.runs",),
     ),
-    Trouble(
+    TroubleAnswer(
         "dead-runs",
         lazy_gettext("There are dead runs"),
         (
@@ -273,7 +273,7 @@ TROUBLES = (
         ("pages.dead",),
         ("flask dead list", "flask dead requeue RUN", "flask dead discard RUN"),
     ),
-    Trouble(
+    TroubleAnswer(
         "session-open",
         lazy_gettext("A session is still open"),
         (
@@ -285,7 +285,7 @@ TROUBLES = (
         ("pages.sessions", "pages.cleanup"),
         ("flask run-task close_abandoned_sessions --wait",),
     ),
-    Trouble(
+    TroubleAnswer(
         "dropped",
         lazy_gettext("Events were dropped"),
         (
@@ -304,9 +304,9 @@ LABELS["pages.cleanup"] = lazy_gettext("Preview")
 
 
 @blueprint.get("/help")
-@needs("viewer")
+@requires_role("viewer")
 def help() -> ResponseReturnValue:
-    states = [Word(f"state-{name}", STATES[name], meaning) for name, meaning in MEANINGS.items()]
+    states = [GlossaryEntry(f"state-{name}", STATES[name], meaning) for name, meaning in MEANINGS.items()]
     return render_template(
-        "system/help.html", states=states, words=WORDS, numbers=NUMBERS, troubles=TROUBLES, labels=LABELS
+        "system/help.html", states=states, words=GLOSSARY, numbers=NUMBERS, troubles=TROUBLES, labels=LABELS
     )

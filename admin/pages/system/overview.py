@@ -7,22 +7,22 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext
 
 import tasks
-from admin.auth.access import needs
+from admin.auth.access import requires_role
 from admin.display import attention, bar_chart
-from admin.forms.list_filters import choice
+from admin.forms.list_filters import read_choice
 from admin.operations.sessions import CLEANUP
-from admin.operations.statistics import WINDOWS, Window, slots_of
+from admin.operations.statistics import WINDOWS, Window, window_buckets
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
 from config import settings
 from engine.history import run_counts
-from engine.history.run_counts import Totals
+from engine.history.run_counts import WindowTotals
 from engine.models import Run, State, now
 from engine.monitor import consumers, registered_tasks, status
 from reading import sessions as reading
 
-LATEST = 8
-SOONEST = 6
+LATEST_RUNS = 8
+UPCOMING_SHOWN = 6
 DAY_WINDOW = WINDOWS[1]
 
 #: Rows of the table: the words, the search that finds the rows, and how many there are.
@@ -37,7 +37,7 @@ class Column(NamedTuple):
     """One window of the table of outcomes."""
 
     window: Window
-    totals: Totals
+    totals: WindowTotals
     finished: int  # by themselves: neither cancelled nor expired
     waited: run_counts.Percentiles | None
     ran: run_counts.Percentiles | None
@@ -51,66 +51,66 @@ class Upcoming(NamedTuple):
 
 
 @blueprint.get("/")
-@needs("viewer")
+@requires_role("viewer")
 def overview() -> ResponseReturnValue:
     as_of = now()
-    shown = window_asked()
-    columns = columns_at(as_of)
+    shown = requested_window()
+    columns = overview_columns(as_of)
     hour, week = columns[0].totals, columns[-1].totals
-    figures = reading.overview(as_of, settings.abandoned_after)
-    engine = attention.look(as_of, hour, week, figures.abandoned)
-    runs = Run.recent(LATEST)
-    upcoming = next_ticks(as_of, {pause.name for pause in engine.attention.schedules})
-    return live_refresh.page(
+    figures = reading.load_overview(as_of, settings.abandoned_after)
+    engine = attention.load_attention(as_of, hour, week, figures.abandoned)
+    runs = Run.recent(LATEST_RUNS)
+    upcoming = upcoming_ticks(as_of, {pause.name for pause in engine.attention.schedules})
+    return live_refresh.render_page(
         "system/overview.html",
         as_of=as_of,
         figures=figures,
-        sessions_chart=bar_chart.sessions(reading.closed_per_hour(as_of), as_of),
-        runs_chart=bar_chart.runs(slots_of(shown, as_of), shown.step, as_of),
+        sessions_chart=bar_chart.sessions_chart(reading.closed_per_hour(as_of), as_of),
+        runs_chart=bar_chart.runs_chart(window_buckets(shown, as_of), shown.step, as_of),
         shown=shown,
         windows=WINDOWS,
         outcomes=OUTCOMES,
         columns=columns,
-        oldest=oldest_of(engine.queues),
+        oldest=oldest_waiting(engine.queues),
         runs=runs,
         first_time=not (runs or week.ended),
         next_cleanup=next((tick.due_at for tick in upcoming if tick.task == CLEANUP and not tick.paused), None),
-        upcoming=upcoming[:SOONEST],
-        more_upcoming=len(upcoming[SOONEST:]),
+        upcoming=upcoming[:UPCOMING_SHOWN],
+        more_upcoming=len(upcoming[UPCOMING_SHOWN:]),
         workers=engine.workers,
         queues=engine.queues,
         attention=engine.attention,
-        lease=consumers.LEASE,
+        lease=consumers.LEASE_TIME,
     )
 
 
-def window_asked() -> Window:
-    hours = int(choice("hours", [str(window.hours) for window in (DAY_WINDOW, *WINDOWS)]))
+def requested_window() -> Window:
+    hours = int(read_choice("hours", [str(window.hours) for window in (DAY_WINDOW, *WINDOWS)]))
     return next(window for window in WINDOWS if window.hours == hours)
 
 
-def columns_at(as_of: datetime) -> list[Column]:
-    totals = run_counts.windows(
+def overview_columns(as_of: datetime) -> list[Column]:
+    totals = run_counts.load_windows(
         {window.ago: (run_counts.window_start(as_of, window.hours), None) for window in WINDOWS}
     )
-    return [column(window, totals[window.ago]) for window in WINDOWS]
+    return [overview_column(window, totals[window.ago]) for window in WINDOWS]
 
 
-def column(window: Window, totals: Totals) -> Column:
+def overview_column(window: Window, totals: WindowTotals) -> Column:
     finished = totals.counts[State.SUCCEEDED] + totals.failed
     return Column(window, totals, finished, run_counts.percentiles(totals.waited), run_counts.percentiles(totals.ran))
 
 
-def oldest_of(queues: list[status.QueueFacts]) -> status.QueueFacts | None:
+def oldest_waiting(queues: list[status.QueueStatus]) -> status.QueueStatus | None:
     """The queue whose first run waits the longest."""
     waiting = [queue for queue in queues if queue.oldest_waiting_ms is not None]
     return max(waiting, key=lambda queue: queue.oldest_waiting_ms or 0, default=None)
 
 
-def next_ticks(as_of: datetime, paused: set[str]) -> list[Upcoming]:
+def upcoming_ticks(as_of: datetime, paused: set[str]) -> list[Upcoming]:
     """Of each periodic task, soonest first."""
     ticks_due = []
-    for fact in registered_tasks.registered(tasks.queues):
+    for fact in registered_tasks.list_tasks(tasks.queues):
         due_at = registered_tasks.next_tick(tasks.queues, fact.name, as_of) if fact.periodic else None
         if due_at:
             ticks_due.append(Upcoming(fact.name, fact.queue, due_at, fact.name in paused))

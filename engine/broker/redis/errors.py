@@ -6,7 +6,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from engine.exceptions import BrokerAway
+from engine.exceptions import BrokerUnavailable
 
 #: First words of the replies of a server that accepts no commands, or no writes, for now.
 REFUSALS = {
@@ -24,12 +24,12 @@ IN_SCRIPT_7 = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.$")
 IN_PIPELINE = "of pipeline caused error: "
 
 
-def outage_error(error: RedisError) -> BrokerAway | None:
+def outage_error(error: RedisError) -> BrokerUnavailable | None:
     """Return the error to raise for a server that is unavailable; None where the command is at fault."""
     reply = parse_reply(error)
     if reply.partition(" ")[0] in REFUSALS or UNNAMED.match(reply):
-        return BrokerAway(f"Redis: {reply}", reply)
-    return BrokerAway(f"Redis: {error}") if isinstance(error, RedisConnectionError | RedisTimeoutError) else None
+        return BrokerUnavailable(f"Redis: {reply}", reply)
+    return BrokerUnavailable(f"Redis: {error}") if isinstance(error, RedisConnectionError | RedisTimeoutError) else None
 
 
 def parse_reply(error: RedisError) -> str:

@@ -13,8 +13,8 @@ from zlib import crc32
 
 from engine.broker.inotify import InotifyWatch
 from engine.broker.parsing import decode
-from engine.exceptions import BrokerAway
-from engine.outages import first_line, lacks_table, outage_of
+from engine.exceptions import BrokerUnavailable
+from engine.outages import find_outage, first_line, lacks_table
 
 POLL_SECONDS = 0.025
 #: A commit is visible some time after the write that announces it, which the disk takes.
@@ -140,18 +140,18 @@ class SqliteFile:
         """Raise BrokerAway for errors of a file that is unavailable."""
         try:
             yield
-        except BrokerAway:
+        except BrokerUnavailable:
             raise
         except (sqlite3.Error, OSError) as error:
             if away := self.outage_error(error):
                 raise away from error
             raise
 
-    def outage_error(self, error: sqlite3.Error | OSError) -> BrokerAway | None:
+    def outage_error(self, error: sqlite3.Error | OSError) -> BrokerUnavailable | None:
         """Return the error to raise for a file that is unavailable; None where the statement is at fault."""
         if isinstance(error, OSError):
             reason = error.strerror
-        elif outage := outage_of(error):
+        elif outage := find_outage(error):
             reason = outage.reason
         elif lacks_table(error):  # another file has taken its place; on a new connection it gets its tables
             reason = first_line(error)
@@ -159,7 +159,7 @@ class SqliteFile:
             return None
         if current := getattr(self.threads, "current", None):
             current.refused = True
-        return BrokerAway(f"{self.path}: {error}", reason)
+        return BrokerUnavailable(f"{self.path}: {error}", reason)
 
     # --- waiting for a change --------------------------------------------------------------------------------
 
