@@ -60,7 +60,7 @@ ACTION_DESCRIPTION = (400, 401, 403, 404, 409, 413, 414, 415, 422, 503)
 
 @blueprint.get("/api/openapi.json")
 @requires_role("viewer")
-def build_description() -> Response:
+def description() -> Response:
     return json_response(build_spec())
 
 

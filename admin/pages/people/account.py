@@ -29,7 +29,7 @@ SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
 
 @blueprint.get("/me")
 @requires_role("viewer")
-def own_person() -> ResponseReturnValue:
+def me() -> ResponseReturnValue:
     return account_page()
 
 

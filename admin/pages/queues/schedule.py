@@ -56,7 +56,7 @@ def schedule() -> ResponseReturnValue:
 
 @blueprint.get("/schedule/<task>")
 @requires_role("viewer")
-def load_schedule(task: str) -> ResponseReturnValue:
+def schedule_of(task: str) -> ResponseReturnValue:
     """The ticks of one schedule, newest first."""
     facts = get_schedule(task)
     at = now()
