@@ -80,7 +80,7 @@ class ReadingSession(BaseModel):
         return cls.open() & (cls.started_at < as_of - older_than)
 
     @classmethod
-    def lists(cls, as_of: datetime, older_than: timedelta) -> dict[str, Expression]:
+    def list_conditions(cls, as_of: datetime, older_than: timedelta) -> dict[str, Expression]:
         """The condition of each list: `active` (all of them), `abandoned` (a part of those) and `closed`.
 
         A session marked as ended but still active is active: cleanup does not touch it, and the statistics count it
@@ -93,7 +93,7 @@ class ReadingSession(BaseModel):
         }
 
     @classmethod
-    def about(cls, reader: str, book: str) -> list[Expression]:
+    def search_conditions(cls, reader: str, book: str) -> list[Expression]:
         """The conditions for "its reader's address holds `reader`" and "its title or author holds `book`"."""
         conditions = []
         if reader:
@@ -103,7 +103,7 @@ class ReadingSession(BaseModel):
         return conditions
 
     @classmethod
-    def browse(cls, *conditions: Expression) -> "ModelSelect[ReadingSession]":
+    def with_reader_and_book(cls, *conditions: Expression) -> "ModelSelect[ReadingSession]":
         """Sessions with `email`, `title` and `author` beside them; these are None where the row they name is gone."""
         instants = {
             # What PostgreSQL calls infinity has no counterpart in Python.

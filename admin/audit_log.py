@@ -127,7 +127,7 @@ class Finding(NamedTuple):
 
     row: int | None
     what: str  # changed, inserted, removed, cut off, gap, head, not found
-    told: str
+    message: str
 
 
 class Report(NamedTuple):

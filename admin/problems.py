@@ -65,9 +65,16 @@ TITLES = {
 
 #: What the engine and the database raise and a caller is told of.
 KNOWN_ERRORS = (
-    *DATABASE_ERRORS, BrokerUnavailable, InvalidArguments, NoLiveWorker, NotSerializable, InvalidState, Paused, MessageTooLarge,
+    *DATABASE_ERRORS,
+    BrokerUnavailable,
+    InvalidArguments,
+    NoLiveWorker,
+    NotSerializable,
+    InvalidState,
+    Paused,
+    MessageTooLarge,
     UnknownTask,
-)  # fmt: skip
+)
 
 
 class InvalidInput(UnprocessableEntity):

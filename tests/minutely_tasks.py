@@ -1,6 +1,7 @@
 """The program with a few tasks more that the clock starts each minute, so that a browser need not wait for one.
 
-The web server is `minutely_tasks:create_app()`, the consumer serves `minutely_tasks.light`, this folder being on their path.
+The web server is `minutely_tasks:create_app()`, the consumer serves `minutely_tasks.light`. Both need this folder on
+their path.
 """
 
 from app import create_app

@@ -339,7 +339,7 @@ def test_watcher_row_stores_its_last_check(watch: AlertWatcher) -> None:
     assert watcher_row.id == watch.me.id and watcher_row.seen["oldest"]["subject"] in QUEUES
     assert json.dumps(watcher_row.seen)
     assert alerts.is_watched(now() + 2 * MINUTE) == []
-    watch.say_goodbye()
+    watch.deregister()
     assert alerts.is_watched(now()) == [] and Watcher.select().count() == 1
     later = AlertWatcher()
     later.look(now() + timedelta(days=2))

@@ -144,14 +144,14 @@ def test_removed_rows_are_reported(each_database: str, gone: str, expected: str)
     add_rows()
     tamper(f"DELETE FROM dewey_audit WHERE id IN ({gone})")
     (finding,) = verify_chain().findings
-    assert finding.what == "removed" and expected in finding.told
+    assert finding.what == "removed" and expected in finding.message
 
 
 def test_removed_first_row_is_reported(each_database: str) -> None:
     add_rows()
     tamper("DELETE FROM dewey_audit WHERE id = 1")
     (finding,) = verify_chain().findings
-    assert "row 1 was removed" in finding.told
+    assert "row 1 was removed" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_truncated_rows_are_reported(each_database: str, kept: int, expected: st
     add_rows()
     tamper(f"DELETE FROM dewey_audit WHERE id > {kept}")
     (finding,) = verify_chain().findings
-    assert finding.what == "cut off" and expected in finding.told
+    assert finding.what == "cut off" and expected in finding.message
 
 
 INSERT = (

@@ -198,7 +198,7 @@ def test_bulk_retry_runs_as_a_task_with_audit_row_and_result_page(any_db_operato
 def test_retry_takes_ended_runs_and_gives_reasons_for_the_rest(each_database: str) -> None:
     ended = {state: create_run(TASK, state) for state in ("failed", "succeeded", "cancelled")}
     going, strange, gone = create_run(TASK, "running"), create_run("no_such_task", "failed"), create_run(TASK, "failed")
-    tasks.light.storage.messages.write(tasks.light.posted(tasks.get_cleanup_statistics.s(id=going.id)))
+    tasks.light.storage.messages.write(tasks.light.enqueue_effects(tasks.get_cleanup_statistics.s(id=going.id)))
     begun = create_bulk("retry")
     gone.delete_instance()
     assert process(tasks.queues, begun.id) == {"done": 3, "refused": 3, "total": 6}

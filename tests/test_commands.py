@@ -39,7 +39,7 @@ def test_runs_list_has_the_filters_of_its_page(flask: RunFlask) -> None:
 #: Nouns whose lists have commands of their own.
 OTHER_NOUNS = ("operators", "tokens", "audit", "errors")
 #: Those that can be asked without a word, and whose commands are made from the table.
-READS_WITHOUT_PATH = [name for name, read in QUERIES.items() if not read.in_path and read.noun not in OTHER_NOUNS]
+READS_WITHOUT_PATH = [name for name, read in QUERIES.items() if not read.path_params and read.noun not in OTHER_NOUNS]
 
 
 @pytest.mark.parametrize("name", [name for name in READS_WITHOUT_PATH if name != "bulk.preflight"])

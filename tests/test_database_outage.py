@@ -33,11 +33,11 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
     at, both = now(), (DatabaseOutage(), DatabaseOutage())
     for minutes in (0, 0.5, 0.9):
         for notice in both:
-            notice.goes_on(at + minutes * MINUTE)
+            notice.update(at + minutes * MINUTE)
     assert receiver.posts == []
     for minutes in (1, 2, 3):
         for notice in both:
-            notice.goes_on(at + minutes * MINUTE)
+            notice.update(at + minutes * MINUTE)
     assert receiver.texts == ["The database cannot be reached. http://127.0.0.1:8000/"]
     for notice in both:
         notice.ends(at + 12 * MINUTE)
@@ -50,7 +50,7 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
         ("fired", "sent"),
     ]
     for notice in both:
-        notice.goes_on(at + 20 * MINUTE)
+        notice.update(at + 20 * MINUTE)
         notice.ends(at + 20.5 * MINUTE)
     assert Alert.select().count() == 1  # too short to be told
 
@@ -58,11 +58,11 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
 def test_notice_is_retried_while_the_receiver_is_unavailable(receiver: WebhookReceiver) -> None:
     at, outage = now(), DatabaseOutage(timedelta(0))
     receiver.status = 503
-    outage.goes_on(at)
-    outage.goes_on(at + MINUTE)
+    outage.update(at)
+    outage.update(at + MINUTE)
     receiver.status = 200
-    outage.goes_on(at + 2 * MINUTE)
-    outage.goes_on(at + 3 * MINUTE)
+    outage.update(at + 2 * MINUTE)
+    outage.update(at + 3 * MINUTE)
     assert len(receiver.posts) == 3
 
 
@@ -73,7 +73,7 @@ def test_outage_is_reported_once_without_the_broker(receiver: WebhookReceiver, m
     monkeypatch.setattr(tasks.light.storage.results, "put_new", away)
     at, notice = now(), DatabaseOutage(timedelta(0))
     for minutes in range(5):
-        notice.goes_on(at + minutes * MINUTE)
+        notice.update(at + minutes * MINUTE)
     assert len(receiver.posts) == 1
     notice.ends(at + 5 * MINUTE)
     assert [notice.event for notice in alerts.newest_notices(9)] == ["resolved", "fired"]
@@ -82,5 +82,5 @@ def test_outage_is_reported_once_without_the_broker(receiver: WebhookReceiver, m
 def test_outage_notice_waits_in_quiet_hours(receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
     all_day = parse_quiet_hours("00:00-23:59:59.999999")
     monkeypatch.setattr(delivery, "settings", replace(delivery.settings, alert_quiet_hours=all_day))
-    DatabaseOutage(timedelta(0)).goes_on(now())
+    DatabaseOutage(timedelta(0)).update(now())
     assert receiver.posts == []

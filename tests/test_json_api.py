@@ -285,9 +285,22 @@ def test_invalid_query_is_rejected_by_field(call_api: CallApi, path: str, field:
 
 @pytest.mark.parametrize(
     "path",
-    [f"/runs/{UNKNOWN_ID}", f"/runs/{UNKNOWN_ID}/log", "/tasks/nothing", "/queues/nothing", "/workers/x", f"/sessions/{UNKNOWN_ID}",
-     "/bulk/12", "/bulk/x", f"/dead/{UNKNOWN_ID}", "/schedule/nothing", "/nothing", "//runs", "/runs/"],
-)  # fmt: skip
+    [
+        f"/runs/{UNKNOWN_ID}",
+        f"/runs/{UNKNOWN_ID}/log",
+        "/tasks/nothing",
+        "/queues/nothing",
+        "/workers/x",
+        f"/sessions/{UNKNOWN_ID}",
+        "/bulk/12",
+        "/bulk/x",
+        f"/dead/{UNKNOWN_ID}",
+        "/schedule/nothing",
+        "/nothing",
+        "//runs",
+        "/runs/",
+    ],
+)
 def test_missing_object_is_a_404_problem(call_api: CallApi, path: str) -> None:
     problem(call_api("GET", path), 404)
 

@@ -74,7 +74,9 @@ OPERATIONS = {
     ),
     "tasks.pause": Operation(f"/tasks/{CLEANUP}/pause", WHY, WHY, f"tasks pause {CLEANUP} --reason tidying_up"),
     "tasks.resume": Operation(f"/tasks/{CLEANUP}/resume", {}, {}, f"tasks resume {CLEANUP}"),
-    "schedule.pause": Operation(f"/schedule/{CLEANUP}/pause", WHY, WHY, f"schedule pause {CLEANUP} --reason tidying_up"),
+    "schedule.pause": Operation(
+        f"/schedule/{CLEANUP}/pause", WHY, WHY, f"schedule pause {CLEANUP} --reason tidying_up"
+    ),
     "schedule.resume": Operation(f"/schedule/{CLEANUP}/resume", {}, {}, f"schedule resume {CLEANUP}"),
     "schedule.run": Operation(f"/schedule/{CLEANUP}/run", {}, {}, f"schedule run {CLEANUP}"),
     "schedule.catch_up": Operation(f"/schedule/{CLEANUP}/catch-up", {}, {}, f"schedule catch-up {CLEANUP}"),

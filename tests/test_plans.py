@@ -59,7 +59,7 @@ def big_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 def list_page(name: str, at: Field) -> Page:
-    query = ReadingSession.browse(ReadingSession.lists(AS_OF, TWO_HOURS)[name])
+    query = ReadingSession.with_reader_and_book(ReadingSession.list_conditions(AS_OF, TWO_HOURS)[name])
     return fetch_page(query, at, ReadingSession.id, 50)
 
 

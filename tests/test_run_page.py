@@ -205,12 +205,32 @@ def test_run_page_links_related_runs(any_db_operator: Browser) -> None:
 
 def test_run_page_is_small_and_its_json_complete(operator: Browser) -> None:
     nasty = "<\"'&>" * 30_000
-    run = create_run("process_book", "failed", args=[nasty], kwargs={"k": [nasty]}, result={"r": nasty[:60_000]}, error=nasty,
-              attempts=60, retries=60, asked_by=nasty[:300], asked_by_kind="token", code_version="v" * 40)  # fmt: skip
+    run = create_run(
+        "process_book",
+        "failed",
+        args=[nasty],
+        kwargs={"k": [nasty]},
+        result={"r": nasty[:60_000]},
+        error=nasty,
+        attempts=60,
+        retries=60,
+        asked_by=nasty[:300],
+        asked_by_kind="token",
+        code_version="v" * 40,
+    )
     with database.atomic():
         for number in range(1, 61):
-            create_attempt(run, number, "failed", error=nasty, traceback=TRACEBACK + nasty, worker="w-1 on app-1:12345:abcdef",
-                    next_at=now(), ended_at=now(), code_version="other")  # fmt: skip
+            create_attempt(
+                run,
+                number,
+                "failed",
+                error=nasty,
+                traceback=TRACEBACK + nasty,
+                worker="w-1 on app-1:12345:abcdef",
+                next_at=now(),
+                ended_at=now(),
+                code_version="other",
+            )
             for text in (nasty[:5000], "short"):
                 add_log_line(run, 1 + (text == "short"), text, delivery=number)
         for number in range(3, 400):

@@ -96,12 +96,12 @@ def test_tab_counts_are_read_from_an_index(many_runs: None, index: str) -> None:
 @pytest.mark.parametrize("looking", [False, True], ids=["exact", "looking"])
 def test_page_takes_at_most_three_statements(many_runs: None, looking: bool) -> None:
     looks = (contains(Run.error, ["zip"]),) if looking else ()
-    query = RunQuery(tasks=names({"old", "new"}), states=names({"failed", "dead", "succeeded"}), looks=looks)
+    query = RunQuery(tasks=names({"old", "new"}), states=names({"failed", "dead", "succeeded"}), row_filters=looks)
     assert len(explain_statements(lambda: search_runs(query, 30))) <= 3
 
 
 def test_runs_that_ended_in_a_window_are_read_from_the_end_index(many_runs: None) -> None:
-    ended = {"ended": TimeRange(AS_OF - timedelta(minutes=5)), "asked": TimeRange(None, AS_OF)}
+    ended = {"ended": TimeRange(AS_OF - timedelta(minutes=5)), "enqueued": TimeRange(None, AS_OF)}
     query = RunQuery(states=names({"succeeded"}), **ended)
     ((statement, plan),) = explain_statements(lambda: preflight(all_matching(query), 0))[:1]
     assert "dewey_runs_state_ended" in plan, (statement, plan)

@@ -121,24 +121,77 @@ def create_runs() -> dict[str, str]:
     hour, minute = timedelta(hours=1), timedelta(minutes=1)
     at = now()
     made = {
-        "book": create_run("process_book", "failed", queue="heavy", args=["9f2c"], kwargs={"again": True, "page": 24},
-                    error="BadZipFile: File is not a zip file", run_ms=90, wait_ms=90_000, attempts=3,
-                    worker="Worker-1 on app-1:77:ab", asked_by_kind="token", asked_by="uploader",
-                    enqueued_at=at - 2 * hour, ended_at=at - 5 * minute),
-        "image": create_run("generate_image", "retrying", queue="normal", kwargs={"title": 'A "quoted" Книга 100%', "n": 240},
-                     error="ConnectionError: Connection refused", attempts=1, run_ms=6000, wait_ms=5,
-                     worker="Worker-2 on app-2:78:cd", asked_by_kind="run", asked_by="x", enqueued_at=at - 3 * minute),
-        "stats": create_run("get_cleanup_statistics", "succeeded", kwargs={"hours": 24}, attempts=1, run_ms=4.5, wait_ms=1,
-                     worker="Worker-1 on app-1:77:ab", asked_by_kind="operator", asked_by="anna@example.org",
-                     enqueued_at=at - 30 * hour, ended_at=at - 29 * hour),
-        "placed": create_run("get_cleanup_statistics", "waiting", args=[24], kwargs={}, asked_by_kind="cli", asked_by="root",
-                      enqueued_at=at - 1 * minute),
-        "cleanup": create_run("close_abandoned_sessions", "cancelled", error="cancelled by anna@example.org",
-                       enqueued_at=at - 90 * hour, ended_at=at - 30 * minute),
-    }  # fmt: skip
-    made["child"] = create_run("process_book", "dead", queue="heavy", parent_id=made["book"].id, asked_by_kind="code",
-                        error="the worker died", kwargs={"user": {"plan": "pro", "page": 9}},
-                        enqueued_at=at - 50 * hour, ended_at=at - 50 * hour)  # fmt: skip
+        "book": create_run(
+            "process_book",
+            "failed",
+            queue="heavy",
+            args=["9f2c"],
+            kwargs={"again": True, "page": 24},
+            error="BadZipFile: File is not a zip file",
+            run_ms=90,
+            wait_ms=90_000,
+            attempts=3,
+            worker="Worker-1 on app-1:77:ab",
+            asked_by_kind="token",
+            asked_by="uploader",
+            enqueued_at=at - 2 * hour,
+            ended_at=at - 5 * minute,
+        ),
+        "image": create_run(
+            "generate_image",
+            "retrying",
+            queue="normal",
+            kwargs={"title": 'A "quoted" Книга 100%', "n": 240},
+            error="ConnectionError: Connection refused",
+            attempts=1,
+            run_ms=6000,
+            wait_ms=5,
+            worker="Worker-2 on app-2:78:cd",
+            asked_by_kind="run",
+            asked_by="x",
+            enqueued_at=at - 3 * minute,
+        ),
+        "stats": create_run(
+            "get_cleanup_statistics",
+            "succeeded",
+            kwargs={"hours": 24},
+            attempts=1,
+            run_ms=4.5,
+            wait_ms=1,
+            worker="Worker-1 on app-1:77:ab",
+            asked_by_kind="operator",
+            asked_by="anna@example.org",
+            enqueued_at=at - 30 * hour,
+            ended_at=at - 29 * hour,
+        ),
+        "placed": create_run(
+            "get_cleanup_statistics",
+            "waiting",
+            args=[24],
+            kwargs={},
+            asked_by_kind="cli",
+            asked_by="root",
+            enqueued_at=at - 1 * minute,
+        ),
+        "cleanup": create_run(
+            "close_abandoned_sessions",
+            "cancelled",
+            error="cancelled by anna@example.org",
+            enqueued_at=at - 90 * hour,
+            ended_at=at - 30 * minute,
+        ),
+    }
+    made["child"] = create_run(
+        "process_book",
+        "dead",
+        queue="heavy",
+        parent_id=made["book"].id,
+        asked_by_kind="code",
+        error="the worker died",
+        kwargs={"user": {"plan": "pro", "page": 9}},
+        enqueued_at=at - 50 * hour,
+        ended_at=at - 50 * hour,
+    )
     return {run.id: name for name, run in made.items()}
 
 
@@ -358,6 +411,6 @@ def test_terms_that_fit_a_field_are_moved_out_of_the_search_box(operator: Browse
             "24h",
             "zip -queue:light",
         )
-        assert run_filter.narrowed() == "/runs?state=failed&task=process_book&last=24h&q=zip+-queue:light"
+        assert run_filter.url_with() == "/runs?state=failed&task=process_book&last=24h&q=zip+-queue:light"
         assert run_filter.words == "state:failed task:process_book after:24h zip -queue:light"
         assert format_terms(parse_search(run_filter.words)) == run_filter.words

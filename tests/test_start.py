@@ -45,7 +45,7 @@ class RunningDewey:
                 process_group=0,
             )
         self.supervisor = psutil.Process(self.process.pid)
-        self.known = {self.supervisor}
+        self.seen = {self.supervisor}
 
     @property
     def url(self) -> str:
@@ -81,8 +81,8 @@ class RunningDewey:
     def everything(self) -> set[psutil.Process]:
         """Every process that was ever seen to belong to it."""
         if self.supervisor.is_running():
-            self.known.update(self.supervisor.children(recursive=True))
-        return self.known
+            self.seen.update(self.supervisor.children(recursive=True))
+        return self.seen
 
     def end(self, how: signal.Signals) -> float:
         """Send the signal to the supervisor alone; the seconds until nothing that it started runs any more."""
@@ -121,8 +121,8 @@ def start(tmp_path):
     for dewey in running:
         dewey.everything()
         dewey.process.terminate()
-        psutil.wait_procs(dewey.known, timeout=TOGETHER)
-        for process in filter(is_running, dewey.known):
+        psutil.wait_procs(dewey.seen, timeout=TOGETHER)
+        for process in filter(is_running, dewey.seen):
             process.kill()
         dewey.process.wait()
 

@@ -154,9 +154,16 @@ def test_list_cost_does_not_grow_with_consumers(operator: Browser) -> None:
 
 def test_consumer_page_shows_its_whole_record(sign_in_as: Callable[[str], Browser]) -> None:
     consumer = create_consumer(
-        "light", pid=4711, code_version="2.4.1-4fc424b", running=[running_job("nap", 1)], slots=[slot(1, 71, 99.6), slot(2)],
-        processed=1204, failed=3, rss_bytes=190 << 20, cpu_percent=5,
-    )  # fmt: skip
+        "light",
+        pid=4711,
+        code_version="2.4.1-4fc424b",
+        running=[running_job("nap", 1)],
+        slots=[slot(1, 71, 99.6), slot(2)],
+        processed=1204,
+        failed=3,
+        rss_bytes=190 << 20,
+        cpu_percent=5,
+    )
     viewer = sign_in_as("viewer")
     assert measure_cost(viewer, f"/workers/{consumer.id}")
     text = plain_text(viewer.get(f"/workers/{consumer.id}").text)

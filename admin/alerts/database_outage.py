@@ -32,18 +32,18 @@ class DatabaseOutage:
 
     def forget(self) -> None:
         self.since: datetime | None = None
-        self.told_at: datetime | None = None
-        self.untold: list[str] = []
+        self.notified_at: datetime | None = None
+        self.pending_channels: list[str] = []
         self.alone = False  # told without asking the broker
 
-    def goes_on(self, as_of: datetime) -> None:
+    def update(self, as_of: datetime) -> None:
         self.since = self.since or as_of
         is_time = as_of - self.since >= self.patience and notify_at(as_of) == as_of
-        if is_time and (self.told_at is None or as_of - self.told_at > REPEAT_AFTER) and self.is_mine_to_tell():
-            self.told_at, self.untold = as_of, channels.configured_channels()
-        self.untold = [channel for channel in self.untold if not notify(channel, self.since)]
+        if is_time and (self.notified_at is None or as_of - self.notified_at > REPEAT_AFTER) and self.claim_notice():
+            self.notified_at, self.pending_channels = as_of, channels.configured_channels()
+        self.pending_channels = [channel for channel in self.pending_channels if not notify(channel, self.since)]
 
-    def is_mine_to_tell(self) -> bool:
+    def claim_notice(self) -> bool:
         try:
             return bool(tasks.light.storage.results.put_new(KEY, b"1", ttl=REPEAT_AFTER.total_seconds()))
         except BrokerUnavailable:
@@ -52,16 +52,16 @@ class DatabaseOutage:
 
     def ends(self, as_of: datetime) -> None:
         """Note what was told, and have its end told as any other."""
-        since, is_mine = self.since, self.is_mine_to_note()
+        since, is_mine = self.since, self.claim_record()
         self.forget()
         if since and is_mine:
             record_outage(since, as_of)
 
-    def is_mine_to_note(self) -> bool:
+    def claim_record(self) -> bool:
         try:
             return bool(tasks.light.storage.results.delete(KEY)) or self.alone
         except BrokerUnavailable:
-            return self.told_at is not None
+            return self.notified_at is not None
 
 
 def record_outage(since: datetime, until: datetime) -> None:

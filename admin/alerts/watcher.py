@@ -43,9 +43,9 @@ class AlertWatcher:
         patience: Callable[[alert_rules.Rule], timedelta] = lambda rule: rule.patience,
         calm: timedelta = CLEAR_AFTER,
     ):
-        self.patience, self.calm = patience, calm
+        self.patience, self.clear_after = patience, calm
         self.broken_since: dict[str, datetime] = {}
-        self.calm_since: dict[str, datetime] = {}
+        self.clear_since: dict[str, datetime] = {}
         at = now()
         self.me = Watcher(
             id=f"{host_name()}:{os.getpid()}:{uuid4().hex[:8]}",
@@ -60,10 +60,10 @@ class AlertWatcher:
         judged = evaluate_rules(as_of)
         standing = {f"{alert.rule}:{alert.subject}": alert for alert in alerts.open_alerts()}
         for signal in judged.signals:
-            self.calm_since.pop(signal.key, None)
+            self.clear_since.pop(signal.key, None)
             since = self.broken_since.setdefault(signal.key, as_of)
             if alert := standing.get(signal.key):
-                self.worsen(alert, signal, as_of)
+                self.escalate(alert, signal, as_of)
             elif as_of - since >= self.patience(RULES[signal.rule]):
                 self.fire(signal, as_of)
         self.resolve(standing, judged, as_of)
@@ -74,7 +74,7 @@ class AlertWatcher:
         if alerts.open_alert(signal, as_of, channels.configured_channels(), notify_at(as_of)):
             logger.warning("Alert %s", signal.key.rstrip(":"))
 
-    def worsen(self, alert: Alert, signal: Signal, as_of: datetime) -> None:
+    def escalate(self, alert: Alert, signal: Signal, as_of: datetime) -> None:
         grown = RULES[signal.rule].counts_up and signal.value > alert.value
         if grown and as_of - alert.changed_at >= alerts.REPEAT_AFTER:
             alerts.escalate(alert, signal, as_of, channels.configured_channels(), notify_at(as_of))
@@ -84,13 +84,13 @@ class AlertWatcher:
         self.broken_since = {key: since for key, since in self.broken_since.items() if key in broken}
         for key, alert in standing.items():
             if key in broken or alert.rule in judged.unknown:
-                self.calm_since.pop(key, None)
-            elif as_of - self.calm_since.setdefault(key, as_of) >= self.calm:
-                self.calm_since.pop(key)
+                self.clear_since.pop(key, None)
+            elif as_of - self.clear_since.setdefault(key, as_of) >= self.clear_after:
+                self.clear_since.pop(key)
                 if alerts.resolve_alert(alert, as_of, notify_at(as_of)):
                     logger.info("Resolved: alert %s", key.rstrip(":"))
 
-    def say_goodbye(self) -> None:
+    def deregister(self) -> None:
         self.me.stopped_at = now()
         alerts.record_heartbeat(self.me)
 
@@ -113,7 +113,7 @@ def watch_loop(watcher: AlertWatcher, ended: Event) -> None:
         rounds.attempt()
         ended.wait(max(CHECK_SECONDS - (time.monotonic() - began), 1))
     with suppress(Exception):
-        watcher.say_goodbye()
+        watcher.deregister()
 
 
 class WatchLoop:
@@ -140,7 +140,7 @@ class WatchLoop:
 
     def alert_of_blackout(self) -> None:
         try:
-            self.blackout.goes_on(now())
+            self.blackout.update(now())
             self.alerting.succeeded()
         except Exception as error:
             self.alerting.failed(error)

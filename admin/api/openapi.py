@@ -126,9 +126,10 @@ def build_operations(paths: dict[str, Any]) -> list[dict[str, Any]]:
 def query_operation(read: Query, schemas: Schemas) -> dict[str, Any]:
     hints = read.hints
     in_path = [
-        build_parameter(name, "path", path_schema(name, hints[name], schemas), required=True) for name in read.in_path
+        build_parameter(name, "path", path_schema(name, hints[name], schemas), required=True)
+        for name in read.path_params
     ]
-    in_query = [query_parameter(name, kind, read.default(name), schemas) for name, kind in read.in_query.items()]
+    in_query = [query_parameter(name, kind, read.default(name), schemas) for name, kind in read.query_params.items()]
     return {
         "operationId": read.name,
         "tags": [read.noun],

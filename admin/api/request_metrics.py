@@ -39,7 +39,7 @@ class RequestCounter:
     """The requests of this process that are not in the sums yet. There are only so many kinds, so it stays small."""
 
     def __init__(self) -> None:
-        self.lock, self.gathered = Lock(), Counter[RequestKind]()
+        self.lock, self.pending = Lock(), Counter[RequestKind]()
         self.writing = Lock()
         self.back_off = BackOff("The request counter")
 
@@ -48,23 +48,23 @@ class RequestCounter:
             endpoint or "", method if method in METHODS else "other", status, latency_bucket(seconds * 1000)
         )
         with self.lock:
-            self.gathered[kind] += 1
+            self.pending[kind] += 1
 
     def write(self) -> None:
         """Add them to the sums; they are kept for the next time while the database is away."""
         with self.writing:
             with self.lock:
-                unwritten, self.gathered = self.gathered, Counter()
+                unwritten, self.pending = self.pending, Counter()
             try:
                 with database.atomic():
                     add_counts(sorted(unwritten.items()))
                 self.back_off.succeeded()
             except Exception as error:
                 with self.lock:
-                    self.gathered.update(unwritten)
+                    self.pending.update(unwritten)
                 self.back_off.failed(error)
 
-    def keep_writing(self, ended: Event) -> None:
+    def flush_loop(self, ended: Event) -> None:
         while not ended.wait(FLUSH_SECONDS):
             self.write()
             with suppress(Exception):  # a broken connection is thrown away
@@ -124,7 +124,7 @@ def count_request(response: Response) -> Response:
 def start_flushing(app: Flask) -> None:
     """Have a web process write its requests down from now on; called in the process that serves, after the fork."""
     traffic, ended = request_counter(app), Event()
-    thread = Thread(target=traffic.keep_writing, args=[ended], name="traffic", daemon=True)
+    thread = Thread(target=traffic.flush_loop, args=[ended], name="traffic", daemon=True)
     thread.start()
 
     def write_the_last() -> None:

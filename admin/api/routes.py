@@ -142,7 +142,7 @@ def target_missing(action: Action, in_path: Mapping[str, object]) -> bool:
         return bool(action.subject)
     show = QUERIES.get(f"{action.noun}.show")
     try:
-        return show is not None and not show.ask({show.in_path[0]: str(in_path[action.subject.name])}, MultiDict())
+        return show is not None and not show.ask({show.path_params[0]: str(in_path[action.subject.name])}, MultiDict())
     except NotFound:
         return True
 

@@ -48,7 +48,7 @@ class Actor(UserMixin):
         return ROLES.index(self.role) >= ROLES.index(role)
 
     @property
-    def asker(self) -> Requester:
+    def requester(self) -> Requester:
         return Requester(self.kind, self.name)
 
     def get_id(self) -> str | None:

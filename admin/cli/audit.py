@@ -48,7 +48,7 @@ def verify_audit(since: int, head: str | None, as_json: bool) -> None:
         print_json(report._asdict() | {"findings": [finding._asdict() for finding in report.findings]})
     else:
         for finding in report.findings:
-            click.echo(finding.told)
+            click.echo(finding.message)
         intact_count = report.rows - len(
             {finding.row for finding in report.findings if finding.what in ("changed", "inserted")}
         )

@@ -79,12 +79,12 @@ def add_command(cli: click.Group, noun: str, verb: str, make: Callable[[], click
 
 
 def query_command(read: Query) -> click.Command:
-    parameters: list[click.Parameter] = [make_argument(name) for name in read.in_path]
-    for name, kind in read.in_query.items():
+    parameters: list[click.Parameter] = [make_argument(name) for name in read.path_params]
+    for name, kind in read.query_params.items():
         parameters.append(query_option(name, kind, read.default(name)))
 
     def answer(as_json: bool, watch_every: float | None = None, **arguments: Any) -> None:
-        in_path = {name: arguments.pop(name) for name in read.in_path}
+        in_path = {name: arguments.pop(name) for name in read.path_params}
         repeat(lambda: show_result(read, run_query(read.name, in_path, arguments), as_json), watch_every)
 
     command = Command(read.verb, callback=answer, params=parameters, help=read.doc)

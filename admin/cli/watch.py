@@ -28,7 +28,7 @@ def watch_command(once: bool) -> None:
         watcher = AlertWatcher(lambda rule: timedelta(0), timedelta(0))
         watcher.look(now())
         deliver_due(now())
-        watcher.say_goodbye()
+        watcher.deregister()
         return
     ended = Event()
     for ending in (signal.SIGTERM, signal.SIGINT):

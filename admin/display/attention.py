@@ -45,9 +45,9 @@ class Attention:
     broker: str | None = None
     unserved: list[QueueStatus] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # queues whose schedule nobody looks at
-    silent: list[Consumer] = field(default_factory=list)
+    stale_schedules: list[Consumer] = field(default_factory=list)
     dead: int = 0  # messages kept of runs that died
-    jump: FailureSpike | None = None
+    spike: FailureSpike | None = None
     behind: list[QueueStatus] = field(default_factory=list)  # served, and its oldest run waits for too long
     abandoned: int = 0  # sessions, when there are too many
     missed: list[MissedTicks] = field(default_factory=list)
@@ -62,9 +62,9 @@ class Attention:
         single: tuple[object, ...] = (
             self.broker,
             self.unserved,
-            self.silent,
+            self.stale_schedules,
             self.dead,
-            self.jump,
+            self.spike,
             self.dropped,
             self.abandoned,
         )
@@ -74,7 +74,7 @@ class Attention:
     @property
     def urgent(self) -> bool:
         """Something does not run that should, or fails that should not."""
-        return any((self.broker, self.unserved, self.late, self.dead, self.jump))
+        return any((self.broker, self.unserved, self.late, self.dead, self.spike))
 
 
 @dataclass
@@ -95,9 +95,9 @@ def load_attention(as_of: datetime, hour: WindowTotals, week: WindowTotals, aban
     attention = Attention(
         unserved=facts.unserved,
         late=facts.late,
-        silent=silent_consumers(facts, as_of),
+        stale_schedules=silent_consumers(facts, as_of),
         dead=sum(facts.dead.values()),
-        jump=jump_with_group(find_spike(hour, week), facts.loudest),
+        spike=jump_with_group(find_spike(hour, week), facts.loudest),
         behind=[queue for queue in facts.queues if queue.live and not queue.paused and waits_too_long(queue)],
         abandoned=abandoned if 0 < settings.alert_abandoned < abandoned else 0,
         missed=facts.missed,

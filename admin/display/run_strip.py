@@ -35,11 +35,11 @@ class StripBar(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """Oldest first, the newest at the right end of the field. `caps`: one path over all that overlap; may be empty."""
+    """Bars, oldest first, the newest at the right end. `overlap_path`: one path over all that overlap, or empty."""
 
     width: int
     marks: list[StripBar]
-    caps: str
+    overlap_path: str
 
 
 def build_strip(past: ScheduleHistory, drifts: dict[str, float], overlapping: set[str], at: datetime) -> Strip:

@@ -50,7 +50,7 @@ class ScheduleRow:
         return self.pause is not None and ticks.is_active(self.pause, at)
 
     @property
-    def goes_on_at(self) -> datetime | None:
+    def resumes_at(self) -> datetime | None:
         """The first tick after the pause's own end."""
         return first_tick_after(self.task.name, self.pause) if self.pause else None
 
@@ -150,7 +150,7 @@ class UpcomingTicks(NamedTuple):
     """The schedules that start something, the soonest first; and how many more of them there are, and are held back."""
 
     coming: list[UpcomingTick]
-    more: int
+    remaining: int
     held: int
 
 

@@ -28,7 +28,7 @@ class Step:
     details: list[str] = field(default_factory=list)
     worker: str | None = None
     error: str | None = None
-    lasted: str | None = None
+    duration_text: str | None = None
     since: datetime | None = None
     due: datetime | None = None
 
@@ -55,7 +55,7 @@ def enqueued_step(run: Run) -> Step:
     else:
         text = _("Queued on %(queue)s, priority %(priority)s", queue=run.queue, priority=format_number(run.priority))
     details = [_("asked by %(who)s", who=requester_text(run))]
-    return Step("waiting", text, at=run.enqueued_at, details=details, lasted=waited_text(run.wait_ms))
+    return Step("waiting", text, at=run.enqueued_at, details=details, duration_text=waited_text(run.wait_ms))
 
 
 def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
@@ -66,7 +66,7 @@ def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
         at=attempt.started_at,
         details=[*other_code(run, attempt), *waited_in_queue(before, attempt)],
         worker=attempt.worker,
-        lasted=ran_text(attempt.run_ms),
+        duration_text=ran_text(attempt.run_ms),
         since=attempt.started_at if state == State.RUNNING else None,
     )
     if state not in ("died", "returned"):
@@ -123,7 +123,7 @@ def attempt_text(attempt: Attempt) -> str:
 def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
     step = Step("waiting", _("Back in its queue"), at=attempt.ended_at, error=first_error_line(attempt.error))
     if attempt.ended_at and following and following.started_at:
-        step.lasted = waited_text((following.started_at - attempt.ended_at).total_seconds() * 1000)
+        step.duration_text = waited_text((following.started_at - attempt.ended_at).total_seconds() * 1000)
     return step
 
 
@@ -145,7 +145,7 @@ def next_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
         case State.CANCELLED | State.EXPIRED | State.DEAD:
             return [add_error(Step(run.state, final_label(run), at=run.ended_at), run.error)]
         case State.SUCCEEDED | State.FAILED if not attempts:
-            return [Step(run.state, final_label(run), at=run.ended_at, lasted=ran_text(run.run_ms))]
+            return [Step(run.state, final_label(run), at=run.ended_at, duration_text=ran_text(run.run_ms))]
     return []
 
 

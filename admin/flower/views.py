@@ -61,8 +61,8 @@ def requested_runs() -> RunQuery:
         states=states_for(filled["state"]) if "state" in filled else None,
         tasks=frozenset({short_task_name(filled["taskname"])}) if "taskname" in filled else None,
         queues=frozenset({filled["workername"].partition("@")[0]}) if "workername" in filled else None,
-        asked=TimeRange(minute_of("received_start"), minute_of("received_end")),
-        looks=(filters.contains(Run.worker, [f" on {worker}:"]),) if "workername" in filled else (),
+        enqueued=TimeRange(minute_of("received_start"), minute_of("received_end")),
+        row_filters=(filters.contains(Run.worker, [f" on {worker}:"]),) if "workername" in filled else (),
     )
 
 

@@ -43,7 +43,7 @@ class ListFilters:
         except KeyError:
             raise AttributeError(name) from None
 
-    def narrowed(self, **changes: str) -> str:
+    def url_with(self, **changes: str) -> str:
         """This list, with these filters instead; from its first page on."""
         values = {self.tab: self.state, **self.values, **changes}
         if values[self.tab] == self.states[0]:
@@ -51,11 +51,11 @@ class ListFilters:
         return link(self.endpoint, {name: value for name, value in values.items() if value})
 
     def chip(self, name: str, text: str) -> None:
-        self.chips.append(FilterChip(text, self.narrowed(**{name: ""})))
+        self.chips.append(FilterChip(text, self.url_with(**{name: ""})))
 
     @property
     def tabs(self) -> list[tuple[str, str]]:
-        return [(state, self.narrowed(**{self.tab: state})) for state in self.states]
+        return [(state, self.url_with(**{self.tab: state})) for state in self.states]
 
     @property
     def filtered(self) -> bool:
@@ -63,12 +63,12 @@ class ListFilters:
 
     @property
     def unfiltered(self) -> str:
-        return self.narrowed(**dict.fromkeys(self.values, ""))
+        return self.url_with(**dict.fromkeys(self.values, ""))
 
     @property
     def query(self) -> str:
         """What stands behind the question mark of this list's URL."""
-        return self.narrowed().partition("?")[2]
+        return self.url_with().partition("?")[2]
 
     def hidden(self, *shown: str) -> list[tuple[str, str]]:
         """What a form with the fields `shown` must carry along."""

@@ -104,16 +104,16 @@ def parse_bulk_number(name: str, text: str) -> int:
 
 
 class RunsChanged(ConflictError):
-    """They are not those of the fingerprint any more. `found`: how many they are now."""
+    """They are not those of the fingerprint any more. `count`: how many they are now."""
 
-    def __init__(self, found: int) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__(
             _(
                 "The runs that match are not those of this fingerprint any more; %(found)s match now.",
-                found=format_number(found),
+                found=format_number(count),
             )
         )
-        self.found = found
+        self.count = count
 
 
 def select_runs(search: str | None, run_ids: JSONList | None) -> "ModelSelect[Run]":
@@ -140,16 +140,16 @@ def begin_bulk(
     """Write the items down and enqueue the task that works them off. Raises RunsChanged and BadInput."""
     try:
         bulk_action = bulk.create(
-            verb, select_runs(search, run_ids), fingerprint, actor.asker, None if run_ids else search
+            verb, select_runs(search, run_ids), fingerprint, actor.requester, None if run_ids else search
         )
     except bulk.SelectionChanged as error:
-        raise RunsChanged(error.found) from error
+        raise RunsChanged(error.count) from error
     except bulk.TooManyItems as error:
         raise InvalidInput(
             "search", _("at most %(most)s runs are taken at once", most=format_number(bulk.MAX_ITEMS))
         ) from error
     try:
-        run = run_control.run_task(tasks.queues, TASK, kwargs={"bulk_id": bulk_action.id}, by=actor.asker)
+        run = run_control.run_task(tasks.queues, TASK, kwargs={"bulk_id": bulk_action.id}, by=actor.requester)
     except Exception:
         bulk.undo(bulk_action.id)
         raise
@@ -160,7 +160,7 @@ def begin_bulk(
     )
 
 
-@register_action("bulk.retry", "operator", makes=True, in_transaction=False)
+@register_action("bulk.retry", "operator", creates=True, in_transaction=False)
 def bulk_retry(
     actor: Actor, fingerprint: str, search: str | None = None, runs: JSONList | None = None
 ) -> ActionResult[int]:
@@ -168,7 +168,7 @@ def bulk_retry(
     return begin_bulk(actor, "retry", fingerprint, search, runs)
 
 
-@register_action("bulk.cancel", "operator", makes=True, in_transaction=False)
+@register_action("bulk.cancel", "operator", creates=True, in_transaction=False)
 def bulk_cancel(
     actor: Actor, fingerprint: str, search: str | None = None, runs: JSONList | None = None
 ) -> ActionResult[int]:
@@ -176,7 +176,7 @@ def bulk_cancel(
     return begin_bulk(actor, "cancel", fingerprint, search, runs)
 
 
-@register_action("bulk.delete", "admin", danger=True, makes=True, in_transaction=False)
+@register_action("bulk.delete", "admin", danger=True, creates=True, in_transaction=False)
 def bulk_delete(
     actor: Actor, fingerprint: str, search: str | None = None, runs: JSONList | None = None
 ) -> ActionResult[int]:
@@ -187,6 +187,6 @@ def bulk_delete(
 @register_action("bulk.stop", "operator")
 def bulk_stop(actor: Actor, bulk_id: int) -> ActionResult[None]:
     """Leave alone what a bulk action has not begun."""
-    if not bulk.request_stop(bulk_id, actor.asker):
+    if not bulk.request_stop(bulk_id, actor.requester):
         raise ConflictError(_("There is nothing to stop."))
     return ActionResult(target=str(bulk_id))

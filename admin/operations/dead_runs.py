@@ -74,7 +74,7 @@ def requeue_dead(actor: Actor, run_id: str) -> ActionResult[str]:
 @register_action("dead.discard", "admin", danger=True, in_transaction=False)
 def discard_dead(actor: Actor, run_id: str) -> ActionResult[str]:
     """Give up the message of a dead run for good."""
-    runs.discard_dead_run(tasks.queues, run_id, actor.asker)
+    runs.discard_dead_run(tasks.queues, run_id, actor.requester)
     return ActionResult(run_id, run_id)
 
 

@@ -62,7 +62,7 @@ def operators_with_sign_ins() -> "ModelSelect[Any]":
     )
 
 
-@register_action("operators.create", "admin", makes=True)
+@register_action("operators.create", "admin", creates=True)
 def add_operator(actor: Actor, email: str, role: str, password: Secret | None = None) -> ActionResult[str]:
     """Let a person sign in; gives back the password, a new one unless one is given."""
     return ActionResult(create_operator(email, role, password), email, after={"role": role})

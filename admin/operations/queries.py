@@ -60,13 +60,13 @@ class Query:
         return get_type_hints(self.function, include_extras=True)
 
     @property
-    def in_path(self) -> list[str]:
+    def path_params(self) -> list[str]:
         return re.findall(r"{(\w+)}", self.path)
 
     @property
-    def in_query(self) -> dict[str, object]:
+    def query_params(self) -> dict[str, object]:
         """The parameters with their types; a filter's type is text."""
-        own = {name: kind for name, kind in self.hints.items() if name not in ("return", *self.in_path)}
+        own = {name: kind for name, kind in self.hints.items() if name not in ("return", *self.path_params)}
         return {name: Annotated[str, schema] for name, schema in self.filters.items()} | own
 
     def default(self, name: str) -> object:
@@ -75,13 +75,13 @@ class Query:
 
     @property
     def cursor(self) -> str | None:
-        return next((name for name in ("before", "after") if name in self.in_query), None)
+        return next((name for name in ("before", "after") if name in self.query_params), None)
 
     def ask(self, in_path: Mapping[str, str], query: "MultiDict[str, str]") -> Any:
         """The answer as JSON has it. Raises BadInput and what the function raises."""
         for name in query:
-            if name not in self.in_query:
-                raise to_http_error(unknown_parameter(name, self.name, self.in_query))
+            if name not in self.query_params:
+                raise to_http_error(unknown_parameter(name, self.name, self.query_params))
         hints = self.hints
         arguments = {name: parse_value(name, hints[name], [text]) for name, text in in_path.items()}
         arguments |= {name: parse_value(name, hints[name], query.getlist(name)) for name in query if name in hints}

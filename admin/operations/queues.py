@@ -81,7 +81,7 @@ def show_broker() -> JSONObject:
 @register_action("queues.pause", "operator", in_transaction=False)
 def pause_queue(actor: Actor, queue: str, reason: str | None = None) -> ActionResult[None]:
     """Hand out nothing more of this queue until it is resumed; what runs goes on."""
-    queue_control.pause_queue(find_queue(queue), by=actor.asker, reason=reason)
+    queue_control.pause_queue(find_queue(queue), by=actor.requester, reason=reason)
     return ActionResult(target=queue, after={"reason": reason})
 
 
@@ -94,7 +94,7 @@ def resume_queue(actor: Actor, queue: str) -> ActionResult[bool]:
 @register_action("queues.purge", "admin", danger=True, in_transaction=False)
 def purge_queue(actor: Actor, queue: str) -> ActionResult[int]:
     """Cancel everything that waits in the queue; gives back how many runs that were."""
-    purged = queue_control.purge_queue(find_queue(queue), actor.asker)
+    purged = queue_control.purge_queue(find_queue(queue), actor.requester)
     return ActionResult(purged, queue, after={"cancelled": purged})
 
 

@@ -35,7 +35,7 @@ class Action:
     name: str  # noun.verb
     role: str
     danger: bool  # asked about once more before it is done
-    makes: bool  # something new: no parameter names what it is done to
+    creates: bool  # something new: no parameter names what it is done to
     in_transaction: bool
     function: Callable[..., ActionResult[object]]
     can_start: Callable[..., None] | None = None  # raises where it could only wait: Paused, NoLiveWorker
@@ -63,7 +63,7 @@ class Action:
         """The parameter that names what it is done to: the first one that must be given. A secret names nothing."""
         first = next(iter(self.parameters), None)
         names_target = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
-        return first if names_target and not self.makes else None
+        return first if names_target and not self.creates else None
 
     def read(self, values: Mapping[str, object]) -> dict[str, object]:
         """The arguments in their types. Raises BadInput."""
@@ -87,12 +87,12 @@ def register_action(
     role: str,
     *,
     danger: bool = False,
-    makes: bool = False,
+    creates: bool = False,
     in_transaction: bool = True,
     can_start: Callable[..., None] | None = None,
 ) -> Callable[[Handler], Handler]:
     def declare(function: Handler) -> Handler:
-        ACTIONS[name] = Action(name, role, danger, makes, in_transaction, function, can_start)
+        ACTIONS[name] = Action(name, role, danger, creates, in_transaction, function, can_start)
         return function
 
     return declare

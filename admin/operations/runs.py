@@ -108,7 +108,7 @@ class Causes(NamedTuple):
 def list_runs(before: Cursor = "", limit: Limit = 30) -> RunPage:
     """Runs, newest first."""
     try:
-        return RunPage(*search_runs(RunFilter().found, limit, before))
+        return RunPage(*search_runs(RunFilter().run_query, limit, before))
     except InvalidCursor as error:
         raise InvalidInput("before", str(error)) from error
 
@@ -116,7 +116,7 @@ def list_runs(before: Cursor = "", limit: Limit = 30) -> RunPage:
 @register_query("runs.counts", "/runs/counts", filters=FILTERS)
 def count_runs() -> RunCounts:
     """How many runs are in each state."""
-    return RunCounts(count_by_state(RunFilter().found), COUNT_LIMIT)
+    return RunCounts(count_by_state(RunFilter().run_query), COUNT_LIMIT)
 
 
 @register_query("runs.show", "/runs/{run_id}")
@@ -157,14 +157,14 @@ def explain_run(run_id: str) -> Causes:
 @register_action("runs.cancel", "operator", in_transaction=False)
 def cancel_run(actor: Actor, run_id: str) -> ActionResult[str]:
     """Take a waiting run out of its queue, or interrupt a running one; gives back `removed` or `running`."""
-    done = run_control.cancel_run(tasks.queues, run_id, actor.asker)
+    done = run_control.cancel_run(tasks.queues, run_id, actor.requester)
     return ActionResult(done, run_id, after={"was": "waiting" if done == "removed" else done})
 
 
 @register_action("runs.retry", "operator", in_transaction=False)
 def retry_run(actor: Actor, run_id: str) -> ActionResult[str]:
     """Re-queue a run that has ended, under its own id."""
-    run_control.retry_run(tasks.queues, run_id, actor.asker)
+    run_control.retry_run(tasks.queues, run_id, actor.requester)
     return ActionResult(run_id, run_id)
 
 
@@ -178,7 +178,7 @@ def run_again(
     """
     if args is None and arguments is None and (old := Run.get_or_none(Run.id == run_id)):
         args, arguments = old.args, old.kwargs
-    result = run_control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=actor.asker)
+    result = run_control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=actor.requester)
     return ActionResult(result, result.id, after={"parent": run_id, "args": args or [], "arguments": arguments or {}})
 
 

@@ -19,7 +19,7 @@ MAX_VIEWS = 50
 MAX_SHOWN = 50
 
 
-@register_action("views.save", "viewer", makes=True)
+@register_action("views.save", "viewer", creates=True)
 def save_view(actor: Actor, name: str, search: str, shared: bool = False) -> ActionResult[str]:
     """Keep a filter of the runs under a name, for oneself or, which takes an operator, for everybody.
 

@@ -107,7 +107,7 @@ def pause_schedule(
     queue, name = find_schedule(task)
     if until and until <= now():
         raise InvalidInput("until", _("an instant in the future is needed"))
-    schedules.pause_schedule(queue, name, by=actor.asker, reason=reason, until=until)
+    schedules.pause_schedule(queue, name, by=actor.requester, reason=reason, until=until)
     return ActionResult(target=name, after={"reason": reason, "until": until and until.isoformat()})
 
 
@@ -122,7 +122,7 @@ def resume_schedule(actor: Actor, task: str) -> ActionResult[bool]:
 def run_schedule(actor: Actor, task: str) -> ActionResult[Result]:
     """Run a scheduled task once, now, as the clock would; gives back the run's handle."""
     _, name = find_schedule(task)
-    result = run_task(tasks.queues, name, by=actor.asker)
+    result = run_task(tasks.queues, name, by=actor.requester)
     return ActionResult(result, name, after={"run": result.id})
 
 
@@ -130,7 +130,7 @@ def run_schedule(actor: Actor, task: str) -> ActionResult[Result]:
 def catch_up_schedule(actor: Actor, task: str) -> ActionResult[Result]:
     """Run once for the newest tick that was missed; gives back the run's handle."""
     _, name = find_schedule(task)
-    result = schedules.catch_up(tasks.queues, name, actor.asker)
+    result = schedules.catch_up(tasks.queues, name, actor.requester)
     return ActionResult(result, name, after={"run": result.id})
 
 

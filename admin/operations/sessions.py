@@ -87,7 +87,9 @@ def list_sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
 @register_query("sessions.show", "/sessions/{session_id}")
 def show_session(session_id: UUID) -> Session:
     """One reading session."""
-    row = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
+    row = ReadingSession.with_reader_and_book(ReadingSession.id == session_id).first() or abort(
+        404, _("No session has this id.")
+    )
     return session_rows([row])[0]
 
 
@@ -134,7 +136,7 @@ def close_session(actor: Actor, session_id: UUID) -> ActionResult[None]:
 
 def list_conditions(as_of: datetime) -> tuple[ListFilters, dict[str, "ModelSelect[ReadingSession]"]]:
     """What the address asks for, and the query of each list with its filters."""
-    lists = ReadingSession.lists(as_of, settings.abandoned_after)
+    lists = ReadingSession.list_conditions(as_of, settings.abandoned_after)
     filters = ListFilters(
         "pages.sessions",
         lists,
@@ -146,8 +148,8 @@ def list_conditions(as_of: datetime) -> tuple[ListFilters, dict[str, "ModelSelec
         run=read_text("run"),
     )
     lists["closed"] &= closed_conditions(filters, as_of)
-    about = ReadingSession.about(filters.reader, filters.book)
-    return filters, {name: ReadingSession.browse(condition, *about) for name, condition in lists.items()}
+    about = ReadingSession.search_conditions(filters.reader, filters.book)
+    return filters, {name: ReadingSession.with_reader_and_book(condition, *about) for name, condition in lists.items()}
 
 
 def newest_first(state: str) -> Field:

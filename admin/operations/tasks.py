@@ -134,7 +134,7 @@ def enqueue_run(
     priority: float | None = None,
 ) -> ActionResult[Result]:
     """Enqueue one run of a task, `args` being those that go by their place; gives back its handle."""
-    result = run_task(tasks.queues, name, args or (), arguments, by=actor.asker, eta=eta, priority=priority)
+    result = run_task(tasks.queues, name, args or (), arguments, by=actor.requester, eta=eta, priority=priority)
     optional = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
     options = {key: value for key, value in optional.items() if value not in (None, [])}
     return ActionResult(result, result.id, after={"task": name, "arguments": arguments or {}, **options})
@@ -144,7 +144,7 @@ def enqueue_run(
 def pause_task(actor: Actor, name: str, reason: str | None = None) -> ActionResult[None]:
     """Hand out no more runs of this task until it is resumed; what runs goes on."""
     queue, task = registered_tasks.find_task(tasks.queues, name)
-    queue_control.pause_queue(queue, task=task.__name__, by=actor.asker, reason=reason)
+    queue_control.pause_queue(queue, task=task.__name__, by=actor.requester, reason=reason)
     return ActionResult(target=task.__name__, after={"reason": reason})
 
 

@@ -44,7 +44,7 @@ def all_tokens(*order: Field | Ordering) -> "ModelSelect[Token]":
     return Token.select().order_by(*order)
 
 
-@register_action("tokens.create", "admin", makes=True)
+@register_action("tokens.create", "admin", creates=True)
 def add_token(actor: Actor, name: str, role: str, days: int | None = None) -> ActionResult[str]:
     """Make a token for programs; gives it back, for the only time."""
     return ActionResult(create_token(name, role, days), name, after={"role": role, "days": days})

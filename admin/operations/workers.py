@@ -112,7 +112,7 @@ def dump_worker(actor: Actor, worker: str) -> ActionResult[str]:
 
 def send_command(actor: Actor, worker: str, what: Command) -> ActionResult[str]:
     """`show_worker` is a consumer's id, or its name as `flask workers list` shows it."""
-    consumer = worker_control.send_command(tasks.queues, worker, what, actor.asker)
+    consumer = worker_control.send_command(tasks.queues, worker, what, actor.requester)
     return ActionResult(consumer.id, consumer.id)
 
 

@@ -24,7 +24,7 @@ class Confirmation(NamedTuple):
     page: str = ""
 
     @property
-    def answered(self) -> bool:
+    def is_confirmed(self) -> bool:
         """Whether the form that was sent has the word in it."""
         return self.word is None or request.form.get("word", "").strip() == self.word
 

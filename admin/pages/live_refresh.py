@@ -1,7 +1,7 @@
 """Pages that refresh themselves: `static/live.js` asks for them again, and they answer 304 until something has changed.
 
-Tabs that show the same to the same person are answered from one rendering for `CACHE_SECONDS` seconds. That holds for what a
-script asks for by itself and never for a person's own click, which always sees the truth. live.js waits twice as long
+Tabs that show the same to the same person get one rendering for `CACHE_SECONDS` seconds. That holds for what a script
+requests by itself and never for a person's own click, which always sees the truth. live.js waits twice as long
 before it first asks, so that what a click has shown is not taken back.
 """
 

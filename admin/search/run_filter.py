@@ -29,10 +29,10 @@ PARAMETERS = {
 
 
 class RunFilter(ListFilters):
-    """`wanted` is None where the search box cannot be understood; `trouble` says why."""
+    """`parsed` is None where the search box cannot be understood; `error` says why."""
 
-    wanted: RunQuery | None = None
-    trouble: str | None = None
+    parsed: RunQuery | None = None
+    error: str | None = None
 
     def __init__(self, as_of: datetime | None = None) -> None:
         self.as_of = as_of or now()
@@ -44,10 +44,10 @@ class RunFilter(ListFilters):
             run_query.build_query(terms, self.as_of)
             values["q"] = format_terms(move_terms_to_fields(terms, values))
         except InvalidSearch as error:
-            self.trouble = str(error)
+            self.error = str(error)
         super().__init__("pages.runs", ["all", *State], state=values.pop("state") or "all", **values)
         self.check()
-        self.understand()
+        self.parse_terms()
         self.make_chips()
 
     def check(self) -> None:
@@ -60,47 +60,47 @@ class RunFilter(ListFilters):
                 raise InvalidInput(name, _("a date or time such as 2026-11-23T10:00 is needed"))
         for name in PARAMETERS:
             try:
-                run_query.build_query(self.of_parameter(name), self.as_of)
+                run_query.build_query(self.parameter_terms(name), self.as_of)
             except InvalidSearch as error:
                 raise InvalidInput(name, str(error)) from error
 
-    def of_parameter(self, name: str) -> list[Term]:
+    def parameter_terms(self, name: str) -> list[Term]:
         value = self.state if name == "state" else self.values[name]
         if not value or (name, value) == ("state", "all"):
             return []
         return [Term(PARAMETERS[name], tuple(filter(None, value.split(","))))]
 
     @property
-    def of_parameters(self) -> list[Term]:
-        return [term for name in PARAMETERS for term in self.of_parameter(name)]
+    def all_parameter_terms(self) -> list[Term]:
+        return [term for name in PARAMETERS for term in self.parameter_terms(name)]
 
-    def understand(self) -> None:
-        if self.trouble:
+    def parse_terms(self) -> None:
+        if self.error:
             return
-        self.terms = [*self.of_parameters, *parse_search(self.values["q"])]
+        self.terms = [*self.all_parameter_terms, *parse_search(self.values["q"])]
         try:
-            self.wanted = run_query.build_query(self.terms, self.as_of)
+            self.parsed = run_query.build_query(self.terms, self.as_of)
         except InvalidSearch as error:
-            self.trouble = str(error)
+            self.error = str(error)
 
     @property
-    def found(self) -> RunQuery:
+    def run_query(self) -> RunQuery:
         """What is wanted. Raises BadInput where that cannot be understood."""
-        if self.wanted is None:
-            raise InvalidInput("q", self.trouble or "")
-        return self.wanted
+        if self.parsed is None:
+            raise InvalidInput("q", self.error or "")
+        return self.parsed
 
     @property
     def words(self) -> str:
         """All of it, as one could type it into the search box."""
-        return format_terms(self.terms) if self.wanted else self.values["q"]
+        return format_terms(self.terms) if self.parsed else self.values["q"]
 
     @property
-    def narrow(self) -> bool:
+    def is_narrowed(self) -> bool:
         """Whether it leaves anything out."""
         return self.filtered or self.state != self.states[0]
 
-    def elsewhere(self, endpoint: str, **extra: str) -> str:
+    def url_for(self, endpoint: str, **extra: str) -> str:
         """The same filter, for another address."""
         values = {"state": self.state, **self.values}
         if self.state == self.states[0]:

@@ -55,7 +55,7 @@ def tasks_with_argument(path: list[str]) -> list[str]:
 
 
 def add_row_filter(query: RunQuery, look: RowFilter, term: Term) -> RunQuery:
-    return replace(query, looks=(*query.looks, filters.negate(look) if term.negated else look))
+    return replace(query, row_filters=(*query.row_filters, filters.negate(look) if term.negated else look))
 
 
 def search_error(term: Term, message: str) -> InvalidSearch:
@@ -169,12 +169,12 @@ def parse_ms(text: str) -> float | None:
 
 def by_start_time(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
     since = parse_time(term, single_value(term), as_of)
-    return replace(query, asked=query.asked._replace(since=max(since, query.asked.since or since)))
+    return replace(query, enqueued=query.enqueued._replace(since=max(since, query.enqueued.since or since)))
 
 
 def by_end_bound(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
     until = parse_time(term, single_value(term), as_of)
-    return replace(query, asked=query.asked._replace(until=min(until, query.asked.until or until)))
+    return replace(query, enqueued=query.enqueued._replace(until=min(until, query.enqueued.until or until)))
 
 
 def by_end_time(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
@@ -208,7 +208,7 @@ def freeze_relative_times(terms: Iterable[Term], as_of: datetime) -> list[Term]:
     for term in terms:
         if term.key in ("after", "before", "ended") and parse_ms(term.values[0].partition("..")[0]) is not None:
             query = apply_term(term, RunQuery(), as_of)
-            window = query.ended or query.asked
+            window = query.ended or query.enqueued
             since, until = (at.isoformat() if at else "" for at in window)
             dots = ".." if term.key == "ended" and until else ""
             term = term._replace(values=((until if term.key == "before" else since + dots + until * bool(dots)),))
@@ -231,13 +231,17 @@ SEARCH_KEYS: dict[str, SearchKey] = {
     "queue": SearchKey(by_queue, "queue:light", lazy_gettext("of this queue")),
     "error": SearchKey(by_error, 'error:"connection refused"', lazy_gettext("whose error holds this; or a group's id")),
     "worker": SearchKey(by_worker, "worker:Worker-1", lazy_gettext("whose last worker's name holds this")),
-    "by": SearchKey(by_requester, "by:anna@example.org", lazy_gettext("asked for by this person or token; or by:schedule…")),
+    "by": SearchKey(
+        by_requester, "by:anna@example.org", lazy_gettext("asked for by this person or token; or by:schedule…")
+    ),
     "duration": SearchKey(by_duration, "duration:>5s", lazy_gettext("whose last attempt ran so long; ms, s, m, h, d")),
     "waited": SearchKey(by_waiting, "waited:>1m", lazy_gettext("that waited so long")),
     "attempts": SearchKey(by_attempts, "attempts:>1", lazy_gettext("that took so many attempts")),
     "after": SearchKey(by_start_time, "after:2026-11-23", lazy_gettext("asked for from then on; or after:24h")),
     "before": SearchKey(by_end_bound, "before:2026-11-23T10:00", lazy_gettext("asked for before; UTC")),
-    "ended": SearchKey(by_end_time, "ended:24h", lazy_gettext("that ended since then; or ended:2026-11-23..2026-11-24")),
+    "ended": SearchKey(
+        by_end_time, "ended:24h", lazy_gettext("that ended since then; or ended:2026-11-23..2026-11-24")
+    ),
     "id": SearchKey(by_id, "id:8b6ed5c7", lazy_gettext("whose id begins so")),
     "parent": SearchKey(by_parent, "parent:8b6ed5c7-…", lazy_gettext("asked for by this run")),
-}  # fmt: skip
+}

@@ -29,7 +29,7 @@ def retry_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[st
         if reason := retry_one(queues, run, by, to_send):
             refused[run.id] = reason
     for name, effects in to_send.items():
-        queues[name].send(effects)
+        queues[name].submit(effects)
     flush_events(queues)
     return refused
 

@@ -33,11 +33,11 @@ RETENTION = timedelta(days=30)
 
 
 class SelectionChanged(Exception):
-    """The runs are not those that were shown any more. `found`: how many they are now."""
+    """The runs are not those that were shown any more. `count`: how many they are now."""
 
-    def __init__(self, found: int) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__("the runs that match have changed")
-        self.found = found
+        self.count = count
 
 
 class TooManyItems(Exception):

@@ -133,7 +133,7 @@ def retry_run(queues: Queues, run_id: str, by: Requester) -> None:
         flush_events_now(queues[run.queue])
         return
     queue, effects = requeue_effects(queues, run, by)
-    queue.send(effects)
+    queue.submit(effects)
     flush_events_now(queue)
 
 
@@ -145,7 +145,7 @@ def requeue_effects(queues: Queues, run: Run, by: Requester) -> tuple[Queue, Eff
     task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
     queue.storage.messages.clear_finished(run.id)
     event = event_json("requeued", run.id, now().timestamp(), by=by.name)
-    return queue, queue.posted(task, delivered=run.deliveries).event(event)
+    return queue, queue.enqueue_effects(task, delivered=run.deliveries).event(event)
 
 
 def is_orphaned(queues: Queues, run: Run) -> bool:
@@ -169,10 +169,10 @@ def run_again(
     if task.expires:
         task.resolve_expires(queue.utc)
     task.envelope = Envelope(by, now(), code_version(), parent.id, retries=task.retries)
-    effects = queue.posted(task)
+    effects = queue.enqueue_effects(task)
     unique = unique_name(task) if task.unique else ""
     effects.messages[0] = effects.messages[0]._replace(unique=unique, is_new_run=True)
-    (new_id,) = queue.send(effects)
+    (new_id,) = queue.submit(effects)
     if new_id != task.id:
         return Result(queue, Task(id=new_id))
     record_new_run(queue, task)

@@ -302,6 +302,16 @@ def on_ticks(batch: EventBatch, event: Event) -> None:
 
 
 HANDLERS: dict[str, Callable[[EventBatch, Event], None]] = {
-    "enqueued": on_enqueued, "due": on_due, "limited": on_limited, "ended": on_ended, "returned": on_returned, "dead": on_dead,
-    "cancelled": on_cancelled, "put_off": on_put_off, "requeued": on_requeued, "lost": on_lost, "noted": on_metadata, "ticks": on_ticks,
-}  # fmt: skip
+    "enqueued": on_enqueued,
+    "due": on_due,
+    "limited": on_limited,
+    "ended": on_ended,
+    "returned": on_returned,
+    "dead": on_dead,
+    "cancelled": on_cancelled,
+    "put_off": on_put_off,
+    "requeued": on_requeued,
+    "lost": on_lost,
+    "noted": on_metadata,
+    "ticks": on_ticks,
+}

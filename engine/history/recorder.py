@@ -45,7 +45,7 @@ class Recorder(threading.Thread):
         self.attempt(limit_page_cache)
         while not self.stop_flag.is_set():
             # Each by itself: what cannot be waited for can still be written.
-            gathered = self.attempt(partial(self.gather, patience))
+            gathered = self.attempt(partial(self.wait_for_batch, patience))
             if self.attempt(self.record) and gathered:
                 self.back_off.succeeded()
             patience = SHUTDOWN_SECONDS
@@ -66,7 +66,7 @@ class Recorder(threading.Thread):
         self.stop_flag.wait(pause)
         return False
 
-    def gather(self, patience: float) -> None:
+    def wait_for_batch(self, patience: float) -> None:
         """Return when there is something to be written, or after so many seconds."""
         until = time.monotonic() + GIVE_WAY_SECONDS
         self.queue.storage.events.wait(writer.stream_position(self.queue), patience)

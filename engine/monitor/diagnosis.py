@@ -90,7 +90,7 @@ class RunDiagnosis:
             if held.run_id == self.run.id:
                 return [self.running(held)]
         if self.place is None or self.place.state == "dead":
-            return [self.not_in_the_broker()]
+            return [self.check_missing()]
         consumers = list_consumers()
         self.serving = live_consumers(consumers, self.queue.name)
         put_off = self.put_off()
@@ -105,7 +105,7 @@ class RunDiagnosis:
         since = from_timestamp(held.held_at)
         return Cause("running", {"worker": f"{held.worker} on {held.consumer}", "since": since, "cancelled_by": by})
 
-    def not_in_the_broker(self) -> Cause:
+    def check_missing(self) -> Cause:
         """Over, and not yet on record; or lost, as when a broker without a file of its own was started again."""
         behind = self.storage.events.read(writer.stream_position(self.queue), 1)
         as_it_is = Run.get_or_none(Run.id == self.run.id)

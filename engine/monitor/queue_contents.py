@@ -41,8 +41,8 @@ class WaitingRun(NamedTuple):
 class Throughput(NamedTuple):
     """Runs per minute: asked for, and ended."""
 
-    came: float
-    went: float
+    enqueued_per_min: float
+    finished_per_min: float
 
 
 def next_runs(queue: Queue, facts: QueueStatus, limit: int = 10) -> list[WaitingRun]:

@@ -95,10 +95,10 @@ class Enqueuer:
 
     def schedule(self, task: QueueTask) -> None:
         """Enqueue a task that is due later: a retry, or a message that was delivered before its time."""
-        self.submit(self.posted(task))
+        self.submit(self.enqueue_effects(task))
         self.queue._emit(S.SIGNAL_SCHEDULED, task)
 
-    def posted(self, task: QueueTask, once: str = "", delivered: int = 0) -> Effects:
+    def enqueue_effects(self, task: QueueTask, once: str = "", delivered: int = 0) -> Effects:
         """Build the effects that store the message of this task."""
         effects = Effects()
         effects.messages.append(self.message(task, once, delivered))

@@ -128,10 +128,10 @@ class Queue(Huey):
     def deserialize_task(self, data: bytes) -> QueueTask:
         return self.enqueuer.deserialize_task(data)
 
-    def posted(self, task: QueueTask, once: str = "", delivered: int = 0) -> Effects:
-        return self.enqueuer.posted(task, once, delivered)
+    def enqueue_effects(self, task: QueueTask, once: str = "", delivered: int = 0) -> Effects:
+        return self.enqueuer.enqueue_effects(task, once, delivered)
 
-    def send(self, effects: Effects) -> list[str]:
+    def submit(self, effects: Effects) -> list[str]:
         return self.enqueuer.submit(effects)
 
     # --- executing -----------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class Queue(Huey):
             callback = copy.copy(member.callback)
             callback.extend_data(([self.serializer.deserialize(result) for result in results.values()],))
             self._emit(S.SIGNAL_ENQUEUED, callback)
-            self.send(self.posted(callback, once=key))
+            self.submit(self.enqueue_effects(callback, once=key))
 
     def pauses(self) -> dict[str, dict[str, Any]]:
         """What is paused → who, when and why: `""`, which is the whole queue, a task, or `schedule:` and a task."""

@@ -49,9 +49,9 @@ class RunQuery:
     id_prefix: str = ""
     parents: frozenset[str] | None = None
     errors: frozenset[str] | None = None  # groups of errors
-    asked: TimeRange = ANY_TIME
+    enqueued: TimeRange = ANY_TIME
     ended: TimeRange | None = None  # the order is then that of the end
-    looks: tuple[RowFilter, ...] = ()
+    row_filters: tuple[RowFilter, ...] = ()
 
     @property
     def at(self) -> Field:
@@ -77,8 +77,8 @@ class IndexScan(NamedTuple):
 class QueryPlan(NamedTuple):
     """`share`: of how many that may be equally long each arm is one."""
 
-    arms: list[IndexScan]
-    looks: list[RowFilter]
+    scans: list[IndexScan]
+    row_filters: list[RowFilter]
     share: int = 1
 
 
@@ -91,7 +91,7 @@ FIELDS: dict[str, Field] = {
     "parents": Run.parent_id,
     "errors": Run.error_group,
 }
-TIMES: dict[str, Field] = {"asked": Run.enqueued_at, "ended": Run.ended_at}
+TIMES: dict[str, Field] = {"enqueued": Run.enqueued_at, "ended": Run.ended_at}
 
 
 class Access(NamedTuple):
@@ -105,9 +105,9 @@ class Access(NamedTuple):
     suits: Callable[[RunQuery], bool]
     leading: tuple[str, ...]
     guard: str = ""
-    window: str = "asked"
+    window: str = "enqueued"
 
-    def arms(self, query: RunQuery) -> list[IndexScan]:
+    def scans(self, query: RunQuery) -> list[IndexScan]:
         fields = [FIELDS[name] for name in self.leading]
         combinations = product(*(self.values(query, name) for name in self.leading))
         return [IndexScan(tuple(zip(fields, values, strict=True)), self.guard) for values in combinations]
@@ -122,9 +122,13 @@ class Access(NamedTuple):
         """States are not equally frequent: one of them may hold nearly all runs."""
         return len(getattr(query, self.leading[0])) if self.leading and self.leading[0] != "states" else 1
 
-    def looks(self, query: RunQuery) -> list[RowFilter]:
+    def row_filters(self, query: RunQuery) -> list[RowFilter]:
         demanded = [name for name in FIELDS if name not in self.leading]
-        return [*set_filters(query, *demanded), *time_filters(query, *(TIMES.keys() - {self.window})), *query.looks]
+        return [
+            *set_filters(query, *demanded),
+            *time_filters(query, *(TIMES.keys() - {self.window})),
+            *query.row_filters,
+        ]
 
 
 def wanted_states(query: RunQuery) -> frozenset[str]:
@@ -147,11 +151,11 @@ ACCESSES = (
     Access(lambda query: query.states is not None and are_few(query.tasks, query.states), ("tasks", "states")),
     Access(lambda query: query.tasks is not None, ("tasks",)),
     Access(
-        lambda query: are_few(query.queues, wanted_states(query)) and not (query.states is None and query.looks),
+        lambda query: are_few(query.queues, wanted_states(query)) and not (query.states is None and query.row_filters),
         ("queues", "states"),
     ),
     Access(
-        lambda query: query.queues is not None and not (query.states is None and query.looks),
+        lambda query: query.queues is not None and not (query.states is None and query.row_filters),
         ("queues",),
     ),
     Access(lambda query: query.states is not None, ("states",)),
@@ -161,10 +165,10 @@ ACCESSES = (
 
 def plan_query(query: RunQuery) -> QueryPlan:
     if query.id_prefix:  # names fewer runs than all else
-        looks = [*set_filters(query, *FIELDS), *time_filters(query, *TIMES), *query.looks]
+        looks = [*set_filters(query, *FIELDS), *time_filters(query, *TIMES), *query.row_filters]
         return QueryPlan([IndexScan(((Run.id, query.id_prefix),), short=True)], looks)
     access = next(access for access in ACCESSES if access.suits(query))
-    return QueryPlan(access.arms(query), access.looks(query), access.share(query))
+    return QueryPlan(access.scans(query), access.row_filters(query), access.share(query))
 
 
 # --- what is looked at ---------------------------------------------------------------------------------------

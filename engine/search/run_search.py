@@ -54,8 +54,8 @@ def search_runs(query: RunQuery, size: int, before: str = "") -> RunPage:
     """Return the `size` newest runs after `before`, which is the `older` of the page before. Raises BadPage."""
     start = PagePosition(*parse_cursor(before, str)) if before else None
     planned = plan_query(query)
-    depth = SCAN_LIMIT if planned.arms == [IndexScan(())] else SCATTERED_SCAN_LIMIT // max(planned.share, 1)
-    floor = scan_floor(query, planned, start, depth) if planned.looks else None
+    depth = SCAN_LIMIT if planned.scans == [IndexScan(())] else SCATTERED_SCAN_LIMIT // max(planned.share, 1)
+    floor = scan_floor(query, planned, start, depth) if planned.row_filters else None
     places = candidate_keys(query, planned, start, floor, depth, size + 1)
     rows = load_runs(places[:size])
     if len(places) > size:
@@ -78,7 +78,7 @@ def cursor_for(place: PagePosition) -> str:
 
 def scan_floor(query: RunQuery, planned: QueryPlan, start: PagePosition | None, depth: int) -> PagePosition | None:
     """Return the last place in which this page looks, `depth` rows down an arm; None when that reaches to the end."""
-    arms = [index_range(query, arm, start, None).offset(depth - 1).limit(1) for arm in planned.arms if not arm.short]
+    arms = [index_range(query, arm, start, None).offset(depth - 1).limit(1) for arm in planned.scans if not arm.short]
     return next(iter(merge(arms, 1)), None)
 
 
@@ -86,12 +86,12 @@ def candidate_keys(
     query: RunQuery, planned: QueryPlan, start: PagePosition | None, floor: PagePosition | None, depth: int, size: int
 ) -> list[PagePosition]:
     """Return the first `size` places, newest first."""
-    if not planned.looks and not any(arm.short for arm in planned.arms):
-        return merge([index_range(query, arm, start, None).limit(size) for arm in planned.arms], size)
-    limits = [MAX_SHORT_SCAN if arm.short else depth + 1 for arm in planned.arms]
+    if not planned.row_filters and not any(arm.short for arm in planned.scans):
+        return merge([index_range(query, arm, start, None).limit(size) for arm in planned.scans], size)
+    limits = [MAX_SHORT_SCAN if arm.short else depth + 1 for arm in planned.scans]
     arms = [
-        filtered_scan(query, planned.looks, arm, start, floor, limit).limit(size)
-        for arm, limit in zip(planned.arms, limits, strict=True)
+        filtered_scan(query, planned.row_filters, arm, start, floor, limit).limit(size)
+        for arm, limit in zip(planned.scans, limits, strict=True)
     ]
     return merge(arms, size)
 
@@ -144,7 +144,7 @@ def index_range(
     if arm.short:
         return rows.where(id_prefix_filter(values[0])).order_by(Run.id)
     index = [*(field for field, _ in arm.prefix), query.at, Run.id]
-    since, until = query.ended or query.asked
+    since, until = query.ended or query.enqueued
     bounds = [*low_bound(index, values, since, floor), *high_bound(index, values, until, start)]
     rows = rows.where(*bounds) if bounds else rows
     return rows.order_by(*(field.desc() for field in index))
@@ -197,7 +197,9 @@ def count_by_state(query: RunQuery) -> dict[str, int] | None:
     plans = {str(state): plan_query(replace(query, states=frozenset({state}))) for state in State}
     if not all(is_index_only(planned) for planned in plans.values()):
         return None
-    arms = [count_query(query, state, arm, planned.looks) for state, planned in plans.items() for arm in planned.arms]
+    arms = [
+        count_query(query, state, arm, planned.row_filters) for state, planned in plans.items() for arm in planned.scans
+    ]
     counts = dict.fromkeys(plans, 0)
     for state, entries, count in database.execute(reduce(add, arms)) if arms else ():
         if entries > COUNT_LIMIT and count < entries:
@@ -208,8 +210,8 @@ def count_by_state(query: RunQuery) -> dict[str, int] | None:
 
 def is_index_only(planned: QueryPlan) -> bool:
     """Whether its looks need no row: the index of task and state has the queue too."""
-    prefixes = [[field.name for field, _ in arm.prefix] for arm in planned.arms]
-    fields = {field.name for look in planned.looks for field in look.fields}
+    prefixes = [[field.name for field, _ in arm.prefix] for arm in planned.scans]
+    fields = {field.name for look in planned.row_filters for field in look.fields}
     return not fields or (fields == {"queue"} and all(names == ["task", "state"] for names in prefixes))
 
 
@@ -226,11 +228,12 @@ def count_query(query: RunQuery, state: str, arm: IndexScan, looks: list[RowFilt
 def all_matching(query: RunQuery) -> "ModelSelect[Run]":
     """All of them, in no order, however many rows must be looked at: id, state and when they were asked for."""
     conditions = [
-        look.condition(Run) for look in [*set_filters(query, *FIELDS), *time_filters(query, "ended"), *query.looks]
+        look.condition(Run)
+        for look in [*set_filters(query, *FIELDS), *time_filters(query, "ended"), *query.row_filters]
     ]
     # Beside an end it tells little, and SQLite would read its index for it.
     columns = SimpleNamespace(enqueued_at=fn.COALESCE(Run.enqueued_at, None)) if query.ended else Run
-    conditions += [look.condition(columns) for look in time_filters(query, "asked")]
+    conditions += [look.condition(columns) for look in time_filters(query, "enqueued")]
     if query.id_prefix:
         conditions.append(id_prefix_filter(query.id_prefix))
     runs = Run.select(Run.id, Run.state, Run.enqueued_at)

@@ -106,7 +106,7 @@ class Scheduler(stock.Scheduler):
         if newest.state in (ticks.ENQUEUED, ticks.LATE):
             with requested_by(Requester("schedule", getattr(task_class.schedule, "expression", ""))):
                 task = task_class()
-                effects = self.huey.posted(task)
+                effects = self.huey.enqueue_effects(task)
         facts = {"task": name, "ticks": [list(outcome) for outcome in outcomes], "run": task and task.id}
         effects.event(event_json("ticks", "", at.timestamp(), **facts))
         if self.huey.storage.ticks.record(name, newest.minute, effects) and task:

@@ -1,5 +1,6 @@
-"""The probe queue with steps of its consumer that fail some times, in each process: `huey_consumer failing_steps.probe`.
-STUMBLE names the steps. The product has no hooks for it.
+"""The probe queue with steps of its consumer that fail some times, in each process.
+
+Start it with `huey_consumer failing_steps.probe`. STUMBLE names the steps. The product has no hooks for it.
 """
 
 import os

@@ -1,6 +1,4 @@
-"""The console, which tries to write more often than it does elsewhere: `frequent_probe_app:create_app()`, with this folder on
-its path.
-"""
+"""The console with a write probe every half second: `frequent_probe_app:create_app()`, with this folder on its path."""
 
 from typing import Any
 

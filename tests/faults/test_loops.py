@@ -189,7 +189,7 @@ def test_request_counter_keeps_counts_it_could_not_write(
     monkeypatch.setattr(request_metrics, "FLUSH_SECONDS", 0.01)
     counter, ended = RequestCounter(), threading.Event()
     counter.note("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
-    thread = threading.Thread(target=counter.keep_writing, args=[ended])
+    thread = threading.Thread(target=counter.flush_loop, args=[ended])
     thread.start()
     wait_until(lambda: "The request counter failed" in caplog.text)
     wait_until(lambda: counter.gathered)

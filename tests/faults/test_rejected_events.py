@@ -108,9 +108,19 @@ def test_row_refused_by_the_database_does_not_stop_the_others(
     before = echo(1).id
     refused_task = task()
     line = event_json(
-        "enqueued", refused_task.id, time.time(), task="echo", args=[], kwargs={}, priority=None, retries=refused_task.retries,
-        asked_by=["code", ""], parent=None, version="v", due=None,
-    )  # fmt: skip
+        "enqueued",
+        refused_task.id,
+        time.time(),
+        task="echo",
+        args=[],
+        kwargs={},
+        priority=None,
+        retries=refused_task.retries,
+        asked_by=["code", ""],
+        parent=None,
+        version="v",
+        due=None,
+    )
     put_line(line.encode())
     after = echo(2).id
     process_all()

@@ -49,7 +49,7 @@ class StorageSteps(StorageMachineBase):
     def enqueue_tasks(self, kind: str, priority: int, delay: int | None, many: int) -> None:
         effects = Effects()
         for _ in range(many):
-            effects.merge(self.queue.posted(self.task(kind, priority=priority, delay=delay)))
+            effects.merge(self.queue.enqueue_effects(self.task(kind, priority=priority, delay=delay)))
         self.accepted(effects, lambda: self.storage.messages.write(effects))
 
     def put_garbage(self) -> None:
@@ -60,7 +60,7 @@ class StorageSteps(StorageMachineBase):
     def enqueue_once(self, name: str) -> None:
         """As the callback of a chord, whose id is known before: two of its members may both send it."""
         task = self.task("plain", id=f"{self.queue.name}-{name}")
-        effects = self.queue.posted(task, once=name)
+        effects = self.queue.enqueue_effects(task, once=name)
         if name in self.model.once:
             assert self.storage.messages.write(effects) == [task.id]
         else:
@@ -68,7 +68,7 @@ class StorageSteps(StorageMachineBase):
             self.accepted(effects, lambda: self.storage.messages.write(effects))
 
     def tick(self, minute: int) -> None:
-        effects = self.queue.posted(self.task("plain"))
+        effects = self.queue.enqueue_effects(self.task("plain"))
         if minute <= self.model.last_tick:
             assert not self.storage.ticks.record("plain", minute, effects)
             self.refused.add(effects.messages[0].run_id)
@@ -242,10 +242,10 @@ class StorageSteps(StorageMachineBase):
         if execution.state == State.RETRYING:
             task.envelope = task.envelope._replace(attempt=task.envelope.attempt + 1)
             task.eta = self.instant(minute).replace(tzinfo=None) if ending == "is retried later" else None
-            execution.effects.merge(self.queue.posted(task))
+            execution.effects.merge(self.queue.enqueue_effects(task))
         elif ending == "asks for more":
             for kind in ("plain", task.name):
-                execution.effects.merge(self.queue.posted(self.task(kind, *task.args, delay=minute)))
+                execution.effects.merge(self.queue.enqueue_effects(self.task(kind, *task.args, delay=minute)))
         if ending in ("succeeds", "asks for more", "fails"):
             result = FinalResult(next(numbers), execution.attempt, taken.run_id)
             execution.effects.result(taken.run_id, self.queue.serializer.serialize(result))

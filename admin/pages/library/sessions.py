@@ -40,7 +40,7 @@ def sessions() -> ResponseReturnValue:
         as_of=as_of,
         deadline=as_of - settings.abandoned_after,
         abandoned_after=settings.abandoned_after_hours * 3_600_000,
-        asked=filters,
+        filters=filters,
         tabs=TABS,
         counts=pagination.count_runs_by_state(**queries),
         rows=page.rows,
@@ -53,7 +53,9 @@ def sessions() -> ResponseReturnValue:
 @blueprint.get("/sessions/<uuid:session_id>/close")
 @requires_role("operator")
 def close_session(session_id: UUID) -> ResponseReturnValue:
-    session = ReadingSession.browse(ReadingSession.id == session_id).first() or abort(404, _("No session has this id."))
+    session = ReadingSession.with_reader_and_book(ReadingSession.id == session_id).first() or abort(
+        404, _("No session has this id.")
+    )
     back = request.args.get("back", "")
     return live_refresh.render_page(
         "library/session_close.html", as_of=now(), session=session, back=back, back_url=sessions_url(back)
@@ -88,7 +90,7 @@ def cleanup() -> ResponseReturnValue:
         abandoned=reading.count_abandoned(as_of, settings.abandoned_after),
         abandoned_after=settings.abandoned_after_hours * 3_600_000,
         deadline=as_of - settings.abandoned_after,
-        sample=list(ReadingSession.browse(abandoned).order_by(*oldest_first).limit(SAMPLE_SIZE)),
+        sample=list(ReadingSession.with_reader_and_book(abandoned).order_by(*oldest_first).limit(SAMPLE_SIZE)),
         next_cleanup=registered_tasks.next_tick(tasks.queues, CLEANUP, as_of),
         hindrance=blocking_reason("tasks.run", name=CLEANUP),
     )

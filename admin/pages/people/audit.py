@@ -47,7 +47,7 @@ def audit() -> ResponseReturnValue:
     page = paginate(filtered_entries(list_filters), AuditEntry.at, AuditEntry.id)
     return live_refresh.render_page(
         "people/audit.html",
-        asked=list_filters,
+        filters=list_filters,
         tabs=tab_labels(),
         rows=[(entry, is_intact(entry)) for entry in page.rows],
         older=page.older,

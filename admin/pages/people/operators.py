@@ -31,7 +31,7 @@ def list_page(wrong: InvalidInput | ConflictError | None = None) -> ResponseRetu
     answer = live_refresh.render_page(
         "people/operators.html",
         rows=rows[:ROWS_PER_PAGE],
-        more=rows[ROWS_PER_PAGE - 1].email if len(rows) > ROWS_PER_PAGE else None,
+        next_key=rows[ROWS_PER_PAGE - 1].email if len(rows) > ROWS_PER_PAGE else None,
         first=not after,
         roles=ROLES,
         typed=request.form,

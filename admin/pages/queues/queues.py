@@ -84,8 +84,8 @@ def queue(name: str) -> ResponseReturnValue:
 
 def paused_tasks(queue: Queue) -> dict[str, dict[str, object]]:
     """Those of the queue's tasks of which nothing is started, each with who, when and why."""
-    known = {task.name for task in list_tasks({queue.name: queue})}
-    return {task: info for task, info in queue.pauses().items() if task in known}
+    registered = {task.name for task in list_tasks({queue.name: queue})}
+    return {task: info for task, info in queue.pauses().items() if task in registered}
 
 
 @blueprint.route("/queues/<name>/pause", methods=["POST", "DELETE"])
@@ -124,7 +124,7 @@ def queue_purge(name: str) -> ResponseReturnValue:
 @requires_role("admin")
 def queue_purge_now(name: str) -> ResponseReturnValue:
     question = purge_question(name)
-    if not question.answered:
+    if not question.is_confirmed:
         return confirm.render_confirmation(question, wrong=True)
     purged = execute(current_actor(), "queues.purge", queue=name)
     flash(labels.ngettext_bounded("%(num)s run was cancelled.", "%(num)s runs were cancelled.", purged))

@@ -44,7 +44,7 @@ def task_list() -> ResponseReturnValue:
         rows=rows,
         trouble=error_text,
         since=task_stats.week_start(at),
-        more=rows[-1].task.name if len(later) > MAX_ARGUMENTS else None,
+        next_key=rows[-1].task.name if len(later) > MAX_ARGUMENTS else None,
         first=len(later) == len(facts),
         runs_url=runs_url,
     )

@@ -72,7 +72,7 @@ def workers() -> ResponseReturnValue:
         gone=gone[:GONE],
         gone_count=len(gone),
         heirs=heirs,
-        wanted={queue: settings.workers.get(queue, 1) for queue in tasks.queues},
+        worker_counts={queue: settings.workers.get(queue, 1) for queue in tasks.queues},
         versions=sorted({line.consumer.code_version for line in lines if line.state != "lost"}),
         lags=scheduler_lags(),
         rejected=sum(rejected.count_rejected(list(tasks.queues)).values()),

@@ -34,7 +34,7 @@ def bulk_new() -> ResponseReturnValue:
     if run_ids:
         return bulk_question(verb, run_ids=run_ids)
     run_filter = RunFilter()
-    if not run_filter.found or not run_filter.narrow:
+    if not run_filter.run_query or not run_filter.is_narrowed:
         raise InvalidInput("run", _("tick some runs, or narrow the list down: all runs at once is never meant"))
     return bulk_question(verb, search=format_terms(freeze_relative_times(run_filter.terms, run_filter.as_of)))
 
@@ -53,7 +53,7 @@ def bulk_question(
         verb=verb,
         search=search,
         run_ids=run_ids or [],
-        found=preflight,
+        query=preflight,
         too_many=too_many,
         refused=preflight and sum(count for state, count in preflight.states.items() if not applies_to(verb, state)),
         words=begun_text(verb, preflight.total if preflight else 0),

@@ -52,7 +52,7 @@ def error_groups() -> ResponseReturnValue:
     return live_refresh.render_page(
         "runs/errors.html",
         as_of=as_of,
-        asked=filters,
+        filters=filters,
         tabs=tab_labels(),
         counts=pagination.count_runs_by_state(**queries),
         rows=build_rows(page.rows, as_of),

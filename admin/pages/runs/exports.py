@@ -36,7 +36,7 @@ def runs_json() -> Response:
 
 def download(ending: str, content_type: str, text_of: Callable[[Iterator[list[Run]]], Iterator[str]]) -> Response:
     run_filter = RunFilter()
-    pages = all_pages(run_filter.found, PAGE)
+    pages = all_pages(run_filter.run_query, PAGE)
     # The first page is read before the answer begins, so that trouble with the database still has a status.
     pages = chain([next(pages, [])], pages)
     response = Response(stream_with_context(text_of(pages)), content_type=content_type)

@@ -170,7 +170,7 @@ class Log(NamedTuple):
     attempt: Attempt | None
     before: int  # lines before these
     lines: list[tuple[int, LogLine]]
-    others: list[Attempt]  # the other deliveries
+    other_deliveries: list[Attempt]  # the other deliveries
 
 
 def load_log(run: Run, attempts: list[Attempt]) -> Log | None:

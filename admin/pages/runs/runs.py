@@ -30,11 +30,11 @@ USUAL_STATES = ("waiting", "running", "retrying", "succeeded", "failed", "dead")
 def runs() -> ResponseReturnValue:
     run_filter = RunFilter()
     page = runs_page(run_filter)
-    counts = count_by_state(run_filter.wanted) if run_filter.wanted else None
+    counts = count_by_state(run_filter.parsed) if run_filter.parsed else None
     registered = [task.name for task in registered_tasks.list_tasks(tasks.queues)]
     return live_refresh.render_page(
         "runs/runs.html",
-        asked=run_filter,
+        filters=run_filter,
         counts=counts and {"all": min(sum(counts.values()), COUNT_LIMIT + 1), **counts},
         tabs=[(name, url) for name, url in run_filter.tabs if is_tab_shown(name, run_filter, counts)],
         runs=page.rows,
@@ -48,18 +48,18 @@ def runs() -> ResponseReturnValue:
         from_field=datetime_field(run_filter.values["from"]),
         to_field=datetime_field(run_filter.to),
         first_page=not request.args.get("before"),
-        act_on_all=lambda verb: run_filter.elsewhere("pages.bulk_new", verb=verb),
-        export_url=lambda ending: run_filter.elsewhere(f"pages.runs_{ending}"),
+        act_on_all=lambda verb: run_filter.url_for("pages.bulk_new", verb=verb),
+        export_url=lambda ending: run_filter.url_for(f"pages.runs_{ending}"),
         keys=SEARCH_KEYS,
         title_of=list_title,
     )
 
 
 def runs_page(run_filter: RunFilter) -> RunPage:
-    if run_filter.wanted is None:
+    if run_filter.parsed is None:
         return RunPage([], None)
     try:
-        return search_runs(run_filter.wanted, ROWS_PER_PAGE, request.args.get("before", ""))
+        return search_runs(run_filter.parsed, ROWS_PER_PAGE, request.args.get("before", ""))
     except InvalidCursor as error:
         raise InvalidInput("before", str(error)) from error
 

@@ -52,7 +52,7 @@ def alerts() -> ResponseReturnValue:
         quiet=quiet_hours(),
         rows=page.rows,
         older=page.older,
-        asked=ListFilters("pages.alerts", ["all"], "all"),
+        filters=ListFilters("pages.alerts", ["all"], "all"),
         sentence=text.alert_sentence,
         place=lambda rule: url_for("pages.overview") + text.TEXTS[rule].page,
         message=text.build_message,

@@ -21,7 +21,7 @@ class Field(NamedTuple):
     place: str
     kind: str
     required: bool
-    told: str
+    description: str
 
 
 class Operation(NamedTuple):
@@ -59,7 +59,7 @@ def api_docs() -> ResponseReturnValue:
     return render_template(
         "system/api_docs.html",
         nouns=nouns,
-        about=about,
+        search_conditions=about,
         introduction=ABOUT.split("\n\n"),
         operations=shown or documented,
         shapes=used_schemas(shown, described["components"]["schemas"]),
