@@ -103,8 +103,8 @@ def closed_text(count: int) -> str:
 
 def runs_chart(slots: Iterable[Bucket], step: int, as_of: datetime) -> Chart:
     """Runs that ended in each step: what failed stands at the floor, where it can be compared."""
-    names = {2 * MINUTE: _("Runs ended in each two minutes"), HOUR: _("Runs ended per hour")}
-    name = names.get(step) or _("Runs ended in each %(hours)s hours", hours=step // HOUR)
+    names = {2 * MINUTE: _("Runs ended per two minutes"), HOUR: _("Runs ended per hour")}
+    name = names.get(step) or _("Runs ended per %(hours)s hours", hours=step // HOUR)
     columns = [_("Succeeded"), _("Failed"), _("Dead"), _("Cancelled, expired")]
     sentence = _("%(good)s succeeded, %(bad)s failed")
     return build_chart(name, columns, [bucket_title(slot, step, sentence) for slot in slots], step, as_of)
@@ -160,7 +160,7 @@ def build_chart(
     row = BarRow(max(len(values), MAX_BAR_WIDTH), GAP)
     starts = [value.start.astimezone(at or current_zone()) for value in values]
     zones = {zone_name(start) for start in starts}
-    sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
+    sentences = (_("%(time)s: %(what)s"), _("%(time)s, so far: %(what)s"))
     bars = []
     for place, (value, start, label) in enumerate(zip(values, starts, axis_labels(starts, step), strict=True)):
         filling = value.start <= as_of < value.start + timedelta(seconds=step)

@@ -22,7 +22,7 @@ STATES = {
     "expired": lazy_gettext("expired"),
     "dead": lazy_gettext("dead"),
     "died": lazy_gettext("died"),
-    "returned": lazy_gettext("handed back"),
+    "returned": lazy_gettext("returned"),
     "put_off": lazy_gettext("put off"),
     "live": lazy_gettext("live"),
     "late": lazy_gettext("late"),

@@ -174,11 +174,11 @@ def tick_label(state: str, tab: bool = False) -> str:
     words = {
         "all": _("All"),
         "enqueued": _("on time"),
-        "late": _("made up for"),
+        "late": _("caught up"),
         "missed": _("missed"),
-        "paused": _("held back by a pause"),
+        "paused": _("skipped while paused"),
     }
-    tabs = {"enqueued": _("On time"), "late": _("Made up for"), "missed": _("Missed"), "paused": _("Paused")}
+    tabs = {"enqueued": _("On time"), "late": _("Caught up"), "missed": _("Missed"), "paused": _("Paused")}
     return tabs.get(state, words[state]) if tab else words[state]
 
 
@@ -203,11 +203,11 @@ def bar_label(bar: run_strip.StripBar, whole: bool = True) -> str:
         parts.append(_("ran %(time)s", time=format_duration(run.run_ms)) if whole else format_duration(run.run_ms))
     if bar.drift_ms is not None:
         late = format_duration(bar.drift_ms)
-        parts.append(_("started %(time)s after its tick", time=late) if whole else f"+{late}")
+        parts.append(_("started %(time)s after the tick", time=late) if whole else f"+{late}")
     if bar.overlaps and whole:
-        parts.append(_("while another one ran"))
+        parts.append(_("while another run was in progress"))
     if run.asked_by_kind != "schedule" and whole:
-        parts.append(_("asked by %(who)s", who=requester_text(run)))
+        parts.append(_("requested by %(who)s", who=requester_text(run)))
     return " · ".join(parts)
 
 

@@ -46,7 +46,7 @@ def build_timeline(run: Run, attempts: list[Attempt]) -> list[Step]:
 
 
 def omitted_step(attempts: int) -> Step:
-    return Step("waiting", ngettext("%(num)s attempt left out here", "%(num)s attempts left out here", attempts))
+    return Step("waiting", ngettext("%(num)s attempt not shown", "%(num)s attempts not shown", attempts))
 
 
 def enqueued_step(run: Run) -> Step:
@@ -54,7 +54,7 @@ def enqueued_step(run: Run) -> Step:
         text = _("Queued on %(queue)s", queue=run.queue)
     else:
         text = _("Queued on %(queue)s, priority %(priority)s", queue=run.queue, priority=format_number(run.priority))
-    details = [_("asked by %(who)s", who=requester_text(run))]
+    details = [_("requested by %(who)s", who=requester_text(run))]
     return Step("waiting", text, at=run.enqueued_at, details=details, duration_text=waited_text(run.wait_ms))
 
 
@@ -78,7 +78,7 @@ def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
 def other_code(run: Run, attempt: Attempt) -> list[str]:
     """A line if the worker had other code than the program that enqueued the run."""
     differs = attempt.code_version and run.code_version and attempt.code_version != run.code_version
-    return [_("by code %(version)s", version=attempt.code_version)] if differs else []
+    return [_("code version %(version)s", version=attempt.code_version)] if differs else []
 
 
 def waited_in_queue(before: Attempt | None, attempt: Attempt) -> list[str]:
@@ -86,7 +86,7 @@ def waited_in_queue(before: Attempt | None, attempt: Attempt) -> list[str]:
     if not (before and before.next_at and attempt.started_at):
         return []
     ms = (attempt.started_at - before.next_at).total_seconds() * 1000
-    return [_("after waiting %(time)s in its queue", time=format_duration(ms))] if ms >= WORTH_A_WORD else []
+    return [_("after %(time)s in the queue", time=format_duration(ms))] if ms >= WORTH_A_WORD else []
 
 
 def pause_before_next(attempt: Attempt) -> list[str]:
@@ -108,20 +108,20 @@ def attempt_text(attempt: Attempt) -> str:
         case State.CANCELLED:
             return _("Attempt %(number)s was interrupted", **values)
         case "died":
-            return _("Attempt %(number)s was cut off: its worker died", **values)
+            return _("Attempt %(number)s was interrupted: the worker died", **values)
         case "returned":
-            return _("Attempt %(number)s was handed back: its worker was stopped", **values)
+            return _("Attempt %(number)s was returned to the queue: the worker was stopped", **values)
         case "put_off":
-            return _("Put off: the consumer does not know the task")
+            return _("Put off: the consumer has no such task")
         case State.DEAD:
-            return _("Attempt %(number)s could not begin", **values)
+            return _("Attempt %(number)s could not start", **values)
         case State.SCHEDULED:
-            return _("Attempt %(number)s put itself off", **values)
+            return _("Attempt %(number)s rescheduled itself", **values)
     return _("Attempt %(number)s: %(state)s", **values, state=attempt.state)
 
 
 def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
-    step = Step("waiting", _("Back in its queue"), at=attempt.ended_at, error=first_error_line(attempt.error))
+    step = Step("waiting", _("Returned to the queue"), at=attempt.ended_at, error=first_error_line(attempt.error))
     if attempt.ended_at and following and following.started_at:
         step.duration_text = waited_text((following.started_at - attempt.ended_at).total_seconds() * 1000)
     return step
@@ -132,10 +132,10 @@ def next_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
         case State.WAITING if attempts and attempts[-1].state in ("died", "returned"):
             return []  # told already
         case State.WAITING:
-            text = _("Back in its queue") if attempts else _("Waiting for a worker")
+            text = _("Returned to the queue") if attempts else _("Waiting for a worker")
             return [Step("waiting", text, since=None if attempts else run.due_at or run.enqueued_at)]
         case State.SCHEDULED if attempts and attempts[-1].state == "put_off":
-            return [Step("scheduled", _("Waiting for a consumer that knows the task"), since=attempts[-1].ended_at)]
+            return [Step("scheduled", _("Waiting for a consumer that has the task"), since=attempts[-1].ended_at)]
         case State.SCHEDULED:
             return [Step("scheduled", _("Due"), at=run.due_at, due=run.due_at)]
         case State.RETRYING:
@@ -164,9 +164,9 @@ def final_label(run: Run) -> str:
         case State.CANCELLED:
             return _("Cancelled")
         case State.EXPIRED:
-            return _("Expired: it was not started in time")
+            return _("Expired before it started")
         case State.DEAD:
-            return _("Given up: it is dead")
+            return _("Moved to the dead runs")
         case State.SUCCEEDED:
             return _("Succeeded")
     return _("Failed")

@@ -53,12 +53,12 @@ def script_messages() -> dict[str, str]:
         "fresh": _("updated just now"),
         "updated": _("updated %(time)s ago"),
         "paused": _("paused, updated %(time)s ago"),
-        "pausing": _("The page is paused."),
-        "going_on": _("The page refreshes itself again."),
-        "gone": _("The server does not answer. What you see is from %(time)s; the page keeps trying."),
-        "broken": _("The server could not answer. What you see is from %(time)s; the page keeps trying."),
-        "out": _("You are signed out. What you see is from %(time)s."),
-        "missing": _("What this page shows is not there any more. What you see is from %(time)s."),
+        "pausing": _("Refreshing is paused."),
+        "going_on": _("Refreshing resumed."),
+        "gone": _("The server is unavailable. This page shows data from %(time)s and keeps retrying."),
+        "broken": _("The server returned an error. This page shows data from %(time)s and keeps retrying."),
+        "out": _("You are signed out. This page shows data from %(time)s."),
+        "missing": _("The item on this page no longer exists. This page shows data from %(time)s."),
         "back": _("The page is up to date again."),
     }
 

@@ -82,7 +82,7 @@ def device_chart(sessions: Counter[tuple[int, str]]) -> tuple[list[Device], Char
         values.append(
             Value(NEVER_READ + timedelta(hours=hour), list(zip(TONES, counts, strict=False)), counts, title or "0")
         )
-    chart_name = _("Abandoned sessions by the hour in which they began, and by device")
+    chart_name = _("Abandoned sessions by start hour and device")
     devices = [Device(name, tone) for name, tone in zip(names, TONES, strict=False)]
     return devices, bar_chart.build_chart(chart_name, names, values, HOUR, NEVER_READ - timedelta(days=1), UTC)
 

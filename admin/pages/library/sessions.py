@@ -67,7 +67,7 @@ def close_session(session_id: UUID) -> ResponseReturnValue:
 def close_session_now(session_id: UUID) -> ResponseReturnValue:
     try:
         execute(current_actor(), "sessions.close", session_id=session_id)
-        flash(_("The session is closed."))
+        flash(_("Session closed."))
     except ConflictError as error:
         flash(error.description, "error")
     return redirect(sessions_url(request.form.get("back", "")), 303)

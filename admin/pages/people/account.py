@@ -57,7 +57,7 @@ def account_page(wrong: InvalidInput | None = None) -> ResponseReturnValue:
 def load_person() -> Actor:
     actor = current_actor()
     if actor.kind != "operator":
-        abort(404, _("A token has no page of its own."))
+        abort(404, _("Tokens have no account page."))
     return actor
 
 
@@ -87,11 +87,11 @@ def change_password() -> ResponseReturnValue:
     old, new, again = (request.form.get(name, "") for name in ("old", "new", "again"))
     try:
         if new != again:
-            raise InvalidInput("again", _("the two new passwords differ"))
+            raise InvalidInput("again", _("must match the new password"))
         execute(current_actor(), "me.password", old=old, new=new)
     except InvalidInput as error:
         return account_page(error)
-    flash(_("Your password is changed, and your other sessions have ended."))
+    flash(_("Password changed. Your other sessions are signed out."))
     return redirect(url_for("pages.me"), 303)
 
 
@@ -101,7 +101,7 @@ def end_session(session: str) -> ResponseReturnValue:
     load_person()
     try:
         execute(current_actor(), "me.end_session", session=session)
-        flash(_("The session has ended."))
+        flash(_("Session signed out."))
     except ConflictError as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.me"), 303)
@@ -112,5 +112,5 @@ def end_session(session: str) -> ResponseReturnValue:
 def end_other_sessions() -> ResponseReturnValue:
     load_person()
     execute(current_actor(), "me.end_other_sessions")
-    flash(_("Your other sessions have ended."))
+    flash(_("Your other sessions are signed out."))
     return redirect(url_for("pages.me"), 303)

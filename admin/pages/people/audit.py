@@ -101,7 +101,9 @@ def value_text(value: object) -> str:
 @blueprint.get("/audit/<int:entry_id>")
 @requires_role("viewer")
 def audit_entry(entry_id: int) -> ResponseReturnValue:
-    entry = AuditEntry.get_or_none(AuditEntry.id == entry_id) or abort(404, _("There is no such line."))
+    entry = AuditEntry.get_or_none(AuditEntry.id == entry_id) or abort(
+        404, _("There is no audit entry with this number.")
+    )
     before, after = (value if isinstance(value, dict) else {"": value} for value in (entry.before, entry.after))
     names = [name for name in {**before, **after} if before.get(name) is not None or after.get(name) is not None]
     return live_refresh.render_page(

@@ -25,11 +25,11 @@ def prefer() -> ResponseReturnValue:
         if (value := request.form.get(name)) is None:
             continue
         if value not in allowed:
-            raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+            raise InvalidInput(name, _("must be one of %(allowed)s", allowed=", ".join(allowed)))
         set_preference(response, name, value)
     if (value := request.form.get("timezone")) is not None:
         if value.strip() and value.strip() not in pytz.all_timezones_set:
-            raise InvalidInput("timezone", _("a time zone such as Europe/Berlin is needed"))
+            raise InvalidInput("timezone", _("must be a time zone such as Europe/Berlin"))
         set_preference(response, "timezone", value.strip())
     return response
 

@@ -121,7 +121,7 @@ def schedule_pause_now(task: str) -> ResponseReturnValue:
         execute(current_actor(), "schedule.pause", task=task, reason=typed_reason(), until=typed_end())
     except InvalidInput as error:
         return pause_page(facts, error)
-    flash(_("The schedule of %(task)s is paused.", task=task))
+    flash(_("Schedule of %(task)s is paused.", task=task))
     return redirect(schedules_page(task), 303)
 
 
@@ -143,9 +143,9 @@ def typed_end() -> datetime | None:
 def schedule_resume(task: str) -> ResponseReturnValue:
     get_schedule(task)
     if execute(current_actor(), "schedule.resume", task=task):
-        flash(_("The schedule of %(task)s goes on.", task=task))
+        flash(_("Schedule of %(task)s resumed.", task=task))
     else:
-        flash(_("The schedule of %(task)s was not paused.", task=task))
+        flash(_("Schedule of %(task)s was not paused.", task=task))
     return redirect(schedules_page(task), 303)
 
 

@@ -136,7 +136,7 @@ def task_pause(name: str) -> ResponseReturnValue:
     execute(
         current_actor(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip()[:500] or None
     )
-    flash(_("The task %(task)s is paused: none of its runs is started until it is resumed.", task=facts.name))
+    flash(_("Task %(task)s is paused. No run of it starts until you resume it.", task=facts.name))
     return redirect(url_for("pages.task", name=facts.name), 303)
 
 
@@ -146,9 +146,9 @@ def task_pause(name: str) -> ResponseReturnValue:
 def task_resume(name: str) -> ResponseReturnValue:
     facts = get_task(name)
     if execute(current_actor(), "tasks.resume", name=facts.name):
-        flash(_("The task %(task)s goes on.", task=facts.name))
+        flash(_("Task %(task)s resumed.", task=facts.name))
     else:
-        flash(_("The task %(task)s was not paused.", task=facts.name))
+        flash(_("Task %(task)s was not paused.", task=facts.name))
     return redirect(url_for("pages.task", name=facts.name), 303)
 
 
@@ -160,9 +160,9 @@ def rate_limit_text(text: str) -> str:
     """10/m → at most 10 starts in any minute."""
     number, _slash, unit = text.partition("/")
     words = {
-        "s": ngettext("%(num)s start in any second", "%(num)s starts in any second", int(number)),
-        "m": ngettext("%(num)s start in any minute", "%(num)s starts in any minute", int(number)),
-        "h": ngettext("%(num)s start in any hour", "%(num)s starts in any hour", int(number)),
-        "d": ngettext("%(num)s start in any day", "%(num)s starts in any day", int(number)),
+        "s": ngettext("%(num)s start per second", "%(num)s starts per second", int(number)),
+        "m": ngettext("%(num)s start per minute", "%(num)s starts per minute", int(number)),
+        "h": ngettext("%(num)s start per hour", "%(num)s starts per hour", int(number)),
+        "d": ngettext("%(num)s start per day", "%(num)s starts per day", int(number)),
     }
     return words[unit]

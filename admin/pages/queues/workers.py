@@ -91,7 +91,7 @@ def start_command(count: int) -> int:
     """Where this part of the list begins."""
     text = request.args.get("start", "0")
     if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise InvalidInput("start", _("a whole number is needed"))
+        raise InvalidInput("start", _("must be a whole number"))
     return min(int(text), max(count - 1, 0)) // CONSUMERS * CONSUMERS
 
 

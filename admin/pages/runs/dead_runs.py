@@ -7,6 +7,7 @@ from flask_babel import gettext as _
 import tasks
 from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
+from admin.display.labels import short_id
 from admin.operations.dead_runs import get_dead_message, parse_position
 from admin.operations.registry import execute
 from admin.pages import confirm, live_refresh
@@ -76,7 +77,7 @@ def dead_message_raw(run_id: str) -> ResponseReturnValue:
 @requires_role("operator")
 def dead_requeue(run_id: str) -> ResponseReturnValue:
     execute(current_actor(), "dead.requeue", run_id=run_id)
-    flash(_("It is back in its queue."))
+    flash(_("Run %(id)s re-queued.", id=short_id(run_id)))
     on_record = Run.select().where(Run.id == run_id).exists()
     return redirect(url_for("pages.run", run_id=run_id) if on_record else url_for("pages.dead"), 303)
 
@@ -89,9 +90,9 @@ def dead_discard(run_id: str) -> ResponseReturnValue:
     return confirm.render_confirmation(
         Confirmation(
             title=_("Discard this message?"),
-            statement=_("What was asked for is given up for good; only its line in the history stays."),
+            statement=_("The run can never be executed after this. Its entry in the history stays."),
             facts=[(_("Task"), task_of_message(opened)), (_("Run"), run_id), (_("Queue"), queue.name)],
-            button=_("Discard it"),
+            button=_("Discard"),
             back=url_for("pages.dead_message", run_id=run_id),
             back_button=_("Keep it"),
             page="pages.dead",
@@ -103,7 +104,7 @@ def dead_discard(run_id: str) -> ResponseReturnValue:
 @requires_role("admin")
 def dead_discard_now(run_id: str) -> ResponseReturnValue:
     execute(current_actor(), "dead.discard", run_id=run_id)
-    flash(_("It is discarded."))
+    flash(_("Run %(id)s discarded.", id=short_id(run_id)))
     return redirect(url_for("pages.dead"), 303)
 
 

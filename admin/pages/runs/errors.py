@@ -151,23 +151,21 @@ def chart_steps(tally: ErrorCounts, as_of: datetime) -> list[Step]:
 @blueprint.post("/errors/<group_id>/resolve")
 @requires_role("operator")
 def error_resolve(group_id: str) -> ResponseReturnValue:
-    return perform_and_return(
-        group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself.")
-    )
+    return perform_and_return(group_id, "errors.resolve", _("Error resolved. A new failure reopens it."))
 
 
 @blueprint.post("/errors/<group_id>/reopen")
 @blueprint.delete("/errors/<group_id>/snooze", endpoint="error_wake")
 @requires_role("operator")
 def error_reopen(group_id: str) -> ResponseReturnValue:
-    return perform_and_return(group_id, "errors.reopen", _("It is open."))
+    return perform_and_return(group_id, "errors.reopen", _("Error reopened."))
 
 
 @blueprint.post("/errors/<group_id>/snooze")
 @requires_role("operator")
 def error_snooze(group_id: str) -> ResponseReturnValue:
     try:
-        return perform_and_return(group_id, "errors.snooze", _("It is snoozed."), until=typed_end())
+        return perform_and_return(group_id, "errors.snooze", _("Error snoozed."), until=typed_end())
     except InvalidInput as error:
         return error_page(get_error(group_id), error)
 
@@ -178,7 +176,7 @@ def typed_end() -> datetime:
         return at
     if length := LENGTHS.get(request.form.get("for", "")):
         return now() + length
-    raise InvalidInput("until", _("a moment or a length is needed"))
+    raise InvalidInput("until", _("must be a time or a duration"))
 
 
 def perform_and_return(group_id: str, action: str, message: str, **arguments: object) -> ResponseReturnValue:

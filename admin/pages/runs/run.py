@@ -95,7 +95,7 @@ def run_log(run_id: str) -> ResponseReturnValue:
         elif line.number > last.number + 1:
             text.append(
                 ngettext_bounded(
-                    "… %(num)s line left out …", "… %(num)s lines left out …", line.number - last.number - 1
+                    "… %(num)s line not shown …", "… %(num)s lines not shown …", line.number - last.number - 1
                 )
             )
         text.append(f"{line.at:%Y-%m-%d %H:%M:%S.%f} {line.level:<8} {line.logger}: {line.text}")
