@@ -1,4 +1,4 @@
-"""A run told down a line: asked, waited, started, died, went back, failed, due again, ended."""
+"""Timeline of a run: enqueued, attempts, returns to the queue, retries, end."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,16 +11,16 @@ from admin.display.numbers import format_duration, format_number
 from admin.display.truncate import truncate
 from engine.models import Attempt, Run, State
 
-#: Of a run that was tried very often, the first and the last attempts are told.
+#: Attempts shown at the beginning and at the end of a long timeline.
 FIRST, LAST = 2, 8
 
-#: Milliseconds of waiting that are worth a word; bytes of an error that are.
+#: Shortest wait shown, in milliseconds; longest error text, in bytes.
 WORTH_A_WORD, LONGEST_ERROR = 1000, 300
 
 
 @dataclass
 class Step:
-    """`state` colours the dot. At the line's end stands how long it took, since when it lasts or when it is due."""
+    """A step of the timeline. `state` sets the colour of its dot; `duration_text`, `since` or `due` end its line."""
 
     state: str
     text: str
@@ -76,13 +76,13 @@ def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
 
 
 def other_code(run: Run, attempt: Attempt) -> list[str]:
-    """A line if the worker had other code than the program that enqueued the run."""
+    """Return a line if the worker ran another code version than the program that enqueued the run."""
     differs = attempt.code_version and run.code_version and attempt.code_version != run.code_version
     return [_("code version %(version)s", version=attempt.code_version)] if differs else []
 
 
 def waited_in_queue(before: Attempt | None, attempt: Attempt) -> list[str]:
-    """A line if the attempt began well after the one before it let it."""
+    """Return a line if the attempt started later than the attempt before it allowed."""
     if not (before and before.next_at and attempt.started_at):
         return []
     ms = (attempt.started_at - before.next_at).total_seconds() * 1000
@@ -130,7 +130,7 @@ def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
 def next_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
     match run.state:
         case State.WAITING if attempts and attempts[-1].state in ("died", "returned"):
-            return []  # told already
+            return []  # the last attempt already shows it
         case State.WAITING:
             text = _("Returned to the queue") if attempts else _("Waiting for a worker")
             return [Step("waiting", text, since=None if attempts else run.due_at or run.enqueued_at)]
@@ -150,7 +150,7 @@ def next_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
 
 
 def add_error(step: Step, error: str | None) -> Step:
-    """Why it ended so. That somebody has cancelled it is no error."""
+    """Add the cause to the step: as an error, or as a detail if the run was cancelled."""
     if step.state != State.CANCELLED:
         step.error = first_error_line(error)
     elif line := first_error_line(error):
@@ -159,7 +159,7 @@ def add_error(step: Step, error: str | None) -> Step:
 
 
 def final_label(run: Run) -> str:
-    """The end of a run that no attempt tells of."""
+    """Return the label for the end of a run without an attempt that shows it."""
     match run.state:
         case State.CANCELLED:
             return _("Cancelled")
@@ -185,5 +185,5 @@ def first_error_line(error: str | None) -> str | None:
 
 
 def error_kind(error: str | None) -> str:
-    """The exception's name, as `error` begins with it."""
+    """Return the exception's name from the beginning of `error`."""
     return (first_error_line(error) or _("An error")).partition(":")[0]

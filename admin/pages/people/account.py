@@ -1,4 +1,4 @@
-"""One's own page: password, signed-in browsers, language, colours and time zone."""
+"""Account page of the user: password, sessions, language, colours and time zone."""
 
 import re
 
@@ -21,7 +21,7 @@ from models import BrowserSession
 
 SESSIONS = 30
 
-#: What a browser calls itself, in the order in which it can be believed.
+#: Product names in user agents, most specific first: Edge also names Chrome and Safari.
 BROWSERS = ("Edg", "OPR", "Firefox", "Chrome", "Safari", "curl", "Python")
 NAMES = {"Edg": "Edge", "OPR": "Opera"}
 SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
@@ -62,7 +62,7 @@ def load_person() -> Actor:
 
 
 def browser_name(agent: str | None) -> str:
-    """`Firefox 130 · Linux`, as far as it tells."""
+    """Return browser and system from the user agent, such as `Firefox 130 · Linux`."""
     text = agent or ""
     name = next((browser for browser in BROWSERS if browser.lower() in text.lower()), None)
     version = name and re.search(rf"(?i){name}[A-Za-z-]*/(\d+)", text)

@@ -1,4 +1,4 @@
-"""The people who may sign in: who they are, and for an admin what can be done about them."""
+"""Operators: the list, one operator, and the actions of an admin."""
 
 from typing import NoReturn
 
@@ -57,7 +57,7 @@ def operator_create() -> ResponseReturnValue:
 
 
 def secret_page(title: str, secret: str, page: str, note: str = "") -> str:
-    """What is shown this once. It comes as the answer to the form, so it is stored nowhere."""
+    """Return the page that shows a new secret once. It is the response to the form, so the secret is not stored."""
     return render_template("people/once.html", title=title, secret=secret, back=page, note=note)
 
 

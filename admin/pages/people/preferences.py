@@ -1,4 +1,4 @@
-"""The menu of the header: language, colours and time zone, each kept in a cookie."""
+"""Language, colours and time zone, each stored in a cookie."""
 
 import pytz
 from flask import Blueprint, redirect, request
@@ -35,6 +35,6 @@ def prefer() -> ResponseReturnValue:
 
 
 def set_preference(response: BaseResponse, name: str, value: str) -> None:
-    """Without a wish the cookie goes."""
+    """Set the cookie, or delete it when no value is given."""
     age = YEAR if value else 0
     response.set_cookie(name, value, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")

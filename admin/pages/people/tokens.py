@@ -1,4 +1,4 @@
-"""The tokens of programs: made here and shown once, until when they are good, when they were used, revoked."""
+"""API tokens: the list, creating one (shown once), revoking one."""
 
 from flask import abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -16,7 +16,7 @@ from admin.problems import ConflictError, InvalidInput
 from engine.models import now
 from models import Token
 
-#: Days, of which 0 stands for no end.
+#: Lifetimes in days. 0: no expiry.
 LIFETIMES = (30, 90, 365, 0)
 
 

@@ -1,4 +1,4 @@
-"""The queues and the broker that carries them; one queue with what comes next; pause, resume, purge."""
+"""Queues and broker; one queue with its next runs; pause, resume, purge."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ HEAD_SIZE = 10
 
 
 class BrokerStatus(NamedTuple):
-    """`trouble`: why it cannot be asked; then the rest is empty."""
+    """`trouble`: error text if the broker is unavailable. The other fields are empty then."""
 
     trouble: str | None
     health: broker_health.Health | None
@@ -83,7 +83,7 @@ def queue(name: str) -> ResponseReturnValue:
 
 
 def paused_tasks(queue: Queue) -> dict[str, dict[str, object]]:
-    """Those of the queue's tasks of which nothing is started, each with who, when and why."""
+    """Return the queue's paused tasks by name, each with author, time and reason."""
     registered = {task.name for task in list_tasks({queue.name: queue})}
     return {task: info for task, info in queue.pauses().items() if task in registered}
 
@@ -152,7 +152,7 @@ def purge_question(name: str) -> Confirmation:
 
 @blueprint.app_template_filter("arguments")
 def arguments_text(run: WaitingRun) -> str:
-    """1, key="value": as much of it as a line holds."""
+    """Return the arguments as `1, key="value"`, at most 200 characters."""
     text = labels.call_text(Run(task="", args=run.args, kwargs=run.kwargs))[1:-1]
     return text if len(text) <= 200 else text[:199] + "…"
 

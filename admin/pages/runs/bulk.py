@@ -1,4 +1,4 @@
-"""One command for many runs: the question before it, and the account of it."""
+"""Bulk actions: the confirmation before, the list, and the result of each run."""
 
 from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -42,7 +42,7 @@ def bulk_new() -> ResponseReturnValue:
 def bulk_question(
     verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None
 ) -> str:
-    """What a command would be about, and the button that gives it. `changed`: how many runs were shown before."""
+    """Show the matching runs and the confirm button. `changed`: the number of runs shown before."""
     too_many = None
     try:
         preflight = bulk_control.preflight(select_runs(search, run_ids), SAMPLE_SIZE)
@@ -66,7 +66,7 @@ def bulk_question(
 
 
 def applies_to(verb: str, state: str) -> bool:
-    """Whether the command can be done to a run in this state."""
+    """True if the action applies to a run in this state."""
     return (state in ENDED) != (verb == "cancel")
 
 
@@ -145,7 +145,7 @@ def whole_number(name: str, value: str) -> int:
 
 
 def begun_text(verb: str, total: int) -> tuple[str, str, str]:
-    """The title of the question, its button, and what it comes to."""
+    """Return the title of the confirmation, its button and the consequence."""
     exact = format_number(total)
     match verb:
         case "retry":
@@ -181,12 +181,12 @@ def item_tabs() -> dict[str, str]:
 
 
 def describe_bulk(bulk: BulkAction) -> str:
-    """What was asked for, as a title."""
+    """Return the title of a bulk action."""
     return {"retry": _("Retry runs"), "cancel": _("Cancel runs"), "delete": _("Delete runs")}[bulk.verb]
 
 
 def reason_text(code: str) -> str:
-    """Why an item was refused, or what is to be said of it."""
+    """Return the reason why an item was refused, or a note about its result."""
     return {
         "asked to stop": _("The run is being interrupted."),
         "not ended": _("The run has not ended."),

@@ -1,4 +1,4 @@
-"""What died: why, how often it was tried, the message that was kept of it; another chance, or none."""
+"""Dead runs: the list, one message, re-queue, discard."""
 
 from flask import Response, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -19,7 +19,7 @@ from engine.models import Run, now
 from engine.monitor import dead_letters
 from engine.monitor.dead_letters import DecodedMessage
 
-#: Of a message's text so much is shown; all of it can be saved.
+#: Characters of a message shown on the page. The whole message can be downloaded.
 MAX_SHOWN = 12_000
 
 
@@ -66,7 +66,7 @@ def dead_message(run_id: str) -> ResponseReturnValue:
 @blueprint.get("/dead/<run_id>/message")
 @requires_role("viewer")
 def dead_message_raw(run_id: str) -> ResponseReturnValue:
-    """The bytes as they are."""
+    """Return the raw bytes of the message."""
     _queue, data = get_dead_message(run_id)
     return Response(
         data, content_type="application/octet-stream", headers={"Content-Disposition": 'attachment; filename="message"'}

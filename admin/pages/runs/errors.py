@@ -1,4 +1,4 @@
-"""What fails: failures that are alike as one line, how often they come, and what was decided about them."""
+"""Error groups: the list, one group, resolve, snooze and reopen."""
 
 from datetime import datetime, timedelta
 from functools import reduce
@@ -92,7 +92,7 @@ def tab_labels() -> dict[str, str]:
 
 
 class Step(NamedTuple):
-    """Six hours of the last seven days. `x` and `height` in parts of a hundred."""
+    """A bar for six hours of the last seven days. `x` and `height` in percent."""
 
     start: datetime
     end: datetime
@@ -171,7 +171,7 @@ def error_snooze(group_id: str) -> ResponseReturnValue:
 
 
 def typed_end() -> datetime:
-    """The moment where one was typed, else so long from now."""
+    """Return the typed end: a time, or a duration from now."""
     if at := datetimes.parse_local_datetime("until", request.form.get("until", "")):
         return at
     if length := LENGTHS.get(request.form.get("for", "")):

@@ -1,4 +1,4 @@
-"""What a person does with one run: retry, run again with other arguments, cancel, delete."""
+"""Actions on one run: retry, run again with other arguments, cancel, delete."""
 
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -23,7 +23,7 @@ from engine.monitor import registered_tasks
 
 
 def perform_or_flash(name: str, run_id: str) -> object:
-    """Do it, and say so where it cannot be done. Gives back what the command gave, or False."""
+    """Execute the action and return its result; flash the error and return False if it fails."""
     try:
         return execute(current_actor(), name, run_id=run_id) or True
     except (HTTPException, *KNOWN_ERRORS) as error:
@@ -68,7 +68,7 @@ def run_again(run_id: str) -> ResponseReturnValue:
 @blueprint.post("/runs/<run_id>/again")
 @requires_role("operator")
 def run_again_now(run_id: str) -> ResponseReturnValue:
-    """`same`: with the arguments it had. Otherwise those that were typed."""
+    """Create the new run: with `same` in the form the old arguments, else the typed ones."""
     run = get_run(run_id)
     try:
         if "same" in request.form:

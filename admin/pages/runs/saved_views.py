@@ -1,4 +1,4 @@
-"""Named filters of the list of runs: one's own, and those shared with everybody."""
+"""Saved views: named filters of the list of runs, private or shared."""
 
 from flask import flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue

@@ -1,4 +1,4 @@
-"""Alerts: how each rule stands, what was told to whom, and a test."""
+"""Alerts: state of each rule, sent notifications, and a test notification."""
 
 from flask import flash, redirect, url_for
 from flask.typing import ResponseReturnValue
@@ -16,10 +16,10 @@ from config import settings
 from engine.models import now
 from engine.monitor.alerts import DROPPED, FAILED, SENT, WAITING, Notice
 
-#: So many alerts of one rule are told in full.
+#: Alerts shown per rule.
 MAX_ALERTS_PER_RULE = 4
 
-#: How a rule stands and what became of a notice: the words, and the state whose colour they have.
+#: States of rules and notices: the label, and the state whose colour it has.
 STATE_TEXT = {
     "firing": (lazy_gettext("firing"), "failed"),
     "ok": (lazy_gettext("OK"), "live"),

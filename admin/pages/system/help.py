@@ -1,4 +1,4 @@
-"""Help: what the words and the numbers mean, and what to do when something is wrong."""
+"""Help page: glossary, states, numbers and troubleshooting. The glossary is the source of all terms."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from admin.pages.blueprint import NAVIGATION, blueprint
 
 
 class GlossaryEntry(NamedTuple):
-    """`anchor`: where it stands on the page, and what others link to."""
+    """`anchor`: element id of the entry, used in links."""
 
     anchor: str
     name: LazyString
@@ -21,7 +21,7 @@ class GlossaryEntry(NamedTuple):
 
 
 class TroubleAnswer(NamedTuple):
-    """`pages`: endpoints of the pages on which one looks; `commands`: what one types in the terminal."""
+    """`pages`: endpoints of related pages. `commands`: terminal commands."""
 
     anchor: str
     question: LazyString
@@ -113,7 +113,7 @@ GLOSSARY = (
     ),
 )
 
-#: What each state means, in the order of a run's life; the last four are those of consumers.
+#: Meaning of each state, in the order of a run's life. The last four are states of consumers.
 MEANINGS = {
     "waiting": lazy_gettext("The run is in its queue. No worker has taken it yet."),
     "scheduled": lazy_gettext(
