@@ -150,14 +150,14 @@ function show(html) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   const page = fresh.getElementById("content");
   if (!page) return;
-  const [focused, told] = [document.activeElement, announcements()];
+  const [focused, previous] = [document.activeElement, announcements()];
   postponed = false;
   weave(main, page, new Set([...page.querySelectorAll("[data-live]")].map((region) => region.id)));
   document.title = fresh.title;
   if (focused !== document.activeElement) (focused.isConnected ? focused : main).focus({ preventScroll: true });
   count();
   tick();
-  const news = [...announcements()].filter(([place, text]) => told.get(place) !== text).map(([, text]) => text);
+  const news = [...announcements()].filter(([place, text]) => previous.get(place) !== text).map(([, text]) => text);
   if (news.length) announce(news.join(". "));
 }
 
