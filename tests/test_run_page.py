@@ -335,7 +335,7 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
     assert f'action="/runs/{over.id}/retry"' in html
     assert f'action="/runs/{over.id}/cancel"' not in html
     assert "Cancel What has ended cannot be cancelled." in plain_text(html)
-    assert "Delete… This action requires the admin role." in plain_text(html)
+    assert "Delete… Requires the role admin." in plain_text(html)
     gone = create_run("a_task_of_old", "failed")
     assert "Retry This program has no task named a_task_of_old." in page_text(operator, gone)
     for command in ("retry", "cancel"):

@@ -35,7 +35,7 @@ def bulk_new() -> ResponseReturnValue:
         return bulk_question(verb, run_ids=run_ids)
     run_filter = RunFilter()
     if not run_filter.run_query or not run_filter.is_narrowed:
-        raise InvalidInput("run", _("select runs or add a filter: bulk actions on all runs are not allowed"))
+        raise InvalidInput("run", _("must contain at least one run, unless the search has a filter"))
     return bulk_question(verb, search=format_terms(freeze_relative_times(run_filter.terms, run_filter.as_of)))
 
 
@@ -107,7 +107,7 @@ def bulk_list() -> ResponseReturnValue:
 @requires_role("viewer")
 def bulk_one(bulk_id: int) -> ResponseReturnValue:
     bulk = BulkAction.get_or_none(BulkAction.id == bulk_id) or abort(
-        404, _("There is no bulk action with this ID. It may have been removed from the history.")
+        404, _("No bulk action with this id. The history may have removed it.")
     )
     state, after = read_choice("state", list(item_tabs())), whole_number("after", request.args.get("after", "0"))
     items = BulkActionItem.select().where((BulkActionItem.bulk_id == bulk_id) & (BulkActionItem.number > after))
