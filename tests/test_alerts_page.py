@@ -42,7 +42,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebhookReceiver]:
 
 def test_alerts_page_warns_when_no_watcher_or_channel_exists(operator: Browser) -> None:
     html = operator.get("/alerts").text
-    assert "No alert watcher is running" in html and "flask watch" in html
+    assert "No alert watcher is running" in html and "dewey watch" in html
     assert "ALERT_WEBHOOK_URL" in html
     assert rule_text(html, "unserved") == "No worker not watched a queue has no live worker for a minute –"
     assert "No notifications yet." in html
