@@ -57,7 +57,7 @@ def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, r
     assert "No alert watcher" not in html and "watcher: " in html
     text = rule_text(html, "unserved")
     assert text.startswith("No worker firing for") and "Nobody serves heavy." in text and "Nobody serves light." in text
-    assert rule_text(html, "oldest") == "Waits too long fine a run waits for more than 15 min –"
+    assert rule_text(html, "oldest") == "Waits too long OK a run waits for more than 15 min –"
     assert "webhook: 127.0.0.1 · quiet hours 22:00–07:00 UTC" in plain_text(html)
     notices = re.findall(r'<tr id="notice-\d+">.*?</tr>', html, re.DOTALL)
     assert len(notices) == 3 and all("Nobody serves" in notice for notice in notices)

@@ -76,7 +76,7 @@ def test_dead_letters_are_listed_newest_first_with_their_reason(any_db_operator:
     assert "get_cleanup_statistics light · " in text
     assert "Worker-1 died (signal 9) 1" in text
     assert re.search("unknown task light · garbage (not a message of this program ){2}1 ", text)
-    assert "2 in all" in text
+    assert "2 in total" in text
 
 
 def test_dead_letter_without_a_run_row_is_listed(operator: Browser) -> None:
@@ -143,11 +143,11 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
     assert "No worker can run this message" not in html
     for words in (
         "arguments [7]",
-        "why Worker-1 died (signal 9)",
+        "cause Worker-1 died (signal 9)",
         "requested by code ",
         "task tasks.get_cleanup_statistics attempt 1",
-        f"run id {killed}",
-        "ours",
+        f"run ID {killed}",
+        "valid",
         f"1 run tasks.get_cleanup_statistics 1 {killed} ",
     ):
         assert words in text, words

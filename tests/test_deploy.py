@@ -156,7 +156,10 @@ def test_why_and_run_json_name_the_outdated_consumer(put_off: str, app: Flask, f
 def test_pages_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
     operator = sign_in_browser(app, "operator")
     page = " ".join(re.sub(r"<[^>]*>", " ", operator.get(f"/runs/{put_off}").text).split())
-    assert f"light@{host_name()} runs code 86ec2c3, which lacks this task. Restart the consumer. The run is dead if" in page
+    assert (
+        f"light@{host_name()} runs code 86ec2c3, which lacks this task. Restart the consumer. The run is dead if"
+        in page
+    )
     assert "Put off: the consumer has no such task" in page
     assert "Waiting for a consumer that has the task" in page
     assert 'href="/workers/app-1:77:abcdef"' in operator.get(f"/runs/{put_off}").text

@@ -102,7 +102,7 @@ def test_group_page_shows_frame_versions_and_latest_runs(any_db_operator: Browse
     assert "raise ValueError(path)" in html and "reading/books.py, in open_epub" in html
     assert html.count('id="failure-') == 2
     assert re.search(r"first version</dt><dd><code>v1</code>", html)
-    assert re.search(r"last in</dt><dd><code>v2</code>", html)
+    assert re.search(r"last version</dt><dd><code>v2</code>", html)
     assert re.findall(r"<div><dt>in [^<]+</dt><dd>(\d+)</dd></div>", html) == ["1", "1", "2", "2"]
     for run in list(Run.select()):
         assert f'href="/runs/{run.id}"' in html

@@ -242,7 +242,7 @@ def test_pause_is_removed_by_delete(operator: Browser) -> None:
 def test_purge_requires_the_typed_queue_name(sign_in_as: Callable[[str], Browser]) -> None:
     admin, waiting = sign_in_as("admin"), enqueue(2)
     html = admin.get("/queues/light/purge").text
-    assert "Purge light?" in html and "<dd>2</dd>" in html
+    assert "Purge queue light?" in html and "<dd>2</dd>" in html
     for word in ("", "heavy", "LIGHT"):
         refused = admin.send("/queues/light/purge", word=word)
         assert refused.status_code == 422

@@ -255,7 +255,7 @@ def test_long_value_is_truncated_and_expandable(operator: Browser) -> None:
     text = Markup(whole[1] + whole[2]).unescape()
     assert json.dumps(run.result, indent=2).startswith(text)
     assert whole[3] == "…"
-    assert f'href="/runs/{run.id}/raw">all of it' in html
+    assert f'href="/runs/{run.id}/raw">full text' in html
 
 
 def test_run_page_takes_few_statements_in_every_state(any_db_operator: Browser) -> None:
@@ -297,7 +297,7 @@ def test_waiting_run_explains_why_it_is_not_running(operator: Browser) -> None:
     assert re.search(rf"{why}Queue light is paused by vera, {just_now} \(“moving”\)\.", shown)
     assert "Queue light has no worker, and none in the history." in shown
     operator.send(f"/runs/{run_id}/cancel")
-    cancelled = rf"{why}It was cancelled \( {just_now} \): cancelled by operator@example\.org\."
+    cancelled = rf"{why}The run was cancelled \( {just_now} \): cancelled by operator@example\.org\."
     assert re.search(cancelled, page_text(operator, run_id))
     assert 'class="why">cancelled' not in operator.get(f"/runs/{run_id}").text  # which is no error
     late = create_run(state="expired", ended_at=now())

@@ -185,7 +185,7 @@ def test_run_page_shows_every_stored_field(any_db_operator: Browser) -> None:
         "Traceback books.py:88 BadZipFile: no",
         "retries 3 after the first attempt attempts 2 3 deliveries",
         "code 2.4.1-4fc424b",
-        f"id {run.id}",
+        f"ID {run.id}",
         "children generate_image succeeded",
     ):
         assert words in text

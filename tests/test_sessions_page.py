@@ -254,7 +254,7 @@ def test_reader_and_book_names_are_escaped(operator: Browser, text: str) -> None
     ("state", "hint"),
     [
         ("active", "<code>dewey demo</code> loads a sample library"),
-        ("abandoned", "still open 2 h after its start"),
+        ("abandoned", "open for more than 2 h"),
         ("closed", "Preview the cleanup"),
     ],
 )
@@ -278,5 +278,5 @@ def test_closed_list_switches_between_day_week_and_all(operator: Browser) -> Non
 def test_open_sessions_show_the_next_cleanup(operator: Browser, state: str) -> None:
     create_session(minutes_ago=150)
     html = operator.get(f"/sessions?state={state}").text
-    assert "still open 2 h after its start" in html and "Next cleanup in" in html
+    assert "open for more than 2 h" in html and "Next cleanup in" in html
     assert 'href="/help#session-open"' in html

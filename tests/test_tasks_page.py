@@ -126,7 +126,7 @@ def test_task_page_shows_its_declaration(operator: Browser) -> None:
         "retries 3, 5 min apart",
         "soft limit 25 min raises an exception in the task",
         "hard limit 30 min kills the worker process",
-        "rate any",
+        "rate limit unlimited",
         "concurrency unlimited",
         "No runs yet.",
     ):

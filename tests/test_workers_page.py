@@ -123,7 +123,7 @@ def test_different_code_versions_are_reported(operator: Browser) -> None:
     create_consumer("heavy", code_version="2.4.0", beat_at=now() - LOST)
     assert "different versions" not in operator.get("/workers").text
     create_consumer("heavy", code_version="2.4.1")
-    assert "different versions of the code: 2.4.0, 2.4.1" in operator.get("/workers").text
+    assert "different code versions: 2.4.0, 2.4.1" in operator.get("/workers").text
 
 
 def test_consumer_of_a_removed_queue_is_listed(operator: Browser) -> None:
@@ -172,8 +172,8 @@ def test_consumer_page_shows_its_whole_record(sign_in_as: Callable[[str], Browse
         "71 MB 100 % Worker-2",
         "Worker-2 4002 idle – 38 MB 2 %",
         "runs 1,204 3 failed memory 190 MB CPU 5 % of one core code 2.4.1-4fc424b",
-        "clock looked at",
-        f"id {consumer.id}",
+        "scheduler checked",
+        f"ID {consumer.id}",
         "Quiet, restart and stop require the admin role.",
     ):
         assert words in text
@@ -221,7 +221,7 @@ def test_admin_commands_are_audited(sign_in_as: Callable[[str], Browser]) -> Non
 def test_pending_command_is_shown(sign_in_as: Callable[[str], Browser]) -> None:
     consumer, admin = create_consumer("light"), sign_in_as("admin")
     admin.send(f"/workers/{consumer.id}/stop")
-    assert "stop  was requested. The consumer has not picked it up yet." in plain_text(
+    assert "stop was requested. The consumer has not picked it up yet." in plain_text(
         admin.get(f"/workers/{consumer.id}").text
     )
 
@@ -230,7 +230,7 @@ def test_stop_and_restart_ask_for_confirmation(sign_in_as: Callable[[str], Brows
     consumer, admin = create_consumer("light", running=[running_job("nap"), running_job("nap", 2)]), sign_in_as("admin")
     html = admin.get(f"/workers/{consumer.id}/stop").text
     assert "Stop this consumer?" in html and consumers.full_worker_name(consumer) in html
-    assert "It runs 2 tasks" in html
+    assert "The consumer is running 2 tasks" in html
     assert "No other consumer serves light. New runs will wait." in html
     create_consumer("light")
     assert "No other consumer" not in admin.get(f"/workers/{consumer.id}/stop").text
@@ -282,7 +282,7 @@ def test_stack_dump_is_shown(sign_in_as: Callable[[str], Browser]) -> None:
     remote_control.publish_dump(tasks.light, consumer.id, stacks)
     page_text = plain_text(sign_in_as("viewer").get(f"/workers/{consumer.id}").text)
     assert "Worker-1 · 4001 · process_book" in page_text and "with ZipFile(path) as book:" in page_text
-    assert "Worker-2 · 4002 · idle It did not answer" in page_text
+    assert "Worker-2 · 4002 · idle No response" in page_text
 
 
 def test_missing_stack_dump_is_reported(sign_in_as: Callable[[str], Browser], monkeypatch: pytest.MonkeyPatch) -> None:
