@@ -144,7 +144,7 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
     for words in (
         "arguments [7]",
         "cause Worker-1 died (signal 9)",
-        "requested by code ",
+        "asked by code ",
         "task tasks.get_cleanup_statistics attempt 1",
         f"run ID {killed}",
         "valid",
