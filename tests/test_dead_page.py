@@ -146,7 +146,7 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
         "cause Worker-1 died (signal 9)",
         "asked by code ",
         "task tasks.get_cleanup_statistics attempt 1",
-        f"run ID {killed}",
+        f"run id {killed}",
         "valid",
         f"1 run tasks.get_cleanup_statistics 1 {killed} ",
     ):
