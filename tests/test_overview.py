@@ -347,7 +347,9 @@ def test_problems_come_first_with_a_link_to_their_fix(operator: Browser) -> None
     assert "ann@example.org" in shown["paused-normal"][0] and "deploy of 2.4.1" in shown["paused-normal"][0]
     assert "too slow" in shown["paused-task-get_cleanup_statistics"][0]
     assert "1,204 history events were lost" in shown["dropped"][0]
-    assert operator.get(re.search(r'<a href="([^"]+)">No live worker', html)[1].replace("&amp;", "&")).status_code == 200
+    assert (
+        operator.get(re.search(r'<a href="([^"]+)">No live worker', html)[1].replace("&amp;", "&")).status_code == 200
+    )
     assert "7 things need attention" in plain_text(html)
     links = [link for _sentence, link in shown.values() if link]
     assert len(links) == 6
