@@ -125,8 +125,8 @@ def test_error_shows_its_newest_failure_fully_and_others_in_a_line(flask: RunFla
         values = {"ended_at": AT + timedelta(seconds=number), "error": f"E: refused\n{number}", "worker": "w"}
         create_attempt(run, number, "failed", traceback=TRACEBACK, error_group="e1", **values)
     output = flask("errors", "show", "e1")
-    group, _title, rest = output.partition("\n\nThe newest failure:\n")
-    newest, _title, before = rest.partition("\n\nBefore it:\n")
+    group, _title, rest = output.partition("\n\nNewest failure:\n")
+    newest, _title, before = rest.partition("\n\nEarlier failures:\n")
     assert "last_seen_at   2026-11-24 09:30:05" in group.split("\n")
     assert "ended_at     2026-11-24 09:30:07" in newest and "\n  E: refused\n  2\n" in newest
     assert output.count("Traceback") == newest.count("\n  Traceback (most recent call last):\n") == 1
@@ -149,7 +149,7 @@ def test_preflight_shows_counts_by_state_and_the_fingerprint(flask: RunFlask) ->
     made = [create_run(state=state, enqueued_at=AT) for state in ("failed", "failed", "dead")]
     words = ("bulk", "preflight", "--search", "state:failed,dead")
     fingerprint = json.loads(flask(*words, "--json"))["fingerprint"]
-    facts, _title, sample = flask(*words).partition("\n\nThe newest:\n")
+    facts, _title, sample = flask(*words).partition("\n\nNewest runs:\n")
     assert facts.split("\n")[::2] == ["runs         3", f"fingerprint  {fingerprint}"]
     assert sorted(facts.split("\n")[1].removeprefix("states ").strip().split(", ")) == ["dead 1", "failed 2"]
     titles, *rows = sample.split("\n")
@@ -207,7 +207,7 @@ def test_broker_is_shown_without_blank_lines_and_with_a_rounded_ping(
 
 def test_alert_sections_have_titles(flask: RunFlask) -> None:
     output = flask("alerts", "list", code=1)
-    assert output.startswith("Rules:\nrule ") and "\n\nThe last notices:\nnone" in output
+    assert output.startswith("Rules:\nrule ") and "\n\nLatest notices:\nnone" in output
 
 
 # --- commands ------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_alert_sections_have_titles(flask: RunFlask) -> None:
 def test_run_action_prints_a_sentence(flask: RunFlask, live_consumers: None) -> None:
     run = create_run("get_cleanup_statistics", "failed", ended_at=now())
     assert flask("runs", "retry", run.id) == f"{run.id} is back in its queue."
-    assert flask("runs", "cancel", run.id) == "It will not run."
+    assert flask("runs", "cancel", run.id) == "Run cancelled before it started."
     other = create_run(state="failed", ended_at=now())
     assert flask("runs", "delete", other.id, "--yes") == f"{other.id} is deleted."
 

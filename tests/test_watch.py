@@ -85,7 +85,7 @@ def test_watch_once_runs_and_an_unavailable_receiver_is_notified_later(
     [notice] = data["notices"]
     assert (notice["state"], notice["error"]) == ("waiting", "the receiver answers 503")
     assert notice["text"] == "Nobody serves light."
-    assert (listed.returncode, listed.stderr) == (1, "warning: nobody watches; start `flask watch`\n")
+    assert (listed.returncode, listed.stderr) == (1, "warning: no alert watcher is running. Start one with `dewey watch`.\n")
     receiver.status = 200
     with run_watch(installation) as running:
         assert installation.flask("alerts", "list").returncode == 0

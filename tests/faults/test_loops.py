@@ -254,7 +254,7 @@ def test_supervisor_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, ca
     with pytest.raises(ExitNow):
         supervisor.Supervisor(None).runforever()
     assert rounds == []
-    assert caplog.text.count("The supervisor failed and goes on") == 1
+    assert caplog.text.count("Supervisor error, continuing") == 1
 
 
 def stop_supervisor() -> None:
