@@ -57,7 +57,7 @@ def test_second_migration_reports_an_up_to_date_schema(installation: Installatio
 def test_unmigrated_database_is_reported_in_one_line(installation: Installation, tmp_path: Path) -> None:
     result = installation.apart.flask("status", DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "dewey: The database lacks a table of this program; `flask migrate` makes it.\n"
+    assert result.stderr == "dewey: The database schema is outdated. Run `dewey migrate`.\n"
 
 
 def test_sample_library_is_loaded_once(installation: Installation) -> None:

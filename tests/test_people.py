@@ -235,7 +235,7 @@ def test_own_password_change_needs_the_old_one_and_ends_other_sessions(app: Flas
     browser, other_browser = (sign_in_browser(app, "viewer") for _ in range(2))
     new = "another good one"
     wrong = browser.send("/me/password", old="not the old one", new=new, again=new)
-    assert wrong.status_code == 422 and "this is not your password" in wrong.text
+    assert wrong.status_code == 422 and "must be your current password" in wrong.text
     differ = browser.send("/me/password", old=PASSWORD, new=new, again=new + "!")
     assert differ.status_code == 422 and other_browser.get("/me").status_code == 200
     assert browser.send("/me/password", old=PASSWORD, new=new, again=new).location == "/me"

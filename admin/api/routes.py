@@ -119,13 +119,13 @@ def read_body(request: Request) -> dict[str, object]:
     if not data:
         return {}
     if request.mimetype != "application/json":
-        raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds="application/json"))
+        raise UnsupportedMediaType(_("The content type must be one of %(kinds)s.", kinds="application/json"))
     try:
         arguments = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadRequest(_("This is no JSON: %(why)s", why=str(error))) from error
     if not isinstance(arguments, dict):
-        raise InvalidInput("body", _("an object of names and values is needed"))
+        raise InvalidInput("body", _("must be a JSON object"))
     return arguments
 
 

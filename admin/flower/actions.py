@@ -75,7 +75,7 @@ def read_body() -> dict[str, object]:
     except ValueError as error:
         raise BadRequest(_("This is no JSON: %(why)s", why=str(error))) from error
     if not isinstance(options, dict):
-        raise InvalidInput("body", _("an object of names and values is needed"))
+        raise InvalidInput("body", _("must be a JSON object"))
     return options
 
 

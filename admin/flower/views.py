@@ -79,7 +79,7 @@ def newest_runs(query: RunQuery, size: int) -> list[Run]:
 def sort_tasks(runs: list[Run], order: str, size: int) -> list[Run]:
     field = SORTED_BY.get(order.lstrip("-"))
     if field is None:
-        raise InvalidInput("sort_by", _("one of %(allowed)s is allowed", allowed=", ".join(SORTED_BY)))
+        raise InvalidInput("sort_by", _("must be one of %(allowed)s", allowed=", ".join(SORTED_BY)))
     missing = datetime.min.replace(tzinfo=UTC)
     return sorted(runs, key=lambda run: getattr(run, field) or missing, reverse=order.startswith("-"))[:size]
 
@@ -89,7 +89,7 @@ def whole_number(name: str, default: int) -> int:
     text = request.args.get(name) or str(default)
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise InvalidInput(name, _("a whole number is needed"))
+        raise InvalidInput(name, _("must be a whole number"))
     return max(int(text), 0)
 
 
@@ -153,7 +153,7 @@ def parse_timeout(value: object) -> float:
     try:
         return min(max(parse_number("timeout", None if value is None else str(value)) or 0.0, 0.0), MAX_WAIT_SECONDS)
     except InvalidInput:
-        raise InvalidInput("timeout", _("a number is needed")) from None
+        raise InvalidInput("timeout", _("must be a number")) from None
 
 
 def wait_for_end(run_id: str, queue: Queue, seconds: float) -> Run | None:
@@ -173,7 +173,7 @@ def wait_for_end(run_id: str, queue: Queue, seconds: float) -> Run | None:
 
 def get_run_or_404(run_id: str) -> Run:
     run: Run | None = Run.get_or_none(Run.id == run_id)
-    return run or abort(404, _("No run has this id, or it is older than the history."))
+    return run or abort(404, _("No run with this id. The history may have removed it."))
 
 
 # --- workers and queues --------------------------------------------------------------------------------------

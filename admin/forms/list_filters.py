@@ -88,5 +88,5 @@ def read_choice(name: str, allowed: list[str]) -> str:
     """One of these words, the first where nothing is given. Raises BadInput."""
     value = request.args.get(name) or allowed[0]
     if value not in allowed:
-        raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(filter(None, allowed))))
+        raise InvalidInput(name, _("must be one of %(allowed)s", allowed=", ".join(filter(None, allowed))))
     return value

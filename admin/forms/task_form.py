@@ -83,7 +83,7 @@ def parse_field(field: Field, texts: Mapping[str, str]) -> Any:
         if field.optional and field.key in texts and field.kind not in JSON_KINDS:
             return None
         if field.required:
-            raise InvalidInput(field.name, _("a value is needed"))
+            raise InvalidInput(field.name, _("must be given"))
         return MISSING
     return PARSERS[field.kind](field, text.strip())
 
@@ -102,7 +102,7 @@ def bind_arguments(form: Sequence[Field], values: dict[str, Any]) -> Arguments:
 def value_in_order(field: Field, values: Mapping[str, Any]) -> Any:
     value = values.get(field.name, field.default)
     if value is MISSING:
-        raise InvalidInput(field.name, _("a value is needed"))
+        raise InvalidInput(field.name, _("must be given"))
     return value
 
 
@@ -124,7 +124,7 @@ def parse_int(field: Field, text: str) -> int:
     except ValueError:
         value = None
     if value is None:
-        raise InvalidInput(field.name, _("a whole number is needed"))
+        raise InvalidInput(field.name, _("must be a whole number"))
     if not -(2**63) <= value < 2**63:
         raise InvalidInput(field.name, _("the number is too large"))
     return value
@@ -136,7 +136,7 @@ def parse_float(field: Field, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InvalidInput(field.name, _("a number is needed"))
+        raise InvalidInput(field.name, _("must be a number"))
     return value
 
 
@@ -173,7 +173,7 @@ def parse_any(field: Field, text: str) -> Any:
     except json.JSONDecodeError:
         return text
     except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidInput(field.name, _("no message can carry this value")) from error
+        raise InvalidInput(field.name, _("must be serialisable as JSON")) from error
 
 
 def parse_json(field: Field, text: str) -> Any:
@@ -183,7 +183,7 @@ def parse_json(field: Field, text: str) -> Any:
         place = {"line": error.lineno, "column": error.colno}
         raise InvalidInput(field.name, _("this is no JSON: line %(line)s, column %(column)s", **place)) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidInput(field.name, _("no message can carry this value")) from error
+        raise InvalidInput(field.name, _("must be serialisable as JSON")) from error
 
 
 def decode_json(text: str) -> Any:

@@ -54,10 +54,10 @@ class RunFilter(ListFilters):
         for name, allowed in (("state", ["all", *State]), ("queue", QUEUES)):
             words = set(filter(None, getattr(self, name).split(",")))
             if words - set(allowed) or ("all" in words and len(words) > 1):
-                raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+                raise InvalidInput(name, _("must be one of %(allowed)s", allowed=", ".join(allowed)))
         for name in ("from", "to"):
             if self.values[name] and not is_absolute(self.values[name]):
-                raise InvalidInput(name, _("a date or time such as 2026-11-23T10:00 is needed"))
+                raise InvalidInput(name, _("must be a date or time such as 2026-11-23T10:00"))
         for name in PARAMETERS:
             try:
                 run_query.build_query(self.parameter_terms(name), self.as_of)
