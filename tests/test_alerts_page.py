@@ -44,7 +44,7 @@ def test_alerts_page_warns_when_no_watcher_or_channel_exists(operator: Browser) 
     html = operator.get("/alerts").text
     assert "Nobody looks whether something is wrong" in html and "flask watch" in html
     assert "ALERT_WEBHOOK_URL" in html
-    assert rule_text(html, "unserved") == "No worker not watched a queue has no live worker for a minute –"
+    assert rule_text(html, "unserved") == "No worker not watched a queue has had no live worker for a minute –"
     assert "Nobody had to be told of anything yet." in html
     assert "Send a test" not in html
 
@@ -56,7 +56,7 @@ def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, r
     html = any_db_operator.get("/alerts").text
     assert "Nobody looks" not in html and "watched by" in html
     text = rule_text(html, "unserved")
-    assert text.startswith("No worker firing for") and "Nobody serves heavy." in text and "Nobody serves light." in text
+    assert text.startswith("No worker firing for") and "Nobody serves heavy." in text and "Queue light has no live worker." in text
     assert rule_text(html, "oldest") == "Waits too long fine a run waits for more than 15 min –"
     assert "webhook: 127.0.0.1 · quiet hours 22:00–07:00 UTC" in plain_text(html)
     notices = re.findall(r'<tr id="notice-\d+">.*?</tr>', html, re.DOTALL)

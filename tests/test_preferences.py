@@ -67,7 +67,7 @@ def test_api_responses_are_in_english(app: Flask) -> None:
     wrong = app.test_client().get(
         "/api/v1/admin/reading-sessions/cleanup-stats?hours=x", headers={**RUSSIAN, **bearer_headers("viewer")}
     )
-    assert wrong.json["detail"].startswith("hours: one whole number from 1 to 168 is needed")
+    assert wrong.json["detail"].startswith("hours: must be one whole number from 1 to 168")
 
 
 def test_error_page_is_in_the_browser_language(operator: Browser) -> None:

@@ -84,7 +84,7 @@ def test_watch_once_runs_and_an_unavailable_receiver_is_notified_later(
     assert states["unserved"] == "firing"
     [notice] = data["notices"]
     assert (notice["state"], notice["error"]) == ("waiting", "the receiver answers 503")
-    assert notice["text"] == "Nobody serves light."
+    assert notice["text"] == "Queue light has no live worker."
     assert (listed.returncode, listed.stderr) == (1, "warning: no alert watcher is running. Start one with `dewey watch`.\n")
     receiver.status = 200
     with run_watch(installation) as running:
@@ -93,7 +93,7 @@ def test_watch_once_runs_and_an_unavailable_receiver_is_notified_later(
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(20) == 0
     table = installation.flask("alerts", "list").stdout
-    assert "Nobody serves light." in table and "sent" in table
+    assert "Queue light has no live worker." in table and "sent" in table
 
 
 def test_test_notice_uses_every_channel_and_is_audited(installation: Installation, receiver: WebhookReceiver) -> None:

@@ -29,7 +29,7 @@ MAX_NAMED = 10_000
 
 
 class Preflight(NamedTuple):
-    """The runs that a bulk action would affect. `fingerprint` identifies exactly these runs. Send it with the action."""
+    """The runs that a bulk action would affect. `fingerprint` identifies exactly these runs."""
 
     total: int
     states: dict[str, int]
