@@ -261,7 +261,7 @@ def flask(each_database: str) -> Callable[..., Any]:
 def test_verify_command_reports_the_changed_row(flask: Callable[..., Any]) -> None:
     add_rows()
     good = flask("verify")
-    assert good.exit_code == 0 and "6 rows hold" in good.output
+    assert good.exit_code == 0 and "6 rows verified" in good.output
     head = json.loads(flask("verify", "--json").output)["head"]
     assert flask("verify", "--head", head).exit_code == 0
     tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 3")

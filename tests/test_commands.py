@@ -99,7 +99,7 @@ def test_bulk_retry_shows_the_count_and_asks_for_confirmation(flask: RunFlask, l
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        ("runs show x", 1, "No run has this id"),
+        ("runs show x", 1, "No run with this id"),
         ("runs list --state open", 2, "state: one of"),
         ("runs list --limit 0", 2, "--limit"),
         ("runs cancel x", 1, "There is no run of this id on record."),

@@ -138,7 +138,7 @@ def test_error_shows_its_newest_failure_fully_and_others_in_a_line(flask: RunFla
 
 def test_list_summary_is_above_the_table(flask: RunFlask) -> None:
     above, _blank, table = flask("statistics", "runs", "--hours", "1").partition("\n\n")
-    assert "hours         1" in above.split("\n") and table.startswith("start ")
+    assert "hours     1" in above.split("\n") and table.startswith("start ")
     assert "is not one of '1', '24', '168'" in flask("statistics", "runs", "--hours", "5", code=2)
 
 
@@ -191,7 +191,10 @@ def test_times_in_tables_are_to_the_second(flask: RunFlask) -> None:
 def test_pauses_and_snoozes_show_their_end_like_tables(flask: RunFlask) -> None:
     until = ("--until", "2099-01-01T00:00")
     paused = flask("schedule", "pause", "close_abandoned_sessions", *until)
-    assert paused == "The schedule of close_abandoned_sessions is paused until 2099-01-01 00:00:00."
+    assert paused == (
+        "Schedule of close_abandoned_sessions is paused until 2099-01-01 00:00:00 UTC."
+        " Resume it with `dewey schedule resume close_abandoned_sessions`."
+    )
     assert "until 2099-01-01 00:00:00" in flask("schedule", "list")
 
 
@@ -215,15 +218,15 @@ def test_alert_sections_have_titles(flask: RunFlask) -> None:
 
 def test_run_action_prints_a_sentence(flask: RunFlask, live_consumers: None) -> None:
     run = create_run("get_cleanup_statistics", "failed", ended_at=now())
-    assert flask("runs", "retry", run.id) == f"{run.id} is back in its queue."
+    assert flask("runs", "retry", run.id) == f"Run {run.id} re-queued."
     assert flask("runs", "cancel", run.id) == "Run cancelled before it started."
     other = create_run(state="failed", ended_at=now())
-    assert flask("runs", "delete", other.id, "--yes") == f"{other.id} is deleted."
+    assert flask("runs", "delete", other.id, "--yes") == f"Run {other.id} deleted."
 
 
 def test_help_explains_wait(flask: RunFlask) -> None:
     output = " ".join(flask("run-task", "--help").split())
-    assert "Wait for the result, at most so many seconds (60 without a number), and print it." in output
+    assert "Wait for the result, at most this long (60 without a number), and print it." in output
 
 
 def test_unknown_parameter_error_lists_the_parameters(app: Flask) -> None:

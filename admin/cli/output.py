@@ -77,7 +77,7 @@ def local_admin() -> Actor:
 
 
 def repeat(show: Callable[[], object], every: float | None) -> object:
-    """Call `show` once, or every so many seconds until Ctrl-C. While it repeats, print known errors and continue."""
+    """Call `show` once, or every `every` seconds until Ctrl-C. While repeating, print known errors and continue."""
     if not every:
         return show()
     try:

@@ -35,7 +35,7 @@ def purge(queue: str, yes: bool) -> None:
     """Cancel every waiting run of a queue."""
     waiting = tasks.queues[queue].pending_count()
     if not yes:
-        click.confirm(f"Cancel {waiting:,} waiting runs in {queue}?", abort=True)
+        click.confirm(f"Cancel the waiting runs in {queue} ({waiting:,})?", abort=True)
     click.echo(f"Waiting runs cancelled in {queue}: {execute(local_admin(), 'queues.purge', queue=queue):,}.")
 
 
