@@ -73,7 +73,7 @@ def test_purge_asks_for_confirmation(installation: Installation) -> None:
 
 def test_waiting_run_is_cancelled_and_retried_under_its_id(installation: Installation) -> None:
     run_id = run_command(installation, "run-task", "get_cleanup_statistics", "hours=12")
-    assert run_command(installation, "cancel", run_id) == "Run cancelled before it started."
+    assert run_command(installation, "cancel", run_id) == f"Run {run_id} cancelled before it started."
     assert "neither waits nor runs" in run_command(installation, "cancel", run_id, code=1)
     assert run_command(installation, "retry", run_id) == f"Run {run_id} re-queued."
     assert "Only a run that has ended" in run_command(installation, "retry", run_id, code=1)

@@ -219,7 +219,7 @@ def test_alert_sections_have_titles(flask: RunFlask) -> None:
 def test_run_action_prints_a_sentence(flask: RunFlask, live_consumers: None) -> None:
     run = create_run("get_cleanup_statistics", "failed", ended_at=now())
     assert flask("runs", "retry", run.id) == f"Run {run.id} re-queued."
-    assert flask("runs", "cancel", run.id) == "Run cancelled before it started."
+    assert flask("runs", "cancel", run.id) == f"Run {run.id} cancelled before it started."
     other = create_run(state="failed", ended_at=now())
     assert flask("runs", "delete", other.id, "--yes") == f"Run {other.id} deleted."
 

@@ -22,7 +22,7 @@ from admin.cli.output import (
     watch_option,
 )
 from admin.cli.query import run_query
-from admin.cli.steering import CANCELLED
+from admin.cli.steering import cancelled_text
 from admin.operations.arguments import JSONList, JSONObject, Secret
 from admin.operations.queries import QUERIES, Query
 from admin.operations.registry import ACTIONS, Action, execute
@@ -33,9 +33,9 @@ from config import QUEUES
 GROUPS = {"operators": "operator", "tokens": "token"}
 TOP_LEVEL = {"tasks.run": "run-task", "library.demo": "demo"}
 
-#: Sentences about the returned word or id.
-RESULT_TEXT: dict[str, Callable[[str], str]] = {
-    "runs.cancel": CANCELLED.__getitem__,
+#: Sentences about the returned word or id and the subject.
+RESULT_TEXT: dict[str, Callable[[str, str], str]] = {
+    "runs.cancel": cancelled_text,
     "runs.delete": "Run {} deleted.".format,
     "runs.retry": "Run {} re-queued.".format,
 }
@@ -152,8 +152,8 @@ def action_command(action: Action) -> click.Command:
         if as_json:
             print_json(serialized)
         else:
-            sentence: Callable[[str], str] = RESULT_TEXT.get(action.name, str)
-            click.echo(sentence(one_line(serialized["result"])))
+            text, sentence = one_line(serialized["result"]), RESULT_TEXT.get(action.name)
+            click.echo(sentence(text, str(arguments[subject])) if sentence and subject else text)
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 

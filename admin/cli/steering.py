@@ -39,15 +39,16 @@ def purge(queue: str, yes: bool) -> None:
     click.echo(f"Waiting runs cancelled in {queue}: {execute(local_admin(), 'queues.purge', queue=queue):,}.")
 
 
-#: Messages by the result of `runs.cancel`.
-CANCELLED = {"removed": "Run cancelled before it started.", "running": "Run is being interrupted."}
+def cancelled_text(result: str, run_id: str) -> str:
+    """Return the sentence for a result of `runs.cancel`: `removed` or `running`."""
+    return f"Run {run_id} " + {"removed": "cancelled before it started.", "running": "is being interrupted."}[result]
 
 
 @click.command(cls=Command)
 @run_argument
 def cancel(run_id: str) -> None:
     """Cancel a run: remove it from its queue, or interrupt it."""
-    click.echo(CANCELLED[execute(local_admin(), "runs.cancel", run_id=run_id)])
+    click.echo(cancelled_text(execute(local_admin(), "runs.cancel", run_id=run_id), run_id))
 
 
 @click.command(cls=Command)
