@@ -63,4 +63,4 @@ def test_task_is_paused_listed_and_resumed(flask: RunFlask) -> None:
     assert (rows[CLEANUP]["paused"]["reason"], rows[CLEANUP]["retries"]) == ("locks", 3)
     assert rows["get_cleanup_statistics"]["paused"] is None
     assert flask("tasks", "resume", CLEANUP) == f"Task {CLEANUP} resumed."
-    assert flask("tasks", "resume", CLEANUP) == f"{CLEANUP} was not paused."
+    assert flask("tasks", "resume", CLEANUP) == f"Task {CLEANUP} was not paused."
