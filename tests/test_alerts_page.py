@@ -61,7 +61,7 @@ def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, r
         and "Queue heavy has no live worker." in text
         and "Queue light has no live worker." in text
     )
-    assert rule_text(html, "oldest") == "Waits too long fine a run waits for more than 15 min –"
+    assert rule_text(html, "oldest") == "Waits too long fine a run has waited for more than 15 min –"
     assert "webhook: 127.0.0.1 · quiet hours 22:00–07:00 UTC" in plain_text(html)
     notices = re.findall(r'<tr id="notice-\d+">.*?</tr>', html, re.DOTALL)
     assert len(notices) == 3 and all("has no live worker" in notice for notice in notices)

@@ -155,7 +155,7 @@ def test_removed_first_row_is_reported(each_database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "expected"), [(5, "row 6 was cut off"), (3, "row 4 to 6 was cut off"), (0, "row 1 to 6")]
+    ("kept", "expected"), [(5, "row 6 was removed"), (3, "row 4 to 6 was removed"), (0, "row 1 to 6")]
 )
 def test_truncated_rows_are_reported(each_database: str, kept: int, expected: str) -> None:
     add_rows()
