@@ -74,7 +74,7 @@ def test_error_page_is_in_the_browser_language(operator: Browser) -> None:
     operator.set_cookie("language", "ru")
     text = operator.get("/no-such-page").text
     assert "Не найдено" in text
-    assert "По этому адресу ничего нет." in text
+    assert "Страницы или метода API с таким адресом нет." in text
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
     assert "Cancel The run has ended and cannot be cancelled." in plain_text(html)
     assert "Delete… Requires the role admin." in plain_text(html)
     gone = create_run("a_task_of_old", "failed")
-    assert "Retry This program has no task named a_task_of_old." in page_text(operator, gone)
+    assert "Retry The code of the web server has no task a_task_of_old." in page_text(operator, gone)
     for command in ("retry", "cancel"):
         operator.send(f"/runs/{gone.id}/{command}")
         assert 'role="alert"' in operator.get(f"/runs/{gone.id}").text
