@@ -1,4 +1,4 @@
-"""The same tasks on stock Huey: RedisHuey, or SqliteHuey where no Redis is named. Pickle, and nothing recorded."""
+"""The same tasks on stock Huey: RedisHuey, or SqliteHuey without a Redis URL. Pickle, no history."""
 
 import os
 import time
@@ -24,5 +24,5 @@ def stamp(path: str, asked_at: int) -> None:
 
 
 def enqueue_in_bulk(count: int) -> None:
-    """Stock Huey's own way for many: `.map`, a message at a time."""
+    """Enqueue with stock Huey's `.map`, one message at a time."""
     nothing.map([()] * count)
