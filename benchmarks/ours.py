@@ -3,7 +3,7 @@
 import os
 import time
 
-import models  # noqa: F401 - a consumer of ours has them in memory; both peers get the same
+import models  # noqa: F401 - Dewey's consumers load them, so both peers do
 from engine.worker.served_queue import ServedQueue
 
 queue = ServedQueue("benchmark")

@@ -5,7 +5,7 @@ import time
 
 from huey import RedisHuey, SqliteHuey
 
-import models  # noqa: F401 - a consumer of ours has them in memory; both peers get the same
+import models  # noqa: F401 - Dewey's consumers load them, so both peers do
 
 url = os.environ["REDIS_URL"]
 queue = RedisHuey("stock", url=url) if url else SqliteHuey("stock", filename=f"{os.environ['DATA_DIR']}/stock.db")

@@ -70,7 +70,7 @@ def open_database(url: str) -> Database:
     if url.startswith("sqlite:///"):
         return Sqlite(
             url.removeprefix("sqlite:///"),
-            # IMMEDIATE: a transaction that reads first and then writes would fail at once, whatever the busy timeout.
+            # A deferred transaction that reads and then writes fails at once, whatever the busy timeout.
             lock_type="IMMEDIATE",
             timeout=30,
             pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1},

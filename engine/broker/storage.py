@@ -24,7 +24,7 @@ class Messages(Protocol):
     def write(self, effects: Effects) -> list[str]:
         """Store messages, results and events. Very many new runs are written in several steps.
 
-        Returns the run ids of its messages. A message that is not unique has the id of the earlier run.
+        Returns the run ids of its messages. A unique message that repeats an unfinished run gets the id of that run.
         """
 
     def enqueue_batch(self, messages: Iterable[tuple[str, bytes]], priority: float) -> None:

@@ -45,7 +45,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(task: str, error: str | None, traceback: str | None, exception: str = "") -> Fingerprint:
-    """Return the group of a failure. `exception` is used when the error text names none."""
+    """Return the group of a failure. `exception` overrides the name in the error text."""
     error = error or ""
     if not exception:
         match = EXCEPTION_PATTERN.match(error)

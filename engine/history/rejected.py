@@ -15,7 +15,7 @@ from engine.text import storable
 
 logger = logging.getLogger(__name__)
 
-#: Limits for the stored line, its reason and the run's id, in characters.
+#: Maximum bytes of the stored line, of its reason, and of the run's id.
 MAX_LINE, MAX_REASON, MAX_WORD = 4096, 1000, 200
 
 

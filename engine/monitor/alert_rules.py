@@ -18,7 +18,7 @@ IMMEDIATELY = timedelta(0)
 
 
 class Snapshot(NamedTuple):
-    """The input of the rules. `abandoned_sessions`: reading sessions, counted by the caller."""
+    """The input of the rules. `abandoned`: abandoned reading sessions, counted by the caller."""
 
     facts: HealthReport
     rates: Mapping[str, Rate]

@@ -17,7 +17,7 @@ from engine.exceptions import BrokerUnavailable
 from engine.outages import find_outage, first_line, lacks_table
 
 POLL_SECONDS = 0.025
-#: A commit becomes visible this long after the write that inotify reports, at most.
+#: Maximum time from the write that inotify reports to the visible commit.
 COMMIT_SECONDS = 0.25
 
 Value = str | bytes | float | None
