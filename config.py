@@ -98,13 +98,11 @@ class Settings:
 
     @property
     def local_url(self) -> str:
-        """The console's address on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def queue_path(self) -> Path:
-        """The embedded broker's file."""
         return self.data_dir / "queue.db"
 
 

@@ -280,14 +280,12 @@ def find_closers(sessions: Iterable[ReadingSession]) -> dict[UUID, AuditEntry | 
 
 
 def runs_that_closed(closed: Mapping[UUID, datetime]) -> dict[UUID, AuditEntry | Run]:
-    """Return the run whose time is a session's end, for each that has one."""
     runs = Run.select(Run.id, Run.task, Run.instant_at).where(Run.instant_at.in_(set(closed.values())))
     by_instant = {run.instant_at: run for run in runs}
     return {session: by_instant[ended_at] for session, ended_at in closed.items() if ended_at in by_instant}
 
 
 def operators_that_closed(sessions: Iterable[UUID]) -> dict[UUID, AuditEntry | Run]:
-    """Return the audit entry of each session that an operator closed."""
     targets = [str(session) for session in sessions]
     by_hand = (AuditEntry.action == "sessions.close") & AuditEntry.target.in_(targets)
     return {UUID(entry.target): entry for entry in AuditEntry.select().where(by_hand)}

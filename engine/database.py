@@ -99,7 +99,6 @@ class Transactions:
             super().rollback()  # type: ignore[misc]
 
     def release_connection(self) -> None:
-        """Release this thread's open connection."""
         self.close()  # type: ignore[attr-defined]
 
 

@@ -89,7 +89,6 @@ class Run(BaseModel):
 
     @classmethod
     def recent(cls, limit: int = 10) -> list["Run"]:
-        """Return the newest runs, newest first."""
         return list(cls.select().order_by(cls.enqueued_at.desc(), cls.id.desc()).limit(limit))
 
     @property

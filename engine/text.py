@@ -43,7 +43,6 @@ def attempt_text(error: BaseException, convert: Callable[[object], str]) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Return the traceback as Python prints it."""
     try:
         return storable("".join(traceback.format_exception(error)))
     except BaseException as failure:

@@ -66,8 +66,6 @@ class SessionRow(TypedDict):
 
 
 class PlannedSession(NamedTuple):
-    """A session to create: its start and its fate."""
-
     at: datetime
     fate: str  # ended, forgotten (both closed by now), open
 
@@ -126,7 +124,6 @@ def reader_emails(chance: random.Random) -> list[str]:
 
 
 def session_starts(chance: random.Random, as_of: datetime) -> list[PlannedSession]:
-    """Return all sessions to create, in order of their start."""
     last_cleanup = floor_half_hour(as_of - timedelta(minutes=chance.randint(60, 100)))
     last_cleaned = last_cleanup - CLEANED_AFTER
     busy = hourly_weight(as_of) / max(WEEKDAY)

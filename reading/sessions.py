@@ -53,8 +53,6 @@ class CleanupStatistics(TypedDict):
 
 
 class SessionOverview(NamedTuple):
-    """Sessions now, and those closed in the last 24 hours."""
-
     active: int
     abandoned: int
     closed: int
@@ -136,7 +134,6 @@ class BatchRow(NamedTuple):
 
 
 def lock_next_batch(abandoned: Expression, after: BatchRow | None, batch_size: int) -> list[BatchRow]:
-    """Lock and return the next sessions in order of start."""
     query = Session.select(Session.id, Session.started_at.cast("text").alias("place")).where(abandoned)
     if after is not None:
         last_id = SQL("%s::uuid" if on_postgresql() else "?", [after.id.hex])
@@ -252,7 +249,6 @@ def is_active() -> Expression:
 
 
 def session_counts(*conditions: Expression) -> list[int]:
-    """Return the number of sessions that meet each condition, in one statement."""
     columns = [Session.select(fn.COUNT(SQL("*"))).where(condition) for condition in conditions]
     return [int(count) for count in next(iter(Select(columns=columns).bind(database).tuples()))]
 
@@ -298,7 +294,6 @@ def ended_between(since: datetime, until: datetime) -> Expression:
 
 
 def load_overview(as_of: datetime, older_than: timedelta) -> SessionOverview:
-    """Return the overview, in one statement."""
     closed = closed_columns(as_of - timedelta(hours=24), as_of).alias("figures")
     numbers = [
         Session.select(fn.COUNT(SQL("*"))).where(condition)

@@ -21,8 +21,6 @@ from engine.broker.storage import (
 
 
 class HueyStorage(BaseStorage):
-    """A Storage that Huey can use too."""
-
     messages: Messages
     deliveries: Deliveries
     dead_letters: DeadLetters

@@ -37,7 +37,6 @@ class LeaseLock(TaskLock):
         return self._name in self._huey.storage.locks.all()
 
     def clear(self) -> bool:
-        """Release the lock of any holder."""
         return bool(self._huey.storage.locks.release(self._name))
 
     locked = is_locked

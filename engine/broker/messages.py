@@ -58,8 +58,6 @@ class SignedMessage(NamedTuple):
 
 
 class FinalResult(NamedTuple):
-    """The result of a run, with the attempt that it ends."""
-
     value: object
     attempt: int
     run_id: str
@@ -152,7 +150,6 @@ def sequential_ids(count: int) -> list[str]:
 
 
 def build_header(signed: SignedMessage) -> bytes:
-    """Return the first words, up to the run's id."""
     return b"%s run %s %d " % (VERSION, signed.message.name.encode(), signed.envelope.attempt)
 
 
@@ -223,7 +220,6 @@ def signature_of(key: hmac.HMAC, header: bytes, body: bytes) -> bytes:
 
 
 def short_task_name(name: str) -> str:
-    """Return the bare name: `tasks.close_abandoned_sessions` → `close_abandoned_sessions`."""
     return name.rpartition(".")[2]
 
 

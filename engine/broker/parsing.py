@@ -65,7 +65,6 @@ def parse_pause(queue: str, target: str, raw: Raw) -> Info:
 
 
 def is_pause(info: Info) -> bool:
-    """True if pages and the scheduler can use it."""
     until, reason = info.get("until"), info.get("reason")
     times = [info.get("at"), *([until] if until is not None else [])]
     texts = [info.get("by"), *([reason] if reason is not None else [])]

@@ -21,7 +21,6 @@ NOT_ENDED, NOT_PENDING, NOT_ON_RECORD, UNKNOWN_TASK = "not ended", "not pending"
 
 
 def retry_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
-    """Re-queue ended runs, as `runs.retry_run` does."""
     runs = {run.id: run for run in Run.select().where(Run.id.in_(run_ids))}
     refused = {run_id: NOT_ON_RECORD for run_id in run_ids if run_id not in runs}
     to_send: dict[str, Effects] = defaultdict(Effects)
@@ -49,7 +48,6 @@ def retry_one(queues: Queues, run: Run, by: Requester, to_send: dict[str, Effect
 
 
 def cancel_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
-    """Remove waiting runs from their queues and interrupt running ones."""
     recorded = {run.id: run.queue for run in Run.select(Run.id, Run.queue).where(Run.id.in_(run_ids))}
     reasons = {}
     for run_id in run_ids:
@@ -63,7 +61,6 @@ def cancel_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[s
 
 
 def delete_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
-    """Delete ended runs from the history, as `runs.delete_run` does."""
     deleted = run_control.delete_ended(queues, run_ids)
     rest = [run_id for run_id in run_ids if run_id not in deleted]
     recorded = {run.id for run in Run.select(Run.id).where(Run.id.in_(rest))}

@@ -53,7 +53,6 @@ class Preflight(NamedTuple):
 
 
 def by_ids(run_ids: Iterable[str]) -> "ModelSelect[Run]":
-    """Return the query for runs with these ids."""
     return Run.select(Run.id, Run.state, Run.enqueued_at).where(Run.id.in_(list(run_ids)))
 
 
@@ -99,7 +98,6 @@ def create(verb: str, runs: "ModelSelect[Run]", shown: str, by: Requester, searc
 
 
 def set_run(bulk_id: int, run_id: str) -> None:
-    """Store the id of the run that processes the command."""
     BulkAction.update(run_id=run_id).where(BulkAction.id == bulk_id).execute()
 
 
@@ -197,7 +195,6 @@ def is_done(verb: str, run_id: str) -> bool:
 
 
 def delete_older(before: datetime) -> None:
-    """Delete commands that were created before this time."""
     old = BulkAction.select(BulkAction.id).where(BulkAction.created_at < before)
     BulkActionItem.delete().where(BulkActionItem.bulk_id.in_(old)).execute()
     BulkAction.delete().where(BulkAction.created_at < before).execute()

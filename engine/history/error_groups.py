@@ -85,8 +85,6 @@ class Failure(NamedTuple):
 
 
 class FailureBatch:
-    """The failures of a batch, by group."""
-
     def __init__(self) -> None:
         self.groups: dict[str, tuple[Fingerprint, list[Failure]]] = {}
 
@@ -127,7 +125,6 @@ SAVE = (
 
 
 def delete_older(before: datetime) -> None:
-    """Delete groups whose last failure is older."""
     ErrorGroup.delete().where(ErrorGroup.last_seen_at < before).execute()
 
 

@@ -119,7 +119,6 @@ class EventBatch:
         run_counts.increment(self.deltas)
 
     def save_lost(self) -> None:
-        """End the attempts that were running when their run was lost."""
         for run_id, ended_at in self.lost.items():
             running = (Attempt.run_id == run_id) & (Attempt.state == State.RUNNING)
             Attempt.update(state=State.FAILED, ended_at=ended_at, error=LOST_ERROR).where(running).execute()
@@ -168,7 +167,6 @@ def on_enqueued(batch: EventBatch, event: Event) -> None:
 
 
 def new_run_columns(event: Event) -> Row:
-    """Return the columns that are set at enqueue."""
     kind, name = event["asked_by"]
     due = event["due"]
     return {
@@ -181,7 +179,6 @@ def new_run_columns(event: Event) -> Row:
 
 
 def message_row(queue: str, message: bytes) -> tuple[object, ...]:
-    """Return the row of a new run from its message."""
     event = parse_message_event(message)
     return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
 
@@ -272,7 +269,6 @@ def on_lost(batch: EventBatch, event: Event) -> None:
 
 
 def on_metadata(batch: EventBatch, event: Event) -> None:
-    """Update a running run."""
     if "instant_at" in event:
         batch.run(event)["instant_at"] = to_db_time(datetime.fromisoformat(event["instant_at"]).timestamp())
     record_progress(batch, event)

@@ -45,7 +45,6 @@ def queue_lag(queue: Queue, position: int) -> Lag:
 
 
 def queues_behind(queues: Mapping[str, Queue]) -> list[str]:
-    """Return a sentence for each queue whose lag is too long."""
     return [
         f"the history of {name} lags behind by {lag.seconds:.0f} s ({lag.events:,} events)"
         for name, lag in load_lags(queues).items()

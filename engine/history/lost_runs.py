@@ -22,15 +22,12 @@ ScanPosition = tuple[datetime, str]
 
 
 class LostRunCheck:
-    """The progress of one recorder through the unfinished runs."""
-
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.places: dict[State, ScanPosition] = {}  # where the next check continues
         self.next_look = 0.0
 
     def look(self) -> None:
-        """Report lost runs if a check is due."""
         if time.monotonic() < self.next_look:
             return
         self.next_look = time.monotonic() + CHECK_SECONDS
@@ -40,7 +37,6 @@ class LostRunCheck:
                 self.queue.storage.messages.report_lost([run.id for run in runs])
 
     def next_runs(self, state: State) -> list[Run]:
-        """Return the next runs in this state that are old enough."""
         in_state = (Run.queue == self.queue.name) & (Run.state == state)
         old = Run.select(Run.id, Run.enqueued_at).where(in_state & (Run.enqueued_at < now() - MINIMUM_AGE))
         query = old.order_by(Run.enqueued_at, Run.id).limit(BATCH_SIZE)

@@ -77,7 +77,6 @@ class Recorder(threading.Thread):
         return bool(self.queue.storage.messages.count_waiting(1))
 
     def record(self) -> None:
-        """Write all available events."""
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
             written = writer.flush_events(self.queue)

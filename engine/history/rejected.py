@@ -67,7 +67,6 @@ def rejection_reason(error: Exception) -> str:
 
 
 def count_rejected(queues: Sequence[str]) -> dict[str, int]:
-    """Return the number of rejected events since the beginning, by queue."""
     counts = dict.fromkeys(queues, 0)
     for row in HistoryCursor.select(HistoryCursor.stream, HistoryCursor.rejected):
         name = row.stream.partition(":")[0]

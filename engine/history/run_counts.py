@@ -135,7 +135,6 @@ def decrement(runs: Iterable[Run]) -> None:
 
 
 def delete_older(as_of: datetime) -> None:
-    """Delete minutes and hours that are past their retention."""
     for span, kept in RETENTION.items():
         old = (RunCount.span == span) & (RunCount.start < int((as_of - kept).timestamp()))
         RunCount.delete().where(old).execute()
@@ -145,8 +144,6 @@ def delete_older(as_of: datetime) -> None:
 
 
 class WindowTotals(NamedTuple):
-    """The sums of a window."""
-
     counts: Counter[str]  # by final state; `retried` counts attempts, `again` runs with several attempts
     waited: Counter[int]  # runs by the bucket of their time in the queue
     ran: Counter[int]  # runs by the bucket of their last attempt's duration
@@ -157,13 +154,10 @@ class WindowTotals(NamedTuple):
 
     @property
     def failed(self) -> int:
-        """Failed and dead runs."""
         return self.counts[State.FAILED] + self.counts[State.DEAD]
 
 
 class Bucket(NamedTuple):
-    """A step of a series."""
-
     start: datetime
     counts: Counter[str]  # as in WindowTotals
 
@@ -195,7 +189,6 @@ def load_totals(since: datetime, until: datetime | None = None) -> WindowTotals:
 
 
 def load_windows(bounds: Mapping[str, tuple[datetime, datetime | None]]) -> dict[str, WindowTotals]:
-    """Return the totals of several windows by name, in one statement."""
     sums = {name: WindowTotals(Counter(), Counter(), Counter()) for name in bounds}
     pieces = [(name, piece) for name, (since, until) in bounds.items() for piece in split_window(since, until)]
     if not pieces:

@@ -12,8 +12,6 @@ from engine.history.run_counts import ALL_TIME, OUTCOMES, RAN, WAITED
 
 
 class MetricKey(NamedTuple):
-    """Task and queue of a counter."""
-
     task: str
     queue: str
 
@@ -27,7 +25,6 @@ class LifetimeTotals(NamedTuple):
 
 
 def load_lifetime_totals() -> LifetimeTotals:
-    """Return the totals, in one statement."""
     totals = LifetimeTotals(defaultdict(Counter), defaultdict(Counter), defaultdict(Counter))
     rows = database.execute_sql(
         f"SELECT task, queue, what, bucket, count FROM dewey_run_counts WHERE span = {ALL_TIME}"

@@ -101,7 +101,6 @@ def advance_cursor(stream: str, position: int, last: int) -> bool:
 
 
 def stream_position(queue: Queue) -> int:
-    """Return the position of the last written event."""
     return read_cursor(queue.storage.events.stream())
 
 
@@ -170,7 +169,6 @@ def write_start(run: Run, held: HeldMessage) -> None:
 
 
 def start_columns(run: Run, held: HeldMessage) -> dict[str, object]:
-    """Return the columns that change with this delivery."""
     columns: dict[str, object] = {
         "state": State.RUNNING,
         "deliveries": held.delivery,

@@ -143,8 +143,6 @@ RULES = {
 
 
 class Worst(TypedDict):
-    """The highest value of a rule, and its subject."""
-
     value: float
     subject: str
 

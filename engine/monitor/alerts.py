@@ -154,7 +154,6 @@ def resolve_alert(alert: Alert, as_of: datetime, due_at: datetime) -> bool:
 def queue_notices(
     event: str, alert: Alert | None, channels: Iterable[str], as_of: datetime, due_at: datetime
 ) -> list[Notice]:
-    """Create notices to be sent from `due_at` on."""
     facts = alert_facts(alert) if alert else {}
     return [
         Notice.create(
@@ -233,16 +232,13 @@ def record_heartbeat(watcher: Watcher) -> None:
 
 
 def list_watchers() -> Sequence[Watcher]:
-    """Return the watchers, latest heartbeat first."""
     return list(Watcher.select().order_by(Watcher.beat_at.desc(), Watcher.id))
 
 
 def is_watched(as_of: datetime) -> list[Watcher]:
-    """Return the running watchers, latest heartbeat first."""
     return [watcher for watcher in list_watchers() if not watcher.stopped_at and as_of - watcher.beat_at <= SILENT]
 
 
 def delete_older(before: datetime) -> None:
-    """Delete alerts that ended, and notices that were created, before this time."""
     Notice.delete().where((Notice.created_at < before) & (Notice.state != WAITING)).execute()
     Alert.delete().where(Alert.ended_at < before).execute()

@@ -80,7 +80,6 @@ def redis_health(storage: RedisStorage) -> RedisHealth:
 
 
 def client_address(connection: Mapping[str, object]) -> str:
-    """Return the broker's address without its password."""
     if path := connection.get("path"):
         return str(path)
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}/{connection.get('db') or 0}"
@@ -117,7 +116,6 @@ def file_size(file: Path) -> int:
 
 
 def time_call(query: Callable[[], object]) -> float:
-    """Return the duration in milliseconds."""
     began = time.perf_counter()
     query()
     return (time.perf_counter() - began) * 1000

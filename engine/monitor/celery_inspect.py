@@ -56,7 +56,6 @@ class ConsumerStats(TypedDict):
 
 
 def active(queues: Queues) -> dict[str, list[ActiveEntry]]:
-    """Return the running tasks by consumer."""
     recorded = list_consumers()
     consumers = {consumer.id: consumer for name in queues for consumer in running_consumers(recorded, name)}
     entries: dict[str, list[ActiveEntry]] = {full_worker_name(consumer): [] for consumer in consumers.values()}
@@ -94,7 +93,6 @@ class Scheduled(NamedTuple):
 
 
 def scheduled(queues: Queues, limit: int | None = None) -> Scheduled:
-    """Return at most `limit` runs of each queue, None: all."""
     result, consumers = Scheduled({}, {}), list_consumers()
     for name, queue in queues.items():
         entries = [scheduled_entry(queue, data) for data in queue.storage.messages.scheduled(limit)]
@@ -132,7 +130,6 @@ def to_utc(eta: datetime | None) -> str | None:
 
 
 def stats(queues: Queues) -> dict[str, ConsumerStats]:
-    """Return pool, memory and totals of each live consumer."""
     recorded = list_consumers()
     return {
         full_worker_name(consumer): {

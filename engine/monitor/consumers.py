@@ -47,7 +47,6 @@ def get_consumer(name: str) -> Consumer:
 
 
 def list_consumers() -> list[Consumer]:
-    """Return every recorded consumer, latest heartbeat first."""
     return list(Consumer.select().order_by(Consumer.beat_at.desc(), Consumer.id))
 
 

@@ -81,7 +81,6 @@ def list_dead(queues: Mapping[str, Queue], size: int, before: PagePosition | Non
 
 
 def find_dead(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None:
-    """Return the queue that stores this dead run's message, and the message."""
     for queue in queues.values():
         place = queue.storage.messages.locate(run_id)
         if place and place.state == "dead" and (data := queue.storage.messages.get(run_id)) is not None:
@@ -142,7 +141,6 @@ def message_body(data: bytes) -> dict[str, object]:
 
 
 def object_in(body: dict[str, object], name: str) -> dict[str, object]:
-    """Return the object under this name, or an empty one."""
     part = body.get(name)
     return part if isinstance(part, dict) else {}
 
@@ -157,7 +155,6 @@ def printable(data: bytes) -> tuple[bool, str]:
 
 
 def hex_dump(data: bytes) -> str:
-    """Return sixteen bytes a line, with their printable characters."""
     lines = []
     for start in range(0, len(data), 16):
         row = data[start : start + 16]

@@ -39,8 +39,6 @@ class WaitingRun(NamedTuple):
 
 
 class Throughput(NamedTuple):
-    """Runs per minute, enqueued and ended."""
-
     enqueued_per_min: float
     finished_per_min: float
 

@@ -32,7 +32,6 @@ class ScheduleHistory(NamedTuple):
 
 
 def load_histories(tasks: Sequence[str]) -> dict[str, ScheduleHistory]:
-    """Return the histories of all these tasks, in three statements."""
     histories = {task: ScheduleHistory([], [], {}, {}) for task in tasks}
     if not tasks:
         return histories
@@ -63,7 +62,6 @@ def start_delays(past: ScheduleHistory) -> dict[str, float]:
 
 
 def overlapping_runs(past: ScheduleHistory, at: datetime) -> set[str]:
-    """Return the runs that started before an earlier one had ended."""
     overlaps, free_at = set(), None
     for run in sorted((run for run in past.runs if run.started_at), key=lambda run: run.started_at):
         if free_at and run.started_at < free_at:
@@ -74,7 +72,6 @@ def overlapping_runs(past: ScheduleHistory, at: datetime) -> set[str]:
 
 
 def load_newest(model: type[Row], tasks: Iterable[str], order: str, limit: int) -> Iterable[Row]:
-    """Return `limit` rows of each task, newest first, in one statement."""
     table, columns = model._meta.table_name, ", ".join(sorted(LIST_COLUMNS[model]))
     newest = f"SELECT {columns} FROM {table} WHERE task = {database.param} ORDER BY {order} LIMIT {limit}"
     names = list(tasks)

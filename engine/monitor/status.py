@@ -82,7 +82,6 @@ def behind_queues(queues: Queues) -> list[str]:
 
 
 def broker_error(queues: Queues) -> Exception | None:
-    """Return why the broker is unavailable, None if it works."""
     if error := write_probe.broker_error(next(iter(queues.values()))):
         return error
     try:
@@ -139,8 +138,6 @@ class MissedTicks(NamedTuple):
 
 
 class Problems(NamedTuple):
-    """Recent problems from the database."""
-
     missed: list[MissedTicks]
     dropped: int  # events that were never stored
     loudest: tuple[str, int] | None  # the error group with the most failures, and their number

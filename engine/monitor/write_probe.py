@@ -63,13 +63,11 @@ broker, rows = WriteProbe(), WriteProbe()
 
 
 def broker_error(queue: Queue) -> Exception | None:
-    """Return why the broker of this queue does not accept writes, None if it does."""
     storage = queue.storage
     return broker.error(storage, lambda: storage.probe_write(WRITE_TIMEOUT_SECONDS))
 
 
 def database_error() -> Exception | None:
-    """Return why the database does not accept writes, None if it does."""
     return rows.error(database.obj, write_probe_row)
 
 

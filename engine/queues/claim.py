@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 
 
 class Claimer:
-    """The part of a queue that claims messages."""
-
     def __init__(self, queue: TaskQueue, settler: Settler) -> None:
         self.queue, self.settler, self.state = queue, settler, queue.state
 

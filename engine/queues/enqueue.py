@@ -34,8 +34,6 @@ def requested_by(requester: Requester) -> Iterator[None]:
 
 
 class Enqueuer:
-    """The part of a queue that stores new messages."""
-
     def __init__(self, queue: TaskQueue) -> None:
         self.queue, self.state = queue, queue.state
 
@@ -102,7 +100,6 @@ class Enqueuer:
         self.queue._emit(S.SIGNAL_SCHEDULED, task)
 
     def enqueue_effects(self, task: QueueTask, once: str = "", delivered: int = 0) -> Effects:
-        """Build the effects that store the message of this task."""
         effects = Effects()
         effects.messages.append(self.message(task, once, delivered))
         return effects

@@ -115,7 +115,6 @@ class Execution:
         return max(self.started_at - self.due, 0) * 1000
 
     def event(self, worker: str, version: str) -> str:
-        """Return the event that ends this attempt."""
         task, exception, state = self.task, self.exception, self.state or State.SUCCEEDED
         facts: dict[str, object] = {
             "state": state, "task": task.name, "delivery": self.taken.delivery, "attempt": self.attempt,

@@ -125,7 +125,6 @@ _process_log: AttemptLog | None = None
 
 
 def current() -> AttemptLog | None:
-    """Return the log of the attempt in this context."""
     return _context_log.get() or _process_log
 
 
@@ -161,8 +160,6 @@ class capture_logs:
 
 
 class LogHandler(logging.Handler):
-    """Adds each line to the log of the attempt in this context."""
-
     def emit(self, record: logging.LogRecord) -> None:
         if log := current():
             log.add(record.created, record.levelname, record.name, self.text(record))

@@ -190,7 +190,6 @@ class Queue(Huey):
         return value
 
     def settle_previous(self) -> None:
-        """Settle the last finished run of this worker, if it is not settled yet."""
         self.settler.settle_previous()
 
     def time_limit(self, task: str) -> float:
@@ -200,7 +199,6 @@ class Queue(Huey):
         return float(settings.time_limit if declared is None else declared)
 
     def record_metadata(self, task: QueueTask, facts: Mapping[str, object]) -> None:
-        """Add facts to a run while it runs."""
         if not self._immediate:
             delivery = task.taken.delivery if task.taken else 0
             event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)

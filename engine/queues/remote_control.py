@@ -41,21 +41,17 @@ class Stack(NamedTuple):
 
 
 class Dump(NamedTuple):
-    """The stacks of a consumer's workers at one time."""
-
     at: datetime
     stacks: list[Stack]
 
 
 def send_command(queue: Queue, consumer: str, what: Command, by: str) -> None:
-    """Store a command for a consumer of this queue."""
     store_signed(
         queue, command_key(consumer, what), {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()}
     )
 
 
 def pending_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
-    """Return the commands that the consumer has not taken yet."""
     return parse_commands(queue, consumer, stored_commands(queue, consumer))
 
 
@@ -68,7 +64,6 @@ def take_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
 
 
 def publish_dump(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
-    """Store the stacks of the workers for as long as a result."""
     store_signed(queue, dump_key(consumer), {"at": now().isoformat(), "stacks": [list(stack) for stack in stacks]})
 
 

@@ -16,8 +16,6 @@ logger = logging.getLogger(__name__)
 
 
 class ResultBuilder:
-    """The part of a queue that builds results."""
-
     def __init__(self, queue: TaskQueue, enqueuer: Enqueuer) -> None:
         self.queue, self.enqueuer, self.state = queue, enqueuer, queue.state
 

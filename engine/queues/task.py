@@ -109,8 +109,6 @@ def parse_rate(text: str) -> tuple[int, int]:
 
 
 class TaskWrapper(api.TaskWrapper):
-    """Huey's wrapper for QueueTask."""
-
     task_base = QueueTask
 
     def map(self, it: Iterable[object]) -> ResultGroup:

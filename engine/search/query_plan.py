@@ -54,7 +54,6 @@ class RunQuery:
 
     @property
     def at(self) -> Field:
-        """The time that orders the list."""
         return Run.ended_at if self.ended else Run.enqueued_at
 
 
@@ -175,7 +174,6 @@ def plan_query(query: RunQuery) -> QueryPlan:
 
 
 def set_filters(query: RunQuery, *names: str) -> list[RowFilter]:
-    """Return row filters for the sets of these names."""
     demanded = {name: getattr(query, name) for name in names}
     looks = [set_filter(FIELDS[name], values) for name, values in demanded.items() if values is not None]
     return [*looks, set_filter(Run.asked_by_kind, frozenset(PEOPLE))] if demanded.get("people") else looks
@@ -186,7 +184,6 @@ def set_filter(field: Field, values: frozenset[str]) -> RowFilter:
 
 
 def time_filters(query: RunQuery, *names: str) -> list[RowFilter]:
-    """Return row filters for the time ranges of these names."""
     looks = []
     for name in names:
         since, until = getattr(query, name) or ANY_TIME

@@ -34,7 +34,6 @@ def related_runs(run: Run) -> RelatedRuns:
 
 
 def position(run: Run) -> tuple[datetime, str]:
-    """Return its position among the runs of its task."""
     return run.enqueued_at, run.id
 
 
@@ -52,5 +51,4 @@ def adjacent_run(run: Run, newer: bool) -> "ModelSelect[Run]":
 
 
 def child_runs(run: Run, most: int) -> list[Run]:
-    """Return the first children, oldest first."""
     return list(Run.select(*BRIEF_COLUMNS).where(Run.parent_id == run.id).order_by(Run.enqueued_at, Run.id).limit(most))

@@ -60,7 +60,6 @@ def search_runs(query: RunQuery, size: int, before: str = "") -> RunPage:
 
 
 def all_pages(query: RunQuery, size: int) -> Iterator[list[Run]]:
-    """Yield every matching run, one page at a time."""
     before: str | None = ""
     while before is not None:
         page = search_runs(query, size, before)
@@ -81,7 +80,6 @@ def scan_floor(query: RunQuery, planned: QueryPlan, start: PagePosition | None, 
 def candidate_keys(
     query: RunQuery, planned: QueryPlan, start: PagePosition | None, floor: PagePosition | None, depth: int, size: int
 ) -> list[PagePosition]:
-    """Return the first `size` positions, newest first."""
     if not planned.row_filters and not any(arm.short for arm in planned.scans):
         return merge([index_range(query, arm, start, None).limit(size) for arm in planned.scans], size)
     limits = [MAX_SHORT_SCAN if arm.short else depth + 1 for arm in planned.scans]
@@ -175,7 +173,6 @@ def id_prefix_filter(prefix: str) -> Expression:
 
 
 def row_value(fields: list[Field], values: list[object]) -> tuple[ColumnBase, ColumnBase]:
-    """Return the first fields and their values as row values."""
     if len(values) == 1:
         return fields[0], fields[0].to_value(values[0])
     pairs = list(zip(fields, values, strict=False))

@@ -188,7 +188,6 @@ class Consumer(stock.Consumer):
     # --- children --------------------------------------------------------------------------------------------
 
     def check_children(self) -> None:
-        """Replace the children that have ended."""
         for slot in self.slots:
             if not self.environment.is_alive(slot.process) and self.release_held(slot):
                 self.replace_worker(slot)
@@ -224,7 +223,6 @@ class Consumer(stock.Consumer):
         self._handle_signal(signal.SIGTERM, None)
 
     def begin_restart(self) -> None:
-        """Stop and start again, unless the consumer is already stopping."""
         if self._signum is None:
             self._handle_signal(signal.SIGHUP, None)
 
@@ -237,7 +235,6 @@ class Consumer(stock.Consumer):
 
     @property
     def children(self) -> list[ForkProcess]:
-        """The workers and the scheduler: processes, or threads."""
         return [*(process for _, process in self.worker_threads), self.scheduler]
 
     def _join_workers(self) -> bool:

@@ -31,8 +31,6 @@ MAX_UNATTENDED_CHECKS = 20
 
 
 class LimitEnforcer:
-    """The part of a consumer that interrupts and kills its workers."""
-
     def __init__(
         self,
         queue: Queue,
@@ -66,7 +64,6 @@ class LimitEnforcer:
                 self.enforce_limit(run, cancelled.get(run.run_id))
 
     def is_executed(self, run: HeldMessage) -> bool:
-        """Return True if its worker executes or settles this very run."""
         return self.slots[slot_index(run.worker)].is_executing(run.run_id)
 
     def release_unattended(self, runs: list[HeldMessage]) -> None:
@@ -105,5 +102,4 @@ class LimitEnforcer:
 
 
 def held_runs(queue: Queue, consumer: str) -> list[HeldMessage]:
-    """Return the runs that the broker has assigned to workers of this consumer."""
     return [held for held in queue.storage.deliveries.held() if held.consumer == consumer]

@@ -118,7 +118,6 @@ class BoundProcesses(stock.ProcessEnvironment):
             os.kill(process.pid, number)
 
     def kill(self, process: ForkProcess) -> None:
-        """Kill a worker with everything that it started."""
         if not (process.pid and self.is_alive(process)):
             return
         os.kill(process.pid, signal.SIGSTOP)  # so that it starts nothing more
@@ -160,7 +159,6 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def kill_all(processes: Iterable[psutil.Process]) -> None:
-    """Kill these processes, and the process groups that they created."""
     for process in processes:
         with suppress(psutil.Error, OSError):
             group = os.getpgid(process.pid)

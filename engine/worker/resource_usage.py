@@ -23,8 +23,6 @@ class SlotUsage(TypedDict):
 
 
 class TotalUsage(TypedDict):
-    """The usage of all processes together, and of each worker."""
-
     rss_bytes: int
     cpu_percent: float
     slots: list[SlotUsage]

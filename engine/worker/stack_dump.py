@@ -46,7 +46,6 @@ class StackDumpFile:
         self.file.seek(0)
 
     def read(self) -> str:
-        """Return the formatted stacks, or empty text if nothing was written."""
         return format_stack(os.pread(self.file.fileno(), MAX_BYTES, 0).decode(errors="replace"))
 
 

@@ -40,7 +40,6 @@ class WorkerSlot:
         self.stack_dump = StackDumpFile()
 
     def reset(self) -> None:
-        """Prepare the memory for the next process."""
         self.executing.value = hash(self.killed_run.held.run_id) if self.killed_run else 0
         self.deadline.value = 0.0
 
@@ -55,5 +54,4 @@ class WorkerSlot:
 
 
 def slot_index(worker: str) -> int:
-    """Return the index of a worker's slot, by the worker's name."""
     return int(worker.removeprefix("Worker-")) - 1

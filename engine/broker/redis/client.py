@@ -121,7 +121,6 @@ class RedisClient:
         return [(decode(name), value) for name, value in fields.items()]
 
     def read_runs(self, ids: Sequence[str], field: str) -> list[bytes | None]:
-        """Return this field of each of these runs."""
         with self.translate_errors() as redis:
             pipe = redis.pipeline(transaction=False)
             for run_id in ids:
@@ -162,7 +161,6 @@ class RedisClient:
 
     @property
     def is_local(self) -> bool:
-        """True if the server is on this machine."""
         host = str(self.redis.connection_pool.connection_kwargs.get("host", "localhost"))
         return host in ("localhost", "::1") or host.startswith("127.")
 

@@ -57,7 +57,6 @@ class SqliteFile:
 
     @property
     def thread(self) -> ThreadConnection:
-        """The connection of this thread, opened on first use."""
         current: ThreadConnection | None = getattr(self.threads, "current", None)
         if current is not None and current.pid == getpid() and not current.refused:
             return current
