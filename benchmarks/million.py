@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/million.py sqlite:////tmp/million.db [--runs 1000000]
     .venv/bin/python benchmarks/million.py postgresql:///million
 
-30 days of three tasks in daily waves, retries, an evening with an unavailable service, a few dead runs, and the ticks
-of the schedule. The counts match the rows. The numbers are the same each time, relative to the end time.
+The data are 30 days of three tasks in daily waves, with retries, an outage in one evening, a few dead runs and ticks.
+The counts match the rows. The numbers are the same each time, relative to the end time.
 """
 
 import argparse

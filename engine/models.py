@@ -170,10 +170,14 @@ class LogLine(BaseModel):
 class RunCount(BaseModel):
     """Sums over runs of a task. They stay when runs are pruned.
 
-    A row covers `span` seconds (60, 3600 or 86400) from `start` (Unix seconds). Both are 0 for all time, where nothing
-    is
-    subtracted. `what` is a final state, `again` for runs with several attempts, `retried` for failed attempts that were
-    retried, `error:<id>` for failed attempts of an ErrorGroup, or `waited` and `ran` for durations with their `bucket`.
+    A row covers `span` seconds (60, 3600 or 86400) from `start` (Unix seconds). Both are 0 for all time, where nothing is
+    subtracted. `what` is one of:
+
+    a state       runs that ended in it
+    again         ended runs with several attempts
+    retried       failed attempts that were retried
+    error:<id>    failed attempts of an ErrorGroup
+    waited, ran   durations, by `bucket`
     """
 
     span = IntegerField()
@@ -192,8 +196,8 @@ class RunCount(BaseModel):
 class Tick(BaseModel):
     """A minute at which a schedule should start a task, and its outcome.
 
-    `state`: `enqueued`; `late`: caught up after its minute; `missed`: no consumer ran; `paused`: the schedule was
-    paused.
+    `state`: `enqueued`, `late` (caught up after its minute), `missed` (no consumer ran) or `paused` (by a pause of the
+    schedule).
     """
 
     task = TextField()

@@ -1,7 +1,7 @@
 """Text that every broker and database can store: valid UTF-8, without NUL, up to a limit.
 
-Errors and log lines may contain a file name that is not UTF-8, megabytes of text, or come from an exception whose
-`__str__` raises. None of them may prevent a run from being settled.
+An error or a log line may contain megabytes or a file name that is not UTF-8. An exception's `__str__` may raise. None
+of this may prevent a run from being settled.
 """
 
 import traceback

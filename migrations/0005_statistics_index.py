@@ -1,6 +1,6 @@
 """The index for recently ended sessions, in order, including those that ended but are still marked active.
 
-It leaves out the columns that the statistics add up. A reading app updates them while a reader reads, and PostgreSQL
+It leaves out the columns that the statistics add up, which a reading app updates while a reader reads. PostgreSQL
 updates a row in place (HOT) only if no index contains a changed column.
 """
 

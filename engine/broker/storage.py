@@ -149,7 +149,7 @@ class DeadLetters(Protocol):
 
 
 class Results(Protocol):
-    """Values by key: results, revocations, commands to consumers; and counters."""
+    """Values by key (results, revocations, commands to consumers), and counters."""
 
     def put(self, key: str, value: bytes, expires: bool = False) -> None:
         """Store a value. With `expires` it is kept as long as a result."""

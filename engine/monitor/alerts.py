@@ -1,8 +1,8 @@
 """Alerts from their beginning to their end, and the notices about them.
 
-Any number of watchers may run. The first to insert an alert under its key opens it, a guarded UPDATE ends it, and a
-claim decides who sends a notice. A notice is stored in the transaction that opens or ends its alert, so none is lost.
-The claim of a crashed sender expires, so a notice may be sent twice, with the same id.
+Any number of watchers may run. The first to insert an alert under its key opens it. A guarded UPDATE ends it. A claim
+decides who sends a notice. A notice is stored in the transaction that opens or ends its alert, so none is lost. The
+claim of a crashed sender expires, so a notice may be sent twice, with the same id.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,7 @@
 """Outcomes of a schedule's ticks: enqueued, late, missed or paused.
 
-A pause of a schedule is stored at the broker beside those of queues and tasks, under a name that no task can have. It
-does not stop deliveries. The scheduler reads it.
+The broker stores a pause of a schedule with those of queues and tasks, under a name that no task can have. It does not
+stop deliveries. The scheduler reads it.
 """
 
 from collections.abc import Mapping, Sequence
