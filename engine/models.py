@@ -170,8 +170,8 @@ class LogLine(BaseModel):
 class RunCount(BaseModel):
     """Sums over runs of a task. They stay when runs are pruned.
 
-    A row covers `span` seconds (60, 3600 or 86400) from `start` (Unix seconds). Both are 0 for all time, where nothing is
-    subtracted. `what` is one of:
+    A row covers `span` seconds (60, 3600 or 86400) from `start` (Unix seconds). Both are 0 for all time, where nothing
+    is subtracted. `what` is one of:
 
     a state       runs that ended in it
     again         ended runs with several attempts
