@@ -224,7 +224,7 @@ def parse_database_url(value: str) -> str:
 def parse_redis_url(value: str) -> str:
     if not value or (re.match(r"rediss?://[^/]|unix:///.", value) and has_valid_port(value)):
         return value
-    raise ValueError("must be redis://…, rediss://…, unix://… or empty for the embedded broker")
+    raise ValueError("must be redis://, rediss:// or unix://, or empty for the embedded broker")
 
 
 def has_valid_port(url: str) -> bool:

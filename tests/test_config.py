@@ -211,7 +211,7 @@ def test_unreadable_secret_file_is_named(read, tmp_path):
     )
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\xfa")
-    assert "it is not text" in error_message(read, DATABASE_URL_FILE=str(binary))
+    assert "(not text)" in error_message(read, DATABASE_URL_FILE=str(binary))
 
 
 def test_other_variables_are_not_read_from_files(read, tmp_path):
@@ -234,7 +234,7 @@ def test_truncated_embedded_key_is_rejected(read, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret_key").write_text("short")
     message = error_message(read)
-    assert message.startswith("SECRET_KEY=") and "secret_key holds fewer" in message and "short" not in message
+    assert message.startswith("SECRET_KEY=") and "secret_key has fewer" in message and "short" not in message
 
 
 def test_data_folder_that_cannot_be_created_is_named(read, tmp_path):
