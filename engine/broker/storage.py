@@ -58,8 +58,7 @@ class Messages(Protocol):
 
     def cancel(self, run_id: str, by: str) -> str:
         """Cancel a run. Returns `removed` if it was waiting or scheduled, `running` if its consumer will interrupt it,
-        or
-        `unknown`.
+        or `unknown`.
         """
 
     def purge(self, by: str, limit: int = 1000) -> int:

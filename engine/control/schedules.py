@@ -42,8 +42,7 @@ def catch_up(queues: Queues, name: str, by: Requester) -> Result:
     """Enqueue one run for the newest missed tick, which becomes `late`. Raises UnknownTask and InvalidState.
 
     The tick is claimed first, so that concurrent requests start one run. A crash in between leaves a late tick without
-    a
-    run. The other order could start the run twice.
+    a run. The other order could start the run twice.
     """
     _, task_class = find_task(queues, name)
     tick = newest_missed_tick(task_class.__name__)

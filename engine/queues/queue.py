@@ -141,8 +141,7 @@ class Queue(Huey):
         """Claim messages under this name in this thread.
 
         A `deferring` worker settles a run with the next `dequeue`, in the same round trip. It calls `settle_previous`
-        before
-        it stops.
+        before it stops.
         """
         state = self.state
         state.consumer, state.worker, state.deferring = consumer, worker, deferring
@@ -287,8 +286,7 @@ class Queue(Huey):
         """Enqueue the callback of a chord once all members have ended.
 
         The member's own result is stored first, and again if the member is delivered again. The callback is stored with
-        the
-        settling, under a name that the broker accepts once.
+        the settling, under a name that the broker accepts once.
         """
         if self._immediate:
             super()._check_chord(member, value)

@@ -29,8 +29,7 @@ def fetch_page(query: "ModelSelect[Row]", at: Field, key: Field, size: int, befo
     """Return the `size` rows of `query` after the cursor `before`, by `at` and then `key`, descending.
 
     A cursor holds time and key of the last row. So rows with equal times are neither skipped nor repeated, and new rows
-    do
-    not shift the pages. `query` must select both columns. Raises InvalidCursor.
+    do not shift the pages. `query` must select both columns. Raises InvalidCursor.
     """
     if before:
         last_at, last_key = parse_cursor(before, key.python_value)

@@ -95,8 +95,7 @@ class Access(NamedTuple):
     """A way to find runs.
 
     `suits`: the condition on the query. `leading`: the sets whose columns begin the index. Each combination of their
-    values
-    is one scan. `window`: the time range that the index order answers. All other conditions become row filters.
+    values is one scan. `window`: the time range that the index order answers. All other conditions become row filters.
     """
 
     suits: Callable[[RunQuery], bool]

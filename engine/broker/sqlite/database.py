@@ -44,8 +44,7 @@ class SqliteFile:
     """The rows of a queue in a file.
 
     `schema`: the tables of the file. `added_columns`: columns by table that a file of an older version lacks. The
-    schema
-    contains them too.
+    schema contains them too.
     """
 
     def __init__(self, queue: str, path: Path, schema: str, added_columns: Mapping[str, Sequence[str]]) -> None:
