@@ -1,5 +1,6 @@
-"""The long form of every storm, on Dewey and on stock Huey: `make faults`, or `python tests/faults [word…]` for those
-storms whose name, side or broker holds one of the words. Prints one table; exit code 1 when Dewey broke a promise.
+"""Run the long form of every storm, on Dewey and on stock Huey: `make faults`, or `python tests/faults [word…]` for
+storms whose name, side or broker contains one of the words. Print one table. The exit code is 1 if Dewey broke a
+guarantee.
 """
 
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
-import conftest  # noqa: E402  first of all: it hides the developer's own settings
+import conftest  # noqa: E402  imported first: it hides the developer's settings
 import storms  # noqa: E402
 from databases import create_postgresql  # noqa: E402
 from refusing_redis import RefusingRedis  # noqa: E402
@@ -70,7 +71,7 @@ def create_system(side: type[Dewey] | type[StockHuey], broker: str, storm: str, 
         kind = RefusingRedis if storm == "broker refuses" else RedisServer
         server = kind(folder, "everysec" if "everysec" in storm else "always") if broker == "Redis" else None
         url = postgresql_url if server else f"sqlite:///{folder}/dewey.db"
-        # What is struck again and again at its head may lose more than five workers; when it is dead, `poison` shows.
+        # A run that is hit repeatedly may lose more than five workers. The storm `poison` tests the limit.
         ours = {"database_url": url, **({} if storm == "poison" else {"MAX_DELIVERIES": "100"})}
         with side(folder, server, **(ours if side is Dewey else {})) as system:
             yield system

@@ -1,6 +1,6 @@
-"""Takes one mechanism after the other out of a copy of the program and shows that its tests fail, on both brokers:
-`python tests/faults/mutants.py [word…]`. A mutant is Python that is appended to a module of the engine, or that stands
-in the place of what is there.
+"""Remove one mechanism after the other from a copy of the program and verify that its tests fail, on both brokers:
+`python tests/faults/mutants.py [word…]`. A mutant is Python code that is appended to a module of the engine, or
+replaces existing code.
 """
 
 import re
@@ -19,10 +19,10 @@ PARTS = {"messages": "Messages", "deliveries": "Deliveries", "ticks": "Ticks"}
 
 class Mutant(NamedTuple):
     mechanism: str
-    test: str  # file, and what selects in it
-    module: str = ""  # or a part of both storages
-    code: str = ""  # `Part` stands for its class
-    instead: tuple[tuple[str, str, str], ...] = ()  # files, what stands in them, and what then stands there
+    test: str  # test file, and the pytest selection in it
+    module: str = ""  # a module, or a part of both storages
+    code: str = ""  # `Part` is replaced by its class
+    instead: tuple[tuple[str, str, str], ...] = ()  # files, existing code, replacement
 
 
 MUTANTS = [
@@ -812,14 +812,14 @@ def mutate(tree: Path, mutant: Mutant) -> None:
 
 
 def classes_of(module: str) -> dict[str, str]:
-    """Return modules, and the class in them that the code names."""
+    """Return the modules and classes that the code names."""
     if module in PARTS:
         return {f"engine/broker/{broker}/{module}.py": broker.title() + PARTS[module] for broker in ("redis", "sqlite")}
     return {module: ""} if module else {}
 
 
 def tested(tree: Path, test: str) -> str:
-    """The last line of what pytest says."""
+    """Run the tests. Return the last line of pytest's output."""
     file, _, selection = test.partition(" ")
     path = next(path for path in (tree / "tests").glob("**/test_*.py") if path.stem == f"test_{file}")
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), "-k", selection]

@@ -1,4 +1,4 @@
-"""What came of a storm, and which promises it broke."""
+"""The result of a storm and the guarantees that it broke."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,15 +9,17 @@ from waiting import wait_until
 
 from engine.models import ENDED
 
-#: How soon a run starts again when all of its consumer is gone.
+#: Seconds until a run starts again after its whole consumer is killed.
 MAX_RECOVERY = LEASE_SECONDS + 15.0
 
 
 @dataclass
 class Report:
-    """`kills`: those that hit a worker at work, or a broker. `struck`: worker processes killed or frozen. `recovery`:
-    the longest time from a fault to the new start of what it interrupted. `left`: processes that outlived their
-    parent. `broken`: what Dewey promises and did not keep.
+    """The result of a storm.
+
+    `kills`: kills of a busy worker or of a broker. `struck`: worker processes killed or frozen. `recovery`: the longest
+    time from a fault to the next start of an interrupted run. `left`: processes that outlived their parent. `broken`:
+    guarantees that Dewey did not keep.
     """
 
     storm: str
@@ -34,7 +36,7 @@ class Report:
 
 
 def report(storm: str, system: System, within: float = 60.0, recovery: float = MAX_RECOVERY) -> Report:
-    """Wait until the storm is over, and judge. `recovery`: the seconds that it may take."""
+    """Wait for the end of the storm and build its report. `recovery` is the allowed time in seconds."""
     system.drain(within)
     broken = promises_broken(system) if isinstance(system, Dewey) else []
     ended, twice, dead = set(system.delivery_log.read().ends), system.delivery_log.twice(), system.dead()
@@ -65,7 +67,7 @@ def report(storm: str, system: System, within: float = 60.0, recovery: float = M
 
 
 def longest_recovery(system: System) -> float | None:
-    """From a hit to the new start, less what went by until the last consumer was killed that might have started it."""
+    """Return the longest time from a hit to the next start, less the time without a consumer."""
     times = list(system.waited)
     for hit in system.hits:
         if later := [entry.at for entry in system.delivery_log.starts[hit.run_id] if entry.at > hit.at]:
@@ -75,7 +77,7 @@ def longest_recovery(system: System) -> float | None:
 
 
 def promises_broken(system: Dewey) -> list[str]:
-    """What the broker and the records have to say, when all is at rest."""
+    """Return the broken guarantees, read from broker and database at rest."""
     with suppress(AssertionError):
         wait_until(lambda: system.recorded(ENDED) == len(system.accepted) - len(system.refused), 20)
     runs, ledger = system.runs(), system.delivery_log.read()
@@ -111,6 +113,6 @@ def promises_broken(system: Dewey) -> list[str]:
 
 
 def rejections_broken(system: Dewey) -> list[str]:
-    """Whether the history lists as rejected what the database refuses, and nothing else."""
+    """Return the fault if the rejected events are not exactly those of the refused rows."""
     rejected, expected = system.rejected(), {run_id: {"enqueued", "ended"} for run_id in system.refused}
     return [] if rejected == expected else [f"rejected {rejected}, where {expected} should be"]

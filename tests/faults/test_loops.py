@@ -1,4 +1,4 @@
-"""No loop of ours ends by an exception: it logs that once, and goes on."""
+"""No loop of the program ends by an exception. The error is logged once, and the loop continues."""
 
 import logging
 import os
@@ -45,7 +45,7 @@ KEY = "k" * 40
 
 @pytest.fixture(params=["sqlite", "redis"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of consumers that share their broker and database with this process."""
+    """Return the environment of consumers that share their broker and database with this process."""
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     url = request.getfixturevalue("postgresql_library") if redis_url else f"sqlite:///{tmp_path}/dewey.db"
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
@@ -180,7 +180,7 @@ def test_the_sender_of_log_lines_passes_over_a_log_that_it_cannot_put_together()
     assert log_capture.get_flusher().is_alive()
 
 
-# --- the web server's counter of requests --------------------------------------------------------------------
+# --- the web server's request counter ------------------------------------------------------------------------
 
 
 def test_request_counter_keeps_counts_it_could_not_write(
@@ -188,7 +188,7 @@ def test_request_counter_keeps_counts_it_could_not_write(
 ) -> None:
     monkeypatch.setattr(request_metrics, "FLUSH_SECONDS", 0.01)
     counter, ended = RequestCounter(), threading.Event()
-    counter.note("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
+    counter.note("pages.runs", "GET", 2**70, 0.1)  # more than a database column can store
     thread = threading.Thread(target=counter.flush_loop, args=[ended])
     thread.start()
     wait_until(lambda: "The request counter failed" in caplog.text)
@@ -203,7 +203,7 @@ def test_request_counter_keeps_counts_it_could_not_write(
     assert caplog.text.count("The request counter failed") == 1
 
 
-# --- the watch -----------------------------------------------------------------------------------------------
+# --- the watcher ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

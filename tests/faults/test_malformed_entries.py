@@ -1,5 +1,5 @@
-"""A malformed heartbeat, pause, order, stack dump, holder, lock or tick at the broker: it is left out, and no page, no
-command and no consumer breaks over it.
+"""A malformed heartbeat, pause, order, stack dump, holder, lock or tick in the broker is skipped. No page, command or
+consumer fails because of it.
 """
 
 import json
@@ -152,7 +152,7 @@ def test_malformed_stack_dump_is_ignored(value: Any) -> None:
 
 
 def hold_with_unreadable_holder(entry: bytes) -> str:
-    """A run that is held by nobody knows who."""
+    """Hold a run under an unreadable holder."""
     run_id = echo(1).id
     assert probe.dequeue()
     probe.storage.client.command("HSET", "held", run_id, entry)
