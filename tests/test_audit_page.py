@@ -1,4 +1,4 @@
-"""The audit's pages: filtered, paged, in full, and as a file that no spreadsheet runs."""
+"""The pages of the audit log: filters, paging, details, and an export without spreadsheet formulas."""
 
 import csv
 import io
@@ -65,7 +65,7 @@ def test_long_list_is_paged_without_loss(any_db_operator: Browser) -> None:
     while url:
         html = any_db_operator.get(url).text
         ids += shown_ids(html)
-        add_row()  # what comes meanwhile moves nothing
+        add_row()  # New entries do not move the page.
         older = re.search(r'href="([^"]+)" rel="next"', html)
         url = unescape(older[1]) if older else ""
     assert ids == sorted(range(1, 72), reverse=True)
@@ -82,7 +82,7 @@ def test_changed_row_is_marked(any_db_operator: Browser) -> None:
     assert "not as it was written" not in any_db_operator.get("/audit/3").text
 
 
-# --- one of them ---------------------------------------------------------------------------------------------
+# --- one entry -----------------------------------------------------------------------------------------------
 
 
 def test_entry_page_shows_values_before_and_after(any_db_operator: Browser) -> None:
@@ -116,7 +116,7 @@ def test_target_links_to_its_page(operator: Browser, action: str, target: str, l
     assert match and match[1] == (f'<a href="{link}">{target}</a>' if link else target)
 
 
-# --- as a file -----------------------------------------------------------------------------------------------
+# --- export --------------------------------------------------------------------------------------------------
 
 
 def test_csv_has_every_filtered_row_and_no_formula(any_db_operator: Browser) -> None:
@@ -139,7 +139,7 @@ def test_csv_is_readable_with_a_token(app: Flask) -> None:
     assert app.test_client().get("/audit.csv?source=moon", headers=bearer_headers("operator")).is_json
 
 
-# --- what is on record ---------------------------------------------------------------------------------------
+# --- stored entries ------------------------------------------------------------------------------------------
 
 
 def test_denied_actions_are_recorded(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:

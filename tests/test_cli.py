@@ -1,4 +1,4 @@
-"""The commands of `flask`, run as their user runs them."""
+"""The `flask` commands, run as users run them."""
 
 import getpass
 import json
@@ -29,7 +29,7 @@ from models import AuditEntry, CreatedTable, Operator, Token, User
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """Embedded, with its database bound here too, to look into."""
+    """Return an embedded installation, with its database bound in this process too."""
     with in_process(tmp_path) as installation:
         yield installation
 
@@ -78,7 +78,7 @@ def test_sample_library_is_refused_in_adopted_tables(installation: Installation)
     assert re.fullmatch(r"dewey: .+\n", result.stderr)
 
 
-# --- people and tokens ---------------------------------------------------------------------------------------
+# --- users and tokens ----------------------------------------------------------------------------------------
 
 
 def test_new_operator_password_is_on_the_last_line(installation: Installation) -> None:
@@ -249,7 +249,7 @@ def test_failed_run_with_a_result_prints_it_and_exits_1(app: Flask, monkeypatch:
     assert (result.exit_code, json.loads(result.stdout)["error"]) == (1, error)
 
 
-# --- asking --------------------------------------------------------------------------------------------------
+# --- confirmation --------------------------------------------------------------------------------------------
 
 
 def test_status_exits_1_while_a_required_queue_has_no_live_worker(installation: Installation) -> None:

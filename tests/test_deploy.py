@@ -1,4 +1,4 @@
-"""A rolling deploy, with real consumers of two versions: nothing is lost, and who lags can be seen."""
+"""A rolling deploy with real consumers of two versions: no run is lost, and outdated consumers are shown."""
 
 import dataclasses
 import re
@@ -30,7 +30,7 @@ KEY = "k" * 40
 
 @pytest.fixture(params=["sqlite", "redis and postgresql"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of consumers that share their broker and database with this process."""
+    """Return the environment of consumers that share their broker and database with this process."""
     embedded = request.param == "sqlite"
     redis_url = "" if embedded else request.getfixturevalue("redis_url")
     url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("postgresql_library")
@@ -40,7 +40,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
 
 @pytest.fixture
 def producer(environment: dict[str, str]) -> Iterator[Queue]:
-    """The queue in a program of the later version."""
+    """Return the queue as a program of the later version has it."""
     queue = Queue("probe")
     queue.serializer = type(queue.serializer)(KEY)
     if url := environment["REDIS_URL"]:
@@ -114,11 +114,11 @@ def test_unknown_task_is_dead_after_the_grace_and_names_the_old_consumer(
         assert (Run.get_by_id(run.id).ended_at - started).total_seconds() < 15
 
 
-# --- what people see -----------------------------------------------------------------------------------------
+# --- pages ---------------------------------------------------------------------------------------------------
 
 
 def create_rescheduled_run() -> str:
-    """A run of a task that this program knows, met by a consumer whose code does not."""
+    """Store a run of a known task that a consumer with older code has rescheduled."""
     run_id = str(tasks.get_cleanup_statistics(hours=7).id)
     older = Queue("light")
     older.storage, older.serializer = tasks.light.storage, tasks.light.serializer
@@ -145,7 +145,7 @@ MESSAGE = f"light@{host_name()} runs 86ec2c3, which does not know this task; res
 
 
 def test_why_and_run_json_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
-    with app.app_context():  # for its sentence, which a template has
+    with app.app_context():  # for its sentence, which comes from a template
         assert MESSAGE in flask("why", put_off)
         assert '"cause": "older_code"' in flask("why", put_off, "--json")
     output = flask("runs", "show", put_off, "--json")

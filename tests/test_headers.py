@@ -1,4 +1,4 @@
-"""What every answer tells a browser: what it may load, keep, show, and send back."""
+"""Response headers: the content that a browser may load, store, show and send back."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Huey's own tests pass against our queue, but for those that say of Huey what we have decided otherwise."""
+"""Huey's test suite passes on Dewey's queue, except for tests of behaviour that Dewey changes on purpose."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 HERE = Path(__file__).parent
 
-#: What differs → the tests that fail for it, and for nothing else.
+#: Difference → the tests that fail because of it, and for no other reason.
 DIFFERENCES = {
     "a result stays for RESULT_TTL_SECONDS, however often it is read; so does what one run keeps for itself": """
         test_api.TestChordPrimitive.test_chord
@@ -96,7 +96,7 @@ def test_huey_test_suite_passes_except_for_listed_differences(
     address = request.getfixturevalue("redis_url") if broker == "redis" else str(tmp_path)
     expected = {name for names in DIFFERENCES.values() for name in names.split()}
     outcome = run_suite(broker, address)
-    # Huey counts a rate in windows of the clock. A test of it that begins in one and ends in the next fails by chance.
+    # Huey counts a rate in fixed windows of the clock. A test that crosses a window fails by chance.
     if any(".TestRateLimit." in name for name in outcome["failed"].keys() - expected):
         outcome = run_suite(broker, address)
     assert outcome["ran"] > 200

@@ -1,4 +1,4 @@
-"""Operators, tokens, and one's own page: who gets in, with what, and how they are kept out again."""
+"""Operators, tokens and the account page: access, credentials and revocation."""
 
 import json
 import re
@@ -228,7 +228,7 @@ def test_invalid_token_is_rejected_in_the_form(admin: Browser, name: str, days: 
     assert Token.select().count() == 1
 
 
-# --- one's own page ------------------------------------------------------------------------------------------
+# --- the account page ----------------------------------------------------------------------------------------
 
 
 def test_own_password_change_needs_the_old_one_and_ends_other_sessions(app: Flask) -> None:

@@ -1,4 +1,4 @@
-"""Every question that a page, the job or the statistics ask is answered from an index, also among 200,000 sessions."""
+"""Every query of a page, the cleanup or the statistics uses an index, with 200,000 sessions."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ TWO_HOURS = timedelta(hours=2)
 CLEANUP, STATISTICS, ACTIVE = (f"idx_reading_sessions_{name}" for name in ("cleanup", "statistics", "active"))
 OPEN = f"{CLEANUP}|{ACTIVE}"
 
-#: 200,000 sessions, one each 26 s for 60 days; the newest 400 are active, 123 of them longer than two hours.
+#: 200,000 sessions, one each 26 s for 60 days. The newest 400 are active, 123 of them longer than two hours.
 FILL = """
     INSERT INTO reading_sessions (id, user_id, book_id, started_at, ended_at, duration_minutes, end_position, is_active)
     SELECT {id}, (SELECT id FROM users), (SELECT id FROM books), {started}, {ended}, i & 63, i & 31, i > 199600
@@ -100,7 +100,7 @@ def test_newest_runs_are_read_from_an_index(each_database: str) -> None:
 
 
 def explain_statements(ask: Callable[[], Any]) -> list[tuple[str, str]]:
-    """Ask, undo what it changed, and have the database explain every statement that it sent."""
+    """Run the function, roll back, and return the database's plan for each of its statements."""
     sent: list[tuple[str, Any]] = []
     hook = lambda event: sent.append((event.sql, event.params))  # noqa: E731
     with database.atomic() as transaction:

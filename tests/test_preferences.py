@@ -1,4 +1,4 @@
-"""In which language, zone and colours somebody sees the console: their own choice, the setting's, the browser's."""
+"""The language, time zone and theme of a page: the user's choice, the setting's, the browser's."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The sample library: alive, plausible, the same for a seed, and only where nobody else's rows are."""
+"""The sample library: current, plausible, reproducible by seed, and created only in an empty database."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta

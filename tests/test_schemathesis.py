@@ -1,8 +1,8 @@
-"""The JSON API does what its served description says, whoever asks and whatever is sent: schemathesis tries it.
+"""Schemathesis tests the JSON API against its served description, for every role and for generated input.
 
-An admin, who gets to everything, tries every phase; the others those that are not the same for all. With
-SCHEMATHESIS_EXAMPLES=20 everybody tries all of them, so many times, and on PostgreSQL and Redis too; that takes long:
-`-o faulthandler_timeout=0`.
+An admin, who may access everything, runs every phase. Other roles run the phases that depend on the role. With
+SCHEMATHESIS_EXAMPLES=20 all roles run all phases with that many examples, on PostgreSQL and Redis too. That is slow and
+needs `-o faulthandler_timeout=0`.
 """
 
 import os
@@ -21,7 +21,7 @@ from admin.auth.identity import ROLES
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "")
 ALL = "examples,coverage,fuzzing,stateful"
 
-#: What would end its own subject: nobody would be left to work, or to wait for.
+#: Operations that would remove the tested user or the workers.
 LEFT_OUT = r"^workers\.(stop|restart|quiet)$|^queues\.(pause|purge)$|^tasks\.pause$|^tokens\.revoke$|\.cleanup$"
 
 

@@ -1,4 +1,4 @@
-"""Passwords and tokens: how they are made, kept and refused."""
+"""Passwords and tokens: creation, storage and verification."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Signing in and out, how long it lasts, and what stops guessing."""
+"""Signing in and out, session lifetime, and protection against guessing."""
 
 import time
 from collections.abc import Callable

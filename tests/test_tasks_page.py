@@ -1,4 +1,4 @@
-"""The registered tasks: how each has fared in seven days, running one by hand, pausing one."""
+"""The Tasks page: outcomes of seven days, running a task by hand, pausing one."""
 
 import re
 from collections import Counter
@@ -33,7 +33,7 @@ def task_row(html: str, task: str) -> str:
 
 
 def create_ended_run(task: str = STATISTICS, state: str = "succeeded", *, hours_ago: float = 0.0, **values: Any) -> Run:
-    """A run that ended then, and counts."""
+    """Store and count a run that ended at that time."""
     ended_at = now() - timedelta(hours=hours_ago)
     made = create_run(
         task, state, enqueued_at=ended_at, ended_at=ended_at, **{"run_ms": 20.0, "wait_ms": 3.0, **values}
@@ -153,7 +153,7 @@ def test_task_limits_are_shown(operator: Browser) -> None:
         assert words in text
 
 
-# --- running one ---------------------------------------------------------------------------------------------
+# --- running a task ------------------------------------------------------------------------------------------
 
 
 def test_task_is_run_with_the_typed_arguments(operator: Browser) -> None:
@@ -187,7 +187,7 @@ def test_invalid_form_is_rejected_and_typed_text_kept(operator: Browser, wrong: 
     assert Run.select().count() == 0
 
 
-# --- pausing one ---------------------------------------------------------------------------------------------
+# --- pausing a task ------------------------------------------------------------------------------------------
 
 
 def test_task_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:

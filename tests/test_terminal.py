@@ -1,4 +1,4 @@
-"""What commands print for people: one thing with all that belongs to it, tables, times and numbers."""
+"""Terminal output: one item with its fields, tables, times and numbers."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def test_column_without_numbers_is_left_aligned() -> None:
     assert table_lines(titles, rows) == ["count  nobody", "    1  –", "   12  –", "    –  –"]
 
 
-# --- one thing -----------------------------------------------------------------------------------------------
+# --- one item ------------------------------------------------------------------------------------------------
 
 
 def test_names_and_values_are_aligned_and_nested_values_indented() -> None:

@@ -1,4 +1,4 @@
-"""Every sentence of the console can be said in every language: none is forgotten, none is broken."""
+"""Every text of the console is translated into every language, completely and correctly."""
 
 import ast
 import re
@@ -28,7 +28,7 @@ TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 PROGRAMS = sorted((ROOT / "admin").rglob("*.py"))
 PLACEHOLDERS = re.compile(r"%\((\w+)\)s")
 
-#: What is called the same in every language: names of programs, formats and units.
+#: Texts that are the same in every language: names of programs, formats and units.
 NAMES = {
     "Dewey",
     "English",
@@ -45,10 +45,10 @@ NAMES = {
     "openapi.json",
 }
 
-#: Attributes that people read or hear.
+#: Attributes with visible or spoken text.
 TEXT_ATTRIBUTES = {"title", "aria-label", "placeholder", "alt", "aria-description"}
 
-#: Who answers programs, in English, or speaks in the terminal.
+#: Modules that serve programs or the terminal, in English.
 IN_ENGLISH = {
     "admin/api/cleanup.py",
     "admin/cli/commands.py",
@@ -109,7 +109,7 @@ def test_russian_has_three_plural_forms(app: Flask) -> None:
 
 
 class TextCollector(HTMLParser):
-    """The texts of a page that people read or hear."""
+    """The visible and spoken texts of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class TextCollector(HTMLParser):
 
 
 def skeleton(node: nodes.Node) -> Iterator[str]:
-    """A template as it stands between its values: what it prints of its own, every branch of it."""
+    """Return a template's literal text, with every branch and without values."""
     match node:
         case nodes.TemplateData():
             yield node.data
@@ -148,7 +148,7 @@ def skeleton(node: nodes.Node) -> Iterator[str]:
 
 
 def literals(node: nodes.Expr) -> Iterator[str]:
-    """The texts that an expression may come to without anybody having translated them."""
+    """Return the untranslated texts that an expression may evaluate to."""
     match node:
         case nodes.Const() if isinstance(node.value, str):
             yield f" {node.value} "

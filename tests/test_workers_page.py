@@ -1,4 +1,4 @@
-"""Who works: the list of consumers, the page of one, and the orders given from it."""
+"""The Workers page: the list of consumers, the page of one, and its commands."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -199,7 +199,7 @@ def test_gone_consumer_accepts_no_commands(
     assert len(remote_control.pending_commands(tasks.light, consumer.id)) == is_late
 
 
-# --- orders --------------------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 def test_admin_commands_are_audited(sign_in_as: Callable[[str], Browser]) -> None:
