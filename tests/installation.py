@@ -109,7 +109,7 @@ class InProcess(Installation):
         self.runner = fresh_program().test_cli_runner()
 
     def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        assert not environment, "the settings are those of the tests; use `apart`"
+        assert not environment, "settings cannot change in this process. Use `apart`."
         ended = self.runner.invoke(args=command, input=typed, catch_exceptions=False)
         return subprocess.CompletedProcess(command, ended.exit_code, ended.stdout, ended.stderr)
 

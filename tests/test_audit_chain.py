@@ -110,7 +110,7 @@ def test_only_append_writes_audit_rows() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "actor = 'somebody else'",
+        "actor = 'another user'",
         "at = '2020-01-01 00:00:00+00:00'",
         "action = 'sign_in'",
         "target = 'another'",
@@ -278,5 +278,5 @@ def test_list_command_shows_the_newest_first(flask: Callable[..., Any]) -> None:
     assert [row["action"] for row in rows] == ["operators.role", "tasks.2", "tasks.1", "tasks.0"]
     assert rows[0]["before"] == {"role": "viewer"}
     assert "ann@example.org" in flask("list", "--action", "operators.role").output
-    assert json.loads(flask("list", "--actor", "nobody", "--json").output) == []
+    assert json.loads(flask("list", "--actor", "unknown", "--json").output) == []
     assert len(json.loads(flask("list", "--limit", "2", "--json").output)) == 2

@@ -105,7 +105,7 @@ def test_queried_metrics_and_labels_are_exported(scraped: dict[str, set[str]]) -
         assert queries or "dewey:" in expression, expression
         labels: set[str] = set()
         for name, matchers in queries:
-            assert name in scraped, f"{name} is told by nobody: {expression}"
+            assert name in scraped, f"{name} is not in /metrics: {expression}"
             assert set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", matchers)) <= scraped[name], expression
             labels |= scraped[name]
         for grouped in GROUPING.findall(expression):

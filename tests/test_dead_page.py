@@ -214,7 +214,7 @@ def test_long_message_is_truncated_on_its_page(operator: Browser) -> None:
 
 def test_run_that_is_not_dead_has_no_dead_letter_page(sign_in_as: Callable[[str], Browser]) -> None:
     waiting = tasks.get_cleanup_statistics().id
-    for path in (f"/dead/{waiting}", "/dead/nobody", f"/dead/{waiting}/message", f"/dead/{waiting}/discard"):
+    for path in (f"/dead/{waiting}", "/dead/missing", f"/dead/{waiting}/message", f"/dead/{waiting}/discard"):
         assert sign_in_as("admin").get(path).status_code == 404
 
 

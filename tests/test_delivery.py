@@ -229,7 +229,9 @@ def test_first_reap_after_an_outage_reaps_no_consumer(broker: Broker) -> None:
     broker.deliveries.reap(1, 5)
     back_at = time.monotonic() + 1.1
     wait_until(lambda: time.monotonic() > back_at)  # an outage: no heartbeats and no checks for lost consumers
-    assert [broker.deliveries.reap(1, 5), broker.deliveries.reap(1, 5)] == [[], []], "nor by the second who looks"
+    assert [broker.deliveries.reap(1, 5), broker.deliveries.reap(1, 5)] == [[], []], (
+        "the second check must return none either"
+    )
 
 
 def test_only_due_messages_are_moved(broker: Broker) -> None:
@@ -387,7 +389,7 @@ def test_message_of_an_earlier_attempt_does_not_replace_a_later_one(broker: Brok
 def test_cancel_removes_a_waiting_run_and_marks_a_running_one(broker: Broker) -> None:
     enqueue(broker, "waits", "runs")
     broker.messages.write(Effects().enqueue("later", message("later"), None, datetime.now(UTC) + timedelta(hours=1)))
-    assert [broker.messages.cancel(run_id, "vera") for run_id in ("waits", "later", "nobody")] == [
+    assert [broker.messages.cancel(run_id, "vera") for run_id in ("waits", "later", "missing")] == [
         "removed",
         "removed",
         "unknown",

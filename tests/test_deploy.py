@@ -92,7 +92,9 @@ def test_rolling_deploy_loses_no_run(producer: Queue, environment: dict[str, str
         for old_consumer in before:
             assert old_consumer.stop() == 0
         wait_until(lambda: states() == {"succeeded": 4 * many})
-        assert sorted(int(number) for _, number, _ in read_lines(ledger)) == list(range(2 * many)), "once each"
+        assert sorted(int(number) for _, number, _ in read_lines(ledger)) == list(range(2 * many)), (
+            "each task must run once"
+        )
         assert [run.get(blocking=True, timeout=5) for run in (*unknown, *late)] == list(range(2 * many))
         assert {Run.get_by_id(run.id).attempts for run in (*known_runs, *unknown, *later_runs, *late)} == {1}
         assert all(old_consumer.log.count("is left to newer code") <= 2 * many for old_consumer in before)

@@ -180,7 +180,7 @@ def test_resolved_group_regresses_on_a_new_failure(each_database: str) -> None:
     assert error_groups.resolve_group(group.id, "vera") and not error_groups.resolve_group(group.id, "vera")
     record_failure("late news", now() - timedelta(minutes=5))
     assert ErrorGroup.get().state == "resolved"
-    record_failure("anew", now(), version="v2")
+    record_failure("again", now(), version="v2")
     group = ErrorGroup.get()
     assert (group.state, group.resolved_by, group.last_version) == ("regressed", "vera", "v2")
     assert group.regressed_at > group.resolved_at

@@ -282,7 +282,7 @@ def test_revoke_cancels_a_waiting_run_and_ignores_an_ended_one(call_api: CallApi
     assert call_api("GET", f"/api/task/info/{waiting}").json["state"] == "REVOKED"
     ended = create_run().id
     assert call_api("POST", f"/api/task/abort/{ended}").json == {"message": f"Aborted '{ended}'"}
-    assert call_api("POST", "/api/task/revoke/nobody").status_code == 404
+    assert call_api("POST", "/api/task/revoke/missing").status_code == 404
     assert [entry.action for entry in AuditEntry.select()] == ["runs.cancel"]
 
 

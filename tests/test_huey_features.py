@@ -367,7 +367,7 @@ def test_lock_is_released_with_its_worker(queue: Queue) -> None:
     queue.storage.heartbeats.record("here", {})
     task = queue.dequeue()
     assert task is not None
-    queue.storage.locks.acquire("door", "somebody", "here", "Worker-1", None, 30)
+    queue.storage.locks.acquire("door", "other", "here", "Worker-1", None, 30)
     queue.execute(task)
     assert seen == []
     queue.storage.deliveries.release("here", "Worker-1", "died", 5)

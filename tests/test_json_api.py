@@ -316,7 +316,7 @@ def test_missing_object_is_a_404_problem(call_api: CallApi, path: str) -> None:
         "/queues/nothing/pause",
         "/schedule/process_bulk/run",
         f"/dead/{UNKNOWN_ID}/requeue",
-        "/workers/nobody/wake",
+        "/workers/missing/wake",
     ],
 )
 def test_command_on_a_missing_object_is_404_and_a_late_one_409(call_api: CallApi, path: str) -> None:

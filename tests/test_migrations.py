@@ -85,7 +85,7 @@ def test_models_and_migrations_agree(each_database: str) -> None:
         name = model._meta.table_name
         assert columns == declared_columns, f"{name}: migrations and model differ in columns"
         assert keys == declared_keys, f"{name}: migrations and model differ in foreign keys"
-        assert declared_indexes <= indexes, f"{name}: the model declares an index that no migration makes"
+        assert declared_indexes <= indexes, f"{name}: the model declares an index that no migration creates"
 
 
 def schema_of(model: type[Model]) -> tuple[Any, Any, Any]:

@@ -474,7 +474,7 @@ def completed_steps(browser: Browser) -> list[bool]:
 
 
 def test_unavailable_broker_is_shown_with_the_remaining_page(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/nobody.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():

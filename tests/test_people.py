@@ -333,7 +333,7 @@ def test_operator_commands_create_change_disable_and_list(flask: Callable[..., R
     assert verify_password(made, Operator.get(Operator.email == ANN).password_hash)
     assert flask("operator", "password", ANN, "--password-stdin", input="typed by a person\n").exit_code == 0
     assert verify_password("typed by a person", Operator.get(Operator.email == ANN).password_hash)
-    assert flask("operator", "role", "nobody@example.org", "viewer").exit_code == 1
+    assert flask("operator", "role", "unknown@example.org", "viewer").exit_code == 1
     assert flask("operator", "role", ANN, "root").exit_code == 2
 
 

@@ -128,7 +128,7 @@ def test_cleanup_deletes_revocations_left_by_older_versions(queue: Queue, note: 
     assert {remaining_seconds(queue, f"r:{run_id}") for run_id in (ended.id, *gone)} == {0}
     assert [remaining_seconds(queue, f"r:{run.id}") for run in (waits, later)] == [None, None]
     assert remaining_seconds(queue, "r:to come")
-    assert note.is_revoked(), "a revocation of all runs of a task stays until it is restored"
+    assert note.is_revoked(), "a revocation of a task must stay until it is restored"
     assert retention.prune([queue], now(), 30, 90)["results"] == 0
     process_all(queue, datetime.now(UTC) + timedelta(seconds=61))
     assert note.seen == [1]

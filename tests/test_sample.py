@@ -105,7 +105,7 @@ def test_sample_has_daily_and_weekly_patterns() -> None:
 
 @pytest.mark.usefixtures("sqlite_database")
 def test_non_empty_library_is_left_alone() -> None:
-    User.create(email="somebody@example.org")
+    User.create(email="reader@example.org")
     with pytest.raises(AlreadyLoaded):
         load(AS_OF)
     assert (User.select().count(), Book.select().count(), ReadingSession.select().count()) == (1, 0, 0)

@@ -79,7 +79,7 @@ def test_failed_cleanup_returns_its_count_and_error(each_database: str, monkeypa
     break_the_table()
     result = tasks.close_abandoned_sessions()
     for number in range(1, 5):
-        assert result.get() is None, "the error of an earlier attempt is no result"
+        assert result.get() is None, "the error of an earlier attempt must not be the result"
         tasks.light.storage.messages.enqueue_due(time.time() + number * 301)
         task = tasks.light.dequeue()
         assert task is not None

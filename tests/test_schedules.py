@@ -215,7 +215,7 @@ def test_late_tick_is_not_caught_up_again() -> None:
 def test_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) -> None:
     tick = create_tick(60, "missed")
     before = tasks.light.storage
-    tasks.light.storage = RedisStorage("light", f"unix://{tmp_path}/nobody.sock", 60)
+    tasks.light.storage = RedisStorage("light", f"unix://{tmp_path}/missing.sock", 60)
     try:
         with pytest.raises(ConnectionError):
             schedules.catch_up(tasks.queues, CLEANUP, ANN)

@@ -21,7 +21,7 @@ from admin.auth.identity import ROLES
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "")
 ALL = "examples,coverage,fuzzing,stateful"
 
-#: Operations that would remove the tested user or the workers.
+#: Operations that would stop the workers, the queues or the tested token, or wait for a run.
 LEFT_OUT = r"^workers\.(stop|restart|quiet)$|^queues\.(pause|purge)$|^tasks\.pause$|^tokens\.revoke$|\.cleanup$"
 
 

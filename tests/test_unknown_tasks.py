@@ -121,7 +121,7 @@ def test_newer_code_runs_what_older_code_rescheduled(old: Queue, new: Queue) -> 
     met = load_run(run_id)
     assert (met.state, met.error, met.attempts, met.started_at, met.worker) == ("scheduled", REASON, 0, None, None)
     assert (old.storage.messages.locate(run_id).state, old.storage.messages.count_scheduled()) == ("scheduled", 1)
-    assert process_all(old) == [], "it is met once"
+    assert process_all(old) == [], "the message is met once"
     assert process_all(new) == [run_id]
     run = load_run(run_id)
     assert (run.state, run.result, run.error, run.attempts, run.deliveries) == ("succeeded", 7, None, 1, 2)
@@ -139,7 +139,7 @@ def test_unknown_task_is_dead_after_its_grace(old: Queue, new: Queue, monkeypatc
     set_grace(monkeypatch, 1)
     run_id, known_ids = enqueue(new), [enqueue(new, "known_task") for _ in range(3)]
     began = time.time()
-    assert process_all(old) == known_ids, "it holds up nothing"
+    assert process_all(old) == known_ids, "an unknown task must not delay others"
     wait_until_dead(old, run_id)
     assert 1 <= time.time() - began < 60
     run = load_run(run_id)

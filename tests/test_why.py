@@ -280,6 +280,6 @@ def test_why_command_prints_the_same_causes(tmp_path: Path) -> None:
     assert (first["cause"], first["queue"], first["reason"]) == ("queue_paused", "light", "<moving>")
     assert datetime.fromisoformat(first["at"]).tzinfo
     assert (second["cause"], second["text"]) == ("no_worker", output[1])
-    unknown = installation.flask("why", "nobody")
+    unknown = installation.flask("why", "missing")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "no run has this id" in unknown.stderr

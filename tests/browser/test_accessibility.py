@@ -124,7 +124,7 @@ def test_axe_finds_no_violation_in_dialogs_and_on_the_login_page(open_page: Open
     violations += find_violations(page, {"runOnly": STANDARD})
     page.context.clear_cookies()
     page.goto("/login")
-    page.get_by_label("E-mail").fill("nobody@example.org")
+    page.get_by_label("E-mail").fill("unknown@example.org")
     page.get_by_label("Password").fill("nothing")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_be_visible()
@@ -248,7 +248,7 @@ def press_by_keyboard(page: Page, words: str) -> None:
         if page.evaluate(FOCUSED)["words"] == words:
             page.keyboard.press("Enter")
             return
-    raise AssertionError(f"{page.url}: nothing to press with {words!r}")
+    raise AssertionError(f"{page.url}: no focusable element with {words!r}")
 
 
 # --- zoom and text spacing -----------------------------------------------------------------------------------

@@ -78,9 +78,9 @@ def test_preview_closes_the_abandoned_sessions(open_page: Open, java_script: boo
 @with_and_without
 @pytest.mark.usefixtures("console_database")
 def test_session_is_closed_by_hand(open_page: Open, java_script: bool) -> None:
-    session = create_session("nobody.else@example.org", "A Book of Its Own")
-    page = open_page("/sessions?reader=nobody.else", java_script_enabled=java_script)
-    page.get_by_role("link", name="Close the session of nobody.else@example.org").click()
+    session = create_session("another.reader@example.org", "A Book of Its Own")
+    page = open_page("/sessions?reader=another.reader", java_script_enabled=java_script)
+    page.get_by_role("link", name="Close the session of another.reader@example.org").click()
     page.get_by_role("button", name="Close this session").click()
     expect(page.get_by_text("The session is closed.")).to_be_visible()
     expect(page.locator(f"#session-{session.id}")).to_have_count(0)

@@ -56,11 +56,11 @@ def main(words: list[str]) -> int:
                     broken += [f"{seen.storm}, {seen.system}: {promise}" for promise in seen.broken]
                     print(" | ".join(rows[-1]), flush=True)
     if not rows:
-        sys.exit(f"no storm's name, side or broker holds any of: {' '.join(words)}")
+        sys.exit(f"no storm has a name, side or broker with one of: {' '.join(words)}")
     print()
     for row in (HEAD, tuple("---" for _ in HEAD), *rows):
         print(f"| {' | '.join(row)} |")
-    print("\n".join(["", *broken] if broken else ["", "Dewey kept every promise."]))
+    print("\n".join(["", *broken] if broken else ["", "Dewey kept every guarantee."]))
     return bool(broken)
 
 

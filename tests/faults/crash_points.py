@@ -68,5 +68,5 @@ def crash(point: Point, marker: str) -> None:
     except FileExistsError:
         return
     if not point.deadly:
-        raise BrokerUnavailable("the answer was lost")
+        raise BrokerUnavailable("the reply was lost")
     os.kill(os.getpid(), 9)

@@ -108,7 +108,7 @@ def promises_broken(system: Dewey) -> list[str]:
         broken.append(f"dead {sorted(dead)}, where {sorted(system.poison)} should be")
         broken += [f"{run_id}: {system.story(run_id)}" for run_id in dead - system.poison]
     if left := system.unfinished():
-        broken.append(f"{left} still wait, are scheduled or held at rest")
+        broken.append(f"{left} messages remain at rest")
     return broken
 
 

@@ -86,9 +86,9 @@ def enqueue_due_together(system: System, tasks: int, lead: float) -> ConsumerPro
     consumer = system.start("-n")
     # Stock Huey's messages reach the schedule by way of the queue and a worker.
     wait_until(lambda: system.scheduled() == tasks, lead)
-    assert time.time() < due, "enqueuing took too long for this machine"
+    assert time.time() < due, "enqueue exceeded the lead time"
     while system.scheduled() == tasks:
-        assert time.time() < due + 30, "nothing has left the schedule"
+        assert time.time() < due + 30, "no run has left the schedule"
     return consumer
 
 

@@ -84,7 +84,7 @@ def test_consumer_survives_exceptions_in_all_its_loops(environment: dict[str, st
             running.logged(f"{loop} works again", within=40)
         assert_consumer_works(running)
         failed = re.findall(r"\] (.*) failed and tries again: stumbled", running.log)
-        assert sorted(failed) == sorted(loops), "each logs its outage once"
+        assert sorted(failed) == sorted(loops), "each loop must log its outage once"
         assert running.log.count("RuntimeError: stumbled") == len(loops)
 
 
@@ -141,7 +141,7 @@ def test_raising_schedule_does_not_delay_the_others(request: pytest.FixtureReque
         assert {"sound", "hopeless"} & probe.storage.ticks.last().keys() == {"sound"}
         assert (probe.storage.messages.count_scheduled(), probe.storage.messages.count_waiting()) == (0, 2)
         assert clock.next_reap > 0
-        assert clock.seen_at.value == 0, "that it looks at the clock is no reason to call the schedule sound"
+        assert clock.seen_at.value == 0, "the scheduler must not report a working schedule"
 
 
 def test_first_failure_of_an_outage_is_logged_and_pauses_grow(caplog: pytest.LogCaptureFixture) -> None:
@@ -223,7 +223,7 @@ def test_watcher_continues_after_a_check_that_raised(
             rounds.attempt()
     assert caplog.text.count("The watch failed and tries again") == 1
     rounds.attempt()
-    assert receiver.posts, "nobody serves any queue"
+    assert receiver.posts, "no queue has a live worker"
 
 
 def test_notice_that_cannot_be_rendered_does_not_delay_others(receiver: WebhookReceiver) -> None:

@@ -197,7 +197,7 @@ def test_malformed_lock_has_no_owner_and_can_be_acquired(entry: bytes) -> None:
     echo(1)
     assert probe.dequeue()
     assert storage.locks.all() == {}
-    assert not storage.locks.release("door", "somebody")
+    assert not storage.locks.release("door", "other")
     assert storage.deliveries.release("here", "Worker-1", "died", 5) == 1
     assert storage.locks.acquire("door", "me", "", "", 60.0, 60)
     assert not storage.locks.acquire("door", "you", "", "", 60.0, 60)

@@ -132,7 +132,7 @@ class StorageSteps(StorageMachineBase):
             self.put_off(run, hand, minute)
             return
         if ending == "is buried" or not run.readable:
-            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "nobody can run it")
+            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "the message cannot run")
             run.place = DEAD
             return
         if run.marked and ending != "is cancelled":
@@ -176,7 +176,7 @@ class StorageSteps(StorageMachineBase):
             assert self.theirs[hand.consumer].deliveries.defer(hand.consumer, hand.taken, PUT_OFF, minute) == ""
             return
         if ending == "is buried" or not run.readable:
-            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "nobody can run it")
+            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "the message cannot run")
             return
         done = self.done(hand.taken, ending, minute)
         self.refused |= {posted.run_id for posted in done.effects.messages} - {run.id}
@@ -249,7 +249,7 @@ class StorageSteps(StorageMachineBase):
         if ending in ("succeeds", "asks for more", "fails"):
             result = FinalResult(next(numbers), execution.attempt, taken.run_id)
             execution.effects.result(taken.run_id, self.queue.serializer.serialize(result))
-        execution.finalize("somebody", "some version")
+        execution.finalize("another worker", "some version")
         assert execution.finished
         return execution.finished
 
