@@ -205,7 +205,7 @@ plain_values = st.one_of(
 values = st.recursive(
     plain_values,
     lambda parts: st.builds(
-        lambda kind, some: [kind, *some], st.sampled_from(["list", "dict"]), st.list_conditions(parts, max_size=3)
+        lambda kind, some: [kind, *some], st.sampled_from(["list", "dict"]), st.lists(parts, max_size=3)
     ),
     max_leaves=4,
 )
@@ -239,7 +239,7 @@ runs = st.fixed_dictionaries(
     {
         "outcome": outcomes,
         "points": points,
-        "lines": st.list_conditions(values, max_size=2),
+        "lines": st.lists(values, max_size=2),
         "retries": st.integers(0, 2),
     }
 )

@@ -156,7 +156,7 @@ class StorageSteps(StorageMachineBase):
             self.handed_out(hand.consumer, hand.worker, taken)
 
     def put_off(self, run: Run, hand: Hand, minute: int) -> None:
-        """Defer the run because the consumer does not know its task. In the last minute there is no grace."""
+        """Defer the run because the consumer does not have its task. In the last minute there is no grace."""
         why, grace = PUT_OFF._replace(task=parse_header(hand.taken.data).task), minute % 4 * 60
         state = self.theirs[hand.consumer].deliveries.defer(hand.consumer, hand.taken, why, grace)
         if grace:
