@@ -55,7 +55,7 @@ def install() -> None:
     command = [str(CACHE_FOLDER / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise CannotInstall((done.stderr.strip().splitlines() or ["pip said nothing"])[-1])
+        raise CannotInstall((done.stderr.strip().splitlines() or ["pip failed without output"])[-1])
     (CACHE_FOLDER / "installed").touch()
 
 

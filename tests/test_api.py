@@ -253,7 +253,7 @@ def test_nul_in_a_parameter_is_rejected(sign_in_as: Callable[[str], Browser]) ->
 def test_internal_error_reveals_no_details(app: Flask, browser: Browser) -> None:
     @public
     def broken() -> None:
-        raise RuntimeError("the secret of the house")
+        raise RuntimeError("an internal secret")
 
     app.add_url_rule("/api/broken", "broken", broken)
     answer = browser.get("/api/broken")

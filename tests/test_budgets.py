@@ -47,7 +47,7 @@ QUERIES = {
     "bulk_new": ("?verb=retry&q=state:failed",),
 }
 
-ERROR = "ConnectionError: images.internal:8080 refused the connection, which was asked for by passage 4 of 81"
+ERROR = "ConnectionError: images.internal:8080 refused the connection for passage 4 of 81"
 TRACEBACK = 'Traceback (most recent call last):\n  File "/app/tasks.py", line 7, in draw\n    draw()\n' * 20 + ERROR
 
 ANN = Requester("operator", "ann@example.org")

@@ -164,7 +164,7 @@ def test_unsent_lines_are_sent_later() -> None:
     def send(facts: dict[str, Any]) -> None:
         tries.append(facts)
         if len(tries) == 1:
-            raise ConnectionError("the broker is away")
+            raise ConnectionError("the broker is unavailable")
 
     with capture_logs(send) as log:
         logger.info("one")

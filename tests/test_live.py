@@ -156,10 +156,10 @@ def test_errors_are_cached_like_values() -> None:
 
     def fail() -> None:
         tries.append(1)
-        raise OSError("away")
+        raise OSError("unavailable")
 
     for _ in range(3):
-        with pytest.raises(OSError, match="away"):
+        with pytest.raises(OSError, match="unavailable"):
             memory.get("page", fail)
     assert len(tries) == 1
 

@@ -64,7 +64,7 @@ def list_page(name: str, at: Field) -> Page:
 
 
 @pytest.mark.parametrize(
-    ("ask", "index"),
+    ("query", "index"),
     [
         pytest.param(lambda: sessions.count_abandoned(AS_OF, TWO_HOURS), CLEANUP, id="count_abandoned"),
         pytest.param(lambda: sessions.close_abandoned(AS_OF, TWO_HOURS, 50), CLEANUP, id="close_abandoned"),
@@ -79,8 +79,8 @@ def list_page(name: str, at: Field) -> Page:
         pytest.param(lambda: list_page("closed", ReadingSession.ended_at), STATISTICS, id="closed_sessions"),
     ],
 )
-def test_session_statement_uses_its_index(big_library: None, ask: Callable[[], Any], index: str) -> None:
-    plans = explain_statements(ask)
+def test_session_statement_uses_its_index(big_library: None, query: Callable[[], Any], index: str) -> None:
+    plans = explain_statements(query)
     assert any(re.search(index, plan) for _, plan in plans), plans
     for statement, plan in plans:
         assert not re.search(r"Seq Scan on reading_sessions|SCAN (t1|reading_sessions)(?! USING)", plan), statement
@@ -99,13 +99,13 @@ def test_newest_runs_are_read_from_an_index(each_database: str) -> None:
     assert "dewey_runs_newest" in plan
 
 
-def explain_statements(ask: Callable[[], Any]) -> list[tuple[str, str]]:
+def explain_statements(query: Callable[[], Any]) -> list[tuple[str, str]]:
     """Run the function, roll back, and return the database's plan for each of its statements."""
     sent: list[tuple[str, Any]] = []
     hook = lambda event: sent.append((event.sql, event.params))  # noqa: E731
     with database.atomic() as transaction:
         database.query_hooks.append(hook)
-        ask()
+        query()
         database.query_hooks.remove(hook)
         transaction.rollback()
     return [(sql, explain(sql, params)) for sql, params in sent if sql.lstrip("(").startswith(("SELECT", "UPDATE"))]

@@ -191,11 +191,11 @@ def test_invalid_form_is_rejected_and_typed_text_kept(operator: Browser, wrong: 
 
 
 def test_task_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
-    answer = operator.send(f"/tasks/{STATISTICS}/pause", reason="reports ask too often")
+    answer = operator.send(f"/tasks/{STATISTICS}/pause", reason="reports run too often")
     assert answer.location == f"/tasks/{STATISTICS}"
-    assert tasks.light.pauses()[STATISTICS]["reason"] == "reports ask too often"
+    assert tasks.light.pauses()[STATISTICS]["reason"] == "reports run too often"
     text = plain_text(operator.get(f"/tasks/{STATISTICS}").text)
-    assert "Paused reports ask too often by operator@example.org since" in text
+    assert "Paused reports run too often by operator@example.org since" in text
     assert "paused" in task_row(operator.get("/tasks").text, STATISTICS)
     assert operator.send(f"/tasks/{STATISTICS}/resume").location == f"/tasks/{STATISTICS}"
     assert tasks.light.pauses() == {}

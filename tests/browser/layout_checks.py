@@ -2,11 +2,11 @@
 
 #: Text spacing of WCAG 1.4.12.
 APPLY_TEXT_SPACING = """() => {
-  const wish = new CSSStyleSheet();
-  wish.replaceSync(`
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(`
     * { line-height: 1.5 !important; letter-spacing: 0.12em !important; word-spacing: 0.16em !important }
     p { margin-block-end: 2em !important }`);
-  document.adoptedStyleSheets = [wish];
+  document.adoptedStyleSheets = [sheet];
 }"""
 
 #: Texts that are cut off, except previews whose full text is on another page.

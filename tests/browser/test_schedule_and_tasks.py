@@ -146,9 +146,9 @@ def test_keys_step_through_the_schedules(open_page: Open) -> None:
 def test_task_is_paused_run_by_hand_and_resumed(open_page: Open, java_script: bool) -> None:
     page = open_page("/tasks", java_script_enabled=java_script)
     page.get_by_role("link", name=STATISTICS).first.click()
-    page.get_by_label("Reason").fill("reports ask too often")
+    page.get_by_label("Reason").fill("reports run too often")
     page.get_by_role("button", name="Pause", exact=True).click()
-    expect(page.locator("#paused")).to_contain_text("reports ask too often")
+    expect(page.locator("#paused")).to_contain_text("reports run too often")
     page.get_by_role("textbox", name="hours").fill("12")
     page.get_by_role("button", name="Run", exact=True).click()
     page.wait_for_url(re.compile("/runs/"))

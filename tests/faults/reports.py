@@ -82,30 +82,30 @@ def promises_broken(system: Dewey) -> list[str]:
         wait_until(lambda: system.recorded(ENDED) == len(system.accepted) - len(system.refused), 20)
     runs, ledger = system.runs(), system.delivery_log.read()
     broken = [
-        f"{run_id}: on record as {runs[run_id].state if run_id in runs else 'nothing'}, {system.attempts(run_id)}"
+        f"{run_id}: stored as {runs[run_id].state if run_id in runs else 'missing'}, {system.attempts(run_id)}"
         for run_id in system.accepted
         if run_id not in system.refused and (run_id not in runs or runs[run_id].state not in ENDED)
     ]
     broken += rejections_broken(system)
     broken += [
-        f"{run_id}: finished twice, and delivered once by the records"
+        f"{run_id}: finished twice, but stored as delivered once"
         for run_id in ledger.twice()
         if run_id in runs and runs[run_id].deliveries < 2
     ]
     broken += [
-        f"{run_id}: its result {run.result!r} is of none of those who finished it"
+        f"{run_id}: its result {run.result!r} is not from a process that finished it"
         for run_id, run in runs.items()
         if run_id in ledger.ends and run.result not in {entry.pid for entry in ledger.ends[run_id]}
     ]
     broken += [
-        f"{hit.run_id}: the result of process {hit.pid}, which was struck at it, stands"
+        f"{hit.run_id}: its result is from process {hit.pid}, which was hit during the run"
         for hit in system.hits
         if hit.run_id in runs
         and runs[hit.run_id].result == hit.pid
         and not any(entry.pid == hit.pid and entry.at > hit.at for entry in ledger.starts[hit.run_id])
     ]
     if (dead := system.dead()) != system.poison:
-        broken.append(f"dead {sorted(dead)}, where {sorted(system.poison)} should be")
+        broken.append(f"dead runs are {sorted(dead)}, expected {sorted(system.poison)}")
         broken += [f"{run_id}: {system.story(run_id)}" for run_id in dead - system.poison]
     if left := system.unfinished():
         broken.append(f"{left} messages remain at rest")
@@ -115,4 +115,4 @@ def promises_broken(system: Dewey) -> list[str]:
 def rejections_broken(system: Dewey) -> list[str]:
     """Return the fault if the rejected events are not exactly those of the refused rows."""
     rejected, expected = system.rejected(), {run_id: {"enqueued", "ended"} for run_id in system.refused}
-    return [] if rejected == expected else [f"rejected {rejected}, where {expected} should be"]
+    return [] if rejected == expected else [f"rejected events are {rejected}, expected {expected}"]

@@ -20,7 +20,7 @@ small_counts, minutes, either = st.integers(1, 3), st.integers(1, 4), st.boolean
 #: The most recently touched run is chosen more often than the rest, so that much happens to one run.
 picks = st.sampled_from([0, 0, 0, 0, 1, 2, 5])
 kinds = st.sampled_from(["plain", "slow", "lone", "lone", "once", "tick", "garbage"])
-endings = st.sampled_from([*ENDINGS, "is buried", "is retried", *["is put off"] * 4])
+endings = st.sampled_from([*ENDINGS, "is dead-lettered", "is retried", *["is rescheduled"] * 4])
 consumers, workers = st.sampled_from(["c1", "c2"]), st.sampled_from(["w1", "w2"])
 targets = st.just([]) | st.lists(st.sampled_from(["", "plain", "slow", "lone"]), max_size=2, unique=True)
 

@@ -17,14 +17,14 @@ from engine.queues.execution import Execution
 
 ENDINGS = {
     "succeeds": State.SUCCEEDED,
-    "asks for more": State.SUCCEEDED,
+    "enqueues more": State.SUCCEEDED,
     "fails": State.FAILED,
     "is cancelled": State.CANCELLED,
     "expires": State.EXPIRED,
     "is retried": State.RETRYING,
     "is retried later": State.RETRYING,
-    "is buried": State.DEAD,
-    "is put off": State.SCHEDULED,
+    "is dead-lettered": State.DEAD,
+    "is rescheduled": State.SCHEDULED,
 }
 PUT_OFF = MissingTask("tasks.missing", "machine@here", "c2", "some version")
 #: The largest number of runs that can be kept in motion.
@@ -128,10 +128,10 @@ class StorageSteps(StorageMachineBase):
     def finish(self, hand: Hand, ending: str, minute: int, takes: bool) -> None:
         """Let a worker settle its run and store the follow-up runs."""
         run = self.forget(hand)
-        if ending == "is put off" and run.readable:
+        if ending == "is rescheduled" and run.readable:
             self.put_off(run, hand, minute)
             return
-        if ending == "is buried" or not run.readable:
+        if ending == "is dead-lettered" or not run.readable:
             self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "the message cannot run")
             run.place = DEAD
             return
@@ -172,10 +172,10 @@ class StorageSteps(StorageMachineBase):
             return
         hand = choose(self.late_hands(), pick)
         run = self.forget(hand)
-        if ending == "is put off":
+        if ending == "is rescheduled":
             assert self.theirs[hand.consumer].deliveries.defer(hand.consumer, hand.taken, PUT_OFF, minute) == ""
             return
-        if ending == "is buried" or not run.readable:
+        if ending == "is dead-lettered" or not run.readable:
             self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "the message cannot run")
             return
         done = self.done(hand.taken, ending, minute)
@@ -243,10 +243,10 @@ class StorageSteps(StorageMachineBase):
             task.envelope = task.envelope._replace(attempt=task.envelope.attempt + 1)
             task.eta = self.instant(minute).replace(tzinfo=None) if ending == "is retried later" else None
             execution.effects.merge(self.queue.enqueue_effects(task))
-        elif ending == "asks for more":
+        elif ending == "enqueues more":
             for kind in ("plain", task.name):
                 execution.effects.merge(self.queue.enqueue_effects(self.task(kind, *task.args, delay=minute)))
-        if ending in ("succeeds", "asks for more", "fails"):
+        if ending in ("succeeds", "enqueues more", "fails"):
             result = FinalResult(next(numbers), execution.attempt, taken.run_id)
             execution.effects.result(taken.run_id, self.queue.serializer.serialize(result))
         execution.finalize("another worker", "some version")
