@@ -27,7 +27,6 @@ def create_ended_run(ended_at: datetime, state: str = "succeeded", task: str = "
 
 
 def count_rows(since: datetime, until: datetime | None) -> dict[str, int]:
-    """Count the rows."""
     inside = (Run.ended_at >= since) & (Run.ended_at < until) if until else Run.ended_at >= since
     return dict(Counter(run.state for run in Run.select(Run.state).where(inside)))
 

@@ -270,7 +270,6 @@ def test_million_runs_are_counted_exactly(operator: Browser) -> None:
 
 
 def count_rows_by_state(hours: int) -> dict[str, int]:
-    """Count the rows."""
     query = Run.select(Run.state, fn.COUNT(Run.id)).where(Run.ended_at >= run_counts.window_start(now(), hours))
     return dict(query.group_by(Run.state).tuples())
 
