@@ -6,14 +6,14 @@ WORKDIR /app
 COPY requirements.txt .
 RUN pip install --no-cache-dir -r requirements.txt
 
-# Root owns the code, which stays read-only. The program may write only to its data folder.
+# The code belongs to root and stays as it is; the one folder that the program may write to is its own.
 COPY . .
 RUN python -m compileall -q . \
     && useradd --system --uid 10001 --no-create-home dewey \
     && install -d -o dewey -m 0700 data
 USER 10001
 
-# The version of the code that the console shows, such as the output of `git describe --always`.
+# What the console shows as the version of the code, such as the output of `git describe --always`.
 ARG DEWEY_VERSION=
 ENV DEWEY_VERSION=$DEWEY_VERSION
 

@@ -1,8 +1,8 @@
-# `make run` and `make test` work on a fresh machine. They require only Python 3.11 or newer.
+# Two commands on a fresh machine: `make run` and `make test`. Python 3.11 or newer is all they need.
 PYTHON ?= python3
 BIN := .venv/bin
 
-# The tests start hundreds of short programs. Without cached bytecode they take a third longer.
+# Most of what runs here are short programs, hundreds of them in the tests: compiled anew each, they take a third longer.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test check words bench fuzz faults clocks setup clean
@@ -21,7 +21,7 @@ check: setup
 	@$(BIN)/lint-imports --no-cache
 	@$(MAKE) --no-print-directory test
 
-# Collects every marked text into the catalogues and counts the missing translations.
+# Gathers every marked sentence into the catalogue and says what is to be translated.
 words: setup
 	@$(BIN)/python translations/gather.py
 
@@ -35,16 +35,16 @@ fuzz: setup
 faults: setup
 	@$(BIN)/python tests/faults
 
-# Runs the tests that depend on times (or TESTS=…) at awkward times, in other zones, in random order. Requires cc.
+# Runs the tests in which times matter (or TESTS=…) at awkward times, in other zones, in random order. Needs cc.
 clocks: setup
 	@$(BIN)/python tests/clocks.py $(TESTS)
 
 setup: .venv/installed
 
-# The target is a stamp file, so an interrupted set-up is repeated and a finished one is skipped.
+# The stamp is the target, so a set-up that was cut short is done again and a finished one costs nothing.
 .venv/installed: requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo 'dewey: Python must be 3.11 or newer. Select one with make PYTHON=/path/to/python3.11' >&2; exit 2; }
+		|| { echo 'dewey: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3.11' >&2; exit 2; }
 	@echo 'Installing into .venv (once) …'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt

@@ -29,7 +29,7 @@ MAX_WORDS = 25
 #: The style guide quotes the words too.
 EXCLUDED = {"tests/test_prose.py", "docs/style.md"}
 TEXTS = ("*.md", "docs/**/*.md", "docs/*.yml", "docs/*.json", "templates/**/*.html", "static/*.js", "static/*.css")
-SETTINGS = ("Makefile", "Dockerfile", "docker-compose.yml", ".env.example", ".ci/run", "pyproject.toml")
+SETTINGS = ("Makefile", "Dockerfile", "docker-compose.yml", ".env.example", ".ci/run", "pyproject.toml", "bin/*")
 SOURCES = ("*.py", *(f"{folder}/**/*.py" for folder in ("admin", "benchmarks", "engine", "migrations", "reading")))
 MORE_SOURCES = ("tests/**/*.py", "tests/*.c", "translations/*.py", "engine/broker/lua/**/*.lua")
 
