@@ -70,9 +70,7 @@ def start_and_ignore_signals(ledger: str) -> None:
 
 
 def masks(status: str) -> dict[str, int]:
-    """Return the signals that a process blocks, ignores and catches, from its /proc status. Signals above 31 are
-    glibc's.
-    """
+    """Return the signals (1 to 31) that a process blocks, ignores and catches, from its /proc status."""
     return {
         name: int(mask, 16) & 0x7FFFFFFF for name, mask in re.findall(r"^(Sig(?:Blk|Ign|Cgt)):\s*(\w+)", status, re.M)
     }

@@ -63,7 +63,7 @@ class RefusingRedis(RedisServer):
         self.refuse = lambda command: reply
 
     def refuse_some(self, chance: float, seed: int, replies: Sequence[str] = REFUSALS) -> None:
-        """Refuse this share of all commands. The seed selects them."""
+        """Refuse each command with this chance. The seed makes the choice reproducible."""
         random, lock = Random(seed), threading.Lock()
 
         def refuse(command: bytes) -> str | None:

@@ -67,7 +67,7 @@ def report(storm: str, system: System, within: float = 60.0, recovery: float = M
 
 
 def longest_recovery(system: System) -> float | None:
-    """Return the longest time from a hit to the next start, less the time without a consumer."""
+    """Return the longest time from a hit, or a later kill of a consumer, to the next start (seconds)."""
     times = list(system.waited)
     for hit in system.hits:
         if later := [entry.at for entry in system.delivery_log.starts[hit.run_id] if entry.at > hit.at]:

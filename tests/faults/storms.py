@@ -123,7 +123,8 @@ def restart_broker(system: System, seconds: float) -> None:
 def broker_refuses(
     system: System, tasks: int, seconds: float, chance: float, seed: int, lasts: float = 60, within: float = 60
 ) -> Report:
-    """Make the broker refuse this share of all commands at random, while runs are claimed, settled, due and enqueued.
+    """Make the broker refuse commands with this chance, during claims, settlements, moves of due runs, and enqueues.
+
     `lasts` is the maximum time in seconds.
     """
     assert isinstance(system.broker, RefusingRedis)
@@ -145,7 +146,7 @@ def have_all_ended(system: System) -> bool:
 
 
 def enqueue_if_accepted(system: System, seconds: float) -> None:
-    """Enqueue, and keep the runs that the broker refuses."""
+    """Enqueue a run. It counts as accepted unless the broker refuses it."""
     task = system.tasks.work.s(str(system.delivery_log.path), seconds)
     try:
         system.queue.enqueue(task)
@@ -164,7 +165,7 @@ def rows_refused(system: System, tasks: int, seconds: float, one_in: int = 100, 
 
 
 def sleep_through(seconds: float) -> None:
-    """Sleep. The length of the pause is the fault itself."""
+    """Sleep for a fixed time, because the length of the outage is the fault itself."""
     time.sleep(seconds)
 
 

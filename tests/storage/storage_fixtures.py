@@ -43,7 +43,7 @@ class Hand(NamedTuple):
 
 
 class StorageMachineBase(RuleBasedStateMachine):
-    """Time in messages is the minutes since the start. The machine does not wait."""
+    """Times of messages are minutes since the start. The machine never waits."""
 
     def connect(self, name: str) -> Any:
         """Open another connection to the broker for the queue of that name."""

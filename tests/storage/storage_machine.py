@@ -94,7 +94,7 @@ class StorageMachine(StorageSteps):
         self.returned(held_runs, counts=False)
 
     def consumers_are_lost(self) -> None:
-        """Run a check after more than a lease without one, and then return all runs that the consumers held."""
+        """Let all consumers be lost. The first checks return no runs, the last one returns all held runs."""
         assert self.storage.deliveries.reap(LEASE, MOST) == []
         assert self.storage.deliveries.reap(MOMENT, MOST) == []
         held_runs = self.model.at(HELD)

@@ -211,7 +211,7 @@ class StorageSteps(StorageMachineBase):
         return turn.settled, turn.claimed
 
     def handed_out(self, consumer: str, worker: str, taken: Delivery | None) -> None:
-        """Return the run that is claimed next: one that the worker holds, or the first that may start."""
+        """Verify the claimed run: one that the worker holds, or the first that may start."""
         self.note_who_was_put_off()
         held_runs, may_start = self.model.held_by(consumer, worker), self.model.may_start(consumer)
         if taken is None:
