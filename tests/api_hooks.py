@@ -1,7 +1,7 @@
 """Schemathesis hooks for rules of the API that its schema cannot state.
 
-Each idempotency key is sent once. A well-formed value of these fields may still be invalid: a search has a grammar, a
-cursor comes from the previous page, a task defines its arguments, a time must be in the future.
+Each idempotency key is sent once. A well-formed value of these fields may still be invalid. A search has a grammar, a
+cursor comes from the previous page, and a time must be in the future.
 """
 
 import re

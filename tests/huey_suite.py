@@ -1,8 +1,7 @@
-"""Run Huey's test suite, which its package contains, against Dewey's queue and consumer: `python huey_suite.py
-sqlite|redis PLACE`. Print one line of JSON: the number of tests and the failures.
+"""Run Huey's test suite, which its package contains, against Dewey's queue and consumer.
 
-Options with other defaults in Huey are set as its tests expect: results of `None` are not stored, errors between
-attempts are.
+`python huey_suite.py sqlite|redis PLACE` prints one line of JSON: the number of tests and the failures. Options with
+other defaults in Huey are set as its tests expect.
 """
 
 import json

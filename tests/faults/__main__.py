@@ -1,6 +1,7 @@
-"""Run the long form of every storm, on Dewey and on stock Huey: `make faults`, or `python tests/faults [word…]` for
-storms whose name, side or broker contains one of the words. Print one table. The exit code is 1 if Dewey broke a
-guarantee.
+"""Run the long form of every storm, on Dewey and on stock Huey: `make faults`.
+
+`python tests/faults [word…]` runs the storms whose name, side or broker contains one of the words. The result is one
+table. The exit code is 1 if Dewey broke a guarantee.
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""Crash points: the first process to reach a named step is killed there, once, or a reply of the broker is lost there.
-The product has no hooks for this. Only this module knows the steps of its processes.
+"""Crash points: the first process to reach a named step is killed there, or a reply of the broker is lost.
+
+The product has no hooks for this. Only this module names the steps of its processes.
 """
 
 import os

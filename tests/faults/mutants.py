@@ -1,6 +1,7 @@
-"""Remove one mechanism after the other from a copy of the program and verify that its tests fail, on both brokers:
-`python tests/faults/mutants.py [word…]`. A mutant is Python code that is appended to a module of the engine, or
-replaces existing code.
+"""Remove one mechanism after the other from a copy of the program and verify that its tests fail.
+
+Run it on both brokers with `python tests/faults/mutants.py [word…]`. A mutant is Python code that is appended to a
+module of the engine, or replaces existing code.
 """
 
 import re

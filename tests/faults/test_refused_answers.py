@@ -1,5 +1,6 @@
-"""While a server refuses, the API returns 503 with its message, a command prints one line, and `/readyz` gives the
-reason. Afterwards everything works without a restart.
+"""While a server refuses, API and commands return its message in one line, and `/readyz` gives the reason.
+
+Afterwards everything works without a restart.
 """
 
 import os
