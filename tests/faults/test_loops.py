@@ -84,7 +84,7 @@ def test_consumer_survives_exceptions_in_all_its_loops(environment: dict[str, st
             running.logged(f"{loop} works again", within=40)
         assert_consumer_works(running)
         failed = re.findall(r"\] (.*) failed and tries again: stumbled", running.log)
-        assert sorted(failed) == sorted(loops), "each loop must log its outage once"
+        assert sorted(failed) == sorted(loops), "each logs its outage once"
         assert running.log.count("RuntimeError: stumbled") == len(loops)
 
 
