@@ -385,7 +385,7 @@ Part.record = record
     ),
     Mutant(
         "a session of PostgreSQL that refuses writes is closed",
-        "outages session_that_takes_no_writes",
+        "outages read_only_session",
         instead=(("engine/database.py", 'return "on" not in map', "return True or map"),),
     ),
     Mutant(

@@ -168,7 +168,7 @@ def test_first_failure_of_an_outage_is_logged_and_pauses_grow(caplog: pytest.Log
 # --- log lines of a run --------------------------------------------------------------------------------------
 
 
-def test_the_sender_of_log_lines_passes_over_a_log_that_it_cannot_put_together() -> None:
+def test_log_sender_skips_a_log_that_cannot_be_built() -> None:
     sent: list[Any] = []
     broken, sound = AttemptLog(sent.append), AttemptLog(sent.append)
     broken.progress = 5  # type: ignore[assignment]
