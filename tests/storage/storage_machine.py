@@ -49,7 +49,7 @@ class StorageMachine(StorageSteps):
     @initialize(rates=either)
     def consumers_come_up(self, rates: bool) -> None:
         if rates:
-            self.model.starts_left["slow"], self.limits = 2, self.queue.limits
+            self.model.starts_left["slow"], self.limits = 2, self.queue.claimer.rate_limits_json
         for name, storage in self.theirs.items():
             storage.heartbeats.record(name, {})
         assert self.storage.deliveries.reap(MOMENT, MOST) == []
