@@ -109,51 +109,51 @@ class Settings:
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """Read settings from `environ`, creating the embedded secret key where one is needed. Raises BadSetting."""
+    """Read settings from `environ`, creating the embedded secret key where one is needed. Raises InvalidSetting."""
     read = Reader(environ)
     data_dir = ROOT / read.text("DATA_DIR", "data")
-    database_url = read.checked("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", parse_database_url)
-    redis_url = read.checked("REDIS_URL", "", parse_redis_url)
+    database_url = read.parsed("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", parse_database_url)
+    redis_url = read.parsed("REDIS_URL", "", parse_redis_url)
     embedded = database_url.startswith("sqlite") and not redis_url
-    email_to = read.checked("ALERT_EMAIL_TO", "", parse_addresses)
+    email_to = read.parsed("ALERT_EMAIL_TO", "", parse_addresses)
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
         secret_key=read.secret_key(data_dir if embedded else None),
         data_dir=data_dir,
         host=read.text("HOST", "127.0.0.1"),
-        port=read.whole("PORT", 8000, 1, 65535),
+        port=read.integer("PORT", 8000, 1, 65535),
         workers={
-            name: read.whole(f"WORKERS_{name.upper()}", number, 0, 64)
+            name: read.integer(f"WORKERS_{name.upper()}", number, 0, 64)
             for name, number in zip(QUEUES, (1, 2, 2), strict=True)
         },
-        abandoned_after_hours=read.checked("ABANDONED_AFTER_HOURS", "2", parse_hours),
-        cleanup_batch_size=read.whole("CLEANUP_BATCH_SIZE", 10_000, 1, 100_000),
-        result_ttl_seconds=read.whole("RESULT_TTL_SECONDS", 3600, 60),
-        history_days=read.whole("HISTORY_DAYS", 30, 1, 36_500),
-        failed_history_days=read.whole("FAILED_HISTORY_DAYS", 90, 1, 36_500),
-        lease_seconds=read.whole("LEASE_SECONDS", 30, 2, 3600),
-        max_deliveries=read.whole("MAX_DELIVERIES", 5, 1, 100),
-        unknown_task_grace=read.whole("UNKNOWN_TASK_GRACE", 120, 0),
-        soft_time_limit=read.whole("SOFT_TIME_LIMIT", 1500, 0),
-        time_limit=read.whole("TIME_LIMIT", 1800, 0),
-        worker_max_tasks=read.whole("WORKER_MAX_TASKS", 0, 0),
-        worker_max_memory_mb=read.whole("WORKER_MAX_MEMORY_MB", 512, 0),
+        abandoned_after_hours=read.parsed("ABANDONED_AFTER_HOURS", "2", parse_hours),
+        cleanup_batch_size=read.integer("CLEANUP_BATCH_SIZE", 10_000, 1, 100_000),
+        result_ttl_seconds=read.integer("RESULT_TTL_SECONDS", 3600, 60),
+        history_days=read.integer("HISTORY_DAYS", 30, 1, 36_500),
+        failed_history_days=read.integer("FAILED_HISTORY_DAYS", 90, 1, 36_500),
+        lease_seconds=read.integer("LEASE_SECONDS", 30, 2, 3600),
+        max_deliveries=read.integer("MAX_DELIVERIES", 5, 1, 100),
+        unknown_task_grace=read.integer("UNKNOWN_TASK_GRACE", 120, 0),
+        soft_time_limit=read.integer("SOFT_TIME_LIMIT", 1500, 0),
+        time_limit=read.integer("TIME_LIMIT", 1800, 0),
+        worker_max_tasks=read.integer("WORKER_MAX_TASKS", 0, 0),
+        worker_max_memory_mb=read.integer("WORKER_MAX_MEMORY_MB", 512, 0),
         log_level=read.choice("LOG_LEVEL", "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         log_format=read.choice("LOG_FORMAT", "text", "text", "json"),
-        language=read.checked("LANGUAGE", "en", parse_language),
+        language=read.parsed("LANGUAGE", "en", parse_language),
         language_is_set=bool(read.text("LANGUAGE", "")),
         environment=read.text("ENVIRONMENT", ""),
-        console_url=read.checked("CONSOLE_URL", "", parse_web_url).rstrip("/"),
-        alert_webhook_url=read.checked("ALERT_WEBHOOK_URL", "", parse_web_url),
-        alert_webhook_secret=read.checked("ALERT_WEBHOOK_SECRET", "", parse_webhook_secret),
+        console_url=read.parsed("CONSOLE_URL", "", parse_web_url).rstrip("/"),
+        alert_webhook_url=read.parsed("ALERT_WEBHOOK_URL", "", parse_web_url),
+        alert_webhook_secret=read.parsed("ALERT_WEBHOOK_SECRET", "", parse_webhook_secret),
         alert_email_to=email_to,
-        alert_email_from=read.checked("ALERT_EMAIL_FROM", "".join(email_to[:1]), parse_address),
-        smtp_url=read.checked("SMTP_URL", "", parse_smtp_url if email_to else parse_optional_smtp_url),
-        alert_quiet_hours=read.checked("ALERT_QUIET_HOURS", "", parse_quiet_hours),
-        alert_oldest_minutes=read.checked("ALERT_OLDEST_MINUTES", "15", parse_minutes),
-        alert_failure_percent=read.checked("ALERT_FAILURE_PERCENT", "20", parse_percent),
-        alert_abandoned=read.whole("ALERT_ABANDONED", 1000, 0),
+        alert_email_from=read.parsed("ALERT_EMAIL_FROM", "".join(email_to[:1]), parse_address),
+        smtp_url=read.parsed("SMTP_URL", "", parse_smtp_url if email_to else parse_optional_smtp_url),
+        alert_quiet_hours=read.parsed("ALERT_QUIET_HOURS", "", parse_quiet_hours),
+        alert_oldest_minutes=read.parsed("ALERT_OLDEST_MINUTES", "15", parse_minutes),
+        alert_failure_percent=read.parsed("ALERT_FAILURE_PERCENT", "20", parse_percent),
+        alert_abandoned=read.integer("ALERT_ABANDONED", 1000, 0),
     )
 
 
@@ -178,7 +178,7 @@ class Reader:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise InvalidSetting(f"{name}_FILE", file, f"a readable file is needed ({reason})") from error
 
-    def checked(self, name: str, default: str, check: Callable[[str], Value]) -> Value:
+    def parsed(self, name: str, default: str, check: Callable[[str], Value]) -> Value:
         """Return what `check` makes of the text. It raises ValueError naming what is allowed."""
         value = self.text(name, default)
         try:
@@ -186,13 +186,13 @@ class Reader:
         except ValueError as error:
             raise InvalidSetting(name, value, str(error)) from error
 
-    def whole(self, name: str, default: int, least: int, most: int = 2**31 - 1) -> int:
+    def integer(self, name: str, default: int, least: int, most: int = 2**31 - 1) -> int:
         def parse_integer(value: str) -> int:
             if not re.fullmatch(r"[0-9]{1,10}", value) or not least <= int(value) <= most:
                 raise ValueError(f"a whole number from {least} to {most} is allowed")
             return int(value)
 
-        return self.checked(name, str(default), parse_integer)
+        return self.parsed(name, str(default), parse_integer)
 
     def choice(self, name: str, default: str, *allowed: str) -> str:
         def parse_choice(value: str) -> str:
@@ -201,7 +201,7 @@ class Reader:
                     return word
             raise ValueError(f"one of {', '.join(allowed)} is allowed")
 
-        return self.checked(name, default, parse_choice)
+        return self.parsed(name, default, parse_choice)
 
     def secret_key(self, generate_in: Path | None) -> str:
         value = self.text("SECRET_KEY", "")

@@ -16,7 +16,7 @@ heavy, normal, light = queues.values()
 
 def failed_cleanup_result(task: QueueTask, error: Exception) -> sessions.CleanupResult:
     """The result of a cleanup that failed for good: what it closed all the same, and why it stopped."""
-    instant, _ = task.instant()
+    instant, _ = task.run_timestamp()
     closed = sessions.count_closed_at(instant)
     return sessions.cleanup_result(instant - settings.abandoned_after, closed, 0.0, str(error))
 
@@ -32,7 +32,7 @@ def failed_cleanup_result(task: QueueTask, error: Exception) -> sessions.Cleanup
 )
 def close_abandoned_sessions(task: QueueTask) -> sessions.CleanupResult:
     """Close the reading sessions that nobody ended."""
-    as_of, first = task.instant()
+    as_of, first = task.run_timestamp()
     already = 0 if first else sessions.count_closed_at(as_of)
     return sessions.close_abandoned(as_of, settings.abandoned_after, settings.cleanup_batch_size, already=already)
 

@@ -27,10 +27,10 @@ class SharedCache(Generic[Value]):
 
     def __init__(self, life: float, room: int) -> None:
         self.life, self.room = life, room
-        self.lock, self.places = Lock(), OrderedDict[Hashable, CacheEntry[Value]]()
+        self.lock, self.entries = Lock(), OrderedDict[Hashable, CacheEntry[Value]]()
 
     def get(self, key: Hashable, find: Callable[[], Value]) -> Value:
-        arrived, entry = monotonic(), self.place(key)
+        arrived, entry = monotonic(), self.entry(key)
         with entry.lock:
             waited = entry.known_at >= arrived
             if not waited and monotonic() - entry.asked_at > self.life:
@@ -44,13 +44,13 @@ class SharedCache(Generic[Value]):
                 raise entry.error
             return cast(Value, entry.value)
 
-    def place(self, key: Hashable) -> CacheEntry[Value]:
+    def entry(self, key: Hashable) -> CacheEntry[Value]:
         with self.lock:
-            entry = self.places[key] = self.places.pop(key, CacheEntry())
-            while len(self.places) > self.room:
-                self.places.popitem(last=False)
+            entry = self.entries[key] = self.entries.pop(key, CacheEntry())
+            while len(self.entries) > self.room:
+                self.entries.popitem(last=False)
             return entry
 
     def forget(self) -> None:
         with self.lock:
-            self.places.clear()
+            self.entries.clear()

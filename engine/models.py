@@ -252,7 +252,7 @@ class Consumer(BaseModel):
 
     LATE_AFTER = timedelta(seconds=8)
     #: One that was not heard of for so long is not worth a row.
-    KEPT = timedelta(days=1)
+    RETENTION = timedelta(days=1)
 
     id = TextField(primary_key=True)  # host:pid:random
     queue = TextField()

@@ -255,7 +255,7 @@ def session_counts(*conditions: Expression) -> list[int]:
 
 
 def cleanup_statistics(as_of: datetime, hours: int) -> CleanupStatistics:
-    """Sessions closed in the `hours` (1–168) before `as_of`, and all active ones. Raises BadHours."""
+    """Sessions closed in the `hours` (1–168) before `as_of`, and all active ones. Raises InvalidHours."""
     if type(hours) is not int or hours not in HOURS:
         raise InvalidHours(f"hours must be a whole number from {HOURS[0]} to {HOURS[-1]}, not {hours!r}")
     closed, average, no_progress = closed_stats(as_of - timedelta(hours=hours), as_of)

@@ -133,21 +133,21 @@ def test_problem_fires_its_alert_and_its_end_resolves_it(
 ) -> None:
     low = alert_rules.RULES["abandoned"]._replace(is_broken=alert_rules.above(2))
     monkeypatch.setitem(alert_rules.RULES, "abandoned", low)
-    watch.look(now())
+    watch.check(now())
     assert open_alert_keys() == [] and sent_events() == []
     mend = trouble()
     for _ in range(3):
-        watch.look(now())
+        watch.check(now())
         assert open_alert_keys() == [alert]
     assert sent_events() == ["fired"]
     engine_alerts.claim_notice(alerts.newest_notices(1)[0], now())  # whom somebody begins to tell is told the end too
     mend()
     for _ in range(2):
-        watch.look(now())
+        watch.check(now())
     assert open_alert_keys() == []
     assert sent_events() == ["fired", "resolved"]
     mend_again = trouble()
-    watch.look(now())
+    watch.check(now())
     assert (open_alert_keys(), sent_events()) == ([alert], ["fired", "resolved", "fired"])
     mend_again()
 
@@ -156,46 +156,46 @@ def test_few_failures_or_a_small_share_fire_no_alert(watch: AlertWatcher) -> Non
     add_ended_runs("get_cleanup_statistics", "failed", 4)
     add_ended_runs("process_bulk", "failed", 5)
     add_ended_runs("process_bulk", "succeeded", 25)
-    watch.look(now())
+    watch.check(now())
     assert open_alert_keys() == []
 
 
 def test_paused_queue_fires_no_oldest_alert(watch: AlertWatcher) -> None:
     age_waiting_run()
     queues.pause_queue(tasks.light, by=Requester("cli", "me"))
-    watch.look(now())
+    watch.check(now())
     assert open_alert_keys() == []
 
 
 def test_dropped_events_resolve_after_an_hour_without_more(watch: AlertWatcher) -> None:
     at = now()
     HistoryCursor.create(stream="light:1", position=3, dropped=7)
-    watch.look(at)
+    watch.check(at)
     HistoryCursor.update(dropped=9).execute()
-    watch.look(at + 10 * MINUTE)
+    watch.check(at + 10 * MINUTE)
     assert (open_alert_keys(), sent_events()) == ([("dropped", "")], ["fired"])
-    watch.look(at + HOUR)
+    watch.check(at + HOUR)
     assert (open_alert_keys(), sent_events()) == ([("dropped", "")], ["fired", "worse"])
     assert alerts.newest_notices(1)[0].facts["value"] == 9
     Notice.update(tries=1).execute()
-    watch.look(at + 2 * HOUR + MINUTE)
+    watch.check(at + 2 * HOUR + MINUTE)
     assert (open_alert_keys(), sent_events()) == ([], ["fired", "worse", "resolved"])
-    watch.look(at + 3 * HOUR)
+    watch.check(at + 3 * HOUR)
     assert open_alert_keys() == []
     HistoryCursor.update(dropped=10).execute()
-    watch.look(at + 4 * HOUR)
+    watch.check(at + 4 * HOUR)
     assert open_alert_keys() == [("dropped", "")]
 
 
 def test_more_dead_runs_escalate_at_most_once_an_hour(watch: AlertWatcher) -> None:
     at = now()
     add_dead_letter()
-    watch.look(at)
+    watch.check(at)
     add_dead_letter()
-    watch.look(at + MINUTE)
+    watch.check(at + MINUTE)
     assert sent_events() == ["fired"]
-    watch.look(at + HOUR)
-    watch.look(at + HOUR + MINUTE)
+    watch.check(at + HOUR)
+    watch.check(at + HOUR + MINUTE)
     assert sent_events() == ["fired", "worse"]
 
 
@@ -203,7 +203,7 @@ def test_unavailable_broker_fires_its_alert_and_keeps_the_others(
     watch: AlertWatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_heavy_consumer()
-    watch.look(now())
+    watch.check(now())
 
     def away() -> int:
         raise BrokerUnavailable("no answer")
@@ -211,9 +211,9 @@ def test_unavailable_broker_fires_its_alert_and_keeps_the_others(
     with monkeypatch.context() as patched:
         patched.setattr(tasks.heavy.storage.messages, "count_waiting", away)
         for _ in range(2):
-            watch.look(now())
+            watch.check(now())
         assert sorted(open_alert_keys()) == [("broker", ""), ("unserved", "heavy")]
-    watch.look(now())
+    watch.check(now())
     assert open_alert_keys() == [("unserved", "heavy")]
 
 
@@ -222,23 +222,23 @@ def test_short_problem_fires_no_alert_and_flapping_fires_one(each_database: str)
     start_consumers()
     watch, at = AlertWatcher(), now()
     mend = stop_heavy_consumer()
-    watch.look(at)
+    watch.check(at)
     mend()
-    watch.look(at + 30 * timedelta(seconds=1))
+    watch.check(at + 30 * timedelta(seconds=1))
     assert open_alert_keys() == []
     mend = stop_heavy_consumer()
-    watch.look(at + MINUTE)
-    watch.look(at + 1.5 * MINUTE)
+    watch.check(at + MINUTE)
+    watch.check(at + 1.5 * MINUTE)
     assert open_alert_keys() == []
-    watch.look(at + 2 * MINUTE)
+    watch.check(at + 2 * MINUTE)
     assert open_alert_keys() == [("unserved", "heavy")]
     for minutes in (3.0, 3.9, 5.0, 5.9):
         mend() if minutes % 1 == 0 else stop_heavy_consumer()
-        watch.look(at + minutes * MINUTE)
+        watch.check(at + minutes * MINUTE)
     assert sent_events() == ["fired"]
     mend()
-    watch.look(at + 7 * MINUTE)
-    watch.look(at + 8 * MINUTE)
+    watch.check(at + 7 * MINUTE)
+    watch.check(at + 8 * MINUTE)
     assert open_alert_keys() == []
 
 
@@ -319,13 +319,13 @@ def test_alert_that_ends_in_quiet_hours_sends_no_notice(watch: AlertWatcher, mon
     at = now()
     monkeypatch.setattr(watcher, "told_from", lambda as_of: at + HOUR)
     mend = stop_heavy_consumer()
-    watch.look(at)
+    watch.check(at)
     assert alerts.due_notices(at) == []
     mend()
-    watch.look(at + MINUTE)
+    watch.check(at + MINUTE)
     assert (open_alert_keys(), sent_events(), alerts.due_notices(at + 2 * HOUR)) == ([], [], [])
     stop_heavy_consumer()
-    watch.look(at + 2 * MINUTE)
+    watch.check(at + 2 * MINUTE)
     assert [notice.event for notice in alerts.due_notices(at + HOUR)] == ["fired"]
 
 
@@ -334,7 +334,7 @@ def test_alert_that_ends_in_quiet_hours_sends_no_notice(watch: AlertWatcher, mon
 
 def test_watcher_row_stores_its_last_check(watch: AlertWatcher) -> None:
     tasks.get_cleanup_statistics(hours=3)
-    watch.look(now())
+    watch.check(now())
     [watcher_row] = alerts.is_watched(now())
     assert watcher_row.id == watch.me.id and watcher_row.seen["oldest"]["subject"] in QUEUES
     assert json.dumps(watcher_row.seen)
@@ -342,7 +342,7 @@ def test_watcher_row_stores_its_last_check(watch: AlertWatcher) -> None:
     watch.deregister()
     assert alerts.is_watched(now()) == [] and Watcher.select().count() == 1
     later = AlertWatcher()
-    later.look(now() + timedelta(days=2))
+    later.check(now() + timedelta(days=2))
     assert Watcher.select().count() == 1
 
 

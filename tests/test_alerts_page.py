@@ -51,7 +51,7 @@ def test_alerts_page_warns_when_no_watcher_or_channel_exists(operator: Browser) 
 
 def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, receiver: WebhookReceiver) -> None:
     watch = AlertWatcher(lambda rule: timedelta(0))
-    watch.look(now())
+    watch.check(now())
     delivery.deliver_due(now())
     html = any_db_operator.get("/alerts").text
     assert "Nobody looks" not in html and "watched by" in html

@@ -40,7 +40,7 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
             notice.update(at + minutes * MINUTE)
     assert receiver.texts == ["The database cannot be reached. http://127.0.0.1:8000/"]
     for notice in both:
-        notice.ends(at + 12 * MINUTE)
+        notice.finish(at + 12 * MINUTE)
     [alert] = Alert.select()
     assert (alert.rule, alert.began_at, alert.ended_at) == ("database", at, at + 12 * MINUTE)
     assert delivery.deliver_due(at + 12 * MINUTE) == 1
@@ -51,7 +51,7 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
     ]
     for notice in both:
         notice.update(at + 20 * MINUTE)
-        notice.ends(at + 20.5 * MINUTE)
+        notice.finish(at + 20.5 * MINUTE)
     assert Alert.select().count() == 1  # too short to be told
 
 
@@ -75,7 +75,7 @@ def test_outage_is_reported_once_without_the_broker(receiver: WebhookReceiver, m
     for minutes in range(5):
         notice.update(at + minutes * MINUTE)
     assert len(receiver.posts) == 1
-    notice.ends(at + 5 * MINUTE)
+    notice.finish(at + 5 * MINUTE)
     assert [notice.event for notice in alerts.newest_notices(9)] == ["resolved", "fired"]
 
 

@@ -87,8 +87,8 @@ def test_numbers_have_thousands_separators_and_a_limit() -> None:
 
 def test_plural_follows_its_number() -> None:
     sentence = ("%(num)s session on %(queue)s", "%(num)s sessions on %(queue)s")
-    assert labels.ngettext_bounded(*sentence, 1, queue="light") == "1 session on light"
-    assert labels.ngettext_bounded(*sentence, 1204, queue="a %s {b}") == "1,204 sessions on a %s {b}"
+    assert labels.ngettext_capped(*sentence, 1, queue="light") == "1 session on light"
+    assert labels.ngettext_capped(*sentence, 1204, queue="a %s {b}") == "1,204 sessions on a %s {b}"
 
 
 @pytest.mark.parametrize(

@@ -151,12 +151,12 @@ def tick_rows(queue: Queue) -> list[tuple[int, str, bool]]:
 @pytest.mark.usefixtures("each_database")
 def test_scheduler_respects_a_pause_and_records_its_ticks(light: Queue) -> None:
     clock = create_scheduler(light)
-    clock.look(NOON)
+    clock.poll(NOON)
     light.storage.pauses.put(
         ticks.pause_key(CLEANUP), pause_info(NOON + timedelta(minutes=5), until=NOON + timedelta(minutes=70))
     )
     for minute in range(1, 91):
-        clock.look(NOON + timedelta(minutes=minute))
+        clock.poll(NOON + timedelta(minutes=minute))
     assert tick_rows(light) == [
         (0, "enqueued", True),
         (30, "paused", False),
@@ -164,7 +164,7 @@ def test_scheduler_respects_a_pause_and_records_its_ticks(light: Queue) -> None:
         (90, "enqueued", True),
     ]
     later = create_scheduler(light)
-    later.look(NOON + timedelta(minutes=155))
+    later.poll(NOON + timedelta(minutes=155))
     assert tick_rows(light)[4:] == [(120, "missed", False), (150, "late", True)]
     runs = {tick.run_id for tick in Tick.select().where((Tick.task == CLEANUP) & Tick.run_id.is_null(False))}
     assert {run.id for run in Run.select().where(Run.task == CLEANUP)} == runs
@@ -174,11 +174,11 @@ def test_scheduler_respects_a_pause_and_records_its_ticks(light: Queue) -> None:
 def test_resumed_schedule_continues_with_its_next_tick(light: Queue) -> None:
     clock = create_scheduler(light)
     light.storage.pauses.put(ticks.pause_key(CLEANUP), pause_info(NOON - timedelta(minutes=1)))
-    clock.look(NOON)
+    clock.poll(NOON)
     schedules.resume_schedule(light, CLEANUP)
-    clock.look(NOON + timedelta(minutes=1))
+    clock.poll(NOON + timedelta(minutes=1))
     assert light.pending_count() == 0
-    clock.look(NOON + timedelta(minutes=30))
+    clock.poll(NOON + timedelta(minutes=30))
     assert tick_rows(light) == [(0, "paused", False), (30, "enqueued", True)]
 
 

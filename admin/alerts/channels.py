@@ -1,4 +1,4 @@
-"""The ways to those who are to be told: a webhook and a mail. What cannot be sent raises NotSent with a line that holds
+"""The ways to those who are to be told: a webhook and a mail. What cannot be sent raises DeliveryFailed with a line that holds
 no secret.
 """
 
@@ -77,7 +77,7 @@ def receiver_label(channel: str) -> str:
 
 
 def send_notice(notice: Notice) -> None:
-    """In the language of LANGUAGE: nobody has switched one. Raises NotSent, whatever went wrong."""
+    """In the language of LANGUAGE: nobody has switched one. Raises DeliveryFailed, whatever went wrong."""
     prefix = f"[{settings.environment}] " if settings.environment else ""
     try:
         with force_locale(settings.language):
@@ -195,7 +195,7 @@ def open_smtp(url: SplitResult) -> smtplib.SMTP:
 
 
 def secure(server: smtplib.SMTP, url: SplitResult) -> None:
-    """Encrypt the connection if it is not yet. Raises NotSent where a password would go over a network in plain."""
+    """Encrypt the connection if it is not yet. Raises DeliveryFailed where a password would go over a network in plain."""
     server.ehlo_or_helo_if_needed()
     if url.scheme == "smtps":
         return

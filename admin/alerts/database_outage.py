@@ -50,7 +50,7 @@ class DatabaseOutage:
             self.alone = True
             return True
 
-    def ends(self, as_of: datetime) -> None:
+    def finish(self, as_of: datetime) -> None:
         """Note what was told, and have its end told as any other."""
         since, is_mine = self.since, self.claim_record()
         self.forget()

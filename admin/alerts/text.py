@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
-from admin.display.labels import ngettext_bounded
+from admin.display.labels import ngettext_capped
 from admin.display.numbers import format_duration, format_number, format_percent, full_timestamp, localise_number
 from config import settings
 from engine.monitor.alert_rules import Rule
@@ -46,7 +46,7 @@ def format_minutes(minutes: float) -> str:
 def unserved(facts: Facts) -> str:
     if not facts["waiting"]:
         return _("Nobody serves %(queue)s.", queue=facts["subject"])
-    return ngettext_bounded(
+    return ngettext_capped(
         "Nobody serves %(queue)s; %(num)s run waits.",
         "Nobody serves %(queue)s; %(num)s runs wait.",
         facts["waiting"],
@@ -62,7 +62,7 @@ def late(facts: Facts) -> str:
 
 
 def missed(facts: Facts) -> str:
-    return ngettext_bounded(
+    return ngettext_capped(
         "%(task)s was not started when it was due, at %(time)s.",
         "%(task)s was not started %(num)s times when it was due, last at %(time)s.",
         int(facts["value"]),
@@ -90,7 +90,7 @@ def failing(facts: Facts) -> str:
 
 
 def dead(facts: Facts) -> str:
-    return ngettext_bounded(
+    return ngettext_capped(
         "%(num)s run of %(queue)s took down its workers or cannot be read, and waits for a decision.",
         "%(num)s runs of %(queue)s took down their workers or cannot be read, and wait for a decision.",
         int(facts["value"]),
@@ -99,7 +99,7 @@ def dead(facts: Facts) -> str:
 
 
 def dropped(facts: Facts) -> str:
-    return ngettext_bounded(
+    return ngettext_capped(
         "%(num)s event could not be kept while the database was away.",
         "%(num)s events could not be kept while the database was away.",
         int(facts["value"]),
@@ -107,7 +107,7 @@ def dropped(facts: Facts) -> str:
 
 
 def abandoned(facts: Facts) -> str:
-    return ngettext_bounded(
+    return ngettext_capped(
         "%(num)s abandoned session is still open.",
         "%(num)s abandoned sessions are still open.",
         int(facts["value"]),
@@ -127,7 +127,7 @@ def failing_threshold() -> str:
 
 
 def abandoned_threshold() -> str:
-    return ngettext_bounded(
+    return ngettext_capped(
         "more than %(num)s abandoned session is open",
         "more than %(num)s abandoned sessions are open",
         settings.alert_abandoned,

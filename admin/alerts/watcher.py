@@ -55,7 +55,7 @@ class AlertWatcher:
             beat_at=at,
         )
 
-    def look(self, as_of: datetime) -> None:
+    def check(self, as_of: datetime) -> None:
         """Note what is wrong and what is over; nothing is sent yet."""
         judged = evaluate_rules(as_of)
         standing = {f"{alert.rule}:{alert.subject}": alert for alert in alerts.open_alerts()}
@@ -65,12 +65,12 @@ class AlertWatcher:
             if alert := standing.get(signal.key):
                 self.escalate(alert, signal, as_of)
             elif as_of - since >= self.patience(RULES[signal.rule]):
-                self.fire(signal, as_of)
+                self.open_alert(signal, as_of)
         self.resolve(standing, judged, as_of)
         self.me.beat_at, self.me.seen = as_of, judged.worst
         alerts.record_heartbeat(self.me)
 
-    def fire(self, signal: Signal, as_of: datetime) -> None:
+    def open_alert(self, signal: Signal, as_of: datetime) -> None:
         if alerts.open_alert(signal, as_of, channels.configured_channels(), notify_at(as_of)):
             logger.warning("Alert %s", signal.key.rstrip(":"))
 
@@ -125,10 +125,10 @@ class WatchLoop:
 
     def attempt(self) -> None:
         try:
-            self.watcher.look(now())
+            self.watcher.check(now())
             if self.blackout.since:
                 logger.info("The database is back")
-                self.blackout.ends(now())
+                self.blackout.finish(now())
             deliver_due(now())
             self.watching.succeeded()
         except Exception as error:

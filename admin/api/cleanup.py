@@ -32,7 +32,7 @@ def cleanup_stats() -> ResponseReturnValue:
 
 
 def parse_hours(texts: list[str]) -> int:
-    """The one value of the parameter, 24 without one. Raises BadInput."""
+    """The one value of the parameter, 24 without one. Raises InvalidInput."""
     value, *extra = texts or ["24"]
     if not extra and re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= 168:
         return int(value)

@@ -40,7 +40,7 @@ def register(blueprint: Blueprint) -> None:
 
 
 def claim_key() -> Response | None:
-    """Gives the first answer where there is one. Raises BadInput and Refused."""
+    """Gives the first answer where there is one. Raises InvalidInput and ConflictError."""
     key = request.headers.get(HEADER)
     if key is None or request.method in SAFE:
         return None

@@ -43,7 +43,7 @@ class RequestCounter:
         self.writing = Lock()
         self.back_off = BackOff("The request counter")
 
-    def note(self, endpoint: str | None, method: str, status: int, seconds: float) -> None:
+    def record(self, endpoint: str | None, method: str, status: int, seconds: float) -> None:
         kind = RequestKind(
             endpoint or "", method if method in METHODS else "other", status, latency_bucket(seconds * 1000)
         )
@@ -117,7 +117,7 @@ def start_timer() -> None:
 
 def count_request(response: Response) -> Response:
     took = time.perf_counter() - g.began
-    request_counter(current_app).note(request.endpoint, request.method, response.status_code, took)
+    request_counter(current_app).record(request.endpoint, request.method, response.status_code, took)
     return response
 
 

@@ -66,7 +66,7 @@ def query_rule(read: Query) -> str:
 def query_view(read: Query) -> Callable[..., Response]:
     def view(**in_path: Any) -> Response:
         in_path = {name: str(value) for name, value in in_path.items()}
-        answer = read.ask(in_path, request.args)
+        answer = read.run(in_path, request.args)
         if read.cursor and answer["next"]:
             answer["next"] = read.address(BASE, in_path, request.args, answer["next"])
         return json_response(answer)
@@ -114,7 +114,7 @@ def serialize_result(value: object) -> dict[str, object]:
 
 
 def read_body(request: Request) -> dict[str, object]:
-    """The object that was sent, {} for none. Raises UnsupportedMediaType, BadRequest and BadInput."""
+    """The object that was sent, {} for none. Raises UnsupportedMediaType, BadRequest and InvalidInput."""
     data = request.get_data()
     if not data:
         return {}
@@ -130,7 +130,7 @@ def read_body(request: Request) -> dict[str, object]:
 
 
 def reject_string_numbers(action: Action, arguments: Mapping[str, object]) -> None:
-    """A form and a terminal have nothing but text; JSON has numbers and truth of its own. Raises BadInput."""
+    """A form and a terminal have nothing but text; JSON has numbers and truth of its own. Raises InvalidInput."""
     for parameter in action.parameters:
         if isinstance(arguments.get(parameter.name), str) and parameter.annotation in NOT_TEXT:
             raise InvalidInput(parameter.name, _("text is not taken for it"))
@@ -142,7 +142,7 @@ def target_missing(action: Action, in_path: Mapping[str, object]) -> bool:
         return bool(action.subject)
     show = QUERIES.get(f"{action.noun}.show")
     try:
-        return show is not None and not show.ask({show.path_params[0]: str(in_path[action.subject.name])}, MultiDict())
+        return show is not None and not show.run({show.path_params[0]: str(in_path[action.subject.name])}, MultiDict())
     except NotFound:
         return True
 

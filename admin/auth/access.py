@@ -104,7 +104,7 @@ def may_be_anonymous(marker: Requirement | None) -> bool:
 
 
 def check_role(actor: Actor, marker: Requirement | None) -> None:
-    """Raises NotAllowed, also for a view that nothing marks."""
+    """Raises ForbiddenError, also for a view that nothing marks."""
     if marker is None or marker.role is None:
         raise ForbiddenError(_("Nobody may do this."))
     if not actor.may(marker.role):

@@ -32,7 +32,7 @@ def new_password() -> str:
 
 
 def checked_hash(password: str, email: str = "") -> str:
-    """Raises BadInput when it is too short or too long, or is among the first that anybody would try."""
+    """Raises InvalidInput when it is too short or too long, or is among the first that anybody would try."""
     if len(password) not in PASSWORD_LENGTHS:
         raise InvalidInput(
             "password",

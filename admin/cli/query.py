@@ -27,7 +27,7 @@ def run_query(
     query: MultiDict[str, str] = MultiDict(many)
     with current_app.test_request_context(query_rule(QUERIES[name]), query_string=query), force_locale("en"):
         login_user(local_admin(), force=True)
-        return QUERIES[name].ask(in_path or {}, query)
+        return QUERIES[name].run(in_path or {}, query)
 
 
 def query_rows(name: str, limit: int, parameters: Mapping[str, object]) -> list[JSONObject]:

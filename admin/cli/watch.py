@@ -26,7 +26,7 @@ def watch_command(once: bool) -> None:
     set_up_logging()
     if once:
         watcher = AlertWatcher(lambda rule: timedelta(0), timedelta(0))
-        watcher.look(now())
+        watcher.check(now())
         deliver_due(now())
         watcher.deregister()
         return

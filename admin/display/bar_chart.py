@@ -18,14 +18,14 @@ from engine.models import State
 HEIGHT, TOP, BOTTOM = 168, 14, 24  # pixels: the picture, and what labels take of it above and below
 FLOOR = HEIGHT - BOTTOM  # where the bars stand
 GAP = 0.22  # of a bar's share of the width
-MAX_BAR_WIDTH = 12  # bars fill the width when there are so many; fewer leave room
+MIN_PLACES = 12  # bars fill the width when there are so many; fewer leave room
 MIN_BAR_HEIGHT = 2  # pixels: one among thousands is still seen
 
 #: Labelled is each so many seconds; each so many are left out on a narrow page.
-LABELS = {2 * MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
+LABEL_INTERVALS = {2 * MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
 
 
-class Value(NamedTuple):
+class BarData(NamedTuple):
     """What one bar is about: its parts from the floor upwards, its row in the table, its sentence, where it leads."""
 
     start: datetime
@@ -35,7 +35,7 @@ class Value(NamedTuple):
     href: str = ""
 
 
-class Part(NamedTuple):
+class Segment(NamedTuple):
     tone: str
     y: float
     height: float
@@ -47,7 +47,7 @@ class Bar(NamedTuple):
     title: str
     href: str
     cells: Sequence[int]
-    parts: list[Part]
+    parts: list[Segment]
     x: str
     middle: str
     width: str
@@ -63,7 +63,7 @@ class Label(NamedTuple):
     spare: bool
 
 
-class Line(NamedTuple):
+class GridLine(NamedTuple):
     y: float
     value: int
 
@@ -73,7 +73,7 @@ class Chart(NamedTuple):
     zone: str  # of all bars; empty where the bars name theirs
     columns: Sequence[str]  # of the table, after the time
     bars: list[Bar]
-    lines: list[Line]
+    lines: list[GridLine]
     height: int
     floor: int  # where the bars stand
     margin: int  # what the numbers beside it take
@@ -86,15 +86,15 @@ class Chart(NamedTuple):
 def sessions_chart(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
     """Sessions closed in each hour, oldest first."""
     values = [
-        Value(start, [("full", count)], [count], closed_text(count), hour_title(start, count))
+        BarData(start, [("full", count)], [count], closed_text(count), closed_sessions_url(start, count))
         for start, count in counts
     ]
     return build_chart(_("Sessions closed per hour"), [_("Closed")], values, HOUR, as_of)
 
 
-def hour_title(hour: datetime, count: int, **filters: Any) -> str:
+def closed_sessions_url(hour: datetime, count: int, **filters: Any) -> str:
     """Where the sessions closed in this hour are; empty where there are none."""
-    return url_for("pages.sessions", state="closed", hour=to_iso(hour), **filters) if count else ""
+    return url_for("pages.sessions", state="closed", hour=short_utc_hour(hour), **filters) if count else ""
 
 
 def closed_text(count: int) -> str:
@@ -107,19 +107,19 @@ def runs_chart(slots: Iterable[Bucket], step: int, as_of: datetime) -> Chart:
     name = names.get(step) or _("Runs ended in each %(hours)s hours", hours=step // HOUR)
     columns = [_("Succeeded"), _("Failed"), _("Dead"), _("Cancelled, expired")]
     sentence = _("%(good)s succeeded, %(bad)s failed")
-    return build_chart(name, columns, [bucket_title(slot, step, sentence) for slot in slots], step, as_of)
+    return build_chart(name, columns, [runs_value(slot, step, sentence) for slot in slots], step, as_of)
 
 
-def bucket_title(slot: Bucket, step: int, sentence: str) -> Value:
+def runs_value(slot: Bucket, step: int, sentence: str) -> BarData:
     good, failed, dead = (slot.counts[state] for state in (State.SUCCEEDED, State.FAILED, State.DEAD))
     rest = slot.counts[State.CANCELLED] + slot.counts[State.EXPIRED]
     title = sentence % {"good": format_number(good), "bad": format_number(failed + dead)}
-    ended = f"ended:{to_iso(slot.start)}..{to_iso(slot.start + timedelta(seconds=step))}"
+    ended = f"ended:{short_utc_hour(slot.start)}..{short_utc_hour(slot.start + timedelta(seconds=step))}"
     href = url_for("pages.runs", q=ended) if good + failed + dead + rest else ""
-    return Value(slot.start, [("bad", failed + dead), ("full", good)], [good, failed, dead, rest], title, href)
+    return BarData(slot.start, [("bad", failed + dead), ("full", good)], [good, failed, dead, rest], title, href)
 
 
-def to_iso(minute: datetime) -> str:
+def short_utc_hour(minute: datetime) -> str:
     """As short as may be: a page holds many."""
     return f"{minute:%Y-%m-%dT%H:%MZ}".replace(":00Z", "Z")
 
@@ -138,26 +138,26 @@ class Scale(NamedTuple):
         """What one of that which is counted is high."""
         return (FLOOR - TOP) / self.top
 
-    def lines(self) -> list[Line]:
-        return [Line(round(FLOOR - value * self.pixels, 1), value) for value in range(0, self.top + 1, self.step)]
+    def lines(self) -> list[GridLine]:
+        return [GridLine(round(FLOOR - value * self.pixels, 1), value) for value in range(0, self.top + 1, self.step)]
 
-    def stack(self, counts: Iterable[tuple[str, int]]) -> list[Part]:
+    def stack(self, counts: Iterable[tuple[str, int]]) -> list[Segment]:
         """Return the parts of a bar, by tone and count, from the floor upwards."""
         parts, y = [], float(FLOOR)
         for tone, count in counts:
             if count:
                 height = max(count * self.pixels, MIN_BAR_HEIGHT)
                 y -= height
-                parts.append(Part(tone, round(y, 1), round(height, 1)))
+                parts.append(Segment(tone, round(y, 1), round(height, 1)))
         return parts
 
 
 def build_chart(
-    name: str, columns: Sequence[str], values: Sequence[Value], step: int, as_of: datetime, at: tzinfo | None = None
+    name: str, columns: Sequence[str], values: Sequence[BarData], step: int, as_of: datetime, at: tzinfo | None = None
 ) -> Chart:
     """The bar that holds `as_of` is still filling. Times are those of the reader's zone, or `at`."""
     scale = scale_up_to(max((sum(count for _tone, count in value.parts) for value in values), default=0))
-    row = BarRow(max(len(values), MAX_BAR_WIDTH), GAP)
+    row = BarRow(max(len(values), MIN_PLACES), GAP)
     starts = [value.start.astimezone(at or current_zone()) for value in values]
     zones = {zone_name(start) for start in starts}
     sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
@@ -190,8 +190,8 @@ def build_chart(
 
 def axis_labels(starts: Sequence[datetime], step: int) -> list[Label]:
     """Return what stands under each bar. Of few bars each has a label, and each second one on a narrow page."""
-    seconds, seconds_on_narrow_pages = LABELS[step]
-    if len(starts) < MAX_BAR_WIDTH:
+    seconds, seconds_on_narrow_pages = LABEL_INTERVALS[step]
+    if len(starts) < MIN_PLACES:
         wide, narrow = [True] * len(starts), [place % 2 == 0 for place in range(len(starts))]
     else:
         wide, narrow = first_of_each(seconds, starts, step), first_of_each(seconds_on_narrow_pages, starts, step)

@@ -11,7 +11,7 @@ from engine.models import Run, State
 from engine.search.pagination import COUNT_LIMIT
 
 #: The words for what a run, an attempt, a consumer or a queue is doing; in the program they are names.
-STATES = {
+STATE_LABELS = {
     "waiting": lazy_gettext("waiting"),
     "scheduled": lazy_gettext("scheduled"),
     "running": lazy_gettext("running"),
@@ -38,31 +38,31 @@ STATES = {
     "altered": lazy_gettext("altered"),
     "revoked": lazy_gettext("revoked"),
 }
-ROLES = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"), "admin": lazy_gettext("admin")}
+ROLE_LABELS = {"viewer": lazy_gettext("viewer"), "operator": lazy_gettext("operator"), "admin": lazy_gettext("admin")}
 
 
 def state_word(state: str) -> str:
-    return str(STATES.get(state, state))
+    return str(STATE_LABELS.get(state, state))
 
 
 def role_word(role: str) -> str:
-    return str(ROLES.get(role, role))
+    return str(ROLE_LABELS.get(role, role))
 
 
 # --- counts ------------------------------------------------------------------------------------------------
 
 
-def ngettext_bounded(singular: str, many: str, num: int, **values: object) -> str:
+def ngettext_capped(singular: str, many: str, num: int, **values: object) -> str:
     """The sentence for this many: `%(num)s` stands for the number, `%(name)s` for another value."""
-    return str(plural_form(singular, many, num)) % {"num": format_capped(num), **values}
+    return str(plural_template(singular, many, num)) % {"num": format_capped(num), **values}
 
 
 def ngettext_html(singular: str, many: str, num: int, **values: object) -> Markup:
     """`ngettext` of the templates: the sentence may hold markup, the values may not."""
-    return Markup(plural_form(singular, many, num)) % {"num": format_capped(num), **values}
+    return Markup(plural_template(singular, many, num)) % {"num": format_capped(num), **values}
 
 
-def plural_form(singular: str, many: str, num: int) -> str:
+def plural_template(singular: str, many: str, num: int) -> str:
     """Untouched by the number; that of a count that goes no further is the one of its bound."""
     return get_translations().ungettext(singular, many, min(num, COUNT_LIMIT))
 
@@ -121,9 +121,9 @@ def result_text(run: Run) -> str:
         case "close_abandoned_sessions", {"closed_count": 0}:
             return _("nothing to close")
         case "close_abandoned_sessions", {"closed_count": int(count)}:
-            return ngettext_bounded("closed %(num)s session", "closed %(num)s sessions", count)
+            return ngettext_capped("closed %(num)s session", "closed %(num)s sessions", count)
         case "get_cleanup_statistics", {"total_closed": int(count), "period_hours": hours}:
-            return ngettext_bounded(
+            return ngettext_capped(
                 "%(num)s session closed in %(hours)s h", "%(num)s sessions closed in %(hours)s h", count, hours=hours
             )
         case "cleanup_old_task_results", {"results": int(results), "runs": int(runs), "workers": int(workers)}:
@@ -133,9 +133,9 @@ def result_text(run: Run) -> str:
 
 def pruned_text(results: int, runs: int, workers: int) -> str:
     parts = [
-        results and ngettext_bounded("%(num)s result", "%(num)s results", results),
-        runs and ngettext_bounded("%(num)s run", "%(num)s runs", runs),
-        workers and ngettext_bounded("%(num)s worker", "%(num)s workers", workers),
+        results and ngettext_capped("%(num)s result", "%(num)s results", results),
+        runs and ngettext_capped("%(num)s run", "%(num)s runs", runs),
+        workers and ngettext_capped("%(num)s worker", "%(num)s workers", workers),
     ]
     if not any(parts):
         return _("nothing to remove")

@@ -45,7 +45,7 @@ class ScheduleRow:
     drifts: list[float]
     overlapping: list[str]
 
-    def holds(self, at: datetime) -> bool:
+    def is_paused_at(self, at: datetime) -> bool:
         """Whether the pause will hold this tick back."""
         return self.pause is not None and ticks.is_active(self.pause, at)
 

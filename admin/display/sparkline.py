@@ -28,12 +28,12 @@ class Bar(NamedTuple):
 
 def week_bars(week: TaskWeek, at: datetime) -> list[Bar]:
     """Oldest first, up to now; there is room for those of today that are still to come."""
-    highest = max((bucket_title(slot) for slot in week.slots), default=0)
+    highest = max((count_ended(slot) for slot in week.slots), default=0)
     return [week_bar(place, slot, highest, at) for place, slot in enumerate(week.slots)]
 
 
 def week_bar(place: int, slot: Bucket, highest: int, at: datetime) -> Bar:
-    ended, failures = bucket_title(slot), count_failed(slot.counts)
+    ended, failures = count_ended(slot), count_failed(slot.counts)
     end = slot.start + timedelta(seconds=STEP)
     return Bar(
         start=slot.start,
@@ -48,7 +48,7 @@ def week_bar(place: int, slot: Bucket, highest: int, at: datetime) -> Bar:
     )
 
 
-def bucket_title(slot: Bucket) -> int:
+def count_ended(slot: Bucket) -> int:
     return sum(count for state, count in slot.counts.items() if state != RETRIED)
 
 

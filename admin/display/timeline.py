@@ -12,10 +12,10 @@ from admin.display.truncate import truncate
 from engine.models import Attempt, Run, State
 
 #: Of a run that was tried very often, the first and the last attempts are told.
-FIRST, LAST = 2, 8
+FIRST_SHOWN, LAST_SHOWN = 2, 8
 
 #: Milliseconds of waiting that are worth a word; bytes of an error that are.
-WORTH_A_WORD, LONGEST_ERROR = 1000, 300
+MIN_WAIT_MS, MAX_ERROR_BYTES = 1000, 300
 
 
 @dataclass
@@ -36,13 +36,13 @@ class Step:
 def build_timeline(run: Run, attempts: list[Attempt]) -> list[Step]:
     steps = [enqueued_step(run)]
     for index, attempt in enumerate(attempts):
-        if FIRST <= index < len(attempts) - LAST:
-            steps += [omitted_step(len(attempts) - FIRST - LAST)] if index == FIRST else []
+        if FIRST_SHOWN <= index < len(attempts) - LAST_SHOWN:
+            steps += [omitted_step(len(attempts) - FIRST_SHOWN - LAST_SHOWN)] if index == FIRST_SHOWN else []
             continue
         steps.append(attempt_step(run, attempt, attempts[index - 1] if index else None))
         if attempt.state in ("died", "returned") and attempt.ended_at:
             steps.append(returned_step(attempt, attempts[index + 1] if index + 1 < len(attempts) else None))
-    return steps + next_steps(run, attempts)
+    return steps + closing_steps(run, attempts)
 
 
 def omitted_step(attempts: int) -> Step:
@@ -64,7 +64,7 @@ def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
         "dead" if state == "died" else "waiting" if state in ("returned", "put_off") else state,
         attempt_text(attempt),
         at=attempt.started_at,
-        details=[*other_code(run, attempt), *waited_in_queue(before, attempt)],
+        details=[*code_note(run, attempt), *waited_in_queue(before, attempt)],
         worker=attempt.worker,
         duration_text=ran_text(attempt.run_ms),
         since=attempt.started_at if state == State.RUNNING else None,
@@ -75,7 +75,7 @@ def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
     return step
 
 
-def other_code(run: Run, attempt: Attempt) -> list[str]:
+def code_note(run: Run, attempt: Attempt) -> list[str]:
     """A line if the worker had other code than the program that enqueued the run."""
     differs = attempt.code_version and run.code_version and attempt.code_version != run.code_version
     return [_("by code %(version)s", version=attempt.code_version)] if differs else []
@@ -86,7 +86,7 @@ def waited_in_queue(before: Attempt | None, attempt: Attempt) -> list[str]:
     if not (before and before.next_at and attempt.started_at):
         return []
     ms = (attempt.started_at - before.next_at).total_seconds() * 1000
-    return [_("after waiting %(time)s in its queue", time=format_duration(ms))] if ms >= WORTH_A_WORD else []
+    return [_("after waiting %(time)s in its queue", time=format_duration(ms))] if ms >= MIN_WAIT_MS else []
 
 
 def pause_before_next(attempt: Attempt) -> list[str]:
@@ -127,7 +127,7 @@ def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
     return step
 
 
-def next_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
+def closing_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
     match run.state:
         case State.WAITING if attempts and attempts[-1].state in ("died", "returned"):
             return []  # told already
@@ -181,7 +181,7 @@ def ran_text(ms: float | None) -> str | None:
 
 
 def first_error_line(error: str | None) -> str | None:
-    return truncate((error or "").strip().partition("\n")[0], LONGEST_ERROR).shown or None
+    return truncate((error or "").strip().partition("\n")[0], MAX_ERROR_BYTES).shown or None
 
 
 def error_kind(error: str | None) -> str:

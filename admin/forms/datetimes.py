@@ -11,7 +11,7 @@ from admin.problems import InvalidInput
 def parse_local_datetime(name: str, text: str) -> datetime | None:
     """`2026-11-24T18:30` in the viewer's zone, as UTC; None for nothing. An offset of its own comes first.
 
-    Raises BadInput.
+    Raises InvalidInput.
     """
     if not text.strip():
         return None

@@ -77,7 +77,7 @@ class ListFilters:
 
 
 def read_text(name: str, longest: int = MAX_LENGTH) -> str:
-    """A filter as it was typed. Raises BadInput."""
+    """A filter as it was typed. Raises InvalidInput."""
     value = request.args.get(name, "").strip()
     if len(value) > longest or not value.isprintable():
         raise InvalidInput(name, _("at most %(most)s printable characters are allowed", most=longest))
@@ -85,7 +85,7 @@ def read_text(name: str, longest: int = MAX_LENGTH) -> str:
 
 
 def read_choice(name: str, allowed: list[str]) -> str:
-    """One of these words, the first where nothing is given. Raises BadInput."""
+    """One of these words, the first where nothing is given. Raises InvalidInput."""
     value = request.args.get(name) or allowed[0]
     if value not in allowed:
         raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(filter(None, allowed))))

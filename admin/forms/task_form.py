@@ -63,7 +63,7 @@ def prefill(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any
 def parse_form(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
     """What was typed, as arguments. `kept`: values that go on unseen where `keep.<name>` is sent instead of a text.
 
-    Raises BadInput, whose field is the parameter.
+    Raises InvalidInput, whose field is the parameter.
     """
     values = {}
     for field in form:
@@ -107,7 +107,7 @@ def value_in_order(field: Field, values: Mapping[str, Any]) -> Any:
 
 
 def named_values(form: Sequence[Field], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the further named values. Raises BadInput for a name that has a field of its own."""
+    """Return the further named values. Raises InvalidInput for a name that has a field of its own."""
     names = {field.name for field in form}
     further: dict[str, Any] = {}
     for field in form:

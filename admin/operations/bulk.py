@@ -117,7 +117,7 @@ class RunsChanged(ConflictError):
 
 
 def select_runs(search: str | None, run_ids: JSONList | None) -> "ModelSelect[Run]":
-    """The query for the runs that are named, or that a search finds. Raises BadInput; nothing is not everything."""
+    """The query for the runs that are named, or that a search finds. Raises InvalidInput; nothing is not everything."""
     if run_ids:
         if not all(isinstance(run_id, str) and "\0" not in run_id for run_id in run_ids):
             raise InvalidInput("runs", _("a list of ids is needed"))
@@ -137,7 +137,7 @@ def select_runs(search: str | None, run_ids: JSONList | None) -> "ModelSelect[Ru
 def begin_bulk(
     actor: Actor, verb: str, fingerprint: str, search: str | None, run_ids: JSONList | None
 ) -> ActionResult[int]:
-    """Write the items down and enqueue the task that works them off. Raises RunsChanged and BadInput."""
+    """Write the items down and enqueue the task that works them off. Raises RunsChanged and InvalidInput."""
     try:
         bulk_action = bulk.create(
             verb, select_runs(search, run_ids), fingerprint, actor.requester, None if run_ids else search

@@ -129,7 +129,7 @@ def snooze_error(actor: Actor, error_id: str, until: datetime) -> ActionResult[N
 
 
 def state_for_audit(error_id: str) -> dict[str, str | None]:
-    """As the audit keeps it. Raises Refused where there is no such group."""
+    """As the audit keeps it. Raises ConflictError where there is no such group."""
     group = ErrorGroup.get_or_none(ErrorGroup.id == error_id)
     if group is None:
         raise ConflictError(_("There is no such group of errors."))

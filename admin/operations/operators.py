@@ -69,7 +69,7 @@ def add_operator(actor: Actor, email: str, role: str, password: Secret | None = 
 
 
 def create_operator(email: str, role: str, password: str | None = None) -> str:
-    """Returns the password: the given one or a new one. Raises BadInput, or Refused when the address is taken."""
+    """Returns the password: the given one or a new one. Raises InvalidInput, or ConflictError when the address is taken."""
     email, role = parse_email(email), parse_role(role)
     password = new_password() if password is None else password
     try:
@@ -125,7 +125,7 @@ def renew_password(actor: Actor, email: str, password: Secret | None = None) -> 
 
 
 def parse_email(text: str) -> str:
-    """An address as it is stored and looked up. Raises BadInput."""
+    """An address as it is stored and looked up. Raises InvalidInput."""
     email = text.strip().lower()
     if len(email) > 255 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email) or not email.isprintable():
         raise InvalidInput("email", _("an address such as name@example.org is needed"))

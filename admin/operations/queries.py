@@ -77,8 +77,8 @@ class Query:
     def cursor(self) -> str | None:
         return next((name for name in ("before", "after") if name in self.query_params), None)
 
-    def ask(self, in_path: Mapping[str, str], query: "MultiDict[str, str]") -> Any:
-        """The answer as JSON has it. Raises BadInput and what the function raises."""
+    def run(self, in_path: Mapping[str, str], query: "MultiDict[str, str]") -> Any:
+        """The answer as JSON has it. Raises InvalidInput and what the function raises."""
         for name in query:
             if name not in self.query_params:
                 raise to_http_error(unknown_parameter(name, self.name, self.query_params))
@@ -114,7 +114,7 @@ def register_query(
 
 
 def parse_value(name: str, kind: object, texts: list[str]) -> object:
-    """What was given in an address, in its type. Raises BadInput."""
+    """What was given in an address, in its type. Raises InvalidInput."""
     schema = {}
     if get_origin(kind) is Annotated:
         kind, schema = get_args(kind)[0], get_args(kind)[1]

@@ -66,7 +66,7 @@ class Action:
         return first if names_target and not self.creates else None
 
     def read(self, values: Mapping[str, object]) -> dict[str, object]:
-        """The arguments in their types. Raises BadInput."""
+        """The arguments in their types. Raises InvalidInput."""
         parameters = {parameter.name: parameter for parameter in self.parameters}
         for name in values:
             if name not in parameters:
@@ -99,7 +99,7 @@ def register_action(
 
 
 def execute(actor: Actor, name: str, /, **arguments: Any) -> Any:
-    """Do it in the name of `actor`. Raises NotAllowed, BadInput, Refused and what the engine raises.
+    """Do it in the name of `actor`. Raises ForbiddenError, InvalidInput, ConflictError and what the engine raises.
 
     The audit entry is written in the action's own transaction where it has one. A broker has none: there the database
     must take a write first. When it goes away at that very moment, the action is done without its entry.

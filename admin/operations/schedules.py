@@ -135,7 +135,7 @@ def catch_up_schedule(actor: Actor, task: str) -> ActionResult[Result]:
 
 
 def find_schedule(name: str) -> tuple[Queue, str]:
-    """The queue and the bare name of a task that the clock starts. Raises UnknownTask and BadInput."""
+    """The queue and the bare name of a task that the clock starts. Raises UnknownTask and InvalidInput."""
     queue, task = registered_tasks.find_task(tasks.queues, name)
     if task.schedule is None:
         raise InvalidInput("task", _("%(task)s has no schedule", task=task.__name__))

@@ -74,10 +74,10 @@ class SessionPage(NamedTuple):
 )
 def list_sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
     """Reading sessions, newest first: active, abandoned or closed ones."""
-    filters, queries = list_conditions(now())
+    filters, queries = read_session_filters(now())
     try:
         page = pagination.fetch_page(
-            queries[filters.state], newest_first(filters.state), ReadingSession.id, limit, before
+            queries[filters.state], sort_field(filters.state), ReadingSession.id, limit, before
         )
     except pagination.InvalidCursor as error:
         raise InvalidInput("before", str(error)) from error
@@ -134,7 +134,7 @@ def close_session(actor: Actor, session_id: UUID) -> ActionResult[None]:
     return ActionResult(target=str(session_id))
 
 
-def list_conditions(as_of: datetime) -> tuple[ListFilters, dict[str, "ModelSelect[ReadingSession]"]]:
+def read_session_filters(as_of: datetime) -> tuple[ListFilters, dict[str, "ModelSelect[ReadingSession]"]]:
     """What the address asks for, and the query of each list with its filters."""
     lists = ReadingSession.list_conditions(as_of, settings.abandoned_after)
     filters = ListFilters(
@@ -152,7 +152,7 @@ def list_conditions(as_of: datetime) -> tuple[ListFilters, dict[str, "ModelSelec
     return filters, {name: ReadingSession.with_reader_and_book(condition, *about) for name, condition in lists.items()}
 
 
-def newest_first(state: str) -> Field:
+def sort_field(state: str) -> Field:
     """The instant that this list is ordered by."""
     return ReadingSession.ended_at if state == "closed" else ReadingSession.started_at
 
@@ -181,7 +181,7 @@ def closed_conditions(filters: ListFilters, as_of: datetime) -> Expression:
 
 
 def parse_hour(hour: str) -> datetime:
-    """2026-11-23T10Z. Raises BadInput."""
+    """2026-11-23T10Z. Raises InvalidInput."""
     try:
         start = datetime.fromisoformat(hour)
     except ValueError:

@@ -51,7 +51,7 @@ def add_token(actor: Actor, name: str, role: str, days: int | None = None) -> Ac
 
 
 def create_token(name: str, role: str, days: int | None = None) -> str:
-    """Returns the token, which nobody can read again. Raises BadInput, or Refused when the name is taken."""
+    """Returns the token, which nobody can read again. Raises InvalidInput, or ConflictError when the name is taken."""
     if not 1 <= len(name) <= 100 or not name.isprintable() or name != name.strip():
         raise InvalidInput("name", _("from 1 to 100 printable characters are needed"))
     if days is not None and not 1 <= days <= 36_500:

@@ -85,13 +85,13 @@ class RunFilter(ListFilters):
 
     @property
     def run_query(self) -> RunQuery:
-        """What is wanted. Raises BadInput where that cannot be understood."""
+        """What is wanted. Raises InvalidInput where that cannot be understood."""
         if self.parsed is None:
             raise InvalidInput("q", self.error or "")
         return self.parsed
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """All of it, as one could type it into the search box."""
         return format_terms(self.terms) if self.parsed else self.values["q"]
 

@@ -27,7 +27,7 @@ REQUESTER_KINDS = ("schedule", "operator", "token", "cli", "run", "code")
 
 
 def build_query(terms: Iterable[Term], as_of: datetime) -> RunQuery:
-    """The runs that these terms mean, as of an instant. Raises BadSearch."""
+    """The runs that these terms mean, as of an instant. Raises InvalidSearch."""
     query = RunQuery()
     for term in terms:
         query = apply_term(term, query, as_of)
@@ -45,7 +45,7 @@ def apply_term(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
         raise search_error(
             term, _("there is no filter %(key)s; a word with a colon needs quotes around it.", key=term.key)
         )
-    return SEARCH_KEYS[term.key].means(term, query, as_of)
+    return SEARCH_KEYS[term.key].apply(term, query, as_of)
 
 
 def tasks_with_argument(path: list[str]) -> list[str]:
@@ -220,7 +220,7 @@ def freeze_relative_times(terms: Iterable[Term], as_of: datetime) -> list[Term]:
 
 
 class SearchKey(NamedTuple):
-    means: Callable[[Term, RunQuery, datetime], RunQuery]
+    apply: Callable[[Term, RunQuery, datetime], RunQuery]
     example: str
     help: LazyString
 

@@ -58,7 +58,7 @@ WORD_PATTERN = re.compile(
 
 
 def parse_search(text: str) -> list[Term]:
-    """Raises BadSearch."""
+    """Raises InvalidSearch."""
     if len(text) > MAX_LENGTH or not text.isprintable():
         raise InvalidSearch(_("A search is at most %(longest)s printable characters.", longest=MAX_LENGTH))
     terms, position = [], 0

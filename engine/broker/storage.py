@@ -1,6 +1,6 @@
 """What a queue's storage consists of. Redis and SQLite each have these parts, with the same promises.
 
-Every step is atomic: it is stored whole, or not at all. Each may raise BrokerAway.
+Every step is atomic: it is stored whole, or not at all. Each may raise BrokerUnavailable.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -278,7 +278,7 @@ class Storage(Protocol):
     def close(self) -> bool: ...
 
     def probe_write(self, seconds: float) -> None:
-        """Write something, waiting no longer than this for a lock. Raises BrokerAway."""
+        """Write something, waiting no longer than this for a lock. Raises BrokerUnavailable."""
 
     def rollback_interrupted(self) -> None:
         """End what an interrupt, such as a time limit's, has left half done on this thread's connection."""

@@ -16,7 +16,7 @@ VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_arguments(task_class: type[QueueTask], args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-    """Raise BadArguments, which names the parameter, for the first argument that the task cannot take."""
+    """Raise InvalidArguments, which names the parameter, for the first argument that the task cannot take."""
     signature, name = inspect.Signature(task_parameters(task_class)), task_class.__name__
     check_names(name, signature, kwargs)
     bound = bind(name, signature, args, kwargs)
@@ -42,7 +42,7 @@ def check_names(task: str, signature: inspect.Signature, kwargs: Mapping[str, ob
 def bind(
     task: str, signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return the arguments by parameter. Raises BadArguments for the first required parameter without a value."""
+    """Return the arguments by parameter. Raises InvalidArguments for the first required parameter without a value."""
     try:
         return signature.bind(*args, **kwargs).arguments
     except TypeError as error:
@@ -54,7 +54,7 @@ def bind(
 
 
 def check_type(field: str, value: object, kind: object) -> None:
-    """Raise BadArguments for a value that is not of this type in its JSON form: True is no int, 1 is a float."""
+    """Raise InvalidArguments for a value that is not of this type in its JSON form: True is no int, 1 is a float."""
     try:
         msgspec.convert(value, kind, str_keys=True, dec_hook=pass_unknown_type)
     except msgspec.ValidationError as error:

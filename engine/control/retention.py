@@ -27,7 +27,7 @@ def prune(queues: Iterable[Queue], as_of: datetime, days: int, failed_days: int)
         "results": sum(queue.storage.results.delete_expired() for queue in queues),
         "runs": delete_ended_before(rest, as_of - timedelta(days=days))
         + delete_ended_before(failed, as_of - timedelta(days=failed_days)),
-        "workers": Consumer.delete().where(Consumer.beat_at < as_of - Consumer.KEPT).execute(),
+        "workers": Consumer.delete().where(Consumer.beat_at < as_of - Consumer.RETENTION).execute(),
     }
 
 

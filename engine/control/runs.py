@@ -39,7 +39,7 @@ def run_task(
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> Result:
-    """Enqueue a run of the named task. `eta` is an aware instant. Raises UnknownTask and BadArguments."""
+    """Enqueue a run of the named task. `eta` is an aware instant. Raises UnknownTask and InvalidArguments."""
     queue, task_class = find_task(queues, name)
     arguments = dict(kwargs or {})
     check_arguments(task_class, args, arguments)
@@ -107,7 +107,7 @@ def no_such_run() -> InvalidState:
 def cancel_run(queues: Queues, run_id: str, by: Requester) -> str:
     """`removed`: it will not run. `running`: its task is interrupted, or its worker killed where it does not heed that.
 
-    Raises NotPossible for a run that has ended or is not known.
+    Raises InvalidState for a run that has ended or is not known.
     """
     for queue in queues.values():
         if (outcome := queue.storage.messages.cancel(run_id, by.name)) != "unknown":
@@ -122,7 +122,7 @@ def retry_run(queues: Queues, run_id: str, by: Requester) -> None:
     """Re-queue a run that has ended: its id is kept, its attempts go on, its old result is dropped.
 
     What is dead goes back with its own message; of others the message is made anew from the record, also of one that
-    the broker has lost. Raises NotPossible and UnknownTask.
+    the broker has lost. Raises InvalidState and UnknownTask.
     """
     run = Run.get_or_none(Run.id == run_id)
     if run is None:
@@ -158,7 +158,7 @@ def run_again(
 ) -> Result:
     """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
 
-    Raises NotPossible, UnknownTask and BadArguments.
+    Raises InvalidState, UnknownTask and InvalidArguments.
     """
     parent = Run.get_or_none(Run.id == run_id)
     if parent is None:
@@ -182,7 +182,7 @@ def run_again(
 def delete_run(queues: Queues, run_id: str) -> None:
     """Remove a run that has ended from the record, with its attempts and its log; the counts no longer hold it.
 
-    Of a dead one the message goes too. Raises NotPossible.
+    Of a dead one the message goes too. Raises InvalidState.
     """
     if not delete_ended(queues, [run_id]):
         raise InvalidState("Only a run that has ended can be deleted.")
@@ -205,7 +205,7 @@ def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
 
 
 def requeue_dead_run(queues: Queues, run_id: str) -> None:
-    """Give a dead run another chance, with its own message. Raises NotPossible."""
+    """Give a dead run another chance, with its own message. Raises InvalidState."""
     for queue in queues.values():
         if queue.storage.dead_letters.requeue(run_id):
             flush_events_now(queue)
@@ -214,7 +214,7 @@ def requeue_dead_run(queues: Queues, run_id: str) -> None:
 
 
 def discard_dead_run(queues: Queues, run_id: str, by: Requester) -> None:
-    """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises NotPossible."""
+    """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises InvalidState."""
     queue = next((queue for queue in queues.values() if queue.storage.dead_letters.discard(run_id)), None)
     if queue is None:
         raise InvalidState("There is no dead run of this id.")

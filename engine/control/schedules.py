@@ -39,7 +39,7 @@ def resume_schedule(queue: Queue, task: str) -> bool:
 
 
 def catch_up(queues: Queues, name: str, by: Requester) -> Result:
-    """Enqueue one run for the newest missed tick, which is `late` from then on. Raises UnknownTask and NotPossible.
+    """Enqueue one run for the newest missed tick, which is `late` from then on. Raises UnknownTask and InvalidState.
 
     The tick is claimed first, so that two who ask at once make one run. Who dies in between leaves a late tick without
     a run; the other order would leave one that is made up for twice.

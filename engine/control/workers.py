@@ -10,7 +10,7 @@ from engine.queues.remote_control import Command
 
 
 def send_command(queues: Queues, name: str, what: Command, by: Requester) -> Consumer:
-    """Leave an order for a consumer that is there to take it. Raises NotPossible."""
+    """Leave an order for a consumer that is there to take it. Raises InvalidState."""
     consumer = get_consumer(name)
     state = consumer.state(now(), LEASE_TIME)
     if state not in ("live", "late") or consumer.queue not in queues:

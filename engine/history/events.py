@@ -20,7 +20,7 @@ class InvalidEvent(ValueError):
 
 
 def parse_known_event(line: bytes, kinds: Container[str]) -> Event:
-    """Parse a line whose event is of one of these kinds. Raises NoEvent and ValueError."""
+    """Parse a line whose event is of one of these kinds. Raises InvalidEvent and ValueError."""
     event = parse_event(line)
     if event["kind"] not in kinds:
         raise InvalidEvent(f"no event has the kind {event['kind']!r}")

@@ -27,7 +27,7 @@ class Lag(NamedTuple):
 
 
 def load_lags(queues: Mapping[str, Queue]) -> dict[str, Lag]:
-    """By queue. Without the database, all events that the broker still has count. Raises BrokerAway."""
+    """By queue. Without the database, all events that the broker still has count. Raises BrokerUnavailable."""
     try:
         positions = {row.stream: row.position for row in HistoryCursor.select()}
     except DATABASE_ERRORS:

@@ -29,7 +29,7 @@ class LostRunCheck:
         self.places: dict[State, ScanPosition] = {}  # where the next look goes on
         self.next_look = 0.0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Report what is lost, if it is time."""
         if time.monotonic() < self.next_look:
             return

@@ -82,7 +82,7 @@ class Recorder(threading.Thread):
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
             written = writer.flush_events(self.queue)
             self.written = writer.sync_consumers(self.queue, self.written)
-        self.lost_runs.look()
+        self.lost_runs.check()
 
     def drop_oldest_events(self) -> None:
         self.queue.storage.events.drop_oldest(writer.MAX_PENDING)

@@ -142,7 +142,7 @@ def reportable_heartbeats(queue: Queue) -> list[Heartbeat]:
     """Return the heartbeats. One of a consumer that died so long ago that it is not worth a row is forgotten."""
     beats = []
     for beat in queue.storage.heartbeats.all():
-        if now().timestamp() - beat.at > Consumer.KEPT.total_seconds():
+        if now().timestamp() - beat.at > Consumer.RETENTION.total_seconds():
             queue.storage.heartbeats.remove(beat.consumer)
         else:
             beats.append(beat)

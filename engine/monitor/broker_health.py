@@ -50,7 +50,7 @@ SYNCHRONOUS = ("off", "normal", "full", "extra")
 
 
 def check_health(queue: Queue) -> Health:
-    """Of the broker that carries this queue. Raises BrokerAway."""
+    """Of the broker that carries this queue. Raises BrokerUnavailable."""
     storage = queue.storage
     return redis_health(storage) if isinstance(storage, RedisStorage) else sqlite_health(storage)
 

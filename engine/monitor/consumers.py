@@ -38,7 +38,7 @@ def is_successor(later: Consumer, consumer: Consumer) -> bool:
 def get_consumer(name: str) -> Consumer:
     """The consumer of this id, or of this name (`light@host:pid`): the last heard of, where several bore it.
 
-    Raises NotPossible.
+    Raises InvalidState.
     """
     for consumer in list_consumers():
         if name in (consumer.id, full_worker_name(consumer)):

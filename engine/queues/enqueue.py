@@ -135,7 +135,7 @@ class Enqueuer:
     # --- tasks ↔ bytes -------------------------------------------------------------------------------------------
 
     def serialize_task(self, task: QueueTask) -> bytes:
-        """Return the signed message of a task. Raises NotJSON for NaN and infinity among its arguments."""
+        """Return the signed message of a task. Raises NotSerializable for NaN and infinity among its arguments."""
         if task.envelope is None:
             task.envelope = self.envelope(task)
         letter = SignedMessage(self.queue._registry.create_message(task), task.envelope)
@@ -146,7 +146,7 @@ class Enqueuer:
         return data
 
     def deserialize_task(self, data: bytes) -> QueueTask:
-        """Return the task of a message. Raises Unreadable, or NotRegistered."""
+        """Return the task of a message. Raises InvalidMessage, or NotRegistered."""
         letter = self.queue.serializer.deserialize(data)
         if not isinstance(letter, SignedMessage):
             raise InvalidMessage("not a message that asks for a run")
@@ -171,7 +171,7 @@ def resolve_due(task: QueueTask) -> float:
 
 
 def check_all_finite(task: Task) -> None:
-    """Raise NotJSON for NaN or infinity among the arguments of a task, or of what follows it."""
+    """Raise NotSerializable for NaN or infinity among the arguments of a task, or of what follows it."""
     while task is not None:
         check_finite(task, task.args, task.kwargs)
         if task.on_error:
@@ -182,7 +182,7 @@ def check_all_finite(task: Task) -> None:
 
 
 def check_finite(task: Task, args: Sequence[object], kwargs: Mapping[str, object] | None = None) -> None:
-    """Raise NotJSON for NaN or infinity among these arguments; the message names the argument."""
+    """Raise NotSerializable for NaN or infinity among these arguments; the message names the argument."""
     names = [*inspect.signature(task.function).parameters] if hasattr(task, "function") else []
     by_name = {(names[index] if index < len(names) else f"args[{index}]"): value for index, value in enumerate(args)}
     for name, value in (*by_name.items(), *(kwargs or {}).items()):

@@ -52,7 +52,7 @@ DECLARATION_OPTIONS = {f"default_{name}": (name, *rest) for name, rest in CALL_O
 
 
 def check_declaration(task: str, settings: Mapping[str, object]) -> None:
-    """Raise BadOption for the name, or else the first setting of a decorator, that a task cannot have."""
+    """Raise InvalidOption for the name, or else the first setting of a decorator, that a task cannot have."""
     if not NAME.fullmatch(task):
         raise bad_option("name", task, "1 to 200 characters without a space or a dot", task)
     for setting, (name, is_right, allowed) in DECLARATION_OPTIONS.items():
@@ -61,7 +61,7 @@ def check_declaration(task: str, settings: Mapping[str, object]) -> None:
 
 
 def check_call(task: Task) -> None:
-    """Raise BadOption for the first value that a new run, or one that is to follow it, cannot have."""
+    """Raise InvalidOption for the first value that a new run, or one that is to follow it, cannot have."""
     for call in (task, *followers(task)):
         if not (isinstance(call.id, str) and ID.fullmatch(call.id)):
             raise bad_option("id", call.name, "1 to 64 printable ASCII characters without a space", call.id)

@@ -161,7 +161,7 @@ class Queue(Huey):
     def execute(self, task: QueueTask, timestamp: datetime | None = None) -> object:
         """Run a task that was claimed, and settle it: whatever its code, its hooks or its outcome do, nothing escapes.
 
-        Raises BrokerAway where the broker is away before the code has begun; the run is still held then.
+        Raises BrokerUnavailable where the broker is away before the code has begun; the run is still held then.
         """
         if self._immediate or task.taken is None:
             return super().execute(task, timestamp)

@@ -1,4 +1,4 @@
-"""RunTask: Huey's Task as a run of ours; and the block in which its code runs."""
+"""QueueTask: Huey's Task as a run of ours; and the block in which its code runs."""
 
 import functools
 import inspect
@@ -44,7 +44,7 @@ class QueueTask(Task):
     taken: Delivery | None = None  # the message that it came in, where a worker holds it
     began: float | None = None  # Unix seconds, where an earlier worker began it and was killed
 
-    def instant(self) -> tuple[datetime, bool]:
+    def run_timestamp(self) -> tuple[datetime, bool]:
         """The one instant of this run, the same for all its attempts, and whether this call has set it."""
         instant, key = now(), f"instant:{self.id}"
         is_first = self.queue.put_if_empty(key, instant.isoformat(), ttl=7 * 86400)
@@ -163,7 +163,7 @@ def contain_errors(execute: Callable[[QueueTask], object]) -> Callable[[QueueTas
 
 
 def check_delay(error: Exception) -> None:
-    """Raise BadDelay for a RetryTask with an `eta` or `delay` that is no time."""
+    """Raise InvalidDelay for a RetryTask with an `eta` or `delay` that is no time."""
     if not isinstance(error, RetryTask) or (error.delay is None and not error.eta):
         return
     try:

@@ -29,7 +29,7 @@ def fetch_page(query: "ModelSelect[Row]", at: Field, key: Field, size: int, befo
     """The `size` rows of `query` after the place `before`, ordered by the instant `at` and then by `key`, descending.
 
     A place is the last row's instant and key, so rows of one instant are neither skipped nor shown twice, and rows
-    that came since do not push the others along. `query` must select both columns. Raises BadPage.
+    that came since do not push the others along. `query` must select both columns. Raises InvalidCursor.
     """
     if before:
         last_at, last_key = parse_cursor(before, key.python_value)
@@ -54,7 +54,7 @@ def parse_cursor(text: str, key_of: Callable[[str], Key]) -> tuple[datetime, Key
         raise InvalidCursor(f"{text!r} is no place in this list") from error
 
 
-def count_runs_by_state(**queries: "ModelSelect[Row]") -> dict[str, int]:
+def count_rows(**queries: "ModelSelect[Row]") -> dict[str, int]:
     """How many rows each query has, in one statement; `COUNT_LIMIT` + 1 stands for more than that."""
     columns = []
     for name, query in queries.items():

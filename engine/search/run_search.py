@@ -51,7 +51,7 @@ class PagePosition(NamedTuple):
 
 
 def search_runs(query: RunQuery, size: int, before: str = "") -> RunPage:
-    """Return the `size` newest runs after `before`, which is the `older` of the page before. Raises BadPage."""
+    """Return the `size` newest runs after `before`, which is the `older` of the page before. Raises InvalidCursor."""
     start = PagePosition(*parse_cursor(before, str)) if before else None
     planned = plan_query(query)
     depth = SCAN_LIMIT if planned.scans == [IndexScan(())] else SCATTERED_SCAN_LIMIT // max(planned.share, 1)

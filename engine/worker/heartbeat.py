@@ -7,7 +7,7 @@ from ctypes import c_double
 from engine.back_off import BackOff
 from engine.exceptions import BrokerUnavailable
 from engine.queues.queue import BEAT_SECONDS, Queue
-from engine.worker.resource_usage import Usage
+from engine.worker.resource_usage import UsageMeter
 from engine.worker.worker_slot import WorkerSlot
 
 
@@ -28,7 +28,7 @@ class HeartbeatSender:
     ) -> None:
         self.queue, self.consumer, self.facts, self.slots = queue, consumer, facts, slots
         self.scheduler_at, self.quiet_at = scheduler_at, quiet_at
-        self.usage, self.back_off = Usage(), BackOff("The heartbeat")
+        self.usage, self.back_off = UsageMeter(), BackOff("The heartbeat")
         self.next_at = 0.0  # monotonic
 
     @property

@@ -30,14 +30,14 @@ class TotalUsage(TypedDict):
     slots: list[SlotUsage]
 
 
-class Usage:
+class UsageMeter:
     """CPU is percent of one core since the last call. A process that began since counts with all that it has used."""
 
     def __init__(self) -> None:
         self.spent = {os.getpid(): sum(psutil.Process().cpu_times()[:2])}
         self.at = time.monotonic()
 
-    def now(self, pids: Mapping[str, int]) -> TotalUsage:
+    def sample(self, pids: Mapping[str, int]) -> TotalUsage:
         """Measure all processes. `pids`: the workers by name."""
         processes = self.measure()
         return {

@@ -46,7 +46,7 @@ class Scheduler(stock.Scheduler):
         started = time.monotonic()
         try:
             self.look_after_recorder()
-            self.look(now or datetime.now(UTC))
+            self.poll(now or datetime.now(UTC))
             self.back_off.succeeded()
         except Exception as error:
             self.back_off.failed(error)  # a round is a pause by itself
@@ -60,9 +60,9 @@ class Scheduler(stock.Scheduler):
         self.recorder = Recorder(self.huey, self.stop_flag)
         self.recorder.start()
 
-    def look(self, at: datetime) -> None:
+    def poll(self, at: datetime) -> None:
         """Do all that is due, also after one thing of it has failed; raises the first error that was no outage."""
-        steps: list[Callable[[], None]] = [partial(self.move_due, at)]
+        steps: list[Callable[[], None]] = [partial(self.enqueue_due, at)]
         if self.periodic:
             steps += [partial(self.tick, task_class, at) for task_class in self.huey._registry._periodic_tasks]
         errors = [error for step in (*steps, self.reap) if (error := run_step(step))]
@@ -70,7 +70,7 @@ class Scheduler(stock.Scheduler):
             raise errors[0]
         self.seen_at.value = at.timestamp()
 
-    def move_due(self, at: datetime) -> None:
+    def enqueue_due(self, at: datetime) -> None:
         while self.huey.storage.messages.enqueue_due(at.timestamp()) and not self.stop_flag.is_set():
             pass
 

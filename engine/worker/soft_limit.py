@@ -41,7 +41,7 @@ def is_passed(deadline: c_double, by: float = 0.0) -> bool:
 
 
 def raise_if_passed(deadline: c_double) -> None:
-    """Raise SoftTimeLimit, once, when the limit has passed."""
+    """Raise SoftTimeLimitExceeded, once, when the limit has passed."""
     if is_passed(deadline):
         deadline.value = 0.0
         raise SoftTimeLimitExceeded

@@ -136,7 +136,7 @@ def raise_error(error: Exception) -> None:
 
 
 def run_step(step: Callable[[], None]) -> Exception | None:
-    """Return the exception that a step raises. Raises BrokerAway, since no other step can work then either."""
+    """Return the exception that a step raises. Raises BrokerUnavailable, since no other step can work then either."""
     try:
         step()
         return None

@@ -13,5 +13,5 @@ scheduler = Scheduler(faults, ForkSafeFlag(), 1, True)
 scheduler.seen_at = Value("d", 0.0)
 print("ready", flush=True)
 for line in sys.stdin:
-    scheduler.look(datetime.fromtimestamp(int(line) * 60, UTC))
+    scheduler.poll(datetime.fromtimestamp(int(line) * 60, UTC))
     print(line.strip(), flush=True)

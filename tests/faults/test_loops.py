@@ -133,7 +133,7 @@ def test_raising_schedule_does_not_delay_the_others(request: pytest.FixtureReque
         echo.schedule(args=(1,), eta=datetime(2020, 1, 1, tzinfo=UTC))
         try:
             with pytest.raises(ZeroDivisionError):
-                clock.look(datetime.now(UTC))
+                clock.poll(datetime.now(UTC))
         finally:
             tasks: list[type[QueueTask]] = [hopeless.task_class, sound.task_class]
             for task in tasks:

@@ -37,7 +37,7 @@ def record_history() -> None:
 
 def sweep() -> None:
     record_history()
-    LostRunCheck(probe).look()
+    LostRunCheck(probe).check()
     record_history()
 
 
@@ -101,7 +101,7 @@ def test_ended_run_not_yet_in_the_database_is_not_lost(each_database: str) -> No
     run_id = echo(1).id
     record_history()
     process_all()
-    LostRunCheck(probe).look()
+    LostRunCheck(probe).check()
     record_history()
     assert (Run.get_by_id(run_id).state, Run.get_by_id(run_id).error) == (State.SUCCEEDED, None)
 
@@ -128,7 +128,7 @@ def test_missing_runs_are_checked_in_batches(each_database: str, monkeypatch: py
     empty_broker()
     lost, looks = LostRunCheck(probe), []
     for _ in range(4):
-        lost.look()
+        lost.check()
         record_history()
         looks.append(Run.select().where(Run.state == State.FAILED).count())
     assert looks == [3, 6, 9, 10]
@@ -143,9 +143,9 @@ def test_young_runs_are_skipped_and_checks_wait_for_their_time(
     lost = LostRunCheck(probe)
     monkeypatch.setattr(lost_runs, "MINIMUM_AGE", timedelta(seconds=30))
     assert lost.next_runs(State.WAITING) == []
-    lost.look()
+    lost.check()
     monkeypatch.setattr(lost_runs, "MINIMUM_AGE", timedelta(0))
     assert lost.next_look > time.monotonic()
-    lost.look()
+    lost.check()
     record_history()
     assert Run.select().where(Run.state.in_(ENDED)).count() == 0

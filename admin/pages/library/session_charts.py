@@ -9,8 +9,8 @@ from flask_babel import gettext as _
 
 from admin.auth.access import requires_role
 from admin.display import bar_chart
-from admin.display.bar_chart import Chart, Value
-from admin.display.labels import ngettext_bounded
+from admin.display.bar_chart import BarData, Chart
+from admin.display.labels import ngettext_capped
 from admin.display.numbers import format_number, format_percent
 from admin.operations.statistics import HOURS, RUNS, recent_cleanups, sessions_closed_by
 from admin.pages import live_refresh
@@ -56,11 +56,11 @@ def per_run_chart(runs: list[Run]) -> Chart:
     for run in runs:
         closed = sessions_closed_by(run)
         values.append(
-            Value(
+            BarData(
                 run.instant_at.replace(second=0, microsecond=0),
                 [("full", closed)],
                 [closed],
-                ngettext_bounded("closed %(num)s session", "closed %(num)s sessions", closed),
+                ngettext_capped("closed %(num)s session", "closed %(num)s sessions", closed),
                 url_for("pages.run", run_id=run.id),
             )
         )
@@ -80,7 +80,7 @@ def device_chart(sessions: Counter[tuple[int, str]]) -> tuple[list[Device], Char
             counts.append(in_hour - sum(counts))
         title = ", ".join(f"{name} {format_number(count)}" for name, count in zip(names, counts, strict=True) if count)
         values.append(
-            Value(NEVER_READ + timedelta(hours=hour), list(zip(TONES, counts, strict=False)), counts, title or "0")
+            BarData(NEVER_READ + timedelta(hours=hour), list(zip(TONES, counts, strict=False)), counts, title or "0")
         )
     chart_name = _("Abandoned sessions by the hour in which they began, and by device")
     devices = [Device(name, tone) for name, tone in zip(names, TONES, strict=False)]
@@ -99,7 +99,7 @@ def frequent_devices(sessions: Counter[tuple[int, str]]) -> list[str]:
 
 def length_chart(hours: list[HourStats], as_of: datetime) -> Chart:
     values = [
-        Value(
+        BarData(
             hour.start,
             [("full", round(hour.average or 0))],
             [round(hour.average or 0), hour.closed],
@@ -108,7 +108,7 @@ def length_chart(hours: list[HourStats], as_of: datetime) -> Chart:
                 average=format_number(hour.average),
                 closed=format_number(hour.closed),
             ),
-            bar_chart.hour_title(hour.start, hour.closed),
+            bar_chart.closed_sessions_url(hour.start, hour.closed),
         )
         for hour in hours
     ]
@@ -125,7 +125,7 @@ def progress_chart(hours: list[HourStats], as_of: datetime) -> Chart:
             none=format_number(hour.no_progress),
             closed=format_number(hour.closed),
         )
-        href = bar_chart.hour_title(hour.start, hour.no_progress, progress="none")
-        values.append(Value(hour.start, [("full", share)], [share, hour.no_progress, hour.closed], title, href))
+        href = bar_chart.closed_sessions_url(hour.start, hour.no_progress, progress="none")
+        values.append(BarData(hour.start, [("full", share)], [share, hour.no_progress, hour.closed], title, href))
     columns = [_("Percent"), _("Without progress"), _("Closed")]
     return bar_chart.build_chart(_("Share without progress per hour"), columns, values, HOUR, as_of)

@@ -12,7 +12,7 @@ import tasks
 from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
 from admin.operations.registry import blocking_reason, execute, execute_if_ready
-from admin.operations.sessions import CLEANUP, list_conditions, newest_first
+from admin.operations.sessions import CLEANUP, read_session_filters, sort_field
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint, paginate
 from admin.problems import ConflictError
@@ -33,8 +33,8 @@ TABS = {"active": lazy_gettext("Active"), "abandoned": lazy_gettext("Abandoned")
 @requires_role("viewer")
 def sessions() -> ResponseReturnValue:
     as_of = now()
-    filters, queries = list_conditions(as_of)
-    page = paginate(queries[filters.state], newest_first(filters.state), ReadingSession.id)
+    filters, queries = read_session_filters(as_of)
+    page = paginate(queries[filters.state], sort_field(filters.state), ReadingSession.id)
     return live_refresh.render_page(
         "library/sessions.html",
         as_of=as_of,
@@ -42,7 +42,7 @@ def sessions() -> ResponseReturnValue:
         abandoned_after=settings.abandoned_after_hours * 3_600_000,
         filters=filters,
         tabs=TABS,
-        counts=pagination.count_runs_by_state(**queries),
+        counts=pagination.count_rows(**queries),
         rows=page.rows,
         older=page.older,
         closers=models.find_closers(page.rows),

@@ -8,7 +8,7 @@ from flask_babel import gettext as _
 
 from admin.auth.access import requires_role
 from admin.auth.identity import ROLES, current_actor
-from admin.display.labels import ngettext_bounded
+from admin.display.labels import ngettext_capped
 from admin.operations.operators import operators_with_sign_ins
 from admin.operations.registry import execute
 from admin.pages import confirm, live_refresh
@@ -102,7 +102,7 @@ def operator_enable(operator_id: int) -> ResponseReturnValue:
 @requires_role("admin")
 def operator_disable(operator_id: int) -> ResponseReturnValue:
     person = operators_with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
-    browsers = ngettext_bounded("with %(num)s browser", "with %(num)s browsers", person.sessions)
+    browsers = ngettext_capped("with %(num)s browser", "with %(num)s browsers", person.sessions)
     return confirm.render_confirmation(
         Confirmation(
             title=_("Disable %(email)s?", email=person.email),

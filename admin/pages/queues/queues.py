@@ -30,9 +30,9 @@ HEAD_SIZE = 10
 
 
 class BrokerStatus(NamedTuple):
-    """`trouble`: why it cannot be asked; then the rest is empty."""
+    """`error`: why it cannot be asked; then the rest is empty."""
 
-    trouble: str | None
+    error: str | None
     health: broker_health.Health | None
     facts: list[QueueStatus]
 
@@ -71,7 +71,7 @@ def queue(name: str) -> ResponseReturnValue:
         "queues/queue.html",
         as_of=as_of,
         name=name,
-        trouble=broker.trouble,
+        error=broker.error,
         facts=facts,
         flow=queue_contents.load_throughput([name], as_of)[name] if facts else Throughput(0, 0),
         flow_minutes=queue_contents.THROUGHPUT_MINUTES,
@@ -127,7 +127,7 @@ def queue_purge_now(name: str) -> ResponseReturnValue:
     if not question.is_confirmed:
         return confirm.render_confirmation(question, wrong=True)
     purged = execute(current_actor(), "queues.purge", queue=name)
-    flash(labels.ngettext_bounded("%(num)s run was cancelled.", "%(num)s runs were cancelled.", purged))
+    flash(labels.ngettext_capped("%(num)s run was cancelled.", "%(num)s runs were cancelled.", purged))
     return redirect(url_for("pages.queue", name=name), 303)
 
 

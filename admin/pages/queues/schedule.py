@@ -75,7 +75,7 @@ def schedule_of(task: str) -> ResponseReturnValue:
         row=schedule_rows([facts], pauses, at)[0],
         trouble=error_text,
         filters=filters,
-        counts=pagination.count_runs_by_state(**queries),
+        counts=pagination.count_rows(**queries),
         ticks=page.rows,
         older=page.older,
         zone=datetimes.zone_name(),

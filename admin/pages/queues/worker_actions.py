@@ -12,7 +12,7 @@ from flask_babel.speaklater import LazyString
 import tasks
 from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.display.labels import ngettext_bounded
+from admin.display.labels import ngettext_capped
 from admin.operations.registry import execute
 from admin.operations.workers import get_worker
 from admin.pages import confirm
@@ -92,7 +92,7 @@ def running_consequences(running: list[object]) -> list[str]:
     if not running:
         return [_("It runs nothing at the moment.")]
     return [
-        ngettext_bounded(
+        ngettext_capped(
             "It runs %(num)s task, which has a few seconds to end, and else goes back to its queue.",
             "It runs %(num)s tasks, which have a few seconds to end, and else go back to their queue.",
             len(running),

@@ -41,7 +41,7 @@ class WorkerLine(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """One worker of a consumer. `job`: what it runs, as in `WorkerProcess.running`. A thread has no pid of its own."""
+    """One worker of a consumer. `job`: what it runs, as in `Consumer.running`. A thread has no pid of its own."""
 
     name: str
     pid: int | None

@@ -6,7 +6,7 @@ from flask_babel import gettext as _
 
 from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.display.labels import ngettext_bounded
+from admin.display.labels import ngettext_capped
 from admin.display.numbers import format_number
 from admin.forms.list_filters import read_choice
 from admin.operations.bulk import TASK, RunsChanged, select_runs
@@ -150,19 +150,19 @@ def begun_text(verb: str, total: int) -> tuple[str, str, str]:
     match verb:
         case "retry":
             return (
-                ngettext_bounded("Retry %(count)s run?", "Retry %(count)s runs?", total, count=exact),
-                ngettext_bounded("Retry %(count)s run", "Retry %(count)s runs", total, count=exact),
+                ngettext_capped("Retry %(count)s run?", "Retry %(count)s runs?", total, count=exact),
+                ngettext_capped("Retry %(count)s run", "Retry %(count)s runs", total, count=exact),
                 _("Each goes back to its queue under its own id; its attempts go on, its old result is dropped."),
             )
         case "cancel":
             return (
-                ngettext_bounded("Cancel %(count)s run?", "Cancel %(count)s runs?", total, count=exact),
-                ngettext_bounded("Cancel %(count)s run", "Cancel %(count)s runs", total, count=exact),
+                ngettext_capped("Cancel %(count)s run?", "Cancel %(count)s runs?", total, count=exact),
+                ngettext_capped("Cancel %(count)s run", "Cancel %(count)s runs", total, count=exact),
                 _("What waits will not run; what runs is interrupted."),
             )
     return (
-        ngettext_bounded("Delete %(count)s run?", "Delete %(count)s runs?", total, count=exact),
-        ngettext_bounded("Delete %(count)s run", "Delete %(count)s runs", total, count=exact),
+        ngettext_capped("Delete %(count)s run?", "Delete %(count)s runs?", total, count=exact),
+        ngettext_capped("Delete %(count)s run", "Delete %(count)s runs", total, count=exact),
         _("They go from the history and from every count, with attempts and log lines. Nobody can bring them back."),
     )
 

@@ -12,7 +12,7 @@ from flask_babel import gettext as _
 import tasks
 from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
-from admin.display.labels import call_text, ngettext_bounded, pretty_json
+from admin.display.labels import call_text, ngettext_capped, pretty_json
 from admin.display.timeline import build_timeline, error_kind
 from admin.display.truncate import Truncated, html_size, truncate
 from admin.i18n import current_zone
@@ -94,7 +94,7 @@ def run_log(run_id: str) -> ResponseReturnValue:
             text.append(_("--- delivery %(number)s ---", number=line.delivery))
         elif line.number > last.number + 1:
             text.append(
-                ngettext_bounded(
+                ngettext_capped(
                     "… %(num)s line left out …", "… %(num)s lines left out …", line.number - last.number - 1
                 )
             )
@@ -106,7 +106,7 @@ def run_log(run_id: str) -> ResponseReturnValue:
 def worker_url(worker: str | None, at: datetime | None) -> str | None:
     """The page of the consumer that a worker (`Worker-1 on host:pid:random`) belongs to, if it is sure to be there."""
     consumer = (worker or "").partition(" on ")[2]
-    is_kept = at and now() - at < Consumer.KEPT
+    is_kept = at and now() - at < Consumer.RETENTION
     return url_for("pages.worker", worker_id=consumer) if consumer and is_kept else None
 
 

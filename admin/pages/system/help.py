@@ -8,7 +8,7 @@ from flask_babel import lazy_gettext
 from flask_babel.speaklater import LazyString
 
 from admin.auth.access import requires_role
-from admin.display.labels import STATES
+from admin.display.labels import STATE_LABELS
 from admin.pages.blueprint import NAVIGATION, blueprint
 
 
@@ -306,7 +306,7 @@ LABELS["pages.cleanup"] = lazy_gettext("Preview")
 @blueprint.get("/help")
 @requires_role("viewer")
 def help() -> ResponseReturnValue:
-    states = [GlossaryEntry(f"state-{name}", STATES[name], meaning) for name, meaning in MEANINGS.items()]
+    states = [GlossaryEntry(f"state-{name}", STATE_LABELS[name], meaning) for name, meaning in MEANINGS.items()]
     return render_template(
         "system/help.html", states=states, words=GLOSSARY, numbers=NUMBERS, troubles=TROUBLES, labels=LABELS
     )

@@ -48,7 +48,7 @@ class RedisClient:
 
     @contextmanager
     def translate_errors(self) -> Iterator[Redis]:
-        """Raise BrokerAway for errors of a server that is unavailable."""
+        """Raise BrokerUnavailable for errors of a server that is unavailable."""
         try:
             yield self.redis
         except RedisError as error:
@@ -58,7 +58,7 @@ class RedisClient:
         except Exception:
             raise
         except BaseException:  # an interrupt, such as a time limit's
-            self.drop_unfinished()
+            self.drop_interrupted()
             raise
 
     def run_script(self, name: str, *args: Word) -> Any:
@@ -106,7 +106,7 @@ class RedisClient:
             options |= {"socket_timeout": None, "redis_connect_func": connect_with_kernel_timeouts}
         return pool.connection_class(**options)
 
-    def drop_unfinished(self) -> None:
+    def drop_interrupted(self) -> None:
         """Drop the pool's connections, one of which was interrupted. A thread's own is dropped before its next use."""
         self.redis.connection_pool.reset()
 
@@ -135,7 +135,7 @@ class RedisClient:
             return [key.decode().removeprefix(prefix) for key in redis.scan_iter(match=f"{prefix}*", count=1000)]
 
     def probe_write(self) -> None:
-        """Overwrite a key by a command and by a script, as a server may refuse only one of them. Raises BrokerAway."""
+        """Overwrite a key by a command and by a script, as a server may refuse only one of them. Raises BrokerUnavailable."""
         with self.translate_errors() as redis:
             redis.set(f"{self.prefix}probe", "1", ex=60)
             redis.eval("return redis.call('set', KEYS[1], '1', 'ex', 60)", 1, f"{self.prefix}probe")

@@ -39,7 +39,7 @@ class RedisStorage(HueyStorage):
         self.client.probe_write()
 
     def rollback_interrupted(self) -> None:
-        self.client.drop_unfinished()
+        self.client.drop_interrupted()
 
     def warnings(self) -> list[str]:
         return self.client.warnings()

@@ -137,7 +137,7 @@ class SqliteFile:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Raise BrokerAway for errors of a file that is unavailable."""
+        """Raise BrokerUnavailable for errors of a file that is unavailable."""
         try:
             yield
         except BrokerUnavailable:
