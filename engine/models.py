@@ -20,7 +20,7 @@ from engine.outcomes import args_to_json, recorded_args
 
 
 class State(StrEnum):
-    """The states of a run. An attempt is `running` or ends in one of the others, or in `died` with its worker."""
+    """The states of a run, and of an attempt that its worker has finished with."""
 
     WAITING = "waiting"
     SCHEDULED = "scheduled"
@@ -31,6 +31,14 @@ class State(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     DEAD = "dead"
+
+
+class AttemptState(StrEnum):
+    """How an attempt ended without an outcome of its task."""
+
+    DIED = "died"  # with its worker
+    RETURNED = "returned"  # to the queue, by a worker that stopped
+    PUT_OFF = "put_off"  # by a consumer that does not know the task
 
 
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED, State.DEAD)

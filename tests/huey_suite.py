@@ -46,7 +46,7 @@ def main(broker: str, place: str) -> None:
     bind(f"sqlite:///{tempfile.mkdtemp(dir=conftest.SCRATCH)}/library.db")
     migrate()
     names = [f"huey.tests.{part}" for part in PARTS.split()]
-    result = unittest.ChannelResult()
+    result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromNames(names).run(result)
     failed: list[tuple[Any, str]] = result.failures + result.errors
     why = {test.id().removeprefix("huey.tests."): text.strip().splitlines()[-1] for test, text in failed}

@@ -317,7 +317,7 @@ def test_quiet_hours_end_in_each_pass_of_a_repeated_hour(
 
 def test_alert_that_ends_in_quiet_hours_sends_no_notice(watch: AlertWatcher, monkeypatch: pytest.MonkeyPatch) -> None:
     at = now()
-    monkeypatch.setattr(watcher, "told_from", lambda as_of: at + HOUR)
+    monkeypatch.setattr(watcher, "notify_at", lambda as_of: at + HOUR)
     mend = stop_heavy_consumer()
     watch.check(at)
     assert alerts.due_notices(at) == []

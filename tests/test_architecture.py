@@ -45,13 +45,11 @@ DOCUMENTED = {"_asdict", "_fields", "_make", "_replace", "_meta", "_exit", "_get
 #: Private names that are used all the same, each with what is missing in public. Nothing in `admin` needs one.
 PRIVATE_USES = {
     # Huey has no public way to list its tasks, to send a signal, or to replace how its consumer makes processes.
-    "_registry", "_periodic_tasks", "_emit", "_signal", "_immediate", "_pipeline_results", "_timeout_handler",
+    "_registry", "_periodic_tasks", "_emit", "_signal", "_pipeline_results", "_timeout_handler",
     "_requeue_task", "_check_chord", "_check_revoked", "_task_key", "_get_timestamp", "_tasks_in_flight",
     "_create_worker", "_create_scheduler", "_set_signal_handlers", "_handle_signal", "_signum",
     "_huey", "_name", "_ttl",  # of its lock
     "_sock",  # redis: the timeout of a socket that is connected already
-    "_savepoint",  # peewee: the class, for `isinstance`
-    "_fmt",  # logging: whether a formatter is Huey's own
 }  # fmt: skip
 
 

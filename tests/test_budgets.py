@@ -286,7 +286,7 @@ def full_console(sqlite_database: None) -> FilledConsole:
 
 
 def test_pages_load_nothing_from_other_hosts(full_console: FilledConsole) -> None:
-    for address in [*full_console.addresses(), "/api/docs"]:
+    for address in [*full_console.page_urls(), "/api/docs"]:
         answer = full_console.browser.get(address)
         if answer.status_code == 404 and address == "/api/docs":
             continue

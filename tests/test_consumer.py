@@ -105,7 +105,7 @@ def test_failed_task_may_set_its_own_result(serving: ConsumerProcess, tmp_path: 
 
 def test_task_that_exits_fails_and_its_worker_survives(serving: ConsumerProcess) -> None:
     before = wait_until(lambda: len(pids := {process.pid for process in serving.children()}) == 3 and pids)
-    assert wait_for_run(exit_task().id, "failed").error == "TaskExited: the task called sys.exit(3)"
+    assert wait_for_run(exit_task().id, "failed").error == "TaskCalledExit: the task called sys.exit(3)"
     assert {process.pid for process in serving.children()} == before
 
 
@@ -312,7 +312,7 @@ def test_soft_limit_raises_an_exception_the_task_cannot_swallow(serving: Consume
 def test_hard_limit_kills_the_worker_and_fails_the_attempt(serving: ConsumerProcess, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     run = wait_for_run(hang(str(ledger)).id, "failed")
-    assert run.error == "HardTimeLimit: the time limit of 2 s has passed; the worker was killed"
+    assert run.error == "HardTimeLimitExceeded: the time limit of 2 s has passed; the worker was killed"
     assert [(attempt.attempt, attempt.state) for attempt in run.history] == [(1, "failed"), (2, "failed")]
     assert run.run_ms >= 2000
     assert "is cut off: the time limit of 2 s has passed" in serving.log

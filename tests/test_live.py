@@ -148,7 +148,7 @@ def test_cache_is_bounded() -> None:
     memory = SharedCache(life=60, room=5)
     for number in range(100):
         memory.get(number, str)
-    assert list(memory.places) == [95, 96, 97, 98, 99]
+    assert list(memory.entries) == [95, 96, 97, 98, 99]
 
 
 def test_errors_are_cached_like_values() -> None:
@@ -168,9 +168,9 @@ def test_waiting_request_gets_the_value_however_long_it_took() -> None:
     arrived, go_on, calls = Semaphore(0), Event(), []
 
     class Watched(SharedCache):
-        def place(self, key: object) -> CacheEntry:
+        def entry(self, key: object) -> CacheEntry:
             arrived.release()
-            return super().place(key)
+            return super().entry(key)
 
     def find() -> int:
         assert go_on.wait(10)

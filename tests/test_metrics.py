@@ -259,7 +259,7 @@ def test_requests_are_counted_by_view_method_and_status(app: Flask, scrape: Call
 
 def test_unwritten_request_counts_are_kept(app: Flask) -> None:
     counter = request_metrics.request_counter(app)
-    counter.note("api.health", "GET", 200, 0.004)
+    counter.record("api.health", "GET", 200, 0.004)
     database.execute_sql("ALTER TABLE dewey_http_counts RENAME TO elsewhere")
     counter.write()
     database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_http_counts")

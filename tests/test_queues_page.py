@@ -166,15 +166,15 @@ def test_redis_shows_version_memory_clients_and_settings(
     assert f"{health.product.capitalize()} {health.version}" in plain_text(html)
     assert "The broker keeps no append-only file: a restart loses accepted work." in html
     assert health.saved_at and re.search(r"last snapshot (now|\d+ (s|min|h) ago)", plain_text(html))
-    brokers["heavy"].redis.config_set("maxmemory", "1gb")
-    brokers["heavy"].redis.config_set("maxmemory-policy", "allkeys-lru")
+    brokers["heavy"].client.redis.config_set("maxmemory", "1gb")
+    brokers["heavy"].client.redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
         html = operator.get("/queues").text
         assert "of 1 GB" in html
         assert "maxmemory-policy allkeys-lru" in html
     finally:
-        brokers["heavy"].redis.config_set("maxmemory", "0")
-        brokers["heavy"].redis.config_set("maxmemory-policy", "noeviction")
+        brokers["heavy"].client.redis.config_set("maxmemory", "0")
+        brokers["heavy"].client.redis.config_set("maxmemory-policy", "noeviction")
     for broker in brokers.values():
         broker.close()
 

@@ -164,6 +164,6 @@ def test_dead_consumer_is_forgotten_after_a_day(environment: dict[str, str], mon
     probe.storage.heartbeats.record("gone:1:x", {**facts, "periodic": True, "started_at": 1.0})
     writer.sync_consumers(probe)
     assert Consumer.get_by_id("gone:1:x")
-    monkeypatch.setattr(Consumer, "KEPT", timedelta(0))
+    monkeypatch.setattr(Consumer, "RETENTION", timedelta(0))
     writer.sync_consumers(probe)
     assert probe.storage.heartbeats.all() == []

@@ -77,7 +77,7 @@ WHOLE_TABLE = r"Seq Scan on dewey_runs|SCAN (t\d+|dewey_runs)(?! USING)|USE TEMP
 def test_page_is_read_from_its_index(many_runs: None, index: str, looking: bool) -> None:
     query = LOOKUPS[index]
     if looking:
-        query = RunQuery(**{**vars(query), "looks": (contains(Run.error, ["zip"]),)})
+        query = RunQuery(**{**vars(query), "row_filters": (contains(Run.error, ["zip"]),)})
         index = {"queue_state": "newest"}.get(index, index)
     for before in ("", f"{(AS_OF - timedelta(hours=1)).isoformat()}_8"):
         plans = explain_statements(lambda: search_runs(query, 30, before))  # noqa: B023

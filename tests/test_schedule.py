@@ -43,12 +43,12 @@ def waiting_names() -> list[str]:
 
 def test_task_is_enqueued_at_its_minute_and_not_before(sqlite_database: None) -> None:
     clock = create_scheduler()
-    clock.look(at(-1, 59.9))
+    clock.poll(at(-1, 59.9))
     assert waiting_names() == []
-    clock.look(at(0))
+    clock.poll(at(0))
     assert waiting_names() == ["each_ten_minutes", "half_hourly"]
     for second in range(1, 120):
-        clock.look(at(0, second))
+        clock.poll(at(0, second))
     assert len(waiting_names()) == 2
 
 
@@ -56,47 +56,47 @@ def test_day_has_forty_eight_half_hour_runs_with_several_schedulers(sqlite_datab
     schedulers = [create_scheduler() for _ in range(3)]
     for minute in range(24 * 60):
         for number, scheduler in enumerate(schedulers):
-            scheduler.look(at(minute, number * 7))
+            scheduler.poll(at(minute, number * 7))
     assert waiting_names().count("half_hourly") == 48
     assert waiting_names().count("each_ten_minutes") == 144
 
 
 def test_restart_within_the_minute_enqueues_nothing_again(sqlite_database: None) -> None:
-    create_scheduler().look(at(0, 1))
-    create_scheduler().look(at(0, 30))
+    create_scheduler().poll(at(0, 1))
+    create_scheduler().poll(at(0, 30))
     assert waiting_names() == ["each_ten_minutes", "half_hourly"]
 
 
 def test_new_schedule_has_missed_nothing(sqlite_database: None) -> None:
-    create_scheduler().look(at(7))
+    create_scheduler().poll(at(7))
     assert waiting_names() == []
 
 
 def test_missed_ticks_are_caught_up_once_if_the_task_asks(sqlite_database: None) -> None:
-    create_scheduler().look(at(0))
+    create_scheduler().poll(at(0))
     probe.storage.messages.delete_waiting()
     late = create_scheduler()
-    late.look(at(95))  # 12:30, 13:00 and 13:30 went by; nine ticks of the other
+    late.poll(at(95))  # 12:30, 13:00 and 13:30 went by; nine ticks of the other
     assert waiting_names() == ["half_hourly"]
-    late.look(at(100))
+    late.poll(at(100))
     assert waiting_names() == ["each_ten_minutes", "half_hourly"]
 
 
 def test_stalled_scheduler_catches_up(sqlite_database: None) -> None:
     clock = create_scheduler()
-    clock.look(at(1))
-    clock.look(at(31))
+    clock.poll(at(1))
+    clock.poll(at(31))
     assert waiting_names() == ["half_hourly"]
 
 
 def test_scheduled_run_names_its_schedule(sqlite_database: None) -> None:
-    create_scheduler().look(at(0))
+    create_scheduler().poll(at(0))
     requesters = {task.name: task.envelope.asked_by for task in probe.pending() if task.envelope}
     assert requesters["half_hourly"] == ("schedule", "*/30 * * * *")
 
 
 def test_manual_run_in_the_same_minute_is_kept(sqlite_database: None) -> None:
-    create_scheduler().look(at(0))
+    create_scheduler().poll(at(0))
     half_hourly()
     each_ten_minutes()
     assert len(waiting_names()) == 4
@@ -105,9 +105,9 @@ def test_manual_run_in_the_same_minute_is_kept(sqlite_database: None) -> None:
 def test_scheduled_runs_are_enqueued_when_due(sqlite_database: None) -> None:
     half_hourly.schedule(eta=at(5))
     clock = create_scheduler()
-    clock.look(at(4))
+    clock.poll(at(4))
     assert (waiting_names(), probe.scheduled_count()) == ([], 1)
-    clock.look(at(5))
+    clock.poll(at(5))
     assert (waiting_names(), probe.scheduled_count()) == (["half_hourly"], 0)
 
 

@@ -43,7 +43,7 @@ def test_sessions_are_closed_at_each_half_hour(each_database: str) -> None:
     young = create_session(minutes_ago=5)
     struck = []
     for minute in range(61):
-        clock.look(MORNING + timedelta(minutes=minute))
+        clock.poll(MORNING + timedelta(minutes=minute))
         while task := tasks.light.dequeue() if tasks.light.pending_count() else None:
             struck.append((minute, task.name))
             tasks.light.execute(task)

@@ -412,5 +412,5 @@ def test_terms_that_fit_a_field_are_moved_out_of_the_search_box(operator: Browse
             "zip -queue:light",
         )
         assert run_filter.url_with() == "/runs?state=failed&task=process_book&last=24h&q=zip+-queue:light"
-        assert run_filter.words == "state:failed task:process_book after:24h zip -queue:light"
-        assert format_terms(parse_search(run_filter.words)) == run_filter.words
+        assert run_filter.text == "state:failed task:process_book after:24h zip -queue:light"
+        assert format_terms(parse_search(run_filter.text)) == run_filter.text

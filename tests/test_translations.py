@@ -15,6 +15,7 @@ from factories import create_attempt, create_closed_session, create_consumer, cr
 from flask import Flask
 from jinja2 import Environment, nodes
 
+from admin.problems import ConflictError, ForbiddenError, InvalidInput
 from config import LANGUAGES
 from engine.models import now
 from engine.search.pagination import COUNT_LIMIT
@@ -201,9 +202,7 @@ def test_unmarked_text_is_detected(source: str, expected: list[str]) -> None:
 # --- programs ------------------------------------------------------------------------------------------------
 
 MESSAGE_FUNCTIONS = {
-    "BadInput",
-    "Refused",
-    "NotAllowed",
+    *(error.__name__ for error in (InvalidInput, ConflictError, ForbiddenError)),
     "NotFound",
     "flash",
     "abort",

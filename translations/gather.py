@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 KEYWORDS = {
     **DEFAULT_KEYWORDS,
     "lazy_gettext": None,
-    **dict.fromkeys(("counted", "ngettext_bounded"), (1, 2)),
+    **dict.fromkeys(("counted", "ngettext_capped"), (1, 2)),
     **dict.fromkeys(("InvalidArguments", "InvalidState", "NoLiveWorker", "Paused", "UnknownTask")),
 }
 JINJA = {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true", "silent": "false"}

@@ -1,6 +1,4 @@
-"""The ways to those who are to be told: a webhook and a mail. What cannot be sent raises DeliveryFailed with a line that holds
-no secret.
-"""
+"""Send notices by webhook and mail. A notice that cannot be sent raises DeliveryFailed, without secrets."""
 
 import hashlib
 import hmac
@@ -195,7 +193,7 @@ def open_smtp(url: SplitResult) -> smtplib.SMTP:
 
 
 def secure(server: smtplib.SMTP, url: SplitResult) -> None:
-    """Encrypt the connection if it is not yet. Raises DeliveryFailed where a password would go over a network in plain."""
+    """Encrypt the connection if it is not yet. Raises DeliveryFailed where a password would be sent in plain text."""
     server.ehlo_or_helo_if_needed()
     if url.scheme == "smtps":
         return

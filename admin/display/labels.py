@@ -7,7 +7,7 @@ from flask_babel import gettext as _
 from markupsafe import Markup
 
 from admin.display.numbers import format_capped
-from engine.models import Run, State
+from engine.models import AttemptState, Run, State
 from engine.search.pagination import COUNT_LIMIT
 
 #: The words for what a run, an attempt, a consumer or a queue is doing; in the program they are names.
@@ -21,9 +21,9 @@ STATE_LABELS = {
     "cancelled": lazy_gettext("cancelled"),
     "expired": lazy_gettext("expired"),
     "dead": lazy_gettext("dead"),
-    "died": lazy_gettext("died"),
-    "returned": lazy_gettext("handed back"),
-    "put_off": lazy_gettext("put off"),
+    AttemptState.DIED: lazy_gettext("died"),
+    AttemptState.RETURNED: lazy_gettext("handed back"),
+    AttemptState.PUT_OFF: lazy_gettext("put off"),
     "live": lazy_gettext("live"),
     "late": lazy_gettext("late"),
     "lost": lazy_gettext("lost"),

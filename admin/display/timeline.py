@@ -9,13 +9,17 @@ from flask_babel import ngettext
 from admin.display.labels import requester_text
 from admin.display.numbers import format_duration, format_number
 from admin.display.truncate import truncate
-from engine.models import Attempt, Run, State
+from engine.models import Attempt, AttemptState, Run, State
 
 #: Of a run that was tried very often, the first and the last attempts are told.
 FIRST_SHOWN, LAST_SHOWN = 2, 8
 
 #: Milliseconds of waiting that are worth a word; bytes of an error that are.
 MIN_WAIT_MS, MAX_ERROR_BYTES = 1000, 300
+
+#: States of attempts whose run goes back to its queue, and the colour of the dots of attempts.
+CUT_SHORT = (AttemptState.DIED, AttemptState.RETURNED)
+DOTS: dict[str, str] = {AttemptState.DIED: "dead", AttemptState.RETURNED: "waiting", AttemptState.PUT_OFF: "waiting"}
 
 
 @dataclass
@@ -40,7 +44,7 @@ def build_timeline(run: Run, attempts: list[Attempt]) -> list[Step]:
             steps += [omitted_step(len(attempts) - FIRST_SHOWN - LAST_SHOWN)] if index == FIRST_SHOWN else []
             continue
         steps.append(attempt_step(run, attempt, attempts[index - 1] if index else None))
-        if attempt.state in ("died", "returned") and attempt.ended_at:
+        if attempt.state in CUT_SHORT and attempt.ended_at:
             steps.append(returned_step(attempt, attempts[index + 1] if index + 1 < len(attempts) else None))
     return steps + closing_steps(run, attempts)
 
@@ -61,7 +65,7 @@ def enqueued_step(run: Run) -> Step:
 def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
     state = State.FAILED if attempt.state == State.RETRYING else attempt.state
     step = Step(
-        "dead" if state == "died" else "waiting" if state in ("returned", "put_off") else state,
+        DOTS.get(state, state),
         attempt_text(attempt),
         at=attempt.started_at,
         details=[*code_note(run, attempt), *waited_in_queue(before, attempt)],
@@ -69,7 +73,7 @@ def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
         duration_text=ran_text(attempt.run_ms),
         since=attempt.started_at if state == State.RUNNING else None,
     )
-    if state not in ("died", "returned"):
+    if state not in CUT_SHORT:
         add_error(step, attempt.error)
     step.details += pause_before_next(attempt)
     return step
@@ -107,11 +111,11 @@ def attempt_text(attempt: Attempt) -> str:
             return _("Attempt %(number)s failed", **values)
         case State.CANCELLED:
             return _("Attempt %(number)s was interrupted", **values)
-        case "died":
+        case AttemptState.DIED:
             return _("Attempt %(number)s was cut off: its worker died", **values)
-        case "returned":
+        case AttemptState.RETURNED:
             return _("Attempt %(number)s was handed back: its worker was stopped", **values)
-        case "put_off":
+        case AttemptState.PUT_OFF:
             return _("Put off: the consumer does not know the task")
         case State.DEAD:
             return _("Attempt %(number)s could not begin", **values)
@@ -129,12 +133,12 @@ def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
 
 def closing_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
     match run.state:
-        case State.WAITING if attempts and attempts[-1].state in ("died", "returned"):
+        case State.WAITING if attempts and attempts[-1].state in CUT_SHORT:
             return []  # told already
         case State.WAITING:
             text = _("Back in its queue") if attempts else _("Waiting for a worker")
             return [Step("waiting", text, since=None if attempts else run.due_at or run.enqueued_at)]
-        case State.SCHEDULED if attempts and attempts[-1].state == "put_off":
+        case State.SCHEDULED if attempts and attempts[-1].state == AttemptState.PUT_OFF:
             return [Step("scheduled", _("Waiting for a consumer that knows the task"), since=attempts[-1].ended_at)]
         case State.SCHEDULED:
             return [Step("scheduled", _("Due"), at=run.due_at, due=run.due_at)]

@@ -69,7 +69,7 @@ def add_operator(actor: Actor, email: str, role: str, password: Secret | None = 
 
 
 def create_operator(email: str, role: str, password: str | None = None) -> str:
-    """Returns the password: the given one or a new one. Raises InvalidInput, or ConflictError when the address is taken."""
+    """Return the password: the given one or a new one. Raises InvalidInput, or ConflictError for a taken address."""
     email, role = parse_email(email), parse_role(role)
     password = new_password() if password is None else password
     try:

@@ -59,7 +59,7 @@ def by_ids(run_ids: Iterable[str]) -> "ModelSelect[Run]":
 
 
 def preflight(runs: "ModelSelect[Run]", sample: int) -> Preflight:
-    """Look at the runs of a query for `id`, `state` and `enqueued_at`, which is asked once. Raises TooMany."""
+    """Look at the runs of a query for `id`, `state` and `enqueued_at`, which is asked once. Raises TooManyItems."""
     rows = list(database.execute(runs.limit(MAX_ITEMS + 1)))
     if len(rows) > MAX_ITEMS:
         raise TooManyItems
@@ -74,7 +74,9 @@ def fingerprint(run_ids: Iterable[str]) -> str:
 
 
 def create(verb: str, runs: "ModelSelect[Run]", shown: str, by: Requester, search: str | None = None) -> BulkAction:
-    """Write down the command and its items, oldest run first. Raises Changed and TooMany, and then nothing is written.
+    """Store the command and its items, oldest run first.
+
+    Raises SelectionChanged and TooManyItems, and then nothing is stored.
 
     `shown` is the fingerprint of the runs that the asker saw.
     """

@@ -22,7 +22,7 @@ from engine.history.events import (
     strip_nul,
     to_db_time,
 )
-from engine.models import ENDED, Attempt, LogLine, Run, State, Tick
+from engine.models import ENDED, Attempt, AttemptState, LogLine, Run, State, Tick
 
 RUN, ATTEMPT, LINE, TICK = (
     [field.column_name for field in model._meta.sorted_fields] for model in (Run, Attempt, LogLine, Tick)
@@ -224,7 +224,7 @@ def wait_before_start(run: Row, attempt: Row) -> float | None:
 
 
 def on_returned(batch: EventBatch, event: Event) -> None:
-    attempt = batch.attempt(event, "died" if event["counts"] else "returned")
+    attempt = batch.attempt(event, AttemptState.DIED if event["counts"] else AttemptState.RETURNED)
     run = batch.run(event)
     group = batch.failed(event, attempt, error_groups.DIED) if event["counts"] else None
     run["state"] = State.DEAD if event["dead"] else State.WAITING
@@ -237,7 +237,7 @@ def on_put_off(batch: EventBatch, event: Event) -> None:
     run = batch.run(event)
     before = {name: run[name] for name in ("started_at", "wait_ms", "attempts", "worker")}
     seen_running = run["deliveries"] == event["delivery"]  # in the moment in which it was held
-    attempt = batch.attempt(event, "put_off")
+    attempt = batch.attempt(event, AttemptState.PUT_OFF)
     if (
         seen_running
         and before["started_at"]

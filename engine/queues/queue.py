@@ -89,7 +89,7 @@ class Queue(Huey):
         return self.task(validate_datetime=lambda task, at: schedule(at), schedule=staticmethod(schedule), **options)
 
     def lock_task(self, lock_name: str, ttl: float | None = None) -> TaskLock:
-        return TaskLock(self, lock_name, ttl) if self._immediate else LeaseLock(self, lock_name, ttl)
+        return TaskLock(self, lock_name, ttl) if self.immediate else LeaseLock(self, lock_name, ttl)
 
     def is_locked(self, lock_name: str) -> bool:
         return bool(self.lock_task(lock_name).is_locked())
@@ -103,7 +103,7 @@ class Queue(Huey):
     def enqueue(self, task: Task) -> Result | ResultGroup:
         if isinstance(task, (group, chord)):
             return super().enqueue(task)
-        if self._immediate:
+        if self.immediate:
             check_call(task)
             return super().enqueue(task)
         return self.enqueuer.enqueue_many([task])[0]
@@ -112,12 +112,12 @@ class Queue(Huey):
         return self.enqueuer.enqueue_many(tasks)
 
     def enqueue_calls(self, wrapper: TaskWrapper, calls: Sequence[tuple[object, ...]]) -> ResultGroup:
-        if self._immediate:
+        if self.immediate:
             return ResultGroup([self.enqueue(wrapper.s(*arguments)) for arguments in calls])
         return self.enqueuer.enqueue_calls(wrapper, calls)
 
     def add_schedule(self, task: QueueTask) -> None:
-        if self._immediate:
+        if self.immediate:
             super().add_schedule(task)
         else:
             self.enqueuer.schedule(task)
@@ -163,7 +163,7 @@ class Queue(Huey):
 
         Raises BrokerUnavailable where the broker is away before the code has begun; the run is still held then.
         """
-        if self._immediate or task.taken is None:
+        if self.immediate or task.taken is None:
             return super().execute(task, timestamp)
         execution = self.state.current = Execution(task, task.taken)
         self.settler.publish(task.taken.run_id)
@@ -197,7 +197,7 @@ class Queue(Huey):
 
     def record_metadata(self, task: QueueTask, facts: Mapping[str, object]) -> None:
         """Add facts to the record of a run while it runs."""
-        if not self._immediate:
+        if not self.immediate:
             delivery = task.taken.delivery if task.taken else 0
             event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
             self.storage.messages.write(Effects().event(event))
@@ -260,7 +260,7 @@ class Queue(Huey):
 
     def put(self, key: str, data: object) -> object:
         """Huey's. A revocation of one run goes with the run, and expires where the broker knows of none."""
-        if self._immediate or not key.startswith("r:"):
+        if self.immediate or not key.startswith("r:"):
             return super().put(key, data)
         return self.storage.results.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
 
@@ -287,7 +287,7 @@ class Queue(Huey):
         Its own result is stored first, and stored again should this member be delivered again; the callback goes in
         with the settling, under a name that lets it in once.
         """
-        if self._immediate:
+        if self.immediate:
             super()._check_chord(member, value)
             return
         key, data = f"chord:{member.cid}", self.serializer.serialize(value)

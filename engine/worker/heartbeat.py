@@ -48,7 +48,7 @@ class HeartbeatSender:
             "processed": sum(slot.tally[0] for slot in self.slots),
             "failed": sum(slot.tally[1] for slot in self.slots),
             "quiet_at": self.quiet_at.value or None,
-            **self.usage.now(self.pids),
+            **self.usage.sample(self.pids),
             **extra,
         }
         try:

@@ -68,7 +68,7 @@ def installation(console: SlowInstallation, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(queue, "storage", stored[name])
         monkeypatch.setattr(queue, "serializer", SignedJSON(KEY))
         for table in ("message", "pause", "consumer"):
-            stored[name].tell(f"DELETE FROM {table}")
+            stored[name].database.execute(f"DELETE FROM {table}")
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         Consumer.delete().execute()
         yield console

@@ -31,9 +31,9 @@ class Step(NamedTuple):
 
 STEPS = {
     "ending": Step(Recorder, "attempt", SystemExit()),
-    "gathering": Step(Recorder, "gather"),
+    "gathering": Step(Recorder, "wait_for_batch"),
     "recording": Step(Recorder, "record"),
-    "moving": Step(Scheduler, "move_due"),
+    "moving": Step(Scheduler, "enqueue_due"),
     "reaping": Step(Scheduler, "reap"),
     "children": Step(Consumer, "check_children"),
     "runs": Step(LimitEnforcer, "enforce_limits"),

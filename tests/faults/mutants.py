@@ -756,7 +756,7 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
         "a run that the broker has lost is found",
         "lost_runs lost_with_the_broker or in_batches",
         "engine/history/lost_runs.py",
-        "LostRunCheck.look = lambda self: None",
+        "LostRunCheck.check = lambda self: None",
     ),
     Mutant(
         "a run that the broker has is not lost",

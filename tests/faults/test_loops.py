@@ -188,14 +188,14 @@ def test_request_counter_keeps_counts_it_could_not_write(
 ) -> None:
     monkeypatch.setattr(request_metrics, "FLUSH_SECONDS", 0.01)
     counter, ended = RequestCounter(), threading.Event()
-    counter.note("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
+    counter.record("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
     thread = threading.Thread(target=counter.flush_loop, args=[ended])
     thread.start()
     wait_until(lambda: "The request counter failed" in caplog.text)
-    wait_until(lambda: counter.gathered)
+    wait_until(lambda: counter.pending)
     with counter.writing:
-        counter.gathered.clear()
-        counter.note("pages.runs", "GET", 200, 0.1)
+        counter.pending.clear()
+        counter.record("pages.runs", "GET", 200, 0.1)
     wait_until(lambda: HttpCount.select().exists())
     ended.set()
     thread.join()

@@ -157,7 +157,7 @@ def test_sqlite_broker_raises_faulty_statements_unchanged(broker: SqliteStorage)
 def test_sqlite_broker_recovers_from_a_read_only_file(broker: SqliteStorage) -> None:
     broker.results.put("key", b"old")
     broker.close()
-    broker.connection.execute("PRAGMA query_only = 1")  # as a connection is that found the file read-only
+    broker.database.connection.execute("PRAGMA query_only = 1")  # as a connection is that found the file read-only
     with pytest.raises(BrokerUnavailable) as caught:
         broker.results.put("key", b"new")
     assert caught.value.reason == "attempt to write a readonly database"
@@ -167,11 +167,11 @@ def test_sqlite_broker_recovers_from_a_read_only_file(broker: SqliteStorage) -> 
 
 def test_sqlite_broker_is_unavailable_when_full(broker: SqliteStorage) -> None:
     [(pages,)] = broker.database.query("PRAGMA page_count")
-    broker.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    broker.database.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(BrokerUnavailable, match=r"queue\.db: database or disk is full") as caught:
         broker.results.put("key", b"x" * 100_000)
     assert caught.value.reason == "database or disk is full"
-    assert not broker.connection.in_transaction
+    assert not broker.database.connection.in_transaction
 
 
 @pytest.mark.parametrize("executable", [redis_executable, redis_6_executable])

@@ -355,7 +355,7 @@ def test_hard_limit_kills_only_the_worker_of_its_run(environment: dict[str, str]
         run = wait_for_run(stray.id, "failed")
         assert [(attempt.state, attempt.error) for attempt in run.history] == [
             ("died", "Worker-1 did not execute it"),
-            ("failed", "HardTimeLimit: the time limit of 1 s has passed; the worker was killed"),
+            ("failed", "HardTimeLimitExceeded: the time limit of 1 s has passed; the worker was killed"),
         ]
         assert len(running.children()) == 2
 

@@ -99,12 +99,12 @@ def start_own_servers(request: pytest.FixtureRequest, folder: Path, stack: ExitS
         (["generator"], "GeneratorExit: "),
         (["keyboard"], "KeyboardInterrupt: "),
         (["own base"], "OwnBase: a library's own"),
-        (["exit", 3], "TaskExited: the task called sys.exit(3)"),
+        (["exit", 3], "TaskCalledExit: the task called sys.exit(3)"),
         (["chained"], "ValueError: first"),
         (["grouped", 300], "ExceptionGroup: level 299"),
-        (["retry", ["json", 10**12]], "BadDelay: RetryTask(delay=1000000000000) is no time"),
-        (["retry", ["json", "soon"]], "BadDelay: RetryTask(delay='soon') is no time"),
-        (["retry", ["number", "nan"]], "BadDelay: RetryTask(delay=nan) is no time"),
+        (["retry", ["json", 10**12]], "InvalidDelay: RetryTask(delay=1000000000000) is no time"),
+        (["retry", ["json", "soon"]], "InvalidDelay: RetryTask(delay='soon') is no time"),
+        (["retry", ["number", "nan"]], "InvalidDelay: RetryTask(delay=nan) is no time"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
@@ -205,7 +205,7 @@ plain_values = st.one_of(
 values = st.recursive(
     plain_values,
     lambda parts: st.builds(
-        lambda kind, some: [kind, *some], st.sampled_from(["list", "dict"]), st.list_conditions(parts, max_size=3)
+        lambda kind, some: [kind, *some], st.sampled_from(["list", "dict"]), st.lists(parts, max_size=3)
     ),
     max_leaves=4,
 )
@@ -239,7 +239,7 @@ runs = st.fixed_dictionaries(
     {
         "outcome": outcomes,
         "points": points,
-        "lines": st.list_conditions(values, max_size=2),
+        "lines": st.lists(values, max_size=2),
         "retries": st.integers(0, 2),
     }
 )

@@ -22,7 +22,7 @@ picks = st.sampled_from([0, 0, 0, 0, 1, 2, 5])
 kinds = st.sampled_from(["plain", "slow", "lone", "lone", "once", "tick", "garbage"])
 endings = st.sampled_from([*ENDINGS, "is buried", "is retried", *["is put off"] * 4])
 consumers, workers = st.sampled_from(["c1", "c2"]), st.sampled_from(["w1", "w2"])
-targets = st.just([]) | st.list_conditions(st.sampled_from(["", "plain", "slow", "lone"]), max_size=2, unique=True)
+targets = st.just([]) | st.lists(st.sampled_from(["", "plain", "slow", "lone"]), max_size=2, unique=True)
 
 
 #: What may come: how often beside the others, and how.
@@ -49,7 +49,7 @@ class StorageMachine(StorageSteps):
     @initialize(rates=either)
     def consumers_come_up(self, rates: bool) -> None:
         if rates:
-            self.model.starts_left["slow"], self.limits = 2, self.queue.limits
+            self.model.starts_left["slow"], self.limits = 2, self.queue.claimer.rate_limits_json
         for name, storage in self.theirs.items():
             storage.heartbeats.record(name, {})
         assert self.storage.deliveries.reap(MOMENT, MOST) == []

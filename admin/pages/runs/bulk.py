@@ -53,7 +53,7 @@ def bulk_question(
         verb=verb,
         search=search,
         run_ids=run_ids or [],
-        query=preflight,
+        preflight=preflight,
         too_many=too_many,
         refused=preflight and sum(count for state, count in preflight.states.items() if not applies_to(verb, state)),
         words=begun_text(verb, preflight.total if preflight else 0),

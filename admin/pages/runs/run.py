@@ -22,7 +22,7 @@ from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint
 from config import QUEUES
 from engine.history.tracebacks import Frame, parse_traceback
-from engine.models import Attempt, Consumer, LogLine, Run, State, now
+from engine.models import Attempt, AttemptState, Consumer, LogLine, Run, State, now
 from engine.models import as_json as row_as_json
 from engine.monitor.diagnosis import Cause, diagnose
 from engine.search import related_runs
@@ -175,7 +175,7 @@ class Log(NamedTuple):
 
 def load_log(run: Run, attempts: list[Attempt]) -> Log | None:
     """Of the delivery that is asked for, or else of the last one that logged anything."""
-    deliveries = [attempt for attempt in attempts if attempt.state != "put_off"]
+    deliveries = [attempt for attempt in attempts if attempt.state != AttemptState.PUT_OFF]
     rows = last_lines(run, request.args.get("log", type=int) or (deliveries[-1].number if deliveries else 0))
     if not rows:
         return None

@@ -59,7 +59,7 @@ def api_docs() -> ResponseReturnValue:
     return render_template(
         "system/api_docs.html",
         nouns=nouns,
-        search_conditions=about,
+        about=about,
         introduction=ABOUT.split("\n\n"),
         operations=shown or documented,
         shapes=used_schemas(shown, described["components"]["schemas"]),
