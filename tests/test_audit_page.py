@@ -53,7 +53,7 @@ def test_filter_selects_matching_rows(any_db_operator: Browser) -> None:
     before, after = (quote(f"{AuditEntry.get_by_id(number).at.isoformat()}") for number in (first, first + 2))
     assert shown_ids(any_db_operator.get(f"/audit?from={before}").text) == [first + 2, first + 1, first]
     assert shown_ids(any_db_operator.get(f"/audit?from={before}&to={after}").text) == [first + 1, first]
-    assert "No line matches." in any_db_operator.get("/audit?actor=nobody").text
+    assert "No entry matches." in any_db_operator.get("/audit?actor=nobody").text
     assert any_db_operator.get("/audit?source=moon").status_code == 422
     assert any_db_operator.get("/audit?from=soon").status_code == 422
 
@@ -78,8 +78,8 @@ def test_changed_row_is_marked(any_db_operator: Browser) -> None:
     tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 2")
     html = any_db_operator.get("/audit").text
     assert [("altered" in row) for row in html.split('id="line-')[1:]] == [False, True, False]
-    assert "not as it was written" in any_db_operator.get("/audit/2").text
-    assert "not as it was written" not in any_db_operator.get("/audit/3").text
+    assert "changed after it was written" in any_db_operator.get("/audit/2").text
+    assert "changed after it was written" not in any_db_operator.get("/audit/3").text
 
 
 # --- one of them ---------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def test_entry_page_shows_values_before_and_after(any_db_operator: Browser) -> N
 )
 def test_target_links_to_its_page(operator: Browser, action: str, target: str, link: str) -> None:
     add_row(action, target=target)
-    match = re.search(r"<dt>to which</dt><dd>(.*?)</dd>", operator.get(f"/audit/{newest_id()}").text)
+    match = re.search(r"<dt>target</dt><dd>(.*?)</dd>", operator.get(f"/audit/{newest_id()}").text)
     assert match and match[1] == (f'<a href="{link}">{target}</a>' if link else target)
 
 

@@ -68,7 +68,7 @@ def forged_message(run_id: str) -> bytes:
 
 
 def test_dead_letters_are_listed_newest_first_with_their_reason(any_db_operator: Browser) -> None:
-    assert "Nothing is dead." in any_db_operator.get("/dead").text
+    assert "There are no dead runs." in any_db_operator.get("/dead").text
     killed, garbage = create_killed_run(), create_dead_letter("garbage", b"garbage")
     html = any_db_operator.get("/dead").text
     assert run_ids(html) == [garbage, killed]
@@ -76,14 +76,14 @@ def test_dead_letters_are_listed_newest_first_with_their_reason(any_db_operator:
     assert "get_cleanup_statistics light · " in text
     assert "Worker-1 died (signal 9) 1" in text
     assert re.search("unknown task light · garbage (not a message of this program ){2}1 ", text)
-    assert "2 in all" in text
+    assert "2 in total" in text
 
 
 def test_dead_letter_without_a_run_row_is_listed(operator: Browser) -> None:
     killed = create_killed_run()
     Run.delete().execute()
     assert run_ids(operator.get("/dead").text) == [killed]
-    assert "not on record" in operator.get(f"/dead/{killed}").text
+    assert "not in the history" in operator.get(f"/dead/{killed}").text
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -140,14 +140,14 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
     killed = create_killed_run(hours=7)
     html = sign_in_as("viewer").get(f"/dead/{killed}").text
     text = plain_text(html)
-    assert "No worker can run it" not in html
+    assert "No worker can run this message" not in html
     for words in (
         "arguments [7]",
-        "why Worker-1 died (signal 9)",
+        "cause Worker-1 died (signal 9)",
         "asked by code ",
         "task tasks.get_cleanup_statistics attempt 1",
         f"run id {killed}",
-        "ours",
+        "valid",
         f"1 run tasks.get_cleanup_statistics 1 {killed} ",
     ):
         assert words in text, words
@@ -158,9 +158,9 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
 def test_message_with_a_foreign_signature_is_shown_as_unproven(operator: Browser) -> None:
     create_dead_letter("forged", forged_message("forged"), "the signature is not ours")
     text = plain_text(operator.get("/dead/forged").text)
-    assert "No worker can run it: the signature is not ours. What it says about itself below is not proven." in text
-    assert "Call not proven" in text and "arguments [7]" in text
-    assert "not ours" in text
+    assert "No worker can run this message: the signature is not ours. The fields below are not verified." in text
+    assert "Call not verified" in text and "arguments [7]" in text
+    assert "invalid" in text
 
 
 def test_message_of_a_removed_task_is_explained(operator: Browser) -> None:
@@ -172,8 +172,8 @@ def test_message_of_a_removed_task_is_explained(operator: Browser) -> None:
 
     create_dead_letter("unheard-of", other.serialize_task(unheard_of.s(4)), "unheard_of is not registered")
     text = plain_text(operator.get("/dead/unheard-of").text)
-    assert "No worker can run it: " in text and "unheard_of" in text
-    assert "not proven" not in text and "arguments [4]" in text
+    assert "No worker can run this message: " in text and "unheard_of" in text
+    assert "not verified" not in text and "arguments [4]" in text
 
 
 def test_binary_message_is_shown_in_hexadecimal_and_downloadable(operator: Browser) -> None:
@@ -201,14 +201,14 @@ def test_binary_message_is_shown_in_hexadecimal_and_downloadable(operator: Brows
 def test_any_message_can_be_shown(operator: Browser, data: bytes) -> None:
     create_dead_letter("strange", data)
     html = operator.get("/dead/strange").text
-    assert "As it lies in the broker" in html
+    assert "Raw message" in html
     assert "<script>alert" not in html
 
 
 def test_long_message_is_truncated_on_its_page(operator: Browser) -> None:
     create_dead_letter("long", b"x" * 900_000)
     assert measure_cost(operator, "/dead/long")
-    assert "The rest is left out here." in operator.get("/dead/long").text
+    assert "The rest is not shown." in operator.get("/dead/long").text
     assert len(operator.get("/dead/long/message").data) == 900_000
 
 
@@ -227,7 +227,7 @@ def test_dead_letter_is_requeued_from_the_list(operator: Browser) -> None:
     assert (answer.status_code, answer.location) == (303, f"/runs/{killed}")
     assert Run.get_by_id(killed).state == "waiting"
     assert tasks.light.pending_count() == 1
-    assert "Nothing is dead." in operator.get("/dead").text
+    assert "There are no dead runs." in operator.get("/dead").text
     assert operator.send(f"/dead/{killed}/requeue").status_code == 409
 
 
@@ -237,7 +237,7 @@ def test_admin_discards_a_dead_letter_after_confirmation(sign_in_as: Callable[[s
     assert "Discard this message?" in confirmation and "get_cleanup_statistics" in confirmation
     assert run_ids(admin.get("/dead").text) == [killed]
     assert admin.send(f"/dead/{killed}/discard").location == "/dead"
-    assert "It is discarded." in (html := admin.get("/dead").text)
+    assert f"Run {killed[:8]}… discarded." in (html := admin.get("/dead").text)
     assert run_ids(html) == []
     assert AuditEntry.get(AuditEntry.action == "dead.discard").target == killed
     record = Run.get_by_id(killed)

@@ -257,7 +257,7 @@ def test_own_sessions_are_listed_and_ended(app: Flask) -> None:
     browser, *other_browsers = (sign_in_browser(app, "viewer") for _ in range(4))
     stranger = sign_in_browser(app, "admin")
     html = browser.get("/me").text
-    assert len(re.findall(r'id="session-[0-9a-f]{16}"', html)) == 4 and html.count("this one") == 1
+    assert len(re.findall(r'id="session-[0-9a-f]{16}"', html)) == 4 and html.count("this session") == 1
     ends = re.findall(r'action="(/me/sessions/[0-9a-f]{16}/end)"', html)
     assert len(ends) == 3
     browser.send(ends[0])

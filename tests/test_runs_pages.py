@@ -175,17 +175,17 @@ def test_run_page_shows_every_stored_field(any_db_operator: Browser) -> None:
     )
     text = plain_text(any_db_operator.get(f"/runs/{run.id}").text)
     for words in (
-        "process_book retrying again in 0",
+        "process_book retrying next attempt in 0",
         "process_book(&#34;9f2c&#34;, again=true)",
-        "Queued on heavy, priority 5 asked by token uploader waited 8.0 s",
-        "Attempt 1 was cut off: its worker died heavy-1 ran 41 s",
+        "Queued on heavy, priority 5 requested by token uploader waited 8.0 s",
+        "Attempt 1 was interrupted: the worker died heavy-1 ran 41 s",
         "Attempt 1 failed TimeoutError: cover.jpg ran 52 s",
         "Attempt 2 failed BadZipFile: File is not a zip file ran 90 ms",
         "Attempt 3 is due in 3 min",
         "Traceback books.py:88 BadZipFile: no",
         "retries 3 after the first attempt attempts 2 3 deliveries",
         "code 2.4.1-4fc424b",
-        f"id {run.id}",
+        f"ID {run.id}",
         "children generate_image succeeded",
     ):
         assert words in text
@@ -198,8 +198,8 @@ def test_run_page_shows_every_stored_field(any_db_operator: Browser) -> None:
         ("waiting", "Waiting for a worker"),
         ("scheduled", "Due"),
         ("cancelled", "Cancelled"),
-        ("expired", "Expired: it was not started in time"),
-        ("dead", "Given up: it is dead"),
+        ("expired", "Expired before it started"),
+        ("dead", "Moved to the dead runs"),
         ("succeeded", "Succeeded"),
         ("failed", "Failed"),
         ("running", "Queued on light"),

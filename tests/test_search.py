@@ -369,8 +369,8 @@ def test_unfinished_search_shows_its_progress_and_continues(operator: Browser, m
         create_run(enqueued_at=at - timedelta(minutes=minutes))
     url, pages = "/runs?q=needle", 0
     while not row_ids(html := operator.get(url).text):
-        assert "Searched back to" in html
-        assert "Nothing so far." in html
+        assert "Searched runs back to" in html
+        assert "No match so far." in html
         url = html.partition('rel="next"')[0].rpartition('href="')[2].partition('"')[0].replace("&amp;", "&")
         pages += 1
     assert row_ids(html) == [old.id]

@@ -43,7 +43,7 @@ def test_email_is_case_insensitive(browser: Browser) -> None:
 def test_wrong_email_and_wrong_password_get_the_same_response(browser: Browser, email: str, password: str) -> None:
     answer = browser.sign_in(email, password)
     assert answer.status_code == 401
-    assert "do not belong together" in answer.text
+    assert "Incorrect e-mail address or password" in answer.text
     assert BrowserSession.select().count() == 0
     assert browser.get("/").status_code == 302
 

@@ -64,7 +64,7 @@ def test_tasks_show_runs_failures_and_durations_of_seven_days(any_db_operator: B
     assert 17 <= p50 <= 21
     assert 17 <= p95 <= 21
     assert 800 <= p99 <= 1000
-    assert "nothing ran 0 –" in plain_text(task_row(html, CLEANUP))
+    assert "no runs 0 –" in plain_text(task_row(html, CLEANUP))
     assert {task.name for task in registered_tasks.list_tasks(tasks.queues)} == set(
         re.findall('<tr id="task-([^"]+)"', html)
     )
@@ -122,13 +122,13 @@ def test_task_page_shows_its_declaration(operator: Browser) -> None:
     for words in (
         "Close the reading sessions that nobody ended.",
         "queue light priority 2",
-        "schedule */30 * * * * a missed tick is made up for",
+        "schedule */30 * * * * catches up on missed ticks",
         "retries 3, 5 min apart",
-        "soft limit 25 min then its code gets an exception",
-        "hard limit 30 min then its process is killed",
-        "rate any",
-        "side by side any number",
-        "It has not run yet.",
+        "soft limit 25 min raises an exception in the task",
+        "hard limit 30 min kills the worker process",
+        "rate limit unlimited",
+        "concurrency unlimited",
+        "No runs yet.",
     ):
         assert words in text
     assert operator.get("/tasks/nonsense").status_code == 404
@@ -146,8 +146,8 @@ def test_task_limits_are_shown(operator: Browser) -> None:
     for words in (
         "soft limit 2.0 s",
         "hard limit 1 min 30 s",
-        "rate 10 starts in any minute",
-        "side by side one at a time with the same arguments",
+        "rate limit 10 starts per minute",
+        "concurrency unique for the same arguments",
         "retries 2, 5.0 s apart",
     ):
         assert words in text

@@ -274,8 +274,8 @@ def test_why_command_prints_the_same_causes(tmp_path: Path) -> None:
     run_id = installation.flask("run-task", "get_cleanup_statistics").stdout.strip()
     installation.flask("pause", "light", "--reason", "<moving>")
     output = installation.flask("why", run_id).stdout.splitlines()
-    assert re.fullmatch(r"The queue light is paused: \S+ did that .*(now|ago) \(“<moving>”\)\.", output[0])
-    assert output[1:] == ["Nobody serves the queue light: no worker is on record."]
+    assert re.fullmatch(r"Queue light is paused by \S+, .*(now|ago) \(“<moving>”\)\.", output[0])
+    assert output[1:] == ["Queue light has no worker, and none in the history."]
     first, second = json.loads(installation.flask("why", run_id, "--json").stdout)
     assert (first["cause"], first["queue"], first["reason"]) == ("queue_paused", "light", "<moving>")
     assert datetime.fromisoformat(first["at"]).tzinfo

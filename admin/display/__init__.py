@@ -1,4 +1,4 @@
-"""How values are written for people."""
+"""Formatting of values for the pages, registered as template filters."""
 
 from flask import Flask
 from jinja2 import StrictUndefined

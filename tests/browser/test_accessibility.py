@@ -112,7 +112,7 @@ def test_axe_finds_no_violation_on_any_page_in_both_themes(console: FilledInstal
 
 def test_axe_finds_no_violation_in_dialogs_and_on_the_login_page(open_page: Open) -> None:
     page = open_page("/tokens")
-    page.get_by_role("button", name="Keyboard").click()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
     violations = find_violations(page, {"runOnly": STANDARD})
     page.keyboard.press("Escape")
     page.get_by_label("Name").fill("nightly")
@@ -195,22 +195,22 @@ def test_run_is_opened_retried_and_deleted_by_keyboard(console: FilledInstallati
     press_by_keyboard(page, "need")
     expect(page.locator("#title")).to_contain_text("failed")
     press_by_keyboard(page, "Retry")
-    expect(page.locator(".flash")).to_contain_text("It is back in its queue")
+    expect(page.locator(".flash")).to_contain_text("re-queued")
     expect(page.locator("#story")).to_contain_text("Attempt 2 failed", timeout=20_000)
     press_by_keyboard(page, "Delete…")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     press_by_keyboard(page, "Delete this run")
-    expect(page.locator(".flash")).to_contain_text("is deleted")
+    expect(page.locator(".flash")).to_contain_text("deleted")
 
 
 def test_menu_and_key_help_return_the_focus_when_closed(open_page: Open) -> None:
     page = open_page("/queues")
-    press_by_keyboard(page, "Keyboard")
+    press_by_keyboard(page, "Keyboard shortcuts")
     expect(page.locator("#keys")).to_be_visible()
     assert page.evaluate(FOCUSED) == {"words": "Close", "wrong": ""}
     page.keyboard.press("Escape")
     expect(page.locator("#keys")).to_be_hidden()
-    assert page.evaluate(FOCUSED) == {"words": "Keyboard", "wrong": ""}
+    assert page.evaluate(FOCUSED) == {"words": "Keyboard shortcuts", "wrong": ""}
     page.set_viewport_size(NARROW)  # type: ignore[arg-type]
     page.reload()
     press_by_keyboard(page, "Menu")

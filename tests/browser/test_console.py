@@ -82,7 +82,7 @@ def test_session_is_closed_by_hand(open_page: Open, java_script: bool) -> None:
     page = open_page("/sessions?reader=nobody.else", java_script_enabled=java_script)
     page.get_by_role("link", name="Close the session of nobody.else@example.org").click()
     page.get_by_role("button", name="Close this session").click()
-    expect(page.get_by_text("The session is closed.")).to_be_visible()
+    expect(page.get_by_text("Session closed.")).to_be_visible()
     expect(page.locator(f"#session-{session.id}")).to_have_count(0)
     page.get_by_role("link", name=re.compile("^Closed")).click()
     expect(page.locator(f"#session-{session.id}")).to_contain_text(f"{EMAIL}, by hand")

@@ -105,13 +105,13 @@ def test_queue_is_paused_and_resumed(open_page: Open, installation: SlowInstalla
         page.get_by_role("button", name="Pause", exact=True).click()
         expect(page.locator("#paused")).to_contain_text("deploy of 2.4.1")
         result = slow_tasks.nap(0)
-        expect_to_contain(page, page.locator("#head"), "the queue is paused")
+        expect_to_contain(page, page.locator("#head"), "queue paused")
         page.goto("/queues")
         expect(page.locator("#queue-light")).to_contain_text("operator@example.org: deploy of 2.4.1")
         page.get_by_role("button", name="Resume light").click()
-        expect(page.get_by_text("The queue light goes on.")).to_be_visible()
+        expect(page.get_by_text("Queue light resumed.")).to_be_visible()
         assert result.get(blocking=True, timeout=10) == "awake"
-        expect_to_contain(page, page.locator("#head"), "Nothing waits.")
+        expect_to_contain(page, page.locator("#head"), "No runs are waiting.")
 
 
 @with_and_without
@@ -119,16 +119,16 @@ def test_queue_is_paused_and_resumed(open_page: Open, installation: SlowInstalla
 def test_queue_is_purged_after_its_name_is_typed(open_page: Open, java_script: bool) -> None:
     waiting = [slow_tasks.grind(1).id for _ in range(3)]
     page = open_page("/queues", java_script_enabled=java_script)
-    expect(page.locator("#unserved")).to_contain_text("Nobody serves heavy, normal, light; 3 runs wait.")
+    expect(page.locator("#unserved")).to_contain_text("No live worker for heavy, normal, light. 3 runs are waiting.")
     page.get_by_role("link", name="heavy", exact=True).click()
     page.get_by_role("link", name="Purge…").click()
-    page.get_by_label("Type heavy to go on").fill("light")
+    page.get_by_label("Type heavy to continue").fill("light")
     page.get_by_role("button", name="Purge heavy").click()
-    expect(page.get_by_role("alert")).to_contain_text("nothing was done")
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was changed")
     assert tasks.heavy.pending_count() == 3
-    page.get_by_label("Type heavy to go on").fill("heavy")
+    page.get_by_label("Type heavy to continue").fill("heavy")
     page.get_by_role("button", name="Purge heavy").click()
-    expect(page.get_by_text("3 runs were cancelled.")).to_be_visible()
+    expect(page.get_by_text("3 runs cancelled.")).to_be_visible()
     assert {Run.get_by_id(run_id).state for run_id in waiting} == {"cancelled"}
     assert tasks.heavy.pending_count() == 0
 
@@ -146,7 +146,7 @@ def test_busy_worker_shows_its_current_stack(
         page = open_page("/workers", java_script_enabled=java_script)
         expect_to_contain(page, page.locator("#workers"), "grind")
         page.locator("#workers").get_by_role("link", name="heavy").click()
-        page.get_by_role("button", name="Show where they are").click()
+        page.get_by_role("button", name="Get stack traces").click()
         expect_to_contain(page, page.locator("#stacks"), re.compile(r"slow_tasks\.py:\d+, in grind"))
         expect_to_contain(page, page.locator("#slots tr", has_text="grind"), "MB")
         expect(page.locator("#slots tr", has_text="idle")).to_contain_text("Worker-")
@@ -162,10 +162,10 @@ def test_quiet_consumer_takes_no_run_until_woken(
         expect_to_contain(page, page.locator("#workers tbody"), "light")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("button", name="Quiet").click()
-        expect_to_contain(page, page.locator("#quiet"), "It takes nothing new.")
+        expect_to_contain(page, page.locator("#quiet"), "The consumer takes no new runs.")
         result = slow_tasks.nap(0)
         page.goto("/queues/light")
-        expect(page.locator("#head")).to_contain_text("nobody serves the queue")
+        expect(page.locator("#head")).to_contain_text("no live worker")
         page.goto("/workers")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("button", name="Wake").click()
@@ -182,9 +182,9 @@ def test_consumer_is_restarted_from_its_page(
         expect_to_contain(page, page.locator("#workers tbody"), "light")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("link", name="Restart…").click()
-        expect(page.get_by_text("It runs nothing at the moment.")).to_be_visible()
-        page.get_by_role("button", name="Restart it").click()
-        expect_to_contain(page, page.locator("#attention"), "Another took its place.")
+        expect(page.get_by_text("The consumer is idle.")).to_be_visible()
+        page.get_by_role("button", name="Restart").click()
+        expect_to_contain(page, page.locator("#attention"), "Another consumer replaced this one.")
         page.locator("#attention").get_by_role("link").click()
         expect(page.locator("#title")).to_contain_text("live")
         assert slow_tasks.nap(0).get(blocking=True, timeout=15) == "awake"
@@ -214,8 +214,8 @@ def test_consumer_stopped_from_its_page_stays_stopped(
     assert doomed and other
     page.locator("#workers").get_by_role("link", name="normal").click()
     page.get_by_role("link", name="Stop…").click()
-    expect(page.get_by_text("Nobody else serves normal")).to_be_visible()
-    page.get_by_role("button", name="Stop it").click()
+    expect(page.get_by_text("No other consumer serves normal")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
     expect_to_contain(page, page.locator("#title"), "stopped")
     assert psutil.wait_procs([doomed], timeout=10)[1] == []
     # The supervisor has looked after everything once more when another one, killed, is back.
@@ -225,7 +225,7 @@ def test_consumer_stopped_from_its_page_stays_stopped(
     page.goto("/workers")
     expect(page.locator("#gone tr", has_text="normal")).to_contain_text("stopped")
     # The one that was killed has been replaced, and is no cause for alarm.
-    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "another took its place")
+    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "replaced by another consumer")
 
 
 @with_and_without
@@ -251,7 +251,7 @@ def test_killed_consumer_is_late_then_lost_and_its_run_is_redelivered(
         expect_to_contain(page, line, "lost")
         wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "succeeded")), 30)
         page.goto(f"/runs/{run_id}")
-        expect(page.locator("#story")).to_contain_text("its worker died")
+        expect(page.locator("#story")).to_contain_text("the worker died")
         expect(page.locator("#title")).to_contain_text("succeeded")
 
 
@@ -282,7 +282,7 @@ def test_dead_run_is_requeued_and_succeeds(
         page.wait_for_url(f"**/runs/{run_id}")
         expect_to_contain(page, page.locator("#title"), "succeeded")
         page.goto("/dead")
-        expect(page.get_by_text("Nothing is dead.")).to_be_visible()
+        expect(page.get_by_text("There are no dead runs.")).to_be_visible()
 
 
 # --- what the pages look like --------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_queue_and_worker_pages_fit_the_window_with_enough_contrast(
     with installation.serving("heavy", "looks", workers=2):
         page = open_page("/workers", viewport=size, color_scheme=theme)
         page.locator("#workers").get_by_role("link", name="heavy").click()
-        page.get_by_role("button", name="Show where they are").click()
+        page.get_by_role("button", name="Get stack traces").click()
         consumer_page = page.url.partition("#")[0]
         for path in (
             page.url, "/queues", "/queues/heavy", "/queues/light", "/queues/heavy/purge", "/workers",

@@ -188,14 +188,14 @@ def test_idle_page_polls_less_and_resumes_on_mouse_movement(open_page: Open) -> 
 def test_refresh_is_paused_by_button_and_key_and_stays_paused(open_page: Open) -> None:
     page = open_page("/runs")
     expect(page.locator("#live")).to_contain_text("updated just now")
-    page.get_by_role("button", name="Pause the refreshing").click()
+    page.get_by_role("button", name="Pause refreshing").click()
     expect(page.locator("#live")).to_contain_text("paused")
-    expect(page.locator("#news")).to_have_text("The page is paused.")
+    expect(page.locator("#news")).to_have_text("Refreshing is paused.")
     page.goto("/sessions")
     page.clock.install()
     page.reload()
     looks = record_refreshes(page)
-    expect(page.get_by_role("button", name="Pause the refreshing")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Pause refreshing")).to_have_attribute("aria-pressed", "true")
     page.clock.run_for(30_000)
     assert looks == []
     expect(page.locator("#live")).to_contain_text("paused, updated 30 s ago")
@@ -210,7 +210,7 @@ def test_unreachable_server_shows_a_banner_until_it_recovers(open_page: Open) ->
     page = open_page("/runs")
     expect(page.locator("#banner")).to_be_hidden()
     page.context.set_offline(True)
-    expect(page.locator("#banner")).to_contain_text("The server does not answer. What you see is from ")
+    expect(page.locator("#banner")).to_contain_text("The server is unavailable. This page shows data from ")
     assert page.evaluate(FAINT_TEXTS) == []
     create_run("process_book")
     page.context.set_offline(False)
@@ -233,7 +233,7 @@ def test_page_of_a_deleted_run_shows_a_banner(open_page: Open) -> None:
     run = create_run(state="failed")
     page = open_page(f"/runs/{run.id}")
     Run.delete().where(Run.id == run.id).execute()
-    expect(page.locator("#banner")).to_contain_text("is not there any more")
+    expect(page.locator("#banner")).to_contain_text("no longer exists")
 
 
 def test_screen_reader_is_sent_the_new_state_of_a_run(open_page: Open) -> None:
@@ -269,7 +269,7 @@ def test_keys_search_step_open_and_navigate(open_page: Open) -> None:
     expect(page.locator("#live")).not_to_contain_text("paused")
 
 
-@pytest.mark.parametrize(("language", "title"), [("en", "Keyboard"), ("ru", "Клавиши")])
+@pytest.mark.parametrize(("language", "title"), [("en", "Keyboard shortcuts"), ("ru", "Клавиши")])
 def test_key_help_opens_and_keys_can_be_turned_off(open_page: Open, language: str, title: str) -> None:
     page = open_page("/runs")
     page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
@@ -344,8 +344,8 @@ def test_page_without_javascript_hides_script_controls(open_page: Open) -> None:
     create_run("process_book", "failed")
     page = open_page("/runs", java_script_enabled=False)
     expect(page.locator("#live")).to_contain_text("as of")
-    expect(page.get_by_role("button", name="Pause the refreshing")).to_be_hidden()
-    expect(page.get_by_role("button", name="Keyboard")).to_be_hidden()
+    expect(page.get_by_role("button", name="Pause refreshing")).to_be_hidden()
+    expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_hidden()
 
 
 def test_times_are_in_the_browser_zone_with_utc_in_the_title(open_page: Open) -> None:
