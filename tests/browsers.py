@@ -63,7 +63,7 @@ def fresh_program() -> Flask:
         limiter.reset,
         identity.session_cache.forget,
         live_refresh.page_cache.forget,
-        request_metrics.request_counter(app).gathered.clear,
+        request_metrics.request_counter(app).pending.clear,
     ):
         forget()
     return app

@@ -126,7 +126,7 @@ def test_group_is_resolved_snoozed_and_reopened(operator: Browser) -> None:
     answer = operator.send(f"/errors/{group}/resolve")
     assert (answer.status_code, answer.location) == (303, f"/errors/{group}")
     assert "It is resolved." in operator.get(answer.location).text
-    assert "resolved already" in operator.get(operator.send(f"/errors/{group}/resolve").location).text
+    assert "is already resolved" in operator.get(operator.send(f"/errors/{group}/resolve").location).text
     operator.send(f"/errors/{group}/reopen")
     assert ErrorGroup.get().state == "open"
     operator.send(f"/errors/{group}/snooze", **{"for": "4h"})

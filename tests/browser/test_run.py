@@ -107,7 +107,7 @@ def test_run_again_starts_a_run_with_changed_arguments(
     expect(chapters).to_have_value("5")
     chapters.fill("many")
     page.get_by_role("button", name="Run with these").click()
-    expect(page.get_by_text("a whole number is needed")).to_be_visible()
+    expect(page.get_by_text("must be a whole number")).to_be_visible()
     expect(chapters).to_have_value("many")
     chapters.fill("7")
     page.get_by_role("button", name="Run with these").click()

@@ -192,9 +192,9 @@ def test_request_counter_keeps_counts_it_could_not_write(
     thread = threading.Thread(target=counter.flush_loop, args=[ended])
     thread.start()
     wait_until(lambda: "The request counter failed" in caplog.text)
-    wait_until(lambda: counter.gathered)
+    wait_until(lambda: counter.pending)
     with counter.writing:
-        counter.gathered.clear()
+        counter.pending.clear()
         counter.note("pages.runs", "GET", 200, 0.1)
     wait_until(lambda: HttpCount.select().exists())
     ended.set()
@@ -254,7 +254,7 @@ def test_supervisor_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, ca
     with pytest.raises(ExitNow):
         supervisor.Supervisor(None).runforever()
     assert rounds == []
-    assert caplog.text.count("The supervisor failed and goes on") == 1
+    assert caplog.text.count("Supervisor error, continuing") == 1
 
 
 def stop_supervisor() -> None:
