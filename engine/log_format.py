@@ -73,5 +73,8 @@ def adopt_huey_logging() -> None:
     root.setLevel(level)
     # Two lines a task, besides ours, are wanted only by who asks for everything.
     huey.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
-    logging.getLogger("huey.consumer").setLevel(level)
+    consumer = logging.getLogger("huey.consumer")
+    consumer.setLevel(level)
+    # The list of commands is empty for a queue without tasks.
+    consumer.addFilter(lambda record: record.getMessage() != "The following commands are available:")
     logging.getLogger("peewee").setLevel(max(level, logging.INFO))

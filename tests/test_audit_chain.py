@@ -155,7 +155,7 @@ def test_removed_first_row_is_reported(each_database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "expected"), [(5, "row 6 was cut off"), (3, "row 4 to 6 was cut off"), (0, "row 1 to 6")]
+    ("kept", "expected"), [(5, "row 6 was removed"), (3, "row 4 to 6 was removed"), (0, "row 1 to 6")]
 )
 def test_truncated_rows_are_reported(each_database: str, kept: int, expected: str) -> None:
     add_rows()
@@ -261,7 +261,7 @@ def flask(each_database: str) -> Callable[..., Any]:
 def test_verify_command_reports_the_changed_row(flask: Callable[..., Any]) -> None:
     add_rows()
     good = flask("verify")
-    assert good.exit_code == 0 and "6 rows hold" in good.output
+    assert good.exit_code == 0 and "6 rows verified" in good.output
     head = json.loads(flask("verify", "--json").output)["head"]
     assert flask("verify", "--head", head).exit_code == 0
     tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 3")

@@ -80,7 +80,7 @@ def test_commands_perform_their_action_and_print_the_result(flask: RunFlask) -> 
 
 def test_dangerous_command_asks_for_confirmation(flask: RunFlask) -> None:
     run = create_run(state="failed", ended_at=now())
-    assert "sure?" in flask("runs", "delete", run.id, typed="n\n", code=1)
+    assert "Continue?" in flask("runs", "delete", run.id, typed="n\n", code=1)
     assert Run.select().count() == 1
     flask("runs", "delete", run.id, "--yes")
     assert Run.select().count() == 0
@@ -99,11 +99,11 @@ def test_bulk_retry_shows_the_count_and_asks_for_confirmation(flask: RunFlask, l
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        ("runs show x", 1, "No run has this id"),
-        ("runs list --state open", 2, "state: one of"),
+        ("runs show x", 1, "No run with this id"),
+        ("runs list --state open", 2, "state: must be one of"),
         ("runs list --limit 0", 2, "--limit"),
         ("runs cancel x", 1, "There is no run of this id on record."),
-        ("runs again x --args 5x", 2, "no JSON"),
+        ("runs again x --args 5x", 2, "must be JSON"),
         ("sessions close x", 2, "session_id"),
         ("bulk show x", 2, "bulk_id"),
         ("bulk retry --yes", 2, "search"),

@@ -38,13 +38,13 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
     for minutes in (1, 2, 3):
         for notice in both:
             notice.update(at + minutes * MINUTE)
-    assert receiver.texts == ["The database cannot be reached. http://127.0.0.1:8000/"]
+    assert receiver.texts == ["The database is unavailable. http://127.0.0.1:8000/"]
     for notice in both:
         notice.finish(at + 12 * MINUTE)
     [alert] = Alert.select()
     assert (alert.rule, alert.began_at, alert.ended_at) == ("database", at, at + 12 * MINUTE)
     assert delivery.deliver_due(at + 12 * MINUTE) == 1
-    assert receiver.texts[1].startswith("Resolved after 12 min: The database cannot be reached.")
+    assert receiver.texts[1].startswith("Resolved after 12 min: The database is unavailable.")
     assert [(notice.event, notice.state) for notice in alerts.newest_notices(9)] == [
         ("resolved", "sent"),
         ("fired", "sent"),

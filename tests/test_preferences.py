@@ -67,14 +67,14 @@ def test_api_responses_are_in_english(app: Flask) -> None:
     wrong = app.test_client().get(
         "/api/v1/admin/reading-sessions/cleanup-stats?hours=x", headers={**RUSSIAN, **bearer_headers("viewer")}
     )
-    assert wrong.json["detail"].startswith("hours: one whole number from 1 to 168 is needed")
+    assert wrong.json["detail"].startswith("hours: must be one whole number from 1 to 168")
 
 
 def test_error_page_is_in_the_browser_language(operator: Browser) -> None:
     operator.set_cookie("language", "ru")
     text = operator.get("/no-such-page").text
     assert "Не найдено" in text
-    assert "По этому адресу ничего нет." in text
+    assert "Страницы или метода API с таким адресом нет." in text
 
 
 @pytest.mark.parametrize(

@@ -334,10 +334,14 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
     html = operator.get(f"/runs/{over.id}").text
     assert f'action="/runs/{over.id}/retry"' in html
     assert f'action="/runs/{over.id}/cancel"' not in html
+<<<<<<< HEAD
     assert "Cancel What has ended cannot be cancelled." in plain_text(html)
+=======
+    assert "Cancel The run has ended and cannot be cancelled." in plain_text(html)
+>>>>>>> 7c57b5ffe804b8b4dbdf9b96d7e8ec0ea55dca03
     assert "Delete… Requires the role admin." in plain_text(html)
     gone = create_run("a_task_of_old", "failed")
-    assert "Retry This program has no task named a_task_of_old." in page_text(operator, gone)
+    assert "Retry The code of the web server has no task a_task_of_old." in page_text(operator, gone)
     for command in ("retry", "cancel"):
         operator.send(f"/runs/{gone.id}/{command}")
         assert 'role="alert"' in operator.get(f"/runs/{gone.id}").text
@@ -346,7 +350,7 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
 def test_role_is_offered_only_its_actions(sign_in_as: Callable[[str], Browser]) -> None:
     run = create_run("get_cleanup_statistics", "failed")
     viewer, admin = sign_in_as("viewer"), sign_in_as("admin")
-    assert "Retry This takes the role operator." in page_text(viewer, run)
+    assert "Retry Requires the role operator." in page_text(viewer, run)
     assert f'href="/runs/{run.id}/delete"' in admin.get(f"/runs/{run.id}").text
     for path in ("retry", "cancel", "again"):
         assert viewer.send(f"/runs/{run.id}/{path}").status_code == 403
@@ -381,7 +385,7 @@ def test_unfinished_run_cannot_be_deleted(sign_in_as: Callable[[str], Browser]) 
     admin, run_id = sign_in_as("admin"), enqueue_run()
     for answer in (admin.get(f"/runs/{run_id}/delete"), admin.send(f"/runs/{run_id}/delete")):
         assert answer.location == f"/runs/{run_id}"
-    assert "A run that has not ended must be cancelled first." in page_text(admin, run_id)
+    assert "Cancel the run first. Only an ended run can be deleted." in page_text(admin, run_id)
     assert Run.get_by_id(run_id).state == "waiting"
 
 

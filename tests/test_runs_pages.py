@@ -214,7 +214,7 @@ def test_run_with_few_fields_is_shown_in_every_state(operator: Browser, state: s
 def test_unknown_run_is_not_found(operator: Browser) -> None:
     answer = operator.get("/runs/no-such-run")
     assert answer.status_code == 404
-    assert "No run has this id" in answer.text
+    assert "No run with this id" in answer.text
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "{{7*7}}", "'\"><img src=x onerror=alert(1)>"])

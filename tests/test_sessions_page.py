@@ -185,7 +185,7 @@ def test_closed_session_cannot_be_closed_again(operator: Browser) -> None:
     session = create_closed_session()
     assert "The session is no longer open." in operator.get(f"/sessions/{session.id}/close").text
     answer = operator.send(f"/sessions/{session.id}/close", back="")
-    assert "This session is not open any more." in operator.get(answer.location).text
+    assert "This session is already closed." in operator.get(answer.location).text
     assert operator.get(f"/sessions/{uuid4()}/close").status_code == 404
     assert operator.get("/sessions/seven/close").status_code == 404
 

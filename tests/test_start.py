@@ -157,7 +157,7 @@ def test_json_log_format_applies_to_every_program(start):
     dewey = start(LOG_FORMAT="json")
     dewey.wait_until_settled()
     dewey.end(signal.SIGINT)
-    banner, _, lines = dewey.printed.partition("ends everything.\n\n")
+    banner, _, lines = dewey.printed.partition("Ctrl-C to stop.\n\n")
     assert dewey.url in banner
     assert {json.loads(line)["process"] for line in lines.splitlines()} >= {"web", "supervisor", "MainProcess"}
 
@@ -283,7 +283,7 @@ def test_port_in_use_is_reported_in_one_line_and_changes_nothing(tmp_path):
         port = taken.getsockname()[1]
         refused = run_to_end([*FLASK, "start"], **environment(tmp_path / "data", port))
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr == f"dewey: port {port} is in use; set PORT to another one\n"
+    assert refused.stderr == f"dewey: port {port} is in use. Set PORT to another one.\n"
     assert not (tmp_path / "data" / "dewey.db").exists()
 
 

@@ -125,8 +125,8 @@ def test_error_shows_its_newest_failure_fully_and_others_in_a_line(flask: RunFla
         values = {"ended_at": AT + timedelta(seconds=number), "error": f"E: refused\n{number}", "worker": "w"}
         create_attempt(run, number, "failed", traceback=TRACEBACK, error_group="e1", **values)
     output = flask("errors", "show", "e1")
-    group, _title, rest = output.partition("\n\nThe newest failure:\n")
-    newest, _title, before = rest.partition("\n\nBefore it:\n")
+    group, _title, rest = output.partition("\n\nNewest failure:\n")
+    newest, _title, before = rest.partition("\n\nEarlier failures:\n")
     assert "last_seen_at   2026-11-24 09:30:05" in group.split("\n")
     assert "ended_at     2026-11-24 09:30:07" in newest and "\n  E: refused\n  2\n" in newest
     assert output.count("Traceback") == newest.count("\n  Traceback (most recent call last):\n") == 1
@@ -138,7 +138,7 @@ def test_error_shows_its_newest_failure_fully_and_others_in_a_line(flask: RunFla
 
 def test_list_summary_is_above_the_table(flask: RunFlask) -> None:
     above, _blank, table = flask("statistics", "runs", "--hours", "1").partition("\n\n")
-    assert "hours         1" in above.split("\n") and table.startswith("start ")
+    assert "hours     1" in above.split("\n") and table.startswith("start ")
     assert "is not one of '1', '24', '168'" in flask("statistics", "runs", "--hours", "5", code=2)
 
 
@@ -149,7 +149,7 @@ def test_preflight_shows_counts_by_state_and_the_fingerprint(flask: RunFlask) ->
     made = [create_run(state=state, enqueued_at=AT) for state in ("failed", "failed", "dead")]
     words = ("bulk", "preflight", "--search", "state:failed,dead")
     fingerprint = json.loads(flask(*words, "--json"))["fingerprint"]
-    facts, _title, sample = flask(*words).partition("\n\nThe newest:\n")
+    facts, _title, sample = flask(*words).partition("\n\nNewest runs:\n")
     assert facts.split("\n")[::2] == ["runs         3", f"fingerprint  {fingerprint}"]
     assert sorted(facts.split("\n")[1].removeprefix("states ").strip().split(", ")) == ["dead 1", "failed 2"]
     titles, *rows = sample.split("\n")
@@ -191,7 +191,10 @@ def test_times_in_tables_are_to_the_second(flask: RunFlask) -> None:
 def test_pauses_and_snoozes_show_their_end_like_tables(flask: RunFlask) -> None:
     until = ("--until", "2099-01-01T00:00")
     paused = flask("schedule", "pause", "close_abandoned_sessions", *until)
-    assert paused == "The schedule of close_abandoned_sessions is paused until 2099-01-01 00:00:00."
+    assert paused == (
+        "Schedule of close_abandoned_sessions is paused until 2099-01-01 00:00:00 UTC."
+        " Resume it with `dewey schedule resume close_abandoned_sessions`."
+    )
     assert "until 2099-01-01 00:00:00" in flask("schedule", "list")
 
 
@@ -207,7 +210,7 @@ def test_broker_is_shown_without_blank_lines_and_with_a_rounded_ping(
 
 def test_alert_sections_have_titles(flask: RunFlask) -> None:
     output = flask("alerts", "list", code=1)
-    assert output.startswith("Rules:\nrule ") and "\n\nThe last notices:\nnone" in output
+    assert output.startswith("Rules:\nrule ") and "\n\nLatest notices:\nnone" in output
 
 
 # --- commands ------------------------------------------------------------------------------------------------
@@ -215,15 +218,15 @@ def test_alert_sections_have_titles(flask: RunFlask) -> None:
 
 def test_run_action_prints_a_sentence(flask: RunFlask, live_consumers: None) -> None:
     run = create_run("get_cleanup_statistics", "failed", ended_at=now())
-    assert flask("runs", "retry", run.id) == f"{run.id} is back in its queue."
-    assert flask("runs", "cancel", run.id) == "It will not run."
+    assert flask("runs", "retry", run.id) == f"Run {run.id} re-queued."
+    assert flask("runs", "cancel", run.id) == f"Run {run.id} cancelled before it started."
     other = create_run(state="failed", ended_at=now())
-    assert flask("runs", "delete", other.id, "--yes") == f"{other.id} is deleted."
+    assert flask("runs", "delete", other.id, "--yes") == f"Run {other.id} deleted."
 
 
 def test_help_explains_wait(flask: RunFlask) -> None:
     output = " ".join(flask("run-task", "--help").split())
-    assert "Wait for the result, at most so many seconds (60 without a number), and print it." in output
+    assert "Wait for the result, at most this long (60 without a number), and print it." in output
 
 
 def test_unknown_parameter_error_lists_the_parameters(app: Flask) -> None:

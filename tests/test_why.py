@@ -282,4 +282,4 @@ def test_why_command_prints_the_same_causes(tmp_path: Path) -> None:
     assert (second["cause"], second["text"]) == ("no_worker", output[1])
     unknown = installation.flask("why", "nobody")
     assert (unknown.returncode, unknown.stdout) == (1, "")
-    assert "no run has this id" in unknown.stderr
+    assert "no run with the id" in unknown.stderr

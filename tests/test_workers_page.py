@@ -322,7 +322,9 @@ def test_workers_commands_list_and_control_consumers(installation: Installation)
         assert '"journal_mode": "wal"' in installation.flask("queues", "broker", "--json").stdout
         dumped = installation.flask("workers", "dump", name)
         assert "Worker-2" in dumped.stdout and "in wait_for_work" in dumped.stdout, dumped
-        assert installation.flask("workers", "quiet", row.id).stdout == "It takes nothing new.\n"
+        assert installation.flask("workers", "quiet", row.id).stdout == (
+            f"Consumer {row.id} is quiet: it finishes running tasks and takes no new ones.\n"
+        )
         wait_until(lambda: Consumer.get_by_id(row.id).quiet_at)
         assert installation.flask("workers", "stop", name, typed="n\n").returncode == 1
         assert installation.flask("workers", "stop", name, "--yes").returncode == 0

@@ -458,7 +458,7 @@ Part.record = record
     Mutant(
         "a worker of the web server is not started for ever where tasks have one name",
         "duplicate_names every_program and web",
-        instead=(("gunicorn.conf.py", "\nrefuse_tasks_that_cannot_be_told_apart()\n", "\n"),),
+        instead=(("gunicorn.conf.py", "\nreject_duplicate_task_names()\n", "\n"),),
     ),
     Mutant(
         "a caller's dictionary is told from an outcome",
