@@ -102,7 +102,7 @@ def test_bulk_retry_shows_the_count_and_asks_for_confirmation(flask: RunFlask, l
         ("runs show x", 1, "No run has this id"),
         ("runs list --state open", 2, "state: one of"),
         ("runs list --limit 0", 2, "--limit"),
-        ("runs cancel x", 1, "There is no run of this id on record."),
+        ("runs cancel x", 1, "No run with this id. The history may have removed it."),
         ("runs again x --args 5x", 2, "no JSON"),
         ("sessions close x", 2, "session_id"),
         ("bulk show x", 2, "bulk_id"),
