@@ -171,7 +171,7 @@ def test_new_foreign_keys_do_not_block_writers_of_the_referenced_tables(
         app.run(f"DROP TABLE reading_sessions CASCADE; SET statement_timeout = {BOUND_MS}")
         other_write = "UPDATE users SET plan = 'premium' WHERE email = 'reader1@example.org'"
         with migrating_during(app.url, other_write) as (migration, transaction):
-            while caplog.text.count("0001_library waits for a transaction") < 3:
+            while caplog.text.count("0001_library is waiting for a transaction") < 3:
                 app.run("UPDATE users SET last_seen_at = now() WHERE email = 'reader2@example.org'")
                 assert not migration.done()
             transaction.commit()

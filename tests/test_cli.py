@@ -46,7 +46,7 @@ def test_invalid_setting_fails_every_command_with_one_line(
 ) -> None:
     result = installation.apart.flask(*command, PORT="eighty")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "dewey: PORT='eighty' cannot be used: a whole number from 1 to 65535 is allowed\n"
+    assert result.stderr == "dewey: PORT='eighty' must be a whole number from 1 to 65535\n"
 
 
 def test_second_migration_reports_an_up_to_date_schema(installation: Installation) -> None:
@@ -170,7 +170,7 @@ def test_run_task_accepts_every_name_of_a_task(installation: Installation, prefi
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("nothing",), "dewey: there is no task named 'nothing'"),
+        (("nothing",), "dewey: No task is named 'nothing'. List the tasks with `dewey tasks list`."),
         (("get_cleanup_statistics", "hours=many"), "dewey: hours: "),
         (("get_cleanup_statistics", "hours=1.5"), "dewey: hours: "),
         (("get_cleanup_statistics", "days=1"), "dewey: days: "),
@@ -192,7 +192,7 @@ def test_invalid_run_task_arguments_are_rejected(
 def test_unknown_argument_error_lists_the_parameters(installation: Installation) -> None:
     result = installation.flask("run-task", "get_cleanup_statistics", "days=3")
     assert (result.returncode, result.stderr) == (
-        2, "dewey: days: get_cleanup_statistics has no such parameter; it has hours\n",
+        2, "dewey: days: must be a parameter of get_cleanup_statistics: hours\n",
     )  # fmt: skip
 
 

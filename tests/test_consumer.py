@@ -201,7 +201,7 @@ def test_run_of_a_killed_consumer_is_redelivered_within_a_lease(environment: dic
             first.process.wait()
             release(ledger)
             assert result.get(blocking=True, timeout=25) == "done"
-            assert "is lost; what it held is back in the queue" in second.logged("is lost")
+            assert "is lost. Its runs returned to the queue" in second.logged("is lost")
 
 
 def test_consumer_row_shows_running_tasks_and_its_stop(serving: ConsumerProcess, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_hard_limit_kills_the_worker_and_fails_the_attempt(serving: ConsumerProc
     assert run.error == "HardTimeLimitExceeded: the time limit of 2 s has passed; the worker was killed"
     assert [(attempt.attempt, attempt.state) for attempt in run.history] == [(1, "failed"), (2, "failed")]
     assert run.run_ms >= 2000
-    assert "is cut off: the time limit of 2 s has passed" in serving.log
+    assert "is killed: the time limit of 2 s has passed" in serving.log
 
 
 @pytest.mark.alone

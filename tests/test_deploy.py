@@ -95,8 +95,8 @@ def test_rolling_deploy_loses_no_run(producer: Queue, environment: dict[str, str
         assert sorted(int(number) for _, number, _ in read_lines(ledger)) == list(range(2 * many)), "once each"
         assert [run.get(blocking=True, timeout=5) for run in (*unknown, *late)] == list(range(2 * many))
         assert {Run.get_by_id(run.id).attempts for run in (*known_runs, *unknown, *later_runs, *late)} == {1}
-        assert all(old_consumer.log.count("is left to newer code") <= 2 * many for old_consumer in before)
-        assert "is left to newer code" not in after.log
+        assert all(old_consumer.log.count("waits for newer code") <= 2 * many for old_consumer in before)
+        assert "waits for newer code" not in after.log
     assert producer.storage.dead_letters.count() == producer.storage.messages.count_scheduled() == 0
 
 

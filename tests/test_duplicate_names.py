@@ -21,7 +21,7 @@ def only_here_{module}(): pass
 @{queue}.task()
 def nightly(): return "{module}"
 """
-LINE = "dewey: two tasks are named nightly, in blog.jobs and shop.jobs; rename one, or give it another name=\n"
+LINE = "dewey: two tasks are named nightly, in blog.jobs and shop.jobs. Rename one, or set its name=\n"
 PROGRAMS = {
     "consumer": [f"{sys.prefix}/bin/huey_consumer", "tasks.light", "-k", "process", "-w", "1"],
     "web": [f"{sys.prefix}/bin/gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"],
@@ -66,7 +66,7 @@ def test_task_name_is_free_after_unregistering(capsys: pytest.CaptureFixture[str
         first.task(name="nightly")(lambda: None)
     with pytest.raises(ValueError, match="same identifier"):  # Huey's own word on a module that is executed again
         first.task()(nightly)
-    assert capsys.readouterr().err.count("two tasks are named nightly, in test_duplicate_names; ") == 2
+    assert capsys.readouterr().err.count("two tasks are named nightly, in test_duplicate_names. ") == 2
     task.unregister()
     second.task()(nightly)
 

@@ -39,7 +39,7 @@ def broker(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, monkeypat
 def test_inspect_scheduled_lists_every_message(flask: RunFlask) -> None:
     names = [full_worker_name(create_consumer("light")) for _ in range(2)]
     data = json.loads(flask("inspect", "scheduled", "--json"))
-    assert sorted(data) == sorted([*names, "heavy@nobody", "normal@nobody"])
+    assert sorted(data) == sorted([*names, "heavy@none", "normal@none"])
     for name in names:
         unreadable, *rest = data[name]
         assert (unreadable["request"]["id"], unreadable["request"]["name"], unreadable["eta"]) == (

@@ -511,9 +511,9 @@ def test_preview_starts_a_cleanup_run_and_redirects_to_it(operator: Browser) -> 
 
 def test_preview_without_a_worker_says_so_and_enqueues_nothing(operator: Browser) -> None:
     create_session(minutes_ago=150)
-    assert "no live worker on light" in operator.get("/sessions/cleanup").text
+    assert "No live worker on queue light" in operator.get("/sessions/cleanup").text
     answer = operator.send("/sessions/cleanup")
-    assert "no live worker on light" in operator.get(answer.location).text
+    assert "No live worker on queue light" in operator.get(answer.location).text
     assert len(tasks.light) == 0
 
 

@@ -308,4 +308,4 @@ def test_address_of_another_machine_is_reported_in_one_line(tmp_path):
 def test_invalid_setting_stops_every_program_with_one_line(command, tmp_path):
     refused = run_to_end(command, **environment(tmp_path / "data", 8000, LEASE_SECONDS="soon"))
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr == "dewey: LEASE_SECONDS='soon' cannot be used: a whole number from 2 to 3600 is allowed\n"
+    assert refused.stderr == "dewey: LEASE_SECONDS='soon' must be a whole number from 2 to 3600\n"

@@ -60,7 +60,7 @@ def load_pauses(installation: Installation) -> dict[str, dict[str, str]]:
 
 def test_unknown_id_is_reported(installation: Installation) -> None:
     for command in ("cancel", "retry"):
-        assert "There is no run of this id on record." in run_command(installation, command, "nonsense", code=1)
+        assert "No run with this id." in run_command(installation, command, "nonsense", code=1)
 
 
 def test_purge_asks_for_confirmation(installation: Installation) -> None:
@@ -73,9 +73,15 @@ def test_purge_asks_for_confirmation(installation: Installation) -> None:
 
 def test_waiting_run_is_cancelled_and_retried_under_its_id(installation: Installation) -> None:
     run_id = run_command(installation, "run-task", "get_cleanup_statistics", "hours=12")
+<<<<<<< HEAD
     assert run_command(installation, "cancel", run_id) == f"Run {run_id} cancelled before it started."
     assert "neither waits nor runs" in run_command(installation, "cancel", run_id, code=1)
     assert run_command(installation, "retry", run_id) == f"Run {run_id} re-queued."
+=======
+    assert run_command(installation, "cancel", run_id) == "It will not run."
+    assert "Only a waiting or running run can be cancelled" in run_command(installation, "cancel", run_id, code=1)
+    assert run_command(installation, "retry", run_id) == "It is back in its queue."
+>>>>>>> bf4a428e990bcdaef1a9232d45aa7aac82f9dc8e
     assert "Only a run that has ended" in run_command(installation, "retry", run_id, code=1)
     with installation.consumer("light"):
         run = wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "succeeded")))
@@ -93,7 +99,7 @@ def test_dead_letters_are_listed_requeued_and_discarded(installation: Installati
         wait_until(lambda: Run.get_or_none((Run.id == "garbage") & (Run.state == "dead") & (Run.deliveries == 2)))
     assert run_command(installation, "dead", "discard", "garbage", "--yes") == "Dead run garbage discarded."
     assert run_command(installation, "dead", "list") == "none"
-    assert "no dead run" in run_command(installation, "dead", "discard", "garbage", "--yes", code=1)
+    assert "No dead run" in run_command(installation, "dead", "discard", "garbage", "--yes", code=1)
 
 
 def test_unsafe_redis_settings_are_warned_about(redis_url: str) -> None:

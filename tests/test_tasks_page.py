@@ -120,7 +120,7 @@ def test_all_tasks_are_counted_in_one_statement(any_db_operator: Browser) -> Non
 def test_task_page_shows_its_declaration(operator: Browser) -> None:
     text = plain_text(operator.get(f"/tasks/{CLEANUP}").text)
     for words in (
-        "Close the reading sessions that nobody ended.",
+        "Close the reading sessions that were never ended.",
         "queue light priority 2",
         "schedule */30 * * * * catches up on missed ticks",
         "retries 3, 5 min apart",

@@ -232,12 +232,12 @@ def test_help_explains_wait(flask: RunFlask) -> None:
 def test_unknown_parameter_error_lists_the_parameters(app: Flask) -> None:
     with pytest.raises(InvalidInput) as wrong:
         execute(local_admin(), "tasks.run", name="get_cleanup_statistics", kwargs={})
-    expected = "kwargs: tasks.run has no such parameter; it has arguments, args, eta, priority"
+    expected = "kwargs: must be a parameter of tasks.run: arguments, args, eta, priority"
     assert wrong.value.description == expected
     headers = bearer_headers("admin")
     paths = ("statistics/runs?days=1", "statistics/sessions?days=1")
     answers = [app.test_client().get(f"/api/v1/admin/{path}", headers=headers).json["detail"] for path in paths]
     assert answers == [
-        "days: statistics.runs has no such parameter; it has hours",
-        "days: statistics.sessions has no such parameter",
+        "days: must be a parameter of statistics.runs: hours",
+        "days: must be left out: statistics.sessions has no parameters",
     ]

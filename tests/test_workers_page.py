@@ -330,6 +330,6 @@ def test_workers_commands_list_and_control_consumers(installation: Installation)
         assert installation.flask("workers", "stop", name, "--yes").returncode == 0
         assert consumer.process.wait(30) == 0
     gone = installation.flask("workers", "wake", row.id)
-    assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped; it takes no orders.\n")
+    assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped and takes no commands.\n")
     assert installation.flask("workers", "wake", "nobody").returncode == 1
     assert "stopped" in installation.flask("workers", "list").stdout

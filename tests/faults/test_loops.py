@@ -77,13 +77,13 @@ def test_consumer_survives_exceptions_in_all_its_loops(environment: dict[str, st
     settings = failing_environment(environment, *(set(STEPS) - {"ending"}))
     loops = [
         "The recorder", "The scheduler", "The check of the workers", "The check of running runs",
-        "The look for orders", "The heartbeat",
+        "The poll for commands", "The heartbeat",
     ]  # fmt: skip
     with consumer("failing_steps.probe", environment=settings, log=tmp_path / "log") as running:
         for loop in loops:
             running.logged(f"{loop} works again", within=40)
         assert_consumer_works(running)
-        failed = re.findall(r"\] (.*) failed and tries again: stumbled", running.log)
+        failed = re.findall(r"\] (.*) failed and will retry: stumbled", running.log)
         assert sorted(failed) == sorted(loops), "each logs its outage once"
         assert running.log.count("RuntimeError: stumbled") == len(loops)
 
@@ -156,12 +156,12 @@ def test_first_failure_of_an_outage_is_logged_and_pauses_grow(caplog: pytest.Log
     back_off.succeeded()
     back_off.succeeded()
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("WARNING", "The mill waits: no server"),
-        ("WARNING", "The mill waits: unable to open database file"),
+        ("WARNING", "The mill is waiting: no server"),
+        ("WARNING", "The mill is waiting: unable to open database file"),
         ("INFO", "The mill works again"),
     ]
     assert (back_off.failed(ValueError("")), caplog.records[-1].message) == (
-        0.5, "The mill failed and tries again: ValueError",
+        0.5, "The mill failed and will retry: ValueError",
     )  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def test_watcher_continues_after_a_check_that_raised(
         patch.setattr(watcher, "evaluate_rules", lambda as_of: 1 // 0)
         for _ in range(3):
             rounds.attempt()
-    assert caplog.text.count("The watch failed and tries again") == 1
+    assert caplog.text.count("The watch failed and will retry") == 1
     rounds.attempt()
     assert receiver.posts, "nobody serves any queue"
 

@@ -366,4 +366,4 @@ def test_worker_settling_for_a_killed_one_is_not_killed(environment: dict[str, s
         began = now()
         run = wait_for_run(hang_shortly(str(ledger)).id, "failed")
         assert run.ended_at > began
-        assert running.log.count("is cut off") == 1
+        assert running.log.count("is killed") == 1

@@ -56,7 +56,7 @@ UNPARSEABLE = [
     (b'{"kind": ["ended"], "id": "x"}', "x", None, "unhashable"),
     (b'{"kind": "ended", "id": 5}', None, "ended", "its id is no text"),
     (without_field(ended_event("x"), "run_ms"), "x", "ended", "the field 'run_ms' is missing"),
-    (ended_event("x", state="asleep"), "x", "ended", "'asleep' is no state of a run"),
+    (ended_event("x", state="asleep"), "x", "ended", "'asleep' is not a state of a run"),
     (ended_event("x", at=1e18), "x", "ended", "out of range"),
     (ended_event("x", at=1e300), "x", "ended", "out of range"),
     (ended_event("x", error={"no": "text"}, state="failed"), "x", "ended", ""),
@@ -221,7 +221,7 @@ def test_history_continues_when_a_rejected_event_cannot_be_stored(
     writer.flush_events(probe)
     assert Run.get_by_id(run_id).state == State.WAITING
     assert [event.line for event in RejectedEvent.select()] == ["other garbage"]
-    assert "could not be listed either" in caplog.text
+    assert "could not be stored either" in caplog.text
 
 
 def test_rejected_line_is_truncated_and_nul_replaced(each_database: str) -> None:
