@@ -1,4 +1,4 @@
-"""The settings of alerts: what is taken, what is refused with one line, and the secrets that never show."""
+"""The settings of alerts: valid values, one-line errors, and secrets that are never shown."""
 
 from collections.abc import Callable
 from datetime import UTC, time

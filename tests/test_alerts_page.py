@@ -1,4 +1,4 @@
-"""/alerts: how each rule stands, who was told of what, and a test from the browser."""
+"""/alerts: the state of each rule, the notices sent, and the test from the browser."""
 
 import re
 from collections.abc import Callable, Iterator

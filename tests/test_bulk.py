@@ -1,4 +1,4 @@
-"""One command for many runs: the question before it, the fingerprint, the account of every run."""
+"""Bulk commands: the confirmation page, its fingerprint, and the report on every run."""
 
 import re
 from collections import Counter
@@ -37,7 +37,7 @@ def create_actor(role: str = "admin") -> Actor:
 
 
 def fields_of(html: str) -> dict[str, Any]:
-    """What the form of the question would send."""
+    """Return the fields that the confirmation form would send."""
     form = html.partition('action="/bulk"')[2].partition("</form>")[0]
     matches = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form)
     fields: dict[str, Any] = {name: unescape(value) for name, value in matches if name != "run"}
@@ -61,7 +61,7 @@ def fresh_queues() -> None:
     empty_queues()
 
 
-# --- the question --------------------------------------------------------------------------------------------
+# --- confirmation --------------------------------------------------------------------------------------------
 
 
 def test_confirmation_shows_exact_count_newest_runs_and_refusals(any_db_operator: Browser) -> None:
@@ -135,7 +135,7 @@ def test_viewer_gets_no_bulk_action_and_only_an_admin_deletes(app: Flask, sqlite
     assert BulkAction.select().count() == 0
 
 
-# --- what was shown is what is done --------------------------------------------------------------------------
+# --- the confirmed runs are the changed runs -----------------------------------------------------------------
 
 
 def test_changed_selection_is_rejected_and_confirmed_again(any_db_operator: Browser) -> None:
@@ -259,11 +259,11 @@ def test_delete_removes_run_attempts_log_and_counts(each_database: str) -> None:
     assert left == {}
 
 
-# --- interrupted, doubled, stopped ---------------------------------------------------------------------------
+# --- interrupted, repeated, stopped --------------------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """The end of a worker."""
+    """The death of a worker."""
 
 
 def test_interrupted_batch_is_finished_by_the_next_execution(
@@ -277,7 +277,7 @@ def test_interrupted_batch_is_finished_by_the_next_execution(
         raise Killed
 
     monkeypatch.setattr(bulk, "finish_batch", killed)
-    with pytest.raises(Killed):  # both of the first batch are back in their queue, and nobody has written it down
+    with pytest.raises(Killed):  # both of the first batch are re-queued, but not yet recorded
         process(tasks.queues, begun.id)
     assert Counter(state for state, _ in results(begun).values()) == {"doing": 2, "waiting": 3}
     monkeypatch.undo()

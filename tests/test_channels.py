@@ -1,4 +1,4 @@
-"""Webhook and mail, against real servers: what arrives, signed and encrypted; and what is never told."""
+"""Webhook and mail against real servers: content, signature, encryption, and data that is never sent."""
 
 import hashlib
 import hmac
@@ -27,7 +27,7 @@ ChangeSettings = Callable[..., None]
 
 @pytest.fixture
 def change_settings(monkeypatch: pytest.MonkeyPatch) -> ChangeSettings:
-    """Changes settings for the length of a test."""
+    """Return a function that changes settings for the length of a test."""
 
     def change(**values: Any) -> None:
         changed = replace(channels.settings, **values)
@@ -201,7 +201,7 @@ def test_mail_server_error_is_reported_by_its_code(app_context: Flask, change_se
             channels.send_notice(create_notice("email"))
 
 
-# --- when ----------------------------------------------------------------------------------------------------
+# --- timing --------------------------------------------------------------------------------------------------
 
 
 def test_unavailable_receiver_is_retried_with_growing_pauses(app_context: Flask, receiver: WebhookReceiver) -> None:
@@ -264,7 +264,7 @@ def test_resolved_notice_follows_its_fired_notice(app_context: Flask, receiver: 
     alerts.resolve_alert(alert, now() + timedelta(minutes=12), now())
     receiver.status = 200
     receiver.posts.clear()
-    assert delivery.deliver_due(now()) == 0  # the first one pauses, and the second waits for it
+    assert delivery.deliver_due(now()) == 0  # the first notice backs off, and the second waits for it
     for _ in range(2):
         delivery.deliver_due(now() + timedelta(minutes=5))
     assert [post.json["event"] for post in receiver.posts] == ["fired", "resolved"]

@@ -1,4 +1,4 @@
-"""The commands of `flask`, run as their user runs them."""
+"""The `flask` commands, run as users run them."""
 
 import getpass
 import json
@@ -29,7 +29,7 @@ from models import AuditEntry, CreatedTable, Operator, Token, User
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """Embedded, with its database bound here too, to look into."""
+    """Return an embedded installation, with its database bound in this process too."""
     with in_process(tmp_path) as installation:
         yield installation
 
@@ -78,7 +78,7 @@ def test_sample_library_is_refused_in_adopted_tables(installation: Installation)
     assert re.fullmatch(r"dewey: .+\n", result.stderr)
 
 
-# --- people and tokens ---------------------------------------------------------------------------------------
+# --- users and tokens ----------------------------------------------------------------------------------------
 
 
 def test_new_operator_password_is_on_the_last_line(installation: Installation) -> None:
@@ -105,7 +105,7 @@ def test_empty_password_is_too_short(installation: Installation) -> None:
 @pytest.mark.parametrize(
     ("command", "code", "expected"),
     [
-        (("operator", "create", "nobody", "--role", "viewer"), 2, "dewey: email: "),
+        (("operator", "create", "no-address", "--role", "viewer"), 2, "dewey: email: "),
         (("operator", "create", "a@b.c", "--role", "viewer", "--password-stdin"), 2, "dewey: password: "),
         (("operator", "create", "a@b.c", "--role", "root"), 2, "Invalid value for '--role'"),
         (("operator", "create", "a@b.c"), 2, "Missing option '--role'"),
@@ -253,7 +253,7 @@ def test_failed_run_with_a_result_prints_it_and_exits_1(app: Flask, monkeypatch:
     assert (result.exit_code, json.loads(result.stdout)["error"]) == (1, error)
 
 
-# --- asking --------------------------------------------------------------------------------------------------
+# --- queries -------------------------------------------------------------------------------------------------
 
 
 def test_status_exits_1_while_a_required_queue_has_no_live_worker(installation: Installation) -> None:
@@ -263,7 +263,9 @@ def test_status_exits_1_while_a_required_queue_has_no_live_worker(installation: 
     at_work = ["waiting", "scheduled", "oldest", "workers", "busy"]
     assert lines[0] == ["queue", "state", *at_work, "unread events", "lag (s)"]
     assert [line[:2] for line in lines[1:]] == [[name, "no live worker"] for name in ("heavy", "normal", "light")]
-    assert len({len(line) for line in result.stdout.splitlines()}) == 1, "numbers end where their title ends"
+    assert len({len(line) for line in result.stdout.splitlines()}) == 1, (
+        "numbers must be right-aligned with their title"
+    )
     assert {line.index("no live") for line in result.stdout.splitlines()[1:]} == {result.stdout.index("state")}
 
 

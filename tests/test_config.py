@@ -1,4 +1,4 @@
-"""Every setting: its default, its bounds, its line when it cannot be used, and the secrets that never show."""
+"""Every setting: its default, its limits, its error line, and secrets that are never shown."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from config import QUEUES, ROOT, InvalidSetting, load
 
 LONG_ENOUGH = "k" * 32
 
-#: Variable, attribute, smallest and largest value (None: none worth naming) of every whole number.
+#: Variable, attribute, smallest and largest value (None: not tested) of every whole number.
 WHOLE_NUMBERS = [
     ("PORT", "port", 1, 65535),
     ("CLEANUP_BATCH_SIZE", "cleanup_batch_size", 1, 100_000),
@@ -31,7 +31,7 @@ WHOLE_NUMBERS = [
 
 @pytest.fixture
 def read(tmp_path):
-    """Settings of an environment that holds nothing but what is given (and a data folder of the test's own)."""
+    """Return the settings of an environment with only these variables (and a separate data folder)."""
     return lambda **environ: load({"DATA_DIR": str(tmp_path / "data"), **environ})
 
 

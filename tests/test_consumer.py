@@ -1,4 +1,4 @@
-"""Real consumers: what they log, how they end, and that nothing is lost when a worker dies."""
+"""Real consumers: their log, their exit, and no lost run when a worker dies."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[ConsumerPro
 
 
 def wait_for_run(run_id: str, state: str) -> Run:
-    """The run's record, once it has this state."""
+    """Return the run's row once it has this state."""
     return wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == state)))
 
 

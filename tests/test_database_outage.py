@@ -1,4 +1,4 @@
-"""The database is away, where alerts are noted: who tells it, when, and what is noted afterwards."""
+"""The database that stores alerts is unavailable: the notices during the outage, and the alerts stored afterwards."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,7 +52,7 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
     for notice in both:
         notice.update(at + 20 * MINUTE)
         notice.finish(at + 20.5 * MINUTE)
-    assert Alert.select().count() == 1  # too short to be told
+    assert Alert.select().count() == 1  # too short for a notice
 
 
 def test_notice_is_retried_while_the_receiver_is_unavailable(receiver: WebhookReceiver) -> None:

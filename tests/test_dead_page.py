@@ -1,4 +1,4 @@
-"""What died: why and how often, the message that was kept of it, another chance or none."""
+"""Dead runs: reason, number of deliveries, the stored message, re-queue and discard."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ CONSUMER, WORKER = "app-1:1:x", "Worker-1"
 
 @pytest.fixture(autouse=True)
 def no_dead_letters() -> None:
-    """The brokers' file is one for all tests of this process."""
+    """Clear the brokers' file, which all tests of this process share."""
     for queue in tasks.queues.values():
         queue.storage.database.execute("DELETE FROM message")
 
@@ -40,7 +40,7 @@ def run_ids(html: str) -> list[str]:
 def create_dead_letter(
     run_id: str, data: bytes, reason: str = "not a message of this program", queue: Queue = tasks.light
 ) -> str:
-    """As a worker does that cannot read what it has taken."""
+    """Store a dead letter as a worker does after an unreadable message."""
     queue.storage.messages.write(Effects().enqueue(run_id, data))
     taken = queue.storage.deliveries.settle_and_claim(CONSUMER, WORKER, False, "{}").claimed
     assert taken and taken.run_id == run_id
@@ -50,7 +50,7 @@ def create_dead_letter(
 
 
 def create_killed_run(hours: int = 24) -> str:
-    """A run of ours that took its worker down once too often."""
+    """Return a run that has killed its worker once too often."""
     run_id = str(tasks.get_cleanup_statistics(hours).id)
     assert isinstance(tasks.light.storage.deliveries.settle_and_claim(CONSUMER, WORKER, False, "{}").claimed, Delivery)
     tasks.light.storage.deliveries.release(CONSUMER, None, f"{WORKER} died (signal 9)", 1)
@@ -59,7 +59,7 @@ def create_killed_run(hours: int = 24) -> str:
 
 
 def forged_message(run_id: str) -> bytes:
-    """A message of ours under another id, so that its signature does not hold."""
+    """Return a signed message under another id, so that its signature is invalid."""
     data = tasks.light.serialize_task(tasks.get_cleanup_statistics.s(7))
     return bytes(re.sub(rb" 1 \S+ ", b" 1 " + run_id.encode() + b" ", data, count=1))
 
@@ -88,7 +88,7 @@ def test_dead_letter_without_a_run_row_is_listed(operator: Browser) -> None:
 
 @pytest.fixture(params=["sqlite", "redis"])
 def brokers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The queues on either broker."""
+    """Yield the queues on either broker."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
         for name, queue in tasks.queues.items():
@@ -168,7 +168,7 @@ def test_message_of_a_removed_task_is_explained(operator: Browser) -> None:
 
     @other.task()
     def unheard_of(number: int) -> None:
-        """Of another version of the code."""
+        """A task of another version of the code."""
 
     create_dead_letter("unheard-of", other.serialize_task(unheard_of.s(4)), "unheard_of is not registered")
     text = plain_text(operator.get("/dead/unheard-of").text)
@@ -214,11 +214,11 @@ def test_long_message_is_truncated_on_its_page(operator: Browser) -> None:
 
 def test_run_that_is_not_dead_has_no_dead_letter_page(sign_in_as: Callable[[str], Browser]) -> None:
     waiting = tasks.get_cleanup_statistics().id
-    for path in (f"/dead/{waiting}", "/dead/nobody", f"/dead/{waiting}/message", f"/dead/{waiting}/discard"):
+    for path in (f"/dead/{waiting}", "/dead/missing", f"/dead/{waiting}/message", f"/dead/{waiting}/discard"):
         assert sign_in_as("admin").get(path).status_code == 404
 
 
-# --- what becomes of it --------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 def test_dead_letter_is_requeued_from_the_list(operator: Browser) -> None:

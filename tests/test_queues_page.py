@@ -1,4 +1,4 @@
-"""The queues: what waits and why, the broker's health, pause, resume, purge."""
+"""The Queues page: waiting runs and the reason, the broker's health, pause, resume, purge."""
 
 import re
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def next_run_rows(html: str) -> list[str]:
     return [plain_text(row) for row in re.findall(r'<tr id="next-.*?</tr>', html, re.DOTALL)]
 
 
-# --- what is shown -------------------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -113,7 +113,7 @@ def test_unparseable_or_unknown_message_is_marked(operator: Browser) -> None:
 
     @other.task()
     def unheard_of() -> None:
-        """Of another version of the code."""
+        """A task of another version of the code."""
 
     tasks.light.storage.messages.write(Effects().enqueue("garbage", b"\x80garbage"))
     tasks.light.storage.messages.write(Effects().enqueue("forged", forged))
@@ -197,7 +197,7 @@ def test_broker_address_hides_the_password_and_detects_exposure(
 
 
 def test_unavailable_broker_is_shown_on_its_pages(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/nobody.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():
@@ -213,7 +213,7 @@ def test_paused_task_is_shown_beside_its_queue(operator: Browser) -> None:
     assert "is paused" not in queue_row(html, "heavy")
 
 
-# --- steering ------------------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")

@@ -1,4 +1,4 @@
-"""Every command in the README and in CONTRIBUTING is run as it stands there, against a real installation."""
+"""Every command in the README and in CONTRIBUTING is executed as written, against a real installation."""
 
 import json
 import os
@@ -22,7 +22,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation with the sample library, its web server and a consumer of `light`."""
+    """Return an installation with the sample library, a web server and a consumer of `light`."""
     made = Installation(tmp_path_factory.mktemp("readme"), WORKERS_HEAVY="0", WORKERS_NORMAL="0")
     assert made.flask("migrate").returncode == 0
     assert made.flask("demo").returncode == 0

@@ -1,4 +1,4 @@
-"""The page of one run: what it tells, how much it holds, and what may be done from it."""
+"""The page of a run: its content, its limits, and its commands."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def enqueue_run(task: str = "get_cleanup_statistics", **kwargs: Any) -> str:
     return str(runs.run_task(tasks.queues, task, kwargs=kwargs, by=VERA).id)
 
 
-# --- what it tells -------------------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------------------
 
 
 def test_timeline_shows_waits_pauses_and_returns(operator: Browser) -> None:
@@ -262,7 +262,7 @@ def test_run_page_takes_few_statements_in_every_state(any_db_operator: Browser) 
     asked_of_database: list[str] = []
     database.obj.query_hooks.append(lambda event: asked_of_database.append(event.sql))
     create_consumer("light")
-    writer.flush_events(tasks.light)  # it has its row from now on
+    writer.flush_events(tasks.light)  # the row exists from now on
     for run_id in (
         enqueue_run(),
         create_run(state="running", parent_id=enqueue_run()).id,
@@ -285,7 +285,7 @@ def test_adjacent_runs_are_read_from_an_index(each_database: str) -> None:
         assert "dewey_runs_task" in explain(*related_runs.adjacent_run(middle, newer).sql())
 
 
-# --- why it does not run -------------------------------------------------------------------------------------
+# --- reasons for not running ---------------------------------------------------------------------------------
 
 
 def test_waiting_run_explains_why_it_is_not_running(operator: Browser) -> None:
@@ -299,14 +299,14 @@ def test_waiting_run_explains_why_it_is_not_running(operator: Browser) -> None:
     operator.send(f"/runs/{run_id}/cancel")
     cancelled = rf"{why}The run was cancelled \( {just_now} \): cancelled by operator@example\.org\."
     assert re.search(cancelled, page_text(operator, run_id))
-    assert 'class="why">cancelled' not in operator.get(f"/runs/{run_id}").text  # which is no error
+    assert 'class="why">cancelled' not in operator.get(f"/runs/{run_id}").text  # not an error
     late = create_run(state="expired", ended_at=now())
     assert re.search(rf"{why}The run expired before it started \( {just_now} \)\.", page_text(operator, late))
     for state in ("succeeded", "failed", "dead"):
         assert "Why is it not running?" not in page_text(operator, create_run(state=state, ended_at=now(), attempts=1))
 
 
-# --- what may be done ----------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 def test_waiting_run_is_cancelled_and_retried_under_its_id(operator: Browser) -> None:

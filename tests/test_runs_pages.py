@@ -1,4 +1,4 @@
-"""The list of runs, and the page of one."""
+"""The list of runs, and the page of one run."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def test_pages_neither_skip_nor_repeat_runs_of_the_same_time(any_db_operator: Br
     assert set(ids) == expected
 
 
-# --- files ---------------------------------------------------------------------------------------------------
+# --- export --------------------------------------------------------------------------------------------------
 
 
 def test_filtered_runs_are_exported_completely_as_csv_and_json(

@@ -1,4 +1,4 @@
-"""Schedules and tasks, as an operator types commands about them."""
+"""Schedule and task commands, as an operator types them."""
 
 import json
 from datetime import datetime, timedelta

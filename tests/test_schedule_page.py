@@ -1,4 +1,4 @@
-"""The schedule: what is due, what came of it, and what an operator does about it."""
+"""The Schedule page: due ticks, past ticks, and the operator's commands."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -45,7 +45,7 @@ def create_tick(
     task: str = CLEANUP,
     **values: Any,
 ) -> Tick:
-    """A tick of a schedule, the cleanup's unless told otherwise, and its run where it started one."""
+    """Store a tick of a schedule, the cleanup's by default, and its run if it started one."""
     due_at = now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
     made = None
     if state in ("enqueued", "late"):
@@ -57,7 +57,7 @@ def create_tick(
     return Tick.create(task=task, due_at=due_at, queue="light", state=state, run_id=run_id, seen_at=now())
 
 
-# --- what it shows -------------------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -161,7 +161,7 @@ def test_ticks_are_filtered_by_outcome(any_db_operator: Browser) -> None:
     assert any_db_operator.get("/schedule/get_cleanup_statistics").status_code == 404
 
 
-# --- what comes next -----------------------------------------------------------------------------------------
+# --- next ticks ----------------------------------------------------------------------------------------------
 
 
 def upcoming_ticks(html: str) -> list[tuple[datetime, str]]:
@@ -181,7 +181,7 @@ def test_upcoming_ticks_of_all_schedules_are_listed_soonest_first(operator: Brow
     with many_tasks(30):
         html = operator.get("/schedule").text
         assert len(upcoming_ticks(html)) == 6
-        assert "and 11 more" in plain_text(html)  # of thirty, fifteen let their code decide
+        assert "and 11 more" in plain_text(html)  # of thirty tasks, fifteen have schedules computed by code
         assert [at for at, _ in upcoming_ticks(html)] == sorted(at for at, _ in upcoming_ticks(html))
 
 
@@ -305,7 +305,7 @@ def test_viewer_sees_the_schedule_and_has_no_actions(app: Flask) -> None:
     assert (Run.select().count(), Tick.get().state) == (0, "missed")
 
 
-# --- what it costs -------------------------------------------------------------------------------------------
+# --- cost ----------------------------------------------------------------------------------------------------
 
 
 def test_pages_take_few_statements_however_many_rows(any_db_operator: Browser) -> None:
@@ -359,7 +359,7 @@ def test_page_returns_304_until_something_changes(operator: Browser) -> None:
     assert operator.get("/schedule", headers=headers).status_code == 200
 
 
-# --- words ---------------------------------------------------------------------------------------------------
+# --- descriptions --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_page_returns_304_until_something_changes(operator: Browser) -> None:
         ("0 */2 * * *", "Every 2 hours", "Каждые 2 часа"),
         ("0 9 * * 1-5", "At 09:00, Monday through Friday", "В 09:00, понедельник – пятница"),
         ("0 9 * 2 0", "At 09:00, only on Sunday, only in February", "В 09:00, воскресенье, февраль"),
-        # Both must hold, where cron would take either.
+        # Both fields must match, while cron accepts either.
         ("0 9 13 * 5", "At 09:00, on day 13 of the month, only on Friday", "В 09:00, в 13 число месяца, пятница"),
         ("no expression", "no expression", "no expression"),
     ],

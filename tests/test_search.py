@@ -1,4 +1,4 @@
-"""The search box of the runs: how its words are read, and which runs they find, on both databases."""
+"""The search box of the runs: its syntax, and the runs that it finds, on both databases."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ from engine.search.run_search import all_matching, all_pages
 AS_OF = datetime(2026, 11, 24, 12, 30, 40, tzinfo=UTC)
 
 
-# --- words ---------------------------------------------------------------------------------------------------
+# --- syntax --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_any_text_is_parsed_and_reproduced_or_rejected(app_context: None, text: 
 
 @pytest.fixture(scope="module")
 def app_context() -> Iterator[None]:
-    """An app without a database, in whose language messages are told."""
+    """Return an app without a database, for the language of messages."""
     from app import create_app
 
     with create_app().app_context():
@@ -107,7 +107,7 @@ def test_search_error_names_its_word(operator: Browser, text: str, word: str, me
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def named_runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Runs that differ in everything that can be asked for, by a short name."""
+    """Return runs that differ in every searchable field, by a short name."""
     with ExitStack() as stack:
         if request.param == "sqlite":
             url = f"sqlite:///{tmp_path_factory.mktemp('search')}/library.db"

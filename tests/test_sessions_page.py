@@ -1,4 +1,4 @@
-"""The list of sessions: what stands in it, how it is filtered and paged, and closing one by hand."""
+"""The list of sessions: content, filters, paging, and manual closing."""
 
 import re
 from datetime import timedelta
@@ -128,7 +128,7 @@ def test_pages_neither_skip_nor_repeat_sessions_of_the_same_time(any_db_operator
     assert set(ids) == expected
 
 
-# --- who closed it -------------------------------------------------------------------------------------------
+# --- closed by -----------------------------------------------------------------------------------------------
 
 
 def test_closed_session_names_what_closed_it(any_db_operator: Browser) -> None:
@@ -156,7 +156,7 @@ def test_run_links_to_exactly_the_sessions_it_closed(any_db_operator: Browser) -
     assert set(row_ids(any_db_operator.get(link[1].replace("&amp;", "&")).text)) == closed_by_run
 
 
-# --- closing by hand -----------------------------------------------------------------------------------------
+# --- manual closing ------------------------------------------------------------------------------------------
 
 
 def test_close_by_hand_confirms_closes_and_returns_to_the_list(operator: Browser) -> None:
@@ -199,7 +199,7 @@ def test_viewer_sees_sessions_and_closes_none(app: Flask) -> None:
     assert ReadingSession.get_by_id(session.id).is_active
 
 
-# --- strange rows --------------------------------------------------------------------------------------------
+# --- unusual rows --------------------------------------------------------------------------------------------
 
 
 def test_session_without_reader_or_book_is_listed_as_unknown(any_db_operator: Browser) -> None:

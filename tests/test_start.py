@@ -1,4 +1,4 @@
-"""`flask start`: real programs under the real supervisor, killed and stopped for real."""
+"""`flask start`: real programs under the real supervisor, killed and stopped."""
 
 import json
 import os
@@ -25,11 +25,11 @@ from config import QUEUES, ROOT
 
 FLASK = [sys.executable, "-m", "flask"]
 WEB = "gunicorn"
-TOGETHER = 10  # seconds in which all of it must be over
+TOGETHER = 10  # seconds in which everything must end
 
 
 class RunningDewey:
-    """A running `flask start` and what it has printed."""
+    """A running `flask start` and its output."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self.data_dir, self.port = folder / "data", find_free_port()
@@ -63,7 +63,7 @@ class RunningDewey:
             return False
 
     def program(self, word: str) -> psutil.Process | None:
-        """The supervisor's own child whose command has this word; None while there is none."""
+        """Return the supervisor's child whose command has this word, or None."""
         for child in self.supervisor.children():
             try:
                 if any(word in part for part in child.cmdline()):
@@ -73,19 +73,19 @@ class RunningDewey:
         return None
 
     def wait_until_settled(self, *words: str) -> None:
-        """Until the web server answers and each program has lived long enough to count as started."""
+        """Wait until the web server responds and each program has lived long enough to count as started."""
         for word in words or (WEB, *(f"tasks.{queue}" for queue in QUEUES)):
             wait_until(lambda word=word: (it := self.program(word)) and time.time() - it.create_time() > 1.5, within=30)
         wait_until(self.answers, within=30)
 
     def everything(self) -> set[psutil.Process]:
-        """Every process that was ever seen to belong to it."""
+        """Return every process that ever belonged to it."""
         if self.supervisor.is_running():
             self.seen.update(self.supervisor.children(recursive=True))
         return self.seen
 
     def end(self, how: signal.Signals) -> float:
-        """Send the signal to the supervisor alone; the seconds until nothing that it started runs any more."""
+        """Send the signal to the supervisor alone. Return the seconds until all its processes have ended."""
         processes, began = self.everything(), time.monotonic()
         self.process.send_signal(how)
         wait_until(lambda: not any(map(is_running, processes)), within=TOGETHER + 5)
@@ -93,7 +93,7 @@ class RunningDewey:
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Not so a dead process that its new parent, the system's first process, has not yet looked after."""
+    """Return true if the process runs. A zombie that init has not reaped yet does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -105,7 +105,7 @@ def environment(data_dir: Path, port: int, **options: str) -> dict[str, str]:
 
 
 def run_to_end(command, **environ) -> subprocess.CompletedProcess[str]:
-    """A program that is expected to end by itself."""
+    """Run a program that is expected to end by itself."""
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60)
 
 
@@ -221,7 +221,7 @@ def test_stopped_consumer_stays_stopped(start):
     stopped.terminate()
     psutil.wait_procs([stopped], timeout=TOGETHER)
     killed.kill()
-    # The supervisor has looked after everything once more when the one that was killed is back.
+    # When the killed child is back, the supervisor has checked every child once more.
     wait_until(lambda: (new := dewey.program("tasks.light")) and new != killed)
     assert dewey.program("tasks.heavy") is None
     assert dewey.answers()

@@ -1,4 +1,4 @@
-"""The commands that steer, as an operator types them, and the audit line of each."""
+"""The commands on runs and queues, as an operator types them, and their audit entries."""
 
 from collections.abc import Iterator
 from pathlib import Path

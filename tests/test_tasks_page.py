@@ -1,4 +1,4 @@
-"""The registered tasks: how each has fared in seven days, running one by hand, pausing one."""
+"""The Tasks page: outcomes of seven days, running a task by hand, pausing one."""
 
 import re
 from collections import Counter
@@ -33,7 +33,7 @@ def task_row(html: str, task: str) -> str:
 
 
 def create_ended_run(task: str = STATISTICS, state: str = "succeeded", *, hours_ago: float = 0.0, **values: Any) -> Run:
-    """A run that ended then, and counts."""
+    """Store and count a run that ended at that time."""
     ended_at = now() - timedelta(hours=hours_ago)
     made = create_run(
         task, state, enqueued_at=ended_at, ended_at=ended_at, **{"run_ms": 20.0, "wait_ms": 3.0, **values}
@@ -153,7 +153,7 @@ def test_task_limits_are_shown(operator: Browser) -> None:
         assert words in text
 
 
-# --- running one ---------------------------------------------------------------------------------------------
+# --- running a task ------------------------------------------------------------------------------------------
 
 
 def test_task_is_run_with_the_typed_arguments(operator: Browser) -> None:
@@ -187,15 +187,15 @@ def test_invalid_form_is_rejected_and_typed_text_kept(operator: Browser, wrong: 
     assert Run.select().count() == 0
 
 
-# --- pausing one ---------------------------------------------------------------------------------------------
+# --- pausing a task ------------------------------------------------------------------------------------------
 
 
 def test_task_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
-    answer = operator.send(f"/tasks/{STATISTICS}/pause", reason="reports ask too often")
+    answer = operator.send(f"/tasks/{STATISTICS}/pause", reason="reports run too often")
     assert answer.location == f"/tasks/{STATISTICS}"
-    assert tasks.light.pauses()[STATISTICS]["reason"] == "reports ask too often"
+    assert tasks.light.pauses()[STATISTICS]["reason"] == "reports run too often"
     text = plain_text(operator.get(f"/tasks/{STATISTICS}").text)
-    assert "Paused reports ask too often by operator@example.org since" in text
+    assert "Paused reports run too often by operator@example.org since" in text
     assert "paused" in task_row(operator.get("/tasks").text, STATISTICS)
     assert operator.send(f"/tasks/{STATISTICS}/resume").location == f"/tasks/{STATISTICS}"
     assert tasks.light.pauses() == {}

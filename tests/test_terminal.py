@@ -1,4 +1,4 @@
-"""What commands print for people: one thing with all that belongs to it, tables, times and numbers."""
+"""Terminal output: one item with its fields, tables, times and numbers."""
 
 import json
 import re
@@ -47,11 +47,11 @@ def test_cell_is_one_line_with_utc_times_and_rounded_numbers(cell: Any, text: st
 
 
 def test_column_without_numbers_is_left_aligned() -> None:
-    titles, rows = ("count", "nobody"), [(1, None), (12, None), (None, None)]
-    assert table_lines(titles, rows) == ["count  nobody", "    1  –", "   12  –", "    –  –"]
+    titles, rows = ("count", "absent"), [(1, None), (12, None), (None, None)]
+    assert table_lines(titles, rows) == ["count  absent", "    1  –", "   12  –", "    –  –"]
 
 
-# --- one thing -----------------------------------------------------------------------------------------------
+# --- one item ------------------------------------------------------------------------------------------------
 
 
 def test_names_and_values_are_aligned_and_nested_values_indented() -> None:
@@ -62,13 +62,13 @@ def test_names_and_values_are_aligned_and_nested_values_indented() -> None:
         "id": "a",
         "next": [AT.isoformat(), AT.isoformat()],
         "words": ["x" * 50, "y" * 50],
-        "nobody": [],
+        "labels": [],
         "envelope": {"at": AT.isoformat(), "parent_id": None},
     }
     assert fact_lines(facts) == [
         'args    [1, "x"]',
         "id      a",
-        "nobody  []",
+        "labels  []",
         "result:",
         "  deadline  2026-11-24 09:30:05",
         "  error     –",

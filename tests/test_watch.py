@@ -1,4 +1,4 @@
-"""`flask watch` as it is run: two real processes, no worker anywhere, a receiver that goes away."""
+"""`flask watch` as users run it: two real processes, no worker, a receiver that becomes unavailable."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 @pytest.fixture
 def installation(tmp_path: Path, receiver: WebhookReceiver) -> Installation:
-    """No worker, and nobody wants one but for `light`."""
+    """Return an installation without workers. Only `light` needs one."""
     made = Installation(
         tmp_path, WORKERS_HEAVY="0", WORKERS_NORMAL="0", ALERT_WEBHOOK_URL=receiver.url, ALERT_OLDEST_MINUTES="0.05"
     )
@@ -64,7 +64,7 @@ def test_two_watchers_alert_once_about_dead_workers_and_resolve(
         wait_until(lambda: receiver.posts, within=40)
         with installation.consumer("light"):
             wait_until(lambda: json.loads(installation.flask("status", "--json").stdout)["queues"][2]["waiting"] == 0)
-            # Those two wait a minute before they call it over; who looks once does not.
+            # Both wait a minute before they resolve an alert, unlike a single check.
             assert installation.flask("watch", "--once").returncode == 0
             wait_until(lambda: "resolved" in [post.json["event"] for post in receiver.posts])
     events = [(post.json["event"], post.json["rule"]) for post in receiver.posts]
@@ -123,7 +123,7 @@ def test_two_watchers_report_a_database_outage_once(
         installation = Installation(
             tmp_path, DATABASE_URL=url, REDIS_URL=redis_url, SECRET_KEY="k" * 32, ALERT_WEBHOOK_URL=receiver.url
         )
-        # The tables are missing until somebody migrates.
+        # The tables are missing until the migration.
         with run_watch(installation, 1) as first, run_watch(installation, 2) as other:
             for watch in (first, other):
                 wait_until(lambda watch=watch: "The watch waits" in watch.log.read_text(), within=40)

@@ -1,4 +1,4 @@
-"""Who works: the list of consumers, the page of one, and the orders given from it."""
+"""The Workers page: the list of consumers, the page of one, and its commands."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -177,7 +177,7 @@ def test_consumer_page_shows_its_whole_record(sign_in_as: Callable[[str], Browse
         "Quiet, restart and stop require the admin role.",
     ):
         assert words in text
-    assert viewer.get("/workers/nobody").status_code == 404
+    assert viewer.get("/workers/missing").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_gone_consumer_accepts_no_commands(
     assert len(remote_control.pending_commands(tasks.light, consumer.id)) == is_late
 
 
-# --- orders --------------------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 def test_admin_commands_are_audited(sign_in_as: Callable[[str], Browser]) -> None:
@@ -243,7 +243,7 @@ def test_only_an_admin_sends_commands(sign_in_as: Callable[[str], Browser]) -> N
     for what in ("quiet", "wake", "restart", "stop", "dump"):
         assert operator.send(f"/workers/{consumer.id}/{what}").status_code == 403
     assert 'method="post" action="/workers' not in operator.get(f"/workers/{consumer.id}").text
-    assert sign_in_as("admin").send("/workers/nobody/quiet").status_code == 409
+    assert sign_in_as("admin").send("/workers/missing/quiet").status_code == 409
 
 
 # --- stacks --------------------------------------------------------------------------------------------------
@@ -330,6 +330,11 @@ def test_workers_commands_list_and_control_consumers(installation: Installation)
         assert installation.flask("workers", "stop", name, "--yes").returncode == 0
         assert consumer.process.wait(30) == 0
     gone = installation.flask("workers", "wake", row.id)
+<<<<<<< HEAD
     assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped and takes no commands.\n")
     assert installation.flask("workers", "wake", "nobody").returncode == 1
+=======
+    assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped; it takes no orders.\n")
+    assert installation.flask("workers", "wake", "missing").returncode == 1
+>>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
     assert "stopped" in installation.flask("workers", "list").stdout

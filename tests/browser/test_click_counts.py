@@ -1,4 +1,4 @@
-"""A new operator with ten jobs in mind: each is done from the overview, in no more clicks than are said here."""
+"""Ten jobs of a new operator: each is done from the overview within a fixed number of clicks."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from browser.test_errors_people import FailingInstallation
 
 
 class ClickCounter:
-    """A page on which clicks are counted. The button that opens the phone's menu is not."""
+    """A page that counts clicks, except on the button of the phone's menu."""
 
     def __init__(self, page: Page) -> None:
         self.page, self.clicks = page, 0

@@ -1,4 +1,4 @@
-"""Errors, the audit, people and tokens in a real browser, with a real worker that really fails."""
+"""Errors, audit log, users and tokens in a real browser, with a worker whose tasks fail."""
 
 import os
 import re
@@ -27,7 +27,7 @@ class FailingInstallation(Installation):
     program = "gated_tasks:create_app()"
 
     def fail(self) -> Path:
-        """Enqueue a run that fails until there is a file of this name."""
+        """Enqueue a run that fails until a file of this name exists."""
         gate = self.folder / f"gate{next(numbers)}"
         result = self.flask("--app", self.program, "run-task", "need", f"gate={gate}")
         assert result.returncode == 0, result.stderr
@@ -60,7 +60,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailingInstall
 
 @pytest.fixture(autouse=True)
 def database(console: FailingInstallation) -> Iterator[None]:
-    """The test's own hand on the console's database, without the failures of the test before."""
+    """Bind the console's database in this process, without the failures of the previous test."""
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         for model in (ErrorGroup, Attempt, Run, RunCount, Token):
             model.delete().execute()
@@ -154,7 +154,7 @@ def test_audit_page_filters_and_shows_values_before_and_after(
     expect(page.locator("#changes tbody tr")).to_have_text(re.compile(r"role\s*operator\s*viewer"))
 
 
-# --- people --------------------------------------------------------------------------------------------------
+# --- users ---------------------------------------------------------------------------------------------------
 
 
 @with_and_without
@@ -209,7 +209,7 @@ def test_password_change_signs_out_the_other_browser(
     assert console.flask(*words, typed=PASSWORD).returncode == 0
 
 
-# --- the look ------------------------------------------------------------------------------------------------
+# --- appearance ----------------------------------------------------------------------------------------------
 
 PAGES = ("/errors", "/errors/{group}", "/audit", "/audit/1", "/operators", "/operators/1", "/tokens", "/me")
 

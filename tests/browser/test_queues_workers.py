@@ -1,4 +1,4 @@
-"""Queues, workers and the dead in a real browser, before a real web server, real consumers and real kills."""
+"""Queues, workers and dead runs in a real browser, with a real web server, real consumers and real kills."""
 
 import os
 import re
@@ -33,7 +33,7 @@ KEY = "k" * 40
 
 
 class SlowInstallation(Installation):
-    """Its consumers are the test's: no queue is served but by them."""
+    """The program with slow tasks. Only consumers that a test starts serve its queues."""
 
     program = "slow_tasks:create_app()"
 
@@ -62,7 +62,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowInstallati
 
 @pytest.fixture
 def installation(console: SlowInstallation, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowInstallation]:
-    """The test's own hand on the console's database and queues, which hold nothing from before."""
+    """Bind the console's database and queues in this process, emptied."""
     stored = {name: SqliteStorage(name, console.folder / "data" / "queue.db", 600) for name in tasks.queues}
     for name, queue in tasks.queues.items():
         monkeypatch.setattr(queue, "storage", stored[name])
@@ -78,11 +78,11 @@ def installation(console: SlowInstallation, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def open_page(open_page: Open) -> Open:
-    return partial(open_page, forgiven=("status of 422",))  # what the browser says of a form that was filled in wrongly
+    return partial(open_page, forgiven=("status of 422",))  # the browser's message for an invalid form
 
 
 def expect_to_contain(page: Page, locator: Locator, words: str | re.Pattern[str], within: float = 30) -> None:
-    """Without JavaScript a reader loads the page again."""
+    """Wait until the locator contains the text. Without JavaScript, reload until then."""
     if page.evaluate("document.querySelector('#live')?.dataset.now") is not None:
         expect(locator).to_contain_text(words, timeout=within * 1000)
         return
@@ -192,7 +192,7 @@ def test_consumer_is_restarted_from_its_page(
 
 @pytest.fixture
 def made_run(tmp_path: Path) -> Iterator[RunningDewey]:
-    """`make run`, with the supervisor that it has."""
+    """Run `make run`, with its supervisor."""
     started = RunningDewey(tmp_path, {"WORKERS_HEAVY": "0"})
     try:
         started.wait_until_settled("gunicorn", "tasks.normal", "tasks.light")
@@ -218,14 +218,19 @@ def test_consumer_stopped_from_its_page_stays_stopped(
     page.get_by_role("button", name="Stop").click()
     expect_to_contain(page, page.locator("#title"), "stopped")
     assert psutil.wait_procs([doomed], timeout=10)[1] == []
-    # The supervisor has looked after everything once more when another one, killed, is back.
+    # When a killed child is back, the supervisor has checked every child once more.
     other.kill()
     wait_until(lambda: (new := made_run.program("tasks.light")) and new != other)
     assert made_run.program("tasks.normal") is None
     page.goto("/workers")
     expect(page.locator("#gone tr", has_text="normal")).to_contain_text("stopped")
+<<<<<<< HEAD
     # The one that was killed has been replaced, and is no cause for alarm.
     expect_to_contain(page, page.locator("#gone tr", has_text="light"), "replaced by another consumer")
+=======
+    # The killed consumer has been replaced and raises no alert.
+    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "another took its place")
+>>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
 
 
 @with_and_without
@@ -259,7 +264,7 @@ def held_run_id(consumer_id: str) -> str:
     return next((held.run_id for held in tasks.normal.storage.deliveries.held() if held.consumer == consumer_id), "")
 
 
-# --- the dead ------------------------------------------------------------------------------------------------
+# --- dead runs -----------------------------------------------------------------------------------------------
 
 
 @with_and_without
@@ -285,7 +290,7 @@ def test_dead_run_is_requeued_and_succeeds(
         expect(page.get_by_text("There are no dead runs.")).to_be_visible()
 
 
-# --- what the pages look like --------------------------------------------------------------------------------
+# --- appearance ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,4 +1,4 @@
-"""One run in a real browser: watched from the queue to its end, retried, run again, cancelled."""
+"""The page of a run in a real browser: from enqueue to its end, retry, run again, cancel."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def console(installation: GatedInstallation) -> GatedInstallation:
 
 @pytest.fixture
 def open_run(open_page: Open) -> Open:
-    """Opens the page of a run. Of a form that was filled in wrongly the browser may complain."""
+    """Return a function that opens the page of a run. The browser may report a form that was filled in wrongly."""
     return lambda run_id, **options: open_page(f"/runs/{run_id}", forgiven=("status of 422",), **options)
 
 

@@ -1,4 +1,4 @@
-"""The list of runs in a real browser: filtered, searched, saved as a view, and many runs retried at once."""
+"""The list of runs in a real browser: filters, search, saved views, and retrying many runs at once."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ TASK = "get_cleanup_statistics"
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A web server and the consumer of `light`."""
+    """Return a web server and the consumer of `light`."""
     installed = Installation(tmp_path_factory.mktemp("runs"))
     assert installed.flask("migrate").returncode == 0
     made = installed.flask("operator", "create", EMAIL, "--role", "admin", "--password-stdin", typed=PASSWORD)
@@ -35,7 +35,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture(autouse=True)
 def console_database(console: Installation) -> Iterator[None]:
-    """The test's own hand on the console's database, without the runs and views of the test before."""
+    """Bind the console's database in this process, without the runs and views of the previous test."""
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         for model in (Run, SavedView):
             model.delete().execute()

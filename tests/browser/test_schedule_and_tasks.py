@@ -1,4 +1,4 @@
-"""Schedule and tasks in a real browser, before a real web server and a consumer whose clock runs."""
+"""Schedule and tasks in a real browser, with a real web server and a consumer with a running scheduler."""
 
 import os
 import re
@@ -38,7 +38,7 @@ class MinutelyInstallation(Installation):
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinutelyInstallation]:
-    """For four minutes nobody looked at the clock. Then a consumer came, after one of the schedules was paused."""
+    """Return an installation whose scheduler was off for four minutes. One schedule is paused."""
     installed = MinutelyInstallation(tmp_path_factory.mktemp("clock"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
     assert installed.flask("migrate").returncode == 0
     made = installed.flask("operator", "create", EMAIL, "--role", "operator", "--password-stdin", typed=PASSWORD)
@@ -146,9 +146,9 @@ def test_keys_step_through_the_schedules(open_page: Open) -> None:
 def test_task_is_paused_run_by_hand_and_resumed(open_page: Open, java_script: bool) -> None:
     page = open_page("/tasks", java_script_enabled=java_script)
     page.get_by_role("link", name=STATISTICS).first.click()
-    page.get_by_label("Reason").fill("reports ask too often")
+    page.get_by_label("Reason").fill("reports run too often")
     page.get_by_role("button", name="Pause", exact=True).click()
-    expect(page.locator("#paused")).to_contain_text("reports ask too often")
+    expect(page.locator("#paused")).to_contain_text("reports run too often")
     page.get_by_role("textbox", name="hours").fill("12")
     page.get_by_role("button", name="Run", exact=True).click()
     page.wait_for_url(re.compile("/runs/"))
@@ -163,7 +163,7 @@ def test_task_is_paused_run_by_hand_and_resumed(open_page: Open, java_script: bo
     expect(page.locator(f"#task-{STATISTICS} td.num").first).to_have_text(re.compile("[12]"))
 
 
-# --- what the pages look like --------------------------------------------------------------------------------
+# --- appearance ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,4 +1,4 @@
-"""One event that cannot be written is set aside with its reason, and all others become history."""
+"""An event that cannot be written is set aside with its reason. All others become history."""
 
 import json
 import threading
@@ -46,7 +46,7 @@ def without_field(line: bytes, field: str) -> bytes:
     return json.dumps({name: value for name, value in json.loads(line).items() if name != field}).encode()
 
 
-#: What no code can understand: line, run, kind, and what the reason says.
+#: Events that no code can interpret: line, run, kind, and the reason.
 UNPARSEABLE = [
     (b"garbage", None, None, "no JSON"),
     (b"", None, None, "no JSON"),
@@ -82,7 +82,7 @@ def test_unparseable_events_are_rejected(each_database: str) -> None:
 
 
 def refuse_on_sqlite(condition: str) -> None:
-    """What PostgreSQL refuses by itself."""
+    """Add triggers for the values that PostgreSQL refuses natively."""
     if not on_postgresql():
         database.execute_sql(
             f"CREATE TRIGGER refuse BEFORE INSERT ON dewey_runs WHEN {condition}"
@@ -90,9 +90,9 @@ def refuse_on_sqlite(condition: str) -> None:
         )
 
 
-LONG_ID = "".join(Random(1).choices(ascii_letters, k=9000))  # more than an index of PostgreSQL holds
+LONG_ID = "".join(Random(1).choices(ascii_letters, k=9000))  # more than a PostgreSQL index can store
 
-#: What a database refuses: what is enqueued so, and where SQLite has to be told to refuse it too.
+#: Values that a database refuses: the enqueued arguments, and the trigger that SQLite needs.
 REFUSED: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: echo.s(1, retries=2**31), "new.retries > 2147483647", "out of range"),
     (lambda: echo.s(1, id="a\0b"), "length(new.id) = 1", "NUL"),
@@ -133,7 +133,7 @@ def test_row_refused_by_the_database_does_not_stop_the_others(
 
 
 def test_batch_is_written_except_for_its_refused_rows(each_database: str) -> None:
-    """Also two events of one run: of both its row is refused."""
+    """Two events of one refused run are both rejected."""
     ids = [echo(number).id for number in range(250)]
     process_all()
     refused = set(ids[::7])
