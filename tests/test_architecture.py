@@ -44,13 +44,8 @@ DOCUMENTED = {"_asdict", "_fields", "_make", "_replace", "_meta", "_exit", "_get
 
 #: Private names that are used, each with the missing public interface. `admin` needs none.
 PRIVATE_USES = {
-<<<<<<< HEAD
-    # Huey has no public way to list its tasks, to send a signal, or to replace how its consumer makes processes.
-    "_registry", "_periodic_tasks", "_emit", "_signal", "_pipeline_results", "_timeout_handler",
-=======
     # Huey has no public way to list its tasks, send a signal, or replace how its consumer creates processes.
-    "_registry", "_periodic_tasks", "_emit", "_signal", "_immediate", "_pipeline_results", "_timeout_handler",
->>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
+    "_registry", "_periodic_tasks", "_emit", "_signal", "_pipeline_results", "_timeout_handler",
     "_requeue_task", "_check_chord", "_check_revoked", "_task_key", "_get_timestamp", "_tasks_in_flight",
     "_create_worker", "_create_scheduler", "_set_signal_handlers", "_handle_signal", "_signum",
     "_huey", "_name", "_ttl",  # of its lock

@@ -102,13 +102,8 @@ def test_bulk_retry_shows_the_count_and_asks_for_confirmation(flask: RunFlask, l
         ("runs show x", 1, "No run with this id"),
         ("runs list --state open", 2, "state: must be one of"),
         ("runs list --limit 0", 2, "--limit"),
-<<<<<<< HEAD
-        ("runs cancel x", 1, "There is no run of this id on record."),
-        ("runs again x --args 5x", 2, "must be JSON"),
-=======
         ("runs cancel x", 1, "No run with this id. The history may have removed it."),
-        ("runs again x --args 5x", 2, "no JSON"),
->>>>>>> bf4a428e990bcdaef1a9232d45aa7aac82f9dc8e
+        ("runs again x --args 5x", 2, "must be JSON"),
         ("sessions close x", 2, "session_id"),
         ("bulk show x", 2, "bulk_id"),
         ("bulk retry --yes", 2, "search"),

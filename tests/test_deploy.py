@@ -147,13 +147,8 @@ MESSAGE = f"light@{host_name()} runs 86ec2c3, which does not know this task; res
 
 
 def test_why_and_run_json_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
-<<<<<<< HEAD
     with app.app_context():  # for its sentence, which a template has
         assert "runs code 86ec2c3, which lacks this task. Restart the consumer." in flask("why", put_off)
-=======
-    with app.app_context():  # for its sentence, which comes from a template
-        assert MESSAGE in flask("why", put_off)
->>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
         assert '"cause": "older_code"' in flask("why", put_off, "--json")
     output = flask("runs", "show", put_off, "--json")
     assert f'"error": "{MESSAGE}"' in output and '"state": "scheduled"' in output and '"state": "put_off"' in output

@@ -334,11 +334,7 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
     html = operator.get(f"/runs/{over.id}").text
     assert f'action="/runs/{over.id}/retry"' in html
     assert f'action="/runs/{over.id}/cancel"' not in html
-<<<<<<< HEAD
-    assert "Cancel What has ended cannot be cancelled." in plain_text(html)
-=======
     assert "Cancel The run has ended and cannot be cancelled." in plain_text(html)
->>>>>>> 7c57b5ffe804b8b4dbdf9b96d7e8ec0ea55dca03
     assert "Delete… Requires the role admin." in plain_text(html)
     gone = create_run("a_task_of_old", "failed")
     assert "Retry The code of the web server has no task a_task_of_old." in page_text(operator, gone)

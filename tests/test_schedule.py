@@ -76,11 +76,7 @@ def test_missed_ticks_are_caught_up_once_if_the_task_asks(sqlite_database: None)
     create_scheduler().poll(at(0))
     probe.storage.messages.delete_waiting()
     late = create_scheduler()
-<<<<<<< HEAD
-    late.poll(at(95))  # 12:30, 13:00 and 13:30 went by; nine ticks of the other
-=======
-    late.look(at(95))  # 12:30, 13:00 and 13:30 were missed, and nine ticks of the other
->>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
+    late.poll(at(95))  # 12:30, 13:00 and 13:30 were missed, and nine ticks of the other
     assert waiting_names() == ["half_hourly"]
     late.poll(at(100))
     assert waiting_names() == ["each_ten_minutes", "half_hourly"]

@@ -330,11 +330,6 @@ def test_workers_commands_list_and_control_consumers(installation: Installation)
         assert installation.flask("workers", "stop", name, "--yes").returncode == 0
         assert consumer.process.wait(30) == 0
     gone = installation.flask("workers", "wake", row.id)
-<<<<<<< HEAD
     assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped and takes no commands.\n")
-    assert installation.flask("workers", "wake", "nobody").returncode == 1
-=======
-    assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped; it takes no orders.\n")
     assert installation.flask("workers", "wake", "missing").returncode == 1
->>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
     assert "stopped" in installation.flask("workers", "list").stdout

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Send notices by webhook and mail. A notice that cannot be sent raises DeliveryFailed, without secrets."""
-=======
 """Alert channels: webhook and mail. A failed delivery raises DeliveryFailed with a line that contains no secret."""
->>>>>>> 7c57b5ffe804b8b4dbdf9b96d7e8ec0ea55dca03
 
 import hashlib
 import hmac
@@ -197,11 +193,7 @@ def open_smtp(url: SplitResult) -> smtplib.SMTP:
 
 
 def secure(server: smtplib.SMTP, url: SplitResult) -> None:
-<<<<<<< HEAD
-    """Encrypt the connection if it is not yet. Raises DeliveryFailed where a password would be sent in plain text."""
-=======
     """Encrypt the connection if possible. Raises DeliveryFailed if a password would be sent in plain text."""
->>>>>>> 7c57b5ffe804b8b4dbdf9b96d7e8ec0ea55dca03
     server.ehlo_or_helo_if_needed()
     if url.scheme == "smtps":
         return

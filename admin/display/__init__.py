@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Formatting of values for the pages, registered as template filters."""
-=======
 """Format values for people."""
->>>>>>> 7c57b5ffe804b8b4dbdf9b96d7e8ec0ea55dca03
 
 from flask import Flask
 from jinja2 import StrictUndefined

@@ -21,15 +21,9 @@ STATE_LABELS = {
     "cancelled": lazy_gettext("cancelled"),
     "expired": lazy_gettext("expired"),
     "dead": lazy_gettext("dead"),
-<<<<<<< HEAD
     AttemptState.DIED: lazy_gettext("died"),
-    AttemptState.RETURNED: lazy_gettext("handed back"),
+    AttemptState.RETURNED: lazy_gettext("returned"),
     AttemptState.PUT_OFF: lazy_gettext("put off"),
-=======
-    "died": lazy_gettext("died"),
-    "returned": lazy_gettext("returned"),
-    "put_off": lazy_gettext("put off"),
->>>>>>> 16c1f1d4dcc2dd9b87aa1b8ec0b7017246ed8778
     "live": lazy_gettext("live"),
     "late": lazy_gettext("late"),
     "lost": lazy_gettext("lost"),

@@ -111,21 +111,12 @@ def attempt_text(attempt: Attempt) -> str:
             return _("Attempt %(number)s failed", **values)
         case State.CANCELLED:
             return _("Attempt %(number)s was interrupted", **values)
-<<<<<<< HEAD
         case AttemptState.DIED:
-            return _("Attempt %(number)s was cut off: its worker died", **values)
-        case AttemptState.RETURNED:
-            return _("Attempt %(number)s was handed back: its worker was stopped", **values)
-        case AttemptState.PUT_OFF:
-            return _("Put off: the consumer does not know the task")
-=======
-        case "died":
             return _("Attempt %(number)s was interrupted: the worker died", **values)
-        case "returned":
+        case AttemptState.RETURNED:
             return _("Attempt %(number)s was returned to the queue: the worker was stopped", **values)
-        case "put_off":
+        case AttemptState.PUT_OFF:
             return _("Put off: the consumer has no such task")
->>>>>>> 16c1f1d4dcc2dd9b87aa1b8ec0b7017246ed8778
         case State.DEAD:
             return _("Attempt %(number)s could not start", **values)
         case State.SCHEDULED:
@@ -142,23 +133,13 @@ def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
 
 def closing_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
     match run.state:
-<<<<<<< HEAD
         case State.WAITING if attempts and attempts[-1].state in CUT_SHORT:
-            return []  # told already
-=======
-        case State.WAITING if attempts and attempts[-1].state in ("died", "returned"):
             return []  # the last attempt already shows it
->>>>>>> 16c1f1d4dcc2dd9b87aa1b8ec0b7017246ed8778
         case State.WAITING:
             text = _("Returned to the queue") if attempts else _("Waiting for a worker")
             return [Step("waiting", text, since=None if attempts else run.due_at or run.enqueued_at)]
-<<<<<<< HEAD
         case State.SCHEDULED if attempts and attempts[-1].state == AttemptState.PUT_OFF:
-            return [Step("scheduled", _("Waiting for a consumer that knows the task"), since=attempts[-1].ended_at)]
-=======
-        case State.SCHEDULED if attempts and attempts[-1].state == "put_off":
             return [Step("scheduled", _("Waiting for a consumer that has the task"), since=attempts[-1].ended_at)]
->>>>>>> 16c1f1d4dcc2dd9b87aa1b8ec0b7017246ed8778
         case State.SCHEDULED:
             return [Step("scheduled", _("Due"), at=run.due_at, due=run.due_at)]
         case State.RETRYING:

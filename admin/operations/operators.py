@@ -67,11 +67,7 @@ def add_operator(actor: Actor, email: str, role: str, password: Secret | None = 
 
 
 def create_operator(email: str, role: str, password: str | None = None) -> str:
-<<<<<<< HEAD
-    """Return the password: the given one or a new one. Raises InvalidInput, or ConflictError for a taken address."""
-=======
     """Return the given password or a new one. Raises InvalidInput, or ConflictError if the address is taken."""
->>>>>>> 7c57b5ffe804b8b4dbdf9b96d7e8ec0ea55dca03
     email, role = parse_email(email), parse_role(role)
     password = new_password() if password is None else password
     try:

@@ -57,11 +57,7 @@ def by_ids(run_ids: Iterable[str]) -> "ModelSelect[Run]":
 
 
 def preflight(runs: "ModelSelect[Run]", sample: int) -> Preflight:
-<<<<<<< HEAD
-    """Look at the runs of a query for `id`, `state` and `enqueued_at`, which is asked once. Raises TooManyItems."""
-=======
     """Summarise the runs of a query for `id`, `state` and `enqueued_at`. One statement. Raises TooManyItems."""
->>>>>>> bf4a428e990bcdaef1a9232d45aa7aac82f9dc8e
     rows = list(database.execute(runs.limit(MAX_ITEMS + 1)))
     if len(rows) > MAX_ITEMS:
         raise TooManyItems
@@ -76,13 +72,7 @@ def fingerprint(run_ids: Iterable[str]) -> str:
 
 
 def create(verb: str, runs: "ModelSelect[Run]", shown: str, by: Requester, search: str | None = None) -> BulkAction:
-<<<<<<< HEAD
-    """Store the command and its items, oldest run first.
-
-    Raises SelectionChanged and TooManyItems, and then nothing is stored.
-=======
     """Store the command and its items, oldest run first. Raises SelectionChanged and TooManyItems.
->>>>>>> bf4a428e990bcdaef1a9232d45aa7aac82f9dc8e
 
     `shown` is the fingerprint of the runs that the user saw.
     """

@@ -234,13 +234,8 @@ def on_put_off(batch: EventBatch, event: Event) -> None:
     """Handle a run that a consumer returned because its code lacks the task. That is not a start of the run."""
     run = batch.run(event)
     before = {name: run[name] for name in ("started_at", "wait_ms", "attempts", "worker")}
-<<<<<<< HEAD
-    seen_running = run["deliveries"] == event["delivery"]  # in the moment in which it was held
-    attempt = batch.attempt(event, AttemptState.PUT_OFF)
-=======
     seen_running = run["deliveries"] == event["delivery"]  # the recorder saw it while it was held
-    attempt = batch.attempt(event, "put_off")
->>>>>>> bf4a428e990bcdaef1a9232d45aa7aac82f9dc8e
+    attempt = batch.attempt(event, AttemptState.PUT_OFF)
     if (
         seen_running
         and before["started_at"]

@@ -198,12 +198,7 @@ class Queue(Huey):
         return float(settings.time_limit if declared is None else declared)
 
     def record_metadata(self, task: QueueTask, facts: Mapping[str, object]) -> None:
-<<<<<<< HEAD
-        """Add facts to the record of a run while it runs."""
         if not self.immediate:
-=======
-        if not self._immediate:
->>>>>>> bf4a428e990bcdaef1a9232d45aa7aac82f9dc8e
             delivery = task.taken.delivery if task.taken else 0
             event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
             self.storage.messages.write(Effects().event(event))
@@ -265,13 +260,8 @@ class Queue(Huey):
         }
 
     def put(self, key: str, data: object) -> object:
-<<<<<<< HEAD
-        """Huey's. A revocation of one run goes with the run, and expires where the broker knows of none."""
-        if self.immediate or not key.startswith("r:"):
-=======
         """Store a value for Huey. The revocation of a run is deleted with it, and expires if the run is unknown."""
-        if self._immediate or not key.startswith("r:"):
->>>>>>> bf4a428e990bcdaef1a9232d45aa7aac82f9dc8e
+        if self.immediate or not key.startswith("r:"):
             return super().put(key, data)
         return self.storage.results.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
 

@@ -224,13 +224,8 @@ def test_consumer_stopped_from_its_page_stays_stopped(
     assert made_run.program("tasks.normal") is None
     page.goto("/workers")
     expect(page.locator("#gone tr", has_text="normal")).to_contain_text("stopped")
-<<<<<<< HEAD
-    # The one that was killed has been replaced, and is no cause for alarm.
-    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "replaced by another consumer")
-=======
     # The killed consumer has been replaced and raises no alert.
-    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "another took its place")
->>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
+    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "replaced by another consumer")
 
 
 @with_and_without

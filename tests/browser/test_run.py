@@ -106,11 +106,7 @@ def test_run_again_starts_a_run_with_changed_arguments(
     chapters = page.get_by_label("chapters")
     expect(chapters).to_have_value("5")
     chapters.fill("many")
-<<<<<<< HEAD
     page.get_by_role("button", name="Run with these arguments").click()
-=======
-    page.get_by_role("button", name="Run with these").click()
->>>>>>> 7c57b5ffe804b8b4dbdf9b96d7e8ec0ea55dca03
     expect(page.get_by_text("must be a whole number")).to_be_visible()
     expect(chapters).to_have_value("many")
     chapters.fill("7")

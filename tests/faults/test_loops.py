@@ -188,22 +188,14 @@ def test_request_counter_keeps_counts_it_could_not_write(
 ) -> None:
     monkeypatch.setattr(request_metrics, "FLUSH_SECONDS", 0.01)
     counter, ended = RequestCounter(), threading.Event()
-<<<<<<< HEAD
-    counter.record("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
-=======
-    counter.note("pages.runs", "GET", 2**70, 0.1)  # more than a database column can store
->>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
+    counter.record("pages.runs", "GET", 2**70, 0.1)  # more than a database column can store
     thread = threading.Thread(target=counter.flush_loop, args=[ended])
     thread.start()
     wait_until(lambda: "The request counter failed" in caplog.text)
     wait_until(lambda: counter.pending)
     with counter.writing:
         counter.pending.clear()
-<<<<<<< HEAD
         counter.record("pages.runs", "GET", 200, 0.1)
-=======
-        counter.note("pages.runs", "GET", 200, 0.1)
->>>>>>> 7c57b5ffe804b8b4dbdf9b96d7e8ec0ea55dca03
     wait_until(lambda: HttpCount.select().exists())
     ended.set()
     thread.join()

@@ -157,11 +157,7 @@ def test_sqlite_broker_raises_faulty_statements_unchanged(broker: SqliteStorage)
 def test_sqlite_broker_recovers_from_a_read_only_file(broker: SqliteStorage) -> None:
     broker.results.put("key", b"old")
     broker.close()
-<<<<<<< HEAD
-    broker.database.connection.execute("PRAGMA query_only = 1")  # as a connection is that found the file read-only
-=======
-    broker.connection.execute("PRAGMA query_only = 1")  # a connection that found the file read-only
->>>>>>> 43e40a950cc0b0a381d2e29ae3e625a1348a1c7f
+    broker.database.connection.execute("PRAGMA query_only = 1")  # a connection that found the file read-only
     with pytest.raises(BrokerUnavailable) as caught:
         broker.results.put("key", b"new")
     assert caught.value.reason == "attempt to write a readonly database"

@@ -174,13 +174,8 @@ class Log(NamedTuple):
 
 
 def load_log(run: Run, attempts: list[Attempt]) -> Log | None:
-<<<<<<< HEAD
-    """Of the delivery that is asked for, or else of the last one that logged anything."""
-    deliveries = [attempt for attempt in attempts if attempt.state != AttemptState.PUT_OFF]
-=======
     """Return the log of the requested delivery, by default the last one with log lines."""
-    deliveries = [attempt for attempt in attempts if attempt.state != "put_off"]
->>>>>>> 16c1f1d4dcc2dd9b87aa1b8ec0b7017246ed8778
+    deliveries = [attempt for attempt in attempts if attempt.state != AttemptState.PUT_OFF]
     rows = last_lines(run, request.args.get("log", type=int) or (deliveries[-1].number if deliveries else 0))
     if not rows:
         return None

@@ -134,11 +134,7 @@ class RedisClient:
             return [key.decode().removeprefix(prefix) for key in redis.scan_iter(match=f"{prefix}*", count=1000)]
 
     def probe_write(self) -> None:
-<<<<<<< HEAD
-        """Overwrite a key by a command and by a script: a server may refuse only one. Raises BrokerUnavailable."""
-=======
         """Overwrite a key by a command and by a script, as a server may reject only one. Raises BrokerUnavailable."""
->>>>>>> bf4a428e990bcdaef1a9232d45aa7aac82f9dc8e
         with self.translate_errors() as redis:
             redis.set(f"{self.prefix}probe", "1", ex=60)
             redis.eval("return redis.call('set', KEYS[1], '1', 'ex', 60)", 1, f"{self.prefix}probe")
