@@ -89,7 +89,7 @@ def consumer(queue: str, *options: str, environment: dict[str, str], log: Path) 
     """
     running = ConsumerProcess(queue, *(options or ("-k", "process", "-w", "2", "-n")), environment=environment, log=log)
     try:
-        running.logged("commands are available")
+        running.logged("Periodic tasks are")
         yield running
     finally:
         if running.process.poll() is None:

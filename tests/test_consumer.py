@@ -293,7 +293,7 @@ def test_log_may_be_json_in_a_file(tmp_path: Path) -> None:
         "sample_tasks.probe", "-k", "process", "-l", str(target), environment=environment, log=tmp_path / "out"
     )
     try:
-        wait_until(lambda: target.exists() and "commands are available" in target.read_text())
+        wait_until(lambda: target.exists() and "Periodic tasks are" in target.read_text())
     finally:
         running.stop()
     entries = [json.loads(line) for line in target.read_text().splitlines()]

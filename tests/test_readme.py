@@ -82,7 +82,7 @@ def test_request_is_answered(command: str, installation: Installation, token: st
 def test_consumer_command_starts(command: str, installation: Installation, tmp_path: Path) -> None:
     words = shlex.split(command)[1:]
     running = ConsumerProcess(*words, environment=installation.environment, log=tmp_path / "log")
-    running.logged("commands are available")
+    running.logged("Periodic tasks are")
     assert running.stop() == 0
 
 

@@ -175,7 +175,7 @@ def test_second_start_is_quick_keeps_data_and_prints_no_password(start):
     wait_until(second.answers, within=30)
     assert time.monotonic() - began < 5
     assert second.url in second.printed and "Password  " not in second.printed
-    assert "flask operator password admin@example.org" in second.printed
+    assert "dewey operator password admin@example.org" in second.printed
     with sqlite3.connect(second.data_dir / "dewey.db") as database:
         assert database.execute("SELECT count(*) FROM reading_sessions").fetchone() == (0,)
         assert database.execute("SELECT * FROM dewey_operators").fetchall() == people
