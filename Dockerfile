@@ -6,14 +6,15 @@ WORKDIR /app
 COPY requirements.txt .
 RUN pip install --no-cache-dir -r requirements.txt
 
-# The code belongs to root and stays as it is; the one folder that the program may write to is its own.
+# The code belongs to root and is read-only for the program. Only `data` is writable.
 COPY . .
 RUN python -m compileall -q . \
+    && ln -s /app/bin/dewey /usr/local/bin/dewey \
     && useradd --system --uid 10001 --no-create-home dewey \
     && install -d -o dewey -m 0700 data
 USER 10001
 
-# What the console shows as the version of the code, such as the output of `git describe --always`.
+# The version that the console shows, such as the output of `git describe --always`.
 ARG DEWEY_VERSION=
 ENV DEWEY_VERSION=$DEWEY_VERSION
 

@@ -1,14 +1,14 @@
-# Two commands on a fresh machine: `make run` and `make test`. Python 3.11 or newer is all they need.
+# `make run` and `make test` need Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Most of what runs here are short programs, hundreds of them in the tests: compiled anew each, they take a third longer.
+# The tests start hundreds of short programs. Without cached bytecode they take a third longer.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test check words bench fuzz faults clocks setup clean
 
 run: setup
-	@$(BIN)/flask start
+	@$(BIN)/dewey start
 
 test: setup
 	@$(BIN)/pytest -n 4 --dist worksteal -m "not alone"
@@ -21,7 +21,7 @@ check: setup
 	@$(BIN)/lint-imports --no-cache
 	@$(MAKE) --no-print-directory test
 
-# Gathers every marked sentence into the catalogue and says what is to be translated.
+# Collects every marked sentence into the catalogue and lists missing translations.
 words: setup
 	@$(BIN)/python translations/gather.py
 
@@ -35,20 +35,24 @@ fuzz: setup
 faults: setup
 	@$(BIN)/python tests/faults
 
-# Runs the tests in which times matter (or TESTS=…) at awkward times, in other zones, in random order. Needs cc.
+# Runs the time-dependent tests (or TESTS=…) at awkward times, in other zones, in random order. Needs cc.
 clocks: setup
 	@$(BIN)/python tests/clocks.py $(TESTS)
 
-setup: .venv/installed
+setup: .venv/installed $(BIN)/dewey
 
-# The stamp is the target, so a set-up that was cut short is done again and a finished one costs nothing.
+# The stamp is the target: an interrupted set-up is repeated, a finished one is skipped.
 .venv/installed: requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo 'dewey: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3.11' >&2; exit 2; }
+		|| { echo 'dewey: Python 3.11 or newer is required. Name one: make PYTHON=/path/to/python3.11' >&2; exit 2; }
 	@echo 'Installing into .venv (once) …'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
+
+# Not part of the stamp: an existing .venv gets the command too.
+$(BIN)/dewey: | .venv/installed
+	@ln -sfn ../../bin/dewey $@
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

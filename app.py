@@ -1,4 +1,4 @@
-"""The web program: `create_app()` puts sign-in, pages, API and commands together."""
+"""The web application: `create_app()` registers sign-in, pages, API and commands."""
 
 from flask import Flask
 
@@ -11,7 +11,7 @@ def create_app() -> Flask:
     app = Flask(__name__)
     app.secret_key = settings.secret_key
     app.config.update(MAX_CONTENT_LENGTH=1 << 20)
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask declares no more than the base of its provider
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask declares only the base class
     app.context_processor(lambda: {"environment": settings.environment})
     for room in (problems, i18n, flower, api, auth, display, pages, cli):
         room.register(app)

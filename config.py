@@ -1,7 +1,7 @@
-"""Every setting of Dewey: read once from the environment, checked, frozen.
+"""Settings of Dewey, read once from the environment, validated and frozen.
 
-`settings` is what the rest of the program imports. An unusable value ends the program that imports this
-module, whatever it is, with exit code 2 and one line on stderr naming the variable, its value and what is allowed.
+Import `settings`. An invalid value ends the program with exit code 2. One line on stderr names the variable, its value
+and what is allowed.
 """
 
 import math
@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parent
 QUEUES = ("heavy", "normal", "light")
 LANGUAGES = ("en", "ru")
 
-#: Variables whose value may stand in a file named by `<NAME>_FILE` (Docker and systemd secrets).
+#: Variables whose value may be in a file named by `<NAME>_FILE` (Docker and systemd secrets).
 FROM_FILE = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET", "SMTP_URL")
 
 
 class QuietHours(NamedTuple):
-    """From one time of the day up to another, maybe past midnight, in a zone."""
+    """A daily time range in a zone. It may pass midnight."""
 
     begin: time
     end: time
@@ -38,16 +38,16 @@ class QuietHours(NamedTuple):
 
 
 class InvalidSetting(ValueError):
-    """A variable whose value cannot be used. The message is the one line an operator reads."""
+    """A variable with an invalid value. The message is one line for the operator."""
 
     def __init__(self, name: str, value: str, allowed: str) -> None:
-        super().__init__(f"{name}={redact(name, value)!r} cannot be used: {allowed}")
+        super().__init__(f"{name}={redact(name, value)!r} {allowed}")
         self.name = name
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One attribute per variable of the README's table, in the units its name says."""
+    """The variables of docs/settings.md, in the units of their names."""
 
     database_url: str
     redis_url: str
@@ -98,18 +98,16 @@ class Settings:
 
     @property
     def local_url(self) -> str:
-        """Where this machine finds the console."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def queue_path(self) -> Path:
-        """The embedded broker's file."""
         return self.data_dir / "queue.db"
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """Read settings from `environ`, creating the embedded secret key where one is needed. Raises InvalidSetting."""
+    """Read settings from `environ`. Creates the embedded secret key if it is needed. Raises InvalidSetting."""
     read = Reader(environ)
     data_dir = ROOT / read.text("DATA_DIR", "data")
     database_url = read.parsed("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", parse_database_url)
@@ -158,7 +156,7 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 class Reader:
-    """Takes values out of the environment; an empty value counts as absent, as compose files pass it."""
+    """Reads values from the environment. An empty value counts as absent, as compose files pass it."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -171,15 +169,15 @@ class Reader:
         if not file:
             return value or default
         if value:
-            raise InvalidSetting(f"{name}_FILE", file, f"{name} is set too; give one of them")
+            raise InvalidSetting(f"{name}_FILE", file, f"must not be set together with {name}")
         try:
             return Path(file).read_text(encoding="utf-8").strip() or default
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise InvalidSetting(f"{name}_FILE", file, f"a readable file is needed ({reason})") from error
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise InvalidSetting(f"{name}_FILE", file, f"must be a readable file ({reason})") from error
 
     def parsed(self, name: str, default: str, check: Callable[[str], Value]) -> Value:
-        """Return what `check` makes of the text. It raises ValueError naming what is allowed."""
+        """Return the parsed text. `check` raises ValueError with what is allowed."""
         value = self.text(name, default)
         try:
             return check(value)
@@ -189,7 +187,7 @@ class Reader:
     def integer(self, name: str, default: int, least: int, most: int = 2**31 - 1) -> int:
         def parse_integer(value: str) -> int:
             if not re.fullmatch(r"[0-9]{1,10}", value) or not least <= int(value) <= most:
-                raise ValueError(f"a whole number from {least} to {most} is allowed")
+                raise ValueError(f"must be a whole number from {least} to {most}")
             return int(value)
 
         return self.parsed(name, str(default), parse_integer)
@@ -199,7 +197,7 @@ class Reader:
             for word in allowed:
                 if value.lower() == word.lower():
                     return word
-            raise ValueError(f"one of {', '.join(allowed)} is allowed")
+            raise ValueError(f"must be one of {', '.join(allowed)}")
 
         return self.parsed(name, default, parse_choice)
 
@@ -208,8 +206,10 @@ class Reader:
         if not value and generate_in is not None:
             return load_or_create_key(generate_in / "secret_key")
         if len(value) < 32:
-            needed = "at least 32 characters are needed"
-            raise InvalidSetting("SECRET_KEY", value, needed if value else f"{needed} with a database or broker server")
+            needed = "must have at least 32 characters"
+            raise InvalidSetting(
+                "SECRET_KEY", value, needed if value else f"{needed} if a database or broker server is set"
+            )
         return value
 
 
@@ -218,13 +218,13 @@ def parse_database_url(value: str) -> str:
         return f"sqlite:///{ROOT / value.removeprefix('sqlite:///')}"
     if re.match(r"postgres(ql)?://[^/]*/[^/?]+", value) and has_valid_port(value):
         return re.sub(r"^postgres(ql)?:", "postgresql:", value)
-    raise ValueError("sqlite:///path or postgresql://user:password@host:port/name is allowed")
+    raise ValueError("must be sqlite:///path or postgresql://user:password@host:port/name")
 
 
 def parse_redis_url(value: str) -> str:
     if not value or (re.match(r"rediss?://[^/]|unix:///.", value) and has_valid_port(value)):
         return value
-    raise ValueError("redis://, rediss:// or unix:// is allowed; empty means the embedded broker")
+    raise ValueError("must be redis://, rediss:// or unix://, or empty for the embedded broker")
 
 
 def has_valid_port(url: str) -> bool:
@@ -240,19 +240,19 @@ def parse_hours(value: str) -> float:
     except ValueError:
         hours = math.nan
     if not 0 < hours <= 876_000:
-        raise ValueError("a number of hours above 0 (and at most 876000) is allowed")
+        raise ValueError("must be a number of hours above 0 and at most 876000")
     return hours
 
 
 def parse_web_url(value: str) -> str:
     if not value or (re.match(r"https?://[^/@?#]+(/|$)", value) and value.isprintable() and has_valid_port(value)):
         return value
-    raise ValueError("http://host/… or https://host/… is allowed, without a user or a password")
+    raise ValueError("must be http://host/… or https://host/… without a user and a password")
 
 
 def parse_webhook_secret(value: str) -> str:
     if value and len(value) < 16:
-        raise ValueError("at least 16 characters are needed")
+        raise ValueError("must have at least 16 characters")
     return value
 
 
@@ -262,7 +262,7 @@ def parse_addresses(value: str) -> tuple[str, ...]:
 
 def parse_address(value: str) -> str:
     if value and not (re.fullmatch(r"[^@\s,<>]+@[^@\s,<>]+", value) and value.isprintable()):
-        raise ValueError("addresses such as name@example.org, with commas between them, are allowed")
+        raise ValueError("must be addresses such as name@example.org, separated by commas")
     return value
 
 
@@ -273,11 +273,11 @@ def parse_optional_smtp_url(value: str) -> str:
 def parse_smtp_url(value: str) -> str:
     if re.match(r"smtps?://([^/@]*@)?[^/@:]+(:[0-9]+)?/?$", value) and has_valid_port(value):
         return value
-    raise ValueError("smtp://user:password@host:port or smtps://… is allowed, and needed with ALERT_EMAIL_TO")
+    raise ValueError("must be smtp://user:password@host:port or smtps://…, and is required with ALERT_EMAIL_TO")
 
 
 def parse_quiet_hours(value: str) -> QuietHours | None:
-    """`22:00-07:00`, in UTC unless the name of a zone follows."""
+    """Parse `22:00-07:00`, in UTC unless the name of a zone follows."""
     if not value:
         return None
     try:
@@ -287,38 +287,40 @@ def parse_quiet_hours(value: str) -> QuietHours | None:
             raise ValueError
         return QuietHours(begin, end, ZoneInfo(zone.strip()) if zone else UTC)
     except (ValueError, ZoneInfoNotFoundError, OSError):
-        raise ValueError("22:00-07:00 is allowed, with the name of a time zone after it or in UTC") from None
+        raise ValueError(
+            "must be a range such as 22:00-07:00, in UTC or with the name of a time zone after it"
+        ) from None
 
 
 def parse_minutes(value: str) -> float:
-    return parse_number(value, 525_600, "a number of minutes; 0 means never")
+    return parse_number(value, 525_600, "must be a number of minutes from 0 to 525600 (0: never)")
 
 
 def parse_percent(value: str) -> float:
-    return parse_number(value, 100, "a number from 0 to 100; 0 means never")
+    return parse_number(value, 100, "must be a number from 0 to 100 (0: never)")
 
 
 def parse_number(value: str, most: float, allowed: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", value) or float(value) > most:
-        raise ValueError(f"{allowed}, is allowed")
+        raise ValueError(allowed)
     return float(value)
 
 
 def parse_language(value: str) -> str:
-    """Desktops set LANGUAGE for gettext, such as `de_DE:en`: of such a list the first that we speak, or English."""
+    """Return the first supported language of a list such as `de_DE:en`, as desktops set it. Else English."""
     preferred = [re.split("[_.@]", entry)[0].lower() for entry in value.split(":")]
     supported = [language for language in preferred if language in LANGUAGES]
     if supported or re.search("[_:]", value):
         return supported[0] if supported else "en"
-    raise ValueError(f"one of {', '.join(LANGUAGES)} is allowed")
+    raise ValueError(f"must be one of {', '.join(LANGUAGES)}")
 
 
 def redact(name: str, value: str) -> str:
-    """`value` as it may be printed: no secret key, no password of a URL."""
+    """Return `value` without secrets, so that it may be printed."""
     if name in ("SECRET_KEY", "ALERT_WEBHOOK_SECRET"):
         return "*" * min(len(value), 8)
     if name == "ALERT_WEBHOOK_URL":
-        # The path is what lets a client post, so it is a secret too.
+        # The path lets a client post, so it is secret too.
         match = re.match(r"(https?://)(?:[^/@?#]*@)?([^/@?#]+)", value)
         return f"{match[1]}{match[2]}/***" if match else "***"
     value = re.sub(r"(?s)^((?:[^:/@]*:?//)?[^:@]*:).*@", r"\1***@", value)
@@ -326,7 +328,9 @@ def redact(name: str, value: str) -> str:
 
 
 def load_or_create_key(path: Path) -> str:
-    """The key in `path`, made there on first use with mode 0600; of two processes that race, both get the first's."""
+    """Return the key in `path`, created on first use with mode 0600. Of two racing processes both get the first one's
+    key.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
@@ -341,9 +345,9 @@ def load_or_create_key(path: Path) -> str:
                 draft.unlink()
         key = path.read_text().strip()
     except OSError as error:
-        raise InvalidSetting("DATA_DIR", str(path.parent), f"a writable folder is needed ({error.strerror})") from error
+        raise InvalidSetting("DATA_DIR", str(path.parent), f"must be a writable folder ({error.strerror})") from error
     if len(key) < 32:
-        raise InvalidSetting("SECRET_KEY", key, f"at least 32 characters are needed; {path} holds fewer")
+        raise InvalidSetting("SECRET_KEY", key, f"must have at least 32 characters; {path} has fewer")
     return key
 
 

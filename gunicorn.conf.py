@@ -1,7 +1,7 @@
-"""How the web server runs: `gunicorn -c gunicorn.conf.py 'app:create_app()'` from the project's root.
+"""Configuration of the web server: `gunicorn -c gunicorn.conf.py 'app:create_app()'` from the project's root.
 
-Settings are read here, in the parent, so a bad one ends gunicorn with exit code 2 and one line: a worker that ends so
-would be started again for ever. Tasks are looked at from here for the same reason.
+The parent process reads the settings and checks the tasks. An error then ends gunicorn with exit code 2 and one line.
+In a worker process gunicorn would restart it for ever.
 """
 
 import json
@@ -24,8 +24,8 @@ from config import settings
 from engine.log_format import formatter
 
 
-def refuse_tasks_that_cannot_be_told_apart() -> None:
-    """Exit where the module `tasks` exits. It is imported in a child, so that SIGHUP still loads changed code."""
+def reject_duplicate_task_names() -> None:
+    """Exit if the module `tasks` exits. A child imports it, so that SIGHUP still loads changed code."""
     if not (child := os.fork()):
         try:
             import tasks  # noqa: F401
@@ -37,11 +37,11 @@ def refuse_tasks_that_cannot_be_told_apart() -> None:
         raise SystemExit(code)
 
 
-refuse_tasks_that_cannot_be_told_apart()
+reject_duplicate_task_names()
 
 
 class Lines(glogging.Logger):
-    """gunicorn's own lines and the program's, on stderr, in the form of every other process."""
+    """Log lines of gunicorn and the program on stderr, in the format of the other processes."""
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)
@@ -56,13 +56,13 @@ class Lines(glogging.Logger):
 
 
 def name_web(record: logging.LogRecord) -> bool:
-    """The process is `web` in every line, whichever thread writes it."""
+    """Set the process name `web` in lines of every thread."""
     record.processName, record.threadName = "web", threading.main_thread().name
     return True
 
 
 class WebWorker(ThreadWorker):
-    """Answers what cannot even be read as a request as everything else is answered; gunicorn's own answer is HTML."""
+    """Answer a malformed request with a problem document. gunicorn would send HTML."""
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         status, detail = refusal(exc)
@@ -74,7 +74,7 @@ class WebWorker(ThreadWorker):
             util.write_nonblock(client, problem(status, detail))
 
 
-#: By exception: status and sentence. Any other request that cannot be parsed is a 400 with gunicorn's sentence.
+#: Status and sentence by exception. Other malformed requests get 400 with gunicorn's sentence.
 REFUSALS: dict[type[Exception], tuple[HTTPStatus, str]] = {
     errors.ConfigurationProblem: (HTTPStatus.INTERNAL_SERVER_ERROR, "%s"),
     errors.InvalidRequestLine: (HTTPStatus.BAD_REQUEST, "Invalid Request Line '%s'"),
@@ -96,7 +96,7 @@ def is_of_the_client(error: Exception) -> bool:
 
 
 def refusal(error: Exception) -> tuple[HTTPStatus, str]:
-    """Return status and detail of the answer to a request that ended so. An error of the program shows no detail."""
+    """Return status and detail of the answer. A bug shows no detail."""
     if not is_of_the_client(error):
         return HTTPStatus.INTERNAL_SERVER_ERROR, ""
     status, sentence = next(answer for kind, answer in REFUSALS.items() if isinstance(error, kind))
@@ -104,20 +104,20 @@ def refusal(error: Exception) -> tuple[HTTPStatus, str]:
 
 
 def problem(status: HTTPStatus, detail: str) -> bytes:
-    """Return a whole response. Gunicorn has no public way to write one before there is a request."""
+    """Return the bytes of a response. gunicorn has no public function for one without a request."""
     title = status.phrase
     body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail or title})
     head = f"HTTP/1.1 {status:d} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1")
 
 
-#: An address may hold a search of 500 letters of any alphabet.
+#: An address may contain a search of 500 letters of any alphabet.
 limit_request_line = 8190
 
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 
-# One process: it counts in its memory the callers that wait for a result and, without Redis, the wrong passwords. The
-# work is done by the consumers; these threads mostly wait for the database and the broker.
+# One process: its memory counts requests that wait for a result and, without Redis, failed sign-ins. The threads mostly
+# wait for the database and the broker.
 workers = 1
 worker_class = WebWorker
 threads = WEB_THREADS
@@ -125,21 +125,21 @@ threads = WEB_THREADS
 # The application is loaded after the fork, because a database connection must not cross one.
 preload_app = False
 
-# Less than the supervisor waits before it kills.
+# Less than the supervisor's time before SIGKILL.
 graceful_timeout = 7
 
 
 def post_worker_init(worker: Worker) -> None:
-    """In the process that serves: from here on its requests are counted in the database."""
-    from admin.api import request_metrics  # not in the parent, which loads nothing of the application
+    """Start counting requests in the serving process."""
+    from admin.api import request_metrics  # the parent loads no application code
 
     request_metrics.start_flushing(worker.wsgi)
 
 
-# No control socket: nobody needs one, and a file that takes commands is a door to guard.
+# No control socket: a file that accepts commands would need protection.
 control_socket_disable = True
 
 logger_class = Lines
 loglevel = settings.log_level.lower()
-# Open pages ask for news every few seconds: their lines would bury those about tasks.
+# Open pages refresh every few seconds. Their lines would bury those about tasks.
 accesslog = None

@@ -1,4 +1,4 @@
-"""The tables of the reading app and of the console's people, and the questions asked of them."""
+"""Tables of the reading app and of the console's users, with their queries."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -24,12 +24,12 @@ from peewee import (
 from engine.database import JSONTextField, UTCDateTimeField
 from engine.models import BaseModel, Run, now
 
-#: So many readers or books are named one by one when their sessions are looked for.
+#: Up to this number, matching readers or books are listed by id in the query for sessions.
 MAX_IDS = 1000
 
 
 class User(BaseModel):
-    """A reader. The reading app's table: nothing but these two columns may be relied on."""
+    """A reader. In the reading app's table Dewey relies on these two columns only."""
 
     id = UUIDField(primary_key=True, default=uuid4)
     email = CharField(unique=True)
@@ -39,7 +39,7 @@ class User(BaseModel):
 
 
 class Book(BaseModel):
-    """The reading app's table: nothing but these three columns may be relied on."""
+    """A book. In the reading app's table Dewey relies on these three columns only."""
 
     id = UUIDField(primary_key=True, default=uuid4)
     title = CharField()
@@ -50,7 +50,7 @@ class Book(BaseModel):
 
 
 class ReadingSession(BaseModel):
-    """Somebody opened a book. `end_position` 0 means that no progress was reported."""
+    """A reader's session with a book. `end_position` 0 means that no progress was reported."""
 
     id = UUIDField(primary_key=True, default=uuid4)
     user = ForeignKeyField(User, backref="sessions")
@@ -70,21 +70,21 @@ class ReadingSession(BaseModel):
 
     @classmethod
     def open(cls) -> Expression:
-        """The condition for "active and not ended": what the cleanup index covers."""
-        # A literal: SQLite uses a partial index only for a condition whose values it sees when it plans.
+        """Return the condition "active and not ended", which the cleanup index covers."""
+        # A literal: SQLite uses a partial index only if it sees the values when it plans.
         return (cls.is_active == SQL("true")) & cls.ended_at.is_null()
 
     @classmethod
     def abandoned(cls, as_of: datetime, older_than: timedelta) -> Expression:
-        """The condition for "open, and started strictly longer than `older_than` before `as_of`"."""
+        """Return the condition "open, and started strictly longer than `older_than` before `as_of`"."""
         return cls.open() & (cls.started_at < as_of - older_than)
 
     @classmethod
     def list_conditions(cls, as_of: datetime, older_than: timedelta) -> dict[str, Expression]:
-        """The condition of each list: `active` (all of them), `abandoned` (a part of those) and `closed`.
+        """Return the condition of each list: `active` (all), `abandoned` (some of those) and `closed`.
 
-        A session marked as ended but still active is active: cleanup does not touch it, and the statistics count it
-        so. One that is not active and has no end is in no list, as in no statistics.
+        A session that ended but is still marked active counts as active: cleanup does not touch it, and the statistics
+        count it so. One that is neither active nor ended is in no list and in no statistics.
         """
         return {
             "active": cls.is_active == SQL("true"),
@@ -94,7 +94,7 @@ class ReadingSession(BaseModel):
 
     @classmethod
     def search_conditions(cls, reader: str, book: str) -> list[Expression]:
-        """The conditions for "its reader's address holds `reader`" and "its title or author holds `book`"."""
+        """Return the conditions "the reader's address contains `reader`" and "title or author contains `book`"."""
         conditions = []
         if reader:
             conditions.append(ids_or_join(User, User.email.contains(reader), cls.user))
@@ -104,9 +104,9 @@ class ReadingSession(BaseModel):
 
     @classmethod
     def with_reader_and_book(cls, *conditions: Expression) -> "ModelSelect[ReadingSession]":
-        """Sessions with `email`, `title` and `author` beside them; these are None where the row they name is gone."""
+        """Return sessions with `email`, `title` and `author`. These are None if their row is missing."""
         instants = {
-            # What PostgreSQL calls infinity has no counterpart in Python.
+            # PostgreSQL's infinity has no counterpart in Python.
             name: fn.NULLIF(fn.NULLIF(field, "-infinity"), "infinity").python_value(field.python_value).alias(name)
             for name, field in (("started_at", cls.started_at), ("ended_at", cls.ended_at))
         }
@@ -121,16 +121,16 @@ class ReadingSession(BaseModel):
 
 
 def ids_or_join(model: type[User] | type[Book], condition: Expression, key: ForeignKeyField) -> Expression:
-    """Return `condition` on the rows of `model`, as a list of their ids where they are few.
+    """Return `condition` on the rows of `model`, as a list of ids if they are few.
 
-    The index on a session's reader or book then finds the sessions; of many, sessions are met soon enough anyway.
+    The index on a session's reader or book then finds the sessions. With many ids a scan finds sessions soon enough.
     """
     ids = [row.id for row in model.select(model.id).where(condition).limit(MAX_IDS + 1)]
     return key.in_(ids) if len(ids) <= MAX_IDS else condition
 
 
 class CreatedTable(BaseModel):
-    """A table of the reading app that a migration of ours created; those it found there are not listed."""
+    """A table of the reading app that a migration created. Tables that existed before are not listed."""
 
     name = TextField(primary_key=True)
 
@@ -139,7 +139,7 @@ class CreatedTable(BaseModel):
 
 
 class Operator(BaseModel):
-    """A person who may sign in. Roles: viewer, operator, admin."""
+    """A user of the console. Roles: viewer, operator, admin."""
 
     id = AutoField()
     email = CharField(unique=True)  # lower case
@@ -153,7 +153,7 @@ class Operator(BaseModel):
 
 
 class BrowserSession(BaseModel):
-    """One signed-in browser. Ending it ends every copy of its cookie. `digest`: SHA-256 of the cookie's secret."""
+    """A signed-in browser. Ending it invalidates every copy of its cookie. `digest`: SHA-256 of the cookie's secret."""
 
     digest = CharField(max_length=64, primary_key=True)
     operator = ForeignKeyField(Operator, backref="sign_ins", on_delete="CASCADE")
@@ -168,7 +168,7 @@ class BrowserSession(BaseModel):
 
 
 class Token(BaseModel):
-    """An API bearer token. Only its SHA-256 is stored; the token itself is shown once, when it is made."""
+    """An API bearer token. Only its SHA-256 is stored. The token itself is shown once, at its creation."""
 
     id = AutoField()
     name = CharField(unique=True)
@@ -184,7 +184,7 @@ class Token(BaseModel):
 
 
 class SavedView(BaseModel):
-    """A filter of the list of runs under a name. `owner` saved it, and sees it alone unless it is shared."""
+    """A saved filter of the list of runs. Only its `owner` sees it unless it is shared."""
 
     id = AutoField()
     name = CharField(max_length=60)
@@ -199,10 +199,10 @@ class SavedView(BaseModel):
 
 
 class IdempotencyRecord(BaseModel):
-    """The first answer to a request that was sent with a key of its own; none while it is being worked on."""
+    """The first response to a request with an Idempotency-Key. The columns are empty until the request has ended."""
 
-    name = CharField(max_length=64, primary_key=True)  # SHA-256 of who asks and their key
-    request = CharField(max_length=64)  # SHA-256 of what was asked
+    name = CharField(max_length=64, primary_key=True)  # SHA-256 of the requester and the key
+    request = CharField(max_length=64)  # SHA-256 of the request
     status = IntegerField(null=True)
     content_type = TextField(null=True)
     body = TextField(null=True)
@@ -213,7 +213,7 @@ class IdempotencyRecord(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """Who did what to which, when and from where. Rows are only ever added, by `admin.audit_log`."""
+    """An action of a user: actor, action, target, time and address. Rows are only added, by `admin.audit_log`."""
 
     id = AutoField()
     at = UTCDateTimeField(default=now, index=True)
@@ -225,8 +225,8 @@ class AuditEntry(BaseModel):
     before = JSONTextField(null=True)
     after = JSONTextField(null=True)
     address = TextField(null=True)
-    previous = TextField(default="")  # the hash of the row before
-    hash = TextField(default="")  # of this row and of that one: see `engine.hash_chain`
+    previous = TextField(default="")  # the hash of the previous row
+    hash = TextField(default="")  # of this row and the previous hash: see `engine.hash_chain`
 
     class Meta:
         table_name = "dewey_audit"
@@ -234,7 +234,7 @@ class AuditEntry(BaseModel):
 
 
 class AuditHead(BaseModel):
-    """One row: where the audit ends. Whoever adds to it locks this."""
+    """The single row that marks the end of the audit log. Appending locks it."""
 
     id = IntegerField(primary_key=True)
     last_id = IntegerField()
@@ -246,11 +246,9 @@ class AuditHead(BaseModel):
 
 
 class HttpCount(BaseModel):
-    """How many requests all web processes ever answered: sums that only grow. `bucket`: see
-    admin/api/request_metrics.py.
-    """
+    """Number of requests that all web processes have ever answered. `bucket`: see admin/api/request_metrics.py."""
 
-    endpoint = TextField()  # a view's name; empty where no view answered
+    endpoint = TextField()  # a view's name; empty if no view answered
     method = TextField()
     status = IntegerField()
     bucket = IntegerField()
@@ -265,15 +263,15 @@ READING_APP_TABLES = (User, Book, ReadingSession)
 
 
 def owns_reading_tables() -> bool:
-    """Whether the reading app's three tables are ours, so that sample data may go into them."""
+    """True if Dewey created the reading app's three tables, so that sample data may be loaded."""
     names = [model._meta.table_name for model in READING_APP_TABLES]
     return bool(CreatedTable.select().where(CreatedTable.name.in_(names)).count() == len(names))
 
 
 def find_closers(sessions: Iterable[ReadingSession]) -> dict[UUID, AuditEntry | Run]:
-    """What closed each of these: the audit line of the person who did it by hand, or the run whose one instant it is.
+    """Return what closed each session: the audit entry of an operator, or the cleanup run whose time is its end.
 
-    A session that is missing from the answer was ended by its reader.
+    A session that is missing from the result was ended by its reader.
     """
     closed = {session.id: session.ended_at for session in sessions if session.ended_at and not session.is_active}
     if not closed:
@@ -282,14 +280,12 @@ def find_closers(sessions: Iterable[ReadingSession]) -> dict[UUID, AuditEntry | 
 
 
 def runs_that_closed(closed: Mapping[UUID, datetime]) -> dict[UUID, AuditEntry | Run]:
-    """Return the run whose instant is a session's end, for each that has one."""
     runs = Run.select(Run.id, Run.task, Run.instant_at).where(Run.instant_at.in_(set(closed.values())))
     by_instant = {run.instant_at: run for run in runs}
     return {session: by_instant[ended_at] for session, ended_at in closed.items() if ended_at in by_instant}
 
 
 def operators_that_closed(sessions: Iterable[UUID]) -> dict[UUID, AuditEntry | Run]:
-    """Return the audit line of each session that was closed by hand."""
     targets = [str(session) for session in sessions]
     by_hand = (AuditEntry.action == "sessions.close") & AuditEntry.target.in_(targets)
     return {UUID(entry.target): entry for entry in AuditEntry.select().where(by_hand)}

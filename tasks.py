@@ -1,4 +1,4 @@
-"""Every task of the program, and the three queues they wait in: heavy (books), normal (images), light (cleanup)."""
+"""All tasks of the program, and its three queues: heavy (books), normal (images), light (cleanup)."""
 
 from config import QUEUES, settings
 from engine.control import bulk, retention
@@ -15,7 +15,7 @@ heavy, normal, light = queues.values()
 
 
 def failed_cleanup_result(task: QueueTask, error: Exception) -> sessions.CleanupResult:
-    """The result of a cleanup that failed for good: what it closed all the same, and why it stopped."""
+    """Return the result of a cleanup that finally failed: the sessions it closed, and the error."""
     instant, _ = task.run_timestamp()
     closed = sessions.count_closed_at(instant)
     return sessions.cleanup_result(instant - settings.abandoned_after, closed, 0.0, str(error))
@@ -31,7 +31,7 @@ def failed_cleanup_result(task: QueueTask, error: Exception) -> sessions.Cleanup
     failed_result=failed_cleanup_result,
 )
 def close_abandoned_sessions(task: QueueTask) -> sessions.CleanupResult:
-    """Close the reading sessions that nobody ended."""
+    """Close the reading sessions that were never ended."""
     as_of, first = task.run_timestamp()
     already = 0 if first else sessions.count_closed_at(as_of)
     return sessions.close_abandoned(as_of, settings.abandoned_after, settings.cleanup_batch_size, already=already)
@@ -45,11 +45,11 @@ def get_cleanup_statistics(hours: int = 24) -> sessions.CleanupStatistics:
 
 @light.periodic_task(crontab(hour="3", minute="0"), catch_up=True, priority=1)
 def cleanup_old_task_results() -> dict[str, int]:
-    """Remove expired results, runs past their days, and consumers long gone."""
+    """Delete expired results, old runs, and consumers that stopped long ago."""
     return retention.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)
 
 
 @light.task(context=True, priority=2, retries=3, retry_delay=30)
 def process_bulk(bulk_id: int, task: QueueTask) -> dict[str, int]:
-    """Do to the runs that somebody chose what they asked for, a batch at a time."""
+    """Process a bulk action on runs, one batch at a time."""
     return bulk.process(queues, bulk_id, task.progress)

@@ -1,4 +1,4 @@
-"""How people see and steer: pages, API, command line. Flask lives only here and in app.py."""
+"""Pages, API and terminal. Only this package and app.py use Flask."""
 
-#: Threads of the web server. At most half of them may wait for a result at once, so that pages go on answering.
+#: Threads of the web server. At most half of them wait for results at once, so that pages still respond.
 WEB_THREADS = 16

@@ -1,4 +1,4 @@
-"""Writing the audit, and finding out whether anybody else did. See `engine.hash_chain`."""
+"""Write and verify the audit log, a hash chain (`engine.hash_chain`)."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from engine.hash_chain import START
 from engine.models import now
 from models import AuditEntry, AuditHead
 
-#: What is written before the next row when the end of the list is not as the head has it.
+#: The action of the row that is written if the end of the log does not match the head.
 CHAIN_GAP = "audit.gap"
 BATCH_SIZE = 1000
 
@@ -30,7 +30,7 @@ def audit_key() -> bytes:
 
 
 class Author(Protocol):
-    """Who did it, as far as the audit keeps that."""
+    """The columns of an entry about its author."""
 
     @property
     def kind(self) -> str: ...
@@ -45,7 +45,7 @@ class Author(Protocol):
 def write_entry(
     author: Author, action: str, *, target: str | None = None, before: object = None, after: object = None
 ) -> None:
-    """Add what was done to what, with secrets struck out. Call it as `append_entries`."""
+    """Append an entry with secrets redacted. See `append_entries` for when to call it."""
     append_entries(
         actor_kind=author.kind,
         actor=author.name,
@@ -59,7 +59,7 @@ def write_entry(
 
 
 def redact(value: object) -> object:
-    """The value without what is under a name that speaks of secrets, however deep."""
+    """Return the value with `***` under every name that looks like a secret, at any depth."""
     if isinstance(value, Mapping):
         return {key: "***" if SECRET_NAMES.search(str(key)) else redact(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -68,9 +68,9 @@ def redact(value: object) -> object:
 
 
 def append_entries(**columns: object) -> AuditEntry:
-    """Add a row, in the caller's transaction if there is one. Whoever else adds one waits for its end.
+    """Append a row in the caller's transaction, or in a new one. Other writers wait for its end.
 
-    Call it last in a transaction, so that the wait is short.
+    Call it last in a transaction, to keep that wait short.
     """
     with database.atomic():
         head = locked_head()
@@ -87,13 +87,13 @@ def append_entries(**columns: object) -> AuditEntry:
 
 
 def check_writable() -> None:
-    """Raise the database's error when it takes no writes, and so no entry."""
+    """Raise the database's error if it accepts no writes."""
     with database.atomic():
         locked_head()
 
 
 def locked_head() -> AuditHead:
-    """The one row that everybody locks. One that is missing is made anew: it fits an empty list and no other."""
+    """Lock and return the head row. A missing one is created for an empty log, so any other log shows a gap."""
     AuditHead.insert(id=1, last_id=0, hash=START, seal="").on_conflict_ignore().execute()
     query = AuditHead.select().where(AuditHead.id == 1)
     head: AuditHead = (query.for_update() if on_postgresql() else query).get()
@@ -103,7 +103,7 @@ def locked_head() -> AuditHead:
 def link_entry(number: int, previous: str, columns: dict[str, Any]) -> AuditEntry:
     row: dict[str, Any] = dict.fromkeys(hash_chain.COLUMNS) | columns | {"id": number, "at": now()}
     entry = AuditEntry(**row, previous=previous)
-    for field in (AuditEntry.before, AuditEntry.after):  # as they will be read
+    for field in (AuditEntry.before, AuditEntry.after):  # hash the values as the database returns them
         setattr(entry, field.name, field.python_value(field.db_value(getattr(entry, field.name))))
     entry.hash = entry_hash(entry)
     entry.save(force_insert=True)
@@ -123,7 +123,7 @@ def entry_hash(entry: AuditEntry) -> str:
 
 
 class Finding(NamedTuple):
-    """`row`: the id of the row at fault; None where it is the head, or a hash that somebody kept."""
+    """`row`: the id of the faulty row. None if the head or a stored hash is at fault."""
 
     row: int | None
     what: str  # changed, inserted, removed, cut off, gap, head, not found
@@ -138,19 +138,19 @@ class Report(NamedTuple):
 
 
 def is_intact(entry: AuditEntry) -> bool:
-    """Whether the row is as it was written; of its neighbours this says nothing."""
+    """True if the hash of the row matches. Its neighbours are not checked."""
     return hash_chain.constant_time_equal(entry_hash(entry), entry.hash)
 
 
 def head_is_valid(head: AuditHead) -> bool:
-    """Before the first row there is nothing to seal."""
+    """True if the seal matches, or if the log is empty."""
     if (head.last_id, head.hash, head.seal) == (0, START, ""):
         return True
     return hash_chain.constant_time_equal(hash_chain.head_mac(audit_key(), head.last_id, head.hash), head.seal)
 
 
 def verify_chain(since: int = 0, kept: str | None = None) -> Report:
-    """Look at every row from `since` on. `kept`: a hash that somebody noted, which must still be in the list."""
+    """Check every row from `since`. `kept`: a hash printed earlier that the log must still contain."""
     findings: list[Finding] = []
     before, rows, is_there = AuditEntry(id=0, hash=START), 0, kept in (None, START)
     link_known = since == 0
@@ -162,46 +162,46 @@ def verify_chain(since: int = 0, kept: str | None = None) -> Report:
         findings += [fault] if fault else []
         if fault and fault.what == "inserted":
             continue
-        # The link to a row that was changed says nothing: its hash may be forged as well.
+        # The hash of a changed row may be forged, so the next link proves nothing.
         before, link_known = entry, not (fault and fault.what == "changed")
     findings += find_end_faults(before, head)
     if not is_there:
-        findings.append(Finding(None, "not found", f"no row has the hash {kept}: rows were cut off or replaced"))
+        findings.append(Finding(None, "not found", f"no row has the hash {kept}: rows were removed or replaced"))
     return Report(rows, before.id, before.hash, findings)
 
 
 def find_fault(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, link_known: bool) -> Finding | None:
-    """What is wrong with a row between its neighbours. `link_known`: the hash of the row before it can be trusted."""
+    """Return the fault of a row between its neighbours. `link_known`: the hash of the previous row is trusted."""
     if not is_intact(entry):
         inserted = inserted_row(entry, after, before) if link_known else None
-        return inserted or Finding(entry.id, "changed", f"row {entry.id} was changed: its hash does not hold")
+        return inserted or Finding(entry.id, "changed", f"row {entry.id} was changed: its hash does not match")
     if link_known and entry.previous != before.hash:
         return removed_rows(before, entry)
     if entry.action == CHAIN_GAP:
-        cause = "rows had been cut off or added, or SECRET_KEY had been changed"
+        cause = "rows were removed or added, or SECRET_KEY was changed"
         return Finding(entry.id, "gap", f"before row {entry.id} was written, {cause}")
     return None
 
 
 def inserted_row(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry) -> Finding | None:
-    """A finding if a row that is not intact was put between two that belong together, or after the last one."""
+    """Return a finding if a faulty row was inserted between two linked rows, or after the last one."""
     number = entry.id
     if after and after.previous == before.hash and is_intact(after):
-        return Finding(number, "inserted", f"row {number} was inserted: the row after it follows the one before it")
+        return Finding(number, "inserted", f"row {number} was inserted: the next row follows the previous one")
     if not after and entry.previous != before.hash:
-        return Finding(number, "inserted", f"row {number} was inserted: nothing leads to it")
+        return Finding(number, "inserted", f"row {number} was inserted: it does not follow the previous row")
     return None
 
 
 def removed_rows(before: AuditEntry, entry: AuditEntry) -> Finding:
     number = entry.id
     numbers = f"{before.id + 1} to {number - 1}" if number - before.id > 2 else str(number - 1)
-    missing = f"row {numbers} was removed" if number - before.id > 1 else "what stood between them was removed"
+    missing = f"row {numbers} was removed" if number - before.id > 1 else "rows between them were removed"
     return Finding(number, "removed", f"{missing}: row {number} does not follow row {before.id}")
 
 
 def list_end() -> tuple[AuditHead | None, int]:
-    """The head and the newest row as they are together: rows that come while others are looked at are left alone."""
+    """Return the head and the newest row id from one snapshot. Rows written during the check are not read."""
     newest = AuditEntry.select(fn.COALESCE(fn.MAX(AuditEntry.id), 0))
     head = AuditHead.select(AuditHead, newest.alias("newest")).where(AuditHead.id == 1).objects().first()
     return (head, head.newest) if head else (None, newest.scalar())
@@ -209,12 +209,12 @@ def list_end() -> tuple[AuditHead | None, int]:
 
 def find_end_faults(last: AuditEntry, head: AuditHead | None) -> Iterator[Finding]:
     if head is None or not head_is_valid(head):
-        yield Finding(None, "head", "the head of the list was changed: it cannot tell where the list ends")
+        yield Finding(None, "head", "the head was changed: the end of the log is unknown")
     elif head.last_id > last.id:
         numbers = f"{last.id + 1}" if head.last_id == last.id + 1 else f"{last.id + 1} to {head.last_id}"
-        yield Finding(last.id + 1, "cut off", f"row {numbers} was cut off the end: the head still knows of it")
+        yield Finding(last.id + 1, "cut off", f"row {numbers} was removed from the end: the head still names it")
     elif head.last_id < last.id or head.hash != last.hash:
-        yield Finding(last.id, "inserted", f"row {last.id} was put at the end: the list ended at row {head.last_id}")
+        yield Finding(last.id, "inserted", f"row {last.id} was added at the end: the log ended at row {head.last_id}")
 
 
 def load_entries(since: int, newest: int) -> Iterator[AuditEntry]:

@@ -1,4 +1,4 @@
-"""What was found out a moment ago, for all who ask the same thing at once."""
+"""A short-lived cache that computes each value once for concurrent callers."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -13,16 +13,16 @@ Value = TypeVar("Value")
 @dataclass
 class CacheEntry(Generic[Value]):
     lock: Lock = field(default_factory=Lock)
-    asked_at: float = float("-inf")  # the truth is at least as young as this
+    asked_at: float = float("-inf")  # the start of the computation of `value`
     known_at: float = float("-inf")
     value: Value | None = None
     error: Exception | None = None
 
 
 class SharedCache(Generic[Value]):
-    """At most `room` answers, each for `life` seconds. Of those who ask for one at the same time, one finds it out.
+    """A cache of at most `room` entries with a lifetime of `life` seconds. Concurrent misses compute the value once.
 
-    What goes wrong is remembered as well: a database that is away is not asked by everybody.
+    Errors are cached too, so an unavailable database is queried once per lifetime.
     """
 
     def __init__(self, life: float, room: int) -> None:

@@ -1,8 +1,7 @@
-"""How a person wants to see the console: in which language, time zone and colours.
+"""Language, time zone and theme of the console. They are stored in cookies, so they apply before sign-in.
 
-A browser carries its wishes in cookies, so they hold before the sign-in too.
-The language is the one that was switched to; else that of the setting LANGUAGE, where somebody gave one; else the first
-that the browser asks for and we speak. Programs are answered in English, and so is the terminal.
+The language is the chosen one, else LANGUAGE if it is set, else the first supported one of the browser. Programs and
+the terminal get English.
 """
 
 import re
@@ -24,7 +23,7 @@ THEMES = ("system", "light", "dark")
 
 
 class Catalogue(Domain):
-    """The catalogues as people edit them, `translations/<language>/LC_MESSAGES/messages.po`; nothing to compile."""
+    """Catalogues read from `translations/<language>/LC_MESSAGES/messages.po`, without compiled files."""
 
     def get_translations(self) -> Translations:
         return load_catalogue(str(get_locale() or "en"))
@@ -61,7 +60,7 @@ def current_language() -> str:
 
 
 def current_zone() -> Any:
-    """The chosen one; else as the browser's script told it; UTC without one."""
+    """Return the chosen zone, else the one that the browser's script stored, else UTC."""
     cookies = request.cookies if has_request_context() else {}
     try:
         return pytz.timezone(cookies.get("timezone") or cookies.get("zone", "UTC"))
@@ -75,10 +74,10 @@ def current_theme() -> str:
 
 
 def current_path() -> str:
-    """The page to come back to."""
+    """Return the page to return to after a form."""
     return request.full_path.rstrip("?") if request.method == "GET" else "/"
 
 
 def safe_path(path: str) -> str:
-    """`path` where it is one of this console: `//` and `/\\` would lead elsewhere."""
+    """Return `path` if it is a path of this console, else `/`. `//` and `/\\` would leave it."""
     return path if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", path) else "/"

@@ -1,4 +1,4 @@
-"""What went wrong, told to whoever asked: a page for a browser, `application/problem+json` (RFC 9457) for a program."""
+"""Error responses: a page for browsers, `application/problem+json` (RFC 9457) for programs."""
 
 import json
 import logging
@@ -34,36 +34,36 @@ from engine.outages import DATABASE_ERRORS, find_outage, lacks_table
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which it is worth asking again, when the database, the broker or a worker is away.
+#: `Retry-After` in seconds while the database, the broker or a worker is unavailable.
 RETRY_AFTER = 5
 
-#: What only programs ask for, beside everything under /api.
+#: Paths for programs, beside everything under /api.
 PROGRAM_PATHS = ("/readyz", "/healthz", "/healthcheck", "/metrics", "/runs.json", "/runs.csv", "/audit.csv")
 
-#: The library's own sentences about the commonest errors are about servers and spelling.
+#: Replacements for Werkzeug's descriptions, which advise on spelling and servers.
 STATUS_TEXT = {
-    NotFound.description: lazy_gettext("There is nothing at this address."),
-    MethodNotAllowed.description: lazy_gettext("This address does not take this method."),
-    InternalServerError.description: lazy_gettext("Something went wrong here. What it was is in the log."),
+    NotFound.description: lazy_gettext("No page or endpoint has this address."),
+    MethodNotAllowed.description: lazy_gettext("This address does not support this method."),
+    InternalServerError.description: lazy_gettext("Internal error. See the log of the web server."),
 }
 
-#: What a page that tells of an error is called; for a program it is the phrase of the standard.
+#: Titles of error pages. Programs get the phrase of the standard.
 TITLES = {
-    HTTPStatus.BAD_REQUEST: lazy_gettext("This cannot be understood"),
+    HTTPStatus.BAD_REQUEST: lazy_gettext("Bad request"),
     HTTPStatus.UNAUTHORIZED: lazy_gettext("Not signed in"),
     HTTPStatus.FORBIDDEN: lazy_gettext("Not allowed"),
     HTTPStatus.NOT_FOUND: lazy_gettext("Not found"),
-    HTTPStatus.METHOD_NOT_ALLOWED: lazy_gettext("Not possible here"),
+    HTTPStatus.METHOD_NOT_ALLOWED: lazy_gettext("Method not allowed"),
     HTTPStatus.CONFLICT: lazy_gettext("Not possible now"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: lazy_gettext("Too large"),
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: lazy_gettext("This cannot be read"),
-    HTTPStatus.UNPROCESSABLE_ENTITY: lazy_gettext("This value cannot be used"),
-    HTTPStatus.TOO_MANY_REQUESTS: lazy_gettext("Too many tries"),
-    HTTPStatus.INTERNAL_SERVER_ERROR: lazy_gettext("Something went wrong"),
-    HTTPStatus.SERVICE_UNAVAILABLE: lazy_gettext("Not available now"),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: lazy_gettext("Unsupported format"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: lazy_gettext("Invalid value"),
+    HTTPStatus.TOO_MANY_REQUESTS: lazy_gettext("Too many attempts"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: lazy_gettext("Internal error"),
+    HTTPStatus.SERVICE_UNAVAILABLE: lazy_gettext("Unavailable"),
 }
 
-#: What the engine and the database raise and a caller is told of.
+#: Errors of the engine and the database that callers see.
 KNOWN_ERRORS = (
     *DATABASE_ERRORS,
     BrokerUnavailable,
@@ -78,7 +78,7 @@ KNOWN_ERRORS = (
 
 
 class InvalidInput(UnprocessableEntity):
-    """A value that cannot be used. `field` is the name that its giver knows it by."""
+    """An invalid value. `field` is its name in the request."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -86,7 +86,7 @@ class InvalidInput(UnprocessableEntity):
 
 
 class ConflictError(Conflict):
-    """The command was understood, and what it is about does not allow it now."""
+    """The state of the object does not allow the command."""
 
 
 class ForbiddenError(Forbidden):
@@ -107,7 +107,7 @@ def handle_known_error(error: Exception) -> Response:
 
 
 def to_http_error(error: Exception) -> HTTPException:
-    """What the engine or the database raised, as what a caller may be told of it."""
+    """Return the HTTP error of an error that the engine or the database raised."""
     match error:
         case InvalidArguments():
             return InvalidInput(error.field, error_text(error) or "")
@@ -116,9 +116,9 @@ def to_http_error(error: Exception) -> HTTPException:
         case Paused() | InvalidState():
             return ConflictError(error_text(error))
         case NotSerializable():
-            return InvalidInput("arguments", _("no message can carry this value"))
+            return InvalidInput("arguments", _("must be serialisable as JSON"))
         case MessageTooLarge():
-            return RequestEntityTooLarge(_("The arguments are too long for a message."))
+            return RequestEntityTooLarge(_("The arguments are too large for a message."))
         case NoLiveWorker():
             return ServiceUnavailable(error_text(error), retry_after=RETRY_AFTER)
     outage = outage_text(error)
@@ -126,29 +126,29 @@ def to_http_error(error: Exception) -> HTTPException:
 
 
 def error_text(error: Exception) -> str | None:
-    """An error that people are told of, in the language of whoever asks; None when the fault is the program's own."""
+    """Return the translated message of a known error. None for a bug."""
     if isinstance(error, TranslatableError):
         return _(error.sentence, **error.values)
     return outage_text(error)
 
 
 def outage_text(error: Exception) -> str | None:
-    """One line for an error of the database or the broker; None when the fault is the program's own."""
+    """Return one line for an unavailable database or broker. None for any other error."""
     if isinstance(error, BrokerUnavailable):
         if error.reason:
-            return _("The broker does not accept commands now: %(reason)s", reason=error.reason)
-        return _("The broker cannot be reached.")
+            return _("The broker does not accept commands: %(reason)s", reason=error.reason)
+        return _("The broker is unavailable.")
     if lacks_table(error):
-        return _("The database lacks a table of this program; `flask migrate` makes it.")
+        return _("The database schema is outdated. Run `dewey migrate`.")
     if outage := find_outage(error):
         if outage.reason:
-            return _("The database does not accept commands now: %(reason)s", reason=outage.reason)
-        return _("The database cannot be reached.")
+            return _("The database does not accept commands: %(reason)s", reason=outage.reason)
+        return _("The database is unavailable.")
     return None
 
 
 def handle_error(error: HTTPException) -> Response:
-    """The error with its own status and headers, in the form that the asker reads."""
+    """Return the error as JSON or as a page, with its status and headers."""
     status = HTTPStatus(error.code or 500)
     detail = str(STATUS_TEXT.get(error.description or "", error.description or status.description))
     content_type, body = (problem_response if wants_json() else error_page)(status, detail, error)

@@ -1,6 +1,6 @@
-"""The same tasks on Celery, as one runs it who wants to lose nothing and see everything. Knows nothing of Dewey.
+"""The same tasks on Celery, configured for durability and full monitoring. Does not use Dewey.
 
-No result backend: its results would cost it another round trip. Ours stores them all the same.
+No result backend: results would cost it another round trip. Dewey stores them all the same.
 """
 
 import os

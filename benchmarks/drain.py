@@ -1,4 +1,4 @@
-"""Empty tasks a second, from the first that is done with to the last, and what they cost in CPU."""
+"""Empty tasks per second, from the first finished one to the last, and their CPU cost."""
 
 import time
 from typing import NamedTuple
@@ -6,25 +6,25 @@ from typing import NamedTuple
 from machine import Machine, cpu_seconds, running, wait_until
 from peers import System
 
-#: What is enqueued in bulk takes as long as one by one when there is so much more of it.
+#: Enqueuing in bulk is faster, so it gets more tasks for a similar duration.
 BULKIER = 10
 
-#: A look at what is left costs the machine too.
+#: Counting the remaining messages costs CPU too.
 LOOK_SECONDS = 0.02
 
 
 class Drained(NamedTuple):
-    enqueued: float  # one by one, a second
-    drained: float  # a second
-    recorded: float | None  # a second, until history had them all too; None where nothing is recorded
-    consumer_us: float  # CPU of the consumer for a task, microseconds
-    history_us: float  # CPU of its recorder for a task, until it had them all
-    broker_us: float  # CPU of redis-server for a task
+    enqueued: float  # one by one, per second
+    drained: float  # per second
+    recorded: float | None  # per second, until history had them all; None if nothing is recorded
+    consumer_us: float  # CPU of the consumer per task, microseconds
+    history_us: float  # CPU of its recorder per task, until it had them all
+    broker_us: float  # CPU of redis-server per task
 
 
 class InBulk(NamedTuple):
-    enqueued: float  # a second, many at once
-    times: float  # as many as one by one
+    enqueued: float  # per second, many at once
+    times: float  # ratio to one by one
 
 
 def drain(machine: Machine, system: System, tasks: int, workers: int) -> Drained:
@@ -32,7 +32,7 @@ def drain(machine: Machine, system: System, tasks: int, workers: int) -> Drained
     enqueued = system.ask(machine, "redis", "singly", tasks)
     left = lambda: system.left(machine.redis)  # noqa: E731
     with running(system.consumer(workers), machine.environment("redis"), machine.folder) as consumer:
-        wait_until(lambda: left() < tasks, every=0.005)  # what it takes to start does not count
+        wait_until(lambda: left() < tasks, every=0.005)  # startup time does not count
         first, began, spent, served = left(), time.perf_counter(), cpu_seconds(consumer), broker_cpu(machine)
         wait_until(lambda: left() == 0, every=LOOK_SECONDS)
         took, cost, service = time.perf_counter() - began, cpu_seconds(consumer) - spent, broker_cpu(machine) - served
@@ -50,7 +50,7 @@ def broker_cpu(machine: Machine) -> float:
 
 
 def in_bulk(machine: Machine, system: System, tasks: int) -> InBulk:
-    """Nobody takes these tasks; they are thrown away."""
+    """Measure enqueuing in bulk against one by one. The tasks are deleted without being run."""
     rates = []
     for part, count in (("singly", tasks), ("bulk", BULKIER * tasks)):
         rates.append(system.ask(machine, "redis", part, count))

@@ -1,9 +1,9 @@
-"""Enqueue tasks of one system, in a process of its own: python feed.py MODULE PART …, a line of figures on stdout.
+"""Enqueue tasks of one system in a separate process: python feed.py MODULE PART …, a line of figures on stdout.
 
-prepare               bring up what the system needs
-singly COUNT          empty tasks, one by one → a second
-bulk COUNT            empty tasks, a thousand at once where the system has a way for it → a second
-stamps COUNT FILE     stamping tasks, one every 20 to 80 ms, so that no rhythm of a poller is met
+prepare               set up the system's tables
+singly COUNT          empty tasks, one by one → per second
+bulk COUNT            empty tasks, a thousand at once if the system supports it → per second
+stamps COUNT FILE     stamping tasks, one every 20 to 80 ms, so as not to match the rhythm of a poller
 burst COUNT FILE      stamping tasks, at once
 """
 
@@ -18,7 +18,7 @@ BULK = 1000
 
 def singly(module: ModuleType, count: str) -> None:
     enqueue = getattr(module.nothing, "delay", module.nothing)
-    enqueue()  # the first opens the connection
+    enqueue()  # the first one opens the connection
     began = time.perf_counter()
     for _ in range(int(count) - 1):
         enqueue()

@@ -1,4 +1,4 @@
-"""What a consumer costs that has worked and now idles: memory, and percent of a core."""
+"""Memory and CPU of a consumer that has worked and is now idle."""
 
 import time
 from typing import NamedTuple

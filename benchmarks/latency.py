@@ -1,4 +1,4 @@
-"""How long an idle consumer takes from a task being asked for to its first line of code, in milliseconds."""
+"""Latency of an idle consumer, from enqueue to the task's first line of code, in milliseconds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the measurements stand on: a redis-server, processes, and what these cost."""
+"""The environment of the measurements: a redis-server, processes, and their cost."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 class Machine:
-    """A scratch folder, a redis-server of our own, and the environment that programs get."""
+    """A scratch folder, a private redis-server, and the environment of the programs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.socket = folder, folder / "redis.sock"
@@ -60,7 +60,7 @@ def machine() -> Iterator[Machine]:
 
 @contextmanager
 def running(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[psutil.Process]:
-    """A program and its children, until the block ends."""
+    """Run a program until the block ends."""
     with open(folder / "consumers.log", "a") as log:
         program = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
     try:
@@ -79,10 +79,10 @@ def tree(process: psutil.Process) -> list[psutil.Process]:
 
 
 class Spent(NamedTuple):
-    """User and system time of a process and of all it has started, in seconds."""
+    """User and system time of a process and its descendants, in seconds."""
 
     work: float
-    aside: float  # of the threads that give way to the others, as our recorder does
+    aside: float  # of threads with a lower priority, such as Dewey's recorder
 
     def __sub__(self, before: "Spent") -> "Spent":
         return Spent(self.work - before.work, self.aside - before.aside)
@@ -98,7 +98,7 @@ def cpu_seconds(process: psutil.Process) -> Spent:
 
 
 def pss_mb(process: psutil.Process) -> float:
-    """Memory in proportion: what several processes share counts once among them."""
+    """Return proportional memory in MB: a page shared by several processes counts once."""
     total = 0
     for member in tree(process):
         with suppress(OSError):
@@ -111,5 +111,5 @@ def wait_until(condition: Callable[[], bool], every: float = 0.01, seconds: floa
     give_up_at = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > give_up_at:
-            raise TimeoutError("the benchmark stands still")
+            raise TimeoutError("the benchmark makes no progress")
         time.sleep(every)

@@ -1,10 +1,10 @@
-"""A database with very many runs in it, as a busy month would leave them.
+"""Fill a database with very many runs, as after a busy month.
 
     .venv/bin/python benchmarks/million.py sqlite:////tmp/million.db [--runs 1000000]
     .venv/bin/python benchmarks/million.py postgresql:///million
 
-30 days of three tasks in daily waves, retries, an evening on which a service was away, a few dead runs, the ticks of
-the schedule; the counts are in step with the rows. The same numbers each time, up to the instant at which it ends.
+The data are 30 days of three tasks in daily waves, with retries, an outage in one evening, a few dead runs and ticks.
+The counts match the rows. The numbers are the same each time, relative to the end time.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ DAYS, CHUNK = 30, 20_000
 
 
 class Kind(NamedTuple):
-    """A task: its part of all runs; typical waiting and running (ms); what it may fail with."""
+    """A task: its share of all runs, typical wait and duration (ms), its typical error."""
 
     task: str
     queue: str
@@ -84,9 +85,9 @@ def main() -> None:
 
 
 def seed(runs: int, as_of: datetime) -> None:
-    """Fill the empty tables of the database that is bound."""
+    """Fill the empty tables of the bound database."""
     if not on_postgresql():
-        # Random ids touch every page of an index; nothing is lost but a benchmark if this is cut short.
+        # Random ids touch every page of an index. Only a benchmark is lost if this is interrupted.
         for pragma in ("synchronous = off", "cache_size = -1500000", "wal_autocheckpoint = 100000"):
             database.execute_sql(f"PRAGMA {pragma}")
     chance = random.Random(runs)
@@ -109,15 +110,15 @@ def seed(runs: int, as_of: datetime) -> None:
     database.execute_sql("ANALYZE")
 
 
-# --- what happened -------------------------------------------------------------------------------------------
+# --- runs ----------------------------------------------------------------------------------------------------
 
 
-#: Column → value, as the database holds it; what is left out is NULL.
+#: Column → database value. A missing column is NULL.
 Columns = dict[str, object]
 
 
 class Story(NamedTuple):
-    """A run, as its rows and counts tell it; `second`: when it came in."""
+    """A run with its rows and counters. `second`: enqueue time."""
 
     second: int
     row: tuple[object, ...]
@@ -126,7 +127,7 @@ class Story(NamedTuple):
 
 
 def stories(runs: int, as_of: datetime, chance: random.Random) -> Iterator[Story]:
-    """In the order in which they came in."""
+    """Yield the runs in order of their enqueue time."""
     end = as_of.timestamp()
     first = end - DAYS * 86_400
     outage = (end - 2 * 86_400, end - 2 * 86_400 + 2400)
@@ -174,18 +175,18 @@ def new_id(chance: random.Random) -> str:
 
 
 class Start(NamedTuple):
-    """One start of a run, in Unix seconds. `ended` and `run_ms` are None while it runs."""
+    """A start of a run, in Unix seconds. `ended` and `run_ms` are None while it runs."""
 
     outcome: str
     began: float
     ended: float | None
     run_ms: float | None
-    next_at: float | None = None  # of the retry after it
+    next_at: float | None = None  # of the following retry
     error: str | None = None
 
 
 def start_times(kind: Kind, state: str, count: int, began: float, end: float, chance: random.Random) -> list[Start]:
-    """Return at most `count` starts, the last of which ends in `state`; none begins after `end`."""
+    """Return at most `count` starts, the last of which ends in `state`. None begins after `end`."""
     starts: list[Start] = []
     while len(starts) < count and began <= end:
         run_ms = kind.runs * chance.lognormvariate(0, 0.6)
@@ -242,7 +243,7 @@ def in_order(columns: list[str], values: Columns) -> tuple[object, ...]:
 
 
 def ending(chance: random.Random, outage: bool) -> tuple[str, int]:
-    """How a run ends, and how often it is started until then."""
+    """Return how a run ends, and its number of starts until then."""
     roll = chance.random()
     if roll < (0.6 if outage else 0.012):
         return "failed", 4
@@ -265,17 +266,17 @@ def arguments(kind: Kind, chance: random.Random) -> str:
 
 
 def dense(value: object) -> str:
-    """As the recorder writes JSON."""
+    """Return JSON as the recorder writes it."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def text(second: float | None) -> str | None:
-    """As both databases take an instant."""
+    """Return a time as both databases accept it."""
     return None if second is None else str(datetime.fromtimestamp(second, UTC))
 
 
 def ticks(as_of: datetime) -> Iterator[tuple[object, ...]]:
-    """Each half hour of the cleanup; two were missed and one was late."""
+    """Yield a tick of the cleanup per half hour. Two were missed and one was late."""
     last = as_of.replace(minute=as_of.minute // 30 * 30, second=0, microsecond=0)
     for back in range(DAYS * 48):
         due = last - timedelta(minutes=30 * back)
@@ -283,11 +284,8 @@ def ticks(as_of: datetime) -> Iterator[tuple[object, ...]]:
         yield "close_abandoned_sessions", str(due), "light", state, None, str(due + timedelta(milliseconds=420))
 
 
-# --- into the tables -----------------------------------------------------------------------------------------
-
-
 class Tally:
-    """Counts of all spans, given away as soon as nothing can be added to them; minutes only as far back as kept."""
+    """Counters of all spans. Final rows are removed at once. Minutes are kept as far back as in production."""
 
     def __init__(self, minutes_from: datetime) -> None:
         self.minutes_from = int(minutes_from.timestamp())
@@ -303,11 +301,11 @@ class Tally:
                     sums[second // span * span, *rest] += 1
 
     def final(self, before: int) -> list[tuple[object, ...]]:
-        """What began and ended before: no run that comes in later ends earlier."""
+        """Return and remove the counters of spans that ended before this time. No later run can change them."""
         rows = []
         for span, sums in self.sums.items():
             if before - self.done[span] < run_counts.DAY and span != run_counts.MINUTE:
-                continue  # not worth looking through so soon
+                continue  # too few new rows to search all keys
             edge = before // span * span
             over = [key for key in sums if key[0] < edge]
             rows += [(span, *key, sums.pop(key)) for key in over]
@@ -316,18 +314,13 @@ class Tally:
 
 
 def chunks(stories: Iterable[Story]) -> Iterator[list[Story]]:
-    chunk: list[Story] = []
-    for story in stories:
-        chunk.append(story)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
+    rest = iter(stories)
+    while chunk := list(islice(rest, CHUNK)):
         yield chunk
 
 
 def drop_indexes() -> list[str]:
-    """Those of the runs, which are quicker built at the end; gives the statements for that."""
+    """Drop the indexes of the runs, which are faster to build at the end. Returns their statements."""
     select = (
         "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'dewey_runs' AND indexname <> 'dewey_runs_pkey'"
         if on_postgresql()
@@ -345,7 +338,7 @@ def store(table: str, columns: list[str], rows: Iterable[tuple[object, ...]]) ->
         placeholders = ", ".join("?" * len(columns))
         cursor.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({placeholders})", rows)
         return
-    # An empty field without quotes is NULL; no value here is an empty string.
+    # An unquoted empty field is NULL. No value is an empty string.
     lines = io.StringIO()
     csv.writer(lines).writerows(rows)
     lines.seek(0)

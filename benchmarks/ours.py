@@ -1,9 +1,9 @@
-"""The tasks that are measured, on our queue. Redis or SQLite, as the settings say."""
+"""The measured tasks on Dewey's queue, with Redis or SQLite according to the settings."""
 
 import os
 import time
 
-import models  # noqa: F401 - a consumer of ours has them in memory; both peers get the same
+import models  # noqa: F401 - Dewey's consumers load them, so both peers do
 from engine.worker.served_queue import ServedQueue
 
 queue = ServedQueue("benchmark")
@@ -11,12 +11,12 @@ queue = ServedQueue("benchmark")
 
 @queue.task()
 def nothing() -> None:
-    """An empty task: what is measured is all that is around it."""
+    """Do nothing, so that only the overhead is measured."""
 
 
 @queue.task()
 def stamp(path: str, asked_at: int) -> None:
-    """Write down how many nanoseconds passed from being asked for to being run."""
+    """Append the nanoseconds between enqueue and start to a file."""
     took = time.time_ns() - asked_at
     with open(path, "a", buffering=1) as file:
         file.write(f"{took}\n")

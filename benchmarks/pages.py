@@ -1,11 +1,11 @@
-"""How long the server takes over each page, and over typical searches, on a database that `million.py` has filled.
+"""Time the server needs for each page and for typical searches, on a database filled by `million.py`.
 
     .venv/bin/python benchmarks/pages.py sqlite:////tmp/million.db [--rounds 40] [--only /runs]
     .venv/bin/python benchmarks/pages.py postgresql:///million
 
-Prints p50 and p95 in milliseconds, the median of this process's own CPU time (which a busy machine stretches less; what
-PostgreSQL computes is not in it), the statements sent and the size, page by page. What the browser and the network add
-is not in it either. Nothing is asserted; `tests/test_budgets.py` holds the statements and the sizes.
+Prints per page: p50 and p95 in milliseconds, the median CPU time of this process, statements, and size. Time in
+PostgreSQL, browser and network is not part of the CPU time. There are no assertions. `tests/test_budgets.py` limits
+statements and sizes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from werkzeug.routing import Rule
 
 ROOT = Path(__file__).parent.parent
 
-#: What people look for among runs.
+#: Typical searches among runs.
 SEARCHES = (
     "state:failed",
     "state:failed,dead ended:24h",
@@ -59,10 +59,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", help="sqlite:///… or postgresql://…")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--only", default="", help="pages whose address begins so")
+    parser.add_argument("--only", default="", help="prefix of the pages to measure")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        # The brokers' file and the key are this benchmark's own; REDIS_URL may name another broker.
+        # A separate file and key for the embedded broker. REDIS_URL may name another broker.
         os.environ |= {"DATABASE_URL": options.url, "DATA_DIR": folder, "SECRET_KEY": "k" * 40, "LOG_LEVEL": "ERROR"}
         sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
         from engine.migrations import migrate
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def signed_in() -> FlaskClient:
-    """A browser in which an admin is signed in, on a console whose consumers are alive."""
+    """Return a browser with a signed-in admin, on a console with live consumers."""
     from browsers import PASSWORD, Browser, password_hash
     from factories import consumer_of
 
@@ -102,12 +102,12 @@ def signed_in() -> FlaskClient:
 
 
 def pages() -> Iterator[str]:
-    """Every page without an argument, the searches, and one of each kind that has one."""
+    """Yield every page without an argument, the searches, and one page of each kind with an argument."""
     from app import create_app
 
     rules = list(create_app().url_map.iter_rules())
     plain = {rule.rule for rule in rules if rule.endpoint.startswith("pages.") and not rule.arguments}
-    # What has an ending is a file of everything, and no page.
+    # A path with a suffix is an export, not a page.
     yield from sorted(rule for rule in plain if "GET" in methods(rules, rule) and "." not in rule)
     yield from ("/?hours=1", "/?hours=168", "/sessions?state=closed", "/sessions?reader=reader")
     yield from (f"/runs?q={quote(search)}" for search in SEARCHES)
@@ -117,7 +117,7 @@ def pages() -> Iterator[str]:
 
 
 def run_pages() -> Iterator[str]:
-    """The newest run that failed and that succeeded, and the list from its middle on."""
+    """Yield the newest failed and succeeded run, and the list from its middle on."""
     from engine.models import Run
 
     for state in ("failed", "succeeded"):

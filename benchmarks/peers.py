@@ -1,4 +1,4 @@
-"""The systems that are compared: ours, stock Huey, Celery. How each is started, fed, and asked what is left."""
+"""The compared systems: Dewey, stock Huey, Celery. How each is started, fed and checked."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from venv import EnvBuilder
 from machine import HERE, Machine
 from redis import Redis
 
-#: Installed once, apart from what Dewey needs.
+#: Installed once, apart from Dewey's requirements.
 CELERY_PLACE = Path.home() / ".cache" / "dewey" / "celery-5.7"
 CELERY_NEEDS = ["celery[redis]==5.7.*", "hiredis"]
 
@@ -19,14 +19,14 @@ class System:
     name: str
     module: str
     folder: Path  # of its programs
-    slowness: int = 1  # it gets so many times fewer tasks, to be done in the same time
+    slowness: int = 1  # it gets fewer tasks by this factor, to take a similar time
 
     def consumer(self, workers: int) -> list[str]:
         flags = ["-k", "process", "-w", str(workers), "-n", "-q"]
         return [str(self.folder / "huey_consumer"), f"{self.module}.queue", *flags]
 
     def ask(self, machine: Machine, broker: str, *words: object) -> float:
-        """Have `feed.py` do this. Returns the figure it came to, if it came to one."""
+        """Run `feed.py` with these arguments. Returns its figure, 0 if there is none."""
         command = [str(self.folder / "python"), str(HERE / "feed.py"), self.module, *map(str, words)]
         answer = subprocess.run(
             command, env=machine.environment(broker), check=True, stdout=subprocess.PIPE, text=True, cwd=machine.folder
@@ -34,11 +34,11 @@ class System:
         return float(answer.stdout or 0)
 
     def left(self, redis: Redis) -> int:
-        """Messages on Redis that are not done with."""
+        """Return the number of unfinished messages on Redis."""
         raise NotImplementedError
 
     def unwritten(self, redis: Redis) -> int:
-        """Events of history that are not in the database yet."""
+        """Return the number of events that are not in the database yet."""
         return 0
 
 
@@ -52,7 +52,7 @@ class Ours(System):
 
 class Stock(System):
     def left(self, redis: Redis) -> int:
-        """Stock Huey forgets a message when it hands it out: the last two may still run."""
+        """Stock Huey deletes a message before it runs, so the last two may still run."""
         return count(redis, ("LLEN", "huey.redis.stock"))
 
 
@@ -78,15 +78,15 @@ def ours_and_stock() -> list[System]:
 
 
 def celery() -> System | None:
-    """Celery in an environment of its own; None, and a word on stderr, where it cannot be had."""
+    """Return Celery in its own environment. None, with a message on stderr, if it cannot be installed."""
     if not (CELERY_PLACE / "installed").exists():
         print(f"Installing {CELERY_NEEDS[0]} into {CELERY_PLACE} (once) …", file=sys.stderr)
         EnvBuilder(with_pip=True, clear=True, symlinks=True).create(CELERY_PLACE)
         install = [str(CELERY_PLACE / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run([*install, *CELERY_NEEDS], capture_output=True, text=True)
         if done.returncode:
-            why = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-            print(f"Celery is left out: the package registry did not give it ({why})", file=sys.stderr)
+            why = (done.stderr.strip().splitlines() or ["pip printed no reason"])[-1]
+            print(f"Celery is left out: it could not be installed ({why})", file=sys.stderr)
             return None
         (CELERY_PLACE / "installed").touch()
     return Celery("Celery 5.7", "celery_app", CELERY_PLACE / "bin", slowness=5)

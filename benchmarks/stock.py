@@ -1,11 +1,11 @@
-"""The same tasks on stock Huey: RedisHuey, or SqliteHuey where no Redis is named. Pickle, and nothing recorded."""
+"""The same tasks on stock Huey: RedisHuey, or SqliteHuey without a Redis URL. Pickle, no history."""
 
 import os
 import time
 
 from huey import RedisHuey, SqliteHuey
 
-import models  # noqa: F401 - a consumer of ours has them in memory; both peers get the same
+import models  # noqa: F401 - Dewey's consumers load them, so both peers do
 
 url = os.environ["REDIS_URL"]
 queue = RedisHuey("stock", url=url) if url else SqliteHuey("stock", filename=f"{os.environ['DATA_DIR']}/stock.db")
@@ -24,5 +24,5 @@ def stamp(path: str, asked_at: int) -> None:
 
 
 def enqueue_in_bulk(count: int) -> None:
-    """Stock Huey's own way for many: `.map`, a message at a time."""
+    """Enqueue with stock Huey's `.map`, one message at a time."""
     nothing.map([()] * count)

@@ -1,4 +1,4 @@
-"""One table: a row a figure, a column a system, and how ours stands to each."""
+"""A table with a row per figure, a column per system, and ratios of Dewey to each."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ class Table:
         self.rows = [["", *self.systems, *peers, "goal"]]
 
     def add(self, label: str, results: Mapping[str, Sequence[float]], goal: str = "", lower: bool = False) -> None:
-        """`results`: what each system came to, turn by turn. `lower` is better, else higher."""
+        """Add a row. `results`: the figures of each system by turn. `lower` is better, else higher."""
         ours = results[self.systems[0]]
         medians = [figure(statistics.median(results[name])) if results.get(name) else "" for name in self.systems]
         ratios = [ratio(ours, results[name]) if results.get(name) else "" for name in self.systems[1:]]
@@ -30,7 +30,7 @@ class Table:
                     ]
                 ).rstrip()
             )
-        print("↓ lower is better. In brackets: the least and the greatest ratio of a turn.")
+        print("↓ lower is better. In brackets: the smallest and the largest ratio of a turn.")
 
 
 def figure(value: float) -> str:

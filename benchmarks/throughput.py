@@ -1,10 +1,10 @@
-"""The figures that matter, beside stock Huey and Celery: one table.
+"""The main figures beside stock Huey and Celery: one table.
 
     .venv/bin/python benchmarks/throughput.py [--tasks 5000] [--runs 5] [--workers 2] [--only PART]
 
-Ours: at-least-once delivery, signed JSON, results and history kept. Stock Huey: pickle, nothing recorded. Celery:
-prefork, acks_late, events on. They take turns on one redis-server, so that a slow minute of the machine hits them all;
-medians are shown, and the ratios are medians of the ratios turn by turn. Nothing is asserted about seconds.
+Dewey: at-least-once delivery, signed JSON, results and history kept. Stock Huey: pickle, no history. Celery: prefork,
+acks_late, events on. They take turns on one redis-server, so that noise of the machine affects them all. Figures are
+medians, and ratios are medians of the ratios per turn. There are no assertions about time.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def taking_turns(systems: Sequence[System], runs: int, measure: Callable[[System
 
 
 def able(systems: Sequence[System], broker: str) -> list[System]:
-    """Celery has no broker in a file."""
+    """Leave out Celery for SQLite, which it does not support."""
     return [system for system in systems if broker == "redis" or system.name != "Celery 5.7"]
 
 

@@ -1,1 +1,1 @@
-"""How work is carried: queues, broker, workers, history. Knows nothing of Flask or of reading."""
+"""Queues, broker, workers and history. Imports neither Flask nor `reading`."""

@@ -1,7 +1,7 @@
-"""`python -m engine.alive light`: exit code 0 when a consumer of that queue, on this host, beat within the last lease;
-`python -m engine.alive watch`: when one that watches did within the last minute.
+"""Container health check: `python -m engine.alive light` or `python -m engine.alive watch`.
 
-The health check of a container. That of a worker is two round trips to the broker, without the database.
+The exit code is 0 if a consumer of that queue on this host sent a heartbeat within one lease. For `watch` the limit
+is one minute. The check of a consumer makes two round trips to the broker and does not need the database.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a loop does about a round that failed: it logs once an outage, pauses a growing time, and goes on."""
+"""Back-off of a loop after a failed round: one log line per outage, and pauses that grow."""
 
 import logging
 import time
@@ -10,15 +10,15 @@ logger = logging.getLogger(__name__)
 
 
 class BackOff:
-    """The failures in a row of one loop. `name` begins the sentences of the log."""
+    """Consecutive failures of one loop. `name` is the subject of its log lines."""
 
     def __init__(self, name: str, first_pause: float = 0.5, longest_pause: float = 10.0) -> None:
         self.name, self.first_pause, self.longest_pause = name, first_pause, longest_pause
-        self.kind: type[Exception] | None = None  # of the last failure; None while all is well
+        self.kind: type[Exception] | None = None  # of the last failure; None after a success
         self.pause, self.until = first_pause, 0.0
 
     def failed(self, error: Exception) -> float:
-        """Log the first failure, and the first of each other kind. Returns the seconds to pause."""
+        """Return the seconds to pause. Log the first failure, and the first of each other type."""
         if type(error) is not self.kind:
             self.log(error)
         self.kind, pause = type(error), self.pause
@@ -29,9 +29,9 @@ class BackOff:
     def log(self, error: Exception) -> None:
         reason = str(error).partition("\n")[0] or type(error).__name__
         if isinstance(error, BrokerUnavailable) or find_outage(error) or lacks_table(error):
-            logger.warning("%s waits: %s", self.name, reason)
+            logger.warning("%s is waiting: %s", self.name, reason)
         else:
-            logger.error("%s failed and tries again: %s", self.name, reason, exc_info=error)
+            logger.error("%s failed and will retry: %s", self.name, reason, exc_info=error)
 
     def succeeded(self) -> None:
         if self.kind:
@@ -40,5 +40,5 @@ class BackOff:
 
     @property
     def is_pausing(self) -> bool:
-        """Whether it is too early to try again."""
+        """True if it is too early to try again."""
         return time.monotonic() < self.until

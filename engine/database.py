@@ -1,4 +1,4 @@
-"""The one database handle, and the fields that both databases agree on."""
+"""The database handle, and fields that behave alike on both databases."""
 
 import json
 import sqlite3
@@ -27,7 +27,7 @@ from config import settings
 
 
 class Savepoint:
-    """A transaction inside a transaction. It rolls back only while the database can: see `Transactions`."""
+    """A transaction inside a transaction. Rolls back only while the database can: see `Transactions`."""
 
     def __init__(self, handle: "Handle") -> None:
         self.handle, self.name = handle, f"s{uuid4().hex}"
@@ -62,7 +62,7 @@ database = Handle()
 
 
 def bind(url: str) -> None:
-    """Point the handle at `url` (`sqlite:///path` or `postgresql://…`). Nothing is connected yet."""
+    """Point the handle at `url` (`sqlite:///path` or `postgresql://…`) without connecting."""
     database.initialize(open_database(url))
 
 
@@ -70,11 +70,11 @@ def open_database(url: str) -> Database:
     if url.startswith("sqlite:///"):
         return Sqlite(
             url.removeprefix("sqlite:///"),
-            # IMMEDIATE: a transaction that reads first and then writes fails at once, whatever the busy timeout.
+            # A deferred transaction that reads and then writes fails at once, whatever the busy timeout.
             lock_type="IMMEDIATE",
             timeout=30,
             pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1},
-            cached_statements=16,  # those of a batch are long, and no two are alike
+            cached_statements=16,  # batch statements are long and rarely repeat
         )
     options = db_url.parse(url, unquote_password=True, unquote_user=True)
     name = options.pop("database")
@@ -87,7 +87,7 @@ def open_database(url: str) -> Database:
 
 
 class Transactions:
-    """Rolls back where there is still something to roll back: the error of a ROLLBACK would hide the one before it."""
+    """Rolls back only if there is something to roll back. A failing ROLLBACK would hide the original error."""
 
     is_closed: Callable[[], bool]
 
@@ -99,13 +99,12 @@ class Transactions:
             super().rollback()  # type: ignore[misc]
 
     def release_connection(self) -> None:
-        """End this thread's use of its open connection."""
         self.close()  # type: ignore[attr-defined]
 
 
 class Sqlite(Transactions, SqliteDatabase):
     def can_roll_back(self) -> bool:
-        """False after an error such as a full disk, on which SQLite has rolled back by itself."""
+        """False after an error such as a full disk, after which SQLite has already rolled back."""
         return bool(self.connection().in_transaction)  # type: ignore[no-untyped-call]
 
 
@@ -114,9 +113,9 @@ class Postgresql(Transactions, PooledPostgresqlDatabase):
         return not self.connection().closed
 
     def release_connection(self) -> None:
-        """Return the connection to the pool, or close it where its session takes no writes.
+        """Return the connection to the pool, or close it if its session is read-only.
 
-        After a failover it would stay so, and another server would not.
+        After a failover such a session would stay read-only. A new connection may reach a writable server.
         """
         if self.takes_writes():
             self.close()
@@ -124,7 +123,7 @@ class Postgresql(Transactions, PooledPostgresqlDatabase):
             self.manual_close()
 
     def takes_writes(self) -> bool:
-        """False for a read-only session, as the server has reported it by itself, from version 14 on."""
+        """False for a read-only session, as reported by servers from version 14 on."""
         connection = self.connection()
         if connection.closed:
             return False
@@ -136,7 +135,7 @@ def on_postgresql() -> bool:
 
 
 def release_connection() -> None:
-    """End this thread's use of its connection; a broken one is thrown away here, so the next use connects anew."""
+    """Release this thread's connection. A broken one is closed, so the next use reconnects."""
     bound = database.obj
     if not bound.is_closed():
         while bound.in_transaction():
@@ -144,27 +143,27 @@ def release_connection() -> None:
         bound.release_connection()
 
 
-#: Database handles of the process that this one was forked from. Closing their connections would harm that process.
+#: Database handles of the parent process. Closing their connections would break the parent.
 abandoned: list[Database] = []
 
 
 def abandon_connections() -> None:
-    """After a fork: open connections of this process's own from now on."""
+    """Switch to new connections after a fork."""
     abandoned.append(database.obj)
     bind(settings.database_url)
 
 
 def limit_page_cache() -> None:
-    """The connections of this process keep little of an SQLite database in memory: for one that mostly writes."""
+    """Reduce SQLite's page cache in a process that mostly writes."""
     if not on_postgresql():
-        with suppress(PeeweeException):  # a file that cannot be opened now has it when it is
+        with suppress(PeeweeException):  # a file that cannot be opened now gets it later
             database.obj.pragma("cache_size", -256, permanent=True)
 
 
 class UTCDateTimeField(DateTimeField):
-    """An aware UTC datetime: `timestamptz` on PostgreSQL; on SQLite text whose order is the order of time.
+    """An aware UTC datetime: `timestamptz` on PostgreSQL, sortable text on SQLite.
 
-    A naive value, which only a foreign writer can have left, is read as UTC.
+    A naive value, which only a foreign writer can have stored, is read as UTC.
     """
 
     field_type = "TIMESTAMPTZ"
@@ -184,7 +183,7 @@ class UTCDateTimeField(DateTimeField):
 
 
 class JSONTextField(TextField):
-    """Any JSON value as text. Not `jsonb`: that refuses the escape of NUL, which a task's argument may hold."""
+    """Any JSON value as text. PostgreSQL's `jsonb` rejects the NUL escape, which a task's argument may contain."""
 
     def db_value(self, value: object) -> object:
         return None if value is None else json.dumps(value, separators=(",", ":"), default=str)
@@ -197,15 +196,15 @@ ROWS_PER_INSERT = 500
 
 
 def write_rows(model: type[Model], rows: Sequence[Sequence[object]], changing: Iterable[str] | None = None) -> None:
-    """Insert these rows, all columns in the order of the model, as the database holds them.
+    """Insert these rows with all columns, in the order of the model, as database values.
 
-    Of a row whose key is there already the columns named are replaced; all of them where `changing` is None. Past the
-    model: a batch of thousands is written in a fraction of the time, and the fewer columns change, the fewer indexes.
+    For an existing key the columns in `changing` are replaced, or all of them if it is None. Bypasses Peewee's model
+    layer, which would be too slow for batches of thousands. Fewer changed columns mean fewer index updates.
     """
     insert, on_conflict = upsert_parts(model, changing)
     placeholders = f"({', '.join([database.param] * len(model._meta.sorted_fields))})"
     if not on_postgresql():
-        # One small statement again and again: SQLite takes longer to read a long one than to do what it says.
+        # executemany: SQLite takes longer to parse one long statement than to run many short ones.
         with translated_errors():
             database.connection().executemany(insert + placeholders + on_conflict, rows)
         return
@@ -216,7 +215,7 @@ def write_rows(model: type[Model], rows: Sequence[Sequence[object]], changing: I
 
 
 def upsert_parts(model: type[Model], changing: Iterable[str] | None) -> tuple[str, str]:
-    """Return what stands before and after the rows: `INSERT … VALUES ` and ` ON CONFLICT …`."""
+    """Return the SQL before and after the rows: `INSERT … VALUES ` and ` ON CONFLICT …`."""
     meta = model._meta
     columns = [field.column_name for field in meta.sorted_fields]
     key = [field.column_name for field in meta.get_primary_keys()]
@@ -228,7 +227,7 @@ def upsert_parts(model: type[Model], changing: Iterable[str] | None) -> tuple[st
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise Peewee's error for one of SQLite's driver, as Peewee does around each of its own statements."""
+    """Convert errors of SQLite's driver to Peewee's, as Peewee does around its own statements."""
     try:
         yield
     except sqlite3.Error as error:

@@ -1,13 +1,13 @@
-"""The errors that more than one room raises or catches.
+"""Errors that several rooms raise or catch.
 
-Those that people read carry a sentence and its values by name, so that it can be said in any language.
+Errors for users carry a sentence and its values by name, so that the console can translate them.
 """
 
 from engine.text import error_repr, error_text
 
 
 class BrokerUnavailable(ConnectionError):
-    """The broker is unavailable. `reason`: its own message, one line, where it has answered that it refuses."""
+    """The broker is unavailable. `reason`: the first line of the broker's own refusal, if it sent one."""
 
     def __init__(self, message: str, reason: str | None = None) -> None:
         super().__init__(message)
@@ -15,27 +15,27 @@ class BrokerUnavailable(ConnectionError):
 
 
 class CancelRequested(Exception):
-    """The run was cancelled before its outcome was stored, and nothing was stored. The message names who cancelled."""
+    """The run was cancelled before its outcome was stored, and nothing was stored. The message names the canceller."""
 
 
 class InvalidMessage(ValueError):
-    """Bytes from the broker that are not a message of ours, or not signed with our key."""
+    """Bytes from the broker that are not a Dewey message, or have an invalid signature."""
 
 
 class NotSerializable(TypeError):
-    """An argument that JSON cannot carry. The message names the task."""
+    """An argument that is not JSON-serializable. The message names the task."""
 
 
 class NotStorable(ValueError):
-    """A result, or another value, that JSON cannot carry. The message says why."""
+    """A result or another value that is not JSON-serializable. The message gives the reason."""
 
 
 class MessageTooLarge(ValueError):
-    """More than one message holds."""
+    """The arguments are larger than a message may be."""
 
 
 class HardTimeLimitExceeded(Exception):
-    """A run was cut off by the end of its worker."""
+    """The worker of a run was killed at the hard time limit."""
 
 
 class TaskCalledExit(Exception):
@@ -43,7 +43,7 @@ class TaskCalledExit(Exception):
 
 
 class TaskRaised(Exception):
-    """The task's code raised a BaseException, such as `asyncio.CancelledError`: `original`. It fails the attempt."""
+    """The task's code raised `original`, a BaseException such as `asyncio.CancelledError`. The attempt fails."""
 
     def __init__(self, original: BaseException) -> None:
         super().__init__(error_text(original))
@@ -54,11 +54,11 @@ class TaskRaised(Exception):
 
 
 class InvalidDelay(ValueError):
-    """A retry was asked for at a time that cannot be."""
+    """A retry was requested for an impossible time."""
 
 
 class Interruption(BaseException):
-    """Raised in a task's code from outside of it, at any instruction. Tasks cannot catch it with `except Exception`."""
+    """Raised in a task's code from outside, at any instruction. `except Exception` does not catch it."""
 
 
 class SoftTimeLimitExceeded(Interruption):
@@ -66,13 +66,13 @@ class SoftTimeLimitExceeded(Interruption):
 
 
 class RunCancelled(Interruption):
-    """An operator cancelled the run. The message names them."""
+    """An operator cancelled the run. The message names the operator."""
 
 
 class TranslatableError(Exception):
-    """An error that people are told of. Its sentence has its values by name, so that others can say it in a language.
+    """An error shown to users. Its sentence has named values, so that it can be translated.
 
-    Whoever gathers sentences to translate finds them as first arguments of these exceptions.
+    Message extraction reads the first argument of these exceptions.
     """
 
     def __init__(self, sentence: str, **values: object) -> None:
@@ -85,7 +85,7 @@ class UnknownTask(TranslatableError, LookupError):
 
 
 class InvalidArguments(TranslatableError, ValueError):
-    """Arguments that the task does not take. `field` names the parameter at fault."""
+    """Arguments that the task does not accept. `field` names the invalid parameter."""
 
     def __init__(self, sentence: str, field: str, **values: object) -> None:
         super().__init__(sentence, **values)
@@ -96,12 +96,12 @@ class InvalidArguments(TranslatableError, ValueError):
 
 
 class Paused(TranslatableError):
-    """The queue, or the task, is paused. The message says which."""
+    """The queue or the task is paused. The message names it."""
 
 
 class NoLiveWorker(TranslatableError):
-    """Nobody serves the queue. The message names it."""
+    """The queue has no live worker. The message names the queue."""
 
 
 class InvalidState(TranslatableError):
-    """The run is not in a state in which this can be done. The message says why."""
+    """The object's state does not allow the command. The message gives the reason."""

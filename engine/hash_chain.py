@@ -1,9 +1,8 @@
-"""A list that only grows: each row carries a hash of its content and of the row before, under a key.
+"""An append-only list. Each row carries a keyed hash of its content and of the previous row.
 
-Who can write the table but does not have the key can neither change a row, nor put one in or take one out, without
-leaving a row whose hash does not hold, or a link that leads nowhere. The head, sealed in the same way, tells where the
-list ends, so that nobody cuts rows off at its end. What nothing in the database can tell is that all of it, head and
-rows, was emptied or put back to how it stood some time ago: for that, somebody must keep a hash elsewhere.
+A writer without the key cannot change, insert or remove a row unnoticed: a hash or a link would be wrong. The sealed
+head marks the end of the list, so rows cannot be cut off there. The database alone cannot reveal that everything,
+head included, was emptied or restored to an older state. For that, keep a hash elsewhere.
 """
 
 import hmac
@@ -11,7 +10,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-#: What the first row is linked to.
+#: The hash before the first row.
 START = "0" * 64
 
 COLUMNS = ("id", "at", "actor_kind", "actor", "source", "action", "target", "before", "after", "address")
@@ -22,13 +21,13 @@ def chain_key(secret: str) -> bytes:
 
 
 def hashed_columns(row: Mapping[str, object]) -> str:
-    """The row in one way of writing it, whichever database holds it. `before` and `after` are JSON values."""
+    """Return the row's canonical text, the same for both databases. `before` and `after` are JSON values."""
     values = {name: row[name] for name in COLUMNS}
     return canonical_json(values | {"at": utc(values["at"]).isoformat(timespec="microseconds")})
 
 
 def utc(at: object) -> datetime:
-    """Return an instant as a database holds it, a naive one being UTC."""
+    """Convert a database value to an aware datetime. A naive one is UTC."""
     at = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
@@ -42,7 +41,6 @@ def row_hash(key: bytes, previous: str, row: Mapping[str, object]) -> str:
 
 
 def head_mac(key: bytes, last_id: int, last_hash: str) -> str:
-    """Of the head."""
     return hmac.digest(key, f"head\n{last_id}\n{last_hash}".encode(), "sha256").hex()
 
 

@@ -1,4 +1,4 @@
-"""How lines look: `[2025-10-28 12:00:00,123: INFO/Worker-1] message`, or one JSON object each."""
+"""Log formats: `[2025-10-28 12:00:00,123: INFO/Worker-1] message`, or one JSON object per line."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from config import settings
 
 
 class TextLines(logging.Formatter):
-    """Celery's line, which operators and their log filters know. Times are UTC."""
+    """Celery's line format, which existing log filters match. Times are UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC)
@@ -38,7 +38,7 @@ def with_traceback(formatter: logging.Formatter, record: logging.LogRecord) -> s
 
 
 def process_name(record: logging.LogRecord) -> str:
-    """`MainProcess`, `Worker-1`, …: with thread workers the thread bears the name."""
+    """Return `MainProcess`, `Worker-1`, …. With thread workers it is the thread's name."""
     if record.threadName and record.threadName != threading.main_thread().name:
         return record.threadName
     return record.processName or "MainProcess"
@@ -49,15 +49,15 @@ def formatter() -> logging.Formatter:
 
 
 def is_simple(formatter: logging.Formatter) -> bool:
-    """True for the format that huey_consumer -S sets: the time and the message."""
+    """True for the format of `huey_consumer -S`: time and message."""
     record = logging.LogRecord("dewey", logging.INFO, "", 0, "message", None, None)
     return formatter.format(record) == f"{formatter.formatTime(record, formatter.datefmt)} message"
 
 
 def adopt_huey_logging() -> None:
-    """Take over the handler that huey_consumer hung on the logger `huey`, for every line of the process.
+    """Use the handler that huey_consumer added to the logger `huey` for every line of the process.
 
-    -l decides where it writes, -S keeps its simple format, and -v or -q its level; without them ours hold.
+    `-l` sets the file, `-S` keeps its simple format, `-v` and `-q` set the level. Without them Dewey's settings apply.
     """
     huey = logging.getLogger("huey")
     if not huey.handlers:
@@ -71,7 +71,10 @@ def adopt_huey_logging() -> None:
     # huey_consumer sets INFO when neither -v nor -q is given.
     level = chosen if chosen != logging.INFO else logging.getLevelNamesMapping()[settings.log_level]
     root.setLevel(level)
-    # Two lines a task, besides ours, are wanted only by who asks for everything.
+    # Below DEBUG, hide Huey's two lines per task.
     huey.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
-    logging.getLogger("huey.consumer").setLevel(level)
+    consumer = logging.getLogger("huey.consumer")
+    consumer.setLevel(level)
+    # The list of commands is empty for a queue without tasks.
+    consumer.addFilter(lambda record: record.getMessage() != "The following commands are available:")
     logging.getLogger("peewee").setLevel(max(level, logging.INFO))

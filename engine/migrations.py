@@ -1,4 +1,4 @@
-"""Bring the schema up to date: one runner at a time, and never in the way of those who write to adopted tables."""
+"""Schema migrations: one runner at a time, without blocking writers of adopted tables."""
 
 import fcntl
 import hashlib
@@ -17,15 +17,15 @@ from engine.outages import LOCK_NOT_AVAILABLE, first_line
 
 logger = logging.getLogger(__name__)
 
-#: Any number that nobody else takes advisory locks on; derived, so that it is no magic number.
+#: The advisory lock of migrations, derived from a name.
 MIGRATION_LOCK = int.from_bytes(hashlib.sha256(b"dewey migrations").digest()[:7], "big")
 
-#: Writers queue behind a statement that waits for a table's lock, so it waits this long and then steps back.
+#: Writers queue behind a statement that waits for a table lock, so it gives up after this time.
 LOCK_TIMEOUT_MS = 200
 PAUSE_SECONDS = 1.0
 LOCK_PATIENCE_SECONDS = 300.0
 
-#: What is spelled differently in the scripts of `run_script`.
+#: Types and expressions that differ between the databases, for `run_script`.
 DIALECT = {
     "postgresql": {
         "uuid": "uuid",
@@ -41,13 +41,13 @@ DIALECT = {
 
 
 class MigrationFailed(Exception):
-    """The schema is not up to date. The message is the one line that an operator reads."""
+    """The schema is not up to date. The message is one line for the operator."""
 
 
 def migrate() -> list[str]:
-    """Bring the schema up to date; return the names of the migrations applied now. Raises MigrationFailed.
+    """Bring the schema up to date. Returns the names of the migrations applied now. Raises MigrationFailed.
 
-    Of several runners at once one works and the others wait for it. An interrupted one may simply be run again.
+    Of several runners one works and the others wait. After an interruption, run it again.
     """
     try:
         with postgresql_lock() if on_postgresql() else sqlite_lock():
@@ -69,7 +69,7 @@ def apply_missing() -> list[str]:
 
 
 def apply(runner: Runner, name: str) -> None:
-    """Apply one migration, again and again while somebody holds a table that it must lock for a moment."""
+    """Apply one migration. Retry while another transaction holds a table that it must lock."""
     give_up_at = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
         try:
@@ -78,7 +78,7 @@ def apply(runner: Runner, name: str) -> None:
         except OperationalError as error:
             if not is_lock_timeout(error) or time.monotonic() > give_up_at:
                 raise
-        logger.info("Migration %s waits for a transaction that holds a table", name)
+        logger.info("Migration %s is waiting for a transaction that holds a table", name)
         time.sleep(PAUSE_SECONDS)
 
 
@@ -91,11 +91,11 @@ def is_lock_timeout(error: OperationalError) -> bool:
 
 @contextmanager
 def postgresql_lock() -> Iterator[None]:
-    """Connect and hold off other runners until the block ends, however it ends.
+    """Connect and exclude other runners until the block ends.
 
-    The lock is polled for: a statement that waits for it would hold a snapshot, and building an index concurrently
-    waits for every older snapshot, so the two would wait for each other. The connection is thrown away afterwards,
-    with its settings and its lock, instead of going back to the pool.
+    The lock is polled: a waiting statement would hold a snapshot, and CREATE INDEX CONCURRENTLY waits for older
+    snapshots,
+    so the two would deadlock. The connection is closed afterwards, with its settings and its lock.
     """
     release_connection()
     database.connect()
@@ -111,7 +111,7 @@ def postgresql_lock() -> Iterator[None]:
 
 @contextmanager
 def sqlite_lock() -> Iterator[None]:
-    """Make the file's folder, hold off other runners by a lock file beside it, which the system frees, and connect."""
+    """Create the file's folder, exclude other runners by a lock file beside it, and connect."""
     path = Path(database.obj.database)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{path}.migrating", "w") as lock:
@@ -121,11 +121,11 @@ def sqlite_lock() -> Iterator[None]:
             yield
 
 
-# --- for the migrations themselves ---------------------------------------------------------------------------
+# --- for the migrations --------------------------------------------------------------------------------------
 
 
 def run_script(db: Database, script: str) -> None:
-    """Run the statements of `script`, in which {uuid}, {numbered} and {now} stand for this database's words."""
+    """Run the statements of `script`. {uuid}, {numbered} and {now} are replaced for this database."""
     words = DIALECT["postgresql" if isinstance(db, PostgresqlDatabase) else "sqlite"]
     for statement in script.format(**words).split(";"):
         if statement.strip():
@@ -133,17 +133,17 @@ def run_script(db: Database, script: str) -> None:
 
 
 def table_exists(db: Database, name: str) -> bool:
-    """Whether `name`, written without a schema, means a table (or view) here, whoever made it."""
+    """True if the unqualified `name` is a table or view."""
     if isinstance(db, PostgresqlDatabase):
         return bool(db.execute_sql("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()[0])
     return bool(db.execute_sql("SELECT count(*) FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0])
 
 
 def build_index(db: Database, name: str, table: str, definition: str) -> None:
-    """Build the index unless one of its name stands, which is kept. `definition` is all that follows the table.
+    """Build the index unless one of this name exists. `definition` is the SQL after the table's name.
 
-    On PostgreSQL writers go on meanwhile, so the migration must be `atomic = False` and hold one index alone. A build
-    that was interrupted has left an INVALID index behind; it is dropped and built again.
+    On PostgreSQL writers continue meanwhile, so the migration must be `atomic = False` and contain one index only. An
+    interrupted build leaves an INVALID index, which is dropped and built again.
     """
     if not isinstance(db, PostgresqlDatabase):
         db.execute_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {table} {definition}")
@@ -151,7 +151,7 @@ def build_index(db: Database, name: str, table: str, definition: str) -> None:
     index, valid = existing_index(db, name, table)
     if valid:
         return
-    # What these statements wait for lets readers and writers pass, so they may wait as long as it takes.
+    # Readers and writers are not blocked by these waits, so there is no timeout.
     db.execute_sql("SET lock_timeout = 0")
     if index:
         logger.warning("Index %s is invalid: its build was interrupted. Building it again", name)
@@ -162,10 +162,9 @@ def build_index(db: Database, name: str, table: str, definition: str) -> None:
 
 
 def existing_index(db: Database, name: str, table: str) -> tuple[str | None, bool]:
-    """The table's index of this name, as SQL names it, and whether it is valid; a build under way is waited for.
+    """Return the table's index of this name as SQL names it, and True if it is valid. Waits for a build in progress.
 
-    An index under construction is invalid too. Its builder, like every other one, holds the table's lock against
-    concurrent builds, which anybody may see.
+    An index under construction is invalid too. Its builder holds the table's lock against concurrent builds.
     """
     query = """
         SELECT index.indexrelid::regclass::text, index.indisvalid, EXISTS (

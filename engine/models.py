@@ -1,4 +1,4 @@
-"""What the engine remembers: runs, their attempts, the consumers, and how far the history has been read."""
+"""The engine's tables: runs, attempts, consumers, counts, and the position of the history."""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -51,7 +51,7 @@ class BaseModel(Model):
 
 
 class ArgumentsField(JSONTextField):
-    """The arguments of a message as they travelled, read as their caller gave them."""
+    """The arguments of a message, read back as the caller passed them."""
 
     def db_value(self, value: Any) -> object:
         return super().db_value(value and args_to_json(value))
@@ -61,7 +61,7 @@ class ArgumentsField(JSONTextField):
 
 
 class Run(BaseModel):
-    """One call of a task, from enqueuing to its end. `id` is Huey's task id; `task` the bare name of the function."""
+    """A call of a task, from enqueue to its end. `id` is Huey's task id, `task` the function's bare name."""
 
     id = TextField(primary_key=True)
     task = TextField()
@@ -76,10 +76,10 @@ class Run(BaseModel):
     parent_id = TextField(null=True)
     code_version = TextField(null=True)
     enqueued_at = UTCDateTimeField()
-    due_at = UTCDateTimeField(null=True)  # scheduled and retrying: when it goes to its queue
+    due_at = UTCDateTimeField(null=True)  # scheduled and retrying: when it enters its queue
     started_at = UTCDateTimeField(null=True)
     ended_at = UTCDateTimeField(null=True)
-    instant_at = UTCDateTimeField(null=True)  # the one instant that the run's work counts as done at
+    instant_at = UTCDateTimeField(null=True)  # the one time that all work of the run is recorded under
     wait_ms = DoubleField(null=True)  # from due (or enqueued) to the first start
     run_ms = DoubleField(null=True)  # of the last attempt
     attempts = IntegerField(default=0)
@@ -87,8 +87,8 @@ class Run(BaseModel):
     worker = TextField(null=True)
     result = JSONTextField(null=True)
     error = TextField(null=True)
-    error_group = TextField(null=True)  # of that error: an ErrorGroup
-    progress_done = DoubleField(null=True)  # as its task tells it, while it runs
+    error_group = TextField(null=True)  # the ErrorGroup of that error
+    progress_done = DoubleField(null=True)  # set by the task while it runs
     progress_total = DoubleField(null=True)
     progress_text = TextField(null=True)
 
@@ -97,20 +97,16 @@ class Run(BaseModel):
 
     @classmethod
     def recent(cls, limit: int = 10) -> list["Run"]:
-        """The newest runs, newest first."""
         return list(cls.select().order_by(cls.enqueued_at.desc(), cls.id.desc()).limit(limit))
 
     @property
     def history(self) -> list["Attempt"]:
-        """Its attempts, first to last, those that died with their worker included."""
+        """Its attempts, oldest first, including those that died with their worker."""
         return list(Attempt.select().where(Attempt.run_id == self.id).order_by(Attempt.number))
 
 
 class Attempt(BaseModel):
-    """One start of a run. `number` counts starts; `attempt` does not count those that died with their worker.
-
-    `put_off` is no start: the consumer's code did not know the task.
-    """
+    """A start of a run. `number` counts starts, `attempt` those that did not die with their worker."""
 
     run_id = TextField()
     number = IntegerField()
@@ -132,24 +128,24 @@ class Attempt(BaseModel):
 
 
 class ErrorGroup(BaseModel):
-    """Failures that are alike: of one task, with one exception, from one place in the code.
+    """Failures of one task with one exception from one place in the code.
 
-    `state`: open, resolved, or regressed: failed again after it was resolved. Snoozed is what is not resolved and has
-    a `snoozed_until` that is still to come.
+    `state`: open, resolved, or regressed (failed again after it was resolved). An unresolved group with a future
+    `snoozed_until` is snoozed.
     """
 
     id = TextField(primary_key=True)
     task = TextField()
     exception = TextField()
-    place = TextField()  # `reading/books.py, in open_epub`; empty where no code of one's own is in the traceback
-    code = TextField()  # the line there; else the message, without what varies
-    message = TextField()  # of the latest
+    place = TextField()  # `reading/books.py, in open_epub`; empty if the traceback has no project code
+    code = TextField()  # the line there, else the normalised message
+    message = TextField()  # of the latest failure
     first_seen_at = UTCDateTimeField()
-    first_version = TextField(null=True)  # of the code that failed so first
+    first_version = TextField(null=True)  # of the first failure
     last_seen_at = UTCDateTimeField()
     last_version = TextField(null=True)
     state = TextField()
-    resolved_at = UTCDateTimeField(null=True)  # also of one that regressed since
+    resolved_at = UTCDateTimeField(null=True)  # kept when it regresses
     resolved_by = TextField(null=True)
     regressed_at = UTCDateTimeField(null=True)
     snoozed_until = UTCDateTimeField(null=True)
@@ -161,7 +157,7 @@ class ErrorGroup(BaseModel):
 
 
 class LogLine(BaseModel):
-    """A line that was logged while an attempt ran. `number` counts from 1; a gap at the end tells of lines left out."""
+    """A log line of an attempt. `number` counts from 1. A gap in the numbers means dropped lines."""
 
     run_id = TextField()
     delivery = IntegerField()  # the attempt's `number`
@@ -177,12 +173,16 @@ class LogLine(BaseModel):
 
 
 class RunCount(BaseModel):
-    """How many runs of a task: sums that stay when the runs are pruned, and are exact while they are not.
+    """Sums over runs of a task. They stay when runs are pruned.
 
-    `span` seconds (60, 3600 or 86400) from `start` (Unix seconds) on; both 0: all time, of which nothing is subtracted.
-    `what`: a state in which runs ended then, `again` for those of them that took several attempts; `retried` for
-    attempts that failed then and were tried again; `waited` and `ran` for durations, with their `bucket`; `error:<id>`
-    for failed attempts of an ErrorGroup.
+    A row covers `span` seconds (60, 3600 or 86400) from `start` (Unix seconds). Both are 0 for all time, where nothing
+    is subtracted. `what` is one of:
+
+    a state       runs that ended in it
+    again         ended runs with several attempts
+    retried       failed attempts that were retried
+    error:<id>    failed attempts of an ErrorGroup
+    waited, ran   durations, by `bucket`
     """
 
     span = IntegerField()
@@ -190,7 +190,7 @@ class RunCount(BaseModel):
     task = TextField()
     queue = TextField()
     what = TextField()
-    bucket = IntegerField()  # of a duration: see `bucket_of`; else 0
+    bucket = IntegerField()  # of a duration: see `duration_bucket`; else 0
     count = BigIntegerField()
 
     class Meta:
@@ -199,10 +199,10 @@ class RunCount(BaseModel):
 
 
 class Tick(BaseModel):
-    """A minute at which the clock should start a task, and what came of it.
+    """A minute at which a schedule should start a task, and its outcome.
 
-    `state`: `enqueued`; `late`: caught up after its minute; `missed`: nobody was there, and it is not made up for;
-    `paused`: the schedule was.
+    `state`: `enqueued`, `late` (caught up after its minute), `missed` (no consumer ran) or `paused` (by a pause of the
+    schedule).
     """
 
     task = TextField()
@@ -218,19 +218,19 @@ class Tick(BaseModel):
 
 
 class BulkAction(BaseModel):
-    """A command given to many runs at once: `retry`, `cancel` or `delete`. A task works off its items."""
+    """A command for many runs: `retry`, `cancel` or `delete`. A task processes its items."""
 
     id = AutoField()
     verb = TextField()
-    search = TextField(null=True)  # the filter that chose the runs; None where they were ticked
+    search = TextField(null=True)  # the filter that selected the runs; None if they were selected one by one
     asked_by_kind = TextField()
     asked_by = TextField()
     created_at = UTCDateTimeField()
-    run_id = TextField(null=True)  # of the task
+    run_id = TextField(null=True)  # the run of the task
     total = IntegerField()
     done = IntegerField(default=0)
     refused = IntegerField(default=0)
-    stopped_at = UTCDateTimeField(null=True)  # somebody wants no more of it
+    stopped_at = UTCDateTimeField(null=True)  # set when a user stopped it
     stopped_by = TextField(null=True)
     ended_at = UTCDateTimeField(null=True)
 
@@ -239,8 +239,9 @@ class BulkAction(BaseModel):
 
 
 class BulkActionItem(BaseModel):
-    """One of its runs. `state`: waiting, doing, done, refused or skipped (it was stopped before). `reason`: why
-    it was refused, or what is to be said of what was done.
+    """A run of a bulk action. `state`: waiting, doing, done, refused, or skipped after a stop.
+
+    `reason`: why it was refused, or a note on what was done.
     """
 
     bulk_id = IntegerField()
@@ -248,7 +249,7 @@ class BulkActionItem(BaseModel):
     run_id = TextField()
     state = TextField()
     reason = TextField(null=True)
-    claim = TextField(null=True)  # which execution of the task is doing it
+    claim = TextField(null=True)  # the execution that processes it
 
     class Meta:
         table_name = "dewey_bulk_items"
@@ -256,10 +257,10 @@ class BulkActionItem(BaseModel):
 
 
 class Consumer(BaseModel):
-    """One consumer: a parent process that serves one queue with `worker_count` workers."""
+    """A parent process that serves one queue with `worker_count` workers."""
 
     LATE_AFTER = timedelta(seconds=8)
-    #: One that was not heard of for so long is not worth a row.
+    #: Rows of consumers without a heartbeat for this long are deleted.
     RETENTION = timedelta(days=1)
 
     id = TextField(primary_key=True)  # host:pid:random
@@ -273,8 +274,8 @@ class Consumer(BaseModel):
     started_at = UTCDateTimeField()
     beat_at = UTCDateTimeField()
     stopped_at = UTCDateTimeField(null=True)
-    quiet_at = UTCDateTimeField(null=True)  # since when it takes nothing new; what runs goes on
-    scheduler_at = UTCDateTimeField(null=True)  # when its scheduler last looked at the clock
+    quiet_at = UTCDateTimeField(null=True)  # since when it takes no new runs; running ones continue
+    scheduler_at = UTCDateTimeField(null=True)  # when its scheduler last checked the schedules
     rss_bytes = BigIntegerField(default=0)  # parent and children
     cpu_percent = DoubleField(default=0)
     processed = BigIntegerField(default=0)  # attempts ended since its start
@@ -286,7 +287,7 @@ class Consumer(BaseModel):
         table_name = "dewey_workers"
 
     def state(self, now: datetime, lease: timedelta) -> str:
-        """`live`, `late` (silent for some seconds), `lost` (for a whole lease), `stopped` (said goodbye)."""
+        """Return `live`, `late` (no heartbeat for some seconds), `lost` (for a whole lease) or `stopped`."""
         silent = now - self.beat_at
         if self.stopped_at:
             return "stopped"
@@ -296,9 +297,7 @@ class Consumer(BaseModel):
 
 
 class HistoryCursor(BaseModel):
-    """How far a broker's stream of events has been written into the records, how many events were dropped unread, and
-    how many were rejected.
-    """
+    """How far a broker's event stream has been written to the database, and its dropped and rejected events."""
 
     stream = TextField(primary_key=True)
     position = BigIntegerField()
@@ -310,16 +309,16 @@ class HistoryCursor(BaseModel):
 
 
 class RejectedEvent(BaseModel):
-    """An event that could not be written down: code cannot understand it, or the database refuses its row."""
+    """An event that could not be stored: it cannot be parsed, or the database rejects its row."""
 
     id = AutoField()
     queue = TextField()
     stream = TextField()
     position = BigIntegerField()  # in the stream
-    run_id = TextField(null=True)  # as far as the line can be read, and so is its kind
+    run_id = TextField(null=True)  # None if the line cannot be parsed; the same for `kind`
     kind = TextField(null=True)
     reason = TextField()
-    line = TextField()  # bytes that are no text as escapes; a long one is cut
+    line = TextField()  # bytes that are not text are escaped; long lines are cut
     rejected_at = UTCDateTimeField()
 
     class Meta:
@@ -328,7 +327,7 @@ class RejectedEvent(BaseModel):
 
 
 class OverwrittenRow(BaseModel):
-    """The one row that is overwritten to see whether the database accepts writes."""
+    """The one row that is overwritten to check that the database accepts writes."""
 
     id = IntegerField(primary_key=True)
     at = UTCDateTimeField()
@@ -342,7 +341,7 @@ def now() -> datetime:
 
 
 def as_json(record: Model, *leave_out: str) -> dict[str, object]:
-    """A record's columns as JSON values; instants in ISO 8601 with offset."""
+    """Return a record's columns as JSON values. Times are ISO 8601 with offset."""
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in record.__data__.items()

@@ -1,7 +1,7 @@
-"""Decide whether an error of a database means that it is unavailable for now, whatever the statement was.
+"""Decides if a database error means an outage, whatever the statement was.
 
-PostgreSQL is judged by its SQLSTATE and SQLite by its result code. Anything else, such as a wrong statement or a row
-that the database refuses, is no outage.
+PostgreSQL is judged by SQLSTATE, SQLite by its result code. Any other error, such as a wrong statement or a rejected
+row, is no outage.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psycopg2
 from peewee import PeeweeException
 
-#: What a statement may raise: while rows are fetched, the drivers' own errors come through Peewee as they are.
+#: Errors of a statement. While rows are fetched, Peewee passes the drivers' own errors on.
 DATABASE_ERRORS = (PeeweeException, sqlite3.Error, psycopg2.Error)
 
 SQLITE_OUTAGES = frozenset(
@@ -34,14 +34,14 @@ UNDEFINED_TABLE, LOCK_NOT_AVAILABLE = "42P01", "55P03"
 
 
 class Fault(Enum):
-    """What an error of PostgreSQL is about."""
+    """The cause of a PostgreSQL error."""
 
     SERVER = auto()  # unavailable for now, whatever the statement was
-    STATEMENT = auto()  # this statement or this session; it says nothing about a row
-    ROW = auto()  # the values: others may be taken
+    STATEMENT = auto()  # this statement or this session, not a row
+    ROW = auto()  # the values: other rows may be accepted
 
 
-#: By SQLSTATE, or by its class, which is its first two characters. What is not listed is about a row.
+#: By SQLSTATE or its class, the first two characters. Unlisted ones concern a row.
 FAULTS = {
     "08": Fault.SERVER,  # connection
     "25": Fault.STATEMENT,  # transaction state
@@ -62,20 +62,20 @@ FAULTS = {
     "XX": Fault.STATEMENT,  # internal error
 }
 
-#: A refused connection has no SQLSTATE. libpq writes the address first, and then what the server answered.
+#: A refused connection has no SQLSTATE. libpq writes the address first, then the server's answer.
 CONNECTION_REFUSED = re.compile(r"(?:^| failed: )\w+:  (.+)")
 #: Users, hosts and databases: the answer may be shown without a sign-in.
 NAMES = re.compile(r'"[^"]*"')
 
 
 class Outage(NamedTuple):
-    """`reason`: the server's own message in one line; None when the server cannot be reached."""
+    """`reason`: the server's own message in one line, None if the server cannot be reached."""
 
     reason: str | None
 
 
 def find_outage(error: BaseException) -> Outage | None:
-    """The outage that this error shows; None where the fault is the statement's, or no database's at all."""
+    """Return the outage behind this error. None for an error of the statement or of something else."""
     cause = driver_error(error)
     if isinstance(cause, sqlite3.Error):
         return sqlite_outage(cause)
@@ -83,14 +83,14 @@ def find_outage(error: BaseException) -> Outage | None:
 
 
 def driver_error(error: BaseException) -> BaseException:
-    """The error inside Peewee's, which wraps one of connecting twice."""
+    """Return the driver's error inside Peewee's, which wraps connection errors twice."""
     while cause := getattr(error, "orig", None):
         error = cause
     return error
 
 
 def sqlite_outage(error: sqlite3.Error) -> Outage | None:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the extended codes have more bits
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # extended codes have more bits
     if code not in SQLITE_OUTAGES:
         return None
     return Outage(None if code == sqlite3.SQLITE_CANTOPEN else first_line(error))
@@ -103,7 +103,7 @@ def find_fault(sqlstate: str) -> Fault:
 def postgresql_outage(error: psycopg2.Error) -> Outage | None:
     if error.pgcode:
         return Outage(first_line(error)) if find_fault(error.pgcode) is Fault.SERVER else None
-    # Without a state psycopg2 speaks for itself: of the connection, or of a call that makes no sense.
+    # Without a SQLSTATE the error is psycopg2's own: a lost connection or a wrong call.
     if type(error) not in (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.DatabaseError):
         return None
     answer = CONNECTION_REFUSED.search(str(error))
@@ -112,16 +112,16 @@ def postgresql_outage(error: psycopg2.Error) -> Outage | None:
 
 def lacks_table(error: BaseException) -> bool:
     cause = driver_error(error)
-    # SQLite has no code of its own for it.
+    # SQLite has no code for a missing table.
     return getattr(cause, "pgcode", None) == UNDEFINED_TABLE or (
         isinstance(cause, sqlite3.OperationalError) and str(cause).startswith("no such table")
     )
 
 
 def error_reason(error: Exception) -> str | None:
-    """Return in one line why the database is unavailable; None when it cannot be reached."""
+    """Return in one line why the database is unavailable, None if it cannot be reached."""
     if lacks_table(error):
-        return "it lacks a table; run `flask migrate`"
+        return "it lacks a table. Run `dewey migrate`."
     outage = find_outage(error)
     return outage.reason if outage else first_line(error)
 

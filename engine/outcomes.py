@@ -1,7 +1,7 @@
 """Arguments on the wire.
 
-The callback of a chord gets a list of results: values, Huey's errors, and `skipped`. The last two travel as
-dictionaries of one key. A caller's own dictionary of such a key gets a `$` more.
+The callback of a chord gets a list of results: values, Huey's errors, and `skipped`. The last two are sent as
+dictionaries with one key. A caller's own dictionary with such a key gets an extra `$`.
 """
 
 import re
@@ -17,12 +17,12 @@ KEY = re.compile(r"\$+(error|skipped)")
 
 
 class Outcome(dict[str, object]):
-    """An error or `skipped` as a record shows it. It can be sent again as what it is."""
+    """An error or `skipped` as the history shows it. It can be sent again unchanged."""
 
 
 def outcome_to_json(value: object) -> object:
-    """Return what JSON does not know of the arguments that Huey makes itself. Raises TypeError."""
-    if isinstance(value, Exception):  # the argument of an error's handler; as text, for it cannot travel
+    """Return the JSON form of Huey's own argument types. Raises TypeError."""
+    if isinstance(value, Exception):  # the argument of an error handler, sent as text
         return error_repr(value)
     if isinstance(value, Error):
         return {ERROR: value.metadata}
@@ -42,17 +42,17 @@ def escaped_items(arg: object) -> object:
 
 
 def parse_args(args: list[object]) -> tuple[object, ...]:
-    """Return the arguments of a message as its task takes them."""
+    """Return the arguments of a message as its task receives them."""
     return tuple(list(map(parse_outcome, arg)) if isinstance(arg, list) else arg for arg in args)
 
 
 def recorded_args(args: list[object] | None) -> list[object] | None:
-    """Return the arguments of a message as their caller gave them."""
+    """Return the arguments of a message as the caller passed them."""
     return args and [list(map(printable_outcome, arg)) if isinstance(arg, list) else arg for arg in args]
 
 
 def looks_like_outcome(value: object) -> TypeGuard[dict[str, object]]:
-    """True for a caller's dictionary that looks like an outcome, however often it was escaped already."""
+    """True for a caller's dictionary that looks like an outcome, escaped or not."""
     if not isinstance(value, dict) or len(value) != 1 or isinstance(value, Outcome):
         return False
     return bool(KEY.fullmatch(str(*value)))

@@ -1,4 +1,4 @@
-"""Rows that the database refuses, such as a number out of range, while it takes the others."""
+"""Rows that the database rejects, such as a number out of range, while it accepts others."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -11,15 +11,15 @@ from engine.outages import Fault, driver_error, find_fault
 
 T = TypeVar("T")
 
-#: What code raises that cannot make a row of what it was given.
+#: Errors of code that cannot build a row from its input.
 UNUSABLE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the database refuses a row, or code cannot make one. False while the database is unavailable."""
+    """True if the database rejects a row, or code cannot build it. False while the database is unavailable."""
     cause = driver_error(error)
     if isinstance(cause, psycopg2.Error):
-        if cause.pgcode is None:  # the driver itself has no form for the value, or the connection is lost
+        if cause.pgcode is None:  # the driver has no form for the value, or the connection is lost
             return isinstance(cause, psycopg2.ProgrammingError)
         return find_fault(cause.pgcode) is Fault.ROW
     if isinstance(cause, sqlite3.Error):
@@ -28,9 +28,9 @@ def is_refusal(error: Exception) -> bool:
 
 
 def write_each(items: Sequence[T], write: Callable[[Sequence[T]], object]) -> list[tuple[T, Exception]]:
-    """Write these together, or all of them that the database takes. Returns the others, each with its error.
+    """Write these items together, or all that the database accepts. Returns the others, each with its error.
 
-    Runs in savepoints of the caller's transaction: what is refused is searched for by halves, in order.
+    Runs in savepoints of the caller's transaction. Rejected items are found by bisection, in order.
     """
     if not items:
         return []

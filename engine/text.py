@@ -1,20 +1,20 @@
-"""Text that every broker and database can store: valid UTF-8, without NUL, and no longer than its limit.
+"""Text that every broker and database can store: valid UTF-8, without NUL, up to a limit.
 
-Errors and log lines come from anywhere: a file name that is not UTF-8, a message of megabytes, an exception whose
-`__str__` raises. None of them may keep a run from being settled.
+An error or a log line may contain megabytes or a file name that is not UTF-8. An exception's `__str__` may raise. None
+of this may prevent a run from being settled.
 """
 
 import traceback
 from collections.abc import Callable
 
-#: Bytes kept of an error, of its traceback, and of one log line.
+#: Maximum bytes of an error or a traceback, and of a log line.
 MAX_ERROR, MAX_LINE = 64 << 10, 8 << 10
 
 
 def storable(text: str, limit: int = MAX_ERROR) -> str:
-    """Return the text with escapes for what UTF-8 cannot hold; the middle of more than `limit` bytes is left out.
+    """Escape what UTF-8 cannot represent, and cut the middle of more than `limit` bytes.
 
-    A text that is cut states its full length. The beginning keeps three quarters: an error says most at both ends.
+    A cut text states its full length. The beginning keeps three quarters, as errors say most at both ends.
     """
     if text.isascii() and len(text) <= limit and "\0" not in text:
         return text
@@ -43,7 +43,6 @@ def attempt_text(error: BaseException, convert: Callable[[object], str]) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Return the traceback as Python prints it."""
     try:
         return storable("".join(traceback.format_exception(error)))
     except BaseException as failure:

@@ -1,4 +1,4 @@
-"""Which code runs, and where: they stand in every message and every heartbeat."""
+"""Version of the code and name of the host, for messages and heartbeats."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from config import ROOT
 
 @cache
 def code_version() -> str:
-    """`DEWEY_VERSION` where a build sets it, else the commit of the checkout, else `unknown`."""
+    """Return `DEWEY_VERSION` if a build sets it, else the commit of the checkout, else `unknown`."""
     if version := os.environ.get("DEWEY_VERSION"):
         return version
     try:

@@ -1,4 +1,4 @@
-"""The reading app's three tables, each only where it is absent; those made here are listed in dewey_own_tables."""
+"""The reading app's three tables, created only if missing. Created ones are listed in dewey_own_tables."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

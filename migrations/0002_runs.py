@@ -1,4 +1,4 @@
-"""What the engine remembers: runs, their attempts, the consumers, and how far the history has been read."""
+"""Runs, their attempts, consumers, and the position of the history."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

@@ -1,4 +1,4 @@
-"""The console's people: operators, their signed-in browsers, API tokens, and what was done by whom."""
+"""Operators, their browser sessions, API tokens, and the audit log."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

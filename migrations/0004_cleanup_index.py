@@ -1,4 +1,4 @@
-"""The index that finds abandoned sessions; apps that followed the older system's advice have it already."""
+"""The index for abandoned sessions. Apps that followed the earlier system's advice already have it."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

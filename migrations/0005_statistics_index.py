@@ -1,7 +1,7 @@
-"""The index that finds the sessions that ended lately, in order, and the odd one that ended and is still active.
+"""The index for recently ended sessions, in order, including those that ended but are still marked active.
 
-It does not hold the columns that the statistics add up: a reading app writes them again and again while somebody
-reads, and PostgreSQL updates a row in place (HOT) only while no index mentions a changed column.
+It leaves out the columns that the statistics add up, which a reading app updates while a reader reads. PostgreSQL
+updates a row in place (HOT) only if no index contains a changed column.
 """
 
 from peewee import Database

@@ -1,4 +1,4 @@
-"""The index that lists and counts the active sessions, newest first, page by page."""
+"""The index for listing and counting active sessions, newest first, page by page."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

@@ -1,4 +1,4 @@
-"""Counts that outlive the runs, the ticks of the schedule, the log lines of an attempt, and a run's progress."""
+"""Run counts, schedule ticks, log lines of attempts, and progress of runs."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

@@ -1,6 +1,6 @@
-"""The indexes from which the list of runs is filtered: each begins with what is asked for, and ends with the order.
+"""Indexes for filtering the list of runs. Each begins with the filtered columns and ends with the order.
 
-Three of them take the place of narrower ones. Each statement may be repeated, so an interrupted migration goes on.
+Three of them replace narrower ones. Each statement may be repeated, so an interrupted migration can be resumed.
 """
 
 from peewee import Database, PostgresqlDatabase

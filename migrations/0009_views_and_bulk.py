@@ -1,4 +1,4 @@
-"""Named filters of the list of runs, and commands given to many runs at once."""
+"""Saved filters of the list of runs, and bulk commands."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

@@ -1,4 +1,4 @@
-"""An index that counts a task's missed and late ticks without reading all the others."""
+"""An index for counting a task's missed and late ticks."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

@@ -1,4 +1,4 @@
-"""What each worker of a consumer uses, and since when a consumer takes nothing new."""
+"""Resource usage of each worker, and since when a consumer is quiet."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

@@ -1,6 +1,6 @@
-"""Groups of failures that are alike, and to which of them an attempt and a run belong.
+"""Error groups, and the group of each attempt and run.
 
-Each statement may be repeated, so an interrupted migration goes on.
+Each statement may be repeated, so an interrupted migration can be resumed.
 """
 
 from peewee import Database

@@ -1,4 +1,4 @@
-"""The audit as a list that only grows: each row linked to the one before, those that are there taken in."""
+"""The audit log as an append-only hash chain. Existing rows are linked."""
 
 import json
 
@@ -24,7 +24,7 @@ SCRIPT = """
 
 REFUSAL = "dewey_audit only grows"
 
-#: These keep anybody from doing it by mistake. Who means it drops them first; that is what the hashes are for.
+#: These prevent accidental changes. An attacker could drop them, which is why rows are hashed.
 TRIGGERS = {
     "postgresql": (
         f"""CREATE FUNCTION dewey_audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS

@@ -1,4 +1,4 @@
-"""The first answers to requests that were sent with an Idempotency-Key."""
+"""Responses to requests with an Idempotency-Key."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

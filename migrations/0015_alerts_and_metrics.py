@@ -1,4 +1,4 @@
-"""Sums of all time and of requests, for a monitoring system; what was found wrong, and who was told of it."""
+"""Lifetime counters and request counters for Prometheus, alerts and their notices."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

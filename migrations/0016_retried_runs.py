@@ -1,4 +1,4 @@
-"""How many runs took several attempts, counted for those on record as the recorder counts them from now on."""
+"""Counts of runs with several attempts, computed for existing runs as the recorder counts new ones."""
 
 from peewee import Database, PostgresqlDatabase
 from playhouse.migrate import SchemaMigrator

@@ -1,4 +1,4 @@
-"""Events that could not be written down, each with its reason, and how many there were of each stream."""
+"""Events that could not be stored, with the reason, and their number per stream."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

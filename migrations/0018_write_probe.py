@@ -1,4 +1,4 @@
-"""The one row that `/readyz` overwrites to see whether the database accepts writes."""
+"""The one row that `/readyz` overwrites to check that the database accepts writes."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator

@@ -1,1 +1,1 @@
-"""What the work is: reading sessions and the sample library. Plain Python over the models."""
+"""The application's work: reading sessions and the sample library. Plain Python over the models."""

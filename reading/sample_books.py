@@ -1,6 +1,6 @@
 """Books for the sample library: classics in the public domain, by author."""
 
-#: One author a line, `author: title / title`.
+#: One author per line, `author: title / title`.
 BY_AUTHOR = """
 Jane Austen: Emma / Mansfield Park / Northanger Abbey / Persuasion / Pride and Prejudice / Sense and Sensibility
 Honoré de Balzac: Cousin Bette / Eugénie Grandet / Father Goriot / Lost Illusions

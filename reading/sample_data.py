@@ -1,7 +1,7 @@
-"""A sample library, so that the first screen of a fresh installation has something to show.
+"""A sample library, so that the first page of a new installation is not empty.
 
-Two weeks of a reading app whose cleanup ran every half hour until a while ago: most sessions were ended by their
-readers, the forgotten ones by a cleanup, and those forgotten since then wait for the next one.
+It covers two weeks of a reading app whose cleanup ran every half hour until recently. Most sessions were ended by their
+readers, abandoned ones by a cleanup. Those abandoned since then wait for the next one.
 """
 
 import random
@@ -24,7 +24,7 @@ CLEANED_AFTER = timedelta(hours=2)
 HALF_HOUR = timedelta(minutes=30)
 MINUTE = timedelta(minutes=1)
 
-#: How likely a session starts in each hour of the day, UTC: evenings are full, weekends begin late and stay level.
+#: Relative number of session starts by hour (UTC): evenings are busy, weekends begin late and stay level.
 WEEKDAY = (4, 2, 1, 1, 1, 2, 5, 11, 14, 9, 7, 7, 11, 12, 8, 7, 9, 14, 20, 27, 31, 29, 20, 10)
 WEEKEND = (7, 4, 2, 1, 1, 1, 2, 5, 9, 15, 19, 20, 19, 18, 18, 19, 19, 18, 20, 23, 25, 24, 18, 12)
 
@@ -43,7 +43,7 @@ DEVICES: dict[str | None, int] = {"phone": 46, "tablet": 18, "e-reader": 20, "de
 
 
 class ForeignTables(Exception):
-    """The three tables are a reading app's own: sample data has no place there."""
+    """The three tables belong to a reading app, so sample data cannot be loaded."""
 
 
 class AlreadyLoaded(Exception):
@@ -51,8 +51,6 @@ class AlreadyLoaded(Exception):
 
 
 class SessionRow(TypedDict):
-    """A row of reading_sessions."""
-
     id: UUID
     user_id: UUID
     book_id: UUID
@@ -68,17 +66,15 @@ class SessionRow(TypedDict):
 
 
 class PlannedSession(NamedTuple):
-    """A session that is to be: when it starts, and what becomes of it."""
-
     at: datetime
     fate: str  # ended, forgotten (both closed by now), open
 
 
 def load(as_of: datetime, seed: int = 1873) -> dict[str, int]:
-    """Fill our own, empty library as it would look at `as_of`, always the same for a seed, in one transaction.
+    """Fill Dewey's own, empty library with data as of `as_of`, in one transaction. The same seed gives the same data.
 
-    Returns how many: `readers, books, sessions, closed, active, abandoned` (the last are active too). Raises
-    NotOwnLibrary and AlreadyLoaded.
+    Returns the counts `readers, books, sessions, closed, active, abandoned` (abandoned ones are active too). Raises
+    ForeignTables and AlreadyLoaded.
     """
     chance = random.Random(seed)
     as_of = as_of.astimezone(UTC)
@@ -103,7 +99,9 @@ def load(as_of: datetime, seed: int = 1873) -> dict[str, int]:
 
 def check_empty() -> None:
     if not owns_reading_tables():
-        raise ForeignTables("users, books and reading_sessions were here before Dewey: no sample data goes there")
+        raise ForeignTables(
+            "users, books and reading_sessions existed before Dewey: sample data is not loaded into them"
+        )
     if any(model.select().exists() for model in READING_APP_TABLES):
         raise AlreadyLoaded("there are readers, books or sessions already")
 
@@ -122,11 +120,10 @@ def reader_emails(chance: random.Random) -> list[str]:
     return [f"{name}@example.{chance.choice(['com', 'net', 'org'])}" for name in chance.sample(names, READERS)]
 
 
-# --- when sessions start -------------------------------------------------------------------------------------
+# --- starts of sessions --------------------------------------------------------------------------------------
 
 
 def session_starts(chance: random.Random, as_of: datetime) -> list[PlannedSession]:
-    """All sessions to come, in order of their start."""
     last_cleanup = floor_half_hour(as_of - timedelta(minutes=chance.randint(60, 100)))
     last_cleaned = last_cleanup - CLEANED_AFTER
     busy = hourly_weight(as_of) / max(WEEKDAY)
@@ -149,26 +146,26 @@ def uniform(chance: random.Random, earliest: datetime, latest: datetime) -> date
 
 
 def floor_half_hour(at: datetime) -> datetime:
-    """The last :00 or :30 up to `at`."""
+    """Return the last :00 or :30 up to `at`."""
     return at.replace(minute=at.minute // 30 * 30, second=0, microsecond=0)
 
 
-# --- what was read -------------------------------------------------------------------------------------------
+# --- reading progress ----------------------------------------------------------------------------------------
 
 
 class Reader:
-    """Reads a few books at a time, on one or two devices, from where they stopped the last time."""
+    """Reads a few books at a time, on one or two devices, and continues where they stopped."""
 
     def __init__(self, chance: random.Random, id: UUID, books: list[UUID]) -> None:
         self.id = id
         self.shelf = books
         self.free_at = datetime.min.replace(tzinfo=UTC)
         self.devices = chance.choices(list(DEVICES), list(DEVICES.values()), k=2)
-        self.minutes = chance.uniform(14, 38)  # of a usual session
+        self.minutes = chance.uniform(14, 38)  # of a typical session
         self.places = {book: chance.choice([0, 0, chance.randint(3, 70)]) for book in chance.sample(books, 3)}
 
     def next_book(self, chance: random.Random) -> tuple[UUID, int]:
-        """A book and the place in it, in percent; one that is read to the end makes room for another."""
+        """Return a book and the position in it, in percent. A finished book is replaced by another."""
         book = chance.choice(list(self.places)[:2])
         if self.places[book] < 100:
             return book, self.places[book]
@@ -181,7 +178,7 @@ class Reader:
 def build_sessions(
     chance: random.Random, as_of: datetime, reader_ids: list[UUID], books: list[UUID]
 ) -> Iterator[SessionRow]:
-    """The rows of reading_sessions. Nobody has two sessions at once."""
+    """Yield the rows of reading_sessions. A reader has one session at a time."""
     readers = [Reader(chance, id, books) for id in reader_ids]
     eagerness = [chance.paretovariate(1.6) for _ in readers]
     pages = {book: chance.randint(90, 760) for book in books}
@@ -195,7 +192,7 @@ def build_sessions(
 def build_session(
     chance: random.Random, as_of: datetime, reader: Reader, pages: dict[UUID, int], at: datetime, fate: str
 ) -> SessionRow:
-    """The row of one session; the reader is taken until its end, and the book is left at the new place."""
+    """Return the row of one session. The reader is busy until its end, and the book is left at the new position."""
     book, start = reader.next_book(chance)
     read_for = timedelta(minutes=min(max(chance.lognormvariate(0, 0.7) * reader.minutes, 0.7), 175))
     ended_at: datetime | None = min(at + read_for, uniform(chance, at, as_of))
@@ -203,7 +200,7 @@ def build_session(
         ended_at = cleanup_after(at) if fate == "forgotten" else None
     reader.free_at = ended_at or as_of
     minutes = int(min(read_for, reader.free_at - at) / MINUTE)
-    # A forgotten session often was a short look into the book, and an open one may not have reported its place yet.
+    # A forgotten session often was a short look into the book. An open one may not have reported its position yet.
     reported = chance.random() < {"ended": 0.92, "forgotten": 0.45, "open": 0.4}[fate]
     read = min(round(minutes * chance.uniform(0.7, 1.4)), pages[book] * (100 - start) // 100) if reported else 0
     reached = reader.places[book] = min(start + round(100 * read / pages[book]), 100)
@@ -224,5 +221,5 @@ def build_session(
 
 
 def cleanup_after(started_at: datetime) -> datetime:
-    """The half hour at which a cleanup finds a session that started then."""
+    """Return the half hour at which a cleanup finds a session that started then."""
     return floor_half_hour(started_at + CLEANED_AFTER) + HALF_HOUR

@@ -1,4 +1,4 @@
-"""How sessions ended in the last hours, as figures for charts. Every question is bounded by a time of their end."""
+"""Statistics of recently ended sessions for charts. Every query is bounded by the end time."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from reading.sessions import ended_between
 
 
 class HourStats(NamedTuple):
-    """Sessions that ended in one clock hour. `average` is in minutes, None where there were none."""
+    """Sessions that ended in one clock hour. `average` is in minutes, None without sessions."""
 
     start: datetime
     closed: int
@@ -22,7 +22,7 @@ class HourStats(NamedTuple):
 
 
 def load_hourly(as_of: datetime, hours: int = 24) -> list[HourStats]:
-    """The last `hours` clock hours, oldest first; the last one is still filling."""
+    """Return the last `hours` clock hours, oldest first. The last one is not over yet."""
     this_hour = as_of.replace(minute=0, second=0, microsecond=0)
     starts = [this_hour - timedelta(hours=back) for back in reversed(range(hours))]
     hour = time_part("ended_at", "YYYY-MM-DD HH24", 1, 13)
@@ -39,9 +39,9 @@ def load_hourly(as_of: datetime, hours: int = 24) -> list[HourStats]:
 
 
 def count_abandoned_at(instants: Collection[datetime]) -> Counter[tuple[int, str]]:
-    """The sessions that were closed at these instants: how many by the hour of day (UTC) of their start, and device.
+    """Count the sessions closed at these times, by the hour of day (UTC) of their start and by device.
 
-    An empty device stands for those that have none.
+    An empty device means that the session has none.
     """
     if not instants:
         return Counter()
@@ -52,7 +52,7 @@ def count_abandoned_at(instants: Collection[datetime]) -> Counter[tuple[int, str
 
 
 def time_part(column: str, pattern: str, start: int, length: int) -> SQL:
-    """Some of an instant's text, in UTC."""
+    """Return the SQL for a part of a time's text, in UTC."""
     if on_postgresql():
         return SQL(f"to_char({column} AT TIME ZONE 'UTC', '{pattern}')")
     return SQL(f"substr({column}, {start}, {length})")

@@ -1,4 +1,4 @@
-"""Reading sessions: close the abandoned ones, count the closed ones. Time comes in as an argument."""
+"""Reading sessions: closing abandoned ones, and statistics. The current time is an argument."""
 
 import json
 import logging
@@ -53,8 +53,6 @@ class CleanupStatistics(TypedDict):
 
 
 class SessionOverview(NamedTuple):
-    """Sessions now, and those closed in the last 24 hours."""
-
     active: int
     abandoned: int
     closed: int
@@ -75,10 +73,13 @@ def close_abandoned(
 ) -> CleanupResult:
     """Close every session that is open and started strictly longer than `older_than` before `as_of`.
 
-    Each batch is one short transaction. A row that another transaction holds is passed over, so that runs side by
-    side share the work and nobody waits; the next run sees it again. A row that the database refuses (a constraint,
-    a trigger) is left open and logged. Trouble with the statement or the connection itself raises, with the batches
-    before it committed; `already` is what earlier attempts of the same run, with the same `as_of`, closed.
+    Each batch is one short transaction. A row that another transaction holds is skipped, so that concurrent runs share
+    the
+    work. The next run sees it again. A row that the database rejects (a constraint, a trigger) is left open and logged.
+    An
+    error of the statement or the connection raises, with earlier batches committed. `already` is the number that
+    earlier
+    attempts of the same run, with the same `as_of`, closed.
 
     Returns the four keys `closed_count, execution_time_ms, deadline, error`.
     """
@@ -126,21 +127,20 @@ def close_in_batches(
 
 
 class BatchRow(NamedTuple):
-    """A session's id and start, as text: PostgreSQL knows instants, such as -infinity, that Python does not."""
+    """A session's id and start, as text: PostgreSQL has times, such as -infinity, that Python does not."""
 
     id: UUID
     place: str
 
 
 def lock_next_batch(abandoned: Expression, after: BatchRow | None, batch_size: int) -> list[BatchRow]:
-    """The next sessions in order of start, locked."""
     query = Session.select(Session.id, Session.started_at.cast("text").alias("place")).where(abandoned)
     if after is not None:
         last_id = SQL("%s::uuid" if on_postgresql() else "?", [after.id.hex])
         query = query.where(Tuple(Session.started_at, Session.id) > Tuple(timestamp_literal(after.place), last_id))
     query = query.order_by(Session.started_at, Session.id).limit(batch_size)
     if on_postgresql():
-        # NO KEY: rows of other tables that refer to these sessions may go on being written.
+        # NO KEY: rows of other tables that refer to these sessions can still be written.
         query = query.for_update("FOR NO KEY UPDATE", skip_locked=True)  # type: ignore[arg-type]
     rows: Any = query.tuples()
     return [BatchRow(*row) for row in rows]
@@ -151,7 +151,7 @@ def timestamp_literal(place: str) -> SQL:
 
 
 def close_batch(batch: list[BatchRow], as_of: datetime) -> int:
-    """Close these; halve what the database refuses until the refused rows stand alone. Returns how many closed."""
+    """Close these sessions. A rejected batch is halved until the rejected rows are found. Returns the number closed."""
     if not batch:
         return 0
     try:
@@ -173,7 +173,7 @@ def close_batch(batch: list[BatchRow], as_of: datetime) -> int:
 
 
 def close_where(as_of: datetime, which: Expression) -> int:
-    """The one statement that closes: everything that `which` names and that is still open."""
+    """Close every open session that meets the condition. Returns the number closed."""
     without_progress = Case(None, [(Session.end_position == 0, Session.start_position)], Session.end_position)
     return int(
         Session.update(
@@ -188,19 +188,19 @@ def close_where(as_of: datetime, which: Expression) -> int:
 
 
 def whole_minutes_until(as_of: datetime) -> SQL:
-    """SQL for the whole minutes from `started_at` to `as_of`, exact to the microsecond; 0 for a start after it."""
+    """Return SQL for the whole minutes from `started_at` to `as_of`, exact to the microsecond, 0 for a later start."""
     if on_postgresql():
         return SQL("greatest(floor(extract(epoch FROM (%s::timestamptz - started_at)) / 60), 0)::int", [as_of])
-    # SQLite's own date functions round to milliseconds, so seconds and fraction are compared apart.
+    # SQLite's own date functions round to milliseconds, so seconds and fraction are compared separately.
     fraction = str(as_of)[19:26]
     seconds = "? - CAST(strftime('%s', substr(started_at, 1, 19)) AS INTEGER) - (? < substr(started_at, 20, 7))"
     return SQL(f"max(({seconds}) / 60, 0)", [int(as_of.timestamp()), fraction])
 
 
 def by_ids(batch: list[BatchRow]) -> Expression:
-    """`id` is one of these, as one parameter however many there are.
+    """Return the condition "`id` is one of these", with one parameter for any number of ids.
 
-    Their range of starts is said too: by it the cleanup index finds them without walking through all open sessions.
+    It also bounds the starts, so that the cleanup index finds the rows without a scan of all open sessions.
     """
     starts = (Session.started_at >= timestamp_literal(batch[0].place)) & (
         Session.started_at <= timestamp_literal(batch[-1].place)
@@ -222,7 +222,7 @@ def log_closed(batch: list[BatchRow], as_of: datetime) -> None:
 
 
 def close_one(session_id: UUID, as_of: datetime) -> bool:
-    """Close one open session, whatever its age. False: there is none of that id, or it is not open."""
+    """Close one open session, whatever its age. False if it does not exist or is not open."""
     with database.atomic():
         return close_where(as_of, Session.id == session_id) == 1
 
@@ -235,12 +235,12 @@ def count_abandoned(as_of: datetime, older_than: timedelta) -> int:
 
 
 def count_closed_at(instant: datetime) -> int:
-    """The sessions closed at exactly this instant: those of one run."""
+    """Return the number of sessions closed at exactly this time: those of one run."""
     return int(Session.select().where((Session.is_active == SQL("false")) & (Session.ended_at == instant)).count())
 
 
 def count_active() -> int:
-    """All active ones, also those that are marked active though ended."""
+    """Return the number of active sessions, including those marked active although ended."""
     return session_counts(is_active())[0]
 
 
@@ -249,13 +249,12 @@ def is_active() -> Expression:
 
 
 def session_counts(*conditions: Expression) -> list[int]:
-    """How many sessions meet each condition, in one statement."""
     columns = [Session.select(fn.COUNT(SQL("*"))).where(condition) for condition in conditions]
     return [int(count) for count in next(iter(Select(columns=columns).bind(database).tuples()))]
 
 
 def cleanup_statistics(as_of: datetime, hours: int) -> CleanupStatistics:
-    """Sessions closed in the `hours` (1–168) before `as_of`, and all active ones. Raises InvalidHours."""
+    """Return statistics of active sessions and those closed in the last `hours` (1–168). Raises InvalidHours."""
     if type(hours) is not int or hours not in HOURS:
         raise InvalidHours(f"hours must be a whole number from {HOURS[0]} to {HOURS[-1]}, not {hours!r}")
     closed, average, no_progress = closed_stats(as_of - timedelta(hours=hours), as_of)
@@ -270,7 +269,9 @@ def cleanup_statistics(as_of: datetime, hours: int) -> CleanupStatistics:
 
 
 def closed_stats(since: datetime, until: datetime) -> tuple[int, float, int]:
-    """How many sessions ended in this time, their average minutes (2 places), how many without progress."""
+    """Return the number of sessions that ended in this time, their average minutes (2 places), and those without
+    progress.
+    """
     return averages(*closed_columns(since, until).scalar(as_tuple=True))
 
 
@@ -293,7 +294,6 @@ def ended_between(since: datetime, until: datetime) -> Expression:
 
 
 def load_overview(as_of: datetime, older_than: timedelta) -> SessionOverview:
-    """In one statement."""
     closed = closed_columns(as_of - timedelta(hours=24), as_of).alias("figures")
     numbers = [
         Session.select(fn.COUNT(SQL("*"))).where(condition)
@@ -305,7 +305,7 @@ def load_overview(as_of: datetime, older_than: timedelta) -> SessionOverview:
 
 
 def closed_per_hour(as_of: datetime, hours: int = 24) -> list[tuple[datetime, int]]:
-    """Sessions ended in each of the last `hours` clock hours, oldest first; the last one is still filling."""
+    """Return the sessions ended in each of the last `hours` clock hours, oldest first. The last one is not over yet."""
     this_hour = as_of.replace(minute=0, second=0, microsecond=0)
     starts = [this_hour - timedelta(hours=back) for back in reversed(range(hours))]
     hour = SQL(

@@ -1,12 +1,12 @@
-// Keeps running clocks running, and asks the page for itself again: what stands in a region marked `data-live` is
-// brought up to date in place, so focus, selection, scroll, open details and what was typed or ticked stay. Also the
-// keys, the copying and the ticking of all rows. Without it every page works all the same: reload.
+// Updates running clocks and polls the page. Regions marked `data-live` are patched in place, so focus, selection,
+// scroll position, open details and form input are kept. Also handles keyboard shortcuts, copying and the selection of
+// all rows. Without JavaScript every page works after a reload.
 "use strict";
 
-const EVERY = 1200; // milliseconds between two looks; with what the server remembers a change shows within two seconds
-const CALM_AFTER = 180000; // without a change, and without a sign of the reader …
-const CALM = 8000; // … the pause grows to this; any sign, or a change, brings the quick one back
-const SLOWEST = 15000; // between two tries while the server is away
+const EVERY = 1200; // poll interval in milliseconds; with the cache of the server a change is visible within two seconds
+const CALM_AFTER = 180000; // milliseconds without a change and without input …
+const CALM = 8000; // … until this interval is used; input or a change restores the short one
+const SLOWEST = 15000; // longest interval while the server is unavailable
 const FRESH = 3; // seconds
 
 const root = document.documentElement;
@@ -54,7 +54,7 @@ const CLOCKS = {
   for: (seconds) => spelled(Math.max(0, Math.floor(seconds))),
 };
 
-let ahead = 0; // milliseconds by which this machine's clock is ahead of the server's
+let ahead = 0; // milliseconds by which the browser's clock is ahead of the server's
 
 function tick() {
   for (const time of document.querySelectorAll("time[data-tick]:not([data-tick=now])")) {
@@ -66,18 +66,18 @@ function tick() {
 
 // --- regions ---
 
-const touched = new WeakSet(); // fields in which somebody typed, chose or ticked
-let postponed = false; // something could not be changed just now
+const touched = new WeakSet(); // fields that the user has changed
+let postponed = false; // an update was skipped and must be retried
 
 for (const kind of ["input", "change"]) addEventListener(kind, ({ target }) => touched.add(target), true);
 
-/** Whether it is part of a text that somebody has selected. */
+/** Return true if the node is part of the selected text. */
 function isHeld(node) {
   const selection = getSelection();
   return !selection.isCollapsed && selection.containsNode(node, true);
 }
 
-/** Make `old` like `fresh` with as few changes as possible; elements with an id are recognised wherever they went. */
+/** Patch `old` to match `fresh` with few changes. Elements with an id are matched even if they moved. */
 function update(old, fresh) {
   if (old.isEqualNode(fresh) || touched.has(old)) return;
   if (old.nodeName !== fresh.nodeName || old.nodeType !== Node.ELEMENT_NODE) {
@@ -123,7 +123,7 @@ function remove(node) {
   else node.remove();
 }
 
-/** Regions come, go and change; what lies around them stays as it is. */
+/** Add, remove and patch regions. The rest of the page is not changed. */
 function weave(old, fresh, regions) {
   const still = [...old.children].filter((child) => !child.hasAttribute("data-live"));
   let last = null;
@@ -150,18 +150,18 @@ function show(html) {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   const page = fresh.getElementById("content");
   if (!page) return;
-  const [focused, told] = [document.activeElement, announcements()];
+  const [focused, previous] = [document.activeElement, announcements()];
   postponed = false;
   weave(main, page, new Set([...page.querySelectorAll("[data-live]")].map((region) => region.id)));
   document.title = fresh.title;
   if (focused !== document.activeElement) (focused.isConnected ? focused : main).focus({ preventScroll: true });
   count();
   tick();
-  const news = [...announcements()].filter(([place, text]) => told.get(place) !== text).map(([, text]) => text);
+  const news = [...announcements()].filter(([place, text]) => previous.get(place) !== text).map(([, text]) => text);
   if (news.length) announce(news.join(". "));
 }
 
-/** What those who do not see the page should hear of when it changes. */
+/** Return the texts whose changes screen readers announce. */
 function announcements() {
   return new Map([...document.querySelectorAll("[data-announce]")].map((one) => [one.closest("[id]")?.id, one.textContent.trim()]));
 }
@@ -170,7 +170,7 @@ function announce(text) {
   document.getElementById("news").textContent = text;
 }
 
-// --- asking ---
+// --- polling ---
 
 let [etag, timer, pause, asking] = [null, 0, EVERY, false];
 let [seenAt, newsAt, lookedAt, tries] = [Date.now(), Date.now(), Date.now(), 0];
@@ -179,7 +179,7 @@ let paused = sessionStorage.getItem("paused") === "yes";
 async function ask() {
   const headers = { "X-Refresh": "1", ...(etag && { "If-None-Match": etag }) };
   const answer = await fetch(location.href, { headers, cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(10000) });
-  if (answer.type === "opaqueredirect" || answer.status === 401) return "out"; // to the sign-in
+  if (answer.type === "opaqueredirect" || answer.status === 401) return "out"; // redirect to sign-in
   if (answer.status === 304) return "on";
   if (answer.status === 404) return "missing";
   if (answer.status !== 200) return "broken";
@@ -247,7 +247,7 @@ function setPaused(value) {
   else look();
 }
 
-/** The reader is there: a page that had calmed down is quick again. */
+/** Restore the short interval after user input. */
 function wake() {
   newsAt = Date.now();
   if (pause <= EVERY || tries || paused) return;
@@ -291,7 +291,7 @@ const rows = () => [...main.querySelectorAll("tbody tr, [data-row]")].filter((ro
 const opener = (row) => row.querySelector("[data-open], a[href]");
 let leaderAt = 0; // when `g` was pressed
 
-/** The key by its meaning, also where the keyboard writes Cyrillic. */
+/** Return the Latin key, also on a Cyrillic layout. */
 function keyOf({ key, code, shiftKey }) {
   if (code === "Slash" && ".,".includes(key)) return shiftKey ? "?" : "/";
   return /^Key[A-Z]$/.test(code) && !/^[a-z]$/i.test(key) ? code[3].toLowerCase() : key;
@@ -346,14 +346,14 @@ document.addEventListener("click", async ({ target }) => {
   const source = document.getElementById(button.dataset.copy);
   source.closest("details")?.setAttribute("open", "");
   getSelection().selectAllChildren(source);
-  // The clipboard is closed to pages that do not come by https; the old command is not.
+  // Without https the Clipboard API is unavailable; the old command still works.
   await navigator.clipboard?.writeText(source.textContent).catch(() => document.execCommand("copy"));
   if (!navigator.clipboard) document.execCommand("copy");
   button.dataset.done = "";
   setTimeout(() => delete button.dataset.done, 2000);
 });
 
-// --- ticking rows: `data-check-all` names the boxes, `data-ticked` the place that says how many are ticked ---
+// --- selecting rows: `data-check-all` names the boxes, `data-ticked` the element with the count ---
 
 const boxes = (name) => [...main.querySelectorAll(`input[type=checkbox][name="${CSS.escape(name)}"]`)];
 
@@ -379,8 +379,8 @@ document.addEventListener("change", ({ target }) => {
 });
 count();
 
-// --- searching on ---
+// --- continued search ---
 
-/** A search that has found nothing yet goes on by itself, page by page. */
+/** Continue a search without results, page by page. */
 const onward = document.querySelector("a[data-onward]");
 if (onward) location.replace(onward.href);

@@ -1,7 +1,7 @@
-"""What schemathesis is to know of the API beside its description: what no schema can say.
+"""Schemathesis hooks for rules of the API that its schema cannot state.
 
-A key is sent once only. A value in one of these fields may be well-formed and still mean nothing: a search has a
-grammar, a cursor was given by the page before, a task has its own arguments, a moment lies in the future.
+Each idempotency key is sent once. A well-formed value of these fields may still be invalid. A search has a grammar, a
+cursor comes from the previous page, and a time must be in the future.
 """
 
 import re
@@ -18,7 +18,7 @@ PRINTABLE = {"reader", "book", "run"}
 CURSOR = {"before", "after"}
 FUTURE = {"until"}
 
-#: Whose fields are those of any task.
+#: Operations whose fields are the arguments of any task.
 ANY_FIELD = {"tasks.run", "runs.again"}
 
 BEYOND = {

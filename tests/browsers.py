@@ -1,4 +1,4 @@
-"""Three people, one for each role, and the browsers and programs they use."""
+"""Three users, one for each role, and their browsers and API clients."""
 
 import re
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from app import create_app
 from config import settings
 from models import Operator
 
-#: What the program has. In the process of the tests a password is hashed in no time: hundreds of them sign in.
+#: Settings of the program. The fast password hash saves seconds: hundreds of tests sign in.
 SLOW_HASHER, passwords.hasher = passwords.hasher, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
-#: Runs `flask …`; what it printed.
+#: Run `flask …` and return its output.
 RunFlask = Callable[..., str]
 
 PASSWORD = "correct horse battery"
@@ -30,7 +30,7 @@ PEOPLE = {role: f"{role}@example.org" for role in ("viewer", "operator", "admin"
 
 
 class Browser(FlaskClient):
-    """A browser without a screen: it keeps cookies, and sends forms with their token."""
+    """A browser without a screen. It keeps cookies and sends forms with their CSRF token."""
 
     def sign_in(self, email: str, password: str = PASSWORD, url: str = "/login") -> TestResponse:
         return self.send(url, email=email, password=password)
@@ -40,7 +40,7 @@ class Browser(FlaskClient):
 
     @property
     def form_token(self) -> str:
-        """As it stands in the forms of this browser's pages."""
+        """Return the CSRF token in the forms of this browser's pages."""
         shown = re.search(r'name="csrf_token" value="([^"]+)"', self.get("/no-such-page").text) or re.search(
             r'name="csrf_token" value="([^"]+)"', self.get("/login").text
         )
@@ -49,7 +49,7 @@ class Browser(FlaskClient):
 
 
 def create_app_with_people() -> Flask:
-    """The web program on the database that is bound now, and in it an operator for each role."""
+    """Create the web program on the bound database, with one operator for each role."""
     empty_queues()
     for role, email in PEOPLE.items():
         Operator.create(email=email, role=role, password_hash=password_hash())
@@ -57,7 +57,7 @@ def create_app_with_people() -> Flask:
 
 
 def fresh_program() -> Flask:
-    """The web program, with nothing in its memory of the test before."""
+    """Create the web program without the memory of the previous test."""
     app = shared_app()
     for forget in (
         limiter.reset,
@@ -71,14 +71,14 @@ def fresh_program() -> Flask:
 
 @cache
 def shared_app() -> Flask:
-    """One for all tests of a process: what differs from one test to the next is in the database and the brokers."""
+    """Return one app for all tests of a process. Tests differ in the content of the database and the brokers."""
     app = create_app()
     app.test_client_class = Browser
     return app
 
 
 def empty_queues() -> None:
-    """The brokers' file is one for all tests of this process."""
+    """Empty the brokers' file, which all tests of this process share."""
     for queue in tasks.queues.values():
         for held in queue.storage.deliveries.held():
             queue.storage.deliveries.release(
@@ -100,7 +100,7 @@ def sign_in_browser(app: Flask, role: str) -> Browser:
 
 
 def bearer_headers(role: str) -> dict[str, str]:
-    """The headers of a program with a new token of this role."""
+    """Return the headers of an API client with a new token of this role."""
     return {"Authorization": f"Bearer {create_token(f'a {role} program', role)}"}
 
 

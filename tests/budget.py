@@ -1,4 +1,4 @@
-"""What a page costs: the statements it sends to the database, and its length."""
+"""The cost of a page: its SQL statements and its length."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ MAX_STATEMENTS, MAX_BYTES = 8, 60_000
 
 @contextmanager
 def record_statements() -> Iterator[list[str]]:
-    """Gathers what is sent to the database in the block, but what begins and ends transactions."""
+    """Record the SQL statements of the block, except those that begin and end transactions."""
     sent: list[str] = []
 
     def hook(event: object) -> None:
@@ -28,7 +28,7 @@ def record_statements() -> Iterator[list[str]]:
 
 
 def measure_cost(browser: Browser, url: str) -> int:
-    """The number of statements that the page needs; AssertionError where it is beyond any page's budget."""
+    """Return the number of statements of the page. Raises AssertionError above any page's budget."""
     with record_statements() as sent:
         answer = browser.get(url)
     assert answer.status_code == 200, answer.text

@@ -13,7 +13,7 @@
 
 #define SECOND 1000000000L
 
-double clock_shift; /* clocks.py sets it between two tests */
+double clock_shift; /* set by clocks.py before each test */
 
 __attribute__((constructor)) static void read_shift(void) {
     const char *seconds = getenv("CLOCK_SHIFT");
@@ -49,7 +49,7 @@ time_t time(time_t *at) {
     return now.tv_sec;
 }
 
-/* multiprocessing waits until a time of the wall clock, which the kernel compares with the real one. */
+/* multiprocessing passes a wall-clock time, which the kernel compares with its unshifted clock. */
 int sem_timedwait(sem_t *restrict semaphore, const struct timespec *restrict until) {
     int (*wait)(sem_t *, const struct timespec *);
     struct timespec real = *until;

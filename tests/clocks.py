@@ -1,6 +1,6 @@
 """Run tests at awkward times, in other time zones and in random order: `make clocks`.
 
-Arguments are those of pytest. Without any, the tests run that store or show times. A C compiler is required.
+Arguments are those of pytest. The default is the tests that store or show times. Requires a C compiler.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-#: In UTC, each with the zone of the process. The tests run on from here.
+#: Start times in UTC, each with the time zone of the process.
 HOURS = (
     ("2026-06-10 00:01", "UTC"),
     ("2026-06-11 04:30", "Asia/Kolkata"),
@@ -25,7 +25,7 @@ HOURS = (
     ("2026-06-14 19:59", "Pacific/Auckland"),
     ("2026-06-15 23:58", "Pacific/Honolulu"),
 )
-#: Each test begins within the half second before: the end of February, of a year, and changes of the clock.
+#: Each test begins within half a second before one of these: ends of February and of a year, clock changes.
 EDGES = (
     ("2026-03-01 00:00", "UTC"),
     ("2027-01-01 00:00", "Asia/Kathmandu"),
@@ -45,13 +45,13 @@ FILES = """
 
 
 def main(arguments: list[str]) -> int:
-    """Run pytest at each time. Return how many times it failed."""
+    """Run pytest at each time. Return the number of failures."""
     arguments = arguments or [str(HERE / f"{name}.py") for name in FILES.split()]
     seed = os.environ.get("CLOCKS_SEED") or str(random.randrange(10_000))
     with tempfile.TemporaryDirectory() as folder:
         library = compile_library(Path(folder))
         failed = [not run_tests(library, seed, at, zone, arguments) for at, zone in HOURS]
-        # A Redis server keeps the time it was started with, while these tests set their own back.
+        # A Redis server keeps its start time, while these tests set their clock back.
         failed += [
             not run_tests(library, seed, at, zone, [*arguments, "-k", "not redis"], edge=True) for at, zone in EDGES
         ]
@@ -83,7 +83,7 @@ def run_tests(library: Path, seed: str, at: str, zone: str, arguments: list[str]
     return subprocess.run(command, env=environment).returncode == 0
 
 
-# --- as a plugin of pytest -----------------------------------------------------------------------------------
+# --- pytest plugin -------------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -96,7 +96,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    """Set the clock to less than half a second before CLOCKS_EDGE, here and in the processes that the test starts."""
+    """Set the clock to less than half a second before CLOCKS_EDGE, in this process and in its children."""
     if edge := float(os.environ["CLOCKS_EDGE"] or 0):
         shift = ctypes.c_double.in_dll(ctypes.CDLL(None), "clock_shift")
         shift.value += edge - random.uniform(0, 0.5) - time.time()

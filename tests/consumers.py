@@ -1,4 +1,4 @@
-"""Real consumers as child processes, and the environment they run in."""
+"""Real consumers as child processes, and their environment."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ KEY = "k" * 40
 def share_with_consumers(
     queue: Queue, folder: Path, redis_url: str = "", database_url: str = ""
 ) -> Iterator[dict[str, str]]:
-    """Put a queue of this process, and the database, where consumers with the environment that this gives have theirs:
-    in `folder` without a URL.
+    """Bind the queues and the database of this process to those of consumers, in `folder` if there is no URL. Yield the
+    environment of the consumers.
     """
     url = database_url or f"sqlite:///{folder}/dewey.db"
     before, queue.storage = queue.storage, (
@@ -42,7 +42,7 @@ def share_with_consumers(
 
 
 class ConsumerProcess:
-    """`huey_consumer <queue>` with `options`; `log` is what it has written so far."""
+    """`huey_consumer <queue>` with `options`. `log` is its output so far."""
 
     def __init__(self, queue: str, *options: str, environment: dict[str, str], log: Path) -> None:
         self.log_file, self.log_begins = log, log.stat().st_size if log.exists() else 0
@@ -66,7 +66,7 @@ class ConsumerProcess:
         return self.log_file.read_bytes()[self.log_begins :].decode()
 
     def logged(self, text: str, within: float = 20.0) -> str:
-        """Wait until the log holds `text`; gives the whole log."""
+        """Wait until the log contains `text`. Return the whole log."""
         try:
             return wait_until(lambda: self.log if text in self.log else "", within)
         except AssertionError:
@@ -76,20 +76,20 @@ class ConsumerProcess:
         return psutil.Process(self.pid).children()
 
     def stop(self, how: int = signal.SIGTERM, within: float = 30.0) -> int:
-        """Send the signal and wait for the end; gives the exit code."""
+        """Send the signal and wait for the end. Return the exit code."""
         self.process.send_signal(how)
         return self.process.wait(within)
 
 
 @contextmanager
 def consumer(queue: str, *options: str, environment: dict[str, str], log: Path) -> Iterator[ConsumerProcess]:
-    """A consumer that is up for the length of a block; nothing of it is left afterwards.
+    """Run a consumer for the length of a block and end all its processes afterwards.
 
-    Unless asked otherwise it leaves the clock alone: a test must not depend on the minute it is run at.
+    Its scheduler is off by default, so that a test does not depend on the current minute.
     """
     running = ConsumerProcess(queue, *(options or ("-k", "process", "-w", "2", "-n")), environment=environment, log=log)
     try:
-        running.logged("commands are available")
+        running.logged("Periodic tasks are")
         yield running
     finally:
         if running.process.poll() is None:

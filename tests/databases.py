@@ -1,4 +1,4 @@
-"""Databases of a test's own, and the program's one database handle pointed at them."""
+"""Separate test databases, and the program's database handle bound to them."""
 
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ fresh_names = (f"fresh_{number}" for number in count(1))
 
 @contextmanager
 def bind_database(url: str) -> Iterator[None]:
-    """Point the database handle at `url` for a while."""
+    """Bind the database handle to `url` for the length of a block."""
     before = database.obj
     bind(url)
     try:
@@ -31,7 +31,7 @@ def bind_database(url: str) -> Iterator[None]:
 
 @contextmanager
 def bound_to_library(url: str) -> Iterator[None]:
-    """Point the database handle at `url` for a while, and give that database the whole schema."""
+    """Bind the database handle to `url` for the length of a block, and create the whole schema there."""
     file = Path(url.removeprefix("sqlite:///"))
     if copies := url.startswith("sqlite:///") and not file.exists():
         file.write_bytes(empty_sqlite_library())
@@ -43,7 +43,7 @@ def bound_to_library(url: str) -> Iterator[None]:
 
 @cache
 def empty_sqlite_library() -> bytes:
-    """Return the content of an SQLite file that has the whole schema: it is copied faster than it is migrated."""
+    """Return the content of an SQLite file with the whole schema. Copying is faster than migrating."""
     with tempfile.TemporaryDirectory() as folder:
         with bind_database(f"sqlite:///{folder}/library.db"):
             migrate()
@@ -52,7 +52,7 @@ def empty_sqlite_library() -> bytes:
 
 @contextmanager
 def create_postgresql(server_url: str, like: str = "template1") -> Iterator[str]:
-    """The URL of a database on the session's PostgreSQL server, for a while: empty, or like the one of this name."""
+    """Create a database on the session's PostgreSQL server for the length of a block, empty or from this template."""
     name = next(fresh_names)
     execute_autocommit(server_url, f"CREATE DATABASE {name} TEMPLATE {like}")
     yield server_url.replace("/postgres?", f"/{name}?")
@@ -60,7 +60,7 @@ def create_postgresql(server_url: str, like: str = "template1") -> Iterator[str]
 
 
 def execute_autocommit(url: str, *statements: str) -> None:
-    """Run statements that refuse to be in a transaction."""
+    """Run statements that PostgreSQL refuses inside a transaction."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     try:

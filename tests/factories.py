@@ -1,4 +1,4 @@
-"""Rows for pages to show: sessions, runs and consumers, each with what a test does not care about filled in."""
+"""Rows for pages: sessions, runs and consumers, with defaults for every column."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ ROW_ID = re.compile(r'id="(?:session|run)-([^"]+)"')
 
 
 def create_session(reader: Any = None, book: Any = None, *, minutes_ago: float = 5, **values: Any) -> ReadingSession:
-    """An open session unless `values` say otherwise. `reader` is an address, `book` a title or (title, author)."""
+    """Create an open session unless `values` differ. `reader` is an address, `book` a title or (title, author)."""
     started_at = values.pop("started_at", now() - timedelta(minutes=minutes_ago))
     user, read = values.pop("user", None) or get_reader(reader), values.pop("book_id", None) or create_book(book)
     return ReadingSession.create(user=user, book=read, started_at=started_at, **values)
@@ -44,7 +44,7 @@ def create_book(name: str | tuple[str, str] | None) -> Book:
 
 @contextmanager
 def without_foreign_keys() -> Any:
-    """As in a reading app's database that has none."""
+    """Turn foreign keys off, as in a reading app's database without them."""
     off, on = (
         ("SET session_replication_role = replica", "SET session_replication_role = origin")
         if on_postgresql()
@@ -74,19 +74,19 @@ def cleanup_result(closed_count: int) -> dict[str, Any]:
 
 
 def create_consumer(queue: str, **values: Any) -> Consumer:
-    """The record of a consumer that is alive and takes nothing."""
+    """Store a live consumer that takes no runs."""
     row = {"host": "app-1", "pid": next(numbers), "code_version": "1", "worker_type": "process", "worker_count": 2}
     times = {"started_at": now(), "beat_at": now(), "scheduler_at": now()}
     return Consumer.create(id=f"app-1:{next(numbers)}", queue=queue, periodic=True, **{**row, **times, **values})
 
 
 def row_ids(html: str) -> list[str]:
-    """The ids of the sessions or runs that a list shows, in its order."""
+    """Return the ids of the sessions or runs of a list, in its order."""
     return ROW_ID.findall(html)
 
 
 def row_ids_of_all_pages(browser: Browser, url: str, between: Callable[[], object] = lambda: None) -> list[str]:
-    """The same, going from page to page with the link Older; `between` is called before each further page."""
+    """Return the ids of all pages, following the link Older. `between` is called before each further page."""
     ids: list[str] = []
     while url:
         assert len(ids) < 1000, "the pages do not end"

@@ -1,6 +1,6 @@
-"""Real Flower beside a real Celery worker, in an environment of their own: what ours is compared with.
+"""Real Flower and a real Celery worker in a separate environment, as the reference for Dewey's Flower API.
 
-The worker's tasks are named as ours are, and end as ours do.
+The worker's tasks have the same names and outcomes as Dewey's.
 """
 
 import os
@@ -14,7 +14,7 @@ from venv import EnvBuilder
 from installation import Answer, find_free_port, is_listening, send_request
 from waiting import wait_until
 
-#: Installed once, apart from what Dewey needs.
+#: Installed once, in an environment separate from Dewey's.
 CACHE_FOLDER = Path.home() / ".cache" / "dewey" / "flower-2.2"
 REQUIREMENTS = ["flower==2.2.*", "celery[redis]==5.7.*"]
 
@@ -45,7 +45,7 @@ def close_abandoned_sessions():
 
 
 class CannotInstall(Exception):
-    """The package registry did not give it."""
+    """The package registry did not provide Flower."""
 
 
 def install() -> None:
@@ -55,7 +55,7 @@ def install() -> None:
     command = [str(CACHE_FOLDER / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise CannotInstall((done.stderr.strip().splitlines() or ["pip said nothing"])[-1])
+        raise CannotInstall((done.stderr.strip().splitlines() or ["pip failed without output"])[-1])
     (CACHE_FOLDER / "installed").touch()
 
 
@@ -70,7 +70,7 @@ class FlowerServer:
 
 @contextmanager
 def run_flower(redis_url: str, folder: Path) -> Iterator[FlowerServer]:
-    """Flower, answering and knowing of its worker, for the length of a block."""
+    """Run Flower for the length of a block, once it responds and lists its worker."""
     (folder / "tasks.py").write_text(PROGRAM)
     port = find_free_port()
     environment = {
@@ -78,7 +78,7 @@ def run_flower(redis_url: str, folder: Path) -> Iterator[FlowerServer]:
         "HOME": str(folder),
         "BROKER": redis_url.replace("unix://", "redis+socket://"),
         "FLOWER_UNAUTHENTICATED_API": "true",
-        # Celery says of root, not of its tasks, that it must not run workers.
+        # Celery refuses to run workers as root.
         "C_FORCE_ROOT": "1",
     }
     commands = [

@@ -1,7 +1,8 @@
-"""Start programs of Python as forks of a process that has imported their libraries: imports are most of a short life.
+"""Start Python programs as forks of a process that has imported their libraries, because imports take most of their
+time.
 
-Each is a process like any other, with arguments, environment, files and signals of its own; its parent is the server.
-The project's own modules are not imported before the fork, because they read the settings.
+Each fork has separate arguments, environment, files and signals. Its parent is the server. The project's modules are
+not imported before the fork, because they read the settings.
 """
 
 import atexit
@@ -37,7 +38,7 @@ LONGEST_REQUEST = 1 << 20
 
 
 class ForkedProcess:
-    """A process that the server has started, with the part of Popen's interface that tests use."""
+    """A process started by the server, with the part of Popen's interface that tests use."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -116,11 +117,11 @@ def server() -> Server:
     return running
 
 
-# --- in the server -------------------------------------------------------------------------------------------
+# --- server --------------------------------------------------------------------------------------------------
 
 
 def serve(connection: socket.socket) -> dict[str, Any]:
-    """Start processes until the other side is gone; return, in each of them, the request that it comes from."""
+    """Start processes until the connection closes. In each child, return the request that started it."""
     exit_codes: dict[int, int] = {}
 
     def reap(_number: int, _frame: FrameType | None) -> None:
@@ -132,7 +133,7 @@ def serve(connection: socket.socket) -> dict[str, Any]:
     while True:
         data, files, _flags, _address = socket.recv_fds(connection, LONGEST_REQUEST, 3)
         if not data:
-            for process in psutil.Process().children():  # the tests have been killed
+            for process in psutil.Process().children():  # The tests have been killed.
                 process.kill()
             sys.exit()
         request = json.loads(data)

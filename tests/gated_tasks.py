@@ -1,6 +1,6 @@
-"""The program with a few tasks more, which wait for a file, so that a browser has something to watch.
+"""The program with additional tasks that wait for a file, for tests in a browser.
 
-The web server is `gated_tasks:create_app()`, the consumer serves `gated_tasks.light`, this folder being on their path.
+The web server is `gated_tasks:create_app()`. The consumer serves `gated_tasks.light` with this folder on its path.
 """
 
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @light.task(context=True)
 def hold(gate: str, chapters: int = 3, task: QueueTask | None = None) -> str:
-    """Run until there is a file of this name."""
+    """Run until a file of this name exists."""
     assert task is not None
     logger.info("Waiting at %s", Path(gate).name)
     task.progress(1, chapters, "chapters")
@@ -30,7 +30,7 @@ def hold(gate: str, chapters: int = 3, task: QueueTask | None = None) -> str:
 
 @light.task()
 def need(gate: str) -> str:
-    """Fail for as long as there is no file of this name."""
+    """Fail until a file of this name exists."""
     if not Path(gate).exists():
         raise FileNotFoundError(f"no {Path(gate).name}")
     return "found"

@@ -1,7 +1,7 @@
-"""Huey's own tests, which its package brings along, against our queue and our consumer:
-`python huey_suite.py sqlite|redis PLACE`. Prints a line of JSON: how many ran, and which failed.
+"""Run Huey's test suite, which its package contains, against Dewey's queue and consumer.
 
-What Huey has as an option, results of `None` not kept and errors between attempts kept, is set as its tests expect.
+`python huey_suite.py sqlite|redis PLACE` prints one line of JSON: the number of tests and the failures. Options with
+other defaults in Huey are set as its tests expect.
 """
 
 import json
@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import conftest  # it hides the developer's own settings
+import conftest  # Imported first: it hides the developer's settings.
 from huey.tests import base
 
 from engine.broker.redis.storage import RedisStorage

@@ -1,6 +1,7 @@
-"""The whole program as its operator has it: settings in the environment, `flask` commands, a web server, consumers.
+"""The whole program as an operator runs it: settings in the environment, `flask` commands, a web server, consumers.
 
-`Installation` starts each command as a process, which takes a second; `InProcess` runs them in that of the tests.
+`Installation` starts each command as a process, which takes a second. `InProcess` runs commands in the process of the
+tests.
 """
 
 import json
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Installation:
-    """One set of settings, and what is run with them."""
+    """A set of settings, and the commands and servers that run with them."""
 
     program = "app:create_app()"
 
@@ -61,11 +62,11 @@ class Installation:
 
     @property
     def apart(self) -> "Installation":
-        """The same settings, with each command in a process of its own."""
+        """Return the same settings, with each command in a separate process."""
         return Installation(self.folder, **self.environment)
 
     def bearer(self, role: str) -> dict[str, str]:
-        """The headers of a program with a new token of this role."""
+        """Return the headers of an API client with a new token of this role."""
         made = self.flask("token", "create", f"a {role} program", "--role", role)
         return {"Authorization": f"Bearer {made.stdout.splitlines()[-1]}"}
 
@@ -74,7 +75,7 @@ class Installation:
 
     @contextmanager
     def web(self) -> Iterator["Installation"]:
-        """The web server, answering, for the length of a block."""
+        """Run the web server for the length of a block, once it responds."""
         with open(self.folder / "web.log", "ab") as log:
             self.server = fork_server.start(
                 [str(BIN / "gunicorn"), "-c", "gunicorn.conf.py", self.program],
@@ -92,7 +93,7 @@ class Installation:
             self.server.wait(20)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """What a program is answered. Redirects are not followed."""
+        """Return the response to a request. Redirects are not followed."""
         url = f"http://127.0.0.1:{self.port}{path}"
         return send_request(
             urllib.request.build_opener(NoRedirect),
@@ -101,21 +102,21 @@ class Installation:
 
 
 class InProcess(Installation):
-    """Runs the commands in the process of the tests, on its database and queues, which are those of consumers."""
+    """An installation whose commands run in the process of the tests, with the database and queues of the consumers."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         super().__init__(folder, **environment)
         self.runner = fresh_program().test_cli_runner()
 
     def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        assert not environment, "the settings are those of the tests; use `apart`"
+        assert not environment, "settings cannot change in this process. Use `apart`."
         ended = self.runner.invoke(args=command, input=typed, catch_exceptions=False)
         return subprocess.CompletedProcess(command, ended.exit_code, ended.stdout, ended.stderr)
 
 
 @contextmanager
 def in_process(folder: Path, redis_url: str = "", database_url: str = "") -> Iterator[InProcess]:
-    """Put the queues and the database of this process where consumers have theirs: in `folder` without a URL."""
+    """Bind the queues and the database of this process to those of consumers, in `folder` if there is no URL."""
     with ExitStack() as stack:
         for queue in tasks.queues.values():
             environment = stack.enter_context(share_with_consumers(queue, folder, redis_url, database_url))
@@ -123,7 +124,7 @@ def in_process(folder: Path, redis_url: str = "", database_url: str = "") -> Ite
 
 
 class Browser:
-    """Keeps cookies, and sends forms with their token."""
+    """A client that keeps cookies and sends forms with their CSRF token."""
 
     def __init__(self, installation: Installation) -> None:
         self.url = f"http://127.0.0.1:{installation.port}"
@@ -142,7 +143,7 @@ class Browser:
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *redirect: Any) -> None:
-        """A redirect is an answer like any other."""
+        """Return redirects as responses instead of following them."""
 
 
 def send_request(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Answer:

@@ -1,6 +1,6 @@
-"""The program with a few tasks more that the clock starts each minute, so that a browser need not wait for one.
+"""The program with additional schedules of one minute, so that a browser test does not wait for longer ones.
 
-The web server is `minutely_tasks:create_app()`, the consumer serves `minutely_tasks.light`. Both need this folder on
+The web server is `minutely_tasks:create_app()`. The consumer serves `minutely_tasks.light`. Both need this folder on
 their path.
 """
 
@@ -13,17 +13,17 @@ __all__ = ["create_app", "light"]
 
 @light.periodic_task(crontab())
 def beat() -> str:
-    """Each minute; what was missed stays missed."""
+    """Run each minute. Missed ticks are not caught up."""
     return "beat"
 
 
 @light.periodic_task(crontab())
 def beat_again() -> str:
-    """Another one."""
+    """Run each minute, as a second schedule."""
     return "beat"
 
 
 @light.periodic_task(crontab())
 def beat_held() -> str:
-    """One that a pause holds back."""
+    """Run each minute, unless paused."""
     return "beat"

@@ -1,4 +1,4 @@
-"""The sample_tasks as a later version of the program has them: with one task more."""
+"""The sample_tasks of a later version of the program, with one more task."""
 
 from sample_tasks import append_line, probe
 

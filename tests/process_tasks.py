@@ -1,4 +1,4 @@
-"""More tasks of the queue of `sample_tasks`: they start processes, and use signals for themselves."""
+"""More tasks of the queue of `sample_tasks`: they start processes and use signals."""
 
 import logging
 import multiprocessing
@@ -21,7 +21,7 @@ from engine.models import Run
 logger = logging.getLogger(__name__)
 
 SLEEP = ["sleep", "300"]
-#: A shell whose own child has a child, and a shell that has ended before its child.
+#: A shell whose child has a child, and a shell that ends before its child.
 DEEP, ORPHANED = ["sh", "-c", "sh -c 'sleep 300 & wait' & wait"], ["sh", "-c", "sleep 300 &"]
 
 if seconds := os.environ.get("SPAWNING_STARTUP_SECONDS"):
@@ -29,7 +29,7 @@ if seconds := os.environ.get("SPAWNING_STARTUP_SECONDS"):
 
 
 def start_all(ledger: str) -> None:
-    """Start processes in each way that a worker can take along; write their ids, and that they are there."""
+    """Start processes in each way that a worker can end. Write their ids, and a line once they run."""
     family = [subprocess.Popen(SLEEP), subprocess.Popen(DEEP), subprocess.Popen(ORPHANED)]
     forked = multiprocessing.Process(target=time.sleep, args=(300,))
     forked.start()
@@ -37,7 +37,7 @@ def start_all(ledger: str) -> None:
 
 
 def start_apart(ledger: str) -> None:
-    """Start a program in a session of its own."""
+    """Start a program in a separate session."""
     append_line(ledger, "apart", subprocess.Popen(DEEP, start_new_session=True).pid)
 
 
@@ -70,7 +70,7 @@ def start_and_ignore_signals(ledger: str) -> None:
 
 
 def masks(status: str) -> dict[str, int]:
-    """The signals that a process blocks, ignores and catches, from its /proc status. Those above 31 are glibc's own."""
+    """Return the signals (1 to 31) that a process blocks, ignores and catches, from its /proc status."""
     return {
         name: int(mask, 16) & 0x7FFFFFFF for name, mask in re.findall(r"^(Sig(?:Blk|Ign|Cgt)):\s*(\w+)", status, re.M)
     }
@@ -78,7 +78,7 @@ def masks(status: str) -> dict[str, int]:
 
 @probe.task()
 def masks_of_programs(file: str) -> dict[str, dict[str, int]]:
-    """What programs are born with that are started by `subprocess` and by `os.system`."""
+    """Return the signal masks of programs started by `subprocess` and by `os.system`."""
     os.system(f"cat /proc/self/status > {file}")
     status, words = ["cat", "/proc/self/status"], {"capture_output": True, "text": True}
     answers = {
@@ -91,7 +91,7 @@ def masks_of_programs(file: str) -> dict[str, dict[str, int]]:
 
 @probe.task()
 def terminate_programs() -> list[int]:
-    """The exit codes of programs that are sent these signals."""
+    """Return the exit codes of programs after these signals."""
     codes = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         program = subprocess.Popen(SLEEP)
@@ -108,7 +108,7 @@ def in_thread(work: Callable[[], None]) -> None:
 
 @probe.task()
 def terminate_forked() -> list[int | None]:
-    """The same of processes that are forked without a program of their own, by the main thread and by another."""
+    """Return the exit codes of forked processes after these signals, forked by the main thread and by another one."""
     codes: list[int | None] = []
 
     def fork_and_send() -> None:
@@ -145,7 +145,7 @@ def compute(how: str, method: str) -> list[int]:
         with context.Pool(2) as pool:
             squares = list(pool.map(square, [1, 2, 3]))
             pool.close()
-            pool.join()  # the end of the block terminates, which can hang on a process that is just being killed
+            pool.join()  # The end of the block terminates the pool, which can hang on a process that is being killed.
             return squares
     if how == "executor":
         with ProcessPoolExecutor(2, mp_context=context) as executor:
@@ -187,13 +187,13 @@ def ask_often(queue: Any, times: int) -> None:
         wrong += database.execute_sql(f"SELECT {number}").fetchone() != (number,)
     if multiprocessing.current_process().name != "Worker-1":
         logger.info("A child logs")
-        time.sleep(1)  # for longer than until its notes would be sent, if it took any
+        time.sleep(1)  # Longer than the interval at which notes would be sent.
     queue.put([wrong, echo(os.getpid()).id])
 
 
 @probe.task()
 def leave_child(ledger: str) -> int:
-    """End while a child of `multiprocessing` runs on."""
+    """End while a child of `multiprocessing` still runs."""
     child = multiprocessing.Process(target=time.sleep, args=(300,))
     child.start()
     append_line(ledger, "left", child.pid)
@@ -205,7 +205,7 @@ def leave_child(ledger: str) -> int:
 
 @probe.task(timeout=1)
 def use_alarm(how: str) -> str:
-    """Use SIGALRM as libraries do, and run on for too long."""
+    """Use SIGALRM as libraries do, and exceed the soft limit."""
     if how == "switched off":
         signal.alarm(0)
     elif how == "handled":
@@ -223,7 +223,7 @@ def use_alarm(how: str) -> str:
 
 @probe.task(timeout=1)
 def clean_up_slowly(ledger: str) -> None:
-    """Need longer for cleaning up after the soft limit than the parent waits until it sends its own signal."""
+    """Clean up after the soft limit for longer than the parent waits before it sends the signal again."""
     try:
         time.sleep(20)
     finally:

@@ -1,4 +1,4 @@
-"""A reading app's live PostgreSQL, made by hand: its schema, its rows, and somebody who goes on writing to it."""
+"""A reading app's live PostgreSQL, created by hand: its schema, its rows, and a writer that keeps writing."""
 
 import threading
 import time
@@ -87,7 +87,7 @@ CREATE INDEX idx_reading_sessions_cleanup ON reading_sessions (is_active, starte
 WHERE is_active = true AND ended_at IS NULL
 """
 
-#: Everything that the catalogs know of the objects here: one row each, its first column its name.
+#: All catalog entries of the app's objects: one row each, with the name in the first column.
 CATALOGS = (
     """SELECT c.relname, c.oid, c.relkind, c.relfilenode, c.relowner, c.relacl::text, c.reloptions, c.relpersistence,
         c.relnatts, c.relchecks, c.relhastriggers, c.relreplident, c.relrowsecurity, pg_get_indexdef(c.oid),
@@ -112,7 +112,7 @@ TABLES = ("users", "books", "reading_sessions", "bookmarks", "session_log")
 
 
 class ReadingApp:
-    """One connection of the app's own; every statement is its own transaction unless `hold` says otherwise."""
+    """A connection of the app. Each statement is a separate transaction unless `hold` is set."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -128,7 +128,7 @@ class ReadingApp:
         return self.run(sql, *values)[0][0]
 
     def objects(self) -> set[tuple[str, str]]:
-        """What the catalogs say, as (name, everything said of it)."""
+        """Return the catalog entries as (name, all columns)."""
         rows = [row for query in CATALOGS for row in self.run(query.format(spaces=SPACES))]
         return {(str(row[0]), repr(row)) for row in rows}
 
@@ -136,17 +136,17 @@ class ReadingApp:
         return {(table, row) for table in TABLES for (row,) in self.run(f"SELECT t::text FROM {table} AS t")}
 
     def is_build_waiting(self, index: str) -> bool:
-        """Whether a concurrent build of `index` waits for a transaction to end."""
+        """Return true if a concurrent build of `index` waits for a transaction to end."""
         return bool(self.builder_pid(index, "AND wait_event_type = 'Lock'"))
 
     def builder_pid(self, index: str, condition: str = "") -> int | None:
-        """The backend that builds `index` concurrently now."""
+        """Return the process id of the backend that builds `index` concurrently."""
         query = f"""SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'
             AND query ~ '^\\s*CREATE INDEX CONCURRENTLY.*{index}' {condition}"""
         return next((row[0] for row in self.run(query)), None)
 
     def validity(self, index: str) -> bool | None:
-        """None: there is no such index."""
+        """Return true if the index is valid, None if it does not exist."""
         rows = self.run("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", index)
         return rows[0][0] if rows else None
 
@@ -156,7 +156,7 @@ class ReadingApp:
 
 @contextmanager
 def open_app_transaction(url: str, sql: str) -> Iterator[Any]:
-    """A transaction that has run `sql` and stays open until `.commit()` or the end of the block."""
+    """Run `sql` in a transaction that stays open until `.commit()` or the end of the block."""
     connection = psycopg2.connect(url)
     try:
         connection.cursor().execute(sql)
@@ -166,7 +166,7 @@ def open_app_transaction(url: str, sql: str) -> Iterator[Any]:
 
 
 class Writer(threading.Thread):
-    """Starts sessions, reports progress, ends them and touches readers and books, and times every write."""
+    """A thread that starts, updates and ends sessions, updates readers and books, and times each write."""
 
     START = """INSERT INTO reading_sessions (user_id, book_id, device_type)
         VALUES ((SELECT id FROM users LIMIT 1), (SELECT id FROM books LIMIT 1), 'writer') RETURNING id"""

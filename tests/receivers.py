@@ -1,4 +1,4 @@
-"""Those who are told of alerts: a real HTTP server and a real SMTP server on this machine."""
+"""Receivers of alerts: a real HTTP server and a real SMTP server on this machine."""
 
 import json
 import ssl
@@ -28,7 +28,7 @@ class Post(NamedTuple):
 
 
 class WebhookReceiver:
-    """What was posted to it. `status` is what it answers; `location` makes that a redirect."""
+    """An HTTP server that records posts. `status` is its response. `location` makes that a redirect."""
 
     def __init__(self) -> None:
         self.posts: list[Post] = []
@@ -47,7 +47,7 @@ class WebhookReceiver:
             do_GET = do_POST
 
             def log_message(self, *_: Any) -> None:
-                """Nothing goes to standard error."""
+                """Suppress log lines on standard error."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
@@ -74,7 +74,7 @@ def run_webhook_receiver() -> Iterator[WebhookReceiver]:
 
 
 class Mailbox:
-    """What was sent to it, to whom, and whether on the way it was encrypted and by whom signed in."""
+    """An SMTP server that records messages, their recipients, and the encryption and login of the connection."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
@@ -104,7 +104,7 @@ class Mailbox:
 
 @contextmanager
 def run_mailbox(certificate: Path | None = None, *, login: bool = False) -> Iterator[Mailbox]:
-    """With a certificate it takes nothing that is not encrypted."""
+    """Run a mailbox. With a certificate it refuses unencrypted connections."""
     box = Mailbox()
     options: dict[str, Any] = {}
     if certificate:
@@ -127,7 +127,7 @@ def run_mailbox(certificate: Path | None = None, *, login: bool = False) -> Iter
 
 
 def create_certificate(folder: Path) -> Path:
-    """Of `localhost`, which nobody trusts but who is told to; key and certificate in one file."""
+    """Create a self-signed certificate for `localhost`, with its key in the same file."""
     key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]

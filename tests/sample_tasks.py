@@ -1,6 +1,6 @@
-"""A queue of tasks for tests, and the ledger that they write themselves: what ran is read there, not from the queue.
+"""A queue of tasks for tests, and the ledger that the tasks write. Tests read outcomes there, not from the queue.
 
-A consumer serves it with `huey_consumer sample_tasks.probe`, this folder being on its path.
+A consumer serves it with `huey_consumer sample_tasks.probe` with this folder on its path.
 """
 
 import os
@@ -18,7 +18,7 @@ probe = ServedQueue("probe")
 
 
 def append_line(ledger: str, *words: Any) -> None:
-    """One line, whole or not at all."""
+    """Append one line atomically."""
     line = " ".join(map(str, (*words, os.getpid()))) + "\n"
     file = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
@@ -33,7 +33,7 @@ def read_lines(ledger: Path | str) -> list[list[str]]:
 
 @probe.task(context=True)
 def work(ledger: str, seconds: float = 0, task: QueueTask | None = None) -> str:
-    """Write a line, take that long, write another."""
+    """Write a line, sleep that long, write another."""
     assert task is not None
     append_line(ledger, "start", task.id)
     time.sleep(seconds)
@@ -53,7 +53,7 @@ def hold(ledger: str, task: QueueTask | None = None) -> str:
 
 
 def release(ledger: Path | str) -> None:
-    """End the runs of `hold` that have this ledger."""
+    """End the runs of `hold` that use this ledger."""
     released(ledger).touch()
 
 
@@ -75,7 +75,7 @@ def fail_with_result(ledger: str, task: QueueTask | None = None) -> None:
 
 @probe.task(timeout=0.5, retries=1)
 def exceed_soft_limit(ledger: str) -> None:
-    """Longer than its soft limit, and deaf to ordinary exceptions."""
+    """Exceed the soft limit and catch ordinary exceptions."""
     append_line(ledger, "start")
     try:
         time.sleep(30)
@@ -85,7 +85,7 @@ def exceed_soft_limit(ledger: str) -> None:
 
 @probe.task(time_limit=2, retries=1, context=True)
 def hang(ledger: str, task: QueueTask | None = None) -> None:
-    """Longer than its hard limit, in code that no exception reaches."""
+    """Exceed the hard limit in code that no exception interrupts."""
     assert task is not None
     append_line(ledger, "start", task.id)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR1})
@@ -94,7 +94,7 @@ def hang(ledger: str, task: QueueTask | None = None) -> None:
 
 @probe.task()
 def ignore_signals(ledger: str) -> None:
-    """Heeds nothing but its end."""
+    """Ignore every signal that can be ignored."""
     append_line(ledger, "start")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2})
     time.sleep(30)
@@ -102,7 +102,7 @@ def ignore_signals(ledger: str) -> None:
 
 @probe.task()
 def spin(ledger: str) -> None:
-    """Busy for some seconds in C code that lets no other Python code run."""
+    """Compute for some seconds in C code that holds the GIL."""
     append_line(ledger, "start")
     re.match(r"(a+)+$", "a" * 28 + "b")
 
@@ -129,7 +129,7 @@ def enqueue_child(ledger: str, task: QueueTask | None = None) -> str:
 
 @probe.task()
 def allocate_memory(megabytes: int) -> int:
-    """Use memory and keep it."""
+    """Allocate memory and keep it."""
     kept.append(bytearray(os.urandom(1) * (megabytes << 20)))
     return os.getpid()
 
@@ -144,4 +144,4 @@ def half_hourly() -> str:
 
 @probe.periodic_task(crontab(minute="*/10"))
 def each_ten_minutes() -> None:
-    """Not made up for when missed."""
+    """Run every ten minutes. Missed ticks are not caught up."""

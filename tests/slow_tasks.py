@@ -1,6 +1,6 @@
-"""The program's own queues, with tasks that take their time.
+"""The program's queues with slow tasks.
 
-A consumer serves `slow_tasks.light`, the web server is `slow_tasks:create_app()`, this folder being on their path.
+A consumer serves `slow_tasks.light`. The web server is `slow_tasks:create_app()`. Both need this folder on their path.
 """
 
 import os
@@ -19,14 +19,14 @@ def nap(seconds: float) -> str:
 
 @normal.task(priority=3)
 def snooze(bell: str) -> None:
-    """Until there is such a file."""
+    """Sleep until such a file exists."""
     while not Path(bell).exists():
         time.sleep(0.05)
 
 
 @heavy.task(priority=5)
 def grind(seconds: float, page: int = 0) -> int:
-    """Busy, and not asleep."""
+    """Compute without sleeping."""
     until, turns = time.monotonic() + seconds, 0
     while time.monotonic() < until:
         turns += 1
@@ -36,14 +36,14 @@ def grind(seconds: float, page: int = 0) -> int:
 
 @light.task()
 def collapse(unless: str) -> str:
-    """Take the worker down, unless there is such a file."""
+    """Kill the worker unless such a file exists."""
     if not Path(unless).exists():
         os.kill(os.getpid(), 9)
     return "stood"
 
 
 def create_app() -> Any:
-    """The console that knows these tasks; a consumer has no use for it."""
+    """Create the console that has these tasks. A consumer does not need it."""
     from app import create_app
 
     return create_app()

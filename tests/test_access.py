@@ -1,4 +1,4 @@
-"""Which door opens to whom: every route, with every method, for strangers and for each role."""
+"""Access of every route with every method, for anonymous users and for each role."""
 
 from collections.abc import Callable, Iterator
 from uuid import UUID
@@ -23,7 +23,7 @@ ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
 
 READ, WRITE, READ_AND_WRITE = "GET HEAD", "POST", "GET HEAD POST"
 
-#: The role that each command and each page asks for; what is missing here is a page that a viewer may see.
+#: The role that each command and each page requires. A viewer may open every other page.
 COMMANDS = {
     "operator": {
         "/api/task/abort/<run_id>": WRITE,
@@ -86,7 +86,7 @@ REQUIRED_ROLES |= {("HEAD", rule): role for (method, rule), role in REQUIRED_ROL
 
 
 def route_calls(app: Flask) -> Iterator[tuple[Rule, str, str]]:
-    """Every route with every method it has, and a path that leads to it."""
+    """Return every route with each of its methods, and a path that leads to it."""
     for rule in app.url_map.iter_rules():
         with app.test_request_context():
             values = {name: value_for(rule, name) for name in rule.arguments}
@@ -191,7 +191,7 @@ def test_cross_site_form_is_rejected(sign_in_as: Callable[[str], Browser], site:
 def test_token_request_needs_no_csrf_token(app: Flask, browser: Browser) -> None:
     headers = bearer_headers("viewer") | {"Sec-Fetch-Site": "cross-site"}
     answer = browser.post("/api/v1/admin/reading-sessions/cleanup-async", headers=headers)
-    assert answer.json["detail"] == "The role operator is needed; yours is viewer."
+    assert answer.json["detail"] == "Requires the role operator. Your role is viewer."
 
 
 # --- loopback ------------------------------------------------------------------------------------------------

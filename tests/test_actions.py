@@ -1,4 +1,4 @@
-"""The one door for commands: may they → do it → one line in the audit."""
+"""Every command runs through one function: check the permission, execute, write one audit entry."""
 
 from datetime import timedelta
 from typing import Any

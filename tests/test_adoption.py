@@ -1,4 +1,4 @@
-"""A reading app's own PostgreSQL is adopted as it is, while it works: nothing dropped, altered, blocked or lost."""
+"""A reading app's live PostgreSQL is adopted unchanged: nothing is dropped, altered, blocked or lost."""
 
 import subprocess
 import sys
@@ -24,11 +24,11 @@ from reading.sample_data import ForeignTables, load
 CLEANUP, STATISTICS, ACTIVE = INDEXES = [f"idx_reading_sessions_{name}" for name in ("cleanup", "statistics", "active")]
 ALL = [path.stem for path in sorted((ROOT / "migrations").glob("0*.py"))]
 
-#: What a write may take at most: on a busy machine a write of 1 ms sometimes takes 300.
+#: The longest allowed write. On a busy machine a write of 1 ms sometimes takes 300.
 BOUND_MS = LOCK_TIMEOUT_MS + 800
 TWO_HOURS = timedelta(hours=2)
 
-#: A concurrent build waits for the end of the transaction that has done this.
+#: A concurrent build waits for the end of a transaction that has run this.
 LONG_WRITE = "UPDATE reading_sessions SET mood = 'long' WHERE device_type = 'tablet'"
 
 MIGRATE = """
@@ -64,12 +64,12 @@ def reading_app(url: str, *schema: str) -> Iterator[ReadingApp]:
 
 @contextmanager
 def migrating_during(url: str, write: str = LONG_WRITE) -> Iterator[tuple["Future[list[str]]", Any]]:
-    """Migrate in a thread while a transaction of the app that has written something stays open; gives both."""
+    """Migrate in a thread while an app transaction with a write stays open. Yield both."""
     with ThreadPoolExecutor(1) as pool, open_app_transaction(url, write) as transaction:
         yield pool.submit(migrate), transaction
 
 
-# --- nothing is touched --------------------------------------------------------------------------------------
+# --- nothing is changed --------------------------------------------------------------------------------------
 
 
 def test_migration_leaves_the_objects_and_rows_of_the_app_unchanged(app: ReadingApp) -> None:
@@ -128,7 +128,7 @@ def dewey_tables() -> list[str]:
     return [name for name in database.get_tables() if name.startswith("dewey_")]
 
 
-# --- nobody is blocked ---------------------------------------------------------------------------------------
+# --- no writer is blocked ------------------------------------------------------------------------------------
 
 
 @pytest.mark.alone
@@ -158,20 +158,20 @@ def test_app_writes_continue_while_an_index_build_waits_for_a_transaction(
         assert migration.result(timeout=60) == ALL
     assert writer.error is None
     assert writer.longest_ms < BOUND_MS
-    assert "interrupted" not in caplog.text, "the build gave up waiting and began again"
+    assert "interrupted" not in caplog.text, "the build timed out and restarted"
 
 
 @pytest.mark.alone
 def test_new_foreign_keys_do_not_block_writers_of_the_referenced_tables(
     fresh_postgresql: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where only reading_sessions is absent, the new one's foreign keys must lock users and books for a moment."""
+    """If only reading_sessions is missing, its new foreign keys must lock users and books for a moment."""
     caplog.set_level("INFO", "engine.migrations")
     with reading_app(fresh_postgresql, SCHEMA) as app:
         app.run(f"DROP TABLE reading_sessions CASCADE; SET statement_timeout = {BOUND_MS}")
         other_write = "UPDATE users SET plan = 'premium' WHERE email = 'reader1@example.org'"
         with migrating_during(app.url, other_write) as (migration, transaction):
-            while caplog.text.count("0001_library waits for a transaction") < 3:
+            while caplog.text.count("0001_library is waiting for a transaction") < 3:
                 app.run("UPDATE users SET last_seen_at = now() WHERE email = 'reader2@example.org'")
                 assert not migration.done()
             transaction.commit()
@@ -241,7 +241,7 @@ def is_migration_waiting(app: ReadingApp) -> bool:
     return bool(app.run(f"{query} AND datname = current_database()"))
 
 
-# --- the job -------------------------------------------------------------------------------------------------
+# --- the cleanup ---------------------------------------------------------------------------------------------
 
 
 def test_cleanup_closes_abandoned_sessions_of_the_app(app: ReadingApp) -> None:

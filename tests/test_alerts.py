@@ -1,4 +1,4 @@
-"""What is worth an alert, once, by whoever watches; when people are told of it, and when it is over."""
+"""Alerts are raised once, however many watchers run. Tests cover the time of notices and the end of alerts."""
 
 import json
 from collections import Counter
@@ -33,13 +33,13 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def one_channel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alerts are to be told; these tests look at what is about to be sent."""
+    """Configure one channel, so that notices are due. These tests read the due notices."""
     monkeypatch.setattr(channels, "configured_channels", lambda: ["webhook"])
 
 
 @pytest.fixture
 def watch(each_database: str) -> AlertWatcher:
-    """One that waits for nothing, in a house where every queue is served."""
+    """Return a watcher without delays. Every queue has a live worker."""
     create_app_with_people()
     start_consumers()
     return AlertWatcher(lambda rule: NO_DELAY, NO_DELAY)
@@ -48,7 +48,7 @@ def watch(each_database: str) -> AlertWatcher:
 def start_consumers() -> None:
     Consumer.delete().execute()
     for queue in QUEUES:
-        # Tests look hours ahead, and it is alive then too.
+        # Tests check times hours ahead, at which it must still be live.
         create_consumer(queue, beat_at=now() + 9 * HOUR, scheduler_at=now() + 9 * HOUR)
 
 
@@ -140,7 +140,7 @@ def test_problem_fires_its_alert_and_its_end_resolves_it(
         watch.check(now())
         assert open_alert_keys() == [alert]
     assert sent_events() == ["fired"]
-    engine_alerts.claim_notice(alerts.newest_notices(1)[0], now())  # whom somebody begins to tell is told the end too
+    engine_alerts.claim_notice(alerts.newest_notices(1)[0], now())  # a channel that was about to send gets the end too
     mend()
     for _ in range(2):
         watch.check(now())
@@ -242,7 +242,7 @@ def test_short_problem_fires_no_alert_and_flapping_fires_one(each_database: str)
     assert open_alert_keys() == []
 
 
-# --- two of them ---------------------------------------------------------------------------------------------
+# --- two watchers --------------------------------------------------------------------------------------------
 
 
 def test_concurrent_watchers_fire_and_resolve_an_alert_once(each_database: str) -> None:
@@ -329,7 +329,7 @@ def test_alert_that_ends_in_quiet_hours_sends_no_notice(watch: AlertWatcher, mon
     assert [notice.event for notice in alerts.due_notices(at + HOUR)] == ["fired"]
 
 
-# --- those who watch, and what goes --------------------------------------------------------------------------
+# --- watchers, and pruning -----------------------------------------------------------------------------------
 
 
 def test_watcher_row_stores_its_last_check(watch: AlertWatcher) -> None:

@@ -1,4 +1,4 @@
-"""/alerts: how each rule stands, who was told of what, and a test from the browser."""
+"""/alerts: the state of each rule, the notices sent, and the test from the browser."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -42,11 +42,11 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebhookReceiver]:
 
 def test_alerts_page_warns_when_no_watcher_or_channel_exists(operator: Browser) -> None:
     html = operator.get("/alerts").text
-    assert "Nobody looks whether something is wrong" in html and "flask watch" in html
+    assert "No alert watcher is running" in html and "dewey watch" in html
     assert "ALERT_WEBHOOK_URL" in html
-    assert rule_text(html, "unserved") == "No worker not watched a queue has no live worker for a minute –"
-    assert "Nobody had to be told of anything yet." in html
-    assert "Send a test" not in html
+    assert rule_text(html, "unserved") == "No worker not watched a queue has had no live worker for a minute –"
+    assert "No notifications yet." in html
+    assert "Send test notification" not in html
 
 
 def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, receiver: WebhookReceiver) -> None:
@@ -54,13 +54,17 @@ def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, r
     watch.check(now())
     delivery.deliver_due(now())
     html = any_db_operator.get("/alerts").text
-    assert "Nobody looks" not in html and "watched by" in html
+    assert "No alert watcher" not in html and "watcher: " in html
     text = rule_text(html, "unserved")
-    assert text.startswith("No worker firing for") and "Nobody serves heavy." in text and "Nobody serves light." in text
-    assert rule_text(html, "oldest") == "Waits too long fine a run waits for more than 15 min –"
+    assert (
+        text.startswith("No worker firing for")
+        and "Queue heavy has no live worker." in text
+        and "Queue light has no live worker." in text
+    )
+    assert rule_text(html, "oldest") == "Waits too long OK a run has waited for more than 15 min –"
     assert "webhook: 127.0.0.1 · quiet hours 22:00–07:00 UTC" in plain_text(html)
     notices = re.findall(r'<tr id="notice-\d+">.*?</tr>', html, re.DOTALL)
-    assert len(notices) == 3 and all("Nobody serves" in notice for notice in notices)
+    assert len(notices) == 3 and all("has no live worker" in notice for notice in notices)
     assert "hunter2" not in html and "secret-path" not in html
     measure_cost(any_db_operator, "/alerts")
 
@@ -73,24 +77,24 @@ def test_late_failed_and_dropped_notices_are_labelled(operator: Browser, receive
         error = "the receiver answers 503" if tries > 1 else None
         Notice.update(state=state, tries=tries, error=error, due_at=at + timedelta(minutes=5)).where(newest).execute()
     text = plain_text(operator.get("/alerts").text)
-    assert re.search(r"Nobody serves a\. the receiver answers 503 to be sent 3 tries in 5 min", text)
-    assert "Nobody serves b. the receiver answers 503 given up 9 tries" in text
-    assert "Nobody serves c. not told" in text and "Nobody serves d. sent" in text
+    assert re.search(r"Queue a has no live worker\. the receiver answers 503 pending 3 tries in 5 min", text)
+    assert "Queue b has no live worker. the receiver answers 503 failed 9 tries" in text
+    assert "Queue c has no live worker. dropped" in text and "Queue d has no live worker. sent" in text
 
 
 def test_test_notice_is_sent_from_the_page(sign_in_as: Callable[[str], Browser], receiver: WebhookReceiver) -> None:
     viewer, operator = sign_in_as("viewer"), sign_in_as("operator")
-    assert "Send a test" not in viewer.get("/alerts").text
+    assert "Send test notification" not in viewer.get("/alerts").text
     assert viewer.send("/alerts/tests").status_code == 403
-    assert "Send a test" in operator.get("/alerts").text
+    assert "Send test notification" in operator.get("/alerts").text
     answer = operator.send("/alerts/tests")
     assert answer.status_code == 303
-    assert "webhook: the test was sent." in operator.get("/alerts").text
+    assert "webhook: test notification sent." in operator.get("/alerts").text
     assert [post.json["event"] for post in receiver.posts] == ["test"]
     receiver.status = 500
     operator.send("/alerts/tests")
     html = operator.get("/alerts").text
-    assert "webhook: the receiver answers 500" in html and "This is a test" in html
+    assert "webhook: the receiver answers 500" in html and "Test: this channel" in html
     entry = AuditEntry.select().order_by(AuditEntry.id.desc()).first()
     assert (entry.action, entry.after) == ("alerts.test", {"webhook": "the receiver answers 500"})
 

@@ -1,4 +1,4 @@
-"""The JSON API: what it answers to right and to wrong requests, without a consumer."""
+"""The JSON API: responses to valid and invalid requests, without a consumer."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,7 +24,7 @@ STATS, CLEANUP, CLEANUP_ASYNC = f"{ADMIN}/cleanup-stats", f"{ADMIN}/cleanup", f"
 
 @pytest.fixture
 def program(app: Flask, browser: Browser) -> Callable[..., TestResponse]:
-    """Sends requests with an operator's token."""
+    """Return a function that sends requests with an operator's token."""
     headers = bearer_headers("operator")
 
     def send(method: str, path: str, **options: object) -> TestResponse:
@@ -35,7 +35,7 @@ def program(app: Flask, browser: Browser) -> Callable[..., TestResponse]:
 
 @pytest.fixture
 def live_consumer(app: Flask) -> Consumer:
-    """The record of a consumer that serves `light`, and never takes anything."""
+    """Store a live consumer of `light` that takes no runs."""
     return Consumer.create(
         id="host:1:abc", queue="light", host="host", pid=1, code_version="1", worker_type="process", worker_count=2,
         periodic=True, started_at=now(), beat_at=now(), scheduler_at=now(),
@@ -50,7 +50,7 @@ def problem(answer: TestResponse, status: int) -> dict[str, object]:
     return answer.json
 
 
-# --- the statistics ------------------------------------------------------------------------------------------
+# --- statistics ----------------------------------------------------------------------------------------------
 
 
 def test_statistics_have_the_documented_shape_and_numbers(program: Callable[..., TestResponse]) -> None:
@@ -109,7 +109,7 @@ def test_repeated_hours_are_rejected_and_unknown_parameters_ignored(program: Cal
     assert program("GET", f"{STATS}?_=1732384800&hours=2").json["period_hours"] == 2
 
 
-# --- the cleanup ---------------------------------------------------------------------------------------------
+# --- cleanup -------------------------------------------------------------------------------------------------
 
 
 def test_async_cleanup_is_accepted_on_a_paused_queue(program: Callable[..., TestResponse]) -> None:
@@ -198,7 +198,7 @@ def test_cleanup_does_not_wait_when_half_of_the_threads_do(
     assert places == 8
 
 
-# --- what is wrong with the request --------------------------------------------------------------------------
+# --- invalid requests ----------------------------------------------------------------------------------------
 
 
 def test_missing_token_names_the_bearer_scheme(browser: Browser) -> None:
@@ -253,7 +253,7 @@ def test_nul_in_a_parameter_is_rejected(sign_in_as: Callable[[str], Browser]) ->
 def test_internal_error_reveals_no_details(app: Flask, browser: Browser) -> None:
     @public
     def broken() -> None:
-        raise RuntimeError("the secret of the house")
+        raise RuntimeError("an internal secret")
 
     app.add_url_rule("/api/broken", "broken", broken)
     answer = browser.get("/api/broken")

@@ -1,4 +1,4 @@
-"""The JSON API of a running web server, with a real consumer behind it: embedded, and on Redis and PostgreSQL."""
+"""The JSON API of a running web server with a real consumer: embedded, and on Redis and PostgreSQL."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The house: which room may import which, and that nothing of the web reaches a consumer."""
+"""The rooms: the imports that each may have, and consumers without web code."""
 
 import ast
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: Each may import itself and those to its left.
+#: Each room may import itself and those to its left.
 ROOMS = ("config", "engine", "models", "reading", "tasks", "admin", "app")
 FILES = [ROOT / f"{room}.py" for room in ROOMS if (ROOT / f"{room}.py").exists()]
 FILES += [file for room in ("engine", "reading", "admin") for file in sorted((ROOT / room).rglob("*.py"))]
@@ -42,9 +42,9 @@ def test_imports_go_one_way(file: Path) -> None:
 #: Names with an underscore that their library documents as public.
 DOCUMENTED = {"_asdict", "_fields", "_make", "_replace", "_meta", "_exit", "_get_current_object"}
 
-#: Private names that are used all the same, each with what is missing in public. Nothing in `admin` needs one.
+#: Private names that are used, each with the missing public interface. `admin` needs none.
 PRIVATE_USES = {
-    # Huey has no public way to list its tasks, to send a signal, or to replace how its consumer makes processes.
+    # Huey has no public way to list its tasks, send a signal, or replace how its consumer creates processes.
     "_registry", "_periodic_tasks", "_emit", "_signal", "_pipeline_results", "_timeout_handler",
     "_requeue_task", "_check_chord", "_check_revoked", "_task_key", "_get_timestamp", "_tasks_in_flight",
     "_create_worker", "_create_scheduler", "_set_signal_handlers", "_handle_signal", "_signum",
@@ -58,7 +58,7 @@ def is_private(name: str) -> bool:
 
 
 def private_uses(tree: ast.Module) -> set[str]:
-    """Return the private names that a file uses and does not define: those of somebody else."""
+    """Return the private names that a file uses and does not define."""
     used, defined = set[str](), set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -74,7 +74,7 @@ def private_uses(tree: ast.Module) -> set[str]:
 
 
 def patched(tree: ast.Module) -> set[str]:
-    """Return the attributes of imported modules and objects that are assigned to; `flask.g` is there for that."""
+    """Return the attributes of imported modules and objects that are assigned to, except those of `flask.g`."""
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names} - {"g"}
     stores = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
@@ -126,7 +126,7 @@ def test_no_file_has_an_empty_name() -> None:
 
 
 def test_no_name_hides_a_module() -> None:
-    """A page may have the name of its group: whoever imports both into one room loses the group."""
+    """If a page is named like its group, a module that imports both loses the group."""
     hidden = [
         name
         for name, module in list(sys.modules.items())

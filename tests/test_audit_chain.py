@@ -1,4 +1,4 @@
-"""The audit only grows, and says so when somebody has been at it."""
+"""The audit log is append-only and detects manipulation."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def add_row(action: str = "tasks.run", **values: Any) -> AuditEntry:
 
 
 def tamper(sql: str) -> None:
-    """As somebody would who owns the database and does not have the key."""
+    """Change rows as an attacker with the database but without the key."""
     if on_postgresql():
         database.execute_sql("ALTER TABLE dewey_audit DISABLE TRIGGER USER")
     else:
@@ -46,7 +46,7 @@ def list_findings() -> list[tuple[int | None, str]]:
     return [(finding.row, finding.what) for finding in verify_chain().findings]
 
 
-# --- growing -------------------------------------------------------------------------------------------------
+# --- appending -----------------------------------------------------------------------------------------------
 
 
 def test_rows_form_a_valid_hash_chain(each_database: str) -> None:
@@ -98,19 +98,19 @@ def test_database_refuses_to_update_or_delete_audit_rows(each_database: str, sql
 
 
 def test_only_append_writes_audit_rows() -> None:
-    """A row that did not come by `append_entries` has no hash."""
+    """A row that was not written by `append_entries` has no hash."""
     files = [file for room in ("admin", "engine", "reading") for file in (ROOT / room).rglob("*.py")]
     writing = re.compile(r"AuditEntry(\.(create|insert|insert_many|update|delete|replace)\b|\()")
     assert [str(file.relative_to(ROOT)) for file in files if writing.search(file.read_text())] == ["admin/audit_log.py"]
 
 
-# --- tampered with -------------------------------------------------------------------------------------------
+# --- manipulation --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        "actor = 'somebody else'",
+        "actor = 'another user'",
         "at = '2020-01-01 00:00:00+00:00'",
         "action = 'sign_in'",
         "target = 'another'",
@@ -155,7 +155,7 @@ def test_removed_first_row_is_reported(each_database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "expected"), [(5, "row 6 was cut off"), (3, "row 4 to 6 was cut off"), (0, "row 1 to 6")]
+    ("kept", "expected"), [(5, "row 6 was removed"), (3, "row 4 to 6 was removed"), (0, "row 1 to 6")]
 )
 def test_truncated_rows_are_reported(each_database: str, kept: int, expected: str) -> None:
     add_rows()
@@ -173,7 +173,7 @@ INSERT = (
 @pytest.mark.parametrize("previous", ["''", "previous", "hash"])
 def test_inserted_row_is_reported(each_database: str, previous: str) -> None:
     add_rows(2)
-    database.execute_sql("UPDATE dewey_audit_head SET last_id = 4")  # room for a row between 2 and the next one
+    database.execute_sql("UPDATE dewey_audit_head SET last_id = 4")  # leaves a gap between 2 and the next one
     seal = hash_chain.head_mac(audit_log.audit_key(), 4, AuditEntry.get_by_id(2).hash)
     AuditHead.update(seal=seal).execute()
     add_row()
@@ -229,7 +229,7 @@ def test_wrong_key_reports_every_row_and_since_limits_the_check(
     assert verify_chain(since=5).findings == []
 
 
-# --- taken in, and asked for ---------------------------------------------------------------------------------
+# --- adopted rows, and the command ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -261,7 +261,7 @@ def flask(each_database: str) -> Callable[..., Any]:
 def test_verify_command_reports_the_changed_row(flask: Callable[..., Any]) -> None:
     add_rows()
     good = flask("verify")
-    assert good.exit_code == 0 and "6 rows hold" in good.output
+    assert good.exit_code == 0 and "6 rows verified" in good.output
     head = json.loads(flask("verify", "--json").output)["head"]
     assert flask("verify", "--head", head).exit_code == 0
     tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 3")
@@ -278,5 +278,5 @@ def test_list_command_shows_the_newest_first(flask: Callable[..., Any]) -> None:
     assert [row["action"] for row in rows] == ["operators.role", "tasks.2", "tasks.1", "tasks.0"]
     assert rows[0]["before"] == {"role": "viewer"}
     assert "ann@example.org" in flask("list", "--action", "operators.role").output
-    assert json.loads(flask("list", "--actor", "nobody", "--json").output) == []
+    assert json.loads(flask("list", "--actor", "unknown", "--json").output) == []
     assert len(json.loads(flask("list", "--limit", "2", "--json").output)) == 2

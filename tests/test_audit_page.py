@@ -1,4 +1,4 @@
-"""The audit's pages: filtered, paged, in full, and as a file that no spreadsheet runs."""
+"""The pages of the audit log: filters, paging, details, and an export without spreadsheet formulas."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ def test_filter_selects_matching_rows(any_db_operator: Browser) -> None:
     before, after = (quote(f"{AuditEntry.get_by_id(number).at.isoformat()}") for number in (first, first + 2))
     assert shown_ids(any_db_operator.get(f"/audit?from={before}").text) == [first + 2, first + 1, first]
     assert shown_ids(any_db_operator.get(f"/audit?from={before}&to={after}").text) == [first + 1, first]
-    assert "No line matches." in any_db_operator.get("/audit?actor=nobody").text
+    assert "No entry matches." in any_db_operator.get("/audit?actor=unknown").text
     assert any_db_operator.get("/audit?source=moon").status_code == 422
     assert any_db_operator.get("/audit?from=soon").status_code == 422
 
@@ -65,7 +65,7 @@ def test_long_list_is_paged_without_loss(any_db_operator: Browser) -> None:
     while url:
         html = any_db_operator.get(url).text
         ids += shown_ids(html)
-        add_row()  # what comes meanwhile moves nothing
+        add_row()  # New entries do not move the page.
         older = re.search(r'href="([^"]+)" rel="next"', html)
         url = unescape(older[1]) if older else ""
     assert ids == sorted(range(1, 72), reverse=True)
@@ -78,11 +78,11 @@ def test_changed_row_is_marked(any_db_operator: Browser) -> None:
     tamper("UPDATE dewey_audit SET actor = 'x' WHERE id = 2")
     html = any_db_operator.get("/audit").text
     assert [("altered" in row) for row in html.split('id="line-')[1:]] == [False, True, False]
-    assert "not as it was written" in any_db_operator.get("/audit/2").text
-    assert "not as it was written" not in any_db_operator.get("/audit/3").text
+    assert "changed after it was written" in any_db_operator.get("/audit/2").text
+    assert "changed after it was written" not in any_db_operator.get("/audit/3").text
 
 
-# --- one of them ---------------------------------------------------------------------------------------------
+# --- one entry -----------------------------------------------------------------------------------------------
 
 
 def test_entry_page_shows_values_before_and_after(any_db_operator: Browser) -> None:
@@ -112,11 +112,11 @@ def test_entry_page_shows_values_before_and_after(any_db_operator: Browser) -> N
 )
 def test_target_links_to_its_page(operator: Browser, action: str, target: str, link: str) -> None:
     add_row(action, target=target)
-    match = re.search(r"<dt>to which</dt><dd>(.*?)</dd>", operator.get(f"/audit/{newest_id()}").text)
+    match = re.search(r"<dt>target</dt><dd>(.*?)</dd>", operator.get(f"/audit/{newest_id()}").text)
     assert match and match[1] == (f'<a href="{link}">{target}</a>' if link else target)
 
 
-# --- as a file -----------------------------------------------------------------------------------------------
+# --- export --------------------------------------------------------------------------------------------------
 
 
 def test_csv_has_every_filtered_row_and_no_formula(any_db_operator: Browser) -> None:
@@ -139,7 +139,7 @@ def test_csv_is_readable_with_a_token(app: Flask) -> None:
     assert app.test_client().get("/audit.csv?source=moon", headers=bearer_headers("operator")).is_json
 
 
-# --- what is on record ---------------------------------------------------------------------------------------
+# --- stored entries ------------------------------------------------------------------------------------------
 
 
 def test_denied_actions_are_recorded(app: Flask, sign_in_as: Callable[[str], Browser]) -> None:

@@ -1,4 +1,4 @@
-"""What pages may cost: statements, length, files beside them, and nothing from another host. Every page is walked."""
+"""Budgets of every page: statements, length and assets, without requests to other hosts."""
 
 import re
 from collections.abc import Iterator
@@ -34,10 +34,10 @@ from models import BrowserSession, Operator, ReadingSession, SavedView, Token
 #: All CSS and JavaScript together, before compression.
 MAX_STATIC_BYTES = 60_000
 
-#: Answers that are files, and grow with what they hold.
+#: Responses that are files. They grow with their content.
 FILES = {"runs_csv", "runs_json", "run_raw", "run_log", "dead_message_raw", "audit_csv"}
 
-#: Pages that want more in their address than the argument that it names.
+#: Pages that need a query string beside the argument of their URL.
 QUERIES = {
     "overview": ("", "?hours=1", "?hours=168"),
     "sessions": ("", "?state=active", "?state=closed", "?reader=reader"),
@@ -47,7 +47,7 @@ QUERIES = {
     "bulk_new": ("?verb=retry&q=state:failed",),
 }
 
-ERROR = "ConnectionError: images.internal:8080 refused the connection, which was asked for by passage 4 of 81"
+ERROR = "ConnectionError: images.internal:8080 refused the connection for passage 4 of 81"
 TRACEBACK = 'Traceback (most recent call last):\n  File "/app/tasks.py", line 7, in draw\n    draw()\n' * 20 + ERROR
 
 ANN = Requester("operator", "ann@example.org")
@@ -56,7 +56,7 @@ numbers = count(1)
 
 
 class FilledConsole:
-    """A console with so much in it that lists are full; `fill` again and there is more."""
+    """A console with full lists. Each `fill` adds more."""
 
     def __init__(self) -> None:
         self.browser = sign_in_browser(create_app_with_people(), "admin")
@@ -151,7 +151,7 @@ class FilledConsole:
         return {"worker": f"Worker-{next(numbers)}", "run_id": "x", "task": "process_book", "since": now().isoformat()}
 
     def page_urls(self) -> Iterator[str]:
-        """Of every page that the program has."""
+        """Return the URL of every page of the program."""
         values = {
             "run_id": self.run,
             "worker_id": str(Consumer.select().first().id),
@@ -178,7 +178,7 @@ class FilledConsole:
 
 
 def create_dead_run() -> str:
-    """The id of a run that took down its workers."""
+    """Return the id of a run that killed its workers."""
     run_id = str(tasks.cleanup_old_task_results().id)
     for number in range(settings.max_deliveries):
         while taken := tasks.light.storage.deliveries.settle_and_claim(f"c{number}", "w", False, "{}").claimed:
@@ -190,10 +190,10 @@ def create_dead_run() -> str:
 
 @contextmanager
 def many_tasks(number: int) -> Iterator[None]:
-    """So many more, each with a schedule."""
+    """Add this many tasks, each with a schedule."""
 
     def forgotten() -> None:
-        """Nothing."""
+        """Do nothing."""
 
     schedules = (crontab(minute="1"), lambda at: False)
     classes = [
@@ -225,7 +225,7 @@ def test_page_statements_do_not_grow_with_the_rows(console: FilledConsole) -> No
 
 
 def measure_costs(browser: Browser, addresses: list[str]) -> dict[str, int]:
-    """The statements of each page. All that are beyond their budget are named at once."""
+    """Count the statements of each page. Report all pages over budget at once."""
     costs, beyond = {}, []
     for address in addresses:
         try:
@@ -304,12 +304,12 @@ def test_static_files_are_small_and_load_nothing_from_other_hosts() -> None:
         assert not re.search(r"""url\(\s*['"]?(https?:|//)|@import|["'`](https?:)?//\w""", file.read_text()), file.name
 
 
-# --- the budget itself ---------------------------------------------------------------------------------------
+# --- the budget check ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.adds_views
 def test_page_over_budget_is_reported(app: Flask) -> None:
-    """What the tests above rely on."""
+    """Verify that the tests above can fail."""
 
     @app.get("/greedy")
     def greedy() -> str:

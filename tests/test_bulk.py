@@ -1,4 +1,4 @@
-"""One command for many runs: the question before it, the fingerprint, the account of every run."""
+"""Bulk commands: the confirmation page, its fingerprint, and the report on every run."""
 
 import re
 from collections import Counter
@@ -37,7 +37,7 @@ def create_actor(role: str = "admin") -> Actor:
 
 
 def fields_of(html: str) -> dict[str, Any]:
-    """What the form of the question would send."""
+    """Return the fields that the confirmation form would send."""
     form = html.partition('action="/bulk"')[2].partition("</form>")[0]
     matches = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form)
     fields: dict[str, Any] = {name: unescape(value) for name, value in matches if name != "run"}
@@ -61,7 +61,7 @@ def fresh_queues() -> None:
     empty_queues()
 
 
-# --- the question --------------------------------------------------------------------------------------------
+# --- confirmation --------------------------------------------------------------------------------------------
 
 
 def test_confirmation_shows_exact_count_newest_runs_and_refusals(any_db_operator: Browser) -> None:
@@ -73,7 +73,7 @@ def test_confirmation_shows_exact_count_newest_runs_and_refusals(any_db_operator
     assert "1 has not ended and will be refused" in html
     assert [run.id for run in failed[:9]] == row_ids(html)[1:]
     assert len(row_ids(html)) == 10
-    assert "It would not start now" in html
+    assert "The action cannot start now" in html
     assert BulkAction.select().count() == 0
 
 
@@ -126,7 +126,7 @@ def test_viewer_gets_no_bulk_action_and_only_an_admin_deletes(app: Flask, sqlite
     assert 'name="run"' not in viewer.get("/runs").text
     assert 'value="delete"' not in operator.get("/runs").text
     html = operator.get("/bulk/new?verb=delete&state=failed").text
-    assert "This takes the role admin." in html
+    assert "Requires the role admin." in html
     assert "<form" not in html.partition("<main")[2]
     shown = preflight(by_ids([run.id]), 1).fingerprint
     assert operator.send("/bulk", verb="delete", run=run.id, fingerprint=shown, total="1").status_code == 403
@@ -135,7 +135,7 @@ def test_viewer_gets_no_bulk_action_and_only_an_admin_deletes(app: Flask, sqlite
     assert BulkAction.select().count() == 0
 
 
-# --- what was shown is what is done --------------------------------------------------------------------------
+# --- the confirmed runs are the changed runs -----------------------------------------------------------------
 
 
 def test_changed_selection_is_rejected_and_confirmed_again(any_db_operator: Browser) -> None:
@@ -231,7 +231,7 @@ def test_cancelled_running_run_is_listed_as_asked_to_stop(operator: Browser) -> 
     begun = create_bulk("cancel")
     assert process(tasks.queues, begun.id) == {"done": 1, "refused": 0, "total": 1}
     assert results(begun)[running.id] == ("done", batch.STOP_REQUESTED)
-    assert "It was running and has been asked to stop." in operator.get(f"/bulk/{begun.id}").text
+    assert "The run is being interrupted." in operator.get(f"/bulk/{begun.id}").text
 
 
 def test_delete_removes_run_attempts_log_and_counts(each_database: str) -> None:
@@ -259,11 +259,11 @@ def test_delete_removes_run_attempts_log_and_counts(each_database: str) -> None:
     assert left == {}
 
 
-# --- interrupted, doubled, stopped ---------------------------------------------------------------------------
+# --- interrupted, repeated, stopped --------------------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """The end of a worker."""
+    """The death of a worker."""
 
 
 def test_interrupted_batch_is_finished_by_the_next_execution(
@@ -277,7 +277,7 @@ def test_interrupted_batch_is_finished_by_the_next_execution(
         raise Killed
 
     monkeypatch.setattr(bulk, "finish_batch", killed)
-    with pytest.raises(Killed):  # both of the first batch are back in their queue, and nobody has written it down
+    with pytest.raises(Killed):  # both of the first batch are re-queued, but not yet recorded
         process(tasks.queues, begun.id)
     assert Counter(state for state, _ in results(begun).values()) == {"doing": 2, "waiting": 3}
     monkeypatch.undo()
@@ -342,7 +342,7 @@ def test_stopped_bulk_leaves_the_remaining_runs_alone(operator: Browser, monkeyp
     assert Counter(state for state, _ in results(begun).values()) == {"done": 4, "skipped": 2}
     html = operator.get(f"/bulk/{begun.id}?state=skipped").text
     assert "stopped" in html
-    assert html.count("left alone</span>") == 2
+    assert html.count("skipped</span>") == 2
     assert operator.send(f"/bulk/{begun.id}/stop").status_code == 409
     assert [line.action for line in AuditEntry.select() if line.action.startswith("bulk")] == ["bulk.stop"]
 
@@ -373,7 +373,7 @@ def test_items_are_paged_and_filtered_by_result(operator: Browser) -> None:
         older = re.search(r'href="([^"]+)" rel="next"', html)
         url = unescape(older[1]) if older else ""
     assert seen == [str(number) for number in range(1, 71)]
-    assert operator.get(f"/bulk/{begun.id}?state=refused").text.count("It has not ended.") == 3
+    assert operator.get(f"/bulk/{begun.id}?state=refused").text.count("The run has not ended.") == 3
     assert operator.get("/bulk/999").status_code == 404
     assert operator.get(f"/bulk/{begun.id}?after=x").status_code == 422
 

@@ -1,4 +1,4 @@
-"""What a running attempt logs is kept with it, bounded, and can be read while it runs."""
+"""Log lines of a running attempt are stored with it, limited in size, and can be read during the run."""
 
 import asyncio
 import logging
@@ -89,7 +89,7 @@ def test_traceback_stays_with_its_line_and_nul_is_replaced() -> None:
 
 def test_line_that_is_not_utf_8_is_escaped() -> None:
     with capture_logs() as log:
-        # Not by way of the root logger, whose lines pytest itself cannot carry.
+        # Not through the root logger, because pytest cannot handle such lines.
         log_capture.handler.handle(
             logging.LogRecord("caf\udce9", logging.INFO, "", 0, "opening caf\udce9.epub", (), None)
         )
@@ -103,7 +103,7 @@ def test_message_that_does_not_fit_its_arguments_is_kept_unformatted() -> None:
     assert line_texts(log) == ["%d books"]
 
 
-# --- whose line it is ----------------------------------------------------------------------------------------
+# --- attribution ---------------------------------------------------------------------------------------------
 
 
 def test_tasks_in_parallel_threads_capture_their_own_lines() -> None:
@@ -139,7 +139,7 @@ def test_nested_task_captures_its_own_lines() -> None:
     assert (line_texts(outer), line_texts(inner)) == (["outer"], ["inner"])
 
 
-# --- news ----------------------------------------------------------------------------------------------------
+# --- live updates --------------------------------------------------------------------------------------------
 
 
 def test_lines_are_sent_while_the_task_runs_and_the_rest_at_its_end() -> None:
@@ -164,7 +164,7 @@ def test_unsent_lines_are_sent_later() -> None:
     def send(facts: dict[str, Any]) -> None:
         tries.append(facts)
         if len(tries) == 1:
-            raise ConnectionError("the broker is away")
+            raise ConnectionError("the broker is unavailable")
 
     with capture_logs(send) as log:
         logger.info("one")

@@ -1,4 +1,4 @@
-"""Webhook and mail, against real servers: what arrives, signed and encrypted; and what is never told."""
+"""Webhook and mail against real servers: content, signature, encryption, and data that is never sent."""
 
 import hashlib
 import hmac
@@ -27,7 +27,7 @@ ChangeSettings = Callable[..., None]
 
 @pytest.fixture
 def change_settings(monkeypatch: pytest.MonkeyPatch) -> ChangeSettings:
-    """Changes settings for the length of a test."""
+    """Return a function that changes settings for the length of a test."""
 
     def change(**values: Any) -> None:
         changed = replace(channels.settings, **values)
@@ -75,7 +75,7 @@ def test_webhook_body_serves_slack_and_programs(
     assert post.headers["Content-Type"] == "application/json; charset=utf-8"
     began_at = notice.facts["began_at"]
     assert post.json == {
-        "text": f"[production] Nobody serves heavy; 3 runs wait. {link}",
+        "text": f"[production] Queue heavy has no live worker. 3 runs are waiting. {link}",
         "id": notice.id,
         "event": "fired",
         "environment": "production",
@@ -147,7 +147,7 @@ def test_notice_is_in_the_configured_language(
 ) -> None:
     change_settings(language="ru")
     channels.send_notice(create_notice(waiting=0))
-    assert "heavy" in receiver.texts[0] and "Nobody" not in receiver.texts[0]
+    assert "heavy" in receiver.texts[0] and "live worker" not in receiver.texts[0]
 
 
 # --- mail ----------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_mail_goes_to_all_recipients(app_context: Flask, change_settings: Change
     assert to == ["ann@example.org", "bob@example.org"]
     assert (mail["From"], mail["To"]) == ("dewey@example.org", "ann@example.org, bob@example.org")
     assert mail["Subject"] == "[production] Dewey: No worker"
-    expected = ["Nobody serves heavy; 3 runs wait.", "", "https://dewey.example.org/workers"]
+    expected = ["Queue heavy has no live worker. 3 runs are waiting.", "", "https://dewey.example.org/workers"]
     assert mail.get_content().splitlines() == expected
     assert mail["Auto-Submitted"] == "auto-generated" and mail["Date"] and mail["Message-ID"]
 
@@ -201,7 +201,7 @@ def test_mail_server_error_is_reported_by_its_code(app_context: Flask, change_se
             channels.send_notice(create_notice("email"))
 
 
-# --- when ----------------------------------------------------------------------------------------------------
+# --- timing --------------------------------------------------------------------------------------------------
 
 
 def test_unavailable_receiver_is_retried_with_growing_pauses(app_context: Flask, receiver: WebhookReceiver) -> None:
@@ -264,11 +264,11 @@ def test_resolved_notice_follows_its_fired_notice(app_context: Flask, receiver: 
     alerts.resolve_alert(alert, now() + timedelta(minutes=12), now())
     receiver.status = 200
     receiver.posts.clear()
-    assert delivery.deliver_due(now()) == 0  # the first one pauses, and the second waits for it
+    assert delivery.deliver_due(now()) == 0  # the first notice backs off, and the second waits for it
     for _ in range(2):
         delivery.deliver_due(now() + timedelta(minutes=5))
     assert [post.json["event"] for post in receiver.posts] == ["fired", "resolved"]
-    assert receiver.texts[1].startswith("Resolved after 12 min: Nobody serves heavy; 3 runs wait.")
+    assert receiver.texts[1].startswith("Resolved after 12 min: Queue heavy has no live worker. 3 runs are waiting.")
 
 
 def test_channels_use_the_program_settings() -> None:

@@ -1,4 +1,4 @@
-"""Charts of runs at each hour: in zones beside the hours of UTC, and when the clock is set forward or back."""
+"""Hourly charts of runs: in time zones with offsets below an hour, and at clock changes."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ NOON = datetime(2026, 6, 10, 12, 7, tzinfo=UTC)
 
 
 def chart_at(app: Flask, zone: str, as_of: datetime, hours: int) -> Chart:
-    """The overview's chart of so many hours that end at `as_of`, for a reader in this zone."""
+    """Return the overview's chart of this many hours up to `as_of`, for a user in this zone."""
     window = next(window for window in WINDOWS if window.hours == hours)
     last = int(as_of.timestamp()) // window.step * window.step
     starts = range(last - window.step * (window.bars - 1), last + 1, window.step)

@@ -1,4 +1,4 @@
-"""The commands of `flask`, run as their user runs them."""
+"""The `flask` commands, run as users run them."""
 
 import getpass
 import json
@@ -29,7 +29,7 @@ from models import AuditEntry, CreatedTable, Operator, Token, User
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """Embedded, with its database bound here too, to look into."""
+    """Return an embedded installation, with its database bound in this process too."""
     with in_process(tmp_path) as installation:
         yield installation
 
@@ -46,7 +46,7 @@ def test_invalid_setting_fails_every_command_with_one_line(
 ) -> None:
     result = installation.apart.flask(*command, PORT="eighty")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "dewey: PORT='eighty' cannot be used: a whole number from 1 to 65535 is allowed\n"
+    assert result.stderr == "dewey: PORT='eighty' must be a whole number from 1 to 65535\n"
 
 
 def test_second_migration_reports_an_up_to_date_schema(installation: Installation) -> None:
@@ -57,7 +57,7 @@ def test_second_migration_reports_an_up_to_date_schema(installation: Installatio
 def test_unmigrated_database_is_reported_in_one_line(installation: Installation, tmp_path: Path) -> None:
     result = installation.apart.flask("status", DATABASE_URL=f"sqlite:///{tmp_path}/empty.db")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "dewey: The database lacks a table of this program; `flask migrate` makes it.\n"
+    assert result.stderr == "dewey: The database schema is outdated. Run `dewey migrate`.\n"
 
 
 def test_sample_library_is_loaded_once(installation: Installation) -> None:
@@ -78,7 +78,7 @@ def test_sample_library_is_refused_in_adopted_tables(installation: Installation)
     assert re.fullmatch(r"dewey: .+\n", result.stderr)
 
 
-# --- people and tokens ---------------------------------------------------------------------------------------
+# --- users and tokens ----------------------------------------------------------------------------------------
 
 
 def test_new_operator_password_is_on_the_last_line(installation: Installation) -> None:
@@ -92,7 +92,7 @@ def test_new_operator_password_is_on_the_last_line(installation: Installation) -
 def test_password_is_read_from_standard_input(installation: Installation) -> None:
     typed = "correct horse battery\n"
     made = installation.flask("operator", "create", "a@b.c", "--role", "viewer", "--password-stdin", typed=typed)
-    assert (made.returncode, made.stdout) == (0, "a@b.c may sign in as viewer.\n")
+    assert (made.returncode, made.stdout) == (0, "Created a@b.c (viewer).\n")
     assert verify_password("correct horse battery", Operator.get().password_hash)
 
 
@@ -105,11 +105,15 @@ def test_empty_password_is_too_short(installation: Installation) -> None:
 @pytest.mark.parametrize(
     ("command", "code", "expected"),
     [
-        (("operator", "create", "nobody", "--role", "viewer"), 2, "dewey: email: "),
+        (("operator", "create", "no-address", "--role", "viewer"), 2, "dewey: email: "),
         (("operator", "create", "a@b.c", "--role", "viewer", "--password-stdin"), 2, "dewey: password: "),
         (("operator", "create", "a@b.c", "--role", "root"), 2, "Invalid value for '--role'"),
         (("operator", "create", "a@b.c"), 2, "Missing option '--role'"),
-        (("operator", "create", "taken@example.org", "--role", "viewer"), 1, "dewey: There is an operator taken@"),
+        (
+            ("operator", "create", "taken@example.org", "--role", "viewer"),
+            1,
+            "dewey: User taken@example.org already exists.",
+        ),
         (("token", "create", "", "--role", "viewer"), 2, "dewey: name: "),
         (("token", "create", "x", "--role", "viewer", "--days", "0"), 2, "dewey: days: "),
     ],
@@ -166,12 +170,12 @@ def test_run_task_accepts_every_name_of_a_task(installation: Installation, prefi
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("nothing",), "dewey: there is no task named 'nothing'"),
+        (("nothing",), "dewey: No task is named 'nothing'. List the tasks with `dewey tasks list`."),
         (("get_cleanup_statistics", "hours=many"), "dewey: hours: "),
         (("get_cleanup_statistics", "hours=1.5"), "dewey: hours: "),
         (("get_cleanup_statistics", "days=1"), "dewey: days: "),
-        (("get_cleanup_statistics", "hours"), "'hours' is not key=value"),
-        (("get_cleanup_statistics", "=1"), "'=1' is not key=value"),
+        (("get_cleanup_statistics", "hours"), "'hours' must be KEY=VALUE"),
+        (("get_cleanup_statistics", "=1"), "'=1' must be KEY=VALUE"),
         (("get_cleanup_statistics", "--wait=soon"), "Invalid value for '--wait'"),
         ((), "Missing argument 'NAME'"),
     ],
@@ -188,7 +192,7 @@ def test_invalid_run_task_arguments_are_rejected(
 def test_unknown_argument_error_lists_the_parameters(installation: Installation) -> None:
     result = installation.flask("run-task", "get_cleanup_statistics", "days=3")
     assert (result.returncode, result.stderr) == (
-        2, "dewey: days: get_cleanup_statistics has no such parameter; it has hours\n",
+        2, "dewey: days: must be a parameter of get_cleanup_statistics: hours\n",
     )  # fmt: skip
 
 
@@ -249,7 +253,7 @@ def test_failed_run_with_a_result_prints_it_and_exits_1(app: Flask, monkeypatch:
     assert (result.exit_code, json.loads(result.stdout)["error"]) == (1, error)
 
 
-# --- asking --------------------------------------------------------------------------------------------------
+# --- queries -------------------------------------------------------------------------------------------------
 
 
 def test_status_exits_1_while_a_required_queue_has_no_live_worker(installation: Installation) -> None:
@@ -259,7 +263,9 @@ def test_status_exits_1_while_a_required_queue_has_no_live_worker(installation: 
     at_work = ["waiting", "scheduled", "oldest", "workers", "busy"]
     assert lines[0] == ["queue", "state", *at_work, "unread events", "lag (s)"]
     assert [line[:2] for line in lines[1:]] == [[name, "no live worker"] for name in ("heavy", "normal", "light")]
-    assert len({len(line) for line in result.stdout.splitlines()}) == 1, "numbers end where their title ends"
+    assert len({len(line) for line in result.stdout.splitlines()}) == 1, (
+        "numbers must be right-aligned with their title"
+    )
     assert {line.index("no live") for line in result.stdout.splitlines()[1:]} == {result.stdout.index("state")}
 
 

@@ -1,4 +1,4 @@
-"""The commands that are made from the tables of actions and reads, as somebody types them."""
+"""The commands that are generated from the tables of actions and reads."""
 
 import json
 import os
@@ -36,9 +36,9 @@ def test_runs_list_has_the_filters_of_its_page(flask: RunFlask) -> None:
     assert flask("runs", "list", "--q", "state:dead") == "none"
 
 
-#: Nouns whose lists have commands of their own.
+#: Nouns whose lists have handwritten commands.
 OTHER_NOUNS = ("operators", "tokens", "audit", "errors")
-#: Those that can be asked without a word, and whose commands are made from the table.
+#: Reads without arguments, whose commands are generated from the table.
 READS_WITHOUT_PATH = [name for name, read in QUERIES.items() if not read.path_params and read.noun not in OTHER_NOUNS]
 
 
@@ -52,7 +52,7 @@ def test_json_output_equals_the_api(app: Flask, flask: RunFlask, name: str) -> N
     def answer() -> dict[str, Any]:
         return app.test_client().get(f"/api/v1/admin{QUERIES[name].path}", headers=headers).json
 
-    # What begins at a full minute or is due next may change between two answers.
+    # Values of the current minute, or of the next due run, may change between two responses.
     before, printed, after = answer(), json.loads(flask(GROUPS.get(noun, noun), verb, "--json")), answer()
     assert before.keys() == printed.keys() == after.keys()
     for key in printed.keys() - {"ping_ms", "views", "queues"}:
@@ -80,7 +80,7 @@ def test_commands_perform_their_action_and_print_the_result(flask: RunFlask) -> 
 
 def test_dangerous_command_asks_for_confirmation(flask: RunFlask) -> None:
     run = create_run(state="failed", ended_at=now())
-    assert "sure?" in flask("runs", "delete", run.id, typed="n\n", code=1)
+    assert "Continue?" in flask("runs", "delete", run.id, typed="n\n", code=1)
     assert Run.select().count() == 1
     flask("runs", "delete", run.id, "--yes")
     assert Run.select().count() == 0
@@ -99,11 +99,11 @@ def test_bulk_retry_shows_the_count_and_asks_for_confirmation(flask: RunFlask, l
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        ("runs show x", 1, "No run has this id"),
-        ("runs list --state open", 2, "state: one of"),
+        ("runs show x", 1, "No run with this id"),
+        ("runs list --state open", 2, "state: must be one of"),
         ("runs list --limit 0", 2, "--limit"),
-        ("runs cancel x", 1, "There is no run of this id on record."),
-        ("runs again x --args 5x", 2, "no JSON"),
+        ("runs cancel x", 1, "No run with this id. The history may have removed it."),
+        ("runs again x --args 5x", 2, "must be JSON"),
         ("sessions close x", 2, "session_id"),
         ("bulk show x", 2, "bulk_id"),
         ("bulk retry --yes", 2, "search"),
@@ -128,13 +128,13 @@ def test_list_is_watched_until_ctrl_c_without_a_web_server(tmp_path: Path) -> No
 
 @contextmanager
 def watch_command(tmp_path: Path, *words: str) -> Iterator[Callable[[], str]]:
-    """The command with --watch, for the length of a block; gives what it has printed so far."""
+    """Run the command with --watch for the length of a block. Yield a function that returns its output so far."""
     installation = Installation(tmp_path)
     installation.flask("migrate")
     output = tmp_path / "seen"
     with output.open("wb") as file:
         command = [sys.executable, "-m", "flask", *words, "--watch", "0.2"]
-        # Whoever runs the tests in the background has them ignore Ctrl-C, and so would this.
+        # If the tests run in the background, they ignore Ctrl-C, and this child would inherit that.
         heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         environment = {**os.environ, **installation.environment}
         watching = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, preexec_fn=heeding)

@@ -1,4 +1,4 @@
-"""docker-compose.yml, Dockerfile and .env.example, compared with the program that they start."""
+"""docker-compose.yml, Dockerfile and .env.example are compared with the program that they start."""
 
 import ast
 import os
@@ -28,7 +28,7 @@ SECRETS = {"SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
 
 
 def variables_read_by_config():
-    """The names in config.py's own calls: the first argument of every `read.…("NAME", …)`, and those of the queues."""
+    """Return the variables of config.py: the first argument of each `read.…("NAME", …)`, and those of the queues."""
     calls = [node for node in ast.walk(ast.parse((ROOT / "config.py").read_text())) if isinstance(node, ast.Call)]
     readers = [
         call for call in calls if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "read"
@@ -38,7 +38,7 @@ def variables_read_by_config():
 
 
 def strings(node):
-    """Every string in a piece of the file."""
+    """Return every string in a part of the file."""
     if isinstance(node, dict):
         node = list(node.values())
     if isinstance(node, list):
@@ -47,7 +47,7 @@ def strings(node):
 
 
 def interpolate(text, environ):
-    """The text as compose fills it in: `${NAME:-default}` and `${NAME:?message}`."""
+    """Interpolate the text as compose does: `${NAME:-default}` and `${NAME:?message}`."""
     return re.sub(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}", lambda part: environ.get(part[1]) or part[2] or "", text)
 
 

@@ -1,4 +1,4 @@
-"""Every setting: its default, its bounds, its line when it cannot be used, and the secrets that never show."""
+"""Every setting: its default, its limits, its error line, and secrets that are never shown."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from config import QUEUES, ROOT, InvalidSetting, load
 
 LONG_ENOUGH = "k" * 32
 
-#: Variable, attribute, smallest and largest value (None: none worth naming) of every whole number.
+#: Variable, attribute, smallest and largest value (None: not tested) of every whole number.
 WHOLE_NUMBERS = [
     ("PORT", "port", 1, 65535),
     ("CLEANUP_BATCH_SIZE", "cleanup_batch_size", 1, 100_000),
@@ -31,7 +31,7 @@ WHOLE_NUMBERS = [
 
 @pytest.fixture
 def read(tmp_path):
-    """Settings of an environment that holds nothing but what is given (and a data folder of the test's own)."""
+    """Return the settings of an environment with only these variables (and a separate data folder)."""
     return lambda **environ: load({"DATA_DIR": str(tmp_path / "data"), **environ})
 
 
@@ -72,7 +72,7 @@ def test_whole_number_is_accepted_within_its_bounds_only(read, name, attribute, 
         assert getattr(read(**{name: str(value)}), attribute) == value
     for value in (least - 1, (most or 2**31 - 1) + 1, "1.5", "many", "٣", "1_000", "0x10", "+5"):
         message = error_message(read, **{name: str(value)})
-        assert message.startswith(f"{name}='{value}' cannot be used: ")
+        assert message.startswith(f"{name}='{value}' must ")
         assert f"from {least} to" in message
 
 
@@ -148,7 +148,7 @@ def test_other_broker_url_is_rejected(read, value):
 
 @pytest.mark.parametrize("server", [{"DATABASE_URL": "postgresql://h/books"}, {"REDIS_URL": "redis://h"}])
 def test_server_requires_a_secret_key_of_32_characters(read, server):
-    assert error_message(read, **server).startswith("SECRET_KEY='' cannot be used: at least 32 characters")
+    assert error_message(read, **server).startswith("SECRET_KEY='' must have at least 32 characters")
     assert "at least 32 characters" in error_message(read, SECRET_KEY="k" * 31, **server)
     assert read(SECRET_KEY=LONG_ENOUGH, **server).secret_key == LONG_ENOUGH
 
@@ -201,15 +201,17 @@ def test_secret_given_by_file_and_variable_is_rejected(read, tmp_path):
     file = tmp_path / "key"
     file.write_text(LONG_ENOUGH)
     message = error_message(read, SECRET_KEY=LONG_ENOUGH, SECRET_KEY_FILE=str(file))
-    assert message == f"SECRET_KEY_FILE={str(file)!r} cannot be used: SECRET_KEY is set too; give one of them"
+    assert message == f"SECRET_KEY_FILE={str(file)!r} must not be set together with SECRET_KEY"
 
 
 def test_unreadable_secret_file_is_named(read, tmp_path):
     missing = str(tmp_path / "nowhere")
-    assert error_message(read, REDIS_URL_FILE=missing).startswith(f"REDIS_URL_FILE={missing!r} cannot be used: ")
+    assert error_message(read, REDIS_URL_FILE=missing).startswith(
+        f"REDIS_URL_FILE={missing!r} must be a readable file "
+    )
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\xfa")
-    assert "it is not text" in error_message(read, DATABASE_URL_FILE=str(binary))
+    assert "(not text)" in error_message(read, DATABASE_URL_FILE=str(binary))
 
 
 def test_other_variables_are_not_read_from_files(read, tmp_path):
@@ -232,13 +234,13 @@ def test_truncated_embedded_key_is_rejected(read, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret_key").write_text("short")
     message = error_message(read)
-    assert message.startswith("SECRET_KEY=") and "secret_key holds fewer" in message and "short" not in message
+    assert message.startswith("SECRET_KEY=") and "secret_key has fewer" in message and "short" not in message
 
 
 def test_data_folder_that_cannot_be_created_is_named(read, tmp_path):
     (tmp_path / "file").write_text("")
     message = error_message(read, DATA_DIR=str(tmp_path / "file" / "data"))
-    assert message.startswith("DATA_DIR=") and "a writable folder is needed" in message
+    assert message.startswith("DATA_DIR=") and "must be a writable folder" in message
 
 
 def test_concurrent_first_starts_agree_on_one_key(tmp_path):
@@ -275,7 +277,7 @@ def test_import_with_an_invalid_setting_exits_with_one_line():
         text=True,
     )
     assert ended.returncode == 2 and ended.stdout == ""
-    assert ended.stderr == "dewey: PORT='http' cannot be used: a whole number from 1 to 65535 is allowed\n"
+    assert ended.stderr == "dewey: PORT='http' must be a whole number from 1 to 65535\n"
 
 
 def test_environment_overrides_the_env_file(tmp_path):

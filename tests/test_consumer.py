@@ -1,4 +1,4 @@
-"""Real consumers: what they log, how they end, and that nothing is lost when a worker dies."""
+"""Real consumers: their log, their exit, and no lost run when a worker dies."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def serving(environment: dict[str, str], tmp_path: Path) -> Iterator[ConsumerPro
 
 
 def wait_for_run(run_id: str, state: str) -> Run:
-    """The run's record, once it has this state."""
+    """Return the run's row once it has this state."""
     return wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == state)))
 
 
@@ -201,7 +201,7 @@ def test_run_of_a_killed_consumer_is_redelivered_within_a_lease(environment: dic
             first.process.wait()
             release(ledger)
             assert result.get(blocking=True, timeout=25) == "done"
-            assert "is lost; what it held is back in the queue" in second.logged("is lost")
+            assert "is lost. Its runs returned to the queue" in second.logged("is lost")
 
 
 def test_consumer_row_shows_running_tasks_and_its_stop(serving: ConsumerProcess, tmp_path: Path) -> None:
@@ -255,11 +255,11 @@ def test_log_lines_have_the_documented_prefix(environment: dict[str, str], tmp_p
 def test_unavailable_history_is_retried_and_logged_once(serving: ConsumerProcess) -> None:
     database.execute_sql("ALTER TABLE dewey_runs RENAME TO elsewhere")
     run_id = echo(1).id
-    serving.logged("The recorder waits")
+    serving.logged("The recorder is waiting")
     database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_runs")
     wait_for_run(run_id, "succeeded")
     serving.logged("The recorder works again")
-    assert serving.log.count("The recorder waits") == 1
+    assert serving.log.count("The recorder is waiting") == 1
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_log_may_be_json_in_a_file(tmp_path: Path) -> None:
         "sample_tasks.probe", "-k", "process", "-l", str(target), environment=environment, log=tmp_path / "out"
     )
     try:
-        wait_until(lambda: target.exists() and "commands are available" in target.read_text())
+        wait_until(lambda: target.exists() and "Periodic tasks are" in target.read_text())
     finally:
         running.stop()
     entries = [json.loads(line) for line in target.read_text().splitlines()]
@@ -315,7 +315,7 @@ def test_hard_limit_kills_the_worker_and_fails_the_attempt(serving: ConsumerProc
     assert run.error == "HardTimeLimitExceeded: the time limit of 2 s has passed; the worker was killed"
     assert [(attempt.attempt, attempt.state) for attempt in run.history] == [(1, "failed"), (2, "failed")]
     assert run.run_ms >= 2000
-    assert "is cut off: the time limit of 2 s has passed" in serving.log
+    assert "is killed: the time limit of 2 s has passed" in serving.log
 
 
 @pytest.mark.alone
@@ -394,7 +394,7 @@ def test_history_is_written_when_the_database_returns(environment: dict[str, str
         database.execute_sql("ALTER TABLE dewey_runs RENAME TO elsewhere")
         results = [echo(number) for number in range(20)]
         assert [result.get(blocking=True, timeout=25) for result in results] == list(range(20))
-        running.logged("The recorder waits")
+        running.logged("The recorder is waiting")
         database.execute_sql("ALTER TABLE elsewhere RENAME TO dewey_runs")
         wait_until(lambda: Run.select().where(Run.state == "succeeded").count() == 20)
         assert Attempt.select().count() == 20

@@ -1,4 +1,4 @@
-"""The sums by minute, hour and day say what a count of the rows would say."""
+"""The sums by minute, hour and day equal a count of the rows."""
 
 import random
 from collections import Counter
@@ -19,7 +19,7 @@ AS_OF = datetime(2026, 11, 23, 18, 7, 30, tzinfo=UTC)
 
 
 def create_ended_run(ended_at: datetime, state: str = "succeeded", task: str = "process_book", **values: object) -> Run:
-    """On record, and counted as a recorder would."""
+    """Store an ended run and count it as a recorder does."""
     values = {"enqueued_at": ended_at, "ended_at": ended_at, "wait_ms": 40.0, "run_ms": 1500.0, **values}
     run = create_run(task, state, **values)
     run_counts.increment(Counter(run_counts.counter_keys(run)))
@@ -27,7 +27,6 @@ def create_ended_run(ended_at: datetime, state: str = "succeeded", task: str = "
 
 
 def count_rows(since: datetime, until: datetime | None) -> dict[str, int]:
-    """A count of the rows."""
     inside = (Run.ended_at >= since) & (Run.ended_at < until) if until else Run.ended_at >= since
     return dict(Counter(run.state for run in Run.select(Run.state).where(inside)))
 
@@ -67,7 +66,7 @@ def test_totals_of_any_window_equal_a_count_of_its_rows(each_database: str) -> N
     minutes = 9 * 24 * 60
     with database.atomic():
         for _ in range(300):
-            # Half of them at a full minute, where one window ends and the next begins.
+            # Half of them are at a full minute, where one window ends and the next begins.
             back = timedelta(minutes=chance.randrange(minutes), seconds=chance.choice((0, 30 + chance.random())))
             create_ended_run(AS_OF - back, chance.choice(("succeeded", "failed", "dead")), chance.choice(("a", "b")))
     for _ in range(60):
@@ -148,7 +147,7 @@ def test_series_has_every_step_with_its_rows(each_database: str, step: int) -> N
         assert slot.counts == count_rows(slot.start, slot.start + timedelta(seconds=step))
 
 
-# --- what goes -----------------------------------------------------------------------------------------------
+# --- pruning -------------------------------------------------------------------------------------------------
 
 
 def test_deleted_runs_are_subtracted(each_database: str) -> None:

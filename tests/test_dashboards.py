@@ -1,4 +1,4 @@
-"""docs/prometheus-rules.yml and docs/grafana-dashboard.json ask for nothing that /metrics does not tell."""
+"""docs/prometheus-rules.yml and docs/grafana-dashboard.json use only metrics and labels of /metrics."""
 
 import json
 import re
@@ -26,11 +26,11 @@ DASHBOARD = json.loads((ROOT / "docs" / "grafana-dashboard.json").read_text())
 EXPRESSIONS = [rule["expr"] for rule in RULES]
 EXPRESSIONS += [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
-#: Of an expression: each metric with what stands in its braces; and the labels that it is summed or matched by.
+#: The parts of an expression: each metric with its matchers, and the labels of sums and joins.
 METRIC = re.compile(r"\b(dewey_\w+)(?:\{([^}]*)\})?")
 GROUPING = re.compile(r"\b(?:by|on) \(([^)]*)\)")
 
-#: What Prometheus says of these rules, minute by minute.
+#: Prometheus's evaluation of these rules, minute by minute.
 UNIT_TESTS: dict[str, Any] = {
     "rule_files": ["rules.yml"],
     "evaluation_interval": "1m",
@@ -79,7 +79,7 @@ UNIT_TESTS: dict[str, Any] = {
 
 @pytest.fixture
 def scraped(app: Flask) -> dict[str, set[str]]:
-    """Each sample of a real scrape of a house in which everything has happened, with the labels that it has."""
+    """Return each sample of a real scrape with its labels, after all kinds of events have happened."""
     for queue in tasks.queues:
         create_consumer(queue)
     for state in ("succeeded", "failed"):
@@ -105,7 +105,7 @@ def test_queried_metrics_and_labels_are_exported(scraped: dict[str, set[str]]) -
         assert queries or "dewey:" in expression, expression
         labels: set[str] = set()
         for name, matchers in queries:
-            assert name in scraped, f"{name} is told by nobody: {expression}"
+            assert name in scraped, f"{name} is not in /metrics: {expression}"
             assert set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", matchers)) <= scraped[name], expression
             labels |= scraped[name]
         for grouped in GROUPING.findall(expression):
@@ -138,7 +138,7 @@ def test_dashboard_panels_do_not_overlap_and_have_ids() -> None:
         taken |= cells
 
 
-# --- as Prometheus itself sees them --------------------------------------------------------------------------
+# --- evaluated by Prometheus ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def run_checked(command: list[str], typed: str = "") -> None:
 def test_promtool_accepts_the_rules_and_their_unit_tests(promtool: str, tmp_path: Path) -> None:
     rules = (ROOT / "docs" / "prometheus-rules.yml").read_text()
     run_checked([promtool, "check", "rules", str(ROOT / "docs" / "prometheus-rules.yml")])
-    # Sentences are left to people; here only who fires.
+    # The annotations are not compared, only the alerts that fire.
     (tmp_path / "rules.yml").write_text(re.sub(r"\n +annotations: .*", "", rules))
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(UNIT_TESTS))
     run_checked([promtool, "test", "rules", str(tmp_path / "tests.yml")])

@@ -1,4 +1,4 @@
-"""The database is away, where alerts are noted: who tells it, when, and what is noted afterwards."""
+"""The database that stores alerts is unavailable: the notices during the outage, and the alerts stored afterwards."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,13 +38,13 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
     for minutes in (1, 2, 3):
         for notice in both:
             notice.update(at + minutes * MINUTE)
-    assert receiver.texts == ["The database cannot be reached. http://127.0.0.1:8000/"]
+    assert receiver.texts == ["The database is unavailable. http://127.0.0.1:8000/"]
     for notice in both:
         notice.finish(at + 12 * MINUTE)
     [alert] = Alert.select()
     assert (alert.rule, alert.began_at, alert.ended_at) == ("database", at, at + 12 * MINUTE)
     assert delivery.deliver_due(at + 12 * MINUTE) == 1
-    assert receiver.texts[1].startswith("Resolved after 12 min: The database cannot be reached.")
+    assert receiver.texts[1].startswith("Resolved after 12 min: The database is unavailable.")
     assert [(notice.event, notice.state) for notice in alerts.newest_notices(9)] == [
         ("resolved", "sent"),
         ("fired", "sent"),
@@ -52,7 +52,7 @@ def test_one_of_two_watchers_reports_an_outage_after_a_minute(receiver: WebhookR
     for notice in both:
         notice.update(at + 20 * MINUTE)
         notice.finish(at + 20.5 * MINUTE)
-    assert Alert.select().count() == 1  # too short to be told
+    assert Alert.select().count() == 1  # too short for a notice
 
 
 def test_notice_is_retried_while_the_receiver_is_unavailable(receiver: WebhookReceiver) -> None:

@@ -1,4 +1,4 @@
-"""What died: why and how often, the message that was kept of it, another chance or none."""
+"""Dead runs: reason, number of deliveries, the stored message, re-queue and discard."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ CONSUMER, WORKER = "app-1:1:x", "Worker-1"
 
 @pytest.fixture(autouse=True)
 def no_dead_letters() -> None:
-    """The brokers' file is one for all tests of this process."""
+    """Clear the brokers' file, which all tests of this process share."""
     for queue in tasks.queues.values():
         queue.storage.database.execute("DELETE FROM message")
 
@@ -40,7 +40,7 @@ def run_ids(html: str) -> list[str]:
 def create_dead_letter(
     run_id: str, data: bytes, reason: str = "not a message of this program", queue: Queue = tasks.light
 ) -> str:
-    """As a worker does that cannot read what it has taken."""
+    """Store a dead letter as a worker does after an unreadable message."""
     queue.storage.messages.write(Effects().enqueue(run_id, data))
     taken = queue.storage.deliveries.settle_and_claim(CONSUMER, WORKER, False, "{}").claimed
     assert taken and taken.run_id == run_id
@@ -50,7 +50,7 @@ def create_dead_letter(
 
 
 def create_killed_run(hours: int = 24) -> str:
-    """A run of ours that took its worker down once too often."""
+    """Return a run that has killed its worker once too often."""
     run_id = str(tasks.get_cleanup_statistics(hours).id)
     assert isinstance(tasks.light.storage.deliveries.settle_and_claim(CONSUMER, WORKER, False, "{}").claimed, Delivery)
     tasks.light.storage.deliveries.release(CONSUMER, None, f"{WORKER} died (signal 9)", 1)
@@ -59,7 +59,7 @@ def create_killed_run(hours: int = 24) -> str:
 
 
 def forged_message(run_id: str) -> bytes:
-    """A message of ours under another id, so that its signature does not hold."""
+    """Return a signed message under another id, so that its signature is invalid."""
     data = tasks.light.serialize_task(tasks.get_cleanup_statistics.s(7))
     return bytes(re.sub(rb" 1 \S+ ", b" 1 " + run_id.encode() + b" ", data, count=1))
 
@@ -68,7 +68,7 @@ def forged_message(run_id: str) -> bytes:
 
 
 def test_dead_letters_are_listed_newest_first_with_their_reason(any_db_operator: Browser) -> None:
-    assert "Nothing is dead." in any_db_operator.get("/dead").text
+    assert "There are no dead runs." in any_db_operator.get("/dead").text
     killed, garbage = create_killed_run(), create_dead_letter("garbage", b"garbage")
     html = any_db_operator.get("/dead").text
     assert run_ids(html) == [garbage, killed]
@@ -76,19 +76,19 @@ def test_dead_letters_are_listed_newest_first_with_their_reason(any_db_operator:
     assert "get_cleanup_statistics light · " in text
     assert "Worker-1 died (signal 9) 1" in text
     assert re.search("unknown task light · garbage (not a message of this program ){2}1 ", text)
-    assert "2 in all" in text
+    assert "2 in total" in text
 
 
 def test_dead_letter_without_a_run_row_is_listed(operator: Browser) -> None:
     killed = create_killed_run()
     Run.delete().execute()
     assert run_ids(operator.get("/dead").text) == [killed]
-    assert "not on record" in operator.get(f"/dead/{killed}").text
+    assert "not in the history" in operator.get(f"/dead/{killed}").text
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def brokers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The queues on either broker."""
+    """Yield the queues on either broker."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
         for name, queue in tasks.queues.items():
@@ -140,14 +140,14 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
     killed = create_killed_run(hours=7)
     html = sign_in_as("viewer").get(f"/dead/{killed}").text
     text = plain_text(html)
-    assert "No worker can run it" not in html
+    assert "No worker can run this message" not in html
     for words in (
         "arguments [7]",
-        "why Worker-1 died (signal 9)",
+        "cause Worker-1 died (signal 9)",
         "asked by code ",
         "task tasks.get_cleanup_statistics attempt 1",
         f"run id {killed}",
-        "ours",
+        "valid",
         f"1 run tasks.get_cleanup_statistics 1 {killed} ",
     ):
         assert words in text, words
@@ -158,9 +158,9 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
 def test_message_with_a_foreign_signature_is_shown_as_unproven(operator: Browser) -> None:
     create_dead_letter("forged", forged_message("forged"), "the signature is not ours")
     text = plain_text(operator.get("/dead/forged").text)
-    assert "No worker can run it: the signature is not ours. What it says about itself below is not proven." in text
-    assert "Call not proven" in text and "arguments [7]" in text
-    assert "not ours" in text
+    assert "No worker can run this message: the signature is not ours. The fields below are not verified." in text
+    assert "Call not verified" in text and "arguments [7]" in text
+    assert "invalid" in text
 
 
 def test_message_of_a_removed_task_is_explained(operator: Browser) -> None:
@@ -168,12 +168,12 @@ def test_message_of_a_removed_task_is_explained(operator: Browser) -> None:
 
     @other.task()
     def unheard_of(number: int) -> None:
-        """Of another version of the code."""
+        """A task of another version of the code."""
 
     create_dead_letter("unheard-of", other.serialize_task(unheard_of.s(4)), "unheard_of is not registered")
     text = plain_text(operator.get("/dead/unheard-of").text)
-    assert "No worker can run it: " in text and "unheard_of" in text
-    assert "not proven" not in text and "arguments [4]" in text
+    assert "No worker can run this message: " in text and "unheard_of" in text
+    assert "not verified" not in text and "arguments [4]" in text
 
 
 def test_binary_message_is_shown_in_hexadecimal_and_downloadable(operator: Browser) -> None:
@@ -201,24 +201,24 @@ def test_binary_message_is_shown_in_hexadecimal_and_downloadable(operator: Brows
 def test_any_message_can_be_shown(operator: Browser, data: bytes) -> None:
     create_dead_letter("strange", data)
     html = operator.get("/dead/strange").text
-    assert "As it lies in the broker" in html
+    assert "Raw message" in html
     assert "<script>alert" not in html
 
 
 def test_long_message_is_truncated_on_its_page(operator: Browser) -> None:
     create_dead_letter("long", b"x" * 900_000)
     assert measure_cost(operator, "/dead/long")
-    assert "The rest is left out here." in operator.get("/dead/long").text
+    assert "The rest is not shown." in operator.get("/dead/long").text
     assert len(operator.get("/dead/long/message").data) == 900_000
 
 
 def test_run_that_is_not_dead_has_no_dead_letter_page(sign_in_as: Callable[[str], Browser]) -> None:
     waiting = tasks.get_cleanup_statistics().id
-    for path in (f"/dead/{waiting}", "/dead/nobody", f"/dead/{waiting}/message", f"/dead/{waiting}/discard"):
+    for path in (f"/dead/{waiting}", "/dead/missing", f"/dead/{waiting}/message", f"/dead/{waiting}/discard"):
         assert sign_in_as("admin").get(path).status_code == 404
 
 
-# --- what becomes of it --------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 def test_dead_letter_is_requeued_from_the_list(operator: Browser) -> None:
@@ -227,7 +227,7 @@ def test_dead_letter_is_requeued_from_the_list(operator: Browser) -> None:
     assert (answer.status_code, answer.location) == (303, f"/runs/{killed}")
     assert Run.get_by_id(killed).state == "waiting"
     assert tasks.light.pending_count() == 1
-    assert "Nothing is dead." in operator.get("/dead").text
+    assert "There are no dead runs." in operator.get("/dead").text
     assert operator.send(f"/dead/{killed}/requeue").status_code == 409
 
 
@@ -237,7 +237,7 @@ def test_admin_discards_a_dead_letter_after_confirmation(sign_in_as: Callable[[s
     assert "Discard this message?" in confirmation and "get_cleanup_statistics" in confirmation
     assert run_ids(admin.get("/dead").text) == [killed]
     assert admin.send(f"/dead/{killed}/discard").location == "/dead"
-    assert "It is discarded." in (html := admin.get("/dead").text)
+    assert f"Run {killed[:8]}… discarded." in (html := admin.get("/dead").text)
     assert run_ids(html) == []
     assert AuditEntry.get(AuditEntry.action == "dead.discard").target == killed
     record = Run.get_by_id(killed)

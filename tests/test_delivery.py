@@ -1,4 +1,4 @@
-"""Take, hold, settle: the same promises on SQLite and on Redis."""
+"""Claim, hold, settle: the same guarantees on SQLite and on Redis."""
 
 import json
 import time
@@ -31,7 +31,7 @@ def message(run_id: str, task: str = "echo", attempt: int = 1) -> bytes:
 
 @pytest.fixture(params=["sqlite", "redis"])
 def brokers(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Broker]:
-    """Makes connections of their own to one broker."""
+    """Return a function that opens separate connections to one broker."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
         return lambda **options: RedisStorage("probe", url, options.pop("result_ttl", 60), **options)
@@ -58,7 +58,7 @@ def settle(broker: Broker, taken: Delivery, effects: Effects, consumer: str = "c
 
 
 def final_result(run_id: str) -> bytes:
-    """A result that ends an attempt."""
+    """Return a result that ends an attempt."""
     return bytes(WIRE.serialize(FinalResult("done", 1, run_id)))
 
 
@@ -213,7 +213,7 @@ def test_stale_consumer_is_reaped_after_a_lease_and_a_live_one_is_not(broker: Br
     enqueue(broker, "a", "b")
     broker.heartbeats.record("dead", {})
     claim(broker, "w1", "dead")
-    assert broker.deliveries.reap(1, 5) == []  # the first look after an outage
+    assert broker.deliveries.reap(1, 5) == []  # the first check after an outage
     while not (gone := broker.deliveries.reap(1, 5)):
         broker.heartbeats.record("alive", {})
         if not [message for message in broker.deliveries.held() if message.consumer == "alive"]:
@@ -228,8 +228,10 @@ def test_first_reap_after_an_outage_reaps_no_consumer(broker: Broker) -> None:
     claim(broker)
     broker.deliveries.reap(1, 5)
     back_at = time.monotonic() + 1.1
-    wait_until(lambda: time.monotonic() > back_at)  # an outage: nobody beats and nobody reaps
-    assert [broker.deliveries.reap(1, 5), broker.deliveries.reap(1, 5)] == [[], []], "nor by the second who looks"
+    wait_until(lambda: time.monotonic() > back_at)  # an outage: no heartbeats and no checks for lost consumers
+    assert [broker.deliveries.reap(1, 5), broker.deliveries.reap(1, 5)] == [[], []], (
+        "the second check must return none either"
+    )
 
 
 def test_only_due_messages_are_moved(broker: Broker) -> None:
@@ -387,7 +389,7 @@ def test_message_of_an_earlier_attempt_does_not_replace_a_later_one(broker: Brok
 def test_cancel_removes_a_waiting_run_and_marks_a_running_one(broker: Broker) -> None:
     enqueue(broker, "waits", "runs")
     broker.messages.write(Effects().enqueue("later", message("later"), None, datetime.now(UTC) + timedelta(hours=1)))
-    assert [broker.messages.cancel(run_id, "vera") for run_id in ("waits", "later", "nobody")] == [
+    assert [broker.messages.cancel(run_id, "vera") for run_id in ("waits", "later", "missing")] == [
         "removed",
         "removed",
         "unknown",

@@ -1,4 +1,4 @@
-"""A rolling deploy, with real consumers of two versions: nothing is lost, and who lags can be seen."""
+"""A rolling deploy with real consumers of two versions: no run is lost, and outdated consumers are shown."""
 
 import dataclasses
 import re
@@ -30,7 +30,7 @@ KEY = "k" * 40
 
 @pytest.fixture(params=["sqlite", "redis and postgresql"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of consumers that share their broker and database with this process."""
+    """Return the environment of consumers that share their broker and database with this process."""
     embedded = request.param == "sqlite"
     redis_url = "" if embedded else request.getfixturevalue("redis_url")
     url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("postgresql_library")
@@ -40,7 +40,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
 
 @pytest.fixture
 def producer(environment: dict[str, str]) -> Iterator[Queue]:
-    """The queue in a program of the later version."""
+    """Return the queue as a program of the later version has it."""
     queue = Queue("probe")
     queue.serializer = type(queue.serializer)(KEY)
     if url := environment["REDIS_URL"]:
@@ -92,11 +92,13 @@ def test_rolling_deploy_loses_no_run(producer: Queue, environment: dict[str, str
         for old_consumer in before:
             assert old_consumer.stop() == 0
         wait_until(lambda: states() == {"succeeded": 4 * many})
-        assert sorted(int(number) for _, number, _ in read_lines(ledger)) == list(range(2 * many)), "once each"
+        assert sorted(int(number) for _, number, _ in read_lines(ledger)) == list(range(2 * many)), (
+            "each task must run once"
+        )
         assert [run.get(blocking=True, timeout=5) for run in (*unknown, *late)] == list(range(2 * many))
         assert {Run.get_by_id(run.id).attempts for run in (*known_runs, *unknown, *later_runs, *late)} == {1}
-        assert all(old_consumer.log.count("is left to newer code") <= 2 * many for old_consumer in before)
-        assert "is left to newer code" not in after.log
+        assert all(old_consumer.log.count("waits for newer code") <= 2 * many for old_consumer in before)
+        assert "waits for newer code" not in after.log
     assert producer.storage.dead_letters.count() == producer.storage.messages.count_scheduled() == 0
 
 
@@ -114,11 +116,11 @@ def test_unknown_task_is_dead_after_the_grace_and_names_the_old_consumer(
         assert (Run.get_by_id(run.id).ended_at - started).total_seconds() < 15
 
 
-# --- what people see -----------------------------------------------------------------------------------------
+# --- pages ---------------------------------------------------------------------------------------------------
 
 
 def create_rescheduled_run() -> str:
-    """A run of a task that this program knows, met by a consumer whose code does not."""
+    """Store a run of a known task that a consumer with older code has rescheduled."""
     run_id = str(tasks.get_cleanup_statistics(hours=7).id)
     older = Queue("light")
     older.storage, older.serializer = tasks.light.storage, tasks.light.serializer
@@ -146,7 +148,7 @@ MESSAGE = f"light@{host_name()} runs 86ec2c3, which does not know this task; res
 
 def test_why_and_run_json_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
     with app.app_context():  # for its sentence, which a template has
-        assert MESSAGE in flask("why", put_off)
+        assert "runs code 86ec2c3, which lacks this task. Restart the consumer." in flask("why", put_off)
         assert '"cause": "older_code"' in flask("why", put_off, "--json")
     output = flask("runs", "show", put_off, "--json")
     assert f'"error": "{MESSAGE}"' in output and '"state": "scheduled"' in output and '"state": "put_off"' in output
@@ -156,13 +158,16 @@ def test_why_and_run_json_name_the_outdated_consumer(put_off: str, app: Flask, f
 def test_pages_name_the_outdated_consumer(put_off: str, app: Flask, flask: RunFlask) -> None:
     operator = sign_in_browser(app, "operator")
     page = " ".join(re.sub(r"<[^>]*>", " ", operator.get(f"/runs/{put_off}").text).split())
-    assert f"light@{host_name()} runs 86ec2c3, which does not know this task; restart it. The run waits until" in page
-    assert "Put off: the consumer does not know the task" in page
-    assert "Waiting for a consumer that knows the task" in page
+    assert (
+        f"light@{host_name()} runs code 86ec2c3, which lacks this task. Restart the consumer. The run is dead if"
+        in page
+    )
+    assert "Put off: the consumer has no such task" in page
+    assert "Waiting for a consumer that has the task" in page
     assert 'href="/workers/app-1:77:abcdef"' in operator.get(f"/runs/{put_off}").text
     assert MESSAGE in operator.get("/runs").text
     in_russian = operator.get(f"/runs/{put_off}", headers={"Accept-Language": "ru"}).text
-    assert "перезапустите его" in in_russian
+    assert "Перезапустите консьюмер" in in_russian
 
 
 def test_dead_letter_names_the_outdated_consumer(dead: str, app: Flask, flask: RunFlask) -> None:

@@ -1,4 +1,4 @@
-"""Two tasks of one name end every program that imports them, with one line that names both modules."""
+"""Two tasks with one name end every program that imports them, with one line that names both modules."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def only_here_{module}(): pass
 @{queue}.task()
 def nightly(): return "{module}"
 """
-LINE = "dewey: two tasks are named nightly, in blog.jobs and shop.jobs; rename one, or give it another name=\n"
+LINE = "dewey: two tasks are named nightly, in blog.jobs and shop.jobs. Rename one, or set its name=\n"
 PROGRAMS = {
     "consumer": [f"{sys.prefix}/bin/huey_consumer", "tasks.light", "-k", "process", "-w", "1"],
     "web": [f"{sys.prefix}/bin/gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"],
@@ -33,7 +33,7 @@ PROGRAMS = {
 
 @pytest.fixture(params=["light", "heavy"])
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of the program with jobs in two modules, the second in this queue."""
+    """Return a copy of the program with jobs in two modules, the second in this queue."""
     tree = tmp_path / "tree"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "docs"))
     for module, queue in (("shop", "light"), ("blog", request.param)):
@@ -64,9 +64,9 @@ def test_task_name_is_free_after_unregistering(capsys: pytest.CaptureFixture[str
         second.task()(nightly)
     with pytest.raises(DuplicateName):
         first.task(name="nightly")(lambda: None)
-    with pytest.raises(ValueError, match="same identifier"):  # Huey's own word on a module that is executed again
+    with pytest.raises(ValueError, match="same identifier"):  # Huey's message for a module that is executed again
         first.task()(nightly)
-    assert capsys.readouterr().err.count("two tasks are named nightly, in test_duplicate_names; ") == 2
+    assert capsys.readouterr().err.count("two tasks are named nightly, in test_duplicate_names. ") == 2
     task.unregister()
     second.task()(nightly)
 

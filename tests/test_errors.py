@@ -1,4 +1,4 @@
-"""Errors: failures that are alike are one group, counted exactly, in the step in which they are written down."""
+"""Error groups: similar failures are one group, counted exactly, in the transaction that records them."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ def fresh_broker(tmp_path: Path) -> Iterator[None]:
 def traceback(
     line: int = 7, code: str = "raise ValueError(path)", function: str = "open_epub", message: str = "x"
 ) -> str:
-    """Raised in a library, called from our code."""
+    """Return the traceback of an exception that a library raised in a call from this project."""
     return (
         "Traceback (most recent call last):\n"
         f'  File "{ROOT}/reading/books.py", line {line}, in {function}\n'
@@ -55,7 +55,7 @@ def record_failure(
     trace: str | None = "",
     task: str = "echo",
 ) -> None:
-    """As a worker tells of it; written down."""
+    """Record a failure as a worker does, and write it to the database."""
     facts = {"state": state, "delivery": delivery, "attempt": delivery, "task": task, "worker": "w", "version": version}
     rest = {"started": at.timestamp(), "wait_ms": None, "run_ms": 1, "result": None, "error": error}
     trace = traceback() if trace == "" else trace
@@ -65,7 +65,7 @@ def record_failure(
     writer.flush_events(probe)
 
 
-# --- what is alike -------------------------------------------------------------------------------------------
+# --- grouping ------------------------------------------------------------------------------------------------
 
 
 def test_moved_lines_and_numbers_keep_the_fingerprint() -> None:
@@ -99,7 +99,7 @@ def test_fingerprint_without_own_frame_uses_the_normalised_message() -> None:
     assert first.id != fingerprint("echo", "TimeLimit: run was refused", None).id
 
 
-# --- kept ----------------------------------------------------------------------------------------------------
+# --- stored failures -----------------------------------------------------------------------------------------
 
 
 def test_group_stores_its_first_and_last_occurrence_and_version(each_database: str) -> None:
@@ -171,7 +171,7 @@ def test_group_is_deleted_after_the_failure_retention(each_database: str) -> Non
     assert [group.task for group in ErrorGroup.select()] == ["young"]
 
 
-# --- decided -------------------------------------------------------------------------------------------------
+# --- decisions -----------------------------------------------------------------------------------------------
 
 
 def test_resolved_group_regresses_on_a_new_failure(each_database: str) -> None:
@@ -180,7 +180,7 @@ def test_resolved_group_regresses_on_a_new_failure(each_database: str) -> None:
     assert error_groups.resolve_group(group.id, "vera") and not error_groups.resolve_group(group.id, "vera")
     record_failure("late news", now() - timedelta(minutes=5))
     assert ErrorGroup.get().state == "resolved"
-    record_failure("anew", now(), version="v2")
+    record_failure("again", now(), version="v2")
     group = ErrorGroup.get()
     assert (group.state, group.resolved_by, group.last_version) == ("regressed", "vera", "v2")
     assert group.regressed_at > group.resolved_at
@@ -210,7 +210,7 @@ def test_snoozed_group_reopens_after_its_time(each_database: str) -> None:
     assert lists(at) == ["resolved"]
 
 
-# --- found ---------------------------------------------------------------------------------------------------
+# --- search --------------------------------------------------------------------------------------------------
 
 
 def test_group_lists_the_runs_that_ended_with_it(each_database: str) -> None:

@@ -1,4 +1,4 @@
-"""The pages of the errors, and what is decided there and in the terminal."""
+"""The pages of error groups, and the commands on them in browser and terminal."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from models import AuditEntry
 def create_failure(
     task: str = "process_book", *, at: datetime | None = None, state: str = "failed", **values: str
 ) -> str:
-    """A run of `task` that failed, and its group as the recorder keeps it; gives back the group's id."""
+    """Store a failed run of `task` and its group, as the recorder does. Return the group's id."""
     at = at or now()
     error = values.get("error", "ValueError: no chapter 7")
     trace = traceback(function=values.get("function", "open_epub"), message="no chapter 7")
@@ -81,7 +81,7 @@ def test_many_groups_are_paged_without_loss(any_db_operator: Browser) -> None:
 
 
 def test_empty_list_says_so(operator: Browser) -> None:
-    assert "No error is open." in operator.get("/errors").text
+    assert "There are no open errors." in operator.get("/errors").text
     assert "None." in operator.get("/errors?state=snoozed").text
 
 
@@ -92,7 +92,7 @@ def test_html_in_an_error_is_escaped(operator: Browser) -> None:
         assert "&lt;script&gt;alert(1)" in html and "<script>alert" not in html
 
 
-# --- one of them ---------------------------------------------------------------------------------------------
+# --- one group -----------------------------------------------------------------------------------------------
 
 
 def test_group_page_shows_frame_versions_and_latest_runs(any_db_operator: Browser) -> None:
@@ -101,9 +101,9 @@ def test_group_page_shows_frame_versions_and_latest_runs(any_db_operator: Browse
     html = any_db_operator.get(f"/errors/{group}").text
     assert "raise ValueError(path)" in html and "reading/books.py, in open_epub" in html
     assert html.count('id="failure-') == 2
-    assert re.search(r"began in</dt><dd><code>v1</code>", html)
-    assert re.search(r"last in</dt><dd><code>v2</code>", html)
-    assert re.findall(r"<div><dt>in [^<]+</dt><dd>(\d+)</dd></div>", html) == ["1", "1", "2", "2"]
+    assert re.search(r"first version</dt><dd><code>v1</code>", html)
+    assert re.search(r"last version</dt><dd><code>v2</code>", html)
+    assert re.findall(r"<div><dt>(?:in [^<]+|total)</dt><dd>(\d+)</dd></div>", html) == ["1", "1", "2", "2"]
     for run in list(Run.select()):
         assert f'href="/runs/{run.id}"' in html
         assert f'href="/errors/{group}"' in any_db_operator.get(f"/runs/{run.id}").text
@@ -125,8 +125,8 @@ def test_group_is_resolved_snoozed_and_reopened(operator: Browser) -> None:
     group = create_failure()
     answer = operator.send(f"/errors/{group}/resolve")
     assert (answer.status_code, answer.location) == (303, f"/errors/{group}")
-    assert "It is resolved." in operator.get(answer.location).text
-    assert "resolved already" in operator.get(operator.send(f"/errors/{group}/resolve").location).text
+    assert "Error resolved." in operator.get(answer.location).text
+    assert "is already resolved" in operator.get(operator.send(f"/errors/{group}/resolve").location).text
     operator.send(f"/errors/{group}/reopen")
     assert ErrorGroup.get().state == "open"
     operator.send(f"/errors/{group}/snooze", **{"for": "4h"})

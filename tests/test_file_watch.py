@@ -1,4 +1,4 @@
-"""Waiting for a change of the SQLite broker's file, with the kernel's word for it and without."""
+"""Waiting for a change of the SQLite broker's file, with and without inotify."""
 
 import subprocess
 import sys

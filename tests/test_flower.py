@@ -1,4 +1,4 @@
-"""Flower's API here: the same paths, keys, types and states as real Flower's, beside which it is asked."""
+"""Dewey's Flower API has the paths, keys, types and states of real Flower, which runs beside it."""
 
 import json
 import urllib.request
@@ -26,7 +26,7 @@ from models import AuditEntry
 
 DOCUMENT = ROOT / "docs" / "from-celery.md"
 
-#: What differs from Flower, by its place in the answers: all of it stands in the document, with the reason.
+#: Differences from Flower, by their place in the responses. The document lists all of them with the reason.
 DIFFERENCES = {"stats.total", "stats.pool.writes", "stats.rusage", "stats.broker", "conf", "worker"}
 
 CallApi = Callable[..., TestResponse]
@@ -37,7 +37,7 @@ def call_api(app: Flask) -> CallApi:
     headers = bearer_headers("admin")
 
     def send(method: str, path: str, body: Any = None, **options: Any) -> TestResponse:
-        # As curl and most scripts send it: JSON, called a form.
+        # The header of curl and most scripts: JSON, declared as a form.
         data = None if body is None else json.dumps(body)
         kind = {} if body is None else {"content_type": "application/x-www-form-urlencoded"}
         return app.test_client().open(path, method=method, data=data, headers=headers, **{**kind, **options})
@@ -49,7 +49,7 @@ def call_api(app: Flask) -> CallApi:
 
 
 class OwnServer:
-    """Ours, asked as Flower is."""
+    """Dewey, with the interface of a Flower server."""
 
     def __init__(self, installation: Installation) -> None:
         self.place, self.headers = installation, installation.bearer("operator")
@@ -95,7 +95,7 @@ def test_task_api_has_the_keys_and_types_of_flower(both: tuple[FlowerServer, Own
 
 
 def collect_responses(server: FlowerServer | OwnServer) -> dict[str, Any]:
-    """What it tells of the three tasks, once each has come to its state."""
+    """Return the responses on the three tasks, once each has reached its state."""
     ids = {}
     for state, (name, body) in CALLS.items():
         answer = server.ask("POST", f"/api/task/async-apply/tasks.{name}", body)
@@ -149,7 +149,7 @@ def is_listed(path: str, different: str) -> bool:
     return path == different or path.startswith(f"{different}.")
 
 
-# --- by itself -----------------------------------------------------------------------------------------------
+# --- without Flower ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", State)
@@ -282,7 +282,7 @@ def test_revoke_cancels_a_waiting_run_and_ignores_an_ended_one(call_api: CallApi
     assert call_api("GET", f"/api/task/info/{waiting}").json["state"] == "REVOKED"
     ended = create_run().id
     assert call_api("POST", f"/api/task/abort/{ended}").json == {"message": f"Aborted '{ended}'"}
-    assert call_api("POST", "/api/task/revoke/nobody").status_code == 404
+    assert call_api("POST", "/api/task/revoke/missing").status_code == 404
     assert [entry.action for entry in AuditEntry.select()] == ["runs.cancel"]
 
 

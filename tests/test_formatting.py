@@ -1,4 +1,4 @@
-"""How durations, times, numbers and people are written."""
+"""The format of durations, times, numbers and user names."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""A form from a task's signature: what is typed becomes the arguments, and what cannot is refused at its field."""
+"""The form of a task's signature: input becomes the arguments, and invalid input is refused at its field."""
 
 import inspect
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def everything(
     *others: str,
     **more: int,
 ) -> None:
-    """Each kind of parameter once."""
+    """Take each kind of parameter once."""
 
 
 def test_parameter_has_a_field_of_its_type_with_its_default() -> None:
@@ -57,7 +57,7 @@ def test_parameter_has_a_field_of_its_type_with_its_default() -> None:
 
 
 def form_data(**texts: str) -> dict[str, str]:
-    """The form as a browser sends it."""
+    """Return the form as a browser sends it."""
     form = {field.key: field.start for field in build_form(everything)}
     return form | {f"arg.{name}": text for name, text in {"book": "9f2c", "pages": "12", **texts}.items()}
 
@@ -113,25 +113,25 @@ def test_what_follows_further_values_goes_by_name() -> None:
 @pytest.mark.parametrize(
     ("field", "text", "words"),
     [
-        ("pages", "", "a value is needed"),
-        ("pages", "1.5", "a whole number is needed"),
-        ("pages", "1_000", "a whole number is needed"),
-        ("pages", "٣", "a whole number is needed"),
-        ("pages", str(2**63), "the number is too large"),
-        ("scale", "nan", "a number is needed"),
-        ("scale", "1e999", "a number is needed"),
-        ("draft", "yes", "yes or no is needed"),
-        ("style", "oil", "one of ink, wash is needed"),
-        ("chapters", "[1, ", "this is no JSON: line 1, column 4"),
-        ("chapters", '{"a": 1}', "a JSON list is needed"),
-        ("options", "[]", "a JSON object is needed"),
-        ("options", '{"a": NaN}', "no message can carry this value"),
-        ("seed", str(2**70), "no message can carry this value"),
-        ("seed", '"\\ud800"', "no message can carry this value"),
-        ("seed", "[" * 100_000, "no message can carry this value"),
-        ("others", '"x"', "a JSON list is needed"),
-        ("more", "[]", "a JSON object is needed"),
-        ("more", '{"book": 1}', "book has a field of its own"),
+        ("pages", "", "must be given"),
+        ("pages", "1.5", "must be a whole number"),
+        ("pages", "1_000", "must be a whole number"),
+        ("pages", "٣", "must be a whole number"),
+        ("pages", str(2**63), "must be between -2^63 and 2^63 - 1"),
+        ("scale", "nan", "must be a number"),
+        ("scale", "1e999", "must be a number"),
+        ("draft", "yes", "must be yes or no"),
+        ("style", "oil", "must be one of ink, wash"),
+        ("chapters", "[1, ", "must be valid JSON: error in line 1, column 4"),
+        ("chapters", '{"a": 1}', "must be a JSON list"),
+        ("options", "[]", "must be a JSON object"),
+        ("options", '{"a": NaN}', "must be serialisable as JSON"),
+        ("seed", str(2**70), "must be serialisable as JSON"),
+        ("seed", '"\\ud800"', "must be serialisable as JSON"),
+        ("seed", "[" * 100_000, "must be serialisable as JSON"),
+        ("others", '"x"', "must be a JSON list"),
+        ("more", "[]", "must be a JSON object"),
+        ("more", '{"book": 1}', "must not contain book"),
     ],
 )
 def test_invalid_text_is_rejected_by_field(field: str, text: str, words: str) -> None:
@@ -150,7 +150,7 @@ def test_absent_field_is_its_default_or_required() -> None:
     assert refusal.value.field == "book"
 
 
-# --- an earlier call -----------------------------------------------------------------------------------------
+# --- earlier calls -------------------------------------------------------------------------------------------
 
 CALLS = [
     ([], {"book": "9f2c", "pages": 3}),

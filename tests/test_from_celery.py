@@ -1,4 +1,4 @@
-"""docs/from-celery.md: nothing of the old document is left out, and whatever stands on the right is run."""
+"""docs/from-celery.md covers the old document completely, and its right column is executed."""
 
 import os
 import re
@@ -16,14 +16,14 @@ from waiting import wait_until
 
 from config import load
 
-#: But for what is said of Flower's API, which is compared with Flower itself.
+#: The lines on Flower's API are excluded. They are compared with Flower itself.
 ENGLISH, RUSSIAN = (
     (ROOT / "docs" / file).read_text().partition(f"\n## {section}\n")[0]
     for file, section in (("from-celery.md", "Flower's API"), ("ru/from-celery.md", "API Flower"))
 )
 CODE = re.compile(r"`([^`]+)`")
 
-#: Every command, setting and line that the old document tells its readers to use.
+#: Every command, setting and log line in the old document.
 OLD_CODE = """
 celery -A app.core.celery_app flower --port=5555
 docker-compose exec celery-worker celery -A app.core.celery_app flower --port=5555
@@ -85,7 +85,7 @@ crontab(hour=3, minute=0)
 
 
 def table_rows(text: str) -> list[tuple[str, str]]:
-    """The two cells of every row of its tables."""
+    """Return the two cells of every row of its tables."""
     cells = [
         re.split(r"(?<!\\) \| ", line.strip().strip("|").strip()) for line in text.splitlines() if line[:2] == "| "
     ]
@@ -105,7 +105,7 @@ KINDS = {
     "call": r"(close_abandoned_sessions|get_cleanup_statistics)\(|from tasks import",
     "page": r"/",
 }
-#: Names of things, which nobody runs.
+#: Names, which are not executed.
 NAMES = {
     "config.py", "tasks.py", "light", "task", "except Exception", "SoftTimeLimitExceeded",
     "engine.worker.consumer", "-w 1", "close_abandoned_sessions",
@@ -118,7 +118,7 @@ def select_code(kind: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """With the sample library, its web server and a consumer of `light`."""
+    """Return an installation with the sample library, a web server and a consumer of `light`."""
     made = Installation(tmp_path_factory.mktemp("celery"), WORKERS_HEAVY="0", WORKERS_NORMAL="0")
     assert made.flask("migrate").returncode == 0
     assert made.flask("demo").returncode == 0
@@ -139,7 +139,7 @@ def bearer(installation: Installation) -> dict[str, str]:
     return installation.bearer("operator")
 
 
-# --- what it says --------------------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [ENGLISH, RUSSIAN], ids=["en", "ru"])
@@ -161,7 +161,7 @@ def test_right_column_contains_only_tested_kinds() -> None:
     assert all(select_code(kind) for kind in KINDS)
 
 
-# --- that it works -------------------------------------------------------------------------------------------
+# --- execution -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", select_code("dewey"))

@@ -1,4 +1,4 @@
-"""What every answer tells a browser: what it may load, keep, show, and send back."""
+"""Response headers: the content that a browser may load, store, show and send back."""
 
 import re
 from collections.abc import Callable
@@ -43,7 +43,7 @@ ANSWERS = [
 def app(app: Flask) -> Flask:
     @public
     def broken() -> None:
-        raise RuntimeError("the secret of the house")
+        raise RuntimeError("an internal secret")
 
     app.add_url_rule("/broken", "broken", broken)
     app.add_url_rule("/api/broken", "api_broken", broken)
@@ -61,7 +61,7 @@ def test_every_response_has_restrictive_headers(browser: Browser, method: str, p
     assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert "Strict-Transport-Security" not in answer.headers
-    assert "secret of the house" not in answer.text
+    assert "internal secret" not in answer.text
 
 
 def test_pages_are_not_cached(browser: Browser, sign_in_as: Callable[[str], Browser]) -> None:

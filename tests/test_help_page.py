@@ -1,4 +1,4 @@
-"""The page that explains the words and the numbers, and what to do when something is wrong."""
+"""The Help page: terms, figures and troubleshooting."""
 
 import re
 
@@ -35,7 +35,7 @@ def test_pages_and_commands_named_by_help_exist(operator: Browser) -> None:
 
 
 def test_attention_notice_links_to_its_help(operator: Browser) -> None:
-    """On a machine without consumers."""
+    """The installation has no consumers."""
     assert 'href="/help#nothing-runs"' in operator.get("/").text
 
 

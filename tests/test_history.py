@@ -1,4 +1,4 @@
-"""History: each event counts once, whoever records and whatever dies meanwhile."""
+"""The history counts each event once, with any number of recorders and through crashes."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ from engine.models import Attempt, Consumer, HistoryCursor, Run, State, now
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
 def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """The probe queue on a fresh broker, and this thread as its only worker."""
+    """Return the probe queue on a fresh broker, with this thread as its only worker."""
     before = probe.storage
     if request.param == "redis":
         probe.storage = RedisStorage("probe", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)

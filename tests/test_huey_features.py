@@ -1,4 +1,4 @@
-"""What users of Huey know goes on working on our queue."""
+"""Huey's features work unchanged on Dewey's queue."""
 
 import random
 import signal
@@ -26,7 +26,7 @@ from engine.worker.served_queue import ServedQueue
 
 @pytest.fixture(params=["sqlite", "redis"])
 def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
-    """A fresh queue that this thread serves."""
+    """Return a fresh queue that this thread serves."""
     made = ServedQueue("fresh")
     if request.param == "redis":
         made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
@@ -37,7 +37,7 @@ def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
 
 
 def process_all(queue: Queue, until: datetime | None = None) -> None:
-    """Run everything that waits, and what is due by `until`."""
+    """Run all waiting tasks, and those due by `until`."""
     queue.storage.messages.enqueue_due((until or datetime.now(UTC)).timestamp())
     while (task := queue.dequeue()) is not None:
         queue.execute(task, until and until.replace(tzinfo=None))
@@ -187,7 +187,7 @@ def test_map_enqueues_all_calls_in_order(queue: Queue) -> None:
     assert seen == [*range(450), 1000]
     assert results.get() == [-number for number in range(450)]
     kinds = [line.startswith(b"{") for _, line in queue.storage.events.read(0, 2000)]
-    assert (kinds.count(False), kinds.count(True)) == (451, 451)  # the messages themselves, and an end each
+    assert (kinds.count(False), kinds.count(True)) == (451, 451)  # the messages themselves, and one end each
 
 
 def test_map_stores_nothing_when_one_call_is_invalid(queue: Queue) -> None:
@@ -264,10 +264,10 @@ class Interrupted(Exception):
     pass
 
 
-# Who is struck while it connects leaves a socket to the collector.
+# An exception during connect leaves a socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_reply_interrupted_by_a_time_limit_is_not_read_by_the_next_call(queue: Queue) -> None:
-    """The limit may strike while a task enqueues."""
+    """The time limit may interrupt a task that is enqueuing."""
     armed = False
 
     def strike(*_: Any) -> None:
@@ -287,7 +287,7 @@ def test_reply_interrupted_by_a_time_limit_is_not_read_by_the_next_call(queue: Q
                     assert queue.storage.results.get(f"key {again}") == b"%d" % again
             except Interrupted:
                 struck += 1
-                queue.storage.rollback_interrupted()  # as a run does when it was interrupted
+                queue.storage.rollback_interrupted()  # as after an interrupted run
             finally:
                 armed = False
     finally:
@@ -361,13 +361,13 @@ def test_lock_is_released_with_its_worker(queue: Queue) -> None:
             seen.append("in")
             assert queue.is_locked("door")
             if len(seen) == 1:
-                raise KeyboardInterrupt  # as when it is killed: nothing after this line is run
+                raise KeyboardInterrupt  # as after a kill: nothing after this line runs
 
     locked()
     queue.storage.heartbeats.record("here", {})
     task = queue.dequeue()
     assert task is not None
-    queue.storage.locks.acquire("door", "somebody", "here", "Worker-1", None, 30)
+    queue.storage.locks.acquire("door", "other", "here", "Worker-1", None, 30)
     queue.execute(task)
     assert seen == []
     queue.storage.deliveries.release("here", "Worker-1", "died", 5)

@@ -1,4 +1,4 @@
-"""Huey's own tests pass against our queue, but for those that say of Huey what we have decided otherwise."""
+"""Huey's test suite passes on Dewey's queue, except for tests of behaviour that Dewey changes on purpose."""
 
 import json
 import os
@@ -11,9 +11,9 @@ import pytest
 
 HERE = Path(__file__).parent
 
-#: What differs → the tests that fail for it, and for nothing else.
+#: Difference → the tests that fail because of it, and for no other reason.
 DIFFERENCES = {
-    "a result stays for RESULT_TTL_SECONDS, however often it is read; so does what one run keeps for itself": """
+    "results and values that runs store stay for RESULT_TTL_SECONDS, even after a read": """
         test_api.TestChordPrimitive.test_chord
         test_api.TestQueue.test_reschedule
         test_api.TestQueue.test_reschedule_no_delay
@@ -29,7 +29,7 @@ DIFFERENCES = {
         test_api.TestQueue.test_workflow
         test_api.TestStorageWrappers.test_storage_wrappers
     """,
-    "what is not due goes to the schedule at once, not by way of the queue and a worker": """
+    "a scheduled run is put into the schedule at enqueue, not by a worker": """
         test_api.TestChordPrimitive.test_chord_scheduling
         test_api.TestDecorators.test_task_id
         test_api.TestQueue.test_schedule_s
@@ -39,12 +39,12 @@ DIFFERENCES = {
         test_priority.TestPriority.test_schedule_priority
         test_signals.TestSignals.test_signals_simple
     """,
-    "a message that comes again, of a run that has ended, changes nothing": """
+    "a repeated message of an ended run has no effect": """
         test_api.TestChordPrimitive.test_empty_chord
         test_api.TestQueue.test_revoke_task_instance
         test_api.TestQueue.test_revoke_task_instance_persistent
     """,
-    "arguments and results are JSON: a tuple comes back as a list, a date is refused or text, an exception is text": """
+    "arguments and results are JSON: a tuple becomes a list, a date is refused or text, an exception is text": """
         test_api.TestChordPrimitive.test_chord_callback_err
         test_api.TestChordPrimitive.test_chord_expired_member
         test_api.TestChordPrimitive.test_chord_failed_and_revoked_members
@@ -64,26 +64,26 @@ DIFFERENCES = {
         test_api.TestTaskChaining.test_error_callback_retries
         test_api.TestTaskChaining.test_pipeline_tuple
     """,
-    "locks die with their holder, so only those that are named are taken away": """
+    "locks end with their holder, so a flush removes only named locks": """
         test_api.TestHueyAPIs.test_flush_locks
         test_api.TestHueyAPIs.test_flush_named_locks
     """,
-    "a task that the clock starts is a task like any other, and keeps its result": """
+    "a scheduled task stores its result like any other task": """
         test_api.TestDecorators.test_call_periodic_task
         test_api.TestDecorators.test_periodic_task
     """,
-    "a result is stored in the same step as the settling, after the signal": """
+    "a result is stored in the transaction that settles its run, after the signal": """
         test_signals.TestSignals.test_signal_complete_result_ready
     """,
-    "SIGTERM is graceful, with eight seconds where -t is absent, and workers are always looked after": """
+    "SIGTERM is graceful, with a default of eight seconds, and workers are always supervised": """
         test_consumer.TestConsumerConfig.test_consumer_config
         test_consumer.TestConsumerConfig.test_shutdown_options
         test_consumer.TestConsumerShutdown.test_signal_handlers
     """,
-    "two tasks of one name end the program that declares them": """
+    "two tasks with the same name end the program": """
         test_registry.TestRegistry.test_register_unique
     """,
-    "the test looks into Huey's storage in memory, or puts it in the place of ours": """
+    "the test reads Huey's storage in memory, or replaces Dewey's with it": """
         test_api.TestChordPrimitive.test_chord_bookkeeping_cleared
     """,
 }
@@ -96,12 +96,12 @@ def test_huey_test_suite_passes_except_for_listed_differences(
     address = request.getfixturevalue("redis_url") if broker == "redis" else str(tmp_path)
     expected = {name for names in DIFFERENCES.values() for name in names.split()}
     outcome = run_suite(broker, address)
-    # Huey counts a rate in windows of the clock. A test of it that begins in one and ends in the next fails by chance.
+    # Huey counts a rate in fixed windows of the clock. A test that crosses a window fails by chance.
     if any(".TestRateLimit." in name for name in outcome["failed"].keys() - expected):
         outcome = run_suite(broker, address)
     assert outcome["ran"] > 200
     assert {name: why for name, why in outcome["failed"].items() if name not in expected} == {}
-    assert expected - outcome["failed"].keys() == set(), "these pass, and differ no more"
+    assert expected - outcome["failed"].keys() == set(), "these tests pass: remove them from DIFFERENCES"
 
 
 def run_suite(broker: str, address: str) -> dict[str, Any]:

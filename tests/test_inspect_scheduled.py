@@ -1,4 +1,4 @@
-"""`inspect scheduled` lists all that is due later; Flower's API says how much it leaves out."""
+"""`inspect scheduled` lists all scheduled runs. Flower's API gives the number that it omits."""
 
 import json
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ AT = now().replace(microsecond=0) + timedelta(hours=1)
 
 @pytest.fixture(params=["sqlite", "redis"])
 def broker(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Very many runs on `light` that are due later, and a message that cannot be read before them."""
+    """Return a broker with very many scheduled runs on `light`, preceded by an unreadable message."""
     if request.param == "redis":
         storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60)
     else:
@@ -39,7 +39,7 @@ def broker(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, monkeypat
 def test_inspect_scheduled_lists_every_message(flask: RunFlask) -> None:
     names = [full_worker_name(create_consumer("light")) for _ in range(2)]
     data = json.loads(flask("inspect", "scheduled", "--json"))
-    assert sorted(data) == sorted([*names, "heavy@nobody", "normal@nobody"])
+    assert sorted(data) == sorted([*names, "heavy@none", "normal@none"])
     for name in names:
         unreadable, *rest = data[name]
         assert (unreadable["request"]["id"], unreadable["request"]["name"], unreadable["eta"]) == (

@@ -1,4 +1,4 @@
-"""Values that cannot be kept are refused where they are declared or enqueued, by name; nothing is stored then."""
+"""Invalid options are refused by name at declaration or enqueue, and nothing is stored."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def set_id(note: Any, run_id: Any) -> Any:
     return task
 
 
-#: How a caller may give an id.
+#: The ways in which a caller may pass an id.
 ENQUEUE: dict[str, Callable[[Any, Any], Any]] = {
     "call": lambda note, run_id: note(1, id=run_id),
     "schedule": lambda note, run_id: note.schedule((1,), delay=60, id=run_id),
@@ -175,17 +175,17 @@ def typed(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("whole", True, "int is needed, not bool"),
-        ("whole", 1.0, "int is needed, not float"),
-        ("whole", None, "int is needed, not NoneType"),
-        ("number", True, "float is needed, not bool"),
-        ("number", "1", "float is needed, not str"),
-        ("text", 1, "str is needed, not int"),
-        ("flag", 1, "bool is needed, not int"),
-        ("pages", ["x"], "list[int] | None is needed, not ['x']"),
-        ("pages", 1, "list[int] | None is needed, not 1"),
-        ("sizes", {"x": 1}, "dict[int, float] is needed, not {'x': 1}"),
-        ("style", "oil", "Literal['wash', 'ink'] is needed, not 'oil'"),
+        ("whole", True, "must be int, not bool"),
+        ("whole", 1.0, "must be int, not float"),
+        ("whole", None, "must be int, not NoneType"),
+        ("number", True, "must be float, not bool"),
+        ("number", "1", "must be float, not str"),
+        ("text", 1, "must be str, not int"),
+        ("flag", 1, "must be bool, not int"),
+        ("pages", ["x"], "must be list[int] | None, not ['x']"),
+        ("pages", 1, "must be list[int] | None, not 1"),
+        ("sizes", {"x": 1}, "must be dict[int, float], not {'x': 1}"),
+        ("style", "oil", "must be Literal['wash', 'ink'], not 'oil'"),
     ],
 )
 def test_an_argument_of_another_type_is_refused_by_its_name(field: str, value: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The JSON API over the tables of actions and reads: its answers, its pages, its refusals."""
+"""The JSON API over the tables of actions and reads: responses, paging, errors."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ CallApi = Callable[..., TestResponse]
 
 @pytest.fixture
 def call_api(app: Flask) -> CallApi:
-    """Sends an admin program's requests; `json` is the body."""
+    """Return a function that sends an admin's requests. `json` is the body."""
     browser, headers = app.test_client(), bearer_headers("admin")
 
     def send(method: str, path: str, extra_headers: dict[str, str] | None = None, **options: Any) -> TestResponse:
@@ -89,7 +89,7 @@ def test_every_list_continues_with_next_until_its_end(call_api: CallApi) -> None
 
 
 def kill_workers(consumer: str) -> None:
-    """What waits on `light` takes down its workers."""
+    """Let the runs that wait on `light` kill their workers."""
     while tasks.light.storage.deliveries.settle_and_claim(consumer, "w", False, "{}").claimed:
         tasks.light.storage.deliveries.release(consumer, "w", "it cannot be read", 1)
 
@@ -234,7 +234,7 @@ def test_view_is_saved_listed_and_removed(call_api: CallApi) -> None:
     assert problem(call_api("POST", f"/views/{view['id']}/delete"), 404)
 
 
-# --- refusals ------------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_missing_object_is_a_404_problem(call_api: CallApi, path: str) -> None:
         "/queues/nothing/pause",
         "/schedule/process_bulk/run",
         f"/dead/{UNKNOWN_ID}/requeue",
-        "/workers/nobody/wake",
+        "/workers/missing/wake",
     ],
 )
 def test_command_on_a_missing_object_is_404_and_a_late_one_409(call_api: CallApi, path: str) -> None:

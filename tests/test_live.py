@@ -1,4 +1,4 @@
-"""Pages that ask for themselves again: many tabs cost what one does, and nobody sees what is not theirs or not true."""
+"""Refreshing pages: many tabs cost as much as one, and no user sees outdated or foreign data."""
 
 import re
 import time
@@ -24,7 +24,7 @@ TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 @pytest.fixture
 def rendered(app: Flask) -> Iterator[list[str]]:
-    """The pages that were rendered."""
+    """Return a list that receives the rendered pages."""
     names: list[str] = []
 
     def note(_: Flask, template: object, **rest: object) -> None:
@@ -94,8 +94,8 @@ def test_refresh_contains_no_personal_data_and_keeps_flash_messages(operator: Br
     assert operator.send(f"/sessions/{session.id}/close").status_code == 303
     refreshed = operator.get("/sessions", headers=REFRESH).text
     assert PEOPLE["operator"] not in refreshed
-    assert "The session is closed." not in refreshed
-    assert "The session is closed." in operator.get("/sessions").text
+    assert "Session closed." not in refreshed
+    assert "Session closed." in operator.get("/sessions").text
 
 
 def test_languages_zones_and_addresses_are_cached_separately(operator: Browser) -> None:
@@ -113,7 +113,7 @@ def test_signed_out_refresh_redirects_to_the_login(operator: Browser) -> None:
     cookie = operator.get_cookie("dewey")
     operator.send("/logout")
     assert cookie
-    operator.set_cookie("dewey", cookie.value)  # a copy, kept by another
+    operator.set_cookie("dewey", cookie.value)  # a copy, cached by another process
     assert operator.get("/sessions", headers=REFRESH).status_code == 302
 
 
@@ -141,7 +141,7 @@ def test_missing_page_is_404_for_every_refresh(operator: Browser) -> None:
     assert [operator.get("/runs/nothing", headers=REFRESH).status_code for _ in range(2)] == [404, 404]
 
 
-# --- the memory ----------------------------------------------------------------------------------------------
+# --- the cache -----------------------------------------------------------------------------------------------
 
 
 def test_cache_is_bounded() -> None:
@@ -156,10 +156,10 @@ def test_errors_are_cached_like_values() -> None:
 
     def fail() -> None:
         tries.append(1)
-        raise OSError("away")
+        raise OSError("unavailable")
 
     for _ in range(3):
-        with pytest.raises(OSError, match="away"):
+        with pytest.raises(OSError, match="unavailable"):
             memory.get("page", fail)
     assert len(tries) == 1
 

@@ -1,4 +1,4 @@
-"""The Lua scripts of the broker: what they take from libraries, and from Python."""
+"""The Lua scripts of the broker: the library functions that they use, and the values that Python passes."""
 
 import re
 

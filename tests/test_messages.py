@@ -1,4 +1,4 @@
-"""Signed JSON on the wire: what it carries, what it refuses, and that nothing runs that was not signed here."""
+"""Signed JSON messages: supported values, refused values, and no execution without a valid signature."""
 
 import pickle
 import uuid

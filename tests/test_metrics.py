@@ -1,4 +1,4 @@
-"""What Prometheus is told: right whoever answers, after deletions and restarts, and within bounds."""
+"""Prometheus metrics: correct on every web server, after deletions and restarts, and bounded in number."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def create_ended_run(task: str = "get_cleanup_statistics", state: str = "succeed
     return run
 
 
-# --- who may -------------------------------------------------------------------------------------------------
+# --- access --------------------------------------------------------------------------------------------------
 
 
 def test_metrics_are_open_to_loopback_and_need_a_token_elsewhere(app: Flask) -> None:
@@ -166,7 +166,7 @@ def test_surplus_unknown_tasks_share_one_label(scrape: Callable[[], Scrape]) -> 
 
 
 def test_queue_metrics_show_waiting_oldest_and_running(scrape: Callable[[], Scrape]) -> None:
-    # The broker is one for all tests, and another may have left something held.
+    # All tests share one broker, and another test may have left held runs.
     held = metric_value(scrape(), "runs_running", queue="light", task="get_cleanup_statistics") or 0
     for _ in range(3):
         tasks.get_cleanup_statistics(hours=3)
@@ -271,7 +271,7 @@ def test_unwritten_request_counts_are_kept(app: Flask) -> None:
 
 @pytest.fixture
 def two_web_servers(tmp_path: Path, redis_url: str, fresh_postgresql: str) -> list[Installation]:
-    """Two web servers on one database and one broker."""
+    """Run two web servers on one database and one broker."""
     servers = {"REDIS_URL": redis_url, "DATABASE_URL": fresh_postgresql, "SECRET_KEY": "k" * 32}
     first = Installation(tmp_path, **servers)
     second = Installation(tmp_path, **servers)
@@ -294,11 +294,11 @@ def test_two_web_servers_export_the_same_totals_across_restarts(two_web_servers:
                 assert first.ask("GET", "/healthz").status == 200
             for _ in range(4):
                 assert second.ask("GET", "/healthz").status == 200
-            # Each has written its own at the latest when its few seconds are over.
+            # Each has written its counts by the end of its interval.
             wait_until(lambda: healths(first) == 7)
             assert healths(second) == 7
             second.ask("GET", "/healthz")
-        # One that ends writes down the last.
+        # A server that ends writes its last counts.
         wait_until(lambda: healths(first) == 8)
     with second.web():
         assert healths(second) == 8

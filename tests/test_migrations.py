@@ -1,4 +1,4 @@
-"""The schema: made from nothing on both databases, by one runner at a time, and in step with the models."""
+"""The schema is created on both databases, by one process at a time, and matches the models."""
 
 import fcntl
 import subprocess
@@ -31,7 +31,7 @@ ALL = [path.stem for path in sorted((ROOT / "migrations").glob("0*.py"))]
 MODELS: list[type[Model]] = BaseModel.__subclasses__()
 
 
-# --- from nothing --------------------------------------------------------------------------------------------
+# --- an empty database ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -85,11 +85,11 @@ def test_models_and_migrations_agree(each_database: str) -> None:
         name = model._meta.table_name
         assert columns == declared_columns, f"{name}: migrations and model differ in columns"
         assert keys == declared_keys, f"{name}: migrations and model differ in foreign keys"
-        assert declared_indexes <= indexes, f"{name}: the model declares an index that no migration makes"
+        assert declared_indexes <= indexes, f"{name}: the model declares an index that no migration creates"
 
 
 def schema_of(model: type[Model]) -> tuple[Any, Any, Any]:
-    """Columns, foreign keys and indexes, without their names and, on SQLite, where types are hints, without types."""
+    """Return columns, foreign keys and indexes without their names, and on SQLite without types, which are hints."""
     table = model._meta.table_name
     columns = {
         (column.name, column.full_type if on_postgresql() else None, column.null, column.primary_key)
@@ -112,7 +112,7 @@ def test_existing_runs_of_several_attempts_are_counted(empty_database: str) -> N
     assert counts == {(span, int(at.timestamp()) // span * span): 2 for span in run_counts.SPANS}
 
 
-# --- several runners, and trouble ----------------------------------------------------------------------------
+# --- several processes, and failures -------------------------------------------------------------------------
 
 
 def test_concurrent_migrations_run_once(empty_database: str) -> None:
@@ -135,7 +135,7 @@ def start_migration(url: str) -> "subprocess.Popen[str]":
 
 @contextmanager
 def hold_migration_lock(url: str) -> Iterator[Callable[[], int]]:
-    """Hold the runners' lock; gives a function that counts those who wait for it."""
+    """Hold the migration lock. Yield a function that counts the processes that wait for it."""
     if url.startswith("sqlite"):
         path = Path(f"{url.removeprefix('sqlite:///')}.migrating")
         path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""A caller's dictionary arrives as it was sent, also one that looks like what a chord's callback gets of a member."""
+"""A dictionary argument arrives unchanged, even one that looks like the result of a chord's member."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Browser, JSON and terminal lead to the same operations: the same set, the same right, the same line in the audit."""
+"""Browser, JSON and terminal offer the same operations, with the same permissions and audit entries."""
 
 import re
 from datetime import timedelta
@@ -50,11 +50,11 @@ def test_routes_require_the_role_of_their_action(app: Flask) -> None:
         assert app.view_functions[rule.endpoint].needs.role == action.role, action.name
 
 
-# --- the same line -------------------------------------------------------------------------------------------
+# --- the same audit entry ------------------------------------------------------------------------------------
 
 
 class Operation(NamedTuple):
-    """How one operation is given at each door; {names} stand for what it is about. No page: no other door needs one."""
+    """An operation in browser, JSON and terminal. {names} are replaced by its objects. Some operations have no page."""
 
     page: str | None
     form: dict[str, str]
@@ -107,7 +107,7 @@ OPERATIONS = {
     "dead.discard": Operation("/dead/{dead}/discard", {}, {}, "dead discard {dead} --yes"),
 }  # fmt: skip
 
-#: Whose pages, and tests of them, are elsewhere.
+#: Operations whose pages are tested in other files.
 PEOPLE = ("operators", "tokens")
 
 
@@ -117,7 +117,7 @@ def test_all_actions_of_these_nouns_are_covered() -> None:
 
 
 def create_objects(name: str) -> dict[str, Any]:
-    """What the operations are about; gives its names."""
+    """Create the objects of the operations. Return their names."""
     if name == "library.demo":
         empty_library()
         return {}
@@ -144,7 +144,7 @@ def create_objects(name: str) -> dict[str, Any]:
 
 
 def create_dead_run() -> str:
-    """The id of a run that took down its workers."""
+    """Return the id of a run that killed its workers."""
     run_id = str(tasks.cleanup_old_task_results().id)
     for number in range(settings.max_deliveries):
         assert tasks.light.storage.deliveries.settle_and_claim(f"c{number}", "w", False, "{}").claimed
@@ -161,7 +161,7 @@ def fill_names(value: Any, names: dict[str, Any]) -> Any:
 
 
 def audit_row(names: dict[str, Any]) -> tuple[str, str]:
-    """The last line of the audit, its source apart, with names in place of what is new each time."""
+    """Return the last audit entry without its source. Names replace values that differ each time."""
     entry = AuditEntry.select().order_by(AuditEntry.id.desc()).get()
     text = str((entry.action, entry.target, entry.before, entry.after))
     for name, value in names.items():
@@ -191,14 +191,14 @@ def test_page_api_and_command_write_the_same_audit_row(app: Flask, name: str, mo
     undo(name)
     names = create_objects(name)
     words = [word.replace("tidying_up", "tidying up") for word in fill_names(deed.command, names).split()]
-    app.test_cli_runner().invoke(args=words)  # whatever it waits for afterwards
+    app.test_cli_runner().invoke(args=words)  # with any exit code: some wait for a run
     lines.append(audit_row(names))
     assert [source for source, _ in lines] == (["web"] if deed.page else []) + ["api", "cli"]
     assert len({text for _, text in lines}) == 1, lines
 
 
 def undo(name: str) -> None:
-    """What can be made only once."""
+    """Reverse operations that are possible only once."""
     Token.delete().where(Token.name == "new").execute()
     Operator.delete().where(Operator.email == "new@example.org").execute()
 

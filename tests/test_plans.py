@@ -1,4 +1,4 @@
-"""Every question that a page, the job or the statistics ask is answered from an index, also among 200,000 sessions."""
+"""Every query of a page, the cleanup or the statistics uses an index, with 200,000 sessions."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ TWO_HOURS = timedelta(hours=2)
 CLEANUP, STATISTICS, ACTIVE = (f"idx_reading_sessions_{name}" for name in ("cleanup", "statistics", "active"))
 OPEN = f"{CLEANUP}|{ACTIVE}"
 
-#: 200,000 sessions, one each 26 s for 60 days; the newest 400 are active, 123 of them longer than two hours.
+#: 200,000 sessions, one each 26 s for 60 days. The newest 400 are active, 123 of them longer than two hours.
 FILL = """
     INSERT INTO reading_sessions (id, user_id, book_id, started_at, ended_at, duration_minutes, end_position, is_active)
     SELECT {id}, (SELECT id FROM users), (SELECT id FROM books), {started}, {ended}, i & 63, i & 31, i > 199600
@@ -64,7 +64,7 @@ def list_page(name: str, at: Field) -> Page:
 
 
 @pytest.mark.parametrize(
-    ("ask", "index"),
+    ("query", "index"),
     [
         pytest.param(lambda: sessions.count_abandoned(AS_OF, TWO_HOURS), CLEANUP, id="count_abandoned"),
         pytest.param(lambda: sessions.close_abandoned(AS_OF, TWO_HOURS, 50), CLEANUP, id="close_abandoned"),
@@ -79,8 +79,8 @@ def list_page(name: str, at: Field) -> Page:
         pytest.param(lambda: list_page("closed", ReadingSession.ended_at), STATISTICS, id="closed_sessions"),
     ],
 )
-def test_session_statement_uses_its_index(big_library: None, ask: Callable[[], Any], index: str) -> None:
-    plans = explain_statements(ask)
+def test_session_statement_uses_its_index(big_library: None, query: Callable[[], Any], index: str) -> None:
+    plans = explain_statements(query)
     assert any(re.search(index, plan) for _, plan in plans), plans
     for statement, plan in plans:
         assert not re.search(r"Seq Scan on reading_sessions|SCAN (t1|reading_sessions)(?! USING)", plan), statement
@@ -99,13 +99,13 @@ def test_newest_runs_are_read_from_an_index(each_database: str) -> None:
     assert "dewey_runs_newest" in plan
 
 
-def explain_statements(ask: Callable[[], Any]) -> list[tuple[str, str]]:
-    """Ask, undo what it changed, and have the database explain every statement that it sent."""
+def explain_statements(query: Callable[[], Any]) -> list[tuple[str, str]]:
+    """Run the function, roll back, and return the database's plan for each of its statements."""
     sent: list[tuple[str, Any]] = []
     hook = lambda event: sent.append((event.sql, event.params))  # noqa: E731
     with database.atomic() as transaction:
         database.query_hooks.append(hook)
-        ask()
+        query()
         database.query_hooks.remove(hook)
         transaction.rollback()
     return [(sql, explain(sql, params)) for sql, params in sent if sql.lstrip("(").startswith(("SELECT", "UPDATE"))]

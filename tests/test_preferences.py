@@ -1,4 +1,4 @@
-"""In which language, zone and colours somebody sees the console: their own choice, the setting's, the browser's."""
+"""The language, time zone and theme of a page: the user's choice, the setting's, the browser's."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,9 +50,9 @@ def test_preference_never_redirects_to_another_site(operator: Browser, back: str
     assert operator.send("/preferences", language="en", back=back).location == "/"
 
 
-@pytest.mark.parametrize("wish", [{"language": "xx"}, {"theme": "pink"}])
-def test_unknown_preference_is_rejected(operator: Browser, wish: dict[str, str]) -> None:
-    answer = operator.send("/preferences", back="/", **wish)
+@pytest.mark.parametrize("values", [{"language": "xx"}, {"theme": "pink"}])
+def test_unknown_preference_is_rejected(operator: Browser, values: dict[str, str]) -> None:
+    answer = operator.send("/preferences", back="/", **values)
     assert answer.status_code == 422
     assert "Set-Cookie" not in answer.headers
 
@@ -67,14 +67,14 @@ def test_api_responses_are_in_english(app: Flask) -> None:
     wrong = app.test_client().get(
         "/api/v1/admin/reading-sessions/cleanup-stats?hours=x", headers={**RUSSIAN, **bearer_headers("viewer")}
     )
-    assert wrong.json["detail"].startswith("hours: one whole number from 1 to 168 is needed")
+    assert wrong.json["detail"].startswith("hours: must be one whole number from 1 to 168")
 
 
 def test_error_page_is_in_the_browser_language(operator: Browser) -> None:
     operator.set_cookie("language", "ru")
     text = operator.get("/no-such-page").text
     assert "Не найдено" in text
-    assert "По этому адресу ничего нет." in text
+    assert "Страницы или метода API с таким адресом нет." in text
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,10 @@ def test_times_are_shown_in_the_zone_of_the_cookie(app: Flask, zone: str, shown:
 def test_numbers_and_durations_follow_the_language(app: Flask) -> None:
     with app.test_request_context(headers={"Cookie": "language=ru"}):
         assert numbers.format_number(1234567.5) == "1\u00a0234\u00a0567,5"
-        assert [numbers.format_duration(ms) for ms in (41, 1234, 252_000)] == ["41 мс", "1,2 с", "4 мин 12 с"]
+        durations = [numbers.format_duration(ms) for ms in (41, 1234, 252_000)]
+        assert durations == ["41\u00a0мс", "1,2\u00a0с", "4\u00a0мин 12\u00a0с"]
         assert numbers.short_timestamp(AT, AT.replace(day=20)) == "2 янв. 22:30"
-        assert numbers.format_ago(AT.replace(second=3), AT) == "12 с назад"
+        assert numbers.format_ago(AT.replace(second=3), AT) == "12\u00a0с назад"
 
 
 def test_page_names_its_time_zone(operator: Browser) -> None:

@@ -1,4 +1,4 @@
-"""The queues: what waits and why, the broker's health, pause, resume, purge."""
+"""The Queues page: waiting runs and the reason, the broker's health, pause, resume, purge."""
 
 import re
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def next_run_rows(html: str) -> list[str]:
     return [plain_text(row) for row in re.findall(r'<tr id="next-.*?</tr>', html, re.DOTALL)]
 
 
-# --- what is shown -------------------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -75,7 +75,7 @@ def test_unserved_queue_is_named_with_its_waiting_runs(operator: Browser) -> Non
     create_consumer("normal", quiet_at=now())
     enqueue(2)
     notices = plain_text("".join(re.findall(r'<p class="notice".*?</p>', operator.get("/queues").text, re.DOTALL)))
-    assert "Nobody serves normal, light; 2 runs wait." in notices
+    assert "No live worker for normal, light. 2 runs are waiting." in notices
     assert "heavy" not in notices
 
 
@@ -87,24 +87,24 @@ def test_next_runs_show_requester_and_reason(operator: Browser) -> None:
     rows = next_run_rows(html)
     assert len(rows) == 10
     assert 'id="next-' + first in html and last not in html
-    assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org it starts now \d+ s", rows[0])
+    assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org starts now \d+ s", rows[0])
     assert re.fullmatch(r"get_cleanup_statistics 7 ann@example\.org 9 ahead \d+ s", rows[9])
     pause_queue(
         tasks.light, task="get_cleanup_statistics", by=Requester("operator", "bob@example.org"), reason="too slow"
     )
     html = operator.get("/queues/light").text
-    assert "its task is paused" in next_run_rows(html)[0]
-    assert "Of get_cleanup_statistics nothing is started. too slow" in plain_text(html)
+    assert "task paused" in next_run_rows(html)[0]
+    assert "No run of get_cleanup_statistics starts. too slow" in plain_text(html)
 
 
 def test_shared_reason_is_shown_for_each_run(operator: Browser) -> None:
     enqueue()
-    assert "nobody serves the queue" in next_run_rows(operator.get("/queues/light").text)[0]
+    assert "no live worker" in next_run_rows(operator.get("/queues/light").text)[0]
     running = {"worker": "Worker-1", "run_id": "an-id", "task": "process_book", "since": now().isoformat()}
     create_consumer("light", worker_count=1, running=[running])
     assert "all workers are busy" in next_run_rows(operator.get("/queues/light").text)[0]
     pause_queue(tasks.light, by=Requester("operator", "bob@example.org"))
-    assert "the queue is paused" in next_run_rows(operator.get("/queues/light").text)[0]
+    assert "queue paused" in next_run_rows(operator.get("/queues/light").text)[0]
 
 
 def test_unparseable_or_unknown_message_is_marked(operator: Browser) -> None:
@@ -113,15 +113,16 @@ def test_unparseable_or_unknown_message_is_marked(operator: Browser) -> None:
 
     @other.task()
     def unheard_of() -> None:
-        """Of another version of the code."""
+        """A task of another version of the code."""
 
     tasks.light.storage.messages.write(Effects().enqueue("garbage", b"\x80garbage"))
     tasks.light.storage.messages.write(Effects().enqueue("forged", forged))
     tasks.light.storage.messages.write(Effects().enqueue("unknown", other.serialize_task(unheard_of.s())))
     text = plain_text(operator.get("/queues/light").text)
-    assert "unreadable – It cannot be read, and dies when it is taken. not a message of this program" in text
+    unreadable = "unreadable – The message is unreadable. The run moves to the dead runs when a worker takes it."
+    assert f"{unreadable} not a message of this program" in text
     assert "the signature is not ours" in text
-    assert "unheard_of" in text and "no such task in this program" in text
+    assert "unheard_of" in text and "unknown task" in text
 
 
 @pytest.mark.parametrize("words", ["<script>alert(1)</script>", "{{7*7}}"])
@@ -164,7 +165,7 @@ def test_redis_shows_version_memory_clients_and_settings(
     assert health.clients >= 1 and health.memory_bytes > 100_000 and 0 < health.ping_ms < 10_000
     html = operator.get("/queues").text
     assert f"{health.product.capitalize()} {health.version}" in plain_text(html)
-    assert "The broker keeps no append-only file: a restart loses accepted work." in html
+    assert "The broker has no append-only file. A restart loses accepted runs." in html
     assert health.saved_at and re.search(r"last snapshot (now|\d+ (s|min|h) ago)", plain_text(html))
     brokers["heavy"].client.redis.config_set("maxmemory", "1gb")
     brokers["heavy"].client.redis.config_set("maxmemory-policy", "allkeys-lru")
@@ -196,13 +197,13 @@ def test_broker_address_hides_the_password_and_detects_exposure(
 
 
 def test_unavailable_broker_is_shown_on_its_pages(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/nobody.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():
         answers = [installed.ask("GET", path, viewer) for path in ("/queues", "/queues/light", "/workers", "/dead")]
     assert [answer.status for answer in answers] == [200] * 4
-    assert ["Broker away" in answer.text for answer in answers] == [True, True, False, True]
+    assert ["Broker unavailable" in answer.text for answer in answers] == [True, True, False, True]
 
 
 def test_paused_task_is_shown_beside_its_queue(operator: Browser) -> None:
@@ -212,7 +213,7 @@ def test_paused_task_is_shown_beside_its_queue(operator: Browser) -> None:
     assert "is paused" not in queue_row(html, "heavy")
 
 
-# --- steering ------------------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -241,14 +242,14 @@ def test_pause_is_removed_by_delete(operator: Browser) -> None:
 def test_purge_requires_the_typed_queue_name(sign_in_as: Callable[[str], Browser]) -> None:
     admin, waiting = sign_in_as("admin"), enqueue(2)
     html = admin.get("/queues/light/purge").text
-    assert "Purge light?" in html and "<dd>2</dd>" in html
+    assert "Purge queue light?" in html and "<dd>2</dd>" in html
     for word in ("", "heavy", "LIGHT"):
         refused = admin.send("/queues/light/purge", word=word)
         assert refused.status_code == 422
-        assert "so nothing was done" in refused.text
+        assert "Nothing was changed" in refused.text
     assert tasks.light.pending_count() == 2
     assert admin.send("/queues/light/purge", word="light ").status_code == 303
-    assert "2 runs were cancelled." in admin.get("/queues/light").text
+    assert "2 runs cancelled." in admin.get("/queues/light").text
     assert {Run.get_by_id(run_id).state for run_id in waiting} == {"cancelled"}
 
 

@@ -1,4 +1,4 @@
-"""Every command in the README and in CONTRIBUTING is run as it stands there, against a real installation."""
+"""Every command in the README and in CONTRIBUTING is executed as written, against a real installation."""
 
 import json
 import os
@@ -22,7 +22,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation with the sample library, its web server and a consumer of `light`."""
+    """Return an installation with the sample library, a web server and a consumer of `light`."""
     made = Installation(tmp_path_factory.mktemp("readme"), WORKERS_HEAVY="0", WORKERS_NORMAL="0")
     assert made.flask("migrate").returncode == 0
     assert made.flask("demo").returncode == 0
@@ -48,8 +48,8 @@ def test_make_targets_exist_and_ci_runs_them(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", select_commands(r"\.venv/bin/dewey "))
-def test_each_dewey_command_is_done(command: str, place: Installation) -> None:
-    done = place.flask(*shlex.split(command)[1:])
+def test_each_dewey_command_is_done(command: str, installation: Installation) -> None:
+    done = installation.flask(*shlex.split(command)[1:])
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -82,7 +82,7 @@ def test_request_is_answered(command: str, installation: Installation, token: st
 def test_consumer_command_starts(command: str, installation: Installation, tmp_path: Path) -> None:
     words = shlex.split(command)[1:]
     running = ConsumerProcess(*words, environment=installation.environment, log=tmp_path / "log")
-    running.logged("commands are available")
+    running.logged("Periodic tasks are")
     assert running.stop() == 0
 
 

@@ -1,4 +1,4 @@
-"""Orders that real consumers carry out: quiet, wake, stop, restart, and telling where they are."""
+"""Orders to real consumers: quiet, wake, stop, restart and stack dump."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ KEY = "k" * 40
 
 @pytest.fixture(params=["sqlite", "redis"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of consumers that share their broker and database with this process."""
+    """Return the environment of consumers that share their broker and database with this process."""
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     url = f"sqlite:///{tmp_path}/dewey.db"
     before, probe.storage = probe.storage, (
@@ -78,7 +78,7 @@ def test_stopped_consumer_finishes_its_task_and_deregisters(serving: ConsumerPro
     assert serving.process.wait(30) == 0
     assert result.get(blocking=True, timeout=25) == "done"
     assert wait_until(lambda: consumer_row(serving).stopped_at)
-    assert "vera@example.org wants this consumer to stop" in serving.log
+    assert "vera@example.org has commanded this consumer to stop" in serving.log
 
 
 def test_restarted_consumer_returns_as_a_new_one(serving: ConsumerProcess) -> None:
@@ -122,7 +122,7 @@ def request_dump(running: ConsumerProcess) -> Dump:
 
 
 def test_parent_and_new_worker_survive_sigquit(serving: ConsumerProcess) -> None:
-    """They may get it before they listen for themselves; then the answer is in the log."""
+    """The signal may arrive before they handle it. The dump is then in the log."""
     os.kill(serving.pid, signal.SIGQUIT)
     assert "most recent call first" in serving.logged("most recent call first")
     assert echo("alive").get(blocking=True, timeout=25) == "alive"
@@ -159,7 +159,7 @@ def test_command_with_a_foreign_signature_is_ignored(serving: ConsumerProcess) -
 
 
 def test_dead_consumer_is_forgotten_after_a_day(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else each look at the broker would bring its row back when that was pruned."""
+    """Otherwise each check of the broker would restore its row after pruning."""
     facts = {"host": "gone", "pid": 1, "code_version": "1", "worker_type": "process", "worker_count": 1}
     probe.storage.heartbeats.record("gone:1:x", {**facts, "periodic": True, "started_at": 1.0})
     writer.sync_consumers(probe)

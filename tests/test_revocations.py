@@ -1,4 +1,4 @@
-"""A revocation of one run lives as long as the run can still come, and leaves nothing behind."""
+"""A revocation of one run lasts until the run can no longer start, and leaves nothing behind."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def process_all(queue: Queue, until: datetime | None = None) -> None:
 
 
 def remaining_seconds(queue: Queue, key: str) -> float | None:
-    """Seconds that a value is still kept; 0 where there is none, None where it stays for good."""
+    """Return the remaining seconds of a value. 0 means absent, None means unlimited."""
     if isinstance(queue.storage, RedisStorage):
         left = queue.storage.client.command("TTL", f"kv:{key}")
         return {-1: None, -2: 0}.get(left, left)
@@ -51,7 +51,7 @@ def remaining_seconds(queue: Queue, key: str) -> float | None:
     return (rows[0][0] and rows[0][0] - time.time()) if rows else 0
 
 
-#: In Huey's own words: each revokes one run.
+#: Huey's interface: each call revokes one run.
 REVOKE: dict[str, Callable[[Any], Any]] = {
     "result": lambda run: run.revoke(),
     "by id": lambda run: run.huey.revoke_by_id(run.id),
@@ -120,14 +120,15 @@ def test_cleanup_deletes_revocations_left_by_older_versions(queue: Queue, note: 
     queue.execute(queue.dequeue())
     gone = [f"gone-{number}" for number in range(1500)]
     for run_id in (ended.id, waits.id, later.id, *gone):
-        queue.storage.results.put(f"r:{run_id}", queue.serializer.serialize((None, False)))  # as they stored it
+        # as stored by earlier versions
+        queue.storage.results.put(f"r:{run_id}", queue.serializer.serialize((None, False)))
     queue.revoke_by_id("to come")
     note.revoke()
     assert retention.prune([queue], now(), 30, 90)["results"] == 1501
     assert {remaining_seconds(queue, f"r:{run_id}") for run_id in (ended.id, *gone)} == {0}
     assert [remaining_seconds(queue, f"r:{run.id}") for run in (waits, later)] == [None, None]
     assert remaining_seconds(queue, "r:to come")
-    assert note.is_revoked(), "a revocation of all runs of a task stays until it is restored"
+    assert note.is_revoked(), "a revocation of a task must stay until it is restored"
     assert retention.prune([queue], now(), 30, 90)["results"] == 0
     process_all(queue, datetime.now(UTC) + timedelta(seconds=61))
     assert note.seen == [1]

@@ -1,4 +1,4 @@
-"""The page of one run: what it tells, how much it holds, and what may be done from it."""
+"""The page of a run: its content, its limits, and its commands."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def enqueue_run(task: str = "get_cleanup_statistics", **kwargs: Any) -> str:
     return str(runs.run_task(tasks.queues, task, kwargs=kwargs, by=VERA).id)
 
 
-# --- what it tells -------------------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------------------
 
 
 def test_timeline_shows_waits_pauses_and_returns(operator: Browser) -> None:
@@ -92,12 +92,12 @@ def test_timeline_shows_waits_pauses_and_returns(operator: Browser) -> None:
             run_ms=90, error="BadZipFile: no\nsecond line", code_version="2.4.2")  # fmt: skip
     story = page_text(operator, run)
     for words in (
-        "Attempt 1 was cut off: its worker died w-3 on app-1:7:aa ran 41 s",
-        "Back in its queue w-3 died (signal 9) waited 12 s",
-        "Attempt 1 was handed back: its worker was stopped w-1 on app-1:7:aa",
-        "Back in its queue shutdown waited 8.0 s",
+        "Attempt 1 was interrupted: the worker died w-3 on app-1:7:aa ran 41 s",
+        "Returned to the queue w-3 died (signal 9) waited 12 s",
+        "Attempt 1 was returned to the queue: the worker was stopped w-1 on app-1:7:aa",
+        "Returned to the queue shutdown waited 8.0 s",
         "Attempt 1 failed w-2 on app-2:8:bb · next attempt after 5 min TimeoutError: cover.jpg ran 10 s",
-        "Attempt 2 failed w-2 on app-2:8:bb · by code 2.4.2 · after waiting 11 s in its queue BadZipFile: no ran 90 ms",
+        "Attempt 2 failed w-2 on app-2:8:bb · code version 2.4.2 · after 11 s in the queue BadZipFile: no ran 90 ms",
     ):
         assert words in story
     assert "second line" not in story
@@ -109,7 +109,7 @@ def test_timeline_of_many_attempts_shows_the_first_and_last(operator: Browser) -
         create_attempt(run, number, "failed", started_at=now())
     story = page_text(operator, run)
     assert re.findall(r"Attempt (\d+) failed", story) == ["1", "2", *map(str, range(33, 41))]
-    assert "30 attempts left out here" in story
+    assert "30 attempts not shown" in story
 
 
 def test_traceback_shows_own_frames_first(operator: Browser) -> None:
@@ -121,7 +121,7 @@ def test_traceback_shows_own_frames_first(operator: Browser) -> None:
     assert "zipfile.BadZipFile: File is not a zip file on two lines" in plain_text(shown)
     assert "run_task.py" not in shown
     assert "_RealGetContents" not in shown
-    assert "Traceback, 4 frames" in plain_text(folded)
+    assert "Stack trace, 4 frames" in plain_text(folded)
     assert "KeyError: 'no end record'" in plain_text(folded)
 
 
@@ -140,7 +140,7 @@ def test_log_is_shown_by_delivery_with_its_gaps(operator: Browser) -> None:
     for number in (1, 2, 40):
         add_log_line(run, number, f"line {number}", delivery=2, level="ERROR" if number == 40 else "INFO")
     html = operator.get(f"/runs/{run.id}").text
-    assert re.search(r"INFO line 1 .*INFO line 2 37 lines left out \S+ ERROR line 40", plain_text(html))
+    assert re.search(r"INFO line 1 .*INFO line 2 37 lines not shown \S+ ERROR line 40", plain_text(html))
     assert 'data-level="ERROR"' in html
     assert f'href="/runs/{run.id}?log=1#log"' in html
     assert "Opening" not in html
@@ -150,7 +150,7 @@ def test_log_is_shown_by_delivery_with_its_gaps(operator: Browser) -> None:
     assert re.sub(r"\d{4}-\S+ \S+ ", "", text.text).splitlines() == [
         "--- delivery 1 ---", "INFO     books: Opening <9f2c.epub>",
         "--- delivery 2 ---", "INFO     books: line 1", "INFO     books: line 2",
-        "… 37 lines left out …", "ERROR    books: line 40",
+        "… 37 lines not shown …", "ERROR    books: line 40",
     ]  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def test_long_log_shows_its_end_and_the_number_of_lines_before(operator: Browser
         add_log_line(run, number, "x" * 50 + str(number))
     shown = page_text(operator, run)
     first = int(re.findall(r"INFO x{50}(\d+)", shown)[0])
-    assert f"{first - 1} lines before these" in shown
+    assert f"{first - 1} earlier lines" in shown
     assert "x300" in shown
     assert first > 100
 
@@ -249,20 +249,20 @@ def test_run_page_is_small_and_its_json_complete(operator: Browser) -> None:
 def test_long_value_is_truncated_and_expandable(operator: Browser) -> None:
     run = create_run(result=["word"] * 500, kwargs={"words": ["w" * 26] * 10})
     html = operator.get(f"/runs/{run.id}").text
-    assert html.count("show the rest") == 1  # the arguments fit
+    assert html.count("show more") == 1  # the arguments fit
     whole = re.search(r'id="result-shown">(.*?)…</pre>.*?<pre[^>]*>(.*?)(…?)</pre>', html, re.S)
     assert whole
     text = Markup(whole[1] + whole[2]).unescape()
     assert json.dumps(run.result, indent=2).startswith(text)
     assert whole[3] == "…"
-    assert f'href="/runs/{run.id}/raw">all of it' in html
+    assert f'href="/runs/{run.id}/raw">full text' in html
 
 
 def test_run_page_takes_few_statements_in_every_state(any_db_operator: Browser) -> None:
     asked_of_database: list[str] = []
     database.obj.query_hooks.append(lambda event: asked_of_database.append(event.sql))
     create_consumer("light")
-    writer.flush_events(tasks.light)  # it has its row from now on
+    writer.flush_events(tasks.light)  # the row exists from now on
     for run_id in (
         enqueue_run(),
         create_run(state="running", parent_id=enqueue_run()).id,
@@ -285,7 +285,7 @@ def test_adjacent_runs_are_read_from_an_index(each_database: str) -> None:
         assert "dewey_runs_task" in explain(*related_runs.adjacent_run(middle, newer).sql())
 
 
-# --- why it does not run -------------------------------------------------------------------------------------
+# --- reasons for not running ---------------------------------------------------------------------------------
 
 
 def test_waiting_run_explains_why_it_is_not_running(operator: Browser) -> None:
@@ -294,29 +294,29 @@ def test_waiting_run_explains_why_it_is_not_running(operator: Browser) -> None:
     shown = page_text(operator, run_id)
     why = r"Why is it not running\? "
     just_now = r"(now|\d+ s ago)"
-    assert re.search(rf"{why}The queue light is paused: vera did that {just_now} \(“moving”\)\.", shown)
-    assert "Nobody serves the queue light: no worker is on record." in shown
+    assert re.search(rf"{why}Queue light is paused by vera, {just_now} \(“moving”\)\.", shown)
+    assert "Queue light has no worker, and none in the history." in shown
     operator.send(f"/runs/{run_id}/cancel")
-    cancelled = rf"{why}It was cancelled \( {just_now} \): cancelled by operator@example\.org\."
+    cancelled = rf"{why}The run was cancelled \( {just_now} \): cancelled by operator@example\.org\."
     assert re.search(cancelled, page_text(operator, run_id))
-    assert 'class="why">cancelled' not in operator.get(f"/runs/{run_id}").text  # which is no error
+    assert 'class="why">cancelled' not in operator.get(f"/runs/{run_id}").text  # not an error
     late = create_run(state="expired", ended_at=now())
-    assert re.search(rf"{why}It was not started in time and has expired \( {just_now} \)\.", page_text(operator, late))
+    assert re.search(rf"{why}The run expired before it started \( {just_now} \)\.", page_text(operator, late))
     for state in ("succeeded", "failed", "dead"):
         assert "Why is it not running?" not in page_text(operator, create_run(state=state, ended_at=now(), attempts=1))
 
 
-# --- what may be done ----------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 def test_waiting_run_is_cancelled_and_retried_under_its_id(operator: Browser) -> None:
     run_id = enqueue_run(hours=12)
     answer = operator.send(f"/runs/{run_id}/cancel")
     assert (answer.status_code, answer.location) == (303, f"/runs/{run_id}")
-    assert "It is cancelled: it will not run." in page_text(operator, run_id)
+    assert f"Run {run_id[:8]}… cancelled." in page_text(operator, run_id)
     assert Run.get_by_id(run_id).state == "cancelled"
     assert operator.send(f"/runs/{run_id}/retry").status_code == 303
-    assert "It is back in its queue, under the same id." in page_text(operator, run_id)
+    assert f"Run {run_id[:8]}… re-queued." in page_text(operator, run_id)
     assert Run.get_by_id(run_id).state == "waiting"
     assert tasks.light.storage.messages.count_waiting() == 1
     lines = AuditEntry.select().where(AuditEntry.target == run_id).order_by(AuditEntry.id)
@@ -334,10 +334,10 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
     html = operator.get(f"/runs/{over.id}").text
     assert f'action="/runs/{over.id}/retry"' in html
     assert f'action="/runs/{over.id}/cancel"' not in html
-    assert "Cancel What has ended cannot be cancelled." in plain_text(html)
-    assert "Delete… This takes the role admin." in plain_text(html)
+    assert "Cancel The run has ended and cannot be cancelled." in plain_text(html)
+    assert "Delete… Requires the role admin." in plain_text(html)
     gone = create_run("a_task_of_old", "failed")
-    assert "Retry This program has no task named a_task_of_old." in page_text(operator, gone)
+    assert "Retry The code of the web server has no task a_task_of_old." in page_text(operator, gone)
     for command in ("retry", "cancel"):
         operator.send(f"/runs/{gone.id}/{command}")
         assert 'role="alert"' in operator.get(f"/runs/{gone.id}").text
@@ -346,7 +346,7 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
 def test_role_is_offered_only_its_actions(sign_in_as: Callable[[str], Browser]) -> None:
     run = create_run("get_cleanup_statistics", "failed")
     viewer, admin = sign_in_as("viewer"), sign_in_as("admin")
-    assert "Retry This takes the role operator." in page_text(viewer, run)
+    assert "Retry Requires the role operator." in page_text(viewer, run)
     assert f'href="/runs/{run.id}/delete"' in admin.get(f"/runs/{run.id}").text
     for path in ("retry", "cancel", "again"):
         assert viewer.send(f"/runs/{run.id}/{path}").status_code == 403
@@ -381,7 +381,7 @@ def test_unfinished_run_cannot_be_deleted(sign_in_as: Callable[[str], Browser]) 
     admin, run_id = sign_in_as("admin"), enqueue_run()
     for answer in (admin.get(f"/runs/{run_id}/delete"), admin.send(f"/runs/{run_id}/delete")):
         assert answer.location == f"/runs/{run_id}"
-    assert "A run that has not ended must be cancelled first." in page_text(admin, run_id)
+    assert "Cancel the run first. Only an ended run can be deleted." in page_text(admin, run_id)
     assert Run.get_by_id(run_id).state == "waiting"
 
 
@@ -413,15 +413,15 @@ def test_invalid_argument_is_shown_at_its_field_and_kept(operator: Browser) -> N
     answer = operator.send(f"/runs/{old.id}/again", **{"arg.hours": "a day"})
     assert answer.status_code == 422
     assert re.search(r'name="arg.hours"[^>]* aria-invalid="true"[^>]* value="a day"', answer.text)
-    assert "a whole number is needed" in answer.text
+    assert "must be a whole number" in answer.text
     assert Run.select().count() == 1
 
 
 def test_call_the_task_no_longer_accepts_is_reported(operator: Browser) -> None:
     old = create_run("get_cleanup_statistics", kwargs={"hours": 12, "minutes": 5})
     html = operator.get(f"/runs/{old.id}/again").text
-    assert "The old run was given what the task does not take any more: minutes." in plain_text(html)
-    assert "Run with the old ones" not in html
+    assert "The old run had arguments that the task no longer accepts: minutes." in plain_text(html)
+    assert "Run with the old arguments" not in html
     assert operator.send(f"/runs/{old.id}/again", same="1").status_code == 422
     gone = create_run("a_task_of_old")
     assert operator.get(f"/runs/{gone.id}/again").status_code == 409

@@ -1,4 +1,4 @@
-"""Every page of the runs is answered from the index that is meant for it, also where the statistics mislead."""
+"""Every page of runs uses the intended index, even with misleading statistics."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from engine.search.run_search import all_matching, count_by_state, search_runs
 
 AS_OF = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 
-#: 30,000 runs, a second apart, nearly all of them succeeded; the old task was last asked for in the first hour.
+#: 30,000 runs, a second apart, nearly all succeeded. The old task was last enqueued in the first hour.
 FILL = """
     INSERT INTO dewey_runs (id, task, queue, state, enqueued_at, ended_at, asked_by_kind, asked_by, parent_id, retries,
                             attempts, deliveries, error_group)

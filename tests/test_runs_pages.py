@@ -1,4 +1,4 @@
-"""The list of runs, and the page of one."""
+"""The list of runs, and the page of one run."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def test_pages_neither_skip_nor_repeat_runs_of_the_same_time(any_db_operator: Br
     assert set(ids) == expected
 
 
-# --- files ---------------------------------------------------------------------------------------------------
+# --- export --------------------------------------------------------------------------------------------------
 
 
 def test_filtered_runs_are_exported_completely_as_csv_and_json(
@@ -175,17 +175,17 @@ def test_run_page_shows_every_stored_field(any_db_operator: Browser) -> None:
     )
     text = plain_text(any_db_operator.get(f"/runs/{run.id}").text)
     for words in (
-        "process_book retrying again in 0",
+        "process_book retrying next attempt in 0",
         "process_book(&#34;9f2c&#34;, again=true)",
-        "Queued on heavy, priority 5 asked by token uploader waited 8.0 s",
-        "Attempt 1 was cut off: its worker died heavy-1 ran 41 s",
+        "Queued on heavy, priority 5 requested by token uploader waited 8.0 s",
+        "Attempt 1 was interrupted: the worker died heavy-1 ran 41 s",
         "Attempt 1 failed TimeoutError: cover.jpg ran 52 s",
         "Attempt 2 failed BadZipFile: File is not a zip file ran 90 ms",
         "Attempt 3 is due in 3 min",
         "Traceback books.py:88 BadZipFile: no",
         "retries 3 after the first attempt attempts 2 3 deliveries",
         "code 2.4.1-4fc424b",
-        f"id {run.id}",
+        f"ID {run.id}",
         "children generate_image succeeded",
     ):
         assert words in text
@@ -198,8 +198,8 @@ def test_run_page_shows_every_stored_field(any_db_operator: Browser) -> None:
         ("waiting", "Waiting for a worker"),
         ("scheduled", "Due"),
         ("cancelled", "Cancelled"),
-        ("expired", "Expired: it was not started in time"),
-        ("dead", "Given up: it is dead"),
+        ("expired", "Expired before it started"),
+        ("dead", "Moved to the dead runs"),
         ("succeeded", "Succeeded"),
         ("failed", "Failed"),
         ("running", "Queued on light"),
@@ -214,7 +214,7 @@ def test_run_with_few_fields_is_shown_in_every_state(operator: Browser, state: s
 def test_unknown_run_is_not_found(operator: Browser) -> None:
     answer = operator.get("/runs/no-such-run")
     assert answer.status_code == 404
-    assert "No run has this id" in answer.text
+    assert "No run with this id" in answer.text
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "{{7*7}}", "'\"><img src=x onerror=alert(1)>"])

@@ -1,4 +1,4 @@
-"""The sample library: alive, plausible, the same for a seed, and only where nobody else's rows are."""
+"""The sample library: current, plausible, reproducible by seed, and created only in an empty database."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -105,7 +105,7 @@ def test_sample_has_daily_and_weekly_patterns() -> None:
 
 @pytest.mark.usefixtures("sqlite_database")
 def test_non_empty_library_is_left_alone() -> None:
-    User.create(email="somebody@example.org")
+    User.create(email="reader@example.org")
     with pytest.raises(AlreadyLoaded):
         load(AS_OF)
     assert (User.select().count(), Book.select().count(), ReadingSession.select().count()) == (1, 0, 0)

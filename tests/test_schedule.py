@@ -1,4 +1,4 @@
-"""The clock: what is due is let in once, whoever looks, and what was missed is made up for where the task asks."""
+"""The scheduler: a due tick starts one run, however many schedulers run. Missed ticks are caught up if declared."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ at = lambda minutes, seconds=0.0: NOON + timedelta(minutes=minutes, seconds=seco
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
 def clock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """The probe queue on a fresh broker, with two periodic tasks: each half hour (made up for) and each ten minutes."""
+    """Return the probe queue on a fresh broker, with two schedules: half-hourly (catches up) and ten-minute."""
     before = probe.storage
     if request.param == "redis":
         probe.storage = RedisStorage("probe", request.getfixturevalue("redis_url"), 60)
@@ -31,7 +31,7 @@ def clock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
 
 
 def create_scheduler() -> Scheduler:
-    """A scheduler as a consumer makes it, whose clock a test turns."""
+    """Return a scheduler as a consumer creates it, with a clock that the test drives."""
     clock = Scheduler(probe, ForkSafeFlag(), 1, True)
     clock.seen_at = Value("d", 0.0)
     return clock
@@ -76,7 +76,7 @@ def test_missed_ticks_are_caught_up_once_if_the_task_asks(sqlite_database: None)
     create_scheduler().poll(at(0))
     probe.storage.messages.delete_waiting()
     late = create_scheduler()
-    late.poll(at(95))  # 12:30, 13:00 and 13:30 went by; nine ticks of the other
+    late.poll(at(95))  # 12:30, 13:00 and 13:30 were missed, and nine ticks of the other
     assert waiting_names() == ["half_hourly"]
     late.poll(at(100))
     assert waiting_names() == ["each_ten_minutes", "half_hourly"]

@@ -1,4 +1,4 @@
-"""The schedule: what is due, what came of it, and what an operator does about it."""
+"""The Schedule page: due ticks, past ticks, and the operator's commands."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -45,7 +45,7 @@ def create_tick(
     task: str = CLEANUP,
     **values: Any,
 ) -> Tick:
-    """A tick of a schedule, the cleanup's unless told otherwise, and its run where it started one."""
+    """Store a tick of a schedule, the cleanup's by default, and its run if it started one."""
     due_at = now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
     made = None
     if state in ("enqueued", "late"):
@@ -57,7 +57,7 @@ def create_tick(
     return Tick.create(task=task, due_at=due_at, queue="light", state=state, run_id=run_id, seen_at=now())
 
 
-# --- what it shows -------------------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -70,7 +70,7 @@ def test_schedule_is_shown_in_words_with_its_next_five_ticks(operator: Browser) 
     assert len(ticks) == 5
     assert {tick.minute for tick in ticks} == {0, 30}
     assert now() < ticks[0] <= now() + timedelta(minutes=30)
-    assert "a deploy’s code wins over what is set here" in plain_text(html)
+    assert "a deploy can change or remove them" in plain_text(html)
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -79,7 +79,7 @@ def test_ticks_are_in_the_browser_zone_and_expressions_in_utc(operator: Browser)
     html = operator.get("/schedule").text
     times = re.findall(r'<time datetime="[^"]+">([^<]+)</time>', card(html))
     assert {text[-2:] for text in times} == {"15", "45"}
-    assert "Expressions are in UTC, as they stand in the code; all times here are in Asia/Kathmandu." in plain_text(
+    assert "Cron expressions are in UTC, as in the code. All times on this page are in Asia/Kathmandu." in plain_text(
         html
     )
 
@@ -94,7 +94,7 @@ def test_last_thirty_runs_are_bars_with_links(any_db_operator: Browser) -> None:
     for page in (html, on_list):
         assert len(set(re.findall(r'<path d="M\d+ 44v-(\d+)h3', page))) == 7
     assert len(re.findall(r"<title>[^<]+ · 7\.3 s · \+400 ms</title>", on_list)) == 4
-    assert "takes 270 ms, at most 7.3 s" in plain_text(html).replace("\xa0", " ")
+    assert "run time 270 ms, maximum 7.3 s" in plain_text(html).replace("\xa0", " ")
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -103,9 +103,7 @@ def test_start_delay_counts_only_runs_on_time(operator: Browser) -> None:
         create_tick(30 * number + 1, drift=drift)
     create_tick(121, state="late", drift=900)
     create_run(CLEANUP, asked_by_kind="operator", asked_by="ann", started_at=now(), run_ms=4)
-    assert "starts after its tick 400 ms, at most 1.4 s" in plain_text(card(operator.get("/schedule").text)).replace(
-        "\xa0", " "
-    )
+    assert "start delay 400 ms, maximum 1.4 s" in plain_text(card(operator.get("/schedule").text)).replace("\xa0", " ")
 
 
 @pytest.mark.usefixtures("live_consumers")
@@ -114,7 +112,7 @@ def test_overlapping_runs_are_counted_and_marked(operator: Browser) -> None:
     over = create_tick(31)
     create_tick(1)
     html = card(operator.get("/schedule").text)
-    assert f'overlaps</dt><dd><a href="/runs/{over.run_id}"' in html
+    assert f'overlapping runs</dt><dd><a href="/runs/{over.run_id}"' in html
     assert "1 of 3 runs" in plain_text(html)
     assert html.count('class="over"') == 1
 
@@ -131,21 +129,21 @@ def test_missed_ticks_are_shown_between_runs_and_counted(operator: Browser) -> N
     ]
     assert re.findall('data-state="([a-z]+)"', strip) == ["missed", "paused"]
     assert "missed · 2 ticks · " in strip
-    link, count = re.search(r'ticks missed</dt><dd><a href="([^"]+)"><span[^>]*>(\d+)<', html).groups()
+    link, count = re.search(r'missed ticks</dt><dd><a href="([^"]+)"><span[^>]*>(\d+)<', html).groups()
     assert len(re.findall('<tr id="tick-', operator.get(link).text)) == int(count) == 2
 
 
 def test_stale_scheduler_is_reported_first(operator: Browser) -> None:
-    assert "Nobody looks at the clock of light" in plain_text(operator.get("/schedule").text)
+    assert "Queue light has no live scheduler" in plain_text(operator.get("/schedule").text)
     create_consumer("light", scheduler_at=now() - timedelta(minutes=3))
     html = operator.get("/schedule").text
     assert "last seen 3 min ago" in plain_text(html)
-    assert "Not on time" in plain_text(card(html))
-    assert "last seen by the scheduler 3 min ago" in plain_text(operator.get(f"/schedule/{CLEANUP}").text)
+    assert "Late or missed" in plain_text(card(html))
+    assert "last checked by the scheduler 3 min ago" in plain_text(operator.get(f"/schedule/{CLEANUP}").text)
     create_consumer("light")
     html = operator.get("/schedule").text
-    assert not re.search("Nobody looks|Not on time", html)
-    seen = r"last seen by the scheduler (now|\d+ s ago)"
+    assert not re.search("no live scheduler|Late or missed", html)
+    seen = r"last checked by the scheduler (now|\d+ s ago)"
     assert re.search(seen, plain_text(operator.get(f"/schedule/{CLEANUP}").text))
 
 
@@ -154,8 +152,8 @@ def test_ticks_are_filtered_by_outcome(any_db_operator: Browser) -> None:
     for number in range(34):
         create_tick(30 * number + 1, states[number % 4])
     html = any_db_operator.get(f"/schedule/{CLEANUP}").text
-    assert re.findall(r">(All|On time|Made up for|Missed|Paused) <small>(\d+)<", html) == [
-        ("All", "34"), ("On time", "9"), ("Made up for", "9"), ("Missed", "8"), ("Paused", "8"),
+    assert re.findall(r">(All|On time|Caught up|Missed|Paused) <small>(\d+)<", html) == [
+        ("All", "34"), ("On time", "9"), ("Caught up", "9"), ("Missed", "8"), ("Paused", "8"),
     ]  # fmt: skip
     assert len(re.findall('<tr id="tick-', html)) == 30
     older = re.search(r'href="([^"]+)" rel="next"', html)[1].replace("&amp;", "&")
@@ -163,7 +161,7 @@ def test_ticks_are_filtered_by_outcome(any_db_operator: Browser) -> None:
     assert any_db_operator.get("/schedule/get_cleanup_statistics").status_code == 404
 
 
-# --- what comes next -----------------------------------------------------------------------------------------
+# --- next ticks ----------------------------------------------------------------------------------------------
 
 
 def upcoming_ticks(html: str) -> list[tuple[datetime, str]]:
@@ -183,7 +181,7 @@ def test_upcoming_ticks_of_all_schedules_are_listed_soonest_first(operator: Brow
     with many_tasks(30):
         html = operator.get("/schedule").text
         assert len(upcoming_ticks(html)) == 6
-        assert "and 11 more" in plain_text(html)  # of thirty, fifteen let their code decide
+        assert "and 11 more" in plain_text(html)  # of thirty tasks, fifteen have schedules computed by code
         assert [at for at, _ in upcoming_ticks(html)] == sorted(at for at, _ in upcoming_ticks(html))
 
 
@@ -192,13 +190,13 @@ def test_paused_ticks_are_not_upcoming_until_the_pause_ends(operator: Browser) -
     schedules.pause_schedule(tasks.light, PRUNING, by=ANN)
     html = operator.get("/schedule").text
     assert [task for _, task in upcoming_ticks(html)] == [CLEANUP]
-    assert "1 held back by a pause" in plain_text(html)
+    assert "1 skipped while paused" in plain_text(html)
     until = (now() + timedelta(days=2)).replace(hour=12, minute=10, second=0, microsecond=0)
     schedules.pause_schedule(tasks.light, CLEANUP, by=ANN, until=until)
     schedules.resume_schedule(tasks.light, PRUNING)
     html = operator.get("/schedule").text
     assert upcoming_ticks(html)[1] == (until + timedelta(minutes=20), CLEANUP)
-    assert "held back by a pause" not in plain_text(html)
+    assert "skipped while paused" not in plain_text(html)
 
 
 # --- pause and resume ----------------------------------------------------------------------------------------
@@ -210,7 +208,7 @@ def current_pause(task: str = CLEANUP) -> queues_ticks.Info | None:
 
 @pytest.mark.usefixtures("live_consumers")
 def test_schedule_is_paused_with_reason_and_end_then_resumed(operator: Browser) -> None:
-    assert "held back" in operator.get(f"/schedule/{CLEANUP}/pause").text
+    assert "paused" in operator.get(f"/schedule/{CLEANUP}/pause").text
     answer = operator.send(f"/schedule/{CLEANUP}/pause", **{"reason": "the disk is full", "for": "4h", "until": ""})
     assert (answer.status_code, answer.location) == (303, "/schedule")
     pause = current_pause()
@@ -219,7 +217,7 @@ def test_schedule_is_paused_with_reason_and_end_then_resumed(operator: Browser) 
     html = card(operator.get("/schedule").text)
     assert re.search(r"the disk is full by operator@example.org since .*, until ", plain_text(html))
     assert len(re.findall('class="held"', html)) == 5
-    assert "goes on with" in html
+    assert "resumes at" in html
     assert operator.send(f"/schedule/{CLEANUP}/resume").location == "/schedule"
     assert current_pause() is None
     assert audit_actions() == ["schedule.pause", "schedule.resume"]
@@ -283,10 +281,10 @@ def test_missed_tick_is_caught_up_once(operator: Browser) -> None:
     assert (Tick.get().due_at, Tick.get().state) == (tick.due_at, "late")
     html = operator.get("/schedule").text
     assert "Catch up on " not in card(html)
-    assert "1 made up for" in plain_text(card(html))
+    assert "1 caught up" in plain_text(card(html))
     again = operator.send(f"/schedule/{CLEANUP}/catch-up")
     assert again.location == "/schedule"
-    assert "has been made up for" in plain_text(operator.get("/schedule").text)
+    assert "has no missed tick to catch up on" in plain_text(operator.get("/schedule").text)
     assert Run.select().count() == 1
 
 
@@ -307,7 +305,7 @@ def test_viewer_sees_the_schedule_and_has_no_actions(app: Flask) -> None:
     assert (Run.select().count(), Tick.get().state) == (0, "missed")
 
 
-# --- what it costs -------------------------------------------------------------------------------------------
+# --- cost ----------------------------------------------------------------------------------------------------
 
 
 def test_pages_take_few_statements_however_many_rows(any_db_operator: Browser) -> None:
@@ -361,7 +359,7 @@ def test_page_returns_304_until_something_changes(operator: Browser) -> None:
     assert operator.get("/schedule", headers=headers).status_code == 200
 
 
-# --- words ---------------------------------------------------------------------------------------------------
+# --- descriptions --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -372,7 +370,7 @@ def test_page_returns_304_until_something_changes(operator: Browser) -> None:
         ("0 */2 * * *", "Every 2 hours", "Каждые 2 часа"),
         ("0 9 * * 1-5", "At 09:00, Monday through Friday", "В 09:00, понедельник – пятница"),
         ("0 9 * 2 0", "At 09:00, only on Sunday, only in February", "В 09:00, воскресенье, февраль"),
-        # Both must hold, where cron would take either.
+        # Both fields must match, while cron accepts either.
         ("0 9 13 * 5", "At 09:00, on day 13 of the month, only on Friday", "В 09:00, в 13 число месяца, пятница"),
         ("no expression", "no expression", "no expression"),
     ],

@@ -1,4 +1,4 @@
-"""The main job, end to end: the clock strikes, a worker closes what is abandoned, and the records tell of it."""
+"""The cleanup end to end: a tick starts it, a worker closes abandoned sessions, and the history records it."""
 
 import time
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ MORNING = datetime(2035, 5, 7, 9, 0, tzinfo=UTC)
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
 def light(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """The queue `light` on a fresh broker, with this thread as its worker."""
+    """Return the queue `light` on a fresh broker, with this thread as its worker."""
     before = tasks.light.storage
     if request.param == "redis":
         tasks.light.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
@@ -59,7 +59,7 @@ def test_sessions_are_closed_at_each_half_hour(each_database: str) -> None:
 
 
 def break_the_table() -> None:
-    """From now on a session that began at 13 % cannot be closed, for a reason that is not the row's own."""
+    """Make it impossible to close a session that began at 13 %, by an error outside the row."""
     if on_postgresql():
         database.execute_sql(
             "CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
@@ -79,7 +79,7 @@ def test_failed_cleanup_returns_its_count_and_error(each_database: str, monkeypa
     break_the_table()
     result = tasks.close_abandoned_sessions()
     for number in range(1, 5):
-        assert result.get() is None, "the error of an earlier attempt is no result"
+        assert result.get() is None, "the error of an earlier attempt must not be the result"
         tasks.light.storage.messages.enqueue_due(time.time() + number * 301)
         task = tasks.light.dequeue()
         assert task is not None
@@ -87,7 +87,7 @@ def test_failed_cleanup_returns_its_count_and_error(each_database: str, monkeypa
         result.reset()
     final = result.get()
     assert list(final) == ["closed_count", "execution_time_ms", "deadline", "error"]
-    # SQLite misses the trigger's table whatever its condition, so there the first batch fails too.
+    # SQLite checks the trigger's table whatever its condition, so the first batch fails there too.
     closed = 2 if on_postgresql() else 0
     assert final["closed_count"] == closed
     assert "missing" in final["error"]

@@ -1,4 +1,4 @@
-"""What holds a schedule back, what becomes of its ticks, and making up for a missed one."""
+"""Paused schedules, the outcome of ticks, and catching up."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ FIRST = to_minute(NOON)
 
 @pytest.fixture(params=["sqlite", "redis"])
 def light(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
-    """The queue `light` on a fresh broker."""
+    """Return the queue `light` on a fresh broker."""
     before = tasks.light.storage
     if request.param == "redis":
         tasks.light.storage = RedisStorage("light", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
@@ -88,7 +88,7 @@ def test_paused_schedule_does_not_hold_manual_runs(light: Queue) -> None:
     assert task and task.name == "get_cleanup_statistics"
 
 
-# --- what becomes of ticks -----------------------------------------------------------------------------------
+# --- outcome of ticks ----------------------------------------------------------------------------------------
 
 
 def pause_info(began: datetime, until: datetime | None = None) -> dict[str, Any]:
@@ -135,14 +135,14 @@ def test_only_the_newest_of_many_missed_ticks_are_classified() -> None:
 
 
 def create_scheduler(queue: Queue) -> Scheduler:
-    """A scheduler as a consumer makes it, whose clock a test turns."""
+    """Return a scheduler as a consumer creates it, with a clock that the test drives."""
     clock = Scheduler(queue, ForkSafeFlag(), 1, True)
     clock.seen_at = Value("d", 0.0)
     return clock
 
 
 def tick_rows(queue: Queue) -> list[tuple[int, str, bool]]:
-    """What is on record of the cleanup's ticks: minutes after noon, state, whether there is a run."""
+    """Return the cleanup's stored ticks: minutes after noon, state, whether a run exists."""
     writer.flush_events(queue)
     rows = Tick.select().where(Tick.task == CLEANUP).order_by(Tick.due_at)
     return [(to_minute(tick.due_at) - FIRST, tick.state, tick.run_id is not None) for tick in rows]
@@ -198,7 +198,7 @@ def test_catch_up_starts_one_run_for_the_newest_missed_tick() -> None:
         ("enqueued", "an-id"),
     ]
     assert (Run.get_by_id(made.id).asked_by, Run.select().count()) == ("ann@example.org", 1)
-    with pytest.raises(InvalidState, match="made up for"):
+    with pytest.raises(InvalidState, match="no missed tick"):
         schedules.catch_up(tasks.queues, CLEANUP, ANN)
     assert tasks.light.pending_count() == 1
 
@@ -215,7 +215,7 @@ def test_late_tick_is_not_caught_up_again() -> None:
 def test_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) -> None:
     tick = create_tick(60, "missed")
     before = tasks.light.storage
-    tasks.light.storage = RedisStorage("light", f"unix://{tmp_path}/nobody.sock", 60)
+    tasks.light.storage = RedisStorage("light", f"unix://{tmp_path}/missing.sock", 60)
     try:
         with pytest.raises(ConnectionError):
             schedules.catch_up(tasks.queues, CLEANUP, ANN)
@@ -224,7 +224,7 @@ def test_run_that_cannot_be_enqueued_leaves_its_tick_missed(tmp_path: Path) -> N
     assert schedules.newest_missed_tick(CLEANUP) == tick
 
 
-# --- what was ------------------------------------------------------------------------------------------------
+# --- past ticks ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("each_database")

@@ -1,8 +1,8 @@
-"""The JSON API does what its served description says, whoever asks and whatever is sent: schemathesis tries it.
+"""Schemathesis tests the JSON API against its served description, for every role and for generated input.
 
-An admin, who gets to everything, tries every phase; the others those that are not the same for all. With
-SCHEMATHESIS_EXAMPLES=20 everybody tries all of them, so many times, and on PostgreSQL and Redis too; that takes long:
-`-o faulthandler_timeout=0`.
+An admin, who may access everything, runs every phase. Other roles run the phases that depend on the role. With
+SCHEMATHESIS_EXAMPLES=20 all roles run all phases with that many examples, on PostgreSQL and Redis too. That is slow and
+needs `-o faulthandler_timeout=0`.
 """
 
 import os
@@ -21,7 +21,7 @@ from admin.auth.identity import ROLES
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "")
 ALL = "examples,coverage,fuzzing,stateful"
 
-#: What would end its own subject: nobody would be left to work, or to wait for.
+#: Operations that would stop the workers, the queues or the tested token, or wait for a run.
 LEFT_OUT = r"^workers\.(stop|restart|quiet)$|^queues\.(pause|purge)$|^tasks\.pause$|^tokens\.revoke$|\.cleanup$"
 
 
@@ -29,7 +29,7 @@ LEFT_OUT = r"^workers\.(stop|restart|quiet)$|^queues\.(pause|purge)$|^tasks\.pau
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     servers = {"DATABASE_URL": "fresh_postgresql", "REDIS_URL": "redis_url"} if request.param == "servers" else {}
     urls = {name: request.getfixturevalue(fixture) for name, fixture in servers.items()}
-    installed = Installation(tmp_path, SECRET_KEY="of this test alone, and long enough", **urls)
+    installed = Installation(tmp_path, SECRET_KEY="the secret key of the schemathesis test", **urls)
     for command in (("migrate",), ("demo",), ("run-task", "get_cleanup_statistics"), ("views", "save", *VIEW)):
         assert installed.flask(*command).returncode == 0
     with installed.consumer("light"), installed.web():

@@ -1,4 +1,4 @@
-"""The search box of the runs: how its words are read, and which runs they find, on both databases."""
+"""The search box of the runs: its syntax, and the runs that it finds, on both databases."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ from engine.search.run_search import all_matching, all_pages
 AS_OF = datetime(2026, 11, 24, 12, 30, 40, tzinfo=UTC)
 
 
-# --- words ---------------------------------------------------------------------------------------------------
+# --- syntax --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_any_text_is_parsed_and_reproduced_or_rejected(app_context: None, text: 
 
 @pytest.fixture(scope="module")
 def app_context() -> Iterator[None]:
-    """An app without a database, in whose language messages are told."""
+    """Return an app without a database, for the language of messages."""
     from app import create_app
 
     with create_app().app_context():
@@ -71,22 +71,22 @@ def app_context() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("text", "word", "message"),
     [
-        ("zip foo:bar", "foo:bar", "there is no filter foo"),
-        ("https://example.org", "https://example.org", "needs quotes"),
-        ("state:broken", "state:broken", "one of waiting, scheduled"),
-        ("queue:fast", "queue:fast", "one of heavy, normal, light"),
-        ("state:", "state:", "a value is missing"),
-        ("state:failed,", "state:failed,", "a value is missing"),
+        ("zip foo:bar", "foo:bar", "unknown filter foo"),
+        ("https://example.org", "https://example.org", "in quotes"),
+        ("state:broken", "state:broken", "must be one of waiting, scheduled"),
+        ("queue:fast", "queue:fast", "must be one of heavy, normal, light"),
+        ("state:", "state:", "add a value"),
+        ("state:failed,", "state:failed,", "add a value"),
         ("duration:5s", "duration:5s", "such as >5s"),
         ("waited:>soon", "waited:>soon", "such as >5s"),
-        ("attempts:many", "attempts:many", "such as >1"),
+        ("attempts:many", "attempts:many", "such as 3 or >1"),
         ("after:yesterday", "after:yesterday", "a time such as 24h"),
         ("after:99999999d", "after:99999999d", "a time such as 24h"),
         ("ended:1h..soon", "ended:1h..soon", "a time such as 24h"),
         ("id:8b6", "id:8b6", "four characters"),
-        ("-id:8b6ed5c7", "-id:8b6ed5c7", "no minus"),
-        ('zip "not found', '"not', "the closing quote is missing"),
-        ('task:"a"b', 'task:"a"b', "quotes must stand around"),
+        ("-id:8b6ed5c7", "-id:8b6ed5c7", "without a minus"),
+        ('zip "not found', '"not', "add the closing quote"),
+        ('task:"a"b', 'task:"a"b', "quotes must enclose"),
     ],
 )
 def test_search_error_names_its_word(operator: Browser, text: str, word: str, message: str) -> None:
@@ -107,7 +107,7 @@ def test_search_error_names_its_word(operator: Browser, text: str, word: str, me
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def named_runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Runs that differ in everything that can be asked for, by a short name."""
+    """Return runs that differ in every searchable field, by a short name."""
     with ExitStack() as stack:
         if request.param == "sqlite":
             url = f"sqlite:///{tmp_path_factory.mktemp('search')}/library.db"
@@ -369,8 +369,8 @@ def test_unfinished_search_shows_its_progress_and_continues(operator: Browser, m
         create_run(enqueued_at=at - timedelta(minutes=minutes))
     url, pages = "/runs?q=needle", 0
     while not row_ids(html := operator.get(url).text):
-        assert "Searched back to" in html
-        assert "Nothing so far." in html
+        assert "Searched runs back to" in html
+        assert "No match so far." in html
         url = html.partition('rel="next"')[0].rpartition('href="')[2].partition('"')[0].replace("&amp;", "&")
         pages += 1
     assert row_ids(html) == [old.id]

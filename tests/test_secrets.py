@@ -1,4 +1,4 @@
-"""Passwords and tokens: how they are made, kept and refused."""
+"""Passwords and tokens: creation, storage and verification."""
 
 import re
 from collections.abc import Callable
@@ -93,7 +93,7 @@ def test_basic_auth_of_a_proxy_does_not_hide_the_cookie(sign_in_as: Callable[[st
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
-        ({"email": "nobody", "role": "viewer"}, "email"),
+        ({"email": "no-address", "role": "viewer"}, "email"),
         ({"email": "a b@example.org", "role": "viewer"}, "email"),
         ({"email": "a@example.org", "role": "root"}, "role"),
         ({"email": "a@example.org", "role": "viewer", "password": "short"}, "password"),

@@ -1,4 +1,4 @@
-"""How sessions end, in charts: by run, by hour and device, how long, how far."""
+"""Charts of ended sessions: by run, by hour and device, by duration and progress."""
 
 import re
 from datetime import timedelta
@@ -11,7 +11,7 @@ from engine.models import now
 
 
 def chart_table(html: str, name: str) -> dict[str, list[str]]:
-    """The table beneath a chart, row by row."""
+    """Return the rows of the table beneath a chart."""
     body = html.split(f'id="{name}-table"')[1].split("</table>")[0]
     rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', body, re.DOTALL)
     return {re.sub("<[^>]+>", "", head): re.findall("<td>([^<]*)</td>", cells) for head, cells in rows}

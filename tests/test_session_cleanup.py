@@ -1,4 +1,4 @@
-"""Closing abandoned sessions: which, how, and what happens when the database objects."""
+"""Closing abandoned sessions: selection, values, and database errors."""
 
 import logging
 import threading
@@ -18,12 +18,12 @@ from reading import sessions
 NOON = datetime(2026, 11, 23, 12, 0, 0, 250000, tzinfo=UTC)
 TWO_HOURS = timedelta(hours=2)
 
-#: SQLite has one writer at a time, no trigger that keeps a row in silence, and no infinite instants.
+#: SQLite has one writer at a time, no trigger that skips a row silently, and no infinite timestamps.
 on_postgresql_alone = pytest.mark.parametrize("each_database", ["postgresql"], indirect=True)
 
 
 def create_open_session(ago: timedelta = timedelta(hours=3), **facts: Any) -> ReadingSession:
-    """A session that was opened this long before noon."""
+    """Create an open session that began this long before noon."""
     reader, _ = User.get_or_create(email="reader@example.org")
     book, _ = Book.get_or_create(title="Middlemarch", author="George Eliot")
     return ReadingSession.create(**{"user": reader, "book": book, "started_at": NOON - ago, **facts})
@@ -74,7 +74,7 @@ def test_end_position_without_progress_is_the_start_position(each_database: str)
 
 def test_every_batch_is_closed_and_counted_once(each_database: str) -> None:
     for minute in range(23):
-        create_open_session(timedelta(hours=3, minutes=minute % 5))  # several begin at the same instant
+        create_open_session(timedelta(hours=3, minutes=minute % 5))  # several begin at the same time
     assert run_cleanup(batch_size=5)["closed_count"] == 23
     assert run_cleanup(batch_size=5)["closed_count"] == 0
     assert sessions.count_closed_at(NOON) == 23
@@ -130,7 +130,7 @@ def add_check(condition: str) -> None:
     if on_postgresql():
         database.execute_sql(f"ALTER TABLE reading_sessions ADD CHECK ({condition})")
         return
-    # SQLite takes a constraint only with the table.
+    # SQLite accepts a constraint only when it creates the table.
     (sql,) = database.execute_sql("SELECT sql FROM sqlite_master WHERE name = 'reading_sessions'").fetchone()
     database.execute_sql("DROP TABLE reading_sessions")
     database.execute_sql(sql.rstrip().removesuffix(")") + f", CHECK ({condition}))")
@@ -264,7 +264,7 @@ def test_memory_use_does_not_grow_with_the_number_of_sessions(sqlite_database: N
         tracemalloc.stop()
         return peak
 
-    peak_of(600)  # what is loaded once is loaded
+    peak_of(600)  # everything that is loaded once is now loaded
     assert peak_of(20_000) < 1.5 * peak_of(1_000)
 
 

@@ -1,4 +1,4 @@
-"""The list of sessions: what stands in it, how it is filtered and paged, and closing one by hand."""
+"""The list of sessions: content, filters, paging, and manual closing."""
 
 import re
 from datetime import timedelta
@@ -128,7 +128,7 @@ def test_pages_neither_skip_nor_repeat_sessions_of_the_same_time(any_db_operator
     assert set(ids) == expected
 
 
-# --- who closed it -------------------------------------------------------------------------------------------
+# --- closed by -----------------------------------------------------------------------------------------------
 
 
 def test_closed_session_names_what_closed_it(any_db_operator: Browser) -> None:
@@ -156,7 +156,7 @@ def test_run_links_to_exactly_the_sessions_it_closed(any_db_operator: Browser) -
     assert set(row_ids(any_db_operator.get(link[1].replace("&amp;", "&")).text)) == closed_by_run
 
 
-# --- closing by hand -----------------------------------------------------------------------------------------
+# --- manual closing ------------------------------------------------------------------------------------------
 
 
 def test_close_by_hand_confirms_closes_and_returns_to_the_list(operator: Browser) -> None:
@@ -168,7 +168,7 @@ def test_close_by_hand_confirms_closes_and_returns_to_the_list(operator: Browser
     assert ReadingSession.get_by_id(session.id).is_active
     answer = operator.send(f"/sessions/{session.id}/close", back="reader=ann")
     assert (answer.status_code, answer.location) == (303, "/sessions?reader=ann")
-    assert "The session is closed." in operator.get(answer.location).text
+    assert "Session closed." in operator.get(answer.location).text
     assert not ReadingSession.get_by_id(session.id).is_active
     assert AuditEntry.get(AuditEntry.target == str(session.id)).actor == "operator@example.org"
 
@@ -183,9 +183,9 @@ def test_redirect_never_leaves_the_list(operator: Browser, back: str) -> None:
 
 def test_closed_session_cannot_be_closed_again(operator: Browser) -> None:
     session = create_closed_session()
-    assert "It is not open any more." in operator.get(f"/sessions/{session.id}/close").text
+    assert "The session is no longer open." in operator.get(f"/sessions/{session.id}/close").text
     answer = operator.send(f"/sessions/{session.id}/close", back="")
-    assert "This session is not open any more." in operator.get(answer.location).text
+    assert "This session is already closed." in operator.get(answer.location).text
     assert operator.get(f"/sessions/{uuid4()}/close").status_code == 404
     assert operator.get("/sessions/seven/close").status_code == 404
 
@@ -199,7 +199,7 @@ def test_viewer_sees_sessions_and_closes_none(app: Flask) -> None:
     assert ReadingSession.get_by_id(session.id).is_active
 
 
-# --- strange rows --------------------------------------------------------------------------------------------
+# --- unusual rows --------------------------------------------------------------------------------------------
 
 
 def test_session_without_reader_or_book_is_listed_as_unknown(any_db_operator: Browser) -> None:
@@ -222,7 +222,7 @@ def test_implausible_sessions_are_labelled(operator: Browser) -> None:
     html = operator.get("/sessions").text
     assert "starts in the future" in html
     assert "ended, still marked active" in html
-    assert "went back" in html
+    assert "moved back" in html
     assert len(row_ids(html)) == 4
     assert len(re.findall(r"/close\?", html)) == 3
 
@@ -253,9 +253,9 @@ def test_reader_and_book_names_are_escaped(operator: Browser, text: str) -> None
 @pytest.mark.parametrize(
     ("state", "hint"),
     [
-        ("active", "<code>flask demo</code> loads a sample library"),
-        ("abandoned", "still open 2 h after its start"),
-        ("closed", "See what a cleanup would close"),
+        ("active", "<code>dewey demo</code> loads a sample library"),
+        ("abandoned", "open for more than 2 h"),
+        ("closed", "Preview the cleanup"),
     ],
 )
 def test_empty_list_suggests_the_next_step(operator: Browser, state: str, hint: str) -> None:
@@ -278,5 +278,5 @@ def test_closed_list_switches_between_day_week_and_all(operator: Browser) -> Non
 def test_open_sessions_show_the_next_cleanup(operator: Browser, state: str) -> None:
     create_session(minutes_ago=150)
     html = operator.get(f"/sessions?state={state}").text
-    assert "still open 2 h after its start" in html and "Next cleanup in" in html
+    assert "open for more than 2 h" in html and "Next cleanup in" in html
     assert 'href="/help#session-open"' in html

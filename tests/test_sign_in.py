@@ -1,4 +1,4 @@
-"""Signing in and out, how long it lasts, and what stops guessing."""
+"""Signing in and out, session lifetime, and protection against guessing."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def test_email_is_case_insensitive(browser: Browser) -> None:
     ("email", "password"),
     [
         (PEOPLE["admin"], "wrong password 1"),
-        ("nobody@example.org", PASSWORD),
+        ("unknown@example.org", PASSWORD),
         (PEOPLE["admin"], ""),
         ("", ""),
         ("\x00@example.org", PASSWORD),
@@ -43,7 +43,7 @@ def test_email_is_case_insensitive(browser: Browser) -> None:
 def test_wrong_email_and_wrong_password_get_the_same_response(browser: Browser, email: str, password: str) -> None:
     answer = browser.sign_in(email, password)
     assert answer.status_code == 401
-    assert "do not belong together" in answer.text
+    assert "Incorrect e-mail address or password" in answer.text
     assert BrowserSession.select().count() == 0
     assert browser.get("/").status_code == 302
 
@@ -168,7 +168,7 @@ def test_guesses_at_one_account_are_throttled_from_any_address(browser: Browser)
 
 def test_guesses_from_one_address_are_throttled_for_any_account(browser: Browser) -> None:
     for number in range(20):
-        assert browser.sign_in(f"nobody{number}@example.org", "wrong").status_code == 401
+        assert browser.sign_in(f"unknown{number}@example.org", "wrong").status_code == 401
     assert browser.sign_in(PEOPLE["viewer"]).status_code == 429
     browser.environ_base["REMOTE_ADDR"] = "203.0.113.7"
     assert browser.sign_in(PEOPLE["viewer"]).status_code == 303

@@ -1,4 +1,4 @@
-"""`flask start`: real programs under the real supervisor, killed and stopped for real."""
+"""`flask start`: real programs under the real supervisor, killed and stopped."""
 
 import json
 import os
@@ -25,11 +25,11 @@ from config import QUEUES, ROOT
 
 FLASK = [sys.executable, "-m", "flask"]
 WEB = "gunicorn"
-TOGETHER = 10  # seconds in which all of it must be over
+TOGETHER = 10  # seconds in which everything must end
 
 
 class RunningDewey:
-    """A running `flask start` and what it has printed."""
+    """A running `flask start` and its output."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self.data_dir, self.port = folder / "data", find_free_port()
@@ -63,7 +63,7 @@ class RunningDewey:
             return False
 
     def program(self, word: str) -> psutil.Process | None:
-        """The supervisor's own child whose command has this word; None while there is none."""
+        """Return the supervisor's child whose command has this word, or None."""
         for child in self.supervisor.children():
             try:
                 if any(word in part for part in child.cmdline()):
@@ -73,19 +73,19 @@ class RunningDewey:
         return None
 
     def wait_until_settled(self, *words: str) -> None:
-        """Until the web server answers and each program has lived long enough to count as started."""
+        """Wait until the web server responds and each program has lived long enough to count as started."""
         for word in words or (WEB, *(f"tasks.{queue}" for queue in QUEUES)):
             wait_until(lambda word=word: (it := self.program(word)) and time.time() - it.create_time() > 1.5, within=30)
         wait_until(self.answers, within=30)
 
     def everything(self) -> set[psutil.Process]:
-        """Every process that was ever seen to belong to it."""
+        """Return every process that ever belonged to it."""
         if self.supervisor.is_running():
             self.seen.update(self.supervisor.children(recursive=True))
         return self.seen
 
     def end(self, how: signal.Signals) -> float:
-        """Send the signal to the supervisor alone; the seconds until nothing that it started runs any more."""
+        """Send the signal to the supervisor alone. Return the seconds until all its processes have ended."""
         processes, began = self.everything(), time.monotonic()
         self.process.send_signal(how)
         wait_until(lambda: not any(map(is_running, processes)), within=TOGETHER + 5)
@@ -93,7 +93,7 @@ class RunningDewey:
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Not so a dead process that its new parent, the system's first process, has not yet looked after."""
+    """Return true if the process runs. A zombie that init has not reaped yet does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -105,7 +105,7 @@ def environment(data_dir: Path, port: int, **options: str) -> dict[str, str]:
 
 
 def run_to_end(command, **environ) -> subprocess.CompletedProcess[str]:
-    """A program that is expected to end by itself."""
+    """Run a program that is expected to end by itself."""
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60)
 
 
@@ -157,7 +157,7 @@ def test_json_log_format_applies_to_every_program(start):
     dewey = start(LOG_FORMAT="json")
     dewey.wait_until_settled()
     dewey.end(signal.SIGINT)
-    banner, _, lines = dewey.printed.partition("ends everything.\n\n")
+    banner, _, lines = dewey.printed.partition("Ctrl-C to stop.\n\n")
     assert dewey.url in banner
     assert {json.loads(line)["process"] for line in lines.splitlines()} >= {"web", "supervisor", "MainProcess"}
 
@@ -175,7 +175,7 @@ def test_second_start_is_quick_keeps_data_and_prints_no_password(start):
     wait_until(second.answers, within=30)
     assert time.monotonic() - began < 5
     assert second.url in second.printed and "Password  " not in second.printed
-    assert "flask operator password admin@example.org" in second.printed
+    assert "dewey operator password admin@example.org" in second.printed
     with sqlite3.connect(second.data_dir / "dewey.db") as database:
         assert database.execute("SELECT count(*) FROM reading_sessions").fetchone() == (0,)
         assert database.execute("SELECT * FROM dewey_operators").fetchall() == people
@@ -221,7 +221,7 @@ def test_stopped_consumer_stays_stopped(start):
     stopped.terminate()
     psutil.wait_procs([stopped], timeout=TOGETHER)
     killed.kill()
-    # The supervisor has looked after everything once more when the one that was killed is back.
+    # When the killed child is back, the supervisor has checked every child once more.
     wait_until(lambda: (new := dewey.program("tasks.light")) and new != killed)
     assert dewey.program("tasks.heavy") is None
     assert dewey.answers()
@@ -283,7 +283,7 @@ def test_port_in_use_is_reported_in_one_line_and_changes_nothing(tmp_path):
         port = taken.getsockname()[1]
         refused = run_to_end([*FLASK, "start"], **environment(tmp_path / "data", port))
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr == f"dewey: port {port} is in use; set PORT to another one\n"
+    assert refused.stderr == f"dewey: port {port} is in use. Set PORT to another one.\n"
     assert not (tmp_path / "data" / "dewey.db").exists()
 
 
@@ -308,4 +308,4 @@ def test_address_of_another_machine_is_reported_in_one_line(tmp_path):
 def test_invalid_setting_stops_every_program_with_one_line(command, tmp_path):
     refused = run_to_end(command, **environment(tmp_path / "data", 8000, LEASE_SECONDS="soon"))
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr == "dewey: LEASE_SECONDS='soon' cannot be used: a whole number from 2 to 3600 is allowed\n"
+    assert refused.stderr == "dewey: LEASE_SECONDS='soon' must be a whole number from 2 to 3600\n"

@@ -1,4 +1,4 @@
-"""Statistics of closed sessions, in the contract's shape."""
+"""Statistics of closed sessions, as the contract defines them."""
 
 from datetime import timedelta
 

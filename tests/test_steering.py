@@ -1,4 +1,4 @@
-"""The commands that steer, as an operator types them, and the audit line of each."""
+"""The commands on runs and queues, as an operator types them, and their audit entries."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,10 +30,10 @@ def test_queue_is_paused_purged_and_resumed(installation: Installation) -> None:
     run_command(installation, "pause", "light", "--reason", "the database is moving")
     waiting = run_command(installation, "run-task", "get_cleanup_statistics")
     assert "paused" in run_command(installation, "status", code=1)
-    assert run_command(installation, "purge", "light", "--yes") == "1 cancelled."
+    assert run_command(installation, "purge", "light", "--yes") == "Waiting runs cancelled in light: 1."
     assert Run.get_by_id(waiting).state == "cancelled"
-    assert run_command(installation, "resume", "light") == "light goes on."
-    assert run_command(installation, "resume", "light") == "light was not paused."
+    assert run_command(installation, "resume", "light") == "Queue light resumed."
+    assert run_command(installation, "resume", "light") == "Queue light was not paused."
     assert run_command(installation, "pause", "nowhere", code=2)
     assert [entry.action for entry in AuditEntry.select().order_by(AuditEntry.id)] == [
         "queues.pause", "tasks.run", "queues.purge", "queues.resume", "queues.resume",
@@ -44,7 +44,7 @@ def test_queue_is_paused_purged_and_resumed(installation: Installation) -> None:
 def test_second_pause_without_a_reason_keeps_the_first_reason(installation: Installation) -> None:
     run_command(installation, "pause", "light", "--reason", "the database is moving")
     before = load_pauses(installation)
-    assert run_command(installation, "pause", "light") == "light is paused."
+    assert run_command(installation, "pause", "light") == "Queue light is paused. Resume it with `dewey resume light`."
     assert load_pauses(installation) == before and before[""]["reason"] == "the database is moving"
     run_command(installation, "pause", "light", "--reason", "and now the broker")
     assert load_pauses(installation)[""]["reason"] == "and now the broker"
@@ -60,22 +60,22 @@ def load_pauses(installation: Installation) -> dict[str, dict[str, str]]:
 
 def test_unknown_id_is_reported(installation: Installation) -> None:
     for command in ("cancel", "retry"):
-        assert "There is no run of this id on record." in run_command(installation, command, "nonsense", code=1)
+        assert "No run with this id." in run_command(installation, command, "nonsense", code=1)
 
 
 def test_purge_asks_for_confirmation(installation: Installation) -> None:
     run_command(installation, "run-task", "get_cleanup_statistics")
     refused = installation.flask("purge", "light", typed="n\n")
     assert refused.returncode == 1
-    assert "Cancel 1 waiting in light?" in refused.stdout
+    assert "Cancel the waiting runs in light (1)?" in refused.stdout
     assert Run.select().where(Run.state == "waiting").count() == 1
 
 
 def test_waiting_run_is_cancelled_and_retried_under_its_id(installation: Installation) -> None:
     run_id = run_command(installation, "run-task", "get_cleanup_statistics", "hours=12")
-    assert run_command(installation, "cancel", run_id) == "It will not run."
-    assert "neither waits nor runs" in run_command(installation, "cancel", run_id, code=1)
-    assert run_command(installation, "retry", run_id) == "It is back in its queue."
+    assert run_command(installation, "cancel", run_id) == f"Run {run_id} cancelled before it started."
+    assert "Only a waiting or running run can be cancelled" in run_command(installation, "cancel", run_id, code=1)
+    assert run_command(installation, "retry", run_id) == f"Run {run_id} re-queued."
     assert "Only a run that has ended" in run_command(installation, "retry", run_id, code=1)
     with installation.consumer("light"):
         run = wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "succeeded")))
@@ -91,9 +91,9 @@ def test_dead_letters_are_listed_requeued_and_discarded(installation: Installati
         assert '"raw": "garbage"' in run_command(installation, "dead", "show", "garbage", "--json")
         run_command(installation, "dead", "requeue", "garbage")
         wait_until(lambda: Run.get_or_none((Run.id == "garbage") & (Run.state == "dead") & (Run.deliveries == 2)))
-    assert run_command(installation, "dead", "discard", "garbage", "--yes") == "Discarded."
+    assert run_command(installation, "dead", "discard", "garbage", "--yes") == "Dead run garbage discarded."
     assert run_command(installation, "dead", "list") == "none"
-    assert "no dead run" in run_command(installation, "dead", "discard", "garbage", "--yes", code=1)
+    assert "No dead run" in run_command(installation, "dead", "discard", "garbage", "--yes", code=1)
 
 
 def test_unsafe_redis_settings_are_warned_about(redis_url: str) -> None:

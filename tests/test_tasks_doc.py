@@ -1,4 +1,4 @@
-"""docs/tasks.md: the task of the page is declared, asked for in each way that stands there, and looked after."""
+"""The task of docs/tasks.md is declared, enqueued in each way on that page, and monitored."""
 
 import json
 import os
@@ -26,7 +26,7 @@ LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data", "tests", "docs", 
 
 
 class Copy:
-    """The program with one task more, and what is run of it."""
+    """The program with one more task, and the commands that run with it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder / "dewey", find_free_port()

@@ -1,4 +1,4 @@
-"""The registered tasks: how each has fared in seven days, running one by hand, pausing one."""
+"""The Tasks page: outcomes of seven days, running a task by hand, pausing one."""
 
 import re
 from collections import Counter
@@ -33,7 +33,7 @@ def task_row(html: str, task: str) -> str:
 
 
 def create_ended_run(task: str = STATISTICS, state: str = "succeeded", *, hours_ago: float = 0.0, **values: Any) -> Run:
-    """A run that ended then, and counts."""
+    """Store and count a run that ended at that time."""
     ended_at = now() - timedelta(hours=hours_ago)
     made = create_run(
         task, state, enqueued_at=ended_at, ended_at=ended_at, **{"run_ms": 20.0, "wait_ms": 3.0, **values}
@@ -64,7 +64,7 @@ def test_tasks_show_runs_failures_and_durations_of_seven_days(any_db_operator: B
     assert 17 <= p50 <= 21
     assert 17 <= p95 <= 21
     assert 800 <= p99 <= 1000
-    assert "nothing ran 0 –" in plain_text(task_row(html, CLEANUP))
+    assert "no runs 0 –" in plain_text(task_row(html, CLEANUP))
     assert {task.name for task in registered_tasks.list_tasks(tasks.queues)} == set(
         re.findall('<tr id="task-([^"]+)"', html)
     )
@@ -120,15 +120,15 @@ def test_all_tasks_are_counted_in_one_statement(any_db_operator: Browser) -> Non
 def test_task_page_shows_its_declaration(operator: Browser) -> None:
     text = plain_text(operator.get(f"/tasks/{CLEANUP}").text)
     for words in (
-        "Close the reading sessions that nobody ended.",
+        "Close the reading sessions that were never ended.",
         "queue light priority 2",
-        "schedule */30 * * * * a missed tick is made up for",
+        "schedule */30 * * * * catches up on missed ticks",
         "retries 3, 5 min apart",
-        "soft limit 25 min then its code gets an exception",
-        "hard limit 30 min then its process is killed",
-        "rate any",
-        "side by side any number",
-        "It has not run yet.",
+        "soft limit 25 min raises an exception in the task",
+        "hard limit 30 min kills the worker process",
+        "rate limit unlimited",
+        "concurrency unlimited",
+        "No runs yet.",
     ):
         assert words in text
     assert operator.get("/tasks/nonsense").status_code == 404
@@ -146,14 +146,14 @@ def test_task_limits_are_shown(operator: Browser) -> None:
     for words in (
         "soft limit 2.0 s",
         "hard limit 1 min 30 s",
-        "rate 10 starts in any minute",
-        "side by side one at a time with the same arguments",
+        "rate limit 10 starts per minute",
+        "concurrency unique for the same arguments",
         "retries 2, 5.0 s apart",
     ):
         assert words in text
 
 
-# --- running one ---------------------------------------------------------------------------------------------
+# --- running a task ------------------------------------------------------------------------------------------
 
 
 def test_task_is_run_with_the_typed_arguments(operator: Browser) -> None:
@@ -187,15 +187,15 @@ def test_invalid_form_is_rejected_and_typed_text_kept(operator: Browser, wrong: 
     assert Run.select().count() == 0
 
 
-# --- pausing one ---------------------------------------------------------------------------------------------
+# --- pausing a task ------------------------------------------------------------------------------------------
 
 
 def test_task_is_paused_with_a_reason_and_resumed(operator: Browser) -> None:
-    answer = operator.send(f"/tasks/{STATISTICS}/pause", reason="reports ask too often")
+    answer = operator.send(f"/tasks/{STATISTICS}/pause", reason="reports run too often")
     assert answer.location == f"/tasks/{STATISTICS}"
-    assert tasks.light.pauses()[STATISTICS]["reason"] == "reports ask too often"
+    assert tasks.light.pauses()[STATISTICS]["reason"] == "reports run too often"
     text = plain_text(operator.get(f"/tasks/{STATISTICS}").text)
-    assert "Paused reports ask too often by operator@example.org since" in text
+    assert "Paused reports run too often by operator@example.org since" in text
     assert "paused" in task_row(operator.get("/tasks").text, STATISTICS)
     assert operator.send(f"/tasks/{STATISTICS}/resume").location == f"/tasks/{STATISTICS}"
     assert tasks.light.pauses() == {}

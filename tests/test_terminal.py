@@ -1,4 +1,4 @@
-"""What commands print for people: one thing with all that belongs to it, tables, times and numbers."""
+"""Terminal output: one item with its fields, tables, times and numbers."""
 
 import json
 import re
@@ -47,11 +47,11 @@ def test_cell_is_one_line_with_utc_times_and_rounded_numbers(cell: Any, text: st
 
 
 def test_column_without_numbers_is_left_aligned() -> None:
-    titles, rows = ("count", "nobody"), [(1, None), (12, None), (None, None)]
-    assert table_lines(titles, rows) == ["count  nobody", "    1  –", "   12  –", "    –  –"]
+    titles, rows = ("count", "absent"), [(1, None), (12, None), (None, None)]
+    assert table_lines(titles, rows) == ["count  absent", "    1  –", "   12  –", "    –  –"]
 
 
-# --- one thing -----------------------------------------------------------------------------------------------
+# --- one item ------------------------------------------------------------------------------------------------
 
 
 def test_names_and_values_are_aligned_and_nested_values_indented() -> None:
@@ -62,13 +62,13 @@ def test_names_and_values_are_aligned_and_nested_values_indented() -> None:
         "id": "a",
         "next": [AT.isoformat(), AT.isoformat()],
         "words": ["x" * 50, "y" * 50],
-        "nobody": [],
+        "labels": [],
         "envelope": {"at": AT.isoformat(), "parent_id": None},
     }
     assert fact_lines(facts) == [
         'args    [1, "x"]',
         "id      a",
-        "nobody  []",
+        "labels  []",
         "result:",
         "  deadline  2026-11-24 09:30:05",
         "  error     –",
@@ -125,8 +125,8 @@ def test_error_shows_its_newest_failure_fully_and_others_in_a_line(flask: RunFla
         values = {"ended_at": AT + timedelta(seconds=number), "error": f"E: refused\n{number}", "worker": "w"}
         create_attempt(run, number, "failed", traceback=TRACEBACK, error_group="e1", **values)
     output = flask("errors", "show", "e1")
-    group, _title, rest = output.partition("\n\nThe newest failure:\n")
-    newest, _title, before = rest.partition("\n\nBefore it:\n")
+    group, _title, rest = output.partition("\n\nNewest failure:\n")
+    newest, _title, before = rest.partition("\n\nEarlier failures:\n")
     assert "last_seen_at   2026-11-24 09:30:05" in group.split("\n")
     assert "ended_at     2026-11-24 09:30:07" in newest and "\n  E: refused\n  2\n" in newest
     assert output.count("Traceback") == newest.count("\n  Traceback (most recent call last):\n") == 1
@@ -138,7 +138,7 @@ def test_error_shows_its_newest_failure_fully_and_others_in_a_line(flask: RunFla
 
 def test_list_summary_is_above_the_table(flask: RunFlask) -> None:
     above, _blank, table = flask("statistics", "runs", "--hours", "1").partition("\n\n")
-    assert "hours         1" in above.split("\n") and table.startswith("start ")
+    assert "hours     1" in above.split("\n") and table.startswith("start ")
     assert "is not one of '1', '24', '168'" in flask("statistics", "runs", "--hours", "5", code=2)
 
 
@@ -149,7 +149,7 @@ def test_preflight_shows_counts_by_state_and_the_fingerprint(flask: RunFlask) ->
     made = [create_run(state=state, enqueued_at=AT) for state in ("failed", "failed", "dead")]
     words = ("bulk", "preflight", "--search", "state:failed,dead")
     fingerprint = json.loads(flask(*words, "--json"))["fingerprint"]
-    facts, _title, sample = flask(*words).partition("\n\nThe newest:\n")
+    facts, _title, sample = flask(*words).partition("\n\nNewest runs:\n")
     assert facts.split("\n")[::2] == ["runs         3", f"fingerprint  {fingerprint}"]
     assert sorted(facts.split("\n")[1].removeprefix("states ").strip().split(", ")) == ["dead 1", "failed 2"]
     titles, *rows = sample.split("\n")
@@ -191,7 +191,10 @@ def test_times_in_tables_are_to_the_second(flask: RunFlask) -> None:
 def test_pauses_and_snoozes_show_their_end_like_tables(flask: RunFlask) -> None:
     until = ("--until", "2099-01-01T00:00")
     paused = flask("schedule", "pause", "close_abandoned_sessions", *until)
-    assert paused == "The schedule of close_abandoned_sessions is paused until 2099-01-01 00:00:00."
+    assert paused == (
+        "Schedule of close_abandoned_sessions is paused until 2099-01-01 00:00:00 UTC."
+        " Resume it with `dewey schedule resume close_abandoned_sessions`."
+    )
     assert "until 2099-01-01 00:00:00" in flask("schedule", "list")
 
 
@@ -207,7 +210,7 @@ def test_broker_is_shown_without_blank_lines_and_with_a_rounded_ping(
 
 def test_alert_sections_have_titles(flask: RunFlask) -> None:
     output = flask("alerts", "list", code=1)
-    assert output.startswith("Rules:\nrule ") and "\n\nThe last notices:\nnone" in output
+    assert output.startswith("Rules:\nrule ") and "\n\nLatest notices:\nnone" in output
 
 
 # --- commands ------------------------------------------------------------------------------------------------
@@ -215,26 +218,26 @@ def test_alert_sections_have_titles(flask: RunFlask) -> None:
 
 def test_run_action_prints_a_sentence(flask: RunFlask, live_consumers: None) -> None:
     run = create_run("get_cleanup_statistics", "failed", ended_at=now())
-    assert flask("runs", "retry", run.id) == f"{run.id} is back in its queue."
-    assert flask("runs", "cancel", run.id) == "It will not run."
+    assert flask("runs", "retry", run.id) == f"Run {run.id} re-queued."
+    assert flask("runs", "cancel", run.id) == f"Run {run.id} cancelled before it started."
     other = create_run(state="failed", ended_at=now())
-    assert flask("runs", "delete", other.id, "--yes") == f"{other.id} is deleted."
+    assert flask("runs", "delete", other.id, "--yes") == f"Run {other.id} deleted."
 
 
 def test_help_explains_wait(flask: RunFlask) -> None:
     output = " ".join(flask("run-task", "--help").split())
-    assert "Wait for the result, at most so many seconds (60 without a number), and print it." in output
+    assert "Wait for the result, at most this long (60 without a number), and print it." in output
 
 
 def test_unknown_parameter_error_lists_the_parameters(app: Flask) -> None:
     with pytest.raises(InvalidInput) as wrong:
         execute(local_admin(), "tasks.run", name="get_cleanup_statistics", kwargs={})
-    expected = "kwargs: tasks.run has no such parameter; it has arguments, args, eta, priority"
+    expected = "kwargs: must be a parameter of tasks.run: arguments, args, eta, priority"
     assert wrong.value.description == expected
     headers = bearer_headers("admin")
     paths = ("statistics/runs?days=1", "statistics/sessions?days=1")
     answers = [app.test_client().get(f"/api/v1/admin/{path}", headers=headers).json["detail"] for path in paths]
     assert answers == [
-        "days: statistics.runs has no such parameter; it has hours",
-        "days: statistics.sessions has no such parameter",
+        "days: must be a parameter of statistics.runs: hours",
+        "days: must be left out: statistics.sessions has no parameters",
     ]

@@ -1,4 +1,4 @@
-"""A message for a task that the code of a consumer does not know waits for newer code, and holds up nothing."""
+"""A message for a task that a consumer's code lacks waits for newer code and blocks nothing else."""
 
 import dataclasses
 import logging
@@ -44,7 +44,7 @@ def unknown_task(value: Any = None) -> Any:
 def program(
     request: pytest.FixtureRequest, tmp_path: Path, each_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Program]:
-    """Makes the queue of one program: `new` code has the task `unknown_task`, `old` code has not."""
+    """Return a function that creates a program's queue. `new` code has the task `unknown_task`, `old` code does not."""
     url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     made: list[Queue] = []
 
@@ -91,7 +91,7 @@ def enqueue(queue: Queue, task: str = "unknown_task", *args: Any, **options: Any
 
 
 def process_all(queue: Queue) -> list[str]:
-    """Run what waits and what is due. Gives the ids of what was run."""
+    """Run waiting and due tasks. Return their ids."""
     queue.storage.messages.enqueue_due(time.time())
     ran = []
     while taken := queue.claimer.claim():
@@ -103,7 +103,7 @@ def process_all(queue: Queue) -> list[str]:
 
 
 def wait_until_dead(queue: Queue, run_id: str) -> None:
-    """Let the consumer go on until the grace is over."""
+    """Let the consumer run until the grace is over."""
     wait_until(lambda: process_all(queue) == [] and load_run(run_id).state == State.DEAD)
 
 
@@ -121,7 +121,7 @@ def test_newer_code_runs_what_older_code_rescheduled(old: Queue, new: Queue) -> 
     met = load_run(run_id)
     assert (met.state, met.error, met.attempts, met.started_at, met.worker) == ("scheduled", REASON, 0, None, None)
     assert (old.storage.messages.locate(run_id).state, old.storage.messages.count_scheduled()) == ("scheduled", 1)
-    assert process_all(old) == [], "it is met once"
+    assert process_all(old) == [], "the message is met once"
     assert process_all(new) == [run_id]
     run = load_run(run_id)
     assert (run.state, run.result, run.error, run.attempts, run.deliveries) == ("succeeded", 7, None, 1, 2)
@@ -139,7 +139,7 @@ def test_unknown_task_is_dead_after_its_grace(old: Queue, new: Queue, monkeypatc
     set_grace(monkeypatch, 1)
     run_id, known_ids = enqueue(new), [enqueue(new, "known_task") for _ in range(3)]
     began = time.time()
-    assert process_all(old) == known_ids, "it holds up nothing"
+    assert process_all(old) == known_ids, "an unknown task must not delay others"
     wait_until_dead(old, run_id)
     assert 1 <= time.time() - began < 60
     run = load_run(run_id)
@@ -238,7 +238,7 @@ def test_message_returns_to_its_place_after_its_grace(old: Queue, new: Queue, mo
 
 
 def test_unknown_follow_up_task_reschedules_the_message(old: Queue, new: Queue) -> None:
-    """The consumer that misses it does not get the message back, although it knows the first task."""
+    """The consumer without the task does not get the message back, although it has the first task."""
     pipeline = create_task(new, "known_task", 1).then(create_task(new, "unknown_task"))
     new.enqueue(pipeline)
     another = create_task(new, "known_task", 2)
@@ -288,7 +288,7 @@ def test_unique_task_returns_the_existing_run_while_rescheduled(old: Queue, new:
 
 
 def test_each_attempt_has_its_own_grace(old: Queue, new: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that was met long ago, then run and tried again, is not dead for that."""
+    """A message that was rescheduled long ago, then run and retried, is not dead because of that."""
     run_id = enqueue(new, "unknown_task", retries=1)
     process_all(old)
     create_task(new).__class__.execute = lambda self: 1 / 0
@@ -313,7 +313,7 @@ def test_run_claimed_by_newer_code_gets_a_new_grace(old: Queue, new: Queue, coun
 
 
 def test_late_reschedule_changes_nothing(old: Queue, new: Queue) -> None:
-    """The worker was frozen between taking and putting off; what it held was given to another."""
+    """The worker was frozen between claim and reschedule. Another one has claimed the message since."""
     run_id = enqueue(new)
     late = old.claimer.claim()
     old.storage.deliveries.release("old:1:abc", None, "the consumer died", 5)
@@ -339,7 +339,7 @@ def test_lost_reply_does_not_reschedule_twice(old: Queue, new: Queue) -> None:
 
 
 def test_rescheduling_is_not_recorded_as_a_start(old: Queue, new: Queue) -> None:
-    """A recorder that looks while the consumer has it in hand writes it down as running."""
+    """A recorder that runs while the consumer holds the message stores it as running."""
     run_id = enqueue(new)
     writer.flush_events(new)
     taken = old.claimer.claim()
@@ -365,7 +365,7 @@ def test_dead_unknown_task_can_be_decoded(old: Queue, new: Queue, monkeypatch: p
     assert (opened.trouble, opened.args) == (None, [[{"$error": 1}]])
 
 
-# --- files of the version before -----------------------------------------------------------------------------
+# --- files of the previous version ---------------------------------------------------------------------------
 
 OLD_MESSAGE = """
 CREATE TABLE message (
@@ -392,7 +392,7 @@ def test_database_of_the_previous_version_is_upgraded_in_use(tmp_path: Path) -> 
         columns = [name for _, name, *_ in queue.storage.database.query("PRAGMA table_info(message)")]
         assert columns[-3:] == ["missing", "met", "met_at"]
         queue.storage.close()
-        before.execute("PRAGMA user_version = 1234")  # a program of the version before opens the file
+        before.execute("PRAGMA user_version = 1234")  # a program of the previous version opens the file
     queue.set_worker_identity("here", "Worker-1")
     assert process_all(queue) == [task.id]
     assert (queue.result(task.id), before.execute(insert, ("light", "b", *row[2:])).rowcount) == (7, 1)

@@ -1,4 +1,4 @@
-"""`flask watch` as it is run: two real processes, no worker anywhere, a receiver that goes away."""
+"""`flask watch` as users run it: two real processes, no worker, a receiver that becomes unavailable."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 @pytest.fixture
 def installation(tmp_path: Path, receiver: WebhookReceiver) -> Installation:
-    """No worker, and nobody wants one but for `light`."""
+    """Return an installation without workers. Only `light` needs one."""
     made = Installation(
         tmp_path, WORKERS_HEAVY="0", WORKERS_NORMAL="0", ALERT_WEBHOOK_URL=receiver.url, ALERT_OLDEST_MINUTES="0.05"
     )
@@ -64,12 +64,12 @@ def test_two_watchers_alert_once_about_dead_workers_and_resolve(
         wait_until(lambda: receiver.posts, within=40)
         with installation.consumer("light"):
             wait_until(lambda: json.loads(installation.flask("status", "--json").stdout)["queues"][2]["waiting"] == 0)
-            # Those two wait a minute before they call it over; who looks once does not.
+            # Both wait a minute before they resolve an alert, unlike a single check.
             assert installation.flask("watch", "--once").returncode == 0
             wait_until(lambda: "resolved" in [post.json["event"] for post in receiver.posts])
     events = [(post.json["event"], post.json["rule"]) for post in receiver.posts]
     assert [event for event in events if event[1] == "oldest"] == [("fired", "oldest"), ("resolved", "oldest")]
-    assert receiver.texts[0].startswith("The oldest run in light has waited for")
+    assert receiver.texts[0].startswith("The oldest run in queue light has waited for")
     assert len({post.json["id"] for post in receiver.posts}) == len(receiver.posts)
 
 
@@ -84,8 +84,11 @@ def test_watch_once_runs_and_an_unavailable_receiver_is_notified_later(
     assert states["unserved"] == "firing"
     [notice] = data["notices"]
     assert (notice["state"], notice["error"]) == ("waiting", "the receiver answers 503")
-    assert notice["text"] == "Nobody serves light."
-    assert (listed.returncode, listed.stderr) == (1, "warning: nobody watches; start `flask watch`\n")
+    assert notice["text"] == "Queue light has no live worker."
+    assert (listed.returncode, listed.stderr) == (
+        1,
+        "warning: no alert watcher is running. Start one with `dewey watch`.\n",
+    )
     receiver.status = 200
     with run_watch(installation) as running:
         assert installation.flask("alerts", "list").returncode == 0
@@ -93,7 +96,7 @@ def test_watch_once_runs_and_an_unavailable_receiver_is_notified_later(
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(20) == 0
     table = installation.flask("alerts", "list").stdout
-    assert "Nobody serves light." in table and "sent" in table
+    assert "Queue light has no live worker." in table and "sent" in table
 
 
 def test_test_notice_uses_every_channel_and_is_audited(installation: Installation, receiver: WebhookReceiver) -> None:
@@ -102,7 +105,7 @@ def test_test_notice_uses_every_channel_and_is_audited(installation: Installatio
         done = installation.flask("alerts", "test")
         assert (done.returncode, done.stdout, done.stderr) == (0, "webhook: sent\nemail: sent\n", "")
         assert receiver.posts[0].json["event"] == "test"
-        assert "This is a test" in box.mails[0].get_content()
+        assert "Test: this channel" in box.mails[0].get_content()
         receiver.status = 500
         failed = installation.flask("alerts", "test")
         assert failed.returncode == 1
@@ -110,7 +113,7 @@ def test_test_notice_uses_every_channel_and_is_audited(installation: Installatio
         assert "hunter2" not in failed.stderr
     del installation.environment["ALERT_EMAIL_TO"], installation.environment["SMTP_URL"]
     refused = installation.flask("alerts", "test", ALERT_WEBHOOK_URL="")
-    assert refused.returncode == 1 and "neither ALERT_WEBHOOK_URL nor ALERT_EMAIL_TO" in refused.stderr
+    assert refused.returncode == 1 and "Set ALERT_WEBHOOK_URL or ALERT_EMAIL_TO" in refused.stderr
 
 
 def test_two_watchers_report_a_database_outage_once(
@@ -120,16 +123,16 @@ def test_two_watchers_report_a_database_outage_once(
         installation = Installation(
             tmp_path, DATABASE_URL=url, REDIS_URL=redis_url, SECRET_KEY="k" * 32, ALERT_WEBHOOK_URL=receiver.url
         )
-        # The tables are missing until somebody migrates.
+        # The tables are missing until the migration.
         with run_watch(installation, 1) as first, run_watch(installation, 2) as other:
             for watch in (first, other):
-                wait_until(lambda watch=watch: "The watch waits" in watch.log.read_text(), within=40)
+                wait_until(lambda watch=watch: "The alert watcher is waiting" in watch.log.read_text(), within=40)
             wait_until(lambda: receiver.posts, within=100)
             assert installation.flask("migrate").returncode == 0
             wait_until(lambda: len(receiver.posts) == 2, within=40)
             for watch in (first, other):
-                wait_until(lambda watch=watch: "The database is back" in watch.log.read_text(), within=40)
-                assert watch.log.read_text().count("The watch waits") == 1
+                wait_until(lambda watch=watch: "The database is available again" in watch.log.read_text(), within=40)
+                assert watch.log.read_text().count("The alert watcher is waiting") == 1
             listed = json.loads(installation.flask("alerts", "list", "--json").stdout)
     assert [(post.json["event"], post.json["rule"]) for post in receiver.posts] == [
         ("fired", "database"),

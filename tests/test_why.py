@@ -1,4 +1,4 @@
-"""Why is it not running? Every cause, from a real broker: SQLite's file and Redis in turn."""
+"""Every reason why a run does not run, on a real broker: SQLite's file and Redis in turn."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def light(request: pytest.FixtureRequest, sqlite_database: None, tmp_path: Path)
 
 @pytest.fixture
 def consumer(light: Queue) -> Consumer:
-    """One on record that is alive, with two workers; what this thread takes from the queue is held by its first."""
+    """Store a live consumer with two workers. Its first worker holds the runs that this thread claims."""
     made = create_consumer("light")
     light.storage.heartbeats.record(made.id, {})
     light.set_worker_identity(made.id, "Worker-1")
@@ -243,7 +243,7 @@ def test_unknown_task_is_reported(light: Queue, consumer: Consumer) -> None:
 
     @newer.task()
     def unheard() -> None:
-        """Of a release that is not here yet."""
+        """A task of a release that is not installed yet."""
 
     with requested_by(VERA):
         run_id = newer.enqueue(unheard.s()).id
@@ -274,12 +274,12 @@ def test_why_command_prints_the_same_causes(tmp_path: Path) -> None:
     run_id = installation.flask("run-task", "get_cleanup_statistics").stdout.strip()
     installation.flask("pause", "light", "--reason", "<moving>")
     output = installation.flask("why", run_id).stdout.splitlines()
-    assert re.fullmatch(r"The queue light is paused: \S+ did that .*(now|ago) \(“<moving>”\)\.", output[0])
-    assert output[1:] == ["Nobody serves the queue light: no worker is on record."]
+    assert re.fullmatch(r"Queue light is paused by \S+, .*(now|ago) \(“<moving>”\)\.", output[0])
+    assert output[1:] == ["Queue light has no worker, and none in the history."]
     first, second = json.loads(installation.flask("why", run_id, "--json").stdout)
     assert (first["cause"], first["queue"], first["reason"]) == ("queue_paused", "light", "<moving>")
     assert datetime.fromisoformat(first["at"]).tzinfo
     assert (second["cause"], second["text"]) == ("no_worker", output[1])
-    unknown = installation.flask("why", "nobody")
+    unknown = installation.flask("why", "missing")
     assert (unknown.returncode, unknown.stdout) == (1, "")
-    assert "no run has this id" in unknown.stderr
+    assert "no run with the id" in unknown.stderr

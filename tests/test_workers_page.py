@@ -1,4 +1,4 @@
-"""Who works: the list of consumers, the page of one, and the orders given from it."""
+"""The Workers page: the list of consumers, the page of one, and its commands."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ def test_consumers_show_what_their_workers_do_and_use(any_db_operator: Browser) 
     assert text.endswith("2 workers idle")
     assert 'href="/runs/process_book-id"' in html
     assert "quiet" in consumer_text(html, quiet)
-    assert re.search(r"late heard of \d\d s ago", consumer_text(html, late))
+    assert re.search(r"late last heartbeat \d\d s ago", consumer_text(html, late))
 
 
 def test_lost_consumer_is_listed_until_replaced(operator: Browser) -> None:
@@ -78,15 +78,15 @@ def test_lost_consumer_is_listed_until_replaced(operator: Browser) -> None:
         "light", started_at=started, beat_at=at - LOST, running=[running_job("nap")], rss_bytes=9 << 20
     )
     html = operator.get("/workers").text
-    assert consumer_text(html, lost).startswith(f"light app-1 · {lost.pid} lost heard of 2 min ago – –")
-    assert "Gone" not in html
+    assert consumer_text(html, lost).startswith(f"light app-1 · {lost.pid} lost last heartbeat 2 min ago – –")
+    assert "Stopped and lost" not in html
     elsewhere = create_consumer("light", host="app-2", started_at=at - LOST)
     older = create_consumer("light", started_at=started - timedelta(hours=1))
     assert consumer_status.find_replacements([lost, elsewhere, older], at) == {}
     heir = create_consumer("light", started_at=at - LOST)
     html = operator.get("/workers").text
-    assert consumer_text(html, lost).startswith(f"light app-1 · {lost.pid} died another took its place")
-    assert html.index("Gone") < html.index(f'id="worker-{lost.id}"')
+    assert consumer_text(html, lost).startswith(f"light app-1 · {lost.pid} died replaced by another consumer")
+    assert html.index("Stopped and lost") < html.index(f'id="worker-{lost.id}"')
     assert f'href="/workers/{heir.id}"' in operator.get(f"/workers/{lost.id}").text
 
 
@@ -112,7 +112,7 @@ def test_newcomers_replace_dead_consumers_first() -> None:
 def test_stopped_consumer_is_listed_as_gone(operator: Browser) -> None:
     stopped = create_consumer("light", stopped_at=now(), processed=41)
     html = operator.get("/workers").text
-    assert "No consumer is alive" in html
+    assert "No consumer is running" in html
     for command in ("make run", *(f"huey_consumer tasks.{queue} -k process -w " for queue in tasks.queues)):
         assert f"<code>{command}" in html
     assert consumer_text(html, stopped).startswith(f"light app-1 · {stopped.pid} stopped 41")
@@ -123,7 +123,7 @@ def test_different_code_versions_are_reported(operator: Browser) -> None:
     create_consumer("heavy", code_version="2.4.0", beat_at=now() - LOST)
     assert "different versions" not in operator.get("/workers").text
     create_consumer("heavy", code_version="2.4.1")
-    assert "different versions of the code: 2.4.0, 2.4.1" in operator.get("/workers").text
+    assert "different code versions: 2.4.0, 2.4.1" in operator.get("/workers").text
 
 
 def test_consumer_of_a_removed_queue_is_listed(operator: Browser) -> None:
@@ -146,7 +146,7 @@ def test_list_cost_does_not_grow_with_consumers(operator: Browser) -> None:
         further = re.search(r'href="([^"]+)" rel="next"', html)
         url = further[1] if further else ""
     assert len(shown) == 121
-    assert "more run something" in html
+    assert "more workers busy" in html
 
 
 # --- one consumer --------------------------------------------------------------------------------------------
@@ -172,19 +172,19 @@ def test_consumer_page_shows_its_whole_record(sign_in_as: Callable[[str], Browse
         "71 MB 100 % Worker-2",
         "Worker-2 4002 idle – 38 MB 2 %",
         "runs 1,204 3 failed memory 190 MB CPU 5 % of one core code 2.4.1-4fc424b",
-        "clock looked at",
-        f"id {consumer.id}",
-        "An admin can quiet, restart and stop it.",
+        "scheduler checked",
+        f"ID {consumer.id}",
+        "Quiet, restart and stop require the admin role.",
     ):
         assert words in text
-    assert viewer.get("/workers/nobody").status_code == 404
+    assert viewer.get("/workers/missing").status_code == 404
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"beat_at": LATE}, "Not heard of since"),
-        ({"beat_at": LOST}, "What it held goes back to its queue"),
+        ({"beat_at": LATE}, "Last heartbeat: "),
+        ({"beat_at": LOST}, "Its runs return to the queue"),
         ({"stopped_at": LATE}, "stopped"),
     ],
 )
@@ -199,7 +199,7 @@ def test_gone_consumer_accepts_no_commands(
     assert len(remote_control.pending_commands(tasks.light, consumer.id)) == is_late
 
 
-# --- orders --------------------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------
 
 
 def test_admin_commands_are_audited(sign_in_as: Callable[[str], Browser]) -> None:
@@ -221,17 +221,19 @@ def test_admin_commands_are_audited(sign_in_as: Callable[[str], Browser]) -> Non
 def test_pending_command_is_shown(sign_in_as: Callable[[str], Browser]) -> None:
     consumer, admin = create_consumer("light"), sign_in_as("admin")
     admin.send(f"/workers/{consumer.id}/stop")
-    assert "It was ordered to stop , and has not looked since." in plain_text(admin.get(f"/workers/{consumer.id}").text)
+    assert "stop was requested. The consumer has not picked it up yet." in plain_text(
+        admin.get(f"/workers/{consumer.id}").text
+    )
 
 
 def test_stop_and_restart_ask_for_confirmation(sign_in_as: Callable[[str], Browser]) -> None:
     consumer, admin = create_consumer("light", running=[running_job("nap"), running_job("nap", 2)]), sign_in_as("admin")
     html = admin.get(f"/workers/{consumer.id}/stop").text
     assert "Stop this consumer?" in html and consumers.full_worker_name(consumer) in html
-    assert "It runs 2 tasks" in html
-    assert "Nobody else serves light: what comes in will wait." in html
+    assert "The consumer is running 2 tasks" in html
+    assert "No other consumer serves light. New runs will wait." in html
     create_consumer("light")
-    assert "Nobody else" not in admin.get(f"/workers/{consumer.id}/stop").text
+    assert "No other consumer" not in admin.get(f"/workers/{consumer.id}/stop").text
     assert "Restart this consumer?" in admin.get(f"/workers/{consumer.id}/restart").text
     assert remote_control.pending_commands(tasks.light, consumer.id) == []
 
@@ -241,7 +243,7 @@ def test_only_an_admin_sends_commands(sign_in_as: Callable[[str], Browser]) -> N
     for what in ("quiet", "wake", "restart", "stop", "dump"):
         assert operator.send(f"/workers/{consumer.id}/{what}").status_code == 403
     assert 'method="post" action="/workers' not in operator.get(f"/workers/{consumer.id}").text
-    assert sign_in_as("admin").send("/workers/nobody/quiet").status_code == 409
+    assert sign_in_as("admin").send("/workers/missing/quiet").status_code == 409
 
 
 # --- stacks --------------------------------------------------------------------------------------------------
@@ -280,7 +282,7 @@ def test_stack_dump_is_shown(sign_in_as: Callable[[str], Browser]) -> None:
     remote_control.publish_dump(tasks.light, consumer.id, stacks)
     page_text = plain_text(sign_in_as("viewer").get(f"/workers/{consumer.id}").text)
     assert "Worker-1 · 4001 · process_book" in page_text and "with ZipFile(path) as book:" in page_text
-    assert "Worker-2 · 4002 · idle It did not answer" in page_text
+    assert "Worker-2 · 4002 · idle No response" in page_text
 
 
 def test_missing_stack_dump_is_reported(sign_in_as: Callable[[str], Browser], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +290,7 @@ def test_missing_stack_dump_is_reported(sign_in_as: Callable[[str], Browser], mo
     consumer, admin = create_consumer("light"), sign_in_as("admin")
     answer = admin.send(f"/workers/{consumer.id}/dump")
     assert answer.location == f"/workers/{consumer.id}#stacks"
-    assert "It has not answered yet" in admin.get(f"/workers/{consumer.id}").text
+    assert "Stack traces requested" in admin.get(f"/workers/{consumer.id}").text
 
 
 def test_frame_without_source_is_shown() -> None:
@@ -320,12 +322,14 @@ def test_workers_commands_list_and_control_consumers(installation: Installation)
         assert '"journal_mode": "wal"' in installation.flask("queues", "broker", "--json").stdout
         dumped = installation.flask("workers", "dump", name)
         assert "Worker-2" in dumped.stdout and "in wait_for_work" in dumped.stdout, dumped
-        assert installation.flask("workers", "quiet", row.id).stdout == "It takes nothing new.\n"
+        assert installation.flask("workers", "quiet", row.id).stdout == (
+            f"Consumer {row.id} is quiet: it finishes running tasks and takes no new ones.\n"
+        )
         wait_until(lambda: Consumer.get_by_id(row.id).quiet_at)
         assert installation.flask("workers", "stop", name, typed="n\n").returncode == 1
         assert installation.flask("workers", "stop", name, "--yes").returncode == 0
         assert consumer.process.wait(30) == 0
     gone = installation.flask("workers", "wake", row.id)
-    assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped; it takes no orders.\n")
-    assert installation.flask("workers", "wake", "nobody").returncode == 1
+    assert (gone.returncode, gone.stderr) == (1, "dewey: This consumer is stopped and takes no commands.\n")
+    assert installation.flask("workers", "wake", "missing").returncode == 1
     assert "stopped" in installation.flask("workers", "list").stdout

@@ -1,4 +1,4 @@
-"""A worker in a thread of the test's own process, and a cleanup that fails for good at its first attempt."""
+"""A worker in a thread of the test process, and a cleanup that fails permanently at its first attempt."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from models import Book, ReadingSession, User
 
 @contextmanager
 def process_one_run() -> Iterator[None]:
-    """Beside the block, the next run on `light` is taken and executed."""
+    """Take and execute the next run on `light` in parallel with the block."""
 
     def work() -> None:
         tasks.light.execute(wait_until(tasks.light.dequeue))
@@ -29,7 +29,7 @@ def process_one_run() -> Iterator[None]:
 
 
 def make_cleanup_fail(monkeypatch: pytest.MonkeyPatch) -> str:
-    """On SQLite; gives the error. There is one abandoned session."""
+    """Make the cleanup fail on SQLite. Return the error. There is one abandoned session."""
     monkeypatch.setattr(tasks.close_abandoned_sessions.task_class, "default_retries", 0)
     user, book = User.create(email="reader@example.org"), Book.create(title="A", author="B")
     ReadingSession.create(user=user, book=book, started_at=now() - timedelta(hours=3))

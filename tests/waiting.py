@@ -1,4 +1,4 @@
-"""Wait for what happens in another process or thread, instead of sleeping for as long as it might take."""
+"""Polling for changes in another process or thread, without fixed sleeps."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], within: float = 20.0) -> T:
-    """Ask again and again until the answer is true, and give it back; AssertionError after `within` seconds."""
+    """Poll until the result is true and return it. Raises AssertionError after `within` seconds."""
     give_up_at = time.monotonic() + within
     while True:
         if answer := condition():
@@ -19,8 +19,8 @@ def wait_until(condition: Callable[[], T], within: float = 20.0) -> T:
 
 
 def avoid_end_of(span: timedelta, room: float = 10.0) -> None:
-    """Return at once, or, within `room` seconds of the end of an hour or day of UTC, when the next one has begun.
+    """Return at once. Within `room` seconds of the end of a UTC hour or day, wait for the next one.
 
-    For tests that compare times to the hour: what they store and what they read then lie in the same hour.
+    For tests that compare times to the hour. The times they store and read then fall into the same hour.
     """
     wait_until(lambda: time.time() % span.total_seconds() < span.total_seconds() - room, within=room + 5)

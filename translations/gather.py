@@ -1,7 +1,6 @@
-"""Gathers every sentence that is marked for translation into the catalogues: `make words`.
+"""Collect every text that is marked for translation into the catalogues: `make words`.
 
-A sentence that is new stands in the catalogue with an empty msgstr, to be filled in by hand; one that nobody says any
-more leaves it.
+A new text gets an empty msgstr, to be translated by hand. A text that is no longer used is removed.
 """
 
 import sys
@@ -14,7 +13,7 @@ from babel.messages.pofile import read_po, write_po
 
 ROOT = Path(__file__).parent.parent
 
-#: `counted` has its two forms in front; of errors of the engine the first argument is what people are told.
+#: `counted` takes the two plural forms first. The first argument of an engine error is its message.
 KEYWORDS = {
     **DEFAULT_KEYWORDS,
     "lazy_gettext": None,
@@ -50,12 +49,12 @@ def main() -> int:
         with path.open("rb") as file:
             catalog = read_po(file, locale=path.parent.parent.name)
         catalog.update(template, no_fuzzy_matching=True)
-        catalog.creation_date = catalog.revision_date  # or every run would differ from the last
+        catalog.creation_date = catalog.revision_date  # so that a run without changes leaves the file unchanged
         with path.open("wb") as file:
             write_po(file, catalog, width=0, sort_output=True, ignore_obsolete=True, include_lineno=False)
         empty = [message for message in catalog if message.id and not is_translated(message)]
         missing += len(empty)
-        print(f"{path.relative_to(ROOT)}: {len(catalog):,} sentences, {len(empty):,} to be translated")
+        print(f"{path.relative_to(ROOT)}: {len(catalog):,} texts, {len(empty):,} to translate")
     return 1 if missing else 0
 
 

@@ -1,1 +1,1 @@
-"""Watches, and sends alerts by webhook and mail."""
+"""Alert watcher, and alerts by webhook and mail."""

@@ -1,4 +1,4 @@
-"""Send notices by webhook and mail. A notice that cannot be sent raises DeliveryFailed, without secrets."""
+"""Alert channels: webhook and mail. A failed delivery raises DeliveryFailed with a line that contains no secret."""
 
 import hashlib
 import hmac
@@ -31,13 +31,13 @@ SIGNATURE = "Dewey-Signature"
 
 
 class DeliveryFailed(Exception):
-    """The receiver is away or refuses. The message names no path of a URL and no password."""
+    """The receiver is unavailable or refuses. The message contains no URL path and no password."""
 
     def __init__(self, sentence: str, **values: object) -> None:
         super().__init__(sentence % values if values else sentence)
 
 
-#: What of it people read on the page, in their language; the system's own words stay as they are.
+#: Error messages that the console translates. OS error texts stay as they are.
 REASONS = (
     lazy_gettext("the receiver answers %(code)s"),
     lazy_gettext("the mail server answers %(code)s"),
@@ -51,7 +51,7 @@ REASONS = (
 
 
 def delivery_error_text(error: str) -> str:
-    """An error as it was stored, in the reader's language."""
+    """Return a stored error in the reader's language."""
     with force_locale("en"):
         translations = {str(sentence): sentence for sentence in REASONS}
     for sentence, translation in translations.items():
@@ -62,20 +62,20 @@ def delivery_error_text(error: str) -> str:
 
 
 def configured_channels() -> list[str]:
-    """Those that are set up."""
+    """Return the names of configured channels."""
     set_up = {"webhook": settings.alert_webhook_url, "email": settings.alert_email_to}
     return [name for name, value in set_up.items() if value]
 
 
 def receiver_label(channel: str) -> str:
-    """Who is told by it, as far as everybody may know."""
+    """Return the receiver without secrets: mail addresses or the host of the webhook."""
     if channel == "email":
         return ", ".join(settings.alert_email_to)
     return urlsplit(settings.alert_webhook_url).hostname or ""
 
 
 def send_notice(notice: Notice) -> None:
-    """In the language of LANGUAGE: nobody has switched one. Raises DeliveryFailed, whatever went wrong."""
+    """Send a notice in the language of LANGUAGE. Raises DeliveryFailed for any error."""
     prefix = f"[{settings.environment}] " if settings.environment else ""
     try:
         with force_locale(settings.language):
@@ -85,12 +85,12 @@ def send_notice(notice: Notice) -> None:
         raise
     except Exception as error:
         if not isinstance(error, OSError | http.client.HTTPException | smtplib.SMTPException | ValueError):
-            logger.exception("Notice %s could not be put into words", notice.id)
+            logger.exception("Cannot build the text of notice %s", notice.id)
         raise DeliveryFailed(failure_reason(error)) from error
 
 
 def failure_reason(error: Exception) -> str:
-    """The system's own words say what is wrong; a library's may repeat what it was given."""
+    """Return a reason without secrets. Messages of libraries may repeat their input, so they are not used."""
     if isinstance(error, smtplib.SMTPResponseException):
         return f"the mail server answers {error.smtp_code}"
     if isinstance(error, smtplib.SMTPRecipientsRefused):
@@ -109,7 +109,7 @@ def failure_reason(error: Exception) -> str:
 
 
 def build_webhook_body(notice: Notice, content: Message, prefix: str) -> dict[str, Any]:
-    """Slack, Mattermost and their like show `text`; a program reads the rest."""
+    """Return the JSON body. Chat programs show `text`, scripts read the other keys."""
     facts = {key: notice.facts.get(key) for key in ("rule", "subject", "value", "began_at", "ended_at")}
     return {
         "text": f"{prefix}{content.text} {console_link(notice)}",
@@ -122,7 +122,7 @@ def build_webhook_body(notice: Notice, content: Message, prefix: str) -> dict[st
 
 
 def sign_body(body: bytes, at: int) -> str:
-    """`t=<Unix seconds>,v1=<hex>`: HMAC-SHA256 of `<t>.<body>` with ALERT_WEBHOOK_SECRET."""
+    """Return `t=<Unix seconds>,v1=<hex>`: HMAC-SHA256 of `<t>.<body>` with ALERT_WEBHOOK_SECRET."""
     secret = settings.alert_webhook_secret.encode()
     return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
 
@@ -144,7 +144,7 @@ def send_webhook(notice: Notice, content: Message, prefix: str) -> None:
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Only the address that was set is asked, wherever its answer would lead."""
+    """Follow no redirect: only the configured address receives the alert."""
 
     def redirect_request(self, *redirect: Any) -> None:
         return None
@@ -170,7 +170,7 @@ def send_mail(notice: Notice, content: Message, prefix: str) -> None:
 
 
 def smtp_connection() -> smtplib.SMTP:
-    """Encrypted where the server can; a password never goes over a network that is not."""
+    """Return an open connection, encrypted if the server supports it. A password is never sent in plain text."""
     url = urlsplit(settings.smtp_url)
     user, password = unquote(url.username or ""), unquote(url.password or "")
     server = open_smtp(url)
@@ -193,7 +193,7 @@ def open_smtp(url: SplitResult) -> smtplib.SMTP:
 
 
 def secure(server: smtplib.SMTP, url: SplitResult) -> None:
-    """Encrypt the connection if it is not yet. Raises DeliveryFailed where a password would be sent in plain text."""
+    """Encrypt the connection if possible. Raises DeliveryFailed if a password would be sent in plain text."""
     server.ehlo_or_helo_if_needed()
     if url.scheme == "smtps":
         return

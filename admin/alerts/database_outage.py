@@ -1,6 +1,6 @@
-"""The database is away, where all alerts are noted. People are told all the same, once: the broker settles by whom.
+"""The alert about an unavailable database, which stores all other alerts. A key in the broker lets one watcher send it.
 
-Where the broker is away too, everybody who watches tells: better twice than never. What was told is noted afterwards.
+If the broker is unavailable too, every watcher sends the alert. The alert is stored when the database is back.
 """
 
 import logging
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 RULE, KEY = "database", "alert: the database is away"
 GRACE_PERIOD = timedelta(minutes=1)
-#: While it lasts it is told again, should whoever told it have died over that.
+#: The alert is repeated after this time, in case its sender crashed.
 REPEAT_AFTER = timedelta(hours=1)
 
 
 class DatabaseOutage:
-    """One absence of the database, as one watching process sees it."""
+    """An outage of the database, as seen by one watcher."""
 
     def __init__(self, patience: timedelta = GRACE_PERIOD) -> None:
         self.patience = patience
@@ -34,7 +34,7 @@ class DatabaseOutage:
         self.since: datetime | None = None
         self.notified_at: datetime | None = None
         self.pending_channels: list[str] = []
-        self.alone = False  # told without asking the broker
+        self.alone = False  # sent without a key in the broker
 
     def update(self, as_of: datetime) -> None:
         self.since = self.since or as_of
@@ -51,7 +51,7 @@ class DatabaseOutage:
             return True
 
     def finish(self, as_of: datetime) -> None:
-        """Note what was told, and have its end told as any other."""
+        """Store the alert that was sent and queue its `resolved` notices."""
         since, is_mine = self.since, self.claim_record()
         self.forget()
         if since and is_mine:
@@ -73,12 +73,12 @@ def record_outage(since: datetime, until: datetime) -> None:
 
 
 def notify(channel: str, since: datetime) -> bool:
-    """Returns whether it was sent."""
+    """Send the alert. False if that failed."""
     facts = {"rule": RULE, "subject": "", "value": 1, "began_at": since.isoformat(), "ended_at": None}
     try:
         channels.send_notice(Notice(id=0, event=FIRED, channel=channel, facts=facts))
     except DeliveryFailed as error:
-        logger.warning("That the database is away could not be sent by %s: %s", channel, error)
+        logger.warning("Could not send the alert about the database via %s: %s", channel, error)
         return False
-    logger.info("That the database is away was sent by %s", channel)
+    logger.info("Sent the alert about the database via %s", channel)
     return True

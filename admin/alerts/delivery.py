@@ -1,4 +1,4 @@
-"""When people are told, and the sending: by whoever claims it first, and again while the receiver is away."""
+"""Delivery of notices: quiet hours, claims and retries."""
 
 import logging
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def notify_at(as_of: datetime) -> datetime:
-    """When people may be told: at once, or when the quiet hours end. What is over by then is not told at all."""
+    """Return when a notice may be sent: now, or at the end of the quiet hours."""
     quiet = settings.alert_quiet_hours
     if quiet is None:
         return as_of
@@ -27,7 +27,7 @@ def notify_at(as_of: datetime) -> datetime:
     if not inside:
         return as_of
     tomorrow = timedelta(days=1 if through_midnight and clock >= quiet.begin else 0)
-    # When the clock is set back while it is quiet, its second pass through the hour ends it.
+    # If the clock is set back during quiet hours, they end in the repeated hour.
     ends = datetime.combine(local.date() + tomorrow, quiet.end.replace(fold=local.fold), quiet.zone)
     return ends.astimezone(as_of.tzinfo)
 
@@ -36,9 +36,9 @@ def notify_at(as_of: datetime) -> datetime:
 
 
 def deliver_due(as_of: datetime) -> int:
-    """Send what is due and nobody else sends; gives back how many were sent.
+    """Send the due notices that no other watcher has claimed. Return the number sent.
 
-    A channel that fails is left alone until the next time: whoever watches must not wait for it once a notice.
+    A channel that fails is skipped until the next call, so that the watcher waits for it only once.
     """
     count, failed = 0, set()
     for notice in alerts.due_notices(as_of):
@@ -54,17 +54,17 @@ def deliver_due(as_of: datetime) -> int:
 def deliver_notice(notice: Notice, *, only_try: bool = False) -> bool:
     if not alerts.claim_notice(notice, now()):
         return False
-    release_connection()  # a receiver may take its time, and nobody should lack the connection meanwhile
+    release_connection()  # a slow receiver must not hold a database connection
     try:
         channels.send_notice(notice)
     except DeliveryFailed as error:
         given_up = alerts.record_failure(notice, now(), str(error), give_up=only_try)
         after = "given up" if given_up else f"try {notice.tries}"
-        logger.warning("Notice %s could not be sent by %s (%s): %s", notice.id, notice.channel, after, error)
+        logger.warning("Could not send notice %s via %s (%s): %s", notice.id, notice.channel, after, error)
         notice.error = str(error)
         return False
     alerts.record_sent(notice, now())
-    logger.info("Notice %s was sent by %s", notice.id, notice.channel)
+    logger.info("Sent notice %s via %s", notice.id, notice.channel)
     return True
 
 
@@ -74,12 +74,12 @@ class ChannelResult(NamedTuple):
 
 
 def send_test() -> list[ChannelResult]:
-    """Send a test by each, now, quiet hours or not."""
+    """Send a test through each channel now, also in quiet hours."""
     at = now()
     notices = alerts.queue_notices(alerts.TEST, None, channels.configured_channels(), at, at)
     return [
         ChannelResult(
-            notice.channel, None if deliver_notice(notice, only_try=True) else notice.error or "somebody else sent it"
+            notice.channel, None if deliver_notice(notice, only_try=True) else notice.error or "another watcher sent it"
         )
         for notice in notices
     ]

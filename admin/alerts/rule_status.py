@@ -1,4 +1,4 @@
-"""How each rule stands, for the page and the terminal: as whoever watches saw it last."""
+"""The status of each alert rule at the last check, for page and terminal."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,7 +11,7 @@ from engine.monitor.alerts import Alert, Watcher
 
 
 class RuleStatus(NamedTuple):
-    """`state`: firing, ok, off, or unknown where nobody watches. `seen`: the worst that was measured, in words."""
+    """`state`: firing, ok, off, or unknown without a watcher. `seen`: the worst measured value as text."""
 
     rule: str
     name: str
@@ -32,7 +32,7 @@ class AlertsStatus(NamedTuple):
 
 
 def load_alerts_status(as_of: datetime) -> AlertsStatus:
-    """What fires stands first. Two statements."""
+    """Return the rules, firing ones first. Takes two statements."""
     firing = engine_alerts.open_alerts()
     watching = engine_alerts.is_watched(as_of)
     seen: dict[str, Any] = watching[0].seen if watching else {}

@@ -1,4 +1,4 @@
-"""What an alert says: the same sentence on the page, in the terminal, in a webhook and in a mail."""
+"""Texts of alerts for page, terminal, webhook and mail."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -17,16 +17,16 @@ Facts = Mapping[str, Any]
 
 
 class Message(NamedTuple):
-    """`title` in a few words, `text` whole."""
+    """`title`: a few words. `text`: whole sentences."""
 
     title: str
     text: str
 
 
 class AlertText(NamedTuple):
-    """How a rule reads. `page`: the path where it is repaired. `alert_text`: what is wrong, from the facts of an alert.
+    """The texts of a rule. `page`: the path of the page to fix it. `sentence`: the alert, from its facts.
 
-    `threshold_text`: when the rule is broken. `measured_text`: the worst value of the last check, may be empty.
+    `threshold`: when the rule fires. `measured`: the worst value of the last check, may be empty.
     """
 
     name: str
@@ -45,10 +45,10 @@ def format_minutes(minutes: float) -> str:
 
 def unserved(facts: Facts) -> str:
     if not facts["waiting"]:
-        return _("Nobody serves %(queue)s.", queue=facts["subject"])
+        return _("Queue %(queue)s has no live worker.", queue=facts["subject"])
     return ngettext_capped(
-        "Nobody serves %(queue)s; %(num)s run waits.",
-        "Nobody serves %(queue)s; %(num)s runs wait.",
+        "Queue %(queue)s has no live worker. %(num)s run is waiting.",
+        "Queue %(queue)s has no live worker. %(num)s runs are waiting.",
         facts["waiting"],
         queue=facts["subject"],
     )
@@ -56,15 +56,15 @@ def unserved(facts: Facts) -> str:
 
 def late(facts: Facts) -> str:
     return _(
-        "The schedule of %(queue)s is late: nothing starts by itself until a consumer looks at the clock again.",
+        "Queue %(queue)s has no live scheduler. Scheduled tasks do not start until a consumer runs.",
         queue=facts["subject"],
     )
 
 
 def missed(facts: Facts) -> str:
     return ngettext_capped(
-        "%(task)s was not started when it was due, at %(time)s.",
-        "%(task)s was not started %(num)s times when it was due, last at %(time)s.",
+        "%(task)s missed its tick at %(time)s.",
+        "%(task)s missed %(num)s ticks, the last at %(time)s.",
         int(facts["value"]),
         task=facts["subject"],
         time=full_timestamp(datetime.fromisoformat(facts["last"])),
@@ -73,7 +73,7 @@ def missed(facts: Facts) -> str:
 
 def oldest(facts: Facts) -> str:
     return _(
-        "The oldest run in %(queue)s has waited for %(time)s.",
+        "The oldest run in queue %(queue)s has waited for %(time)s.",
         queue=facts["subject"],
         time=format_minutes(facts["value"]),
     )
@@ -81,7 +81,7 @@ def oldest(facts: Facts) -> str:
 
 def failing(facts: Facts) -> str:
     return _(
-        "%(task)s fails too often: %(share)s of its runs in the last hour, %(failed)s of %(finished)s.",
+        "%(task)s fails too often: %(failed)s of %(finished)s runs in the last hour (%(share)s).",
         task=facts["subject"],
         share=format_percent(facts["failed"], facts["finished"]),
         failed=format_number(facts["failed"]),
@@ -91,8 +91,8 @@ def failing(facts: Facts) -> str:
 
 def dead(facts: Facts) -> str:
     return ngettext_capped(
-        "%(num)s run of %(queue)s took down its workers or cannot be read, and waits for a decision.",
-        "%(num)s runs of %(queue)s took down their workers or cannot be read, and wait for a decision.",
+        "Queue %(queue)s has %(num)s dead run. Re-queue or discard it.",
+        "Queue %(queue)s has %(num)s dead runs. Re-queue or discard them.",
         int(facts["value"]),
         queue=facts["subject"],
     )
@@ -100,8 +100,8 @@ def dead(facts: Facts) -> str:
 
 def dropped(facts: Facts) -> str:
     return ngettext_capped(
-        "%(num)s event could not be kept while the database was away.",
-        "%(num)s events could not be kept while the database was away.",
+        "%(num)s history event was lost while the database was unavailable.",
+        "%(num)s history events were lost while the database was unavailable.",
         int(facts["value"]),
     )
 
@@ -114,16 +114,16 @@ def abandoned(facts: Facts) -> str:
     )
 
 
-# --- when a rule is broken -----------------------------------------------------------------------------------
+# --- when a rule fires ---------------------------------------------------------------------------------------
 
 
 def oldest_threshold() -> str:
-    return _("a run waits for more than %(time)s", time=format_minutes(settings.alert_oldest_minutes))
+    return _("a run has waited for more than %(time)s", time=format_minutes(settings.alert_oldest_minutes))
 
 
 def failing_threshold() -> str:
     share = localise_number(f"{settings.alert_failure_percent:g} %")
-    return _("%(share)s of a task's runs fail within an hour, and at least 5", share=share)
+    return _("%(share)s of a task's runs, and at least 5, failed in the last hour", share=share)
 
 
 def abandoned_threshold() -> str:
@@ -142,7 +142,7 @@ def total(facts: Facts) -> str:
 
 
 def of_subject(words: Callable[[float], str]) -> Callable[[Facts], str]:
-    """The subject and the value in these words; nothing for no value."""
+    """Return a function that formats the subject and its value, or gives an empty text for no value."""
     return lambda facts: f"{facts['subject']} {words(facts['value'])}" if facts["value"] else ""
 
 
@@ -150,28 +150,28 @@ count_of_subject = of_subject(lambda value: format_number(int(value)))
 
 TEXTS = {
     "database": AlertText(
-        lazy_gettext("Database away"),
+        lazy_gettext("Database unavailable"),
         "",
-        lambda facts: _("The database cannot be reached."),
-        lambda: _("it does not answer for a minute"),
+        lambda facts: _("The database is unavailable."),
+        lambda: _("no response for a minute"),
     ),
     "broker": AlertText(
-        lazy_gettext("Broker away"),
+        lazy_gettext("Broker unavailable"),
         "queues",
-        lambda facts: _("The broker cannot be reached."),
-        lambda: _("it does not answer for a minute"),
+        lambda facts: _("The broker is unavailable."),
+        lambda: _("no response for a minute"),
     ),
     "unserved": AlertText(
-        lazy_gettext("No worker"), "workers", unserved, lambda: _("a queue has no live worker for a minute")
+        lazy_gettext("No worker"), "workers", unserved, lambda: _("a queue has had no live worker for a minute")
     ),
     "late": AlertText(
-        lazy_gettext("Schedule late"), "schedule", late, lambda: _("nobody looks at the clock for a minute")
+        lazy_gettext("Schedule late"), "schedule", late, lambda: _("a queue has had no live scheduler for a minute")
     ),
     "missed": AlertText(
         lazy_gettext("Tick missed"),
         "schedule",
         missed,
-        lambda: _("a tick is missed and not made up for"),
+        lambda: _("a tick was missed and not caught up"),
         count_of_subject,
     ),
     "oldest": AlertText(lazy_gettext("Waits too long"), "queues", oldest, oldest_threshold, of_subject(format_minutes)),
@@ -182,11 +182,9 @@ TEXTS = {
         failing_threshold,
         of_subject(lambda value: localise_number(f"{value:.1f} %")),
     ),
-    "dead": AlertText(
-        lazy_gettext("Dead run"), "dead", dead, lambda: _("a dead run waits for a decision"), count_of_subject
-    ),
+    "dead": AlertText(lazy_gettext("Dead run"), "dead", dead, lambda: _("a queue has a dead run"), count_of_subject),
     "dropped": AlertText(
-        lazy_gettext("History incomplete"), "", dropped, lambda: _("an event does not become history"), total
+        lazy_gettext("History incomplete"), "", dropped, lambda: _("an event was not written to the history"), total
     ),
     "abandoned": AlertText(
         lazy_gettext("Sessions pile up"), "sessions?state=abandoned", abandoned, abandoned_threshold, total
@@ -195,10 +193,10 @@ TEXTS = {
 
 
 def alert_text(facts: Facts) -> str:
-    """`facts`: rule, subject, value, and what the rule adds."""
+    """Return the sentence of an alert. `facts`: rule, subject, value, and keys of the rule."""
     if text := TEXTS.get(facts["rule"]):
         return text.sentence(facts)
-    return _("%(rule)s is broken.", rule=facts["rule"])
+    return _("Alert rule %(rule)s fires.", rule=facts["rule"])
 
 
 def alert_sentence(alert: Alert) -> str:
@@ -206,12 +204,12 @@ def alert_sentence(alert: Alert) -> str:
 
 
 def threshold_text(rule: Rule) -> str:
-    """When the rule is broken."""
+    """Return when the rule fires."""
     return TEXTS[rule.name].threshold()
 
 
 def measured_text(rule: str, facts: Facts | None) -> str:
-    """The worst that the watch saw last, in a few words; empty where there is nothing to say."""
+    """Return the worst value of the last check as text, empty without one."""
     return TEXTS[rule].measured(facts) if facts else ""
 
 
@@ -220,22 +218,24 @@ def rule_name(rule: str) -> str:
 
 
 def build_message(notice: Notice) -> Message:
-    """In the language of the moment."""
+    """Return title and text of a notice in the current language."""
     if notice.event == TEST:
-        return Message(_("a test"), _("This is a test: alerts of Dewey arrive here."))
+        return Message(_("test"), _("Test: this channel receives the alerts of Dewey."))
     facts = notice.facts
     name, text = rule_name(facts["rule"]), alert_text(facts)
     if notice.event == RESOLVED:
         lasted = datetime.fromisoformat(facts["ended_at"]) - datetime.fromisoformat(facts["began_at"])
         time = format_duration(lasted.total_seconds() * 1000)
-        return Message(_("resolved: %(name)s", name=name), _("Resolved after %(time)s: %(said)s", time=time, said=text))
+        return Message(
+            _("resolved: %(name)s", name=name), _("Resolved after %(time)s: %(cause)s", time=time, cause=text)
+        )
     if notice.event == WORSE:
-        return Message(_("more: %(name)s", name=name), _("There is more of it: %(said)s", said=text))
+        return Message(_("more: %(name)s", name=name), _("Still firing, and more: %(cause)s", cause=text))
     return Message(name, text)
 
 
 def console_link(notice: Notice) -> str:
-    """To the page where it is mended."""
+    """Return the address of the page to fix the cause."""
     text = None if notice.event == TEST else TEXTS.get(notice.facts["rule"])
     page = text.page if text else "alerts"
     return f"{settings.console_url or settings.local_url}/{page}"

@@ -1,7 +1,6 @@
-"""`flask watch`: looks every few seconds whether something is wrong, and has the right people told.
+"""`dewey watch`: check the alert rules every few seconds and send notices.
 
-It needs no worker. object number may watch at once, on any machines: what they do is guarded in the database, so each
-alert is told once.
+Any number of watchers may run, on any machines. Locks in the database make each notice be sent once.
 """
 
 import logging
@@ -31,12 +30,12 @@ from reading import sessions
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 10
-#: What is over must have been over for so long: something that comes and goes is told once.
+#: An alert resolves after its condition has been clear this long, so that flapping sends one notice.
 CLEAR_AFTER = timedelta(minutes=1)
 
 
 class AlertWatcher:
-    """What one watching process remembers from look to look; everything else is in the database."""
+    """The state of one watcher between checks. Everything else is in the database."""
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class AlertWatcher:
         )
 
     def check(self, as_of: datetime) -> None:
-        """Note what is wrong and what is over; nothing is sent yet."""
+        """Check the rules, and store new and resolved alerts. Sends nothing."""
         judged = evaluate_rules(as_of)
         standing = {f"{alert.rule}:{alert.subject}": alert for alert in alerts.open_alerts()}
         for signal in judged.signals:
@@ -117,25 +116,25 @@ def watch_loop(watcher: AlertWatcher, ended: Event) -> None:
 
 
 class WatchLoop:
-    """Round after round, whatever fails: a watch that has ended alerts nobody."""
+    """Rounds that continue after any error."""
 
     def __init__(self, watcher: AlertWatcher) -> None:
         self.watcher, self.blackout = watcher, DatabaseOutage()
-        self.watching, self.alerting = BackOff("The watch"), BackOff("The alert that the database is away")
+        self.watching, self.alerting = BackOff("The alert watcher"), BackOff("The alert about the database")
 
     def attempt(self) -> None:
         try:
             self.watcher.check(now())
             if self.blackout.since:
-                logger.info("The database is back")
+                logger.info("The database is available again")
                 self.blackout.finish(now())
             deliver_due(now())
             self.watching.succeeded()
         except Exception as error:
-            self.watching.failed(error)  # a round is a pause by itself
+            self.watching.failed(error)  # the pause between rounds is the back-off
             if isinstance(error, DATABASE_ERRORS):
                 self.alert_of_blackout()
-        with suppress(Exception):  # a broken connection is thrown away
+        with suppress(Exception):  # a broken connection is discarded
             release_connection()
 
     def alert_of_blackout(self) -> None:

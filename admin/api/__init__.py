@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-# Some put views on the blueprint by being imported.
+# Importing some of these adds views to the blueprint.
 from admin.api import blueprint, cleanup, health, metrics, openapi, request_metrics, routes  # noqa: F401
 
 

@@ -1,4 +1,4 @@
-"""The JSON API, and what a load balancer asks. Query parameters that a request does not know are ignored."""
+"""The endpoints of the cleanup. Unknown query parameters are ignored."""
 
 import re
 from threading import BoundedSemaphore
@@ -32,25 +32,25 @@ def cleanup_stats() -> ResponseReturnValue:
 
 
 def parse_hours(texts: list[str]) -> int:
-    """The one value of the parameter, 24 without one. Raises InvalidInput."""
+    """Return the value of the parameter, 24 without one. Raises InvalidInput."""
     value, *extra = texts or ["24"]
     if not extra and re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= 168:
         return int(value)
-    raise InvalidInput("hours", f"one whole number from 1 to 168 is needed, not {', '.join(map(repr, texts))}")
+    raise InvalidInput("hours", f"must be one whole number from 1 to 168, not {', '.join(map(repr, texts))}")
 
 
 @blueprint.post("/api/v1/admin/reading-sessions/cleanup")
 @requires_role("operator")
 def cleanup() -> ResponseReturnValue:
-    """Run the cleanup and answer with its result, or with 202 when that takes too long or too many wait already."""
+    """Run the cleanup and return its result, or 202 if it takes too long or too many requests wait."""
     run = execute_if_ready(current_actor(), "tasks.run", name=CLEANUP)
     if not waiting_requests.acquire(blocking=False):
         return accepted_response(run.id)
     try:
-        release_connection()  # nobody else should lack the connection while this one waits
+        release_connection()  # a waiting request must not hold a database connection
         outcome = wait_for_result(run, MAX_WAIT_SECONDS)
     except BrokerUnavailable:
-        outcome = None  # the run is safe in the broker, whose return need not be waited for
+        outcome = None  # the broker stores the run
     finally:
         waiting_requests.release()
     if outcome is None:

@@ -1,4 +1,4 @@
-"""The three requests about reading sessions, whose form scripts rely on to the letter, as OpenAPI describes them."""
+"""OpenAPI descriptions of the three cleanup endpoints, whose exact form scripts rely on."""
 
 from typing import Any
 
@@ -47,9 +47,9 @@ CLEANUP_OPERATIONS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         "viewer",
         {
             "operationId": "reading-sessions.cleanup-stats",
-            "summary": "Count the sessions closed in the last hours, and those active now.",
+            "summary": "Count sessions closed in the last hours and active ones.",
             "parameters": [HOURS],
-            "responses": {"200": operation("The figures.", STATISTICS), "304": {"description": "As it was."}},
+            "responses": {"200": operation("The figures.", STATISTICS), "304": {"description": "Not modified."}},
         },
     ),
     (
@@ -58,8 +58,11 @@ CLEANUP_OPERATIONS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         "operator",
         {
             "operationId": "reading-sessions.cleanup",
-            "summary": "Close the abandoned sessions, and wait up to 30 seconds for the result.",
-            "responses": {"200": operation("The result.", RESULT), "202": operation("It goes on.", ACCEPTED)},
+            "summary": "Close abandoned sessions and wait up to 30 seconds for the result.",
+            "responses": {
+                "200": operation("The result.", RESULT),
+                "202": operation("The cleanup is still running.", ACCEPTED),
+            },
         },
     ),
     (
@@ -68,8 +71,8 @@ CLEANUP_OPERATIONS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         "operator",
         {
             "operationId": "reading-sessions.cleanup-async",
-            "summary": "Close the abandoned sessions without waiting.",
-            "responses": {"202": operation("It is enqueued.", ACCEPTED)},
+            "summary": "Close abandoned sessions without waiting.",
+            "responses": {"202": operation("The cleanup is enqueued.", ACCEPTED)},
         },
     ),
 )

@@ -1,4 +1,4 @@
-"""What a load balancer and an orchestrator ask."""
+"""Health checks for load balancers and orchestrators."""
 
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import ServiceUnavailable
@@ -21,7 +21,7 @@ def health() -> ResponseReturnValue:
 @blueprint.get("/readyz")
 @public
 def ready() -> ResponseReturnValue:
-    """Reasons and warnings are for this machine and for a viewer."""
+    """Check readiness. Only local requests and viewers get reasons and warnings."""
     reasons, is_trusted = check_readiness(tasks.queues), is_local_request() or current_actor_if_readable() is not None
     if reasons:
         raise NotReady(reasons) if is_trusted else ServiceUnavailable(retry_after=RETRY_AFTER)

@@ -1,8 +1,8 @@
-"""`Idempotency-Key`: a request that is sent again is not done again, and gets the answer of the first one.
+"""`Idempotency-Key`: a repeated request is not executed again and gets the first response.
 
-The key is claimed, in a transaction of its own, before anything is done; so of two requests that arrive at once one is
-done and the other is refused. An answer that is worth another try (5xx) gives the key free. Where the process dies in
-between, nobody knows whether it was done: the key stays claimed, and whoever repeats the request is told just that.
+The key is claimed in a separate transaction before the request is executed. Of two simultaneous requests one is
+executed and the other gets 409. A 5xx response releases the key. If the process crashes in between, the effect is
+unknown: the key stays claimed and repeated requests get 409.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ from engine.models import now
 from models import IdempotencyRecord
 
 HEADER = "Idempotency-Key"
-#: What a key may be.
+#: The form of a key.
 PATTERN = r"^[!-~]{1,255}$"
 
 RETENTION = timedelta(hours=24)
 
 
 class KeyReused(InvalidInput):
-    """The key was sent before, with something else."""
+    """The key was used for another request."""
 
 
 def register(blueprint: Blueprint) -> None:
@@ -40,12 +40,12 @@ def register(blueprint: Blueprint) -> None:
 
 
 def claim_key() -> Response | None:
-    """Gives the first answer where there is one. Raises InvalidInput and ConflictError."""
+    """Claim the key, or return the stored response. Raises InvalidInput and ConflictError."""
     key = request.headers.get(HEADER)
     if key is None or request.method in SAFE:
         return None
     if not re.fullmatch(PATTERN, key):
-        raise InvalidInput(HEADER, _("from 1 to 255 visible ASCII characters are needed"))
+        raise InvalidInput(HEADER, _("must be 1 to 255 visible ASCII characters"))
     name, request_digest, as_of = record_name(key), hash_request(), now()
     IdempotencyRecord.delete().where(IdempotencyRecord.created_at < as_of - RETENTION).execute()
     try:
@@ -61,10 +61,10 @@ def stored_response(name: str, request_digest: str) -> Response:
     record = IdempotencyRecord.get_or_none(IdempotencyRecord.name == name)
     if record is None or record.status is None or record.body is None:
         raise ConflictError(
-            _("A request with this key is being worked on, or was cut off: look whether it was done before you go on.")
+            _("A request with this key is running or was interrupted. Check its effect before you send another one.")
         )
     if record.request != request_digest:
-        raise KeyReused(HEADER, _("this key was sent before, with another request"))
+        raise KeyReused(HEADER, _("must be a new key: another request has used this one"))
     nonce, sealed = bytes.fromhex(record.body[:32]), bytes.fromhex(record.body[32:])
     response = make_response(xor_encrypt(nonce, sealed), record.status)
     response.content_type = record.content_type or ""
@@ -73,7 +73,7 @@ def stored_response(name: str, request_digest: str) -> Response:
 
 
 def store_response(response: Response) -> Response:
-    """Write the answer down, or give the key free."""
+    """Store the response, or release the key after a 5xx."""
     name = g.pop("claimed", None)
     if name is None:
         return response
@@ -89,7 +89,7 @@ def store_response(response: Response) -> Response:
 
 
 def record_name(key: str) -> str:
-    """Each token and each person has keys of their own."""
+    """Return the stored name of a key. Each user and token has separate keys."""
     actor = current_actor()
     return hashlib.sha256(f"{actor.kind}\n{actor.name}\n{key}".encode()).hexdigest()
 
@@ -100,10 +100,7 @@ def hash_request() -> str:
 
 
 def xor_encrypt(nonce: bytes, text: bytes) -> bytes:
-    """The text with a stream of its own mixed in, and without it again.
-
-    An answer may hold a new token or password, which nobody is to read in the database.
-    """
+    """Encrypt or decrypt a response with a key stream. A response may contain a new token or password."""
     key = hmac.digest(settings.secret_key.encode(), b"dewey kept answers " + nonce, "sha256")
     stream = hashlib.shake_256(key).digest(len(text))
     return bytes(byte ^ other for byte, other in zip(text, stream, strict=True))

@@ -1,7 +1,7 @@
-"""`/metrics` for Prometheus: read from the records and the broker each time it is asked, never from this process.
+"""`/metrics` for Prometheus, read from the database and the broker at each request.
 
-So it says the same whichever web process answers, and goes on where it was after a restart. What the broker or the
-database cannot say while it is away is left out; `dewey_up` tells which.
+Every web process returns the same figures, and a restart does not reset them. Figures of an unavailable database or
+broker are left out, and `dewey_up` shows which one is unavailable.
 """
 
 from bisect import bisect_left
@@ -38,11 +38,11 @@ blueprint = Blueprint("metrics", __name__)
 
 Labels = tuple[str, ...]
 
-#: So many tasks have series of their own; those that the code does not know any more are the first to be folded.
+#: Most tasks with a label. Further ones count as OTHER_TASKS, unregistered ones first.
 MAX_TASK_LABELS = 100
 OTHER_TASKS = "other"
 
-#: Where the buckets of durations end, as whole doublings: from 3.2 ms to almost an hour, and of requests to 13 s.
+#: Upper bounds of the duration buckets in doublings: 3.2 ms to almost an hour, for requests up to 13 s.
 RUN_EDGES = [BUCKETS_PER_DOUBLING * doubling - 1 for doubling in range(5, 26)]
 REQUEST_EDGES = [BUCKETS_PER_DOUBLING * doubling - 1 for doubling in range(4, 18)]
 
@@ -59,7 +59,7 @@ def metrics() -> Response:
 
 class DeweyCollector(Collector):
     def describe(self) -> Iterable[Metric]:
-        """Nothing is asked when this is registered."""
+        """Return no metrics, so that registration makes no query."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -80,7 +80,7 @@ class DeweyCollector(Collector):
                 up["broker"] = 0
             except PeeweeException:
                 up["database"] = 0
-        yield gauge("up", "1 while it answers.", ["part"], {(part,): value for part, value in up.items()})
+        yield gauge("up", "1 if this part responds.", ["part"], {(part,): value for part, value in up.items()})
 
 
 # --- the parts -----------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def queue_figures(queue: Queue) -> QueueFigures:
 
 
 def queue_metrics() -> list[Metric]:
-    """What the broker says, and nobody else is needed for."""
+    """Return metrics that need only the broker."""
     at = now().timestamp()
     figures = {name: queue_figures(queue) for name, queue in tasks.queues.items()}
     depth = {name: queue.depth for name, queue in figures.items()}
@@ -117,17 +117,17 @@ def queue_metrics() -> list[Metric]:
         (name, delivery.task) for name, queue in tasks.queues.items() for delivery in queue.storage.deliveries.held()
     )
     return [
-        queue_gauge("queue_depth", "Runs that wait in the queue.", depth),
-        queue_gauge("queue_scheduled", "Runs that are due later, retries too.", scheduled),
-        queue_gauge("queue_oldest_seconds", "For how long the oldest run has waited; 0 where none waits.", oldest),
-        queue_gauge("queue_paused", "1 while somebody has paused it.", paused),
-        queue_gauge("dead_runs", "Dead runs that wait for a decision.", dead),
-        gauge("runs_running", "Runs that are being executed.", ["queue", "task"], cap_task_labels(running)),
+        queue_gauge("queue_depth", "Runs waiting in the queue.", depth),
+        queue_gauge("queue_scheduled", "Runs that are due later, retries included.", scheduled),
+        queue_gauge("queue_oldest_seconds", "Waiting time of the oldest run, 0 if none waits.", oldest),
+        queue_gauge("queue_paused", "1 while the queue is paused.", paused),
+        queue_gauge("dead_runs", "Dead runs not yet re-queued or discarded.", dead),
+        gauge("runs_running", "Running runs.", ["queue", "task"], cap_task_labels(running)),
     ]
 
 
 def consumer_metrics() -> Iterator[Metric]:
-    """What the records say of those who work, and of what went wrong."""
+    """Return metrics of consumers, schedulers and lost events."""
     as_of = now()
     facts = health.check_health(tasks.queues, as_of)
     states = Counter[Labels]({(name, state): 0 for name in tasks.queues for state in ("live", "quiet", "late", "lost")})
@@ -138,27 +138,27 @@ def consumer_metrics() -> Iterator[Metric]:
         if state in ("live", "late"):
             slots[consumer.queue, "busy"] += len(consumer.running)
             slots[consumer.queue, "idle"] += max(consumer.worker_count - len(consumer.running), 0)
-    yield gauge("consumers", "Consumers by what they are.", ["queue", "state"], known_queues(states))
-    yield gauge("workers", "Workers of the consumers that are there.", ["queue", "state"], known_queues(slots))
+    yield gauge("consumers", "Consumers by state.", ["queue", "state"], known_queues(states))
+    yield gauge("workers", "Workers of live and late consumers.", ["queue", "state"], known_queues(slots))
     unserved = {
         name: int(is_wanted and not consumers.live_consumers(facts.consumers, name))
         for name, is_wanted in ((name, settings.workers.get(name, 1) > 0) for name in tasks.queues)
     }
-    yield queue_gauge("queue_unserved", "1 while a queue that should have a live worker has none.", unserved)
+    yield queue_gauge("queue_unserved", "1 while a queue that needs a live worker has none.", unserved)
     lags = {name: lag.total_seconds() for name, lag in facts.lags.items()}
-    yield queue_gauge("scheduler_lag_seconds", "For how long no live scheduler has looked at the clock.", lags)
+    yield queue_gauge("scheduler_lag_seconds", "Time since the last check by a live scheduler.", lags)
     missed: dict[Labels, int] = {(schedule.task,): schedule.ticks for schedule in facts.missed}
-    yield gauge("ticks_missed", "Ticks of the last day that nobody made up for.", ["task"], missed)
-    yield counter("recorder_dropped_events", "Events that never became history.", [], {(): facts.dropped})
+    yield gauge("ticks_missed", "Missed ticks of the last day that were not caught up.", ["task"], missed)
+    yield counter("recorder_dropped_events", "Events lost before they reached the history.", [], {(): facts.dropped})
 
 
 def history_metrics() -> Iterator[Metric]:
-    """How far behind it is, which the broker knows without the database too; and what never got into it."""
+    """Yield the history lag, which needs only the broker, then rejected events."""
     lags = history_lag.load_lags(tasks.queues)
     unread = {name: lag.events for name, lag in lags.items()}
     yield queue_gauge("recorder_unread_events", "Events that are not in the history yet.", unread)
     seconds = {name: lag.seconds for name, lag in lags.items()}
-    yield queue_gauge("recorder_lag_seconds", "For how long the oldest of them has waited; 0: none waits.", seconds)
+    yield queue_gauge("recorder_lag_seconds", "Age of the oldest unread event, 0 without one.", seconds)
     rejected: dict[Labels, int] = {
         (name,): count for name, count in rejected_events.count_rejected(list(tasks.queues)).items()
     }
@@ -174,18 +174,18 @@ def total_metrics() -> list[Metric]:
             ended[*labels_of(key), str(state)] += counts[state]
         retried[labels_of(key)] += counts[RETRIED]
     return [
-        counter("runs_ended", "Runs by how they ended.", ["task", "queue", "state"], ended),
+        counter("runs_ended", "Ended runs by state.", ["task", "queue", "state"], ended),
         counter("attempts_retried", "Attempts that failed and were tried again.", ["task", "queue"], retried),
         histogram(
             "run_wait_seconds",
-            "From due to the first start. The sum is an estimate, within a tenth.",
+            "From due time to first start. The sum is an estimate within 10 %.",
             ["task", "queue"],
             merge_durations(totals.waited, labels_of),
             RUN_EDGES,
         ),
         histogram(
             "run_duration_seconds",
-            "Of the last attempt. The sum is an estimate, within a tenth.",
+            "Duration of the last attempt. The sum is an estimate within 10 %.",
             ["task", "queue"],
             merge_durations(totals.ran, labels_of),
             RUN_EDGES,
@@ -197,7 +197,7 @@ def session_metrics() -> list[Metric]:
     figures = sessions.load_overview(now(), settings.abandoned_after)
     unended: dict[Labels, int] = {("active",): figures.active, ("abandoned",): figures.abandoned}
     return [
-        gauge("sessions", "Open reading sessions; the abandoned are active too.", ["state"], unended),
+        gauge("sessions", "Open reading sessions. Abandoned ones count as active too.", ["state"], unended),
         gauge(
             "sessions_closed_last_day", "Reading sessions that ended in the last 24 hours.", [], {(): figures.closed}
         ),
@@ -214,7 +214,7 @@ def http_metrics() -> list[Metric]:
         counter("http_requests", "Requests answered.", ["endpoint", "method", "status"], answered),
         histogram(
             "http_request_duration_seconds",
-            "The sum is an estimate.",
+            "Duration of requests. The sum is an estimate.",
             ["endpoint"],
             took,
             REQUEST_EDGES,
@@ -230,7 +230,10 @@ def alert_metrics() -> list[Metric]:
     return [
         gauge("alerts_firing", "Alerts that have not been resolved.", ["rule"], firing),
         gauge(
-            "watch_seen_timestamp_seconds", "When `flask watch` last looked; 0: never.", [], {(): max(beats, default=0)}
+            "watch_seen_timestamp_seconds",
+            "Time of the last check by an alert watcher, 0 without one.",
+            [],
+            {(): max(beats, default=0)},
         ),
     ]
 
@@ -239,7 +242,7 @@ def alert_metrics() -> list[Metric]:
 
 
 def fold_task_label(keys: Iterable[MetricKey]) -> Callable[[MetricKey], Labels]:
-    """What an entry counts as: itself, or `other` once there are too many tasks, and in a queue that is not ours."""
+    """Return a function that gives the labels of a key: `other` for tasks over the limit and for unknown queues."""
     own = [fact.name for fact in registered_tasks.list_tasks(tasks.queues)]
     unregistered = sorted({key.task for key in keys} - set(own))
     task_names = {*own[:MAX_TASK_LABELS], *unregistered[: max(MAX_TASK_LABELS - len(own), 0)]}
@@ -299,7 +302,7 @@ def histogram(
     edges: list[int],
     middle: Callable[[int], float] = lambda bucket: sum(bucket_bounds(bucket)) / 2,
 ) -> Metric:
-    """Of durations by bucket; the edges are the last buckets that lie below them."""
+    """Return a histogram of bucket counts. `edges`: the last bucket below each bound."""
     family = HistogramMetricFamily(f"dewey_{name}", help_text, labels=labels)
     ends = [str(floatToGoString(round(bucket_bounds(edge)[1] / 1000, 6))) for edge in edges]
     for key, buckets in sorted(durations.items()):

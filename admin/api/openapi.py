@@ -1,4 +1,4 @@
-"""The description of the JSON API (OpenAPI 3.1), made from the same tables as the API itself."""
+"""The description of the JSON API (OpenAPI 3.1), generated from the tables of queries and actions."""
 
 import inspect
 import re
@@ -22,13 +22,14 @@ from config import QUEUES
 from engine.monitor.registered_tasks import list_tasks
 from tasks import queues
 
-ABOUT = """Every question and every command of the console, with the same rights and the same audit.
+ABOUT = """All queries and actions of the console, with the same roles and audit log.
 
-Roles: a viewer sees, an operator runs and closes, an admin also deletes and makes people and tokens; each operation
-names its own as `x-role`. Lists go on where `next` points. Errors are `application/problem+json` (RFC 9457); 422 names
-the `field`. A write that carries an `Idempotency-Key` is done once in 24 hours, and a repeat gets the first answer."""
+A viewer reads. An operator also runs, retries, cancels, pauses and closes. An admin also deletes, stops workers and
+manages users and tokens. `x-role` is the role of an operation. `next` in a list is the address of the next page. Errors
+are `application/problem+json` (RFC 9457). A 422 names the `field`. A write with an `Idempotency-Key` is executed once
+in 24 hours. A repeated request gets the first response."""
 
-#: What a parameter of this name may be, wherever it stands.
+#: Values of parameters with these names.
 WORDS: dict[str, Schema] = {"queue": {"enum": list(QUEUES)}, "role": {"enum": list(ROLES)}}
 
 PROBLEM: Schema = {
@@ -38,7 +39,7 @@ PROBLEM: Schema = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "field": {"type": "string", "description": "Which value cannot be used."},
+        "field": {"type": "string", "description": "The name of the invalid value."},
         "reasons": {"type": "array", "items": {"type": "string"}},
     },
     "required": ["type", "title", "status", "detail"],
@@ -50,7 +51,7 @@ SECURITY_SCHEMES: dict[str, Schema] = {
         "type": "apiKey",
         "in": "cookie",
         "name": "dewey",
-        "description": "A signed-in browser; its writes carry the form's token as `X-CSRFToken`.",
+        "description": "A signed-in browser. Writes need the CSRF token of a form as `X-CSRFToken`.",
     },
 }
 
@@ -67,7 +68,7 @@ def description() -> Response:
 @cache
 def build_spec() -> dict[str, Any]:
     schemas = Schemas()
-    paths = described_paths(schemas)  # the schemas that these name are gathered on the way
+    paths = described_paths(schemas)  # also collects the named schemas
     return {
         "openapi": "3.1.0",
         "info": {"title": "Dewey", "version": "1", "description": ABOUT},
@@ -102,7 +103,7 @@ def described_paths(schemas: Schemas) -> dict[str, Any]:
 
 
 def of_cleanup(method: str, role: str, operation: dict[str, Any]) -> dict[str, Any]:
-    """Return an operation of the cleanup, which is described by hand, with what all operations have."""
+    """Return an operation of the cleanup with the parts that all operations share."""
     is_write = method == "post"
     return {
         **operation,
@@ -120,7 +121,7 @@ def build_operations(paths: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for methods in paths.values() for operation in methods.values()]
 
 
-# --- questions -----------------------------------------------------------------------------------------------
+# --- queries -------------------------------------------------------------------------------------------------
 
 
 def query_operation(read: Query, schemas: Schemas) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def query_operation(read: Query, schemas: Schemas) -> dict[str, Any]:
         **plain_text(read.doc),
         "x-role": read.role,
         "parameters": [*in_path, *in_query],
-        "responses": {"200": success_response(schemas.of(hints["return"])), "304": {"description": "As it was."}}
+        "responses": {"200": success_response(schemas.of(hints["return"])), "304": {"description": "Not modified."}}
         | problem_responses(QUERY_DESCRIPTION),
     }
 
@@ -152,7 +153,7 @@ def query_parameter(name: str, kind: Any, default: Any, schemas: Schemas) -> dic
     return build_parameter(name, "query", schema) | ({"description": description} if description else {})
 
 
-# --- commands ------------------------------------------------------------------------------------------------
+# --- actions -------------------------------------------------------------------------------------------------
 
 
 def action_operation(action: Action, schemas: Schemas) -> dict[str, Any]:
@@ -185,7 +186,7 @@ def action_operation(action: Action, schemas: Schemas) -> dict[str, Any]:
 def path_schema(name: str, kind: Any, schemas: Schemas) -> Schema:
     if kind is int:
         return {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
-    if name in ("name", "task"):  # of a schedule it is `task`
+    if name in ("name", "task"):  # a schedule has the parameter `task`
         names = [task.name for task in list_tasks(queues) if name == "name" or task.periodic]
         return {"type": "string", "minLength": 1, "examples": names}
     return WORDS.get(name) or {**schemas.of(kind), **({"minLength": 1} if kind is str else {})}
@@ -203,7 +204,7 @@ def parameter_schema(field: inspect.Parameter, schemas: Schemas) -> Schema:
 
 
 def result_schema(action: Action, schemas: Schemas) -> Schema:
-    """`Outcome[bool]` → an object with a boolean `result`; a bare Outcome says nothing of it."""
+    """Return an object schema with `result`: for ActionResult[bool] a boolean, without a type anything."""
     hint = inspect.get_annotations(action.function, eval_str=True).get("return")
     (kind,) = getattr(hint, "__args__", (Any,))
     return {
@@ -221,7 +222,7 @@ KEY = {
     "in": "header",
     "required": False,
     "schema": {"type": "string", "pattern": PATTERN},
-    "description": "A name for this request, for it to be done once however often it is sent.",
+    "description": "A key for this request. Repeated requests with it are executed once.",
 }
 
 
@@ -256,14 +257,14 @@ def problem_response(status: int) -> dict[str, Any]:
 
 
 STATUS_TEXT = {
-    400: "What was sent cannot be understood.",
-    401: "No valid token or sign-in.",
+    400: "The request is malformed.",
+    401: "No valid token or session.",
     403: "The role is too low.",
-    404: "There is nothing of this name.",
-    409: "It is not possible now.",
-    413: "More than 1 MB.",
-    414: "An address of more than 8 KB.",
-    415: "Not JSON.",
-    422: "A value cannot be used; `field` names it.",
-    503: "The database, the broker or a worker is away.",
+    404: "Not found.",
+    409: "The state of the object does not allow the action.",
+    413: "The body exceeds 1 MB.",
+    414: "The address exceeds 8 KB.",
+    415: "The body is not JSON.",
+    422: "A value is invalid. `field` names it.",
+    503: "The database, the broker or a worker is unavailable.",
 }

@@ -1,9 +1,7 @@
-"""How many requests were answered, how and how quickly: counted in the database, so that it holds for all web processes
-together and outlives them.
+"""Counts and durations of requests, summed in the database across web processes and restarts.
 
-A process gathers its own and adds them to the sums every few seconds, when it is asked for the metrics, and at its end:
-one statement, however many requests there were. Counting each as it comes would cost a write for every page that
-refreshes itself. What is lost is the last few seconds of a process that is killed by SIGKILL.
+A process adds its counts every few seconds, when `/metrics` is read, and at its end. One statement stores them all, so
+a refreshing page costs no write. SIGKILL loses the last few seconds.
 """
 
 import atexit
@@ -27,7 +25,7 @@ ROWS_PER_INSERT = 200
 
 
 class RequestKind(NamedTuple):
-    """What is counted together. `bucket` is a whole doubling of the time it took."""
+    """The key of a count. `bucket` is a whole doubling of the duration."""
 
     endpoint: str
     method: str
@@ -36,7 +34,7 @@ class RequestKind(NamedTuple):
 
 
 class RequestCounter:
-    """The requests of this process that are not in the sums yet. There are only so many kinds, so it stays small."""
+    """Requests of this process that are not yet in the database. The number of kinds is bounded."""
 
     def __init__(self) -> None:
         self.lock, self.pending = Lock(), Counter[RequestKind]()
@@ -51,7 +49,7 @@ class RequestCounter:
             self.pending[kind] += 1
 
     def write(self) -> None:
-        """Add them to the sums; they are kept for the next time while the database is away."""
+        """Add the counts to the database, or keep them for the next call if that fails."""
         with self.writing:
             with self.lock:
                 unwritten, self.pending = self.pending, Counter()
@@ -67,12 +65,12 @@ class RequestCounter:
     def flush_loop(self, ended: Event) -> None:
         while not ended.wait(FLUSH_SECONDS):
             self.write()
-            with suppress(Exception):  # a broken connection is thrown away
+            with suppress(Exception):  # a broken connection is discarded
                 release_connection()
 
 
 def latency_bucket(ms: float) -> int:
-    """The first bucket of its doubling, as `engine.history.run_counts` numbers them."""
+    """Return the first bucket of the doubling, numbered as in `engine.history.run_counts`."""
     return duration_bucket(ms) // BUCKETS_PER_DOUBLING * BUCKETS_PER_DOUBLING
 
 
@@ -81,7 +79,7 @@ def bucket_middle_ms(doubling: int) -> float:
 
 
 def add_counts(rows: Iterable[tuple[RequestKind, int]]) -> None:
-    """In the order of the key, so that two processes never lock each other out."""
+    """Add sorted rows. The order keeps two processes from a deadlock."""
     values = [[*kind, count] for kind, count in rows]
     row = f"({', '.join([database.param] * 5)})"
     for start in range(0, len(values), ROWS_PER_INSERT):
@@ -122,7 +120,7 @@ def count_request(response: Response) -> Response:
 
 
 def start_flushing(app: Flask) -> None:
-    """Have a web process write its requests down from now on; called in the process that serves, after the fork."""
+    """Write counts every few seconds and at exit. Call it in the serving process, after the fork."""
     traffic, ended = request_counter(app), Event()
     thread = Thread(target=traffic.flush_loop, args=[ended], name="traffic", daemon=True)
     thread.start()

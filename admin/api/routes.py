@@ -1,7 +1,7 @@
-"""The JSON API: an address for every action and for every read, made from their tables.
+"""The JSON API: an endpoint for every query and action, generated from their tables.
 
-`POST /api/v1/admin/<noun>/<subject>/<verb>` does what the action `noun.verb` does, with its other parameters as a JSON
-object; `GET /api/v1/admin/…` asks what a read asks. Who may, and what the audit keeps, is `execute`'s affair.
+`POST /api/v1/admin/<noun>/<subject>/<verb>` runs the action `noun.verb` with its other parameters as a JSON object.
+`GET /api/v1/admin/…` runs a query. `execute` checks the role and writes the audit entry.
 """
 
 import re
@@ -27,12 +27,12 @@ from engine.exceptions import InvalidState
 
 BASE = "/api/v1/admin"
 
-#: Types that JSON has of its own.
+#: Types that JSON represents without a string.
 NOT_TEXT = (int, int | None, float | None, bool)
 
 
 def register(app: Flask) -> None:
-    """An address has one form: what has a slash too many is not sent elsewhere by a page of HTML."""
+    """Turn off the redirect of `//`, which would send HTML to API clients."""
     app.url_map.merge_slashes = False
 
 
@@ -51,7 +51,7 @@ def action_rule(action: Action) -> str:
 
 
 def url_parameter(name: str, kind: object) -> str:
-    """Of a parameter in an address. A number leaves the addresses that are words to others."""
+    """Return the placeholder of a path parameter. A number does not match words, which are other addresses."""
     return f"<int:{name}>" if kind is int else f"<{name}>"
 
 
@@ -60,7 +60,7 @@ def query_rule(read: Query) -> str:
     return BASE + re.sub(r"{(\w+)}", lambda match: url_parameter(match[1], hints[match[1]]), read.path)
 
 
-# --- questions -----------------------------------------------------------------------------------------------
+# --- queries -------------------------------------------------------------------------------------------------
 
 
 def query_view(read: Query) -> Callable[..., Response]:
@@ -76,7 +76,7 @@ def query_view(read: Query) -> Callable[..., Response]:
 
 @blueprint.after_request
 def add_etag(response: Response) -> Response:
-    """Whoever has this answer already is told so in a line. What is empty is not called HTML, as by default."""
+    """Add an ETag and reply 304 to a matching request. Remove the HTML content type of an empty answer."""
     if request.method == "OPTIONS":
         response.headers.pop("Content-Type", None)
     if request.method in ("GET", "HEAD") and response.status_code == 200 and response.is_json:
@@ -85,14 +85,14 @@ def add_etag(response: Response) -> Response:
     return response
 
 
-# --- commands ------------------------------------------------------------------------------------------------
+# --- actions -------------------------------------------------------------------------------------------------
 
 
 def action_view(action: Action) -> Callable[..., Response]:
     def view(**in_path: Any) -> Response:
         arguments = read_body(request)
         if action.subject and action.subject.name in arguments:
-            raise InvalidInput(action.subject.name, _("it stands in the address"))
+            raise InvalidInput(action.subject.name, _("must not be in the body: the address already contains it"))
         reject_string_numbers(action, arguments)
         try:
             return json_response(serialize_result(execute(current_actor(), action.name, **in_path, **arguments)))
@@ -102,42 +102,42 @@ def action_view(action: Action) -> Callable[..., Response]:
             raise
         except (ConflictError, InvalidState):
             if target_missing(action, in_path):
-                raise NotFound(_("There is nothing of this id.")) from None
+                raise NotFound(_("Not found.")) from None
             raise
 
     return view
 
 
 def serialize_result(value: object) -> dict[str, object]:
-    """What an action gives back, as the API and the terminal tell it."""
+    """Return the result of an action for API and terminal."""
     return {"result": to_data(value)}
 
 
 def read_body(request: Request) -> dict[str, object]:
-    """The object that was sent, {} for none. Raises UnsupportedMediaType, BadRequest and InvalidInput."""
+    """Return the JSON object of the body, {} if it is empty. Raises UnsupportedMediaType, BadRequest, InvalidInput."""
     data = request.get_data()
     if not data:
         return {}
     if request.mimetype != "application/json":
-        raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds="application/json"))
+        raise UnsupportedMediaType(_("The content type must be one of %(kinds)s.", kinds="application/json"))
     try:
         arguments = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(_("This is no JSON: %(why)s", why=str(error))) from error
+        raise BadRequest(_("The body is not valid JSON: %(why)s", why=str(error))) from error
     if not isinstance(arguments, dict):
-        raise InvalidInput("body", _("an object of names and values is needed"))
+        raise InvalidInput("body", _("must be a JSON object"))
     return arguments
 
 
 def reject_string_numbers(action: Action, arguments: Mapping[str, object]) -> None:
-    """A form and a terminal have nothing but text; JSON has numbers and truth of its own. Raises InvalidInput."""
+    """Raise InvalidInput for a string where JSON has a number or boolean. Forms and the terminal send text."""
     for parameter in action.parameters:
         if isinstance(arguments.get(parameter.name), str) and parameter.annotation in NOT_TEXT:
-            raise InvalidInput(parameter.name, _("text is not taken for it"))
+            raise InvalidInput(parameter.name, _("must be a JSON number or boolean, not a string"))
 
 
 def target_missing(action: Action, in_path: Mapping[str, object]) -> bool:
-    """Whether what was refused is not there at all: it cannot be shown. A view is refused to whom it is not there."""
+    """True if the rejected object does not exist, so the API returns 404, not 409. A view counts as missing."""
     if not action.subject or action.noun == "views":
         return bool(action.subject)
     show = QUERIES.get(f"{action.noun}.show")

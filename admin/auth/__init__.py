@@ -1,4 +1,4 @@
-"""Who is asking, and what they may."""
+"""Sign-in, roles and access control."""
 
 from flask import Flask
 

@@ -1,6 +1,6 @@
-"""What they may: the gate before every view.
+"""Access control before every view.
 
-Nothing is reachable unless its view says who may: `needs(role)`, `public` or `local_or_viewer`.
+A view is reachable only with a marker: `requires_role(role)`, `public` or `local_or_viewer`.
 """
 
 from collections.abc import Callable
@@ -45,16 +45,16 @@ def register(app: Flask) -> None:
     app.context_processor(lambda: {"who": current_actor_if_readable()})
 
 
-# --- what a view says ----------------------------------------------------------------------------------------
+# --- markers of views ----------------------------------------------------------------------------------------
 
 
 class Requirement(NamedTuple):
-    role: str | None = None  # None: nobody is asked who they are
+    role: str | None = None  # None: no sign-in needed
     unless_loopback: bool = False
 
 
 def requires_role(role: str, *, unless_loopback: bool = False) -> Callable[[View], View]:
-    """Marks a view: only who has at least this role gets to it."""
+    """Mark a view as open to this role and higher ones."""
 
     def mark(view: View) -> View:
         view.__dict__["needs"] = Requirement(role, unless_loopback)
@@ -69,13 +69,13 @@ def public(view: View) -> View:
 
 
 def accepts_any_body(view: View) -> View:
-    """Marks a view that reads its body by itself, whatever its sender says that it is."""
+    """Mark a view that parses its body whatever the content type."""
     view.__dict__["takes_any_body"] = True
     return view
 
 
 def local_or_viewer(view: View) -> View:
-    """Open to a peer on this machine that no proxy speaks for; a viewer's otherwise."""
+    """Mark a view as open to loopback peers without a proxy, and to viewers."""
     return requires_role("viewer", unless_loopback=True)(view)
 
 
@@ -83,7 +83,7 @@ def local_or_viewer(view: View) -> View:
 
 
 def check_access() -> BaseResponse | None:
-    """Stands before every view. An unknown path or method goes on to its 404 or 405, the same for everybody."""
+    """Run before every request. Unknown paths and methods still give 404 or 405."""
     if not request.endpoint:
         return None
     reject_malformed()
@@ -104,54 +104,54 @@ def may_be_anonymous(marker: Requirement | None) -> bool:
 
 
 def check_role(actor: Actor, marker: Requirement | None) -> None:
-    """Raises ForbiddenError, also for a view that nothing marks."""
+    """Raise ForbiddenError if the role is too low, or if the view has no marker."""
     if marker is None or marker.role is None:
-        raise ForbiddenError(_("Nobody may do this."))
+        raise ForbiddenError(_("This view has no role. Report it as a bug."))
     if not actor.may(marker.role):
         raise deny(actor, marker.role, f"{request.method} {request.path}")
 
 
 def deny(actor: Actor, needed: str, what: str) -> ForbiddenError:
-    """That somebody tried what they may not is worth a line."""
+    """Record the denied attempt in the audit log and return the error."""
     audit_log.write_entry(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
-    return ForbiddenError(_("The role %(needed)s is needed; yours is %(given)s.", needed=needed, given=actor.role))
+    return ForbiddenError(_("Requires the role %(needed)s. Your role is %(given)s.", needed=needed, given=actor.role))
 
 
 def reject_malformed() -> None:
-    """Bodies that are too long or of another kind, and NUL, which PostgreSQL has no way to hold."""
+    """Reject oversized and unsupported bodies, and NUL characters, which PostgreSQL cannot store."""
     for field, value in request.args.items(multi=True):
         if "\0" in value:
-            raise InvalidInput(field, _("text without NUL is needed"))
+            raise InvalidInput(field, _("must not contain NUL characters"))
     if "\0" in request.path:
         raise NotFound
     if (request.content_length or 0) > (request.max_content_length or 0):
-        raise RequestEntityTooLarge(_("At most %(most)s bytes are taken.", most=request.max_content_length))
+        raise RequestEntityTooLarge(_("The body must be at most %(most)s bytes long.", most=request.max_content_length))
     choosy = not hasattr(current_app.view_functions[request.endpoint or ""], "takes_any_body")
     if choosy and request.content_length and request.mimetype not in READABLE_BODIES:
-        raise UnsupportedMediaType(_("One of these is needed: %(kinds)s.", kinds=", ".join(READABLE_BODIES)))
+        raise UnsupportedMediaType(_("The content type must be one of %(kinds)s.", kinds=", ".join(READABLE_BODIES)))
 
 
 def login_redirect_or_401() -> BaseResponse:
-    """A browser that wants to see a page is sent to the sign-in; everybody else is told."""
+    """Redirect a browser to the sign-in page. Raise Unauthorized for any other client."""
     if request.method in ("GET", "HEAD") and not wants_json() and not has_bearer():
         path = request.full_path.rstrip("?")
         return redirect(url_for("sign_in.form", next=None if path == "/" else path))
     error = {"error": "invalid_token"} if has_bearer() else {}
     raise Unauthorized(
-        _("The token is not valid.") if has_bearer() else _("Sign in, or send a token: Authorization: Bearer dewey_…"),
+        _("The token is invalid.") if has_bearer() else _("Sign in, or send a token: Authorization: Bearer dewey_…"),
         www_authenticate=WWWAuthenticate("bearer", {"realm": "dewey", **error}),
     )
 
 
 def check_csrf() -> None:
-    """A browser sends its cookie with what other sites make it send too."""
+    """Reject requests that another site caused, because browsers send the cookie with them too."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-        raise ForbiddenError(_("This came from another site."))
+        raise ForbiddenError(_("The request came from another site."))
     csrf.protect()
 
 
 def is_local_request() -> bool:
-    """The peer is on this machine, and does not say that it speaks for another."""
+    """True if the peer is on this machine and the request has no proxy header."""
     names = [name.lower() for name, _ in request.headers]
     if any(name == "forwarded" or name.startswith("x-forwarded-") for name in names):
         return False

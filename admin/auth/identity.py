@@ -1,4 +1,4 @@
-"""Who asks: a signed-in browser, a bearer token, or somebody at the command line."""
+"""The actor of a request: a signed-in browser, a bearer token or a user of the terminal."""
 
 import hashlib
 import secrets
@@ -18,31 +18,30 @@ from models import BrowserSession, Operator, Token
 
 ROLES = ("viewer", "operator", "admin")
 
-#: A sign-in ends when no person asked for a page in this time. Pages that refresh themselves do not count, so a console
-#: left open on a wall is signed out within a day, and one in use lasts for a shift.
+#: A session ends after this time without a page request by its user. Automatic refreshes do not count.
 IDLE_LIMIT = timedelta(hours=12)
-#: … and after this time whatever happens.
+#: A session ends after this time in any case.
 SESSION_LIMIT = timedelta(days=7)
-#: How exactly the last use of a sign-in or a token is known; not every request is worth a write.
+#: Precision of the last use of a session or token. It saves a write for most requests.
 LAST_USED_PRECISION = timedelta(minutes=1)
 
-#: Pages that refresh themselves ask for their person once a moment, however many there are.
+#: Saves queries for pages that refresh themselves.
 session_cache: "SharedCache[Actor | None]" = SharedCache(life=0.6, room=1000)
 
 login = LoginManager()
-login.session_protection = None  # a sign-in is a row in the database, which ends with its session
+login.session_protection = None  # sessions are rows in the database
 
 
 @dataclass(frozen=True)
 class Actor(UserMixin):
-    """Somebody who may do something."""
+    """The author of a request or command, with a role."""
 
     kind: str  # operator, token, cli
     name: str
     role: str
     source: str  # web, api, cli
     address: str | None = None
-    secret: str | None = None  # of the signed-in browser's cookie
+    secret: str | None = None  # from the cookie of the signed-in browser
 
     def may(self, role: str) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
@@ -56,7 +55,7 @@ class Actor(UserMixin):
 
 
 def current_actor() -> Actor:
-    """The actor of this request, for a view whose gate lets no one in without one. Raises Unauthorized."""
+    """Return the actor of this request. Raises Unauthorized for an anonymous one."""
     actor = current_actor_or_none()
     if actor is None:
         raise Unauthorized
@@ -64,13 +63,13 @@ def current_actor() -> Actor:
 
 
 def current_actor_or_none() -> Actor | None:
-    """The actor of the bearer token if one is sent, of the cookie otherwise. None: the request is anonymous."""
+    """Return the actor of the bearer token, else of the cookie, else None."""
     actor = current_user._get_current_object()
     return actor if isinstance(actor, Actor) else None
 
 
 def current_actor_if_readable() -> Actor | None:
-    """The actor, for a page that must appear even while the database is unavailable: None then."""
+    """Return the actor, or None while the database is unavailable."""
     try:
         return current_actor_or_none()
     except DATABASE_ERRORS:
@@ -78,12 +77,12 @@ def current_actor_if_readable() -> Actor | None:
 
 
 def has_bearer() -> bool:
-    """Whether a token is sent. Browsers send none by themselves, and then the cookie does not count."""
+    """True if the request has a bearer token. The cookie is then ignored."""
     return request.headers.get("Authorization", "").lower().startswith("bearer")
 
 
 def secret_digest(secret: str) -> str:
-    """What is stored of a secret of 256 random bits. It needs no salt, and its comparison in an index leaks nothing."""
+    """Return the stored digest of a secret. 256 random bits need no salt, and an index lookup leaks nothing."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -131,7 +130,7 @@ def load_signed_in(secret: str) -> Actor | None:
 
 
 def record_use(update: Update) -> None:
-    """Write down when a token or a sign-in was used. A database that accepts no writes can still be read."""
+    """Store the last use of a token or session. A read-only database is ignored."""
     try:
         update.execute()
     except DATABASE_ERRORS as error:
@@ -140,17 +139,17 @@ def record_use(update: Update) -> None:
 
 
 def is_interactive() -> bool:
-    """Not a script on a page that asks for news: browsers mark what a click, a form or the address bar fetches."""
+    """True for a click, a form or the address bar, which browsers mark. False for a script of a page."""
     return request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate" and not is_auto_refresh()
 
 
 def is_auto_refresh() -> bool:
-    """Whether a page asks for itself again: `static/live.js` says so."""
+    """True if `static/live.js` refreshes a page."""
     return request.method == "GET" and request.headers.get("X-Refresh") == "1"
 
 
 def start_sign_in(operator: Operator) -> Actor:
-    """Begin a new session for this browser. An older one of the same browser ends."""
+    """Start a session for this browser and end an older one."""
     end_sign_in()
     secret = secrets.token_urlsafe(32)
     BrowserSession.create(
@@ -166,7 +165,7 @@ def start_sign_in(operator: Operator) -> Actor:
 
 
 def end_sign_in() -> None:
-    """End this browser's session, with every copy of its cookie."""
+    """End this browser's session. Copies of its cookie become invalid."""
     if secret := session.get("_user_id"):
         BrowserSession.update(ended_at=now()).where(
             (BrowserSession.digest == secret_digest(secret)) & BrowserSession.ended_at.is_null()

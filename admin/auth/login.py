@@ -1,4 +1,4 @@
-"""The sign-in form, and its brakes: so many wrong tries from one address, and so many for one account."""
+"""The sign-in form, with a limit of failed attempts per address and per account."""
 
 import re
 import time
@@ -26,7 +26,7 @@ from models import Operator
 WRONG_TRIES_PER_ADDRESS = "20 per 5 minutes"
 WRONG_TRIES_PER_ACCOUNT = "10 per 5 minutes"
 
-#: For the connection to Redis: a person is waiting.
+#: Short timeouts for Redis, because a user is waiting.
 MAX_QUICK_TRIES: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1, "retry": Retry(NoBackoff(), 0)}
 
 blueprint = Blueprint("sign_in", __name__)
@@ -36,7 +36,7 @@ limiter = Limiter(
     strategy="moving-window",
     storage_uri=SCHEME + re.sub("^unix:", "redis+unix:", settings.redis_url) if settings.redis_url else "memory://",
     storage_options=MAX_QUICK_TRIES if settings.redis_url else {},
-    in_memory_fallback_enabled=True,  # with Redis away the brakes hold in this process
+    in_memory_fallback_enabled=True,  # without Redis this process counts
     key_prefix="dewey:sign-in",
 )
 
@@ -48,7 +48,7 @@ def register(app: Flask) -> None:
 
 
 def account_key() -> str:
-    """Of fixed length, and no address book in Redis."""
+    """Return a digest, so that Redis holds no e-mail addresses."""
     return secret_digest(request.form.get("email", "").strip().lower())
 
 
@@ -84,7 +84,7 @@ def sign_in() -> ResponseReturnValue:
 
 
 def find_operator(email: str) -> Operator | None:
-    if not email.isprintable():  # PostgreSQL would not even be asked about a NUL
+    if not email.isprintable():  # PostgreSQL rejects NUL characters
         return None
     return Operator.get_or_none(Operator.email == email, Operator.disabled_at.is_null())
 
@@ -98,18 +98,18 @@ def sign_out() -> ResponseReturnValue:
 
 
 def requested_page() -> str:
-    """Where the browser wanted to go, if that is a page of this console."""
+    """Return the page requested before sign-in if it belongs to this console, else `/`."""
     return safe_path(request.args.get("next", ""))
 
 
 def unknown_account_key(email: str) -> Actor:
-    """What was typed is kept only when it looks like an address: some people type their password there."""
+    """Return an actor named after the typed address. Other text is dropped, because users may type a password there."""
     shown = email if re.fullmatch(r"[^@\s]{1,100}@[^@\s]{1,150}", email) and email.isprintable() else "(not an address)"
     return Actor("operator", shown, "viewer", "web", request.remote_addr)
 
 
 def too_many_tries(error: RateLimitExceeded) -> Response:
-    error.description = _("Too many wrong tries to sign in. Wait a little and try again.")
+    error.description = _("Too many failed sign-ins. Wait a few minutes and try again.")
     response = handle_error(error)
     limit = limiter.current_limit
     response.headers["Retry-After"] = str(max(1, int(limit.reset_at - time.time()) + 1)) if limit else "60"

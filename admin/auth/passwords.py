@@ -1,4 +1,4 @@
-"""Operators' passwords: argon2id, with the library's parameters (RFC 9106, low memory)."""
+"""Passwords of users: argon2id with the library's parameters (RFC 9106, low memory)."""
 
 import secrets
 from functools import cache
@@ -14,14 +14,14 @@ PASSWORD_LENGTHS = range(12, 129)
 
 hasher = PasswordHasher()
 
-#: Each hash takes 64 MiB: a flood of sign-ins must not take that for every thread of the server.
+#: A hash takes 64 MiB. Limits the memory of many sign-ins at once.
 hashing_slots = BoundedSemaphore(2)
 
 
 @cache
 def common_passwords() -> frozenset[str]:
-    """The passwords of the best-known list that are long enough to be chosen here."""
-    # Here, as only who sets a password needs its megabytes.
+    """Return the common passwords of a valid length."""
+    # Imported late: the list takes megabytes and only setting a password needs it.
     from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
     return frozenset(password for password in FREQUENCY_LISTS["passwords"] if len(password) in PASSWORD_LENGTHS)
@@ -32,25 +32,25 @@ def new_password() -> str:
 
 
 def checked_hash(password: str, email: str = "") -> str:
-    """Raises InvalidInput when it is too short or too long, or is among the first that anybody would try."""
+    """Return the hash. Raises InvalidInput for a wrong length or a common password."""
     if len(password) not in PASSWORD_LENGTHS:
         raise InvalidInput(
             "password",
-            _("from %(least)s to %(most)s characters are needed", least=PASSWORD_LENGTHS[0], most=PASSWORD_LENGTHS[-1]),
+            _("must be %(least)s to %(most)s characters long", least=PASSWORD_LENGTHS[0], most=PASSWORD_LENGTHS[-1]),
         )
     if password.lower() in common_passwords() or password.lower() == email.lower():
-        raise InvalidInput("password", _("this one is tried first by everybody who guesses"))
+        raise InvalidInput("password", _("must not be a common password or the e-mail address"))
     return hash_password(password)
 
 
 def hash_password(password: str) -> str:
-    """Of one that is in use already, whatever is asked of a new one."""
+    """Return the hash without checks, for a password in use."""
     with hashing_slots:
         return hasher.hash(password)
 
 
 def verify_password(password: str, stored: str | None) -> bool:
-    """Whether this is the password behind `stored`. With None it is not, and takes as long to say so."""
+    """True if the password matches. Without `stored` the check takes as long and fails."""
     with hashing_slots:
         try:
             return hasher.verify(stored or dummy_hash(), password[: PASSWORD_LENGTHS[-1]]) and stored is not None

@@ -1,4 +1,4 @@
-"""What every answer says to a browser: what it may load, keep and show; and the cookie it gets."""
+"""Security headers, cache headers and the session cookie of every response."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def register(app: Flask) -> None:
 
 
 class CookieByScheme(SecureCookieSessionInterface):
-    """Over https the cookie goes only there, and only to this very host; `make run` serves plain http."""
+    """A `__Host-` cookie over https, a plain one over http, which `make run` serves."""
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure
@@ -48,7 +48,7 @@ def add_headers(response: Response) -> Response:
 
 
 def with_version(app: Flask) -> Callable[[str, dict[str, object]], None]:
-    """A static file's address changes with the file, so it may be kept for ever."""
+    """Return a function that adds the version of a static file to its address, so browsers may cache it for ever."""
 
     def add_version(endpoint: str, values: dict[str, Any]) -> None:
         if endpoint == "static":

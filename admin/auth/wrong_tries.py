@@ -1,18 +1,18 @@
-"""Where wrong tries to sign in are counted: in Redis, and in this process what Redis does not accept."""
+"""Storage for counts of failed sign-ins: Redis, and this process for writes that Redis rejects."""
 
 from typing import Any, ClassVar
 
 from limits.storage import MemoryStorage, RedisStorage
 from redis.exceptions import RedisError
 
-#: In front of the URL of a Redis.
+#: Prefix of the scheme of a Redis URL.
 SCHEME = "tries+"
 
 
 class WrongTries(RedisStorage):
-    """Flask-Limiter counts by itself while Redis cannot be reached, but not while it can only be read."""
+    """Count locally while Redis is read-only. Flask-Limiter does so only while Redis is unavailable."""
 
-    # limits reads it from the class, and declares it as an attribute of instances.
+    # limits reads it from the class but declares it for instances.
     STORAGE_SCHEME: ClassVar = [SCHEME + scheme for scheme in RedisStorage.STORAGE_SCHEME]  # type: ignore[misc]
 
     def __init__(self, uri: str, **options: Any) -> None:
@@ -26,6 +26,6 @@ class WrongTries(RedisStorage):
             return bool(self.own.acquire_entry(key, limit, expiry, amount))
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """The start of the window, and how many tries it holds."""
+        """Return the start of the window and its number of attempts."""
         shared, own = super().get_moving_window(key, limit, expiry), self.own.get_moving_window(key, limit, expiry)
         return max(shared, own, key=lambda window: window[1])

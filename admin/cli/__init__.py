@@ -1,12 +1,12 @@
-"""The commands of `flask`, one file per noun."""
+"""The commands of the terminal, one file per noun."""
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the supervisor runs from this room, and does without Flask
+if TYPE_CHECKING:  # the supervisor imports this package and needs no Flask
     from flask import Flask
 
 
 def register(app: "Flask") -> None:
-    from admin.cli import commands  # here: the supervisor does without the commands too
+    from admin.cli import commands  # the supervisor needs no commands
 
     commands.register(app)

@@ -1,4 +1,4 @@
-"""`flask alerts`: how each rule stands, what was told, and whether anybody can be told."""
+"""`dewey alerts`: rules, notices and a test."""
 
 import click
 
@@ -15,23 +15,23 @@ MAX_NOTICES = 10
 
 @click.group("alerts", cls=Group)
 def alerts_group() -> None:
-    """What is wrong, and who was told."""
+    """List alert rules and notices, and send a test."""
 
 
 @alerts_group.command("list", cls=Command)
 @json_option
 def list_alerts(as_json: bool) -> None:
-    """How each rule stands, and the last notices. Exit code 1 while nobody watches."""
+    """List the rules and the latest notices. Exit code 1 if no alert watcher is running."""
     status, notices = rule_status.load_alerts_status(now()), alerts.newest_notices(MAX_NOTICES)
     if as_json:
         print_json({"rules": list(map(rule_data, status.rules)), "notices": list(map(notice_data, notices))})
     else:
         click.echo("Rules:")
         print_table(("rule", "state", "fires when", "seen"), [format_rule(rule) for rule in status.rules])
-        click.echo("\nThe last notices:")
+        click.echo("\nLatest notices:")
         print_table(("at", "channel", "state", "tries", "what"), [format_notice(notice) for notice in notices])
     if not status.watching:
-        click.echo("warning: nobody watches; start `flask watch`", err=True)
+        click.echo("warning: no alert watcher is running. Start one with `dewey watch`.", err=True)
     raise SystemExit(not status.watching)
 
 
@@ -61,7 +61,7 @@ def notice_data(notice: Notice) -> dict[str, object]:
 
 @alerts_group.command("test", cls=Command)
 def test() -> None:
-    """Send a test by every channel that is set up. Exit code 1 when one of them fails."""
+    """Send a test through every configured channel. Exit code 1 if one fails."""
     tried = execute(local_admin(), "alerts.test")
     for result in tried:
         click.echo(f"{result.channel}: {result.error or 'sent'}")

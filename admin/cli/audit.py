@@ -1,4 +1,4 @@
-"""`flask audit`: what was done by whom, and whether that list is as it was written."""
+"""`dewey audit`: the audit log."""
 
 import click
 
@@ -11,20 +11,20 @@ from models import AuditEntry
 
 @click.group(cls=Group)
 def audit() -> None:
-    """Who did what to which, when and from where. Times are UTC."""
+    """List and verify the audit log. Times are UTC."""
 
 
 @audit.command("list")
-@click.option("--actor", help="Done by this person, token or user of this machine.")
-@click.option("--action", help="Of this kind, such as runs.cancel.")
-@click.option("--target", help="Done to this run, queue, person…")
+@click.option("--actor", help="The user, token or local account that did it.")
+@click.option("--action", help="The action, such as runs.cancel.")
+@click.option("--target", help="The run, queue, user… that it was done to.")
 @click.option("--source", type=click.Choice(["web", "api", "cli"]))
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @json_option
 def list_audit(
     actor: str | None, action: str | None, target: str | None, source: str | None, limit: int, as_json: bool
 ) -> None:
-    """The rows, the newest first."""
+    """List entries, newest first."""
     query = audit_entries(actor=actor, action=action, target=target, source=source)
     rows = [row_as_json(entry) for entry in query.order_by(AuditEntry.id.desc()).limit(limit)]
     if as_json:
@@ -35,13 +35,13 @@ def list_audit(
 
 
 @audit.command("verify")
-@click.option("--since", type=click.IntRange(0), default=0, metavar="ID", help="From this row on.")
-@click.option("--head", metavar="HASH", help="A hash that was printed before: it must still be in the list.")
+@click.option("--since", type=click.IntRange(0), default=0, metavar="ID", help="The first row to verify.")
+@click.option("--head", metavar="HASH", help="A hash printed earlier. The log must still contain it.")
 @json_option
 def verify_audit(since: int, head: str | None, as_json: bool) -> None:
-    """Whether a row was changed, removed or inserted, by the hashes that link them. Exit code 1 when one was.
+    """Verify the hash chain. Exit code 1 if a row was changed, removed or inserted.
 
-    Keep the hash that is printed somewhere else: with --head it tells even of a list that was put back as a whole.
+    Store the printed hash elsewhere. With --head it reveals a log that was replaced as a whole.
     """
     report = verify_chain(since, head)
     if as_json:
@@ -52,7 +52,7 @@ def verify_audit(since: int, head: str | None, as_json: bool) -> None:
         intact_count = report.rows - len(
             {finding.row for finding in report.findings if finding.what in ("changed", "inserted")}
         )
-        click.echo(f"{intact_count} rows hold; the last one is {report.last_id}, its hash {report.head}")
+        click.echo(f"{intact_count} rows verified. Last id {report.last_id}, hash {report.head}")
     raise SystemExit(bool(report.findings))
 
 

@@ -1,4 +1,4 @@
-"""`flask bulk retry`, `cancel`, `delete`: the question first, with the exact count, as on the page."""
+"""`dewey bulk`: retry, cancel or delete many runs, after a preflight."""
 
 import click
 
@@ -14,22 +14,22 @@ SAMPLE_SIZE = 10
 
 @click.group(cls=Group)
 def bulk() -> None:
-    """Commands for many runs at once, and their accounts."""
+    """Retry, cancel or delete many runs at once."""
 
 
 @bulk.command("preflight")
-@click.option("--search", help="Which runs, as in the search box.")
-@click.option("--run", "runs", multiple=True, help="Ids of runs, instead of a search.")
+@click.option("--search", help="Search for the runs, as in the search box.")
+@click.option("--run", "runs", multiple=True, help="Id of a run, instead of a search.")
 @json_option
 def preflight(search: str | None, runs: tuple[str, ...], as_json: bool) -> None:
-    """Which runs a bulk action would be about: how many, in which states, and the newest of them."""
+    """Show which runs a bulk action would affect: their number, states and the newest ones."""
     answer = run_query("bulk.preflight", parameters={"search": search, "run": runs})
     if as_json:
         print_json(answer)
         return
     states = ", ".join(f"{state} {count:,}" for state, count in answer["states"].items())
     print_facts({"runs": f"{answer['total']:,}", "states": states or None, "fingerprint": answer["fingerprint"]})
-    click.echo("\nThe newest:")
+    click.echo("\nNewest runs:")
     titles = ("id", "task", "queue", "state", "enqueued_at")
     print_table(titles, [[run[title] for title in titles] for run in answer["sample"]])
 
@@ -37,9 +37,9 @@ def preflight(search: str | None, runs: tuple[str, ...], as_json: bool) -> None:
 def make_command(verb: str, help_text: str) -> click.Command:
     @click.command(verb, cls=Command, help=help_text)
     @click.argument("runs", metavar="[ID]...", nargs=-1)
-    @click.option("--search", help="Which runs, as in the search box of their page.")
-    @click.option("--fingerprint", help="Of the preflight: refuse when the runs are not those any more.")
-    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @click.option("--search", help="Search for the runs, as in the search box.")
+    @click.option("--fingerprint", help="The fingerprint of the preflight. Refuse if the runs have changed since.")
+    @click.option("--yes", is_flag=True, help="Skip the confirmation.")
     @json_option
     def command(runs: tuple[str, ...], search: str | None, fingerprint: str | None, yes: bool, as_json: bool) -> None:
         try:
@@ -55,7 +55,7 @@ def make_command(verb: str, help_text: str) -> click.Command:
         if as_json:
             print_json({"result": number})
         else:
-            click.echo(f"Bulk action {number} has begun: flask bulk show {number}")
+            click.echo(f"Bulk action {number} started. Show it with `dewey bulk show {number}`.")
 
     return command
 
@@ -67,6 +67,6 @@ def confirm_bulk(verb: str, preflight: many.Preflight) -> None:
     click.confirm(f"{verb.capitalize()} {preflight.total:,} runs?", abort=True)
 
 
-bulk.add_command(make_command("retry", "Re-queue all these runs."))
-bulk.add_command(make_command("cancel", "Cancel all these runs."))
-bulk.add_command(make_command("delete", "Remove all these runs from the history."))
+bulk.add_command(make_command("retry", "Re-queue the runs."))
+bulk.add_command(make_command("cancel", "Cancel the runs."))
+bulk.add_command(make_command("delete", "Delete the runs from the history."))

@@ -1,8 +1,8 @@
-"""The commands of `flask`: the same questions and the same table of actions as the pages. No web server is needed."""
+"""The commands of `dewey` and `flask`. They use the queries and actions of the pages and need no web server."""
 
 from flask import Flask
 
-from admin.cli import alerts, audit, bulk, errors, generated, people, schedule, steering, workers
+from admin.cli import alerts, audit, bulk, errors, generated, people, schedule, statistics, steering, workers
 from admin.cli.database import demo, migrate
 from admin.cli.run_task import run_task
 from admin.cli.start import start
@@ -12,7 +12,7 @@ from admin.cli.why import why_command
 
 
 def register(app: Flask) -> None:
-    asking = (status, inspect_group, why_command)
+    queries = (status, inspect_group, why_command)
     steer = (
         *steering.COMMANDS,
         *schedule.COMMANDS,
@@ -21,8 +21,9 @@ def register(app: Flask) -> None:
         *people.COMMANDS,
         *workers.COMMANDS,
         *alerts.COMMANDS,
+        *statistics.COMMANDS,
         bulk.bulk,
     )
-    for command in (start, watch_command, migrate, demo, run_task, *asking, *steer):
+    for command in (start, watch_command, migrate, demo, run_task, *queries, *steer):
         app.cli.add_command(command)
     generated.add_commands(app.cli)

@@ -1,4 +1,4 @@
-"""`flask migrate` and `flask demo`."""
+"""`dewey migrate` and `dewey demo`."""
 
 import click
 
@@ -9,7 +9,7 @@ from engine.migrations import migrate as apply_migrations
 
 @click.command(cls=Command)
 def migrate() -> None:
-    """Bring the database's schema up to date."""
+    """Bring the database schema up to date."""
     for name in apply_migrations():
         click.echo(f"applied {name}")
     click.echo("The schema is up to date.")
@@ -17,6 +17,6 @@ def migrate() -> None:
 
 @click.command(cls=Command)
 def demo() -> None:
-    """Load the sample library into an empty database of our own."""
+    """Load the sample library into an empty database that Dewey created."""
     for name, count in execute(local_admin(), "library.demo").items():
         click.echo(f"{count:>8,} {name}")

@@ -1,4 +1,4 @@
-"""`flask errors`: what fails, in groups, and what is decided about them."""
+"""`dewey errors`: error groups."""
 
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ from admin.operations.errors import MAX_EXAMPLES, STATES
 from admin.operations.registry import execute
 from engine.models import now
 
-#: Of a failure that is not the newest.
+#: Columns of the older failures.
 OLDER_HINT = ("run_id", "attempt", "ended_at", "worker", "error")
 
 error_argument = click.argument("error_id")
@@ -28,16 +28,16 @@ error_argument = click.argument("error_id")
 
 @click.group(cls=Group)
 def errors() -> None:
-    """What fails, in groups of failures that are alike. Times are UTC."""
+    """List, show, resolve and snooze error groups. Times are UTC."""
 
 
 @errors.command("list")
 @click.option("--state", type=click.Choice(STATES), default="open", show_default=True)
-@click.option("--task", help="Of this task alone.")
+@click.option("--task", help="Only this task.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=10 * MAX_EXAMPLES, show_default=True)
 @json_option
 def list_errors(state: str, task: str | None, limit: int, as_json: bool) -> None:
-    """The groups, the one that failed last first."""
+    """List error groups, the latest failure first."""
     rows = query_rows("errors.list", limit, {"state": state, "task": task})
     titles = ("id", "state", "task", "exception", "place", "hour", "day", "week", "last_seen_at", "message")
     print_listing(rows, as_json, titles, [[format_error_cell(row, title) for title in titles] for row in rows])
@@ -51,17 +51,17 @@ def format_error_cell(row: dict[str, object], title: str) -> object:
 @error_argument
 @json_option
 def show_error(error_id: str, as_json: bool) -> None:
-    """One group, with its latest failures: the newest in full."""
+    """Show a group with its latest failures, the newest in full."""
     answer = run_query("errors.show", {"error_id": error_id})
     if as_json:
         print_json(answer)
         return
     print_facts(answer["error"])
     for newest in answer["examples"][:1]:
-        click.echo("\nThe newest failure:")
+        click.echo("\nNewest failure:")
         print_facts(newest)
     if older := answer["examples"][1:]:
-        click.echo("\nBefore it:")
+        click.echo("\nEarlier failures:")
         print_table(OLDER_HINT, [[first_text_line(attempt[title]) for title in OLDER_HINT] for attempt in older])
 
 
@@ -72,30 +72,30 @@ def first_text_line(value: object) -> object:
 @errors.command("resolve")
 @error_argument
 def resolve(error_id: str) -> None:
-    """Call a group mended, until it fails again."""
+    """Mark a group as resolved. A new failure reopens it."""
     execute(local_admin(), "errors.resolve", error_id=error_id)
-    click.echo(f"{error_id} is resolved.")
+    click.echo(f"Error group {error_id} resolved.")
 
 
 @errors.command("reopen")
 @error_argument
 def reopen(error_id: str) -> None:
-    """Take back that a group is resolved or snoozed."""
+    """Reopen a resolved or snoozed group."""
     execute(local_admin(), "errors.reopen", error_id=error_id)
-    click.echo(f"{error_id} is open.")
+    click.echo(f"Error group {error_id} reopened.")
 
 
 @errors.command("snooze")
 @error_argument
-@click.option("--for", "length", type=Length(), help="How long, such as 30m, 4h or 2d.")
-@click.option("--until", type=Instant(), help="The end, such as 2026-11-24T18:30; UTC unless it says otherwise.")
+@click.option("--for", "length", type=Length(), help="The duration, such as 30m, 4h or 2d.")
+@click.option("--until", type=Instant(), help="The end, such as 2026-11-24T18:30. UTC without an offset.")
 def snooze(error_id: str, length: timedelta | None, until: datetime | None) -> None:
-    """Leave a group out of the open ones for a while."""
+    """Hide a group from the open ones for a while."""
     if bool(length) == bool(until):
-        raise click.UsageError("one of --for and --until is needed")
+        raise click.UsageError("give either --for or --until")
     end = until or now() + (length or timedelta())
     execute(local_admin(), "errors.snooze", error_id=error_id, until=end)
-    click.echo(f"{error_id} is snoozed until {format_cell(end)}.")
+    click.echo(f"Error group {error_id} snoozed until {format_cell(end)} UTC.")
 
 
 COMMANDS = (errors,)

@@ -1,4 +1,4 @@
-"""`flask <noun> <verb>` for every action and every read: made from their tables where no command of its own is."""
+"""`dewey <noun> <verb>` for every action and query that has no hand-written command."""
 
 import inspect
 import json
@@ -22,38 +22,36 @@ from admin.cli.output import (
     watch_option,
 )
 from admin.cli.query import run_query
-from admin.cli.steering import CANCELLED
+from admin.cli.steering import cancelled_text
 from admin.operations.arguments import JSONList, JSONObject, Secret
 from admin.operations.queries import QUERIES, Query
 from admin.operations.registry import ACTIONS, Action, execute
 from admin.operations.schemas import Schema
 from config import QUEUES
 
-#: Nouns whose group has another name, and actions whose command stands alone.
+#: Nouns whose group has another name, and actions with a top-level command.
 GROUPS = {"operators": "operator", "tokens": "token"}
 TOP_LEVEL = {"tasks.run": "run-task", "library.demo": "demo"}
 
-#: What is said of the word or the id that comes back.
-RESULT_TEXT: dict[str, Callable[[str], str]] = {
-    "runs.cancel": CANCELLED.__getitem__,
-    "runs.delete": "{} is deleted.".format,
-    "runs.retry": "{} is back in its queue.".format,
+#: Sentences about the returned word or id and the subject.
+RESULT_TEXT: dict[str, Callable[[str, str], str]] = {
+    "runs.cancel": cancelled_text,
+    "runs.delete": "Run {} deleted.".format,
+    "runs.retry": "Run {} re-queued.".format,
 }
 
 HELP = {
-    "audit": "What was done, by whom, when and from where.",
-    "history": "The history itself: events that could not be written.",
-    "runs": "Runs: the list with the filter of its page, one of them, and what can be done to it.",
-    "sessions": "Reading sessions: active, abandoned and closed ones.",
-    "bulk": "Commands for many runs at once, and their accounts.",
-    "views": "Saved filters of the list of runs.",
-    "statistics": "Figures over time: those of the charts.",
+    "history": "List events that could not be written to the history.",
+    "me": "Manage your own password and sessions. For signed-in users only.",
+    "runs": "List, show, cancel, retry, repeat and delete runs.",
+    "sessions": "List, show and close reading sessions.",
+    "views": "Manage saved filters of the list of runs.",
 }
 
-#: Types that are written as JSON on the command line.
+#: Types that are typed as JSON.
 JSON_TYPES = (JSONObject | None, JSONList | None)
 
-#: What can be watched while it changes.
+#: Queries with the option --watch.
 WATCHABLE = ("runs.list",)
 
 
@@ -69,13 +67,13 @@ def add_command(cli: click.Group, noun: str, verb: str, make: Callable[[], click
     name = GROUPS.get(noun, noun)
     group = cli.commands.get(name)
     if not isinstance(group, click.Group):
-        group = Group(name, help=HELP.get(name, f"What concerns {noun}."))
+        group = Group(name, help=HELP.get(name, f"Manage {noun}."))
         cli.add_command(group)
     if verb not in group.commands:
         group.add_command(make(), verb)
 
 
-# --- questions -----------------------------------------------------------------------------------------------
+# --- queries -------------------------------------------------------------------------------------------------
 
 
 def query_command(read: Query) -> click.Command:
@@ -109,7 +107,7 @@ def show_result(read: Query, answer: JSONObject, as_json: bool) -> None:
 
 
 def print_remarks(facts: JSONObject) -> None:
-    """What is told of a list as a whole, above it."""
+    """Print the facts about the whole list, above it."""
     if any(value is not None for value in facts.values()):
         print_facts(facts)
         click.echo()
@@ -134,7 +132,7 @@ def query_option(name: str, kind: object, default: object) -> click.Option:
     return click.Option([f"--{name}"], multiple=get_origin(kind) is list, help=help_text)
 
 
-# --- commands ------------------------------------------------------------------------------------------------
+# --- actions -------------------------------------------------------------------------------------------------
 
 
 def action_command(action: Action) -> click.Command:
@@ -144,18 +142,18 @@ def action_command(action: Action) -> click.Command:
         for parameter in action.parameters
     ]
     if action.danger:
-        parameters.append(click.Option(["--yes"], is_flag=True, help="Do not ask."))
+        parameters.append(click.Option(["--yes"], is_flag=True, help="Skip the confirmation."))
 
     def answer(as_json: bool, yes: bool = True, **arguments: Any) -> None:
         if not yes:
-            click.confirm(f"{action.doc.partition('.')[0]}: sure?", abort=True)
+            click.confirm(f"{action.doc.partition('.')[0]}. Continue?", abort=True)
         read = {name: read_option(action, name, value) for name, value in arguments.items() if value is not None}
         serialized = serialize_result(execute(local_admin(), action.name, **read))
         if as_json:
             print_json(serialized)
         else:
-            sentence: Callable[[str], str] = RESULT_TEXT.get(action.name, str)
-            click.echo(sentence(one_line(serialized["result"])))
+            text, sentence = one_line(serialized["result"]), RESULT_TEXT.get(action.name)
+            click.echo(sentence(text, str(arguments[subject])) if sentence and subject else text)
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 
@@ -165,7 +163,7 @@ def one_line(result: object) -> str:
         return str(result["run_id"])
     if result is None or result is True:
         return "Done."
-    return "There was nothing to do." if result is False else result if isinstance(result, str) else json.dumps(result)
+    return "Nothing to do." if result is False else result if isinstance(result, str) else json.dumps(result)
 
 
 def make_argument(name: str) -> click.Argument:
@@ -179,7 +177,10 @@ def make_option(parameter: inspect.Parameter) -> click.Option:
         return click.Option([f"--{name}", parameter.name], is_flag=True, default=None)
     if is_secret_option(parameter):
         return click.Option(
-            [f"--{name}-stdin", parameter.name], is_flag=True, default=None, help="Read it from standard input."
+            [f"--{name}-stdin", parameter.name],
+            is_flag=True,
+            default=None,
+            help="Read it from the first line of standard input.",
         )
     metavar = "JSON" if parameter.annotation in JSON_TYPES else None
     return click.Option([f"--{name}", parameter.name], required=parameter.default is parameter.empty, metavar=metavar)
@@ -190,7 +191,7 @@ def is_secret_option(parameter: inspect.Parameter) -> bool:
 
 
 def read_option(action: Action, name: str, value: Any) -> Any:
-    """What was typed, for the action to read: JSON where it wants an object or a list. Raises BadParameter."""
+    """Return the typed value: a secret from standard input, an object or a list from JSON. Raises BadParameter."""
     parameter = next(parameter for parameter in action.parameters if parameter.name == name)
     if is_secret_option(parameter):
         return sys.stdin.readline().rstrip("\r\n")
@@ -199,4 +200,4 @@ def read_option(action: Action, name: str, value: Any) -> Any:
     try:
         return json.loads(value)
     except ValueError as error:
-        raise click.BadParameter("this is no JSON", param_hint=f"--{name}") from error
+        raise click.BadParameter("must be JSON", param_hint=f"--{name}") from error

@@ -1,4 +1,4 @@
-"""How a command ends and what it prints: a line for an error, a table, facts, or JSON."""
+"""Output of commands: an error line, a table, facts or JSON. Also their exit codes."""
 
 import getpass
 import json
@@ -14,6 +14,7 @@ import click
 from werkzeug.exceptions import HTTPException, UnprocessableEntity
 
 from admin.auth.identity import Actor
+from admin.cli.examples import example
 from admin.problems import KNOWN_ERRORS, to_http_error
 from engine.database import release_connection
 from engine.exceptions import UnknownTask
@@ -27,21 +28,26 @@ watch_option = click.option(
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
-    help="Ask again and again until Ctrl-C; alone: every 2 seconds.",
+    help="Refresh until Ctrl-C, every 2 seconds without a number.",
 )
 
 
 INSTANT_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
 
-#: So many characters of a list or an object stay beside its name, and of a table's line on a screen.
+#: Most characters of a value beside its name, and of a line of a table.
 BESIDE, ACROSS = 80, 120
 INDENT = "  "
-#: What a task was given and gave back: a None in it says something.
+#: Arguments and result of a task. A None in them is data, so it is printed.
 DATA_INDENT = ("args", "kwargs", "result")
 
 
 class Command(click.Command):
-    """Exit code 1 when the answer is no, 2 when the command itself is wrong, and no traceback for either."""
+    """Exit with 1 if the command is refused or fails, with 2 if it is misused. Print one line, no traceback."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Example"):
+            formatter.write(f"{' ' * formatter.current_indent}{example(ctx)}\n")  # write_text would wrap it
 
     def invoke(self, context: click.Context) -> object:
         try:
@@ -62,7 +68,7 @@ class Group(click.Group):
 
 
 def local_admin() -> Actor:
-    """Whoever may run commands on this machine may do everything."""
+    """Return the current user of this machine as an admin."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
@@ -71,7 +77,7 @@ def local_admin() -> Actor:
 
 
 def repeat(show: Callable[[], object], every: float | None) -> object:
-    """Show it once, or for as long as somebody watches; what is away meanwhile is waited for."""
+    """Call `show` once, or every `every` seconds until Ctrl-C. While repeating, print known errors and continue."""
     if not every:
         return show()
     try:
@@ -98,7 +104,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Numbers to the right, a dash for None; without rows a word that says so."""
+    """Print numbers to the right, None as a dash, and `none` without rows."""
     for line in table_lines(titles, rows) if rows else ["none"]:
         click.echo(line)
 
@@ -127,7 +133,7 @@ def pad_cell(cell: str, width: int, to_the_right: bool) -> str:
 
 
 def format_cell(cell: object) -> str:
-    """In one line, whatever a task's arguments hold: an instant to the second, in UTC; of a number what tells."""
+    """Return one printable line: an instant in UTC to the second, a number with few digits."""
     if isinstance(cell, float):
         return format_number(cell)
     at = format_instant(cell)
@@ -138,17 +144,17 @@ def format_cell(cell: object) -> str:
 
 
 def format_number(value: float) -> str:
-    """To the tenth, or to three digits where it is less than one."""
+    """Return one decimal, or three significant digits below 1."""
     text = f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
     return text.removesuffix(".0")
 
 
 def format_instant(cell: object) -> datetime | None:
-    """In UTC; None where it is none, or a text that is more than an instant with its offset."""
+    """Return the instant in UTC. None if the text is not exactly an instant with an offset."""
     try:
         at = datetime.fromisoformat(cell) if isinstance(cell, str) and INSTANT_PATTERN.fullmatch(cell) else cell
         return at.astimezone(UTC) if isinstance(at, datetime) and at.tzinfo else None
-    except (ValueError, OverflowError):  # the 31st of February, and the last hours there are
+    except (ValueError, OverflowError):  # 31 February, or past year 9999 in UTC
         return None
 
 
@@ -158,7 +164,7 @@ def print_facts(facts: Mapping[str, object]) -> None:
 
 
 def fact_lines(facts: Mapping[str, object]) -> list[str]:
-    """What is None in a record that is held by another is left out."""
+    """Return lines of `name  value`. A None in a nested record is left out."""
     facts = {name: clean(name, value) for name, value in facts.items()}
     beside = {name: value for name, value in facts.items() if fits_inline(value)}
     below = {name: value_lines(value, name in DATA_INDENT) for name, value in facts.items() if name not in beside}
@@ -180,7 +186,7 @@ def without_nones(facts: Mapping[str, object]) -> dict[str, object]:
 
 
 def fits_inline(value: object) -> bool:
-    """Whether it stands on its name's line. Text does unless it has lines; an instant inside is told as one below."""
+    """True if the value fits beside its name. Text with line breaks and lists with instants do not."""
     if isinstance(value, str):
         return "\n" not in value
     if not isinstance(value, list | dict) or not value:
@@ -195,7 +201,7 @@ def fits_inline(value: object) -> bool:
 
 
 def value_lines(value: Any, is_data: bool = False) -> list[str]:
-    """`is_data`: each None in it is told."""
+    """Return the lines below a name. With `is_data`, None is printed."""
     if isinstance(value, str):
         return [format_cell(line.expandtabs(4)) for line in value.replace("\r\n", "\n").split("\n")]
     if isinstance(value, dict):
@@ -208,7 +214,7 @@ def value_lines(value: Any, is_data: bool = False) -> list[str]:
 
 
 def record_lines(records: Sequence[Mapping[str, object]]) -> list[str]:
-    """A table where it has room, else one record below the other with a dash before each."""
+    """Return a table if it fits, else the records one below the other, each after a dash."""
     titles = list(dict.fromkeys(name for record in records for name in record))
     if all(fits_inline(value) for record in records for value in record.values()):
         table = table_lines(titles, [[record.get(title) for title in titles] for record in records])

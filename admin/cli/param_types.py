@@ -1,4 +1,4 @@
-"""Types of the parameters of commands: a length of time, an instant."""
+"""Parameter types of commands: a duration and an instant."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ class Length(click.ParamType[timedelta]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         ms = parse_ms(value)
-        return timedelta(milliseconds=ms) if ms else self.fail("such as 30m, 4h or 2d is needed")
+        return timedelta(milliseconds=ms) if ms else self.fail("must be a duration such as 30m, 4h or 2d")
 
 
 class Instant(click.ParamType[datetime]):
@@ -23,5 +23,5 @@ class Instant(click.ParamType[datetime]):
         try:
             at = datetime.fromisoformat(value)
         except ValueError:
-            self.fail("a date and time such as 2026-11-24T18:30 is needed")
+            self.fail("must be a date and time such as 2026-11-24T18:30")
         return at if at.tzinfo else at.replace(tzinfo=UTC)

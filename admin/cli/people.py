@@ -1,4 +1,4 @@
-"""`flask operator` and `flask token`: who may sign in, and what programs may call."""
+"""`dewey operator` and `dewey token`."""
 
 import sys
 
@@ -25,7 +25,7 @@ def read_password(password_stdin: bool) -> str | None:
 
 @click.group(cls=Group)
 def operator() -> None:
-    """People who may sign in."""
+    """Manage users of the console."""
 
 
 @operator.command("create")
@@ -33,20 +33,20 @@ def operator() -> None:
 @role_option
 @stdin_option
 def create_operator(email: str, role: str, password_stdin: bool) -> None:
-    """Let a person sign in. Without --password-stdin, the last line printed is a new password."""
+    """Create a user. Without --password-stdin, the last line printed is a new password."""
     password = execute(
         local_admin(), "operators.create", email=email, role=role, password=read_password(password_stdin)
     )
     if password_stdin:
-        click.echo(f"{email} may sign in as {role}.")
+        click.echo(f"Created {email} ({role}).")
     else:
-        click.echo(f"{email} may sign in as {role}, with this password, which is not shown again:\n{password}")
+        click.echo(f"Created {email} ({role}). Password (shown once):\n{password}")
 
 
 @operator.command("list")
 @json_option
 def list_operators(as_json: bool) -> None:
-    """Everybody who may sign in, or might again."""
+    """List users, disabled ones included."""
     operators: list[dict[str, object]] = [
         row_as_json(operator, "password_hash")
         | {"sessions": operator.sessions, "seen_at": operator.seen_at and operator.seen_at.isoformat()}
@@ -60,58 +60,58 @@ def list_operators(as_json: bool) -> None:
 @email_argument
 @click.argument("role", type=click.Choice(ROLES))
 def change_role(email: str, role: str) -> None:
-    """Give a person another role; the last admin keeps theirs."""
+    """Change a user's role. The last admin keeps the role."""
     execute(local_admin(), "operators.role", email=email, role=role)
-    click.echo(f"{email} is {role} now.")
+    click.echo(f"{email} now has the role {role}.")
 
 
 @operator.command("disable")
 @email_argument
 def disable(email: str) -> None:
-    """Let a person sign in no more, and end their sessions; the last admin stays."""
+    """Disable a user and end all sessions. The last admin cannot be disabled."""
     execute(local_admin(), "operators.disable", email=email)
-    click.echo(f"{email} can sign in no more, and their sessions have ended.")
+    click.echo(f"{email} disabled. All sessions signed out.")
 
 
 @operator.command("enable")
 @email_argument
 def enable(email: str) -> None:
-    """Let a person who was disabled sign in again."""
+    """Enable a disabled user."""
     execute(local_admin(), "operators.enable", email=email)
-    click.echo(f"{email} may sign in again.")
+    click.echo(f"{email} enabled.")
 
 
 @operator.command("password")
 @email_argument
 @stdin_option
 def renew_password(email: str, password_stdin: bool) -> None:
-    """Replace a person's password and end their sessions. Without --password-stdin, the last line is the new one."""
+    """Replace a user's password and end all sessions. Without --password-stdin, the last line is the new one."""
     password = execute(local_admin(), "operators.password", email=email, password=read_password(password_stdin))
     if password_stdin:
-        click.echo(f"The password of {email} is changed.")
+        click.echo(f"Password of {email} changed. All sessions signed out.")
     else:
-        click.echo(f"{email} signs in with this password from now on, which is not shown again:\n{password}")
+        click.echo(f"New password for {email} (shown once):\n{password}")
 
 
 @click.group(cls=Group)
 def token() -> None:
-    """Bearer tokens for programs."""
+    """Manage bearer tokens for programs."""
 
 
 @token.command("create")
 @click.argument("name")
 @role_option
-@click.option("--days", type=int, help="How long it is valid; for ever without this.")
+@click.option("--days", type=int, help="Days until it expires. Without this option it does not expire.")
 def create_token(name: str, role: str, days: int | None) -> None:
-    """Make a token. The last line printed is the token; it cannot be shown again."""
+    """Create a token. The last line printed is the token, which is shown once."""
     token = execute(local_admin(), "tokens.create", name=name, role=role, days=days)
-    click.echo(f"{name} may act as {role}, with this token, which is not shown again:\n{token}")
+    click.echo(f"Created token {name} ({role}). Token (shown once):\n{token}")
 
 
 @token.command("list")
 @json_option
 def list_tokens(as_json: bool) -> None:
-    """Every token, the newest first; what it says cannot be read again."""
+    """List tokens, newest first, without their secrets."""
     newest_first = all_tokens(Token.created_at.desc(), Token.id.desc())
     tokens = [row_as_json(token, "digest") | {"state": token_state(token)} for token in newest_first]
     titles = ("name", "role", "state", "created_at", "expires_at", "used_at")
@@ -121,9 +121,9 @@ def list_tokens(as_json: bool) -> None:
 @token.command("revoke")
 @click.argument("name")
 def revoke_token(name: str) -> None:
-    """Let a token open nothing any more."""
+    """Revoke a token."""
     execute(local_admin(), "tokens.revoke", name=name)
-    click.echo(f"{name} is revoked.")
+    click.echo(f"Token {name} revoked.")
 
 
 COMMANDS = (operator, token)

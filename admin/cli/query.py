@@ -1,4 +1,4 @@
-"""A read asked from the terminal: as a program would ask it over HTTP, for whoever sits there."""
+"""Queries from the terminal, run as an HTTP request of the local user."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ from admin.operations.queries import MAX_LIMIT, QUERIES
 def run_query(
     name: str, in_path: Mapping[str, str] | None = None, parameters: Mapping[str, object] | None = None
 ) -> JSONObject:
-    """The answer as JSON has it; `parameters` are those of the query. Raises what the read raises."""
+    """Return the answer as JSON data. Raises what the query raises."""
     many = {
         name: [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
         for name, value in (parameters or {}).items()
@@ -31,7 +31,7 @@ def run_query(
 
 
 def query_rows(name: str, limit: int, parameters: Mapping[str, object]) -> list[JSONObject]:
-    """The first `limit` rows of a list, asked for page by page."""
+    """Return the first `limit` rows of a list, loaded page by page."""
     read, rows, cursor = QUERIES[name], list[dict[str, object]](), None
     while len(rows) < limit:
         answer = run_query(

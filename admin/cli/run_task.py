@@ -1,4 +1,4 @@
-"""`flask run-task`."""
+"""`dewey run-task`."""
 
 import json
 
@@ -11,7 +11,7 @@ from engine.database import release_connection
 
 
 class RunTaskCommand(Command):
-    """`--wait` alone means 60 seconds; click would take the argument after it for its value."""
+    """Read `--wait` without a number as 60 seconds. click would take the next argument as its value."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         words: list[str] = []
@@ -30,13 +30,13 @@ class RunTaskCommand(Command):
     "--wait",
     type=click.FloatRange(0, 86_400),
     metavar="SECONDS",
-    help="Wait for the result, at most so many seconds (60 without a number), and print it.",
+    help="Wait for the result, at most this long (60 without a number), and print it.",
 )
 def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
-    """Enqueue a task and print its run's id, or with --wait its result as JSON.
+    """Enqueue a task and print the run's id, or with --wait the result as JSON.
 
-    A VALUE is JSON where it can be read as that (24, true, [1, 2]), text otherwise. Exit code 1: the run failed, or had
-    not ended when the time was up.
+    A VALUE that is valid JSON (24, true, [1, 2]) is read as JSON, any other as text. Exit code 1: the run failed or
+    timed out.
     """
     run = execute(local_admin(), "tasks.run", name=name, arguments=dict(map(parse_argument, arguments)))
     if wait is None:
@@ -45,7 +45,10 @@ def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
     release_connection()
     outcome = wait_for_result(run, wait)
     if outcome is None:
-        fail(f"run {run.id} has not ended within {wait:g} s; it goes on, or waits for a worker", 1)
+        fail(
+            f"run {run.id} did not end within {wait:g} s. See `dewey why {run.id}`.",
+            1,
+        )
     if outcome.error and outcome.value is None:
         fail(f"run {run.id} failed: {outcome.error}", 1)
     print_json(outcome.value)
@@ -55,7 +58,7 @@ def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
 def parse_argument(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise click.UsageError(f"{text!r} is not key=value")
+        raise click.UsageError(f"{text!r} must be KEY=VALUE")
     try:
         return key, json.loads(value)
     except ValueError:

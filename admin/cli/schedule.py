@@ -1,4 +1,4 @@
-"""The commands about schedules and tasks: `flask schedule` and `flask tasks`."""
+"""`dewey schedule` and `dewey tasks`."""
 
 from datetime import datetime, timedelta
 
@@ -12,18 +12,18 @@ from admin.operations.registry import execute
 from engine.models import now
 
 task_argument = click.argument("task")
-reason_option = click.option("--reason", help="Shown wherever the pause is.")
+reason_option = click.option("--reason", help="The reason, shown with the pause.")
 
 
 @click.group(cls=Group)
 def schedule() -> None:
-    """What the clock starts. Times are UTC."""
+    """List, pause, resume and run schedules. Times are UTC."""
 
 
 @schedule.command("list")
 @json_option
 def list_schedules(as_json: bool) -> None:
-    """Each schedule: when it is due next, who holds it back, and what it missed."""
+    """List schedules with the next tick, missed ticks and pauses."""
     if as_json:
         print_json(run_query("schedule.list"))
         return
@@ -44,48 +44,49 @@ def format_schedule_cell(row: JSONObject, title: str) -> object:
 @schedule.command("pause")
 @task_argument
 @reason_option
-@click.option("--for", "length", type=Length(), help="How long, such as 30m, 4h or 2d.")
-@click.option("--until", type=Instant(), help="The end, such as 2026-11-24T18:30; UTC unless it says otherwise.")
+@click.option("--for", "length", type=Length(), help="The duration, such as 30m, 4h or 2d.")
+@click.option("--until", type=Instant(), help="The end, such as 2026-11-24T18:30. UTC without an offset.")
 def pause_schedule(task: str, reason: str | None, length: timedelta | None, until: datetime | None) -> None:
-    """Let the clock start nothing of a task; without an end, until it is resumed."""
+    """Pause a schedule, without an end until it is resumed."""
     if length and until:
-        raise click.UsageError("--for and --until exclude each other")
+        raise click.UsageError("give either --for or --until")
     end = now() + length if length else until
     execute(local_admin(), "schedule.pause", task=task, reason=reason, until=end)
-    click.echo(f"The schedule of {task} is paused{f' until {format_cell(end)}' if end else ''}.")
+    until_text = f" until {format_cell(end)} UTC" if end else ""
+    click.echo(f"Schedule of {task} is paused{until_text}. Resume it with `dewey schedule resume {task}`.")
 
 
 @schedule.command("resume")
 @task_argument
 def resume_schedule(task: str) -> None:
-    """Let the clock start a task again."""
+    """Resume a paused schedule."""
     was_paused = execute(local_admin(), "schedule.resume", task=task)
-    click.echo(f"The schedule of {task} {'goes on' if was_paused else 'was not paused'}.")
+    click.echo(f"Schedule of {task} {'resumed' if was_paused else 'was not paused'}.")
 
 
 @schedule.command("run")
 @task_argument
 def run_now(task: str) -> None:
-    """Run a scheduled task once, now; prints its run's id."""
+    """Run a scheduled task once, now, and print the run's id."""
     click.echo(execute(local_admin(), "schedule.run", task=task).id)
 
 
 @schedule.command("catch-up")
 @task_argument
 def catch_up(task: str) -> None:
-    """Run once for the newest tick that was missed; prints its run's id."""
+    """Run once for the newest missed tick and print the run's id."""
     click.echo(execute(local_admin(), "schedule.catch_up", task=task).id)
 
 
 @click.group("tasks", cls=Group)
 def tasks_group() -> None:
-    """The registered tasks."""
+    """List, show, pause and resume tasks."""
 
 
 @tasks_group.command("list")
 @json_option
 def list_tasks(as_json: bool) -> None:
-    """Each task: its queue, its limits, and who holds it back."""
+    """List tasks with their queue, limits and pauses."""
     if as_json:
         print_json(run_query("tasks.list"))
         return
@@ -103,17 +104,17 @@ def pause_author(info: JSONObject | None) -> str | None:
 @task_argument
 @reason_option
 def pause_task(task: str, reason: str | None) -> None:
-    """Hand out no more runs of a task; what runs goes on."""
+    """Pause a task. Its running runs continue."""
     execute(local_admin(), "tasks.pause", name=task, reason=reason)
-    click.echo(f"{task} is paused.")
+    click.echo(f"Task {task} is paused. Resume it with `dewey tasks resume {task}`.")
 
 
 @tasks_group.command("resume")
 @task_argument
 def resume_task(task: str) -> None:
-    """Hand out a paused task's runs again."""
+    """Resume a paused task."""
     was_paused = execute(local_admin(), "tasks.resume", name=task)
-    click.echo(f"{task} goes on." if was_paused else f"{task} was not paused.")
+    click.echo(f"Task {task} resumed." if was_paused else f"Task {task} was not paused.")
 
 
 COMMANDS = (schedule, tasks_group)

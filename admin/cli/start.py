@@ -1,4 +1,4 @@
-"""`flask start`: the web server, every consumer and the watch in one terminal, until Ctrl-C."""
+"""`dewey start`: the web server, every consumer and the alert watcher in one terminal."""
 
 import errno
 import os
@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from admin.auth.identity import Actor
+from admin.cli.output import Command
 from admin.operations.registry import execute
 from config import ROOT, settings
 from engine.database import database
@@ -17,7 +18,7 @@ from models import Operator, User, owns_reading_tables
 
 FIRST_OPERATOR = "admin@example.org"
 
-#: supervisord's own words. Nothing in here needs escaping: commands are found by PATH, folders by %(here)s.
+#: Nothing needs escaping: commands are found in PATH, folders by %(here)s.
 SUPERVISOR = """\
 [supervisord]
 nodaemon = true
@@ -27,13 +28,13 @@ nocleanup = true
 minfds = 64
 minprocs = 1
 
-; One group, so that all of them are stopped at the same time.
+; One group, so that all programs stop at the same time.
 [group:dewey]
 programs = {names}
 """
 
-#: SIGTERM goes to the program alone: a consumer stops its workers itself. SIGKILL goes to the program's process group.
-#: The workers of a consumer lead groups of their own and die with it.
+#: SIGTERM goes to the program alone: a consumer stops its workers. SIGKILL goes to the program's process group.
+#: Each worker leads its own group and ends with its consumer.
 PROGRAM = """
 [program:{name}]
 command = {command}
@@ -45,9 +46,9 @@ killasgroup = true
 """
 
 
-@click.command("start")
+@click.command("start", cls=Command)
 def start() -> None:
-    """Run the web server, every consumer and the watch in this terminal until Ctrl-C."""
+    """Run the web server, every consumer and the alert watcher in this terminal until Ctrl-C."""
     check_port()
     try:
         migrate()
@@ -59,7 +60,7 @@ def start() -> None:
 
 
 def check_port() -> None:
-    """End with one line when the web server could not listen. Binds as gunicorn will, and lets go again."""
+    """Exit with one line if the web server cannot listen. Binds the address as gunicorn does, then releases it."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         with socket.socket(family) as listener:
@@ -67,18 +68,19 @@ def check_port() -> None:
             listener.bind((settings.host, settings.port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            fail(f"port {settings.port} is in use; set PORT to another one")
+            fail(f"port {settings.port} is in use. Set PORT to another one.")
         fail(f"HOST={settings.host!r} PORT={str(settings.port)!r} cannot be used: {error.strerror}")
 
 
 def create_first_operator() -> str | None:
-    """Make the first operator and, in an embedded database that is ours and empty, the sample library.
+    """Create the first operator and return its password. None if an operator exists.
 
-    None when there is an operator already. The operator comes last: a first start that was cut short is made up for.
+    An empty embedded database gets the sample library first. The operator comes last, so that an interrupted first
+    start is repeated.
     """
     if Operator.select().exists():
         return None
-    me = Actor("cli", "flask start", "admin", "cli")
+    me = Actor("cli", "dewey start", "admin", "cli")
     if settings.embedded_database and owns_reading_tables() and not User.select().exists():
         execute(me, "library.demo")
     return str(execute(me, "operators.create", email=FIRST_OPERATOR, role="admin"))
@@ -87,15 +89,15 @@ def create_first_operator() -> str | None:
 def print_banner(password: str | None) -> None:
     click.echo(f"\n  Dewey     {settings.local_url}")
     if password:
-        click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown this once)")
+        click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown once)")
     else:
         email = FIRST_OPERATOR if Operator.get_or_none(email=FIRST_OPERATOR) else "EMAIL"
-        click.echo(f"  Lost your password?  .venv/bin/flask operator password {email}")
-    click.echo("\n  Ctrl-C ends everything.\n")
+        click.echo(f"  Lost your password?  .venv/bin/dewey operator password {email}")
+    click.echo("\n  Press Ctrl-C to stop.\n")
 
 
 def exec_supervisor() -> NoReturn:
-    """Replace this process by the supervisor of all programs."""
+    """Replace this process with the supervisor of all programs."""
     commands = program_commands()
     conf = settings.data_dir / "supervisord.conf"
     conf.parent.mkdir(parents=True, exist_ok=True)
@@ -110,13 +112,13 @@ def exec_supervisor() -> NoReturn:
 
 
 def program_commands() -> dict[str, str]:
-    """The command of each program by its name: web server, watch, a consumer for every queue that wants workers."""
+    """Return the command of each program by name: web, watch and a consumer for each queue with workers."""
     consumers = {
         f"worker-{queue}": f"huey_consumer tasks.{queue} -k process -w {count}"
         for queue, count in settings.workers.items()
         if count
     }
-    # The watch has time: it should not keep the first page waiting.
+    # The watcher has time, and must not delay the first page.
     return {"web": "gunicorn -c gunicorn.conf.py app:create_app()", "watch": "nice flask watch", **consumers}
 
 

@@ -1,4 +1,4 @@
-"""The commands that ask: `flask status`, and `flask inspect` in the shapes of Celery's."""
+"""`dewey status`, and `dewey inspect` with the JSON of Celery's `inspect`."""
 
 import click
 
@@ -15,12 +15,12 @@ from engine.monitor import status as monitor_status
 @json_option
 @watch_option
 def status(as_json: bool, watch_every: float | None) -> None:
-    """The queues and who serves them. Exit code 1 when one that should be served is not."""
+    """Show the queues and their workers. Exit code 1 if a queue has no live worker."""
     raise SystemExit(not repeat(lambda: show_status(as_json), watch_every))
 
 
 def show_status(as_json: bool) -> bool:
-    """Returns whether all that should be served is."""
+    """Print the queues. False if a queue that needs a worker has no live one."""
     consumers = consumer_status.list_consumers()
     facts, lags = monitor_status.queue_statuses(tasks.queues, consumers), history_lag.load_lags(tasks.queues)
     if as_json:
@@ -40,7 +40,7 @@ def history_text(lag: history_lag.Lag) -> dict[str, object]:
 def format_queue(
     fact: monitor_status.QueueStatus, consumers: list[Consumer], lag: history_lag.Lag
 ) -> tuple[object, ...]:
-    is_there = bool(consumer_status.running_consumers(consumers, fact.name))  # though it may be quiet
+    is_there = bool(consumer_status.running_consumers(consumers, fact.name))  # it may be quiet
     state = "live" if fact.live else "quiet" if is_there else "no live worker" if fact.wanted else "not wanted"
     oldest = None if fact.oldest_waiting_ms is None else f"{fact.oldest_waiting_ms / 1000:.1f} s"
     state += ", paused" if fact.paused else ""
@@ -50,13 +50,13 @@ def format_queue(
 
 @click.group("inspect", cls=Group)
 def inspect_group() -> None:
-    """What Celery's `inspect` tells: active, scheduled, registered, stats."""
+    """Show what Celery's `inspect` shows. --json has the same outer shape."""
 
 
 @inspect_group.command("active")
 @json_option
 def active(as_json: bool) -> None:
-    """The runs being executed, by consumer."""
+    """List running runs by consumer."""
     runs_by_consumer = celery_inspect.active(tasks.queues)
     at = now().timestamp()
     rows = [
@@ -70,7 +70,7 @@ def active(as_json: bool) -> None:
 @inspect_group.command("scheduled")
 @json_option
 def scheduled(as_json: bool) -> None:
-    """The runs that are due later, by the consumers that may take them."""
+    """List runs that are due later, by the consumers of their queue."""
     runs_by_consumer = celery_inspect.scheduled(tasks.queues).entries
     entries = {entry["request"]["id"]: entry for entries in runs_by_consumer.values() for entry in entries}
     rows = [(entry["eta"], run["name"], run["id"], run["args"], run["kwargs"], run["delivery_info"]["exchange"])
@@ -81,7 +81,7 @@ def scheduled(as_json: bool) -> None:
 @inspect_group.command("registered")
 @json_option
 def registered(as_json: bool) -> None:
-    """The tasks that each live consumer has registered."""
+    """List the registered tasks of each live consumer."""
     facts, consumers = registered_tasks.list_tasks(tasks.queues), consumer_status.list_consumers()
     owned = {
         consumer_status.full_worker_name(consumer): [fact for fact in facts if fact.queue == queue]
@@ -97,7 +97,7 @@ def registered(as_json: bool) -> None:
 @inspect_group.command("stats")
 @json_option
 def stats(as_json: bool) -> None:
-    """Each consumer's pool, memory and what it has worked off."""
+    """Show each consumer's pool, memory and run counts."""
     stats_by_consumer = celery_inspect.stats(tasks.queues)
     rows = [
         (owner, stats["pool"]["max-concurrency"], stats["pool"]["implementation"], stats["total"], stats["failed"],

@@ -1,4 +1,4 @@
-"""The commands that steer: pause, resume, purge, cancel, retry, dead."""
+"""`dewey pause`, `resume`, `purge`, `cancel`, `retry` and `dead`."""
 
 import click
 
@@ -13,60 +13,61 @@ run_argument = click.argument("run_id", metavar="ID")
 
 @click.command(cls=Command)
 @queue_argument
-@click.option("--reason", help="Shown wherever the pause is.")
+@click.option("--reason", help="The reason, shown with the pause.")
 def pause(queue: str, reason: str | None) -> None:
-    """Hand out nothing more of a queue; what runs goes on."""
+    """Pause a queue. Its running runs continue."""
     execute(local_admin(), "queues.pause", queue=queue, reason=reason)
-    click.echo(f"{queue} is paused.")
+    click.echo(f"Queue {queue} is paused. Resume it with `dewey resume {queue}`.")
 
 
 @click.command(cls=Command)
 @queue_argument
 def resume(queue: str) -> None:
-    """Hand out a paused queue's runs again."""
+    """Resume a paused queue."""
     was_paused = execute(local_admin(), "queues.resume", queue=queue)
-    click.echo(f"{queue} goes on." if was_paused else f"{queue} was not paused.")
+    click.echo(f"Queue {queue} resumed." if was_paused else f"Queue {queue} was not paused.")
 
 
 @click.command(cls=Command)
 @queue_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 def purge(queue: str, yes: bool) -> None:
-    """Cancel everything that waits in a queue."""
+    """Cancel every waiting run of a queue."""
     waiting = tasks.queues[queue].pending_count()
     if not yes:
-        click.confirm(f"Cancel {waiting:,} waiting in {queue}?", abort=True)
-    click.echo(f"{execute(local_admin(), 'queues.purge', queue=queue):,} cancelled.")
+        click.confirm(f"Cancel the waiting runs in {queue} ({waiting:,})?", abort=True)
+    click.echo(f"Waiting runs cancelled in {queue}: {execute(local_admin(), 'queues.purge', queue=queue):,}.")
 
 
-#: What is said of a run that was cancelled.
-CANCELLED = {"removed": "It will not run.", "running": "It is being interrupted."}
+def cancelled_text(result: str, run_id: str) -> str:
+    """Return the sentence for a result of `runs.cancel`: `removed` or `running`."""
+    return f"Run {run_id} " + {"removed": "cancelled before it started.", "running": "is being interrupted."}[result]
 
 
 @click.command(cls=Command)
 @run_argument
 def cancel(run_id: str) -> None:
-    """Take a waiting run out of its queue, or interrupt a running one."""
-    click.echo(CANCELLED[execute(local_admin(), "runs.cancel", run_id=run_id)])
+    """Cancel a run: remove it from its queue, or interrupt it."""
+    click.echo(cancelled_text(execute(local_admin(), "runs.cancel", run_id=run_id), run_id))
 
 
 @click.command(cls=Command)
 @run_argument
 def retry(run_id: str) -> None:
-    """Re-queue a run that has ended, under its own id."""
+    """Re-queue an ended run under the same id."""
     execute(local_admin(), "runs.retry", run_id=run_id)
-    click.echo("It is back in its queue.")
+    click.echo(f"Run {run_id} re-queued.")
 
 
 @click.group(cls=Group)
 def dead() -> None:
-    """Runs that took down too many workers, or whose message cannot be read."""
+    """List, re-queue and discard dead runs."""
 
 
 @dead.command("list")
 @json_option
 def list_dead(as_json: bool) -> None:
-    """The dead runs of all queues, newest first, with the reason."""
+    """List dead runs of all queues, newest first, with the reason."""
     answer = run_query("dead.list", parameters={"limit": 200})
     if as_json:
         print_json(answer)
@@ -80,20 +81,20 @@ def list_dead(as_json: bool) -> None:
 @dead.command("requeue")
 @run_argument
 def requeue_dead(run_id: str) -> None:
-    """Give a dead run another chance."""
+    """Re-queue a dead run."""
     execute(local_admin(), "dead.requeue", run_id=run_id)
-    click.echo("It is back in its queue.")
+    click.echo(f"Run {run_id} re-queued.")
 
 
 @dead.command("discard")
 @run_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 def discard_dead(run_id: str, yes: bool) -> None:
-    """Give up a dead run for good."""
+    """Discard a dead run and its message for good."""
     if not yes:
-        click.confirm("Its message cannot be brought back. Discard it?", abort=True)
+        click.confirm(f"Discard dead run {run_id}? Its message cannot be restored.", abort=True)
     execute(local_admin(), "dead.discard", run_id=run_id)
-    click.echo("Discarded.")
+    click.echo(f"Dead run {run_id} discarded.")
 
 
 COMMANDS = (pause, resume, purge, cancel, retry, dead)

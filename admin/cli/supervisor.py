@@ -1,10 +1,10 @@
-"""The supervisor of `flask start`: `python -m admin.cli.supervisor -c FILE` is supervisord with habits of its own.
+"""The supervisor of `dewey start`: `python -m admin.cli.supervisor -c FILE`, a supervisord with some changes.
 
-Its programs write to the terminal themselves; nothing pumps or prefixes their lines. Signals and deaths are seen within
-a tenth of a second. A closed terminal (SIGHUP) ends everything as Ctrl-C does, and nothing is started anew.
+Its programs write to the terminal directly. Signals and exits are handled within a tenth of a second. A closed terminal
+(SIGHUP) ends everything, as Ctrl-C does.
 
-When this process itself is killed by SIGKILL, the kernel sends SIGTERM to its programs and they end as on Ctrl-C. Where
-there is no `prctl` (macOS) they stay, and hold the port: the next start says that it is in use.
+If SIGKILL ends this process, the kernel sends SIGTERM to its programs. Without `prctl` (macOS) they keep running and
+hold the port. The next start then reports that the port is in use.
 """
 
 import ctypes
@@ -24,25 +24,25 @@ from supervisor.supervisord import Supervisor as Supervisord
 
 from engine.log_format import formatter
 
-#: A consumer gives running tasks 8 s, then one more to those that do not let go, and hands them back. After this time
-#: it hangs and is killed with its workers: everything must be over within 10 s.
+#: A consumer gives running tasks 8 s and one more to end, then returns them to the queue. After this time it is killed
+#: with its workers, because everything must end within 10 s.
 KILL_AFTER_SECONDS = 9.4
 
-#: After an error of its own the supervisor goes on so much later.
+#: Pause after an error of the supervisor.
 PAUSE_SECONDS = 1.0
 
 PR_SET_PDEATHSIG = 1
 
 
 class Poller(PollPoller):
-    """supervisord heeds signals, deaths and deadlines only between two polls, and sleeps a second in each."""
+    """Poll for a tenth of a second at most: supervisord handles signals, exits and deadlines only between two polls."""
 
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
         return super().poll(min(timeout, 0.1))
 
 
 class Logger(loggers.Logger):
-    """Hands supervisord's lines to Python's logging; the numbers of the levels are the same."""
+    """Pass supervisord's lines to Python's logging. The level numbers are the same."""
 
     def log(self, level: int, message: str, **values: Any) -> None:
         logging.log(level, "%s", message % values if values else message)
@@ -61,12 +61,12 @@ class Options(ServerOptions):
         self.logger = Logger(self.loglevel)
 
     def make_pipes(self, stderr: bool = True) -> dict[str, int | None]:
-        """The ends that a program gets are copies of ours, so there is nothing for this process to read or write."""
+        """Give the program copies of this process's streams, so there are no pipes to read."""
         ours = {"child_stdin": os.open(os.devnull, os.O_RDONLY), "child_stdout": os.dup(1), "child_stderr": os.dup(2)}
         return {"stdin": None, "stdout": None, "stderr": None, **ours}
 
     def setpgrp(self) -> None:
-        """Called in the forked process, before it becomes the program."""
+        """Have the kernel send SIGTERM when the supervisor ends. Called in the child before exec."""
         super().setpgrp()
         if prctl := getattr(ctypes.CDLL(None), "prctl", None):
             prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -75,7 +75,7 @@ class Options(ServerOptions):
 
 
 class Supervisor(Supervisord):
-    """Goes on after an error: with this process all its programs would end."""
+    """Continue after an error. Otherwise all programs would end with this process."""
 
     def runforever(self) -> None:
         kind = None
@@ -86,8 +86,8 @@ class Supervisor(Supervisord):
             except ExitNow:  # all programs have stopped
                 raise
             except Exception as error:
-                if type(error) is not kind:  # else it would fill the log
-                    logging.exception("The supervisor failed and goes on")
+                if type(error) is not kind:  # a repeated error would fill the log
+                    logging.exception("Supervisor error, continuing")
                 kind = type(error)
                 time.sleep(PAUSE_SECONDS)
 
@@ -99,6 +99,6 @@ if __name__ == "__main__":
     options.first, options.test = True, False
     for group in options.process_group_configs:
         for program in group.process_configs:
-            program.stopwaitsecs = KILL_AFTER_SECONDS  # the file takes whole seconds only
+            program.stopwaitsecs = KILL_AFTER_SECONDS  # the configuration file accepts whole seconds only
     with suppress(ExitNow):
         Supervisor(options).main()

@@ -1,4 +1,4 @@
-"""`flask why <id>`: why a run is not running, in the words of its page."""
+"""`dewey why <id>`: the diagnosis of a run."""
 
 import click
 
@@ -13,10 +13,10 @@ from engine.monitor.diagnosis import diagnose
 @click.argument("run_id", metavar="ID")
 @json_option
 def why_command(run_id: str, as_json: bool) -> None:
-    """Why a run is not running: everything that stands in its way, the main cause first."""
+    """Explain why a run is not running, the main cause first."""
     run = Run.get_or_none(Run.id == run_id)
     if run is None:
-        fail("no run has this id, or it is older than the history", 1)
+        fail(f"no run with the id {run_id}. The history may have removed it.", 1)
     causes = diagnose(tasks.queues, run)
     if as_json:
         print_json([cause_data(cause) for cause in causes])

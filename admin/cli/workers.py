@@ -1,4 +1,4 @@
-"""`flask queues …` and `flask workers …`: the console's pages about them, in a terminal."""
+"""`dewey queues` and `dewey workers`."""
 
 from datetime import datetime
 
@@ -17,22 +17,22 @@ from engine.monitor.consumers import LEASE_TIME
 from engine.queues import remote_control
 from engine.queues.remote_control import Dump
 
-#: So long an answer is waited for; a consumer looks for orders twice a second.
+#: Longest wait for a stack dump. A consumer polls for requests twice a second.
 DUMP_SECONDS = 10.0
 
 worker_argument = click.argument("worker", metavar="WORKER")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Skip the confirmation.")
 
 
 @click.group(cls=Group)
 def queues() -> None:
-    """What waits, what comes next, and the broker that carries it."""
+    """List, pause, resume and purge queues, and check the broker."""
 
 
 @queues.command("list")
 @json_option
 def list_queues(as_json: bool) -> None:
-    """Every queue: what waits and since when, what comes in and goes out a minute, who serves it."""
+    """List queues with their waiting runs, throughput and workers."""
     answer = run_query("queues.list")
     if as_json:
         print_json(answer)
@@ -52,7 +52,7 @@ def list_queues(as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True)
 @json_option
 def head(queue: str, limit: int, as_json: bool) -> None:
-    """The next runs of a queue, first to last."""
+    """List the next runs of a queue in order."""
     if as_json:
         print_json(run_query("queues.head", {"queue": queue}, {"limit": limit}))
         return
@@ -63,13 +63,13 @@ def head(queue: str, limit: int, as_json: bool) -> None:
          run.unreadable or run.hindrance)
         for run in next_runs
     ]  # fmt: skip
-    print_table(("task", "run", "asked by", "since", "hindered by"), rows)
+    print_table(("task", "run", "requested by", "since", "held by"), rows)
 
 
 @queues.command("broker")
 @json_option
 def broker(as_json: bool) -> None:
-    """The broker itself: version, memory or file, persistence, and how long a ping takes."""
+    """Show the broker's version, memory or file, persistence and ping time."""
     health = broker_health.check_health(next(iter(tasks.queues.values())))._asdict()
     if as_json:
         print_json(health)
@@ -86,13 +86,13 @@ for command in (steering.pause, steering.resume, steering.purge):
 
 @click.group(cls=Group)
 def workers() -> None:
-    """The consumers. WORKER is an id or a name, as `flask workers list` shows them."""
+    """Manage consumers. WORKER is an id or a name from `dewey workers list`."""
 
 
 @workers.command("list")
 @json_option
 def list_workers(as_json: bool) -> None:
-    """Every consumer on record, those that are gone last."""
+    """List consumers, stopped and lost ones last."""
     if as_json:
         print_json(run_query("workers.list"))
         return
@@ -105,7 +105,7 @@ def sort_key(consumer: Consumer) -> int:
 
 
 def format_worker(consumer: Consumer) -> tuple[object, ...]:
-    """What a stopped one used last is no news."""
+    """Return the columns of a row. A stopped consumer has no usage figures."""
     use: tuple[object, ...] = (len(consumer.running), format_size(consumer.rss_bytes), consumer.cpu_percent)
     use = (None,) * 3 if consumer.stopped_at else use
     return (
@@ -122,46 +122,46 @@ def worker_state(consumer: Consumer) -> str:
 @workers.command("quiet", cls=Command)
 @worker_argument
 def quiet(worker: str) -> None:
-    """Finish what runs, take nothing new."""
+    """Quiet a consumer: it finishes running tasks and takes no new ones."""
     execute(local_admin(), "workers.quiet", worker=worker)
-    click.echo("It takes nothing new.")
+    click.echo(f"Consumer {worker} is quiet: it finishes running tasks and takes no new ones.")
 
 
 @workers.command("wake", cls=Command)
 @worker_argument
 def wake(worker: str) -> None:
-    """Have a quiet one take runs again."""
+    """Wake a quiet consumer: it takes tasks again."""
     execute(local_admin(), "workers.wake", worker=worker)
-    click.echo("It takes runs again.")
+    click.echo(f"Consumer {worker} takes tasks again.")
 
 
 @workers.command("stop", cls=Command)
 @worker_argument
 @yes_option
 def stop(worker: str, yes: bool) -> None:
-    """End it, once what it runs has ended or its time is up; `make run` does not start it again."""
+    """Stop a consumer after its running tasks or the grace period. `make run` does not restart it."""
     if not yes:
         click.confirm(f"Stop {consumers.full_worker_name(consumer_status.get_consumer(worker))}?", abort=True)
     execute(local_admin(), "workers.stop", worker=worker)
-    click.echo("It stops as soon as what it runs has ended.")
+    click.echo(f"Consumer {worker} stops once its running tasks finish.")
 
 
 @workers.command("restart", cls=Command)
 @worker_argument
 @yes_option
 def restart(worker: str, yes: bool) -> None:
-    """Start it anew, with the code that is there now."""
+    """Restart a consumer with the current code."""
     if not yes:
         click.confirm(f"Restart {consumers.full_worker_name(consumer_status.get_consumer(worker))}?", abort=True)
     execute(local_admin(), "workers.restart", worker=worker)
-    click.echo("It restarts. What outlasts its grace period goes back to the queue.")
+    click.echo(f"Consumer {worker} restarts. Tasks still running after the grace period return to the queue.")
 
 
 @workers.command("dump", cls=Command)
 @worker_argument
 @json_option
 def dump(worker: str, as_json: bool) -> None:
-    """Where the code of its workers is right now."""
+    """Show a stack dump of a consumer's workers."""
     asked_at = now()
     consumer = execute(local_admin(), "workers.dump", worker=worker)
     answer = wait_for_answer(consumer, asked_at)
@@ -176,7 +176,9 @@ def dump(worker: str, as_json: bool) -> None:
 def wait_for_answer(consumer_id: str, asked_at: datetime) -> Dump:
     consumer = consumer_status.get_consumer(consumer_id)
     answer = remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS)
-    return answer or fail(f"no answer within {DUMP_SECONDS:g} s", 1)
+    return answer or fail(
+        f"consumer did not send a stack dump within {DUMP_SECONDS:g} s. Check it with `dewey workers list`.", 1
+    )
 
 
 COMMANDS = (queues, workers)

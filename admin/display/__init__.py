@@ -1,4 +1,4 @@
-"""How values are written for people."""
+"""Format values for people."""
 
 from flask import Flask
 from jinja2 import StrictUndefined

@@ -1,4 +1,4 @@
-"""What somebody should look at: who is missing, late or silent, what is paused, missed, dead or lost."""
+"""Problems for the overview: missing consumers, pauses, missed ticks, dead runs, failures."""
 
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ from engine.monitor.consumers import LEASE_TIME
 from engine.monitor.status import MissedTicks, QueueStatus
 from engine.queues import ticks
 
-#: Failures jump when there are so many in the last hour, of so many runs, and so many times the week's share.
+#: Thresholds of a failure spike: failures in the last hour, runs in the last hour, factor over the week's share.
 JUMP_RUNS, JUMP_SHARE, JUMP_TIMES = 5, 0.05, 3
 
 
 class PausedTask(NamedTuple):
-    """`info`: by, kind, at, reason."""
+    """A paused task. `info`: by, kind, at, reason."""
 
     name: str
     queue: str
@@ -29,27 +29,27 @@ class PausedTask(NamedTuple):
 
 
 class FailureSpike(NamedTuple):
-    """Failed runs, and all that came to an end by themselves: in the last hour, and in the week."""
+    """Failed and finished runs, in the last hour and in the week."""
 
     failed: int
     finished: int
     failed_before: int
     finished_before: int
-    group: str | None = None  # of errors, where most of them are alike
+    group: str | None = None  # of errors, if most failures belong to one
 
 
 @dataclass
 class Attention:
-    """All empty on a good day."""
+    """Problems by kind. All fields are empty if there are none."""
 
     broker: str | None = None
     unserved: list[QueueStatus] = field(default_factory=list)
-    late: list[str] = field(default_factory=list)  # queues whose schedule nobody looks at
+    late: list[str] = field(default_factory=list)  # queues without a running scheduler
     stale_schedules: list[Consumer] = field(default_factory=list)
-    dead: int = 0  # messages kept of runs that died
+    dead: int = 0  # stored messages of dead runs
     spike: FailureSpike | None = None
-    behind: list[QueueStatus] = field(default_factory=list)  # served, and its oldest run waits for too long
-    abandoned: int = 0  # sessions, when there are too many
+    behind: list[QueueStatus] = field(default_factory=list)  # served, but the oldest run has waited too long
+    abandoned: int = 0  # abandoned sessions above the threshold
     missed: list[MissedTicks] = field(default_factory=list)
     dropped: int = 0
     queues: list[PausedTask] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Attention:
 
     @property
     def count(self) -> int:
-        """How many notices it makes."""
+        """Return the number of notices."""
         single: tuple[object, ...] = (
             self.broker,
             self.unserved,
@@ -73,13 +73,13 @@ class Attention:
 
     @property
     def urgent(self) -> bool:
-        """Something does not run that should, or fails that should not."""
+        """True if something does not run or fails."""
         return any((self.broker, self.unserved, self.late, self.dead, self.spike))
 
 
 @dataclass
 class EngineStatus:
-    """The queues and those who serve them, at one instant."""
+    """Queues and consumers at one instant."""
 
     workers: list[Consumer]
     queues: list[QueueStatus]
@@ -87,9 +87,9 @@ class EngineStatus:
 
 
 def load_attention(as_of: datetime, hour: WindowTotals, week: WindowTotals, abandoned: int) -> EngineStatus:
-    """Two questions to the database, and a few to the broker; without the broker the rest is worth seeing.
+    """Return queues, consumers and problems. If the broker is unavailable, the rest is still filled in.
 
-    The thresholds of the alerts hold here too: none fires while the overview says that all is well.
+    The thresholds are those of the alerts, so no alert fires while the overview shows no problem.
     """
     facts = health.check_health(tasks.queues, as_of)
     attention = Attention(
@@ -108,7 +108,7 @@ def load_attention(as_of: datetime, hour: WindowTotals, week: WindowTotals, aban
 
 
 def silent_consumers(facts: health.HealthReport, as_of: datetime) -> list[Consumer]:
-    """Those that are not live, of queues that others serve."""
+    """Return consumers without a heartbeat whose queue has other live consumers."""
     served = [queue.name for queue in facts.queues if queue.live]
     return [
         consumer
@@ -118,14 +118,14 @@ def silent_consumers(facts: health.HealthReport, as_of: datetime) -> list[Consum
 
 
 def jump_with_group(spike: FailureSpike | None, loudest: tuple[str, int] | None) -> FailureSpike | None:
-    """With the group of errors that at least half of the failures are of. `loudest`: its id, and how often it came."""
+    """Add the error group that causes at least half of the failures. `loudest`: its id and count."""
     if spike and loudest and 2 * loudest[1] >= spike.failed:
         return spike._replace(group=loudest[0])
     return spike
 
 
 def broker_trouble(error: Exception | None, attention: Attention, as_of: datetime) -> str | None:
-    """Add the pauses, which the broker has, and say what is wrong with it."""
+    """Add the pauses stored in the broker. Return its error text if it is unavailable."""
     try:
         add_pauses(attention, as_of)
     except BrokerUnavailable as away:
@@ -150,7 +150,7 @@ def add_pauses(attention: Attention, as_of: datetime) -> None:
 
 
 def find_spike(hour: WindowTotals, week: WindowTotals) -> FailureSpike | None:
-    """Whether failures of the last hour stand out from the week before it."""
+    """Return the failures of the last hour if they exceed the week's share by far, else None."""
     finished, failed = finished_count(hour), hour.failed
     before = FailureSpike(failed, finished, week.failed - failed, finished_count(week) - finished)
     if failed < JUMP_RUNS or failed < JUMP_SHARE * finished:
@@ -160,5 +160,5 @@ def find_spike(hour: WindowTotals, week: WindowTotals) -> FailureSpike | None:
 
 
 def finished_count(totals: WindowTotals) -> int:
-    """Runs that came to an end by themselves: neither cancelled nor expired."""
+    """Return the number of ended runs without cancelled and expired ones."""
     return totals.counts[State.SUCCEEDED] + totals.failed

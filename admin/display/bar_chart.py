@@ -1,4 +1,4 @@
-"""Bars over time, as numbers that a template draws. Across in percent, so that text keeps its size at any width."""
+"""Bar charts over time, as numbers for a template. Widths are in percent, so text keeps its size."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, tzinfo
@@ -15,18 +15,18 @@ from admin.i18n import current_zone
 from engine.history.run_counts import HOUR, MINUTE, Bucket
 from engine.models import State
 
-HEIGHT, TOP, BOTTOM = 168, 14, 24  # pixels: the picture, and what labels take of it above and below
-FLOOR = HEIGHT - BOTTOM  # where the bars stand
-GAP = 0.22  # of a bar's share of the width
-MIN_PLACES = 12  # bars fill the width when there are so many; fewer leave room
-MIN_BAR_HEIGHT = 2  # pixels: one among thousands is still seen
+HEIGHT, TOP, BOTTOM = 168, 14, 24  # pixels: height of the picture, space for labels above and below
+FLOOR = HEIGHT - BOTTOM  # bottom of the bars
+GAP = 0.22  # share of a bar's width
+MIN_PLACES = 12  # with fewer bars the width is not filled
+MIN_BAR_HEIGHT = 2  # pixels, so that one among thousands is visible
 
-#: Labelled is each so many seconds; each so many are left out on a narrow page.
+#: Seconds between labels, and between labels on a narrow page.
 LABEL_INTERVALS = {2 * MINUTE: (10 * MINUTE, 20 * MINUTE), HOUR: (3 * HOUR, 6 * HOUR), 4 * HOUR: (24 * HOUR, 48 * HOUR)}
 
 
 class BarData(NamedTuple):
-    """What one bar is about: its parts from the floor upwards, its row in the table, its sentence, where it leads."""
+    """The data of one bar: parts from bottom to top, table row, title and link."""
 
     start: datetime
     parts: Sequence[tuple[str, int]]  # tone, count
@@ -57,7 +57,7 @@ class Bar(NamedTuple):
 
 
 class Label(NamedTuple):
-    """`text` is empty under most bars; a narrow page leaves a `spare` one out."""
+    """A label of the axis. `text` is empty for most bars. `spare` labels are hidden on narrow pages."""
 
     text: str
     spare: bool
@@ -70,13 +70,13 @@ class GridLine(NamedTuple):
 
 class Chart(NamedTuple):
     name: str
-    zone: str  # of all bars; empty where the bars name theirs
-    columns: Sequence[str]  # of the table, after the time
+    zone: str  # of all bars; empty if each bar names its own
+    columns: Sequence[str]  # of the table, without the time
     bars: list[Bar]
     lines: list[GridLine]
     height: int
-    floor: int  # where the bars stand
-    margin: int  # what the numbers beside it take
+    floor: int  # bottom of the bars
+    margin: int  # pixels for the numbers of the scale
     total: int
 
 
@@ -84,7 +84,7 @@ class Chart(NamedTuple):
 
 
 def sessions_chart(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> Chart:
-    """Sessions closed in each hour, oldest first."""
+    """Return the chart of sessions closed per hour, oldest first."""
     values = [
         BarData(start, [("full", count)], [count], closed_text(count), closed_sessions_url(start, count))
         for start, count in counts
@@ -93,7 +93,7 @@ def sessions_chart(counts: Iterable[tuple[datetime, int]], as_of: datetime) -> C
 
 
 def closed_sessions_url(hour: datetime, count: int, **filters: Any) -> str:
-    """Where the sessions closed in this hour are; empty where there are none."""
+    """Return the URL of the sessions closed in this hour; empty if there are none."""
     return url_for("pages.sessions", state="closed", hour=short_utc_hour(hour), **filters) if count else ""
 
 
@@ -102,9 +102,9 @@ def closed_text(count: int) -> str:
 
 
 def runs_chart(slots: Iterable[Bucket], step: int, as_of: datetime) -> Chart:
-    """Runs that ended in each step: what failed stands at the floor, where it can be compared."""
-    names = {2 * MINUTE: _("Runs ended in each two minutes"), HOUR: _("Runs ended per hour")}
-    name = names.get(step) or _("Runs ended in each %(hours)s hours", hours=step // HOUR)
+    """Return the chart of runs ended per step. Failures are at the bottom, where bars are easy to compare."""
+    names = {2 * MINUTE: _("Runs ended per two minutes"), HOUR: _("Runs ended per hour")}
+    name = names.get(step) or _("Runs ended per %(hours)s hours", hours=step // HOUR)
     columns = [_("Succeeded"), _("Failed"), _("Dead"), _("Cancelled, expired")]
     sentence = _("%(good)s succeeded, %(bad)s failed")
     return build_chart(name, columns, [runs_value(slot, step, sentence) for slot in slots], step, as_of)
@@ -120,7 +120,7 @@ def runs_value(slot: Bucket, step: int, sentence: str) -> BarData:
 
 
 def short_utc_hour(minute: datetime) -> str:
-    """As short as may be: a page holds many."""
+    """Return a short ISO form: a page has many of them."""
     return f"{minute:%Y-%m-%dT%H:%MZ}".replace(":00Z", "Z")
 
 
@@ -128,14 +128,14 @@ def short_utc_hour(minute: datetime) -> str:
 
 
 class Scale(NamedTuple):
-    """The numbers at the side: a line for each `step`, the last one at `top`."""
+    """Scale of the value axis: a line for each `step` up to `top`."""
 
     step: int
     top: int
 
     @property
     def pixels(self) -> float:
-        """What one of that which is counted is high."""
+        """Return the height of one unit in pixels."""
         return (FLOOR - TOP) / self.top
 
     def lines(self) -> list[GridLine]:
@@ -155,12 +155,12 @@ class Scale(NamedTuple):
 def build_chart(
     name: str, columns: Sequence[str], values: Sequence[BarData], step: int, as_of: datetime, at: tzinfo | None = None
 ) -> Chart:
-    """The bar that holds `as_of` is still filling. Times are those of the reader's zone, or `at`."""
+    """Return the chart. The bar that contains `as_of` is incomplete. Times are in the reader's zone, or `at`."""
     scale = scale_up_to(max((sum(count for _tone, count in value.parts) for value in values), default=0))
     row = BarRow(max(len(values), MIN_PLACES), GAP)
     starts = [value.start.astimezone(at or current_zone()) for value in values]
     zones = {zone_name(start) for start in starts}
-    sentences = (_("%(time)s: %(what)s"), _("%(time)s, still filling: %(what)s"))
+    sentences = (_("%(time)s: %(what)s"), _("%(time)s, so far: %(what)s"))
     bars = []
     for place, (value, start, label) in enumerate(zip(values, starts, axis_labels(starts, step), strict=True)):
         filling = value.start <= as_of < value.start + timedelta(seconds=step)
@@ -169,7 +169,7 @@ def build_chart(
         bars.append(
             Bar(
                 start=value.start,
-                # When the clock is set back, an hour comes twice.
+                # When clocks go back, an hour occurs twice.
                 when=when if len(zones) == 1 else in_zone,
                 title=sentences[filling] % {"time": in_zone, "what": value.title},
                 href=value.href,
@@ -189,7 +189,7 @@ def build_chart(
 
 
 def axis_labels(starts: Sequence[datetime], step: int) -> list[Label]:
-    """Return what stands under each bar. Of few bars each has a label, and each second one on a narrow page."""
+    """Return the label of each bar. Few bars have a label each, on narrow pages every second one."""
     seconds, seconds_on_narrow_pages = LABEL_INTERVALS[step]
     if len(starts) < MIN_PLACES:
         wide, narrow = [True] * len(starts), [place % 2 == 0 for place in range(len(starts))]
@@ -203,7 +203,7 @@ def axis_labels(starts: Sequence[datetime], step: int) -> list[Label]:
 
 
 def first_of_each(seconds: int, starts: Sequence[datetime], step: int) -> list[bool]:
-    """Return which bars are the first within so many seconds of the clock on the wall."""
+    """Return the indexes of bars that are the first in each period of this many seconds, in local time."""
     walls = [int(start.timestamp() + (start.utcoffset() or timedelta()).total_seconds()) for start in starts]
     first = walls[0] % seconds < step
     return [first, *(later // seconds != earlier // seconds for earlier, later in pairwise(walls))]
@@ -218,7 +218,7 @@ def day_label(start: datetime) -> str:
 
 
 def scale_up_to(highest: int) -> Scale:
-    """A round step, and the multiple of it that is not below `highest`: two to four steps."""
+    """Return a round step and the lowest multiple of it that is not below `highest` (two to four steps)."""
     step, factors = 1, (2, 2.5, 2)  # 1, 2, 5, 10, 20, 50 …
     turn = 0
     while step * 4 < highest:

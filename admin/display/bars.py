@@ -1,13 +1,13 @@
-"""Where bars stand side by side, for every chart of the console."""
+"""Positions of bars, for every chart of the console."""
 
 from typing import NamedTuple
 
-#: A bar is at least this share of the height: a few failures among thousands of runs must show.
+#: Minimum height, so that a few failures among thousands of runs are visible.
 SMALLEST_SHARE = 0.08
 
 
 class BarRow(NamedTuple):
-    """So many `places` of the same width. `gap`: the share of a place that its bar leaves free, half on each side."""
+    """`places` of the same width. `gap`: the free share of a place, half on each side."""
 
     places: int
     gap: float
@@ -23,7 +23,7 @@ class BarRow(NamedTuple):
         return self.percent(1 - self.gap)
 
     def percent(self, width: float) -> str:
-        """`width` in places."""
+        """Return a width in places as percent."""
         return f"{width * (100 / self.places):.2f}%"
 
 

@@ -1,4 +1,4 @@
-"""A cron expression in plain words."""
+"""Cron expressions in plain words."""
 
 import re
 from functools import lru_cache
@@ -10,21 +10,21 @@ from cron_descriptor.Exception import FormatError
 #: Huey starts a task when both the day of the month and the day of the week match. In cron one of them is enough.
 OR_ON, ONLY_ON = ", or on {0}", ", only on {0}"
 
-#: In place of wordings that would need the names of days and months in another case than the one they are known in.
+#: Replacements for phrases that need names of days and months in another grammatical case.
 PLAIN_PHRASES = {
     ", {0} through {1}": ", {0} – {1}",
     ONLY_ON: ", {0}",
     ", only in {0}": ", {0}",
 }
 
-#: The library's Russian knows one plural: five days, and two of it.
+#: The library has one Russian plural. These are its forms for 5 and for 2.
 MAX_LISTED = {"минут": "минуты", "часов": "часа", "дней": "дня", "месяцев": "месяца"}
 
 ENGLISH = Locale("en")
 
 
 def describe_cron(expression: str, language: str) -> str:
-    """`*/30 * * * *` → Every 30 minutes. The expression itself where there are no words for it."""
+    """Return the description: `*/30 * * * *` → Every 30 minutes; the expression itself if it has none."""
     try:
         return _describe_cron(expression, language)
     except (FormatError, ValueError, LookupError):
@@ -59,7 +59,7 @@ class PlainDescriptor(ExpressionDescriptor):
         return f"{number} {MAX_LISTED[unit] if self.locale.plural_form(int(number)) == 'few' else unit}"
 
     def with_names(self, text: str) -> str:
-        """The library takes names of days and months from the process's locale, which is English here."""
+        """Replace English names of days and months: the library takes them from the process's locale."""
         names = dict[str, str]()
         for kind in ("days", "months"):
             ours = getattr(self.locale, kind)["stand-alone"]["wide"]

@@ -1,16 +1,16 @@
-"""Rows as CSV."""
+"""CSV export."""
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-#: What a spreadsheet takes for the beginning of a formula.
+#: First characters of a formula in spreadsheets.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_lines(columns: Sequence[str], pages: Iterable[Iterable[Iterable[object]]]) -> Iterator[str]:
-    """The text of a file with these columns, page by page."""
+    """Yield the text of a file with these columns, page by page."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(columns)
@@ -22,7 +22,7 @@ def csv_lines(columns: Sequence[str], pages: Iterable[Iterable[Iterable[object]]
 
 
 def csv_cell(value: object) -> object:
-    """As a spreadsheet shows it and never runs it."""
+    """Return the value so that a spreadsheet shows it and does not run it as a formula."""
     if isinstance(value, dict | list | bool):
         value = json.dumps(value, ensure_ascii=False)
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

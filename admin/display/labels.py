@@ -1,4 +1,4 @@
-"""How states, people and what came of a run are written on the pages."""
+"""Texts for states, roles, requesters, calls and outcomes of runs."""
 
 import json
 
@@ -10,7 +10,7 @@ from admin.display.numbers import format_capped
 from engine.models import AttemptState, Run, State
 from engine.search.pagination import COUNT_LIMIT
 
-#: The words for what a run, an attempt, a consumer or a queue is doing; in the program they are names.
+#: Labels of the states of runs, attempts, consumers, queues, errors and accounts.
 STATE_LABELS = {
     "waiting": lazy_gettext("waiting"),
     "scheduled": lazy_gettext("scheduled"),
@@ -22,7 +22,7 @@ STATE_LABELS = {
     "expired": lazy_gettext("expired"),
     "dead": lazy_gettext("dead"),
     AttemptState.DIED: lazy_gettext("died"),
-    AttemptState.RETURNED: lazy_gettext("handed back"),
+    AttemptState.RETURNED: lazy_gettext("returned"),
     AttemptState.PUT_OFF: lazy_gettext("put off"),
     "live": lazy_gettext("live"),
     "late": lazy_gettext("late"),
@@ -53,17 +53,17 @@ def role_word(role: str) -> str:
 
 
 def ngettext_capped(singular: str, many: str, num: int, **values: object) -> str:
-    """The sentence for this many: `%(num)s` stands for the number, `%(name)s` for another value."""
+    """Return the plural form for `num`, with `%(num)s` and other placeholders filled in. Large counts are capped."""
     return str(plural_template(singular, many, num)) % {"num": format_capped(num), **values}
 
 
 def ngettext_html(singular: str, many: str, num: int, **values: object) -> Markup:
-    """`ngettext` of the templates: the sentence may hold markup, the values may not."""
+    """Return the plural form as markup. Markup in the text is kept, values are escaped."""
     return Markup(plural_template(singular, many, num)) % {"num": format_capped(num), **values}
 
 
 def plural_template(singular: str, many: str, num: int) -> str:
-    """Untouched by the number; that of a count that goes no further is the one of its bound."""
+    """Return the plural form without filling it in. Counts above the limit use the form of the limit."""
     return get_translations().ungettext(singular, many, min(num, COUNT_LIMIT))
 
 
@@ -71,7 +71,7 @@ def plural_template(singular: str, many: str, num: int) -> str:
 
 
 def short_id(identifier: object) -> str:
-    """Enough of an id to recognise it."""
+    """Return the first eight characters of an id."""
     text = str(identifier)
     return text if len(text) <= 8 else text[:8] + "…"
 
@@ -95,7 +95,7 @@ def requester_text(run: Run) -> str:
 
 
 def call_text(run: Run) -> str:
-    """name(1, key="value"), as Python would call it, with JSON values."""
+    """Return the call as `name(1, key="value")`, with JSON values."""
     values = [pretty_json(value) for value in run.args or []]
     values += [f"{key}={pretty_json(value)}" for key, value in (run.kwargs or {}).items()]
     return f"{run.task}({', '.join(values)})"
@@ -106,7 +106,7 @@ def pretty_json(value: object, indent: int | None = None) -> str:
 
 
 def outcome_text(run: Run) -> str:
-    """What came of a run, in a few words; empty where its state says it all."""
+    """Return the outcome of a run in a few words; empty if the state is enough."""
     match run.state:
         case State.FAILED | State.DEAD | State.RETRYING | State.SCHEDULED:
             return (run.error or "").strip().splitlines()[-1] if (run.error or "").strip() else ""
@@ -116,7 +116,7 @@ def outcome_text(run: Run) -> str:
 
 
 def result_text(run: Run) -> str:
-    """The result of a task that is known, in its own words; of any other one, the JSON."""
+    """Return the result in words for the built-in tasks, else as JSON."""
     match run.task, run.result:
         case "close_abandoned_sessions", {"closed_count": 0}:
             return _("nothing to close")

@@ -1,4 +1,4 @@
-"""How numbers, sizes, durations and times are written."""
+"""Format numbers, sizes, durations and times."""
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,7 +19,7 @@ ENGLISH = Locale("en")
 
 
 def current_locale() -> Locale:
-    """English where nobody reads a page."""
+    """Return the locale of the request, English outside one."""
     return get_locale() or ENGLISH
 
 
@@ -27,14 +27,14 @@ def current_locale() -> Locale:
 
 
 def format_number(value: float | None) -> str:
-    """1234567 → 1,234,567; 23.50 → 23.5."""
+    """Format 1234567 as 1,234,567 and 23.50 as 23.5."""
     if value is None:
         return NONE
     return localise_number(f"{value:,.1f}".removesuffix(".0") if isinstance(value, float) else f"{value:,}")
 
 
 def localise_number(figure: str) -> str:
-    """A figure as Python writes it, with the signs that the reader's language has for thousands and fractions."""
+    """Replace the separators of a Python number with those of the reader's language."""
     return figure.translate(number_signs(current_locale()))
 
 
@@ -44,7 +44,7 @@ def number_signs(language: Locale) -> dict[int, str]:
 
 
 def format_capped(count: int) -> str:
-    """A count that was not taken further than anyone reads."""
+    """Format a count that was capped at COUNT_LIMIT."""
     return f"{format_number(COUNT_LIMIT)}+" if count > COUNT_LIMIT else format_number(count)
 
 
@@ -59,7 +59,7 @@ def format_percent(part: int, whole: int) -> str:
 
 
 def format_duration(ms: float | None) -> str:
-    """41 ms, 1.2 s, 48 s, 4 min 12 s, 3 h 5 min, 2 d 4 h."""
+    """Format as 41 ms, 1.2 s, 48 s, 4 min 12 s, 3 h 5 min or 2 d 4 h."""
     if ms is None:
         return NONE
     if ms < 1:
@@ -78,12 +78,12 @@ def format_minutes(value: int | None) -> str:
 
 
 def duration_units() -> list[tuple[int, str]]:
-    """The largest first: seconds, and how so many of it are written."""
+    """Return seconds and pattern of each unit, the largest first."""
     return [(DAY, _("%(count)s d")), (HOUR, _("%(count)s h")), (MINUTE, _("%(count)s min")), (1, _("%(count)s s"))]
 
 
 def largest_units(seconds: int) -> str:
-    """The two largest units, the smaller one only where it is not 0."""
+    """Return the two largest units, without the smaller one if it is 0."""
     sizes = duration_units()
     first = next((i for i, (size, _pattern) in enumerate(sizes) if seconds >= size), len(sizes) - 1)
     parts: list[str] = []
@@ -100,7 +100,7 @@ def largest_unit(seconds: int) -> str:
 
 
 def format_timer(until: datetime, at: datetime | None = None) -> str:
-    """mm:ss that are left, h:mm:ss from an hour on."""
+    """Return the time left as mm:ss, from an hour as h:mm:ss."""
     left = max(0, round((until - (at or now())).total_seconds()))
     hours, rest = divmod(left, HOUR)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60:02}:{rest % 60:02}"
@@ -120,7 +120,7 @@ def format_due(instant: datetime, at: datetime | None = None) -> str:
 
 
 def short_timestamp(instant: datetime, at: datetime | None = None) -> str:
-    """17:30:00 today, 22 Nov 17:30 this year, 22 Nov 2025 before (or after) it."""
+    """Return 17:30:00 for today, 22 Nov 17:30 for this year, 22 Nov 2025 for other years."""
     instant, at = instant.astimezone(current_zone()), (at or now()).astimezone(current_zone())
     if instant.date() == at.date():
         return f"{instant:%H:%M:%S}"
@@ -129,29 +129,29 @@ def short_timestamp(instant: datetime, at: datetime | None = None) -> str:
 
 
 def zone_label(at: datetime | None = None) -> str:
-    """What the reader's zone is called at that time: UTC, CET, UTC+03."""
+    """Return the name of the reader's zone at that time: UTC, CET, UTC+03."""
     return zone_name((at or now()).astimezone(current_zone()))
 
 
 def zone_name(at: datetime) -> str:
-    """Of the instant's own zone."""
+    """Return the name of the zone of `at`."""
     name = at.tzname() or ""
     return name if name.isalpha() else f"UTC{name}"
 
 
 def format_elapsed(instant: datetime, at: datetime | None = None) -> str:
-    """How long it has lasted, in whole seconds."""
+    """Return the time since `instant` in whole seconds."""
     return largest_units(max(0, int(((at or now()) - instant).total_seconds())))
 
 
 def format_open_time(instant: datetime, at: datetime | None = None) -> str:
-    """How long it has lasted, in whole minutes after the first one: a column of these does not fidget."""
+    """Return the time since `instant`, from a minute on in whole minutes, so that a column changes rarely."""
     seconds = int(((at or now()) - instant).total_seconds())
     return largest_units(max(0, seconds if seconds < MINUTE else seconds // MINUTE * MINUTE))
 
 
 def format_since(ms: float) -> datetime:
-    """When it began, to the second: two pages that are asked for at once agree on it."""
+    """Return the start time to the second, so that two pages of the same moment show the same."""
     return (now() - timedelta(milliseconds=ms)).replace(microsecond=0)
 
 
@@ -160,7 +160,7 @@ def format_instant(text: str) -> datetime:
 
 
 def full_timestamp(instant: datetime) -> str:
-    """To the millisecond, in the reader's zone and in UTC."""
+    """Return the time to the millisecond, in the reader's zone and in UTC."""
     utc, local = (
         f"{at:%Y-%m-%d %H:%M:%S.%f}"[:-3] for at in (instant.astimezone(UTC), instant.astimezone(current_zone()))
     )
@@ -168,7 +168,7 @@ def full_timestamp(instant: datetime) -> str:
 
 
 def format_size(count: float | None) -> str:
-    """512 B, 1.4 KB, 38 MB, 2.1 GB: steps of 1,024."""
+    """Format bytes as 512 B, 1.4 KB, 38 MB or 2.1 GB, in steps of 1,024."""
     if count is None:
         return NONE
     step = 0
@@ -180,10 +180,10 @@ def format_size(count: float | None) -> str:
 
 
 def format_rate(per_minute: float) -> str:
-    """0, 0.4, 12, 1,204: how many a minute."""
+    """Format a rate per minute as 0, 0.4, 12 or 1,204."""
     return format_number(round(per_minute, 1) if per_minute < 10 else round(per_minute))
 
 
 def format_cpu(percent: float) -> str:
-    """Of one core, in whole percent, so that an idle one does not fidget."""
+    """Format the share of one core in whole percent, so that an idle one does not flicker."""
     return f"{percent:.0f} %"

@@ -1,4 +1,4 @@
-"""A strip of bars, one for each of the last runs: paths in a field, in few letters, for a page has hundreds."""
+"""Strip of bars for the last runs, as short paths because a page has hundreds of them."""
 
 from datetime import datetime
 from math import log10
@@ -9,20 +9,20 @@ from engine.models import Run, State, Tick
 from engine.monitor.schedule_history import MAX_RUNS, ScheduleHistory
 from engine.queues.ticks import MISSED, PAUSED
 
-#: The field is so high, and so wide for each of its places; a bar stands in the middle of its place.
+#: Height of the field, width of a place and width of its bar.
 HEIGHT, PLACE, BAR = 44, 5, 3
 MIN_HEIGHT = 8
-#: Durations differ by powers of ten: a bar grows with each, from the first one on; the highest is at least the second.
+#: Bars grow with the logarithm of the duration, from the first value. The top is at least the second value.
 SHORTEST, LEAST_HIGHEST = 1.0, 1000.0  # milliseconds
 
 
 class StripBar(NamedTuple):
-    """One run, or a row of ticks that started none. `overlaps`: another run was going on when this one began."""
+    """A run, or consecutive ticks without a run. `overlaps`: another run was in progress when this one started."""
 
     path: str
     state: str
     run: Run | None
-    due: datetime | None  # of the first of the ticks
+    due: datetime | None  # of the first tick
     last: datetime | None
     ticks: int
     drift_ms: float | None
@@ -30,12 +30,12 @@ class StripBar(NamedTuple):
 
     @property
     def ordinary(self) -> bool:
-        """As it should be."""
+        """True if the run succeeded on time."""
         return self.state == State.SUCCEEDED and not self.overlaps
 
 
 class Strip(NamedTuple):
-    """Bars, oldest first, the newest at the right end. `overlap_path`: one path over all that overlap, or empty."""
+    """Bars, oldest first. `overlap_path`: one path over all overlapping runs, or empty."""
 
     width: int
     marks: list[StripBar]
@@ -43,7 +43,7 @@ class Strip(NamedTuple):
 
 
 def build_strip(past: ScheduleHistory, drifts: dict[str, float], overlapping: set[str], at: datetime) -> Strip:
-    """`drifts` and `overlapping` by the id of a run."""
+    """Return the strip. `drifts` and `overlapping` are keyed by run id."""
     entries = merge_runs_and_ticks(past)
     places = max(len(entries), MAX_RUNS)
     highest = max([LEAST_HIGHEST, *(bar_duration(run, at) for run in past.runs)])
@@ -62,7 +62,7 @@ def build_strip(past: ScheduleHistory, drifts: dict[str, float], overlapping: se
 
 
 def merge_runs_and_ticks(past: ScheduleHistory) -> list[Run | list[Tick]]:
-    """Runs by when they were asked for, and between them the ticks that started none, alike ones together."""
+    """Return runs in the order of enqueuing, and between them the ticks without a run, equal ones merged."""
     full = len(past.runs) == MAX_RUNS
     since = past.runs[-1].enqueued_at if full else None
     in_order: list[tuple[datetime, Run | Tick]] = [(run.enqueued_at, run) for run in past.runs]

@@ -1,4 +1,4 @@
-"""A schedule as its pages show it: when it is due next, how its last runs went, who holds it back; and in words."""
+"""Rows of the schedule pages: next ticks, last runs, pauses, and labels."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,26 +32,26 @@ Pauses = Mapping[str, ticks.Info]
 
 @dataclass
 class ScheduleRow:
-    """One schedule. `expression` is None where the code decides in its own way when it is due."""
+    """A schedule. `expression` is None if code decides when the task is due."""
 
     task: TaskInfo
     words: str | None
     next: list[datetime]
     pause: ticks.Info | None
     past: ScheduleHistory
-    seen_at: datetime | None  # when a scheduler last looked at this queue's clock
+    seen_at: datetime | None  # last check by a scheduler of this queue
     watched: bool
     strip: run_strip.Strip
     drifts: list[float]
     overlapping: list[str]
 
     def is_paused_at(self, at: datetime) -> bool:
-        """Whether the pause will hold this tick back."""
+        """True if this tick will be skipped by the pause."""
         return self.pause is not None and ticks.is_active(self.pause, at)
 
     @property
     def resumes_at(self) -> datetime | None:
-        """The first tick after the pause's own end."""
+        """Return the first tick after the end of the pause."""
         return first_tick_after(self.task.name, self.pause) if self.pause else None
 
     @property
@@ -77,14 +77,14 @@ class ScheduleRow:
 
 
 def scheduled_tasks() -> list[TaskInfo]:
-    """The tasks that the clock starts, by name."""
+    """Return the scheduled tasks, by name."""
     return sorted(
         (fact for fact in registered_tasks.list_tasks(tasks.queues) if fact.periodic), key=lambda fact: fact.name
     )
 
 
 def load_pauses(facts: Sequence[TaskInfo]) -> tuple[dict[str, Pauses], str | None]:
-    """By queue; and what is wrong with the broker, which then cannot tell of any."""
+    """Return the pauses by queue, and the error text if the broker is unavailable."""
     try:
         return {queue: tasks.queues[queue].pauses() for queue in {fact.queue for fact in facts}}, None
     except BrokerUnavailable as error:
@@ -129,7 +129,7 @@ def next_ticks(task: str, after: datetime, count: int = NEXT_SHOWN) -> list[date
 
 
 def first_tick_after(task: str, pause: ticks.Info) -> datetime | None:
-    """The first tick once the pause has ended by itself."""
+    """Return the first tick after the end of the pause."""
     if not pause["until"]:
         return None
     end = datetime.fromisoformat(pause["until"])
@@ -140,14 +140,14 @@ def first_tick_after(task: str, pause: ticks.Info) -> datetime | None:
 
 
 class UpcomingTick(NamedTuple):
-    """The next tick of a schedule that will start a run."""
+    """The next tick of a schedule that starts a run."""
 
     at: datetime
     task: str
 
 
 class UpcomingTicks(NamedTuple):
-    """The schedules that start something, the soonest first; and how many more of them there are, and are held back."""
+    """The next ticks, soonest first; the number of further ones, and of paused ones."""
 
     coming: list[UpcomingTick]
     remaining: int
@@ -170,30 +170,30 @@ def upcoming_ticks(facts: Sequence[TaskInfo], pauses: Mapping[str, Pauses], at: 
 
 
 def tick_label(state: str, tab: bool = False) -> str:
-    """What came of a tick, or of all that a tab holds."""
+    """Return the label of a tick state, also used for tabs."""
     words = {
         "all": _("All"),
         "enqueued": _("on time"),
-        "late": _("made up for"),
+        "late": _("caught up"),
         "missed": _("missed"),
-        "paused": _("held back by a pause"),
+        "paused": _("skipped while paused"),
     }
-    tabs = {"enqueued": _("On time"), "late": _("Made up for"), "missed": _("Missed"), "paused": _("Paused")}
+    tabs = {"enqueued": _("On time"), "late": _("Caught up"), "missed": _("Missed"), "paused": _("Paused")}
     return tabs.get(state, words[state]) if tab else words[state]
 
 
 def format_minute(at: datetime) -> str:
-    """A tick: as `short_timestamp`, without the seconds that it never has."""
+    """Return a tick as `short_timestamp` without seconds."""
     return re.sub(r"^(\d\d:\d\d):\d\d$", r"\1", short_timestamp(at))
 
 
 def format_minute_utc(at: datetime) -> str:
-    """As HTML and ISO 8601 write it."""
+    """Return a tick in ISO 8601, in UTC."""
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
 
 
 def bar_label(bar: run_strip.StripBar, whole: bool = True) -> str:
-    """A bar of the strip in words; where there are hundreds of them, without those that say that all is well."""
+    """Return the label of a bar. With `whole` false, details of normal runs are left out."""
     if bar.run is None:
         return tick_counts(bar)
     run = bar.run
@@ -203,11 +203,11 @@ def bar_label(bar: run_strip.StripBar, whole: bool = True) -> str:
         parts.append(_("ran %(time)s", time=format_duration(run.run_ms)) if whole else format_duration(run.run_ms))
     if bar.drift_ms is not None:
         late = format_duration(bar.drift_ms)
-        parts.append(_("started %(time)s after its tick", time=late) if whole else f"+{late}")
+        parts.append(_("started %(time)s after the tick", time=late) if whole else f"+{late}")
     if bar.overlaps and whole:
-        parts.append(_("while another one ran"))
+        parts.append(_("while another run was in progress"))
     if run.asked_by_kind != "schedule" and whole:
-        parts.append(_("asked by %(who)s", who=requester_text(run)))
+        parts.append(_("requested by %(who)s", who=requester_text(run)))
     return " · ".join(parts)
 
 

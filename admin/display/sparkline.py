@@ -1,4 +1,4 @@
-"""The last seven days of a task as bars of six hours, in numbers that a template draws."""
+"""Sparklines of the last seven days of a task in bars of six hours, as numbers for a template."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from engine.history.task_stats import DAYS, STEP, TaskWeek, count_failed
 
 BARS = DAYS * 86_400 // STEP
 ROW = BarRow(BARS, gap=0.24)
-HEIGHT = 20  # of a sparkline's field, in which a bar's place is 1 wide
+HEIGHT = 20  # width of a bar; its place is 1 wide
 
 
 class Bar(NamedTuple):
-    """Six hours. Heights in parts of the whole: of the runs that ended, and of those among them that failed."""
+    """A bar of six hours. Heights are shares of the highest bar: ended runs, and failed ones among them."""
 
     start: datetime
     end: datetime
@@ -27,7 +27,7 @@ class Bar(NamedTuple):
 
 
 def week_bars(week: TaskWeek, at: datetime) -> list[Bar]:
-    """Oldest first, up to now; there is room for those of today that are still to come."""
+    """Return the bars, oldest first, up to now. The rest of today has space left."""
     highest = max((count_ended(slot) for slot in week.slots), default=0)
     return [week_bar(place, slot, highest, at) for place, slot in enumerate(week.slots)]
 
@@ -53,7 +53,7 @@ def count_ended(slot: Bucket) -> int:
 
 
 class Sparkline(NamedTuple):
-    """The same as two paths, for a list of many: in a field of `BARS` by 20."""
+    """The bars as two paths in a field of `BARS` by 20, for long lists."""
 
     ended: str
     failed: str

@@ -1,4 +1,4 @@
-"""A task as the pages show it: how it has fared in the last days, and who paused it."""
+"""Rows of the task pages: statistics of the last days and pauses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from engine.monitor.registered_tasks import TaskInfo
 
 @dataclass
 class TaskRow:
-    """`pause`: who, when and why, where the task itself is paused."""
+    """A task. `pause`: author, time and reason if the task is paused."""
 
     task: TaskInfo
     week: TaskWeek
@@ -37,7 +37,7 @@ class TaskRow:
 
 
 def task_rows(facts: list[TaskInfo], at: datetime) -> tuple[list[TaskRow], str | None]:
-    """And what is wrong with the broker, which then cannot tell of pauses."""
+    """Return the rows, and the error text if the broker is unavailable and pauses are unknown."""
     weeks = task_stats.load_task_weeks([fact.name for fact in facts], at)
     pauses, error_text = {}, None
     try:

@@ -1,4 +1,4 @@
-"""A run told down a line: asked, waited, started, died, went back, failed, due again, ended."""
+"""Timeline of a run: enqueued, attempts, returns to the queue, retries, end."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,10 +11,10 @@ from admin.display.numbers import format_duration, format_number
 from admin.display.truncate import truncate
 from engine.models import Attempt, AttemptState, Run, State
 
-#: Of a run that was tried very often, the first and the last attempts are told.
+#: Attempts shown at the beginning and at the end of a long timeline.
 FIRST_SHOWN, LAST_SHOWN = 2, 8
 
-#: Milliseconds of waiting that are worth a word; bytes of an error that are.
+#: Shortest wait shown, in milliseconds; longest error text, in bytes.
 MIN_WAIT_MS, MAX_ERROR_BYTES = 1000, 300
 
 #: States of attempts whose run goes back to its queue, and the colour of the dots of attempts.
@@ -24,7 +24,7 @@ DOTS: dict[str, str] = {AttemptState.DIED: "dead", AttemptState.RETURNED: "waiti
 
 @dataclass
 class Step:
-    """`state` colours the dot. At the line's end stands how long it took, since when it lasts or when it is due."""
+    """A step of the timeline. `state` sets the colour of its dot; `duration_text`, `since` or `due` end its line."""
 
     state: str
     text: str
@@ -50,7 +50,7 @@ def build_timeline(run: Run, attempts: list[Attempt]) -> list[Step]:
 
 
 def omitted_step(attempts: int) -> Step:
-    return Step("waiting", ngettext("%(num)s attempt left out here", "%(num)s attempts left out here", attempts))
+    return Step("waiting", ngettext("%(num)s attempt not shown", "%(num)s attempts not shown", attempts))
 
 
 def enqueued_step(run: Run) -> Step:
@@ -58,7 +58,7 @@ def enqueued_step(run: Run) -> Step:
         text = _("Queued on %(queue)s", queue=run.queue)
     else:
         text = _("Queued on %(queue)s, priority %(priority)s", queue=run.queue, priority=format_number(run.priority))
-    details = [_("asked by %(who)s", who=requester_text(run))]
+    details = [_("requested by %(who)s", who=requester_text(run))]
     return Step("waiting", text, at=run.enqueued_at, details=details, duration_text=waited_text(run.wait_ms))
 
 
@@ -80,17 +80,17 @@ def attempt_step(run: Run, attempt: Attempt, before: Attempt | None) -> Step:
 
 
 def code_note(run: Run, attempt: Attempt) -> list[str]:
-    """A line if the worker had other code than the program that enqueued the run."""
+    """Return a line if the worker ran another code version than the program that enqueued the run."""
     differs = attempt.code_version and run.code_version and attempt.code_version != run.code_version
-    return [_("by code %(version)s", version=attempt.code_version)] if differs else []
+    return [_("code version %(version)s", version=attempt.code_version)] if differs else []
 
 
 def waited_in_queue(before: Attempt | None, attempt: Attempt) -> list[str]:
-    """A line if the attempt began well after the one before it let it."""
+    """Return a line if the attempt started later than the attempt before it allowed."""
     if not (before and before.next_at and attempt.started_at):
         return []
     ms = (attempt.started_at - before.next_at).total_seconds() * 1000
-    return [_("after waiting %(time)s in its queue", time=format_duration(ms))] if ms >= MIN_WAIT_MS else []
+    return [_("after %(time)s in the queue", time=format_duration(ms))] if ms >= MIN_WAIT_MS else []
 
 
 def pause_before_next(attempt: Attempt) -> list[str]:
@@ -112,20 +112,20 @@ def attempt_text(attempt: Attempt) -> str:
         case State.CANCELLED:
             return _("Attempt %(number)s was interrupted", **values)
         case AttemptState.DIED:
-            return _("Attempt %(number)s was cut off: its worker died", **values)
+            return _("Attempt %(number)s was interrupted: the worker died", **values)
         case AttemptState.RETURNED:
-            return _("Attempt %(number)s was handed back: its worker was stopped", **values)
+            return _("Attempt %(number)s was returned to the queue: the worker was stopped", **values)
         case AttemptState.PUT_OFF:
-            return _("Put off: the consumer does not know the task")
+            return _("Put off: the consumer has no such task")
         case State.DEAD:
-            return _("Attempt %(number)s could not begin", **values)
+            return _("Attempt %(number)s could not start", **values)
         case State.SCHEDULED:
-            return _("Attempt %(number)s put itself off", **values)
+            return _("Attempt %(number)s rescheduled itself", **values)
     return _("Attempt %(number)s: %(state)s", **values, state=attempt.state)
 
 
 def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
-    step = Step("waiting", _("Back in its queue"), at=attempt.ended_at, error=first_error_line(attempt.error))
+    step = Step("waiting", _("Returned to the queue"), at=attempt.ended_at, error=first_error_line(attempt.error))
     if attempt.ended_at and following and following.started_at:
         step.duration_text = waited_text((following.started_at - attempt.ended_at).total_seconds() * 1000)
     return step
@@ -134,12 +134,12 @@ def returned_step(attempt: Attempt, following: Attempt | None) -> Step:
 def closing_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
     match run.state:
         case State.WAITING if attempts and attempts[-1].state in CUT_SHORT:
-            return []  # told already
+            return []  # the last attempt already shows it
         case State.WAITING:
-            text = _("Back in its queue") if attempts else _("Waiting for a worker")
+            text = _("Returned to the queue") if attempts else _("Waiting for a worker")
             return [Step("waiting", text, since=None if attempts else run.due_at or run.enqueued_at)]
         case State.SCHEDULED if attempts and attempts[-1].state == AttemptState.PUT_OFF:
-            return [Step("scheduled", _("Waiting for a consumer that knows the task"), since=attempts[-1].ended_at)]
+            return [Step("scheduled", _("Waiting for a consumer that has the task"), since=attempts[-1].ended_at)]
         case State.SCHEDULED:
             return [Step("scheduled", _("Due"), at=run.due_at, due=run.due_at)]
         case State.RETRYING:
@@ -154,7 +154,7 @@ def closing_steps(run: Run, attempts: list[Attempt]) -> list[Step]:
 
 
 def add_error(step: Step, error: str | None) -> Step:
-    """Why it ended so. That somebody has cancelled it is no error."""
+    """Add the cause to the step: as an error, or as a detail if the run was cancelled."""
     if step.state != State.CANCELLED:
         step.error = first_error_line(error)
     elif line := first_error_line(error):
@@ -163,14 +163,14 @@ def add_error(step: Step, error: str | None) -> Step:
 
 
 def final_label(run: Run) -> str:
-    """The end of a run that no attempt tells of."""
+    """Return the label for the end of a run without an attempt that shows it."""
     match run.state:
         case State.CANCELLED:
             return _("Cancelled")
         case State.EXPIRED:
-            return _("Expired: it was not started in time")
+            return _("Expired before it started")
         case State.DEAD:
-            return _("Given up: it is dead")
+            return _("Moved to the dead runs")
         case State.SUCCEEDED:
             return _("Succeeded")
     return _("Failed")
@@ -189,5 +189,5 @@ def first_error_line(error: str | None) -> str | None:
 
 
 def error_kind(error: str | None) -> str:
-    """The exception's name, as `error` begins with it."""
+    """Return the exception's name from the beginning of `error`."""
     return (first_error_line(error) or _("An error")).partition(":")[0]

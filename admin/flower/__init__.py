@@ -2,9 +2,9 @@
 
 from flask import Flask
 
-# They put views on the API's blueprint by being imported.
+# Importing them adds views to the API's blueprint.
 from admin.flower import actions, views  # noqa: F401
 
 
 def register(app: Flask) -> None:
-    """Nothing is left to do: its views stand on the API's blueprint, which is registered next."""
+    """Do nothing: the API registers the blueprint with these views."""

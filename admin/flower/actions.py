@@ -1,4 +1,4 @@
-"""Flower's commands: run a task, wait for it, revoke it; shut a worker down."""
+"""Flower's commands: run a task, wait for it, revoke it, shut down a worker."""
 
 from datetime import datetime, timedelta
 
@@ -46,7 +46,7 @@ def flower_async_apply(name: str) -> Response:
 @requires_role("operator")
 @accepts_any_body
 def flower_apply(name: str) -> Response:
-    """Run it and wait for its end: as long as `timeout` says, and no longer than 30 seconds."""
+    """Run a task and wait for its end, at most `timeout` and 30 seconds."""
     options = read_body()
     seconds = parse_timeout(options.get("timeout")) if "timeout" in options else float(MAX_WAIT_SECONDS)
     run_id, queue = enqueue_task(name)
@@ -54,33 +54,33 @@ def flower_apply(name: str) -> Response:
 
 
 def enqueue_task(name: str) -> tuple[str, Queue]:
-    """The id of a new run, and its queue."""
+    """Enqueue a run. Return its id and queue."""
     queue, task = registered_tasks.find_task(tasks.queues, name)
     body = read_body()
     args, kwargs = body.pop("args", []), body.pop("kwargs", {})
     body.pop("timeout", None)
     if body.pop("queue", queue.name) != queue.name:
-        raise InvalidInput("queue", _("%(task)s has its queue: %(queue)s", task=task.__name__, queue=queue.name))
+        raise InvalidInput("queue", _("must be %(queue)s, the queue of %(task)s", task=task.__name__, queue=queue.name))
     options = {"eta": parse_eta(body), "priority": body.pop("priority", None)}
     for unknown in body:
-        raise InvalidInput(unknown, _("no task is run with this option here"))
+        raise InvalidInput(unknown, _("must be left out: this option is not supported"))
     run = execute(current_actor(), "tasks.run", name=task.__name__, args=args, arguments=kwargs, **options)
     return run.id, queue
 
 
 def read_body() -> dict[str, object]:
-    """The JSON in the body, whatever its sender calls it: curl and many a script say that it is a form."""
+    """Return the JSON of the body whatever its content type. curl and many scripts send it as a form."""
     try:
         options = orjson.loads(request.get_data() or b"{}")
     except ValueError as error:
-        raise BadRequest(_("This is no JSON: %(why)s", why=str(error))) from error
+        raise BadRequest(_("The body is not valid JSON: %(why)s", why=str(error))) from error
     if not isinstance(options, dict):
-        raise InvalidInput("body", _("an object of names and values is needed"))
+        raise InvalidInput("body", _("must be a JSON object"))
     return options
 
 
 def parse_eta(options: dict[str, object]) -> datetime | None:
-    """An eta as Flower takes it (UTC), or so many seconds from now."""
+    """Return the `eta` (UTC), or now plus `countdown` seconds."""
     eta, countdown = options.pop("eta", None), parse_number("countdown", options.pop("countdown", None))
     if eta is not None:
         return parse_time("eta", eta, MICROSECOND)
@@ -102,7 +102,7 @@ def flower_abort(run_id: str) -> Response:
 
 
 def cancel_run(run_id: str, word: str) -> Response:
-    """A task that has ended by now is none the worse for it, here as there."""
+    """Cancel a run. An ended run is not an error, as in Flower."""
     try:
         execute(current_actor(), "runs.cancel", run_id=run_id)
     except InvalidState:

@@ -1,4 +1,4 @@
-"""What runs and consumers are called by Flower: its keys, its states, its times in Unix seconds."""
+"""Runs and consumers in Flower's form: its keys, its states, times in Unix seconds."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from engine.models import Attempt, Consumer, Run, State
 from engine.monitor.registered_tasks import TaskInfo
 from engine.queues.queue import Queue
 
-#: The right column of the table of states.
+#: Flower's state by state.
 STATES: dict[str, str] = {
     State.WAITING: "PENDING",
     State.SCHEDULED: "RECEIVED",
@@ -33,7 +33,7 @@ def full_name(task: str) -> str:
 
 
 def states_for(name: str) -> frozenset[str]:
-    """Ours that Flower calls so; none where it has no such state."""
+    """Return the states with this name in Flower."""
     return frozenset(state for state, flowers in STATES.items() if flowers == name)
 
 
@@ -41,7 +41,7 @@ def states_for(name: str) -> frozenset[str]:
 
 
 def serialize_tasks(runs: Sequence[Run]) -> dict[str, dict[str, object]]:
-    """By id, in their order. A run that no worker has had has no `worker`. Three statements, however many they are."""
+    """Return the runs by id in order. A run without a worker has no `worker`. Takes three statements."""
     ids = [run.id for run in runs]
     children = load_children(ids)
     failed = [run.id for run in runs if STATES[run.state] == "FAILURE"]
@@ -96,13 +96,13 @@ def to_seconds(at: datetime | None) -> float | None:
 
 
 def exception_text(error: str | None) -> str | None:
-    """`ValueError: no` → `ValueError('no')`."""
+    """Return `ValueError('no')` for `ValueError: no`."""
     match = re.fullmatch(r"([\w.]+): (.*)", error or "", re.DOTALL)
     return f"{match[1]}({match[2]!r})" if match else error
 
 
 def worker_of_run(run: Run) -> str:
-    """`Worker-1 on host:pid:random` → `light@host:pid`."""
+    """Return `light@host:pid` for `Worker-1 on host:pid:random`."""
     host, pid, *_ = [*(run.worker or "").rpartition(" on ")[2].split(":"), ""]
     return f"{run.queue}@{host}:{pid}"
 
@@ -117,7 +117,7 @@ def load_children(ids: list[str]) -> dict[str, list[str]]:
 
 
 def load_tracebacks(ids: list[str]) -> dict[str, str]:
-    """Of the last attempt that has one."""
+    """Return the traceback of the last attempt with one, by run id."""
     attempts = Attempt.select(Attempt.run_id, Attempt.traceback).where(
         Attempt.run_id.in_(ids) & Attempt.traceback.is_null(False)
     )
@@ -136,7 +136,7 @@ def load_retry_times(ids: list[str]) -> dict[str, datetime]:
 
 
 def serialize_worker(consumer: Consumer, queue: Queue, facts: Iterable[TaskInfo]) -> dict[str, object]:
-    """What Flower finds out by Celery's `inspect`. Figures that only Celery's own machinery has are left out."""
+    """Return what Flower reads with Celery's `inspect`. Figures that only Celery has are left out."""
     return {
         "stats": {
             "total": {"all tasks": consumer.processed},
@@ -170,7 +170,7 @@ def serialize_worker(consumer: Consumer, queue: Queue, facts: Iterable[TaskInfo]
 
 
 def broker_url(queue: Queue) -> dict[str, object]:
-    """Where the broker is, without its password."""
+    """Return the address of the broker without its password."""
     address = queue.storage.address()
     return {
         "hostname": address.host,

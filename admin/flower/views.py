@@ -1,6 +1,6 @@
-"""Flower's API: its paths, parameters and keys, for scripts that were written for it.
+"""Flower's API with its paths, parameters and keys.
 
-Who may, and what the audit keeps, is as everywhere: a viewer asks, an operator runs and revokes, an admin stops.
+Roles and audit log apply: a viewer reads, an operator runs and revokes, an admin shuts down workers.
 """
 
 from datetime import UTC, datetime
@@ -29,9 +29,9 @@ from engine.search import filters
 from engine.search.query_plan import RunQuery, TimeRange
 from engine.search.run_search import search_runs
 
-#: Flower keeps so many tasks in its memory; so many of the newest are sorted here, and given at once.
+#: Flower keeps 10,000 tasks in memory, so at most the newest 10,000 are sorted. USUAL: the default page.
 MOST, USUAL = 10_000, 1_000
-#: One worker is told with so many runs that are due later, and the number of those left out.
+#: Most scheduled runs in the answer about one worker. The number of the others is added.
 MAX_SCHEDULED = 1_000
 
 SORTED_BY = {"name": "task", "state": "state", "received": "enqueued_at", "started": "started_at"}
@@ -45,7 +45,7 @@ MINUTE = "%Y-%m-%d %H:%M"
 @requires_role("viewer")
 def flower_tasks() -> Response:
     if request.args.get("search"):
-        raise InvalidInput("search", _("the search of /api/v1/admin/runs is to be used: q"))
+        raise InvalidInput("search", _("must be left out: search with `q` of /api/v1/admin/runs"))
     limit, offset = whole_number("limit", USUAL), whole_number("offset", 0)
     size, order = min(limit + offset, MOST), request.args.get("sort_by") or ""
     runs = newest_runs(requested_runs(), MOST if order else size)
@@ -67,7 +67,7 @@ def requested_runs() -> RunQuery:
 
 
 def newest_runs(query: RunQuery, size: int) -> list[Run]:
-    """However many rows must be looked at for them."""
+    """Return the newest matching runs, reading as many pages as needed."""
     rows: list[Run] = []
     before: str | None = ""
     while before is not None and len(rows) < size:
@@ -79,17 +79,17 @@ def newest_runs(query: RunQuery, size: int) -> list[Run]:
 def sort_tasks(runs: list[Run], order: str, size: int) -> list[Run]:
     field = SORTED_BY.get(order.lstrip("-"))
     if field is None:
-        raise InvalidInput("sort_by", _("one of %(allowed)s is allowed", allowed=", ".join(SORTED_BY)))
+        raise InvalidInput("sort_by", _("must be one of %(allowed)s", allowed=", ".join(SORTED_BY)))
     missing = datetime.min.replace(tzinfo=UTC)
     return sorted(runs, key=lambda run: getattr(run, field) or missing, reverse=order.startswith("-"))[:size]
 
 
 def whole_number(name: str, default: int) -> int:
-    """Negative ones are 0, as with Flower."""
+    """Return a parameter. A negative number counts as 0, as in Flower."""
     text = request.args.get(name) or str(default)
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise InvalidInput(name, _("a whole number is needed"))
+        raise InvalidInput(name, _("must be a whole number"))
     return max(int(text), 0)
 
 
@@ -102,7 +102,7 @@ def parse_time(name: str, text: object, form: str) -> datetime:
     try:
         return datetime.strptime(str(text), form).replace(tzinfo=UTC)
     except ValueError as error:
-        raise InvalidInput(name, _("a time such as %(example)s is needed", example=now().strftime(form))) from error
+        raise InvalidInput(name, _("must be a time such as %(example)s", example=now().strftime(form))) from error
 
 
 @blueprint.get("/api/task/info/<run_id>")
@@ -123,7 +123,7 @@ def flower_types() -> Response:
 @blueprint.get("/api/task/result/<run_id>")
 @requires_role("viewer")
 def flower_result(run_id: str) -> Response:
-    """Of a run that nobody knows it is told, as by Celery, that it is PENDING."""
+    """Return the result of a run. An unknown run is PENDING, as in Celery."""
     run = Run.get_or_none(Run.id == run_id)
     if run and run.state not in ENDED and (seconds := parse_timeout(request.args.get("timeout"))):
         run = wait_for_end(run_id, tasks.queues[run.queue], seconds)
@@ -144,7 +144,7 @@ def result_data(run: Run | None, run_id: str) -> dict[str, object]:
 
 
 def celery_state(run: Run | None) -> str:
-    """As Celery's result backend has it, which knows of nothing before its start."""
+    """Return the state of Celery's result backend: PENDING until the start."""
     state = STATES[run.state] if run else "PENDING"
     return "PENDING" if state == "RECEIVED" else state
 
@@ -153,18 +153,18 @@ def parse_timeout(value: object) -> float:
     try:
         return min(max(parse_number("timeout", None if value is None else str(value)) or 0.0, 0.0), MAX_WAIT_SECONDS)
     except InvalidInput:
-        raise InvalidInput("timeout", _("a number is needed")) from None
+        raise InvalidInput("timeout", _("must be a number")) from None
 
 
 def wait_for_end(run_id: str, queue: Queue, seconds: float) -> Run | None:
-    """The run when it has ended, or when the time is up. At most half of the web threads wait."""
+    """Wait for the end of a run, and return it. At most half of the web threads wait."""
     if waiting_requests.acquire(blocking=False):
         try:
-            release_connection()  # nobody else should lack the connection while this one waits
+            release_connection()  # a waiting request must not hold a database connection
             queue.storage.results.wait(run_id, seconds)
             flush_events_now(queue)
         except BrokerUnavailable:
-            pass  # it can be asked for again
+            pass  # the client can repeat the request
         finally:
             waiting_requests.release()
     run: Run | None = Run.get_or_none(Run.id == run_id)
@@ -173,7 +173,7 @@ def wait_for_end(run_id: str, queue: Queue, seconds: float) -> Run | None:
 
 def get_run_or_404(run_id: str) -> Run:
     run: Run | None = Run.get_or_none(Run.id == run_id)
-    return run or abort(404, _("No run has this id, or it is older than the history."))
+    return run or abort(404, _("No run with this id. The history may have removed it."))
 
 
 # --- workers and queues --------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def is_present(consumer: Consumer) -> bool:
 
 
 def worker_not_found(name: str) -> NoReturn:
-    abort(404, _("There is no worker %(name)s.", name=name))
+    abort(404, _("No worker %(name)s.", name=name))
 
 
 def describe_worker(consumer: Consumer) -> dict[str, object]:
@@ -211,7 +211,7 @@ def describe_worker(consumer: Consumer) -> dict[str, object]:
 
 
 def claimed_count(name: str) -> dict[str, object]:
-    """What is told of one worker alone: what it runs, and what is to come."""
+    """Return the running and scheduled runs of one worker."""
     active, scheduled = celery_inspect.active(tasks.queues), celery_inspect.scheduled(tasks.queues, MAX_SCHEDULED)
     figures = {
         "active": active.get(name, []),

@@ -1,1 +1,1 @@
-"""Reads what people type into forms and filters."""
+"""Parse forms and filters."""

@@ -1,4 +1,4 @@
-"""A date and time that a person types: the wall clock of the zone that the pages show."""
+"""Typed dates and times in the time zone of the page."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from admin.problems import InvalidInput
 
 
 def parse_local_datetime(name: str, text: str) -> datetime | None:
-    """`2026-11-24T18:30` in the viewer's zone, as UTC; None for nothing. An offset of its own comes first.
+    """Return `2026-11-24T18:30` as UTC, None for an empty text. Without an offset it is in the viewer's zone.
 
     Raises InvalidInput.
     """
@@ -19,7 +19,7 @@ def parse_local_datetime(name: str, text: str) -> datetime | None:
         at = datetime.fromisoformat(text.strip())
         return (at if at.tzinfo else current_zone().localize(at)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise InvalidInput(name, _("a date and time is needed, such as 2026-11-24T18:30")) from error
+        raise InvalidInput(name, _("must be a date and time such as 2026-11-24T18:30")) from error
 
 
 def zone_name() -> str:

@@ -1,4 +1,4 @@
-"""The fields of a form for a task's arguments, made from its function's signature."""
+"""Form fields for a task's arguments, generated from its signature."""
 
 import inspect
 import json
@@ -19,13 +19,13 @@ KINDS: dict[type[shapes.Type], str] = {
 }  # fmt: skip
 VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
 
-#: JSON is written in these.
+#: Kinds of fields that contain JSON.
 JSON_KINDS = ("list", "dict", "args", "kwargs", "any")
 
 
 class Field(NamedTuple):
-    """One parameter. `kind`: int, float, bool, text, choice, list, dict, any, args (all further positional values) or
-    kwargs (all further named ones). `optional`: None may be given. `default` is MISSING where there is none.
+    """A parameter. `kind`: int, float, bool, text, choice, list, dict, any, args (further positional values) or kwargs
+    (further named ones). `optional`: None is allowed. `default` is MISSING without one.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Field(NamedTuple):
     optional: bool
     default: Any
     choices: tuple[Any, ...]
-    positional: bool  # it cannot be given by its name
+    positional: bool  # positional-only
 
     @property
     def key(self) -> str:
-        """Its name in the form."""
+        """The name of the form field."""
         return f"arg.{self.name}"
 
     @property
@@ -51,12 +51,12 @@ class Field(NamedTuple):
             "choice": _("one of these"),
             "list": _("a JSON list"),
             "dict": _("a JSON object"),
-            "any": _("a JSON value; what is no JSON counts as text"),
+            "any": _("a JSON value. Other input is read as text"),
             "args": _("further values, as a JSON list"),
             "kwargs": _("further named values, as a JSON object"),
         }
         if self.optional and self.kind not in JSON_KINDS:
-            return _("%(what)s; empty for none", what=words[self.kind])
+            return _("%(what)s. Empty: no value", what=words[self.kind])
         return words[self.kind]
 
     @property
@@ -65,7 +65,7 @@ class Field(NamedTuple):
 
     @property
     def start(self) -> str:
-        """What stands in it before anybody has typed."""
+        """The initial text of the field."""
         return "" if self.default is MISSING else field_text(self, self.default)
 
 
@@ -84,7 +84,7 @@ def build_field(parameter: inspect.Parameter) -> Field:
 
 
 def field_kind(annotation: Any) -> tuple[str, bool, tuple[Any, ...]]:
-    """The kind, whether None is allowed, and the choices."""
+    """Return the kind, True if None is allowed, and the choices."""
     if isinstance(annotation, str):
         annotation = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}.get(annotation)
     origin, members = get_origin(annotation), get_args(annotation)
@@ -92,16 +92,16 @@ def field_kind(annotation: Any) -> tuple[str, bool, tuple[Any, ...]]:
         options = [member for member in members if member is not type(None)]
         kind, _optional, choices = field_kind(options[0]) if len(options) == 1 else ("any", False, ())
         return kind, len(options) < len(members), choices
-    if origin is Literal:  # in the order of the code: msgspec sorts them
+    if origin is Literal:  # msgspec would sort the values
         return "choice", None in members, tuple(member for member in members if member is not None)
     try:
         return KINDS.get(type(shapes.type_info(annotation)), "any"), False, ()
-    except TypeError:  # a type that msgspec does not know
+    except TypeError:  # a type unknown to msgspec
         return "any", False, ()
 
 
 def field_text(field: Field, value: Any) -> str:
-    """The value as it is typed."""
+    """Return the value as text for the field."""
     if field.kind in JSON_KINDS:
         return json.dumps(value, ensure_ascii=False, default=str)
     if value is None:

@@ -1,4 +1,4 @@
-"""What a list is asked for, in its URL: the tab, the filters beside it, and links that change one thing about it."""
+"""Filters of a list in its URL: the tab, the other filters, and links that change one of them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -12,24 +12,22 @@ MAX_LENGTH = 200
 
 
 def link(endpoint: str, values: Mapping[str, str]) -> str:
-    """The address of a page with these values: those of its path, and those behind the question mark."""
+    """Return the address of a page with these values in path and query string."""
     arguments: dict[str, Any] = dict(values)
     return url_for(endpoint, **arguments)
 
 
 class FilterChip(NamedTuple):
-    """A filter in use that has no field of its own: what it says, and the list without it."""
+    """An active filter without a form field: its text, and the address without it."""
 
     text: str
     without: str
 
 
 class ListFilters:
-    """`state` is the tab, one of `states` unless it is given; `values` are the filters beside it, not in use where
-    empty.
-    """
+    """`state` is the tab, read from the request unless given. `values` are the other filters, empty if not in use."""
 
-    #: What the tab is called in the address.
+    #: The name of the tab in the address.
     tab = "state"
 
     def __init__(self, endpoint: str, states: Iterable[str], state: str = "", **values: str) -> None:
@@ -44,7 +42,7 @@ class ListFilters:
             raise AttributeError(name) from None
 
     def url_with(self, **changes: str) -> str:
-        """This list, with these filters instead; from its first page on."""
+        """Return the address of the first page with these filters changed."""
         values = {self.tab: self.state, **self.values, **changes}
         if values[self.tab] == self.states[0]:
             del values[self.tab]
@@ -67,26 +65,26 @@ class ListFilters:
 
     @property
     def query(self) -> str:
-        """What stands behind the question mark of this list's URL."""
+        """The query string of the list."""
         return self.url_with().partition("?")[2]
 
     def hidden(self, *shown: str) -> list[tuple[str, str]]:
-        """What a form with the fields `shown` must carry along."""
+        """Return hidden fields for a form that has the fields `shown`."""
         values = {self.tab: self.state, **self.values}
         return [(name, value) for name, value in values.items() if value and name not in shown]
 
 
 def read_text(name: str, longest: int = MAX_LENGTH) -> str:
-    """A filter as it was typed. Raises InvalidInput."""
+    """Return a filter from the request. Raises InvalidInput."""
     value = request.args.get(name, "").strip()
     if len(value) > longest or not value.isprintable():
-        raise InvalidInput(name, _("at most %(most)s printable characters are allowed", most=longest))
+        raise InvalidInput(name, _("must be at most %(most)s printable characters long", most=longest))
     return value
 
 
 def read_choice(name: str, allowed: list[str]) -> str:
-    """One of these words, the first where nothing is given. Raises InvalidInput."""
+    """Return a choice from the request, by default the first one. Raises InvalidInput."""
     value = request.args.get(name) or allowed[0]
     if value not in allowed:
-        raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(filter(None, allowed))))
+        raise InvalidInput(name, _("must be one of %(allowed)s", allowed=", ".join(filter(None, allowed))))
     return value

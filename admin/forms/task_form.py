@@ -1,4 +1,4 @@
-"""A form for the arguments of a task: an earlier call goes in as texts, what was typed comes out as arguments."""
+"""A form for a task's arguments: texts from an earlier call, arguments from typed texts."""
 
 import json
 import math
@@ -12,19 +12,17 @@ from flask_babel import gettext as _
 from admin.forms.fields import JSON_KINDS, MISSING, VARIADIC, Field, field_text
 from admin.problems import InvalidInput
 
-#: A value whose text is longer than this is not put into a form; it can be kept as it is.
+#: A longer value is not editable in the form. It can be kept unchanged.
 MAX_VALUE_LENGTH = 4000
 
 
 class Arguments(NamedTuple):
-    """As they are enqueued."""
-
     args: list[Any]
     kwargs: dict[str, Any]
 
 
 class Prefill(NamedTuple):
-    """The texts and values of an earlier call, by parameter; and what it was given that the task does not take now."""
+    """Texts and values of an earlier call by parameter. `left_over`: values that the task no longer accepts."""
 
     texts: dict[str, str]
     values: dict[str, Any]
@@ -38,7 +36,7 @@ class Prefill(NamedTuple):
 
 
 def prefill(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Prefill:
-    """The form as an earlier call would have filled it in."""
+    """Return the form filled with the arguments of an earlier call."""
     in_order = {field.name: field for field in form if field.kind not in VARIADIC.values()}
     variadic = {field.kind: field.name for field in form if field.kind in VARIADIC.values()}
     values: dict[str, Any] = dict(zip(in_order, args, strict=False))
@@ -61,9 +59,9 @@ def prefill(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def parse_form(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
-    """What was typed, as arguments. `kept`: values that go on unseen where `keep.<name>` is sent instead of a text.
+    """Return the typed arguments. `kept`: values to use for a parameter if `keep.<name>` is sent instead of a text.
 
-    Raises InvalidInput, whose field is the parameter.
+    Raises InvalidInput with the parameter as field.
     """
     values = {}
     for field in form:
@@ -74,7 +72,7 @@ def parse_form(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[st
 
 
 def parse_field(field: Field, texts: Mapping[str, str]) -> Any:
-    """The value of a field; MISSING for one that is left to its default."""
+    """Return the value of a field, MISSING to use its default. Raises InvalidInput."""
     text = texts.get(field.key, "").replace("\r\n", "\n")
     empty = not text.strip()
     if field.kind == "text" and field.key in texts and not (empty and field.optional):
@@ -83,15 +81,15 @@ def parse_field(field: Field, texts: Mapping[str, str]) -> Any:
         if field.optional and field.key in texts and field.kind not in JSON_KINDS:
             return None
         if field.required:
-            raise InvalidInput(field.name, _("a value is needed"))
+            raise InvalidInput(field.name, _("must be given"))
         return MISSING
     return PARSERS[field.kind](field, text.strip())
 
 
 def bind_arguments(form: Sequence[Field], values: dict[str, Any]) -> Arguments:
-    """By name, as far as the signature allows: what stands before further positional values goes without."""
+    """Return the arguments by name where possible. Those before further positional values are positional."""
     further = [value for field in form if field.kind == "args" for value in values.get(field.name) or []]
-    before = takewhile(lambda field: field.kind not in VARIADIC.values(), form)  # what follows *args goes by name
+    before = takewhile(lambda field: field.kind not in VARIADIC.values(), form)  # parameters after *args are named
     in_order = [field for field in before if field.positional or further]
     args = [value_in_order(field, values) for field in in_order]
     taken = {field.name for field in form if field in in_order or field.kind in VARIADIC.values()}
@@ -102,19 +100,19 @@ def bind_arguments(form: Sequence[Field], values: dict[str, Any]) -> Arguments:
 def value_in_order(field: Field, values: Mapping[str, Any]) -> Any:
     value = values.get(field.name, field.default)
     if value is MISSING:
-        raise InvalidInput(field.name, _("a value is needed"))
+        raise InvalidInput(field.name, _("must be given"))
     return value
 
 
 def named_values(form: Sequence[Field], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the further named values. Raises InvalidInput for a name that has a field of its own."""
+    """Return the further named values. Raises InvalidInput for a name that has its own field."""
     names = {field.name for field in form}
     further: dict[str, Any] = {}
     for field in form:
         if field.kind == "kwargs":
             further = values.get(field.name, {})
             if twice := next((name for name in further if name in names), None):
-                raise InvalidInput(field.name, _("%(name)s has a field of its own", name=twice))
+                raise InvalidInput(field.name, _("must not contain %(name)s, which has its own field", name=twice))
     return further
 
 
@@ -124,9 +122,9 @@ def parse_int(field: Field, text: str) -> int:
     except ValueError:
         value = None
     if value is None:
-        raise InvalidInput(field.name, _("a whole number is needed"))
+        raise InvalidInput(field.name, _("must be a whole number"))
     if not -(2**63) <= value < 2**63:
-        raise InvalidInput(field.name, _("the number is too large"))
+        raise InvalidInput(field.name, _("must be between -2^63 and 2^63 - 1"))
     return value
 
 
@@ -136,13 +134,13 @@ def parse_float(field: Field, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InvalidInput(field.name, _("a number is needed"))
+        raise InvalidInput(field.name, _("must be a number"))
     return value
 
 
 def parse_bool(field: Field, text: str) -> bool:
     if text not in ("true", "false"):
-        raise InvalidInput(field.name, _("yes or no is needed"))
+        raise InvalidInput(field.name, _("must be yes or no"))
     return text == "true"
 
 
@@ -150,20 +148,20 @@ def parse_choice(field: Field, text: str) -> Any:
     for choice in field.choices:
         if text == field_text(field, choice):
             return choice
-    raise InvalidInput(field.name, _("one of %(choices)s is needed", choices=", ".join(field.choices_as_text)))
+    raise InvalidInput(field.name, _("must be one of %(choices)s", choices=", ".join(field.choices_as_text)))
 
 
 def parse_list(field: Field, text: str) -> Any:
     value = parse_json(field, text)
     if not isinstance(value, list) and not (value is None and field.optional):
-        raise InvalidInput(field.name, _("a JSON list is needed, such as [1, 2]"))
+        raise InvalidInput(field.name, _("must be a JSON list such as [1, 2]"))
     return value
 
 
 def parse_dict(field: Field, text: str) -> Any:
     value = parse_json(field, text)
     if not isinstance(value, dict) and not (value is None and field.optional):
-        raise InvalidInput(field.name, _('a JSON object is needed, such as {"name": 1}'))
+        raise InvalidInput(field.name, _('must be a JSON object such as {"name": 1}'))
     return value
 
 
@@ -173,7 +171,7 @@ def parse_any(field: Field, text: str) -> Any:
     except json.JSONDecodeError:
         return text
     except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidInput(field.name, _("no message can carry this value")) from error
+        raise InvalidInput(field.name, _("must be serialisable as JSON")) from error
 
 
 def parse_json(field: Field, text: str) -> Any:
@@ -181,20 +179,22 @@ def parse_json(field: Field, text: str) -> Any:
         return decode_json(text)
     except json.JSONDecodeError as error:
         place = {"line": error.lineno, "column": error.colno}
-        raise InvalidInput(field.name, _("this is no JSON: line %(line)s, column %(column)s", **place)) from error
+        raise InvalidInput(
+            field.name, _("must be valid JSON: error in line %(line)s, column %(column)s", **place)
+        ) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidInput(field.name, _("no message can carry this value")) from error
+        raise InvalidInput(field.name, _("must be serialisable as JSON")) from error
 
 
 def decode_json(text: str) -> Any:
-    """Raises JSONDecodeError for what is no JSON, ValueError or TypeError for what a message cannot carry."""
+    """Return the value. Raises JSONDecodeError, or ValueError and TypeError for values that no message can store."""
     value = json.loads(text, parse_constant=reject_constant)
     orjson.dumps(value)
     return value
 
 
 def reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 PARSERS: dict[str, Callable[[Field, str], Any]] = {

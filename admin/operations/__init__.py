@@ -1,6 +1,6 @@
-"""What can be asked and done, one file per noun. Pages, JSON and terminal call it."""
+"""Queries and actions, one file per noun. Pages, JSON API and terminal call them."""
 
-# Each declares its operations by being imported.
+# Importing a module registers its operations.
 from admin.operations import (  # noqa: F401
     account,
     alerts,

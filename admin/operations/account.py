@@ -1,4 +1,4 @@
-"""What people can do about their own password and sessions."""
+"""Actions on the user's own password and sign-in sessions."""
 
 from flask_babel import gettext as _
 from peewee import Expression
@@ -11,34 +11,34 @@ from admin.operations.registry import ActionResult, register_action
 from admin.problems import ConflictError, InvalidInput
 from models import BrowserSession, Operator
 
-#: So much of a sign-in's digest names it: nobody finds another one by that, and the cookie's secret is not in it.
+#: Characters of a session's digest that name it. They do not reveal the secret of the cookie.
 SIGN_IN_NAME = 16
 
 
 @register_action("me.password", "viewer")
 def change_own_password(actor: Actor, old: Secret, new: Secret) -> ActionResult[None]:
-    """Replace one's own password; one's other sessions end."""
+    """Change your password and end your other sessions."""
     me = own_account(actor)
     if not verify_password(old, me.password_hash):
-        raise InvalidInput("old", _("this is not your password"))
+        raise InvalidInput("old", _("must be your current password"))
     Operator.update(password_hash=checked_hash(new, me.email)).where(Operator.id == me.id).execute()
     return ActionResult(target=me.email, after={"sessions_ended": end_sign_ins(me, *other_sign_ins(actor))})
 
 
 @register_action("me.end_session", "viewer")
 def end_own_sign_in(actor: Actor, session: str) -> ActionResult[None]:
-    """End one of one's own signed-in browsers."""
+    """End one of your sessions."""
     condition = (
         BrowserSession.digest.startswith(session) if len(session) == SIGN_IN_NAME and session.isalnum() else False
     )
     if not condition or not end_sign_ins(own_account(actor), condition):
-        raise ConflictError(_("This session has ended already."))
+        raise ConflictError(_("This session has already ended."))
     return ActionResult(target=session)
 
 
 @register_action("me.end_other_sessions", "viewer")
 def end_other_sign_ins(actor: Actor) -> ActionResult[int]:
-    """End all of one's signed-in browsers but this one; gives back how many those were."""
+    """End all your sessions but this one. Returns their number."""
     me = own_account(actor)
     ended = end_sign_ins(me, *other_sign_ins(actor))
     return ActionResult(ended, me.email, after={"sessions_ended": ended})
@@ -50,5 +50,5 @@ def other_sign_ins(actor: Actor) -> list[Expression]:
 
 def own_account(actor: Actor) -> Operator:
     if actor.kind != "operator":
-        raise ConflictError(_("Only a person who has signed in has a password and sessions."))
+        raise ConflictError(_("Only signed-in users have a password and sessions. Sign in on the console."))
     return get_operator(actor.name)

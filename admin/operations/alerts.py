@@ -1,4 +1,4 @@
-"""What can be done about alerts."""
+"""Actions on alerts."""
 
 from flask_babel import gettext as _
 
@@ -10,8 +10,8 @@ from admin.problems import ConflictError
 
 @register_action("alerts.test", "operator", in_transaction=False)
 def test_alerts(actor: Actor) -> ActionResult[list[delivery.ChannelResult]]:
-    """Send a test by webhook and mail; gives back what came of each."""
+    """Send a test through every configured channel. Returns the result of each."""
     tried = delivery.send_test()
     if not tried:
-        raise ConflictError(_("Nobody is told of alerts: neither ALERT_WEBHOOK_URL nor ALERT_EMAIL_TO is set."))
+        raise ConflictError(_("No alert channel is configured. Set ALERT_WEBHOOK_URL or ALERT_EMAIL_TO."))
     return ActionResult(tried, after={result.channel: result.error or "sent" for result in tried})

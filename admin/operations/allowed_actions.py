@@ -1,4 +1,4 @@
-"""What may be done with a run, and why the rest may not be done now."""
+"""The buttons of a run, and the reason why one is disabled."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from engine.monitor.registered_tasks import find_task
 
 
 class RunAction(NamedTuple):
-    """A button, or a `link` to a form. `reason`: why not, in a sentence; None where it can be done."""
+    """A button, or a `link` to a form. `reason`: why it is disabled, None if it is enabled."""
 
     label: str
     url: str
@@ -26,7 +26,7 @@ class RunAction(NamedTuple):
 
 
 def run_actions(run: Run, actor: Actor | None, causes: Sequence[Cause] = ()) -> list[RunAction]:
-    """The foremost last, where the eye ends."""
+    """Return the buttons, the most important one last."""
     ended = run.state in ENDED
     failed = ended and run.state != State.SUCCEEDED
     return [
@@ -58,22 +58,22 @@ def why_not_again(run: Run, actor: Actor | None) -> str | None:
 
 def why_not_cancel(run: Run, actor: Actor | None, causes: Sequence[Cause]) -> str | None:
     if run.state in ENDED:
-        return _("What has ended cannot be cancelled.")
+        return _("The run has ended and cannot be cancelled.")
     if any(cause.facts.get("cancelled_by") for cause in causes):
-        return _("It is being interrupted already.")
+        return _("The run is already being interrupted.")
     return why_not_allowed(actor, "runs.cancel")
 
 
 def why_not_delete(run: Run, actor: Actor | None) -> str | None:
     if run.state not in ENDED:
-        return _("A run that has not ended must be cancelled first.")
+        return _("Cancel the run first. Only an ended run can be deleted.")
     return why_not_allowed(actor, "runs.delete")
 
 
 def why_not_allowed(actor: Actor | None, action: str) -> str | None:
     role = ACTIONS[action].role
     if actor is None or not actor.may(role):
-        return {"operator": _("This takes the role operator.")}.get(role, _("This takes the role admin."))
+        return {"operator": _("Requires the role operator.")}.get(role, _("Requires the role admin."))
     return None
 
 
@@ -81,5 +81,5 @@ def why_not_known(run: Run) -> str | None:
     try:
         find_task(tasks.queues, run.task)
     except UnknownTask:
-        return _("This program has no task named %(task)s.", task=run.task)
+        return _("The code of the web server has no task %(task)s.", task=run.task)
     return None

@@ -1,4 +1,4 @@
-"""Reads the arguments of an action into their types, from JSON, forms and the terminal."""
+"""Parse arguments of actions from JSON, forms and the terminal."""
 
 import re
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from admin.problems import InvalidInput
 #: A parameter that is never shown, stored or logged.
 Secret = NewType("Secret", str)
 
-#: As they came in JSON: nothing more is known of the values within.
+#: Parsed JSON.
 JSONObject = dict[str, Any]
 JSONList = list[Any]
 
-#: Of numbers, either way: what every database and the broker can hold.
+#: Largest absolute value that both databases and the broker can store.
 MAX_INTEGER = 999_999_999
 
 
 def parse_text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidInput(name, _("text is needed"))
+        raise InvalidInput(name, _("must be text"))
     if "\0" in value:
-        raise InvalidInput(name, _("text without NUL is needed"))
+        raise InvalidInput(name, _("must not contain NUL characters"))
     return value
 
 
@@ -46,7 +46,7 @@ def parse_whole(name: str, value: object) -> int | None:
         return value
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
-    raise InvalidInput(name, _("a whole number is needed"))
+    raise InvalidInput(name, _("must be a whole number"))
 
 
 def parse_number(name: str, value: object) -> float | None:
@@ -54,7 +54,7 @@ def parse_number(name: str, value: object) -> float | None:
         return value
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,6})?", value):
         return float(value)
-    raise InvalidInput(name, _("a number is needed"))
+    raise InvalidInput(name, _("must be a number"))
 
 
 def parse_instant(name: str, value: object) -> datetime | None:
@@ -62,20 +62,20 @@ def parse_instant(name: str, value: object) -> datetime | None:
         at = datetime.fromisoformat(value) if isinstance(value, str) else value
         if at is None or (isinstance(at, datetime) and at.tzinfo):
             return at and at.astimezone(UTC)
-    except (ValueError, OverflowError):  # the first and the last hours there are, in some zones
+    except (ValueError, OverflowError):  # outside years 1 to 9999 in UTC
         pass
-    raise InvalidInput(name, _("an instant with its offset is needed, such as 2026-11-24T12:00:00+00:00"))
+    raise InvalidInput(name, _("must be a time with an offset, such as 2026-11-24T12:00:00+00:00"))
 
 
 def parse_needed_instant(name: str, value: object) -> datetime:
     if (at := parse_instant(name, value)) is None:
-        raise InvalidInput(name, _("an instant is needed"))
+        raise InvalidInput(name, _("must be a time"))
     return at
 
 
 def parse_row_number(name: str, value: object) -> int:
     if (number := parse_whole(name, value)) is None:
-        raise InvalidInput(name, _("a whole number is needed"))
+        raise InvalidInput(name, _("must be a whole number"))
     return number
 
 
@@ -84,28 +84,28 @@ def parse_flag(name: str, value: object) -> bool:
         return value
     if value in ("true", "false"):
         return bool(value == "true")
-    raise InvalidInput(name, _("true or false is needed"))
+    raise InvalidInput(name, _("must be true or false"))
 
 
 def parse_uuid(name: str, value: object) -> UUID:
     try:
         return value if isinstance(value, UUID) else UUID(parse_text(name, value))
     except ValueError as error:
-        raise InvalidInput(name, _("an id such as 8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52 is needed")) from error
+        raise InvalidInput(name, _("must be an id such as 8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52")) from error
 
 
 def parse_arguments(name: str, value: object) -> JSONObject | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise InvalidInput(name, _("an object of names and values is needed"))
+        raise InvalidInput(name, _("must be a JSON object"))
     return value
 
 
 def parse_list(name: str, value: object) -> JSONList | None:
     if value is None or isinstance(value, list):
         return value
-    raise InvalidInput(name, _("a list of values is needed"))
+    raise InvalidInput(name, _("must be a list"))
 
 
 PARSERS: dict[Any, Callable[[str, object], object]] = {

@@ -1,4 +1,4 @@
-"""What can be asked of the audit."""
+"""Queries of the audit log."""
 
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -39,7 +39,7 @@ def list_audit(
     before: Cursor = "",
     limit: Limit = 30,
 ) -> Audit:
-    """Who did what to which, when and from where; newest first."""
+    """List audit entries, newest first."""
     query = audit_entries(actor=actor, action=action, target=target, source=source)
     try:
         page = pagination.fetch_page(query, AuditEntry.at, AuditEntry.id, limit, before)
@@ -49,7 +49,7 @@ def list_audit(
 
 
 def audit_entries(**conditions: str | None) -> "ModelSelect[AuditEntry]":
-    """The rows of the audit whose columns are what was asked for; empty stands for any."""
+    """Return a query for entries with these column values. An empty value matches any."""
     query = AuditEntry.select()
     for name, value in conditions.items():
         query = query.where(getattr(AuditEntry, name) == value) if value else query

@@ -1,4 +1,4 @@
-"""What can be asked and done of bulk actions: one command for many runs."""
+"""Queries and actions for bulk actions: one command for many runs."""
 
 from typing import Annotated, Literal, NamedTuple
 
@@ -24,12 +24,12 @@ SAMPLE_SIZE = 10
 
 TASK = "process_bulk"
 
-#: More ids than this are not taken one by one: no database takes any number of values.
+#: Most ids in one request. Databases limit the number of values in a statement.
 MAX_NAMED = 10_000
 
 
 class Preflight(NamedTuple):
-    """What a command would be about. `fingerprint` is to be sent with it, and stands for exactly these runs."""
+    """The runs that a bulk action would affect. `fingerprint` identifies exactly these runs."""
 
     total: int
     states: dict[str, int]
@@ -49,22 +49,22 @@ class BulkItems(NamedTuple):
 
 @register_query("bulk.preflight", "/bulk/preflight", "operator")
 def run_preflight(
-    search: Annotated[str, {"maxLength": 500, "description": "Which runs, as in the search box."}] = "",
-    # A default that no call can change; the schema is that of a list.
+    search: Annotated[str, {"maxLength": 500, "description": "Search for the runs, as in the search box."}] = "",
+    # An immutable default. The schema is that of a list.
     run: Annotated[list[str], {"description": "Ids of runs, instead of a search."}] = (),  # type: ignore[assignment]
 ) -> Preflight:
-    """Which runs a bulk action would be about: how many, in which states, and the newest of them."""
+    """Show which runs a bulk action would affect: their number, states and the newest ones."""
     try:
         return Preflight(*bulk.preflight(select_runs(search, list(run)), SAMPLE_SIZE))
     except bulk.TooManyItems as error:
-        raise InvalidInput("search", _("at most %(most)s runs are taken at once", most=bulk.MAX_ITEMS)) from error
+        raise InvalidInput("search", _("must match at most %(most)s runs", most=bulk.MAX_ITEMS)) from error
 
 
 @register_query(
     "bulk.list", "/bulk", columns=("id", "verb", "total", "done", "refused", "asked_by", "created_at", "ended_at")
 )
 def list_bulks(before: Cursor = "", limit: Limit = 30) -> Bulks:
-    """Bulk actions, newest first."""
+    """List bulk actions, newest first."""
     query = BulkAction.select().order_by(BulkAction.id.desc()).limit(limit + 1)
     rows = list(query.where(BulkAction.id < parse_bulk_number("before", before)) if before else query)
     return Bulks(rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None)
@@ -72,7 +72,7 @@ def list_bulks(before: Cursor = "", limit: Limit = 30) -> Bulks:
 
 @register_query("bulk.show", "/bulk/{bulk_id}")
 def show_bulk(bulk_id: int) -> BulkAction:
-    """The account of one bulk action."""
+    """Show a bulk action."""
     return get_bulk(bulk_id)
 
 
@@ -83,7 +83,7 @@ def list_bulk_items(
     after: Cursor = "",
     limit: Limit = 30,
 ) -> BulkItems:
-    """What became of each run of a bulk action."""
+    """List the runs of a bulk action with the result of each."""
     query = BulkActionItem.select().where(BulkActionItem.bulk_id == get_bulk(bulk_id).id)
     query = query.where(BulkActionItem.state == state) if state else query
     query = query.where(BulkActionItem.number > parse_bulk_number("after", after)) if after else query
@@ -93,23 +93,23 @@ def list_bulk_items(
 
 def get_bulk(bulk_id: int) -> BulkAction:
     return BulkAction.get_or_none(BulkAction.id == bulk_id) or abort(
-        404, _("There is no such bulk action, or it is too long ago.")
+        404, _("No bulk action with this id. The history may have removed it.")
     )
 
 
 def parse_bulk_number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InvalidInput(name, _("this is no place in the list"))
+        raise InvalidInput(name, _("must be a `next` value of this list"))
     return int(text)
 
 
 class RunsChanged(ConflictError):
-    """They are not those of the fingerprint any more. `count`: how many they are now."""
+    """The matching runs do not have the given fingerprint. `count`: how many match now."""
 
     def __init__(self, count: int) -> None:
         super().__init__(
             _(
-                "The runs that match are not those of this fingerprint any more; %(found)s match now.",
+                "The matching runs have changed since the preflight. Matching now: %(found)s. Repeat the preflight.",
                 found=format_number(count),
             )
         )
@@ -117,12 +117,12 @@ class RunsChanged(ConflictError):
 
 
 def select_runs(search: str | None, run_ids: JSONList | None) -> "ModelSelect[Run]":
-    """The query for the runs that are named, or that a search finds. Raises InvalidInput; nothing is not everything."""
+    """Return a query for the named runs, or for those of a search. Raises InvalidInput, also without any filter."""
     if run_ids:
         if not all(isinstance(run_id, str) and "\0" not in run_id for run_id in run_ids):
-            raise InvalidInput("runs", _("a list of ids is needed"))
+            raise InvalidInput("runs", _("must be a list of ids"))
         if len(run_ids) > MAX_NAMED:
-            raise InvalidInput("runs", _("at most %(most)s runs are taken at once", most=format_number(MAX_NAMED)))
+            raise InvalidInput("runs", _("must match at most %(most)s runs", most=format_number(MAX_NAMED)))
         return bulk.by_ids(run_ids)
     try:
         terms = parse_search(search or "")
@@ -130,14 +130,14 @@ def select_runs(search: str | None, run_ids: JSONList | None) -> "ModelSelect[Ru
     except InvalidSearch as error:
         raise InvalidInput("search", str(error)) from error
     if all(term.key == "before" for term in terms):
-        raise InvalidInput("search", _("a search that leaves something out is needed: all runs at once is never meant"))
+        raise InvalidInput("search", _("must have at least one filter: bulk actions on all runs are not allowed"))
     return all_matching(query)
 
 
 def begin_bulk(
     actor: Actor, verb: str, fingerprint: str, search: str | None, run_ids: JSONList | None
 ) -> ActionResult[int]:
-    """Write the items down and enqueue the task that works them off. Raises RunsChanged and InvalidInput."""
+    """Store the items and enqueue the task that processes them. Raises RunsChanged and InvalidInput."""
     try:
         bulk_action = bulk.create(
             verb, select_runs(search, run_ids), fingerprint, actor.requester, None if run_ids else search
@@ -146,7 +146,7 @@ def begin_bulk(
         raise RunsChanged(error.count) from error
     except bulk.TooManyItems as error:
         raise InvalidInput(
-            "search", _("at most %(most)s runs are taken at once", most=format_number(bulk.MAX_ITEMS))
+            "search", _("must match at most %(most)s runs", most=format_number(bulk.MAX_ITEMS))
         ) from error
     try:
         run = run_control.run_task(tasks.queues, TASK, kwargs={"bulk_id": bulk_action.id}, by=actor.requester)
@@ -164,7 +164,7 @@ def begin_bulk(
 def bulk_retry(
     actor: Actor, fingerprint: str, search: str | None = None, runs: JSONList | None = None
 ) -> ActionResult[int]:
-    """Re-queue all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
+    """Re-queue the runs. `fingerprint` comes from the preflight. Returns the id of the bulk action."""
     return begin_bulk(actor, "retry", fingerprint, search, runs)
 
 
@@ -172,7 +172,7 @@ def bulk_retry(
 def bulk_cancel(
     actor: Actor, fingerprint: str, search: str | None = None, runs: JSONList | None = None
 ) -> ActionResult[int]:
-    """Cancel all these runs; `fingerprint` is that of their preflight. Gives back the number of the bulk action."""
+    """Cancel the runs. `fingerprint` comes from the preflight. Returns the id of the bulk action."""
     return begin_bulk(actor, "cancel", fingerprint, search, runs)
 
 
@@ -180,13 +180,13 @@ def bulk_cancel(
 def bulk_delete(
     actor: Actor, fingerprint: str, search: str | None = None, runs: JSONList | None = None
 ) -> ActionResult[int]:
-    """Remove all these runs from the history; `fingerprint` and what it gives back are as with the others."""
+    """Delete the runs from the history. `fingerprint` comes from the preflight. Returns the id of the bulk action."""
     return begin_bulk(actor, "delete", fingerprint, search, runs)
 
 
 @register_action("bulk.stop", "operator")
 def bulk_stop(actor: Actor, bulk_id: int) -> ActionResult[None]:
-    """Leave alone what a bulk action has not begun."""
+    """Stop a bulk action. Runs that it has not begun stay as they are."""
     if not bulk.request_stop(bulk_id, actor.requester):
-        raise ConflictError(_("There is nothing to stop."))
+        raise ConflictError(_("Bulk action %(number)s is not running.", number=bulk_id))
     return ActionResult(target=str(bulk_id))

@@ -1,4 +1,4 @@
-"""What can be asked and done of dead runs."""
+"""Queries and actions for dead runs."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class DeadPage(NamedTuple):
 
 
 class DeadMessage(NamedTuple):
-    """`run`: its record, where the history still has it."""
+    """`run`: its history record, None if it was removed."""
 
     id: str
     queue: str
@@ -44,7 +44,7 @@ class DeadMessage(NamedTuple):
 
 @register_query("dead.list", "/dead")
 def list_dead(before: Cursor = "", limit: Limit = 30) -> DeadPage:
-    """Runs that took down too many workers, or whose message cannot be read; newest first."""
+    """List dead runs, newest first."""
     page = dead_letters.list_dead(tasks.queues, limit, parse_position(before))
     older = page.older and f"{page.older.at!r}_{page.older.run_id}"
     return DeadPage([dead_run_data(letter) for letter in page.rows], older, dead_letters.count_dead(tasks.queues))
@@ -59,21 +59,21 @@ def dead_run_data(letter: dead_letters.DeadLetter) -> DeadRun:
 
 @register_query("dead.show", "/dead/{run_id}")
 def show_dead_message(run_id: str) -> DeadMessage:
-    """The message of a dead run, as far as it can be read."""
+    """Show the message of a dead run, as far as it is readable."""
     queue, data = get_dead_message(run_id)
     return DeadMessage(run_id, queue.name, Run.get_or_none(Run.id == run_id), dead_letters.decode_message(queue, data))
 
 
 @register_action("dead.requeue", "operator", in_transaction=False)
 def requeue_dead(actor: Actor, run_id: str) -> ActionResult[str]:
-    """Give a dead run another chance, with its own message."""
+    """Re-queue a dead run with its own message."""
     runs.requeue_dead_run(tasks.queues, run_id)
     return ActionResult(run_id, run_id)
 
 
 @register_action("dead.discard", "admin", danger=True, in_transaction=False)
 def discard_dead(actor: Actor, run_id: str) -> ActionResult[str]:
-    """Give up the message of a dead run for good."""
+    """Discard a dead run and its message for good."""
     runs.discard_dead_run(tasks.queues, run_id, actor.requester)
     return ActionResult(run_id, run_id)
 
@@ -85,9 +85,9 @@ def parse_position(text: str) -> PagePosition | None:
     try:
         return PagePosition(float(at), run_id)
     except ValueError as error:
-        raise InvalidInput("before", _("this is no place in the list")) from error
+        raise InvalidInput("before", _("must be a `next` value of this list")) from error
 
 
 def get_dead_message(run_id: str) -> tuple[Queue, bytes]:
-    """The message of a dead run, or 404."""
-    return dead_letters.find_dead(tasks.queues, run_id) or abort(404, _("No dead run of this id is kept."))
+    """Return the queue and message of a dead run. Raises NotFound."""
+    return dead_letters.find_dead(tasks.queues, run_id) or abort(404, _("No dead run with this id."))

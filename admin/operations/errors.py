@@ -1,4 +1,4 @@
-"""What can be asked and done of errors: failures that are alike, as one group."""
+"""Queries and actions for error groups."""
 
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -19,7 +19,7 @@ WINDOWS = ("hour", "day", "week", "total")
 
 
 class ErrorRow(NamedTuple):
-    """The columns of a group, and how often it came in the last hour, day and week, and in all."""
+    """The columns of a group, with its failures in the last hour, day and week, and in total."""
 
     id: str
     task: str
@@ -53,8 +53,6 @@ class Errors(NamedTuple):
 
 
 class ErrorDetails(NamedTuple):
-    """With its latest failures."""
-
     error: ErrorRow
     examples: list[Attempt]
 
@@ -68,7 +66,7 @@ def list_errors(
     before: Cursor = "",
     limit: Limit = 30,
 ) -> Errors:
-    """Groups of failures that are alike, the one that failed last first."""
+    """List error groups, the latest failure first."""
     condition = None if state == "all" else errors.state_filter(state, now())
     query = ErrorGroup.select() if condition is None else ErrorGroup.select().where(condition)
     query = query.where(ErrorGroup.task == task) if task else query
@@ -81,7 +79,7 @@ def list_errors(
 
 @register_query("errors.show", "/errors/{error_id}")
 def show_error(error_id: str) -> ErrorDetails:
-    """One group, with its latest failures."""
+    """Show an error group with its latest failures."""
     group = get_error(error_id)
     examples = (
         Attempt.select().where(Attempt.error_group == group.id).order_by(Attempt.ended_at.desc()).limit(MAX_EXAMPLES)
@@ -101,48 +99,48 @@ def error_data(group: ErrorGroup, counts: ErrorCounts, as_of: datetime) -> dict[
 
 @register_action("errors.resolve", "operator")
 def resolve_error(actor: Actor, error_id: str) -> ActionResult[None]:
-    """Call a group of errors mended; it opens by itself when it fails again."""
+    """Mark an error group as resolved. A new failure reopens it."""
     before = state_for_audit(error_id)
     if not errors.resolve_group(error_id, actor.name):
-        raise ConflictError(_("It is resolved already."))
+        raise ConflictError(_("Error group %(id)s is already resolved.", id=error_id))
     return ActionResult(target=error_id, before=before, after={"state": "resolved"})
 
 
 @register_action("errors.reopen", "operator")
 def reopen_error(actor: Actor, error_id: str) -> ActionResult[None]:
-    """Take back that a group of errors is resolved or snoozed."""
+    """Reopen a resolved or snoozed error group."""
     before = state_for_audit(error_id)
     if not errors.reopen_group(error_id):
-        raise ConflictError(_("It is open already."))
+        raise ConflictError(_("Error group %(id)s is already open.", id=error_id))
     return ActionResult(target=error_id, before=before, after={"state": "open"})
 
 
 @register_action("errors.snooze", "operator")
 def snooze_error(actor: Actor, error_id: str, until: datetime) -> ActionResult[None]:
-    """Leave a group of errors out of the open ones until an instant."""
+    """Hide an error group from the open ones until a time."""
     if until <= now():
-        raise InvalidInput("until", _("an instant in the future is needed"))
+        raise InvalidInput("until", _("must be a time in the future"))
     before = state_for_audit(error_id)
     if not errors.snooze_group(error_id, until, actor.name):
-        raise ConflictError(_("It is resolved, so there is nothing to snooze."))
+        raise ConflictError(_("Error group %(id)s is resolved. Reopen it before you snooze it.", id=error_id))
     return ActionResult(target=error_id, before=before, after={"snoozed_until": until.isoformat()})
 
 
 def state_for_audit(error_id: str) -> dict[str, str | None]:
-    """As the audit keeps it. Raises ConflictError where there is no such group."""
+    """Return the state for the audit log. Raises ConflictError without such a group."""
     group = ErrorGroup.get_or_none(ErrorGroup.id == error_id)
     if group is None:
-        raise ConflictError(_("There is no such group of errors."))
+        raise ConflictError(_("No error group with this id."))
     return {"state": group.state, "snoozed_until": group.snoozed_until and group.snoozed_until.isoformat()}
 
 
 def error_state(group: ErrorGroup, as_of: datetime) -> str:
-    """Snoozed wins over open and regressed, until its time is up."""
+    """Return `snoozed` until the snooze ends, even if the group is open or regressed."""
     asleep = group.state != "resolved" and group.snoozed_until and group.snoozed_until > as_of
     return "snoozed" if asleep else str(group.state)
 
 
 def get_error(group_id: str) -> ErrorGroup:
     return ErrorGroup.get_or_none(ErrorGroup.id == group_id) or abort(
-        404, _("There is no such group of errors, or it did not fail for longer than the history is kept.")
+        404, _("No error group with this id. The history may have removed it.")
     )

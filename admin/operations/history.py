@@ -1,4 +1,4 @@
-"""What programs ask about the history itself: the events that could not be written."""
+"""Queries of events that could not be written to the history."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class RejectedPage(NamedTuple):
 
 @register_query("history.rejected", "/history/rejected", columns=("rejected_at", "queue", "run_id", "kind", "reason"))
 def list_rejected(queue: str = "", before: Cursor = "", limit: Limit = 30) -> RejectedPage:
-    """Events that could not be written to the history, each with its reason and its line; newest first."""
+    """List events that could not be written to the history, newest first, with reason and content."""
     query = RejectedEvent.select()
     query = query.where(RejectedEvent.queue == queue) if queue else query
     try:

@@ -1,4 +1,4 @@
-"""What can be done about the library."""
+"""The sample library."""
 
 from admin.auth.identity import Actor
 from admin.operations.registry import ActionResult, register_action
@@ -9,7 +9,7 @@ from reading import sample_data
 
 @register_action("library.demo", "admin")
 def load_sample_library(actor: Actor) -> ActionResult[dict[str, int]]:
-    """Load the sample library into a database of our own; gives back how many rows of what."""
+    """Load the sample library into a database that Dewey created. Returns the number of rows by table."""
     try:
         counts = sample_data.load(now())
     except (sample_data.ForeignTables, sample_data.AlreadyLoaded) as error:

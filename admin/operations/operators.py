@@ -1,4 +1,4 @@
-"""What can be asked and done of operators: the people who may sign in."""
+"""Queries and actions for users of the console."""
 
 import re
 from datetime import datetime
@@ -32,7 +32,7 @@ class People(NamedTuple):
 
 @register_query("operators.list", "/operators")
 def list_operators() -> People:
-    """Who may sign in, by address."""
+    """List users by e-mail address."""
     return People([Person(*row_data(operator, Person)) for operator in operators_with_sign_ins()])
 
 
@@ -40,9 +40,7 @@ def list_operators() -> People:
 
 
 def operators_with_sign_ins() -> "ModelSelect[Any]":
-    """Operators by address, with `sessions`, how many browsers they are signed in with, and `seen_at`, when they were
-    last here.
-    """
+    """Return users by address, with `sessions` (signed-in browsers) and `seen_at` (last activity)."""
     as_of = now()
     signed_in = (
         BrowserSession.ended_at.is_null()
@@ -64,25 +62,25 @@ def operators_with_sign_ins() -> "ModelSelect[Any]":
 
 @register_action("operators.create", "admin", creates=True)
 def add_operator(actor: Actor, email: str, role: str, password: Secret | None = None) -> ActionResult[str]:
-    """Let a person sign in; gives back the password, a new one unless one is given."""
+    """Create a user. Returns the password, a new one unless one is given."""
     return ActionResult(create_operator(email, role, password), email, after={"role": role})
 
 
 def create_operator(email: str, role: str, password: str | None = None) -> str:
-    """Return the password: the given one or a new one. Raises InvalidInput, or ConflictError for a taken address."""
+    """Return the given password or a new one. Raises InvalidInput, or ConflictError if the address is taken."""
     email, role = parse_email(email), parse_role(role)
     password = new_password() if password is None else password
     try:
         with database.atomic():
             Operator.create(email=email, role=role, password_hash=checked_hash(password, email))
     except IntegrityError as error:
-        raise ConflictError(_("There is an operator %(email)s already.", email=email)) from error
+        raise ConflictError(_("User %(email)s already exists.", email=email)) from error
     return password
 
 
 @register_action("operators.role", "admin")
 def change_role(actor: Actor, email: str, role: str) -> ActionResult[None]:
-    """Give a person another role; the last admin keeps theirs."""
+    """Change a user's role. The last admin keeps the role."""
     operator, role = get_operator(email), parse_role(role)
     if role != "admin":
         ensure_admin_remains(operator)
@@ -93,10 +91,10 @@ def change_role(actor: Actor, email: str, role: str) -> ActionResult[None]:
 
 @register_action("operators.disable", "admin", danger=True)
 def disable_operator(actor: Actor, email: str) -> ActionResult[None]:
-    """Let a person sign in no more, and end their sessions; the last admin stays."""
+    """Disable a user and end all sessions. The last admin cannot be disabled."""
     operator = get_operator(email)
     if operator.disabled_at:
-        raise ConflictError(_("%(email)s is disabled already.", email=operator.email))
+        raise ConflictError(_("User %(email)s is already disabled.", email=operator.email))
     ensure_admin_remains(operator)
     Operator.update(disabled_at=now()).where(Operator.id == operator.id).execute()
     after = {"disabled": True, "sessions_ended": end_sign_ins(operator)}
@@ -105,17 +103,17 @@ def disable_operator(actor: Actor, email: str) -> ActionResult[None]:
 
 @register_action("operators.enable", "admin")
 def enable_operator(actor: Actor, email: str) -> ActionResult[None]:
-    """Let a person who was disabled sign in again."""
+    """Enable a disabled user."""
     operator = get_operator(email)
     if not operator.disabled_at:
-        raise ConflictError(_("%(email)s is not disabled.", email=operator.email))
+        raise ConflictError(_("User %(email)s is not disabled.", email=operator.email))
     Operator.update(disabled_at=None).where(Operator.id == operator.id).execute()
     return ActionResult(target=operator.email, before={"disabled": True}, after={"disabled": False})
 
 
 @register_action("operators.password", "admin", danger=True)
 def renew_password(actor: Actor, email: str, password: Secret | None = None) -> ActionResult[str]:
-    """Replace a person's password and end their sessions; gives it back, a new one unless one is given."""
+    """Replace a user's password and end all sessions. Returns the password, a new one unless one is given."""
     operator = get_operator(email)
     given_or_new = new_password() if password is None else password
     Operator.update(password_hash=checked_hash(given_or_new, operator.email)).where(
@@ -125,17 +123,17 @@ def renew_password(actor: Actor, email: str, password: Secret | None = None) -> 
 
 
 def parse_email(text: str) -> str:
-    """An address as it is stored and looked up. Raises InvalidInput."""
+    """Return the address in lower case without spaces around it. Raises InvalidInput."""
     email = text.strip().lower()
     if len(email) > 255 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email) or not email.isprintable():
-        raise InvalidInput("email", _("an address such as name@example.org is needed"))
+        raise InvalidInput("email", _("must be an e-mail address such as name@example.org"))
     return email
 
 
 def parse_role(text: str) -> str:
     if text not in ROLES:
         raise InvalidInput(
-            "role", _("one of %(allowed)s is needed, not %(given)s", allowed=", ".join(ROLES), given=repr(text))
+            "role", _("must be one of %(allowed)s, not %(given)s", allowed=", ".join(ROLES), given=repr(text))
         )
     return text
 
@@ -143,24 +141,26 @@ def parse_role(text: str) -> str:
 def get_operator(email: str) -> Operator:
     operator: Operator | None = Operator.get_or_none(Operator.email == parse_email(email))
     if operator is None:
-        raise ConflictError(_("There is no operator %(email)s.", email=email))
+        raise ConflictError(_("No user %(email)s.", email=email))
     return operator
 
 
 def ensure_admin_remains(operator: Operator) -> None:
-    """Somebody must be able to make people. The rows are locked, so two admins cannot remove each other at once."""
+    """Raise ConflictError if this is the last admin. The row locks keep two admins from removing each other."""
     admins = Operator.select(Operator.id).where((Operator.role == "admin") & Operator.disabled_at.is_null())
     admins = admins.order_by(Operator.id)
     ids = [admin.id for admin in (admins.for_update() if on_postgresql() else admins)]
     if ids == [operator.id]:
-        raise ConflictError(_("%(email)s is the last admin; make another one first.", email=operator.email))
+        raise ConflictError(
+            _("User %(email)s is the last admin. Give another user the role admin first.", email=operator.email)
+        )
 
 
 # --- sign-ins ------------------------------------------------------------------------------------------------
 
 
 def end_sign_ins(operator: Operator, *conditions: object) -> int:
-    """Of all browsers, and with them every copy of their cookies."""
+    """End the user's sessions and return their number. Copies of their cookies become invalid."""
     open_sessions = (BrowserSession.operator == operator) & BrowserSession.ended_at.is_null()
     ended: int = BrowserSession.update(ended_at=now()).where(open_sessions, *conditions).execute()
     session_cache.forget()

@@ -1,8 +1,8 @@
-"""Every question that a program may ask, in one table. JSON and terminal are made from it; pages ask the same.
+"""The table of queries. The JSON API and the terminal are generated from it. Pages use the same functions.
 
-A read is a function with typed parameters: those that its path names, and those of the query, which have defaults. What
-it gives back is typed too; its type is what the description of the API says of the answer. `before` or `after` is the
-cursor of a list, and its `next` what that is to be on the page after this one.
+A query is a function with typed parameters: those of its path, and those of the query string, which have defaults. Its
+return type is the schema in the API description. The parameter `before` or `after` is the cursor of a list. Its value
+for the next page is `next` in the answer.
 """
 
 import inspect
@@ -22,18 +22,18 @@ from admin.operations.schemas import Schema, to_data
 from admin.problems import InvalidInput, to_http_error
 from engine.control.arguments import unknown_parameter
 
-#: How many rows of a list a program may ask for at once.
+#: Most rows in one answer.
 MAX_LIMIT = 200
 Limit = Annotated[int, {"minimum": 1, "maximum": MAX_LIMIT}]
-Cursor = Annotated[str, {"description": "Where the page begins: as in `next` of the one before."}]
+Cursor = Annotated[str, {"description": "The start of the page: `next` of the previous answer."}]
 
 QueryFunction = TypeVar("QueryFunction", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
 class Query:
-    """`filters`: what its function finds in the query by itself, each with its schema. `columns`: of its rows, those
-    that fit on a line of a terminal.
+    """`filters`: schemas of the parameters that the function reads from the request. `columns`: those that the terminal
+    prints.
     """
 
     name: str  # noun.verb
@@ -65,7 +65,7 @@ class Query:
 
     @property
     def query_params(self) -> dict[str, object]:
-        """The parameters with their types; a filter's type is text."""
+        """Return the parameters with their types. A filter has the type text."""
         own = {name: kind for name, kind in self.hints.items() if name not in ("return", *self.path_params)}
         return {name: Annotated[str, schema] for name, schema in self.filters.items()} | own
 
@@ -78,7 +78,7 @@ class Query:
         return next((name for name in ("before", "after") if name in self.query_params), None)
 
     def run(self, in_path: Mapping[str, str], query: "MultiDict[str, str]") -> Any:
-        """The answer as JSON has it. Raises InvalidInput and what the function raises."""
+        """Return the answer as JSON data. Raises InvalidInput and what the function raises."""
         for name in query:
             if name not in self.query_params:
                 raise to_http_error(unknown_parameter(name, self.name, self.query_params))
@@ -87,11 +87,11 @@ class Query:
         arguments |= {name: parse_value(name, hints[name], query.getlist(name)) for name in query if name in hints}
         for name in query:
             if name in self.filters and len(query.getlist(name)) > 1:
-                raise InvalidInput(name, _("one value is needed"))
+                raise InvalidInput(name, _("must be given only once"))
         return to_data(self.function(**arguments))
 
     def address(self, base: str, in_path: Mapping[str, str], query: "MultiDict[str, str]", cursor: str) -> str:
-        """Where the page of the list is that begins at `cursor`."""
+        """Return the address of the page that begins at `cursor`."""
         path = re.sub(r"{(\w+)}", lambda match: in_path[match[1]], self.path)
         rest = [(name, value) for name, value in query.items(multi=True) if name != self.cursor]
         return f"{base}{path}?{urlencode([*rest, (str(self.cursor), cursor)])}"
@@ -114,14 +114,14 @@ def register_query(
 
 
 def parse_value(name: str, kind: object, texts: list[str]) -> object:
-    """What was given in an address, in its type. Raises InvalidInput."""
+    """Return the value of an address parameter in its type. Raises InvalidInput."""
     schema = {}
     if get_origin(kind) is Annotated:
         kind, schema = get_args(kind)[0], get_args(kind)[1]
     if get_origin(kind) is list:
         return [parse_text(name, text, schema) for text in texts]
     if len(texts) != 1:
-        raise InvalidInput(name, _("one value is needed"))
+        raise InvalidInput(name, _("must be given only once"))
     (text,) = texts
     if get_origin(kind) is Literal:
         return parse_choice(name, text, get_args(kind))
@@ -132,7 +132,9 @@ def parse_value(name: str, kind: object, texts: list[str]) -> object:
 
 def parse_text(name: str, text: str, schema: Schema) -> str:
     if len(text) > schema.get("maxLength", MAX_LENGTH):
-        raise InvalidInput(name, _("at most %(most)s characters are allowed", most=schema.get("maxLength", MAX_LENGTH)))
+        raise InvalidInput(
+            name, _("must be at most %(most)s characters long", most=schema.get("maxLength", MAX_LENGTH))
+        )
     return text
 
 
@@ -140,12 +142,12 @@ def parse_choice(name: str, text: str, allowed: tuple[object, ...]) -> object:
     for value in allowed:
         if text == str(value):
             return value
-    raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(map(str, allowed))))
+    raise InvalidInput(name, _("must be one of %(allowed)s", allowed=", ".join(map(str, allowed))))
 
 
 def parse_whole(name: str, text: str, schema: Schema) -> int:
     value = parse_row_number(name, text)
     low, high = schema.get("minimum", value), schema.get("maximum", value)
     if not low <= value <= high:
-        raise InvalidInput(name, _("a whole number from %(low)s to %(high)s is needed", low=low, high=high))
+        raise InvalidInput(name, _("must be a whole number from %(low)s to %(high)s", low=low, high=high))
     return value

@@ -1,4 +1,4 @@
-"""What can be asked and done of queues, and asked of the broker."""
+"""Queries and actions for queues and the broker."""
 
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple
@@ -20,7 +20,7 @@ from engine.queues.queue import Queue as TaskQueue
 
 
 class Queue(NamedTuple):
-    """At a glance; `in_per_minute` and `out_per_minute` are runs."""
+    """A queue. `in_per_minute` and `out_per_minute` count runs."""
 
     name: str
     waiting: int
@@ -40,20 +40,18 @@ class Queues(NamedTuple):
 
 
 class Head(NamedTuple):
-    """First to last."""
-
     head: list[WaitingRun]
 
 
 @register_query("queues.list", "/queues")
 def list_queues() -> Queues:
-    """Every queue: what waits and since when, what comes in and goes out a minute, who serves it."""
+    """List queues with their waiting runs, throughput and workers."""
     return Queues(queue_rows(tasks.queues))
 
 
 @register_query("queues.show", "/queues/{queue}")
 def show_queue(queue: str) -> Queue:
-    """One queue."""
+    """Show a queue."""
     return queue_rows({queue: get_queue(queue)})[0]
 
 
@@ -66,7 +64,7 @@ def queue_rows(task_queues: Mapping[str, TaskQueue]) -> list[Queue]:
 
 @register_query("queues.head", "/queues/{queue}/head")
 def show_head(queue: str, limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 10) -> Head:
-    """The next runs of a queue."""
+    """List the next runs of a queue in order."""
     task_queue = get_queue(queue)
     facts = status.queue_status(task_queue, consumers.live_consumers(consumers.list_consumers(), queue))
     return Head(queue_contents.next_runs(task_queue, facts, limit))
@@ -74,26 +72,26 @@ def show_head(queue: str, limit: Annotated[int, {"minimum": 1, "maximum": 1000}]
 
 @register_query("queues.broker", "/broker")
 def show_broker() -> JSONObject:
-    """The broker itself: version, memory or file, persistence, and how long a ping takes."""
+    """Show the broker's version, memory or file, persistence and ping time."""
     return broker_health.check_health(next(iter(tasks.queues.values())))._asdict()
 
 
 @register_action("queues.pause", "operator", in_transaction=False)
 def pause_queue(actor: Actor, queue: str, reason: str | None = None) -> ActionResult[None]:
-    """Hand out nothing more of this queue until it is resumed; what runs goes on."""
+    """Pause a queue until it is resumed. Its running runs continue."""
     queue_control.pause_queue(find_queue(queue), by=actor.requester, reason=reason)
     return ActionResult(target=queue, after={"reason": reason})
 
 
 @register_action("queues.resume", "operator", in_transaction=False)
 def resume_queue(actor: Actor, queue: str) -> ActionResult[bool]:
-    """Hand out the queue's runs again; gives back whether it was paused."""
+    """Resume a queue. Returns false if it was not paused."""
     return ActionResult(queue_control.resume_queue(find_queue(queue)), queue)
 
 
 @register_action("queues.purge", "admin", danger=True, in_transaction=False)
 def purge_queue(actor: Actor, queue: str) -> ActionResult[int]:
-    """Cancel everything that waits in the queue; gives back how many runs that were."""
+    """Cancel every waiting run of a queue. Returns their number."""
     purged = queue_control.purge_queue(find_queue(queue), actor.requester)
     return ActionResult(purged, queue, after={"cancelled": purged})
 
@@ -101,10 +99,10 @@ def purge_queue(actor: Actor, queue: str) -> ActionResult[int]:
 def find_queue(name: str) -> TaskQueue:
     if name not in tasks.queues:
         raise InvalidInput(
-            "queue", _("one of %(allowed)s is needed, not %(given)s", allowed=", ".join(tasks.queues), given=repr(name))
+            "queue", _("must be one of %(allowed)s, not %(given)s", allowed=", ".join(tasks.queues), given=repr(name))
         )
     return tasks.queues[name]
 
 
 def get_queue(name: str) -> TaskQueue:
-    return tasks.queues.get(name) or abort(404, _("There is no queue of this name."))
+    return tasks.queues.get(name) or abort(404, _("No queue with this name."))

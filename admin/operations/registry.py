@@ -1,4 +1,4 @@
-"""The one door to every command: may they → do it → one line in the audit. `admin.actions` is the table of them."""
+"""The table of actions. `execute` checks the role, runs the action and writes the audit entry."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,9 +22,9 @@ Value = TypeVar("Value")
 
 
 class ActionResult(NamedTuple, Generic[Value]):
-    """What an action gives back to its caller, and what the audit keeps of it."""
+    """The value for the caller, and the facts for the audit log."""
 
-    value: Value = None  # type: ignore[assignment]  # left out of an Outcome[None] alone
+    value: Value = None  # type: ignore[assignment]  # omitted only from an ActionResult[None]
     target: str | None = None
     before: object = None
     after: object = None
@@ -34,11 +34,11 @@ class ActionResult(NamedTuple, Generic[Value]):
 class Action:
     name: str  # noun.verb
     role: str
-    danger: bool  # asked about once more before it is done
-    creates: bool  # something new: no parameter names what it is done to
+    danger: bool  # needs a confirmation
+    creates: bool  # no parameter names an existing subject
     in_transaction: bool
     function: Callable[..., ActionResult[object]]
-    can_start: Callable[..., None] | None = None  # raises where it could only wait: Paused, NoLiveWorker
+    can_start: Callable[..., None] | None = None  # raises Paused or NoLiveWorker if the run would only wait
 
     @property
     def doc(self) -> str:
@@ -46,7 +46,7 @@ class Action:
 
     @property
     def parameters(self) -> list[inspect.Parameter]:
-        """What the caller gives, beside who they are."""
+        """The parameters without the actor."""
         return list(inspect.signature(self.function).parameters.values())[1:]
 
     @property
@@ -55,18 +55,18 @@ class Action:
 
     @property
     def verb(self) -> str:
-        """As addresses and the terminal have it."""
+        """The verb in addresses and in the terminal."""
         return self.name.partition(".")[2].replace("_", "-")
 
     @property
     def subject(self) -> inspect.Parameter | None:
-        """The parameter that names what it is done to: the first one that must be given. A secret names nothing."""
+        """The parameter that names the subject: the first required one that is not a secret."""
         first = next(iter(self.parameters), None)
         names_target = first is not None and first.default is first.empty and first.annotation in (str, int, UUID)
         return first if names_target and not self.creates else None
 
     def read(self, values: Mapping[str, object]) -> dict[str, object]:
-        """The arguments in their types. Raises InvalidInput."""
+        """Return the arguments in their types. Raises InvalidInput."""
         parameters = {parameter.name: parameter for parameter in self.parameters}
         for name in values:
             if name not in parameters:
@@ -74,7 +74,7 @@ class Action:
                 raise to_http_error(unknown_parameter(name, self.name, names))
         for name, parameter in parameters.items():
             if name not in values and parameter.default is parameter.empty:
-                raise InvalidInput(name, _("a value is needed"))
+                raise InvalidInput(name, _("must be given"))
         return {name: PARSERS[parameters[name].annotation](name, value) for name, value in values.items()}
 
 
@@ -99,16 +99,16 @@ def register_action(
 
 
 def execute(actor: Actor, name: str, /, **arguments: Any) -> Any:
-    """Do it in the name of `actor`. Raises ForbiddenError, InvalidInput, ConflictError and what the engine raises.
+    """Run an action as `actor`. Raises ForbiddenError, InvalidInput, ConflictError and what the engine raises.
 
-    The audit entry is written in the action's own transaction where it has one. A broker has none: there the database
-    must take a write first. When it goes away at that very moment, the action is done without its entry.
+    The audit entry is written in the action's transaction if it has one. An action on the broker has none, so the
+    database must accept a write first. If the database then becomes unavailable, the entry is missing.
     """
     return run_action(actor, ACTIONS[name], arguments)
 
 
 def execute_if_ready(actor: Actor, name: str, /, **arguments: Any) -> Any:
-    """As `execute`, for a caller that waits for the result: raises Paused or NoLiveWorker where it could only wait."""
+    """Like `execute`, but raise Paused or NoLiveWorker if the run would only wait."""
     return run_action(actor, ACTIONS[name], arguments, at_once=True)
 
 
@@ -127,7 +127,7 @@ def run_action(actor: Actor, action: Action, values: Mapping[str, object], at_on
 
 
 def blocking_reason(name: str, /, **arguments: object) -> str | None:
-    """Why an action could not start now, in words; None where it could."""
+    """Return why an action could not start now, None if it could."""
     action = ACTIONS[name]
     try:
         if action.can_start:

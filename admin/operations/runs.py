@@ -1,4 +1,4 @@
-"""What can be asked and done of runs."""
+"""Queries and actions for runs."""
 
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
@@ -24,23 +24,26 @@ from engine.monitor.diagnosis import Cause, diagnose
 from engine.search.pagination import COUNT_LIMIT, InvalidCursor
 from engine.search.run_search import count_by_state, search_runs
 
-#: As on the page of runs, whose address takes the same.
+#: The parameters of the page of runs.
 FILTERS: dict[str, Schema] = {
-    "state": {"description": f"One or more, with commas between: {', '.join(State)}."},
-    "task": {"description": "Names of tasks, with commas between."},
-    "queue": {"description": f"One or more, with commas between: {', '.join(QUEUES)}."},
-    "last": {"enum": ["", *SPANS], "description": "Asked for in this time."},
-    "from": {"description": "Asked for then or later: a date or an instant."},
-    "to": {"description": "Asked for before then."},
-    "worker": {"description": "Run by a worker whose name begins so."},
-    "by": {"description": "Asked for by these people or programs."},
-    "ended": {"description": "Ended in this time: 24h, or from..to."},
-    "q": {"maxLength": 500, "description": "As in the search box, such as `state:failed args.hours:24 refused`."},
+    "state": {"description": f"One or more states, separated by commas: {', '.join(State)}."},
+    "task": {"description": "Names of tasks, separated by commas."},
+    "queue": {"description": f"One or more queues, separated by commas: {', '.join(QUEUES)}."},
+    "last": {"enum": ["", *SPANS], "description": "Enqueued in this period."},
+    "from": {"description": "Enqueued at or after this date or time."},
+    "to": {"description": "Enqueued before this date or time."},
+    "worker": {"description": "Prefix of the worker's name."},
+    "by": {"description": "Requested by these users or tokens."},
+    "ended": {"description": "Ended in this period: 24h, or FROM..TO."},
+    "q": {
+        "maxLength": 500,
+        "description": "A search as in the search box, such as `state:failed args.hours:24 refused`.",
+    },
 }
 
 
 class RunDetails(NamedTuple):
-    """The columns of a run, and its attempts."""
+    """The columns of a run, with its attempts in `history`."""
 
     id: str
     task: str
@@ -74,7 +77,7 @@ class RunDetails(NamedTuple):
 
 
 class RunPage(NamedTuple):
-    """`searched_to`: the page ended for having looked at enough; `next` searches on from there."""
+    """`searched_to`: the search stopped there because it had read its limit of rows. `next` continues."""
 
     runs: list[Run]
     next: str | None
@@ -82,7 +85,7 @@ class RunPage(NamedTuple):
 
 
 class RunCounts(NamedTuple):
-    """By state; one more than `counted_to` stands for more than that. None where no index can tell."""
+    """Counts by state, capped at `counted_to` + 1. None if no index supports the filter."""
 
     counts: dict[str, int] | None
     counted_to: int
@@ -94,7 +97,7 @@ class Log(NamedTuple):
 
 
 class Causes(NamedTuple):
-    """Each with `cause`, `text` and what belongs to it; the main one first."""
+    """Each cause has `cause`, `text` and its facts. The main one comes first."""
 
     causes: list[JSONObject]
 
@@ -106,7 +109,7 @@ class Causes(NamedTuple):
     columns=("id", "task", "state", "queue", "enqueued_at", "run_ms", "attempts", "asked_by"),
 )
 def list_runs(before: Cursor = "", limit: Limit = 30) -> RunPage:
-    """Runs, newest first."""
+    """List runs, newest first."""
     try:
         return RunPage(*search_runs(RunFilter().run_query, limit, before))
     except InvalidCursor as error:
@@ -115,20 +118,20 @@ def list_runs(before: Cursor = "", limit: Limit = 30) -> RunPage:
 
 @register_query("runs.counts", "/runs/counts", filters=FILTERS)
 def count_runs() -> RunCounts:
-    """How many runs are in each state."""
+    """Count runs by state."""
     return RunCounts(count_by_state(RunFilter().run_query), COUNT_LIMIT)
 
 
 @register_query("runs.show", "/runs/{run_id}")
 def show_run(run_id: str) -> RunDetails:
-    """One run; `history` holds its attempts, first to last."""
+    """Show a run. `history` has its attempts in order."""
     run = get_run(run_id)
     return RunDetails(**run.__data__, history=run.history)
 
 
 @register_query("runs.log", "/runs/{run_id}/log", columns=("at", "level", "logger", "text"))
 def show_run_log(run_id: str, after: Cursor = "", limit: Annotated[int, {"minimum": 1, "maximum": 1000}] = 500) -> Log:
-    """What the run logged, first to last."""
+    """List the log lines of a run in order."""
     get_run(run_id)
     lines = LogLine.select().where(LogLine.run_id == run_id)
     if after:
@@ -144,26 +147,26 @@ def show_run_log(run_id: str, after: Cursor = "", limit: Annotated[int, {"minimu
 def parse_log_position(text: str) -> tuple[int, int]:
     delivery, _separator, number = text.partition("_")
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in (delivery, number)):
-        raise InvalidInput("after", _("this is no place in the list"))
+        raise InvalidInput("after", _("must be a `next` value of this list"))
     return int(delivery), int(number)
 
 
 @register_query("runs.why", "/runs/{run_id}/why")
 def explain_run(run_id: str) -> Causes:
-    """Why the run is not running: everything that stands in its way."""
+    """Explain why a run is not running."""
     return Causes([cause_data(cause) for cause in diagnose(tasks.queues, get_run(run_id))])
 
 
 @register_action("runs.cancel", "operator", in_transaction=False)
 def cancel_run(actor: Actor, run_id: str) -> ActionResult[str]:
-    """Take a waiting run out of its queue, or interrupt a running one; gives back `removed` or `running`."""
+    """Cancel a run: remove it from its queue, or interrupt it. Returns `removed` or `running`."""
     done = run_control.cancel_run(tasks.queues, run_id, actor.requester)
     return ActionResult(done, run_id, after={"was": "waiting" if done == "removed" else done})
 
 
 @register_action("runs.retry", "operator", in_transaction=False)
 def retry_run(actor: Actor, run_id: str) -> ActionResult[str]:
-    """Re-queue a run that has ended, under its own id."""
+    """Re-queue an ended run under the same id."""
     run_control.retry_run(tasks.queues, run_id, actor.requester)
     return ActionResult(run_id, run_id)
 
@@ -172,9 +175,9 @@ def retry_run(actor: Actor, run_id: str) -> ActionResult[str]:
 def run_again(
     actor: Actor, run_id: str, args: JSONList | None = None, arguments: JSONObject | None = None
 ) -> ActionResult[Result]:
-    """Enqueue a new run of the same task, whose parent is the old one; gives back its handle.
+    """Enqueue a new run of the same task. Returns its id.
 
-    With the arguments of the old one, unless others are given.
+    The old run becomes its parent. The new run gets the old arguments unless others are given.
     """
     if args is None and arguments is None and (old := Run.get_or_none(Run.id == run_id)):
         args, arguments = old.args, old.kwargs
@@ -184,21 +187,21 @@ def run_again(
 
 @register_action("runs.delete", "admin", danger=True)
 def delete_run(actor: Actor, run_id: str) -> ActionResult[str]:
-    """Remove a run that has ended from the history, with its attempts and its log."""
+    """Delete an ended run from the history, with its attempts and log."""
     run_control.delete_run(tasks.queues, run_id)
     return ActionResult(run_id, run_id)
 
 
 def cause_data(cause: Cause) -> dict[str, object]:
-    """As JSON values; instants in ISO 8601 with offset."""
+    """Return the cause as JSON data, with times in ISO 8601."""
     return {"cause": cause.kind, "text": cause_text(cause), **orjson.loads(orjson.dumps(cause.facts))}
 
 
 def cause_text(cause: Cause) -> str:
-    """Without links, in one line."""
+    """Return the sentence of a cause as one line of plain text."""
     words = get_template_attribute("runs/_why.html", "cause")(cause.kind, cause.facts, links=False)
     return " ".join(Markup(words).striptags().split())
 
 
 def get_run(run_id: str) -> Run:
-    return Run.get_or_none(Run.id == run_id) or abort(404, _("No run has this id, or it is older than the history."))
+    return Run.get_or_none(Run.id == run_id) or abort(404, _("No run with this id. The history may have removed it."))

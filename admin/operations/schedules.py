@@ -1,4 +1,4 @@
-"""What can be asked and done of schedules."""
+"""Queries and actions for schedules."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,7 +26,7 @@ from engine.search import pagination
 
 
 class Schedule(NamedTuple):
-    """`to_catch_up`: the missed tick that can be made up for. `seen_at`: when a scheduler last looked."""
+    """`to_catch_up`: the newest missed tick. `seen_at`: the last check by a scheduler."""
 
     task: str
     queue: str
@@ -51,13 +51,13 @@ class Ticks(NamedTuple):
 
 @register_query("schedule.list", "/schedule")
 def list_schedules() -> Schedules:
-    """What the clock starts: when it is due next, who holds it back, and what it missed."""
+    """List schedules with their next tick, missed ticks and pauses."""
     return Schedules(schedule_list(schedule_rows.scheduled_tasks()))
 
 
 @register_query("schedule.show", "/schedule/{task}")
 def show_schedule(task: str) -> Schedule:
-    """One schedule."""
+    """Show a schedule."""
     return schedule_list([get_schedule(task)])[0]
 
 
@@ -86,7 +86,7 @@ def schedule_data(row: schedule_rows.ScheduleRow) -> Schedule:
 def list_ticks(
     task: str, state: Literal["", "enqueued", "late", "missed", "paused"] = "", before: Cursor = "", limit: Limit = 30
 ) -> Ticks:
-    """The minutes at which the clock should have started it, newest first, and what came of each."""
+    """List the ticks of a schedule, newest first, with the result of each."""
     assert state in ("", *TICK_STATES)
     rows = Tick.select().where(Tick.task == get_schedule(task).name)
     try:
@@ -103,24 +103,24 @@ def list_ticks(
 def pause_schedule(
     actor: Actor, task: str, reason: str | None = None, until: datetime | None = None
 ) -> ActionResult[None]:
-    """Let the clock start nothing of this task, until an instant or until the schedule is resumed."""
+    """Pause a schedule until a time, or until it is resumed."""
     queue, name = find_schedule(task)
     if until and until <= now():
-        raise InvalidInput("until", _("an instant in the future is needed"))
+        raise InvalidInput("until", _("must be a time in the future"))
     schedules.pause_schedule(queue, name, by=actor.requester, reason=reason, until=until)
     return ActionResult(target=name, after={"reason": reason, "until": until and until.isoformat()})
 
 
 @register_action("schedule.resume", "operator", in_transaction=False)
 def resume_schedule(actor: Actor, task: str) -> ActionResult[bool]:
-    """Let the clock start this task again; gives back whether the schedule was paused."""
+    """Resume a schedule. Returns false if it was not paused."""
     queue, name = find_schedule(task)
     return ActionResult(schedules.resume_schedule(queue, name), name)
 
 
 @register_action("schedule.run", "operator", in_transaction=False)
 def run_schedule(actor: Actor, task: str) -> ActionResult[Result]:
-    """Run a scheduled task once, now, as the clock would; gives back the run's handle."""
+    """Run a scheduled task once, now. Returns the id of the run."""
     _, name = find_schedule(task)
     result = run_task(tasks.queues, name, by=actor.requester)
     return ActionResult(result, name, after={"run": result.id})
@@ -128,21 +128,21 @@ def run_schedule(actor: Actor, task: str) -> ActionResult[Result]:
 
 @register_action("schedule.catch_up", "operator", in_transaction=False)
 def catch_up_schedule(actor: Actor, task: str) -> ActionResult[Result]:
-    """Run once for the newest tick that was missed; gives back the run's handle."""
+    """Run once for the newest missed tick. Returns the id of the run."""
     _, name = find_schedule(task)
     result = schedules.catch_up(tasks.queues, name, actor.requester)
     return ActionResult(result, name, after={"run": result.id})
 
 
 def find_schedule(name: str) -> tuple[Queue, str]:
-    """The queue and the bare name of a task that the clock starts. Raises UnknownTask and InvalidInput."""
+    """Return the queue and the name of a scheduled task. Raises UnknownTask and InvalidInput."""
     queue, task = registered_tasks.find_task(tasks.queues, name)
     if task.schedule is None:
-        raise InvalidInput("task", _("%(task)s has no schedule", task=task.__name__))
+        raise InvalidInput("task", _("must be a scheduled task: %(task)s has no schedule", task=task.__name__))
     return queue, task.__name__
 
 
 def get_schedule(task: str) -> TaskInfo:
     return next((task_facts for task_facts in scheduled_tasks() if task_facts.name == task), None) or abort(
-        404, _("The clock starts no task of this name.")
+        404, _("No scheduled task with this name.")
     )

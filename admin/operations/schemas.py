@@ -1,4 +1,4 @@
-"""What values look like: a type of the program as a JSON Schema, and a value of it as JSON has it."""
+"""JSON Schemas of the program's types, and JSON data of their values."""
 
 import types
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from engine.database import JSONTextField, UTCDateTimeField
 
 Schema = dict[str, Any]
 
-#: The first that a column is an instance of counts.
+#: The first match counts.
 COLUMNS: tuple[tuple[type[peewee.Field], Any], ...] = (
     (JSONTextField, Any),
     (UTCDateTimeField, datetime),
@@ -31,13 +31,13 @@ COLUMNS: tuple[tuple[type[peewee.Field], Any], ...] = (
 
 
 class Handle:
-    """Stands for `Result` in schemas: what is told of a run that was enqueued."""
+    """The schema of `Result`: an enqueued run."""
 
     run_id: str
 
 
 class Schemas:
-    """JSON Schemas of types; those that have a name are gathered in `named`, and referred to."""
+    """JSON Schemas of types. Named ones are collected in `named` and referenced."""
 
     def __init__(self, where: str = "#/components/schemas/") -> None:
         self.ref_template, self.named = f"{where}{{name}}", dict[str, Schema]()
@@ -49,7 +49,7 @@ class Schemas:
 
 
 def as_struct(kind: Any) -> Any:
-    """Return the type in msgspec's words: records as structs, which it else takes for lists, and schemas as Meta."""
+    """Return the type for msgspec: records as structs, which it would read as lists, and schemas as Meta."""
     if origin := get_origin(kind):
         return generic(origin, get_args(kind))
     if supertype := getattr(kind, "__supertype__", None):  # a NewType
@@ -74,7 +74,7 @@ def generic(origin: Any, args: tuple[Any, ...]) -> Any:
 
 
 def choice(values: Sequence[Any]) -> Any:
-    """Return the type of one of these values, which its schema has in this order: msgspec sorts those of a Literal."""
+    """Return the type of one of these values in this order. msgspec would sort a Literal."""
     return Annotated[type(values[0]), Meta(extra_json_schema={"enum": list(values)})]
 
 
@@ -89,7 +89,7 @@ def struct(record: type) -> type[Struct]:
 
 
 def short_form(schema: Any) -> Any:
-    """Return the schema without titles, which repeat its name, and with a list of types in place of plain options."""
+    """Return the schema without titles and with a list of types in place of plain options."""
     if isinstance(schema, list):
         return [short_form(item) for item in schema]
     if not isinstance(schema, dict):
@@ -102,7 +102,7 @@ def short_form(schema: Any) -> Any:
 
 
 def is_record(kind: type) -> bool:
-    """Whether it is a class whose fields have names and types: a NamedTuple or a table."""
+    """True for a class with named and typed fields: a NamedTuple or a table."""
     return issubclass(kind, peewee.Model) or (issubclass(kind, tuple) and hasattr(kind, "_fields")) or kind is Handle
 
 
@@ -115,7 +115,7 @@ def column_schemas(model: type[peewee.Model]) -> dict[str, Any]:
 
 
 def to_data(value: Any) -> Any:
-    """The same as JSON has it: instants in ISO 8601 with offset, records as objects, a run's handle as its id."""
+    """Return JSON data: times in ISO 8601 with offset, records as objects, an enqueued run as its id."""
     if isinstance(value, Result):
         return {"run_id": value.id}
     if isinstance(value, peewee.Model):
@@ -134,5 +134,5 @@ def to_data(value: Any) -> Any:
 
 
 def row_data(record: Any, shape: Any) -> list[Any]:
-    """Its columns, those that are nobody's business left out."""
+    """Return the values of the fields that `shape` has, in its order."""
     return [getattr(record, name) for name in shape._fields]

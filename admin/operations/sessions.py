@@ -1,4 +1,4 @@
-"""What can be asked and done of reading sessions."""
+"""Queries and actions for reading sessions."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,20 +27,20 @@ from reading.sessions import close_one
 
 FILTERS: dict[str, Schema] = {
     "state": {"enum": ["active", "abandoned", "closed"]},
-    "reader": {"description": "What the reader's address holds."},
-    "book": {"description": "What the title or the author holds."},
-    "progress": {"enum": ["", "none"], "description": "Of closed ones: those without progress."},
-    "hours": {"enum": ["", "24", "168"], "description": "Of closed ones: those of the last hours."},
-    "run": {"description": "Of closed ones: those that this run closed."},
+    "reader": {"description": "Part of the reader's e-mail address."},
+    "book": {"description": "Part of the title or author."},
+    "progress": {"enum": ["", "none"], "description": "Only closed sessions without progress."},
+    "hours": {"enum": ["", "24", "168"], "description": "Only sessions closed in the last hours."},
+    "run": {"description": "Only sessions that this run closed."},
 }
 CLEANUP = tasks.close_abandoned_sessions.task_class.__name__
 
 
 class ClosedBy(NamedTuple):
-    """A person or a run; a session that its reader ended has neither."""
+    """A user, token or run. None for a session that its reader ended."""
 
     kind: str  # run, operator, token, cli
-    name: str  # of a run: its id
+    name: str  # the id of a run
 
 
 class Session(NamedTuple):
@@ -73,7 +73,7 @@ class SessionPage(NamedTuple):
     columns=("id", "email", "title", "started_at", "ended_at", "duration_minutes", "end_position"),
 )
 def list_sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
-    """Reading sessions, newest first: active, abandoned or closed ones."""
+    """List reading sessions, newest first: active, abandoned or closed ones."""
     filters, queries = read_session_filters(now())
     try:
         page = pagination.fetch_page(
@@ -86,15 +86,15 @@ def list_sessions(before: Cursor = "", limit: Limit = 30) -> SessionPage:
 
 @register_query("sessions.show", "/sessions/{session_id}")
 def show_session(session_id: UUID) -> Session:
-    """One reading session."""
+    """Show a reading session."""
     row = ReadingSession.with_reader_and_book(ReadingSession.id == session_id).first() or abort(
-        404, _("No session has this id.")
+        404, _("No session with this id.")
     )
     return session_rows([row])[0]
 
 
 def session_rows(rows: Sequence[Any]) -> list[Session]:
-    """`rows` are those of `ReadingSession.browse`."""
+    """Return sessions from rows of `ReadingSession.with_reader_and_book`."""
     closers = models.find_closers(rows)
     return [session_of(row, closers.get(row.id)) for row in rows]
 
@@ -127,15 +127,15 @@ def closed_by(closer: AuditEntry | Run | None) -> ClosedBy | None:
 
 @register_action("sessions.close", "operator")
 def close_session(actor: Actor, session_id: UUID) -> ActionResult[None]:
-    """Close one open reading session, whatever its age."""
+    """Close an open reading session of any age."""
     if not close_one(session_id, now()):
         exists = ReadingSession.get_or_none(ReadingSession.id == session_id)
-        raise ConflictError(_("This session is not open any more.") if exists else _("There is no such session."))
+        raise ConflictError(_("This session is already closed.") if exists else _("No session with this id."))
     return ActionResult(target=str(session_id))
 
 
 def read_session_filters(as_of: datetime) -> tuple[ListFilters, dict[str, "ModelSelect[ReadingSession]"]]:
-    """What the address asks for, and the query of each list with its filters."""
+    """Return the filters of the request, and the filtered query of each list."""
     lists = ReadingSession.list_conditions(as_of, settings.abandoned_after)
     filters = ListFilters(
         "pages.sessions",
@@ -153,12 +153,12 @@ def read_session_filters(as_of: datetime) -> tuple[ListFilters, dict[str, "Model
 
 
 def sort_field(state: str) -> Field:
-    """The instant that this list is ordered by."""
+    """Return the column that orders the list."""
     return ReadingSession.ended_at if state == "closed" else ReadingSession.started_at
 
 
 def closed_conditions(filters: ListFilters, as_of: datetime) -> Expression:
-    """Which of the closed sessions: without progress, of the last hours, of one hour, of one run."""
+    """Return the condition of the filters for closed sessions, and add their chips."""
     condition = ReadingSession.ended_at.is_null(False)
     if filters.progress:
         condition &= ReadingSession.end_position == ReadingSession.start_position
@@ -181,11 +181,11 @@ def closed_conditions(filters: ListFilters, as_of: datetime) -> Expression:
 
 
 def parse_hour(hour: str) -> datetime:
-    """2026-11-23T10Z. Raises InvalidInput."""
+    """Parse an hour such as 2026-11-23T10Z. Raises InvalidInput."""
     try:
         start = datetime.fromisoformat(hour)
     except ValueError:
         start = datetime.min
     if not datetime.min.year < start.year < datetime.max.year:
-        raise InvalidInput("hour", _("a date or time such as 2026-11-23T10:00 is needed"))
+        raise InvalidInput("hour", _("must be a date or time such as 2026-11-23T10:00"))
     return start if start.tzinfo else start.replace(tzinfo=UTC)

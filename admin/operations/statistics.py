@@ -1,4 +1,4 @@
-"""Figures over time: those of the charts."""
+"""Figures over time for charts, API and terminal."""
 
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -20,14 +20,14 @@ HOURS, RUNS = 24, 30
 
 
 class Step(NamedTuple):
-    """How runs ended from then on, by state; `retried` counts attempts."""
+    """Ended runs by state in one step. `retried` counts attempts."""
 
     start: datetime
     counts: dict[str, int]
 
 
 class RunStatistics(NamedTuple):
-    """Durations in ms; each step is `step_seconds` long."""
+    """Runs over a period. Durations are in ms, each step is `step_seconds` long."""
 
     hours: int
     step_seconds: int
@@ -38,7 +38,7 @@ class RunStatistics(NamedTuple):
 
 
 class SessionHour(NamedTuple):
-    """Sessions that ended in the hour from `start` on."""
+    """Sessions that ended in the hour from `start`."""
 
     start: datetime
     closed: int
@@ -53,7 +53,7 @@ class Cleanup(NamedTuple):
 
 
 class SessionStart(NamedTuple):
-    """Abandoned sessions by the hour of day (UTC) in which they began, and device."""
+    """Abandoned sessions by device and by the hour of day (UTC) in which they began."""
 
     hour: int
     device: str | None
@@ -61,7 +61,7 @@ class SessionStart(NamedTuple):
 
 
 class SessionStatistics(NamedTuple):
-    """`now` counts those closed in the last 24 hours too."""
+    """Sessions over a day. `now` includes those closed in the last 24 hours."""
 
     now: SessionOverview
     by_hour: list[SessionHour]
@@ -71,7 +71,7 @@ class SessionStatistics(NamedTuple):
 
 @register_query("statistics.runs", "/statistics/runs")
 def show_run_statistics(hours: Literal[1, 24, 168] = 24) -> RunStatistics:
-    """How runs ended, waited and ran over an hour, a day or a week, step by step: the chart of the overview."""
+    """Show how runs ended, waited and ran over an hour, a day or a week."""
     as_of, window = now(), next(choice for choice in WINDOWS if choice.hours == hours)
     totals = run_counts.load_totals(run_counts.window_start(as_of, hours))
     return RunStatistics(
@@ -86,7 +86,7 @@ def show_run_statistics(hours: Literal[1, 24, 168] = 24) -> RunStatistics:
 
 @register_query("statistics.sessions", "/statistics/sessions")
 def show_session_statistics() -> SessionStatistics:
-    """How sessions ended in the last day: by hour, by cleanup, and when the abandoned ones began."""
+    """Show sessions of the last day by hour, by cleanup, and the start hours of abandoned ones."""
     as_of, runs = now(), recent_cleanups()
     day = as_of - timedelta(hours=HOURS)
     began = charts.count_abandoned_at([run.instant_at for run in runs if run.instant_at > day])
@@ -99,7 +99,7 @@ def show_session_statistics() -> SessionStatistics:
 
 
 def recent_cleanups() -> list[Run]:
-    """The runs that closed sessions in the last day or so, oldest first."""
+    """Return the last 200 cleanup runs, oldest first."""
     columns = (Run.id, Run.instant_at, Run.enqueued_at, Run.result)
     query = Run.select(*columns).where((Run.task == CLEANUP) & Run.instant_at.is_null(False))
     return list(reversed(query.order_by(Run.enqueued_at.desc(), Run.id.desc()).limit(200)))
@@ -111,7 +111,7 @@ def sessions_closed_by(run: Run) -> int:
 
 
 class Window(NamedTuple):
-    """`ago`: what the search box of the runs calls it; `step`: seconds of one bar of its chart."""
+    """`ago`: its name in the search box of runs. `step`: seconds of one bar of its chart."""
 
     hours: int
     name: LazyString
@@ -129,7 +129,7 @@ WINDOWS = (
 
 
 def window_buckets(window: Window, as_of: datetime) -> list[run_counts.Bucket]:
-    """The last one holds `as_of`."""
+    """Return the buckets of a window. The last one contains `as_of`."""
     last = int(as_of.timestamp()) // window.step * window.step
     first = last - window.step * (window.bars - 1)
     return run_counts.load_series(from_timestamp(first), from_timestamp(last), window.step)

@@ -1,4 +1,4 @@
-"""What can be asked and done of tasks: as the code has them, and how they have fared."""
+"""Queries and actions for tasks: their definition and figures."""
 
 import inspect as python
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from tasks import queues
 
 
 class TaskParameter(NamedTuple):
-    """`type` as the code has it; `default` where it is not required."""
+    """`type` is the annotation. `default` is set if the parameter is optional."""
 
     name: str
     type: str | None
@@ -35,7 +35,7 @@ class TaskParameter(NamedTuple):
 
 
 class Week(NamedTuple):
-    """Runs that ended since then; durations in ms."""
+    """Runs that ended since `since`. Durations are in ms."""
 
     since: datetime
     runs: int
@@ -46,7 +46,7 @@ class Week(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Limits in seconds, 0 for none. `paused`: by whom, when and why."""
+    """Limits are in seconds, 0 for none. `paused`: requester, time and reason."""
 
     task: str
     queue: str
@@ -71,13 +71,13 @@ class Tasks(NamedTuple):
 
 @register_query("tasks.list", "/tasks")
 def list_tasks() -> Tasks:
-    """The registered tasks."""
+    """List the registered tasks."""
     return Tasks(task_list(registered_tasks.list_tasks(queues)))
 
 
 @register_query("tasks.show", "/tasks/{name}")
 def show_task(name: str) -> Task:
-    """One task, by its bare name, tasks.NAME or app.tasks.NAME."""
+    """Show a task by its name: NAME, tasks.NAME or app.tasks.NAME."""
     return task_list([get_task(name)])[0]
 
 
@@ -120,7 +120,7 @@ def parameter_data(parameter: python.Parameter) -> TaskParameter:
 
 
 def can_start(name: str, **_rest: object) -> None:
-    """Raises Paused or NoLiveWorker where a run of this task would only wait."""
+    """Raise Paused or NoLiveWorker if a run of this task would only wait."""
     runs.ensure_runnable(tasks.queues, name)
 
 
@@ -133,7 +133,7 @@ def enqueue_run(
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> ActionResult[Result]:
-    """Enqueue one run of a task, `args` being those that go by their place; gives back its handle."""
+    """Enqueue a run of a task. `args` are positional, `arguments` named. Returns the id of the run."""
     result = run_task(tasks.queues, name, args or (), arguments, by=actor.requester, eta=eta, priority=priority)
     optional = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
     options = {key: value for key, value in optional.items() if value not in (None, [])}
@@ -142,7 +142,7 @@ def enqueue_run(
 
 @register_action("tasks.pause", "operator", in_transaction=False)
 def pause_task(actor: Actor, name: str, reason: str | None = None) -> ActionResult[None]:
-    """Hand out no more runs of this task until it is resumed; what runs goes on."""
+    """Pause a task until it is resumed. Its running runs continue."""
     queue, task = registered_tasks.find_task(tasks.queues, name)
     queue_control.pause_queue(queue, task=task.__name__, by=actor.requester, reason=reason)
     return ActionResult(target=task.__name__, after={"reason": reason})
@@ -150,7 +150,7 @@ def pause_task(actor: Actor, name: str, reason: str | None = None) -> ActionResu
 
 @register_action("tasks.resume", "operator", in_transaction=False)
 def resume_task(actor: Actor, name: str) -> ActionResult[bool]:
-    """Hand out the task's runs again; gives back whether it was paused."""
+    """Resume a task. Returns false if it was not paused."""
     queue, task = registered_tasks.find_task(tasks.queues, name)
     return ActionResult(queue_control.resume_queue(queue, task=task.__name__), task.__name__)
 
@@ -159,4 +159,4 @@ def get_task(name: str) -> TaskInfo:
     try:
         return registered_tasks.describe_task(*registered_tasks.find_task(tasks.queues, name))
     except UnknownTask:
-        abort(404, _("This program has no task of this name."))
+        abort(404, _("No task with this name."))

@@ -1,4 +1,4 @@
-"""What can be asked and done of tokens for programs."""
+"""Queries and actions for API tokens."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from models import Token
 
 
 class TokenData(NamedTuple):
-    """The token itself is shown once, when it is made."""
+    """A token without its secret, which is shown once."""
 
     name: str
     role: str
@@ -35,45 +35,45 @@ class Tokens(NamedTuple):
 
 @register_query("tokens.list", "/tokens")
 def list_tokens() -> Tokens:
-    """Tokens for programs, by name; those that are revoked or expired too."""
+    """List tokens by name, revoked and expired ones included."""
     return Tokens([TokenData(*row_data(token, TokenData)) for token in all_tokens(Token.name)])
 
 
 def all_tokens(*order: Field | Ordering) -> "ModelSelect[Token]":
-    """Also those that are revoked or have expired."""
+    """Return all tokens, revoked and expired ones included."""
     return Token.select().order_by(*order)
 
 
 @register_action("tokens.create", "admin", creates=True)
 def add_token(actor: Actor, name: str, role: str, days: int | None = None) -> ActionResult[str]:
-    """Make a token for programs; gives it back, for the only time."""
+    """Create a token for programs. Returns the token, which is not shown again."""
     return ActionResult(create_token(name, role, days), name, after={"role": role, "days": days})
 
 
 def create_token(name: str, role: str, days: int | None = None) -> str:
-    """Returns the token, which nobody can read again. Raises InvalidInput, or ConflictError when the name is taken."""
+    """Return the new token. Only its digest is stored. Raises InvalidInput, or ConflictError if the name is taken."""
     if not 1 <= len(name) <= 100 or not name.isprintable() or name != name.strip():
-        raise InvalidInput("name", _("from 1 to 100 printable characters are needed"))
+        raise InvalidInput("name", _("must be 1 to 100 printable characters"))
     if days is not None and not 1 <= days <= 36_500:
-        raise InvalidInput("days", _("a whole number from 1 to 36500 is needed"))
+        raise InvalidInput("days", _("must be a whole number from 1 to 36500"))
     token = f"dewey_{secrets.token_urlsafe(32)}"
     expires_at = now() + timedelta(days=days) if days else None
     try:
         with database.atomic():
             Token.create(name=name, role=parse_role(role), digest=secret_digest(token), expires_at=expires_at)
     except IntegrityError as error:
-        raise ConflictError(_("There is a token %(name)s already.", name=name)) from error
+        raise ConflictError(_("Token %(name)s already exists.", name=name)) from error
     return token
 
 
 @register_action("tokens.revoke", "admin", danger=True)
 def revoke_token(actor: Actor, name: str) -> ActionResult[None]:
-    """Let a token open nothing any more."""
+    """Revoke a token."""
     live = (Token.name == name) & Token.revoked_at.is_null()
     if not Token.update(revoked_at=now()).where(live).execute():
         exists = Token.select().where(Token.name == name).exists()
         raise ConflictError(
-            _("%(name)s is revoked already.", name=name) if exists else _("There is no token %(name)s.", name=name)
+            _("Token %(name)s is already revoked.", name=name) if exists else _("No token %(name)s.", name=name)
         )
     return ActionResult(target=name, before={"revoked": False}, after={"revoked": True})
 

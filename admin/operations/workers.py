@@ -1,4 +1,4 @@
-"""What can be asked and done of consumers."""
+"""Queries and actions for consumers."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ class Workers(NamedTuple):
 
 
 class WorkerDetails(NamedTuple):
-    """`orders`: what it has not done yet; `dump`: where its code was when that was last asked."""
+    """`orders`: pending commands. `dump`: the latest stack dump."""
 
     worker: Worker
     orders: list[Command]
@@ -59,17 +59,17 @@ class WorkerDetails(NamedTuple):
 
 @register_query("workers.list", "/workers")
 def list_workers() -> Workers:
-    """Every consumer on record, those that are gone included."""
+    """List consumers, stopped and lost ones included."""
     return Workers([with_state(consumer) for consumer in consumers.list_consumers()])
 
 
 @register_query("workers.show", "/workers/{worker}")
 def show_worker(worker: str) -> WorkerDetails:
-    """One consumer, by its id or its name."""
+    """Show a consumer by its id or name."""
     try:
         consumer = consumers.get_consumer(worker)
     except InvalidState:
-        abort(404, _("No consumer has this id, or it has been gone for too long."))
+        abort(404, _("No consumer with this id. Its record may have been removed."))
     dump, orders, _away = pending_commands(consumer)
     return WorkerDetails(with_state(consumer), orders, dump)
 
@@ -82,42 +82,42 @@ def with_state(consumer: Consumer) -> Worker:
 
 @register_action("workers.quiet", "admin", in_transaction=False)
 def quiet_worker(actor: Actor, worker: str) -> ActionResult[str]:
-    """Have a consumer finish what it runs and take nothing new."""
+    """Quiet a consumer: it finishes running tasks and takes no new ones."""
     return send_command(actor, worker, Command.QUIET)
 
 
 @register_action("workers.wake", "admin", in_transaction=False)
 def wake_worker(actor: Actor, worker: str) -> ActionResult[str]:
-    """Have a quiet consumer take runs again."""
+    """Wake a quiet consumer: it takes tasks again."""
     return send_command(actor, worker, Command.WAKE)
 
 
 @register_action("workers.stop", "admin", danger=True, in_transaction=False)
 def stop_worker(actor: Actor, worker: str) -> ActionResult[str]:
-    """Have a consumer end, once what it runs has ended or its time is up; nobody starts it again."""
+    """Stop a consumer after its running tasks or the grace period. `make run` does not restart it."""
     return send_command(actor, worker, Command.STOP)
 
 
 @register_action("workers.restart", "admin", danger=True, in_transaction=False)
 def restart_worker(actor: Actor, worker: str) -> ActionResult[str]:
-    """Have a consumer start anew, with the code that is there now."""
+    """Restart a consumer with the current code."""
     return send_command(actor, worker, Command.RESTART)
 
 
 @register_action("workers.dump", "admin", in_transaction=False)
 def dump_worker(actor: Actor, worker: str) -> ActionResult[str]:
-    """Have a consumer tell where the code of its workers is right now."""
+    """Request a stack dump of a consumer's workers."""
     return send_command(actor, worker, Command.DUMP)
 
 
 def send_command(actor: Actor, worker: str, what: Command) -> ActionResult[str]:
-    """`show_worker` is a consumer's id, or its name as `flask workers list` shows it."""
+    """Send a command to a consumer. `worker` is its id, or its name as `dewey workers list` prints it."""
     consumer = worker_control.send_command(tasks.queues, worker, what, actor.requester)
     return ActionResult(consumer.id, consumer.id)
 
 
 def pending_commands(consumer: Consumer) -> tuple[Dump | None, list[Command], bool]:
-    """Its last dump, the orders that it has not taken yet, and whether the broker is away."""
+    """Return the latest dump, the pending commands, and True if the broker is unavailable."""
     queue = tasks.queues.get(consumer.queue)
     if queue is None:
         return None, [], False
@@ -130,5 +130,5 @@ def pending_commands(consumer: Consumer) -> tuple[Dump | None, list[Command], bo
 
 def get_worker(worker_id: str) -> Consumer:
     return Consumer.get_or_none(Consumer.id == worker_id) or abort(
-        404, _("No consumer has this id, or it has been gone for too long.")
+        404, _("No consumer with this id. Its record may have been removed.")
     )

@@ -1,8 +1,8 @@
-"""The pages of the console, one file per page."""
+"""Pages of the console, one file per page."""
 
 from flask import Flask
 
-# Each group puts its pages on the blueprint by being imported.
+# Importing a group registers its pages on the blueprint.
 from admin.pages import blueprint, library, live_refresh, queues, runs, system  # noqa: F401
 from admin.pages.people import preferences
 

@@ -1,4 +1,4 @@
-"""What all pages of the console share: their blueprint, the way from one to another, and the paging of long lists."""
+"""Blueprint, navigation and paging shared by all pages of the console."""
 
 from typing import NamedTuple
 
@@ -20,14 +20,14 @@ blueprint.app_context_processor(lambda: {"navigation": navigation})
 
 
 class NavItem(NamedTuple):
-    """A page of its own in the navigation; `g` and its key lead there."""
+    """An entry of the navigation. `key`: pressed after `g`, it opens the page."""
 
     endpoint: str
     label: LazyString
     key: str
 
 
-#: Whether all is well, the work, what carries it, who may steer it, how to. Pages that do not exist are not shown.
+#: Groups: status, work, infrastructure, access, reference. `navigation` leaves out pages that do not exist.
 NAVIGATION = (
     (
         NavItem("pages.overview", lazy_gettext("Overview"), "o"),

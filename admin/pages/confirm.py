@@ -1,4 +1,4 @@
-"""The page that asks once more before something dangerous is done."""
+"""Confirmation page before a destructive action."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from admin.pages import live_refresh
 
 
 class Confirmation(NamedTuple):
-    """`word`: what must be typed before it is done; None: a click is enough. `facts`: label and value, a line each."""
+    """`word`: text to type before the action is executed; None: a click is enough. `facts`: (label, value) pairs."""
 
     title: str
     statement: str
@@ -25,12 +25,12 @@ class Confirmation(NamedTuple):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the form that was sent has the word in it."""
+        """True if the submitted form contains the word."""
         return self.word is None or request.form.get("word", "").strip() == self.word
 
 
 def render_confirmation(question: Confirmation, *, wrong: bool = False) -> ResponseReturnValue:
-    """The form is sent to the very address of this page. `wrong`: what was typed is not the word."""
+    """Return the page; its form posts to the same URL. With `wrong`, the typed word did not match: status 422."""
     answer = live_refresh.render_page("confirm.html", question=question, wrong=wrong)
     answer.status_code = 422 if wrong else answer.status_code
     return answer

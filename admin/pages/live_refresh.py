@@ -1,8 +1,8 @@
-"""Pages that refresh themselves: `static/live.js` asks for them again, and they answer 304 until something has changed.
+"""Auto-refresh of pages: `static/live.js` polls them, and they return 304 until something has changed.
 
-Tabs that show the same to the same person get one rendering for `CACHE_SECONDS` seconds. That holds for what a script
-requests by itself and never for a person's own click, which always sees the truth. live.js waits twice as long
-before it first asks, so that what a click has shown is not taken back.
+Tabs that show the same page to the same user share one rendering for `CACHE_SECONDS`. Only polls are cached: a click
+always gets a new rendering. live.js waits twice as long before its first poll, so it never shows an older state than
+the click did.
 """
 
 import re
@@ -17,16 +17,16 @@ from admin.auth.identity import current_actor, is_auto_refresh
 from admin.cache import SharedCache
 from admin.i18n import current_language, current_theme, current_zone
 
-#: Seconds. With the pause of live.js and the time of an answer it must stay below the two in which a change shows.
+#: Cache lifetime in seconds. Together with the poll interval of live.js it must stay under two seconds.
 CACHE_SECONDS = 0.6
 
-#: What differs between two renderings of one truth: the form token, the hour of rendering, the words of a running clock
-#: (not the instant that it runs from).
+#: Parts that differ between two renderings of the same state: the form token, the time of rendering, the text of a
+#: running clock (not the instant it runs from).
 TRANSIENT_PARAMETERS = re.compile(
     r'<input[^>]*name="csrf_token"[^>]*>|<time[^>]*data-tick="now"[^>]*>[^<]*|(?<=">)[^<]*(?=</time>)'
 )
 
-#: Stands in a rendering that several sessions share; each gets its own.
+#: Placeholder in a shared rendering. Each session gets its own token in its place.
 TOKEN_PLACEHOLDER = "the-token-of-this-session"
 
 page_cache = SharedCache[Response](CACHE_SECONDS, room=200)
@@ -41,7 +41,7 @@ def register(app: Flask) -> None:
 
 
 def script_messages() -> dict[str, str]:
-    """What live.js says."""
+    """Return the messages of live.js by key."""
     return {
         "d": _("%(count)s d"),
         "h": _("%(count)s h"),
@@ -53,12 +53,12 @@ def script_messages() -> dict[str, str]:
         "fresh": _("updated just now"),
         "updated": _("updated %(time)s ago"),
         "paused": _("paused, updated %(time)s ago"),
-        "pausing": _("The page is paused."),
-        "going_on": _("The page refreshes itself again."),
-        "gone": _("The server does not answer. What you see is from %(time)s; the page keeps trying."),
-        "broken": _("The server could not answer. What you see is from %(time)s; the page keeps trying."),
-        "out": _("You are signed out. What you see is from %(time)s."),
-        "missing": _("What this page shows is not there any more. What you see is from %(time)s."),
+        "pausing": _("Refreshing is paused."),
+        "going_on": _("Refreshing resumed."),
+        "gone": _("The server is unavailable. This page shows data from %(time)s and keeps retrying."),
+        "broken": _("The server returned an error. This page shows data from %(time)s and keeps retrying."),
+        "out": _("You are signed out. This page shows data from %(time)s."),
+        "missing": _("The item on this page no longer exists. This page shows data from %(time)s."),
         "back": _("The page is up to date again."),
     }
 
@@ -75,7 +75,7 @@ def render_page(template: str, **context: object) -> BaseResponse:
 
 
 def answer_refresh() -> BaseResponse | None:
-    """Stands before the views of the pages, behind the gate."""
+    """Return the shared rendering for a poll. Runs before every view, after the access check."""
     if not is_auto_refresh():
         return None
     shared = page_cache.get(cache_key(), render_current_page)

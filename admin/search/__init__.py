@@ -1,1 +1,1 @@
-"""The search box of the runs: its syntax and what it means."""
+"""Search for runs: syntax, keys and filters."""

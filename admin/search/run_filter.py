@@ -1,7 +1,7 @@
-"""Which runs a URL asks for: its parameters and the words of its search box, and what they mean together.
+"""The filter of the list of runs: URL parameters and search terms combined.
 
-Whatever a field of the page can hold stands in that field and not in the search box, so that the two cannot contradict
-each other: `q=state:failed zip` is shown as the tab Failed and the word zip, and links say `state=failed&q=zip`.
+A term that a field can hold moves from the search box into that field, so the two cannot contradict each other.
+`q=state:failed zip` becomes `state=failed&q=zip`.
 """
 
 from collections import Counter
@@ -18,10 +18,10 @@ from config import QUEUES
 from engine.models import State, now
 from engine.search.query_plan import RunQuery
 
-#: Spans that the page offers by name.
+#: Periods that the page offers.
 SPANS = ("1h", "24h", "7d")
 
-#: The parameters, and the keys of the search box that they stand for.
+#: Parameters and their search keys.
 PARAMETERS = {
     "state": "state", "task": "task", "queue": "queue", "last": "after", "from": "after", "to": "before",
     "worker": "worker", "by": "by", "ended": "ended",
@@ -29,7 +29,7 @@ PARAMETERS = {
 
 
 class RunFilter(ListFilters):
-    """`parsed` is None where the search box cannot be understood; `error` says why."""
+    """`parsed` is None and `error` set if the search is invalid."""
 
     parsed: RunQuery | None = None
     error: str | None = None
@@ -54,10 +54,10 @@ class RunFilter(ListFilters):
         for name, allowed in (("state", ["all", *State]), ("queue", QUEUES)):
             words = set(filter(None, getattr(self, name).split(",")))
             if words - set(allowed) or ("all" in words and len(words) > 1):
-                raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+                raise InvalidInput(name, _("must be one of %(allowed)s", allowed=", ".join(allowed)))
         for name in ("from", "to"):
             if self.values[name] and not is_absolute(self.values[name]):
-                raise InvalidInput(name, _("a date or time such as 2026-11-23T10:00 is needed"))
+                raise InvalidInput(name, _("must be a date or time such as 2026-11-23T10:00"))
         for name in PARAMETERS:
             try:
                 run_query.build_query(self.parameter_terms(name), self.as_of)
@@ -85,23 +85,23 @@ class RunFilter(ListFilters):
 
     @property
     def run_query(self) -> RunQuery:
-        """What is wanted. Raises InvalidInput where that cannot be understood."""
+        """The query. Raises InvalidInput for an invalid search."""
         if self.parsed is None:
             raise InvalidInput("q", self.error or "")
         return self.parsed
 
     @property
     def text(self) -> str:
-        """All of it, as one could type it into the search box."""
+        """The whole filter as text for the search box."""
         return format_terms(self.terms) if self.parsed else self.values["q"]
 
     @property
     def is_narrowed(self) -> bool:
-        """Whether it leaves anything out."""
+        """True if any filter is set."""
         return self.filtered or self.state != self.states[0]
 
     def url_for(self, endpoint: str, **extra: str) -> str:
-        """The same filter, for another address."""
+        """Return the address of another page with the same filter."""
         values = {"state": self.state, **self.values}
         if self.state == self.states[0]:
             del values["state"]
@@ -110,7 +110,7 @@ class RunFilter(ListFilters):
     def make_chips(self) -> None:
         texts = {
             "worker": _("worker %(name)s", name=self.worker),
-            "by": _("asked for by %(name)s", name=self.by),
+            "by": _("requested by %(name)s", name=self.by),
             "from": _("from %(time)s", time=format_time(self.values["from"])),
             "to": _("before %(time)s", time=format_time(self.to)),
             "ended": _("ended %(time)s", time=format_time(self.ended)),
@@ -121,14 +121,14 @@ class RunFilter(ListFilters):
 
 
 def format_time(time: str) -> str:
-    """`24h`, `2026-11-23T10:00`, `2026-11-23..2026-11-24`, for people."""
+    """Return `24h`, `2026-11-23T10:00` or `2026-11-23..2026-11-24` as readable text."""
     if run_query.parse_ms(time) is not None:
         return _("in the last %(span)s", span=format_duration(run_query.parse_ms(time)))
     return " – ".join(end.replace("T", " ").removesuffix("+00:00") for end in time.split("..")) + " UTC"
 
 
 def is_absolute(time: str) -> bool:
-    """Whether it is a date or instant, to the second: what the browser's own field can hold."""
+    """True for a date or time in whole seconds, which the browser's field accepts."""
     try:
         return not datetime.fromisoformat(time).microsecond
     except ValueError:
@@ -136,13 +136,13 @@ def is_absolute(time: str) -> bool:
 
 
 def move_terms_to_fields(terms: list[Term], values: dict[str, str]) -> list[Term]:
-    """Move what a field can hold from the search box into its field; give back the rest."""
+    """Move terms that fit a field into `values`. Return the other terms."""
     times = Counter(term.key for term in terms)
     return [term for term in terms if times[term.key] > 1 or not assign_field(term, values)]
 
 
 def assign_field(term: Term, values: dict[str, str]) -> bool:
-    """Whether a field could take it. What was typed into the box is newer than what the field holds."""
+    """Store a term in its field. False if no field accepts it. A term replaces the value of its field."""
     if term.negated or any("," in value for value in term.values):
         return False
     value = ",".join(term.values)

@@ -1,4 +1,4 @@
-"""What the terms of a search mean: which runs, and how each key reads its values."""
+"""Search terms to queries for runs: the keys and their values."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -22,12 +22,12 @@ from engine.search import filters
 from engine.search.filters import RowFilter
 from engine.search.query_plan import RunQuery, TimeRange
 
-#: Who asked, where it is no person's or program's name.
+#: Kinds of requesters that `by:` accepts beside names.
 REQUESTER_KINDS = ("schedule", "operator", "token", "cli", "run", "code")
 
 
 def build_query(terms: Iterable[Term], as_of: datetime) -> RunQuery:
-    """The runs that these terms mean, as of an instant. Raises InvalidSearch."""
+    """Return the query for these terms. Relative times count from `as_of`. Raises InvalidSearch."""
     query = RunQuery()
     for term in terms:
         query = apply_term(term, query, as_of)
@@ -35,21 +35,19 @@ def build_query(terms: Iterable[Term], as_of: datetime) -> RunQuery:
 
 
 def apply_term(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
-    """What is wanted already, and this too."""
+    """Return the query narrowed by a term. Raises InvalidSearch."""
     if not term.key:
         return add_row_filter(query, filters.any_words(term.values), term)
     if term.key.startswith("args."):
         path = term.key.removeprefix("args.").split(".")
         return add_row_filter(query, filters.argument_filter(path, term.values, tasks_with_argument(path)), term)
     if term.key not in SEARCH_KEYS:
-        raise search_error(
-            term, _("there is no filter %(key)s; a word with a colon needs quotes around it.", key=term.key)
-        )
+        raise search_error(term, _("unknown filter %(key)s. Put a word with a colon in quotes.", key=term.key))
     return SEARCH_KEYS[term.key].apply(term, query, as_of)
 
 
 def tasks_with_argument(path: list[str]) -> list[str]:
-    """The tasks that have an argument of this name, which a caller may also give by its place."""
+    """Return the tasks with a parameter of this name, which callers may pass by position."""
     registered = registered_tasks.list_tasks(tasks.queues) if len(path) == 1 else []
     return [fact.name for fact in registered if path[0] in [parameter.name for parameter in fact.parameters]]
 
@@ -76,7 +74,7 @@ def by_queue(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
 
 def checked_words(term: Term, allowed: Iterable[str]) -> frozenset[str]:
     if set(term.values) - set(allowed):
-        raise search_error(term, _("one of %(words)s is needed.", words=", ".join(allowed)))
+        raise search_error(term, _("must be one of %(words)s.", words=", ".join(allowed)))
     return frozenset(term.values)
 
 
@@ -111,7 +109,7 @@ def by_error(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
 def by_id(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
     value = single_value(term)
     if len(value) < 4:
-        raise search_error(term, _("at least four characters of an id are needed."))
+        raise search_error(term, _("must be at least four characters of an id."))
     if query.id_prefix:
         return add_row_filter(query, filters.starts_with(Run.id, value), term)
     return replace(query, id_prefix=value)
@@ -125,7 +123,7 @@ def by_parent(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
 
 def single_value(term: Term) -> str:
     if term.negated or len(term.values) > 1:
-        raise search_error(term, _("one value is needed, and no minus."))
+        raise search_error(term, _("must be a single value without a minus."))
     return term.values[0]
 
 
@@ -141,14 +139,14 @@ def by_number(field: Field, term: Term, query: RunQuery) -> RunQuery:
     match = re.fullmatch(r"([<>]=?)(.+)", single_or_negated(term))
     ms = match and parse_ms(match[2])
     if not match or ms is None:
-        raise search_error(term, _("such as >5s, <200ms, >=1m or >2h is needed."))
+        raise search_error(term, _("must be a comparison such as >5s, <200ms, >=1m or >2h."))
     return add_row_filter(query, filters.compare_number(field, match[1], ms), term)
 
 
 def by_attempts(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
     match = re.fullmatch(r"([<>]=?|)([0-9]{1,6})", single_or_negated(term))
     if not match:
-        raise search_error(term, _("such as >1 or 3 is needed."))
+        raise search_error(term, _("must be a number or a comparison such as 3 or >1."))
     return add_row_filter(query, filters.compare_number(Run.attempts, match[1] or "=", int(match[2])), term)
 
 
@@ -178,7 +176,7 @@ def by_end_bound(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
 
 
 def by_end_time(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
-    """`24h`: from a full minute on, as the tiles and charts count; `from..to`: and before."""
+    """Read `24h` (from a full minute, as tiles and charts count) or `from..to`."""
     since, dots, until = single_value(term).partition("..")
     start, end = query.ended or TimeRange()
     first = full_minute(parse_time(term, since, as_of)) if parse_ms(since) else parse_time(term, since, as_of)
@@ -190,19 +188,19 @@ def by_end_time(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
 
 
 def parse_time(term: Term, text: str, as_of: datetime) -> datetime:
-    """`24h` ago, or a date or instant in ISO 8601; UTC unless it says otherwise."""
+    """Read `24h` (ago), or a date or time in ISO 8601, UTC without an offset. Raises InvalidSearch."""
     try:
         if (ms := parse_ms(text)) is not None:
             return as_of - timedelta(milliseconds=ms)
         at = datetime.fromisoformat(text)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise search_error(term, _("a time such as 24h, 2026-11-23 or 2026-11-23T10:00 is needed.")) from None
+        raise search_error(term, _("must be a time such as 24h, 2026-11-23 or 2026-11-23T10:00.")) from None
 
 
 def freeze_relative_times(terms: Iterable[Term], as_of: datetime) -> list[Term]:
-    """The same terms, which mean the same runs also later: nothing that was asked for after this instant, and what is
-    counted back from now is counted back from it.
+    """Return terms that match the same runs later: relative times become absolute, and runs enqueued after `as_of` are
+    excluded.
     """
     fixed = []
     for term in terms:
@@ -226,22 +224,24 @@ class SearchKey(NamedTuple):
 
 
 SEARCH_KEYS: dict[str, SearchKey] = {
-    "state": SearchKey(by_state, "state:failed,dead", lazy_gettext("in one of these states")),
-    "task": SearchKey(by_task, "task:process_*", lazy_gettext("of this task")),
-    "queue": SearchKey(by_queue, "queue:light", lazy_gettext("of this queue")),
-    "error": SearchKey(by_error, 'error:"connection refused"', lazy_gettext("whose error holds this; or a group's id")),
-    "worker": SearchKey(by_worker, "worker:Worker-1", lazy_gettext("whose last worker's name holds this")),
+    "state": SearchKey(by_state, "state:failed,dead", lazy_gettext("runs in one of these states")),
+    "task": SearchKey(by_task, "task:process_*", lazy_gettext("runs of this task")),
+    "queue": SearchKey(by_queue, "queue:light", lazy_gettext("runs of this queue")),
+    "error": SearchKey(
+        by_error, 'error:"connection refused"', lazy_gettext("part of the error text, or the id of an error group")
+    ),
+    "worker": SearchKey(by_worker, "worker:Worker-1", lazy_gettext("part of the name of the last worker")),
     "by": SearchKey(
-        by_requester, "by:anna@example.org", lazy_gettext("asked for by this person or token; or by:schedule…")
+        by_requester, "by:anna@example.org", lazy_gettext("requested by this user or token, or by:schedule…")
     ),
-    "duration": SearchKey(by_duration, "duration:>5s", lazy_gettext("whose last attempt ran so long; ms, s, m, h, d")),
-    "waited": SearchKey(by_waiting, "waited:>1m", lazy_gettext("that waited so long")),
-    "attempts": SearchKey(by_attempts, "attempts:>1", lazy_gettext("that took so many attempts")),
-    "after": SearchKey(by_start_time, "after:2026-11-23", lazy_gettext("asked for from then on; or after:24h")),
-    "before": SearchKey(by_end_bound, "before:2026-11-23T10:00", lazy_gettext("asked for before; UTC")),
-    "ended": SearchKey(
-        by_end_time, "ended:24h", lazy_gettext("that ended since then; or ended:2026-11-23..2026-11-24")
+    "duration": SearchKey(
+        by_duration, "duration:>5s", lazy_gettext("duration of the last attempt in ms, s, m, h or d")
     ),
-    "id": SearchKey(by_id, "id:8b6ed5c7", lazy_gettext("whose id begins so")),
-    "parent": SearchKey(by_parent, "parent:8b6ed5c7-…", lazy_gettext("asked for by this run")),
+    "waited": SearchKey(by_waiting, "waited:>1m", lazy_gettext("waiting time")),
+    "attempts": SearchKey(by_attempts, "attempts:>1", lazy_gettext("number of attempts")),
+    "after": SearchKey(by_start_time, "after:2026-11-23", lazy_gettext("enqueued at or after this time, or after:24h")),
+    "before": SearchKey(by_end_bound, "before:2026-11-23T10:00", lazy_gettext("enqueued before this time (UTC)")),
+    "ended": SearchKey(by_end_time, "ended:24h", lazy_gettext("ended since then, or ended:2026-11-23..2026-11-24")),
+    "id": SearchKey(by_id, "id:8b6ed5c7", lazy_gettext("prefix of the id")),
+    "parent": SearchKey(by_parent, "parent:8b6ed5c7-…", lazy_gettext("requested by this run")),
 }

@@ -1,9 +1,9 @@
-"""The words of the search box of the runs. What they mean is in `admin.search.run_query`.
+"""The syntax of the search box for runs. `admin.search.run_query` has the keys.
 
     state:failed,dead task:process_* "connection refused" args.hours:24 duration:>5s -worker:w-1
 
-All terms must hold; a comma stands for "or", a minus before a term for "not", `*` in a name for any characters. A word
-without a key is looked for in the task's name, the error and the arguments.
+All terms must match. A comma means "or", a minus before a term "not", `*` in a name any characters. A word without a
+key is searched in the task's name, the error and the arguments.
 """
 
 import re
@@ -16,11 +16,11 @@ MAX_LENGTH = 500
 
 
 class InvalidSearch(ValueError):
-    """A search that cannot be understood. The message names the word."""
+    """An invalid search. The message names the word."""
 
 
 class Term(NamedTuple):
-    """`key` is empty for a word to be looked for; `values` are those that a comma separates."""
+    """`key` is empty for a word without a key. `values` were separated by commas."""
 
     key: str
     values: tuple[str, ...]
@@ -39,13 +39,13 @@ def quote_value(value: str, key: str) -> str:
 
 
 def reads_as_key(value: str) -> bool:
-    """Whether a word would be read as a negation, or as the key of a term."""
+    """True if the word would be read as a negation or a key."""
     word = WORD_PATTERN.match(value)
     return value.startswith("-") or bool(word and word["key"])
 
 
 def format_terms(terms: Iterable[Term]) -> str:
-    """The search that means these terms."""
+    """Return the terms as text for the search box."""
     return " ".join(map(str, terms))
 
 
@@ -58,9 +58,9 @@ WORD_PATTERN = re.compile(
 
 
 def parse_search(text: str) -> list[Term]:
-    """Raises InvalidSearch."""
+    """Parse the text of a search box. Raises InvalidSearch."""
     if len(text) > MAX_LENGTH or not text.isprintable():
-        raise InvalidSearch(_("A search is at most %(longest)s printable characters.", longest=MAX_LENGTH))
+        raise InvalidSearch(_("A search must be at most %(longest)s printable characters long.", longest=MAX_LENGTH))
     terms, position = [], 0
     while position < len(text):
         if text[position].isspace():
@@ -77,8 +77,8 @@ def parse_search(text: str) -> list[Term]:
 
 def has_bad_quotes(word: str) -> str:
     if word.count('"') % 2:
-        return _("%(word)s: the closing quote is missing.", word=word)
-    return _("%(word)s: quotes must stand around a whole word.", word=word)
+        return _("%(word)s: add the closing quote.", word=word)
+    return _("%(word)s: quotes must enclose the whole word.", word=word)
 
 
 def parse_term(word: re.Match[str]) -> Term:
@@ -88,5 +88,5 @@ def parse_term(word: re.Match[str]) -> Term:
     else:
         values = tuple(value.split(",")) if key else (value,)
     if not all(values):
-        raise InvalidSearch(_("%(word)s: a value is missing.", word=word[0]))
+        raise InvalidSearch(_("%(word)s: add a value.", word=word[0]))
     return Term(key, values, bool(word["minus"]))

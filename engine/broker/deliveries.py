@@ -1,24 +1,24 @@
-"""The shapes of delivery that both brokers share: what is claimed, held, settled, and where a message is."""
+"""Delivery records shared by both brokers: claimed, held and settled messages, and a message's location."""
 
 from typing import NamedTuple
 
 from engine.broker.effects import Effects
 
-#: How many messages before another are counted.
+#: Messages ahead of another are counted up to this limit.
 AHEAD_LIMIT = 10_000
 
 
 class Delivery(NamedTuple):
-    """A message that a worker has claimed. `delivery` fences: each claim of a run has a higher one than the last."""
+    """A message that a worker has claimed. `delivery` is a fencing token: each claim of a run has a higher one."""
 
     run_id: str
     delivery: int
     data: bytes
-    revoked: bool = False  # True where Huey must check the revocations
+    revoked: bool = False  # True if Huey must check the revocations
 
 
 class HeldMessage(NamedTuple):
-    """Which worker holds which run, since when (Unix seconds)."""
+    """A run held by a worker since `held_at` (Unix seconds)."""
 
     run_id: str
     task: str
@@ -30,7 +30,7 @@ class HeldMessage(NamedTuple):
 
 
 class FinishedRun(NamedTuple):
-    """A run that its worker has finished with, and what is stored when it is acknowledged.
+    """A run that its worker has finished, and the effects stored when it is acknowledged.
 
     An earlier cancel raises CancelRequested, unless this outcome `is_cancel` itself.
     """
@@ -41,21 +41,21 @@ class FinishedRun(NamedTuple):
 
 
 class TurnResult(NamedTuple):
-    """True if the run before was settled, or there was none; and the next one."""
+    """`settled`: True if the previous run was settled, or there was none. `claimed`: the next message."""
 
     settled: bool
     claimed: Delivery | None
 
 
 class MissingTask(NamedTuple):
-    """The task that a message names and a consumer's code does not have, and that consumer. Times in Unix seconds."""
+    """The task that a message names and a consumer's code lacks, and that consumer. Times in Unix seconds."""
 
     task: str  # dotted
     consumer: str  # such as light@host
     consumer_id: str
     version: str
-    met_at: float = 0.0  # for the first time
-    until: float = 0.0  # then the message is dead, unless a consumer has claimed it that has the task
+    met_at: float = 0.0  # first time
+    until: float = 0.0  # then the message is dead, unless a consumer with the task has claimed it
 
     @property
     def reason(self) -> str:
@@ -63,9 +63,7 @@ class MissingTask(NamedTuple):
 
 
 class MessageLocation(NamedTuple):
-    """`state`: `waiting`, `scheduled`, `held` or `dead`. `ahead`: the number of messages before one that waits, counted
-    no further than AHEAD_LIMIT.
-    """
+    """`state`: `waiting`, `scheduled`, `held` or `dead`. `ahead`: messages before a waiting one, up to AHEAD_LIMIT."""
 
     state: str
     ahead: int = 0

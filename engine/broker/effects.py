@@ -5,14 +5,15 @@ from typing import NamedTuple
 
 import orjson
 
-#: One step of priority is worth this many seconds of waiting: higher goes first, and nothing starves.
+#: One step of priority equals this many seconds of waiting, so no run waits forever.
 PRIORITY_SECONDS = 60
 
 
 class NewMessage(NamedTuple):
-    """A message to store. Empty text where there is no `unique` or `once`.
+    """A message to store. `unique` and `once` are empty if not used.
 
-    `unique`: of the runs that wait or run under this name, the first is kept. `once`: nothing is stored a second time.
+    `unique`: only the first run under this name is kept while it waits or runs. `once`: nothing is stored a second
+    time.
     """
 
     run_id: str
@@ -21,8 +22,8 @@ class NewMessage(NamedTuple):
     due: float | None  # Unix seconds
     unique: str = ""
     once: str = ""
-    delivered: int = 0  # how often the run was claimed before, where it had ended
-    is_new_run: bool = False  # the message itself is then the first event of the run
+    delivered: int = 0  # number of earlier claims of an ended run
+    is_new_run: bool = False  # the message is then the first event of the run
 
 
 class Effects:
@@ -42,7 +43,7 @@ class Effects:
         once: str = "",
         delivered: int = 0,
     ) -> "Effects":
-        """`due`: None is at once."""
+        """Add a message. `due` None: at once."""
         at = None if due is None else to_timestamp(due)
         self.messages.append(NewMessage(run_id, data, priority or 0, at, unique, once, delivered))
         return self
@@ -62,10 +63,10 @@ class Effects:
 
 
 def event_json(kind: str, run_id: str, at: float, **fields: object) -> str:
-    """Return one line of a run's history. `at`: Unix seconds."""
+    """Return an event of a run as one line. `at`: Unix seconds."""
     return orjson.dumps({"kind": kind, "id": run_id, "at": at, **fields}, default=str).decode()
 
 
 def to_timestamp(at: datetime) -> float:
-    """Return the Unix seconds of a time as Huey has it: naive where it is UTC."""
+    """Return the Unix seconds of Huey's time, in which a naive one is UTC."""
     return at.replace(tzinfo=at.tzinfo or UTC).timestamp()

@@ -1,4 +1,4 @@
-"""What consumers write about themselves, parsed with care: other versions of the code write there too."""
+"""Heartbeats of consumers. They are validated, as other versions of the code write them too."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ COUNTS: dict[str, Kind] = {"rss_bytes": int, "cpu_percent": NUMBER, "processed":
 
 
 class Heartbeat(NamedTuple):
-    """The last heartbeat of a consumer: when (Unix seconds), and what it wrote."""
+    """The last heartbeat of a consumer: time (Unix seconds) and content."""
 
     consumer: str
     at: float
@@ -24,7 +24,7 @@ class Heartbeat(NamedTuple):
 
 
 def parse_heartbeats(queue: str, rows: Iterable[tuple[str, object, Raw]]) -> list[Heartbeat]:
-    """`rows`: consumers, when, and what they wrote. What cannot be read is time 0 and nothing."""
+    """Parse rows of consumer, time and content. A malformed time is 0, malformed content is empty."""
     return [Heartbeat(consumer, parse_time(at), parse_info(queue, consumer, raw)) for consumer, at, raw in rows]
 
 
@@ -43,9 +43,9 @@ def parse_info(queue: str, consumer: str, raw: Raw) -> Info:
 
 
 def consumer_columns(queue: str, heartbeat: Heartbeat) -> Info | None:
-    """Return a heartbeat by column of the consumer's row; None where it is no heartbeat of a consumer.
+    """Return the columns of the consumer's row. None for a malformed heartbeat.
 
-    What another version of the code adds is left out.
+    Fields that another version of the code adds are ignored.
     """
     try:
         columns: Info = {name: checked(heartbeat.info[name], kind) for name, kind in REQUIRED.items()}

@@ -1,4 +1,4 @@
-"""What Huey calls on a storage, by Huey's own names, answered by the parts of either broker."""
+"""Huey's storage interface, implemented by the parts of either broker."""
 
 from datetime import datetime
 
@@ -21,8 +21,6 @@ from engine.broker.storage import (
 
 
 class HueyStorage(BaseStorage):
-    """A Storage that Huey can use too."""
-
     messages: Messages
     deliveries: Deliveries
     dead_letters: DeadLetters
@@ -73,7 +71,7 @@ class HueyStorage(BaseStorage):
         value = self.results.get(key)
         return EmptyData if value is None else value
 
-    #: A result stays for its whole life, however often it is read.
+    #: Reading a result does not delete it. It is kept for its TTL.
     pop_data = peek_data
 
     def peek_many(self, keys: list[str]) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Locks that are leases: each has an owner, and dies with the worker or the consumer that holds it."""
+"""Locks as leases: each has an owner, and ends with the worker or the consumer that holds it."""
 
 import threading
 from typing import Any
@@ -11,8 +11,9 @@ from config import settings
 
 
 class LeaseLock(TaskLock):
-    """Huey's `lock_task`. Held by a worker, it lasts until it is released, or its worker or consumer dies. A holder
-    without heartbeats has it for `ttl` seconds, LEASE_SECONDS without one.
+    """Huey's `lock_task`. A worker holds it until it is released, or until the worker or its consumer dies.
+
+    A holder without heartbeats has it for `ttl` seconds, by default LEASE_SECONDS.
     """
 
     def __init__(self, huey: Any, name: str, ttl: float | None = None) -> None:
@@ -36,7 +37,6 @@ class LeaseLock(TaskLock):
         return self._name in self._huey.storage.locks.all()
 
     def clear(self) -> bool:
-        """Release it, whichever holds it."""
         return bool(self._huey.storage.locks.release(self._name))
 
     locked = is_locked

@@ -1,4 +1,4 @@
-"""The first words of a message, which are read without its key."""
+"""The header of a message, which can be read without its key."""
 
 from typing import NamedTuple
 from uuid import uuid4
@@ -15,7 +15,7 @@ class Header(NamedTuple):
 
 
 def parse_header(data: bytes) -> Header | None:
-    """Return the header; None where this is no message of a run."""
+    """Return the header. None for bytes that are not the message of a run."""
     words = bytes(data[:1000]).split(b" ", 5)
     try:
         return Header(words[2].decode(), int(words[3]), words[4].decode()) if words[1] == b"run" else None
@@ -24,6 +24,6 @@ def parse_header(data: bytes) -> Header | None:
 
 
 def message_id(data: bytes) -> str:
-    """Return the id of the message's run; a new id for bytes that are no message."""
+    """Return the id of the message's run. A new id for bytes that are not a message."""
     header = parse_header(data)
     return header.run_id if header else str(uuid4())

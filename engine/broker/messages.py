@@ -1,12 +1,12 @@
-"""What travels through the broker: signed JSON, never pickle.
+"""Wire format of the broker: signed JSON, never pickle.
 
-    1 <purpose> <task> <attempt> <run id> <signature> <body>
+  1 <purpose> <task> <attempt> <run id> <signature> <body>
 
-`purpose` is `run` for a message that asks for a run, `value` for everything else Huey keeps (results, revocations,
-locks); each has a key of its own, so neither can be passed off as the other. `task`, `attempt` and `run id` stand
-outside the body for the broker's scripts to read, and under the signature with it. The attempt only ever grows, so a
-message that is sent again is known for what it is. The body is JSON. Arguments must be JSON
-values; what a task returns is made into JSON, with `str` for what JSON does not know.
+`purpose` is `run` for the message of a run, `value` for other data of Huey (results, revocations, locks). Each purpose
+has its own key, so one cannot be passed off as the other. `task`, `attempt` and `run id` are outside the body, so that
+the broker's scripts can read them. The signature covers them too. The attempt only grows, so a message that is sent
+again is recognised. The body is JSON. Arguments must be JSON values. A result is converted to JSON, with `str` for
+other types.
 """
 
 import dataclasses
@@ -33,40 +33,38 @@ JSONObject = dict[str, Any]
 
 
 class Requester(NamedTuple):
-    """Who requested a run. kind: schedule, operator, token, cli, run (a task enqueued it) or code (a plain call)."""
+    """The requester of a run. kind: schedule, operator, token, cli, run (enqueued by a task) or code (a plain call)."""
 
     kind: str
     name: str
 
 
 class Envelope(NamedTuple):
-    """What travels beside Huey's own message."""
+    """Dewey's data beside Huey's message."""
 
     asked_by: Requester
     enqueued_at: datetime
     code_version: str
     parent_id: str | None = None
     attempt: int = 1
-    retries: int = 0  # allowed in all, where Huey's own number is those left
+    retries: int = 0  # allowed in all; Huey's own number is those left
 
 
 class SignedMessage(NamedTuple):
-    """A message of a run and its envelope, which are signed together."""
+    """The message of a run and its envelope, which are signed together."""
 
     message: Message
     envelope: Envelope
 
 
 class FinalResult(NamedTuple):
-    """The result of a run, with the attempt that it ends."""
-
     value: object
     attempt: int
     run_id: str
 
 
 class SignedJSON(Serializer):
-    """HMAC-SHA256 over JSON. `old_keys` are accepted when reading, so that a key can be changed."""
+    """HMAC-SHA256 over JSON. `old_keys` are accepted when reading, so that a key can be rotated."""
 
     def __init__(self, key: str, old_keys: tuple[str, ...] = ()) -> None:
         super().__init__()
@@ -79,7 +77,7 @@ class SignedJSON(Serializer):
         if isinstance(data, SignedMessage):
             message = data.message
             if len(message.id.split()) != 1:
-                raise ValueError(f"a run's id is one word, not {message.id!r}")
+                raise ValueError(f"a run's id must be one word, not {message.id!r}")
             body = encode(signed_message_to_json(data), message)
             return self.sign(b"run", build_header(data) + message.id.encode() + b" ", body)
         value, attempt, run_id = data if isinstance(data, FinalResult) else (data, 0, "-")
@@ -110,10 +108,10 @@ class SignedJSON(Serializer):
 
 
 class MessageBatch:
-    """Messages like `template`, each for a new run with arguments of its own: what they have in common is encoded once.
+    """Messages like `template`, each for a new run with its own arguments. Common parts are encoded once.
 
-    Yields run ids and messages. `calls` are the arguments. Raises NotSerializable and MessageTooLarge at once, for all
-    of them.
+    Yields run ids and messages. `calls` are the arguments. The constructor raises NotSerializable and MessageTooLarge
+    before the first message.
     """
 
     def __init__(self, serializer: SignedJSON, template: SignedMessage, calls: Sequence[tuple[object, ...]]) -> None:
@@ -124,7 +122,7 @@ class MessageBatch:
         self.ids = sequential_ids(len(calls))
         self.rest = message[1:] + b',"envelope":' + envelope + b"}"
         longest, self.has_null = 0, False
-        # Encoded once more when they are needed: to keep them all costs more.
+        # Encoded again when they are sent: keeping them all would cost more.
         for arguments in calls:
             data = encode(args_to_json(arguments), template.message)
             longest, self.has_null = max(longest, len(data)), self.has_null or b"null" in data
@@ -142,8 +140,9 @@ class MessageBatch:
 
 
 def sequential_ids(count: int) -> list[str]:
-    """Return ids of uuid4's form, counted on from the first: quickly made, and neighbours in the database. They differ
-    where people look: in the first eight digits.
+    """Return sequential ids in uuid4 form: fast to create and adjacent in the database.
+
+    They differ in the first eight digits, which pages show.
     """
     first = uuid4()
     start, end, rest = first.time_low, 1 << 32, str(first)[8:]
@@ -151,12 +150,11 @@ def sequential_ids(count: int) -> list[str]:
 
 
 def build_header(signed: SignedMessage) -> bytes:
-    """Return the first words, up to the run's id."""
     return b"%s run %s %d " % (VERSION, signed.message.name.encode(), signed.envelope.attempt)
 
 
 def encode(value: object, message: Message) -> bytes:
-    """Return the JSON of what a message holds. Raises NotSerializable."""
+    """Return the JSON of a part of a message. Raises NotSerializable."""
     try:
         return orjson.dumps(value, default=outcome_to_json)
     except TypeError as error:
@@ -164,7 +162,7 @@ def encode(value: object, message: Message) -> bytes:
         raise NotSerializable(f"the arguments of {task} must be JSON values: {error}") from error
 
 
-#: What orjson says of a value that it cannot write, in words that name the value.
+#: orjson's errors, and texts that name the value.
 REASONS = {
     "Integer exceeds 64-bit range": "an integer is beyond 64 bits",
     "Recursion limit reached": "it is nested more than 250 deep, or holds itself",
@@ -174,19 +172,19 @@ REASONS = {
 
 
 def encode_value(value: object) -> bytes:
-    """Return the JSON of a value that Huey keeps; `str` makes text of what JSON does not know. Raises NotStorable."""
+    """Return the JSON of a value that Huey stores, with `str` for other types. Raises NotStorable."""
     try:
         body = orjson.dumps(value_to_json(value), default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as error:
         raise NotStorable(REASONS.get(str(error), str(error))) from error
-    # orjson writes null for what is not finite.
+    # orjson writes null for NaN and infinity.
     if value is not None and b"null" in body and (place := find_not_finite(value)):
         raise NotStorable(f"{place}, which JSON cannot carry")
     return body
 
 
 def find_not_finite(value: object, name: str = "it") -> str | None:
-    """Return which part of a value is NaN or infinite, such as `it['rates'][2] is nan`; None where none is."""
+    """Return the part of a value that is NaN or infinite, such as `it['rates'][2] is nan`. None if there is none."""
     match value:
         case float():
             return None if math.isfinite(value) else f"{name} is {value}"
@@ -210,7 +208,7 @@ def check_length(size: int) -> None:
 
 
 def parse_body(message: bytes) -> bytes:
-    """Return the JSON of a message whose origin is trusted. Raises ValueError."""
+    """Return the JSON of a trusted message. Raises ValueError."""
     *_, body = message.split(b" ", 6)
     return body
 
@@ -222,7 +220,6 @@ def signature_of(key: hmac.HMAC, header: bytes, body: bytes) -> bytes:
 
 
 def short_task_name(name: str) -> str:
-    """`tasks.close_abandoned_sessions` → `close_abandoned_sessions`."""
     return name.rpartition(".")[2]
 
 
@@ -277,7 +274,7 @@ def chord_from_json(chord: Sequence[Any]) -> tuple[object, ...]:
 
 
 TIMES, MESSAGES = ("eta", "expires", "expires_resolved"), ("on_complete", "on_error")
-#: The fields of a message that JSON cannot hold as they are.
+#: The fields of a message that are not JSON values.
 TO_JSON: dict[str, Callable[[Any], object]] = {
     **dict.fromkeys(TIMES, time_to_json), **dict.fromkeys(MESSAGES, message_to_json), "chord_config": chord_to_json,
 }  # fmt: skip
@@ -292,7 +289,7 @@ def value_to_json(value: object) -> JSONObject:
         return {"error": value.metadata}
     if value is SKIPPED:
         return {"skipped": True}
-    # Huey stores the time a revocation ends as (datetime, bool).
+    # Huey stores the end of a revocation as (datetime, bool).
     if isinstance(value, tuple) and value and isinstance(value[0], datetime):
         return {"until": value[0].isoformat(), "rest": value[1:]}
     return {"value": value}

@@ -1,7 +1,6 @@
-"""Entries of the broker beside messages, parsed with care: other versions of the code write there, and foreign hands.
+"""Broker entries besides messages. They are validated, as other versions of the code or other programs may write them.
 
-A malformed entry is logged once and left out. A pause that cannot be parsed still holds, for what was stopped on
-purpose must not start by accident.
+A malformed entry is logged once and ignored. A malformed pause still holds, so that nothing starts by accident.
 """
 
 import json
@@ -26,17 +25,17 @@ PARSE_ERRORS = (AttributeError, LookupError, OverflowError, RecursionError, Type
 
 @lru_cache(maxsize=1000)
 def log_malformed(kind: str, queue: str, name: str) -> None:
-    """Log it once, however often the entry is read."""
+    """Log an entry once, however often it is read."""
     logger.error("The %s of %s in queue %s is malformed and left out", kind, name, queue)
 
 
 def decode(name: bytes) -> str:
-    """Return text; of bytes that are not UTF-8, with escapes."""
+    """Return text. Bytes that are not UTF-8 are escaped."""
     return name.decode("utf-8", "backslashreplace")
 
 
 def parse_held(queue: str, rows: Iterable[tuple[str, Sequence[Any]]]) -> list[HeldMessage]:
-    """`rows`: run ids, and task, consumer, worker, held at, delivery, attempt."""
+    """Parse rows of run id and task, consumer, worker, held at, delivery, attempt."""
     held = []
     for run_id, fields in rows:
         try:
@@ -52,7 +51,7 @@ def parse_held(queue: str, rows: Iterable[tuple[str, Sequence[Any]]]) -> list[He
 
 
 def parse_pauses(queue: str, rows: Iterable[tuple[str, Raw]]) -> dict[str, Info]:
-    """Return target → by whom, when, why, and until when."""
+    """Return by target: by, kind, at, reason, until."""
     return {target: parse_pause(queue, target, raw) for target, raw in rows}
 
 
@@ -66,7 +65,6 @@ def parse_pause(queue: str, target: str, raw: Raw) -> Info:
 
 
 def is_pause(info: Info) -> bool:
-    """True if pages and the scheduler can use it."""
     until, reason = info.get("until"), info.get("reason")
     times = [info.get("at"), *([until] if until is not None else [])]
     texts = [info.get("by"), *([reason] if reason is not None else [])]
@@ -93,7 +91,7 @@ def parse_locks(queue: str, rows: Iterable[tuple[str, Raw]]) -> dict[str, tuple[
 
 
 def parse_ticks(queue: str, rows: Iterable[tuple[str, Any]]) -> dict[str, int]:
-    """Return task → the last minute that was recorded."""
+    """Return task → the last recorded minute."""
     ticks = {}
     for task, minute in rows:
         try:
@@ -110,10 +108,10 @@ def checked(value: T, kind: Kind) -> T:
 
 
 def parse_timestamp(value: Any) -> float:
-    """Return Unix seconds that a date can be made of. Raises ValueError."""
+    """Return Unix seconds that a datetime can represent. Raises ValueError."""
     timestamp = float(value)
     if not 0 <= timestamp < 32_503_680_000 or math.isnan(timestamp):  # the year 3000
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"{value!r} is not a time")
     return timestamp
 
 

@@ -1,6 +1,6 @@
-"""What a queue's storage consists of. Redis and SQLite each have these parts, with the same promises.
+"""The parts of a queue's storage, which Redis and SQLite both implement with the same guarantees.
 
-Every step is atomic: it is stored whole, or not at all. Each may raise BrokerUnavailable.
+Every step is atomic. Each may raise BrokerUnavailable.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -11,7 +11,7 @@ from engine.broker.effects import Effects
 from engine.broker.heartbeats import Heartbeat
 from engine.broker.parsing import Info
 
-#: How long a revocation of a run is kept that the broker does not have, unless results are kept for longer.
+#: How long the revocation of an unknown run is kept, unless results are kept for longer.
 REVOKED_SECONDS = 7 * 86400
 
 #: The counter of events that were dropped unread.
@@ -19,34 +19,34 @@ DROPPED_COUNTER = "events dropped"
 
 
 class Messages(Protocol):
-    """The messages of runs, from being enqueued to being claimed."""
+    """The messages of runs, from enqueue to claim."""
 
     def write(self, effects: Effects) -> list[str]:
         """Store messages, results and events. Very many new runs are written in several steps.
 
-        Returns the ids under which the runs of its messages go on: an earlier run's where it is to be unique.
+        Returns the run ids of its messages. A unique message that repeats an unfinished run gets the id of that run.
         """
 
     def enqueue_batch(self, messages: Iterable[tuple[str, bytes]], priority: float) -> None:
         """Store messages of new runs, by run id."""
 
     def enqueue_due(self, now: float, limit: int = 500) -> int:
-        """Move what is due from the schedule to the queue. Returns how many moved."""
+        """Move due messages from the schedule to the queue. Returns their number."""
 
     def get(self, run_id: str) -> bytes | None: ...
 
     def locate(self, run_id: str) -> MessageLocation | None: ...
 
     def missing_task(self, run_id: str) -> MissingTask | None:
-        """Return the task that a deferred message waits for; None where it is not deferred."""
+        """Return the task that a deferred message waits for. None if it is not deferred."""
 
     def count_waiting(self, limit: int = -1) -> int:
-        """Return how many wait; a broker may stop counting at `limit`."""
+        """Return the number of waiting messages. A broker may stop counting at `limit`."""
 
     def count_scheduled(self) -> int: ...
 
     def oldest_waiting(self) -> float | None:
-        """Return when the oldest waiting message was enqueued, or fell due (Unix seconds)."""
+        """Return when the oldest waiting message was enqueued, or became due (Unix seconds)."""
 
     def waiting(self, limit: int | None = None) -> list[bytes]: ...
 
@@ -57,36 +57,37 @@ class Messages(Protocol):
     def delete_scheduled(self) -> None: ...
 
     def cancel(self, run_id: str, by: str) -> str:
-        """Return `removed` where it waited or was scheduled, `running` where it is marked for its consumer to
-        interrupt, or `unknown`.
+        """Cancel a run. Returns `removed` if it was waiting or scheduled, `running` if its consumer will interrupt it,
+        or `unknown`.
         """
 
     def purge(self, by: str, limit: int = 1000) -> int:
-        """Cancel the first `limit` that wait. Returns how many did."""
+        """Cancel the first `limit` waiting messages. Returns their number."""
 
     def clear_finished(self, run_id: str) -> None:
-        """Delete how a run ended: its result, and the mark that its attempts are finished."""
+        """Delete the result of a run and the mark that its attempts are finished."""
 
     def report_lost(self, ids: Sequence[str]) -> int:
-        """Write an event for each of these runs that the broker does not have. Returns how many."""
+        """Write an event for each of these runs that the broker does not have. Returns their number."""
 
 
 class Deliveries(Protocol):
-    """What workers have claimed and hold, until it is settled or released."""
+    """The messages that workers have claimed and hold, until they are settled or released."""
 
-    known_tasks: Collection[str]  # dotted; those that the code of this process has
+    known_tasks: Collection[str]  # dotted names of the tasks in this process's code
 
     def settle_and_claim(
         self, consumer: str, worker: str, look_first: bool, limits: str, finished: FinishedRun | None = None
     ) -> TurnResult:
-        """Settle the run before, if there is one, and claim the next message, in one step.
+        """Settle the previous run, if there is one, and claim the next message, in one step.
 
-        With `look_first`, what this worker holds already comes first. `limits`: JSON of task → [starts, seconds], or
+        With `look_first`, a message that this worker already holds comes first. `limits`: JSON of task → [starts,
+        seconds], or
         empty. Raises CancelRequested.
         """
 
     def settle(self, consumer: str, finished: FinishedRun) -> bool:
-        """Acknowledge a delivery and store its effects. False, and nothing stored, when it is not held any more.
+        """Acknowledge a delivery and store its effects. If it is no longer held, store nothing and return False.
 
         Raises CancelRequested.
         """
@@ -98,9 +99,9 @@ class Deliveries(Protocol):
         """Make a message that cannot be run a dead letter."""
 
     def defer(self, consumer: str, claimed: Delivery, missing: MissingTask, grace: float) -> str:
-        """Release a message for a consumer that has the task; it is dead when none has claimed it within the grace.
+        """Release a message for a consumer that has the task. After the grace it is dead.
 
-        Returns `scheduled`, `dead` when the grace is over, or empty when it is not held any more.
+        Returns `scheduled`, `dead` after the grace, or empty if it is no longer held.
         """
 
     def release(
@@ -112,22 +113,23 @@ class Deliveries(Protocol):
         counts: bool = True,
         only: HeldMessage | Delivery | None = None,
     ) -> int:
-        """Return what a worker (None: all of the consumer's) held to its place in the queue.
+        """Return the messages of a worker, or of all workers (None), to their places in the queue.
 
-        A delivery `counts` when the worker died of it; one too many makes the message dead. With `only`, this delivery
-        alone is released, and the worker keeps its locks.
+        A delivery `counts` if the worker died of it. At `max_deliveries` the message is dead. With `only`, this
+        delivery alone
+        is released, and the worker keeps its locks.
         """
 
     def reap(self, lease: float, max_deliveries: int) -> list[str]:
-        """Release what consumers hold whose heartbeat is older than the lease. Returns their ids.
+        """Release the messages of consumers whose heartbeat is older than the lease. Returns the consumers' ids.
 
-        After an outage every heartbeat is old: unless there was a reap within a lease, half a lease goes by first.
+        After an outage every heartbeat is old. Without a reap within the last lease, the next one waits half a lease.
         """
 
     def held(self) -> list[HeldMessage]: ...
 
     def cancelled(self) -> dict[str, str]:
-        """Return the running runs that are to be cancelled, and by whom."""
+        """Return the running runs that must be cancelled, with the requester."""
 
 
 class DeadLetters(Protocol):
@@ -135,27 +137,27 @@ class DeadLetters(Protocol):
         """Return run ids and messages."""
 
     def ids(self, limit: int, before: tuple[float, str] | None = None) -> list[tuple[str, float]]:
-        """Return run ids and when they died (Unix seconds), newest first, after the place `before` in this order."""
+        """Return run ids and times of death (Unix seconds), newest first, after the position `before`."""
 
     def count(self) -> int: ...
 
     def requeue(self, run_id: str) -> bool:
-        """Enqueue it again, with its deaths forgiven. False where there is none."""
+        """Enqueue a dead run again, with its count of deaths reset. False if there is none."""
 
     def discard(self, run_id: str) -> bool: ...
 
 
 class Results(Protocol):
-    """Values by key: results, revocations, what consumers are ordered; and counters."""
+    """Values by key (results, revocations, commands to consumers), and counters."""
 
     def put(self, key: str, value: bytes, expires: bool = False) -> None:
-        """Store a value; one that `expires` is kept as long as a result."""
+        """Store a value. With `expires` it is kept as long as a result."""
 
     def put_new(self, key: str, value: bytes, ttl: float | None = None) -> bool:
-        """Store a value for `ttl` seconds, unless there is one. Returns whether it was stored."""
+        """Store a value for `ttl` seconds, unless there is one. Returns True if it was stored."""
 
     def revoke(self, run_id: str, data: bytes) -> None:
-        """Store a revocation; it goes with the run, and expires where the broker does not have that."""
+        """Store a revocation. It is deleted with the run, and expires if the broker does not have the run."""
 
     def get(self, key: str) -> bytes | None: ...
 
@@ -168,7 +170,7 @@ class Results(Protocol):
     def has(self, key: str) -> bool: ...
 
     def wait(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until there is a value, or for `timeout` seconds. Returns whether there is one."""
+        """Wait until there is a value, at most `timeout` seconds. Returns True if there is one."""
 
     def delete(self, key: str) -> bool: ...
 
@@ -185,10 +187,10 @@ class Results(Protocol):
 
 class Locks(Protocol):
     def acquire(self, name: str, owner: str, consumer: str, worker: str, seconds: float | None, lease: float) -> bool:
-        """Take a lock that ends with its consumer or worker, and after `seconds` where they are given."""
+        """Acquire a lock that ends with its consumer or worker, and after `seconds` if given."""
 
     def release(self, name: str, owner: str = "") -> bool:
-        """Release a lock; without an owner, whichever has it."""
+        """Release a lock. Without an owner, any holder's lock is released."""
 
     def all(self) -> dict[str, tuple[str, str, str]]:
         """Return name → owner, consumer, worker."""
@@ -203,28 +205,28 @@ class Heartbeats(Protocol):
 
 
 class Events(Protocol):
-    """The lines of history that the recorder has not written yet, in order of their positions."""
+    """The events that the recorder has not written yet, in order of their positions."""
 
     def stream(self) -> str:
         """Return the name of this stream, which is new for each data set."""
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return the next lines and their positions, whatever the bytes."""
+        """Return the next lines and their positions, without parsing them."""
 
     def count(self, after: int) -> int: ...
 
     def wait(self, after: int, seconds: float) -> None:
-        """Return when there are events after this position, or after so many seconds."""
+        """Return when there are events after this position, or after `seconds`."""
 
     def trim(self, upto: int) -> None:
-        """Delete those that the recorder has written."""
+        """Delete events that the recorder has written."""
 
     def drop_oldest(self, limit: int) -> None:
         """Delete the oldest beyond `limit`, and count them in DROPPED_COUNTER."""
 
 
 class Pauses(Protocol):
-    """By target: `""`, which is the whole queue, a task, or `schedule:` and a task."""
+    """Pauses by target: `""` for the whole queue, a task, or `schedule:` and a task."""
 
     def put(self, target: str, info: Info) -> None: ...
 
@@ -234,10 +236,10 @@ class Pauses(Protocol):
 
 
 class Ticks(Protocol):
-    """The last minute of each scheduled task that was enqueued or passed over (minutes since 1970)."""
+    """The last minute of each scheduled task that was processed (minutes since 1970)."""
 
     def record(self, task: str, minute: int, effects: Effects) -> bool:
-        """Store the effects of a tick, unless this minute or a later one was recorded. Returns whether it was not."""
+        """Store the effects of a tick. Return False and store nothing if this or a later minute was recorded."""
 
     def last(self) -> dict[str, int]: ...
 
@@ -278,10 +280,10 @@ class Storage(Protocol):
     def close(self) -> bool: ...
 
     def probe_write(self, seconds: float) -> None:
-        """Write something, waiting no longer than this for a lock. Raises BrokerUnavailable."""
+        """Write a probe value, with this lock timeout. Raises BrokerUnavailable."""
 
     def rollback_interrupted(self) -> None:
-        """End what an interrupt, such as a time limit's, has left half done on this thread's connection."""
+        """Clean up this thread's connection after an interruption, such as a time limit."""
 
     def warnings(self) -> list[str]:
-        """Return what endangers accepted work or admits strangers, a sentence each."""
+        """Return the risks for accepted work or access, one sentence each."""

@@ -1,1 +1,1 @@
-"""Carries out commands on runs, queues, schedules and consumers."""
+"""Commands on runs, queues, schedules and consumers."""

@@ -1,4 +1,4 @@
-"""Checks the arguments of a run against the parameters of its task."""
+"""Validation of a run's arguments against the parameters of its task."""
 
 import inspect
 import reprlib
@@ -16,7 +16,7 @@ VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_arguments(task_class: type[QueueTask], args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-    """Raise InvalidArguments, which names the parameter, for the first argument that the task cannot take."""
+    """Raise InvalidArguments, which names the parameter, for the first argument that the task does not accept."""
     signature, name = inspect.Signature(task_parameters(task_class)), task_class.__name__
     check_names(name, signature, kwargs)
     bound = bind(name, signature, args, kwargs)
@@ -25,7 +25,7 @@ def check_arguments(task_class: type[QueueTask], args: Sequence[object], kwargs:
         if place := find_not_finite(value, field):
             raise InvalidArguments("must hold finite numbers only: %(place)s", field, place=place)
         parameter = signature.parameters[field]
-        # The annotation of *args and **kwargs is that of each value.
+        # The annotation of *args and **kwargs is the type of each value.
         is_default_none = value is None and parameter.default is None
         if field in hints and parameter.kind not in VARIADIC and not is_default_none:
             check_type(field, value, hints[field])
@@ -49,12 +49,12 @@ def bind(
         required = [field for field, parameter in signature.parameters.items() if parameter.default is parameter.empty]
         missing = [field for field in required if field not in kwargs]
         if len(args) < len(missing):
-            raise InvalidArguments("a value is needed", missing[len(args)]) from error
-        raise InvalidArguments("%(task)s does not take these values", "args", task=task) from error
+            raise InvalidArguments("must be given", missing[len(args)]) from error
+        raise InvalidArguments("must match the parameters of %(task)s", "args", task=task) from error
 
 
 def check_type(field: str, value: object, kind: object) -> None:
-    """Raise InvalidArguments for a value that is not of this type in its JSON form: True is no int, 1 is a float."""
+    """Raise InvalidArguments for a value whose JSON form has another type: True is no int, 1 is a float."""
     try:
         msgspec.convert(value, kind, str_keys=True, dec_hook=pass_unknown_type)
     except msgspec.ValidationError as error:
@@ -62,8 +62,8 @@ def check_type(field: str, value: object, kind: object) -> None:
             expected, actual = kind.__name__, type(value).__name__
         else:
             expected, actual = inspect.formatannotation(kind), reprlib.repr(value)
-        raise InvalidArguments("%(wanted)s is needed, not %(given)s", field, wanted=expected, given=actual) from error
-    except (TypeError, NotImplementedError):  # a type that has no JSON form: its task knows what it accepts
+        raise InvalidArguments("must be %(wanted)s, not %(given)s", field, wanted=expected, given=actual) from error
+    except (TypeError, NotImplementedError):  # the type has no JSON form: the task validates it
         return
 
 
@@ -72,7 +72,7 @@ def pass_unknown_type(kind: type, value: object) -> object:
 
 
 def unknown_parameter(field: str, task: str, allowed: Iterable[str]) -> InvalidArguments:
-    """`allowed`: the parameters that the task, or whatever else was asked, does have."""
+    """Return the error. `allowed`: the parameters that do exist."""
     if names := ", ".join(allowed):
-        return InvalidArguments("%(task)s has no such parameter; it has %(names)s", field, task=task, names=names)
-    return InvalidArguments("%(task)s has no such parameter", field, task=task)
+        return InvalidArguments("must be a parameter of %(task)s: %(names)s", field, task=task, names=names)
+    return InvalidArguments("must be left out: %(task)s has no parameters", field, task=task)

@@ -1,7 +1,7 @@
-"""The commands of `engine.control.runs` for a batch of runs: each gives back the runs of which there is something to
-say: a reason for which it was refused, or ASKED_TO_STOP.
+"""The commands of `engine.control.runs` for a batch of runs.
 
-What goes to a broker goes in one step for a batch, and what came of it is written down once.
+Each returns reasons by run id, for the runs that were refused or got STOP_REQUESTED. A batch takes one step per
+broker, and its events are written to the history once.
 """
 
 from collections import defaultdict
@@ -16,12 +16,11 @@ from engine.models import ENDED, Run
 from engine.queues.queue import Queues
 
 #: Reasons, as they are stored.
-STOP_REQUESTED = "asked to stop"  # done, but a run that was about to end may have ended otherwise
+STOP_REQUESTED = "asked to stop"  # accepted, but the run may end in another way first
 NOT_ENDED, NOT_PENDING, NOT_ON_RECORD, UNKNOWN_TASK = "not ended", "not pending", "not on record", "unknown task"
 
 
 def retry_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
-    """Re-queue those that have ended, as `control.retry_runs` does."""
     runs = {run.id: run for run in Run.select().where(Run.id.in_(run_ids))}
     refused = {run_id: NOT_ON_RECORD for run_id in run_ids if run_id not in runs}
     to_send: dict[str, Effects] = defaultdict(Effects)
@@ -35,7 +34,7 @@ def retry_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[st
 
 
 def retry_one(queues: Queues, run: Run, by: Requester, to_send: dict[str, Effects]) -> str | None:
-    """Re-queue a dead run with its own message, or add what re-queues another to `to_send`. Return why not, if not."""
+    """Re-queue a dead run with its own message, or add the effects for another run to `to_send`. Return the refusal."""
     if run.state not in ENDED and not run_control.is_orphaned(queues, run):
         return NOT_ENDED
     if run.queue in queues and queues[run.queue].storage.dead_letters.requeue(run.id):
@@ -49,7 +48,6 @@ def retry_one(queues: Queues, run: Run, by: Requester, to_send: dict[str, Effect
 
 
 def cancel_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
-    """Take those that wait out of their queues, and interrupt those that run."""
     recorded = {run.id: run.queue for run in Run.select(Run.id, Run.queue).where(Run.id.in_(run_ids))}
     reasons = {}
     for run_id in run_ids:
@@ -63,7 +61,6 @@ def cancel_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[s
 
 
 def delete_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
-    """Remove those that have ended from the record, as `control.delete_runs` does."""
     deleted = run_control.delete_ended(queues, run_ids)
     rest = [run_id for run_id in run_ids if run_id not in deleted]
     recorded = {run.id for run in Run.select(Run.id).where(Run.id.in_(rest))}

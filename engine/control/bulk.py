@@ -1,8 +1,7 @@
-"""One command for many runs: what it is about is written down item by item, then worked off by a task.
+"""Bulk commands on many runs. The items are stored first, then a task processes them.
 
-The items are chosen once, when the command is given, and must be the very runs that the asker was shown. Each is
-claimed by a guarded update, so the task is safe to run twice; what an execution had begun when it was cut off is taken
-back by the next one, for which an item that has come to what was asked for is done.
+The items must be the runs that the user saw. A guarded UPDATE claims each item, so the task is safe to run twice.
+After a crash the next execution takes over claimed items. An item whose run already has the requested state is done.
 """
 
 from collections import Counter
@@ -25,15 +24,15 @@ from engine.queues.queue import Queues
 VERBS = ("retry", "cancel", "delete")
 BATCH_SIZE = 100
 
-#: More runs than this are not taken at once.
+#: Largest number of runs in one command.
 MAX_ITEMS = 100_000
 
-#: How long the account of a command is kept.
+#: How long a command and its items are kept.
 RETENTION = timedelta(days=30)
 
 
 class SelectionChanged(Exception):
-    """The runs are not those that were shown any more. `count`: how many they are now."""
+    """The matching runs are no longer those that were shown. `count`: how many match now."""
 
     def __init__(self, count: int) -> None:
         super().__init__("the runs that match have changed")
@@ -41,11 +40,11 @@ class SelectionChanged(Exception):
 
 
 class TooManyItems(Exception):
-    """More than `MAX_ITEMS`."""
+    """More runs than `MAX_ITEMS`."""
 
 
 class Preflight(NamedTuple):
-    """What a command would be about. `fingerprint` stands for exactly these runs."""
+    """The runs that a command would affect. `fingerprint` identifies exactly this set."""
 
     total: int
     states: Counter[str]
@@ -54,12 +53,11 @@ class Preflight(NamedTuple):
 
 
 def by_ids(run_ids: Iterable[str]) -> "ModelSelect[Run]":
-    """The query for runs that were named one by one."""
     return Run.select(Run.id, Run.state, Run.enqueued_at).where(Run.id.in_(list(run_ids)))
 
 
 def preflight(runs: "ModelSelect[Run]", sample: int) -> Preflight:
-    """Look at the runs of a query for `id`, `state` and `enqueued_at`, which is asked once. Raises TooManyItems."""
+    """Summarise the runs of a query for `id`, `state` and `enqueued_at`. One statement. Raises TooManyItems."""
     rows = list(database.execute(runs.limit(MAX_ITEMS + 1)))
     if len(rows) > MAX_ITEMS:
         raise TooManyItems
@@ -74,11 +72,9 @@ def fingerprint(run_ids: Iterable[str]) -> str:
 
 
 def create(verb: str, runs: "ModelSelect[Run]", shown: str, by: Requester, search: str | None = None) -> BulkAction:
-    """Store the command and its items, oldest run first.
+    """Store the command and its items, oldest run first. Raises SelectionChanged and TooManyItems.
 
-    Raises SelectionChanged and TooManyItems, and then nothing is stored.
-
-    `shown` is the fingerprint of the runs that the asker saw.
+    `shown` is the fingerprint of the runs that the user saw.
     """
     with database.atomic():
         bulk = BulkAction.create(
@@ -102,12 +98,11 @@ def create(verb: str, runs: "ModelSelect[Run]", shown: str, by: Requester, searc
 
 
 def set_run(bulk_id: int, run_id: str) -> None:
-    """Note the run that works it off."""
     BulkAction.update(run_id=run_id).where(BulkAction.id == bulk_id).execute()
 
 
 def undo(bulk_id: int) -> None:
-    """Undo `create`, where nobody can be asked to work it off."""
+    """Undo `create` if its task could not be enqueued."""
     with database.atomic():
         BulkActionItem.delete().where(BulkActionItem.bulk_id == bulk_id).execute()
         BulkAction.delete().where(BulkAction.id == bulk_id).execute()
@@ -118,14 +113,14 @@ def items_of(bulk: BulkAction) -> Expression:
 
 
 def request_stop(bulk_id: int, by: Requester) -> bool:
-    """Leave what has not been begun. Returns False where there is nothing to stop."""
+    """Skip the items that have not started. Returns False if there is nothing to stop."""
     is_open = (BulkAction.id == bulk_id) & BulkAction.stopped_at.is_null() & BulkAction.ended_at.is_null()
     return bool(BulkAction.update(stopped_at=now(), stopped_by=by.name).where(is_open).execute())
 
 
 # --- working it off ------------------------------------------------------------------------------------------
 
-#: Carries out a command on these runs; returns the reasons, by run, as `engine.control.batch` does.
+#: Carries out a command on these runs. Returns reasons by run, as `engine.control.batch` does.
 Handler = Callable[[Queues, list[str], Requester], dict[str, str]]
 HANDLERS: dict[str, Handler] = {"retry": batch.retry_runs, "cancel": batch.cancel_runs, "delete": batch.delete_runs}
 
@@ -133,7 +128,7 @@ HANDLERS: dict[str, Handler] = {"retry": batch.retry_runs, "cancel": batch.cance
 def process(
     queues: Queues, bulk_id: int, on_progress: Callable[[int, int], object] = lambda done, total: None
 ) -> dict[str, int]:
-    """Go through what is left of the items, a batch at a time. Returns how many are done and refused in all."""
+    """Process the remaining items, one batch at a time. Returns the totals by outcome."""
     bulk, claim = BulkAction.get_by_id(bulk_id), uuid4().hex
     batch.flush_events(queues)
     begun_before = reset_claimed(bulk, claim)
@@ -154,7 +149,7 @@ def process(
 
 
 def reset_claimed(bulk: BulkAction, claim: str) -> list[BulkActionItem]:
-    """What an execution before this one had begun and not concluded."""
+    """Take over the items that an earlier, interrupted execution had claimed but not finished."""
     BulkActionItem.update(claim=claim).where(items_of(bulk) & (BulkActionItem.state == "doing")).execute()
     return own_claims(bulk, claim)
 
@@ -176,7 +171,7 @@ def own_claims(bulk: BulkAction, claim: str) -> list[BulkActionItem]:
 
 
 def finish_batch(bulk: BulkAction, claim: str, items: list[BulkActionItem], reasons: dict[str, str]) -> None:
-    """Write down what came of each, unless another execution has taken it over, and count it."""
+    """Store and count the outcome of each item, unless another execution has taken it over."""
     with database.atomic():
         counts: Counter[str] = Counter()
         for reason in {None, *reasons.values()}:
@@ -192,7 +187,7 @@ def finish_batch(bulk: BulkAction, claim: str, items: list[BulkActionItem], reas
 
 
 def is_done(verb: str, run_id: str) -> bool:
-    """Whether the run is as the command would have left it."""
+    """True if the run already is in the state that the command requests."""
     run = Run.get_or_none(Run.id == run_id)
     if verb == "delete":
         return run is None
@@ -200,7 +195,6 @@ def is_done(verb: str, run_id: str) -> bool:
 
 
 def delete_older(before: datetime) -> None:
-    """Remove the account of commands given before this."""
     old = BulkAction.select(BulkAction.id).where(BulkAction.created_at < before)
     BulkActionItem.delete().where(BulkActionItem.bulk_id.in_(old)).execute()
     BulkAction.delete().where(BulkAction.created_at < before).execute()

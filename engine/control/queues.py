@@ -1,4 +1,4 @@
-"""Commands on a queue: pause, resume, purge. Roles and the audit are the caller's business."""
+"""Commands on a queue: pause, resume, purge. The caller checks the role and writes the audit log."""
 
 from engine.broker.messages import Requester
 from engine.history.writer import flush_events_now
@@ -7,9 +7,9 @@ from engine.queues.queue import Queue
 
 
 def pause_queue(queue: Queue, *, task: str | None = None, by: Requester, reason: str | None = None) -> None:
-    """Hand out nothing more of this queue, or of one of its tasks; what runs goes on.
+    """Start no more runs of this queue, or of one of its tasks. Running ones continue.
 
-    What is paused already, and is paused again without a reason, keeps the one it has.
+    A second pause without a reason keeps the reason of the first.
     """
     if reason is None and (task or "") in queue.pauses():
         return
@@ -18,12 +18,12 @@ def pause_queue(queue: Queue, *, task: str | None = None, by: Requester, reason:
 
 
 def resume_queue(queue: Queue, *, task: str | None = None) -> bool:
-    """Returns whether it was paused."""
+    """Return True if it was paused."""
     return bool(queue.storage.pauses.remove(task or ""))
 
 
 def purge_queue(queue: Queue, by: Requester) -> int:
-    """Cancel everything that waits in the queue. Returns how many runs that were."""
+    """Cancel every waiting run of the queue. Returns their number."""
     total = 0
     while purged := queue.storage.messages.purge(by.name):
         total += purged

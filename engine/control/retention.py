@@ -1,4 +1,4 @@
-"""What is kept only for a while: results, the history of runs, rows of consumers that are gone."""
+"""Deletion of expired data: results, run history, rows of stopped consumers."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ BATCH_SIZE = 5000
 
 
 def prune(queues: Iterable[Queue], as_of: datetime, days: int, failed_days: int) -> dict[str, int]:
-    """Remove what is past its time; return how much of each. Runs that failed or died are kept for `failed_days`."""
+    """Delete expired data and return the number of rows by kind. Failed and dead runs are kept for `failed_days`."""
     run_counts.delete_older(as_of)
     bulk.delete_older(as_of - bulk.RETENTION)
     error_groups.delete_older(as_of - timedelta(days=failed_days))
@@ -32,7 +32,7 @@ def prune(queues: Iterable[Queue], as_of: datetime, days: int, failed_days: int)
 
 
 def delete_ended_before(states: tuple[State, ...], ended_before: datetime) -> int:
-    """Batch by batch, so that no lock is held long."""
+    """Delete in batches, so that no lock is held for long."""
     removed = 0
     while True:
         old = Run.select(Run.id).where(Run.state.in_(states) & (Run.ended_at < ended_before)).limit(BATCH_SIZE)

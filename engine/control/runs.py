@@ -1,4 +1,4 @@
-"""Commands on runs. Roles and the audit are the caller's business."""
+"""Commands on runs. The caller checks the role and writes the audit log."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from engine.queues.enqueue import requested_by, unique_name
 from engine.queues.queue import Queue, Queues
 from engine.version import code_version
 
-#: Who waits for a run looks so often whether it has ended without a result.
+#: How often a waiting caller checks for a run that ended without a result.
 POLL_SECONDS = 1.0
 
 
@@ -39,27 +39,27 @@ def run_task(
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> Result:
-    """Enqueue a run of the named task. `eta` is an aware instant. Raises UnknownTask and InvalidArguments."""
+    """Enqueue a run of the named task. `eta` is an aware datetime. Raises UnknownTask and InvalidArguments."""
     queue, task_class = find_task(queues, name)
     arguments = dict(kwargs or {})
     check_arguments(task_class, args, arguments)
     task = task_class(tuple(args), arguments, eta=eta and eta.astimezone(UTC).replace(tzinfo=None), priority=priority)
     with requested_by(by):
         result: Result = queue.enqueue(task)
-    if result.id == task.id:  # else one of this name waits or runs already
+    if result.id == task.id:  # else a run with the same unique name is waiting or running
         record_new_run(queue, task)
     return result
 
 
 class RunOutcome(NamedTuple):
-    """How a run ended: what is stored as its result, and its error. An error without a stored value has None there."""
+    """How a run ended. `value` is the stored result, None if the run left only an error."""
 
     value: Any
     error: str | None
 
 
 def wait_for_result(run: Result, seconds: float) -> RunOutcome | None:
-    """The end of a run, waited for at most `seconds`; None when it has not ended by then."""
+    """Wait at most `seconds` for the end of a run. Returns None if it has not ended by then."""
     until = time.monotonic() + seconds
     while not run.huey.storage.results.wait(run.id, min(max(until - time.monotonic(), 0), POLL_SECONDS)):
         if error := final_state_without_result(run):
@@ -73,7 +73,7 @@ def wait_for_result(run: Result, seconds: float) -> RunOutcome | None:
 
 
 def final_state_without_result(run: Result) -> str | None:
-    """What the record says of a run that the broker neither has a result of nor is going to run; else None."""
+    """Return the recorded end of a run that the broker no longer has. None if the run may still end."""
     storage = run.huey.storage
     place = storage.messages.locate(run.id)
     if storage.results.has(run.id) or not (place is None or place.state == "dead"):
@@ -81,33 +81,33 @@ def final_state_without_result(run: Result) -> str | None:
     flush_events_now(run.huey)
     try:
         record = Run.get_or_none(Run.id == run.id)
-    except PeeweeException:  # then nobody can say
+    except PeeweeException:  # the outcome is unknown while the database is unavailable
         return None
-    if record is None or record.state not in ENDED:  # it was on its way from one place to another
+    if record is None or record.state not in ENDED:  # the run was moving between two places
         return None
     return f"it is {record.state}: {record.error}" if record.error else f"it is {record.state}"
 
 
 def ensure_runnable(queues: Queues, name: str) -> None:
-    """Raises Paused or NoLiveWorker where a run of this task, enqueued now, would only wait."""
+    """Raise Paused or NoLiveWorker if a run of this task would only wait."""
     queue, task_class = find_task(queues, name)
     pauses = queue.pauses()
     if "" in pauses:
-        raise Paused("queue %(name)s is paused", name=queue.name)
+        raise Paused("Queue %(name)s is paused. Resume it with `dewey resume %(name)s`.", name=queue.name)
     if task_class.__name__ in pauses:
-        raise Paused("task %(name)s is paused", name=task_class.__name__)
+        raise Paused("Task %(name)s is paused. Resume it with `dewey tasks resume %(name)s`.", name=task_class.__name__)
     if not live_consumers(list_consumers(), queue.name):
-        raise NoLiveWorker("no live worker on %(queue)s", queue=queue.name)
+        raise NoLiveWorker("No live worker on queue %(queue)s. Start a consumer of this queue.", queue=queue.name)
 
 
 def no_such_run() -> InvalidState:
-    return InvalidState("There is no run of this id on record.")
+    return InvalidState("No run with this id. The history may have removed it.")
 
 
 def cancel_run(queues: Queues, run_id: str, by: Requester) -> str:
-    """`removed`: it will not run. `running`: its task is interrupted, or its worker killed where it does not heed that.
+    """Cancel a run. Returns `removed` if it was waiting, or `running` if it gets interrupted.
 
-    Raises InvalidState for a run that has ended or is not known.
+    A worker that does not respond to the interruption is killed. Raises InvalidState for an ended or unknown run.
     """
     for queue in queues.values():
         if (outcome := queue.storage.messages.cancel(run_id, by.name)) != "unknown":
@@ -115,14 +115,14 @@ def cancel_run(queues: Queues, run_id: str, by: Requester) -> str:
             return str(outcome)
     if not Run.select().where(Run.id == run_id).exists():
         raise no_such_run()
-    raise InvalidState("This run neither waits nor runs.")
+    raise InvalidState("Only a waiting or running run can be cancelled.")
 
 
 def retry_run(queues: Queues, run_id: str, by: Requester) -> None:
-    """Re-queue a run that has ended: its id is kept, its attempts go on, its old result is dropped.
+    """Re-queue an ended run. Its id is kept, its attempts continue to count, its old result is deleted.
 
-    What is dead goes back with its own message; of others the message is made anew from the record, also of one that
-    the broker has lost. Raises InvalidState and UnknownTask.
+    A dead run keeps its message. For other runs, also those that the broker has lost, the message is rebuilt from the
+    history. Raises InvalidState and UnknownTask.
     """
     run = Run.get_or_none(Run.id == run_id)
     if run is None:
@@ -138,7 +138,7 @@ def retry_run(queues: Queues, run_id: str, by: Requester) -> None:
 
 
 def requeue_effects(queues: Queues, run: Run, by: Requester) -> tuple[Queue, Effects]:
-    """Forget how the run ended; gives its queue, and what is to be sent there. Raises UnknownTask."""
+    """Delete the broker's record of the run's end. Returns its queue and the effects to send. Raises UnknownTask."""
     queue, task_class = find_task(queues, run.task)
     task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
     asker = Requester(run.asked_by_kind or "code", run.asked_by or "")
@@ -149,7 +149,7 @@ def requeue_effects(queues: Queues, run: Run, by: Requester) -> tuple[Queue, Eff
 
 
 def is_orphaned(queues: Queues, run: Run) -> bool:
-    """Whether it has not ended on record, and the broker knows nothing of it."""
+    """True if the run is unfinished in the database but missing from the broker."""
     return diagnose(queues, run)[0].kind == "lost"
 
 
@@ -180,16 +180,16 @@ def run_again(
 
 
 def delete_run(queues: Queues, run_id: str) -> None:
-    """Remove a run that has ended from the record, with its attempts and its log; the counts no longer hold it.
+    """Delete an ended run with its attempts and log, and subtract it from the counts.
 
-    Of a dead one the message goes too. Raises InvalidState.
+    The message of a dead run is deleted too. Raises InvalidState.
     """
     if not delete_ended(queues, [run_id]):
         raise InvalidState("Only a run that has ended can be deleted.")
 
 
 def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
-    """The same for those of them that have ended. Returns which these were."""
+    """Delete those of the runs that have ended. Returns their ids."""
     with database.atomic():
         ended = Run.select().where(Run.id.in_(run_ids) & Run.state.in_(ENDED))
         runs = list(ended.for_update() if on_postgresql() else ended)
@@ -205,19 +205,19 @@ def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
 
 
 def requeue_dead_run(queues: Queues, run_id: str) -> None:
-    """Give a dead run another chance, with its own message. Raises InvalidState."""
+    """Re-queue a dead run with its own message. Raises InvalidState."""
     for queue in queues.values():
         if queue.storage.dead_letters.requeue(run_id):
             flush_events_now(queue)
             return
-    raise InvalidState("There is no dead run of this id.")
+    raise InvalidState("No dead run with this id.")
 
 
 def discard_dead_run(queues: Queues, run_id: str, by: Requester) -> None:
-    """Give up the message of a dead run for good. It stays on record as dead, and says so. Raises InvalidState."""
+    """Delete the message of a dead run. The run stays in the history as dead, with a note. Raises InvalidState."""
     queue = next((queue for queue in queues.values() if queue.storage.dead_letters.discard(run_id)), None)
     if queue is None:
-        raise InvalidState("There is no dead run of this id.")
-    flush_events_now(queue)  # that it is dead comes first
+        raise InvalidState("No dead run with this id.")
+    flush_events_now(queue)  # the event of its death must come first
     error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
     Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

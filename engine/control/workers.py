@@ -10,10 +10,10 @@ from engine.queues.remote_control import Command
 
 
 def send_command(queues: Queues, name: str, what: Command, by: Requester) -> Consumer:
-    """Leave an order for a consumer that is there to take it. Raises InvalidState."""
+    """Send a command to a consumer that can receive it. Raises InvalidState."""
     consumer = get_consumer(name)
     state = consumer.state(now(), LEASE_TIME)
     if state not in ("live", "late") or consumer.queue not in queues:
-        raise InvalidState("This consumer is %(state)s; it takes no orders.", state=state)
+        raise InvalidState("This consumer is %(state)s and takes no commands.", state=state)
     remote_control.send_command(queues[consumer.queue], consumer.id, what, by.name)
     return consumer

@@ -1,1 +1,1 @@
-"""Events become runs, attempts and counts in the database."""
+"""From events to runs, attempts and counts in the database."""

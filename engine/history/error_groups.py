@@ -1,7 +1,7 @@
-"""Failures that are alike, under one id: the same task, the same exception, from the same place in one's own code.
+"""Error groups: failures of one task with one exception, raised at one place in the project's code.
 
-The recorder keeps the groups in the transaction in which it writes the attempts, and counts each failed attempt as
-`error:<id>` beside the counts of the runs. Where nothing fails, it does nothing.
+The recorder writes the groups in the transaction that writes the attempts. It counts each failed attempt as
+`error:<id>` beside the counts of runs. Without failures it does nothing.
 """
 
 import json
@@ -25,7 +25,7 @@ ID_PATTERN = re.compile(r"[0-9a-f]{12}")
 EXCEPTION_PATTERN = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)(?::|$)")
 DIED, UNREADABLE, NOT_KNOWN, UNKNOWN = "WorkerDied", "Unreadable", "UnknownTask", "Error"
 
-#: What differs from one failure to the next and says nothing about its kind.
+#: Parts of a message that differ between failures of the same kind.
 VARYING_PARTS = (
     (re.compile(r"0x[0-9a-fA-F]+"), "…"),
     (re.compile(r"\b[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"), "…"),
@@ -35,17 +35,17 @@ VARYING_PARTS = (
 
 
 class Fingerprint(NamedTuple):
-    """What failures of a group have in common. `place`: `reading/books.py, in open_epub`; empty without a frame."""
+    """The common part of a group's failures. `place`: `reading/books.py, in open_epub`, or empty without a frame."""
 
     id: str
     task: str
     exception: str
     place: str
-    code: str  # the line there; without a frame the message, and in both what varies is taken out
+    code: str  # the line there, or the message if there is no frame, both normalised
 
 
 def fingerprint(task: str, error: str | None, traceback: str | None, exception: str = "") -> Fingerprint:
-    """`exception` names what has none of its own."""
+    """Return the group of a failure. `exception` overrides the name in the error text."""
     error = error or ""
     if not exception:
         match = EXCEPTION_PATTERN.match(error)
@@ -58,7 +58,7 @@ def fingerprint(task: str, error: str | None, traceback: str | None, exception: 
 
 @lru_cache(maxsize=64)
 def culprit_frame(traceback: str) -> tuple[str, str]:
-    """The innermost frame of one's own code, without its line number: the code around it may move."""
+    """Return place and code of the innermost frame in project code. Line numbers are left out, as code moves."""
     own = parse_traceback(traceback).own
     if not own:
         return "", ""
@@ -73,11 +73,11 @@ def normalise(text: str) -> str:
     return text
 
 
-# --- keeping them --------------------------------------------------------------------------------------------
+# --- saving --------------------------------------------------------------------------------------------------
 
 
 class Failure(NamedTuple):
-    """As the database holds its instant."""
+    """A failed attempt. `at` is the database value of its time."""
 
     at: str
     version: str | None
@@ -85,8 +85,6 @@ class Failure(NamedTuple):
 
 
 class FailureBatch:
-    """The failures of a batch, by group."""
-
     def __init__(self) -> None:
         self.groups: dict[str, tuple[Fingerprint, list[Failure]]] = {}
 
@@ -94,7 +92,7 @@ class FailureBatch:
         self.groups.setdefault(kind.id, (kind, []))[1].append(failure)
 
     def save(self) -> None:
-        """In the caller's transaction. What fails anew after it was resolved is open again, as regressed."""
+        """Upsert the groups in the caller's transaction. A resolved group that fails again becomes `regressed`."""
         for _, (kind, failures) in sorted(self.groups.items()):
             first, last = (choose(failures, key=attrgetter("at")) for choose in (min, max))
             group = (kind.id, kind.task, kind.exception, kind.place, kind.code)
@@ -127,35 +125,34 @@ SAVE = (
 
 
 def delete_older(before: datetime) -> None:
-    """Drop groups that did not fail since."""
     ErrorGroup.delete().where(ErrorGroup.last_seen_at < before).execute()
 
 
-# --- what people decide --------------------------------------------------------------------------------------
+# --- decisions of operators ----------------------------------------------------------------------------------
 
 
 def resolve_group(group: str, by: str) -> bool:
-    """Mark it as fixed, until it fails again. Returns False where it is already, or there is no such group."""
+    """Mark a group as fixed until it fails again. Returns False if it already is, or does not exist."""
     changes = {"state": "resolved", "resolved_at": now(), "resolved_by": by, "regressed_at": None}
     unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
     return bool(ErrorGroup.update(**changes, snoozed_until=None, snoozed_by=None).where(unresolved).execute())
 
 
 def reopen_group(group: str) -> bool:
-    """Take back that it is resolved or snoozed. Returns False where it is neither."""
+    """Undo resolve or snooze. Returns False if the group is neither."""
     changes = dict.fromkeys(("resolved_at", "resolved_by", "snoozed_until", "snoozed_by"))
     put_away = (ErrorGroup.state == "resolved") | ErrorGroup.snoozed_until.is_null(False)
     return bool(ErrorGroup.update(state="open", **changes).where((ErrorGroup.id == group) & put_away).execute())
 
 
 def snooze_group(group: str, until: datetime, by: str) -> bool:
-    """Leave it out of what is open until an instant. Returns False where it is resolved or unknown."""
+    """Hide a group from the open ones until a time. Returns False if it is resolved or unknown."""
     unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
     return bool(ErrorGroup.update(snoozed_until=until, snoozed_by=by).where(unresolved).execute())
 
 
 def state_filter(state: str, as_of: datetime) -> Expression | None:
-    """The condition for the groups of a list: `open` (also regressed), `snoozed`, `resolved`, or None for `all`."""
+    """Return the condition for a list of groups: `open` (also regressed), `snoozed`, `resolved`. None for `all`."""
     snoozed = ErrorGroup.snoozed_until > as_of
     awake = ErrorGroup.snoozed_until.is_null() | (ErrorGroup.snoozed_until <= as_of)
     return {

@@ -1,4 +1,4 @@
-"""How often the failures of a group came: exact, from the counts that the recorder keeps. One statement for a page."""
+"""Exact failure counts per error group, from the recorder's counters. One statement for a page."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -17,12 +17,12 @@ from engine.history.run_counts import (
 )
 from engine.history.task_stats import STEP, week_start
 
-#: What is counted, in hours back from a full minute.
+#: Windows of the counts, in hours back from a full minute.
 WINDOWS = {"hour": 1, "day": 24, "week": 168}
 
 
 class ErrorCounts(NamedTuple):
-    """Failed attempts: in the last hour, 24 hours, seven days, in all; and in steps of six hours since `week_start`."""
+    """Failed attempts in the last hour, day, week and in all. `slots`: six hours each, since `week_start`."""
 
     hour: int
     day: int
@@ -58,7 +58,7 @@ def load_error_counts(groups: Iterable[str], as_of: datetime) -> dict[str, Error
 def collected(
     ids: Sequence[str], pieces: Sequence[tuple[str, SpanRange]], rows: Iterable[tuple[int, str, int]], steps: int
 ) -> dict[str, ErrorCounts]:
-    """Steps come as -1, -2, …; what a clock that is ahead has dated later belongs to the last one."""
+    """Build the counts by group. Slots come numbered -1, -2, …. Failures dated in the future count in the last slot."""
     sums = {group: dict.fromkeys([*WINDOWS, "total"], 0) for group in ids}
     slots = {group: [0] * steps for group in ids}
     for number, what, count in rows:

@@ -1,6 +1,6 @@
-"""Events → rows: a batch of events is applied to the runs that it is about, which are read once and written once.
+"""From events to rows: the runs of a batch are read once, changed by its events and written once.
 
-Rows are dictionaries of what the database holds, by column. The models would cost more than everything else here.
+Rows are dictionaries of database values by column. Model instances would cost more than everything else in this file.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from engine.models import ENDED, Attempt, AttemptState, LogLine, Run, State, Tic
 RUN, ATTEMPT, LINE, TICK = (
     [field.column_name for field in model._meta.sorted_fields] for model in (Run, Attempt, LogLine, Tick)
 )
-#: Of a run on record, all that events still change.
+#: Columns of an existing run that events can change.
 CHANGING_COLUMNS = (
     "state", "due_at", "started_at", "ended_at", "instant_at", "wait_ms", "run_ms", "attempts", "deliveries", "worker",
     "result", "error", "error_group", "progress_done", "progress_total", "progress_text",
@@ -35,17 +35,18 @@ CHANGING_COLUMNS = (
 NEW_RUN = dict.fromkeys(RUN) | {"retries": 0, "attempts": 0, "deliveries": 0, "state": State.WAITING}
 NEW_ATTEMPT = dict.fromkeys(ATTEMPT)
 RUN_STATES = frozenset(State)
-#: The error of a run that has disappeared from the broker.
+#: Error of a run that has disappeared from the broker.
 LOST_ERROR = "lost: the broker no longer has this run, so its outcome is unknown"
 
-#: Column → value, as the database holds it.
+#: Column → database value.
 Row = dict[str, Any]
 
 
 def apply_events(queue: str, lines: Sequence[StreamLine]) -> None:
-    """Write down what these lines of the stream say, in the caller's transaction.
+    """Apply these stream lines in the caller's transaction.
 
-    Raises what `refusals.is_refusal` knows, and writes nothing complete, when one of them cannot be written down.
+    Raises an error that `refusals.is_refusal` accepts if a line cannot be stored. The transaction must then be rolled
+    back.
     """
     events = [parse_known_event(line, HANDLERS) for _, line in lines]
     batch = EventBatch(queue, {event["id"] for event in events} - {""})
@@ -55,7 +56,7 @@ def apply_events(queue: str, lines: Sequence[StreamLine]) -> None:
 
 
 class EventBatch:
-    """The runs that a batch of events is about, and what is new about them."""
+    """The runs of a batch of events, and their changes."""
 
     def __init__(self, queue: str, ids: set[str]) -> None:
         self.queue = queue
@@ -66,11 +67,11 @@ class EventBatch:
         self.lines: dict[tuple[str, int, int], Row] = {}
         self.left_out: dict[tuple[str, int], tuple[int, int]] = {}
         self.ticks: dict[tuple[str, int], Row] = {}
-        self.lost: dict[str, str] = {}  # run id → when it was found to be lost
+        self.lost: dict[str, str] = {}  # run id → time at which the loss was detected
         self.failures = error_groups.FailureBatch()
 
     def run(self, event: Event) -> Row:
-        """Return the run of an event. One that was never seen being enqueued begins here."""
+        """Return the run of an event. A run without an `enqueued` event is created."""
         run = self.runs.get(event["id"])
         if run is None:
             run = self.runs[event["id"]] = NEW_RUN | {
@@ -80,7 +81,7 @@ class EventBatch:
         return run
 
     def attempt(self, event: Event, state: str) -> Row:
-        """The attempt that this event ends, and its run, which has come so far."""
+        """Create the attempt that this event ends, and update its run."""
         run = self.run(event)
         worker = event["worker"]
         if "consumer" in event:
@@ -96,7 +97,7 @@ class EventBatch:
         return row
 
     def failed(self, event: Event, attempt: Row, exception: str = "") -> str:
-        """Count the failure of an attempt; gives back its group."""
+        """Count the failure of an attempt and return its error group."""
         task = self.run(event)["task"]
         kind = error_groups.fingerprint(task, event.get("error"), event.get("traceback"), exception)
         attempt["error_group"] = kind.id
@@ -108,7 +109,7 @@ class EventBatch:
     def save(self) -> None:
         for run in self.runs.values():
             self.deltas.update(counter_keys(run))
-        # In the order of their keys, so that two who write at once never lock each other out.
+        # In key order, so that concurrent writers never deadlock.
         write_rows(Run, sorted_rows(self.runs.values(), RUN), CHANGING_COLUMNS)
         write_rows(Attempt, sorted_rows(self.attempts.values(), ATTEMPT))
         self.save_lost()
@@ -118,13 +119,12 @@ class EventBatch:
         run_counts.increment(self.deltas)
 
     def save_lost(self) -> None:
-        """End the attempts that were running when their run was lost."""
         for run_id, ended_at in self.lost.items():
             running = (Attempt.run_id == run_id) & (Attempt.state == State.RUNNING)
             Attempt.update(state=State.FAILED, ended_at=ended_at, error=LOST_ERROR).where(running).execute()
 
     def save_lines(self) -> None:
-        """Those that were left out again when more came are removed, whether or not they were written already."""
+        """Delete lines that later lines have displaced, in the batch and in the database."""
         for (run_id, delivery), (first, last) in self.left_out.items():
             written = (LogLine.run_id == run_id) & (LogLine.delivery == delivery) & LogLine.number.between(first, last)
             LogLine.delete().where(written).execute()
@@ -144,7 +144,7 @@ def load_runs(ids: set[str]) -> dict[str, Row]:
 
 
 def counter_keys(run: Row) -> list[run_counts.Key]:
-    """Return where a run counts, as `run_counts.keys_of` does for a record; nowhere while it has not ended."""
+    """Return the counters of an ended run, as `run_counts.counter_keys` does for a model. Empty before its end."""
     if run["ended_at"] is None:
         return []
     second, task, queue = int(from_db_time(run["ended_at"])), run["task"], run["queue"]
@@ -157,17 +157,16 @@ def counter_keys(run: Row) -> list[run_counts.Key]:
     return keys
 
 
-# --- what each kind of event says ----------------------------------------------------------------------------
+# --- handlers by kind of event -------------------------------------------------------------------------------
 
 
 def on_enqueued(batch: EventBatch, event: Event) -> None:
     run = batch.run(event)
-    if not run["attempts"]:  # else the same message, sent again
+    if not run["attempts"]:  # else the same message was sent again
         run.update(new_run_columns(event))
 
 
 def new_run_columns(event: Event) -> Row:
-    """Return the columns that a run has from its enqueuing on."""
     kind, name = event["asked_by"]
     due = event["due"]
     return {
@@ -180,7 +179,6 @@ def new_run_columns(event: Event) -> Row:
 
 
 def message_row(queue: str, message: bytes) -> tuple[object, ...]:
-    """Return the row of the run that a message asks for, as it is before anything has happened to it."""
     event = parse_message_event(message)
     return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
 
@@ -200,7 +198,7 @@ def on_limited(batch: EventBatch, event: Event) -> None:
 def on_ended(batch: EventBatch, event: Event) -> None:
     state = event["state"]
     if state not in RUN_STATES:
-        raise InvalidEvent(f"{state!r} is no state of a run")
+        raise InvalidEvent(f"{state!r} is not a state of a run")
     attempt = batch.attempt(event, State.FAILED if state == State.RETRYING else state)
     next_at = to_db_time(event["next_at"]) if event.get("next_at") else None
     attempt.update(run_ms=event["run_ms"], traceback=event.get("traceback"), next_at=next_at)
@@ -217,7 +215,7 @@ def on_ended(batch: EventBatch, event: Event) -> None:
 
 
 def wait_before_start(run: Row, attempt: Row) -> float | None:
-    """Return how long a run has waited for its first start, in milliseconds: it may have been put off before."""
+    """Return the wait before a run's first start, in ms. None if the run had already started before."""
     if not attempt["started_at"] or attempt["started_at"] != run["started_at"]:
         return None
     return max(from_db_time(attempt["started_at"]) - from_db_time(run["due_at"] or run["enqueued_at"]), 0) * 1000
@@ -233,10 +231,10 @@ def on_returned(batch: EventBatch, event: Event) -> None:
 
 
 def on_put_off(batch: EventBatch, event: Event) -> None:
-    """A consumer could not begin it, for want of code: that is no start of the run."""
+    """Handle a run that a consumer returned because its code lacks the task. That is not a start of the run."""
     run = batch.run(event)
     before = {name: run[name] for name in ("started_at", "wait_ms", "attempts", "worker")}
-    seen_running = run["deliveries"] == event["delivery"]  # in the moment in which it was held
+    seen_running = run["deliveries"] == event["delivery"]  # the recorder saw it while it was held
     attempt = batch.attempt(event, AttemptState.PUT_OFF)
     if (
         seen_running
@@ -263,7 +261,7 @@ def on_requeued(batch: EventBatch, event: Event) -> None:
 
 
 def on_lost(batch: EventBatch, event: Event) -> None:
-    """The broker has nothing of this run. What it had reported of it before is on record by now."""
+    """End a run that the broker has lost. Earlier events of the run are already stored."""
     run = batch.runs.get(event["id"])
     if run and run["state"] not in ENDED:
         ended_at = batch.lost[event["id"]] = to_db_time(event["at"])
@@ -271,14 +269,13 @@ def on_lost(batch: EventBatch, event: Event) -> None:
 
 
 def on_metadata(batch: EventBatch, event: Event) -> None:
-    """Facts about a run that goes on."""
     if "instant_at" in event:
         batch.run(event)["instant_at"] = to_db_time(datetime.fromisoformat(event["instant_at"]).timestamp())
     record_progress(batch, event)
 
 
 def record_progress(batch: EventBatch, event: Event) -> None:
-    """Add what an attempt has logged, and how far it came. A late event may come after the attempt's end."""
+    """Add log lines and progress of an attempt. A late event may come after the attempt's end."""
     run_id, delivery = event["id"], event.get("delivery", 0)
     for number, logged_at, level, logger, text in event.get("lines", ()):
         batch.lines[run_id, delivery, number] = {
@@ -293,7 +290,7 @@ def record_progress(batch: EventBatch, event: Event) -> None:
 
 
 def on_ticks(batch: EventBatch, event: Event) -> None:
-    """Add what became of a task's ticks. The last one has the run, if it started one."""
+    """Add the outcomes of a task's ticks. The last tick carries the run, if one was started."""
     for number, (minute, state) in enumerate(event["ticks"], 1):
         batch.ticks[event["task"], minute] = {
             "task": event["task"], "due_at": to_db_time(minute * 60), "queue": batch.queue, "state": state,

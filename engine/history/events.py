@@ -1,4 +1,4 @@
-"""Lines of a queue's event stream → events, and their values as the database holds them."""
+"""From lines of a queue's event stream to events with database values."""
 
 from collections.abc import Container
 from datetime import UTC, datetime
@@ -9,14 +9,14 @@ import orjson
 from engine.broker.effects import to_timestamp
 from engine.broker.messages import parse_body, short_task_name
 
-#: What a line says: its `kind`, the run's `id`, `to_db_time` (Unix seconds), and what its kind has beside.
+#: A line's fields: `kind`, `id` of the run, `at` (Unix seconds) and those of its kind.
 Event = dict[str, Any]
-#: A position in the stream, and what stands there.
+#: Position in the stream, content.
 StreamLine = tuple[int, bytes]
 
 
 class InvalidEvent(ValueError):
-    """A line of the stream that this program cannot understand. The message says why."""
+    """A line of the stream that this program cannot parse. The message gives the reason."""
 
 
 def parse_known_event(line: bytes, kinds: Container[str]) -> Event:
@@ -30,8 +30,9 @@ def parse_known_event(line: bytes, kinds: Container[str]) -> Event:
 
 
 def parse_event(line: bytes) -> Event:
-    """An event; without NUL, which JSON writes as an escape and PostgreSQL's text cannot hold. Its id stays as it is:
-    another one would be that of another run.
+    """Return the event without NUL characters, which PostgreSQL text cannot store.
+
+    Its id stays unchanged, as a changed id would name another run.
     """
     if not line.startswith(b"{"):
         return parse_message_event(line)
@@ -45,7 +46,7 @@ def parse_event(line: bytes) -> Event:
 
 
 def event_time(line: bytes) -> float | None:
-    """When the event of a line happened (Unix seconds); None where the line does not say so."""
+    """Return the time of a line's event (Unix seconds), None if it has none."""
     try:
         return float(parse_event(line)["at"])
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -53,7 +54,7 @@ def event_time(line: bytes) -> float | None:
 
 
 def parse_message_event(line: bytes) -> Event:
-    """The message of a new run is its own line of history."""
+    """Return the `enqueued` event. The message of a new run is its own line in the stream."""
     content = orjson.loads(parse_body(line))
     message, envelope = content["message"], content["envelope"]
     enqueued_at = to_timestamp(datetime.fromisoformat(envelope["enqueued_at"]))
@@ -66,11 +67,11 @@ def parse_message_event(line: bytes) -> Event:
     }  # fmt: skip
 
 
-# --- values as the database holds them -----------------------------------------------------------------------
+# --- database values -----------------------------------------------------------------------------------------
 
 
 def to_datetime(unix: float | str) -> datetime:
-    """Raises ValueError."""
+    """Raises ValueError for a time that is out of range."""
     try:
         return datetime.fromtimestamp(float(unix), UTC)
     except (OSError, OverflowError) as error:
@@ -82,7 +83,7 @@ def to_db_time(unix: float | str) -> str:
 
 
 def from_db_time(value: datetime | str) -> float:
-    """Unix time of an instant as a row holds it."""
+    """Return the Unix time of a database value."""
     return (datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()
 
 

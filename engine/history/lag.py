@@ -1,4 +1,4 @@
-"""How far the history lags behind what happens."""
+"""How far the history lags behind the broker."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,14 +9,14 @@ from engine.models import HistoryCursor, now
 from engine.outages import DATABASE_ERRORS
 from engine.queues.queue import Queue
 
-#: Beyond this the program is not ready: what its pages show is out of date.
+#: A longer lag makes the program not ready: its pages are out of date.
 MAX_LAG = timedelta(minutes=5)
-#: Of so many of the oldest events, the first that says when it happened is taken.
+#: How many of the oldest events are searched for one with a time.
 COUNT_LIMIT = 10
 
 
 class Lag(NamedTuple):
-    """Events that are not in the history yet, and for how many seconds the oldest of them has waited."""
+    """Events not yet in the history, and the age of the oldest in seconds."""
 
     events: int
     seconds: float
@@ -27,7 +27,7 @@ class Lag(NamedTuple):
 
 
 def load_lags(queues: Mapping[str, Queue]) -> dict[str, Lag]:
-    """By queue. Without the database, all events that the broker still has count. Raises BrokerUnavailable."""
+    """Return lags by queue. Without the database, all events in the broker count. Raises BrokerUnavailable."""
     try:
         positions = {row.stream: row.position for row in HistoryCursor.select()}
     except DATABASE_ERRORS:
@@ -45,7 +45,6 @@ def queue_lag(queue: Queue, position: int) -> Lag:
 
 
 def queues_behind(queues: Mapping[str, Queue]) -> list[str]:
-    """A sentence for each queue whose history lags too far behind."""
     return [
         f"the history of {name} lags behind by {lag.seconds:.0f} s ({lag.events:,} events)"
         for name, lag in load_lags(queues).items()

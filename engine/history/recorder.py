@@ -1,4 +1,4 @@
-"""The Recorder, a thread beside the scheduler: a process more would cost every consumer five megabytes."""
+"""The Recorder, a thread beside the scheduler. A separate process would cost every consumer five megabytes."""
 
 import os
 import threading
@@ -16,17 +16,17 @@ from engine.history import writer
 from engine.history.lost_runs import LostRunCheck
 from engine.queues.queue import Queue
 
-#: Heartbeats come half as often, and what they say should be on record soon.
+#: Half the heartbeat interval, so that heartbeats reach the database soon.
 SHUTDOWN_SECONDS = min(1.0, settings.lease_seconds / 6)
-#: History gives way to work: where there are not cores enough for both it lags, and catches up.
+#: The recorder yields to tasks. If the cores do not suffice for both, the history lags and catches up later.
 RECORDER_NICE = 10
-#: What is reported together is written together; and while work waits, history waits, but no longer than the second.
+#: How long the recorder waits to batch events, and how long it yields while tasks are queued.
 GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
 
 
 class Recorder(threading.Thread):
-    """Writes history and the consumers' records, whatever fails meanwhile. It ends with its process: what it was just
-    writing is not on record then, and still in the stream.
+    """Writes the history and the consumers' rows, and survives every failure. It ends with its process: a write cut off
+    then is rolled back, and its events stay in the stream.
     """
 
     written: list[Heartbeat] | None = None  # the heartbeats that were written last
@@ -39,12 +39,12 @@ class Recorder(threading.Thread):
 
     def run(self) -> None:
         with suppress(OSError):
-            # To Linux this is the thread's own affair.
+            # Linux applies this priority to the thread only.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), RECORDER_NICE)
-        patience = 0.01  # at first: that this consumer is there should be on record soon
+        patience = 0.01  # short at first: a new consumer should appear in the database soon
         self.attempt(limit_page_cache)
         while not self.stop_flag.is_set():
-            # Each by itself: what cannot be waited for can still be written.
+            # Two steps: a failed wait must not prevent the write.
             gathered = self.attempt(partial(self.wait_for_batch, patience))
             if self.attempt(self.record) and gathered:
                 self.back_off.succeeded()
@@ -53,7 +53,7 @@ class Recorder(threading.Thread):
             release_connection()
 
     def attempt(self, step: Callable[[], None]) -> bool:
-        """Whether it worked; after a failure this returns when it is time to try again."""
+        """Return True if the step succeeded. After a failure, return when the next try is due."""
         try:
             step()
             return True
@@ -67,7 +67,7 @@ class Recorder(threading.Thread):
         return False
 
     def wait_for_batch(self, patience: float) -> None:
-        """Return when there is something to be written, or after so many seconds."""
+        """Wait until there are events to write, at most `patience` seconds."""
         until = time.monotonic() + GIVE_WAY_SECONDS
         self.queue.storage.events.wait(writer.stream_position(self.queue), patience)
         while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.has_backlog():
@@ -77,7 +77,6 @@ class Recorder(threading.Thread):
         return bool(self.queue.storage.messages.count_waiting(1))
 
     def record(self) -> None:
-        """Write all that there is."""
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
             written = writer.flush_events(self.queue)

@@ -1,4 +1,4 @@
-"""Events that cannot be written down. They are set aside with the reason, and the others of their batch are written."""
+"""Events that cannot be stored. They are set aside with the reason, and the rest of their batch is written."""
 
 import logging
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from engine.text import storable
 
 logger = logging.getLogger(__name__)
 
-#: Bytes kept of a line, of its reason, and of the run's id.
+#: Maximum bytes of the stored line, of its reason, and of the run's id.
 MAX_LINE, MAX_REASON, MAX_WORD = 4096, 1000, 200
 
 
 def apply_or_reject(queue: str, stream: str, lines: Sequence[StreamLine]) -> None:
-    """Write down these lines, in the caller's transaction, and set aside those that cannot be written."""
+    """Apply these lines in the caller's transaction, and set aside those that cannot be stored."""
     rejected = write_each(lines, partial(event_handlers.apply_events, queue))
     for (position, line), error in rejected:
         reject(queue, stream, position, line, error)
@@ -42,11 +42,11 @@ def reject(queue: str, stream: str, position: int, line: bytes, error: Exception
     except Exception as refusal:
         if not is_refusal(refusal):
             raise
-        logger.exception("The rejected event of run %s could not be listed either", run_id or "?")
+        logger.exception("The rejected event of run %s could not be stored either", run_id or "?")
 
 
 def run_and_kind(line: bytes) -> tuple[str | None, str | None]:
-    """The run and the kind of an event, as far as its line can be read."""
+    """Return the run and the kind of an event, None for what cannot be parsed."""
     try:
         event = events.parse_event(line)
     except (AttributeError, LookupError, TypeError, ValueError):
@@ -67,7 +67,6 @@ def rejection_reason(error: Exception) -> str:
 
 
 def count_rejected(queues: Sequence[str]) -> dict[str, int]:
-    """By queue, how many events were ever rejected."""
     counts = dict.fromkeys(queues, 0)
     for row in HistoryCursor.select(HistoryCursor.stream, HistoryCursor.rejected):
         name = row.stream.partition(":")[0]

@@ -1,8 +1,8 @@
-"""How many runs ended how, and how long they took: sums by minute, hour and day, quick however many runs there are.
+"""Outcomes and durations of runs: sums by minute, hour and day, fast for any number of runs.
 
-A recorder adds to them in the transaction in which it writes the runs; what is deleted is subtracted in the same way.
-So for every window that begins at a full minute they say what a count of the rows would say. Beside them stand sums of
-all time, from which nothing is ever subtracted: see `engine.history.run_totals`.
+A recorder adds to them in the transaction that writes the runs. Deletions are subtracted in the same way. So a window
+that begins at a full minute gives the same result as counting rows. Sums of all time are kept too and never shrink:
+see `engine.history.run_totals`.
 """
 
 import math
@@ -15,22 +15,22 @@ from engine.database import database, on_postgresql
 from engine.models import ENDED, Attempt, Run, RunCount, State
 
 MINUTE, HOUR, DAY = SPANS = (60, 3600, 86_400)
-#: The span of the sums of all time; each starts at 0.
+#: Span of the sums of all time. Their `start` is 0.
 ALL_TIME = 0
 ROWS_PER_INSERT = 500
 
-#: What is older can only be asked for by full hours, then by full days.
+#: Minutes and then hours are deleted after this time. Days are kept.
 RETENTION = {MINUTE: timedelta(days=8), HOUR: timedelta(days=92)}
 
 RETRIED, RETRIED_RUNS, WAITED, RAN = "retried", "again", "waited", "ran"
-#: … and the failed attempts of each group of errors.
+#: Prefix of the failed attempts of an error group.
 ERROR_PREFIX = "error:"
 OUTCOMES = (*ENDED, RETRIED)
 
-#: Where the first bucket of durations begins (ms), and how many there are to a doubling: each is 19 % wide.
+#: Lower bound of the first bucket (ms), and buckets per doubling: each bucket is 19 % wide.
 SHORTEST_MS, BUCKETS_PER_DOUBLING = 0.1, 4
 
-#: (Unix second, task, queue, what, bucket): what is counted, and when.
+#: (Unix second, task, queue, what, bucket) of a counter.
 Key = tuple[int, str, str, str, int]
 
 
@@ -42,13 +42,13 @@ def duration_bucket(ms: float) -> int:
 
 
 def bucket_bounds(bucket: int) -> tuple[float, float]:
-    """From and to, in ms. The first one also holds what is shorter."""
+    """Return the lower and upper bound in ms. The first bucket also holds shorter durations."""
     low, high = (SHORTEST_MS * 2 ** (edge / BUCKETS_PER_DOUBLING) for edge in (bucket, bucket + 1))
     return low, high
 
 
 class Percentiles(NamedTuple):
-    """In ms; as exact as the buckets are narrow."""
+    """Milliseconds, accurate to the width of a bucket."""
 
     p50: float
     p95: float
@@ -56,13 +56,13 @@ class Percentiles(NamedTuple):
 
 
 def percentiles(buckets: Mapping[int, int]) -> Percentiles | None:
-    """Of durations by bucket; None where there are none."""
+    """Return the percentiles of durations counted by bucket, None if there are none."""
     total = sum(buckets.values())
     return Percentiles(*(quantile(buckets, share * total) for share in (0.50, 0.95, 0.99))) if total > 0 else None
 
 
 def quantile(buckets: Mapping[int, int], rank: float) -> float:
-    """The duration that `rank` of them do not exceed, as if those of a bucket were spread evenly over its doublings."""
+    """Return the duration of this rank, assuming a log-uniform spread within each bucket."""
     below = 0
     for bucket, count in sorted(buckets.items()):
         if below + count >= rank:
@@ -72,11 +72,11 @@ def quantile(buckets: Mapping[int, int], rank: float) -> float:
     raise ValueError(f"there is no rank {rank} among {below}")
 
 
-# --- keeping count -------------------------------------------------------------------------------------------
+# --- counting ------------------------------------------------------------------------------------------------
 
 
 def counter_keys(run: Run) -> list[Key]:
-    """Where an ended run counts; nowhere while it has not ended."""
+    """Return the counters of an ended run. Empty before its end."""
     if run.ended_at is None:
         return []
     durations = ((WAITED, run.wait_ms), (RAN, run.run_ms))
@@ -92,16 +92,16 @@ def counter_key(run: Run, at: datetime, what: str, bucket: int = 0) -> Key:
 
 
 def increment(deltas: Mapping[Key, int]) -> None:
-    """Count so many more (or fewer), in the caller's transaction.
+    """Add to the counters in the caller's transaction. A delta may be negative.
 
-    Always in the order of the key, so that two who count at once wait for one another and never lock each other out.
+    Rows are written in key order, so that concurrent writers wait for each other and never deadlock.
     """
     sums: Counter[tuple[int, int, str, str, str, int]] = Counter()
     for (second, task, queue, what, bucket), count in deltas.items():
         for span in SPANS:
             sums[span, second - second % span, task, queue, what, bucket] += count
         if not what.startswith(ERROR_PREFIX):
-            # What was deleted or begins anew has ended all the same, and a counter that falls is taken for a restart.
+            # Lifetime counters never fall: Prometheus would take a falling counter for a restart.
             sums[ALL_TIME, 0, task, queue, what, bucket] += max(count, 0)
     rows = sorted((*key, count) for key, count in sums.items() if count)
     for start in range(0, len(rows), ROWS_PER_INSERT):
@@ -120,7 +120,7 @@ def upsert_counts(rows: Sequence[Sequence[int | str]]) -> None:
 
 
 def decrement(runs: Iterable[Run]) -> None:
-    """Subtract runs that the caller deletes, in the same transaction and before their attempts go."""
+    """Subtract runs that the caller deletes. Call it in the same transaction, before their attempts are deleted."""
     by_id = {run.id: run for run in runs}
     deltas = Counter(key for run in by_id.values() for key in counter_keys(run))
     retried = (Attempt.state == State.FAILED) & Attempt.next_at.is_null(False)
@@ -135,21 +135,18 @@ def decrement(runs: Iterable[Run]) -> None:
 
 
 def delete_older(as_of: datetime) -> None:
-    """Drop what is past its time; the days stay."""
     for span, kept in RETENTION.items():
         old = (RunCount.span == span) & (RunCount.start < int((as_of - kept).timestamp()))
         RunCount.delete().where(old).execute()
 
 
-# --- asking --------------------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------------------
 
 
 class WindowTotals(NamedTuple):
-    """What a window holds."""
-
-    counts: Counter[str]  # by state in which runs ended; `retried` counts attempts, `again` runs that took several
+    counts: Counter[str]  # by final state; `retried` counts attempts, `again` runs with several attempts
     waited: Counter[int]  # runs by the bucket of their time in the queue
-    ran: Counter[int]  # and of their last attempt
+    ran: Counter[int]  # runs by the bucket of their last attempt's duration
 
     @property
     def ended(self) -> int:
@@ -157,26 +154,23 @@ class WindowTotals(NamedTuple):
 
     @property
     def failed(self) -> int:
-        """Those that came to a bad end."""
         return self.counts[State.FAILED] + self.counts[State.DEAD]
 
 
 class Bucket(NamedTuple):
-    """One step of a series."""
-
     start: datetime
-    counts: Counter[str]  # as in Totals
+    counts: Counter[str]  # as in WindowTotals
 
 
 class SpanRange(NamedTuple):
-    """Rows of one span, from a second on and before another."""
+    """Rows of one span with `since` <= start < `until` (Unix seconds)."""
 
     span: int
     since: int
     until: int
 
 
-#: A full day beyond every row.
+#: A full day after every row.
 FOREVER = DAY * 2**40
 
 
@@ -185,17 +179,16 @@ def full_minute(at: datetime) -> datetime:
 
 
 def window_start(as_of: datetime, hours: int) -> datetime:
-    """Where the window of so many hours begins: at a full minute."""
+    """Return the start of a window of this many hours, at a full minute."""
     return full_minute(as_of) - timedelta(hours=hours)
 
 
 def load_totals(since: datetime, until: datetime | None = None) -> WindowTotals:
-    """From the minute of `since` on, up to the minute of `until` (which is left out) or without an end."""
+    """Return the totals from the minute of `since` up to, not including, the minute of `until`. None: no end."""
     return load_windows({"": (since, until)})[""]
 
 
 def load_windows(bounds: Mapping[str, tuple[datetime, datetime | None]]) -> dict[str, WindowTotals]:
-    """The same for several windows, by name, in one statement."""
     sums = {name: WindowTotals(Counter(), Counter(), Counter()) for name in bounds}
     pieces = [(name, piece) for name, (since, until) in bounds.items() for piece in split_window(since, until)]
     if not pieces:
@@ -213,7 +206,7 @@ def load_windows(bounds: Mapping[str, tuple[datetime, datetime | None]]) -> dict
 
 
 def union_all(queries: Sequence[str]) -> str:
-    """The rows of all of them. Left alone, PostgreSQL starts parallel workers for so few, and is the slower for it."""
+    """Combine the queries. With a plain UNION ALL PostgreSQL starts parallel workers for a few rows and is slower."""
     if not on_postgresql():
         return " UNION ALL ".join(queries)
     parts = [f"part_{number} AS MATERIALIZED ({query})" for number, query in enumerate(queries)]
@@ -222,7 +215,7 @@ def union_all(queries: Sequence[str]) -> str:
 
 
 def sql_literals(whats: Iterable[str]) -> str:
-    """As literals: the database should see them when it plans."""
+    """Return SQL literals: the planner should see the values."""
     return "('{}')".format("', '".join(whats))
 
 
@@ -234,7 +227,7 @@ SUMS = (
 
 
 def split_window(since: datetime, until: datetime | None) -> list[SpanRange]:
-    """Minutes up to the first full hour, hours up to the first midnight, days, and back again: few rows for a week."""
+    """Split a window into minutes, hours and days, so that a week needs few rows."""
     first, last = (FOREVER if at is None else int(full_minute(at).timestamp()) for at in (since, until))
     return split_spans(first, last, SPANS)
 
@@ -251,7 +244,7 @@ def split_spans(first: int, last: int, spans: tuple[int, ...]) -> list[SpanRange
 
 
 def load_series(since: datetime, until: datetime, step: int) -> list[Bucket]:
-    """What ended in each step of so many seconds (whole minutes), from that of `since` to that of `until`."""
+    """Return the outcomes per step of `step` seconds (whole minutes), both ends included."""
     first, last = (int(at.timestamp()) // step * step for at in (since, until))
     param = database.param
     rows = database.execute_sql(

@@ -1,7 +1,7 @@
-"""How many runs ever ended how, waited and ran how long: sums that only grow, as a monitoring system wants them.
+"""Outcomes and durations of all runs since the beginning: monotonic sums for Prometheus.
 
-They are kept beside the sums by minute, hour and day (`engine.history.run_counts`), and read in a few milliseconds: a
-row for each task and bucket, however many runs there were.
+They share a table with the sums by minute, hour and day (`engine.history.run_counts`). Reading takes a few
+milliseconds, as there is one row per task, queue and bucket.
 """
 
 from collections import Counter, defaultdict
@@ -12,14 +12,12 @@ from engine.history.run_counts import ALL_TIME, OUTCOMES, RAN, WAITED
 
 
 class MetricKey(NamedTuple):
-    """The task and the queue of what is counted."""
-
     task: str
     queue: str
 
 
 class LifetimeTotals(NamedTuple):
-    """`counts` by state in which runs ended, and of attempts that were `retried`; durations by bucket."""
+    """`counts` by final state, and of `retried` attempts. Durations by bucket."""
 
     counts: dict[MetricKey, Counter[str]]
     waited: dict[MetricKey, Counter[int]]  # from due to the first start
@@ -27,7 +25,6 @@ class LifetimeTotals(NamedTuple):
 
 
 def load_lifetime_totals() -> LifetimeTotals:
-    """In one statement."""
     totals = LifetimeTotals(defaultdict(Counter), defaultdict(Counter), defaultdict(Counter))
     rows = database.execute_sql(
         f"SELECT task, queue, what, bucket, count FROM dewey_run_counts WHERE span = {ALL_TIME}"

@@ -1,4 +1,4 @@
-"""The last seven days of each task, from the sums: how its runs ended, how long they waited and ran. One statement."""
+"""Outcomes, waits and durations of each task over the last seven days, in one statement."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ STEP = 6 * HOUR
 
 
 class TaskWeek(NamedTuple):
-    """`counts` by state in which runs ended, and of attempts that were `retried`; `slots` are six hours each."""
+    """`counts` by final state, and of `retried` attempts. `slots` are six hours each."""
 
     since: datetime
     counts: Counter[str]
     waited: Counter[int]  # runs by the bucket of their time in the queue
-    ran: Counter[int]  # and of their last attempt
+    ran: Counter[int]  # runs by the bucket of their last attempt's duration
     slots: list[Bucket]
 
     @property
@@ -32,7 +32,7 @@ class TaskWeek(NamedTuple):
 
     @property
     def finished(self) -> int:
-        """Runs that came to an end by themselves: neither cancelled nor expired."""
+        """Succeeded, failed and dead runs. Cancelled and expired ones are left out."""
         return self.counts[State.SUCCEEDED] + self.failed
 
     @property
@@ -49,12 +49,12 @@ def count_failed(counts: Counter[str]) -> int:
 
 
 def week_start(as_of: datetime) -> datetime:
-    """Midnight (UTC) six days ago: where both the days and the hours of the sums begin."""
+    """Return midnight (UTC) six days ago, where both a day and an hour of the sums begin."""
     return as_of.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS - 1)
 
 
 def load_task_weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, TaskWeek]:
-    """Of these tasks, up to and with the six hours that hold `as_of`."""
+    """Return the weeks of these tasks. The last slot holds `as_of`."""
     since, names = week_start(as_of), list(tasks)
     first = int(since.timestamp())
     starts = range(first, int(as_of.timestamp()) + 1, STEP)
@@ -68,7 +68,7 @@ def load_task_weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, TaskWeek
             (week.waited if what == WAITED else week.ran)[bucket] += int(count)
         else:
             week.counts[what] += int(count)
-            # What is dated after `as_of`, by a clock that is ahead, belongs to the last one.
+            # Outcomes dated after `as_of`, by a clock that is ahead, count in the last slot.
             week.slots[min((start - first) // STEP, len(week.slots) - 1)].counts[what] += int(count)
     return task_weeks
 
@@ -78,7 +78,7 @@ def empty_week(starts: Iterable[int]) -> list[Bucket]:
 
 
 def build_sql(count: int) -> str:
-    """Durations by day, outcomes by six hours."""
+    """Return the statement: durations by day, outcomes by six hours."""
     param = database.param
     tasks = ", ".join([param] * count)
     table = "FROM dewey_run_counts WHERE span ="

@@ -1,4 +1,4 @@
-"""A traceback as it is read: the frames of one's own code first, and the rest on demand."""
+"""Parsed tracebacks: frames of project code are shown first, the others on demand."""
 
 import re
 from functools import cache
@@ -13,7 +13,7 @@ HEADING = "Traceback (most recent call last):"
 
 
 class Frame(NamedTuple):
-    """`place` is `reading/books.py:88, in open_epub`; `code` its lines as Python printed them."""
+    """`place` is `reading/books.py:88, in open_epub`. `code` has its lines as Python printed them."""
 
     place: str
     code: str
@@ -21,7 +21,7 @@ class Frame(NamedTuple):
 
 
 class Traceback(NamedTuple):
-    """`frames` are those of the exception that came last, the innermost at the end; `cause` is what it said."""
+    """`frames` are those of the last exception, innermost last. `cause` is its message."""
 
     frames: list[Frame]
     cause: str
@@ -32,7 +32,7 @@ class Traceback(NamedTuple):
 
 
 def parse_traceback(text: str) -> Traceback:
-    """Of any text: what is no traceback has no frames, and is the cause as a whole."""
+    """Parse any text. Text that is not a traceback has no frames and becomes the cause."""
     last = text.rpartition(HEADING)[2].strip("\n").split("\n")
     frames: list[tuple[re.Match[str], list[str]]] = []
     for number, line in enumerate(last):
@@ -46,7 +46,7 @@ def parse_traceback(text: str) -> Traceback:
 
 
 def mark_own_frames(frames: list[tuple[re.Match[str], list[str]]]) -> list[Frame]:
-    """Ours is what lies in the project's folder and does not carry the work; without any, all but libraries."""
+    """Mark project files outside `engine`. Without any, mark all files outside libraries."""
     files = [frame["file"] for frame, _ in frames if not is_framework_file(frame["file"])]
     own = {file for file in files if is_project_file(file)} or {file for file in files if not LIBRARY.search(file)}
     return [
@@ -66,7 +66,7 @@ def is_project_file(file: str) -> bool:
 
 @cache
 def is_framework_file(file: str) -> bool:
-    return "engine" in PurePath(display_path(file)).parts[-3:-1]  # in it, or in one of its rooms
+    return "engine" in PurePath(display_path(file)).parts[-3:-1]  # directly in `engine` or in one of its rooms
 
 
 @cache

@@ -1,8 +1,8 @@
-"""What happened to runs → records. Events wait in the broker's stream until somebody writes them down.
+"""Writes events from the broker's stream to the database.
 
-Workers, schedulers and callers only append events, in the same step as what they tell of. A recorder reads them in
-order and writes them in batches; the place it has reached is a row of the same database, moved on in the same
-transaction. So each event counts exactly once, whoever records, and whatever dies or goes away meanwhile.
+Workers, schedulers and callers append an event in the same step as the change it describes. A recorder reads events in
+order and writes them in batches. The stream position is a row of the same database and advances in the same
+transaction. So each event counts exactly once, with any number of recorders and after any crash.
 """
 
 import logging
@@ -26,18 +26,18 @@ from engine.refusals import is_refusal, write_each
 
 logger = logging.getLogger(__name__)
 
-#: What is read at once stays with the process that has read it: 500 take two megabytes more, and are as quick.
+#: A process keeps the memory of one batch: 500 events take two megabytes more and are no faster.
 BATCH, MOST_BATCHES = 100, 100
 
-#: Beyond this many unwritten events the oldest are dropped, and counted.
+#: Above this number of unwritten events the oldest are dropped and counted.
 MAX_PENDING = 200_000
 
 
 def flush_events(queue: Queue) -> int:
-    """Write what waits in the queue's stream, a batch at a time. Returns the number of events written by this call.
+    """Write the pending events of the queue, batch by batch. Returns the number that this call has written.
 
-    When it returns, what was there when it was called has been written, by whichever recorder, unless that was very
-    much: nobody who came for one event should be kept by all the others.
+    On return the events that were pending before are written, by any recorder. An exception is a very large backlog:
+    a caller who needs one event does not write all of it.
     """
     total = 0
     for _ in range(MOST_BATCHES):
@@ -54,7 +54,7 @@ class Events(NamedTuple):
 
 
 def next_events(queue: Queue) -> Events | None:
-    """The next events to be written, and the place they follow on."""
+    """Return the next events, with the position before them."""
     stream = queue.storage.events.stream()
     position = read_cursor(stream)
     lines = queue.storage.events.read(position, BATCH)
@@ -77,9 +77,9 @@ def write_events(queue: Queue, stream: str, position: int, lines: list[StreamLin
 
 
 def write_once(batch: Events, play: Callable[[Sequence[StreamLine]], None]) -> bool:
-    """Play a batch and move the cursor on, in one transaction. False when another recorder has done so."""
+    """Apply a batch and advance the cursor, in one transaction. False if another recorder has done so."""
     with database.atomic() as transaction:
-        # The guard: of several recorders that read the same batch, one moves the cursor on, and only that one writes.
+        # The guard: of several recorders with the same batch, only the one that advances the cursor writes it.
         if not advance_cursor(batch.stream, batch.position, batch.lines[-1][0]):
             transaction.rollback()
             return False
@@ -101,16 +101,14 @@ def advance_cursor(stream: str, position: int, last: int) -> bool:
 
 
 def stream_position(queue: Queue) -> int:
-    """The last event of the queue's stream that has been written down."""
     return read_cursor(queue.storage.events.stream())
 
 
 def sync_consumers(queue: Queue, written: list[Heartbeat] | None = None) -> list[Heartbeat] | None:
-    """Write the consumers' last heartbeats to their rows, and what they hold as running runs.
+    """Write the latest heartbeats to the consumers' rows, and held messages as running runs.
 
-    The broker forgets a consumer that has stopped after that. Returns what was written. When it is passed as `written`
-    the next time and nothing has changed, nothing is written. It is None while something is held, as runs may have to
-    wait for their own rows.
+    Stopped consumers are then removed from the broker. Returns the written heartbeats. Pass them as `written` next time
+    to skip an unchanged state. Returns None while messages are held, as their runs may not have a row yet.
     """
     beats, held = reportable_heartbeats(queue), sorted(queue.storage.deliveries.held())
     if beats == written and not held:
@@ -129,8 +127,8 @@ def sync_consumers(queue: Queue, written: list[Heartbeat] | None = None) -> list
 
 @lru_cache(maxsize=1000)
 def log_refused_row(name: str, reason: str) -> None:
-    """Log it once, though it is tried again with each heartbeat."""
-    logger.error("The database refuses the row of %s: %s", name, reason)
+    """Log a row once, although it is written again with each heartbeat."""
+    logger.error("The database rejects the row of %s: %s", name, reason)
 
 
 def write_consumer_rows(rows: Sequence[Mapping[str, object]]) -> None:
@@ -139,7 +137,7 @@ def write_consumer_rows(rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def reportable_heartbeats(queue: Queue) -> list[Heartbeat]:
-    """Return the heartbeats. One of a consumer that died so long ago that it is not worth a row is forgotten."""
+    """Return the heartbeats. Those older than `Consumer.KEPT` are removed."""
     beats = []
     for beat in queue.storage.heartbeats.all():
         if now().timestamp() - beat.at > Consumer.RETENTION.total_seconds():
@@ -150,9 +148,9 @@ def reportable_heartbeats(queue: Queue) -> list[Heartbeat]:
 
 
 def sync_running_runs(held: Sequence[HeldMessage]) -> None:
-    """Mark what is held as running. Workers send no event of a start: it is written again when the run has ended.
+    """Mark held messages as running. Workers send no "started" event. The start is written again when the run ends.
 
-    A run whose enqueuing or whose end is still on its way through the stream is left to that.
+    A run whose `enqueued` or end event is still in the stream is left to that event.
     """
     runs = {run.id: run for run in Run.select().where(Run.id.in_([delivery.run_id for delivery in held]))}
     for delivery in held:
@@ -163,7 +161,7 @@ def sync_running_runs(held: Sequence[HeldMessage]) -> None:
 
 def write_start(run: Run, held: HeldMessage) -> None:
     worker, since = f"{held.worker} on {held.consumer}", to_datetime(held.held_at)
-    # Guarded: another recorder may have written its end meanwhile.
+    # Guarded: another recorder may have written the run's end meanwhile.
     unchanged = (Run.id == run.id) & (Run.deliveries == run.deliveries) & (Run.state == run.state)
     if Run.update(**start_columns(run, held), worker=worker).where(unchanged).execute():
         attempt = {"run_id": run.id, "number": held.delivery, "attempt": held.attempt, "state": State.RUNNING}
@@ -171,14 +169,13 @@ def write_start(run: Run, held: HeldMessage) -> None:
 
 
 def start_columns(run: Run, held: HeldMessage) -> dict[str, object]:
-    """Return what changes in the run's row with this delivery."""
     columns: dict[str, object] = {
         "state": State.RUNNING,
         "deliveries": held.delivery,
         "attempts": held.attempt,
     }
     if run.attempts < held.attempt:
-        columns["run_ms"] = None  # that was the attempt before
+        columns["run_ms"] = None  # it belongs to the previous attempt
     if run.started_at is None:
         since = to_datetime(held.held_at)
         waited = (since - (run.due_at or run.enqueued_at)).total_seconds() * 1000
@@ -187,7 +184,7 @@ def start_columns(run: Run, held: HeldMessage) -> dict[str, object]:
 
 
 def consumer_row(queue: str, beat: Heartbeat, held: list[HeldMessage]) -> dict[str, object] | None:
-    """Return the consumer's row; None where its heartbeat is malformed."""
+    """Return the consumer's row, None if its heartbeat is malformed."""
     running = [
         {"worker": run.worker, "run_id": run.run_id, "task": run.task, "since": to_datetime(run.held_at).isoformat()}
         for run in held
@@ -204,14 +201,14 @@ def record_dropped(queue: Queue, stream: str) -> None:
 
 
 def dropped_events() -> int:
-    """Events of all queues that were lost because they could not be written down for too long."""
+    """Return how many events were dropped from all queues because they could not be written in time."""
     return sum(row.dropped for row in HistoryCursor.select(HistoryCursor.dropped))
 
 
 def record_new_run(queue: Queue, task: QueueTask) -> None:
-    """Write the row of a run that has just been enqueued, for the page that shows it next.
+    """Write the row of a run that has just been enqueued, so that the next page can show it.
 
-    Its event is still in the stream. Where the recorder was quicker, nothing is changed. The run is safe either way.
+    Its event is still in the stream. If the recorder was faster, nothing changes. An error does not affect the run.
     """
     row = event_handlers.message_row(queue.name, queue.serialize_task(task))
     try:
@@ -222,7 +219,7 @@ def record_new_run(queue: Queue, task: QueueTask) -> None:
 
 
 def flush_events_now(queue: Queue) -> None:
-    """Have the new run on record at once, whether or not a recorder lives. Its message is safe either way."""
+    """Write pending events now, without waiting for a recorder. An error does not affect the messages."""
     try:
         flush_events(queue)
     except (PeeweeException, BrokerUnavailable):

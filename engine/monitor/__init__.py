@@ -1,1 +1,1 @@
-"""Answers what is going on: queues, consumers, tasks, alerts. Changes no run."""
+"""Current state of queues, consumers, tasks and alerts. Changes no run."""

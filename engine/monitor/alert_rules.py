@@ -1,4 +1,4 @@
-"""What is worth waking somebody for: rules, their thresholds, and which of them are broken now."""
+"""Alert rules, their thresholds, and the rules that are broken now."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -9,25 +9,25 @@ from engine.monitor import alerts
 from engine.monitor.alerts import REPEAT_AFTER, Alert, Signal
 from engine.monitor.health import HealthReport, Rate
 
-#: A share of failures says nothing before there are so many.
+#: With fewer failures than this their percentage is not significant.
 MIN_FAILURES = 5
 
-#: What passes by itself within this time was a restart or a deploy.
+#: A condition that clears within this time was a restart or a deploy.
 GRACE_PERIOD = timedelta(minutes=1)
 IMMEDIATELY = timedelta(0)
 
 
 class Snapshot(NamedTuple):
-    """What is looked at. `abandoned_sessions`: reading sessions, which a caller has counted."""
+    """The input of the rules. `abandoned`: abandoned reading sessions, counted by the caller."""
 
     facts: HealthReport
     rates: Mapping[str, Rate]
     abandoned: int
-    last_dropped: Alert | None  # the latest alert about events that were dropped
+    last_dropped: Alert | None  # the latest alert about dropped events
 
 
 class Rule(NamedTuple):
-    """`threshold` is told, 0: off, None: there is none. `find`: all that it applies to, broken or not, by subject."""
+    """An alert rule. `threshold` is shown, 0: off, None: fixed. `find` returns all candidates, broken or not."""
 
     name: str
     threshold: float | None
@@ -39,7 +39,7 @@ class Rule(NamedTuple):
 
 
 def oldest_waiting(snapshot: Snapshot) -> list[Signal]:
-    """A paused queue is somebody's decision."""
+    """Paused queues are left out: a pause is an operator's decision."""
     return [
         Signal("oldest", queue.name, (queue.oldest_waiting_ms or 0) / 60_000, {"waiting": queue.waiting})
         for queue in snapshot.facts.queues
@@ -83,7 +83,7 @@ def broker_outage(snapshot: Snapshot) -> list[Signal]:
 
 
 def database_outage(snapshot: Snapshot) -> list[Signal]:
-    """Who is able to ask this has a database; while it is away it is told without it."""
+    """Return nothing: this code needs the database. `admin.alerts.database_outage` reports its outage."""
     return []
 
 
@@ -101,7 +101,7 @@ def fails_often(snapshot: Snapshot, signal: Signal) -> bool:
 
 
 def drops_again(snapshot: Snapshot, signal: Signal) -> bool:
-    """The count never falls, so it is over when there have been no more for a while."""
+    """True until no events were dropped for a while. The count itself never falls."""
     last = snapshot.last_dropped
     if last is None:
         return signal.value > 0
@@ -143,16 +143,12 @@ RULES = {
 
 
 class Worst(TypedDict):
-    """The highest value of a rule, and whose it is."""
-
     value: float
     subject: str
 
 
 class Evaluation(NamedTuple):
-    """`signals`: what is broken. `worst`: by rule, as JSON. `unknown`: rules that cannot be judged while the broker is
-    unavailable.
-    """
+    """`signals`: broken rules. `worst`: JSON by rule. `unknown`: rules that need the broker while it is unavailable."""
 
     signals: list[Signal]
     worst: dict[str, Worst]

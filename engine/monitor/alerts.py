@@ -1,8 +1,8 @@
-"""What was found wrong, from when to when, and who was told of it.
+"""Alerts from their beginning to their end, and the notices about them.
 
-Any number may watch: an alert is opened by whoever stores it first under its key, ended by whoever's guarded UPDATE
-hits it, and a notice is sent by whoever claims it. A notice is stored in the transaction that opens or ends its alert,
-so nobody is left untold; who dies while sending leaves a claim that lapses, so it may come twice, with the same id.
+Any number of watchers may run. The first to insert an alert under its key opens it. A guarded UPDATE ends it. A claim
+decides who sends a notice. A notice is stored in the transaction that opens or ends its alert, so none is lost. The
+claim of a crashed sender expires, so a notice may be sent twice, with the same id.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,20 +17,20 @@ from engine.models import BaseModel
 FIRED, WORSE, RESOLVED, TEST = "fired", "worse", "resolved", "test"
 WAITING, SENT, FAILED, DROPPED = "waiting", "sent", "failed", "dropped"
 
-#: Who claims a notice has this long to send it before another may.
+#: A claimed notice must be sent within this time. Then another watcher may claim it.
 CLAIM_TIME = timedelta(minutes=2)
 FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = timedelta(seconds=10), timedelta(minutes=10), timedelta(hours=24)
-#: What counts up is told again when there is more of it, but not sooner than this.
+#: A growing count is notified again, but not sooner than this.
 REPEAT_AFTER = timedelta(hours=1)
-#: Who has not been heard of for so long watches no more, and is not worth a row after a day.
+#: A watcher without a heartbeat for this long is not running. Its row is deleted after a day.
 SILENT, BEAT_KEPT = timedelta(minutes=1), timedelta(days=1)
 
 
 class Signal(NamedTuple):
-    """Something that is wrong now. `facts`: what else its sentence says; JSON values."""
+    """A problem that exists now. `facts`: further JSON values of its message."""
 
     rule: str
-    subject: str  # a queue or a task; empty for the whole
+    subject: str  # a queue or a task; empty for the whole system
     value: float
     facts: dict[str, int | str]
 
@@ -40,16 +40,16 @@ class Signal(NamedTuple):
 
 
 class Alert(BaseModel):
-    """Something that was wrong for a time. `value` is the one that was told last."""
+    """A problem over time. `value` is the one that was notified last."""
 
     id = AutoField()
     rule = TextField()
     subject = TextField()
-    open_as = TextField(null=True, unique=True)  # its key while it lasts
+    open_as = TextField(null=True, unique=True)  # its key while it is open
     value = DoubleField()
     facts = JSONTextField()
     began_at = UTCDateTimeField()
-    changed_at = UTCDateTimeField()  # when `value` was told
+    changed_at = UTCDateTimeField()  # when `value` was notified
     ended_at = UTCDateTimeField(null=True, index=True)
 
     class Meta:
@@ -57,13 +57,13 @@ class Alert(BaseModel):
 
 
 class Notice(BaseModel):
-    """A message about an alert, or a test without one, on its way to one channel."""
+    """A message about an alert, or a test without one, to one channel."""
 
     id = AutoField()
     alert_id = IntegerField(null=True, index=True)
     event = TextField()  # fired, worse, resolved, test
     channel = TextField()  # webhook, email
-    state = TextField()  # waiting, sent, failed: given up, dropped: over before anybody was to be told
+    state = TextField()  # waiting, sent, failed: given up, dropped: resolved before it was sent
     facts = JSONTextField()  # rule, subject, value, began_at and the alert's own
     created_at = UTCDateTimeField(index=True)
     due_at = UTCDateTimeField()
@@ -77,7 +77,7 @@ class Notice(BaseModel):
 
 
 class Watcher(BaseModel):
-    """One process that watches, and what it saw last: by rule the worst value and whose it was."""
+    """A process that checks the alert rules. `seen`: the worst value by rule, with its subject."""
 
     id = TextField(primary_key=True)  # host:pid:random
     host = TextField()
@@ -103,7 +103,7 @@ def latest_alert(rule: str) -> Alert | None:
 
 
 def open_alert(signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
-    """Open the alert and have it told; False where it was open already."""
+    """Open the alert and queue its notices. False if it was open already."""
     row = {
         "rule": signal.rule, "subject": signal.subject, "open_as": signal.key, "value": signal.value,
         "facts": signal.facts, "began_at": as_of, "changed_at": as_of,
@@ -114,7 +114,7 @@ def open_alert(signal: Signal, as_of: datetime, channels: Iterable[str], due_at:
             return False
         Alert.insert(**row).on_conflict_ignore().execute()
         alert = same.first()
-        # Of two who get here at once, one stores it; the other finds an alert that is not its own.
+        # Of concurrent watchers one inserts the row. The others find an alert that is not theirs.
         if alert is None or alert.began_at != as_of or Notice.select().where(Notice.alert_id == alert.id).exists():
             return False
         queue_notices(FIRED, alert, channels, as_of, due_at)
@@ -122,7 +122,7 @@ def open_alert(signal: Signal, as_of: datetime, channels: Iterable[str], due_at:
 
 
 def escalate(alert: Alert, signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
-    """Have it told that there is more of it; False where another did."""
+    """Queue notices about a higher value. False if another watcher has done so."""
     unchanged = (Alert.id == alert.id) & (Alert.changed_at == alert.changed_at) & Alert.open_as.is_null(False)
     with database.atomic():
         changes = {"value": signal.value, "facts": signal.facts, "changed_at": as_of}
@@ -154,7 +154,6 @@ def resolve_alert(alert: Alert, as_of: datetime, due_at: datetime) -> bool:
 def queue_notices(
     event: str, alert: Alert | None, channels: Iterable[str], as_of: datetime, due_at: datetime
 ) -> list[Notice]:
-    """To be sent from `due_at` on."""
     facts = alert_facts(alert) if alert else {}
     return [
         Notice.create(
@@ -182,7 +181,7 @@ def alert_facts(alert: Alert) -> dict[str, object]:
 
 
 def due_notices(as_of: datetime, limit: int = 50) -> list[Notice]:
-    """Those to be sent now, oldest first. Of one alert the second waits for the first, channel by channel."""
+    """Return the notices to send now, oldest first, at most one per alert and channel."""
     waiting = list(Notice.select().where(Notice.state == WAITING).order_by(Notice.id).limit(10 * limit))
     first: dict[tuple[int, str], int] = {}
     for notice in waiting:
@@ -192,7 +191,7 @@ def due_notices(as_of: datetime, limit: int = 50) -> list[Notice]:
 
 
 def claim_notice(notice: Notice, as_of: datetime) -> bool:
-    """Whether it is the caller who sends it now."""
+    """Return True if the caller must send it now."""
     due_at, tries = as_of + CLAIM_TIME, notice.tries + 1
     if not Notice.update(due_at=due_at, tries=tries).where(never_attempted(notice)).execute():
         return False
@@ -205,7 +204,7 @@ def newest_notices(limit: int) -> list[Notice]:
 
 
 def never_attempted(notice: Notice) -> Expression:
-    """The condition for "as it was when it was read"."""
+    """Return the condition "unchanged since it was read"."""
     return (Notice.id == notice.id) & (Notice.state == WAITING) & (Notice.tries == notice.tries)
 
 
@@ -214,7 +213,7 @@ def record_sent(notice: Notice, as_of: datetime) -> None:
 
 
 def record_failure(notice: Notice, as_of: datetime, error: str, *, give_up: bool = False) -> bool:
-    """Try again after a growing pause; returns whether it is given up."""
+    """Schedule the next try after a growing pause. Returns True if the notice is given up."""
     given_up = give_up or as_of - notice.created_at > PATIENCE
     pause = min(FIRST_PAUSE * 2 ** min(notice.tries - 1, 16), LONGEST_PAUSE)
     state = FAILED if given_up else WAITING
@@ -222,7 +221,7 @@ def record_failure(notice: Notice, as_of: datetime, error: str, *, give_up: bool
     return given_up
 
 
-# --- those who watch -----------------------------------------------------------------------------------------
+# --- watchers ------------------------------------------------------------------------------------------------
 
 
 def record_heartbeat(watcher: Watcher) -> None:
@@ -233,16 +232,13 @@ def record_heartbeat(watcher: Watcher) -> None:
 
 
 def list_watchers() -> Sequence[Watcher]:
-    """The last heard of first."""
     return list(Watcher.select().order_by(Watcher.beat_at.desc(), Watcher.id))
 
 
 def is_watched(as_of: datetime) -> list[Watcher]:
-    """Those that look now, the last heard of first."""
     return [watcher for watcher in list_watchers() if not watcher.stopped_at and as_of - watcher.beat_at <= SILENT]
 
 
 def delete_older(before: datetime) -> None:
-    """Drop what ended, and the notices written, before."""
     Notice.delete().where((Notice.created_at < before) & (Notice.state != WAITING)).execute()
     Alert.delete().where(Alert.ended_at < before).execute()

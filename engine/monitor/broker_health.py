@@ -1,4 +1,4 @@
-"""How the broker itself is: asked of it with two or three questions, so that a page may ask often."""
+"""Health of the broker, from two or three cheap queries."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from engine.queues.queue import Queue
 
 
 class RedisHealth(NamedTuple):
-    """`product` is redis or valkey. Bytes and times are None where the server does not tell."""
+    """`product` is redis or valkey. Bytes and times are None if the server does not report them."""
 
     product: str
     version: str
@@ -31,7 +31,7 @@ class RedisHealth(NamedTuple):
 
 
 class SqliteHealth(NamedTuple):
-    """The embedded broker's file. `wal_bytes`: what is not folded into it yet."""
+    """The embedded broker's file. `wal_bytes`: not yet checkpointed."""
 
     product: str
     version: str
@@ -39,7 +39,7 @@ class SqliteHealth(NamedTuple):
     path: str
     file_bytes: int
     wal_bytes: int
-    free_bytes: int  # inside the file, used again before it grows
+    free_bytes: int  # inside the file, reused before it grows
     journal_mode: str
     synchronous: str
 
@@ -50,7 +50,7 @@ SYNCHRONOUS = ("off", "normal", "full", "extra")
 
 
 def check_health(queue: Queue) -> Health:
-    """Of the broker that carries this queue. Raises BrokerUnavailable."""
+    """Return the health of this queue's broker. Raises BrokerUnavailable."""
     storage = queue.storage
     return redis_health(storage) if isinstance(storage, RedisStorage) else sqlite_health(storage)
 
@@ -80,7 +80,6 @@ def redis_health(storage: RedisStorage) -> RedisHealth:
 
 
 def client_address(connection: Mapping[str, object]) -> str:
-    """Where it is reached, without its password."""
     if path := connection.get("path"):
         return str(path)
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}/{connection.get('db') or 0}"
@@ -117,7 +116,6 @@ def file_size(file: Path) -> int:
 
 
 def time_call(query: Callable[[], object]) -> float:
-    """Return how many milliseconds it took."""
     began = time.perf_counter()
     query()
     return (time.perf_counter() - began) * 1000

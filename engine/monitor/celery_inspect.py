@@ -1,4 +1,4 @@
-"""What `celery inspect` printed, in its shape: worker name → … Nothing here writes."""
+"""The output of `celery inspect` in its shape: worker name → entries. Read-only."""
 
 from datetime import UTC, datetime
 from typing import NamedTuple, TypedDict
@@ -56,7 +56,6 @@ class ConsumerStats(TypedDict):
 
 
 def active(queues: Queues) -> dict[str, list[ActiveEntry]]:
-    """What runs now, by consumer."""
     recorded = list_consumers()
     consumers = {consumer.id: consumer for name in queues for consumer in running_consumers(recorded, name)}
     entries: dict[str, list[ActiveEntry]] = {full_worker_name(consumer): [] for consumer in consumers.values()}
@@ -87,27 +86,26 @@ def delivery_info(queue: Queue, task: str) -> DeliveryInfo:
 
 
 class Scheduled(NamedTuple):
-    """What has an eta, soonest first, by the consumers that will run it; of each, how many were left out."""
+    """Runs with an eta, soonest first, by the consumers that will run them. `left_out`: number beyond the limit."""
 
     entries: dict[str, list[ScheduledEntry]]
     left_out: dict[str, int]
 
 
 def scheduled(queues: Queues, limit: int | None = None) -> Scheduled:
-    """At most `limit` of each queue, where one is given."""
     result, consumers = Scheduled({}, {}), list_consumers()
     for name, queue in queues.items():
         entries = [scheduled_entry(queue, data) for data in queue.storage.messages.scheduled(limit)]
         left_out = (
             0 if limit is None or len(entries) < limit else queue.storage.messages.count_scheduled() - len(entries)
         )
-        for owner in [full_worker_name(consumer) for consumer in live_consumers(consumers, name)] or [f"{name}@nobody"]:
+        for owner in [full_worker_name(consumer) for consumer in live_consumers(consumers, name)] or [f"{name}@none"]:
             result.entries[owner], result.left_out[owner] = entries, max(left_out, 0)
     return result
 
 
 def scheduled_entry(queue: Queue, data: bytes) -> ScheduledEntry:
-    """One message. Of one that cannot be read only its header is there, if that can."""
+    """Return the entry of a message. An unreadable one has only its header, if that can be parsed."""
     try:
         letter = queue.serializer.deserialize(data)
         message, request = (
@@ -132,7 +130,6 @@ def to_utc(eta: datetime | None) -> str | None:
 
 
 def stats(queues: Queues) -> dict[str, ConsumerStats]:
-    """Each live consumer: its pool, memory and what it has worked off."""
     recorded = list_consumers()
     return {
         full_worker_name(consumer): {

@@ -1,4 +1,4 @@
-"""The consumers on record: who is live, who is who, and which one replaced another."""
+"""The recorded consumers: state, names, and replacements."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -13,9 +13,9 @@ LEASE_TIME = timedelta(seconds=settings.lease_seconds)
 
 
 def find_replacements(consumers: Iterable[Consumer], as_of: datetime) -> dict[str, Consumer]:
-    """The id of a consumer that is gone → the one that was started in its place: for its queue, on its host, after it.
+    """Map the id of a gone consumer to its replacement, started later for the same queue on the same host.
 
-    Each takes the place of one; those that fell silent come before those that said goodbye.
+    Each consumer replaces at most one. Lost consumers are matched before stopped ones.
     """
     by_start = sorted(consumers, key=lambda consumer: consumer.started_at)
     gone = [consumer for consumer in by_start if consumer.state(as_of, LEASE_TIME) != "live"]
@@ -36,28 +36,27 @@ def is_successor(later: Consumer, consumer: Consumer) -> bool:
 
 
 def get_consumer(name: str) -> Consumer:
-    """The consumer of this id, or of this name (`light@host:pid`): the last heard of, where several bore it.
+    """Return the consumer of this id or name (`light@host:pid`). Of several with this name, the latest heartbeat wins.
 
     Raises InvalidState.
     """
     for consumer in list_consumers():
         if name in (consumer.id, full_worker_name(consumer)):
             return consumer
-    raise InvalidState("There is no such consumer, or it has been gone for too long.")
+    raise InvalidState("No consumer with this name or id. Its record may have been removed.")
 
 
 def list_consumers() -> list[Consumer]:
-    """Every consumer on record, the last heard of first."""
     return list(Consumer.select().order_by(Consumer.beat_at.desc(), Consumer.id))
 
 
 def live_consumers(consumers: Iterable[Consumer], queue: str) -> list[Consumer]:
-    """Those that take what comes to `queue`: neither lost nor stopped nor quiet."""
+    """Return the consumers that take new runs of `queue`: not lost, stopped or quiet."""
     return [consumer for consumer in running_consumers(consumers, queue) if not consumer.quiet_at]
 
 
 def running_consumers(consumers: Iterable[Consumer], queue: str) -> list[Consumer]:
-    """Those of `queue` that are not lost or stopped. Who is quiet goes on with what runs, and with the clock."""
+    """Return the consumers of `queue` that are not lost or stopped. A quiet one still runs its scheduler."""
     at = now()
     return [
         consumer

@@ -1,4 +1,4 @@
-"""What died, with the message that was kept of it: listed newest first, and opened as far as it can be read."""
+"""Dead runs and their stored messages: newest first, decoded as far as possible."""
 
 import re
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ from engine.outcomes import recorded_args
 from engine.queues.queue import Queue
 
 DECODE_ERRORS = (InvalidMessage, HueyException, ValueError, KeyError, TypeError)
-#: What a terminal or a browser would swallow.
+#: Control characters that a terminal or a browser would not show.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class PagePosition(NamedTuple):
-    """Where a list goes on: after this one. Newer ones come first."""
+    """Position in the list: the next page starts after it. Newest first."""
 
     at: float  # Unix seconds
     run_id: str
 
 
 class DeadLetter(NamedTuple):
-    """A run that was given up. `run` is None where the history has it no more."""
+    """A dead run. `run` is None if the history no longer has it."""
 
     run_id: str
     queue: str
@@ -43,21 +43,21 @@ class DeadLetterPage(NamedTuple):
 
 
 class DecodedMessage(NamedTuple):
-    """What can be made out of a message.
+    """A message as far as it can be decoded.
 
-    `trouble`: why no worker can run it; None where one could try. `signed`: whether it is ours, unaltered.
+    `trouble`: why no worker can run it, None if one could. `signed`: True if its signature is valid.
     """
 
     trouble: str | None
     signed: bool
-    head: dict[str, str]  # version, purpose, task, attempt, run id, signature; empty where it has none
+    head: dict[str, str]  # version, purpose, task, attempt, run id, signature; empty if it has none
     args: Any
     kwargs: dict[str, Any]
-    options: dict[str, Any]  # what else Huey says about the call
+    options: dict[str, Any]  # Huey's other fields of the call
     envelope: dict[str, Any]
     size: int
     is_text: bool
-    raw: str  # text with escapes for what is not printable, or lines of hexadecimal
+    raw: str  # text with escapes for control characters, or a hex dump
 
 
 def count_dead(queues: Mapping[str, Queue]) -> int:
@@ -65,7 +65,7 @@ def count_dead(queues: Mapping[str, Queue]) -> int:
 
 
 def list_dead(queues: Mapping[str, Queue], size: int, before: PagePosition | None = None) -> DeadLetterPage:
-    """The next `size` of all queues together. One statement to the database."""
+    """Return the next `size` over all queues. One statement."""
     lists = [
         [(PagePosition(at, run_id), name) for run_id, at in queue.storage.dead_letters.ids(size + 1, before)]
         for name, queue in queues.items()
@@ -81,7 +81,6 @@ def list_dead(queues: Mapping[str, Queue], size: int, before: PagePosition | Non
 
 
 def find_dead(queues: Mapping[str, Queue], run_id: str) -> tuple[Queue, bytes] | None:
-    """The queue that keeps this dead run's message, and the message."""
     for queue in queues.values():
         place = queue.storage.messages.locate(run_id)
         if place and place.state == "dead" and (data := queue.storage.messages.get(run_id)) is not None:
@@ -133,7 +132,7 @@ def header_fields(data: bytes) -> dict[str, str]:
 
 
 def message_body(data: bytes) -> dict[str, object]:
-    """Its JSON, whoever signed it; empty where there is none."""
+    """Return the JSON object, whatever its signature. Empty if there is none."""
     try:
         body = orjson.loads(data.split(b" ", 6)[6])
     except (IndexError, ValueError):
@@ -142,13 +141,12 @@ def message_body(data: bytes) -> dict[str, object]:
 
 
 def object_in(body: dict[str, object], name: str) -> dict[str, object]:
-    """An object in it; empty where it has none of this name."""
     part = body.get(name)
     return part if isinstance(part, dict) else {}
 
 
 def printable(data: bytes) -> tuple[bool, str]:
-    """Return whether it is text, and how it is written down."""
+    """Return True and escaped text, or False and a hex dump."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -157,7 +155,6 @@ def printable(data: bytes) -> tuple[bool, str]:
 
 
 def hex_dump(data: bytes) -> str:
-    """Sixteen bytes a line, with what is printable of them."""
     lines = []
     for start in range(0, len(data), 16):
         row = data[start : start + 16]

@@ -1,6 +1,4 @@
-"""Why is it not running? One answer from everything that can stand in a run's way, asked of the broker, the consumers
-and the record. Nothing here writes.
-"""
+"""Why a run is not running: one answer from broker, consumers and history. Read-only."""
 
 import re
 from collections.abc import Sequence
@@ -21,43 +19,43 @@ from engine.queues.queue import Queue, Queues
 from engine.queues.task import QueueTask
 from engine.version import code_version
 
-#: What `lock_task` raises where somebody else has the lock, as it stands in a run's error.
+#: The error of `lock_task` if the lock is taken, as stored with a run.
 LOCKED = re.compile(r"TaskLockedException: unable to acquire lock (.+)")
 
-#: A scheduler looks every second; what is due for longer than this has been forgotten by it.
+#: A scheduler looks every second. A run due for longer than this was not enqueued as it should be.
 OVERDUE = timedelta(seconds=5)
 
 MAX_NAMED = 3
 
 
-#: Which there are depends on the kind.
+#: The keys depend on the kind.
 Facts = dict[str, Any]
 
 
 class Cause(NamedTuple):
-    """One thing that stands in the way. `kind` and its `facts`, instants aware:
+    """A reason why a run waits. `kind` and its `facts`, with aware times:
 
     ended         state, at, error
-    running       worker, since, cancelled_by   the last where somebody wants it interrupted
+    running       worker, since, cancelled_by     cancelled_by: a user has requested its interruption
     broker_away
-    record_behind                               the broker knows more than the record: it moves on in a moment
-    lost          state                         on record, and not in the broker any more
-    cancelled     task, until                   by Huey's `revoke`, in code; with a task: all of its runs
-    older_code    task, consumer, worker_id, version, since, until     a consumer that met it does not know the task
-    task_unknown  task, code_version, workers   the versions of those that serve its queue
+    record_behind                                 the history is catching up with the broker
+    lost          state                           in the history, but missing from the broker
+    cancelled     task, until                     by Huey's `revoke` in code; with a task: all of its runs
+    older_code    task, consumer, worker_id, version, since, until     a consumer whose code lacks the task returned it
+    task_unknown  task, code_version, workers     the code versions of the consumers of its queue
     queue_unknown queue
     queue_paused  queue, by, at, reason
     task_paused   task, queue, by, at, reason
-    no_worker     queue, wanted, last, state, seen_at     the last consumer that was heard of, if any
+    no_worker     queue, wanted, last, state, seen_at     the consumer with the latest heartbeat, if any
     scheduled     due_at
     retry_due     due_at, attempt, retries, error
     rate_limited  task, limit, due_at
-    overdue       due_at, looked_at             due, and no scheduler has moved it on
-    lock_held     lock, task, run_id, worker, since       without a run: nobody knows who
-    lock_free     lock                          the last attempt failed on it; nobody holds it now
+    overdue       due_at, looked_at               due, but no scheduler has enqueued it
+    lock_held     lock, task, run_id, worker, since       without a run: the holder is unknown
+    lock_free     lock                            the last attempt could not acquire it; it is free now
     ahead         count, queue
-    busy          queue, workers, runs          [{run_id, task, worker, since}], the longest first
-    next          queue, free                   nothing stands in its way
+    busy          queue, workers, runs            [{run_id, task, worker, since}], the longest first
+    next          queue, free                     ready to run
     """
 
     kind: str
@@ -65,7 +63,7 @@ class Cause(NamedTuple):
 
 
 def diagnose(queues: Queues, run: Run) -> list[Cause]:
-    """Everything that stands in this run's way, the main cause first. Never empty."""
+    """Return all reasons why this run waits, the main one first. Never empty."""
     if run.state in ENDED:
         return [Cause("ended", {"state": str(run.state), "at": run.ended_at, "error": run.error})]
     queue = queues.get(run.queue)
@@ -78,7 +76,7 @@ def diagnose(queues: Queues, run: Run) -> list[Cause]:
 
 
 class RunDiagnosis:
-    """A run that has not ended, and what the broker holds of its queue."""
+    """An unfinished run, and the broker's data of its queue."""
 
     def __init__(self, queue: Queue, run: Run) -> None:
         self.queue, self.run, self.storage = queue, run, queue.storage
@@ -106,7 +104,7 @@ class RunDiagnosis:
         return Cause("running", {"worker": f"{held.worker} on {held.consumer}", "since": since, "cancelled_by": by})
 
     def check_missing(self) -> Cause:
-        """Over, and not yet on record; or lost, as when a broker without a file of its own was started again."""
+        """Return the cause for a run missing from the broker: its end is not written yet, or it is lost."""
         behind = self.storage.events.read(writer.stream_position(self.queue), 1)
         as_it_is = Run.get_or_none(Run.id == self.run.id)
         if behind or as_it_is is None or as_it_is.state != self.run.state:
@@ -136,10 +134,12 @@ class RunDiagnosis:
         looked = max((consumer.scheduler_at for consumer in self.serving if consumer.scheduler_at), default=None)
         return [Cause("overdue", {"due_at": self.due, "looked_at": looked})]
 
-    # --- in the way ------------------------------------------------------------------------------------------
+    # --- obstacles -------------------------------------------------------------------------------------------
 
     def cancelled(self) -> list[Cause]:
-        """By Huey's `revoke`, in code: the worker that takes it drops it. What a person cancels is gone at once."""
+        """Return the revocation by Huey's `revoke` in code, which the next worker applies. An operator's cancel acts at
+        once.
+        """
         keys: dict[str, str | None] = {Task(id=self.run.id).revoke_id: None}
         if self.task_class:
             keys[self.queue._task_key(self.task_class, "rt")] = self.run.task
@@ -163,7 +163,7 @@ class RunDiagnosis:
         return causes
 
     def put_off(self) -> list[Cause]:
-        """By a consumer whose code does not know its task, or one that is to follow it."""
+        """Return the cause if a consumer returned the run because its code lacks the task or a follower of it."""
         is_scheduled = self.place is not None and self.place.state == "scheduled"
         put_off: MissingTask | None = self.storage.messages.missing_task(self.run.id) if is_scheduled else None
         if put_off is None:
@@ -201,7 +201,7 @@ class RunDiagnosis:
         return [Cause("no_worker", facts)]
 
     def locked(self) -> list[Cause]:
-        """A lock that its last attempt could not have; or one that another run of the same task has now."""
+        """Return the lock that its last attempt could not acquire, or one held by another run of the task."""
         locks = self.storage.locks.all()
         holders = {(held.consumer, held.worker): held for held in self.held}
         if match := LOCKED.match(self.run.error or ""):
@@ -215,10 +215,10 @@ class RunDiagnosis:
                 return [is_lock_held(name, holder)]
         return []
 
-    # --- in line ---------------------------------------------------------------------------------------------
+    # --- position --------------------------------------------------------------------------------------------
 
     def queue_position(self, is_next: bool) -> list[Cause]:
-        """What is before it in the queue. `is_next`: no other cause was found."""
+        """Return what is ahead of it in the queue. `is_next`: there is no other cause."""
         ahead, busy = self.ahead(), self.busy()
         if busy or ahead or not (is_next and self.serving):
             return [*ahead, *busy]
@@ -249,7 +249,7 @@ class RunDiagnosis:
 
 
 def is_scheduled_for_later(queue: Queue, run_id: str) -> bool:
-    """Whether it was asked for a later time, and not put off by the broker."""
+    """True if the caller chose a later time. False if the broker rescheduled it."""
     try:
         letter = queue.serializer.deserialize(queue.storage.messages.get(run_id) or b"")
     except InvalidMessage:

@@ -1,4 +1,4 @@
-"""What is wrong with the engine, if anything: asked by the overview, by the metrics and by whoever watches."""
+"""Problems of the engine, for the overview, the metrics and the alert watcher."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -14,22 +14,22 @@ from engine.monitor.consumers import LEASE_TIME
 from engine.monitor.status import MissedTicks
 from engine.queues.queue import Queues
 
-#: A consumer that died and was not replaced is lost for so long; a missed tick is news for a day.
+#: A dead consumer without a replacement is reported for this long. A missed tick is reported for a day.
 LOST_WINDOW = max(timedelta(minutes=15), 3 * LEASE_TIME)
 MISSED_WINDOW = timedelta(hours=24)
 
 
 class HealthReport(NamedTuple):
-    """The engine at one instant. Without the broker `queues` is empty, and `dead` says nothing."""
+    """The engine at one time. While the broker is unavailable, `queues` and `dead` are empty."""
 
     as_of: datetime
-    consumers: list[Consumer]  # that serve, or fell silent a short while ago; in an order no heartbeat changes
+    consumers: list[Consumer]  # running, or lost a short while ago; in an order that no heartbeat changes
     queues: list[status.QueueStatus]
-    lags: dict[str, timedelta]  # of queues with a clock: since when nobody has looked at it
+    lags: dict[str, timedelta]  # queues with schedules: time since a scheduler last checked
     missed: list[MissedTicks]
-    dropped: int  # events that never became history
-    loudest: tuple[str, int] | None  # of the last hour: the group of errors that came most often, and how often
-    dead: dict[str, int]  # messages kept of runs that died, by queue
+    dropped: int  # events that were never stored
+    loudest: tuple[str, int] | None  # the error group with the most failures in the last hour, and their number
+    dead: dict[str, int]  # stored messages of dead runs, by queue
     broker: BrokerUnavailable | None
 
     @property
@@ -38,12 +38,12 @@ class HealthReport(NamedTuple):
 
     @property
     def late(self) -> list[str]:
-        """Queues whose schedule nobody looks at."""
+        """Return the queues whose schedules no scheduler checks."""
         return [name for name, lag in self.lags.items() if lag > status.SCHEDULE_LATE_AFTER]
 
 
 def check_health(queues: Queues, as_of: datetime) -> HealthReport:
-    """Two questions to the database, and a few to the broker; without the broker the rest is worth knowing."""
+    """Collect the report: two database queries and a few of the broker. Without the broker the rest is returned."""
     recorded = consumer_status.list_consumers()
     replaced = consumer_status.find_replacements(recorded, as_of)
     recent = [consumer for consumer in recorded if consumer.id not in replaced and is_recent(consumer, as_of)]
@@ -61,12 +61,12 @@ def check_health(queues: Queues, as_of: datetime) -> HealthReport:
 
 
 def is_recent(consumer: Consumer, as_of: datetime) -> bool:
-    """It serves, or fell silent a short while ago without saying goodbye."""
+    """True if it runs, or was lost a short while ago without a shutdown."""
     return consumer.state(as_of, LEASE_TIME) != "stopped" and as_of - consumer.beat_at < LOST_WINDOW
 
 
 class Rate(NamedTuple):
-    """Of runs that came to an end by themselves: how many failed or died, of how many."""
+    """Failed and dead runs among those that ended on their own."""
 
     failed: int
     finished: int
@@ -77,7 +77,7 @@ class Rate(NamedTuple):
 
 
 def failure_rates(as_of: datetime, over: timedelta = timedelta(hours=1)) -> dict[str, Rate]:
-    """Of each task that ended anything in this time, the minute of `as_of` included. One statement."""
+    """Return the rate of each task that ended a run in this time, including the minute of `as_of`. One statement."""
     counts: dict[str, Counter[str]] = {}
     rows = database.execute_sql(
         f"SELECT task, what, SUM(count) FROM dewey_run_counts WHERE span = {MINUTE}"

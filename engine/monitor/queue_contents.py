@@ -1,4 +1,4 @@
-"""What comes next in a queue, and what keeps it; what comes in and goes out."""
+"""The next runs of a queue, their obstacles, and its throughput."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -16,14 +16,14 @@ from engine.monitor.registered_tasks import registered_classes
 from engine.monitor.status import QueueStatus
 from engine.queues.queue import Queue
 
-#: Over so many minutes the flow of a queue is averaged, the one that is filling included.
+#: Minutes over which throughput is averaged, including the current one.
 THROUGHPUT_MINUTES = 5
 
 
 class WaitingRun(NamedTuple):
-    """A message in the queue. Of one that cannot be read, `unreadable` says why and the rest is what could be made out.
+    """A message in the queue. If it cannot be read, `unreadable` has the reason and the rest is best effort.
 
-    `blocking_reason`: what keeps it beside those before it: task_paused, unknown_task; None: nothing.
+    `hindrance`: why it cannot run besides its position: task_paused, unknown_task, or None.
     """
 
     run_id: str | None
@@ -39,14 +39,12 @@ class WaitingRun(NamedTuple):
 
 
 class Throughput(NamedTuple):
-    """Runs per minute: asked for, and ended."""
-
     enqueued_per_min: float
     finished_per_min: float
 
 
 def next_runs(queue: Queue, facts: QueueStatus, limit: int = 10) -> list[WaitingRun]:
-    """The next to be handed out, first to last. One statement to the database."""
+    """Return the next runs in order. One database statement."""
     if not facts.waiting:
         return []
     messages = [describe_message(queue, data) for data in queue.storage.messages.waiting(limit)]
@@ -61,7 +59,7 @@ def next_runs(queue: Queue, facts: QueueStatus, limit: int = 10) -> list[Waiting
 
 
 def waiting_since(run_ids: list[str]) -> dict[str, datetime]:
-    """As far as they are on record: what was asked for a later time waits only from then on."""
+    """Return since when each run waits: its enqueue or, if later, its due time. Unrecorded runs are left out."""
     rows = Run.select(Run.id, Run.enqueued_at, Run.due_at).where(Run.id.in_(run_ids))
     return {run.id: max(run.enqueued_at, run.due_at or run.enqueued_at) for run in rows}
 
@@ -89,14 +87,14 @@ def blocking_reason(message: WaitingRun, paused: Collection[str], tasks: Collect
 
 
 def load_throughput(queues: Collection[str], as_of: datetime) -> dict[str, Throughput]:
-    """By queue, averaged over the last minutes. Two statements, answered from an index each."""
+    """Return throughput by queue, averaged over the last minutes. Two statements, each answered from an index."""
     since = full_minute(as_of) - timedelta(minutes=THROUGHPUT_MINUTES - 1)
     came, went = count_enqueued(queues, since), count_ended(since)
     return {name: Throughput(came[name] / THROUGHPUT_MINUTES, went[name] / THROUGHPUT_MINUTES) for name in queues}
 
 
 def count_enqueued(queues: Collection[str], since: datetime) -> Counter[str]:
-    # All states by name: the index then has a range for each, and SQLite does not read the whole queue for one.
+    # Naming all states lets the index use one range per state. Else SQLite would read the whole queue.
     recent = Run.queue.in_(list(queues)) & Run.state.in_(list(State)) & (Run.enqueued_at >= since)
     rows: Any = Run.select(Run.queue, fn.COUNT(Run.id)).where(recent).group_by(Run.queue).tuples()
     return Counter(dict(rows))

@@ -1,4 +1,4 @@
-"""The tasks that the queues have registered: find one, describe it, its parameters, its next tick."""
+"""The registered tasks: lookup, description, parameters, next tick."""
 
 import inspect
 from datetime import datetime
@@ -11,9 +11,9 @@ from engine.queues.task import QueueTask
 
 
 class TaskInfo(NamedTuple):
-    """A registered task. `schedule` is its cron expression; `task_parameters` are those a caller may give.
+    """A registered task. `schedule` is its cron expression, `parameters` are those of a caller.
 
-    Limits in seconds, 0 for none; `rate_limit` such as 10/m, empty for none.
+    Limits are in seconds, 0 for none. `rate_limit` is such as 10/m, empty for none.
     """
 
     name: str
@@ -42,12 +42,12 @@ def periodic_tasks(queue: Queue) -> list[type[QueueTask]]:
 
 
 def find_task(queues: Queues, name: str) -> tuple[Queue, type[QueueTask]]:
-    """The task of this name, which may be bare, `tasks.<name>` or `app.tasks.<name>`. Raises UnknownTask."""
+    """Return the task of this name: bare, `tasks.<name>` or `app.tasks.<name>`. Raises UnknownTask."""
     for queue in queues.values():
         for task_class in registered_classes(queue):
             if name in accepted_names(task_class.__name__):
                 return queue, task_class
-    raise UnknownTask("there is no task named %(name)s", name=repr(name))
+    raise UnknownTask("No task is named %(name)s. List the tasks with `dewey tasks list`.", name=repr(name))
 
 
 def accepted_names(name: str) -> tuple[str, str, str]:
@@ -79,7 +79,7 @@ def describe_task(queue: Queue, task_class: type[QueueTask]) -> TaskInfo:
 
 
 def task_parameters(task_class: type[QueueTask]) -> list[inspect.Parameter]:
-    """What a caller may pass: the function's parameters without the `task` that Huey fills in."""
+    """Return the caller's parameters: the function's, without the `task` that Huey fills in."""
     signature = inspect.signature(task_class.function)
     fills_in_task = task_class.context
     return [
@@ -88,6 +88,6 @@ def task_parameters(task_class: type[QueueTask]) -> list[inspect.Parameter]:
 
 
 def next_tick(queues: Queues, name: str, after: datetime) -> datetime | None:
-    """When the clock starts this task next; None for one that it does not start, or that decides in its own way."""
+    """Return the next tick after a time. None without a schedule, or with one that cannot be computed."""
     _, task_class = find_task(queues, name)
     return task_class.schedule.next(after) if hasattr(task_class.schedule, "next") else None

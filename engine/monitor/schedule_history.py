@@ -1,4 +1,4 @@
-"""The last runs and ticks of a scheduled task, and how far they drifted."""
+"""The last runs and ticks of a scheduled task, and their delays."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,12 +13,12 @@ from engine.queues.ticks import ENQUEUED, LATE, MISSED
 Row = TypeVar("Row", bound=Model)
 
 MAX_RUNS = 30
-#: Beside those runs, as many of the newest ticks are looked at: most of them belong to the runs.
+#: Newest ticks to load per task. Most of them belong to the loaded runs.
 MAX_TICKS = 100
 
 
 class ScheduleHistory(NamedTuple):
-    """The newest runs and ticks of a task, newest first; and of its missed and late ticks how many, and the newest."""
+    """The newest runs and ticks of a task, newest first. Number and newest time of its missed and late ticks."""
 
     runs: list[Run]
     ticks: list[Tick]
@@ -32,7 +32,6 @@ class ScheduleHistory(NamedTuple):
 
 
 def load_histories(tasks: Sequence[str]) -> dict[str, ScheduleHistory]:
-    """Of all these tasks, in three statements."""
     histories = {task: ScheduleHistory([], [], {}, {}) for task in tasks}
     if not tasks:
         return histories
@@ -49,12 +48,12 @@ def load_histories(tasks: Sequence[str]) -> dict[str, ScheduleHistory]:
 
 
 def start_delays(past: ScheduleHistory) -> dict[str, float]:
-    """By run: how many milliseconds after its tick it started. Not of those that were late, or asked for by hand."""
+    """Return by run the start delay after its tick, in ms. Late ticks and manual runs are left out."""
     ticks = {tick.run_id: tick for tick in past.ticks if tick.run_id}
     delays = {}
     for run in past.runs:
         tick = ticks.get(run.id)
-        # One whose tick is not among the newest came in within its minute, unless it was made up for.
+        # A tick older than those loaded: the run was enqueued within its minute, unless it was caught up.
         due = tick.due_at if tick else run.enqueued_at.replace(second=0, microsecond=0)
         by_clock = tick.state == ENQUEUED if tick else run.asked_by_kind == "schedule"
         if by_clock and run.started_at:
@@ -63,7 +62,6 @@ def start_delays(past: ScheduleHistory) -> dict[str, float]:
 
 
 def overlapping_runs(past: ScheduleHistory, at: datetime) -> set[str]:
-    """The runs that started before an earlier one had ended."""
     overlaps, free_at = set(), None
     for run in sorted((run for run in past.runs if run.started_at), key=lambda run: run.started_at):
         if free_at and run.started_at < free_at:
@@ -74,7 +72,6 @@ def overlapping_runs(past: ScheduleHistory, at: datetime) -> set[str]:
 
 
 def load_newest(model: type[Row], tasks: Iterable[str], order: str, limit: int) -> Iterable[Row]:
-    """So many rows of each task, newest first, in one statement."""
     table, columns = model._meta.table_name, ", ".join(sorted(LIST_COLUMNS[model]))
     newest = f"SELECT {columns} FROM {table} WHERE task = {database.param} ORDER BY {order} LIMIT {limit}"
     names = list(tasks)
@@ -83,7 +80,7 @@ def load_newest(model: type[Row], tasks: Iterable[str], order: str, limit: int) 
     return rows
 
 
-#: What a page of schedules needs: neither arguments nor results, which may be long.
+#: Columns for a page of schedules. Arguments and results are left out, as they may be long.
 LIST_COLUMNS: dict[type[Model], tuple[str, ...]] = {
     Run: (
         "id", "task", "state", "asked_by_kind", "asked_by", "enqueued_at", "due_at", "started_at", "ended_at",

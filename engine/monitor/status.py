@@ -1,7 +1,4 @@
-"""The state of the queues and of the schedule: at a glance, ready or not, and what went wrong.
-
-Nothing here writes.
-"""
+"""State of queues and schedules: summary, readiness, recent problems. Read-only."""
 
 import logging
 from datetime import datetime, timedelta
@@ -21,12 +18,12 @@ from engine.queues.queue import Queue, Queues
 
 logger = logging.getLogger(__name__)
 
-#: A consumer may call a tick its own up to this long after the full minute before the schedule counts as late.
+#: A scheduler may check up to this long after the full minute before the schedule counts as late.
 SCHEDULE_LATE_AFTER = timedelta(seconds=15)
 
 
 class QueueStatus(NamedTuple):
-    """One queue at a glance. `worker_count` and `busy_count` count the workers of its live consumers."""
+    """Summary of a queue. `worker_count` and `busy_count` count the workers of its live consumers."""
 
     name: str
     waiting: int
@@ -36,7 +33,7 @@ class QueueStatus(NamedTuple):
     worker_count: int
     busy_count: int
     live: bool
-    wanted: bool  # whether WORKERS_<QUEUE> asks for any
+    wanted: bool  # True if WORKERS_<QUEUE> is above 0
 
 
 def queue_statuses(queues: Queues, consumers: list[Consumer]) -> list[QueueStatus]:
@@ -60,7 +57,7 @@ def queue_status(queue: Queue, serving: list[Consumer]) -> QueueStatus:
 
 
 def check_readiness(queues: Queues) -> list[str]:
-    """Why the service is not ready, a sentence each; empty when it is."""
+    """Return why the service is not ready, one sentence each. Empty if it is ready."""
     reasons = []
     if without_broker := broker_error(queues):
         reasons.append(unavailable_text("broker", without_broker))
@@ -81,11 +78,10 @@ def behind_queues(queues: Queues) -> list[str]:
     try:
         return history_lag.queues_behind(queues)
     except BrokerUnavailable:
-        return []  # it has gone at this moment, which the next answer will say
+        return []  # the broker failed just now; the next check reports it
 
 
 def broker_error(queues: Queues) -> Exception | None:
-    """Return why the broker cannot be used, None when it can."""
     if error := write_probe.broker_error(next(iter(queues.values()))):
         return error
     try:
@@ -97,14 +93,14 @@ def broker_error(queues: Queues) -> Exception | None:
 
 
 def unavailable_text(server: str, error: Exception) -> str:
-    """Name the server and its own message. The address of one that cannot be reached goes to the log alone."""
+    """Name the server and its own message. The address of an unreachable server is logged only."""
     logger.warning("Not ready: %s: %s", server, first_line(error))
     reason = error.reason if isinstance(error, BrokerUnavailable) else error_reason(error)
     return f"the {server} is unavailable: {reason}" if reason else f"the {server} is unavailable"
 
 
 def broker_warnings(queues: Queues) -> list[str]:
-    """What does not stop the service now and should not stay so, a sentence each."""
+    """Return problems that do not stop the service but need attention, one sentence each."""
     return list(next(iter(queues.values())).storage.warnings())
 
 
@@ -113,12 +109,12 @@ def late_schedules(queues: Queues, consumers: list[Consumer]) -> list[str]:
 
 
 def stale_schedules(queues: Queues, consumers: list[Consumer]) -> list[str]:
-    """Queues whose clock nobody watches: no scheduler of a live consumer has looked at it within the last seconds."""
+    """Return the queues whose schedules no live scheduler has checked in the last seconds."""
     return [name for name, lag in scheduler_lags(queues, consumers).items() if lag > SCHEDULE_LATE_AFTER]
 
 
 def scheduler_lags(queues: Queues, consumers: list[Consumer]) -> dict[str, timedelta]:
-    """By queue with a clock that a live consumer is to watch: for how long no scheduler has looked at it."""
+    """Return by queue the time since a live scheduler last checked. Queues without schedules are left out."""
     lags, at = {}, now()
     for name, queue in queues.items():
         watchers = [consumer for consumer in running_consumers(consumers, name) if consumer.periodic]
@@ -128,13 +124,13 @@ def scheduler_lags(queues: Queues, consumers: list[Consumer]) -> dict[str, timed
 
 
 def last_looked(watchers: list[Consumer]) -> datetime:
-    """When one of their schedulers last looked at the clock. Before its first look, its consumer's start counts."""
+    """Return the last check of a scheduler. Before its first check, the start of its consumer counts."""
     looks = [consumer.scheduler_at for consumer in watchers if consumer.scheduler_at]
     return max(looks or [consumer.started_at for consumer in watchers])
 
 
 class MissedTicks(NamedTuple):
-    """Ticks of a task that nobody made up for: how many, and the last of them."""
+    """Missed ticks of a task that were not caught up: their number and the last one."""
 
     task: str
     ticks: int
@@ -142,11 +138,9 @@ class MissedTicks(NamedTuple):
 
 
 class Problems(NamedTuple):
-    """What the records tell of things gone wrong."""
-
     missed: list[MissedTicks]
-    dropped: int  # events that never became history
-    loudest: tuple[str, int] | None  # the group of errors that failed most often, and how often that was
+    dropped: int  # events that were never stored
+    loudest: tuple[str, int] | None  # the error group with the most failures, and their number
 
 
 PROBLEMS_SQL = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM dewey_ticks AS tick
@@ -167,7 +161,9 @@ PROBLEMS_SQL = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM de
 
 
 def load_problems(since: datetime, failures_since: datetime) -> Problems:
-    """In one statement; missed ticks from the one instant on, failures from the other, which is a full minute."""
+    """Return missed ticks after `since`, failures after `failures_since` (a full minute) and dropped events. One
+    statement.
+    """
     parameters = [
         Tick.due_at.db_value(since),
         int(failures_since.timestamp()),

@@ -1,4 +1,4 @@
-"""Check that the broker and the database accept writes: a server that refuses them often still answers reads."""
+"""Checks that broker and database accept writes. A server that rejects them often still answers reads."""
 
 import threading
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from engine.database import database, on_postgresql, release_connection
 from engine.models import OverwrittenRow, now
 from engine.queues.queue import Queue
 
-#: A write must succeed within this time, and is not repeated before the other.
+#: Time limit of a write, and the interval between two writes.
 WITHIN_SECONDS, EVERY_SECONDS = 2.0, 5.0
-#: A lock is waited for a little shorter, so that the database still has time to name it.
+#: A lock timeout slightly shorter, so that the database can still report the lock.
 WRITE_TIMEOUT_SECONDS = 1.5
 
 
 class WriteCheck(threading.Thread):
-    """One write, in a thread of its own, since a server may never answer. `target`: the server it is for."""
+    """A write in its own thread, since a server may never answer. `target`: the server."""
 
     error: Exception | None = None
 
@@ -38,14 +38,14 @@ class WriteCheck(threading.Thread):
 
 
 class WriteProbe:
-    """The last write to one server. At most one is under way, and its result counts for `EVERY_SECONDS`."""
+    """The last write to one server. At most one runs, and its result counts for `EVERY_SECONDS`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.last: WriteCheck | None = None
 
     def error(self, target: object, write: Callable[[], None]) -> Exception | None:
-        """Return why the server does not accept writes, None when it does."""
+        """Return why the server does not accept writes, None if it does."""
         with self.lock:
             last = self.last
             if last is None or last.target is not target or not last.is_recent():
@@ -63,13 +63,11 @@ broker, rows = WriteProbe(), WriteProbe()
 
 
 def broker_error(queue: Queue) -> Exception | None:
-    """Return why the broker that carries this queue does not accept writes, None when it does."""
     storage = queue.storage
     return broker.error(storage, lambda: storage.probe_write(WRITE_TIMEOUT_SECONDS))
 
 
 def database_error() -> Exception | None:
-    """Return why the database does not accept writes, None when it does."""
     return rows.error(database.obj, write_probe_row)
 
 

@@ -1,1 +1,1 @@
-"""Queues and tasks: enqueue, execute, capture logs, decide ticks, order consumers."""
+"""Queues and tasks: enqueue, execute, capture logs, classify ticks, command consumers."""

@@ -1,4 +1,4 @@
-"""Claimer: claims the next message for a worker, and settles the run before it in the same step."""
+"""Claimer: claims the next message for a worker and settles its previous run in the same step."""
 
 import functools
 import logging
@@ -19,13 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class Claimer:
-    """The part of a queue that takes messages out."""
-
     def __init__(self, queue: TaskQueue, settler: Settler) -> None:
         self.queue, self.settler, self.state = queue, settler, queue.state
 
     def claim(self) -> Delivery | None:
-        """Settle the last run of this worker, and claim the next message, in one step."""
+        """Settle the last run of this worker and claim the next message, in one step."""
         state, tries = self.state, 0
         if state.given_up:
             self.settler.release_given_up()
@@ -34,7 +32,7 @@ class Claimer:
         def step() -> TurnResult:
             nonlocal tries
             tries += 1
-            # The answer to an earlier try may have been lost, and a message with it: look for it first.
+            # The answer to an earlier try, with a message in it, may have been lost: look for that message first.
             look_first, state.unsure = state.unsure, True
             self.queue.storage.deliveries.known_tasks = self.queue._registry._registry
             turn: TurnResult = self.queue.storage.deliveries.settle_and_claim(
@@ -54,7 +52,7 @@ class Claimer:
         except Exception as error:
             if last is None:
                 raise
-            logger.error("No run could be taken in the step that settles the last one: %s", traceback_text(error))
+            logger.error("No run could be claimed in the step that settles the last one: %s", traceback_text(error))
             self.settler.settle_previous()
             return None
         state.unsure, state.last = False, None
@@ -64,13 +62,15 @@ class Claimer:
 
     @functools.cached_property
     def rate_limits_json(self) -> str:
-        """JSON of task → [starts, seconds], for the broker. Empty where no task has a rate limit."""
+        """JSON of task → [starts, seconds], for the broker. Empty if no task has a rate limit."""
         task_classes = self.queue._registry._registry.values()
         rates = {task.__name__: parse_rate(task.rate_limit) for task in task_classes if task.rate_limit}
         return orjson.dumps(rates).decode() if rates else ""
 
     def decode_task(self, taken: Delivery) -> QueueTask | None:
-        """Return the task of a message. None for a message that cannot run here, which is then put aside."""
+        """Return the task of a message. A message that cannot run with this code is deferred or kept as dead, and gives
+        None.
+        """
         try:
             task: QueueTask = self.queue.deserialize_task(taken.data)
         except NotRegistered as error:
@@ -84,11 +84,11 @@ class Claimer:
         return task
 
     def put_off(self, taken: Delivery, task: str) -> None:
-        """Leave a message to consumers whose code knows this task. It is dead when none has come within the grace."""
+        """Defer a message to consumers whose code has this task. After the grace period it is dead."""
         consumer = self.state.consumer
         reason = MissingTask(task, f"{self.queue.name}@{host_name()}", consumer, code_version())
         match self.queue.storage.deliveries.defer(consumer, taken, reason, settings.unknown_task_grace):
             case "dead":
                 logger.error("Message %s cannot be run and is kept as dead: %s (%s)", taken.run_id, reason.reason, task)
             case "scheduled":
-                logger.warning("Run %s is left to newer code: %s (%s)", taken.run_id, reason.reason, task)
+                logger.warning("Run %s waits for newer code: %s (%s)", taken.run_id, reason.reason, task)

@@ -1,4 +1,4 @@
-"""When a periodic task is due: a cron expression that can be shown as well as asked."""
+"""Cron expressions of periodic tasks, which can be evaluated and shown."""
 
 from datetime import datetime, timedelta
 
@@ -6,9 +6,9 @@ import huey
 
 
 class Cron:
-    """`schedule(at)` tells whether the minute of `at` (UTC) matches. Raises ValueError for what is no expression."""
+    """`schedule(at)` is True if the minute of `at` (UTC) matches. Raises ValueError for an invalid expression."""
 
-    #: A whole cycle of leap years: what does not match within it never does.
+    #: A full cycle of leap years: an expression without a match within it never matches.
     HORIZON = timedelta(days=8 * 366)
 
     def __init__(self, minute: str, hour: str, day: str, month: str, day_of_week: str) -> None:
@@ -21,7 +21,7 @@ class Cron:
         return bool(self.matches(at))
 
     def next(self, after: datetime) -> datetime | None:
-        """The first matching minute after `after`; None where there is none."""
+        """Return the first matching minute after `after`, None if there is none."""
         at = after.replace(second=0, microsecond=0) + timedelta(minutes=1)
         end = at + self.HORIZON
         while at < end:
@@ -37,5 +37,5 @@ class Cron:
 
 
 def crontab(minute: str = "*", hour: str = "*", day: str = "*", month: str = "*", day_of_week: str = "*") -> Cron:
-    """Huey's `crontab`, kept readable. Times are UTC."""
+    """Return a schedule like Huey's `crontab` that keeps its expression. Times are UTC."""
     return Cron(minute, hour, day, month, day_of_week)

@@ -1,4 +1,4 @@
-"""Enqueuer: tasks → signed messages, stored with all that follows from them in one step."""
+"""Enqueuer: turns tasks into signed messages, and stores each with all its effects in one step."""
 
 import hashlib
 import inspect
@@ -34,13 +34,11 @@ def requested_by(requester: Requester) -> Iterator[None]:
 
 
 class Enqueuer:
-    """The part of a queue that stores new messages."""
-
     def __init__(self, queue: TaskQueue) -> None:
         self.queue, self.state = queue, queue.state
 
     def enqueue_many(self, tasks: Iterable[QueueTask]) -> list[Result | ResultGroup]:
-        """Enqueue all of these at once; return their results. Very large lists are stored in several steps."""
+        """Enqueue all tasks at once and return their results. Very large lists are stored in several steps."""
         tasks, effects = list(tasks), Effects()
         for task in tasks:
             if task.expires:
@@ -52,8 +50,10 @@ class Enqueuer:
         return [self.result_for(task, run_id) for task, run_id in zip(tasks, run_ids, strict=True)]
 
     def enqueue_calls(self, wrapper: TaskWrapper, calls: Sequence[tuple[object, ...]]) -> ResultGroup:
-        """Enqueue one task with each of these arguments; return their results. All arguments are checked before the
-        first message is stored, but a broker that fails meanwhile has stored some of them.
+        """Enqueue one task with each of these arguments and return their results.
+
+        All arguments are checked before the first message is stored. A broker failure in between leaves some of them
+        stored.
         """
         if not self.can_batch(wrapper, calls):
             return ResultGroup(self.enqueue_many(wrapper.s(*arguments) for arguments in calls))
@@ -75,8 +75,9 @@ class Enqueuer:
         )
 
     def ensure_unique_handler_id(self, task: QueueTask) -> None:
-        """Give each call of an error handler an id of its own. Huey has one task for all failures of a run; here each
-        call is a run.
+        """Give each call of an error handler its own id, so that each becomes its own run.
+
+        Huey reuses one task object for all failures of a run.
         """
         settling = self.state.settling
         handler = settling and settling.attempt > 1 and settling.task.on_error
@@ -85,7 +86,7 @@ class Enqueuer:
             task.revoke_id = f"r:{task.id}"
 
     def result_for(self, task: QueueTask, run_id: str) -> Result | ResultGroup:
-        """Return the result of a task that was stored. `run_id` differs where a unique run waits or runs already."""
+        """Return the result of a stored task. `run_id` differs if a unique run is already waiting or running."""
         if run_id != task.id:
             return Result(self.queue, Task(id=run_id))
         if not self.queue.ready_to_run(task):
@@ -94,18 +95,17 @@ class Enqueuer:
         return results[0] if len(results) == 1 else ResultGroup(results)
 
     def schedule(self, task: QueueTask) -> None:
-        """Enqueue a task that is due later: a retry, or a message that was delivered before its time."""
+        """Enqueue a task that is due later: a retry, or a message delivered before its time."""
         self.submit(self.enqueue_effects(task))
         self.queue._emit(S.SIGNAL_SCHEDULED, task)
 
     def enqueue_effects(self, task: QueueTask, once: str = "", delivered: int = 0) -> Effects:
-        """Build the effects that store the message of this task."""
         effects = Effects()
         effects.messages.append(self.message(task, once, delivered))
         return effects
 
     def message(self, task: QueueTask, once: str = "", delivered: int = 0) -> NewMessage:
-        """Build the message of a task, for the queue or for the schedule. A task without an envelope is a new run."""
+        """Build the message of a task, for the queue or the schedule. A task without an envelope is a new run."""
         new = task.envelope is None
         if new:
             check_call(task)
@@ -116,16 +116,18 @@ class Enqueuer:
         return NewMessage(task.id, data, task.priority or 0, due, unique, once, delivered, new)
 
     def envelope(self, task: QueueTask) -> Envelope:
-        """Build the envelope of a new run. Its requester is the one of `requested_by`, else the run whose code enqueues
-        it, else plain code.
+        """Build the envelope of a new run.
+
+        The requester comes from `requested_by`, else from the run whose code enqueues it, else it is plain code.
         """
         parent = self.state.current
         requester = _requester.get() or (Requester("run", parent.task.id) if parent else Requester("code", host_name()))
         return Envelope(requester, now(), code_version(), parent.task.id if parent else None, retries=task.retries)
 
     def submit(self, effects: Effects) -> list[str]:
-        """Store at once; return the run ids. What Huey enqueues after a task's code has ended is stored when the run
-        is settled.
+        """Store the effects and return the run ids.
+
+        Effects that Huey adds after a task's code has ended are stored when the run is settled.
         """
         if settling := self.state.settling:
             settling.effects.merge(effects)
@@ -140,13 +142,13 @@ class Enqueuer:
             task.envelope = self.envelope(task)
         letter = SignedMessage(self.queue._registry.create_message(task), task.envelope)
         data = bytes(self.queue.serializer.serialize(letter))
-        # The envelope has a null where the run has no parent.
+        # The envelope has a null if the run has no parent.
         if data.count(b"null") > (task.envelope.parent_id is None):
             check_all_finite(task)
         return data
 
     def deserialize_task(self, data: bytes) -> QueueTask:
-        """Return the task of a message. Raises InvalidMessage, or NotRegistered."""
+        """Return the task of a message. Raises InvalidMessage or NotRegistered."""
         letter = self.queue.serializer.deserialize(data)
         if not isinstance(letter, SignedMessage):
             raise InvalidMessage("not a message that asks for a run")
@@ -156,13 +158,13 @@ class Enqueuer:
 
 
 def unique_name(task: QueueTask) -> str:
-    """Return the name of a task with its arguments: of runs of the same name, one waits or runs at a time."""
+    """Return the unique name of a task with its arguments. Only one run per name may wait or run at a time."""
     arguments = orjson.dumps([task.args, task.kwargs], option=orjson.OPT_SORT_KEYS, default=str)
     return f"{task.name}:{hashlib.sha256(arguments).hexdigest()}"
 
 
 def resolve_due(task: QueueTask) -> float:
-    """Return when a task is due (Unix seconds). Raises ValueError for a time that lies too far ahead."""
+    """Return when a task is due (Unix seconds). Raises ValueError for a time too far ahead."""
     try:
         check_due(task.eta)
     except ValueError as error:
@@ -171,7 +173,7 @@ def resolve_due(task: QueueTask) -> float:
 
 
 def check_all_finite(task: Task) -> None:
-    """Raise NotSerializable for NaN or infinity among the arguments of a task, or of what follows it."""
+    """Raise NotSerializable for NaN or infinity among the arguments of a task or its followers."""
     while task is not None:
         check_finite(task, task.args, task.kwargs)
         if task.on_error:
@@ -182,7 +184,7 @@ def check_all_finite(task: Task) -> None:
 
 
 def check_finite(task: Task, args: Sequence[object], kwargs: Mapping[str, object] | None = None) -> None:
-    """Raise NotSerializable for NaN or infinity among these arguments; the message names the argument."""
+    """Raise NotSerializable, which names the argument, for NaN or infinity among these arguments."""
     names = [*inspect.signature(task.function).parameters] if hasattr(task, "function") else []
     by_name = {(names[index] if index < len(names) else f"args[{index}]"): value for index, value in enumerate(args)}
     for name, value in (*by_name.items(), *(kwargs or {}).items()):
@@ -191,7 +193,7 @@ def check_finite(task: Task, args: Sequence[object], kwargs: Mapping[str, object
 
 
 class LazyResultGroup(ResultGroup):
-    """The results of many runs of one task. Each is built when it is used for the first time."""
+    """The results of many runs of one task. Each is built on first use."""
 
     def __init__(self, wrapper: TaskWrapper, ids: list[str], calls: Sequence[tuple[object, ...]]) -> None:
         self.wrapper, self.ids, self.calls = wrapper, ids, calls

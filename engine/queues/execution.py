@@ -1,6 +1,6 @@
 """Execution: one execution of a run, from its claim to the effects that settle it.
 
-What Huey does in the course of it is gathered here, and stored in one step at the end.
+It collects what Huey does meanwhile. The end stores everything in one step.
 """
 
 import time
@@ -20,7 +20,7 @@ from engine.text import error_text, traceback_text
 
 T = TypeVar("T")
 
-#: How Huey's signals end an execution. A later one replaces an earlier one: an error that is retried is `retrying`.
+#: The state after each of Huey's signals. A later signal wins: an error that is retried ends as `retrying`.
 ENDINGS = {
     S.SIGNAL_COMPLETE: State.SUCCEEDED,
     S.SIGNAL_ERROR: State.FAILED,
@@ -36,7 +36,7 @@ MAX_RESULT = 64 * 1024
 
 
 class Execution:
-    """The state of one execution. `effects` is everything that is stored together with the acknowledgement."""
+    """The state of one execution. `effects` is stored together with the acknowledgement."""
 
     def __init__(self, task: Task, taken: Delivery) -> None:
         self.task, self.taken = task, taken
@@ -47,15 +47,15 @@ class Execution:
         self.interrupted = False
         self.exception: BaseException | None = None
         self.value: object = None
-        self.checked: tuple[object, bytes] | None = None  # what the task's code returned, and the result made of it
+        self.checked: tuple[object, bytes] | None = None  # what the task's code returned, and the result built from it
         self.started, self.started_at = time.monotonic(), time.time()
         self.run_ms: float | None = None
         self._finished: FinishedRun | None = None
         self.log: AttemptLog | None = None
-        self.in_code = self.has_begun = False  # the task's own code runs; it has begun
+        self.in_code = self.has_begun = False  # in_code: the task's own code is running; has_begun: it has started
 
     def on_signal(self, signal: str) -> None:
-        """Take over what one of Huey's signals says about this execution."""
+        """Apply one of Huey's signals to this execution."""
         if signal == S.SIGNAL_EXECUTING:
             self.started, self.started_at = time.monotonic(), time.time()
         elif signal == S.SIGNAL_INTERRUPTED:
@@ -66,9 +66,9 @@ class Execution:
             self.state = ENDINGS.get(signal, self.state)
 
     def set_result(self, value: object, exception: BaseException | None) -> None:
-        """Record what the task's code returned or raised, and how long it ran."""
+        """Store what the task's code returned or raised, and how long it ran."""
         self.exception = raised_by_task(exception)
-        if exception is None:  # else what the task wants stored in its place has been set already
+        if exception is None:  # else the result that the task wants instead is already set
             self.value = value
         began = self.task.began
         if began is not None:
@@ -89,19 +89,19 @@ class Execution:
         return None if self.exception is None else traceback_text(self.exception)
 
     def finalize(self, worker: str, version: str) -> None:
-        """Add the event of this attempt, and build what is stored. No effect is added after this."""
+        """Add the event of this attempt and build what is stored. No effect may be added afterwards."""
         self.effects.event(self.event(worker, version))
         self._finished = FinishedRun(self.taken, self.effects, is_cancel=self.state == State.CANCELLED)
 
     @property
     def finished(self) -> FinishedRun:
-        """What the broker stores when it settles this execution. Raises RuntimeError before `finalize`."""
+        """The data that settles this execution at the broker. Raises RuntimeError before `finalize`."""
         if self._finished is None:
             raise RuntimeError(f"run {self.taken.run_id} has not ended yet")
         return self._finished
 
     def take_over(self, earlier: "Execution") -> None:
-        """Copy the times and the log of the object that this one replaces: both stand for the same execution."""
+        """Copy times and log of the object that this one replaces. Both represent the same execution."""
         for name in ("started", "started_at", "run_ms", "log", "has_begun"):
             setattr(self, name, getattr(earlier, name))
         if self.run_ms is None:
@@ -109,13 +109,12 @@ class Execution:
 
     @property
     def wait_ms(self) -> float | None:
-        """Between due (or enqueued) and the first start. None for a later delivery."""
+        """The time between due (or enqueued) and the first start. None for a later delivery."""
         if self.taken.delivery > 1:
             return None
         return max(self.started_at - self.due, 0) * 1000
 
     def event(self, worker: str, version: str) -> str:
-        """Return the line of history that ends this attempt."""
         task, exception, state = self.task, self.exception, self.state or State.SUCCEEDED
         facts: dict[str, object] = {
             "state": state, "task": task.name, "delivery": self.taken.delivery, "attempt": self.attempt,
@@ -134,11 +133,11 @@ class Execution:
 
 
 def raised_by_task(exception: T) -> T | BaseException:
-    """Return what the task's code raised, where it is wrapped for Huey; anything else as it is."""
+    """Return what the task's code raised, unwrapped. Anything else is returned as it is."""
     return exception.original if isinstance(exception, TaskRaised) else exception
 
 
 def json_safe(value: object) -> orjson.Fragment | str:
-    """Return a result as JSON for the history, cut where it is very long."""
+    """Return a result as JSON for the history. A very long one is cut."""
     text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
     return orjson.Fragment(text) if len(text) <= MAX_RESULT else text[:MAX_RESULT].decode(errors="ignore") + " …"

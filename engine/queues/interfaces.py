@@ -1,4 +1,4 @@
-"""TaskQueue: a queue as its parts and its tasks see it."""
+"""TaskQueue: the interface of a queue for its parts and its tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +16,7 @@ from engine.queues.worker_state import WorkerState
 
 
 class TaskQueue(Protocol):
-    """The members that the parts of a queue use: Huey's, those that we replace, and a few of our own."""
+    """The members of a queue that its parts use: Huey's, overridden ones, and Dewey's."""
 
     name: str
     utc: bool

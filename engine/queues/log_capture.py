@@ -1,9 +1,9 @@
-"""What a running attempt logs, and its progress.
+"""Captured log lines and progress of a running attempt.
 
-`capture_logs()` stands around a task's own code. What it logs at INFO and above, where LOG_LEVEL lets that pass, is
-kept with the attempt as well as written to the consumer's log: the first lines and the last, with the number of those
-left out between. It goes out with the end of the attempt; while the attempt runs, a thread sends what is new twice a
-second at most. So a task pays no round trip for what it logs, and a worker that is killed loses half a second of it.
+`capture_logs()` wraps a task's own code. Lines at INFO and above that pass LOG_LEVEL are kept with the attempt, besides
+the consumer's log: the first and the last lines, and the number dropped in between. They are sent with the end of the
+attempt. While it runs, a thread sends new lines at most twice a second. So logging costs a task no round trip, and a
+killed worker loses half a second of log.
 """
 
 import logging
@@ -27,7 +27,7 @@ SEND_EVERY = 0.5  # seconds
 
 
 class LogFacts(TypedDict, total=False):
-    """The facts of an event. The lines of `left_out`, first and last, are given up, though they may have been sent."""
+    """The facts of an event. `left_out`: first and last number of dropped lines, some of which may have been sent."""
 
     lines: list[list[int | float | str]]  # number, at, level, logger, text
     left_out: list[int]
@@ -38,7 +38,7 @@ Send = Callable[[LogFacts], object]
 
 
 class Line(NamedTuple):
-    """`number` counts from 1 what was logged; the numbers that are missing tell of lines left out. `at`: Unix time."""
+    """`number` counts all lines from 1. Missing numbers are dropped lines. `at`: Unix time."""
 
     number: int
     at: float
@@ -48,10 +48,10 @@ class Line(NamedTuple):
 
 
 class AttemptLog:
-    """The log and the progress of one attempt. `send` takes what is new while it runs; without one, all of it waits
-    for the end.
+    """The log and the progress of one attempt. `send` gets new data while it runs. Without it, all data waits for the
+    end.
 
-    No lock is held while a line is added: the exception that cuts a task short may come at any instruction.
+    No lock is held while a line is added, as an interruption may come at any instruction.
     """
 
     head_size = tail_size = count = sent = 0
@@ -82,13 +82,13 @@ class AttemptLog:
         self.mark_dirty()
 
     def mark_dirty(self) -> None:
-        """Have what is new sent within SEND_EVERY."""
+        """Request a flush within SEND_EVERY."""
         if self.send:
             active_logs.add(self)
             get_flusher().has_news.set()
 
     def pending(self) -> LogFacts:
-        """Return what was not sent yet; empty where there is nothing."""
+        """Return the data not sent yet. Empty if there is none."""
         if not self.count and not self.progress:
             return {}
         head, tail = list(self.head), list(self.tail)
@@ -107,8 +107,8 @@ class AttemptLog:
             return
         try:
             self.send(facts)
-        except Exception as error:  # it goes out with the next news, or with the end
-            logger.debug("What a run tells could not be sent: %s", error)
+        except Exception as error:  # it is sent with the next data, or with the end
+            logger.debug("Log lines and progress of a run could not be sent: %s", error)
             return
         if lines := facts.get("lines"):
             self.sent = int(lines[-1][0])
@@ -116,28 +116,27 @@ class AttemptLog:
             self.progress_sent = progress
 
 
-# --- whose line it is ----------------------------------------------------------------------------------------
+# --- the log of a context ------------------------------------------------------------------------------------
 
 _context_log: ContextVar[AttemptLog | None] = ContextVar("log", default=None)
 
-#: A worker process runs one task at a time, so whatever its other threads log belongs to that one.
+#: A worker process runs one task at a time, so lines of its other threads belong to that task.
 _process_log: AttemptLog | None = None
 
 
 def current() -> AttemptLog | None:
-    """Return the log of the attempt that runs in this context."""
     return _context_log.get() or _process_log
 
 
 def stop() -> None:
-    """Capture nothing in this process: one forked by a task would give its lines the numbers of its parent's lines."""
+    """Capture nothing more in this process. A process forked by a task would reuse the line numbers of its parent."""
     global _process_log
     _process_log = None
     _context_log.set(None)
 
 
 class capture_logs:
-    """A block whose log is captured: `with capture_logs(send) as log`. It is complete when the block has ended."""
+    """A context manager that captures the log of its block: `with capture_logs(send) as log`."""
 
     def __init__(self, send: Send | None = None) -> None:
         self.log = AttemptLog(send)
@@ -161,8 +160,6 @@ class capture_logs:
 
 
 class LogHandler(logging.Handler):
-    """Adds each line to the log of the attempt that runs in this context."""
-
     def emit(self, record: logging.LogRecord) -> None:
         if log := current():
             log.add(record.created, record.levelname, record.name, self.text(record))
@@ -170,7 +167,7 @@ class LogHandler(logging.Handler):
     def text(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record)
-        except Exception:  # words that do not fit their arguments; the log's own handler says so
+        except Exception:  # arguments that do not fit the format; the log's own handler reports them
             return str(record.msg)
 
 
@@ -180,12 +177,12 @@ handler = LogHandler(logging.INFO)
 
 # --- sending -------------------------------------------------------------------------------------------------
 
-#: The logs of this process that have something to send, and whose attempt has not ended.
+#: Logs of this process with data to send, whose attempt has not ended.
 active_logs: set[AttemptLog] = set()
 
 
 class LogFlusher(threading.Thread):
-    """Sends what is new of all logs of this process. It sleeps between two rounds, however much is logged."""
+    """Sends the new data of all logs of this process, at most once per SEND_EVERY."""
 
     def __init__(self) -> None:
         super().__init__(name="Sender", daemon=True)
@@ -205,7 +202,7 @@ class LogFlusher(threading.Thread):
 
 
 def try_flush(log: AttemptLog) -> Exception | None:
-    """Send what is new of an attempt; return the error. What cannot be sent now goes out with the end."""
+    """Send the new data of an attempt and return the error. Data that fails to send is sent with the end."""
     try:
         log.flush()
         return None
@@ -218,12 +215,12 @@ _starting = threading.Lock()
 
 
 def get_flusher() -> LogFlusher:
-    """Return the running flusher. A forked worker has the object of its parent, without its thread."""
+    """Return the running flusher. A forked worker has its parent's object without the thread."""
     global _flusher
     if _flusher is None or not _flusher.is_alive():
         with _starting:
             if _flusher is None or not _flusher.is_alive():
                 _flusher = LogFlusher()
-                with suppress(RuntimeError):  # no thread can be started: what there is goes out with the end
+                with suppress(RuntimeError):  # if no thread can be started, the data is sent with the end
                     _flusher.start()
     return _flusher

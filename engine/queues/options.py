@@ -1,4 +1,4 @@
-"""Checks of what a declaration of a task and a call of it may say. A value that cannot be kept is refused by name."""
+"""Validation of task declarations and calls. An unusable value is rejected by name."""
 
 import re
 import reprlib
@@ -7,10 +7,10 @@ from typing import TypeGuard
 
 from huey.api import Task
 
-#: The database keeps whole numbers in 32 bits. Seconds beyond it (68 years) overflow the calendar sooner or later.
+#: The database stores 32-bit integers. Longer times in seconds (68 years) overflow the calendar.
 MAX_NUMBER = 2**31 - 1
 ID = re.compile(r"[!-~]{1,64}")
-#: History and limits go by what stands behind the last dot of a dotted name. A header is split at spaces.
+#: History and limits use the part after the last dot of a dotted name. A header is split at spaces.
 NAME = re.compile(r"[^\s.]{1,200}")
 
 
@@ -38,7 +38,7 @@ def or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
 WHOLE = f"a whole number from 0 to {MAX_NUMBER:,}"
 SECONDS = f"a number from 0 to {MAX_NUMBER:,}"
 
-#: The options of a call, which a declaration has as `default_<option>`.
+#: The options of a call. A declaration has them as `default_<option>`.
 CALL_OPTIONS: dict[str, tuple[Callable[[object], bool], str]] = {
     "retries": (is_whole, WHOLE),
     "retry_delay": (is_seconds, SECONDS),
@@ -52,7 +52,7 @@ DECLARATION_OPTIONS = {f"default_{name}": (name, *rest) for name, rest in CALL_O
 
 
 def check_declaration(task: str, settings: Mapping[str, object]) -> None:
-    """Raise InvalidOption for the name, or else the first setting of a decorator, that a task cannot have."""
+    """Raise InvalidOption for the name, or the first setting of a decorator, that a task cannot have."""
     if not NAME.fullmatch(task):
         raise bad_option("name", task, "1 to 200 characters without a space or a dot", task)
     for setting, (name, is_right, allowed) in DECLARATION_OPTIONS.items():
@@ -61,7 +61,7 @@ def check_declaration(task: str, settings: Mapping[str, object]) -> None:
 
 
 def check_call(task: Task) -> None:
-    """Raise InvalidOption for the first value that a new run, or one that is to follow it, cannot have."""
+    """Raise InvalidOption for the first invalid value of a new run or its followers."""
     for call in (task, *followers(task)):
         if not (isinstance(call.id, str) and ID.fullmatch(call.id)):
             raise bad_option("id", call.name, "1 to 64 printable ASCII characters without a space", call.id)
@@ -71,7 +71,7 @@ def check_call(task: Task) -> None:
 
 
 def followers(task: Task) -> Iterator[Task]:
-    """Yield the calls that travel inside this one: its pipeline, its error handler, the callback of its chord."""
+    """Yield the calls inside this one: its pipeline, its error handler, the callback of its chord."""
     chord = task.chord_config
     for follower in (task.on_complete, task.on_error, chord and chord.callback):
         if follower is not None:

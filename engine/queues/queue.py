@@ -1,4 +1,4 @@
-"""Queue: our Huey. Signed JSON, at-least-once delivery, results that are kept, and a history of every run."""
+"""Queue: a Huey with signed JSON, at-least-once delivery, stored results, and a history of every run."""
 
 import copy
 import logging
@@ -36,18 +36,19 @@ from engine.version import host_name
 logger = logging.getLogger(__name__)
 Code = Callable[..., object]
 
-#: A delay between two attempts that a backoff has made longer is cut to this.
+#: Longest delay between two attempts, however far the back-off has grown.
 MAX_RETRY_DELAY = 366 * 86400.0
 
 BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
 
 
 class Queue(Huey):
-    """One of the three queues. `failed_result=` of a task makes the result that is stored when it has failed for good:
-    a function of the task and the exception; without one, Huey's error is stored.
+    """A queue of tasks. `failed_result=` of a task builds the result of a run that finally failed.
+
+    It is a function of the task and the exception. Without it, Huey's error is stored.
     """
 
-    quiet_at: c_double | None = None  # in a consumer: since when it takes nothing new; 0 while it does
+    quiet_at: c_double | None = None  # in a consumer: Unix time since it is quiet, or 0
 
     def __init__(self, name: str, **options: object) -> None:
         self.state = WorkerState()
@@ -65,7 +66,7 @@ class Queue(Huey):
         self.result_builder = ResultBuilder(self, self.enqueuer)
 
     def get_storage(self, **kwargs: float) -> Storage:
-        # A process has only the one in memory that it uses.
+        # Imported as needed: a process loads only the broker that it uses.
         if settings.redis_url:
             from engine.broker.redis.storage import RedisStorage
 
@@ -82,9 +83,9 @@ class Queue(Huey):
         return decorator
 
     def periodic_task(self, schedule: Callable[[datetime], bool], **options: object) -> Callable[[Code], TaskWrapper]:
-        """A task that the clock starts. Not Huey's PeriodicTask, which keeps no result.
+        """Declare a task with a schedule. Not Huey's PeriodicTask, which stores no result.
 
-        `catch_up=True`: a tick missed while no consumer ran is made up for once.
+        `catch_up=True`: one run makes up for ticks missed while no consumer ran.
         """
         return self.task(validate_datetime=lambda task, at: schedule(at), schedule=staticmethod(schedule), **options)
 
@@ -95,7 +96,7 @@ class Queue(Huey):
         return bool(self.lock_task(lock_name).is_locked())
 
     def flush_locks(self, *names: str) -> set[str]:
-        """Huey's -f and -L. Locks here die with their holders, so only those that are named are taken away."""
+        """Release the named locks, for Huey's -f and -L. Other locks end with their holders."""
         return {name for name in names if self.storage.locks.release(name.strip())}
 
     # --- enqueuing -----------------------------------------------------------------------------------------------
@@ -137,15 +138,17 @@ class Queue(Huey):
     # --- executing -----------------------------------------------------------------------------------------------
 
     def set_worker_identity(self, consumer: str, worker: str, *, deferring: bool = False) -> None:
-        """Claim messages under this name, in this thread. A worker that is `deferring` settles a run with the next
-        `dequeue`, in the same round trip, and calls `settle_previous` before it stops.
+        """Claim messages under this name in this thread.
+
+        A `deferring` worker settles a run with the next `dequeue`, in the same round trip. It calls `settle_previous`
+        before it stops.
         """
         state = self.state
         state.consumer, state.worker, state.deferring = consumer, worker, deferring
         state.unsure, state.last, state.given_up = True, None, ""
 
     def dequeue(self) -> QueueTask | None:
-        """Return the next task, held until it is settled; None when none came within the read timeout."""
+        """Return the next task, held until it is settled. None if no task came within the read timeout."""
         if not self.state.worker:
             self.set_worker_identity(f"{host_name()}:{threading.get_native_id()}:inline", "inline")
         taken = self.claimer.claim()
@@ -155,13 +158,13 @@ class Queue(Huey):
         try:
             return taken and self.claimer.decode_task(taken)
         except BaseException:
-            self.state.unsure = True  # still held: this worker looks into its own hands first
+            self.state.unsure = True  # still held: this worker checks its own held message first
             raise
 
     def execute(self, task: QueueTask, timestamp: datetime | None = None) -> object:
-        """Run a task that was claimed, and settle it: whatever its code, its hooks or its outcome do, nothing escapes.
+        """Run a claimed task and settle it. No error of its code, its hooks or its outcome escapes.
 
-        Raises BrokerUnavailable where the broker is away before the code has begun; the run is still held then.
+        Raises BrokerUnavailable if the broker fails before the code has begun. The run is then still held.
         """
         if self.immediate or task.taken is None:
             return super().execute(task, timestamp)
@@ -173,7 +176,7 @@ class Queue(Huey):
             self.settler.finish(execution)
         except BaseException as error:
             if isinstance(error, BrokerUnavailable) and not execution.has_begun:
-                # Still held: this worker looks into its own hands first when it claims the next message.
+                # Still held: this worker checks its own held message first when it claims again.
                 self.state.unsure = True
                 raise
             self.settler.settle_as_failed(execution, error)
@@ -186,30 +189,28 @@ class Queue(Huey):
         return value
 
     def settle_previous(self) -> None:
-        """Settle what this worker has finished with, if it has not been yet."""
         self.settler.settle_previous()
 
     def time_limit(self, task: str) -> float:
-        """Seconds after which the worker of this task is killed; 0: never."""
+        """Return the seconds after which the worker of this task is killed, 0: never."""
         task_classes = self._registry._registry.values()
         declared = next((cls.time_limit for cls in task_classes if cls.__name__ == task), None)
         return float(settings.time_limit if declared is None else declared)
 
     def record_metadata(self, task: QueueTask, facts: Mapping[str, object]) -> None:
-        """Add facts to the record of a run while it runs."""
         if not self.immediate:
             delivery = task.taken.delivery if task.taken else 0
             event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
             self.storage.messages.write(Effects().event(event))
 
     def check_result(self, task: QueueTask, value: object) -> None:
-        """Build the result of a task's code, while a failure is still the attempt's own. Raises NotStorable."""
+        """Build the result of a task's code, while a failure still counts as the attempt's. Raises NotStorable."""
         self.result_builder.check(task, value)
 
     def _timeout_context(self, task: QueueTask) -> TaskContext:
         return TaskContext(self, task)
 
-    # --- what Huey calls on the way ------------------------------------------------------------------------------
+    # --- called by Huey ------------------------------------------------------------------------------------------
 
     def _emit(self, signal: str, task: Task, *args: object, **kwargs: object) -> None:
         current = self.state.current
@@ -219,7 +220,7 @@ class Queue(Huey):
             args = tuple(map(raised_by_task, args))
         try:
             super()._emit(signal, task, *args, **kwargs)
-        except BaseException:  # Huey contains an Exception only
+        except BaseException:  # Huey catches Exception only
             logger.exception("A receiver of the signal %s raised", signal)
 
     def _run_pre_execute(self, task: Task) -> None:
@@ -242,7 +243,7 @@ class Queue(Huey):
         if task.envelope:
             task.envelope = task.envelope._replace(attempt=task.envelope.attempt + 1)
         task.eta = None
-        if task.retry_delay:  # a backoff grows without end
+        if task.retry_delay:  # a back-off grows without bound
             task.retry_delay = min(task.retry_delay, MAX_RETRY_DELAY)
         super()._requeue_task(task, timestamp, retry_eta)
 
@@ -259,7 +260,7 @@ class Queue(Huey):
         }
 
     def put(self, key: str, data: object) -> object:
-        """Huey's. A revocation of one run goes with the run, and expires where the broker knows of none."""
+        """Store a value for Huey. The revocation of a run is deleted with it, and expires if the run is unknown."""
         if self.immediate or not key.startswith("r:"):
             return super().put(key, data)
         return self.storage.results.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
@@ -272,20 +273,20 @@ class Queue(Huey):
             settling.effects.result(key, self.result_builder.serialize(settling, key, data))
 
     def is_revoked(self, task: Task, timestamp: datetime | None = None, peek: bool = True) -> bool:
-        """Huey's question; what the broker said when it handed out the message spares asking it again."""
+        """Return True if the task is revoked. The broker's answer at delivery saves a query."""
         taken = getattr(task, "taken", None)
         return (taken is None or taken.revoked) and bool(super().is_revoked(task, timestamp, peek))
 
     def delete(self, key: str) -> bool:
-        """Settling removes a run's own revocation with it."""
+        """Delete a value. A run's own revocation is left, as settling the run deletes it."""
         settling = self.state.settling
         return False if settling and key == settling.task.revoke_id else bool(super().delete(key))
 
     def _check_chord(self, member: ChordConfig, value: object) -> None:
-        """A member of a chord has ended: the one that finds all others ended too lets the callback in, once.
+        """Enqueue the callback of a chord once all members have ended.
 
-        Its own result is stored first, and stored again should this member be delivered again; the callback goes in
-        with the settling, under a name that lets it in once.
+        The member's own result is stored first, and again if the member is delivered again. The callback is stored with
+        the settling, under a name that the broker accepts once.
         """
         if self.immediate:
             super()._check_chord(member, value)
@@ -304,7 +305,9 @@ class Queue(Huey):
             self.submit(self.enqueue_effects(callback, once=key))
 
     def pauses(self) -> dict[str, dict[str, Any]]:
-        """What is paused → who, when and why: `""`, which is the whole queue, a task, or `schedule:` and a task."""
+        """Return the pauses by name: `""` for the whole queue, a task, or `schedule:` and a task. Values: by, at,
+        reason.
+        """
         return dict(self.storage.pauses.all())
 
 

@@ -1,6 +1,6 @@
-"""Registry: Huey's registry of tasks, with one task per name in all queues of a program.
+"""Registry: Huey's task registry, with one task per name in all queues of a program.
 
-History, limits, pauses and ticks go by a task's bare name. A second task of that name would have those of the first.
+History, limits, pauses and ticks are keyed by a task's bare name. Two tasks with one name would share them.
 """
 
 import inspect
@@ -14,9 +14,9 @@ from huey.registry import Registry as HueyRegistry
 
 
 class DuplicateName(SystemExit):
-    """Two tasks have one name. It ends the program with exit code 2 and one line.
+    """Two tasks have one name. Ends the program with exit code 2 and one line.
 
-    It is no Exception: `huey_consumer` swallows the first one of an import, and imports once more.
+    Not an Exception, because `huey_consumer` swallows the first one of an import and imports again.
     """
 
     def __init__(self, line: str) -> None:
@@ -25,7 +25,7 @@ class DuplicateName(SystemExit):
 
 
 class NotRegistered(HueyException):
-    """A message names a task that this code does not have: its own, or one that is to follow it."""
+    """A message names a task that this code lacks: its own, or a follower."""
 
     def __init__(self, task: str, line: str) -> None:
         super().__init__(line)
@@ -33,7 +33,7 @@ class NotRegistered(HueyException):
 
 
 class Registry(HueyRegistry):
-    """`program`: the registries of all queues of the program, this one among them."""
+    """`program`: the registries of all queues of the program, including this one."""
 
     program: Iterable["Registry"]
 
@@ -46,7 +46,7 @@ class Registry(HueyRegistry):
         for registry, other in self.find_named(name):
             if registry is not self or locate_code(other) != locate_code(task_class):
                 modules = " and ".join(sorted({other.__module__, task_class.__module__}))
-                raise DuplicateName(f"two tasks are named {name}, in {modules}; rename one, or give it another name=")
+                raise DuplicateName(f"two tasks are named {name}, in {modules}. Rename one, or set its name=")
         return bool(super().register(task_class))
 
     def find_named(self, name: str) -> Iterator[tuple["Registry", type[Task]]]:
@@ -61,14 +61,14 @@ class Registry(HueyRegistry):
 
 
 def share_names(queues: Iterable[Huey]) -> None:
-    """Refuse a task of a name that a task of another of these queues has."""
+    """Reject a task whose name another of these queues already has."""
     registries = tuple(queue._registry for queue in queues)
     for registry in registries:
         registry.program = registries
 
 
 def locate_code(task_class: type[Task]) -> object:
-    """Return the place of a task's code: a module that is executed again registers the same task."""
+    """Return the place of a task's code. A module that is executed again registers the same task."""
     function = inspect.unwrap(task_class.function)
     code = getattr(function, "__code__", None)
     return (code.co_filename, code.co_firstlineno) if code else function

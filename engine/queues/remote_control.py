@@ -1,7 +1,7 @@
-"""Orders to a consumer: quiet, wake, stop, restart, dump. They are left with the broker, so they reach every host.
+"""Commands to a consumer: quiet, wake, stop, restart, dump. They go through the broker, so they reach every host.
 
-The consumer's parent looks for its own twice a second and takes them away. What is ordered of a consumer that is gone
-is forgotten with the results.
+The consumer's parent polls for its commands twice a second and deletes them. Commands to a consumer that is gone
+expire with the results.
 """
 
 import time
@@ -15,7 +15,7 @@ from engine.queues.queue import Queue
 
 
 class Command(StrEnum):
-    """In the order in which they are carried out: who is to stop is not restarted."""
+    """Ordered by precedence: a consumer that must stop is not restarted."""
 
     DUMP = "dump"
     QUIET = "quiet"
@@ -31,7 +31,7 @@ class CommandRequest(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """Where one worker was: Python's own words, the innermost frame last. Empty text where it did not answer."""
+    """The stack of one worker as Python prints it, innermost frame last. Empty text if the worker did not respond."""
 
     worker: str
     pid: int
@@ -41,26 +41,22 @@ class Stack(NamedTuple):
 
 
 class Dump(NamedTuple):
-    """Where the workers of a consumer were at one instant."""
-
     at: datetime
     stacks: list[Stack]
 
 
 def send_command(queue: Queue, consumer: str, what: Command, by: str) -> None:
-    """Leave an order for a consumer of this queue."""
     store_signed(
         queue, command_key(consumer, what), {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()}
     )
 
 
 def pending_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
-    """The orders that the consumer has not taken yet."""
     return parse_commands(queue, consumer, stored_commands(queue, consumer))
 
 
 def take_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
-    """Return the orders of a consumer, and delete them with whatever is no order. Called by the consumer itself."""
+    """Return and delete the commands of a consumer, invalid ones too. Called by the consumer itself."""
     stored = stored_commands(queue, consumer)
     for what in stored:
         queue.storage.results.delete(command_key(consumer, what))
@@ -68,7 +64,6 @@ def take_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
 
 
 def publish_dump(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
-    """Store the stacks of the workers for as long as a result."""
     store_signed(queue, dump_key(consumer), {"at": now().isoformat(), "stacks": [list(stack) for stack in stacks]})
 
 
@@ -91,7 +86,7 @@ def parse_stack(worker: str, pid: int, run_id: str | None, task: str | None, tex
 
 
 def wait_for_dump(queue: Queue, consumer: str, since: datetime, seconds: float) -> Dump | None:
-    """The dump that was made after `since`, waited for at most `seconds`."""
+    """Wait at most `seconds` for a dump made after `since`."""
     deadline = time.monotonic() + seconds
     while True:
         dump = latest_dump(queue, consumer)
@@ -114,12 +109,12 @@ def dump_key(consumer: str) -> str:
 
 
 def store_signed(queue: Queue, key: str, value: dict[str, object]) -> None:
-    """Store a value, signed like every other one. It expires with the results."""
+    """Store a signed value. It expires with the results."""
     queue.storage.results.put(key, queue.serializer.serialize(value), expires=True)
 
 
 def read_signed(queue: Queue, data: bytes) -> Any:
-    """Return a value as JSON has it. None for bytes that are not signed with our key."""
+    """Return the JSON value. None for bytes without a valid signature."""
     try:
         return queue.serializer.deserialize(data)
     except PARSE_ERRORS:  # also InvalidMessage
@@ -127,7 +122,7 @@ def read_signed(queue: Queue, data: bytes) -> Any:
 
 
 def stored_commands(queue: Queue, consumer: str) -> dict[Command, bytes]:
-    """Return what is stored for the consumer, in the order in which it is executed, whatever the bytes are."""
+    """Return the bytes stored for the consumer, in the order of execution."""
     stored = queue.storage.results.get_many([command_key(consumer, what) for what in Command])
     return {what: data for what in Command if (data := stored.get(command_key(consumer, what))) is not None}
 
@@ -137,7 +132,7 @@ def parse_commands(queue: Queue, consumer: str, stored: dict[Command, bytes]) ->
 
 
 def parse_command(queue: Queue, consumer: str, what: Command, data: bytes) -> CommandRequest | None:
-    """Return an order. None for a malformed one, which is logged."""
+    """Return a command. None for a malformed one, which is logged."""
     value = read_signed(queue, data)
     try:
         if not value or (value["what"], value["consumer"]) != (what, consumer):

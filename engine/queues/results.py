@@ -1,4 +1,4 @@
-"""ResultBuilder: builds the bytes of a result while a failure still belongs to the attempt."""
+"""ResultBuilder: builds a result while a failure still counts as the attempt's."""
 
 import copy
 import logging
@@ -16,13 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class ResultBuilder:
-    """The part of a queue that makes results."""
-
     def __init__(self, queue: TaskQueue, enqueuer: Enqueuer) -> None:
         self.queue, self.enqueuer, self.state = queue, enqueuer, queue.state
 
     def check(self, task: QueueTask, value: object) -> None:
-        """Build the result of a task's code, and keep it for `serialize`. Raises NotStorable."""
+        """Build the result of a task's code and keep it for `serialize`. Raises NotStorable."""
         current = self.state.current
         if current is None or current.task is not task:
             return
@@ -45,7 +43,7 @@ class ResultBuilder:
             raise NotStorable(f"the result cannot be handed on to {follower.name}: {error}") from error
 
     def serialize(self, settling: Execution, key: str, value: object) -> bytes:
-        """Return the bytes that are stored under `key` when this execution is settled."""
+        """Return the bytes to store under `key` when this execution is settled."""
         serialize = self.queue.serializer.serialize
         if key != settling.task.id:
             return bytes(serialize(value))
@@ -58,5 +56,7 @@ class ResultBuilder:
                 settling.value = replacement
                 return bytes(data)
             except BaseException:
-                logger.exception("failed_result of %s raised, or cannot be stored; the error is", settling.task.name)
+                logger.exception(
+                    "failed_result of %s raised or cannot be stored. The error is stored instead", settling.task.name
+                )
         return bytes(serialize(FinalResult(value, settling.attempt, key)))

@@ -1,7 +1,8 @@
-"""Settler: stores what an execution came to, whatever that is.
+"""Settler: stores the outcome of an execution.
 
-From the end of a task's code to the stored outcome nothing may escape. What cannot be stored becomes a failed attempt
-under the task's own retries; what cannot even be settled as that is given back, and counts towards MAX_DELIVERIES.
+No error between the end of a task's code and the stored outcome may escape. An outcome that cannot be stored becomes a
+failed attempt under the task's own retries. If even that fails, the message returns to the queue and counts towards
+MAX_DELIVERIES.
 """
 
 import copy
@@ -29,32 +30,32 @@ from engine.version import code_version
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How long one step is repeated while the broker is away, before its caller is asked again.
+#: How long a step is repeated while the broker is unavailable, before the caller gets the error.
 SETTLE_SECONDS = 30
 
 
 class Settler:
-    """The part of a queue that settles runs. The run in hand belongs to the thread: `WorkerState`."""
+    """The part of a queue that settles runs. The current run belongs to the thread: see `WorkerState`."""
 
     def __init__(self, queue: TaskQueue) -> None:
         self.queue, self.state = queue, queue.state
 
     def finish(self, execution: Execution) -> None:
-        """Finalize an execution, to be stored by `settle_previous` or with the next turn."""
+        """Finalize an execution, to be stored by `settle_previous` or with the next claim."""
         if execution.interrupted:
             state, limit = self.state, settings.max_deliveries
             try:
                 self.queue.storage.deliveries.release(state.consumer, state.worker, "shutdown", limit, counts=False)
             except (
                 BrokerUnavailable
-            ) as error:  # the consumer gives back what it holds, or another one does after the lease
-                logger.warning("Run %s could not be given back: %s", execution.taken.run_id, error)
+            ) as error:  # the consumer releases what it holds, or another one does after the lease
+                logger.warning("Run %s could not be returned to the queue: %s", execution.taken.run_id, error)
             return
         execution.finalize(f"{self.state.worker} on {self.state.consumer}", code_version())
         self.state.last = execution
 
     def settle_previous(self) -> None:
-        """Settle what this worker has finished with, if it has not been yet."""
+        """Settle the last finished run of this worker, if it is not settled yet."""
         last = self.state.last
         if last is None:
             return
@@ -76,18 +77,18 @@ class Settler:
         self.report_outcome(last, settled)
 
     def publish(self, run_id: str | None) -> None:
-        """Let the consumer's parent see which run this worker executes. None: no run."""
+        """Publish to the consumer's parent which run this worker executes. None: no run."""
         if (executing := self.state.executing) is not None:
             executing.value = hash(run_id) if run_id else 0
 
     def report_outcome(self, execution: Execution, settled: bool) -> None:
-        """Log and count an outcome that is stored. One that is not `settled` belongs to another worker by now."""
+        """Log and count a stored outcome. If it is not `settled`, another worker has taken the run over."""
         self.publish(None)
         if settled:
             try:
                 self.log_outcome(execution)
             except Exception:
-                logger.exception("The outcome of run %s is stored and cannot be logged", execution.taken.run_id)
+                logger.exception("The outcome of run %s is stored but could not be logged", execution.taken.run_id)
             if (tally := self.state.tally) is not None:
                 tally[0] += 1
                 tally[1] += execution.failed
@@ -98,12 +99,13 @@ class Settler:
     # --- outcomes that cannot be stored as they are ----------------------------------------------------------
 
     def settle_as_failed(self, execution: Execution, error: BaseException) -> None:
-        """End an execution as a failed attempt when its outcome could not be put together: under the task's own
-        retries, and without the code that may have raised this.
+        """End an execution as a failed attempt if its outcome could not be built.
+
+        The task's own retries apply. The code that may have raised this error is not called.
         """
         try:
             run_id = execution.taken.run_id
-            logger.error("The outcome of run %s cannot be stored, and fails: %s", run_id, traceback_text(error))
+            logger.error("The outcome of run %s cannot be stored. Its attempt fails: %s", run_id, traceback_text(error))
             failure = self.start_over(execution, error)
             self.queue._emit(S.SIGNAL_ERROR, failure.task, error)
             if failure.task.retries:
@@ -116,7 +118,7 @@ class Settler:
             self.give_up(execution, second_error)
 
     def settle_as_cancelled(self, execution: Execution, by: str) -> None:
-        """Replace an outcome by a cancel that came before it was stored."""
+        """Replace an outcome by a cancellation that came before it was stored."""
         self.state.last = None
         try:
             cancel = self.start_over(execution, CancelExecution(f"cancelled by {by}", retry=False))
@@ -129,8 +131,9 @@ class Settler:
             self.state.current = None
 
     def start_over(self, execution: Execution, error: BaseException) -> Execution:
-        """Replace the object of an execution by one that has this error and no effects. Its task is decoded again from
-        the message.
+        """Replace the object of an execution by one with this error and no effects.
+
+        Its task is decoded again from the message.
         """
         task = self.queue.deserialize_task(execution.taken.data)
         task.taken = execution.taken
@@ -143,12 +146,12 @@ class Settler:
         try:
             self.queue._requeue_task(task, self.queue._get_timestamp())
         except (OverflowError, TypeError, ValueError):
-            logger.exception("Task %s has a retry_delay that is no time; it is retried at once", task.name)
+            logger.exception("Task %s has an invalid retry_delay and is retried at once", task.name)
             task.retry_delay = 0
             self.queue._requeue_task(task, self.queue._get_timestamp())
 
     def store_errors(self, execution: Execution) -> None:
-        """Store the error as the result of the run, and of all that would have followed it; call its error handler."""
+        """Store the error as the result of the run and its followers, and enqueue its error handler."""
         task: Task = execution.task
         error = Error(self.queue.build_error_result(task, execution.exception))
         if task.on_error:
@@ -171,19 +174,19 @@ class Settler:
         try:
             self.queue._check_chord(config, error)
         except (NotSerializable, MessageTooLarge) as reason:
-            logger.error("The results of a chord cannot be handed on to %s: %s", config.callback.name, reason)
+            logger.error("The results of a chord cannot be passed to %s: %s", config.callback.name, reason)
             self.queue.put_result(config.callback.id, error)
 
     def give_up(self, execution: Execution, error: BaseException) -> None:
-        """Give a delivery back that ended without a settled outcome. It counts towards MAX_DELIVERIES."""
+        """Release a delivery that ended without a stored outcome. It counts towards MAX_DELIVERIES."""
         run_id = execution.taken.run_id
-        logger.error("Run %s could not be settled and is given back: %s", run_id, traceback_text(error))
+        logger.error("Run %s could not be settled and returns to the queue: %s", run_id, traceback_text(error))
         self.state.last = None
         self.state.given_up = storable(f"its outcome could not be stored: {error_text(error)}", MAX_LINE)
         try:
             self.release_given_up()
         except BrokerUnavailable as reason:
-            logger.warning("Run %s is given back when the broker is back: %s", run_id, reason)
+            logger.warning("Run %s returns to the queue when the broker is available again: %s", run_id, reason)
 
     def release_given_up(self) -> None:
         state = self.state
@@ -196,7 +199,7 @@ class Settler:
         self.publish(None)
 
     def retry_while_unavailable(self, step: Callable[[], T], patient: bool = True) -> T:
-        """Repeat a harmless step while the broker is away, for a while."""
+        """Repeat an idempotent step for a while if the broker is unavailable."""
         delay, deadline = 0.1, time.monotonic() + SETTLE_SECONDS
         while True:
             try:
@@ -204,7 +207,7 @@ class Settler:
             except BrokerUnavailable as error:
                 if not patient or time.monotonic() > deadline:
                     raise
-                logger.warning("The broker is unavailable; trying again in %.1f s: %s", delay, error)
+                logger.warning("The broker is unavailable. Retrying in %.1f s: %s", delay, error)
                 time.sleep(delay)
                 delay = min(delay * 2, 2)
 

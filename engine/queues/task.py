@@ -1,4 +1,4 @@
-"""QueueTask: Huey's Task as a run of ours; and the block in which its code runs."""
+"""QueueTask: Huey's Task as a run, and the context in which its code runs."""
 
 import functools
 import inspect
@@ -22,30 +22,30 @@ from engine.queues import log_capture
 from engine.queues.interfaces import TaskQueue
 from engine.queues.options import check_declaration
 
-#: A run is due within these years, or refused: times near the year 9999 cannot be shown in every time zone.
+#: Runs due later than this are rejected. Times near the year 9999 cannot be shown in every time zone.
 MAX_YEARS_AHEAD = 1000
 
 
 class WorkerInterrupted(KeyboardInterrupt):
-    """The consumer stops and waits no longer. Huey takes a KeyboardInterrupt for that."""
+    """The consumer stops without waiting longer. Huey handles it as a KeyboardInterrupt."""
 
 
 class QueueTask(Task):
-    """Huey's Task with the envelope it came in. Its id is the run's id."""
+    """Huey's Task with the envelope of its message. Its id is the run's id."""
 
     queue: TaskQueue
     function: Callable[..., object]
     schedule: Any = None  # Cron, or another function of a time
     catch_up = False
-    time_limit: float | None = None  # seconds; the hard limit of this task, where it differs from the global one
-    rate_limit: str = ""  # such as 10/m: at most so many starts in any minute, across all consumers
-    unique = False  # a second call with the same arguments, while one waits or runs, is the first
+    time_limit: float | None = None  # seconds; hard limit of this task if it differs from the global one
+    rate_limit: str = ""  # such as 10/m: at most this many starts in any minute, across all consumers
+    unique = False  # a second call with the same arguments returns the first run while that one waits or runs
     envelope: Envelope | None = None
-    taken: Delivery | None = None  # the message that it came in, where a worker holds it
-    began: float | None = None  # Unix seconds, where an earlier worker began it and was killed
+    taken: Delivery | None = None  # its message, while a worker holds it
+    began: float | None = None  # Unix seconds, if an earlier worker began it and was killed
 
     def run_timestamp(self) -> tuple[datetime, bool]:
-        """The one instant of this run, the same for all its attempts, and whether this call has set it."""
+        """Return the one time of this run, the same for all its attempts, and True if this call has set it."""
         instant, key = now(), f"instant:{self.id}"
         is_first = self.queue.put_if_empty(key, instant.isoformat(), ttl=7 * 86400)
         if not is_first:
@@ -54,15 +54,13 @@ class QueueTask(Task):
         return instant, is_first
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
-        """Show on the page of the run how far it is. May be called often: it is sent twice a second at most."""
+        """Show the progress on the run's page. It may be called often and is sent at most twice a second."""
         if log := log_capture.current():
             log.set_progress(done, total, text)
 
 
 class TaskContext:
-    """A block in which a task's own code runs: its log is captured, and it is interrupted by the soft time limit or by
-    a cancel.
-    """
+    """The context of a task's own code. Captures its log, and interrupts it at the soft time limit or on a cancel."""
 
     def __init__(self, queue: TaskQueue, task: QueueTask) -> None:
         self.queue, self.current = queue, queue.state.current
@@ -96,7 +94,7 @@ class TaskContext:
             try:
                 self.capture.__exit__()
             finally:
-                if self.current and error and not isinstance(error, Exception):  # in the middle of anything
+                if self.current and error and not isinstance(error, Exception):  # at an arbitrary instruction
                     self.queue.storage.rollback_interrupted()
 
 
@@ -104,19 +102,17 @@ PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_rate(text: str) -> tuple[int, int]:
-    """`10/m` → 10 starts, 60 seconds. Raises ValueError."""
+    """Parse a rate: `10/m` → 10 starts, 60 seconds. Raises ValueError."""
     if not (match := re.fullmatch(r"([1-9][0-9]{0,8})/([smhd])", text)):
-        raise ValueError(f"a rate such as 10/m is needed (s, m, h or d), not {text!r}")
+        raise ValueError(f"rate_limit must be a rate such as 10/m (s, m, h or d), not {text!r}")
     return int(match[1]), PERIODS[match[2]]
 
 
 class TaskWrapper(api.TaskWrapper):
-    """Huey's, for tasks that are runs of ours."""
-
     task_base = QueueTask
 
     def map(self, it: Iterable[object]) -> ResultGroup:
-        """Huey's map, all at once."""
+        """Enqueue a run for each item at once, like Huey's map."""
         calls = [tuple(arguments) if isinstance(arguments, tuple) else (arguments,) for arguments in it]
         results: ResultGroup = self.huey.enqueue_calls(self, calls)
         return results
@@ -137,8 +133,9 @@ class TaskWrapper(api.TaskWrapper):
 
 
 def contain_errors(execute: Callable[[QueueTask], object]) -> Callable[[QueueTask], object]:
-    """Wrap a task's code so that whatever it raises or returns ends as one attempt: Huey lets an Exception be retried,
-    and nothing else.
+    """Wrap a task's code so that whatever it raises or returns ends as one attempt.
+
+    Huey retries after an Exception only.
     """
 
     @functools.wraps(execute)
@@ -154,7 +151,7 @@ def contain_errors(execute: Callable[[QueueTask], object]) -> Callable[[QueueTas
         except SystemExit as exit:
             raise TaskCalledExit(f"the task called sys.exit({exit.code!r})") from exit
         except BaseException as error:
-            if task.queue.state.current is None:  # called in the process of a person, whose Ctrl-C this may be
+            if task.queue.state.current is None:  # called in a user's own process, whose Ctrl-C this may be
                 raise
             raise TaskRaised(error) from error
         return value
@@ -163,7 +160,7 @@ def contain_errors(execute: Callable[[QueueTask], object]) -> Callable[[QueueTas
 
 
 def check_delay(error: Exception) -> None:
-    """Raise InvalidDelay for a RetryTask with an `eta` or `delay` that is no time."""
+    """Raise InvalidDelay for a RetryTask whose `eta` or `delay` is not a valid time."""
     if not isinstance(error, RetryTask) or (error.delay is None and not error.eta):
         return
     try:
@@ -174,6 +171,6 @@ def check_delay(error: Exception) -> None:
 
 
 def check_due(at: datetime) -> None:
-    """Raise ValueError for a time that lies too far ahead."""
+    """Raise ValueError for a time too far ahead."""
     if at.year - datetime.now(UTC).year > MAX_YEARS_AHEAD:
         raise ValueError(f"more than {MAX_YEARS_AHEAD} years ahead")

@@ -1,7 +1,7 @@
-"""What becomes of each tick of a schedule: enqueued, late, missed or paused.
+"""Outcomes of a schedule's ticks: enqueued, late, missed or paused.
 
-A pause of a schedule lies with the broker beside those of queues and tasks, under a name that no task can have. Unlike
-those it keeps nothing from being handed out: the scheduler reads it.
+The broker stores a pause of a schedule with those of queues and tasks, under a name that no task can have. It does not
+stop deliveries. The scheduler reads it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ ENQUEUED, LATE, MISSED, PAUSED = TICK_STATES = ("enqueued", "late", "missed", "p
 
 PREFIX = "schedule:"
 Info = Mapping[str, Any]
-#: After a long absence only the newest ticks are recorded: a year has half a million minutes.
+#: After a long outage only the newest ticks are recorded. A year has half a million minutes.
 MAX_TICKS = 1000
 
 
@@ -24,9 +24,9 @@ def pause_key(task: str) -> str:
 
 
 def find_pause(pauses: Mapping[str, Info], task: str, at: datetime) -> Info | None:
-    """The pause that holds this task's schedule back at `at` (aware): by, kind, at, reason, until.
+    """Return the pause of this task's schedule at `at` (aware): by, kind, at, reason, until. None if there is none.
 
-    `until` is None for a pause that lasts until somebody resumes it. None is returned once a pause has ended.
+    `until` is None for a pause without an end.
     """
     info = pauses.get(pause_key(task))
     return info if info and is_active(info, at) else None
@@ -40,17 +40,18 @@ def is_active(info: Info, at: datetime) -> bool:
 
 
 class TickOutcome(NamedTuple):
-    """What becomes of a tick. `minute` counts from 1970, as the broker counts them."""
+    """The outcome of a tick. `minute` counts from 1970, like the broker's."""
 
     minute: int
     state: str
 
 
 def classify_ticks(due: Sequence[int], minute: int, catch_up: bool, info: Info | None) -> list[TickOutcome]:
-    """What becomes of the minutes `due`, oldest first, none of which has been looked at before; it is `minute` now.
+    """Return the outcomes of the `due` minutes, oldest first, which are checked for the first time. `minute` is now.
 
-    At most the last one starts a run: where it is `enqueued` or `late`. `info` is the schedule's pause as it is kept,
-    ended or not: the ticks that it held back are `find_pause`, not `missed`.
+    Only the last one can start a run, as `enqueued` or `late`. `info` is the stored pause of the schedule, ended or
+    not.
+    Ticks within it are `paused`, not `missed`.
     """
     held = info is not None and is_active(info, to_datetime(minute))
     outcomes = []
@@ -68,7 +69,7 @@ def classify_ticks(due: Sequence[int], minute: int, catch_up: bool, info: Info |
 
 
 def pause_covers_minute(info: Info, minute: int) -> bool:
-    """A pause holds back the whole of the minute in which it begins: that tick may not have been let in yet."""
+    """True if a pause covers this minute. The minute in which it begins counts: its tick may not be enqueued yet."""
     began = int(datetime.fromisoformat(info["at"]).timestamp()) // 60
     return began <= minute and is_active(info, to_datetime(minute))
 

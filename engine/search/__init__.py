@@ -1,1 +1,1 @@
-"""Finds runs: filters, query plan, pages, related runs."""
+"""Search of runs: filters, query plan, pages, related runs."""

@@ -1,6 +1,6 @@
-"""What is looked at in each row of the runs, where no index answers: words, names with `*`, arguments, durations.
+"""Row filters of a search that no index answers: words, names with `*`, arguments, durations.
 
-Latin letters match whatever their case; of others, the usual cases of a word are tried.
+Latin letters match in any case. For other letters, the usual cases of a word are tried.
 """
 
 import json
@@ -15,28 +15,28 @@ from peewee import SQL, ColumnBase, Field, NodeList, Value, fn
 from engine.database import on_postgresql
 from engine.models import Run, State
 
-#: The states of the runs that may have an error on record.
+#: The states of runs that may have a stored error.
 STATES_WITH_ERRORS = frozenset((State.FAILED, State.DEAD, State.RETRYING, State.CANCELLED, State.EXPIRED))
 
 
-#: What has a column as an attribute of the field's name: a model, or the `c` of a subquery.
+#: An object with columns as attributes: a model, or the `c` of a subquery.
 Columns = Any
 
 
 class RowFilter(NamedTuple):
-    """A condition on the columns it is given, which are those of these fields."""
+    """A condition on these columns."""
 
     fields: tuple[Field, ...]
     condition: Callable[[Columns], ColumnBase]
 
 
 def negate(look: RowFilter) -> RowFilter:
-    """What is not known does not meet a condition, and so meets its opposite."""
+    """Negate a filter. NULL does not meet a condition, and so meets its negation."""
     return RowFilter(look.fields, lambda columns: ~fn.COALESCE(look.condition(columns), SQL("false")))
 
 
 def any_words(phrases: Iterable[str]) -> RowFilter:
-    """One of the phrases stands in the task's name, the error or the arguments."""
+    """Match rows with one of the phrases in the task's name, the error or the arguments."""
     return containing(
         (Run.task, Run.error, Run.args, Run.kwargs), [form for phrase in phrases for form in escaped_forms(phrase)]
     )
@@ -51,7 +51,7 @@ def containing(fields: tuple[Field, ...], phrases: list[str]) -> RowFilter:
 
 
 def matches_any(field: Field, names: Iterable[str]) -> RowFilter:
-    """The column is one of these names, in which `*` stands for anything."""
+    """Match rows whose column has one of these names, with `*` as a wildcard."""
     patterns = [escaped(name).replace("*", "%") for name in names]
     return matching((field,), patterns)
 
@@ -61,7 +61,7 @@ def starts_with(field: Field, prefix: str) -> RowFilter:
 
 
 def requested_by(names: Iterable[str], kinds: Iterable[str]) -> RowFilter:
-    """One of the names (of people and programs, with `*`) or of the kinds of askers."""
+    """Match rows requested by one of the names (users and programs, with `*`) or kinds."""
     chosen, rest = sorted(set(names) & set(kinds)), [name for name in names if name not in set(kinds)]
     by_name = matches_any(Run.asked_by, rest) if rest else None
 
@@ -73,10 +73,11 @@ def requested_by(names: Iterable[str], kinds: Iterable[str]) -> RowFilter:
 
 
 def argument_filter(path: list[str], values: Iterable[str], tasks: Iterable[str] = ()) -> RowFilter:
-    """An argument of this name has one of these values, in which `*` stands for anything; `path` leads into objects.
+    """Match rows with one of these values in an argument, with `*` as a wildcard. `path` descends into objects.
 
-    Compared as text: a name that stands deeper than the path says is found as well. `tasks` take the argument by its
-    place too; of them, one value at any place is enough.
+    The comparison is textual, so a name nested deeper than `path` matches too. For `tasks` the argument may be
+    positional.
+    There a value at any position matches.
     """
     keys = "%".join(escaped(json.dumps(name)) + ":" for name in path)
     named, placed = [], []
@@ -106,12 +107,12 @@ def compare_number(field: Field, how: str, number: float) -> RowFilter:
 
 
 def matching(fields: tuple[Field, ...], patterns: list[str]) -> RowFilter:
-    """One of the columns is like one of the patterns."""
+    """Match rows with one of the columns LIKE one of the patterns."""
 
     def condition(columns: Columns) -> ColumnBase:
         texts = [getattr(columns, field.name) for field in fields]
         if on_postgresql():
-            # Without a language, in which lower case is ten times as slow; and the text is read once.
+            # Collation "C": LOWER with a language is ten times as slow. The text is read once.
             text = fn.LOWER((fn.CONCAT_WS("\n", *texts) if len(texts) > 1 else texts[0]).collate('"C"'))
             return reduce(or_, [like(text, lower_latin(pattern)) for pattern in patterns])
         return reduce(or_, [like(text, pattern) for pattern in patterns for text in texts])
@@ -136,5 +137,5 @@ def case_variants(phrase: str) -> list[str]:
 
 
 def escaped_forms(phrase: str) -> list[str]:
-    """Return the phrase as it may stand in an error, and in JSON."""
+    """Return the phrase as it may appear in an error, and in JSON."""
     return sorted({text for case in case_variants(phrase) for text in (case, json.dumps(case)[1:-1])})

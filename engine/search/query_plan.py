@@ -1,9 +1,8 @@
-"""Which runs somebody wants to see, and how the database is to find them at a cost that no history makes larger.
+"""The query plan of a run search, with a cost that does not grow with the history.
 
-What an index knows (state, task, queue, who asked, time) is answered from it, by *arms*: an arm is one stretch of one
-index that is in the wanted order already, such as all that failed, newest first; several are merged. What must be
-looked at in each row (a word, a duration, a worker) is a *look*, and `engine.search.run_search` looks at so many rows
-a page.
+Conditions on state, task, queue, requester and time are answered by *scans*. A scan is one range of one index that
+already has the wanted order, for example all failed runs, newest first. Several scans are merged. Other conditions are
+*row filters*: `engine.search.run_search` evaluates them on a limited number of rows per page.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,10 +16,10 @@ from peewee import Field
 from engine.models import ENDED, Run, State
 from engine.search.filters import RowFilter
 
-#: More arms than this are not merged; the states are then looked at in each row.
+#: With more scans than this, states are filtered row by row instead.
 MAX_SCANS = 40
 
-#: Whose names are in an index: people and programs, not the code that enqueues by the million.
+#: Requesters with an index: users and programs, not code that enqueues millions of runs.
 PEOPLE = ("operator", "token", "cli")
 ASKED_BY_PEOPLE = "asked_by_kind IN ('operator', 'token', 'cli')"
 HAS_ENDED = "ended_at IS NOT NULL"
@@ -29,7 +28,7 @@ HAS_ERROR_GROUP = "error_group IS NOT NULL"
 
 
 class TimeRange(NamedTuple):
-    """From an instant on, and before another; None is open."""
+    """`since` <= time < `until`. None is open."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -40,33 +39,31 @@ ANY_TIME = TimeRange()
 
 @dataclass(frozen=True)
 class RunQuery:
-    """Which runs. None stands for any; an empty set for none at all."""
+    """The conditions of a search. None means any, an empty set means no run."""
 
     states: frozenset[str] | None = None
     tasks: frozenset[str] | None = None
     queues: frozenset[str] | None = None
-    people: frozenset[str] | None = None  # who asked: operators, tokens, command line
+    people: frozenset[str] | None = None  # requesters: operators, tokens, command line
     id_prefix: str = ""
     parents: frozenset[str] | None = None
-    errors: frozenset[str] | None = None  # groups of errors
+    errors: frozenset[str] | None = None  # error groups
     enqueued: TimeRange = ANY_TIME
-    ended: TimeRange | None = None  # the order is then that of the end
+    ended: TimeRange | None = None  # if set, the list is ordered by the end
     row_filters: tuple[RowFilter, ...] = ()
 
     @property
     def at(self) -> Field:
-        """The instant that the list is ordered by."""
         return Run.ended_at if self.ended else Run.enqueued_at
 
 
-# --- which index ---------------------------------------------------------------------------------------------
+# --- choice of the index -------------------------------------------------------------------------------------
 
 
 class IndexScan(NamedTuple):
-    """One stretch of one index: the columns that it begins with and their values; `at` and the id follow.
+    """A range of one index: its leading columns with their values, followed by `at` and the id.
 
-    `guard`: the condition of a partial index. A `short` one is few rows, in no order: so few that
-    all of them are looked at.
+    `guard`: the condition of a partial index. A `short` scan has few rows in no order, and all are read.
     """
 
     prefix: tuple[tuple[Field, str], ...]
@@ -75,14 +72,14 @@ class IndexScan(NamedTuple):
 
 
 class QueryPlan(NamedTuple):
-    """`share`: of how many that may be equally long each arm is one."""
+    """`share`: the number of scans that may be equally long."""
 
     scans: list[IndexScan]
     row_filters: list[RowFilter]
     share: int = 1
 
 
-#: Sets of a Lookup → their columns, and its windows → theirs.
+#: Sets of a RunQuery → their columns, and its time ranges → theirs.
 FIELDS: dict[str, Field] = {
     "states": Run.state,
     "tasks": Run.task,
@@ -97,9 +94,8 @@ TIMES: dict[str, Field] = {"enqueued": Run.enqueued_at, "ended": Run.ended_at}
 class Access(NamedTuple):
     """A way to find runs.
 
-    `suits`: the condition on the query. `leading`: the sets of the query whose columns its index begins with; there is
-    one arm for each combination of their values. `window`: the one that the order of the index answers. Whatever the
-    query demands beside `leading` and `window` must be looked at in each row.
+    `suits`: the condition on the query. `leading`: the sets whose columns begin the index. Each combination of their
+    values is one scan. `window`: the time range that the index order answers. All other conditions become row filters.
     """
 
     suits: Callable[[RunQuery], bool]
@@ -119,7 +115,7 @@ class Access(NamedTuple):
         return values
 
     def share(self, query: RunQuery) -> int:
-        """States are not equally frequent: one of them may hold nearly all runs."""
+        """Return the number of equally long scans. States are not equally frequent: one may hold nearly all runs."""
         return len(getattr(query, self.leading[0])) if self.leading and self.leading[0] != "states" else 1
 
     def row_filters(self, query: RunQuery) -> list[RowFilter]:
@@ -139,10 +135,12 @@ def are_few(names: frozenset[str] | None, states: frozenset[str]) -> bool:
     return names is not None and len(names) * len(states) <= MAX_SCANS
 
 
-#: The first that suits is taken. Parents come first, as a run has few children. A query for ends is in the order of the
-#: end, which one index alone has. Of the others those come first that name fewer runs: a group of errors, a person, a
-#: task, a queue. An index on a queue begins with queue and state, so without states it is read once a state, which is
-#: worth it only where no row must be looked at.
+#: The first access that suits is taken. Parents come first, as a run has few children. A query by end time needs the
+#: one
+#: index with that order. The others are ordered from few to many runs: error group, requester, task, queue. An index on
+#: a
+#: queue begins with queue and state. Without given states it needs a scan per state, which only pays without row
+#: filters.
 ACCESSES = (
     Access(lambda query: query.parents is not None and query.ended is None, ("parents",), HAS_PARENT),
     Access(lambda query: query.ended is not None, ("states",), HAS_ENDED, window="ended"),
@@ -164,18 +162,17 @@ ACCESSES = (
 
 
 def plan_query(query: RunQuery) -> QueryPlan:
-    if query.id_prefix:  # names fewer runs than all else
+    if query.id_prefix:  # it matches fewer runs than any other condition
         looks = [*set_filters(query, *FIELDS), *time_filters(query, *TIMES), *query.row_filters]
         return QueryPlan([IndexScan(((Run.id, query.id_prefix),), short=True)], looks)
     access = next(access for access in ACCESSES if access.suits(query))
     return QueryPlan(access.scans(query), access.row_filters(query), access.share(query))
 
 
-# --- what is looked at ---------------------------------------------------------------------------------------
+# --- row filters ---------------------------------------------------------------------------------------------
 
 
 def set_filters(query: RunQuery, *names: str) -> list[RowFilter]:
-    """Return the sets of these names as looks."""
     demanded = {name: getattr(query, name) for name in names}
     looks = [set_filter(FIELDS[name], values) for name, values in demanded.items() if values is not None]
     return [*looks, set_filter(Run.asked_by_kind, frozenset(PEOPLE))] if demanded.get("people") else looks
@@ -186,7 +183,6 @@ def set_filter(field: Field, values: frozenset[str]) -> RowFilter:
 
 
 def time_filters(query: RunQuery, *names: str) -> list[RowFilter]:
-    """Return the windows of these names as looks."""
     looks = []
     for name in names:
         since, until = getattr(query, name) or ANY_TIME

@@ -1,4 +1,4 @@
-"""The runs around a run: its parent and children, and those of the same task before and after it."""
+"""Related runs: parent, children, and the previous and next run of the same task."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from peewee import ModelSelect, Tuple, Value
 
 from engine.models import Run
 
-#: Enough to name a run. What it was given and what it gave back may be long.
+#: Columns that name a run. Arguments and results are left out, as they may be long.
 BRIEF_COLUMNS = (Run.id, Run.task, Run.queue, Run.state, Run.enqueued_at, Run.run_ms, Run.parent_id)
 
 
@@ -18,11 +18,11 @@ class RelatedRuns(NamedTuple):
 
 
 def related_runs(run: Run) -> RelatedRuns:
-    """In one statement, from indexes."""
+    """Return the related runs. One statement, answered from indexes."""
     before, after = adjacent_run(run, newer=False), adjacent_run(run, newer=True)
     ids = [before, after, *([run.parent_id] if run.parent_id else [])]
     runs = {row.id: row for row in Run.select(*BRIEF_COLUMNS).where(Run.id.in_(ids))}
-    # The parent may be the run before as well.
+    # The parent may also be the previous run.
     same_task = [row for row in runs.values() if row.task == run.task]
     older = [row for row in same_task if position(row) < position(run)]
     newer = [row for row in same_task if position(row) > position(run)]
@@ -34,14 +34,13 @@ def related_runs(run: Run) -> RelatedRuns:
 
 
 def position(run: Run) -> tuple[datetime, str]:
-    """Return its place among the runs of its task."""
     return run.enqueued_at, run.id
 
 
 def adjacent_run(run: Run, newer: bool) -> "ModelSelect[Run]":
-    """The id of the next run in the order of the index, which may be of another task already.
+    """Return the query for the id of the next run in index order, which may belong to another task.
 
-    Compared as rows, and ordered by all columns of the index, it is one look, however many runs there are.
+    Row comparison and an order by all index columns make it one lookup, for any number of runs.
     """
     adjacent = Run.alias()
     columns = (adjacent.task, adjacent.enqueued_at, adjacent.id)
@@ -52,5 +51,4 @@ def adjacent_run(run: Run, newer: bool) -> "ModelSelect[Run]":
 
 
 def child_runs(run: Run, most: int) -> list[Run]:
-    """The first of them, oldest first."""
     return list(Run.select(*BRIEF_COLUMNS).where(Run.parent_id == run.id).order_by(Run.enqueued_at, Run.id).limit(most))

@@ -1,11 +1,9 @@
-"""Runs that meet a filter, newest first, page by page.
+"""Search of runs, newest first, page by page.
 
-Where rows must be looked at, a page ends after so many of them, says how far it has come, and the next one goes on from
-there.
+With row filters, a page ends after a limited number of rows, and the next page continues there.
 
-Bounds are compared as rows, `(task, state, enqueued_at, id) < (…)`, and the order names every column of the index.
-That leaves PostgreSQL no other plan: with plain equality it may walk through all runs in search of some that it takes
-to be frequent.
+Bounds are row comparisons, `(task, state, enqueued_at, id) < (…)`, and the order names every column of the index. So
+PostgreSQL has one possible plan. With plain equality it may scan all runs for values that it estimates as frequent.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,18 +22,16 @@ from engine.search.filters import RowFilter
 from engine.search.pagination import COUNT_LIMIT, parse_cursor
 from engine.search.query_plan import FIELDS, IndexScan, QueryPlan, RunQuery, plan_query, set_filters, time_filters
 
-#: So many rows are looked at for one page, where rows must be looked at: the newest ones lie side by side, and those of
-#: one state or task are scattered, which costs four times as much.
+#: Rows scanned per page: 24,000 if they are contiguous, 6,000 if they belong to one state or task. Those are scattered,
+#: which costs four times as much.
 SCAN_LIMIT, SCATTERED_SCAN_LIMIT = 24_000, 6_000
 
-#: … and of those whose ids begin alike.
+#: The same for runs whose ids begin alike.
 MAX_SHORT_SCAN = 10_000
 
 
 class RunPage(NamedTuple):
-    """A page of runs. `older` is where the next one begins; `searched_to` is set where this one ended for having looked
-    at enough rows.
-    """
+    """A page of runs. `older`: the cursor of the next page. `searched_to`: set if the page ended at the scan limit."""
 
     rows: list[Run]
     older: str | None
@@ -51,7 +47,7 @@ class PagePosition(NamedTuple):
 
 
 def search_runs(query: RunQuery, size: int, before: str = "") -> RunPage:
-    """Return the `size` newest runs after `before`, which is the `older` of the page before. Raises InvalidCursor."""
+    """Return the `size` newest runs after `before`, the `older` of the previous page. Raises InvalidCursor."""
     start = PagePosition(*parse_cursor(before, str)) if before else None
     planned = plan_query(query)
     depth = SCAN_LIMIT if planned.scans == [IndexScan(())] else SCATTERED_SCAN_LIMIT // max(planned.share, 1)
@@ -64,7 +60,6 @@ def search_runs(query: RunQuery, size: int, before: str = "") -> RunPage:
 
 
 def all_pages(query: RunQuery, size: int) -> Iterator[list[Run]]:
-    """Every one of them, a page at a time."""
     before: str | None = ""
     while before is not None:
         page = search_runs(query, size, before)
@@ -77,7 +72,7 @@ def cursor_for(place: PagePosition) -> str:
 
 
 def scan_floor(query: RunQuery, planned: QueryPlan, start: PagePosition | None, depth: int) -> PagePosition | None:
-    """Return the last place in which this page looks, `depth` rows down an arm; None when that reaches to the end."""
+    """Return the last position that this page scans, `depth` rows down a scan. None if that reaches the end."""
     arms = [index_range(query, arm, start, None).offset(depth - 1).limit(1) for arm in planned.scans if not arm.short]
     return next(iter(merge(arms, 1)), None)
 
@@ -85,7 +80,6 @@ def scan_floor(query: RunQuery, planned: QueryPlan, start: PagePosition | None, 
 def candidate_keys(
     query: RunQuery, planned: QueryPlan, start: PagePosition | None, floor: PagePosition | None, depth: int, size: int
 ) -> list[PagePosition]:
-    """Return the first `size` places, newest first."""
     if not planned.row_filters and not any(arm.short for arm in planned.scans):
         return merge([index_range(query, arm, start, None).limit(size) for arm in planned.scans], size)
     limits = [MAX_SHORT_SCAN if arm.short else depth + 1 for arm in planned.scans]
@@ -104,9 +98,9 @@ def filtered_scan(
     floor: PagePosition | None,
     limit: int,
 ) -> Select:
-    """Return the places of the arm's rows that meet the looks, newest first."""
+    """Return the positions of the scan's rows that pass the filters, newest first."""
     fields = {field for look in looks for field in look.fields}
-    # The limit keeps the database from drawing the conditions into the range, and the range out of its order.
+    # The limit keeps the planner from merging the conditions into the range, which would lose its order.
     rows = index_range(query, arm, start, floor, *fields).limit(limit).alias("looked_at")
     conditions = [look.condition(rows.c) for look in looks]
     if arm.short and start:
@@ -136,7 +130,7 @@ def load_runs(places: list[PagePosition]) -> list[Run]:
 def index_range(
     query: RunQuery, arm: IndexScan, start: PagePosition | None, floor: PagePosition | None, *fields: Field
 ) -> "ModelSelect[Run]":
-    """Return the arm's rows between two places, newest first: `at`, `id` and these fields."""
+    """Return the scan's rows between two positions, newest first: `at`, `id` and these fields."""
     columns = {field.name: field for field in (Run.id, *fields)}.values()
     rows = Run.select(query.at.alias("at"), *columns)
     rows = rows.where(SQL(arm.guard)) if arm.guard else rows
@@ -153,7 +147,7 @@ def index_range(
 def low_bound(
     index: list[Field], values: list[str], since: datetime | None, floor: PagePosition | None
 ) -> list[Expression]:
-    """From the floor on, which is never before the window begins; else from its beginning on."""
+    """Return the lower bound: the floor, which is never before the time range, else the start of the range."""
     edge = tuple(floor) if floor else (since,) if since else ()
     if not values and not edge:
         return []
@@ -164,7 +158,7 @@ def low_bound(
 def high_bound(
     index: list[Field], values: list[str], until: datetime | None, start: PagePosition | None
 ) -> list[Expression]:
-    """Before the start of the page, or before the window ends where that comes first."""
+    """Return the upper bound: the start of the page, or the end of the time range if that is earlier."""
     ends_first = until is not None and (start is None or until < start.at)
     edge = (until,) if ends_first else tuple(start) if start else ()
     if not values and not edge:
@@ -174,25 +168,25 @@ def high_bound(
 
 
 def id_prefix_filter(prefix: str) -> Expression:
-    """The condition for "the id begins so". The range is for the index; in some languages it holds more than that."""
+    """Return the condition "the id begins with". The range uses the index, but matches more rows in some collations."""
     return (Run.id >= prefix) & (Run.id <= prefix + "z" * 40) & (fn.SUBSTR(Run.id, 1, len(prefix)) == prefix)
 
 
 def row_value(fields: list[Field], values: list[object]) -> tuple[ColumnBase, ColumnBase]:
-    """The first of the fields, and their values, each as one."""
     if len(values) == 1:
         return fields[0], fields[0].to_value(values[0])
     pairs = list(zip(fields, values, strict=False))
     return Tuple(*(field for field, _ in pairs)), Tuple(*(field.to_value(value) for field, value in pairs))
 
 
-# --- how many ------------------------------------------------------------------------------------------------
+# --- counts --------------------------------------------------------------------------------------------------
 
 
 def count_by_state(query: RunQuery) -> dict[str, int] | None:
-    """How many in each state, whichever states are asked for; `COUNT_LIMIT` + 1 stands for more than that.
+    """Return the count per state, ignoring the states of the query. More than `COUNT_LIMIT` counts as `COUNT_LIMIT` +
+    1.
 
-    None where no index can tell. One statement.
+    Returns None if no index can answer it. One statement.
     """
     plans = {str(state): plan_query(replace(query, states=frozenset({state}))) for state in State}
     if not all(is_index_only(planned) for planned in plans.values()):
@@ -209,14 +203,14 @@ def count_by_state(query: RunQuery) -> dict[str, int] | None:
 
 
 def is_index_only(planned: QueryPlan) -> bool:
-    """Whether its looks need no row: the index of task and state has the queue too."""
+    """True if the row filters need no row: the index of task and state contains the queue."""
     prefixes = [[field.name for field, _ in arm.prefix] for arm in planned.scans]
     fields = {field.name for look in planned.row_filters for field in look.fields}
     return not fields or (fields == {"queue"} and all(names == ["task", "state"] for names in prefixes))
 
 
 def count_query(query: RunQuery, state: str, arm: IndexScan, looks: list[RowFilter]) -> Select:
-    """A row: the state, how many entries of the index were read, and how many of these count."""
+    """Return a row of state, index entries read, and matching entries."""
     fields = [Run.queue] if looks else []
     entries = index_range(query, arm, None, None, *fields).limit(COUNT_LIMIT + 1).alias("entries")
     if not looks:
@@ -226,12 +220,12 @@ def count_query(query: RunQuery, state: str, arm: IndexScan, looks: list[RowFilt
 
 
 def all_matching(query: RunQuery) -> "ModelSelect[Run]":
-    """All of them, in no order, however many rows must be looked at: id, state and when they were asked for."""
+    """Return the query for all matching runs, in no order, without a scan limit: id, state and enqueue time."""
     conditions = [
         look.condition(Run)
         for look in [*set_filters(query, *FIELDS), *time_filters(query, "ended"), *query.row_filters]
     ]
-    # Beside an end it tells little, and SQLite would read its index for it.
+    # Beside an end time this condition selects little, and SQLite would use its index.
     columns = SimpleNamespace(enqueued_at=fn.COALESCE(Run.enqueued_at, None)) if query.ended else Run
     conditions += [look.condition(columns) for look in time_filters(query, "enqueued")]
     if query.id_prefix:

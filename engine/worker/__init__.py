@@ -1,1 +1,1 @@
-"""What `huey_consumer` runs: the consumer, its workers and its scheduler."""
+"""The consumer process: its parent, workers, scheduler and recorder."""

@@ -1,4 +1,4 @@
-"""CommandExecutor: executes what operators command a consumer to do: quiet, wake, stop, restart, dump."""
+"""CommandExecutor: executes operators' commands on a consumer: quiet, wake, stop, restart, dump."""
 
 import logging
 import os
@@ -17,10 +17,10 @@ from engine.worker.worker_slot import WorkerSlot
 
 logger = logging.getLogger("huey.consumer")
 
-#: The commands in the words of the log.
+#: The commands as log text.
 COMMAND_TEXT = {
-    Command.DUMP: "tell where its workers are",
-    Command.QUIET: "take nothing new",
+    Command.DUMP: "dump its workers' stacks",
+    Command.QUIET: "take no new runs",
     Command.WAKE: "take runs again",
     Command.STOP: "stop",
     Command.RESTART: "restart",
@@ -28,7 +28,7 @@ COMMAND_TEXT = {
 
 
 class CommandExecutor:
-    """The part of a consumer that polls the broker for commands. `stop` and `restart` begin the end of the consumer."""
+    """The part of a consumer that polls the broker for commands. `stop` and `restart` begin the shutdown."""
 
     def __init__(
         self,
@@ -47,16 +47,16 @@ class CommandExecutor:
         self.is_dumping = False
 
     def poll_commands(self) -> None:
-        """Take and execute what was commanded. The stacks of a dump are published at the poll after it."""
+        """Take and execute pending commands. The stacks of a dump are published at the next poll."""
         try:
             if self.is_dumping:
                 self.is_dumping = False
                 remote_control.publish_dump(self.queue, self.consumer, self.read_stacks())
             for order in remote_control.take_commands(self.queue, self.consumer):
-                logger.warning("%s wants this consumer to %s", order.by, COMMAND_TEXT[order.what])
+                logger.warning("%s has commanded this consumer to %s", order.by, COMMAND_TEXT[order.what])
                 self.execute_command(order)
         except BrokerUnavailable as error:
-            logger.debug("No orders could be had: %s", error)
+            logger.debug("No commands could be read: %s", error)
 
     def execute_command(self, order: CommandRequest) -> None:
         match order.what:
@@ -73,7 +73,7 @@ class CommandExecutor:
         self.heartbeat.beat()
 
     def request_stacks(self) -> None:
-        """Have the workers write their stacks, which are read at the next poll."""
+        """Make the workers write their stacks, which are read at the next poll."""
         self.is_dumping = True
         if not self.forks:
             self.slots[0].stack_dump.write()
@@ -89,6 +89,6 @@ class CommandExecutor:
         return [self.read_stack(slot, [run for run in held if run.worker == slot.name]) for slot in self.slots]
 
     def read_stack(self, slot: WorkerSlot, held: list[HeldMessage]) -> Stack:
-        """Return where a worker is. Of several runs that it holds, the one that it executes is named."""
+        """Return the stack of a worker. Of several runs that it holds, the executed one is named."""
         run = max(held, key=lambda run: slot.is_executing(run.run_id), default=None)
         return Stack(slot.name, slot.pid or 0, run and run.run_id, run and run.task, slot.stack_dump.read())

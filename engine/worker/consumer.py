@@ -1,7 +1,7 @@
 """Consumer: the parent of the processes that serve one queue.
 
-It forks the workers and the scheduler, which records too, looks after them, and beats for them all; it has no threads
-and no database connection. A worker that dies is replaced at once, and what it held goes back to the queue. Children
+It forks the workers and the scheduler, which also runs the recorder. It monitors them and sends their heartbeat. It has
+no threads and no database connection. A dead worker is replaced at once, and its runs return to the queue. Children
 die with their parent.
 """
 
@@ -47,11 +47,11 @@ GRACE_SECONDS = 8.0
 
 
 class Consumer(stock.Consumer):
-    """What `huey_consumer tasks.light -k process -w 2` runs.
+    """The process of `huey_consumer tasks.light -k process -w 2`.
 
-    SIGTERM and SIGINT let running tasks end within -t seconds (8 when absent) and hand the rest back; SIGHUP
-    restarts; SIGQUIT writes to standard error where the program is.
-    -g is accepted and changes nothing, as do the options for polling (-d -m -b) and health checks (-c -C).
+    On SIGTERM and SIGINT running tasks may end within -t seconds (default 8). The rest returns to the queue. SIGHUP
+    restarts. SIGQUIT prints the stack to standard error.
+    -g and the options for polling (-d -m -b) and health checks (-c -C) are accepted and ignored.
     """
 
     worker_class = Worker
@@ -134,12 +134,12 @@ class Consumer(stock.Consumer):
     # --- running ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Beat before the first worker can claim anything: what a consumer without a heartbeat holds is reaped."""
+        """Send a heartbeat before the first worker can claim. Messages held by a consumer without one are reaped."""
         self._set_signal_handlers()
-        # Before the first fork: until it listens for itself, a worker answers as its parent does.
+        # Before the first fork: until a worker installs its own handler, it uses its parent's.
         faulthandler.register(STACK_SIGNAL)
         logger.info("Serving the queue %s", self.huey.name)
-        # What is there now stays for good: children that never look through it go on sharing it.
+        # Freeze the current objects, so that children share their memory.
         gc.collect()
         gc.freeze()
         self.heartbeat.beat()
@@ -162,7 +162,7 @@ class Consumer(stock.Consumer):
         return health_check_ts
 
     def do_duties(self) -> None:
-        """Do all that is due. One duty that fails is tried again soon, and keeps none of the others from being done."""
+        """Run all due duties. A failed duty is retried soon and does not block the others."""
         for name, duty in self.due_duties().items():
             back_off = self.back_offs.setdefault(name, BackOff(name, longest_pause=BEAT_SECONDS))
             if back_off.is_pausing:
@@ -180,7 +180,7 @@ class Consumer(stock.Consumer):
             if self.limits:
                 duties["The check of soft limits"] = self.limits.enforce_soft_limits
                 duties["The check of running runs"] = self.limits.enforce_limits
-            duties["The look for orders"] = self.commands.poll_commands
+            duties["The poll for commands"] = self.commands.poll_commands
         if self.heartbeat.is_due:
             duties["The heartbeat"] = self.heartbeat.beat
         return duties
@@ -188,7 +188,6 @@ class Consumer(stock.Consumer):
     # --- children --------------------------------------------------------------------------------------------
 
     def check_children(self) -> None:
-        """Replace the children that have ended."""
         for slot in self.slots:
             if not self.environment.is_alive(slot.process) and self.release_held(slot):
                 self.replace_worker(slot)
@@ -205,16 +204,16 @@ class Consumer(stock.Consumer):
         process.start()
 
     def release_held(self, slot: WorkerSlot) -> bool:
-        """Release what a dead worker held. Only then may another worker have its name."""
+        """Release the runs of a dead worker. Only then may another worker use its name."""
         code = getattr(slot.process, "exitcode", 0)
         how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
         reason = f"{slot.name} died ({how})"
         try:
             count = self.huey.storage.deliveries.release(self.id, slot.name, reason, settings.max_deliveries)
         except BrokerUnavailable as error:
-            logger.warning("%s; what it held waits for the broker: %s", reason, error)
+            logger.warning("%s. Its runs return to the queue when the broker is available: %s", reason, error)
             return False
-        if code or count:  # else it has ended by itself, after its task
+        if code or count:  # else it ended on its own, after its task
             logger.warning("%s and is replaced; %d run(s) returned to the queue", reason, count)
         return True
 
@@ -224,12 +223,11 @@ class Consumer(stock.Consumer):
         self._handle_signal(signal.SIGTERM, None)
 
     def begin_restart(self) -> None:
-        """Stop and start again, unless the consumer stops already."""
         if self._signum is None:
             self._handle_signal(signal.SIGHUP, None)
 
     def stop(self, graceful: bool = False) -> None:
-        self.stop_flag.set()  # whatever the broker takes to answer
+        self.stop_flag.set()  # before any broker call, which may block
         with suppress(Exception, KeyboardInterrupt):  # the line below is only for the log
             if graceful and (running := len(held_runs(self.huey, self.id))):
                 logger.info("Waiting up to %g s for %d running task(s)", self.shutdown_timeout, running)
@@ -237,14 +235,13 @@ class Consumer(stock.Consumer):
 
     @property
     def children(self) -> list[ForkProcess]:
-        """The workers and the scheduler: processes, or threads."""
         return [*(process for _, process in self.worker_threads), self.scheduler]
 
     def _join_workers(self) -> bool:
         return wait_for_end(self.children, self.environment.is_alive, self.shutdown_timeout)
 
     def _interrupt_workers(self) -> None:
-        """Interrupt what still runs. Kill what is left a second later, and what the workers have started."""
+        """Interrupt running tasks. A second later, kill what is left and what the workers have started."""
         if not self.environment.forks:
             return
         started = descendants(os.getpid())
@@ -253,13 +250,13 @@ class Consumer(stock.Consumer):
         wait_for_end(self.children, self.environment.is_alive, 1)
 
     def shutdown_cleanup(self) -> None:
-        """Release what is still held, send the last heartbeat, and write the rest of the history."""
+        """Release held runs, send the last heartbeat, and write the remaining events."""
         try:
             count = self.huey.storage.deliveries.release(
                 self.id, None, "shutdown", settings.max_deliveries, counts=False
             )
             if count:
-                logger.warning("%d running task(s) handed back to the queue", count)
+                logger.warning("%d running task(s) returned to the queue", count)
             self.heartbeat.send(stopped_at=now().timestamp())
             writer.flush_events(self.huey)
             writer.sync_consumers(self.huey)
@@ -271,8 +268,9 @@ class Consumer(stock.Consumer):
 
 
 def check_limits(queue: Queue, worker_type: str) -> None:
-    """Refuse threads a task that declares a time limit, since a thread cannot be interrupted. Warn that the global
-    limits are off.
+    """Reject a task with a time limit if workers are threads, which cannot be interrupted.
+
+    Warn that the global limits are off.
     """
     if worker_type == WORKER_PROCESS:
         return

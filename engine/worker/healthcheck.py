@@ -1,4 +1,4 @@
-"""Whether a consumer of a queue, or the alert watcher, is alive on this host."""
+"""Health check: is a consumer of a queue, or the alert watcher, alive on this host?"""
 
 import time
 
@@ -26,12 +26,12 @@ def watcher_is_alive() -> bool:
 
 
 def check(what: str) -> str | None:
-    """Why it is not alive, in a line; None when it is. `what`: the name of a queue, or `watch`."""
+    """Return in one line why it is not alive, None if it is. `what`: the name of a queue, or `watch`."""
     try:
         if what == "watch":
-            return None if watcher_is_alive() else f"dewey: nobody watches on {host_name()}"
+            return None if watcher_is_alive() else f"dewey: no alert watcher on {host_name()}"
         return None if consumer_is_alive(Queue(what)) else f"dewey: no live consumer of {what} on {host_name()}"
     except BrokerUnavailable as error:
-        return f"dewey: the broker is away: {error}"
+        return f"dewey: the broker is unavailable: {error}"
     except PeeweeException as error:
-        return f"dewey: the database is away: {str(error).partition(chr(10))[0]}"
+        return f"dewey: the database is unavailable: {str(error).partition(chr(10))[0]}"

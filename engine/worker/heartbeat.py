@@ -1,4 +1,4 @@
-"""HeartbeatSender: sends the broker the state of a consumer, and with it that the consumer is alive."""
+"""HeartbeatSender: sends the heartbeat of a consumer with its state to the broker."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class HeartbeatSender:
         return time.monotonic() >= self.next_at
 
     def beat(self) -> None:
-        """Send a heartbeat now, and the next one after BEAT_SECONDS."""
+        """Send a heartbeat now. The next one is due after BEAT_SECONDS."""
         self.next_at = time.monotonic() + BEAT_SECONDS
         self.send()
 
@@ -59,5 +59,5 @@ class HeartbeatSender:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes of the workers by name. Threads have none of their own."""
+        """The process ids of the workers by name. Threads have none."""
         return {slot.name: slot.pid for slot in self.slots if slot.pid}

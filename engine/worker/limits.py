@@ -1,6 +1,6 @@
-"""LimitEnforcer: ends runs that are past their time limit or cancelled, and releases runs that no worker executes.
+"""LimitEnforcer: ends runs that passed their time limit or were cancelled, and releases runs that no worker executes.
 
-It runs in the consumer's parent, and only where the workers are processes: threads cannot be interrupted.
+It runs in the consumer's parent, and only if the workers are processes: threads cannot be interrupted.
 """
 
 import logging
@@ -23,16 +23,14 @@ logger = logging.getLogger("huey.consumer")
 
 #: How often the limits are checked.
 CHECK_SECONDS = 0.5
-#: A cancelled task whose code does not let itself be interrupted loses its worker after this time.
+#: A cancelled task that does not respond to the interruption loses its worker after this time.
 PATIENCE_SECONDS = 1.0
-#: A run that its worker does not execute at so many checks goes back to the queue. Until then the broker's answer, or a
+#: A run that its worker does not execute at this many checks returns to the queue. Until then the broker's answer, or a
 #: second try after a lost one, may still be on its way to the worker.
 MAX_UNATTENDED_CHECKS = 20
 
 
 class LimitEnforcer:
-    """The part of a consumer that interrupts and kills its workers."""
-
     def __init__(
         self,
         queue: Queue,
@@ -44,16 +42,16 @@ class LimitEnforcer:
         self.queue, self.consumer, self.processes, self.slots = queue, consumer, processes, slots
         self.replace_worker = replace_worker
         self.interrupted_at: dict[str, float] = {}  # cancelled runs, monotonic
-        self.unattended: dict[HeldMessage, int] = {}  # runs that their workers do not execute, and at how many checks
+        self.unattended: dict[HeldMessage, int] = {}  # runs not executed by their workers → number of checks
 
     def enforce_soft_limits(self) -> None:
-        """Interrupt what is past its soft limit where the task has taken SIGALRM for itself."""
+        """Interrupt runs that passed their soft limit although the task uses SIGALRM itself."""
         for slot in self.slots:
             if is_passed(slot.deadline, by=CHECK_SECONDS):
                 self.processes.send(signal.SIGUSR2, slot.process)
 
     def enforce_limits(self) -> None:
-        """End what is past its hard limit or cancelled, and release what no worker executes."""
+        """End runs that passed their hard limit or were cancelled, and release runs that no worker executes."""
         try:
             held = held_runs(self.queue, self.consumer)
             cancelled: dict[str, str] = self.queue.storage.deliveries.cancelled() if held else {}
@@ -66,11 +64,10 @@ class LimitEnforcer:
                 self.enforce_limit(run, cancelled.get(run.run_id))
 
     def is_executed(self, run: HeldMessage) -> bool:
-        """Return True if its worker executes or settles this very run."""
         return self.slots[slot_index(run.worker)].is_executing(run.run_id)
 
     def release_unattended(self, runs: list[HeldMessage]) -> None:
-        """Release the runs that their workers have not executed for a while, as deliveries without an outcome."""
+        """Release runs that their workers have not executed for a while, as deliveries without an outcome."""
         self.unattended = {run: self.unattended.get(run, 0) + 1 for run in runs}
         for run in [run for run, checks in self.unattended.items() if checks > MAX_UNATTENDED_CHECKS]:
             reason = f"{run.worker} did not execute it"
@@ -80,9 +77,9 @@ class LimitEnforcer:
                 logger.warning("Run %s of %s returned to the queue: %s", run.run_id, run.task, reason)
 
     def enforce_limit(self, run: HeldMessage, cancelled_by: str | None) -> None:
-        """Interrupt or kill the worker of a run, where it must end."""
+        """Interrupt or kill the worker of a run that must end."""
         slot, limit = self.slots[slot_index(run.worker)], self.queue.time_limit(run.task)
-        if slot.killed_run and slot.killed_run.held == run:  # this worker is only to settle it
+        if slot.killed_run and slot.killed_run.held == run:  # this worker only settles it
             if time.monotonic() - slot.killed_run.killed_at > SETTLE_SECONDS:
                 self.processes.kill(slot.process)
         elif cancelled_by and run.run_id not in self.interrupted_at:
@@ -98,12 +95,11 @@ class LimitEnforcer:
 
     def kill_worker(self, run: HeldMessage, error: Exception) -> None:
         """Kill the worker of a run. Its successor settles the run, as an attempt that ended with this error."""
-        logger.error("Run %s of %s is cut off: %s", run.run_id, run.task, error)
+        logger.error("Run %s of %s is killed: %s", run.run_id, run.task, error)
         slot = self.slots[slot_index(run.worker)]
         self.processes.kill(slot.process)
         self.replace_worker(slot, KilledRun(run, error, time.monotonic()))
 
 
 def held_runs(queue: Queue, consumer: str) -> list[HeldMessage]:
-    """Return the runs that the broker has assigned to workers of this consumer."""
     return [held for held in queue.storage.deliveries.held() if held.consumer == consumer]

@@ -1,7 +1,7 @@
-"""The forked children of a consumer: their process groups, their signals, and how they end with all that they started.
+"""The forked children of a consumer: process groups, signals, and shutdown with all their descendants.
 
-Each child leads a process group of its own, so a terminal's Ctrl-C reaches the parent alone. Killing a worker kills its
-group and its descendants.
+Each child leads its own process group, so a terminal's Ctrl-C reaches only the parent. Killing a worker kills its group
+and its descendants.
 """
 
 import faulthandler
@@ -27,9 +27,9 @@ from engine.worker.stack_dump import SIGNAL as STACK_SIGNAL
 from engine.worker.worker import Worker
 
 PR_SET_PDEATHSIG = 1
-#: How long an interrupted worker has to end by itself.
+#: How long an interrupted worker may take to end.
 INTERRUPT_SECONDS = 1.0
-#: How often the scheduler checks that its parent lives.
+#: How often the scheduler checks that its parent is alive.
 GUARD_SECONDS = 0.1
 
 
@@ -46,7 +46,7 @@ class BoundProcesses(stock.ProcessEnvironment):
 
     def create_process(self, runnable: Callable[[], None], name: str) -> ForkProcess:
         process: ForkProcess = super().create_process(runnable, name)
-        process.daemon = False  # multiprocessing refuses children to daemonic processes, and tasks use it
+        process.daemon = False  # multiprocessing does not allow daemonic processes to have children, and tasks use it
         return process
 
     # --- in a child ------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class BoundProcesses(stock.ProcessEnvironment):
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch_parent(self) -> None:
-        """Kill what the workers started when the parent has died. The kernel kills the workers themselves."""
+        """Kill what the workers started once the parent has died. The kernel kills the workers themselves."""
         while os.getppid() == self.parent:
             time.sleep(GUARD_SECONDS)
         for group in self.groups:
@@ -93,14 +93,14 @@ class BoundProcesses(stock.ProcessEnvironment):
     # --- in the parent ---------------------------------------------------------------------------------------
 
     def is_alive(self, process: ForkProcess) -> bool:
-        """False when it has ended. What a worker leaves behind then ends too."""
+        """False if it has ended. Processes that a worker left behind are then killed."""
         if super().is_alive(process):
             return True
         self.end_group(process)
         return False
 
     def end_group(self, process: ForkProcess) -> None:
-        """Kill the group of a worker. Only once: a process of another program may get its number later."""
+        """Kill the group of a worker, once: its number may be reused by another program."""
         for slot, group in enumerate(self.groups):
             if group and group == process.pid:
                 self.groups[slot] = 0
@@ -113,12 +113,11 @@ class BoundProcesses(stock.ProcessEnvironment):
         wait_for_end(processes, self.is_alive, INTERRUPT_SECONDS)
 
     def send(self, number: int, process: ForkProcess) -> None:
-        """Send a signal to a child that lives. Of one that has ended, the number may be a stranger's."""
+        """Send a signal to a running child. The id of an ended one may be reused by another program."""
         if process.pid and self.is_alive(process):
             os.kill(process.pid, number)
 
     def kill(self, process: ForkProcess) -> None:
-        """Kill a worker with everything that it started."""
         if not (process.pid and self.is_alive(process)):
             return
         os.kill(process.pid, signal.SIGSTOP)  # so that it starts nothing more
@@ -134,7 +133,7 @@ def ignore_signal(signum: int, frame: FrameType | None) -> None:
 
 
 def init_forked() -> None:
-    """Give a process that a task has forked default signals, and connections of its own."""
+    """Give a process that a task has forked default signals and new connections."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -160,7 +159,6 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def kill_all(processes: Iterable[psutil.Process]) -> None:
-    """Kill these, and the process groups that they have made."""
     for process in processes:
         with suppress(psutil.Error, OSError):
             group = os.getpgid(process.pid)

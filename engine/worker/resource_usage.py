@@ -23,15 +23,13 @@ class SlotUsage(TypedDict):
 
 
 class TotalUsage(TypedDict):
-    """The usage of all processes together, and of each worker."""
-
     rss_bytes: int
     cpu_percent: float
     slots: list[SlotUsage]
 
 
 class UsageMeter:
-    """CPU is percent of one core since the last call. A process that began since counts with all that it has used."""
+    """CPU is percent of one core since the last call. A process started since then counts with all its CPU time."""
 
     def __init__(self) -> None:
         self.spent = {os.getpid(): sum(psutil.Process().cpu_times()[:2])}
@@ -47,9 +45,9 @@ class UsageMeter:
         }
 
     def measure(self) -> dict[int, ProcessUsage]:
-        """Return the usage of this process and its children by process id. One that has ended is left out."""
+        """Return the usage of this process and its children by process id. Ended ones are left out."""
         at, spent, usage = time.monotonic(), dict[int, float](), dict[int, ProcessUsage]()
-        # Not `children()` of psutil, which looks at every process of the machine.
+        # Not psutil's `children()`, which reads every process of the machine.
         for pid in [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]:
             with suppress(psutil.Error), (process := psutil.Process(pid)).oneshot():
                 spent[pid] = sum(process.cpu_times()[:2])

@@ -1,4 +1,4 @@
-"""Scheduler: enqueues what is due, each tick once, and reaps silent consumers."""
+"""Scheduler: enqueues due runs and ticks, and reaps lost consumers."""
 
 import logging
 import threading
@@ -23,16 +23,16 @@ from engine.queues.task import QueueTask
 from engine.worker.worker import run_step
 
 logger = logging.getLogger("huey.consumer")
-#: How far back missed ticks are looked for.
+#: How far back missed ticks are searched.
 MAX_CATCH_UP_MINUTES = 366 * 24 * 60
 
 
 class Scheduler(stock.Scheduler):
-    """Moves what is due to the queue, lets each tick of the clock in once, and returns what silent consumers hold."""
+    """Moves due runs to the queue, enqueues each tick once, and returns the runs of lost consumers to the queue."""
 
     huey: Queue
     name: str
-    seen_at: c_double  # shared with the parent: when this last looked at the clock (Unix seconds)
+    seen_at: c_double  # shared with the parent: last check of the schedules (Unix seconds)
 
     def __init__(self, huey: Queue, stop_flag: ForkSafeFlag | threading.Event, interval: int, periodic: bool) -> None:
         super().__init__(huey, stop_flag, interval, periodic)
@@ -42,14 +42,14 @@ class Scheduler(stock.Scheduler):
         self.back_off = BackOff("The scheduler")
 
     def loop(self, now: datetime | None = None) -> None:
-        """`now` (aware UTC) stands for the clock in tests."""
+        """Run one round. `now` (aware UTC) replaces the clock in tests."""
         started = time.monotonic()
         try:
             self.look_after_recorder()
             self.poll(now or datetime.now(UTC))
             self.back_off.succeeded()
         except Exception as error:
-            self.back_off.failed(error)  # a round is a pause by itself
+            self.back_off.failed(error)  # the next round is the pause
         self.sleep_for_interval(started, self.interval)
 
     def look_after_recorder(self) -> None:
@@ -61,7 +61,7 @@ class Scheduler(stock.Scheduler):
         self.recorder.start()
 
     def poll(self, at: datetime) -> None:
-        """Do all that is due, also after one thing of it has failed; raises the first error that was no outage."""
+        """Run all due steps, even after one has failed. Raises the first error that was no outage."""
         steps: list[Callable[[], None]] = [partial(self.enqueue_due, at)]
         if self.periodic:
             steps += [partial(self.tick, task_class, at) for task_class in self.huey._registry._periodic_tasks]
@@ -79,13 +79,14 @@ class Scheduler(stock.Scheduler):
             return
         self.next_reap = time.monotonic() + settings.lease_seconds / 2
         for consumer in self.huey.storage.deliveries.reap(settings.lease_seconds, settings.max_deliveries):
-            logger.warning("Consumer %s is lost; what it held is back in the queue", consumer)
+            logger.warning("Consumer %s is lost. Its runs returned to the queue", consumer)
 
     def tick(self, task_class: type[QueueTask], at: datetime) -> None:
-        """Enqueue a periodic task for the newest matching minute since its last recorded tick, if there is one.
+        """Enqueue a periodic task for the newest matching minute since its last recorded tick.
 
-        All schedulers try; the broker lets each minute in once. A minute that is past was missed: it is made up for
-        only where the task asks for it. A task never seen before has missed nothing.
+        All schedulers try, and the broker accepts each minute once. A past minute was missed. It is caught up only if
+        the task
+        has `catch_up`. A new task has missed nothing.
         """
         name, minute = task_class.__name__, int(at.timestamp()) // 60
         if self.checked.get(name, -1) >= minute:
@@ -101,7 +102,7 @@ class Scheduler(stock.Scheduler):
         self.checked[name] = minute
 
     def record_ticks(self, task_class: type[QueueTask], outcomes: list[ticks.TickOutcome], at: datetime) -> None:
-        """Record what becomes of these ticks, with the run that the last of them starts, if it starts one."""
+        """Record the outcomes of these ticks, with the run that the last one starts, if any."""
         name, newest, effects, task = task_class.__name__, outcomes[-1], Effects(), None
         if newest.state in (ticks.ENQUEUED, ticks.LATE):
             with requested_by(Requester("schedule", getattr(task_class.schedule, "expression", ""))):

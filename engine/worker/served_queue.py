@@ -8,9 +8,9 @@ from engine.queues.queue import Queue
 
 
 class ServedQueue(Queue):
-    """A queue with its consumer. A room below the workers knows only Queue."""
+    """A queue with its consumer. Rooms below the workers only use Queue."""
 
     def create_consumer(self, **options: Any) -> stock.Consumer:
-        from engine.worker.consumer import Consumer  # here, so that the web process does without it
+        from engine.worker.consumer import Consumer  # so that the web process need not import it
 
         return Consumer(self, **options)

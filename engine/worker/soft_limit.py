@@ -1,4 +1,4 @@
-"""The soft time limit: an exception in the code of a task that has run for too long."""
+"""The soft time limit: an exception in the code of a task that runs too long."""
 
 import signal
 import time
@@ -13,8 +13,9 @@ from engine.exceptions import SoftTimeLimitExceeded
 class SoftLimit:
     """Interrupt a block after `seconds` with an exception that `except Exception` does not catch.
 
-    The timer is SIGALRM, which the block may use for itself. Therefore `deadline`, a number that is shared with the
-    consumer's parent, holds the limit too (monotonic seconds; 0: none, or it has struck).
+    The timer is SIGALRM, which the block may use itself. So `deadline`, shared with the consumer's parent, holds the
+    limit
+    too (monotonic seconds, 0: none or already raised).
     """
 
     def __init__(self, seconds: float, deadline: c_double) -> None:
@@ -41,7 +42,7 @@ def is_passed(deadline: c_double, by: float = 0.0) -> bool:
 
 
 def raise_if_passed(deadline: c_double) -> None:
-    """Raise SoftTimeLimitExceeded, once, when the limit has passed."""
+    """Raise SoftTimeLimitExceeded, once, after the limit has passed."""
     if is_passed(deadline):
         deadline.value = 0.0
         raise SoftTimeLimitExceeded

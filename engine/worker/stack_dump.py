@@ -1,6 +1,6 @@
-"""Where the code of a process is right now, asked from outside: also while it is stuck in C code that keeps the GIL.
+"""Stack dumps of running processes on SIGQUIT, even if they hang in C code that holds the GIL.
 
-SIGQUIT, as with other runtimes. A signal handler in C writes the answer, into a file that parent and child share.
+A signal handler in C writes the stack into a file that parent and child share.
 """
 
 import faulthandler
@@ -13,7 +13,7 @@ from contextlib import suppress
 
 SIGNAL = signal.SIGQUIT
 
-#: The answer of a deep recursion is cut by `faulthandler` at 100 frames; this is for very many threads.
+#: `faulthandler` cuts a deep recursion at 100 frames. This limit is for very many threads.
 MAX_BYTES = 100_000
 
 FRAME = re.compile(r'  File (?P<file>"[^"]*"|<[^>]*>), line (?P<line>\d+) in (?P<function>.*)')
@@ -31,13 +31,13 @@ class StackDumpFile:
         faulthandler.register(SIGNAL, self.file, all_threads=True)
 
     def request(self, pid: int) -> None:
-        """Have the worker write its stack. Called in the parent."""
+        """Make the worker write its stack. Called in the parent."""
         self.clear()
         with suppress(ProcessLookupError):
             os.kill(pid, SIGNAL)
 
     def write(self) -> None:
-        """Write the stacks of this very process, where the workers are its threads."""
+        """Write the stacks of this process, if the workers are its threads."""
         self.clear()
         faulthandler.dump_traceback(self.file, all_threads=True)
 
@@ -46,7 +46,6 @@ class StackDumpFile:
         self.file.seek(0)
 
     def read(self) -> str:
-        """Return what was written, as `format_stack` has it; empty text where nothing was."""
         return format_stack(os.pread(self.file.fileno(), MAX_BYTES, 0).decode(errors="replace"))
 
 
@@ -58,7 +57,7 @@ def format_stack(dumped: str) -> str:
             threads.append(("Traceback (most recent call last):", []))
         elif threads and line.strip():
             threads[-1][1].append(format_frame(line))
-    # A worker's oldest thread runs the task; `faulthandler` begins with the newest.
+    # A worker's oldest thread runs the task. `faulthandler` begins with the newest.
     return "\n".join("\n".join([title, *reversed(frames)]) for title, frames in reversed(threads))
 
 

@@ -1,4 +1,4 @@
-"""Worker: a loop that takes a message, runs it and settles it."""
+"""Worker: a loop that claims a message, runs it and settles it."""
 
 import logging
 import multiprocessing
@@ -20,21 +20,19 @@ from engine.worker.soft_limit import raise_if_passed
 from engine.worker.worker_slot import WorkerSlot
 
 logger = logging.getLogger("huey.consumer")
-#: The shortest time between two checks of a worker's memory: a check takes longer than a short task.
+#: Minimum time between two memory checks. A check takes longer than a short task.
 MEMORY_CHECK_SECONDS = 0.1
-#: How long a worker works on before it checks whether the consumer stops.
+#: How long a worker runs tasks before it checks the stop flag.
 STOP_CHECK_SECONDS = 0.02
 
 
 class Worker(stock.Worker):
-    """Takes a message, runs it, settles it."""
-
     huey: Queue
     name: str
     consumer: str
     forked: bool
     slot: WorkerSlot
-    quiet_at: c_double  # shared with the parent: since when nothing new is claimed (Unix seconds), or 0
+    quiet_at: c_double  # shared with the parent: since when no new run is claimed (Unix seconds), or 0
     next_memory_check = 0.0  # monotonic
 
     def initialize(self) -> None:
@@ -43,13 +41,13 @@ class Worker(stock.Worker):
         self.huey.state.tally, self.huey.state.executing = self.slot.tally, self.slot.executing
         try:
             super().initialize()
-        except BaseException:  # Huey contains an Exception only
+        except BaseException:  # Huey catches Exception only
             logger.exception("A startup hook of %s raised", self.name)
         if killed_run := self.slot.killed_run:
             self.settle_killed_run(killed_run.held, killed_run.error)
 
     def settle_killed_run(self, held: HeldMessage, error: Exception) -> None:
-        """Settle a run whose worker, of our name, was killed on purpose: its attempt has ended with this error."""
+        """Settle the run of the previous worker in this slot, which was killed on purpose, with this error."""
         queue = self.huey
         try:
             data = queue.settler.retry_while_unavailable(lambda: queue.storage.messages.get(held.run_id))
@@ -62,7 +60,7 @@ class Worker(stock.Worker):
             logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, reason)
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
-        """Interrupt the code of the run that runs here, if it is the one to be cancelled or past its soft limit."""
+        """Interrupt the current run, if it must be cancelled or passed its soft limit."""
         run_id, _, by = self.slot.cancelling.value.decode(errors="replace").partition(" ")
         current = self.huey.state.current
         if current and current.in_code:
@@ -88,7 +86,7 @@ class Worker(stock.Worker):
             pass
 
     def work(self, now: datetime | None) -> bool:
-        """Take and run one task; False when there was none to run."""
+        """Claim and run one task. False if there was none."""
         try:
             if self.quiet_at.value:
                 self.huey.settle_previous()
@@ -103,7 +101,7 @@ class Worker(stock.Worker):
             self.back_off(error)
             return False
         except Exception:
-            logger.exception("%s could not settle its run; it will be delivered again", self.name)
+            logger.exception("%s could not settle its run, which will be delivered again", self.name)
             self.sleep()
         self.task_count += 1
         self.recycle_if_due()
@@ -112,13 +110,13 @@ class Worker(stock.Worker):
     def back_off(self, error: BrokerUnavailable) -> None:
         """Wait before the next try. An outage is logged once."""
         if self.delay == self.default_delay:
-            logger.warning("%s waits for the broker: %s", self.name, error)
+            logger.warning("%s is waiting for the broker: %s", self.name, error)
         self.delay = max(self.delay, 0.25)
         self.max_delay = 2.0
         self.sleep()
 
     def recycle_if_due(self) -> None:
-        """End this worker after its task; the parent starts a fresh one."""
+        """End this worker after its task. The parent starts a new one."""
         if self.max_tasks and self.task_count >= self.max_tasks:
             logger.info("%s has run %d tasks and is replaced", self.name, self.task_count)
             raise stock.WorkerRecycle

@@ -1,4 +1,4 @@
-"""WorkerSlot: the place of one worker in its consumer, whichever process has it at the time."""
+"""WorkerSlot: the place of one worker in its consumer, across worker processes."""
 
 import multiprocessing
 from ctypes import Array, c_char, c_double, c_longlong
@@ -18,12 +18,12 @@ class KilledRun(NamedTuple):
 
 
 class WorkerSlot:
-    """Memory that the consumer's parent shares with a worker, and the process of this worker.
+    """Memory that the consumer's parent shares with a worker, and the worker's process.
 
     The memory is not locked: each field has one writer, or is a number that is written in one instruction.
     """
 
-    process: ForkProcess  # a thread where the workers are threads
+    process: ForkProcess  # a thread if the workers are threads
     killed_run: KilledRun | None = None
 
     def __init__(self, number: int) -> None:
@@ -33,14 +33,13 @@ class WorkerSlot:
         self.cancelling: Array[c_char] = shared.Array("c", 400, lock=False)
         #: The hash of the id of the run that the worker executes or settles, or 0.
         self.executing: c_longlong = shared.Value("q", 0, lock=False)
-        #: The soft time limit of that run (monotonic seconds); 0: none, or it has been raised.
+        #: The soft time limit of that run (monotonic seconds), 0: none or already raised.
         self.deadline: c_double = shared.Value("d", 0.0, lock=False)
         #: Attempts settled, and failed. Written by the worker.
         self.tally: Array[c_longlong] = shared.Array("q", 2, lock=False)
         self.stack_dump = StackDumpFile()
 
     def reset(self) -> None:
-        """Prepare the memory for the next process."""
         self.executing.value = hash(self.killed_run.held.run_id) if self.killed_run else 0
         self.deadline.value = 0.0
 
@@ -55,5 +54,4 @@ class WorkerSlot:
 
 
 def slot_index(worker: str) -> int:
-    """Return the index of a worker's slot, by the worker's name."""
     return int(worker.removeprefix("Worker-")) - 1

@@ -1,1 +1,1 @@
-"""A package, so that what its conftest opens for all of its tests is closed after them."""
+"""A package, so that the browser of its conftest is closed after its last test."""

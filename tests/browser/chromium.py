@@ -1,4 +1,4 @@
-"""The machine's own Chromium, driven by Playwright; nothing is downloaded."""
+"""The installed Chromium, driven by Playwright. Nothing is downloaded."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 Open = Callable[..., Page]
 with_and_without = pytest.mark.parametrize("java_script", [True, False], ids=["with JavaScript", "without JavaScript"])
 
-#: Chromium refuses its sandbox to root, and CI is root. The rest keeps it from calling home.
+#: Chromium refuses its sandbox to root, and CI runs as root. The other options stop its background requests.
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -21,7 +21,7 @@ FLAGS = [
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
-#: What stands out of its card, or is cut off at the edge of it.
+#: Elements that overflow their card or are cut off at its edge.
 OVERFLOWING = """() => [...document.querySelectorAll("main .card *")].filter((one) => {
   const [card, box] = [one.closest(".card"), one].map((each) => each.getBoundingClientRect());
   if (!box.width || !one.checkVisibility() || one.closest("pre, .unseen, .tabs, thead")) return false;
@@ -30,7 +30,7 @@ OVERFLOWING = """() => [...document.querySelectorAll("main .card *")].filter((on
 
 
 def assert_fits(page: Page, path: str, language: str) -> None:
-    """The page stays in its window and each part of it in its card, whatever the language."""
+    """Assert that the page fits its window, and each element its card, in every language."""
     page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
     page.goto(path)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, language)
@@ -42,7 +42,7 @@ def expect_text(page: Page, words: str, java_script: bool, where: str = "main") 
 
 
 def expect_visible(page: Page, locator: Locator, java_script: bool) -> None:
-    """It is to be seen soon: by itself, or where there is no script, on loading the page again."""
+    """Wait until the locator is visible. Without JavaScript, reload until then."""
     if java_script:
         expect(locator.first).to_be_visible(timeout=20_000)
     else:
@@ -50,7 +50,7 @@ def expect_visible(page: Page, locator: Locator, java_script: bool) -> None:
 
 
 def reload_until(page: Page, condition: Callable[[], bool], within: float = 30) -> None:
-    """What a reader does without JavaScript, at a reader's pace."""
+    """Reload the page until the condition holds, as a user without JavaScript does."""
     give_up_at = time.monotonic() + within
     while not condition():
         assert time.monotonic() < give_up_at, f"not within {within:g} s:\n{page.locator('main').inner_text()}"

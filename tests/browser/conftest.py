@@ -1,4 +1,4 @@
-"""Chromium, and pages of a module's `console` in it, for people who are signed in."""
+"""Chromium, and signed-in pages of a module's `console`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from browser.chromium import WIDE, Open, chromium, find_executable, sign_in
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Closed before the tests of other folders, which could not run a coroutine beside Playwright's loop."""
+    """Return a browser, closed before other folders' tests: none can run coroutines beside Playwright's loop."""
     if not find_executable():
         skip_or_fail("no Chromium: apt-get install chromium")
     with chromium() as browser:
@@ -24,15 +24,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def storage_states() -> dict[tuple[str, ...], Any]:
-    """The cookies of browsers in which people have signed in: to sign in costs more than most tests do afterwards."""
+    """Return the cookies of signed-in browsers. Signing in takes longer than most tests."""
     return {}
 
 
 @pytest.fixture
 def open_page(browser: Browser, console: Installation, storage_states: dict[tuple[str, ...], Any]) -> Iterator[Open]:
-    """Opens a page for somebody who is signed in; `options` are those of a browser context. People sign in once in a
-    module unless `new_session`. Nobody may have cause to complain in the browser's console, but of what has a part of
-    `forgiven` in it. A module that always opens its pages in one way overrides this with a `partial`.
+    """Return a function that opens a signed-in page. `options` are those of a browser context. Each user signs in once
+    per module unless `new_session`. A console message of the browser fails the test, unless it contains an entry of
+    `forgiven`. A module that always uses the same options overrides this fixture with a `partial`.
     """
     contexts, complaints = [], []
 
@@ -59,7 +59,7 @@ def open_page(browser: Browser, console: Installation, storage_states: dict[tupl
         page.on("pageerror", lambda error: complaints.append(str(error)))
         if state:
             page.goto(path)
-        if not state or urlsplit(page.url).path == "/login":  # the session may have ended
+        if not state or urlsplit(page.url).path == "/login":  # The session may have ended.
             sign_in(page, url, email, password)
             storage_states[url, email, password] = context.storage_state()
             page.goto(path)

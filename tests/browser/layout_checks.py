@@ -1,15 +1,15 @@
-"""What a browser is asked about its own page: what is cut off, where the focus is, what can be told apart."""
+"""Scripts that measure a page in the browser: cut-off text, focus and contrast."""
 
-#: Text spacing as WCAG 1.4.12 has it.
+#: Text spacing of WCAG 1.4.12.
 APPLY_TEXT_SPACING = """() => {
-  const wish = new CSSStyleSheet();
-  wish.replaceSync(`
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(`
     * { line-height: 1.5 !important; letter-spacing: 0.12em !important; word-spacing: 0.16em !important }
     p { margin-block-end: 2em !important }`);
-  document.adoptedStyleSheets = [wish];
+  document.adoptedStyleSheets = [sheet];
 }"""
 
-#: Texts that are cut off where they stand, but previews of what another page has whole.
+#: Texts that are cut off, except previews whose full text is on another page.
 CUT_OFF = """() => [...document.querySelectorAll("body *")].filter((one) => {
   if (!one.textContent.trim() || !one.checkVisibility()) return false;
   if (one.closest(".unseen, .skip, .brief, .cut, svg")) return false;
@@ -18,7 +18,7 @@ CUT_OFF = """() => [...document.querySelectorAll("body *")].filter((one) => {
     || (hides(style.overflowY) && one.scrollHeight > one.clientHeight + 1);
 }).map((one) => one.outerHTML.slice(0, 120))"""
 
-#: Of some elements those that have more in them than they show.
+#: Elements of a selector whose content overflows them.
 WIDER_THAN_SHOWN = """(those) => those.filter((one) => one.scrollWidth > one.clientWidth + 1)
   .map((one) => one.outerHTML.slice(0, 120))"""
 HIGHER_THAN_SHOWN = """(those) => those.filter((one) => one.scrollHeight > one.clientHeight + 1)
@@ -26,7 +26,7 @@ HIGHER_THAN_SHOWN = """(those) => those.filter((one) => one.scrollHeight > one.c
 
 TOO_WIDE = "document.documentElement.scrollWidth - innerWidth"
 
-#: What has the focus: its words, and what is wrong with how it is shown, if anything.
+#: The focused element: its text, and the fault of its focus indicator, if any.
 FOCUSED = """() => {
   const one = document.activeElement;
   if (!one || one === document.body) return null;
@@ -42,7 +42,7 @@ FOCUSED = """() => {
   return { words, wrong: "" };
 }"""
 
-#: The strongest contrast of two colours in a picture, each of which covers a fiftieth of it.
+#: The strongest contrast between two colours that each cover at least a fiftieth of a picture.
 CONTRAST = """async (picture) => {
   const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
   const image = await createImageBitmap(new Blob([bytes]));
@@ -61,7 +61,7 @@ CONTRAST = """async (picture) => {
   return (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
 }"""
 
-#: Visible texts whose contrast with what lies behind them is below 4.5, as `text: contrast`.
+#: Visible texts whose contrast with their background is below 4.5, as `text: contrast`.
 FAINT_TEXTS = """() => {
   const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {

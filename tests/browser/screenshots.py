@@ -1,5 +1,5 @@
-"""Makes the README's pictures, `docs/overview.png` and `docs/overview-dark.png`: the program itself, on a fresh sample
-library after a few runs. Run it from the project's root: `python tests/browser/screenshots.py`.
+"""Make the README's pictures, `docs/overview.png` and `docs/overview-dark.png`, from a fresh sample library after a few
+runs. Run it from the project's root: `python tests/browser/screenshots.py`.
 """
 
 import sys
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def create_runs(installed: Installation) -> None:
-    """Cleanups that each find something, as the age at which a session is abandoned comes down; and one failure."""
+    """Run cleanups that each close some sessions, by lowering the abandoned age, and one run that fails."""
     for hours in ("3.4", "3.1", "2.9", "2.6", "2.3"):
         installed.environment["ABANDONED_AFTER_HOURS"] = hours
         with installed.consumer("light") as consumer:

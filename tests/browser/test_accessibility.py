@@ -1,4 +1,4 @@
-"""Every page is for everyone: axe, keys alone, large and spaced letters, little motion, few colours, a thumb, paper."""
+"""Accessibility of every page: axe, keyboard, zoom, text spacing, reduced motion, forced colours, touch and print."""
 
 import base64
 import os
@@ -27,13 +27,13 @@ from browser.layout_checks import (
     WIDER_THAN_SHOWN,
 )
 
-#: Of axe's rules those of WCAG 2.2 at A and AA, and its advice; what depends on the colours is asked in the dark too.
+#: Axe's rules for WCAG 2.2 A and AA, and its best practices. Rules about colours run in the dark theme too.
 STANDARD = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 
 NOWHERE = "/nowhere"
 
-#: A window of 1280 px at 200 %, and the narrowest that WCAG asks for.
+#: A 1280 px window at 200 %, and the narrowest width that WCAG requires.
 ENLARGED, SMALLEST = {"width": 640, "height": 400}, {"width": 320, "height": 500}
 
 
@@ -49,7 +49,7 @@ class FilledInstallation(Installation):
         return result.stdout.strip()
 
     def page_urls(self) -> list[str]:
-        """Of every page, once."""
+        """Return the URL of every page, once."""
         urls = {re.sub(r"\?.*", "", address): address for address in reversed([*self.house.page_urls(), NOWHERE])}
         return sorted(urls.values())
 
@@ -72,20 +72,20 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilledInstalla
 
 @pytest.fixture
 def open_page(open_page: Open) -> Open:
-    """The browser may tell that a page is not there or a password wrong, and advise on whose password is asked for."""
+    """Return `open_page` for pages whose missing address, wrong password or password field the browser reports."""
     return partial(open_page, forgiven=("the server responded",))
 
 
 @pytest.fixture
 def running(console: FilledInstallation, tmp_path: Path) -> Iterator[str]:
-    """The id of a run that lasts as long as the test."""
-    gate = console.folder / tmp_path.name  # as tmp_path, it might be gone before the run has seen it
+    """Return the id of a run that lasts as long as the test."""
+    gate = console.folder / tmp_path.name  # A file in tmp_path might be deleted before the run sees it.
     yield console.enqueue("hold", f"gate={gate}")
     gate.touch()
 
 
 def goto(page: Page, address: str) -> None:
-    """To a page that is there, so that no test is content with the page of an error."""
+    """Open a page and require status 200, so that no test passes on an error page."""
     answer = page.goto(address)
     assert answer is not None
     assert answer.status == (404 if address == NOWHERE else 200), address
@@ -112,7 +112,7 @@ def test_axe_finds_no_violation_on_any_page_in_both_themes(console: FilledInstal
 
 def test_axe_finds_no_violation_in_dialogs_and_on_the_login_page(open_page: Open) -> None:
     page = open_page("/tokens")
-    page.get_by_role("button", name="Keyboard").click()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
     violations = find_violations(page, {"runOnly": STANDARD})
     page.keyboard.press("Escape")
     page.get_by_label("Name").fill("nightly")
@@ -124,7 +124,7 @@ def test_axe_finds_no_violation_in_dialogs_and_on_the_login_page(open_page: Open
     violations += find_violations(page, {"runOnly": STANDARD})
     page.context.clear_cookies()
     page.goto("/login")
-    page.get_by_label("E-mail").fill("nobody@example.org")
+    page.get_by_label("E-mail").fill("unknown@example.org")
     page.get_by_label("Password").fill("nothing")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_be_visible()
@@ -133,14 +133,14 @@ def test_axe_finds_no_violation_in_dialogs_and_on_the_login_page(open_page: Open
 
 
 def test_axe_reports_an_image_without_alt_text(open_page: Open) -> None:
-    """What the tests above rely on."""
+    """Verify that the tests above can fail."""
     page = open_page("/help")
     page.evaluate("document.querySelector('h1').insertAdjacentHTML('afterend', '<img src=/static/favicon.svg>')")
     assert [violation for violation in find_violations(page, {"runOnly": STANDARD}) if "image-alt" in violation]
 
 
 def find_violations(page: Page, options: dict[str, Any]) -> list[str]:
-    """What axe has against the page as it stands, with everything that folds unfolded."""
+    """Return axe's violations on the page, with every foldable section open."""
     page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
     page.evaluate(AXE_SCRIPT)
     settings = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}, **options}
@@ -154,7 +154,7 @@ def find_violations(page: Page, options: dict[str, Any]) -> list[str]:
     ]
 
 
-# --- keys alone ----------------------------------------------------------------------------------------------
+# --- keyboard ------------------------------------------------------------------------------------------------
 
 
 def test_first_tab_stop_skips_the_menu(open_page: Open) -> None:
@@ -195,22 +195,22 @@ def test_run_is_opened_retried_and_deleted_by_keyboard(console: FilledInstallati
     press_by_keyboard(page, "need")
     expect(page.locator("#title")).to_contain_text("failed")
     press_by_keyboard(page, "Retry")
-    expect(page.locator(".flash")).to_contain_text("It is back in its queue")
+    expect(page.locator(".flash")).to_contain_text("re-queued")
     expect(page.locator("#story")).to_contain_text("Attempt 2 failed", timeout=20_000)
     press_by_keyboard(page, "Delete…")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     press_by_keyboard(page, "Delete this run")
-    expect(page.locator(".flash")).to_contain_text("is deleted")
+    expect(page.locator(".flash")).to_contain_text("deleted")
 
 
 def test_menu_and_key_help_return_the_focus_when_closed(open_page: Open) -> None:
     page = open_page("/queues")
-    press_by_keyboard(page, "Keyboard")
+    press_by_keyboard(page, "Keyboard shortcuts")
     expect(page.locator("#keys")).to_be_visible()
     assert page.evaluate(FOCUSED) == {"words": "Close", "wrong": ""}
     page.keyboard.press("Escape")
     expect(page.locator("#keys")).to_be_hidden()
-    assert page.evaluate(FOCUSED) == {"words": "Keyboard", "wrong": ""}
+    assert page.evaluate(FOCUSED) == {"words": "Keyboard shortcuts", "wrong": ""}
     page.set_viewport_size(NARROW)  # type: ignore[arg-type]
     page.reload()
     press_by_keyboard(page, "Menu")
@@ -223,7 +223,7 @@ def test_menu_and_key_help_return_the_focus_when_closed(open_page: Open) -> None
 
 
 def collect_focus_stops(page: Page, key: str) -> list[dict[str, str]]:
-    """Everything that the key leads to. The refreshing is held: what goes away takes the focus along."""
+    """Return every element that the key focuses. Refreshing is off, because a replaced element loses the focus."""
     hold = page.locator("#hold")
     if hold.count() and hold.get_attribute("aria-pressed") == "false":
         hold.click()
@@ -232,7 +232,7 @@ def collect_focus_stops(page: Page, key: str) -> list[dict[str, str]]:
 
 
 def press_until_blurred(page: Page, key: str) -> Iterator[None]:
-    """Presses the key again and again, until the focus has left the page."""
+    """Press the key until the focus leaves the page."""
     for _ in range(400):
         page.keyboard.press(key)
         if page.evaluate(FOCUSED) is None:
@@ -242,16 +242,16 @@ def press_until_blurred(page: Page, key: str) -> Iterator[None]:
 
 
 def press_by_keyboard(page: Page, words: str) -> None:
-    """Goes on with the tab key to what has these words, and presses Enter there."""
+    """Tab to the element with this text and press Enter."""
     page.evaluate("document.activeElement.blur()")
     for _ in press_until_blurred(page, "Tab"):
         if page.evaluate(FOCUSED)["words"] == words:
             page.keyboard.press("Enter")
             return
-    raise AssertionError(f"{page.url}: nothing to press with {words!r}")
+    raise AssertionError(f"{page.url}: no focusable element with {words!r}")
 
 
-# --- large and spaced letters --------------------------------------------------------------------------------
+# --- zoom and text spacing -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
@@ -264,7 +264,7 @@ def test_zoomed_and_spaced_pages_lose_nothing(console: FilledInstallation, open_
         for size in (ENLARGED, SMALLEST):
             page.set_viewport_size(size)  # type: ignore[arg-type]
             faults += find_layout_faults(page)
-        # As wide as phones are, no table is to be pushed aside to be read.
+        # At phone widths no table may need horizontal scrolling.
         page.set_viewport_size(NARROW)  # type: ignore[arg-type]
         faults += [f"{page.url}: scrolls: {html}" for html in page.locator(".card").evaluate_all(WIDER_THAN_SHOWN)]
         page.evaluate(APPLY_TEXT_SPACING)
@@ -281,7 +281,7 @@ def find_layout_faults(page: Page) -> list[str]:
     return beside + [f"{where}: cut off: {html}" for html in page.evaluate(CUT_OFF)]
 
 
-# --- a thumb -------------------------------------------------------------------------------------------------
+# --- touch ---------------------------------------------------------------------------------------------------
 
 
 def test_touch_targets_are_large_enough_on_a_phone(console: FilledInstallation, open_page: Open) -> None:
@@ -295,7 +295,7 @@ def test_touch_targets_are_large_enough_on_a_phone(console: FilledInstallation, 
     assert violations == []
 
 
-# --- little motion -------------------------------------------------------------------------------------------
+# --- reduced motion ------------------------------------------------------------------------------------------
 
 
 def test_reduced_motion_stops_all_animations(running: str, open_page: Open) -> None:
@@ -309,7 +309,7 @@ def test_reduced_motion_stops_all_animations(running: str, open_page: Open) -> N
         assert page.evaluate(moving) == 0, address
 
 
-# --- few colours ---------------------------------------------------------------------------------------------
+# --- forced colours ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -334,7 +334,7 @@ def measure_contrast(page: Page, selector: str) -> float:
     return contrast
 
 
-# --- paper ---------------------------------------------------------------------------------------------------
+# --- print ---------------------------------------------------------------------------------------------------
 
 
 def test_printed_list_has_no_form_controls(open_page: Open) -> None:

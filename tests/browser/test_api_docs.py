@@ -1,4 +1,4 @@
-"""The page of the JSON API in a real browser: complete without a script, and nothing from anywhere else."""
+"""The page of the JSON API in a real browser: complete without JavaScript and without other hosts."""
 
 from collections.abc import Iterator
 from pathlib import Path

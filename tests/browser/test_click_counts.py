@@ -1,4 +1,4 @@
-"""A new operator with ten jobs in mind: each is done from the overview, in no more clicks than are said here."""
+"""Ten jobs of a new operator: each is done from the overview within a fixed number of clicks."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from browser.test_errors_people import FailingInstallation
 
 
 class ClickCounter:
-    """A page on which clicks are counted. The button that opens the phone's menu is not."""
+    """A page that counts clicks, except on the button of the phone's menu."""
 
     def __init__(self, page: Page) -> None:
         self.page, self.clicks = page, 0
@@ -75,14 +75,14 @@ def test_retrying_all_runs_of_an_error_takes_two_clicks(counter: ClickCounter) -
 def test_reason_for_an_open_session_takes_two_clicks(counter: ClickCounter) -> None:
     counter.click(counter.page.locator("#lead a[href*='abandoned']"))
     counter.see(re.compile(r"Next cleanup in"))
-    counter.click("Still open after that?")
+    counter.click("Still open after the cleanup?")
     expect(counter.page.locator("#session-open")).to_be_visible()
     assert counter.clicks == 2
 
 
 def test_sessions_closed_this_week_take_two_clicks(counter: ClickCounter) -> None:
     counter.click(counter.page.locator("#lead a[href*='hours=24']").first)
-    counter.click(counter.page.get_by_role("navigation", name="Time shown").get_by_role("link", name="7 d"))
+    counter.click(counter.page.get_by_role("navigation", name="Time window").get_by_role("link", name="7 d"))
     expect(counter.page.locator(".tabs [aria-current]")).to_have_text(re.compile(r"Closed [\d,]{3,}"))
     assert counter.clicks == 2
 
@@ -90,7 +90,7 @@ def test_sessions_closed_this_week_take_two_clicks(counter: ClickCounter) -> Non
 def test_task_durations_are_two_clicks_from_the_overview(counter: ClickCounter) -> None:
     counter.menu("Workers")
     counter.see("hold")
-    counter.click("How long tasks take")
+    counter.click("Task durations")
     expect(counter.page.get_by_role("heading", name="Tasks")).to_be_visible()
     assert counter.clicks == 2
 
@@ -98,7 +98,7 @@ def test_task_durations_are_two_clicks_from_the_overview(counter: ClickCounter) 
 def test_schedule_of_the_next_hour_takes_one_click(counter: ClickCounter) -> None:
     counter.menu("Schedule")
     expect(counter.page.locator("#agenda")).to_contain_text("close_abandoned_sessions")
-    expect(counter.page.get_by_role("link", name="single runs due later")).to_be_visible()
+    expect(counter.page.get_by_role("link", name="scheduled single runs")).to_be_visible()
     assert counter.clicks == 1
 
 
@@ -113,7 +113,7 @@ def test_cancelling_a_running_run_takes_two_clicks(counter: ClickCounter, consol
 
 def test_audit_of_a_queue_takes_two_clicks(counter: ClickCounter) -> None:
     counter.click(counter.page.locator("#paused-normal .go"))
-    counter.click("who did what to it")
+    counter.click("audit log")
     expect(counter.page.locator("#list tbody")).to_contain_text("queues.pause")
     assert counter.clicks == 2
 
@@ -125,7 +125,7 @@ def test_creating_and_revoking_a_token_takes_five_clicks(counter: ClickCounter) 
     counter.page.get_by_label("Name").fill(name)
     counter.click("Create token", "button")
     expect(counter.page.locator("#secret")).to_contain_text("dewey_")
-    counter.click("I have it")
+    counter.click("I have copied it")
     counter.click(f"Revoke {name}")
     counter.click(counter.page.locator("main form button").last)
     expect(counter.page.get_by_role("status").filter(has_text="revoked")).to_be_visible()

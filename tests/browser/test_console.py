@@ -1,4 +1,4 @@
-"""The console in a real browser, before a real web server and a real consumer."""
+"""The console in a real browser, with a real web server and a real consumer."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ EMAIL = PEOPLE["operator"]
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """The sample library, with web server and the consumer of `light`."""
+    """Return an installation with the sample library, a web server and the consumer of `light`."""
     installed = Installation(tmp_path_factory.mktemp("console"))
     for command in ("migrate", "demo"):
         assert installed.flask(command).returncode == 0
@@ -35,7 +35,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture
 def console_database(console: Installation) -> Iterator[None]:
-    """The test's own hand on the console's database."""
+    """Bind the console's database in this process."""
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         yield
 
@@ -57,7 +57,7 @@ def figure_link(page: Page, label: str) -> Any:
 def test_preview_closes_the_abandoned_sessions(open_page: Open, java_script: bool) -> None:
     for minutes_ago in (130, 140, 150):
         create_session(minutes_ago=minutes_ago)
-    # Of the sample's sessions none becomes abandoned while this test runs.
+    # No session of the sample becomes abandoned while this test runs.
     nearly = (ReadingSession.started_at > now() - timedelta(hours=2)) & ReadingSession.open()
     ReadingSession.update(started_at=now() - timedelta(minutes=5)).where(nearly).execute()
     page = open_page(java_script_enabled=java_script)
@@ -78,17 +78,17 @@ def test_preview_closes_the_abandoned_sessions(open_page: Open, java_script: boo
 @with_and_without
 @pytest.mark.usefixtures("console_database")
 def test_session_is_closed_by_hand(open_page: Open, java_script: bool) -> None:
-    session = create_session("nobody.else@example.org", "A Book of Its Own")
-    page = open_page("/sessions?reader=nobody.else", java_script_enabled=java_script)
-    page.get_by_role("link", name="Close the session of nobody.else@example.org").click()
+    session = create_session("another.reader@example.org", "A Book of Its Own")
+    page = open_page("/sessions?reader=another.reader", java_script_enabled=java_script)
+    page.get_by_role("link", name="Close the session of another.reader@example.org").click()
     page.get_by_role("button", name="Close this session").click()
-    expect(page.get_by_text("The session is closed.")).to_be_visible()
+    expect(page.get_by_text("Session closed.")).to_be_visible()
     expect(page.locator(f"#session-{session.id}")).to_have_count(0)
     page.get_by_role("link", name=re.compile("^Closed")).click()
     expect(page.locator(f"#session-{session.id}")).to_contain_text(f"{EMAIL}, by hand")
 
 
-# --- what the pages look like --------------------------------------------------------------------------------
+# --- appearance ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

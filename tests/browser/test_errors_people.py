@@ -1,4 +1,4 @@
-"""Errors, the audit, people and tokens in a real browser, with a real worker that really fails."""
+"""Errors, audit log, users and tokens in a real browser, with a worker whose tasks fail."""
 
 import os
 import re
@@ -27,7 +27,7 @@ class FailingInstallation(Installation):
     program = "gated_tasks:create_app()"
 
     def fail(self) -> Path:
-        """Enqueue a run that fails until there is a file of this name."""
+        """Enqueue a run that fails until a file of this name exists."""
         gate = self.folder / f"gate{next(numbers)}"
         result = self.flask("--app", self.program, "run-task", "need", f"gate={gate}")
         assert result.returncode == 0, result.stderr
@@ -60,7 +60,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailingInstall
 
 @pytest.fixture(autouse=True)
 def database(console: FailingInstallation) -> Iterator[None]:
-    """The test's own hand on the console's database, without the failures of the test before."""
+    """Bind the console's database in this process, without the failures of the previous test."""
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         for model in (ErrorGroup, Attempt, Run, RunCount, Token):
             model.delete().execute()
@@ -108,10 +108,10 @@ def test_snoozed_error_leaves_the_open_list_and_is_reopened(
     expect_text(page, "FileNotFoundError", java_script, "#list")
     page.get_by_role("link", name="FileNotFoundError").click()
     page.locator("select[name=for]").select_option("4h")
-    page.get_by_role("button", name="Snooze it").click()
+    page.get_by_role("button", name="Snooze").click()
     expect(page.locator("#attention")).to_contain_text("Snoozed")
     page.goto("/errors")
-    expect(page.locator("#list")).to_contain_text("No error is open.")
+    expect(page.locator("#list")).to_contain_text("There are no open errors.")
     page.get_by_role("link", name="Snoozed 1").click()
     page.get_by_role("link", name="FileNotFoundError").click()
     page.get_by_role("button", name="Reopen").click()
@@ -133,7 +133,7 @@ def test_tampered_audit_row_is_reported_by_command_and_page(console: FailingInst
     assert (output.returncode, f"row {row} was changed" in output.stdout) == (1, True)
     expect(page.locator(f"#line-{row}")).to_contain_text("altered", timeout=20_000)
     page.goto(f"/audit/{row}")
-    expect(page.locator("main")).to_contain_text("not as it was written")
+    expect(page.locator("main")).to_contain_text("changed after it was written")
     console.sql(f"UPDATE dewey_audit SET target = 'operator@example.org' WHERE id = {row}")
     assert console.flask("audit", "verify").returncode == 0
 
@@ -145,7 +145,7 @@ def test_audit_page_filters_and_shows_values_before_and_after(
     assert console.flask("operator", "role", "viewer@example.org", "operator").returncode == 0
     assert console.flask("operator", "role", "viewer@example.org", "viewer").returncode == 0
     page = open_page("/audit", java_script_enabled=java_script)
-    page.get_by_label("Did what").select_option("operators.role")
+    page.get_by_label("Action").select_option("operators.role")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("#list tbody tr").first).to_contain_text("viewer@example.org")
     expect(page.locator("#list")).not_to_contain_text("sign_in")
@@ -154,7 +154,7 @@ def test_audit_page_filters_and_shows_values_before_and_after(
     expect(page.locator("#changes tbody tr")).to_have_text(re.compile(r"role\s*operator\s*viewer"))
 
 
-# --- people --------------------------------------------------------------------------------------------------
+# --- users ---------------------------------------------------------------------------------------------------
 
 
 @with_and_without
@@ -164,7 +164,7 @@ def test_token_is_created_used_and_revoked(console: FailingInstallation, open_pa
     page.get_by_role("button", name="Create token").click()
     headers = {"Authorization": f"Bearer {page.locator('#secret').inner_text().strip()}"}
     assert console.ask("GET", STATS, headers).status == 200
-    page.get_by_role("link", name="I have it").click()
+    page.get_by_role("link", name="I have copied it").click()
     expect(page.locator("#list")).to_contain_text("nightly")
     expect(page.locator("#list")).not_to_contain_text("never")
     page.get_by_role("link", name="Revoke nightly").click()
@@ -197,11 +197,11 @@ def test_password_change_signs_out_the_other_browser(
         open_page("/me", email=PEOPLE["operator"], new_session=True, java_script_enabled=java_script) for _ in range(2)
     )
     expect(page.locator("#sessions tbody tr")).to_have_count(2)
-    page.get_by_label("The old one").fill(PASSWORD)
-    page.get_by_label("The new one", exact=True).fill("another good one")
-    page.get_by_label("The new one again").fill("another good one")
-    page.get_by_role("button", name="Change it").click()
-    expect(page.locator(".flash")).to_contain_text("Your password is changed")
+    page.get_by_label("Current password").fill(PASSWORD)
+    page.get_by_label("New password", exact=True).fill("another good one")
+    page.get_by_label("New password again").fill("another good one")
+    page.get_by_role("button", name="Change password").click()
+    expect(page.locator(".flash")).to_contain_text("Password changed")
     expect(page.locator("#sessions tbody tr")).to_have_count(1)
     other_page.goto("/")
     expect(other_page).to_have_url(re.compile("/login"))
@@ -209,7 +209,7 @@ def test_password_change_signs_out_the_other_browser(
     assert console.flask(*words, typed=PASSWORD).returncode == 0
 
 
-# --- the look ------------------------------------------------------------------------------------------------
+# --- appearance ----------------------------------------------------------------------------------------------
 
 PAGES = ("/errors", "/errors/{group}", "/audit", "/audit/1", "/operators", "/operators/1", "/tokens", "/me")
 

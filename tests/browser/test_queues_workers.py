@@ -1,4 +1,4 @@
-"""Queues, workers and the dead in a real browser, before a real web server, real consumers and real kills."""
+"""Queues, workers and dead runs in a real browser, with a real web server, real consumers and real kills."""
 
 import os
 import re
@@ -33,7 +33,7 @@ KEY = "k" * 40
 
 
 class SlowInstallation(Installation):
-    """Its consumers are the test's: no queue is served but by them."""
+    """The program with slow tasks. Only consumers that a test starts serve its queues."""
 
     program = "slow_tasks:create_app()"
 
@@ -62,7 +62,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowInstallati
 
 @pytest.fixture
 def installation(console: SlowInstallation, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowInstallation]:
-    """The test's own hand on the console's database and queues, which hold nothing from before."""
+    """Bind the console's database and queues in this process, emptied."""
     stored = {name: SqliteStorage(name, console.folder / "data" / "queue.db", 600) for name in tasks.queues}
     for name, queue in tasks.queues.items():
         monkeypatch.setattr(queue, "storage", stored[name])
@@ -78,11 +78,11 @@ def installation(console: SlowInstallation, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def open_page(open_page: Open) -> Open:
-    return partial(open_page, forgiven=("status of 422",))  # what the browser says of a form that was filled in wrongly
+    return partial(open_page, forgiven=("status of 422",))  # the browser's message for an invalid form
 
 
 def expect_to_contain(page: Page, locator: Locator, words: str | re.Pattern[str], within: float = 30) -> None:
-    """Without JavaScript a reader loads the page again."""
+    """Wait until the locator contains the text. Without JavaScript, reload until then."""
     if page.evaluate("document.querySelector('#live')?.dataset.now") is not None:
         expect(locator).to_contain_text(words, timeout=within * 1000)
         return
@@ -105,13 +105,13 @@ def test_queue_is_paused_and_resumed(open_page: Open, installation: SlowInstalla
         page.get_by_role("button", name="Pause", exact=True).click()
         expect(page.locator("#paused")).to_contain_text("deploy of 2.4.1")
         result = slow_tasks.nap(0)
-        expect_to_contain(page, page.locator("#head"), "the queue is paused")
+        expect_to_contain(page, page.locator("#head"), "queue paused")
         page.goto("/queues")
         expect(page.locator("#queue-light")).to_contain_text("operator@example.org: deploy of 2.4.1")
         page.get_by_role("button", name="Resume light").click()
-        expect(page.get_by_text("The queue light goes on.")).to_be_visible()
+        expect(page.get_by_text("Queue light resumed.")).to_be_visible()
         assert result.get(blocking=True, timeout=10) == "awake"
-        expect_to_contain(page, page.locator("#head"), "Nothing waits.")
+        expect_to_contain(page, page.locator("#head"), "No runs are waiting.")
 
 
 @with_and_without
@@ -119,16 +119,16 @@ def test_queue_is_paused_and_resumed(open_page: Open, installation: SlowInstalla
 def test_queue_is_purged_after_its_name_is_typed(open_page: Open, java_script: bool) -> None:
     waiting = [slow_tasks.grind(1).id for _ in range(3)]
     page = open_page("/queues", java_script_enabled=java_script)
-    expect(page.locator("#unserved")).to_contain_text("Nobody serves heavy, normal, light; 3 runs wait.")
+    expect(page.locator("#unserved")).to_contain_text("No live worker for heavy, normal, light. 3 runs are waiting.")
     page.get_by_role("link", name="heavy", exact=True).click()
     page.get_by_role("link", name="Purge…").click()
-    page.get_by_label("Type heavy to go on").fill("light")
+    page.get_by_label("Type heavy to continue").fill("light")
     page.get_by_role("button", name="Purge heavy").click()
-    expect(page.get_by_role("alert")).to_contain_text("nothing was done")
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was changed")
     assert tasks.heavy.pending_count() == 3
-    page.get_by_label("Type heavy to go on").fill("heavy")
+    page.get_by_label("Type heavy to continue").fill("heavy")
     page.get_by_role("button", name="Purge heavy").click()
-    expect(page.get_by_text("3 runs were cancelled.")).to_be_visible()
+    expect(page.get_by_text("3 runs cancelled.")).to_be_visible()
     assert {Run.get_by_id(run_id).state for run_id in waiting} == {"cancelled"}
     assert tasks.heavy.pending_count() == 0
 
@@ -146,7 +146,7 @@ def test_busy_worker_shows_its_current_stack(
         page = open_page("/workers", java_script_enabled=java_script)
         expect_to_contain(page, page.locator("#workers"), "grind")
         page.locator("#workers").get_by_role("link", name="heavy").click()
-        page.get_by_role("button", name="Show where they are").click()
+        page.get_by_role("button", name="Get stack traces").click()
         expect_to_contain(page, page.locator("#stacks"), re.compile(r"slow_tasks\.py:\d+, in grind"))
         expect_to_contain(page, page.locator("#slots tr", has_text="grind"), "MB")
         expect(page.locator("#slots tr", has_text="idle")).to_contain_text("Worker-")
@@ -162,10 +162,10 @@ def test_quiet_consumer_takes_no_run_until_woken(
         expect_to_contain(page, page.locator("#workers tbody"), "light")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("button", name="Quiet").click()
-        expect_to_contain(page, page.locator("#quiet"), "It takes nothing new.")
+        expect_to_contain(page, page.locator("#quiet"), "The consumer takes no new runs.")
         result = slow_tasks.nap(0)
         page.goto("/queues/light")
-        expect(page.locator("#head")).to_contain_text("nobody serves the queue")
+        expect(page.locator("#head")).to_contain_text("no live worker")
         page.goto("/workers")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("button", name="Wake").click()
@@ -182,9 +182,9 @@ def test_consumer_is_restarted_from_its_page(
         expect_to_contain(page, page.locator("#workers tbody"), "light")
         page.locator("#workers").get_by_role("link", name="light").click()
         page.get_by_role("link", name="Restart…").click()
-        expect(page.get_by_text("It runs nothing at the moment.")).to_be_visible()
-        page.get_by_role("button", name="Restart it").click()
-        expect_to_contain(page, page.locator("#attention"), "Another took its place.")
+        expect(page.get_by_text("The consumer is idle.")).to_be_visible()
+        page.get_by_role("button", name="Restart").click()
+        expect_to_contain(page, page.locator("#attention"), "Another consumer replaced this one.")
         page.locator("#attention").get_by_role("link").click()
         expect(page.locator("#title")).to_contain_text("live")
         assert slow_tasks.nap(0).get(blocking=True, timeout=15) == "awake"
@@ -192,7 +192,7 @@ def test_consumer_is_restarted_from_its_page(
 
 @pytest.fixture
 def made_run(tmp_path: Path) -> Iterator[RunningDewey]:
-    """`make run`, with the supervisor that it has."""
+    """Run `make run`, with its supervisor."""
     started = RunningDewey(tmp_path, {"WORKERS_HEAVY": "0"})
     try:
         started.wait_until_settled("gunicorn", "tasks.normal", "tasks.light")
@@ -214,18 +214,18 @@ def test_consumer_stopped_from_its_page_stays_stopped(
     assert doomed and other
     page.locator("#workers").get_by_role("link", name="normal").click()
     page.get_by_role("link", name="Stop…").click()
-    expect(page.get_by_text("Nobody else serves normal")).to_be_visible()
-    page.get_by_role("button", name="Stop it").click()
+    expect(page.get_by_text("No other consumer serves normal")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
     expect_to_contain(page, page.locator("#title"), "stopped")
     assert psutil.wait_procs([doomed], timeout=10)[1] == []
-    # The supervisor has looked after everything once more when another one, killed, is back.
+    # When a killed child is back, the supervisor has checked every child once more.
     other.kill()
     wait_until(lambda: (new := made_run.program("tasks.light")) and new != other)
     assert made_run.program("tasks.normal") is None
     page.goto("/workers")
     expect(page.locator("#gone tr", has_text="normal")).to_contain_text("stopped")
-    # The one that was killed has been replaced, and is no cause for alarm.
-    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "another took its place")
+    # The killed consumer has been replaced and raises no alert.
+    expect_to_contain(page, page.locator("#gone tr", has_text="light"), "replaced by another consumer")
 
 
 @with_and_without
@@ -251,7 +251,7 @@ def test_killed_consumer_is_late_then_lost_and_its_run_is_redelivered(
         expect_to_contain(page, line, "lost")
         wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == "succeeded")), 30)
         page.goto(f"/runs/{run_id}")
-        expect(page.locator("#story")).to_contain_text("its worker died")
+        expect(page.locator("#story")).to_contain_text("the worker died")
         expect(page.locator("#title")).to_contain_text("succeeded")
 
 
@@ -259,7 +259,7 @@ def held_run_id(consumer_id: str) -> str:
     return next((held.run_id for held in tasks.normal.storage.deliveries.held() if held.consumer == consumer_id), "")
 
 
-# --- the dead ------------------------------------------------------------------------------------------------
+# --- dead runs -----------------------------------------------------------------------------------------------
 
 
 @with_and_without
@@ -282,10 +282,10 @@ def test_dead_run_is_requeued_and_succeeds(
         page.wait_for_url(f"**/runs/{run_id}")
         expect_to_contain(page, page.locator("#title"), "succeeded")
         page.goto("/dead")
-        expect(page.get_by_text("Nothing is dead.")).to_be_visible()
+        expect(page.get_by_text("There are no dead runs.")).to_be_visible()
 
 
-# --- what the pages look like --------------------------------------------------------------------------------
+# --- appearance ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -311,7 +311,7 @@ def test_queue_and_worker_pages_fit_the_window_with_enough_contrast(
     with installation.serving("heavy", "looks", workers=2):
         page = open_page("/workers", viewport=size, color_scheme=theme)
         page.locator("#workers").get_by_role("link", name="heavy").click()
-        page.get_by_role("button", name="Show where they are").click()
+        page.get_by_role("button", name="Get stack traces").click()
         consumer_page = page.url.partition("#")[0]
         for path in (
             page.url, "/queues", "/queues/heavy", "/queues/light", "/queues/heavy/purge", "/workers",

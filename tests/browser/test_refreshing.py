@@ -1,4 +1,4 @@
-"""The frame of every page in a real browser: it stays up to date, leaves people where they are, and heeds keys."""
+"""The frame of every page in a real browser: it refreshes, keeps the user's place, and handles keys."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ EMAIL = PEOPLE["operator"]
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A web server over an empty library."""
+    """Return a web server over an empty library."""
     installed = Installation(tmp_path_factory.mktemp("live"), ENVIRONMENT="production")
     assert installed.flask("migrate").returncode == 0
     made = installed.flask("operator", "create", EMAIL, "--role", "operator", "--password-stdin", typed=PASSWORD)
@@ -34,7 +34,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture(autouse=True)
 def console_database(console: Installation) -> Iterator[None]:
-    """The test's own hand on the console's database."""
+    """Bind the console's database in this process."""
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         yield
         for table in (Run, ReadingSession):
@@ -47,21 +47,21 @@ def open_page(open_page: Open) -> Open:
 
 
 def record_refreshes(page: Page) -> list[Request]:
-    """The looks that the page takes at itself from now on."""
+    """Record the page's refresh requests from now on."""
     looks: list[Request] = []
     page.on("request", lambda request: looks.append(request) if request.headers.get("x-refresh") else None)
     return looks
 
 
 def wait_for_refresh(page: Page) -> None:
-    """Wait for an answer to a look that begins after now."""
-    for _ in range(2):  # one may be on its way
+    """Wait for the response to a refresh that starts after this call."""
+    for _ in range(2):  # A request may be in flight.
         with page.expect_response(lambda response: bool(response.request.headers.get("x-refresh"))):
             pass
     page.evaluate("() => fetch('/healthz')")
 
 
-# --- news ----------------------------------------------------------------------------------------------------
+# --- updates -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.alone
@@ -141,7 +141,7 @@ def test_countdown_runs_without_the_server(open_page: Open) -> None:
     expect(timer).not_to_have_text(timer.inner_text())
 
 
-# --- how often -----------------------------------------------------------------------------------------------
+# --- intervals -----------------------------------------------------------------------------------------------
 
 
 def test_hidden_tab_sends_no_request(open_page: Open) -> None:
@@ -188,14 +188,14 @@ def test_idle_page_polls_less_and_resumes_on_mouse_movement(open_page: Open) -> 
 def test_refresh_is_paused_by_button_and_key_and_stays_paused(open_page: Open) -> None:
     page = open_page("/runs")
     expect(page.locator("#live")).to_contain_text("updated just now")
-    page.get_by_role("button", name="Pause the refreshing").click()
+    page.get_by_role("button", name="Pause refreshing").click()
     expect(page.locator("#live")).to_contain_text("paused")
-    expect(page.locator("#news")).to_have_text("The page is paused.")
+    expect(page.locator("#news")).to_have_text("Refreshing is paused.")
     page.goto("/sessions")
     page.clock.install()
     page.reload()
     looks = record_refreshes(page)
-    expect(page.get_by_role("button", name="Pause the refreshing")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Pause refreshing")).to_have_attribute("aria-pressed", "true")
     page.clock.run_for(30_000)
     assert looks == []
     expect(page.locator("#live")).to_contain_text("paused, updated 30 s ago")
@@ -203,14 +203,14 @@ def test_refresh_is_paused_by_button_and_key_and_stays_paused(open_page: Open) -
     expect(page.locator("#live")).to_contain_text("updated just now")
 
 
-# --- trouble -------------------------------------------------------------------------------------------------
+# --- failures ------------------------------------------------------------------------------------------------
 
 
 def test_unreachable_server_shows_a_banner_until_it_recovers(open_page: Open) -> None:
     page = open_page("/runs")
     expect(page.locator("#banner")).to_be_hidden()
     page.context.set_offline(True)
-    expect(page.locator("#banner")).to_contain_text("The server does not answer. What you see is from ")
+    expect(page.locator("#banner")).to_contain_text("The server is unavailable. This page shows data from ")
     assert page.evaluate(FAINT_TEXTS) == []
     create_run("process_book")
     page.context.set_offline(False)
@@ -233,7 +233,7 @@ def test_page_of_a_deleted_run_shows_a_banner(open_page: Open) -> None:
     run = create_run(state="failed")
     page = open_page(f"/runs/{run.id}")
     Run.delete().where(Run.id == run.id).execute()
-    expect(page.locator("#banner")).to_contain_text("is not there any more")
+    expect(page.locator("#banner")).to_contain_text("no longer exists")
 
 
 def test_screen_reader_is_sent_the_new_state_of_a_run(open_page: Open) -> None:
@@ -253,7 +253,7 @@ def test_keys_search_step_open_and_navigate(open_page: Open) -> None:
     page = open_page("/runs")
     page.keyboard.press("/")
     expect(page.locator("input[type=search]").first).to_be_focused()
-    page.keyboard.type("gs?p")  # letters, in a field
+    page.keyboard.type("gs?p")  # A shortcut key is a letter in a field.
     assert urlsplit(page.url).path == "/runs"
     page.locator("h1").click()
     for _ in range(3):
@@ -269,7 +269,7 @@ def test_keys_search_step_open_and_navigate(open_page: Open) -> None:
     expect(page.locator("#live")).not_to_contain_text("paused")
 
 
-@pytest.mark.parametrize(("language", "title"), [("en", "Keyboard"), ("ru", "Клавиши")])
+@pytest.mark.parametrize(("language", "title"), [("en", "Keyboard shortcuts"), ("ru", "Клавиши")])
 def test_key_help_opens_and_keys_can_be_turned_off(open_page: Open, language: str, title: str) -> None:
     page = open_page("/runs")
     page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
@@ -344,8 +344,8 @@ def test_page_without_javascript_hides_script_controls(open_page: Open) -> None:
     create_run("process_book", "failed")
     page = open_page("/runs", java_script_enabled=False)
     expect(page.locator("#live")).to_contain_text("as of")
-    expect(page.get_by_role("button", name="Pause the refreshing")).to_be_hidden()
-    expect(page.get_by_role("button", name="Keyboard")).to_be_hidden()
+    expect(page.get_by_role("button", name="Pause refreshing")).to_be_hidden()
+    expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_hidden()
 
 
 def test_times_are_in_the_browser_zone_with_utc_in_the_title(open_page: Open) -> None:

@@ -1,4 +1,4 @@
-"""One run in a real browser: watched from the queue to its end, retried, run again, cancelled."""
+"""The page of a run in a real browser: from enqueue to its end, retry, run again, cancel."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def console(installation: GatedInstallation) -> GatedInstallation:
 
 @pytest.fixture
 def open_run(open_page: Open) -> Open:
-    """Opens the page of a run. Of a form that was filled in wrongly the browser may complain."""
+    """Return a function that opens the page of a run. The browser may report a form that was filled in wrongly."""
     return lambda run_id, **options: open_page(f"/runs/{run_id}", forgiven=("status of 422",), **options)
 
 
@@ -66,7 +66,7 @@ def test_run_page_follows_the_run_from_queue_to_end(
     loaded: list[str] = []
     page.on("framenavigated", lambda frame: loaded.append(frame.url))
     expect_text(page, "waiting", java_script, "#title")
-    expect_text(page, "The only worker of light is busy: with hold", java_script, "#why")
+    expect_text(page, "The only worker of queue light is busy: hold", java_script, "#why")
     first.touch()
     expect_text(page, "running", java_script, "#title")
     expect_text(page, "1 of 38 chapters", java_script, "#progress")
@@ -86,10 +86,10 @@ def test_failed_run_is_retried(installation: GatedInstallation, open_run: Open, 
     page = open_run(installation.enqueue("need", f"gate={gate}"), java_script_enabled=java_script)
     expect_text(page, "failed", java_script, "#title")
     expect(page.get_by_role("heading", name="FileNotFoundError")).to_be_visible()
-    expect(page.get_by_label("Where it failed")).to_contain_text("gated_tasks.py")
+    expect(page.get_by_label("Stack trace", exact=True)).to_contain_text("gated_tasks.py")
     gate.touch()
     page.get_by_role("button", name="Retry").click()
-    expect(page.get_by_text("It is back in its queue, under the same id.")).to_be_visible()
+    expect(page.get_by_text("re-queued.")).to_be_visible()
     expect_text(page, "succeeded", java_script, "#title")
     expect_text(page, "Attempt 2 succeeded", java_script, "#story")
 
@@ -106,11 +106,11 @@ def test_run_again_starts_a_run_with_changed_arguments(
     chapters = page.get_by_label("chapters")
     expect(chapters).to_have_value("5")
     chapters.fill("many")
-    page.get_by_role("button", name="Run with these").click()
-    expect(page.get_by_text("a whole number is needed")).to_be_visible()
+    page.get_by_role("button", name="Run with these arguments").click()
+    expect(page.get_by_text("must be a whole number")).to_be_visible()
     expect(chapters).to_have_value("many")
     chapters.fill("7")
-    page.get_by_role("button", name="Run with these").click()
+    page.get_by_role("button", name="Run with these arguments").click()
     expect_text(page, "read 7 chapters", java_script, "#result")
     expect(page).not_to_have_url(re.compile(old))
     page.locator("#family").get_by_role("link", name="hold").first.click()
@@ -123,7 +123,7 @@ def test_running_run_is_cancelled(installation: GatedInstallation, open_run: Ope
     page = open_run(installation.enqueue("hold", f"gate={installation.gate()}"), java_script_enabled=java_script)
     expect_text(page, "running", java_script, "#title")
     page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("It is being interrupted.")).to_be_visible()
+    expect(page.get_by_text("is being interrupted.")).to_be_visible()
     expect_text(page, "cancelled", java_script, "#title")
     expect_text(page, "Attempt 1 was interrupted", java_script, "#story")
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
@@ -136,13 +136,13 @@ def test_run_is_deleted(installation: GatedInstallation, open_run: Open, java_sc
     expect_text(page, "failed", java_script, "#title")
     page.get_by_role("link", name="Delete…").click()
     page.get_by_role("button", name="Delete this run").click()
-    expect(page.get_by_text(f"The run {run_id[:8]}… is deleted.")).to_be_visible()
+    expect(page.get_by_text(f"Run {run_id[:8]}… deleted.")).to_be_visible()
     assert page.request.get(f"/runs/{run_id}").status == 404
 
 
 def test_copy_button_selects_the_whole_traceback(installation: GatedInstallation, open_run: Open) -> None:
     page = open_run(installation.enqueue("need", f"gate={installation.gate()}"))
-    page.get_by_role("button", name="Copy traceback").click(timeout=20_000)
+    page.get_by_role("button", name="Copy stack trace").click(timeout=20_000)
     copied = page.evaluate("getSelection().toString()")
     assert copied.startswith("Traceback (most recent call last):")
     assert "execute_or_fail" in copied
@@ -158,7 +158,7 @@ def test_run_pages_fit_every_window_with_enough_contrast(installation: GatedInst
         assert_readable(page)
     gate.touch()
     page.goto(f"/runs/{waiting}")
-    page.get_by_text(re.compile("^Traceback, ")).click(timeout=20_000)
+    page.get_by_text(re.compile("^Stack trace, ")).click(timeout=20_000)
     assert_readable(page)
 
 

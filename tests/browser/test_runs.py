@@ -1,4 +1,4 @@
-"""The list of runs in a real browser: filtered, searched, saved as a view, and many runs retried at once."""
+"""The list of runs in a real browser: filters, search, saved views, and retrying many runs at once."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ TASK = "get_cleanup_statistics"
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A web server and the consumer of `light`."""
+    """Return a web server and the consumer of `light`."""
     installed = Installation(tmp_path_factory.mktemp("runs"))
     assert installed.flask("migrate").returncode == 0
     made = installed.flask("operator", "create", EMAIL, "--role", "admin", "--password-stdin", typed=PASSWORD)
@@ -35,7 +35,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture(autouse=True)
 def console_database(console: Installation) -> Iterator[None]:
-    """The test's own hand on the console's database, without the runs and views of the test before."""
+    """Bind the console's database in this process, without the runs and views of the previous test."""
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):
         for model in (Run, SavedView):
             model.delete().execute()
@@ -68,16 +68,16 @@ def test_runs_are_filtered_searched_and_saved_as_a_view(open_page: Open, java_sc
     page.get_by_role("button", name="Filter").click()
     expect(rows(page)).to_have_count(1)
     expect(rows(page)).to_have_id(f"run-{refused_run.id}")
-    page.get_by_text("Save this view…").click()
+    page.get_by_text("Save view…").click()
     page.get_by_label("Name").fill("Refused statistics")
-    page.get_by_label("for everybody").check()
+    page.get_by_label("for all users").check()
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("The view Refused statistics is saved.")).to_be_visible()
+    expect(page.get_by_text("View Refused statistics saved.")).to_be_visible()
     page.goto("/runs")
     expect(rows(page)).to_have_count(4)
     page.get_by_role("link", name="Refused statistics").click()
     expect(rows(page)).to_have_id(f"run-{refused_run.id}")
-    page.get_by_role("button", name="Remove the view Refused statistics").click()
+    page.get_by_role("button", name="Delete view Refused statistics").click()
     expect(page.get_by_role("link", name="Refused statistics")).to_have_count(0)
 
 
@@ -85,7 +85,7 @@ def test_runs_are_filtered_searched_and_saved_as_a_view(open_page: Open, java_sc
 def test_search_error_is_shown_and_corrected_in_place(open_page: Open, java_script: bool) -> None:
     run = create_failed_run()
     page = open_page("/runs?q=sate:failed", java_script_enabled=java_script)
-    expect(page.get_by_role("alert").filter(has_text="sate:failed: there is no filter sate")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="sate:failed: unknown filter sate")).to_be_visible()
     page.get_by_label("Search").fill("state:failed")
     page.get_by_role("button", name="Filter").click()
     expect(rows(page)).to_have_id(f"run-{run.id}")
@@ -99,7 +99,7 @@ def test_ticked_runs_are_retried_with_a_result_page(open_page: Open, java_script
     page = open_page("/runs?state=failed", java_script_enabled=java_script)
     for run in ticked:
         page.locator(f"#run-{run.id} input").check()
-    page.get_by_role("group", name="Ticked runs").get_by_role("button", name="Retry…").click()
+    page.get_by_role("group", name="Selected runs").get_by_role("button", name="Retry…").click()
     expect(page.get_by_role("heading", name="Retry 2 runs?")).to_be_visible()
     page.get_by_role("button", name="Retry 2 runs").click()
     page.wait_for_url(re.compile("/bulk/"))
@@ -132,7 +132,7 @@ def test_check_all_counts_the_page_and_excludes_new_runs(open_page: Open) -> Non
     for number in range(3):
         create_failed_run(enqueued_at=now() - timedelta(minutes=number))
     page = open_page("/runs?state=failed")
-    page.get_by_label("Tick all on this page").check()
+    page.get_by_label("Select all on this page").check()
     ticked = page.locator('[name="run"]:checked')
     expect(ticked).to_have_count(3)
     newcomer = create_failed_run(enqueued_at=now() + timedelta(minutes=1))

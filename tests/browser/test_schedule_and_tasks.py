@@ -1,4 +1,4 @@
-"""Schedule and tasks in a real browser, before a real web server and a consumer whose clock runs."""
+"""Schedule and tasks in a real browser, with a real web server and a consumer with a running scheduler."""
 
 import os
 import re
@@ -38,7 +38,7 @@ class MinutelyInstallation(Installation):
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinutelyInstallation]:
-    """For four minutes nobody looked at the clock. Then a consumer came, after one of the schedules was paused."""
+    """Return an installation whose scheduler was off for four minutes. One schedule is paused."""
     installed = MinutelyInstallation(tmp_path_factory.mktemp("clock"), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
     assert installed.flask("migrate").returncode == 0
     made = installed.flask("operator", "create", EMAIL, "--role", "operator", "--password-stdin", typed=PASSWORD)
@@ -84,7 +84,7 @@ def test_missed_ticks_are_shown_and_caught_up_by_one_run(open_page: Open, java_s
     run_id = page.url.rpartition("/")[2]
     page.goto("/schedule")
     expect(card(page, task).get_by_role("button", name=re.compile("^Catch up on"))).to_have_count(0)
-    card(page, task).get_by_role("link", name="1 made up for").click()
+    card(page, task).get_by_role("link", name="1 caught up").click()
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("tbody tr a")).to_have_attribute("href", f"/runs/{run_id}")
 
@@ -95,14 +95,14 @@ def test_schedule_is_paused_with_reason_and_end_then_resumed(open_page: Open, ja
     card(page, task).get_by_role("link", name="Pause…").click()
     page.get_by_label("Reason").fill("the disk is being moved")
     page.get_by_label("For").select_option("four hours")
-    page.get_by_role("button", name="Pause this schedule").click()
+    page.get_by_role("button", name="Pause schedule").click()
     page.wait_for_url("**/schedule")
     notice = card(page, task).locator(".notice")
     expect(notice).to_contain_text("the disk is being moved")
     expect(notice).to_contain_text(re.compile(rf"by {EMAIL} since .* until "))
     expect(card(page, task).locator("time.held")).to_have_count(5)
     card(page, task).get_by_role("button", name="Resume").click()
-    expect(page.get_by_text(f"The schedule of {task} goes on.")).to_be_visible()
+    expect(page.get_by_text(f"Schedule of {task} resumed.")).to_be_visible()
     expect(card(page, task).locator(".notice")).to_have_count(0)
 
 
@@ -123,11 +123,11 @@ def test_paused_schedule_starts_no_run_and_records_paused_ticks(open_page: Open)
     page = open_page("/schedule")
     expect(card(page, "beat_held")).to_contain_text("too loud")
     expect(card(page, "beat_held").locator("svg a:not([data-state=paused])")).to_have_count(0)
-    expect(card(page, "beat_held").get_by_text("Not on time")).to_have_count(0)
-    expect(page.locator("#agenda")).to_contain_text("1 held back by a pause")
+    expect(card(page, "beat_held").get_by_text("Late or missed")).to_have_count(0)
+    expect(page.locator("#agenda")).to_contain_text("1 skipped while paused")
     page.goto("/schedule/beat_held")
-    expect(page.locator("#schedule")).to_contain_text(re.compile(r"last seen by the scheduler\s*now"))
-    expect(page.locator("tbody tr").first).to_contain_text("held back by a pause")
+    expect(page.locator("#schedule")).to_contain_text(re.compile(r"last checked by the scheduler\s*now"))
+    expect(page.locator("tbody tr").first).to_contain_text("skipped while paused")
 
 
 def test_keys_step_through_the_schedules(open_page: Open) -> None:
@@ -146,9 +146,9 @@ def test_keys_step_through_the_schedules(open_page: Open) -> None:
 def test_task_is_paused_run_by_hand_and_resumed(open_page: Open, java_script: bool) -> None:
     page = open_page("/tasks", java_script_enabled=java_script)
     page.get_by_role("link", name=STATISTICS).first.click()
-    page.get_by_label("Reason").fill("reports ask too often")
+    page.get_by_label("Reason").fill("reports run too often")
     page.get_by_role("button", name="Pause", exact=True).click()
-    expect(page.locator("#paused")).to_contain_text("reports ask too often")
+    expect(page.locator("#paused")).to_contain_text("reports run too often")
     page.get_by_role("textbox", name="hours").fill("12")
     page.get_by_role("button", name="Run", exact=True).click()
     page.wait_for_url(re.compile("/runs/"))
@@ -163,7 +163,7 @@ def test_task_is_paused_run_by_hand_and_resumed(open_page: Open, java_script: bo
     expect(page.locator(f"#task-{STATISTICS} td.num").first).to_have_text(re.compile("[12]"))
 
 
-# --- what the pages look like --------------------------------------------------------------------------------
+# --- appearance ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

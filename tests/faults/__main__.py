@@ -1,5 +1,7 @@
-"""The long form of every storm, on Dewey and on stock Huey: `make faults`, or `python tests/faults [word…]` for those
-storms whose name, side or broker holds one of the words. Prints one table; exit code 1 when Dewey broke a promise.
+"""Run the long form of every storm, on Dewey and on stock Huey: `make faults`.
+
+`python tests/faults [word…]` runs the storms whose name, side or broker contains one of the words. The result is one
+table. The exit code is 1 if Dewey broke a guarantee.
 """
 
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
-import conftest  # noqa: E402  first of all: it hides the developer's own settings
+import conftest  # noqa: E402  imported first: it hides the developer's settings
 import storms  # noqa: E402
 from databases import create_postgresql  # noqa: E402
 from refusing_redis import RefusingRedis  # noqa: E402
@@ -55,11 +57,11 @@ def main(words: list[str]) -> int:
                     broken += [f"{seen.storm}, {seen.system}: {promise}" for promise in seen.broken]
                     print(" | ".join(rows[-1]), flush=True)
     if not rows:
-        sys.exit(f"no storm's name, side or broker holds any of: {' '.join(words)}")
+        sys.exit(f"no storm has a name, side or broker with one of: {' '.join(words)}")
     print()
     for row in (HEAD, tuple("---" for _ in HEAD), *rows):
         print(f"| {' | '.join(row)} |")
-    print("\n".join(["", *broken] if broken else ["", "Dewey kept every promise."]))
+    print("\n".join(["", *broken] if broken else ["", "Dewey kept every guarantee."]))
     return bool(broken)
 
 
@@ -70,7 +72,7 @@ def create_system(side: type[Dewey] | type[StockHuey], broker: str, storm: str, 
         kind = RefusingRedis if storm == "broker refuses" else RedisServer
         server = kind(folder, "everysec" if "everysec" in storm else "always") if broker == "Redis" else None
         url = postgresql_url if server else f"sqlite:///{folder}/dewey.db"
-        # What is struck again and again at its head may lose more than five workers; when it is dead, `poison` shows.
+        # A run that is hit repeatedly may lose more than five workers. The storm `poison` tests the limit.
         ours = {"database_url": url, **({} if storm == "poison" else {"MAX_DELIVERIES": "100"})}
         with side(folder, server, **(ours if side is Dewey else {})) as system:
             yield system

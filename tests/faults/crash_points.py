@@ -1,5 +1,6 @@
-"""Crash points: the process that comes to a named place first is killed there, once; or an answer of the broker is
-lost there. The product has no hooks for it, and this is the one place that knows which steps its processes take.
+"""Crash points: the first process to reach a named step is killed there, or a reply of the broker is lost.
+
+The product has no hooks for this. Only this module names the steps of its processes.
 """
 
 import os
@@ -11,7 +12,9 @@ from engine.exceptions import BrokerUnavailable
 
 
 class Point(NamedTuple):
-    """On entering one of these steps, or (`after`) on leaving it. The condition sees the arguments and the answer."""
+    """A crash on entering one of these steps, or (`after`) on leaving it. The condition gets the arguments and the
+    result.
+    """
 
     owner: str
     steps: tuple[str, ...]
@@ -21,7 +24,7 @@ class Point(NamedTuple):
 
 
 def settles(arguments: tuple[Any, ...], answer: Any = None) -> bool:
-    """A run is settled alone, or in the step that takes the next."""
+    """Return true if the step settles a run, alone or together with the claim of the next one."""
     return any(isinstance(argument, FinishedRun) for argument in arguments)
 
 
@@ -41,7 +44,7 @@ POINTS = {
 
 
 def crash_once(queue: Any, name: str, marker: str) -> None:
-    """Arrange it in this process and those that it forks. `marker`: a file, made by whoever is killed."""
+    """Arm the crash in this process and its forks. `marker` is a file that the killed process creates."""
     point = POINTS[name]
     owner = queue if point.owner == "queue" else getattr(queue.storage, point.owner)
     for step in point.steps:
@@ -66,5 +69,5 @@ def crash(point: Point, marker: str) -> None:
     except FileExistsError:
         return
     if not point.deadly:
-        raise BrokerUnavailable("the answer was lost")
+        raise BrokerUnavailable("the reply was lost")
     os.kill(os.getpid(), 9)

@@ -1,4 +1,4 @@
-"""The ledger: the tasks write it themselves, whoever carries them, and every verdict is read there."""
+"""The ledger that the tasks of a storm write. Every verdict is read from it."""
 
 import os
 import time
@@ -10,7 +10,7 @@ import psutil
 
 
 def append_line(path: str, word: str, run_id: str) -> None:
-    """One line, whole or not at all: word, run, process, Unix seconds."""
+    """Append one line atomically: word, run, process, Unix seconds."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, f"{word} {run_id} {os.getpid()} {time.time():.6f}\n".encode())
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 class DeliveryLog:
-    """What has been written so far. `read` takes in what is new."""
+    """The lines written so far. `read` adds new ones."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.position = path, 0
@@ -57,12 +57,12 @@ class DeliveryLog:
         return {run_id for run_id, entries in self.ends.items() if len(entries) > 1}
 
     def busy(self) -> dict[int, str]:
-        """Process → run: those that have begun one and not ended it, and live."""
+        """Return process → run of live processes that have begun a run and not ended it."""
         self.read()
         return {pid: run_id for pid, (word, run_id) in self.last.items() if word == "start" and is_alive(pid)}
 
     def is_on(self, pid: int, run_id: str) -> bool:
-        """Whether the last word of this process is that it has begun this run."""
+        """Return true if this process has begun this run and not ended it."""
         return self.read().last[pid] == ("start", run_id)
 
 

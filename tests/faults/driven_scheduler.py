@@ -1,4 +1,4 @@
-"""A scheduler whose clock is driven: each line of input is a minute of Unix time, answered once it was looked at."""
+"""A scheduler with a driven clock. Each input line is a minute of Unix time, confirmed once it was checked."""
 
 import sys
 from datetime import UTC, datetime

@@ -1,6 +1,6 @@
-"""The probe queue with steps of its consumer that fail some times, in each process.
+"""The probe queue with consumer steps that fail a few times in each process.
 
-Start it with `huey_consumer failing_steps.probe`. STUMBLE names the steps. The product has no hooks for it.
+Start it with `huey_consumer failing_steps.probe`. STUMBLE names the steps. The product has no hooks for this.
 """
 
 import os
@@ -19,7 +19,7 @@ from engine.worker.scheduler import Scheduler
 
 __all__ = ["probe"]
 
-#: Of the calls of a step, those that fail: not the first, which may belong to the start.
+#: The calls of a step that fail. The first may belong to the start and succeeds.
 FAILING = range(2, 4)
 
 

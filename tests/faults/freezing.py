@@ -1,4 +1,4 @@
-"""SIGSTOP and SIGCONT: processes that are silent for a while and then go on as if nothing had happened."""
+"""SIGSTOP and SIGCONT: processes that stop for a while and then continue unaware."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ from waiting import wait_until
 def frozen_at_work(
     system: System, consumer: ConsumerProcess, chosen: Callable[[psutil.Process], bool] = lambda process: True
 ) -> Iterator[list[Hit]]:
-    """The chosen processes of a consumer, of which one at least is at work, stand still for the length of a block.
+    """Stop the chosen processes of a consumer, at least one of them busy, for the length of a block.
 
-    Not while one of them is writing to a SQLite file, for then it would stop everybody.
+    A process that is writing to a SQLite file is not stopped, because its lock would block all others.
     """
     family = [process for process in (psutil.Process(consumer.pid), *system.children(consumer)) if chosen(process)]
     hits = wait_until(lambda: stop_at_work(system, family))
@@ -27,7 +27,7 @@ def frozen_at_work(
 
 
 def stop_at_work(system: System, family: list[psutil.Process]) -> list[Hit]:
-    """Stop them; empty, and they go on, when the moment was wrong."""
+    """Stop the processes. Return an empty list, with all continued, if the moment was wrong."""
     pids = {process.pid for process in family}
     if not system.delivery_log.busy().keys() & pids:
         return []

@@ -1,6 +1,7 @@
-"""Takes one mechanism after the other out of a copy of the program and shows that its tests fail, on both brokers:
-`python tests/faults/mutants.py [word…]`. A mutant is Python that is appended to a module of the engine, or that stands
-in the place of what is there.
+"""Remove one mechanism after the other from a copy of the program and verify that its tests fail.
+
+Run it on both brokers with `python tests/faults/mutants.py [word…]`. A mutant is Python code that is appended to a
+module of the engine, or replaces existing code.
 """
 
 import re
@@ -19,15 +20,15 @@ PARTS = {"messages": "Messages", "deliveries": "Deliveries", "ticks": "Ticks"}
 
 class Mutant(NamedTuple):
     mechanism: str
-    test: str  # file, and what selects in it
-    module: str = ""  # or a part of both storages
-    code: str = ""  # `Part` stands for its class
-    instead: tuple[tuple[str, str, str], ...] = ()  # files, what stands in them, and what then stands there
+    test: str  # test file, and the pytest selection in it
+    module: str = ""  # a module, or a part of both storages
+    code: str = ""  # `Part` is replaced by its class
+    instead: tuple[tuple[str, str, str], ...] = ()  # files, existing code, replacement
 
 
 MUTANTS = [
     Mutant(
-        "an outcome that cannot be put together fails the attempt",
+        "an outcome that cannot be built fails the attempt",
         "settling chord",
         "engine/queues/settler.py",
         "Settler.settle_as_failed = Settler.give_up",
@@ -43,13 +44,13 @@ Settler.give_up = give_up
 """,
     ),
     Mutant(
-        "a result is made while a failure is the attempt's own",
+        "a result is serialized while a failure still counts for the attempt",
         "settling odd_outcome and long",
         "engine/queues/queue.py",
         "Queue.check_result = lambda self, task, value: None",
     ),
     Mutant(
-        "a value that is not finite is no JSON",
+        "a value that is not finite is not valid JSON",
         "settling odd_outcome and list",
         "engine/broker/messages.py",
         "find_not_finite = lambda value, name='it': None",
@@ -60,13 +61,13 @@ Settler.give_up = give_up
         instead=(("engine/queues/task.py", "if task.queue.state.current is None:", "if True:"),),
     ),
     Mutant(
-        "a retry at no time is a failure",
+        "a retry at an impossible time is a failure",
         "settling odd_outcome and soon",
         "engine/queues/task.py",
         "check_delay = lambda error: None",
     ),
     Mutant(
-        "hooks are contained",
+        "an error in a hook does not end the worker",
         "settling hooks_and_receivers",
         "engine/queues/queue.py",
         """
@@ -86,7 +87,7 @@ Queue._run_pre_execute, Queue._emit = Huey._run_pre_execute, Huey._emit
         "attempt_text = lambda error, convert: convert(error)",
     ),
     Mutant(
-        "a cancel wins until the outcome is stored",
+        "a cancel takes effect until the outcome is stored",
         "settling cancel_wins",
         instead=(
             ("engine/broker/lua/lib/settle.lua", "if is_cancel ~= '1' and (mark", "if false and (mark"),
@@ -99,19 +100,19 @@ Queue._run_pre_execute, Queue._emit = Huey._run_pre_execute, Huey._emit
         ),
     ),
     Mutant(
-        "what a dead worker held is given back",
+        "the runs of a dead worker are returned",
         "crash_points after_take",
         "engine/worker/consumer.py",
         "Consumer.release_held = lambda self, slot: True",
     ),
     Mutant(
-        "the reaper returns what a dead consumer held",
+        "the runs of a dead consumer are returned",
         "storms processes_are_killed and tree",
         "deliveries",
         "Part.reap = lambda self, lease, most: []",
     ),
     Mutant(
-        "taking is a sign of life",
+        "a claim counts as a heartbeat",
         "frozen woken",
         instead=(
             ("engine/broker/lua/reap.lua", "now - math.max(tonumber(at), claimed_at) > ", "now - tonumber(at) > "),
@@ -119,7 +120,7 @@ Queue._run_pre_execute, Queue._emit = Huey._run_pre_execute, Huey._emit
         ),
     ),
     Mutant(
-        "after an outage the reaper waits a round",
+        "after an outage the first check returns no runs",
         "frozen slept",
         instead=(
             ("engine/broker/lua/reap.lua", "if not last or now - (tonumber(last) or 0) > lease then", "if false then"),
@@ -127,7 +128,7 @@ Queue._run_pre_execute, Queue._emit = Huey._run_pre_execute, Huey._emit
         ),
     ),
     Mutant(
-        "what is due moves in one step",
+        "due runs are moved in one step",
         "storms scheduler_is_killed",
         "messages",
         """
@@ -180,7 +181,7 @@ Part.settle = lambda self, consumer, done: stock_settle(self, consumer, unfenced
 """,
     ),
     Mutant(
-        "who is unsure looks into its own hands first",
+        "a worker in doubt checks its held runs first",
         "crash_points answer_lost",
         "deliveries",
         """
@@ -191,7 +192,7 @@ Part.settle_and_claim = settle_and_claim
 """,
     ),
     Mutant(
-        "what still runs at shutdown is handed back",
+        "runs in progress at shutdown are returned",
         "storms restarts",
         "deliveries",
         """
@@ -202,7 +203,7 @@ Part.release = release
 """,
     ),
     Mutant(
-        "children die with their parent",
+        "children end with their parent",
         "storms processes_are_killed and parent",
         "engine/worker/processes.py",
         """
@@ -212,7 +213,7 @@ BoundProcesses.watch_parent = lambda self: None
 """,
     ),
     Mutant(
-        "a message that nobody can run is kept",
+        "a message that cannot run is kept",
         "storms poison_messages",
         "deliveries",
         """
@@ -222,7 +223,7 @@ Part.dead_letter = lambda self, consumer, claimed, reason: self.settle(consumer,
 """,
     ),
     Mutant(
-        "a run that takes down every worker ends as dead",
+        "a run that kills every worker ends as dead",
         "storms poison_messages",
         "deliveries",
         """
@@ -233,7 +234,7 @@ Part.release = release
 """,
     ),
     Mutant(
-        "a killed worker takes along what its task has started",
+        "a killed worker ends the processes of its task",
         "processes all_processes_of_the_task",
         "engine/worker/processes.py",
         """
@@ -244,19 +245,19 @@ BoundProcesses.kill = kill
 """,
     ),
     Mutant(
-        "a killed worker takes along sessions apart",
+        "a killed worker ends processes in other sessions",
         "processes hard_limit_kills_all",
         "engine/worker/processes.py",
         "descendants = lambda pid: []",
     ),
     Mutant(
-        "a stop takes along what tasks have started",
+        "a stop ends the processes of tasks",
         "processes stop_after_the_grace",
         "engine/worker/consumer.py",
         "kill_all = lambda processes: None",
     ),
     Mutant(
-        "a dead worker takes along its process group",
+        "the process group of a dead worker is ended",
         "processes takes_its_process_group or finished_task",
         "engine/worker/processes.py",
         "BoundProcesses.end_group = lambda self, process: None",
@@ -272,12 +273,12 @@ BoundProcesses.watch_parent = watch_parent
 """,
     ),
     Mutant(
-        "workers lead process groups of their own",
+        "each worker leads a process group",
         "processes ctrl_c",
         instead=(("engine/worker/processes.py", "os.setpgid(0, 0)", "pass"),),
     ),
     Mutant(
-        "children of a task do not hold up a worker's end",
+        "children of a task do not delay the end of a worker",
         "processes leftover_child",
         instead=(("engine/worker/worker.py", "child.kill()", "pass"),),
     ),
@@ -299,13 +300,13 @@ BoundProcesses.watch_parent = watch_parent
         "init_forked = lambda: None",
     ),
     Mutant(
-        "forked processes have connections of their own",
+        "forked processes open new connections",
         "processes their_own_connections and postgresql",
         "engine/worker/processes.py",
         "abandon_connections = lambda: None",
     ),
     Mutant(
-        "forked processes take no notes",
+        "forked processes capture no log lines",
         "processes their_own_connections",
         "engine/queues/log_capture.py",
         "stop = lambda: None",
@@ -322,18 +323,18 @@ BoundProcesses.watch_parent = watch_parent
         "LimitEnforcer.enforce_soft_limits = lambda self: None",
     ),
     Mutant(
-        "a soft limit strikes once",
+        "a soft limit is applied once",
         "processes interrupts_a_task_once",
         instead=(("engine/worker/soft_limit.py", "        deadline.value = 0.0\n        raise", "        raise"),),
     ),
     Mutant(
-        "limits strike by run id",
+        "limits are applied by run id",
         "processes only_the_worker_of_its_run",
         "engine/worker/limits.py",
         "LimitEnforcer.is_executed = lambda self, run: True",
     ),
     Mutant(
-        "a run that is not executed goes back",
+        "a run that is not executed is returned",
         "processes only_the_worker_of_its_run",
         "engine/worker/limits.py",
         "LimitEnforcer.release_unattended = lambda self, runs: None",
@@ -344,7 +345,7 @@ BoundProcesses.watch_parent = watch_parent
         instead=(("engine/worker/limits.py", "if slot.killed_run and slot.killed_run.held == run:", "if False:"),),
     ),
     Mutant(
-        "a tick lets one run in",
+        "a tick starts one run",
         "ticks tick",
         "ticks",
         """
@@ -368,7 +369,7 @@ Part.record = record
         ),
     ),
     Mutant(
-        "at random refused steps are repeated",
+        "randomly refused steps are repeated",
         "storms refuses_at_random",
         instead=(("engine/broker/redis/errors.py", "in REFUSALS or UNNAMED.match(reply)", "== 'NOSCRIPT'"),),
     ),
@@ -378,22 +379,22 @@ Part.record = record
         instead=(("engine/broker/redis/errors.py", 'IN_SCRIPT_6.sub("", text)', "text"),),
     ),
     Mutant(
-        "a PostgreSQL that refuses writes is unavailable",
+        "a PostgreSQL that refuses writes counts as unavailable",
         "refused_answers postgresql",
         instead=(("engine/outages.py", '"25006": Fault.SERVER', '"25006": Fault.STATEMENT'),),
     ),
     Mutant(
         "a session of PostgreSQL that refuses writes is closed",
-        "outages session_that_takes_no_writes",
+        "outages read_only_session",
         instead=(("engine/database.py", 'return "on" not in map', "return True or map"),),
     ),
     Mutant(
-        "an error of SQLite that refuses for want of room is not hidden by its rollback",
+        "the error of a full SQLite disk is not hidden by its rollback",
         "outages full_sqlite",
         instead=(("engine/database.py", "if not self.is_closed() and self.can_roll_back():", "if True:"),),
     ),
     Mutant(
-        "a file that refused a write is opened again",
+        "a file that refused a write is reopened",
         "outages from_a_read_only_file",
         instead=(("engine/broker/sqlite/database.py", " and not current.refused:", ":"),),
     ),
@@ -408,7 +409,7 @@ Part.record = record
         instead=(("engine/monitor/write_probe.py", "return rows.error(", "return None and rows.error("),),
     ),
     Mutant(
-        "a server that neither accepts nor refuses a write holds up no thread of the web",
+        "a server that does not respond to a write blocks no web thread",
         "write_probe frozen",
         instead=(
             (
@@ -419,12 +420,12 @@ Part.record = record
         ),
     ),
     Mutant(
-        "wrong tries that Redis refuses to count are counted here",
+        "failed sign-ins that Redis cannot count are counted in memory",
         "refused_answers redis",
         instead=(("admin/auth/wrong_tries.py", "except RedisError:", "except ZeroDivisionError:"),),
     ),
     Mutant(
-        "an id that cannot be kept is refused",
+        "an id that cannot be stored is refused",
         "invalid_options unprintable_id",
         instead=(
             (
@@ -435,17 +436,17 @@ Part.record = record
         ),
     ),
     Mutant(
-        "an option that cannot be kept is refused where it is declared",
+        "an option that cannot be stored is refused at declaration",
         "invalid_options at_declaration",
         instead=(("engine/queues/task.py", "check_declaration(name or func.__name__, options)", "pass"),),
     ),
     Mutant(
-        "an option that cannot be kept is refused where it is called",
+        "an option that cannot be stored is refused at enqueue",
         "invalid_options at_the_call",
         instead=(("engine/queues/options.py", "if not is_right(value := getattr(call, name)):", "if False:"),),
     ),
     Mutant(
-        "a second task of a name ends the program",
+        "a second task with the same name ends the program",
         "duplicate_names every_program and command",
         instead=(
             (
@@ -456,18 +457,18 @@ Part.record = record
         ),
     ),
     Mutant(
-        "a worker of the web server is not started for ever where tasks have one name",
+        "web workers are not restarted forever if task names clash",
         "duplicate_names every_program and web",
-        instead=(("gunicorn.conf.py", "\nrefuse_tasks_that_cannot_be_told_apart()\n", "\n"),),
+        instead=(("gunicorn.conf.py", "\nreject_duplicate_task_names()\n", "\n"),),
     ),
     Mutant(
-        "a caller's dictionary is told from an outcome",
+        "a caller's dictionary is distinguished from an outcome",
         "odd_arguments on_every_path",
         "engine/outcomes.py",
         "escape_key = lambda value: value",
     ),
     Mutant(
-        "an outcome in a record is told from a caller's dictionary",
+        "a recorded outcome is distinguished from a caller's dictionary",
         "odd_arguments retried_chord",
         instead=(("engine/outcomes.py", "return Outcome(value) if", "return value if"),),
     ),
@@ -484,7 +485,7 @@ Part.record = record
         ),
     ),
     Mutant(
-        "a run that is enqueued takes its revocation along",
+        "an enqueued run carries its revocation",
         "revocations keeps_it",
         instead=(
             ("engine/broker/lua/lib/insert.lua", "  call('persist', prefix .. 'kv:r:' .. id)\n", ""),
@@ -492,7 +493,7 @@ Part.record = record
         ),
     ),
     Mutant(
-        "a revocation goes with its run",
+        "a revocation is removed with its run",
         "revocations deleted_with_its_run",
         instead=(
             ("engine/broker/lua/lib/finish.lua", "run(id), prefix .. 'kv:r:' .. id, prefix", "run(id), prefix"),
@@ -517,7 +518,7 @@ Part.record = record
         instead=(("engine/monitor/celery_inspect.py", "limit: int | None = None", "limit: int | None = 1000"),),
     ),
     Mutant(
-        "a message for a task that is not known is left to newer code",
+        "a message for an unknown task is left to newer code",
         "unknown_tasks newer_code_runs_what",
         "engine/queues/claim.py",
         """
@@ -527,7 +528,7 @@ Claimer.put_off = put_off
 """,
     ),
     Mutant(
-        "newer code finds what was put off",
+        "newer code claims rescheduled messages",
         "unknown_tasks newer_code_runs_what",
         instead=(
             (
@@ -538,7 +539,7 @@ Claimer.put_off = put_off
         ),
     ),
     Mutant(
-        "what nobody knows is dead after its grace",
+        "a message for an unknown task is dead after its grace",
         "unknown_tasks dead_after_its_grace or returns_to_its_place",
         "deliveries",
         """
@@ -547,7 +548,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
 """,
     ),
     Mutant(
-        "what was put off keeps its place",
+        "a rescheduled message keeps its place",
         "unknown_tasks keep_their_order",
         instead=(
             (
@@ -563,7 +564,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
         ),
     ),
     Mutant(
-        "who puts off too late changes nothing",
+        "a late reschedule changes nothing",
         "unknown_tasks late_reschedule or lost_reply",
         instead=(
             ("engine/broker/lua/defer.lua", "held.consumer ~= consumer or held.delivery ~= delivery", "false"),
@@ -575,7 +576,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
         ),
     ),
     Mutant(
-        "a run that is requeued has a fresh grace",
+        "a re-queued run has a fresh grace",
         "unknown_tasks requeued_unknown_task",
         instead=(
             ("engine/broker/lua/requeue_dead.lua", "'deaths', 'cancel', 'met', 'met_at')", "'deaths', 'cancel')"),
@@ -583,7 +584,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
         ),
     ),
     Mutant(
-        "what newer code has begun has a fresh grace",
+        "a run that newer code has begun has a fresh grace",
         "unknown_tasks claimed_by_newer_code",
         instead=(
             ("engine/broker/lua/lib/claim.lua", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
@@ -593,12 +594,12 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
         ),
     ),
     Mutant(
-        "that a message was put off is no start of its run",
+        "a reschedule does not count as a start",
         "unknown_tasks not_recorded_as_a_start",
         instead=(("engine/history/event_handlers.py", "run.update(before, state=", "run.update(state="),),
     ),
     Mutant(
-        "a file of the version before gets its columns",
+        "a file of the previous version gets the new columns",
         "unknown_tasks previous_version",
         instead=(("engine/broker/sqlite/database.py", "            self.add_columns(connection)\n", ""),),
     ),
@@ -610,7 +611,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
         ),
     ),
     Mutant(
-        "history goes on past the rows that a database refuses",
+        "history continues after rows that the database refuses",
         "storms database_refuses",
         instead=(
             ("engine/history/writer.py", "        if not is_refusal(error):\n            raise", "        raise"),
@@ -626,25 +627,25 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
 """,
     ),
     Mutant(
-        "history goes on past a rejected event that cannot be listed",
+        "history continues after a rejected event that cannot be listed",
         "rejected_events cannot_be_stored",
         instead=(
             ("engine/history/rejected.py", "        if not is_refusal(refusal):\n            raise", "        raise"),
         ),
     ),
     Mutant(
-        "rejected events are removed in time",
+        "rejected events are pruned",
         "rejected_events kept_as_long",
         "engine/history/rejected.py",
         "delete_older = lambda before: None",
     ),
     Mutant(
-        "the recorder outlives an exception",
+        "the recorder survives an exception",
         "loops all_its_loops",
         instead=(("engine/history/recorder.py", "except Exception as error", "except ZeroDivisionError as error"),),
     ),
     Mutant(
-        "the scheduler outlives an exception",
+        "the scheduler survives an exception",
         "loops all_its_loops",
         instead=(
             (
@@ -655,7 +656,7 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
         ),
     ),
     Mutant(
-        "a consumer outlives an exception",
+        "a consumer survives an exception",
         "loops all_its_loops",
         instead=(
             (
@@ -673,7 +674,7 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
         ),
     ),
     Mutant(
-        "a schedule that raises keeps nothing else waiting",
+        "a schedule that raises does not delay others",
         "loops raising_schedule",
         instead=(
             (
@@ -684,17 +685,17 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
         ),
     ),
     Mutant(
-        "the sender of log lines outlives an exception",
+        "the log line sender survives an exception",
         "loops log_sender",
         instead=(("engine/queues/log_capture.py", "        return error", "        raise SystemExit from error"),),
     ),
     Mutant(
-        "the request counter outlives an exception",
+        "the request counter survives an exception",
         "loops request_counter",
         instead=(("admin/api/request_metrics.py", "self.back_off.failed(error)", "raise SystemExit from error"),),
     ),
     Mutant(
-        "the watch outlives an exception",
+        "the watcher survives an exception",
         "loops watcher_continues",
         instead=(
             (
@@ -705,17 +706,17 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
         ),
     ),
     Mutant(
-        "a notice that cannot be put into words is one that is not sent",
+        "a notice that cannot be rendered is not sent",
         "loops cannot_be_rendered",
         instead=(("admin/alerts/channels.py", "    except Exception as error:", "    except OSError as error:"),),
     ),
     Mutant(
-        "the supervisor outlives an exception",
+        "the supervisor survives an exception",
         "loops supervisor_continues",
         instead=(("admin/cli/supervisor.py", "except Exception as error", "except KeyError as error"),),
     ),
     Mutant(
-        "a malformed heartbeat is left out",
+        "a malformed heartbeat is skipped",
         "malformed_entries malformed_heartbeat",
         instead=(
             (
@@ -726,40 +727,40 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
         ),
     ),
     Mutant(
-        "a malformed pause can be read",
+        "a malformed pause is readable",
         "malformed_entries malformed_pause",
         instead=(
             ("engine/broker/parsing.py", '    return defaults | {"by": "?"', '    return defaults | {"who": "?"'),
         ),
     ),
     Mutant(
-        "a malformed order is taken away",
+        "a malformed order is removed",
         "malformed_entries malformed_command",
         instead=(("engine/queues/remote_control.py", "    for what in stored:", "    for what in ():"),),
     ),
     Mutant(
-        "a malformed stack dump is none",
+        "a malformed stack dump is ignored",
         "malformed_entries malformed_stack_dump",
         instead=(("engine/queues/remote_control.py", "except PARSE_ERRORS:", "except ZeroDivisionError:"),),
     ),
     Mutant(
-        "a run whose holder cannot be read goes back",
+        "a run with an unreadable holder is returned",
         "malformed_entries run_with_an_unreadable_holder",
         instead=(("engine/broker/lua/reap.lua", "    release_unreadable(all[j])\n", ""),),
     ),
     Mutant(
-        "a malformed lock is nobody's",
+        "a malformed lock has no holder",
         "malformed_entries malformed_lock and garbage",
         instead=(("engine/broker/lua/lib/locks.lua", "pcall(cjson.decode, raw)", "true, cjson.decode(raw)"),),
     ),
     Mutant(
-        "a run that the broker has lost is found",
+        "a run that is missing from the broker is found",
         "lost_runs lost_with_the_broker or in_batches",
         "engine/history/lost_runs.py",
         "LostRunCheck.check = lambda self: None",
     ),
     Mutant(
-        "a run that the broker has is not lost",
+        "a run in the broker is not lost",
         "lost_runs in_the_broker",
         "messages",
         """
@@ -776,7 +777,7 @@ Part.report_lost = report_lost
         instead=(("engine/history/event_handlers.py", 'if run and run["state"] not in ENDED:', "if run:"),),
     ),
     Mutant(
-        "history that lags makes the service unready",
+        "history lag makes the service unready",
         "history_lag five_minutes",
         "engine/monitor/status.py",
         "behind_queues = lambda queues: []",
@@ -803,7 +804,7 @@ def main(words: list[str]) -> int:
 def mutate(tree: Path, mutant: Mutant) -> None:
     for file, old, new in mutant.instead:
         text = (tree / file).read_text()
-        assert old in text, f"{file} says no more: {old}"
+        assert old in text, f"{file} does not contain: {old}"
         (tree / file).write_text(text.replace(old, new))
     for module, name in classes_of(mutant.module).items():
         header = "\n\nimport time\n" if name else "\n\n"
@@ -812,14 +813,14 @@ def mutate(tree: Path, mutant: Mutant) -> None:
 
 
 def classes_of(module: str) -> dict[str, str]:
-    """Return modules, and the class in them that the code names."""
+    """Return the modules and classes that the code names."""
     if module in PARTS:
         return {f"engine/broker/{broker}/{module}.py": broker.title() + PARTS[module] for broker in ("redis", "sqlite")}
     return {module: ""} if module else {}
 
 
 def tested(tree: Path, test: str) -> str:
-    """The last line of what pytest says."""
+    """Run the tests. Return the last line of pytest's output."""
     file, _, selection = test.partition(" ")
     path = next(path for path in (tree / "tests").glob("**/test_*.py") if path.stem == f"test_{file}")
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path), "-k", selection]

@@ -1,7 +1,7 @@
-"""Tasks whose outcome is described by their argument: odd results, odd errors, odd hooks.
+"""Tasks whose argument describes their outcome: odd results, odd errors, odd hooks.
 
-`huey_consumer odd_tasks.odd`, this folder and the one above being on the path. A description is JSON: a list of a word
-and its details. `make` makes the value of one, `act` returns it or raises.
+Start it with `huey_consumer odd_tasks.odd`, with this folder and its parent on the path. A description is a JSON list
+of a word and its details. `make` builds the described value. `act` returns it or raises.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ VALUES: dict[str, Any] = {
     "json": lambda value: value,
     "surrogate": lambda: "caf\udce9.epub",
     "surrogate key": lambda: {"\udcff": 1},
-    "number": float,  # of a text such as nan
+    "number": float,  # a text such as nan
     "power": lambda bits: 2**bits,
     "long": lambda kilobytes: "x" * (kilobytes << 10),
     "deep": deep,
@@ -114,7 +114,7 @@ def make(description: list[Any]) -> Any:
 
 
 def act(description: list[Any] | None) -> Any:
-    """Return the value that is described, or raise the error."""
+    """Return the described value, or raise the described error."""
     if description is None:
         return None
     word, *details = description
@@ -146,7 +146,7 @@ def gather(results: list[Any]) -> int:
 
 
 def point(name: str, task: Any) -> None:
-    """Act as the task's argument says for this point, for a task that has one."""
+    """Act as the task's argument describes for this point, if the run has one."""
     if task.args and isinstance(task.args[0], dict):
         act(task.args[0].get(name))
 

@@ -1,4 +1,4 @@
-"""States in which a real Redis or PostgreSQL does not accept commands, or writes, for as long as a block lasts."""
+"""States in which a real Redis or PostgreSQL refuses commands or writes for the length of a block."""
 
 import shutil
 import threading
@@ -34,7 +34,7 @@ def without_replicas(server: RedisServer) -> AbstractContextManager[None]:
 
 @contextmanager
 def unable_to_save(server: RedisServer) -> Iterator[None]:
-    """A folder stands where the snapshot goes."""
+    """Put a folder in place of the snapshot file."""
     obstacle = server.folder / "dump.rdb" / "obstacle"
     obstacle.mkdir(parents=True)
     with Client.from_url(server.url) as client:
@@ -48,7 +48,7 @@ def unable_to_save(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def replica(server: RedisServer, stale_reads: str) -> Iterator[None]:
-    """Of a primary that is not there."""
+    """Make the server a replica of a primary that does not exist."""
     with Client.from_url(server.url) as client, set_to(server, "replica-serve-stale-data", stale_reads, "yes"):
         client.replicaof("127.0.0.1", 1)
         yield
@@ -65,7 +65,7 @@ def without_permission(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def busy(server: RedisServer) -> Iterator[None]:
-    """A script runs and does not end."""
+    """Run a script that does not end."""
 
     def run_endlessly() -> None:
         with Client.from_url(server.url, socket_timeout=60) as client, suppress(redis.ResponseError):
@@ -88,7 +88,7 @@ def refuses(client: Client) -> bool:
     return False
 
 
-#: What the server says, and how it is brought to that.
+#: The server's error, and the state that causes it.
 STATES: dict[str, Callable[[RedisServer], AbstractContextManager[None]]] = {
     "OOM": out_of_memory,
     "MISCONF": unable_to_save,
@@ -123,7 +123,7 @@ def read_only(url: str) -> Iterator[None]:
 
 @contextmanager
 def full_disk(url: str) -> Iterator[None]:
-    """Every table of ours has a trigger that raises the error of a full disk."""
+    """Add a trigger to every Dewey table that raises the error of a full disk."""
     execute_autocommit(url, NO_ROOM)
     yield
     execute_autocommit(url, "DROP FUNCTION no_room CASCADE")
@@ -157,7 +157,7 @@ def all_connections_taken(url: str) -> Iterator[None]:
 
 
 def end_other_sessions(own_pids: list[int], connection: Any) -> bool:
-    """Whether there was any other."""
+    """Terminate all other sessions. Return true if there were any."""
     with connection.cursor() as cursor:
         cursor.execute(f"{END_SESSIONS.format(name=connection.info.dbname)} AND pid <> ALL(%s)", [own_pids])
         return bool(cursor.rowcount)

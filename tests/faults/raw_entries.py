@@ -1,4 +1,4 @@
-"""Queues on a fresh broker, into which anything may be written past the program."""
+"""Queues on a fresh broker that can be written to directly."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.queues.queue import Queue
 
-#: The storage of a queue of this name, on the broker of the test.
+#: Returns the storage of the queue with this name, on the test's broker.
 CreateStorage = Callable[[str], Any]
 
 
 def storage_factory(broker: str, request: pytest.FixtureRequest, folder: Path) -> CreateStorage:
-    """`broker`: sqlite or redis."""
+    """Yield a storage factory. `broker` is sqlite or redis."""
     if broker == "sqlite":
         return lambda name: SqliteStorage(name, folder / "queue.db", 60, read_timeout=0.05)
     url = request.getfixturevalue("redis_url")
@@ -26,7 +26,7 @@ def storage_factory(broker: str, request: pytest.FixtureRequest, folder: Path) -
 
 @contextmanager
 def use_probe_queue(storages: CreateStorage) -> Iterator[None]:
-    """The probe queue, for a while, with this thread as its only worker."""
+    """Use the probe queue for the length of a block, with this thread as its only worker."""
     before, probe.storage = probe.storage, storages("probe")
     probe.set_worker_identity("here", "Worker-1")
     yield
@@ -40,7 +40,7 @@ def process_all() -> None:
 
 
 def put_line(line: bytes) -> None:
-    """At the end of the stream of events of the probe queue."""
+    """Append a line to the event stream of the probe queue."""
     storage = probe.storage
     if isinstance(storage, RedisStorage):
         storage.client.command("XADD", "events", "*", "e", line)

@@ -1,6 +1,4 @@
-"""A Redis that refuses: a proxy in front of a real one answers with an error, in place of the server, where it is told
-to. What is refused never reaches the server.
-"""
+"""A proxy to a real Redis that answers chosen commands with an error. Refused commands never reach the server."""
 
 import socket
 import socketserver
@@ -12,7 +10,7 @@ from typing import Any, BinaryIO
 
 from servers import RedisServer
 
-#: What Redis 6.2, 7 and 8 answer when they do not accept a command for now.
+#: Errors of Redis 6.2, 7 and 8 for commands that are refused for now.
 REFUSALS = (
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
     "CLUSTERDOWN The cluster is down",
@@ -31,12 +29,12 @@ REFUSALS = (
     "READONLY You can't write against a read only replica.",
     "TRYAGAIN Multiple keys request during rehashing of slot",
 )
-#: By these a connection begins.
+#: Commands that open a connection.
 GREETINGS = (b"HELLO", b"AUTH", b"CLIENT", b"SELECT", b"PING")
 
 
 class RefusingRedis(RedisServer):
-    """A Redis whose `url` leads through the proxy. `refuse`: what it answers to a command; None: the server's reply."""
+    """The proxy, reached by `url`. `refuse` returns the error for a command, or None for the server's reply."""
 
     def __init__(self, folder: Path, fsync: str = "always") -> None:
         super().__init__(folder, fsync)
@@ -65,7 +63,7 @@ class RefusingRedis(RedisServer):
         self.refuse = lambda command: reply
 
     def refuse_some(self, chance: float, seed: int, replies: Sequence[str] = REFUSALS) -> None:
-        """Answer so many of all commands with an error, which ones is decided by the seed."""
+        """Refuse each command with this chance. The seed makes the choice reproducible."""
         random, lock = Random(seed), threading.Lock()
 
         def refuse(command: bytes) -> str | None:
@@ -85,11 +83,11 @@ class Proxy(socketserver.ThreadingUnixStreamServer):
     redis: RefusingRedis
 
     def handle_error(self, request: Any, address: Any) -> None:
-        """A client or the server has gone; the conversation ends."""
+        """Ignore the error: the client or the server has disconnected."""
 
 
 class Conversation(socketserver.StreamRequestHandler):
-    """One client: a command is read whole, and its reply is written before the next one is read."""
+    """A connection of one client. Each command is read whole, and its reply is written before the next one is read."""
 
     server: Proxy
 
@@ -111,13 +109,13 @@ class Conversation(socketserver.StreamRequestHandler):
                     self.request.sendall(reply)
 
 
-#: How many elements follow for each that an aggregate counts.
+#: Elements per item of each aggregate type.
 AGGREGATES = {b"*": 1, b"~": 1, b">": 1, b"%": 2, b"|": 2}
 STRINGS = (b"$", b"=", b"!")
 
 
 def read_element(stream: BinaryIO) -> bytes:
-    """One command or reply (RESP 2 and 3), as it was sent; empty at the end of the stream."""
+    """Return one raw command or reply (RESP 2 and 3). Empty at the end of the stream."""
     line = stream.readline()
     kind, rest = line[:1], line[1:-2]
     if kind in STRINGS and rest != b"-1":

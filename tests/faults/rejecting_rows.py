@@ -1,4 +1,4 @@
-"""A database that refuses some rows of `dewey_runs`, by a trigger, and takes all others."""
+"""A trigger that rejects some rows of `dewey_runs`."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ SQLITE = """
 
 
 def refuse_rows(ids: Iterable[str]) -> None:
-    """Refuse the runs with these ids from now on."""
+    """Reject the runs with these ids from now on."""
     database.execute_sql("CREATE TABLE refused_runs (id text PRIMARY KEY)")
     for run_id in ids:
         database.execute_sql(f"INSERT INTO refused_runs VALUES ({database.param})", [run_id])

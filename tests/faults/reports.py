@@ -1,4 +1,4 @@
-"""What came of a storm, and which promises it broke."""
+"""The result of a storm and the guarantees that it broke."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,15 +9,17 @@ from waiting import wait_until
 
 from engine.models import ENDED
 
-#: How soon a run starts again when all of its consumer is gone.
+#: Seconds until a run starts again after its whole consumer is killed.
 MAX_RECOVERY = LEASE_SECONDS + 15.0
 
 
 @dataclass
 class Report:
-    """`kills`: those that hit a worker at work, or a broker. `struck`: worker processes killed or frozen. `recovery`:
-    the longest time from a fault to the new start of what it interrupted. `left`: processes that outlived their
-    parent. `broken`: what Dewey promises and did not keep.
+    """The result of a storm.
+
+    `kills`: kills of a busy worker or of a broker. `struck`: worker processes killed or frozen. `recovery`: the longest
+    time from a fault to the next start of an interrupted run. `left`: processes that outlived their parent. `broken`:
+    guarantees that Dewey did not keep.
     """
 
     storm: str
@@ -34,7 +36,7 @@ class Report:
 
 
 def report(storm: str, system: System, within: float = 60.0, recovery: float = MAX_RECOVERY) -> Report:
-    """Wait until the storm is over, and judge. `recovery`: the seconds that it may take."""
+    """Wait for the end of the storm and build its report. `recovery` is the allowed time in seconds."""
     system.drain(within)
     broken = promises_broken(system) if isinstance(system, Dewey) else []
     ended, twice, dead = set(system.delivery_log.read().ends), system.delivery_log.twice(), system.dead()
@@ -65,7 +67,7 @@ def report(storm: str, system: System, within: float = 60.0, recovery: float = M
 
 
 def longest_recovery(system: System) -> float | None:
-    """From a hit to the new start, less what went by until the last consumer was killed that might have started it."""
+    """Return the longest time from a hit, or a later kill of a consumer, to the next start (seconds)."""
     times = list(system.waited)
     for hit in system.hits:
         if later := [entry.at for entry in system.delivery_log.starts[hit.run_id] if entry.at > hit.at]:
@@ -75,42 +77,42 @@ def longest_recovery(system: System) -> float | None:
 
 
 def promises_broken(system: Dewey) -> list[str]:
-    """What the broker and the records have to say, when all is at rest."""
+    """Return the broken guarantees, read from broker and database at rest."""
     with suppress(AssertionError):
         wait_until(lambda: system.recorded(ENDED) == len(system.accepted) - len(system.refused), 20)
     runs, ledger = system.runs(), system.delivery_log.read()
     broken = [
-        f"{run_id}: on record as {runs[run_id].state if run_id in runs else 'nothing'}, {system.attempts(run_id)}"
+        f"{run_id}: stored as {runs[run_id].state if run_id in runs else 'missing'}, {system.attempts(run_id)}"
         for run_id in system.accepted
         if run_id not in system.refused and (run_id not in runs or runs[run_id].state not in ENDED)
     ]
     broken += rejections_broken(system)
     broken += [
-        f"{run_id}: finished twice, and delivered once by the records"
+        f"{run_id}: finished twice, but stored as delivered once"
         for run_id in ledger.twice()
         if run_id in runs and runs[run_id].deliveries < 2
     ]
     broken += [
-        f"{run_id}: its result {run.result!r} is of none of those who finished it"
+        f"{run_id}: its result {run.result!r} is not from a process that finished it"
         for run_id, run in runs.items()
         if run_id in ledger.ends and run.result not in {entry.pid for entry in ledger.ends[run_id]}
     ]
     broken += [
-        f"{hit.run_id}: the result of process {hit.pid}, which was struck at it, stands"
+        f"{hit.run_id}: its result is from process {hit.pid}, which was hit during the run"
         for hit in system.hits
         if hit.run_id in runs
         and runs[hit.run_id].result == hit.pid
         and not any(entry.pid == hit.pid and entry.at > hit.at for entry in ledger.starts[hit.run_id])
     ]
     if (dead := system.dead()) != system.poison:
-        broken.append(f"dead {sorted(dead)}, where {sorted(system.poison)} should be")
+        broken.append(f"dead runs are {sorted(dead)}, expected {sorted(system.poison)}")
         broken += [f"{run_id}: {system.story(run_id)}" for run_id in dead - system.poison]
     if left := system.unfinished():
-        broken.append(f"{left} still wait, are scheduled or held at rest")
+        broken.append(f"{left} messages remain at rest")
     return broken
 
 
 def rejections_broken(system: Dewey) -> list[str]:
-    """Whether the history lists as rejected what the database refuses, and nothing else."""
+    """Return the fault if the rejected events are not exactly those of the refused rows."""
     rejected, expected = system.rejected(), {run_id: {"enqueued", "ended"} for run_id in system.refused}
-    return [] if rejected == expected else [f"rejected {rejected}, where {expected} should be"]
+    return [] if rejected == expected else [f"rejected events are {rejected}, expected {expected}"]

@@ -1,4 +1,4 @@
-"""Servers of a storm's own, which it may kill."""
+"""Separate servers of a storm, which may be killed."""
 
 import subprocess
 import tempfile
@@ -15,7 +15,7 @@ from waiting import wait_until
 
 
 class RedisServer:
-    """A real Redis on a Unix socket that keeps its data in `folder`. `fsync`: `always` or `everysec`."""
+    """A real Redis on a Unix socket with its data in `folder`. `fsync` is `always` or `everysec`."""
 
     def __init__(self, folder: Path, fsync: str = "always", executable: str = "") -> None:
         self.folder, self.socket = folder, folder / "redis.sock"
@@ -25,7 +25,7 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it answers, its data read."""
+        """Start the server and return once it has loaded its data."""
         self.socket.unlink(missing_ok=True)
         address = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
         with open(self.folder / "redis.log", "ab") as log:
@@ -41,7 +41,7 @@ class RedisServer:
                 return False
 
     def kill(self) -> None:
-        """`kill -9`, when it runs."""
+        """Send SIGKILL if the server runs."""
         if self.process:
             self.process.kill()
             self.process.wait()
@@ -50,7 +50,7 @@ class RedisServer:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """A real PostgreSQL, without fsync; the URL is that of its database `postgres`."""
+    """Run a PostgreSQL server without fsync. Yield the URL of its database `postgres`."""
     with warnings.catch_warnings():
         # platformdirs warns about this machine's runtime folder.
         warnings.simplefilter("ignore")

@@ -7,7 +7,7 @@ from huey import Huey, RedisHuey, SqliteHuey, crontab
 
 
 def build(broker: str) -> tuple[Huey, storm_tasks.StormTasks]:
-    """`broker`: the URL of a Redis, or the path of a file."""
+    """Build the queue. `broker` is the URL of a Redis, or the path of a file."""
     huey = RedisHuey("stock", url=broker) if "://" in broker else SqliteHuey("stock", filename=broker)
     return huey, storm_tasks.register(huey, crontab())
 

@@ -1,4 +1,4 @@
-"""Dewey's queue of the storms: `huey_consumer storm_queue.faults`, this folder and the one above being on the path."""
+"""Dewey's queue of the storms: `huey_consumer storm_queue.faults`, with this folder and its parent on the path."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The two sides that the storms compare: Dewey, and stock Huey with its own consumer on the same broker."""
+"""The two systems that the storms compare: Dewey, and stock Huey with its consumer on the same broker."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +27,7 @@ RESULT_TTL = 600
 
 
 class Dewey(System):
-    """Broker and database are shared with this process."""
+    """Dewey, with the broker and database of this process."""
 
     name, address = "Dewey", "storm_queue.faults"
     attendants = 1
@@ -64,7 +64,7 @@ class Dewey(System):
         self.accepted += [task.id for task in tasks]
 
     def put_unreadable(self) -> list[str]:
-        """Garbage, a message under another key, and one for a task that the consumers do not know."""
+        """Enqueue garbage, a message with another key's signature, and one for a task unknown to the consumers."""
         self.queue.storage.messages.write(Effects().enqueue("garbage", b"garbage"))
         self.queue.serializer = SignedJSON("x" * 40)
         forged = self.tasks.die()
@@ -75,7 +75,7 @@ class Dewey(System):
         return ["garbage", forged.id, unknown.id]
 
     def refuse_rows(self, one_in: int) -> None:
-        """Have the database refuse the rows of so many of the runs that were accepted."""
+        """Make the database refuse the rows of this many accepted runs."""
         self.refused = set(self.accepted[one_in // 2 :: one_in])
         refuse_rows(self.refused)
 
@@ -89,28 +89,28 @@ class Dewey(System):
         except BrokerUnavailable:
             return 1
 
-    # --- on record -------------------------------------------------------------------------------------------
+    # --- stored rows -----------------------------------------------------------------------------------------
 
     def dead(self) -> set[str]:
         return {run.id for run in Run.select(Run.id).where(Run.state == State.DEAD)}
 
     def recorded(self, states: Iterable[str]) -> int:
-        """How many runs have one of these states."""
+        """Count the runs with one of these states."""
         return int(Run.select(fn.COUNT(Run.id)).where(Run.state.in_(list(states))).scalar())
 
     def rejected(self) -> dict[str | None, set[str | None]]:
-        """The kinds of the events that were set aside, by run."""
+        """Return the kinds of rejected events, by run."""
         kinds: dict[str | None, set[str | None]] = {}
         for event in RejectedEvent.select():
             kinds.setdefault(event.run_id, set()).add(event.kind)
         return kinds
 
     def runs(self) -> dict[str, Run]:
-        """Those that were accepted."""
+        """Return the rows of the accepted runs."""
         return {run.id: run for run in Run.select().where(Run.id.in_(self.accepted))}
 
     def story(self, run_id: str) -> str:
-        """What became of each delivery of a run, for who has to find out why."""
+        """Return the outcome of each delivery of a run, for diagnosis."""
         deliveries = Attempt.select().where(Attempt.run_id == run_id).order_by(Attempt.number)
         return "; ".join(
             f"{attempt.started_at:%T.%f}–{attempt.ended_at:%T.%f} {attempt.worker}: {attempt.error}"
@@ -118,13 +118,15 @@ class Dewey(System):
         )
 
     def attempts(self, run_id: str) -> list[str]:
-        """The states of a run's deliveries, first to last."""
+        """Return the states of a run's deliveries, first to last."""
         return [attempt.state for attempt in Attempt.select().where(Attempt.run_id == run_id).order_by(Attempt.number)]
 
 
 def create_dewey(request: Any, folder: Path, **settings: str) -> Dewey:
-    """For the parameter `sqlite` with SQLite alone; for `redis` with PostgreSQL and a Redis that syncs every write, and
-    for `refusing` with one that refuses when it is told to.
+    """Create Dewey on a broker.
+
+    `sqlite` uses SQLite alone. `redis` uses PostgreSQL and a Redis that syncs every write. `refusing` adds a proxy that
+    refuses commands.
     """
     if request.param == "sqlite":
         return Dewey(folder, None, f"sqlite:///{folder}/dewey.db", **settings)
@@ -133,7 +135,7 @@ def create_dewey(request: Any, folder: Path, **settings: str) -> Dewey:
 
 
 class StockHuey(System):
-    """At its kindest: it looks after dead workers, and into an empty SQLite queue, each second."""
+    """Stock Huey at its best settings: it checks for dead workers, and polls an empty SQLite queue, each second."""
 
     name, address = "Huey", "stock_huey.huey"
     consumer_options = ("-c", "1", "-m", "1")

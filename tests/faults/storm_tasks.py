@@ -1,4 +1,4 @@
-"""What the tasks of a storm do; the same for Dewey's queue and for stock Huey's."""
+"""The tasks of a storm, the same for Dewey's queue and for stock Huey's."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from delivery_log import append_line
 
 
 def work(ledger: str, seconds: float = 0, task: Any = None) -> int:
-    """Write a line, take that long, write another. Gives the process that did it."""
+    """Write a line, sleep that long, write another. Return the process id."""
     append_line(ledger, "start", task.id)
     time.sleep(seconds)
     append_line(ledger, "end", task.id)
@@ -20,7 +20,7 @@ def die() -> None:
 
 
 def vanish() -> None:
-    """Take the worker away without any sign of failure."""
+    """Kill the worker without any sign of failure."""
     os._exit(0)
 
 
@@ -36,7 +36,7 @@ class StormTasks(NamedTuple):
 
 
 def register(queue: Any, each_minute: Any) -> StormTasks:
-    """Make them tasks of a queue."""
+    """Register the tasks on a queue."""
     return StormTasks(
         queue.task(context=True)(work),
         queue.task()(die),

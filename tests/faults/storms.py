@@ -1,6 +1,6 @@
-"""The storms. Each is a plain function of a system and of its size, and gives a report.
+"""The storms. Each is a function of a system and of its size, and returns a report.
 
-A kill counts only when it hit a worker at work: one that had begun a run, as the ledger says, and never ended it.
+A kill counts only if it hit a busy worker. A worker is busy if its run has begun and not ended in the ledger.
 """
 
 import os
@@ -24,7 +24,7 @@ from engine.exceptions import BrokerUnavailable
 def workers_killed(
     system: System, how: str, tasks: int, seconds: float, kills: int, seed: int, workers: int = 2, within: float = 60
 ) -> Report:
-    """`kill -9` while tasks run. `how`: `worker` (one of them), `tree` (the whole consumer) or `parent` (it alone)."""
+    """Kill while tasks run. `how`: `worker` (one of them), `tree` (the whole consumer) or `parent` (it alone)."""
     chance = Random(seed)
     system.put(tasks, seconds)
     consumer = system.start("-n", workers=workers)
@@ -35,7 +35,7 @@ def workers_killed(
 
 
 def wait_until_ended(system: System, count: int, within: float = 300) -> bool:
-    """Wait until so many runs have ended. False when no more will."""
+    """Wait until this many runs have ended. Return false if no more will end."""
     system.busy_at = time.monotonic()
     return wait_until(lambda: idle_or(system, len(system.delivery_log.read().ends) >= count), within) != "at rest"
 
@@ -47,7 +47,7 @@ def idle_or(system: System, condition: object) -> object:
 def kill_busy_worker(
     system: System, consumer: ConsumerProcess, how: str, chance: Random, workers: int
 ) -> ConsumerProcess:
-    """Kill when somebody works. Gives the consumer that is up afterwards."""
+    """Kill a busy worker. Return the consumer that runs afterwards."""
     busy = wait_until(lambda: idle_or(system, system.delivery_log.busy()))
     if not isinstance(busy, dict):
         return consumer
@@ -67,7 +67,7 @@ def kill_busy_worker(
 
 
 def due_at_once(system: System, tasks: int, lead: float, within: float = 60) -> Report:
-    """Many fall due together. The scheduler is killed as the first of them move, and then the whole consumer."""
+    """Let many runs fall due at once. Kill the scheduler as the first ones move, and then the whole consumer."""
     consumer = enqueue_due_together(system, tasks, lead)
     system.children(consumer)[0].kill()
     system.kills += 1
@@ -80,20 +80,20 @@ def due_at_once(system: System, tasks: int, lead: float, within: float = 60) -> 
 
 
 def enqueue_due_together(system: System, tasks: int, lead: float) -> ConsumerProcess:
-    """Returns when the first have left the schedule. `lead`: the seconds that enqueuing may take."""
+    """Enqueue, and wait until the first runs are due. `lead` is the allowed time to enqueue, in seconds."""
     due = time.time() + lead
     system.put_due(tasks, due)
     consumer = system.start("-n")
-    # Stock Huey's messages come to the schedule by way of the queue and a worker.
+    # Stock Huey's messages reach the schedule by way of the queue and a worker.
     wait_until(lambda: system.scheduled() == tasks, lead)
-    assert time.time() < due, "enqueuing took too long for this machine"
+    assert time.time() < due, "enqueue exceeded the lead time"
     while system.scheduled() == tasks:
-        assert time.time() < due + 30, "nothing has left the schedule"
+        assert time.time() < due + 30, "no run has left the schedule"
     return consumer
 
 
 def broker_killed(system: System, tasks: int, seconds: float, kills: int, within: float = 60) -> Report:
-    """The broker is killed and started again as the queue drains; the last time it is away for longer than a lease."""
+    """Kill and restart the broker as the queue drains. The last outage is longer than a lease."""
     system.put(tasks, seconds)
     system.start("-n")
     for number in range(1, kills + 1):
@@ -103,7 +103,7 @@ def broker_killed(system: System, tasks: int, seconds: float, kills: int, within
 
 
 def broker_killed_when_due(system: System, tasks: int, lead: float, within: float = 60) -> Report:
-    """The broker is killed as many runs fall due, and started again."""
+    """Kill the broker as many runs fall due, and restart it."""
     enqueue_due_together(system, tasks, lead)
     restart_broker(system, 0)
     return report(f"{tasks} due at once, broker killed", system, within)
@@ -123,8 +123,9 @@ def restart_broker(system: System, seconds: float) -> None:
 def broker_refuses(
     system: System, tasks: int, seconds: float, chance: float, seed: int, lasts: float = 60, within: float = 60
 ) -> Report:
-    """The broker refuses so many of all commands at random, while runs are taken, settled, due, and enqueued.
-    `lasts`: for how many seconds at most.
+    """Make the broker refuse commands with this chance, during claims, settlements, moves of due runs, and enqueues.
+
+    `lasts` is the maximum time in seconds.
     """
     assert isinstance(system.broker, RefusingRedis)
     system.put(tasks // 2, seconds)
@@ -145,7 +146,7 @@ def have_all_ended(system: System) -> bool:
 
 
 def enqueue_if_accepted(system: System, seconds: float) -> None:
-    """What the broker refuses to take in, its caller keeps."""
+    """Enqueue a run. It counts as accepted unless the broker refuses it."""
     task = system.tasks.work.s(str(system.delivery_log.path), seconds)
     try:
         system.queue.enqueue(task)
@@ -155,7 +156,7 @@ def enqueue_if_accepted(system: System, seconds: float) -> None:
 
 
 def rows_refused(system: System, tasks: int, seconds: float, one_in: int = 100, within: float = 60) -> Report:
-    """The database refuses the rows of one run in so many; all others become history."""
+    """Make the database refuse the rows of one run in so many. All others become history."""
     system.put(tasks, seconds)
     if isinstance(system, Dewey):
         system.refuse_rows(one_in)
@@ -164,12 +165,12 @@ def rows_refused(system: System, tasks: int, seconds: float, one_in: int = 100, 
 
 
 def sleep_through(seconds: float) -> None:
-    """Here the length of a silence is the fault itself."""
+    """Sleep for a fixed time, because the length of the outage is the fault itself."""
     time.sleep(seconds)
 
 
 def first_start(system: System, after: float) -> float:
-    """When the next run began (Unix seconds), else 0."""
+    """Return the time at which the next run began (Unix seconds), or 0."""
     entries = [entry for entries in system.delivery_log.read().starts.values() for entry in entries]
     return min((entry.at for entry in entries if entry.at > after), default=0.0)
 
@@ -177,7 +178,7 @@ def first_start(system: System, after: float) -> float:
 def rolling_restarts(
     system: System, tasks: int, seconds: float, rounds: int, long: float, within: float = 60
 ) -> Report:
-    """SIGTERM and a new consumer, again and again; one run is longer than the grace of half a second."""
+    """Stop with SIGTERM and start a new consumer, repeatedly. One run is longer than the grace of half a second."""
     grace = ("-t", "0.5") if isinstance(system, Dewey) else ()
     system.put(1, long)
     system.put(tasks, seconds)
@@ -199,7 +200,7 @@ def rolling_restarts(
 
 
 def frozen(system: System, tasks: int, seconds: float, rounds: int, within: float = 60) -> Report:
-    """Of two consumers one is frozen at work for longer than a lease, and wakes when the other has taken over."""
+    """Freeze one of two busy consumers for longer than a lease. It wakes after the other has taken over."""
     system.put(tasks, seconds)
     pair = [system.start("-n"), system.start("-n")]
     for number in range(1, rounds + 1):
@@ -220,7 +221,7 @@ def all_restarted(system: System, hits: list[Hit]) -> bool:
 
 
 def poisoned(system: System, tasks: int, seconds: float, poison: int, within: float = 60) -> Report:
-    """Runs that take down every worker, and messages that nobody can run, among good ones."""
+    """Enqueue runs that kill every worker, and messages that cannot run, among good ones."""
     system.put(tasks // 2, seconds)
     system.put_poison(poison)
     system.put(tasks - tasks // 2, seconds)
@@ -233,7 +234,7 @@ def poisoned(system: System, tasks: int, seconds: float, poison: int, within: fl
 
 
 def ticking(system: System, minutes: int, seed: int, every: float = 25.0) -> Report:
-    """Three consumers with a task each minute; one of them is killed and started again, over and over."""
+    """Run three consumers with a task each minute. Kill and restart one of them repeatedly."""
     chance = Random(seed)
     trio = [system.start() for _ in range(3)]
     system.accepted += [str(int(time.time()) // 60 + number) for number in range(minutes + 1)]

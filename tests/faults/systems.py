@@ -1,4 +1,4 @@
-"""What a storm breaks upon: a queue on a broker, and its consumers. `storm_systems` has the two that are compared."""
+"""The base of a system under test: a queue on a broker, and its consumers. `storm_systems` has both systems."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ from storm_tasks import StormTasks
 from waiting import wait_until
 
 HERE = Path(__file__).parent
-#: For how long nothing must wait or run before a system counts as being at rest.
+#: Seconds without a waiting or running task after which a system is at rest.
 REST_SECONDS = 2.0
 
 
 class Hit(NamedTuple):
-    """A process that was killed or frozen while it worked on a run, and when (Unix seconds)."""
+    """A process that was killed or frozen while it worked on a run, and the time (Unix seconds)."""
 
     run_id: str
     pid: int
@@ -29,7 +29,7 @@ class Hit(NamedTuple):
 
 
 class System:
-    """The queue as a storm sees it. `accepted`: the runs that the broker took; `poison`: those that must end dead."""
+    """The queue of a storm. `accepted`: runs that the broker accepted. `poison`: runs that must end dead."""
 
     name: str
     address: str
@@ -45,9 +45,9 @@ class System:
         self.poison: set[str] = set()
         self.refused: set[str] = set()  # runs whose rows the database refuses
         self.hits: list[Hit] = []
-        self.kills = 0  # those that hit
+        self.kills = 0  # kills that hit a busy worker
         self.struck = 0  # worker processes that were killed or frozen
-        self.downs: list[float] = []  # when a consumer was killed (Unix seconds)
+        self.downs: list[float] = []  # times at which a consumer was killed (Unix seconds)
         self.waited: list[float] = []  # from the return of a broker to the first start
         self.running: list[ConsumerProcess] = []
         self.family: set[psutil.Process] = set()
@@ -76,7 +76,7 @@ class System:
         self.stack.close()
 
     def open(self) -> None:
-        """Point `queue` at the broker, which is up."""
+        """Connect `queue` to the running broker."""
         raise NotImplementedError
 
     # --- enqueuing -------------------------------------------------------------------------------------------
@@ -85,12 +85,12 @@ class System:
         self.enqueue([self.tasks.work.s(str(self.delivery_log.path), seconds) for _ in range(count)])
 
     def put_due(self, count: int, at: float) -> None:
-        """Runs that all fall due at one instant (Unix seconds)."""
+        """Enqueue runs that all fall due at one instant (Unix seconds)."""
         eta = datetime.fromtimestamp(at, UTC)
         self.enqueue([self.tasks.work.s(str(self.delivery_log.path), eta=eta) for _ in range(count)])
 
     def put_poison(self, count: int) -> None:
-        """Runs that take down their worker each time, and messages that nobody can run."""
+        """Enqueue runs that kill their worker each time, and messages that cannot run."""
         before = len(self.accepted)
         self.enqueue([*(self.tasks.die.s() for _ in range(count)), self.tasks.vanish.s()])
         self.accepted += self.put_unreadable()
@@ -111,7 +111,7 @@ class System:
         return {"PYTHONPATH": path, "FAULTS_LEDGER": str(self.delivery_log.path), **self.settings}
 
     def start(self, *options: str, workers: int = 2) -> ConsumerProcess:
-        """One more consumer, up. Without `-n` it runs the periodic task too."""
+        """Start one more consumer and wait for it. Without `-n` it runs the periodic task too."""
         self.started += 1
         log = self.folder / f"consumer-{self.started}.log"
         words = ("-k", "process", "-w", str(workers), *self.consumer_options, *options)
@@ -122,17 +122,17 @@ class System:
         return consumer
 
     def children(self, consumer: ConsumerProcess) -> list[psutil.Process]:
-        """Oldest first: the scheduler, then the workers, unless one was replaced."""
+        """Return the children, oldest first: the scheduler, then the workers, unless one was replaced."""
         return sorted(consumer.children(), key=lambda process: (process.create_time(), process.pid))
 
     def remember(self) -> None:
-        """Who belongs to the consumers, so that it can be told later who outlived them."""
+        """Record the children of the consumers, so that survivors can be found later."""
         for consumer in self.running:
             if consumer.process.poll() is None:
                 self.family |= {psutil.Process(consumer.pid), *consumer.children()}
 
     def kill(self, consumer: ConsumerProcess, whole: bool = True) -> None:
-        """`kill -9` a consumer, the whole tree or the parent alone."""
+        """Send SIGKILL to a consumer, the whole tree or the parent alone."""
         self.remember()
         self.downs.append(time.time())
         if whole:
@@ -143,14 +143,14 @@ class System:
         self.running.remove(consumer)
 
     def stop(self, consumer: ConsumerProcess) -> int:
-        """SIGTERM; gives the exit code."""
+        """Send SIGTERM. Return the exit code."""
         self.remember()
         code = consumer.stop()
         self.running.remove(consumer)
         return code
 
     def survivors(self, within: float = 5.0) -> int:
-        """How many processes live on whose parent is gone."""
+        """Count the live processes whose parent has ended."""
         parents = {consumer.pid for consumer in self.running}
 
         def orphans() -> list[psutil.Process]:
@@ -162,10 +162,10 @@ class System:
             wait_until(lambda: not orphans(), within)
         return len(orphans())
 
-    # --- what is left ----------------------------------------------------------------------------------------
+    # --- remaining work --------------------------------------------------------------------------------------
 
     def unfinished(self) -> int:
-        """Messages that wait, are scheduled or held."""
+        """Count the messages that wait, are scheduled or held."""
         raise NotImplementedError
 
     def scheduled(self) -> int:
@@ -175,7 +175,7 @@ class System:
         return set()
 
     def is_at_rest(self) -> bool:
-        """Whether every run has ended and nothing is held, or nothing has happened for a while and nothing will."""
+        """Return true if every run has ended, or if nothing has changed for a while."""
         if self.delivery_log.busy() or self.unfinished():
             self.busy_at = time.monotonic()
             return False
@@ -183,7 +183,7 @@ class System:
         return not missing or time.monotonic() - self.busy_at > REST_SECONDS
 
     def drain(self, within: float) -> None:
-        """Wait until it is at rest; what has not ended in time will be missing from the ledger."""
+        """Wait until the system is at rest. A run that has not ended in time is missing from the ledger."""
         self.busy_at = time.monotonic()
         with suppress(AssertionError):
             wait_until(self.is_at_rest, within)

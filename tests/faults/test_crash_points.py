@@ -1,4 +1,4 @@
-"""A process dies at an exact place, or an answer is lost there; what follows is always the same."""
+"""A process dies at an exact step, or a reply is lost there. The outcome is always the same."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from crash_points import POINTS
 from reports import report
 from storm_systems import Dewey, create_dewey
 
-#: Point → of three runs on one worker: times begun, and what became of each delivery.
+#: Point → of three runs on one worker: times begun, and the outcome of each delivery.
 OUTCOMES = {
     "after_take": ([1, 1, 1], [["died", "succeeded"], ["succeeded"], ["succeeded"]]),
     "before_result": ([2, 1, 1], [["died", "succeeded"], ["succeeded"], ["succeeded"]]),

@@ -1,4 +1,4 @@
-"""Processes stand still for longer than a lease, and wake: SIGSTOP and SIGCONT."""
+"""Processes are stopped for longer than a lease, and continue: SIGSTOP and SIGCONT."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_machine_that_slept_past_the_lease_redelivers_nothing(system: Dewey) -> 
     consumer = system.start("-n")
     with frozen_at_work(system, consumer):
         sleep_through(LEASE_SECONDS + 1)
-        # The scheduler wakes first and finds every sign of life too old.
+        # The scheduler wakes first and finds every heartbeat stale.
         system.children(consumer)[0].resume()
         sleep_through(0.3)
     assert report("a machine slept", system).broken == []

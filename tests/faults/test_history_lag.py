@@ -1,4 +1,4 @@
-"""How far the history lags behind is shown where people and programs look, and makes the service unready."""
+"""The history lag is shown on pages and in the API, and makes the service unready."""
 
 import json
 import time
@@ -25,7 +25,7 @@ from engine.models import RejectedEvent
 def fresh_brokers(
     app: Flask, live_consumers: None, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """The three queues on a fresh broker, each with a live consumer on record."""
+    """Yield the three queues on a fresh broker, each with a live consumer."""
     for name in QUEUES:
         storage = (
             RedisStorage(name, request.getfixturevalue("redis_url"), 60)
@@ -37,7 +37,7 @@ def fresh_brokers(
 
 
 def add_events(*ages: float) -> None:
-    """Events of `light` that happened so many seconds ago."""
+    """Add events of `light` that happened this many seconds ago."""
     events = [event_json("due", "x", time.time() - age) for age in ages]
     for event in events:
         tasks.light.storage.messages.write(Effects().event(event))
@@ -83,7 +83,7 @@ def test_all_events_count_as_unread_while_the_cursor_table_is_missing() -> None:
 
 
 def history_reasons(app: Flask) -> list[str]:
-    """What `/readyz` says of the history."""
+    """Return the reasons of `/readyz` that concern the history."""
     answer = app.test_client().get("/readyz")
     assert answer.status_code == (503 if answer.json.get("reasons") else 200)
     return [reason for reason in answer.json.get("reasons", ()) if "history" in reason]

@@ -1,4 +1,4 @@
-"""The broker is killed while very many runs are enqueued at once."""
+"""The broker is killed during a very large batch enqueue."""
 
 from pathlib import Path
 from threading import Thread

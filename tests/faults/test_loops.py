@@ -1,4 +1,4 @@
-"""No loop of ours ends by an exception: it logs that once, and goes on."""
+"""No loop of the program ends by an exception. The error is logged once, and the loop continues."""
 
 import logging
 import os
@@ -45,7 +45,7 @@ KEY = "k" * 40
 
 @pytest.fixture(params=["sqlite", "redis"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of consumers that share their broker and database with this process."""
+    """Return the environment of consumers that share their broker and database with this process."""
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     url = request.getfixturevalue("postgresql_library") if redis_url else f"sqlite:///{tmp_path}/dewey.db"
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
@@ -77,13 +77,13 @@ def test_consumer_survives_exceptions_in_all_its_loops(environment: dict[str, st
     settings = failing_environment(environment, *(set(STEPS) - {"ending"}))
     loops = [
         "The recorder", "The scheduler", "The check of the workers", "The check of running runs",
-        "The look for orders", "The heartbeat",
+        "The poll for commands", "The heartbeat",
     ]  # fmt: skip
     with consumer("failing_steps.probe", environment=settings, log=tmp_path / "log") as running:
         for loop in loops:
             running.logged(f"{loop} works again", within=40)
         assert_consumer_works(running)
-        failed = re.findall(r"\] (.*) failed and tries again: stumbled", running.log)
+        failed = re.findall(r"\] (.*) failed and will retry: stumbled", running.log)
         assert sorted(failed) == sorted(loops), "each logs its outage once"
         assert running.log.count("RuntimeError: stumbled") == len(loops)
 
@@ -141,7 +141,7 @@ def test_raising_schedule_does_not_delay_the_others(request: pytest.FixtureReque
         assert {"sound", "hopeless"} & probe.storage.ticks.last().keys() == {"sound"}
         assert (probe.storage.messages.count_scheduled(), probe.storage.messages.count_waiting()) == (0, 2)
         assert clock.next_reap > 0
-        assert clock.seen_at.value == 0, "that it looks at the clock is no reason to call the schedule sound"
+        assert clock.seen_at.value == 0, "the scheduler must not report a working schedule"
 
 
 def test_first_failure_of_an_outage_is_logged_and_pauses_grow(caplog: pytest.LogCaptureFixture) -> None:
@@ -156,19 +156,19 @@ def test_first_failure_of_an_outage_is_logged_and_pauses_grow(caplog: pytest.Log
     back_off.succeeded()
     back_off.succeeded()
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("WARNING", "The mill waits: no server"),
-        ("WARNING", "The mill waits: unable to open database file"),
+        ("WARNING", "The mill is waiting: no server"),
+        ("WARNING", "The mill is waiting: unable to open database file"),
         ("INFO", "The mill works again"),
     ]
     assert (back_off.failed(ValueError("")), caplog.records[-1].message) == (
-        0.5, "The mill failed and tries again: ValueError",
+        0.5, "The mill failed and will retry: ValueError",
     )  # fmt: skip
 
 
 # --- log lines of a run --------------------------------------------------------------------------------------
 
 
-def test_the_sender_of_log_lines_passes_over_a_log_that_it_cannot_put_together() -> None:
+def test_log_sender_skips_a_log_that_cannot_be_built() -> None:
     sent: list[Any] = []
     broken, sound = AttemptLog(sent.append), AttemptLog(sent.append)
     broken.progress = 5  # type: ignore[assignment]
@@ -180,7 +180,7 @@ def test_the_sender_of_log_lines_passes_over_a_log_that_it_cannot_put_together()
     assert log_capture.get_flusher().is_alive()
 
 
-# --- the web server's counter of requests --------------------------------------------------------------------
+# --- the web server's request counter ------------------------------------------------------------------------
 
 
 def test_request_counter_keeps_counts_it_could_not_write(
@@ -188,7 +188,7 @@ def test_request_counter_keeps_counts_it_could_not_write(
 ) -> None:
     monkeypatch.setattr(request_metrics, "FLUSH_SECONDS", 0.01)
     counter, ended = RequestCounter(), threading.Event()
-    counter.record("pages.runs", "GET", 2**70, 0.1)  # more than a database holds
+    counter.record("pages.runs", "GET", 2**70, 0.1)  # more than a database column can store
     thread = threading.Thread(target=counter.flush_loop, args=[ended])
     thread.start()
     wait_until(lambda: "The request counter failed" in caplog.text)
@@ -203,7 +203,7 @@ def test_request_counter_keeps_counts_it_could_not_write(
     assert caplog.text.count("The request counter failed") == 1
 
 
-# --- the watch -----------------------------------------------------------------------------------------------
+# --- the watcher ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -221,9 +221,9 @@ def test_watcher_continues_after_a_check_that_raised(
         patch.setattr(watcher, "evaluate_rules", lambda as_of: 1 // 0)
         for _ in range(3):
             rounds.attempt()
-    assert caplog.text.count("The watch failed and tries again") == 1
+    assert caplog.text.count("The alert watcher failed and will retry") == 1
     rounds.attempt()
-    assert receiver.posts, "nobody serves any queue"
+    assert receiver.posts, "no queue has a live worker"
 
 
 def test_notice_that_cannot_be_rendered_does_not_delay_others(receiver: WebhookReceiver) -> None:
@@ -254,7 +254,7 @@ def test_supervisor_continues_after_an_error(monkeypatch: pytest.MonkeyPatch, ca
     with pytest.raises(ExitNow):
         supervisor.Supervisor(None).runforever()
     assert rounds == []
-    assert caplog.text.count("The supervisor failed and goes on") == 1
+    assert caplog.text.count("Supervisor error, continuing") == 1
 
 
 def stop_supervisor() -> None:

@@ -1,5 +1,5 @@
-"""A run of which the broker has nothing any more does not stay on record as waiting or running: it is found, ended with
-what happened, and can be retried.
+"""A run that is missing from the broker does not stay waiting or running in the database. It is found, ended with the
+reason, and can be retried.
 """
 
 import time
@@ -24,7 +24,7 @@ VERA = Requester("operator", "vera")
 
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
 def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs are asked about at once, however young they are."""
+    """Use a fresh broker and check runs at once, however young they are."""
     monkeypatch.setattr(lost_runs, "MINIMUM_AGE", timedelta(0))
     with use_probe_queue(storage_factory(request.param, request, tmp_path)):
         yield
@@ -97,7 +97,7 @@ def test_runs_in_the_broker_are_never_lost(each_database: str) -> None:
 
 
 def test_ended_run_not_yet_in_the_database_is_not_lost(each_database: str) -> None:
-    """The sweep comes between the end of a run and the writing of it."""
+    """A check between the end of a run and its write to the database leaves it alone."""
     run_id = echo(1).id
     record_history()
     process_all()

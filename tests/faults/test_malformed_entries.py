@@ -1,5 +1,5 @@
-"""A malformed heartbeat, pause, order, stack dump, holder, lock or tick at the broker: it is left out, and no page, no
-command and no consumer breaks over it.
+"""A malformed heartbeat, pause, order, stack dump, holder, lock or tick in the broker is skipped. No page, command or
+consumer fails because of it.
 """
 
 import json
@@ -152,7 +152,7 @@ def test_malformed_stack_dump_is_ignored(value: Any) -> None:
 
 
 def hold_with_unreadable_holder(entry: bytes) -> str:
-    """A run that is held by nobody knows who."""
+    """Hold a run under an unreadable holder."""
     run_id = echo(1).id
     assert probe.dequeue()
     probe.storage.client.command("HSET", "held", run_id, entry)
@@ -197,7 +197,7 @@ def test_malformed_lock_has_no_owner_and_can_be_acquired(entry: bytes) -> None:
     echo(1)
     assert probe.dequeue()
     assert storage.locks.all() == {}
-    assert not storage.locks.release("door", "somebody")
+    assert not storage.locks.release("door", "other")
     assert storage.deliveries.release("here", "Worker-1", "died", 5) == 1
     assert storage.locks.acquire("door", "me", "", "", 60.0, 60)
     assert not storage.locks.acquire("door", "you", "", "", 60.0, 60)

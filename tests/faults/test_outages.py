@@ -1,4 +1,4 @@
-"""Which errors of a database and of Redis mean that it is unavailable, and what is said of it."""
+"""The errors of a database and of Redis that count as unavailable, and their messages."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -93,7 +93,7 @@ def test_refused_connection_hides_user_and_path(fresh_postgresql: str, name: str
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Path]:
-    """A database of one table, and the handle on it, which waits for no lock."""
+    """Return a database with one table, and a handle that does not wait for locks."""
     path = tmp_path / "any.db"
     with bind_database(f"sqlite:///{path}"):
         database.obj.timeout = 0
@@ -157,7 +157,7 @@ def test_sqlite_broker_raises_faulty_statements_unchanged(broker: SqliteStorage)
 def test_sqlite_broker_recovers_from_a_read_only_file(broker: SqliteStorage) -> None:
     broker.results.put("key", b"old")
     broker.close()
-    broker.database.connection.execute("PRAGMA query_only = 1")  # as a connection is that found the file read-only
+    broker.database.connection.execute("PRAGMA query_only = 1")  # a connection that found the file read-only
     with pytest.raises(BrokerUnavailable) as caught:
         broker.results.put("key", b"new")
     assert caught.value.reason == "attempt to write a readonly database"
@@ -186,6 +186,6 @@ def test_redis_broker_raises_faulty_commands_unchanged(executable: Callable[[], 
     for minute in (1, 2):
         with pytest.raises(ResponseError):
             storage.client.run_script("reap", "no number", "neither")
-        # The connection is in step: each of these is answered with its own reply.
+        # The connection is in step: each command gets the reply that belongs to it.
         assert [storage.ticks.record("task", minute, Effects()) for _ in range(2)] == [True, False]
     server.kill()

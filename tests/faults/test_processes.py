@@ -1,4 +1,4 @@
-"""Processes that tasks start: they end with their worker, have default signals, and may be of `multiprocessing`."""
+"""Processes started by tasks end with their worker, have default signals, and may use `multiprocessing`."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ TOGETHER = 10  # seconds in which the supervisor must end everything
 
 @pytest.fixture(params=["sqlite", "redis and postgresql"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of consumers that share their broker and database with this process."""
+    """Return the environment of consumers that share their broker and database with this process."""
     embedded = request.param == "sqlite"
     redis_url = "" if embedded else request.getfixturevalue("redis_url")
     url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("postgresql_library")
@@ -75,7 +75,7 @@ def serving(environment: dict[str, str], log: Path) -> Iterator[ConsumerProcess]
 
 @pytest.fixture
 def started() -> Iterator[set[psutil.Process]]:
-    """A place for processes that tasks have started. None of them outlives the test."""
+    """Return a folder for the process ids of tasks. No such process outlives the test."""
     processes: set[psutil.Process] = set()
     yield processes
     for process in processes:
@@ -98,7 +98,7 @@ def process_group(process: psutil.Process) -> int:
 
 
 def group_members(worker: int) -> set[psutil.Process]:
-    """Without those that have ended and that the worker has not waited for."""
+    """Return the live processes of the group."""
     group = (process for process in psutil.process_iter() if process_group(process) == worker and process.pid != worker)
     return set(filter(is_alive, group))
 
@@ -109,7 +109,7 @@ def session_members(ledger: Path) -> set[psutil.Process]:
 
 
 def wait_for_family(ledger: Path) -> tuple[int, set[psutil.Process], set[psutil.Process]]:
-    """The worker, what its task has started in its group, and what in sessions apart."""
+    """Return the worker, the processes of its group, and those in other sessions."""
     worker = int(wait_until(lambda: [line for line in read_lines(ledger) if line[0] == "ready"])[0][-1])
     # sleep, three of one pipeline, an orphan, and a forked process
     near = wait_until(lambda: len(members := group_members(worker)) == 6 and members)
@@ -128,7 +128,7 @@ def wait_for_run(run_id: str, state: str) -> Run:
     return wait_until(lambda: Run.get_or_none((Run.id == run_id) & (Run.state == state)))
 
 
-# --- a worker ends with what it started ----------------------------------------------------------------------
+# --- a worker ends with its child processes ------------------------------------------------------------------
 
 
 def test_hard_limit_kills_all_processes_of_the_task(
@@ -215,7 +215,7 @@ def test_leftover_child_does_not_delay_the_replacement_of_its_worker(
 def test_ctrl_c_does_not_reach_the_processes_of_a_task(
     serving: ConsumerProcess, ledger: Path, started: set[psutil.Process]
 ) -> None:
-    """The terminal sends SIGINT to the process group of the consumer."""
+    """A terminal sends SIGINT to the process group of the consumer."""
     run = start(str(ledger), 1.5)
     _, near, apart = wait_for_family(ledger)
     started |= near | apart
@@ -231,7 +231,7 @@ def test_ctrl_c_does_not_reach_the_processes_of_a_task(
 
 @pytest.fixture
 def supervised(environment: dict[str, str], tmp_path: Path, log: Path) -> Iterator[psutil.Process]:
-    """The supervisor of `flask start` with one consumer."""
+    """Run the supervisor of `flask start` with one consumer."""
     conf = tmp_path / "supervisord.conf"
     command = f"{sys.prefix}/bin/huey_consumer process_tasks.probe {' '.join(ONE_WORKER)}"
     conf.write_text(SUPERVISOR.format(names="worker") + PROGRAM.format(name="worker", command=command))
@@ -266,7 +266,7 @@ def test_supervisor_kills_all_processes_of_tasks(
     everything = {supervised, *supervised.children(recursive=True), *near}
     if hangs:
         parent.suspend()
-        everything -= apart  # cannot be found when nothing of the consumer lives that has seen them start
+        everything -= apart  # cannot be found after every process of the consumer that saw them start has ended
     supervised.send_signal(how)
     wait_until_dead(everything, TOGETHER)
 
@@ -338,7 +338,7 @@ def test_soft_limit_interrupts_a_task_once(serving: ConsumerProcess, ledger: Pat
 
 
 def test_hard_limit_kills_only_the_worker_of_its_run(environment: dict[str, str], ledger: Path, log: Path) -> None:
-    """A run stands beside a worker that executes another one: as after an answer of the broker that was lost."""
+    """The run shares a worker entry with another one, as after a lost reply of the broker."""
     with consumer("process_tasks.probe", *ONE_WORKER, environment=environment, log=log) as running:
         innocent = hold(str(ledger))
         wait_until(lambda: read_lines(ledger))
@@ -366,4 +366,4 @@ def test_worker_settling_for_a_killed_one_is_not_killed(environment: dict[str, s
         began = now()
         run = wait_for_run(hang_shortly(str(ledger)).id, "failed")
         assert run.ended_at > began
-        assert running.log.count("is cut off") == 1
+        assert running.log.count("is killed") == 1

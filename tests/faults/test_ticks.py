@@ -1,4 +1,4 @@
-"""Three schedulers on one broker, one of them killed and started again over and over: each tick lets in one run."""
+"""Three schedulers on one broker, one of them killed and restarted repeatedly: each tick starts one run."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Dewey]:
 
 
 class Clock:
-    """A scheduler in a process of its own, whose clock is turned from here."""
+    """A scheduler in a separate process with a driven clock."""
 
     def __init__(self, system: Dewey) -> None:
         self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The write that `/readyz` tries: within two seconds, at most every five, and never in the way of the web's threads."""
+"""The write probe of `/readyz` takes at most two seconds, runs at most every five, and never blocks web threads."""
 
 import signal
 import threading
@@ -20,7 +20,7 @@ from engine.outages import error_reason
 
 
 class ProbedQueue(NamedTuple):
-    """What the probe needs of a queue."""
+    """The part of a queue that the probe uses."""
 
     storage: RedisStorage
 
@@ -50,7 +50,7 @@ def test_frozen_broker_is_reported_within_two_seconds_and_probed_once(tmp_path: 
 def test_locked_database_is_reported_within_two_seconds(fresh_postgresql: str) -> None:
     with bound_to_library(fresh_postgresql):
         assert write_probe.database_error() is None
-        write_probe.rows.last = None  # as five seconds later
+        write_probe.rows.last = None  # equals five seconds later
         with psycopg2.connect(fresh_postgresql) as other:
             other.cursor().execute("SELECT 1 FROM dewey_write_probe FOR UPDATE")
             error, took = measure(write_probe.database_error)

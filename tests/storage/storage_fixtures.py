@@ -1,4 +1,4 @@
-"""What the steps of the storage machine stand on: a queue on a broker, its model, and what must hold between them."""
+"""The base of the storage machine: a queue on a broker, its model, and the invariants between them."""
 
 import time
 from collections import Counter
@@ -19,23 +19,23 @@ from engine.queues.queue import Queue
 T = TypeVar("T")
 numbers = count(1)
 
-#: How each place looks on record, where no start is told of. `retrying` is between two attempts.
+#: The database state of each place, without start events. `retrying` is between two attempts.
 ON_RECORD = {
     WAITING: {State.WAITING, State.RETRYING},
     SCHEDULED: {State.SCHEDULED, State.RETRYING},
-    HELD: {State.WAITING, State.RETRYING, State.SCHEDULED},  # scheduled: it was deferred, and another has claimed it
+    HELD: {State.WAITING, State.RETRYING, State.SCHEDULED},  # scheduled: deferred, and claimed by another consumer
     DEAD: {State.DEAD},
 }
 
 
 def choose(things: Iterable[T], pick: int) -> T:
-    """0 is what was touched last."""
+    """Return one of the items. 0 picks the most recently touched one."""
     newest_first = list(things)[::-1]
     return newest_first[pick % len(newest_first)]
 
 
 class Hand(NamedTuple):
-    """What a worker believes it works on, whether or not it is its own still."""
+    """A run that a worker has claimed, and may have lost since."""
 
     consumer: str
     worker: str
@@ -43,10 +43,10 @@ class Hand(NamedTuple):
 
 
 class StorageMachineBase(RuleBasedStateMachine):
-    """Time in it is the minutes since it began, as far as messages are concerned; it does not wait for any."""
+    """Times of messages are minutes since the start. The machine never waits."""
 
     def connect(self, name: str) -> Any:
-        """One more connection to the broker, for a queue of that name."""
+        """Open another connection to the broker for the queue of that name."""
         raise NotImplementedError
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class StorageMachineBase(RuleBasedStateMachine):
         self.start, self.places = int(time.time()), count(1)
         self.hands: list[Hand] = []
         self.sent: list[tuple[str, FinishedRun]] = []
-        self.refused: set[str] = set()  # runs that never were
+        self.refused: set[str] = set()  # ids that were never accepted
 
     def teardown(self) -> None:
         self.the_records_tell_the_same()
@@ -81,11 +81,11 @@ class StorageMachineBase(RuleBasedStateMachine):
         return self.tasks[kind].task_class((argument,), {}, eta=eta, priority=priority, **options)
 
     def next_id(self) -> str:
-        """In an order that is always the same, for it may decide between equals."""
+        """Return the next id of a fixed sequence, because ids may decide between equals."""
         return f"{self.queue.name}-{next(self.places):03}"
 
     def forget(self, hand: Hand) -> Run:
-        """The worker has let go, as far as it knows. Gives the run."""
+        """Clear the worker's hand. Return the run."""
         self.hands.remove(hand)
         return self.model.touch(self.model.runs[hand.taken.run_id])
 
@@ -95,7 +95,7 @@ class StorageMachineBase(RuleBasedStateMachine):
     def late_hands(self) -> list[Hand]:
         return [hand for hand in self.hands if not self.model.holds(hand.consumer, hand.taken)]
 
-    # --- what must hold --------------------------------------------------------------------------------------
+    # --- invariants ------------------------------------------------------------------------------------------
 
     def they_agree(self) -> None:
         self.every_message_is_in_one_place()
@@ -125,7 +125,7 @@ class StorageMachineBase(RuleBasedStateMachine):
         } == marked
 
     def the_records_tell_the_same(self) -> None:
-        """Played back, the events come to the same end: states, numbers of deliveries, and nobody who never was."""
+        """Replayed, the events give the same states and numbers of deliveries, and no unknown runs."""
         while writer.flush_events(self.queue):
             pass
         records = {run.id: run for run in Record.select().where(Record.queue == self.queue.name)}

@@ -1,4 +1,4 @@
-"""Every step that can be asked of a storage, in any order; after each it must agree with the model."""
+"""Every operation of a storage, in any order. After each one it must agree with the model."""
 
 import time
 from typing import Any
@@ -12,20 +12,20 @@ from storage_steps import ENDINGS, StorageSteps, arrival_bounds
 from engine.broker.effects import event_json
 from engine.models import State
 
-#: With the first lease nobody is silent here; with the last one everybody is, and somebody has just looked.
+#: With the first lease every consumer is current. With the last one every consumer is stale and was just checked.
 LEASE, MOMENT, NONE = 10_000.0, 1e-5, -1.0
 DEATHS = ["it dies", "it dies", "it dies", "its consumer shuts down", "all consumers are lost"]
 
 small_counts, minutes, either = st.integers(1, 3), st.integers(1, 4), st.booleans()
-#: Whatever was touched last more often than the rest, so that much happens to one run.
+#: The most recently touched run is chosen more often than the rest, so that much happens to one run.
 picks = st.sampled_from([0, 0, 0, 0, 1, 2, 5])
 kinds = st.sampled_from(["plain", "slow", "lone", "lone", "once", "tick", "garbage"])
-endings = st.sampled_from([*ENDINGS, "is buried", "is retried", *["is put off"] * 4])
+endings = st.sampled_from([*ENDINGS, "is dead-lettered", "is retried", *["is rescheduled"] * 4])
 consumers, workers = st.sampled_from(["c1", "c2"]), st.sampled_from(["w1", "w2"])
 targets = st.just([]) | st.lists(st.sampled_from(["", "plain", "slow", "lone"]), max_size=2, unique=True)
 
 
-#: What may come: how often beside the others, and how.
+#: The operations: their weights, and their functions.
 EVENTS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
     "enqueue": (4, {"kind": kinds, "priority": st.integers(0, 3), "delay": st.none() | minutes, "many": small_counts}),
     "work": (6, {"consumer": consumers, "worker": workers, "end": endings, "minute": minutes, "takes": either}),
@@ -44,7 +44,7 @@ events = names.flatmap(lambda name: st.tuples(st.just(name), st.fixed_dictionari
 
 
 class StorageMachine(StorageSteps):
-    """On top of those of producers, schedulers and workers: deaths, and what operators ask for."""
+    """Adds deaths and operators' commands to the steps of producers, schedulers and workers."""
 
     @initialize(rates=either)
     def consumers_come_up(self, rates: bool) -> None:
@@ -56,13 +56,15 @@ class StorageMachine(StorageSteps):
 
     @rule(event=events)
     def comes(self, event: tuple[str, dict[str, Any]]) -> None:
-        """One rule, for Hypothesis leaves out some of several in each example, and they need each other."""
+        """Combine all operations in one rule. Hypothesis omits some rules in each example, and they depend on each
+        other.
+        """
         name, details = event
         getattr(self, name)(**details)
         self.they_agree()
 
     def work(self, consumer: str, worker: str, end: str, minute: int, takes: bool) -> None:
-        """A worker comes to an end with a message, which it has or takes, and may take the next in the same step."""
+        """End the message that a worker holds or claims, and optionally claim the next one in the same step."""
         self.take(consumer, worker, [])
         own_hands = [hand for hand in self.live_hands() if (hand.consumer, hand.worker) == (consumer, worker)]
         if own_hands:
@@ -77,7 +79,7 @@ class StorageMachine(StorageSteps):
         else:
             self.consumers_are_lost()
 
-    # --- dying -----------------------------------------------------------------------------------------------
+    # --- deaths ----------------------------------------------------------------------------------------------
 
     def worker_dies(self, consumer: str, worker: str) -> None:
         held_runs = self.model.held_by(consumer, worker)
@@ -92,7 +94,7 @@ class StorageMachine(StorageSteps):
         self.returned(held_runs, counts=False)
 
     def consumers_are_lost(self) -> None:
-        """They are given a round where nobody has looked for longer than a lease; then all they held is given back."""
+        """Let all consumers be lost. The first checks return no runs, the last one returns all held runs."""
         assert self.storage.deliveries.reap(LEASE, MOST) == []
         assert self.storage.deliveries.reap(MOMENT, MOST) == []
         held_runs = self.model.at(HELD)
@@ -106,7 +108,7 @@ class StorageMachine(StorageSteps):
     # --- commands --------------------------------------------------------------------------------------------
 
     def command(self, pick: int, rather: bool) -> None:
-        """What can be asked of a run where it is; and what cannot is refused."""
+        """Run a command. A command that does not fit the run's place must be refused."""
         if not self.model.runs:
             return
         run = self.model.touch(choose(self.model.runs.values(), pick))
@@ -141,7 +143,7 @@ class StorageMachine(StorageSteps):
         run.is_brought_back(arrival_bounds(before))
 
     def retry(self, run: Run) -> None:
-        """What has ended goes on under its id: the next attempt, and the next delivery."""
+        """Retry an ended run under its id, with the next attempt and the next delivery."""
         before = time.time()
         task = self.queue.deserialize_task(run.wires[-1])
         task.envelope, task.eta = task.envelope._replace(attempt=run.attempt + 1), None

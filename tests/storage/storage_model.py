@@ -1,4 +1,4 @@
-"""What a storage promises, as a model that is small enough to be believed: each run is in exactly one place."""
+"""The guarantees of a storage, as a small model: each run is in exactly one place."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from engine.broker.deliveries import Delivery
 from engine.broker.effects import PRIORITY_SECONDS
 
-#: Where a message may be. What has ended is nowhere: settled, cancelled, purged or discarded.
+#: The places of a message. An ended run has none: settled, cancelled, purged or discarded.
 WAITING, SCHEDULED, HELD, DEAD, ENDED = "waiting", "scheduled", "held", "dead", "ended"
 
 #: Deliveries that ended in a worker's death before a run is dead.
@@ -21,20 +21,20 @@ class Run:
     task: str
     wires: list[bytes]
     readable: bool = True
-    name: str = ""  # under which it is to be unique
+    name: str = ""  # its key if it is unique
     priority: float = 0
     place: str = WAITING
-    since: tuple[float, float] = (0, 0)  # when it came in or is due, as two bounds
+    since: tuple[float, float] = (0, 0)  # when it was enqueued or is due, as two bounds
     due: float = 0
     attempt: int = 1
     deliveries: int = 0
     deaths: int = 0
     consumer: str = ""
     worker: str = ""
-    marked: bool = False  # it is to be cancelled while it runs
-    brought_back: bool = False  # by an operator; then its name and its priority need not count any more
-    record: str = ""  # how it ended
-    missing: bool = False  # put off for want of its task
+    marked: bool = False  # to be cancelled while it runs
+    brought_back: bool = False  # moved by an operator, so that its name and its priority may not count
+    record: str = ""  # its outcome
+    missing: bool = False  # deferred because its task is unknown
 
     @property
     def earliest(self) -> float:
@@ -51,7 +51,7 @@ class Run:
         self.place, self.due, self.since, self.missing = SCHEDULED, due, (due, due), False
 
     def is_put_off(self, until: float) -> None:
-        """It keeps its place in the queue."""
+        """Return true if the run is deferred but keeps its place in the queue."""
         self.place, self.due, self.missing = SCHEDULED, until, True
 
     def is_posted(self, due: float | None, now: tuple[float, float]) -> None:
@@ -86,15 +86,15 @@ class Run:
 
 @dataclass
 class Model:
-    """Everything that was accepted, the last touched last, and what else decides who is handed out."""
+    """All accepted runs, the most recently touched last, and the state that decides their order."""
 
-    starts_left: dict[str, int]  # task → how many starts its rate allows yet
+    starts_left: dict[str, int]  # task → the starts that its rate still allows
     runs: dict[str, Run] = field(default_factory=dict)
     results: dict[str, bytes] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     once: set[str] = field(default_factory=set)
     last_tick: int = -1
-    newer: tuple[str, ...] = ("c1",)  # the consumers that know every task
+    newer: tuple[str, ...] = ("c1",)  # the consumers that have every task
 
     def touch(self, run: Run) -> Run:
         self.runs[run.id] = self.runs.pop(run.id, run)
@@ -126,5 +126,5 @@ class Model:
         return [run for run in candidates if run.task not in self.paused and self.starts_left.get(run.task, 1) > 0]
 
     def may_go_first(self, run: Run, rivals: Iterable[Run]) -> bool:
-        """Whether nobody's place in the queue is surely before this one's."""
+        """Return true if no other run certainly comes before this one."""
         return not any(other.latest < run.earliest for other in rivals)

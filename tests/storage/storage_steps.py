@@ -17,22 +17,22 @@ from engine.queues.execution import Execution
 
 ENDINGS = {
     "succeeds": State.SUCCEEDED,
-    "asks for more": State.SUCCEEDED,
+    "enqueues more": State.SUCCEEDED,
     "fails": State.FAILED,
     "is cancelled": State.CANCELLED,
     "expires": State.EXPIRED,
     "is retried": State.RETRYING,
     "is retried later": State.RETRYING,
-    "is buried": State.DEAD,
-    "is put off": State.SCHEDULED,
+    "is dead-lettered": State.DEAD,
+    "is rescheduled": State.SCHEDULED,
 }
 PUT_OFF = MissingTask("tasks.missing", "machine@here", "c2", "some version")
-#: As many as can be kept in motion.
+#: The largest number of runs that can be kept in motion.
 MAX_UNFINISHED = 6
 
 
 class StorageSteps(StorageMachineBase):
-    # --- producing -------------------------------------------------------------------------------------------
+    # --- enqueuing -------------------------------------------------------------------------------------------
 
     def enqueue(self, kind: str, priority: int, delay: int | None, many: int) -> None:
         if len(self.model.at(WAITING, SCHEDULED, HELD)) > MAX_UNFINISHED:
@@ -58,7 +58,7 @@ class StorageSteps(StorageMachineBase):
         self.accepted(effects, lambda: self.storage.messages.write(effects))
 
     def enqueue_once(self, name: str) -> None:
-        """As the callback of a chord, whose id is known before: two of its members may both send it."""
+        """Enqueue a chord's callback. Its id is fixed, and two of its members may both send it."""
         task = self.task("plain", id=f"{self.queue.name}-{name}")
         effects = self.queue.enqueue_effects(task, once=name)
         if name in self.model.once:
@@ -78,7 +78,7 @@ class StorageSteps(StorageMachineBase):
         assert self.storage.ticks.last() == {"plain": self.model.last_tick}
 
     def accepted(self, effects: Effects, step: Callable[[], list[str] | None]) -> None:
-        """Take the step, and note which of its messages it must have stored."""
+        """Run the step and record the messages that it must have stored."""
         before = time.time()
         kept = step()
         for number, posted in enumerate(effects.messages):
@@ -126,13 +126,13 @@ class StorageSteps(StorageMachineBase):
         self.model.paused.clear()
 
     def finish(self, hand: Hand, ending: str, minute: int, takes: bool) -> None:
-        """A worker lets go of what it works on, and stores what follows from it."""
+        """Let a worker settle its run and store the follow-up runs."""
         run = self.forget(hand)
-        if ending == "is put off" and run.readable:
+        if ending == "is rescheduled" and run.readable:
             self.put_off(run, hand, minute)
             return
-        if ending == "is buried" or not run.readable:
-            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "nobody can run it")
+        if ending == "is dead-lettered" or not run.readable:
+            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "the message cannot run")
             run.place = DEAD
             return
         if run.marked and ending != "is cancelled":
@@ -156,7 +156,7 @@ class StorageSteps(StorageMachineBase):
             self.handed_out(hand.consumer, hand.worker, taken)
 
     def put_off(self, run: Run, hand: Hand, minute: int) -> None:
-        """Its consumer does not know the task. In the last minute there is no grace."""
+        """Defer the run because the consumer does not have its task. In the last minute there is no grace."""
         why, grace = PUT_OFF._replace(task=parse_header(hand.taken.data).task), minute % 4 * 60
         state = self.theirs[hand.consumer].deliveries.defer(hand.consumer, hand.taken, why, grace)
         if grace:
@@ -167,16 +167,16 @@ class StorageSteps(StorageMachineBase):
             run.place = DEAD
 
     def finish_too_late(self, pick: int, ending: str, minute: int, takes: bool) -> None:
-        """A worker wakes and settles what was taken from it meanwhile: nothing of it may count."""
+        """Settle a run that was taken from the worker in the meantime. The call must have no effect."""
         if not self.late_hands():
             return
         hand = choose(self.late_hands(), pick)
         run = self.forget(hand)
-        if ending == "is put off":
+        if ending == "is rescheduled":
             assert self.theirs[hand.consumer].deliveries.defer(hand.consumer, hand.taken, PUT_OFF, minute) == ""
             return
-        if ending == "is buried" or not run.readable:
-            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "nobody can run it")
+        if ending == "is dead-lettered" or not run.readable:
+            self.theirs[hand.consumer].deliveries.dead_letter(hand.consumer, hand.taken, "the message cannot run")
             return
         done = self.done(hand.taken, ending, minute)
         self.refused |= {posted.run_id for posted in done.effects.messages} - {run.id}
@@ -187,13 +187,13 @@ class StorageSteps(StorageMachineBase):
             self.handed_out(hand.consumer, hand.worker, taken)
 
     def settle_again(self, pick: int) -> None:
-        """The answer was lost, and the step is repeated: nothing may count twice."""
+        """Settle again after a lost reply. The repetition must have no effect."""
         if self.sent:
             consumer, done = choose(self.sent, pick)
             assert not self.theirs[consumer].deliveries.settle(consumer, done)
 
     def replay(self, pick: int, which: int, later: bool) -> None:
-        """An old message of a run comes again: it changes nothing, whatever became of the run."""
+        """Replay an old message of a run. The call must have no effect in any state of the run."""
         if readable_runs := [run for run in self.model.runs.values() if run.readable]:
             wire = choose(choose(readable_runs, pick).wires, which)
             if later:
@@ -211,7 +211,7 @@ class StorageSteps(StorageMachineBase):
         return turn.settled, turn.claimed
 
     def handed_out(self, consumer: str, worker: str, taken: Delivery | None) -> None:
-        """What it holds already goes first; else whatever stands first of what may start."""
+        """Verify the claimed run: one that the worker holds, or the first that may start."""
         self.note_who_was_put_off()
         held_runs, may_start = self.model.held_by(consumer, worker), self.model.may_start(consumer)
         if taken is None:
@@ -229,7 +229,7 @@ class StorageSteps(StorageMachineBase):
         self.hands.append(Hand(consumer, worker, taken))
 
     def note_who_was_put_off(self) -> None:
-        """Those whose task has used up its rate may have been, until the first start is an hour old."""
+        """Record the runs that may have been deferred by their rate limit, until the first start is an hour old."""
         later = self.ids(self.storage.messages.scheduled())
         for run in self.model.at(WAITING):
             if run.id in later and not self.model.starts_left.get(run.task, 1):
@@ -243,17 +243,17 @@ class StorageSteps(StorageMachineBase):
             task.envelope = task.envelope._replace(attempt=task.envelope.attempt + 1)
             task.eta = self.instant(minute).replace(tzinfo=None) if ending == "is retried later" else None
             execution.effects.merge(self.queue.enqueue_effects(task))
-        elif ending == "asks for more":
+        elif ending == "enqueues more":
             for kind in ("plain", task.name):
                 execution.effects.merge(self.queue.enqueue_effects(self.task(kind, *task.args, delay=minute)))
-        if ending in ("succeeds", "asks for more", "fails"):
+        if ending in ("succeeds", "enqueues more", "fails"):
             result = FinalResult(next(numbers), execution.attempt, taken.run_id)
             execution.effects.result(taken.run_id, self.queue.serializer.serialize(result))
-        execution.finalize("somebody", "some version")
+        execution.finalize("another worker", "some version")
         assert execution.finished
         return execution.finished
 
 
 def arrival_bounds(before: float) -> tuple[float, float]:
-    """When a message came in that has just been sent, as two bounds."""
+    """Return two bounds for the arrival time of a message that was just sent."""
     return before, time.time() + 1e-3

@@ -11,7 +11,7 @@ from storage_machine import StorageMachine
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 
-#: Always the same; and a failure is shown as it came, since to make it small may take minutes.
+#: Derandomised. Failures are not shrunk, which may take minutes.
 SHORT = settings(
     max_examples=60,
     stateful_step_count=50,

@@ -1,4 +1,4 @@
 """Reading sessions."""
 
-# Each puts its pages on the blueprint by being imported.
+# Importing a module registers its pages on the blueprint.
 from admin.pages.library import session_charts, sessions  # noqa: F401

@@ -1,4 +1,4 @@
-"""How sessions end, in charts with a table beneath each: by run, by hour and device, how long, how far."""
+"""Charts of how sessions end, each with a table: by run, by hour and device, by length, by progress."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -20,14 +20,14 @@ from engine.models import Run, now
 from reading import session_stats as reading
 from reading.session_stats import HourStats
 
-#: No bar of a finished run or of an hour of day is still filling.
+#: Bars of finished runs and of hours of the day are always complete.
 NEVER_READ = datetime(1970, 1, 1, tzinfo=UTC)
-#: Devices that have a colour of their own; the others share the last.
+#: Number of devices with their own colour. The others share the last colour.
 TONES = ("full", "second", "third", "rest")
 
 
 class Device(NamedTuple):
-    """One colour of a chart, and whose it is."""
+    """A device and its colour in the chart."""
 
     name: str
     tone: str
@@ -68,7 +68,7 @@ def per_run_chart(runs: list[Run]) -> Chart:
 
 
 def device_chart(sessions: Counter[tuple[int, str]]) -> tuple[list[Device], Chart]:
-    """`sessions`: how many, by the hour of their start and the device. The frequent devices have their own colour."""
+    """Return the chart. `sessions`: count by (hour of start, device). Frequent devices have their own colour."""
     frequent = frequent_devices(sessions)
     has_rest = any(device not in frequent for _hour, device in sessions)
     names = [device or _("unknown") for device in frequent] + ([_("others")] if has_rest else [])
@@ -82,7 +82,7 @@ def device_chart(sessions: Counter[tuple[int, str]]) -> tuple[list[Device], Char
         values.append(
             BarData(NEVER_READ + timedelta(hours=hour), list(zip(TONES, counts, strict=False)), counts, title or "0")
         )
-    chart_name = _("Abandoned sessions by the hour in which they began, and by device")
+    chart_name = _("Abandoned sessions by start hour and device")
     devices = [Device(name, tone) for name, tone in zip(names, TONES, strict=False)]
     return devices, bar_chart.build_chart(chart_name, names, values, HOUR, NEVER_READ - timedelta(days=1), UTC)
 

@@ -1,4 +1,4 @@
-"""The reading sessions: lists, closing one, and the cleanup with its preview."""
+"""Reading sessions: lists, closing one, and the cleanup with its preview."""
 
 from uuid import UUID
 
@@ -67,14 +67,14 @@ def close_session(session_id: UUID) -> ResponseReturnValue:
 def close_session_now(session_id: UUID) -> ResponseReturnValue:
     try:
         execute(current_actor(), "sessions.close", session_id=session_id)
-        flash(_("The session is closed."))
+        flash(_("Session closed."))
     except ConflictError as error:
         flash(error.description, "error")
     return redirect(sessions_url(request.form.get("back", "")), 303)
 
 
 def sessions_url(query: str) -> str:
-    """The list that a person came from."""
+    """Return the URL of the list with the filters that the user came from."""
     return url_for("pages.sessions") + (f"?{query}" if query.isprintable() and query else "")
 
 
@@ -102,5 +102,5 @@ def cleanup_now() -> ResponseReturnValue:
     try:
         run = execute_if_ready(current_actor(), "tasks.run", name=CLEANUP)
     except (Paused, NoLiveWorker, BrokerUnavailable):
-        return redirect(url_for("pages.cleanup"), 303)  # which says so
+        return redirect(url_for("pages.cleanup"), 303)  # that page shows the cause
     return redirect(url_for("pages.run", run_id=run.id), 303)

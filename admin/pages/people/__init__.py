@@ -1,4 +1,4 @@
-"""Operators, tokens, one's own account, the audit."""
+"""Operators, tokens, the user's account, the audit log."""
 
-# Each puts its pages on the blueprint by being imported.
+# Importing a module registers its pages on the blueprint.
 from admin.pages.people import account, audit, operators, preferences, tokens  # noqa: F401

@@ -1,4 +1,4 @@
-"""One's own page: password, signed-in browsers, language, colours and time zone."""
+"""Account page of the user: password, sessions, language, colours and time zone."""
 
 import re
 
@@ -21,7 +21,7 @@ from models import BrowserSession
 
 SESSIONS = 30
 
-#: What a browser calls itself, in the order in which it can be believed.
+#: Product names in user agents, most specific first: Edge also names Chrome and Safari.
 BROWSERS = ("Edg", "OPR", "Firefox", "Chrome", "Safari", "curl", "Python")
 NAMES = {"Edg": "Edge", "OPR": "Opera"}
 SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
@@ -57,12 +57,12 @@ def account_page(wrong: InvalidInput | None = None) -> ResponseReturnValue:
 def load_person() -> Actor:
     actor = current_actor()
     if actor.kind != "operator":
-        abort(404, _("A token has no page of its own."))
+        abort(404, _("Tokens have no account page."))
     return actor
 
 
 def browser_name(agent: str | None) -> str:
-    """`Firefox 130 · Linux`, as far as it tells."""
+    """Return browser and system from the user agent, such as `Firefox 130 · Linux`."""
     text = agent or ""
     name = next((browser for browser in BROWSERS if browser.lower() in text.lower()), None)
     version = name and re.search(rf"(?i){name}[A-Za-z-]*/(\d+)", text)
@@ -87,11 +87,11 @@ def change_password() -> ResponseReturnValue:
     old, new, again = (request.form.get(name, "") for name in ("old", "new", "again"))
     try:
         if new != again:
-            raise InvalidInput("again", _("the two new passwords differ"))
+            raise InvalidInput("again", _("must match the new password"))
         execute(current_actor(), "me.password", old=old, new=new)
     except InvalidInput as error:
         return account_page(error)
-    flash(_("Your password is changed, and your other sessions have ended."))
+    flash(_("Password changed. Your other sessions are signed out."))
     return redirect(url_for("pages.me"), 303)
 
 
@@ -101,7 +101,7 @@ def end_session(session: str) -> ResponseReturnValue:
     load_person()
     try:
         execute(current_actor(), "me.end_session", session=session)
-        flash(_("The session has ended."))
+        flash(_("Session signed out."))
     except ConflictError as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.me"), 303)
@@ -112,5 +112,5 @@ def end_session(session: str) -> ResponseReturnValue:
 def end_other_sessions() -> ResponseReturnValue:
     load_person()
     execute(current_actor(), "me.end_other_sessions")
-    flash(_("Your other sessions have ended."))
+    flash(_("Your other sessions are signed out."))
     return redirect(url_for("pages.me"), 303)

@@ -1,4 +1,4 @@
-"""The audit: who did what to which, when and from where; filtered, in full, and as a file."""
+"""Audit log: the filtered list, one entry, and the CSV export."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from models import AuditEntry, Operator, Token
 
 SOURCES = ("all", "web", "api", "cli")
 
-#: What is written beside the actions that people give.
+#: Audit entries that are not operations.
 OTHER_ACTORS = ("denied", "sign_in", "sign_in.failed", "sign_out")
 
 COLUMNS = (
@@ -35,7 +35,7 @@ BATCH_SIZE = 1000
 
 
 class BySource(ListFilters):
-    """Its tabs are the places that commands come from."""
+    """Filters whose tabs are the sources of actions."""
 
     tab = "source"
 
@@ -84,7 +84,7 @@ def tab_labels() -> dict[str, str]:
 
 
 def short_text(entry: AuditEntry) -> str:
-    """What is different after it, in a line."""
+    """Return the changed values of an entry in one line."""
     after = entry.after if entry.after is not None else entry.before
     if not isinstance(after, dict):
         return "" if after is None else value_text(after)
@@ -101,7 +101,9 @@ def value_text(value: object) -> str:
 @blueprint.get("/audit/<int:entry_id>")
 @requires_role("viewer")
 def audit_entry(entry_id: int) -> ResponseReturnValue:
-    entry = AuditEntry.get_or_none(AuditEntry.id == entry_id) or abort(404, _("There is no such line."))
+    entry = AuditEntry.get_or_none(AuditEntry.id == entry_id) or abort(
+        404, _("There is no audit entry with this number.")
+    )
     before, after = (value if isinstance(value, dict) else {"": value} for value in (entry.before, entry.after))
     names = [name for name in {**before, **after} if before.get(name) is not None or after.get(name) is not None]
     return live_refresh.render_page(
@@ -119,7 +121,7 @@ def format_cell(values: dict[str, object], name: str) -> str | None:
     return None if value is None else value_text(value)
 
 
-#: Whose target is the name in the address of a page of its own.
+#: Noun of an action → the page of its target, and the name of the URL parameter.
 PAGES = {
     "errors": ("pages.error", "group_id"), "queues": ("pages.queue", "name"), "tasks": ("pages.task", "name"),
     "schedule": ("pages.schedule_of", "task"), "workers": ("pages.worker", "worker_id"),
@@ -161,7 +163,7 @@ def actor_url(entry: AuditEntry) -> str | None:
 @requires_role("viewer")
 def audit_csv() -> Response:
     pages = entry_pages(filtered_entries(filters()))
-    # The first page is read before the answer begins, so that trouble with the database still has a status.
+    # Read the first page before the response starts, so that a database error still gets its own status.
     pages = chain([next(pages, [])], pages)
     rows = ([csv_row(entry) for entry in page] for page in pages)
     response = Response(stream_with_context(csv_lines(COLUMNS, rows)), content_type="text/csv; charset=utf-8")

@@ -1,4 +1,4 @@
-"""The people who may sign in: who they are, and for an admin what can be done about them."""
+"""Operators: the list, one operator, and the actions of an admin."""
 
 from typing import NoReturn
 
@@ -51,13 +51,13 @@ def operator_create() -> ResponseReturnValue:
     except (InvalidInput, ConflictError) as error:
         return list_page(error)
     if typed:
-        flash(_("%(email)s may sign in.", email=email.strip().lower()))
+        flash(_("Operator %(email)s created.", email=email.strip().lower()))
         return redirect(url_for("pages.operators"), 303)
-    return secret_page(_("%(email)s may sign in", email=email.strip().lower()), password, "pages.operators")
+    return secret_page(_("Operator %(email)s created", email=email.strip().lower()), password, "pages.operators")
 
 
 def secret_page(title: str, secret: str, page: str, note: str = "") -> str:
-    """What is shown this once. It comes as the answer to the form, so it is stored nowhere."""
+    """Return the page that shows a new secret once. It is the response to the form, so the secret is not stored."""
     return render_template("people/once.html", title=title, secret=secret, back=page, note=note)
 
 
@@ -82,36 +82,39 @@ def get_operator_or_404(operator_id: int) -> Operator:
 
 
 def operator_not_found() -> NoReturn:
-    abort(404, _("There is no such operator."))
+    abort(404, _("There is no operator with this ID."))
 
 
 @blueprint.post("/operators/<int:operator_id>/role")
 @requires_role("admin")
 def operator_role(operator_id: int) -> ResponseReturnValue:
     person, role = get_operator_or_404(operator_id), request.form.get("role", "")
-    return perform_and_return(person, "operators.role", _("The role is changed."), role=role)
+    return perform_and_return(person, "operators.role", _("Role changed."), role=role)
 
 
 @blueprint.post("/operators/<int:operator_id>/enable")
 @requires_role("admin")
 def operator_enable(operator_id: int) -> ResponseReturnValue:
-    return perform_and_return(get_operator_or_404(operator_id), "operators.enable", _("They may sign in again."))
+    return perform_and_return(get_operator_or_404(operator_id), "operators.enable", _("Operator enabled."))
 
 
 @blueprint.get("/operators/<int:operator_id>/disable")
 @requires_role("admin")
 def operator_disable(operator_id: int) -> ResponseReturnValue:
     person = operators_with_sign_ins().where(Operator.id == operator_id).first() or operator_not_found()
-    browsers = ngettext_capped("with %(num)s browser", "with %(num)s browsers", person.sessions)
+    browsers = ngettext_capped("in %(num)s browser", "in %(num)s browsers", person.sessions)
     return confirm.render_confirmation(
         Confirmation(
             title=_("Disable %(email)s?", email=person.email),
-            statement=_("They can sign in no more, until an admin enables them again; their sessions end now."),
-            facts=[(_("Signed in"), browsers if person.sessions else _("not now"))],
-            consequences=[_("What they asked for goes on, and stays under their name."), _("Tokens go on.")],
+            statement=_("The operator cannot sign in until an admin enables the account. All sessions end now."),
+            facts=[(_("Signed in"), browsers if person.sessions else _("no"))],
+            consequences=[
+                _("Runs that the operator requested continue under the operator's name."),
+                _("Tokens stay valid."),
+            ],
             button=_("Disable"),
             back=url_for("pages.operator", operator_id=operator_id),
-            back_button=_("Leave them be"),
+            back_button=_("Keep access"),
             page="pages.operators",
         )
     )
@@ -123,7 +126,7 @@ def operator_disable_now(operator_id: int) -> ResponseReturnValue:
     return perform_and_return(
         get_operator_or_404(operator_id),
         "operators.disable",
-        _("They can sign in no more, and their sessions have ended."),
+        _("Operator disabled. All sessions are signed out."),
     )
 
 
@@ -136,7 +139,7 @@ def operator_password(operator_id: int) -> ResponseReturnValue:
     except InvalidInput as error:
         return operator_page(operator_id, error)
     if typed:
-        flash(_("The password is changed, and their sessions have ended."))
+        flash(_("Password changed. All sessions of this operator are signed out."))
         return redirect(url_for("pages.operator", operator_id=operator_id), 303)
     return secret_page(_("A new password for %(email)s", email=person.email), password, "pages.operators")
 

@@ -1,4 +1,4 @@
-"""The menu of the header: language, colours and time zone, each kept in a cookie."""
+"""Language, colours and time zone, each stored in a cookie."""
 
 import pytz
 from flask import Blueprint, redirect, request
@@ -25,16 +25,16 @@ def prefer() -> ResponseReturnValue:
         if (value := request.form.get(name)) is None:
             continue
         if value not in allowed:
-            raise InvalidInput(name, _("one of %(allowed)s is allowed", allowed=", ".join(allowed)))
+            raise InvalidInput(name, _("must be one of %(allowed)s", allowed=", ".join(allowed)))
         set_preference(response, name, value)
     if (value := request.form.get("timezone")) is not None:
         if value.strip() and value.strip() not in pytz.all_timezones_set:
-            raise InvalidInput("timezone", _("a time zone such as Europe/Berlin is needed"))
+            raise InvalidInput("timezone", _("must be a time zone such as Europe/Berlin"))
         set_preference(response, "timezone", value.strip())
     return response
 
 
 def set_preference(response: BaseResponse, name: str, value: str) -> None:
-    """Without a wish the cookie goes."""
+    """Set the cookie, or delete it when no value is given."""
     age = YEAR if value else 0
     response.set_cookie(name, value, max_age=age, secure=request.is_secure, httponly=True, samesite="Lax")

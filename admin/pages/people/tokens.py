@@ -1,4 +1,4 @@
-"""The tokens of programs: made here and shown once, until when they are good, when they were used, revoked."""
+"""API tokens: the list, creating one (shown once), revoking one."""
 
 from flask import abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -16,7 +16,7 @@ from admin.problems import ConflictError, InvalidInput
 from engine.models import now
 from models import Token
 
-#: Days, of which 0 stands for no end.
+#: Lifetimes in days. 0: no expiry.
 LIFETIMES = (30, 90, 365, 0)
 
 
@@ -54,8 +54,8 @@ def token_create() -> ResponseReturnValue:
         )
     except (InvalidInput, ConflictError) as error:
         return list_page(error)
-    note = _("A program sends it with each request: Authorization: Bearer …")
-    return secret_page(_("The token %(name)s", name=name), token, "pages.tokens", note)
+    note = _("Send the token with each request: Authorization: Bearer …")
+    return secret_page(_("Token %(name)s", name=name), token, "pages.tokens", note)
 
 
 @blueprint.get("/tokens/<int:token_id>/revoke")
@@ -66,11 +66,13 @@ def token_revoke(token_id: int) -> ResponseReturnValue:
     return confirm.render_confirmation(
         Confirmation(
             title=_("Revoke %(name)s?", name=token.name),
-            statement=_("The next request that carries it is refused. It cannot be taken back: a new one can be made."),
+            statement=_(
+                "Requests with this token are refused at once. This cannot be undone; create a new token instead."
+            ),
             facts=[(_("Last used"), used)],
             button=_("Revoke"),
             back=url_for("pages.tokens"),
-            back_button=_("Leave it"),
+            back_button=_("Keep the token"),
             page="pages.tokens",
         )
     )
@@ -85,12 +87,12 @@ def token_lifetime(token: Token) -> str:
 def token_revoke_now(token_id: int) -> ResponseReturnValue:
     try:
         execute(current_actor(), "tokens.revoke", name=get_token_or_404(token_id).name)
-        flash(_("The token is revoked."))
+        flash(_("Token revoked."))
     except ConflictError as error:
         flash(str(error.description), "error")
     return redirect(url_for("pages.tokens"), 303)
 
 
 def get_token_or_404(token_id: int) -> Token:
-    token: Token = Token.get_or_none(Token.id == token_id) or abort(404, _("There is no such token."))
+    token: Token = Token.get_or_none(Token.id == token_id) or abort(404, _("There is no token with this ID."))
     return token

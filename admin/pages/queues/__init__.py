@@ -1,4 +1,4 @@
 """Queues, consumers, tasks and schedules."""
 
-# Each puts its pages on the blueprint by being imported.
+# Importing a module registers its pages on the blueprint.
 from admin.pages.queues import queues, schedule, tasks, worker_actions, workers  # noqa: F401

@@ -1,4 +1,4 @@
-"""The queues and the broker that carries them; one queue with what comes next; pause, resume, purge."""
+"""Queues and broker; one queue with its next runs; pause, resume, purge."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ HEAD_SIZE = 10
 
 
 class BrokerStatus(NamedTuple):
-    """`error`: why it cannot be asked; then the rest is empty."""
+    """`error`: error text if the broker is unavailable. The other fields are empty then."""
 
     error: str | None
     health: broker_health.Health | None
@@ -83,7 +83,7 @@ def queue(name: str) -> ResponseReturnValue:
 
 
 def paused_tasks(queue: Queue) -> dict[str, dict[str, object]]:
-    """Those of the queue's tasks of which nothing is started, each with who, when and why."""
+    """Return the queue's paused tasks by name, each with author, time and reason."""
     registered = {task.name for task in list_tasks({queue.name: queue})}
     return {task: info for task, info in queue.pauses().items() if task in registered}
 
@@ -95,7 +95,7 @@ def queue_pause(name: str) -> ResponseReturnValue:
     if request.method == "DELETE":
         return resume(name)
     execute(current_actor(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip()[:500] or None)
-    flash(_("The queue %(queue)s is paused: nothing more of it is started until it is resumed.", queue=name))
+    flash(_("Queue %(queue)s is paused. No run starts until you resume it.", queue=name))
     return redirect(url_for("pages.queue", name=name), 303)
 
 
@@ -108,9 +108,9 @@ def queue_resume(name: str) -> ResponseReturnValue:
 
 def resume(name: str) -> ResponseReturnValue:
     if execute(current_actor(), "queues.resume", queue=name):
-        flash(_("The queue %(queue)s goes on.", queue=name))
+        flash(_("Queue %(queue)s resumed.", queue=name))
     else:
-        flash(_("The queue %(queue)s was not paused.", queue=name))
+        flash(_("Queue %(queue)s was not paused.", queue=name))
     return redirect(url_for("pages.queue", name=name), 303)
 
 
@@ -127,7 +127,7 @@ def queue_purge_now(name: str) -> ResponseReturnValue:
     if not question.is_confirmed:
         return confirm.render_confirmation(question, wrong=True)
     purged = execute(current_actor(), "queues.purge", queue=name)
-    flash(labels.ngettext_capped("%(num)s run was cancelled.", "%(num)s runs were cancelled.", purged))
+    flash(labels.ngettext_capped("%(num)s run cancelled.", "%(num)s runs cancelled.", purged))
     return redirect(url_for("pages.queue", name=name), 303)
 
 
@@ -135,12 +135,12 @@ def purge_question(name: str) -> Confirmation:
     queue = get_queue(name)
     facts = status.queue_status(queue, consumers.live_consumers(consumers.list_consumers(), name))
     return Confirmation(
-        title=_("Purge %(queue)s?", queue=name),
-        statement=_("Everything that waits in the queue %(queue)s is cancelled.", queue=name),
+        title=_("Purge queue %(queue)s?", queue=name),
+        statement=_("All waiting runs in queue %(queue)s will be cancelled.", queue=name),
         facts=[(_("Waiting now"), format_number(facts.waiting))],
         consequences=[
-            _("What runs goes on, and what is scheduled for later stays."),
-            _("Each run is kept in the history as cancelled, and can be retried from there."),
+            _("Running and scheduled runs are not affected."),
+            _("Each run stays in the history as cancelled. You can retry it from there."),
         ],
         button=_("Purge %(queue)s", queue=name),
         back=url_for("pages.queue", name=name),
@@ -152,7 +152,7 @@ def purge_question(name: str) -> Confirmation:
 
 @blueprint.app_template_filter("arguments")
 def arguments_text(run: WaitingRun) -> str:
-    """1, key="value": as much of it as a line holds."""
+    """Return the arguments as `1, key="value"`, at most 200 characters."""
     text = labels.call_text(Run(task="", args=run.args, kwargs=run.kwargs))[1:-1]
     return text if len(text) <= 200 else text[:199] + "…"
 

@@ -1,4 +1,4 @@
-"""The schedule: what the clock starts, what came of it, and what an operator may do about it."""
+"""Schedule: scheduled tasks, their ticks, and the actions on a schedule."""
 
 from datetime import datetime, timedelta
 
@@ -22,9 +22,9 @@ from engine.monitor.registered_tasks import TaskInfo
 from engine.queues.ticks import TICK_STATES
 from engine.search import pagination
 
-#: On one page, so that it stays light however many there are.
+#: Schedules per page.
 MAX_LENGTH = 7
-#: Lines of what comes next, over all schedules.
+#: Upcoming runs shown, over all schedules.
 UPCOMING_SHOWN = 6
 
 LENGTHS = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1), "7d": timedelta(days=7)}
@@ -57,7 +57,7 @@ def schedule() -> ResponseReturnValue:
 @blueprint.get("/schedule/<task>")
 @requires_role("viewer")
 def schedule_of(task: str) -> ResponseReturnValue:
-    """The ticks of one schedule, newest first."""
+    """Show the ticks of one schedule, newest first."""
     facts = get_schedule(task)
     at = now()
     pauses, error_text = load_pauses([facts])
@@ -83,7 +83,7 @@ def schedule_of(task: str) -> ResponseReturnValue:
 
 
 def schedules_page(task: str) -> str:
-    """The page of the list on which this schedule stands."""
+    """Return the URL of the list page that contains this schedule."""
     names = [facts.name for facts in scheduled_tasks()]
     start = names.index(task) // MAX_LENGTH * MAX_LENGTH
     return url_for("pages.schedule", after=names[start - 1] if start else None)
@@ -121,7 +121,7 @@ def schedule_pause_now(task: str) -> ResponseReturnValue:
         execute(current_actor(), "schedule.pause", task=task, reason=typed_reason(), until=typed_end())
     except InvalidInput as error:
         return pause_page(facts, error)
-    flash(_("The schedule of %(task)s is paused.", task=task))
+    flash(_("Schedule of %(task)s is paused.", task=task))
     return redirect(schedules_page(task), 303)
 
 
@@ -130,7 +130,7 @@ def typed_reason() -> str | None:
 
 
 def typed_end() -> datetime | None:
-    """The moment where one was typed, else so long from now, else no end."""
+    """Return the typed end of the pause: a time, a duration from now, or None for no end."""
     if at := datetimes.parse_local_datetime("until", request.form.get("until", "")):
         return at
     length = LENGTHS.get(request.form.get("for", ""))
@@ -143,9 +143,9 @@ def typed_end() -> datetime | None:
 def schedule_resume(task: str) -> ResponseReturnValue:
     get_schedule(task)
     if execute(current_actor(), "schedule.resume", task=task):
-        flash(_("The schedule of %(task)s goes on.", task=task))
+        flash(_("Schedule of %(task)s resumed.", task=task))
     else:
-        flash(_("The schedule of %(task)s was not paused.", task=task))
+        flash(_("Schedule of %(task)s was not paused.", task=task))
     return redirect(schedules_page(task), 303)
 
 
@@ -162,7 +162,7 @@ def schedule_catch_up(task: str) -> ResponseReturnValue:
 
 
 def redirect_to_run(task: str, action: str) -> ResponseReturnValue:
-    """Do it and show the run that it made; where it cannot be done, say so."""
+    """Execute the action and redirect to its run. On failure flash the error and redirect to the list."""
     get_schedule(task)
     try:
         run = execute(current_actor(), action, task=task)

@@ -1,4 +1,4 @@
-"""The registered tasks: how each has fared in the last days, and one of them with a form that runs it."""
+"""Registered tasks: the list with statistics, and one task with a form that runs it."""
 
 from datetime import UTC, datetime
 
@@ -24,7 +24,7 @@ from engine.monitor import registered_tasks
 from engine.monitor.registered_tasks import TaskInfo
 
 LATEST_RUNS = 8
-#: On one page of the list.
+#: Tasks per page.
 MAX_ARGUMENTS = 25
 
 
@@ -57,7 +57,7 @@ def task(name: str) -> ResponseReturnValue:
 
 
 def task_page(facts: TaskInfo, wrong: InvalidInput | None = None) -> ResponseReturnValue:
-    """`wrong`: what was wrong with the form that was sent."""
+    """Return the page of a task. `wrong`: the error of the submitted form."""
     at = now()
     rows, error_text = task_rows([facts], at)
     form = fields.form_fields(facts)
@@ -86,7 +86,7 @@ def task_page(facts: TaskInfo, wrong: InvalidInput | None = None) -> ResponseRet
 
 
 def runs_url(task: str, since: datetime, until: datetime | None = None, states: str = "") -> str:
-    """The list of the runs of a task that ended then."""
+    """Return the URL of the task's runs that ended in this period."""
     words = [f"task:{task}", f"ended:{to_iso(since)}{f'..{to_iso(until)}' if until else ''}"]
     return url_for("pages.runs", q=" ".join([f"state:{states}", *words] if states else words))
 
@@ -101,7 +101,7 @@ def to_iso(at: datetime) -> str:
 @blueprint.post("/tasks/<name>/run")
 @requires_role("operator")
 def task_run(name: str) -> ResponseReturnValue:
-    """Run it once with the arguments that were typed, now or at a moment."""
+    """Enqueue one run with the typed arguments, now or at the given time."""
     facts = get_task(name)
     try:
         arguments = task_form.parse_form(fields.form_fields(facts), request.form)
@@ -136,7 +136,7 @@ def task_pause(name: str) -> ResponseReturnValue:
     execute(
         current_actor(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip()[:500] or None
     )
-    flash(_("The task %(task)s is paused: none of its runs is started until it is resumed.", task=facts.name))
+    flash(_("Task %(task)s is paused. No run of it starts until you resume it.", task=facts.name))
     return redirect(url_for("pages.task", name=facts.name), 303)
 
 
@@ -146,9 +146,9 @@ def task_pause(name: str) -> ResponseReturnValue:
 def task_resume(name: str) -> ResponseReturnValue:
     facts = get_task(name)
     if execute(current_actor(), "tasks.resume", name=facts.name):
-        flash(_("The task %(task)s goes on.", task=facts.name))
+        flash(_("Task %(task)s resumed.", task=facts.name))
     else:
-        flash(_("The task %(task)s was not paused.", task=facts.name))
+        flash(_("Task %(task)s was not paused.", task=facts.name))
     return redirect(url_for("pages.task", name=facts.name), 303)
 
 
@@ -157,12 +157,12 @@ def task_resume(name: str) -> ResponseReturnValue:
 
 @blueprint.app_template_filter("rate_limit")
 def rate_limit_text(text: str) -> str:
-    """10/m → at most 10 starts in any minute."""
+    """Return a rate limit in words: 10/m → 10 starts per minute."""
     number, _slash, unit = text.partition("/")
     words = {
-        "s": ngettext("%(num)s start in any second", "%(num)s starts in any second", int(number)),
-        "m": ngettext("%(num)s start in any minute", "%(num)s starts in any minute", int(number)),
-        "h": ngettext("%(num)s start in any hour", "%(num)s starts in any hour", int(number)),
-        "d": ngettext("%(num)s start in any day", "%(num)s starts in any day", int(number)),
+        "s": ngettext("%(num)s start per second", "%(num)s starts per second", int(number)),
+        "m": ngettext("%(num)s start per minute", "%(num)s starts per minute", int(number)),
+        "h": ngettext("%(num)s start per hour", "%(num)s starts per hour", int(number)),
+        "d": ngettext("%(num)s start per day", "%(num)s starts per day", int(number)),
     }
     return words[unit]

@@ -1,4 +1,4 @@
-"""The orders that a consumer can be given from its page: quiet, wake, stop, restart, dump."""
+"""Actions on a consumer from its page: quiet, wake, stop, restart, dump."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from engine.models import Consumer, now
 from engine.monitor import consumers
 from engine.queues import remote_control
 
-#: So long a page waits for the answer of a consumer's workers; the consumer looks for orders twice a second.
+#: Seconds that a page waits for the stack traces. A consumer polls for commands twice a second.
 DUMP_SECONDS = 2.5
 
 
@@ -32,7 +32,9 @@ def worker_quiet(worker_id: str) -> ResponseReturnValue:
     if request.method == "DELETE":
         return worker_wake(worker_id)
     execute(current_actor(), "workers.quiet", worker=worker_id)
-    flash(_("It takes nothing new from now on; what runs goes on."))
+    flash(
+        _("Consumer %(name)s is quiet. It finishes running tasks and takes no new ones.", name=worker_name(worker_id))
+    )
     return redirect_to_worker(worker_id)
 
 
@@ -40,7 +42,7 @@ def worker_quiet(worker_id: str) -> ResponseReturnValue:
 @requires_role("admin")
 def worker_wake(worker_id: str) -> ResponseReturnValue:
     execute(current_actor(), "workers.wake", worker=worker_id)
-    flash(_("It takes runs again."))
+    flash(_("Consumer %(name)s takes runs again.", name=worker_name(worker_id)))
     return redirect_to_worker(worker_id)
 
 
@@ -50,8 +52,12 @@ def worker_dump(worker_id: str) -> ResponseReturnValue:
     asked_at, consumer = now(), get_worker(worker_id)
     execute(current_actor(), "workers.dump", worker=worker_id)
     if not remote_control.wait_for_dump(tasks.queues[consumer.queue], consumer.id, asked_at, DUMP_SECONDS):
-        flash(_("It has not answered yet; the answer will stand here."), "error")
+        flash(_("Stack traces requested. They appear on this page when the consumer responds."), "error")
     return redirect(url_for("pages.worker", worker_id=worker_id) + "#stacks", 303)
+
+
+def worker_name(worker_id: str) -> str:
+    return consumers.full_worker_name(get_worker(worker_id))
 
 
 def redirect_to_worker(worker_id: str) -> ResponseReturnValue:
@@ -61,15 +67,15 @@ def redirect_to_worker(worker_id: str) -> ResponseReturnValue:
 def stop_question(consumer: Consumer) -> Confirmation:
     return Confirmation(
         title=_("Stop this consumer?"),
-        statement=_("%(name)s serves no more, until somebody starts it.", name=consumers.full_worker_name(consumer)),
+        statement=_("%(name)s takes no more runs until you start it again.", name=consumers.full_worker_name(consumer)),
         consequences=[
             *running_consequences(consumer.running),
-            _("Under “make run” it stays stopped. Docker and systemd may be set up to start it again."),
+            _("Under “make run” the consumer stays stopped. Docker or systemd may start it again."),
         ],
         warning=only_worker_warning(consumer),
-        button=_("Stop it"),
+        button=_("Stop"),
         back=url_for("pages.worker", worker_id=consumer.id),
-        back_button=_("Let it work"),
+        back_button=_("Keep it running"),
         page="pages.workers",
     )
 
@@ -77,24 +83,22 @@ def stop_question(consumer: Consumer) -> Confirmation:
 def restart_question(consumer: Consumer) -> Confirmation:
     return Confirmation(
         title=_("Restart this consumer?"),
-        statement=_(
-            "%(name)s starts anew, with the code that is there now.", name=consumers.full_worker_name(consumer)
-        ),
+        statement=_("%(name)s restarts with the deployed code.", name=consumers.full_worker_name(consumer)),
         consequences=running_consequences(consumer.running),
-        button=_("Restart it"),
+        button=_("Restart"),
         back=url_for("pages.worker", worker_id=consumer.id),
-        back_button=_("Let it work"),
+        back_button=_("Keep it running"),
         page="pages.workers",
     )
 
 
 def running_consequences(running: list[object]) -> list[str]:
     if not running:
-        return [_("It runs nothing at the moment.")]
+        return [_("The consumer is idle.")]
     return [
         ngettext_capped(
-            "It runs %(num)s task, which has a few seconds to end, and else goes back to its queue.",
-            "It runs %(num)s tasks, which have a few seconds to end, and else go back to their queue.",
+            "The consumer is running %(num)s task. If it does not end within a few seconds, it returns to the queue.",
+            "The consumer is running %(num)s tasks. Those that do not end within a few seconds return to the queue.",
             len(running),
         )
     ]
@@ -106,11 +110,11 @@ def only_worker_warning(consumer: Consumer) -> str | None:
         for other in consumers.live_consumers(consumers.list_consumers(), consumer.queue)
         if other.id != consumer.id
     ]
-    return None if rest else _("Nobody else serves %(queue)s: what comes in will wait.", queue=consumer.queue)
+    return None if rest else _("No other consumer serves %(queue)s. New runs will wait.", queue=consumer.queue)
 
 
 class Ending(NamedTuple):
-    """What is asked before it, and said after it."""
+    """`question`: the confirmation page. `done`: the notice afterwards, with `%(name)s` for the consumer."""
 
     question: Callable[[Consumer], Confirmation]
     done: LazyString
@@ -119,19 +123,17 @@ class Ending(NamedTuple):
 ENDINGS = {
     "stop": Ending(
         stop_question,
-        lazy_gettext("It stops as soon as what it runs has ended, within seconds, and stays stopped."),
+        lazy_gettext("Stopping %(name)s. It exits within seconds, when its running tasks end."),
     ),
     "restart": Ending(
         restart_question,
-        lazy_gettext(
-            "It restarts, and is then on the list as a new one. What outlasts its grace period goes back to the queue."
-        ),
+        lazy_gettext("Restarting %(name)s. Tasks still running after the grace period return to the queue."),
     ),
 }
 
 
 def add_pages(verb: str, ending: Ending) -> None:
-    """Put the page that asks and the one that does it on the blueprint."""
+    """Register the confirmation page and the page that executes the action."""
 
     @blueprint.get(f"/workers/<worker_id>/{verb}", endpoint=f"worker_{verb}")
     @requires_role("admin")
@@ -142,7 +144,7 @@ def add_pages(verb: str, ending: Ending) -> None:
     @requires_role("admin")
     def end(worker_id: str) -> ResponseReturnValue:
         execute(current_actor(), f"workers.{verb}", worker=worker_id)
-        flash(str(ending.done))
+        flash(str(ending.done) % {"name": worker_name(worker_id)})
         return redirect_to_worker(worker_id)
 
 

@@ -1,4 +1,4 @@
-"""Who works: every consumer with its workers, what they run and what they use."""
+"""Consumers with their workers, current runs and resource usage."""
 
 import re
 from datetime import datetime
@@ -26,12 +26,12 @@ from engine.monitor.consumers import LEASE_TIME
 from engine.version import code_version
 
 CONSUMERS, GONE = 25, 25
-#: Runs that the list shows, shared out among its consumers.
+#: Current runs shown in the list, divided among its consumers.
 JOBS = 50
 
 
 class WorkerLine(NamedTuple):
-    """A consumer on the list, with some of what its workers run."""
+    """A consumer in the list, with some of its current runs."""
 
     consumer: Consumer
     state: str
@@ -41,7 +41,7 @@ class WorkerLine(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """One worker of a consumer. `job`: what it runs, as in `Consumer.running`. A thread has no pid of its own."""
+    """A worker of a consumer. `job`: its current run, as in `Consumer.running`. Threads have no pid."""
 
     name: str
     pid: int | None
@@ -80,7 +80,7 @@ def workers() -> ResponseReturnValue:
 
 
 def scheduler_lags() -> dict[str, Lag] | None:
-    """How far the history of each queue lags behind; None while the broker is away."""
+    """Return the history lag of each queue; None if the broker is unavailable."""
     try:
         return lag.load_lags(tasks.queues)
     except BrokerUnavailable:
@@ -88,10 +88,10 @@ def scheduler_lags() -> dict[str, Lag] | None:
 
 
 def start_command(count: int) -> int:
-    """Where this part of the list begins."""
+    """Return the offset of this part of the list."""
     text = request.args.get("start", "0")
     if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise InvalidInput("start", _("a whole number is needed"))
+        raise InvalidInput("start", _("must be a whole number"))
     return min(int(text), max(count - 1, 0)) // CONSUMERS * CONSUMERS
 
 
@@ -102,7 +102,7 @@ def worker_line(consumer: Consumer, as_of: datetime) -> WorkerLine:
 
 
 def sort_workers(lines: list[WorkerLine]) -> list[WorkerLine]:
-    """The lost first, then queue by queue; an order that no sign of life changes."""
+    """Sort lost consumers first, then by queue. Heartbeats do not change the order."""
     names = list(tasks.queues)
 
     def sort_key(line: WorkerLine) -> tuple[bool, int, str, str]:
@@ -118,7 +118,7 @@ def sort_workers(lines: list[WorkerLine]) -> list[WorkerLine]:
 
 
 def worker_slots(consumer: Consumer) -> list[Slot]:
-    """Its workers by number; those that run something and are not on record by themselves too."""
+    """Return the workers by number, including busy workers without a record."""
     jobs = {job["worker"]: job for job in consumer.running}
     recorded = {slot["worker"]: slot for slot in consumer.slots}
     names = {f"Worker-{number}" for number in range(1, consumer.worker_count + 1)} | set(jobs)
@@ -150,7 +150,7 @@ def worker(worker_id: str) -> ResponseReturnValue:
 
 
 class Thread(NamedTuple):
-    """The frames of the task's own code, the innermost at the end; and those of what carries it."""
+    """Stack frames of a thread: those of the task's code, innermost last, and those of libraries."""
 
     inner: list[tracebacks.Frame]
     outer: list[tracebacks.Frame]
@@ -158,7 +158,7 @@ class Thread(NamedTuple):
 
 @blueprint.app_template_filter("threads")
 def parse_threads(text: str) -> list[Thread]:
-    """Where one worker was, thread by thread. One that runs no task is told by where it waits."""
+    """Return the stack of each thread of a worker. An idle worker is recognised by its waiting frame."""
     heading, parts = tracebacks.HEADING, []
     for part in text.split(heading):
         frames = tracebacks.parse_traceback(heading + part).frames

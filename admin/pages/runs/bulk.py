@@ -1,4 +1,4 @@
-"""One command for many runs: the question before it, and the account of it."""
+"""Bulk actions: the confirmation before, the list, and the result of each run."""
 
 from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -35,14 +35,14 @@ def bulk_new() -> ResponseReturnValue:
         return bulk_question(verb, run_ids=run_ids)
     run_filter = RunFilter()
     if not run_filter.run_query or not run_filter.is_narrowed:
-        raise InvalidInput("run", _("tick some runs, or narrow the list down: all runs at once is never meant"))
+        raise InvalidInput("run", _("must contain at least one run, unless the search has a filter"))
     return bulk_question(verb, search=format_terms(freeze_relative_times(run_filter.terms, run_filter.as_of)))
 
 
 def bulk_question(
     verb: str, search: str | None = None, run_ids: list[str] | None = None, changed: int | None = None
 ) -> str:
-    """What a command would be about, and the button that gives it. `changed`: how many runs were shown before."""
+    """Show the matching runs and the confirm button. `changed`: the number of runs shown before."""
     too_many = None
     try:
         preflight = bulk_control.preflight(select_runs(search, run_ids), SAMPLE_SIZE)
@@ -66,7 +66,7 @@ def bulk_question(
 
 
 def applies_to(verb: str, state: str) -> bool:
-    """Whether the command can be done to a run in this state."""
+    """True if the action applies to a run in this state."""
     return (state in ENDED) != (verb == "cancel")
 
 
@@ -76,7 +76,7 @@ def bulk_begin() -> ResponseReturnValue:
     form = request.form
     verb, search, run_ids = form.get("verb", ""), form.get("search") or None, form.getlist("run") or None
     if verb not in bulk_control.VERBS:
-        raise InvalidInput("verb", _("one of %(allowed)s is allowed", allowed=", ".join(bulk_control.VERBS)))
+        raise InvalidInput("verb", _("must be one of %(allowed)s", allowed=", ".join(bulk_control.VERBS)))
     try:
         bulk_id = execute(
             current_actor(), f"bulk.{verb}", fingerprint=form.get("fingerprint", ""), search=search, runs=run_ids
@@ -107,7 +107,7 @@ def bulk_list() -> ResponseReturnValue:
 @requires_role("viewer")
 def bulk_one(bulk_id: int) -> ResponseReturnValue:
     bulk = BulkAction.get_or_none(BulkAction.id == bulk_id) or abort(
-        404, _("There is no such bulk action, or it is too long ago.")
+        404, _("No bulk action with this id. The history may have removed it.")
     )
     state, after = read_choice("state", list(item_tabs())), whole_number("after", request.args.get("after", "0"))
     items = BulkActionItem.select().where((BulkActionItem.bulk_id == bulk_id) & (BulkActionItem.number > after))
@@ -134,36 +134,39 @@ def bulk_one(bulk_id: int) -> ResponseReturnValue:
 @requires_role("operator")
 def bulk_stop(bulk_id: int) -> ResponseReturnValue:
     execute(current_actor(), "bulk.stop", bulk_id=bulk_id)
-    flash(_("What has not been begun is left alone."))
+    flash(_("Runs that are still pending are skipped."))
     return redirect(url_for("pages.bulk_one", bulk_id=bulk_id), 303)
 
 
 def whole_number(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise InvalidInput(name, _("a whole number is needed"))
+        raise InvalidInput(name, _("must be a whole number"))
     return int(value)
 
 
 def begun_text(verb: str, total: int) -> tuple[str, str, str]:
-    """The title of the question, its button, and what it comes to."""
+    """Return the title of the confirmation, its button and the consequence."""
     exact = format_number(total)
     match verb:
         case "retry":
             return (
                 ngettext_capped("Retry %(count)s run?", "Retry %(count)s runs?", total, count=exact),
                 ngettext_capped("Retry %(count)s run", "Retry %(count)s runs", total, count=exact),
-                _("Each goes back to its queue under its own id; its attempts go on, its old result is dropped."),
+                _(
+                    "Each run returns to its queue with the same ID. "
+                    "The attempt count continues and the old result is dropped."
+                ),
             )
         case "cancel":
             return (
                 ngettext_capped("Cancel %(count)s run?", "Cancel %(count)s runs?", total, count=exact),
                 ngettext_capped("Cancel %(count)s run", "Cancel %(count)s runs", total, count=exact),
-                _("What waits will not run; what runs is interrupted."),
+                _("Waiting runs will not start. Running runs are interrupted."),
             )
     return (
         ngettext_capped("Delete %(count)s run?", "Delete %(count)s runs?", total, count=exact),
         ngettext_capped("Delete %(count)s run", "Delete %(count)s runs", total, count=exact),
-        _("They go from the history and from every count, with attempts and log lines. Nobody can bring them back."),
+        _("The runs are removed from the history with their attempts and log lines. This cannot be undone."),
     )
 
 
@@ -172,22 +175,22 @@ def item_tabs() -> dict[str, str]:
         "all": _("All"),
         "refused": _("Refused"),
         "done": _("Done"),
-        "waiting": _("To do"),
-        "skipped": _("Left alone"),
+        "waiting": _("Pending"),
+        "skipped": _("Skipped"),
     }
 
 
 def describe_bulk(bulk: BulkAction) -> str:
-    """What was asked for, as a title."""
+    """Return the title of a bulk action."""
     return {"retry": _("Retry runs"), "cancel": _("Cancel runs"), "delete": _("Delete runs")}[bulk.verb]
 
 
 def reason_text(code: str) -> str:
-    """Why an item was refused, or what is to be said of it."""
+    """Return the reason why an item was refused, or a note about its result."""
     return {
-        "asked to stop": _("It was running and has been asked to stop."),
-        "not ended": _("It has not ended."),
-        "not pending": _("It neither waits nor runs."),
-        "not on record": _("It is not on record any more."),
-        "unknown task": _("This program has no such task."),
+        "asked to stop": _("The run is being interrupted."),
+        "not ended": _("The run has not ended."),
+        "not pending": _("The run is neither waiting nor running."),
+        "not on record": _("The run is no longer in the history."),
+        "unknown task": _("This program has no task with this name."),
     }.get(code, code)

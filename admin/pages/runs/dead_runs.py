@@ -1,4 +1,4 @@
-"""What died: why, how often it was tried, the message that was kept of it; another chance, or none."""
+"""Dead runs: the list, one message, re-queue, discard."""
 
 from flask import Response, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -7,6 +7,7 @@ from flask_babel import gettext as _
 import tasks
 from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
+from admin.display.labels import short_id
 from admin.operations.dead_runs import get_dead_message, parse_position
 from admin.operations.registry import execute
 from admin.pages import confirm, live_refresh
@@ -18,7 +19,7 @@ from engine.models import Run, now
 from engine.monitor import dead_letters
 from engine.monitor.dead_letters import DecodedMessage
 
-#: Of a message's text so much is shown; all of it can be saved.
+#: Characters of a message shown on the page. The whole message can be downloaded.
 MAX_SHOWN = 12_000
 
 
@@ -65,7 +66,7 @@ def dead_message(run_id: str) -> ResponseReturnValue:
 @blueprint.get("/dead/<run_id>/message")
 @requires_role("viewer")
 def dead_message_raw(run_id: str) -> ResponseReturnValue:
-    """The bytes as they are."""
+    """Return the raw bytes of the message."""
     _queue, data = get_dead_message(run_id)
     return Response(
         data, content_type="application/octet-stream", headers={"Content-Disposition": 'attachment; filename="message"'}
@@ -76,7 +77,7 @@ def dead_message_raw(run_id: str) -> ResponseReturnValue:
 @requires_role("operator")
 def dead_requeue(run_id: str) -> ResponseReturnValue:
     execute(current_actor(), "dead.requeue", run_id=run_id)
-    flash(_("It is back in its queue."))
+    flash(_("Run %(id)s re-queued.", id=short_id(run_id)))
     on_record = Run.select().where(Run.id == run_id).exists()
     return redirect(url_for("pages.run", run_id=run_id) if on_record else url_for("pages.dead"), 303)
 
@@ -89,9 +90,9 @@ def dead_discard(run_id: str) -> ResponseReturnValue:
     return confirm.render_confirmation(
         Confirmation(
             title=_("Discard this message?"),
-            statement=_("What was asked for is given up for good; only its line in the history stays."),
+            statement=_("The run can never be executed after this. Its entry in the history stays."),
             facts=[(_("Task"), task_of_message(opened)), (_("Run"), run_id), (_("Queue"), queue.name)],
-            button=_("Discard it"),
+            button=_("Discard"),
             back=url_for("pages.dead_message", run_id=run_id),
             back_button=_("Keep it"),
             page="pages.dead",
@@ -103,7 +104,7 @@ def dead_discard(run_id: str) -> ResponseReturnValue:
 @requires_role("admin")
 def dead_discard_now(run_id: str) -> ResponseReturnValue:
     execute(current_actor(), "dead.discard", run_id=run_id)
-    flash(_("It is discarded."))
+    flash(_("Run %(id)s discarded.", id=short_id(run_id)))
     return redirect(url_for("pages.dead"), 303)
 
 

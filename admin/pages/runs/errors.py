@@ -1,4 +1,4 @@
-"""What fails: failures that are alike as one line, how often they come, and what was decided about them."""
+"""Error groups: the list, one group, resolve, snooze and reopen."""
 
 from datetime import datetime, timedelta
 from functools import reduce
@@ -92,7 +92,7 @@ def tab_labels() -> dict[str, str]:
 
 
 class Step(NamedTuple):
-    """Six hours of the last seven days. `x` and `height` in parts of a hundred."""
+    """A bar for six hours of the last seven days. `x` and `height` in percent."""
 
     start: datetime
     end: datetime
@@ -151,34 +151,32 @@ def chart_steps(tally: ErrorCounts, as_of: datetime) -> list[Step]:
 @blueprint.post("/errors/<group_id>/resolve")
 @requires_role("operator")
 def error_resolve(group_id: str) -> ResponseReturnValue:
-    return perform_and_return(
-        group_id, "errors.resolve", _("It is resolved. Should it fail again, it opens by itself.")
-    )
+    return perform_and_return(group_id, "errors.resolve", _("Error resolved. A new failure reopens it."))
 
 
 @blueprint.post("/errors/<group_id>/reopen")
 @blueprint.delete("/errors/<group_id>/snooze", endpoint="error_wake")
 @requires_role("operator")
 def error_reopen(group_id: str) -> ResponseReturnValue:
-    return perform_and_return(group_id, "errors.reopen", _("It is open."))
+    return perform_and_return(group_id, "errors.reopen", _("Error reopened."))
 
 
 @blueprint.post("/errors/<group_id>/snooze")
 @requires_role("operator")
 def error_snooze(group_id: str) -> ResponseReturnValue:
     try:
-        return perform_and_return(group_id, "errors.snooze", _("It is snoozed."), until=typed_end())
+        return perform_and_return(group_id, "errors.snooze", _("Error snoozed."), until=typed_end())
     except InvalidInput as error:
         return error_page(get_error(group_id), error)
 
 
 def typed_end() -> datetime:
-    """The moment where one was typed, else so long from now."""
+    """Return the typed end: a time, or a duration from now."""
     if at := datetimes.parse_local_datetime("until", request.form.get("until", "")):
         return at
     if length := LENGTHS.get(request.form.get("for", "")):
         return now() + length
-    raise InvalidInput("until", _("a moment or a length is needed"))
+    raise InvalidInput("until", _("must be a time or a duration"))
 
 
 def perform_and_return(group_id: str, action: str, message: str, **arguments: object) -> ResponseReturnValue:

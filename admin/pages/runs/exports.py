@@ -1,4 +1,4 @@
-"""The runs of a filter as a file, however many they are: read page by page, and sent as they are read."""
+"""Export of filtered runs as CSV or JSON, read and streamed page by page."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def runs_json() -> Response:
 def download(ending: str, content_type: str, text_of: Callable[[Iterator[list[Run]]], Iterator[str]]) -> Response:
     run_filter = RunFilter()
     pages = all_pages(run_filter.run_query, PAGE)
-    # The first page is read before the answer begins, so that trouble with the database still has a status.
+    # Read the first page before the response starts, so that a database error still gets its own status.
     pages = chain([next(pages, [])], pages)
     response = Response(stream_with_context(text_of(pages)), content_type=content_type)
     response.headers["Content-Disposition"] = f'attachment; filename="runs-{now():%Y%m%d-%H%M%S}.{ending}"'

@@ -1,4 +1,4 @@
-"""One run: what happened to it, why it does not run, what it logged, and all of it as data."""
+"""Page of one run: timeline, causes of waiting, log, and the raw data."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,7 +27,7 @@ from engine.models import as_json as row_as_json
 from engine.monitor.diagnosis import Cause, diagnose
 from engine.search import related_runs
 
-#: What one page has room for, in rows and bytes.
+#: Limits of one page, in rows and bytes.
 LOG_LINES, LOG_BYTES, LINE_BYTES, MOST_OTHERS = 150, 8400, 1500, 8
 OWN_FRAMES, CODE_BYTES, FAILURES = 8, 400, 3
 MAX_CHILDREN = 10
@@ -36,7 +36,7 @@ SHORT_CALL, LINES = 240, 16
 
 @blueprint.app_template_filter("moment")
 def format_moment(at: datetime) -> str:
-    """Of a line in a log, to the millisecond, in the reader's zone."""
+    """Return the time of a log line to the millisecond, in the reader's zone."""
     return f"{at.astimezone(current_zone()):%H:%M:%S.%f}"[:-3]
 
 
@@ -72,7 +72,7 @@ def run(run_id: str) -> ResponseReturnValue:
 @blueprint.get("/runs/<run_id>/raw")
 @requires_role("viewer")
 def run_raw(run_id: str) -> ResponseReturnValue:
-    """Everything on record of a run, whatever its length."""
+    """Return the whole stored run as JSON, without truncation."""
     run = get_run(run_id)
     lines = LogLine.select().where(LogLine.run_id == run.id).order_by(LogLine.delivery, LogLine.number)
     return jsonify(
@@ -85,7 +85,7 @@ def run_raw(run_id: str) -> ResponseReturnValue:
 @blueprint.get("/runs/<run_id>/log")
 @requires_role("viewer")
 def run_log(run_id: str) -> ResponseReturnValue:
-    """All lines on record, attempt by attempt, as text."""
+    """Return all stored log lines as text, attempt by attempt."""
     run = get_run(run_id)
     text: list[str] = []
     last: LogLine | None = None
@@ -95,7 +95,7 @@ def run_log(run_id: str) -> ResponseReturnValue:
         elif line.number > last.number + 1:
             text.append(
                 ngettext_capped(
-                    "… %(num)s line left out …", "… %(num)s lines left out …", line.number - last.number - 1
+                    "… %(num)s line not shown …", "… %(num)s lines not shown …", line.number - last.number - 1
                 )
             )
         text.append(f"{line.at:%Y-%m-%d %H:%M:%S.%f} {line.level:<8} {line.logger}: {line.text}")
@@ -104,14 +104,14 @@ def run_log(run_id: str) -> ResponseReturnValue:
 
 
 def worker_url(worker: str | None, at: datetime | None) -> str | None:
-    """The page of the consumer that a worker (`Worker-1 on host:pid:random`) belongs to, if it is sure to be there."""
+    """Return the URL of the consumer of a worker (`Worker-1 on host:pid:random`), None if it may not exist."""
     consumer = (worker or "").partition(" on ")[2]
     is_kept = at and now() - at < Consumer.RETENTION
     return url_for("pages.worker", worker_id=consumer) if consumer and is_kept else None
 
 
 def is_blocked(causes: Sequence[Cause]) -> bool:
-    """Whether there is something to be said: not of what runs or ran, nor of what is just being written down."""
+    """True unless the run is running, has succeeded, failed or died, or its history is behind."""
     kind, facts = causes[0]
     if kind == "ended":
         return facts["state"] in (State.CANCELLED, State.EXPIRED)
@@ -119,7 +119,7 @@ def is_blocked(causes: Sequence[Cause]) -> bool:
 
 
 def call_lines(run: Run) -> Truncated:
-    """As Python would call it where that is a line or two, else the arguments as JSON."""
+    """Return the call in Python syntax if it fits two lines, else the arguments as JSON."""
     call = call_text(run)
     if len(call) <= SHORT_CALL:
         return truncate(call, 6 * SHORT_CALL)
@@ -131,7 +131,7 @@ def call_lines(run: Run) -> Truncated:
 
 
 class Failure(NamedTuple):
-    """`whole` is there for the last one only; of the others the page shows where and why."""
+    """`whole`: the full stack trace, for the last failure only."""
 
     attempt: Attempt
     kind: str
@@ -142,7 +142,7 @@ class Failure(NamedTuple):
 
 
 def load_failures(attempts: list[Attempt]) -> list[Failure]:
-    """The last first."""
+    """Return the failures of a run, last first."""
     failed = [attempt for attempt in reversed(attempts) if attempt.traceback]
     return [build_failure(attempt, last=place == 0) for place, attempt in enumerate(failed[:FAILURES])]
 
@@ -164,7 +164,7 @@ def build_failure(attempt: Attempt, last: bool) -> Failure:
 
 
 class Log(NamedTuple):
-    """The last lines of one delivery. `lines` are pairs: how many were left out before this one, and the line."""
+    """The last log lines of one delivery. `lines`: pairs of the number of lines left out before, and the line."""
 
     delivery: int
     attempt: Attempt | None
@@ -174,7 +174,7 @@ class Log(NamedTuple):
 
 
 def load_log(run: Run, attempts: list[Attempt]) -> Log | None:
-    """Of the delivery that is asked for, or else of the last one that logged anything."""
+    """Return the log of the requested delivery, by default the last one with log lines."""
     deliveries = [attempt for attempt in attempts if attempt.state != AttemptState.PUT_OFF]
     rows = last_lines(run, request.args.get("log", type=int) or (deliveries[-1].number if deliveries else 0))
     if not rows:
@@ -200,7 +200,7 @@ def last_lines(run: Run, delivery: int) -> list[LogLine]:
 
 
 def fit_lines(newest_first: list[LogLine]) -> list[LogLine]:
-    """Return the newest lines that have room together, oldest first, long ones cut. At least one is returned."""
+    """Return the newest lines that fit, oldest first, long lines cut. At least one line is returned."""
     room, lines = LOG_BYTES, list[LogLine]()
     for line in newest_first:
         line.text = truncate(line.text, LINE_BYTES).shown + ("…" if html_size(line.text) > LINE_BYTES else "")

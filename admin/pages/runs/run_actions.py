@@ -1,4 +1,4 @@
-"""What a person does with one run: retry, run again with other arguments, cancel, delete."""
+"""Actions on one run: retry, run again with other arguments, cancel, delete."""
 
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -23,7 +23,7 @@ from engine.monitor import registered_tasks
 
 
 def perform_or_flash(name: str, run_id: str) -> object:
-    """Do it, and say so where it cannot be done. Gives back what the command gave, or False."""
+    """Execute the action and return its result; flash the error and return False if it fails."""
     try:
         return execute(current_actor(), name, run_id=run_id) or True
     except (HTTPException, *KNOWN_ERRORS) as error:
@@ -40,7 +40,7 @@ def run_page(run_id: str) -> BaseResponse:
 def run_retry(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
     if perform_or_flash("runs.retry", run_id):
-        flash(_("It is back in its queue, under the same id."))
+        flash(_("Run %(id)s re-queued.", id=short_id(run_id)))
     return run_page(run_id)
 
 
@@ -50,9 +50,9 @@ def run_cancel(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
     was = perform_or_flash("runs.cancel", run_id)
     if was == "running":
-        flash(_("It is being interrupted."))
+        flash(_("Run %(id)s is being interrupted.", id=short_id(run_id)))
     elif was:
-        flash(_("It is cancelled: it will not run."))
+        flash(_("Run %(id)s cancelled.", id=short_id(run_id)))
     return run_page(run_id)
 
 
@@ -68,7 +68,7 @@ def run_again(run_id: str) -> ResponseReturnValue:
 @blueprint.post("/runs/<run_id>/again")
 @requires_role("operator")
 def run_again_now(run_id: str) -> ResponseReturnValue:
-    """`same`: with the arguments it had. Otherwise those that were typed."""
+    """Create the new run: with `same` in the form the old arguments, else the typed ones."""
     run = get_run(run_id)
     try:
         if "same" in request.form:
@@ -84,7 +84,7 @@ def run_again_now(run_id: str) -> ResponseReturnValue:
     except (HTTPException, *KNOWN_ERRORS) as error:
         flash(str((error if isinstance(error, HTTPException) else to_http_error(error)).description), "error")
         return run_page(run_id)
-    flash(_("This is the new run."))
+    flash(_("New run created."))
     return run_page(new_run.id)
 
 
@@ -127,7 +127,7 @@ def run_delete_now(run_id: str) -> ResponseReturnValue:
     get_run(run_id)
     if not perform_or_flash("runs.delete", run_id):
         return run_page(run_id)
-    flash(_("The run %(id)s is deleted.", id=short_id(run_id)))
+    flash(_("Run %(id)s deleted.", id=short_id(run_id)))
     return redirect(url_for("pages.runs"), 303)
 
 
@@ -143,10 +143,10 @@ def delete_question(run_id: str, task: str) -> Confirmation:
     return Confirmation(
         title=_("Delete a run"),
         statement=_("Delete this run of %(task)s from the history?", task=task),
-        facts=[(_("Id"), run_id)],
+        facts=[(_("ID"), run_id)],
         consequences=[
-            _("Its attempts, its log and its result go with it."),
-            _("The counts of the charts no longer hold it. The audit keeps a line of who deleted it."),
+            _("Its attempts, log and result are deleted with it."),
+            _("Charts no longer count the run. The audit log records who deleted it."),
         ],
         button=_("Delete this run"),
         back=url_for("pages.run", run_id=run_id),

@@ -1,4 +1,4 @@
-"""The list of runs: filtered, searched, counted, paged."""
+"""List of runs: filters, search, counts, paging."""
 
 import re
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from engine.monitor import registered_tasks
 from engine.search.pagination import COUNT_LIMIT, InvalidCursor
 from engine.search.run_search import RunPage, count_by_state, search_runs
 
-#: The states that have a tab also while no run is in them; the others come and go.
+#: States whose tab is always shown. Other tabs are shown only when they have runs.
 USUAL_STATES = ("waiting", "running", "retrying", "succeeded", "failed", "dead")
 
 
@@ -69,7 +69,7 @@ def is_tab_shown(name: str, run_filter: RunFilter, counts: dict[str, int] | None
 
 
 def view_name(run_filter: RunFilter) -> Run | None:
-    """The run whose whole id is all that the search box holds."""
+    """Return the run whose full id is the search text, else None."""
     lone_id = re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", run_filter.q)
     return Run.get_or_none(Run.id == run_filter.q) if lone_id else None
 
@@ -80,7 +80,7 @@ def time_spans() -> list[tuple[str, str]]:
 
 
 def datetime_field(instant: str) -> str:
-    """An instant as the browser's own field for it wants it."""
+    """Return an instant in the format of a datetime-local field."""
     if not instant:
         return ""
     at = datetime.fromisoformat(instant)
@@ -89,7 +89,7 @@ def datetime_field(instant: str) -> str:
 
 
 def list_title(state: str) -> str:
-    """The words on its tab."""
+    """Return the label of a state's tab."""
     return {
         "all": _("All"),
         State.WAITING: _("Waiting"),

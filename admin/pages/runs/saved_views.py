@@ -1,4 +1,4 @@
-"""Named filters of the list of runs: one's own, and those shared with everybody."""
+"""Saved views: named filters of the list of runs, private or shared."""
 
 from flask import flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -15,7 +15,7 @@ from admin.pages.blueprint import blueprint
 def save_view() -> ResponseReturnValue:
     form = {name: request.form.get(name, "") for name in ("name", "search")}
     execute(current_actor(), "views.save", **form, shared="shared" in request.form)
-    flash(_("The view %(name)s is saved.", name=form["name"].strip()))
+    flash(_("View %(name)s saved.", name=form["name"].strip()))
     return redirect(url_for("pages.runs", q=form["search"]), 303)
 
 
@@ -26,5 +26,5 @@ def delete_view(view_id: int) -> ResponseReturnValue:
     name = execute(current_actor(), "views.delete", view_id=view_id)
     if request.method == "DELETE":
         return "", 204
-    flash(_("The view %(name)s is gone.", name=name))
+    flash(_("View %(name)s deleted.", name=name))
     return redirect(url_for("pages.runs"), 303)

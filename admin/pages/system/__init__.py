@@ -1,4 +1,4 @@
 """Overview, alerts, help and the documentation of the API."""
 
-# Each puts its pages on the blueprint by being imported.
+# Importing a module registers its pages on the blueprint.
 from admin.pages.system import alerts, api_docs, help, overview  # noqa: F401

@@ -1,4 +1,4 @@
-"""Alerts: how each rule stands, what was told to whom, and a test."""
+"""Alerts: state of each rule, sent notifications, and a test notification."""
 
 from flask import flash, redirect, url_for
 from flask.typing import ResponseReturnValue
@@ -16,23 +16,23 @@ from config import settings
 from engine.models import now
 from engine.monitor.alerts import DROPPED, FAILED, SENT, WAITING, Notice
 
-#: So many alerts of one rule are told in full.
+#: Alerts shown per rule.
 MAX_ALERTS_PER_RULE = 4
 
-#: How a rule stands and what became of a notice: the words, and the state whose colour they have.
+#: States of rules and notices: the label, and the state whose colour it has.
 STATE_TEXT = {
     "firing": (lazy_gettext("firing"), "failed"),
-    "ok": (lazy_gettext("fine"), "live"),
+    "ok": (lazy_gettext("OK"), "live"),
     "off": (lazy_gettext("off"), "stopped"),
     "unknown": (lazy_gettext("not watched"), "late"),
 }
 CHANGE_TEXT = {
     SENT: (lazy_gettext("sent"), "succeeded"),
-    WAITING: (lazy_gettext("to be sent"), "waiting"),
-    FAILED: (lazy_gettext("given up"), "failed"),
-    DROPPED: (lazy_gettext("not told"), "cancelled"),
+    WAITING: (lazy_gettext("pending"), "waiting"),
+    FAILED: (lazy_gettext("failed"), "failed"),
+    DROPPED: (lazy_gettext("dropped"), "cancelled"),
 }
-CHANNELS = {"webhook": lazy_gettext("webhook"), "email": lazy_gettext("mail")}
+CHANNELS = {"webhook": lazy_gettext("webhook"), "email": lazy_gettext("e-mail")}
 
 
 @blueprint.get("/alerts")
@@ -73,5 +73,5 @@ def alerts_test() -> ResponseReturnValue:
         if result.error:
             flash(_("%(channel)s: %(error)s", channel=name, error=channels.delivery_error_text(result.error)), "error")
         else:
-            flash(_("%(channel)s: the test was sent.", channel=name))
+            flash(_("%(channel)s: test notification sent.", channel=name))
     return redirect(url_for("pages.alerts"), 303)

@@ -1,4 +1,4 @@
-"""The human page of the JSON API: its OpenAPI description, as a table of operations and a page for each noun."""
+"""API documentation: the OpenAPI description as a table of operations and a page for each noun."""
 
 import re
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from admin.pages.blueprint import blueprint
 
 
 class Field(NamedTuple):
-    """`place`: path, query, header, body."""
+    """A parameter or property. `place`: path, query, header, body."""
 
     name: str
     place: str
@@ -25,7 +25,7 @@ class Field(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """`answers`: status and what the answer is then."""
+    """`answer`: the response type of each status."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Operation(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A kind of object that answers hold."""
+    """An object type in responses."""
 
     name: str
     fields: list[Field]
@@ -69,7 +69,7 @@ def api_docs() -> ResponseReturnValue:
 
 @blueprint.app_template_filter("code_in_text")
 def mark_code(text: str) -> Markup:
-    """What stands between backticks is code."""
+    """Mark text between backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(" ".join(text.split())))))
 
 
@@ -112,7 +112,7 @@ def schema_fields(schema: Schema, location: str) -> list[Field]:
 
 
 def schema_text(schema: Schema) -> str:
-    """A schema in a few words."""
+    """Return a schema as short text."""
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2]
     if "enum" in schema:
@@ -133,7 +133,7 @@ def type_in_words(schema: Schema, kind: str | list[str]) -> str:
 
 
 def used_schemas(operations: list[Operation], schemas: Schema) -> list[Shape]:
-    """What the answers of these operations hold, and what that holds."""
+    """Return the schemas that these operations return, including nested ones."""
     pending, shapes = [operation.answer for operation in operations], {}
     while pending:
         text = pending.pop()

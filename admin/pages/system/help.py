@@ -1,4 +1,4 @@
-"""Help: what the words and the numbers mean, and what to do when something is wrong."""
+"""Help page: glossary, states, numbers and troubleshooting. The glossary is the source of all terms."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from admin.pages.blueprint import NAVIGATION, blueprint
 
 
 class GlossaryEntry(NamedTuple):
-    """`anchor`: where it stands on the page, and what others link to."""
+    """`anchor`: element id of the entry, used in links."""
 
     anchor: str
     name: LazyString
@@ -21,7 +21,7 @@ class GlossaryEntry(NamedTuple):
 
 
 class TroubleAnswer(NamedTuple):
-    """`pages`: endpoints of the pages on which one looks; `commands`: what one types in the terminal."""
+    """`pages`: endpoints of related pages. `commands`: terminal commands."""
 
     anchor: str
     question: LazyString
@@ -34,107 +34,106 @@ GLOSSARY = (
     GlossaryEntry(
         "run",
         lazy_gettext("run"),
-        lazy_gettext("One call of a task, from being asked for to its end. Its id stays the same through every retry."),
+        lazy_gettext("One call of a task, from enqueuing to its end. Its ID stays the same through every retry."),
     ),
     GlossaryEntry(
         "attempt",
         lazy_gettext("attempt"),
-        lazy_gettext("One execution of a run. A task that fails may be attempted again, as often as it allows."),
+        lazy_gettext("One execution of a run. A failed task is attempted again as often as its retries allow."),
     ),
     GlossaryEntry(
         "delivery",
         lazy_gettext("delivery"),
         lazy_gettext(
-            "One handing of a run to a worker. When the worker dies, the run comes back and is delivered again; "
-            "after too many such deaths it is dead."
+            "The dispatch of a run to a worker. If the worker dies, the run returns to the queue and is delivered "
+            "again. After too many worker crashes the run is dead."
         ),
     ),
     GlossaryEntry(
         "consumer",
         lazy_gettext("consumer"),
         lazy_gettext(
-            "A program that serves one queue. It has one or more workers, each of which runs one task at a time."
+            "A process that serves one queue. It has one or more workers. Each worker runs one task at a time."
         ),
     ),
     GlossaryEntry(
         "tick",
         lazy_gettext("tick"),
         lazy_gettext(
-            "A minute at which the clock starts a task. However many consumers there are, it starts one run. "
-            "A tick during which no consumer ran is missed; some tasks make up for it once."
+            "A minute at which the schedule starts a task. Each tick starts one run, no matter how many consumers "
+            "there are. A tick is missed when no consumer was running. Some tasks catch up once."
         ),
     ),
     GlossaryEntry(
         "priority",
         lazy_gettext("priority"),
         lazy_gettext(
-            "The larger number goes first within its queue. One step is worth a minute of waiting, so nothing waits "
-            "for ever."
+            "Higher priorities start first within a queue. One step equals one minute of waiting, so every run "
+            "starts eventually."
         ),
     ),
     GlossaryEntry(
         "retry",
         lazy_gettext("retry"),
-        lazy_gettext(
-            "Puts the same run back into its queue: its id stays, its attempts are counted on, its old result goes."
-        ),
+        lazy_gettext("Re-queues the same run. Its ID stays, its attempt count continues, its old result is dropped."),
     ),
     GlossaryEntry(
         "again",
         lazy_gettext("run again"),
-        lazy_gettext("Makes a new run of the same task, with arguments that may be edited. The old run is its parent."),
+        lazy_gettext("Creates a new run of the same task. You can edit its arguments. The old run becomes its parent."),
     ),
     GlossaryEntry(
         "cancel",
         lazy_gettext("cancel"),
         lazy_gettext(
-            "Takes a waiting run out of its queue and interrupts a running one. A worker that does not heed that "
-            "within a second is ended."
+            "Removes a waiting run from its queue and interrupts a running one. A worker that does not stop within "
+            "a second is killed."
         ),
     ),
     GlossaryEntry(
         "pause",
         lazy_gettext("pause"),
         lazy_gettext(
-            "A paused queue or task hands out nothing more, and what runs goes on. A paused schedule only keeps the "
-            "clock from starting its task; runs by hand start as always."
+            "A paused queue or task starts no more runs. Running tasks continue. A paused schedule starts no "
+            "scheduled runs, but you can still run the task by hand."
         ),
     ),
     GlossaryEntry(
         "purge",
         lazy_gettext("purge"),
-        lazy_gettext("Cancels everything that waits in a queue. What is scheduled for later and what runs stays."),
+        lazy_gettext("Cancels all waiting runs of a queue. Scheduled and running runs are not affected."),
     ),
     GlossaryEntry(
         "abandoned",
         lazy_gettext("abandoned session"),
         lazy_gettext(
-            "A reading session that is open for longer than the settings allow. The cleanup closes it every half hour."
+            "A reading session that has been open longer than the settings allow. The cleanup runs every half hour "
+            "and closes such sessions."
         ),
     ),
 )
 
-#: What each state means, in the order of a run's life; the last four are those of consumers.
+#: Meaning of each state, in the order of a run's life. The last four are states of consumers.
 MEANINGS = {
-    "waiting": lazy_gettext("In its queue. Nobody works on it yet."),
+    "waiting": lazy_gettext("The run is in its queue. No worker has taken it yet."),
     "scheduled": lazy_gettext(
-        "Meant for later, held back by its rate, or waiting for a consumer that knows its task. "
-        "It goes into its queue by itself when due."
+        "The run is due later, waits for its rate limit, or waits for a consumer that has its task. It enters "
+        "its queue automatically."
     ),
-    "running": lazy_gettext("A worker has it in hand."),
-    "retrying": lazy_gettext("Its last attempt failed; the next one is due by itself."),
-    "succeeded": lazy_gettext("Ended without an error."),
-    "failed": lazy_gettext("Its last attempt failed, or was cut off at its time limit. No further one follows."),
-    "cancelled": lazy_gettext("Somebody cancelled it, before it ran or while it did."),
-    "expired": lazy_gettext("It was not started in time, as its caller wished, and was not run."),
+    "running": lazy_gettext("A worker is executing the run."),
+    "retrying": lazy_gettext("The last attempt failed. The next one starts automatically."),
+    "succeeded": lazy_gettext("The run ended without an error."),
+    "failed": lazy_gettext("The last attempt failed or hit the time limit. No further attempt follows."),
+    "cancelled": lazy_gettext("A user or the code cancelled the run before or while it ran."),
+    "expired": lazy_gettext("The run did not start before its deadline, so it was not executed."),
     "dead": lazy_gettext(
-        "It took down too many workers, its message cannot be read, or no consumer knew its task in time. "
-        "The message is kept until you decide."
+        "The run crashed too many workers, its message cannot be read, or no consumer had its task in time. "
+        "The message is kept until you re-queue or discard it."
     ),
-    "live": lazy_gettext("The consumer gives signs of life."),
-    "late": lazy_gettext("It has not been heard of for a while; what it holds is still its own."),
-    "lost": lazy_gettext("It has been silent for a lease. What it held is back in the queue."),
-    "stopped": lazy_gettext("It ended as it was told to."),
+    "live": lazy_gettext("The consumer sends heartbeats."),
+    "late": lazy_gettext("The heartbeat is late. The consumer still holds its runs."),
+    "lost": lazy_gettext("No heartbeat for one lease period. Its runs were returned to the queue."),
+    "stopped": lazy_gettext("The consumer stopped normally."),
 }
 
 NUMBERS = (
@@ -142,44 +141,44 @@ NUMBERS = (
         "outcomes",
         lazy_gettext("succeeded, failed, dead, retried"),
         lazy_gettext(
-            "How many runs ended so within the time named, counted when they are written down, each exactly once; "
-            "retried counts attempts that failed and were tried again."
+            "The number of runs that ended this way in the given time. Each run is counted once. “Retried” counts "
+            "ended runs that took more than one attempt."
         ),
     ),
     GlossaryEntry(
         "failure-rate",
         lazy_gettext("failure rate"),
         lazy_gettext(
-            "Failed and dead runs, of all that came to an end by themselves: cancelled and expired ones do not count."
+            "The share of failed and dead runs among all ended runs. Cancelled and expired runs do not count."
         ),
     ),
     GlossaryEntry(
         "percentiles",
         lazy_gettext("p50, p95 and p99"),
         lazy_gettext(
-            "Half of the runs, 95 or 99 of 100, took no longer than this. Durations are kept in classes that grow by "
-            "a fifth, so the figure is that of its class."
+            "50, 95 or 99 of 100 runs took no longer than this. Durations are stored in buckets, each 20 percent "
+            "wider than the one before, so the value is the limit of a bucket."
         ),
     ),
     GlossaryEntry(
         "waited",
         lazy_gettext("waited"),
-        lazy_gettext("From being asked for, or from falling due, to the beginning of the first attempt."),
+        lazy_gettext("The time from enqueuing, or from the due time, to the start of the first attempt."),
     ),
     GlossaryEntry(
         "depth",
-        lazy_gettext("waiting in a queue, oldest"),
-        lazy_gettext("How many runs wait right now, and for how long the one that came in first. Asked of the broker."),
+        lazy_gettext("waiting, oldest"),
+        lazy_gettext("The number of runs that wait now, and the wait of the oldest one. Read from the broker."),
     ),
     GlossaryEntry(
         "drift",
-        lazy_gettext("starts after its tick"),
-        lazy_gettext("From the tick of the clock to the beginning of the run: the wait for a free worker."),
+        lazy_gettext("start delay"),
+        lazy_gettext("The time from the tick to the start of the run. The run waits for a free worker."),
     ),
     GlossaryEntry(
         "bounded",
         lazy_gettext("10,000+"),
-        lazy_gettext("A list is counted no further than this, so that its page stays quick. Sums are exact always."),
+        lazy_gettext("Lists are counted only up to this number, so that pages stay fast. Totals are always exact."),
     ),
 )
 
@@ -189,50 +188,50 @@ TROUBLES = (
         lazy_gettext("Why is nothing running?"),
         (
             lazy_gettext(
-                "Look at the overview first: what stands in the way is said there, with the way to mend it. Either no "
-                "consumer serves the queue, or the queue or the task is paused, or all workers are busy."
+                "Look at the overview first. It shows the cause and the fix: no consumer serves the queue, the queue "
+                "or task is paused, or all workers are busy."
             ),
-            lazy_gettext("The page of a single run answers “Why is it not running?” from everything there is to know."),
+            lazy_gettext("The page of a run lists every cause under “Why is it not running?”."),
         ),
         ("pages.overview", "pages.queues", "pages.workers"),
-        ("flask status", "flask why RUN", "flask resume light"),
+        ("dewey status", "dewey why RUN", "dewey resume light"),
     ),
     TroubleAnswer(
         "not-by-itself",
-        lazy_gettext("A task does not start by itself"),
+        lazy_gettext("A scheduled task does not start"),
         (
             lazy_gettext(
-                "The schedule shows when each task was started last, which ticks were missed and why, and whether a "
-                "scheduler looks at the clock. Every consumer of its queue has one; there is no separate program."
+                "The schedule page shows the last run of each task, its missed ticks with their causes, and the state "
+                "of its scheduler. Every consumer runs a scheduler for its queue. There is no separate program."
             ),
-            lazy_gettext("Times of schedules are in UTC."),
+            lazy_gettext("Schedule times are in UTC."),
         ),
         ("pages.schedule",),
-        ("flask schedule list", "flask schedule catch-up TASK"),
+        ("dewey schedule list", "dewey schedule catch-up TASK"),
     ),
     TroubleAnswer(
         "too-long",
         lazy_gettext("A task takes too long"),
         (
             lazy_gettext(
-                "At the soft limit the task gets an exception, at the hard one its worker is ended; both count as a "
-                "failed attempt. A worker's page shows where its code is right now."
+                "At the soft limit the task gets an exception. At the hard limit its worker is killed. Both count as a "
+                "failed attempt. The worker's page shows the current stack trace."
             ),
             lazy_gettext(
-                "The cleanup works in batches and shows how far it is; fewer sessions at a time hold shorter locks "
+                "The cleanup works in batches and shows its progress. Smaller batches hold shorter locks "
                 "(CLEANUP_BATCH_SIZE)."
             ),
         ),
         ("pages.workers", "pages.tasks"),
-        ("flask workers dump WORKER", "flask cancel RUN"),
+        ("dewey workers dump WORKER", "dewey cancel RUN"),
     ),
     TroubleAnswer(
         "no-result",
-        lazy_gettext("A result is gone"),
+        lazy_gettext("A result is missing"),
         (
             lazy_gettext(
-                "Whoever asks the queue for a result finds it for RESULT_TTL_SECONDS. The run's page keeps it as long "
-                "as the history does: HISTORY_DAYS, or FAILED_HISTORY_DAYS where it failed."
+                "Code can fetch a result from the queue for RESULT_TTL_SECONDS. The run's page keeps it for "
+                "HISTORY_DAYS, or FAILED_HISTORY_DAYS if the run failed."
             ),
         ),
         ("pages.runs",),
@@ -242,8 +241,8 @@ TROUBLES = (
         lazy_gettext("A worker uses too much memory"),
         (
             lazy_gettext(
-                "It is replaced after its task when it has grown beyond WORKER_MAX_MEMORY_MB. Start fewer workers "
-                "where the task itself needs that much."
+                "A worker above WORKER_MAX_MEMORY_MB is replaced after its task. If the task itself needs that much, "
+                "start fewer workers."
             ),
         ),
         ("pages.workers",),
@@ -253,11 +252,10 @@ TROUBLES = (
         lazy_gettext("A run was executed twice"),
         (
             lazy_gettext(
-                "Its worker died, or was silent for too long, before it could say that it was done. Each delivery "
-                "stands on the run's page. Nothing is lost this way, so tasks must be safe to run twice; the cleanup "
-                "is."
+                "The worker died or sent no heartbeat for too long before it acknowledged the run. The run's page "
+                "lists each delivery. No run is lost this way, so tasks must be safe to run twice. The cleanup is."
             ),
-            lazy_gettext("A task declared unique does not start a second time while the first call waits or runs."),
+            lazy_gettext("A unique task is not enqueued again while its first run waits or runs."),
         ),
         ("pages.runs",),
     ),
@@ -266,32 +264,33 @@ TROUBLES = (
         lazy_gettext("There are dead runs"),
         (
             lazy_gettext(
-                "They wait for a decision and block nothing. Re-queue what died of something that is mended by now; "
-                "discard what nobody needs."
+                "Dead runs wait for a decision and do not block other runs. Re-queue a run when its cause is fixed. "
+                "Discard a run that is no longer needed."
             ),
         ),
         ("pages.dead",),
-        ("flask dead list", "flask dead requeue RUN", "flask dead discard RUN"),
+        ("dewey dead list", "dewey dead requeue RUN", "dewey dead discard RUN"),
     ),
     TroubleAnswer(
         "session-open",
         lazy_gettext("A session is still open"),
         (
             lazy_gettext(
-                "It is younger than the limit, or the database refuses its row: then the log of the last cleanup "
-                "names it with the reason. The preview shows what the next cleanup would close."
+                "The session is younger than the limit, or the database rejects its row. In the second case the log of "
+                "the last cleanup names the session and the reason. The preview shows what the next cleanup would "
+                "close."
             ),
         ),
         ("pages.sessions", "pages.cleanup"),
-        ("flask run-task close_abandoned_sessions --wait",),
+        ("dewey run-task close_abandoned_sessions --wait",),
     ),
     TroubleAnswer(
         "dropped",
         lazy_gettext("Events were dropped"),
         (
             lazy_gettext(
-                "The database was away for so long that the broker could not keep everything that happened. The work "
-                "itself was done; the history has a gap, as large as is said."
+                "The database was unavailable for too long, and the broker could not keep all history events. The "
+                "tasks themselves ran. The history has a gap of the size shown."
             ),
         ),
         ("pages.overview",),

@@ -1,4 +1,4 @@
-"""The first page: whether something is wrong, how the readers' sessions are, and how the work goes."""
+"""Overview page: problems, reading sessions, throughput, queues and workers."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -25,7 +25,7 @@ LATEST_RUNS = 8
 UPCOMING_SHOWN = 6
 DAY_WINDOW = WINDOWS[1]
 
-#: Rows of the table: the words, the search that finds the rows, and how many there are.
+#: Rows of the table: state, label, and the search that finds its runs.
 OUTCOMES = (
     ("succeeded", lazy_gettext("succeeded"), "state:succeeded ended:{ago}"),
     ("failed", lazy_gettext("failed"), "state:failed ended:{ago}"),
@@ -34,11 +34,11 @@ OUTCOMES = (
 
 
 class Column(NamedTuple):
-    """One window of the table of outcomes."""
+    """A time window of the table of outcomes."""
 
     window: Window
     totals: WindowTotals
-    finished: int  # by themselves: neither cancelled nor expired
+    finished: int  # without cancelled and expired runs
     waited: run_counts.Percentiles | None
     ran: run_counts.Percentiles | None
 
@@ -102,13 +102,13 @@ def overview_column(window: Window, totals: WindowTotals) -> Column:
 
 
 def oldest_waiting(queues: list[status.QueueStatus]) -> status.QueueStatus | None:
-    """The queue whose first run waits the longest."""
+    """Return the queue with the oldest waiting run."""
     waiting = [queue for queue in queues if queue.oldest_waiting_ms is not None]
     return max(waiting, key=lambda queue: queue.oldest_waiting_ms or 0, default=None)
 
 
 def upcoming_ticks(as_of: datetime, paused: set[str]) -> list[Upcoming]:
-    """Of each periodic task, soonest first."""
+    """Return the next tick of each periodic task, soonest first."""
     ticks_due = []
     for fact in registered_tasks.list_tasks(tasks.queues):
         due_at = registered_tasks.next_tick(tasks.queues, fact.name, as_of) if fact.periodic else None

@@ -1,7 +1,7 @@
 -- uses: common, locks
 -- A lock lives as long as its consumer sends heartbeats, or for its time.
 local name, owner, consumer, worker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local seconds, lease = ARGV[5], tonumber(ARGV[6])  -- seconds '': without end
+local seconds, lease = ARGV[5], tonumber(ARGV[6])  -- seconds '': no end
 
 local raw = call('hget', prefix .. 'locks', name)
 local lock = raw and parse_lock(raw)

@@ -1,5 +1,5 @@
 -- uses: common, messages, finish
--- Removes a waiting run; marks a running one for its consumer to interrupt.
+-- Removes a waiting run. Marks a running one for its consumer to interrupt.
 local id, by, ttl = ARGV[1], ARGV[2], ARGV[3]
 
 local entry = call('hget', HELD, id)

@@ -1,6 +1,6 @@
 -- uses: common, messages, held, dead
--- Moves a held message to the schedule, where a consumer that has the missing task finds it, or to the dead letters
--- when the grace is over. Returns which: '' where it is not held.
+-- Moves a held message to the schedule, where a consumer with the missing task claims it, or after the grace to the
+-- dead letters. Returns the new state, '' if the message is not held.
 local consumer, id, delivery, task = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local met = ARGV[5]  -- JSON: which consumer lacked which task
 local reason, version = ARGV[6], ARGV[7]  -- of the event

@@ -1,5 +1,5 @@
 -- uses: common
--- ARGV: run ids. Deletes revocations that do not expire, of runs that are gone. Returns how many these were.
+-- ARGV: run ids. Deletes non-expiring revocations of runs that no longer exist. Returns their number.
 local n = 0
 for _, id in ipairs(ARGV) do
   local key = prefix .. 'kv:r:' .. id

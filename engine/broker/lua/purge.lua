@@ -1,5 +1,5 @@
 -- uses: common, messages, finish
--- Cancels the first `limit` that wait. Returns how many did.
+-- Cancels the first `limit` waiting runs. Returns their number.
 local by, ttl, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local ids = call('zrange', QUEUE, 0, limit - 1)

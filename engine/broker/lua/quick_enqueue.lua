@@ -1,6 +1,6 @@
--- The commonest write_effects once more, without a library: new runs of one priority that are to begin at once.
--- Returns 0, with nothing stored, where one was seen or revoked before: that is for write_effects.
--- ARGV, then [run id, message]…: 1,000 at most, for what one call hands to another goes over a stack of 8,000 places.
+-- Fast path of write_effects, without libraries: new runs of one priority that start at once.
+-- Returns 0, with nothing stored, if one was seen or revoked before. write_effects handles that case.
+-- ARGV, then [run id, message]…: at most 1,000, as Lua's unpack uses a stack of 8,000 slots.
 local prefix = KEYS[1]
 local all_are_new, ahead, is_new_run = ARGV[1] == '1', tonumber(ARGV[2]), ARGV[3] == '1'  -- ahead: seconds, by priority
 local call, run, events = redis.call, prefix .. 'run:', prefix .. 'events'
@@ -16,7 +16,7 @@ local clock, format, places = call('time'), string.format, {}
 local second, micros = tonumber(clock[1]), tonumber(clock[2])
 for i = 4, #ARGV, 2 do
   local id, data = ARGV[i], ARGV[i + 1]
-  -- A microsecond apart, so that what comes in together keeps its order.
+  -- One microsecond apart, so that the order is kept.
   micros = micros + 1
   if micros == 1e6 then second, micros = second + 1, 0 end
   local place = format('%d.%06d', second, micros)

@@ -1,7 +1,7 @@
--- The commonest settle_and_claim once more, without a library: the run before ends with its final result and a line of
--- history, and nothing is limited. Returns `paused`, with nothing claimed, where something is paused or deferred.
+-- Fast path of settle_and_claim, without libraries: the previous run ends with its final result and one event, and
+-- nothing is rate-limited. Returns `paused`, with nothing claimed, if something is paused or deferred.
 local prefix, consumer, worker = KEYS[1], ARGV[1], ARGV[2]
-local id, delivery, ttl, result, event = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]  -- of the run before, if any
+local id, delivery, ttl, result, event = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]  -- of the previous run, if any
 local call = redis.call
 local HELD, settled = prefix .. 'held', -1
 
@@ -18,7 +18,7 @@ if id then
     if unique and call('hget', prefix .. 'unique', unique) == id then
       call('hdel', prefix .. 'unique', unique)
     end
-    -- The run itself is one key that is gone; where there were more, a client may wait for the result.
+    -- The run itself is one deleted key. If there were more, a client may wait for the result.
     if call('del', prefix .. 'run:' .. id, prefix .. 'kv:r:' .. id, prefix .. 'waits:' .. id) > 1 then
       call('lpush', prefix .. 'done:' .. id, '1'); call('expire', prefix .. 'done:' .. id, 60)
     end

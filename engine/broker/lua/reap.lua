@@ -1,8 +1,8 @@
 -- uses: common, messages, finish, held, locks, release
--- Releases what consumers hold whose heartbeat is older than the lease. Returns their ids.
+-- Releases the messages of consumers whose heartbeat is older than the lease. Returns the consumers' ids.
 local lease, max_deliveries = tonumber(ARGV[1]), tonumber(ARGV[2])
 
--- After an outage every heartbeat is old: unless there was a reap within a lease, there is time for new ones first.
+-- After an outage every heartbeat is old. Without a reap within the last lease, the next one waits for new heartbeats.
 local last = call('getset', prefix .. 'reaped', timestamp())
 if not last or now - (tonumber(last) or 0) > lease then
   call('set', prefix .. 'patience', string.format('%.6f', now + lease / 2))
@@ -17,7 +17,7 @@ for j = 1, #all, 2 do
     release_unreadable(all[j])
   end
 end
--- A claim counts as a heartbeat: what a consumer claims on waking is not reaped before its parent sends one.
+-- A claim counts as a heartbeat: a consumer that claims after waking is not reaped before its parent sends one.
 for consumer, claimed_at in pairs(last_claims) do
   local at = call('zscore', prefix .. 'beat_at', consumer)
   if not at or now - math.max(tonumber(at), claimed_at) > lease then

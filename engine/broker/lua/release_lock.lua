@@ -1,5 +1,5 @@
 -- uses: common, locks
-local name, owner = ARGV[1], ARGV[2]  -- owner '': whichever has it
+local name, owner = ARGV[1], ARGV[2]  -- owner '': any owner
 
 local raw = call('hget', prefix .. 'locks', name)
 local lock = raw and parse_lock(raw)

@@ -1,5 +1,5 @@
 -- uses: common, messages
--- Back to the queue, with its deaths forgiven.
+-- Returns a dead run to the queue and resets its count of deaths.
 local id = ARGV[1]
 
 if call('zrem', prefix .. 'dead', id) == 0 then return 0 end

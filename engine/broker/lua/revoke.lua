@@ -1,5 +1,5 @@
 -- uses: common
--- A revocation expires where there is no run that would take it along at its end.
+-- A revocation expires if there is no run that would delete it at its end.
 local id, revocation, ttl = ARGV[1], ARGV[2], ARGV[3]
 
 call('set', prefix .. 'kv:r:' .. id, revocation)

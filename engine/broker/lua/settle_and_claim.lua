@@ -1,8 +1,8 @@
 -- uses: common, messages, insert, finish, settle, held, claim
--- Settles the run before, and claims the next message: one round trip a task.
--- ARGV, then of the run before, if there is one: run id, delivery, attempt, ttl, whether it is a cancel, effects…
+-- Settles the previous run and claims the next message: one round trip per task.
+-- ARGV, then of the previous run, if there is one: run id, delivery, attempt, ttl, is_cancel, effects…
 local consumer, worker = ARGV[1], ARGV[2]
-local look_first = ARGV[3] == '1'  -- into what this worker holds already
+local look_first = ARGV[3] == '1'  -- check for a message that this worker already holds
 local limits, known_tasks = ARGV[4], ARGV[5]  -- JSON
 local id, delivery, attempt, ttl, is_cancel = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 

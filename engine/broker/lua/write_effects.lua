@@ -1,3 +1,3 @@
 -- uses: common, messages, insert
--- ARGV: effects… Returns the ids under which the runs go on.
+-- ARGV: effects… Returns the run ids.
 return (write_effects(1))

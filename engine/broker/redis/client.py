@@ -1,4 +1,4 @@
-"""The client of Redis: scripts, on a connection of each thread's own; everything else through redis-py's pool."""
+"""The Redis client: scripts use a connection per thread, other commands use redis-py's pool."""
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,16 +24,16 @@ from engine.broker.redis.thread_connection import (
 )
 from engine.broker.storage import BrokerAddress
 
-#: How many scripts of a series are on their way while the next is written.
+#: Scripts of a series in flight while the next is written.
 PIPELINE_WINDOW = 2
 
 
 class RedisClient:
-    """One queue's keys on a server. `prefix` stands before each of them."""
+    """The keys of a queue on a server. `prefix` begins each of them."""
 
     def __init__(self, queue: str, url: str) -> None:
         self.queue, self.prefix = queue, f"dewey:{{{queue}}}:"
-        # No retries by the client: a step that timed out may have been done. Callers that can repeat do.
+        # No retries: a step that timed out may have been executed. Callers with idempotent steps retry.
         self.redis = Redis.from_url(
             url,
             socket_timeout=TIMEOUT_SECONDS,
@@ -41,14 +41,14 @@ class RedisClient:
             health_check_interval=30,
             retry=Retry(NoBackoff(), 0),
             command_packer=Encoder(),
-            # Else each connection reads it from the package's description, which costs a process 1.5 MB.
+            # Otherwise each connection reads it from the package metadata, which costs a process 1.5 MB.
             driver_info=DriverInfo(lib_version=VERSION),
         )
         self.threads = threading.local()
 
     @contextmanager
     def translate_errors(self) -> Iterator[Redis]:
-        """Raise BrokerUnavailable for errors of a server that is unavailable."""
+        """Raise BrokerUnavailable for errors of an unavailable server."""
         try:
             yield self.redis
         except RedisError as error:
@@ -57,7 +57,7 @@ class RedisClient:
             raise
         except Exception:
             raise
-        except BaseException:  # an interrupt, such as a time limit's
+        except BaseException:  # an interruption, such as a time limit
             self.drop_interrupted()
             raise
 
@@ -77,7 +77,7 @@ class RedisClient:
             raise
 
     def run_script_for_each(self, name: str, calls: Iterable[Sequence[Word]]) -> None:
-        """Run a script with the arguments of each. The next are written while the server works on those before."""
+        """Run a script once per argument list. The next call is written while the server executes the last one."""
         script = SCRIPTS[name]
         with self.translate_errors():
             thread = self.thread_connection()
@@ -107,7 +107,7 @@ class RedisClient:
         return pool.connection_class(**options)
 
     def drop_interrupted(self) -> None:
-        """Drop the pool's connections, one of which was interrupted. A thread's own is dropped before its next use."""
+        """Drop the pool's connections after an interruption. A thread's own one is dropped before its next use."""
         self.redis.connection_pool.reset()
 
     # --- commands --------------------------------------------------------------------------------------------
@@ -121,7 +121,6 @@ class RedisClient:
         return [(decode(name), value) for name, value in fields.items()]
 
     def read_runs(self, ids: Sequence[str], field: str) -> list[bytes | None]:
-        """Return this field of each of these runs."""
         with self.translate_errors() as redis:
             pipe = redis.pipeline(transaction=False)
             for run_id in ids:
@@ -129,13 +128,13 @@ class RedisClient:
             return list(pipe.execute()) if ids else []
 
     def keys(self, kind: str) -> list[str]:
-        """Return what stands behind `kind` in the keys that begin with it."""
+        """Return the names after `kind` of all keys that begin with it."""
         with self.translate_errors() as redis:
             prefix = self.prefix + kind
             return [key.decode().removeprefix(prefix) for key in redis.scan_iter(match=f"{prefix}*", count=1000)]
 
     def probe_write(self) -> None:
-        """Overwrite a key by a command and by a script: a server may refuse only one. Raises BrokerUnavailable."""
+        """Overwrite a key by a command and by a script, as a server may reject only one. Raises BrokerUnavailable."""
         with self.translate_errors() as redis:
             redis.set(f"{self.prefix}probe", "1", ex=60)
             redis.eval("return redis.call('set', KEYS[1], '1', 'ex', 60)", 1, f"{self.prefix}probe")
@@ -162,7 +161,6 @@ class RedisClient:
 
     @property
     def is_local(self) -> bool:
-        """True if the server is on this machine."""
         host = str(self.redis.connection_pool.connection_kwargs.get("host", "localhost"))
         return host in ("localhost", "::1") or host.startswith("127.")
 

@@ -1,4 +1,4 @@
-"""Deliveries on Redis: claimed, held, settled or released, one script a step."""
+"""Deliveries on Redis: claimed, held, settled or released, with one script per step."""
 
 import json
 import re
@@ -12,10 +12,10 @@ from engine.broker.redis.encoding import encode_effects
 from engine.broker.redis.thread_connection import Word
 from engine.exceptions import CancelRequested
 
-#: What a settling script answers, with who cancelled, when it has stored nothing because the run was cancelled.
+#: Reply of a settling script, with the canceller, if the run was cancelled and nothing was stored.
 CANCELLED = -2
 
-#: How a result begins that ends an attempt.
+#: The beginning of a result that ends an attempt.
 FINAL = re.compile(rb"\S+ value \S+ [1-9]")
 
 
@@ -50,8 +50,8 @@ class RedisDeliveries:
         return json.dumps(list(self.known_tasks))
 
     def simple_finish(self, finished: FinishedRun) -> tuple[Word, ...] | None:
-        """Return the arguments of a run that ends with its final result and a line of history; None where it has more
-        effects, or others.
+        """Return the script arguments of a run that ends with its final result and one event. None for any other
+        effects.
         """
         claimed, effects = finished.claimed, finished.effects
         if finished.is_cancel or effects.messages or len(effects.results) != 1 or len(effects.events) != 1:
@@ -61,7 +61,7 @@ class RedisDeliveries:
         return (key, claimed.delivery, self.result_ttl, result, event) if is_simple else None
 
     def encode(self, finished: FinishedRun) -> tuple[Word, ...]:
-        """Return run id, delivery, attempt, ttl, whether it is a cancel, and the effects."""
+        """Return run id, delivery, attempt, TTL, the cancel flag, and the effects."""
         claimed, header = finished.claimed, parse_header(finished.claimed.data)
         attempt, effects = header.attempt if header else 0, encode_effects(finished.effects, self.result_ttl)
         return claimed.run_id, claimed.delivery, attempt, self.result_ttl, int(finished.is_cancel), *effects
@@ -114,6 +114,6 @@ class RedisDeliveries:
 
 
 def held_fields(entry: bytes) -> list[str]:
-    """Return task, consumer, worker, held at, delivery, attempt; nothing where the entry is malformed."""
+    """Return task, consumer, worker, held at, delivery, attempt. Empty for a malformed entry."""
     words = decode(entry).split(" ", 8)
     return [words[place] for place in (8, 0, 4, 5, 1, 3)] if len(words) == 9 else []

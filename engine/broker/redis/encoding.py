@@ -1,4 +1,4 @@
-"""Effects → the arguments of scripts."""
+"""Encoding of effects as script arguments."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from engine.broker.effects import PRIORITY_SECONDS, Effects, NewMessage
 from engine.broker.redis.thread_connection import Word
 
-#: How many new runs are stored in one step.
+#: Number of new runs that are stored in one step.
 MAX_NEW_RUNS = 1000
-#: The same of a batch, of which more is written while the server works: few at first, so that it begins soon.
+#: The same for a batch. It is written while the server works: small at first, so that the server starts soon.
 FIRST_BATCH_SIZE, MAX_BATCH_SIZE = 25, 200
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ def encode_effects(effects: Effects, result_ttl: int) -> list[Word]:
 
 
 def is_simple(effects: Effects) -> bool:
-    """True if these are but messages of one priority for runs that are to begin at once."""
+    """True if these effects are only messages of one priority for runs that start at once."""
     messages = effects.messages
     if effects.results or effects.events or len({(row.priority, row.is_new_run) for row in messages}) != 1:
         return False
@@ -32,7 +32,7 @@ def is_simple(effects: Effects) -> bool:
 
 
 def encode_messages(messages: Sequence[NewMessage]) -> Iterator[list[Word]]:
-    """Yield the arguments of `quick_enqueue`, for as many messages at a time as it takes."""
+    """Yield the arguments of `quick_enqueue`, in chunks of its maximum."""
     for start in range(0, len(messages), MAX_NEW_RUNS):
         batch = messages[start : start + MAX_NEW_RUNS]
         yield encode_batch(
@@ -43,7 +43,7 @@ def encode_messages(messages: Sequence[NewMessage]) -> Iterator[list[Word]]:
 def encode_batch(
     messages: Iterable[tuple[str, bytes]], priority: float, *, is_known_new: bool, is_new_run: bool
 ) -> list[Word]:
-    """`messages`: run ids and messages. `is_known_new`: the broker need not check that it has not seen these runs."""
+    """Encode run ids and messages. `is_known_new`: the broker need not check for these runs."""
     words: Iterable[Any] = chain.from_iterable(messages)
     return [int(is_known_new), priority * PRIORITY_SECONDS, int(is_new_run), *words]
 

@@ -1,4 +1,4 @@
-"""The stream of events on Redis."""
+"""The event stream on Redis."""
 
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ class RedisEvents:
         return [(to_position(entry_id), fields.get(b"e", b"")) for entry_id, fields in rows]
 
     def count(self, after: int) -> int:
-        """Return all, for what was written is trimmed at once."""
+        """Return the length of the stream, as written events are trimmed at once."""
         return int(self.client.command("XLEN", "events"))
 
     def wait(self, after: int, seconds: float) -> None:
@@ -37,7 +37,7 @@ class RedisEvents:
             self.results.increment(DROPPED_COUNTER, dropped)
 
 
-# The id of an entry is milliseconds and a number within them; a position is both in one number.
+# An entry id consists of milliseconds and a sequence number. A position combines both.
 
 
 def to_entry_id(position: int) -> str:

@@ -1,4 +1,4 @@
-"""Messages on Redis, from being enqueued to being claimed."""
+"""Messages on Redis, from enqueue to claim."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ from engine.broker.parsing import decode
 from engine.broker.redis.client import RedisClient
 from engine.broker.redis.encoding import encode_batch, encode_effects, encode_messages, growing_batches, is_simple
 
-#: How many messages are read at a time.
+#: Messages to read at a time.
 READ_SIZE = 1000
 
 
@@ -23,11 +23,11 @@ class RedisMessages:
         run_script = self.client.run_script
         if is_simple(effects) and all(run_script("quick_enqueue", *args) for args in encode_messages(effects.messages)):
             return [message.run_id for message in effects.messages]
-        # What was stored of them already is nothing new.
+        # The script ignores messages that are already stored.
         return [run_id.decode() for run_id in run_script("write_effects", *encode_effects(effects, self.result_ttl))]
 
     def enqueue_batch(self, messages: Iterable[tuple[str, bytes]], priority: float) -> None:
-        """Stored a part at a time, for the server answers no other client meanwhile."""
+        """Store the messages in parts, as the server serves no other client during a script."""
         calls = (
             encode_batch(batch, priority, is_known_new=True, is_new_run=True) for batch in growing_batches(messages)
         )
@@ -68,7 +68,7 @@ class RedisMessages:
     # --- what waits and is scheduled -------------------------------------------------------------------------
 
     def count_waiting(self, limit: int = -1) -> int:
-        """To count beyond the limit costs nothing here."""
+        """Return the length. The limit does not matter, as Redis need not count."""
         return int(self.client.command("ZCARD", "queue"))
 
     def count_scheduled(self) -> int:
@@ -82,7 +82,7 @@ class RedisMessages:
         return min(times, default=None)
 
     def oldest_without_priority(self) -> float:
-        """Return the place, which is the time of enqueuing, of the first that no priority has moved from there."""
+        """Return the score of the first run whose priority has not moved it, which is its enqueue time."""
         for start in itertools.count(0, 1000):
             rows = self.client.command("ZRANGE", "queue", start, start + 999, "WITHSCORES")
             if not rows:

@@ -24,5 +24,5 @@ class RedisPauses:
 
 
 def pause_key(target: str) -> str:
-    """Return the key of a pause. Those of schedules are kept apart: the script that claims does not need them."""
+    """Return the key of a pause. Those of schedules are separate, as the claim script does not need them."""
     return "pause_schedule" if target.startswith("schedule:") else "pause"

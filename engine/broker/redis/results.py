@@ -1,4 +1,4 @@
-"""Results on Redis, which expire there by themselves; revocations, and counters."""
+"""Results on Redis, which expire on the server, revocations and counters."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -48,7 +48,7 @@ class RedisResults:
         return bool(self.client.command("EXISTS", f"kv:{key}"))
 
     def wait(self, key: str, timeout: float | None = None) -> bool:
-        """The step that stores the result wakes the clients that have left word that they wait."""
+        """Wait for a result. The step that stores it wakes clients that have set the `waits` key."""
         deadline = None if timeout is None else monotonic() + timeout
         waits, bell = f"{self.client.prefix}waits:{key}", f"{self.client.prefix}done:{key}"
         while True:
@@ -67,7 +67,7 @@ class RedisResults:
         return bool(self.client.command("DEL", f"kv:{key}"))
 
     def delete_expired(self) -> int:
-        """Delete revocations that older versions left of runs that have ended. The server deletes the rest itself."""
+        """Delete revocations of ended runs, left by older versions. The server expires the rest itself."""
         ids = self.client.keys("kv:r:")
         parts = (ids[start : start + MAX_NEW_RUNS] for start in range(0, len(ids), MAX_NEW_RUNS))
         return sum(int(self.client.run_script("delete_revocations", *part)) for part in parts)

@@ -1,6 +1,6 @@
-"""The Lua scripts in engine/broker/lua, one a file, so that each step happens whole or not at all.
+"""The Lua scripts in engine/broker/lua, one per file, so that each step is atomic.
 
-The first line of a script names the libraries it needs, in their order: `-- uses: common, messages`.
+The first line of a script names its libraries in order: `-- uses: common, messages`.
 """
 
 import hashlib

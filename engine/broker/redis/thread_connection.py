@@ -1,4 +1,4 @@
-"""The connection that each thread has for its scripts: the way through the client's pool costs as much as the rest."""
+"""A connection per thread for its scripts. The overhead of the client's pool would double their cost."""
 
 import socket
 import struct
@@ -17,13 +17,13 @@ Word = bytes | str | float
 
 TIMEOUT_SECONDS = 5
 
-#: A connection that was idle for so long may have been closed by the server meanwhile.
+#: A connection that was idle for longer may have been closed by the server.
 FRESH_SECONDS = 1.0
 
-#: A server on this machine answers within microseconds; to fall asleep and be woken takes longer. So often its answer
-#: is looked for first, and the core left in between to another process.
+#: A local server answers within microseconds, which is less than sleeping and waking takes. Poll this many times, and
+#: yield the core in between.
 BUSY_POLLS = 30
-#: A process that gets the core back only after so long is on a busy machine, and sleeps as others do for a while.
+#: If the core is returned only after BUSY_SECONDS, the machine is busy. Then skip polling for IDLE_SECONDS.
 BUSY_SECONDS, IDLE_SECONDS = 0.001, 0.1
 
 
@@ -33,7 +33,7 @@ class Encoder(HiredisRespSerializer):
 
 
 def without_numbers(words: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Hiredis 3.5 crashes the process when a signal, such as a time limit's, comes while it makes text of a number."""
+    """Convert numbers to text: hiredis 3.5 crashes the process if a signal arrives while it converts one."""
     return tuple([str(word) if type(word) in (int, float) else word for word in words])
 
 
@@ -41,7 +41,7 @@ def without_numbers(words: tuple[Any, ...]) -> tuple[Any, ...]:
 class ThreadConnection:
     """A connection of one thread in one process.
 
-    `is_local`: the server is on this machine, without TLS. `unread`: the answers that are still to come.
+    `is_local`: the server is on this machine, without TLS. `unread`: the number of outstanding replies.
     """
 
     connection: Connection
@@ -56,7 +56,7 @@ class ThreadConnection:
         self.connection.send_packed_command((pack_command(without_numbers(words)),))
 
     def receive(self) -> Any:
-        """Return the first answer that was not read yet."""
+        """Return the next outstanding reply."""
         if self.is_local and monotonic() > self.no_polling_before:
             self.busy_poll()
         try:
@@ -69,7 +69,7 @@ class ThreadConnection:
         return answer
 
     def busy_poll(self) -> None:
-        """Return when there is an answer, or when it is time to sleep until there is one."""
+        """Return when a reply has arrived, or when polling should end."""
         sock: Any = self.connection._sock
         for _ in range(BUSY_POLLS):
             try:
@@ -85,13 +85,13 @@ class ThreadConnection:
                 return
 
     def drop_unusable(self) -> None:
-        """Disconnect where an interrupted step has left an answer, or the server may have closed it: it reconnects."""
+        """Disconnect if an interrupted step has left a reply, or the server may have closed the connection."""
         if self.unread or (monotonic() - self.used_at > FRESH_SECONDS and self.is_stale()):
             self.connection.disconnect()
             self.unread = 0
 
     def is_stale(self) -> bool:
-        """True if the server has closed it, or has sent something without a request."""
+        """True if the server has closed the connection, or has sent something unrequested."""
         try:
             return bool(self.connection.can_read())
         except (RedisConnectionError, RedisTimeoutError):
@@ -99,7 +99,7 @@ class ThreadConnection:
 
 
 def connect_with_kernel_timeouts(connection: Any) -> None:
-    """Connect as redis-py does, with timeouts of the kernel: Python's own cost a poll per send and receive."""
+    """Connect as redis-py does, but with kernel timeouts. Python's own cost a poll per send and receive."""
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         connection._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", TIMEOUT_SECONDS, 0))
     connection.on_connect()

@@ -1,7 +1,7 @@
-"""Which message of a SQLite file a worker claims next.
+"""The next message that a worker claims from a SQLite file.
 
-Beside what waits, these are messages that were deferred because a consumer's code lacked their task: they are scheduled
-for the end of their grace, with the name of the missing task, and a consumer that has it claims them from there.
+Besides waiting messages these are deferred ones, whose task a consumer's code lacked. They are scheduled for the end of
+their grace with the name of the missing task. A consumer with the task claims them from there.
 """
 
 import sqlite3
@@ -35,7 +35,7 @@ WHERE queue = ?1 AND missing = ?2 AND state = 'scheduled'
 """
 FORGET_MISSING = "UPDATE message SET missing = NULL, met = NULL, met_at = NULL WHERE queue = ? AND id = ?"
 
-#: Task → starts, within so many seconds.
+#: Task → starts within a number of seconds.
 Limits = dict[str, list[float]]
 
 
@@ -84,20 +84,20 @@ class SqliteClaims:
         return Delivery(run_id, delivery, bytes(data), revoked)
 
     def deferred(self, connection: sqlite3.Connection, known_tasks: Collection[str]) -> list[Row]:
-        """Return, for each known task that deferred messages wait for, the first of them."""
+        """Return the first deferred message of each known task."""
         tasks = [task for task in self.missing_tasks(connection) if task in known_tasks] if known_tasks else []
         rows = (connection.execute(FIRST_DEFERRED, (self.queue, task)).fetchone() for task in tasks)
         return [row for row in rows if row]
 
     def missing_tasks(self, connection: sqlite3.Connection) -> Iterator[str]:
-        """Yield the tasks that messages wait for. Each is one search in the index, however many messages there are."""
+        """Yield the tasks of deferred messages. Each takes one index search, for any number of messages."""
         task = ""
         sql = "SELECT min(missing) FROM message WHERE queue = ? AND missing > ?"
         while task := connection.execute(sql, (self.queue, task)).fetchone()[0]:
             yield task
 
     def first_waiting(self, connection: sqlite3.Connection, limits: Limits) -> Row | None:
-        """Return the first that may start. What is limited before it is scheduled for later."""
+        """Return the first message that may start. Rate-limited ones before it are rescheduled."""
         while row := connection.execute(FIRST_WAITING, (self.queue,)).fetchone():
             run_id, task, _data, _delivery, score, since = row
             now = time.time()
@@ -115,7 +115,7 @@ class SqliteClaims:
     def limited_until(
         self, connection: sqlite3.Connection, task: str, limit: list[float] | None, now: float
     ) -> float | None:
-        """Return when a task of a limited rate may start again; None when it may now."""
+        """Return when a rate-limited task may start again, None if it may now."""
         if limit is None:
             return None
         starts, seconds = limit

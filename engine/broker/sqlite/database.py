@@ -1,4 +1,4 @@
-"""The file that SQLite keeps a broker in: WAL, one connection a thread, and `BEGIN IMMEDIATE` for every write."""
+"""The SQLite file of a broker: WAL, one connection per thread, and `BEGIN IMMEDIATE` for every write."""
 
 import sqlite3
 import threading
@@ -17,7 +17,7 @@ from engine.exceptions import BrokerUnavailable
 from engine.outages import find_outage, first_line, lacks_table
 
 POLL_SECONDS = 0.025
-#: A commit is visible some time after the write that announces it, which the disk takes.
+#: Maximum time from the write that inotify reports to the visible commit.
 COMMIT_SECONDS = 0.25
 
 Value = str | bytes | float | None
@@ -28,7 +28,7 @@ Row = tuple[Any, ...]
 class ThreadConnection:
     """A connection of one thread in one process.
 
-    `refused`: the file was unavailable on it. `watch`: None before it was needed; `can_watch`: the kernel has one.
+    `refused`: the file was unavailable on it. `watch`: None before its first use. `can_watch`: the kernel has inotify.
     `seen`: the version of the file before the last claim.
     """
 
@@ -41,10 +41,10 @@ class ThreadConnection:
 
 
 class SqliteFile:
-    """One queue's rows in a file.
+    """The rows of a queue in a file.
 
-    `schema`: the tables that the file needs. `added_columns`: those that a file of an older version lacks, by table;
-    they stand in the schema too.
+    `schema`: the tables of the file. `added_columns`: columns by table that a file of an older version lacks. The
+    schema contains them too.
     """
 
     def __init__(self, queue: str, path: Path, schema: str, added_columns: Mapping[str, Sequence[str]]) -> None:
@@ -56,15 +56,14 @@ class SqliteFile:
 
     @property
     def thread(self) -> ThreadConnection:
-        """The connection of this thread, opened on first use."""
         current: ThreadConnection | None = getattr(self.threads, "current", None)
         if current is not None and current.pid == getpid() and not current.refused:
             return current
         if current is not None and current.pid == getpid():
-            # One that was opened while the file was read-only remains so for ever.
+            # A connection that was opened while the file was read-only stays read-only.
             current.connection.close()
         elif current is not None:
-            # A connection must not be used, nor even closed, on the other side of a fork.
+            # A connection must not be used or closed after a fork.
             self.left_behind.append(current.connection)
             del self.threads.current
         self.threads.current = ThreadConnection(self.connect(), getpid())
@@ -79,9 +78,9 @@ class SqliteFile:
         connection = sqlite3.connect(self.path, timeout=lock_seconds, isolation_level=None, check_same_thread=False)
         connection.text_factory = decode  # else one text that is not UTF-8 makes its whole table unreadable
         connection.execute("PRAGMA journal_mode = wal")
-        # A message that was accepted survives the machine as well as the process.
+        # An accepted message survives a crash of the machine.
         connection.execute("PRAGMA synchronous = full")
-        version = crc32(self.schema.encode()) >> 1  # SQLite keeps a signed number
+        version = crc32(self.schema.encode()) >> 1  # SQLite stores a signed number
         if connection.execute("PRAGMA user_version").fetchone() != (version,):
             self.add_columns(connection)
             connection.executescript(f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version = {version}; COMMIT;")
@@ -98,7 +97,7 @@ class SqliteFile:
 
     @contextmanager
     def single_connection(self, lock_seconds: float) -> Iterator[sqlite3.Connection]:
-        """Open a connection for this block, which waits no longer than this for a lock."""
+        """Open a connection for this block, which waits at most `lock_seconds` for a lock."""
         with self.translate_errors(), closing(self.connect(lock_seconds)) as connection:
             yield connection
 
@@ -117,7 +116,7 @@ class SqliteFile:
             return self.connection.execute(sql, values).fetchall()
 
     def execute(self, sql: str, *values: Value) -> int:
-        """Return the number of rows."""
+        """Return the number of changed rows."""
         with self.write_transaction() as connection:
             return connection.execute(sql, values).rowcount
 
@@ -137,7 +136,7 @@ class SqliteFile:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Raise BrokerUnavailable for errors of a file that is unavailable."""
+        """Raise BrokerUnavailable for errors of an unavailable file."""
         try:
             yield
         except BrokerUnavailable:
@@ -148,12 +147,12 @@ class SqliteFile:
             raise
 
     def outage_error(self, error: sqlite3.Error | OSError) -> BrokerUnavailable | None:
-        """Return the error to raise for a file that is unavailable; None where the statement is at fault."""
+        """Return the error to raise for an unavailable file. None if the statement is wrong."""
         if isinstance(error, OSError):
             reason = error.strerror
         elif outage := find_outage(error):
             reason = outage.reason
-        elif lacks_table(error):  # another file has taken its place; on a new connection it gets its tables
+        elif lacks_table(error):  # the file was replaced; a new connection creates its tables
             reason = first_line(error)
         else:
             return None
@@ -164,7 +163,7 @@ class SqliteFile:
     # --- waiting for a change --------------------------------------------------------------------------------
 
     def version(self) -> int:
-        """Return a number that changes when another connection changes the file. Polled often, so it costs little."""
+        """Return a number that changes when another connection changes the file. It is cheap, as it is polled."""
         try:
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
         except (sqlite3.Error, OSError) as error:
@@ -175,7 +174,7 @@ class SqliteFile:
     def wait_for_change(self, seen: int, deadline: float, pause: float = 0.001) -> bool:
         """Wait until the file has changed since its `version` was `seen`, or until the (monotonic) deadline.
 
-        `pause`: how long after a notice of the kernel the version is read. Returns whether it has changed.
+        `pause`: delay between a kernel notification and reading the version. Returns True if the file has changed.
         """
         watch, now, wait = self.watch(), time.monotonic(), pause
         expecting = now if watch else deadline
@@ -189,14 +188,14 @@ class SqliteFile:
         return self.version() != seen
 
     def watch(self) -> InotifyWatch | None:
-        """Return a watch on the file that every commit writes first; None where the kernel has none.
+        """Return a watch on the file that every commit writes first. None if the kernel has no inotify.
 
-        It is made in each process, for it does not outlive a fork.
+        Each process creates its own, as a watch does not survive a fork.
         """
         with self.translate_errors():
             thread = self.thread
             if thread.watch is None and thread.can_watch:
-                thread.connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # opens that file
+                thread.connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # opens the WAL file
                 try:
                     thread.watch = InotifyWatch(self.path.with_name(f"{self.path.name}-wal"))
                 except OSError:
@@ -205,6 +204,6 @@ class SqliteFile:
 
 
 def rollback_interrupted(connection: sqlite3.Connection) -> None:
-    """End a transaction that was interrupted before it could end itself."""
+    """End a transaction that was interrupted before it ended."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")

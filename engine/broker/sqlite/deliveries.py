@@ -1,4 +1,4 @@
-"""Deliveries in a SQLite file: claimed, held, settled or released, one transaction a step."""
+"""Deliveries in a SQLite file: claimed, held, settled or released, with one transaction per step."""
 
 import json
 import sqlite3
@@ -17,8 +17,8 @@ HELD = """
 SELECT task, max(attempt, 1), held_at, worker, met_at FROM message
 WHERE queue = ? AND id = ? AND state = 'held' AND consumer = ? AND deliveries = ?
 """
-#: Consumers that hold something, whose heartbeat and last claim are older than a time. A claim counts as a heartbeat:
-#: what a consumer claims on waking is not reaped before its parent sends one.
+#: Consumers that hold messages, with heartbeat and last claim older than a time. A claim counts as a heartbeat: a
+#: consumer that claims after waking is not reaped before its parent sends one.
 STALE_HOLDERS = """
 SELECT consumer FROM message WHERE queue = ?1 AND state = 'held' AND NOT EXISTS
   (SELECT 1 FROM consumer c WHERE c.queue = ?1 AND c.id = message.consumer AND c.at > ?2)
@@ -78,7 +78,7 @@ class SqliteDeliveries:
         return True
 
     def wait_for_work(self) -> None:
-        """Return when another connection has changed the file since the last turn, or after the read timeout."""
+        """Return when another connection has changed the file since the last claim, or after the read timeout."""
         self.database.wait_for_change(self.database.thread.seen, time.monotonic() + self.read_timeout)
 
     # --- messages that cannot be run ---------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class SqliteDeliveries:
         return [consumer for (consumer,) in holders]
 
     def end_of_patience(self, connection: sqlite3.Connection, lease: float, now: float) -> float:
-        """Return until when no consumer is reaped: half a lease after the first reap that follows an outage."""
+        """Return the time before which no consumer is reaped: half a lease after the first reap after an outage."""
         sql = "SELECT key, value FROM counter WHERE queue = ? AND key IN ('reaped', 'patience')"
         times = dict(connection.execute(sql, (self.queue,)).fetchall())
         self.results.write_counter(connection, "reaped", now)

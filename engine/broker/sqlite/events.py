@@ -1,4 +1,4 @@
-"""The events of history in a SQLite file."""
+"""Events of the history in a SQLite file."""
 
 import sqlite3
 import time
@@ -37,7 +37,7 @@ class SqliteEvents:
         return [(position, data) for position, data in self.database.query(sql, self.queue, after, limit)]
 
     def count(self, after: int) -> int:
-        """Counted in the index: 200,000 take some milliseconds."""
+        """Return the number of events after a position, from the index: 200,000 take some milliseconds."""
         sql = "SELECT count(*) FROM event WHERE queue = ? AND seq > ?"
         return int(self.database.query(sql, self.queue, after)[0][0])
 
@@ -53,7 +53,7 @@ class SqliteEvents:
     def wait(self, after: int, seconds: float) -> None:
         deadline, seen = time.monotonic() + seconds, self.database.version()
         while not self.read(after, 1):
-            # What comes in together is written together.
+            # A longer pause lets events that arrive together be written together.
             if not self.database.wait_for_change(seen, deadline, pause=0.1):
                 return
             seen = self.database.version()

@@ -1,7 +1,7 @@
 """Messages in a SQLite file.
 
-A message is one row that changes its `state`: scheduled → waiting → held → gone, or dead. Nothing is deleted before
-what follows from it is stored in the same transaction.
+A message is one row that changes its `state`: scheduled → waiting → held → deleted, or dead. It is deleted in the
+transaction that stores its effects.
 """
 
 import json
@@ -31,7 +31,7 @@ CREATE INDEX IF NOT EXISTS message_held ON message (queue, consumer, worker) WHE
 CREATE INDEX IF NOT EXISTS message_unique ON message (queue, uniq) WHERE uniq IS NOT NULL;
 """
 
-#: A message whose run is held or has had this attempt already changes nothing.
+#: A message whose run is held, or has had this attempt already, changes nothing.
 INSERT = """
 INSERT INTO message (queue, id, task, attempt, data, state, score, since, due, uniq, deliveries)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -61,9 +61,9 @@ class SqliteMessages:
         self.write(effects)
 
     def write_effects(self, connection: sqlite3.Connection, effects: Effects) -> list[str]:
-        """Store effects within a transaction. Returns the ids under which the runs of its messages go on."""
+        """Store effects within a transaction. Returns the run ids of its messages."""
         now = time.time()
-        # A microsecond apart, so that what comes in together keeps its order.
+        # One microsecond apart, so that the order is kept.
         ids = [self.insert(connection, message, now + place / 1e6) for place, message in enumerate(effects.messages)]
         for key, value in effects.results:
             self.results.write(connection, key, value, now + self.result_ttl)
@@ -71,7 +71,7 @@ class SqliteMessages:
         return ids
 
     def insert(self, connection: sqlite3.Connection, message: NewMessage, now: float) -> str:
-        """Store a message. Returns the id under which its run goes on: an earlier run's where it is to be unique."""
+        """Store a message. Returns its run id, or that of an earlier run with the same unique name."""
         run_id = message.run_id
         if message.once and not self.results.write_new(connection, f"once:{message.once}", now + ONCE_SECONDS):
             return run_id
@@ -99,9 +99,9 @@ class SqliteMessages:
         return row and str(row[0])
 
     def mark_finished(self, connection: sqlite3.Connection, run_id: str, state: str) -> bool:
-        """Delete a run that has ended, if its row is in this state. A message of this attempt is not stored again.
+        """Delete an ended run, if its row is in this state. A message of this attempt is not stored again.
 
-        Returns whether it was.
+        Returns True if the row was in this state.
         """
         where = (self.queue, run_id, state)
         connection.execute(

@@ -1,4 +1,4 @@
-"""Results in a SQLite file, which expire; the attempts that are finished without one; revocations, and counters."""
+"""Results in a SQLite file, with expiry, attempts that finished without one, revocations and counters."""
 
 import sqlite3
 import time
@@ -40,7 +40,7 @@ class SqliteResults:
         return bool(connection.execute("SELECT 1 FROM kv WHERE queue = ? AND key IN (?, ?)", keys).fetchone())
 
     def keep_revocation(self, connection: sqlite3.Connection, run_id: str, now: float) -> None:
-        """Let the revocation of a run that has come last as long as the run."""
+        """Keep the revocation of a new run as long as the run."""
         connection.execute(
             "UPDATE kv SET expires = NULL WHERE queue = ? AND key = ? AND expires >= ?",
             (self.queue, f"r:{run_id}", now),
@@ -108,7 +108,7 @@ class SqliteResults:
 
     def delete_expired(self) -> int:
         self.database.execute("DELETE FROM spent WHERE queue = ? AND expires < ?", self.queue, time.time())
-        # Older versions left revocations that do not expire, of runs that have ended.
+        # Older versions left revocations of ended runs that do not expire.
         left_behind = self.database.execute(
             "DELETE FROM kv WHERE queue = ? AND key >= 'r:' AND key < 'r;' AND expires IS NULL AND NOT EXISTS "
             "(SELECT 1 FROM message WHERE message.queue = kv.queue AND message.id = substr(kv.key, 3))",

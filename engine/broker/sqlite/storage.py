@@ -50,5 +50,5 @@ class SqliteStorage(HueyStorage):
         rollback_interrupted(self.database.connection)
 
     def warnings(self) -> list[str]:
-        """Nothing endangers a file of our own."""
+        """Return none: an embedded file has no such risks."""
         return []

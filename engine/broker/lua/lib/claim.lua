@@ -17,7 +17,7 @@ local function hold(consumer, worker, id, score, limits)
   return {id, delivery, data, revoked}
 end
 
--- Returns when a task of a limited rate may start again; nothing when it may now.
+-- Returns when a rate-limited task may start again, nil if it may now.
 local function limited_until(task, limits)
   local limit = limits[task]
   if not limit then return nil end
@@ -26,7 +26,7 @@ local function limited_until(task, limits)
   if call('zcard', key) < limit[1] then return nil end
   return tonumber(call('zrange', key, -limit[1], -limit[1], 'withscores')[2]) + limit[2]
 end
--- Returns the first that may start, with its score: what is paused or limited before it is passed over.
+-- Returns the first run that may start, with its score. Paused and rate-limited ones are skipped.
 local function first_ready(paused, limits)
   local from = 0
   while true do
@@ -47,14 +47,14 @@ local function first_ready(paused, limits)
     from = from + 500 - moved
   end
 end
--- Returns the first that was deferred for want of a task which this consumer has, with its place.
+-- Returns the first deferred run whose missing task this consumer has, with its place.
 local function first_deferred(paused, limits, known_tasks)
   local first, place
   for _, task in ipairs(call('smembers', prefix .. 'missing')) do
     local head = known_tasks[task] and call('zrange', prefix .. 'missing:' .. task, 0, 0, 'withscores') or {}
     local name = head[1] and short_name(parse_header(message(head[1])))
     if name and not call('zscore', prefix .. 'schedule', head[1]) then
-      remove_deferred(task, head[1])  -- code that has no such keys has moved it on
+      remove_deferred(task, head[1])  -- an older version, without these keys, has moved it
     elseif name and not paused[name] and not limited_until(name, limits) and (not place or tonumber(head[2]) < place) then
       first, place = head[1], tonumber(head[2])
     end
@@ -77,7 +77,7 @@ local function claim_next(consumer, worker, limits, known_tasks)
   end
   return id and hold(consumer, worker, id, score, limits)
 end
--- Returns what this worker holds already.
+-- Returns the message that this worker already holds.
 local function held_by(consumer, worker)
   local all = call('hgetall', HELD)
   for j = 1, #all, 2 do

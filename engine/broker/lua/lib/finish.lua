@@ -1,9 +1,9 @@
 -- The end of a run. Needs common.
 
--- How long a message of a cancelled run that comes again is recognised.
+-- How long a repeated message of a cancelled run is recognised.
 local FINISHED_SECONDS = 86400
 
--- Deletes all of a run but the mark that its attempts are finished. Returns how many keys there were.
+-- Deletes a run except the mark that its attempts are finished. Returns the number of deleted keys.
 local function delete_run(id, is_unique)
   local unique = is_unique and call('hget', run(id), 'unique')
   if unique and call('hget', prefix .. 'unique', unique) == id then call('hdel', prefix .. 'unique', unique) end

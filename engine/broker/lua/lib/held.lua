@@ -1,6 +1,6 @@
--- What workers hold. Needs common.
+-- Held messages. Needs common.
 
--- Returns the fields of an entry of `held`: none where it is malformed.
+-- Returns the fields of an entry of `held`, none for a malformed one.
 local function parse_held(entry)
   local consumer, delivery, attempt, worker, at, score, since, task =
     match(entry, '^(%S+) (%d+) %S (%d+) (%S+) (%S+) (%S+) (%S+) (.*)$')
@@ -8,7 +8,7 @@ local function parse_held(entry)
   return {consumer = consumer, delivery = tonumber(delivery), attempt = tonumber(attempt), worker = worker, at = at,
           score = score, since = since, task = task}
 end
--- Adds to an event which worker held the run.
+-- Adds the holder of the run to an event.
 local function with_holder(held, fields)
   fields.task = held.task; fields.delivery = held.delivery; fields.attempt = held.attempt; fields.started = held.at
   fields.worker = held.worker; fields.consumer = held.consumer

@@ -1,6 +1,6 @@
 -- Storing effects: messages, results, events. Needs common, messages.
 
--- True if the message of a run that was seen before is new: not while it is held, nor with an attempt that it has had.
+-- True if the message of a known run is a new attempt: the run is not held and has not had this attempt.
 local function is_new_attempt(id, data)
   if call('hexists', HELD, id) == 1 then return false end
   local _, attempt = parse_header(data)
@@ -9,7 +9,7 @@ local function is_new_attempt(id, data)
   local finished = call('get', prefix .. 'spent:' .. id) or match(result, '^%S+ %S+ %S+ (%d+)')
   return not attempt or attempt > math.max(stored or 0, tonumber(finished) or 0)
 end
--- Returns the id under which the run goes on, an earlier one's where it is to be unique, and whether this is stored.
+-- Returns the run's id, or that of an earlier run with the same unique name, and whether the message was stored.
 local function insert_message(id, data, priority, due, unique, once, delivered, is_new_run, at)
   if once ~= '' and not call('set', prefix .. 'kv:once:' .. once, '1', 'NX', 'EX', 604800) then return id, false end
   if unique ~= '' then
@@ -37,12 +37,12 @@ local function wake_waiters(key)
   call('lpush', prefix .. 'done:' .. key, '1'); call('expire', prefix .. 'done:' .. key, 60)
 end
 -- Effects from ARGV[i] on: number of messages, their eight words; results: key, data, ttl; events.
--- Returns the ids under which the runs go on, and what was stored: runs and results.
+-- Returns the run ids, and what was stored: runs and results.
 local function write_effects(i)
   local ids, stored = {}, {}
   for n = 1, tonumber(ARGV[i]) do
     local id = ARGV[i + 1]
-    -- A microsecond apart, so that what comes in together keeps its order.
+    -- One microsecond apart, so that the order is kept.
     ids[n], stored[id] = insert_message(id, ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5],
                                         ARGV[i + 6], tonumber(ARGV[i + 7]), ARGV[i + 8] == '1', now + n / 1e6)
     i = i + 8

@@ -1,6 +1,6 @@
 -- Locks. Needs common.
 
--- Returns owner, consumer, worker, until; nothing where the entry is malformed, and the lock has no owner.
+-- Returns owner, consumer, worker, until. A malformed entry gives nil: its lock has no owner.
 local function parse_lock(raw)
   local decoded, lock = pcall(cjson.decode, raw)
   if not decoded or type(lock) ~= 'table' then return nil end

@@ -1,9 +1,9 @@
--- Messages: into the queue or the schedule, and out of them.
+-- Messages: adding to and removing from queue and schedule.
 
 -- The same as PRIORITY_SECONDS in engine/broker/effects.py.
 local PRIORITY_SECONDS = 60
 
--- The run that is being settled: it does not stand in the way of a follow-up of its name.
+-- The run that is being settled. It does not block a follow-up with its unique name.
 local ending
 
 local function add_event(kind, id, fields)
@@ -23,7 +23,7 @@ local function add_to_schedule(id, due, priority)
   call('zadd', prefix .. 'schedule', due, id)
   if priority ~= 0 then call('hset', run(id), 'priority', priority) end
 end
--- Returns the place in the queue of a run that was deferred; nothing where it was not.
+-- Returns the place in the queue of a deferred run, nil for others.
 local function remove_deferred(task, id)
   local score = call('zscore', prefix .. 'missing:' .. task, id)
   call('zrem', prefix .. 'missing:' .. task, id)

@@ -1,6 +1,6 @@
--- Returning what workers held to the queue. Needs common, messages, finish, held, locks.
+-- Returning held messages to the queue. Needs common, messages, finish, held, locks.
 
--- Of a worker, or of all workers of a consumer where it is ''; of one delivery alone where `only` is its run's id.
+-- Releases the messages of a worker ('': all workers of the consumer). `only`: just this delivery of this run.
 local function release(consumer, worker, reason, max_deliveries, counts, only, delivery)
   local n, all = 0, call('hgetall', HELD)
   for j = 1, #all, 2 do
@@ -22,7 +22,7 @@ local function release(consumer, worker, reason, max_deliveries, counts, only, d
   if only == '' then release_locks(consumer, worker) end
   return n
 end
--- Requeues a run whose holder cannot be read, under a delivery number that the holder does not have.
+-- Requeues a run with an unreadable holder, under a delivery number that the holder does not have.
 local function release_unreadable(id)
   call('hdel', HELD, id)
   local data, cancelled_by = unpack(call('hmget', run(id), 'message', 'cancel'))
