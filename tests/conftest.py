@@ -44,6 +44,9 @@ from factories import create_consumer  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
 from config import QUEUES  # noqa: E402
+from engine.broker.redis.storage import RedisStorage  # noqa: E402
+from engine.broker.sqlite.storage import SqliteStorage  # noqa: E402
+from engine.broker.storage import Storage  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
@@ -155,6 +158,14 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def fresh_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """Return an empty storage for a queue named fresh, whose waits are short."""
+    if request.param == "redis":
+        return RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
+    return SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
 
 
 def redis_executable() -> str:

@@ -123,9 +123,9 @@ def test_send_errors_contain_no_secret(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        port = nobody.getsockname()[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     change_settings(
         alert_webhook_url=f"http://127.0.0.1:{port}/hunter2?key=hunter2",
         alert_email_to=("ops@example.org",),

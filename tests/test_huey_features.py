@@ -3,7 +3,6 @@
 import random
 import signal
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from engine.broker.effects import Effects
 from engine.broker.messages import Requester
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
+from engine.broker.storage import Storage
 from engine.control import runs
 from engine.exceptions import NotSerializable, RunCancelled
 from engine.queues.enqueue import requested_by
@@ -24,16 +24,13 @@ from engine.queues.queue import Queue
 from engine.worker.served_queue import ServedQueue
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
+@pytest.fixture
+def queue(fresh_storage: Storage) -> Queue:
     """Return a fresh queue that this thread serves."""
     made = ServedQueue("fresh")
-    if request.param == "redis":
-        made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
-    else:
-        made.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
+    made.storage = fresh_storage
     made.set_worker_identity("here", "Worker-1")
-    yield made
+    return made
 
 
 def process_all(queue: Queue, until: datetime | None = None) -> None:

@@ -1,15 +1,14 @@
 """Invalid options are refused by name at declaration or enqueue, and nothing is stored."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from huey import chord, group
 
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
+from engine.broker.storage import Storage
 from engine.control.arguments import check_arguments
 from engine.exceptions import InvalidArguments
 from engine.queues.options import InvalidOption
@@ -18,14 +17,11 @@ from engine.queues.queue import Queue
 NAN, INFINITY, MAX_NUMBER = math.nan, math.inf, 2**31 - 1
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
+@pytest.fixture
+def queue(fresh_storage: Storage) -> Queue:
     made = Queue("fresh")
-    if request.param == "redis":
-        made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
-    else:
-        made.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
-    yield made
+    made.storage = fresh_storage
+    return made
 
 
 INVALID_IDS = [

@@ -7,35 +7,23 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from consumers import ConsumerProcess, consumer
-from databases import bound_to_library
+from consumers import ConsumerProcess, consumer, share_with_consumers
 from sample_tasks import echo, hold, probe, read_lines, release, spin
 from waiting import wait_until
 
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from engine.history import writer
 from engine.models import Consumer, Run, now
 from engine.monitor import consumers
 from engine.queues import remote_control
 from engine.queues.remote_control import Command, Dump
 
-KEY = "k" * 40
-
 
 @pytest.fixture(params=["sqlite", "redis"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Return the environment of consumers that share their broker and database with this process."""
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-    url = f"sqlite:///{tmp_path}/dewey.db"
-    before, probe.storage = probe.storage, (
-        RedisStorage("probe", redis_url, 60) if redis_url else SqliteStorage("probe", tmp_path / "queue.db", 60)
-    )  # fmt: skip
-    wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
-    with bound_to_library(url):
-        yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
-    probe.storage.close()
-    probe.storage, probe.serializer = before, wire
+    with share_with_consumers(probe, tmp_path, redis_url) as environment:
+        yield environment
 
 
 @pytest.fixture

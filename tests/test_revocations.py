@@ -1,31 +1,26 @@
 """A revocation of one run lasts until the run can no longer start, and leaves nothing behind."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from waiting import wait_until
 
 from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
-from engine.broker.storage import REVOKED_SECONDS
+from engine.broker.storage import REVOKED_SECONDS, Storage
 from engine.control import retention
 from engine.models import now
 from engine.queues.queue import Queue
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
+@pytest.fixture
+def queue(fresh_storage: Storage) -> Queue:
     made = Queue("fresh")
-    if request.param == "redis":
-        made.storage = RedisStorage("fresh", request.getfixturevalue("redis_url"), 60, read_timeout=0.05)
-    else:
-        made.storage = SqliteStorage("fresh", tmp_path / "queue.db", 60, read_timeout=0.05)
+    made.storage = fresh_storage
     made.set_worker_identity("here", "Worker-1")
-    yield made
+    return made
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from consumers import ROOT, ConsumerProcess, consumer
-from databases import bound_to_library
+from consumers import ROOT, ConsumerProcess, consumer, share_with_consumers
 from process_tasks import (
     clean_up_slowly,
     compute,
@@ -31,12 +30,9 @@ from waiting import wait_until
 
 from admin.cli.start import PROGRAM, SUPERVISOR
 from engine.broker.messages import Requester
-from engine.broker.redis.storage import RedisStorage
-from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
 from engine.models import Attempt, LogLine, Run, now
 
-KEY = "k" * 40
 ONE_WORKER = ("-k", "process", "-w", "1", "-n")
 TOGETHER = 10  # seconds in which the supervisor must end everything
 
@@ -44,17 +40,9 @@ TOGETHER = 10  # seconds in which the supervisor must end everything
 @pytest.fixture(params=["sqlite", "redis and postgresql"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Return the environment of consumers that share their broker and database with this process."""
-    embedded = request.param == "sqlite"
-    redis_url = "" if embedded else request.getfixturevalue("redis_url")
-    url = f"sqlite:///{tmp_path}/dewey.db" if embedded else request.getfixturevalue("postgresql_library")
-    before, probe.storage = probe.storage, (
-        SqliteStorage("probe", tmp_path / "queue.db", 60) if embedded else RedisStorage("probe", redis_url, 60)
-    )  # fmt: skip
-    wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
-    with bound_to_library(url):
-        yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
-    probe.storage.close()
-    probe.storage, probe.serializer = before, wire
+    names = () if request.param == "sqlite" else ("redis_url", "postgresql_library")
+    with share_with_consumers(probe, tmp_path, *map(request.getfixturevalue, names)) as environment:
+        yield environment
 
 
 @pytest.fixture

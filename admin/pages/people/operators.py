@@ -58,7 +58,7 @@ def operator_create() -> ResponseReturnValue:
 
 def secret_page(title: str, secret: str, page: str, note: str = "") -> str:
     """Return the page that shows a new secret once. It is the response to the form, so the secret is not stored."""
-    return render_template("people/once.html", title=title, secret=secret, back=page, note=note)
+    return render_template("people/new_secret.html", title=title, secret=secret, back=page, note=note)
 
 
 # --- one of them ---------------------------------------------------------------------------------------------

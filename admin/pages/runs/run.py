@@ -60,7 +60,7 @@ def run(run_id: str) -> ResponseReturnValue:
         log=load_log(run, attempts),
         call=call_lines(run),
         result=None if run.result is None else truncate(pretty_json(run.result, 2), 2500, 4000, lines=LINES),
-        kin=related_runs.related_runs(run),
+        related=related_runs.related_runs(run),
         children=children[:MAX_CHILDREN],
         more_children=len(children) > MAX_CHILDREN,
         worker_url=worker_url,
