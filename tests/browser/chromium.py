@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import urljoin
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -18,7 +19,8 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 
-WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+WIDE, MEDIUM = {"width": 1440, "height": 900}, {"width": 1024, "height": 768}
+NARROW = {"width": 390, "height": 844}
 
 
 #: Elements that overflow their card or are cut off at its edge.
@@ -29,10 +31,17 @@ OVERFLOWING = """() => [...document.querySelectorAll("main .card *")].filter((on
 }).map((one) => one.outerHTML.slice(0, 120))"""
 
 
+def set_language(page: Page, language: str) -> None:
+    """Set the language of every page. A cookie for `page.url` would be limited to its folder."""
+    root = urljoin(page.url, "/")
+    page.context.add_cookies([{"name": "language", "value": language, "url": root}])
+
+
 def assert_fits(page: Page, path: str, language: str) -> None:
-    """Assert that the page fits its window, and each element its card, in every language."""
-    page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
+    """Assert that the page fits its window, and each element its card, in this language."""
+    set_language(page, language)
     page.goto(path)
+    assert page.locator("html").get_attribute("lang") == language, path
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, language)
     assert page.evaluate(OVERFLOWING) == [], (path, language)
 

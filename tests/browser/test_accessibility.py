@@ -16,7 +16,7 @@ from installation import Installation
 from playwright.sync_api import Page, expect
 from test_budgets import FilledConsole
 
-from browser.chromium import NARROW, WIDE, Open
+from browser.chromium import MEDIUM, NARROW, WIDE, Open, set_language
 from browser.layout_checks import (
     APPLY_TEXT_SPACING,
     CONTRAST,
@@ -89,10 +89,6 @@ def goto(page: Page, address: str) -> None:
     answer = page.goto(address)
     assert answer is not None
     assert answer.status == (404 if address == NOWHERE else 200), address
-
-
-def set_language(page: Page, language: str) -> None:
-    page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
 
 
 # --- axe -----------------------------------------------------------------------------------------------------
@@ -261,7 +257,11 @@ def test_zoomed_and_spaced_pages_lose_nothing(console: FilledInstallation, open_
     faults = []
     for address in console.page_urls():
         goto(page, address)
-        for size in (ENLARGED, SMALLEST):
+        assert page.locator("html").get_attribute("lang") == language, address
+        page.set_viewport_size(MEDIUM)  # type: ignore[arg-type]
+        labels = page.locator(".troubles .notice > .state")
+        faults += [f"{address}: covers its text: {html}" for html in labels.evaluate_all(WIDER_THAN_SHOWN)]
+        for size in (MEDIUM, ENLARGED, SMALLEST):
             page.set_viewport_size(size)  # type: ignore[arg-type]
             faults += find_layout_faults(page)
         # At phone widths no table may need horizontal scrolling.

@@ -314,7 +314,7 @@ def test_queue_and_worker_pages_fit_the_window_with_enough_contrast(
         page.get_by_role("button", name="Get stack traces").click()
         consumer_page = page.url.partition("#")[0]
         for path in (
-            page.url, "/queues", "/queues/heavy", "/queues/light", "/queues/heavy/purge", "/workers",
+            consumer_page, "/queues", "/queues/heavy", "/queues/light", "/queues/heavy/purge", "/workers",
             f"/workers/{lost.id}",
             f"{consumer_page}/stop", f"{consumer_page}/restart", "/dead", f"/dead/{'0' * 36}", f"/dead/{'1' * 36}",
             f"/dead/{'1' * 36}/discard",

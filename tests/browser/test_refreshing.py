@@ -13,7 +13,7 @@ from factories import create_consumer, create_run, create_session
 from installation import Installation
 from playwright.sync_api import Browser, Page, Request, expect
 
-from browser.chromium import NARROW, Open
+from browser.chromium import NARROW, Open, set_language
 from browser.layout_checks import FAINT_TEXTS
 from engine.models import Run, now
 from models import ReadingSession
@@ -272,7 +272,7 @@ def test_keys_search_step_open_and_navigate(open_page: Open) -> None:
 @pytest.mark.parametrize(("language", "title"), [("en", "Keyboard shortcuts"), ("ru", "Клавиши")])
 def test_key_help_opens_and_keys_can_be_turned_off(open_page: Open, language: str, title: str) -> None:
     page = open_page("/runs")
-    page.context.add_cookies([{"name": "language", "value": language, "url": page.url}])
+    set_language(page, language)
     page.reload()
     keys = page.get_by_role("dialog", name=title)
     page.keyboard.press("?")
