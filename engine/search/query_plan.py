@@ -136,11 +136,9 @@ def are_few(names: frozenset[str] | None, states: frozenset[str]) -> bool:
 
 
 #: The first access that suits is taken. Parents come first, as a run has few children. A query by end time needs the
-#: one
-#: index with that order. The others are ordered from few to many runs: error group, requester, task, queue. An index on
-#: a
-#: queue begins with queue and state. Without given states it needs a scan per state, which only pays without row
-#: filters.
+#: one index with that order. The others are ordered from few to many runs: error group, requester, task, queue.
+#: An index on a queue begins with queue and state. Without given states it needs a scan per state, which only pays
+#: without row filters.
 ACCESSES = (
     Access(lambda query: query.parents is not None and query.ended is None, ("parents",), HAS_PARENT),
     Access(lambda query: query.ended is not None, ("states",), HAS_ENDED, window="ended"),
