@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of short programs. Without cached bytecode they take a third longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check words bench fuzz faults clocks setup clean
+.PHONY: run test check words bench fuzz faults mutate-security clocks setup clean
 
 run: setup
 	@$(BIN)/dewey start
@@ -34,6 +34,10 @@ fuzz: setup
 
 faults: setup
 	@$(BIN)/python tests/faults
+
+# Takes out each security control. Its test must fail.
+mutate-security: setup
+	@$(BIN)/python tests/security $(CONTROLS)
 
 # Runs the time-dependent tests (or TESTS=…) at awkward times, in other zones, in random order. Needs cc.
 clocks: setup
