@@ -230,7 +230,7 @@ def build_message(notice: Notice) -> Message:
             _("resolved: %(name)s", name=name), _("Resolved after %(time)s: %(cause)s", time=time, cause=text)
         )
     if notice.event == WORSE:
-        return Message(_("more: %(name)s", name=name), _("Still firing, and more: %(cause)s", cause=text))
+        return Message(_("worse: %(name)s", name=name), _("Still firing, now worse: %(cause)s", cause=text))
     return Message(name, text)
 
 

@@ -102,7 +102,7 @@ def evaluate_rules(as_of: datetime) -> Evaluation:
 
 def watch_loop(watcher: AlertWatcher, ended: Event) -> None:
     logger.info(
-        "Watching every %s s; alerts go to: %s",
+        "Checking the alert rules every %s s. Alerts are sent to: %s",
         CHECK_SECONDS,
         ", ".join(channels.configured_channels()) or "/alerts alone",
     )

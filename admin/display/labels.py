@@ -82,7 +82,7 @@ def requester_text(run: Run) -> str:
         case "schedule":
             return _("schedule")
         case "operator":
-            return name or _("an operator")
+            return name or _("a user")
         case "token":
             return _("token %(name)s", name=name)
         case "cli":

@@ -98,7 +98,7 @@ class SignedJSON(Serializer):
             if hmac.compare_digest(signature, signature_of(key, header, body)):
                 break
         else:
-            raise InvalidMessage("the signature is not ours")
+            raise InvalidMessage("the signature does not match SECRET_KEY")
         content = orjson.loads(body)
         return signed_message_from_json(content) if purpose == b"run" else value_from_json(content)
 

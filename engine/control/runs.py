@@ -219,5 +219,5 @@ def discard_dead_run(queues: Queues, run_id: str, by: Requester) -> None:
     if queue is None:
         raise InvalidState("No dead run with this id.")
     flush_events_now(queue)  # the event of its death must come first
-    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason recorded"))
     Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

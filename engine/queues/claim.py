@@ -52,7 +52,9 @@ class Claimer:
         except Exception as error:
             if last is None:
                 raise
-            logger.error("No run could be claimed in the step that settles the last one: %s", traceback_text(error))
+            logger.error(
+                "No run could be claimed in the step that acknowledges the last one: %s", traceback_text(error)
+            )
             self.settler.settle_previous()
             return None
         state.unsure, state.last = False, None
@@ -77,7 +79,7 @@ class Claimer:
             self.put_off(taken, error.task)
             return None
         except Exception as error:
-            logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, error)
+            logger.error("Message %s cannot be executed and moves to the dead runs: %s", taken.run_id, error)
             self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, storable(str(error)))
             return None
         task.taken = taken
@@ -89,6 +91,11 @@ class Claimer:
         reason = MissingTask(task, f"{self.queue.name}@{host_name()}", consumer, code_version())
         match self.queue.storage.deliveries.defer(consumer, taken, reason, settings.unknown_task_grace):
             case "dead":
-                logger.error("Message %s cannot be run and is kept as dead: %s (%s)", taken.run_id, reason.reason, task)
+                logger.error(
+                    "Message %s cannot be executed and moves to the dead runs: %s (%s)",
+                    taken.run_id,
+                    reason.reason,
+                    task,
+                )
             case "scheduled":
                 logger.warning("Run %s waits for newer code: %s (%s)", taken.run_id, reason.reason, task)

@@ -180,7 +180,7 @@ class Settler:
     def give_up(self, execution: Execution, error: BaseException) -> None:
         """Release a delivery that ended without a stored outcome. It counts towards MAX_DELIVERIES."""
         run_id = execution.taken.run_id
-        logger.error("Run %s could not be settled and returns to the queue: %s", run_id, traceback_text(error))
+        logger.error("Run %s could not be acknowledged and returns to the queue: %s", run_id, traceback_text(error))
         self.state.last = None
         self.state.given_up = storable(f"its outcome could not be stored: {error_text(error)}", MAX_LINE)
         try:

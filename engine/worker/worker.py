@@ -57,7 +57,7 @@ class Worker(stock.Worker):
                 queue.execute(task)
                 queue.settle_previous()
         except BrokerUnavailable as reason:
-            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, reason)
+            logger.warning("Run %s could not be acknowledged and will be delivered again: %s", held.run_id, reason)
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the current run, if it must be cancelled or passed its soft limit."""
@@ -72,7 +72,7 @@ class Worker(stock.Worker):
         try:
             self.huey.settle_previous()
         except BrokerUnavailable as error:
-            logger.warning("%s could not settle its last run, which will be delivered again: %s", self.name, error)
+            logger.warning("%s could not acknowledge its last run, which will be delivered again: %s", self.name, error)
         try:
             super().shutdown()
         finally:
@@ -101,7 +101,7 @@ class Worker(stock.Worker):
             self.back_off(error)
             return False
         except Exception:
-            logger.exception("%s could not settle its run, which will be delivered again", self.name)
+            logger.exception("%s could not acknowledge its run, which will be delivered again", self.name)
             self.sleep()
         self.task_count += 1
         self.recycle_if_due()
