@@ -104,7 +104,7 @@ def watch_loop(watcher: AlertWatcher, ended: Event) -> None:
     logger.info(
         "Checking the alert rules every %s s. Alerts are sent to: %s",
         CHECK_SECONDS,
-        ", ".join(channels.configured_channels()) or "/alerts alone",
+        ", ".join(channels.configured_channels()) or "the page Alerts",
     )
     rounds = WatchLoop(watcher)
     while not ended.is_set():
