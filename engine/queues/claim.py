@@ -23,7 +23,6 @@ class Claimer:
         self.queue, self.settler, self.state = queue, settler, queue.state
 
     def claim(self) -> Delivery | None:
-        """Settle the last run of this worker and claim the next message, in one step."""
         state, tries = self.state, 0
         if state.given_up:
             self.settler.release_given_up()
@@ -70,9 +69,7 @@ class Claimer:
         return orjson.dumps(rates).decode() if rates else ""
 
     def decode_task(self, taken: Delivery) -> QueueTask | None:
-        """Return the task of a message. A message that cannot run with this code is deferred or kept as dead, and gives
-        None.
-        """
+        """Return the task of a message. None if this code cannot run it, and it is deferred or a dead letter."""
         try:
             task: QueueTask = self.queue.deserialize_task(taken.data)
         except NotRegistered as error:
@@ -86,7 +83,6 @@ class Claimer:
         return task
 
     def put_off(self, taken: Delivery, task: str) -> None:
-        """Defer a message to consumers whose code has this task. After the grace period it is dead."""
         consumer = self.state.consumer
         reason = MissingTask(task, f"{self.queue.name}@{host_name()}", consumer, code_version())
         match self.queue.storage.deliveries.defer(consumer, taken, reason, settings.unknown_task_grace):

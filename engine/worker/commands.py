@@ -73,7 +73,6 @@ class CommandExecutor:
         self.heartbeat.beat()
 
     def request_stacks(self) -> None:
-        """Make the workers write their stacks, which are read at the next poll."""
         self.is_dumping = True
         if not self.forks:
             self.slots[0].stack_dump.write()
