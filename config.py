@@ -22,6 +22,7 @@ from dotenv import dotenv_values
 Value = TypeVar("Value")
 
 ROOT = Path(__file__).resolve().parent
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 QUEUES = ("heavy", "normal", "light")
 LANGUAGES = ("en", "ru")
 
@@ -102,6 +103,13 @@ class Settings:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
+    def run_command(self) -> str:
+        """Return the command that starts Dewey at this address."""
+        host = f"HOST={self.host} " if self.host != DEFAULT_HOST else ""
+        port = f"PORT={self.port} " if self.port != DEFAULT_PORT else ""
+        return f"{host}{port}make run"
+
+    @property
     def queue_path(self) -> Path:
         return self.data_dir / "queue.db"
 
@@ -119,8 +127,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         redis_url=redis_url,
         secret_key=read.secret_key(data_dir if embedded else None),
         data_dir=data_dir,
-        host=read.text("HOST", "127.0.0.1"),
-        port=read.integer("PORT", 8000, 1, 65535),
+        host=read.text("HOST", DEFAULT_HOST),
+        port=read.integer("PORT", DEFAULT_PORT, 1, 65535),
         workers={
             name: read.integer(f"WORKERS_{name.upper()}", number, 0, 64)
             for name, number in zip(QUEUES, (1, 2, 2), strict=True)

@@ -27,7 +27,6 @@ def hashed_columns(row: Mapping[str, object]) -> str:
 
 
 def utc(at: object) -> datetime:
-    """Convert a database value to an aware datetime. A naive one is UTC."""
     at = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 

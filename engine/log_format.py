@@ -38,7 +38,6 @@ def with_traceback(formatter: logging.Formatter, record: logging.LogRecord) -> s
 
 
 def process_name(record: logging.LogRecord) -> str:
-    """Return `MainProcess`, `Worker-1`, …. With thread workers it is the thread's name."""
     if record.threadName and record.threadName != threading.main_thread().name:
         return record.threadName
     return record.processName or "MainProcess"

@@ -191,7 +191,7 @@ def test_cross_site_form_is_rejected(sign_in_as: Callable[[str], Browser], site:
 def test_token_request_needs_no_csrf_token(app: Flask, browser: Browser) -> None:
     headers = bearer_headers("viewer") | {"Sec-Fetch-Site": "cross-site"}
     answer = browser.post("/api/v1/admin/reading-sessions/cleanup-async", headers=headers)
-    assert answer.json["detail"] == "Requires the role operator. Your role is viewer."
+    assert answer.json["detail"] == "Requires the operator role. Your role is viewer."
 
 
 # --- loopback ------------------------------------------------------------------------------------------------

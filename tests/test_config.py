@@ -292,3 +292,15 @@ def test_environment_overrides_the_env_file(tmp_path):
         text=True,
     )
     assert ended.stdout.split() == ["9002", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "command"),
+    [
+        ({}, "make run"),
+        ({"PORT": "8001"}, "PORT=8001 make run"),
+        ({"HOST": "::", "PORT": "8001"}, "HOST=:: PORT=8001 make run"),
+    ],
+)
+def test_run_command_has_the_chosen_address(read, environ: dict[str, str], command: str) -> None:
+    assert read(**environ).run_command == command

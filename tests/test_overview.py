@@ -165,7 +165,7 @@ def test_outcome_counts_link_to_their_runs(any_db_operator: Browser) -> None:
     assert numbers["succeeded"] == ["2", "4", "4"]
     assert numbers["failed"] == ["1", "1", "2"]
     assert numbers["dead"] == ["0", "0", "1"]
-    assert numbers["failure rate"] == ["33.3 %", "20 %", "42.9 %"]
+    assert numbers["failure rate"] == ["33.3%", "20%", "42.9%"]
     links = [cell for label in ("succeeded", "failed", "dead") for cell in shown[label] if cell[1]]
     assert len(links) == 7
     for number, link in links:
@@ -412,7 +412,7 @@ def test_unusual_failure_rate_shows_a_notice(operator: Browser) -> None:
     for state in ("failed", "failed") + ("succeeded",) * 6:
         create_counted_run(state, now())
     sentence, link = notices(operator.get("/").text)["jump"]
-    assert "6 runs failed in the last hour: 50 % of all runs, compared with 5 % in the week before." in sentence
+    assert "6 runs failed in the last hour: 50% of all runs, compared with 5% in the week before." in sentence
     assert len(row_ids(operator.get(link).text)) == 6
 
 

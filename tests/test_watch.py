@@ -83,7 +83,7 @@ def test_watch_once_runs_and_an_unavailable_receiver_is_notified_later(
     states = {rule["rule"]: rule["state"] for rule in data["rules"]}
     assert states["unserved"] == "firing"
     [notice] = data["notices"]
-    assert (notice["state"], notice["error"]) == ("waiting", "the receiver answers 503")
+    assert (notice["state"], notice["error"]) == ("waiting", "the receiver returned 503")
     assert notice["text"] == "Queue light has no live worker."
     assert (listed.returncode, listed.stderr) == (
         1,
@@ -109,7 +109,7 @@ def test_test_notice_uses_every_channel_and_is_audited(installation: Installatio
         receiver.status = 500
         failed = installation.flask("alerts", "test")
         assert failed.returncode == 1
-        assert failed.stdout == "webhook: the receiver answers 500\nemail: sent\n"
+        assert failed.stdout == "webhook: the receiver returned 500\nemail: sent\n"
         assert "hunter2" not in failed.stderr
     del installation.environment["ALERT_EMAIL_TO"], installation.environment["SMTP_URL"]
     refused = installation.flask("alerts", "test", ALERT_WEBHOOK_URL="")

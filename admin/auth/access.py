@@ -114,7 +114,7 @@ def check_role(actor: Actor, marker: Requirement | None) -> None:
 def deny(actor: Actor, needed: str, what: str) -> ForbiddenError:
     """Record the denied attempt in the audit log and return the error."""
     audit_log.write_entry(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
-    return ForbiddenError(_("Requires the role %(needed)s. Your role is %(given)s.", needed=needed, given=actor.role))
+    return ForbiddenError(_("Requires the %(needed)s role. Your role is %(given)s.", needed=needed, given=actor.role))
 
 
 def reject_malformed() -> None:

@@ -104,7 +104,7 @@ def pause_author(info: JSONObject | None) -> str | None:
 @task_argument
 @reason_option
 def pause_task(task: str, reason: str | None) -> None:
-    """Pause a task. Its running runs continue."""
+    """Pause a task. Running tasks continue."""
     execute(local_admin(), "tasks.pause", name=task, reason=reason)
     click.echo(f"Task {task} is paused. Resume it with `dewey tasks resume {task}`.")
 

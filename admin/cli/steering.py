@@ -15,7 +15,7 @@ run_argument = click.argument("run_id", metavar="ID")
 @queue_argument
 @click.option("--reason", help="The reason, shown with the pause.")
 def pause(queue: str, reason: str | None) -> None:
-    """Pause a queue. Its running runs continue."""
+    """Pause a queue. Running tasks continue."""
     execute(local_admin(), "queues.pause", queue=queue, reason=reason)
     click.echo(f"Queue {queue} is paused. Resume it with `dewey resume {queue}`.")
 

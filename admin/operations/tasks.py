@@ -142,7 +142,7 @@ def enqueue_run(
 
 @register_action("tasks.pause", "operator", in_transaction=False)
 def pause_task(actor: Actor, name: str, reason: str | None = None) -> ActionResult[None]:
-    """Pause a task until it is resumed. Its running runs continue."""
+    """Pause a task until it is resumed. Running tasks continue."""
     queue, task = registered_tasks.find_task(tasks.queues, name)
     queue_control.pause_queue(queue, task=task.__name__, by=actor.requester, reason=reason)
     return ActionResult(target=task.__name__, after={"reason": reason})

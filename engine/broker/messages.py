@@ -40,8 +40,6 @@ class Requester(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """Dewey's data beside Huey's message."""
-
     asked_by: Requester
     enqueued_at: datetime
     code_version: str
@@ -51,8 +49,6 @@ class Envelope(NamedTuple):
 
 
 class SignedMessage(NamedTuple):
-    """The message of a run and its envelope, which are signed together."""
-
     message: Message
     envelope: Envelope
 
@@ -98,7 +94,7 @@ class SignedJSON(Serializer):
             if hmac.compare_digest(signature, signature_of(key, header, body)):
                 break
         else:
-            raise InvalidMessage("the signature is not ours")
+            raise InvalidMessage("the signature does not match SECRET_KEY")
         content = orjson.loads(body)
         return signed_message_from_json(content) if purpose == b"run" else value_from_json(content)
 
@@ -140,10 +136,7 @@ class MessageBatch:
 
 
 def sequential_ids(count: int) -> list[str]:
-    """Return sequential ids in uuid4 form: fast to create and adjacent in the database.
-
-    They differ in the first eight digits, which pages show.
-    """
+    """Return adjacent ids in uuid4 form. They differ in the first eight digits, which pages show."""
     first = uuid4()
     start, end, rest = first.time_low, 1 << 32, str(first)[8:]
     return [f"{(start + number) % end:08x}{rest}" for number in range(count)]

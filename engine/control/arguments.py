@@ -72,7 +72,6 @@ def pass_unknown_type(kind: type, value: object) -> object:
 
 
 def unknown_parameter(field: str, task: str, allowed: Iterable[str]) -> InvalidArguments:
-    """Return the error. `allowed`: the parameters that do exist."""
     if names := ", ".join(allowed):
         return InvalidArguments("must be a parameter of %(task)s: %(names)s", field, task=task, names=names)
     return InvalidArguments("must be left out: %(task)s has no parameters", field, task=task)

@@ -59,7 +59,6 @@ class RunOutcome(NamedTuple):
 
 
 def wait_for_result(run: Result, seconds: float) -> RunOutcome | None:
-    """Wait at most `seconds` for the end of a run. Returns None if it has not ended by then."""
     until = time.monotonic() + seconds
     while not run.huey.storage.results.wait(run.id, min(max(until - time.monotonic(), 0), POLL_SECONDS)):
         if error := final_state_without_result(run):
@@ -105,10 +104,7 @@ def no_such_run() -> InvalidState:
 
 
 def cancel_run(queues: Queues, run_id: str, by: Requester) -> str:
-    """Cancel a run. Returns `removed` if it was waiting, or `running` if it gets interrupted.
-
-    A worker that does not respond to the interruption is killed. Raises InvalidState for an ended or unknown run.
-    """
+    """Cancel a run. Returns `removed` (it was waiting) or `running` (it gets interrupted). Raises InvalidState."""
     for queue in queues.values():
         if (outcome := queue.storage.messages.cancel(run_id, by.name)) != "unknown":
             flush_events_now(queue)
@@ -156,10 +152,7 @@ def is_orphaned(queues: Queues, run: Run) -> bool:
 def run_again(
     queues: Queues, run_id: str, args: Sequence[object], kwargs: Mapping[str, object], *, by: Requester
 ) -> Result:
-    """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
-
-    Raises InvalidState, UnknownTask and InvalidArguments.
-    """
+    """Enqueue a child run of the same task. Raises InvalidState, UnknownTask and InvalidArguments."""
     parent = Run.get_or_none(Run.id == run_id)
     if parent is None:
         raise no_such_run()
@@ -180,16 +173,12 @@ def run_again(
 
 
 def delete_run(queues: Queues, run_id: str) -> None:
-    """Delete an ended run with its attempts and log, and subtract it from the counts.
-
-    The message of a dead run is deleted too. Raises InvalidState.
-    """
+    """Delete an ended run with its attempts, log and message, and subtract its counts. Raises InvalidState."""
     if not delete_ended(queues, [run_id]):
         raise InvalidState("Only a run that has ended can be deleted.")
 
 
 def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
-    """Delete those of the runs that have ended. Returns their ids."""
     with database.atomic():
         ended = Run.select().where(Run.id.in_(run_ids) & Run.state.in_(ENDED))
         runs = list(ended.for_update() if on_postgresql() else ended)
@@ -219,5 +208,5 @@ def discard_dead_run(queues: Queues, run_id: str, by: Requester) -> None:
     if queue is None:
         raise InvalidState("No dead run with this id.")
     flush_events_now(queue)  # the event of its death must come first
-    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason recorded"))
     Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

@@ -56,8 +56,6 @@ def apply_events(queue: str, lines: Sequence[StreamLine]) -> None:
 
 
 class EventBatch:
-    """The runs of a batch of events, and their changes."""
-
     def __init__(self, queue: str, ids: set[str]) -> None:
         self.queue = queue
         self.runs = load_runs(ids)
@@ -71,7 +69,6 @@ class EventBatch:
         self.failures = error_groups.FailureBatch()
 
     def run(self, event: Event) -> Row:
-        """Return the run of an event. A run without an `enqueued` event is created."""
         run = self.runs.get(event["id"])
         if run is None:
             run = self.runs[event["id"]] = NEW_RUN | {
@@ -81,7 +78,6 @@ class EventBatch:
         return run
 
     def attempt(self, event: Event, state: str) -> Row:
-        """Create the attempt that this event ends, and update its run."""
         run = self.run(event)
         worker = event["worker"]
         if "consumer" in event:
@@ -97,7 +93,6 @@ class EventBatch:
         return row
 
     def failed(self, event: Event, attempt: Row, exception: str = "") -> str:
-        """Count the failure of an attempt and return its error group."""
         task = self.run(event)["task"]
         kind = error_groups.fingerprint(task, event.get("error"), event.get("traceback"), exception)
         attempt["error_group"] = kind.id
@@ -124,7 +119,6 @@ class EventBatch:
             Attempt.update(state=State.FAILED, ended_at=ended_at, error=LOST_ERROR).where(running).execute()
 
     def save_lines(self) -> None:
-        """Delete lines that later lines have displaced, in the batch and in the database."""
         for (run_id, delivery), (first, last) in self.left_out.items():
             written = (LogLine.run_id == run_id) & (LogLine.delivery == delivery) & LogLine.number.between(first, last)
             LogLine.delete().where(written).execute()
@@ -144,7 +138,6 @@ def load_runs(ids: set[str]) -> dict[str, Row]:
 
 
 def counter_keys(run: Row) -> list[run_counts.Key]:
-    """Return the counters of an ended run, as `run_counts.counter_keys` does for a model. Empty before its end."""
     if run["ended_at"] is None:
         return []
     second, task, queue = int(from_db_time(run["ended_at"])), run["task"], run["queue"]

@@ -11,10 +11,7 @@ from engine.queues.task import QueueTask
 
 
 class TaskInfo(NamedTuple):
-    """A registered task. `schedule` is its cron expression, `parameters` are those of a caller.
-
-    Limits are in seconds, 0 for none. `rate_limit` is such as 10/m, empty for none.
-    """
+    """A registered task. `parameters`: a caller's. Limits in seconds, 0: none. `rate_limit`: `10/m` or empty."""
 
     name: str
     queue: str
@@ -88,6 +85,5 @@ def task_parameters(task_class: type[QueueTask]) -> list[inspect.Parameter]:
 
 
 def next_tick(queues: Queues, name: str, after: datetime) -> datetime | None:
-    """Return the next tick after a time. None without a schedule, or with one that cannot be computed."""
     _, task_class = find_task(queues, name)
     return task_class.schedule.next(after) if hasattr(task_class.schedule, "next") else None

@@ -25,7 +25,6 @@ _requester: ContextVar[Requester | None] = ContextVar("requester", default=None)
 
 @contextmanager
 def requested_by(requester: Requester) -> Iterator[None]:
-    """Record runs that are enqueued in this block as requested by `requester`."""
     token = _requester.set(requester)
     try:
         yield
@@ -38,7 +37,6 @@ class Enqueuer:
         self.queue, self.state = queue, queue.state
 
     def enqueue_many(self, tasks: Iterable[QueueTask]) -> list[Result | ResultGroup]:
-        """Enqueue all tasks at once and return their results. Very large lists are stored in several steps."""
         tasks, effects = list(tasks), Effects()
         for task in tasks:
             if task.expires:
@@ -50,11 +48,7 @@ class Enqueuer:
         return [self.result_for(task, run_id) for task, run_id in zip(tasks, run_ids, strict=True)]
 
     def enqueue_calls(self, wrapper: TaskWrapper, calls: Sequence[tuple[object, ...]]) -> ResultGroup:
-        """Enqueue one task with each of these arguments and return their results.
-
-        All arguments are checked before the first message is stored. A broker failure in between leaves some of them
-        stored.
-        """
+        """Enqueue one task with each of these arguments, checked first. A broker failure leaves some stored."""
         if not self.can_batch(wrapper, calls):
             return ResultGroup(self.enqueue_many(wrapper.s(*arguments) for arguments in calls))
         task: QueueTask = wrapper.s(*calls[0])
@@ -75,10 +69,7 @@ class Enqueuer:
         )
 
     def ensure_unique_handler_id(self, task: QueueTask) -> None:
-        """Give each call of an error handler its own id, so that each becomes its own run.
-
-        Huey reuses one task object for all failures of a run.
-        """
+        """Give each call of an error handler its own id and run. Huey reuses one object for all failures."""
         settling = self.state.settling
         handler = settling and settling.attempt > 1 and settling.task.on_error
         if handler and task.id == handler.id:
@@ -95,7 +86,6 @@ class Enqueuer:
         return results[0] if len(results) == 1 else ResultGroup(results)
 
     def schedule(self, task: QueueTask) -> None:
-        """Enqueue a task that is due later: a retry, or a message delivered before its time."""
         self.submit(self.enqueue_effects(task))
         self.queue._emit(S.SIGNAL_SCHEDULED, task)
 
@@ -116,19 +106,13 @@ class Enqueuer:
         return NewMessage(task.id, data, task.priority or 0, due, unique, once, delivered, new)
 
     def envelope(self, task: QueueTask) -> Envelope:
-        """Build the envelope of a new run.
-
-        The requester comes from `requested_by`, else from the run whose code enqueues it, else it is plain code.
-        """
+        """Build a new run's envelope. Requester: `requested_by`, else the enqueuing run, else code."""
         parent = self.state.current
         requester = _requester.get() or (Requester("run", parent.task.id) if parent else Requester("code", host_name()))
         return Envelope(requester, now(), code_version(), parent.task.id if parent else None, retries=task.retries)
 
     def submit(self, effects: Effects) -> list[str]:
-        """Store the effects and return the run ids.
-
-        Effects that Huey adds after a task's code has ended are stored when the run is settled.
-        """
+        """Store effects and return run ids. Those added after a task's code are stored when the run is settled."""
         if settling := self.state.settling:
             settling.effects.merge(effects)
             return [posted.run_id for posted in effects.messages]
@@ -158,7 +142,6 @@ class Enqueuer:
 
 
 def unique_name(task: QueueTask) -> str:
-    """Return the unique name of a task with its arguments. Only one run per name may wait or run at a time."""
     arguments = orjson.dumps([task.args, task.kwargs], option=orjson.OPT_SORT_KEYS, default=str)
     return f"{task.name}:{hashlib.sha256(arguments).hexdigest()}"
 
@@ -193,8 +176,6 @@ def check_finite(task: Task, args: Sequence[object], kwargs: Mapping[str, object
 
 
 class LazyResultGroup(ResultGroup):
-    """The results of many runs of one task. Each is built on first use."""
-
     def __init__(self, wrapper: TaskWrapper, ids: list[str], calls: Sequence[tuple[object, ...]]) -> None:
         self.wrapper, self.ids, self.calls = wrapper, ids, calls
 

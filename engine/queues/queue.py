@@ -43,10 +43,7 @@ BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
 
 
 class Queue(Huey):
-    """A queue of tasks. `failed_result=` of a task builds the result of a run that finally failed.
-
-    It is a function of the task and the exception. Without it, Huey's error is stored.
-    """
+    """A queue of tasks. `failed_result=` of a task (task, exception) builds the result of a failed run."""
 
     quiet_at: c_double | None = None  # in a consumer: Unix time since it is quiet, or 0
 
@@ -305,9 +302,7 @@ class Queue(Huey):
             self.submit(self.enqueue_effects(callback, once=key))
 
     def pauses(self) -> dict[str, dict[str, Any]]:
-        """Return the pauses by name: `""` for the whole queue, a task, or `schedule:` and a task. Values: by, at,
-        reason.
-        """
+        """Return pauses (by, at, reason) by name: empty for the queue, a task, or `schedule:` and a task."""
         return dict(self.storage.pauses.all())
 
 

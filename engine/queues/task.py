@@ -60,8 +60,6 @@ class QueueTask(Task):
 
 
 class TaskContext:
-    """The context of a task's own code. Captures its log, and interrupts it at the soft time limit or on a cancel."""
-
     def __init__(self, queue: TaskQueue, task: QueueTask) -> None:
         self.queue, self.current = queue, queue.state.current
         send = functools.partial(queue.record_metadata, task) if self.current else None
@@ -133,10 +131,7 @@ class TaskWrapper(api.TaskWrapper):
 
 
 def contain_errors(execute: Callable[[QueueTask], object]) -> Callable[[QueueTask], object]:
-    """Wrap a task's code so that whatever it raises or returns ends as one attempt.
-
-    Huey retries after an Exception only.
-    """
+    """Wrap a task's code so that whatever it raises ends one attempt. Huey retries after an Exception only."""
 
     @functools.wraps(execute)
     def execute_or_fail(task: QueueTask) -> object:
