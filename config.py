@@ -137,6 +137,7 @@ class Settings:
 def load(environ: Mapping[str, str]) -> Settings:
     """Read settings from `environ`. Creates the embedded secret key if it is needed. Raises InvalidSetting."""
     read = Reader(environ)
+    read.parsed("FLASK_DEBUG", "0", parse_debug)
     data_dir = ROOT / read.text("DATA_DIR", "data")
     database_url = read.parsed("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", parse_database_url)
     redis_url = read.parsed("REDIS_URL", "", parse_redis_url)
@@ -341,6 +342,12 @@ def parse_quiet_hours(value: str) -> QuietHours | None:
         raise ValueError(
             "must be a range such as 22:00-07:00, in UTC or with the name of a time zone after it"
         ) from None
+
+
+def parse_debug(value: str) -> None:
+    """Reject Flask's debug mode, whose error pages are for developers."""
+    if value.lower() not in ("0", "false", "no"):
+        raise ValueError("must be 0 or absent: Dewey has no debug mode")
 
 
 def parse_minutes(value: str) -> float:

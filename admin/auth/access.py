@@ -11,10 +11,16 @@ from flask import Flask, current_app, redirect, request, url_for
 from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
+from werkzeug.exceptions import (
+    LengthRequired,
+    NotFound,
+    RequestEntityTooLarge,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from werkzeug.wrappers import Response as BaseResponse
 
-from admin import audit_log
+from admin import BUFFERED_BODY, audit_log
 from admin.auth.identity import (
     Actor,
     current_actor_if_readable,
@@ -74,6 +80,16 @@ def accepts_any_body(view: View) -> View:
     return view
 
 
+def accepts_upload(most: int) -> Callable[[View], View]:
+    """Mark a view that reads a body of up to `most` bytes from `request.stream`."""
+
+    def mark(view: View) -> View:
+        view.__dict__["longest_body"] = most
+        return view
+
+    return mark
+
+
 def local_or_viewer(view: View) -> View:
     """Mark a view as open to loopback peers without a proxy, and to viewers."""
     return requires_role("viewer", unless_loopback=True)(view)
@@ -86,16 +102,21 @@ def check_access() -> BaseResponse | None:
     """Run before every request. Unknown paths and methods still give 404 or 405."""
     if not request.endpoint:
         return None
-    reject_malformed()
-    marker = getattr(current_app.view_functions[request.endpoint], "needs", None)
+    view = current_app.view_functions[request.endpoint]
+    marker = getattr(view, "needs", None)
     is_open = may_be_anonymous(marker)
+    limit_body(view, is_open)
+    reject_malformed()
     actor = None if is_open and request.method in SAFE else current_actor_or_none()
     if actor is None and not is_open:
         return login_redirect_or_401()
-    if request.method not in SAFE and not has_bearer():
-        check_csrf()
+    is_form = request.method not in SAFE and not has_bearer()
+    if is_form:
+        reject_other_sites()
     if actor is not None and not is_open:
         check_role(actor, marker)
+    if is_form:
+        csrf.protect()  # reads the body
     return None
 
 
@@ -115,6 +136,16 @@ def deny(actor: Actor, needed: str, what: str) -> ForbiddenError:
     """Record the denied attempt in the audit log and return the error."""
     audit_log.write_entry(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
     return ForbiddenError(_("Requires the %(needed)s role. Your role is %(given)s.", needed=needed, given=actor.role))
+
+
+def limit_body(view: Callable[..., object], is_open: bool) -> None:
+    """Set the longest body. An anonymous client's body must be one that no thread waits for."""
+    if most := getattr(view, "longest_body", None):
+        request.max_content_length = most
+    if is_open:
+        request.max_content_length = BUFFERED_BODY
+        if request.content_length is None and "Transfer-Encoding" in request.headers:
+            raise LengthRequired(_("The request must have a Content-Length."))
 
 
 def reject_malformed() -> None:
@@ -143,11 +174,10 @@ def login_redirect_or_401() -> BaseResponse:
     )
 
 
-def check_csrf() -> None:
+def reject_other_sites() -> None:
     """Reject requests that another site caused, because browsers send the cookie with them too."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         raise ForbiddenError(_("The request came from another site."))
-    csrf.protect()
 
 
 def is_local_request() -> bool:
