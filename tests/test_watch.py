@@ -33,7 +33,7 @@ class WatchProcess:
 def run_watch(installation: Installation, number: int = 1) -> Iterator[WatchProcess]:
     running = WatchProcess(installation, number)
     try:
-        wait_until(lambda: "Watching every" in running.log.read_text())
+        wait_until(lambda: "Checking the alert rules" in running.log.read_text())
         yield running
     finally:
         running.process.kill()

@@ -69,7 +69,7 @@ class Claimer:
         return orjson.dumps(rates).decode() if rates else ""
 
     def decode_task(self, taken: Delivery) -> QueueTask | None:
-        """Return the task of a message. None if this code cannot run it, and it is deferred or a dead letter."""
+        """Return the task of a message. None if this code cannot run it: it is then deferred or dead."""
         try:
             task: QueueTask = self.queue.deserialize_task(taken.data)
         except NotRegistered as error:

@@ -1,4 +1,4 @@
-"""Operators: the list, one operator, and the actions of an admin."""
+"""Users: the list, one user, and the actions of an admin."""
 
 from typing import NoReturn
 
