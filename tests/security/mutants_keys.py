@@ -5,22 +5,22 @@ from mutation import Mutant
 MUTANTS = [
     Mutant(
         "a secret key has 32 characters",
-        "keys weak_key",
+        "keys weak_key and short",
         instead=(("config.py", "if len(value) < 32:", "if len(value) < 8:"),),
     ),
     Mutant(
         "a secret key has 10 different characters",
-        "keys weak_key",
+        "keys weak_key and nine_letters",
         instead=(("config.py", "if len(set(value)) < 10:", "if len(set(value)) < 2:"),),
     ),
     Mutant(
         "a secret key is not one piece repeated",
-        "keys weak_key",
+        "keys weak_key and (repeated or cut_off)",
         instead=(("config.py", "range(1, len(value) // 2 + 1)", "range(0)"),),
     ),
     Mutant(
         "a secret key is not one piece repeated and cut off",
-        "keys weak_key",
+        "keys weak_key and cut_off",
         instead=(
             (
                 "config.py",
@@ -31,12 +31,12 @@ MUTANTS = [
     ),
     Mutant(
         "a secret key is no published example",
-        "keys weak_key",
+        "keys weak_key and (Flask or FastAPI)",
         instead=(("config.py", "value.lower() in PUBLISHED_KEYS or ", ""),),
     ),
     Mutant(
         "a secret key is no placeholder",
-        "keys weak_key",
+        "keys weak_key and (placeholder or capitals or Django)",
         instead=(("config.py", " or PLACEHOLDER.search(value.lower())", ""),),
     ),
     Mutant(
@@ -51,12 +51,12 @@ MUTANTS = [
     ),
     Mutant(
         "a former key is never printed",
-        "keys never_printed",
+        "keys never_printed and rex",
         instead=(("config.py", '("SECRET_KEY", "SECRET_KEY_OLD", "ALERT', '("SECRET_KEY", "ALERT'),),
     ),
     Mutant(
         "each purpose has a separate key",
-        "keys separate_key or another_purpose or one_context",
+        "keys separate_key or another_purpose",
         instead=(("engine/keys.py", 'b"dewey broker " + purpose', 'b"dewey broker "'),),
     ),
     Mutant(
@@ -92,23 +92,23 @@ MUTANTS = [
     ),
     Mutant(
         "the audit accepts former keys",
-        "keys three_keys",
+        "audit_keys three_keys",
         instead=(("admin/audit_log.py", "return derive_keys(hash_chain.PURPOSE)", "return derive_keys(b'audit')[:1]"),),
     ),
     Mutant(
         "a former key adds no audit entries",
-        "keys cannot_add_rows",
+        "audit_keys cannot_add_rows",
         "admin/audit_log.py",
         "KeyOrder.accept = lambda self, key: True",
     ),
     Mutant(
         "a former key seals the end of its own entries only",
-        "keys hide_a_truncation",
+        "audit_keys hide_a_truncation",
         instead=(("admin/audit_log.py", "return key == 0 or (key", "return key is not None or (key"),),
     ),
     Mutant(
         "a stored response is authenticated",
-        "keys changed_kept_answer or belongs_to",
+        "kept_answers changed_kept_answer or belongs_to",
         instead=(
             ("engine/sealing.py", "AESGCM(derive_keys(purpose)[0]).encrypt(nonce, text, context)", "text"),
             (
@@ -132,18 +132,18 @@ MUTANTS = [
     ),
     Mutant(
         "a stored response belongs to its requester, key and request",
-        "keys belongs_to or changed_kept_answer",
+        "kept_answers belongs_to or status or content_type",
         "admin/api/idempotency.py",
         "seal_context = lambda record: b''",
     ),
     Mutant(
         "a stored response survives a new key",
-        "keys replayed_under",
+        "kept_answers replayed_under",
         instead=(("engine/sealing.py", "for key in derive_keys(purpose):", "for key in derive_keys(purpose)[:1]:"),),
     ),
     Mutant(
         "no nonce is used twice",
-        "keys second_nonce",
+        "kept_answers second_nonce",
         instead=(("engine/sealing.py", "os.urandom(NONCE_BYTES)", "bytes(NONCE_BYTES)"),),
     ),
 ]

@@ -10,12 +10,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import pytest
+from browsers import UseKeys
 from conftest import skip_or_fail
 from consumers import KEY, ROOT, consumer, share_with_consumers
 from old_release import CannotInstall, OldRelease, install_old_release
@@ -24,8 +24,6 @@ from waiting import wait_until
 import app as web
 import tasks
 from admin.audit_log import verify_chain
-from config import settings
-from engine import keys
 from engine.control.queues import resume_queue
 from engine.control.runs import requeue_dead_run
 from engine.models import Run
@@ -108,9 +106,9 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def test_upgrade_loses_nothing(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upgrade_loses_nothing(installed: Installed, use_keys: UseKeys) -> None:
     runs, ledger = installed.runs, installed.ledger
-    expect_old_state(installed, monkeypatch)
+    expect_old_state(installed, use_keys)
     Path(f"{ledger}.repaired").touch()
     environment = installed.environment
     assert enqueue_unique(environment, ledger) == runs["unique"]
@@ -133,10 +131,9 @@ def test_upgrade_loses_nothing(installed: Installed, monkeypatch: pytest.MonkeyP
     assert [tasks.light.result(run_id, preserve=True) for run_id in runs["held"]] == ["held-0", "held-1"]
 
 
-def expect_old_state(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+def expect_old_state(installed: Installed, use_keys: UseKeys) -> None:
     """Sign-in, audit, pauses, results and dead runs of the old release are read before a consumer starts."""
-    monkeypatch.setattr(keys, "settings", replace(settings, secret_key=KEY))
-    monkeypatch.setattr(web, "settings", keys.settings)
+    use_keys(KEY)
     browser = web.create_app().test_client()
     browser.set_cookie("dewey", installed.cookie)
     assert EMAIL in browser.get("/me").text
