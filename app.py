@@ -11,7 +11,7 @@ from engine.keys import derive_keys
 def create_app() -> Flask:
     app = Flask(__name__)
     app.secret_key, *former_keys = derive_keys(b"cookies")
-    # Until the release after the next: 0.9 signed with SECRET_KEY itself.
+    # Until the next release: 0.9 signed with SECRET_KEY itself.
     raw_keys = [settings.secret_key, *settings.secret_key_old]
     app.config.update(
         MAX_CONTENT_LENGTH=1 << 20,

@@ -144,14 +144,17 @@ def is_intact(entry: AuditEntry) -> bool:
 
 def entry_key(entry: AuditEntry) -> int | None:
     """Return the position in `audit_keys` of the key that signed the row. None if its hash is wrong."""
-    hashes = (entry_hash(key, entry) for key in audit_keys())
-    return next((number for number, h in enumerate(hashes) if hash_chain.constant_time_equal(h, entry.hash)), None)
+    return find_equal(entry.hash, (entry_hash(key, entry) for key in audit_keys()))
 
 
 def head_key(head: AuditHead) -> int | None:
     """Return the position in `audit_keys` of the key that sealed the head. None if its seal is wrong."""
-    seals = (hash_chain.head_mac(key, head.last_id, head.hash) for key in audit_keys())
-    return next((number for number, seal in enumerate(seals) if hash_chain.constant_time_equal(seal, head.seal)), None)
+    return find_equal(head.seal, (hash_chain.head_mac(key, head.last_id, head.hash) for key in audit_keys()))
+
+
+def find_equal(stored: str, digests: Iterator[str]) -> int | None:
+    equal = (number for number, digest in enumerate(digests) if hash_chain.constant_time_equal(digest, stored))
+    return next(equal, None)
 
 
 def head_is_valid(head: AuditHead, last: AuditEntry | None) -> bool:
@@ -190,7 +193,7 @@ def verify_chain(since: int = 0, kept: str | None = None) -> Report:
         rows += 1
         is_there = is_there or entry.hash == kept
         key = entry_key(entry)
-        fault = find_key_fault(entry, key, order) or find_fault(entry, after, before, link_known)
+        fault = find_key_fault(entry, key, order) or find_fault(entry, key is not None, after, before, link_known)
         former += bool(key)
         findings += [fault] if fault else []
         if fault and fault.what == "inserted":
@@ -210,9 +213,11 @@ def find_key_fault(entry: AuditEntry, key: int | None, order: KeyOrder) -> Findi
     return Finding(entry.id, "changed", message)
 
 
-def find_fault(entry: AuditEntry, after: AuditEntry | None, before: AuditEntry, link_known: bool) -> Finding | None:
+def find_fault(
+    entry: AuditEntry, intact: bool, after: AuditEntry | None, before: AuditEntry, link_known: bool
+) -> Finding | None:
     """Return the fault of a row between its neighbours. `link_known`: the hash of the previous row is trusted."""
-    if not is_intact(entry):
+    if not intact:
         inserted = inserted_row(entry, after, before) if link_known else None
         return inserted or Finding(entry.id, "changed", f"row {entry.id} was changed: its hash does not match")
     if link_known and entry.previous != before.hash:
