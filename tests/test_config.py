@@ -108,6 +108,11 @@ def test_desktop_language_list_is_accepted(read, desktop, language):
     assert read(LANGUAGE=desktop).language == language
 
 
+def test_debug_mode_of_flask_is_refused(read):
+    assert read(FLASK_DEBUG="0") == read(FLASK_DEBUG="false")
+    assert error_message(read, FLASK_DEBUG="1") == "FLASK_DEBUG='1' must be 0 or absent: Dewey has no debug mode"
+
+
 def test_empty_value_counts_as_unset(read):
     assert read(PORT="", WORKERS_LIGHT=" ", REDIS_URL="", SECRET_KEY="").port == 8000
 

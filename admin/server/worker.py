@@ -5,6 +5,7 @@ import os
 import time
 from asyncio import StreamReader, StreamWriter, Task
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from gunicorn.workers.base import Worker
@@ -63,7 +64,8 @@ class WebWorker(Worker):
         task = asyncio.current_task()
         try:
             self.connections[task] = Connection(self, reader, writer)
-            await self.connections[task].serve()
+            with suppress(asyncio.CancelledError):  # asyncio would log it
+                await self.connections[task].serve()
         except Exception:
             self.log.exception("Error on a connection")
         finally:
