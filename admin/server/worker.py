@@ -14,7 +14,7 @@ from gunicorn.workers.base import Worker
 from admin.server.connection import HEAD_BYTES, Connection
 
 #: Bytes of a response that the kernel holds before the client's window opens.
-UNSENT_BYTES = 128 << 10
+UNSENT_BYTES = 16 << 10
 
 
 class WebWorker(Worker):

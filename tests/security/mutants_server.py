@@ -62,7 +62,7 @@ MUTANTS = [
     ),
     Mutant(
         "a response has a minimum rate",
-        "slow_clients read_byte_by_byte",
+        "slow_clients read_too_slowly",
         "admin/server/pace.py",
         """
 def count(self, size, waited):
