@@ -4,23 +4,21 @@ import asyncio
 import time
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from gunicorn.http import Request
 from gunicorn.http.errors import ParseException
+from gunicorn.workers.base import Worker
 
 from admin import BUFFERED_BODY
 from admin.server import pace
 from admin.server.body import Body, body_length, expects_continue
-from admin.server.exchange import Exchange
+from admin.server.exchange import Addresses, Exchange
 from admin.server.pace import Pace, SlowClient
 from admin.server.refusals import problem, problem_of
-
-if TYPE_CHECKING:
-    from admin.server.worker import WebWorker
 
 #: Longest head in bytes. The event loop reads at most twice as many bytes ahead.
 HEAD_BYTES = 64 << 10
@@ -36,9 +34,10 @@ Result = TypeVar("Result")
 class Connection:
     """Reads requests, has a thread answer each and sends the responses."""
 
-    def __init__(self, worker: "WebWorker", reader: StreamReader, writer: StreamWriter) -> None:
-        self.worker, self.reader, self.writer = worker, reader, writer
-        self.peer, self.address = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+    def __init__(self, worker: Worker, threads: ThreadPoolExecutor, reader: StreamReader, writer: StreamWriter) -> None:
+        self.worker, self.threads, self.reader, self.writer = worker, threads, reader, writer
+        self.loop = asyncio.get_running_loop()
+        self.addresses = Addresses(*map(writer.get_extra_info, ("peername", "sockname")))
         self.is_idle, self.is_running = True, False
         self.awaits_continue = False
         writer.transport.set_write_buffer_limits(high=0)  # `drain` then waits until everything is sent
@@ -65,7 +64,7 @@ class Connection:
         except (ParseException, LimitOverrunError, SlowClient) as error:
             await self.send(self.refuse(error), Pace())
             return False
-        return await self.answer(Exchange(self, request, body))
+        return await self.answer(request, body)
 
     # --- the request -----------------------------------------------------------------------------------------
 
@@ -74,7 +73,7 @@ class Connection:
         head = first + await self.read_head()
         pace = Pace()
         body = Body(head, lambda size: self.run_in_loop(self.receive(size, pace)))
-        request = Request(self.worker.cfg, body, self.peer)
+        request = Request(self.worker.cfg, body, self.addresses.client)
         length = body_length(request)
         self.awaits_continue = expects_continue(request)
         if length is None or length > BUFFERED_BODY:
@@ -111,7 +110,7 @@ class Connection:
         """Log the malformed request and return the response to it."""
         match error:
             case ParseException():
-                self.worker.log.warning("Invalid request from ip=%s: %s", self.peer[0], error)
+                self.worker.log.warning("Invalid request from ip=%s: %s", self.addresses.client[0], error)
                 return problem_of(error)
             case LimitOverrunError():
                 detail = f"The head must be at most {HEAD_BYTES} bytes long."
@@ -120,14 +119,18 @@ class Connection:
 
     # --- the response ----------------------------------------------------------------------------------------
 
-    async def answer(self, exchange: Exchange) -> bool:
+    async def answer(self, request: Request, body: Body) -> bool:
         """Have a thread run the application. Return true if the connection stays open."""
+        pace = Pace()
+        exchange = Exchange(
+            self.worker, request, body, self.addresses, lambda data: self.run_in_loop(self.send(data, pace))
+        )
         self.is_running = True
-        stays_open = await self.worker.loop.run_in_executor(self.worker.threads, exchange.run)
+        stays_open = await self.loop.run_in_executor(self.threads, exchange.run)
         self.is_running = False
         if exchange.is_cut:
             raise ConnectionAbortedError
-        await self.send(exchange.take_pending(), exchange.pace)
+        await self.send(exchange.take_pending(), pace)
         return stays_open
 
     async def send(self, data: bytes, pace: Pace) -> None:
@@ -154,6 +157,6 @@ class Connection:
     def run_in_loop(self, coroutine: Coroutine[object, object, Result]) -> Result:
         """Run a coroutine from a thread. Raises ConnectionAbortedError if the server ends."""
         try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self.worker.loop).result()
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
         except CancelledError:
             raise ConnectionAbortedError from None

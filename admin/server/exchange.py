@@ -1,18 +1,24 @@
 """One request and its response, in a thread of the web server."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import NamedTuple
 
 from gunicorn.http import Request, wsgi
+from gunicorn.workers.base import Worker
 
 from admin.server.body import Body
-from admin.server.pace import Pace, SlowClient
+from admin.server.pace import SlowClient
 from admin.server.refusals import problem_of
-
-if TYPE_CHECKING:
-    from admin.server.connection import Connection
 
 #: Bytes of a response that are collected before the thread waits for the client. Pages and static files are smaller.
 COLLECTED = 1 << 20
+
+
+class Addresses(NamedTuple):
+    """Host and port of both ends of a connection."""
+
+    client: tuple[str, int]
+    server: tuple[str, int]
 
 
 class Response(wsgi.Response):
@@ -25,11 +31,13 @@ class Response(wsgi.Response):
 class Exchange:
     """Runs the application for one request. It takes the place of gunicorn's socket."""
 
-    def __init__(self, connection: "Connection", request: Request, body: Body) -> None:
-        self.connection, self.worker = connection, connection.worker
-        self.request, self.body = request, body
+    def __init__(
+        self, worker: Worker, request: Request, body: Body, addresses: Addresses, send: Callable[[bytes], None]
+    ) -> None:
+        """`send` sends a part of the response and waits for the client."""
+        self.worker, self.request, self.body = worker, request, body
+        self.addresses, self.send_and_wait = addresses, send
         self.pending, self.is_started, self.is_cut = bytearray(), False, False
-        self.pace = Pace()
 
     def run(self) -> bool:
         """Run the application. Return true if the connection stays open.
@@ -51,8 +59,7 @@ class Exchange:
         return False
 
     def respond(self) -> bool:
-        peer, address = self.connection.peer, self.connection.address
-        response, environ = wsgi.create(self.request, self, peer, address, self.worker.cfg, Response)
+        response, environ = wsgi.create(self.request, self, *self.addresses, self.worker.cfg, Response)
         environ["wsgi.multithread"] = True
         if not self.worker.alive or not self.body.is_complete:
             response.force_close()
@@ -76,7 +83,7 @@ class Exchange:
         """Add a part of the response. Wait for the client first if too much is pending."""
         if len(self.pending) >= COLLECTED:
             self.is_started = True
-            self.connection.run_in_loop(self.connection.send(self.take_pending(), self.pace))
+            self.send_and_wait(self.take_pending())
         self.pending += data
 
     def take_pending(self) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import time
 from asyncio import StreamReader, StreamWriter, Task
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,9 @@ from typing import Any
 from gunicorn.workers.base import Worker
 
 from admin.server.connection import HEAD_BYTES, Connection
+
+#: Bytes of a response that the kernel holds before the client's window opens.
+UNSENT_BYTES = 16 << 10
 
 
 class WebWorker(Worker):
@@ -38,6 +42,9 @@ class WebWorker(Worker):
     async def serve(self) -> None:
         """Accept connections until the end, then give those with a request `graceful_timeout` seconds."""
         options = {"limit": HEAD_BYTES, "backlog": self.cfg.backlog}
+        for listener in self.sockets:
+            # Otherwise the kernel takes megabytes of a response that nobody reads.
+            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         servers = [await asyncio.start_server(self.accept, sock=listener.sock, **options) for listener in self.sockets]
         stopping = asyncio.create_task(self.stopping.wait())
         while self.alive and os.getppid() == self.ppid:
@@ -63,7 +70,7 @@ class WebWorker(Worker):
             self.close_oldest()
         task = asyncio.current_task()
         try:
-            self.connections[task] = Connection(self, reader, writer)
+            self.connections[task] = Connection(self, self.threads, reader, writer)
             with suppress(asyncio.CancelledError):  # asyncio would log it
                 await self.connections[task].serve()
         except Exception:

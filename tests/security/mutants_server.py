@@ -12,7 +12,7 @@ BODY_IN_THREAD = """
 async def read_request(self, first):
     pace = Pace()
     body = Body(first + await self.read_head(), lambda size: self.run_in_loop(self.receive(size, pace)))
-    request, self.awaits_continue = Request(self.worker.cfg, body, self.peer), False
+    request, self.awaits_continue = Request(self.worker.cfg, body, self.addresses.client), False
     body.is_complete, body.is_upload = not body_length(request), bool(body_length(request))
     return request, body
 Connection.read_request = read_request
@@ -62,7 +62,7 @@ MUTANTS = [
     ),
     Mutant(
         "a response has a minimum rate",
-        "slow_clients read_byte_by_byte",
+        "slow_clients read_too_slowly",
         "admin/server/pace.py",
         """
 def count(self, size, waited):

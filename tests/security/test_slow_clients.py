@@ -26,7 +26,8 @@ from admin.server.pace import SlowClient
 from engine.models import Run, now
 
 HALF_HEAD = b"GET /login HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
-HALF_BODY = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nemail="
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
+HALF_BODY = b"POST /login HTTP/1.1\r\nHost: localhost\r\n" + FORM + b"Content-Length: 100\r\n\r\nemail="
 #: Seconds for a half-sent request, a silent body and an unread response on the impatient server.
 DEADLINE = 1.5
 
@@ -81,8 +82,8 @@ def serving(folder: Path, name: str, **environment: str) -> Iterator[Program]:
 
 @pytest.fixture(scope="module")
 def patient(folder: Path) -> Iterator[Program]:
-    """A web server with its own deadlines."""
-    with serving(folder, "patient") as program:
+    """A web server whose deadlines do not end an attack."""
+    with serving(folder, "patient", SECONDS_FOR_CLIENTS="300") as program:
         yield program
 
 
@@ -125,22 +126,23 @@ def test_hundreds_of_slow_clients_do_not_delay_others(patient: Program) -> None:
         clients += [attack.enter_context(patient.connect(half)) for half in (HALF_HEAD, HALF_BODY) * 100]
         unread = [export, patient.request("GET", "/static/app.css") * 40]
         clients += [attack.enter_context(patient.connect(request)) for request in unread * 25]
-        # Before the deadlines end the first of them.
-        wait_until(lambda: health_seconds(patient) < 1, within=8)
+        wait_until(lambda: health_seconds(patient) < 1)
         assert patient.ask("GET", "/login").status == 200
         # Beyond the limit of connections the oldest ones make room.
         for _ in range(100):
             attack.enter_context(patient.connect())
-        wait_until(lambda: is_closed(clients[0]), within=5)
+        wait_until(lambda: is_closed(clients[0]))
         assert not is_closed(clients[499])
-        wait_until(lambda: health_seconds(patient) < 1, within=8)
-    wait_until(lambda: health_seconds(patient) < 1, within=3)
+        wait_until(lambda: health_seconds(patient) < 1)
+    wait_until(lambda: health_seconds(patient) < 1)
 
 
 def drip(client: socket.socket, byte: bytes, every: float) -> None:
     """Send a byte at a time until the server responds."""
     client.settimeout(every)
+    give_up_at = time.monotonic() + 10
     while True:
+        assert time.monotonic() < give_up_at
         client.sendall(byte)
         try:
             client.recv(1, socket.MSG_PEEK)
@@ -223,10 +225,13 @@ def test_unread_exports_end_and_leave_threads_for_others(impatient: Program) -> 
     assert "GET /runs.csv is cut off: fewer than" in impatient.log
 
 
-def test_export_that_is_read_byte_by_byte_ends(impatient: Program) -> None:
+def test_export_that_is_read_too_slowly_ends(impatient: Program) -> None:
     cut = impatient.log.count("is cut off")
     with impatient.connect(impatient.request("GET", "/runs.csv", "viewer")) as client:
-        wait_until(lambda: client.recv(1) and impatient.log.count("is cut off") == cut + 1)
+        give_up_at = time.monotonic() + 20
+        while impatient.log.count("is cut off") == cut:
+            assert client.recv(1024) and time.monotonic() < give_up_at
+            time.sleep(0.1)
 
 
 # --- uploads -------------------------------------------------------------------------------------------------
