@@ -143,7 +143,7 @@ def find_violations(page: Page, options: dict[str, Any]) -> list[str]:
     settings = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}, **options}
     if options["runOnly"] is not STANDARD:
         del settings["rules"]
-    violations = page.evaluate("(options) => axe.run(document, options)", settings)["violations"]
+    violations = page.evaluate("async (options) => (await axe.run(document, options)).violations", settings)
     return [
         f"{page.url}: {violation['id']}: {node['html'][:160]}"
         for violation in violations
