@@ -4,10 +4,10 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fork_server
 import pytest
 import yaml
 from consumers import KEY, ROOT, ConsumerProcess, consumer
@@ -232,13 +232,7 @@ def test_call_returns_its_documented_value(line: str, installation: Installation
 
 
 def python(code: str, installation: Installation) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, **installation.environment},
-        capture_output=True,
-        text=True,
-    )
+    done = fork_server.run_to_end(["-c", code], cwd=ROOT, env={**os.environ, **installation.environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
