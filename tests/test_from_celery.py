@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from consumers import ROOT, ConsumerProcess, consumer
+from consumers import KEY, ROOT, ConsumerProcess, consumer
 from installation import Installation
 from waiting import wait_until
 
@@ -210,7 +210,7 @@ def test_make_target_exists(command: str) -> None:
 @pytest.mark.parametrize("line", select_code("setting"))
 def test_setting_is_accepted(line: str, tmp_path: Path) -> None:
     name, _, value = line.partition("=")
-    settings = load({"DATA_DIR": str(tmp_path), "SECRET_KEY": "k" * 40, name: value})
+    settings = load({"DATA_DIR": str(tmp_path), "SECRET_KEY": KEY, name: value})
     workers = name.removeprefix("WORKERS_").lower()
     assert str(settings.workers.get(workers) or getattr(settings, name.lower())) == value
 

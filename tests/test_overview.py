@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from browsers import Browser, sign_in_browser
+from consumers import KEY
 from factories import cleanup_result, create_closed_session, create_consumer, create_run, create_session, row_ids
 from flask import Flask
 from installation import Installation
@@ -475,7 +476,7 @@ def completed_steps(browser: Browser) -> list[bool]:
 
 
 def test_unavailable_broker_is_shown_with_the_remaining_page(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY=KEY)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from browsers import Browser
 from budget import measure_cost
+from consumers import KEY
 from factories import create_consumer, create_run
 from installation import Installation
 
@@ -197,7 +198,7 @@ def test_broker_address_hides_the_password_and_detects_exposure(
 
 
 def test_unavailable_broker_is_shown_on_its_pages(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY=KEY)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():

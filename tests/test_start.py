@@ -18,6 +18,7 @@ import psutil
 import psycopg2
 import pytest
 from argon2 import PasswordHasher
+from consumers import KEY
 from installation import find_free_port
 from waiting import wait_until
 
@@ -144,7 +145,7 @@ def test_first_start_loads_the_sample_and_prints_the_sign_in_once(start):
 
 
 def test_start_on_redis_and_postgresql_loads_no_sample(start, fresh_postgresql, redis_url):
-    dewey = start(DATABASE_URL=fresh_postgresql, REDIS_URL=redis_url, SECRET_KEY="k" * 32)
+    dewey = start(DATABASE_URL=fresh_postgresql, REDIS_URL=redis_url, SECRET_KEY=KEY)
     dewey.wait_until_settled()
     assert "Password  " in dewey.printed
     with psycopg2.connect(fresh_postgresql) as connection, connection.cursor() as cursor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fork_server
 import pytest
-from consumers import ROOT
+from consumers import KEY, ROOT
 from databases import create_postgresql
 from installation import Installation
 from receivers import WebhookReceiver, run_mailbox, run_webhook_receiver
@@ -121,7 +121,7 @@ def test_two_watchers_report_a_database_outage_once(
 ) -> None:
     with create_postgresql(postgresql_url) as url:
         installation = Installation(
-            tmp_path, DATABASE_URL=url, REDIS_URL=redis_url, SECRET_KEY="k" * 32, ALERT_WEBHOOK_URL=receiver.url
+            tmp_path, DATABASE_URL=url, REDIS_URL=redis_url, SECRET_KEY=KEY, ALERT_WEBHOOK_URL=receiver.url
         )
         # The tables are missing until the migration.
         with run_watch(installation, 1) as first, run_watch(installation, 2) as other:

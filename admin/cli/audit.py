@@ -42,6 +42,7 @@ def verify_audit(since: int, head: str | None, as_json: bool) -> None:
     """Verify the hash chain. Exit code 1 if a row was changed, removed or inserted.
 
     Store the printed hash elsewhere. With --head it reveals a log that was replaced as a whole.
+    Rows from before a change of SECRET_KEY are verified with the keys of SECRET_KEY_OLD.
     """
     report = verify_chain(since, head)
     if as_json:
@@ -52,6 +53,8 @@ def verify_audit(since: int, head: str | None, as_json: bool) -> None:
         intact_count = report.rows - len(
             {finding.row for finding in report.findings if finding.what in ("changed", "inserted")}
         )
+        if report.former_key_rows:
+            click.echo(f"{report.former_key_rows} rows are signed with a key of SECRET_KEY_OLD.")
         click.echo(f"{intact_count} rows verified. Last id {report.last_id}, hash {report.head}")
     raise SystemExit(bool(report.findings))
 

@@ -23,7 +23,7 @@ from huey.serializer import Serializer
 from huey.utils import SKIPPED, Error
 
 from engine.exceptions import InvalidMessage, MessageTooLarge, NotSerializable, NotStorable
-from engine.hash_chain import derive_key
+from engine.keys import derive_key
 from engine.outcomes import args_to_json, outcome_to_json, parse_args
 
 VERSION = b"1"

@@ -54,7 +54,7 @@ class Queue(Huey):
         self.state = WorkerState()
         super().__init__(
             name,
-            serializer=SignedJSON(settings.secret_key),
+            serializer=SignedJSON(settings.secret_key, settings.secret_key_old),
             store_none=True,
             store_intermediate_errors=False,
             **options,
