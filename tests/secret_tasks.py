@@ -58,7 +58,7 @@ def read_ledger(ledger: Path) -> list[Any]:
 @vault.task()
 def shout(text: str) -> None:
     """Log the text, and fail with it."""
-    logger.warning("It says %s", text)
+    logger.warning("Shouting %s", text)
     try:
         raise KeyError(text)
     except KeyError as error:
