@@ -30,7 +30,12 @@ MUTANTS = [
         NOWHERE,
         instead=(("engine/text.py", "text = mask_text(text)", "pass"),),
     ),
-    Mutant("a recorded result is masked", NOWHERE, "engine/queues/execution.py", "is_hiding = lambda: False"),
+    Mutant(
+        "a recorded result is masked",
+        "secret_arguments nowhere and succeeds",
+        "engine/queues/execution.py",
+        "is_hiding = lambda: False",
+    ),
     Mutant(
         "a log line is masked",
         "secret_arguments consumers_log",
