@@ -1,7 +1,6 @@
 """Write and verify the audit log, a hash chain (`engine.hash_chain`)."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from peewee import fn
@@ -11,13 +10,12 @@ from engine.database import database, on_postgresql
 from engine.hash_chain import START
 from engine.keys import derive_keys
 from engine.models import now
+from engine.secret_arguments import mask_names
 from models import AuditEntry, AuditHead
 
 #: The action of the row that is written if the end of the log does not match the head.
 CHAIN_GAP = "audit.gap"
 BATCH_SIZE = 1000
-
-SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
 
 
 def audit_keys() -> tuple[bytes, ...]:
@@ -44,26 +42,17 @@ class Author(Protocol):
 def write_entry(
     author: Author, action: str, *, target: str | None = None, before: object = None, after: object = None
 ) -> None:
-    """Append an entry with secrets redacted. See `append_entries` for when to call it."""
+    """Append an entry with secrets masked. See `append_entries` for when to call it."""
     append_entries(
         actor_kind=author.kind,
         actor=author.name,
         source=author.source,
         action=action,
         target=target,
-        before=redact(before),
-        after=redact(after),
+        before=mask_names(before),
+        after=mask_names(after),
         address=author.address,
     )
-
-
-def redact(value: object) -> object:
-    """Return the value with `***` under every name that looks like a secret, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: "***" if SECRET_NAMES.search(str(key)) else redact(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(inner) for inner in value]
-    return value
 
 
 def append_entries(**columns: object) -> AuditEntry:

@@ -12,8 +12,9 @@ other types.
 import dataclasses
 import hmac
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -49,8 +50,14 @@ class Envelope(NamedTuple):
 
 
 class SignedMessage(NamedTuple):
+    """The message of a run and its envelope, which are signed together.
+
+    `sealed`: the secret arguments, by run id. The message has masks in their places.
+    """
+
     message: Message
     envelope: Envelope
+    sealed: Mapping[str, str] = MappingProxyType({})
 
 
 class FinalResult(NamedTuple):
@@ -221,14 +228,15 @@ def short_task_name(name: str) -> str:
 
 def signed_message_to_json(signed: SignedMessage) -> JSONObject:
     envelope = signed.envelope._asdict() | {"asked_by": list(signed.envelope.asked_by)}
-    return {"message": message_to_json(signed.message), "envelope": envelope}
+    content: JSONObject = {"message": message_to_json(signed.message), "envelope": envelope}
+    return content | ({"sealed": dict(signed.sealed)} if signed.sealed else {})
 
 
 def signed_message_from_json(content: JSONObject) -> SignedMessage:
     envelope = content["envelope"]
     envelope["asked_by"] = Requester(*envelope["asked_by"])
     envelope["enqueued_at"] = datetime.fromisoformat(envelope["enqueued_at"])
-    return SignedMessage(message_from_json(content["message"]), Envelope(**envelope))
+    return SignedMessage(message_from_json(content["message"]), Envelope(**envelope), content.get("sealed", {}))
 
 
 def message_to_json(message: Message) -> JSONObject:

@@ -23,6 +23,7 @@ from engine.history.events import (
     to_db_time,
 )
 from engine.models import ENDED, Attempt, AttemptState, LogLine, Run, State, Tick
+from engine.queues.sealed_arguments import SealedArguments
 
 RUN, ATTEMPT, LINE, TICK = (
     [field.column_name for field in model._meta.sorted_fields] for model in (Run, Attempt, LogLine, Tick)
@@ -62,6 +63,7 @@ class EventBatch:
         self.deltas: Counter[run_counts.Key] = Counter()
         self.deltas.subtract(key for run in self.runs.values() for key in counter_keys(run))
         self.attempts: dict[tuple[str, int], Row] = {}
+        self.sealed: dict[str, str] = {}  # run id → its secret arguments
         self.lines: dict[tuple[str, int, int], Row] = {}
         self.left_out: dict[tuple[str, int], tuple[int, int]] = {}
         self.ticks: dict[tuple[str, int], Row] = {}
@@ -106,6 +108,7 @@ class EventBatch:
             self.deltas.update(counter_keys(run))
         # In key order, so that concurrent writers never deadlock.
         write_rows(Run, sorted_rows(self.runs.values(), RUN), CHANGING_COLUMNS)
+        write_rows(SealedArguments, sorted(self.sealed.items()))
         write_rows(Attempt, sorted_rows(self.attempts.values(), ATTEMPT))
         self.save_lost()
         self.save_lines()
@@ -157,6 +160,8 @@ def on_enqueued(batch: EventBatch, event: Event) -> None:
     run = batch.run(event)
     if not run["attempts"]:  # else the same message was sent again
         run.update(new_run_columns(event))
+        if event.get("sealed"):
+            batch.sealed[event["id"]] = event["sealed"]
 
 
 def new_run_columns(event: Event) -> Row:
@@ -171,9 +176,11 @@ def new_run_columns(event: Event) -> Row:
     }  # fmt: skip
 
 
-def message_row(queue: str, message: bytes) -> tuple[object, ...]:
+def message_rows(queue: str, message: bytes) -> tuple[tuple[object, ...], list[tuple[str, str]]]:
+    """Return the row of a new run, and that of its secret arguments if it has any."""
     event = parse_message_event(message)
-    return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
+    run = itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
+    return run, [(event["id"], event["sealed"])] if event["sealed"] else []
 
 
 def on_due(batch: EventBatch, event: Event) -> None:

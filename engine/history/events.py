@@ -60,6 +60,7 @@ def parse_message_event(line: bytes) -> Event:
         "args": message["args"], "kwargs": message["kwargs"], "priority": message.get("priority"),
         "retries": envelope["retries"], "asked_by": envelope["asked_by"], "parent": envelope["parent_id"],
         "version": envelope["code_version"], "due": due if due > enqueued_at else None,
+        "sealed": content.get("sealed", {}).get(message["id"]),
     }  # fmt: skip
 
 

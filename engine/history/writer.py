@@ -21,6 +21,7 @@ from engine.history import event_handlers, rejected
 from engine.history.events import StreamLine, to_datetime
 from engine.models import ENDED, Attempt, Consumer, HistoryCursor, Run, State, now
 from engine.queues.queue import Queue
+from engine.queues.sealed_arguments import SealedArguments
 from engine.queues.task import QueueTask
 from engine.refusals import is_refusal, write_each
 
@@ -201,10 +202,11 @@ def dropped_events() -> int:
 
 def record_new_run(queue: Queue, task: QueueTask) -> None:
     """Write the row of a run just enqueued, so that the next page shows it. An error does not affect the run."""
-    row = event_handlers.message_row(queue.name, queue.serialize_task(task))
+    run, sealed = event_handlers.message_rows(queue.name, queue.serialize_task(task))
     try:
         with database.atomic():
-            write_rows(Run, [row], changing=())
+            write_rows(Run, [run], changing=())
+            write_rows(SealedArguments, sealed, changing=())
     except PeeweeException:
         release_connection()
 

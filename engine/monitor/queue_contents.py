@@ -69,7 +69,7 @@ def describe_message(queue: Queue, data: bytes) -> WaitingRun:
         head = parse_header(data)
         name, run_id = (head.short_name, head.run_id) if head else (None, None)
         return WaitingRun(run_id, name, [], {}, None, 0, None, None, str(error), None)
-    message, envelope = letter
+    message, envelope = letter.message, letter.envelope
     return WaitingRun(
         message.id, short_task_name(message.name), list(message.args), dict(message.kwargs), message.priority,
         envelope.attempt, envelope.asked_by, envelope.enqueued_at, None, None,

@@ -8,6 +8,7 @@ from config import settings
 from engine.exceptions import UnknownTask
 from engine.queues.queue import Queue, Queues
 from engine.queues.task import QueueTask
+from engine.secret_arguments import SecretParameters
 
 
 class TaskInfo(NamedTuple):
@@ -21,6 +22,7 @@ class TaskInfo(NamedTuple):
     retry_delay: int
     schedule: str | None
     parameters: list[inspect.Parameter]
+    secret_parameters: SecretParameters
     soft_limit: float
     hard_limit: float
     rate_limit: str
@@ -65,6 +67,7 @@ def describe_task(queue: Queue, task_class: type[QueueTask]) -> TaskInfo:
         retry_delay=task_class.default_retry_delay,
         schedule=getattr(task_class.schedule, "expression", None),
         parameters=task_parameters(task_class),
+        secret_parameters=task_class.secret_parameters,
         soft_limit=float(task_class.default_timeout or settings.soft_time_limit),
         hard_limit=queue.time_limit(task_class.__name__),
         rate_limit=task_class.rate_limit,

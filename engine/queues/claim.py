@@ -12,7 +12,7 @@ from engine.queues.interfaces import TaskQueue
 from engine.queues.registry import NotRegistered
 from engine.queues.settler import Settler
 from engine.queues.task import QueueTask, parse_rate
-from engine.text import storable, traceback_text
+from engine.text import storable
 from engine.version import code_version, host_name
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,7 @@ class Claimer:
         except Exception as error:
             if last is None:
                 raise
-            logger.error(
-                "No run could be claimed in the step that acknowledges the last one: %s", traceback_text(error)
-            )
+            logger.error("No run could be claimed in the step that acknowledges the last one", exc_info=error)
             self.settler.settle_previous()
             return None
         state.unsure, state.last = False, None

@@ -1,6 +1,7 @@
 """Enqueuer: turns tasks into signed messages, and stores each with all its effects in one step."""
 
 import hashlib
+import hmac
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,13 @@ from huey.api import Result, ResultGroup, Task
 from engine.broker.effects import Effects, NewMessage, to_timestamp
 from engine.broker.messages import Envelope, MessageBatch, Requester, SignedMessage, find_not_finite
 from engine.exceptions import InvalidMessage, NotSerializable
+from engine.keys import derive_keys
 from engine.models import now
 from engine.queues.interfaces import TaskQueue
 from engine.queues.options import check_call
+from engine.queues.sealed_arguments import PURPOSE, Sealed, open_message, seal_message
 from engine.queues.task import QueueTask, TaskWrapper, check_due
+from engine.secret_arguments import SecretParameters, split_call
 from engine.version import code_version, host_name
 
 _requester: ContextVar[Requester | None] = ContextVar("requester", default=None)
@@ -62,10 +66,14 @@ class Enqueuer:
         return LazyResultGroup(wrapper, series.ids, calls)
 
     def can_batch(self, wrapper: TaskWrapper, calls: Sequence[tuple[object, ...]]) -> bool:
-        """Return True if no call needs individual handling: uniqueness, signals, or settling with another run."""
-        receivers = self.queue._signal.receivers
+        """Return True if no call needs individual handling: uniqueness, signals, settling with another run, secrets."""
+        receivers, task = self.queue._signal.receivers, wrapper.task_class
         return bool(calls) and not (
-            wrapper.task_class.unique or self.state.settling or receivers["any"] or receivers.get(S.SIGNAL_ENQUEUED)
+            task.unique
+            or self.state.settling
+            or receivers["any"]
+            or receivers.get(S.SIGNAL_ENQUEUED)
+            or any(split_call(call, {}, task.secret_parameters).secrets for call in calls)
         )
 
     def ensure_unique_handler_id(self, task: QueueTask) -> None:
@@ -124,10 +132,12 @@ class Enqueuer:
         """Return the signed message of a task. Raises NotSerializable for NaN and infinity among its arguments."""
         if task.envelope is None:
             task.envelope = self.envelope(task)
-        letter = SignedMessage(self.queue._registry.create_message(task), task.envelope)
+        sealed: Sealed = {}
+        message = seal_message(self.queue._registry.create_message(task), self.secret_parameters, sealed)
+        letter = SignedMessage(message, task.envelope, sealed)
         data = bytes(self.queue.serializer.serialize(letter))
         # The envelope has a null if the run has no parent.
-        if data.count(b"null") > (task.envelope.parent_id is None):
+        if sealed or data.count(b"null") > (task.envelope.parent_id is None):
             check_all_finite(task)
         return data
 
@@ -136,13 +146,25 @@ class Enqueuer:
         letter = self.queue.serializer.deserialize(data)
         if not isinstance(letter, SignedMessage):
             raise InvalidMessage("not a message that asks for a run")
-        task: QueueTask = self.queue._registry.create_task(letter.message)
-        task.envelope = letter.envelope
+        message, secrets = open_message(letter.message, letter.sealed) if letter.sealed else (letter.message, [])
+        task: QueueTask = self.queue._registry.create_task(message)
+        task.envelope, task.secrets = letter.envelope, secrets
         return task
+
+    def secret_parameters(self, name: str) -> SecretParameters:
+        """Return the secret parameters of a registered task."""
+        parameters: SecretParameters = self.queue._registry.string_to_task(name).secret_parameters
+        return parameters
 
 
 def unique_name(task: QueueTask) -> str:
+    """Return the unique name of a task with its arguments. Only one run per name may wait or run at a time.
+
+    The name of a call with secrets is keyed, so that a short secret cannot be guessed from it.
+    """
     arguments = orjson.dumps([task.args, task.kwargs], option=orjson.OPT_SORT_KEYS, default=str)
+    if split_call(task.args, task.kwargs, task.secret_parameters).secrets:
+        return f"{task.name}:{hmac.digest(derive_keys(PURPOSE)[0], arguments, 'sha256').hex()}"
     return f"{task.name}:{hashlib.sha256(arguments).hexdigest()}"
 
 

@@ -16,6 +16,7 @@ from engine.broker.effects import Effects, event_json, to_timestamp
 from engine.exceptions import TaskRaised
 from engine.models import State
 from engine.queues.log_capture import AttemptLog
+from engine.secret_texts import is_hiding, mask_json
 from engine.text import error_text, traceback_text
 
 T = TypeVar("T")
@@ -134,5 +135,8 @@ def raised_by_task(exception: T) -> T | BaseException:
 
 
 def json_safe(value: object) -> orjson.Fragment | str:
+    """Return a result as JSON for the history, with masks for secrets. A very long one is cut."""
     text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    if is_hiding():
+        text = orjson.dumps(mask_json(orjson.loads(text)))
     return orjson.Fragment(text) if len(text) <= MAX_RESULT else text[:MAX_RESULT].decode(errors="ignore") + " …"

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from ctypes import c_double
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from huey.exceptions import TaskException
 from huey.utils import ChordConfig
 
 from config import settings
+from engine.broker.deliveries import Delivery
 from engine.broker.effects import Effects, event_json
 from engine.broker.locks import LeaseLock
 from engine.broker.messages import SignedJSON
@@ -30,6 +32,7 @@ from engine.queues.results import ResultBuilder
 from engine.queues.settler import Settler, release_database
 from engine.queues.task import QueueTask, TaskContext, TaskWrapper
 from engine.queues.worker_state import WorkerState
+from engine.secret_texts import hide_secrets
 from engine.text import error_repr, storable, traceback_text
 from engine.version import host_name
 
@@ -165,8 +168,12 @@ class Queue(Huey):
         """
         if self.immediate or task.taken is None:
             return super().execute(task, timestamp)
-        execution = self.state.current = Execution(task, task.taken)
-        self.settler.publish(task.taken.run_id)
+        with hide_secrets(task.secrets) if task.secrets else nullcontext():
+            return self.execute_and_settle(task, task.taken, timestamp)
+
+    def execute_and_settle(self, task: QueueTask, taken: Delivery, timestamp: datetime | None) -> object:
+        execution = self.state.current = Execution(task, taken)
+        self.settler.publish(taken.run_id)
         value: object = None
         try:
             value = super().execute(task, timestamp)

@@ -24,7 +24,7 @@ from engine.models import State
 from engine.queues.execution import Execution
 from engine.queues.interfaces import TaskQueue
 from engine.queues.task import QueueTask
-from engine.text import MAX_LINE, error_text, storable, traceback_text
+from engine.text import MAX_LINE, error_text, storable
 from engine.version import code_version
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Settler:
         """End an execution as a failed attempt if its outcome could not be built. Its hooks are not called again."""
         try:
             run_id = execution.taken.run_id
-            logger.error("The outcome of run %s cannot be stored. Its attempt fails: %s", run_id, traceback_text(error))
+            logger.error("The outcome of run %s cannot be stored. Its attempt fails.", run_id, exc_info=error)
             failure = self.start_over(execution, error)
             self.queue._emit(S.SIGNAL_ERROR, failure.task, error)
             if failure.task.retries:
@@ -169,7 +169,7 @@ class Settler:
     def give_up(self, execution: Execution, error: BaseException) -> None:
         """Release a delivery that ended without a stored outcome. It counts towards MAX_DELIVERIES."""
         run_id = execution.taken.run_id
-        logger.error("Run %s could not be acknowledged and returns to the queue: %s", run_id, traceback_text(error))
+        logger.error("Run %s could not be acknowledged and returns to the queue", run_id, exc_info=error)
         self.state.last = None
         self.state.given_up = storable(f"its outcome could not be stored: {error_text(error)}", MAX_LINE)
         try:
