@@ -111,6 +111,9 @@ def problem(status: HTTPStatus, detail: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1")
 
 
+# The application alone reads forwarded headers: see TRUSTED_PROXIES.
+forwarded_allow_ips = ""
+
 #: An address may contain a search of 500 letters of any alphabet.
 limit_request_line = 8190
 

@@ -15,6 +15,7 @@ from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, U
 from werkzeug.wrappers import Response as BaseResponse
 
 from admin import audit_log
+from admin.auth.hosts import has_trusted_host
 from admin.auth.identity import (
     Actor,
     current_actor_if_readable,
@@ -151,9 +152,9 @@ def check_csrf() -> None:
 
 
 def is_local_request() -> bool:
-    """True if the peer is on this machine and the request has no proxy header."""
+    """True if the peer is on this machine, the Host is ours and the request has no proxy header."""
     names = [name.lower() for name, _ in request.headers]
-    if any(name == "forwarded" or name.startswith("x-forwarded-") for name in names):
+    if not has_trusted_host() or any(name == "forwarded" or name.startswith("x-forwarded-") for name in names):
         return False
     try:
         address = ip_address(request.remote_addr or "")
