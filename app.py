@@ -5,9 +5,11 @@ from flask import Flask
 from admin import api, auth, cli, display, flower, i18n, pages, problems
 from config import settings
 from engine import database
+from engine.private_files import restrict_folders
 
 
 def create_app() -> Flask:
+    restrict_folders(settings.data_dir)
     app = Flask(__name__)
     app.secret_key = settings.secret_key
     app.config.update(MAX_CONTENT_LENGTH=1 << 20)

@@ -376,11 +376,13 @@ def load_or_create_key(path: Path) -> str:
                 pass
             finally:
                 draft.unlink()
-        key = path.read_text().strip()
+        key, mode = path.read_text().strip(), path.stat().st_mode
     except OSError as error:
         raise InvalidSetting("DATA_DIR", str(path.parent), f"must be a writable folder ({error.strerror})") from error
     if len(key) < 32:
         raise InvalidSetting("SECRET_KEY", key, f"must have at least 32 characters; {path} has fewer")
+    if mode & 0o077:
+        raise InvalidSetting("SECRET_KEY", key, f"must be readable by its owner alone. Run: chmod 600 {path}")
     return key
 
 

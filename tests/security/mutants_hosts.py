@@ -37,4 +37,45 @@ MUTANTS = [
         "admin/auth/security_headers.py",
         'HTTPS_ONLY = "max-age=31536000"',
     ),
+    Mutant(
+        "a new database is private before SQLite opens it",
+        "file_rights new_database",
+        instead=(
+            ("engine/private_files.py", "create_private(path)\n    for", "path.touch()\n    for"),
+            ("engine/private_files.py", "make_private(path.with_name", "str(path.with_name"),
+        ),
+    ),
+    Mutant(
+        "an existing database and its side files become private",
+        "file_rights existing_database",
+        "engine/private_files.py",
+        'SQLITE_ENDINGS = ("",)',
+    ),
+    Mutant(
+        "a database file is never opened beside SQLite",
+        "file_rights locks",
+        "engine/private_files.py",
+        "create_private = lambda path: path.open('a').close()",
+    ),
+    Mutant(
+        "the web server and commands close the data folder",
+        "file_rights every_program",
+        instead=(("app.py", "    restrict_folders(settings.data_dir)\n", ""),),
+    ),
+    Mutant(
+        "a consumer closes the data folder",
+        "file_rights every_program",
+        instead=(("engine/worker/consumer.py", "        restrict_folders(settings.data_dir)\n", ""),),
+    ),
+    Mutant(
+        "a shared folder stays open",
+        "file_rights must_stay_open and shared",
+        "engine/private_files.py",
+        "is_shared_folder = lambda mode: False",
+    ),
+    Mutant(
+        "a key that others may open stops the start",
+        "file_rights open_key",
+        instead=(("config.py", "if mode & 0o077:", "if False:"),),
+    ),
 ]
