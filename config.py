@@ -341,7 +341,7 @@ def parse_hosts(value: str) -> frozenset[str]:
 
 
 def parse_rate(value: str) -> str:
-    """Parse `1200/m`. Return it as Flask-Limiter reads it."""
+    """Parse `1200/m`. Return it as `limits` reads it."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})/([smhd])", value)
     if not match:
         raise ValueError("must be a number of requests per second, minute, hour or day, such as 1200/m")

@@ -1,5 +1,6 @@
 """Write and verify the audit log, a hash chain (`engine.hash_chain`)."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -17,6 +18,9 @@ from models import AuditEntry, AuditHead
 #: The action of the row that is written if the end of the log does not match the head.
 CHAIN_GAP = "audit.gap"
 BATCH_SIZE = 1000
+
+#: Most characters of the JSON of the values before or after.
+MAX_FACTS = 10_000
 
 SECRET_NAMES = re.compile(r"passw|secret|token|authorization|api_?key|credential", re.IGNORECASE)
 
@@ -52,8 +56,8 @@ def write_entry(
         source=author.source,
         action=action,
         target=target,
-        before=redact(before),
-        after=redact(after),
+        before=shorten(redact(before)),
+        after=shorten(redact(after)),
         address=author.address,
     )
 
@@ -65,6 +69,12 @@ def redact(value: object) -> object:
     if isinstance(value, list | tuple):
         return [redact(inner) for inner in value]
     return value
+
+
+def shorten(facts: object) -> object:
+    """Return the facts, or the start of their JSON if it is long. Entries cannot be deleted and are listed whole."""
+    text = json.dumps(facts, ensure_ascii=False, default=str)
+    return facts if len(text) <= MAX_FACTS else {"shortened": text[:MAX_FACTS]}
 
 
 def append_entries(**columns: object) -> AuditEntry:

@@ -28,7 +28,7 @@ import psutil
 
 LIBRARIES = """
     argon2 asyncio babel.dates babel.messages.mofile babel.support concurrent.futures cron_descriptor csv
-    ctypes dotenv email.message flask.cli flask_babel flask_limiter flask_login flask_wtf getpass
+    ctypes dotenv email.message flask.cli flask_babel limits flask_login flask_wtf getpass
     gunicorn.app.wsgiapp gunicorn.workers.gthread hiredis huey.bin.huey_consumer huey.storage itsdangerous
     jinja2.ext limits.storage multiprocessing.pool orjson peewee playhouse.db_url playhouse.migrations
     playhouse.pool prometheus_client prometheus_client.openmetrics.exposition psycopg2 psycopg2.extras

@@ -14,7 +14,6 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
 from werkzeug.wrappers import Response as BaseResponse
 
-from admin import audit_log
 from admin.auth.hosts import has_trusted_host
 from admin.auth.identity import (
     Actor,
@@ -25,6 +24,8 @@ from admin.auth.identity import (
     load_from_token,
     login,
 )
+from admin.auth.rate_limits import count_request
+from admin.auth.refusals import record_refusal
 from admin.problems import ForbiddenError, InvalidInput, wants_json
 
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -96,6 +97,7 @@ def check_access() -> BaseResponse | None:
     if request.method not in SAFE and not has_bearer():
         check_csrf()
     if actor is not None and not is_open:
+        count_request(actor)
         check_role(actor, marker)
     return None
 
@@ -109,12 +111,13 @@ def check_role(actor: Actor, marker: Requirement | None) -> None:
     if marker is None or marker.role is None:
         raise ForbiddenError(_("This view has no role. Report it as a bug."))
     if not actor.may(marker.role):
-        raise deny(actor, marker.role, f"{request.method} {request.path}")
+        call = f"{request.method} {request.url_rule}"
+        raise deny(actor, marker.role, call, f"{request.method} {request.path}")
 
 
-def deny(actor: Actor, needed: str, what: str) -> ForbiddenError:
+def deny(actor: Actor, needed: str, call: str, target: str) -> ForbiddenError:
     """Record the denied attempt in the audit log and return the error."""
-    audit_log.write_entry(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
+    record_refusal(actor, call, needed, target)
     return ForbiddenError(_("Requires the role %(needed)s. Your role is %(given)s.", needed=needed, given=actor.role))
 
 

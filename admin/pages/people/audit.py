@@ -12,6 +12,7 @@ from peewee import ModelSelect
 
 from admin.audit_log import is_intact
 from admin.auth.access import requires_role
+from admin.display.capped_pages import CappedPages
 from admin.display.csv_text import csv_lines
 from admin.forms import datetimes
 from admin.forms.list_filters import ListFilters, link, read_text
@@ -165,8 +166,8 @@ def audit_csv() -> Response:
     pages = entry_pages(filtered_entries(filters()))
     # Read the first page before the response starts, so that a database error still gets its own status.
     pages = chain([next(pages, [])], pages)
-    rows = ([csv_row(entry) for entry in page] for page in pages)
-    response = Response(stream_with_context(csv_lines(COLUMNS, rows)), content_type="text/csv; charset=utf-8")
+    lines = csv_lines(COLUMNS, CappedPages(pages).cells(csv_row))
+    response = Response(stream_with_context(lines), content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = f'attachment; filename="audit-{now():%Y%m%d-%H%M%S}.csv"'
     return response
 
