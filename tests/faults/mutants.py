@@ -403,7 +403,7 @@ Part.record = record
     Mutant(
         "failed sign-ins that Redis cannot count are counted in memory",
         "refused_answers redis",
-        instead=(("admin/auth/wrong_tries.py", "except RedisError:", "except ZeroDivisionError:"),),
+        instead=(("admin/auth/limit_storage.py", "except RedisError:", "except ZeroDivisionError:"),),
     ),
     Mutant(
         "an id that cannot be stored is refused",

@@ -15,6 +15,7 @@ from engine.broker.inotify import InotifyWatch
 from engine.broker.parsing import decode
 from engine.exceptions import BrokerUnavailable
 from engine.outages import find_outage, first_line, lacks_table
+from engine.private_files import make_database_private
 
 POLL_SECONDS = 0.025
 #: Maximum time from the write that inotify reports to the visible commit.
@@ -74,7 +75,8 @@ class SqliteFile:
         return self.thread.connection
 
     def connect(self, lock_seconds: float = 30) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_database_private(self.path)
         connection = sqlite3.connect(self.path, timeout=lock_seconds, isolation_level=None, check_same_thread=False)
         connection.text_factory = decode  # else one text that is not UTF-8 makes its whole table unreadable
         connection.execute("PRAGMA journal_mode = wal")
