@@ -155,7 +155,7 @@ def recorded_call(run: Run) -> Call:
     """Return the arguments of a run with their secret values. Raises InvalidState if these cannot be opened."""
     args, kwargs = run.args or [], run.kwargs or {}
     # The mask may also be an argument of the caller: then there is no row.
-    row = SealedArguments.get_or_none(SealedArguments.run_id == run.id) if MASK in repr((args, kwargs)) else None
+    row = SealedArguments.get_or_none(SealedArguments.run == run.id) if MASK in repr((args, kwargs)) else None
     try:
         secrets = open_secrets(row.sealed, run.task, run.id) if row else []
     except InvalidMessage as error:
