@@ -437,12 +437,13 @@ def load_or_create_key(path: Path) -> str:
         key, mode = path.read_text().strip(), path.stat().st_mode
     except OSError as error:
         raise InvalidSetting("DATA_DIR", str(path.parent), f"must be a writable folder ({error.strerror})") from error
-    if mode & 0o077:
-        raise InvalidSetting("SECRET_KEY", key, f"must be readable by its owner alone. Run: chmod 600 {path}")
     try:
-        return parse_secret_key(key)
+        parse_secret_key(key)
     except ValueError as error:
         raise InvalidSetting("SECRET_KEY", key, f"in {path} {error}") from error
+    if mode & 0o077:
+        raise InvalidSetting("SECRET_KEY", key, f"must be readable by its owner alone. Run: chmod 600 {path}")
+    return key
 
 
 def load_or_exit() -> Settings:

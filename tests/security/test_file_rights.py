@@ -1,7 +1,8 @@
-"""Databases, keys and the data folder are open to their owner alone, wherever they lie and whoever made them."""
+"""Databases, keys and the data folder are open to their owner alone, wherever they lie."""
 
 import logging
 import os
+import secrets
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from engine.broker.sqlite.storage import SqliteStorage
 from engine.database import database
 from engine.private_files import create_private, make_database_private, restrict_folders
 
-KEY = "0123456789abcdefghijklmnopqrstuvwxyz"
+KEY = secrets.token_urlsafe(48)
 
 
 @pytest.fixture(autouse=True)
