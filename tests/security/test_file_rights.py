@@ -1,4 +1,4 @@
-"""Databases, keys and the data folder are open to their owner alone, wherever they lie."""
+"""Databases, keys and the data folder are open to their owner alone, in any folder."""
 
 import logging
 import os

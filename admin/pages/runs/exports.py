@@ -50,7 +50,7 @@ def csv_row(run: Run) -> dict[str, object]:
 
 
 def runs_to_json(pages: Iterator[list[Run]]) -> Iterator[str]:
-    """Yield the text. `complete` is false if the file ends at the limit of rows."""
+    """Yield the text. A file that ends at the limit of rows has `complete`: false."""
     capped = CappedPages(pages)
     yield '{"runs": ['
     separator = "\n"
@@ -58,4 +58,4 @@ def runs_to_json(pages: Iterator[list[Run]]) -> Iterator[str]:
         if runs:
             yield separator + ",\n".join(json.dumps(csv_row(run), ensure_ascii=False, default=str) for run in runs)
             separator = ",\n"
-    yield f'\n], "complete": {json.dumps(not capped.is_cut)}}}\n'
+    yield '\n], "complete": false}\n' if capped.is_cut else "\n]}\n"
