@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from huey.api import Result as Result
@@ -142,9 +142,11 @@ def requeue_effects(queues: Queues, run: Run, by: Requester) -> tuple[Queue, Eff
     queue, task_class = find_task(queues, run.task)
     task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
     asker = Requester(run.asked_by_kind or "code", run.asked_by or "")
-    task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
+    # A message from before the end of its run counts as settled, also if the clock of the host that ended it is ahead.
+    at = max(now(), run.ended_at + timedelta(microseconds=1)) if run.ended_at else now()
+    task.envelope = Envelope(asker, at, code_version(), run.parent_id, run.attempts + 1, task.retries)
     queue.storage.messages.clear_finished(run.id)
-    event = event_json("requeued", run.id, now().timestamp(), by=by.name)
+    event = event_json("requeued", run.id, at.timestamp(), by=by.name, attempt=run.attempts + 1)
     return queue, queue.enqueue_effects(task, delivered=run.deliveries).event(event)
 
 

@@ -13,16 +13,16 @@ from engine.database import database, write_rows
 from engine.history import error_groups, run_counts
 from engine.history.events import (
     Event,
+    EventReader,
     InvalidEvent,
     StreamLine,
     encode_json,
     from_db_time,
-    parse_known_event,
     parse_message_event,
     strip_nul,
     to_db_time,
 )
-from engine.models import ENDED, Attempt, AttemptState, LogLine, Run, State, Tick
+from engine.models import ENDED, LOST_ERROR, Attempt, AttemptState, LogLine, Run, State, Tick
 
 RUN, ATTEMPT, LINE, TICK = (
     [field.column_name for field in model._meta.sorted_fields] for model in (Run, Attempt, LogLine, Tick)
@@ -35,21 +35,19 @@ CHANGING_COLUMNS = (
 NEW_RUN = dict.fromkeys(RUN) | {"retries": 0, "attempts": 0, "deliveries": 0, "state": State.WAITING}
 NEW_ATTEMPT = dict.fromkeys(ATTEMPT)
 RUN_STATES = frozenset(State)
-#: Error of a run that has disappeared from the broker.
-LOST_ERROR = "lost: the broker no longer has this run, so its outcome is unknown"
 
 #: Column → database value.
 Row = dict[str, Any]
 
 
-def apply_events(queue: str, lines: Sequence[StreamLine]) -> None:
+def apply_events(reader: EventReader, lines: Sequence[StreamLine]) -> None:
     """Apply these stream lines in the caller's transaction.
 
     Raises an error that `refusals.is_refusal` accepts if a line cannot be stored. The transaction must then be rolled
     back.
     """
-    events = [parse_known_event(line, HANDLERS) for _, line in lines]
-    batch = EventBatch(queue, {event["id"] for event in events} - {""})
+    events = [reader.parse(position, line, HANDLERS) for position, line in lines]
+    batch = EventBatch(reader.queue.name, {event["id"] for event in events} - {""})
     for event in events:
         HANDLERS[event["kind"]](batch, event)
     batch.save()
@@ -81,8 +79,12 @@ class EventBatch:
         return run
 
     def attempt(self, event: Event, state: str) -> Row:
-        """Create the attempt that this event ends, and update its run."""
+        """Create the attempt that this event ends, and update its run. Raises InvalidEvent for an event seen before."""
         run = self.run(event)
+        if event["delivery"] < run["deliveries"] or (
+            event["delivery"] == run["deliveries"] and run["state"] != State.RUNNING
+        ):
+            raise InvalidEvent(f"delivery {event['delivery']} of this run is on record already")
         worker = event["worker"]
         if "consumer" in event:
             worker = f"{worker} on {event['consumer']}"
@@ -161,8 +163,11 @@ def counter_keys(run: Row) -> list[run_counts.Key]:
 
 
 def on_enqueued(batch: EventBatch, event: Event) -> None:
+    """Add a run. The same message again changes nothing, unless the run has ended before it was enqueued again."""
     run = batch.run(event)
-    if not run["attempts"]:  # else the same message was sent again
+    if run["ended_at"] and from_db_time(run["ended_at"]) < event["at"]:
+        run.update(NEW_RUN | {"id": event["id"], "queue": batch.queue})
+    if not run["attempts"] and not run["ended_at"]:
         run.update(new_run_columns(event))
 
 
@@ -184,14 +189,16 @@ def message_row(queue: str, message: bytes) -> tuple[object, ...]:
 
 
 def on_due(batch: EventBatch, event: Event) -> None:
-    run = batch.run(event)
-    if run["state"] in (State.SCHEDULED, State.RETRYING):
+    """Not signed: see UNSIGNED_KINDS."""
+    run = batch.runs.get(event["id"])
+    if run and run["state"] in (State.SCHEDULED, State.RETRYING):
         run["state"] = State.WAITING
 
 
 def on_limited(batch: EventBatch, event: Event) -> None:
-    run = batch.run(event)
-    if run["state"] in (State.WAITING, State.SCHEDULED, State.RETRYING):
+    """Not signed: see UNSIGNED_KINDS."""
+    run = batch.runs.get(event["id"])
+    if run and run["state"] in (State.WAITING, State.SCHEDULED, State.RETRYING):
         run.update(state=State.SCHEDULED, due_at=to_db_time(event["due"]))
 
 
@@ -256,7 +263,17 @@ def on_cancelled(batch: EventBatch, event: Event) -> None:
     batch.run(event).update(state=State.CANCELLED, ended_at=to_db_time(event["at"]), error=by, error_group=None)
 
 
+def on_forged(batch: EventBatch, event: Event) -> None:
+    """Set aside a value that a program of ours has found in the broker."""
+    raise InvalidEvent(f"the {event['what']} is malformed or forged: {event['reason']}")
+
+
 def on_requeued(batch: EventBatch, event: Event) -> None:
+    """Handle a dead run, or one with an unreadable holder, that returns to its queue. A retry names its attempt."""
+    run = batch.run(event)
+    is_open = run["state"] not in ENDED or run["state"] == State.DEAD
+    if not is_open and event.get("attempt", 0) <= run["attempts"]:
+        raise InvalidEvent("this retry is on record already")
     batch.run(event).update(state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None)
 
 
@@ -307,6 +324,7 @@ HANDLERS: dict[str, Callable[[EventBatch, Event], None]] = {
     "dead": on_dead,
     "cancelled": on_cancelled,
     "put_off": on_put_off,
+    "forged": on_forged,
     "requeued": on_requeued,
     "lost": on_lost,
     "noted": on_metadata,

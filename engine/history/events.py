@@ -2,12 +2,13 @@
 
 from collections.abc import Container
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from engine.broker.effects import to_timestamp
 from engine.broker.messages import parse_body, short_task_name
+from engine.queues.queue import Queue
 
 #: A line's fields: `kind`, `id` of the run, `at` (Unix seconds) and those of its kind.
 Event = dict[str, Any]
@@ -19,9 +20,41 @@ class InvalidEvent(ValueError):
     """A line of the stream that this program cannot parse. The message gives the reason."""
 
 
-def parse_known_event(line: bytes, kinds: Container[str]) -> Event:
-    """Parse a line whose event is of one of these kinds. Raises InvalidEvent and ValueError."""
-    event = parse_event(line)
+#: Kinds that a script of the broker decides and cannot sign. They only say when an unfinished run may start.
+UNSIGNED_KINDS = ("due", "limited")
+
+
+class EventReader(NamedTuple):
+    """Reads the lines of a queue's stream and refuses those that no program of ours has signed.
+
+    `signed_from`: the last position of events without a signature. None: they are still accepted.
+    """
+
+    queue: Queue
+    signed_from: int | None
+
+    def parse(self, position: int, line: bytes, kinds: Container[str]) -> Event:
+        """Return the event of a line, which is of one of these kinds. Raises InvalidEvent and ValueError."""
+        event = check_event(parse_event(line), kinds)
+        if line.startswith(b"{"):
+            if not self.accepts_unsigned(position) and event["kind"] not in UNSIGNED_KINDS:
+                raise InvalidEvent("this event is not signed")
+        elif is_message(line):
+            self.queue.serializer.deserialize_message(self.queue.name, line)
+        else:
+            self.queue.storage.entries.read_event(line)
+        return event
+
+    def accepts_unsigned(self, position: int) -> bool:
+        return self.signed_from is None or position <= self.signed_from
+
+
+def is_message(line: bytes) -> bool:
+    return line.split(b" ", 2)[1:2] == [b"run"]
+
+
+def check_event(event: Event, kinds: Container[str]) -> Event:
+    """Return the event if it is of one of these kinds. Raises InvalidEvent."""
     if event["kind"] not in kinds:
         raise InvalidEvent(f"no event has the kind {event['kind']!r}")
     if not isinstance(event["id"], str):
@@ -30,18 +63,19 @@ def parse_known_event(line: bytes, kinds: Container[str]) -> Event:
 
 
 def parse_event(line: bytes) -> Event:
-    """Return the event without NUL characters, which PostgreSQL text cannot store.
+    """Return the event of a line, signed or not, without NUL characters, which PostgreSQL text cannot store.
 
     Its id stays unchanged, as a changed id would name another run.
     """
-    if not line.startswith(b"{"):
+    if is_message(line):
         return parse_message_event(line)
-    if b"\\u0000" not in line:
-        event: Event = orjson.loads(line)
+    body = line if line.startswith(b"{") else parse_body(line)
+    if b"\\u0000" not in body:
+        event: Event = orjson.loads(body)
         return event
     return {
         name: strip_nul(value) if isinstance(value, str) and name not in ("id", "result") else value
-        for name, value in orjson.loads(line).items()
+        for name, value in orjson.loads(body).items()
     }
 
 

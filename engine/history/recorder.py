@@ -12,7 +12,7 @@ from config import settings
 from engine.back_off import BackOff
 from engine.broker.heartbeats import Heartbeat
 from engine.database import limit_page_cache, release_connection
-from engine.history import writer
+from engine.history import upgrade, writer
 from engine.history.lost_runs import LostRunCheck
 from engine.queues.queue import Queue
 
@@ -29,6 +29,7 @@ class Recorder(threading.Thread):
     then is rolled back, and its events stay in the stream.
     """
 
+    is_upgraded = False
     written: list[Heartbeat] | None = None  # the heartbeats that were written last
 
     def __init__(self, queue: Queue, stop_flag: Event) -> None:
@@ -77,6 +78,9 @@ class Recorder(threading.Thread):
         return bool(self.queue.storage.messages.count_waiting(1))
 
     def record(self) -> None:
+        if not self.is_upgraded:
+            upgrade.note_upgrade(self.queue)
+            self.is_upgraded = True
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
             written = writer.flush_events(self.queue)

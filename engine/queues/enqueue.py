@@ -13,7 +13,7 @@ from huey.api import Result, ResultGroup, Task
 
 from engine.broker.effects import Effects, NewMessage, to_timestamp
 from engine.broker.messages import Envelope, MessageBatch, Requester, SignedMessage, find_not_finite
-from engine.exceptions import InvalidMessage, NotSerializable
+from engine.exceptions import NotSerializable
 from engine.models import now
 from engine.queues.interfaces import TaskQueue
 from engine.queues.options import check_call
@@ -60,7 +60,7 @@ class Enqueuer:
         task: QueueTask = wrapper.s(*calls[0])
         task.resolve_expires(self.queue.utc)
         letter = SignedMessage(self.queue._registry.create_message(task), self.envelope(task))
-        series = MessageBatch(self.queue.serializer, letter, calls)
+        series = MessageBatch(self.queue.serializer, self.queue.name, letter, calls)
         if series.has_null:
             for arguments in calls:
                 check_finite(task, arguments)
@@ -141,7 +141,7 @@ class Enqueuer:
         if task.envelope is None:
             task.envelope = self.envelope(task)
         letter = SignedMessage(self.queue._registry.create_message(task), task.envelope)
-        data = bytes(self.queue.serializer.serialize(letter))
+        data = self.queue.serializer.serialize_message(self.queue.name, letter)
         # The envelope has a null if the run has no parent.
         if data.count(b"null") > (task.envelope.parent_id is None):
             check_all_finite(task)
@@ -149,9 +149,7 @@ class Enqueuer:
 
     def deserialize_task(self, data: bytes) -> QueueTask:
         """Return the task of a message. Raises InvalidMessage or NotRegistered."""
-        letter = self.queue.serializer.deserialize(data)
-        if not isinstance(letter, SignedMessage):
-            raise InvalidMessage("not a message that asks for a run")
+        letter = self.queue.serializer.deserialize_message(self.queue.name, data)
         task: QueueTask = self.queue._registry.create_task(letter.message)
         task.envelope = letter.envelope
         return task

@@ -5,25 +5,30 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from ctypes import c_double
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from huey import CancelExecution, Huey, chord, group
 from huey import signals as S
 from huey.api import Result, ResultGroup, Task, TaskLock
 from huey.exceptions import TaskException
-from huey.utils import ChordConfig
+from huey.utils import ChordConfig, Error
 
 from config import settings
 from engine.broker.effects import Effects, event_json
+from engine.broker.huey_storage import ImmediateStorage
 from engine.broker.locks import LeaseLock
 from engine.broker.messages import SignedJSON
+from engine.broker.signed_entries import default_serializer
 from engine.broker.storage import Storage
-from engine.exceptions import BrokerUnavailable
+from engine.exceptions import BrokerUnavailable, InvalidMessage
 from engine.queues.claim import Claimer
 from engine.queues.enqueue import Enqueuer
 from engine.queues.execution import Execution, raised_by_task
+from engine.queues.old_format import accepts_old_values
 from engine.queues.options import check_call
 from engine.queues.registry import Registry
 from engine.queues.results import ResultBuilder
@@ -39,6 +44,9 @@ Code = Callable[..., object]
 #: Longest delay between two attempts, however far the back-off has grown.
 MAX_RETRY_DELAY = 366 * 86400.0
 
+#: A process reports at most this many forged values.
+MAX_REPORTED = 1000
+
 BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
 
 
@@ -48,18 +56,20 @@ class Queue(Huey):
     It is a function of the task and the exception. Without it, Huey's error is stored.
     """
 
+    serializer: SignedJSON
     quiet_at: c_double | None = None  # in a consumer: Unix time since it is quiet, or 0
 
     def __init__(self, name: str, **options: object) -> None:
         self.state = WorkerState()
         super().__init__(
             name,
-            serializer=SignedJSON(settings.secret_key),
+            serializer=default_serializer(),
             store_none=True,
             store_intermediate_errors=False,
             **options,
         )
         self._registry = Registry()
+        self.reported: set[tuple[str, str, str]] = set()
         self.enqueuer = Enqueuer(self)
         self.settler = Settler(self)
         self.claimer = Claimer(self, self.settler)
@@ -70,10 +80,17 @@ class Queue(Huey):
         if settings.redis_url:
             from engine.broker.redis.storage import RedisStorage
 
-            return RedisStorage(self.name, settings.redis_url, settings.result_ttl_seconds, **kwargs)
+            return RedisStorage(
+                self.name, settings.redis_url, settings.result_ttl_seconds, serializer=self.serializer, **kwargs
+            )
         from engine.broker.sqlite.storage import SqliteStorage
 
-        return SqliteStorage(self.name, settings.queue_path, settings.result_ttl_seconds, **kwargs)
+        return SqliteStorage(
+            self.name, settings.queue_path, settings.result_ttl_seconds, serializer=self.serializer, **kwargs
+        )
+
+    def get_immediate_storage(self) -> ImmediateStorage:
+        return ImmediateStorage(self.name)
 
     def get_task_wrapper_class(self) -> type[TaskWrapper]:
         return TaskWrapper
@@ -203,6 +220,18 @@ class Queue(Huey):
             event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
             self.storage.messages.write(Effects().event(event))
 
+    def report_forged(self, what: str, name: str, reason: str) -> None:
+        """Log a value of the broker that is malformed or not ours, and set it aside in the history. Once per process
+        and value. A failure to report it is ignored.
+        """
+        if (what, name, reason) in self.reported or len(self.reported) > MAX_REPORTED:
+            return
+        self.reported.add((what, name, reason))
+        logger.error("The %s of %s in queue %s is malformed or forged and left out: %s", what, name, self.name, reason)
+        event = event_json("forged", name, time.time(), what=what, reason=reason)
+        with suppress(BrokerUnavailable):
+            self.storage.messages.write(Effects().event(event))
+
     def check_result(self, task: QueueTask, value: object) -> None:
         """Build the result of a task's code, while a failure still counts as the attempt's. Raises NotStorable."""
         self.result_builder.check(task, value)
@@ -259,23 +288,39 @@ class Queue(Huey):
             "task_id": task.id,
         }
 
+    def sign_value(self, key: str, value: object) -> bytes:
+        """Return a value to store under this key."""
+        return self.serializer.serialize_value(self.name, key, value)
+
+    def read_value(self, key: str, data: bytes) -> Any:
+        """Return the value that lay under this key. Raises InvalidMessage."""
+        return self.serializer.deserialize_value(self.name, key, data)
+
     def put(self, key: str, data: object) -> object:
         """Store a value for Huey. The revocation of a run is deleted with it, and expires if the run is unknown."""
+        value = self.sign_value(key, data)
         if self.immediate or not key.startswith("r:"):
-            return super().put(key, data)
-        return self.storage.results.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
+            return self.storage.put_data(key, value)
+        return self.storage.results.revoke(key.removeprefix("r:"), value)
+
+    def put_if_empty(self, key: str, data: object, ttl: float | None = None) -> bool:
+        return bool(self.storage.put_if_empty(key, self.sign_value(key, data), ttl))
 
     def put_result(self, key: str, data: object) -> None:
         settling = self.state.settling
         if settling is None:
-            super().put_result(key, data)
+            self.storage.put_data(key, self.sign_value(key, data), is_result=True)
         else:
             settling.effects.result(key, self.result_builder.serialize(settling, key, data))
 
     def is_revoked(self, task: Task, timestamp: datetime | None = None, peek: bool = True) -> bool:
         """Return True if the task is revoked. The broker's answer at delivery saves a query."""
         taken = getattr(task, "taken", None)
-        return (taken is None or taken.revoked) and bool(super().is_revoked(task, timestamp, peek))
+        try:
+            return (taken is None or taken.is_marked) and bool(super().is_revoked(task, timestamp, peek))
+        except InvalidMessage:
+            self.report_forged("revocation", str(getattr(task, "id", task)), "not signed for its run or task")
+            return False
 
     def delete(self, key: str) -> bool:
         """Delete a value. A run's own revocation is left, as settling the run deletes it."""
@@ -291,18 +336,27 @@ class Queue(Huey):
         if self.immediate:
             super()._check_chord(member, value)
             return
-        key, data = f"chord:{member.cid}", self.serializer.serialize(value)
+        key = f"chord:{member.cid}"
+        data = self.sign_value(own_key := f"{key}:{member.idx}", value)
 
         def store_and_look() -> dict[str, bytes]:
-            self.storage.results.put(f"{key}:{member.idx}", data, expires=True)
+            self.storage.results.put(own_key, data, expires=True)
             return dict(self.storage.results.get_many([f"{key}:{index}" for index in range(member.size)]))
 
         results = self.settler.retry_while_unavailable(store_and_look)
         if len(results) == member.size:
             callback = copy.copy(member.callback)
-            callback.extend_data(([self.serializer.deserialize(result) for result in results.values()],))
+            callback.extend_data(([self.read_member(name, result) for name, result in results.items()],))
             self._emit(S.SIGNAL_ENQUEUED, callback)
             self.submit(self.enqueue_effects(callback, once=key))
+
+    def read_member(self, key: str, data: bytes) -> object:
+        """Return the result of a member of a chord. A malformed one counts as an error of the member."""
+        try:
+            return self.serializer.deserialize_value(self.name, key, data, partial(accepts_old_values, self.name))
+        except InvalidMessage as error:
+            self.report_forged("result", key, str(error))
+            return Error({"error": f"the result of {key} in the broker is malformed: {error}"})
 
     def pauses(self) -> dict[str, dict[str, Any]]:
         """Return the pauses by name: `""` for the whole queue, a task, or `schedule:` and a task. Values: by, at,

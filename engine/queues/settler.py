@@ -23,6 +23,7 @@ from engine.exceptions import BrokerUnavailable, CancelRequested, MessageTooLarg
 from engine.models import State
 from engine.queues.execution import Execution
 from engine.queues.interfaces import TaskQueue
+from engine.queues.replays import ReplayGuard
 from engine.queues.task import QueueTask
 from engine.text import MAX_LINE, error_text, storable, traceback_text
 from engine.version import code_version
@@ -39,6 +40,7 @@ class Settler:
 
     def __init__(self, queue: TaskQueue) -> None:
         self.queue, self.state = queue, queue.state
+        self.replays = ReplayGuard(queue)
 
     def finish(self, execution: Execution) -> None:
         """Finalize an execution, to be stored by `settle_previous` or with the next claim."""
@@ -85,6 +87,8 @@ class Settler:
         """Log and count a stored outcome. If it is not `settled`, another worker has taken the run over."""
         self.publish(None)
         if settled:
+            if execution.state != State.SCHEDULED:  # else the same attempt comes again
+                self.replays.memory.add(execution.taken.run_id, execution.attempt)
             try:
                 self.log_outcome(execution)
             except Exception:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from sample_tasks import probe
 
+from engine.broker.messages import SignedJSON
 from engine.broker.redis.storage import RedisStorage
+from engine.broker.signing import Purpose
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.queues.queue import Queue
 
@@ -16,12 +18,14 @@ from engine.queues.queue import Queue
 CreateStorage = Callable[[str], Any]
 
 
-def storage_factory(broker: str, request: pytest.FixtureRequest, folder: Path) -> CreateStorage:
-    """Yield a storage factory. `broker` is sqlite or redis."""
+def storage_factory(
+    broker: str, request: pytest.FixtureRequest, folder: Path, serializer: SignedJSON | None = None
+) -> CreateStorage:
+    """Return a storage factory. `broker` is sqlite or redis."""
     if broker == "sqlite":
-        return lambda name: SqliteStorage(name, folder / "queue.db", 60, read_timeout=0.05)
+        return lambda name: SqliteStorage(name, folder / "queue.db", 60, 0.05, serializer)
     url = request.getfixturevalue("redis_url")
-    return lambda name: RedisStorage(name, url, 60, read_timeout=0.05)
+    return lambda name: RedisStorage(name, url, 60, 0.05, serializer)
 
 
 @contextmanager
@@ -37,6 +41,12 @@ def use_probe_queue(storages: CreateStorage) -> Iterator[None]:
 def process_all() -> None:
     while (task := probe.dequeue()) is not None:
         probe.execute(task)
+
+
+def put_event(event: bytes) -> None:
+    """Append an event to the stream of the probe queue, signed by this program."""
+    entries = probe.storage.entries
+    put_line(entries.serializer.serialize_json(Purpose.EVENT, entries.events, event))
 
 
 def put_line(line: bytes) -> None:

@@ -29,6 +29,10 @@ class RedisEvents:
         with self.client.translate_errors() as redis:
             redis.xread({self.client.prefix + "events": to_entry_id(after)}, count=1, block=int(seconds * 1000))
 
+    def last(self) -> int:
+        rows = self.client.command("XREVRANGE", "events", "+", "-", "COUNT", 1)
+        return to_position(rows[0][0]) if rows else 0
+
     def trim(self, upto: int) -> None:
         self.client.command("XTRIM", "events", "MINID", to_entry_id(upto + 1))
 
