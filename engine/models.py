@@ -44,6 +44,9 @@ class AttemptState(StrEnum):
 #: Error of a run that has disappeared from the broker.
 LOST_ERROR = "lost: the broker no longer has this run, so its outcome is unknown"
 
+#: Beginning of the error of a dead run whose message was deleted.
+DISCARDED = "discarded by "
+
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED, State.DEAD)
 
 

@@ -17,7 +17,7 @@ from engine.database import database, on_postgresql
 from engine.exceptions import InvalidState, NoLiveWorker, Paused
 from engine.history import run_counts
 from engine.history.writer import flush_events_now, record_new_run
-from engine.models import ENDED, Attempt, LogLine, Run, State, now
+from engine.models import DISCARDED, ENDED, Attempt, LogLine, Run, State, now
 from engine.monitor.consumers import list_consumers, live_consumers
 from engine.monitor.diagnosis import diagnose
 from engine.monitor.registered_tasks import find_task
@@ -221,5 +221,5 @@ def discard_dead_run(queues: Queues, run_id: str, by: Requester) -> None:
     if queue is None:
         raise InvalidState("No dead run with this id.")
     flush_events_now(queue)  # the event of its death must come first
-    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    error = Value(f"{DISCARDED}{by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
     Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

@@ -13,6 +13,7 @@ from engine.back_off import BackOff
 from engine.broker.heartbeats import Heartbeat
 from engine.database import limit_page_cache, release_connection
 from engine.history import upgrade, writer
+from engine.history.forged_entries import ForgedEntryCheck
 from engine.history.lost_runs import LostRunCheck
 from engine.queues.queue import Queue
 
@@ -36,7 +37,7 @@ class Recorder(threading.Thread):
         super().__init__(name="Recorder", daemon=True)
         self.queue, self.stop_flag = queue, stop_flag
         self.back_off = BackOff("The recorder", longest_pause=5.0)
-        self.lost_runs = LostRunCheck(queue)
+        self.lost_runs, self.forged_entries = LostRunCheck(queue), ForgedEntryCheck(queue)
 
     def run(self) -> None:
         with suppress(OSError):
@@ -86,6 +87,7 @@ class Recorder(threading.Thread):
             written = writer.flush_events(self.queue)
             self.written = writer.sync_consumers(self.queue, self.written)
         self.lost_runs.check()
+        self.forged_entries.check()
 
     def drop_oldest_events(self) -> None:
         self.queue.storage.events.drop_oldest(writer.MAX_PENDING)

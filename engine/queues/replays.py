@@ -23,7 +23,7 @@ from typing import NamedTuple
 from engine.broker.deliveries import Delivery
 from engine.broker.messages import Envelope
 from engine.database import database, release_connection
-from engine.models import LOST_ERROR, State
+from engine.models import DISCARDED, LOST_ERROR, State
 from engine.outages import DATABASE_ERRORS
 from engine.queues.interfaces import TaskQueue
 
@@ -99,14 +99,18 @@ class ReplayGuard:
 
 
 def select_recorded_runs(ids: Sequence[str]) -> dict[str, RecordedRun]:
-    """Return the recorded runs among these. A run that was lost and has come back has no settled end."""
+    """Return the recorded runs among these. A run that was lost and has come back has no settled end.
+
+    A dead run has one only if it was discarded.
+    """
     marks, states = ", ".join([database.param] * len(ids)), ", ".join(f"'{state}'" for state in ENDED_ATTEMPT)
     not_lost = f"coalesce(error, '') <> {database.param}"
     rows = database.execute_sql(
-        f"SELECT id, CASE WHEN state IN ({states}) AND {not_lost} THEN ended_at END, (SELECT max(attempt)"
+        f"SELECT id, CASE WHEN state IN ({states}) AND {not_lost} OR error LIKE {database.param} THEN ended_at END,"
+        " (SELECT max(attempt)"
         f" FROM dewey_attempts WHERE run_id = dewey_runs.id AND state IN ({states}) AND {not_lost})"
         f" FROM dewey_runs WHERE id IN ({marks})",
-        [LOST_ERROR, LOST_ERROR, *ids],
+        [LOST_ERROR, f"{DISCARDED}%", LOST_ERROR, *ids],
     ).fetchall()
     return {run_id: RecordedRun(to_unix(ended_at), attempt or 0) for run_id, ended_at, attempt in rows}
 

@@ -230,7 +230,7 @@ def test_rejected_line_is_truncated_and_nul_replaced(each_database: str) -> None
     writer.flush_events(probe)
     [event] = RejectedEvent.select()
     assert " \N{REPLACEMENT CHARACTER}xxx" in event.line
-    assert "cut: 10,082 bytes in all" in event.line
+    assert "cut: 10,081 bytes in all" in event.line
     assert len(event.line) < 4200
 
 

@@ -83,3 +83,33 @@ def put_last_tick(queue: Queue, task: str, minute: bytes) -> None:
         queue.storage.database.execute(
             "INSERT OR REPLACE INTO tick VALUES (?, ?, CAST(? AS TEXT))", queue.name, task, minute
         )
+
+
+def put_back(queue: Queue, run_id: str, data: bytes) -> None:
+    """Store a message as somebody does who can only write to the broker."""
+    storage = queue.storage
+    if isinstance(storage, RedisStorage):
+        storage.client.command("HSET", f"run:{run_id}", "message", data)
+        storage.client.command("ZADD", "queue", 1, run_id)
+    else:
+        storage.database.execute(
+            "INSERT OR REPLACE INTO message (queue, id, task, attempt, data, state, score, since) "
+            "VALUES (?, ?, 'work', 1, ?, 'waiting', 1, 1)",
+            queue.name, run_id, data,
+        )  # fmt: skip
+
+
+def delete_marks(queue: Queue, run_id: str) -> None:
+    """Delete the result of a run and the mark of its end."""
+    queue.storage.messages.clear_finished(run_id)
+
+
+def put_cancel(queue: Queue, run_id: str, line: bytes) -> None:
+    """Store a request to cancel a held run."""
+    storage = queue.storage
+    if isinstance(storage, RedisStorage):
+        entry = storage.client.command("HGET", "held", run_id)
+        storage.client.command("HSET", "held", run_id, entry.replace(b" - ", b" c ", 1))
+        storage.client.command("HSET", f"run:{run_id}", "cancel", line)
+    else:
+        storage.database.execute("UPDATE message SET cancel = CAST(? AS TEXT) WHERE id = ?", line, run_id)
