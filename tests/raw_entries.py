@@ -86,7 +86,7 @@ def put_last_tick(queue: Queue, task: str, minute: bytes) -> None:
 
 
 def put_back(queue: Queue, run_id: str, data: bytes) -> None:
-    """Store a message as somebody does who can only write to the broker."""
+    """Store a message with raw commands, as a writer without the key does."""
     storage = queue.storage
     if isinstance(storage, RedisStorage):
         storage.client.command("HSET", f"run:{run_id}", "message", data)

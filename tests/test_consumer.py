@@ -147,7 +147,7 @@ def test_unparseable_message_is_dead_lettered_and_blocks_no_other(serving: Consu
     probe.storage.messages.write(Effects().enqueue("forged", renamed, None))
     assert echo("after").get(blocking=True, timeout=25) == "after"
     assert wait_for_run("garbage", "dead").error == "not a message of this program"
-    assert wait_for_run("forged", "dead").error == "the signature is not ours"
+    assert wait_for_run("forged", "dead").error == "the signature does not match SECRET_KEY"
     assert probe.storage.messages.get("garbage") == b"garbage"
 
 

@@ -121,7 +121,7 @@ def test_unparseable_or_unknown_message_is_marked(operator: Browser) -> None:
     text = plain_text(operator.get("/queues/light").text)
     unreadable = "unreadable – The message is unreadable. The run moves to the dead runs when a worker takes it."
     assert f"{unreadable} not a message of this program" in text
-    assert "the signature is not ours" in text
+    assert "the signature does not match SECRET_KEY" in text
     assert "unheard_of" in text and "unknown task" in text
 
 

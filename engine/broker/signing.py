@@ -6,7 +6,7 @@ The signature is an HMAC-SHA256 with one derived key for each purpose. It covers
 value that is copied to another key, queue or purpose is refused. Version 1 covered header and body only. Its messages,
 results and revocations are still read, and its other values for a while after the upgrade.
 
-These facts are not signed, because a script of the broker decides them. Whoever writes a lie there can delete or delay
+These facts are not signed, because a script of the broker decides them. A lie there can delete or delay
 runs and nothing else:
 
   deliveries, deaths        a run is dead early, or late
@@ -51,10 +51,8 @@ PREFIXES = {
 #: Purposes that version 1 has as well, and its word for them.
 OLD_WORDS = {
     Purpose.RUN: b"run", Purpose.RESULT: b"value", Purpose.REVOCATION: b"value", Purpose.CHORD: b"value",
+    Purpose.INSTANT: b"value",
 }  # fmt: skip
-
-#: A copy of an old revocation deletes a run, which a writer can do anyway. An old run or result names its run.
-OLD_ALWAYS = {Purpose.RUN, Purpose.RESULT, Purpose.REVOCATION}
 
 
 class Place(NamedTuple):
@@ -105,17 +103,20 @@ class Keyring:
         header = data[: -len(signature) - len(body) - 1]
         keys, covered = (self.old_keys, b"") if opened.is_old else (self.keys, place_bytes(place))
         if not any(hmac.compare_digest(signature, signature_of(key, covered, header, body)) for key in keys[word]):
-            raise InvalidMessage("the signature is not ours")
+            raise InvalidMessage("the signature does not match SECRET_KEY")
         if opened.is_old and not is_accepted(purpose, place, opened, accepts_old):
             raise InvalidMessage("values of this old format are no longer accepted here")
         return opened
 
 
 def is_accepted(purpose: Purpose, place: Place, opened: Opened, accepts_old: Callable[[], bool]) -> bool:
-    """Return true if a value of version 1 may lie here."""
-    if purpose == Purpose.RESULT and opened.run_id != "-":
-        return opened.run_id == place.key
-    return (purpose in OLD_ALWAYS and opened.run_id != "-") or purpose == Purpose.REVOCATION or accepts_old()
+    """Return true if a value of version 1 may lie here.
+
+    A message names its run, and a result too. A copy of a revocation deletes a run, which a writer can do anyway.
+    """
+    if purpose in (Purpose.RUN, Purpose.REVOCATION):
+        return True
+    return opened.run_id == place.key if opened.run_id != "-" else accepts_old()
 
 
 def purpose_of(key: str) -> Purpose:

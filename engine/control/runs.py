@@ -14,7 +14,7 @@ from engine.broker.effects import Effects, event_json
 from engine.broker.messages import Envelope, Requester
 from engine.control.arguments import check_arguments
 from engine.database import database, on_postgresql
-from engine.exceptions import InvalidState, NoLiveWorker, Paused
+from engine.exceptions import InvalidMessage, InvalidState, NoLiveWorker, Paused
 from engine.history import run_counts
 from engine.history.writer import flush_events_now, record_new_run
 from engine.models import DISCARDED, ENDED, Attempt, LogLine, Run, State, now
@@ -66,7 +66,10 @@ def wait_for_result(run: Result, seconds: float) -> RunOutcome | None:
             return RunOutcome(None, error)
         if time.monotonic() >= until:
             return None
-    value = run.get_raw_result(preserve=True)
+    try:
+        value = run.get_raw_result(preserve=True)
+    except InvalidMessage as error:
+        return RunOutcome(None, f"its result in the broker is malformed or forged: {error}")
     if isinstance(value, Error):
         return RunOutcome(None, str(value.metadata["error"]))
     return RunOutcome(value, value.get("error") if isinstance(value, dict) else None)

@@ -98,6 +98,16 @@ class EventBatch:
         }  # fmt: skip
         return row
 
+    def open_run(self, event: Event) -> Row:
+        """Return the run of an event that a holder in the broker has caused. Raises InvalidEvent if it has ended.
+
+        Holders are not signed. A run that was lost may come back, and a dead one returns to its queue first.
+        """
+        run = self.run(event)
+        if run["state"] in ENDED and run["state"] != State.DEAD and run["error"] != LOST_ERROR:
+            raise InvalidEvent("this run has ended")
+        return run
+
     def failed(self, event: Event, attempt: Row, exception: str = "") -> str:
         """Count the failure of an attempt and return its error group."""
         task = self.run(event)["task"]
@@ -229,8 +239,8 @@ def wait_before_start(run: Row, attempt: Row) -> float | None:
 
 
 def on_returned(batch: EventBatch, event: Event) -> None:
+    run = batch.open_run(event)
     attempt = batch.attempt(event, AttemptState.DIED if event["counts"] else AttemptState.RETURNED)
-    run = batch.run(event)
     group = batch.failed(event, attempt, error_groups.DIED) if event["counts"] else None
     run["state"] = State.DEAD if event["dead"] else State.WAITING
     if event["dead"]:
@@ -239,7 +249,7 @@ def on_returned(batch: EventBatch, event: Event) -> None:
 
 def on_put_off(batch: EventBatch, event: Event) -> None:
     """Handle a run that a consumer returned because its code lacks the task. That is not a start of the run."""
-    run = batch.run(event)
+    run = batch.open_run(event)
     before = {name: run[name] for name in ("started_at", "wait_ms", "attempts", "worker")}
     seen_running = run["deliveries"] == event["delivery"]  # the recorder saw it while it was held
     attempt = batch.attempt(event, AttemptState.PUT_OFF)
@@ -253,6 +263,7 @@ def on_put_off(batch: EventBatch, event: Event) -> None:
 
 
 def on_dead(batch: EventBatch, event: Event) -> None:
+    batch.open_run(event)
     kind = error_groups.NOT_KNOWN if event.get("unknown") else error_groups.UNREADABLE
     group = batch.failed(event, batch.attempt(event, State.DEAD), kind)
     batch.run(event).update(state=State.DEAD, ended_at=to_db_time(event["at"]), error=event["error"], error_group=group)
@@ -260,7 +271,7 @@ def on_dead(batch: EventBatch, event: Event) -> None:
 
 def on_cancelled(batch: EventBatch, event: Event) -> None:
     by = f"cancelled by {event['by']}"
-    batch.run(event).update(state=State.CANCELLED, ended_at=to_db_time(event["at"]), error=by, error_group=None)
+    batch.open_run(event).update(state=State.CANCELLED, ended_at=to_db_time(event["at"]), error=by, error_group=None)
 
 
 def on_forged(batch: EventBatch, event: Event) -> None:

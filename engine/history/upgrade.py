@@ -19,11 +19,19 @@ def note_upgrade(queue: Queue) -> None:
     if not HistoryCursor.select().where(unnoted).exists():
         return
     sign_pauses(queue)
+    remove_old_heartbeats(queue)
     stream, at = queue.storage.events.stream(), now()
     last = queue.storage.events.last()
     HistoryCursor.update(signed_from=last, upgraded_at=at).where(unnoted & (HistoryCursor.stream == stream)).execute()
     # Streams of earlier data sets: nothing more is read from them.
     HistoryCursor.update(signed_from=0, upgraded_at=at).where(unnoted).execute()
+
+
+def remove_old_heartbeats(queue: Queue) -> None:
+    """Remove the heartbeats of consumers of the former code that were killed. Their runs are reaped."""
+    for beat in queue.storage.heartbeats.all():
+        if not beat.info:
+            queue.storage.heartbeats.remove(beat.consumer)
 
 
 def sign_pauses(queue: Queue) -> None:

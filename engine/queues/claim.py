@@ -87,7 +87,7 @@ class Claimer:
         return task
 
     def is_put_back(self, taken: Delivery, task: QueueTask) -> bool:
-        """Return true if somebody has put this message back into the broker. It is then removed and reported."""
+        """Return true if a settled message was put back into the broker. It is then removed and reported."""
         if task.id != taken.run_id:
             reason = f"this is the message of run {task.id}"
             logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, reason)

@@ -21,7 +21,7 @@ from config import settings
 from engine.broker.effects import Effects, event_json
 from engine.broker.huey_storage import ImmediateStorage
 from engine.broker.locks import LeaseLock
-from engine.broker.messages import SignedJSON
+from engine.broker.messages import SignedJSON, StoredValue
 from engine.broker.signed_entries import default_serializer
 from engine.broker.storage import Storage
 from engine.exceptions import BrokerUnavailable, InvalidMessage
@@ -294,7 +294,11 @@ class Queue(Huey):
 
     def read_value(self, key: str, data: bytes) -> Any:
         """Return the value that lay under this key. Raises InvalidMessage."""
-        return self.serializer.deserialize_value(self.name, key, data)
+        return self.serializer.deserialize_value(self.name, key, data, partial(accepts_old_values, self.name))
+
+    def get(self, key: str, peek: bool = False) -> Any:
+        stored = self.get_raw(key, peek)
+        return self.read_value(key, stored.data) if isinstance(stored, StoredValue) else None
 
     def put(self, key: str, data: object) -> object:
         """Store a value for Huey. The revocation of a run is deleted with it, and expires if the run is unknown."""
@@ -353,7 +357,7 @@ class Queue(Huey):
     def read_member(self, key: str, data: bytes) -> object:
         """Return the result of a member of a chord. A malformed one counts as an error of the member."""
         try:
-            return self.serializer.deserialize_value(self.name, key, data, partial(accepts_old_values, self.name))
+            return self.read_value(key, data)
         except InvalidMessage as error:
             self.report_forged("result", key, str(error))
             return Error({"error": f"the result of {key} in the broker is malformed: {error}"})

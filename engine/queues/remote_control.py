@@ -31,7 +31,7 @@ ORDER_SECONDS = 60
 
 
 class CommandRequest(NamedTuple):
-    """`number` tells a command from its copies. `sent_at`: the broker's time (Unix seconds)."""
+    """`number` is that of all copies of a command. `sent_at`: the broker's time (Unix seconds)."""
 
     what: Command
     by: str

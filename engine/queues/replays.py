@@ -1,10 +1,10 @@
-"""Messages of settled attempts that somebody has put back into the broker. They do not run.
+"""Messages of settled attempts that were put back into the broker. They do not run.
 
 Three records are asked, the cheapest first:
 
 1. the memory of this consumer: the attempts that its workers have settled. It is shared with their parent, so it
    outlives a worker, and holds the newest MEMORY_SLOTS at most.
-2. the broker: results, and ends without one. Whoever writes to the broker can delete them.
+2. the broker: results, and ends without one. A writer to the broker can delete them.
 3. the database: ends of runs, which the recorder writes shortly after them. It is asked for every message that is older
    than FRESH_SECONDS or older than this process, for many waiting messages at once.
 

@@ -329,4 +329,4 @@ def create_dead_letter(run_id: str, data: bytes) -> None:
     storage = tasks.normal.storage
     storage.messages.write(Effects().enqueue(run_id, data))
     taken = storage.deliveries.settle_and_claim("app-1:1:x", "Worker-1", False, "{}").claimed
-    storage.deliveries.dead_letter("app-1:1:x", taken, "the signature is not ours")
+    storage.deliveries.dead_letter("app-1:1:x", taken, "the signature does not match SECRET_KEY")

@@ -1,4 +1,4 @@
-"""Whoever can write to the broker, without the key, gets no further than deleting and delaying."""
+"""A writer to the broker without the key gets no further than deleting and delaying."""
 
 import json
 import time
@@ -104,7 +104,7 @@ def test_event_of_another_queue_is_refused() -> None:
 
     line = SignedEntries("light").sign_event(event_json("noted", "x", time.time(), progress=[1, 2, ""]))
     put_line(line)
-    assert reasons() == ["the signature is not ours"]
+    assert reasons() == ["the signature does not match SECRET_KEY"]
     assert Run.select().count() == 0
 
 
@@ -130,6 +130,19 @@ def test_copied_event_changes_no_record() -> None:
     assert "delivery 1 of this run is on record already" in reasons()
 
 
+def test_ended_run_does_not_die_by_what_lies_under_its_id() -> None:
+    run_id = echo(1).id
+    record()
+    put_back(probe, run_id, b"garbage")
+    process_all()
+    assert "this run has ended" in reasons()
+    delete_marks(probe, run_id)
+    put_back(probe, run_id, b"more garbage")
+    assert probe.storage.messages.cancel(run_id, "vera") == "removed"
+    assert reasons().count("this run has ended") == 2
+    assert Run.get_by_id(run_id).state == State.SUCCEEDED
+
+
 @pytest.mark.parametrize("line", [b"\xff\xfe", b"", b"2 event - 0 - 00 {}", b'{"kind": "ended", "at": 1e18}', b"2 run"])
 def test_malformed_line_does_not_stop_history(line: bytes) -> None:
     put_line(line)
@@ -151,14 +164,14 @@ def test_message_of_a_foreign_key_is_not_recorded_as_enqueued() -> None:
     echo(1)
     message = probe.storage.messages.waiting()[0]
     put_line(message.replace(b'"args":[1]', b'"args":[2]'))
-    assert reasons() == ["the signature is not ours"]
+    assert reasons() == ["the signature does not match SECRET_KEY"]
 
 
 # --- values under another key ----------------------------------------------------------------------------------
 
 
 def result_of(value: object) -> bytes:
-    """Return the bytes of a result that somebody has chosen."""
+    """Return the bytes of a result with a chosen value."""
     run_id = echo(value).id
     process_all()
     data = probe.storage.results.get(run_id)
@@ -310,6 +323,18 @@ def test_settled_message_does_not_run_before_its_end_is_recorded(tmp_path: Path)
     assert len(read_lines(ledger)) == 2
 
 
+def test_mark_in_the_broker_stops_a_message(tmp_path: Path) -> None:
+    """It does so before another consumer can see the end in the history."""
+    ledger = tmp_path / "ledger"
+    run_id = work(str(ledger)).id
+    data = bytes(probe.storage.messages.get(run_id) or b"")
+    process_all()
+    forget_settled_runs()
+    put_back(probe, run_id, data)
+    process_all()
+    assert len(read_lines(ledger)) == 2
+
+
 def test_message_under_another_id_is_dead(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     run_id = work(str(ledger)).id
@@ -414,7 +439,7 @@ def test_only_events_from_before_the_upgrade_need_no_signature() -> None:
 
 def test_new_stream_needs_signatures_from_its_beginning() -> None:
     if isinstance(probe.storage, RedisStorage):
-        probe.storage.client.command("SET", "stream", "chosen by somebody")
+        probe.storage.client.command("SET", "stream", "a chosen name")
     put_line(ended_line(str(uuid4())))
     assert reasons() == ["this event is not signed"]
 

@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+from engine.broker.parsing import decode
 from engine.broker.redis.client import RedisClient
 from engine.broker.redis.results import RedisResults
 from engine.broker.storage import DROPPED_COUNTER
@@ -15,7 +16,7 @@ class RedisEvents:
         if not (identity := self.client.command("GET", "stream")):
             self.client.command("SET", "stream", uuid4().hex, "NX")
             identity = self.client.command("GET", "stream")
-        return f"{self.client.queue}:{identity.decode()}"
+        return f"{self.client.queue}:{decode(identity)}"
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         rows = self.client.command("XRANGE", "events", f"({to_entry_id(after)}", "+", "COUNT", limit)
