@@ -6,8 +6,8 @@ The signature is an HMAC-SHA256 with one derived key for each purpose. It covers
 value that is copied to another key, queue or purpose is refused. Version 1 covered header and body only. Its messages,
 results and revocations are still read, and its other values for a while after the upgrade.
 
-These facts are not signed, because a script of the broker decides them. A lie there can delete or delay
-runs and nothing else:
+These facts are not signed, because a script of the broker decides them. A lie there can delete or delay runs and
+nothing else:
 
   deliveries, deaths        a run is dead early, or late
   place, priority, due time a run starts early, late or never
@@ -56,7 +56,7 @@ OLD_WORDS = {
 
 
 class Place(NamedTuple):
-    """Where a value lies. `key` is empty for messages and events, which name their run themselves."""
+    """The place of a value. `key` is empty for messages and events, which name their run themselves."""
 
     queue: str
     key: str = ""

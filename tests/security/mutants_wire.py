@@ -24,15 +24,7 @@ SignedEntries.read_event = lambda self, line: {}
     Mutant(
         "the message of a new run is checked where it is recorded",
         "broker_forgery foreign_key and sqlite",
-        EVENTS,
-        "is_message_line, is_message = is_message, lambda line: False",
-        instead=(
-            (
-                EVENTS,
-                "    if is_message(line):\n        return parse_m",
-                "    if b' run ' in line[:9]:\n        return parse_m",
-            ),
-        ),
+        instead=((EVENTS, "self.queue.serializer.deserialize_message(self.queue.name, line)", "pass"),),
     ),
     Mutant(
         "a value is bound to its queue and key",

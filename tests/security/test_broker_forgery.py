@@ -324,7 +324,7 @@ def test_settled_message_does_not_run_before_its_end_is_recorded(tmp_path: Path)
 
 
 def test_mark_in_the_broker_stops_a_message(tmp_path: Path) -> None:
-    """It does so before another consumer can see the end in the history."""
+    """The end is not in the history yet, where another consumer would find it."""
     ledger = tmp_path / "ledger"
     run_id = work(str(ledger)).id
     data = bytes(probe.storage.messages.get(run_id) or b"")
