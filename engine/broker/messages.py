@@ -86,8 +86,7 @@ class SignedJSON(Serializer):
 
     def deserialize_message(self, queue: str, data: bytes) -> SignedMessage:
         """Return the message and its envelope. Raises InvalidMessage."""
-        opened = self.keyring.open(Purpose.RUN, Place(queue), bytes(data))
-        return signed_message_from_json(orjson.loads(opened.body))
+        return signed_message_from_json(orjson.loads(self.keyring.open(Purpose.RUN, Place(queue), bytes(data))))
 
     # --- values by key -----------------------------------------------------------------------------------------
 
@@ -101,8 +100,8 @@ class SignedJSON(Serializer):
         self, queue: str, key: str, data: bytes, accepts_old: Callable[[], bool] = lambda: False
     ) -> Any:
         """Return the value stored under this key. Raises InvalidMessage."""
-        opened = self.keyring.open(purpose_of(key), Place(queue, key), bytes(data), accepts_old)
-        return value_from_json(orjson.loads(opened.body))
+        body = self.keyring.open(purpose_of(key), Place(queue, key), bytes(data), accepts_old)
+        return value_from_json(orjson.loads(body))
 
     def _serialize(self, data: object) -> bytes:
         raise TypeError("a value is signed for the key it lies under: use serialize_value")
@@ -117,7 +116,7 @@ class SignedJSON(Serializer):
 
     def deserialize_json(self, purpose: Purpose, place: Place, data: bytes) -> Any:
         """Return the JSON value. Raises InvalidMessage."""
-        return orjson.loads(self.keyring.open(purpose, place, bytes(data)).body)
+        return orjson.loads(self.keyring.open(purpose, place, bytes(data)))
 
 
 class MessageBatch:

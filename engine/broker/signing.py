@@ -19,8 +19,9 @@ nothing else:
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from engine.exceptions import InvalidMessage
@@ -40,6 +41,10 @@ class Purpose(StrEnum):
     EVENT = "event"
     HEARTBEAT = "heartbeat"
     PAUSE = "pause"
+
+    def __init__(self, name: str) -> None:
+        self.word = name.encode()
+        self.start = b"%s %s " % (VERSION, self.word)
 
 
 #: Purposes of keys in the store of results, by their beginning. All other keys are results.
@@ -62,15 +67,6 @@ class Place(NamedTuple):
     key: str = ""
 
 
-class Opened(NamedTuple):
-    """A value whose signature is valid."""
-
-    attempt: int
-    run_id: str
-    body: bytes
-    is_old: bool
-
-
 class Keyring:
     """The derived keys. The first secret signs. The others are accepted when reading, so that it can be rotated."""
 
@@ -78,45 +74,58 @@ class Keyring:
         def keys(name: bytes) -> list[hmac.HMAC]:
             return [hmac.new(derive_key(secret, name), digestmod="sha256") for secret in secrets]
 
-        self.keys = {purpose.value.encode(): keys(VERSION + b" " + purpose.value.encode()) for purpose in Purpose}
+        # By word: the hash of an Enum member is slow.
+        self.keys = {purpose.word: keys(VERSION + b" " + purpose.word) for purpose in Purpose}
         self.old_keys = {word: keys(word) for word in set(OLD_WORDS.values())}
 
     def sign(self, purpose: Purpose, place: Place, header: bytes, body: bytes) -> bytes:
         """Return the signed value. `header`: task, attempt and run id, with a space after each."""
-        start = b"%s %s %s" % (VERSION, purpose.value.encode(), header)
-        signature = signature_of(self.keys[purpose.value.encode()][0], place_bytes(place), start, body)
-        return start + signature + b" " + body
+        start = purpose.start + header
+        signature = signature_of(self.keys[purpose.word][0], place_bytes(place) + start, body)
+        return b"%s%s %s" % (start, signature, body)
 
     def open(
         self, purpose: Purpose, place: Place, data: bytes, accepts_old: Callable[[], bool] = lambda: False
-    ) -> Opened:
-        """Return the parts of a value of this purpose at this place. Raises InvalidMessage for any other bytes."""
-        try:
-            version, word, _, attempt, run_id, signature, body = data.split(b" ", 6)
-            opened = Opened(int(attempt), run_id.decode(), body, version == OLD_VERSION)
-        except ValueError:
-            raise InvalidMessage("not a message of this program") from None
-        if version not in (VERSION, OLD_VERSION):
-            raise InvalidMessage(f"message version {version.decode(errors='replace')} is not {VERSION.decode()}")
-        if word != (OLD_WORDS.get(purpose) if opened.is_old else purpose.value.encode()):
-            raise InvalidMessage(f"this value is a {word.decode(errors='replace'):.40}, not a {purpose.value}")
-        header = data[: -len(signature) - len(body) - 1]
-        keys, covered = (self.old_keys, b"") if opened.is_old else (self.keys, place_bytes(place))
-        if not any(hmac.compare_digest(signature, signature_of(key, covered, header, body)) for key in keys[word]):
-            raise InvalidMessage("the signature does not match SECRET_KEY")
-        if opened.is_old and not is_accepted(purpose, place, opened, accepts_old):
-            raise InvalidMessage("values of this old format are no longer accepted here")
-        return opened
+    ) -> bytes:
+        """Return the body of a value of this purpose at this place. Raises InvalidMessage for any other bytes."""
+        words = data.split(b" ", 6)
+        if len(words) != 7:
+            raise InvalidMessage("not a message of this program")
+        version, word, _, _, _, signature, body = words
+        if version == OLD_VERSION:
+            return self.open_old(purpose, place, words, accepts_old)
+        if version != VERSION:
+            raise InvalidMessage(f"message version {version.decode(errors='replace'):.40} is not {VERSION.decode()}")
+        check_word(word, purpose.word)
+        header = place_bytes(place) + data[: -len(signature) - len(body) - 1]
+        check_signature(self.keys[word], signature, header, body)
+        return body
+
+    def open_old(self, purpose: Purpose, place: Place, words: list[bytes], accepts_old: Callable[[], bool]) -> bytes:
+        """Return the body of a value of version 1, if it may lie here. Raises InvalidMessage.
+
+        A message names its run, and a result too. A copy of a revocation deletes a run, which a writer can do anyway.
+        """
+        _, word, _, _, run_id, signature, body = words
+        check_word(word, OLD_WORDS.get(purpose, b""))
+        check_signature(self.old_keys[word], signature, b" ".join(words[:5]) + b" ", body)
+        if purpose in (Purpose.RUN, Purpose.REVOCATION):
+            return body
+        if run_id == place.key.encode() if run_id != b"-" else accepts_old():
+            return body
+        raise InvalidMessage("values of this old format are no longer accepted here")
 
 
-def is_accepted(purpose: Purpose, place: Place, opened: Opened, accepts_old: Callable[[], bool]) -> bool:
-    """Return true if a value of version 1 may lie here.
+def check_word(word: bytes, expected: bytes) -> None:
+    if word != expected:
+        raise InvalidMessage(f"this value is a {word.decode(errors='replace'):.40}, not a {expected.decode()}")
 
-    A message names its run, and a result too. A copy of a revocation deletes a run, which a writer can do anyway.
-    """
-    if purpose in (Purpose.RUN, Purpose.REVOCATION):
-        return True
-    return opened.run_id == place.key if opened.run_id != "-" else accepts_old()
+
+def check_signature(keys: Sequence[hmac.HMAC], signature: bytes, header: bytes, body: bytes) -> None:
+    for key in keys:
+        if hmac.compare_digest(signature, signature_of(key, header, body)):
+            return
+    raise InvalidMessage("the signature does not match SECRET_KEY")
 
 
 def purpose_of(key: str) -> Purpose:
@@ -125,13 +134,18 @@ def purpose_of(key: str) -> Purpose:
     return PREFIXES.get(prefix + colon, Purpose.RESULT)
 
 
+@lru_cache(maxsize=100)
+def queue_bytes(queue: str) -> bytes:
+    return b"%d %s " % (len(queue.encode()), queue.encode())
+
+
 def place_bytes(place: Place) -> bytes:
     """Return the place as bytes that no other place has."""
-    queue, key = place.queue.encode(), place.key.encode(errors="surrogatepass")
-    return b"%d %s %d %s " % (len(queue), queue, len(key), key)
+    key = place.key.encode(errors="surrogatepass")
+    return b"%s%d %s " % (queue_bytes(place.queue), len(key), key)
 
 
-def signature_of(key: hmac.HMAC, place: bytes, header: bytes, body: bytes) -> bytes:
+def signature_of(key: hmac.HMAC, header: bytes, body: bytes) -> bytes:
     signing = key.copy()
-    signing.update(place + header + body)
+    signing.update(header + body)
     return signing.hexdigest().encode()

@@ -9,6 +9,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
+from engine.broker.messages import parse_body
 from engine.database import database, write_rows
 from engine.history import error_groups, run_counts
 from engine.history.events import (
@@ -18,7 +19,7 @@ from engine.history.events import (
     StreamLine,
     encode_json,
     from_db_time,
-    parse_message_event,
+    parse_message_body,
     strip_nul,
     to_db_time,
 )
@@ -194,7 +195,7 @@ def new_run_columns(event: Event) -> Row:
 
 
 def message_row(queue: str, message: bytes) -> tuple[object, ...]:
-    event = parse_message_event(message)
+    event = parse_message_body(parse_body(message))
     return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
 
 

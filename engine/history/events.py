@@ -8,6 +8,7 @@ import orjson
 
 from engine.broker.effects import to_timestamp
 from engine.broker.messages import parse_body, short_task_name
+from engine.broker.signing import Purpose
 from engine.queues.queue import Queue
 
 #: A line's fields: `kind`, `id` of the run, `at` (Unix seconds) and those of its kind.
@@ -35,22 +36,22 @@ class EventReader(NamedTuple):
 
     def parse(self, position: int, line: bytes, kinds: Container[str]) -> Event:
         """Return the event of a line, which is of one of these kinds. Raises InvalidEvent and ValueError."""
-        event = check_event(parse_event(line), kinds)
         if line.startswith(b"{"):
+            event = check_event(parse_event(line), kinds)
             if not self.accepts_unsigned(position) and event["kind"] not in UNSIGNED_KINDS:
                 raise InvalidEvent("this event is not signed")
-        elif is_message(line):
-            self.queue.serializer.deserialize_message(self.queue.name, line)
-        else:
-            self.queue.storage.entries.read_event(line)
-        return event
+            return event
+        keyring, purpose = self.queue.storage.entries.serializer.keyring, line_purpose(line)
+        body = keyring.open(purpose, self.queue.storage.entries.events, line)
+        return check_event(parse_message_body(body) if purpose == Purpose.RUN else parse_event_body(body), kinds)
 
     def accepts_unsigned(self, position: int) -> bool:
         return self.signed_from is None or position <= self.signed_from
 
 
-def is_message(line: bytes) -> bool:
-    return line.split(b" ", 2)[1:2] == [b"run"]
+def line_purpose(line: bytes) -> Purpose:
+    """Return the purpose of a signed line: the message of a new run is its own event."""
+    return Purpose.RUN if line[1:6] == b" run " else Purpose.EVENT
 
 
 def check_event(event: Event, kinds: Container[str]) -> Event:
@@ -63,13 +64,18 @@ def check_event(event: Event, kinds: Container[str]) -> Event:
 
 
 def parse_event(line: bytes) -> Event:
-    """Return the event of a line, signed or not, without NUL characters, which PostgreSQL text cannot store.
+    """Return the event of a line without checking its signature."""
+    if line.startswith(b"{"):
+        return parse_event_body(line)
+    body = parse_body(line)
+    return parse_message_body(body) if line_purpose(line) == Purpose.RUN else parse_event_body(body)
+
+
+def parse_event_body(body: bytes) -> Event:
+    """Return the event without NUL characters, which PostgreSQL text cannot store.
 
     Its id stays unchanged, as a changed id would name another run.
     """
-    if is_message(line):
-        return parse_message_event(line)
-    body = line if line.startswith(b"{") else parse_body(line)
     if b"\\u0000" not in body:
         event: Event = orjson.loads(body)
         return event
@@ -87,9 +93,9 @@ def event_time(line: bytes) -> float | None:
         return None
 
 
-def parse_message_event(line: bytes) -> Event:
+def parse_message_body(body: bytes) -> Event:
     """Return the `enqueued` event. The message of a new run is its own line in the stream."""
-    content = orjson.loads(parse_body(line))
+    content = orjson.loads(body)
     message, envelope = content["message"], content["envelope"]
     enqueued_at = to_timestamp(datetime.fromisoformat(envelope["enqueued_at"]))
     due = to_timestamp(datetime.fromisoformat(message["eta"])) if "eta" in message else 0

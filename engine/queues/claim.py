@@ -57,6 +57,8 @@ class Claimer:
             self.settler.settle_previous()
             return None
         state.unsure, state.last = False, None
+        if last and turn.settled:
+            self.settler.remember(last)
         if last:
             self.settler.report_outcome(last, turn.settled or tries > 1)
         return turn.claimed

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from huey.api import Result, ResultGroup, Task, TaskWrapper
 from huey.signals import Signal
@@ -20,6 +20,7 @@ class TaskQueue(Protocol):
 
     name: str
     utc: bool
+    immediate: bool
     storage: Storage
     serializer: SignedJSON
     state: WorkerState
@@ -41,6 +42,7 @@ class TaskQueue(Protocol):
     def check_result(self, task: Task, value: object) -> None: ...
     def record_metadata(self, task: Task, facts: Mapping[str, object]) -> None: ...
     def sign_value(self, key: str, value: object) -> bytes: ...
+    def read_value(self, key: str, data: bytes) -> Any: ...
     def report_forged(self, what: str, name: str, reason: str) -> None: ...
     def delete(self, key: str) -> bool: ...
     def put_if_empty(self, key: str, data: object, ttl: float) -> bool: ...

@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from ctypes import c_double
 from datetime import datetime
 from functools import partial
@@ -15,7 +14,7 @@ from huey import CancelExecution, Huey, chord, group
 from huey import signals as S
 from huey.api import Result, ResultGroup, Task, TaskLock
 from huey.exceptions import TaskException
-from huey.utils import ChordConfig, Error
+from huey.utils import ChordConfig
 
 from config import settings
 from engine.broker.effects import Effects, event_json
@@ -25,9 +24,11 @@ from engine.broker.messages import SignedJSON, StoredValue
 from engine.broker.signed_entries import default_serializer
 from engine.broker.storage import Storage
 from engine.exceptions import BrokerUnavailable, InvalidMessage
+from engine.queues.chords import chord_key, store_result
 from engine.queues.claim import Claimer
 from engine.queues.enqueue import Enqueuer
 from engine.queues.execution import Execution, raised_by_task
+from engine.queues.forged import ForgedReporter
 from engine.queues.old_format import accepts_old_values
 from engine.queues.options import check_call
 from engine.queues.registry import Registry
@@ -43,9 +44,6 @@ Code = Callable[..., object]
 
 #: Longest delay between two attempts, however far the back-off has grown.
 MAX_RETRY_DELAY = 366 * 86400.0
-
-#: A process reports at most this many forged values.
-MAX_REPORTED = 1000
 
 BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
 
@@ -69,7 +67,7 @@ class Queue(Huey):
             **options,
         )
         self._registry = Registry()
-        self.reported: set[tuple[str, str, str]] = set()
+        self.forged = ForgedReporter(self)
         self.enqueuer = Enqueuer(self)
         self.settler = Settler(self)
         self.claimer = Claimer(self, self.settler)
@@ -221,16 +219,7 @@ class Queue(Huey):
             self.storage.messages.write(Effects().event(event))
 
     def report_forged(self, what: str, name: str, reason: str) -> None:
-        """Log a value of the broker that is malformed or not ours, and set it aside in the history. Once per process
-        and value. A failure to report it is ignored.
-        """
-        if (what, name, reason) in self.reported or len(self.reported) > MAX_REPORTED:
-            return
-        self.reported.add((what, name, reason))
-        logger.error("The %s of %s in queue %s is malformed or forged and left out: %s", what, name, self.name, reason)
-        event = event_json("forged", name, time.time(), what=what, reason=reason)
-        with suppress(BrokerUnavailable):
-            self.storage.messages.write(Effects().event(event))
+        self.forged.report(what, name, reason)
 
     def check_result(self, task: QueueTask, value: object) -> None:
         """Build the result of a task's code, while a failure still counts as the attempt's. Raises NotStorable."""
@@ -340,27 +329,12 @@ class Queue(Huey):
         if self.immediate:
             super()._check_chord(member, value)
             return
-        key = f"chord:{member.cid}"
-        data = self.sign_value(own_key := f"{key}:{member.idx}", value)
-
-        def store_and_look() -> dict[str, bytes]:
-            self.storage.results.put(own_key, data, expires=True)
-            return dict(self.storage.results.get_many([f"{key}:{index}" for index in range(member.size)]))
-
-        results = self.settler.retry_while_unavailable(store_and_look)
-        if len(results) == member.size:
+        results = self.settler.retry_while_unavailable(partial(store_result, self, member, value))
+        if results is not None:
             callback = copy.copy(member.callback)
-            callback.extend_data(([self.read_member(name, result) for name, result in results.items()],))
+            callback.extend_data((results,))
             self._emit(S.SIGNAL_ENQUEUED, callback)
-            self.submit(self.enqueue_effects(callback, once=key))
-
-    def read_member(self, key: str, data: bytes) -> object:
-        """Return the result of a member of a chord. A malformed one counts as an error of the member."""
-        try:
-            return self.read_value(key, data)
-        except InvalidMessage as error:
-            self.report_forged("result", key, str(error))
-            return Error({"error": f"the result of {key} in the broker is malformed: {error}"})
+            self.submit(self.enqueue_effects(callback, once=chord_key(member)))
 
     def pauses(self) -> dict[str, dict[str, Any]]:
         """Return the pauses by name: `""` for the whole queue, a task, or `schedule:` and a task. Values: by, at,

@@ -33,7 +33,7 @@ MEMORY_SLOTS = 1 << 16
 #: A younger message is checked without the database. Its answers are used for as long.
 FRESH_SECONDS = 2.0
 #: Waiting messages that one statement checks.
-LOOKAHEAD = 200
+LOOKAHEAD = 500
 #: How long the database is left alone after an error.
 OUTAGE_SECONDS = 30.0
 
@@ -101,7 +101,7 @@ class ReplayGuard:
 def select_recorded_runs(ids: Sequence[str]) -> dict[str, RecordedRun]:
     """Return the recorded runs among these. A run that was lost and has come back has no settled end.
 
-    A dead run has one only if it was discarded.
+    A dead run has one only if it was discarded. Runs that have not begun are left out.
     """
     marks, states = ", ".join([database.param] * len(ids)), ", ".join(f"'{state}'" for state in ENDED_ATTEMPT)
     not_lost = f"coalesce(error, '') <> {database.param}"
@@ -109,7 +109,7 @@ def select_recorded_runs(ids: Sequence[str]) -> dict[str, RecordedRun]:
         f"SELECT id, CASE WHEN state IN ({states}) AND {not_lost} OR error LIKE {database.param} THEN ended_at END,"
         " (SELECT max(attempt)"
         f" FROM dewey_attempts WHERE run_id = dewey_runs.id AND state IN ({states}) AND {not_lost})"
-        f" FROM dewey_runs WHERE id IN ({marks})",
+        f" FROM dewey_runs WHERE id IN ({marks}) AND (ended_at IS NOT NULL OR attempts > 0)",
         [LOST_ERROR, f"{DISCARDED}%", LOST_ERROR, *ids],
     ).fetchall()
     return {run_id: RecordedRun(to_unix(ended_at), attempt or 0) for run_id, ended_at, attempt in rows}

@@ -76,6 +76,8 @@ class Settler:
             self.give_up(last, error)
             return
         self.state.unsure, self.state.last = False, None
+        if settled:
+            self.remember(last)
         self.report_outcome(last, settled)
 
     def publish(self, run_id: str | None) -> None:
@@ -87,8 +89,6 @@ class Settler:
         """Log and count a stored outcome. If it is not `settled`, another worker has taken the run over."""
         self.publish(None)
         if settled:
-            if execution.state != State.SCHEDULED:  # else the same attempt comes again
-                self.replays.memory.add(execution.taken.run_id, execution.attempt)
             try:
                 self.log_outcome(execution)
             except Exception:
@@ -99,6 +99,11 @@ class Settler:
         else:
             run_id = execution.taken.run_id
             logger.warning("Run %s was taken over by another worker; this outcome is dropped", run_id)
+
+    def remember(self, execution: Execution) -> None:
+        """Remember that this attempt is settled, if the broker has confirmed it."""
+        if execution.state != State.SCHEDULED:  # else the same attempt comes again
+            self.replays.memory.add(execution.taken.run_id, execution.attempt)
 
     # --- outcomes that cannot be stored as they are ----------------------------------------------------------
 

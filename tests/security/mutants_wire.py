@@ -16,15 +16,18 @@ MUTANTS = [
     Mutant(
         "the signature of an event is checked",
         "broker_forgery real_run and sqlite",
-        "engine/broker/signed_entries.py",
-        """
-SignedEntries.read_event = lambda self, line: {}
-""",
+        instead=((SIGNING, "if hmac.compare_digest(signature, signature_of(key, header, body)):", "if True:"),),
     ),
     Mutant(
         "the message of a new run is checked where it is recorded",
         "broker_forgery foreign_key and sqlite",
-        instead=((EVENTS, "self.queue.serializer.deserialize_message(self.queue.name, line)", "pass"),),
+        instead=(
+            (
+                EVENTS,
+                "body = keyring.open(purpose, self.queue.storage.entries.events, line)",
+                "body = parse_body(line)",
+            ),
+        ),
     ),
     Mutant(
         "a value is bound to its queue and key",
@@ -35,12 +38,13 @@ SignedEntries.read_event = lambda self, line: {}
     Mutant(
         "a value is bound to its purpose",
         "broker_signing purpose",
-        instead=((SIGNING, '            raise InvalidMessage(f"this value is a', '            str(f"this value is a'),),
+        SIGNING,
+        "check_word = lambda word, expected: None",
     ),
     Mutant(
         "each purpose has its own key",
         "broker_signing key_of_its_own",
-        instead=((SIGNING, 'keys(VERSION + b" " + purpose.value.encode())', "keys(VERSION)"),),
+        instead=((SIGNING, 'keys(VERSION + b" " + purpose.word)', "keys(VERSION)"),),
     ),
     Mutant(
         "a copied end of a delivery changes no record",
@@ -106,7 +110,7 @@ SignedEntries.read = read
         "old values end some time after the upgrade",
         "broker_signing old_format",
         SIGNING,
-        "is_accepted = lambda *parts: True",
+        "Keyring.open_old = lambda self, purpose, place, words, accepts_old: words[6]",
     ),
     Mutant(
         "the position of the stream is noted at the upgrade",

@@ -41,7 +41,7 @@ VERA = Requester("operator", "vera@example.org")
 @pytest.fixture(params=["sqlite", "redis"], autouse=True)
 def fresh_broker(request: pytest.FixtureRequest, tmp_path: Path, sqlite_database: None) -> Iterator[None]:
     with use_probe_queue(storage_factory(request.param, request, tmp_path)):
-        probe.reported.clear()
+        probe.forged.reported.clear()
         forget_settled_runs()
         yield
 
