@@ -31,13 +31,13 @@ MUTANTS = [
     ),
     Mutant(
         "a value is bound to its queue and key",
-        "broker_forgery (another_queue or command_of_another or another_id) and sqlite",
+        "broker_forgery (another_queue or command_of_another) and sqlite",
         SIGNING,
         "place_bytes = lambda place: b''",
     ),
     Mutant(
         "a value is bound to its purpose",
-        "broker_signing purpose",
+        "broker_signing one_purpose",
         SIGNING,
         "check_word = lambda word, expected: None",
     ),
@@ -75,7 +75,7 @@ MUTANTS = [
     ),
     Mutant(
         "a settled message does not run again in another consumer",
-        "broker_forgery does_not_run_again and sqlite",
+        "broker_forgery does_not_run_again and sqlite-True-True",
         REPLAYS,
         "select_recorded_runs = lambda ids: {}",
     ),
@@ -86,7 +86,7 @@ MUTANTS = [
     ),
     Mutant(
         "a message runs under its own id only",
-        "broker_forgery under_another_id and sqlite",
+        "broker_forgery message_under_another_id and sqlite",
         instead=((CLAIM, "if task.id != taken.run_id:", "if False:"),),
     ),
     Mutant(
@@ -108,7 +108,7 @@ SignedEntries.read = read
     ),
     Mutant(
         "old values end some time after the upgrade",
-        "broker_signing old_format",
+        "broker_signing old_format_is_accepted and False",
         SIGNING,
         "Keyring.open_old = lambda self, purpose, place, words, accepts_old: words[6]",
     ),
