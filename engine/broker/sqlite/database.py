@@ -13,6 +13,7 @@ from zlib import crc32
 
 from engine.broker.inotify import InotifyWatch
 from engine.broker.parsing import decode
+from engine.broker.signed_entries import SignedEntries
 from engine.exceptions import BrokerUnavailable
 from engine.outages import find_outage, first_line, lacks_table
 from engine.private_files import make_database_private
@@ -45,11 +46,19 @@ class SqliteFile:
     """The rows of a queue in a file.
 
     `schema`: the tables of the file. `added_columns`: columns by table that a file of an older version lacks. The
-    schema contains them too.
+    schema contains them too. `entries` signs what the parts store.
     """
 
-    def __init__(self, queue: str, path: Path, schema: str, added_columns: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        queue: str,
+        path: Path,
+        schema: str,
+        added_columns: Mapping[str, Sequence[str]],
+        entries: SignedEntries,
+    ) -> None:
         self.queue, self.path, self.schema, self.added_columns = queue, path, schema, added_columns
+        self.entries = entries
         self.threads = threading.local()
         self.left_behind: list[sqlite3.Connection] = []
 
