@@ -133,7 +133,7 @@ def enqueue_run(
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> ActionResult[Result]:
-    """Enqueue a run of a task. `args` are positional, `arguments` named. Returns the id of the run."""
+    """Enqueue a run of a task. Returns its id. `args` are positional arguments. `arguments` are named arguments."""
     result = run_task(tasks.queues, name, args or (), arguments, by=actor.requester, eta=eta, priority=priority)
     optional = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
     options = {key: value for key, value in optional.items() if value not in (None, [])}
