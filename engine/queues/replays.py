@@ -68,6 +68,7 @@ class ReplayGuard:
         #: Settled attempts, and runs without a settled attempt in the database with the period of that answer.
         self.memory, self.cleared = SharedSet(), SharedSet()
         self.started_at = time.time()
+        self.checked: set[str] = set()  # runs of the last statement; those on record are in `answers`
         self.answers: dict[str, RecordedRun] = {}
         self.answered_at = self.next_query_at = 0.0
 
@@ -89,15 +90,16 @@ class ReplayGuard:
         period = int(now / FRESH_SECONDS)
         if now < self.next_query_at or self.cleared.has(run_id, period) or self.cleared.has(run_id, period - 1):
             return None
-        if run_id not in self.answers or now - self.answered_at > FRESH_SECONDS:
+        if run_id not in self.checked or now - self.answered_at > FRESH_SECONDS:
             ids = {run_id, *self.queue.storage.messages.waiting_ids(LOOKAHEAD)}
             try:
-                self.answers, self.answered_at = select_recorded_runs(list(ids)), now
+                self.answers = select_recorded_runs(list(ids))
             except DATABASE_ERRORS as error:
                 logger.warning("Messages are not checked for replays while the database is unavailable: %s", error)
                 self.next_query_at = now + OUTAGE_SECONDS
                 release_connection()
                 return None
+            self.checked, self.answered_at = ids, now
             for cleared_id in ids - self.answers.keys():
                 self.cleared.add(cleared_id, period)
         return self.answers.get(run_id)
