@@ -1,5 +1,9 @@
 """All tasks of the program, and its three queues: heavy (books), normal (images), light (cleanup)."""
 
+from uuid import UUID
+
+from reading.books import BookError
+
 from config import QUEUES, settings
 from engine.control import bulk, retention
 from engine.models import now
@@ -7,7 +11,8 @@ from engine.queues.crontab import crontab
 from engine.queues.registry import share_names
 from engine.queues.task import QueueTask
 from engine.worker.served_queue import ServedQueue
-from reading import sessions
+from reading import processing, sessions, stuck_books
+from reading.files import book_files
 
 queues = {name: ServedQueue(name) for name in QUEUES}
 share_names(queues.values())
@@ -41,6 +46,22 @@ def close_abandoned_sessions(task: QueueTask) -> sessions.CleanupResult:
 def get_cleanup_statistics(hours: int = 24) -> sessions.CleanupStatistics:
     """Count the sessions closed in the last hours (1 to 168), and those active now."""
     return sessions.cleanup_statistics(now(), hours)
+
+
+@heavy.task(context=True, priority=5, unique=True, retries=3, retry_delay=60)
+def process_book(book_id: str, task: QueueTask) -> processing.ProcessedBook:
+    """Read a book's file and store its chapters."""
+    try:
+        return processing.process_book(UUID(book_id), book_files, task.id, settings.words_per_minute, task.progress)
+    except (BookError, processing.BookDeleted):
+        task.retries = 0  # another attempt would fail alike
+        raise
+
+
+@light.periodic_task(crontab(minute="*/10"), priority=1)
+def requeue_stuck_books() -> dict[str, int]:
+    """Process books again whose run is lost, at most three times each."""
+    return {"requeued": sum(1 for book_id in stuck_books.take_stuck(now()) if process_book(str(book_id)))}
 
 
 @light.periodic_task(crontab(hour="3", minute="0"), catch_up=True, priority=1)
