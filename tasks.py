@@ -2,17 +2,19 @@
 
 from uuid import UUID
 
-from reading.books import BookError
-
 from config import QUEUES, settings
+from engine.broker.messages import Requester
 from engine.control import bulk, retention
+from engine.control.runs import run_task
 from engine.models import now
 from engine.queues.crontab import crontab
 from engine.queues.registry import share_names
 from engine.queues.task import QueueTask
 from engine.worker.served_queue import ServedQueue
 from reading import processing, sessions, stuck_books
+from reading.books import BookError
 from reading.files import book_files
+from reading.orphaned_files import delete_orphaned
 
 queues = {name: ServedQueue(name) for name in QUEUES}
 share_names(queues.values())
@@ -58,16 +60,22 @@ def process_book(book_id: str, task: QueueTask) -> processing.ProcessedBook:
         raise
 
 
-@light.periodic_task(crontab(minute="*/10"), priority=1)
-def requeue_stuck_books() -> dict[str, int]:
+@light.periodic_task(crontab(minute="*/10"), context=True, priority=1)
+def requeue_stuck_books(task: QueueTask) -> dict[str, int]:
     """Process books again whose run is lost, at most three times each."""
-    return {"requeued": sum(1 for book_id in stuck_books.take_stuck(now()) if process_book(str(book_id)))}
+
+    def enqueue(book_id: UUID) -> str:
+        asker = Requester("run", task.id)
+        return str(run_task(queues, "process_book", kwargs={"book_id": str(book_id)}, by=asker).id)
+
+    return {"requeued": stuck_books.requeue(now(), enqueue)}
 
 
 @light.periodic_task(crontab(hour="3", minute="0"), catch_up=True, priority=1)
 def cleanup_old_task_results() -> dict[str, int]:
-    """Delete expired results, old runs, and consumers that stopped long ago."""
-    return retention.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)
+    """Delete expired results, old runs, consumers that stopped long ago, and files of no book."""
+    rows = retention.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)
+    return {**rows, "files": delete_orphaned(book_files, now())}
 
 
 @light.task(context=True, priority=2, retries=3, retry_delay=30)

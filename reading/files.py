@@ -93,8 +93,9 @@ class FileStore:
         return len(orphans)
 
     def make_folder(self, name: str) -> Path:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self.root / name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
 

@@ -104,6 +104,12 @@ def store_chapter(book_id: UUID, chapter: books.Chapter, progress: int) -> None:
     }
     of_number = (Chapter.book == book_id) & (Chapter.number == chapter.number)
     with database.atomic():
+        # First, because it locks the book: a deleted one ends the run here.
+        update(
+            book_id,
+            chapters_done=greatest(BookFile.chapters_done, chapter.number),
+            progress=greatest(BookFile.progress, progress),
+        )
         stored = Chapter.select(Chapter.content_sha256, Chapter.reader_version).where(of_number).tuples().first()
         if stored is None:
             Chapter.insert(
@@ -111,11 +117,6 @@ def store_chapter(book_id: UUID, chapter: books.Chapter, progress: int) -> None:
             ).execute()
         elif stored != (digest, books.READER_VERSION):
             Chapter.update(values).where(of_number).execute()
-        update(
-            book_id,
-            chapters_done=greatest(BookFile.chapters_done, chapter.number),
-            progress=greatest(BookFile.progress, progress),
-        )
 
 
 def complete(book_id: UUID, book: books.Book) -> ProcessedBook:
