@@ -183,7 +183,7 @@ class Chapter(BaseModel):
     minutes = IntegerField()
     is_service_page = BooleanField()
     passages = IntegerField(default=0)
-    reader_version = IntegerField()
+    parser_version = IntegerField()
     processed_at = UTCDateTimeField(default=now)
 
     class Meta:

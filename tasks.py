@@ -12,7 +12,7 @@ from engine.queues.registry import share_names
 from engine.queues.task import QueueTask
 from engine.worker.served_queue import ServedQueue
 from reading import processing, sessions, stuck_books
-from reading.books import BookError
+from reading.books.errors import BookError
 from reading.files import book_files
 from reading.orphaned_files import delete_orphaned
 

@@ -53,7 +53,7 @@ SCRIPT = """
         minutes integer NOT NULL,
         is_service_page boolean NOT NULL,
         passages integer NOT NULL DEFAULT 0,
-        reader_version integer NOT NULL,
+        parser_version integer NOT NULL,
         processed_at timestamptz NOT NULL
     );
     CREATE UNIQUE INDEX dewey_chapters_number ON dewey_chapters (book_id, number);

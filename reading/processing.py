@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import TypedDict
 from uuid import UUID, uuid5
 
-from peewee import Case, Field
+from peewee import Case, Field, fn
 
 from engine.database import database
 from engine.exceptions import RunCancelled
 from engine.models import now
 from models import Book, BookFile, Chapter, owns_reading_tables
-from reading import books
+from reading.books.book import PARSER_VERSION, read_book
+from reading.books.book import Book as SourceBook
+from reading.books.book import Chapter as SourceChapter
+from reading.books.errors import BookError
+from reading.books.findings import Warning
 from reading.files import FileStore
 
-#: Shows the progress: percent, 100, chapter title.
+#: Shows the progress: chapters done, chapters in all, chapter title.
 Report = Callable[[float, float, str], None]
 
 
@@ -32,7 +36,7 @@ class ProcessedBook(TypedDict):
     words: int
     minutes: int
     passages: int
-    warnings: list[books.Warning]
+    warnings: list[Warning]
 
 
 class BookDeleted(Exception):
@@ -49,14 +53,16 @@ def process_book(
     path = begin(book_id, files, run_id)
     try:
         if not path.exists():
-            raise books.BookError("missing_file", f"{path.name} is not in {files.root}")
-        book = books.read_book(path, words_per_minute=words_per_minute)
-        describe(book_id, book)
+            raise BookError("missing_file", f"{path.name} is not in {files.root}")
+        book = read_book(path, words_per_minute=words_per_minute)
+        # The first reading judges the whole book and counts. It is fast beside the second, which stores.
+        total = sum(1 for _ in book.chapters())
+        describe(book_id, book, total)
         for chapter in book.chapters():
-            store_chapter(book_id, chapter, progress=min(int(book.share_read * 100), 99))
-            report(round(book.share_read * 100), 100, chapter.title)
-        return complete(book_id, book)
-    except books.BookError as error:
+            store_chapter(book_id, chapter, progress=99 * chapter.number // total)
+            report(chapter.number, total, chapter.title)
+        return complete(book_id, book, total)
+    except BookError as error:
         fail(book_id, error.code, error.detail)
         raise
     except RunCancelled as cancel:
@@ -71,7 +77,7 @@ def begin(book_id: UUID, files: FileStore, run_id: str) -> Path:
     return files.path(BookFile.get_by_id(book_id).sha256 or "")
 
 
-def describe(book_id: UUID, book: books.Book) -> None:
+def describe(book_id: UUID, book: SourceBook, total: int) -> None:
     """Store what the file says of itself. The row in `books` is changed only if the table is Dewey's own."""
     with database.atomic():
         update(
@@ -79,14 +85,14 @@ def describe(book_id: UUID, book: books.Book) -> None:
             format=book.format,
             encoding=book.encoding,
             language=book.language,
-            chapters_total=book.chapters_expected,
+            chapters_total=total,
             **{name: value for name, value in (("title", book.title), ("author", book.author)) if value},
         )
         if book.title and owns_reading_tables():
-            Book.update(title=book.title[:255], author=book.author[:255]).where(Book.id == book_id).execute()
+            Book.update(title=book.title[:255], author=(book.author or "")[:255]).where(Book.id == book_id).execute()
 
 
-def store_chapter(book_id: UUID, chapter: books.Chapter, progress: int) -> None:
+def store_chapter(book_id: UUID, chapter: SourceChapter, progress: int) -> None:
     """Store one chapter with the book's progress. An equal chapter of the same reader version is left as it is."""
     digest = hashlib.sha256(chapter.content.encode()).hexdigest()
     values = {
@@ -99,7 +105,7 @@ def store_chapter(book_id: UUID, chapter: books.Chapter, progress: int) -> None:
         "words": chapter.words,
         "minutes": chapter.minutes,
         "is_service_page": chapter.is_service_page,
-        "reader_version": books.READER_VERSION,
+        "parser_version": PARSER_VERSION,
         "processed_at": now(),
     }
     of_number = (Chapter.book == book_id) & (Chapter.number == chapter.number)
@@ -110,27 +116,27 @@ def store_chapter(book_id: UUID, chapter: books.Chapter, progress: int) -> None:
             chapters_done=greatest(BookFile.chapters_done, chapter.number),
             progress=greatest(BookFile.progress, progress),
         )
-        stored = Chapter.select(Chapter.content_sha256, Chapter.reader_version).where(of_number).tuples().first()
+        stored = Chapter.select(Chapter.content_sha256, Chapter.parser_version).where(of_number).tuples().first()
         if stored is None:
             Chapter.insert(
                 id=chapter_id(book_id, chapter.number), book=book_id, number=chapter.number, **values
             ).execute()
-        elif stored != (digest, books.READER_VERSION):
+        elif stored != (digest, PARSER_VERSION):
             Chapter.update(values).where(of_number).execute()
 
 
-def complete(book_id: UUID, book: books.Book) -> ProcessedBook:
-    """Record the end and delete the chapters that the file does not have (any more)."""
+def complete(book_id: UUID, book: SourceBook, total: int) -> ProcessedBook:
+    """Record the end and delete the chapters that the file does not have."""
     with database.atomic():
-        Chapter.delete().where((Chapter.book == book_id) & (Chapter.number > book.chapters_read)).execute()
+        Chapter.delete().where((Chapter.book == book_id) & (Chapter.number > total)).execute()
+        words, minutes = sum_figures(book_id)
         update(
             book_id,
             state="completed",
             progress=100,
-            chapters_total=book.chapters_read,
-            chapters_done=book.chapters_read,
-            words=book.words,
-            minutes=book.minutes,
+            chapters_done=total,
+            words=words,
+            minutes=minutes,
             kept_share=book.kept_share,
             warnings=book.warnings,
             finished_at=now(),
@@ -138,12 +144,19 @@ def complete(book_id: UUID, book: books.Book) -> ProcessedBook:
     return ProcessedBook(
         book_id=str(book_id),
         status="completed",
-        chapters=book.chapters_read,
-        words=book.words,
-        minutes=book.minutes,
+        chapters=total,
+        words=words,
+        minutes=minutes,
         passages=0,
         warnings=book.warnings,
     )
+
+
+def sum_figures(book_id: UUID) -> tuple[int, int]:
+    """Return the words and minutes of the stored chapters."""
+    query = Chapter.select(fn.SUM(Chapter.words), fn.SUM(Chapter.minutes)).where(Chapter.book == book_id)
+    words, minutes = query.scalar(as_tuple=True)
+    return int(words or 0), int(minutes or 0)
 
 
 def fail(book_id: UUID, code: str, detail: str) -> None:

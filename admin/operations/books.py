@@ -137,7 +137,7 @@ def list_chapters(book_id: UUID) -> Chapters:
     get_book(book_id)
     columns = [getattr(Chapter, name) for name in ChapterRow._fields]
     rows = Chapter.select(*columns).where(Chapter.book == book_id).order_by(Chapter.number)
-    return Chapters([ChapterRow._make(row) for row in rows.tuples()])
+    return Chapters([ChapterRow(**{name: row.__data__[name] for name in ChapterRow._fields}) for row in rows])
 
 
 @register_query("books.chapter", "/books/{book_id}/chapters/{number}")
