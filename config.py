@@ -86,6 +86,7 @@ class Settings:
     books_max_mb: int
     words_per_minute_ru: int
     words_per_minute_en: int
+    share_with_app: bool
 
     @property
     def abandoned_after(self) -> timedelta:
@@ -163,6 +164,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         books_max_mb=read.integer("BOOKS_MAX_MB", 100, 1, 10_000),
         words_per_minute_ru=read.integer("WORDS_PER_MINUTE_RU", 180, 1, 10_000),
         words_per_minute_en=read.integer("WORDS_PER_MINUTE_EN", 230, 1, 10_000),
+        share_with_app=read.choice("SHARE_WITH_APP", "0", "0", "1") == "1",
     )
 
 

@@ -12,6 +12,7 @@ from engine.queues.registry import share_names
 from engine.queues.task import QueueTask
 from engine.worker.served_queue import ServedQueue
 from reading import processing, sessions, stuck_books
+from reading.book_sources import BookDeleted
 from reading.books.errors import BookError
 from reading.files import book_files
 from reading.orphaned_files import delete_orphaned
@@ -19,6 +20,8 @@ from reading.orphaned_files import delete_orphaned
 queues = {name: ServedQueue(name) for name in QUEUES}
 share_names(queues.values())
 heavy, normal, light = queues.values()
+
+OPTIONS = processing.Options(book_files, settings.words_per_minute, settings.share_with_app)
 
 
 def failed_cleanup_result(task: QueueTask, error: Exception) -> sessions.CleanupResult:
@@ -54,8 +57,8 @@ def get_cleanup_statistics(hours: int = 24) -> sessions.CleanupStatistics:
 def process_book(book_id: str, task: QueueTask) -> processing.ProcessedBook:
     """Read a book's file and store its chapters."""
     try:
-        return processing.process_book(UUID(book_id), book_files, task.id, settings.words_per_minute, task.progress)
-    except (BookError, processing.BookDeleted):
+        return processing.process_book(UUID(book_id), task.id, OPTIONS, task.progress)
+    except (BookError, BookDeleted):
         task.retries = 0  # another attempt would fail alike
         raise
 

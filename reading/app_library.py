@@ -55,6 +55,13 @@ class AppBook(NamedTuple):
     has_chapters: bool
 
 
+class AppChapter(NamedTuple):
+    number: int
+    title: str
+    content: str
+    is_service_page: bool
+
+
 class AppLibrary:
     """The app's tables `books` and `chapters`."""
 
@@ -86,27 +93,30 @@ class AppLibrary:
         table = self.chapters.table
         return bool(table.select(table.c.book_id).where(table.c.book_id == book_id).limit(1).tuples().first())
 
-    def read_chapters(self, book_id: UUID) -> Iterator[dict[str, Any]]:
-        """Yield `number, title, content` in order, one row in memory at a time."""
+    def read_chapters(self, book_id: UUID) -> Iterator["AppChapter"]:
+        """Yield the chapters in the order of their numbers, one row in memory at a time."""
         table = self.chapters.table
-        title = table.c.title if "title" in self.chapters.columns else table.c.book_id
         numbers = table.select(table.c.chapter_number).where(table.c.book_id == book_id)
         for (number,) in list(numbers.order_by(table.c.chapter_number).tuples()):
             is_row = (table.c.book_id == book_id) & (table.c.chapter_number == number)
-            for row_title, content in table.select(title, table.c.content).where(is_row).tuples().limit(1):
-                has_title = isinstance(row_title, str)
-                yield {"number": number, "title": row_title if has_title else "", "content": content or ""}
+            columns = [name for name in ("title", "content", "is_service_page") if name in self.chapters.columns]
+            row = table.select(*(getattr(table.c, name) for name in columns)).where(is_row).dicts().first()
+            if row is not None:  # else it was deleted meanwhile
+                content, title = row["content"] or "", row.get("title") or ""
+                yield AppChapter(number, title, content, bool(row.get("is_service_page")))
 
 
 class Share:
-    """Writes the results of one book into the app's tables. The first refusal ends it and becomes a warning."""
+    """Writes the results of one book into the app's tables, if `active`. The first refusal ends it: see `refused`."""
 
-    def __init__(self, library: AppLibrary, book_id: UUID) -> None:
-        self.library, self.book_id = library, book_id
+    def __init__(self, library: AppLibrary, book_id: UUID, active: bool = True) -> None:
+        self.library, self.book_id, self.active = library, book_id, active
         self.refused: str | None = None
 
     def state(self, **values: object) -> None:
         """Update the book's row: `parsing_progress, is_parsed, is_processing, parsing_error` and the like."""
+        if not self.active:
+            return
         table = self.library.books
         changes = table.fit({**values, "updated_at": now()})
         if changes.keys() - {"updated_at"}:
@@ -115,7 +125,7 @@ class Share:
     def chapter(self, **values: Any) -> None:
         """Insert or update a chapter by its number."""
         table = self.library.chapters
-        if not {"id", "book_id", "chapter_number", "content"} <= table.columns.keys():
+        if not self.active or not {"id", "book_id", "chapter_number", "content"} <= table.columns.keys():
             return
         row = table.fit({**values, "updated_at": now(), "parsed_at": now()})
         new = table.fit({"id": uuid4(), "book_id": self.book_id, "created_at": now(), **row})

@@ -11,5 +11,5 @@ MINIMUM_AGE = timedelta(hours=24)
 
 def delete_orphaned(files: FileStore, as_of: datetime) -> int:
     """Return the number of deleted files."""
-    referenced = {book.sha256 for book in BookFile.select(BookFile.sha256)}
+    referenced = {book.sha256 or "" for book in BookFile.select(BookFile.sha256)}
     return files.delete_unreferenced(referenced, (as_of - MINIMUM_AGE).timestamp())

@@ -6,8 +6,7 @@ Ids depend on book and chapter number only, so a second run changes none.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 from uuid import UUID, uuid5
 
 from peewee import Case, Field, fn
@@ -16,12 +15,16 @@ from engine.database import database
 from engine.exceptions import RunCancelled
 from engine.models import now
 from models import Book, BookFile, Chapter, owns_reading_tables
-from reading.books.book import PARSER_VERSION, read_book
-from reading.books.book import Book as SourceBook
+from reading.app_library import AppLibrary, Share
+from reading.book_sources import BookDeleted, Source, adopt_book, open_source
+from reading.books.book import PARSER_VERSION
 from reading.books.book import Chapter as SourceChapter
 from reading.books.errors import BookError
 from reading.books.findings import Warning
 from reading.files import FileStore
+
+#: Length of title and author in Dewey's own `books`.
+MAX_NAME = 255
 
 #: Shows the progress: chapters done, chapters in all, chapter title.
 Report = Callable[[float, float, str], None]
@@ -39,46 +42,52 @@ class ProcessedBook(TypedDict):
     warnings: list[Warning]
 
 
-class BookDeleted(Exception):
-    """The book was deleted while it was processed."""
+class Options(NamedTuple):
+    """How books are processed. `share_with_app`: write results into the reading app's own tables too."""
+
+    files: FileStore
+    words_per_minute: Mapping[str, int]
+    share_with_app: bool = False
 
 
-def process_book(
-    book_id: UUID, files: FileStore, run_id: str, words_per_minute: Mapping[str, int], report: Report
-) -> ProcessedBook:
-    """Read a book's file and store its chapters. Raises BookError, BookDeleted, OSError and PeeweeException.
+def process_book(book_id: UUID, run_id: str, options: Options, report: Report) -> ProcessedBook:
+    """Read a book and store its chapters. Raises BookError, BookDeleted, OSError and PeeweeException.
 
     A BookError and a cancel are recorded as the book's error. Other errors leave it to be processed again.
     """
-    path = begin(book_id, files, run_id)
+    library = AppLibrary()
+    share = Share(library, book_id, active=options.share_with_app and not owns_reading_tables())
+    record = begin(book_id, library, share, run_id)
     try:
-        if not path.exists():
-            raise BookError("missing_file", f"{path.name} is not in {files.root}")
-        book = read_book(path, words_per_minute=words_per_minute)
+        book = open_source(record, options.files, library, options.words_per_minute)
         # The first reading judges the whole book and counts. It is fast beside the second, which stores.
         total = sum(1 for _ in book.chapters())
         describe(book_id, book, total)
         for chapter in book.chapters():
-            store_chapter(book_id, chapter, progress=99 * chapter.number // total)
+            store_chapter(book_id, chapter, share, progress=99 * chapter.number // total)
             report(chapter.number, total, chapter.title)
-        return complete(book_id, book, total)
+        return complete(book_id, book, total, share)
     except BookError as error:
-        fail(book_id, error.code, error.detail)
+        fail(book_id, error.code, error.detail, share)
         raise
     except RunCancelled as cancel:
-        fail(book_id, "cancelled", str(cancel))
+        fail(book_id, "cancelled", str(cancel), share)
         raise
 
 
-def begin(book_id: UUID, files: FileStore, run_id: str) -> Path:
-    """Record the start and return the path of the book's file."""
+def begin(book_id: UUID, library: AppLibrary, share: Share, run_id: str) -> BookFile:
+    """Record the start. A book that the reading app has added itself gets its record here."""
+    record = BookFile.get_or_none(BookFile.book_id == book_id) or adopt_book(book_id, library)
     changes = {"state": "processing", "run_id": run_id, "error_code": None, "error_detail": None, "finished_at": None}
-    update(book_id, started_at=now(), **changes)
-    return files.path(BookFile.get_by_id(book_id).sha256 or "")
+    with database.atomic():
+        update(book_id, started_at=now(), **changes)
+        share.state(is_processing=True, is_parsed=False, parsing_error=None)
+    return record
 
 
-def describe(book_id: UUID, book: SourceBook, total: int) -> None:
+def describe(book_id: UUID, book: Source, total: int) -> None:
     """Store what the file says of itself. The row in `books` is changed only if the table is Dewey's own."""
+    title, author = book.title or "", book.author or ""
     with database.atomic():
         update(
             book_id,
@@ -86,13 +95,14 @@ def describe(book_id: UUID, book: SourceBook, total: int) -> None:
             encoding=book.encoding,
             language=book.language,
             chapters_total=total,
-            **{name: value for name, value in (("title", book.title), ("author", book.author)) if value},
+            **{name: value for name, value in (("title", title), ("author", author)) if value},
         )
-        if book.title and owns_reading_tables():
-            Book.update(title=book.title[:255], author=(book.author or "")[:255]).where(Book.id == book_id).execute()
+        if title and owns_reading_tables():
+            own = {"title": title[:MAX_NAME], **({"author": author[:MAX_NAME]} if author else {})}
+            Book.update(own).where(Book.id == book_id).execute()
 
 
-def store_chapter(book_id: UUID, chapter: SourceChapter, progress: int) -> None:
+def store_chapter(book_id: UUID, chapter: SourceChapter, share: Share, progress: int) -> None:
     """Store one chapter with the book's progress. An equal chapter of the same reader version is left as it is."""
     digest = hashlib.sha256(chapter.content.encode()).hexdigest()
     values = {
@@ -123,13 +133,34 @@ def store_chapter(book_id: UUID, chapter: SourceChapter, progress: int) -> None:
             ).execute()
         elif stored != (digest, PARSER_VERSION):
             Chapter.update(values).where(of_number).execute()
+        share_chapter(chapter, share, progress)
 
 
-def complete(book_id: UUID, book: SourceBook, total: int) -> ProcessedBook:
+def share_chapter(chapter: SourceChapter, share: Share, progress: int) -> None:
+    share.state(parsing_progress=progress)
+    if chapter.source_ref.startswith("chapters/"):  # the app's own
+        return
+    share.chapter(
+        chapter_number=chapter.number,
+        title=chapter.title,
+        content=chapter.content,
+        word_count=chapter.words,
+        estimated_reading_time=chapter.minutes,
+        is_description_parsed=False,
+        descriptions_found=0,
+        parsing_progress=100,
+        is_service_page=chapter.is_service_page,
+    )
+
+
+def complete(book_id: UUID, book: Source, total: int, share: Share) -> ProcessedBook:
     """Record the end and delete the chapters that the file does not have."""
     with database.atomic():
         Chapter.delete().where((Chapter.book == book_id) & (Chapter.number > total)).execute()
         words, minutes = sum_figures(book_id)
+        done = {"is_parsed": True, "is_processing": False, "parsing_progress": 100, "estimated_reading_time": minutes}
+        share.state(**done)
+        warnings = [*book.warnings, *share_warnings(share)]
         update(
             book_id,
             state="completed",
@@ -138,7 +169,7 @@ def complete(book_id: UUID, book: SourceBook, total: int) -> ProcessedBook:
             words=words,
             minutes=minutes,
             kept_share=book.kept_share,
-            warnings=book.warnings,
+            warnings=warnings,
             finished_at=now(),
         )
     return ProcessedBook(
@@ -148,8 +179,12 @@ def complete(book_id: UUID, book: SourceBook, total: int) -> ProcessedBook:
         words=words,
         minutes=minutes,
         passages=0,
-        warnings=book.warnings,
+        warnings=warnings,
     )
+
+
+def share_warnings(share: Share) -> list[Warning]:
+    return [{"code": "not_shared", "detail": share.refused}] if share.refused else []
 
 
 def sum_figures(book_id: UUID) -> tuple[int, int]:
@@ -159,10 +194,12 @@ def sum_figures(book_id: UUID) -> tuple[int, int]:
     return int(words or 0), int(minutes or 0)
 
 
-def fail(book_id: UUID, code: str, detail: str) -> None:
-    BookFile.update(state="failed", error_code=code, error_detail=detail, finished_at=now()).where(
-        BookFile.book_id == book_id
-    ).execute()
+def fail(book_id: UUID, code: str, detail: str, share: Share | None = None) -> None:
+    changes = {"state": "failed", "error_code": code, "error_detail": detail, "finished_at": now()}
+    with database.atomic():
+        BookFile.update(changes).where(BookFile.book_id == book_id).execute()
+        if share:
+            share.state(is_processing=False, parsing_error=f"{code}: {detail}")
 
 
 def update(book_id: UUID, **changes: object) -> None:

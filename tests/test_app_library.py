@@ -1,6 +1,7 @@
 """The reading app's books and chapters: read as they are, written only where they have the columns."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +12,12 @@ from reading_app import ReadingApp
 
 from engine.database import database
 from engine.migrations import migrate
+from models import BookFile, Chapter
 from reading.app_library import AppLibrary, Share
+from reading.book_sources import BookDeleted
+from reading.books.errors import BookError
+from reading.files import FileStore
+from reading.processing import Options, ProcessedBook, process_book
 
 CHAPTER = {
     "chapter_number": 1,
@@ -67,7 +73,7 @@ def test_chapters_are_read_in_their_order(app: ReadingApp, book_id: UUID) -> Non
     book = AppLibrary().find(book_id)
     assert book and book.has_chapters
     chapters = list(AppLibrary().read_chapters(book_id))
-    assert [(chapter["number"], chapter["title"]) for chapter in chapters] == [(1, "Chapter 1"), (2, "Chapter 2")]
+    assert [(chapter.number, chapter.title) for chapter in chapters] == [(1, "Chapter 1"), (2, "Chapter 2")]
 
 
 def test_shared_chapter_is_updated_and_fits_its_columns(app: ReadingApp, book_id: UUID) -> None:
@@ -99,3 +105,75 @@ def test_unknown_required_column_is_named_and_nothing_is_written(app: ReadingApp
     share.chapter(**CHAPTER)
     assert share.refused == "chapters.mood needs a value that Dewey does not know"
     assert rows("SELECT count(*) FROM chapters") == [(0,)]
+
+
+# --- processing ----------------------------------------------------------------------------------------------
+
+OPTIONS = Options(FileStore(Path("unused")), {"ru": 180, "en": 230}, share_with_app=True)
+
+
+def process(book_id: UUID, *, shared: bool = True) -> ProcessedBook:
+    return process_book(book_id, "run", OPTIONS._replace(share_with_app=shared), lambda *_: None)
+
+
+def name_file(app: ReadingApp, folder: Path) -> None:
+    path = folder / "story.fb2"
+    path.write_text("Chapter 1\n\nIt was the best of times.\n\nChapter 2\n\nIt was the worst of times.\n")
+    app.run(f"UPDATE books SET file_path = '{path}'")
+
+
+def test_chapters_of_the_app_are_used_and_its_file_is_not_opened(app: ReadingApp, book_id: UUID) -> None:
+    share = Share(AppLibrary(), book_id)
+    for number in (1, 2):
+        share.chapter(
+            **CHAPTER | {"chapter_number": number, "title": f"{number}", "content": "It was the best of times."}
+        )
+    before = rows("SELECT * FROM chapters ORDER BY chapter_number")
+    result = process(book_id)
+    assert (result["chapters"], result["words"], result["warnings"]) == (2, 12, [])
+    assert [row.content for row in Chapter.select()] == ["It was the best of times."] * 2
+    assert rows("SELECT * FROM chapters ORDER BY chapter_number") == before
+    assert rows("SELECT is_parsed, is_processing, parsing_progress FROM books") == [(True, False, 100)]
+
+
+def test_file_that_the_app_names_is_read_and_shared(app: ReadingApp, book_id: UUID, tmp_path: Path) -> None:
+    name_file(app, tmp_path)
+    assert process(book_id)["chapters"] == 2
+    shared = rows("SELECT chapter_number, word_count, is_description_parsed FROM chapters ORDER BY 1")
+    assert [number for number, *_ in shared] == [1, 2]
+    before = rows("SELECT id, content FROM chapters ORDER BY chapter_number")
+    process(book_id)
+    assert rows("SELECT id, content FROM chapters ORDER BY chapter_number") == before
+
+
+def test_nothing_of_the_app_is_written_unless_it_is_asked_for(app: ReadingApp, book_id: UUID, tmp_path: Path) -> None:
+    name_file(app, tmp_path)
+    before = rows("SELECT * FROM books")
+    process(book_id, shared=False)
+    assert (rows("SELECT * FROM books"), rows("SELECT count(*) FROM chapters")) == (before, [(0,)])
+    assert Chapter.select().count() == 2
+
+
+def test_refused_share_is_a_warning_and_the_book_is_completed(app: ReadingApp, book_id: UUID, tmp_path: Path) -> None:
+    name_file(app, tmp_path)
+    app.run("ALTER TABLE chapters ADD COLUMN mood text NOT NULL")
+    assert [warning["code"] for warning in process(book_id)["warnings"]] == ["not_shared"]
+    assert BookFile.get().state == "completed"
+
+
+def test_missing_file_of_the_app_is_named_in_its_table(app: ReadingApp, book_id: UUID) -> None:
+    with pytest.raises(BookError):
+        process(book_id)
+    assert rows("SELECT is_processing, left(parsing_error, 12) FROM books") == [(False, "missing_file")]
+
+
+def test_app_without_chapters_and_columns_is_enough(app: ReadingApp, book_id: UUID, tmp_path: Path) -> None:
+    name_file(app, tmp_path)
+    app.run("DROP TABLE chapters; ALTER TABLE books DROP COLUMN language, DROP COLUMN parsing_error")
+    assert process(book_id)["chapters"] == 2
+
+
+def test_unknown_book_is_no_record(app: ReadingApp) -> None:
+    with pytest.raises(BookDeleted):
+        process(uuid4())
+    assert BookFile.select().count() == 0

@@ -15,13 +15,12 @@ from factories import create_run, create_session
 from werkzeug.test import TestResponse
 
 import tasks
-from config import settings
 from engine.database import database
 from engine.models import Run, now
 from models import AuditEntry, Book, BookFile, Chapter, CreatedTable
 from reading import processing
+from reading.book_sources import BookDeleted
 from reading.files import book_files
-from reading.processing import BookDeleted
 
 URL = "/api/v1/admin/books"
 TEXT = "".join(f"Chapter {number}\n\n{'Some words of the story. ' * 20}\n\n" for number in range(1, 6)).encode()
@@ -150,14 +149,12 @@ def test_interrupted_processing_continues_after_the_last_chapter(add: AddBook) -
             raise Killed
 
     with pytest.raises(Killed):
-        processing.process_book(UUID(book_id), book_files, task.id, settings.words_per_minute, die)
+        processing.process_book(UUID(book_id), task.id, tasks.OPTIONS, die)
     half = BookFile.get()
     assert (half.state, half.chapters_done, half.progress) == ("processing", 3, 59)
     kept = [row.processed_at for row in Chapter.select().order_by(Chapter.number)]
     seen: list[int] = []
-    processing.process_book(
-        UUID(book_id), book_files, task.id, settings.words_per_minute, lambda *_: seen.append(BookFile.get().progress)
-    )
+    processing.process_book(UUID(book_id), task.id, tasks.OPTIONS, lambda *_: seen.append(BookFile.get().progress))
     assert seen == sorted(seen) and seen[0] == 59
     assert [row.processed_at for row in Chapter.select().order_by(Chapter.number)][:3] == kept
     assert Chapter.select().count() == 5
@@ -220,7 +217,7 @@ def test_book_deleted_while_it_is_processed_is_not_stored_again(add: AddBook) ->
         BookFile.delete().where(BookFile.book_id == book_id).execute()
 
     with pytest.raises(BookDeleted):
-        processing.process_book(book_id, book_files, "run", settings.words_per_minute, delete)
+        processing.process_book(book_id, "run", tasks.OPTIONS, delete)
     assert Chapter.select().count() == 0
 
 

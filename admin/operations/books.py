@@ -23,6 +23,8 @@ from engine.database import database
 from engine.exceptions import BrokerUnavailable, InvalidState
 from engine.search import pagination
 from models import Book, BookFile, Chapter, ReadingSession, owns_reading_tables
+from reading.app_library import AppLibrary
+from reading.book_sources import BookDeleted, adopt_book
 from reading.files import IncomingFile, book_files
 
 PROCESS = tasks.process_book.task_class.__name__
@@ -226,13 +228,21 @@ def enqueue(book_id: UUID, requester: Requester) -> str | None:
 @register_action("books.process", "operator", in_transaction=False)
 def process_book(actor: Actor, book_id: UUID) -> ActionResult[Result]:
     """Process a book again. Chapters keep their ids."""
-    book = get_book(book_id)
+    book = BookFile.get_or_none(BookFile.book_id == book_id) or adopt(book_id)
     before = {"state": book.state, "error": book.error_code}
     # Before the run exists: a worker may be faster. Without a run `requeue_stuck_books` finds the book.
     queued = {"state": "queued", "requeued": 0, "error_code": None, "error_detail": None}
     BookFile.update(queued).where((BookFile.book_id == book_id) & (BookFile.state != "processing")).execute()
     run = run_task(tasks.queues, PROCESS, kwargs={"book_id": str(book_id)}, by=actor.requester)
     return ActionResult(run, str(book_id), before=before, after={"run_id": run.id})
+
+
+def adopt(book_id: UUID) -> BookFile:
+    """Return a new record of a book that the reading app has added."""
+    try:
+        return adopt_book(book_id, AppLibrary())
+    except BookDeleted:
+        abort(404, _("No book with this id."))
 
 
 @register_action("books.delete", "admin", danger=True, in_transaction=False)
