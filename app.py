@@ -5,12 +5,19 @@ from flask import Flask
 from admin import api, auth, cli, display, flower, i18n, pages, problems
 from config import settings
 from engine import database
+from engine.keys import derive_keys
 
 
 def create_app() -> Flask:
     app = Flask(__name__)
-    app.secret_key = settings.secret_key
-    app.config.update(MAX_CONTENT_LENGTH=1 << 20)
+    app.secret_key, *former_keys = derive_keys(b"cookies")
+    # Until the next release: 0.9 signed with SECRET_KEY itself.
+    raw_keys = [settings.secret_key, *settings.secret_key_old]
+    app.config.update(
+        MAX_CONTENT_LENGTH=1 << 20,
+        SECRET_KEY_FALLBACKS=[*former_keys, *raw_keys],
+        WTF_CSRF_SECRET_KEY=[*raw_keys, *reversed(derive_keys(b"forms"))],  # the last one signs
+    )
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask declares only the base class
     app.context_processor(lambda: {"environment": settings.environment})
     for room in (problems, i18n, flower, api, auth, display, pages, cli):

@@ -4,6 +4,7 @@ Import `settings`. An invalid value ends the program with exit code 2. One line 
 and what is allowed.
 """
 
+import csv
 import math
 import os
 import re
@@ -22,11 +23,30 @@ from dotenv import dotenv_values
 Value = TypeVar("Value")
 
 ROOT = Path(__file__).resolve().parent
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 QUEUES = ("heavy", "normal", "light")
 LANGUAGES = ("en", "ru")
 
 #: Variables whose value may be in a file named by `<NAME>_FILE` (Docker and systemd secrets).
-FROM_FILE = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET", "SMTP_URL")
+FROM_FILE = (
+    "SECRET_KEY", "SECRET_KEY_OLD", "DATABASE_URL", "REDIS_URL",
+    "ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET", "SMTP_URL",
+)  # fmt: skip
+#: Variables of which nothing is printed.
+MASKED = ("SECRET_KEY", "SECRET_KEY_OLD", "ALERT_WEBHOOK_SECRET")
+
+#: Placeholders, and keys that are printed in the documents of well-known programs. In lower case.
+PLACEHOLDER = re.compile(r"(change|replace)[-_ ]?(me|this|it)|(your|super)[-_ ]?secret|-insecure-")
+PUBLISHED_KEYS = (
+    "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",  # Flask
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",  # FastAPI
+    "c292a0a3aa32397cdb050e233733900f",  # Redash
+    "a-string-secret-at-least-256-bits-long",  # jwt.io
+    "the secret key of the schemathesis test",  # Dewey 0.9
+    "abcdefghijklmnopqrstuvwxyz0123456789",
+    "0123456789abcdefghijklmnopqrstuvwxyz",
+)
+MAKE_A_KEY = 'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
 
 
 class QuietHours(NamedTuple):
@@ -52,6 +72,7 @@ class Settings:
     database_url: str
     redis_url: str
     secret_key: str = field(repr=False)
+    secret_key_old: tuple[str, ...] = field(repr=False)
     data_dir: Path
     host: str
     port: int
@@ -111,6 +132,13 @@ class Settings:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
+    def run_command(self) -> str:
+        """Return the command that starts Dewey at this address."""
+        host = f"HOST={self.host} " if self.host != DEFAULT_HOST else ""
+        port = f"PORT={self.port} " if self.port != DEFAULT_PORT else ""
+        return f"{host}{port}make run"
+
+    @property
     def queue_path(self) -> Path:
         return self.data_dir / "queue.db"
 
@@ -118,6 +146,7 @@ class Settings:
 def load(environ: Mapping[str, str]) -> Settings:
     """Read settings from `environ`. Creates the embedded secret key if it is needed. Raises InvalidSetting."""
     read = Reader(environ)
+    read.parsed("FLASK_DEBUG", "0", parse_debug)
     data_dir = ROOT / read.text("DATA_DIR", "data")
     database_url = read.parsed("DATABASE_URL", f"sqlite:///{data_dir}/dewey.db", parse_database_url)
     redis_url = read.parsed("REDIS_URL", "", parse_redis_url)
@@ -127,9 +156,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         database_url=database_url,
         redis_url=redis_url,
         secret_key=read.secret_key(data_dir if embedded else None),
+        secret_key_old=read.parsed("SECRET_KEY_OLD", "", parse_former_keys),
         data_dir=data_dir,
-        host=read.text("HOST", "127.0.0.1"),
-        port=read.integer("PORT", 8000, 1, 65535),
+        host=read.text("HOST", DEFAULT_HOST),
+        port=read.integer("PORT", DEFAULT_PORT, 1, 65535),
         workers={
             name: read.integer(f"WORKERS_{name.upper()}", number, 0, 64)
             for name, number in zip(QUEUES, (1, 2, 2), strict=True)
@@ -218,12 +248,34 @@ class Reader:
         value = self.text("SECRET_KEY", "")
         if not value and generate_in is not None:
             return load_or_create_key(generate_in / "secret_key")
-        if len(value) < 32:
-            needed = "must have at least 32 characters"
-            raise InvalidSetting(
-                "SECRET_KEY", value, needed if value else f"{needed} if a database or broker server is set"
-            )
-        return value
+        if not value:
+            needed = f"must have at least 32 characters if a database or broker server is set. {MAKE_A_KEY}"
+            raise InvalidSetting("SECRET_KEY", value, needed)
+        return self.parsed("SECRET_KEY", "", parse_secret_key)
+
+
+def parse_secret_key(value: str) -> str:
+    if len(value) < 32:
+        raise ValueError(f"must have at least 32 characters. {MAKE_A_KEY}")
+    if len(set(value)) < 10:
+        raise ValueError(f"must have at least 10 different characters. {MAKE_A_KEY}")
+    if any(value[length:] == value[:-length] for length in range(1, len(value) // 2 + 1)):
+        raise ValueError(f"must not be one piece repeated. {MAKE_A_KEY}")
+    if value.lower() in PUBLISHED_KEYS or PLACEHOLDER.search(value.lower()):
+        raise ValueError(f"must not be a published example. {MAKE_A_KEY}")
+    return value
+
+
+def parse_former_keys(value: str) -> tuple[str, ...]:
+    """Parse keys separated by commas or line breaks. A key that contains a comma stands in double quotes."""
+    try:
+        rows = csv.reader(value.splitlines(), skipinitialspace=True, strict=True)
+        keys = tuple(key.strip() for row in rows for key in row)
+    except csv.Error:
+        keys = ("",)
+    if not all(keys):
+        raise ValueError("must be former keys, separated by commas. None of them may be empty")
+    return keys
 
 
 def parse_database_url(value: str) -> str:
@@ -305,6 +357,12 @@ def parse_quiet_hours(value: str) -> QuietHours | None:
         ) from None
 
 
+def parse_debug(value: str) -> None:
+    """Reject Flask's debug mode, whose error pages are for developers."""
+    if value.lower() not in ("0", "false", "no"):
+        raise ValueError("must be 0 or absent: Dewey has no debug mode")
+
+
 def parse_minutes(value: str) -> float:
     return parse_number(value, 525_600, "must be a number of minutes from 0 to 525600 (0: never)")
 
@@ -330,7 +388,7 @@ def parse_language(value: str) -> str:
 
 def redact(name: str, value: str) -> str:
     """Return `value` without secrets, so that it may be printed."""
-    if name in ("SECRET_KEY", "ALERT_WEBHOOK_SECRET"):
+    if name in MASKED:
         return "*" * min(len(value), 8)
     if name == "ALERT_WEBHOOK_URL":
         # The path lets a client post, so it is secret too.
@@ -359,9 +417,10 @@ def load_or_create_key(path: Path) -> str:
         key = path.read_text().strip()
     except OSError as error:
         raise InvalidSetting("DATA_DIR", str(path.parent), f"must be a writable folder ({error.strerror})") from error
-    if len(key) < 32:
-        raise InvalidSetting("SECRET_KEY", key, f"must have at least 32 characters; {path} has fewer")
-    return key
+    try:
+        return parse_secret_key(key)
+    except ValueError as error:
+        raise InvalidSetting("SECRET_KEY", key, f"in {path} {error}") from error
 
 
 def load_or_exit() -> Settings:

@@ -4,22 +4,17 @@ The parent process reads the settings and checks the tasks. An error then ends g
 In a worker process gunicorn would restart it for ever.
 """
 
-import json
 import logging
 import os
-import socket
+import resource
 import threading
-from contextlib import suppress
-from http import HTTPStatus
-from typing import Any
 
-from gunicorn import glogging, util
+from gunicorn import glogging
 from gunicorn.config import Config
-from gunicorn.http import errors
 from gunicorn.workers.base import Worker
-from gunicorn.workers.gthread import ThreadWorker
 
-from admin import WEB_THREADS
+from admin import EXPORTS_AT_ONCE, UPLOADS_AT_ONCE, WEB_THREADS
+from admin.server.worker import WebWorker
 from config import settings
 from engine.log_format import formatter
 
@@ -61,56 +56,6 @@ def name_web(record: logging.LogRecord) -> bool:
     return True
 
 
-class WebWorker(ThreadWorker):
-    """Answer a malformed request with a problem document. gunicorn would send HTML."""
-
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        status, detail = refusal(exc)
-        if is_of_the_client(exc):
-            self.log.warning("Invalid request from ip=%s: %s", addr[0] if addr else "", exc)
-        else:
-            self.log.exception("Error handling request %s", getattr(req, "uri", "(no URI read)"))
-        with suppress(OSError):  # the client may have closed the connection
-            util.write_nonblock(client, problem(status, detail))
-
-
-#: Status and sentence by exception. Other malformed requests get 400 with gunicorn's sentence.
-REFUSALS: dict[type[Exception], tuple[HTTPStatus, str]] = {
-    errors.ConfigurationProblem: (HTTPStatus.INTERNAL_SERVER_ERROR, "%s"),
-    errors.InvalidRequestLine: (HTTPStatus.BAD_REQUEST, "Invalid Request Line '%s'"),
-    errors.InvalidRequestMethod: (HTTPStatus.BAD_REQUEST, "Invalid Method '%s'"),
-    errors.InvalidHTTPVersion: (HTTPStatus.BAD_REQUEST, "Invalid HTTP Version '%s'"),
-    errors.InvalidProxyLine: (HTTPStatus.BAD_REQUEST, "'%s'"),
-    errors.ForbiddenProxyRequest: (HTTPStatus.FORBIDDEN, "%s"),
-    errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "%s"),
-    errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "%s"),
-    errors.LimitRequestHeaders: (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Error parsing headers: '%s'"),
-    errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "%s"),
-    errors.ParseException: (HTTPStatus.BAD_REQUEST, "%s"),
-}
-
-
-def is_of_the_client(error: Exception) -> bool:
-    of_the_program = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
-    return isinstance(error, errors.ParseException) and not isinstance(error, of_the_program)
-
-
-def refusal(error: Exception) -> tuple[HTTPStatus, str]:
-    """Return status and detail of the answer. A bug shows no detail."""
-    if not is_of_the_client(error):
-        return HTTPStatus.INTERNAL_SERVER_ERROR, ""
-    status, sentence = next(answer for kind, answer in REFUSALS.items() if isinstance(error, kind))
-    return status, sentence % error
-
-
-def problem(status: HTTPStatus, detail: str) -> bytes:
-    """Return the bytes of a response. gunicorn has no public function for one without a request."""
-    title = status.phrase
-    body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail or title})
-    head = f"HTTP/1.1 {status:d} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1")
-
-
 #: An address may contain a search of 500 letters of any alphabet.
 limit_request_line = 8190
 
@@ -120,7 +65,11 @@ bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{sett
 # wait for the database and the broker.
 workers = 1
 worker_class = WebWorker
-threads = WEB_THREADS
+threads = WEB_THREADS + EXPORTS_AT_ONCE + UPLOADS_AT_ONCE
+
+# Beyond this number the oldest connection without a running request is closed. Databases, the broker and files need the
+# other descriptors.
+worker_connections = max(64, min(800, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200))
 
 # The application is loaded after the fork, because a database connection must not cross one.
 preload_app = False

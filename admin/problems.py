@@ -15,10 +15,12 @@ from werkzeug.exceptions import (
     MethodNotAllowed,
     NotFound,
     RequestEntityTooLarge,
+    RequestTimeout,
     ServiceUnavailable,
     UnprocessableEntity,
 )
 
+from admin.server.pace import SlowClient, TooManyUploads
 from engine.exceptions import (
     BrokerUnavailable,
     InvalidArguments,
@@ -54,6 +56,7 @@ TITLES = {
     HTTPStatus.FORBIDDEN: lazy_gettext("Not allowed"),
     HTTPStatus.NOT_FOUND: lazy_gettext("Not found"),
     HTTPStatus.METHOD_NOT_ALLOWED: lazy_gettext("Method not allowed"),
+    HTTPStatus.REQUEST_TIMEOUT: lazy_gettext("Too slow"),
     HTTPStatus.CONFLICT: lazy_gettext("Not possible now"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: lazy_gettext("Too large"),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: lazy_gettext("Unsupported format"),
@@ -73,6 +76,8 @@ KNOWN_ERRORS = (
     InvalidState,
     Paused,
     MessageTooLarge,
+    SlowClient,
+    TooManyUploads,
     UnknownTask,
 )
 
@@ -119,6 +124,10 @@ def to_http_error(error: Exception) -> HTTPException:
             return InvalidInput("arguments", _("must be serialisable as JSON"))
         case MessageTooLarge():
             return RequestEntityTooLarge(_("The arguments are too large for a message."))
+        case SlowClient():
+            return RequestTimeout(_("The body arrived too slowly."))
+        case TooManyUploads():
+            return ServiceUnavailable(_("Other uploads are in progress. Retry later."), retry_after=RETRY_AFTER)
         case NoLiveWorker():
             return ServiceUnavailable(error_text(error), retry_after=RETRY_AFTER)
     outage = outage_text(error)

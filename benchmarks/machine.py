@@ -1,6 +1,7 @@
 """The environment of the measurements: a redis-server, processes, and their cost."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,7 @@ class Machine:
             "REDIS_URL": f"unix://{self.socket}" if broker == "redis" else "",
             "DATABASE_URL": f"sqlite:///{self.folder}/{broker}.db",
             "DATA_DIR": str(self.folder / broker),
-            "SECRET_KEY": "k" * 40,
+            "SECRET_KEY": secrets.token_urlsafe(48),
             "LOG_LEVEL": "WARNING",
             "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}",
         }

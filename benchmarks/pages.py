@@ -11,6 +11,7 @@ statements and sizes.
 import argparse
 import os
 import re
+import secrets
 import sys
 import tempfile
 import time
@@ -63,7 +64,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         # A separate file and key for the embedded broker. REDIS_URL may name another broker.
-        os.environ |= {"DATABASE_URL": options.url, "DATA_DIR": folder, "SECRET_KEY": "k" * 40, "LOG_LEVEL": "ERROR"}
+        os.environ |= {
+            "DATABASE_URL": options.url,
+            "DATA_DIR": folder,
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "LOG_LEVEL": "ERROR",
+        }
         sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
         from engine.migrations import migrate
 

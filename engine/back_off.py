@@ -10,8 +10,6 @@ logger = logging.getLogger(__name__)
 
 
 class BackOff:
-    """Consecutive failures of one loop. `name` is the subject of its log lines."""
-
     def __init__(self, name: str, first_pause: float = 0.5, longest_pause: float = 10.0) -> None:
         self.name, self.first_pause, self.longest_pause = name, first_pause, longest_pause
         self.kind: type[Exception] | None = None  # of the last failure; None after a success
@@ -40,5 +38,4 @@ class BackOff:
 
     @property
     def is_pausing(self) -> bool:
-        """True if it is too early to try again."""
         return time.monotonic() < self.until

@@ -27,8 +27,6 @@ from config import settings
 
 
 class Savepoint:
-    """A transaction inside a transaction. Rolls back only while the database can: see `Transactions`."""
-
     def __init__(self, handle: "Handle") -> None:
         self.handle, self.name = handle, f"s{uuid4().hex}"
 
@@ -113,10 +111,7 @@ class Postgresql(Transactions, PooledPostgresqlDatabase):
         return not self.connection().closed
 
     def release_connection(self) -> None:
-        """Return the connection to the pool, or close it if its session is read-only.
-
-        After a failover such a session would stay read-only. A new connection may reach a writable server.
-        """
+        """Return the connection to the pool. Close a read-only session, which would stay so after a failover."""
         if self.takes_writes():
             self.close()
         else:
@@ -135,7 +130,6 @@ def on_postgresql() -> bool:
 
 
 def release_connection() -> None:
-    """Release this thread's connection. A broken one is closed, so the next use reconnects."""
     bound = database.obj
     if not bound.is_closed():
         while bound.in_transaction():
@@ -148,23 +142,18 @@ abandoned: list[Database] = []
 
 
 def abandon_connections() -> None:
-    """Switch to new connections after a fork."""
     abandoned.append(database.obj)
     bind(settings.database_url)
 
 
 def limit_page_cache() -> None:
-    """Reduce SQLite's page cache in a process that mostly writes."""
     if not on_postgresql():
         with suppress(PeeweeException):  # a file that cannot be opened now gets it later
             database.obj.pragma("cache_size", -256, permanent=True)
 
 
 class UTCDateTimeField(DateTimeField):
-    """An aware UTC datetime: `timestamptz` on PostgreSQL, sortable text on SQLite.
-
-    A naive value, which only a foreign writer can have stored, is read as UTC.
-    """
+    """An aware UTC datetime: `timestamptz` on PostgreSQL, sortable text on SQLite. A naive value is UTC."""
 
     field_type = "TIMESTAMPTZ"
 
@@ -215,7 +204,6 @@ def write_rows(model: type[Model], rows: Sequence[Sequence[object]], changing: I
 
 
 def upsert_parts(model: type[Model], changing: Iterable[str] | None) -> tuple[str, str]:
-    """Return the SQL before and after the rows: `INSERT … VALUES ` and ` ON CONFLICT …`."""
     meta = model._meta
     columns = [field.column_name for field in meta.sorted_fields]
     key = [field.column_name for field in meta.get_primary_keys()]

@@ -70,10 +70,7 @@ class RunCancelled(Interruption):
 
 
 class TranslatableError(Exception):
-    """An error shown to users. Its sentence has named values, so that it can be translated.
-
-    Message extraction reads the first argument of these exceptions.
-    """
+    """An error for users, with a translatable sentence. Message extraction reads its first argument."""
 
     def __init__(self, sentence: str, **values: object) -> None:
         super().__init__(sentence % values)

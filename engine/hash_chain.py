@@ -10,14 +10,19 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from engine.keys import derive_key
+
 #: The hash before the first row.
 START = "0" * 64
+
+#: The purpose of the chain's key.
+PURPOSE = b"audit"
 
 COLUMNS = ("id", "at", "actor_kind", "actor", "source", "action", "target", "before", "after", "address")
 
 
 def chain_key(secret: str) -> bytes:
-    return derive_key(secret, b"audit")
+    return derive_key(secret, PURPOSE)
 
 
 def hashed_columns(row: Mapping[str, object]) -> str:
@@ -27,7 +32,6 @@ def hashed_columns(row: Mapping[str, object]) -> str:
 
 
 def utc(at: object) -> datetime:
-    """Convert a database value to an aware datetime. A naive one is UTC."""
     at = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
@@ -46,7 +50,3 @@ def head_mac(key: bytes, last_id: int, last_hash: str) -> str:
 
 def constant_time_equal(digest: str, expected: str) -> bool:
     return hmac.compare_digest(digest.encode(), expected.encode())
-
-
-def derive_key(secret: str, purpose: bytes) -> bytes:
-    return hmac.digest(secret.encode(), b"dewey broker " + purpose, "sha256")

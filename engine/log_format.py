@@ -3,20 +3,54 @@
 import json
 import logging
 import threading
+import traceback
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from types import TracebackType
 
 from config import settings
+from engine.secret_texts import mask_text
+from engine.text import escape_controls
+
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class TextLines(logging.Formatter):
-    """Celery's line format, which existing log filters match. Times are UTC."""
+    """Celery's line format, which existing log filters match. Times are UTC.
+
+    A record cannot forge another one: its message is one line, and its traceback has no line that begins like a record.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
+        record.message = mask_text(record.getMessage())
+        line = self.head(record) + escape_controls(record.message)
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+    def head(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC)
-        head = f"[{at:%Y-%m-%d %H:%M:%S},{record.msecs:03.0f}: {record.levelname}/{process_name(record)}] "
-        record.message = record.getMessage()
-        line = head + with_traceback(self, record)
-        return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
+        return f"[{at:%Y-%m-%d %H:%M:%S},{record.msecs:03.0f}: {record.levelname}/{process_name(record)}] "
+
+    def formatException(self, ei: ExceptionInfo) -> str:
+        return "\n".join(traceback_lines(map(mask_text, traceback.format_exception(*ei))))
+
+
+class ShortLines(TextLines):
+    """The format of `huey_consumer -S`: time and message. Times are local."""
+
+    def head(self, record: logging.LogRecord) -> str:
+        return f"{self.formatTime(record, self.datefmt)} "
+
+
+def traceback_lines(parts: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a formatted exception: Python's own as they are, those of a text or a note indented."""
+    has_text = False  # the exception's own line has come, so its notes follow
+    for part in parts:
+        is_frame = part.startswith((" ", "\n", "Traceback "))  # or the heading, or the line between two exceptions
+        for number, line in enumerate(part.removesuffix("\n").split("\n")):
+            is_own = is_frame or not (number or has_text)
+            begins_as_own = line[:1] in ("", " ") or line[0].isidentifier()
+            yield escape_controls(line if is_own and begins_as_own else f"    {line}")
+        has_text = not is_frame
 
 
 class JSONLines(logging.Formatter):
@@ -26,19 +60,14 @@ class JSONLines(logging.Formatter):
             "level": record.levelname,
             "process": process_name(record),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": mask_text(record.getMessage()),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = mask_text(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
 
 
-def with_traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    return f"{record.message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else record.message
-
-
 def process_name(record: logging.LogRecord) -> str:
-    """Return `MainProcess`, `Worker-1`, …. With thread workers it is the thread's name."""
     if record.threadName and record.threadName != threading.main_thread().name:
         return record.threadName
     return record.processName or "MainProcess"
@@ -65,8 +94,8 @@ def adopt_huey_logging() -> None:
     root, chosen = logging.getLogger(), huey.level
     for handler in list(huey.handlers):
         huey.removeHandler(handler)
-        if handler.formatter is None or not is_simple(handler.formatter):
-            handler.setFormatter(formatter())
+        is_short = handler.formatter is not None and is_simple(handler.formatter)
+        handler.setFormatter(ShortLines() if is_short else formatter())
         root.addHandler(handler)
     # huey_consumer sets INFO when neither -v nor -q is given.
     level = chosen if chosen != logging.INFO else logging.getLevelNamesMapping()[settings.log_level]

@@ -45,10 +45,7 @@ class MigrationFailed(Exception):
 
 
 def migrate() -> list[str]:
-    """Bring the schema up to date. Returns the names of the migrations applied now. Raises MigrationFailed.
-
-    Of several runners one works and the others wait. After an interruption, run it again.
-    """
+    """Apply all pending migrations, one runner at a time. Returns their names. Raises MigrationFailed."""
     try:
         with postgresql_lock() if on_postgresql() else sqlite_lock():
             return apply_missing()
@@ -111,7 +108,6 @@ def postgresql_lock() -> Iterator[None]:
 
 @contextmanager
 def sqlite_lock() -> Iterator[None]:
-    """Create the file's folder, exclude other runners by a lock file beside it, and connect."""
     path = Path(database.obj.database)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{path}.migrating", "w") as lock:
@@ -133,7 +129,6 @@ def run_script(db: Database, script: str) -> None:
 
 
 def table_exists(db: Database, name: str) -> bool:
-    """True if the unqualified `name` is a table or view."""
     if isinstance(db, PostgresqlDatabase):
         return bool(db.execute_sql("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()[0])
     return bool(db.execute_sql("SELECT count(*) FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0])

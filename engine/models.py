@@ -20,8 +20,6 @@ from engine.outcomes import args_to_json, recorded_args
 
 
 class State(StrEnum):
-    """The states of a run, and of an attempt that its worker has finished with."""
-
     WAITING = "waiting"
     SCHEDULED = "scheduled"
     RUNNING = "running"
@@ -51,8 +49,6 @@ class BaseModel(Model):
 
 
 class ArgumentsField(JSONTextField):
-    """The arguments of a message, read back as the caller passed them."""
-
     def db_value(self, value: Any) -> object:
         return super().db_value(value and args_to_json(value))
 
@@ -101,7 +97,6 @@ class Run(BaseModel):
 
     @property
     def history(self) -> list["Attempt"]:
-        """Its attempts, oldest first, including those that died with their worker."""
         return list(Attempt.select().where(Attempt.run_id == self.id).order_by(Attempt.number))
 
 
@@ -257,8 +252,6 @@ class BulkActionItem(BaseModel):
 
 
 class Consumer(BaseModel):
-    """A parent process that serves one queue with `worker_count` workers."""
-
     LATE_AFTER = timedelta(seconds=8)
     #: Rows of consumers without a heartbeat for this long are deleted.
     RETENTION = timedelta(days=1)
@@ -297,8 +290,6 @@ class Consumer(BaseModel):
 
 
 class HistoryCursor(BaseModel):
-    """How far a broker's event stream has been written to the database, and its dropped and rejected events."""
-
     stream = TextField(primary_key=True)
     position = BigIntegerField()
     dropped = BigIntegerField(default=0)
@@ -309,8 +300,6 @@ class HistoryCursor(BaseModel):
 
 
 class RejectedEvent(BaseModel):
-    """An event that could not be stored: it cannot be parsed, or the database rejects its row."""
-
     id = AutoField()
     queue = TextField()
     stream = TextField()

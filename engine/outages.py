@@ -34,8 +34,6 @@ UNDEFINED_TABLE, LOCK_NOT_AVAILABLE = "42P01", "55P03"
 
 
 class Fault(Enum):
-    """The cause of a PostgreSQL error."""
-
     SERVER = auto()  # unavailable for now, whatever the statement was
     STATEMENT = auto()  # this statement or this session, not a row
     ROW = auto()  # the values: other rows may be accepted
@@ -75,7 +73,6 @@ class Outage(NamedTuple):
 
 
 def find_outage(error: BaseException) -> Outage | None:
-    """Return the outage behind this error. None for an error of the statement or of something else."""
     cause = driver_error(error)
     if isinstance(cause, sqlite3.Error):
         return sqlite_outage(cause)
@@ -119,7 +116,6 @@ def lacks_table(error: BaseException) -> bool:
 
 
 def error_reason(error: Exception) -> str | None:
-    """Return in one line why the database is unavailable, None if it cannot be reached."""
     if lacks_table(error):
         return "it lacks a table. Run `dewey migrate`."
     outage = find_outage(error)

@@ -42,12 +42,10 @@ def escaped_items(arg: object) -> object:
 
 
 def parse_args(args: list[object]) -> tuple[object, ...]:
-    """Return the arguments of a message as its task receives them."""
     return tuple(list(map(parse_outcome, arg)) if isinstance(arg, list) else arg for arg in args)
 
 
 def recorded_args(args: list[object] | None) -> list[object] | None:
-    """Return the arguments of a message as the caller passed them."""
     return args and [list(map(printable_outcome, arg)) if isinstance(arg, list) else arg for arg in args]
 
 

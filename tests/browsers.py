@@ -25,6 +25,9 @@ SLOW_HASHER, passwords.hasher = passwords.hasher, PasswordHasher(time_cost=1, me
 #: Run `flask …` and return its output.
 RunFlask = Callable[..., str]
 
+#: Set SECRET_KEY and the keys of SECRET_KEY_OLD.
+UseKeys = Callable[..., None]
+
 PASSWORD = "correct horse battery"
 PEOPLE = {role: f"{role}@example.org" for role in ("viewer", "operator", "admin")}
 

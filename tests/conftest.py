@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -22,13 +23,14 @@ from flask import Flask
 # Empty counts as absent, and unlike absence it also overrides the developer's .env file.
 SETTINGS = """
     DATABASE_URL DATABASE_URL_FILE REDIS_URL REDIS_URL_FILE SECRET_KEY SECRET_KEY_FILE HOST PORT
+    SECRET_KEY_OLD SECRET_KEY_OLD_FILE
     WORKERS_HEAVY WORKERS_NORMAL WORKERS_LIGHT ABANDONED_AFTER_HOURS CLEANUP_BATCH_SIZE RESULT_TTL_SECONDS
     HISTORY_DAYS FAILED_HISTORY_DAYS LEASE_SECONDS MAX_DELIVERIES UNKNOWN_TASK_GRACE
     SOFT_TIME_LIMIT TIME_LIMIT
     WORKER_MAX_TASKS WORKER_MAX_MEMORY_MB LOG_LEVEL LOG_FORMAT LANGUAGE ENVIRONMENT
     CONSOLE_URL ALERT_WEBHOOK_URL ALERT_WEBHOOK_URL_FILE ALERT_WEBHOOK_SECRET ALERT_WEBHOOK_SECRET_FILE
     ALERT_EMAIL_TO ALERT_EMAIL_FROM SMTP_URL SMTP_URL_FILE ALERT_QUIET_HOURS ALERT_OLDEST_MINUTES
-    ALERT_FAILURE_PERCENT ALERT_ABANDONED
+    ALERT_FAILURE_PERCENT ALERT_ABANDONED FLASK_DEBUG
     BOOKS_MAX_MB WORDS_PER_MINUTE_RU WORDS_PER_MINUTE_EN SHARE_WITH_APP
 """
 #: Files are in memory where there is room. A new PostgreSQL database alone creates three hundred.
@@ -39,12 +41,14 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
 SCRATCH = Path(tempfile.mkdtemp(prefix="dewey-tests-"))
 os.environ.update(dict.fromkeys(SETTINGS.split(), ""), DATA_DIR=str(SCRATCH / "data"))
 
-from browsers import Browser, RunFlask, create_app_with_people, shared_app, sign_in_browser  # noqa: E402
+from browsers import Browser, RunFlask, UseKeys, create_app_with_people, shared_app, sign_in_browser  # noqa: E402
 from databases import bind_database, bound_to_library, create_postgresql, execute_autocommit  # noqa: E402
 from factories import create_consumer  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
-from config import QUEUES  # noqa: E402
+import app as web  # noqa: E402
+from config import QUEUES, settings  # noqa: E402
+from engine import keys  # noqa: E402
 from engine.broker.redis.storage import RedisStorage  # noqa: E402
 from engine.broker.sqlite.storage import SqliteStorage  # noqa: E402
 from engine.broker.storage import Storage  # noqa: E402
@@ -234,6 +238,17 @@ def operator(app: Flask) -> Browser:
 def any_db_operator(each_database: str) -> Browser:
     """Return an operator's browser, on SQLite and on PostgreSQL in turn."""
     return sign_in_browser(create_app_with_people(), "operator")
+
+
+@pytest.fixture
+def use_keys(monkeypatch: pytest.MonkeyPatch) -> UseKeys:
+    """Return a function that sets SECRET_KEY and SECRET_KEY_OLD in this process."""
+
+    def use(key: str, *former: str) -> None:
+        for module in (keys, web):
+            monkeypatch.setattr(module, "settings", replace(settings, secret_key=key, secret_key_old=former))
+
+    return use
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Real consumers as child processes, and their environment."""
 
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
 
-KEY = "k" * 40
+KEY = secrets.token_urlsafe(48)
 
 
 @contextmanager

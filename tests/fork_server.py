@@ -21,18 +21,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import FrameType
+from tempfile import TemporaryFile
+from types import FrameType, ModuleType
 from typing import IO, Any
 
 import psutil
 
 LIBRARIES = """
-    argon2 asyncio babel.dates babel.messages.mofile babel.support concurrent.futures cron_descriptor csv
-    ctypes dotenv email.message flask.cli flask_babel flask_limiter flask_login flask_wtf getpass
-    gunicorn.app.wsgiapp gunicorn.workers.gthread hiredis huey.bin.huey_consumer huey.storage itsdangerous
-    jinja2.ext limits.storage multiprocessing.pool orjson peewee playhouse.db_url playhouse.migrations
-    playhouse.pool prometheus_client prometheus_client.openmetrics.exposition psycopg2 psycopg2.extras
-    redis sqlite3 smtplib statistics urllib.request werkzeug.serving wtforms
+    argon2 asyncio babel.dates babel.messages.mofile babel.support concurrent.futures cron_descriptor
+    cryptography.hazmat.primitives.ciphers.aead csv ctypes dotenv email.message flask.cli flask_babel
+    flask_limiter flask_login flask_wtf getpass gunicorn.app.wsgiapp gunicorn.workers.base hiredis
+    huey.bin.huey_consumer huey.storage itsdangerous jinja2.ext limits.storage multiprocessing.pool orjson
+    peewee playhouse.db_url playhouse.migrations playhouse.pool prometheus_client
+    prometheus_client.openmetrics.exposition psycopg2 psycopg2.extras redis sqlite3 smtplib statistics
+    urllib.request werkzeug.serving wtforms
 """
 LONGEST_REQUEST = 1 << 20
 
@@ -79,11 +81,24 @@ def start(
     stderr: IO[Any],
     start_new_session: bool = False,
 ) -> ForkedProcess:
-    """Start `path arguments…` or `-m module arguments…`, as Popen does with Python before it."""
+    """Start `path arguments…`, `-m module arguments…` or `-c code arguments…`, as Popen does with Python before it."""
     request = {"program": list(program), "cwd": str(cwd), "env": dict(env), "new_session": start_new_session}
     with open(os.devnull) as nothing:
         files = [(file or nothing).fileno() for file in (stdin, stdout, stderr)]
         return ForkedProcess(server().request(request, files))
+
+
+def run_to_end(
+    program: Sequence[str], *, cwd: Path, env: Mapping[str, str], typed: str = "", timeout: float = 100
+) -> subprocess.CompletedProcess[str]:
+    """Run a program with `typed` as its input, as `start` does. Raises TimeoutExpired after `timeout` seconds."""
+    with TemporaryFile("w+") as keys, TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+        keys.write(typed)
+        keys.seek(0)
+        code = start(program, cwd=cwd, env=env, stdin=keys, stdout=output, stderr=errors).wait(timeout)
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(list(program), code, output.read(), errors.read())
 
 
 class Server:
@@ -157,10 +172,23 @@ def run(program: Sequence[str]) -> None:
         sys.path.insert(0, os.getcwd())
         sys.argv = [program[1], *program[2:]]
         runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+    elif program[0] == "-c":
+        sys.path.insert(0, "")
+        sys.argv = ["-c", *program[2:]]
+        module = sys.modules["__main__"] = ModuleType("__main__")
+        exec(program[1], module.__dict__)
     else:
         sys.path.insert(0, str(Path(program[0]).parent))
         sys.argv = list(program)
         runpy.run_path(program[0], run_name="__main__")
+
+
+def change_folder(folder: str) -> None:
+    """Change the working folder. Gunicorn is imported again, because it serves the folder of its import."""
+    if not os.path.samefile(folder, os.getcwd()):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "gunicorn"]:
+            del sys.modules[name]
+    os.chdir(folder)
 
 
 def main() -> None:
@@ -173,7 +201,7 @@ def main() -> None:
         request = serve(connection)
     if request["new_session"]:
         os.setsid()
-    os.chdir(request["cwd"])
+    change_folder(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
     sys.path[:0] = filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep))

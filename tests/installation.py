@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from email.message import Message
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -49,16 +48,7 @@ class Installation:
 
     def flask(self, *command: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **self.environment, **environment}
-        with TemporaryFile("w+") as keys, TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
-            keys.write(typed)
-            keys.seek(0)
-            process = fork_server.start(
-                ["-m", "flask", *command], cwd=ROOT, env=environment, stdin=keys, stdout=output, stderr=errors
-            )
-            code = process.wait(100)
-            output.seek(0)
-            errors.seek(0)
-            return subprocess.CompletedProcess(command, code, output.read(), errors.read())
+        return fork_server.run_to_end(["-m", "flask", *command], cwd=ROOT, env=environment, typed=typed)
 
     @property
     def apart(self) -> "Installation":

@@ -31,6 +31,7 @@ COMMANDS = {
         "/api/task/async-apply/<name>": WRITE,
         "/api/task/revoke/<run_id>": WRITE,
         "/api/task/send-task/<name>": WRITE,
+        "/api/v1/admin/books": WRITE,
         "/api/v1/admin/reading-sessions/cleanup": WRITE,
         "/api/v1/admin/reading-sessions/cleanup-async": WRITE,
         "/alerts/tests": WRITE,
@@ -174,10 +175,10 @@ def test_form_without_csrf_token_is_rejected(app: Flask, sign_in_as: Callable[[s
 
 
 def test_api_accepts_a_cookie_only_with_the_csrf_token(sign_in_as: Callable[[str], Browser]) -> None:
-    browser, path = sign_in_as("viewer"), "/api/v1/admin/reading-sessions/cleanup-async"
-    answer = browser.post(path)
+    path, viewer = "/api/v1/admin/reading-sessions/cleanup-async", sign_in_as("viewer")
+    answer = sign_in_as("operator").post(path)
     assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
-    assert browser.post(path, headers={"X-CSRFToken": browser.form_token}).status_code == 403
+    assert viewer.post(path, headers={"X-CSRFToken": viewer.form_token}).status_code == 403
 
 
 @pytest.mark.parametrize(("site", "refused"), [("cross-site", True), ("same-site", True), ("none", False)])
@@ -191,7 +192,7 @@ def test_cross_site_form_is_rejected(sign_in_as: Callable[[str], Browser], site:
 def test_token_request_needs_no_csrf_token(app: Flask, browser: Browser) -> None:
     headers = bearer_headers("viewer") | {"Sec-Fetch-Site": "cross-site"}
     answer = browser.post("/api/v1/admin/reading-sessions/cleanup-async", headers=headers)
-    assert answer.json["detail"] == "Requires the role operator. Your role is viewer."
+    assert answer.json["detail"] == "Requires the operator role. Your role is viewer."
 
 
 # --- loopback ------------------------------------------------------------------------------------------------

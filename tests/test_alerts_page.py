@@ -45,8 +45,8 @@ def test_alerts_page_warns_when_no_watcher_or_channel_exists(operator: Browser) 
     assert "No alert watcher is running" in html and "dewey watch" in html
     assert "ALERT_WEBHOOK_URL" in html
     assert rule_text(html, "unserved") == "No worker not watched a queue has had no live worker for a minute –"
-    assert "No notifications yet." in html
-    assert "Send test notification" not in html
+    assert "No notices yet." in html
+    assert "Send test notice" not in html
 
 
 def test_rules_show_the_last_check_and_their_notices(any_db_operator: Browser, receiver: WebhookReceiver) -> None:
@@ -74,29 +74,29 @@ def test_late_failed_and_dropped_notices_are_labelled(operator: Browser, receive
     for subject, state, tries in (("a", "waiting", 3), ("b", "failed", 9), ("c", "dropped", 0), ("d", "sent", 1)):
         alerts.open_alert(Signal("unserved", subject, 1, {"waiting": 0}), at, ["webhook"], at)
         newest = Notice.id == alerts.newest_notices(1)[0].id
-        error = "the receiver answers 503" if tries > 1 else None
+        error = "the receiver returned 503" if tries > 1 else None
         Notice.update(state=state, tries=tries, error=error, due_at=at + timedelta(minutes=5)).where(newest).execute()
     text = plain_text(operator.get("/alerts").text)
-    assert re.search(r"Queue a has no live worker\. the receiver answers 503 pending 3 tries in 5 min", text)
-    assert "Queue b has no live worker. the receiver answers 503 failed 9 tries" in text
+    assert re.search(r"Queue a has no live worker\. the receiver returned 503 pending 3 tries in 5 min", text)
+    assert "Queue b has no live worker. the receiver returned 503 failed 9 tries" in text
     assert "Queue c has no live worker. dropped" in text and "Queue d has no live worker. sent" in text
 
 
 def test_test_notice_is_sent_from_the_page(sign_in_as: Callable[[str], Browser], receiver: WebhookReceiver) -> None:
     viewer, operator = sign_in_as("viewer"), sign_in_as("operator")
-    assert "Send test notification" not in viewer.get("/alerts").text
+    assert "Send test notice" not in viewer.get("/alerts").text
     assert viewer.send("/alerts/tests").status_code == 403
-    assert "Send test notification" in operator.get("/alerts").text
+    assert "Send test notice" in operator.get("/alerts").text
     answer = operator.send("/alerts/tests")
     assert answer.status_code == 303
-    assert "webhook: test notification sent." in operator.get("/alerts").text
+    assert "webhook: test notice sent." in operator.get("/alerts").text
     assert [post.json["event"] for post in receiver.posts] == ["test"]
     receiver.status = 500
     operator.send("/alerts/tests")
     html = operator.get("/alerts").text
-    assert "webhook: the receiver answers 500" in html and "Test: this channel" in html
+    assert "webhook: the receiver returned 500" in html and "Test: this channel" in html
     entry = AuditEntry.select().order_by(AuditEntry.id.desc()).first()
-    assert (entry.action, entry.after) == ("alerts.test", {"webhook": "the receiver answers 500"})
+    assert (entry.action, entry.after) == ("alerts.test", {"webhook": "the receiver returned 500"})
 
 
 def test_firing_rules_come_first_and_link_to_their_page(any_db_operator: Browser) -> None:

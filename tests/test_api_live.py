@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from consumers import KEY
 from databases import bound_to_library
 from installation import Installation
 from waiting import wait_until
@@ -26,7 +27,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
         environment = {
             "DATABASE_URL": request.getfixturevalue("postgresql_library"),
             "REDIS_URL": request.getfixturevalue("redis_url"),
-            "SECRET_KEY": "k" * 32,
+            "SECRET_KEY": KEY,
         }
     with bound_to_library(environment["DATABASE_URL"]), Installation(tmp_path, **environment).web() as installed:
         yield installed

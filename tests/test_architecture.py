@@ -74,9 +74,12 @@ def private_uses(tree: ast.Module) -> set[str]:
 
 
 def patched(tree: ast.Module) -> set[str]:
-    """Return the attributes of imported modules and objects that are assigned to, except those of `flask.g`."""
+    """Return the attributes of imported objects that are assigned to, except those of `flask.g` and `flask.request`."""
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names} - {"g"}
+    names = {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names} - {
+        "g",
+        "request",
+    }
     stores = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
     return {ast.unparse(node) for node in stores if isinstance(node.value, ast.Name) and node.value.id in names}
 

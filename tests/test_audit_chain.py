@@ -174,7 +174,7 @@ INSERT = (
 def test_inserted_row_is_reported(each_database: str, previous: str) -> None:
     add_rows(2)
     database.execute_sql("UPDATE dewey_audit_head SET last_id = 4")  # leaves a gap between 2 and the next one
-    seal = hash_chain.head_mac(audit_log.audit_key(), 4, AuditEntry.get_by_id(2).hash)
+    seal = hash_chain.head_mac(audit_log.audit_keys()[0], 4, AuditEntry.get_by_id(2).hash)
     AuditHead.update(seal=seal).execute()
     add_row()
     before = [finding for finding in list_findings() if finding[1] != "gap"]
@@ -222,7 +222,7 @@ def test_wrong_key_reports_every_row_and_since_limits_the_check(
     each_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_rows(3)
-    monkeypatch.setattr(audit_log, "audit_key", lambda: hash_chain.chain_key("another secret" * 4))
+    monkeypatch.setattr(audit_log, "audit_keys", lambda: (hash_chain.chain_key("another secret" * 4),))
     assert [what for _, what in list_findings()] == ["changed", "changed", "changed", "head"]
     add_row()
     assert [finding.what for finding in verify_chain(since=4).findings] == ["gap"]

@@ -126,7 +126,7 @@ def test_viewer_gets_no_bulk_action_and_only_an_admin_deletes(app: Flask, sqlite
     assert 'name="run"' not in viewer.get("/runs").text
     assert 'value="delete"' not in operator.get("/runs").text
     html = operator.get("/bulk/new?verb=delete&state=failed").text
-    assert "Requires the role admin." in html
+    assert "Requires the admin role." in html
     assert "<form" not in html.partition("<main")[2]
     shown = preflight(by_ids([run.id]), 1).fingerprint
     assert operator.send("/bulk", verb="delete", run=run.id, fingerprint=shown, total="1").status_code == 403

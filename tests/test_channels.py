@@ -112,7 +112,7 @@ def test_error_or_redirect_of_the_receiver_is_not_sent(
     app_context: Flask, receiver: WebhookReceiver, status: int, location: str
 ) -> None:
     receiver.status, receiver.location = status, location
-    with pytest.raises(DeliveryFailed, match=f"the receiver answers {status}"):
+    with pytest.raises(DeliveryFailed, match=f"the receiver returned {status}"):
         channels.send_notice(create_notice())
     assert len(receiver.posts) == 1
 
@@ -188,7 +188,7 @@ def test_password_is_sent_only_over_an_encrypted_connection(
     monkeypatch.setattr(channels, "is_loopback", lambda host: False)
     with run_mailbox(login=True) as box:
         change_settings(**to, smtp_url=smtp_url(box, "dewey:hunter%202@"))
-        with pytest.raises(DeliveryFailed, match="does not encrypt, so it gets no password"):
+        with pytest.raises(DeliveryFailed, match="does not support encryption, so no password was sent"):
             channels.send_notice(create_notice("email", subject="normal"))
         assert not box.users and not box.mails
 
@@ -197,7 +197,7 @@ def test_mail_server_error_is_reported_by_its_code(app_context: Flask, change_se
     with run_mailbox() as box:
         box.answer = "554 hunter2 is not welcome"
         change_settings(alert_email_to=("a@example.org",), alert_email_from="d@example.org", smtp_url=smtp_url(box))
-        with pytest.raises(DeliveryFailed, match=r"^the mail server answers 554$"):
+        with pytest.raises(DeliveryFailed, match=r"^the mail server returned 554$"):
             channels.send_notice(create_notice("email"))
 
 
@@ -213,7 +213,7 @@ def test_unavailable_receiver_is_retried_with_growing_pauses(app_context: Flask,
         after = alerts.newest_notices(1)[0]
         pauses.append(round((after.due_at - now()).total_seconds()))
     assert pauses == [10, 20, 40, 80, 160, 320, 600, 600, 600]
-    assert after.error == "the receiver answers 503" and after.tries == 9
+    assert after.error == "the receiver returned 503" and after.tries == 9
     assert delivery.deliver_due(now()) == 0  # not due
     receiver.status = 200
     assert delivery.deliver_due(now() + timedelta(minutes=11)) == 1

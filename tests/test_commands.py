@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import pytest
 from browsers import RunFlask, bearer_headers
+from consumers import BIN
 from factories import create_run, create_session
 from flask import Flask
 from installation import Installation
@@ -150,13 +152,8 @@ def test_shell_completes_nouns_verbs_and_queues(tmp_path: Path) -> None:
 
     def completed(line: str) -> list[str]:
         words = {"_FLASK_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-        result = subprocess.run(
-            [str(Path(sys.executable).parent / "flask")],
-            cwd=ROOT,
-            env={**os.environ, **installation.environment, **words},
-            capture_output=True,
-            text=True,
-        )
+        environment = {**os.environ, **installation.environment, **words}
+        result = fork_server.run_to_end([str(BIN / "flask")], cwd=ROOT, env=environment)
         return [line_text.partition(",")[2] for line_text in result.stdout.splitlines()]
 
     assert {"runs", "sessions", "status"} <= set(completed("flask "))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from consumers import KEY
 from huey.consumer_options import OptionParserHandler
 from installation import find_free_port
 from waiting import wait_until
@@ -118,7 +119,7 @@ def test_secrets_have_no_default_and_are_in_the_example():
 
 
 def test_settings_from_the_example_are_accepted(tmp_path):
-    made = dict.fromkeys(SECRETS, "Zx9-_" * 13)
+    made = dict.fromkeys(SECRETS, KEY)
     environ = {name: interpolate(value, made) for name, value in SERVICES["web"]["environment"].items()}
     settings = load({"DATA_DIR": str(tmp_path), **environ})
     assert not settings.embedded_broker and not settings.embedded_database
@@ -174,9 +175,7 @@ def test_services_are_healthy_on_real_servers_and_stop_on_request(fresh_postgres
 
     def run(name: str, command: list[str]) -> subprocess.Popen[bytes]:
         program, *arguments = [interpolate(part, {}).replace(":8000/", f":{port}/") for part in command]
-        passed = {
-            key: interpolate(value, {"SECRET_KEY": "k" * 32}) for key, value in SERVICES[name]["environment"].items()
-        }
+        passed = {key: interpolate(value, {"SECRET_KEY": KEY}) for key, value in SERVICES[name]["environment"].items()}
         environ = {**os.environ, "DATA_DIR": str(tmp_path / "data"), **passed, **settings}
         return subprocess.Popen([f"{sys.prefix}/bin/{program}", *arguments], cwd=ROOT, env=environ, stderr=log)
 

@@ -10,7 +10,7 @@ import pytest
 
 from config import QUEUES, ROOT, InvalidSetting, load
 
-LONG_ENOUGH = "k" * 32
+LONG_ENOUGH = "9Xb2-tQ7_mL4vR8kZ1pW6sN3cY5dH0jF"
 
 #: Variable, attribute, smallest and largest value (None: not tested) of every whole number.
 WHOLE_NUMBERS = [
@@ -111,6 +111,11 @@ def test_desktop_language_list_is_accepted(read, desktop, language):
     assert read(LANGUAGE=desktop).language == language
 
 
+def test_debug_mode_of_flask_is_refused(read):
+    assert read(FLASK_DEBUG="0") == read(FLASK_DEBUG="false")
+    assert error_message(read, FLASK_DEBUG="1") == "FLASK_DEBUG='1' must be 0 or absent: Dewey has no debug mode"
+
+
 def test_empty_value_counts_as_unset(read):
     assert read(PORT="", WORKERS_LIGHT=" ", REDIS_URL="", SECRET_KEY="").port == 8000
 
@@ -152,7 +157,7 @@ def test_other_broker_url_is_rejected(read, value):
 @pytest.mark.parametrize("server", [{"DATABASE_URL": "postgresql://h/books"}, {"REDIS_URL": "redis://h"}])
 def test_server_requires_a_secret_key_of_32_characters(read, server):
     assert error_message(read, **server).startswith("SECRET_KEY='' must have at least 32 characters")
-    assert "at least 32 characters" in error_message(read, SECRET_KEY="k" * 31, **server)
+    assert "at least 32 characters" in error_message(read, SECRET_KEY=LONG_ENOUGH[1:], **server)
     assert read(SECRET_KEY=LONG_ENOUGH, **server).secret_key == LONG_ENOUGH
 
 
@@ -188,7 +193,7 @@ def test_settings_repr_contains_no_secret_key(read):
 @pytest.mark.parametrize(
     ("name", "value", "attribute"),
     [
-        ("SECRET_KEY", "from a file, " * 4, "secret_key"),
+        ("SECRET_KEY", "a key, which a file contains and no variable", "secret_key"),
         ("DATABASE_URL", "postgresql://u:p@h/books", "database_url"),
         ("REDIS_URL", "redis://:p@h:6379/1", "redis_url"),
     ],
@@ -237,7 +242,8 @@ def test_truncated_embedded_key_is_rejected(read, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret_key").write_text("short")
     message = error_message(read)
-    assert message.startswith("SECRET_KEY=") and "secret_key has fewer" in message and "short" not in message
+    assert message.startswith("SECRET_KEY=") and "short" not in message
+    assert "/secret_key must have at least 32 characters" in message
 
 
 def test_data_folder_that_cannot_be_created_is_named(read, tmp_path):
@@ -295,3 +301,15 @@ def test_environment_overrides_the_env_file(tmp_path):
         text=True,
     )
     assert ended.stdout.split() == ["9002", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "command"),
+    [
+        ({}, "make run"),
+        ({"PORT": "8001"}, "PORT=8001 make run"),
+        ({"HOST": "::", "PORT": "8001"}, "HOST=:: PORT=8001 make run"),
+    ],
+)
+def test_run_command_has_the_chosen_address(read, environ: dict[str, str], command: str) -> None:
+    assert read(**environ).run_command == command

@@ -4,11 +4,11 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fork_server
 import psutil
 import pytest
 from consumers import BIN, ROOT, ConsumerProcess, consumer, share_with_consumers
@@ -147,7 +147,7 @@ def test_unparseable_message_is_dead_lettered_and_blocks_no_other(serving: Consu
     probe.storage.messages.write(Effects().enqueue("forged", renamed, None))
     assert echo("after").get(blocking=True, timeout=25) == "after"
     assert wait_for_run("garbage", "dead").error == "not a message of this program"
-    assert wait_for_run("forged", "dead").error == "the signature is not ours"
+    assert wait_for_run("forged", "dead").error == "the signature does not match SECRET_KEY"
     assert probe.storage.messages.get("garbage") == b"garbage"
 
 
@@ -366,7 +366,7 @@ def test_paused_or_purged_queue_starts_no_run(serving: ConsumerProcess) -> None:
 def test_threads_are_rejected_for_a_task_with_a_time_limit(tmp_path: Path) -> None:
     command = [str(BIN / "huey_consumer"), "sample_tasks.probe"]
     environment = {**os.environ, "DATA_DIR": str(tmp_path), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = fork_server.run_to_end(command, cwd=ROOT, env=environment)
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (
         2,
         ["dewey: exceed_soft_limit declares a time limit, which needs -k process"],
@@ -382,9 +382,7 @@ def test_threads_work_and_warn_that_time_limits_are_off(tmp_path: Path) -> None:
 
 def test_greenlets_are_rejected(tmp_path: Path) -> None:
     command = [str(BIN / "huey_consumer"), "tasks.light", "-k", "greenlet"]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "DATA_DIR": str(tmp_path)}, capture_output=True, text=True
-    )
+    done = fork_server.run_to_end(command, cwd=ROOT, env={**os.environ, "DATA_DIR": str(tmp_path)})
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "-k greenlet is not supported" in done.stderr
 

@@ -156,9 +156,12 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
 
 
 def test_message_with_a_foreign_signature_is_shown_as_unproven(operator: Browser) -> None:
-    create_dead_letter("forged", forged_message("forged"), "the signature is not ours")
+    create_dead_letter("forged", forged_message("forged"), "the signature does not match SECRET_KEY")
     text = plain_text(operator.get("/dead/forged").text)
-    assert "No worker can run this message: the signature is not ours. The fields below are not verified." in text
+    assert (
+        "No worker can run this message: the signature does not match SECRET_KEY. The fields below are not verified."
+        in text
+    )
     assert "Call not verified" in text and "arguments [7]" in text
     assert "invalid" in text
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from browsers import RunFlask, sign_in_browser
-from consumers import ConsumerProcess, consumer
+from consumers import KEY, ConsumerProcess, consumer
 from databases import bound_to_library
 from flask import Flask
 from sample_tasks import read_lines
@@ -24,8 +24,6 @@ from engine.models import Consumer, Run
 from engine.queues import claim
 from engine.queues.queue import Queue
 from engine.version import host_name
-
-KEY = "k" * 40
 
 
 @pytest.fixture(params=["sqlite", "redis and postgresql"])

@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+import fork_server
 import pytest
 
 from config import ROOT
@@ -25,9 +25,9 @@ LINE = "dewey: two tasks are named nightly, in blog.jobs and shop.jobs. Rename o
 PROGRAMS = {
     "consumer": [f"{sys.prefix}/bin/huey_consumer", "tasks.light", "-k", "process", "-w", "1"],
     "web": [f"{sys.prefix}/bin/gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"],
-    "start": [sys.executable, "-m", "flask", "start"],
-    "command": [sys.executable, "-m", "flask", "status"],
-    "watch": [sys.executable, "-m", "flask", "watch"],
+    "start": ["-m", "flask", "start"],
+    "command": ["-m", "flask", "status"],
+    "watch": ["-m", "flask", "watch"],
 }
 
 
@@ -47,9 +47,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_two_tasks_of_the_same_name_stop_every_program(installation: Path, program: str) -> None:
     environment = {**os.environ, "DATA_DIR": str(installation / "data"), "PYTHONPATH": ""}
-    ended = subprocess.run(
-        PROGRAMS[program], cwd=installation, env=environment, capture_output=True, text=True, timeout=60
-    )
+    ended = fork_server.run_to_end(PROGRAMS[program], cwd=installation, env=environment)
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", LINE)
 
 

@@ -78,11 +78,17 @@ def test_numbers_have_thousands_separators_and_a_limit() -> None:
     assert numbers.format_capped(COUNT_LIMIT) == "10,000"
     assert numbers.format_capped(COUNT_LIMIT + 1) == "10,000+"
     assert [numbers.format_percent(*pair) for pair in ((0, 0), (12, 391), (1, 5000), (5, 5))] == [
-        "0 %",
-        "3.1 %",
-        "< 0.1 %",
-        "100 %",
+        "0%",
+        "3.1%",
+        "<\u00a00.1%",
+        "100%",
     ]
+
+
+def test_percent_sign_never_breaks_from_its_number(app: Flask) -> None:
+    with app.test_request_context(headers={"Cookie": "language=ru"}):
+        shown = [numbers.format_percent(12, 391), numbers.format_percent(1, 5000), numbers.format_cpu(104.2)]
+    assert shown == ["3,1\u00a0%", "<\u00a00,1\u00a0%", "104\u00a0%"]
 
 
 def test_plural_follows_its_number() -> None:

@@ -4,13 +4,13 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fork_server
 import pytest
 import yaml
-from consumers import ROOT, ConsumerProcess, consumer
+from consumers import KEY, ROOT, ConsumerProcess, consumer
 from installation import Installation
 from waiting import wait_until
 
@@ -210,7 +210,7 @@ def test_make_target_exists(command: str) -> None:
 @pytest.mark.parametrize("line", select_code("setting"))
 def test_setting_is_accepted(line: str, tmp_path: Path) -> None:
     name, _, value = line.partition("=")
-    settings = load({"DATA_DIR": str(tmp_path), "SECRET_KEY": "k" * 40, name: value})
+    settings = load({"DATA_DIR": str(tmp_path), "SECRET_KEY": KEY, name: value})
     workers = name.removeprefix("WORKERS_").lower()
     assert str(settings.workers.get(workers) or getattr(settings, name.lower())) == value
 
@@ -232,13 +232,7 @@ def test_call_returns_its_documented_value(line: str, installation: Installation
 
 
 def python(code: str, installation: Installation) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, **installation.environment},
-        capture_output=True,
-        text=True,
-    )
+    done = fork_server.run_to_end(["-c", code], cwd=ROOT, env={**os.environ, **installation.environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

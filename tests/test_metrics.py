@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from browsers import bearer_headers, create_app_with_people
+from consumers import KEY
 from factories import create_attempt, create_consumer, create_run, create_session
 from flask import Flask
 from installation import Installation, find_free_port
@@ -272,7 +273,7 @@ def test_unwritten_request_counts_are_kept(app: Flask) -> None:
 @pytest.fixture
 def two_web_servers(tmp_path: Path, redis_url: str, fresh_postgresql: str) -> list[Installation]:
     """Run two web servers on one database and one broker."""
-    servers = {"REDIS_URL": redis_url, "DATABASE_URL": fresh_postgresql, "SECRET_KEY": "k" * 32}
+    servers = {"REDIS_URL": redis_url, "DATABASE_URL": fresh_postgresql, "SECRET_KEY": KEY}
     first = Installation(tmp_path, **servers)
     second = Installation(tmp_path, **servers)
     second.port = find_free_port()

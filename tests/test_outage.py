@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from browsers import Browser
 from conftest import redis_executable
+from consumers import KEY
 from databases import bind_database
 from installation import Browser as Visitor
 from installation import Installation
@@ -60,7 +61,7 @@ def own_redis(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def installation(postgresql: Server, own_redis: Server, tmp_path: Path) -> Iterator[Installation]:
-    installed = Installation(tmp_path, DATABASE_URL=postgresql.url, REDIS_URL=own_redis.url, SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, DATABASE_URL=postgresql.url, REDIS_URL=own_redis.url, SECRET_KEY=KEY)
     assert installed.flask("migrate").returncode == 0
     with installed.web():
         yield installed

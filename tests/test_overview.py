@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from browsers import Browser, sign_in_browser
+from consumers import KEY
 from factories import cleanup_result, create_closed_session, create_consumer, create_run, create_session, row_ids
 from flask import Flask
 from installation import Installation
@@ -165,7 +166,7 @@ def test_outcome_counts_link_to_their_runs(any_db_operator: Browser) -> None:
     assert numbers["succeeded"] == ["2", "4", "4"]
     assert numbers["failed"] == ["1", "1", "2"]
     assert numbers["dead"] == ["0", "0", "1"]
-    assert numbers["failure rate"] == ["33.3 %", "20 %", "42.9 %"]
+    assert numbers["failure rate"] == ["33.3%", "20%", "42.9%"]
     links = [cell for label in ("succeeded", "failed", "dead") for cell in shown[label] if cell[1]]
     assert len(links) == 7
     for number, link in links:
@@ -412,7 +413,7 @@ def test_unusual_failure_rate_shows_a_notice(operator: Browser) -> None:
     for state in ("failed", "failed") + ("succeeded",) * 6:
         create_counted_run(state, now())
     sentence, link = notices(operator.get("/").text)["jump"]
-    assert "6 runs failed in the last hour: 50 % of all runs, compared with 5 % in the week before." in sentence
+    assert "6 runs failed in the last hour: 50% of all runs, compared with 5% in the week before." in sentence
     assert len(row_ids(operator.get(link).text)) == 6
 
 
@@ -475,7 +476,7 @@ def completed_steps(browser: Browser) -> list[bool]:
 
 
 def test_unavailable_broker_is_shown_with_the_remaining_page(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY=KEY)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():

@@ -1,4 +1,4 @@
-"""Operators, tokens and the account page: access, credentials and revocation."""
+"""Users, tokens and the account page: access, credentials and revocation."""
 
 import json
 import re

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from browsers import Browser
 from budget import measure_cost
+from consumers import KEY
 from factories import create_consumer, create_run
 from installation import Installation
 
@@ -121,7 +122,7 @@ def test_unparseable_or_unknown_message_is_marked(operator: Browser) -> None:
     text = plain_text(operator.get("/queues/light").text)
     unreadable = "unreadable – The message is unreadable. The run moves to the dead runs when a worker takes it."
     assert f"{unreadable} not a message of this program" in text
-    assert "the signature is not ours" in text
+    assert "the signature does not match SECRET_KEY" in text
     assert "unheard_of" in text and "unknown task" in text
 
 
@@ -197,7 +198,7 @@ def test_broker_address_hides_the_password_and_detects_exposure(
 
 
 def test_unavailable_broker_is_shown_on_its_pages(tmp_path: Path) -> None:
-    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY="k" * 32)
+    installed = Installation(tmp_path, REDIS_URL=f"unix://{tmp_path}/missing.sock", SECRET_KEY=KEY)
     assert installed.flask("migrate").returncode == 0
     viewer = installed.bearer("viewer")
     with installed.web():

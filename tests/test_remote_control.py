@@ -66,7 +66,7 @@ def test_stopped_consumer_finishes_its_task_and_deregisters(serving: ConsumerPro
     assert serving.process.wait(30) == 0
     assert result.get(blocking=True, timeout=25) == "done"
     assert wait_until(lambda: consumer_row(serving).stopped_at)
-    assert "vera@example.org has commanded this consumer to stop" in serving.log
+    assert "Command from vera@example.org: stop" in serving.log
 
 
 def test_restarted_consumer_returns_as_a_new_one(serving: ConsumerProcess) -> None:

@@ -335,7 +335,7 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
     assert f'action="/runs/{over.id}/retry"' in html
     assert f'action="/runs/{over.id}/cancel"' not in html
     assert "Cancel The run has ended and cannot be cancelled." in plain_text(html)
-    assert "Delete… Requires the role admin." in plain_text(html)
+    assert "Delete… Requires the admin role." in plain_text(html)
     gone = create_run("a_task_of_old", "failed")
     assert "Retry The code of the web server has no task a_task_of_old." in page_text(operator, gone)
     for command in ("retry", "cancel"):
@@ -346,7 +346,7 @@ def test_impossible_action_is_not_offered_and_says_why(operator: Browser) -> Non
 def test_role_is_offered_only_its_actions(sign_in_as: Callable[[str], Browser]) -> None:
     run = create_run("get_cleanup_statistics", "failed")
     viewer, admin = sign_in_as("viewer"), sign_in_as("admin")
-    assert "Retry Requires the role operator." in page_text(viewer, run)
+    assert "Retry Requires the operator role." in page_text(viewer, run)
     assert f'href="/runs/{run.id}/delete"' in admin.get(f"/runs/{run.id}").text
     for path in ("retry", "cancel", "again"):
         assert viewer.send(f"/runs/{run.id}/{path}").status_code == 403

@@ -14,16 +14,18 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import fork_server
 import psutil
 import psycopg2
 import pytest
 from argon2 import PasswordHasher
+from consumers import KEY
 from installation import find_free_port
 from waiting import wait_until
 
 from config import QUEUES, ROOT
 
-FLASK = [sys.executable, "-m", "flask"]
+FLASK = ["-m", "flask"]
 WEB = "gunicorn"
 TOGETHER = 10  # seconds in which everything must end
 
@@ -36,7 +38,7 @@ class RunningDewey:
         self.output = folder / f"output-{self.port}"
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
-                [*FLASK, "start"],
+                [sys.executable, *FLASK, "start"],
                 cwd=ROOT,
                 env=environment(self.data_dir, self.port, **environ),
                 stdin=subprocess.DEVNULL,
@@ -106,7 +108,7 @@ def environment(data_dir: Path, port: int, **options: str) -> dict[str, str]:
 
 def run_to_end(command, **environ) -> subprocess.CompletedProcess[str]:
     """Run a program that is expected to end by itself."""
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60)
+    return fork_server.run_to_end(command, cwd=ROOT, env={**os.environ, **environ})
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ def test_first_start_loads_the_sample_and_prints_the_sign_in_once(start):
 
 
 def test_start_on_redis_and_postgresql_loads_no_sample(start, fresh_postgresql, redis_url):
-    dewey = start(DATABASE_URL=fresh_postgresql, REDIS_URL=redis_url, SECRET_KEY="k" * 32)
+    dewey = start(DATABASE_URL=fresh_postgresql, REDIS_URL=redis_url, SECRET_KEY=KEY)
     dewey.wait_until_settled()
     assert "Password  " in dewey.printed
     with psycopg2.connect(fresh_postgresql) as connection, connection.cursor() as cursor:
@@ -265,7 +267,7 @@ def test_worker_healthcheck_distinguishes_served_from_unserved_queues(start):
     dewey.wait_until_settled(WEB, "tasks.light")
 
     def health_of(queue: str) -> subprocess.CompletedProcess[str]:
-        return run_to_end([sys.executable, "-m", "engine.alive", queue], DATA_DIR=str(dewey.data_dir))
+        return run_to_end(["-m", "engine.alive", queue], DATA_DIR=str(dewey.data_dir))
 
     assert health_of("light").returncode == 0
     unserved = health_of("heavy")

@@ -6,12 +6,12 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import fork_server
 import pytest
 from consumers import BIN, ROOT
 from installation import find_free_port
@@ -37,10 +37,7 @@ class Copy:
         self.environment = os.environ | own
 
     def python(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *words]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60
-        )
+        return fork_server.run_to_end(words, cwd=self.folder, env=self.environment)
 
     def flask(self, *words: str) -> str:
         done = self.python("-m", "flask", *words)
@@ -50,11 +47,16 @@ class Copy:
     def is_served(self) -> bool:
         return self.python("-m", "flask", "status").returncode == 0
 
-    def program(self, *words: str) -> subprocess.Popen[bytes]:
+    @contextmanager
+    def program(self, *words: str) -> Iterator[None]:
+        """Run a program for the length of a block."""
         with open(self.folder / "log", "ab") as log:
-            return subprocess.Popen(
+            process = fork_server.start(
                 [str(BIN / words[0]), *words[1:]], cwd=self.folder, env=self.environment, stdout=log, stderr=log
             )
+        yield
+        process.terminate()
+        process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +68,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
             ("gunicorn", "-c", "gunicorn.conf.py", "app:create_app()"),
             ("huey_consumer", "tasks.normal", "-k", "process"),
         ):
-            program = stack.enter_context(made.program(*words))
-            stack.callback(program.terminate)
+            stack.enter_context(made.program(*words))
         wait_until(made.is_served, 60)
         yield made
 

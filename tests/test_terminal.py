@@ -39,7 +39,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "books.py", line 3, in f
         (1234567.89, "1234567.9"),
         (12, "12"),
         (None, "–"),
-        ("a\x1b[31m\nb", "a�[31m�b"),
+        ("a\x1b[31m\nb", "a\\x1b[31m\\nb"),
     ],
 )
 def test_cell_is_one_line_with_utc_times_and_rounded_numbers(cell: Any, text: str) -> None:
@@ -74,7 +74,7 @@ def test_names_and_values_are_aligned_and_nested_values_indented() -> None:
         "  error     –",
         "text:",
         "  one",
-        "  two�",
+        "  two\\x07",
         "next:",
         "  2026-11-24 09:30:05",
         "  2026-11-24 09:30:05",
@@ -111,7 +111,7 @@ def test_run_is_shown_with_attempts_and_tracebacks(flask: RunFlask) -> None:
         "    traceback:",
         "      Traceback (most recent call last):",
         '        File "books.py", line 3, in f',
-        '          raise E("�[31m")',
+        '          raise E("\\x1b[31m")',
         "      E: refused",
     ]
 

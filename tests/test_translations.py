@@ -28,6 +28,7 @@ from gather import catalogues, gathered, is_translated  # noqa: E402
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 PROGRAMS = sorted((ROOT / "admin").rglob("*.py"))
 PLACEHOLDERS = re.compile(r"%\((\w+)\)s")
+BREAKABLE_UNIT = re.compile(r"(?:\d|%\(\w+\)s) (?:(?:мс|с|мин|ч|д|Б|КБ|МБ|ГБ|ТБ)\b|%(?!\())")
 
 #: Texts that are the same in every language: names of programs, formats and units.
 NAMES = {
@@ -72,6 +73,10 @@ def messages(path: Path) -> list[Message]:
         return [message for message in read_po(file, locale=path.parent.parent.name) if message.id]
 
 
+def as_tuple(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else tuple(text)
+
+
 def test_every_language_but_english_has_a_catalogue() -> None:
     assert {path.parent.parent.name for path in catalogues()} == set(LANGUAGES) - {"en"}
 
@@ -87,8 +92,8 @@ def test_catalogues_are_complete_without_obsolete_messages(path: Path) -> None:
 @pytest.mark.parametrize("path", catalogues(), ids=lambda path: path.parent.parent.name)
 def test_translation_has_the_placeholders_and_tags_of_its_source(path: Path) -> None:
     for message in messages(path):
-        sources = message.id if message.pluralizable else (message.id,)
-        forms = message.string if message.pluralizable else (message.string,)
+        sources = as_tuple(message.id)
+        forms = as_tuple(message.string)
         allowed = [sorted(PLACEHOLDERS.findall(source)) for source in sources]
         for form in forms:
             placeholders = sorted(PLACEHOLDERS.findall(form))
@@ -104,6 +109,13 @@ def test_russian_has_three_plural_forms(app: Flask) -> None:
     template = app.jinja_env.from_string("{{ ngettext('Close %(num)s session', 'Close %(num)s sessions', n) }}")
     with app.test_request_context(headers={"Cookie": "language=ru"}):
         assert {number: template.render(n=number) for number in forms} == forms
+
+
+def test_russian_unit_never_breaks_from_its_number() -> None:
+    (path,) = catalogues()
+    forms = [form for message in messages(path) for form in as_tuple(message.string)]
+    assert BREAKABLE_UNIT.search("через 5 мин") and BREAKABLE_UNIT.search("%(share)s %%")
+    assert [form for form in forms if BREAKABLE_UNIT.search(form)] == []
 
 
 # --- templates -----------------------------------------------------------------------------------------------
@@ -233,7 +245,7 @@ def test_russian_pages_contain_no_english(app: Flask, operator: Browser) -> None
     run = create_run("process_book", "failed", error="BadZipFile: no", run_ms=12.5)
     create_attempt(run, 1, "failed", error="BadZipFile: no", traceback="Traceback\nBadZipFile: no")
     operator.set_cookie("language", "ru")
-    english = {text for message in gathered() if message.id for text in texts(message) if len(text.split()) > 1}
+    english = {text for message in gathered() if message.id for text in as_tuple(message.id) if len(text.split()) > 1}
     pages = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments}
     pages -= {"/metrics"} | {page for page in pages if page.startswith(("/api", "/health", "/ready"))}
     for page in sorted(pages | {f"/runs/{run.id}", "/sessions?state=closed", "/no-such-page"}):
@@ -244,7 +256,3 @@ def test_russian_pages_contain_no_english(app: Flask, operator: Browser) -> None
         shown = {" ".join(text.split()) for text in collector.texts}
         assert shown & english == set(), page
         assert any(re.search("[А-Яа-я]", text) for text in shown), page
-
-
-def texts(message: Message) -> tuple[str, ...]:
-    return tuple(message.id) if message.pluralizable else (message.id,)

@@ -176,7 +176,7 @@ def test_unparseable_message_is_dead_at_once(old: Queue, new: Queue) -> None:
     run_id = enqueue(new, "known_task")
     old.serializer = type(old.serializer)("another key" * 4)
     process_all(old)
-    assert (load_run(run_id).state, load_run(run_id).error) == ("dead", "the signature is not ours")
+    assert (load_run(run_id).state, load_run(run_id).error) == ("dead", "the signature does not match SECRET_KEY")
 
 
 def test_why_names_the_consumer_with_older_code(old: Queue, new: Queue) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fork_server
 import pytest
-from consumers import ROOT
+from consumers import KEY, ROOT
 from databases import create_postgresql
 from installation import Installation
 from receivers import WebhookReceiver, run_mailbox, run_webhook_receiver
@@ -33,7 +33,7 @@ class WatchProcess:
 def run_watch(installation: Installation, number: int = 1) -> Iterator[WatchProcess]:
     running = WatchProcess(installation, number)
     try:
-        wait_until(lambda: "Watching every" in running.log.read_text())
+        wait_until(lambda: "Checking the alert rules" in running.log.read_text())
         yield running
     finally:
         running.process.kill()
@@ -83,7 +83,7 @@ def test_watch_once_runs_and_an_unavailable_receiver_is_notified_later(
     states = {rule["rule"]: rule["state"] for rule in data["rules"]}
     assert states["unserved"] == "firing"
     [notice] = data["notices"]
-    assert (notice["state"], notice["error"]) == ("waiting", "the receiver answers 503")
+    assert (notice["state"], notice["error"]) == ("waiting", "the receiver returned 503")
     assert notice["text"] == "Queue light has no live worker."
     assert (listed.returncode, listed.stderr) == (
         1,
@@ -109,7 +109,7 @@ def test_test_notice_uses_every_channel_and_is_audited(installation: Installatio
         receiver.status = 500
         failed = installation.flask("alerts", "test")
         assert failed.returncode == 1
-        assert failed.stdout == "webhook: the receiver answers 500\nemail: sent\n"
+        assert failed.stdout == "webhook: the receiver returned 500\nemail: sent\n"
         assert "hunter2" not in failed.stderr
     del installation.environment["ALERT_EMAIL_TO"], installation.environment["SMTP_URL"]
     refused = installation.flask("alerts", "test", ALERT_WEBHOOK_URL="")
@@ -121,7 +121,7 @@ def test_two_watchers_report_a_database_outage_once(
 ) -> None:
     with create_postgresql(postgresql_url) as url:
         installation = Installation(
-            tmp_path, DATABASE_URL=url, REDIS_URL=redis_url, SECRET_KEY="k" * 32, ALERT_WEBHOOK_URL=receiver.url
+            tmp_path, DATABASE_URL=url, REDIS_URL=redis_url, SECRET_KEY=KEY, ALERT_WEBHOOK_URL=receiver.url
         )
         # The tables are missing until the migration.
         with run_watch(installation, 1) as first, run_watch(installation, 2) as other:

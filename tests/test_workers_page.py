@@ -63,8 +63,8 @@ def test_consumers_show_what_their_workers_do_and_use(any_db_operator: Browser) 
     late = create_consumer("normal", beat_at=at - LATE)
     html = any_db_operator.get("/workers").text
     text = consumer_text(html, busy)
-    assert text.startswith("heavy app-1 · 4000 live 190 MB 104 % 1,204 3 failed 3 h")
-    assert re.search(r"process_book Worker-2 \d\d s 71 MB 100 %", text)
+    assert text.startswith("heavy app-1 · 4000 live 190 MB 104% 1,204 3 failed 3 h")
+    assert re.search(r"process_book Worker-2 \d\d s 71 MB 100%", text)
     assert text.endswith("2 workers idle")
     assert 'href="/runs/process_book-id"' in html
     assert "quiet" in consumer_text(html, quiet)
@@ -169,9 +169,9 @@ def test_consumer_page_shows_its_whole_record(sign_in_as: Callable[[str], Browse
     text = plain_text(viewer.get(f"/workers/{consumer.id}").text)
     for words in (
         "Worker-1 4001 nap nap-id",
-        "71 MB 100 % Worker-2",
-        "Worker-2 4002 idle – 38 MB 2 %",
-        "runs 1,204 3 failed memory 190 MB CPU 5 % of one core code 2.4.1-4fc424b",
+        "71 MB 100% Worker-2",
+        "Worker-2 4002 idle – 38 MB 2%",
+        "runs 1,204 3 failed memory 190 MB CPU 5% of one core code 2.4.1-4fc424b",
         "scheduler checked",
         f"ID {consumer.id}",
         "Quiet, restart and stop require the admin role.",

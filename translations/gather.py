@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 KEYWORDS = {
     **DEFAULT_KEYWORDS,
     "lazy_gettext": None,
+    "lazy_pgettext": ((1, "c"), 2),
     **dict.fromkeys(("counted", "ngettext_capped"), (1, 2)),
     **dict.fromkeys(("InvalidArguments", "InvalidState", "NoLiveWorker", "Paused", "UnknownTask")),
 }

@@ -39,13 +39,13 @@ class DeliveryFailed(Exception):
 
 #: Error messages that the console translates. OS error texts stay as they are.
 REASONS = (
-    lazy_gettext("the receiver answers %(code)s"),
-    lazy_gettext("the mail server answers %(code)s"),
+    lazy_gettext("the receiver returned %(code)s"),
+    lazy_gettext("the mail server returned %(code)s"),
     lazy_gettext("the mail server refuses the recipients (%(codes)s)"),
     lazy_gettext("the mail server refuses %(count)s of %(all)s recipients"),
-    lazy_gettext("the mail server does not encrypt, so it gets no password"),
+    lazy_gettext("the mail server does not support encryption, so no password was sent"),
     lazy_gettext("its certificate is not trusted (%(why)s)"),
-    lazy_gettext("no answer within %(seconds)s s"),
+    lazy_gettext("no response within %(seconds)s s"),
     lazy_gettext("Connection refused"),
 )
 
@@ -92,14 +92,14 @@ def send_notice(notice: Notice) -> None:
 def failure_reason(error: Exception) -> str:
     """Return a reason without secrets. Messages of libraries may repeat their input, so they are not used."""
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"the mail server answers {error.smtp_code}"
+        return f"the mail server returned {error.smtp_code}"
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = sorted({str(code) for code, _ in error.recipients.values()})
         return f"the mail server refuses the recipients ({', '.join(codes)})"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message})"
     if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT_SECONDS} s"
+        return f"no response within {TIMEOUT_SECONDS} s"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__
@@ -138,7 +138,7 @@ def send_webhook(notice: Notice, content: Message, prefix: str) -> None:
             return
     except urllib.error.HTTPError as error:
         error.close()
-        raise DeliveryFailed("the receiver answers %(code)s", code=error.code) from None
+        raise DeliveryFailed("the receiver returned %(code)s", code=error.code) from None
     except urllib.error.URLError as error:
         raise error.reason if isinstance(error.reason, Exception) else OSError(error.reason) from None
 
@@ -200,7 +200,7 @@ def secure(server: smtplib.SMTP, url: SplitResult) -> None:
     if server.has_extn("starttls"):
         server.starttls(context=ssl.create_default_context())
     elif url.username and not is_loopback(url.hostname or ""):
-        raise DeliveryFailed("the mail server does not encrypt, so it gets no password")
+        raise DeliveryFailed("the mail server does not support encryption, so no password was sent")
 
 
 def is_loopback(host: str) -> bool:

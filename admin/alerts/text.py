@@ -8,7 +8,7 @@ from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
 from admin.display.labels import ngettext_capped
-from admin.display.numbers import format_duration, format_number, format_percent, full_timestamp, localise_number
+from admin.display.numbers import format_duration, format_number, format_percent, format_share, full_timestamp
 from config import settings
 from engine.monitor.alert_rules import Rule
 from engine.monitor.alerts import RESOLVED, TEST, WORSE, Alert, Notice, alert_facts
@@ -122,7 +122,7 @@ def oldest_threshold() -> str:
 
 
 def failing_threshold() -> str:
-    share = localise_number(f"{settings.alert_failure_percent:g} %")
+    share = format_share(settings.alert_failure_percent)
     return _("%(share)s of a task's runs, and at least 5, failed in the last hour", share=share)
 
 
@@ -180,7 +180,7 @@ TEXTS = {
         "runs?q=state:failed,dead+ended:1h",
         failing,
         failing_threshold,
-        of_subject(lambda value: localise_number(f"{value:.1f} %")),
+        of_subject(format_share),
     ),
     "dead": AlertText(lazy_gettext("Dead run"), "dead", dead, lambda: _("a queue has a dead run"), count_of_subject),
     "dropped": AlertText(
@@ -230,7 +230,7 @@ def build_message(notice: Notice) -> Message:
             _("resolved: %(name)s", name=name), _("Resolved after %(time)s: %(cause)s", time=time, cause=text)
         )
     if notice.event == WORSE:
-        return Message(_("more: %(name)s", name=name), _("Still firing, and more: %(cause)s", cause=text))
+        return Message(_("worse: %(name)s", name=name), _("Still firing, now worse: %(cause)s", cause=text))
     return Message(name, text)
 
 

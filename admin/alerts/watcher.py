@@ -102,9 +102,9 @@ def evaluate_rules(as_of: datetime) -> Evaluation:
 
 def watch_loop(watcher: AlertWatcher, ended: Event) -> None:
     logger.info(
-        "Watching every %s s; alerts go to: %s",
+        "Checking the alert rules every %s s. Alerts are sent to: %s",
         CHECK_SECONDS,
-        ", ".join(channels.configured_channels()) or "/alerts alone",
+        ", ".join(channels.configured_channels()) or "the page Alerts",
     )
     rounds = WatchLoop(watcher)
     while not ended.is_set():

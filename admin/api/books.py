@@ -12,7 +12,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
 from admin.api.blueprint import blueprint
-from admin.auth.access import accepts_upload, requires_role
+from admin.auth.access import accepts_any_body, accepts_upload, requires_role
 from admin.auth.identity import current_actor
 from admin.operations import books
 from admin.operations.schemas import to_data
@@ -42,6 +42,7 @@ class IncomingStream(RawIOBase):
 @blueprint.post("/api/v1/admin/books")
 @requires_role("operator")
 @accepts_upload(MOST_BYTES)
+@accepts_any_body
 def add_book() -> ResponseReturnValue:
     """Add a book from the field `file` of a multipart form."""
     with ExitStack() as stack:

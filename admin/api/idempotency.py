@@ -6,9 +6,7 @@ unknown: the key stays claimed and repeated requests get 409.
 """
 
 import hashlib
-import hmac
 import re
-import secrets
 from datetime import timedelta
 
 from flask import Blueprint, Response, g, make_response, request
@@ -18,14 +16,17 @@ from peewee import IntegrityError
 from admin.auth.access import SAFE, is_upload
 from admin.auth.identity import current_actor
 from admin.problems import ConflictError, InvalidInput
-from config import settings
 from engine.database import database
 from engine.models import now
+from engine.sealing import seal, unseal
 from models import IdempotencyRecord
 
 HEADER = "Idempotency-Key"
 #: The form of a key.
 PATTERN = r"^[!-~]{1,255}$"
+
+#: The purpose of the key that seals stored responses.
+PURPOSE = b"answers"
 
 RETENTION = timedelta(hours=24)
 
@@ -50,10 +51,9 @@ def claim_key() -> Response | None:
     IdempotencyRecord.delete().where(IdempotencyRecord.created_at < as_of - RETENTION).execute()
     try:
         with database.atomic():
-            IdempotencyRecord.create(name=name, request=request_digest, created_at=as_of)
+            g.claimed = IdempotencyRecord.create(name=name, request=request_digest, created_at=as_of)
     except IntegrityError:
         return stored_response(name, request_digest)
-    g.claimed = name
     return None
 
 
@@ -65,8 +65,7 @@ def stored_response(name: str, request_digest: str) -> Response:
         )
     if record.request != request_digest:
         raise KeyReused(HEADER, _("must be a new key: another request has used this one"))
-    nonce, sealed = bytes.fromhex(record.body[:32]), bytes.fromhex(record.body[32:])
-    response = make_response(xor_encrypt(nonce, sealed), record.status)
+    response = make_response(open_body(record), record.status)
     response.content_type = record.content_type or ""
     response.headers["Idempotency-Replayed"] = "true"
     return response
@@ -74,17 +73,15 @@ def stored_response(name: str, request_digest: str) -> Response:
 
 def store_response(response: Response) -> Response:
     """Store the response, or release the key after a 5xx."""
-    name = g.pop("claimed", None)
-    if name is None:
+    record = g.pop("claimed", None)
+    if record is None:
         return response
-    own_key = IdempotencyRecord.name == name
     if response.status_code >= 500:
-        IdempotencyRecord.delete().where(own_key).execute()
+        record.delete_instance()
         return response
-    nonce = secrets.token_bytes(16)
-    body = (nonce + xor_encrypt(nonce, response.get_data())).hex()
-    answer = {"status": response.status_code, "content_type": response.content_type, "body": body}
-    IdempotencyRecord.update(answer).where(own_key).execute()
+    record.status, record.content_type = response.status_code, response.content_type
+    record.body = seal(PURPOSE, response.get_data(), seal_context(record)).hex()
+    record.save()
     return response
 
 
@@ -99,8 +96,16 @@ def hash_request() -> str:
     return hashlib.sha256(head + request.get_data()).hexdigest()
 
 
-def xor_encrypt(nonce: bytes, text: bytes) -> bytes:
-    """Encrypt or decrypt a response with a key stream. A response may contain a new token or password."""
-    key = hmac.digest(settings.secret_key.encode(), b"dewey kept answers " + nonce, "sha256")
-    stream = hashlib.shake_256(key).digest(len(text))
-    return bytes(byte ^ other for byte, other in zip(text, stream, strict=True))
+def open_body(record: IdempotencyRecord) -> bytes:
+    """Decrypt the body of a stored response, which may contain a new token or password. Raises ConflictError."""
+    try:
+        return unseal(PURPOSE, bytes.fromhex(record.body or ""), seal_context(record))
+    except ValueError as error:
+        raise ConflictError(
+            _("The response to this key cannot be read. Check the effect of the request before you send another one.")
+        ) from error
+
+
+def seal_context(record: IdempotencyRecord) -> bytes:
+    """Return what a sealed body belongs to: requester and key, request, status and content type."""
+    return "\n".join((record.name, record.request, str(record.status), record.content_type or "")).encode()

@@ -178,14 +178,14 @@ def total_metrics() -> list[Metric]:
         counter("attempts_retried", "Attempts that failed and were tried again.", ["task", "queue"], retried),
         histogram(
             "run_wait_seconds",
-            "From due time to first start. The sum is an estimate within 10 %.",
+            "From due time to first start. The sum is an estimate within 10%.",
             ["task", "queue"],
             merge_durations(totals.waited, labels_of),
             RUN_EDGES,
         ),
         histogram(
             "run_duration_seconds",
-            "Duration of the last attempt. The sum is an estimate within 10 %.",
+            "Duration of the last attempt. The sum is an estimate within 10%.",
             ["task", "queue"],
             merge_durations(totals.ran, labels_of),
             RUN_EDGES,

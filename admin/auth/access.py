@@ -11,11 +11,17 @@ from flask import Flask, current_app, redirect, request, url_for
 from flask_babel import gettext as _
 from flask_wtf.csrf import CSRFError, CSRFProtect, validate_csrf
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import NotFound, RequestEntityTooLarge, Unauthorized, UnsupportedMediaType
+from werkzeug.exceptions import (
+    LengthRequired,
+    NotFound,
+    RequestEntityTooLarge,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import ValidationError
 
-from admin import audit_log
+from admin import BUFFERED_BODY, audit_log
 from admin.auth.identity import (
     Actor,
     current_actor_if_readable,
@@ -75,19 +81,19 @@ def accepts_any_body(view: View) -> View:
     return view
 
 
-def accepts_upload(most_bytes: int) -> Callable[[View], View]:
-    """Mark a view that streams its body, of at most `most_bytes`. Everything is checked before the body is read."""
+def accepts_upload(most: int) -> Callable[[View], View]:
+    """Mark a view that reads a body of up to `most` bytes from `request.stream`."""
 
     def mark(view: View) -> View:
-        view.__dict__["upload_bytes"] = most_bytes
-        return accepts_any_body(view)
+        view.__dict__["longest_body"] = most
+        return view
 
     return mark
 
 
 def is_upload() -> bool:
     """True if the view streams the body, so that nothing else may read it."""
-    return hasattr(current_app.view_functions.get(request.endpoint or ""), "upload_bytes")
+    return hasattr(current_app.view_functions.get(request.endpoint or ""), "longest_body")
 
 
 def local_or_viewer(view: View) -> View:
@@ -102,16 +108,23 @@ def check_access() -> BaseResponse | None:
     """Run before every request. Unknown paths and methods still give 404 or 405."""
     if not request.endpoint:
         return None
-    reject_malformed()
-    marker = getattr(current_app.view_functions[request.endpoint], "needs", None)
+    view = current_app.view_functions[request.endpoint]
+    marker = getattr(view, "needs", None)
     is_open = may_be_anonymous(marker)
+    limit_body(view, is_open)
+    reject_malformed()
     actor = None if is_open and request.method in SAFE else current_actor_or_none()
     if actor is None and not is_open:
         return login_redirect_or_401()
-    if request.method not in SAFE and not has_bearer():
-        check_csrf()
+    is_form = request.method not in SAFE and not has_bearer()
+    if is_form:
+        reject_other_sites()
     if actor is not None and not is_open:
         check_role(actor, marker)
+    if is_form and is_upload():
+        check_csrf_header()
+    elif is_form:
+        csrf.protect()  # reads the body
     return None
 
 
@@ -130,7 +143,17 @@ def check_role(actor: Actor, marker: Requirement | None) -> None:
 def deny(actor: Actor, needed: str, what: str) -> ForbiddenError:
     """Record the denied attempt in the audit log and return the error."""
     audit_log.write_entry(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
-    return ForbiddenError(_("Requires the role %(needed)s. Your role is %(given)s.", needed=needed, given=actor.role))
+    return ForbiddenError(_("Requires the %(needed)s role. Your role is %(given)s.", needed=needed, given=actor.role))
+
+
+def limit_body(view: Callable[..., object], is_open: bool) -> None:
+    """Set the longest body. An anonymous client's body must be one that no thread waits for."""
+    if most := getattr(view, "longest_body", None):
+        request.max_content_length = most
+    if is_open:
+        request.max_content_length = BUFFERED_BODY
+        if request.content_length is None and "Transfer-Encoding" in request.headers:
+            raise LengthRequired(_("The request must have a Content-Length."))
 
 
 def reject_malformed() -> None:
@@ -140,8 +163,6 @@ def reject_malformed() -> None:
             raise InvalidInput(field, _("must not contain NUL characters"))
     if "\0" in request.path:
         raise NotFound
-    if is_upload():
-        request.max_content_length = current_app.view_functions[request.endpoint or ""].__dict__["upload_bytes"]
     if (request.content_length or 0) > (request.max_content_length or 0):
         raise RequestEntityTooLarge(_("The body must be at most %(most)s bytes long.", most=request.max_content_length))
     choosy = not hasattr(current_app.view_functions[request.endpoint or ""], "takes_any_body")
@@ -161,14 +182,10 @@ def login_redirect_or_401() -> BaseResponse:
     )
 
 
-def check_csrf() -> None:
+def reject_other_sites() -> None:
     """Reject requests that another site caused, because browsers send the cookie with them too."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         raise ForbiddenError(_("The request came from another site."))
-    if is_upload():
-        check_csrf_header()
-    else:
-        csrf.protect()
 
 
 def check_csrf_header() -> None:

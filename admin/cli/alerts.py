@@ -3,7 +3,7 @@
 import click
 
 from admin.alerts import rule_status, text
-from admin.cli.output import Command, Group, json_option, local_admin, print_json, print_table
+from admin.cli.output import Command, Group, json_option, local_admin, print_json, print_lines, print_table
 from admin.operations.registry import execute
 from engine.models import as_json as json_of
 from engine.models import now
@@ -26,12 +26,12 @@ def list_alerts(as_json: bool) -> None:
     if as_json:
         print_json({"rules": list(map(rule_data, status.rules)), "notices": list(map(notice_data, notices))})
     else:
-        click.echo("Rules:")
+        print_lines("Rules:")
         print_table(("rule", "state", "fires when", "seen"), [format_rule(rule) for rule in status.rules])
-        click.echo("\nLatest notices:")
+        print_lines("", "Latest notices:")
         print_table(("at", "channel", "state", "tries", "what"), [format_notice(notice) for notice in notices])
     if not status.watching:
-        click.echo("warning: no alert watcher is running. Start one with `dewey watch`.", err=True)
+        print_lines("warning: no alert watcher is running. Start one with `dewey watch`.", err=True)
     raise SystemExit(not status.watching)
 
 
@@ -64,7 +64,7 @@ def test() -> None:
     """Send a test through every configured channel. Exit code 1 if one fails."""
     tried = execute(local_admin(), "alerts.test")
     for result in tried:
-        click.echo(f"{result.channel}: {result.error or 'sent'}")
+        print_lines(f"{result.channel}: {result.error or 'sent'}")
     raise SystemExit(any(result.error for result in tried))
 
 

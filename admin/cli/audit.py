@@ -3,7 +3,7 @@
 import click
 
 from admin.audit_log import verify_chain
-from admin.cli.output import Group, json_option, print_json, print_table
+from admin.cli.output import Group, json_option, print_json, print_lines, print_table
 from admin.operations.audit import audit_entries
 from engine.models import as_json as row_as_json
 from models import AuditEntry
@@ -42,17 +42,20 @@ def verify_audit(since: int, head: str | None, as_json: bool) -> None:
     """Verify the hash chain. Exit code 1 if a row was changed, removed or inserted.
 
     Store the printed hash elsewhere. With --head it reveals a log that was replaced as a whole.
+    Rows from before a change of SECRET_KEY are verified with the keys of SECRET_KEY_OLD.
     """
     report = verify_chain(since, head)
     if as_json:
         print_json(report._asdict() | {"findings": [finding._asdict() for finding in report.findings]})
     else:
         for finding in report.findings:
-            click.echo(finding.message)
+            print_lines(finding.message)
         intact_count = report.rows - len(
             {finding.row for finding in report.findings if finding.what in ("changed", "inserted")}
         )
-        click.echo(f"{intact_count} rows verified. Last id {report.last_id}, hash {report.head}")
+        if report.former_key_rows:
+            print_lines(f"{report.former_key_rows} rows are signed with a key of SECRET_KEY_OLD.")
+        print_lines(f"{intact_count} rows verified. Last id {report.last_id}, hash {report.head}")
     raise SystemExit(bool(report.findings))
 
 

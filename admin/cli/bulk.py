@@ -2,7 +2,17 @@
 
 import click
 
-from admin.cli.output import Command, Group, fail, json_option, local_admin, print_facts, print_json, print_table
+from admin.cli.output import (
+    Command,
+    Group,
+    fail,
+    json_option,
+    local_admin,
+    print_facts,
+    print_json,
+    print_lines,
+    print_table,
+)
 from admin.cli.query import run_query
 from admin.operations.arguments import JSONObject
 from admin.operations.bulk import select_runs
@@ -29,7 +39,7 @@ def preflight(search: str | None, runs: tuple[str, ...], as_json: bool) -> None:
         return
     states = ", ".join(f"{state} {count:,}" for state, count in answer["states"].items())
     print_facts({"runs": f"{answer['total']:,}", "states": states or None, "fingerprint": answer["fingerprint"]})
-    click.echo("\nNewest runs:")
+    print_lines("", "Newest runs:")
     titles = ("id", "task", "queue", "state", "enqueued_at")
     print_table(titles, [[run[title] for title in titles] for run in answer["sample"]])
 
@@ -55,7 +65,7 @@ def make_command(verb: str, help_text: str) -> click.Command:
         if as_json:
             print_json({"result": number})
         else:
-            click.echo(f"Bulk action {number} started. Show it with `dewey bulk show {number}`.")
+            print_lines(f"Bulk action {number} started. Show it with `dewey bulk show {number}`.")
 
     return command
 
@@ -63,7 +73,7 @@ def make_command(verb: str, help_text: str) -> click.Command:
 def confirm_bulk(verb: str, preflight: many.Preflight) -> None:
     print_table(("id", "task", "state"), [(run.id, run.task, run.state) for run in preflight.sample])
     remaining = preflight.total - len(preflight.sample)
-    click.echo(f"… and {remaining:,} more" if remaining > 0 else "", err=True)
+    print_lines(f"… and {remaining:,} more" if remaining > 0 else "", err=True)
     click.confirm(f"{verb.capitalize()} {preflight.total:,} runs?", abort=True)
 
 

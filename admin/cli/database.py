@@ -2,7 +2,7 @@
 
 import click
 
-from admin.cli.output import Command, local_admin
+from admin.cli.output import Command, local_admin, print_lines
 from admin.operations.registry import execute
 from engine.migrations import migrate as apply_migrations
 
@@ -11,12 +11,12 @@ from engine.migrations import migrate as apply_migrations
 def migrate() -> None:
     """Bring the database schema up to date."""
     for name in apply_migrations():
-        click.echo(f"applied {name}")
-    click.echo("The schema is up to date.")
+        print_lines(f"applied {name}")
+    print_lines("The schema is up to date.")
 
 
 @click.command(cls=Command)
 def demo() -> None:
     """Load the sample library into an empty database that Dewey created."""
     for name, count in execute(local_admin(), "library.demo").items():
-        click.echo(f"{count:>8,} {name}")
+        print_lines(f"{count:>8,} {name}")

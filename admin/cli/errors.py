@@ -11,6 +11,7 @@ from admin.cli.output import (
     local_admin,
     print_facts,
     print_json,
+    print_lines,
     print_listing,
     print_table,
 )
@@ -58,10 +59,10 @@ def show_error(error_id: str, as_json: bool) -> None:
         return
     print_facts(answer["error"])
     for newest in answer["examples"][:1]:
-        click.echo("\nNewest failure:")
+        print_lines("", "Newest failure:")
         print_facts(newest)
     if older := answer["examples"][1:]:
-        click.echo("\nEarlier failures:")
+        print_lines("", "Earlier failures:")
         print_table(OLDER_HINT, [[first_text_line(attempt[title]) for title in OLDER_HINT] for attempt in older])
 
 
@@ -74,7 +75,7 @@ def first_text_line(value: object) -> object:
 def resolve(error_id: str) -> None:
     """Mark a group as resolved. A new failure reopens it."""
     execute(local_admin(), "errors.resolve", error_id=error_id)
-    click.echo(f"Error group {error_id} resolved.")
+    print_lines(f"Error group {error_id} resolved.")
 
 
 @errors.command("reopen")
@@ -82,7 +83,7 @@ def resolve(error_id: str) -> None:
 def reopen(error_id: str) -> None:
     """Reopen a resolved or snoozed group."""
     execute(local_admin(), "errors.reopen", error_id=error_id)
-    click.echo(f"Error group {error_id} reopened.")
+    print_lines(f"Error group {error_id} reopened.")
 
 
 @errors.command("snooze")
@@ -95,7 +96,7 @@ def snooze(error_id: str, length: timedelta | None, until: datetime | None) -> N
         raise click.UsageError("give either --for or --until")
     end = until or now() + (length or timedelta())
     execute(local_admin(), "errors.snooze", error_id=error_id, until=end)
-    click.echo(f"Error group {error_id} snoozed until {format_cell(end)} UTC.")
+    print_lines(f"Error group {error_id} snoozed until {format_cell(end)} UTC.")
 
 
 COMMANDS = (errors,)

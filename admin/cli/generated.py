@@ -17,6 +17,7 @@ from admin.cli.output import (
     local_admin,
     print_facts,
     print_json,
+    print_lines,
     print_table,
     repeat,
     watch_option,
@@ -101,7 +102,7 @@ def show_result(read: Query, answer: JSONObject, as_json: bool) -> None:
         titles = read.columns or list(dict.fromkeys(name for row in rows for name in row))
         print_table(titles, [[row.get(title) for title in titles] for row in rows])
         if answer.get("next"):
-            click.echo(f"more: --{read.cursor} {answer['next']}", err=True)
+            print_lines(f"more: --{read.cursor} {answer['next']}", err=True)
         return
     print_facts(answer)
 
@@ -110,7 +111,7 @@ def print_remarks(facts: JSONObject) -> None:
     """Print the facts about the whole list, above it."""
     if any(value is not None for value in facts.values()):
         print_facts(facts)
-        click.echo()
+        print_lines("")
 
 
 def query_option(name: str, kind: object, default: object) -> click.Option:
@@ -153,7 +154,7 @@ def action_command(action: Action) -> click.Command:
             print_json(serialized)
         else:
             text, sentence = one_line(serialized["result"]), RESULT_TEXT.get(action.name)
-            click.echo(sentence(text, str(arguments[subject])) if sentence and subject else text)
+            print_lines(sentence(text, str(arguments[subject])) if sentence and subject else text)
 
     return json_option(Command(action.verb, callback=answer, params=parameters, help=action.doc.replace("`", "")))
 

@@ -16,7 +16,7 @@ SECTIONS = {
     "People and access": ("operator", "token", "me", "audit"),
 }
 
-EPILOG = f"`{PROGRAM} COMMAND --help` describes a command. Exit codes: 0 done, 1 failed or refused, 2 wrong usage."
+EPILOG = f"`{PROGRAM} COMMAND --help` describes a command. Exit codes: 0 success, 1 failure, 2 wrong usage or setting."
 
 
 class Dewey(click.Group):

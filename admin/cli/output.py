@@ -19,6 +19,7 @@ from admin.problems import KNOWN_ERRORS, to_http_error
 from engine.database import release_connection
 from engine.exceptions import UnknownTask
 from engine.migrations import MigrationFailed
+from engine.text import UNSAFE, escape_controls
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 watch_option = click.option(
@@ -87,26 +88,39 @@ def repeat(show: Callable[[], object], every: float | None) -> object:
             try:
                 show()
             except KNOWN_ERRORS as error:
-                click.echo(f"dewey: {to_http_error(error).description}", err=True)
+                print_lines(f"dewey: {to_http_error(error).description}", err=True)
             release_connection()
             time.sleep(every)
     except KeyboardInterrupt:
         raise SystemExit(0) from None
 
 
+def print_lines(*lines: object, err: bool = False) -> None:
+    """Print each value as one line. Everything that a command prints goes through here.
+
+    A terminal obeys control characters, so they are escaped, and line breaks within a line too.
+    """
+    for line in lines:
+        click.echo(escape_controls(str(line)), err=err)
+
+
 def fail(message: str, code: int) -> NoReturn:
-    click.echo(f"dewey: {message}", err=True)
+    print_lines(f"dewey: {message}", err=True)
     raise SystemExit(code)
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    click.echo("\n".join(UNSAFE.sub(json_escape, line) for line in text.split("\n")))
+
+
+def json_escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print numbers to the right, None as a dash, and `none` without rows."""
-    for line in table_lines(titles, rows) if rows else ["none"]:
-        click.echo(line)
+    print_lines(*(table_lines(titles, rows) if rows else ["none"]))
 
 
 def table_lines(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
@@ -140,7 +154,7 @@ def format_cell(cell: object) -> str:
     if at:
         return f"{at:%Y-%m-%d %H:%M:%S}"
     text = "–" if cell is None else cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
-    return "".join(character if character.isprintable() else "�" for character in text)
+    return escape_controls(text)
 
 
 def format_number(value: float) -> str:
@@ -159,8 +173,7 @@ def format_instant(cell: object) -> datetime | None:
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
-    for line in fact_lines(without_nones(facts)):
-        click.echo(line)
+    print_lines(*fact_lines(without_nones(facts)))
 
 
 def fact_lines(facts: Mapping[str, object]) -> list[str]:

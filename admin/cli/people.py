@@ -5,7 +5,7 @@ import sys
 import click
 
 from admin.auth.identity import ROLES
-from admin.cli.output import Group, json_option, local_admin, print_listing
+from admin.cli.output import Group, json_option, local_admin, print_lines, print_listing
 from admin.operations.operators import operators_with_sign_ins
 from admin.operations.registry import execute
 from admin.operations.tokens import all_tokens, token_state
@@ -38,9 +38,9 @@ def create_operator(email: str, role: str, password_stdin: bool) -> None:
         local_admin(), "operators.create", email=email, role=role, password=read_password(password_stdin)
     )
     if password_stdin:
-        click.echo(f"Created {email} ({role}).")
+        print_lines(f"Created {email} ({role}).")
     else:
-        click.echo(f"Created {email} ({role}). Password (shown once):\n{password}")
+        print_lines(f"Created {email} ({role}). Password (shown once):", password)
 
 
 @operator.command("list")
@@ -62,7 +62,7 @@ def list_operators(as_json: bool) -> None:
 def change_role(email: str, role: str) -> None:
     """Change a user's role. The last admin keeps the role."""
     execute(local_admin(), "operators.role", email=email, role=role)
-    click.echo(f"{email} now has the role {role}.")
+    print_lines(f"{email} now has the role {role}.")
 
 
 @operator.command("disable")
@@ -70,7 +70,7 @@ def change_role(email: str, role: str) -> None:
 def disable(email: str) -> None:
     """Disable a user and end all sessions. The last admin cannot be disabled."""
     execute(local_admin(), "operators.disable", email=email)
-    click.echo(f"{email} disabled. All sessions signed out.")
+    print_lines(f"{email} disabled. All sessions signed out.")
 
 
 @operator.command("enable")
@@ -78,7 +78,7 @@ def disable(email: str) -> None:
 def enable(email: str) -> None:
     """Enable a disabled user."""
     execute(local_admin(), "operators.enable", email=email)
-    click.echo(f"{email} enabled.")
+    print_lines(f"{email} enabled.")
 
 
 @operator.command("password")
@@ -88,9 +88,9 @@ def renew_password(email: str, password_stdin: bool) -> None:
     """Replace a user's password and end all sessions. Without --password-stdin, the last line is the new one."""
     password = execute(local_admin(), "operators.password", email=email, password=read_password(password_stdin))
     if password_stdin:
-        click.echo(f"Password of {email} changed. All sessions signed out.")
+        print_lines(f"Password of {email} changed. All sessions signed out.")
     else:
-        click.echo(f"New password for {email} (shown once):\n{password}")
+        print_lines(f"New password for {email} (shown once):", password)
 
 
 @click.group(cls=Group)
@@ -105,7 +105,7 @@ def token() -> None:
 def create_token(name: str, role: str, days: int | None) -> None:
     """Create a token. The last line printed is the token, which is shown once."""
     token = execute(local_admin(), "tokens.create", name=name, role=role, days=days)
-    click.echo(f"Created token {name} ({role}). Token (shown once):\n{token}")
+    print_lines(f"Created token {name} ({role}). Token (shown once):", token)
 
 
 @token.command("list")
@@ -123,7 +123,7 @@ def list_tokens(as_json: bool) -> None:
 def revoke_token(name: str) -> None:
     """Revoke a token."""
     execute(local_admin(), "tokens.revoke", name=name)
-    click.echo(f"Token {name} revoked.")
+    print_lines(f"Token {name} revoked.")
 
 
 COMMANDS = (operator, token)

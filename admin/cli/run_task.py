@@ -4,7 +4,7 @@ import json
 
 import click
 
-from admin.cli.output import Command, fail, local_admin, print_json
+from admin.cli.output import Command, fail, local_admin, print_json, print_lines
 from admin.operations.registry import execute
 from engine.control.runs import wait_for_result
 from engine.database import release_connection
@@ -40,7 +40,7 @@ def run_task(name: str, arguments: tuple[str, ...], wait: float | None) -> None:
     """
     run = execute(local_admin(), "tasks.run", name=name, arguments=dict(map(parse_argument, arguments)))
     if wait is None:
-        click.echo(run.id)
+        print_lines(run.id)
         return
     release_connection()
     outcome = wait_for_result(run, wait)

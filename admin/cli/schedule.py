@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import click
 
-from admin.cli.output import Group, format_cell, json_option, local_admin, print_json, print_table
+from admin.cli.output import Group, format_cell, json_option, local_admin, print_json, print_lines, print_table
 from admin.cli.param_types import Instant, Length
 from admin.cli.query import run_query
 from admin.operations.arguments import JSONObject
@@ -53,7 +53,7 @@ def pause_schedule(task: str, reason: str | None, length: timedelta | None, unti
     end = now() + length if length else until
     execute(local_admin(), "schedule.pause", task=task, reason=reason, until=end)
     until_text = f" until {format_cell(end)} UTC" if end else ""
-    click.echo(f"Schedule of {task} is paused{until_text}. Resume it with `dewey schedule resume {task}`.")
+    print_lines(f"Schedule of {task} is paused{until_text}. Resume it with `dewey schedule resume {task}`.")
 
 
 @schedule.command("resume")
@@ -61,21 +61,21 @@ def pause_schedule(task: str, reason: str | None, length: timedelta | None, unti
 def resume_schedule(task: str) -> None:
     """Resume a paused schedule."""
     was_paused = execute(local_admin(), "schedule.resume", task=task)
-    click.echo(f"Schedule of {task} {'resumed' if was_paused else 'was not paused'}.")
+    print_lines(f"Schedule of {task} {'resumed' if was_paused else 'was not paused'}.")
 
 
 @schedule.command("run")
 @task_argument
 def run_now(task: str) -> None:
     """Run a scheduled task once, now, and print the run's id."""
-    click.echo(execute(local_admin(), "schedule.run", task=task).id)
+    print_lines(execute(local_admin(), "schedule.run", task=task).id)
 
 
 @schedule.command("catch-up")
 @task_argument
 def catch_up(task: str) -> None:
     """Run once for the newest missed tick and print the run's id."""
-    click.echo(execute(local_admin(), "schedule.catch_up", task=task).id)
+    print_lines(execute(local_admin(), "schedule.catch_up", task=task).id)
 
 
 @click.group("tasks", cls=Group)
@@ -104,9 +104,9 @@ def pause_author(info: JSONObject | None) -> str | None:
 @task_argument
 @reason_option
 def pause_task(task: str, reason: str | None) -> None:
-    """Pause a task. Its running runs continue."""
+    """Pause a task. Running tasks continue."""
     execute(local_admin(), "tasks.pause", name=task, reason=reason)
-    click.echo(f"Task {task} is paused. Resume it with `dewey tasks resume {task}`.")
+    print_lines(f"Task {task} is paused. Resume it with `dewey tasks resume {task}`.")
 
 
 @tasks_group.command("resume")
@@ -114,7 +114,7 @@ def pause_task(task: str, reason: str | None) -> None:
 def resume_task(task: str) -> None:
     """Resume a paused task."""
     was_paused = execute(local_admin(), "tasks.resume", name=task)
-    click.echo(f"Task {task} resumed." if was_paused else f"Task {task} was not paused.")
+    print_lines(f"Task {task} resumed." if was_paused else f"Task {task} was not paused.")
 
 
 COMMANDS = (schedule, tasks_group)

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from admin.auth.identity import Actor
-from admin.cli.output import Command
+from admin.cli.output import Command, print_lines
 from admin.operations.registry import execute
 from config import ROOT, settings
 from engine.database import database
@@ -87,13 +87,13 @@ def create_first_operator() -> str | None:
 
 
 def print_banner(password: str | None) -> None:
-    click.echo(f"\n  Dewey     {settings.local_url}")
+    print_lines("", f"  Dewey     {settings.local_url}")
     if password:
-        click.echo(f"  Sign in   {FIRST_OPERATOR}\n  Password  {password}   (shown once)")
+        print_lines(f"  Sign in   {FIRST_OPERATOR}", f"  Password  {password}   (shown once)")
     else:
         email = FIRST_OPERATOR if Operator.get_or_none(email=FIRST_OPERATOR) else "EMAIL"
-        click.echo(f"  Lost your password?  .venv/bin/dewey operator password {email}")
-    click.echo("\n  Press Ctrl-C to stop.\n")
+        print_lines(f"  Lost your password?  .venv/bin/dewey operator password {email}")
+    print_lines("", "  Press Ctrl-C to stop.", "")
 
 
 def exec_supervisor() -> NoReturn:
@@ -123,5 +123,5 @@ def program_commands() -> dict[str, str]:
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    click.echo(f"dewey: {message}", err=True)
+    print_lines(f"dewey: {message}", err=True)
     raise SystemExit(code)

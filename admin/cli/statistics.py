@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import click
 
-from admin.cli.output import Group, json_option, print_facts, print_json, print_table
+from admin.cli.output import Group, json_option, print_facts, print_json, print_lines, print_table
 from admin.cli.query import run_query
 from admin.operations.arguments import JSONObject
 
@@ -27,12 +27,12 @@ def show_runs(hours: str, as_json: bool) -> None:
         print_json(answer)
         return
     print_facts({"hours": answer["hours"], "step (s)": answer["step_seconds"]})
-    click.echo()
+    print_lines("")
     steps = [(step["start"], *outcome_counts(step["counts"])) for step in answer["steps"]]
     print_table(("start", *OUTCOMES), [*steps, ("total", *outcome_counts(answer["counts"]))])
     durations = [(name, *map(answer[name].get, PERCENTILES)) for name in ("waited", "ran") if answer[name]]
     if durations:
-        click.echo("\nDurations in ms:")
+        print_lines("", "Durations in ms:")
         print_table(("", *PERCENTILES), durations)
 
 
@@ -55,7 +55,7 @@ def show_sessions(as_json: bool) -> None:
         ("Abandoned sessions by start hour and device:", "abandoned", ("hour", "device", "count")),
     ):
         rows: list[JSONObject] = answer[name]
-        click.echo(f"\n{title}")
+        print_lines("", f"{title}")
         print_table(columns, [[row[column] for column in columns] for row in rows])
 
 

@@ -3,7 +3,17 @@
 import click
 
 import tasks
-from admin.cli.output import Command, Group, json_option, print_json, print_listing, print_table, repeat, watch_option
+from admin.cli.output import (
+    Command,
+    Group,
+    json_option,
+    print_json,
+    print_lines,
+    print_listing,
+    print_table,
+    repeat,
+    watch_option,
+)
 from engine.history import lag as history_lag
 from engine.models import Consumer, now
 from engine.monitor import celery_inspect, registered_tasks
@@ -29,7 +39,7 @@ def show_status(as_json: bool) -> bool:
         titles = ("queue", "state", "waiting", "scheduled", "oldest", "workers", "busy", "unread events", "lag (s)")
         print_table(titles, [format_queue(fact, consumers, lags[fact.name]) for fact in facts])
     for warning in monitor_status.broker_warnings(tasks.queues):
-        click.echo(f"warning: {warning}", err=True)
+        print_lines(f"warning: {warning}", err=True)
     return not any(fact.wanted and not fact.live for fact in facts)
 
 

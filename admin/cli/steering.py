@@ -3,7 +3,7 @@
 import click
 
 import tasks
-from admin.cli.output import Command, Group, json_option, local_admin, print_json, print_table
+from admin.cli.output import Command, Group, json_option, local_admin, print_json, print_lines, print_table
 from admin.cli.query import run_query
 from admin.operations.registry import execute
 
@@ -15,9 +15,9 @@ run_argument = click.argument("run_id", metavar="ID")
 @queue_argument
 @click.option("--reason", help="The reason, shown with the pause.")
 def pause(queue: str, reason: str | None) -> None:
-    """Pause a queue. Its running runs continue."""
+    """Pause a queue. Running tasks continue."""
     execute(local_admin(), "queues.pause", queue=queue, reason=reason)
-    click.echo(f"Queue {queue} is paused. Resume it with `dewey resume {queue}`.")
+    print_lines(f"Queue {queue} is paused. Resume it with `dewey resume {queue}`.")
 
 
 @click.command(cls=Command)
@@ -25,7 +25,7 @@ def pause(queue: str, reason: str | None) -> None:
 def resume(queue: str) -> None:
     """Resume a paused queue."""
     was_paused = execute(local_admin(), "queues.resume", queue=queue)
-    click.echo(f"Queue {queue} resumed." if was_paused else f"Queue {queue} was not paused.")
+    print_lines(f"Queue {queue} resumed." if was_paused else f"Queue {queue} was not paused.")
 
 
 @click.command(cls=Command)
@@ -36,7 +36,7 @@ def purge(queue: str, yes: bool) -> None:
     waiting = tasks.queues[queue].pending_count()
     if not yes:
         click.confirm(f"Cancel the waiting runs in {queue} ({waiting:,})?", abort=True)
-    click.echo(f"Waiting runs cancelled in {queue}: {execute(local_admin(), 'queues.purge', queue=queue):,}.")
+    print_lines(f"Waiting runs cancelled in {queue}: {execute(local_admin(), 'queues.purge', queue=queue):,}.")
 
 
 def cancelled_text(result: str, run_id: str) -> str:
@@ -48,7 +48,7 @@ def cancelled_text(result: str, run_id: str) -> str:
 @run_argument
 def cancel(run_id: str) -> None:
     """Cancel a run: remove it from its queue, or interrupt it."""
-    click.echo(cancelled_text(execute(local_admin(), "runs.cancel", run_id=run_id), run_id))
+    print_lines(cancelled_text(execute(local_admin(), "runs.cancel", run_id=run_id), run_id))
 
 
 @click.command(cls=Command)
@@ -56,7 +56,7 @@ def cancel(run_id: str) -> None:
 def retry(run_id: str) -> None:
     """Re-queue an ended run under the same id."""
     execute(local_admin(), "runs.retry", run_id=run_id)
-    click.echo(f"Run {run_id} re-queued.")
+    print_lines(f"Run {run_id} re-queued.")
 
 
 @click.group(cls=Group)
@@ -75,7 +75,7 @@ def list_dead(as_json: bool) -> None:
     titles = ("id", "queue", "task", "deliveries", "error")
     print_table(titles, [[row[title] for title in titles] for row in answer["dead"]])
     if answer["next"]:
-        click.echo(f"and {answer['total'] - len(answer['dead']):,} more", err=True)
+        print_lines(f"and {answer['total'] - len(answer['dead']):,} more", err=True)
 
 
 @dead.command("requeue")
@@ -83,7 +83,7 @@ def list_dead(as_json: bool) -> None:
 def requeue_dead(run_id: str) -> None:
     """Re-queue a dead run."""
     execute(local_admin(), "dead.requeue", run_id=run_id)
-    click.echo(f"Run {run_id} re-queued.")
+    print_lines(f"Run {run_id} re-queued.")
 
 
 @dead.command("discard")
@@ -94,7 +94,7 @@ def discard_dead(run_id: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Discard dead run {run_id}? Its message cannot be restored.", abort=True)
     execute(local_admin(), "dead.discard", run_id=run_id)
-    click.echo(f"Dead run {run_id} discarded.")
+    print_lines(f"Dead run {run_id} discarded.")
 
 
 COMMANDS = (pause, resume, purge, cancel, retry, dead)

@@ -12,7 +12,7 @@ import click
 from admin.alerts import text
 from admin.alerts.delivery import deliver_due
 from admin.alerts.watcher import AlertWatcher, watch_loop
-from admin.cli.output import Command
+from admin.cli.output import Command, print_lines
 from config import settings
 from engine.log_format import formatter
 from engine.models import now
@@ -40,8 +40,8 @@ def watch_command(once: bool) -> None:
 def print_found(sent_count: int) -> None:
     sentences = [text.alert_sentence(alert) for alert in alerts.open_alerts()]
     for line in sentences or ["No alert is open."]:
-        click.echo(line)
-    click.echo(f"Notices sent: {sent_count}")
+        print_lines(line)
+    print_lines(f"Notices sent: {sent_count}")
 
 
 def set_up_logging() -> None:

@@ -3,7 +3,7 @@
 import click
 
 import tasks
-from admin.cli.output import Command, fail, json_option, print_json
+from admin.cli.output import Command, fail, json_option, print_json, print_lines
 from admin.operations.runs import cause_data, cause_text
 from engine.models import Run
 from engine.monitor.diagnosis import diagnose
@@ -22,4 +22,4 @@ def why_command(run_id: str, as_json: bool) -> None:
         print_json([cause_data(cause) for cause in causes])
         return
     for cause in causes:
-        click.echo(cause_text(cause))
+        print_lines(cause_text(cause))

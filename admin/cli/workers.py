@@ -6,7 +6,17 @@ import click
 
 import tasks
 from admin.cli import steering
-from admin.cli.output import Command, Group, fail, json_option, local_admin, print_facts, print_json, print_table
+from admin.cli.output import (
+    Command,
+    Group,
+    fail,
+    json_option,
+    local_admin,
+    print_facts,
+    print_json,
+    print_lines,
+    print_table,
+)
 from admin.cli.query import run_query
 from admin.display.numbers import format_duration, format_size
 from admin.operations.registry import execute
@@ -124,7 +134,7 @@ def worker_state(consumer: Consumer) -> str:
 def quiet(worker: str) -> None:
     """Quiet a consumer: it finishes running tasks and takes no new ones."""
     execute(local_admin(), "workers.quiet", worker=worker)
-    click.echo(f"Consumer {worker} is quiet: it finishes running tasks and takes no new ones.")
+    print_lines(f"Consumer {worker} is quiet: it finishes running tasks and takes no new ones.")
 
 
 @workers.command("wake", cls=Command)
@@ -132,7 +142,7 @@ def quiet(worker: str) -> None:
 def wake(worker: str) -> None:
     """Wake a quiet consumer: it takes tasks again."""
     execute(local_admin(), "workers.wake", worker=worker)
-    click.echo(f"Consumer {worker} takes tasks again.")
+    print_lines(f"Consumer {worker} takes tasks again.")
 
 
 @workers.command("stop", cls=Command)
@@ -143,7 +153,7 @@ def stop(worker: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Stop {consumers.full_worker_name(consumer_status.get_consumer(worker))}?", abort=True)
     execute(local_admin(), "workers.stop", worker=worker)
-    click.echo(f"Consumer {worker} stops once its running tasks finish.")
+    print_lines(f"Consumer {worker} stops once its running tasks finish.")
 
 
 @workers.command("restart", cls=Command)
@@ -154,7 +164,7 @@ def restart(worker: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Restart {consumers.full_worker_name(consumer_status.get_consumer(worker))}?", abort=True)
     execute(local_admin(), "workers.restart", worker=worker)
-    click.echo(f"Consumer {worker} restarts. Tasks still running after the grace period return to the queue.")
+    print_lines(f"Consumer {worker} restarts. Tasks still running after the grace period return to the queue.")
 
 
 @workers.command("dump", cls=Command)
@@ -169,8 +179,8 @@ def dump(worker: str, as_json: bool) -> None:
         print_json({"at": answer.at, "stacks": [stack._asdict() for stack in answer.stacks]})
         return
     for stack in answer.stacks:
-        click.echo(f"{stack.worker} ({stack.pid}): {stack.task or 'idle'} {stack.run_id or ''}".rstrip())
-        click.echo(f"{stack.text or 'no answer'}\n")
+        print_lines(f"{stack.worker} ({stack.pid}): {stack.task or 'idle'} {stack.run_id or ''}".rstrip())
+        print_lines(*(stack.text or "no answer").expandtabs(4).splitlines(), "")
 
 
 def wait_for_answer(consumer_id: str, asked_at: datetime) -> Dump:

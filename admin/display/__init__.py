@@ -2,6 +2,7 @@
 
 from flask import Flask
 from jinja2 import StrictUndefined
+from markupsafe import Markup
 
 from admin.display.labels import (
     call_text,
@@ -26,6 +27,7 @@ from admin.display.numbers import (
     format_open_time,
     format_percent,
     format_rate,
+    format_share,
     format_since,
     format_size,
     format_timer,
@@ -35,6 +37,7 @@ from admin.display.numbers import (
 )
 from admin.display.schedules import bar_label, format_minute, format_minute_utc, tick_label
 from admin.display.truncate import shorten
+from config import settings
 from engine.models import now
 
 
@@ -62,6 +65,7 @@ def register(app: Flask) -> None:
         format_rate,
         role_word,
         short_id,
+        format_share,
         format_since,
         format_size,
         format_elapsed,
@@ -73,5 +77,10 @@ def register(app: Flask) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        counted=ngettext_html, ngettext=ngettext_html, outcome=outcome_text, now=now, zone_label=zone_label
+        counted=ngettext_html,
+        ngettext=ngettext_html,
+        outcome=outcome_text,
+        now=now,
+        zone_label=zone_label,
+        run_command=Markup("<code>{}</code>").format(settings.run_command),
     )

@@ -2,7 +2,7 @@
 
 import json
 
-from flask_babel import get_translations, lazy_gettext
+from flask_babel import get_translations, lazy_gettext, lazy_pgettext
 from flask_babel import gettext as _
 from markupsafe import Markup
 
@@ -21,9 +21,9 @@ STATE_LABELS = {
     "cancelled": lazy_gettext("cancelled"),
     "expired": lazy_gettext("expired"),
     "dead": lazy_gettext("dead"),
-    AttemptState.DIED: lazy_gettext("died"),
-    AttemptState.RETURNED: lazy_gettext("returned"),
-    AttemptState.PUT_OFF: lazy_gettext("put off"),
+    AttemptState.DIED: lazy_pgettext("attempt", "died"),
+    AttemptState.RETURNED: lazy_pgettext("attempt", "returned"),
+    AttemptState.PUT_OFF: lazy_pgettext("attempt", "put off"),
     "live": lazy_gettext("live"),
     "late": lazy_gettext("late"),
     "lost": lazy_gettext("lost"),
@@ -82,7 +82,7 @@ def requester_text(run: Run) -> str:
         case "schedule":
             return _("schedule")
         case "operator":
-            return name or _("an operator")
+            return name or _("a user")
         case "token":
             return _("token %(name)s", name=name)
         case "cli":

@@ -5,6 +5,7 @@ from functools import cache
 
 from babel import Locale
 from babel.dates import format_datetime
+from babel.numbers import format_percent as format_fraction
 from babel.numbers import get_decimal_symbol, get_group_symbol
 from flask_babel import get_locale
 from flask_babel import gettext as _
@@ -50,9 +51,13 @@ def format_capped(count: int) -> str:
 
 def format_percent(part: int, whole: int) -> str:
     share = 100 * part / whole if whole else 0
-    if 0 < share < 0.1:
-        return localise_number("< 0.1 %")
-    return localise_number(f"{share:.1f}".removesuffix(".0") + " %")
+    return f"<\u00a0{format_share(0.1)}" if 0 < share < 0.1 else format_share(share)
+
+
+def format_share(percent: float) -> str:
+    """Format as 3.1%, in Russian as 3,1 % with a no-break space."""
+    pattern = current_locale().percent_formats[None].pattern.replace("##0", "##0.#")
+    return str(format_fraction(percent / 100, pattern, locale=current_locale()))
 
 
 # --- times ---------------------------------------------------------------------------------------------------
@@ -186,4 +191,4 @@ def format_rate(per_minute: float) -> str:
 
 def format_cpu(percent: float) -> str:
     """Format the share of one core in whole percent, so that an idle one does not flicker."""
-    return f"{percent:.0f} %"
+    return format_share(round(percent))

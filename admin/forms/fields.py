@@ -35,6 +35,7 @@ class Field(NamedTuple):
     default: Any
     choices: tuple[Any, ...]
     positional: bool  # positional-only
+    secret: bool = False  # its value is never sent to the browser
 
     @property
     def key(self) -> str:
@@ -66,11 +67,17 @@ class Field(NamedTuple):
     @property
     def start(self) -> str:
         """The initial text of the field."""
-        return "" if self.default is MISSING else field_text(self, self.default)
+        return "" if self.secret or self.default is MISSING else field_text(self, self.default)
+
+    def shown(self, text: str) -> str:
+        """Return a typed or recorded text as the page may show it."""
+        return "" if self.secret else text
 
 
 def form_fields(facts: TaskInfo) -> list[Field]:
-    return [build_field(parameter) for parameter in facts.parameters]
+    is_secret = facts.secret_parameters.has_name
+    fields = [build_field(parameter) for parameter in facts.parameters]
+    return [field._replace(secret=field.kind != "bool" and is_secret(field.name)) for field in fields]
 
 
 def build_field(parameter: inspect.Parameter) -> Field:

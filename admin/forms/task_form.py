@@ -59,13 +59,18 @@ def prefill(form: Sequence[Field], args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def parse_form(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[str, Any] | None = None) -> Arguments:
-    """Return the typed arguments. `kept`: values to use for a parameter if `keep.<name>` is sent instead of a text.
+    """Return the typed arguments. `kept`: values to use for a parameter if `keep.<name>` is sent instead of a text, or
+    if the field of a secret is left empty.
 
     Raises InvalidInput with the parameter as field.
     """
     values = {}
     for field in form:
-        value = (kept or {}).get(field.name, MISSING) if f"keep.{field.name}" in texts else parse_field(field, texts)
+        old_value = (kept or {}).get(field.name, MISSING)
+        is_kept = f"keep.{field.name}" in texts or (
+            field.secret and old_value is not MISSING and is_empty(field, texts)
+        )
+        value = old_value if is_kept else parse_field(field, texts)
         if value is not MISSING:
             values[field.name] = value
     return bind_arguments(form, values)
@@ -74,16 +79,20 @@ def parse_form(form: Sequence[Field], texts: Mapping[str, str], kept: Mapping[st
 def parse_field(field: Field, texts: Mapping[str, str]) -> Any:
     """Return the value of a field, MISSING to use its default. Raises InvalidInput."""
     text = texts.get(field.key, "").replace("\r\n", "\n")
-    empty = not text.strip()
-    if field.kind == "text" and field.key in texts and not (empty and field.optional):
+    empty = is_empty(field, texts)
+    if field.kind == "text" and field.key in texts and not (empty and (field.optional or field.secret)):
         return text
     if empty:
-        if field.optional and field.key in texts and field.kind not in JSON_KINDS:
+        if field.optional and field.key in texts and field.kind not in JSON_KINDS and not field.secret:
             return None
         if field.required:
             raise InvalidInput(field.name, _("must be given"))
         return MISSING
     return PARSERS[field.kind](field, text.strip())
+
+
+def is_empty(field: Field, texts: Mapping[str, str]) -> bool:
+    return not texts.get(field.key, "").strip()
 
 
 def bind_arguments(form: Sequence[Field], values: dict[str, Any]) -> Arguments:

@@ -73,7 +73,7 @@ def why_not_delete(run: Run, actor: Actor | None) -> str | None:
 def why_not_allowed(actor: Actor | None, action: str) -> str | None:
     role = ACTIONS[action].role
     if actor is None or not actor.may(role):
-        return {"operator": _("Requires the role operator.")}.get(role, _("Requires the role admin."))
+        return {"operator": _("Requires the operator role.")}.get(role, _("Requires the admin role."))
     return None
 
 

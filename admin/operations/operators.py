@@ -152,7 +152,7 @@ def ensure_admin_remains(operator: Operator) -> None:
     ids = [admin.id for admin in (admins.for_update() if on_postgresql() else admins)]
     if ids == [operator.id]:
         raise ConflictError(
-            _("User %(email)s is the last admin. Give another user the role admin first.", email=operator.email)
+            _("User %(email)s is the last admin. Give another user the admin role first.", email=operator.email)
         )
 
 

@@ -78,7 +78,7 @@ def show_broker() -> JSONObject:
 
 @register_action("queues.pause", "operator", in_transaction=False)
 def pause_queue(actor: Actor, queue: str, reason: str | None = None) -> ActionResult[None]:
-    """Pause a queue until it is resumed. Its running runs continue."""
+    """Pause a queue until it is resumed. Running tasks continue."""
     queue_control.pause_queue(find_queue(queue), by=actor.requester, reason=reason)
     return ActionResult(target=queue, after={"reason": reason})
 

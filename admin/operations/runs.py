@@ -18,6 +18,7 @@ from admin.problems import InvalidInput
 from admin.search.run_filter import SPANS, RunFilter
 from config import QUEUES
 from engine.control import runs as run_control
+from engine.control.arguments import mask_arguments
 from engine.control.runs import Result
 from engine.models import Attempt, LogLine, Run, State
 from engine.monitor.diagnosis import Cause, diagnose
@@ -177,12 +178,14 @@ def run_again(
 ) -> ActionResult[Result]:
     """Enqueue a new run of the same task. Returns its id.
 
-    The old run becomes its parent. The new run gets the old arguments unless others are given.
+    The old run becomes its parent. The new run gets the old arguments unless others are given. An argument that is
+    masked in the old run and here keeps its old value.
     """
     if args is None and arguments is None and (old := Run.get_or_none(Run.id == run_id)):
         args, arguments = old.args, old.kwargs
     result = run_control.run_again(tasks.queues, run_id, args or [], arguments or {}, by=actor.requester)
-    return ActionResult(result, result.id, after={"parent": run_id, "args": args or [], "arguments": arguments or {}})
+    shown = mask_arguments(tasks.queues, Run.get_by_id(run_id).task, args or [], arguments or {})
+    return ActionResult(result, result.id, after={"parent": run_id, "args": shown.args, "arguments": shown.kwargs})
 
 
 @register_action("runs.delete", "admin", danger=True)

@@ -20,7 +20,7 @@ MAX_SHOWN = 50
 
 @register_action("views.save", "viewer", creates=True)
 def save_view(actor: Actor, name: str, search: str, shared: bool = False) -> ActionResult[str]:
-    """Save a filter of the runs under a name. Sharing it requires the role operator.
+    """Save a filter of the runs under a name. Sharing it requires the operator role.
 
     A view of the same owner and name is replaced.
     """
@@ -35,7 +35,7 @@ def save_view(actor: Actor, name: str, search: str, shared: bool = False) -> Act
     if not terms:
         raise InvalidInput("search", _("must have at least one filter"))
     if shared and not actor.may("operator"):
-        raise ForbiddenError(_("Sharing a view requires the role operator."))
+        raise ForbiddenError(_("Sharing a view requires the operator role."))
     own_views = SavedView.owner == actor.name
     if SavedView.select().where(own_views & (SavedView.name != name)).count() >= MAX_VIEWS:
         raise ConflictError(_("You have reached the limit of %(most)s saved views. Delete one first.", most=MAX_VIEWS))
@@ -52,7 +52,7 @@ def delete_view(actor: Actor, view_id: int) -> ActionResult[str]:
     if view is None or not (view.shared or view.owner == actor.name):
         raise ConflictError(_("No saved view with this id."))
     if view.owner != actor.name and not actor.may("admin"):
-        raise ForbiddenError(_("Deleting another user's view requires the role admin."))
+        raise ForbiddenError(_("Deleting another user's view requires the admin role."))
     view.delete_instance()
     return ActionResult(
         view.name, view.name, before={"search": view.search, "owner": view.owner, "shared": view.shared}

@@ -16,12 +16,14 @@ from admin.operations.queries import register_query
 from admin.operations.registry import ActionResult, register_action
 from engine.control import queues as queue_control
 from engine.control import runs
+from engine.control.arguments import mask_arguments
 from engine.control.runs import Result, run_task
 from engine.exceptions import UnknownTask
 from engine.history.run_counts import RETRIED, Percentiles
 from engine.models import now
 from engine.monitor import registered_tasks
 from engine.monitor.registered_tasks import TaskInfo
+from engine.secret_texts import MASK
 from tasks import queues
 
 
@@ -101,22 +103,24 @@ def task_data(row: tasks_page.TaskRow) -> Task:
         hard_limit=facts.hard_limit,
         rate_limit=facts.rate_limit or None,
         unique=facts.unique,
-        parameters=[parameter_data(parameter) for parameter in facts.parameters],
+        parameters=[
+            parameter_data(parameter, facts.secret_parameters.has_name(parameter.name))
+            for parameter in facts.parameters
+        ],
         paused=row.pause,
         week=Week(week.since, week.ended, week.failed, week.counts[RETRIED], row.waited, row.ran),
     )
 
 
-def parameter_data(parameter: python.Parameter) -> TaskParameter:
+def parameter_data(parameter: python.Parameter, is_secret: bool) -> TaskParameter:
     bare = parameter.annotation is parameter.empty
     kind = None if bare else python.formatannotation(parameter.annotation)
     required = parameter.default is parameter.empty and parameter.kind not in (
         parameter.VAR_POSITIONAL,
         parameter.VAR_KEYWORD,
     )
-    return TaskParameter(
-        str(parameter.name), kind, required, None if parameter.default is parameter.empty else parameter.default
-    )
+    default = None if parameter.default is parameter.empty else parameter.default
+    return TaskParameter(str(parameter.name), kind, required, MASK if is_secret and default is not None else default)
 
 
 def can_start(name: str, **_rest: object) -> None:
@@ -135,14 +139,15 @@ def enqueue_run(
 ) -> ActionResult[Result]:
     """Enqueue a run of a task. `args` are positional, `arguments` named. Returns the id of the run."""
     result = run_task(tasks.queues, name, args or (), arguments, by=actor.requester, eta=eta, priority=priority)
-    optional = {"args": args, "eta": eta and eta.isoformat(), "priority": priority}
+    shown = mask_arguments(tasks.queues, name, args or [], arguments or {})
+    optional = {"args": shown.args, "eta": eta and eta.isoformat(), "priority": priority}
     options = {key: value for key, value in optional.items() if value not in (None, [])}
-    return ActionResult(result, result.id, after={"task": name, "arguments": arguments or {}, **options})
+    return ActionResult(result, result.id, after={"task": name, "arguments": shown.kwargs, **options})
 
 
 @register_action("tasks.pause", "operator", in_transaction=False)
 def pause_task(actor: Actor, name: str, reason: str | None = None) -> ActionResult[None]:
-    """Pause a task until it is resumed. Its running runs continue."""
+    """Pause a task until it is resumed. Running tasks continue."""
     queue, task = registered_tasks.find_task(tasks.queues, name)
     queue_control.pause_queue(queue, task=task.__name__, by=actor.requester, reason=reason)
     return ActionResult(target=task.__name__, after={"reason": reason})

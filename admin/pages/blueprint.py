@@ -47,7 +47,7 @@ NAVIGATION = (
     ),
     (
         NavItem("pages.audit", lazy_gettext("Audit"), "u"),
-        NavItem("pages.operators", lazy_gettext("Operators"), "p"),
+        NavItem("pages.operators", lazy_gettext("Users"), "p"),
         NavItem("pages.tokens", lazy_gettext("Tokens"), "k"),
     ),
     (

@@ -63,7 +63,6 @@ class Effects:
 
 
 def event_json(kind: str, run_id: str, at: float, **fields: object) -> str:
-    """Return an event of a run as one line. `at`: Unix seconds."""
     return orjson.dumps({"kind": kind, "id": run_id, "at": at, **fields}, default=str).decode()
 
 

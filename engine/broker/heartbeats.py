@@ -43,10 +43,7 @@ def parse_info(queue: str, consumer: str, raw: Raw) -> Info:
 
 
 def consumer_columns(queue: str, heartbeat: Heartbeat) -> Info | None:
-    """Return the columns of the consumer's row. None for a malformed heartbeat.
-
-    Fields that another version of the code adds are ignored.
-    """
+    """Return the columns of the consumer's row, without fields of other code versions. None if malformed."""
     try:
         columns: Info = {name: checked(heartbeat.info[name], kind) for name, kind in REQUIRED.items()}
         columns |= {name: checked(heartbeat.info.get(name, 0), kind) for name, kind in COUNTS.items()}

@@ -15,7 +15,6 @@ class Header(NamedTuple):
 
 
 def parse_header(data: bytes) -> Header | None:
-    """Return the header. None for bytes that are not the message of a run."""
     words = bytes(data[:1000]).split(b" ", 5)
     try:
         return Header(words[2].decode(), int(words[3]), words[4].decode()) if words[1] == b"run" else None

@@ -12,8 +12,9 @@ other types.
 import dataclasses
 import hmac
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -23,7 +24,7 @@ from huey.serializer import Serializer
 from huey.utils import SKIPPED, Error
 
 from engine.exceptions import InvalidMessage, MessageTooLarge, NotSerializable, NotStorable
-from engine.hash_chain import derive_key
+from engine.keys import derive_key
 from engine.outcomes import args_to_json, outcome_to_json, parse_args
 
 VERSION = b"1"
@@ -40,8 +41,6 @@ class Requester(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """Dewey's data beside Huey's message."""
-
     asked_by: Requester
     enqueued_at: datetime
     code_version: str
@@ -51,10 +50,14 @@ class Envelope(NamedTuple):
 
 
 class SignedMessage(NamedTuple):
-    """The message of a run and its envelope, which are signed together."""
+    """The message of a run and its envelope, which are signed together.
+
+    `sealed`: the secret arguments, by run id. The message has masks in their places.
+    """
 
     message: Message
     envelope: Envelope
+    sealed: Mapping[str, str] = MappingProxyType({})
 
 
 class FinalResult(NamedTuple):
@@ -98,7 +101,7 @@ class SignedJSON(Serializer):
             if hmac.compare_digest(signature, signature_of(key, header, body)):
                 break
         else:
-            raise InvalidMessage("the signature is not ours")
+            raise InvalidMessage("the signature does not match SECRET_KEY")
         content = orjson.loads(body)
         return signed_message_from_json(content) if purpose == b"run" else value_from_json(content)
 
@@ -140,10 +143,7 @@ class MessageBatch:
 
 
 def sequential_ids(count: int) -> list[str]:
-    """Return sequential ids in uuid4 form: fast to create and adjacent in the database.
-
-    They differ in the first eight digits, which pages show.
-    """
+    """Return adjacent ids in uuid4 form. They differ in the first eight digits, which pages show."""
     first = uuid4()
     start, end, rest = first.time_low, 1 << 32, str(first)[8:]
     return [f"{(start + number) % end:08x}{rest}" for number in range(count)]
@@ -228,14 +228,15 @@ def short_task_name(name: str) -> str:
 
 def signed_message_to_json(signed: SignedMessage) -> JSONObject:
     envelope = signed.envelope._asdict() | {"asked_by": list(signed.envelope.asked_by)}
-    return {"message": message_to_json(signed.message), "envelope": envelope}
+    content: JSONObject = {"message": message_to_json(signed.message), "envelope": envelope}
+    return content | ({"sealed": dict(signed.sealed)} if signed.sealed else {})
 
 
 def signed_message_from_json(content: JSONObject) -> SignedMessage:
     envelope = content["envelope"]
     envelope["asked_by"] = Requester(*envelope["asked_by"])
     envelope["enqueued_at"] = datetime.fromisoformat(envelope["enqueued_at"])
-    return SignedMessage(message_from_json(content["message"]), Envelope(**envelope))
+    return SignedMessage(message_from_json(content["message"]), Envelope(**envelope), content.get("sealed", {}))
 
 
 def message_to_json(message: Message) -> JSONObject:

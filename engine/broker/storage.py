@@ -19,8 +19,6 @@ DROPPED_COUNTER = "events dropped"
 
 
 class Messages(Protocol):
-    """The messages of runs, from enqueue to claim."""
-
     def write(self, effects: Effects) -> list[str]:
         """Store messages, results and events. Very many new runs are written in several steps.
 
@@ -72,8 +70,6 @@ class Messages(Protocol):
 
 
 class Deliveries(Protocol):
-    """The messages that workers have claimed and hold, until they are settled or released."""
-
     known_tasks: Collection[str]  # dotted names of the tasks in this process's code
 
     def settle_and_claim(
@@ -205,8 +201,6 @@ class Heartbeats(Protocol):
 
 
 class Events(Protocol):
-    """The events that the recorder has not written yet, in order of their positions."""
-
     def stream(self) -> str:
         """Return the name of this stream, which is new for each data set."""
 

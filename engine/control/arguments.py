@@ -9,8 +9,11 @@ import msgspec
 
 from engine.broker.messages import find_not_finite
 from engine.exceptions import InvalidArguments
-from engine.monitor.registered_tasks import task_parameters
+from engine.monitor.registered_tasks import find_task, task_parameters
+from engine.queues.queue import Queues
 from engine.queues.task import QueueTask
+from engine.secret_arguments import Call, mask_names, split_call
+from engine.secret_texts import MASK
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -28,7 +31,13 @@ def check_arguments(task_class: type[QueueTask], args: Sequence[object], kwargs:
         # The annotation of *args and **kwargs is the type of each value.
         is_default_none = value is None and parameter.default is None
         if field in hints and parameter.kind not in VARIADIC and not is_default_none:
-            check_type(field, value, hints[field])
+            check_type(field, value, hints[field], task_class.secret_parameters.has_name(field))
+
+
+def mask_arguments(queues: Queues, task: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
+    """Return a call of the named task as the audit shows it."""
+    _, task_class = find_task(queues, task)
+    return split_call(args, kwargs, task_class.secret_parameters)
 
 
 def check_names(task: str, signature: inspect.Signature, kwargs: Mapping[str, object]) -> None:
@@ -53,7 +62,7 @@ def bind(
         raise InvalidArguments("must match the parameters of %(task)s", "args", task=task) from error
 
 
-def check_type(field: str, value: object, kind: object) -> None:
+def check_type(field: str, value: object, kind: object, is_secret: bool = False) -> None:
     """Raise InvalidArguments for a value whose JSON form has another type: True is no int, 1 is a float."""
     try:
         msgspec.convert(value, kind, str_keys=True, dec_hook=pass_unknown_type)
@@ -61,7 +70,8 @@ def check_type(field: str, value: object, kind: object) -> None:
         if kind in (int, float, str, bool):
             expected, actual = kind.__name__, type(value).__name__
         else:
-            expected, actual = inspect.formatannotation(kind), reprlib.repr(value)
+            shown = MASK if is_secret else reprlib.repr(mask_names(value))
+            expected, actual = inspect.formatannotation(kind), shown
         raise InvalidArguments("must be %(wanted)s, not %(given)s", field, wanted=expected, given=actual) from error
     except (TypeError, NotImplementedError):  # the type has no JSON form: the task validates it
         return
@@ -72,7 +82,6 @@ def pass_unknown_type(kind: type, value: object) -> object:
 
 
 def unknown_parameter(field: str, task: str, allowed: Iterable[str]) -> InvalidArguments:
-    """Return the error. `allowed`: the parameters that do exist."""
     if names := ", ".join(allowed):
         return InvalidArguments("must be a parameter of %(task)s: %(names)s", field, task=task, names=names)
     return InvalidArguments("must be left out: %(task)s has no parameters", field, task=task)

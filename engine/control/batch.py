@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from engine.broker.effects import Effects
 from engine.broker.messages import Requester
 from engine.control import runs as run_control
-from engine.exceptions import UnknownTask
+from engine.exceptions import InvalidState, UnknownTask
 from engine.history import writer
 from engine.models import ENDED, Run
 from engine.queues.queue import Queues
@@ -18,6 +18,7 @@ from engine.queues.queue import Queues
 #: Reasons, as they are stored.
 STOP_REQUESTED = "asked to stop"  # accepted, but the run may end in another way first
 NOT_ENDED, NOT_PENDING, NOT_ON_RECORD, UNKNOWN_TASK = "not ended", "not pending", "not on record", "unknown task"
+SEALED = "secrets cannot be opened"
 
 
 def retry_runs(queues: Queues, run_ids: Sequence[str], by: Requester) -> dict[str, str]:
@@ -43,6 +44,8 @@ def retry_one(queues: Queues, run: Run, by: Requester, to_send: dict[str, Effect
         queue, effects = run_control.requeue_effects(queues, run, by)
     except UnknownTask:
         return UNKNOWN_TASK
+    except InvalidState:
+        return SEALED
     to_send[queue.name].merge(effects)
     return None
 

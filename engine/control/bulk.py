@@ -32,8 +32,6 @@ RETENTION = timedelta(days=30)
 
 
 class SelectionChanged(Exception):
-    """The matching runs are no longer those that were shown. `count`: how many match now."""
-
     def __init__(self, count: int) -> None:
         super().__init__("the runs that match have changed")
         self.count = count
@@ -44,8 +42,6 @@ class TooManyItems(Exception):
 
 
 class Preflight(NamedTuple):
-    """The runs that a command would affect. `fingerprint` identifies exactly this set."""
-
     total: int
     states: Counter[str]
     fingerprint: str
@@ -57,7 +53,6 @@ def by_ids(run_ids: Iterable[str]) -> "ModelSelect[Run]":
 
 
 def preflight(runs: "ModelSelect[Run]", sample: int) -> Preflight:
-    """Summarise the runs of a query for `id`, `state` and `enqueued_at`. One statement. Raises TooManyItems."""
     rows = list(database.execute(runs.limit(MAX_ITEMS + 1)))
     if len(rows) > MAX_ITEMS:
         raise TooManyItems
@@ -102,7 +97,6 @@ def set_run(bulk_id: int, run_id: str) -> None:
 
 
 def undo(bulk_id: int) -> None:
-    """Undo `create` if its task could not be enqueued."""
     with database.atomic():
         BulkActionItem.delete().where(BulkActionItem.bulk_id == bulk_id).execute()
         BulkAction.delete().where(BulkAction.id == bulk_id).execute()
@@ -113,7 +107,6 @@ def items_of(bulk: BulkAction) -> Expression:
 
 
 def request_stop(bulk_id: int, by: Requester) -> bool:
-    """Skip the items that have not started. Returns False if there is nothing to stop."""
     is_open = (BulkAction.id == bulk_id) & BulkAction.stopped_at.is_null() & BulkAction.ended_at.is_null()
     return bool(BulkAction.update(stopped_at=now(), stopped_by=by.name).where(is_open).execute())
 
@@ -128,7 +121,6 @@ HANDLERS: dict[str, Handler] = {"retry": batch.retry_runs, "cancel": batch.cance
 def process(
     queues: Queues, bulk_id: int, on_progress: Callable[[int, int], object] = lambda done, total: None
 ) -> dict[str, int]:
-    """Process the remaining items, one batch at a time. Returns the totals by outcome."""
     bulk, claim = BulkAction.get_by_id(bulk_id), uuid4().hex
     batch.flush_events(queues)
     begun_before = reset_claimed(bulk, claim)
@@ -171,7 +163,6 @@ def own_claims(bulk: BulkAction, claim: str) -> list[BulkActionItem]:
 
 
 def finish_batch(bulk: BulkAction, claim: str, items: list[BulkActionItem], reasons: dict[str, str]) -> None:
-    """Store and count the outcome of each item, unless another execution has taken it over."""
     with database.atomic():
         counts: Counter[str] = Counter()
         for reason in {None, *reasons.values()}:
@@ -187,7 +178,6 @@ def finish_batch(bulk: BulkAction, claim: str, items: list[BulkActionItem], reas
 
 
 def is_done(verb: str, run_id: str) -> bool:
-    """True if the run already is in the state that the command requests."""
     run = Run.get_or_none(Run.id == run_id)
     if verb == "delete":
         return run is None

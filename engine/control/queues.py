@@ -7,10 +7,7 @@ from engine.queues.queue import Queue
 
 
 def pause_queue(queue: Queue, *, task: str | None = None, by: Requester, reason: str | None = None) -> None:
-    """Start no more runs of this queue, or of one of its tasks. Running ones continue.
-
-    A second pause without a reason keeps the reason of the first.
-    """
+    """Start no more runs of this queue or task. A second pause without a reason keeps the first reason."""
     if reason is None and (task or "") in queue.pauses():
         return
     info = {"by": by.name, "kind": by.kind, "at": now().isoformat(), "reason": reason}
@@ -18,12 +15,10 @@ def pause_queue(queue: Queue, *, task: str | None = None, by: Requester, reason:
 
 
 def resume_queue(queue: Queue, *, task: str | None = None) -> bool:
-    """Return True if it was paused."""
     return bool(queue.storage.pauses.remove(task or ""))
 
 
 def purge_queue(queue: Queue, by: Requester) -> int:
-    """Cancel every waiting run of the queue. Returns their number."""
     total = 0
     while purged := queue.storage.messages.purge(by.name):
         total += purged

@@ -14,15 +14,18 @@ from engine.broker.effects import Effects, event_json
 from engine.broker.messages import Envelope, Requester
 from engine.control.arguments import check_arguments
 from engine.database import database, on_postgresql
-from engine.exceptions import InvalidState, NoLiveWorker, Paused
+from engine.exceptions import InvalidMessage, InvalidState, NoLiveWorker, Paused
 from engine.history import run_counts
 from engine.history.writer import flush_events_now, record_new_run
 from engine.models import ENDED, Attempt, LogLine, Run, State, now
 from engine.monitor.consumers import list_consumers, live_consumers
 from engine.monitor.diagnosis import diagnose
-from engine.monitor.registered_tasks import find_task
+from engine.monitor.registered_tasks import find_task, task_parameters
 from engine.queues.enqueue import requested_by, unique_name
 from engine.queues.queue import Queue, Queues
+from engine.queues.sealed_arguments import SealedArguments, fill_masks, open_secrets, restore_call
+from engine.secret_arguments import Call
+from engine.secret_texts import MASK
 from engine.version import code_version
 
 #: How often a waiting caller checks for a run that ended without a result.
@@ -59,7 +62,6 @@ class RunOutcome(NamedTuple):
 
 
 def wait_for_result(run: Result, seconds: float) -> RunOutcome | None:
-    """Wait at most `seconds` for the end of a run. Returns None if it has not ended by then."""
     until = time.monotonic() + seconds
     while not run.huey.storage.results.wait(run.id, min(max(until - time.monotonic(), 0), POLL_SECONDS)):
         if error := final_state_without_result(run):
@@ -105,10 +107,7 @@ def no_such_run() -> InvalidState:
 
 
 def cancel_run(queues: Queues, run_id: str, by: Requester) -> str:
-    """Cancel a run. Returns `removed` if it was waiting, or `running` if it gets interrupted.
-
-    A worker that does not respond to the interruption is killed. Raises InvalidState for an ended or unknown run.
-    """
+    """Cancel a run. Returns `removed` (it was waiting) or `running` (it gets interrupted). Raises InvalidState."""
     for queue in queues.values():
         if (outcome := queue.storage.messages.cancel(run_id, by.name)) != "unknown":
             flush_events_now(queue)
@@ -138,14 +137,32 @@ def retry_run(queues: Queues, run_id: str, by: Requester) -> None:
 
 
 def requeue_effects(queues: Queues, run: Run, by: Requester) -> tuple[Queue, Effects]:
-    """Delete the broker's record of the run's end. Returns its queue and the effects to send. Raises UnknownTask."""
+    """Delete the broker's record of the run's end. Returns its queue and the effects to send.
+
+    Raises UnknownTask and InvalidState.
+    """
     queue, task_class = find_task(queues, run.task)
-    task = task_class(tuple(run.args or ()), dict(run.kwargs or {}), id=run.id, priority=run.priority)
+    args, kwargs = restore_call(recorded_call(run))
+    task = task_class(tuple(args), kwargs, id=run.id, priority=run.priority)
     asker = Requester(run.asked_by_kind or "code", run.asked_by or "")
     task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
     queue.storage.messages.clear_finished(run.id)
     event = event_json("requeued", run.id, now().timestamp(), by=by.name)
     return queue, queue.enqueue_effects(task, delivered=run.deliveries).event(event)
+
+
+def recorded_call(run: Run) -> Call:
+    """Return the arguments of a run with their secret values. Raises InvalidState if these cannot be opened."""
+    args, kwargs = run.args or [], run.kwargs or {}
+    # The mask may also be an argument of the caller: then there is no row.
+    row = SealedArguments.get_or_none(SealedArguments.run_id == run.id) if MASK in repr((args, kwargs)) else None
+    try:
+        secrets = open_secrets(row.sealed, run.task, run.id) if row else []
+    except InvalidMessage as error:
+        raise InvalidState(
+            "The secret arguments cannot be opened with this SECRET_KEY. Enqueue a new run with new values."
+        ) from error
+    return Call(args, kwargs, secrets)
 
 
 def is_orphaned(queues: Queues, run: Run) -> bool:
@@ -158,12 +175,15 @@ def run_again(
 ) -> Result:
     """Enqueue a new run of the same task, with these arguments, whose parent is the old one.
 
+    An argument that is masked in the parent and here has the parent's value.
     Raises InvalidState, UnknownTask and InvalidArguments.
     """
     parent = Run.get_or_none(Run.id == run_id)
     if parent is None:
         raise no_such_run()
     queue, task_class = find_task(queues, parent.task)
+    names = [parameter.name for parameter in task_parameters(task_class)]
+    args, kwargs = fill_masks(recorded_call(parent), names, args, kwargs)
     check_arguments(task_class, args, kwargs)
     task = task_class(tuple(args), dict(kwargs), priority=parent.priority)
     if task.expires:
@@ -180,16 +200,12 @@ def run_again(
 
 
 def delete_run(queues: Queues, run_id: str) -> None:
-    """Delete an ended run with its attempts and log, and subtract it from the counts.
-
-    The message of a dead run is deleted too. Raises InvalidState.
-    """
+    """Delete an ended run with its attempts, log and message, and subtract its counts. Raises InvalidState."""
     if not delete_ended(queues, [run_id]):
         raise InvalidState("Only a run that has ended can be deleted.")
 
 
 def delete_ended(queues: Queues, run_ids: Sequence[str]) -> set[str]:
-    """Delete those of the runs that have ended. Returns their ids."""
     with database.atomic():
         ended = Run.select().where(Run.id.in_(run_ids) & Run.state.in_(ENDED))
         runs = list(ended.for_update() if on_postgresql() else ended)
@@ -219,5 +235,5 @@ def discard_dead_run(queues: Queues, run_id: str, by: Requester) -> None:
     if queue is None:
         raise InvalidState("No dead run with this id.")
     flush_events_now(queue)  # the event of its death must come first
-    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason is on record"))
+    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason recorded"))
     Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

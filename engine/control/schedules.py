@@ -29,7 +29,6 @@ def pause_schedule(
 
 
 def resume_schedule(queue: Queue, task: str) -> bool:
-    """Return True if it was paused."""
     was = find_pause(queue.pauses(), task, now())
     queue.storage.pauses.remove(pause_key(task))
     return was is not None

@@ -45,7 +45,6 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(task: str, error: str | None, traceback: str | None, exception: str = "") -> Fingerprint:
-    """Return the group of a failure. `exception` overrides the name in the error text."""
     error = error or ""
     if not exception:
         match = EXCEPTION_PATTERN.match(error)
@@ -132,21 +131,18 @@ def delete_older(before: datetime) -> None:
 
 
 def resolve_group(group: str, by: str) -> bool:
-    """Mark a group as fixed until it fails again. Returns False if it already is, or does not exist."""
     changes = {"state": "resolved", "resolved_at": now(), "resolved_by": by, "regressed_at": None}
     unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
     return bool(ErrorGroup.update(**changes, snoozed_until=None, snoozed_by=None).where(unresolved).execute())
 
 
 def reopen_group(group: str) -> bool:
-    """Undo resolve or snooze. Returns False if the group is neither."""
     changes = dict.fromkeys(("resolved_at", "resolved_by", "snoozed_until", "snoozed_by"))
     put_away = (ErrorGroup.state == "resolved") | ErrorGroup.snoozed_until.is_null(False)
     return bool(ErrorGroup.update(state="open", **changes).where((ErrorGroup.id == group) & put_away).execute())
 
 
 def snooze_group(group: str, until: datetime, by: str) -> bool:
-    """Hide a group from the open ones until a time. Returns False if it is resolved or unknown."""
     unresolved = (ErrorGroup.id == group) & (ErrorGroup.state != "resolved")
     return bool(ErrorGroup.update(snoozed_until=until, snoozed_by=by).where(unresolved).execute())
 

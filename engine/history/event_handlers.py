@@ -23,6 +23,7 @@ from engine.history.events import (
     to_db_time,
 )
 from engine.models import ENDED, Attempt, AttemptState, LogLine, Run, State, Tick
+from engine.queues.sealed_arguments import SealedArguments
 
 RUN, ATTEMPT, LINE, TICK = (
     [field.column_name for field in model._meta.sorted_fields] for model in (Run, Attempt, LogLine, Tick)
@@ -56,14 +57,13 @@ def apply_events(queue: str, lines: Sequence[StreamLine]) -> None:
 
 
 class EventBatch:
-    """The runs of a batch of events, and their changes."""
-
     def __init__(self, queue: str, ids: set[str]) -> None:
         self.queue = queue
         self.runs = load_runs(ids)
         self.deltas: Counter[run_counts.Key] = Counter()
         self.deltas.subtract(key for run in self.runs.values() for key in counter_keys(run))
         self.attempts: dict[tuple[str, int], Row] = {}
+        self.sealed: dict[str, str] = {}  # run id → its secret arguments
         self.lines: dict[tuple[str, int, int], Row] = {}
         self.left_out: dict[tuple[str, int], tuple[int, int]] = {}
         self.ticks: dict[tuple[str, int], Row] = {}
@@ -71,7 +71,6 @@ class EventBatch:
         self.failures = error_groups.FailureBatch()
 
     def run(self, event: Event) -> Row:
-        """Return the run of an event. A run without an `enqueued` event is created."""
         run = self.runs.get(event["id"])
         if run is None:
             run = self.runs[event["id"]] = NEW_RUN | {
@@ -81,7 +80,6 @@ class EventBatch:
         return run
 
     def attempt(self, event: Event, state: str) -> Row:
-        """Create the attempt that this event ends, and update its run."""
         run = self.run(event)
         worker = event["worker"]
         if "consumer" in event:
@@ -97,7 +95,6 @@ class EventBatch:
         return row
 
     def failed(self, event: Event, attempt: Row, exception: str = "") -> str:
-        """Count the failure of an attempt and return its error group."""
         task = self.run(event)["task"]
         kind = error_groups.fingerprint(task, event.get("error"), event.get("traceback"), exception)
         attempt["error_group"] = kind.id
@@ -111,6 +108,7 @@ class EventBatch:
             self.deltas.update(counter_keys(run))
         # In key order, so that concurrent writers never deadlock.
         write_rows(Run, sorted_rows(self.runs.values(), RUN), CHANGING_COLUMNS)
+        write_rows(SealedArguments, sorted(self.sealed.items()))
         write_rows(Attempt, sorted_rows(self.attempts.values(), ATTEMPT))
         self.save_lost()
         self.save_lines()
@@ -124,7 +122,6 @@ class EventBatch:
             Attempt.update(state=State.FAILED, ended_at=ended_at, error=LOST_ERROR).where(running).execute()
 
     def save_lines(self) -> None:
-        """Delete lines that later lines have displaced, in the batch and in the database."""
         for (run_id, delivery), (first, last) in self.left_out.items():
             written = (LogLine.run_id == run_id) & (LogLine.delivery == delivery) & LogLine.number.between(first, last)
             LogLine.delete().where(written).execute()
@@ -144,7 +141,6 @@ def load_runs(ids: set[str]) -> dict[str, Row]:
 
 
 def counter_keys(run: Row) -> list[run_counts.Key]:
-    """Return the counters of an ended run, as `run_counts.counter_keys` does for a model. Empty before its end."""
     if run["ended_at"] is None:
         return []
     second, task, queue = int(from_db_time(run["ended_at"])), run["task"], run["queue"]
@@ -164,6 +160,8 @@ def on_enqueued(batch: EventBatch, event: Event) -> None:
     run = batch.run(event)
     if not run["attempts"]:  # else the same message was sent again
         run.update(new_run_columns(event))
+        if event.get("sealed"):
+            batch.sealed[event["id"]] = event["sealed"]
 
 
 def new_run_columns(event: Event) -> Row:
@@ -178,9 +176,11 @@ def new_run_columns(event: Event) -> Row:
     }  # fmt: skip
 
 
-def message_row(queue: str, message: bytes) -> tuple[object, ...]:
+def message_rows(queue: str, message: bytes) -> tuple[tuple[object, ...], list[tuple[str, str]]]:
+    """Return the row of a new run, and that of its secret arguments if it has any."""
     event = parse_message_event(message)
-    return itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
+    run = itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
+    return run, [(event["id"], event["sealed"])] if event["sealed"] else []
 
 
 def on_due(batch: EventBatch, event: Event) -> None:

@@ -30,10 +30,7 @@ def parse_known_event(line: bytes, kinds: Container[str]) -> Event:
 
 
 def parse_event(line: bytes) -> Event:
-    """Return the event without NUL characters, which PostgreSQL text cannot store.
-
-    Its id stays unchanged, as a changed id would name another run.
-    """
+    """Return the event without NUL, which PostgreSQL cannot store. The id stays: another id is another run."""
     if not line.startswith(b"{"):
         return parse_message_event(line)
     if b"\\u0000" not in line:
@@ -46,7 +43,6 @@ def parse_event(line: bytes) -> Event:
 
 
 def event_time(line: bytes) -> float | None:
-    """Return the time of a line's event (Unix seconds), None if it has none."""
     try:
         return float(parse_event(line)["at"])
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -64,6 +60,7 @@ def parse_message_event(line: bytes) -> Event:
         "args": message["args"], "kwargs": message["kwargs"], "priority": message.get("priority"),
         "retries": envelope["retries"], "asked_by": envelope["asked_by"], "parent": envelope["parent_id"],
         "version": envelope["code_version"], "due": due if due > enqueued_at else None,
+        "sealed": content.get("sealed", {}).get(message["id"]),
     }  # fmt: skip
 
 
@@ -83,7 +80,6 @@ def to_db_time(unix: float | str) -> str:
 
 
 def from_db_time(value: datetime | str) -> float:
-    """Return the Unix time of a database value."""
     return (datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()
 
 

@@ -27,7 +27,6 @@ class Lag(NamedTuple):
 
 
 def load_lags(queues: Mapping[str, Queue]) -> dict[str, Lag]:
-    """Return lags by queue. Without the database, all events in the broker count. Raises BrokerUnavailable."""
     try:
         positions = {row.stream: row.position for row in HistoryCursor.select()}
     except DATABASE_ERRORS:

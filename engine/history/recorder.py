@@ -25,9 +25,7 @@ GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
 
 
 class Recorder(threading.Thread):
-    """Writes the history and the consumers' rows, and survives every failure. It ends with its process: a write cut off
-    then is rolled back, and its events stay in the stream.
-    """
+    """Writes the history and the consumers' rows. A write that is cut off is rolled back and repeated."""
 
     written: list[Heartbeat] | None = None  # the heartbeats that were written last
 
@@ -53,7 +51,6 @@ class Recorder(threading.Thread):
             release_connection()
 
     def attempt(self, step: Callable[[], None]) -> bool:
-        """Return True if the step succeeded. After a failure, return when the next try is due."""
         try:
             step()
             return True
@@ -67,7 +64,6 @@ class Recorder(threading.Thread):
         return False
 
     def wait_for_batch(self, patience: float) -> None:
-        """Wait until there are events to write, at most `patience` seconds."""
         until = time.monotonic() + GIVE_WAY_SECONDS
         self.queue.storage.events.wait(writer.stream_position(self.queue), patience)
         while not self.stop_flag.wait(GATHER_SECONDS) and time.monotonic() < until and self.has_backlog():

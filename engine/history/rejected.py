@@ -46,7 +46,6 @@ def reject(queue: str, stream: str, position: int, line: bytes, error: Exception
 
 
 def run_and_kind(line: bytes) -> tuple[str | None, str | None]:
-    """Return the run and the kind of an event, None for what cannot be parsed."""
     try:
         event = events.parse_event(line)
     except (AttributeError, LookupError, TypeError, ValueError):

@@ -56,7 +56,6 @@ class Percentiles(NamedTuple):
 
 
 def percentiles(buckets: Mapping[int, int]) -> Percentiles | None:
-    """Return the percentiles of durations counted by bucket, None if there are none."""
     total = sum(buckets.values())
     return Percentiles(*(quantile(buckets, share * total) for share in (0.50, 0.95, 0.99))) if total > 0 else None
 
@@ -76,7 +75,6 @@ def quantile(buckets: Mapping[int, int], rank: float) -> float:
 
 
 def counter_keys(run: Run) -> list[Key]:
-    """Return the counters of an ended run. Empty before its end."""
     if run.ended_at is None:
         return []
     durations = ((WAITED, run.wait_ms), (RAN, run.run_ms))
@@ -92,10 +90,7 @@ def counter_key(run: Run, at: datetime, what: str, bucket: int = 0) -> Key:
 
 
 def increment(deltas: Mapping[Key, int]) -> None:
-    """Add to the counters in the caller's transaction. A delta may be negative.
-
-    Rows are written in key order, so that concurrent writers wait for each other and never deadlock.
-    """
+    """Add to the counters. Rows are written in key order, so that concurrent writers never deadlock."""
     sums: Counter[tuple[int, int, str, str, str, int]] = Counter()
     for (second, task, queue, what, bucket), count in deltas.items():
         for span in SPANS:
@@ -179,7 +174,6 @@ def full_minute(at: datetime) -> datetime:
 
 
 def window_start(as_of: datetime, hours: int) -> datetime:
-    """Return the start of a window of this many hours, at a full minute."""
     return full_minute(as_of) - timedelta(hours=hours)
 
 

@@ -17,8 +17,6 @@ class MetricKey(NamedTuple):
 
 
 class LifetimeTotals(NamedTuple):
-    """`counts` by final state, and of `retried` attempts. Durations by bucket."""
-
     counts: dict[MetricKey, Counter[str]]
     waited: dict[MetricKey, Counter[int]]  # from due to the first start
     ran: dict[MetricKey, Counter[int]]  # of the last attempt

@@ -54,7 +54,6 @@ def week_start(as_of: datetime) -> datetime:
 
 
 def load_task_weeks(tasks: Iterable[str], as_of: datetime) -> dict[str, TaskWeek]:
-    """Return the weeks of these tasks. The last slot holds `as_of`."""
     since, names = week_start(as_of), list(tasks)
     first = int(since.timestamp())
     starts = range(first, int(as_of.timestamp()) + 1, STEP)
@@ -78,7 +77,6 @@ def empty_week(starts: Iterable[int]) -> list[Bucket]:
 
 
 def build_sql(count: int) -> str:
-    """Return the statement: durations by day, outcomes by six hours."""
     param = database.param
     tasks = ", ".join([param] * count)
     table = "FROM dewey_run_counts WHERE span ="

@@ -21,6 +21,7 @@ from engine.history import event_handlers, rejected
 from engine.history.events import StreamLine, to_datetime
 from engine.models import ENDED, Attempt, Consumer, HistoryCursor, Run, State, now
 from engine.queues.queue import Queue
+from engine.queues.sealed_arguments import SealedArguments
 from engine.queues.task import QueueTask
 from engine.refusals import is_refusal, write_each
 
@@ -54,7 +55,6 @@ class Events(NamedTuple):
 
 
 def next_events(queue: Queue) -> Events | None:
-    """Return the next events, with the position before them."""
     stream = queue.storage.events.stream()
     position = read_cursor(stream)
     lines = queue.storage.events.read(position, BATCH)
@@ -148,10 +148,7 @@ def reportable_heartbeats(queue: Queue) -> list[Heartbeat]:
 
 
 def sync_running_runs(held: Sequence[HeldMessage]) -> None:
-    """Mark held messages as running. Workers send no "started" event. The start is written again when the run ends.
-
-    A run whose `enqueued` or end event is still in the stream is left to that event.
-    """
+    """Mark held messages as running. A run with an unread `enqueued` or end event is left to that event."""
     runs = {run.id: run for run in Run.select().where(Run.id.in_([delivery.run_id for delivery in held]))}
     for delivery in held:
         run = runs.get(delivery.run_id)
@@ -184,7 +181,6 @@ def start_columns(run: Run, held: HeldMessage) -> dict[str, object]:
 
 
 def consumer_row(queue: str, beat: Heartbeat, held: list[HeldMessage]) -> dict[str, object] | None:
-    """Return the consumer's row, None if its heartbeat is malformed."""
     running = [
         {"worker": run.worker, "run_id": run.run_id, "task": run.task, "since": to_datetime(run.held_at).isoformat()}
         for run in held
@@ -201,19 +197,16 @@ def record_dropped(queue: Queue, stream: str) -> None:
 
 
 def dropped_events() -> int:
-    """Return how many events were dropped from all queues because they could not be written in time."""
     return sum(row.dropped for row in HistoryCursor.select(HistoryCursor.dropped))
 
 
 def record_new_run(queue: Queue, task: QueueTask) -> None:
-    """Write the row of a run that has just been enqueued, so that the next page can show it.
-
-    Its event is still in the stream. If the recorder was faster, nothing changes. An error does not affect the run.
-    """
-    row = event_handlers.message_row(queue.name, queue.serialize_task(task))
+    """Write the row of a run just enqueued, so that the next page shows it. An error does not affect the run."""
+    run, sealed = event_handlers.message_rows(queue.name, queue.serialize_task(task))
     try:
         with database.atomic():
-            write_rows(Run, [row], changing=())
+            write_rows(Run, [run], changing=())
+            write_rows(SealedArguments, sealed, changing=())
     except PeeweeException:
         release_connection()
 

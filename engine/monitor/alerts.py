@@ -57,8 +57,6 @@ class Alert(BaseModel):
 
 
 class Notice(BaseModel):
-    """A message about an alert, or a test without one, to one channel."""
-
     id = AutoField()
     alert_id = IntegerField(null=True, index=True)
     event = TextField()  # fired, worse, resolved, test
@@ -103,7 +101,6 @@ def latest_alert(rule: str) -> Alert | None:
 
 
 def open_alert(signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
-    """Open the alert and queue its notices. False if it was open already."""
     row = {
         "rule": signal.rule, "subject": signal.subject, "open_as": signal.key, "value": signal.value,
         "facts": signal.facts, "began_at": as_of, "changed_at": as_of,
@@ -122,7 +119,6 @@ def open_alert(signal: Signal, as_of: datetime, channels: Iterable[str], due_at:
 
 
 def escalate(alert: Alert, signal: Signal, as_of: datetime, channels: Iterable[str], due_at: datetime) -> bool:
-    """Queue notices about a higher value. False if another watcher has done so."""
     unchanged = (Alert.id == alert.id) & (Alert.changed_at == alert.changed_at) & Alert.open_as.is_null(False)
     with database.atomic():
         changes = {"value": signal.value, "facts": signal.facts, "changed_at": as_of}
@@ -191,7 +187,6 @@ def due_notices(as_of: datetime, limit: int = 50) -> list[Notice]:
 
 
 def claim_notice(notice: Notice, as_of: datetime) -> bool:
-    """Return True if the caller must send it now."""
     due_at, tries = as_of + CLAIM_TIME, notice.tries + 1
     if not Notice.update(due_at=due_at, tries=tries).where(never_attempted(notice)).execute():
         return False
@@ -204,7 +199,6 @@ def newest_notices(limit: int) -> list[Notice]:
 
 
 def never_attempted(notice: Notice) -> Expression:
-    """Return the condition "unchanged since it was read"."""
     return (Notice.id == notice.id) & (Notice.state == WAITING) & (Notice.tries == notice.tries)
 
 
@@ -213,7 +207,6 @@ def record_sent(notice: Notice, as_of: datetime) -> None:
 
 
 def record_failure(notice: Notice, as_of: datetime, error: str, *, give_up: bool = False) -> bool:
-    """Schedule the next try after a growing pause. Returns True if the notice is given up."""
     given_up = give_up or as_of - notice.created_at > PATIENCE
     pause = min(FIRST_PAUSE * 2 ** min(notice.tries - 1, 16), LONGEST_PAUSE)
     state = FAILED if given_up else WAITING

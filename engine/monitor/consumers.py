@@ -13,10 +13,7 @@ LEASE_TIME = timedelta(seconds=settings.lease_seconds)
 
 
 def find_replacements(consumers: Iterable[Consumer], as_of: datetime) -> dict[str, Consumer]:
-    """Map the id of a gone consumer to its replacement, started later for the same queue on the same host.
-
-    Each consumer replaces at most one. Lost consumers are matched before stopped ones.
-    """
+    """Map a gone consumer's id to the one that started later on its host for its queue. Lost ones go first."""
     by_start = sorted(consumers, key=lambda consumer: consumer.started_at)
     gone = [consumer for consumer in by_start if consumer.state(as_of, LEASE_TIME) != "live"]
     successors: dict[str, Consumer] = {}
@@ -36,10 +33,7 @@ def is_successor(later: Consumer, consumer: Consumer) -> bool:
 
 
 def get_consumer(name: str) -> Consumer:
-    """Return the consumer of this id or name (`light@host:pid`). Of several with this name, the latest heartbeat wins.
-
-    Raises InvalidState.
-    """
+    """Return the consumer of this id or name (`light@host:pid`), the latest of several. Raises InvalidState."""
     for consumer in list_consumers():
         if name in (consumer.id, full_worker_name(consumer)):
             return consumer

@@ -22,8 +22,6 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class PagePosition(NamedTuple):
-    """Position in the list: the next page starts after it. Newest first."""
-
     at: float  # Unix seconds
     run_id: str
 
@@ -43,10 +41,7 @@ class DeadLetterPage(NamedTuple):
 
 
 class DecodedMessage(NamedTuple):
-    """A message as far as it can be decoded.
-
-    `trouble`: why no worker can run it, None if one could. `signed`: True if its signature is valid.
-    """
+    """A message as far as it can be decoded. `trouble`: why no worker can run it. `signed`: correctly signed."""
 
     trouble: str | None
     signed: bool
@@ -65,7 +60,6 @@ def count_dead(queues: Mapping[str, Queue]) -> int:
 
 
 def list_dead(queues: Mapping[str, Queue], size: int, before: PagePosition | None = None) -> DeadLetterPage:
-    """Return the next `size` over all queues. One statement."""
     lists = [
         [(PagePosition(at, run_id), name) for run_id, at in queue.storage.dead_letters.ids(size + 1, before)]
         for name, queue in queues.items()
@@ -132,7 +126,6 @@ def header_fields(data: bytes) -> dict[str, str]:
 
 
 def message_body(data: bytes) -> dict[str, object]:
-    """Return the JSON object, whatever its signature. Empty if there is none."""
     try:
         body = orjson.loads(data.split(b" ", 6)[6])
     except (IndexError, ValueError):

@@ -63,7 +63,6 @@ class Cause(NamedTuple):
 
 
 def diagnose(queues: Queues, run: Run) -> list[Cause]:
-    """Return all reasons why this run waits, the main one first. Never empty."""
     if run.state in ENDED:
         return [Cause("ended", {"state": str(run.state), "at": run.ended_at, "error": run.error})]
     queue = queues.get(run.queue)
@@ -76,8 +75,6 @@ def diagnose(queues: Queues, run: Run) -> list[Cause]:
 
 
 class RunDiagnosis:
-    """An unfinished run, and the broker's data of its queue."""
-
     def __init__(self, queue: Queue, run: Run) -> None:
         self.queue, self.run, self.storage = queue, run, queue.storage
         self.held: list[HeldMessage] = self.storage.deliveries.held()
@@ -137,9 +134,7 @@ class RunDiagnosis:
     # --- obstacles -------------------------------------------------------------------------------------------
 
     def cancelled(self) -> list[Cause]:
-        """Return the revocation by Huey's `revoke` in code, which the next worker applies. An operator's cancel acts at
-        once.
-        """
+        """Return the revocation by Huey's `revoke` in code. It applies at the next claim, a cancel at once."""
         keys: dict[str, str | None] = {Task(id=self.run.id).revoke_id: None}
         if self.task_class:
             keys[self.queue._task_key(self.task_class, "rt")] = self.run.task
@@ -163,7 +158,6 @@ class RunDiagnosis:
         return causes
 
     def put_off(self) -> list[Cause]:
-        """Return the cause if a consumer returned the run because its code lacks the task or a follower of it."""
         is_scheduled = self.place is not None and self.place.state == "scheduled"
         put_off: MissingTask | None = self.storage.messages.missing_task(self.run.id) if is_scheduled else None
         if put_off is None:
@@ -249,7 +243,6 @@ class RunDiagnosis:
 
 
 def is_scheduled_for_later(queue: Queue, run_id: str) -> bool:
-    """True if the caller chose a later time. False if the broker rescheduled it."""
     try:
         letter = queue.serializer.deserialize(queue.storage.messages.get(run_id) or b"")
     except InvalidMessage:

@@ -38,12 +38,10 @@ class HealthReport(NamedTuple):
 
     @property
     def late(self) -> list[str]:
-        """Return the queues whose schedules no scheduler checks."""
         return [name for name, lag in self.lags.items() if lag > status.SCHEDULE_LATE_AFTER]
 
 
 def check_health(queues: Queues, as_of: datetime) -> HealthReport:
-    """Collect the report: two database queries and a few of the broker. Without the broker the rest is returned."""
     recorded = consumer_status.list_consumers()
     replaced = consumer_status.find_replacements(recorded, as_of)
     recent = [consumer for consumer in recorded if consumer.id not in replaced and is_recent(consumer, as_of)]

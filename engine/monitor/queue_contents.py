@@ -21,10 +21,7 @@ THROUGHPUT_MINUTES = 5
 
 
 class WaitingRun(NamedTuple):
-    """A message in the queue. If it cannot be read, `unreadable` has the reason and the rest is best effort.
-
-    `hindrance`: why it cannot run besides its position: task_paused, unknown_task, or None.
-    """
+    """A message in the queue. `unreadable`: the reason. `hindrance`: task_paused, unknown_task or None."""
 
     run_id: str | None
     task: str | None
@@ -44,7 +41,6 @@ class Throughput(NamedTuple):
 
 
 def next_runs(queue: Queue, facts: QueueStatus, limit: int = 10) -> list[WaitingRun]:
-    """Return the next runs in order. One database statement."""
     if not facts.waiting:
         return []
     messages = [describe_message(queue, data) for data in queue.storage.messages.waiting(limit)]
@@ -73,7 +69,7 @@ def describe_message(queue: Queue, data: bytes) -> WaitingRun:
         head = parse_header(data)
         name, run_id = (head.short_name, head.run_id) if head else (None, None)
         return WaitingRun(run_id, name, [], {}, None, 0, None, None, str(error), None)
-    message, envelope = letter
+    message, envelope = letter.message, letter.envelope
     return WaitingRun(
         message.id, short_task_name(message.name), list(message.args), dict(message.kwargs), message.priority,
         envelope.attempt, envelope.asked_by, envelope.enqueued_at, None, None,
@@ -87,7 +83,6 @@ def blocking_reason(message: WaitingRun, paused: Collection[str], tasks: Collect
 
 
 def load_throughput(queues: Collection[str], as_of: datetime) -> dict[str, Throughput]:
-    """Return throughput by queue, averaged over the last minutes. Two statements, each answered from an index."""
     since = full_minute(as_of) - timedelta(minutes=THROUGHPUT_MINUTES - 1)
     came, went = count_enqueued(queues, since), count_ended(since)
     return {name: Throughput(came[name] / THROUGHPUT_MINUTES, went[name] / THROUGHPUT_MINUTES) for name in queues}

@@ -8,13 +8,11 @@ from config import settings
 from engine.exceptions import UnknownTask
 from engine.queues.queue import Queue, Queues
 from engine.queues.task import QueueTask
+from engine.secret_arguments import SecretParameters
 
 
 class TaskInfo(NamedTuple):
-    """A registered task. `schedule` is its cron expression, `parameters` are those of a caller.
-
-    Limits are in seconds, 0 for none. `rate_limit` is such as 10/m, empty for none.
-    """
+    """A registered task. `parameters`: a caller's. Limits in seconds, 0: none. `rate_limit`: `10/m` or empty."""
 
     name: str
     queue: str
@@ -24,6 +22,7 @@ class TaskInfo(NamedTuple):
     retry_delay: int
     schedule: str | None
     parameters: list[inspect.Parameter]
+    secret_parameters: SecretParameters
     soft_limit: float
     hard_limit: float
     rate_limit: str
@@ -68,6 +67,7 @@ def describe_task(queue: Queue, task_class: type[QueueTask]) -> TaskInfo:
         retry_delay=task_class.default_retry_delay,
         schedule=getattr(task_class.schedule, "expression", None),
         parameters=task_parameters(task_class),
+        secret_parameters=task_class.secret_parameters,
         soft_limit=float(task_class.default_timeout or settings.soft_time_limit),
         hard_limit=queue.time_limit(task_class.__name__),
         rate_limit=task_class.rate_limit,
@@ -88,6 +88,5 @@ def task_parameters(task_class: type[QueueTask]) -> list[inspect.Parameter]:
 
 
 def next_tick(queues: Queues, name: str, after: datetime) -> datetime | None:
-    """Return the next tick after a time. None without a schedule, or with one that cannot be computed."""
     _, task_class = find_task(queues, name)
     return task_class.schedule.next(after) if hasattr(task_class.schedule, "next") else None

@@ -57,7 +57,6 @@ def queue_status(queue: Queue, serving: list[Consumer]) -> QueueStatus:
 
 
 def check_readiness(queues: Queues) -> list[str]:
-    """Return why the service is not ready, one sentence each. Empty if it is ready."""
     reasons = []
     if without_broker := broker_error(queues):
         reasons.append(unavailable_text("broker", without_broker))
@@ -100,7 +99,6 @@ def unavailable_text(server: str, error: Exception) -> str:
 
 
 def broker_warnings(queues: Queues) -> list[str]:
-    """Return problems that do not stop the service but need attention, one sentence each."""
     return list(next(iter(queues.values())).storage.warnings())
 
 
@@ -109,12 +107,10 @@ def late_schedules(queues: Queues, consumers: list[Consumer]) -> list[str]:
 
 
 def stale_schedules(queues: Queues, consumers: list[Consumer]) -> list[str]:
-    """Return the queues whose schedules no live scheduler has checked in the last seconds."""
     return [name for name, lag in scheduler_lags(queues, consumers).items() if lag > SCHEDULE_LATE_AFTER]
 
 
 def scheduler_lags(queues: Queues, consumers: list[Consumer]) -> dict[str, timedelta]:
-    """Return by queue the time since a live scheduler last checked. Queues without schedules are left out."""
     lags, at = {}, now()
     for name, queue in queues.items():
         watchers = [consumer for consumer in running_consumers(consumers, name) if consumer.periodic]
@@ -130,8 +126,6 @@ def last_looked(watchers: list[Consumer]) -> datetime:
 
 
 class MissedTicks(NamedTuple):
-    """Missed ticks of a task that were not caught up: their number and the last one."""
-
     task: str
     ticks: int
     last: datetime
@@ -161,9 +155,7 @@ PROBLEMS_SQL = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM de
 
 
 def load_problems(since: datetime, failures_since: datetime) -> Problems:
-    """Return missed ticks after `since`, failures after `failures_since` (a full minute) and dropped events. One
-    statement.
-    """
+    """Return missed ticks after `since`, failures after `failures_since` (a full minute) and dropped events."""
     parameters = [
         Tick.due_at.db_value(since),
         int(failures_since.timestamp()),

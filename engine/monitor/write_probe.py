@@ -45,7 +45,6 @@ class WriteProbe:
         self.last: WriteCheck | None = None
 
     def error(self, target: object, write: Callable[[], None]) -> Exception | None:
-        """Return why the server does not accept writes, None if it does."""
         with self.lock:
             last = self.last
             if last is None or last.target is not target or not last.is_recent():

@@ -12,7 +12,7 @@ from engine.queues.interfaces import TaskQueue
 from engine.queues.registry import NotRegistered
 from engine.queues.settler import Settler
 from engine.queues.task import QueueTask, parse_rate
-from engine.text import storable, traceback_text
+from engine.text import storable
 from engine.version import code_version, host_name
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,6 @@ class Claimer:
         self.queue, self.settler, self.state = queue, settler, queue.state
 
     def claim(self) -> Delivery | None:
-        """Settle the last run of this worker and claim the next message, in one step."""
         state, tries = self.state, 0
         if state.given_up:
             self.settler.release_given_up()
@@ -52,7 +51,7 @@ class Claimer:
         except Exception as error:
             if last is None:
                 raise
-            logger.error("No run could be claimed in the step that settles the last one: %s", traceback_text(error))
+            logger.error("No run could be claimed in the step that acknowledges the last one", exc_info=error)
             self.settler.settle_previous()
             return None
         state.unsure, state.last = False, None
@@ -68,27 +67,29 @@ class Claimer:
         return orjson.dumps(rates).decode() if rates else ""
 
     def decode_task(self, taken: Delivery) -> QueueTask | None:
-        """Return the task of a message. A message that cannot run with this code is deferred or kept as dead, and gives
-        None.
-        """
+        """Return the task of a message. None if this code cannot run it: it is then deferred or dead."""
         try:
             task: QueueTask = self.queue.deserialize_task(taken.data)
         except NotRegistered as error:
             self.put_off(taken, error.task)
             return None
         except Exception as error:
-            logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, error)
+            logger.error("Message %s cannot be executed and moves to the dead runs: %s", taken.run_id, error)
             self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, storable(str(error)))
             return None
         task.taken = taken
         return task
 
     def put_off(self, taken: Delivery, task: str) -> None:
-        """Defer a message to consumers whose code has this task. After the grace period it is dead."""
         consumer = self.state.consumer
         reason = MissingTask(task, f"{self.queue.name}@{host_name()}", consumer, code_version())
         match self.queue.storage.deliveries.defer(consumer, taken, reason, settings.unknown_task_grace):
             case "dead":
-                logger.error("Message %s cannot be run and is kept as dead: %s (%s)", taken.run_id, reason.reason, task)
+                logger.error(
+                    "Message %s cannot be executed and moves to the dead runs: %s (%s)",
+                    taken.run_id,
+                    reason.reason,
+                    task,
+                )
             case "scheduled":
                 logger.warning("Run %s waits for newer code: %s (%s)", taken.run_id, reason.reason, task)

@@ -21,7 +21,6 @@ class Cron:
         return bool(self.matches(at))
 
     def next(self, after: datetime) -> datetime | None:
-        """Return the first matching minute after `after`, None if there is none."""
         at = after.replace(second=0, microsecond=0) + timedelta(minutes=1)
         end = at + self.HORIZON
         while at < end:

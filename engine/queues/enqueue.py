@@ -1,6 +1,7 @@
 """Enqueuer: turns tasks into signed messages, and stores each with all its effects in one step."""
 
 import hashlib
+import hmac
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,13 @@ from huey.api import Result, ResultGroup, Task
 from engine.broker.effects import Effects, NewMessage, to_timestamp
 from engine.broker.messages import Envelope, MessageBatch, Requester, SignedMessage, find_not_finite
 from engine.exceptions import InvalidMessage, NotSerializable
+from engine.keys import derive_keys
 from engine.models import now
 from engine.queues.interfaces import TaskQueue
 from engine.queues.options import check_call
+from engine.queues.sealed_arguments import PURPOSE, Sealed, open_message, seal_message
 from engine.queues.task import QueueTask, TaskWrapper, check_due
+from engine.secret_arguments import SecretParameters, split_call
 from engine.version import code_version, host_name
 
 _requester: ContextVar[Requester | None] = ContextVar("requester", default=None)
@@ -25,7 +29,6 @@ _requester: ContextVar[Requester | None] = ContextVar("requester", default=None)
 
 @contextmanager
 def requested_by(requester: Requester) -> Iterator[None]:
-    """Record runs that are enqueued in this block as requested by `requester`."""
     token = _requester.set(requester)
     try:
         yield
@@ -38,7 +41,6 @@ class Enqueuer:
         self.queue, self.state = queue, queue.state
 
     def enqueue_many(self, tasks: Iterable[QueueTask]) -> list[Result | ResultGroup]:
-        """Enqueue all tasks at once and return their results. Very large lists are stored in several steps."""
         tasks, effects = list(tasks), Effects()
         for task in tasks:
             if task.expires:
@@ -50,11 +52,7 @@ class Enqueuer:
         return [self.result_for(task, run_id) for task, run_id in zip(tasks, run_ids, strict=True)]
 
     def enqueue_calls(self, wrapper: TaskWrapper, calls: Sequence[tuple[object, ...]]) -> ResultGroup:
-        """Enqueue one task with each of these arguments and return their results.
-
-        All arguments are checked before the first message is stored. A broker failure in between leaves some of them
-        stored.
-        """
+        """Enqueue one task with each of these arguments, checked first. A broker failure leaves some stored."""
         if not self.can_batch(wrapper, calls):
             return ResultGroup(self.enqueue_many(wrapper.s(*arguments) for arguments in calls))
         task: QueueTask = wrapper.s(*calls[0])
@@ -68,17 +66,18 @@ class Enqueuer:
         return LazyResultGroup(wrapper, series.ids, calls)
 
     def can_batch(self, wrapper: TaskWrapper, calls: Sequence[tuple[object, ...]]) -> bool:
-        """Return True if no call needs individual handling: uniqueness, signals, or settling with another run."""
-        receivers = self.queue._signal.receivers
+        """Return True if no call needs individual handling: uniqueness, signals, settling with another run, secrets."""
+        receivers, task = self.queue._signal.receivers, wrapper.task_class
         return bool(calls) and not (
-            wrapper.task_class.unique or self.state.settling or receivers["any"] or receivers.get(S.SIGNAL_ENQUEUED)
+            task.unique
+            or self.state.settling
+            or receivers["any"]
+            or receivers.get(S.SIGNAL_ENQUEUED)
+            or any(split_call(call, {}, task.secret_parameters).secrets for call in calls)
         )
 
     def ensure_unique_handler_id(self, task: QueueTask) -> None:
-        """Give each call of an error handler its own id, so that each becomes its own run.
-
-        Huey reuses one task object for all failures of a run.
-        """
+        """Give each call of an error handler its own id and run. Huey reuses one object for all failures."""
         settling = self.state.settling
         handler = settling and settling.attempt > 1 and settling.task.on_error
         if handler and task.id == handler.id:
@@ -95,7 +94,6 @@ class Enqueuer:
         return results[0] if len(results) == 1 else ResultGroup(results)
 
     def schedule(self, task: QueueTask) -> None:
-        """Enqueue a task that is due later: a retry, or a message delivered before its time."""
         self.submit(self.enqueue_effects(task))
         self.queue._emit(S.SIGNAL_SCHEDULED, task)
 
@@ -116,19 +114,13 @@ class Enqueuer:
         return NewMessage(task.id, data, task.priority or 0, due, unique, once, delivered, new)
 
     def envelope(self, task: QueueTask) -> Envelope:
-        """Build the envelope of a new run.
-
-        The requester comes from `requested_by`, else from the run whose code enqueues it, else it is plain code.
-        """
+        """Build a new run's envelope. Requester: `requested_by`, else the enqueuing run, else code."""
         parent = self.state.current
         requester = _requester.get() or (Requester("run", parent.task.id) if parent else Requester("code", host_name()))
         return Envelope(requester, now(), code_version(), parent.task.id if parent else None, retries=task.retries)
 
     def submit(self, effects: Effects) -> list[str]:
-        """Store the effects and return the run ids.
-
-        Effects that Huey adds after a task's code has ended are stored when the run is settled.
-        """
+        """Store effects and return run ids. Those added after a task's code are stored when the run is settled."""
         if settling := self.state.settling:
             settling.effects.merge(effects)
             return [posted.run_id for posted in effects.messages]
@@ -140,10 +132,12 @@ class Enqueuer:
         """Return the signed message of a task. Raises NotSerializable for NaN and infinity among its arguments."""
         if task.envelope is None:
             task.envelope = self.envelope(task)
-        letter = SignedMessage(self.queue._registry.create_message(task), task.envelope)
+        sealed: Sealed = {}
+        message = seal_message(self.queue._registry.create_message(task), self.secret_parameters, sealed)
+        letter = SignedMessage(message, task.envelope, sealed)
         data = bytes(self.queue.serializer.serialize(letter))
         # The envelope has a null if the run has no parent.
-        if data.count(b"null") > (task.envelope.parent_id is None):
+        if sealed or data.count(b"null") > (task.envelope.parent_id is None):
             check_all_finite(task)
         return data
 
@@ -152,14 +146,25 @@ class Enqueuer:
         letter = self.queue.serializer.deserialize(data)
         if not isinstance(letter, SignedMessage):
             raise InvalidMessage("not a message that asks for a run")
-        task: QueueTask = self.queue._registry.create_task(letter.message)
-        task.envelope = letter.envelope
+        message, secrets = open_message(letter.message, letter.sealed) if letter.sealed else (letter.message, [])
+        task: QueueTask = self.queue._registry.create_task(message)
+        task.envelope, task.secrets = letter.envelope, secrets
         return task
+
+    def secret_parameters(self, name: str) -> SecretParameters:
+        """Return the secret parameters of a registered task."""
+        parameters: SecretParameters = self.queue._registry.string_to_task(name).secret_parameters
+        return parameters
 
 
 def unique_name(task: QueueTask) -> str:
-    """Return the unique name of a task with its arguments. Only one run per name may wait or run at a time."""
+    """Return the unique name of a task with its arguments. Only one run per name may wait or run at a time.
+
+    The name of a call with secrets is keyed, so that a short secret cannot be guessed from it.
+    """
     arguments = orjson.dumps([task.args, task.kwargs], option=orjson.OPT_SORT_KEYS, default=str)
+    if split_call(task.args, task.kwargs, task.secret_parameters).secrets:
+        return f"{task.name}:{hmac.digest(derive_keys(PURPOSE)[0], arguments, 'sha256').hex()}"
     return f"{task.name}:{hashlib.sha256(arguments).hexdigest()}"
 
 
@@ -193,8 +198,6 @@ def check_finite(task: Task, args: Sequence[object], kwargs: Mapping[str, object
 
 
 class LazyResultGroup(ResultGroup):
-    """The results of many runs of one task. Each is built on first use."""
-
     def __init__(self, wrapper: TaskWrapper, ids: list[str], calls: Sequence[tuple[object, ...]]) -> None:
         self.wrapper, self.ids, self.calls = wrapper, ids, calls
 

@@ -16,6 +16,7 @@ from engine.broker.effects import Effects, event_json, to_timestamp
 from engine.exceptions import TaskRaised
 from engine.models import State
 from engine.queues.log_capture import AttemptLog
+from engine.secret_texts import is_hiding, mask_json
 from engine.text import error_text, traceback_text
 
 T = TypeVar("T")
@@ -55,7 +56,6 @@ class Execution:
         self.in_code = self.has_begun = False  # in_code: the task's own code is running; has_begun: it has started
 
     def on_signal(self, signal: str) -> None:
-        """Apply one of Huey's signals to this execution."""
         if signal == S.SIGNAL_EXECUTING:
             self.started, self.started_at = time.monotonic(), time.time()
         elif signal == S.SIGNAL_INTERRUPTED:
@@ -66,7 +66,6 @@ class Execution:
             self.state = ENDINGS.get(signal, self.state)
 
     def set_result(self, value: object, exception: BaseException | None) -> None:
-        """Store what the task's code returned or raised, and how long it ran."""
         self.exception = raised_by_task(exception)
         if exception is None:  # else the result that the task wants instead is already set
             self.value = value
@@ -101,7 +100,6 @@ class Execution:
         return self._finished
 
     def take_over(self, earlier: "Execution") -> None:
-        """Copy times and log of the object that this one replaces. Both represent the same execution."""
         for name in ("started", "started_at", "run_ms", "log", "has_begun"):
             setattr(self, name, getattr(earlier, name))
         if self.run_ms is None:
@@ -133,11 +131,12 @@ class Execution:
 
 
 def raised_by_task(exception: T) -> T | BaseException:
-    """Return what the task's code raised, unwrapped. Anything else is returned as it is."""
     return exception.original if isinstance(exception, TaskRaised) else exception
 
 
 def json_safe(value: object) -> orjson.Fragment | str:
-    """Return a result as JSON for the history. A very long one is cut."""
+    """Return a result as JSON for the history, with masks for secrets. A very long one is cut."""
     text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    if is_hiding():
+        text = orjson.dumps(mask_json(orjson.loads(text)))
     return orjson.Fragment(text) if len(text) <= MAX_RESULT else text[:MAX_RESULT].decode(errors="ignore") + " …"

@@ -16,8 +16,6 @@ from engine.queues.worker_state import WorkerState
 
 
 class TaskQueue(Protocol):
-    """The members of a queue that its parts use: Huey's, overridden ones, and Dewey's."""
-
     name: str
     utc: bool
     storage: Storage

@@ -82,13 +82,11 @@ class AttemptLog:
         self.mark_dirty()
 
     def mark_dirty(self) -> None:
-        """Request a flush within SEND_EVERY."""
         if self.send:
             active_logs.add(self)
             get_flusher().has_news.set()
 
     def pending(self) -> LogFacts:
-        """Return the data not sent yet. Empty if there is none."""
         if not self.count and not self.progress:
             return {}
         head, tail = list(self.head), list(self.tail)
@@ -182,8 +180,6 @@ active_logs: set[AttemptLog] = set()
 
 
 class LogFlusher(threading.Thread):
-    """Sends the new data of all logs of this process, at most once per SEND_EVERY."""
-
     def __init__(self) -> None:
         super().__init__(name="Sender", daemon=True)
         self.has_news = threading.Event()

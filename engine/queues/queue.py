@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from ctypes import c_double
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from huey.exceptions import TaskException
 from huey.utils import ChordConfig
 
 from config import settings
+from engine.broker.deliveries import Delivery
 from engine.broker.effects import Effects, event_json
 from engine.broker.locks import LeaseLock
 from engine.broker.messages import SignedJSON
@@ -30,6 +32,7 @@ from engine.queues.results import ResultBuilder
 from engine.queues.settler import Settler, release_database
 from engine.queues.task import QueueTask, TaskContext, TaskWrapper
 from engine.queues.worker_state import WorkerState
+from engine.secret_texts import hide_secrets
 from engine.text import error_repr, storable, traceback_text
 from engine.version import host_name
 
@@ -43,10 +46,7 @@ BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
 
 
 class Queue(Huey):
-    """A queue of tasks. `failed_result=` of a task builds the result of a run that finally failed.
-
-    It is a function of the task and the exception. Without it, Huey's error is stored.
-    """
+    """A queue of tasks. `failed_result=` of a task (task, exception) builds the result of a failed run."""
 
     quiet_at: c_double | None = None  # in a consumer: Unix time since it is quiet, or 0
 
@@ -54,7 +54,7 @@ class Queue(Huey):
         self.state = WorkerState()
         super().__init__(
             name,
-            serializer=SignedJSON(settings.secret_key),
+            serializer=SignedJSON(settings.secret_key, settings.secret_key_old),
             store_none=True,
             store_intermediate_errors=False,
             **options,
@@ -168,8 +168,12 @@ class Queue(Huey):
         """
         if self.immediate or task.taken is None:
             return super().execute(task, timestamp)
-        execution = self.state.current = Execution(task, task.taken)
-        self.settler.publish(task.taken.run_id)
+        with hide_secrets(task.secrets) if task.secrets else nullcontext():
+            return self.execute_and_settle(task, task.taken, timestamp)
+
+    def execute_and_settle(self, task: QueueTask, taken: Delivery, timestamp: datetime | None) -> object:
+        execution = self.state.current = Execution(task, taken)
+        self.settler.publish(taken.run_id)
         value: object = None
         try:
             value = super().execute(task, timestamp)
@@ -305,9 +309,7 @@ class Queue(Huey):
             self.submit(self.enqueue_effects(callback, once=key))
 
     def pauses(self) -> dict[str, dict[str, Any]]:
-        """Return the pauses by name: `""` for the whole queue, a task, or `schedule:` and a task. Values: by, at,
-        reason.
-        """
+        """Return pauses (by, at, reason) by name: empty for the queue, a task, or `schedule:` and a task."""
         return dict(self.storage.pauses.all())
 
 

@@ -61,7 +61,6 @@ class Registry(HueyRegistry):
 
 
 def share_names(queues: Iterable[Huey]) -> None:
-    """Reject a task whose name another of these queues already has."""
     registries = tuple(queue._registry for queue in queues)
     for registry in registries:
         registry.program = registries

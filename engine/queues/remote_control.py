@@ -56,7 +56,6 @@ def pending_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
 
 
 def take_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
-    """Return and delete the commands of a consumer, invalid ones too. Called by the consumer itself."""
     stored = stored_commands(queue, consumer)
     for what in stored:
         queue.storage.results.delete(command_key(consumer, what))
@@ -86,7 +85,6 @@ def parse_stack(worker: str, pid: int, run_id: str | None, task: str | None, tex
 
 
 def wait_for_dump(queue: Queue, consumer: str, since: datetime, seconds: float) -> Dump | None:
-    """Wait at most `seconds` for a dump made after `since`."""
     deadline = time.monotonic() + seconds
     while True:
         dump = latest_dump(queue, consumer)
@@ -109,12 +107,10 @@ def dump_key(consumer: str) -> str:
 
 
 def store_signed(queue: Queue, key: str, value: dict[str, object]) -> None:
-    """Store a signed value. It expires with the results."""
     queue.storage.results.put(key, queue.serializer.serialize(value), expires=True)
 
 
 def read_signed(queue: Queue, data: bytes) -> Any:
-    """Return the JSON value. None for bytes without a valid signature."""
     try:
         return queue.serializer.deserialize(data)
     except PARSE_ERRORS:  # also InvalidMessage
@@ -122,7 +118,6 @@ def read_signed(queue: Queue, data: bytes) -> Any:
 
 
 def stored_commands(queue: Queue, consumer: str) -> dict[Command, bytes]:
-    """Return the bytes stored for the consumer, in the order of execution."""
     stored = queue.storage.results.get_many([command_key(consumer, what) for what in Command])
     return {what: data for what in Command if (data := stored.get(command_key(consumer, what))) is not None}
 
@@ -132,7 +127,6 @@ def parse_commands(queue: Queue, consumer: str, stored: dict[Command, bytes]) ->
 
 
 def parse_command(queue: Queue, consumer: str, what: Command, data: bytes) -> CommandRequest | None:
-    """Return a command. None for a malformed one, which is logged."""
     value = read_signed(queue, data)
     try:
         if not value or (value["what"], value["consumer"]) != (what, consumer):

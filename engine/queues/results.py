@@ -43,7 +43,6 @@ class ResultBuilder:
             raise NotStorable(f"the result cannot be handed on to {follower.name}: {error}") from error
 
     def serialize(self, settling: Execution, key: str, value: object) -> bytes:
-        """Return the bytes to store under `key` when this execution is settled."""
         serialize = self.queue.serializer.serialize
         if key != settling.task.id:
             return bytes(serialize(value))

@@ -24,7 +24,7 @@ from engine.models import State
 from engine.queues.execution import Execution
 from engine.queues.interfaces import TaskQueue
 from engine.queues.task import QueueTask
-from engine.text import MAX_LINE, error_text, storable, traceback_text
+from engine.text import MAX_LINE, error_text, storable
 from engine.version import code_version
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,6 @@ class Settler:
         self.queue, self.state = queue, queue.state
 
     def finish(self, execution: Execution) -> None:
-        """Finalize an execution, to be stored by `settle_previous` or with the next claim."""
         if execution.interrupted:
             state, limit = self.state, settings.max_deliveries
             try:
@@ -55,7 +54,6 @@ class Settler:
         self.state.last = execution
 
     def settle_previous(self) -> None:
-        """Settle the last finished run of this worker, if it is not settled yet."""
         last = self.state.last
         if last is None:
             return
@@ -77,7 +75,6 @@ class Settler:
         self.report_outcome(last, settled)
 
     def publish(self, run_id: str | None) -> None:
-        """Publish to the consumer's parent which run this worker executes. None: no run."""
         if (executing := self.state.executing) is not None:
             executing.value = hash(run_id) if run_id else 0
 
@@ -99,13 +96,10 @@ class Settler:
     # --- outcomes that cannot be stored as they are ----------------------------------------------------------
 
     def settle_as_failed(self, execution: Execution, error: BaseException) -> None:
-        """End an execution as a failed attempt if its outcome could not be built.
-
-        The task's own retries apply. The code that may have raised this error is not called.
-        """
+        """End an execution as a failed attempt if its outcome could not be built. Its hooks are not called again."""
         try:
             run_id = execution.taken.run_id
-            logger.error("The outcome of run %s cannot be stored. Its attempt fails: %s", run_id, traceback_text(error))
+            logger.error("The outcome of run %s cannot be stored. Its attempt fails.", run_id, exc_info=error)
             failure = self.start_over(execution, error)
             self.queue._emit(S.SIGNAL_ERROR, failure.task, error)
             if failure.task.retries:
@@ -118,7 +112,6 @@ class Settler:
             self.give_up(execution, second_error)
 
     def settle_as_cancelled(self, execution: Execution, by: str) -> None:
-        """Replace an outcome by a cancellation that came before it was stored."""
         self.state.last = None
         try:
             cancel = self.start_over(execution, CancelExecution(f"cancelled by {by}", retry=False))
@@ -131,10 +124,7 @@ class Settler:
             self.state.current = None
 
     def start_over(self, execution: Execution, error: BaseException) -> Execution:
-        """Replace the object of an execution by one with this error and no effects.
-
-        Its task is decoded again from the message.
-        """
+        """Replace an execution's object by one with this error, no effects and the task as the message has it."""
         task = self.queue.deserialize_task(execution.taken.data)
         task.taken = execution.taken
         replacement = self.state.current = Execution(task, execution.taken)
@@ -151,7 +141,6 @@ class Settler:
             self.queue._requeue_task(task, self.queue._get_timestamp())
 
     def store_errors(self, execution: Execution) -> None:
-        """Store the error as the result of the run and its followers, and enqueue its error handler."""
         task: Task = execution.task
         error = Error(self.queue.build_error_result(task, execution.exception))
         if task.on_error:
@@ -180,7 +169,7 @@ class Settler:
     def give_up(self, execution: Execution, error: BaseException) -> None:
         """Release a delivery that ended without a stored outcome. It counts towards MAX_DELIVERIES."""
         run_id = execution.taken.run_id
-        logger.error("Run %s could not be settled and returns to the queue: %s", run_id, traceback_text(error))
+        logger.error("Run %s could not be acknowledged and returns to the queue", run_id, exc_info=error)
         self.state.last = None
         self.state.given_up = storable(f"its outcome could not be stored: {error_text(error)}", MAX_LINE)
         try:
@@ -199,7 +188,6 @@ class Settler:
         self.publish(None)
 
     def retry_while_unavailable(self, step: Callable[[], T], patient: bool = True) -> T:
-        """Repeat an idempotent step for a while if the broker is unavailable."""
         delay, deadline = 0.1, time.monotonic() + SETTLE_SECONDS
         while True:
             try:

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,8 @@ from engine.exceptions import Interruption, InvalidDelay, RunCancelled, TaskCall
 from engine.models import now
 from engine.queues import log_capture
 from engine.queues.interfaces import TaskQueue
-from engine.queues.options import check_declaration
+from engine.queues.options import bad_option, check_declaration
+from engine.secret_arguments import SecretParameters, secret_parameters
 
 #: Runs due later than this are rejected. Times near the year 9999 cannot be shown in every time zone.
 MAX_YEARS_AHEAD = 1000
@@ -40,6 +41,8 @@ class QueueTask(Task):
     time_limit: float | None = None  # seconds; hard limit of this task if it differs from the global one
     rate_limit: str = ""  # such as 10/m: at most this many starts in any minute, across all consumers
     unique = False  # a second call with the same arguments returns the first run while that one waits or runs
+    secret_parameters = SecretParameters()
+    secrets: Sequence[object] = ()  # the values of its secret arguments, once it is read from its message
     envelope: Envelope | None = None
     taken: Delivery | None = None  # its message, while a worker holds it
     began: float | None = None  # Unix seconds, if an earlier worker began it and was killed
@@ -60,8 +63,6 @@ class QueueTask(Task):
 
 
 class TaskContext:
-    """The context of a task's own code. Captures its log, and interrupts it at the soft time limit or on a cancel."""
-
     def __init__(self, queue: TaskQueue, task: QueueTask) -> None:
         self.queue, self.current = queue, queue.state.current
         send = functools.partial(queue.record_metadata, task) if self.current else None
@@ -123,20 +124,31 @@ class TaskWrapper(api.TaskWrapper):
         if inspect.iscoroutinefunction(func):
             raise ConfigurationError(f"{func.__name__} is a coroutine: call it with asyncio.run in a plain function")
         check_declaration(name or func.__name__, options)
-
+        secrets = declared_secrets(name or func.__name__, func, options.pop("secrets", ()))
         if rate := options.get("rate_limit"):
             parse_rate(str(rate))
         task_class: type[QueueTask] = super().create_task(func, context, name, **options)
         task_class.queue, task_class.function = self.huey, staticmethod(func)
         task_class.execute = contain_errors(task_class.execute)
+        task_class.secret_parameters = secrets
         return task_class
 
 
-def contain_errors(execute: Callable[[QueueTask], object]) -> Callable[[QueueTask], object]:
-    """Wrap a task's code so that whatever it raises or returns ends as one attempt.
+def declared_secrets(task: str, function: Callable[..., object], names: Any) -> SecretParameters:
+    """Return the secret parameters of a function: these, and those whose name looks like a secret.
 
-    Huey retries after an Exception only.
+    Raises InvalidOption for a name that is no parameter.
     """
+    parameters = inspect.signature(function).parameters
+    takes_any_name = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
+    is_list = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    if not is_list or not (takes_any_name or set(names) <= set(parameters)):
+        raise bad_option("secrets", task, 'a list of its parameters such as ("password",)', names)
+    return secret_parameters(parameters.values(), names)
+
+
+def contain_errors(execute: Callable[[QueueTask], object]) -> Callable[[QueueTask], object]:
+    """Wrap a task's code so that whatever it raises ends one attempt. Huey retries after an Exception only."""
 
     @functools.wraps(execute)
     def execute_or_fail(task: QueueTask) -> object:

@@ -24,10 +24,7 @@ def pause_key(task: str) -> str:
 
 
 def find_pause(pauses: Mapping[str, Info], task: str, at: datetime) -> Info | None:
-    """Return the pause of this task's schedule at `at` (aware): by, kind, at, reason, until. None if there is none.
-
-    `until` is None for a pause without an end.
-    """
+    """Return this schedule's pause at `at` (aware): by, kind, at, reason, until (None: without an end)."""
     info = pauses.get(pause_key(task))
     return info if info and is_active(info, at) else None
 

@@ -24,8 +24,6 @@ Columns = Any
 
 
 class RowFilter(NamedTuple):
-    """A condition on these columns."""
-
     fields: tuple[Field, ...]
     condition: Callable[[Columns], ColumnBase]
 
@@ -36,7 +34,6 @@ def negate(look: RowFilter) -> RowFilter:
 
 
 def any_words(phrases: Iterable[str]) -> RowFilter:
-    """Match rows with one of the phrases in the task's name, the error or the arguments."""
     return containing(
         (Run.task, Run.error, Run.args, Run.kwargs), [form for phrase in phrases for form in escaped_forms(phrase)]
     )
@@ -51,7 +48,6 @@ def containing(fields: tuple[Field, ...], phrases: list[str]) -> RowFilter:
 
 
 def matches_any(field: Field, names: Iterable[str]) -> RowFilter:
-    """Match rows whose column has one of these names, with `*` as a wildcard."""
     patterns = [escaped(name).replace("*", "%") for name in names]
     return matching((field,), patterns)
 
@@ -61,7 +57,6 @@ def starts_with(field: Field, prefix: str) -> RowFilter:
 
 
 def requested_by(names: Iterable[str], kinds: Iterable[str]) -> RowFilter:
-    """Match rows requested by one of the names (users and programs, with `*`) or kinds."""
     chosen, rest = sorted(set(names) & set(kinds)), [name for name in names if name not in set(kinds)]
     by_name = matches_any(Run.asked_by, rest) if rest else None
 
@@ -107,8 +102,6 @@ def compare_number(field: Field, how: str, number: float) -> RowFilter:
 
 
 def matching(fields: tuple[Field, ...], patterns: list[str]) -> RowFilter:
-    """Match rows with one of the columns LIKE one of the patterns."""
-
     def condition(columns: Columns) -> ColumnBase:
         texts = [getattr(columns, field.name) for field in fields]
         if on_postgresql():

@@ -18,7 +18,6 @@ class RelatedRuns(NamedTuple):
 
 
 def related_runs(run: Run) -> RelatedRuns:
-    """Return the related runs. One statement, answered from indexes."""
     before, after = adjacent_run(run, newer=False), adjacent_run(run, newer=True)
     ids = [before, after, *([run.parent_id] if run.parent_id else [])]
     runs = {row.id: row for row in Run.select(*BRIEF_COLUMNS).where(Run.id.in_(ids))}
@@ -38,10 +37,7 @@ def position(run: Run) -> tuple[datetime, str]:
 
 
 def adjacent_run(run: Run, newer: bool) -> "ModelSelect[Run]":
-    """Return the query for the id of the next run in index order, which may belong to another task.
-
-    Row comparison and an order by all index columns make it one lookup, for any number of runs.
-    """
+    """Return the query for the next run's id in index order. Row comparison makes it one index lookup."""
     adjacent = Run.alias()
     columns = (adjacent.task, adjacent.enqueued_at, adjacent.id)
     at = Value(run.enqueued_at, converter=Run.enqueued_at.db_value)

@@ -98,7 +98,6 @@ def filtered_scan(
     floor: PagePosition | None,
     limit: int,
 ) -> Select:
-    """Return the positions of the scan's rows that pass the filters, newest first."""
     fields = {field for look in looks for field in look.fields}
     # The limit keeps the planner from merging the conditions into the range, which would lose its order.
     rows = index_range(query, arm, start, floor, *fields).limit(limit).alias("looked_at")
@@ -130,7 +129,6 @@ def load_runs(places: list[PagePosition]) -> list[Run]:
 def index_range(
     query: RunQuery, arm: IndexScan, start: PagePosition | None, floor: PagePosition | None, *fields: Field
 ) -> "ModelSelect[Run]":
-    """Return the scan's rows between two positions, newest first: `at`, `id` and these fields."""
     columns = {field.name: field for field in (Run.id, *fields)}.values()
     rows = Run.select(query.at.alias("at"), *columns)
     rows = rows.where(SQL(arm.guard)) if arm.guard else rows

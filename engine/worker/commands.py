@@ -20,8 +20,8 @@ logger = logging.getLogger("huey.consumer")
 #: The commands as log text.
 COMMAND_TEXT = {
     Command.DUMP: "dump its workers' stacks",
-    Command.QUIET: "take no new runs",
-    Command.WAKE: "take runs again",
+    Command.QUIET: "take no new tasks",
+    Command.WAKE: "take tasks again",
     Command.STOP: "stop",
     Command.RESTART: "restart",
 }
@@ -53,7 +53,7 @@ class CommandExecutor:
                 self.is_dumping = False
                 remote_control.publish_dump(self.queue, self.consumer, self.read_stacks())
             for order in remote_control.take_commands(self.queue, self.consumer):
-                logger.warning("%s has commanded this consumer to %s", order.by, COMMAND_TEXT[order.what])
+                logger.warning("Command from %s: %s", order.by, COMMAND_TEXT[order.what])
                 self.execute_command(order)
         except BrokerUnavailable as error:
             logger.debug("No commands could be read: %s", error)
@@ -73,7 +73,6 @@ class CommandExecutor:
         self.heartbeat.beat()
 
     def request_stacks(self) -> None:
-        """Make the workers write their stacks, which are read at the next poll."""
         self.is_dumping = True
         if not self.forks:
             self.slots[0].stack_dump.write()

@@ -250,7 +250,6 @@ class Consumer(stock.Consumer):
         wait_for_end(self.children, self.environment.is_alive, 1)
 
     def shutdown_cleanup(self) -> None:
-        """Release held runs, send the last heartbeat, and write the remaining events."""
         try:
             count = self.huey.storage.deliveries.release(
                 self.id, None, "shutdown", settings.max_deliveries, counts=False
@@ -268,10 +267,7 @@ class Consumer(stock.Consumer):
 
 
 def check_limits(queue: Queue, worker_type: str) -> None:
-    """Reject a task with a time limit if workers are threads, which cannot be interrupted.
-
-    Warn that the global limits are off.
-    """
+    """Reject a time limit if workers are threads, which cannot be interrupted. Warn that global ones are off."""
     if worker_type == WORKER_PROCESS:
         return
     task_classes = queue._registry._registry.values()

@@ -12,10 +12,7 @@ from engine.worker.worker_slot import WorkerSlot
 
 
 class HeartbeatSender:
-    """The part of a consumer that sends heartbeats, every BEAT_SECONDS.
-
-    `facts` never change. `scheduler_at` and `quiet_at` are shared with the children: Unix seconds, or 0.
-    """
+    """Sends heartbeats. `facts` never change. `scheduler_at` and `quiet_at` are shared: Unix seconds, or 0."""
 
     def __init__(
         self,
@@ -36,12 +33,10 @@ class HeartbeatSender:
         return time.monotonic() >= self.next_at
 
     def beat(self) -> None:
-        """Send a heartbeat now. The next one is due after BEAT_SECONDS."""
         self.next_at = time.monotonic() + BEAT_SECONDS
         self.send()
 
     def send(self, **extra: object) -> None:
-        """Send one heartbeat, with `extra` facts. An unavailable broker is logged."""
         info = {
             **self.facts,
             "scheduler_at": self.scheduler_at.value or None,
@@ -59,5 +54,4 @@ class HeartbeatSender:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process ids of the workers by name. Threads have none."""
         return {slot.name: slot.pid for slot in self.slots if slot.pid}

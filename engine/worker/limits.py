@@ -67,7 +67,6 @@ class LimitEnforcer:
         return self.slots[slot_index(run.worker)].is_executing(run.run_id)
 
     def release_unattended(self, runs: list[HeldMessage]) -> None:
-        """Release runs that their workers have not executed for a while, as deliveries without an outcome."""
         self.unattended = {run: self.unattended.get(run, 0) + 1 for run in runs}
         for run in [run for run, checks in self.unattended.items() if checks > MAX_UNATTENDED_CHECKS]:
             reason = f"{run.worker} did not execute it"
@@ -77,7 +76,6 @@ class LimitEnforcer:
                 logger.warning("Run %s of %s returned to the queue: %s", run.run_id, run.task, reason)
 
     def enforce_limit(self, run: HeldMessage, cancelled_by: str | None) -> None:
-        """Interrupt or kill the worker of a run that must end."""
         slot, limit = self.slots[slot_index(run.worker)], self.queue.time_limit(run.task)
         if slot.killed_run and slot.killed_run.held == run:  # this worker only settles it
             if time.monotonic() - slot.killed_run.killed_at > SETTLE_SECONDS:

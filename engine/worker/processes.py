@@ -34,8 +34,6 @@ GUARD_SECONDS = 0.1
 
 
 class BoundProcesses(stock.ProcessEnvironment):
-    """Forked children that are interrupted by their parent and die with it."""
-
     deadline: c_double  # in a worker: its soft limit
 
     def __init__(self, workers: int) -> None:
@@ -143,7 +141,6 @@ def init_forked() -> None:
 
 
 def wait_for_end(processes: Iterable[ForkProcess], is_alive: Callable[[ForkProcess], bool], seconds: float) -> bool:
-    """True if all of these end within this time."""
     processes, give_up_at = list(processes), time.monotonic() + seconds
     while processes := [process for process in processes if is_alive(process)]:
         if time.monotonic() > give_up_at:

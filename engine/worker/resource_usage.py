@@ -36,7 +36,6 @@ class UsageMeter:
         self.at = time.monotonic()
 
     def sample(self, pids: Mapping[str, int]) -> TotalUsage:
-        """Measure all processes. `pids`: the workers by name."""
         processes = self.measure()
         return {
             "rss_bytes": sum(process.rss_bytes for process in processes.values()),
@@ -45,7 +44,6 @@ class UsageMeter:
         }
 
     def measure(self) -> dict[int, ProcessUsage]:
-        """Return the usage of this process and its children by process id. Ended ones are left out."""
         at, spent, usage = time.monotonic(), dict[int, float](), dict[int, ProcessUsage]()
         # Not psutil's `children()`, which reads every process of the machine.
         for pid in [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]:

@@ -102,7 +102,6 @@ class Scheduler(stock.Scheduler):
         self.checked[name] = minute
 
     def record_ticks(self, task_class: type[QueueTask], outcomes: list[ticks.TickOutcome], at: datetime) -> None:
-        """Record the outcomes of these ticks, with the run that the last one starts, if any."""
         name, newest, effects, task = task_class.__name__, outcomes[-1], Effects(), None
         if newest.state in (ticks.ENQUEUED, ticks.LATE):
             with requested_by(Requester("schedule", getattr(task_class.schedule, "expression", ""))):

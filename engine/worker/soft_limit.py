@@ -37,12 +37,10 @@ class SoftLimit:
 
 
 def is_passed(deadline: c_double, by: float = 0.0) -> bool:
-    """True if there is a limit, it passed `by` seconds ago, and it has not been raised."""
     return 0.0 < deadline.value <= time.monotonic() - by
 
 
 def raise_if_passed(deadline: c_double) -> None:
-    """Raise SoftTimeLimitExceeded, once, after the limit has passed."""
     if is_passed(deadline):
         deadline.value = 0.0
         raise SoftTimeLimitExceeded

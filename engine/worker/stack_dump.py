@@ -27,11 +27,9 @@ class StackDumpFile:
         self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
 
     def install_handler(self) -> None:
-        """Write the stack whenever the signal arrives. Called in the worker."""
         faulthandler.register(SIGNAL, self.file, all_threads=True)
 
     def request(self, pid: int) -> None:
-        """Make the worker write its stack. Called in the parent."""
         self.clear()
         with suppress(ProcessLookupError):
             os.kill(pid, SIGNAL)

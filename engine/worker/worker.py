@@ -57,10 +57,9 @@ class Worker(stock.Worker):
                 queue.execute(task)
                 queue.settle_previous()
         except BrokerUnavailable as reason:
-            logger.warning("Run %s could not be settled and will be delivered again: %s", held.run_id, reason)
+            logger.warning("Run %s could not be acknowledged and will be delivered again: %s", held.run_id, reason)
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
-        """Interrupt the current run, if it must be cancelled or passed its soft limit."""
         run_id, _, by = self.slot.cancelling.value.decode(errors="replace").partition(" ")
         current = self.huey.state.current
         if current and current.in_code:
@@ -72,7 +71,7 @@ class Worker(stock.Worker):
         try:
             self.huey.settle_previous()
         except BrokerUnavailable as error:
-            logger.warning("%s could not settle its last run, which will be delivered again: %s", self.name, error)
+            logger.warning("%s could not acknowledge its last run, which will be delivered again: %s", self.name, error)
         try:
             super().shutdown()
         finally:
@@ -86,7 +85,6 @@ class Worker(stock.Worker):
             pass
 
     def work(self, now: datetime | None) -> bool:
-        """Claim and run one task. False if there was none."""
         try:
             if self.quiet_at.value:
                 self.huey.settle_previous()
@@ -101,14 +99,13 @@ class Worker(stock.Worker):
             self.back_off(error)
             return False
         except Exception:
-            logger.exception("%s could not settle its run, which will be delivered again", self.name)
+            logger.exception("%s could not acknowledge its run, which will be delivered again", self.name)
             self.sleep()
         self.task_count += 1
         self.recycle_if_due()
         return True
 
     def back_off(self, error: BrokerUnavailable) -> None:
-        """Wait before the next try. An outage is logged once."""
         if self.delay == self.default_delay:
             logger.warning("%s is waiting for the broker: %s", self.name, error)
         self.delay = max(self.delay, 0.25)
@@ -116,7 +113,6 @@ class Worker(stock.Worker):
         self.sleep()
 
     def recycle_if_due(self) -> None:
-        """End this worker after its task. The parent starts a new one."""
         if self.max_tasks and self.task_count >= self.max_tasks:
             logger.info("%s has run %d tasks and is replaced", self.name, self.task_count)
             raise stock.WorkerRecycle

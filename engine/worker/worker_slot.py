@@ -18,10 +18,7 @@ class KilledRun(NamedTuple):
 
 
 class WorkerSlot:
-    """Memory that the consumer's parent shares with a worker, and the worker's process.
-
-    The memory is not locked: each field has one writer, or is a number that is written in one instruction.
-    """
+    """Memory shared by a consumer's parent and a worker. Without locks: each field has one writer or is atomic."""
 
     process: ForkProcess  # a thread if the workers are threads
     killed_run: KilledRun | None = None
@@ -45,11 +42,9 @@ class WorkerSlot:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the worker. None before it is started, and for a thread."""
         return getattr(self.process, "pid", None)
 
     def is_executing(self, run_id: str) -> bool:
-        """Return True if the worker executes or settles this very run."""
         return bool(self.executing.value == hash(run_id))
 
 

@@ -17,7 +17,7 @@ from browser.chromium import WIDE, Open, chromium, find_executable, sign_in
 def browser() -> Iterator[Browser]:
     """Return a browser, closed before other folders' tests: none can run coroutines beside Playwright's loop."""
     if not find_executable():
-        skip_or_fail("no Chromium: apt-get install chromium")
+        skip_or_fail("no Chromium: apt-get install chromium-headless-shell")
     with chromium() as browser:
         yield browser
 

@@ -11,11 +11,10 @@ APPLY_TEXT_SPACING = """() => {
 
 #: Texts that are cut off, except previews whose full text is on another page.
 CUT_OFF = """() => [...document.querySelectorAll("body *")].filter((one) => {
-  if (!one.textContent.trim() || !one.checkVisibility()) return false;
-  if (one.closest(".unseen, .skip, .brief, .cut, svg")) return false;
   const [style, hides] = [getComputedStyle(one), (overflow) => ["hidden", "clip"].includes(overflow)];
-  return (hides(style.overflowX) && one.scrollWidth > one.clientWidth + 1)
+  const cut = (hides(style.overflowX) && one.scrollWidth > one.clientWidth + 1)
     || (hides(style.overflowY) && one.scrollHeight > one.clientHeight + 1);
+  return cut && one.textContent.trim() && one.checkVisibility() && !one.closest(".unseen, .skip, .brief, .cut, svg");
 }).map((one) => one.outerHTML.slice(0, 120))"""
 
 #: Elements of a selector whose content overflows them.
@@ -64,11 +63,15 @@ CONTRAST = """async (picture) => {
 #: Visible texts whose contrast with their background is below 4.5, as `text: contrast`.
 FAINT_TEXTS = """() => {
   const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const colours = new Map();
   const rgba = (colour) => {
-    pixel.clearRect(0, 0, 1, 1);
-    pixel.fillStyle = colour;
-    pixel.fillRect(0, 0, 1, 1);
-    return [...pixel.getImageData(0, 0, 1, 1).data];
+    if (!colours.has(colour)) {
+      pixel.clearRect(0, 0, 1, 1);
+      pixel.fillStyle = colour;
+      pixel.fillRect(0, 0, 1, 1);
+      colours.set(colour, [...pixel.getImageData(0, 0, 1, 1).data]);
+    }
+    return colours.get(colour);
   };
   const light = (colour) => {
     const linear = (one) => (one <= 0.04 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);

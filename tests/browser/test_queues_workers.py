@@ -12,7 +12,7 @@ import psutil
 import pytest
 import slow_tasks
 from browsers import PASSWORD, PEOPLE
-from consumers import ROOT, ConsumerProcess, consumer
+from consumers import KEY, ROOT, ConsumerProcess, consumer
 from databases import bind_database
 from installation import Installation
 from playwright.sync_api import Locator, Page, expect
@@ -28,8 +28,6 @@ from engine.broker.sqlite.storage import SqliteStorage
 from engine.control.queues import pause_queue
 from engine.models import Consumer, Run
 from engine.queues.enqueue import requested_by
-
-KEY = "k" * 40
 
 
 class SlowInstallation(Installation):
@@ -328,4 +326,4 @@ def create_dead_letter(run_id: str, data: bytes) -> None:
     storage = tasks.normal.storage
     storage.messages.write(Effects().enqueue(run_id, data))
     taken = storage.deliveries.settle_and_claim("app-1:1:x", "Worker-1", False, "{}").claimed
-    storage.deliveries.dead_letter("app-1:1:x", taken, "the signature is not ours")
+    storage.deliveries.dead_letter("app-1:1:x", taken, "the signature does not match SECRET_KEY")

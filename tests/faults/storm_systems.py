@@ -6,6 +6,7 @@ from typing import Any
 
 import stock_huey
 import storm_queue
+from consumers import KEY
 from databases import bound_to_library
 from peewee import fn
 from redis.exceptions import RedisError
@@ -21,7 +22,6 @@ from engine.broker.sqlite.storage import SqliteStorage
 from engine.exceptions import BrokerUnavailable
 from engine.models import Attempt, RejectedEvent, Run, State
 
-KEY = "k" * 40
 LEASE_SECONDS = 2
 RESULT_TTL = 600
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from browsers import create_app_with_people
-from consumers import ROOT, ConsumerProcess, consumer
+from consumers import KEY, ROOT, ConsumerProcess, consumer
 from databases import bound_to_library
 from failing_steps import FAILING, STEPS
 from huey.consumer import ForkSafeFlag
@@ -39,8 +39,6 @@ from engine.queues.log_capture import AttemptLog
 from engine.queues.task import QueueTask
 from engine.worker.scheduler import Scheduler
 from models import HttpCount
-
-KEY = "k" * 40
 
 
 @pytest.fixture(params=["sqlite", "redis"])

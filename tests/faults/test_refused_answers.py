@@ -17,7 +17,7 @@ import psutil
 import psycopg2
 import pytest
 from conftest import redis_6_executable, redis_executable
-from consumers import ROOT
+from consumers import KEY, ROOT
 from installation import Answer, Installation
 from installation import Browser as Visitor
 from outage_states import DATABASE_STATES, END_SESSIONS, STATES
@@ -26,7 +26,7 @@ from waiting import wait_until
 
 API = "/api/v1/admin"
 #: `/readyz` requires only the two servers.
-WEB_ONLY = {"SECRET_KEY": "k" * 32, "WORKERS_HEAVY": "0", "WORKERS_NORMAL": "0", "WORKERS_LIGHT": "0"}
+WEB_ONLY = {"SECRET_KEY": KEY, "WORKERS_HEAVY": "0", "WORKERS_NORMAL": "0", "WORKERS_LIGHT": "0"}
 
 
 class ConsoleUser:

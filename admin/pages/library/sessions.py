@@ -54,7 +54,7 @@ def sessions() -> ResponseReturnValue:
 @requires_role("operator")
 def close_session(session_id: UUID) -> ResponseReturnValue:
     session = ReadingSession.with_reader_and_book(ReadingSession.id == session_id).first() or abort(
-        404, _("No session has this id.")
+        404, _("There is no session with this ID.")
     )
     back = request.args.get("back", "")
     return live_refresh.render_page(

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from itertools import chain
 from uuid import UUID
 
-from flask import Response, abort, stream_with_context, url_for
+from flask import Response, abort, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from peewee import ModelSelect
@@ -18,6 +17,7 @@ from admin.forms.list_filters import ListFilters, link, read_text
 from admin.operations.registry import ACTIONS
 from admin.pages import live_refresh
 from admin.pages.blueprint import blueprint, paginate
+from admin.pages.downloads import stream_download
 from engine.models import as_json as row_as_json
 from engine.models import now
 from engine.search import pagination
@@ -162,13 +162,12 @@ def actor_url(entry: AuditEntry) -> str | None:
 @blueprint.get("/audit.csv")
 @requires_role("viewer")
 def audit_csv() -> Response:
-    pages = entry_pages(filtered_entries(filters()))
-    # Read the first page before the response starts, so that a database error still gets its own status.
-    pages = chain([next(pages, [])], pages)
-    rows = ([csv_row(entry) for entry in page] for page in pages)
-    response = Response(stream_with_context(csv_lines(COLUMNS, rows)), content_type="text/csv; charset=utf-8")
-    response.headers["Content-Disposition"] = f'attachment; filename="audit-{now():%Y%m%d-%H%M%S}.csv"'
-    return response
+    name = f"audit-{now():%Y%m%d-%H%M%S}.csv"
+    return stream_download(name, "text/csv; charset=utf-8", entry_pages(filtered_entries(filters())), entries_to_csv)
+
+
+def entries_to_csv(pages: Iterator[list[AuditEntry]]) -> Iterator[str]:
+    return csv_lines(COLUMNS, ([csv_row(entry) for entry in page] for page in pages))
 
 
 def csv_row(entry: AuditEntry) -> list[object]:

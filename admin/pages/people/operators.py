@@ -1,4 +1,4 @@
-"""Operators: the list, one operator, and the actions of an admin."""
+"""Users: the list, one user, and the actions of an admin."""
 
 from typing import NoReturn
 
@@ -51,9 +51,9 @@ def operator_create() -> ResponseReturnValue:
     except (InvalidInput, ConflictError) as error:
         return list_page(error)
     if typed:
-        flash(_("Operator %(email)s created.", email=email.strip().lower()))
+        flash(_("User %(email)s created.", email=email.strip().lower()))
         return redirect(url_for("pages.operators"), 303)
-    return secret_page(_("Operator %(email)s created", email=email.strip().lower()), password, "pages.operators")
+    return secret_page(_("User %(email)s created", email=email.strip().lower()), password, "pages.operators")
 
 
 def secret_page(title: str, secret: str, page: str, note: str = "") -> str:
@@ -82,7 +82,7 @@ def get_operator_or_404(operator_id: int) -> Operator:
 
 
 def operator_not_found() -> NoReturn:
-    abort(404, _("There is no operator with this ID."))
+    abort(404, _("There is no user with this ID."))
 
 
 @blueprint.post("/operators/<int:operator_id>/role")
@@ -95,7 +95,7 @@ def operator_role(operator_id: int) -> ResponseReturnValue:
 @blueprint.post("/operators/<int:operator_id>/enable")
 @requires_role("admin")
 def operator_enable(operator_id: int) -> ResponseReturnValue:
-    return perform_and_return(get_operator_or_404(operator_id), "operators.enable", _("Operator enabled."))
+    return perform_and_return(get_operator_or_404(operator_id), "operators.enable", _("User enabled."))
 
 
 @blueprint.get("/operators/<int:operator_id>/disable")
@@ -106,10 +106,10 @@ def operator_disable(operator_id: int) -> ResponseReturnValue:
     return confirm.render_confirmation(
         Confirmation(
             title=_("Disable %(email)s?", email=person.email),
-            statement=_("The operator cannot sign in until an admin enables the account. All sessions end now."),
+            statement=_("The user cannot sign in until an admin enables the account. All sessions end now."),
             facts=[(_("Signed in"), browsers if person.sessions else _("no"))],
             consequences=[
-                _("Runs that the operator requested continue under the operator's name."),
+                _("Runs that the user requested continue under the user's name."),
                 _("Tokens stay valid."),
             ],
             button=_("Disable"),
@@ -126,7 +126,7 @@ def operator_disable_now(operator_id: int) -> ResponseReturnValue:
     return perform_and_return(
         get_operator_or_404(operator_id),
         "operators.disable",
-        _("Operator disabled. All sessions are signed out."),
+        _("User disabled. All sessions are signed out."),
     )
 
 
@@ -139,7 +139,7 @@ def operator_password(operator_id: int) -> ResponseReturnValue:
     except InvalidInput as error:
         return operator_page(operator_id, error)
     if typed:
-        flash(_("Password changed. All sessions of this operator are signed out."))
+        flash(_("Password changed. All sessions of this user are signed out."))
         return redirect(url_for("pages.operator", operator_id=operator_id), 303)
     return secret_page(_("A new password for %(email)s", email=person.email), password, "pages.operators")
 

@@ -67,7 +67,8 @@ def token_revoke(token_id: int) -> ResponseReturnValue:
         Confirmation(
             title=_("Revoke %(name)s?", name=token.name),
             statement=_(
-                "Requests with this token are refused at once. This cannot be undone; create a new token instead."
+                "From now on, requests with this token are rejected. This cannot be undone. "
+                "To restore access, create a new token."
             ),
             facts=[(_("Last used"), used)],
             button=_("Revoke"),

@@ -73,7 +73,7 @@ def task_page(facts: TaskInfo, wrong: InvalidInput | None = None) -> ResponseRet
             .limit(LATEST_RUNS)
         ),
         form=form,
-        texts={field.name: request.form.get(field.key, field.start) for field in form},
+        texts={field.name: field.shown(request.form.get(field.key, field.start)) for field in form},
         typed=request.form,
         wrong=wrong,
         at_fault=next((field.name for field in form if wrong and field.name == wrong.field), None),

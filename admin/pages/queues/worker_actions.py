@@ -42,7 +42,7 @@ def worker_quiet(worker_id: str) -> ResponseReturnValue:
 @requires_role("admin")
 def worker_wake(worker_id: str) -> ResponseReturnValue:
     execute(current_actor(), "workers.wake", worker=worker_id)
-    flash(_("Consumer %(name)s takes runs again.", name=worker_name(worker_id)))
+    flash(_("Consumer %(name)s takes tasks again.", name=worker_name(worker_id)))
     return redirect_to_worker(worker_id)
 
 

@@ -193,4 +193,5 @@ def reason_text(code: str) -> str:
         "not pending": _("The run is neither waiting nor running."),
         "not on record": _("The run is no longer in the history."),
         "unknown task": _("This program has no task with this name."),
+        "secrets cannot be opened": _("The secret arguments cannot be opened with this SECRET_KEY."),
     }.get(code, code)

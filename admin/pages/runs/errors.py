@@ -85,7 +85,12 @@ def draw_buckets(slots: list[int]) -> str:
 
 
 def tab_labels() -> dict[str, str]:
-    return {"open": pgettext("errors", "Open"), "snoozed": _("Snoozed"), "resolved": _("Resolved"), "all": _("All")}
+    return {
+        "open": pgettext("errors", "Open"),
+        "snoozed": pgettext("errors", "Snoozed"),
+        "resolved": pgettext("errors", "Resolved"),
+        "all": _("All"),
+    }
 
 
 # --- one of them ---------------------------------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import chain
 
-from flask import Response, stream_with_context
+from flask import Response
 
 from admin.auth.access import requires_role
 from admin.display.csv_text import csv_lines
 from admin.pages.blueprint import blueprint
+from admin.pages.downloads import stream_download
 from admin.search.run_filter import RunFilter
 from engine.models import Run, as_json, now
 from engine.search.run_search import all_pages
@@ -35,13 +35,8 @@ def runs_json() -> Response:
 
 
 def download(ending: str, content_type: str, text_of: Callable[[Iterator[list[Run]]], Iterator[str]]) -> Response:
-    run_filter = RunFilter()
-    pages = all_pages(run_filter.run_query, PAGE)
-    # Read the first page before the response starts, so that a database error still gets its own status.
-    pages = chain([next(pages, [])], pages)
-    response = Response(stream_with_context(text_of(pages)), content_type=content_type)
-    response.headers["Content-Disposition"] = f'attachment; filename="runs-{now():%Y%m%d-%H%M%S}.{ending}"'
-    return response
+    name = f"runs-{now():%Y%m%d-%H%M%S}.{ending}"
+    return stream_download(name, content_type, all_pages(RunFilter().run_query, PAGE), text_of)
 
 
 def runs_to_csv(pages: Iterator[list[Run]]) -> Iterator[str]:

@@ -99,7 +99,10 @@ def rerun_page(run_id: str, wrong: InvalidInput | HTTPException | None = None) -
         raise ConflictError(reason)
     form = rerun_form(run.task)
     filled = task_form.prefill(form, run.args or [], run.kwargs or {})
-    texts = {field.name: request.form.get(field.key, filled.texts.get(field.name, field.start)) for field in form}
+    texts = {
+        field.name: field.shown(request.form.get(field.key, filled.texts.get(field.name, field.start)))
+        for field in form
+    }
     at_fault = next(
         (field.name for field in form if isinstance(wrong, InvalidInput) and field.name == wrong.field), None
     )

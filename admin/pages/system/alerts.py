@@ -1,4 +1,4 @@
-"""Alerts: state of each rule, sent notifications, and a test notification."""
+"""Alerts: state of each rule, sent notices, and a test notice."""
 
 from flask import flash, redirect, url_for
 from flask.typing import ResponseReturnValue
@@ -73,5 +73,5 @@ def alerts_test() -> ResponseReturnValue:
         if result.error:
             flash(_("%(channel)s: %(error)s", channel=name, error=channels.delivery_error_text(result.error)), "error")
         else:
-            flash(_("%(channel)s: test notification sent.", channel=name))
+            flash(_("%(channel)s: test notice sent.", channel=name))
     return redirect(url_for("pages.alerts"), 303)

@@ -252,8 +252,9 @@ TROUBLES = (
         lazy_gettext("A run was executed twice"),
         (
             lazy_gettext(
-                "The worker died or sent no heartbeat for too long before it acknowledged the run. The run's page "
-                "lists each delivery. No run is lost this way, so tasks must be safe to run twice. The cleanup is."
+                "The worker died or its consumer sent no heartbeat for too long, before the run was acknowledged. "
+                "The run's page lists each delivery. This way no run is lost, but tasks must be safe to run twice. "
+                "The cleanup is safe."
             ),
             lazy_gettext("A unique task is not enqueued again while its first run waits or runs."),
         ),

@@ -29,8 +29,6 @@ PIPELINE_WINDOW = 2
 
 
 class RedisClient:
-    """The keys of a queue on a server. `prefix` begins each of them."""
-
     def __init__(self, queue: str, url: str) -> None:
         self.queue, self.prefix = queue, f"dewey:{{{queue}}}:"
         # No retries: a step that timed out may have been executed. Callers with idempotent steps retry.
@@ -48,7 +46,6 @@ class RedisClient:
 
     @contextmanager
     def translate_errors(self) -> Iterator[Redis]:
-        """Raise BrokerUnavailable for errors of an unavailable server."""
         try:
             yield self.redis
         except RedisError as error:
@@ -128,7 +125,6 @@ class RedisClient:
             return list(pipe.execute()) if ids else []
 
     def keys(self, kind: str) -> list[str]:
-        """Return the names after `kind` of all keys that begin with it."""
         with self.translate_errors() as redis:
             prefix = self.prefix + kind
             return [key.decode().removeprefix(prefix) for key in redis.scan_iter(match=f"{prefix}*", count=1000)]

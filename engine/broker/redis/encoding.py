@@ -24,7 +24,6 @@ def encode_effects(effects: Effects, result_ttl: int) -> list[Word]:
 
 
 def is_simple(effects: Effects) -> bool:
-    """True if these effects are only messages of one priority for runs that start at once."""
     messages = effects.messages
     if effects.results or effects.events or len({(row.priority, row.is_new_run) for row in messages}) != 1:
         return False
@@ -32,7 +31,6 @@ def is_simple(effects: Effects) -> bool:
 
 
 def encode_messages(messages: Sequence[NewMessage]) -> Iterator[list[Word]]:
-    """Yield the arguments of `quick_enqueue`, in chunks of its maximum."""
     for start in range(0, len(messages), MAX_NEW_RUNS):
         batch = messages[start : start + MAX_NEW_RUNS]
         yield encode_batch(

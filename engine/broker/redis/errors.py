@@ -25,7 +25,6 @@ IN_PIPELINE = "of pipeline caused error: "
 
 
 def outage_error(error: RedisError) -> BrokerUnavailable | None:
-    """Return the error to raise for an unavailable server. None if the command is wrong."""
     reply = parse_reply(error)
     if reply.partition(" ")[0] in REFUSALS or UNNAMED.match(reply):
         return BrokerUnavailable(f"Redis: {reply}", reply)
@@ -33,10 +32,7 @@ def outage_error(error: RedisError) -> BrokerUnavailable | None:
 
 
 def parse_reply(error: RedisError) -> str:
-    """Return the server's own reply, without additions by scripts or redis-py.
-
-    redis-py removes the first word if it has an exception for it.
-    """
+    """Return the server's own reply, without additions by scripts. redis-py may remove its first word."""
     text = IN_SCRIPT_7.sub("", " ".join(str(error).rpartition(IN_PIPELINE)[2].split()))
     word = getattr(error, "status_code", None)
     return f"{word} {text}" if word not in (None, "ERR") else IN_SCRIPT_6.sub("", text)

@@ -56,7 +56,6 @@ class ThreadConnection:
         self.connection.send_packed_command((pack_command(without_numbers(words)),))
 
     def receive(self) -> Any:
-        """Return the next outstanding reply."""
         if self.is_local and monotonic() > self.no_polling_before:
             self.busy_poll()
         try:
@@ -69,7 +68,6 @@ class ThreadConnection:
         return answer
 
     def busy_poll(self) -> None:
-        """Return when a reply has arrived, or when polling should end."""
         sock: Any = self.connection._sock
         for _ in range(BUSY_POLLS):
             try:
@@ -91,7 +89,6 @@ class ThreadConnection:
             self.unread = 0
 
     def is_stale(self) -> bool:
-        """True if the server has closed the connection, or has sent something unrequested."""
         try:
             return bool(self.connection.can_read())
         except (RedisConnectionError, RedisTimeoutError):

@@ -84,7 +84,6 @@ class SqliteClaims:
         return Delivery(run_id, delivery, bytes(data), revoked)
 
     def deferred(self, connection: sqlite3.Connection, known_tasks: Collection[str]) -> list[Row]:
-        """Return the first deferred message of each known task."""
         tasks = [task for task in self.missing_tasks(connection) if task in known_tasks] if known_tasks else []
         rows = (connection.execute(FIRST_DEFERRED, (self.queue, task)).fetchone() for task in tasks)
         return [row for row in rows if row]
@@ -97,7 +96,6 @@ class SqliteClaims:
             yield task
 
     def first_waiting(self, connection: sqlite3.Connection, limits: Limits) -> Row | None:
-        """Return the first message that may start. Rate-limited ones before it are rescheduled."""
         while row := connection.execute(FIRST_WAITING, (self.queue,)).fetchone():
             run_id, task, _data, _delivery, score, since = row
             now = time.time()
@@ -115,7 +113,6 @@ class SqliteClaims:
     def limited_until(
         self, connection: sqlite3.Connection, task: str, limit: list[float] | None, now: float
     ) -> float | None:
-        """Return when a rate-limited task may start again, None if it may now."""
         if limit is None:
             return None
         starts, seconds = limit

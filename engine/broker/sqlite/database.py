@@ -116,7 +116,6 @@ class SqliteFile:
             return self.connection.execute(sql, values).fetchall()
 
     def execute(self, sql: str, *values: Value) -> int:
-        """Return the number of changed rows."""
         with self.write_transaction() as connection:
             return connection.execute(sql, values).rowcount
 
@@ -136,7 +135,6 @@ class SqliteFile:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Raise BrokerUnavailable for errors of an unavailable file."""
         try:
             yield
         except BrokerUnavailable:
@@ -147,7 +145,6 @@ class SqliteFile:
             raise
 
     def outage_error(self, error: sqlite3.Error | OSError) -> BrokerUnavailable | None:
-        """Return the error to raise for an unavailable file. None if the statement is wrong."""
         if isinstance(error, OSError):
             reason = error.strerror
         elif outage := find_outage(error):
@@ -188,10 +185,7 @@ class SqliteFile:
         return self.version() != seen
 
     def watch(self) -> InotifyWatch | None:
-        """Return a watch on the file that every commit writes first. None if the kernel has no inotify.
-
-        Each process creates its own, as a watch does not survive a fork.
-        """
+        """Return a watch on the file that every commit writes first. None without inotify. A fork needs its own."""
         with self.translate_errors():
             thread = self.thread
             if thread.watch is None and thread.can_watch:
@@ -204,6 +198,5 @@ class SqliteFile:
 
 
 def rollback_interrupted(connection: sqlite3.Connection) -> None:
-    """End a transaction that was interrupted before it ended."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")

@@ -78,7 +78,6 @@ class SqliteDeliveries:
         return True
 
     def wait_for_work(self) -> None:
-        """Return when another connection has changed the file since the last claim, or after the read timeout."""
         self.database.wait_for_change(self.database.thread.seen, time.monotonic() + self.read_timeout)
 
     # --- messages that cannot be run ---------------------------------------------------------------------------

@@ -61,7 +61,6 @@ class SqliteMessages:
         self.write(effects)
 
     def write_effects(self, connection: sqlite3.Connection, effects: Effects) -> list[str]:
-        """Store effects within a transaction. Returns the run ids of its messages."""
         now = time.time()
         # One microsecond apart, so that the order is kept.
         ids = [self.insert(connection, message, now + place / 1e6) for place, message in enumerate(effects.messages)]
@@ -71,7 +70,6 @@ class SqliteMessages:
         return ids
 
     def insert(self, connection: sqlite3.Connection, message: NewMessage, now: float) -> str:
-        """Store a message. Returns its run id, or that of an earlier run with the same unique name."""
         run_id = message.run_id
         if message.once and not self.results.write_new(connection, f"once:{message.once}", now + ONCE_SECONDS):
             return run_id
@@ -99,10 +97,7 @@ class SqliteMessages:
         return row and str(row[0])
 
     def mark_finished(self, connection: sqlite3.Connection, run_id: str, state: str) -> bool:
-        """Delete an ended run, if its row is in this state. A message of this attempt is not stored again.
-
-        Returns True if the row was in this state.
-        """
+        """Delete an ended run if its row is in `state`. Its message is not stored again. Returns True if so."""
         where = (self.queue, run_id, state)
         connection.execute(
             "INSERT OR REPLACE INTO spent SELECT queue, id, attempt, ? FROM message "

@@ -40,7 +40,6 @@ class SqliteResults:
         return bool(connection.execute("SELECT 1 FROM kv WHERE queue = ? AND key IN (?, ?)", keys).fetchone())
 
     def keep_revocation(self, connection: sqlite3.Connection, run_id: str, now: float) -> None:
-        """Keep the revocation of a new run as long as the run."""
         connection.execute(
             "UPDATE kv SET expires = NULL WHERE queue = ? AND key = ? AND expires >= ?",
             (self.queue, f"r:{run_id}", now),
