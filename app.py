@@ -6,9 +6,11 @@ from admin import api, auth, cli, display, flower, i18n, pages, problems
 from config import settings
 from engine import database
 from engine.keys import derive_keys
+from engine.private_files import restrict_folders
 
 
 def create_app() -> Flask:
+    restrict_folders(settings.data_dir)
     app = Flask(__name__)
     app.secret_key, *former_keys = derive_keys(b"cookies")
     # Until the next release: 0.9 signed with SECRET_KEY itself.

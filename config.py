@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 QUEUES = ("heavy", "normal", "light")
 LANGUAGES = ("en", "ru")
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+RATE_PERIODS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 #: Variables whose value may be in a file named by `<NAME>_FILE` (Docker and systemd secrets).
 FROM_FILE = (
@@ -108,6 +110,9 @@ class Settings:
     words_per_minute_ru: int
     words_per_minute_en: int
     share_with_app: bool
+    trusted_hosts: frozenset[str]
+    trusted_proxies: int
+    api_rate: str
 
     @property
     def abandoned_after(self) -> timedelta:
@@ -152,13 +157,16 @@ def load(environ: Mapping[str, str]) -> Settings:
     redis_url = read.parsed("REDIS_URL", "", parse_redis_url)
     embedded = database_url.startswith("sqlite") and not redis_url
     email_to = read.parsed("ALERT_EMAIL_TO", "", parse_addresses)
+    host = read.text("HOST", DEFAULT_HOST)
+    console_url = read.parsed("CONSOLE_URL", "", parse_web_url).rstrip("/")
+    own_hosts = [*LOOPBACK_HOSTS, host, urlsplit(console_url).hostname or ""]
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
         secret_key=read.secret_key(data_dir if embedded else None),
         secret_key_old=read.parsed("SECRET_KEY_OLD", "", parse_former_keys),
         data_dir=data_dir,
-        host=read.text("HOST", DEFAULT_HOST),
+        host=host,
         port=read.integer("PORT", DEFAULT_PORT, 1, 65535),
         workers={
             name: read.integer(f"WORKERS_{name.upper()}", number, 0, 64)
@@ -181,7 +189,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         language=read.parsed("LANGUAGE", "en", parse_language),
         language_is_set=bool(read.text("LANGUAGE", "")),
         environment=read.text("ENVIRONMENT", ""),
-        console_url=read.parsed("CONSOLE_URL", "", parse_web_url).rstrip("/"),
+        console_url=console_url,
         alert_webhook_url=read.parsed("ALERT_WEBHOOK_URL", "", parse_web_url),
         alert_webhook_secret=read.parsed("ALERT_WEBHOOK_SECRET", "", parse_webhook_secret),
         alert_email_to=email_to,
@@ -195,6 +203,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         words_per_minute_ru=read.integer("WORDS_PER_MINUTE_RU", 180, 1, 10_000),
         words_per_minute_en=read.integer("WORDS_PER_MINUTE_EN", 230, 1, 10_000),
         share_with_app=read.choice("SHARE_WITH_APP", "0", "0", "1") == "1",
+        trusted_hosts=read.parsed("TRUSTED_HOSTS", ",".join(filter(None, own_hosts)), parse_hosts),
+        trusted_proxies=read.integer("TRUSTED_PROXIES", 0, 0, 16),
+        api_rate=read.parsed("API_RATE", "1200/m", parse_rate),
     )
 
 
@@ -386,6 +397,28 @@ def parse_language(value: str) -> str:
     raise ValueError(f"must be one of {', '.join(LANGUAGES)}")
 
 
+def parse_hosts(value: str) -> frozenset[str]:
+    """Parse host names and addresses without a port, as they stand in a `Host` header. `*` stands for any."""
+    hosts = [host.strip().strip("[]").lower() for host in value.split(",")]
+    try:
+        names = frozenset(host if ":" in host else host.encode("idna").decode() for host in hosts if host)
+    except UnicodeError:
+        names = frozenset()
+    if not names or not all(
+        re.fullmatch(r"\*|[a-z0-9._-]+|[0-9a-f]*:[0-9a-f:.]+(%[a-z0-9]+)?", name) for name in names
+    ):
+        raise ValueError("must be host names without a port, separated by commas, or * for any")
+    return names
+
+
+def parse_rate(value: str) -> str:
+    """Parse `1200/m`. Return it as `limits` reads it."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})/([smhd])", value)
+    if not match:
+        raise ValueError("must be a number of requests per second, minute, hour or day, such as 1200/m")
+    return f"{match[1]} per {RATE_PERIODS[match[2]]}"
+
+
 def redact(name: str, value: str) -> str:
     """Return `value` without secrets, so that it may be printed."""
     if name in MASKED:
@@ -414,13 +447,16 @@ def load_or_create_key(path: Path) -> str:
                 pass
             finally:
                 draft.unlink()
-        key = path.read_text().strip()
+        key, mode = path.read_text().strip(), path.stat().st_mode
     except OSError as error:
         raise InvalidSetting("DATA_DIR", str(path.parent), f"must be a writable folder ({error.strerror})") from error
     try:
-        return parse_secret_key(key)
+        parse_secret_key(key)
     except ValueError as error:
         raise InvalidSetting("SECRET_KEY", key, f"in {path} {error}") from error
+    if mode & 0o077:
+        raise InvalidSetting("SECRET_KEY", key, f"must be readable by its owner alone. Run: chmod 600 {path}")
+    return key
 
 
 def load_or_exit() -> Settings:

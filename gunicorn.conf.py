@@ -56,6 +56,9 @@ def name_web(record: logging.LogRecord) -> bool:
     return True
 
 
+# The application alone reads forwarded headers: see TRUSTED_PROXIES.
+forwarded_allow_ips = ""
+
 #: An address may contain a search of 500 letters of any alphabet.
 limit_request_line = 8190
 

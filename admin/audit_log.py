@@ -1,5 +1,6 @@
 """Write and verify the audit log, a hash chain (`engine.hash_chain`)."""
 
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,9 @@ from models import AuditEntry, AuditHead
 #: The action of the row that is written if the end of the log does not match the head.
 CHAIN_GAP = "audit.gap"
 BATCH_SIZE = 1000
+
+#: Most characters of the JSON of the values before or after.
+MAX_FACTS = 10_000
 
 
 def audit_keys() -> tuple[bytes, ...]:
@@ -49,10 +53,16 @@ def write_entry(
         source=author.source,
         action=action,
         target=target,
-        before=mask_names(before),
-        after=mask_names(after),
+        before=shorten(mask_names(before)),
+        after=shorten(mask_names(after)),
         address=author.address,
     )
+
+
+def shorten(facts: object) -> object:
+    """Return the facts, or the start of their JSON if it is long. Entries cannot be deleted and are listed whole."""
+    text = json.dumps(facts, ensure_ascii=False, default=str)
+    return facts if len(text) <= MAX_FACTS else {"shortened": text[:MAX_FACTS]}
 
 
 def append_entries(**columns: object) -> AuditEntry:

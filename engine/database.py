@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ from playhouse import db_url
 from playhouse.pool import PooledPostgresqlDatabase
 
 from config import settings
+from engine.private_files import make_database_private
 
 
 class Savepoint:
@@ -101,6 +103,10 @@ class Transactions:
 
 
 class Sqlite(Transactions, SqliteDatabase):
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        make_database_private(Path(self.database))
+        return bool(super().connect(reuse_if_open))
+
     def can_roll_back(self) -> bool:
         """False after an error such as a full disk, after which SQLite has already rolled back."""
         return bool(self.connection().in_transaction)  # type: ignore[no-untyped-call]

@@ -109,7 +109,7 @@ def postgresql_lock() -> Iterator[None]:
 @contextmanager
 def sqlite_lock() -> Iterator[None]:
     path = Path(database.obj.database)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(f"{path}.migrating", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         release_connection()

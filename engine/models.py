@@ -39,6 +39,12 @@ class AttemptState(StrEnum):
     PUT_OFF = "put_off"  # by a consumer that does not know the task
 
 
+#: Error of a run that has disappeared from the broker.
+LOST_ERROR = "lost: the broker no longer has this run, so its outcome is unknown"
+
+#: Beginning of the error of a dead run whose message was deleted.
+DISCARDED = "discarded by "
+
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED, State.DEAD)
 
 
@@ -290,10 +296,18 @@ class Consumer(BaseModel):
 
 
 class HistoryCursor(BaseModel):
+    """How far a broker's event stream has been written to the database, and its dropped and rejected events.
+
+    Events up to `signed_from` need no signature: code before `upgraded_at` wrote them. None: no consumer of the new
+    code has served the queue yet. 0: the stream is newer than that code.
+    """
+
     stream = TextField(primary_key=True)
     position = BigIntegerField()
     dropped = BigIntegerField(default=0)
     rejected = BigIntegerField(default=0)
+    signed_from = BigIntegerField(null=True)
+    upgraded_at = UTCDateTimeField(null=True)
 
     class Meta:
         table_name = "dewey_history_cursors"

@@ -11,8 +11,7 @@ from werkzeug.test import TestResponse
 
 import tasks
 from admin.api import request_metrics
-from admin.auth import identity, passwords
-from admin.auth.login import limiter
+from admin.auth import identity, passwords, rate_limits, refusals
 from admin.operations.tokens import create_token
 from admin.pages import live_refresh
 from app import create_app
@@ -63,8 +62,9 @@ def fresh_program() -> Flask:
     """Create the web program without the memory of the previous test."""
     app = shared_app()
     for forget in (
-        limiter.reset,
+        rate_limits.limiter.storage.reset,
         identity.session_cache.forget,
+        refusals.windows.clear,
         live_refresh.page_cache.forget,
         request_metrics.request_counter(app).pending.clear,
     ):

@@ -13,6 +13,7 @@ import psutil
 from databases import bound_to_library
 from waiting import wait_until
 
+from engine.broker.messages import SignedJSON
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.queues.queue import Queue
@@ -32,10 +33,15 @@ def share_with_consumers(
     environment of the consumers.
     """
     url = database_url or f"sqlite:///{folder}/dewey.db"
-    before, queue.storage = queue.storage, (
-        RedisStorage(queue.name, redis_url, 60) if redis_url else SqliteStorage(queue.name, folder / "queue.db", 60)
-    )  # fmt: skip
-    wire, queue.serializer = queue.serializer, type(queue.serializer)(KEY)
+    wire, queue.serializer = queue.serializer, SignedJSON(KEY)
+    before, queue.storage = (
+        queue.storage,
+        (
+            RedisStorage(queue.name, redis_url, 60, serializer=queue.serializer)
+            if redis_url
+            else SqliteStorage(queue.name, folder / "queue.db", 60, serializer=queue.serializer)
+        ),
+    )
     with bound_to_library(url):
         yield {"DATA_DIR": str(folder), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     queue.storage.close()

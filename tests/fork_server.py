@@ -30,7 +30,7 @@ import psutil
 LIBRARIES = """
     argon2 asyncio babel.dates babel.messages.mofile babel.support concurrent.futures cron_descriptor
     cryptography.hazmat.primitives.ciphers.aead csv ctypes dotenv email.message flask.cli flask_babel
-    flask_limiter flask_login flask_wtf getpass gunicorn.app.wsgiapp gunicorn.workers.base hiredis
+    limits flask_login flask_wtf getpass gunicorn.app.wsgiapp gunicorn.workers.base hiredis
     huey.bin.huey_consumer huey.storage itsdangerous jinja2.ext limits.storage multiprocessing.pool orjson
     peewee playhouse.db_url playhouse.migrations playhouse.pool prometheus_client
     prometheus_client.openmetrics.exposition psycopg2 psycopg2.extras redis sqlite3 smtplib statistics

@@ -100,7 +100,7 @@ def test_web_service_runs_the_image_command():
 @pytest.mark.parametrize("name", PROGRAM_SERVICES)
 def test_services_pass_every_program_variable_and_no_other(name):
     passed = set(SERVICES[name]["environment"])
-    assert passed == variables_read_by_config() - {"DATA_DIR"}
+    assert passed == variables_read_by_config() - {"DATA_DIR", "FLASK_DEBUG"}
 
 
 def test_variables_keep_their_name_and_the_program_default():

@@ -29,6 +29,7 @@ WHOLE_NUMBERS = [
     ("BOOKS_MAX_MB", "books_max_mb", 1, 10_000),
     ("WORDS_PER_MINUTE_RU", "words_per_minute_ru", 1, 10_000),
     ("WORDS_PER_MINUTE_EN", "words_per_minute_en", 1, 10_000),
+    ("TRUSTED_PROXIES", "trusted_proxies", 0, 16),
 ]
 
 
@@ -101,6 +102,27 @@ def test_choice_is_accepted_in_any_case_and_rejected_if_unknown(read):
     assert "DEBUG, INFO, WARNING, ERROR, CRITICAL" in error_message(read, LOG_LEVEL="loud")
     assert "text, json" in error_message(read, LOG_FORMAT="xml")
     assert "en, ru" in error_message(read, LANGUAGE="de")
+
+
+def test_trusted_hosts_default_to_loopback_the_address_and_the_console(read):
+    loopback = {"localhost", "127.0.0.1", "::1"}
+    assert read().trusted_hosts == loopback
+    own = read(HOST="fe80::1%eth0", CONSOLE_URL="https://Dewey.example.org:8443/x")
+    assert own.trusted_hosts == loopback | {"fe80::1%eth0", "dewey.example.org"}
+    assert read(TRUSTED_HOSTS=" A.example , [::1],консоль.рф,").trusted_hosts == {
+        "a.example",
+        "::1",
+        "xn--j1acfdbr3f.xn--p1ai",
+    }
+    for value in ("https://a.example", "a.example:443", "a b", ",", "a/b", "*.example", "é" * 70):
+        assert f"TRUSTED_HOSTS='{value}' must be host names" in error_message(read, TRUSTED_HOSTS=value)
+
+
+def test_rate_is_a_number_per_period(read):
+    assert read().api_rate == "1200 per minute"
+    assert read(API_RATE="5/s").api_rate == "5 per second"
+    for value in ("0/m", "1200", "many/m", "1/w", "-1/m", "1 / m", "1.5/s"):
+        assert f"API_RATE='{value}' must be a number of requests" in error_message(read, API_RATE=value)
 
 
 @pytest.mark.parametrize(

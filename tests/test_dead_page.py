@@ -148,7 +148,7 @@ def test_signed_message_is_shown_by_its_parts(sign_in_as: Callable[[str], Browse
         "task tasks.get_cleanup_statistics attempt 1",
         f"run id {killed}",
         "valid",
-        f"1 run tasks.get_cleanup_statistics 1 {killed} ",
+        f"2 run tasks.get_cleanup_statistics 1 {killed} ",
     ):
         assert words in text, words
     assert f'href="/runs/{killed}"' in html

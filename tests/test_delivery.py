@@ -1,6 +1,5 @@
 """Claim, hold, settle: the same guarantees on SQLite and on Redis."""
 
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from engine.broker.messages import Envelope, FinalResult, Requester, SignedJSON,
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.exceptions import CancelRequested
+from engine.history import events
 
 Broker = Any
 WIRE = SignedJSON("k" * 40)
@@ -26,7 +26,9 @@ WIRE = SignedJSON("k" * 40)
 
 def message(run_id: str, task: str = "echo", attempt: int = 1) -> bytes:
     envelope = Envelope(Requester("code", "test"), datetime.now(UTC), "test", attempt=attempt)
-    return WIRE.serialize(SignedMessage(Message(run_id, f"sample_tasks.{task}", args=(), kwargs={}), envelope))
+    return WIRE.serialize_message(
+        "probe", SignedMessage(Message(run_id, f"sample_tasks.{task}", args=(), kwargs={}), envelope)
+    )
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -59,11 +61,11 @@ def settle(broker: Broker, taken: Delivery, effects: Effects, consumer: str = "c
 
 def final_result(run_id: str) -> bytes:
     """Return a result that ends an attempt."""
-    return bytes(WIRE.serialize(FinalResult("done", 1, run_id)))
+    return WIRE.serialize_value("probe", run_id, FinalResult("done", 1, run_id))
 
 
 def event_kinds(broker: Broker) -> list[str]:
-    return [json.loads(event)["kind"] for _, event in broker.events.read(0, 100)]
+    return [events.parse_event(line)["kind"] for _, line in broker.events.read(0, 100)]
 
 
 def test_messages_are_claimed_in_order_and_once(broker: Broker) -> None:
@@ -291,7 +293,7 @@ def test_second_message_of_a_held_run_changes_nothing(broker: Broker) -> None:
 def test_result_is_readable_repeatedly_until_it_expires(brokers: Callable[..., Broker]) -> None:
     broker = brokers(result_ttl=2)
     broker.messages.write(Effects().result("a", b"1"))
-    assert [broker.pop_data("a"), broker.pop_data("a")] == [b"1", b"1"]
+    assert [broker.pop_data("a").data, broker.pop_data("a").data] == [b"1", b"1"]
     wait_until(lambda: broker.results.get("a") is None)
     broker.results.delete_expired()
     assert broker.result_items() == {}
@@ -328,7 +330,9 @@ def test_events_beyond_the_limit_are_dropped_and_counted(broker: Broker) -> None
     for number in range(10):
         broker.messages.write(Effects().event(f'{{"n": {number}}}'))
     broker.events.drop_oldest(4)
-    assert [event for _, event in broker.events.read(0, 100)] == [b'{"n": %d}' % number for number in range(6, 10)]
+    assert [events.parse_event(line) for _, line in broker.events.read(0, 100)] == [
+        {"n": number} for number in range(6, 10)
+    ]
     assert broker.results.increment(DROPPED_COUNTER, 0) == 6
     last = broker.events.read(0, 100)[1][0]
     broker.events.trim(last)
@@ -383,7 +387,7 @@ def test_message_of_an_earlier_attempt_does_not_replace_a_later_one(broker: Brok
     enqueue(broker, "a")
     settle(broker, claim(broker), Effects().enqueue("a", message("a", attempt=2)))
     broker.enqueue(message("a", attempt=1))
-    assert broker.messages.get("a").startswith(b"1 run sample_tasks.echo 2 a ")
+    assert broker.messages.get("a").startswith(b"2 run sample_tasks.echo 2 a ")
 
 
 def test_cancel_removes_a_waiting_run_and_marks_a_running_one(broker: Broker) -> None:

@@ -42,9 +42,11 @@ def producer(environment: dict[str, str]) -> Iterator[Queue]:
     queue = Queue("probe")
     queue.serializer = type(queue.serializer)(KEY)
     if url := environment["REDIS_URL"]:
-        queue.storage = RedisStorage("probe", url, 60)
+        queue.storage = RedisStorage("probe", url, 60, serializer=queue.serializer)
     else:
-        queue.storage = SqliteStorage("probe", Path(environment["DATA_DIR"]) / "queue.db", 60)
+        queue.storage = SqliteStorage(
+            "probe", Path(environment["DATA_DIR"]) / "queue.db", 60, serializer=queue.serializer
+        )
 
     def newcomer(ledger: str, number: int) -> None: ...
 

@@ -90,7 +90,7 @@ def test_https_cookie_is_secure_and_host_bound(app: Flask, browser: Browser) -> 
     form = {"csrf_token": token[1], "email": PEOPLE["viewer"], "password": "correct horse battery"}
     answer = browser.post("/login", base_url="https://localhost", headers=headers, data=form)
     assert answer.status_code == 303
-    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
     cookie = answer.headers["Set-Cookie"]
     assert cookie.startswith("__Host-dewey=")
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} == set(cookie.split("; ")[1:])

@@ -139,7 +139,7 @@ def test_text_a_database_cannot_store_does_not_stop_the_history(each_database: s
     process_all()
     writer.flush_events(probe)
     assert Run.get_by_id(run_id).result == "nul \0 here"
-    facts = {"state": "failed", "delivery": 1, "attempt": 1, "task": "echo", "worker": "w", "version": "v", "run_ms": 1}
+    facts = {"state": "failed", "delivery": 2, "attempt": 1, "task": "echo", "worker": "w", "version": "v", "run_ms": 1}
     unstorable = {"started": 1, "wait_ms": 1, "result": None, "error": "bad \0", "traceback": "bad \0", "next_at": None}
     event = event_json("ended", run_id, time.time(), **facts, **unstorable)
     probe.storage.messages.write(Effects().event(event))

@@ -183,7 +183,7 @@ def test_map_enqueues_all_calls_in_order(queue: Queue) -> None:
     process_all(queue)
     assert seen == [*range(450), 1000]
     assert results.get() == [-number for number in range(450)]
-    kinds = [line.startswith(b"{") for _, line in queue.storage.events.read(0, 2000)]
+    kinds = [line.startswith(b"2 event ") for _, line in queue.storage.events.read(0, 2000)]
     assert (kinds.count(False), kinds.count(True)) == (451, 451)  # the messages themselves, and one end each
 
 

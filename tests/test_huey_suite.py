@@ -83,6 +83,9 @@ DIFFERENCES = {
     "two tasks with the same name end the program": """
         test_registry.TestRegistry.test_register_unique
     """,
+    "a value is signed for the key it lies under, so no other serializer can replace Dewey's": """
+        test_api.TestHueyAPIs.test_serialize_deserialize_signed
+    """,
     "the test reads Huey's storage in memory, or replaces Dewey's with it": """
         test_api.TestChordPrimitive.test_chord_bookkeeping_cleared
     """,

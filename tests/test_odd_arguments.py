@@ -1,5 +1,6 @@
 """A dictionary argument arrives unchanged, even one that looks like the result of a chord's member."""
 
+import hmac
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from engine.broker.messages import Envelope, MessageBatch, Requester, SignedJSON
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.control import runs
+from engine.hash_chain import derive_key
 from engine.history import writer
 from engine.models import Run, now
 from engine.queues.queue import Queue
@@ -39,22 +41,24 @@ def create_message(*args: Any, **kwargs: Any) -> SignedMessage:
 def test_argument_survives_a_round_trip_whatever_its_keys(args: list[Any], kwargs: dict[str, Any]) -> None:
     sent = create_message(*args, **kwargs)
     sent = sent._replace(message=sent.message._replace(on_complete=sent.message, on_error=sent.message))
-    assert WIRE.deserialize(WIRE.serialize(sent)) == sent
-    ((_, data),) = MessageBatch(WIRE, create_message(), [tuple(args)])
-    assert WIRE.deserialize(data).message.args == tuple(args)
+    assert WIRE.deserialize_message("q", WIRE.serialize_message("q", sent)) == sent
+    ((_, data),) = MessageBatch(WIRE, "q", create_message(), [tuple(args)])
+    assert WIRE.deserialize_message("q", data).message.args == tuple(args)
 
 
 def test_chord_results_are_distinguished_from_lookalike_values() -> None:
     mixed = [Error({"error": "ValueError()"}), SKIPPED, *ODD]
-    assert WIRE.deserialize(WIRE.serialize(create_message(mixed))).message.args == (mixed,)
+    assert WIRE.deserialize_message("q", WIRE.serialize_message("q", create_message(mixed))).message.args == (mixed,)
 
 
 def test_message_of_the_previous_version_is_readable() -> None:
     body = b'{"message":{"id":"an-id","name":"tasks.note","args":[[{"$error":{"error":"x"}},{"$skipped":true},7]],'
     body += b'"kwargs":{}},"envelope":{"asked_by":["code","here"],"enqueued_at":"2026-11-23T00:00:00+00:00",'
     body += b'"code_version":"1","parent_id":null,"attempt":1,"retries":0}}'
-    old = WIRE.sign(b"run", b"1 run tasks.note 1 an-id ", body)
-    assert WIRE.deserialize(old).message.args == ([Error({"error": "x"}), SKIPPED, 7],)
+    header = b"1 run tasks.note 1 an-id "
+    signature = hmac.digest(derive_key("k" * 40, b"run"), header + body, "sha256").hex().encode()
+    old = header + signature + b" " + body
+    assert WIRE.deserialize_message("q", old).message.args == ([Error({"error": "x"}), SKIPPED, 7],)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

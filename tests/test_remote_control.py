@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from consumers import ConsumerProcess, consumer, share_with_consumers
 from sample_tasks import echo, hold, probe, read_lines, release, spin
 from waiting import wait_until
 
+from engine.broker.messages import SignedJSON
 from engine.history import writer
 from engine.models import Consumer, Run, now
 from engine.monitor import consumers
@@ -136,8 +138,9 @@ def test_worker_rows_have_memory_and_cpu_use(serving: ConsumerProcess, tmp_path:
 def test_command_with_a_foreign_signature_is_ignored(serving: ConsumerProcess) -> None:
     row = consumer_row(serving)
     key = remote_control.command_key(row.id, Command.STOP)
-    forged = type(probe.serializer)("x" * 40).serialize({"what": "stop", "consumer": row.id, "by": "x", "at": "x"})
-    another = probe.serializer.serialize({"what": "stop", "consumer": "another", "by": "x", "at": now().isoformat()})
+    order = {"what": "stop", "by": "x", "number": "n", "sent_at": time.time()}
+    forged = SignedJSON("x" * 40).serialize_value("probe", key, order)
+    another = probe.sign_value(remote_control.command_key("another", Command.STOP), order)
     for data in (forged, another, b"nonsense"):
         probe.storage.results.put(key, data)
         assert remote_control.pending_commands(probe, row.id) == []

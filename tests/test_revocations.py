@@ -116,7 +116,7 @@ def test_cleanup_deletes_revocations_left_by_older_versions(queue: Queue, note: 
     gone = [f"gone-{number}" for number in range(1500)]
     for run_id in (ended.id, waits.id, later.id, *gone):
         # as stored by earlier versions
-        queue.storage.results.put(f"r:{run_id}", queue.serializer.serialize((None, False)))
+        queue.storage.results.put(f"r:{run_id}", queue.sign_value(f"r:{run_id}", (None, False)))
     queue.revoke_by_id("to come")
     note.revoke()
     assert retention.prune([queue], now(), 30, 90)["results"] == 1501

@@ -207,7 +207,7 @@ def test_admin_commands_are_audited(sign_in_as: Callable[[str], Browser]) -> Non
     for what in ("quiet", "wake", "restart", "stop"):
         answer = admin.send(f"/workers/{consumer.id}/{what}")
         assert (answer.status_code, answer.location) == (303, f"/workers/{consumer.id}")
-    commands = [(order.what, order.by) for order in remote_control.take_commands(tasks.light, consumer.id)]
+    commands = [(order.what, order.by) for order in remote_control.CommandInbox(tasks.light, consumer.id).take()]
     assert commands == [
         (what, "admin@example.org") for what in (Command.QUIET, Command.WAKE, Command.STOP, Command.RESTART)
     ]

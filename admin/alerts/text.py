@@ -106,6 +106,14 @@ def dropped(facts: Facts) -> str:
     )
 
 
+def forged(facts: Facts) -> str:
+    return ngettext_capped(
+        "%(num)s value in the broker was malformed or forged and is set aside. See `dewey history rejected`.",
+        "%(num)s values in the broker were malformed or forged and are set aside. See `dewey history rejected`.",
+        int(facts["value"]),
+    )
+
+
 def abandoned(facts: Facts) -> str:
     return ngettext_capped(
         "%(num)s abandoned session is still open.",
@@ -185,6 +193,13 @@ TEXTS = {
     "dead": AlertText(lazy_gettext("Dead run"), "dead", dead, lambda: _("a queue has a dead run"), count_of_subject),
     "dropped": AlertText(
         lazy_gettext("History incomplete"), "", dropped, lambda: _("an event was not written to the history"), total
+    ),
+    "forged": AlertText(
+        lazy_gettext("Broker values set aside"),
+        "workers",
+        forged,
+        lambda: _("a value in the broker is malformed, or not signed by this program"),
+        total,
     ),
     "abandoned": AlertText(
         lazy_gettext("Sessions pile up"), "sessions?state=abandoned", abandoned, abandoned_threshold, total

@@ -13,6 +13,7 @@ from threading import Event
 from uuid import uuid4
 
 import tasks
+from admin import audit_log
 from admin.alerts import channels
 from admin.alerts.database_outage import DatabaseOutage
 from admin.alerts.delivery import deliver_due, notify_at
@@ -30,6 +31,8 @@ from reading import sessions
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 10
+#: The action in the audit log for forged values in the broker. One entry per alert, however many they are.
+FORGED = "broker.forged"
 #: An alert resolves after its condition has been clear this long, so that flapping sends one notice.
 CLEAR_AFTER = timedelta(minutes=1)
 
@@ -72,6 +75,10 @@ class AlertWatcher:
     def open_alert(self, signal: Signal, as_of: datetime) -> None:
         if alerts.open_alert(signal, as_of, channels.configured_channels(), notify_at(as_of)):
             logger.warning("Alert %s", signal.key.rstrip(":"))
+            if signal.rule == "forged":
+                audit_log.append_entries(
+                    actor_kind="cli", actor="dewey", source="cli", action=FORGED, after={"count": int(signal.value)}
+                )
 
     def escalate(self, alert: Alert, signal: Signal, as_of: datetime) -> None:
         grown = RULES[signal.rule].counts_up and signal.value > alert.value

@@ -14,7 +14,7 @@ from admin.api.routes import BASE, action_rule, json_response
 from admin.auth.access import requires_role
 from admin.auth.identity import ROLES
 from admin.forms.list_filters import MAX_LENGTH
-from admin.operations.arguments import MAX_INTEGER
+from admin.operations.arguments import MAX_INTEGER, MAX_TEXT
 from admin.operations.queries import QUERIES, Query
 from admin.operations.registry import ACTIONS, Action
 from admin.operations.schemas import Schema, Schemas
@@ -55,8 +55,8 @@ SECURITY_SCHEMES: dict[str, Schema] = {
     },
 }
 
-QUERY_DESCRIPTION = (401, 403, 404, 414, 422, 503)
-ACTION_DESCRIPTION = (400, 401, 403, 404, 409, 413, 414, 415, 422, 503)
+QUERY_DESCRIPTION = (401, 403, 404, 414, 422, 429, 503)
+ACTION_DESCRIPTION = (400, 401, 403, 404, 409, 413, 414, 415, 422, 429, 503)
 
 
 @blueprint.get("/api/openapi.json")
@@ -199,7 +199,7 @@ def parameter_schema(field: inspect.Parameter, schemas: Schemas) -> Schema:
     if field.annotation in (int, int | None, float | None):
         schema |= {"minimum": -MAX_INTEGER, "maximum": MAX_INTEGER}
     if field.annotation in (str, str | None):
-        schema |= {"pattern": r"^[^\x00]*$"}
+        schema |= {"pattern": r"^[^\x00]*$", "maxLength": MAX_TEXT}
     return schema
 
 
@@ -266,5 +266,6 @@ STATUS_TEXT = {
     414: "The address exceeds 8 KB.",
     415: "The body is not JSON.",
     422: "A value is invalid. `field` names it.",
+    429: "The token or user sent too many requests. `Retry-After` has the seconds to wait.",
     503: "The database, the broker or a worker is unavailable.",
 }

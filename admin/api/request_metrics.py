@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 
 from flask import Flask, Response, current_app, g, request
 
+from admin.auth import refusals
 from engine.back_off import BackOff
 from engine.database import database, release_connection
 from engine.history.run_counts import BUCKETS_PER_DOUBLING, bucket_bounds, duration_bucket
@@ -65,6 +66,7 @@ class RequestCounter:
     def flush_loop(self, ended: Event) -> None:
         while not ended.wait(FLUSH_SECONDS):
             self.write()
+            refusals.write_counts()
             with suppress(Exception):  # a broken connection is discarded
                 release_connection()
 
@@ -120,7 +122,10 @@ def count_request(response: Response) -> Response:
 
 
 def start_flushing(app: Flask) -> None:
-    """Write counts every few seconds and at exit. Call it in the serving process, after the fork."""
+    """Write counts of requests and refusals every few seconds and at exit.
+
+    Call it in the serving process, after the fork.
+    """
     traffic, ended = request_counter(app), Event()
     thread = Thread(target=traffic.flush_loop, args=[ended], name="traffic", daemon=True)
     thread.start()
@@ -129,6 +134,7 @@ def start_flushing(app: Flask) -> None:
         ended.set()
         thread.join(1)
         traffic.write()
+        refusals.write_counts(of_all=True)
         release_connection()
 
     atexit.register(write_the_last)

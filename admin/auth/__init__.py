@@ -2,9 +2,9 @@
 
 from flask import Flask
 
-from admin.auth import access, login, security_headers
+from admin.auth import access, hosts, login, security_headers
 
 
 def register(app: Flask) -> None:
-    for part in (security_headers, access, login):
+    for part in (hosts, security_headers, access, login):
         part.register(app)

@@ -21,7 +21,8 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import ValidationError
 
-from admin import BUFFERED_BODY, audit_log
+from admin import BUFFERED_BODY
+from admin.auth.hosts import has_trusted_host
 from admin.auth.identity import (
     Actor,
     current_actor_if_readable,
@@ -31,6 +32,8 @@ from admin.auth.identity import (
     load_from_token,
     login,
 )
+from admin.auth.rate_limits import count_request
+from admin.auth.refusals import record_refusal
 from admin.problems import ForbiddenError, InvalidInput, wants_json
 
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -120,6 +123,7 @@ def check_access() -> BaseResponse | None:
     if is_form:
         reject_other_sites()
     if actor is not None and not is_open:
+        count_request(actor)
         check_role(actor, marker)
     if is_form and is_upload():
         check_csrf_header()
@@ -137,12 +141,13 @@ def check_role(actor: Actor, marker: Requirement | None) -> None:
     if marker is None or marker.role is None:
         raise ForbiddenError(_("This view has no role. Report it as a bug."))
     if not actor.may(marker.role):
-        raise deny(actor, marker.role, f"{request.method} {request.path}")
+        call = f"{request.method} {request.url_rule}"
+        raise deny(actor, marker.role, call, f"{request.method} {request.path}")
 
 
-def deny(actor: Actor, needed: str, what: str) -> ForbiddenError:
+def deny(actor: Actor, needed: str, call: str, target: str) -> ForbiddenError:
     """Record the denied attempt in the audit log and return the error."""
-    audit_log.write_entry(actor, "denied", target=what[:200], after={"needed": needed, "role": actor.role})
+    record_refusal(actor, call, needed, target)
     return ForbiddenError(_("Requires the %(needed)s role. Your role is %(given)s.", needed=needed, given=actor.role))
 
 
@@ -197,9 +202,9 @@ def check_csrf_header() -> None:
 
 
 def is_local_request() -> bool:
-    """True if the peer is on this machine and the request has no proxy header."""
+    """True if the peer is on this machine, the Host is ours and the request has no proxy header."""
     names = [name.lower() for name, _ in request.headers]
-    if any(name == "forwarded" or name.startswith("x-forwarded-") for name in names):
+    if not has_trusted_host() or any(name == "forwarded" or name.startswith("x-forwarded-") for name in names):
         return False
     try:
         address = ip_address(request.remote_addr or "")

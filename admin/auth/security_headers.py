@@ -16,7 +16,7 @@ SECURITY = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-HTTPS_ONLY = "max-age=31536000"
+HTTPS_ONLY = "max-age=31536000; includeSubDomains"
 
 
 def register(app: Flask) -> None:

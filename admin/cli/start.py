@@ -100,7 +100,7 @@ def exec_supervisor() -> NoReturn:
     """Replace this process with the supervisor of all programs."""
     commands = program_commands()
     conf = settings.data_dir / "supervisord.conf"
-    conf.parent.mkdir(parents=True, exist_ok=True)
+    conf.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     conf.write_text(
         SUPERVISOR.format(names=",".join(commands))
         + "".join(PROGRAM.format(name=name, command=command) for name, command in commands.items())

@@ -4,7 +4,8 @@ from flask_babel import gettext as _
 from peewee import Expression
 
 from admin.auth.identity import Actor, secret_digest
-from admin.auth.passwords import checked_hash, verify_password
+from admin.auth.passwords import checked_hash
+from admin.auth.rate_limits import verify_limited
 from admin.operations.arguments import Secret
 from admin.operations.operators import end_sign_ins, get_operator
 from admin.operations.registry import ActionResult, register_action
@@ -19,7 +20,7 @@ SIGN_IN_NAME = 16
 def change_own_password(actor: Actor, old: Secret, new: Secret) -> ActionResult[None]:
     """Change your password and end your other sessions."""
     me = own_account(actor)
-    if not verify_password(old, me.password_hash):
+    if not verify_limited(me.email, old, me.password_hash):
         raise InvalidInput("old", _("must be your current password"))
     Operator.update(password_hash=checked_hash(new, me.email)).where(Operator.id == me.id).execute()
     return ActionResult(target=me.email, after={"sessions_ended": end_sign_ins(me, *other_sign_ins(actor))})

@@ -17,6 +17,9 @@ Secret = NewType("Secret", str)
 JSONObject = dict[str, Any]
 JSONList = list[Any]
 
+#: Most characters of a text, such as a reason, a name or an id.
+MAX_TEXT = 500
+
 #: Largest absolute value that both databases and the broker can store.
 MAX_INTEGER = 999_999_999
 
@@ -26,6 +29,8 @@ def parse_text(name: str, value: object) -> str:
         raise InvalidInput(name, _("must be text"))
     if "\0" in value:
         raise InvalidInput(name, _("must not contain NUL characters"))
+    if len(value) > MAX_TEXT:
+        raise InvalidInput(name, _("must be at most %(most)s characters long", most=MAX_TEXT))
     return value
 
 

@@ -11,6 +11,7 @@ from admin.auth.identity import Actor
 from admin.operations.queries import Cursor, Limit, register_query
 from admin.operations.registry import ActionResult, register_action
 from admin.problems import InvalidInput
+from engine.broker.parsing import parse_timestamp
 from engine.control import runs
 from engine.models import Run
 from engine.monitor import dead_letters
@@ -83,7 +84,7 @@ def parse_position(text: str) -> PagePosition | None:
         return None
     at, _separator, run_id = text.partition("_")
     try:
-        return PagePosition(float(at), run_id)
+        return PagePosition(parse_timestamp(at), run_id)
     except ValueError as error:
         raise InvalidInput("before", _("must be a `next` value of this list")) from error
 

@@ -114,7 +114,7 @@ def execute_if_ready(actor: Actor, name: str, /, **arguments: Any) -> Any:
 
 def run_action(actor: Actor, action: Action, values: Mapping[str, object], at_once: bool = False) -> object:
     if not actor.may(action.role):
-        raise deny(actor, action.role, action.name)
+        raise deny(actor, action.role, action.name, action.name)
     arguments = action.read(values)
     if at_once and action.can_start:
         action.can_start(**arguments)

@@ -77,8 +77,8 @@ class RunFilter(ListFilters):
     def parse_terms(self) -> None:
         if self.error:
             return
-        self.terms = [*self.all_parameter_terms, *parse_search(self.values["q"])]
         try:
+            self.terms = [*self.all_parameter_terms, *parse_search(self.values["q"])]
             self.parsed = run_query.build_query(self.terms, self.as_of)
         except InvalidSearch as error:
             self.error = str(error)

@@ -1,7 +1,7 @@
 """Search terms to queries for runs: the keys and their values."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -26,8 +26,14 @@ from engine.search.query_plan import RunQuery, TimeRange
 REQUESTER_KINDS = ("schedule", "operator", "token", "cli", "run", "code")
 
 
-def build_query(terms: Iterable[Term], as_of: datetime) -> RunQuery:
+#: Most words and values of a search. Databases limit how deep a condition may be.
+MAX_VALUES = 50
+
+
+def build_query(terms: Sequence[Term], as_of: datetime) -> RunQuery:
     """Return the query for these terms. Relative times count from `as_of`. Raises InvalidSearch."""
+    if sum(len(term.values) for term in terms) > MAX_VALUES:
+        raise InvalidSearch(_("A search must have at most %(most)s words and values.", most=MAX_VALUES))
     query = RunQuery()
     for term in terms:
         query = apply_term(term, query, as_of)

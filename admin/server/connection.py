@@ -1,4 +1,4 @@
-"""One client of the web server, in the event loop."""
+"""A client of the web server, in the event loop."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""One request and its response, in a thread of the web server."""
+"""A request and its response, in a thread of the web server."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -22,7 +22,7 @@ class SlowClient(Exception):
 
 
 class TooManyUploads(Exception):
-    """As many threads as allowed wait for bodies."""
+    """No further thread may wait for a body."""
 
 
 class Pace:

@@ -43,7 +43,7 @@ class WebWorker(Worker):
         """Accept connections until the end, then give those with a request `graceful_timeout` seconds."""
         options = {"limit": HEAD_BYTES, "backlog": self.cfg.backlog}
         for listener in self.sockets:
-            # Otherwise the kernel takes megabytes of a response that nobody reads.
+            # Otherwise the kernel takes megabytes of a response that the client does not read.
             listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         servers = [await asyncio.start_server(self.accept, sock=listener.sock, **options) for listener in self.sockets]
         stopping = asyncio.create_task(self.stopping.wait())

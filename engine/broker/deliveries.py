@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from engine.broker.effects import Effects
+from engine.broker.effects import Effects, event_json
 
 #: Messages ahead of another are counted up to this limit.
 AHEAD_LIMIT = 10_000
@@ -14,7 +14,7 @@ class Delivery(NamedTuple):
     run_id: str
     delivery: int
     data: bytes
-    revoked: bool = False  # True if Huey must check the revocations
+    is_marked: bool = False  # True if the broker has a revocation of the run or its task, or an end of the run
 
 
 class HeldMessage(NamedTuple):
@@ -27,6 +27,14 @@ class HeldMessage(NamedTuple):
     held_at: float
     delivery: int
     attempt: int
+
+    def event(self, kind: str, at: float, error: str, **fields: object) -> str:
+        """Return an event about the end of this delivery. `at`: Unix seconds."""
+        facts = {
+            "task": self.task, "delivery": self.delivery, "attempt": self.attempt, "started": self.held_at,
+            "worker": self.worker, "consumer": self.consumer, "error": error,
+        }  # fmt: skip
+        return event_json(kind, self.run_id, at, **facts, **fields)
 
 
 class FinishedRun(NamedTuple):

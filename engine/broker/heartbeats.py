@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from engine.broker.parsing import PARSE_ERRORS, Info, Kind, Raw, checked, log_malformed, parse_object, parse_timestamp
+from engine.broker.parsing import PARSE_ERRORS, Info, Kind, Raw, checked, log_malformed, parse_timestamp
+from engine.broker.signed_entries import SignedEntries
+from engine.broker.signing import Purpose
 
 NUMBER: Kind = (int, float)
 REQUIRED: dict[str, Kind] = {
@@ -23,9 +25,9 @@ class Heartbeat(NamedTuple):
     info: Info
 
 
-def parse_heartbeats(queue: str, rows: Iterable[tuple[str, object, Raw]]) -> list[Heartbeat]:
+def parse_heartbeats(entries: SignedEntries, rows: Iterable[tuple[str, object, Raw]]) -> list[Heartbeat]:
     """Parse rows of consumer, time and content. A malformed time is 0, malformed content is empty."""
-    return [Heartbeat(consumer, parse_time(at), parse_info(queue, consumer, raw)) for consumer, at, raw in rows]
+    return [Heartbeat(consumer, parse_time(at), parse_info(entries, consumer, raw)) for consumer, at, raw in rows]
 
 
 def parse_time(at: object) -> float:
@@ -35,10 +37,10 @@ def parse_time(at: object) -> float:
         return 0.0
 
 
-def parse_info(queue: str, consumer: str, raw: Raw) -> Info:
-    info = parse_object(raw)
+def parse_info(entries: SignedEntries, consumer: str, raw: Raw) -> Info:
+    info = entries.read(Purpose.HEARTBEAT, consumer, raw)
     if info is None:
-        log_malformed("heartbeat", queue, consumer)
+        log_malformed("heartbeat", entries.queue, consumer)
     return info or {}
 
 

@@ -3,10 +3,12 @@
 from datetime import datetime
 
 from huey.constants import EmptyData
-from huey.storage import BaseStorage
+from huey.storage import BaseStorage, MemoryStorage
 
 from engine.broker.effects import Effects
 from engine.broker.message_header import message_id
+from engine.broker.messages import StoredValue
+from engine.broker.signing import Place
 from engine.broker.storage import (
     DeadLetters,
     Deliveries,
@@ -61,6 +63,8 @@ class HueyStorage(BaseStorage):
 
     # --- results ---------------------------------------------------------------------------------------------
 
+    # Huey passes what it reads here to the serializer, which needs the key.
+
     def put_data(self, key: str, value: bytes, is_result: bool = False) -> None:
         self.results.put(key, value, expires=is_result)
 
@@ -69,13 +73,14 @@ class HueyStorage(BaseStorage):
 
     def peek_data(self, key: str) -> object:
         value = self.results.get(key)
-        return EmptyData if value is None else value
+        return EmptyData if value is None else StoredValue(Place(self.name, key), value)
 
     #: Reading a result does not delete it. It is kept for its TTL.
     pop_data = peek_data
 
-    def peek_many(self, keys: list[str]) -> dict[str, bytes]:
-        return self.results.get_many(keys)
+    def peek_many(self, keys: list[str]) -> dict[str, StoredValue]:
+        values = self.results.get_many(keys)
+        return {key: StoredValue(Place(self.name, key), value) for key, value in values.items()}
 
     def has_data_for_key(self, key: str) -> bool:
         return self.results.has(key)
@@ -107,3 +112,19 @@ class HueyStorage(BaseStorage):
 
     def flush_counters(self) -> None:
         self.results.delete_counters()
+
+
+class ImmediateStorage(MemoryStorage):
+    """Huey's storage of a queue that runs its tasks at once, with the key of each value."""
+
+    def peek_data(self, key: str) -> object:
+        return self.with_key(key, super().peek_data(key))
+
+    def pop_data(self, key: str) -> object:
+        return self.with_key(key, super().pop_data(key))
+
+    def peek_many(self, keys: list[str]) -> dict[str, object]:
+        return {key: value for key in keys if (value := self.peek_data(key)) is not EmptyData}
+
+    def with_key(self, key: str, value: object) -> object:
+        return StoredValue(Place(self.name, key), value) if isinstance(value, bytes) else value

@@ -1,16 +1,11 @@
-"""Wire format of the broker: signed JSON, never pickle.
+"""Signed JSON, never pickle: messages of runs, results and Huey's other values.
 
-  1 <purpose> <task> <attempt> <run id> <signature> <body>
-
-`purpose` is `run` for the message of a run, `value` for other data of Huey (results, revocations, locks). Each purpose
-has its own key, so one cannot be passed off as the other. `task`, `attempt` and `run id` are outside the body, so that
-the broker's scripts can read them. The signature covers them too. The attempt only grows, so a message that is sent
-again is recognised. The body is JSON. Arguments must be JSON values. A result is converted to JSON, with `str` for
-other types.
+`engine.broker.signing` has the format. `task`, `attempt` and `run id` are outside the body, so that the broker's
+scripts can read them. The attempt only grows, so a message that is sent again is recognised. Arguments must be JSON
+values. A result is converted to JSON, with `str` for other types.
 """
 
 import dataclasses
-import hmac
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -23,11 +18,10 @@ from huey.registry import Message
 from huey.serializer import Serializer
 from huey.utils import SKIPPED, Error
 
-from engine.exceptions import InvalidMessage, MessageTooLarge, NotSerializable, NotStorable
-from engine.keys import derive_key
+from engine.broker.signing import Keyring, Place, Purpose, purpose_of
+from engine.exceptions import MessageTooLarge, NotSerializable, NotStorable
 from engine.outcomes import args_to_json, outcome_to_json, parse_args
 
-VERSION = b"1"
 MAX_BYTES = 1 << 20
 
 JSONObject = dict[str, Any]
@@ -66,48 +60,66 @@ class FinalResult(NamedTuple):
     run_id: str
 
 
+class StoredValue(NamedTuple):
+    """Bytes from the store of results, and where they lay."""
+
+    place: Place
+    data: bytes
+
+
 class SignedJSON(Serializer):
-    """HMAC-SHA256 over JSON. `old_keys` are accepted when reading, so that a key can be rotated."""
+    """Signs and reads the values of all queues. `old_keys` are accepted when reading, so that a key can be rotated."""
 
     def __init__(self, key: str, old_keys: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.keys = {
-            purpose: [hmac.new(derive_key(secret, purpose), digestmod="sha256") for secret in (key, *old_keys)]
-            for purpose in (b"run", b"value")
-        }
+        self.keyring = Keyring((key, *old_keys))
+
+    def sign(self, purpose: Purpose, place: Place, header: bytes, body: bytes) -> bytes:
+        check_length(len(body))
+        return self.keyring.sign(purpose, place, header, body)
+
+    # --- messages of runs --------------------------------------------------------------------------------------
+
+    def serialize_message(self, queue: str, signed: SignedMessage) -> bytes:
+        message = signed.message
+        if len(message.id.split()) != 1:
+            raise ValueError(f"a run's id must be one word, not {message.id!r}")
+        body = encode(signed_message_to_json(signed), message)
+        return self.sign(Purpose.RUN, Place(queue), build_header(signed) + message.id.encode() + b" ", body)
+
+    def deserialize_message(self, queue: str, data: bytes) -> SignedMessage:
+        """Return the message and its envelope. Raises InvalidMessage."""
+        return signed_message_from_json(orjson.loads(self.keyring.open(Purpose.RUN, Place(queue), bytes(data))))
+
+    # --- values by key -----------------------------------------------------------------------------------------
+
+    def serialize_value(self, queue: str, key: str, value: object) -> bytes:
+        """Return a value to store under this key, with the purpose of the key."""
+        value, attempt, run_id = value if isinstance(value, FinalResult) else (value, 0, "-")
+        header = b"- %d %s " % (attempt, run_id.encode())
+        return self.sign(purpose_of(key), Place(queue, key), header, encode_value(value))
+
+    def deserialize_value(
+        self, queue: str, key: str, data: bytes, accepts_old: Callable[[], bool] = lambda: False
+    ) -> Any:
+        """Return the value stored under this key. Raises InvalidMessage."""
+        body = self.keyring.open(purpose_of(key), Place(queue, key), bytes(data), accepts_old)
+        return value_from_json(orjson.loads(body))
 
     def _serialize(self, data: object) -> bytes:
-        if isinstance(data, SignedMessage):
-            message = data.message
-            if len(message.id.split()) != 1:
-                raise ValueError(f"a run's id must be one word, not {message.id!r}")
-            body = encode(signed_message_to_json(data), message)
-            return self.sign(b"run", build_header(data) + message.id.encode() + b" ", body)
-        value, attempt, run_id = data if isinstance(data, FinalResult) else (data, 0, "-")
-        body = encode_value(value)
-        return self.sign(b"value", b"%s value - %d %s " % (VERSION, attempt, run_id.encode()), body)
+        raise TypeError("a value is signed for the key it lies under: use serialize_value")
 
-    def _deserialize(self, data: bytes) -> Any:
-        data = bytes(data)
-        try:
-            version, purpose, _, _, _, signature, body = data.split(b" ", 6)
-            keys = self.keys[purpose]
-        except (ValueError, KeyError):
-            raise InvalidMessage("not a message of this program") from None
-        header = data[: -len(signature) - len(body) - 1]
-        if version != VERSION:
-            raise InvalidMessage(f"message version {version.decode(errors='replace')} is not {VERSION.decode()}")
-        for key in keys:
-            if hmac.compare_digest(signature, signature_of(key, header, body)):
-                break
-        else:
-            raise InvalidMessage("the signature does not match SECRET_KEY")
-        content = orjson.loads(body)
-        return signed_message_from_json(content) if purpose == b"run" else value_from_json(content)
+    def _deserialize(self, data: StoredValue) -> Any:
+        return self.deserialize_value(*data.place, data.data)
 
-    def sign(self, purpose: bytes, header: bytes, body: bytes) -> bytes:
-        check_length(len(body))
-        return header + signature_of(self.keys[purpose][0], header, body) + b" " + body
+    # --- JSON objects ------------------------------------------------------------------------------------------
+
+    def serialize_json(self, purpose: Purpose, place: Place, content: bytes) -> bytes:
+        return self.keyring.sign(purpose, place, b"- 0 - ", content)
+
+    def deserialize_json(self, purpose: Purpose, place: Place, data: bytes) -> Any:
+        """Return the JSON value. Raises InvalidMessage."""
+        return orjson.loads(self.keyring.open(purpose, place, bytes(data)))
 
 
 class MessageBatch:
@@ -117,11 +129,13 @@ class MessageBatch:
     before the first message.
     """
 
-    def __init__(self, serializer: SignedJSON, template: SignedMessage, calls: Sequence[tuple[object, ...]]) -> None:
+    def __init__(
+        self, serializer: SignedJSON, queue: str, template: SignedMessage, calls: Sequence[tuple[object, ...]]
+    ) -> None:
         content = signed_message_to_json(template)
         del content["message"]["id"], content["message"]["args"]
         message, envelope = (encode(content[part], template.message) for part in ("message", "envelope"))
-        self.serializer, self.template, self.calls = serializer, template, calls
+        self.serializer, self.queue, self.template, self.calls = serializer, queue, template, calls
         self.ids = sequential_ids(len(calls))
         self.rest = message[1:] + b',"envelope":' + envelope + b"}"
         longest, self.has_null = 0, False
@@ -133,10 +147,11 @@ class MessageBatch:
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         message, sign, body = self.template.message, self.serializer.sign, self.body
-        header = build_header(self.template)
+        header, place = build_header(self.template), Place(self.queue)
         for run_id, arguments in zip(self.ids, self.calls, strict=True):
             word = run_id.encode()
-            yield run_id, sign(b"run", header + word + b" ", body(word, encode(args_to_json(arguments), message)))
+            content = body(word, encode(args_to_json(arguments), message))
+            yield run_id, sign(Purpose.RUN, place, header + word + b" ", content)
 
     def body(self, run_id: bytes, arguments: bytes) -> bytes:
         return b'{"message":{"id":"%s","args":%s,%s' % (run_id, arguments, self.rest)
@@ -150,7 +165,8 @@ def sequential_ids(count: int) -> list[str]:
 
 
 def build_header(signed: SignedMessage) -> bytes:
-    return b"%s run %s %d " % (VERSION, signed.message.name.encode(), signed.envelope.attempt)
+    """Return task and attempt. The run id follows."""
+    return b"%s %d " % (signed.message.name.encode(), signed.envelope.attempt)
 
 
 def encode(value: object, message: Message) -> bytes:
@@ -211,12 +227,6 @@ def parse_body(message: bytes) -> bytes:
     """Return the JSON of a trusted message. Raises ValueError."""
     *_, body = message.split(b" ", 6)
     return body
-
-
-def signature_of(key: hmac.HMAC, header: bytes, body: bytes) -> bytes:
-    signing = key.copy()
-    signing.update(header + body)
-    return signing.hexdigest().encode()
 
 
 def short_task_name(name: str) -> str:

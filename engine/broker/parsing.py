@@ -7,11 +7,10 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from engine.broker.deliveries import HeldMessage
+from engine.broker.deliveries import HeldMessage, MissingTask
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,32 +49,15 @@ def parse_held(queue: str, rows: Iterable[tuple[str, Sequence[Any]]]) -> list[He
     return held
 
 
-def parse_pauses(queue: str, rows: Iterable[tuple[str, Raw]]) -> dict[str, Info]:
-    """Return by target: by, kind, at, reason, until."""
-    return {target: parse_pause(queue, target, raw) for target, raw in rows}
-
-
-def parse_pause(queue: str, target: str, raw: Raw) -> Info:
-    defaults: Info = {"kind": "code", "reason": None} | ({"until": None} if target.startswith("schedule:") else {})
-    info = parse_object(raw)
-    if info is not None and is_pause(info):
-        return defaults | info
-    log_malformed("pause", queue, target or "everything")
-    return defaults | {"by": "?", "at": datetime.now(UTC).isoformat(), "reason": "this pause is malformed"}
-
-
-def is_pause(info: Info) -> bool:
-    until, reason = info.get("until"), info.get("reason")
-    times = [info.get("at"), *([until] if until is not None else [])]
-    texts = [info.get("by"), *([reason] if reason is not None else [])]
-    return all(map(is_time, times)) and all(isinstance(text, str) for text in texts)
-
-
-def is_time(value: Any) -> bool:
+def parse_missing_task(queue: str, run_id: str, met: Raw, met_at: object, until: object) -> MissingTask | None:
+    """Parse the consumer that lacked a task, the first time, and the end of the grace. None if malformed."""
     try:
-        return datetime.fromisoformat(value).tzinfo is not None
+        task, consumer, consumer_id, version = (checked(text, str) for text in json.loads(met))
+        times = parse_timestamp(met_at), parse_timestamp(until)
+        return MissingTask(task, consumer, consumer_id, version, *times)
     except PARSE_ERRORS:
-        return False
+        log_malformed("missing task", queue, run_id)
+        return None
 
 
 def parse_locks(queue: str, rows: Iterable[tuple[str, Raw]]) -> dict[str, tuple[str, str, str]]:
@@ -113,11 +95,3 @@ def parse_timestamp(value: Any) -> float:
     if not 0 <= timestamp < 32_503_680_000 or math.isnan(timestamp):  # the year 3000
         raise ValueError(f"{value!r} is not a time")
     return timestamp
-
-
-def parse_object(raw: Raw) -> Info | None:
-    try:
-        value = json.loads(raw)
-    except PARSE_ERRORS:
-        return None
-    return value if isinstance(value, dict) else None

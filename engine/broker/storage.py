@@ -9,7 +9,9 @@ from typing import NamedTuple, Protocol
 from engine.broker.deliveries import Delivery, FinishedRun, HeldMessage, MessageLocation, MissingTask, TurnResult
 from engine.broker.effects import Effects
 from engine.broker.heartbeats import Heartbeat
-from engine.broker.parsing import Info
+from engine.broker.messages import StoredValue
+from engine.broker.parsing import Info, Raw
+from engine.broker.signed_entries import SignedEntries
 
 #: How long the revocation of an unknown run is kept, unless results are kept for longer.
 REVOKED_SECONDS = 7 * 86400
@@ -32,6 +34,12 @@ class Messages(Protocol):
         """Move due messages from the schedule to the queue. Returns their number."""
 
     def get(self, run_id: str) -> bytes | None: ...
+
+    def waiting_ids(self, limit: int) -> list[str]:
+        """Return the run ids of the first waiting messages."""
+
+    def ended_attempt(self, run_id: str) -> int:
+        """Return the last attempt of an ended run that the broker remembers, 0 if it remembers none. Not signed."""
 
     def locate(self, run_id: str) -> MessageLocation | None: ...
 
@@ -212,6 +220,9 @@ class Events(Protocol):
     def wait(self, after: int, seconds: float) -> None:
         """Return when there are events after this position, or after `seconds`."""
 
+    def last(self) -> int:
+        """Return the position of the newest event, 0 if there is none."""
+
     def trim(self, upto: int) -> None:
         """Delete events that the recorder has written."""
 
@@ -227,6 +238,9 @@ class Pauses(Protocol):
     def remove(self, target: str) -> bool: ...
 
     def all(self) -> dict[str, Info]: ...
+
+    def rows(self) -> Sequence[tuple[str, Raw]]:
+        """Return targets and entries as they are stored."""
 
 
 class Ticks(Protocol):
@@ -249,6 +263,7 @@ class BrokerAddress(NamedTuple):
 
 class Storage(Protocol):
     name: str
+    entries: SignedEntries
 
     @property
     def messages(self) -> Messages: ...
@@ -273,11 +288,24 @@ class Storage(Protocol):
 
     def close(self) -> bool: ...
 
+    # --- called by Huey ------------------------------------------------------------------------------------------
+
+    def put_data(self, key: str, value: bytes, is_result: bool = False) -> None: ...
+
+    def put_if_empty(self, key: str, value: bytes, ttl: float | None = None) -> bool: ...
+
+    def peek_many(self, keys: list[str]) -> dict[str, StoredValue]: ...
+
+    # --- the server or file --------------------------------------------------------------------------------------
+
     def probe_write(self, seconds: float) -> None:
         """Write a probe value, with this lock timeout. Raises BrokerUnavailable."""
 
     def rollback_interrupted(self) -> None:
         """Clean up this thread's connection after an interruption, such as a time limit."""
+
+    def clock(self) -> float:
+        """Return the broker's time (Unix seconds)."""
 
     def warnings(self) -> list[str]:
         """Return the risks for accepted work or access, one sentence each."""

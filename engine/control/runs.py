@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from huey.api import Result as Result
@@ -17,7 +17,7 @@ from engine.database import database, on_postgresql
 from engine.exceptions import InvalidMessage, InvalidState, NoLiveWorker, Paused
 from engine.history import run_counts
 from engine.history.writer import flush_events_now, record_new_run
-from engine.models import ENDED, Attempt, LogLine, Run, State, now
+from engine.models import DISCARDED, ENDED, Attempt, LogLine, Run, State, now
 from engine.monitor.consumers import list_consumers, live_consumers
 from engine.monitor.diagnosis import diagnose
 from engine.monitor.registered_tasks import find_task, task_parameters
@@ -68,7 +68,10 @@ def wait_for_result(run: Result, seconds: float) -> RunOutcome | None:
             return RunOutcome(None, error)
         if time.monotonic() >= until:
             return None
-    value = run.get_raw_result(preserve=True)
+    try:
+        value = run.get_raw_result(preserve=True)
+    except InvalidMessage as error:
+        return RunOutcome(None, f"its result in the broker is malformed or forged: {error}")
     if isinstance(value, Error):
         return RunOutcome(None, str(value.metadata["error"]))
     return RunOutcome(value, value.get("error") if isinstance(value, dict) else None)
@@ -145,9 +148,11 @@ def requeue_effects(queues: Queues, run: Run, by: Requester) -> tuple[Queue, Eff
     args, kwargs = restore_call(recorded_call(run))
     task = task_class(tuple(args), kwargs, id=run.id, priority=run.priority)
     asker = Requester(run.asked_by_kind or "code", run.asked_by or "")
-    task.envelope = Envelope(asker, now(), code_version(), run.parent_id, run.attempts + 1, task.retries)
+    # A message from before the end of its run counts as settled, also if the clock of the host that ended it is ahead.
+    at = max(now(), run.ended_at + timedelta(microseconds=1)) if run.ended_at else now()
+    task.envelope = Envelope(asker, at, code_version(), run.parent_id, run.attempts + 1, task.retries)
     queue.storage.messages.clear_finished(run.id)
-    event = event_json("requeued", run.id, now().timestamp(), by=by.name)
+    event = event_json("requeued", run.id, at.timestamp(), by=by.name, attempt=run.attempts + 1)
     return queue, queue.enqueue_effects(task, delivered=run.deliveries).event(event)
 
 
@@ -155,7 +160,7 @@ def recorded_call(run: Run) -> Call:
     """Return the arguments of a run with their secret values. Raises InvalidState if these cannot be opened."""
     args, kwargs = run.args or [], run.kwargs or {}
     # The mask may also be an argument of the caller: then there is no row.
-    row = SealedArguments.get_or_none(SealedArguments.run_id == run.id) if MASK in repr((args, kwargs)) else None
+    row = SealedArguments.get_or_none(SealedArguments.run == run.id) if MASK in repr((args, kwargs)) else None
     try:
         secrets = open_secrets(row.sealed, run.task, run.id) if row else []
     except InvalidMessage as error:
@@ -235,5 +240,5 @@ def discard_dead_run(queues: Queues, run_id: str, by: Requester) -> None:
     if queue is None:
         raise InvalidState("No dead run with this id.")
     flush_events_now(queue)  # the event of its death must come first
-    error = Value(f"discarded by {by.name}: ").concat(fn.COALESCE(Run.error, "no reason recorded"))
+    error = Value(f"{DISCARDED}{by.name}: ").concat(fn.COALESCE(Run.error, "no reason recorded"))
     Run.update(error=error).where((Run.id == run_id) & (Run.state == State.DEAD)).execute()

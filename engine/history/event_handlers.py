@@ -9,20 +9,21 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
+from engine.broker.messages import parse_body
 from engine.database import database, write_rows
 from engine.history import error_groups, run_counts
 from engine.history.events import (
     Event,
+    EventReader,
     InvalidEvent,
     StreamLine,
     encode_json,
     from_db_time,
-    parse_known_event,
-    parse_message_event,
+    parse_message_body,
     strip_nul,
     to_db_time,
 )
-from engine.models import ENDED, Attempt, AttemptState, LogLine, Run, State, Tick
+from engine.models import ENDED, LOST_ERROR, Attempt, AttemptState, LogLine, Run, State, Tick
 from engine.queues.sealed_arguments import SealedArguments
 
 RUN, ATTEMPT, LINE, TICK = (
@@ -36,21 +37,19 @@ CHANGING_COLUMNS = (
 NEW_RUN = dict.fromkeys(RUN) | {"retries": 0, "attempts": 0, "deliveries": 0, "state": State.WAITING}
 NEW_ATTEMPT = dict.fromkeys(ATTEMPT)
 RUN_STATES = frozenset(State)
-#: Error of a run that has disappeared from the broker.
-LOST_ERROR = "lost: the broker no longer has this run, so its outcome is unknown"
 
 #: Column → database value.
 Row = dict[str, Any]
 
 
-def apply_events(queue: str, lines: Sequence[StreamLine]) -> None:
+def apply_events(reader: EventReader, lines: Sequence[StreamLine]) -> None:
     """Apply these stream lines in the caller's transaction.
 
     Raises an error that `refusals.is_refusal` accepts if a line cannot be stored. The transaction must then be rolled
     back.
     """
-    events = [parse_known_event(line, HANDLERS) for _, line in lines]
-    batch = EventBatch(queue, {event["id"] for event in events} - {""})
+    events = [reader.parse(position, line, HANDLERS) for position, line in lines]
+    batch = EventBatch(reader.queue.name, {event["id"] for event in events} - {""})
     for event in events:
         HANDLERS[event["kind"]](batch, event)
     batch.save()
@@ -80,7 +79,12 @@ class EventBatch:
         return run
 
     def attempt(self, event: Event, state: str) -> Row:
+        """Create the attempt that this event ends, and update its run. Raises InvalidEvent for an event seen before."""
         run = self.run(event)
+        if event["delivery"] < run["deliveries"] or (
+            event["delivery"] == run["deliveries"] and run["state"] != State.RUNNING
+        ):
+            raise InvalidEvent(f"delivery {event['delivery']} of this run is on record already")
         worker = event["worker"]
         if "consumer" in event:
             worker = f"{worker} on {event['consumer']}"
@@ -93,6 +97,16 @@ class EventBatch:
             "error": event.get("error"), "code_version": event.get("version"),
         }  # fmt: skip
         return row
+
+    def open_run(self, event: Event) -> Row:
+        """Return the run of an event that a holder in the broker has caused. Raises InvalidEvent if it has ended.
+
+        Holders are not signed. A run that was lost may come back, and a dead one returns to its queue first.
+        """
+        run = self.run(event)
+        if run["state"] in ENDED and run["state"] != State.DEAD and run["error"] != LOST_ERROR:
+            raise InvalidEvent("this run has ended")
+        return run
 
     def failed(self, event: Event, attempt: Row, exception: str = "") -> str:
         task = self.run(event)["task"]
@@ -157,8 +171,11 @@ def counter_keys(run: Row) -> list[run_counts.Key]:
 
 
 def on_enqueued(batch: EventBatch, event: Event) -> None:
+    """Add a run. The same message again changes nothing, unless the run has ended before it was enqueued again."""
     run = batch.run(event)
-    if not run["attempts"]:  # else the same message was sent again
+    if run["ended_at"] and from_db_time(run["ended_at"]) < event["at"]:
+        run.update(NEW_RUN | {"id": event["id"], "queue": batch.queue})
+    if not run["attempts"] and not run["ended_at"]:
         run.update(new_run_columns(event))
         if event.get("sealed"):
             batch.sealed[event["id"]] = event["sealed"]
@@ -178,20 +195,22 @@ def new_run_columns(event: Event) -> Row:
 
 def message_rows(queue: str, message: bytes) -> tuple[tuple[object, ...], list[tuple[str, str]]]:
     """Return the row of a new run, and that of its secret arguments if it has any."""
-    event = parse_message_event(message)
+    event = parse_message_body(parse_body(message))
     run = itemgetter(*RUN)(NEW_RUN | {"id": event["id"], "queue": queue} | new_run_columns(event))
     return run, [(event["id"], event["sealed"])] if event["sealed"] else []
 
 
 def on_due(batch: EventBatch, event: Event) -> None:
-    run = batch.run(event)
-    if run["state"] in (State.SCHEDULED, State.RETRYING):
+    """Not signed: see UNSIGNED_KINDS."""
+    run = batch.runs.get(event["id"])
+    if run and run["state"] in (State.SCHEDULED, State.RETRYING):
         run["state"] = State.WAITING
 
 
 def on_limited(batch: EventBatch, event: Event) -> None:
-    run = batch.run(event)
-    if run["state"] in (State.WAITING, State.SCHEDULED, State.RETRYING):
+    """Not signed: see UNSIGNED_KINDS."""
+    run = batch.runs.get(event["id"])
+    if run and run["state"] in (State.WAITING, State.SCHEDULED, State.RETRYING):
         run.update(state=State.SCHEDULED, due_at=to_db_time(event["due"]))
 
 
@@ -222,8 +241,8 @@ def wait_before_start(run: Row, attempt: Row) -> float | None:
 
 
 def on_returned(batch: EventBatch, event: Event) -> None:
+    run = batch.open_run(event)
     attempt = batch.attempt(event, AttemptState.DIED if event["counts"] else AttemptState.RETURNED)
-    run = batch.run(event)
     group = batch.failed(event, attempt, error_groups.DIED) if event["counts"] else None
     run["state"] = State.DEAD if event["dead"] else State.WAITING
     if event["dead"]:
@@ -232,7 +251,7 @@ def on_returned(batch: EventBatch, event: Event) -> None:
 
 def on_put_off(batch: EventBatch, event: Event) -> None:
     """Handle a run that a consumer returned because its code lacks the task. That is not a start of the run."""
-    run = batch.run(event)
+    run = batch.open_run(event)
     before = {name: run[name] for name in ("started_at", "wait_ms", "attempts", "worker")}
     seen_running = run["deliveries"] == event["delivery"]  # the recorder saw it while it was held
     attempt = batch.attempt(event, AttemptState.PUT_OFF)
@@ -246,6 +265,7 @@ def on_put_off(batch: EventBatch, event: Event) -> None:
 
 
 def on_dead(batch: EventBatch, event: Event) -> None:
+    batch.open_run(event)
     kind = error_groups.NOT_KNOWN if event.get("unknown") else error_groups.UNREADABLE
     group = batch.failed(event, batch.attempt(event, State.DEAD), kind)
     batch.run(event).update(state=State.DEAD, ended_at=to_db_time(event["at"]), error=event["error"], error_group=group)
@@ -253,10 +273,20 @@ def on_dead(batch: EventBatch, event: Event) -> None:
 
 def on_cancelled(batch: EventBatch, event: Event) -> None:
     by = f"cancelled by {event['by']}"
-    batch.run(event).update(state=State.CANCELLED, ended_at=to_db_time(event["at"]), error=by, error_group=None)
+    batch.open_run(event).update(state=State.CANCELLED, ended_at=to_db_time(event["at"]), error=by, error_group=None)
+
+
+def on_forged(batch: EventBatch, event: Event) -> None:
+    """Set aside a value that a program of ours has found in the broker."""
+    raise InvalidEvent(f"the {event['what']} is malformed or forged: {event['reason']}")
 
 
 def on_requeued(batch: EventBatch, event: Event) -> None:
+    """Handle a dead run, or one with an unreadable holder, that returns to its queue. A retry names its attempt."""
+    run = batch.run(event)
+    is_open = run["state"] not in ENDED or run["state"] == State.DEAD
+    if not is_open and event.get("attempt", 0) <= run["attempts"]:
+        raise InvalidEvent("this retry is on record already")
     batch.run(event).update(state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None)
 
 
@@ -307,6 +337,7 @@ HANDLERS: dict[str, Callable[[EventBatch, Event], None]] = {
     "dead": on_dead,
     "cancelled": on_cancelled,
     "put_off": on_put_off,
+    "forged": on_forged,
     "requeued": on_requeued,
     "lost": on_lost,
     "noted": on_metadata,

@@ -12,7 +12,8 @@ from config import settings
 from engine.back_off import BackOff
 from engine.broker.heartbeats import Heartbeat
 from engine.database import limit_page_cache, release_connection
-from engine.history import writer
+from engine.history import upgrade, writer
+from engine.history.forged_entries import ForgedEntryCheck
 from engine.history.lost_runs import LostRunCheck
 from engine.queues.queue import Queue
 
@@ -27,13 +28,14 @@ GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
 class Recorder(threading.Thread):
     """Writes the history and the consumers' rows. A write that is cut off is rolled back and repeated."""
 
+    is_upgraded = False
     written: list[Heartbeat] | None = None  # the heartbeats that were written last
 
     def __init__(self, queue: Queue, stop_flag: Event) -> None:
         super().__init__(name="Recorder", daemon=True)
         self.queue, self.stop_flag = queue, stop_flag
         self.back_off = BackOff("The recorder", longest_pause=5.0)
-        self.lost_runs = LostRunCheck(queue)
+        self.lost_runs, self.forged_entries = LostRunCheck(queue), ForgedEntryCheck(queue)
 
     def run(self) -> None:
         with suppress(OSError):
@@ -73,11 +75,15 @@ class Recorder(threading.Thread):
         return bool(self.queue.storage.messages.count_waiting(1))
 
     def record(self) -> None:
+        if not self.is_upgraded:
+            upgrade.note_upgrade(self.queue)
+            self.is_upgraded = True
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
             written = writer.flush_events(self.queue)
             self.written = writer.sync_consumers(self.queue, self.written)
         self.lost_runs.check()
+        self.forged_entries.check()
 
     def drop_oldest_events(self) -> None:
         self.queue.storage.events.drop_oldest(writer.MAX_PENDING)

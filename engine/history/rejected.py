@@ -8,7 +8,7 @@ from json import JSONDecodeError
 
 from engine.database import database
 from engine.history import event_handlers, events
-from engine.history.events import StreamLine
+from engine.history.events import EventReader, StreamLine
 from engine.models import HistoryCursor, RejectedEvent, now
 from engine.refusals import is_refusal, write_each
 from engine.text import storable
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 MAX_LINE, MAX_REASON, MAX_WORD = 4096, 1000, 200
 
 
-def apply_or_reject(queue: str, stream: str, lines: Sequence[StreamLine]) -> None:
+def apply_or_reject(reader: EventReader, stream: str, lines: Sequence[StreamLine]) -> None:
     """Apply these lines in the caller's transaction, and set aside those that cannot be stored."""
-    rejected = write_each(lines, partial(event_handlers.apply_events, queue))
+    rejected = write_each(lines, partial(event_handlers.apply_events, reader))
     for (position, line), error in rejected:
-        reject(queue, stream, position, line, error)
+        reject(reader.queue.name, stream, position, line, error)
     counted = HistoryCursor.rejected + len(rejected)
     HistoryCursor.update(rejected=counted).where(HistoryCursor.stream == stream).execute()
 
@@ -48,9 +48,9 @@ def reject(queue: str, stream: str, position: int, line: bytes, error: Exception
 def run_and_kind(line: bytes) -> tuple[str | None, str | None]:
     try:
         event = events.parse_event(line)
+        return text_field(event.get("id")), text_field(event.get("kind"))
     except (AttributeError, LookupError, TypeError, ValueError):
         return None, None
-    return text_field(event.get("id")), text_field(event.get("kind"))
 
 
 def text_field(value: object) -> str | None:

@@ -18,7 +18,7 @@ from engine.broker.storage import DROPPED_COUNTER
 from engine.database import database, release_connection, write_rows
 from engine.exceptions import BrokerUnavailable
 from engine.history import event_handlers, rejected
-from engine.history.events import StreamLine, to_datetime
+from engine.history.events import EventReader, StreamLine, to_datetime
 from engine.models import ENDED, Attempt, Consumer, HistoryCursor, Run, State, now
 from engine.queues.queue import Queue
 from engine.queues.sealed_arguments import SealedArguments
@@ -44,31 +44,34 @@ def flush_events(queue: Queue) -> int:
     for _ in range(MOST_BATCHES):
         if not (events := next_events(queue)):
             break
-        total += write_events(queue, *events)
+        total += write_events(queue, events)
     return total
 
 
 class Events(NamedTuple):
+    """`signed_from`: as in HistoryCursor."""
+
     stream: str
     position: int
+    signed_from: int | None
     lines: list[StreamLine]
 
 
 def next_events(queue: Queue) -> Events | None:
     stream = queue.storage.events.stream()
-    position = read_cursor(stream)
-    lines = queue.storage.events.read(position, BATCH)
-    return Events(stream, position, lines) if lines else None
+    cursor = read_cursor(stream)
+    lines = queue.storage.events.read(cursor.position, BATCH)
+    return Events(stream, cursor.position, cursor.signed_from, lines) if lines else None
 
 
-def write_events(queue: Queue, stream: str, position: int, lines: list[StreamLine]) -> int:
-    batch = Events(stream, position, lines)
+def write_events(queue: Queue, batch: Events) -> int:
+    stream, lines, reader = batch.stream, batch.lines, EventReader(queue, batch.signed_from)
     try:
-        written = write_once(batch, partial(event_handlers.apply_events, queue.name))
+        written = write_once(batch, partial(event_handlers.apply_events, reader))
     except Exception as error:
         if not is_refusal(error):
             raise
-        written = write_once(batch, partial(rejected.apply_or_reject, queue.name, stream))
+        written = write_once(batch, partial(rejected.apply_or_reject, reader, stream))
     if not written:
         return 0
     queue.storage.events.trim(lines[-1][0])
@@ -87,12 +90,13 @@ def write_once(batch: Events, play: Callable[[Sequence[StreamLine]], None]) -> b
         return True
 
 
-def read_cursor(stream: str) -> int:
+def read_cursor(stream: str) -> HistoryCursor:
+    """Return the cursor of a stream. All events of a stream that this code sees first must be signed."""
     row = HistoryCursor.get_or_none(HistoryCursor.stream == stream)
     if row is None:
-        HistoryCursor.insert(stream=stream, position=0).on_conflict_ignore().execute()
-        return 0
-    return int(row.position)
+        HistoryCursor.insert(stream=stream, position=0, signed_from=0).on_conflict_ignore().execute()
+        row = HistoryCursor.get(HistoryCursor.stream == stream)
+    return row
 
 
 def advance_cursor(stream: str, position: int, last: int) -> bool:
@@ -101,7 +105,7 @@ def advance_cursor(stream: str, position: int, last: int) -> bool:
 
 
 def stream_position(queue: Queue) -> int:
-    return read_cursor(queue.storage.events.stream())
+    return int(read_cursor(queue.storage.events.stream()).position)
 
 
 def sync_consumers(queue: Queue, written: list[Heartbeat] | None = None) -> list[Heartbeat] | None:

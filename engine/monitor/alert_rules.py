@@ -23,7 +23,7 @@ class Snapshot(NamedTuple):
     facts: HealthReport
     rates: Mapping[str, Rate]
     abandoned: int
-    last_dropped: Alert | None  # the latest alert about dropped events
+    latest: Mapping[str, Alert | None]  # by rule whose count never falls: its latest alert
 
 
 class Rule(NamedTuple):
@@ -74,6 +74,10 @@ def dropped_events(snapshot: Snapshot) -> list[Signal]:
     return [Signal("dropped", "", snapshot.facts.dropped, {})]
 
 
+def forged_values(snapshot: Snapshot) -> list[Signal]:
+    return [Signal("forged", "", snapshot.facts.rejected, {})]
+
+
 def abandoned_sessions(snapshot: Snapshot) -> list[Signal]:
     return [Signal("abandoned", "", snapshot.abandoned, {})]
 
@@ -100,9 +104,9 @@ def fails_often(snapshot: Snapshot, signal: Signal) -> bool:
     return 0 < share <= signal.value and int(signal.facts["failed"]) >= MIN_FAILURES
 
 
-def drops_again(snapshot: Snapshot, signal: Signal) -> bool:
-    """True until no events were dropped for a while. The count itself never falls."""
-    last = snapshot.last_dropped
+def grows_again(snapshot: Snapshot, signal: Signal) -> bool:
+    """True until the count has not grown for a while. The count itself never falls."""
+    last = snapshot.latest[signal.rule]
     if last is None:
         return signal.value > 0
     still_news = last.ended_at is None and snapshot.facts.as_of - last.changed_at < REPEAT_AFTER
@@ -128,7 +132,8 @@ RULES = {
         ),
         Rule("failing", settings.alert_failure_percent, IMMEDIATELY, False, False, failing_tasks, fails_often),
         Rule("dead", None, IMMEDIATELY, True, True, dead_runs, above(0.5)),
-        Rule("dropped", None, IMMEDIATELY, False, True, dropped_events, drops_again),
+        Rule("dropped", None, IMMEDIATELY, False, True, dropped_events, grows_again),
+        Rule("forged", None, IMMEDIATELY, False, True, forged_values, grows_again),
         Rule(
             "abandoned",
             settings.alert_abandoned,
@@ -169,4 +174,5 @@ def evaluate(snapshot: Snapshot) -> Evaluation:
 
 
 def take_snapshot(facts: HealthReport, rates: Mapping[str, Rate], abandoned: int) -> Snapshot:
-    return Snapshot(facts, rates, abandoned, alerts.latest_alert("dropped"))
+    latest = {rule: alerts.latest_alert(rule) for rule in ("dropped", "forged")}
+    return Snapshot(facts, rates, abandoned, latest)

@@ -61,10 +61,12 @@ def active(queues: Queues) -> dict[str, list[ActiveEntry]]:
     entries: dict[str, list[ActiveEntry]] = {full_worker_name(consumer): [] for consumer in consumers.values()}
     for queue in queues.values():
         for held in queue.storage.deliveries.held():
-            data = queue.storage.messages.get(held.run_id)
-            if data is None:  # settled since
+            data = queue.storage.messages.get(held.run_id) or b""
+            try:
+                letter = queue.serializer.deserialize_message(queue.name, data)
+            except InvalidMessage:  # also a run that has settled since
                 continue
-            task = task_entry(queue, held.run_id, queue.serializer.deserialize(data), held.task)
+            task = task_entry(queue, held.run_id, letter, held.task)
             entry = ActiveEntry(**task, time_start=held.held_at, acknowledged=False, worker=held.worker)
             consumer = consumers.get(held.consumer)
             entries.setdefault(full_worker_name(consumer) if consumer else held.consumer, []).append(entry)
@@ -107,7 +109,7 @@ def scheduled(queues: Queues, limit: int | None = None) -> Scheduled:
 def scheduled_entry(queue: Queue, data: bytes) -> ScheduledEntry:
     """Return the entry of a message. An unreadable one has only its header, if that can be parsed."""
     try:
-        letter = queue.serializer.deserialize(data)
+        letter = queue.serializer.deserialize_message(queue.name, data)
         message, request = (
             letter.message,
             task_entry(queue, letter.message.id, letter, short_task_name(letter.message.name)),

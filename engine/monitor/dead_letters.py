@@ -111,7 +111,7 @@ def decode_error(queue: Queue, data: bytes) -> str | None:
 
 def has_valid_signature(queue: Queue, data: bytes) -> bool:
     try:
-        queue.serializer.deserialize(data)
+        queue.serializer.deserialize_message(queue.name, data)
     except DECODE_ERRORS:
         return False
     return True

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -9,7 +10,6 @@ from huey.api import Task
 
 from config import settings
 from engine.broker.deliveries import HeldMessage, MessageLocation, MissingTask
-from engine.broker.messages import SignedMessage
 from engine.exceptions import BrokerUnavailable, InvalidMessage
 from engine.history import writer
 from engine.models import ENDED, Consumer, Run, State, now
@@ -138,9 +138,11 @@ class RunDiagnosis:
         keys: dict[str, str | None] = {Task(id=self.run.id).revoke_id: None}
         if self.task_class:
             keys[self.queue._task_key(self.task_class, "rt")] = self.run.task
-        for key, data in self.storage.results.get_many(list(keys)).items():
-            if self.queue._check_revoked(data)[0]:
-                until, _once = self.queue.serializer.deserialize(data)
+        for key, stored in self.storage.peek_many(list(keys)).items():
+            with suppress(InvalidMessage):
+                if not self.queue._check_revoked(stored)[0]:
+                    continue
+                until, _once = self.queue.serializer.deserialize(stored)
                 return [Cause("cancelled", {"task": keys[key], "until": until and until.replace(tzinfo=UTC)})]
         return []
 
@@ -244,10 +246,10 @@ class RunDiagnosis:
 
 def is_scheduled_for_later(queue: Queue, run_id: str) -> bool:
     try:
-        letter = queue.serializer.deserialize(queue.storage.messages.get(run_id) or b"")
+        letter = queue.serializer.deserialize_message(queue.name, queue.storage.messages.get(run_id) or b"")
     except InvalidMessage:
         return False
-    return isinstance(letter, SignedMessage) and letter.message.eta is not None
+    return letter.message.eta is not None
 
 
 def pause_facts(info: Facts) -> Facts:

@@ -28,6 +28,7 @@ class HealthReport(NamedTuple):
     lags: dict[str, timedelta]  # queues with schedules: time since a scheduler last checked
     missed: list[MissedTicks]
     dropped: int  # events that were never stored
+    rejected: int  # events and other values of the broker that were set aside
     loudest: tuple[str, int] | None  # the error group with the most failures in the last hour, and their number
     dead: dict[str, int]  # stored messages of dead runs, by queue
     broker: BrokerUnavailable | None
@@ -48,7 +49,9 @@ def check_health(queues: Queues, as_of: datetime) -> HealthReport:
     consumers = sorted(recent, key=lambda consumer: (consumer.queue, consumer.id))
     troubles = status.load_problems(as_of - MISSED_WINDOW, window_start(as_of, 1))
     lags = status.scheduler_lags(queues, consumers)
-    facts = HealthReport(as_of, consumers, [], lags, troubles.missed, troubles.dropped, troubles.loudest, {}, None)
+    facts = HealthReport(
+        as_of, consumers, [], lags, troubles.missed, troubles.dropped, troubles.rejected, troubles.loudest, {}, None
+    )
     try:
         return facts._replace(
             queues=status.queue_statuses(queues, consumers),

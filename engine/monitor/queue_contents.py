@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from engine.broker.message_header import parse_header
-from engine.broker.messages import Requester, SignedMessage, short_task_name
+from engine.broker.messages import Requester, short_task_name
 from engine.exceptions import InvalidMessage
 from engine.history.run_counts import MINUTE, full_minute
 from engine.models import ENDED, Run, RunCount, State
@@ -62,9 +62,7 @@ def waiting_since(run_ids: list[str]) -> dict[str, datetime]:
 
 def describe_message(queue: Queue, data: bytes) -> WaitingRun:
     try:
-        letter = queue.serializer.deserialize(data)
-        if not isinstance(letter, SignedMessage):
-            raise InvalidMessage("not a message that asks for a run")
+        letter = queue.serializer.deserialize_message(queue.name, data)
     except (InvalidMessage, ValueError, KeyError, TypeError) as error:
         head = parse_header(data)
         name, run_id = (head.short_name, head.run_id) if head else (None, None)

@@ -134,6 +134,7 @@ class MissedTicks(NamedTuple):
 class Problems(NamedTuple):
     missed: list[MissedTicks]
     dropped: int  # events that were never stored
+    rejected: int  # events and other values of the broker that were set aside
     loudest: tuple[str, int] | None  # the error group with the most failures, and their number
 
 
@@ -145,6 +146,8 @@ PROBLEMS_SQL = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM de
     UNION ALL
     SELECT 'dropped', '', COALESCE(SUM(dropped), 0), NULL FROM dewey_history_cursors
     UNION ALL
+    SELECT 'rejected', '', COALESCE(SUM(rejected), 0), NULL FROM dewey_history_cursors
+    UNION ALL
     SELECT 'loudest', what, count, NULL FROM (
         SELECT what, SUM(count) AS count FROM dewey_run_counts
         WHERE span = 60 AND start >= {param}
@@ -155,20 +158,22 @@ PROBLEMS_SQL = """SELECT 'missed', tick.task, COUNT(*), MAX(tick.due_at) FROM de
 
 
 def load_problems(since: datetime, failures_since: datetime) -> Problems:
-    """Return missed ticks after `since`, failures after `failures_since` (a full minute) and dropped events."""
+    """Return missed ticks after `since`, failures after `failures_since` (a full minute), and the numbers of
+    dropped and rejected events. One statement.
+    """
     parameters = [
         Tick.due_at.db_value(since),
         int(failures_since.timestamp()),
         Tick.due_at.db_value(failures_since),
     ]
-    missed, dropped, loudest = [], 0, None
+    missed, totals, loudest = [], {"dropped": 0, "rejected": 0}, None
     for kind, name, count, last in database.execute_sql(
         PROBLEMS_SQL.format(param=database.param), parameters
     ).fetchall():
         if kind == "missed":
             missed.append(MissedTicks(name, count, Tick.due_at.python_value(last)))
-        elif kind == "dropped":
-            dropped = int(count)
+        elif kind in totals:
+            totals[kind] = int(count)
         elif count > 0:
             loudest = name.removeprefix(run_counts.ERROR_PREFIX), int(count)
-    return Problems(sorted(missed), dropped, loudest)
+    return Problems(sorted(missed), totals["dropped"], totals["rejected"], loudest)

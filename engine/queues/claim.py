@@ -6,7 +6,8 @@ import logging
 import orjson
 
 from config import settings
-from engine.broker.deliveries import Delivery, MissingTask, TurnResult
+from engine.broker.deliveries import Delivery, FinishedRun, MissingTask, TurnResult
+from engine.broker.effects import Effects
 from engine.exceptions import BrokerUnavailable, CancelRequested
 from engine.queues.interfaces import TaskQueue
 from engine.queues.registry import NotRegistered
@@ -55,6 +56,8 @@ class Claimer:
             self.settler.settle_previous()
             return None
         state.unsure, state.last = False, None
+        if last and turn.settled:
+            self.settler.remember(last)
         if last:
             self.settler.report_outcome(last, turn.settled or tries > 1)
         return turn.claimed
@@ -77,8 +80,24 @@ class Claimer:
             logger.error("Message %s cannot be executed and moves to the dead runs: %s", taken.run_id, error)
             self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, storable(str(error)))
             return None
+        if self.is_put_back(taken, task):
+            return None
         task.taken = taken
         return task
+
+    def is_put_back(self, taken: Delivery, task: QueueTask) -> bool:
+        """Return true if a settled message was put back into the broker. It is then removed and reported."""
+        if task.id != taken.run_id:
+            reason = f"this is the message of run {task.id}"
+            logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, reason)
+            self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, reason)
+        elif task.envelope and self.settler.replays.is_replay(taken, task.envelope):
+            reason = f"attempt {task.envelope.attempt} of this run has been settled"
+            self.queue.storage.deliveries.settle(self.state.consumer, FinishedRun(taken, Effects(), is_cancel=True))
+        else:
+            return False
+        self.queue.report_forged("message", taken.run_id, reason)
+        return True
 
     def put_off(self, taken: Delivery, task: str) -> None:
         consumer = self.state.consumer

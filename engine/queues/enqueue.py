@@ -14,7 +14,7 @@ from huey.api import Result, ResultGroup, Task
 
 from engine.broker.effects import Effects, NewMessage, to_timestamp
 from engine.broker.messages import Envelope, MessageBatch, Requester, SignedMessage, find_not_finite
-from engine.exceptions import InvalidMessage, NotSerializable
+from engine.exceptions import NotSerializable
 from engine.keys import derive_keys
 from engine.models import now
 from engine.queues.interfaces import TaskQueue
@@ -58,7 +58,7 @@ class Enqueuer:
         task: QueueTask = wrapper.s(*calls[0])
         task.resolve_expires(self.queue.utc)
         letter = SignedMessage(self.queue._registry.create_message(task), self.envelope(task))
-        series = MessageBatch(self.queue.serializer, letter, calls)
+        series = MessageBatch(self.queue.serializer, self.queue.name, letter, calls)
         if series.has_null:
             for arguments in calls:
                 check_finite(task, arguments)
@@ -135,7 +135,7 @@ class Enqueuer:
         sealed: Sealed = {}
         message = seal_message(self.queue._registry.create_message(task), self.secret_parameters, sealed)
         letter = SignedMessage(message, task.envelope, sealed)
-        data = bytes(self.queue.serializer.serialize(letter))
+        data = self.queue.serializer.serialize_message(self.queue.name, letter)
         # The envelope has a null if the run has no parent.
         if sealed or data.count(b"null") > (task.envelope.parent_id is None):
             check_all_finite(task)
@@ -143,9 +143,7 @@ class Enqueuer:
 
     def deserialize_task(self, data: bytes) -> QueueTask:
         """Return the task of a message. Raises InvalidMessage or NotRegistered."""
-        letter = self.queue.serializer.deserialize(data)
-        if not isinstance(letter, SignedMessage):
-            raise InvalidMessage("not a message that asks for a run")
+        letter = self.queue.serializer.deserialize_message(self.queue.name, data)
         message, secrets = open_message(letter.message, letter.sealed) if letter.sealed else (letter.message, [])
         task: QueueTask = self.queue._registry.create_task(message)
         task.envelope, task.secrets = letter.envelope, secrets

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from huey.api import Result, ResultGroup, Task, TaskWrapper
-from huey.serializer import Serializer
 from huey.signals import Signal
 from huey.utils import Error
 
+from engine.broker.messages import SignedJSON
 from engine.broker.storage import Storage
 from engine.queues.registry import Registry
 from engine.queues.worker_state import WorkerState
@@ -18,8 +18,9 @@ from engine.queues.worker_state import WorkerState
 class TaskQueue(Protocol):
     name: str
     utc: bool
+    immediate: bool
     storage: Storage
-    serializer: Serializer
+    serializer: SignedJSON
     state: WorkerState
     _registry: Registry
     _signal: Signal
@@ -38,6 +39,10 @@ class TaskQueue(Protocol):
 
     def check_result(self, task: Task, value: object) -> None: ...
     def record_metadata(self, task: Task, facts: Mapping[str, object]) -> None: ...
+    def sign_value(self, key: str, value: object) -> bytes: ...
+    def read_value(self, key: str, data: bytes) -> Any: ...
+    def report_forged(self, what: str, name: str, reason: str) -> None: ...
+    def delete(self, key: str) -> bool: ...
     def put_if_empty(self, key: str, data: object, ttl: float) -> bool: ...
     def get(self, key: str, peek: bool) -> str: ...
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from ctypes import c_double
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from huey import CancelExecution, Huey, chord, group
@@ -19,13 +20,18 @@ from huey.utils import ChordConfig
 from config import settings
 from engine.broker.deliveries import Delivery
 from engine.broker.effects import Effects, event_json
+from engine.broker.huey_storage import ImmediateStorage
 from engine.broker.locks import LeaseLock
-from engine.broker.messages import SignedJSON
+from engine.broker.messages import SignedJSON, StoredValue
+from engine.broker.signed_entries import default_serializer
 from engine.broker.storage import Storage
-from engine.exceptions import BrokerUnavailable
+from engine.exceptions import BrokerUnavailable, InvalidMessage
+from engine.queues.chords import chord_key, store_result
 from engine.queues.claim import Claimer
 from engine.queues.enqueue import Enqueuer
 from engine.queues.execution import Execution, raised_by_task
+from engine.queues.forged import ForgedReporter
+from engine.queues.old_format import accepts_old_values
 from engine.queues.options import check_call
 from engine.queues.registry import Registry
 from engine.queues.results import ResultBuilder
@@ -48,18 +54,20 @@ BEAT_SECONDS = min(2.0, settings.lease_seconds / 3)
 class Queue(Huey):
     """A queue of tasks. `failed_result=` of a task (task, exception) builds the result of a failed run."""
 
+    serializer: SignedJSON
     quiet_at: c_double | None = None  # in a consumer: Unix time since it is quiet, or 0
 
     def __init__(self, name: str, **options: object) -> None:
         self.state = WorkerState()
         super().__init__(
             name,
-            serializer=SignedJSON(settings.secret_key, settings.secret_key_old),
+            serializer=default_serializer(),
             store_none=True,
             store_intermediate_errors=False,
             **options,
         )
         self._registry = Registry()
+        self.forged = ForgedReporter(self)
         self.enqueuer = Enqueuer(self)
         self.settler = Settler(self)
         self.claimer = Claimer(self, self.settler)
@@ -70,10 +78,17 @@ class Queue(Huey):
         if settings.redis_url:
             from engine.broker.redis.storage import RedisStorage
 
-            return RedisStorage(self.name, settings.redis_url, settings.result_ttl_seconds, **kwargs)
+            return RedisStorage(
+                self.name, settings.redis_url, settings.result_ttl_seconds, serializer=self.serializer, **kwargs
+            )
         from engine.broker.sqlite.storage import SqliteStorage
 
-        return SqliteStorage(self.name, settings.queue_path, settings.result_ttl_seconds, **kwargs)
+        return SqliteStorage(
+            self.name, settings.queue_path, settings.result_ttl_seconds, serializer=self.serializer, **kwargs
+        )
+
+    def get_immediate_storage(self) -> ImmediateStorage:
+        return ImmediateStorage(self.name)
 
     def get_task_wrapper_class(self) -> type[TaskWrapper]:
         return TaskWrapper
@@ -207,6 +222,9 @@ class Queue(Huey):
             event = event_json("noted", task.id, time.time(), delivery=delivery, **facts)
             self.storage.messages.write(Effects().event(event))
 
+    def report_forged(self, what: str, name: str, reason: str) -> None:
+        self.forged.report(what, name, reason)
+
     def check_result(self, task: QueueTask, value: object) -> None:
         """Build the result of a task's code, while a failure still counts as the attempt's. Raises NotStorable."""
         self.result_builder.check(task, value)
@@ -263,23 +281,43 @@ class Queue(Huey):
             "task_id": task.id,
         }
 
+    def sign_value(self, key: str, value: object) -> bytes:
+        """Return a value to store under this key."""
+        return self.serializer.serialize_value(self.name, key, value)
+
+    def read_value(self, key: str, data: bytes) -> Any:
+        """Return the value that lay under this key. Raises InvalidMessage."""
+        return self.serializer.deserialize_value(self.name, key, data, partial(accepts_old_values, self.name))
+
+    def get(self, key: str, peek: bool = False) -> Any:
+        stored = self.get_raw(key, peek)
+        return self.read_value(key, stored.data) if isinstance(stored, StoredValue) else None
+
     def put(self, key: str, data: object) -> object:
         """Store a value for Huey. The revocation of a run is deleted with it, and expires if the run is unknown."""
+        value = self.sign_value(key, data)
         if self.immediate or not key.startswith("r:"):
-            return super().put(key, data)
-        return self.storage.results.revoke(key.removeprefix("r:"), self.serializer.serialize(data))
+            return self.storage.put_data(key, value)
+        return self.storage.results.revoke(key.removeprefix("r:"), value)
+
+    def put_if_empty(self, key: str, data: object, ttl: float | None = None) -> bool:
+        return bool(self.storage.put_if_empty(key, self.sign_value(key, data), ttl))
 
     def put_result(self, key: str, data: object) -> None:
         settling = self.state.settling
         if settling is None:
-            super().put_result(key, data)
+            self.storage.put_data(key, self.sign_value(key, data), is_result=True)
         else:
             settling.effects.result(key, self.result_builder.serialize(settling, key, data))
 
     def is_revoked(self, task: Task, timestamp: datetime | None = None, peek: bool = True) -> bool:
         """Return True if the task is revoked. The broker's answer at delivery saves a query."""
         taken = getattr(task, "taken", None)
-        return (taken is None or taken.revoked) and bool(super().is_revoked(task, timestamp, peek))
+        try:
+            return (taken is None or taken.is_marked) and bool(super().is_revoked(task, timestamp, peek))
+        except InvalidMessage:
+            self.report_forged("revocation", str(getattr(task, "id", task)), "not signed for its run or task")
+            return False
 
     def delete(self, key: str) -> bool:
         """Delete a value. A run's own revocation is left, as settling the run deletes it."""
@@ -295,18 +333,12 @@ class Queue(Huey):
         if self.immediate:
             super()._check_chord(member, value)
             return
-        key, data = f"chord:{member.cid}", self.serializer.serialize(value)
-
-        def store_and_look() -> dict[str, bytes]:
-            self.storage.results.put(f"{key}:{member.idx}", data, expires=True)
-            return dict(self.storage.results.get_many([f"{key}:{index}" for index in range(member.size)]))
-
-        results = self.settler.retry_while_unavailable(store_and_look)
-        if len(results) == member.size:
+        results = self.settler.retry_while_unavailable(partial(store_result, self, member, value))
+        if results is not None:
             callback = copy.copy(member.callback)
-            callback.extend_data(([self.serializer.deserialize(result) for result in results.values()],))
+            callback.extend_data((results,))
             self._emit(S.SIGNAL_ENQUEUED, callback)
-            self.submit(self.enqueue_effects(callback, once=key))
+            self.submit(self.enqueue_effects(callback, once=chord_key(member)))
 
     def pauses(self) -> dict[str, dict[str, Any]]:
         """Return pauses (by, at, reason) by name: empty for the queue, a task, or `schedule:` and a task."""

@@ -1,15 +1,17 @@
 """Commands to a consumer: quiet, wake, stop, restart, dump. They go through the broker, so they reach every host.
 
 The consumer's parent polls for its commands twice a second and deletes them. Commands to a consumer that is gone
-expire with the results.
+expire with the results. A command holds for ORDER_SECONDS by the broker's clock, once, for one consumer: its signature
+names consumer and command, and the consumer remembers the commands that it has taken.
 """
 
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
+from uuid import uuid4
 
-from engine.broker.parsing import PARSE_ERRORS, log_malformed
+from engine.broker.parsing import PARSE_ERRORS, checked, log_malformed, parse_timestamp
 from engine.models import now
 from engine.queues.queue import Queue
 
@@ -24,10 +26,17 @@ class Command(StrEnum):
     RESTART = "restart"
 
 
+#: How long a command holds after it was sent.
+ORDER_SECONDS = 60
+
+
 class CommandRequest(NamedTuple):
+    """`number` is that of all copies of a command. `sent_at`: the broker's time (Unix seconds)."""
+
     what: Command
     by: str
-    at: datetime
+    number: str
+    sent_at: float
 
 
 class Stack(NamedTuple):
@@ -46,20 +55,42 @@ class Dump(NamedTuple):
 
 
 def send_command(queue: Queue, consumer: str, what: Command, by: str) -> None:
-    store_signed(
-        queue, command_key(consumer, what), {"what": what, "consumer": consumer, "by": by, "at": now().isoformat()}
-    )
+    order = {"what": what, "by": by, "number": uuid4().hex, "sent_at": queue.storage.clock()}
+    store_signed(queue, command_key(consumer, what), order)
 
 
 def pending_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
-    return parse_commands(queue, consumer, stored_commands(queue, consumer))
+    """Return the commands that the consumer has not taken and that still hold."""
+    orders = parse_commands(queue, consumer, stored_commands(queue, consumer))
+    now = queue.storage.clock() if orders else 0.0
+    return [order for order in orders if now - order.sent_at <= ORDER_SECONDS]
 
 
-def take_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
-    stored = stored_commands(queue, consumer)
-    for what in stored:
-        queue.storage.results.delete(command_key(consumer, what))
-    return parse_commands(queue, consumer, stored)
+class CommandInbox:
+    """Takes the commands of one consumer, each of them once."""
+
+    def __init__(self, queue: Queue, consumer: str) -> None:
+        self.queue, self.consumer = queue, consumer
+        self.taken: dict[str, float] = {}  # number → sent at
+
+    def take(self) -> list[CommandRequest]:
+        """Return and delete the commands, also those that do not hold."""
+        stored = stored_commands(self.queue, self.consumer)
+        if not stored:
+            return []
+        for what in stored:
+            self.queue.storage.results.delete(command_key(self.consumer, what))
+        now = self.queue.storage.clock()
+        self.taken = {number: at for number, at in self.taken.items() if now - at <= ORDER_SECONDS}
+        orders = [order for order in parse_commands(self.queue, self.consumer, stored) if self.holds(order, now)]
+        self.taken |= {order.number: order.sent_at for order in orders}
+        return orders
+
+    def holds(self, order: CommandRequest, now: float) -> bool:
+        if abs(now - order.sent_at) <= ORDER_SECONDS and order.number not in self.taken:
+            return True
+        self.queue.report_forged("order", f"{self.consumer} to {order.what}", "sent over a minute ago, or taken before")
+        return False
 
 
 def publish_dump(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
@@ -68,7 +99,7 @@ def publish_dump(queue: Queue, consumer: str, stacks: list[Stack]) -> None:
 
 def latest_dump(queue: Queue, consumer: str) -> Dump | None:
     data = queue.storage.results.get_many([dump_key(consumer)]).get(dump_key(consumer))
-    value = data and read_signed(queue, data)
+    value = data and read_signed(queue, dump_key(consumer), data)
     if not value:
         return None
     try:
@@ -107,12 +138,14 @@ def dump_key(consumer: str) -> str:
 
 
 def store_signed(queue: Queue, key: str, value: dict[str, object]) -> None:
-    queue.storage.results.put(key, queue.serializer.serialize(value), expires=True)
+    """Store a signed value. It expires with the results."""
+    queue.storage.results.put(key, queue.sign_value(key, value), expires=True)
 
 
-def read_signed(queue: Queue, data: bytes) -> Any:
+def read_signed(queue: Queue, key: str, data: bytes) -> Any:
+    """Return the JSON value that lies under this key. None for bytes without a valid signature."""
     try:
-        return queue.serializer.deserialize(data)
+        return queue.read_value(key, data)
     except PARSE_ERRORS:  # also InvalidMessage
         return None
 
@@ -127,11 +160,10 @@ def parse_commands(queue: Queue, consumer: str, stored: dict[Command, bytes]) ->
 
 
 def parse_command(queue: Queue, consumer: str, what: Command, data: bytes) -> CommandRequest | None:
-    value = read_signed(queue, data)
+    """Return a command. None for a malformed or forged one, which is reported."""
+    value = read_signed(queue, command_key(consumer, what), data)
     try:
-        if not value or (value["what"], value["consumer"]) != (what, consumer):
-            return None
-        return CommandRequest(what, str(value["by"]), datetime.fromisoformat(value["at"]).astimezone(UTC))
+        return CommandRequest(what, str(value["by"]), checked(value["number"], str), parse_timestamp(value["sent_at"]))
     except PARSE_ERRORS:
-        log_malformed("order", queue.name, f"{consumer} to {what}")
+        queue.report_forged("order", f"{consumer} to {what}", "not signed for this consumer and command")
         return None

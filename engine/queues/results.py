@@ -25,7 +25,7 @@ class ResultBuilder:
         if current is None or current.task is not task:
             return
         try:
-            data = self.queue.serializer.serialize(FinalResult(value, current.attempt, task.id))
+            data = self.queue.sign_value(task.id, FinalResult(value, current.attempt, task.id))
         except (NotStorable, MessageTooLarge) as error:
             raise NotStorable(f"the result of {task.name} cannot be stored: {error}") from error
         current.checked = value, data
@@ -43,19 +43,20 @@ class ResultBuilder:
             raise NotStorable(f"the result cannot be handed on to {follower.name}: {error}") from error
 
     def serialize(self, settling: Execution, key: str, value: object) -> bytes:
-        serialize = self.queue.serializer.serialize
+        """Return the bytes to store under `key` when this execution is settled."""
+        sign = self.queue.sign_value
         if key != settling.task.id:
-            return bytes(serialize(value))
+            return sign(key, value)
         if settling.checked and value is settling.checked[0]:
             return settling.checked[1]
         if isinstance(value, Error) and hasattr(settling.task, "failed_result"):
             try:
                 replacement = settling.task.failed_result(settling.exception)
-                data = serialize(FinalResult(replacement, settling.attempt, key))
+                data = sign(key, FinalResult(replacement, settling.attempt, key))
                 settling.value = replacement
-                return bytes(data)
+                return data
             except BaseException:
                 logger.exception(
                     "failed_result of %s raised or cannot be stored. The error is stored instead", settling.task.name
                 )
-        return bytes(serialize(FinalResult(value, settling.attempt, key)))
+        return sign(key, FinalResult(value, settling.attempt, key))

@@ -12,11 +12,11 @@ from typing import Any
 
 import orjson
 from huey.registry import Message
-from peewee import TextField
+from peewee import ForeignKeyField, TextField
 
 from engine.broker.messages import encode, short_task_name
 from engine.exceptions import InvalidMessage
-from engine.models import BaseModel
+from engine.models import BaseModel, Run
 from engine.secret_arguments import Call, Path, Secret, SecretParameters, split_call
 
 PURPOSE = b"arguments"
@@ -31,7 +31,7 @@ class SealedArguments(BaseModel):
     A separate table, so that nothing that shows or exports runs reads it.
     """
 
-    run_id = TextField(primary_key=True)
+    run = ForeignKeyField(Run, primary_key=True, on_delete="CASCADE")
     sealed = TextField()
 
     class Meta:

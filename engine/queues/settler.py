@@ -23,6 +23,7 @@ from engine.exceptions import BrokerUnavailable, CancelRequested, MessageTooLarg
 from engine.models import State
 from engine.queues.execution import Execution
 from engine.queues.interfaces import TaskQueue
+from engine.queues.replays import ReplayGuard
 from engine.queues.task import QueueTask
 from engine.text import MAX_LINE, error_text, storable
 from engine.version import code_version
@@ -39,6 +40,7 @@ class Settler:
 
     def __init__(self, queue: TaskQueue) -> None:
         self.queue, self.state = queue, queue.state
+        self.replays = ReplayGuard(queue)
 
     def finish(self, execution: Execution) -> None:
         if execution.interrupted:
@@ -72,6 +74,8 @@ class Settler:
             self.give_up(last, error)
             return
         self.state.unsure, self.state.last = False, None
+        if settled:
+            self.remember(last)
         self.report_outcome(last, settled)
 
     def publish(self, run_id: str | None) -> None:
@@ -92,6 +96,11 @@ class Settler:
         else:
             run_id = execution.taken.run_id
             logger.warning("Run %s was taken over by another worker; this outcome is dropped", run_id)
+
+    def remember(self, execution: Execution) -> None:
+        """Remember that this attempt is settled, if the broker has confirmed it."""
+        if execution.state != State.SCHEDULED:  # else the same attempt comes again
+            self.replays.memory.add(execution.taken.run_id, execution.attempt)
 
     # --- outcomes that cannot be stored as they are ----------------------------------------------------------
 

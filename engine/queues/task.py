@@ -52,7 +52,12 @@ class QueueTask(Task):
         instant, key = now(), f"instant:{self.id}"
         is_first = self.queue.put_if_empty(key, instant.isoformat(), ttl=7 * 86400)
         if not is_first:
-            instant = datetime.fromisoformat(self.queue.get(key, peek=True))
+            try:
+                instant = datetime.fromisoformat(self.queue.get(key, peek=True))
+            except (TypeError, ValueError) as error:  # not signed as the time of this run
+                self.queue.report_forged("instant", self.id, str(error))
+                self.queue.delete(key)
+                is_first = self.queue.put_if_empty(key, instant.isoformat(), ttl=7 * 86400)
         self.queue.record_metadata(self, {"instant_at": instant.isoformat()})
         return instant, is_first
 

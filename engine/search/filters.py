@@ -6,8 +6,6 @@ Latin letters match in any case. For other letters, the usual cases of a word ar
 import json
 import re
 from collections.abc import Callable, Iterable
-from functools import reduce
-from operator import or_
 from typing import Any, NamedTuple
 
 from peewee import SQL, ColumnBase, Field, NodeList, Value, fn
@@ -107,10 +105,15 @@ def matching(fields: tuple[Field, ...], patterns: list[str]) -> RowFilter:
         if on_postgresql():
             # Collation "C": LOWER with a language is ten times as slow. The text is read once.
             text = fn.LOWER((fn.CONCAT_WS("\n", *texts) if len(texts) > 1 else texts[0]).collate('"C"'))
-            return reduce(or_, [like(text, lower_latin(pattern)) for pattern in patterns])
-        return reduce(or_, [like(text, pattern) for pattern in patterns for text in texts])
+            return any_of([like(text, lower_latin(pattern)) for pattern in patterns])
+        return any_of([like(text, pattern) for pattern in patterns for text in texts])
 
     return RowFilter(fields, condition)
+
+
+def any_of(conditions: list[ColumnBase]) -> ColumnBase:
+    """Return `(a OR b OR c)`. With `|` each condition would nest one deeper, which SQLite limits."""
+    return NodeList(conditions, glue=" OR ", parens=True)
 
 
 def like(text: ColumnBase, pattern: str) -> ColumnBase:

@@ -1,10 +1,11 @@
 """Pages of long lists, newest first, and counts that stop at a limit."""
 
+import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 
-from peewee import SQL, Field, Model, ModelSelect, Select, fn
+from peewee import SQL, Field, IntegerField, Model, ModelSelect, Select, fn
 
 from engine.database import database
 
@@ -32,7 +33,7 @@ def fetch_page(query: "ModelSelect[Row]", at: Field, key: Field, size: int, befo
     do not shift the pages. `query` must select both columns. Raises InvalidCursor.
     """
     if before:
-        last_at, last_key = parse_cursor(before, key.python_value)
+        last_at, last_key = parse_cursor(before, parse_row_id if isinstance(key, IntegerField) else key.python_value)
         # The first half bounds the index. The second one handles rows with the same time.
         query = query.where((at <= last_at) & ((at < last_at) | (key < last_key)))
     rows = list(query.order_by(at.desc(), key.desc()).limit(size + 1))
@@ -42,6 +43,13 @@ def fetch_page(query: "ModelSelect[Row]", at: Field, key: Field, size: int, befo
     return Page(rows[:size], f"{instant.isoformat()}_{getattr(last, key.name)}" if instant else None)
 
 
+def parse_row_id(text: str) -> int:
+    """Return the number, which both databases can compare. Raises ValueError."""
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ValueError("not the id of a row")
+    return int(text)
+
+
 def parse_cursor(text: str, key_of: Callable[[str], Key]) -> tuple[datetime, Key]:
     instant, separator, key = text.partition("_")
     try:
@@ -49,8 +57,8 @@ def parse_cursor(text: str, key_of: Callable[[str], Key]) -> tuple[datetime, Key
             raise ValueError("no key")
         if (at := datetime.fromisoformat(instant)).tzinfo is None:
             raise ValueError("no offset")
-        return at, key_of(key)
-    except ValueError as error:
+        return at.astimezone(UTC), key_of(key)
+    except (ValueError, OverflowError) as error:  # also outside years 1 to 9999 in UTC
         raise InvalidCursor(f"{text!r} is not a position in this list") from error
 
 

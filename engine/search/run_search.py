@@ -30,6 +30,10 @@ SCAN_LIMIT, SCATTERED_SCAN_LIMIT = 24_000, 6_000
 MAX_SHORT_SCAN = 10_000
 
 
+#: Most index ranges whose counts one statement adds up.
+MAX_COUNT_SCANS = 100
+
+
 class RunPage(NamedTuple):
     """A page of runs. `older`: the cursor of the next page. `searched_to`: set if the page ended at the scan limit."""
 
@@ -184,7 +188,7 @@ def count_by_state(query: RunQuery) -> dict[str, int] | None:
     """Return the count per state, ignoring the states of the query. More than `COUNT_LIMIT` counts as `COUNT_LIMIT` +
     1.
 
-    Returns None if no index can answer it. One statement.
+    Returns None if no index can answer it, or only many ranges of one. One statement.
     """
     plans = {str(state): plan_query(replace(query, states=frozenset({state}))) for state in State}
     if not all(is_index_only(planned) for planned in plans.values()):
@@ -192,6 +196,8 @@ def count_by_state(query: RunQuery) -> dict[str, int] | None:
     arms = [
         count_query(query, state, arm, planned.row_filters) for state, planned in plans.items() for arm in planned.scans
     ]
+    if len(arms) > MAX_COUNT_SCANS:
+        return None
     counts = dict.fromkeys(plans, 0)
     for state, entries, count in database.execute(reduce(add, arms)) if arms else ():
         if entries > COUNT_LIMIT and count < entries:

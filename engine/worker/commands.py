@@ -10,7 +10,7 @@ from engine.broker.deliveries import HeldMessage
 from engine.exceptions import BrokerUnavailable
 from engine.queues import remote_control
 from engine.queues.queue import Queue
-from engine.queues.remote_control import Command, CommandRequest, Stack
+from engine.queues.remote_control import Command, CommandInbox, CommandRequest, Stack
 from engine.worker.heartbeat import HeartbeatSender
 from engine.worker.limits import held_runs
 from engine.worker.worker_slot import WorkerSlot
@@ -45,6 +45,7 @@ class CommandExecutor:
         self.queue, self.consumer, self.slots, self.heartbeat = queue, consumer, slots, heartbeat
         self.quiet_at, self.forks, self.stop, self.restart = quiet_at, forks, stop, restart
         self.is_dumping = False
+        self.inbox = CommandInbox(queue, consumer)
 
     def poll_commands(self) -> None:
         """Take and execute pending commands. The stacks of a dump are published at the next poll."""
@@ -52,7 +53,7 @@ class CommandExecutor:
             if self.is_dumping:
                 self.is_dumping = False
                 remote_control.publish_dump(self.queue, self.consumer, self.read_stacks())
-            for order in remote_control.take_commands(self.queue, self.consumer):
+            for order in self.inbox.take():
                 logger.warning("Command from %s: %s", order.by, COMMAND_TEXT[order.what])
                 self.execute_command(order)
         except BrokerUnavailable as error:

@@ -30,6 +30,7 @@ from engine.exceptions import BrokerUnavailable
 from engine.history import writer
 from engine.log_format import adopt_huey_logging
 from engine.models import now
+from engine.private_files import restrict_folders
 from engine.queues.queue import BEAT_SECONDS, Queue
 from engine.version import code_version, host_name
 from engine.worker.commands import CommandExecutor
@@ -74,6 +75,7 @@ class Consumer(stock.Consumer):
             print("dewey: -k greenlet is not supported; use -k process", file=sys.stderr)
             raise SystemExit(2)
         check_limits(huey, worker_type)
+        restrict_folders(settings.data_dir)
 
         self.id = f"{host_name()}:{os.getpid()}:{token_hex(3)}"
         self.next_check = 0.0

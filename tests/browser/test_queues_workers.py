@@ -61,10 +61,11 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowInstallati
 @pytest.fixture
 def installation(console: SlowInstallation, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowInstallation]:
     """Bind the console's database and queues in this process, emptied."""
-    stored = {name: SqliteStorage(name, console.folder / "data" / "queue.db", 600) for name in tasks.queues}
+    file, key = console.folder / "data" / "queue.db", SignedJSON(KEY)
+    stored = {name: SqliteStorage(name, file, 600, serializer=key) for name in tasks.queues}
     for name, queue in tasks.queues.items():
         monkeypatch.setattr(queue, "storage", stored[name])
-        monkeypatch.setattr(queue, "serializer", SignedJSON(KEY))
+        monkeypatch.setattr(queue, "serializer", key)
         for table in ("message", "pause", "consumer"):
             stored[name].database.execute(f"DELETE FROM {table}")
     with bind_database(f"sqlite:///{console.folder}/data/dewey.db"):

@@ -403,7 +403,7 @@ Part.record = record
     Mutant(
         "failed sign-ins that Redis cannot count are counted in memory",
         "refused_answers redis",
-        instead=(("admin/auth/wrong_tries.py", "except RedisError:", "except ZeroDivisionError:"),),
+        instead=(("admin/auth/limit_storage.py", "except RedisError:", "except ZeroDivisionError:"),),
     ),
     Mutant(
         "an id that cannot be stored is refused",
@@ -569,7 +569,7 @@ Part.defer = lambda self, consumer, claimed, missing, grace: stock_defer(self, c
         "unknown_tasks claimed_by_newer_code",
         instead=(
             ("engine/broker/lua/lib/claim.lua", "    call('hdel', run(id), 'met', 'met_at')\n", ""),
-            ("engine/broker/lua/lib/release.lua", "; call('hdel', run(id), 'met', 'met_at')", ""),
+            ("engine/broker/lua/release.lua", "; call('hdel', run(id), 'met', 'met_at')", ""),
             ("engine/broker/sqlite/claims.py", "missing = NULL, met = NULL, met_at = NULL", "missing = NULL"),
             ("engine/broker/sqlite/deliveries.py", 'worker = NULL, met_at = NULL "', 'worker = NULL "'),
         ),
@@ -710,9 +710,7 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a malformed pause is readable",
         "malformed_entries malformed_pause",
-        instead=(
-            ("engine/broker/parsing.py", '    return defaults | {"by": "?"', '    return defaults | {"who": "?"'),
-        ),
+        instead=(("engine/broker/pauses.py", '    return defaults | {"by": "?"', '    return defaults | {"who": "?"'),),
     ),
     Mutant(
         "a malformed order is removed",
@@ -727,7 +725,13 @@ rejected.is_refusal = rejected.write_each.__globals__["is_refusal"] = is_refusal
     Mutant(
         "a run with an unreadable holder is returned",
         "malformed_entries run_with_an_unreadable_holder",
-        instead=(("engine/broker/lua/reap.lua", "    release_unreadable(all[j])\n", ""),),
+        instead=(
+            (
+                "engine/broker/redis/deliveries.py",
+                "        self.requeue_unreadable({run_id for run_id, _ in entries} - {run.run_id for run in held})\n",
+                "",
+            ),
+        ),
     ),
     Mutant(
         "a malformed lock has no holder",

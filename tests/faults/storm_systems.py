@@ -49,9 +49,9 @@ class Dewey(System):
         self.stack.callback(self.put_back, self.queue.storage, self.queue.serializer)
         self.queue.serializer = SignedJSON(KEY)
         self.queue.storage = (
-            RedisStorage("faults", self.broker.url, RESULT_TTL)
+            RedisStorage("faults", self.broker.url, RESULT_TTL, serializer=self.queue.serializer)
             if self.broker
-            else SqliteStorage("faults", self.folder / "queue.db", RESULT_TTL)
+            else SqliteStorage("faults", self.folder / "queue.db", RESULT_TTL, serializer=self.queue.serializer)
         )
         self.stack.enter_context(bound_to_library(self.settings["DATABASE_URL"]))
 

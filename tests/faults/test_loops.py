@@ -47,7 +47,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
     redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     url = request.getfixturevalue("postgresql_library") if redis_url else f"sqlite:///{tmp_path}/dewey.db"
     wire, probe.serializer = probe.serializer, type(probe.serializer)(KEY)
-    with use_probe_queue(storage_factory(request.param, request, tmp_path)), bound_to_library(url):
+    with use_probe_queue(storage_factory(request.param, request, tmp_path, probe.serializer)), bound_to_library(url):
         yield {"DATA_DIR": str(tmp_path), "DATABASE_URL": url, "REDIS_URL": redis_url, "SECRET_KEY": KEY}
     probe.serializer = wire
 

@@ -32,7 +32,7 @@ from engine.control import queues, schedules
 from engine.history import writer
 from engine.models import Consumer, Run, State, now
 from engine.queues import remote_control, ticks
-from engine.queues.remote_control import Command
+from engine.queues.remote_control import Command, CommandInbox
 from engine.version import host_name
 from engine.worker.healthcheck import consumer_is_alive
 
@@ -125,16 +125,14 @@ def test_tick_is_accepted_after_a_malformed_last_tick(value: bytes) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        [], "stop", {}, {"what": "stop"}, {"what": "stop", "consumer": "c"},
-        {"what": "stop", "consumer": "c", "by": "x", "at": "never"},
-        {"what": "stop", "consumer": "c", "by": "x", "at": 5},
+        [], "stop", {}, {"what": "stop", "by": "x"}, {"by": "x", "number": 5, "sent_at": 5.0},
+        {"by": "x", "number": "n", "sent_at": "never"}, {"by": "x", "number": "n", "sent_at": 5.0},
     ],
 )  # fmt: skip
 def test_malformed_command_is_removed_and_not_executed(value: Any) -> None:
     remote_control.send_command(probe, "c", Command.QUIET, "vera")
-    probe.storage.results.put(remote_control.command_key("c", Command.STOP), probe.serializer.serialize(value))
-    assert [order.what for order in remote_control.pending_commands(probe, "c")] == [Command.QUIET]
-    assert [order.what for order in remote_control.take_commands(probe, "c")] == [Command.QUIET]
+    remote_control.store_signed(probe, remote_control.command_key("c", Command.STOP), value)
+    assert [order.what for order in CommandInbox(probe, "c").take()] == [Command.QUIET]
     assert probe.storage.results.get_many([remote_control.command_key("c", what) for what in Command]) == {}
 
 
@@ -147,7 +145,7 @@ def test_malformed_command_is_removed_and_not_executed(value: Any) -> None:
     ],
 )  # fmt: skip
 def test_malformed_stack_dump_is_ignored(value: Any) -> None:
-    probe.storage.results.put(remote_control.dump_key("c"), probe.serializer.serialize(value))
+    remote_control.store_signed(probe, remote_control.dump_key("c"), value)
     assert remote_control.latest_dump(probe, "c") is None
 
 
@@ -216,8 +214,8 @@ def test_pages_and_commands_show_sound_entries_beside_malformed_ones(
         put_heartbeat(light, f"malformed {number}", value)
         put_pause(light, ("", "close_abandoned_sessions", "schedule:close_abandoned_sessions")[number % 3], value)
         put_last_tick(light, "close_abandoned_sessions", value)
-    light.storage.results.put(remote_control.command_key("sound", Command.STOP), light.serializer.serialize([1]))
-    light.storage.results.put(remote_control.dump_key("sound"), light.serializer.serialize({"at": "x", "stacks": 1}))
+    for key in (remote_control.command_key("sound", Command.STOP), remote_control.dump_key("sound")):
+        light.storage.results.put(key, light.sign_value("another", [1]))
     if isinstance(light.storage, RedisStorage):
         light.storage.client.command("HSET", "held", "lost", b"garbage")
         light.storage.client.command("HSET", "locks", "odd", b"garbage")

@@ -101,29 +101,29 @@ def mask_arguments(queues, task, args, kwargs):
     ),
     Mutant(
         "a log message is one line",
-        "log_injection message_is_one_line or forged_line",
+        "log_injection message_is_one_line and not formatter2",
         "engine/log_format.py",
         "escape_controls = lambda text: text",
     ),
     Mutant(
         "a traceback has no line of an exception's text",
-        "log_injection traceback",
+        "log_injection traceback and not group",
         "engine/log_format.py",
         """
 def traceback_lines(parts):
     for part in parts:
-        yield from map(escape_controls, part.removesuffix("\\\\n").split("\\\\n"))
+        yield from map(escape_controls, part.removesuffix("\\n").split("\\n"))
 """,
     ),
     Mutant(
         "the terminal shows escapes",
-        "log_injection terminal",
+        "log_injection terminal_obeys",
         "admin/cli/output.py",
         "escape_controls = lambda text: text",
     ),
     Mutant(
         "JSON in the terminal has no C1 control character",
-        "log_injection terminal",
+        "log_injection terminal_obeys",
         "admin/cli/output.py",
         "json_escape = lambda match: match[0]",
     ),

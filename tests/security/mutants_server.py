@@ -119,7 +119,7 @@ Pace.count = count
     ),
     Mutant(
         "an upload is refused before 100 Continue",
-        "slow_clients before_its_body",
+        "slow_clients request_is_refused_before_its_body",
         "admin/server/exchange.py",
         "Exchange.send = lambda self, data: self.sendall(data)",
     ),

@@ -52,6 +52,7 @@ def flip_bit(body: str) -> str:
         ("body", lambda body: "not hexadecimal"),
         ("body", lambda body: "00" * 16 + body),
     ],
+    ids=["one_bit", "status", "content_type", "cut_off", "emptied", "no_number", "lengthened"],
 )
 def test_changed_kept_answer_is_never_returned(
     create_token: Callable[[str], TestResponse], column: str, change: Callable[[Any], Any]

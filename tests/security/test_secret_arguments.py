@@ -244,7 +244,7 @@ def test_sealed_arguments_belong_to_one_run(box: Queue, ledger: Path) -> None:
     one, other = (open_box(str(ledger), word) for word in (PASSWORD, SHELF))
     execute_all()
     stolen = SealedArguments.get_by_id(one.id).sealed
-    SealedArguments.update(sealed=stolen).where(SealedArguments.run_id == other.id).execute()
+    SealedArguments.update(sealed=stolen).where(SealedArguments.run == other.id).execute()
     with pytest.raises(InvalidState, match="cannot be opened"):
         runs.retry_run(tasks.queues, other.id, VERA)
     with pytest.raises(InvalidState, match="cannot be opened"):

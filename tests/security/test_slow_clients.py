@@ -238,7 +238,7 @@ def test_export_that_is_read_too_slowly_ends(impatient: Program) -> None:
 
 
 def test_slow_but_steady_upload_succeeds(impatient: Program) -> None:
-    """It lasts longer than the deadline and is faster than the minimum rate."""
+    """Send for longer than the deadline, faster than the minimum rate."""
     part, parts = b"u" * (16 << 10), 24
     client = impatient.connect(impatient.upload("operator", len(part) * parts, "Connection: close"))
     began = time.monotonic()

@@ -148,7 +148,7 @@ class StorageMachine(StorageSteps):
         task = self.queue.deserialize_task(run.wires[-1])
         task.envelope, task.eta = task.envelope._replace(attempt=run.attempt + 1), None
         effects = self.queue.enqueue_effects(task, delivered=run.deliveries)
-        effects.event(event_json("requeued", run.id, before, by="vera"))
+        effects.event(event_json("requeued", run.id, before, by="vera", attempt=run.attempt + 1))
         self.storage.messages.clear_finished(run.id)
         assert self.storage.messages.write(effects) == [run.id]
         self.model.results.pop(run.id, None)

@@ -248,7 +248,7 @@ class StorageSteps(StorageMachineBase):
                 execution.effects.merge(self.queue.enqueue_effects(self.task(kind, *task.args, delay=minute)))
         if ending in ("succeeds", "enqueues more", "fails"):
             result = FinalResult(next(numbers), execution.attempt, taken.run_id)
-            execution.effects.result(taken.run_id, self.queue.serializer.serialize(result))
+            execution.effects.result(taken.run_id, self.queue.sign_value(taken.run_id, result))
         execution.finalize("another worker", "some version")
         assert execution.finished
         return execution.finished

@@ -3,13 +3,12 @@
 import re
 
 import pytz
-from flask import Response, abort, flash, redirect, request, url_for
+from flask import abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
 from admin.auth.access import requires_role
 from admin.auth.identity import IDLE_LIMIT, SESSION_LIMIT, Actor, current_actor, secret_digest
-from admin.auth.login import WRONG_TRIES_PER_ACCOUNT, limiter
 from admin.forms import datetimes
 from admin.operations.account import SIGN_IN_NAME, own_account
 from admin.operations.registry import execute
@@ -71,17 +70,8 @@ def browser_name(agent: str | None) -> str:
     return " · ".join(part for part in (browser, system) if part) or _("unknown browser")
 
 
-def wrong_password(response: Response) -> bool:
-    return response.status_code == 422
-
-
-def account() -> str:
-    return secret_digest(current_actor().name)
-
-
 @blueprint.post("/me/password", endpoint="me_password")
 @requires_role("viewer")
-@limiter.limit(WRONG_TRIES_PER_ACCOUNT, key_func=account, deduct_when=wrong_password)
 def change_password() -> ResponseReturnValue:
     load_person()
     old, new, again = (request.form.get(name, "") for name in ("old", "new", "again"))

@@ -11,6 +11,7 @@ from peewee import ModelSelect
 
 from admin.audit_log import is_intact
 from admin.auth.access import requires_role
+from admin.display.capped_pages import CappedPages
 from admin.display.csv_text import csv_lines
 from admin.forms import datetimes
 from admin.forms.list_filters import ListFilters, link, read_text
@@ -167,7 +168,7 @@ def audit_csv() -> Response:
 
 
 def entries_to_csv(pages: Iterator[list[AuditEntry]]) -> Iterator[str]:
-    return csv_lines(COLUMNS, ([csv_row(entry) for entry in page] for page in pages))
+    return csv_lines(COLUMNS, CappedPages(pages).cells(csv_row))
 
 
 def csv_row(entry: AuditEntry) -> list[object]:

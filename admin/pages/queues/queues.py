@@ -94,7 +94,7 @@ def queue_pause(name: str) -> ResponseReturnValue:
     get_queue(name)
     if request.method == "DELETE":
         return resume(name)
-    execute(current_actor(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip()[:500] or None)
+    execute(current_actor(), "queues.pause", queue=name, reason=request.form.get("reason", "").strip() or None)
     flash(_("Queue %(queue)s is paused. No run starts until you resume it.", queue=name))
     return redirect(url_for("pages.queue", name=name), 303)
 

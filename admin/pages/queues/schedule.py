@@ -126,7 +126,7 @@ def schedule_pause_now(task: str) -> ResponseReturnValue:
 
 
 def typed_reason() -> str | None:
-    return request.form.get("reason", "").strip()[:500] or None
+    return request.form.get("reason", "").strip() or None
 
 
 def typed_end() -> datetime | None:

@@ -133,9 +133,7 @@ def typed_priority() -> str | None:
 @requires_role("operator")
 def task_pause(name: str) -> ResponseReturnValue:
     facts = get_task(name)
-    execute(
-        current_actor(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip()[:500] or None
-    )
+    execute(current_actor(), "tasks.pause", name=facts.name, reason=request.form.get("reason", "").strip() or None)
     flash(_("Task %(task)s is paused. No run of it starts until you resume it.", task=facts.name))
     return redirect(url_for("pages.task", name=facts.name), 303)
 

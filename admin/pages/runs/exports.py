@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from flask import Response
 
 from admin.auth.access import requires_role
+from admin.display.capped_pages import CappedPages
 from admin.display.csv_text import csv_lines
 from admin.pages.blueprint import blueprint
 from admin.pages.downloads import stream_download
@@ -40,7 +41,7 @@ def download(ending: str, content_type: str, text_of: Callable[[Iterator[list[Ru
 
 
 def runs_to_csv(pages: Iterator[list[Run]]) -> Iterator[str]:
-    return csv_lines(COLUMNS, ([csv_row(run).values() for run in runs] for runs in pages))
+    return csv_lines(COLUMNS, CappedPages(pages).cells(lambda run: csv_row(run).values()))
 
 
 def csv_row(run: Run) -> dict[str, object]:
@@ -49,10 +50,12 @@ def csv_row(run: Run) -> dict[str, object]:
 
 
 def runs_to_json(pages: Iterator[list[Run]]) -> Iterator[str]:
+    """Yield the text. A file that ends at the limit of rows has `complete`: false."""
+    capped = CappedPages(pages)
     yield '{"runs": ['
     separator = "\n"
-    for runs in pages:
+    for runs in capped:
         if runs:
             yield separator + ",\n".join(json.dumps(csv_row(run), ensure_ascii=False, default=str) for run in runs)
             separator = ",\n"
-    yield "\n]}\n"
+    yield '\n], "complete": false}\n' if capped.is_cut else "\n]}\n"

@@ -1,8 +1,8 @@
 -- uses: common, messages, held, dead
-local id, delivery, reason = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local id, delivery, event = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
 local entry = call('hget', HELD, id)
 local held = entry and parse_held(entry)
 if not held or held.delivery ~= delivery then return 0 end
-move_to_dead(id, held, with_holder(held, {error = reason}))
+move_to_dead(id, held, event)
 return 1

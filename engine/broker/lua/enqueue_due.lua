@@ -9,6 +9,6 @@ for j = 1, #ids, 2 do
   -- A deferred run returns to its old place.
   if place then add_to_queue(ids[j], place, fields[2] or place)
   else add_to_queue(ids[j], tonumber(ids[j + 1]) - PRIORITY_SECONDS * (tonumber(fields[1]) or 0), ids[j + 1]) end
-  add_event('due', ids[j], {})
+  add_unsigned_event('due', ids[j], {})
 end
 return #ids / 2

@@ -1,11 +1,14 @@
 -- uses: common, messages, finish
--- Cancels the first `limit` waiting runs. Returns their number.
-local by, ttl, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- ARGV: ttl, then [run id, event]… Cancels those of the runs that wait. Returns their number.
+local ttl, n = ARGV[1], 0
 
-local ids = call('zrange', QUEUE, 0, limit - 1)
-for _, id in ipairs(ids) do
-  local _, attempt = parse_header(message(id))
-  remove_from_queue(id); mark_finished(id, attempt, ttl)
-  add_event('cancelled', id, {by = by})
+for i = 2, #ARGV, 2 do
+  local id = ARGV[i]
+  if call('zscore', QUEUE, id) then
+    local _, attempt = parse_header(message(id))
+    remove_from_queue(id); mark_finished(id, attempt, ttl)
+    add_event(ARGV[i + 1])
+    n = n + 1
+  end
 end
-return #ids
+return n

@@ -37,5 +37,7 @@ local task, attempt = string.match(data, '^%S+ run (%S+) (%d+) %S+ ')
 call('hset', HELD, next, string.format('%s %d %s %s %s %s.%06d %s %s %s', consumer, delivery,
      fields[4] and 'u' or '-', attempt or 1, worker, clock[1], clock[2], score, since or score,
      task and string.match(task, '[^.]*$') or '?'))
-local revoked = task and call('exists', prefix .. 'kv:r:' .. next, prefix .. 'kv:rt:' .. task) or 0
-return {settled, next, delivery, data, revoked}
+-- Marks at the broker that the run is revoked or has ended.
+local marks = task and call('exists', prefix .. 'kv:r:' .. next, prefix .. 'kv:rt:' .. task,
+                            prefix .. 'kv:' .. next, prefix .. 'spent:' .. next) or 0
+return {settled, next, delivery, data, marks}

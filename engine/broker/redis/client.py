@@ -22,6 +22,7 @@ from engine.broker.redis.thread_connection import (
     Word,
     connect_with_kernel_timeouts,
 )
+from engine.broker.signed_entries import SignedEntries
 from engine.broker.storage import BrokerAddress
 
 #: Scripts of a series in flight while the next is written.
@@ -29,8 +30,10 @@ PIPELINE_WINDOW = 2
 
 
 class RedisClient:
-    def __init__(self, queue: str, url: str) -> None:
-        self.queue, self.prefix = queue, f"dewey:{{{queue}}}:"
+    """The keys of a queue on a server. `prefix` begins each of them. `entries` signs what the parts store."""
+
+    def __init__(self, queue: str, url: str, entries: SignedEntries) -> None:
+        self.queue, self.prefix, self.entries = queue, f"dewey:{{{queue}}}:", entries
         # No retries: a step that timed out may have been executed. Callers with idempotent steps retry.
         self.redis = Redis.from_url(
             url,
@@ -134,6 +137,11 @@ class RedisClient:
         with self.translate_errors() as redis:
             redis.set(f"{self.prefix}probe", "1", ex=60)
             redis.eval("return redis.call('set', KEYS[1], '1', 'ex', 60)", 1, f"{self.prefix}probe")
+
+    def clock(self) -> float:
+        with self.translate_errors() as redis:
+            seconds, micros = redis.time()
+            return float(seconds) + float(micros) / 1e6
 
     def warnings(self) -> list[str]:
         with self.translate_errors() as redis:

@@ -1,7 +1,9 @@
 """Dead letters on Redis."""
 
+import time
 from typing import Any
 
+from engine.broker.effects import event_json
 from engine.broker.parsing import decode
 from engine.broker.redis.client import RedisClient
 
@@ -26,7 +28,8 @@ class RedisDeadLetters:
         return int(self.client.command("ZCARD", "dead"))
 
     def requeue(self, run_id: str) -> bool:
-        return bool(self.client.run_script("requeue_dead", run_id))
+        event = self.client.entries.sign_event(event_json("requeued", run_id, time.time()))
+        return bool(self.client.run_script("requeue_dead", run_id, event))
 
     def discard(self, run_id: str) -> bool:
         return bool(self.client.run_script("discard_dead", run_id, self.result_ttl))

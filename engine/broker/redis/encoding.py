@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from engine.broker.effects import PRIORITY_SECONDS, Effects, NewMessage
 from engine.broker.redis.thread_connection import Word
+from engine.broker.signed_entries import SignedEntries
 
 #: Number of new runs that are stored in one step.
 MAX_NEW_RUNS = 1000
@@ -15,10 +16,10 @@ FIRST_BATCH_SIZE, MAX_BATCH_SIZE = 25, 200
 T = TypeVar("T")
 
 
-def encode_effects(effects: Effects, result_ttl: int) -> list[Word]:
+def encode_effects(effects: Effects, result_ttl: int, entries: SignedEntries) -> list[Word]:
     messages = [(*message[:3], message.due or "", *message[4:-1], int(message[-1])) for message in effects.messages]
     results = [(key, data, result_ttl) for key, data in effects.results]
-    events = [(event,) for event in effects.events]
+    events = [(entries.sign_event(event),) for event in effects.events]
     parts: tuple[Sequence[Sequence[Word]], ...] = (messages, results, events)
     return [word for rows in parts for word in (len(rows), *(word for row in rows for word in row))]
 

@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+from engine.broker.parsing import decode
 from engine.broker.redis.client import RedisClient
 from engine.broker.redis.results import RedisResults
 from engine.broker.storage import DROPPED_COUNTER
@@ -15,7 +16,7 @@ class RedisEvents:
         if not (identity := self.client.command("GET", "stream")):
             self.client.command("SET", "stream", uuid4().hex, "NX")
             identity = self.client.command("GET", "stream")
-        return f"{self.client.queue}:{identity.decode()}"
+        return f"{self.client.queue}:{decode(identity)}"
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         rows = self.client.command("XRANGE", "events", f"({to_entry_id(after)}", "+", "COUNT", limit)
@@ -28,6 +29,10 @@ class RedisEvents:
     def wait(self, after: int, seconds: float) -> None:
         with self.client.translate_errors() as redis:
             redis.xread({self.client.prefix + "events": to_entry_id(after)}, count=1, block=int(seconds * 1000))
+
+    def last(self) -> int:
+        rows = self.client.command("XREVRANGE", "events", "+", "-", "COUNT", 1)
+        return to_position(rows[0][0]) if rows else 0
 
     def trim(self, upto: int) -> None:
         self.client.command("XTRIM", "events", "MINID", to_entry_id(upto + 1))

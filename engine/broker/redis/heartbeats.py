@@ -1,10 +1,9 @@
 """Heartbeats of consumers on Redis."""
 
-import json
-
 from engine.broker.heartbeats import Heartbeat, parse_heartbeats
 from engine.broker.parsing import Info, decode
 from engine.broker.redis.client import RedisClient
+from engine.broker.signing import Purpose
 
 
 class RedisHeartbeats:
@@ -12,7 +11,8 @@ class RedisHeartbeats:
         self.client = client
 
     def record(self, consumer: str, info: Info) -> None:
-        self.client.run_script("record_heartbeat", consumer, json.dumps(info))
+        entry = self.client.entries.sign(Purpose.HEARTBEAT, consumer, info)
+        self.client.run_script("record_heartbeat", consumer, entry)
 
     def remove(self, consumer: str) -> None:
         self.client.run_script("remove_heartbeat", consumer)
@@ -25,4 +25,4 @@ class RedisHeartbeats:
             pipe.zrange(prefix + "beat_at", 0, -1, withscores=True)
             infos, times = pipe.execute()
         rows = [(decode(consumer), at, infos[consumer]) for consumer, at in times if consumer in infos]
-        return parse_heartbeats(self.client.queue, rows)
+        return parse_heartbeats(self.client.entries, rows)

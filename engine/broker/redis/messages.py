@@ -1,15 +1,17 @@
 """Messages on Redis, from enqueue to claim."""
 
 import itertools
-import json
+import time
 from collections.abc import Iterable, Sequence
 from math import inf
+from typing import Any
 
 from engine.broker.deliveries import AHEAD_LIMIT, MessageLocation, MissingTask
-from engine.broker.effects import Effects
-from engine.broker.parsing import decode
+from engine.broker.effects import Effects, event_json
+from engine.broker.parsing import decode, parse_missing_task
 from engine.broker.redis.client import RedisClient
 from engine.broker.redis.encoding import encode_batch, encode_effects, encode_messages, growing_batches, is_simple
+from engine.broker.redis.thread_connection import Word
 
 #: Messages to read at a time.
 READ_SIZE = 1000
@@ -17,14 +19,15 @@ READ_SIZE = 1000
 
 class RedisMessages:
     def __init__(self, client: RedisClient, result_ttl: int) -> None:
-        self.client, self.result_ttl = client, result_ttl
+        self.client, self.result_ttl, self.entries = client, result_ttl, client.entries
 
     def write(self, effects: Effects) -> list[str]:
         run_script = self.client.run_script
         if is_simple(effects) and all(run_script("quick_enqueue", *args) for args in encode_messages(effects.messages)):
             return [message.run_id for message in effects.messages]
+        args = encode_effects(effects, self.result_ttl, self.entries)
         # The script ignores messages that are already stored.
-        return [run_id.decode() for run_id in run_script("write_effects", *encode_effects(effects, self.result_ttl))]
+        return [run_id.decode() for run_id in run_script("write_effects", *args)]
 
     def enqueue_batch(self, messages: Iterable[tuple[str, bytes]], priority: float) -> None:
         """Store the messages in parts, as the server serves no other client during a script."""
@@ -39,6 +42,16 @@ class RedisMessages:
     def get(self, run_id: str) -> bytes | None:
         data: bytes | None = self.client.command("HGET", f"run:{run_id}", "message")
         return data
+
+    def waiting_ids(self, limit: int) -> list[str]:
+        return [decode(run_id) for run_id in self.client.command("ZRANGE", "queue", 0, limit - 1)]
+
+    def ended_attempt(self, run_id: str) -> int:
+        with self.client.translate_errors() as redis:
+            values: Any = redis.mget(f"{self.client.prefix}spent:{run_id}", f"{self.client.prefix}kv:{run_id}")
+        spent, result = values
+        words = (spent or b"").split() + (result or b"").split(b" ", 4)[3:4]
+        return max((int(word) for word in words if word.isdigit()), default=0)
 
     def locate(self, run_id: str) -> MessageLocation | None:
         prefix = self.client.prefix
@@ -63,7 +76,7 @@ class RedisMessages:
             (missing, met, met_at), until = pipe.execute()
         if not missing or until is None:
             return None
-        return MissingTask(*json.loads(met))._replace(met_at=float(met_at), until=until)
+        return parse_missing_task(self.client.queue, run_id, met, met_at, until)
 
     # --- what waits and is scheduled -------------------------------------------------------------------------
 
@@ -120,14 +133,21 @@ class RedisMessages:
     # --- commands --------------------------------------------------------------------------------------------
 
     def cancel(self, run_id: str, by: str) -> str:
-        return str(self.client.run_script("cancel", run_id, by, self.result_ttl).decode())
+        event = self.sign_events("cancelled", [run_id], by=by)[1]
+        return str(self.client.run_script("cancel", run_id, event, self.result_ttl).decode())
 
     def purge(self, by: str, limit: int = 1000) -> int:
-        return int(self.client.run_script("purge", by, self.result_ttl, limit))
+        ids = self.waiting_ids(limit)
+        return int(self.client.run_script("purge", self.result_ttl, *self.sign_events("cancelled", ids, by=by)))
 
     def clear_finished(self, run_id: str) -> None:
         with self.client.translate_errors() as redis:
             redis.delete(*(f"{self.client.prefix}{kind}:{run_id}" for kind in ("kv", "waits", "done", "spent")))
 
     def report_lost(self, ids: Sequence[str]) -> int:
-        return int(self.client.run_script("report_lost", *ids))
+        return int(self.client.run_script("report_lost", *self.sign_events("lost", ids)))
+
+    def sign_events(self, kind: str, ids: Iterable[str], **fields: object) -> list[Word]:
+        """Return each run id and its signed event of this kind."""
+        now, sign = time.time(), self.entries.sign_event
+        return [word for run_id in ids for word in (run_id, sign(event_json(kind, run_id, now, **fields)))]

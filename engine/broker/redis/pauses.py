@@ -1,9 +1,9 @@
 """Pauses on Redis."""
 
-import json
-
-from engine.broker.parsing import Info, parse_pauses
+from engine.broker.parsing import Info
+from engine.broker.pauses import parse_pauses
 from engine.broker.redis.client import RedisClient
+from engine.broker.signing import Purpose
 
 
 class RedisPauses:
@@ -11,7 +11,8 @@ class RedisPauses:
         self.client = client
 
     def put(self, target: str, info: Info) -> None:
-        self.client.command("HSET", pause_key(target), target, json.dumps(info))
+        entry = self.client.entries.sign(Purpose.PAUSE, target, info)
+        self.client.command("HSET", pause_key(target), target, entry)
 
     def remove(self, target: str) -> bool:
         removed = bool(self.client.command("HDEL", pause_key(target), target))
@@ -19,8 +20,10 @@ class RedisPauses:
         return removed
 
     def all(self) -> dict[str, Info]:
-        pauses = (*self.client.read_hash("pause"), *self.client.read_hash("pause_schedule"))
-        return parse_pauses(self.client.queue, pauses)
+        return parse_pauses(self.client.entries, self.rows())
+
+    def rows(self) -> list[tuple[str, bytes]]:
+        return [*self.client.read_hash("pause"), *self.client.read_hash("pause_schedule")]
 
 
 def pause_key(target: str) -> str:

@@ -11,7 +11,7 @@ class RedisTicks:
         self.client, self.result_ttl = client, result_ttl
 
     def record(self, task: str, minute: int, effects: Effects) -> bool:
-        args = encode_effects(effects, self.result_ttl)
+        args = encode_effects(effects, self.result_ttl, self.client.entries)
         return bool(self.client.run_script("record_tick", task, minute, *args))
 
     def last(self) -> dict[str, int]:

@@ -49,7 +49,7 @@ class SqliteClaims:
             "WHERE queue = ? AND state = 'held' AND consumer = ? AND worker = ?",
             (self.queue, consumer, worker),
         ).fetchone()
-        return row and Delivery(row[0], row[1], bytes(row[2]), revoked=True)
+        return row and Delivery(row[0], row[1], bytes(row[2]), is_marked=True)
 
     def claim_next(
         self,
@@ -80,8 +80,8 @@ class SqliteClaims:
         if task in limits:
             connection.execute("INSERT INTO start VALUES (?, ?, ?)", (self.queue, task, now))
         header = parse_header(bytes(data))
-        revoked = self.results.is_revoked(connection, run_id, header.task if header else "")
-        return Delivery(run_id, delivery, bytes(data), revoked)
+        is_marked = self.results.is_marked(connection, run_id, header.task if header else "")
+        return Delivery(run_id, delivery, bytes(data), is_marked)
 
     def deferred(self, connection: sqlite3.Connection, known_tasks: Collection[str]) -> list[Row]:
         tasks = [task for task in self.missing_tasks(connection) if task in known_tasks] if known_tasks else []

@@ -13,8 +13,10 @@ from zlib import crc32
 
 from engine.broker.inotify import InotifyWatch
 from engine.broker.parsing import decode
+from engine.broker.signed_entries import SignedEntries
 from engine.exceptions import BrokerUnavailable
 from engine.outages import find_outage, first_line, lacks_table
+from engine.private_files import make_database_private
 
 POLL_SECONDS = 0.025
 #: Maximum time from the write that inotify reports to the visible commit.
@@ -44,11 +46,19 @@ class SqliteFile:
     """The rows of a queue in a file.
 
     `schema`: the tables of the file. `added_columns`: columns by table that a file of an older version lacks. The
-    schema contains them too.
+    schema contains them too. `entries` signs what the parts store.
     """
 
-    def __init__(self, queue: str, path: Path, schema: str, added_columns: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        queue: str,
+        path: Path,
+        schema: str,
+        added_columns: Mapping[str, Sequence[str]],
+        entries: SignedEntries,
+    ) -> None:
         self.queue, self.path, self.schema, self.added_columns = queue, path, schema, added_columns
+        self.entries = entries
         self.threads = threading.local()
         self.left_behind: list[sqlite3.Connection] = []
 
@@ -74,7 +84,8 @@ class SqliteFile:
         return self.thread.connection
 
     def connect(self, lock_seconds: float = 30) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_database_private(self.path)
         connection = sqlite3.connect(self.path, timeout=lock_seconds, isolation_level=None, check_same_thread=False)
         connection.text_factory = decode  # else one text that is not UTF-8 makes its whole table unreadable
         connection.execute("PRAGMA journal_mode = wal")

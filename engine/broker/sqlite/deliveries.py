@@ -31,6 +31,7 @@ class SqliteDeliveries:
 
     def __init__(self, database: SqliteFile, messages: SqliteMessages, read_timeout: float) -> None:
         self.database, self.queue, self.messages = database, database.queue, messages
+        self.entries = database.entries
         self.results, self.events, self.read_timeout = messages.results, messages.events, read_timeout
         self.claims = SqliteClaims(database, self.results, self.events)
 
@@ -70,7 +71,9 @@ class SqliteDeliveries:
         if not rows:
             return False
         if (cancelled_by := rows[0][0]) is not None and not finished.is_cancel:
-            raise CancelRequested(cancelled_by)  # the transaction is rolled back
+            raise CancelRequested(
+                self.entries.canceller(claimed.run_id, cancelled_by)
+            )  # the transaction is rolled back
         self.results.delete_revocation(connection, claimed.run_id)
         # A retry among the effects turns the row back into a message, with its count of deliveries.
         self.messages.write_effects(connection, finished.effects)
@@ -150,7 +153,7 @@ class SqliteDeliveries:
                 self.events.append(connection, [event])
                 if cancelled_by is not None:
                     self.messages.mark_finished(connection, run_id, "waiting")
-                    self.events.append(connection, [event_json("cancelled", run_id, time.time(), by=cancelled_by)])
+                    self.events.append_lines(connection, [cancelled_by])
             if not only:
                 connection.execute(
                     "DELETE FROM lock WHERE queue = ? AND consumer = ? AND coalesce(?, worker) = worker",
@@ -190,4 +193,5 @@ class SqliteDeliveries:
 
     def cancelled(self) -> dict[str, str]:
         sql = "SELECT id, cancel FROM message WHERE queue = ? AND state = 'held' AND cancel IS NOT NULL"
-        return dict(self.database.query(sql, self.queue))
+        rows = self.database.query(sql, self.queue)
+        return {run_id: self.entries.canceller(run_id, line) for run_id, line in rows}

@@ -22,7 +22,11 @@ class SqliteEvents:
         self.database, self.results, self.queue = database, results, database.queue
 
     def append(self, connection: sqlite3.Connection, events: Iterable[str]) -> None:
-        rows = [(self.queue, event) for event in events]
+        self.append_lines(connection, [self.database.entries.sign_event(event).decode() for event in events])
+
+    def append_lines(self, connection: sqlite3.Connection, lines: Iterable[str]) -> None:
+        """Append lines that are signed already."""
+        rows = [(self.queue, line) for line in lines]
         connection.executemany("INSERT INTO event (queue, data) VALUES (?, ?)", rows)
 
     def stream(self) -> str:
@@ -40,6 +44,9 @@ class SqliteEvents:
         """Return the number of events after a position, from the index: 200,000 take some milliseconds."""
         sql = "SELECT count(*) FROM event WHERE queue = ? AND seq > ?"
         return int(self.database.query(sql, self.queue, after)[0][0])
+
+    def last(self) -> int:
+        return int(self.database.query("SELECT coalesce(max(seq), 0) FROM event WHERE queue = ?", self.queue)[0][0])
 
     def trim(self, upto: int) -> None:
         self.database.execute("DELETE FROM event WHERE queue = ? AND seq <= ?", self.queue, upto)

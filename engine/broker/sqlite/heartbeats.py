@@ -1,10 +1,10 @@
 """Heartbeats of consumers in a SQLite file."""
 
-import json
 import time
 
 from engine.broker.heartbeats import Heartbeat, parse_heartbeats
 from engine.broker.parsing import Info
+from engine.broker.signing import Purpose
 from engine.broker.sqlite.database import SqliteFile
 
 SCHEMA = """
@@ -18,10 +18,11 @@ class SqliteHeartbeats:
         self.database, self.queue = database, database.queue
 
     def record(self, consumer: str, info: Info) -> None:
+        entry = self.database.entries.sign(Purpose.HEARTBEAT, consumer, info).decode()
         self.database.execute(
             "INSERT INTO consumer (queue, id, at, info) VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET at = excluded.at, info = excluded.info",
-            self.queue, consumer, time.time(), json.dumps(info),
+            self.queue, consumer, time.time(), entry,
         )  # fmt: skip
 
     def remove(self, consumer: str) -> None:
@@ -29,4 +30,4 @@ class SqliteHeartbeats:
 
     def all(self) -> list[Heartbeat]:
         rows = self.database.query("SELECT id, at, info FROM consumer WHERE queue = ?", self.queue)
-        return parse_heartbeats(self.queue, [(consumer, at, info) for consumer, at, info in rows])
+        return parse_heartbeats(self.database.entries, [(consumer, at, info) for consumer, at, info in rows])

@@ -4,7 +4,6 @@ A message is one row that changes its `state`: scheduled → waiting → held �
 transaction that stores its effects.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from engine.broker.deliveries import AHEAD_LIMIT, MessageLocation, MissingTask
 from engine.broker.effects import PRIORITY_SECONDS, Effects, NewMessage, event_json
 from engine.broker.message_header import parse_header
+from engine.broker.parsing import parse_missing_task
 from engine.broker.sqlite.database import SqliteFile
 from engine.broker.sqlite.events import SqliteEvents
 from engine.broker.sqlite.results import SqliteResults
@@ -85,7 +85,7 @@ class SqliteMessages:
         stored = connection.execute(INSERT, (self.queue, run_id, *row, message.unique or None, message.delivered))
         self.results.keep_revocation(connection, run_id, now)
         if message.is_new_run and stored.rowcount:
-            self.events.append(connection, [message.data.decode()])
+            self.events.append_lines(connection, [message.data.decode()])
         return run_id
 
     def first_of_name(self, connection: sqlite3.Connection, message: NewMessage) -> str | None:
@@ -124,6 +124,15 @@ class SqliteMessages:
         rows = self.database.query("SELECT data FROM message WHERE queue = ? AND id = ?", self.queue, run_id)
         return bytes(rows[0][0]) if rows else None
 
+    def waiting_ids(self, limit: int) -> list[str]:
+        sql = "SELECT id FROM message WHERE queue = ? AND state = 'waiting' ORDER BY score LIMIT ?"
+        return [run_id for (run_id,) in self.database.query(sql, self.queue, limit)]
+
+    def ended_attempt(self, run_id: str) -> int:
+        sql = "SELECT attempt FROM spent WHERE queue = ? AND id = ?"
+        attempts = [attempt for (attempt,) in self.database.query(sql, self.queue, run_id)]
+        return max((attempt for attempt in attempts if isinstance(attempt, int)), default=0)
+
     def locate(self, run_id: str) -> MessageLocation | None:
         rows = self.database.query("SELECT state, score FROM message WHERE queue = ? AND id = ?", self.queue, run_id)
         if not rows or rows[0][0] == "done":
@@ -140,9 +149,7 @@ class SqliteMessages:
             self.queue,
             run_id,
         )
-        return next(
-            (MissingTask(*json.loads(met))._replace(met_at=met_at, until=due) for met, met_at, due in rows), None
-        )
+        return parse_missing_task(self.queue, run_id, *rows[0]) if rows else None
 
     # --- what waits and is scheduled -----------------------------------------------------------------------------
 
@@ -180,14 +187,15 @@ class SqliteMessages:
         with self.database.write_transaction() as connection:
             where = (self.queue, run_id)
             row = connection.execute("SELECT state FROM message WHERE queue = ? AND id = ?", where).fetchone()
+            line = self.database.entries.sign_event(event_json("cancelled", run_id, time.time(), by=by)).decode()
             if row and row[0] == "held":
-                connection.execute("UPDATE message SET cancel = ? WHERE queue = ? AND id = ?", (by, *where))
+                connection.execute("UPDATE message SET cancel = ? WHERE queue = ? AND id = ?", (line, *where))
                 return "running"
             if not row or row[0] not in ("waiting", "scheduled"):
                 return "unknown"
             self.mark_finished(connection, run_id, row[0])
             self.results.delete_revocation(connection, run_id)
-            self.events.append(connection, [event_json("cancelled", run_id, time.time(), by=by)])
+            self.events.append_lines(connection, [line])
             return "removed"
 
     def purge(self, by: str, limit: int = 1000) -> int:

@@ -1,8 +1,8 @@
 """Pauses in a SQLite file."""
 
-import json
-
-from engine.broker.parsing import Info, parse_pauses
+from engine.broker.parsing import Info
+from engine.broker.pauses import parse_pauses
+from engine.broker.signing import Purpose
 from engine.broker.sqlite.database import SqliteFile
 
 SCHEMA = """
@@ -16,11 +16,15 @@ class SqlitePauses:
         self.database, self.queue = database, database.queue
 
     def put(self, target: str, info: Info) -> None:
-        self.database.execute("INSERT OR REPLACE INTO pause VALUES (?, ?, ?)", self.queue, target, json.dumps(info))
+        entry = self.database.entries.sign(Purpose.PAUSE, target, info).decode()
+        self.database.execute("INSERT OR REPLACE INTO pause VALUES (?, ?, ?)", self.queue, target, entry)
 
     def remove(self, target: str) -> bool:
         return bool(self.database.execute("DELETE FROM pause WHERE queue = ? AND target = ?", self.queue, target))
 
     def all(self) -> dict[str, Info]:
+        return parse_pauses(self.database.entries, self.rows())
+
+    def rows(self) -> list[tuple[str, str]]:
         rows = self.database.query("SELECT target, info FROM pause WHERE queue = ?", self.queue)
-        return parse_pauses(self.queue, [(target, info) for target, info in rows])
+        return [(target, info) for target, info in rows]

@@ -19,6 +19,12 @@ CREATE TABLE IF NOT EXISTS spent (
 """
 
 
+MARKS = """
+SELECT 1 FROM kv WHERE queue = ?1 AND key IN (?2, ?3, ?4) UNION ALL SELECT 1 FROM spent WHERE queue = ?1 AND id = ?4
+LIMIT 1
+"""
+
+
 class SqliteResults:
     def __init__(self, database: SqliteFile, result_ttl: int) -> None:
         self.database, self.queue, self.result_ttl = database, database.queue, result_ttl
@@ -35,9 +41,10 @@ class SqliteResults:
     def write_counter(self, connection: sqlite3.Connection, counter: str, value: float) -> None:
         connection.execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", (self.queue, counter, value))
 
-    def is_revoked(self, connection: sqlite3.Connection, run_id: str, task: str) -> bool:
-        keys = (self.queue, f"r:{run_id}", f"rt:{task}")
-        return bool(connection.execute("SELECT 1 FROM kv WHERE queue = ? AND key IN (?, ?)", keys).fetchone())
+    def is_marked(self, connection: sqlite3.Connection, run_id: str, task: str) -> bool:
+        """Return true if a run has a revocation or an end here."""
+        values = (self.queue, f"r:{run_id}", f"rt:{task}", run_id)
+        return bool(connection.execute(MARKS, values).fetchone())
 
     def keep_revocation(self, connection: sqlite3.Connection, run_id: str, now: float) -> None:
         connection.execute(

@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 
 from engine.broker.huey_storage import HueyStorage
+from engine.broker.messages import SignedJSON
+from engine.broker.signed_entries import SignedEntries
 from engine.broker.sqlite import claims, events, heartbeats, locks, messages, pauses, results, ticks
 from engine.broker.sqlite.database import SqliteFile, rollback_interrupted
 from engine.broker.sqlite.dead_letters import SqliteDeadLetters
@@ -23,9 +25,17 @@ SCHEMA = "".join(part.SCHEMA for part in (results, ticks, pauses, locks, heartbe
 class SqliteStorage(HueyStorage):
     results: SqliteResults
 
-    def __init__(self, name: str, path: Path, result_ttl: int, read_timeout: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        result_ttl: int,
+        read_timeout: float = 1.0,
+        serializer: SignedJSON | None = None,
+    ) -> None:
         super().__init__(name)
-        self.database = database = SqliteFile(name, path, SCHEMA, {"message": claims.ADDED_COLUMNS})
+        self.entries = SignedEntries(name, serializer)
+        self.database = database = SqliteFile(name, path, SCHEMA, {"message": claims.ADDED_COLUMNS}, self.entries)
         self.results = SqliteResults(database, result_ttl)
         self.events = SqliteEvents(database, self.results)
         self.messages = SqliteMessages(database, self.results, self.events)
@@ -48,6 +58,9 @@ class SqliteStorage(HueyStorage):
 
     def rollback_interrupted(self) -> None:
         rollback_interrupted(self.database.connection)
+
+    def clock(self) -> float:
+        return time.time()
 
     def warnings(self) -> list[str]:
         """Return none: an embedded file has no such risks."""

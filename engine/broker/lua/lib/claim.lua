@@ -13,8 +13,9 @@ local function hold(consumer, worker, id, score, limits)
     local key = prefix .. 'rate:' .. task
     call('zadd', key, now, id .. ' ' .. delivery); call('expire', key, math.ceil(limit[2]))
   end
-  local revoked = dotted and call('exists', prefix .. 'kv:r:' .. id, prefix .. 'kv:rt:' .. dotted) or 0
-  return {id, delivery, data, revoked}
+  local marks = dotted and call('exists', prefix .. 'kv:r:' .. id, prefix .. 'kv:rt:' .. dotted,
+                                  prefix .. 'kv:' .. id, prefix .. 'spent:' .. id) or 0
+  return {id, delivery, data, marks}
 end
 
 -- Returns when a rate-limited task may start again, nil if it may now.
@@ -40,7 +41,7 @@ local function first_ready(paused, limits)
         if not again then return id, score end
         local since = call('zscore', SINCE, id) or score
         remove_from_queue(id); add_to_schedule(id, again, (since - score) / PRIORITY_SECONDS)
-        add_event('limited', id, {due = string.format('%.6f', again)})
+        add_unsigned_event('limited', id, {due = string.format('%.6f', again)})
         moved = moved + 1
       end
     end

@@ -4,7 +4,7 @@
 --
 --   run:<id>   hash  message · since: enqueue time, if its place in the queue differs · deliveries: claims that came
 --                    back · deaths: workers it took down · unique: its name · priority, while it is scheduled ·
---                    cancel: requester, while it runs · met, met_at: the consumer that lacked its task, and since
+--                    cancel: the event of its cancel, while it runs · met, met_at: the consumer that lacked its task, and since
 --                    when · missing: that task, while it is deferred
 --   queue      zset  run id → enqueue time − 60 s × priority; lowest first
 --   since      zset  run id → enqueue time, if its place in the queue differs

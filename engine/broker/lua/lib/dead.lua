@@ -1,7 +1,7 @@
 -- Dead letters. Needs common, messages.
 
-local function move_to_dead(id, held, fields)
+local function move_to_dead(id, held, event)
   call('hdel', HELD, id); call('hset', run(id), 'deliveries', held.delivery)
   call('zadd', prefix .. 'dead', now, id)
-  add_event('dead', id, fields)
+  add_event(event)
 end

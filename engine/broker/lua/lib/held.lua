@@ -8,9 +8,3 @@ local function parse_held(entry)
   return {consumer = consumer, delivery = tonumber(delivery), attempt = tonumber(attempt), worker = worker, at = at,
           score = score, since = since, task = task}
 end
--- Adds the holder of the run to an event.
-local function with_holder(held, fields)
-  fields.task = held.task; fields.delivery = held.delivery; fields.attempt = held.attempt; fields.started = held.at
-  fields.worker = held.worker; fields.consumer = held.consumer
-  return fields
-end

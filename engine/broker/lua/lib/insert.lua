@@ -51,7 +51,7 @@ local function write_effects(i)
   for _ = 1, tonumber(ARGV[i]) do
     local key = ARGV[i + 1]
     call('set', prefix .. 'kv:' .. key, ARGV[i + 2], 'EX', ARGV[i + 3])
-    stored['kv:' .. key] = match(ARGV[i + 2], '^%S+ value %S+ [1-9]')
+    stored['kv:' .. key] = match(ARGV[i + 2], '^%S+ %S+ %S+ [1-9]')
     if key ~= ending and call('del', prefix .. 'waits:' .. key) == 1 then wake_waiters(key) end
     i = i + 3
   end

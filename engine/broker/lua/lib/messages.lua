@@ -6,9 +6,12 @@ local PRIORITY_SECONDS = 60
 -- The run that is being settled. It does not block a follow-up with its unique name.
 local ending
 
-local function add_event(kind, id, fields)
+-- Adds an event that a program has signed.
+local function add_event(line) call('xadd', EVENTS, '*', 'e', line) end
+-- Adds an event that this script decides. It is not signed, so the history believes only its kinds `due` and `limited`.
+local function add_unsigned_event(kind, id, fields)
   fields.kind = kind; fields.id = id; fields.at = timestamp()
-  call('xadd', EVENTS, '*', 'e', cjson.encode(fields))
+  add_event(cjson.encode(fields))
 end
 local function message(id) return call('hget', run(id), 'message') or '' end
 

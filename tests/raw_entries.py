@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from sample_tasks import probe
 
+from engine.broker.messages import SignedJSON
 from engine.broker.redis.storage import RedisStorage
+from engine.broker.signing import Purpose
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.queues.queue import Queue
 
@@ -16,12 +18,14 @@ from engine.queues.queue import Queue
 CreateStorage = Callable[[str], Any]
 
 
-def storage_factory(broker: str, request: pytest.FixtureRequest, folder: Path) -> CreateStorage:
-    """Yield a storage factory. `broker` is sqlite or redis."""
+def storage_factory(
+    broker: str, request: pytest.FixtureRequest, folder: Path, serializer: SignedJSON | None = None
+) -> CreateStorage:
+    """Return a storage factory. `broker` is sqlite or redis."""
     if broker == "sqlite":
-        return lambda name: SqliteStorage(name, folder / "queue.db", 60, read_timeout=0.05)
+        return lambda name: SqliteStorage(name, folder / "queue.db", 60, 0.05, serializer)
     url = request.getfixturevalue("redis_url")
-    return lambda name: RedisStorage(name, url, 60, read_timeout=0.05)
+    return lambda name: RedisStorage(name, url, 60, 0.05, serializer)
 
 
 @contextmanager
@@ -37,6 +41,12 @@ def use_probe_queue(storages: CreateStorage) -> Iterator[None]:
 def process_all() -> None:
     while (task := probe.dequeue()) is not None:
         probe.execute(task)
+
+
+def put_event(event: bytes) -> None:
+    """Append an event to the stream of the probe queue, signed by this program."""
+    entries = probe.storage.entries
+    put_line(entries.serializer.serialize_json(Purpose.EVENT, entries.events, event))
 
 
 def put_line(line: bytes) -> None:
@@ -73,3 +83,33 @@ def put_last_tick(queue: Queue, task: str, minute: bytes) -> None:
         queue.storage.database.execute(
             "INSERT OR REPLACE INTO tick VALUES (?, ?, CAST(? AS TEXT))", queue.name, task, minute
         )
+
+
+def put_back(queue: Queue, run_id: str, data: bytes) -> None:
+    """Store a message with raw commands, as a writer without the key does."""
+    storage = queue.storage
+    if isinstance(storage, RedisStorage):
+        storage.client.command("HSET", f"run:{run_id}", "message", data)
+        storage.client.command("ZADD", "queue", 1, run_id)
+    else:
+        storage.database.execute(
+            "INSERT OR REPLACE INTO message (queue, id, task, attempt, data, state, score, since) "
+            "VALUES (?, ?, 'work', 1, ?, 'waiting', 1, 1)",
+            queue.name, run_id, data,
+        )  # fmt: skip
+
+
+def delete_marks(queue: Queue, run_id: str) -> None:
+    """Delete the result of a run and the mark of its end."""
+    queue.storage.messages.clear_finished(run_id)
+
+
+def put_cancel(queue: Queue, run_id: str, line: bytes) -> None:
+    """Store a request to cancel a held run."""
+    storage = queue.storage
+    if isinstance(storage, RedisStorage):
+        entry = storage.client.command("HGET", "held", run_id)
+        storage.client.command("HSET", "held", run_id, entry.replace(b" - ", b" c ", 1))
+        storage.client.command("HSET", f"run:{run_id}", "cancel", line)
+    else:
+        storage.database.execute("UPDATE message SET cancel = CAST(? AS TEXT) WHERE id = ?", line, run_id)

@@ -1,0 +1,122 @@
+"""Messages of settled attempts that were put back into the broker. They do not run.
+
+Three records are asked, the cheapest first:
+
+1. the memory of this consumer: the attempts that its workers have settled. It is shared with their parent, so it
+   outlives a worker, and holds the newest MEMORY_SLOTS at most.
+2. the broker: results, and ends without one. A writer to the broker can delete them.
+3. the database: ends of runs, which the recorder writes shortly after them. It is asked for every message that is older
+   than FRESH_SECONDS or older than this process, for many waiting messages at once.
+
+An attempt settled by another consumer is missed if its marks in the broker are deleted and its message is put back
+within the seconds until the recorder has written it, or if its event is deleted before. While the database is
+unavailable the first two records decide. A run that the history has deleted is unknown to it.
+"""
+
+import logging
+import mmap
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from engine.broker.deliveries import Delivery
+from engine.broker.messages import Envelope
+from engine.database import database, release_connection
+from engine.models import DISCARDED, LOST_ERROR, State
+from engine.outages import DATABASE_ERRORS
+from engine.queues.interfaces import TaskQueue
+
+logger = logging.getLogger(__name__)
+
+MEMORY_SLOTS = 1 << 16
+#: A younger message is checked without the database. Its answers are used for as long.
+FRESH_SECONDS = 2.0
+#: Waiting messages that one statement checks.
+LOOKAHEAD = 500
+#: How long the database is left alone after an error.
+OUTAGE_SECONDS = 30.0
+
+ENDED_ATTEMPT = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED)
+
+
+class RecordedRun(NamedTuple):
+    """`ended_at`: Unix seconds, None for a run without a settled end. `attempt`: the last settled one, 0 for none."""
+
+    ended_at: float | None
+    attempt: int
+
+
+class SettledMemory:
+    """Hashes of settled attempts in memory that forked workers share. A newer one replaces one in the same slot."""
+
+    def __init__(self) -> None:
+        self.slots = memoryview(mmap.mmap(-1, MEMORY_SLOTS * 8)).cast("q")
+
+    def add(self, run_id: str, attempt: int) -> None:
+        key = hash((run_id, attempt))
+        self.slots[key % MEMORY_SLOTS] = key
+
+    def has(self, run_id: str, attempt: int) -> bool:
+        key = hash((run_id, attempt))
+        return self.slots[key % MEMORY_SLOTS] == key
+
+
+class ReplayGuard:
+    def __init__(self, queue: TaskQueue) -> None:
+        self.queue, self.memory = queue, SettledMemory()
+        self.started_at = time.time()
+        self.answers: dict[str, RecordedRun | None] = {}
+        self.answered_at = self.next_query_at = 0.0
+
+    def is_replay(self, taken: Delivery, envelope: Envelope) -> bool:
+        """Return true if this attempt of the run has been settled."""
+        run_id, attempt, now = taken.run_id, envelope.attempt, time.time()
+        if self.memory.has(run_id, attempt):
+            return True
+        if taken.is_marked and self.queue.storage.messages.ended_attempt(run_id) >= attempt:
+            return True
+        enqueued_at = envelope.enqueued_at.timestamp()
+        if not taken.is_marked and now - enqueued_at < FRESH_SECONDS and enqueued_at > self.started_at:
+            return False
+        run = self.recorded_run(run_id, now)
+        return run is not None and (run.attempt >= attempt or (run.ended_at or 0) >= enqueued_at)
+
+    def recorded_run(self, run_id: str, now: float) -> RecordedRun | None:
+        if run_id not in self.answers or now - self.answered_at > FRESH_SECONDS:
+            if now < self.next_query_at:
+                return None
+            ids = {run_id, *self.queue.storage.messages.waiting_ids(LOOKAHEAD)}
+            try:
+                self.answers = dict.fromkeys(ids) | select_recorded_runs(list(ids))
+            except DATABASE_ERRORS as error:
+                logger.warning("Messages are not checked for replays while the database is unavailable: %s", error)
+                self.next_query_at = now + OUTAGE_SECONDS
+                release_connection()
+                return None
+            self.answered_at = now
+        return self.answers[run_id]
+
+
+def select_recorded_runs(ids: Sequence[str]) -> dict[str, RecordedRun]:
+    """Return the recorded runs among these. A run that was lost and has come back has no settled end.
+
+    A dead run has one only if it was discarded. Runs that have not begun are left out.
+    """
+    marks, states = ", ".join([database.param] * len(ids)), ", ".join(f"'{state}'" for state in ENDED_ATTEMPT)
+    not_lost = f"coalesce(error, '') <> {database.param}"
+    rows = database.execute_sql(
+        f"SELECT id, CASE WHEN state IN ({states}) AND {not_lost} OR error LIKE {database.param} THEN ended_at END,"
+        " (SELECT max(attempt)"
+        f" FROM dewey_attempts WHERE run_id = dewey_runs.id AND state IN ({states}) AND {not_lost})"
+        f" FROM dewey_runs WHERE id IN ({marks}) AND (ended_at IS NOT NULL OR attempts > 0)",
+        [LOST_ERROR, f"{DISCARDED}%", LOST_ERROR, *ids],
+    ).fetchall()
+    return {run_id: RecordedRun(to_unix(ended_at), attempt or 0) for run_id, ended_at, attempt in rows}
+
+
+def to_unix(value: datetime | str | None) -> float | None:
+    """Return the Unix time of a database value."""
+    if value is None:
+        return None
+    return (datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()

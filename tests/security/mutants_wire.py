@@ -1,0 +1,131 @@
+"""The controls of the broker's values, taken out one by one."""
+
+from mutation import Mutant
+
+EVENTS, HANDLERS = "engine/history/events.py", "engine/history/event_handlers.py"
+SIGNING, REPLAYS = "engine/broker/signing.py", "engine/queues/replays.py"
+REMOTE, CLAIM = "engine/queues/remote_control.py", "engine/queues/claim.py"
+
+MUTANTS = [
+    Mutant(
+        "an event without a signature is no history",
+        "broker_forgery forged_run and sqlite",
+        EVENTS,
+        "EventReader.accepts_unsigned = lambda self, position: True",
+    ),
+    Mutant(
+        "the signature of an event is checked",
+        "broker_forgery real_run and sqlite",
+        instead=((SIGNING, "if hmac.compare_digest(signature, signature_of(key, header, body)):", "if True:"),),
+    ),
+    Mutant(
+        "the message of a new run is checked where it is recorded",
+        "broker_forgery foreign_key and sqlite",
+        instead=(
+            (
+                EVENTS,
+                "body = keyring.open(purpose, self.queue.storage.entries.events, line)",
+                "body = parse_body(line)",
+            ),
+        ),
+    ),
+    Mutant(
+        "a value is bound to its queue and key",
+        "broker_forgery (another_queue or command_of_another) and sqlite",
+        SIGNING,
+        "place_bytes = lambda place: b''",
+    ),
+    Mutant(
+        "a value is bound to its purpose",
+        "broker_signing one_purpose",
+        SIGNING,
+        "check_word = lambda word, expected: None",
+    ),
+    Mutant(
+        "each purpose has its own key",
+        "broker_signing key_of_its_own",
+        instead=((SIGNING, 'keys(VERSION + b" " + purpose.word)', "keys(VERSION)"),),
+    ),
+    Mutant(
+        "a copied end of a delivery changes no record",
+        "broker_forgery copied and sqlite",
+        instead=((HANDLERS, 'event["delivery"] < run["deliveries"] or (', "False and ("),),
+    ),
+    Mutant(
+        "an ended run does not die by what lies under its id",
+        "broker_forgery ended_run and sqlite",
+        HANDLERS,
+        "EventBatch.open_run = EventBatch.run",
+    ),
+    Mutant(
+        "a command holds once",
+        "broker_forgery holds_once and sqlite",
+        instead=((REMOTE, " and order.number not in self.taken", ""),),
+    ),
+    Mutant(
+        "a command holds for a minute",
+        "broker_forgery for_a_minute and sqlite",
+        instead=((REMOTE, "abs(now - order.sent_at) <= ORDER_SECONDS", "True"),),
+    ),
+    Mutant(
+        "a settled message does not run again in its consumer",
+        "broker_forgery before_its_end and sqlite",
+        REPLAYS,
+        "SettledMemory.has = lambda self, run_id, attempt: False",
+    ),
+    Mutant(
+        "a settled message does not run again in another consumer",
+        "broker_forgery does_not_run_again and sqlite-True-True",
+        REPLAYS,
+        "select_recorded_runs = lambda ids: {}",
+    ),
+    Mutant(
+        "a mark in the broker stops a settled message",
+        "broker_forgery mark_in_the_broker and sqlite",
+        instead=((REPLAYS, "if taken.is_marked and self", "if False and self"),),
+    ),
+    Mutant(
+        "a message runs under its own id only",
+        "broker_forgery message_under_another_id and sqlite",
+        instead=((CLAIM, "if task.id != taken.run_id:", "if False:"),),
+    ),
+    Mutant(
+        "a cancel names its requester only if it is signed",
+        "broker_forgery forged_cancel and sqlite",
+        "engine/broker/signed_entries.py",
+        "SignedEntries.canceller = lambda self, run_id, line: line if isinstance(line, str) else line.decode()",
+    ),
+    Mutant(
+        "a heartbeat is signed",
+        "broker_forgery heartbeat and sqlite",
+        "engine/broker/signed_entries.py",
+        """
+def read(self, purpose, key, raw):
+    data = raw.encode() if isinstance(raw, str) else raw
+    return json.loads(data[data.index(b"{"):])
+SignedEntries.read = read
+""",
+    ),
+    Mutant(
+        "old values end some time after the upgrade",
+        "broker_signing old_format_is_accepted and False",
+        SIGNING,
+        "Keyring.open_old = lambda self, purpose, place, words, accepts_old: words[6]",
+    ),
+    Mutant(
+        "the position of the stream is noted at the upgrade",
+        "broker_forgery before_the_upgrade and sqlite",
+        "engine/history/upgrade.py",
+        "note_upgrade = lambda queue: None",
+    ),
+    Mutant(
+        "a stream with another name needs signatures",
+        "broker_forgery new_stream and sqlite",
+        instead=(("engine/history/writer.py", "position=0, signed_from=0", "position=0"),),
+    ),
+    Mutant(
+        "forged values are reported in the audit log",
+        "broker_forgery one_audit_entry and sqlite",
+        instead=(("admin/alerts/watcher.py", 'if signal.rule == "forged":', "if False:"),),
+    ),
+]
