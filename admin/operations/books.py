@@ -173,7 +173,7 @@ def add_file(actor: Actor, file: IncomingFile, name: str, book: Book | None = No
     table of actions, whose arguments are JSON. Raises ForbiddenError and ConflictError.
     """
     if not actor.may("operator"):
-        raise deny(actor, "operator", "books.add")
+        raise deny(actor, "operator", "books.add", name)
     if not owns_reading_tables():
         raise ConflictError(_("Books can be added only to tables that Dewey created."))
     try:

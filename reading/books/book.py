@@ -92,14 +92,12 @@ class Book:
 
     def check(self, kept: int, raw: int, has_text: bool) -> None:
         """Raise BookError if the book has no text or lost too much of it."""
-        self.kept_share = min(1.0, kept / raw) if raw else 0.0
-        if not has_text and not raw:
-            raise BookError("empty", "the book has no text.")
+        self.kept_share = min(1.0, kept / raw) if raw else float(has_text)
         lost = f"{self.kept_share:.1%} of the letters of the file reached a chapter ({kept} of {raw})."
-        if self.kept_share < FAIL_BELOW:
+        if raw and self.kept_share < FAIL_BELOW:
             raise BookError("incomplete", lost)
         if not has_text:
-            raise BookError("empty", "the book has no words.")
+            raise BookError("empty", "the book has no text.")
         if self.kept_share < WARN_BELOW:
             self.findings.add("lost_text", lost)
 

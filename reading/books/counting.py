@@ -1,6 +1,5 @@
 """Counts of a text: letters, words, minutes."""
 
-import re
 from collections.abc import Mapping
 
 #: Bytes of UTF-8 that are no letter: ASCII without letters, and the second and later bytes of a character.
@@ -8,8 +7,7 @@ NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha()) + byt
 #: Invisible characters: soft hyphen, no-break space, byte-order mark.
 INVISIBLE = ("\u00ad".encode(), "\u00a0".encode(), "\ufeff".encode())
 
-WORD = re.compile(r"\S+")
-LONG = 100_000
+PIECE = 100_000
 DEFAULT_LANGUAGE = "en"
 #: Reading speed by language. Other languages are read at the speed of the default one.
 WORDS_PER_MINUTE: Mapping[str, int] = {"ru": 180, "en": 230}
@@ -28,10 +26,10 @@ def count_letters_of_bytes(data: bytes) -> int:
 
 
 def count_words(text: str) -> int:
-    """Return the number of words between white space. Long texts are counted without a list of all words."""
-    if len(text) < LONG:
-        return len(text.split())
-    return sum(1 for _ in WORD.finditer(text))
+    """Return the number of words between white space. A long text is counted in pieces, without a list of all words."""
+    pieces = (text[start : start + PIECE] for start in range(0, len(text), PIECE))
+    divided = sum(not text[at - 1].isspace() and not text[at].isspace() for at in range(PIECE, len(text), PIECE))
+    return sum(len(piece.split()) for piece in pieces) - divided
 
 
 def reading_minutes(words: int, language: str | None, words_per_minute: Mapping[str, int]) -> int:

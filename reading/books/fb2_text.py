@@ -79,9 +79,11 @@ class FictionTarget(BlockTarget):
     def end_title(self) -> None:
         title = " ".join(" ".join(self.title_lines or ()).split())
         self.title_lines = None
-        part = self.notes if self.in_notes else self.part
-        if not part.title and title and part.blocks[-1:] and (self.in_notes or self.only_title):
-            part.title = title
+        if self.in_notes:
+            if not self.titled:
+                self.notes.title = self.notes.title or title
+        elif title and self.only_title and not self.part.title:
+            self.part.title = title
 
     def add_block(self, text: str) -> None:
         if self.title_lines is not None:

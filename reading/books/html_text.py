@@ -134,33 +134,40 @@ def read_document(data: bytes, place: str, anchors: Collection[str], findings: F
     data = Cleaner(place, findings).clean_beginning(data)
     raw = count_raw_letters(data)
     best, most = DocumentText(), -1
+    too_deep: BookError | None = None
     for name in PARSERS:
-        text = parse(data, name, place, anchors)
+        try:
+            text = parse(data, name, anchors)
+        except BookError as error:  # elements without an end look nested to the XML parser
+            too_deep = BookError(error.code, f"{place}: {error.detail}")
+            continue
         letters = text.letters() if text else -1
         if text and letters > most:
             best, most = text, letters
             best.raw_letters = raw - text.raw_letters
         if text and letters >= ENOUGH * best.raw_letters:
             return best
+    if too_deep and most < 0:
+        raise too_deep
     if most < ENOUGH * best.raw_letters:
         findings.add("no_structure", f"{place} could not be parsed. Its text was kept without structure.")
         best = DocumentText(plain_blocks(data), raw_letters=raw)
     return best
 
 
-def parse(data: bytes, name: str, place: str, anchors: Collection[str]) -> DocumentText | None:
+def parse(data: bytes, name: str, anchors: Collection[str]) -> DocumentText | None:
     """Return the text, with the letters that were left out as `raw_letters`. None if the parser gives up."""
     target = HTMLTarget(anchors)
-    if not feed(data, name, target, place):
+    if not feed(data, name, target):
         return None
     if target.left_out and not target.text.letters():  # a text that is hidden as a whole is the text
         target = HTMLTarget(anchors, with_hidden=True)
-        feed(data, name, target, place)
+        feed(data, name, target)
     target.text.raw_letters = target.left_out
     return target.text
 
 
-def feed(data: bytes, name: str, target: HTMLTarget, place: str) -> bool:
+def feed(data: bytes, name: str, target: HTMLTarget) -> bool:
     """Return false if the parser gives up."""
     parser = PARSERS[name](target)
     try:
@@ -169,8 +176,6 @@ def feed(data: bytes, name: str, target: HTMLTarget, place: str) -> bool:
         parser.close()
     except etree.ParseError:
         return False
-    except BookError as error:
-        raise BookError(error.code, f"{place}: {error.detail}") from None
     return True
 
 

@@ -25,7 +25,7 @@ FEW_BLANK = 0.02
 MOST_TOGETHER = 3
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\u00ad]")
-SPACES = re.compile(r"[ \t]+")
+SPACES = re.compile(r"[ \t]{2,}|\t")
 NAMED = re.compile(r"^(Title|Author):[ \t]*(\S.*)$", re.MULTILINE)
 LONGEST_TITLE = 80
 
