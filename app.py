@@ -1,6 +1,7 @@
 """The web application: `create_app()` registers sign-in, pages, API and commands."""
 
 from flask import Flask
+from werkzeug.routing import IntegerConverter
 
 from admin import api, auth, cli, display, flower, i18n, pages, problems
 from config import settings
@@ -9,9 +10,17 @@ from engine.keys import derive_keys
 from engine.private_files import restrict_folders
 
 
+class RowNumber(IntegerConverter):
+    """A number in an address. A longer one becomes the largest of 64 bits, as SQLite cannot compare others."""
+
+    def to_python(self, value: str) -> int:
+        return int(super().to_python(value)) if len(value) < 19 else 2**63 - 1
+
+
 def create_app() -> Flask:
     restrict_folders(settings.data_dir)
     app = Flask(__name__)
+    app.url_map.converters["int"] = RowNumber
     app.secret_key, *former_keys = derive_keys(b"cookies")
     # Until the next release: 0.9 signed with SECRET_KEY itself.
     raw_keys = [settings.secret_key, *settings.secret_key_old]

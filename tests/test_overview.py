@@ -342,7 +342,7 @@ def test_problems_come_first_with_a_link_to_their_fix(operator: Browser) -> None
     ]
     assert "No live worker for heavy. 1 run is waiting." in shown["unserved"][0]
     assert "Queue light has no live scheduler" in shown["late-light"][0]
-    assert "normal on app-2 for 2 min" in shown["silent"][0]
+    assert "normal on app-2 last seen 2 min" in shown["silent"][0]
     assert "missed 2 ticks" in shown["missed-close_abandoned_sessions"][0]
     assert "ann@example.org" in shown["paused-normal"][0] and "deploy of 2.4.1" in shown["paused-normal"][0]
     assert "too slow" in shown["paused-task-get_cleanup_statistics"][0]

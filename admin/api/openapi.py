@@ -26,8 +26,8 @@ ABOUT = """All queries and actions of the console, with the same roles and audit
 
 A viewer reads. An operator also runs, retries, cancels, pauses and closes. An admin also deletes, stops workers and
 manages users and tokens. `x-role` is the role of an operation. `next` in a list is the address of the next page. Errors
-are `application/problem+json` (RFC 9457). A 422 names the `field`. A write with an `Idempotency-Key` is executed once
-in 24 hours. A repeated request gets the first response."""
+are `application/problem+json` (RFC 9457). A 422 names the `field`. A write with an `Idempotency-Key` is executed once.
+A request that is repeated within 24 hours gets the first response."""
 
 #: Values of parameters with these names.
 WORDS: dict[str, Schema] = {"queue": {"enum": list(QUEUES)}, "role": {"enum": list(ROLES)}}

@@ -62,7 +62,7 @@ def operators_with_sign_ins() -> "ModelSelect[Any]":
 
 @register_action("operators.create", "admin", creates=True)
 def add_operator(actor: Actor, email: str, role: str, password: Secret | None = None) -> ActionResult[str]:
-    """Create a user. Returns the password, a new one unless one is given."""
+    """Create a user. Returns the password, which is generated if none is given."""
     return ActionResult(create_operator(email, role, password), email, after={"role": role})
 
 
@@ -113,7 +113,7 @@ def enable_operator(actor: Actor, email: str) -> ActionResult[None]:
 
 @register_action("operators.password", "admin", danger=True)
 def renew_password(actor: Actor, email: str, password: Secret | None = None) -> ActionResult[str]:
-    """Replace a user's password and end all sessions. Returns the password, a new one unless one is given."""
+    """Replace a user's password and end all sessions. Returns the password, which is generated if none is given."""
     operator = get_operator(email)
     given_or_new = new_password() if password is None else password
     Operator.update(password_hash=checked_hash(given_or_new, operator.email)).where(

@@ -137,7 +137,7 @@ def enqueue_run(
     eta: datetime | None = None,
     priority: float | None = None,
 ) -> ActionResult[Result]:
-    """Enqueue a run of a task. `args` are positional, `arguments` named. Returns the id of the run."""
+    """Enqueue a run of a task. Returns its id. `args` are positional arguments. `arguments` are named arguments."""
     result = run_task(tasks.queues, name, args or (), arguments, by=actor.requester, eta=eta, priority=priority)
     shown = mask_arguments(tasks.queues, name, args or [], arguments or {})
     optional = {"args": shown.args, "eta": eta and eta.isoformat(), "priority": priority}

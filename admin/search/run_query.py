@@ -247,7 +247,9 @@ SEARCH_KEYS: dict[str, SearchKey] = {
     "attempts": SearchKey(by_attempts, "attempts:>1", lazy_gettext("number of attempts")),
     "after": SearchKey(by_start_time, "after:2026-11-23", lazy_gettext("enqueued at or after this time, or after:24h")),
     "before": SearchKey(by_end_bound, "before:2026-11-23T10:00", lazy_gettext("enqueued before this time (UTC)")),
-    "ended": SearchKey(by_end_time, "ended:24h", lazy_gettext("ended since then, or ended:2026-11-23..2026-11-24")),
+    "ended": SearchKey(
+        by_end_time, "ended:24h", lazy_gettext("ended in the last 24 hours, or ended:2026-11-23..2026-11-24")
+    ),
     "id": SearchKey(by_id, "id:8b6ed5c7", lazy_gettext("prefix of the id")),
     "parent": SearchKey(by_parent, "parent:8b6ed5c7-…", lazy_gettext("requested by this run")),
 }

@@ -21,7 +21,7 @@ class SignedEntries:
 
     def sign_event(self, event: str) -> bytes:
         """Return the line of an event for the stream. Its body names the run."""
-        return self.serializer.serialize_json(Purpose.EVENT, self.events, event.encode())
+        return self.serializer.keyring.sign(Purpose.EVENT, self.events, b"- 0 - ", event.encode())
 
     def read_event(self, line: bytes) -> Info:
         """Return the event of a line. Raises InvalidMessage."""

@@ -9,22 +9,28 @@ import json
 from engine.broker.parsing import PARSE_ERRORS
 from engine.broker.pauses import is_pause
 from engine.broker.signing import Purpose
+from engine.history.writer import read_cursor
 from engine.models import HistoryCursor, now
 from engine.queues.queue import Queue
 
 
 def note_upgrade(queue: Queue) -> None:
-    """Note the position of the stream, unless a consumer of the new code has done so before."""
-    unnoted = HistoryCursor.stream.startswith(f"{queue.name}:") & HistoryCursor.signed_from.is_null()
-    if not HistoryCursor.select().where(unnoted).exists():
+    """Note the position of the stream, unless a consumer of the new code has done so before.
+
+    A queue that the former code never recorded has no cursor, but it may have pauses.
+    """
+    of_queue = HistoryCursor.stream.startswith(f"{queue.name}:")
+    if HistoryCursor.select().where(of_queue & HistoryCursor.upgraded_at.is_null(False)).exists():
         return
     sign_pauses(queue)
     remove_old_heartbeats(queue)
-    stream, at = queue.storage.events.stream(), now()
-    last = queue.storage.events.last()
-    HistoryCursor.update(signed_from=last, upgraded_at=at).where(unnoted & (HistoryCursor.stream == stream)).execute()
+    at, last = now(), queue.storage.events.last()
+    cursor = read_cursor(queue.storage.events.stream())
+    unnoted = of_queue & HistoryCursor.signed_from.is_null()
+    HistoryCursor.update(signed_from=last).where(unnoted & (HistoryCursor.stream == cursor.stream)).execute()
     # Streams of earlier data sets: nothing more is read from them.
-    HistoryCursor.update(signed_from=0, upgraded_at=at).where(unnoted).execute()
+    HistoryCursor.update(signed_from=0).where(unnoted).execute()
+    HistoryCursor.update(upgraded_at=at).where(of_queue).execute()
 
 
 def remove_old_heartbeats(queue: Queue) -> None:

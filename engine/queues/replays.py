@@ -30,10 +30,10 @@ from engine.queues.interfaces import TaskQueue
 logger = logging.getLogger(__name__)
 
 MEMORY_SLOTS = 1 << 16
-#: A younger message is checked without the database. Its answers are used for as long.
+#: A younger message is checked without the database. Its answers are used for up to twice as long.
 FRESH_SECONDS = 2.0
 #: Waiting messages that one statement checks.
-LOOKAHEAD = 500
+LOOKAHEAD = 2000
 #: How long the database is left alone after an error.
 OUTAGE_SECONDS = 30.0
 
@@ -47,26 +47,28 @@ class RecordedRun(NamedTuple):
     attempt: int
 
 
-class SettledMemory:
-    """Hashes of settled attempts in memory that forked workers share. A newer one replaces one in the same slot."""
+class SharedSet:
+    """Hashes of pairs in memory that forked workers share. A newer one replaces one in the same slot."""
 
     def __init__(self) -> None:
         self.slots = memoryview(mmap.mmap(-1, MEMORY_SLOTS * 8)).cast("q")
 
-    def add(self, run_id: str, attempt: int) -> None:
-        key = hash((run_id, attempt))
+    def add(self, run_id: str, number: int) -> None:
+        key = hash((run_id, number))
         self.slots[key % MEMORY_SLOTS] = key
 
-    def has(self, run_id: str, attempt: int) -> bool:
-        key = hash((run_id, attempt))
+    def has(self, run_id: str, number: int) -> bool:
+        key = hash((run_id, number))
         return self.slots[key % MEMORY_SLOTS] == key
 
 
 class ReplayGuard:
     def __init__(self, queue: TaskQueue) -> None:
-        self.queue, self.memory = queue, SettledMemory()
+        self.queue = queue
+        #: Settled attempts, and runs without a settled attempt in the database with the period of that answer.
+        self.memory, self.cleared = SharedSet(), SharedSet()
         self.started_at = time.time()
-        self.answers: dict[str, RecordedRun | None] = {}
+        self.answers: dict[str, RecordedRun] = {}
         self.answered_at = self.next_query_at = 0.0
 
     def is_replay(self, taken: Delivery, envelope: Envelope) -> bool:
@@ -83,19 +85,22 @@ class ReplayGuard:
         return run is not None and (run.attempt >= attempt or (run.ended_at or 0) >= enqueued_at)
 
     def recorded_run(self, run_id: str, now: float) -> RecordedRun | None:
+        """Return the recorded run of a message. One statement also checks the messages that wait behind it."""
+        period = int(now / FRESH_SECONDS)
+        if now < self.next_query_at or self.cleared.has(run_id, period) or self.cleared.has(run_id, period - 1):
+            return None
         if run_id not in self.answers or now - self.answered_at > FRESH_SECONDS:
-            if now < self.next_query_at:
-                return None
             ids = {run_id, *self.queue.storage.messages.waiting_ids(LOOKAHEAD)}
             try:
-                self.answers = dict.fromkeys(ids) | select_recorded_runs(list(ids))
+                self.answers, self.answered_at = select_recorded_runs(list(ids)), now
             except DATABASE_ERRORS as error:
                 logger.warning("Messages are not checked for replays while the database is unavailable: %s", error)
                 self.next_query_at = now + OUTAGE_SECONDS
                 release_connection()
                 return None
-            self.answered_at = now
-        return self.answers[run_id]
+            for cleared_id in ids - self.answers.keys():
+                self.cleared.add(cleared_id, period)
+        return self.answers.get(run_id)
 
 
 def select_recorded_runs(ids: Sequence[str]) -> dict[str, RecordedRun]:

@@ -145,6 +145,11 @@ MUTANTS = [
         "parse_row_id = str",
     ),
     Mutant(
+        "a number in an address fits into 64 bits",
+        "limits no_row_can_have",
+        instead=(("app.py", '    app.url_map.converters["int"] = RowNumber\n', ""),),
+    ),
+    Mutant(
         "a cursor of dead runs is a time",
         "limits cursor and sqlite",
         "admin/operations/dead_runs.py",

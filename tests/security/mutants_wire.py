@@ -71,7 +71,7 @@ MUTANTS = [
         "a settled message does not run again in its consumer",
         "broker_forgery before_its_end and sqlite",
         REPLAYS,
-        "SettledMemory.has = lambda self, run_id, attempt: False",
+        "SharedSet.has = lambda self, run_id, number: False",
     ),
     Mutant(
         "a settled message does not run again in another consumer",

@@ -33,7 +33,7 @@ from engine.history.lost_runs import LostRunCheck
 from engine.models import LOST_ERROR, Attempt, HistoryCursor, RejectedEvent, Run, State, now
 from engine.queues import remote_control
 from engine.queues.remote_control import Command, CommandInbox
-from engine.queues.replays import ReplayGuard
+from engine.queues.replays import ReplayGuard, select_recorded_runs
 
 VERA = Requester("operator", "vera@example.org")
 
@@ -465,3 +465,22 @@ def test_report_is_written_once_per_value() -> None:
         probe.report_forged("order", "c to stop", "why")
     probe.storage.messages.write(Effects())
     assert reasons() == ["the order is malformed or forged: why"]
+
+
+def test_recorded_ends_are_found_in_each_database(each_database: str) -> None:
+    from factories import create_attempt, create_run
+
+    at = now()
+    ended = {"ended_at": at, "attempts": 2}
+    done, lost = create_run(state="succeeded", **ended), create_run(state="failed", error=LOST_ERROR, **ended)
+    thrown, dead = (
+        create_run(state="dead", error=error, **ended) for error in ("discarded by vera: x", "Worker-1 died")
+    )
+    again, waiting = create_run(state="retrying", attempts=1), create_run(state="waiting")
+    create_attempt(again, 1, "failed")
+    create_attempt(again, 2, "died", attempt=2)
+    runs_by_id = select_recorded_runs([run.id for run in (done, lost, thrown, dead, again, waiting)])
+    assert runs_by_id == {
+        done.id: (at.timestamp(), 0), lost.id: (None, 0), thrown.id: (at.timestamp(), 0), dead.id: (None, 0),
+        again.id: (None, 1),
+    }  # fmt: skip

@@ -178,11 +178,11 @@ def test_new_cookie_and_form_are_signed_with_the_new_key(restart: Callable[..., 
 
 
 def test_value_is_signed_with_the_new_key_alone() -> None:
-    rotated = SignedJSON(SECOND, (FIRST,))
-    assert SignedJSON(SECOND).deserialize(rotated.serialize(1)) == 1
-    assert rotated.deserialize(SignedJSON(FIRST).serialize(1)) == 1
+    place, rotated = ("light", "a run"), SignedJSON(SECOND, (FIRST,))
+    assert SignedJSON(SECOND).deserialize_value(*place, rotated.serialize_value(*place, 1)) == 1
+    assert rotated.deserialize_value(*place, SignedJSON(FIRST).serialize_value(*place, 1)) == 1
     with pytest.raises(InvalidMessage):
-        SignedJSON(FIRST).deserialize(rotated.serialize(1))
+        SignedJSON(FIRST).deserialize_value(*place, rotated.serialize_value(*place, 1))
 
 
 @pytest.mark.parametrize("servers", [(), ("redis_url", "postgresql_library")], ids=["embedded", "servers"])

@@ -233,6 +233,15 @@ def test_cursor_that_is_no_position_is_rejected_in_every_list() -> None:
         assert answer.status_code == 422, (page, answer.status_code)
 
 
+def test_number_that_no_row_can_have_is_not_found(sign_in_as: Callable[[str], Browser]) -> None:
+    admin = sign_in_as("admin")
+    for number in ("9" * 9, "9" * 18, "9" * 19, "9" * 5000):
+        for address in ("/bulk/{}", "/operators/{}", "/audit/{}"):
+            assert admin.get(address.format(number)).status_code == 404, (address, number)
+        status = admin.get(f"/api/v1/admin/bulk/{number}").status_code
+        assert status == (404 if len(number) == 9 else 422)
+
+
 LARGEST = [
     " ".join(["ж"] * MAX_VALUES),
     " ".join(["-a*"] * MAX_VALUES),

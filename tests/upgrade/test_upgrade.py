@@ -122,6 +122,7 @@ def test_upgrade_loses_nothing(installed: Installed, use_keys: UseKeys) -> None:
         wait_until(lambda: Run.get_or_none(Run.id == runs["on_normal"]))
         states = {name: Run.get_by_id(runs[name]).state for name in ("dead", "paused", "on_normal")}
         assert states == {"dead": "dead", "paused": "waiting", "on_normal": "waiting"}
+        wait_until(lambda: tasks.normal.pauses()[""]["reason"] == "upgrade")
         requeue_dead_run(tasks.queues, runs["dead"])
         assert resume_queue(tasks.light, task="record_paused") and resume_queue(tasks.normal)
         completed += [runs["dead"], runs["paused"], runs["on_normal"]]
@@ -140,7 +141,7 @@ def expect_old_state(installed: Installed, use_keys: UseKeys) -> None:
     report = verify_chain()
     assert report.rows >= 6 and report.findings == []
     assert tasks.light.pauses().keys() == {"record_paused", "schedule:close_abandoned_sessions"}
-    assert tasks.normal.pauses()[""]["reason"] == "upgrade"
+    assert tasks.normal.pauses().keys() == {""}
     results = [tasks.light.result(run_id, preserve=True) for run_id in installed.runs["done"]]
     assert results == [f"done-{number}" for number in range(20)]
     ((dead_id, message),) = tasks.light.storage.dead_letters.all()

@@ -291,7 +291,7 @@ TROUBLES = (
         (
             lazy_gettext(
                 "The database was unavailable for too long, and the broker could not keep all history events. The "
-                "tasks themselves ran. The history has a gap of the size shown."
+                "tasks themselves ran. The overview shows how many events are missing from the history."
             ),
         ),
         ("pages.overview",),
