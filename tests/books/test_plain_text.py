@@ -96,7 +96,7 @@ def test_list_of_headings_is_a_service_page(tmp_path):
 
 
 def test_wrapped_lines_are_joined_and_verse_is_not(tmp_path):
-    prose = "It is a truth universally acknowledged, that a single man in\npossession of a good fortune."
+    prose = "Everyone knows that it is a truth acknowledged, that a man in\npossession of a good fortune."
     verse = "Tyger Tyger, burning bright,\nIn the forests of the night;"
     _, [chapter] = read(write(tmp_path / "b", prose, verse))
     assert chapter.content == f"{prose.replace(chr(10), ' ')}\n\n{verse}"
@@ -107,7 +107,7 @@ def test_title_and_author_are_named_or_the_first_line(tmp_path):
     assert (book.title, book.author) == ("Moby Dick", "Herman Melville")
     book, _ = read(write(tmp_path / "b", "КАПИТАНСКАЯ ДОЧКА", "Текст."))
     assert (book.title, book.author) == ("КАПИТАНСКАЯ ДОЧКА", None)
-    book, _ = read(write(tmp_path / "c", "It was late.", "Text."))
+    book, _ = read(write(tmp_path / "c", "Night had come.", "Text."))
     assert book.title is None
 
 
