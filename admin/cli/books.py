@@ -59,11 +59,13 @@ def wait_for_end(added: operations.AddedBook) -> operations.BookRow:
 
 
 @books.command("check")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--content", "with_content", is_flag=True, help="Print the text of each chapter too.")
 @json_option
 def check(file: Path, with_content: bool, as_json: bool) -> None:
     """Read a book and store nothing. Exit code 1 if its processing would fail."""
+    if not file.is_file():
+        fail(f"{file} is not a file. Name an EPUB, FB2 or text file.", 2)
     report = check_file(file, with_content)
     if as_json:
         print_json(report)

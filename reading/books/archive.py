@@ -47,6 +47,9 @@ class Archive:
 
     def find(self, folder: str, reference: str) -> str | None:
         """Return the entry that a reference in a document of `folder` names. None if it is missing or outside."""
+        plain = f"{folder}/{reference}" if folder else reference
+        if plain in self.entries and "/." not in plain:
+            return plain
         path = reference.partition("#")[0].partition("?")[0].replace("\\", "/")
         for candidate in (unquote(path), path, unquote(unquote(path))):
             name = posixpath.normpath(posixpath.join(folder, candidate)).lstrip("/")

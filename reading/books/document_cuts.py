@@ -1,4 +1,4 @@
-"""Where the chapters of an EPUB's document begin."""
+"""The positions in an EPUB document at which chapters begin."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from reading.books.document_cuts import cut_document
 from reading.books.encodings import codec_name
 from reading.books.epub_package import Package, Target, read_package
 from reading.books.findings import Findings
-from reading.books.html_text import read_document
+from reading.books.html_text import DocumentReader
 from reading.books.limits import MAX_COVER, MAX_DOCUMENT
 from reading.books.markup import to_utf8
 
@@ -38,9 +38,10 @@ class EPUB:
             targets[target.document].append(target)
         joins = len(self.package.documents) > MAX_CHAPTERS
         before: list[str] = []
+        reader = DocumentReader(self.findings)
         with Archive(self.path) as archive:
             for name in self.package.documents:
-                parts = self.read(archive, name, targets[name])
+                parts = self.read(archive, reader, name, targets[name])
                 if joins and len(parts) == 1 and is_title_page(parts[0]):
                     before += parts[0].blocks
                     continue
@@ -51,12 +52,12 @@ class EPUB:
         if before:
             yield Part(None, 1, self.package.documents[-1], before)
 
-    def read(self, archive: Archive, name: str, targets: list[Target]) -> list[Part]:
+    def read(self, archive: Archive, reader: DocumentReader, name: str, targets: list[Target]) -> list[Part]:
         data, encoding = to_utf8(archive.read(name, MAX_DOCUMENT), name, self.findings)
         if encoding not in ("utf-8", "ascii"):
             self.encoding = codec_name(encoding) or encoding
         anchors = {target.anchor for target in targets if target.anchor}
-        text = read_document(data, name, anchors, self.findings)
+        text = reader.read(data, name, anchors)
         self.raw_letters += text.raw_letters
         if not text.blocks and not text.notes:
             return []

@@ -11,7 +11,9 @@ from reading.books.limits import MAX_COVER, MB
 #: Bytes of a tag or a reference that is waited for.
 LONGEST_TAG = 1 * MB
 LONGEST_REFERENCE = 64
-BINARY, BINARY_END = re.compile(rb"<binary\b[^<>]*+>", re.IGNORECASE), re.compile(rb"</binary\s*>", re.IGNORECASE)
+BINARY = re.compile(rb"<binary\b[^<>]*+>", re.IGNORECASE)
+#: A picture ends at its end tag, else before any other tag.
+BINARY_END = re.compile(rb"</binary\s*>|(?=<)", re.IGNORECASE)
 IDENTIFIER = re.compile(rb"""\bid\s*=\s*["']([^"']*)["']""")
 NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 

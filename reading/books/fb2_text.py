@@ -6,9 +6,9 @@ from reading.books.blocks import CELL, LINE, PARAGRAPH, UNREAD, BlockTarget, loc
 from reading.books.chapters import CHAPTER_LEVELS, Part
 from reading.books.limits import MAX_CHAPTER
 
-PARAGRAPHS = """annotation author body cite date empty-line epigraph fictionbook history p poem section stanza subtitle
+PARAGRAPHS = """annotation author cite date empty-line epigraph fictionbook history p poem stanza subtitle
     table text-author title"""
-TITLE = 1
+TITLE, SECTION, BODY = 1, 2, 3
 NOTE_BODIES = ("notes", "comments", "footnotes")
 
 
@@ -20,6 +20,8 @@ class FictionTarget(BlockTarget):
         **dict.fromkeys(("v", "tr"), LINE),
         **dict.fromkeys(("td", "th"), CELL),
         "title": TITLE,
+        "section": SECTION,
+        "body": BODY,
         **dict.fromkeys(("description", "binary", "stylesheet"), UNREAD),
     }
 
@@ -41,21 +43,20 @@ class FictionTarget(BlockTarget):
         return name.removeprefix(self.prefix) if name.startswith(self.prefix) else ""
 
     def opened(self, tag: str, kind: int, attributes: dict[str, str]) -> None:
-        name = self.names[tag]
-        if name == "body":
+        if kind == BODY:
             self.in_notes = attributes.get("name") in NOTE_BODIES
             self.begin_part("body")
-        elif name == "section":
+        elif kind == SECTION:
             self.begin_section(attributes.get("id"))
         elif kind == TITLE:
             self.begin_title()
-        elif name == "a" and attributes.get("type") == "note":
+        elif attributes.get("type") == "note":
             self.leave_out(counted=True)
 
-    def closed(self, tag: str, kind: int) -> None:
+    def closed(self, kind: int) -> None:
         if kind == TITLE:
             self.end_title()
-        elif kind == PARAGRAPH and self.titled and self.names[tag] == "section":
+        elif kind == SECTION and self.titled:
             self.titled.pop()
 
     def begin_section(self, anchor: str | None) -> None:

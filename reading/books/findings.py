@@ -1,4 +1,4 @@
-"""What a reader noticed in a file that it could still read."""
+"""Faults of a file that could still be read."""
 
 from typing import TypedDict
 

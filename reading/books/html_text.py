@@ -19,7 +19,8 @@ LEFT_OUT_NAMES = "annotation annotation-xml audio canvas datalist desc iframe me
 
 EPUB_TYPE = ("{http://www.idpf.org/2007/ops}type", "epub:type")
 NOTES = {"footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes"}
-MARKERS = {"noteref", "doc-noteref"}
+MARKERS = {"noteref"}
+NO_NAMES: set[str] = set()
 #: Parts of a book that are no reading matter.
 SERVICE_TYPES = {
     "toc",
@@ -70,8 +71,13 @@ class HTMLTarget(BlockTarget):
         **dict.fromkeys(("head", "script", "style", "title"), UNREAD),
     }
 
-    def __init__(self, anchors: Collection[str], with_hidden: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self.begin((), False)
+
+    def begin(self, anchors: Collection[str], with_hidden: bool) -> None:
+        """Prepare for a document."""
+        self.restart()
         self.wanted, self.with_hidden = anchors, with_hidden
         self.text = DocumentText(self.blocks)
         self.note_at = 0  # depth of the element that is a footnote
@@ -81,28 +87,32 @@ class HTMLTarget(BlockTarget):
     def opened(self, tag: str, kind: int, attributes: dict[str, str]) -> None:
         if 0 < kind < PARAGRAPH:
             self.heading_start = len(self.blocks)
-        if attributes:
-            self.read_attributes(attributes)
-
-    def read_attributes(self, attributes: dict[str, str]) -> None:
         anchor = attributes.get("id") or attributes.get("name")
         if anchor in self.wanted:
             self.text.anchors.setdefault(str(anchor), len(self.blocks))
-        types = attributes.get(EPUB_TYPE[0]) or attributes.get(EPUB_TYPE[1])
-        names = {*(types or "").split(), *attributes.get("role", "").replace("doc-", "").split()}
+        if len(attributes) > 1 or "class" not in attributes:
+            self.read_meaning(attributes)
+
+    def read_meaning(self, attributes: dict[str, str]) -> None:
+        """Begin a footnote or a service page, and leave out markers and what is hidden."""
+        types = attributes.get(EPUB_TYPE[0]) or attributes.get(EPUB_TYPE[1]) or ""
+        role = attributes.get("role")
+        names = {*types.split(), *(role.replace("doc-", "").split() if role else ())} if types or role else NO_NAMES
         if names & NOTES:
             self.begin_note()
         elif names & MARKERS or (is_hidden(attributes) and not self.with_hidden and not self.note_at):
             self.leave_out(counted=True)
         elif names & SERVICE_TYPES and not self.blocks and not self.service_at:
             self.service_at = len(self.stack)
+            self.watches = True
 
     def begin_note(self) -> None:
         if not self.note_at:
             self.flush()
             self.note_at = len(self.stack)
+            self.watches = True
 
-    def closed(self, tag: str, kind: int) -> None:
+    def closed(self, kind: int) -> None:
         depth = len(self.stack)
         if self.note_at and depth < self.note_at:
             self.flush()
@@ -114,6 +124,7 @@ class HTMLTarget(BlockTarget):
         if self.service_at and depth < self.service_at:
             self.flush()
             self.service_at, self.text.service_end = 0, len(self.blocks)
+        self.watches = bool(self.note_at or self.service_at)
 
     def add_block(self, text: str) -> None:
         if self.note_at:
@@ -129,47 +140,53 @@ def is_hidden(attributes: dict[str, str]) -> bool:
     return style is not None and "display:none" in style.replace(" ", "").lower()
 
 
-def read_document(data: bytes, place: str, anchors: Collection[str], findings: Findings) -> DocumentText:
-    """Return the text of a document in UTF-8: as XML, else as HTML, else without its tags."""
-    data = Cleaner(place, findings).clean_beginning(data)
-    raw = count_raw_letters(data)
-    best, most = DocumentText(), -1
-    too_deep: BookError | None = None
-    for name in PARSERS:
-        try:
-            text = parse(data, name, anchors)
-        except BookError as error:  # elements without an end look nested to the XML parser
-            too_deep = BookError(error.code, f"{place}: {error.detail}")
-            continue
-        letters = text.letters() if text else -1
-        if text and letters > most:
-            best, most = text, letters
-            best.raw_letters = raw - text.raw_letters
-        if text and letters >= ENOUGH * best.raw_letters:
-            return best
-    if too_deep and most < 0:
-        raise too_deep
-    if most < ENOUGH * best.raw_letters:
-        findings.add("no_structure", f"{place} could not be parsed. Its text was kept without structure.")
-        best = DocumentText(plain_blocks(data), raw_letters=raw)
-    return best
+class DocumentReader:
+    """Read documents one after the other. The parsers are used again, since their construction takes time."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+        self.targets = {name: HTMLTarget() for name in PARSERS}
+        self.parsers = {name: PARSERS[name](target) for name, target in self.targets.items()}
+
+    def read(self, data: bytes, place: str, anchors: Collection[str]) -> DocumentText:
+        """Return the text of a document in UTF-8: as XML, else as HTML, else without its tags."""
+        data = Cleaner(place, self.findings).clean_beginning(data)
+        raw = count_raw_letters(data)
+        best, most = DocumentText(), -1
+        too_deep: BookError | None = None
+        for name in PARSERS:
+            try:
+                text = self.parse(data, name, anchors)
+            except BookError as error:  # elements without an end look nested to the XML parser
+                too_deep = BookError(error.code, f"{place}: {error.detail}")
+                continue
+            letters = text.letters() if text else -1
+            if text and letters > most:
+                best, most = text, letters
+                best.raw_letters = raw - self.targets[name].left_out
+            if text and letters >= ENOUGH * best.raw_letters:
+                return best
+        if too_deep and most < 0:
+            raise too_deep
+        if most < ENOUGH * best.raw_letters:
+            self.findings.add("no_structure", f"{place} could not be parsed. Its text was kept without structure.")
+            best = DocumentText(plain_blocks(data), raw_letters=raw)
+        return best
+
+    def parse(self, data: bytes, name: str, anchors: Collection[str]) -> DocumentText | None:
+        """Return the text, None if the parser gives up. A text that is hidden as a whole is the text."""
+        target = self.targets[name]
+        for with_hidden in (False, True):
+            target.begin(anchors, with_hidden)
+            if not feed(self.parsers[name], data):
+                return None
+            if not target.left_out or target.text.letters():
+                break
+        return target.text
 
 
-def parse(data: bytes, name: str, anchors: Collection[str]) -> DocumentText | None:
-    """Return the text, with the letters that were left out as `raw_letters`. None if the parser gives up."""
-    target = HTMLTarget(anchors)
-    if not feed(data, name, target):
-        return None
-    if target.left_out and not target.text.letters():  # a text that is hidden as a whole is the text
-        target = HTMLTarget(anchors, with_hidden=True)
-        feed(data, name, target)
-    target.text.raw_letters = target.left_out
-    return target.text
-
-
-def feed(data: bytes, name: str, target: HTMLTarget) -> bool:
+def feed(parser: etree.XMLParser, data: bytes) -> bool:
     """Return false if the parser gives up."""
-    parser = PARSERS[name](target)
     try:
         for start in range(0, len(data), FED):
             parser.feed(data[start : start + FED])

@@ -1,11 +1,12 @@
 """Markup before it is parsed: UTF-8, no DOCTYPE, no entities, no control characters. The parser expands nothing."""
 
 import re
+from codecs import BOM_UTF8 as BYTE_ORDER_MARK
 from collections.abc import Iterator
 from html.entities import html5
 
 from reading.books.counting import count_letters_of_bytes
-from reading.books.encodings import markup_encoding, text_sample
+from reading.books.encodings import declared_encoding, markup_encoding, text_sample, wide_encoding
 from reading.books.errors import BookError
 from reading.books.findings import Findings
 from reading.books.limits import MAX_EXPANSION
@@ -39,10 +40,23 @@ XML_REFERENCES = (b"&amp;", b"&lt;", b"&gt;", b"&quot;", b"&apos;")
 
 def to_utf8(data: bytes, place: str, findings: Findings) -> tuple[bytes, str]:
     """Return the document in UTF-8 without a mark, and the encoding it had."""
-    encoding, contradicts = markup_encoding(data[:PROLOGUE], text_sample(data))
+    head = data[:PROLOGUE]
+    if is_plain_utf8(data) and not wide_encoding(head):
+        contradicts = declared_encoding(head) not in (None, "utf-8", "ascii") and not data.isascii()
+        report_encoding("utf-8", contradicts, 0, place, findings)
+        return data.removeprefix(BYTE_ORDER_MARK), "utf-8"
+    encoding, contradicts = markup_encoding(head, text_sample(data))
     text = data.decode(encoding, "replace").removeprefix("\ufeff")
     report_encoding(encoding, contradicts, text.count("\ufffd") - data.count("\ufffd".encode()), place, findings)
     return text.encode("utf-8", "replace"), encoding
+
+
+def is_plain_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def report_encoding(encoding: str, contradicts: bool, broken: int, place: str, findings: Findings) -> None:
@@ -181,6 +195,7 @@ def unread_spans(data: bytes) -> Iterator[tuple[int, int]]:
 def count_raw_letters(data: bytes) -> int:
     """Count the letters of cleaned markup outside tags, independently of the parser."""
     text = strip_tags(data)
-    for reference in XML_REFERENCES:
-        text = text.replace(reference, b"")
+    if b"&" in text:
+        for reference in XML_REFERENCES:
+            text = text.replace(reference, b"")
     return count_letters_of_bytes(text)

@@ -17,8 +17,8 @@ xmlns:epub="http://www.idpf.org/2007/ops"><head><title>ignored</title></head><bo
 NAVIGATION = '<nav epub:type="toc"><ol>{}</ol></nav>'
 FICTION = """<?xml version="1.0" encoding="{encoding}"?>{doctype}
 <FictionBook xmlns="http://www.gribuser.ru/xml/fictionbook/2.0" xmlns:l="http://www.w3.org/1999/xlink"><description>
-<title-info><author><first-name>Лев</first-name><last-name>Толстой</last-name></author><book-title>Война и мир</book-title>
-<lang>ru</lang>{info}</title-info></description>{bodies}</FictionBook>"""
+<title-info><author><first-name>Лев</first-name><last-name>Толстой</last-name></author>
+<book-title>Война и мир</book-title><lang>ru</lang>{info}</title-info></description>{bodies}</FictionBook>"""
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
 

@@ -25,12 +25,12 @@ def fb2(bodies: str, doctype: str = "") -> Callable[[Path], Path]:
     return lambda path: build_fb2(path, bodies, doctype=doctype)
 
 
-def declared_size(megabytes: int) -> Callable[[Path], Path]:
-    """Build an EPUB whose chapter unpacks to this size, by its headers."""
+def declared_size(megabytes: int, name: str) -> Callable[[Path], Path]:
+    """Build an EPUB with an entry that unpacks to this size, by its headers."""
 
     def build(path: Path) -> Path:
-        build_epub(path, {"c.xhtml": document("<p>text</p>" * 1000)})
-        return patch_size(path, megabytes * MB)
+        build_epub(path, {"c.xhtml": document("<p>text</p>" * 1000)}, more={"OEBPS/p.png": bytes(3333)})
+        return patch_size(path, megabytes * MB, name)
 
     return build
 
@@ -38,12 +38,12 @@ def declared_size(megabytes: int) -> Callable[[Path], Path]:
 def lying_size(path: Path) -> Path:
     """Build an entry that unpacks to 100 times the size in its headers."""
     build_epub(path, {"c.xhtml": document("<p>" + "text " * 200_000 + "</p>")})
-    return patch_size(path, 10_000)
+    return patch_size(path, 10_000, "OEBPS/c.xhtml")
 
 
-def patch_size(path: Path, size: int) -> Path:
+def patch_size(path: Path, size: int, name: str) -> Path:
     with zipfile.ZipFile(path) as archive:
-        true = struct.pack("<I", archive.getinfo("OEBPS/c.xhtml").file_size)
+        true = struct.pack("<I", archive.getinfo(name).file_size)
     path.write_bytes(path.read_bytes().replace(true, struct.pack("<I", size)))
     return path
 
@@ -99,8 +99,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str | None]] = {
     "quadratic entities": (epub("<p>" + "&a;" * 20_000 + "</p>", QUADRATIC), "entity_bomb"),
     "billion laughs in FB2": (fb2("<body><p>&j;</p></body>", LAUGHS), "entity_bomb"),
     "endless entity": (epub("<p>&a;</p>", '<!DOCTYPE html [<!ENTITY a "x &a; y">]>'), "entity_bomb"),
-    "bomb of all entries": (declared_size(520), "zip_bomb"),
-    "bomb of a document": (declared_size(40), "zip_bomb"),
+    "bomb of all entries": (declared_size(520, "OEBPS/p.png"), "zip_bomb"),
+    "bomb of a document": (declared_size(40, "OEBPS/c.xhtml"), "zip_bomb"),
     "size that is wrong": (lying_size, "truncated"),
     "many entries": (many_entries(21_000), "too_many_entries"),
     "endless directory": (many_entries(100_000), "too_many_entries"),

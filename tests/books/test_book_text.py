@@ -4,7 +4,7 @@ import pytest
 from book_files import build_epub, codes, document, lines, read
 
 from reading.books.findings import Findings
-from reading.books.html_text import read_document
+from reading.books.html_text import DocumentReader
 from reading.books.markup import count_raw_letters, strip_tags
 
 SNIPPETS = [
@@ -88,7 +88,7 @@ def test_markup_that_is_not_well_formed_loses_nothing(tmp_path, markup):
 def test_text_that_no_parser_delivers_is_kept_without_structure():
     findings = Findings()
     data = ("<html><body><script><p>" + "lost words " * 100 + "</p></body></html>").encode()
-    text = read_document(data, "c.xhtml", (), findings)
+    text = DocumentReader(findings).read(data, "c.xhtml", ())
     assert "lost words" in " ".join(text.blocks)
     assert text.letters() >= 0.98 * text.raw_letters
     assert [warning["code"] for warning in findings.warnings()] == ["no_structure"]

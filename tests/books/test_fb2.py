@@ -9,7 +9,8 @@ from reading.books.limits import MB
 
 NESTED = """<body><title><p>Война</p><p>и мир</p></title><epigraph><p>эпиграф</p></epigraph>
 <section id="p1"><title><p>Часть</p></title><p>текст части</p>
-  <section><title><p>Глава 1</p></title><p>первая</p><section><title><p>Сцена</p></title><p>внутри</p></section></section>
+  <section><title><p>Глава 1</p></title><p>первая</p>
+  <section><title><p>Сцена</p></title><p>внутри</p></section></section>
   <section><title><p>Глава 2</p></title><p>вторая<a l:href="#n1" type="note">[1]</a></p><empty-line/><poem><stanza>
   <v>строка</v><v>другая</v></stanza></poem></section></section>
 <section><p>без названия</p></section></body>
@@ -54,7 +55,8 @@ def test_notes_are_a_last_service_chapter_without_words(tmp_path):
 
 
 def test_body_without_sections_is_one_chapter(tmp_path):
-    body = "<body><title><p>О &Program;</p></title><p>раз</p>прямо<subtitle>два</subtitle><cite><cite><p>три</p></cite></cite></body>"
+    inner = "<p>раз</p>прямо<subtitle>два</subtitle><cite><cite><p>три</p></cite></cite>"
+    body = f"<body><title><p>О &Program;</p></title>{inner}</body>"
     book, [chapter] = read(build_fb2(tmp_path / "b", body))
     assert lines(chapter) == ["О &Program;", "раз", "прямо", "два", "три"]
     assert codes(book) == {"unknown_entity"}
@@ -70,8 +72,8 @@ def test_title_page_is_a_service_page(tmp_path):
     "body",
     [
         "<body><section><title><p>раз<p>два</title><p>три <b>четыре</p></i></section><p>пять</body>",
-        "<body><section><p>раз</b></b></b></p><p>два</p></section><section><p>три</p><empty-line><p>четыре пять</p></section></body>",
-        "<body><section><p>раз два</p></section></body></FictionBook><body><section><p>три четыре пять</p></section></body>",
+        "<body><section><p>раз</b></b></b></p><p>два</p></section><section><p>три</p><empty-line><p>четыре пять</p>",
+        "<body><section><p>раз два</p></section></body></FictionBook><body><p>три четыре пять</p></body>",
         "<body><section><p a=1 a=1>раз два < три <image href='x'/>четыре</p><p>пять</p>",
     ],
 )

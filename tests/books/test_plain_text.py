@@ -6,7 +6,7 @@ from book_files import codes, lines, read
 from reading.books.counting import count_letters, count_words, reading_minutes
 from reading.books.language import declared_language, detect_language
 
-RUSSIAN = """— Что, Пётр, не видать ещё? — спрашивал двадцатого мая, выходя без шапки на низкое крылечко постоялого двора,
+RUSSIAN = """— Что, Пётр, не видать ещё? — спрашивал двадцатого мая, выходя без шапки на крылечко постоялого двора,
 барин лет сорока с небольшим, в запылённом пальто и клетчатых панталонах, у своего слуги, молодого и щекастого малого
 с беловатым пухом на подбородке и маленькими тусклыми глазёнками. «Никак нет-с», — отвечал он.
 
@@ -21,7 +21,9 @@ ENCODINGS = [
         "utf-8", "utf-8-sig", "windows-1251", "koi8-r", "cp866", "iso8859-5", "utf-16", "utf-16-le", "utf-16-be",
         "mac_cyrillic",
     )],
-    *[(ENGLISH, encoding) for encoding in ("utf-8", "utf-8-sig", "windows-1252", "utf-16", "utf-16-le", "mac_roman", "latin-1")],
+    *[(ENGLISH, encoding) for encoding in (
+        "utf-8", "utf-8-sig", "windows-1252", "utf-16", "utf-16-le", "mac_roman", "latin-1",
+    )],
 ]  # fmt: skip
 
 
@@ -94,7 +96,7 @@ def test_list_of_headings_is_a_service_page(tmp_path):
 
 
 def test_wrapped_lines_are_joined_and_verse_is_not(tmp_path):
-    prose = "It is a truth universally acknowledged, that a single man in\npossession of a good fortune."
+    prose = "Everyone knows that it is a truth acknowledged, that a man in\npossession of a good fortune."
     verse = "Tyger Tyger, burning bright,\nIn the forests of the night;"
     _, [chapter] = read(write(tmp_path / "b", prose, verse))
     assert chapter.content == f"{prose.replace(chr(10), ' ')}\n\n{verse}"
@@ -105,7 +107,7 @@ def test_title_and_author_are_named_or_the_first_line(tmp_path):
     assert (book.title, book.author) == ("Moby Dick", "Herman Melville")
     book, _ = read(write(tmp_path / "b", "КАПИТАНСКАЯ ДОЧКА", "Текст."))
     assert (book.title, book.author) == ("КАПИТАНСКАЯ ДОЧКА", None)
-    book, _ = read(write(tmp_path / "c", "It was late.", "Text."))
+    book, _ = read(write(tmp_path / "c", "Night had come.", "Text."))
     assert book.title is None
 
 
@@ -138,13 +140,21 @@ def test_declared_language(tag, code):
         (RUSSIAN, "ru"),
         (ENGLISH, "en"),
         ("Усі щасливі родини схожі одна на одну, кожна нещаслива родина нещаслива по-своєму і не так, як усі.", None),
-        ("Всички щастливи семейства си приличат, всяко нещастно семейство е нещастно посвоему и не е на себе си.", None),
+        ("Всички щастливи семейства си приличат, всяко нещастно семейство е нещастно посвоему и не е като тях.", None),
         ("Toutes les familles heureuses se ressemblent, chaque famille malheureuse est malheureuse à sa façon.", None),
         ("1234", None),
     ],
 )  # fmt: skip
 def test_detected_language(text, code):
     assert detect_language(text) == code
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a b\nc\n\nd", " a  b ", "a\u00a0b", "a \u2009b", "a\n\n\nb\n", "a\x1fb", "слово — да", "a\tb " * 9000],
+)
+def test_words_are_those_between_white_space(text):
+    assert count_words(text) == len(text.split())
 
 
 def test_counts():
