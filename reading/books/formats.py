@@ -55,9 +55,8 @@ def open_zip(path: Path, findings: Findings) -> EPUB | FictionBook:
     with Archive(path) as archive:
         names = list(archive.entries)
         books = [name for name in names if name.lower().endswith(".fb2") and not is_hidden(name)]
-        is_epub = archive.find("", "META-INF/container.xml") or any(name.lower().endswith(".opf") for name in names)
-    if is_epub:
-        return EPUB(path, findings)
+        if archive.find("", "META-INF/container.xml") or any(name.lower().endswith(".opf") for name in names):
+            return EPUB(path, archive, findings)
     if not books:
         raise BookError("not_a_book", "the zip file holds neither an EPUB nor a FictionBook.")
     if len(books) > 1:
