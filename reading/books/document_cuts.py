@@ -73,9 +73,10 @@ def with_beginning(text: DocumentText, cuts: list[Cut]) -> list[Cut]:
 
 def make_part(text: DocumentText, name: str, cut: Cut, end: int | None) -> Part:
     stop = len(text.blocks) if end is None else end
-    inside = [heading for position, _, heading in text.headings if cut.position <= position < stop]
+    inside = [(level, heading) for position, level, heading in text.headings if cut.position <= position < stop]
+    highest = min(inside, key=lambda heading: heading[0], default=(0, None))
     return Part(
-        title=cut.title or next(iter(inside), None),
+        title=cut.title or highest[1],
         level=cut.level,
         source_ref=f"{name}#{cut.anchor}" if cut.anchor else name,
         blocks=text.blocks[cut.position : stop],

@@ -23,11 +23,11 @@ class EPUB:
     format = "epub"
     encoding = "utf-8"
 
-    def __init__(self, path: Path, findings: Findings) -> None:
+    def __init__(self, path: Path, archive: Archive, findings: Findings) -> None:
+        """Read the package. `archive`: the same file, open."""
         self.path, self.findings = path, findings
         self.raw_letters = 0
-        with Archive(path) as archive:
-            self.package: Package = read_package(archive, findings)
+        self.package: Package = read_package(archive, findings)
         self.title, self.author = self.package.title, self.package.author
         self.declared_language = self.package.language
 

@@ -225,8 +225,11 @@ def mark_aside(document: str | None, href: str, types: list[str], package: Packa
 
 def resolve(archive: Archive, base: str, entries: list[Entry], package: Package, findings: Findings) -> list[Target]:
     known, targets = set(package.documents), list[Target]()
+    by_file_name = unique_file_names(package.documents)
     for entry in entries:
         document = archive.find(base, entry.href) if entry.href and not is_remote(entry.href) else None
+        if document not in known:
+            document = by_file_name.get(posixpath.basename(entry.href.partition("#")[0]))
         if document in known:
             targets.append(Target(entry.title, entry.level, str(document), entry.href.partition("#")[2]))
         else:
@@ -234,6 +237,12 @@ def resolve(archive: Archive, base: str, entries: list[Entry], package: Package,
                 "broken_contents", f"the contents name {entry.href or 'nothing'} for “{entry.title}”, not in the book."
             )
     return targets
+
+
+def unique_file_names(documents: list[str]) -> dict[str, str]:
+    """Return the documents by name without folder, for contents whose folders are wrong."""
+    names = [posixpath.basename(document) for document in documents]
+    return {name: document for name, document in zip(names, documents, strict=True) if names.count(name) == 1}
 
 
 def find_cover(archive: Archive, folder: str, handler: PackageHandler) -> str | None:

@@ -17,7 +17,7 @@ from reading.books.fb2_text import FictionTarget
 from reading.books.findings import Findings
 from reading.books.html_text import PARSERS
 from reading.books.limits import MAX_UNPACKED, MB
-from reading.books.markup import PROLOGUE, Cleaner, count_raw_letters, report_encoding
+from reading.books.markup import PROLOGUE, Cleaner, count_raw_letters_of_xml, report_encoding
 from reading.books.xml_events import Handler, read_events
 
 BODY = re.compile(rb"<body[\s>]")
@@ -117,7 +117,7 @@ class FictionBook:
             if not body:
                 return 0
             self.in_body, data = True, data[body.start() :]
-        return count_raw_letters(data)
+        return count_raw_letters_of_xml(data)
 
     def cover(self) -> Cover | None:
         if not self.cover_id:

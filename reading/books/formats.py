@@ -24,7 +24,8 @@ UNSUPPORTED = (
 )
 MOBI = (b"BOOKMOBI", b"TEXtREAd")
 FICTION_BOOK = re.compile(rb"<FictionBook[\s>]")
-HTML = re.compile(rb"\s*(?:<!DOCTYPE html|<html[\s>])", re.IGNORECASE)
+#: The beginning of other markup. A book may mention it, but does not begin with it.
+MARKUP = re.compile(rb"[\s\xef\xbb\xbf\xff\xfe]*<(?:\?xml|!DOCTYPE|html[\s>])", re.IGNORECASE)
 CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1a\x1b")) + b"\x7f"
 #: Share of control characters above which a file is no text.
 BINARY_SHARE = 0.02
@@ -41,9 +42,9 @@ def open_source(path: Path, findings: Findings) -> Source:
         raise BookError("empty", "the file is empty.")
     if head.startswith(ZIP):
         return open_zip(path, findings)
-    check_supported(head)
-    if FICTION_BOOK.search(narrow(head)):
+    if is_fiction_book(narrow(head)):
         return FictionBook(path, None, findings)
+    check_supported(head)
     if zipfile.is_zipfile(path):  # with something before the zip file
         return open_zip(path, findings)
     check_text(head)
@@ -54,14 +55,18 @@ def open_zip(path: Path, findings: Findings) -> EPUB | FictionBook:
     with Archive(path) as archive:
         names = list(archive.entries)
         books = [name for name in names if name.lower().endswith(".fb2") and not is_hidden(name)]
-        is_epub = archive.find("", "META-INF/container.xml") or any(name.lower().endswith(".opf") for name in names)
-    if is_epub:
-        return EPUB(path, findings)
+        if archive.find("", "META-INF/container.xml") or any(name.lower().endswith(".opf") for name in names):
+            return EPUB(path, archive, findings)
     if not books:
         raise BookError("not_a_book", "the zip file holds neither an EPUB nor a FictionBook.")
     if len(books) > 1:
         findings.add("several_books", f"the zip file holds {len(books)} books. {books[0]} was read.")
     return FictionBook(path, books[0], findings)
+
+
+def is_fiction_book(head: bytes) -> bool:
+    """Return true if the file begins with markup and its first part has the root of a FictionBook."""
+    return head.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<") and FICTION_BOOK.search(head) is not None
 
 
 def is_hidden(name: str) -> bool:
@@ -73,8 +78,8 @@ def check_supported(head: bytes) -> None:
     kind = next((kind for signature, kind in UNSUPPORTED if head.startswith(signature)), None)
     if head[60:68] in MOBI:
         kind = "MOBI"
-    if not kind and HTML.match(head):
-        kind = "HTML"
+    if not kind and MARKUP.match(narrow(head)):
+        kind = "HTML or other markup"
     if kind:
         raise BookError("unsupported", f"the file is {kind}, which is not read.")
 

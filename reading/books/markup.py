@@ -193,8 +193,16 @@ def unread_spans(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def count_raw_letters(data: bytes) -> int:
-    """Count the letters of cleaned markup outside tags, independently of the parser."""
-    text = strip_tags(data)
+    """Count the letters of cleaned HTML outside tags, independently of the parser."""
+    return count_letters_of_text(strip_tags(data))
+
+
+def count_raw_letters_of_xml(data: bytes) -> int:
+    """Count the letters of cleaned XML whose elements all have text of the book."""
+    return count_letters_of_text(TAG.sub(b"\n", cut(data, list(spans(data, *COMMENT)))))
+
+
+def count_letters_of_text(text: bytes) -> int:
     if b"&" in text:
         for reference in XML_REFERENCES:
             text = text.replace(reference, b"")

@@ -128,6 +128,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str | None]] = {
     "picture": (content(b"\xff\xd8\xff\xe0" + bytes(range(256)) * 100), "not_a_book"),
     "document of Word": (lambda path: build_zip(path, {"word/document.xml": "<w/>"}), "not_a_book"),
     "old document of Word": (content(b"\xd0\xcf\x11\xe0" + bytes(600)), "unsupported"),
+    "page of HTML": (content(b"<?xml version='1.0'?>\n<!DOCTYPE html><html><body>text</body></html>"), "unsupported"),
+    "text about FB2": (content(b"The root is <FictionBook>. It has a text."), None),
     "PDF": (content(b"%PDF-1.7\n" + bytes(range(256)) * 4), "unsupported"),
     "MOBI": (content(b"Title".ljust(60, b"\0") + b"BOOKMOBI" + bytes(500)), "unsupported"),
 }

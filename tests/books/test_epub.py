@@ -68,6 +68,20 @@ def test_entries_without_a_link_are_no_level(tmp_path):
     assert titles(chapters)[0] == ("Story", 1)
 
 
+def test_contents_with_wrong_folders_find_documents_by_file_name(tmp_path):
+    documents = {"text/a.xhtml": document("<p>1</p>"), "x/b.xhtml": document("<p>2</p>"), "y/b.xhtml": "<p>3</p>"}
+    contents = entry("A", "a.xhtml") + entry("B", "b.xhtml")
+    book, chapters = read(build_epub(tmp_path / "b", documents, contents=contents))
+    assert titles(chapters) == [("A", 1), ("Untitled", 1), ("Untitled", 1)]
+    assert codes(book) == {"broken_contents"}
+
+
+def test_title_is_the_highest_heading(tmp_path):
+    body = "<h3>Navigation</h3><p>1</p><h1>Title</h1><p>2</p>"
+    _, [chapter] = read(build_epub(tmp_path / "b", {"c.xhtml": document(body)}, contents=entry("", "c.xhtml")))
+    assert chapter.title == "Title"
+
+
 def test_ncx_gives_the_contents_without_a_navigation_document(tmp_path):
     ncx = NCX.format(point("One", "c0.xhtml", point("Two", "c1.xhtml")) + point("Lost", "C:/c9.xhtml"))
     epub = build_epub(tmp_path / "b", THREE, items=NCX_ITEM, more={"OEBPS/toc.ncx": ncx})

@@ -5,6 +5,7 @@ import base64
 import pytest
 from book_files import PNG, build_fb2, build_zip, codes, lines, read
 
+from reading.books.counting import count_letters
 from reading.books.limits import MB
 
 NESTED = """<body><title><p>Война</p><p>и мир</p></title><epigraph><p>эпиграф</p></epigraph>
@@ -43,6 +44,7 @@ def test_sections_are_read_once_and_in_order(tmp_path):
     ]
     assert (book.format, book.encoding, book.language) == ("fb2", "utf-8", "ru")
     assert (book.title, book.author, book.kept_share) == ("Война и мир", "Лев Толстой", 1)
+    assert book.source.raw_letters == sum(count_letters(chapter.content) for chapter in chapters)
     assert chapters[1].source_ref == "#p1"
 
 
