@@ -136,7 +136,7 @@ class BookFile(BaseModel):
     """
 
     book_id = UUIDField(primary_key=True, default=uuid4)
-    sha256 = CharField(max_length=64, unique=True, null=True)
+    sha256 = TextField(unique=True, null=True)
     original_name = TextField()
     format = TextField(null=True)  # epub, fb2, fb2.zip, txt
     encoding = TextField(null=True)
@@ -171,13 +171,13 @@ class Chapter(BaseModel):
     """A stored chapter of a book. Its id depends on book and number only, so a second run keeps it."""
 
     id = UUIDField(primary_key=True)
-    book = ForeignKeyField(BookFile, backref="chapters", on_delete="CASCADE")
+    book = ForeignKeyField(BookFile, backref="chapters", on_delete="CASCADE", index=False)
     number = IntegerField()  # from 1
     title = TextField()
     level = IntegerField()
     source_ref = TextField()
     content = TextField()
-    content_sha256 = CharField(max_length=64)
+    content_sha256 = TextField()
     characters = IntegerField()
     words = IntegerField()
     minutes = IntegerField()

@@ -46,7 +46,7 @@ def cut(value: object, column: ColumnMetadata) -> object:
 
 
 class AppBook(NamedTuple):
-    """What the app's `books` says of a book."""
+    """A book in the app's table `books`."""
 
     title: str
     author: str

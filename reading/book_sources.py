@@ -1,4 +1,4 @@
-"""What a book is read from: its stored file, the reading app's chapters, or the file that the app names."""
+"""Sources of a book: its stored file, the reading app's chapters, or the file that the app names."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What closed a reading session: a user, or a cleanup run."""
+"""Find the user or the cleanup run that closed a reading session."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime

@@ -118,20 +118,18 @@ def process(book_id: UUID, *, shared: bool = True) -> ProcessedBook:
 
 def name_file(app: ReadingApp, folder: Path) -> None:
     path = folder / "story.fb2"
-    path.write_text("Chapter 1\n\nIt was the best of times.\n\nChapter 2\n\nIt was the worst of times.\n")
+    path.write_text("Chapter 1\n\nThe best of times.\n\nChapter 2\n\nThe worst of times.\n")
     app.run(f"UPDATE books SET file_path = '{path}'")
 
 
 def test_chapters_of_the_app_are_used_and_its_file_is_not_opened(app: ReadingApp, book_id: UUID) -> None:
     share = Share(AppLibrary(), book_id)
     for number in (1, 2):
-        share.chapter(
-            **CHAPTER | {"chapter_number": number, "title": f"{number}", "content": "It was the best of times."}
-        )
+        share.chapter(**CHAPTER | {"chapter_number": number, "title": f"{number}", "content": "The best of times."})
     before = rows("SELECT * FROM chapters ORDER BY chapter_number")
     result = process(book_id)
-    assert (result["chapters"], result["words"], result["warnings"]) == (2, 12, [])
-    assert [row.content for row in Chapter.select()] == ["It was the best of times."] * 2
+    assert (result["chapters"], result["words"], result["warnings"]) == (2, 8, [])
+    assert [row.content for row in Chapter.select()] == ["The best of times."] * 2
     assert rows("SELECT * FROM chapters ORDER BY chapter_number") == before
     assert rows("SELECT is_parsed, is_processing, parsing_progress FROM books") == [(True, False, 100)]
 
