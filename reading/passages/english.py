@@ -1,5 +1,6 @@
 """English: sentences by sentencex, dictionary forms by simplemma. Endings replace parts of speech."""
 
+import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
 
@@ -9,8 +10,10 @@ import simplemma
 from reading.passages.words import CLASSES, OTHER, Words, load_words
 
 QUALITY, ACTION = CLASSES.index("quality"), CLASSES.index("action")
-QUALITIES = ("ous", "ful", "less", "ish", "like", "colored", "coloured")
-ACTIONS = ("ed", "ing")
+NOUNS = {CLASSES.index(name) for name in ("place", "room", "person", "body", "weather")}
+#: The letters before an ending keep fish, ring and bed out.
+QUALITIES = re.compile(r".{4,}(?:ous|ful|less|ish|like|coloured|colored)")
+ACTIONS = re.compile(r".{3,}(?:ed|ing)")
 
 
 def split_sentences(block: str) -> Iterator[tuple[int, int]]:
@@ -23,16 +26,17 @@ def split_sentences(block: str) -> Iterator[tuple[int, int]]:
 
 @lru_cache(maxsize=40_000)
 def classify(word: str) -> int:
-    """Return the class of a lower-case word: that of the word itself, then that of its dictionary form."""
+    """Return the class of a lower-case word: that of the word itself, of its dictionary form, of its ending."""
     class_of = words().class_of
-    named = class_of.get(word, OTHER)
-    if named == OTHER:
-        named = class_of.get(simplemma.lemmatize(word, lang="en").lower(), OTHER)
-    if named != OTHER:
+    if word in class_of:
+        return class_of[word]
+    named = class_of.get(simplemma.lemmatize(word, lang="en").lower(), OTHER)
+    is_action = ACTIONS.fullmatch(word) is not None
+    if named != OTHER and not (is_action and named in NOUNS):
         return named
-    if word.endswith(QUALITIES):
+    if QUALITIES.fullmatch(word):
         return QUALITY
-    return ACTION if word.endswith(ACTIONS) else OTHER
+    return ACTION if is_action else OTHER
 
 
 @cache

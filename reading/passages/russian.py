@@ -9,9 +9,12 @@ from pymorphy3 import MorphAnalyzer
 from reading.passages.words import CLASSES, OTHER, Words, load_words
 
 LOOK, QUALITY, ACTION = (CLASSES.index(name) for name in ("look", "quality", "action"))
-PARTICIPLES = {"PRTF", "PRTS"}
+PRONOUN = "Apro"
 #: Part of speech → class of a word that the lists omit.
-CLASS_OF_PART = {"ADJF": QUALITY, "PRTF": QUALITY, "VERB": ACTION, "INFN": ACTION, "GRND": ACTION}
+CLASS_OF_PART = {
+    **dict.fromkeys(("ADJF", "ADJS", "PRTF", "PRTS"), QUALITY),
+    **dict.fromkeys(("VERB", "INFN", "GRND"), ACTION),
+}
 
 
 def split_sentences(block: str) -> Iterator[tuple[int, int]]:
@@ -25,9 +28,11 @@ def classify(word: str) -> int:
     parse = analyzer().parse(word)[0]
     part = parse.tag.POS
     named = words().class_of.get(parse.normal_form.replace("ё", "е"), OTHER)
-    if named == LOOK and part in ("VERB", "INFN", "GRND"):
+    if named == LOOK and CLASS_OF_PART.get(part) == ACTION:
         return ACTION
-    return named if named != OTHER else CLASS_OF_PART.get(part, OTHER)
+    if named == OTHER and PRONOUN not in parse.tag:
+        return CLASS_OF_PART.get(part, OTHER)
+    return named
 
 
 @cache

@@ -12,7 +12,7 @@ WORD = re.compile(r"[^\W\d_]+(?:[-’'][^\W\d_]+)*")
 #: Type of a passage → the classes that speak for it, and how strongly.
 TYPES = {
     "location": {"place": 1.0, "room": 0.4},
-    "character": {"person": 1.0, "body": 0.4},
+    "character": {"person": 1.0, "body": 0.7},
     "atmosphere": {"weather": 1.0, "time": 0.6},
 }
 #: Priority of a type, as the reading app's first extractor defined it.
