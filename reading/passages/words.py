@@ -1,4 +1,4 @@
-"""Classes of words: places, people, weather, looks. A language is a file of dictionary forms and the weights of classes."""
+"""Classes of words: places, people, weather, looks. A file per language lists dictionary forms and weights."""
 
 import tomllib
 from dataclasses import dataclass
