@@ -40,12 +40,16 @@ def find_in_chapter(block: str, language: str) -> list[Passage]:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_half_of_the_labelled_pictures_are_found(language: str) -> None:
     found = defaultdict(list)
+    types = []
     for label in load("labels", language):
         if label["worth_a_picture"]:
-            found[label["held_out"]].append(bool(find_in_chapter(label["sentence"], language)))
+            passages = find_in_chapter(label["sentence"], language)
+            found[label["held_out"]].append(bool(passages))
+            types += [passage.type == label["type"] for passage in passages]
     recall = {held_out: sum(hits) / len(hits) for held_out, hits in found.items()}
     assert recall[False] >= 0.6  # 0.66 ru, 0.71 en
     assert recall[True] >= 0.5
+    assert sum(types) / len(types) >= {"ru": 0.9, "en": 0.5}[language]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -127,6 +131,49 @@ def test_headings_give_none(language: str) -> None:
     assert find_passages(scene, language) == []
     assert find_passages(f"\n \n{scene}\n\n...", language) == []
     assert find_in_chapter(scene.upper(), language) == []
+    assert find_in_chapter(f"A {scene.upper()}", language) == []
+
+
+#: One sentence each, 63 characters in English and 62 in Russian.
+SHORT = {
+    "ru": "Старый белый дом стоял в зеленом саду у низкой каменной стены.",
+    "en": "The old white house stood in the green garden by the dark wall.",
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        pytest.param("{}?", id="question"),
+        pytest.param("{}!", id="exclamation"),
+        pytest.param("{}:", id="announcement"),
+        pytest.param("{},", id="part"),
+        pytest.param("и {}.", id="rest"),
+        pytest.param("{} {{note}}.", id="brace"),
+        pytest.param("{}, -- so.", id="dash"),
+    ],
+)
+def test_sentences_that_address_somebody_give_none(language: str, sentence: str) -> None:
+    scene = f"{SHORT[language][:-1]}, {SHORT[language][:-1].lower()}"
+    assert len(find_in_chapter(f"{scene}.", language)) == 1
+    assert find_in_chapter(sentence.format(scene), language) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_passage_has_at_most_four_sentences(language: str) -> None:
+    passages = find_in_chapter(" ".join([SHORT[language]] * 9), language)
+    assert [passage.content.count(".") for passage in passages] == [4]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("length", "count"), [(99, 0), (100, 1), (600, 1), (601, 0)])
+def test_length_of_a_passage(language: str, length: int, count: int) -> None:
+    words = SHORT[language][:-1]
+    clauses = ", ".join([words] * 10)[: length - 1].rstrip(", ")
+    sentence = clauses + "е" * (length - 1 - len(clauses)) + "."
+    assert len(sentence) == length
+    assert len(find_in_chapter(sentence, language)) == count
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
