@@ -25,7 +25,7 @@ MODULES = {"ru": "reading.passages.russian", "en": "reading.passages.english"}
 
 
 class Passage(NamedTuple):
-    """One to four sentences. `content` is `text[start:end]`. Confidence is 0–1, priority 0–100."""
+    """A run of one to four sentences. `content` is `text[start:end]`. Confidence is 0–1, priority 0–100."""
 
     type: str
     content: str

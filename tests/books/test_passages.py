@@ -154,7 +154,7 @@ SHORT = {
         pytest.param("{}, -- so.", id="dash"),
     ],
 )
-def test_sentences_that_address_somebody_give_none(language: str, sentence: str) -> None:
+def test_sentences_that_address_a_listener_give_none(language: str, sentence: str) -> None:
     scene = f"{SHORT[language][:-1]}, {SHORT[language][:-1].lower()}"
     assert len(find_in_chapter(f"{scene}.", language)) == 1
     assert find_in_chapter(sentence.format(scene), language) == []
