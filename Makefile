@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of short programs. Without cached bytecode they take a third longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check words bench bench-books fuzz faults mutate-security clocks setup clean
+.PHONY: run test check words bench bench-books bench-passages fuzz faults mutate-security clocks setup clean
 
 run: setup
 	@$(BIN)/dewey start
@@ -27,6 +27,10 @@ words: setup
 
 bench: setup
 	@$(BIN)/python benchmarks/throughput.py
+
+# Recall and precision of passages, and the speed on each TEXT="novel.txt …".
+bench-passages: setup
+	@$(BIN)/python benchmarks/passages.py $(TEXT)
 
 # Reads each book of the folder CORPUS beside ebooklib with BeautifulSoup.
 bench-books: setup

@@ -77,8 +77,8 @@ def requeue_stuck_books(task: QueueTask) -> dict[str, int]:
 @light.periodic_task(crontab(hour="3", minute="0"), catch_up=True, priority=1)
 def cleanup_old_task_results() -> dict[str, int]:
     """Delete expired results, old runs, consumers that stopped long ago, and files of no book."""
-    rows = retention.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)
-    return {**rows, "files": delete_orphaned(book_files, now())}
+    delete_orphaned(book_files, now())
+    return retention.prune(queues.values(), now(), settings.history_days, settings.failed_history_days)
 
 
 @light.task(context=True, priority=2, retries=3, retry_delay=30)
