@@ -191,6 +191,24 @@ class Chapter(BaseModel):
         indexes = ((("book", "number"), True),)
 
 
+class Passage(BaseModel):
+    """A passage that is worth a picture. Its id depends on chapter and text, so a second run keeps it."""
+
+    id = UUIDField(primary_key=True)
+    chapter = ForeignKeyField(Chapter, backref="found_passages", on_delete="CASCADE", index=False)
+    type = TextField()  # location, character, atmosphere
+    content = TextField()
+    position_start = IntegerField()
+    position_end = IntegerField()
+    words = IntegerField()
+    confidence = DoubleField()  # 0 to 1
+    priority = DoubleField()  # 0 to 100
+
+    class Meta:
+        table_name = "dewey_passages"
+        indexes = ((("chapter", "position_start"), True),)
+
+
 class CreatedTable(BaseModel):
     """A table of the reading app that a migration created. Tables that existed before are not listed."""
 

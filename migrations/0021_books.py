@@ -1,4 +1,4 @@
-"""Books that Dewey processes, and their chapters. No foreign key into the reading app's tables, which it would lock."""
+"""Books that Dewey processes, their chapters and passages. No foreign key into the reading app's tables, which it would lock."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator
@@ -57,6 +57,19 @@ SCRIPT = """
         processed_at timestamptz NOT NULL
     );
     CREATE UNIQUE INDEX dewey_chapters_number ON dewey_chapters (book_id, number);
+
+    CREATE TABLE dewey_passages (
+        id {uuid} NOT NULL PRIMARY KEY,
+        chapter_id {uuid} NOT NULL REFERENCES dewey_chapters (id) ON DELETE CASCADE,
+        type text NOT NULL,
+        content text NOT NULL,
+        position_start integer NOT NULL,
+        position_end integer NOT NULL,
+        words integer NOT NULL,
+        confidence double precision NOT NULL,
+        priority double precision NOT NULL
+    );
+    CREATE UNIQUE INDEX dewey_passages_place ON dewey_passages (chapter_id, position_start);
 """
 
 

@@ -4,24 +4,24 @@ Each chapter is one transaction with the book's progress. A run that was killed 
 Ids depend on book and chapter number only, so a second run changes none.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypedDict
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from peewee import Case, Field, fn
+from peewee import Case, Field
 
 from engine.database import database
 from engine.exceptions import RunCancelled
 from engine.models import now
-from models import Book, BookFile, Chapter, owns_reading_tables
+from models import Book, BookFile, owns_reading_tables
+from reading import chapters
 from reading.app_library import AppLibrary, Share
 from reading.book_sources import BookDeleted, Source, adopt_book, open_source
-from reading.books.book import PARSER_VERSION
 from reading.books.book import Chapter as SourceChapter
 from reading.books.errors import BookError
 from reading.books.findings import Warning
 from reading.files import FileStore
+from reading.passages import find_passages
 
 #: Length of title and author in Dewey's own `books`.
 MAX_NAME = 255
@@ -64,7 +64,7 @@ def process_book(book_id: UUID, run_id: str, options: Options, report: Report) -
         total = sum(1 for _ in book.chapters())
         describe(book_id, book, total)
         for chapter in book.chapters():
-            store_chapter(book_id, chapter, share, progress=99 * chapter.number // total)
+            store_chapter(book_id, chapter, book.language or "", share, progress=99 * chapter.number // total)
             report(chapter.number, total, chapter.title)
         return complete(book_id, book, total, share)
     except BookError as error:
@@ -102,23 +102,10 @@ def describe(book_id: UUID, book: Source, total: int) -> None:
             Book.update(own).where(Book.id == book_id).execute()
 
 
-def store_chapter(book_id: UUID, chapter: SourceChapter, share: Share, progress: int) -> None:
-    """Store one chapter with the book's progress. An equal chapter of the same reader version is left as it is."""
-    digest = hashlib.sha256(chapter.content.encode()).hexdigest()
-    values = {
-        "title": chapter.title,
-        "level": chapter.level,
-        "source_ref": chapter.source_ref,
-        "content": chapter.content,
-        "content_sha256": digest,
-        "characters": chapter.characters,
-        "words": chapter.words,
-        "minutes": chapter.minutes,
-        "is_service_page": chapter.is_service_page,
-        "parser_version": PARSER_VERSION,
-        "processed_at": now(),
-    }
-    of_number = (Chapter.book == book_id) & (Chapter.number == chapter.number)
+def store_chapter(book_id: UUID, chapter: SourceChapter, language: str, share: Share, progress: int) -> None:
+    """Store one chapter and its passages with the book's progress. An equal stored chapter is left as it is."""
+    is_stored = chapters.is_stored(book_id, chapter)
+    passages = [] if is_stored or chapter.is_service_page else find_passages(chapter.content, language)
     with database.atomic():
         # First, because it locks the book: a deleted one ends the run here.
         update(
@@ -126,13 +113,8 @@ def store_chapter(book_id: UUID, chapter: SourceChapter, share: Share, progress:
             chapters_done=greatest(BookFile.chapters_done, chapter.number),
             progress=greatest(BookFile.progress, progress),
         )
-        stored = Chapter.select(Chapter.content_sha256, Chapter.parser_version).where(of_number).tuples().first()
-        if stored is None:
-            Chapter.insert(
-                id=chapter_id(book_id, chapter.number), book=book_id, number=chapter.number, **values
-            ).execute()
-        elif stored != (digest, PARSER_VERSION):
-            Chapter.update(values).where(of_number).execute()
+        if not is_stored:
+            chapters.write(book_id, chapter, passages)
         share_chapter(chapter, share, progress)
 
 
@@ -156,8 +138,8 @@ def share_chapter(chapter: SourceChapter, share: Share, progress: int) -> None:
 def complete(book_id: UUID, book: Source, total: int, share: Share) -> ProcessedBook:
     """Record the end and delete the chapters that the file does not have."""
     with database.atomic():
-        Chapter.delete().where((Chapter.book == book_id) & (Chapter.number > total)).execute()
-        words, minutes = sum_figures(book_id)
+        chapters.delete_after(book_id, total)
+        words, minutes, passages = chapters.sum_figures(book_id)
         done = {"is_parsed": True, "is_processing": False, "parsing_progress": 100, "estimated_reading_time": minutes}
         share.state(**done)
         warnings = [*book.warnings, *share_warnings(share)]
@@ -168,6 +150,7 @@ def complete(book_id: UUID, book: Source, total: int, share: Share) -> Processed
             chapters_done=total,
             words=words,
             minutes=minutes,
+            passages=passages,
             kept_share=book.kept_share,
             warnings=warnings,
             finished_at=now(),
@@ -178,20 +161,13 @@ def complete(book_id: UUID, book: Source, total: int, share: Share) -> Processed
         chapters=total,
         words=words,
         minutes=minutes,
-        passages=0,
+        passages=passages,
         warnings=warnings,
     )
 
 
 def share_warnings(share: Share) -> list[Warning]:
     return [{"code": "not_shared", "detail": share.refused}] if share.refused else []
-
-
-def sum_figures(book_id: UUID) -> tuple[int, int]:
-    """Return the words and minutes of the stored chapters."""
-    query = Chapter.select(fn.SUM(Chapter.words), fn.SUM(Chapter.minutes)).where(Chapter.book == book_id)
-    words, minutes = query.scalar(as_tuple=True)
-    return int(words or 0), int(minutes or 0)
 
 
 def fail(book_id: UUID, code: str, detail: str, share: Share | None = None) -> None:
@@ -210,7 +186,3 @@ def update(book_id: UUID, **changes: object) -> None:
 
 def greatest(field: Field, value: int) -> Case:
     return Case(None, [(field < value, value)], field)
-
-
-def chapter_id(book_id: UUID, number: int) -> UUID:
-    return uuid5(book_id, str(number))

@@ -221,6 +221,31 @@ def test_book_deleted_while_it_is_processed_is_not_stored_again(add: AddBook) ->
     assert Chapter.select().count() == 0
 
 
+PICTURE = (
+    "The old house stood at the edge of a dark forest, its grey stone walls covered with thick green ivy. "
+    "Tall black pines rose behind the red roof, and a narrow white road ran down to the still lake."
+)
+
+
+def test_passages_lie_in_their_chapter_and_keep_their_ids(
+    add: AddBook, client: Browser, headers: dict[str, str]
+) -> None:
+    filler = "He went on and said nothing of it to them that day, and they did not ask. " * 60
+    book_id = add(f"Chapter 1\n\n{filler}\n\n{PICTURE}\n\n{filler}".encode()).json["book"]["id"]
+    process(book_id)
+    passages = client.get(f"{URL}/{book_id}/passages", headers=headers).json["passages"]
+    content = client.get(f"{URL}/{book_id}/chapters/1", headers=headers).json["content"]
+    assert passages and all(content[row["start"] : row["end"]] == row["content"] for row in passages)
+    assert any("old house" in passage["content"] for passage in passages)
+    assert client.get(f"{URL}/{book_id}", headers=headers).json["passages"] == len(passages)
+    Chapter.update(parser_version=0).execute()
+    tasks.process_book(book_id=book_id)
+    process(book_id)
+    assert client.get(f"{URL}/{book_id}/passages", headers=headers).json["passages"] == passages
+    assert client.get(f"{URL}/{book_id}/passages?type=character", headers=headers).json["passages"] == []
+    assert client.get(f"{URL}/{book_id}/passages?min_priority=101", headers=headers).status_code == 422
+
+
 # --- what is refused -----------------------------------------------------------------------------------------
 
 

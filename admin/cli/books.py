@@ -25,12 +25,14 @@ def books() -> None:
 
 
 @books.command("add")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--wait", is_flag=True, help="Wait until the books are processed. Exit code 1 if one fails.")
 @json_option
-def add(files: tuple[str, ...], wait: bool, as_json: bool) -> None:
+def add(files: tuple[Path, ...], wait: bool, as_json: bool) -> None:
     """Add books and enqueue their processing. A file that is already there is named as a duplicate."""
-    added = [add_path(Path(file)) for file in files]
+    for file in files:
+        require_file(file)
+    added = [add_path(file) for file in files]
     if wait:
         release_connection()
         added = [book._replace(book=wait_for_end(book)) for book in added]
@@ -44,6 +46,11 @@ def add(files: tuple[str, ...], wait: bool, as_json: bool) -> None:
         print_table(("id", "title", "state", "duplicate", "run_id"), rows)
     if wait and any(book.book.state == "failed" for book in added):
         fail("a book failed. See `dewey books show ID`.", 1)
+
+
+def require_file(path: Path) -> None:
+    if not path.is_file():
+        fail(f"{path} is not a file. Name an EPUB, FB2 or text file.", 2)
 
 
 def add_path(path: Path) -> operations.AddedBook:
@@ -64,8 +71,7 @@ def wait_for_end(added: operations.AddedBook) -> operations.BookRow:
 @json_option
 def check(file: Path, with_content: bool, as_json: bool) -> None:
     """Read a book and store nothing. Exit code 1 if its processing would fail."""
-    if not file.is_file():
-        fail(f"{file} is not a file. Name an EPUB, FB2 or text file.", 2)
+    require_file(file)
     report = check_file(file, with_content)
     if as_json:
         print_json(report)

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 from flask import abort
@@ -22,7 +22,7 @@ from engine.control.runs import Result, cancel_run, run_task
 from engine.database import database
 from engine.exceptions import BrokerUnavailable, InvalidState
 from engine.search import pagination
-from models import Book, BookFile, Chapter, ReadingSession, owns_reading_tables
+from models import Book, BookFile, Chapter, Passage, ReadingSession, owns_reading_tables
 from reading.app_library import AppLibrary
 from reading.book_sources import BookDeleted, adopt_book
 from reading.files import IncomingFile, book_files
@@ -97,6 +97,25 @@ class Chapters(NamedTuple):
     chapters: list[ChapterRow]
 
 
+class PassageRow(NamedTuple):
+    """A passage: `content` is the `content[start:end]` of its chapter. `chapter` is the chapter's number."""
+
+    id: UUID
+    chapter: int
+    type: str
+    content: str
+    start: int
+    end: int
+    words: int
+    confidence: float
+    priority: float
+    picture_id: UUID | None
+
+
+class Passages(NamedTuple):
+    passages: list[PassageRow]
+
+
 class AddedBook(NamedTuple):
     """`run_id` is None if the broker is unavailable. The book then waits for `requeue_stuck_books`."""
 
@@ -151,6 +170,37 @@ def show_chapter(book_id: UUID, number: int) -> ChapterText:
     if row is None:
         abort(404, _("This book has no chapter with this number."))
     return ChapterText(*row)
+
+
+@register_query(
+    "books.passages", "/books/{book_id}/passages", columns=("chapter", "type", "words", "confidence", "priority")
+)
+def list_passages(
+    book_id: UUID,
+    type: Literal["", "location", "character", "atmosphere"] = "",
+    min_priority: Annotated[int, {"minimum": 0, "maximum": 100}] = 0,
+) -> Passages:
+    """List the passages of a book that are worth a picture, in reading order."""
+    get_book(book_id)
+    query = Passage.select(Passage, Chapter.number).join(Chapter).where(Chapter.book == book_id)
+    query = query.where(Passage.type == type) if type else query
+    rows = query.where(Passage.priority >= min_priority).order_by(Chapter.number, Passage.position_start)
+    return Passages([passage_row(row) for row in rows])
+
+
+def passage_row(row: Passage) -> PassageRow:
+    return PassageRow(
+        id=row.id,
+        chapter=row.chapter.number,
+        type=row.type,
+        content=row.content,
+        start=row.position_start,
+        end=row.position_end,
+        words=row.words,
+        confidence=row.confidence,
+        priority=row.priority,
+        picture_id=None,
+    )
 
 
 def get_book(book_id: UUID) -> BookFile:

@@ -12,8 +12,8 @@ from waiting import wait_until
 from admin.auth.identity import Actor
 from admin.operations.books import add_file
 from models import BookFile, Chapter
+from reading.chapters import chapter_id
 from reading.files import book_files
-from reading.processing import chapter_id
 
 BOOKS, CHAPTERS, KILLS = 5, 60, 30
 ACTOR = Actor("cli", "test", "admin", "cli")
