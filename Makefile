@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of short programs. Without cached bytecode they take a third longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check words bench fuzz faults mutate-security clocks setup clean
+.PHONY: run test check words bench bench-books bench-passages fuzz faults mutate-security clocks setup clean
 
 run: setup
 	@$(BIN)/dewey start
@@ -28,8 +28,18 @@ words: setup
 bench: setup
 	@$(BIN)/python benchmarks/throughput.py
 
-# Two thousand generated outcomes on each broker.
+# Recall and precision of passages, and the speed on each TEXT="novel.txt …".
+bench-passages: setup
+	@$(BIN)/python benchmarks/passages.py $(TEXT)
+
+# Reads each book of the folder CORPUS beside ebooklib with BeautifulSoup.
+bench-books: setup
+	@test -n "$(CORPUS)" || { echo 'dewey: CORPUS must name a folder of books: make bench-books CORPUS=path' >&2; exit 2; }
+	@$(BIN)/python benchmarks/books.py $(CORPUS)
+
+# Two thousand generated outcomes on each broker, and two thousand damaged books.
 fuzz: setup
+	@FUZZ_CASES=2000 $(BIN)/pytest tests/books/test_fuzz.py
 	@FUZZ_OUTCOMES=2000 $(BIN)/pytest -n 2 tests/faults/test_settling.py -k generated
 
 faults: setup

@@ -106,6 +106,10 @@ class Settings:
     alert_oldest_minutes: float
     alert_failure_percent: float
     alert_abandoned: int
+    books_max_mb: int
+    words_per_minute_ru: int
+    words_per_minute_en: int
+    share_with_app: bool
     trusted_hosts: frozenset[str]
     trusted_proxies: int
     api_rate: str
@@ -113,6 +117,11 @@ class Settings:
     @property
     def abandoned_after(self) -> timedelta:
         return timedelta(hours=self.abandoned_after_hours)
+
+    @property
+    def words_per_minute(self) -> Mapping[str, int]:
+        """Reading speed by language. Books in other languages are read at the English speed."""
+        return {"ru": self.words_per_minute_ru, "en": self.words_per_minute_en}
 
     @property
     def embedded_broker(self) -> bool:
@@ -190,6 +199,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         alert_oldest_minutes=read.parsed("ALERT_OLDEST_MINUTES", "15", parse_minutes),
         alert_failure_percent=read.parsed("ALERT_FAILURE_PERCENT", "20", parse_percent),
         alert_abandoned=read.integer("ALERT_ABANDONED", 1000, 0),
+        books_max_mb=read.integer("BOOKS_MAX_MB", 100, 1, 10_000),
+        words_per_minute_ru=read.integer("WORDS_PER_MINUTE_RU", 180, 1, 10_000),
+        words_per_minute_en=read.integer("WORDS_PER_MINUTE_EN", 230, 1, 10_000),
+        share_with_app=read.choice("SHARE_WITH_APP", "0", "0", "1") == "1",
         trusted_hosts=read.parsed("TRUSTED_HOSTS", ",".join(filter(None, own_hosts)), parse_hosts),
         trusted_proxies=read.integer("TRUSTED_PROXIES", 0, 0, 16),
         api_rate=read.parsed("API_RATE", "1200/m", parse_rate),

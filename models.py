@@ -1,8 +1,7 @@
 """Tables of the reading app and of the console's users, with their queries."""
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from peewee import (
     JOIN,
@@ -12,6 +11,7 @@ from peewee import (
     BooleanField,
     CharField,
     CompositeKey,
+    DoubleField,
     Expression,
     ForeignKeyField,
     IntegerField,
@@ -22,7 +22,7 @@ from peewee import (
 )
 
 from engine.database import JSONTextField, UTCDateTimeField
-from engine.models import BaseModel, Run, now
+from engine.models import BaseModel, now
 
 #: Up to this number, matching readers or books are listed by id in the query for sessions.
 MAX_IDS = 1000
@@ -127,6 +127,86 @@ def ids_or_join(model: type[User] | type[Book], condition: Expression, key: Fore
     """
     ids = [row.id for row in model.select(model.id).where(condition).limit(MAX_IDS + 1)]
     return key.in_(ids) if len(ids) <= MAX_IDS else condition
+
+
+class BookFile(BaseModel):
+    """A book that Dewey processes: its file, its figures and its progress. `book_id` is the id in `books`.
+
+    States: queued, processing, completed, failed.
+    """
+
+    book_id = UUIDField(primary_key=True, default=uuid4)
+    sha256 = TextField(unique=True, null=True)
+    original_name = TextField()
+    format = TextField(null=True)  # epub, fb2, fb2.zip, txt
+    encoding = TextField(null=True)
+    language = TextField(null=True)
+    size_bytes = BigIntegerField()
+    title = TextField()
+    author = TextField()
+    state = TextField()
+    progress = IntegerField(default=0)  # percent; never falls
+    error_code = TextField(null=True)
+    error_detail = TextField(null=True)
+    warnings = JSONTextField(null=True)
+    kept_share = DoubleField(null=True)  # letters of the file's text that reached a chapter, 0 to 1
+    chapters_total = IntegerField(null=True)
+    chapters_done = IntegerField(default=0)
+    words = IntegerField(default=0)
+    minutes = IntegerField(default=0)
+    passages = IntegerField(default=0)
+    pictures = IntegerField(default=0)
+    run_id = TextField(null=True)
+    requeued = IntegerField(default=0)  # by `requeue_stuck_books`
+    added_by = TextField()
+    added_at = UTCDateTimeField(default=now)
+    started_at = UTCDateTimeField(null=True)
+    finished_at = UTCDateTimeField(null=True)
+
+    class Meta:
+        table_name = "dewey_books"
+
+
+class Chapter(BaseModel):
+    """A stored chapter of a book. Its id depends on book and number only, so a second run keeps it."""
+
+    id = UUIDField(primary_key=True)
+    book = ForeignKeyField(BookFile, backref="chapters", on_delete="CASCADE", index=False)
+    number = IntegerField()  # from 1
+    title = TextField()
+    level = IntegerField()
+    source_ref = TextField()
+    content = TextField()
+    content_sha256 = TextField()
+    characters = IntegerField()
+    words = IntegerField()
+    minutes = IntegerField()
+    is_service_page = BooleanField()
+    passages = IntegerField(default=0)
+    parser_version = IntegerField()
+    processed_at = UTCDateTimeField(default=now)
+
+    class Meta:
+        table_name = "dewey_chapters"
+        indexes = ((("book", "number"), True),)
+
+
+class Passage(BaseModel):
+    """A passage that is worth a picture. Its id depends on chapter and text, so a second run keeps it."""
+
+    id = UUIDField(primary_key=True)
+    chapter = ForeignKeyField(Chapter, backref="found_passages", on_delete="CASCADE", index=False)
+    type = TextField()  # location, character, atmosphere
+    content = TextField()
+    position_start = IntegerField()
+    position_end = IntegerField()
+    words = IntegerField()
+    confidence = DoubleField()  # 0 to 1
+    priority = DoubleField()  # 0 to 100
+
+    class Meta:
+        table_name = "dewey_passages"
+        indexes = ((("chapter", "position_start"), True),)
 
 
 class CreatedTable(BaseModel):
@@ -266,26 +346,3 @@ def owns_reading_tables() -> bool:
     """True if Dewey created the reading app's three tables, so that sample data may be loaded."""
     names = [model._meta.table_name for model in READING_APP_TABLES]
     return bool(CreatedTable.select().where(CreatedTable.name.in_(names)).count() == len(names))
-
-
-def find_closers(sessions: Iterable[ReadingSession]) -> dict[UUID, AuditEntry | Run]:
-    """Return what closed each session: the audit entry of an operator, or the cleanup run whose time is its end.
-
-    A session that is missing from the result was ended by its reader.
-    """
-    closed = {session.id: session.ended_at for session in sessions if session.ended_at and not session.is_active}
-    if not closed:
-        return {}
-    return runs_that_closed(closed) | operators_that_closed(closed)
-
-
-def runs_that_closed(closed: Mapping[UUID, datetime]) -> dict[UUID, AuditEntry | Run]:
-    runs = Run.select(Run.id, Run.task, Run.instant_at).where(Run.instant_at.in_(set(closed.values())))
-    by_instant = {run.instant_at: run for run in runs}
-    return {session: by_instant[ended_at] for session, ended_at in closed.items() if ended_at in by_instant}
-
-
-def operators_that_closed(sessions: Iterable[UUID]) -> dict[UUID, AuditEntry | Run]:
-    targets = [str(session) for session in sessions]
-    by_hand = (AuditEntry.action == "sessions.close") & AuditEntry.target.in_(targets)
-    return {UUID(entry.target): entry for entry in AuditEntry.select().where(by_hand)}

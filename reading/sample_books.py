@@ -1,4 +1,23 @@
-"""Books for the sample library: classics in the public domain, by author."""
+"""Books for the sample library: classics in the public domain, by author, and three of them with their text."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).parent / "sample_files"
+
+
+class SampleFile(NamedTuple):
+    path: Path
+    title: str
+    author: str
+
+
+#: One file of each format.
+SAMPLE_FILES = (
+    SampleFile(FOLDER / "alice.epub", "Alice's Adventures in Wonderland", "Lewis Carroll"),
+    SampleFile(FOLDER / "captains-daughter.fb2.zip", "Капитанская дочка", "Александр Пушкин"),
+    SampleFile(FOLDER / "as-you-like-it.txt", "As You Like It", "William Shakespeare"),
+)
 
 #: One author per line, `author: title / title`.
 BY_AUTHOR = """

@@ -31,6 +31,7 @@ COMMANDS = {
         "/api/task/async-apply/<name>": WRITE,
         "/api/task/revoke/<run_id>": WRITE,
         "/api/task/send-task/<name>": WRITE,
+        "/api/v1/admin/books": WRITE,
         "/api/v1/admin/reading-sessions/cleanup": WRITE,
         "/api/v1/admin/reading-sessions/cleanup-async": WRITE,
         "/alerts/tests": WRITE,

@@ -135,7 +135,12 @@ def test_only_the_web_server_is_published_on_loopback():
 
 def test_worker_services_can_be_scaled():
     for name in WORKERS:
-        assert not {"container_name", "ports", "hostname", "volumes"} & set(SERVICES[name])
+        assert not {"container_name", "ports", "hostname"} & set(SERVICES[name])
+
+
+def test_web_server_and_workers_share_the_files_of_books():
+    for name in ["web", *WORKERS]:
+        assert SERVICES[name]["volumes"] == ["files:/app/data"]
 
 
 def test_no_service_runs_as_root():
@@ -193,7 +198,7 @@ def test_services_are_healthy_on_real_servers_and_stop_on_request(fresh_postgres
 
 
 def test_persistent_data_is_in_named_volumes():
-    assert set(COMPOSE["volumes"]) == set(SERVERS)
+    assert set(COMPOSE["volumes"]) == {"files", *SERVERS}
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
     assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql/data"]
 

@@ -26,6 +26,9 @@ WHOLE_NUMBERS = [
     ("WORKER_MAX_TASKS", "worker_max_tasks", 0, None),
     ("WORKER_MAX_MEMORY_MB", "worker_max_memory_mb", 0, None),
     ("ALERT_ABANDONED", "alert_abandoned", 0, None),
+    ("BOOKS_MAX_MB", "books_max_mb", 1, 10_000),
+    ("WORDS_PER_MINUTE_RU", "words_per_minute_ru", 1, 10_000),
+    ("WORDS_PER_MINUTE_EN", "words_per_minute_en", 1, 10_000),
     ("TRUSTED_PROXIES", "trusted_proxies", 0, 16),
 ]
 

@@ -175,9 +175,10 @@ def test_resumed_schedule_continues_with_its_next_tick(light: Queue) -> None:
     clock = create_scheduler(light)
     light.storage.pauses.put(ticks.pause_key(CLEANUP), pause_info(NOON - timedelta(minutes=1)))
     clock.poll(NOON)
+    of_others = light.pending_count()
     schedules.resume_schedule(light, CLEANUP)
     clock.poll(NOON + timedelta(minutes=1))
-    assert light.pending_count() == 0
+    assert light.pending_count() == of_others
     clock.poll(NOON + timedelta(minutes=30))
     assert tick_rows(light) == [(0, "paused", False), (30, "enqueued", True)]
 

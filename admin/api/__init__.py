@@ -3,7 +3,7 @@
 from flask import Flask
 
 # Importing some of these adds views to the blueprint.
-from admin.api import blueprint, cleanup, health, metrics, openapi, request_metrics, routes  # noqa: F401
+from admin.api import blueprint, books, cleanup, health, metrics, openapi, request_metrics, routes  # noqa: F401
 
 
 def register(app: Flask) -> None:

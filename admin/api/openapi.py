@@ -15,6 +15,7 @@ from admin.auth.access import requires_role
 from admin.auth.identity import ROLES
 from admin.forms.list_filters import MAX_LENGTH
 from admin.operations.arguments import MAX_INTEGER, MAX_TEXT
+from admin.operations.books import AddedBook
 from admin.operations.queries import QUERIES, Query
 from admin.operations.registry import ACTIONS, Action
 from admin.operations.schemas import Schema, Schemas
@@ -99,7 +100,27 @@ def described_paths(schemas: Schemas) -> dict[str, Any]:
         paths.setdefault(path, {})["post"] = action_operation(action, schemas)
     for path, method, role, operation in CLEANUP_OPERATIONS:
         paths.setdefault(path, {})[method] = of_cleanup(method, role, operation)
+    paths[f"{BASE}/books"]["post"] = upload_operation(schemas)
     return paths
+
+
+def upload_operation(schemas: Schemas) -> dict[str, Any]:
+    """Return the upload of a book. It needs no key: a repeated upload finds its file."""
+    added = json_content(schemas.of(AddedBook))
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    form = {"type": "object", "properties": {"file": file}, "required": ["file"]}
+    return {
+        "operationId": "books.add",
+        "summary": "Add a book from an EPUB, FB2 or text file and enqueue its processing.",
+        "tags": ["books"],
+        "x-role": "operator",
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+        "responses": {
+            "202": {"description": "The book is added.", **added},
+            "200": {"description": "The file is there already.", **added},
+            **problem_responses(ACTION_DESCRIPTION),
+        },
+    }
 
 
 def of_cleanup(method: str, role: str, operation: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from admin.cli import alerts, audit, bulk, errors, generated, people, schedule, statistics, steering, workers
+from admin.cli import alerts, audit, books, bulk, errors, generated, people, schedule, statistics, steering, workers
 from admin.cli.database import demo, migrate
 from admin.cli.run_task import run_task
 from admin.cli.start import start
@@ -22,6 +22,7 @@ def register(app: Flask) -> None:
         *workers.COMMANDS,
         *alerts.COMMANDS,
         *statistics.COMMANDS,
+        books.books,
         bulk.bulk,
     )
     for command in (start, watch_command, migrate, demo, run_task, *queries, *steer):

@@ -7,6 +7,8 @@ VALUES = {
     "bulk_id": "12",
     "email": "anna@example.org",
     "error_id": "4f1d0a6c2b9e",
+    "file": "war-and-peace.epub",
+    "files": "war-and-peace.epub",
     "fingerprint": "9c1f52e07ab4",
     "name": "get_cleanup_statistics",
     "queue": "light",

@@ -11,7 +11,7 @@ SECTIONS = {
     "Runs": ("run-task", "why", "retry", "cancel", "runs", "bulk", "dead", "errors", "views", "history"),
     "Queues and schedules": ("pause", "resume", "purge", "queues", "tasks", "schedule"),
     "Workers": ("workers", "inspect"),
-    "Reading sessions": ("sessions",),
+    "Reading sessions and books": ("sessions", "books"),
     "Monitoring": ("alerts", "statistics"),
     "People and access": ("operator", "token", "me", "audit"),
 }

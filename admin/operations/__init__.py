@@ -5,6 +5,7 @@ from admin.operations import (  # noqa: F401
     account,
     alerts,
     audit,
+    books,
     bulk,
     dead_runs,
     errors,

@@ -9,7 +9,6 @@ from flask import abort
 from flask_babel import gettext as _
 from peewee import Expression, Field, ModelSelect
 
-import models
 import tasks
 from admin.auth.identity import Actor
 from admin.display.labels import short_id
@@ -23,6 +22,7 @@ from config import settings
 from engine.models import Run, now
 from engine.search import pagination
 from models import AuditEntry, ReadingSession
+from reading.session_closers import find_closers
 from reading.sessions import close_one
 
 FILTERS: dict[str, Schema] = {
@@ -95,7 +95,7 @@ def show_session(session_id: UUID) -> Session:
 
 def session_rows(rows: Sequence[Any]) -> list[Session]:
     """Return sessions from rows of `ReadingSession.with_reader_and_book`."""
-    closers = models.find_closers(rows)
+    closers = find_closers(rows)
     return [session_of(row, closers.get(row.id)) for row in rows]
 
 

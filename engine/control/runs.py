@@ -54,6 +54,11 @@ def run_task(
     return result
 
 
+def find_result(queue: Queue, run_id: str) -> Result:
+    """Return the handle of an enqueued run."""
+    return Result(queue, Task(id=run_id))
+
+
 class RunOutcome(NamedTuple):
     """How a run ended. `value` is the stored result, None if the run left only an error."""
 

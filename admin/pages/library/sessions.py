@@ -7,7 +7,6 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 
-import models
 import tasks
 from admin.auth.access import requires_role
 from admin.auth.identity import current_actor
@@ -23,6 +22,7 @@ from engine.monitor import registered_tasks
 from engine.search import pagination
 from models import ReadingSession
 from reading import sessions as reading
+from reading.session_closers import find_closers
 
 SAMPLE_SIZE = 10
 
@@ -45,7 +45,7 @@ def sessions() -> ResponseReturnValue:
         counts=pagination.count_rows(**queries),
         rows=page.rows,
         older=page.older,
-        closers=models.find_closers(page.rows),
+        closers=find_closers(page.rows),
         next_cleanup=registered_tasks.next_tick(tasks.queues, CLEANUP, as_of),
     )
 
