@@ -25,6 +25,8 @@ Value = TypeVar("Value")
 ROOT = Path(__file__).resolve().parent
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 QUEUES = ("heavy", "normal", "light")
+#: Queues whose tasks read the files of books.
+FILE_QUEUES = ("heavy", "normal")
 LANGUAGES = ("en", "ru")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 RATE_PERIODS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}

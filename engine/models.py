@@ -279,6 +279,7 @@ class Consumer(BaseModel):
     cpu_percent = DoubleField(default=0)
     processed = BigIntegerField(default=0)  # attempts ended since its start
     failed = BigIntegerField(default=0)
+    book_folder = TextField(null=True)  # see engine.book_folder
     running = JSONTextField(default=list)  # [{"worker", "run_id", "task", "since"}]
     slots = JSONTextField(default=list)  # [{"worker", "pid", "rss_bytes", "cpu_percent"}]
 

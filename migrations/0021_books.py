@@ -1,4 +1,4 @@
-"""Books that Dewey processes, their chapters and passages. No foreign key into the reading app's tables, which it would lock."""
+"""Books that Dewey processes, their chapters and passages. No foreign key leads into the reading app's tables."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator
@@ -57,6 +57,8 @@ SCRIPT = """
         processed_at timestamptz NOT NULL
     );
     CREATE UNIQUE INDEX dewey_chapters_number ON dewey_chapters (book_id, number);
+
+    ALTER TABLE dewey_workers ADD COLUMN book_folder text;
 
     CREATE TABLE dewey_passages (
         id {uuid} NOT NULL PRIMARY KEY,

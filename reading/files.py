@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from config import settings
+from engine.book_folder import book_folder, create_folder_id
 
 #: Folder of files that are still being written.
 INCOMING = "incoming"
@@ -94,12 +94,13 @@ class FileStore:
 
     def make_folder(self, name: str) -> Path:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_folder_id(self.root)
         folder = self.root / name
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
 
-book_files = FileStore(settings.data_dir / "books")
+book_files = FileStore(book_folder)
 
 
 def sync_folder(folder: Path) -> None:

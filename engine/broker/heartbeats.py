@@ -50,6 +50,7 @@ def consumer_columns(queue: str, heartbeat: Heartbeat) -> Info | None:
         columns: Info = {name: checked(heartbeat.info[name], kind) for name, kind in REQUIRED.items()}
         columns |= {name: checked(heartbeat.info.get(name, 0), kind) for name, kind in COUNTS.items()}
         columns |= {name: datetime_or_none(heartbeat.info.get(name)) for name in TIMES}
+        columns["book_folder"] = checked(heartbeat.info.get("book_folder") or "", str) or None
         columns["beat_at"] = datetime_or_none(heartbeat.at)
         columns["slots"] = [parse_slot(slot) for slot in heartbeat.info.get("slots", [])]
     except PARSE_ERRORS:

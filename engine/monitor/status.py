@@ -4,7 +4,8 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from config import settings
+from config import FILE_QUEUES, settings
+from engine.book_folder import read_folder_id
 from engine.database import database
 from engine.exceptions import BrokerUnavailable
 from engine.history import lag as history_lag
@@ -70,7 +71,24 @@ def check_readiness(queues: Queues) -> list[str]:
         if settings.workers.get(name, 1) and not live_consumers(consumers, name):
             quiet = ": its consumer is quiet" if running_consumers(consumers, name) else ""
             reasons.append(f"no live worker on {name}{quiet}")
+    reasons += consumers_without_books(consumers)
     return reasons + late_schedules(queues, consumers) + ([] if without_broker else behind_queues(queues))
+
+
+def consumers_without_books(consumers: list[Consumer]) -> list[str]:
+    """Return the consumers that see another folder of books than this process, if this one has any."""
+    if (own := read_folder_id()) is None:
+        return []
+    blind = [
+        consumer
+        for queue in FILE_QUEUES
+        for consumer in live_consumers(consumers, queue)
+        if consumer.book_folder != own
+    ]
+    return [
+        f"consumer {consumer.id} of {consumer.queue} does not see the books of this server: share DATA_DIR"
+        for consumer in blind
+    ]
 
 
 def behind_queues(queues: Queues) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ctypes import c_double
 
 from engine.back_off import BackOff
+from engine.book_folder import read_folder_id
 from engine.exceptions import BrokerUnavailable
 from engine.queues.queue import BEAT_SECONDS, Queue
 from engine.worker.resource_usage import UsageMeter
@@ -43,6 +44,7 @@ class HeartbeatSender:
             "processed": sum(slot.tally[0] for slot in self.slots),
             "failed": sum(slot.tally[1] for slot in self.slots),
             "quiet_at": self.quiet_at.value or None,
+            "book_folder": read_folder_id(),
             **self.usage.sample(self.pids),
             **extra,
         }
