@@ -29,7 +29,7 @@ LEFT_OUT = r"^workers\.(stop|restart|quiet)$|^queues\.(pause|purge)$|^tasks\.pau
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     servers = {"DATABASE_URL": "fresh_postgresql", "REDIS_URL": "redis_url"} if request.param == "servers" else {}
     urls = {name: request.getfixturevalue(fixture) for name, fixture in servers.items()}
-    installed = Installation(tmp_path, SECRET_KEY=KEY, **urls)
+    installed = Installation(tmp_path, SECRET_KEY=KEY, API_RATE="100000/s", **urls)
     for command in (("migrate",), ("demo",), ("run-task", "get_cleanup_statistics"), ("views", "save", *VIEW)):
         assert installed.flask(*command).returncode == 0
     with installed.consumer("light"), installed.web():
