@@ -16,8 +16,14 @@ from peewee import ColumnMetadata, PeeweeException, Table
 from engine.database import database
 from engine.models import now
 from engine.refusals import is_refusal
+from models import Book
 
 logger = logging.getLogger(__name__)
+
+
+def db_id(value: UUID) -> str:
+    """Return an id as the database stores it. A table without a model has no field that converts it."""
+    return str(Book.id.db_value(value))
 
 
 class AppTable:
@@ -76,7 +82,12 @@ class AppLibrary:
     def find(self, book_id: UUID) -> AppBook | None:
         columns = [name for name in ("title", "author", "language", "file_path") if name in self.books.columns]
         table = self.books.table
-        row = table.select(*(getattr(table.c, name) for name in columns)).where(table.c.id == book_id).dicts().first()
+        row = (
+            table.select(*(getattr(table.c, name) for name in columns))
+            .where(table.c.id == db_id(book_id))
+            .dicts()
+            .first()
+        )
         if row is None:
             return None
         return AppBook(
@@ -91,14 +102,14 @@ class AppLibrary:
         if not {"book_id", "chapter_number", "content"} <= self.chapters.columns.keys():
             return False
         table = self.chapters.table
-        return bool(table.select(table.c.book_id).where(table.c.book_id == book_id).limit(1).tuples().first())
+        return bool(table.select(table.c.book_id).where(table.c.book_id == db_id(book_id)).limit(1).tuples().first())
 
     def read_chapters(self, book_id: UUID) -> Iterator["AppChapter"]:
         """Yield the chapters in the order of their numbers, one row in memory at a time."""
         table = self.chapters.table
-        numbers = table.select(table.c.chapter_number).where(table.c.book_id == book_id)
+        numbers = table.select(table.c.chapter_number).where(table.c.book_id == db_id(book_id))
         for (number,) in list(numbers.order_by(table.c.chapter_number).tuples()):
-            is_row = (table.c.book_id == book_id) & (table.c.chapter_number == number)
+            is_row = (table.c.book_id == db_id(book_id)) & (table.c.chapter_number == number)
             columns = [name for name in ("title", "content", "is_service_page") if name in self.chapters.columns]
             row = table.select(*(getattr(table.c, name) for name in columns)).where(is_row).dicts().first()
             if row is not None:  # else it was deleted meanwhile
@@ -110,7 +121,7 @@ class Share:
     """Writes the results of one book into the app's tables, if `active`. The first refusal ends it: see `refused`."""
 
     def __init__(self, library: AppLibrary, book_id: UUID, active: bool = True) -> None:
-        self.library, self.book_id, self.active = library, book_id, active
+        self.library, self.book_id, self.active = library, db_id(book_id), active
         self.refused: str | None = None
 
     def state(self, **values: object) -> None:
@@ -128,7 +139,7 @@ class Share:
         if not self.active or not {"id", "book_id", "chapter_number", "content"} <= table.columns.keys():
             return
         row = table.fit({**values, "updated_at": now(), "parsed_at": now()})
-        new = table.fit({"id": uuid4(), "book_id": self.book_id, "created_at": now(), **row})
+        new = table.fit({"id": db_id(uuid4()), "book_id": self.book_id, "created_at": now(), **row})
         if column := table.unknown_required(new):
             self.refuse(f"chapters.{column} needs a value that Dewey does not know")
             return

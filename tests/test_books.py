@@ -203,6 +203,16 @@ def test_deleted_book_leaves_neither_rows_nor_file(add: AddBook, client: Browser
     assert (counts, list(book_files.stored())) == ([0, 0, 0], [])
 
 
+def test_book_without_a_file_is_processed_to_a_named_error(
+    add: AddBook, client: Browser, headers: dict[str, str]
+) -> None:
+    book_id = str(Book.create(title="A", author="B").id)
+    assert client.post(f"{URL}/{book_id}/process", headers=headers).status_code == 200
+    process(book_id)
+    assert client.get(f"{URL}/{book_id}", headers=headers).json["error"]["code"] == "missing_file"
+    assert client.post(f"{URL}/{UUID(int=7)}/process", headers=headers).status_code == 404
+
+
 def test_book_with_sessions_stays_in_the_app_when_it_is_deleted(add: AddBook, client: Browser) -> None:
     book_id = add().json["book"]["id"]
     create_session(book=Book.get_by_id(book_id))

@@ -107,7 +107,7 @@ def described_paths(schemas: Schemas) -> dict[str, Any]:
 def upload_operation(schemas: Schemas) -> dict[str, Any]:
     """Return the upload of a book. It needs no key: a repeated upload finds its file."""
     added = json_content(schemas.of(AddedBook))
-    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    file = {"type": "string", "minLength": 1, "contentMediaType": "application/octet-stream"}
     form = {"type": "object", "properties": {"file": file}, "required": ["file"]}
     return {
         "operationId": "books.add",

@@ -40,6 +40,7 @@ class Worker(NamedTuple):
     cpu_percent: float
     processed: int
     failed: int
+    book_folder: str | None
     running: Any
     slots: Any
     state: str
