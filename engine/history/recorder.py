@@ -78,12 +78,12 @@ class Recorder(threading.Thread):
         if not self.is_upgraded:
             upgrade.note_upgrade(self.queue)
             self.is_upgraded = True
+        self.forged_entries.check()
         written = writer.BATCH * writer.MOST_BATCHES
         while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
             written = writer.flush_events(self.queue)
             self.written = writer.sync_consumers(self.queue, self.written)
         self.lost_runs.check()
-        self.forged_entries.check()
 
     def drop_oldest_events(self) -> None:
         self.queue.storage.events.drop_oldest(writer.MAX_PENDING)

@@ -128,4 +128,18 @@ SignedEntries.read = read
         "broker_forgery one_audit_entry and sqlite",
         instead=(("admin/alerts/watcher.py", 'if signal.rule == "forged":', "if False:"),),
     ),
+    Mutant(
+        "a stream whose positions were moved is renewed",
+        "moved_entries history or last_possible",
+        "engine/history/forged_entries.py",
+        "ForgedEntryCheck.renew_stream = lambda self: None",
+    ),
+    Mutant(
+        "a run without a place in the broker is lost",
+        "moved_entries without_a_place",
+        instead=(
+            ("engine/broker/lua/report_lost.lua", "if not has_place(id) then", "if call('exists', run(id)) == 0 then"),
+            ("engine/broker/sqlite/messages.py", "state IN ({PLACES}) AND", "state <> 'done' AND"),
+        ),
+    ),
 ]

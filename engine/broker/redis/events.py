@@ -37,6 +37,12 @@ class RedisEvents:
     def trim(self, upto: int) -> None:
         self.client.command("XTRIM", "events", "MINID", to_entry_id(upto + 1))
 
+    def renew(self, stream: str, after: int) -> bool:
+        renewed = self.client.run_script("renew_stream", stream.partition(":")[2], uuid4().hex, *split_position(after))
+        if renewed:
+            self.results.delete_counter(DROPPED_COUNTER)
+        return bool(renewed)
+
     def drop_oldest(self, limit: int) -> None:
         if dropped := self.client.command("XTRIM", "events", "MAXLEN", limit):
             self.results.increment(DROPPED_COUNTER, dropped)
@@ -45,8 +51,12 @@ class RedisEvents:
 # An entry id consists of milliseconds and a sequence number. A position combines both.
 
 
+def split_position(position: int) -> tuple[int, int]:
+    return position >> 20, position & 0xFFFFF
+
+
 def to_entry_id(position: int) -> str:
-    return f"{position >> 20}-{position & 0xFFFFF}"
+    return "{}-{}".format(*split_position(position))
 
 
 def to_position(entry_id: bytes) -> int:

@@ -41,6 +41,9 @@ ON CONFLICT DO UPDATE SET attempt = excluded.attempt, data = excluded.data, stat
 WHERE message.state = 'done' OR (message.state <> 'held' AND excluded.attempt > message.attempt)
 """
 
+#: The states of a message that is somewhere. A writer to the broker may store others, in which it never runs.
+PLACES = "'waiting', 'scheduled', 'held', 'dead'"
+
 ONCE_SECONDS = 7 * 86400
 
 
@@ -215,7 +218,7 @@ class SqliteMessages:
 
     def report_lost(self, ids: Sequence[str]) -> int:
         marks, now = ", ".join("?" * len(ids)), time.time()
-        sql = f"SELECT id FROM message WHERE queue = ? AND state <> 'done' AND id IN ({marks})"
+        sql = f"SELECT id FROM message WHERE queue = ? AND state IN ({PLACES}) AND id IN ({marks})"
         if not set(ids).difference(run_id for (run_id,) in self.database.query(sql, self.queue, *ids)):
             return 0
         with self.database.write_transaction() as connection:
