@@ -142,4 +142,49 @@ SignedEntries.read = read
             ("engine/broker/sqlite/messages.py", "state IN ({PLACES}) AND", "state <> 'done' AND"),
         ),
     ),
+    Mutant(
+        "a number of deliveries that a script cannot count is none",
+        "malformed_numbers repeat_a_run and redis and 1e300",
+        instead=(
+            (
+                "engine/broker/lua/lib/common.lua",
+                "return text and #text < 10 and match(text, '^%d+$') and tonumber(text)",
+                "return tonumber(text)",
+            ),
+        ),
+    ),
+    Mutant(
+        "a holder has numbers that JSON and the database can hold",
+        "malformed_numbers holder and redis and 9999",
+        "engine/broker/parsing.py",
+        "parse_count = int",
+    ),
+    Mutant(
+        "a counter that is no number does not stop history",
+        "malformed_numbers counter and (redis-1e300 or sqlite-x)",
+        instead=(
+            ("engine/broker/redis/results.py", "except ResponseError:", "except ZeroDivisionError:"),
+            ("engine/broker/sqlite/results.py", "SELECT CAST(value AS INTEGER) FROM", "SELECT value FROM"),
+        ),
+    ),
+    Mutant(
+        "a stream has a name of ours",
+        "malformed_numbers name_of_the_stream",
+        "engine/broker/parsing.py",
+        "is_stream_name = lambda name: True",
+    ),
+    Mutant(
+        "a time of death can be shown",
+        "malformed_numbers time_of_death",
+        "engine/broker/parsing.py",
+        "clamp_timestamp = lambda value: value",
+    ),
+    Mutant(
+        "no number ends the reaping of lost consumers",
+        "malformed_numbers patience and 32000000000",
+        instead=(
+            ("engine/broker/lua/reap.lua", "and patience <= now + lease", ""),
+            ("engine/broker/sqlite/deliveries.py", "if patience <= now + lease else 0.0", ""),
+        ),
+    ),
 ]

@@ -31,9 +31,12 @@ local popped = call('zpopmin', prefix .. 'queue')
 local next, score = popped[1], popped[2]
 if not next then return {settled} end
 local fields = call('hmget', prefix .. 'run:' .. next, 'message', 'deliveries', 'since', 'unique')
-local data, delivery, since, clock = fields[1] or '', (tonumber(fields[2]) or 0) + 1, fields[3], call('time')
+local data, delivery, since, clock = fields[1] or '', fields[2] or '0', fields[3], call('time')
+-- Counts as parse_count in lib/common.lua reads them.
+delivery = #delivery < 10 and string.match(delivery, '^%d+$') and delivery + 1 or 1
 if since then call('zrem', prefix .. 'since', next); call('hdel', prefix .. 'run:' .. next, 'since') end
 local task, attempt = string.match(data, '^%S+ run (%S+) (%d+) %S+ ')
+if attempt and #attempt > 9 then task, attempt = nil, nil end
 call('hset', HELD, next, string.format('%s %d %s %s %s %s.%06d %s %s %s', consumer, delivery,
      fields[4] and 'u' or '-', attempt or 1, worker, clock[1], clock[2], score, since or score,
      task and string.match(task, '[^.]*$') or '?'))

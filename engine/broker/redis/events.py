@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from engine.broker.parsing import decode
+from engine.broker.parsing import decode, is_stream_name
 from engine.broker.redis.client import RedisClient
 from engine.broker.redis.results import RedisResults
 from engine.broker.storage import DROPPED_COUNTER
@@ -13,10 +13,11 @@ class RedisEvents:
         self.client, self.results = client, results
 
     def stream(self) -> str:
-        if not (identity := self.client.command("GET", "stream")):
-            self.client.command("SET", "stream", uuid4().hex, "NX")
-            identity = self.client.command("GET", "stream")
-        return f"{self.client.queue}:{decode(identity)}"
+        name = self.client.command("GET", "stream")
+        if name is None or not is_stream_name(decode(name)):
+            self.client.command("SET", "stream", uuid4().hex, *(("NX",) if name is None else ()))
+            name = self.client.command("GET", "stream")
+        return f"{self.client.queue}:{decode(name)}"
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         rows = self.client.command("XRANGE", "events", f"({to_entry_id(after)}", "+", "COUNT", limit)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from uuid import uuid4
 
+from engine.broker.parsing import is_stream_name
 from engine.broker.sqlite.database import SqliteFile
 from engine.broker.sqlite.results import SqliteResults
 from engine.broker.storage import DROPPED_COUNTER
@@ -14,8 +15,9 @@ CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue T
 CREATE INDEX IF NOT EXISTS event_queue ON event (queue, seq);
 """
 
-IDENTITY = "SELECT value FROM kv WHERE queue = '' AND key = 'stream'"
+IDENTITY = "SELECT CAST(value AS TEXT) FROM kv WHERE queue = '' AND key = 'stream'"
 IDENTIFY = "INSERT INTO kv (queue, key, value) VALUES ('', 'stream', ?)"
+REPLACE = " ON CONFLICT DO UPDATE SET value = excluded.value"
 LAST_POSITION = """
 SELECT max((SELECT coalesce(max(seq), 0) FROM event),
            coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'event'), 0))
@@ -44,8 +46,9 @@ class SqliteEvents:
         connection.executemany("INSERT INTO event (queue, data) VALUES (?, ?)", rows)
 
     def stream(self) -> str:
-        if not (rows := self.database.query(IDENTITY)):
-            self.database.execute(IDENTIFY + " ON CONFLICT DO NOTHING", uuid4().hex)
+        rows = self.database.query(IDENTITY)
+        if not rows or not is_stream_name(rows[0][0]):
+            self.database.execute(IDENTIFY + (REPLACE if rows else " ON CONFLICT DO NOTHING"), uuid4().hex)
             rows = self.database.query(IDENTITY)
         return f"{self.queue}:{rows[0][0]}"
 
@@ -73,7 +76,7 @@ class SqliteEvents:
                 return False
             for statement in RENUMBER:
                 connection.execute(statement)
-            connection.execute(IDENTIFY + " ON CONFLICT DO UPDATE SET value = excluded.value", (uuid4().hex,))
+            connection.execute(IDENTIFY + REPLACE, (uuid4().hex,))
         self.results.delete_counter(DROPPED_COUNTER)
         return True
 

@@ -38,9 +38,14 @@ local function timestamp() return string.format('%.6f', now) end
 local QUEUE, SINCE, HELD, EVENTS = prefix .. 'queue', prefix .. 'since', prefix .. 'held', prefix .. 'events'
 
 local function run(id) return prefix .. 'run:' .. id end
+-- Returns a count of attempts or deliveries, nil for text that is no such number. A larger one would lose digits.
+local function parse_count(text)
+  return text and #text < 10 and match(text, '^%d+$') and tonumber(text)
+end
 -- Returns the dotted task and the attempt of a run's message, nil for anything else.
 local function parse_header(data)
   local task, attempt = match(data or '', '^%S+ run (%S+) (%d+) %S+ ')
-  return task, tonumber(attempt)
+  attempt = parse_count(attempt)
+  return attempt and task, attempt
 end
 local function short_name(task) return task and (match(task, '^.*%.(.*)$') or task) or '?' end
