@@ -187,4 +187,9 @@ SignedEntries.read = read
             ("engine/broker/sqlite/deliveries.py", "if patience <= now + lease else 0.0", ""),
         ),
     ),
+    Mutant(
+        "a key of the wrong type is set aside",
+        "wrong_types does_not and (stream or events or schedule)",
+        instead=(("engine/broker/redis/client.py", "if is_wrong_type(error):", "if False:"),),
+    ),
 ]

@@ -11,9 +11,10 @@ if id then
     local mark = string.sub(entry, #own + 1, #own + 1)
     if mark == 'c' or mark == 'C' then return {-2, call('hget', prefix .. 'run:' .. id, 'cancel') or '?'} end
     settled = 1
-    call('hdel', HELD, id)
-    call('set', prefix .. 'kv:' .. id, result, 'EX', ttl)
+    -- First what may fail: a key may hold a wrong type of value. The step is then repeated.
     call('xadd', prefix .. 'events', '*', 'e', event)
+    call('set', prefix .. 'kv:' .. id, result, 'EX', ttl)
+    call('hdel', HELD, id)
     local unique = mark == 'u' and call('hget', prefix .. 'run:' .. id, 'unique')
     if unique and call('hget', prefix .. 'unique', unique) == id then
       call('hdel', prefix .. 'unique', unique)
