@@ -189,7 +189,22 @@ SignedEntries.read = read
     ),
     Mutant(
         "a key of the wrong type is set aside",
-        "wrong_types does_not and (stream or events or schedule)",
+        "wrong_types does_not and stream",
         instead=(("engine/broker/redis/client.py", "if is_wrong_type(error):", "if False:"),),
+    ),
+    Mutant(
+        "a claim reads values with the types of the schema",
+        "wrong_columns message_with and data",
+        instead=(("engine/broker/sqlite/claims.py", "CAST(data AS BLOB), max", "data, max"),),
+    ),
+    Mutant(
+        "a pause of a target that is no text stops nothing",
+        "wrong_columns other_rows and ff",
+        instead=(("engine/broker/sqlite/pauses.py", "CAST(target AS TEXT), CAST(info AS TEXT)", "target, info"),),
+    ),
+    Mutant(
+        "a missing table is made again",
+        "wrong_columns missing_table and pause",
+        instead=(("engine/broker/sqlite/database.py", " or self.missing_tables(connection)", ""),),
     ),
 ]

@@ -15,13 +15,13 @@ class SqliteDeadLetters:
         self.database, self.queue, self.messages, self.events = database, database.queue, messages, messages.events
 
     def all(self, limit: int = 1000) -> list[tuple[str, bytes]]:
-        sql = "SELECT id, data FROM message WHERE queue = ? AND state = 'dead' LIMIT ?"
+        sql = "SELECT CAST(id AS TEXT), CAST(data AS BLOB) FROM message WHERE queue = ? AND state = 'dead' LIMIT ?"
         return [(run_id, bytes(data)) for run_id, data in self.database.query(sql, self.queue, limit)]
 
     def ids(self, limit: int, before: tuple[float, str] | None = None) -> list[tuple[str, float]]:
         at, run_id = before or (float("inf"), LAST_ID)
         rows = self.database.query(
-            "SELECT id, CAST(coalesce(held_at, 0) AS REAL) FROM message "
+            "SELECT CAST(id AS TEXT), CAST(coalesce(held_at, 0) AS REAL) FROM message "
             "WHERE queue = ? AND state = 'dead' AND (held_at, id) < (?, ?) ORDER BY held_at DESC, id DESC LIMIT ?",
             self.queue, at, run_id, limit,
         )  # fmt: skip

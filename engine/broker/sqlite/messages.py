@@ -124,11 +124,13 @@ class SqliteMessages:
     # --- one message -------------------------------------------------------------------------------------------
 
     def get(self, run_id: str) -> bytes | None:
-        rows = self.database.query("SELECT data FROM message WHERE queue = ? AND id = ?", self.queue, run_id)
+        rows = self.database.query(
+            "SELECT CAST(data AS BLOB) FROM message WHERE queue = ? AND id = ?", self.queue, run_id
+        )
         return bytes(rows[0][0]) if rows else None
 
     def waiting_ids(self, limit: int) -> list[str]:
-        sql = "SELECT id FROM message WHERE queue = ? AND state = 'waiting' ORDER BY score LIMIT ?"
+        sql = "SELECT CAST(id AS TEXT) FROM message WHERE queue = ? AND state = 'waiting' ORDER BY score LIMIT ?"
         return [run_id for (run_id,) in self.database.query(sql, self.queue, limit)]
 
     def ended_attempt(self, run_id: str) -> int:
@@ -165,7 +167,7 @@ class SqliteMessages:
         return int(self.database.query(sql, self.queue)[0][0])
 
     def oldest_waiting(self) -> float | None:
-        sql = "SELECT min(since) FROM message WHERE queue = ? AND state = 'waiting'"
+        sql = "SELECT CAST(min(since) AS REAL) FROM message WHERE queue = ? AND state = 'waiting'"
         return self.database.query(sql, self.queue)[0][0]
 
     def waiting(self, limit: int | None = None) -> list[bytes]:
@@ -175,7 +177,7 @@ class SqliteMessages:
         return self.read("scheduled", "due", limit)
 
     def read(self, state: str, order: str, limit: int | None) -> list[bytes]:
-        sql = f"SELECT data FROM message WHERE queue = ? AND state = ? ORDER BY {order} LIMIT ?"
+        sql = f"SELECT CAST(data AS BLOB) FROM message WHERE queue = ? AND state = ? ORDER BY {order} LIMIT ?"
         return [bytes(data) for (data,) in self.database.query(sql, self.queue, state, -1 if limit is None else limit)]
 
     def delete_waiting(self) -> None:
