@@ -207,4 +207,10 @@ SignedEntries.read = read
         "wrong_columns missing_table and pause",
         instead=(("engine/broker/sqlite/database.py", " or self.missing_tables(connection)", ""),),
     ),
+    Mutant(
+        "heartbeats are written during a flood of forged events",
+        "moved_entries flood and sqlite",
+        "engine/history/recorder.py",
+        "SYNC_BATCHES = writer.MOST_BATCHES",
+    ),
 ]

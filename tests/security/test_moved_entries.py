@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from raw_entries import process_all, put_line, storage_factory, use_probe_queue
 from sample_tasks import echo, probe
 
 from engine.broker.redis.storage import RedisStorage
+from engine.database import database
 from engine.history import lost_runs, writer
 from engine.history.forged_entries import ForgedEntryCheck
+from engine.history.recorder import Recorder
 from engine.models import LOST_ERROR, RejectedEvent, Run, State
 
 
@@ -109,3 +112,18 @@ def test_run_without_a_place_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     writer.flush_events(probe)
     assert (Run.get_by_id(run_id).state, Run.get_by_id(run_id).error) == (State.FAILED, LOST_ERROR)
     assert Run.get_by_id(other).state == State.WAITING
+
+
+def test_flood_of_forged_events_does_not_delay_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "BATCH", 10)
+    for _ in range(120):
+        put_line(b"forged")
+    info = {"host": "h", "pid": 1, "code_version": "v", "worker_type": "process", "worker_count": 1, "periodic": True}
+    probe.storage.heartbeats.record("here", {**info, "started_at": 1.0})
+    database.execute_sql("CREATE TABLE seen AS SELECT rejected FROM dewey_history_cursors WHERE false")
+    note = "INSERT INTO seen SELECT sum(rejected) FROM dewey_history_cursors"
+    database.execute_sql(f"CREATE TRIGGER beat AFTER INSERT ON dewey_workers BEGIN {note}; END")
+    Recorder(probe, Event()).record()
+    ((rejected,),) = database.execute_sql("SELECT min(rejected) FROM seen").fetchall()
+    assert rejected == 100
+    assert len(reasons()) == 120
