@@ -24,6 +24,7 @@
 --   bell       list  pushed to by enqueue. An idle worker blocks on it, since a script cannot block
 --   events     the event stream
 --   kv:<key>, counter:<key>     results, whose first words contain the last attempt; revocations; counters
+--   aside:<key>  a key that held a wrong type of value, for a week: see redis/wrong_types.py
 --   waits:<key>, done:<key>     a client waits for this result; the list that wakes it
 --
 -- Calls to the server dominate a script's cost, so the common path makes as few as possible.
