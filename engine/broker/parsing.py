@@ -6,6 +6,7 @@ A malformed entry is logged once and ignored. A malformed pause still holds, so 
 import json
 import logging
 import math
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -14,6 +15,11 @@ from engine.broker.deliveries import HeldMessage, MissingTask
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+#: The same limit as parse_count in lua/lib/common.lua.
+MAX_COUNT = 10**9
+#: The end of the year 2999.
+LAST_TIMESTAMP = 32_503_679_999.0
 
 #: A JSON object.
 Info = dict[str, Any]
@@ -26,6 +32,11 @@ PARSE_ERRORS = (AttributeError, LookupError, OverflowError, RecursionError, Type
 def log_malformed(kind: str, queue: str, name: str) -> None:
     """Log an entry once, however often it is read."""
     logger.error("The %s of %s in queue %s is malformed and left out", kind, name, queue)
+
+
+def is_stream_name(name: str) -> bool:
+    """Return true for a name that a program of ours has given to a stream."""
+    return bool(re.fullmatch("[0-9a-f]{32}", name))
 
 
 def decode(name: bytes) -> str:
@@ -41,7 +52,13 @@ def parse_held(queue: str, rows: Iterable[tuple[str, Sequence[Any]]]) -> list[He
             task, consumer, worker, at, delivery, attempt = fields
             held.append(
                 HeldMessage(
-                    run_id, str(task), str(consumer), str(worker), parse_timestamp(at), int(delivery), int(attempt)
+                    run_id,
+                    str(task),
+                    str(consumer),
+                    str(worker),
+                    parse_timestamp(at),
+                    parse_count(delivery),
+                    parse_count(attempt),
                 )
             )
         except PARSE_ERRORS:
@@ -89,9 +106,22 @@ def checked(value: T, kind: Kind) -> T:
     return value
 
 
+def parse_count(value: Any) -> int:
+    """Return a number of attempts or deliveries, which every column and JSON can hold. Raises ValueError."""
+    count = int(value)
+    if not 0 <= count < MAX_COUNT:
+        raise ValueError(f"{value!r} is not a count")
+    return count
+
+
+def clamp_timestamp(value: float) -> float:
+    """Return the nearest time that a datetime can represent, so that the order of entries stays."""
+    return min(max(value, 0.0), LAST_TIMESTAMP)
+
+
 def parse_timestamp(value: Any) -> float:
     """Return Unix seconds that a datetime can represent. Raises ValueError."""
     timestamp = float(value)
-    if not 0 <= timestamp < 32_503_680_000 or math.isnan(timestamp):  # the year 3000
+    if not 0 <= timestamp <= LAST_TIMESTAMP or math.isnan(timestamp):
         raise ValueError(f"{value!r} is not a time")
     return timestamp

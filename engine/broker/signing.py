@@ -15,6 +15,7 @@ nothing else:
   events `due`, `limited`   an unfinished run is shown as waiting or scheduled
   time of a heartbeat       a lost consumer seems to live, so its runs wait, or a live one is reaped
   locks, unique names, `once` marks, rate limits, ticks    the same as if they were deleted
+  positions of events       events wait until the recorder renews the stream: see Events.renew
   missing, met              a run waits for a consumer with newer code
 """
 

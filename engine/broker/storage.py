@@ -74,7 +74,7 @@ class Messages(Protocol):
         """Delete the result of a run and the mark that its attempts are finished."""
 
     def report_lost(self, ids: Sequence[str]) -> int:
-        """Write an event for each of these runs that the broker does not have. Returns their number."""
+        """Write an event for each of these runs that the broker has in no place. Returns their number."""
 
 
 class Deliveries(Protocol):
@@ -225,6 +225,13 @@ class Events(Protocol):
 
     def trim(self, upto: int) -> None:
         """Delete events that the recorder has written."""
+
+    def renew(self, stream: str, after: int) -> bool:
+        """Move the lines into a new stream if the positions of this one were moved. Returns True if so.
+
+        `after`: the position up to which the recorder has read. A writer to the broker can move later positions below
+        it, so that they are never read, or to the end of the range, so that no line can be added.
+        """
 
     def drop_oldest(self, limit: int) -> None:
         """Delete the oldest beyond `limit`, and count them in DROPPED_COUNTER."""

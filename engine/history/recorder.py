@@ -24,6 +24,9 @@ RECORDER_NICE = 10
 #: How long the recorder waits to batch events, and how long it yields while tasks are queued.
 GATHER_SECONDS, GIVE_WAY_SECONDS = 0.1, 1.0
 
+#: Batches between two writes of the heartbeats. Events that must be set aside take several ms each.
+SYNC_BATCHES = 10
+
 
 class Recorder(threading.Thread):
     """Writes the history and the consumers' rows. A write that is cut off is rolled back and repeated."""
@@ -78,12 +81,12 @@ class Recorder(threading.Thread):
         if not self.is_upgraded:
             upgrade.note_upgrade(self.queue)
             self.is_upgraded = True
-        written = writer.BATCH * writer.MOST_BATCHES
-        while written >= writer.BATCH * writer.MOST_BATCHES and not self.stop_flag.is_set():
-            written = writer.flush_events(self.queue)
+        self.forged_entries.check()
+        written = writer.BATCH * SYNC_BATCHES
+        while written >= writer.BATCH * SYNC_BATCHES and not self.stop_flag.is_set():
+            written = writer.flush_events(self.queue, SYNC_BATCHES)
             self.written = writer.sync_consumers(self.queue, self.written)
         self.lost_runs.check()
-        self.forged_entries.check()
 
     def drop_oldest_events(self) -> None:
         self.queue.storage.events.drop_oldest(writer.MAX_PENDING)

@@ -34,14 +34,14 @@ BATCH, MOST_BATCHES = 100, 100
 MAX_PENDING = 200_000
 
 
-def flush_events(queue: Queue) -> int:
+def flush_events(queue: Queue, batches: int = MOST_BATCHES) -> int:
     """Write the pending events of the queue, batch by batch. Returns the number that this call has written.
 
     On return the events that were pending before are written, by any recorder. An exception is a very large backlog:
     a caller who needs one event does not write all of it.
     """
     total = 0
-    for _ in range(MOST_BATCHES):
+    for _ in range(batches):
         if not (events := next_events(queue)):
             break
         total += write_events(queue, events)

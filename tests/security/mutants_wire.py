@@ -128,4 +128,89 @@ SignedEntries.read = read
         "broker_forgery one_audit_entry and sqlite",
         instead=(("admin/alerts/watcher.py", 'if signal.rule == "forged":', "if False:"),),
     ),
+    Mutant(
+        "a stream whose positions were moved is renewed",
+        "moved_entries history or last_possible",
+        "engine/history/forged_entries.py",
+        "ForgedEntryCheck.renew_stream = lambda self: None",
+    ),
+    Mutant(
+        "a run without a place in the broker is lost",
+        "moved_entries without_a_place",
+        instead=(
+            ("engine/broker/lua/report_lost.lua", "if not has_place(id) then", "if call('exists', run(id)) == 0 then"),
+            ("engine/broker/sqlite/messages.py", "state IN ({PLACES}) AND", "state <> 'done' AND"),
+        ),
+    ),
+    Mutant(
+        "a number of deliveries that a script cannot count is none",
+        "malformed_numbers repeat_a_run and redis and 1e300",
+        instead=(
+            (
+                "engine/broker/lua/lib/common.lua",
+                "return text and #text < 10 and match(text, '^%d+$') and tonumber(text)",
+                "return tonumber(text)",
+            ),
+        ),
+    ),
+    Mutant(
+        "a holder has numbers that JSON and the database can hold",
+        "malformed_numbers holder and redis and 9999",
+        "engine/broker/parsing.py",
+        "parse_count = int",
+    ),
+    Mutant(
+        "a counter that is no number does not stop history",
+        "malformed_numbers counter and (redis-1e300 or sqlite-x)",
+        instead=(
+            ("engine/broker/redis/results.py", "except ResponseError:", "except ZeroDivisionError:"),
+            ("engine/broker/sqlite/results.py", "SELECT CAST(value AS INTEGER) FROM", "SELECT value FROM"),
+        ),
+    ),
+    Mutant(
+        "a stream has a name of ours",
+        "malformed_numbers name_of_the_stream",
+        "engine/broker/parsing.py",
+        "is_stream_name = lambda name: True",
+    ),
+    Mutant(
+        "a time of death can be shown",
+        "malformed_numbers time_of_death",
+        "engine/broker/parsing.py",
+        "clamp_timestamp = lambda value: value",
+    ),
+    Mutant(
+        "no number ends the reaping of lost consumers",
+        "malformed_numbers patience and 32000000000",
+        instead=(
+            ("engine/broker/lua/reap.lua", "and patience <= now + lease", ""),
+            ("engine/broker/sqlite/deliveries.py", "if patience <= now + lease else 0.0", ""),
+        ),
+    ),
+    Mutant(
+        "a key of the wrong type is set aside",
+        "wrong_types does_not and stream",
+        instead=(("engine/broker/redis/client.py", "if is_wrong_type(error):", "if False:"),),
+    ),
+    Mutant(
+        "a claim reads values with the types of the schema",
+        "wrong_columns message_with and data",
+        instead=(("engine/broker/sqlite/claims.py", "CAST(data AS BLOB), max", "data, max"),),
+    ),
+    Mutant(
+        "a pause of a target that is no text stops nothing",
+        "wrong_columns other_rows and ff",
+        instead=(("engine/broker/sqlite/pauses.py", "CAST(target AS TEXT), CAST(info AS TEXT)", "target, info"),),
+    ),
+    Mutant(
+        "a missing table is made again",
+        "wrong_columns missing_table and pause",
+        instead=(("engine/broker/sqlite/database.py", " or self.missing_tables(connection)", ""),),
+    ),
+    Mutant(
+        "heartbeats are written during a flood of forged events",
+        "moved_entries flood and sqlite",
+        "engine/history/recorder.py",
+        "SYNC_BATCHES = writer.MOST_BATCHES",
+    ),
 ]

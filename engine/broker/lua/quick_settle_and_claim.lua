@@ -11,9 +11,10 @@ if id then
     local mark = string.sub(entry, #own + 1, #own + 1)
     if mark == 'c' or mark == 'C' then return {-2, call('hget', prefix .. 'run:' .. id, 'cancel') or '?'} end
     settled = 1
-    call('hdel', HELD, id)
-    call('set', prefix .. 'kv:' .. id, result, 'EX', ttl)
+    -- First what may fail: a key may hold a wrong type of value. The step is then repeated.
     call('xadd', prefix .. 'events', '*', 'e', event)
+    call('set', prefix .. 'kv:' .. id, result, 'EX', ttl)
+    call('hdel', HELD, id)
     local unique = mark == 'u' and call('hget', prefix .. 'run:' .. id, 'unique')
     if unique and call('hget', prefix .. 'unique', unique) == id then
       call('hdel', prefix .. 'unique', unique)
@@ -31,9 +32,12 @@ local popped = call('zpopmin', prefix .. 'queue')
 local next, score = popped[1], popped[2]
 if not next then return {settled} end
 local fields = call('hmget', prefix .. 'run:' .. next, 'message', 'deliveries', 'since', 'unique')
-local data, delivery, since, clock = fields[1] or '', (tonumber(fields[2]) or 0) + 1, fields[3], call('time')
+local data, delivery, since, clock = fields[1] or '', fields[2] or '0', fields[3], call('time')
+-- Counts as parse_count in lib/common.lua reads them.
+delivery = #delivery < 10 and string.match(delivery, '^%d+$') and delivery + 1 or 1
 if since then call('zrem', prefix .. 'since', next); call('hdel', prefix .. 'run:' .. next, 'since') end
 local task, attempt = string.match(data, '^%S+ run (%S+) (%d+) %S+ ')
+if attempt and #attempt > 9 then task, attempt = nil, nil end
 call('hset', HELD, next, string.format('%s %d %s %s %s %s.%06d %s %s %s', consumer, delivery,
      fields[4] and 'u' or '-', attempt or 1, worker, clock[1], clock[2], score, since or score,
      task and string.match(task, '[^.]*$') or '?'))

@@ -8,7 +8,8 @@ local last = call('getset', prefix .. 'reaped', timestamp())
 if not last or now - (tonumber(last) or 0) > lease then
   call('set', prefix .. 'patience', string.format('%.6f', now + lease / 2))
 end
-if now < (tonumber(call('get', prefix .. 'patience')) or 0) then return {1} end
+local patience = tonumber(call('get', prefix .. 'patience')) or 0
+if now < patience and patience <= now + lease then return {1} end  -- a later end is not ours
 local all, last_claims, stale = call('hvals', HELD), {}, {0}
 for _, entry in ipairs(all) do
   local held = parse_held(entry)

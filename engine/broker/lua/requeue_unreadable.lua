@@ -12,7 +12,7 @@ for i = 1, #ARGV, 2 do
       mark_finished(id, attempt, FINISHED_SECONDS)
       add_event(cancelled)
     elseif data then
-      call('hset', run(id), 'deliveries', (tonumber(call('hget', run(id), 'deliveries')) or 0) + 1)
+      call('hset', run(id), 'deliveries', (parse_count(call('hget', run(id), 'deliveries')) or 0) + 1)
       add_to_queue(id, now, now)
       add_event(ARGV[i + 1])
     end

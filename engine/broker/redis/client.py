@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from engine.broker.parsing import decode
-from engine.broker.redis.errors import outage_error
+from engine.broker.redis.errors import is_wrong_type, outage_error
 from engine.broker.redis.scripts import SCRIPTS
 from engine.broker.redis.thread_connection import (
     TIMEOUT_SECONDS,
@@ -22,8 +22,10 @@ from engine.broker.redis.thread_connection import (
     Word,
     connect_with_kernel_timeouts,
 )
+from engine.broker.redis.wrong_types import set_aside_wrong_types
 from engine.broker.signed_entries import SignedEntries
 from engine.broker.storage import BrokerAddress
+from engine.exceptions import BrokerUnavailable
 
 #: Scripts of a series in flight while the next is written.
 PIPELINE_WINDOW = 2
@@ -52,7 +54,7 @@ class RedisClient:
         try:
             yield self.redis
         except RedisError as error:
-            if away := outage_error(error):
+            if away := self.outage(error):
                 raise away from error
             raise
         except Exception:
@@ -72,9 +74,15 @@ class RedisClient:
                 thread.send("EVAL", script.source, 1, self.prefix, *args)
                 return thread.receive()
         except RedisError as error:
-            if away := outage_error(error):
+            if away := self.outage(error):
                 raise away from error
             raise
+
+    def outage(self, error: RedisError) -> BrokerUnavailable | None:
+        """Return the outage that an error means. A key of the wrong type is an outage until it is set aside."""
+        if is_wrong_type(error):
+            set_aside_wrong_types(self.redis, self.prefix, self.entries)
+        return outage_error(error)
 
     def run_script_for_each(self, name: str, calls: Iterable[Sequence[Word]]) -> None:
         """Run a script once per argument list. The next call is written while the server executes the last one."""

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from engine.broker.effects import event_json
-from engine.broker.parsing import decode
+from engine.broker.parsing import clamp_timestamp, decode
 from engine.broker.redis.client import RedisClient
 
 
@@ -21,7 +21,7 @@ class RedisDeadLetters:
         with self.client.translate_errors() as redis:
             ties = 0 if before is None else redis.zcount(key, top, top)
             rows: Any = redis.zrevrangebyscore(key, top, "-inf", 0, limit + ties, withscores=True)
-        letters = [(decode(run_id), at) for run_id, at in rows]
+        letters = [(decode(run_id), clamp_timestamp(at)) for run_id, at in rows]
         return [(run_id, at) for run_id, at in letters if before is None or (at, run_id) < before][:limit]
 
     def count(self) -> int:

@@ -8,10 +8,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.exceptions import BrokerUnavailable
 
+#: A key holds another type of value than the command expects.
+WRONG_TYPE = "WRONGTYPE"
+
 #: First words of a server's replies while it accepts no commands, or no writes.
 REFUSALS = {
     "ASK", "BUSY", "CLUSTERDOWN", "DENIED", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOAUTH",
-    "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN", "UNBLOCKED", "WRONGPASS",
+    "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN", "UNBLOCKED", "WRONGPASS", WRONG_TYPE,
 }  # fmt: skip
 #: Such replies without a code word.
 UNNAMED = re.compile("max number of clients|Script killed by user|The user executing the script can't")
@@ -29,6 +32,10 @@ def outage_error(error: RedisError) -> BrokerUnavailable | None:
     if reply.partition(" ")[0] in REFUSALS or UNNAMED.match(reply):
         return BrokerUnavailable(f"Redis: {reply}", reply)
     return BrokerUnavailable(f"Redis: {error}") if isinstance(error, RedisConnectionError | RedisTimeoutError) else None
+
+
+def is_wrong_type(error: RedisError) -> bool:
+    return parse_reply(error).startswith(WRONG_TYPE)
 
 
 def parse_reply(error: RedisError) -> str:

@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from engine.broker.parsing import decode
+from engine.broker.parsing import decode, is_stream_name
 from engine.broker.redis.client import RedisClient
 from engine.broker.redis.results import RedisResults
 from engine.broker.storage import DROPPED_COUNTER
@@ -13,10 +13,11 @@ class RedisEvents:
         self.client, self.results = client, results
 
     def stream(self) -> str:
-        if not (identity := self.client.command("GET", "stream")):
-            self.client.command("SET", "stream", uuid4().hex, "NX")
-            identity = self.client.command("GET", "stream")
-        return f"{self.client.queue}:{decode(identity)}"
+        name = self.client.command("GET", "stream")
+        if name is None or not is_stream_name(decode(name)):
+            self.client.command("SET", "stream", uuid4().hex, *(("NX",) if name is None else ()))
+            name = self.client.command("GET", "stream")
+        return f"{self.client.queue}:{decode(name)}"
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         rows = self.client.command("XRANGE", "events", f"({to_entry_id(after)}", "+", "COUNT", limit)
@@ -37,6 +38,12 @@ class RedisEvents:
     def trim(self, upto: int) -> None:
         self.client.command("XTRIM", "events", "MINID", to_entry_id(upto + 1))
 
+    def renew(self, stream: str, after: int) -> bool:
+        renewed = self.client.run_script("renew_stream", stream.partition(":")[2], uuid4().hex, *split_position(after))
+        if renewed:
+            self.results.delete_counter(DROPPED_COUNTER)
+        return bool(renewed)
+
     def drop_oldest(self, limit: int) -> None:
         if dropped := self.client.command("XTRIM", "events", "MAXLEN", limit):
             self.results.increment(DROPPED_COUNTER, dropped)
@@ -45,8 +52,12 @@ class RedisEvents:
 # An entry id consists of milliseconds and a sequence number. A position combines both.
 
 
+def split_position(position: int) -> tuple[int, int]:
+    return position >> 20, position & 0xFFFFF
+
+
 def to_entry_id(position: int) -> str:
-    return f"{position >> 20}-{position & 0xFFFFF}"
+    return "{}-{}".format(*split_position(position))
 
 
 def to_position(entry_id: bytes) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from engine.broker.effects import Effects
 from engine.broker.redis.client import RedisClient
 from engine.broker.redis.encoding import MAX_NEW_RUNS
@@ -77,7 +79,12 @@ class RedisResults:
             self.delete(key)
 
     def increment(self, counter: str, amount: int = 1) -> int:
-        return int(self.client.command("INCRBY", f"counter:{counter}", amount))
+        """A counter that is no number, or would become too large, begins at zero."""
+        try:
+            return int(self.client.command("INCRBY", f"counter:{counter}", amount))
+        except ResponseError:
+            self.delete_counter(counter)
+            return int(self.client.command("INCRBY", f"counter:{counter}", amount))
 
     def delete_counter(self, counter: str) -> None:
         self.client.command("DEL", f"counter:{counter}")

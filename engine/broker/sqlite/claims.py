@@ -24,12 +24,17 @@ CREATE INDEX IF NOT EXISTS message_missing ON message (queue, missing, score) WH
 #: Columns of `message` that a file of an older version lacks.
 ADDED_COLUMNS = ("missing TEXT", "met TEXT", "met_at REAL")
 
-FIRST_WAITING = """
-SELECT id, task, data, deliveries + 1, score, since FROM message WHERE queue = ?1 AND state = 'waiting'
+#: The columns of a claim, with the types of the schema: a foreign program may store values of other types.
+COLUMNS = """
+id, CAST(task AS TEXT), CAST(data AS BLOB), max(min(CAST(deliveries AS INTEGER), 999999998), 0) + 1,
+CAST(score AS REAL), CAST(since AS REAL)
+"""
+FIRST_WAITING = f"""
+SELECT {COLUMNS} FROM message WHERE queue = ?1 AND state = 'waiting'
   AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.queue = ?1 AND target IN ('', message.task)) ORDER BY score LIMIT 1
 """
-FIRST_DEFERRED = """
-SELECT id, task, data, deliveries + 1, score, since FROM message
+FIRST_DEFERRED = f"""
+SELECT {COLUMNS} FROM message
 WHERE queue = ?1 AND missing = ?2 AND state = 'scheduled'
   AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.queue = ?1 AND target IN ('', message.task)) ORDER BY score LIMIT 1
 """
@@ -45,7 +50,7 @@ class SqliteClaims:
 
     def held_by(self, connection: sqlite3.Connection, consumer: str, worker: str) -> Delivery | None:
         row = connection.execute(
-            "SELECT id, deliveries, data FROM message "
+            "SELECT id, deliveries, CAST(data AS BLOB) FROM message "
             "WHERE queue = ? AND state = 'held' AND consumer = ? AND worker = ?",
             (self.queue, consumer, worker),
         ).fetchone()

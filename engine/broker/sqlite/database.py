@@ -1,5 +1,6 @@
 """The SQLite file of a broker: WAL, one connection per thread, and `BEGIN IMMEDIATE` for every write."""
 
+import re
 import sqlite3
 import threading
 import time
@@ -21,6 +22,9 @@ from engine.private_files import make_database_private
 POLL_SECONDS = 0.025
 #: Maximum time from the write that inotify reports to the visible commit.
 COMMIT_SECONDS = 0.25
+
+#: The name of a table in a schema.
+TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
 
 Value = str | bytes | float | None
 Row = tuple[Any, ...]
@@ -92,10 +96,14 @@ class SqliteFile:
         # An accepted message survives a crash of the machine.
         connection.execute("PRAGMA synchronous = full")
         version = crc32(self.schema.encode()) >> 1  # SQLite stores a signed number
-        if connection.execute("PRAGMA user_version").fetchone() != (version,):
+        if connection.execute("PRAGMA user_version").fetchone() != (version,) or self.missing_tables(connection):
             self.add_columns(connection)
             connection.executescript(f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version = {version}; COMMIT;")
         return connection
+
+    def missing_tables(self, connection: sqlite3.Connection) -> set[str]:
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        return set(TABLE.findall(self.schema)) - {name for (name,) in names}
 
     def add_columns(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")

@@ -3,8 +3,11 @@
 import time
 
 from engine.broker.effects import event_json
+from engine.broker.parsing import clamp_timestamp
 from engine.broker.sqlite.database import SqliteFile
 from engine.broker.sqlite.messages import SqliteMessages
+
+LAST_ID = chr(0x10FFFF)
 
 
 class SqliteDeadLetters:
@@ -12,17 +15,17 @@ class SqliteDeadLetters:
         self.database, self.queue, self.messages, self.events = database, database.queue, messages, messages.events
 
     def all(self, limit: int = 1000) -> list[tuple[str, bytes]]:
-        sql = "SELECT id, data FROM message WHERE queue = ? AND state = 'dead' LIMIT ?"
+        sql = "SELECT CAST(id AS TEXT), CAST(data AS BLOB) FROM message WHERE queue = ? AND state = 'dead' LIMIT ?"
         return [(run_id, bytes(data)) for run_id, data in self.database.query(sql, self.queue, limit)]
 
     def ids(self, limit: int, before: tuple[float, str] | None = None) -> list[tuple[str, float]]:
-        at, run_id = before or (float("inf"), "")
+        at, run_id = before or (float("inf"), LAST_ID)
         rows = self.database.query(
-            "SELECT id, held_at FROM message WHERE queue = ? AND state = 'dead' AND (held_at, id) < (?, ?) "
-            "ORDER BY held_at DESC, id DESC LIMIT ?",
+            "SELECT CAST(id AS TEXT), CAST(coalesce(held_at, 0) AS REAL) FROM message "
+            "WHERE queue = ? AND state = 'dead' AND (held_at, id) < (?, ?) ORDER BY held_at DESC, id DESC LIMIT ?",
             self.queue, at, run_id, limit,
         )  # fmt: skip
-        return [(run_id, at) for run_id, at in rows]
+        return [(run_id, clamp_timestamp(at)) for run_id, at in rows]
 
     def count(self) -> int:
         sql = "SELECT count(*) FROM message WHERE queue = ? AND state = 'dead'"

@@ -173,13 +173,14 @@ class SqliteDeliveries:
 
     def end_of_patience(self, connection: sqlite3.Connection, lease: float, now: float) -> float:
         """Return the time before which no consumer is reaped: half a lease after the first reap after an outage."""
-        sql = "SELECT key, value FROM counter WHERE queue = ? AND key IN ('reaped', 'patience')"
+        sql = "SELECT key, CAST(value AS REAL) FROM counter WHERE queue = ? AND key IN ('reaped', 'patience')"
         times = dict(connection.execute(sql, (self.queue,)).fetchall())
         self.results.write_counter(connection, "reaped", now)
         if now - times.get("reaped", 0) > lease:
             times["patience"] = now + lease / 2
             self.results.write_counter(connection, "patience", times["patience"])
-        return float(times.get("patience", 0))
+        patience = float(times.get("patience", 0))
+        return patience if patience <= now + lease else 0.0  # a later end is not ours
 
     # --- what is held ------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from uuid import uuid4
 
+from engine.broker.parsing import is_stream_name
 from engine.broker.sqlite.database import SqliteFile
 from engine.broker.sqlite.results import SqliteResults
 from engine.broker.storage import DROPPED_COUNTER
@@ -14,10 +15,25 @@ CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue T
 CREATE INDEX IF NOT EXISTS event_queue ON event (queue, seq);
 """
 
+IDENTITY = "SELECT CAST(value AS TEXT) FROM kv WHERE queue = '' AND key = 'stream'"
+IDENTIFY = "INSERT INTO kv (queue, key, value) VALUES ('', 'stream', ?)"
+REPLACE = " ON CONFLICT DO UPDATE SET value = excluded.value"
+LAST_POSITION = """
+SELECT max((SELECT coalesce(max(seq), 0) FROM event),
+           coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'event'), 0))
+"""
+#: No stream of ours comes near this position, half of the largest one.
+MAX_POSITION = 1 << 62
+RENUMBER = (
+    "CREATE TEMP TABLE moved AS SELECT queue, data FROM event ORDER BY seq",
+    "DELETE FROM event",
+    "DELETE FROM sqlite_sequence WHERE name = 'event'",
+    "INSERT INTO event (queue, data) SELECT queue, data FROM moved ORDER BY rowid",
+    "DROP TABLE moved",
+)
+
 
 class SqliteEvents:
-    identity = ""
-
     def __init__(self, database: SqliteFile, results: SqliteResults) -> None:
         self.database, self.results, self.queue = database, results, database.queue
 
@@ -30,11 +46,11 @@ class SqliteEvents:
         connection.executemany("INSERT INTO event (queue, data) VALUES (?, ?)", rows)
 
     def stream(self) -> str:
-        if not self.identity:
-            insert = "INSERT OR IGNORE INTO kv (queue, key, value) VALUES ('', 'stream', ?)"
-            self.database.execute(insert, uuid4().hex)
-            ((self.identity,),) = self.database.query("SELECT value FROM kv WHERE queue = '' AND key = 'stream'")
-        return f"{self.queue}:{self.identity}"
+        rows = self.database.query(IDENTITY)
+        if not rows or not is_stream_name(rows[0][0]):
+            self.database.execute(IDENTIFY + (REPLACE if rows else " ON CONFLICT DO NOTHING"), uuid4().hex)
+            rows = self.database.query(IDENTITY)
+        return f"{self.queue}:{rows[0][0]}"
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         sql = "SELECT seq, CAST(data AS BLOB) FROM event WHERE queue = ? AND seq > ? ORDER BY seq LIMIT ?"
@@ -50,6 +66,19 @@ class SqliteEvents:
 
     def trim(self, upto: int) -> None:
         self.database.execute("DELETE FROM event WHERE queue = ? AND seq <= ?", self.queue, upto)
+
+    def renew(self, stream: str, after: int) -> bool:
+        """The queues of a file share the positions. So each of them gets the new stream."""
+        with self.database.write_transaction() as connection:
+            ((last,),) = connection.execute(LAST_POSITION).fetchall()
+            is_renewed = connection.execute(IDENTITY).fetchone() != (stream.partition(":")[2],)
+            if after <= last < MAX_POSITION or is_renewed:
+                return False
+            for statement in RENUMBER:
+                connection.execute(statement)
+            connection.execute(IDENTIFY + REPLACE, (uuid4().hex,))
+        self.results.delete_counter(DROPPED_COUNTER)
+        return True
 
     def drop_oldest(self, limit: int) -> None:
         beyond = "SELECT seq FROM event WHERE queue = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2"

@@ -29,5 +29,7 @@ class SqliteHeartbeats:
         self.database.execute("DELETE FROM consumer WHERE queue = ? AND id = ?", self.queue, consumer)
 
     def all(self) -> list[Heartbeat]:
-        rows = self.database.query("SELECT id, at, info FROM consumer WHERE queue = ?", self.queue)
+        rows = self.database.query(
+            "SELECT CAST(id AS TEXT), at, CAST(info AS TEXT) FROM consumer WHERE queue = ?", self.queue
+        )
         return parse_heartbeats(self.database.entries, [(consumer, at, info) for consumer, at, info in rows])

@@ -38,5 +38,7 @@ class SqliteLocks:
         return bool(self.database.execute(sql, self.queue, name, owner))
 
     def all(self) -> dict[str, tuple[str, str, str]]:
-        rows = self.database.query("SELECT name, owner, consumer, worker FROM lock WHERE queue = ?", self.queue)
+        rows = self.database.query(
+            "SELECT CAST(name AS TEXT), owner, consumer, worker FROM lock WHERE queue = ?", self.queue
+        )
         return {name: (owner, consumer, worker) for name, owner, consumer, worker in rows}

@@ -41,6 +41,9 @@ ON CONFLICT DO UPDATE SET attempt = excluded.attempt, data = excluded.data, stat
 WHERE message.state = 'done' OR (message.state <> 'held' AND excluded.attempt > message.attempt)
 """
 
+#: The states of a message that is somewhere. A writer to the broker may store others, in which it never runs.
+PLACES = "'waiting', 'scheduled', 'held', 'dead'"
+
 ONCE_SECONDS = 7 * 86400
 
 
@@ -121,11 +124,13 @@ class SqliteMessages:
     # --- one message -------------------------------------------------------------------------------------------
 
     def get(self, run_id: str) -> bytes | None:
-        rows = self.database.query("SELECT data FROM message WHERE queue = ? AND id = ?", self.queue, run_id)
+        rows = self.database.query(
+            "SELECT CAST(data AS BLOB) FROM message WHERE queue = ? AND id = ?", self.queue, run_id
+        )
         return bytes(rows[0][0]) if rows else None
 
     def waiting_ids(self, limit: int) -> list[str]:
-        sql = "SELECT id FROM message WHERE queue = ? AND state = 'waiting' ORDER BY score LIMIT ?"
+        sql = "SELECT CAST(id AS TEXT) FROM message WHERE queue = ? AND state = 'waiting' ORDER BY score LIMIT ?"
         return [run_id for (run_id,) in self.database.query(sql, self.queue, limit)]
 
     def ended_attempt(self, run_id: str) -> int:
@@ -162,7 +167,7 @@ class SqliteMessages:
         return int(self.database.query(sql, self.queue)[0][0])
 
     def oldest_waiting(self) -> float | None:
-        sql = "SELECT min(since) FROM message WHERE queue = ? AND state = 'waiting'"
+        sql = "SELECT CAST(min(since) AS REAL) FROM message WHERE queue = ? AND state = 'waiting'"
         return self.database.query(sql, self.queue)[0][0]
 
     def waiting(self, limit: int | None = None) -> list[bytes]:
@@ -172,7 +177,7 @@ class SqliteMessages:
         return self.read("scheduled", "due", limit)
 
     def read(self, state: str, order: str, limit: int | None) -> list[bytes]:
-        sql = f"SELECT data FROM message WHERE queue = ? AND state = ? ORDER BY {order} LIMIT ?"
+        sql = f"SELECT CAST(data AS BLOB) FROM message WHERE queue = ? AND state = ? ORDER BY {order} LIMIT ?"
         return [bytes(data) for (data,) in self.database.query(sql, self.queue, state, -1 if limit is None else limit)]
 
     def delete_waiting(self) -> None:
@@ -215,7 +220,7 @@ class SqliteMessages:
 
     def report_lost(self, ids: Sequence[str]) -> int:
         marks, now = ", ".join("?" * len(ids)), time.time()
-        sql = f"SELECT id FROM message WHERE queue = ? AND state <> 'done' AND id IN ({marks})"
+        sql = f"SELECT id FROM message WHERE queue = ? AND state IN ({PLACES}) AND id IN ({marks})"
         if not set(ids).difference(run_id for (run_id,) in self.database.query(sql, self.queue, *ids)):
             return 0
         with self.database.write_transaction() as connection:

@@ -26,5 +26,7 @@ class SqlitePauses:
         return parse_pauses(self.database.entries, self.rows())
 
     def rows(self) -> list[tuple[str, str]]:
-        rows = self.database.query("SELECT target, info FROM pause WHERE queue = ?", self.queue)
+        rows = self.database.query(
+            "SELECT CAST(target AS TEXT), CAST(info AS TEXT) FROM pause WHERE queue = ?", self.queue
+        )
         return [(target, info) for target, info in rows]

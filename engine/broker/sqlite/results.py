@@ -19,6 +19,8 @@ CREATE TABLE IF NOT EXISTS spent (
 """
 
 
+MAX_COUNTER = 1 << 62
+
 MARKS = """
 SELECT 1 FROM kv WHERE queue = ?1 AND key IN (?2, ?3, ?4) UNION ALL SELECT 1 FROM spent WHERE queue = ?1 AND id = ?4
 LIMIT 1
@@ -130,9 +132,9 @@ class SqliteResults:
 
     def increment(self, counter: str, amount: int = 1) -> int:
         with self.database.write_transaction() as connection:
-            sql = "SELECT value FROM counter WHERE queue = ? AND key = ?"
+            sql = "SELECT CAST(value AS INTEGER) FROM counter WHERE queue = ? AND key = ?"
             row = connection.execute(sql, (self.queue, counter)).fetchone()
-            value = int((row[0] if row else 0) + amount)
+            value = min(row[0] if row else 0, MAX_COUNTER) + amount
             self.write_counter(connection, counter, value)
             return value
 

@@ -28,5 +28,5 @@ class SqliteTicks:
             return bool(recorded.rowcount)
 
     def last(self) -> dict[str, int]:
-        rows = self.database.query("SELECT task, minute FROM tick WHERE queue = ?", self.queue)
+        rows = self.database.query("SELECT CAST(task AS TEXT), minute FROM tick WHERE queue = ?", self.queue)
         return parse_ticks(self.queue, [(task, minute) for task, minute in rows])

@@ -2,7 +2,7 @@
 
 local function hold(consumer, worker, id, score, limits)
   local fields = call('hmget', run(id), 'message', 'deliveries', 'since', 'unique')
-  local data, delivery, since = fields[1] or '', (tonumber(fields[2]) or 0) + 1, fields[3]
+  local data, delivery, since = fields[1] or '', (parse_count(fields[2]) or 0) + 1, fields[3]
   local dotted, attempt = parse_header(data)
   local task = short_name(dotted)
   if since then call('zrem', SINCE, id); call('hdel', run(id), 'since') end

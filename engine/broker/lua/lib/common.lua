@@ -24,6 +24,7 @@
 --   bell       list  pushed to by enqueue. An idle worker blocks on it, since a script cannot block
 --   events     the event stream
 --   kv:<key>, counter:<key>     results, whose first words contain the last attempt; revocations; counters
+--   aside:<key>  a key that held a wrong type of value, for a week: see redis/wrong_types.py
 --   waits:<key>, done:<key>     a client waits for this result; the list that wakes it
 --
 -- Calls to the server dominate a script's cost, so the common path makes as few as possible.
@@ -38,9 +39,14 @@ local function timestamp() return string.format('%.6f', now) end
 local QUEUE, SINCE, HELD, EVENTS = prefix .. 'queue', prefix .. 'since', prefix .. 'held', prefix .. 'events'
 
 local function run(id) return prefix .. 'run:' .. id end
+-- Returns a count of attempts or deliveries, nil for text that is no such number. A larger one would lose digits.
+local function parse_count(text)
+  return text and #text < 10 and match(text, '^%d+$') and tonumber(text)
+end
 -- Returns the dotted task and the attempt of a run's message, nil for anything else.
 local function parse_header(data)
   local task, attempt = match(data or '', '^%S+ run (%S+) (%d+) %S+ ')
-  return task, tonumber(attempt)
+  attempt = parse_count(attempt)
+  return attempt and task, attempt
 end
 local function short_name(task) return task and (match(task, '^.*%.(.*)$') or task) or '?' end

@@ -4,7 +4,8 @@
 local function parse_held(entry)
   local consumer, delivery, attempt, worker, at, score, since, task =
     match(entry, '^(%S+) (%d+) %S (%d+) (%S+) (%S+) (%S+) (%S+) (.*)$')
-  if not (tonumber(at) and tonumber(score) and tonumber(since)) then return {} end
-  return {consumer = consumer, delivery = tonumber(delivery), attempt = tonumber(attempt), worker = worker, at = at,
+  delivery, attempt = parse_count(delivery), parse_count(attempt)
+  if not (delivery and attempt and tonumber(at) and tonumber(score) and tonumber(since)) then return {} end
+  return {consumer = consumer, delivery = delivery, attempt = attempt, worker = worker, at = at,
           score = score, since = since, task = task}
 end
