@@ -130,6 +130,8 @@ def check_signature(keys: Sequence[hmac.HMAC], signature: bytes, header: bytes, 
 
 def purpose_of(key: str) -> Purpose:
     """Return the purpose of a key in the store of results."""
+    if ":" not in key:
+        return Purpose.RESULT
     prefix, colon, _ = key.partition(":")
     return PREFIXES.get(prefix + colon, Purpose.RESULT)
 

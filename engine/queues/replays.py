@@ -35,7 +35,7 @@ FRESH_SECONDS = 2.0
 #: Waiting messages that one statement checks.
 LOOKAHEAD = 2000
 #: How long a worker waits at most for another one that checks the waiting messages.
-LOOKAHEAD_SECONDS = 0.1
+LOOKAHEAD_SECONDS = 0.5
 #: How long the database is left alone after an error.
 OUTAGE_SECONDS = 30.0
 
