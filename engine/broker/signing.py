@@ -131,19 +131,29 @@ def check_signature(keys: Sequence[hmac.HMAC], signature: bytes, header: bytes, 
 
 def purpose_of(key: str) -> Purpose:
     """Return the purpose of a key in the store of results."""
+    if ":" not in key:
+        return Purpose.RESULT
     prefix, colon, _ = key.partition(":")
     return PREFIXES.get(prefix + colon, Purpose.RESULT)
+
+
+def place_bytes(place: Place) -> bytes:
+    """Return the place as bytes that no other place has."""
+    queue, key = place
+    if not key:
+        return keyless_place(queue)
+    data = key.encode("utf-8", "surrogatepass")
+    return b"%s%d %s " % (queue_bytes(queue), len(data), data)
+
+
+@lru_cache(maxsize=100)
+def keyless_place(queue: str) -> bytes:
+    return queue_bytes(queue) + b"0  "
 
 
 @lru_cache(maxsize=100)
 def queue_bytes(queue: str) -> bytes:
     return b"%d %s " % (len(queue.encode()), queue.encode())
-
-
-def place_bytes(place: Place) -> bytes:
-    """Return the place as bytes that no other place has."""
-    key = place.key.encode(errors="surrogatepass")
-    return b"%s%d %s " % (queue_bytes(place.queue), len(key), key)
 
 
 def signature_of(key: hmac.HMAC, header: bytes, body: bytes) -> bytes:

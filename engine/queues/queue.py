@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from ctypes import c_double
 from datetime import datetime
 from functools import partial
@@ -183,7 +182,9 @@ class Queue(Huey):
         """
         if self.immediate or task.taken is None:
             return super().execute(task, timestamp)
-        with hide_secrets(task.secrets) if task.secrets else nullcontext():
+        if not task.secrets:
+            return self.execute_and_settle(task, task.taken, timestamp)
+        with hide_secrets(task.secrets):
             return self.execute_and_settle(task, task.taken, timestamp)
 
     def execute_and_settle(self, task: QueueTask, taken: Delivery, timestamp: datetime | None) -> object:

@@ -3,7 +3,7 @@
 Three records are asked, the cheapest first:
 
 1. the memory of this consumer: the attempts that its workers have settled. It is shared with their parent, so it
-   outlives a worker, and holds the newest MEMORY_SLOTS at most.
+   outlives a worker, and holds the newest BUCKETS × BUCKET_SIZE at most.
 2. the broker: results, and ends without one. A writer to the broker can delete them.
 3. the database: ends of runs, which the recorder writes shortly after them. It is asked for every message that is older
    than FRESH_SECONDS or older than this process, for many waiting messages at once.
@@ -29,11 +29,13 @@ from engine.queues.interfaces import TaskQueue
 
 logger = logging.getLogger(__name__)
 
-MEMORY_SLOTS = 1 << 16
+BUCKETS, BUCKET_SIZE = 1 << 14, 4
 #: A younger message is checked without the database. Its answers are used for up to twice as long.
 FRESH_SECONDS = 2.0
 #: Waiting messages that one statement checks.
 LOOKAHEAD = 2000
+#: How long a worker waits at most for another one that checks the waiting messages.
+LOOKAHEAD_SECONDS = 0.5
 #: How long the database is left alone after an error.
 OUTAGE_SECONDS = 30.0
 
@@ -48,18 +50,24 @@ class RecordedRun(NamedTuple):
 
 
 class SharedSet:
-    """Hashes of pairs in memory that forked workers share. A newer one replaces one in the same slot."""
+    """Hashes of pairs in memory that forked workers share. A new one replaces the oldest of its bucket.
+
+    With buckets of one, a few percent of some thousand runs would be lost, and each would cost one more query.
+    """
 
     def __init__(self) -> None:
-        self.slots = memoryview(mmap.mmap(-1, MEMORY_SLOTS * 8)).cast("q")
+        self.slots = memoryview(mmap.mmap(-1, BUCKETS * BUCKET_SIZE * 8)).cast("q")
 
     def add(self, run_id: str, number: int) -> None:
-        key = hash((run_id, number))
-        self.slots[key % MEMORY_SLOTS] = key
+        key, slots = hash((run_id, number)), self.slots
+        start = key % BUCKETS * BUCKET_SIZE
+        slots[start + 1 : start + BUCKET_SIZE] = slots[start : start + BUCKET_SIZE - 1]
+        slots[start] = key
 
     def has(self, run_id: str, number: int) -> bool:
         key = hash((run_id, number))
-        return self.slots[key % MEMORY_SLOTS] == key
+        start = key % BUCKETS * BUCKET_SIZE
+        return key in self.slots[start : start + BUCKET_SIZE].tolist()
 
 
 class ReplayGuard:
@@ -67,9 +75,11 @@ class ReplayGuard:
         self.queue = queue
         #: Settled attempts, and runs without a settled attempt in the database with the period of that answer.
         self.memory, self.cleared = SharedSet(), SharedSet()
+        #: When a worker began to check the waiting messages, Unix seconds. 0: none does at the moment.
+        self.lookahead_began_at = memoryview(mmap.mmap(-1, 8)).cast("d")
         self.started_at = time.time()
-        self.checked: set[str] = set()  # runs of the last statement; those on record are in `answers`
-        self.answers: dict[str, RecordedRun] = {}
+        #: This worker's last answers. None: the run has no settled attempt.
+        self.answers: dict[str, RecordedRun | None] = {}
         self.answered_at = self.next_query_at = 0.0
 
     def is_replay(self, taken: Delivery, envelope: Envelope) -> bool:
@@ -87,22 +97,49 @@ class ReplayGuard:
 
     def recorded_run(self, run_id: str, now: float) -> RecordedRun | None:
         """Return the recorded run of a message. One statement also checks the messages that wait behind it."""
-        period = int(now / FRESH_SECONDS)
-        if now < self.next_query_at or self.cleared.has(run_id, period) or self.cleared.has(run_id, period - 1):
+        if now - self.answered_at <= FRESH_SECONDS and run_id in self.answers:
+            return self.answers[run_id]
+        if now < self.next_query_at or self.is_cleared(run_id, now):
             return None
-        if run_id not in self.checked or now - self.answered_at > FRESH_SECONDS:
-            ids = {run_id, *self.queue.storage.messages.waiting_ids(LOOKAHEAD)}
-            try:
-                self.answers = select_recorded_runs(list(ids))
-            except DATABASE_ERRORS as error:
-                logger.warning("Messages are not checked for replays while the database is unavailable: %s", error)
-                self.next_query_at = now + OUTAGE_SECONDS
-                release_connection()
-                return None
-            self.checked, self.answered_at = ids, now
-            for cleared_id in ids - self.answers.keys():
-                self.cleared.add(cleared_id, period)
+        if not self.wait_for_lookahead():
+            self.look_ahead(run_id, now)
+        elif self.is_cleared(run_id, now):
+            return None
+        else:  # claimed while the other worker looked ahead
+            self.query([run_id], now)
         return self.answers.get(run_id)
+
+    def is_cleared(self, run_id: str, now: float) -> bool:
+        period = int(now / FRESH_SECONDS)
+        return self.cleared.has(run_id, period) or self.cleared.has(run_id, period - 1)
+
+    def wait_for_lookahead(self) -> bool:
+        """Wait for the worker that checks the waiting messages at the moment. False if there is none."""
+        has_waited = False
+        while 0 <= time.time() - self.lookahead_began_at[0] < LOOKAHEAD_SECONDS:
+            has_waited = True
+            time.sleep(0.002)
+        return has_waited
+
+    def look_ahead(self, run_id: str, now: float) -> None:
+        self.lookahead_began_at[0] = now
+        try:
+            self.query([run_id, *self.queue.storage.messages.waiting_ids(LOOKAHEAD)], now)
+        finally:
+            self.lookahead_began_at[0] = 0
+
+    def query(self, ids: Sequence[str], now: float) -> None:
+        try:
+            recorded = select_recorded_runs(ids)
+        except DATABASE_ERRORS as error:
+            logger.warning("Messages are not checked for replays while the database is unavailable: %s", error)
+            self.answers, self.next_query_at = {}, now + OUTAGE_SECONDS
+            release_connection()
+            return
+        self.answers, self.answered_at = dict.fromkeys(ids) | recorded, now
+        period = int(now / FRESH_SECONDS)
+        for run_id in self.answers.keys() - recorded.keys():
+            self.cleared.add(run_id, period)
 
 
 def select_recorded_runs(ids: Sequence[str]) -> dict[str, RecordedRun]:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from budget import record_statements
 from raw_entries import (
     delete_marks,
     process_all,
@@ -33,7 +34,7 @@ from engine.history.lost_runs import LostRunCheck
 from engine.models import LOST_ERROR, Attempt, HistoryCursor, RejectedEvent, Run, State, now
 from engine.queues import remote_control
 from engine.queues.remote_control import Command, CommandInbox
-from engine.queues.replays import ReplayGuard, select_recorded_runs
+from engine.queues.replays import ReplayGuard, SharedSet, select_recorded_runs
 
 VERA = Requester("operator", "vera@example.org")
 
@@ -410,6 +411,37 @@ def test_messages_run_while_the_database_is_unavailable(tmp_path: Path) -> None:
     finally:
         bind(url)
     assert len(read_lines(ledger)) == 2
+
+
+def lookups() -> list[int]:
+    """Execute what waits. Return how many runs each statement of the guard has looked up."""
+    with record_statements() as sent:
+        process_all()
+    return [sql.rpartition("id IN (")[2].count("?") for sql in sent if "FROM dewey_runs WHERE id IN" in sql]
+
+
+def test_one_statement_checks_all_waiting_messages() -> None:
+    for number in range(200):
+        echo(number)
+    forget_settled_runs()
+    assert lookups() == [200]
+
+
+def test_worker_checks_its_own_message_while_another_checks_those_that_wait() -> None:
+    """The other one was killed, or has not seen this message because it was claimed already."""
+    for number in range(5):
+        echo(number)
+    forget_settled_runs()
+    probe.settler.replays.lookahead_began_at[0] = time.time()
+    assert lookups() == [1, 4]
+
+
+def test_memory_of_the_workers_keeps_thousands_of_runs() -> None:
+    memory, ids = SharedSet(), [str(uuid4()) for _ in range(5000)]
+    for run_id in ids:
+        memory.add(run_id, 1)
+    assert sum(memory.has(run_id, 1) for run_id in ids) > 4980
+    assert not any(memory.has(run_id, 2) for run_id in ids)
 
 
 # --- the upgrade -------------------------------------------------------------------------------------------------
