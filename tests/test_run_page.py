@@ -295,7 +295,7 @@ def test_waiting_run_explains_why_it_is_not_running(operator: Browser) -> None:
     why = r"Why is it not running\? "
     just_now = r"(now|\d+ s ago)"
     assert re.search(rf"{why}Queue light is paused by vera, {just_now} \(“moving”\)\.", shown)
-    assert "Queue light has no worker, and none in the history." in shown
+    assert "Queue light has no worker, and the history shows none." in shown
     operator.send(f"/runs/{run_id}/cancel")
     cancelled = rf"{why}The run was cancelled \( {just_now} \): cancelled by operator@example\.org\."
     assert re.search(cancelled, page_text(operator, run_id))

@@ -275,7 +275,7 @@ def test_why_command_prints_the_same_causes(tmp_path: Path) -> None:
     installation.flask("pause", "light", "--reason", "<moving>")
     output = installation.flask("why", run_id).stdout.splitlines()
     assert re.fullmatch(r"Queue light is paused by \S+, .*(now|ago) \(“<moving>”\)\.", output[0])
-    assert output[1:] == ["Queue light has no worker, and none in the history."]
+    assert output[1:] == ["Queue light has no worker, and the history shows none."]
     first, second = json.loads(installation.flask("why", run_id, "--json").stdout)
     assert (first["cause"], first["queue"], first["reason"]) == ("queue_paused", "light", "<moving>")
     assert datetime.fromisoformat(first["at"]).tzinfo

@@ -139,7 +139,7 @@ def may_be_anonymous(marker: Requirement | None) -> bool:
 def check_role(actor: Actor, marker: Requirement | None) -> None:
     """Raise ForbiddenError if the role is too low, or if the view has no marker."""
     if marker is None or marker.role is None:
-        raise ForbiddenError(_("This view has no role. Report it as a bug."))
+        raise ForbiddenError(_("This page or endpoint has no role. Report it as a bug."))
     if not actor.may(marker.role):
         call = f"{request.method} {request.url_rule}"
         raise deny(actor, marker.role, call, f"{request.method} {request.path}")

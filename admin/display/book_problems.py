@@ -7,7 +7,7 @@ CAUSES = {
     "encrypted": lazy_gettext("The book is protected by DRM."),
     "truncated": lazy_gettext("The file is damaged or incomplete."),
     "zip_bomb": lazy_gettext("The file unpacks to far more than its size."),
-    "entity_bomb": lazy_gettext("The file multiplies its text by entities."),
+    "entity_bomb": lazy_gettext("Entities in the file multiply its text."),
     "too_deep": lazy_gettext("The elements of the file are nested too deep."),
     "too_many_entries": lazy_gettext("The file lists too many entries."),
     "too_large": lazy_gettext("A part of the file is too large."),

@@ -129,7 +129,7 @@ def by_parent(term: Term, query: RunQuery, as_of: datetime) -> RunQuery:
 
 def single_value(term: Term) -> str:
     if term.negated or len(term.values) > 1:
-        raise search_error(term, _("must be a single value without a minus."))
+        raise search_error(term, _("must be a single value without a minus sign."))
     return term.values[0]
 
 
