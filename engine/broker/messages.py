@@ -259,8 +259,9 @@ def message_to_json(message: Message) -> JSONObject:
 
 def message_from_json(fields: JSONObject) -> Message:
     fields["args"] = parse_args(fields["args"])
-    for name in FROM_JSON.keys() & fields.keys():
-        fields[name] = FROM_JSON[name](fields[name])
+    for name in fields:
+        if name in FROM_JSON:
+            fields[name] = FROM_JSON[name](fields[name])
     return Message(**fields)
 
 
