@@ -104,6 +104,12 @@ def adopt_huey_logging() -> None:
     huey.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
     consumer = logging.getLogger("huey.consumer")
     consumer.setLevel(level)
-    # The list of commands is empty for a queue without tasks.
-    consumer.addFilter(lambda record: record.getMessage() != "The following commands are available:")
+    consumer.addFilter(join_commands)
     logging.getLogger("peewee").setLevel(max(level, logging.INFO))
+    logging.getLogger("pymorphy3").setLevel(logging.WARNING)  # it logs each load of its dictionary
+
+
+def join_commands(record: logging.LogRecord) -> bool:
+    """Put Huey's list of tasks on one line. Hide an empty one."""
+    record.msg = str(record.msg).replace(":\n+ ", ": ").replace("\n+ ", ", ")
+    return record.msg != "The following commands are available:"

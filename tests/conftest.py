@@ -73,6 +73,13 @@ def skip_or_fail(reason: str) -> NoReturn:
 # --- databases -----------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def no_books() -> Iterator[None]:
+    """Remove the files of books that a test has stored in the folder of this process."""
+    yield
+    shutil.rmtree(SCRATCH / "data" / "books", ignore_errors=True)
+
+
 @pytest.fixture
 def sqlite_database(tmp_path: Path) -> Iterator[None]:
     """Bind a fresh SQLite file with the whole schema."""

@@ -175,7 +175,7 @@ def test_consumer_command_starts(command: str, installation: Installation, tmp_p
     written = re.search(r"-l (\S+)", command)
     words = shlex.split(command.replace(written[1], str(tmp_path / "log")) if written else command)[1:]
     running = ConsumerProcess(*words, environment=installation.environment, log=tmp_path / "log")
-    running.logged("commands are available")
+    running.logged("commands are available: tasks.")
     assert running.stop() == 0
 
 
