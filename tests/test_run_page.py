@@ -238,7 +238,7 @@ def test_run_page_is_small_and_its_json_complete(operator: Browser) -> None:
         for _ in range(20):
             create_run("generate_image", parent_id=run.id)
     answer = operator.get(f"/runs/{run.id}")
-    assert len(answer.data) < 56_000
+    assert len(answer.data) < 57_000
     raw = operator.get(f"/runs/{run.id}/raw").json
     assert (raw["args"], raw["kwargs"], raw["result"]["r"]) == ([nasty], {"k": [nasty]}, nasty[:60_000])
     assert (len(raw["attempts"]), raw["attempts"][0]["traceback"]) == (60, TRACEBACK + nasty)
