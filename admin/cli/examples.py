@@ -4,6 +4,7 @@ import click
 
 #: Values of required parameters by name.
 VALUES = {
+    "book_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
     "bulk_id": "12",
     "email": "anna@example.org",
     "error_id": "4f1d0a6c2b9e",
@@ -11,6 +12,7 @@ VALUES = {
     "files": "war-and-peace.epub",
     "fingerprint": "9c1f52e07ab4",
     "name": "get_cleanup_statistics",
+    "number": "1",
     "queue": "light",
     "role": "operator",
     "run_id": "8b6ed5c7-2a4f-4d57-9f0a-5a4f7c1f3b52",

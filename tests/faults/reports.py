@@ -113,6 +113,7 @@ def promises_broken(system: Dewey) -> list[str]:
 
 
 def rejections_broken(system: Dewey) -> list[str]:
-    """Return the fault if the rejected events are not exactly those of the refused rows."""
-    rejected, expected = system.rejected(), {run_id: {"enqueued", "ended"} for run_id in system.refused}
+    """Return the fault if the rejected events are not exactly those of refused rows and forged messages."""
+    rejected, expected = system.rejected(), dict.fromkeys(system.forged, {"enqueued"})
+    expected |= {run_id: {"enqueued", "ended"} for run_id in system.refused}
     return [] if rejected == expected else [f"rejected events are {rejected}, expected {expected}"]

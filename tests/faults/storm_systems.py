@@ -72,6 +72,7 @@ class Dewey(System):
         renamed = self.queue.task(name="renamed")(lambda: None)
         unknown = renamed()
         renamed.unregister()
+        self.forged.add(forged.id)
         return ["garbage", forged.id, unknown.id]
 
     def refuse_rows(self, one_in: int) -> None:

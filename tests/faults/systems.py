@@ -44,6 +44,7 @@ class System:
         self.accepted: list[str] = []
         self.poison: set[str] = set()
         self.refused: set[str] = set()  # runs whose rows the database refuses
+        self.forged: set[str] = set()  # runs with a message that another key signed
         self.hits: list[Hit] = []
         self.kills = 0  # kills that hit a busy worker
         self.struck = 0  # worker processes that were killed or frozen
