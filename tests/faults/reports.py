@@ -114,6 +114,6 @@ def promises_broken(system: Dewey) -> list[str]:
 
 def rejections_broken(system: Dewey) -> list[str]:
     """Return the fault if the rejected events are not exactly those of refused rows and forged messages."""
-    rejected, expected = system.rejected(), dict.fromkeys(system.forged, {"enqueued"})
+    rejected, expected = system.rejected(), {run_id: {"enqueued"} for run_id in system.forged}
     expected |= {run_id: {"enqueued", "ended"} for run_id in system.refused}
     return [] if rejected == expected else [f"rejected events are {rejected}, expected {expected}"]
