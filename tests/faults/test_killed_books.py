@@ -66,3 +66,18 @@ def test_killed_workers_leave_each_chapter_once(
     assert died >= KILLS // 2, "too few kills hit a worker"
     expected = {chapter_id(book_id, number) for book_id in ids for number in range(1, CHAPTERS + 1)}
     assert (set(stored), len(stored)) == (expected, BOOKS * CHAPTERS)
+
+
+def test_cancel_stops_a_book_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with in_process(tmp_path) as installation:
+        monkeypatch.setattr(book_files, "root", Path(installation.environment["DATA_DIR"]) / "books")
+        installation.flask("migrate")
+        with book_files.receive() as incoming:
+            incoming.write(story(1) * 20)
+            added = add_file(ACTOR, incoming, "long.txt")
+        with installation.consumer("heavy"):
+            wait_until(lambda: Chapter.select().count() > 3)
+            assert installation.flask("cancel", str(added.run_id)).returncode == 0
+            wait_until(lambda: BookFile.get().state == "failed", within=5)
+        assert (BookFile.get().error_code, BookFile.get().progress < 100) == ("cancelled", True)
+        assert Chapter.select().count() == BookFile.get().chapters_done
