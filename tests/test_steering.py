@@ -7,6 +7,7 @@ import pytest
 from installation import Installation, in_process
 from waiting import wait_until
 
+import tasks
 from engine.broker.effects import Effects
 from engine.broker.redis.storage import RedisStorage
 from engine.broker.sqlite.storage import SqliteStorage
@@ -51,7 +52,8 @@ def test_second_pause_without_a_reason_keeps_the_first_reason(installation: Inst
 
 
 def load_pauses(installation: Installation) -> dict[str, dict[str, str]]:
-    storage = SqliteStorage("light", Path(installation.environment["DATA_DIR"]) / "queue.db", 60)
+    path = Path(installation.environment["DATA_DIR"]) / "queue.db"
+    storage = SqliteStorage("light", path, 60, serializer=tasks.light.serializer)
     try:
         return storage.pauses.all()
     finally:

@@ -180,9 +180,8 @@ def test_redis_broker_raises_faulty_commands_unchanged(executable: Callable[[], 
     server.start()
     storage = RedisStorage("q", server.url, 60)
     storage.messages.write(Effects().enqueue("id", b"data"))
-    for wrong in (("LPUSH", "queue", "x"), ("NONSENSE", "queue")):
-        with pytest.raises(ResponseError):
-            storage.client.command(*wrong)
+    with pytest.raises(ResponseError):
+        storage.client.command("NONSENSE", "queue")
     for minute in (1, 2):
         with pytest.raises(ResponseError):
             storage.client.run_script("reap", "no number", "neither")
