@@ -12,7 +12,7 @@ run: setup
 
 test: setup
 	@$(BIN)/pytest -n 4 --dist worksteal -m "not alone"
-	@$(BIN)/pytest -n 2 -m alone
+	@$(BIN)/pytest -m alone
 
 check: setup
 	@$(BIN)/ruff format --check .
