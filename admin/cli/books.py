@@ -40,12 +40,18 @@ def add(files: tuple[Path, ...], wait: bool, as_json: bool) -> None:
         print_json([to_data(book) for book in added])
     else:
         rows = [
-            [book.book.id, book.book.title, book.book.state, "yes" if book.duplicate else "", book.run_id]
+            [str(book.book.id), book.book.title, book.book.state, "yes" if book.duplicate else "no", book.run_id]
             for book in added
         ]
         print_table(("id", "title", "state", "duplicate", "run_id"), rows)
-    if wait and any(book.book.state == "failed" for book in added):
-        fail("a book failed. See `dewey books show ID`.", 1)
+    failed = [book.book for book in added if book.book.state == "failed"]
+    if wait and failed:
+        fail("\n".join(map(failure_text, failed)), 1)
+
+
+def failure_text(book: operations.BookRow) -> str:
+    code, detail = book.error or ("", None)
+    return f"book {book.id} failed: {detail or code} {remedy_of(code)}".rstrip()
 
 
 def require_file(path: Path) -> None:
