@@ -18,6 +18,7 @@ from waiting import wait_until
 from browser.chromium import NARROW, WIDE, Open, assert_fits, expect_visible
 from browser.layout_checks import FAINT_TEXTS
 from engine.broker.effects import Effects
+from engine.broker.messages import SignedJSON
 from engine.broker.sqlite.storage import SqliteStorage
 from engine.models import Tick, now
 from engine.queues import ticks
@@ -52,7 +53,8 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinutelyInstal
 
 
 def create_missed_ticks(file: Path) -> None:
-    storage = SqliteStorage("light", file, 60)
+    serializer = SignedJSON(file.with_name("secret_key").read_text().strip())
+    storage = SqliteStorage("light", file, 60, serializer=serializer)
     for task in ("beat", "beat_again"):
         storage.ticks.record(task, int(time.time()) // 60 - 5, Effects())
     info = {"by": "ann@example.org", "kind": "operator", "at": now().isoformat(), "reason": "too loud", "until": None}
