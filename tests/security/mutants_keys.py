@@ -42,7 +42,7 @@ MUTANTS = [
     Mutant(
         "the embedded key is as strong",
         "keys weak_key",
-        instead=(("config.py", "        return parse_secret_key(key)", "        return key"),),
+        instead=(("config.py", "        parse_secret_key(key)\n", "        pass\n"),),
     ),
     Mutant(
         "a former key is not empty",
@@ -77,12 +77,14 @@ MUTANTS = [
     Mutant(
         "a message survives a new key",
         "keys waiting_and_scheduled",
-        instead=(("engine/queues/queue.py", "settings.secret_key, settings.secret_key_old", "settings.secret_key"),),
+        instead=(
+            ("engine/broker/signed_entries.py", "settings.secret_key, settings.secret_key_old", "settings.secret_key"),
+        ),
     ),
     Mutant(
         "a message is signed with the new key",
         "keys new_key_alone",
-        instead=(("engine/broker/messages.py", "self.keys[purpose][0]", "self.keys[purpose][-1]"),),
+        instead=(("engine/broker/signing.py", "self.keys[purpose.word][0]", "self.keys[purpose.word][-1]"),),
     ),
     Mutant(
         "the audit accepts former keys",
