@@ -56,7 +56,8 @@ def install_old_release() -> OldRelease:
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(release.tree, filter="data")
+                # Python 3.11.3 and older have no filters. The archive is our own.
+                tar.extractall(release.tree, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
             run(sys.executable, "-m", "venv", "--without-pip", str(folder / "venv"))
             pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(release.python)]
             run(*pip, "install", "--quiet", "-r", str(release.tree / "requirements.txt"))
