@@ -65,6 +65,14 @@ def install_old_release() -> OldRelease:
     return release
 
 
+def has_commit() -> bool:
+    """False in a shallow clone, and in a copy without `.git`."""
+    try:
+        return bool(git("cat-file", "-t", COMMIT))
+    except CannotInstall:
+        return False
+
+
 def git(*words: str) -> bytes:
     """Return the output of git. A shallow clone and a copy without `.git` lack the commit."""
     return run("git", "-C", str(ROOT), *words)
