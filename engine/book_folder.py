@@ -4,6 +4,7 @@ The program that stores the first book creates the id. A program without the fol
 """
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -16,11 +17,15 @@ book_folder = settings.data_dir / "books"
 
 
 def create_folder_id(folder: Path) -> None:
-    """Write a new id into the folder, unless it has one."""
+    """Write a new id into the folder, unless it has one. The file appears with its content."""
+    if (folder / NAME).exists():
+        return
+    number, draft = tempfile.mkstemp(dir=folder, prefix=f".{NAME}.")
+    with open(number, "w") as file:
+        file.write(uuid4().hex)
     with suppress(FileExistsError):
-        number = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(number, "w") as file:
-            file.write(uuid4().hex)
+        os.link(draft, folder / NAME)
+    os.unlink(draft)
 
 
 def read_folder_id(folder: Path = book_folder) -> str | None:

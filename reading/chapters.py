@@ -22,9 +22,15 @@ def digest(text: str) -> str:
 
 
 def is_stored(book_id: UUID, chapter: SourceChapter) -> bool:
-    """Return true if the same text is stored, read by the same version of the reader."""
-    row = Chapter.get_or_none(Chapter.id == chapter_id(book_id, chapter.number))
-    return row is not None and (row.content_sha256, row.parser_version) == (digest(chapter.content), PARSER_VERSION)
+    """Return true if the same text, title and minutes are stored, read by the same version of the reader."""
+    same = (
+        (Chapter.id == chapter_id(book_id, chapter.number))
+        & (Chapter.content_sha256 == digest(chapter.content))
+        & (Chapter.title == chapter.title)
+        & (Chapter.minutes == chapter.minutes)
+        & (Chapter.parser_version == PARSER_VERSION)
+    )
+    return bool(Chapter.select().where(same).exists())
 
 
 def write(book_id: UUID, chapter: SourceChapter, passages: Iterable[FoundPassage]) -> None:

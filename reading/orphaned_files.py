@@ -9,7 +9,6 @@ from reading.files import FileStore
 MINIMUM_AGE = timedelta(hours=24)
 
 
-def delete_orphaned(files: FileStore, as_of: datetime) -> int:
-    """Return the number of deleted files."""
+def delete_orphaned(files: FileStore, as_of: datetime) -> None:
     referenced = {book.sha256 or "" for book in BookFile.select(BookFile.sha256)}
-    return files.delete_unreferenced(referenced, (as_of - MINIMUM_AGE).timestamp())
+    files.delete_unreferenced(referenced, (as_of - MINIMUM_AGE).timestamp())

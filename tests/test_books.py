@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from factories import create_run, create_session
 from werkzeug.test import TestResponse
 
 import tasks
+from admin.operations import books as operations
+from config import settings
 from engine.database import database
 from engine.models import Run, now
 from models import AuditEntry, Book, BookFile, Chapter, CreatedTable
@@ -399,6 +402,23 @@ def test_books_are_added_and_listed_in_the_terminal(flask: RunFlask, folder: Pat
     assert "story" in flask("books", "add", str(path))
     assert "yes" in flask("books", "add", str(path)).splitlines()[-1]
     assert "queued" in flask("books", "list")
+
+
+def test_file_over_the_limit_is_refused_in_the_terminal_too(
+    flask: RunFlask, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "story.txt"
+    path.write_bytes(bytes(2 << 20))
+    monkeypatch.setattr(operations, "settings", replace(settings, books_max_mb=1))
+    assert "at most 1 MiB" in flask("books", "add", str(path), code=1)
+    assert (BookFile.select().count(), list(book_files.stored())) == (0, [])
+
+
+def test_changed_reading_speed_is_stored(add: AddBook) -> None:
+    book_id = UUID(add().json["book"]["id"])
+    processing.process_book(book_id, "run", tasks.OPTIONS, lambda *_: None)
+    slow = tasks.OPTIONS._replace(words_per_minute={"ru": 10, "en": 10})
+    assert processing.process_book(book_id, "run", slow, lambda *_: None)["minutes"] == 5 * 10
 
 
 def test_run_of_another_task_does_not_matter(stuck: BookFile) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from flask import abort
 from flask_babel import gettext as _
 from peewee import IntegrityError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 import tasks
 from admin import audit_log
@@ -17,6 +18,7 @@ from admin.auth.identity import Actor
 from admin.operations.queries import Cursor, Limit, register_query
 from admin.operations.registry import ActionResult, register_action
 from admin.problems import ConflictError, InvalidInput
+from config import settings
 from engine.broker.messages import Requester
 from engine.control.runs import Result, cancel_run, run_task
 from engine.database import database
@@ -220,12 +222,14 @@ def add_file(actor: Actor, file: IncomingFile, name: str, book: Book | None = No
     """Add a received file as a book and enqueue its processing. A file that is already there is a duplicate.
 
     `book` is its row in `books`. A new one has the file's name as its title until the title is read. This is not in the
-    table of actions, whose arguments are JSON. Raises ForbiddenError and ConflictError.
+    table of actions, whose arguments are JSON. Raises ForbiddenError, ConflictError and RequestEntityTooLarge.
     """
     if not actor.may("operator"):
         raise deny(actor, "operator", "books.add", name)
     if not owns_reading_tables():
         raise ConflictError(_("Books can be added only to tables that Dewey created."))
+    if file.size > settings.books_max_mb << 20:
+        raise RequestEntityTooLarge(_("The file must be at most %(most)s MiB large.", most=settings.books_max_mb))
     try:
         with database.atomic():
             book_id = create_rows(actor, file, name, book or Book(title=title_from_name(name), author=""))
