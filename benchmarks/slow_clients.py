@@ -39,12 +39,12 @@ waitress.serve(create_app(), listen="127.0.0.1:{PORT}", threads=24, connection_l
                channel_timeout=10, cleanup_interval=2, ident=None, max_request_body_size=1 << 20)
 """
 
-FORM = b"Host: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+FORM = b"Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 ATTACKS = {
     "idle": [b""] * 500,
-    "half a head": [b"GET /login HTTP/1.1\r\nHost: x\r\nX-Slow: "] * 200,
+    "half a head": [b"GET /login HTTP/1.1\r\nHost: localhost\r\nX-Slow: "] * 200,
     "half a body": [b"POST /login HTTP/1.1\r\n" + FORM + b"Content-Length: 100\r\n\r\nemail="] * 200,
-    "unread": [b"GET /static/app.css HTTP/1.1\r\nHost: x\r\n\r\n" * 100] * 50,
+    "unread": [b"GET /static/app.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100] * 50,
 }
 ATTACKS["all"] = ATTACKS["idle"] + ATTACKS["half a head"][:100] + ATTACKS["half a body"][:100] + ATTACKS["unread"]
 

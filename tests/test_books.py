@@ -116,6 +116,17 @@ def test_duplicate_restores_a_missing_file(add: AddBook) -> None:
     assert book_files.path(sha256).read_bytes() == TEXT
 
 
+def test_file_added_again_completes_a_book_that_lacked_it(add: AddBook) -> None:
+    book_id = add().json["book"]["id"]
+    book_files.delete(BookFile.get().sha256)
+    process(book_id)
+    assert BookFile.get().error_code == "missing_file"
+    again = add().json
+    assert (again["duplicate"], again["book"]["state"]) == (True, "queued")
+    process(book_id)
+    assert (BookFile.get().state, BookFile.get().run_id) == ("completed", again["run_id"])
+
+
 def test_eight_clients_with_one_book_get_one_book(client: Browser, headers: dict[str, str]) -> None:
     def upload(number: int) -> TestResponse:
         browser = client.application.test_client()

@@ -21,7 +21,7 @@ from config import settings
 from reading.files import FileStore, IncomingFile, book_files
 
 MEBIBYTE = 1 << 20
-#: The multipart frame around the file.
+#: Longest body: the largest file, and 64 KiB for the multipart frame around it.
 MOST_BYTES = settings.books_max_mb * MEBIBYTE + (64 << 10)
 
 

@@ -28,7 +28,7 @@ class Repeats:
     count: int = 0
 
 
-#: By kind and name of the actor, and call. In the order of their ends, as all windows are equally long.
+#: By kind and name of the actor, and call.
 windows: dict[tuple[str, str, str], Repeats] = {}
 lock = threading.Lock()
 

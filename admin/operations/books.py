@@ -235,7 +235,7 @@ def add_file(actor: Actor, file: IncomingFile, name: str, book: Book | None = No
             book_id = create_rows(actor, file, name, book or Book(title=title_from_name(name), author=""))
             book_files.keep(file)
     except IntegrityError:
-        return duplicate_of(file)
+        return duplicate_of(actor, file)
     run_id = enqueue(book_id, actor.requester)
     return AddedBook(show_book(book_id), run_id, duplicate=False)
 
@@ -261,11 +261,15 @@ def create_rows(actor: Actor, file: IncomingFile, name: str, book: Book) -> UUID
     return UUID(str(book.id))
 
 
-def duplicate_of(file: IncomingFile) -> AddedBook:
-    """Return the book that has this file. A file that is missing from its place is restored."""
+def duplicate_of(actor: Actor, file: IncomingFile) -> AddedBook:
+    """Return the book that has this file. A missing file is restored, and a book that failed for it is processed."""
     book = BookFile.get(BookFile.sha256 == file.sha256)
     if not book_files.path(file.sha256).exists():
         book_files.keep(file)
+    if book.error_code == "missing_file":
+        set_queued(book.book_id)
+        enqueue(book.book_id, actor.requester)
+        book = get_book(book.book_id)
     return AddedBook(book_row(book), book.run_id, duplicate=True)
 
 
@@ -284,11 +288,15 @@ def process_book(actor: Actor, book_id: UUID) -> ActionResult[Result]:
     """Process a book again. Chapters keep their ids."""
     book = BookFile.get_or_none(BookFile.book_id == book_id) or adopt(book_id)
     before = {"state": book.state, "error": book.error_code}
-    # Before the run exists: a worker may be faster. Without a run `requeue_stuck_books` finds the book.
-    queued = {"state": "queued", "requeued": 0, "error_code": None, "error_detail": None}
-    BookFile.update(queued).where((BookFile.book_id == book_id) & (BookFile.state != "processing")).execute()
+    set_queued(book_id)
     run = run_task(tasks.queues, PROCESS, kwargs={"book_id": str(book_id)}, by=actor.requester)
     return ActionResult(run, str(book_id), before=before, after={"run_id": run.id})
+
+
+def set_queued(book_id: UUID) -> None:
+    """Call this before the run exists: a worker may be faster. Without a run `requeue_stuck_books` finds the book."""
+    queued = {"state": "queued", "requeued": 0, "error_code": None, "error_detail": None}
+    BookFile.update(queued).where((BookFile.book_id == book_id) & (BookFile.state != "processing")).execute()
 
 
 def adopt(book_id: UUID) -> BookFile:
