@@ -3,13 +3,11 @@
 The program that stores the first book creates the id. A program without the folder has none.
 """
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from config import settings
+from engine.private_files import create_private
 
 NAME = "folder_id"
 
@@ -18,14 +16,8 @@ book_folder = settings.data_dir / "books"
 
 def create_folder_id(folder: Path) -> None:
     """Write a new id into the folder, unless it has one. The file appears with its content."""
-    if (folder / NAME).exists():
-        return
-    number, draft = tempfile.mkstemp(dir=folder, prefix=f".{NAME}.")
-    with open(number, "w") as file:
-        file.write(uuid4().hex)
-    with suppress(FileExistsError):
-        os.link(draft, folder / NAME)
-    os.unlink(draft)
+    if not (folder / NAME).exists():
+        create_private(folder / NAME, uuid4().hex.encode())
 
 
 def read_folder_id(folder: Path = book_folder) -> str | None:

@@ -4,16 +4,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from peewee import (
-    AutoField,
-    BigIntegerField,
-    BooleanField,
-    CompositeKey,
-    DoubleField,
-    IntegerField,
-    Model,
-    TextField,
-)
+from peewee import AutoField, BigIntegerField, BooleanField, CompositeKey, DoubleField, IntegerField, Model, TextField
 
 from engine.database import JSONTextField, UTCDateTimeField, database
 from engine.outcomes import args_to_json, recorded_args

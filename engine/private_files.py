@@ -26,13 +26,14 @@ def make_database_private(path: Path) -> None:
         make_private(path.with_name(path.name + ending))
 
 
-def create_private(path: Path) -> None:
-    """Create an empty file with mode 0600. An existing one stays as it is.
+def create_private(path: Path, content: bytes = b"") -> None:
+    """Create a file with mode 0600 and this content. An existing one stays as it is.
 
     The file itself is never opened: closing it would release the locks that SQLite holds on it in this process.
     """
     number, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(number)
+    with open(number, "wb") as file:
+        file.write(content)
     try:
         with suppress(FileExistsError):
             os.link(draft, path)

@@ -29,9 +29,11 @@ class Mutant(NamedTuple):
 def main(mutants: list[Mutant], words: list[str]) -> int:
     """Test each mutant whose name contains one of the words. Print one line each. Return 1 if one is alive."""
     alive = 0
-    for mutant in mutants:
-        if words and not any(word in mutant.mechanism for word in words):
-            continue
+    chosen = [mutant for mutant in mutants if not words or any(word in mutant.mechanism for word in words)]
+    if not chosen:
+        print(f"no mutant has a name with one of: {' '.join(words)}")
+        return 1
+    for mutant in chosen:
         with tempfile.TemporaryDirectory(prefix="dewey-mutant-") as folder:
             tree = Path(folder) / "tree"
             shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "data"))

@@ -1,9 +1,12 @@
 """The entries that a queue's storage signs itself: events, heartbeats and pauses."""
 
 import json
+import time
+from collections.abc import Iterable
 from functools import lru_cache
 
 from config import settings
+from engine.broker.effects import event_json
 from engine.broker.messages import SignedJSON
 from engine.broker.parsing import PARSE_ERRORS, Info, Raw
 from engine.broker.signing import Place, Purpose
@@ -23,9 +26,10 @@ class SignedEntries:
         """Return the line of an event for the stream. Its body names the run."""
         return self.serializer.keyring.sign(Purpose.EVENT, self.events, b"- 0 - ", event.encode())
 
-    def read_event(self, line: bytes) -> Info:
-        """Return the event of a line. Raises InvalidMessage."""
-        return dict(self.serializer.deserialize_json(Purpose.EVENT, self.events, line))
+    def sign_events(self, kind: str, ids: Iterable[str], **fields: object) -> list[str | bytes]:
+        """Return each run id and its signed event of this kind."""
+        now = time.time()
+        return [word for run_id in ids for word in (run_id, self.sign_event(event_json(kind, run_id, now, **fields)))]
 
     def sign(self, purpose: Purpose, key: str, info: Info) -> bytes:
         return self.serializer.serialize_json(purpose, Place(self.queue, key), json.dumps(info).encode())
@@ -41,11 +45,9 @@ class SignedEntries:
 
     def canceller(self, run_id: str, line: Raw) -> str:
         """Return the requester of a cancel, from its event, which lies with the run until it ends."""
-        try:
-            event = self.read_event(line.encode() if isinstance(line, str) else line)
-            return str(event["by"]) if (event["kind"], event["id"]) == ("cancelled", run_id) else UNKNOWN_REQUESTER
-        except PARSE_ERRORS:
-            return UNKNOWN_REQUESTER
+        event = self.read(Purpose.EVENT, self.events.key, line) or {}
+        is_own = (event.get("kind"), event.get("id")) == ("cancelled", run_id)
+        return str(event.get("by", UNKNOWN_REQUESTER)) if is_own else UNKNOWN_REQUESTER
 
 
 @lru_cache(maxsize=1)

@@ -119,7 +119,7 @@ class Keyring:
         """
         _, word, _, _, run_id, signature, body = words
         check_word(word, OLD_WORDS.get(purpose, b""))
-        check_signature(self.old_keys[word], signature, b" ".join(words[:5]) + b" ", body)
+        check_signature(self.old_keys.get(word, []), signature, b" ".join(words[:5]) + b" ", body)
         if purpose in (Purpose.RUN, Purpose.REVOCATION):
             return body
         if run_id == place.key.encode() if run_id != b"-" else accepts_old():

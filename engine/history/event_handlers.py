@@ -287,7 +287,7 @@ def on_requeued(batch: EventBatch, event: Event) -> None:
     is_open = run["state"] not in ENDED or run["state"] == State.DEAD
     if not is_open and event.get("attempt", 0) <= run["attempts"]:
         raise InvalidEvent("this retry is on record already")
-    batch.run(event).update(state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None)
+    run.update(state=State.WAITING, ended_at=None, due_at=None, error=None, error_group=None, result=None)
 
 
 def on_lost(batch: EventBatch, event: Event) -> None:

@@ -89,7 +89,7 @@ class Claimer:
         """Return true if a settled message was put back into the broker. It is then removed and reported."""
         if task.id != taken.run_id:
             reason = f"this is the message of run {task.id}"
-            logger.error("Message %s cannot be run and is kept as dead: %s", taken.run_id, reason)
+            logger.error("Message %s cannot be executed and moves to the dead runs: %s", taken.run_id, reason)
             self.queue.storage.deliveries.dead_letter(self.state.consumer, taken, reason)
         elif task.envelope and self.settler.replays.is_replay(taken, task.envelope):
             reason = f"attempt {task.envelope.attempt} of this run has been settled"

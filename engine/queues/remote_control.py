@@ -55,7 +55,7 @@ class Dump(NamedTuple):
 
 
 def send_command(queue: Queue, consumer: str, what: Command, by: str) -> None:
-    order = {"what": what, "by": by, "number": uuid4().hex, "sent_at": queue.storage.clock()}
+    order = {"by": by, "number": uuid4().hex, "sent_at": queue.storage.clock()}
     store_signed(queue, command_key(consumer, what), order)
 
 
@@ -63,7 +63,7 @@ def pending_commands(queue: Queue, consumer: str) -> list[CommandRequest]:
     """Return the commands that the consumer has not taken and that still hold."""
     orders = parse_commands(queue, consumer, stored_commands(queue, consumer))
     now = queue.storage.clock() if orders else 0.0
-    return [order for order in orders if now - order.sent_at <= ORDER_SECONDS]
+    return [order for order in orders if abs(now - order.sent_at) <= ORDER_SECONDS]
 
 
 class CommandInbox:

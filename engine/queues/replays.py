@@ -17,13 +17,12 @@ import logging
 import mmap
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from engine.broker.deliveries import Delivery
 from engine.broker.messages import Envelope
 from engine.database import database, release_connection
-from engine.models import DISCARDED, LOST_ERROR, State
+from engine.models import DISCARDED, LOST_ERROR, Run, State
 from engine.outages import DATABASE_ERRORS
 from engine.queues.interfaces import TaskQueue
 
@@ -156,11 +155,8 @@ def select_recorded_runs(ids: Sequence[str]) -> dict[str, RecordedRun]:
         f" FROM dewey_runs WHERE id IN ({marks}) AND (ended_at IS NOT NULL OR attempts > 0)",
         [LOST_ERROR, f"{DISCARDED}%", LOST_ERROR, *ids],
     ).fetchall()
-    return {run_id: RecordedRun(to_unix(ended_at), attempt or 0) for run_id, ended_at, attempt in rows}
-
-
-def to_unix(value: datetime | str | None) -> float | None:
-    """Return the Unix time of a database value."""
-    if value is None:
-        return None
-    return (datetime.fromisoformat(value) if isinstance(value, str) else value).timestamp()
+    to_datetime = Run.ended_at.python_value
+    return {
+        run_id: RecordedRun(ended_at and to_datetime(ended_at).timestamp(), attempt or 0)
+        for run_id, ended_at, attempt in rows
+    }

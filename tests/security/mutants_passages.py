@@ -1,11 +1,6 @@
-"""Controls of the search for passages. `python tests/security/mutants_passages.py [word…]` tests each."""
+"""Controls of the search for passages, each taken out."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from mutation import Mutant, main
+from mutation import Mutant
 
 MUTANTS = [
     Mutant(
@@ -15,6 +10,3 @@ MUTANTS = [
         'LINE = re.compile(r"[^\\n]+")',
     ),
 ]
-
-if __name__ == "__main__":
-    sys.exit(main(MUTANTS, sys.argv[1:]))

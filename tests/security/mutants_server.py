@@ -1,11 +1,6 @@
-"""Controls of the web server against slow clients. `python tests/security/mutants_server.py [word…]` tests each."""
+"""Controls of the web server against slow clients, each taken out."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from mutation import Mutant, main
+from mutation import Mutant
 
 #: An application thread answers the head at once and waits for the body itself, as gthread does.
 BODY_IN_THREAD = """
@@ -154,6 +149,3 @@ Pace.count = count
         instead=(("config.py", 'read.parsed("FLASK_DEBUG", "0", parse_debug)', "pass"),),
     ),
 ]
-
-if __name__ == "__main__":
-    raise SystemExit(main(MUTANTS, sys.argv[1:]))

@@ -8,7 +8,7 @@ import pytest
 from engine.broker.messages import FinalResult, SignedJSON
 from engine.broker.signing import Keyring, Place, Purpose, purpose_of
 from engine.exceptions import InvalidMessage
-from engine.hash_chain import derive_key
+from engine.keys import derive_key
 
 SECRET = "k" * 40
 RING, PLACE = Keyring((SECRET,)), Place("q", "key")
@@ -92,3 +92,8 @@ def test_former_key_is_accepted_for_every_purpose(value: Any) -> None:
     assert SignedJSON(SECRET, ("o" * 40,)).deserialize_value("q", "order:c:stop", data)
     with pytest.raises(InvalidMessage, match="signature"):
         SignedJSON(SECRET).deserialize_value("q", "order:c:stop", data)
+
+
+def test_empty_purpose_of_the_old_format_is_refused() -> None:
+    with pytest.raises(InvalidMessage):
+        RING.open(Purpose.EVENT, PLACE, b"1  - 0 - 00 {}")

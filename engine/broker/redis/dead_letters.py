@@ -1,9 +1,7 @@
 """Dead letters on Redis."""
 
-import time
 from typing import Any
 
-from engine.broker.effects import event_json
 from engine.broker.parsing import clamp_timestamp, decode
 from engine.broker.redis.client import RedisClient
 
@@ -28,8 +26,7 @@ class RedisDeadLetters:
         return int(self.client.command("ZCARD", "dead"))
 
     def requeue(self, run_id: str) -> bool:
-        event = self.client.entries.sign_event(event_json("requeued", run_id, time.time()))
-        return bool(self.client.run_script("requeue_dead", run_id, event))
+        return bool(self.client.run_script("requeue_dead", *self.client.entries.sign_events("requeued", [run_id])))
 
     def discard(self, run_id: str) -> bool:
         return bool(self.client.run_script("discard_dead", run_id, self.result_ttl))

@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection, Sequence
 
 from engine.broker.deliveries import Delivery, FinishedRun, HeldMessage, MissingTask, TurnResult
-from engine.broker.effects import event_json
 from engine.broker.message_header import parse_header
 from engine.broker.parsing import decode, parse_held
 from engine.broker.redis.client import RedisClient
@@ -157,10 +156,8 @@ class RedisDeliveries:
 
     def requeue_unreadable(self, ids: Collection[str]) -> None:
         """Requeue runs whose holder is unreadable."""
-        events = [self.entries.sign_event(event_json("requeued", run_id, time.time())) for run_id in ids]
         if ids:
-            pairs = [word for pair in zip(ids, events, strict=True) for word in pair]
-            self.client.run_script("requeue_unreadable", *pairs)
+            self.client.run_script("requeue_unreadable", *self.entries.sign_events("requeued", ids))
 
     # --- what is held ------------------------------------------------------------------------------------------
 

@@ -1,17 +1,15 @@
 """Messages on Redis, from enqueue to claim."""
 
 import itertools
-import time
 from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any
 
 from engine.broker.deliveries import AHEAD_LIMIT, MessageLocation, MissingTask
-from engine.broker.effects import Effects, event_json
+from engine.broker.effects import Effects
 from engine.broker.parsing import decode, parse_missing_task
 from engine.broker.redis.client import RedisClient
 from engine.broker.redis.encoding import encode_batch, encode_effects, encode_messages, growing_batches, is_simple
-from engine.broker.redis.thread_connection import Word
 
 #: Messages to read at a time.
 READ_SIZE = 1000
@@ -133,21 +131,16 @@ class RedisMessages:
     # --- commands --------------------------------------------------------------------------------------------
 
     def cancel(self, run_id: str, by: str) -> str:
-        event = self.sign_events("cancelled", [run_id], by=by)[1]
+        event = self.entries.sign_events("cancelled", [run_id], by=by)[1]
         return str(self.client.run_script("cancel", run_id, event, self.result_ttl).decode())
 
     def purge(self, by: str, limit: int = 1000) -> int:
         ids = self.waiting_ids(limit)
-        return int(self.client.run_script("purge", self.result_ttl, *self.sign_events("cancelled", ids, by=by)))
+        return int(self.client.run_script("purge", self.result_ttl, *self.entries.sign_events("cancelled", ids, by=by)))
 
     def clear_finished(self, run_id: str) -> None:
         with self.client.translate_errors() as redis:
             redis.delete(*(f"{self.client.prefix}{kind}:{run_id}" for kind in ("kv", "waits", "done", "spent")))
 
     def report_lost(self, ids: Sequence[str]) -> int:
-        return int(self.client.run_script("report_lost", *self.sign_events("lost", ids)))
-
-    def sign_events(self, kind: str, ids: Iterable[str], **fields: object) -> list[Word]:
-        """Return each run id and its signed event of this kind."""
-        now, sign = time.time(), self.entries.sign_event
-        return [word for run_id in ids for word in (run_id, sign(event_json(kind, run_id, now, **fields)))]
+        return int(self.client.run_script("report_lost", *self.entries.sign_events("lost", ids)))

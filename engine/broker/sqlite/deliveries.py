@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection
 
 from engine.broker.deliveries import Delivery, FinishedRun, HeldMessage, MissingTask, TurnResult
-from engine.broker.effects import event_json
 from engine.broker.parsing import parse_held
 from engine.broker.sqlite.claims import SqliteClaims
 from engine.broker.sqlite.database import SqliteFile
@@ -93,10 +92,8 @@ class SqliteDeliveries:
                 (self.queue, claimed.run_id, claimed.delivery),
             ).fetchall()
             for task, attempt, held_at, worker, holder in rows:
-                event = event_json("dead", claimed.run_id, time.time(), task=task, attempt=attempt, started=held_at,
-                                   worker=worker, consumer=holder, delivery=claimed.delivery,
-                                   error=reason)  # fmt: skip
-                self.events.append(connection, [event])
+                held = HeldMessage(claimed.run_id, task, holder, worker, held_at, claimed.delivery, attempt)
+                self.events.append(connection, [held.event("dead", time.time(), reason)])
 
     def defer(self, consumer: str, claimed: Delivery, missing: MissingTask, grace: float) -> str:
         run_id, now = claimed.run_id, time.time()
@@ -116,9 +113,8 @@ class SqliteDeliveries:
                 )
             connection.execute("UPDATE message SET state = ? WHERE queue = ? AND id = ?", (state, self.queue, run_id))
             kind = "dead" if state == "dead" else "put_off"
-            event = event_json(kind, run_id, now, task=task, attempt=attempt, started=held_at, worker=worker,
-                               consumer=consumer, delivery=claimed.delivery, error=missing.reason,
-                               version=missing.version, unknown=True)  # fmt: skip
+            held = HeldMessage(run_id, task, consumer, worker, held_at, claimed.delivery, attempt)
+            event = held.event(kind, now, missing.reason, version=missing.version, unknown=True)
             self.events.append(connection, [event])
             return state
 
@@ -147,9 +143,8 @@ class SqliteDeliveries:
                     "WHERE queue = ? AND id = ?",
                     ("dead" if dead else "waiting", deaths, self.queue, run_id),
                 )
-                event = event_json("returned", run_id, time.time(), task=task, delivery=delivery, attempt=attempt or 1,
-                                   started=held_at, worker=slot, consumer=holder, error=reason, dead=dead,
-                                   counts=counts)  # fmt: skip
+                held = HeldMessage(run_id, task, holder, slot, held_at, delivery, attempt or 1)
+                event = held.event("returned", time.time(), reason, dead=dead, counts=counts)
                 self.events.append(connection, [event])
                 if cancelled_by is not None:
                     self.messages.mark_finished(connection, run_id, "waiting")
