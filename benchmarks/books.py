@@ -39,7 +39,7 @@ OURS = """
 from pathlib import Path
 from reading.books.book import read_book
 def read(path):
-    book = read_book(Path(path), words_per_minute={"ru": 180, "en": 230})
+    book = read_book(Path(path))
     chapters = [chapter.characters for chapter in book.chapters()]
     return dict(chapters=len(chapters), characters=sum(chapters), kept=book.kept_share)
 """

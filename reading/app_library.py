@@ -118,11 +118,15 @@ class AppLibrary:
 
 
 class Share:
-    """Writes the results of one book into the app's tables, if `active`. The first refusal ends it: see `refused`."""
+    """Writes the results of one book into the app's tables, if `active`.
+
+    No chapter is written after the first refusal: see `refused`.
+    """
 
     def __init__(self, library: AppLibrary, book_id: UUID, active: bool = True) -> None:
         self.library, self.book_id, self.active = library, db_id(book_id), active
         self.refused: str | None = None
+        self.has_own_chapters = False  # they stay as they are
 
     def state(self, **values: object) -> None:
         """Update the book's row: `parsing_progress, is_parsed, is_processing, parsing_error` and the like."""
@@ -136,7 +140,9 @@ class Share:
     def chapter(self, **values: Any) -> None:
         """Insert or update a chapter by its number."""
         table = self.library.chapters
-        if not self.active or not {"id", "book_id", "chapter_number", "content"} <= table.columns.keys():
+        if not self.active or self.has_own_chapters or self.refused:
+            return
+        if not {"id", "book_id", "chapter_number", "content"} <= table.columns.keys():
             return
         row = table.fit({**values, "updated_at": now(), "parsed_at": now()})
         new = table.fit({"id": db_id(uuid4()), "book_id": self.book_id, "created_at": now(), **row})
@@ -148,8 +154,6 @@ class Share:
         self.write(lambda: table.table.update(**row).where(is_row).execute() or table.table.insert(**new).execute())
 
     def write(self, statement: Any) -> None:
-        if self.refused:
-            return
         try:
             with database.atomic():
                 statement()

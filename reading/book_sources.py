@@ -83,7 +83,7 @@ def open_source(book: BookFile, files: FileStore, library: AppLibrary, words_per
     app_book = library.find(book.book_id)
     if app_book is None:
         raise BookDeleted(f"book {book.book_id} is not in the reading app's table books")
-    if app_book.has_chapters:
+    if app_book.has_chapters and not book.format:  # else Dewey has shared the chapters that it read from the file
         return AppChapters(library, book.book_id, app_book, words_per_minute)
     if not app_book.file_path:
         raise BookError("missing_file", "the reading app names no file of this book and has no chapters of it.")

@@ -16,7 +16,7 @@ from engine.models import now
 from models import Book, BookFile, owns_reading_tables
 from reading import chapters
 from reading.app_library import AppLibrary, Share
-from reading.book_sources import BookDeleted, Source, adopt_book, open_source
+from reading.book_sources import AppChapters, BookDeleted, Source, adopt_book, open_source
 from reading.books.book import Chapter as SourceChapter
 from reading.books.errors import BookError
 from reading.books.findings import Warning
@@ -60,6 +60,7 @@ def process_book(book_id: UUID, run_id: str, options: Options, report: Report) -
     record = begin(book_id, library, share, run_id)
     try:
         book = open_source(record, options.files, library, options.words_per_minute)
+        share.has_own_chapters = isinstance(book, AppChapters)
         # The first reading judges the whole book and counts. It is fast beside the second, which stores.
         total = sum(1 for _ in book.chapters())
         describe(book_id, book, total)
@@ -120,8 +121,6 @@ def store_chapter(book_id: UUID, chapter: SourceChapter, language: str, share: S
 
 def share_chapter(chapter: SourceChapter, share: Share, progress: int) -> None:
     share.state(parsing_progress=progress)
-    if chapter.source_ref.startswith("chapters/"):  # the app's own
-        return
     share.chapter(
         chapter_number=chapter.number,
         title=chapter.title,
@@ -140,8 +139,13 @@ def complete(book_id: UUID, book: Source, total: int, share: Share) -> Processed
     with database.atomic():
         chapters.delete_after(book_id, total)
         words, minutes, passages = chapters.sum_figures(book_id)
-        done = {"is_parsed": True, "is_processing": False, "parsing_progress": 100, "estimated_reading_time": minutes}
-        share.state(**done)
+        share.state(
+            is_parsed=not share.refused,
+            is_processing=False,
+            parsing_progress=100,
+            estimated_reading_time=minutes,
+            parsing_error=share.refused,
+        )
         warnings = [*book.warnings, *share_warnings(share)]
         update(
             book_id,

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from peewee import fn
+
 from engine.models import ENDED, Run, State
 from models import BookFile
 from reading.processing import fail
@@ -18,12 +20,11 @@ def requeue(as_of: datetime, enqueue: Callable[[UUID], str]) -> int:
 
     After that a book fails as `worker_lost`. One whose run was cancelled fails as `cancelled`.
     """
-    unfinished = BookFile.select().where(BookFile.state.in_(("queued", "processing")))
+    live = Run.select().where((Run.id == BookFile.run_id) & Run.state.not_in(ENDED))
+    unfinished = BookFile.select().where(BookFile.state.in_(("queued", "processing")) & ~fn.EXISTS(live))
     count = 0
     for book in list(unfinished.where(BookFile.added_at < as_of - MINIMUM_AGE)):
         run = Run.get_or_none(Run.id == book.run_id) if book.run_id else None
-        if run and run.state not in ENDED:
-            continue
         if run and run.state == State.CANCELLED:
             fail(book.book_id, "cancelled", run.error or "its run was cancelled")
         elif book.requeued >= MAX_REQUEUES:

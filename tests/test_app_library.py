@@ -157,6 +157,7 @@ def test_refused_share_is_a_warning_and_the_book_is_completed(app: ReadingApp, b
     app.run("ALTER TABLE chapters ADD COLUMN mood text NOT NULL")
     assert [warning["code"] for warning in process(book_id)["warnings"]] == ["not_shared"]
     assert BookFile.get().state == "completed"
+    assert rows("SELECT is_processing, is_parsed FROM books") == [(False, False)]
 
 
 def test_missing_file_of_the_app_is_named_in_its_table(app: ReadingApp, book_id: UUID) -> None:
@@ -175,3 +176,15 @@ def test_unknown_book_is_no_record(app: ReadingApp) -> None:
     with pytest.raises(BookDeleted):
         process(uuid4())
     assert BookFile.select().count() == 0
+
+
+def test_interrupted_share_is_read_from_the_file_again(app: ReadingApp, book_id: UUID, tmp_path: Path) -> None:
+    name_file(app, tmp_path)
+
+    def die(*_progress: object) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        process_book(book_id, "run", OPTIONS, die)
+    assert rows("SELECT count(*) FROM chapters") == [(1,)]
+    assert process(book_id)["chapters"] == 2

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
 
 from config import ROOT
 from reading.files import FileStore
@@ -71,7 +70,7 @@ def test_killed_writer_leaves_no_book_and_its_rest_is_deleted(files: FileStore) 
     assert Path(rest.path).parent.name == "incoming"
     assert files.delete_unreferenced([], before=time.time() - 3600) == 0
     assert files.delete_unreferenced([], before=time.time() + 1) == 1
-    wait_until(lambda: list(files.stored()) == [])
+    assert list(files.stored()) == []
 
 
 def test_referenced_and_young_files_are_not_deleted(files: FileStore) -> None:

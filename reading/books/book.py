@@ -48,7 +48,6 @@ class Book:
         self.source = open_source(path, self.findings)
         self.of_file = self.findings.copy()
         self.words_per_minute = words_per_minute
-        self.size = path.stat().st_size
         self.format, self.title, self.author = self.source.format, self.source.title, self.source.author
         self.language = declared_language(self.source.declared_language) or detect_language(self.sample())
         self.kept_share: float | None = None

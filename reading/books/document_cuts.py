@@ -1,7 +1,10 @@
 """The positions in an EPUB document at which chapters begin."""
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 from reading.books.chapters import CHAPTER_LEVELS, Part
 from reading.books.epub_package import Target
@@ -73,17 +76,19 @@ def with_beginning(text: DocumentText, cuts: list[Cut]) -> list[Cut]:
 
 def make_part(text: DocumentText, name: str, cut: Cut, end: int | None) -> Part:
     stop = len(text.blocks) if end is None else end
-    inside = [(level, heading) for position, level, heading in text.headings if cut.position <= position < stop]
-    highest = min(inside, key=lambda heading: heading[0], default=(0, None))
+    headings = text.headings[first_at(text.headings, cut.position) : first_at(text.headings, stop)]
+    highest = min(headings, key=itemgetter(1), default=(0, 0, None))
+    notes = text.notes[first_at(text.notes, cut.position) : None if end is None else first_at(text.notes, end)]
     return Part(
-        title=cut.title or highest[1],
+        title=cut.title or highest[2],
         level=cut.level,
         source_ref=f"{name}#{cut.anchor}" if cut.anchor else name,
         blocks=text.blocks[cut.position : stop],
-        notes=[note for position, note in text.notes if is_inside(position, cut.position, end)],
+        notes=[note for _, note in notes],
         is_service_page=0 < stop <= text.service_end,
     )
 
 
-def is_inside(position: int, start: int, end: int | None) -> bool:
-    return position >= start and (end is None or position < end)
+def first_at(entries: Sequence[tuple[Any, ...]], position: int) -> int:
+    """Return the index of the first entry at or after a position. Entries are in the order of the text."""
+    return bisect_left(entries, position, key=itemgetter(0))

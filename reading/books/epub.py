@@ -8,7 +8,6 @@ from reading.books.archive import Archive
 from reading.books.chapters import Part
 from reading.books.cover import Cover, picture_type
 from reading.books.document_cuts import cut_document
-from reading.books.encodings import codec_name
 from reading.books.epub_package import Package, Target, read_package
 from reading.books.findings import Findings
 from reading.books.html_text import DocumentReader
@@ -55,7 +54,7 @@ class EPUB:
     def read(self, archive: Archive, reader: DocumentReader, name: str, targets: list[Target]) -> list[Part]:
         data, encoding = to_utf8(archive.read(name, MAX_DOCUMENT), name, self.findings)
         if encoding not in ("utf-8", "ascii"):
-            self.encoding = codec_name(encoding) or encoding
+            self.encoding = encoding
         anchors = {target.anchor for target in targets if target.anchor}
         text = reader.read(data, name, anchors)
         self.raw_letters += text.raw_letters

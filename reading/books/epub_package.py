@@ -1,6 +1,7 @@
 """The package document of an EPUB: title, author, language, reading order, contents and cover."""
 
 import posixpath
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -242,7 +243,8 @@ def resolve(archive: Archive, base: str, entries: list[Entry], package: Package,
 def unique_file_names(documents: list[str]) -> dict[str, str]:
     """Return the documents by name without folder, for contents whose folders are wrong."""
     names = [posixpath.basename(document) for document in documents]
-    return {name: document for name, document in zip(names, documents, strict=True) if names.count(name) == 1}
+    counts = Counter(names)
+    return {name: document for name, document in zip(names, documents, strict=True) if counts[name] == 1}
 
 
 def find_cover(archive: Archive, folder: str, handler: PackageHandler) -> str | None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from lxml import etree
@@ -21,13 +22,12 @@ from reading.books.markup import PROLOGUE, Cleaner, count_raw_letters_of_xml, re
 from reading.books.xml_events import Handler, read_events
 
 BODY = re.compile(rb"<body[\s>]")
-END = b"</FictionBook"
 #: The description of a book ends within these bytes.
 LONGEST_DESCRIPTION = 1 * MB
 #: Put before the names of a file that is not well-formed, so that the HTML parser gives them no meaning of its own.
 PREFIX = "fb-"
 NAME = re.compile(rb"<(/?)(?=[A-Za-z])")
-EMPTY = re.compile(rb"<([A-Za-z][\w:-]*)([^<>]*)/>")
+EMPTY = re.compile(rb"<([A-Za-z][\w:-]*+)([^<>]*)/>")
 
 
 class FictionBook:
@@ -69,7 +69,11 @@ class FictionBook:
 
     def parts(self) -> Iterator[Part]:
         """Yield the chapters, that of the notes last. Raises BookError if elements are nested too deep."""
-        prefix = "" if self.is_well_formed() else PREFIX
+        prefix = PREFIX if self.fault else ""
+        if self.fault:
+            self.findings.add(
+                "not_well_formed", f"{self.place} is not well-formed XML ({self.fault}). It was read all the same."
+            )
         target = FictionTarget(prefix)
         parser = PARSERS["html" if prefix else "xml"](target)
         recoder = Recoder(self.encoding)
@@ -86,20 +90,17 @@ class FictionBook:
         report_encoding(self.encoding, self.contradicts, recoder.broken, self.place, self.findings)
         yield from target.take_finished()
 
-    def is_well_formed(self) -> bool:
+    @cached_property
+    def fault(self) -> str | None:
+        """The first error of the XML. None for a well-formed file."""
         parser = PARSERS["xml"](Nothing())
-        end = b""
         try:
             for data in self.cleaned(Recoder(self.encoding), Findings()):
-                end = end[-100:] + data
                 parser.feed(data)
             parser.close()
         except etree.ParseError as error:
-            self.findings.add(
-                "not_well_formed", f"{self.place} is not well-formed XML ({error}). It was read all the same."
-            )
-            return False
-        return True
+            return str(error)
+        return None
 
     def cleaned(self, recoder: Recoder, findings: Findings) -> Iterator[bytes]:
         cleaner = Cleaner(self.place, findings)

@@ -16,19 +16,20 @@ FORBIDDEN = bytes(set(range(32)) - set(b"\t\n\r\f")) + b"\x7f"
 FORM_FEED = bytes.maketrans(b"\f", b" ")
 NON_CHARACTERS = ("\ufffe".encode(), "\uffff".encode())
 
-XML_DECLARATION = re.compile(rb"\s*<\?xml[^>]*\?>")
+XML_DECLARATION = re.compile(rb"<\?xml[^>]*\?>")
 DOCTYPE = re.compile(
     rb"""<!DOCTYPE(?:[^\[>"']|"[^"]*+"|'[^']*+')*+(?:\[((?:[^\]"']|"[^"]*+"|'[^']*+')*+)\]\s*)?>""", re.IGNORECASE
 )
 #: The DOCTYPE begins within these bytes.
 PROLOGUE = 4096
 ENTITY = re.compile(
-    rb"""<!ENTITY\s+([A-Za-z_][\w.-]*)\s+(?:(?:SYSTEM|PUBLIC)\b[^>]*|"([^"]*+)"|'([^']*+)')\s*>""", re.IGNORECASE
+    rb"""<!ENTITY\s+([A-Za-z_][\w.-]*)\s+(?:(?:SYSTEM|PUBLIC)\b[^<>]*+|"([^"]*+)"|'([^']*+)')\s*>""", re.IGNORECASE
 )
 #: Every reference but the five of XML, and each `&` that begins none.
 REFERENCE = re.compile(
     rb"&(?!(?:lt|gt|amp|quot|apos);)(?:#([0-9]{1,7});|#[xX]([0-9a-fA-F]{1,6});|([A-Za-z_][\w.-]{0,60});)?"
 )
+OWN_REFERENCE = re.compile(r"&([A-Za-z_][\w.-]*);")
 ESCAPES = ((b"&", b"&amp;"), (b"<", b"&lt;"), (b">", b"&gt;"))
 
 TAG = re.compile(rb"<[^<>]*+>")
@@ -84,11 +85,15 @@ class Cleaner:
 
     def clean_beginning(self, data: bytes) -> bytes:
         """Like `clean`, for the first part: also take the XML declaration and the DOCTYPE away."""
-        data = XML_DECLARATION.sub(b"", data.lstrip(), count=1)
-        doctype = DOCTYPE.search(data, 0, data.lower().find(b"<!doctype", 0, PROLOGUE) + len(data))
-        if doctype and doctype.start() < PROLOGUE:
+        data = data.lstrip()
+        declaration = XML_DECLARATION.search(data, 0, PROLOGUE)
+        if declaration:
+            data = data[: declaration.start()] + data[declaration.end() :]
+        start = data[:PROLOGUE].lower().find(b"<!doctype")
+        doctype = DOCTYPE.match(data, start) if start >= 0 else None
+        if doctype:
             self.declare(doctype[1] or b"")
-            data = data[: doctype.start()] + data[doctype.end() :]
+            data = data[:start] + data[doctype.end() :]
         return self.clean(data)
 
     def declare(self, subset: bytes) -> None:
@@ -117,7 +122,7 @@ class Cleaner:
         if value is None:
             self.findings.add("external_entity", f"{self.place} refers to the outside with &{name};. It was left out.")
             return ""
-        if b"&" in value.encode() and any(f"&{other};" in value for other in self.entities):
+        if any(other in self.entities for other in OWN_REFERENCE.findall(value)):
             raise BookError("entity_bomb", f"{self.place}: the entity &{name}; is made of other entities.")
         self.expanded += len(value)
         if self.expanded > MAX_EXPANSION:

@@ -49,7 +49,7 @@ class PlainText:
         """Yield the chapters: a heading and the text up to the next one."""
         self.raw_letters = self.broken = 0
         yield from parts_of(self.paragraphs(self.lines()))
-        if self.broken:
+        if self.broken > 0:
             self.findings.add("undecodable", f"the file has {self.broken} bytes that are not {self.encoding}.")
 
     def texts(self) -> Iterator[str]:
@@ -58,6 +58,8 @@ class PlainText:
         ends = newline_decoder()
         with self.path.open("rb") as file:
             while data := file.read(READ):
+                if self.encoding.startswith("utf-8"):
+                    self.broken -= data.count("\ufffd".encode())  # in the file, not made by decoding
                 yield self.clean(ends.decode(decoder.decode(data)))
         yield self.clean(ends.decode(decoder.decode(b"", final=True), final=True))
 

@@ -1,12 +1,12 @@
 """Find the passages of a chapter that are worth a picture."""
 
-import re
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
+from reading.books.counting import count_words
 from reading.passages.blocks import find_blocks, find_narration
 from reading.passages.scoring import Counts, compute_priority, count_classes, find_type, measure_confidence
 from reading.passages.words import Words
@@ -18,7 +18,6 @@ MAX_PER_THOUSAND_WORDS = 3
 MIN_CONFIDENCE = 0.6
 #: Confidence of the first and of the last sentence alone, so that a passage does not trail off.
 MIN_EDGE_CONFIDENCE = 0.35
-NO_SPACE = re.compile(r"\S+")
 
 #: Language → module. The module and its dictionary are loaded for the first chapter in that language.
 MODULES = {"ru": "reading.passages.russian", "en": "reading.passages.english"}
@@ -85,11 +84,6 @@ def build_passage(text: str, start: int, end: int, counts: Counts, confidence: f
     priority = compute_priority(kind, confidence, end - start)
     content = text[start:end]
     return Passage(kind, content, start, end, count_words(content), confidence, priority)
-
-
-def count_words(text: str) -> int:
-    """Return the number of words between white space, as a chapter's words are counted."""
-    return sum(1 for _ in NO_SPACE.finditer(text))
 
 
 def choose_apart(candidates: list[Passage], limit: int) -> list[Passage]:

@@ -14,6 +14,7 @@ LAUGHS = (
     + "]>"
 )
 QUADRATIC = f'<!DOCTYPE html [<!ENTITY a "{"a" * 200_000}">]>'
+AMONG_MANY = "<!DOCTYPE html [<!ENTITY a '&amp;'>" + "".join(f"<!ENTITY e{at} 'x'>" for at in range(20_000)) + "]>"
 
 
 def epub(body: str, doctype: str = "", doctype_of_package: str = "", **options: str) -> Callable[[Path], Path]:
@@ -121,6 +122,12 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str | None]] = {
     "open references": (epub("<p>text</p><p>" + "&" * 100_000 + "</p>"), None),
     "open scripts": (epub("<p>text</p>" + "<script>" * 20_000), None),
     "open DOCTYPE": (epub("<p>text</p>", "<!DOCTYPE html [" + "'\"<" * 300_000), None),
+    "open DOCTYPEs": (epub("<p>text</p>", "<!DOCTYPE a " * 20_000 + "["), None),
+    "open entities": (epub("<p>text</p>", "<!DOCTYPE html [" + "<!ENTITY a SYSTEM " * 20_000 + "]>"), None),
+    "entity among many": (epub("<p>" + "&a;" * 20_000 + "</p>", AMONG_MANY), None),
+    "spaces": (lambda path: build_epub(path, {"c.xhtml": "<p>text</p>" + " " * 200_000 + "<p/>"}), None),
+    "20,000 headings": (epub("<h1>x</h1>" * 20_000), None),
+    "long name in FB2": (fb2("<body><p>text</b></p><" + "a" * 300_000 + "></body>"), None),
     "empty file": (content(b""), "empty"),
     "blank file": (content(b" \n" * 1000), "empty"),
     "no words": (epub("<p>…</p><p>— — —</p>"), "empty"),

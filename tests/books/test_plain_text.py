@@ -119,6 +119,14 @@ def test_line_of_megabytes_is_kept(tmp_path):
     assert len(chapters) > 1 and book.kept_share == 1
 
 
+def test_replacement_character_of_a_file_is_no_broken_byte(tmp_path):
+    path = tmp_path / "book"
+    path.write_text(ENGLISH + "\n\nA character was lost here: \ufffd.", encoding="utf-8")
+    assert codes(read(path)[0]) == set()
+    path.write_bytes(path.read_bytes() + b"\xff and here")
+    assert codes(read(path)[0]) == {"undecodable"}
+
+
 def test_russian_in_the_middle_of_ascii_decides_the_encoding(tmp_path):
     path = tmp_path / "b"
     path.write_bytes(("Plain ASCII licence. " * 20_000 + RUSSIAN * 20).encode("koi8-r", "ignore"))

@@ -11,9 +11,7 @@ MUTANTS = [
     Mutant(
         "entities of entities are refused",
         "hostile hostile_file and laughs",
-        instead=(
-            ("reading/books/markup.py", 'f"&{other};" in value for other in self.entities', "False for other in '.'"),
-        ),
+        instead=(("reading/books/markup.py", "for other in OWN_REFERENCE.findall(value)", "for other in ()"),),
     ),
     Mutant(
         "entities add few characters",
