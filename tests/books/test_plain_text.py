@@ -121,9 +121,9 @@ def test_line_of_megabytes_is_kept(tmp_path):
 
 def test_replacement_character_of_a_file_is_no_broken_byte(tmp_path):
     path = tmp_path / "book"
-    path.write_text(ENGLISH + "\n\nA character was lost here: \ufffd.", encoding="utf-8")
+    path.write_text(RUSSIAN * 20 + "\n\nЗдесь потерян знак: \ufffd.", encoding="utf-8")
     assert codes(read(path)[0]) == set()
-    path.write_bytes(path.read_bytes() + b"\xff and here")
+    path.write_bytes(path.read_bytes() + b"\xff.")
     assert codes(read(path)[0]) == {"undecodable"}
 
 
